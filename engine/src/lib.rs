@@ -1,0 +1,2 @@
+//! Workflows as folds over an event log.
+pub mod core;

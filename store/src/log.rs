@@ -1,0 +1,326 @@
+//! What a log does: the traits that every backend implements, and the words of its interface.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
+
+/// Some events of one stream, decided together: all of them are in the log or none is.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The stream that they go to.
+    pub stream: StreamId,
+    /// What that stream is the history of.
+    pub kind: StreamKind,
+    /// The `seq` that the first of them must get. Anything else is [`AppendError::Conflict`]: two writers are at work.
+    pub expected_seq: u64,
+    /// When they were decided. Raised to the log's last time if it lies before it.
+    pub time: Timestamp,
+    /// Their bodies, in order; at least one.
+    pub bodies: Vec<Vec<u8>>,
+    /// What the listing shows of the stream from now on.
+    pub listing: Listing,
+}
+
+/// How a frame changes the listing of its stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Not at all.
+    Keep,
+    /// The stream is open (unfinished) and has this label.
+    Open(Vec<u8>),
+    /// The stream is closed (finished) and has this label.
+    Closed(Vec<u8>),
+}
+
+/// A content-addressed text that records refer to, stored once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// SHA-256 of `bytes`.
+    pub fingerprint: Hash,
+    /// The text.
+    pub bytes: Arc<[u8]>,
+}
+
+/// What is appended at once: all of it is in the log or none is.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Definitions that the frames refer to; those that the log has are not written again.
+    pub definitions: Vec<Definition>,
+    /// The frames, in order; at most one for each stream.
+    pub frames: Vec<Frame>,
+}
+
+/// What an acknowledged append got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The position of its first record.
+    pub position: u64,
+    /// How many records it had.
+    pub records: u64,
+}
+
+/// What is called, once, when a batch is durable or will never be. It runs on the log's writer thread: hand over, do
+/// not work.
+pub type Acknowledge = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
+
+/// When an append is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on the disk: every acknowledged event survives a power cut.
+    Sync,
+    /// When the operating system has it; it is on the disk at most this many milliseconds later. A killed process loses
+    /// nothing, a power cut what was acknowledged since.
+    Interval(u64),
+    /// When the operating system has it, which writes it when it likes. A killed process loses nothing.
+    Os,
+}
+
+/// A stream, as the listing has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEntry {
+    /// Its id.
+    pub stream: StreamId,
+    /// What it is the history of.
+    pub kind: StreamKind,
+    /// Whether it is unfinished.
+    pub open: bool,
+    /// When its first record was appended.
+    pub started: Timestamp,
+    /// When its last record was appended.
+    pub last: Timestamp,
+    /// How many records it has: the `seq` that the next one gets.
+    pub records: u64,
+    /// The bytes of all its bodies.
+    pub bytes: u64,
+    /// The hash of its last record.
+    pub head: Hash,
+    /// What its writer wants to be shown.
+    pub label: Vec<u8>,
+}
+
+/// Which streams are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct StreamFilter {
+    /// Only those of this kind.
+    pub kind: Option<StreamKind>,
+    /// Only the unfinished ones.
+    pub open_only: bool,
+    /// Only those with an id below this one.
+    pub before: Option<StreamId>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Where the log ends, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogHead {
+    /// How many records the log has: the position that the next one gets.
+    pub position: u64,
+    /// The log-wide hash after the last group.
+    pub hash: Hash,
+    /// The time of the last record.
+    pub time: Timestamp,
+    /// How appends are acknowledged; `None` when nobody has the log open for writing.
+    pub durability: Option<Durability>,
+}
+
+/// Reads a log. What it shows is durable: nothing of it can be taken back.
+///
+/// Whoever implements it checks what it reads: a record that does not fit its hash or the one before it is
+/// [`ReadError::Damaged`], never returned as if it were whole.
+pub trait LogReader: Send + Sync {
+    /// At most `limit` records of a stream from `from` on, in order; empty at its end.
+    ///
+    /// # Errors
+    /// [`ReadError::NoStream`] if there is no such stream, [`ReadError::Damaged`] where the log is not what was written.
+    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError>;
+
+    /// One stream's entry in the listing.
+    ///
+    /// # Errors
+    /// As [`LogReader::read`].
+    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError>;
+
+    /// The streams that the filter takes, highest id (the newest) first. Reads an index, not the log.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] where the log is not what was written.
+    fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError>;
+
+    /// At most `limit` records of the whole log from a position on, in order; empty at its end.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] where the log is not what was written.
+    fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError>;
+
+    /// The definition with this fingerprint, or `None`.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] if its bytes do not have that hash.
+    fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError>;
+
+    /// Where the log ends.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] if the engine that was asked has closed the log.
+    fn head(&self) -> Result<LogHead, ReadError>;
+
+    /// Where the log is, for messages: a path, or `memory`.
+    fn location(&self) -> String;
+}
+
+/// Writes a log.
+pub trait EventLog: LogReader {
+    /// Appends a batch. Batches are taken in the order of the calls; many that wait are made durable together.
+    fn append_then(&self, batch: Batch, acknowledge: Acknowledge);
+
+    /// Appends a batch and waits until it is durable.
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing of the batch is acknowledged.
+    fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        self.append_then(
+            batch,
+            Box::new(move |result| {
+                // The receiver is only gone if this thread was: nobody waits then.
+                let _ = sender.send(result);
+            }),
+        );
+        receiver.recv().unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// How many times the log made something durable since it was opened (the cost that counts).
+    fn flushes(&self) -> u64;
+
+    /// Writes down that the log was closed in order, and lets go of it. Appends that come later are
+    /// [`AppendError::Closed`].
+    ///
+    /// # Errors
+    /// As for an append.
+    fn close(&self) -> Result<(), AppendError>;
+}
+
+/// Why a log cannot be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is nothing at the path (for reading only; a writer makes a new log).
+    #[error("there is no log at {path}; name the directory that a runner was opened with")]
+    Missing {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The path is something else.
+    #[error("{path} is not a log: {found}. It was left as it is; choose another path")]
+    NotALog {
+        /// The path.
+        path: PathBuf,
+        /// What is there ("a file", "an SQLite database", "a directory with other files in it").
+        found: String,
+    },
+    /// Another process has it.
+    #[error(
+        "the log {path} is in use by process {pid} on host {host}; stop it, or use its runner. Reading works meanwhile: `replay --log {path} list`"
+    )]
+    Locked {
+        /// The path.
+        path: PathBuf,
+        /// The process, 0 if it could not be told.
+        pid: u32,
+        /// The host.
+        host: String,
+    },
+    /// It was written by a newer version.
+    #[error("the log {path} has format {found}, this version reads up to format {known}; upgrade cloaca to open it")]
+    NewerFormat {
+        /// The path.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest that is known here.
+        known: u32,
+    },
+    /// What is there is not what was written.
+    #[error("the log {path} is damaged: {what}. Nothing was changed; keep a copy of the directory, and restore a backup")]
+    Damaged {
+        /// The path.
+        path: PathBuf,
+        /// What does not fit.
+        what: String,
+    },
+    /// The operating system refused.
+    #[error("cannot open the log {path}: {doing}: {reason}")]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What was tried.
+        doing: String,
+        /// What the system answered, and what to do about it.
+        reason: String,
+    },
+}
+
+/// Why an append was not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// Somebody else has written to the stream.
+    #[error("stream {stream}: expected to write seq {expected}, but the next is {next}; another writer is at work on it")]
+    Conflict {
+        /// The stream.
+        stream: StreamId,
+        /// What the frame expected.
+        expected: u64,
+        /// What the log has.
+        next: u64,
+    },
+    /// The batch itself is wrong; nothing was written and the log goes on.
+    #[error("refused to append: {0}")]
+    Invalid(String),
+    /// Writing or syncing failed. The log takes nothing more; what was acknowledged before is safe.
+    #[error("the log stopped: {0}; nothing that waited was acknowledged. Mend the cause and open the log again")]
+    Failed(String),
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Why a log cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// There is no such stream.
+    #[error("there is no stream {0} in this log")]
+    NoStream(StreamId),
+    /// A record is not what was written.
+    #[error("{stream}: the record at seq {seq} is damaged: {what}")]
+    Damaged {
+        /// The stream.
+        stream: StreamId,
+        /// The record.
+        seq: u64,
+        /// What differs, both sides where there are two.
+        what: String,
+    },
+    /// Something other than a record is not what was written.
+    #[error("the log is damaged: {0}")]
+    DamagedLog(String),
+    /// The stream ends earlier than the log knows.
+    #[error("{stream}: the tail is cut: the head says {head} records, the stream ends at {found}")]
+    TailCut {
+        /// The stream.
+        stream: StreamId,
+        /// How many records it should have.
+        head: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// The log was closed meanwhile.
+    #[error("the log was closed while it was read; try again")]
+    Gone,
+    /// The operating system refused.
+    #[error("cannot read the log: {0}")]
+    Io(String),
+}

@@ -1,0 +1,137 @@
+//! What is in the log: records, and the names and numbers that they carry.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+use uuid::Uuid;
+
+/// Names a stream. Executions use UUIDv7, so that ids sort by the time at which they were made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub Uuid);
+
+impl StreamId {
+    /// The log's own stream: opened, closed, checkpoint, erased, pruned.
+    pub const LOG: Self = Self(Uuid::nil());
+
+    /// The id's sixteen bytes, in the order in which ids sort.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for StreamId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// What a stream is the history of. The numbers are part of the format and are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[repr(u8)]
+pub enum StreamKind {
+    /// The log itself.
+    Log = 0,
+    /// One execution of a workflow.
+    Execution = 1,
+    /// One cron schedule.
+    Schedule = 2,
+    /// One event trigger.
+    Trigger = 3,
+}
+
+/// A SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// What the first record of a stream, and the first group of a log, names as the hash before it.
+    pub const ZERO: Self = Self([0; 32]);
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Microseconds since 1970, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Timestamp(pub i64);
+
+/// One sealed record: an envelope and a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The stream that it belongs to.
+    pub stream: StreamId,
+    /// What that stream is the history of.
+    pub kind: StreamKind,
+    /// Its place in the stream, from 0, without gaps.
+    pub seq: u64,
+    /// Its place in the log, from 0, without gaps.
+    pub position: u64,
+    /// When it was appended; never decreases along positions.
+    pub time: Timestamp,
+    /// The hash of the record before it in the stream ([`Hash::ZERO`] for the first).
+    pub previous: Hash,
+    /// The hash over its header, `previous`, and the commitment to its body.
+    pub hash: Hash,
+    /// What was recorded.
+    pub body: Body,
+}
+
+/// The body of a record, or what is left of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// The bytes as they were appended, and the salt that the commitment to them is made with.
+    Present {
+        /// Sixteen random bytes.
+        salt: [u8; 16],
+        /// The bytes.
+        bytes: Arc<[u8]>,
+    },
+    /// The bytes were erased; the commitment to them stands in their place, so that the chain still holds.
+    Erased {
+        /// SHA-256 of the salt and the bytes that were here.
+        commitment: Hash,
+    },
+}
+
+impl Body {
+    /// The bytes, unless they were erased.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Present { bytes, .. } => Some(bytes),
+            Self::Erased { .. } => None,
+        }
+    }
+}

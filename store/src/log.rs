@@ -243,7 +243,9 @@ pub enum OpenError {
         known: u32,
     },
     /// What is there is not what was written.
-    #[error("the log {path} is damaged: {what}. Nothing was changed; keep a copy of the directory, and restore a backup")]
+    #[error(
+        "the log {path} is damaged: {what}. Nothing was changed; keep a copy of the directory, and restore a backup"
+    )]
     Damaged {
         /// The path.
         path: PathBuf,
@@ -267,7 +269,9 @@ pub enum OpenError {
 #[non_exhaustive]
 pub enum AppendError {
     /// Somebody else has written to the stream.
-    #[error("stream {stream}: expected to write seq {expected}, but the next is {next}; another writer is at work on it")]
+    #[error(
+        "stream {stream}: expected to write seq {expected}, but the next is {next}; another writer is at work on it"
+    )]
     Conflict {
         /// The stream.
         stream: StreamId,

@@ -7,15 +7,14 @@
 //! Maps from keys to versions are structurally shared, so that the context of a task costs what its writes cost.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use sha2::{Digest, Sha256};
 
-use super::event::{Key, Seen, Seq};
-use super::graph::TaskIndex;
+use super::event::{Key, Seen, Seq, TaskId};
 use super::json::Json;
 use super::merge::three_way;
 
@@ -30,14 +29,14 @@ pub struct Version {
 }
 
 /// Where a version came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// One write.
     Write {
         /// The event.
         seq: Seq,
         /// Who wrote; `None` is the input.
-        writer: Option<TaskIndex>,
+        writer: Option<TaskId>,
     },
     /// A merge at a join.
     Merge {
@@ -72,7 +71,7 @@ pub type ContextMap = OrdMap<Key, VersionRef>;
 impl Version {
     /// A version that a write made over the one that its writer could see.
     #[must_use]
-    pub fn written(value: Option<Json>, seq: Seq, writer: Option<TaskIndex>, over: Option<VersionRef>) -> VersionRef {
+    pub fn written(value: Option<Json>, seq: Seq, writer: Option<TaskId>, over: Option<VersionRef>) -> VersionRef {
         Self::make(value, Source::Write { seq, writer }, over.into_iter().collect())
     }
 
@@ -89,8 +88,8 @@ impl Version {
 
     /// Where it came from.
     #[must_use]
-    pub fn source(&self) -> Source {
-        self.source
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// What it was written over, or merged from.
@@ -102,22 +101,22 @@ impl Version {
     /// The writes that its value consists of, in ascending order: itself, or what was merged.
     #[must_use]
     pub fn writes(&self) -> Vec<Seq> {
-        self.contributions().into_iter().map(|(seq, _)| seq).collect()
+        self.contributions().into_keys().collect()
     }
 
-    /// The first, in the order of the definition, of those whose writes its value consists of; `None` is the input.
-    fn first_writer(&self) -> Option<TaskIndex> {
-        self.contributions().into_iter().map(|(_, writer)| writer).min().flatten()
+    /// The first, by name, of those whose writes its value consists of; `None` is the input.
+    fn first_writer(&self) -> Option<TaskId> {
+        self.contributions().into_values().min().flatten()
     }
 
-    fn contributions(&self) -> BTreeSet<(Seq, Option<TaskIndex>)> {
-        let mut writes = BTreeSet::new();
+    fn contributions(&self) -> BTreeMap<Seq, Option<TaskId>> {
+        let mut writes = BTreeMap::new();
         let mut seen = HashSet::new();
         let mut open = vec![self];
         while let Some(version) = open.pop() {
-            match version.source {
+            match &version.source {
                 Source::Write { seq, writer } => {
-                    writes.insert((seq, writer));
+                    writes.insert(*seq, writer.clone());
                 }
                 Source::Merge { .. } => {
                     open.extend(
@@ -260,7 +259,7 @@ impl Joins {
     }
 
     /// What both started from. Where several common versions did not see each other, they are merged, in the order of
-    /// their writers in the definition.
+    /// their writers' names.
     fn base(&mut self, mut last: Vec<VersionRef>) -> Option<VersionRef> {
         last.sort_by_cached_key(|version| version.first_writer());
         last.into_iter().reduce(|ours, theirs| self.merge(&ours, &theirs))

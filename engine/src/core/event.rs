@@ -96,6 +96,8 @@ pub struct ExecutionStarted {
     pub environment: Environment,
     /// The rules that hold for all of it.
     pub options: ExecutionOptions,
+    /// How many [`Event::ContextWritten`] with its input follow at once.
+    pub inputs: u32,
 }
 
 /// What caused an execution.

@@ -5,11 +5,15 @@
 
 pub mod codec;
 pub mod context;
+pub mod decide;
 pub mod definition;
 pub mod event;
+pub mod fold;
 pub mod graph;
 pub mod json;
 pub mod merge;
 pub mod retry;
+pub mod rule;
+pub mod state;
 pub mod task_context;
 pub mod time;

@@ -63,18 +63,10 @@ pub(crate) struct Listed {
 }
 
 impl<B: Backend> Core<B> {
-    pub(crate) fn new(
-        backend: B,
-        tip: Tip,
-        durability: Option<Durability>,
-        location: String,
-    ) -> Self {
+    pub(crate) fn new(backend: B, tip: Tip, durability: Option<Durability>, location: String) -> Self {
         Self {
             backend,
-            view: RwLock::new(View {
-                tip,
-                hidden: Hidden::default(),
-            }),
+            view: RwLock::new(View { tip, hidden: Hidden::default() }),
             durability,
             location,
             flushes: AtomicU64::new(0),

@@ -51,6 +51,12 @@ impl MemoryLog {
             writer: Mutex::new(writer),
         })
     }
+
+    /// Checks the whole log, record by record.
+    #[must_use]
+    pub fn verify(&self) -> crate::Verified {
+        crate::core::verify::verify(&self.core)
+    }
 }
 
 crate::log::read_through_core!(MemoryLog);

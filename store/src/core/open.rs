@@ -42,7 +42,7 @@ pub(crate) fn open_for_verifying<B: Backend>(
                 ..Tip::EMPTY
             });
         }
-        Ok(None) => {}
+        Ok(None) => core.show(Tip::EMPTY),
         Err(error) => findings.push(error),
     }
     (core, findings)

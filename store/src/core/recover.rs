@@ -126,7 +126,7 @@ fn follow_group<B: Backend>(
         }
         time = frame.header.time;
         heads.push(frame.header.head);
-        core.check_frame(place, frame)?;
+        core.check_frame(place.stream, place.first_seq, frame)?;
         at += u64::from(place.count);
     }
     let hash = entry.expected_hash(position, &tip.hash, &heads);

@@ -57,3 +57,6 @@ pub(crate) fn chunk_count(length: usize) -> Result<u16, Malformed> {
     u16::try_from(count)
         .map_err(|_| Malformed(format!("{length} bytes are more than can be stored")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@
 // Not every file of tests uses all of the helpers, and helpers outside of tests fail by panicking too.
 #![allow(
     dead_code,
+    unused_macros,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -49,7 +49,7 @@ fn a_frame_of_format_1_has_these_bytes() {
         // The header, and the hash of the last record.
         "46000100",
         "01",
-        "000000ab",
+        "00000092",
         "0000000000000050",
         "0000000000000009",
         "00000002",
@@ -128,10 +128,8 @@ fn other_values_of_format_1_begin_with_these_bytes() {
     ]
     .concat();
     assert!(hex(&tip.encode()).starts_with(&expected));
-    let opened = Opened {
-        version: "1".to_owned(),
-        ..Opened::new("h".to_owned(), 300, Durability::Interval(20))
-    };
+    let mut opened = Opened::new("h".to_owned(), 300, Durability::Interval(20));
+    opened.version = "1".to_owned();
     let bytes = LogEvent::Opened(opened).encode().unwrap();
     assert_eq!(
         hex(&bytes),

@@ -132,7 +132,8 @@ impl<B: Backend> Walk<'_, B> {
         }
         let frame = self.core.load_named(place, at)?;
         let (head, time) = (frame.header.head, frame.header.time);
-        self.core.check_frame(place, frame)?;
+        self.core
+            .check_frame(place.stream, place.first_seq, frame)?;
         if let Some(told) = self.streams.get_mut(&place.stream) {
             told.head = head;
         }

@@ -26,7 +26,7 @@ pub struct PyCondition {
 impl PyCondition {
     /// The condition that a plain dict describes; a condition is returned as it is.
     #[staticmethod]
-    fn parse(tree: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub fn parse(tree: &Bound<'_, PyAny>) -> PyResult<Self> {
         Ok(Self { inner: parse(tree, 0)? })
     }
 

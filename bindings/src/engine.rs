@@ -9,7 +9,8 @@ use cloacina_engine::core::event::{Cause, ExecutionId};
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::engine::{Engine, EngineConfig, Outcome, StartRequest, WaitError};
 use cloacina_engine::runtime::workflow::Registry;
-use cloacina_store::log::{Durability, EventLog};
+use cloacina_store::log::{Durability, EventLog, OpenError};
+use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
 use crossbeam_channel::Sender;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -47,6 +48,42 @@ struct Wait {
     woken: Condvar,
 }
 
+/// Ends a wait: with the outcome, or, when the engine drops its callback, with the news that there will be none.
+struct Ender {
+    execution: ExecutionId,
+    wait: Arc<Wait>,
+    all: Waits,
+}
+
+impl Ender {
+    fn end(&self, ended: Ended) {
+        lock(&self.all).remove(&self.execution);
+        lock(&self.wait.ended).get_or_insert(ended);
+        self.wait.woken.notify_all();
+    }
+}
+
+impl Drop for Ender {
+    fn drop(&mut self) {
+        self.end(Err(WaitError::ShutDown(self.execution)));
+    }
+}
+
+/// Leaves a call in the inbox when it is dropped: with the callback that it is in, called or not.
+struct CallOnDrop {
+    call: Option<Py<PyAny>>,
+    inbox: Sender<Message>,
+}
+
+impl Drop for CallOnDrop {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            // Nobody reads a closed inbox: the runner is shut down.
+            let _ = self.inbox.send(Message::Call(call));
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -69,15 +106,8 @@ impl NativeEngine {
         let wait = Arc::new(Wait::default());
         waits.insert(execution, wait.clone());
         drop(waits);
-        let (all, this) = (self.waits.clone(), wait.clone());
-        self.engine.when_done(
-            execution,
-            Box::new(move |ended| {
-                lock(&all).remove(&execution);
-                *lock(&this.ended) = Some(ended);
-                this.woken.notify_all();
-            }),
-        );
+        let ender = Ender { execution, wait: wait.clone(), all: self.waits.clone() };
+        self.engine.when_done(execution, Box::new(move |ended| ender.end(ended)));
         wait
     }
 }
@@ -103,8 +133,14 @@ fn durability_of(text: &str) -> PyResult<Durability> {
     }
 }
 
-fn open_log(py: Python<'_>, _path: Option<PathBuf>, _durability: Durability) -> PyResult<Arc<dyn EventLog>> {
-    Err(errors::error(py, "LogError", "the store has no log yet", &[]))
+fn open_log(py: Python<'_>, path: Option<PathBuf>, durability: Durability) -> PyResult<Arc<dyn EventLog>> {
+    let opened = py.detach(|| -> Result<Arc<dyn EventLog>, OpenError> {
+        Ok(match path {
+            Some(path) => Arc::new(open(&path, &Options { durability, ..Options::default() })?),
+            None => Arc::new(MemoryLog::open_with(&MemoryDisk::default(), durability)?),
+        })
+    });
+    opened.map_err(|why| errors::open(py, &why))
 }
 
 #[pymethods]
@@ -211,11 +247,8 @@ impl NativeEngine {
     /// Has `call` called, by a reader of the inbox, when an execution has ended.
     fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<()> {
         let execution = id_of(execution_id)?;
-        let inbox = self.inbox.clone();
-        let done = Box::new(move |_: Ended| {
-            // Nobody reads a closed inbox: the runner is shut down, and has told whoever waited.
-            let _ = inbox.send(Message::Call(call));
-        });
+        let call = CallOnDrop { call: Some(call), inbox: self.inbox.clone() };
+        let done = Box::new(move |_: Ended| drop(call));
         py.detach(|| self.engine.when_done(execution, done));
         Ok(())
     }

@@ -30,19 +30,21 @@ class Errors:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._errors: OrderedDict[tuple[str, str], BaseException] = OrderedDict()
+        self._errors: OrderedDict[tuple[str, str], tuple[int, BaseException]] = OrderedDict()
 
     def keep(self, attempt: Attempt, error: BaseException) -> None:
         key = attempt.execution_id, attempt.task_id
         with self._lock:
-            self._errors[key] = error
+            self._errors[key] = (attempt.attempt, error)
             self._errors.move_to_end(key)
             while len(self._errors) > _KEPT_ERRORS:
                 self._errors.popitem(last=False)
 
-    def find(self, execution_id: str, task_id: str) -> BaseException | None:
+    def find(self, execution_id: str, task_id: str, attempt: int) -> BaseException | None:
+        """What this attempt raised, if it is known here and was not an earlier attempt's."""
         with self._lock:
-            return self._errors.get((execution_id, task_id))
+            known, error = self._errors.get((execution_id, task_id), (0, None))
+        return error if known == attempt else None
 
 
 class Threads:

@@ -91,7 +91,8 @@ class WorkflowResult:
         self._failed_type = next(
             (task["error_type"] for task in raw["tasks"] if failed is not None and task["task_id"] == failed[0]), None
         )
-        self._cause = cause
+        # An attempt that timed out may have raised something later; that is not why it failed.
+        self._cause = cause if type(cause).__name__ == self._failed_type else None
 
     @property
     def start_time(self) -> str:
@@ -124,7 +125,7 @@ class WorkflowResult:
         task_id, attempt = self._failed if self._failed is not None else (None, None)
         message = self.error_message or f"execution {self.execution_id} of '{self.workflow_name}' is {self.status}"
         cause = self._cause
-        if cause is None and self._failed_type in ("Timeout", "TaskTimeout", "TaskTimeoutError"):
+        if cause is None and self._failed_type == "TaskTimeoutError":
             cause = TaskTimeoutError(message, execution_id=self.execution_id, task_id=task_id, attempt=attempt)
         raise WorkflowFailedError(
             message,

@@ -359,8 +359,13 @@ class DefaultRunner:
 
     def _result(self, raw: _cloaca.RawOutcome) -> WorkflowResult:
         failed = raw["failed"]
-        cause = None if failed is None else self._threads.errors.find(raw["execution_id"], failed[0])
+        cause = None if failed is None else self._threads.errors.find(raw["execution_id"], *failed)
         return WorkflowResult(raw, cause)
+
+    def __del__(self) -> None:
+        # Not `_engine`: opening may have failed.
+        if getattr(self, "_threads", None) is not None:
+            self._shutdown(0.0)
 
     def __enter__(self) -> DefaultRunner:
         return self

@@ -252,17 +252,13 @@ impl Joins {
         if common.is_all_of_ours {
             return theirs.clone();
         }
-        let value = |version: &VersionRef| version.value.as_ref().map(Json::value);
-        let (base, left, right) = (self.base(common.last).and_then(|base| value(&base)), value(ours), value(theirs));
+        let base = self.base(common.last);
+        let base = base.as_ref().and_then(|base| base.value.as_ref());
         let parents = vec![ours.clone(), theirs.clone()];
-        let merge = if right == base {
-            Version::make(ours.value.clone(), ours.source.clone(), parents, Some(0))
-        } else if left == base {
-            Version::make(theirs.value.clone(), theirs.source.clone(), parents, Some(1))
-        } else {
-            let merged = three_way(base.as_ref(), left.as_ref(), right.as_ref());
-            let source = Source::Merge { collision: merged.collision };
-            Version::make(merged.value.map(Json::from), source, parents, None)
+        let merge = match Meeting::of(base, ours.value.as_ref(), theirs.value.as_ref()) {
+            Meeting::Ours => Version::make(ours.value.clone(), ours.source.clone(), parents, Some(0)),
+            Meeting::Theirs => Version::make(theirs.value.clone(), theirs.source.clone(), parents, Some(1)),
+            Meeting::Both { value, collision } => Version::make(value, Source::Merge { collision }, parents, None),
         };
         self.merges.insert(pair, merge.clone());
         merge
@@ -273,6 +269,52 @@ impl Joins {
     fn base(&mut self, mut last: Vec<VersionRef>) -> Option<VersionRef> {
         last.sort_by_cached_key(|version| version.order());
         last.into_iter().reduce(|ours, theirs| self.merge(&ours, &theirs))
+    }
+}
+
+/// What two values of a key give together.
+enum Meeting {
+    /// The later branch had left the base as it was.
+    Ours,
+    /// The earlier one had.
+    Theirs,
+    /// Both had changed it.
+    Both { value: Option<Json>, collision: bool },
+}
+
+impl Meeting {
+    fn of(base: Option<&Json>, ours: Option<&Json>, theirs: Option<&Json>) -> Self {
+        // Most often the texts tell.
+        if theirs == base {
+            return Self::Ours;
+        }
+        if ours == base {
+            return Self::Theirs;
+        }
+        let parse = |json: Option<&Json>| match json {
+            Some(json) => json.try_value().map(Some),
+            None => Some(None),
+        };
+        let (Some(start), Some(left), Some(right)) = (parse(base), parse(ours), parse(theirs)) else {
+            // Too deep to be looked into: it is taken whole.
+            return Self::Both { value: theirs.cloned(), collision: ours != theirs };
+        };
+        if right == start {
+            return Self::Ours;
+        }
+        if left == start {
+            return Self::Theirs;
+        }
+        let merged = three_way(start.as_ref(), left.as_ref(), right.as_ref());
+        // What is taken whole keeps its text.
+        let value = if merged.value == right {
+            theirs.cloned()
+        } else if merged.value == left {
+            ours.cloned()
+        } else {
+            merged.value.map(Json::from)
+        };
+        Self::Both { value, collision: merged.collision }
     }
 }
 

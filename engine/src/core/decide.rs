@@ -280,6 +280,14 @@ impl Decider<'_> {
     }
 
     fn start_task(&mut self, task: TaskIndex, worker: u32) -> Result<(), Rejection> {
+        if !self.state.ready.contains(&task) {
+            return Err(Rejection::Impossible(match self.state.tasks.get(task.at()) {
+                Some(slot) => {
+                    format!("task '{}' is {} and not ready", self.state.graph().name(task), slot.state().name())
+                }
+                None => format!("there is no task {} in workflow '{}'", task.0, self.state.workflow()),
+            }));
+        }
         let attempt = self.state.task(task).attempts() + 1;
         let name = self.state.graph().name(task).clone();
         self.emit(Event::TaskStarted(TaskStarted { task: name.clone(), attempt, worker }))?;
@@ -341,7 +349,13 @@ impl Decider<'_> {
                     self.state.ready.insert(task);
                 }
                 Timer::TaskTimeout(task) => self.time_out(task, jitter)?,
-                Timer::ExecutionTimeout => return self.time_out_execution(),
+                // A task that ran out of time just now may have been the last one: then that is how the execution ends.
+                Timer::ExecutionTimeout => {
+                    self.follow_up()?;
+                    if !self.state.status().is_final() {
+                        self.time_out_execution()?;
+                    }
+                }
             }
         }
         Ok(())

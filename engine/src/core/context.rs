@@ -131,7 +131,9 @@ impl Version {
                         Some(taken) => &version.parents[taken..=taken],
                         None => &version.parents,
                     };
-                    open.extend(merged.iter().rev().filter(|parent| seen.insert(address(parent))).map(|parent| &**parent));
+                    open.extend(
+                        merged.iter().rev().filter(|parent| seen.insert(address(parent))).map(|parent| &**parent),
+                    );
                 }
             }
         }

@@ -12,8 +12,8 @@ use super::context::{Collision, View, digest};
 use super::definition::Fingerprint;
 use super::event::{
     AbandonReason, Attempt, Cause, ContextRemoved, ContextWritten, Environment, Event, ExecutionEnded, ExecutionId,
-    ExecutionOptions, ExecutionRecovered, ExecutionStarted, Key, Origin, Reads, Request, Seen, TaskAbandoned,
-    TaskCompleted, TaskError, TaskFailed, TaskId, TaskSkipped, TaskStarted,
+    ExecutionOptions, ExecutionRecovered, ExecutionStarted, Key, Origin, Reads, Request, TaskAbandoned, TaskCompleted,
+    TaskError, TaskFailed, TaskId, TaskSkipped, TaskStarted,
 };
 use super::fold::{Graphs, IllegalEvent, Recorded};
 use super::graph::{Graph, TaskIndex};
@@ -318,7 +318,7 @@ impl Decider<'_> {
                 None => Event::ContextRemoved(ContextRemoved { origin, key }),
             })?;
         }
-        for (key, writer) in self.state.missing_dependencies(&undeclared_only(&reads)) {
+        for (key, writer) in self.state.undeclared(index, &reads) {
             self.decision.effects.push(Effect::UndeclaredRead { task: task.clone(), key, writer });
         }
         match result {
@@ -499,11 +499,6 @@ impl Execution {
         let recorded = failure.error.hint.as_ref().map(ToString::to_string);
         recorded.or_else(|| self.hint(self.graph().name(task), &failure.reads))
     }
-}
-
-fn undeclared_only(reads: &Reads) -> Reads {
-    let keys = reads.keys.iter().filter(|read| matches!(read.seen, Seen::Undeclared(_))).cloned().collect();
-    Reads { keys, all: false }
 }
 
 fn seconds(millis: u64) -> String {

@@ -9,6 +9,7 @@
 //! | Running | Failed | TaskFailed without one |
 //! | Running | Pending | TaskAbandoned |
 //! | WaitingRetry | Running | TaskStarted |
+//! | WaitingRetry | Pending | ExecutionRecovered with another graph, in which it has to wait |
 //! | Pending, Running, WaitingRetry | Cancelled | ExecutionCancelled, ExecutionFailed (out of time) |
 //!
 //! Completed, Failed, Skipped and Cancelled are final. Only [`crate::core::fold`] changes a state.

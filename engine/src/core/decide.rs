@@ -453,10 +453,17 @@ impl Decider<'_> {
     /// Why the execution failed; `None` if no failure reached the end of the graph. Names the first failure that did,
     /// with the hint that everything that was written by now gives.
     fn failure_reason(&self) -> Option<String> {
-        let (task, others) = self.state.root_failures()?;
-        let failure = self.state.task(task).failure()?;
+        let end = *self.state.failed_ends.first()?;
+        let root = self.state.root_failures();
+        let Some((task, others, failure)) =
+            root.and_then(|(task, others)| Some((task, others, self.state.task(task).failure()?)))
+        else {
+            // What failed is gone from the graph that the execution goes on with.
+            return Some(format!("task '{}' was skipped because of a failure upstream", self.state.graph().name(end)));
+        };
         let name = self.state.graph().name(task);
-        let allowed = self.state.task_definition(task).retry.max_attempts.max(1);
+        // An abandoned attempt has a number, and takes none of those that may fail.
+        let allowed = self.state.task_definition(task).retry.max_attempts.max(failure.attempt);
         let mut reason = format!(
             "task '{name}' failed, attempt {} of {allowed}: {}: {}",
             failure.attempt, failure.error.kind, failure.error.message

@@ -116,6 +116,8 @@ pub enum Effect {
         task: TaskIndex,
         /// The attempt.
         attempt: Attempt,
+        /// The slot that it had, which is free now.
+        worker: u32,
     },
     /// Answer those who wait: the execution is over.
     Answer,
@@ -346,9 +348,8 @@ impl Decider<'_> {
     }
 
     fn time_out(&mut self, task: TaskIndex, jitter: Jitter) -> Result<(), Rejection> {
-        let attempt = self.state.task(task).attempts();
         let limit = self.state.task_timeout(task).unwrap_or_default().0;
-        self.decision.effects.push(Effect::Stop { task, attempt });
+        self.stop(task);
         let error = TaskError {
             kind: "TaskTimeoutError".into(),
             message: format!("the attempt ran longer than {} s", seconds(limit)).into(),
@@ -390,9 +391,15 @@ impl Decider<'_> {
     }
 
     fn stop_all(&mut self) {
-        let stops: Vec<Effect> =
-            self.state.running().map(|task| Effect::Stop { task, attempt: self.state.task(task).attempts() }).collect();
-        self.decision.effects.extend(stops);
+        let running: Vec<TaskIndex> = self.state.running().collect();
+        running.into_iter().for_each(|task| self.stop(task));
+    }
+
+    fn stop(&mut self, task: TaskIndex) {
+        let slot = self.state.task(task);
+        if let TaskState::Running { worker, .. } = slot.state() {
+            self.decision.effects.push(Effect::Stop { task, attempt: slot.attempts(), worker });
+        }
     }
 
     fn recover(&mut self, environment: Environment, definition: Fingerprint) -> Result<(), Rejection> {

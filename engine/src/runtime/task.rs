@@ -24,7 +24,7 @@ pub struct Task {
 #[derive(Clone)]
 pub enum TaskBody {
     /// A function on a worker thread.
-    Blocking(Arc<dyn Fn(&mut TaskContext, &AttemptInfo) -> Result<(), TaskError> + Send + Sync>),
+    Blocking(Arc<TaskFunction>),
     /// A future on tokio.
     Async(Arc<dyn Fn(TaskContext, AttemptInfo) -> AsyncBody + Send + Sync>),
     /// Somebody else's executor: the function hands the attempt over and returns at once; whoever has it calls
@@ -32,8 +32,17 @@ pub enum TaskBody {
     Detached(Arc<dyn Fn(RunningAttempt) + Send + Sync>),
 }
 
+/// How an attempt ended.
+pub type TaskResult = Result<(), TaskError>;
+
+/// A task's function.
+pub type TaskFunction = dyn Fn(&mut TaskContext, &AttemptInfo) -> TaskResult + Send + Sync;
+
+/// Takes the result of an attempt. Called once, on whatever thread the attempt ended.
+pub(crate) type Report = Box<dyn FnOnce(TaskContext, TaskResult) + Send>;
+
 /// What an async task gives back: its context, and how it ended.
-pub type AsyncBody = Pin<Box<dyn Future<Output = (TaskContext, Result<(), TaskError>)> + Send>>;
+pub type AsyncBody = Pin<Box<dyn Future<Output = (TaskContext, TaskResult)> + Send>>;
 
 /// Which attempt runs.
 #[derive(Clone, Debug)]
@@ -54,7 +63,7 @@ pub struct RunningAttempt {
     pub info: AttemptInfo,
     /// Its context; give it back with [`RunningAttempt::finish`].
     pub context: TaskContext,
-    pub(crate) report: Option<Box<dyn FnOnce(TaskContext, Result<(), TaskError>) + Send>>,
+    pub(crate) report: Option<Report>,
     pub(crate) cancel: Option<CancelSlot>,
 }
 
@@ -72,7 +81,7 @@ impl RunningAttempt {
     }
 
     /// Ends the attempt, with the context that holds its writes and reads.
-    pub fn finish(mut self, context: TaskContext, result: Result<(), TaskError>) {
+    pub fn finish(mut self, context: TaskContext, result: TaskResult) {
         if let Some(report) = self.report.take() {
             report(context, result);
         }
@@ -94,10 +103,7 @@ impl Drop for RunningAttempt {
 
 impl Task {
     /// A task that runs a function on a worker thread.
-    pub fn new(
-        id: impl Into<TaskId>,
-        body: impl Fn(&mut TaskContext) -> Result<(), TaskError> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(id: impl Into<TaskId>, body: impl Fn(&mut TaskContext) -> TaskResult + Send + Sync + 'static) -> Self {
         Self {
             definition: TaskDefinition::new(id),
             body: TaskBody::Blocking(Arc::new(move |context, _| body(context))),
@@ -107,7 +113,7 @@ impl Task {
     /// A task that runs a future on tokio.
     pub fn new_async<F>(id: impl Into<TaskId>, body: impl Fn(TaskContext) -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = (TaskContext, Result<(), TaskError>)> + Send + 'static,
+        F: Future<Output = (TaskContext, TaskResult)> + Send + 'static,
     {
         Self {
             definition: TaskDefinition::new(id),

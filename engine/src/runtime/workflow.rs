@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::task::{Task, TaskBody};
+use crate::core::codec;
 use crate::core::definition::{Definition, Fingerprint};
 use crate::core::graph::{Graph, InvalidDefinition};
 
@@ -11,6 +12,8 @@ use crate::core::graph::{Graph, InvalidDefinition};
 pub struct Workflow {
     pub(crate) graph: Arc<Graph>,
     pub(crate) fingerprint: Fingerprint,
+    /// The canonical encoding of its definition, which the fingerprint is the hash of.
+    pub(crate) encoded: Arc<[u8]>,
     pub(crate) bodies: Vec<TaskBody>,
 }
 
@@ -22,8 +25,9 @@ impl Workflow {
     pub fn new(name: impl Into<Arc<str>>, tasks: impl IntoIterator<Item = Task>) -> Result<Self, InvalidDefinition> {
         let (definitions, bodies) = tasks.into_iter().map(|task| (task.definition, task.body)).unzip();
         let definition = Arc::new(Definition { workflow: name.into(), tasks: definitions });
-        let fingerprint = crate::core::codec::fingerprint(&definition);
-        Ok(Self { graph: Arc::new(Graph::new(definition)?), fingerprint, bodies })
+        let encoded: Arc<[u8]> = codec::encode_definition(&definition).into();
+        let fingerprint = Fingerprint(codec::sha256(&encoded));
+        Ok(Self { graph: Arc::new(Graph::new(definition)?), fingerprint, encoded, bodies })
     }
 
     /// Its name.
@@ -52,7 +56,7 @@ pub struct Registry {
 }
 
 /// Called when a workflow is registered.
-type Subscriber = Box<dyn Fn(&Arc<Workflow>) -> bool + Send>;
+type Subscriber = Box<dyn Fn() -> bool + Send>;
 
 #[derive(Default)]
 struct Entries {
@@ -66,7 +70,7 @@ impl Registry {
         let workflow = Arc::new(workflow);
         let mut entries = self.entries();
         entries.workflows.insert(workflow.name().clone(), workflow.clone());
-        entries.subscribers.retain(|subscriber| subscriber(&workflow));
+        entries.subscribers.retain(|subscriber| subscriber());
         workflow
     }
 
@@ -87,7 +91,7 @@ impl Registry {
         self.entries().workflows.keys().cloned().collect()
     }
 
-    /// Calls `subscriber` for every workflow that is registered from now on, as long as it returns `true`.
+    /// Calls `subscriber` whenever a workflow is registered, as long as it returns `true`.
     pub(crate) fn subscribe(&self, subscriber: Subscriber) {
         self.entries().subscribers.push(subscriber);
     }

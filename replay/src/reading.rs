@@ -9,7 +9,7 @@ use cloacina_engine::core::event::{Event, ExecutionId, Seq};
 use cloacina_engine::core::fold::IllegalEvent;
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::time::Timestamp;
-use cloacina_store::log::{LogReader, ReadError};
+use cloacina_store::log::{LogReader, ReadError, StreamEntry};
 use cloacina_store::record::{Hash, Record, StreamId};
 
 /// How many records are asked for at once.
@@ -112,6 +112,12 @@ impl Entry {
 #[must_use]
 pub fn stream_of(id: ExecutionId) -> StreamId {
     StreamId::from_bytes(id.0)
+}
+
+/// When the first event of an execution happened.
+#[must_use]
+pub fn started(entry: &StreamEntry) -> Timestamp {
+    Timestamp(entry.started.0)
 }
 
 /// The records of a stream, read page by page. Those before a damaged one are still returned.

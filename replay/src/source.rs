@@ -3,6 +3,7 @@
 use cloacina_engine::core::codec::{self, DecodeError, Label, LabelStatus};
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_store::log::{Durability, LogReader, ReadError, StreamEntry, StreamFilter};
+use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
 use crate::reading::stream_of;
@@ -67,6 +68,29 @@ pub fn head(reader: &dyn LogReader, id: ExecutionId) -> Result<Head, ReadError> 
         return Err(ReadError::NoStream(entry.stream));
     }
     Ok(Head::new(reader, entry, reader.head()?.durability))
+}
+
+/// How the log acknowledged the first events of an execution: what the process said that had opened it for them.
+#[must_use]
+pub fn written_with(reader: &dyn LogReader, head: &Head) -> Option<Durability> {
+    let first = reader.read(head.entry.stream, 0, 1).ok()?.first()?.position;
+    let mut durability = None;
+    let mut next = 0;
+    loop {
+        let page = reader.read(StreamId::LOG, next, PAGE).ok()?;
+        for record in &page {
+            if record.position > first {
+                return durability;
+            }
+            if let Some(Ok(LogEvent::Opened(opened))) = record.body.bytes().map(LogEvent::decode) {
+                durability = opened.durability();
+            }
+        }
+        match page.last() {
+            Some(last) => next = last.seq + 1,
+            None => return durability,
+        }
+    }
 }
 
 /// Which executions are wanted.

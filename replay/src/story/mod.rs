@@ -98,6 +98,15 @@ impl TaskRow {
     pub fn new(task: TaskId) -> Self {
         Self { task, attempts: Vec::new(), skipped: None, cancelled: false, collisions: Vec::new() }
     }
+
+    /// What the task wrote with effect: the writes of its attempt that completed.
+    #[must_use]
+    pub fn effective_writes(&self) -> &[Change] {
+        match self.attempts.last() {
+            Some(last) if last.outcome == Outcome::Completed => &last.writes,
+            _ => &[],
+        }
+    }
 }
 
 /// One attempt at a task.

@@ -196,8 +196,13 @@ fn a_lost_or_shortened_database_is_never_taken_for_a_fresh_log() {
             .contains("`db`) is missing")
     );
     assert!(!path.join("db").exists());
-    fs::write(path.join("db"), &database[..0]).unwrap();
-    assert!(matches!(writable(&path), Err(OpenError::Damaged { .. })));
+    for kept in [0, database.len() / 3] {
+        fs::write(path.join("db"), &database[..kept]).unwrap();
+        assert!(
+            matches!(writable(&path), Err(OpenError::Damaged { .. })),
+            "{kept} bytes"
+        );
+    }
 }
 
 #[test]

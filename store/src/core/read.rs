@@ -24,7 +24,7 @@ pub(crate) struct Budget {
 
 /// Where a stream stands before a frame: what the frame must go on from.
 #[derive(Clone, Copy)]
-struct Before {
+pub(crate) struct Before {
     head: Hash,
     bytes: u64,
 }
@@ -35,7 +35,7 @@ impl Before {
         bytes: 0,
     };
 
-    fn after(frame: &FrameHeader) -> Self {
+    pub(crate) fn after(frame: &FrameHeader) -> Self {
         Self {
             head: frame.head,
             bytes: frame.bytes,
@@ -200,7 +200,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// Where a stream stands before the frame that begins at a `seq`.
-    fn before(&self, stream: StreamId, first_seq: u64) -> Result<Before, ReadError> {
+    pub(crate) fn before(&self, stream: StreamId, first_seq: u64) -> Result<Before, ReadError> {
         let Some(last_seq) = first_seq.checked_sub(1) else {
             return Ok(Before::START);
         };
@@ -217,7 +217,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// A frame's records, each checked, and the frame against what came before it.
-    fn open_frame(
+    pub(crate) fn open_frame(
         &self,
         stream: StreamId,
         first_seq: u64,

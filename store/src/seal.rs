@@ -51,13 +51,7 @@ pub fn commitment(salt: &[u8; SALT_LENGTH], body: &[u8]) -> Hash {
     let mut prefix = [0; 1 + SALT_LENGTH];
     prefix[0] = COMMITMENT;
     prefix[1..].copy_from_slice(salt);
-    Hash(
-        Sha256::new()
-            .chain_update(prefix)
-            .chain_update(body)
-            .finalize()
-            .into(),
-    )
+    Hash(Sha256::new().chain_update(prefix).chain_update(body).finalize().into())
 }
 
 /// The hash of a record.
@@ -148,11 +142,7 @@ pub fn check(record: &Record) -> Result<(), Hash> {
         Body::Erased { commitment } => *commitment,
     };
     let hash = record_hash(&header, &record.previous, &commitment);
-    if hash == record.hash {
-        Ok(())
-    } else {
-        Err(hash)
-    }
+    if hash == record.hash { Ok(()) } else { Err(hash) }
 }
 
 #[cfg(test)]

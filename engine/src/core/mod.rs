@@ -1,0 +1,19 @@
+//! The domain, pure: events in, events out.
+//!
+//! **Architecture invariant:** nothing here has a clock, randomness, I/O, async, threads or global state. Time, ids and
+//! results arrive as data, and what has to be done leaves as data. `tests/tests/purity.rs` keeps it so.
+
+pub mod codec;
+pub mod context;
+pub mod decide;
+pub mod definition;
+pub mod event;
+pub mod fold;
+pub mod graph;
+pub mod json;
+pub mod merge;
+pub mod retry;
+pub mod rule;
+pub mod state;
+pub mod task_context;
+pub mod time;

@@ -1,0 +1,298 @@
+//! How events, definitions and labels become bytes, and back. The only place that knows bincode.
+//!
+//! A body is a fixed header and a bincode text:
+//!
+//! | bytes | meaning |
+//! |---|---|
+//! | 1 | magic: `E` an event, `D` a definition, `L` a label of the listing |
+//! | 1 | codec: 1 is bincode 2, standard configuration |
+//! | 1 | format of what follows, by kind |
+//! | 2 | kind, little-endian; 0 for definitions and labels |
+//!
+//! Kind numbers are never reused. A format that this version does not know is refused, never guessed at. Decoding is
+//! bounded: no text can make it allocate more than a small multiple of its own length.
+
+use std::sync::Arc;
+
+use bincode::config::{self, Config};
+use bincode::error::DecodeError as BincodeError;
+use bincode::{Decode, Encode};
+use sha2::{Digest, Sha256};
+
+use super::definition::{Definition, Fingerprint};
+use super::event::{
+    Cause, ContextRemoved, ContextWritten, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Request,
+    TaskAbandoned, TaskCompleted, TaskFailed, TaskSkipped, TaskStarted,
+};
+use super::time::Timestamp;
+
+const CODEC: u8 = 1;
+const FORMAT: u8 = 1;
+const HEADER: usize = 5;
+const EVENT: u8 = b'E';
+const DEFINITION: u8 = b'D';
+const LABEL: u8 = b'L';
+
+/// Why bytes are not what they should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The header says that it is something else.
+    #[error("not {expected}: it begins with {found:02x?}")]
+    Foreign {
+        /// What was expected.
+        expected: &'static str,
+        /// How it begins.
+        found: Vec<u8>,
+    },
+    /// It was written by a newer version.
+    #[error("{what} has format {found}, this version reads up to format {known}; upgrade to read it")]
+    Newer {
+        /// What it is.
+        what: String,
+        /// Its format.
+        found: u8,
+        /// The newest that is known here.
+        known: u8,
+    },
+    /// It is cut or altered.
+    #[error("{what} cannot be decoded: {why}")]
+    Broken {
+        /// What it is.
+        what: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What the listing shows of an execution, kept beside its stream so that listing reads no events.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Label {
+    /// The workflow's name.
+    pub workflow: Arc<str>,
+    /// How it stands.
+    pub status: LabelStatus,
+    /// When it started.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// The definition that it is executed by.
+    pub definition: Fingerprint,
+    /// What caused it.
+    pub cause: Cause,
+    /// How often it was recovered.
+    pub recoveries: u32,
+}
+
+/// How an execution stands, for the listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum LabelStatus {
+    /// Unfinished.
+    Running,
+    /// Unfinished and paused.
+    Paused,
+    /// Over, without a failure at the end of the graph.
+    Completed,
+    /// Over, with one.
+    Failed,
+    /// Over, cancelled.
+    Cancelled,
+}
+
+/// SHA-256.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The fingerprint of a definition.
+#[must_use]
+pub fn fingerprint(definition: &Definition) -> Fingerprint {
+    Fingerprint(sha256(&encode_definition(definition)))
+}
+
+/// The canonical encoding of a definition: what its fingerprint is the SHA-256 of, and what the log keeps.
+#[must_use]
+pub fn encode_definition(definition: &Definition) -> Vec<u8> {
+    seal(DEFINITION, 0, definition)
+}
+
+/// Reads a definition.
+///
+/// # Errors
+/// [`DecodeError`]; never a guess.
+pub fn decode_definition(bytes: &[u8]) -> Result<Definition, DecodeError> {
+    open(DEFINITION, "a definition", bytes).and_then(|(_, body)| decode("a definition", body))
+}
+
+/// Encodes a label.
+#[must_use]
+pub fn encode_label(label: &Label) -> Vec<u8> {
+    seal(LABEL, 0, label)
+}
+
+/// Reads a label.
+///
+/// # Errors
+/// [`DecodeError`]; never a guess.
+pub fn decode_label(bytes: &[u8]) -> Result<Label, DecodeError> {
+    open(LABEL, "a label", bytes).and_then(|(_, body)| decode("a label", body))
+}
+
+/// Encodes an event.
+#[must_use]
+pub fn encode_event(event: &Event) -> Vec<u8> {
+    let kind = event.kind();
+    match event {
+        Event::ExecutionStarted(body) => seal(EVENT, kind, body),
+        Event::ContextWritten(body) => seal(EVENT, kind, body),
+        Event::ContextRemoved(body) => seal(EVENT, kind, body),
+        Event::TaskStarted(body) => seal(EVENT, kind, body),
+        Event::TaskCompleted(body) => seal(EVENT, kind, body),
+        Event::TaskFailed(body) => seal(EVENT, kind, body),
+        Event::TaskSkipped(body) => seal(EVENT, kind, body),
+        Event::TaskAbandoned(body) => seal(EVENT, kind, body),
+        Event::ExecutionPaused(body) | Event::ExecutionUnpaused(body) | Event::CancelRequested(body) => {
+            seal(EVENT, kind, body)
+        }
+        Event::ExecutionRecovered(body) => seal(EVENT, kind, body),
+        Event::ExecutionCompleted(body) | Event::ExecutionFailed(body) | Event::ExecutionCancelled(body) => {
+            seal(EVENT, kind, body)
+        }
+    }
+}
+
+/// Reads an event.
+///
+/// # Errors
+/// [`DecodeError`]; never a guess.
+///
+/// ```
+/// use cloacina_engine::core::codec::{decode_event, encode_event};
+/// use cloacina_engine::core::event::{Event, TaskStarted};
+/// let event = Event::TaskStarted(TaskStarted { task: "load".into(), attempt: 1, worker: 0 });
+/// assert_eq!(decode_event(&encode_event(&event))?, event);
+/// assert!(decode_event(b"E\x01\x01\xff\xff").is_err());
+/// # Ok::<(), cloacina_engine::core::codec::DecodeError>(())
+/// ```
+pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let (kind, body) = open(EVENT, "an event", bytes)?;
+    let what = Event::kind_name(kind);
+    Ok(match kind {
+        1 => Event::ExecutionStarted(decode::<ExecutionStarted>(what, body)?),
+        2 => Event::ContextWritten(decode::<ContextWritten>(what, body)?),
+        3 => Event::ContextRemoved(decode::<ContextRemoved>(what, body)?),
+        4 => Event::TaskStarted(decode::<TaskStarted>(what, body)?),
+        5 => Event::TaskCompleted(decode::<TaskCompleted>(what, body)?),
+        6 => Event::TaskFailed(decode::<TaskFailed>(what, body)?),
+        7 => Event::TaskSkipped(decode::<TaskSkipped>(what, body)?),
+        8 => Event::TaskAbandoned(decode::<TaskAbandoned>(what, body)?),
+        9 => Event::ExecutionPaused(decode::<Request>(what, body)?),
+        10 => Event::ExecutionUnpaused(decode::<Request>(what, body)?),
+        11 => Event::CancelRequested(decode::<Request>(what, body)?),
+        12 => Event::ExecutionRecovered(decode::<ExecutionRecovered>(what, body)?),
+        13 => Event::ExecutionCompleted(decode::<ExecutionEnded>(what, body)?),
+        14 => Event::ExecutionFailed(decode::<ExecutionEnded>(what, body)?),
+        15 => Event::ExecutionCancelled(decode::<ExecutionEnded>(what, body)?),
+        _ => {
+            return Err(DecodeError::Newer {
+                what: format!("an event of kind {kind}"),
+                found: FORMAT + 1,
+                known: FORMAT,
+            });
+        }
+    })
+}
+
+impl Event {
+    /// The number that stands for its kind in the log. Never reused.
+    #[must_use]
+    pub fn kind(&self) -> u16 {
+        match self {
+            Self::ExecutionStarted(_) => 1,
+            Self::ContextWritten(_) => 2,
+            Self::ContextRemoved(_) => 3,
+            Self::TaskStarted(_) => 4,
+            Self::TaskCompleted(_) => 5,
+            Self::TaskFailed(_) => 6,
+            Self::TaskSkipped(_) => 7,
+            Self::TaskAbandoned(_) => 8,
+            Self::ExecutionPaused(_) => 9,
+            Self::ExecutionUnpaused(_) => 10,
+            Self::CancelRequested(_) => 11,
+            Self::ExecutionRecovered(_) => 12,
+            Self::ExecutionCompleted(_) => 13,
+            Self::ExecutionFailed(_) => 14,
+            Self::ExecutionCancelled(_) => 15,
+        }
+    }
+
+    /// Its name, the same in every place that shows it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        Self::kind_name(self.kind())
+    }
+
+    fn kind_name(kind: u16) -> &'static str {
+        match kind {
+            1 => "ExecutionStarted",
+            2 => "ContextWritten",
+            3 => "ContextRemoved",
+            4 => "TaskStarted",
+            5 => "TaskCompleted",
+            6 => "TaskFailed",
+            7 => "TaskSkipped",
+            8 => "TaskAbandoned",
+            9 => "ExecutionPaused",
+            10 => "ExecutionUnpaused",
+            11 => "CancelRequested",
+            12 => "ExecutionRecovered",
+            13 => "ExecutionCompleted",
+            14 => "ExecutionFailed",
+            15 => "ExecutionCancelled",
+            _ => "an event of an unknown kind",
+        }
+    }
+}
+
+fn seal(magic: u8, kind: u16, body: &impl Encode) -> Vec<u8> {
+    let [low, high] = kind.to_le_bytes();
+    let mut bytes = Vec::with_capacity(64);
+    bytes.extend([magic, CODEC, FORMAT, low, high]);
+    #[expect(
+        clippy::expect_used,
+        reason = "writing into memory cannot fail, and our bodies hold nothing that bincode refuses"
+    )]
+    bincode::encode_into_std_write(body, &mut bytes, config::standard()).expect("a body can be encoded into memory");
+    bytes
+}
+
+fn open<'a>(magic: u8, expected: &'static str, bytes: &'a [u8]) -> Result<(u16, &'a [u8]), DecodeError> {
+    match bytes {
+        [found, CODEC, format, low, high, body @ ..] if *found == magic => {
+            if *format > FORMAT {
+                return Err(DecodeError::Newer { what: expected.to_owned(), found: *format, known: FORMAT });
+            }
+            Ok((u16::from_le_bytes([*low, *high]), body))
+        }
+        _ => Err(DecodeError::Foreign { expected, found: bytes[..bytes.len().min(HEADER)].to_vec() }),
+    }
+}
+
+/// Decodes with a limit that grows with the text, in steps, since bincode wants it as a constant. Sixty-four bytes of
+/// memory for each byte of text is more than any body of ours needs.
+fn decode<T: Decode<()>>(what: &str, body: &[u8]) -> Result<T, DecodeError> {
+    let standard = config::standard();
+    let decoded = match body.len() {
+        0..=1_024 => decode_with(body, standard.with_limit::<{ 1 << 16 }>()),
+        1_025..=65_536 => decode_with(body, standard.with_limit::<{ 1 << 22 }>()),
+        65_537..=4_194_304 => decode_with(body, standard.with_limit::<{ 1 << 28 }>()),
+        _ => decode_with(body, standard.with_limit::<{ 1 << 34 }>()),
+    };
+    let broken = |why: String| DecodeError::Broken { what: what.to_owned(), why };
+    let (value, used) = decoded.map_err(|error| broken(error.to_string()))?;
+    if used == body.len() { Ok(value) } else { Err(broken(format!("{} bytes are left over", body.len() - used))) }
+}
+
+fn decode_with<T: Decode<()>>(body: &[u8], config: impl Config) -> Result<(T, usize), BincodeError> {
+    bincode::decode_from_slice(body, config)
+}

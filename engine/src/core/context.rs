@@ -1,0 +1,405 @@
+//! The context: which value of a key a task sees, and why.
+//!
+//! Every value that a task could see is a [`Version`], and versions of one key form a graph: a write points to the
+//! version that its writer could see, a merge to the versions that met at a join. Which write hides which, and the base
+//! of a merge, are questions to that graph; nothing in it depends on when anything ran.
+//!
+//! Maps from keys to versions are structurally shared, so that the context of a task costs what its writes cost.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+use sha2::{Digest, Sha256};
+
+use super::event::{Key, Seen, Seq, TaskId};
+use super::json::Json;
+use super::merge::three_way;
+
+/// One value of a key, with what it came from.
+#[derive(Debug)]
+pub struct Version {
+    value: Option<Json>,
+    source: Source,
+    parents: Vec<VersionRef>,
+    /// The longest way down to a first write: parents are lower, whatever the schedule was.
+    height: u32,
+}
+
+/// Where a version came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// One write.
+    Write {
+        /// The event.
+        seq: Seq,
+        /// Who wrote; `None` is the input.
+        writer: Option<TaskId>,
+    },
+    /// A merge at a join.
+    Merge {
+        /// Whether both branches had changed what cannot be had together.
+        collision: bool,
+    },
+}
+
+/// A shared version. Two are equal if they are the same one.
+#[derive(Clone, Debug)]
+pub struct VersionRef(Arc<Version>);
+
+impl PartialEq for VersionRef {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for VersionRef {}
+
+impl std::ops::Deref for VersionRef {
+    type Target = Version;
+
+    fn deref(&self) -> &Version {
+        &self.0
+    }
+}
+
+/// The visible version of each key.
+pub type ContextMap = OrdMap<Key, VersionRef>;
+
+impl Version {
+    /// A version that a write made over the one that its writer could see.
+    #[must_use]
+    pub fn written(value: Option<Json>, seq: Seq, writer: Option<TaskId>, over: Option<VersionRef>) -> VersionRef {
+        Self::make(value, Source::Write { seq, writer }, over.into_iter().collect())
+    }
+
+    fn make(value: Option<Json>, source: Source, parents: Vec<VersionRef>) -> VersionRef {
+        let height = parents.iter().map(|parent| parent.height + 1).max().unwrap_or(0);
+        VersionRef(Arc::new(Self { value, source, parents, height }))
+    }
+
+    /// The value, `None` if it was removed.
+    #[must_use]
+    pub fn value(&self) -> Option<&Json> {
+        self.value.as_ref()
+    }
+
+    /// Where it came from.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What it was written over, or merged from.
+    #[must_use]
+    pub fn parents(&self) -> &[VersionRef] {
+        &self.parents
+    }
+
+    /// The writes that its value consists of, in ascending order: itself, or what was merged.
+    #[must_use]
+    pub fn writes(&self) -> Vec<Seq> {
+        self.contributions().into_keys().collect()
+    }
+
+    /// The first, by name, of those whose writes its value consists of; `None` is the input.
+    fn first_writer(&self) -> Option<TaskId> {
+        self.contributions().into_values().min().flatten()
+    }
+
+    fn contributions(&self) -> BTreeMap<Seq, Option<TaskId>> {
+        let mut writes = BTreeMap::new();
+        let mut seen = HashSet::new();
+        let mut open = vec![self];
+        while let Some(version) = open.pop() {
+            match &version.source {
+                Source::Write { seq, writer } => {
+                    writes.insert(*seq, writer.clone());
+                }
+                Source::Merge { .. } => {
+                    open.extend(
+                        version.parents.iter().filter(|parent| seen.insert(address(parent))).map(|parent| &**parent),
+                    );
+                }
+            }
+        }
+        writes
+    }
+
+    /// What the log says of a read that saw it.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        match self.source {
+            Source::Write { seq, .. } => Seen::Write(seq),
+            Source::Merge { .. } => Seen::Merged(self.writes()),
+        }
+    }
+}
+
+impl Drop for Version {
+    /// A key that was overwritten a hundred thousand times in a row must not take as many stack frames to let go.
+    fn drop(&mut self) {
+        let mut open = std::mem::take(&mut self.parents);
+        while let Some(parent) = open.pop() {
+            if let Some(mut alone) = Arc::into_inner(parent.0) {
+                open.append(&mut alone.parents);
+            }
+        }
+    }
+}
+
+/// Two branches wrote the same key, neither saw the other, and both values cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collision {
+    /// The key.
+    pub key: Key,
+    /// The writes that met, in ascending order.
+    pub writes: Vec<Seq>,
+    /// The writes whose value was taken.
+    pub taken: Vec<Seq>,
+}
+
+/// What a join gave.
+#[derive(Clone, Debug, Default)]
+pub struct Joined {
+    /// The visible version of each key.
+    pub context: ContextMap,
+    /// What collided, in the order of the keys.
+    pub collisions: Vec<Collision>,
+}
+
+/// Joins branches, and remembers the merges that it made: two joins of the same versions give the same merge, so that a
+/// later join finds it in both histories.
+#[derive(Clone, Debug, Default)]
+pub struct Joins {
+    /// By the addresses of the two versions, which the merge keeps alive as its parents.
+    merges: HashMap<(usize, usize), VersionRef>,
+}
+
+impl Joins {
+    /// Joins what several branches see, in the order of the `dependencies` list.
+    ///
+    /// Costs what the branches differ in, not what they hold.
+    #[must_use]
+    pub fn join(&mut self, branches: &[&ContextMap]) -> Joined {
+        let Some((first, others)) = branches.split_first() else { return Joined::default() };
+        let mut differing: BTreeMap<Key, Vec<VersionRef>> = BTreeMap::new();
+        for branch in others {
+            if first.ptr_eq(branch) {
+                continue;
+            }
+            for item in first.diff(branch) {
+                // A key that a later branch does not have was written by none of its ancestors: nothing to merge.
+                if let DiffItem::Add(key, version) | DiffItem::Update { new: (key, version), .. } = item {
+                    differing.entry(key.clone()).or_default().push(version.clone());
+                }
+            }
+        }
+        let mut joined = Joined { context: (*first).clone(), collisions: Vec::new() };
+        for (key, versions) in differing {
+            let start = first.get(&key).cloned();
+            let mut taken = start;
+            for version in versions {
+                taken = Some(match taken {
+                    None => version,
+                    Some(ours) => {
+                        let merged = self.merge(&ours, &version);
+                        if merged != ours
+                            && merged != version
+                            && matches!(merged.source, Source::Merge { collision: true })
+                        {
+                            joined.collisions.push(Collision {
+                                key: key.clone(),
+                                writes: merged.writes(),
+                                taken: version.writes(),
+                            });
+                        }
+                        merged
+                    }
+                });
+            }
+            if let Some(version) = taken {
+                joined.context.insert(key, version);
+            }
+        }
+        joined
+    }
+
+    /// The version that both give together: the one that hides the other, or a merge against what both started from.
+    fn merge(&mut self, ours: &VersionRef, theirs: &VersionRef) -> VersionRef {
+        let pair = (address(ours), address(theirs));
+        if let Some(known) = self.merges.get(&pair) {
+            return known.clone();
+        }
+        let common = CommonHistory::of(ours, theirs);
+        if common.is_all_of_theirs {
+            return ours.clone();
+        }
+        if common.is_all_of_ours {
+            return theirs.clone();
+        }
+        let value = |version: &VersionRef| version.value.as_ref().map(Json::value);
+        let (base, left, right) = (self.base(common.last).and_then(|base| value(&base)), value(ours), value(theirs));
+        if right == base {
+            return ours.clone();
+        }
+        if left == base {
+            return theirs.clone();
+        }
+        let merged = three_way(base.as_ref(), left.as_ref(), right.as_ref());
+        let merge = Version::make(
+            merged.value.map(Json::from),
+            Source::Merge { collision: merged.collision },
+            vec![ours.clone(), theirs.clone()],
+        );
+        self.merges.insert(pair, merge.clone());
+        merge
+    }
+
+    /// What both started from. Where several common versions did not see each other, they are merged, in the order of
+    /// their writers' names.
+    fn base(&mut self, mut last: Vec<VersionRef>) -> Option<VersionRef> {
+        last.sort_by_cached_key(|version| version.first_writer());
+        last.into_iter().reduce(|ours, theirs| self.merge(&ours, &theirs))
+    }
+}
+
+fn address(version: &VersionRef) -> usize {
+    Arc::as_ptr(&version.0) as usize
+}
+
+/// What the histories of two versions of a key have in common.
+struct CommonHistory {
+    is_all_of_ours: bool,
+    is_all_of_theirs: bool,
+    /// The common versions that no other common one hides.
+    last: Vec<VersionRef>,
+}
+
+/// A version on the way down, the highest first.
+struct Step(VersionRef);
+
+impl PartialEq for Step {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Step {}
+
+impl PartialOrd for Step {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Step {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.height.cmp(&other.0.height)
+    }
+}
+
+const OURS: u8 = 1;
+const THEIRS: u8 = 2;
+const HIDDEN: u8 = 4;
+
+impl CommonHistory {
+    /// Walks down from both, the highest version first, and marks who can reach what. A version that both reach is
+    /// common; what lies below a common one is hidden by it.
+    fn of(ours: &VersionRef, theirs: &VersionRef) -> Self {
+        let mut marks: HashMap<*const Version, u8> = HashMap::new();
+        let mut open = BinaryHeap::new();
+        let mut common = Self { is_all_of_ours: false, is_all_of_theirs: false, last: Vec::new() };
+        // How many versions wait that are not known to be hidden: when there are none, the rest is history.
+        let mut visible = 0_usize;
+        for (version, mark) in [(ours, OURS), (theirs, THEIRS)] {
+            let known = marks.entry(Arc::as_ptr(&version.0)).or_insert(0);
+            if *known == 0 {
+                open.push(Step(version.clone()));
+                visible += 1;
+            }
+            *known |= mark;
+        }
+        while visible > 0 {
+            let Some(Step(version)) = open.pop() else { break };
+            let mark = marks.get(&Arc::as_ptr(&version.0)).copied().unwrap_or(0);
+            if mark & HIDDEN == 0 {
+                visible -= 1;
+            }
+            let mut pass_on = mark;
+            if mark & (OURS | THEIRS) == OURS | THEIRS && mark & HIDDEN == 0 {
+                common.is_all_of_ours |= version == *ours;
+                common.is_all_of_theirs |= version == *theirs;
+                common.last.push(version.clone());
+                pass_on |= HIDDEN;
+            }
+            for parent in &version.parents {
+                let known = marks.entry(Arc::as_ptr(&parent.0)).or_insert(0);
+                let (new, was_visible) = (*known == 0, *known != 0 && *known & HIDDEN == 0);
+                *known |= pass_on;
+                let is_visible = *known & HIDDEN == 0;
+                if new {
+                    open.push(Step(parent.clone()));
+                }
+                visible = visible + usize::from(is_visible && !was_visible) - usize::from(was_visible && !is_visible);
+            }
+        }
+        common
+    }
+}
+
+/// What an attempt can see: what its ancestry gives, and behind it the latest writes of everybody else.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// What the input and the task's ancestors wrote.
+    pub declared: ContextMap,
+    /// The latest effective version of every key, whoever wrote it, at the attempt's start.
+    pub latest: ContextMap,
+}
+
+/// What a look at one key found.
+#[derive(Clone, Debug)]
+pub enum Sight {
+    /// A value that the task's ancestry gives.
+    Declared(VersionRef),
+    /// A value that is only there because somebody else happened to be faster.
+    Undeclared(VersionRef),
+    /// No value.
+    Nothing,
+}
+
+impl View {
+    /// Looks at a key.
+    #[must_use]
+    pub fn look(&self, key: &str) -> Sight {
+        match self.declared.get(key) {
+            Some(version) if version.value.is_some() => Sight::Declared(version.clone()),
+            Some(_) => Sight::Nothing,
+            None => match self.latest.get(key) {
+                Some(version) if version.value.is_some() => Sight::Undeclared(version.clone()),
+                _ => Sight::Nothing,
+            },
+        }
+    }
+}
+
+/// The keys and values of a context that are there.
+pub fn values(context: &ContextMap) -> impl Iterator<Item = (&Key, &Json)> {
+    context.iter().filter_map(|(key, version)| version.value().map(|value| (key, value)))
+}
+
+/// SHA-256 over a context: each key and value, in the order of the keys, with their lengths (8 bytes, big-endian)
+/// before them.
+#[must_use]
+pub fn digest(context: &ContextMap) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for (key, value) in values(context) {
+        for part in [key.as_bytes(), value.as_str().as_bytes()] {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+    }
+    hasher.finalize().into()
+}

@@ -1,0 +1,184 @@
+//! What a workflow is: tasks, dependencies, rules. Stored once in the log under its fingerprint, so that an execution
+//! can be rebuilt after the code has changed or gone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+
+use super::event::{Key, TaskId};
+use super::json::Json;
+use super::retry::RetryPolicy;
+use super::time::Millis;
+
+/// SHA-256 of a definition's canonical encoding ([`crate::core::codec::encode_definition`]).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// The first sixteen hex digits: what people are shown as a workflow's version.
+    #[must_use]
+    pub fn version(&self) -> String {
+        self.to_string()[..16].to_owned()
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A workflow as data.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Definition {
+    /// Its name.
+    pub workflow: Arc<str>,
+    /// Its tasks, in the order in which they were added: the order in which the final context joins the leaves.
+    pub tasks: Vec<TaskDefinition>,
+}
+
+/// A task as data.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct TaskDefinition {
+    /// Its name.
+    pub id: TaskId,
+    /// The tasks whose writes it sees, in the order that matters at joins.
+    pub dependencies: Vec<TaskId>,
+    /// Whether it runs, once its dependencies are settled.
+    pub rule: TriggerRule,
+    /// What happens when it fails.
+    pub retry: RetryPolicy,
+    /// How long an attempt may run; `None` leaves it to the execution's options.
+    pub timeout: Option<Millis>,
+    /// A hash of its code: two tasks of the same hash do the same.
+    pub code: [u8; 32],
+    /// Its source text, for the debugger; empty where there is none.
+    pub source: Arc<str>,
+}
+
+impl TaskDefinition {
+    /// A task without dependencies and with the default rules.
+    #[must_use]
+    pub fn new(id: impl Into<TaskId>) -> Self {
+        Self {
+            id: id.into(),
+            dependencies: Vec::new(),
+            rule: TriggerRule::NoneFailed,
+            retry: RetryPolicy::default(),
+            timeout: None,
+            code: [0; 32],
+            source: "".into(),
+        }
+    }
+}
+
+/// Whether a task runs once its dependencies are settled; otherwise it is skipped.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+pub enum TriggerRule {
+    /// No dependency failed or was skipped because of a failure.
+    #[default]
+    NoneFailed,
+    /// Every dependency completed.
+    AllSuccess,
+    /// Every dependency is settled, in whatever way.
+    AllDone,
+    /// Every dependency failed or was skipped because of a failure.
+    AllFailed,
+    /// At least one dependency completed.
+    OneSuccess,
+    /// At least one dependency failed or was skipped because of a failure.
+    OneFailed,
+    /// Always.
+    Always,
+    /// A tree of conditions holds.
+    When(Condition),
+}
+
+impl TriggerRule {
+    /// The name that people write, or `when` for a tree.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NoneFailed => "none_failed",
+            Self::AllSuccess => "all_success",
+            Self::AllDone => "all_done",
+            Self::AllFailed => "all_failed",
+            Self::OneSuccess => "one_success",
+            Self::OneFailed => "one_failed",
+            Self::Always => "always",
+            Self::When(_) => "when",
+        }
+    }
+
+    /// The rule with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [
+            Self::NoneFailed,
+            Self::AllSuccess,
+            Self::AllDone,
+            Self::AllFailed,
+            Self::OneSuccess,
+            Self::OneFailed,
+            Self::Always,
+        ]
+        .into_iter()
+        .find(|rule| rule.name() == name)
+    }
+}
+
+/// A condition over upstream task states and context values.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Condition {
+    /// Always holds.
+    Always,
+    /// Every one holds.
+    All(Vec<Condition>),
+    /// At least one holds.
+    Any(Vec<Condition>),
+    /// None holds.
+    None(Vec<Condition>),
+    /// The task completed.
+    TaskSuccess(TaskId),
+    /// The task finally failed.
+    TaskFailed(TaskId),
+    /// The task was skipped.
+    TaskSkipped(TaskId),
+    /// A context value that the task would see compares so.
+    ContextValue {
+        /// The key.
+        key: Key,
+        /// How it is compared.
+        operator: Operator,
+        /// What it is compared with; `None` for `Exists` and `NotExists`.
+        value: Option<Json>,
+    },
+}
+
+/// How a context value is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Operator {
+    /// Is the same JSON value; numbers by value.
+    Equals,
+    /// Is not.
+    NotEquals,
+    /// A greater number, or a text that sorts after.
+    GreaterThan,
+    /// A smaller number, or a text that sorts before.
+    LessThan,
+    /// A text, list or object that has it as a part, an element or a key.
+    Contains,
+    /// One that has not.
+    NotContains,
+    /// The key is there.
+    Exists,
+    /// The key is not there.
+    NotExists,
+}

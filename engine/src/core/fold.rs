@@ -1,0 +1,567 @@
+//! The fold: the one place where the state of an execution changes.
+//!
+//! The running engine, recovery and the debugger call the same function. A step costs what it changes, not what the
+//! graph holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::context::{ContextMap, Joins, Version};
+use super::definition::Fingerprint;
+use super::event::{
+    AbandonReason, Event, ExecutionEnded, ExecutionId, ExecutionRecovered, ExecutionStarted, Key, Origin, Seq, Settled,
+    SkipReason, TaskAbandoned, TaskCompleted, TaskFailed, TaskId, TaskSkipped, TaskStarted,
+};
+use super::graph::{Graph, TaskIndex, difference};
+use super::json::Json;
+use super::rule::{self, Facts};
+use super::state::{Execution, Failure, Status, TaskSlot, TaskState, Timer};
+use super::time::Timestamp;
+
+/// An event with its place and its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// Its place in the stream.
+    pub seq: Seq,
+    /// When it was decided.
+    pub time: Timestamp,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Finds the graph of a definition.
+pub trait Graphs {
+    /// The graph of the definition with this fingerprint.
+    fn graph(&self, fingerprint: Fingerprint) -> Option<Arc<Graph>>;
+}
+
+impl Graphs for BTreeMap<Fingerprint, Arc<Graph>> {
+    fn graph(&self, fingerprint: Fingerprint) -> Option<Arc<Graph>> {
+        self.get(&fingerprint).cloned()
+    }
+}
+
+impl<F: Fn(Fingerprint) -> Option<Arc<Graph>>> Graphs for F {
+    fn graph(&self, fingerprint: Fingerprint) -> Option<Arc<Graph>> {
+        self(fingerprint)
+    }
+}
+
+/// An event that the state cannot take. The stream that holds it is refused as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("impossible event at seq {seq}: {event} {what}")]
+pub struct IllegalEvent {
+    /// Its place.
+    pub seq: Seq,
+    /// Its name.
+    pub event: &'static str,
+    /// Why the state cannot take it: both sides.
+    pub what: String,
+}
+
+/// Folds one event into the state that those before it gave; `None` before the first.
+///
+/// ```
+/// use std::{collections::BTreeMap, sync::Arc};
+/// use cloacina_engine::core::{codec, definition::*, event::*, fold::*, graph::Graph, state::Status, time::Timestamp};
+/// let definition = Arc::new(Definition { workflow: "etl".into(), tasks: vec![TaskDefinition::new("load")] });
+/// let fingerprint = codec::fingerprint(&definition);
+/// let graphs = BTreeMap::from([(fingerprint, Arc::new(Graph::new(definition)?))]);
+/// let started = Event::ExecutionStarted(ExecutionStarted {
+///     workflow: "etl".into(), definition: fingerprint, cause: Cause::Call, environment: Environment::default(),
+///     options: ExecutionOptions::default(), inputs: 0,
+/// });
+/// let recorded = Recorded { seq: 0, time: Timestamp(0), event: started };
+/// let state = fold(None, ExecutionId([0; 16]), &recorded, &graphs)?;
+/// assert_eq!(state.status(), Status::Running);
+/// assert_eq!(state.ready().count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`IllegalEvent`]; the state is gone with it.
+pub fn fold(
+    state: Option<Execution>,
+    id: ExecutionId,
+    recorded: &Recorded,
+    graphs: &dyn Graphs,
+) -> Result<Execution, IllegalEvent> {
+    match state {
+        None => Execution::begin(id, recorded, graphs),
+        Some(mut state) => state.apply(recorded, graphs).map(|()| state),
+    }
+}
+
+impl Execution {
+    fn begin(id: ExecutionId, recorded: &Recorded, graphs: &dyn Graphs) -> Result<Self, IllegalEvent> {
+        let illegal = |what: String| IllegalEvent { seq: recorded.seq, event: recorded.event.name(), what };
+        let Event::ExecutionStarted(started) = &recorded.event else {
+            return Err(illegal("cannot be the first event; ExecutionStarted is".to_owned()));
+        };
+        if recorded.seq != 0 {
+            return Err(illegal("is the first event, but not at seq 0".to_owned()));
+        }
+        let graph = graphs.graph(started.definition).ok_or_else(|| {
+            illegal(format!("names the definition {}, which the log does not have", started.definition))
+        })?;
+        Ok(Self::new(id, recorded.time, started, graph))
+    }
+
+    fn new(id: ExecutionId, time: Timestamp, started: &ExecutionStarted, graph: Arc<Graph>) -> Self {
+        let tasks = graph.tasks().map(|task| TaskSlot::new(graph.upstream(task).len())).collect();
+        let mut state = Self {
+            id,
+            fingerprint: started.definition,
+            cause: started.cause.clone(),
+            environment: started.environment.clone(),
+            options: started.options,
+            status: Status::Running,
+            reason: "".into(),
+            next_seq: 1,
+            started: time,
+            last: time,
+            recoveries: 0,
+            inputs_missing: started.inputs,
+            tasks,
+            unsettled: graph.len(),
+            failed_ends: Default::default(),
+            ready: Default::default(),
+            to_skip: Default::default(),
+            running: Default::default(),
+            timers: Default::default(),
+            input: ContextMap::new(),
+            latest: ContextMap::new(),
+            joins: Joins::default(),
+            graph,
+        };
+        state.arm_execution_timeout(time);
+        if state.inputs_missing == 0 {
+            state.ask_roots();
+        }
+        state
+    }
+
+    /// Folds one event after the first.
+    pub(super) fn apply(&mut self, recorded: &Recorded, graphs: &dyn Graphs) -> Result<(), IllegalEvent> {
+        let Recorded { seq, time, event } = recorded;
+        let illegal = |what: String| IllegalEvent { seq: *seq, event: event.name(), what };
+        if *seq != self.next_seq {
+            return Err(illegal(format!("comes where seq {} should", self.next_seq)));
+        }
+        if *time < self.last {
+            return Err(illegal("is older than the event before it".to_owned()));
+        }
+        if self.status.is_final() {
+            return Err(illegal(format!("comes after the execution has ended ({})", self.status.name())));
+        }
+        let is_input = matches!(event, Event::ContextWritten(write) if write.origin == Origin::Input);
+        if is_input != (self.inputs_missing > 0) {
+            return Err(illegal(format!("comes when {} input values are missing", self.inputs_missing)));
+        }
+        self.change(*seq, *time, event, graphs).map_err(illegal)?;
+        self.next_seq += 1;
+        self.last = *time;
+        Ok(())
+    }
+
+    /// Each event's own change. Checks before it changes anything.
+    fn change(&mut self, seq: Seq, time: Timestamp, event: &Event, graphs: &dyn Graphs) -> Result<(), String> {
+        match event {
+            Event::ExecutionStarted(_) => Err("comes again".to_owned()),
+            Event::ContextWritten(write) => self.written(seq, &write.origin, &write.key, Some(&write.value)),
+            Event::ContextRemoved(removal) => self.written(seq, &removal.origin, &removal.key, None),
+            Event::TaskStarted(started) => self.task_started(time, started),
+            Event::TaskCompleted(completed) => self.task_completed(seq, time, completed),
+            Event::TaskFailed(failed) => self.task_failed(seq, time, failed),
+            Event::TaskSkipped(skipped) => self.task_skipped(seq, time, skipped),
+            Event::TaskAbandoned(abandoned) => self.task_abandoned(abandoned),
+            Event::ExecutionPaused(_) => self.switch(Status::Running, Status::Paused),
+            Event::ExecutionUnpaused(_) => self.switch(Status::Paused, Status::Running),
+            Event::CancelRequested(_) => Ok(()),
+            Event::ExecutionRecovered(recovered) => self.recovered(time, recovered, graphs),
+            Event::ExecutionCompleted(ended) => self.completed(time, ended),
+            Event::ExecutionFailed(ended) => self.failed(time, ended),
+            Event::ExecutionCancelled(ended) => {
+                self.end(time, Status::Cancelled, ended);
+                Ok(())
+            }
+        }
+    }
+
+    fn written(&mut self, seq: Seq, origin: &Origin, key: &Key, value: Option<&Json>) -> Result<(), String> {
+        match origin {
+            Origin::Input => {
+                let version = Version::written(value.cloned(), seq, None, self.input.get(key).cloned());
+                self.input.insert(key.clone(), version);
+                self.inputs_missing -= 1;
+                if self.inputs_missing == 0 {
+                    self.ask_roots();
+                }
+            }
+            Origin::Task { task, attempt } => {
+                let task = self.running_attempt(task, *attempt)?;
+                self.tasks[task.at()].pending.push((key.clone(), value.cloned(), seq));
+            }
+        }
+        Ok(())
+    }
+
+    fn task_started(&mut self, time: Timestamp, started: &TaskStarted) -> Result<(), String> {
+        let task = self.known(&started.task)?;
+        let slot = &self.tasks[task.at()];
+        let may_start = self.status == Status::Running
+            && match slot.state {
+                TaskState::Pending => self.ready.contains(&task),
+                TaskState::WaitingRetry { .. } => true,
+                _ => false,
+            };
+        if !may_start {
+            return Err(format!(
+                "starts task '{}', which is {} and waits for {} tasks, in an execution that is {}",
+                started.task,
+                slot.state.name(),
+                slot.waits,
+                self.status.name()
+            ));
+        }
+        if started.attempt != slot.attempts + 1 {
+            return Err(format!(
+                "is attempt {} at task '{}', after {} attempts",
+                started.attempt, started.task, slot.attempts
+            ));
+        }
+        if let TaskState::WaitingRetry { due } = slot.state {
+            self.timers.remove(&(due, Timer::Retry(task)));
+        }
+        self.look_around(task);
+        self.ready.remove(&task);
+        self.running.insert(task);
+        if let Some(timeout) = self.task_timeout(task) {
+            self.timers.insert((time.after(timeout), Timer::TaskTimeout(task)));
+        }
+        let latest = self.latest.clone();
+        let slot = &mut self.tasks[task.at()];
+        slot.state = TaskState::Running { since: time, worker: started.worker };
+        slot.attempts = started.attempt;
+        slot.started.get_or_insert(time);
+        slot.latest_at_start = latest;
+        Ok(())
+    }
+
+    fn task_completed(&mut self, seq: Seq, time: Timestamp, completed: &TaskCompleted) -> Result<(), String> {
+        let task = self.running_attempt(&completed.task, completed.attempt)?;
+        self.stop_running(task);
+        let slot = &mut self.tasks[task.at()];
+        let mut gives = slot.sees.clone().unwrap_or_default();
+        for (key, value, write) in std::mem::take(&mut slot.pending) {
+            let over = gives.get(&key).cloned();
+            let version = Version::written(value, write, Some(completed.task.clone()), over);
+            self.latest.insert(key.clone(), version.clone());
+            gives.insert(key, version);
+        }
+        slot.gives = Some(gives);
+        self.settle(task, TaskState::Completed, seq, time);
+        Ok(())
+    }
+
+    fn task_failed(&mut self, seq: Seq, time: Timestamp, failed: &TaskFailed) -> Result<(), String> {
+        let task = self.running_attempt(&failed.task, failed.attempt)?;
+        self.stop_running(task);
+        let slot = &mut self.tasks[task.at()];
+        slot.pending.clear();
+        slot.failures += 1;
+        slot.failure = Some(Box::new(Failure {
+            attempt: failed.attempt,
+            error: failed.error.clone(),
+            reads: failed.reads.clone(),
+        }));
+        match failed.retry_at {
+            Some(due) => {
+                slot.state = TaskState::WaitingRetry { due };
+                self.timers.insert((due, Timer::Retry(task)));
+            }
+            None => {
+                slot.gives = Some(slot.sees.clone().unwrap_or_default());
+                self.settle(task, TaskState::Failed, seq, time);
+            }
+        }
+        Ok(())
+    }
+
+    fn task_skipped(&mut self, seq: Seq, time: Timestamp, skipped: &TaskSkipped) -> Result<(), String> {
+        let task = self.known(&skipped.task)?;
+        match self.to_skip.get(&task) {
+            Some(reason) if reason.failure == skipped.why.failure => {}
+            Some(reason) => {
+                return Err(format!(
+                    "skips task '{}' because of {}, but {} decides it",
+                    skipped.task, skipped.why.rule, reason.rule
+                ));
+            }
+            None => {
+                return Err(format!(
+                    "skips task '{}', which is {} and whose rule does not ask for it",
+                    skipped.task,
+                    self.tasks[task.at()].state.name()
+                ));
+            }
+        }
+        self.to_skip.remove(&task);
+        self.look_around(task);
+        let slot = &mut self.tasks[task.at()];
+        slot.gives = slot.sees.clone();
+        slot.skipped = Some(Box::new(skipped.why.clone()));
+        self.settle(task, TaskState::Skipped { by_failure: skipped.why.failure }, seq, time);
+        Ok(())
+    }
+
+    fn task_abandoned(&mut self, abandoned: &TaskAbandoned) -> Result<(), String> {
+        let task = self.running_attempt(&abandoned.task, abandoned.attempt)?;
+        self.stop_running(task);
+        let slot = &mut self.tasks[task.at()];
+        slot.pending.clear();
+        slot.state = TaskState::Pending;
+        if abandoned.why == AbandonReason::ProcessDied {
+            slot.deaths += 1;
+        }
+        self.ready.insert(task);
+        Ok(())
+    }
+
+    fn switch(&mut self, from: Status, to: Status) -> Result<(), String> {
+        if self.status != from {
+            return Err(format!("comes while the execution is {}", self.status.name()));
+        }
+        self.status = to;
+        Ok(())
+    }
+
+    fn recovered(
+        &mut self,
+        time: Timestamp,
+        recovered: &ExecutionRecovered,
+        graphs: &dyn Graphs,
+    ) -> Result<(), String> {
+        if recovered.definition != self.fingerprint {
+            let graph = graphs
+                .graph(recovered.definition)
+                .ok_or_else(|| format!("names the definition {}, which the log does not have", recovered.definition))?;
+            self.go_on_with(graph);
+            self.fingerprint = recovered.definition;
+        }
+        self.environment = recovered.environment.clone();
+        self.recoveries += 1;
+        self.arm_execution_timeout(time);
+        Ok(())
+    }
+
+    /// Takes another definition. With the same graph nothing else changes. With another one, tasks of the same name keep
+    /// what happened to them, and the rest is derived anew.
+    fn go_on_with(&mut self, graph: Arc<Graph>) {
+        let old = std::mem::replace(&mut self.graph, graph);
+        if difference(old.definition(), self.graph.definition()).is_none() {
+            return;
+        }
+        let mut slots: BTreeMap<TaskId, TaskSlot> =
+            old.tasks().map(|task| old.name(task).clone()).zip(std::mem::take(&mut self.tasks)).collect();
+        let graph = self.graph.clone();
+        self.tasks =
+            graph.tasks().map(|task| slots.remove(graph.name(task)).unwrap_or_else(|| TaskSlot::new(0))).collect();
+        self.timers.clear();
+        self.ready.clear();
+        self.to_skip.clear();
+        self.running.clear();
+        self.failed_ends.clear();
+        self.unsettled = 0;
+        for task in graph.tasks() {
+            let waits = graph.upstream(task).iter().filter(|up| self.tasks[up.at()].state.settled().is_none()).count();
+            let slot = &mut self.tasks[task.at()];
+            slot.waits = u32::try_from(waits).unwrap_or(u32::MAX);
+            match slot.state {
+                TaskState::Pending => slot.sees = None,
+                TaskState::Running { since, .. } => {
+                    self.running.insert(task);
+                    if let Some(timeout) = self.task_timeout(task) {
+                        self.timers.insert((since.after(timeout), Timer::TaskTimeout(task)));
+                    }
+                }
+                TaskState::WaitingRetry { due } => {
+                    slot.sees = None;
+                    self.timers.insert((due, Timer::Retry(task)));
+                }
+                _ => {}
+            }
+            match self.tasks[task.at()].state.settled() {
+                Some(settled) => self.note_end(task, settled),
+                None => self.unsettled += 1,
+            }
+        }
+        for task in graph.tasks() {
+            if self.tasks[task.at()].waits == 0 {
+                self.ask(task);
+            }
+        }
+    }
+
+    fn completed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
+        if self.unsettled > 0 || !self.failed_ends.is_empty() {
+            return Err(format!(
+                "comes while {} tasks are unsettled and {} ends of the graph have failed",
+                self.unsettled,
+                self.failed_ends.len()
+            ));
+        }
+        self.end(time, Status::Completed, ended);
+        Ok(())
+    }
+
+    /// Failed with tasks unsettled is an execution that ran out of time.
+    fn failed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
+        if self.unsettled == 0 && self.failed_ends.is_empty() {
+            return Err("comes while no end of the graph has failed".to_owned());
+        }
+        self.end(time, Status::Failed, ended);
+        Ok(())
+    }
+
+    fn end(&mut self, time: Timestamp, status: Status, ended: &ExecutionEnded) {
+        self.status = status;
+        self.reason = ended.reason.clone();
+        self.timers.clear();
+        self.ready.clear();
+        self.to_skip.clear();
+        self.running.clear();
+        if self.unsettled == 0 {
+            return;
+        }
+        for slot in self.tasks.iter_mut().filter(|slot| slot.state.settled().is_none()) {
+            slot.state = TaskState::Cancelled;
+            slot.pending.clear();
+            slot.ended = Some(time);
+        }
+    }
+
+    /// A task has its end: those downstream wait for one less.
+    fn settle(&mut self, task: TaskIndex, state: TaskState, seq: Seq, time: Timestamp) {
+        let slot = &mut self.tasks[task.at()];
+        slot.state = state;
+        slot.ended = Some(time);
+        slot.ended_seq = Some(seq);
+        self.unsettled -= 1;
+        if let Some(settled) = state.settled() {
+            self.note_end(task, settled);
+        }
+        let graph = self.graph.clone();
+        for &down in graph.downstream(task) {
+            self.tasks[down.at()].waits -= 1;
+            if self.tasks[down.at()].waits == 0 {
+                self.ask(down);
+            }
+        }
+    }
+
+    fn note_end(&mut self, task: TaskIndex, settled: Settled) {
+        if rule::is_failure(settled) && self.graph.downstream(task).is_empty() {
+            self.failed_ends.insert(task);
+        }
+    }
+
+    fn ask_roots(&mut self) {
+        self.latest = ContextMap::new();
+        for task in self.graph.roots() {
+            self.ask(task);
+        }
+    }
+
+    /// Asks the rule of a task for which everything upstream is settled.
+    fn ask(&mut self, task: TaskIndex) {
+        if self.tasks[task.at()].state != TaskState::Pending {
+            return;
+        }
+        match self.skip_reason(task) {
+            Some(reason) => {
+                self.to_skip.insert(task, reason);
+            }
+            None => {
+                self.ready.insert(task);
+            }
+        }
+    }
+
+    fn skip_reason(&mut self, task: TaskIndex) -> Option<SkipReason> {
+        let graph = self.graph.clone();
+        let rule = &graph.definition().tasks[task.at()].rule;
+        if let super::definition::TriggerRule::When(_) = rule {
+            self.look_around(task);
+        }
+        let dependencies: Vec<(TaskId, Settled)> = graph
+            .dependencies(task)
+            .iter()
+            .filter_map(|up| Some((graph.name(*up).clone(), self.tasks[up.at()].state.settled()?)))
+            .collect();
+        let nothing = ContextMap::new();
+        rule::skip_reason(
+            rule,
+            &Facts {
+                dependencies: &dependencies,
+                settled: &|name| graph.find(name).and_then(|up| self.tasks[up.at()].state.settled()),
+                context: self.tasks[task.at()].sees.as_ref().unwrap_or(&nothing),
+            },
+        )
+    }
+
+    /// Finds out what a task's ancestry gives it, once everything upstream is settled.
+    fn look_around(&mut self, task: TaskIndex) {
+        if self.tasks[task.at()].sees.is_some() {
+            return;
+        }
+        let graph = self.graph.clone();
+        let (sees, collisions) = match graph.dependencies(task) {
+            [] => (self.input.clone(), Vec::new()),
+            [only] => (self.tasks[only.at()].gives.clone().unwrap_or_default(), Vec::new()),
+            several => {
+                let branches: Vec<&ContextMap> =
+                    several.iter().filter_map(|up| self.tasks[up.at()].gives.as_ref()).collect();
+                let joined = self.joins.join(&branches);
+                (joined.context, joined.collisions)
+            }
+        };
+        let slot = &mut self.tasks[task.at()];
+        slot.sees = Some(sees);
+        slot.collisions = collisions;
+    }
+
+    fn arm_execution_timeout(&mut self, from: Timestamp) {
+        self.timers.retain(|(_, timer)| *timer != Timer::ExecutionTimeout);
+        if let Some(timeout) = self.options.timeout {
+            self.timers.insert((from.after(timeout), Timer::ExecutionTimeout));
+        }
+    }
+
+    fn stop_running(&mut self, task: TaskIndex) {
+        self.running.remove(&task);
+        if let TaskState::Running { since, .. } = self.tasks[task.at()].state
+            && let Some(timeout) = self.task_timeout(task)
+        {
+            self.timers.remove(&(since.after(timeout), Timer::TaskTimeout(task)));
+        }
+    }
+
+    fn known(&self, task: &str) -> Result<TaskIndex, String> {
+        self.graph.find(task).ok_or_else(|| format!("names task '{task}', which the definition does not have"))
+    }
+
+    /// The task, if this attempt at it runs.
+    pub(super) fn running_attempt(&self, task: &str, attempt: u32) -> Result<TaskIndex, String> {
+        let index = self.known(task)?;
+        let slot = &self.tasks[index.at()];
+        match slot.state {
+            TaskState::Running { .. } if slot.attempts == attempt => Ok(index),
+            state => Err(format!(
+                "is of attempt {attempt} at task '{task}', which is {} after {} attempts",
+                state.name(),
+                slot.attempts
+            )),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The graph of a definition: who waits for whom, and whether it is a graph at all.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef;
+
+use super::definition::{Condition, Definition, TriggerRule};
+use super::event::TaskId;
+
+/// The place of a task in its definition, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskIndex(pub u32);
+
+impl TaskIndex {
+    /// As an index into a slice.
+    #[must_use]
+    pub fn at(self) -> usize {
+        self.0 as usize
+    }
+
+    fn of(node: NodeIndex) -> Self {
+        Self(u32::try_from(node.index()).unwrap_or(u32::MAX))
+    }
+}
+
+/// A definition that was checked, with its edges in both directions.
+#[derive(Debug)]
+pub struct Graph {
+    definition: Arc<Definition>,
+    index: HashMap<TaskId, TaskIndex>,
+    /// What each task's context is joined from, in the order of its `dependencies`.
+    dependencies: Vec<Vec<TaskIndex>>,
+    /// What has to be settled before each task's rule is asked: its dependencies, and the tasks that its conditions name.
+    upstream: Vec<Vec<TaskIndex>>,
+    /// The other direction of `upstream`, in the order of the definition.
+    downstream: Vec<Vec<TaskIndex>>,
+    /// Which tasks nobody depends on.
+    leaves: Vec<TaskIndex>,
+    order: Vec<TaskIndex>,
+}
+
+/// Everything that is wrong with a definition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("workflow '{workflow}' is not valid: {}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct InvalidDefinition {
+    /// The workflow's name.
+    pub workflow: Arc<str>,
+    /// Every problem, in the order of the tasks.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong with a definition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// There are no tasks, or a name is empty.
+    #[error("{0} cannot be empty")]
+    Empty(&'static str),
+    /// Two tasks have one name.
+    #[error("Duplicate task: {0}")]
+    Duplicate(TaskId),
+    /// A dependency, or a task that a condition names, is not there.
+    #[error("Missing dependency: task '{task}' depends on '{missing}', which is not in the workflow{}", did_you_mean(.nearest.as_ref()))]
+    Missing {
+        /// The task that names it.
+        task: TaskId,
+        /// The name.
+        missing: TaskId,
+        /// The nearest name that is there.
+        nearest: Option<TaskId>,
+    },
+    /// Tasks wait for each other.
+    #[error("Circular dependency detected: {}", .0.join(" -> "))]
+    Cycle(
+        /// Along the edges, the first task again at the end.
+        Vec<String>,
+    ),
+}
+
+fn did_you_mean(nearest: Option<&TaskId>) -> String {
+    nearest.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default()
+}
+
+/// The name among `names` that is nearest to `wanted`, if one is near enough to be meant.
+pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    names
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(wanted, name), name))
+        .filter(|(likeness, _)| *likeness >= 0.8)
+        .max_by(|left, right| left.0.total_cmp(&right.0).then_with(|| right.1.cmp(left.1)))
+        .map(|(_, name)| name)
+}
+
+impl Graph {
+    /// Checks a definition.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use cloacina_engine::core::definition::{Definition, TaskDefinition};
+    /// use cloacina_engine::core::graph::Graph;
+    /// let mut load = TaskDefinition::new("load");
+    /// load.dependencies = vec!["extrct".into()];
+    /// let definition = Definition { workflow: "etl".into(), tasks: vec![TaskDefinition::new("extract"), load] };
+    /// let problem = Graph::new(Arc::new(definition)).unwrap_err();
+    /// assert_eq!(
+    ///     problem.to_string(),
+    ///     "workflow 'etl' is not valid: Missing dependency: task 'load' depends on 'extrct', which is not in the workflow; did you mean 'extract'?"
+    /// );
+    /// ```
+    ///
+    /// # Errors
+    /// [`InvalidDefinition`] with every problem at once.
+    pub fn new(definition: Arc<Definition>) -> Result<Self, InvalidDefinition> {
+        let mut problems = Vec::new();
+        let index = index_tasks(&definition, &mut problems);
+        let edges = Edges::of(&definition, &index, &mut problems);
+        let order = if problems.is_empty() { topological(&definition, &edges, &mut problems) } else { Vec::new() };
+        if !problems.is_empty() {
+            return Err(InvalidDefinition { workflow: definition.workflow.clone(), problems });
+        }
+        let leaves = edges.leaves();
+        Ok(Self {
+            definition,
+            index,
+            dependencies: edges.dependencies,
+            upstream: edges.upstream,
+            downstream: edges.downstream,
+            leaves,
+            order,
+        })
+    }
+
+    /// The definition that it is the graph of.
+    #[must_use]
+    pub fn definition(&self) -> &Arc<Definition> {
+        &self.definition
+    }
+
+    /// How many tasks it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.definition.tasks.len()
+    }
+
+    /// Never: a definition without tasks is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.definition.tasks.is_empty()
+    }
+
+    /// The task with this name.
+    #[must_use]
+    pub fn find(&self, task: &str) -> Option<TaskIndex> {
+        self.index.get(task).copied()
+    }
+
+    /// The name of a task.
+    #[must_use]
+    pub fn name(&self, task: TaskIndex) -> &TaskId {
+        &self.definition.tasks[task.at()].id
+    }
+
+    /// Every task, in the order of the definition.
+    pub fn tasks(&self) -> impl Iterator<Item = TaskIndex> + use<> {
+        (0..u32::try_from(self.len()).unwrap_or(u32::MAX)).map(TaskIndex)
+    }
+
+    /// What a task's context is joined from, in the order that matters.
+    #[must_use]
+    pub fn dependencies(&self, task: TaskIndex) -> &[TaskIndex] {
+        &self.dependencies[task.at()]
+    }
+
+    /// What has to be settled before a task's rule is asked: its dependencies, and the tasks that its conditions name.
+    #[must_use]
+    pub fn upstream(&self, task: TaskIndex) -> &[TaskIndex] {
+        &self.upstream[task.at()]
+    }
+
+    /// Who waits for a task.
+    #[must_use]
+    pub fn downstream(&self, task: TaskIndex) -> &[TaskIndex] {
+        &self.downstream[task.at()]
+    }
+
+    /// The tasks that nobody depends on, in the order of the definition.
+    #[must_use]
+    pub fn leaves(&self) -> &[TaskIndex] {
+        &self.leaves
+    }
+
+    /// The tasks that wait for nobody, in the order of the definition.
+    #[must_use]
+    pub fn roots(&self) -> Vec<TaskIndex> {
+        self.tasks().filter(|task| self.upstream(*task).is_empty()).collect()
+    }
+
+    /// Every task after all that it waits for; of two that could come next, the one that was defined first.
+    #[must_use]
+    pub fn topological_order(&self) -> &[TaskIndex] {
+        &self.order
+    }
+
+    /// The tasks by how many others they wait for in a row; those of one level can run at the same time.
+    #[must_use]
+    pub fn levels(&self) -> Vec<Vec<TaskIndex>> {
+        let mut depth = vec![0_usize; self.len()];
+        let mut levels: Vec<Vec<TaskIndex>> = Vec::new();
+        for &task in &self.order {
+            let level = self.upstream(task).iter().map(|up| depth[up.at()] + 1).max().unwrap_or(0);
+            depth[task.at()] = level;
+            if levels.len() <= level {
+                levels.resize_with(level + 1, Vec::new);
+            }
+            levels[level].push(task);
+        }
+        levels.iter_mut().for_each(|level| level.sort_unstable());
+        levels
+    }
+
+    /// The tasks whose writes a task sees.
+    #[must_use]
+    pub fn ancestors(&self, task: TaskIndex) -> BTreeSet<TaskIndex> {
+        self.reach(task, &self.dependencies)
+    }
+
+    /// Whether neither task waits for the other.
+    #[must_use]
+    pub fn independent(&self, one: TaskIndex, other: TaskIndex) -> bool {
+        one != other
+            && !self.reach(one, &self.upstream).contains(&other)
+            && !self.reach(other, &self.upstream).contains(&one)
+    }
+
+    fn reach(&self, task: TaskIndex, edges: &[Vec<TaskIndex>]) -> BTreeSet<TaskIndex> {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![task];
+        while let Some(next) = open.pop() {
+            open.extend(edges[next.at()].iter().copied().filter(|up| seen.insert(*up)));
+        }
+        seen
+    }
+}
+
+/// What makes two definitions the same graph, although their code may differ: tasks, order, dependencies and rules.
+#[must_use]
+pub fn difference(old: &Definition, new: &Definition) -> Option<String> {
+    let by_name = |definition: &Definition| -> BTreeMap<TaskId, super::definition::TaskDefinition> {
+        definition.tasks.iter().map(|task| (task.id.clone(), task.clone())).collect()
+    };
+    let (before, after) = (by_name(old), by_name(new));
+    let mut says = Vec::new();
+    says.extend(before.keys().filter(|id| !after.contains_key(*id)).map(|id| format!("task '{id}' is gone")));
+    says.extend(after.keys().filter(|id| !before.contains_key(*id)).map(|id| format!("task '{id}' is new")));
+    for (id, task) in &before {
+        let Some(now) = after.get(id) else { continue };
+        if task.dependencies != now.dependencies {
+            says.push(format!(
+                "task '{id}' depends on [{}] instead of [{}]",
+                now.dependencies.join(", "),
+                task.dependencies.join(", ")
+            ));
+        }
+        if task.rule != now.rule {
+            says.push(format!(
+                "task '{id}' has another trigger rule ({} instead of {})",
+                now.rule.name(),
+                task.rule.name()
+            ));
+        }
+    }
+    let order = |definition: &Definition| definition.tasks.iter().map(|task| task.id.clone()).collect::<Vec<_>>();
+    if says.is_empty() && order(old) != order(new) {
+        says.push("the tasks were added in another order".to_owned());
+    }
+    (!says.is_empty()).then(|| says.join("; "))
+}
+
+fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<TaskId, TaskIndex> {
+    if definition.workflow.is_empty() {
+        problems.push(Problem::Empty("workflow name"));
+    }
+    if definition.tasks.is_empty() {
+        problems.push(Problem::Empty("workflow"));
+    }
+    let mut index = HashMap::with_capacity(definition.tasks.len());
+    for (at, task) in (0_u32..).zip(&definition.tasks) {
+        if task.id.is_empty() {
+            problems.push(Problem::Empty("task id"));
+        }
+        if index.insert(task.id.clone(), TaskIndex(at)).is_some() {
+            problems.push(Problem::Duplicate(task.id.clone()));
+        }
+    }
+    index
+}
+
+struct Edges {
+    dependencies: Vec<Vec<TaskIndex>>,
+    upstream: Vec<Vec<TaskIndex>>,
+    downstream: Vec<Vec<TaskIndex>>,
+}
+
+impl Edges {
+    fn of(definition: &Definition, index: &HashMap<TaskId, TaskIndex>, problems: &mut Vec<Problem>) -> Self {
+        let count = definition.tasks.len();
+        let mut edges = Self {
+            dependencies: Vec::with_capacity(count),
+            upstream: Vec::with_capacity(count),
+            downstream: vec![Vec::new(); count],
+        };
+        for (at, task) in (0_u32..).map(TaskIndex).zip(&definition.tasks) {
+            let mut find = |name: &TaskId| {
+                let found = index.get(name).copied();
+                if found.is_none() {
+                    let nearest = nearest(name, index.keys().map(|key| &**key)).map(Into::into);
+                    problems.push(Problem::Missing { task: task.id.clone(), missing: name.clone(), nearest });
+                }
+                found
+            };
+            let mut dependencies: Vec<TaskIndex> = Vec::with_capacity(task.dependencies.len());
+            let mut known = BTreeSet::new();
+            dependencies.extend(task.dependencies.iter().filter_map(&mut find).filter(|up| known.insert(*up)));
+            let mut upstream = dependencies.clone();
+            if let TriggerRule::When(condition) = &task.rule {
+                upstream.extend(named(condition).into_iter().filter_map(&mut find).filter(|up| known.insert(*up)));
+            }
+            for up in &upstream {
+                edges.downstream[up.at()].push(at);
+            }
+            edges.dependencies.push(dependencies);
+            edges.upstream.push(upstream);
+        }
+        edges
+    }
+
+    fn leaves(&self) -> Vec<TaskIndex> {
+        let mut depended_on = vec![false; self.dependencies.len()];
+        self.dependencies.iter().flatten().for_each(|up| depended_on[up.at()] = true);
+        (0_u32..).map(TaskIndex).zip(depended_on).filter(|(_, is)| !is).map(|(task, _)| task).collect()
+    }
+}
+
+/// The tasks that a condition names, in its order.
+fn named(condition: &Condition) -> Vec<&TaskId> {
+    match condition {
+        Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
+            parts.iter().flat_map(named).collect()
+        }
+        Condition::TaskSuccess(task) | Condition::TaskFailed(task) | Condition::TaskSkipped(task) => vec![task],
+        Condition::Always | Condition::ContextValue { .. } => Vec::new(),
+    }
+}
+
+/// Kahn's order with the lowest index first. What it cannot order lies on or behind a cycle.
+fn topological(definition: &Definition, edges: &Edges, problems: &mut Vec<Problem>) -> Vec<TaskIndex> {
+    let mut waits: Vec<usize> = edges.upstream.iter().map(Vec::len).collect();
+    let mut free: BTreeSet<TaskIndex> =
+        (0_u32..).map(TaskIndex).zip(&waits).filter(|(_, count)| **count == 0).map(|(task, _)| task).collect();
+    let mut order = Vec::with_capacity(waits.len());
+    while let Some(task) = free.pop_first() {
+        order.push(task);
+        for down in &edges.downstream[task.at()] {
+            waits[down.at()] -= 1;
+            if waits[down.at()] == 0 {
+                free.insert(*down);
+            }
+        }
+    }
+    if order.len() < waits.len() {
+        problems.extend(cycles(definition, edges));
+    }
+    order
+}
+
+/// One cycle for each knot of tasks that wait for each other, as a path along its edges.
+fn cycles(definition: &Definition, edges: &Edges) -> Vec<Problem> {
+    let mut graph: DiGraph<(), ()> = DiGraph::new();
+    let nodes: Vec<NodeIndex> = definition.tasks.iter().map(|_| graph.add_node(())).collect();
+    for (up, downs) in edges.downstream.iter().enumerate() {
+        for down in downs {
+            graph.add_edge(nodes[up], nodes[down.at()], ());
+        }
+    }
+    let mut knots: Vec<Vec<NodeIndex>> = petgraph::algo::tarjan_scc(&graph)
+        .into_iter()
+        .filter(|knot| knot.len() > 1 || graph.find_edge(knot[0], knot[0]).is_some())
+        .collect();
+    knots.iter_mut().for_each(|knot| knot.sort_unstable());
+    knots.sort_unstable();
+    knots
+        .into_iter()
+        .map(|knot| {
+            let path = walk_cycle(&graph, &knot);
+            Problem::Cycle(
+                path.into_iter().map(|node| definition.tasks[TaskIndex::of(node).at()].id.to_string()).collect(),
+            )
+        })
+        .collect()
+}
+
+/// Walks inside a strongly connected knot until a node comes again, and returns that loop.
+fn walk_cycle(graph: &DiGraph<(), ()>, knot: &[NodeIndex]) -> Vec<NodeIndex> {
+    let inside: BTreeSet<NodeIndex> = knot.iter().copied().collect();
+    let mut path = vec![knot[0]];
+    loop {
+        let here = path[path.len() - 1];
+        let next = graph.edges(here).map(|edge| edge.target()).filter(|node| inside.contains(node)).min();
+        // Every node of a knot has an edge that stays in it; `here` only keeps the types total.
+        let next = next.unwrap_or(here);
+        let met = path.iter().position(|node| *node == next);
+        path.push(next);
+        if let Some(first) = met {
+            return path.split_off(first);
+        }
+    }
+}

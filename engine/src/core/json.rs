@@ -1,0 +1,78 @@
+//! JSON values as the text that they came in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+use serde_json::Value;
+
+/// A JSON value, kept as its text: an integer of any size, a float and the order of an object's keys come back exactly
+/// as they went in.
+///
+/// ```
+/// use cloacina_engine::core::json::Json;
+/// let big = Json::parse("123456789012345678901234567890")?;
+/// assert_eq!(big.as_str(), "123456789012345678901234567890");
+/// assert!(Json::parse("{").is_err());
+/// # Ok::<(), cloacina_engine::core::json::NotJson>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Json(Arc<str>);
+
+/// The text is not one JSON value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a JSON value: {0}")]
+pub struct NotJson(String);
+
+impl Json {
+    /// Checks a text.
+    ///
+    /// # Errors
+    /// [`NotJson`] with the place in the text.
+    pub fn parse(text: &str) -> Result<Self, NotJson> {
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| NotJson(error.to_string()))?;
+        Ok(Self(text.into()))
+    }
+
+    /// Takes a text that a serializer made. It is not checked again.
+    #[must_use]
+    pub fn from_serializer(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The value. A text that is no JSON after all (a record that was not written by us) reads as `null`.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or(Value::Null)
+    }
+}
+
+impl From<&Value> for Json {
+    fn from(value: &Value) -> Self {
+        Self(value.to_string().into())
+    }
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        Self::from(&value)
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

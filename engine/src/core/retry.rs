@@ -1,0 +1,150 @@
+//! Whether a failed attempt is tried again, and when.
+
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+
+use super::event::TaskError;
+use super::time::Millis;
+
+/// What happens when an attempt fails.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct RetryPolicy {
+    /// How many attempts may fail before the task has failed; at least 1.
+    pub max_attempts: u32,
+    /// How the wait grows.
+    pub backoff: Backoff,
+    /// The wait after the first failure.
+    pub initial_delay: Millis,
+    /// No wait is longer.
+    pub max_delay: Millis,
+    /// Whether each wait is varied by up to a quarter, so that many failures do not come back at once.
+    pub jitter: bool,
+    /// Which errors are tried again; any one that holds suffices.
+    pub conditions: Vec<RetryCondition>,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            backoff: Backoff::Exponential { base: 2.0, multiplier: 1.0 },
+            initial_delay: Millis(1_000),
+            max_delay: Millis(60_000),
+            jitter: true,
+            conditions: vec![RetryCondition::All],
+        }
+    }
+}
+
+/// How the wait grows with the number of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+pub enum Backoff {
+    /// Not at all.
+    Fixed,
+    /// By `multiplier` initial delays with every failure.
+    Linear {
+        /// How many initial delays are added.
+        multiplier: f64,
+    },
+    /// `initial × multiplier × base^(failures - 1)`.
+    Exponential {
+        /// What it is multiplied by with every failure.
+        base: f64,
+        /// What all of it is multiplied by.
+        multiplier: f64,
+    },
+}
+
+/// Which errors are tried again.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum RetryCondition {
+    /// None.
+    Never,
+    /// Those that pass: timeouts, and errors of connections and the network.
+    Transient,
+    /// Every one.
+    All,
+    /// Those whose message contains one of these, in any case.
+    Pattern(Vec<Arc<str>>),
+    /// Those whose type, or a base of it, has one of these names.
+    Type(Vec<Arc<str>>),
+}
+
+/// What varies a wait: a number from 0 to 1,000, drawn by the caller (the core has no randomness). 500 leaves the wait
+/// as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jitter(pub u32);
+
+impl Jitter {
+    /// Leaves the wait as it is.
+    pub const NONE: Self = Self(500);
+}
+
+const TRANSIENT_TYPES: [&str; 2] = ["TimeoutError", "ConnectionError"];
+const TRANSIENT_WORDS: [&str; 5] = ["timeout", "connection", "network", "temporary", "unavailable"];
+
+impl RetryPolicy {
+    /// A policy without a second attempt.
+    #[must_use]
+    pub fn never() -> Self {
+        Self { max_attempts: 1, ..Self::default() }
+    }
+
+    /// The wait after so many failures (from 1), before jitter.
+    ///
+    /// ```
+    /// use cloacina_engine::core::{retry::RetryPolicy, time::Millis};
+    /// let policy = RetryPolicy::default();
+    /// assert_eq!(policy.delay(1), Millis(1_000));
+    /// assert_eq!(policy.delay(3), Millis(4_000));
+    /// assert_eq!(policy.delay(30), Millis(60_000));
+    /// ```
+    #[must_use]
+    pub fn delay(&self, failures: u32) -> Millis {
+        let steps = f64::from(failures.max(1) - 1);
+        let factor = match self.backoff {
+            Backoff::Fixed => 1.0,
+            Backoff::Linear { multiplier } => 1.0 + steps * multiplier,
+            Backoff::Exponential { base, multiplier } => multiplier * base.powf(steps),
+        };
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let delay = (self.initial_delay.0 as f64 * factor).max(0.0) as u64;
+        Millis(delay.min(self.max_delay.0))
+    }
+
+    /// The wait after so many failures, varied by at most a quarter either way.
+    #[must_use]
+    pub fn delay_with(&self, failures: u32, jitter: Jitter) -> Millis {
+        let delay = self.delay(failures).0;
+        if !self.jitter {
+            return Millis(delay);
+        }
+        let per_mille = 750 + u128::from(jitter.0.min(1_000)) / 2;
+        Millis(u64::try_from(u128::from(delay) * per_mille / 1_000).unwrap_or(u64::MAX))
+    }
+
+    /// Whether a task that has failed so often (from 1), lastly with this error, is tried again.
+    #[must_use]
+    pub fn retries(&self, failures: u32, error: &TaskError) -> bool {
+        failures < self.max_attempts && self.conditions.iter().any(|condition| condition.holds(error))
+    }
+}
+
+impl RetryCondition {
+    /// Whether it takes this error.
+    #[must_use]
+    pub fn holds(&self, error: &TaskError) -> bool {
+        let says = |word: &str| error.message.to_lowercase().contains(&word.to_lowercase());
+        let is = |name: &str| error.lineage.iter().any(|base| &**base == name);
+        match self {
+            Self::Never => false,
+            Self::All => true,
+            Self::Transient => {
+                error.transient || TRANSIENT_TYPES.into_iter().any(is) || TRANSIENT_WORDS.into_iter().any(says)
+            }
+            Self::Pattern(words) => words.iter().any(|word| says(word)),
+            Self::Type(names) => names.iter().any(|name| is(name)),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Whether a task runs, once everything that it waits for is settled.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::context::ContextMap;
+use super::definition::{Condition, Operator, TriggerRule};
+use super::event::{Key, Settled, SkipReason, TaskId};
+use super::json::Json;
+
+/// What a rule is asked about.
+pub struct Facts<'a> {
+    /// The task's dependencies, in order, with how they ended.
+    pub dependencies: &'a [(TaskId, Settled)],
+    /// How any task that a condition names ended. All of them are settled by then.
+    pub settled: &'a dyn Fn(&str) -> Option<Settled>,
+    /// What the task would see.
+    pub context: &'a ContextMap,
+}
+
+/// `None` if the task runs, else why it is skipped.
+#[must_use]
+pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> {
+    let deps = facts.dependencies;
+    let of = |wanted: fn(Settled) -> bool| -> Vec<(TaskId, Settled)> {
+        deps.iter().filter(|(_, settled)| wanted(*settled)).cloned().collect()
+    };
+    let succeeded = |settled: Settled| settled == Settled::Completed;
+    let failed = is_failure;
+    let (holds, decided_by) = match rule {
+        TriggerRule::NoneFailed => (of(failed).is_empty(), of(failed)),
+        TriggerRule::AllSuccess => (of(succeeded).len() == deps.len(), of(|settled| settled != Settled::Completed)),
+        TriggerRule::AllDone | TriggerRule::Always => (true, Vec::new()),
+        TriggerRule::AllFailed => (of(failed).len() == deps.len(), of(|settled| !is_failure(settled))),
+        TriggerRule::OneSuccess => (deps.is_empty() || !of(succeeded).is_empty(), deps.to_vec()),
+        TriggerRule::OneFailed => (deps.is_empty() || !of(failed).is_empty(), deps.to_vec()),
+        TriggerRule::When(condition) => {
+            let verdict = judge(condition, facts);
+            return (!verdict.holds).then(|| verdict.into_reason());
+        }
+    };
+    let failure = decided_by.iter().any(|(_, settled)| is_failure(*settled));
+    (!holds).then(|| SkipReason { rule: rule.name().into(), tasks: decided_by, keys: Vec::new(), failure })
+}
+
+/// Whether a failure is behind how a task ended.
+#[must_use]
+pub fn is_failure(settled: Settled) -> bool {
+    matches!(settled, Settled::Failed | Settled::SkippedByFailure)
+}
+
+/// Whether a condition holds, and the parts of it that decided so.
+struct Verdict {
+    holds: bool,
+    says: Arc<str>,
+    tasks: Vec<(TaskId, Settled)>,
+    keys: Vec<Key>,
+}
+
+impl Verdict {
+    fn into_reason(self) -> SkipReason {
+        let failure = self.tasks.iter().any(|(_, settled)| is_failure(*settled));
+        SkipReason { rule: self.says, tasks: self.tasks, keys: self.keys, failure }
+    }
+}
+
+fn judge(condition: &Condition, facts: &Facts<'_>) -> Verdict {
+    match condition {
+        Condition::Always => Verdict { holds: true, says: "always".into(), tasks: Vec::new(), keys: Vec::new() },
+        Condition::All(parts) => combine("all_of", parts, facts, |verdicts| verdicts.iter().all(|part| part.holds)),
+        Condition::Any(parts) => combine("any_of", parts, facts, |verdicts| verdicts.iter().any(|part| part.holds)),
+        Condition::None(parts) => combine("none_of", parts, facts, |verdicts| !verdicts.iter().any(|part| part.holds)),
+        Condition::TaskSuccess(task) => {
+            judge_task("task_success", task, facts, |settled| settled == Settled::Completed)
+        }
+        Condition::TaskFailed(task) => judge_task("task_failed", task, facts, |settled| settled == Settled::Failed),
+        Condition::TaskSkipped(task) => judge_task("task_skipped", task, facts, |settled| {
+            matches!(settled, Settled::Skipped | Settled::SkippedByFailure)
+        }),
+        Condition::ContextValue { key, operator, value } => {
+            let actual = facts.context.get(key).and_then(|version| version.value()).map(Json::value);
+            let wanted = value.as_ref().map(Json::value);
+            let against = value.as_ref().map(|value| format!(" {value}")).unwrap_or_default();
+            Verdict {
+                holds: compare(*operator, actual.as_ref(), wanted.as_ref()),
+                says: format!("context_value {key} {operator:?}{against}").into(),
+                tasks: Vec::new(),
+                keys: vec![key.clone()],
+            }
+        }
+    }
+}
+
+fn judge_task(name: &str, task: &TaskId, facts: &Facts<'_>, wanted: impl Fn(Settled) -> bool) -> Verdict {
+    let settled = (facts.settled)(task);
+    Verdict {
+        holds: settled.is_some_and(wanted),
+        says: format!("{name} {task}").into(),
+        tasks: settled.map(|settled| (task.clone(), settled)).into_iter().collect(),
+        keys: Vec::new(),
+    }
+}
+
+/// A tree's verdict names the parts that made it what it is: for `all_of` the ones that do not hold, for `none_of` the
+/// ones that do, for `any_of` every one.
+fn combine(name: &str, parts: &[Condition], facts: &Facts<'_>, holds: impl Fn(&[Verdict]) -> bool) -> Verdict {
+    let verdicts: Vec<Verdict> = parts.iter().map(|part| judge(part, facts)).collect();
+    let holds = holds(&verdicts);
+    let deciding: Vec<&Verdict> = match name {
+        "all_of" => verdicts.iter().filter(|part| part.holds == holds).collect(),
+        "none_of" => verdicts.iter().filter(|part| part.holds != holds).collect(),
+        _ => verdicts.iter().collect(),
+    };
+    let says = deciding.iter().map(|part| &*part.says).collect::<Vec<_>>().join(", ");
+    let mut tasks: Vec<(TaskId, Settled)> = deciding.iter().flat_map(|part| part.tasks.iter().cloned()).collect();
+    let mut keys: Vec<Key> = deciding.iter().flat_map(|part| part.keys.iter().cloned()).collect();
+    tasks.sort();
+    tasks.dedup();
+    keys.sort();
+    keys.dedup();
+    Verdict { holds, says: format!("{name}({says})").into(), tasks, keys }
+}
+
+/// Compares a context value. What is not there equals nothing, contains nothing, and is neither greater nor less.
+fn compare(operator: Operator, actual: Option<&Value>, wanted: Option<&Value>) -> bool {
+    let same = || actual.zip(wanted).is_some_and(|(left, right)| equal(left, right));
+    let order = || actual.zip(wanted).and_then(|(left, right)| order(left, right));
+    let contains = || actual.zip(wanted).is_some_and(|(whole, part)| contains(whole, part));
+    match operator {
+        Operator::Exists => actual.is_some(),
+        Operator::NotExists => actual.is_none(),
+        Operator::Equals => same(),
+        Operator::NotEquals => !same(),
+        Operator::GreaterThan => order() == Some(Ordering::Greater),
+        Operator::LessThan => order() == Some(Ordering::Less),
+        Operator::Contains => contains(),
+        Operator::NotContains => !contains(),
+    }
+}
+
+fn equal(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Number(_), Value::Number(_)) => order(left, right) == Some(Ordering::Equal),
+        _ => left == right,
+    }
+}
+
+/// Integers compare as integers as long as they fit 128 bits, everything else as floats.
+fn order(left: &Value, right: &Value) -> Option<Ordering> {
+    match (left, right) {
+        (Value::Number(left), Value::Number(right)) => {
+            let exact = left.to_string().parse::<i128>().ok().zip(right.to_string().parse::<i128>().ok());
+            match exact {
+                Some((left, right)) => Some(left.cmp(&right)),
+                None => left.as_f64()?.partial_cmp(&right.as_f64()?),
+            }
+        }
+        (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+        _ => None,
+    }
+}
+
+fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::String(text), Value::String(part)) => text.contains(part.as_str()),
+        (Value::Array(list), part) => list.iter().any(|element| equal(element, part)),
+        (Value::Object(object), Value::String(key)) => object.contains_key(key),
+        _ => false,
+    }
+}

@@ -1,0 +1,465 @@
+//! The state of an execution: what the fold of its events gives.
+//!
+//! | a task is | and becomes | by |
+//! |---|---|---|
+//! | Pending | Running | TaskStarted, once all that it waits for is settled and its rule holds |
+//! | Pending | Skipped | TaskSkipped, once all that it waits for is settled and its rule does not hold |
+//! | Running | Completed | TaskCompleted |
+//! | Running | WaitingRetry | TaskFailed with a time for the next attempt |
+//! | Running | Failed | TaskFailed without one |
+//! | Running | Pending | TaskAbandoned |
+//! | WaitingRetry | Running | TaskStarted |
+//! | Pending, Running, WaitingRetry | Cancelled | ExecutionCancelled, ExecutionFailed (out of time) |
+//!
+//! Completed, Failed, Skipped and Cancelled are final. Only [`crate::core::fold`] changes a state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::context::{Collision, ContextMap, Joins, View};
+use super::definition::{Definition, Fingerprint, TaskDefinition};
+use super::event::{
+    Attempt, Cause, Environment, ExecutionId, ExecutionOptions, Key, Reads, Seq, Settled, SkipReason, TaskError, TaskId,
+};
+use super::graph::{Graph, TaskIndex};
+use super::json::Json;
+use super::time::{Millis, Timestamp};
+
+/// An execution, as far as its events were folded.
+#[derive(Clone, Debug)]
+pub struct Execution {
+    pub(super) id: ExecutionId,
+    pub(super) graph: Arc<Graph>,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) cause: Cause,
+    pub(super) environment: Environment,
+    pub(super) options: ExecutionOptions,
+    pub(super) status: Status,
+    pub(super) reason: Arc<str>,
+    pub(super) next_seq: Seq,
+    pub(super) started: Timestamp,
+    pub(super) last: Timestamp,
+    pub(super) recoveries: u32,
+    /// How many input values are still to come before anything else may.
+    pub(super) inputs_missing: u32,
+    pub(super) tasks: Vec<TaskSlot>,
+    pub(super) unsettled: usize,
+    /// Tasks at the end of the graph that a failure has reached.
+    pub(super) failed_ends: BTreeSet<TaskIndex>,
+    /// Pending, all upstream settled, rule holds; or waiting for a retry that is due.
+    pub(super) ready: BTreeSet<TaskIndex>,
+    /// Pending, all upstream settled, rule does not hold.
+    pub(super) to_skip: BTreeMap<TaskIndex, SkipReason>,
+    pub(super) running: BTreeSet<TaskIndex>,
+    pub(super) timers: BTreeSet<(Timestamp, Timer)>,
+    pub(super) input: ContextMap,
+    pub(super) latest: ContextMap,
+    pub(super) joins: Joins,
+}
+
+/// How an execution stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Tasks start when they are ready.
+    Running,
+    /// No task starts.
+    Paused,
+    /// Over, without a failure at the end of the graph.
+    Completed,
+    /// Over, with one, or out of time.
+    Failed,
+    /// Over, cancelled.
+    Cancelled,
+}
+
+impl Status {
+    /// Whether nothing more can happen.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "Running",
+            Self::Paused => "Paused",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+            Self::Cancelled => "Cancelled",
+        }
+    }
+}
+
+/// What an execution waits for the clock for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// The next attempt at a task is due.
+    Retry(TaskIndex),
+    /// An attempt has run for as long as it may.
+    TaskTimeout(TaskIndex),
+    /// The execution has run for as long as it may.
+    ExecutionTimeout,
+}
+
+/// The state of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskState {
+    /// It waits: for what is upstream, or for a slot.
+    Pending,
+    /// An attempt runs.
+    Running {
+        /// When it started.
+        since: Timestamp,
+        /// The slot that it runs in.
+        worker: u32,
+    },
+    /// An attempt failed, and another one will follow.
+    WaitingRetry {
+        /// When.
+        due: Timestamp,
+    },
+    /// It succeeded.
+    Completed,
+    /// It finally failed.
+    Failed,
+    /// It will not run.
+    Skipped {
+        /// Whether because of a failure upstream.
+        by_failure: bool,
+    },
+    /// Its execution ended first.
+    Cancelled,
+}
+
+impl TaskState {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running { .. } => "Running",
+            Self::WaitingRetry { .. } => "WaitingRetry",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+            Self::Skipped { .. } => "Skipped",
+            Self::Cancelled => "Cancelled",
+        }
+    }
+
+    /// How the task ended, if it did in a way that those downstream go by.
+    #[must_use]
+    pub fn settled(self) -> Option<Settled> {
+        match self {
+            Self::Completed => Some(Settled::Completed),
+            Self::Failed => Some(Settled::Failed),
+            Self::Skipped { by_failure: false } => Some(Settled::Skipped),
+            Self::Skipped { by_failure: true } => Some(Settled::SkippedByFailure),
+            Self::Pending | Self::Running { .. } | Self::WaitingRetry { .. } | Self::Cancelled => None,
+        }
+    }
+}
+
+/// A task in an execution.
+#[derive(Clone, Debug)]
+pub struct TaskSlot {
+    pub(super) state: TaskState,
+    /// How many tasks upstream are not settled.
+    pub(super) waits: u32,
+    pub(super) attempts: Attempt,
+    pub(super) failures: u32,
+    pub(super) deaths: u32,
+    /// The writes of the attempt that runs, which have no effect yet.
+    pub(super) pending: Vec<(Key, Option<Json>, Seq)>,
+    /// What its ancestry gives; known once everything upstream is settled and somebody asked.
+    pub(super) sees: Option<ContextMap>,
+    pub(super) collisions: Vec<Collision>,
+    /// What those downstream see of it; known once it is settled.
+    pub(super) gives: Option<ContextMap>,
+    /// Everybody's latest writes when its last attempt started.
+    pub(super) latest_at_start: ContextMap,
+    pub(super) failure: Option<Box<Failure>>,
+    pub(super) skipped: Option<Box<SkipReason>>,
+    pub(super) started: Option<Timestamp>,
+    pub(super) ended: Option<Timestamp>,
+    pub(super) ended_seq: Option<Seq>,
+}
+
+/// The last failure of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Its error.
+    pub error: TaskError,
+    /// What it had read.
+    pub reads: Reads,
+}
+
+impl TaskSlot {
+    pub(super) fn new(waits: usize) -> Self {
+        Self {
+            state: TaskState::Pending,
+            waits: u32::try_from(waits).unwrap_or(u32::MAX),
+            attempts: 0,
+            failures: 0,
+            deaths: 0,
+            pending: Vec::new(),
+            sees: None,
+            collisions: Vec::new(),
+            gives: None,
+            latest_at_start: ContextMap::new(),
+            failure: None,
+            skipped: None,
+            started: None,
+            ended: None,
+            ended_seq: None,
+        }
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> TaskState {
+        self.state
+    }
+
+    /// How many attempts were started; the number of the last one.
+    #[must_use]
+    pub fn attempts(&self) -> Attempt {
+        self.attempts
+    }
+
+    /// How many attempts failed.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// How many attempts died with their process.
+    #[must_use]
+    pub fn deaths(&self) -> u32 {
+        self.deaths
+    }
+
+    /// Its last failure.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_deref()
+    }
+
+    /// Why it was skipped.
+    #[must_use]
+    pub fn skipped(&self) -> Option<&SkipReason> {
+        self.skipped.as_deref()
+    }
+
+    /// When its first attempt started.
+    #[must_use]
+    pub fn started(&self) -> Option<Timestamp> {
+        self.started
+    }
+
+    /// When it was settled.
+    #[must_use]
+    pub fn ended(&self) -> Option<Timestamp> {
+        self.ended
+    }
+
+    /// What collided where its dependencies meet; known once it has started.
+    #[must_use]
+    pub fn collisions(&self) -> &[Collision] {
+        &self.collisions
+    }
+}
+
+impl Execution {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> ExecutionId {
+        self.id
+    }
+
+    /// Its graph.
+    #[must_use]
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+
+    /// The definition that it is executed by.
+    #[must_use]
+    pub fn definition(&self) -> &Arc<Definition> {
+        self.graph.definition()
+    }
+
+    /// The fingerprint of that definition.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The workflow's name.
+    #[must_use]
+    pub fn workflow(&self) -> &Arc<str> {
+        &self.graph.definition().workflow
+    }
+
+    /// What caused it.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// The process that has it, or had it last.
+    #[must_use]
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// The rules that hold for all of it.
+    #[must_use]
+    pub fn options(&self) -> &ExecutionOptions {
+        &self.options
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Why it ended so; empty when it completed or runs.
+    #[must_use]
+    pub fn reason(&self) -> &Arc<str> {
+        &self.reason
+    }
+
+    /// How many events were folded: the `seq` of the next one.
+    #[must_use]
+    pub fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    /// When it started.
+    #[must_use]
+    pub fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// When its last event happened.
+    #[must_use]
+    pub fn last(&self) -> Timestamp {
+        self.last
+    }
+
+    /// How often it was recovered.
+    #[must_use]
+    pub fn recoveries(&self) -> u32 {
+        self.recoveries
+    }
+
+    /// A task.
+    #[must_use]
+    pub fn task(&self, task: TaskIndex) -> &TaskSlot {
+        &self.tasks[task.at()]
+    }
+
+    /// What the log says of a task's definition.
+    #[must_use]
+    pub fn task_definition(&self, task: TaskIndex) -> &TaskDefinition {
+        &self.graph.definition().tasks[task.at()]
+    }
+
+    /// The tasks that may start now, in the order of the definition. None while it is paused or over.
+    pub fn ready(&self) -> impl Iterator<Item = TaskIndex> + '_ {
+        let may_start = self.status == Status::Running;
+        self.ready.iter().copied().filter(move |_| may_start)
+    }
+
+    /// The tasks that run.
+    pub fn running(&self) -> impl Iterator<Item = TaskIndex> + '_ {
+        self.running.iter().copied()
+    }
+
+    /// When the clock next matters.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<(Timestamp, Timer)> {
+        self.timers.first().copied()
+    }
+
+    /// The input.
+    #[must_use]
+    pub fn input(&self) -> &ContextMap {
+        &self.input
+    }
+
+    /// What the last attempt at a task saw, or sees.
+    #[must_use]
+    pub fn view(&self, task: TaskIndex) -> View {
+        let slot = &self.tasks[task.at()];
+        View { declared: slot.sees.clone().unwrap_or_default(), latest: slot.latest_at_start.clone() }
+    }
+
+    /// What those downstream of a task see of it; `None` until it is settled.
+    #[must_use]
+    pub fn gives(&self, task: TaskIndex) -> Option<&ContextMap> {
+        self.tasks[task.at()].gives.as_ref()
+    }
+
+    /// The final context: what a task that depends on every leaf would see. While tasks are unsettled, those count with
+    /// what they see so far.
+    #[must_use]
+    pub fn context(&self) -> ContextMap {
+        let mut joins = self.joins.clone();
+        if self.graph.leaves().iter().all(|leaf| self.gives(*leaf).is_some()) {
+            let ends: Vec<&ContextMap> = self.graph.leaves().iter().filter_map(|leaf| self.gives(*leaf)).collect();
+            return joins.join(&ends).context;
+        }
+        let mut so_far: Vec<ContextMap> = vec![self.input.clone(); self.graph.len()];
+        for &task in self.graph.topological_order() {
+            if let Some(given) = self.gives(task) {
+                so_far[task.at()] = given.clone();
+                continue;
+            }
+            let upstream: Vec<&ContextMap> = self.graph.dependencies(task).iter().map(|up| &so_far[up.at()]).collect();
+            if !upstream.is_empty() {
+                so_far[task.at()] = joins.join(&upstream).context;
+            }
+        }
+        let ends: Vec<&ContextMap> = self.graph.leaves().iter().map(|leaf| &so_far[leaf.at()]).collect();
+        joins.join(&ends).context
+    }
+
+    /// How long an attempt at a task may run.
+    #[must_use]
+    pub fn task_timeout(&self, task: TaskIndex) -> Option<Millis> {
+        self.task_definition(task).timeout.or(self.options.task_timeout)
+    }
+
+    /// The dependencies that are missing, as far as an attempt's reads and everybody's writes tell: each key that it
+    /// read and that only a task it does not depend on has written, with that task.
+    #[must_use]
+    pub fn missing_dependencies(&self, reads: &Reads) -> Vec<(Key, TaskId)> {
+        use super::context::Source;
+        use super::event::Seen;
+        let undeclared = reads.keys.iter().filter(|read| matches!(read.seen, Seen::Nothing | Seen::Undeclared(_)));
+        undeclared
+            .filter_map(|read| match self.latest.get(&read.key)?.source() {
+                Source::Write { writer: Some(writer), .. } => Some((read.key.clone(), writer.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The hint to an attempt at `task` that read what it does not depend on; `None` if it did not.
+    #[must_use]
+    pub fn hint(&self, task: &str, reads: &Reads) -> Option<String> {
+        let missing: Vec<String> = self
+            .missing_dependencies(reads)
+            .into_iter()
+            .filter(|(_, writer)| &**writer != task)
+            .map(|(key, writer)| format!("`{task}` reads `{key}`, which `{writer}` writes: add it to its dependencies"))
+            .collect();
+        (!missing.is_empty()).then(|| missing.join("; "))
+    }
+}

@@ -1,0 +1,26 @@
+//! Time as data. The core has no clock: whoever calls it says what time it is.
+
+use bincode::{Decode, Encode};
+
+/// Microseconds since 1970, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Timestamp(pub i64);
+
+/// A span of time in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Millis(pub u64);
+
+impl Timestamp {
+    /// The time that lies `span` later; the end of time if there is none.
+    #[must_use]
+    pub fn after(self, span: Millis) -> Self {
+        let micros = i64::try_from(span.0).unwrap_or(i64::MAX).saturating_mul(1_000);
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// The microseconds from `earlier` to this, 0 if it lies before.
+    #[must_use]
+    pub fn micros_since(self, earlier: Self) -> u64 {
+        u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
+    }
+}

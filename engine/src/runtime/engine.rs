@@ -1,0 +1,579 @@
+//! The engine: what a program opens, and what it asks of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use cloacina_store::log::{EventLog, ReadError, StreamFilter};
+use cloacina_store::record::StreamKind;
+use crossbeam_channel::{RecvTimeoutError, Sender};
+
+use super::clock::Clock;
+use super::completion::Waiter;
+use super::outcome::{RebuildError, execution_of, listed, outcome, rebuild, stream_of};
+use super::scheduler::{Attached, Control, HeldReasons, Message, Scheduler, Shell, Unfinished};
+use super::workers::Workers;
+use super::workflow::Registry;
+use crate::core::event::{Cause, Environment, ExecutionId, Key, TaskError, TaskId};
+use crate::core::json::Json;
+use crate::core::time::{Millis, Timestamp};
+
+/// How an engine runs.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// How many attempts run at once.
+    pub max_concurrent_tasks: usize,
+    /// How long an attempt may run whose task does not say.
+    pub task_timeout: Option<Millis>,
+    /// How long an execution may run.
+    pub workflow_timeout: Option<Millis>,
+    /// Whether an undeclared read is an error.
+    pub strict_context: bool,
+    /// How often an attempt at a task may die with its process.
+    pub max_recoveries: u32,
+    /// No context value may be longer, in bytes of JSON.
+    pub max_value_bytes: usize,
+    /// Whether unfinished executions are resumed.
+    pub recover: bool,
+    /// The Python version, where Python runs the tasks; recorded in the log.
+    pub python: Option<Arc<str>>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            max_concurrent_tasks: 4,
+            task_timeout: Some(Millis(300_000)),
+            workflow_timeout: Some(Millis(3_600_000)),
+            strict_context: false,
+            max_recoveries: 3,
+            max_value_bytes: 16 << 20,
+            recover: true,
+            python: None,
+        }
+    }
+}
+
+/// What is to be executed.
+#[derive(Clone, Debug)]
+pub struct StartRequest {
+    /// The workflow's name.
+    pub workflow: Arc<str>,
+    /// The input.
+    pub input: Vec<(Key, Json)>,
+    /// The id; an execution that has it already is attached to. `None` makes a new one.
+    pub execution: Option<ExecutionId>,
+    /// What caused it.
+    pub cause: Cause,
+}
+
+/// The state of an execution, in the words that people are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecutionStatus {
+    /// Unfinished, and nobody runs it: its workflow is not registered, or is another one.
+    Pending,
+    /// It runs.
+    Running,
+    /// It starts no further attempts until it is unpaused.
+    Paused,
+    /// Over, without a failure at the end of the graph.
+    Completed,
+    /// Over, with one.
+    Failed,
+    /// Over, cancelled.
+    Cancelled,
+}
+
+/// How an execution ended, or how it stands.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its id.
+    pub execution: ExecutionId,
+    /// The workflow's name.
+    pub workflow: Arc<str>,
+    /// How it stands.
+    pub status: ExecutionStatus,
+    /// When it started.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// The final context; while it runs, what a task after all that has been done would see.
+    pub context: BTreeMap<Key, Json>,
+    /// Why it failed: which task, which attempt, which error, and the hint.
+    pub error: Option<String>,
+    /// The attempt that made it fail.
+    pub failed: Option<(TaskId, u32)>,
+    /// Each task, in the order of the definition.
+    pub tasks: Vec<TaskOutcome>,
+}
+
+/// How a task ended, or how it stands.
+#[derive(Clone, Debug)]
+pub struct TaskOutcome {
+    /// The task.
+    pub task: TaskId,
+    /// Its state's name: `Pending Running WaitingRetry Completed Failed Skipped Cancelled`.
+    pub state: &'static str,
+    /// How many attempts were started.
+    pub attempts: u32,
+    /// The last error.
+    pub error: Option<TaskError>,
+    /// Why it was skipped.
+    pub skipped: Option<String>,
+    /// When its first attempt started.
+    pub started: Option<Timestamp>,
+    /// When it was settled.
+    pub ended: Option<Timestamp>,
+}
+
+/// An execution in a listing.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its id.
+    pub execution: ExecutionId,
+    /// The workflow's name.
+    pub workflow: Arc<str>,
+    /// How it stands.
+    pub status: ExecutionStatus,
+    /// When it started.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// How many events it has.
+    pub events: u64,
+    /// Why it is not resumed, if it is held: the difference between its workflow and the registered one.
+    pub blocked: Option<String>,
+}
+
+/// Why an execution could not be started.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No such workflow.
+    #[error("workflow '{name}' is not registered{}", .nearest.as_ref().map(|name| format!("; did you mean '{name}'?")).unwrap_or_default())]
+    UnknownWorkflow {
+        /// The name.
+        name: Arc<str>,
+        /// The nearest that is.
+        nearest: Option<Arc<str>>,
+    },
+    /// The execution exists and cannot be resumed by itself.
+    #[error(
+        "execution {execution} is blocked: {why}; register the workflow that it began with, or resume it on purpose"
+    )]
+    Blocked {
+        /// The execution.
+        execution: ExecutionId,
+        /// Why.
+        why: String,
+    },
+    /// A value is too long.
+    #[error("context key '{key}': the value has {bytes} bytes of JSON, more than max_value_bytes ({limit})")]
+    ValueTooLarge {
+        /// The key.
+        key: Key,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The log failed.
+    #[error("{0}")]
+    Log(String),
+    /// The engine is shut down.
+    #[error("the engine is shut down")]
+    ShutDown,
+}
+
+/// Why a wait gave no outcome.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// Time ran out; the execution goes on.
+    #[error("execution {execution} was still running after {waited:?}; it goes on")]
+    TimedOut {
+        /// The execution.
+        execution: ExecutionId,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// There is no such execution.
+    #[error("there is no execution {0} in this log")]
+    NotFound(ExecutionId),
+    /// It is held.
+    #[error(
+        "execution {execution} is blocked: {why}; register the workflow that it began with, or resume it on purpose"
+    )]
+    Blocked {
+        /// The execution.
+        execution: ExecutionId,
+        /// Why.
+        why: String,
+    },
+    /// The log failed.
+    #[error("{0}")]
+    Log(String),
+    /// The engine was shut down first; the execution is resumed by the next one that opens the log.
+    #[error("the engine was shut down before execution {0} ended; the next runner on this log resumes it")]
+    ShutDown(ExecutionId),
+}
+
+/// Why an engine could not be opened, or a request on an execution failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The log failed.
+    #[error("{0}")]
+    Log(String),
+    /// There is no such execution.
+    #[error("there is no execution {0} in this log")]
+    NotFound(ExecutionId),
+    /// The execution cannot take the request in its state.
+    #[error("execution {execution}: {why}")]
+    Rejected {
+        /// The execution.
+        execution: ExecutionId,
+        /// Why.
+        why: String,
+    },
+    /// The engine is shut down.
+    #[error("the engine is shut down")]
+    ShutDown,
+}
+
+/// An engine: one scheduler over one log. Closed by [`Engine::shutdown`], or when it is dropped.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use cloacina_engine::core::event::Cause;
+/// use cloacina_engine::core::json::Json;
+/// use cloacina_engine::runtime::engine::{Engine, EngineConfig, ExecutionStatus, StartRequest};
+/// use cloacina_engine::runtime::task::Task;
+/// use cloacina_engine::runtime::workflow::{Registry, Workflow};
+///
+/// let registry = Arc::new(Registry::default());
+/// registry.register(Workflow::new(
+///     "greeting",
+///     [
+///         Task::new("name", |context| {
+///             context.set("name", Json::from(serde_json::json!("world")));
+///             Ok(())
+///         }),
+///         Task::new_async("greet", |mut context| async move {
+///             let name = context.get("name").ok().flatten().map(|name| name.value());
+///             let greeting = format!("hello {}", name.as_ref().and_then(|name| name.as_str()).unwrap_or("?"));
+///             context.set("greeting", Json::from(serde_json::json!(greeting)));
+///             (context, Ok(()))
+///         })
+///         .after(["name"]),
+///     ],
+/// )?);
+///
+/// let log = Arc::new(cloacina_store::MemoryLog::open(&cloacina_store::MemoryDisk::default())?);
+/// let engine = Engine::open(log, registry, EngineConfig::default())?;
+/// let request = StartRequest { workflow: "greeting".into(), input: vec![], execution: None, cause: Cause::Call };
+/// let execution = engine.start(request)?;
+/// let outcome = engine.wait(execution, Some(Duration::from_secs(10)))?;
+/// assert_eq!(outcome.status, ExecutionStatus::Completed);
+/// assert_eq!(outcome.context["greeting"].as_str(), "\"hello world\"");
+/// engine.shutdown(Duration::ZERO)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Engine {
+    log: Arc<dyn EventLog>,
+    messages: Sender<Message>,
+    held_reasons: HeldReasons,
+    recovered: Vec<ExecutionId>,
+    config: EngineConfig,
+    registry: Arc<Registry>,
+    scheduler: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Takes a log over: resumes what is unfinished and whose workflow is registered, now or later.
+    ///
+    /// # Errors
+    /// [`EngineError::Log`] if the log's index cannot be read. An execution whose own history is damaged does not keep
+    /// the others from going on: it is held, with the reason.
+    pub fn open(log: Arc<dyn EventLog>, registry: Arc<Registry>, config: EngineConfig) -> Result<Self, EngineError> {
+        let failed = |error: ReadError| EngineError::Log(error.to_string());
+        let unfinished = unfinished(&*log).map_err(failed)?;
+        let head = log.head().map_err(failed)?;
+        let recovered: Vec<ExecutionId> = unfinished.keys().copied().collect();
+        let (messages, receiver) = crossbeam_channel::unbounded();
+        let held_reasons = HeldReasons::default();
+        let shell = Shell {
+            log: log.clone(),
+            registry: registry.clone(),
+            environment: environment(&config),
+            clock: Clock::from(Timestamp(head.time.0)),
+            workers: Arc::new(Workers::new(config.max_concurrent_tasks.max(1))),
+            messages: receiver,
+            own: messages.clone(),
+            held_reasons: held_reasons.clone(),
+            config: config.clone(),
+        };
+        let to_scheduler = messages.clone();
+        registry.subscribe(Box::new(move || to_scheduler.send(Message::Registered).is_ok()));
+        let scheduler = thread::Builder::new()
+            .name("cloacina-scheduler".into())
+            .spawn(move || Scheduler::new(shell, unfinished).run())
+            .map_err(|error| EngineError::Log(format!("cannot start the scheduler's thread: {error}")))?;
+        Ok(Self { log, messages, held_reasons, recovered, config, registry, scheduler: Mutex::new(Some(scheduler)) })
+    }
+
+    /// Starts an execution, or attaches to the one that has the id. Returns its id once its start is durable.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing was created then.
+    pub fn start(&self, request: StartRequest) -> Result<ExecutionId, StartError> {
+        let limit = self.config.max_value_bytes;
+        if let Some((key, value)) = request.input.iter().find(|(_, value)| value.as_str().len() > limit) {
+            return Err(StartError::ValueTooLarge { key: key.clone(), bytes: value.as_str().len(), limit });
+        }
+        let id = match request.execution {
+            None => new_execution_id(),
+            Some(id) => match self.log.stream(stream_of(id)) {
+                Ok(entry) if !entry.open => return Ok(id),
+                Ok(_) => return self.attach(id),
+                Err(ReadError::NoStream(_)) => id,
+                Err(error) => return Err(StartError::Log(error.to_string())),
+            },
+        };
+        self.ask(|reply| Message::Start { request, id, reply }).unwrap_or(Err(StartError::ShutDown))
+    }
+
+    fn attach(&self, execution: ExecutionId) -> Result<ExecutionId, StartError> {
+        let nobody: Waiter = Box::new(|_| {});
+        match self.ask(|reply| Message::Wait { execution, waiter: nobody, reply }) {
+            Some(Attached::Blocked(why, _)) => Err(StartError::Blocked { execution, why }),
+            Some(_) => Ok(execution),
+            None => Err(StartError::ShutDown),
+        }
+    }
+
+    /// Waits for the end of an execution.
+    ///
+    /// # Errors
+    /// See [`WaitError`]; the execution goes on.
+    pub fn wait(&self, execution: ExecutionId, timeout: Option<Duration>) -> Result<Arc<Outcome>, WaitError> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        self.when_done(execution, Box::new(move |done| drop(sender.send(done))));
+        let gone = Err(WaitError::ShutDown(execution));
+        match timeout {
+            None => receiver.recv().unwrap_or(gone),
+            Some(waited) => match receiver.recv_timeout(waited) {
+                Ok(done) => done,
+                Err(RecvTimeoutError::Timeout) => Err(WaitError::TimedOut { execution, waited }),
+                Err(RecvTimeoutError::Disconnected) => gone,
+            },
+        }
+    }
+
+    /// Calls back, once, when an execution has ended; at once, on this thread, if it has. Otherwise the callback runs on
+    /// one of the engine's threads: hand over, do not work.
+    pub fn when_done(&self, execution: ExecutionId, done: Waiter) {
+        match self.ask(|reply| Message::Wait { execution, waiter: done, reply }) {
+            Some(Attached::Waiting) => {}
+            Some(Attached::Blocked(why, done)) => done(Err(WaitError::Blocked { execution, why })),
+            Some(Attached::NotLive(done)) => done(self.past(execution)),
+            // The callback went down with the scheduler, whose end drops it.
+            None => {}
+        }
+    }
+
+    /// The end of an execution that does not run here.
+    fn past(&self, execution: ExecutionId) -> Result<Arc<Outcome>, WaitError> {
+        match rebuild(&*self.log, execution) {
+            Ok(state) if state.status().is_final() => Ok(Arc::new(outcome(&state))),
+            Ok(_) => Err(WaitError::ShutDown(execution)),
+            Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
+                Err(WaitError::NotFound(execution))
+            }
+            Err(error) => Err(WaitError::Log(error.to_string())),
+        }
+    }
+
+    /// How an execution stands.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], or [`EngineError::Log`] if its history cannot be read.
+    pub fn outcome(&self, execution: ExecutionId) -> Result<Arc<Outcome>, EngineError> {
+        if let Some(Some(live)) = self.ask(|reply| Message::Peek { execution, reply }) {
+            return Ok(Arc::new(*live));
+        }
+        let mut told = match rebuild(&*self.log, execution) {
+            Ok(state) => outcome(&state),
+            Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
+                return Err(EngineError::NotFound(execution));
+            }
+            Err(error) => return Err(EngineError::Log(error.to_string())),
+        };
+        if let Some(why) = lock(&self.held_reasons).get(&execution) {
+            told.status = ExecutionStatus::Pending;
+            told.error = Some(why.clone());
+        }
+        Ok(Arc::new(told))
+    }
+
+    /// Executions, newest first: at most `limit`, of one status, of one workflow, and older than `before`, as asked.
+    ///
+    /// # Errors
+    /// [`EngineError::Log`] if the listing cannot be read.
+    pub fn executions(
+        &self,
+        status: Option<ExecutionStatus>,
+        workflow: Option<&str>,
+        limit: usize,
+        before: Option<ExecutionId>,
+    ) -> Result<Vec<Listed>, EngineError> {
+        let failed = |error: &dyn std::fmt::Display| EngineError::Log(error.to_string());
+        let mut found = Vec::new();
+        let mut filter = StreamFilter {
+            kind: Some(StreamKind::Execution),
+            open_only: false,
+            before: before.map(stream_of),
+            limit: limit.clamp(1, LISTING_PAGE),
+        };
+        while found.len() < limit {
+            let page = self.log.streams(&filter).map_err(|error| failed(&error))?;
+            let Some(last) = page.last() else { break };
+            filter.before = Some(last.stream);
+            let held = lock(&self.held_reasons);
+            for entry in &page {
+                let why = held.get(&execution_of(entry.stream)).map(String::as_str);
+                let listed = listed(entry, why).map_err(|error| failed(&error))?;
+                let wanted = status.is_none_or(|status| listed.status == status)
+                    && workflow.is_none_or(|workflow| &*listed.workflow == workflow);
+                if wanted && found.len() < limit {
+                    found.push(listed);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Cancels an execution: what runs is stopped or its result ignored, what has not started never does.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn cancel(&self, execution: ExecutionId, reason: Option<String>) -> Result<(), EngineError> {
+        self.control(execution, Control::Cancel(reason))
+    }
+
+    /// Lets an execution start no more attempts; those that run go on.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn pause(&self, execution: ExecutionId, reason: Option<String>) -> Result<(), EngineError> {
+        self.control(execution, Control::Pause(reason))
+    }
+
+    /// Lets a paused execution go on.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn unpause(&self, execution: ExecutionId) -> Result<(), EngineError> {
+        self.control(execution, Control::Unpause)
+    }
+
+    /// Resumes a held execution on purpose, with the workflow that is registered now.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn resume(&self, execution: ExecutionId) -> Result<(), EngineError> {
+        self.control(execution, Control::Resume)
+    }
+
+    fn control(&self, execution: ExecutionId, control: Control) -> Result<(), EngineError> {
+        self.ask(|reply| Message::Control { execution, control, reply }).unwrap_or(Err(EngineError::ShutDown))
+    }
+
+    /// The executions that were unfinished when the log was opened, oldest first.
+    #[must_use]
+    pub fn recovered(&self) -> &[ExecutionId] {
+        &self.recovered
+    }
+
+    /// The registry that it looks workflows up in.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The log that it writes.
+    #[must_use]
+    pub fn log(&self) -> &Arc<dyn EventLog> {
+        &self.log
+    }
+
+    /// Stops: takes nothing new, gives running attempts `grace`, abandons the rest in order, and closes the log. A
+    /// second call does nothing.
+    ///
+    /// # Errors
+    /// [`EngineError::Log`] if what was decided last could not be made durable.
+    pub fn shutdown(&self, grace: Duration) -> Result<(), EngineError> {
+        let Some(scheduler) = lock(&self.scheduler).take() else { return Ok(()) };
+        let stopped = self.ask(|reply| Message::Shutdown { grace, reply }).unwrap_or(Ok(()));
+        // A panic of the scheduler was reported by its own thread; there is nothing left to stop.
+        let _ = scheduler.join();
+        stopped
+    }
+
+    /// Asks the scheduler, and waits for its answer; `None` if it is gone.
+    fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        self.messages.send(message(reply)).ok()?;
+        answer.recv().ok()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(error) = self.shutdown(Duration::ZERO) {
+            tracing::error!(%error, "the engine could not be shut down in order");
+        }
+    }
+}
+
+/// Entries of the listing that are read at once.
+const LISTING_PAGE: usize = 1_000;
+
+/// The executions that are not finished, each folded, or with the reason why it cannot be.
+fn unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unfinished>, ReadError> {
+    let mut found = BTreeMap::new();
+    let mut filter =
+        StreamFilter { kind: Some(StreamKind::Execution), open_only: true, before: None, limit: LISTING_PAGE };
+    loop {
+        let page = log.streams(&filter)?;
+        let Some(last) = page.last() else { return Ok(found) };
+        filter.before = Some(last.stream);
+        for entry in page {
+            let execution = execution_of(entry.stream);
+            let unfinished = match rebuild(log, execution) {
+                Ok(state) => Unfinished::Whole(Box::new(state)),
+                Err(error) => Unfinished::Broken(error.to_string()),
+            };
+            found.insert(execution, unfinished);
+        }
+    }
+}
+
+fn new_execution_id() -> ExecutionId {
+    ExecutionId(uuid::Uuid::now_v7().into_bytes())
+}
+
+fn environment(config: &EngineConfig) -> Environment {
+    Environment {
+        engine: env!("CARGO_PKG_VERSION").into(),
+        host: rustix::system::uname().nodename().to_string_lossy().as_ref().into(),
+        pid: std::process::id(),
+        python: config.python.clone(),
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,13 @@
+//! The shell around the core: threads, clock, log.
+//!
+//! **Architecture invariant:** what happens is decided by the core; this carries it out. Every effect waits for the
+//! events that caused it to be durable.
+
+mod clock;
+mod completion;
+pub mod engine;
+pub mod outcome;
+mod scheduler;
+pub mod task;
+mod workers;
+pub mod workflow;

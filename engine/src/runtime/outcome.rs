@@ -1,0 +1,188 @@
+//! Outcomes: an execution's state, as its caller is told.
+
+use cloacina_store::log::{LogReader, ReadError, StreamEntry};
+use cloacina_store::record::{Hash, StreamId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::engine::{ExecutionStatus, Listed, Outcome, TaskOutcome};
+use crate::core::codec::{self, DecodeError, LabelStatus};
+use crate::core::context::values;
+use crate::core::definition::Fingerprint;
+use crate::core::event::ExecutionId;
+use crate::core::fold::{Graphs, IllegalEvent, Recorded, fold};
+use crate::core::graph::Graph;
+use crate::core::state::{Execution, Status};
+use crate::core::time::Timestamp;
+
+/// The stream of an execution.
+#[must_use]
+pub fn stream_of(execution: ExecutionId) -> StreamId {
+    StreamId::from_bytes(execution.0)
+}
+
+/// The execution of a stream.
+#[must_use]
+pub fn execution_of(stream: StreamId) -> ExecutionId {
+    ExecutionId(*stream.as_bytes())
+}
+
+/// Why an execution cannot be rebuilt from a log.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RebuildError {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A body cannot be decoded.
+    #[error("execution {execution}, seq {seq}: {error}")]
+    Decode {
+        /// The execution.
+        execution: ExecutionId,
+        /// The record.
+        seq: u64,
+        /// Why.
+        error: DecodeError,
+    },
+    /// A body was erased, so what came of it cannot be known.
+    #[error("execution {execution}: the body at seq {seq} was erased; the execution can be shown, but not resumed")]
+    Erased {
+        /// The execution.
+        execution: ExecutionId,
+        /// The record.
+        seq: u64,
+    },
+    /// The events do not follow from each other.
+    #[error("execution {execution}: {error}")]
+    Illegal {
+        /// The execution.
+        execution: ExecutionId,
+        /// Why.
+        error: IllegalEvent,
+    },
+    /// The stream is empty.
+    #[error("execution {0} has no events")]
+    Empty(ExecutionId),
+}
+
+/// Records that are read at once.
+const PAGE: usize = 1_024;
+
+/// Rebuilds an execution: reads its stream, and folds it.
+///
+/// # Errors
+/// [`RebuildError`] if the stream is not there, not whole, or not the history of an execution.
+pub fn rebuild(log: &dyn LogReader, execution: ExecutionId) -> Result<Execution, RebuildError> {
+    let graphs = LogGraphs { log };
+    let mut state = None;
+    let mut next = 0;
+    loop {
+        let page = log.read(stream_of(execution), next, PAGE)?;
+        if page.is_empty() {
+            return state.ok_or(RebuildError::Empty(execution));
+        }
+        for record in page {
+            let seq = record.seq;
+            let bytes = record.body.bytes().ok_or(RebuildError::Erased { execution, seq })?;
+            let event = codec::decode_event(bytes).map_err(|error| RebuildError::Decode { execution, seq, error })?;
+            let recorded = Recorded { seq, time: Timestamp(record.time.0), event };
+            let folded = fold(state, execution, &recorded, &graphs);
+            state = Some(folded.map_err(|error| RebuildError::Illegal { execution, error })?);
+            next = seq + 1;
+        }
+    }
+}
+
+/// The graphs of the definitions in a log.
+pub struct LogGraphs<'a> {
+    /// The log.
+    pub log: &'a dyn LogReader,
+}
+
+impl Graphs for LogGraphs<'_> {
+    fn graph(&self, fingerprint: Fingerprint) -> Option<Arc<Graph>> {
+        let bytes = self.log.definition(Hash(fingerprint.0)).ok()??;
+        let definition = codec::decode_definition(&bytes).ok()?;
+        Graph::new(Arc::new(definition)).ok().map(Arc::new)
+    }
+}
+
+/// What is told of an execution.
+#[must_use]
+pub fn outcome(state: &Execution) -> Outcome {
+    let is_final = state.status().is_final();
+    let context = values(&state.context()).map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>();
+    let failed = state.root_failures().and_then(|(task, _)| {
+        let failure = state.task(task).failure()?;
+        Some((state.graph().name(task).clone(), failure.attempt))
+    });
+    Outcome {
+        execution: state.id(),
+        workflow: state.workflow().clone(),
+        status: status(state.status()),
+        started: state.started(),
+        ended: is_final.then(|| state.last()),
+        context,
+        error: (is_final && !state.reason().is_empty()).then(|| state.reason().to_string()),
+        failed,
+        tasks: state.graph().tasks().map(|task| task_outcome(state, task)).collect(),
+    }
+}
+
+fn task_outcome(state: &Execution, task: crate::core::graph::TaskIndex) -> TaskOutcome {
+    let slot = state.task(task);
+    let error = slot.failure().map(|failure| {
+        let mut error = failure.error.clone();
+        error.hint = state.failure_hint(task).map(Into::into);
+        error
+    });
+    TaskOutcome {
+        task: state.graph().name(task).clone(),
+        state: slot.state().name(),
+        attempts: slot.attempts(),
+        error,
+        skipped: slot.skipped().map(describe_skip),
+        started: slot.started(),
+        ended: slot.ended(),
+    }
+}
+
+/// Why a task was skipped, in a sentence's half: the rule, and what decided it.
+fn describe_skip(why: &crate::core::event::SkipReason) -> String {
+    let tasks = why.tasks.iter().map(|(task, settled)| format!("{task}: {settled:?}"));
+    let keys = why.keys.iter().map(|key| format!("context '{key}'"));
+    let decided: Vec<String> = tasks.chain(keys).collect();
+    format!("rule {} ({})", why.rule, decided.join(", "))
+}
+
+fn status(status: Status) -> ExecutionStatus {
+    match status {
+        Status::Running => ExecutionStatus::Running,
+        Status::Paused => ExecutionStatus::Paused,
+        Status::Completed => ExecutionStatus::Completed,
+        Status::Failed => ExecutionStatus::Failed,
+        Status::Cancelled => ExecutionStatus::Cancelled,
+    }
+}
+
+/// What the listing tells of an execution.
+pub(crate) fn listed(entry: &StreamEntry, held: Option<&str>) -> Result<Listed, DecodeError> {
+    let label = codec::decode_label(&entry.label)?;
+    let status = match label.status {
+        _ if held.is_some() => ExecutionStatus::Pending,
+        LabelStatus::Running => ExecutionStatus::Running,
+        LabelStatus::Paused => ExecutionStatus::Paused,
+        LabelStatus::Completed => ExecutionStatus::Completed,
+        LabelStatus::Failed => ExecutionStatus::Failed,
+        LabelStatus::Cancelled => ExecutionStatus::Cancelled,
+    };
+    Ok(Listed {
+        execution: execution_of(entry.stream),
+        workflow: label.workflow,
+        status,
+        started: label.started,
+        ended: label.ended,
+        events: entry.records,
+        blocked: held.map(ToOwned::to_owned),
+    })
+}

@@ -1,0 +1,679 @@
+//! The scheduler: one thread that owns every live execution, and so needs no locks.
+//!
+//! It takes messages, decides, folds at once, and hands each execution's events to the log as one batch. **Output
+//! commit:** the effects of a batch are performed by the log's acknowledgement, so nothing runs and nobody is answered
+//! before what led to it is durable; meanwhile the scheduler goes on with other executions.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cloacina_store::log::{AppendError, Batch, Definition as StoredDefinition, EventLog, Frame, Listing};
+use cloacina_store::record::{Hash, StreamKind, Timestamp as StoreTimestamp};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::clock::Clock;
+use super::completion::{Completion, Waiter};
+use super::engine::{EngineConfig, EngineError, StartError, StartRequest, WaitError};
+use super::outcome::{outcome, stream_of};
+use super::task::AttemptInfo;
+use super::workers::Workers;
+use super::workflow::{Registry, Workflow};
+use crate::core::codec;
+use crate::core::decide::{Command, Decision, Effect, Rejection, Start, decide, encode, label, start};
+use crate::core::event::{
+    Attempt, Environment, Event, ExecutionId, ExecutionOptions, Key, Reads, Request, TaskError, TaskId,
+};
+use crate::core::fold::Recorded;
+use crate::core::graph::{difference, nearest};
+use crate::core::retry::Jitter;
+use crate::core::state::{Execution, TaskState};
+use crate::core::task_context::{TaskContext, Write};
+use crate::core::time::Timestamp;
+
+/// What the scheduler is told.
+pub(crate) enum Message {
+    /// Start an execution. The answer comes when its start is durable.
+    Start { request: StartRequest, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>> },
+    /// Wait for the end of an execution, if it is live.
+    Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
+    /// An attempt has ended.
+    Finished(Finished),
+    /// A workflow was registered.
+    Registered,
+    /// Somebody asks something of an execution.
+    Control { execution: ExecutionId, control: Control, reply: Reply<Result<(), EngineError>> },
+    /// Somebody asks how a live execution stands.
+    Peek { execution: ExecutionId, reply: Reply<Option<Box<super::engine::Outcome>>> },
+    /// The end of an execution is durable.
+    Over(ExecutionId),
+    /// The log has failed.
+    LogFailed(String),
+    /// Stop, after at most this long.
+    Shutdown { grace: Duration, reply: Reply<Result<(), EngineError>> },
+}
+
+pub(crate) type Reply<T> = Sender<T>;
+
+/// An attempt that has ended.
+pub(crate) struct Finished {
+    pub(crate) execution: ExecutionId,
+    pub(crate) task: TaskId,
+    pub(crate) attempt: Attempt,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) reads: Reads,
+    pub(crate) result: Result<(), TaskError>,
+}
+
+/// What is asked of an execution.
+pub(crate) enum Control {
+    Cancel(Option<String>),
+    Pause(Option<String>),
+    Unpause,
+    Resume,
+}
+
+/// Whether a wait could be attached to a live execution.
+pub(crate) enum Attached {
+    /// The waiter will be called.
+    Waiting,
+    /// The execution is held; the waiter comes back.
+    Blocked(String, Waiter),
+    /// It does not run here: it is over, or not in this log. The waiter comes back.
+    NotLive(Waiter),
+}
+
+/// An execution that was unfinished when the log was opened, or why it cannot be resumed.
+pub(crate) enum Unfinished {
+    /// It can go on once its workflow is there.
+    Whole(Box<Execution>),
+    /// Its history cannot be folded.
+    Broken(String),
+}
+
+/// Executions that wait for somebody to say how they go on, with the reason, for those who ask from other threads.
+pub(crate) type HeldReasons = Arc<std::sync::Mutex<BTreeMap<ExecutionId, String>>>;
+
+/// What the scheduler works with.
+pub(crate) struct Shell {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) config: EngineConfig,
+    pub(crate) environment: Environment,
+    pub(crate) clock: Clock,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) messages: Receiver<Message>,
+    /// A way back to itself, for what happens on other threads.
+    pub(crate) own: Sender<Message>,
+    pub(crate) held_reasons: HeldReasons,
+}
+
+/// A live execution.
+struct Live {
+    state: Execution,
+    workflow: Arc<Workflow>,
+    completion: Arc<Completion>,
+    /// Decided in this turn, not yet handed to the log.
+    events: Vec<Recorded>,
+    effects: Vec<Effect>,
+    started: Option<Reply<Result<ExecutionId, StartError>>>,
+    in_runnable: bool,
+    /// Its entry in the queue of timers.
+    timer: Option<Timestamp>,
+}
+
+pub(crate) struct Scheduler {
+    shell: Shell,
+    live: HashMap<ExecutionId, Live>,
+    held: BTreeMap<ExecutionId, Unfinished>,
+    /// Executions with ready tasks; each gets one slot before it goes to the end again.
+    runnable: VecDeque<ExecutionId>,
+    /// Executions with something for the log.
+    touched: Vec<ExecutionId>,
+    free_slots: BTreeSet<u32>,
+    /// The time of this turn: everything that is decided in it happens then.
+    now: Timestamp,
+    /// The next timer of each live execution that has one.
+    timers: BTreeSet<(Timestamp, ExecutionId)>,
+    warned: HashSet<(Arc<str>, TaskId, Key)>,
+    failed: Option<String>,
+    stopping: Option<Stopping>,
+}
+
+struct Stopping {
+    until: Instant,
+    reply: Reply<Result<(), EngineError>>,
+}
+
+/// Messages that are taken before what they led to goes to the log.
+const TURN: usize = 256;
+
+impl Scheduler {
+    pub(crate) fn new(shell: Shell, unfinished: BTreeMap<ExecutionId, Unfinished>) -> Self {
+        let now = shell.clock.now();
+        let slots = u32::try_from(shell.config.max_concurrent_tasks.max(1)).unwrap_or(u32::MAX);
+        Self {
+            shell,
+            now,
+            live: HashMap::new(),
+            held: unfinished,
+            runnable: VecDeque::new(),
+            touched: Vec::new(),
+            free_slots: (0..slots).collect(),
+            timers: BTreeSet::new(),
+            warned: HashSet::new(),
+            failed: None,
+            stopping: None,
+        }
+    }
+
+    /// Runs until it is shut down, or nobody is left who could ask for anything.
+    pub(crate) fn run(mut self) {
+        self.take_over_held();
+        self.finish_turn();
+        loop {
+            if self.is_done_stopping() {
+                return self.stop();
+            }
+            let received = self.receive();
+            self.now = self.shell.clock.now();
+            match received {
+                Ok(message) => {
+                    self.take(message);
+                    for message in self.shell.messages.clone().try_iter().take(TURN) {
+                        self.take(message);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.fire_timers();
+            self.finish_turn();
+        }
+    }
+
+    /// Waits for a message, but not past the next timer.
+    fn receive(&self) -> Result<Message, RecvTimeoutError> {
+        let timer = self.timers.first().map(|(due, _)| self.shell.clock.instant(*due));
+        let stop = self.stopping.as_ref().map(|stopping| stopping.until);
+        match timer.into_iter().chain(stop).min() {
+            Some(deadline) => self.shell.messages.recv_deadline(deadline),
+            None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Start { request, id, reply } => self.start(request, id, reply),
+            Message::Wait { execution, waiter, reply } => {
+                let attached = self.attach(execution, waiter);
+                let _asker_may_be_gone = reply.send(attached);
+            }
+            Message::Finished(finished) => self.attempt_finished(finished),
+            Message::Registered => self.take_over_held(),
+            Message::Control { execution, control, reply } => {
+                let answer = self.control(execution, control);
+                let _asker_may_be_gone = reply.send(answer);
+            }
+            Message::Peek { execution, reply } => {
+                let peeked = self.live.get(&execution).map(|live| Box::new(outcome(&live.state)));
+                let _asker_may_be_gone = reply.send(peeked);
+            }
+            Message::Over(execution) => {
+                self.live.remove(&execution);
+            }
+            Message::LogFailed(reason) => self.log_failed(&reason),
+            Message::Shutdown { grace, reply } => {
+                self.stopping.get_or_insert(Stopping { until: Instant::now() + grace, reply });
+            }
+        }
+    }
+
+    fn start(&mut self, request: StartRequest, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>>) {
+        let refuse = |error| drop(reply.send(Err(error)));
+        if let Some(reason) = &self.failed {
+            return refuse(StartError::Log(reason.clone()));
+        }
+        if self.stopping.is_some() {
+            return refuse(StartError::ShutDown);
+        }
+        if self.live.contains_key(&id) {
+            drop(reply.send(Ok(id)));
+            return;
+        }
+        let Some(workflow) = self.shell.registry.find(&request.workflow) else {
+            return refuse(self.unknown_workflow(&request.workflow));
+        };
+        let config = &self.shell.config;
+        let begin = Start {
+            id,
+            graph: workflow.graph().clone(),
+            fingerprint: workflow.fingerprint(),
+            cause: request.cause,
+            environment: self.shell.environment.clone(),
+            options: ExecutionOptions {
+                timeout: config.workflow_timeout,
+                task_timeout: config.task_timeout,
+                strict_context: config.strict_context,
+                max_recoveries: config.max_recoveries,
+            },
+            input: request.input,
+        };
+        match start(begin, self.now) {
+            Ok((state, decision)) => {
+                self.go_live(state, workflow, Some(reply));
+                self.keep(id, decision);
+            }
+            Err(rejection) => refuse(StartError::Log(rejection.to_string())),
+        }
+    }
+
+    fn unknown_workflow(&self, name: &Arc<str>) -> StartError {
+        let names = self.shell.registry.names();
+        let nearest = nearest(name, names.iter().map(|name| &**name)).map(Into::into);
+        StartError::UnknownWorkflow { name: name.clone(), nearest }
+    }
+
+    fn go_live(
+        &mut self,
+        state: Execution,
+        workflow: Arc<Workflow>,
+        started: Option<Reply<Result<ExecutionId, StartError>>>,
+    ) {
+        let live = Live {
+            workflow,
+            completion: Arc::default(),
+            events: Vec::new(),
+            effects: Vec::new(),
+            started,
+            in_runnable: false,
+            timer: None,
+            state,
+        };
+        self.live.insert(live.state.id(), live);
+    }
+
+    fn attach(&self, execution: ExecutionId, waiter: Waiter) -> Attached {
+        if let Some(live) = self.live.get(&execution) {
+            live.completion.wait(waiter);
+            return Attached::Waiting;
+        }
+        match super::engine::lock(&self.shell.held_reasons).get(&execution) {
+            Some(why) => Attached::Blocked(why.clone(), waiter),
+            None => Attached::NotLive(waiter),
+        }
+    }
+
+    fn attempt_finished(&mut self, finished: Finished) {
+        let Finished { execution, task, attempt, writes, reads, result } = finished;
+        let Some(live) = self.live.get(&execution) else { return };
+        let slot = live.state.graph().find(&task).map(|index| live.state.task(index).state());
+        let command = Command::AttemptFinished { task, attempt, writes, reads, result, jitter: jitter() };
+        match self.decide(execution, command) {
+            Ok(()) => {
+                if let Some(TaskState::Running { worker, .. }) = slot {
+                    self.free_slots.insert(worker);
+                }
+            }
+            Err(rejection) => tracing::debug!(%execution, %rejection, "a late result was ignored"),
+        }
+    }
+
+    fn control(&mut self, execution: ExecutionId, control: Control) -> Result<(), EngineError> {
+        if let Some(reason) = &self.failed {
+            return Err(EngineError::Log(reason.clone()));
+        }
+        let request = |reason: Option<String>| Request { by: "user".into(), reason: reason.map(Into::into) };
+        let command = match control {
+            Control::Resume => return self.resume(execution),
+            Control::Cancel(reason) => Command::Cancel(request(reason)),
+            Control::Pause(reason) => Command::Pause(request(reason)),
+            Control::Unpause => Command::Unpause(request(None)),
+        };
+        if !self.live.contains_key(&execution) {
+            return Err(EngineError::NotFound(execution));
+        }
+        let rejected = |rejection: Rejection| EngineError::Rejected { execution, why: rejection.to_string() };
+        self.decide(execution, command).map_err(rejected)
+    }
+
+    /// Takes over every held execution whose workflow is registered with the same graph, and says why not of the others.
+    fn take_over_held(&mut self) {
+        let ids: Vec<ExecutionId> = self.held.keys().copied().collect();
+        for id in ids {
+            if let Err(why) = self.take_over(id, false) {
+                super::engine::lock(&self.shell.held_reasons).insert(id, why);
+            }
+        }
+    }
+
+    fn resume(&mut self, execution: ExecutionId) -> Result<(), EngineError> {
+        if !self.held.contains_key(&execution) {
+            let why = if self.live.contains_key(&execution) { "it runs already" } else { "it is not held" };
+            return Err(EngineError::Rejected { execution, why: why.to_owned() });
+        }
+        self.take_over(execution, true).map_err(|why| EngineError::Rejected { execution, why })
+    }
+
+    /// Takes a held execution over; with another graph only `on_purpose`.
+    fn take_over(&mut self, id: ExecutionId, on_purpose: bool) -> Result<(), String> {
+        let workflow = {
+            let state = match self.held.get(&id) {
+                Some(Unfinished::Whole(state)) => state,
+                Some(Unfinished::Broken(why)) => return Err(why.clone()),
+                None => return Err("it is not held".to_owned()),
+            };
+            if !self.shell.config.recover && !on_purpose {
+                return Err("recovery is turned off (enable_recovery)".to_owned());
+            }
+            let name = state.workflow();
+            let Some(workflow) = self.shell.registry.find(name) else {
+                return Err(format!("workflow '{name}' is not registered in this process"));
+            };
+            if let Some(difference) = difference(state.definition(), workflow.graph().definition())
+                && !on_purpose
+            {
+                return Err(format!("workflow '{name}' has another graph now: {difference}"));
+            }
+            workflow
+        };
+        let Some(Unfinished::Whole(state)) = self.held.remove(&id) else { return Ok(()) };
+        super::engine::lock(&self.shell.held_reasons).remove(&id);
+        let definition = (workflow.fingerprint(), workflow.graph().clone());
+        self.go_live(*state, workflow, None);
+        let command = Command::Recover { environment: self.shell.environment.clone(), definition };
+        self.decide(id, command).map_err(|rejection| rejection.to_string())?;
+        tracing::info!(execution = %id, "took over an unfinished execution");
+        Ok(())
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some((_, execution)) = self.timers.first().copied().filter(|(due, _)| *due <= self.now) {
+            if let Err(rejection) = self.decide(execution, Command::TimerFired { jitter: jitter() }) {
+                tracing::error!(%execution, %rejection, "a timer could not fire; this is a bug");
+                self.timers.pop_first();
+            }
+        }
+    }
+
+    fn decide(&mut self, execution: ExecutionId, command: Command) -> Result<(), Rejection> {
+        let Some(live) = self.live.get_mut(&execution) else { return Ok(()) };
+        let decision = decide(&mut live.state, command, self.now)?;
+        self.keep(execution, decision);
+        Ok(())
+    }
+
+    /// Keeps a decision until the end of the turn, and does at once what needs no durability.
+    fn keep(&mut self, execution: ExecutionId, decision: Decision) {
+        let Some(live) = self.live.get_mut(&execution) else { return };
+        if live.events.is_empty() && !decision.events.is_empty() {
+            self.touched.push(execution);
+        }
+        live.events.extend(decision.events);
+        let next = live.state.next_timer().map(|(due, _)| due);
+        if next != live.timer {
+            live.timer.map(|due| self.timers.remove(&(due, execution)));
+            next.map(|due| self.timers.insert((due, execution)));
+            live.timer = next;
+        }
+        if !live.in_runnable && live.state.ready().next().is_some() {
+            live.in_runnable = true;
+            self.runnable.push_back(execution);
+        }
+        for effect in decision.effects {
+            match effect {
+                Effect::UndeclaredRead { task, key, writer } => {
+                    warn_undeclared(&mut self.warned, live.state.workflow(), task, key, &writer)
+                }
+                Effect::Collided { task, collision } => {
+                    tracing::warn!(
+                        %execution, %task, key = %collision.key,
+                        "branches wrote context key '{}' without seeing each other; task '{task}' sees the value of the one that is later in its dependencies",
+                        collision.key
+                    );
+                }
+                Effect::Stop { worker, .. } => {
+                    self.free_slots.insert(worker);
+                    live.effects.push(effect);
+                }
+                Effect::Run { .. } | Effect::Answer => live.effects.push(effect),
+            }
+        }
+    }
+
+    /// Gives free slots to ready tasks, and hands everything that was decided to the log.
+    fn finish_turn(&mut self) {
+        self.fill_slots();
+        for execution in std::mem::take(&mut self.touched) {
+            self.hand_over(execution);
+        }
+    }
+
+    fn fill_slots(&mut self) {
+        if self.stopping.is_some() || self.failed.is_some() {
+            return;
+        }
+        while let Some(&worker) = self.free_slots.first() {
+            let Some(execution) = self.runnable.pop_front() else { return };
+            let Some(live) = self.live.get_mut(&execution) else { continue };
+            live.in_runnable = false;
+            let Some(task) = live.state.ready().next() else { continue };
+            self.free_slots.remove(&worker);
+            if let Err(rejection) = self.decide(execution, Command::StartTask { task, worker }) {
+                self.free_slots.insert(worker);
+                tracing::error!(%execution, %rejection, "a ready task could not be started; this is a bug");
+            }
+        }
+    }
+
+    /// Hands what was decided on an execution to the log, with its effects for the acknowledgement.
+    fn hand_over(&mut self, execution: ExecutionId) {
+        let Some(live) = self.live.get_mut(&execution) else { return };
+        let events = std::mem::take(&mut live.events);
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
+        let begins = matches!(first.event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_));
+        let is_final = live.state.status().is_final();
+        let changes_listing = begins
+            || is_final
+            || events
+                .iter()
+                .any(|recorded| matches!(recorded.event, Event::ExecutionPaused(_) | Event::ExecutionUnpaused(_)));
+        let text = || codec::encode_label(&label(&live.state));
+        let frame = Frame {
+            stream: stream_of(execution),
+            kind: StreamKind::Execution,
+            expected_seq: first.seq,
+            time: StoreTimestamp(last.time.0),
+            bodies: encode(&events),
+            listing: match (changes_listing, is_final) {
+                (false, _) => Listing::Keep,
+                (true, false) => Listing::Open(text()),
+                (true, true) => Listing::Closed(text()),
+            },
+        };
+        let definitions = if begins { vec![stored_definition(&live.workflow)] } else { Vec::new() };
+        let acknowledged = Acknowledged {
+            execution,
+            effects: std::mem::take(&mut live.effects),
+            outcome: is_final.then(|| Arc::new(outcome(&live.state))),
+            started: live.started.take(),
+            completion: live.completion.clone(),
+            workflow: live.workflow.clone(),
+            strict: live.state.options().strict_context,
+            max_value_bytes: self.shell.config.max_value_bytes,
+            workers: self.shell.workers.clone(),
+            own: self.shell.own.clone(),
+        };
+        self.shell.log.append_then(
+            Batch { definitions, frames: vec![frame] },
+            Box::new(move |result| acknowledged.perform(result)),
+        );
+    }
+
+    /// The log has failed: everybody who waits is told, and nothing is taken any more.
+    fn log_failed(&mut self, reason: &str) {
+        if self.failed.is_some() {
+            return;
+        }
+        tracing::error!(%reason, "the log failed; the engine takes nothing more");
+        self.failed = Some(reason.to_owned());
+        for (_, live) in self.live.drain() {
+            live.completion.complete(Err(WaitError::Log(reason.to_owned())));
+            if let Some(reply) = live.started {
+                let _asker_may_be_gone = reply.send(Err(StartError::Log(reason.to_owned())));
+            }
+        }
+        self.touched.clear();
+        self.runnable.clear();
+    }
+
+    fn is_done_stopping(&self) -> bool {
+        let Some(stopping) = &self.stopping else { return false };
+        self.failed.is_some()
+            || Instant::now() >= stopping.until
+            || self.live.values().all(|live| live.state.running().next().is_none())
+    }
+
+    /// Abandons what still runs, waits until everything is durable, and closes the log.
+    fn stop(mut self) {
+        let ids: Vec<ExecutionId> = self.live.keys().copied().collect();
+        for execution in ids {
+            let running: Vec<(TaskId, Attempt)> = self.live.get(&execution).map(running_attempts).unwrap_or_default();
+            if running.is_empty() || self.decide(execution, Command::Shutdown).is_err() {
+                continue;
+            }
+            for (task, attempt) in running {
+                self.shell.workers.stop(execution, &task, attempt);
+            }
+        }
+        for execution in std::mem::take(&mut self.touched) {
+            self.hand_over(execution);
+        }
+        self.shell.workers.close();
+        // Closing waits for what was handed over before.
+        let closed = match &self.failed {
+            Some(reason) => Err(EngineError::Log(reason.clone())),
+            None => self.shell.log.close().map_err(|error| EngineError::Log(error.to_string())),
+        };
+        for (id, live) in self.live.drain() {
+            live.completion.complete(Err(WaitError::ShutDown(id)));
+        }
+        if let Some(stopping) = self.stopping {
+            let _asker_may_be_gone = stopping.reply.send(closed);
+        }
+    }
+}
+
+/// What has to be done once a batch is durable.
+struct Acknowledged {
+    execution: ExecutionId,
+    effects: Vec<Effect>,
+    outcome: Option<Arc<super::engine::Outcome>>,
+    started: Option<Reply<Result<ExecutionId, StartError>>>,
+    completion: Arc<Completion>,
+    workflow: Arc<Workflow>,
+    strict: bool,
+    max_value_bytes: usize,
+    workers: Arc<Workers>,
+    own: Sender<Message>,
+}
+
+impl Acknowledged {
+    /// Runs on the log's writer thread: hands over, and does no work of its own.
+    fn perform(self, result: Result<cloacina_store::log::Appended, AppendError>) {
+        if let Err(error) = result {
+            let reason = error.to_string();
+            if let Some(reply) = &self.started {
+                let _asker_may_be_gone = reply.send(Err(StartError::Log(reason.clone())));
+            }
+            self.completion.complete(Err(WaitError::Log(reason.clone())));
+            let _scheduler_may_be_gone = self.own.send(Message::LogFailed(reason));
+            return;
+        }
+        if let Some(reply) = &self.started {
+            let _asker_may_be_gone = reply.send(Ok(self.execution));
+        }
+        for effect in &self.effects {
+            match effect {
+                Effect::Run { task, attempt, view } => {
+                    let context = TaskContext::new((**view).clone(), self.strict);
+                    self.run(*task, *attempt, context);
+                }
+                Effect::Stop { task, attempt, .. } => {
+                    self.workers.stop(self.execution, self.workflow.graph().name(*task), *attempt);
+                }
+                Effect::Answer => {
+                    if let Some(outcome) = &self.outcome {
+                        self.completion.complete(Ok(outcome.clone()));
+                    }
+                    let _scheduler_may_be_gone = self.own.send(Message::Over(self.execution));
+                }
+                Effect::UndeclaredRead { .. } | Effect::Collided { .. } => {}
+            }
+        }
+    }
+
+    fn run(&self, task: crate::core::graph::TaskIndex, attempt: Attempt, context: TaskContext) {
+        let graph = self.workflow.graph();
+        let info = AttemptInfo {
+            execution: self.execution,
+            workflow: self.workflow.name().clone(),
+            task: graph.name(task).clone(),
+            attempt,
+        };
+        let (execution, name, own, limit) = (self.execution, info.task.clone(), self.own.clone(), self.max_value_bytes);
+        let report = Box::new(move |context: TaskContext, result: Result<(), TaskError>| {
+            let (writes, reads) = context.finish();
+            let (writes, result) = refuse_long_values(writes, result, limit);
+            let finished = Finished { execution, task: name, attempt, writes, reads, result };
+            // If the scheduler is gone, the attempt is left to recovery.
+            let _scheduler_may_be_gone = own.send(Message::Finished(finished));
+        });
+        self.workers.start(&self.workflow.bodies[task.at()], info, context, report);
+    }
+}
+
+/// An attempt that leaves a value that is too long has failed, and keeps the others.
+fn refuse_long_values(
+    writes: Vec<Write>,
+    result: Result<(), TaskError>,
+    limit: usize,
+) -> (Vec<Write>, Result<(), TaskError>) {
+    let length = |write: &Write| write.value.as_ref().map_or(0, |value| value.as_str().len());
+    let Some(long) = writes.iter().find(|write| length(write) > limit) else { return (writes, result) };
+    let message = format!(
+        "context key '{}': the value has {} bytes of JSON, more than max_value_bytes ({limit})",
+        long.key,
+        length(long)
+    );
+    let error = TaskError { kind: "ValueTooLarge".into(), message: message.into(), ..TaskError::default() };
+    (writes.into_iter().filter(|write| length(write) <= limit).collect(), result.and(Err(error)))
+}
+
+fn running_attempts(live: &Live) -> Vec<(TaskId, Attempt)> {
+    let graph = live.state.graph();
+    live.state.running().map(|task| (graph.name(task).clone(), live.state.task(task).attempts())).collect()
+}
+
+fn stored_definition(workflow: &Workflow) -> StoredDefinition {
+    StoredDefinition { fingerprint: Hash(workflow.fingerprint().0), bytes: workflow.encoded.clone() }
+}
+
+fn warn_undeclared(
+    warned: &mut HashSet<(Arc<str>, TaskId, Key)>,
+    workflow: &Arc<str>,
+    task: TaskId,
+    key: Key,
+    writer: &TaskId,
+) {
+    if warned.insert((workflow.clone(), task.clone(), key.clone())) {
+        tracing::warn!(
+            %workflow, %task, %key, %writer,
+            "`{task}` reads `{key}`, which `{writer}` writes: add it to its dependencies"
+        );
+    }
+}
+
+fn jitter() -> Jitter {
+    Jitter(rand::random_range(0..=1_000))
+}

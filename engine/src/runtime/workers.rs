@@ -1,0 +1,185 @@
+//! Where attempts run: worker threads for functions, tokio for futures, or somebody else's executor.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::task::{AttemptInfo, CancelSlot, Report, RunningAttempt, TaskBody, TaskResult};
+use crate::core::event::{Attempt, ExecutionId, TaskError, TaskId};
+use crate::core::task_context::TaskContext;
+
+type Job = Box<dyn FnOnce() + Send>;
+type AttemptKey = (ExecutionId, TaskId, Attempt);
+
+/// Runs attempts.
+pub(crate) struct Workers {
+    jobs: Sender<Job>,
+    waiting: Receiver<Job>,
+    /// How many threads wait for a job that nobody has sent yet.
+    idle: Arc<AtomicUsize>,
+    /// How many threads are kept when there is nothing to do.
+    kept: usize,
+    tokio: Mutex<Option<tokio::runtime::Runtime>>,
+    cancels: Arc<Mutex<HashMap<AttemptKey, CancelSlot>>>,
+}
+
+impl Workers {
+    pub(crate) fn new(kept: usize) -> Self {
+        let (jobs, waiting) = unbounded();
+        Self {
+            jobs,
+            waiting,
+            idle: Arc::new(AtomicUsize::new(0)),
+            kept,
+            tokio: Mutex::default(),
+            cancels: Arc::default(),
+        }
+    }
+
+    /// Starts an attempt, and returns at once.
+    pub(crate) fn start(&self, body: &TaskBody, info: AttemptInfo, context: TaskContext, report: Report) {
+        match body.clone() {
+            TaskBody::Blocking(function) => self.start_blocking(Box::new(move || {
+                let mut context = context;
+                let span = attempt_span(&info).entered();
+                let result = catch_unwind(AssertUnwindSafe(|| function(&mut context, &info)));
+                drop(span);
+                report(context, result.unwrap_or_else(|panic| Err(panicked(&*panic))));
+            })),
+            TaskBody::Async(function) => self.start_async(move |info| function(context, info), info, report),
+            TaskBody::Detached(function) => {
+                let (slot, report) = self.cancellable(&info, report);
+                let attempt = RunningAttempt { info, context, report: Some(report), cancel: Some(slot) };
+                let _a_dropped_attempt_reports_itself = catch_unwind(AssertUnwindSafe(|| function(attempt)));
+            }
+        }
+    }
+
+    /// Stops an attempt, if its executor can be told to.
+    pub(crate) fn stop(&self, execution: ExecutionId, task: &TaskId, attempt: Attempt) {
+        let slot = lock(&self.cancels).remove(&(execution, task.clone(), attempt));
+        if let Some(cancel) = slot.and_then(|slot| lock(&slot).take()) {
+            cancel();
+        }
+    }
+
+    /// Hands a job to a thread that waits, or to a new one: a function that hangs holds up nobody else.
+    fn start_blocking(&self, job: Job) {
+        let claimed = self.idle.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |idle| idle.checked_sub(1)).is_ok();
+        if claimed {
+            // The receiver lives as long as this does.
+            let _ = self.jobs.send(job);
+            return;
+        }
+        let (waiting, idle, kept) = (self.waiting.clone(), self.idle.clone(), self.kept);
+        let first = Arc::new(Mutex::new(Some(job)));
+        let job = first.clone();
+        let body = move || {
+            if let Some(job) = lock(&job).take() {
+                job();
+            }
+            work(&waiting, &idle, kept);
+        };
+        if let Err(error) = thread::Builder::new().name("cloacina-worker".into()).spawn(body) {
+            tracing::error!(%error, "cannot start a worker thread; the attempt waits for one that is free");
+            if let Some(job) = lock(&first).take() {
+                let _ = self.jobs.send(job);
+            }
+        }
+    }
+
+    fn start_async<F>(&self, body: impl FnOnce(AttemptInfo) -> F + Send + 'static, info: AttemptInfo, report: Report)
+    where
+        F: Future<Output = (TaskContext, TaskResult)> + Send + 'static,
+    {
+        let runtime = match self.tokio() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let message = format!("the engine could not start the threads for async tasks: {error}").into();
+                let error = TaskError { kind: "NoExecutor".into(), message, ..TaskError::default() };
+                return report(TaskContext::default(), Err(error));
+            }
+        };
+        let (slot, report) = self.cancellable(&info, report);
+        let span = attempt_span(&info);
+        let future = tracing::Instrument::instrument(async move { body(info).await }, span);
+        let task = runtime.spawn(future);
+        let abort = task.abort_handle();
+        *lock(&slot) = Some(Box::new(move || abort.abort()));
+        runtime.spawn(async move {
+            match task.await {
+                Ok((context, result)) => report(context, result),
+                Err(error) if error.is_panic() => report(TaskContext::default(), Err(panicked(&*error.into_panic()))),
+                // Aborted: it was stopped, and its result counts no more.
+                Err(_) => {}
+            }
+        });
+    }
+
+    /// A place for what cancels the attempt, which goes when the attempt reports.
+    fn cancellable(&self, info: &AttemptInfo, report: Report) -> (CancelSlot, Report) {
+        let slot = CancelSlot::default();
+        let key = (info.execution, info.task.clone(), info.attempt);
+        lock(&self.cancels).insert(key.clone(), slot.clone());
+        let cancels = self.cancels.clone();
+        let report: Report = Box::new(move |context, result| {
+            lock(&cancels).remove(&key);
+            report(context, result);
+        });
+        (slot, report)
+    }
+
+    /// Tokio, started when the first async task is.
+    fn tokio(&self) -> std::io::Result<tokio::runtime::Handle> {
+        let mut tokio = lock(&self.tokio);
+        if let Some(runtime) = &*tokio {
+            return Ok(runtime.handle().clone());
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("cloacina-tokio")
+            .enable_time()
+            .build()?;
+        Ok(tokio.insert(runtime).handle().clone())
+    }
+
+    /// Lets go of tokio without waiting for what still runs there.
+    pub(crate) fn close(&self) {
+        if let Some(runtime) = lock(&self.tokio).take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Waits for jobs. Each time a thread says that it is idle, one job is meant for it.
+fn work(waiting: &Receiver<Job>, idle: &AtomicUsize, kept: usize) {
+    while idle.load(Ordering::SeqCst) < kept {
+        idle.fetch_add(1, Ordering::SeqCst);
+        match waiting.recv() {
+            Ok(job) => job(),
+            Err(_) => return,
+        }
+    }
+}
+
+fn attempt_span(info: &AttemptInfo) -> tracing::Span {
+    tracing::info_span!("attempt", execution = %info.execution, workflow = %info.workflow, task = %info.task, attempt = info.attempt)
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> TaskError {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the task panicked".to_owned());
+    TaskError { kind: "Panic".into(), message: message.into(), ..TaskError::default() }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

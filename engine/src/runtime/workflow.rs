@@ -1,0 +1,102 @@
+//! Workflows that can be run, and the registry that engines look them up in.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::task::{Task, TaskBody};
+use crate::core::codec;
+use crate::core::definition::{Definition, Fingerprint};
+use crate::core::graph::{Graph, InvalidDefinition};
+
+/// A workflow that can be run: a definition that was checked, and a body for each task.
+pub struct Workflow {
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) fingerprint: Fingerprint,
+    /// The canonical encoding of its definition, which the fingerprint is the hash of.
+    pub(crate) encoded: Arc<[u8]>,
+    pub(crate) bodies: Vec<TaskBody>,
+}
+
+impl Workflow {
+    /// Checks a workflow.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn new(name: impl Into<Arc<str>>, tasks: impl IntoIterator<Item = Task>) -> Result<Self, InvalidDefinition> {
+        let (definitions, bodies) = tasks.into_iter().map(|task| (task.definition, task.body)).unzip();
+        let definition = Arc::new(Definition { workflow: name.into(), tasks: definitions });
+        let encoded: Arc<[u8]> = codec::encode_definition(&definition).into();
+        let fingerprint = Fingerprint(codec::sha256(&encoded));
+        Ok(Self { graph: Arc::new(Graph::new(definition)?), fingerprint, encoded, bodies })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.graph.definition().workflow
+    }
+
+    /// Its graph, and with it its definition.
+    #[must_use]
+    pub fn graph(&self) -> &Arc<Graph> {
+        &self.graph
+    }
+
+    /// The fingerprint of its definition.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+}
+
+/// The workflows of a process, by name. Engines that share it see what is registered later, too.
+#[derive(Default)]
+pub struct Registry {
+    entries: Mutex<Entries>,
+}
+
+/// Called when a workflow is registered.
+type Subscriber = Box<dyn Fn() -> bool + Send>;
+
+#[derive(Default)]
+struct Entries {
+    workflows: BTreeMap<Arc<str>, Arc<Workflow>>,
+    subscribers: Vec<Subscriber>,
+}
+
+impl Registry {
+    /// Registers a workflow under its name, in place of an earlier one. Executions that run go on with what they began.
+    pub fn register(&self, workflow: Workflow) -> Arc<Workflow> {
+        let workflow = Arc::new(workflow);
+        let mut entries = self.entries();
+        entries.workflows.insert(workflow.name().clone(), workflow.clone());
+        entries.subscribers.retain(|subscriber| subscriber());
+        workflow
+    }
+
+    /// Forgets a workflow. Returns whether it was there.
+    pub fn unregister(&self, name: &str) -> bool {
+        self.entries().workflows.remove(name).is_some()
+    }
+
+    /// The workflow with this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<Workflow>> {
+        self.entries().workflows.get(name).cloned()
+    }
+
+    /// Every name, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.entries().workflows.keys().cloned().collect()
+    }
+
+    /// Calls `subscriber` whenever a workflow is registered, as long as it returns `true`.
+    pub(crate) fn subscribe(&self, subscriber: Subscriber) {
+        self.entries().subscribers.push(subscriber);
+    }
+
+    fn entries(&self) -> std::sync::MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

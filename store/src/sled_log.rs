@@ -147,12 +147,12 @@ fn serve(path: &Path, core: &Arc<Core<SledBackend>>) -> Option<Server> {
 fn check_database(path: &Path) -> Result<(), OpenError> {
     let database = std::fs::metadata(path.join(crate::backend::sled::DATA_FILE));
     let has_database = database.is_ok_and(|database| database.len() > 0);
-    let head = directory::head_file::load(path)
-        .map_err(|error| io_error(path, "reading its head file", &error))?;
+    let head = directory::head_file::load(path).map_err(|error| io_error(path, "reading its head file", &error))?;
     match head {
         Some(_) if !has_database => Err(OpenError::Damaged {
             path: path.to_owned(),
-            what: "its database (the file `db`) is missing or empty, though its head file says that there was one".to_owned(),
+            what: "its database (the file `db`) is missing or empty, though its head file says that there was one"
+                .to_owned(),
         }),
         _ => Ok(()),
     }

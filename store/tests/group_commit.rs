@@ -77,16 +77,10 @@ fn what_waits_when_the_log_is_closed_is_written_and_what_comes_later_is_told() {
     let (sender, receiver) = mpsc::channel();
     for number in 1..=50 {
         let sender = sender.clone();
-        log.append_then(
-            one(stream(number), 0, b"a"),
-            Box::new(move |result| sender.send(result).unwrap()),
-        );
+        log.append_then(one(stream(number), 0, b"a"), Box::new(move |result| sender.send(result).unwrap()));
     }
     log.close().unwrap();
-    log.append_then(
-        one(stream(99), 0, b"a"),
-        Box::new(move |result| sender.send(result).unwrap()),
-    );
+    log.append_then(one(stream(99), 0, b"a"), Box::new(move |result| sender.send(result).unwrap()));
     let results: Vec<_> = receiver.iter().collect();
     assert!(results[..50].iter().all(Result::is_ok));
     assert_eq!(results[50..], [Err(AppendError::Closed)]);
@@ -106,10 +100,7 @@ fn an_acknowledgement_may_append_and_may_panic() {
         }),
     );
     receiver.recv().unwrap().unwrap();
-    log.append_then(
-        one(stream(1), 2, b"c"),
-        Box::new(|_| panic!("an acknowledgement that panics")),
-    );
+    log.append_then(one(stream(1), 2, b"c"), Box::new(|_| panic!("an acknowledgement that panics")));
     log.append(one(stream(1), 3, b"d")).unwrap();
     assert_eq!(log.read(stream(1), 0, 10).unwrap().len(), 4);
 }

@@ -125,10 +125,7 @@ impl<B: Backend> Walk<'_, B> {
 
     fn frame(&mut self, place: &FramePlace, at: u64) -> Result<(Hash, crate::record::Timestamp), ReadError> {
         let next_seq = place.first_seq.saturating_add(u64::from(place.count));
-        let told = Told {
-            next_seq,
-            before: None,
-        };
+        let told = Told { next_seq, before: None };
         let told = self.streams.insert(place.stream, told);
         let expected = told.map_or(0, |told| told.next_seq);
         if place.first_seq != expected {
@@ -141,8 +138,7 @@ impl<B: Backend> Walk<'_, B> {
             Some(before) => before,
             None => self.core.before(place.stream, place.first_seq)?,
         };
-        self.core
-            .open_frame(place.stream, place.first_seq, frame, before)?;
+        self.core.open_frame(place.stream, place.first_seq, frame, before)?;
         let before = Some(Before::after(&header));
         self.streams.insert(place.stream, Told { next_seq, before });
         self.verified.records += u64::from(place.count);

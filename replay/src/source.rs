@@ -152,12 +152,8 @@ impl Iterator for Executions<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.as_slice().is_empty() && !self.over {
-            let filter = StreamFilter {
-                kind: Some(StreamKind::Execution),
-                open_only: false,
-                before: self.before,
-                limit: PAGE,
-            };
+            let filter =
+                StreamFilter { kind: Some(StreamKind::Execution), open_only: false, before: self.before, limit: PAGE };
             match self.reader.streams(&filter) {
                 Ok(page) => {
                     self.over = page.len() < PAGE;

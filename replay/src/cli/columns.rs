@@ -139,8 +139,7 @@ impl Table {
     /// Whatever writing gives.
     pub fn write(&self, screen: &mut Screen<'_>) -> io::Result<()> {
         let widths = self.widths(screen.width);
-        let heading: Vec<Cell> =
-            self.columns.iter().map(|column| Cell::new(column.heading).tone(Tone::Dim)).collect();
+        let heading: Vec<Cell> = self.columns.iter().map(|column| Cell::new(column.heading).tone(Tone::Dim)).collect();
         self.write_cells(screen, &widths, &heading)?;
         let indent = widths[..self.notes_under].iter().map(|width| width + GAP).sum::<usize>() + GAP + 2;
         for line in &self.lines {

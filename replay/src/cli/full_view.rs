@@ -116,9 +116,11 @@ impl View<'_> {
     fn what(&self, screen: &Screen<'_>, event: &Event, seq: u64, room: usize) -> (String, Tone, Vec<String>) {
         let one = |text: String| (text, Tone::Plain, Vec::new());
         match event {
-            Event::ExecutionStarted(started) => {
-                one(format!("by {}; {}", text::clean(&words::cause(&started.cause)), text::clean(&words::environment(&started.environment))))
-            }
+            Event::ExecutionStarted(started) => one(format!(
+                "by {}; {}",
+                text::clean(&words::cause(&started.cause)),
+                text::clean(&words::environment(&started.environment))
+            )),
             Event::ContextWritten(write) => {
                 let key = text::clean(&write.key);
                 let by = origin(&write.origin);

@@ -143,12 +143,8 @@ pub fn failure(screen: &mut Screen<'_>, row: &TaskRow, state: Option<&Execution>
     let definition = state.and_then(|state| Some(state.task_definition(state.graph().find(&row.task)?)));
     let allowed = definition.map(|task| format!(" of {}", words::allowed(task))).unwrap_or_default();
     let retry = definition.map(|task| format!(" ({})", words::retry(&task.retry))).unwrap_or_default();
-    let says = format!(
-        "{} failed, attempt {}{allowed}: {}{retry}",
-        text::clean(&row.task),
-        last.number,
-        error_text(error)
-    );
+    let says =
+        format!("{} failed, attempt {}{allowed}: {}{retry}", text::clean(&row.task), last.number, error_text(error));
     screen.paragraph(0, Tone::Bad, &says)?;
     if let Some(place) = error.traceback.as_deref().and_then(raised_at) {
         screen.paragraph(2, Tone::Plain, &text::clean(&place))?;

@@ -90,5 +90,9 @@ impl Screen<'_> {
 
 fn clock(time: Timestamp, local: bool, format: &str) -> String {
     let Some(utc) = crate::time::utc(time) else { return format!("{} us", time.0) };
-    if local { Local.from_utc_datetime(&utc.naive_utc()).format(format).to_string() } else { utc.format(format).to_string() }
+    if local {
+        Local.from_utc_datetime(&utc.naive_utc()).format(format).to_string()
+    } else {
+        utc.format(format).to_string()
+    }
 }

@@ -70,6 +70,12 @@ pub enum Problem {
         /// The nearest name that is there.
         nearest: Option<TaskId>,
     },
+    /// A condition tree nests without end.
+    #[error("The trigger rules of task '{task}' nest deeper than {} levels", Condition::DEEPEST)]
+    TooDeep {
+        /// Whose.
+        task: TaskId,
+    },
     /// Tasks wait for each other.
     #[error("Circular dependency detected: {}", .0.join(" -> "))]
     Cycle(
@@ -327,8 +333,13 @@ impl Edges {
             let mut known = BTreeSet::new();
             dependencies.extend(task.dependencies.iter().filter_map(&mut find).filter(|up| known.insert(*up)));
             let mut upstream = dependencies.clone();
-            if let TriggerRule::When(condition) = &task.rule {
+            if let TriggerRule::When(condition) = &task.rule
+                && condition.is_bounded()
+            {
                 upstream.extend(named(condition).into_iter().filter_map(&mut find).filter(|up| known.insert(*up)));
+            }
+            if matches!(&task.rule, TriggerRule::When(condition) if !condition.is_bounded()) {
+                problems.push(Problem::TooDeep { task: task.id.clone() });
             }
             for up in &upstream {
                 edges.downstream[up.at()].push(at);

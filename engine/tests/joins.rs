@@ -194,7 +194,8 @@ fn what_a_read_saw_is_recorded_as_it_was() {
     story.runs("left", [("list", json!([1])), ("kept", json!([1]))]);
     story.runs("right", [("list", json!([2])), ("kept", json!([]))]);
     story.starts("end");
-    let mut context = cloacina_engine::core::task_context::TaskContext::new(story.state.view(story.index("end")), false);
+    let mut context =
+        cloacina_engine::core::task_context::TaskContext::new(story.state.view(story.index("end")), false);
     for key in ["in", "list", "kept", "noise", "gone"] {
         context.get(key).unwrap();
     }

@@ -10,13 +10,8 @@ use support::{Sentence, Story, failed, json, skipped, success, task, value, work
 /// `broken` failed). `work` is the task in question; nothing else depends on them.
 fn after_every_end(work: TaskDefinition) -> Story {
     let never = Condition::None(vec![Condition::Always]);
-    let graph = workflow([
-        task("done"),
-        task("broken"),
-        task("left").when(never),
-        task("lost").after(["broken"]),
-        work,
-    ]);
+    let graph =
+        workflow([task("done"), task("broken"), task("left").when(never), task("lost").after(["broken"]), work]);
     let mut story = Story::of(&graph);
     story.runs("done", [("rows", json!(3)), ("tags", json!(["a"]))]).fails("broken");
     story
@@ -98,7 +93,8 @@ fn a_condition_may_ask_for_the_state_of_any_task_and_waits_for_it() {
 
 #[test]
 fn a_condition_may_compare_what_the_task_would_see() {
-    let holds = |key: &str, operator, against| fate(TriggerRule::When(value(key, operator, against)), ["done"]) == "runs";
+    let holds =
+        |key: &str, operator, against| fate(TriggerRule::When(value(key, operator, against)), ["done"]) == "runs";
     assert!(holds("rows", Operator::Equals, json!(3).into()));
     assert!(holds("rows", Operator::Equals, json!(3.0).into()));
     assert!(holds("rows", Operator::GreaterThan, json!(2.5).into()));
@@ -136,8 +132,10 @@ fn trees_nest_and_a_skip_names_the_parts_that_decided_it() {
 /// had failed: that is why there were none. The condition stands in the place of `none_failed`, and nobody noticed.
 #[test]
 fn a_failure_behind_a_missing_value_is_not_lost() {
-    let graph =
-        workflow([task("extract"), task("report").after(["extract"]).when(value("rows", Operator::GreaterThan, json!(0)))]);
+    let graph = workflow([
+        task("extract"),
+        task("report").after(["extract"]).when(value("rows", Operator::GreaterThan, json!(0))),
+    ]);
     let mut story = Story::of(&graph);
     story.fails("extract").assert_status(Status::Failed);
     assert!(story.reason().contains("task 'extract' failed"), "{}", story.reason());

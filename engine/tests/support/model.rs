@@ -172,9 +172,11 @@ impl Model<'_> {
                 _ => {}
             }
         }
-        let from = self.events.iter().rev().find(|recorded| {
-            matches!(recorded.event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_))
-        });
+        let from = self
+            .events
+            .iter()
+            .rev()
+            .find(|recorded| matches!(recorded.event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_)));
         timers.extend(self.options().timeout.map(|limit| from.unwrap().time.after(limit)));
         timers.into_iter().min()
     }
@@ -184,9 +186,9 @@ impl Model<'_> {
         let settled: Option<BTreeMap<&str, Settled>> =
             self.definition.tasks.iter().map(|task| Some((&*task.id, self.settled(&task.id)?))).collect();
         let settled = settled?;
-        let ends = settled.iter().filter(|(id, _)| {
-            !self.definition.tasks.iter().any(|other| self.upstream(other).contains(**id))
-        });
+        let ends = settled
+            .iter()
+            .filter(|(id, _)| !self.definition.tasks.iter().any(|other| self.upstream(other).contains(**id)));
         let failed = ends.into_iter().any(|(_, how)| is_failure(*how));
         Some(if failed { Status::Failed } else { Status::Completed })
     }
@@ -254,9 +256,10 @@ impl Model<'_> {
     /// The last effective write to each key when the last attempt at a task started.
     pub fn latest(&self, task: &str) -> BTreeMap<String, Seq> {
         let mut latest = BTreeMap::new();
-        let started = self.events.iter().rposition(|recorded| {
-            matches!(&recorded.event, Event::TaskStarted(body) if &*body.task == task)
-        });
+        let started = self
+            .events
+            .iter()
+            .rposition(|recorded| matches!(&recorded.event, Event::TaskStarted(body) if &*body.task == task));
         for recorded in &self.events[..started.unwrap_or(0)] {
             if let Event::TaskCompleted(body) = &recorded.event {
                 let origin = Origin::Task { task: body.task.clone(), attempt: body.attempt };
@@ -290,7 +293,8 @@ impl Model<'_> {
                     return None;
                 }
                 // A context value can be what it is because the task that should have written it failed.
-                why.failure = why.tasks.iter().any(|(_, how)| is_failure(*how)) || (!why.keys.is_empty() && failures > 0);
+                why.failure =
+                    why.tasks.iter().any(|(_, how)| is_failure(*how)) || (!why.keys.is_empty() && failures > 0);
                 return Some(why);
             }
         };

@@ -172,7 +172,12 @@ fn build(tasks: Vec<TaskPlan>, shape: Shape, input: Vec<(String, Value)>) -> Pla
             Shape::Random => plan.dependencies.iter().map(|up| usize::from(*up) % at).collect(),
         };
         let mut known = Vec::new();
-        dependencies.retain(|up| !known.contains(up) && { known.push(*up); true });
+        dependencies.retain(|up| {
+            !known.contains(up) && {
+                known.push(*up);
+                true
+            }
+        });
         let definition = TaskDefinition {
             dependencies: dependencies.iter().map(|up| NAMES[*up].into()).collect(),
             rule: plan.rule.decode(at),

@@ -172,9 +172,10 @@ impl<'a> Simulation<'a> {
     /// How it ended: the status, how each task ended, and the final context.
     pub fn result(&self) -> (String, BTreeMap<String, String>, Value) {
         let state = &self.state;
-        let tasks = state.graph().tasks().map(|task| {
-            (state.graph().name(task).to_string(), format!("{:?}", state.task(task).state()))
-        });
+        let tasks = state
+            .graph()
+            .tasks()
+            .map(|task| (state.graph().name(task).to_string(), format!("{:?}", state.task(task).state())));
         (state.status().name().to_owned(), tasks.collect(), object(&state.context()))
     }
 }

@@ -40,13 +40,7 @@ impl Heap {
         self.terms[term].value.as_ref()
     }
 
-    pub fn write(
-        &mut self,
-        seq: Seq,
-        writer: Option<String>,
-        value: Option<&Json>,
-        over: Option<TermId>,
-    ) -> TermId {
+    pub fn write(&mut self, seq: Seq, writer: Option<String>, value: Option<&Json>, over: Option<TermId>) -> TermId {
         let history = over.map(|over| self.terms[over].history.clone()).unwrap_or_default();
         self.make(Made::Written { seq, writer }, value.map(Json::value), history)
     }
@@ -95,7 +89,8 @@ impl Heap {
         }
         let common: BTreeSet<TermId> =
             self.terms[ours].history.intersection(&self.terms[theirs].history).copied().collect();
-        let hidden = |term: &TermId| common.iter().any(|other| other != term && self.terms[*other].history.contains(term));
+        let hidden =
+            |term: &TermId| common.iter().any(|other| other != term && self.terms[*other].history.contains(term));
         let mut last: Vec<TermId> = common.iter().copied().filter(|term| !hidden(term)).collect();
         let order = |term: &TermId| {
             let writers = self.writers(*term);

@@ -427,6 +427,10 @@ impl Execution {
         if self.unsettled == 0 && self.failed_ends.is_empty() {
             return Err("comes while no end of the graph has failed".to_owned());
         }
+        let is_over_time = |(due, timer): &(Timestamp, Timer)| *timer == Timer::ExecutionTimeout && *due <= time;
+        if self.unsettled > 0 && !self.timers.iter().any(is_over_time) {
+            return Err(format!("comes while {} tasks are unsettled and there is time left", self.unsettled));
+        }
         self.end(time, Status::Failed, ended);
         Ok(())
     }

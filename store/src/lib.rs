@@ -2,6 +2,32 @@
 //!
 //! **Architecture invariant:** this crate knows bytes, order, durability and integrity. It knows nothing of workflows,
 //! tasks or contexts: a record's body and a stream's label are opaque to it.
+//!
+//! - [`log`] says what a log does ([`LogReader`](log::LogReader), [`EventLog`](log::EventLog)), [`record`] what is in it.
+//! - [`open`] makes or opens the log in a directory for writing; [`open_reader`] reads one, also while it is being
+//!   written; [`MemoryLog`] is one in memory.
+//! - `FORMAT.md`, beside this crate's sources, says what each stored byte means.
 
+pub mod backend;
+mod bytes;
+mod codec;
+mod core;
+mod directory;
+mod layout;
 pub mod log;
+pub mod log_event;
+mod memory_log;
+mod reader;
 pub mod record;
+pub mod seal;
+mod sled_log;
+mod socket;
+mod sync;
+mod writer_thread;
+
+pub use crate::backend::memory::MemoryDisk;
+pub use crate::core::verify::Verified;
+pub use crate::layout::listing::MAX_LABEL;
+pub use crate::memory_log::MemoryLog;
+pub use crate::reader::{open_reader, verify};
+pub use crate::sled_log::{Options, SledLog, open};

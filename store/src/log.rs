@@ -22,10 +22,10 @@ pub struct Frame {
     pub listing: Listing,
 }
 
-/// How a frame changes the listing of its stream.
+/// How a frame changes the listing of its stream. A label has at most [`MAX_LABEL`](crate::MAX_LABEL) bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listing {
-    /// Not at all.
+    /// Not at all. A new stream is listed as open, without a label.
     Keep,
     /// The stream is open (unfinished) and has this label.
     Open(Vec<u8>),
@@ -100,7 +100,7 @@ pub struct StreamEntry {
 }
 
 /// Which streams are wanted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamFilter {
     /// Only those of this kind.
     pub kind: Option<StreamKind>,
@@ -233,7 +233,9 @@ pub enum OpenError {
         host: String,
     },
     /// It was written by a newer version.
-    #[error("the log {path} has format {found}, this version reads up to format {known}; upgrade cloaca to open it")]
+    #[error(
+        "the log {path} has format {found}, this version reads up to format {known}; upgrade cloaca to open it"
+    )]
     NewerFormat {
         /// The path.
         path: PathBuf,
@@ -284,7 +286,9 @@ pub enum AppendError {
     #[error("refused to append: {0}")]
     Invalid(String),
     /// Writing or syncing failed. The log takes nothing more; what was acknowledged before is safe.
-    #[error("the log stopped: {0}; nothing that waited was acknowledged. Mend the cause and open the log again")]
+    #[error(
+        "the log stopped: {0}; nothing that waited was acknowledged. Mend the cause and open the log again"
+    )]
     Failed(String),
     /// The log was closed.
     #[error("the log is closed")]
@@ -328,3 +332,58 @@ pub enum ReadError {
     #[error("cannot read the log: {0}")]
     Io(String),
 }
+
+/// Lets a type that has a `core` read through it.
+macro_rules! read_through_core {
+    ($log:ty) => {
+        impl $crate::log::LogReader for $log {
+            fn read(
+                &self,
+                stream: $crate::record::StreamId,
+                from: u64,
+                limit: usize,
+            ) -> Result<Vec<$crate::record::Record>, $crate::log::ReadError> {
+                self.core.read(stream, from, limit)
+            }
+
+            fn stream(
+                &self,
+                stream: $crate::record::StreamId,
+            ) -> Result<$crate::log::StreamEntry, $crate::log::ReadError> {
+                self.core.stream(stream)
+            }
+
+            fn streams(
+                &self,
+                filter: &$crate::log::StreamFilter,
+            ) -> Result<Vec<$crate::log::StreamEntry>, $crate::log::ReadError> {
+                self.core.streams(filter)
+            }
+
+            fn tail(
+                &self,
+                from: u64,
+                limit: usize,
+            ) -> Result<Vec<$crate::record::Record>, $crate::log::ReadError> {
+                self.core.tail(from, limit)
+            }
+
+            fn definition(
+                &self,
+                fingerprint: $crate::record::Hash,
+            ) -> Result<Option<std::sync::Arc<[u8]>>, $crate::log::ReadError> {
+                self.core.definition(fingerprint)
+            }
+
+            fn head(&self) -> Result<$crate::log::LogHead, $crate::log::ReadError> {
+                self.core.head()
+            }
+
+            fn location(&self) -> String {
+                self.core.location()
+            }
+        }
+    };
+}
+
+pub(crate) use read_through_core;

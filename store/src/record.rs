@@ -62,6 +62,23 @@ pub enum StreamKind {
     Trigger = 3,
 }
 
+impl StreamKind {
+    /// All of them, by number.
+    pub const ALL: [Self; 4] = [Self::Log, Self::Execution, Self::Schedule, Self::Trigger];
+
+    /// Its number in the format.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind with this number, if there is one.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+}
+
 /// A SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Hash(pub [u8; 32]);

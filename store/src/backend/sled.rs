@@ -1,0 +1,173 @@
+//! sled, used in the one way that was measured to keep what it acknowledged.
+//!
+//! - `flush` alone does not sync on Linux: it leaves metadata and the drive's cache out. So [`Backend::sync`] is our own
+//!   fdatasync of sled's data file (a sync is per inode, so any descriptor of it does).
+//! - Large leaves go to files that nobody syncs. So no value is longer than 4 KiB (checked in [`Backend::apply`]).
+//! - Damage can make it panic. So everything that asks it something runs under `catch_unwind`.
+
+use std::any::Any;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+
+use super::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
+use crate::directory::head_file;
+use crate::sync::{read_lock, write_lock};
+
+/// The file of a directory that sled keeps its data in.
+pub(crate) const DATA_FILE: &str = "db";
+
+/// A sled database in a directory, and the head file beside it.
+pub(crate) struct SledBackend {
+    database: RwLock<Option<::sled::Db>>,
+    /// Our own descriptor of sled's data file, to sync it with.
+    data: File,
+    directory: PathBuf,
+}
+
+/// Why sled cannot be opened.
+#[derive(Debug)]
+pub(crate) enum SledOpenError {
+    /// Somebody (perhaps a process that is just ending) has its lock.
+    Busy,
+    /// The operating system refused.
+    Io(std::io::Error),
+    /// What is there cannot be read.
+    Damaged(String),
+}
+
+impl SledBackend {
+    /// Opens, or makes, the database in a directory.
+    pub(crate) fn open(directory: &Path, cache_capacity: u64) -> Result<Self, SledOpenError> {
+        let config = ::sled::Config::new()
+            .path(directory)
+            .cache_capacity(cache_capacity)
+            // It also drives sled's garbage collection.
+            .flush_every_ms(Some(500));
+        let database = catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|panic| SledOpenError::Damaged(panic_text(&*panic)))?
+            .map_err(classify)?;
+        let data = File::open(directory.join(DATA_FILE)).map_err(SledOpenError::Io)?;
+        Ok(Self {
+            database: RwLock::new(Some(database)),
+            data,
+            directory: directory.to_owned(),
+        })
+    }
+
+    fn with<T>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(&::sled::Db) -> Result<T, ::sled::Error>,
+    ) -> Result<T, BackendError> {
+        let guard = read_lock(&self.database);
+        let database = guard.as_ref().ok_or(BackendError::Closed)?;
+        match catch_unwind(AssertUnwindSafe(|| work(database))) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(BackendError::Failed(format!(
+                "{doing} {}: {error}",
+                self.directory.display()
+            ))),
+            Err(panic) => Err(BackendError::Failed(format!(
+                "{doing} {}: the database is damaged: {}",
+                self.directory.display(),
+                panic_text(&*panic)
+            ))),
+        }
+    }
+}
+
+fn classify(error: ::sled::Error) -> SledOpenError {
+    match error {
+        // sled wraps the refused flock in an error of its own making.
+        ::sled::Error::Io(error)
+            if error.kind() == std::io::ErrorKind::WouldBlock
+                || error.to_string().contains("could not acquire lock") =>
+        {
+            SledOpenError::Busy
+        }
+        ::sled::Error::Io(error) => SledOpenError::Io(error),
+        other => SledOpenError::Damaged(other.to_string()),
+    }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it could not be read".to_owned())
+}
+
+impl Backend for SledBackend {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+        self.with("reading", |database| {
+            Ok(database.get(key)?.map(|value| value.to_vec()))
+        })
+    }
+
+    fn scan(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> Result<Vec<Entry>, BackendError> {
+        if range.from >= range.below {
+            return Ok(Vec::new());
+        }
+        self.with("reading", |database| {
+            let entries = database.range(&range.from[..]..&range.below[..]);
+            let copy = |entry: Result<(::sled::IVec, ::sled::IVec), ::sled::Error>| {
+                entry.map(|(key, value)| (key.to_vec(), value.to_vec()))
+            };
+            match direction {
+                Direction::Up => entries.take(limit).map(copy).collect(),
+                Direction::Down => entries.rev().take(limit).map(copy).collect(),
+            }
+        })
+    }
+
+    fn apply(&self, changes: Changes) -> Result<(), BackendError> {
+        changes.check_lengths()?;
+        let mut batch = ::sled::Batch::default();
+        for (key, value) in changes.into_parts() {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        self.with("writing", |database| database.apply_batch(batch))
+    }
+
+    fn write_out(&self) -> Result<(), BackendError> {
+        self.with("flushing", |database| database.flush().map(drop))
+    }
+
+    fn sync(&self) -> Result<(), BackendError> {
+        self.data.sync_data().map_err(|error| {
+            BackendError::Failed(format!(
+                "syncing {}: {error}",
+                self.directory.join(DATA_FILE).display()
+            ))
+        })
+    }
+
+    fn load_head(&self) -> Result<Option<Vec<u8>>, BackendError> {
+        head_file::load(&self.directory).map_err(|error| BackendError::Failed(error.to_string()))
+    }
+
+    fn save_head(&self, head: &[u8]) -> Result<(), BackendError> {
+        head_file::save(&self.directory, head)
+            .map_err(|error| BackendError::Failed(error.to_string()))
+    }
+
+    fn close(&self) {
+        let database = write_lock(&self.database).take();
+        // Dropping it flushes; on a damaged database that may panic.
+        if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+            tracing::warn!(directory = %self.directory.display(), "the database could not be closed in order");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Finding and loading frames, commit entries and definitions, without yet judging their content.
+
+use super::{Core, damaged_log};
+use crate::backend::{Backend, Direction};
+use crate::bytes::Malformed;
+use crate::layout::frame::{self, FrameHeader, StoredFrame};
+use crate::layout::group::GroupEntry;
+use crate::layout::{chunk_count, keys};
+use crate::log::ReadError;
+use crate::record::{Hash, StreamId};
+
+/// A frame's first `seq`, and what its header says.
+pub(crate) type Located = (u64, FrameHeader);
+
+impl<B: Backend> Core<B> {
+    /// The frame of a stream that begins at a `seq`, if there is one.
+    pub(crate) fn load_frame(
+        &self,
+        stream: StreamId,
+        first_seq: u64,
+    ) -> Result<Option<StoredFrame>, ReadError> {
+        let damaged = |Malformed(what)| ReadError::Damaged {
+            stream,
+            seq: first_seq,
+            what,
+        };
+        let Some(bytes) = self.backend.get(&keys::frame(stream, first_seq, 0))? else {
+            return Ok(None);
+        };
+        let length = frame::decode_header(&bytes).map_err(damaged)?.length;
+        let key = |chunk| keys::frame(stream, first_seq, chunk);
+        let bytes = self.load_chunks(bytes, length, key)?.map_err(damaged)?;
+        frame::decode(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// Puts the chunks after the first one behind it. Nothing is allocated before it is there.
+    fn load_chunks(
+        &self,
+        first: Vec<u8>,
+        length: usize,
+        key: impl Fn(u16) -> Vec<u8>,
+    ) -> Result<Result<Vec<u8>, Malformed>, ReadError> {
+        let chunks = match chunk_count(length) {
+            Ok(chunks) => chunks,
+            Err(malformed) => return Ok(Err(malformed)),
+        };
+        let mut bytes = first;
+        for chunk in 1..chunks {
+            match self.backend.get(&key(chunk))? {
+                Some(more) => bytes.extend_from_slice(&more),
+                None => {
+                    return Ok(Err(Malformed(format!(
+                        "chunk {chunk} of {chunks} is missing"
+                    ))));
+                }
+            }
+        }
+        if bytes.len() == length {
+            Ok(Ok(bytes))
+        } else {
+            Ok(Err(Malformed(format!(
+                "it has {} bytes, and should have {length}",
+                bytes.len()
+            ))))
+        }
+    }
+
+    /// The last frame of a stream that begins at a `seq` up to `at_most` and stands before a position.
+    pub(crate) fn last_frame(
+        &self,
+        stream: StreamId,
+        at_most: u64,
+        below_position: u64,
+    ) -> Result<Option<Located>, ReadError> {
+        let mut below = at_most.checked_add(1);
+        loop {
+            let range = keys::frames(stream, 0, below);
+            let Some((key, _)) = self.backend.scan(&range, 1, Direction::Down)?.pop() else {
+                return Ok(None);
+            };
+            let (_, first_seq, _) =
+                keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
+            let header = self.frame_header(stream, first_seq)?;
+            if header.first_position < below_position {
+                return Ok(Some((first_seq, header)));
+            }
+            below = Some(first_seq);
+        }
+    }
+
+    /// What the header of a frame says of which a chunk is there.
+    fn frame_header(&self, stream: StreamId, first_seq: u64) -> Result<FrameHeader, ReadError> {
+        let damaged = |Malformed(what)| ReadError::Damaged {
+            stream,
+            seq: first_seq,
+            what,
+        };
+        let bytes = self
+            .backend
+            .get(&keys::frame(stream, first_seq, 0))?
+            .ok_or_else(|| damaged(Malformed::new("the first chunk of its frame is missing")))?;
+        frame::decode_header(&bytes).map_err(damaged)
+    }
+
+    /// The last commit entry that begins below a position.
+    pub(crate) fn group_before(&self, below: u64) -> Result<Option<(u64, GroupEntry)>, ReadError> {
+        let range = keys::groups(0, Some(below));
+        let entries = self.backend.scan(&range, 1, Direction::Down)?;
+        entries.first().map(decode_group).transpose()
+    }
+
+    /// The commit entries from the one that begins at a position on, some at a time.
+    pub(crate) fn groups_from(
+        &self,
+        from: u64,
+        below: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, GroupEntry)>, ReadError> {
+        let range = keys::groups(from, Some(below));
+        self.backend
+            .scan(&range, limit, Direction::Up)?
+            .iter()
+            .map(decode_group)
+            .collect()
+    }
+
+    /// The bytes of a definition, unchecked.
+    pub(crate) fn load_definition(&self, fingerprint: Hash) -> Result<Option<Vec<u8>>, ReadError> {
+        use crate::layout::definition::{decode, stored_length};
+
+        let damaged = |why| damaged_log(&format!("the definition {fingerprint}"), why);
+        let Some(first) = self.backend.get(&keys::definition(fingerprint, 0))? else {
+            return Ok(None);
+        };
+        let length = stored_length(&first).map_err(damaged)?;
+        let key = |chunk| keys::definition(fingerprint, chunk);
+        let bytes = self.load_chunks(first, length, key)?.map_err(damaged)?;
+        Ok(Some(decode(&bytes).map_err(damaged)?.to_vec()))
+    }
+}
+
+fn decode_group((key, value): &(Vec<u8>, Vec<u8>)) -> Result<(u64, GroupEntry), ReadError> {
+    let position =
+        keys::parse_group(key).map_err(|why| damaged_log("the key of a commit entry", why))?;
+    let entry = GroupEntry::decode(value)
+        .map_err(|why| damaged_log(&format!("the commit entry at position {position}"), why))?;
+    Ok((position, entry))
+}

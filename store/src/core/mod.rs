@@ -1,0 +1,127 @@
+//! A log over any backend: what its readers and its writer share.
+//!
+//! sled shows a batch to readers as soon as it is applied, before it is durable. So every reader goes by the [`View`]:
+//! frames from its position on do not exist yet, and the listing entries and definitions that the unfinished group
+//! touches are taken as they were before.
+
+pub(crate) mod frames;
+pub(crate) mod group;
+pub(crate) mod listing;
+pub(crate) mod open;
+pub(crate) mod read;
+pub(crate) mod recover;
+pub(crate) mod verify;
+pub(crate) mod writer;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::backend::{Backend, BackendError};
+use crate::bytes::Malformed;
+use crate::layout::head::Tip;
+use crate::layout::listing::ListingEntry;
+use crate::log::{Durability, ReadError};
+use crate::record::{Hash, StreamId, StreamKind};
+use crate::sync::{read_lock, write_lock};
+
+/// A log, for its readers.
+pub(crate) struct Core<B> {
+    pub(crate) backend: B,
+    view: RwLock<View>,
+    /// How appends are acknowledged; `None` for a reader.
+    pub(crate) durability: Option<Durability>,
+    pub(crate) location: String,
+    pub(crate) flushes: AtomicU64,
+    pub(crate) closed: AtomicBool,
+}
+
+/// What of the backend may be shown.
+pub(crate) struct View {
+    /// Where the durable log ends.
+    pub(crate) tip: Tip,
+    /// What the unfinished group hides.
+    pub(crate) hidden: Hidden,
+}
+
+/// What an unfinished group has changed besides appending frames, as it was before.
+#[derive(Default)]
+pub(crate) struct Hidden {
+    /// Streams' entries in the listing; `None` for a stream that is new.
+    pub(crate) listings: HashMap<StreamId, Option<Listed>>,
+    /// Definitions that are new.
+    pub(crate) definitions: HashSet<Hash>,
+}
+
+/// A stream's place and entry in the listing.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) stream: StreamId,
+    pub(crate) kind: StreamKind,
+    pub(crate) open: bool,
+    pub(crate) entry: ListingEntry,
+}
+
+impl<B: Backend> Core<B> {
+    pub(crate) fn new(
+        backend: B,
+        tip: Tip,
+        durability: Option<Durability>,
+        location: String,
+    ) -> Self {
+        Self {
+            backend,
+            view: RwLock::new(View {
+                tip,
+                hidden: Hidden::default(),
+            }),
+            durability,
+            location,
+            flushes: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Where the durable log ends.
+    pub(crate) fn tip(&self) -> Tip {
+        read_lock(&self.view).tip
+    }
+
+    /// Does something while no group becomes visible or durable.
+    pub(crate) fn with_view<T>(&self, work: impl FnOnce(&View) -> T) -> T {
+        work(&read_lock(&self.view))
+    }
+
+    /// Applies a group so that no reader sees any of it yet.
+    pub(crate) fn apply_hidden(
+        &self,
+        hidden: Hidden,
+        apply: impl FnOnce(&B) -> Result<(), BackendError>,
+    ) -> Result<(), BackendError> {
+        let mut view = write_lock(&self.view);
+        view.hidden = hidden;
+        apply(&self.backend)
+    }
+
+    /// Shows the group that was hidden: it is durable.
+    pub(crate) fn show(&self, tip: Tip) {
+        let mut view = write_lock(&self.view);
+        view.tip = tip;
+        view.hidden = Hidden::default();
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl From<BackendError> for ReadError {
+    fn from(error: BackendError) -> Self {
+        match error {
+            BackendError::Closed => Self::Gone,
+            BackendError::Failed(reason) => Self::Io(reason),
+        }
+    }
+}
+
+/// Damage that no single record can be named for.
+pub(crate) fn damaged_log(what: &str, Malformed(why): Malformed) -> ReadError {
+    ReadError::DamagedLog(format!("{what}: {why}"))
+}

@@ -1,0 +1,285 @@
+//! Walking a whole log and checking everything in it.
+
+use std::collections::HashMap;
+
+use super::listing::decode_listed;
+use super::{Core, damaged_log};
+use crate::backend::{Backend, Direction};
+use crate::layout::group::{FramePlace, GroupEntry};
+use crate::layout::head::Tip;
+use crate::layout::keys;
+use crate::log::{LogReader, ReadError};
+use crate::record::{Hash, StreamId, StreamKind};
+
+/// How many entries are looked at together.
+const PAGE: usize = 256;
+
+/// What a walk through a whole log found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// How many records were checked.
+    pub records: u64,
+    /// How many streams they belong to.
+    pub streams: u64,
+    /// What is wrong: nothing, in a sound log. Each names what it is about.
+    pub findings: Vec<ReadError>,
+}
+
+/// A stream, as the commit entries tell it.
+#[derive(Clone, Copy)]
+struct Told {
+    next_seq: u64,
+    head: Hash,
+}
+
+/// Checks a whole log: that positions leave no gap, that every hash fits and chains, that every frame, stream and
+/// definition is whole, and that nothing is there that no commit entry names.
+pub(crate) fn verify<B: Backend>(core: &Core<B>) -> Verified {
+    let mut walk = Walk {
+        core,
+        end: core.tip(),
+        verified: Verified::default(),
+        streams: HashMap::new(),
+    };
+    walk.groups();
+    for check in [Walk::listing, Walk::strays, Walk::definitions] {
+        if let Err(error) = check(&mut walk) {
+            walk.verified.findings.push(error);
+        }
+    }
+    walk.verified.streams = walk.streams.len() as u64;
+    walk.verified
+}
+
+struct Walk<'a, B> {
+    core: &'a Core<B>,
+    /// Where the log ended when the walk began; what is appended meanwhile is not looked at.
+    end: Tip,
+    verified: Verified,
+    streams: HashMap<StreamId, Told>,
+}
+
+impl<B: Backend> Walk<'_, B> {
+    fn found(&mut self, error: ReadError) {
+        // One broken frame is met by several checks.
+        if !self.verified.findings.contains(&error) {
+            self.verified.findings.push(error);
+        }
+    }
+
+    /// All commit entries, up to where the log ended when the walk began.
+    fn groups(&mut self) {
+        let end = self.end;
+        let mut tip = Tip::EMPTY;
+        while tip.position < end.position {
+            let entry = self
+                .core
+                .groups_from(tip.position, end.position, 1)
+                .map(|mut page| page.pop());
+            match entry {
+                Ok(Some((position, entry))) => tip = self.group(&tip, position, &entry),
+                Ok(None) => {
+                    let what = format!("no commit entry has position {}", tip.position);
+                    self.found(ReadError::DamagedLog(what));
+                    return;
+                }
+                Err(error) => {
+                    self.found(error);
+                    // The next entry that can be read is further on.
+                    tip.position += 1;
+                }
+            }
+        }
+        if (tip.position, tip.hash) != (end.position, end.hash) {
+            let what = format!(
+                "its hash at position {} is {}, the end of the log says {}",
+                tip.position, tip.hash, end.hash
+            );
+            self.found(ReadError::DamagedLog(what));
+        }
+    }
+
+    fn group(&mut self, tip: &Tip, position: u64, entry: &GroupEntry) -> Tip {
+        if position != tip.position {
+            let what = format!(
+                "no commit entry has the positions from {} to {position}",
+                tip.position
+            );
+            self.found(ReadError::DamagedLog(what));
+        }
+        let mut at = position;
+        let mut time = tip.time;
+        let mut heads = Vec::with_capacity(entry.frames.len());
+        for place in &entry.frames {
+            match self.frame(place, at) {
+                Ok((head, frame_time)) => {
+                    if frame_time < time {
+                        self.found(ReadError::DamagedLog(format!(
+                            "time goes back at position {at}"
+                        )));
+                    }
+                    time = frame_time;
+                    heads.push(head);
+                }
+                Err(error) => self.found(error),
+            }
+            at = at.saturating_add(u64::from(place.count));
+        }
+        // With a frame missing, the hash says nothing more than that finding does.
+        if heads.len() == entry.frames.len() && position == tip.position {
+            let hash = entry.expected_hash(position, &tip.hash, &heads);
+            if hash != entry.hash {
+                let what = format!(
+                    "the log hash after position {at} is {}, its content gives {hash}",
+                    entry.hash
+                );
+                self.found(ReadError::DamagedLog(what));
+            }
+        }
+        Tip {
+            position: at,
+            time,
+            hash: entry.hash,
+        }
+    }
+
+    fn frame(
+        &mut self,
+        place: &FramePlace,
+        at: u64,
+    ) -> Result<(Hash, crate::record::Timestamp), ReadError> {
+        let next_seq = place.first_seq.saturating_add(u64::from(place.count));
+        let told = self.streams.entry(place.stream).or_insert(Told {
+            next_seq: 0,
+            head: Hash::ZERO,
+        });
+        let expected = told.next_seq;
+        told.next_seq = next_seq;
+        if place.first_seq != expected {
+            let what = format!(
+                "the log goes on at seq {}, it should at {expected}",
+                place.first_seq
+            );
+            return Err(ReadError::Damaged {
+                stream: place.stream,
+                seq: expected,
+                what,
+            });
+        }
+        let frame = self.core.load_named(place, at)?;
+        let (head, time) = (frame.header.head, frame.header.time);
+        self.core.check_frame(place, frame)?;
+        if let Some(told) = self.streams.get_mut(&place.stream) {
+            told.head = head;
+        }
+        self.verified.records += u64::from(place.count);
+        Ok((head, time))
+    }
+
+    /// Every stream of the log is listed, once, and ends where its entry says.
+    fn listing(&mut self) -> Result<(), ReadError> {
+        let mut unlisted = self.streams.clone();
+        for kind in StreamKind::ALL {
+            for open in [true, false] {
+                let mut before = None;
+                while let Some(stream) = self.listing_page(open, kind, before, &mut unlisted)? {
+                    before = Some(stream);
+                }
+            }
+        }
+        for stream in unlisted.into_keys() {
+            // One that was moved from the open to the closed ones meanwhile is found now.
+            if self.core.stream(stream).is_err() {
+                self.found(ReadError::DamagedLog(format!(
+                    "stream {stream} is missing in the listing"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks some entries below an id, and says below which one to go on.
+    fn listing_page(
+        &mut self,
+        open: bool,
+        kind: StreamKind,
+        before: Option<StreamId>,
+        unlisted: &mut HashMap<StreamId, Told>,
+    ) -> Result<Option<StreamId>, ReadError> {
+        let range = keys::listings(open, kind, before);
+        let mut last = None;
+        for (key, value) in self.core.backend.scan(&range, PAGE, Direction::Down)? {
+            let (_, _, stream) = keys::parse_listing(&key)
+                .map_err(|why| damaged_log("a key of the listing", why))?;
+            last = Some(stream);
+            unlisted.remove(&stream);
+            match decode_listed(&key, &value).and_then(|_| self.core.stream(stream)) {
+                // There is no stream yet where its first group is unfinished.
+                Ok(_) | Err(ReadError::NoStream(_)) => {}
+                Err(error) => self.found(error),
+            }
+        }
+        Ok(last)
+    }
+
+    /// Every frame belongs to a stream that the commit entries name, and none lies behind its end.
+    fn strays(&mut self) -> Result<(), ReadError> {
+        let mut after = None;
+        loop {
+            let range = keys::frames_after(after);
+            let Some((key, _)) = self.core.backend.scan(&range, 1, Direction::Up)?.pop() else {
+                return Ok(());
+            };
+            let (stream, _, _) =
+                keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
+            after = Some(stream);
+            let told = self.streams.get(&stream).map_or(0, |told| told.next_seq);
+            match self.core.last_frame(stream, u64::MAX, self.end.position) {
+                Ok(Some((first_seq, frame))) => {
+                    let next = first_seq.saturating_add(u64::from(frame.count));
+                    if next != told {
+                        let what = format!("the stream has {next} records, the log names {told}");
+                        self.found(ReadError::Damaged {
+                            stream,
+                            seq: told.min(next),
+                            what,
+                        });
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => self.found(error),
+            }
+        }
+    }
+
+    /// Every definition has the content that its fingerprint says.
+    fn definitions(&mut self) -> Result<(), ReadError> {
+        let mut after = None;
+        loop {
+            let range = keys::definitions_after(after);
+            let Some((key, _)) = self.core.backend.scan(&range, 1, Direction::Up)?.pop() else {
+                return Ok(());
+            };
+            let fingerprint = keys::parse_definition(&key)
+                .map_err(|why| damaged_log("the key of a definition", why))?;
+            after = Some(fingerprint);
+            match self.core.definition(fingerprint) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    // Unless it belongs to an unfinished group, and so is not shown.
+                    if self
+                        .core
+                        .backend
+                        .get(&keys::definition(fingerprint, 0))?
+                        .is_none()
+                    {
+                        let what =
+                            format!("the first chunk of the definition {fingerprint} is missing");
+                        self.found(ReadError::DamagedLog(what));
+                    }
+                }
+                Err(error) => self.found(error),
+            }
+        }
+    }
+}

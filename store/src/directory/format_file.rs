@@ -1,0 +1,67 @@
+//! The format file: one line of text that says that a directory is a log, and which format it has.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use super::{io_error, write_whole};
+use crate::log::OpenError;
+
+const NAME: &str = "format";
+pub(super) const TEMPORARY: &str = "format.new";
+const WORD: &str = "cloacina-log";
+
+/// The newest format of a directory that this version reads, and the one that it writes.
+const FORMAT: u32 = 1;
+
+/// More than any format file has.
+const LONGEST: u64 = 64;
+
+pub(super) fn write(directory: &Path) -> io::Result<()> {
+    write_whole(
+        directory,
+        NAME,
+        TEMPORARY,
+        format!("{WORD} {FORMAT}\n").as_bytes(),
+    )
+}
+
+/// Whether the directory says that it is a log of a format that is known here.
+pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
+    let path = directory.join(NAME);
+    let mut content = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut content));
+    match read {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(io_error(directory, "reading its format file", &error)),
+    }
+    match parse(&content) {
+        Some(found) if (1..=FORMAT).contains(&found) => Ok(true),
+        Some(found) if found > FORMAT => Err(OpenError::NewerFormat {
+            path: directory.to_owned(),
+            found,
+            known: FORMAT,
+        }),
+        _ if content.starts_with(WORD.as_bytes()) => Err(OpenError::Damaged {
+            path: directory.to_owned(),
+            what: format!(
+                "its format file says {:?}, not `{WORD} {FORMAT}`",
+                String::from_utf8_lossy(&content)
+            ),
+        }),
+        _ => Err(OpenError::NotALog {
+            path: directory.to_owned(),
+            found: "a directory with a file `format` of something else".to_owned(),
+        }),
+    }
+}
+
+fn parse(content: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(content).ok()?;
+    text.strip_prefix(WORD)?
+        .strip_prefix(' ')?
+        .strip_suffix('\n')?
+        .parse()
+        .ok()
+}

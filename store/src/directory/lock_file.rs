@@ -1,0 +1,192 @@
+//! The lock of a log: who writes holds it, and is named in it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, test_kill_process};
+
+use super::io_error;
+use crate::log::OpenError;
+
+const NAME: &str = "lock";
+
+/// How long a lock is waited for whose holder is gone: it can linger some milliseconds after a process has ended.
+pub(crate) const LINGER: Duration = Duration::from_secs(3);
+const RETRY_EVERY: Duration = Duration::from_millis(10);
+
+/// A process is named in a few bytes.
+const LONGEST: u64 = 512;
+
+/// A lock that is held. Dropping it lets go of it.
+#[derive(Debug)]
+pub(crate) struct DirectoryLock {
+    /// The lock goes with the descriptor.
+    file: File,
+}
+
+/// Who holds a lock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// 0 if nobody is named.
+    pub(crate) pid: u32,
+    pub(crate) host: String,
+}
+
+impl Holder {
+    fn this() -> Self {
+        Self {
+            pid: std::process::id(),
+            host: host_name(),
+        }
+    }
+
+    fn read(file: &mut File) -> Self {
+        let mut text = String::new();
+        let read = file
+            .rewind()
+            .and_then(|()| file.take(LONGEST).read_to_string(&mut text).map(drop));
+        let mut words = text.split_whitespace();
+        match (
+            read,
+            words.next().and_then(|word| word.parse().ok()),
+            words.next(),
+        ) {
+            (Ok(()), Some(pid), Some(host)) => Self {
+                pid,
+                host: host.to_owned(),
+            },
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether waiting is in vain: the holder runs, or is on a host where that cannot be seen.
+    fn is_alive(&self) -> bool {
+        if self.host.is_empty() {
+            return false;
+        }
+        self.host != host_name() || is_running(self.pid)
+    }
+}
+
+/// The name of this host.
+pub(crate) fn host_name() -> String {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    // It is one word in the lock file.
+    if name.trim().is_empty() {
+        "localhost".to_owned()
+    } else {
+        name.split_whitespace().collect()
+    }
+}
+
+/// Whether a process exists and is not on its way out (a zombie's other threads may hold the lock for a moment more).
+fn is_running(pid: u32) -> bool {
+    let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return false;
+    };
+    let exists = !matches!(test_kill_process(process), Err(rustix::io::Errno::SRCH));
+    let ending = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| {
+            stat.rsplit_once(") ")
+                .and_then(|(_, rest)| rest.chars().next())
+        })
+        .is_some_and(|state| matches!(state, 'Z' | 'X'));
+    exists && !ending
+}
+
+/// How a lock is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// To write: alone, and named in it.
+    Exclusive,
+    /// To copy: with others who do.
+    Shared,
+}
+
+/// Takes the lock to write, and names this process in it.
+pub(crate) fn acquire(directory: &Path) -> Result<DirectoryLock, OpenError> {
+    let doing = "taking its lock";
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(directory.join(NAME))
+        .map_err(|error| io_error(directory, doing, &error))?;
+    wait_for(&mut file, Mode::Exclusive, directory)?;
+    let holder = Holder::this();
+    let named = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{} {}", holder.pid, holder.host));
+    named.map_err(|error| io_error(directory, doing, &error))?;
+    Ok(DirectoryLock { file: file })
+}
+
+/// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
+pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, OpenError> {
+    let mut file = match File::open(directory.join(NAME)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(directory, "taking its lock", &error)),
+    };
+    wait_for(&mut file, Mode::Shared, directory)?;
+    Ok(Some(DirectoryLock { file: file }))
+}
+
+fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenError> {
+    let until = Instant::now() + LINGER;
+    loop {
+        let taken = match mode {
+            Mode::Exclusive => file.try_lock(),
+            Mode::Shared => file.try_lock_shared(),
+        };
+        match taken {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(io_error(directory, "taking its lock", &unsupported(error)));
+            }
+        }
+        let holder = Holder::read(file);
+        if holder.is_alive() || Instant::now() >= until {
+            return Err(OpenError::Locked {
+                path: directory.to_owned(),
+                pid: holder.pid,
+                host: if holder.host.is_empty() {
+                    host_name()
+                } else {
+                    holder.host
+                },
+            });
+        }
+        std::thread::sleep(RETRY_EVERY);
+    }
+}
+
+fn unsupported(error: io::Error) -> io::Error {
+    if error.kind() == ErrorKind::Unsupported {
+        io::Error::new(
+            error.kind(),
+            format!("{error}; this file system has no locks: choose a local disk"),
+        )
+    } else {
+        error
+    }
+}
+
+impl DirectoryLock {
+    /// Names nobody any more: the log was closed in order.
+    pub(crate) fn forget_holder(&self) {
+        // Only a name in a message depends on it.
+        if let Err(error) = self.file.set_len(0) {
+            tracing::debug!(%error, "the lock file could not be emptied");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A frame: the sealed records of one decision in one stream.
+//!
+//! ```text
+//! 'F' packing format 0 | length of all u32 | first position u64 | time i64 | records u32 | bytes so far u64 | head 32
+//! for each record:  hash 32 (not of the last: that is the head) | erased u8 | body length u32
+//!                   | salt 16, body    or, erased:  commitment 32
+//! ```
+//! The stream and the first `seq` are in the key, and in every hash.
+
+use std::sync::Arc;
+
+use super::{MAX_CHUNKED, expect_header, header};
+use crate::bytes::{Cursor, Malformed, Put, usize_of};
+use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
+use crate::seal::{self, Header, SALT_LENGTH};
+
+const MAGIC: u8 = b'F';
+
+/// The length of what stands before the records.
+const HEADER_LENGTH: usize = 4 + 1 + 4 + 8 + 8 + 4 + 8 + 32;
+
+/// What a record takes besides its body: hash, flag, length, salt.
+const RECORD_OVERHEAD: usize = 32 + 1 + 4 + SALT_LENGTH;
+
+/// The least that a record takes: the last one, with an empty body.
+const LEAST_RECORD: usize = 1 + 4 + SALT_LENGTH;
+
+/// What is known of a frame without looking at its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FrameHeader {
+    /// The length of the whole frame, all chunks.
+    pub(crate) length: usize,
+    pub(crate) kind: StreamKind,
+    pub(crate) first_position: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) count: u32,
+    /// The bytes of all bodies of the stream up to and with this frame.
+    pub(crate) bytes: u64,
+    /// The hash of the last record.
+    pub(crate) head: Hash,
+}
+
+/// A frame as it is stored. Nothing of it is checked against its hashes yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredFrame {
+    pub(crate) header: FrameHeader,
+    pub(crate) records: Vec<StoredRecord>,
+}
+
+/// A record as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredRecord {
+    pub(crate) hash: Hash,
+    /// The length of the body, also of one that was erased.
+    pub(crate) length: u32,
+    pub(crate) body: Body,
+}
+
+/// Where a frame comes to stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) stream: StreamId,
+    pub(crate) kind: StreamKind,
+    pub(crate) first_seq: u64,
+    pub(crate) first_position: u64,
+    pub(crate) time: Timestamp,
+    /// The hash of the stream's last record before.
+    pub(crate) previous: Hash,
+    /// The bytes of the stream's bodies before.
+    pub(crate) bytes: u64,
+}
+
+/// How long a frame with these bodies is, if it is not too long.
+pub(crate) fn encoded_length(bodies: &[Vec<u8>]) -> Result<usize, Malformed> {
+    let length = bodies.iter().fold(HEADER_LENGTH, |sum, body| {
+        sum.saturating_add(body.len())
+            .saturating_add(RECORD_OVERHEAD)
+    });
+    if length > MAX_CHUNKED {
+        return Err(Malformed(format!(
+            "a frame of {length} bytes is longer than {MAX_CHUNKED}; keep large values outside of the log and record where they are"
+        )));
+    }
+    Ok(length)
+}
+
+/// Seals bodies into a frame: its bytes, and what its header says.
+pub(crate) fn seal(
+    place: &Place,
+    bodies: &[Vec<u8>],
+    mut salt: impl FnMut() -> [u8; SALT_LENGTH],
+) -> Result<(Vec<u8>, FrameHeader), Malformed> {
+    let mut records = Vec::with_capacity(bodies.len());
+    let mut previous = place.previous;
+    let mut sealed_header = Header {
+        stream: place.stream,
+        kind: place.kind,
+        seq: place.first_seq,
+        position: place.first_position,
+        time: place.time,
+    };
+    for body in bodies {
+        let salt = salt();
+        previous = seal::record_hash(&sealed_header, &previous, &seal::commitment(&salt, body));
+        records.push((previous, salt, body));
+        sealed_header.seq += 1;
+        sealed_header.position += 1;
+    }
+    let sum: usize = bodies.iter().map(Vec::len).sum();
+    let count =
+        u32::try_from(bodies.len()).map_err(|_| Malformed::new("too many records in a frame"))?;
+    let header = FrameHeader {
+        length: encoded_length(bodies)? - 32,
+        kind: place.kind,
+        first_position: place.first_position,
+        time: place.time,
+        count,
+        bytes: place.bytes.saturating_add(sum as u64),
+        head: previous,
+    };
+    let mut bytes = Vec::with_capacity(header.length);
+    put_header(&mut bytes, &header)?;
+    for (index, (hash, salt, body)) in records.iter().enumerate() {
+        if index + 1 < records.len() {
+            bytes.put(&hash.0);
+        }
+        bytes.push(0);
+        bytes.put_u32(u32::try_from(body.len()).map_err(|_| Malformed::new("a body is too long"))?);
+        bytes.put(salt);
+        bytes.put(body);
+    }
+    Ok((bytes, header))
+}
+
+fn put_header(bytes: &mut Vec<u8>, frame: &FrameHeader) -> Result<(), Malformed> {
+    bytes.put(&header(MAGIC));
+    bytes.push(frame.kind.number());
+    bytes.put_u32(u32::try_from(frame.length).map_err(|_| Malformed::new("a frame is too long"))?);
+    bytes.put_u64(frame.first_position);
+    bytes.put_time(frame.time);
+    bytes.put_u32(frame.count);
+    bytes.put_u64(frame.bytes);
+    bytes.put(&frame.head.0);
+    Ok(())
+}
+
+/// Reads the header at the beginning of a frame's first chunk.
+pub(crate) fn decode_header(bytes: &[u8]) -> Result<FrameHeader, Malformed> {
+    take_header(&mut Cursor::new(bytes))
+}
+
+fn take_header(cursor: &mut Cursor<'_>) -> Result<FrameHeader, Malformed> {
+    expect_header(cursor, MAGIC)?;
+    let frame = FrameHeader {
+        kind: cursor.kind()?,
+        length: usize_of(cursor.u32()?),
+        first_position: cursor.u64()?,
+        time: cursor.time()?,
+        count: cursor.u32()?,
+        bytes: cursor.u64()?,
+        head: cursor.hash()?,
+    };
+    if frame.length > MAX_CHUNKED {
+        return Err(Malformed(format!(
+            "a frame of {} bytes is longer than {MAX_CHUNKED}",
+            frame.length
+        )));
+    }
+    if frame.count == 0 {
+        return Err(Malformed::new("a frame has no record"));
+    }
+    if frame
+        .first_position
+        .checked_add(u64::from(frame.count))
+        .is_none()
+    {
+        return Err(Malformed(format!(
+            "position {} cannot be",
+            frame.first_position
+        )));
+    }
+    Ok(frame)
+}
+
+/// Reads a whole frame.
+pub(crate) fn decode(bytes: &[u8]) -> Result<StoredFrame, Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let header = take_header(&mut cursor)?;
+    if header.length != bytes.len() {
+        return Err(Malformed(format!(
+            "the frame says {} bytes, it has {}",
+            header.length,
+            bytes.len()
+        )));
+    }
+    // Before anything is allocated for them: so many records must fit.
+    if usize_of(header.count) > cursor.remaining() / LEAST_RECORD {
+        return Err(Malformed(format!(
+            "{} records do not fit {} bytes",
+            header.count,
+            bytes.len()
+        )));
+    }
+    let mut records = Vec::with_capacity(usize_of(header.count));
+    for index in 1..=header.count {
+        let hash = if index == header.count {
+            header.head
+        } else {
+            cursor.hash()?
+        };
+        let erased = cursor.flag()?;
+        let length = cursor.u32()?;
+        let body = take_body(&mut cursor, erased, length)?;
+        records.push(StoredRecord { hash, length, body });
+    }
+    cursor.end()?;
+    Ok(StoredFrame { header, records })
+}
+
+fn take_body(cursor: &mut Cursor<'_>, erased: bool, length: u32) -> Result<Body, Malformed> {
+    if erased {
+        return Ok(Body::Erased {
+            commitment: cursor.hash()?,
+        });
+    }
+    Ok(Body::Present {
+        salt: cursor.array()?,
+        bytes: Arc::from(cursor.take(usize_of(length))?),
+    })
+}
+
+impl StoredFrame {
+    /// The bytes of the bodies of this frame alone.
+    pub(crate) fn own_bytes(&self) -> u64 {
+        self.records
+            .iter()
+            .map(|record| u64::from(record.length))
+            .sum()
+    }
+
+    /// Its records, each checked against its hash; `previous` is the hash of the record before the first.
+    ///
+    /// # Errors
+    /// The `seq` of the first one that does not fit, and what does not.
+    pub(crate) fn open(
+        self,
+        stream: StreamId,
+        first_seq: u64,
+        previous: Hash,
+    ) -> Result<Vec<Record>, (u64, String)> {
+        let mut previous = previous;
+        let mut opened = Vec::with_capacity(self.records.len());
+        for (offset, stored) in (0u64..).zip(self.records) {
+            let seq = first_seq
+                .checked_add(offset)
+                .ok_or_else(|| (first_seq, "its seq cannot be".to_owned()))?;
+            let record = Record {
+                stream,
+                kind: self.header.kind,
+                seq,
+                position: self.header.first_position + offset,
+                time: self.header.time,
+                previous,
+                hash: stored.hash,
+                body: stored.body,
+            };
+            if let Err(found) = seal::check(&record) {
+                let what = format!("its hash is {}, its content gives {found}", record.hash);
+                return Err((seq, what));
+            }
+            previous = record.hash;
+            opened.push(record);
+        }
+        Ok(opened)
+    }
+}

@@ -1,0 +1,77 @@
+//! The log in memory: the same logic as the one on a disk, with a disk that tests can make fail.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use crate::backend::memory::MemoryDisk;
+use crate::core::Core;
+use crate::core::open::open_for_writing;
+use crate::core::writer::{Job, Writer};
+use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, OpenError};
+use crate::log_event::Opened;
+use crate::sync::lock;
+
+/// A log in memory, for tests and simulations, and for those who want no file.
+///
+/// It has no thread and no clock. An append does everything on the caller's thread and has called its acknowledgement
+/// when it returns; the log's own records get the time of the record before them. So a simulation that gives times
+/// itself is the same in every run (but for the salts, and so the hashes). It stays readable after it was closed.
+pub struct MemoryLog {
+    core: Arc<Core<MemoryDisk>>,
+    writer: Mutex<Writer<MemoryDisk>>,
+}
+
+impl MemoryLog {
+    /// Opens the log on a disk in memory, a new one if the disk is empty. Acknowledges as [`Durability::Sync`].
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] if what is on the disk is not what was written; [`OpenError::Io`] if the disk fails.
+    pub fn open(disk: &MemoryDisk) -> Result<Self, OpenError> {
+        Self::open_with(disk, Durability::Sync)
+    }
+
+    /// Opens the log with another durability. With [`Durability::Interval`] and [`Durability::Os`] only closing syncs:
+    /// there is no thread that could do it later.
+    ///
+    /// # Errors
+    /// As for [`MemoryLog::open`].
+    pub fn open_with(disk: &MemoryDisk, durability: Durability) -> Result<Self, OpenError> {
+        let location = "memory".to_owned();
+        let opened = Opened::new(location.clone(), 0, durability);
+        let (core, writer) =
+            open_for_writing(disk.clone(), location.clone(), durability, opened, |last| {
+                last
+            })
+            .map_err(|unfit| OpenError::Damaged {
+                path: location.into(),
+                what: unfit.0,
+            })?;
+        Ok(Self {
+            core,
+            writer: Mutex::new(writer),
+        })
+    }
+}
+
+crate::log::read_through_core!(MemoryLog);
+
+impl EventLog for MemoryLog {
+    fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
+        let outcomes = lock(&self.writer).commit(vec![Job::new(batch, acknowledge)]);
+        // The writer is free again: an acknowledgement may append.
+        outcomes.into_iter().for_each(|outcome| outcome.tell());
+    }
+
+    fn flushes(&self) -> u64 {
+        self.core.flushes.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) -> Result<(), AppendError> {
+        if self.core.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut writer = lock(&self.writer);
+        let time = writer.last_time();
+        writer.close(time)
+    }
+}

@@ -1,0 +1,156 @@
+//! What makes a record unforgeable: the commitment to its body, its own hash, and the hash of a group.
+//!
+//! A record's hash covers its header, the hash of the record before it, and a *commitment* to its body, not the body
+//! itself. So a body can be erased later, leaving its commitment, and the chain still holds; and nobody can find out
+//! what it was by trying likely bodies, since the salt goes with it.
+//!
+//! Everything here is SHA-256 over a fixed big-endian layout that begins with a domain byte of its own, so that no hash
+//! of one sort can ever pass for one of another. `FORMAT.md` has the layouts.
+
+use sha2::{Digest, Sha256};
+
+use crate::layout::group::FramePlace;
+use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
+
+/// The format that this version seals with. It is part of every hash.
+pub const FORMAT: u8 = 1;
+
+/// A salt's length. 128 random bits: not to be guessed.
+pub const SALT_LENGTH: usize = 16;
+
+const COMMITMENT: u8 = 1;
+const RECORD: u8 = 2;
+const GROUP: u8 = 3;
+
+const RECORD_LENGTH: usize = 1 + 1 + 1 + 16 + 8 + 8 + 8 + 32 + 32;
+
+/// The part of a record that its hash covers besides the chain and the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The stream.
+    pub stream: StreamId,
+    /// What it is the history of.
+    pub kind: StreamKind,
+    /// The place in the stream.
+    pub seq: u64,
+    /// The place in the log.
+    pub position: u64,
+    /// When it was appended.
+    pub time: Timestamp,
+}
+
+/// SHA-256 of some bytes: the fingerprint of a definition.
+#[must_use]
+pub fn fingerprint(bytes: &[u8]) -> Hash {
+    Hash(Sha256::digest(bytes).into())
+}
+
+/// The commitment to a body.
+#[must_use]
+pub fn commitment(salt: &[u8; SALT_LENGTH], body: &[u8]) -> Hash {
+    let mut prefix = [0; 1 + SALT_LENGTH];
+    prefix[0] = COMMITMENT;
+    prefix[1..].copy_from_slice(salt);
+    Hash(
+        Sha256::new()
+            .chain_update(prefix)
+            .chain_update(body)
+            .finalize()
+            .into(),
+    )
+}
+
+/// The hash of a record.
+#[must_use]
+pub fn record_hash(header: &Header, previous: &Hash, commitment: &Hash) -> Hash {
+    let mut layout = [0; RECORD_LENGTH];
+    let mut rest = layout.as_mut_slice();
+    for field in [
+        &[RECORD, FORMAT, header.kind.number()][..],
+        header.stream.as_bytes(),
+        &header.seq.to_be_bytes(),
+        &header.position.to_be_bytes(),
+        &header.time.0.to_be_bytes(),
+        &previous.0,
+        &commitment.0,
+    ] {
+        let (place, after) = rest.split_at_mut(field.len());
+        place.copy_from_slice(field);
+        rest = after;
+    }
+    Hash(Sha256::digest(layout).into())
+}
+
+/// The log-wide hash after a group: over the one before it and, frame by frame, what the group appended.
+pub(crate) fn group_hash<'a>(
+    first_position: u64,
+    previous: &Hash,
+    count: u16,
+    frames: impl Iterator<Item = (&'a FramePlace, &'a Hash)>,
+) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update([GROUP, FORMAT]);
+    hasher.update(first_position.to_be_bytes());
+    hasher.update(previous.0);
+    hasher.update(count.to_be_bytes());
+    for (place, head) in frames {
+        hasher.update(place.stream.as_bytes());
+        hasher.update([place.kind.number()]);
+        hasher.update(place.first_seq.to_be_bytes());
+        hasher.update(place.count.to_be_bytes());
+        hasher.update(head.0);
+    }
+    Hash(hasher.finalize().into())
+}
+
+/// Checks a record against its own hash.
+///
+/// # Errors
+/// The hash that the record's header, `previous` and body give, where it is not the one that it carries.
+///
+/// # Examples
+/// ```
+/// use cloacina_store::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
+/// use cloacina_store::seal::{check, commitment, record_hash, Header};
+///
+/// let header = Header {
+///     stream: StreamId::from_bytes([7; 16]),
+///     kind: StreamKind::Execution,
+///     seq: 0,
+///     position: 1,
+///     time: Timestamp(0),
+/// };
+/// let salt = [0; 16];
+/// let mut record = Record {
+///     stream: header.stream,
+///     kind: header.kind,
+///     seq: header.seq,
+///     position: header.position,
+///     time: header.time,
+///     previous: Hash::ZERO,
+///     hash: record_hash(&header, &Hash::ZERO, &commitment(&salt, b"hello")),
+///     body: Body::Present { salt, bytes: b"hello".as_slice().into() },
+/// };
+/// assert!(check(&record).is_ok());
+/// record.position = 2;
+/// assert!(check(&record).is_err());
+/// ```
+pub fn check(record: &Record) -> Result<(), Hash> {
+    let header = Header {
+        stream: record.stream,
+        kind: record.kind,
+        seq: record.seq,
+        position: record.position,
+        time: record.time,
+    };
+    let commitment = match &record.body {
+        Body::Present { salt, bytes } => commitment(salt, bytes),
+        Body::Erased { commitment } => *commitment,
+    };
+    let hash = record_hash(&header, &record.previous, &commitment);
+    if hash == record.hash {
+        Ok(())
+    } else {
+        Err(hash)
+    }
+}

@@ -1,0 +1,292 @@
+//! The log in a directory: sled, a writer thread, a lock, and a socket for readers.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::backend::Backend;
+use crate::backend::sled::{SledBackend, SledOpenError};
+use crate::core::Core;
+use crate::core::open::open_for_writing;
+use crate::core::writer::{Job, Writer};
+use crate::directory::lock_file::{self, DirectoryLock, LINGER, host_name};
+use crate::directory::{self, Found, io_error};
+use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
+use crate::log_event::Opened;
+use crate::record::Timestamp;
+use crate::socket::server::Server;
+use crate::sync::lock;
+use crate::writer_thread::{self, Message};
+
+/// How a log in a directory is opened.
+///
+/// # Examples
+/// ```
+/// use cloacina_store::Options;
+/// use cloacina_store::log::Durability;
+///
+/// let options = Options { durability: Durability::Interval(20), ..Options::default() };
+/// assert!(options.create);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// When an append is acknowledged.
+    pub durability: Durability,
+    /// Whether a new log is made where there is none.
+    pub create: bool,
+    /// The bytes that sled may keep in memory of what is on the disk (it overshoots about twofold).
+    pub cache_capacity: u64,
+    /// Whether other processes may read while this one has the log.
+    pub serve_readers: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            create: true,
+            cache_capacity: 64 * 1024 * 1024,
+            serve_readers: true,
+        }
+    }
+}
+
+/// A log in a directory, open for writing. Nobody else can write to it until it is closed or dropped.
+///
+/// Dropping it without [`EventLog::close`] writes what was appended, and leaves no note that it was closed in order.
+pub struct SledLog {
+    core: Arc<Core<SledBackend>>,
+    /// `None` once the log was closed.
+    held: Mutex<Option<Held>>,
+    messages: Sender<Message>,
+}
+
+/// What is let go of at the end, in this order.
+struct Held {
+    server: Option<Server>,
+    writer: JoinHandle<()>,
+    lock: DirectoryLock,
+}
+
+/// Opens the log in a directory for writing, or makes it.
+///
+/// # Errors
+/// [`OpenError`]; nothing that was there is changed then, and nothing is made where something else stands.
+///
+/// # Examples
+/// ```
+/// use cloacina_store::log::{EventLog, LogReader};
+/// use cloacina_store::{Options, open};
+///
+/// let directory = tempfile::tempdir()?;
+/// let log = open(&directory.path().join("log"), &Options::default())?;
+/// assert_eq!(log.head()?.position, 1, "it has recorded that it was opened");
+/// log.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
+    let is_new = match directory::look(path)? {
+        Found::Log => false,
+        Found::Nothing if options.create => true,
+        Found::Nothing => {
+            return Err(OpenError::Missing {
+                path: path.to_owned(),
+            });
+        }
+    };
+    if is_new {
+        directory::create(path)?;
+    }
+    let lock = lock_file::acquire(path)?;
+    check_database(path)?;
+    let backend = open_sled(path, options.cache_capacity)?;
+    // Also for a creation that was killed halfway; it costs an open little.
+    directory::sync_created(path)?;
+    let opened = Opened::new(host_name(), std::process::id(), options.durability);
+    let location = path.display().to_string();
+    let (core, writer) = open_for_writing(backend, location, options.durability, opened, now)
+        .map_err(|unfit| OpenError::Damaged {
+            path: path.to_owned(),
+            what: unfit.0,
+        })?;
+    start(path, options, core, writer, lock)
+}
+
+/// Starts the threads.
+fn start(
+    path: &Path,
+    options: &Options,
+    core: Arc<Core<SledBackend>>,
+    writer: Writer<SledBackend>,
+    lock: DirectoryLock,
+) -> Result<SledLog, OpenError> {
+    let (messages, waiting) = crossbeam_channel::unbounded();
+    let writer = spawn_writer(writer, waiting, options.durability)
+        .map_err(|error| io_error(path, "starting its writer thread", &error))?;
+    let server = if options.serve_readers {
+        serve(path, &core)
+    } else {
+        None
+    };
+    Ok(SledLog {
+        core,
+        held: Mutex::new(Some(Held {
+            server,
+            writer,
+            lock,
+        })),
+        messages,
+    })
+}
+
+fn spawn_writer(
+    writer: Writer<SledBackend>,
+    waiting: Receiver<Message>,
+    durability: Durability,
+) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name("cloacina-log".to_owned())
+        .spawn(move || writer_thread::run(writer, &waiting, durability, now))
+}
+
+/// A log that cannot be read by others meanwhile is worth a warning, not a refusal.
+fn serve(path: &Path, core: &Arc<Core<SledBackend>>) -> Option<Server> {
+    match Server::start(path, Arc::clone(core)) {
+        Ok(server) => Some(server),
+        Err(error) => {
+            tracing::warn!(log = %path.display(), %error, "readers cannot be served while this process has the log");
+            None
+        }
+    }
+}
+
+/// A directory whose head file says that there were records must have a database: sled would make an empty one.
+fn check_database(path: &Path) -> Result<(), OpenError> {
+    let has_database = path.join(crate::backend::sled::DATA_FILE).exists();
+    let head = directory::head_file::load(path)
+        .map_err(|error| io_error(path, "reading its head file", &error))?;
+    match head {
+        Some(_) if !has_database => Err(OpenError::Damaged {
+            path: path.to_owned(),
+            what: "its database (the file `db`) is missing, though its head file says that there was one".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Opens sled, whose own lock can linger for a moment after the process that held it has ended.
+pub(crate) fn open_sled(path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
+    let until = Instant::now() + LINGER;
+    loop {
+        match SledBackend::open(path, cache_capacity) {
+            Ok(backend) => return Ok(backend),
+            Err(SledOpenError::Busy) if Instant::now() < until => {
+                thread::sleep(std::time::Duration::from_millis(10));
+            }
+            Err(SledOpenError::Busy) => {
+                return Err(OpenError::Locked {
+                    path: path.to_owned(),
+                    pid: 0,
+                    host: host_name(),
+                });
+            }
+            Err(SledOpenError::Io(error)) => {
+                return Err(io_error(path, "opening its database", &error));
+            }
+            Err(SledOpenError::Damaged(what)) => {
+                let what = format!("its database cannot be read: {what}");
+                return Err(OpenError::Damaged {
+                    path: path.to_owned(),
+                    what,
+                });
+            }
+        }
+    }
+}
+
+/// The time by the system's clock, or the log's last where that is later.
+fn now(last: Timestamp) -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)).max(last)
+}
+
+impl SledLog {
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.core.location().into()
+    }
+
+    /// Checks the whole log, record by record. Appending goes on meanwhile.
+    #[must_use]
+    pub fn verify(&self) -> crate::Verified {
+        crate::core::verify::verify(&self.core)
+    }
+
+    /// Ends the threads, then lets go of the lock. Once.
+    fn let_go(held: Held, messages: &Sender<Message>, last: Message) -> thread::Result<()> {
+        let Held {
+            server,
+            writer,
+            lock,
+        } = held;
+        if let Some(server) = server {
+            server.stop();
+        }
+        // It fails only where the thread has ended by itself.
+        let _ = messages.send(last);
+        // An acknowledgement that drops the log runs on the writer thread, which cannot wait for itself.
+        let ended = if writer.thread().id() == thread::current().id() {
+            Ok(())
+        } else {
+            writer.join()
+        };
+        lock.forget_holder();
+        ended
+    }
+}
+
+crate::log::read_through_core!(SledLog);
+
+impl EventLog for SledLog {
+    fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
+        // Where nobody takes it, dropping the job says that the log is closed.
+        let _ = self
+            .messages
+            .send(Message::Append(Job::new(batch, acknowledge)));
+    }
+
+    fn flushes(&self) -> u64 {
+        self.core.flushes.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) -> Result<(), AppendError> {
+        let Some(held) = lock(&self.held).take() else {
+            return Ok(());
+        };
+        let (reply, closed) = crossbeam_channel::bounded(1);
+        let ended = Self::let_go(held, &self.messages, Message::Close(reply));
+        match (closed.try_recv(), ended) {
+            (Ok(result), _) => result,
+            (Err(_), _) => Err(AppendError::Failed(
+                "the writer thread ended without an answer".to_owned(),
+            )),
+        }
+    }
+}
+
+impl Drop for SledLog {
+    fn drop(&mut self) {
+        if let Some(held) = lock(&self.held).take() {
+            // Nobody is left to be told how it went.
+            let _ = Self::let_go(held, &self.messages, Message::Leave);
+            self.core.backend.close();
+        }
+    }
+}

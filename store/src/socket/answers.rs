@@ -1,0 +1,283 @@
+//! What a server answers, as bytes.
+
+use std::sync::Arc;
+
+use super::requests::VERSION;
+use crate::bytes::{Cursor, Malformed, Put};
+use crate::core::verify::Verified;
+use crate::layout::MAX_CHUNKED;
+use crate::log::{Durability, LogHead, ReadError, StreamEntry};
+use crate::record::{Body, Record};
+
+/// The longest answer: a frame as long as can be (it is read as a whole), and its records' envelopes.
+pub(super) const LONGEST: usize = 2 * MAX_CHUNKED;
+
+/// An answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Records(Vec<Record>),
+    Streams(Vec<StreamEntry>),
+    Definition(Option<Arc<[u8]>>),
+    Head(LogHead),
+    Verified(Verified),
+    Error(ReadError),
+}
+
+/// Numbers of answers and of errors: never used twice.
+mod number {
+    pub(super) const RECORDS: u8 = 1;
+    pub(super) const STREAMS: u8 = 2;
+    pub(super) const DEFINITION: u8 = 3;
+    pub(super) const HEAD: u8 = 4;
+    pub(super) const VERIFIED: u8 = 5;
+    pub(super) const ERROR: u8 = 6;
+
+    pub(super) const NO_STREAM: u8 = 1;
+    pub(super) const DAMAGED: u8 = 2;
+    pub(super) const DAMAGED_LOG: u8 = 3;
+    pub(super) const TAIL_CUT: u8 = 4;
+    pub(super) const GONE: u8 = 5;
+    pub(super) const IO: u8 = 6;
+}
+
+impl Answer {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        match self {
+            Self::Records(records) => {
+                bytes.push(number::RECORDS);
+                put_list(&mut bytes, records, put_record);
+            }
+            Self::Streams(entries) => {
+                bytes.push(number::STREAMS);
+                put_list(&mut bytes, entries, put_entry);
+            }
+            Self::Definition(definition) => {
+                bytes.push(number::DEFINITION);
+                bytes.push(u8::from(definition.is_some()));
+                bytes.put(definition.as_deref().unwrap_or_default());
+            }
+            Self::Head(head) => {
+                bytes.push(number::HEAD);
+                put_head(&mut bytes, head);
+            }
+            Self::Verified(verified) => {
+                bytes.push(number::VERIFIED);
+                bytes.put_u64(verified.records);
+                bytes.put_u64(verified.streams);
+                put_list(&mut bytes, &verified.findings, put_error);
+            }
+            Self::Error(error) => {
+                bytes.push(number::ERROR);
+                put_error(&mut bytes, error);
+            }
+        }
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(bytes);
+        let version = cursor.u8()?;
+        if version != VERSION {
+            return Err(Malformed(format!(
+                "the process that has the log answers in version {version}, this one speaks {VERSION}; use the same version of both"
+            )));
+        }
+        let answer = match cursor.u8()? {
+            number::RECORDS => Self::Records(take_list(&mut cursor, take_record)?),
+            number::STREAMS => Self::Streams(take_list(&mut cursor, take_entry)?),
+            number::DEFINITION => {
+                let is_there = cursor.flag()?;
+                Self::Definition(is_there.then(|| cursor.all().into()))
+            }
+            number::HEAD => Self::Head(take_head(&mut cursor)?),
+            number::VERIFIED => Self::Verified(Verified {
+                records: cursor.u64()?,
+                streams: cursor.u64()?,
+                findings: take_list(&mut cursor, take_error)?,
+            }),
+            number::ERROR => Self::Error(take_error(&mut cursor)?),
+            other => return Err(Malformed(format!("no answer has the number {other}"))),
+        };
+        cursor.end()?;
+        Ok(answer)
+    }
+}
+
+fn put_list<Item>(bytes: &mut Vec<u8>, items: &[Item], put: impl Fn(&mut Vec<u8>, &Item)) {
+    bytes.put_u32(u32::try_from(items.len()).unwrap_or(u32::MAX));
+    for item in items {
+        put(bytes, item);
+    }
+}
+
+/// A list grows with what is read: its length is only believed in the end.
+fn take_list<Item>(
+    cursor: &mut Cursor<'_>,
+    take: impl Fn(&mut Cursor<'_>) -> Result<Item, Malformed>,
+) -> Result<Vec<Item>, Malformed> {
+    let count = cursor.u32()?;
+    let mut items = Vec::new();
+    for _ in 0..count {
+        items.push(take(cursor)?);
+    }
+    Ok(items)
+}
+
+fn put_record(bytes: &mut Vec<u8>, record: &Record) {
+    bytes.put(record.stream.as_bytes());
+    bytes.push(record.kind.number());
+    bytes.put_u64(record.seq);
+    bytes.put_u64(record.position);
+    bytes.put_time(record.time);
+    bytes.put(&record.previous.0);
+    bytes.put(&record.hash.0);
+    match &record.body {
+        Body::Present { salt, bytes: body } => {
+            bytes.push(0);
+            bytes.put(salt);
+            bytes.put_counted(body);
+        }
+        Body::Erased { commitment } => {
+            bytes.push(1);
+            bytes.put(&commitment.0);
+        }
+    }
+}
+
+fn take_record(cursor: &mut Cursor<'_>) -> Result<Record, Malformed> {
+    Ok(Record {
+        stream: cursor.stream()?,
+        kind: cursor.kind()?,
+        seq: cursor.u64()?,
+        position: cursor.u64()?,
+        time: cursor.time()?,
+        previous: cursor.hash()?,
+        hash: cursor.hash()?,
+        body: if cursor.flag()? {
+            Body::Erased {
+                commitment: cursor.hash()?,
+            }
+        } else {
+            Body::Present {
+                salt: cursor.array()?,
+                bytes: cursor.counted()?.into(),
+            }
+        },
+    })
+}
+
+fn put_entry(bytes: &mut Vec<u8>, entry: &StreamEntry) {
+    bytes.put(entry.stream.as_bytes());
+    bytes.push(entry.kind.number());
+    bytes.push(u8::from(entry.open));
+    bytes.put_time(entry.started);
+    bytes.put_time(entry.last);
+    bytes.put_u64(entry.records);
+    bytes.put_u64(entry.bytes);
+    bytes.put(&entry.head.0);
+    bytes.put_counted(&entry.label);
+}
+
+fn take_entry(cursor: &mut Cursor<'_>) -> Result<StreamEntry, Malformed> {
+    Ok(StreamEntry {
+        stream: cursor.stream()?,
+        kind: cursor.kind()?,
+        open: cursor.flag()?,
+        started: cursor.time()?,
+        last: cursor.time()?,
+        records: cursor.u64()?,
+        bytes: cursor.u64()?,
+        head: cursor.hash()?,
+        label: cursor.counted()?.to_vec(),
+    })
+}
+
+fn put_head(bytes: &mut Vec<u8>, head: &LogHead) {
+    bytes.put_u64(head.position);
+    bytes.put(&head.hash.0);
+    bytes.put_time(head.time);
+    let (number, interval) = match head.durability {
+        None => (0, 0),
+        Some(Durability::Sync) => (1, 0),
+        Some(Durability::Interval(milliseconds)) => (2, milliseconds),
+        Some(Durability::Os) => (3, 0),
+    };
+    bytes.push(number);
+    bytes.put_u64(interval);
+}
+
+fn take_head(cursor: &mut Cursor<'_>) -> Result<LogHead, Malformed> {
+    let (position, hash, time) = (cursor.u64()?, cursor.hash()?, cursor.time()?);
+    let durability = match (cursor.u8()?, cursor.u64()?) {
+        (0, _) => None,
+        (1, _) => Some(Durability::Sync),
+        (2, milliseconds) => Some(Durability::Interval(milliseconds)),
+        (3, _) => Some(Durability::Os),
+        (other, _) => return Err(Malformed(format!("no durability has the number {other}"))),
+    };
+    Ok(LogHead {
+        position,
+        hash,
+        time,
+        durability,
+    })
+}
+
+fn put_error(bytes: &mut Vec<u8>, error: &ReadError) {
+    match error {
+        ReadError::NoStream(stream) => {
+            bytes.push(number::NO_STREAM);
+            bytes.put(stream.as_bytes());
+        }
+        ReadError::Damaged { stream, seq, what } => {
+            bytes.push(number::DAMAGED);
+            bytes.put(stream.as_bytes());
+            bytes.put_u64(*seq);
+            bytes.put_counted(what.as_bytes());
+        }
+        ReadError::DamagedLog(what) => {
+            bytes.push(number::DAMAGED_LOG);
+            bytes.put_counted(what.as_bytes());
+        }
+        ReadError::TailCut {
+            stream,
+            head,
+            found,
+        } => {
+            bytes.push(number::TAIL_CUT);
+            bytes.put(stream.as_bytes());
+            bytes.put_u64(*head);
+            bytes.put_u64(*found);
+        }
+        ReadError::Gone => bytes.push(number::GONE),
+        ReadError::Io(what) => {
+            bytes.push(number::IO);
+            bytes.put_counted(what.as_bytes());
+        }
+    }
+}
+
+fn take_error(cursor: &mut Cursor<'_>) -> Result<ReadError, Malformed> {
+    Ok(match cursor.u8()? {
+        number::NO_STREAM => ReadError::NoStream(cursor.stream()?),
+        number::DAMAGED => ReadError::Damaged {
+            stream: cursor.stream()?,
+            seq: cursor.u64()?,
+            what: take_text(cursor)?,
+        },
+        number::DAMAGED_LOG => ReadError::DamagedLog(take_text(cursor)?),
+        number::TAIL_CUT => ReadError::TailCut {
+            stream: cursor.stream()?,
+            head: cursor.u64()?,
+            found: cursor.u64()?,
+        },
+        number::GONE => ReadError::Gone,
+        number::IO => ReadError::Io(take_text(cursor)?),
+        other => return Err(Malformed(format!("no error has the number {other}"))),
+    })
+}
+
+fn take_text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
+    Ok(String::from_utf8_lossy(cursor.counted()?).into_owned())
+}

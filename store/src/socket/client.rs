@@ -1,0 +1,222 @@
+//! Asking the process that has a log.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::answers::{self, Answer};
+use super::requests::Request;
+use super::{address, transport};
+use crate::core::verify::Verified;
+use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter};
+use crate::record::{Hash, Record, StreamId};
+use crate::seal;
+use crate::sync::lock;
+
+/// How long an answer is waited for; one page is read in far less.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a check of the whole log is waited for.
+const LONG_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Reads a log through the process that has it. It checks every record again: what arrives is what was sealed.
+pub(crate) struct SocketReader {
+    directory: PathBuf,
+    /// `None` after a failure: the next request connects anew.
+    connection: Mutex<Option<UnixStream>>,
+}
+
+impl SocketReader {
+    pub(crate) fn connect(directory: &Path) -> io::Result<Self> {
+        let reader = Self {
+            directory: directory.to_owned(),
+            connection: Mutex::new(Some(address::connect(directory)?)),
+        };
+        // That it answers, and in which version, is better known now than later.
+        reader
+            .head()
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(reader)
+    }
+
+    /// Checks the whole log over there.
+    pub(crate) fn verify(&self) -> Result<Verified, ReadError> {
+        match self.ask(&Request::Verify, LONG_PATIENCE)? {
+            Answer::Verified(verified) => Ok(verified),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Asks once, and once more over a new connection: an idle one may have been let go.
+    fn ask(&self, request: &Request, patience: Duration) -> Result<Answer, ReadError> {
+        let mut connection = lock(&self.connection);
+        let kept = connection.take();
+        if let Some(mut stream) = kept
+            && let Ok(answer) = exchange(&mut stream, request, patience)
+        {
+            return self.finish(&mut connection, stream, &answer);
+        }
+        let mut stream = address::connect(&self.directory).map_err(|_| ReadError::Gone)?;
+        let answer = exchange(&mut stream, request, patience)
+            .map_err(|error| ReadError::Io(format!("the process that has the log: {error}")))?;
+        self.finish(&mut connection, stream, &answer)
+    }
+
+    fn finish(
+        &self,
+        connection: &mut Option<UnixStream>,
+        stream: UnixStream,
+        answer: &[u8],
+    ) -> Result<Answer, ReadError> {
+        let answer = Answer::decode(answer).map_err(|why| {
+            ReadError::Io(format!(
+                "the process that has the log answers nonsense: {why}"
+            ))
+        })?;
+        *connection = Some(stream);
+        match answer {
+            Answer::Error(error) => Err(error),
+            answer => Ok(answer),
+        }
+    }
+
+    fn records(&self, request: &Request) -> Result<Vec<Record>, ReadError> {
+        let records = match self.ask(request, PATIENCE)? {
+            Answer::Records(records) => records,
+            other => return Err(unexpected(other)),
+        };
+        for record in &records {
+            seal::check(record).map_err(|found| ReadError::Damaged {
+                stream: record.stream,
+                seq: record.seq,
+                what: format!("its hash is {}, its content gives {found}", record.hash),
+            })?;
+        }
+        Ok(records)
+    }
+
+    /// Page by page, until there are enough or no more.
+    fn pages(
+        &self,
+        from: u64,
+        limit: usize,
+        request: impl Fn(u64, u32) -> Request,
+        place: impl Fn(&Record) -> u64,
+    ) -> Result<Vec<Record>, ReadError> {
+        let mut records: Vec<Record> = Vec::new();
+        let mut next = from;
+        loop {
+            let wanted = u32::try_from(limit - records.len()).unwrap_or(u32::MAX);
+            let page = self.records(&request(next, wanted))?;
+            let Some(last) = page.last() else { break };
+            next = place(last).saturating_add(1);
+            records.extend(page);
+            if records.len() >= limit {
+                break;
+            }
+        }
+        records.truncate(limit);
+        Ok(records)
+    }
+}
+
+fn exchange(stream: &mut UnixStream, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    transport::send(stream, &request.encode())?;
+    transport::receive(stream, answers::LONGEST)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+fn unexpected(answer: Answer) -> ReadError {
+    match answer {
+        Answer::Error(error) => error,
+        _ => ReadError::Io(
+            "the process that has the log answers something else than was asked".to_owned(),
+        ),
+    }
+}
+
+impl LogReader for SocketReader {
+    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        self.pages(
+            from,
+            limit,
+            |from, limit| Request::Read {
+                stream,
+                from,
+                limit,
+            },
+            |record| record.seq,
+        )
+    }
+
+    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+        match self.ask(&Request::Stream { stream }, PATIENCE)? {
+            Answer::Streams(entries) => entries
+                .into_iter()
+                .next()
+                .ok_or(ReadError::NoStream(stream)),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
+        let mut entries: Vec<StreamEntry> = Vec::new();
+        let mut rest = filter.clone();
+        loop {
+            rest.limit = filter.limit - entries.len();
+            let page = match self.ask(
+                &Request::Streams {
+                    filter: rest.clone(),
+                },
+                PATIENCE,
+            )? {
+                Answer::Streams(page) => page,
+                other => return Err(unexpected(other)),
+            };
+            let Some(last) = page.last() else { break };
+            rest.before = Some(last.stream);
+            entries.extend(page);
+            if entries.len() >= filter.limit {
+                break;
+            }
+        }
+        entries.truncate(filter.limit);
+        Ok(entries)
+    }
+
+    fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        self.pages(
+            from,
+            limit,
+            |from, limit| Request::Tail { from, limit },
+            |record| record.position,
+        )
+    }
+
+    fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
+        let definition = match self.ask(&Request::Definition { fingerprint }, PATIENCE)? {
+            Answer::Definition(definition) => definition,
+            other => return Err(unexpected(other)),
+        };
+        match definition.as_deref().map(seal::fingerprint) {
+            Some(found) if found != fingerprint => Err(ReadError::DamagedLog(format!(
+                "the definition {fingerprint} has content with fingerprint {found}"
+            ))),
+            _ => Ok(definition),
+        }
+    }
+
+    fn head(&self) -> Result<LogHead, ReadError> {
+        match self.ask(&Request::Head, PATIENCE)? {
+            Answer::Head(head) => Ok(head),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn location(&self) -> String {
+        self.directory.display().to_string()
+    }
+}

@@ -1,0 +1,134 @@
+//! The thread that writes: it takes whatever is waiting, and no timer ever makes it wait for more.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::backend::Backend;
+use crate::core::writer::{Job, Outcome, Writer};
+use crate::log::{AppendError, Durability};
+use crate::record::Timestamp;
+
+/// How many frames a group has at the most. More of them add latency and nothing else.
+const GROUP_FRAMES: usize = 256;
+
+/// A group with this many bytes takes nothing more.
+const GROUP_BYTES: usize = 8 * 1024 * 1024;
+
+/// What the thread is told.
+pub(crate) enum Message {
+    /// To append.
+    Append(Job),
+    /// To close the log in order, after all that was told before.
+    Close(Sender<Result<(), AppendError>>),
+    /// To end, after all that was told before, without a note in the log.
+    Leave,
+}
+
+/// Writes until it is told to end.
+pub(crate) fn run<B: Backend>(
+    mut writer: Writer<B>,
+    messages: &Receiver<Message>,
+    durability: Durability,
+    now: impl Fn(Timestamp) -> Timestamp,
+) {
+    let mut pace = Pace::new(durability);
+    while let Some(first) = pace.next(messages, &mut writer) {
+        let (jobs, last) = take_waiting(first, messages);
+        if !jobs.is_empty() {
+            writer.commit(jobs).into_iter().for_each(tell);
+        }
+        match last {
+            None | Some(Message::Append(_)) => {}
+            Some(Message::Leave) => break,
+            Some(Message::Close(reply)) => {
+                let time = now(writer.last_time());
+                // The one who closes waits for it.
+                let _ = reply.send(writer.close(time));
+                return;
+            }
+        }
+    }
+    writer.sync();
+}
+
+/// All that is waiting, up to a group's bounds, and the message that ends it, if there was one.
+fn take_waiting(first: Message, messages: &Receiver<Message>) -> (Vec<Job>, Option<Message>) {
+    let (mut jobs, mut frames, mut bytes) = (Vec::new(), 0, 0);
+    let mut next = Some(first);
+    while let Some(message) = next {
+        match message {
+            Message::Append(job) => {
+                frames += job.batch.frames.len();
+                bytes += job.bytes();
+                jobs.push(job);
+            }
+            other => return (jobs, Some(other)),
+        }
+        if frames >= GROUP_FRAMES || bytes >= GROUP_BYTES {
+            break;
+        }
+        next = messages.try_recv().ok();
+    }
+    (jobs, None)
+}
+
+/// An acknowledgement that panics must not take the log with it.
+fn tell(outcome: Outcome) {
+    if catch_unwind(AssertUnwindSafe(|| outcome.tell())).is_err() {
+        tracing::error!("an acknowledgement panicked");
+    }
+}
+
+/// When the thread wakes: for a message, and where acknowledgements run ahead of the disk, for the sync that is due.
+struct Pace {
+    interval: Option<Duration>,
+    due: Option<Instant>,
+}
+
+impl Pace {
+    fn new(durability: Durability) -> Self {
+        let interval = match durability {
+            Durability::Interval(milliseconds) => Some(Duration::from_millis(milliseconds)),
+            Durability::Sync | Durability::Os => None,
+        };
+        Self {
+            interval,
+            due: None,
+        }
+    }
+
+    /// The next message; `None` when nobody can send one any more.
+    fn next<B: Backend>(
+        &mut self,
+        messages: &Receiver<Message>,
+        writer: &mut Writer<B>,
+    ) -> Option<Message> {
+        loop {
+            let Some(interval) = self.interval.filter(|_| writer.is_unsynced()) else {
+                self.due = None;
+                return messages.recv().ok();
+            };
+            let now = Instant::now();
+            // An interval beyond all clocks is never due.
+            let Some(due) = self.due.or_else(|| now.checked_add(interval)) else {
+                return messages.recv().ok();
+            };
+            self.due = Some(due);
+            if now < due {
+                match messages.recv_deadline(due) {
+                    Ok(message) => return Some(message),
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
+            writer.sync();
+            self.due = None;
+            if writer.is_unsynced() {
+                // The sync failed: the log has stopped, and there is nothing to be made durable any more.
+                return messages.recv().ok();
+            }
+        }
+    }
+}

@@ -1,1 +1,46 @@
 //! The native half of the Python package `cloaca`.
+//!
+//! **Architecture invariant:** nothing here that a Rust user would miss. It turns Python values, functions and errors
+//! into those of the engine, and back. A thread that waits here holds no GIL, and a thread of the engine never asks for
+//! it: what Python has to do goes through an [`executor::Inbox`], whose readers are Python's own threads.
+
+mod condition;
+mod context;
+mod engine;
+mod errors;
+mod executor;
+mod exit;
+mod json;
+mod logging;
+mod outcome;
+mod parse;
+mod retry;
+mod task;
+mod workflow;
+
+/// The private module `cloaca._cloaca`.
+#[pyo3::pymodule]
+mod _cloaca {
+    #[pymodule_export]
+    use super::condition::PyCondition;
+    #[pymodule_export]
+    use super::context::Context;
+    #[pymodule_export]
+    use super::engine::NativeEngine;
+    #[pymodule_export]
+    use super::executor::{Attempt, Inbox};
+    #[pymodule_export]
+    use super::exit::exiting;
+    #[pymodule_export]
+    use super::logging::{log_level, logs_pending, start_logging, take_logs, wait_logs};
+    #[pymodule_export]
+    use super::retry::{PyBackoff, PyRetryCondition, PyRetryPolicy, RetryPolicyBuilder};
+    #[pymodule_export]
+    use super::task::TaskSpec;
+    #[pymodule_export]
+    use super::workflow::{NativeWorkflow, nearest};
+
+    /// The version of the package.
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+}

@@ -34,10 +34,7 @@ impl<'a> Cursor<'a> {
                 self.rest = rest;
                 Ok(taken)
             }
-            None => Err(Malformed(format!(
-                "{count} bytes are needed, {} are left",
-                self.rest.len()
-            ))),
+            None => Err(Malformed(format!("{count} bytes are needed, {} are left", self.rest.len()))),
         }
     }
 
@@ -47,10 +44,7 @@ impl<'a> Cursor<'a> {
                 self.rest = rest;
                 Ok(*taken)
             }
-            None => Err(Malformed(format!(
-                "{N} bytes are needed, {} are left",
-                self.rest.len()
-            ))),
+            None => Err(Malformed(format!("{N} bytes are needed, {} are left", self.rest.len()))),
         }
     }
 
@@ -84,8 +78,7 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn kind(&mut self) -> Result<StreamKind, Malformed> {
         let number = self.u8()?;
-        StreamKind::from_number(number)
-            .ok_or_else(|| Malformed(format!("no kind of stream has the number {number}")))
+        StreamKind::from_number(number).ok_or_else(|| Malformed(format!("no kind of stream has the number {number}")))
     }
 
     /// A flag: 0 or 1, nothing else.
@@ -110,14 +103,7 @@ impl<'a> Cursor<'a> {
 
     /// That nothing is left.
     pub(crate) fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(Malformed(format!(
-                "{} bytes are left over",
-                self.rest.len()
-            )))
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed(format!("{} bytes are left over", self.rest.len()))) }
     }
 }
 

@@ -34,8 +34,7 @@ pub(crate) struct BodyHeader {
 pub(crate) fn encode(header: BodyHeader, body: &impl Encode) -> Result<Vec<u8>, Malformed> {
     let [low, high] = header.kind.to_le_bytes();
     let mut bytes = vec![MAGIC, BINCODE, header.format, low, high];
-    let body =
-        bincode::encode_to_vec(body, config()).map_err(|error| Malformed(error.to_string()))?;
+    let body = bincode::encode_to_vec(body, config()).map_err(|error| Malformed(error.to_string()))?;
     bytes.extend_from_slice(&body);
     Ok(bytes)
 }
@@ -45,34 +44,16 @@ pub(crate) fn split(bytes: &[u8]) -> Result<(BodyHeader, &[u8]), Malformed> {
     let mut cursor = Cursor::new(bytes);
     let [magic, codec, format, low, high] = cursor.array()?;
     if magic != MAGIC {
-        return Err(Malformed(format!(
-            "it begins with byte {magic}, an event of the log with {MAGIC}"
-        )));
+        return Err(Malformed(format!("it begins with byte {magic}, an event of the log with {MAGIC}")));
     }
     if codec != BINCODE {
-        return Err(Malformed(format!(
-            "it has codec {codec}, this version knows {BINCODE}; upgrade to read it"
-        )));
+        return Err(Malformed(format!("it has codec {codec}, this version knows {BINCODE}; upgrade to read it")));
     }
-    Ok((
-        BodyHeader {
-            format,
-            kind: u16::from_le_bytes([low, high]),
-        },
-        cursor.all(),
-    ))
+    Ok((BodyHeader { format, kind: u16::from_le_bytes([low, high]) }, cursor.all()))
 }
 
 /// Decodes a body, all of it.
 pub(crate) fn decode<Body: Decode<()>>(bytes: &[u8]) -> Result<Body, Malformed> {
-    let (body, used) = bincode::decode_from_slice(bytes, config())
-        .map_err(|error| Malformed(error.to_string()))?;
-    if used == bytes.len() {
-        Ok(body)
-    } else {
-        Err(Malformed(format!(
-            "{} bytes are left over",
-            bytes.len() - used
-        )))
-    }
+    let (body, used) = bincode::decode_from_slice(bytes, config()).map_err(|error| Malformed(error.to_string()))?;
+    if used == bytes.len() { Ok(body) } else { Err(Malformed(format!("{} bytes are left over", bytes.len() - used))) }
 }

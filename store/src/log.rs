@@ -233,9 +233,7 @@ pub enum OpenError {
         host: String,
     },
     /// It was written by a newer version.
-    #[error(
-        "the log {path} has format {found}, this version reads up to format {known}; upgrade cloaca to open it"
-    )]
+    #[error("the log {path} has format {found}, this version reads up to format {known}; upgrade cloaca to open it")]
     NewerFormat {
         /// The path.
         path: PathBuf,
@@ -286,9 +284,7 @@ pub enum AppendError {
     #[error("refused to append: {0}")]
     Invalid(String),
     /// Writing or syncing failed. The log takes nothing more; what was acknowledged before is safe.
-    #[error(
-        "the log stopped: {0}; nothing that waited was acknowledged. Mend the cause and open the log again"
-    )]
+    #[error("the log stopped: {0}; nothing that waited was acknowledged. Mend the cause and open the log again")]
     Failed(String),
     /// The log was closed.
     #[error("the log is closed")]
@@ -360,11 +356,7 @@ macro_rules! read_through_core {
                 self.core.streams(filter)
             }
 
-            fn tail(
-                &self,
-                from: u64,
-                limit: usize,
-            ) -> Result<Vec<$crate::record::Record>, $crate::log::ReadError> {
+            fn tail(&self, from: u64, limit: usize) -> Result<Vec<$crate::record::Record>, $crate::log::ReadError> {
                 self.core.tail(from, limit)
             }
 

@@ -40,13 +40,7 @@ impl Opened {
             Durability::Interval(milliseconds) => (1, milliseconds),
             Durability::Os => (2, 0),
         };
-        Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            host,
-            pid,
-            durability: number,
-            interval,
-        }
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), host, pid, durability: number, interval }
     }
 
     /// How it acknowledged appends, `None` if this version does not know the mode.
@@ -118,16 +112,13 @@ impl LogEvent {
                 codec::decode::<()>(body)?;
                 Ok(Self::Closed)
             }
-            (kind, format) => Err(LogEventError {
-                what: format!("kind {kind} in format {format} is not known; upgrade to read it"),
-            }),
+            (kind, format) => {
+                Err(LogEventError { what: format!("kind {kind} in format {format} is not known; upgrade to read it") })
+            }
         }
     }
 }
 
 fn header(kind: u16) -> BodyHeader {
-    BodyHeader {
-        format: FORMAT,
-        kind,
-    }
+    BodyHeader { format: FORMAT, kind }
 }

@@ -38,18 +38,15 @@ impl MemoryLog {
     pub fn open_with(disk: &MemoryDisk, durability: Durability) -> Result<Self, OpenError> {
         let location = "memory".to_owned();
         let opened = Opened::new(location.clone(), 0, durability);
-        let (core, writer) =
-            open_for_writing(disk.clone(), location.clone(), durability, opened, |last| {
-                last
-            })
-            .map_err(|unfit| OpenError::Damaged {
-                path: location.into(),
-                what: unfit.0,
-            })?;
-        Ok(Self {
-            core,
-            writer: Mutex::new(writer),
-        })
+        let (core, writer) = open_for_writing(disk.clone(), location.clone(), durability, opened, |last| last)
+            .map_err(|unfit| OpenError::Damaged { path: location.into(), what: unfit.0 })?;
+        Ok(Self { core, writer: Mutex::new(writer) })
+    }
+
+    /// Checks the whole log, record by record.
+    #[must_use]
+    pub fn verify(&self) -> crate::Verified {
+        crate::core::verify::verify(&self.core)
     }
 }
 

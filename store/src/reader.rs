@@ -80,10 +80,7 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
             let (core, mut findings) = open_for_verifying(backend, path.display().to_string());
             let mut verified = verify::verify(&core);
             findings.append(&mut verified.findings);
-            Ok(Verified {
-                findings,
-                ..verified
-            })
+            Ok(Verified { findings, ..verified })
         }
     }
 }
@@ -96,9 +93,7 @@ enum Reached {
 
 fn reach(path: &Path) -> Result<Reached, OpenError> {
     if directory::look(path)? == Found::Nothing {
-        return Err(OpenError::Missing {
-            path: path.to_owned(),
-        });
+        return Err(OpenError::Missing { path: path.to_owned() });
     }
     // A process that just opened the log has no socket yet; one that is closing it has none any more.
     let until = Instant::now() + LINGER;
@@ -114,9 +109,7 @@ fn reach(path: &Path) -> Result<Reached, OpenError> {
                 return Err(OpenError::Io {
                     path: path.to_owned(),
                     doing: format!("asking process {pid} on host {host}, which has it"),
-                    reason: format!(
-                        "{error}; read it on that host and as that user, or stop the process"
-                    ),
+                    reason: format!("{error}; read it on that host and as that user, or stop the process"),
                 });
             }
             Err(_) => thread::sleep(Duration::from_millis(20)),
@@ -128,15 +121,11 @@ fn reach(path: &Path) -> Result<Reached, OpenError> {
 fn open_copy(path: &Path, copy: TempDir) -> Result<CopiedLog, OpenError> {
     let open = |copy: &Path| {
         let backend = open_copied_sled(path, copy)?;
-        open_for_reading(backend, path.display().to_string()).map_err(|unfit| OpenError::Damaged {
-            path: path.to_owned(),
-            what: unfit.0,
-        })
+        open_for_reading(backend, path.display().to_string())
+            .map_err(|unfit| OpenError::Damaged { path: path.to_owned(), what: unfit.0 })
     };
     let core = match open(copy.path()) {
-        Err(OpenError::Damaged { .. }) if remove_snapshots(copy.path()).unwrap_or(false) => {
-            open(copy.path())?
-        }
+        Err(OpenError::Damaged { .. }) if remove_snapshots(copy.path()).unwrap_or(false) => open(copy.path())?,
         other => other?,
     };
     Ok(CopiedLog { core, _copy: copy })
@@ -145,10 +134,7 @@ fn open_copy(path: &Path, copy: TempDir) -> Result<CopiedLog, OpenError> {
 fn open_copied_sled(path: &Path, copy: &Path) -> Result<SledBackend, OpenError> {
     open_sled(copy, CACHE).map_err(|error| match error {
         // The log is meant, not the copy, which nobody knows of.
-        OpenError::Damaged { what, .. } => OpenError::Damaged {
-            path: path.to_owned(),
-            what,
-        },
+        OpenError::Damaged { what, .. } => OpenError::Damaged { path: path.to_owned(), what },
         other => other,
     })
 }
@@ -171,21 +157,11 @@ fn is_snapshot(name: &std::ffi::OsStr) -> bool {
 
 /// Copies a log that nobody may write to meanwhile.
 fn copy(path: &Path) -> Result<TempDir, OpenError> {
-    let failed = |error: &io::Error| {
-        io_error(
-            path,
-            "copying it into the directory for temporary files",
-            error,
-        )
-    };
+    let failed = |error: &io::Error| io_error(path, "copying it into the directory for temporary files", error);
     let _database_lock = wait_for_database(path)?;
-    let copy = tempfile::Builder::new()
-        .prefix("cloacina-")
-        .tempdir()
-        .map_err(|error| failed(&error))?;
+    let copy = tempfile::Builder::new().prefix("cloacina-").tempdir().map_err(|error| failed(&error))?;
     copy_files(path, copy.path()).map_err(|error| failed(&error))?;
-    if directory::head_file::load(copy.path()).is_ok_and(|head| head.is_some())
-        && !copy.path().join(DATA_FILE).exists()
+    if directory::head_file::load(copy.path()).is_ok_and(|head| head.is_some()) && !copy.path().join(DATA_FILE).exists()
     {
         return Err(OpenError::Damaged {
             path: path.to_owned(),
@@ -199,10 +175,7 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
-        let wanted = is_snapshot(&name)
-            || ["conf", DATA_FILE, "format", "head"]
-                .iter()
-                .any(|wanted| name == *wanted);
+        let wanted = is_snapshot(&name) || ["conf", DATA_FILE, "format", "head"].iter().any(|wanted| name == *wanted);
         if name == "blobs" {
             let blobs = to.join("blobs");
             fs::create_dir(&blobs)?;
@@ -237,11 +210,7 @@ fn wait_for_database(path: &Path) -> Result<Option<File>, OpenError> {
                 thread::sleep(Duration::from_millis(10));
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked {
-                    path: path.to_owned(),
-                    pid: 0,
-                    host: host_name(),
-                });
+                return Err(OpenError::Locked { path: path.to_owned(), pid: 0, host: host_name() });
             }
             Err(TryLockError::Error(error)) => {
                 return Err(io_error(path, "locking its database", &error));

@@ -46,12 +46,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            durability: Durability::Sync,
-            create: true,
-            cache_capacity: 64 * 1024 * 1024,
-            serve_readers: true,
-        }
+        Self { durability: Durability::Sync, create: true, cache_capacity: 64 * 1024 * 1024, serve_readers: true }
     }
 }
 
@@ -93,9 +88,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
         Found::Log => false,
         Found::Nothing if options.create => true,
         Found::Nothing => {
-            return Err(OpenError::Missing {
-                path: path.to_owned(),
-            });
+            return Err(OpenError::Missing { path: path.to_owned() });
         }
     };
     if is_new {
@@ -109,10 +102,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
     let opened = Opened::new(host_name(), std::process::id(), options.durability);
     let location = path.display().to_string();
     let (core, writer) = open_for_writing(backend, location, options.durability, opened, now)
-        .map_err(|unfit| OpenError::Damaged {
-            path: path.to_owned(),
-            what: unfit.0,
-        })?;
+        .map_err(|unfit| OpenError::Damaged { path: path.to_owned(), what: unfit.0 })?;
     start(path, options, core, writer, lock)
 }
 
@@ -127,20 +117,8 @@ fn start(
     let (messages, waiting) = crossbeam_channel::unbounded();
     let writer = spawn_writer(writer, waiting, options.durability)
         .map_err(|error| io_error(path, "starting its writer thread", &error))?;
-    let server = if options.serve_readers {
-        serve(path, &core)
-    } else {
-        None
-    };
-    Ok(SledLog {
-        core,
-        held: Mutex::new(Some(Held {
-            server,
-            writer,
-            lock,
-        })),
-        messages,
-    })
+    let server = if options.serve_readers { serve(path, &core) } else { None };
+    Ok(SledLog { core, held: Mutex::new(Some(Held { server, writer, lock })), messages })
 }
 
 fn spawn_writer(
@@ -167,8 +145,7 @@ fn serve(path: &Path, core: &Arc<Core<SledBackend>>) -> Option<Server> {
 /// A directory whose head file says that there were records must have a database: sled would make an empty one.
 fn check_database(path: &Path) -> Result<(), OpenError> {
     let has_database = path.join(crate::backend::sled::DATA_FILE).exists();
-    let head = directory::head_file::load(path)
-        .map_err(|error| io_error(path, "reading its head file", &error))?;
+    let head = directory::head_file::load(path).map_err(|error| io_error(path, "reading its head file", &error))?;
     match head {
         Some(_) if !has_database => Err(OpenError::Damaged {
             path: path.to_owned(),
@@ -188,21 +165,14 @@ pub(crate) fn open_sled(path: &Path, cache_capacity: u64) -> Result<SledBackend,
                 thread::sleep(std::time::Duration::from_millis(10));
             }
             Err(SledOpenError::Busy) => {
-                return Err(OpenError::Locked {
-                    path: path.to_owned(),
-                    pid: 0,
-                    host: host_name(),
-                });
+                return Err(OpenError::Locked { path: path.to_owned(), pid: 0, host: host_name() });
             }
             Err(SledOpenError::Io(error)) => {
                 return Err(io_error(path, "opening its database", &error));
             }
             Err(SledOpenError::Damaged(what)) => {
                 let what = format!("its database cannot be read: {what}");
-                return Err(OpenError::Damaged {
-                    path: path.to_owned(),
-                    what,
-                });
+                return Err(OpenError::Damaged { path: path.to_owned(), what });
             }
         }
     }
@@ -210,9 +180,7 @@ pub(crate) fn open_sled(path: &Path, cache_capacity: u64) -> Result<SledBackend,
 
 /// The time by the system's clock, or the log's last where that is later.
 fn now(last: Timestamp) -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)).max(last)
 }
 
@@ -231,22 +199,14 @@ impl SledLog {
 
     /// Ends the threads, then lets go of the lock. Once.
     fn let_go(held: Held, messages: &Sender<Message>, last: Message) -> thread::Result<()> {
-        let Held {
-            server,
-            writer,
-            lock,
-        } = held;
+        let Held { server, writer, lock } = held;
         if let Some(server) = server {
             server.stop();
         }
         // It fails only where the thread has ended by itself.
         let _ = messages.send(last);
         // An acknowledgement that drops the log runs on the writer thread, which cannot wait for itself.
-        let ended = if writer.thread().id() == thread::current().id() {
-            Ok(())
-        } else {
-            writer.join()
-        };
+        let ended = if writer.thread().id() == thread::current().id() { Ok(()) } else { writer.join() };
         lock.forget_holder();
         ended
     }
@@ -257,9 +217,7 @@ crate::log::read_through_core!(SledLog);
 impl EventLog for SledLog {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
         // Where nobody takes it, dropping the job says that the log is closed.
-        let _ = self
-            .messages
-            .send(Message::Append(Job::new(batch, acknowledge)));
+        let _ = self.messages.send(Message::Append(Job::new(batch, acknowledge)));
     }
 
     fn flushes(&self) -> u64 {
@@ -274,9 +232,7 @@ impl EventLog for SledLog {
         let ended = Self::let_go(held, &self.messages, Message::Close(reply));
         match (closed.try_recv(), ended) {
             (Ok(result), _) => result,
-            (Err(_), _) => Err(AppendError::Failed(
-                "the writer thread ended without an answer".to_owned(),
-            )),
+            (Err(_), _) => Err(AppendError::Failed("the writer thread ended without an answer".to_owned())),
         }
     }
 }

@@ -93,18 +93,11 @@ impl Pace {
             Durability::Interval(milliseconds) => Some(Duration::from_millis(milliseconds)),
             Durability::Sync | Durability::Os => None,
         };
-        Self {
-            interval,
-            due: None,
-        }
+        Self { interval, due: None }
     }
 
     /// The next message; `None` when nobody can send one any more.
-    fn next<B: Backend>(
-        &mut self,
-        messages: &Receiver<Message>,
-        writer: &mut Writer<B>,
-    ) -> Option<Message> {
+    fn next<B: Backend>(&mut self, messages: &Receiver<Message>, writer: &mut Writer<B>) -> Option<Message> {
         loop {
             let Some(interval) = self.interval.filter(|_| writer.is_unsynced()) else {
                 self.due = None;

@@ -271,7 +271,7 @@ pub enum EngineError {
 ///     ],
 /// )?);
 ///
-/// let log = Arc::new(cloacina_store::MemoryLog::new());
+/// let log = Arc::new(cloacina_store::MemoryLog::open(&cloacina_store::MemoryDisk::default())?);
 /// let engine = Engine::open(log, registry, EngineConfig::default())?;
 /// let request = StartRequest { workflow: "greeting".into(), input: vec![], execution: None, cause: Cause::Call };
 /// let execution = engine.start(request)?;

@@ -127,22 +127,12 @@ impl MemoryDisk {
     }
 
     fn with(map: Map, head: Option<Vec<u8>>) -> Self {
-        let state = State {
-            seen: map.clone(),
-            durable: map,
-            head,
-            ..State::default()
-        };
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state = State { seen: map.clone(), durable: map, head, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 }
 
-fn apply_all<'a, List: AsRef<[Change]> + 'a>(
-    map: &mut Map,
-    lists: impl IntoIterator<Item = &'a List>,
-) {
+fn apply_all<'a, List: AsRef<[Change]> + 'a>(map: &mut Map, lists: impl IntoIterator<Item = &'a List>) {
     for (key, value) in lists.into_iter().flat_map(|list| list.as_ref()) {
         match value {
             Some(value) => map.insert(key.clone(), value.clone()),
@@ -168,20 +158,12 @@ impl Backend for MemoryDisk {
         Ok(self.value(key))
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        limit: usize,
-        direction: Direction,
-    ) -> Result<Vec<Entry>, BackendError> {
+    fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
         if range.from >= range.below {
             return Ok(Vec::new());
         }
         let state = lock(&self.state);
-        let bounds = (
-            Bound::Included(&range.from[..]),
-            Bound::Excluded(&range.below[..]),
-        );
+        let bounds = (Bound::Included(&range.from[..]), Bound::Excluded(&range.below[..]));
         let entries = state.seen.range::<[u8], _>(bounds);
         let copy = |(key, value): (&Vec<u8>, &Arc<[u8]>)| (key.clone(), value.to_vec());
         Ok(match direction {
@@ -194,10 +176,7 @@ impl Backend for MemoryDisk {
         changes.check_lengths()?;
         let mut state = lock(&self.state);
         strike(&mut state.faults.apply)?;
-        let changes: Vec<Change> = changes
-            .into_parts()
-            .map(|(key, value)| (key, value.map(Arc::from)))
-            .collect();
+        let changes: Vec<Change> = changes.into_parts().map(|(key, value)| (key, value.map(Arc::from))).collect();
         apply_all(&mut state.seen, [&changes]);
         state.pending.push(changes);
         Ok(())

@@ -46,10 +46,7 @@ impl Changes {
     /// [`BackendError::Failed`], naming the key.
     pub(crate) fn check_lengths(&self) -> Result<(), BackendError> {
         let too_long = self.changes.iter().find_map(|(key, value)| {
-            value
-                .as_ref()
-                .filter(|value| value.len() > MAX_VALUE)
-                .map(|value| (key, value.len()))
+            value.as_ref().filter(|value| value.len() > MAX_VALUE).map(|value| (key, value.len()))
         });
         match too_long {
             None => Ok(()),
@@ -93,12 +90,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`BackendError`].
-    fn scan(
-        &self,
-        range: &KeyRange,
-        limit: usize,
-        direction: Direction,
-    ) -> Result<Vec<Entry>, BackendError>;
+    fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError>;
 
     /// Applies changes: after a crash all of them are there or none is. Readers see them at once.
     ///

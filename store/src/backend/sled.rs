@@ -49,11 +49,7 @@ impl SledBackend {
             .map_err(|panic| SledOpenError::Damaged(panic_text(&*panic)))?
             .map_err(classify)?;
         let data = File::open(directory.join(DATA_FILE)).map_err(SledOpenError::Io)?;
-        Ok(Self {
-            database: RwLock::new(Some(database)),
-            data,
-            directory: directory.to_owned(),
-        })
+        Ok(Self { database: RwLock::new(Some(database)), data, directory: directory.to_owned() })
     }
 
     fn with<T>(
@@ -65,10 +61,7 @@ impl SledBackend {
         let database = guard.as_ref().ok_or(BackendError::Closed)?;
         match catch_unwind(AssertUnwindSafe(|| work(database))) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(BackendError::Failed(format!(
-                "{doing} {}: {error}",
-                self.directory.display()
-            ))),
+            Ok(Err(error)) => Err(BackendError::Failed(format!("{doing} {}: {error}", self.directory.display()))),
             Err(panic) => Err(BackendError::Failed(format!(
                 "{doing} {}: the database is damaged: {}",
                 self.directory.display(),
@@ -103,17 +96,10 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 impl Backend for SledBackend {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
-        self.with("reading", |database| {
-            Ok(database.get(key)?.map(|value| value.to_vec()))
-        })
+        self.with("reading", |database| Ok(database.get(key)?.map(|value| value.to_vec())))
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        limit: usize,
-        direction: Direction,
-    ) -> Result<Vec<Entry>, BackendError> {
+    fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
         if range.from >= range.below {
             return Ok(Vec::new());
         }
@@ -147,10 +133,7 @@ impl Backend for SledBackend {
 
     fn sync(&self) -> Result<(), BackendError> {
         self.data.sync_data().map_err(|error| {
-            BackendError::Failed(format!(
-                "syncing {}: {error}",
-                self.directory.join(DATA_FILE).display()
-            ))
+            BackendError::Failed(format!("syncing {}: {error}", self.directory.join(DATA_FILE).display()))
         })
     }
 
@@ -159,8 +142,7 @@ impl Backend for SledBackend {
     }
 
     fn save_head(&self, head: &[u8]) -> Result<(), BackendError> {
-        head_file::save(&self.directory, head)
-            .map_err(|error| BackendError::Failed(error.to_string()))
+        head_file::save(&self.directory, head).map_err(|error| BackendError::Failed(error.to_string()))
     }
 
     fn close(&self) {

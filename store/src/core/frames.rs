@@ -14,16 +14,8 @@ pub(crate) type Located = (u64, FrameHeader);
 
 impl<B: Backend> Core<B> {
     /// The frame of a stream that begins at a `seq`, if there is one.
-    pub(crate) fn load_frame(
-        &self,
-        stream: StreamId,
-        first_seq: u64,
-    ) -> Result<Option<StoredFrame>, ReadError> {
-        let damaged = |Malformed(what)| ReadError::Damaged {
-            stream,
-            seq: first_seq,
-            what,
-        };
+    pub(crate) fn load_frame(&self, stream: StreamId, first_seq: u64) -> Result<Option<StoredFrame>, ReadError> {
+        let damaged = |Malformed(what)| ReadError::Damaged { stream, seq: first_seq, what };
         let Some(bytes) = self.backend.get(&keys::frame(stream, first_seq, 0))? else {
             return Ok(None);
         };
@@ -49,19 +41,14 @@ impl<B: Backend> Core<B> {
             match self.backend.get(&key(chunk))? {
                 Some(more) => bytes.extend_from_slice(&more),
                 None => {
-                    return Ok(Err(Malformed(format!(
-                        "chunk {chunk} of {chunks} is missing"
-                    ))));
+                    return Ok(Err(Malformed(format!("chunk {chunk} of {chunks} is missing"))));
                 }
             }
         }
         if bytes.len() == length {
             Ok(Ok(bytes))
         } else {
-            Ok(Err(Malformed(format!(
-                "it has {} bytes, and should have {length}",
-                bytes.len()
-            ))))
+            Ok(Err(Malformed(format!("it has {} bytes, and should have {length}", bytes.len()))))
         }
     }
 
@@ -78,23 +65,19 @@ impl<B: Backend> Core<B> {
             let Some((key, _)) = self.backend.scan(&range, 1, Direction::Down)?.pop() else {
                 return Ok(None);
             };
-            let (_, first_seq, _) =
-                keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
+            let (_, first_seq, _) = keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
             let header = self.frame_header(stream, first_seq)?;
             if header.first_position < below_position {
                 return Ok(Some((first_seq, header)));
             }
+            self.check_position(stream, first_seq, &header)?;
             below = Some(first_seq);
         }
     }
 
     /// What the header of a frame says of which a chunk is there.
     fn frame_header(&self, stream: StreamId, first_seq: u64) -> Result<FrameHeader, ReadError> {
-        let damaged = |Malformed(what)| ReadError::Damaged {
-            stream,
-            seq: first_seq,
-            what,
-        };
+        let damaged = |Malformed(what)| ReadError::Damaged { stream, seq: first_seq, what };
         let bytes = self
             .backend
             .get(&keys::frame(stream, first_seq, 0))?
@@ -110,18 +93,9 @@ impl<B: Backend> Core<B> {
     }
 
     /// The commit entries from the one that begins at a position on, some at a time.
-    pub(crate) fn groups_from(
-        &self,
-        from: u64,
-        below: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, GroupEntry)>, ReadError> {
+    pub(crate) fn groups_from(&self, from: u64, below: u64, limit: usize) -> Result<Vec<(u64, GroupEntry)>, ReadError> {
         let range = keys::groups(from, Some(below));
-        self.backend
-            .scan(&range, limit, Direction::Up)?
-            .iter()
-            .map(decode_group)
-            .collect()
+        self.backend.scan(&range, limit, Direction::Up)?.iter().map(decode_group).collect()
     }
 
     /// The bytes of a definition, unchecked.
@@ -140,8 +114,7 @@ impl<B: Backend> Core<B> {
 }
 
 fn decode_group((key, value): &(Vec<u8>, Vec<u8>)) -> Result<(u64, GroupEntry), ReadError> {
-    let position =
-        keys::parse_group(key).map_err(|why| damaged_log("the key of a commit entry", why))?;
+    let position = keys::parse_group(key).map_err(|why| damaged_log("the key of a commit entry", why))?;
     let entry = GroupEntry::decode(value)
         .map_err(|why| damaged_log(&format!("the commit entry at position {position}"), why))?;
     Ok((position, entry))

@@ -61,10 +61,7 @@ impl Group {
     pub(crate) fn add_definition(&mut self, definition: &Definition) -> Result<(), Malformed> {
         let bytes = definition::encode(&definition.bytes)?;
         for (chunk, part) in chunks(&bytes) {
-            self.changes.put(
-                keys::definition(definition.fingerprint, chunk),
-                part.to_vec(),
-            );
+            self.changes.put(keys::definition(definition.fingerprint, chunk), part.to_vec());
         }
         self.hidden.definitions.insert(definition.fingerprint);
         Ok(())
@@ -94,22 +91,12 @@ impl Group {
         let listed = self.list(frame, old.map(|old| &old.listed), &header, next_seq);
         streams.insert(
             frame.stream,
-            StreamState {
-                kind: frame.kind,
-                next_seq,
-                head: header.head,
-                bytes: header.bytes,
-                listed,
-            },
+            StreamState { kind: frame.kind, next_seq, head: header.head, bytes: header.bytes, listed },
         );
         self.tip.position += u64::from(header.count);
         self.tip.time = time;
-        let named = FramePlace {
-            stream: frame.stream,
-            kind: frame.kind,
-            first_seq: place.first_seq,
-            count: header.count,
-        };
+        let named =
+            FramePlace { stream: frame.stream, kind: frame.kind, first_seq: place.first_seq, count: header.count };
         self.places.push((named, header.head));
         if self.places.len() == MAX_FRAMES {
             self.seal_places();
@@ -119,26 +106,16 @@ impl Group {
 
     fn put_frame(&mut self, place: &Place, bytes: Vec<u8>) {
         if bytes.len() <= crate::layout::MAX_VALUE {
-            self.changes
-                .put(keys::frame(place.stream, place.first_seq, 0), bytes);
+            self.changes.put(keys::frame(place.stream, place.first_seq, 0), bytes);
             return;
         }
         for (chunk, part) in chunks(&bytes) {
-            self.changes.put(
-                keys::frame(place.stream, place.first_seq, chunk),
-                part.to_vec(),
-            );
+            self.changes.put(keys::frame(place.stream, place.first_seq, chunk), part.to_vec());
         }
     }
 
     /// Writes the stream's entry in the listing, where the frame changes it.
-    fn list(
-        &mut self,
-        frame: &Frame,
-        old: Option<&Listed>,
-        header: &FrameHeader,
-        records: u64,
-    ) -> Listed {
+    fn list(&mut self, frame: &Frame, old: Option<&Listed>, header: &FrameHeader, records: u64) -> Listed {
         let (open, label) = match (&frame.listing, old) {
             (Listing::Open(label), _) => (true, label.clone()),
             (Listing::Closed(label), _) => (false, label.clone()),
@@ -165,21 +142,16 @@ impl Group {
         let key = keys::listing(open, frame.kind, frame.stream);
         self.changes.put(key.clone(), listed.entry.encode(&key));
         if let Some(old) = old.filter(|old| old.open != open) {
-            self.changes
-                .delete(keys::listing(old.open, frame.kind, frame.stream));
+            self.changes.delete(keys::listing(old.open, frame.kind, frame.stream));
         }
-        self.hidden
-            .listings
-            .entry(frame.stream)
-            .or_insert_with(|| old.cloned());
+        self.hidden.listings.entry(frame.stream).or_insert_with(|| old.cloned());
         listed
     }
 
     /// Writes the commit entry for the frames since the last one.
     fn seal_places(&mut self) {
         let entry = GroupEntry::seal(self.places_from, &self.tip.hash, &self.places);
-        self.changes
-            .put(keys::group(self.places_from), entry.encode());
+        self.changes.put(keys::group(self.places_from), entry.encode());
         self.tip.hash = entry.hash;
         self.places_from = self.tip.position;
         self.places.clear();
@@ -190,16 +162,7 @@ impl Group {
         if !self.places.is_empty() {
             self.seal_places();
         }
-        let Self {
-            changes,
-            hidden,
-            tip,
-            ..
-        } = self;
-        (!changes.is_empty()).then_some(Sealed {
-            changes,
-            hidden,
-            tip,
-        })
+        let Self { changes, hidden, tip, .. } = self;
+        (!changes.is_empty()).then_some(Sealed { changes, hidden, tip })
     }
 }

@@ -15,12 +15,7 @@ const PAGE: usize = 256;
 
 impl<B: Backend> Core<B> {
     /// A stream's durable entry in the listing.
-    pub(crate) fn listed(
-        &self,
-        view: &View,
-        kind: StreamKind,
-        stream: StreamId,
-    ) -> Result<Option<Listed>, ReadError> {
+    pub(crate) fn listed(&self, view: &View, kind: StreamKind, stream: StreamId) -> Result<Option<Listed>, ReadError> {
         if let Some(before) = view.hidden.listings.get(&stream) {
             return Ok(before.clone());
         }
@@ -36,12 +31,7 @@ impl<B: Backend> Core<B> {
     /// What the listing shows of a stream. An open one grows without its entry being written, so its last frame says
     /// how far it is; the one of a closed stream is what the stream is held against.
     pub(crate) fn stream_entry(listed: Listed, last: Option<&(u64, FrameHeader)>) -> StreamEntry {
-        let Listed {
-            stream,
-            kind,
-            open,
-            entry,
-        } = listed;
+        let Listed { stream, kind, open, entry } = listed;
         let mut shown = StreamEntry {
             stream,
             kind,
@@ -69,8 +59,7 @@ impl<B: Backend> Core<B> {
         while shown.len() < filter.limit {
             let page = PAGE.min(filter.limit - shown.len());
             // The writer cannot move a stream from the open to the closed ones while a page is read.
-            let (entries, next) =
-                self.with_view(|view| self.list_page(view, filter, before, page))?;
+            let (entries, next) = self.with_view(|view| self.list_page(view, filter, before, page))?;
             shown.extend(entries);
             match next {
                 Some(_) => before = next,
@@ -121,12 +110,7 @@ impl<B: Backend> Core<B> {
 }
 
 /// Puts back what the unfinished group has changed.
-fn hide(
-    view: &View,
-    filter: &StreamFilter,
-    before: Option<StreamId>,
-    found: &mut BTreeMap<StreamId, Listed>,
-) {
+fn hide(view: &View, filter: &StreamFilter, before: Option<StreamId>, found: &mut BTreeMap<StreamId, Listed>) {
     for (stream, old) in &view.hidden.listings {
         found.remove(stream);
         let Some(old) = old else { continue };
@@ -151,14 +135,8 @@ fn ranges(filter: &StreamFilter) -> impl Iterator<Item = (bool, StreamKind)> {
 
 /// A stream's entry, from its key and value.
 pub(crate) fn decode_listed(key: &[u8], value: &[u8]) -> Result<Listed, ReadError> {
-    let (open, kind, stream) =
-        keys::parse_listing(key).map_err(|why| damaged_log("a key of the listing", why))?;
+    let (open, kind, stream) = keys::parse_listing(key).map_err(|why| damaged_log("a key of the listing", why))?;
     let entry = ListingEntry::decode(key, value)
         .map_err(|why| damaged_log(&format!("the entry of stream {stream} in the listing"), why))?;
-    Ok(Listed {
-        stream,
-        kind,
-        open,
-        entry,
-    })
+    Ok(Listed { stream, kind, open, entry })
 }

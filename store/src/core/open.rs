@@ -22,27 +22,16 @@ pub(crate) fn open_for_reading<B: Backend>(backend: B, location: String) -> Resu
 }
 
 /// Takes up a log to find out what is wrong with it: whatever the open would refuse it for is returned beside it.
-pub(crate) fn open_for_verifying<B: Backend>(
-    backend: B,
-    location: String,
-) -> (Core<B>, Vec<ReadError>) {
+pub(crate) fn open_for_verifying<B: Backend>(backend: B, location: String) -> (Core<B>, Vec<ReadError>) {
     let core = Core::new(backend, Tip::EMPTY, None, location);
     let checked = saved_head(&core.backend).and_then(|head| check_start(&core, &head));
-    let mut findings: Vec<_> = checked
-        .err()
-        .map(|Unfit(what)| ReadError::DamagedLog(what))
-        .into_iter()
-        .collect();
+    let mut findings: Vec<_> = checked.err().map(|Unfit(what)| ReadError::DamagedLog(what)).into_iter().collect();
     match core.group_before(u64::MAX) {
         Ok(Some((position, entry))) => {
             let position = position.saturating_add(entry.records());
-            core.show(Tip {
-                position,
-                hash: entry.hash,
-                ..Tip::EMPTY
-            });
+            core.show(Tip { position, hash: entry.hash, ..Tip::EMPTY });
         }
-        Ok(None) => {}
+        Ok(None) => core.show(Tip::EMPTY),
         Err(error) => findings.push(error),
     }
     (core, findings)

@@ -65,6 +65,7 @@ impl<B: Backend> Core<B> {
                 break;
             };
             if frame.header.first_position >= tip {
+                self.check_position(stream, next, &frame.header)?;
                 break;
             }
             let (first_seq, header) = (next, frame.header.clone());
@@ -179,15 +180,23 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    /// Checks the records of a frame that a commit entry names, and that it goes on from the frame before it.
+    /// Checks the records of the frame that begins at a `seq`, and that it goes on from the frame before it.
+    pub(crate) fn check_last(&self, stream: StreamId, first_seq: u64) -> Result<(), ReadError> {
+        match self.load_frame(stream, first_seq)? {
+            Some(frame) => self.check_frame(stream, first_seq, frame),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the records of a frame, and that it goes on from the frame before it.
     pub(crate) fn check_frame(
         &self,
-        place: &FramePlace,
+        stream: StreamId,
+        first_seq: u64,
         frame: StoredFrame,
     ) -> Result<(), ReadError> {
-        let before = self.before(place.stream, place.first_seq)?;
-        self.open_frame(place.stream, place.first_seq, frame, before)
-            .map(drop)
+        let before = self.before(stream, first_seq)?;
+        self.open_frame(stream, first_seq, frame, before).map(drop)
     }
 
     /// Where a stream stands before the frame that begins at a `seq`.
@@ -320,6 +329,7 @@ impl<B: Backend> Core<B> {
                 ReadError::DamagedLog(format!("stream {stream} is missing in the listing"))
             })?;
             check_closed(Some(&listed), stream, &last)?;
+            self.check_last(stream, last.0)?;
             Ok(Some(Self::stream_entry(listed, Some(&last))))
         })?;
         match entry {

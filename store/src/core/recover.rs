@@ -26,10 +26,7 @@ impl From<ReadError> for Unfit {
 
 /// The head that was saved last, [`Tip::EMPTY`] if none was.
 pub(crate) fn saved_head(backend: &impl Backend) -> Result<Tip, Unfit> {
-    let Some(bytes) = backend
-        .load_head()
-        .map_err(|error| Unfit(error.to_string()))?
-    else {
+    let Some(bytes) = backend.load_head().map_err(|error| Unfit(error.to_string()))? else {
         return Ok(Tip::EMPTY);
     };
     Tip::decode(&bytes).map_err(|why| Unfit(format!("the head file: {why}")))
@@ -97,11 +94,7 @@ fn check_gapless(tip: &Tip, position: u64) -> Result<(), Unfit> {
 /// Where the log is after a commit entry, on its word.
 fn skip_group<B: Backend>(core: &Core<B>, tip: &Tip, entry: &GroupEntry) -> Tip {
     let last = entry.frames.last();
-    let frame = last.and_then(|place| {
-        core.load_frame(place.stream, place.first_seq)
-            .ok()
-            .flatten()
-    });
+    let frame = last.and_then(|place| core.load_frame(place.stream, place.first_seq).ok().flatten());
     Tip {
         position: tip.position.saturating_add(entry.records()),
         time: frame.map_or(tip.time, |frame| frame.header.time),
@@ -110,12 +103,7 @@ fn skip_group<B: Backend>(core: &Core<B>, tip: &Tip, entry: &GroupEntry) -> Tip 
 }
 
 /// Checks one commit entry and the frames that it names.
-fn follow_group<B: Backend>(
-    core: &Core<B>,
-    tip: &Tip,
-    position: u64,
-    entry: &GroupEntry,
-) -> Result<Tip, Unfit> {
+fn follow_group<B: Backend>(core: &Core<B>, tip: &Tip, position: u64, entry: &GroupEntry) -> Result<Tip, Unfit> {
     let mut at = position;
     let mut time = tip.time;
     let mut heads = Vec::with_capacity(entry.frames.len());
@@ -126,20 +114,13 @@ fn follow_group<B: Backend>(
         }
         time = frame.header.time;
         heads.push(frame.header.head);
-        core.check_frame(place, frame)?;
+        core.check_frame(place.stream, place.first_seq, frame)?;
         at += u64::from(place.count);
     }
     let hash = entry.expected_hash(position, &tip.hash, &heads);
     if hash == entry.hash {
-        Ok(Tip {
-            position: at,
-            time,
-            hash,
-        })
+        Ok(Tip { position: at, time, hash })
     } else {
-        Err(Unfit(format!(
-            "the log hash after position {at} is {}, its content gives {hash}",
-            entry.hash
-        )))
+        Err(Unfit(format!("the log hash after position {at} is {}, its content gives {hash}", entry.hash)))
     }
 }

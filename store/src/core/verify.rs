@@ -35,12 +35,7 @@ struct Told {
 /// Checks a whole log: that positions leave no gap, that every hash fits and chains, that every frame, stream and
 /// definition is whole, and that nothing is there that no commit entry names.
 pub(crate) fn verify<B: Backend>(core: &Core<B>) -> Verified {
-    let mut walk = Walk {
-        core,
-        end: core.tip(),
-        verified: Verified::default(),
-        streams: HashMap::new(),
-    };
+    let mut walk = Walk { core, end: core.tip(), verified: Verified::default(), streams: HashMap::new() };
     walk.groups();
     for check in [Walk::listing, Walk::strays, Walk::definitions] {
         if let Err(error) = check(&mut walk) {
@@ -72,10 +67,7 @@ impl<B: Backend> Walk<'_, B> {
         let end = self.end;
         let mut tip = Tip::EMPTY;
         while tip.position < end.position {
-            let entry = self
-                .core
-                .groups_from(tip.position, end.position, 1)
-                .map(|mut page| page.pop());
+            let entry = self.core.groups_from(tip.position, end.position, 1).map(|mut page| page.pop());
             match entry {
                 Ok(Some((position, entry))) => tip = self.group(&tip, position, &entry),
                 Ok(None) => {
@@ -91,20 +83,15 @@ impl<B: Backend> Walk<'_, B> {
             }
         }
         if (tip.position, tip.hash) != (end.position, end.hash) {
-            let what = format!(
-                "its hash at position {} is {}, the end of the log says {}",
-                tip.position, tip.hash, end.hash
-            );
+            let what =
+                format!("its hash at position {} is {}, the end of the log says {}", tip.position, tip.hash, end.hash);
             self.found(ReadError::DamagedLog(what));
         }
     }
 
     fn group(&mut self, tip: &Tip, position: u64, entry: &GroupEntry) -> Tip {
         if position != tip.position {
-            let what = format!(
-                "no commit entry has the positions from {} to {position}",
-                tip.position
-            );
+            let what = format!("no commit entry has the positions from {} to {position}", tip.position);
             self.found(ReadError::DamagedLog(what));
         }
         let mut at = position;
@@ -114,9 +101,7 @@ impl<B: Backend> Walk<'_, B> {
             match self.frame(place, at) {
                 Ok((head, frame_time)) => {
                     if frame_time < time {
-                        self.found(ReadError::DamagedLog(format!(
-                            "time goes back at position {at}"
-                        )));
+                        self.found(ReadError::DamagedLog(format!("time goes back at position {at}")));
                     }
                     time = frame_time;
                     heads.push(head);
@@ -129,46 +114,26 @@ impl<B: Backend> Walk<'_, B> {
         if heads.len() == entry.frames.len() && position == tip.position {
             let hash = entry.expected_hash(position, &tip.hash, &heads);
             if hash != entry.hash {
-                let what = format!(
-                    "the log hash after position {at} is {}, its content gives {hash}",
-                    entry.hash
-                );
+                let what = format!("the log hash after position {at} is {}, its content gives {hash}", entry.hash);
                 self.found(ReadError::DamagedLog(what));
             }
         }
-        Tip {
-            position: at,
-            time,
-            hash: entry.hash,
-        }
+        Tip { position: at, time, hash: entry.hash }
     }
 
-    fn frame(
-        &mut self,
-        place: &FramePlace,
-        at: u64,
-    ) -> Result<(Hash, crate::record::Timestamp), ReadError> {
+    fn frame(&mut self, place: &FramePlace, at: u64) -> Result<(Hash, crate::record::Timestamp), ReadError> {
         let next_seq = place.first_seq.saturating_add(u64::from(place.count));
-        let told = self.streams.entry(place.stream).or_insert(Told {
-            next_seq: 0,
-            head: Hash::ZERO,
-        });
+        let told = self.streams.entry(place.stream).or_insert(Told { next_seq: 0, head: Hash::ZERO });
         let expected = told.next_seq;
         told.next_seq = next_seq;
         if place.first_seq != expected {
-            let what = format!(
-                "the log goes on at seq {}, it should at {expected}",
-                place.first_seq
-            );
-            return Err(ReadError::Damaged {
-                stream: place.stream,
-                seq: expected,
-                what,
-            });
+            let what = format!("the log goes on at seq {}, it should at {expected}", place.first_seq);
+            return Err(ReadError::Damaged { stream: place.stream, seq: expected, what });
         }
         let frame = self.core.load_named(place, at)?;
         let (head, time) = (frame.header.head, frame.header.time);
-        self.core.check_frame(place, frame)?;
+        self.core
+            .check_frame(place.stream, place.first_seq, frame)?;
         if let Some(told) = self.streams.get_mut(&place.stream) {
             told.head = head;
         }
@@ -190,9 +155,7 @@ impl<B: Backend> Walk<'_, B> {
         for stream in unlisted.into_keys() {
             // One that was moved from the open to the closed ones meanwhile is found now.
             if self.core.stream(stream).is_err() {
-                self.found(ReadError::DamagedLog(format!(
-                    "stream {stream} is missing in the listing"
-                )));
+                self.found(ReadError::DamagedLog(format!("stream {stream} is missing in the listing")));
             }
         }
         Ok(())
@@ -209,8 +172,7 @@ impl<B: Backend> Walk<'_, B> {
         let range = keys::listings(open, kind, before);
         let mut last = None;
         for (key, value) in self.core.backend.scan(&range, PAGE, Direction::Down)? {
-            let (_, _, stream) = keys::parse_listing(&key)
-                .map_err(|why| damaged_log("a key of the listing", why))?;
+            let (_, _, stream) = keys::parse_listing(&key).map_err(|why| damaged_log("a key of the listing", why))?;
             last = Some(stream);
             unlisted.remove(&stream);
             match decode_listed(&key, &value).and_then(|_| self.core.stream(stream)) {
@@ -230,8 +192,7 @@ impl<B: Backend> Walk<'_, B> {
             let Some((key, _)) = self.core.backend.scan(&range, 1, Direction::Up)?.pop() else {
                 return Ok(());
             };
-            let (stream, _, _) =
-                keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
+            let (stream, _, _) = keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
             after = Some(stream);
             let told = self.streams.get(&stream).map_or(0, |told| told.next_seq);
             match self.core.last_frame(stream, u64::MAX, self.end.position) {
@@ -239,11 +200,7 @@ impl<B: Backend> Walk<'_, B> {
                     let next = first_seq.saturating_add(u64::from(frame.count));
                     if next != told {
                         let what = format!("the stream has {next} records, the log names {told}");
-                        self.found(ReadError::Damaged {
-                            stream,
-                            seq: told.min(next),
-                            what,
-                        });
+                        self.found(ReadError::Damaged { stream, seq: told.min(next), what });
                     }
                 }
                 Ok(None) => {}
@@ -260,21 +217,15 @@ impl<B: Backend> Walk<'_, B> {
             let Some((key, _)) = self.core.backend.scan(&range, 1, Direction::Up)?.pop() else {
                 return Ok(());
             };
-            let fingerprint = keys::parse_definition(&key)
-                .map_err(|why| damaged_log("the key of a definition", why))?;
+            let fingerprint =
+                keys::parse_definition(&key).map_err(|why| damaged_log("the key of a definition", why))?;
             after = Some(fingerprint);
             match self.core.definition(fingerprint) {
                 Ok(Some(_)) => {}
                 Ok(None) => {
                     // Unless it belongs to an unfinished group, and so is not shown.
-                    if self
-                        .core
-                        .backend
-                        .get(&keys::definition(fingerprint, 0))?
-                        .is_none()
-                    {
-                        let what =
-                            format!("the first chunk of the definition {fingerprint} is missing");
+                    if self.core.backend.get(&keys::definition(fingerprint, 0))?.is_none() {
+                        let what = format!("the first chunk of the definition {fingerprint} is missing");
                         self.found(ReadError::DamagedLog(what));
                     }
                 }

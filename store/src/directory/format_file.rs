@@ -18,12 +18,7 @@ const FORMAT: u32 = 1;
 const LONGEST: u64 = 64;
 
 pub(super) fn write(directory: &Path) -> io::Result<()> {
-    write_whole(
-        directory,
-        NAME,
-        TEMPORARY,
-        format!("{WORD} {FORMAT}\n").as_bytes(),
-    )
+    write_whole(directory, NAME, TEMPORARY, format!("{WORD} {FORMAT}\n").as_bytes())
 }
 
 /// Whether the directory says that it is a log of a format that is known here.
@@ -38,17 +33,12 @@ pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
     }
     match parse(&content) {
         Some(found) if (1..=FORMAT).contains(&found) => Ok(true),
-        Some(found) if found > FORMAT => Err(OpenError::NewerFormat {
-            path: directory.to_owned(),
-            found,
-            known: FORMAT,
-        }),
+        Some(found) if found > FORMAT => {
+            Err(OpenError::NewerFormat { path: directory.to_owned(), found, known: FORMAT })
+        }
         _ if content.starts_with(WORD.as_bytes()) => Err(OpenError::Damaged {
             path: directory.to_owned(),
-            what: format!(
-                "its format file says {:?}, not `{WORD} {FORMAT}`",
-                String::from_utf8_lossy(&content)
-            ),
+            what: format!("its format file says {:?}, not `{WORD} {FORMAT}`", String::from_utf8_lossy(&content)),
         }),
         _ => Err(OpenError::NotALog {
             path: directory.to_owned(),
@@ -59,9 +49,5 @@ pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
 
 fn parse(content: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(content).ok()?;
-    text.strip_prefix(WORD)?
-        .strip_prefix(' ')?
-        .strip_suffix('\n')?
-        .parse()
-        .ok()
+    text.strip_prefix(WORD)?.strip_prefix(' ')?.strip_suffix('\n')?.parse().ok()
 }

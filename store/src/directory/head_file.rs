@@ -13,9 +13,7 @@ const LONGEST: u64 = 4096;
 
 pub(crate) fn load(directory: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut content = Vec::new();
-    match File::open(directory.join(NAME))
-        .and_then(|file| file.take(LONGEST).read_to_end(&mut content))
-    {
+    match File::open(directory.join(NAME)).and_then(|file| file.take(LONGEST).read_to_end(&mut content)) {
         Ok(_) => Ok(Some(content)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(named(error)),

@@ -36,27 +36,15 @@ pub(crate) struct Holder {
 
 impl Holder {
     fn this() -> Self {
-        Self {
-            pid: std::process::id(),
-            host: host_name(),
-        }
+        Self { pid: std::process::id(), host: host_name() }
     }
 
     fn read(file: &mut File) -> Self {
         let mut text = String::new();
-        let read = file
-            .rewind()
-            .and_then(|()| file.take(LONGEST).read_to_string(&mut text).map(drop));
+        let read = file.rewind().and_then(|()| file.take(LONGEST).read_to_string(&mut text).map(drop));
         let mut words = text.split_whitespace();
-        match (
-            read,
-            words.next().and_then(|word| word.parse().ok()),
-            words.next(),
-        ) {
-            (Ok(()), Some(pid), Some(host)) => Self {
-                pid,
-                host: host.to_owned(),
-            },
+        match (read, words.next().and_then(|word| word.parse().ok()), words.next()) {
+            (Ok(()), Some(pid), Some(host)) => Self { pid, host: host.to_owned() },
             _ => Self::default(),
         }
     }
@@ -72,16 +60,9 @@ impl Holder {
 
 /// The name of this host.
 pub(crate) fn host_name() -> String {
-    let name = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     // It is one word in the lock file.
-    if name.trim().is_empty() {
-        "localhost".to_owned()
-    } else {
-        name.split_whitespace().collect()
-    }
+    if name.trim().is_empty() { "localhost".to_owned() } else { name.split_whitespace().collect() }
 }
 
 /// Whether a process exists and is not on its way out (a zombie's other threads may hold the lock for a moment more).
@@ -92,10 +73,7 @@ fn is_running(pid: u32) -> bool {
     let exists = !matches!(test_kill_process(process), Err(rustix::io::Errno::SRCH));
     let ending = std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
-        .and_then(|stat| {
-            stat.rsplit_once(") ")
-                .and_then(|(_, rest)| rest.chars().next())
-        })
+        .and_then(|stat| stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()))
         .is_some_and(|state| matches!(state, 'Z' | 'X'));
     exists && !ending
 }
@@ -121,12 +99,10 @@ pub(crate) fn acquire(directory: &Path) -> Result<DirectoryLock, OpenError> {
         .map_err(|error| io_error(directory, doing, &error))?;
     wait_for(&mut file, Mode::Exclusive, directory)?;
     let holder = Holder::this();
-    let named = file
-        .set_len(0)
-        .and_then(|()| file.rewind())
-        .and_then(|()| writeln!(file, "{} {}", holder.pid, holder.host));
+    let named =
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{} {}", holder.pid, holder.host));
     named.map_err(|error| io_error(directory, doing, &error))?;
-    Ok(DirectoryLock { file: file })
+    Ok(DirectoryLock { file })
 }
 
 /// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
@@ -137,7 +113,7 @@ pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, 
         Err(error) => return Err(io_error(directory, "taking its lock", &error)),
     };
     wait_for(&mut file, Mode::Shared, directory)?;
-    Ok(Some(DirectoryLock { file: file }))
+    Ok(Some(DirectoryLock { file }))
 }
 
 fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenError> {
@@ -159,11 +135,7 @@ fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenErr
             return Err(OpenError::Locked {
                 path: directory.to_owned(),
                 pid: holder.pid,
-                host: if holder.host.is_empty() {
-                    host_name()
-                } else {
-                    holder.host
-                },
+                host: if holder.host.is_empty() { host_name() } else { holder.host },
             });
         }
         std::thread::sleep(RETRY_EVERY);
@@ -172,10 +144,7 @@ fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenErr
 
 fn unsupported(error: io::Error) -> io::Error {
     if error.kind() == ErrorKind::Unsupported {
-        io::Error::new(
-            error.kind(),
-            format!("{error}; this file system has no locks: choose a local disk"),
-        )
+        io::Error::new(error.kind(), format!("{error}; this file system has no locks: choose a local disk"))
     } else {
         error
     }

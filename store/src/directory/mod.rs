@@ -27,11 +27,7 @@ pub(crate) fn io_error(path: &Path, doing: &str, error: &io::Error) -> OpenError
         ErrorKind::NotADirectory => "; a part of the path is a file",
         _ => "",
     };
-    OpenError::Io {
-        path: path.to_owned(),
-        doing: doing.to_owned(),
-        reason: format!("{error}{advice}"),
-    }
+    OpenError::Io { path: path.to_owned(), doing: doing.to_owned(), reason: format!("{error}{advice}") }
 }
 
 /// What stands at a path.
@@ -51,10 +47,7 @@ pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
         Err(error) => return Err(io_error(path, "looking at it", &error)),
     };
     if !metadata.is_dir() {
-        return Err(OpenError::NotALog {
-            path: path.to_owned(),
-            found: describe_file(path),
-        });
+        return Err(OpenError::NotALog { path: path.to_owned(), found: describe_file(path) });
     }
     if format_file::check(path)? {
         return Ok(Found::Log);
@@ -64,14 +57,9 @@ pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
         let entry = entry.map_err(|error| io_error(path, "listing it", &error))?;
         // What a creation leaves that was killed in its first step.
         if entry.file_name() != format_file::TEMPORARY {
-            let found = format!(
-                "a directory with other files in it, such as {}",
-                Path::new(&entry.file_name()).display()
-            );
-            return Err(OpenError::NotALog {
-                path: path.to_owned(),
-                found,
-            });
+            let found =
+                format!("a directory with other files in it, such as {}", Path::new(&entry.file_name()).display());
+            return Err(OpenError::NotALog { path: path.to_owned(), found });
         }
     }
     Ok(Found::Nothing)
@@ -82,9 +70,8 @@ fn describe_file(path: &Path) -> String {
     const SQLITE: &[u8] = b"SQLite format 3\0";
 
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| {
-        io::Read::read_to_end(&mut io::Read::take(file, SQLITE.len() as u64), &mut start)
-    });
+    let read = File::open(path)
+        .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, SQLITE.len() as u64), &mut start));
     if read.is_ok() && start == SQLITE {
         "an SQLite database (another Cloacina may have written it; a log is a directory)".to_owned()
     } else {
@@ -123,12 +110,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a small file so that after a crash it has the old content or the new one, and durably.
-pub(crate) fn write_whole(
-    directory: &Path,
-    name: &str,
-    temporary: &str,
-    content: &[u8],
-) -> io::Result<()> {
+pub(crate) fn write_whole(directory: &Path, name: &str, temporary: &str, content: &[u8]) -> io::Result<()> {
     let path = directory.join(temporary);
     let mut file = File::create(&path)?;
     io::Write::write_all(&mut file, content)?;

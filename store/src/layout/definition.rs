@@ -9,9 +9,7 @@ const HEADER_LENGTH: usize = 4 + 4;
 pub(crate) fn encode(definition: &[u8]) -> Result<Vec<u8>, Malformed> {
     let length = definition.len();
     if length > MAX_CHUNKED - HEADER_LENGTH {
-        return Err(Malformed(format!(
-            "a definition of {length} bytes is longer than {MAX_CHUNKED}"
-        )));
+        return Err(Malformed(format!("a definition of {length} bytes is longer than {MAX_CHUNKED}")));
     }
     let mut bytes = Vec::with_capacity(HEADER_LENGTH + length);
     bytes.put(&header(MAGIC));
@@ -25,9 +23,7 @@ pub(crate) fn stored_length(first_chunk: &[u8]) -> Result<usize, Malformed> {
     expect_header(&mut cursor, MAGIC)?;
     let length = usize_of(cursor.u32()?);
     if length > MAX_CHUNKED - HEADER_LENGTH {
-        return Err(Malformed(format!(
-            "a definition of {length} bytes is longer than {MAX_CHUNKED}"
-        )));
+        return Err(Malformed(format!("a definition of {length} bytes is longer than {MAX_CHUNKED}")));
     }
     Ok(HEADER_LENGTH + length)
 }

@@ -72,10 +72,8 @@ pub(crate) struct Place {
 
 /// How long a frame with these bodies is, if it is not too long.
 pub(crate) fn encoded_length(bodies: &[Vec<u8>]) -> Result<usize, Malformed> {
-    let length = bodies.iter().fold(HEADER_LENGTH, |sum, body| {
-        sum.saturating_add(body.len())
-            .saturating_add(RECORD_OVERHEAD)
-    });
+    let length =
+        bodies.iter().fold(HEADER_LENGTH, |sum, body| sum.saturating_add(body.len()).saturating_add(RECORD_OVERHEAD));
     if length > MAX_CHUNKED {
         return Err(Malformed(format!(
             "a frame of {length} bytes is longer than {MAX_CHUNKED}; keep large values outside of the log and record where they are"
@@ -107,8 +105,7 @@ pub(crate) fn seal(
         sealed_header.position += 1;
     }
     let sum: usize = bodies.iter().map(Vec::len).sum();
-    let count =
-        u32::try_from(bodies.len()).map_err(|_| Malformed::new("too many records in a frame"))?;
+    let count = u32::try_from(bodies.len()).map_err(|_| Malformed::new("too many records in a frame"))?;
     let header = FrameHeader {
         length: encoded_length(bodies)? - 32,
         kind: place.kind,
@@ -161,23 +158,13 @@ fn take_header(cursor: &mut Cursor<'_>) -> Result<FrameHeader, Malformed> {
         head: cursor.hash()?,
     };
     if frame.length > MAX_CHUNKED {
-        return Err(Malformed(format!(
-            "a frame of {} bytes is longer than {MAX_CHUNKED}",
-            frame.length
-        )));
+        return Err(Malformed(format!("a frame of {} bytes is longer than {MAX_CHUNKED}", frame.length)));
     }
     if frame.count == 0 {
         return Err(Malformed::new("a frame has no record"));
     }
-    if frame
-        .first_position
-        .checked_add(u64::from(frame.count))
-        .is_none()
-    {
-        return Err(Malformed(format!(
-            "position {} cannot be",
-            frame.first_position
-        )));
+    if frame.first_position.checked_add(u64::from(frame.count)).is_none() {
+        return Err(Malformed(format!("position {} cannot be", frame.first_position)));
     }
     Ok(frame)
 }
@@ -187,27 +174,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredFrame, Malformed> {
     let mut cursor = Cursor::new(bytes);
     let header = take_header(&mut cursor)?;
     if header.length != bytes.len() {
-        return Err(Malformed(format!(
-            "the frame says {} bytes, it has {}",
-            header.length,
-            bytes.len()
-        )));
+        return Err(Malformed(format!("the frame says {} bytes, it has {}", header.length, bytes.len())));
     }
     // Before anything is allocated for them: so many records must fit.
     if usize_of(header.count) > cursor.remaining() / LEAST_RECORD {
-        return Err(Malformed(format!(
-            "{} records do not fit {} bytes",
-            header.count,
-            bytes.len()
-        )));
+        return Err(Malformed(format!("{} records do not fit {} bytes", header.count, bytes.len())));
     }
     let mut records = Vec::with_capacity(usize_of(header.count));
     for index in 1..=header.count {
-        let hash = if index == header.count {
-            header.head
-        } else {
-            cursor.hash()?
-        };
+        let hash = if index == header.count { header.head } else { cursor.hash()? };
         let erased = cursor.flag()?;
         let length = cursor.u32()?;
         let body = take_body(&mut cursor, erased, length)?;
@@ -219,41 +194,26 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredFrame, Malformed> {
 
 fn take_body(cursor: &mut Cursor<'_>, erased: bool, length: u32) -> Result<Body, Malformed> {
     if erased {
-        return Ok(Body::Erased {
-            commitment: cursor.hash()?,
-        });
+        return Ok(Body::Erased { commitment: cursor.hash()? });
     }
-    Ok(Body::Present {
-        salt: cursor.array()?,
-        bytes: Arc::from(cursor.take(usize_of(length))?),
-    })
+    Ok(Body::Present { salt: cursor.array()?, bytes: Arc::from(cursor.take(usize_of(length))?) })
 }
 
 impl StoredFrame {
     /// The bytes of the bodies of this frame alone.
     pub(crate) fn own_bytes(&self) -> u64 {
-        self.records
-            .iter()
-            .map(|record| u64::from(record.length))
-            .sum()
+        self.records.iter().map(|record| u64::from(record.length)).sum()
     }
 
     /// Its records, each checked against its hash; `previous` is the hash of the record before the first.
     ///
     /// # Errors
     /// The `seq` of the first one that does not fit, and what does not.
-    pub(crate) fn open(
-        self,
-        stream: StreamId,
-        first_seq: u64,
-        previous: Hash,
-    ) -> Result<Vec<Record>, (u64, String)> {
+    pub(crate) fn open(self, stream: StreamId, first_seq: u64, previous: Hash) -> Result<Vec<Record>, (u64, String)> {
         let mut previous = previous;
         let mut opened = Vec::with_capacity(self.records.len());
         for (offset, stored) in (0u64..).zip(self.records) {
-            let seq = first_seq
-                .checked_add(offset)
-                .ok_or_else(|| (first_seq, "its seq cannot be".to_owned()))?;
+            let seq = first_seq.checked_add(offset).ok_or_else(|| (first_seq, "its seq cannot be".to_owned()))?;
             let record = Record {
                 stream,
                 kind: self.header.kind,

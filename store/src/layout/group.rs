@@ -38,11 +38,7 @@ pub(crate) struct GroupEntry {
 impl GroupEntry {
     /// The entry for frames (and the hashes of their last records) that stand from a position on, at most
     /// [`MAX_FRAMES`] of them.
-    pub(crate) fn seal(
-        first_position: u64,
-        previous: &Hash,
-        frames: &[(FramePlace, Hash)],
-    ) -> Self {
+    pub(crate) fn seal(first_position: u64, previous: &Hash, frames: &[(FramePlace, Hash)]) -> Self {
         let pairs = frames.iter().map(|(place, head)| (place, head));
         Self {
             hash: seal::group_hash(first_position, previous, count_of(frames.len()), pairs),
@@ -51,12 +47,7 @@ impl GroupEntry {
     }
 
     /// The hash that its frames give, with the hashes of their last records.
-    pub(crate) fn expected_hash(
-        &self,
-        first_position: u64,
-        previous: &Hash,
-        heads: &[Hash],
-    ) -> Hash {
+    pub(crate) fn expected_hash(&self, first_position: u64, previous: &Hash, heads: &[Hash]) -> Hash {
         let pairs = self.frames.iter().zip(heads);
         seal::group_hash(first_position, previous, count_of(self.frames.len()), pairs)
     }
@@ -86,9 +77,7 @@ impl GroupEntry {
         let hash = cursor.hash()?;
         let count = usize::from(cursor.u16()?);
         if count == 0 || count > MAX_FRAMES {
-            return Err(Malformed(format!(
-                "a commit entry cannot have {count} frames"
-            )));
+            return Err(Malformed(format!("a commit entry cannot have {count} frames")));
         }
         let mut frames = Vec::with_capacity(count);
         for _ in 0..count {

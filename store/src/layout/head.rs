@@ -26,11 +26,7 @@ pub(crate) struct Tip {
 
 impl Tip {
     /// Where an empty log ends.
-    pub(crate) const EMPTY: Self = Self {
-        position: 0,
-        time: Timestamp(0),
-        hash: Hash::ZERO,
-    };
+    pub(crate) const EMPTY: Self = Self { position: 0, time: Timestamp(0), hash: Hash::ZERO };
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(60);
@@ -52,11 +48,7 @@ impl Tip {
         if *found != short_check(Sha256::new().chain_update(content)) {
             return Err(Malformed::new("its check does not fit its content"));
         }
-        let tip = Self {
-            position: cursor.u64()?,
-            time: cursor.time()?,
-            hash: cursor.hash()?,
-        };
+        let tip = Self { position: cursor.u64()?, time: cursor.time()?, hash: cursor.hash()? };
         cursor.end()?;
         Ok(tip)
     }

@@ -40,10 +40,7 @@ pub(crate) fn parse_frame(key: &[u8]) -> Result<(StreamId, u64, u16), Malformed>
 /// Every chunk of the stream's frames that begin at `from` or later and below `below`.
 pub(crate) fn frames(stream: StreamId, from: u64, below: Option<u64>) -> KeyRange {
     let below = below.map_or_else(|| frames_end(stream), |below| frame(stream, below, 0));
-    KeyRange {
-        from: frame(stream, from, 0),
-        below,
-    }
+    KeyRange { from: frame(stream, from, 0), below }
 }
 
 fn frames_end(stream: StreamId) -> Vec<u8> {
@@ -55,10 +52,7 @@ fn frames_end(stream: StreamId) -> Vec<u8> {
 
 /// Every chunk of every frame after those of a stream (`None`: from the first).
 pub(crate) fn frames_after(stream: Option<StreamId>) -> KeyRange {
-    KeyRange {
-        from: stream.map_or_else(|| vec![FRAME], frames_end),
-        below: vec![FRAME + 1],
-    }
+    KeyRange { from: stream.map_or_else(|| vec![FRAME], frames_end), below: vec![FRAME + 1] }
 }
 
 /// The commit entry that begins at a position.
@@ -80,10 +74,7 @@ pub(crate) fn parse_group(key: &[u8]) -> Result<u64, Malformed> {
 
 /// The commit entries that begin at `from` or later and below `below` (`None`: to the last).
 pub(crate) fn groups(from: u64, below: Option<u64>) -> KeyRange {
-    KeyRange {
-        from: group(from),
-        below: below.map_or_else(|| vec![GROUP + 1], group),
-    }
+    KeyRange { from: group(from), below: below.map_or_else(|| vec![GROUP + 1], group) }
 }
 
 /// A chunk of a definition.
@@ -115,10 +106,7 @@ pub(crate) fn definitions_after(fingerprint: Option<Hash>) -> KeyRange {
             key
         },
     );
-    KeyRange {
-        from,
-        below: vec![DEFINITION + 1],
-    }
+    KeyRange { from, below: vec![DEFINITION + 1] }
 }
 
 /// A stream in the listing of the open or of the closed ones.
@@ -144,9 +132,6 @@ pub(crate) fn listings(open: bool, kind: StreamKind, before: Option<StreamId>) -
     let prefix = if open { OPEN } else { CLOSED };
     KeyRange {
         from: vec![prefix, kind.number()],
-        below: before.map_or_else(
-            || vec![prefix, kind.number() + 1],
-            |before| listing(open, kind, before),
-        ),
+        below: before.map_or_else(|| vec![prefix, kind.number() + 1], |before| listing(open, kind, before)),
     }
 }

@@ -40,10 +40,7 @@ fn expect_header(cursor: &mut Cursor<'_>, magic: u8) -> Result<(), Malformed> {
             "it has format {format}, this version reads up to {FORMAT}; upgrade to read it"
         )));
     }
-    Err(Malformed(format!(
-        "it begins with {found:02x?}, expected {:02x?}",
-        header(magic)
-    )))
+    Err(Malformed(format!("it begins with {found:02x?}, expected {:02x?}", header(magic))))
 }
 
 /// Cuts bytes into values.
@@ -54,6 +51,8 @@ pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 /// How many values some bytes are cut into, if they can be.
 pub(crate) fn chunk_count(length: usize) -> Result<u16, Malformed> {
     let count = length.div_ceil(MAX_VALUE);
-    u16::try_from(count)
-        .map_err(|_| Malformed(format!("{length} bytes are more than can be stored")))
+    u16::try_from(count).map_err(|_| Malformed(format!("{length} bytes are more than can be stored")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,17 +28,11 @@ impl Address {
     fn of(directory: &Path) -> io::Result<Self> {
         let path = directory.join(NAME);
         if path.as_os_str().len() <= SHORT {
-            return Ok(Self {
-                path,
-                _directory: None,
-            });
+            return Ok(Self { path, _directory: None });
         }
         let descriptor = File::open(directory)?;
         let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", descriptor.as_raw_fd()));
-        Ok(Self {
-            path,
-            _directory: Some(descriptor),
-        })
+        Ok(Self { path, _directory: Some(descriptor) })
     }
 }
 
@@ -46,12 +40,7 @@ impl Address {
 pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     remove(directory)?;
     let address = Address::of(directory)?;
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // On Linux the file gets the mode that the socket had when it was bound: it is never open to others, not for a moment.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(&address.path)?)?;

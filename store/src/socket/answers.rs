@@ -155,14 +155,9 @@ fn take_record(cursor: &mut Cursor<'_>) -> Result<Record, Malformed> {
         previous: cursor.hash()?,
         hash: cursor.hash()?,
         body: if cursor.flag()? {
-            Body::Erased {
-                commitment: cursor.hash()?,
-            }
+            Body::Erased { commitment: cursor.hash()? }
         } else {
-            Body::Present {
-                salt: cursor.array()?,
-                bytes: cursor.counted()?.into(),
-            }
+            Body::Present { salt: cursor.array()?, bytes: cursor.counted()?.into() }
         },
     })
 }
@@ -216,12 +211,7 @@ fn take_head(cursor: &mut Cursor<'_>) -> Result<LogHead, Malformed> {
         (3, _) => Some(Durability::Os),
         (other, _) => return Err(Malformed(format!("no durability has the number {other}"))),
     };
-    Ok(LogHead {
-        position,
-        hash,
-        time,
-        durability,
-    })
+    Ok(LogHead { position, hash, time, durability })
 }
 
 fn put_error(bytes: &mut Vec<u8>, error: &ReadError) {
@@ -240,11 +230,7 @@ fn put_error(bytes: &mut Vec<u8>, error: &ReadError) {
             bytes.push(number::DAMAGED_LOG);
             bytes.put_counted(what.as_bytes());
         }
-        ReadError::TailCut {
-            stream,
-            head,
-            found,
-        } => {
+        ReadError::TailCut { stream, head, found } => {
             bytes.push(number::TAIL_CUT);
             bytes.put(stream.as_bytes());
             bytes.put_u64(*head);
@@ -261,17 +247,11 @@ fn put_error(bytes: &mut Vec<u8>, error: &ReadError) {
 fn take_error(cursor: &mut Cursor<'_>) -> Result<ReadError, Malformed> {
     Ok(match cursor.u8()? {
         number::NO_STREAM => ReadError::NoStream(cursor.stream()?),
-        number::DAMAGED => ReadError::Damaged {
-            stream: cursor.stream()?,
-            seq: cursor.u64()?,
-            what: take_text(cursor)?,
-        },
+        number::DAMAGED => {
+            ReadError::Damaged { stream: cursor.stream()?, seq: cursor.u64()?, what: take_text(cursor)? }
+        }
         number::DAMAGED_LOG => ReadError::DamagedLog(take_text(cursor)?),
-        number::TAIL_CUT => ReadError::TailCut {
-            stream: cursor.stream()?,
-            head: cursor.u64()?,
-            found: cursor.u64()?,
-        },
+        number::TAIL_CUT => ReadError::TailCut { stream: cursor.stream()?, head: cursor.u64()?, found: cursor.u64()? },
         number::GONE => ReadError::Gone,
         number::IO => ReadError::Io(take_text(cursor)?),
         other => return Err(Malformed(format!("no error has the number {other}"))),

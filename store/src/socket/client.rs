@@ -30,14 +30,10 @@ pub(crate) struct SocketReader {
 
 impl SocketReader {
     pub(crate) fn connect(directory: &Path) -> io::Result<Self> {
-        let reader = Self {
-            directory: directory.to_owned(),
-            connection: Mutex::new(Some(address::connect(directory)?)),
-        };
+        let reader =
+            Self { directory: directory.to_owned(), connection: Mutex::new(Some(address::connect(directory)?)) };
         // That it answers, and in which version, is better known now than later.
-        reader
-            .head()
-            .map_err(|error| io::Error::other(error.to_string()))?;
+        reader.head().map_err(|error| io::Error::other(error.to_string()))?;
         Ok(reader)
     }
 
@@ -70,11 +66,8 @@ impl SocketReader {
         stream: UnixStream,
         answer: &[u8],
     ) -> Result<Answer, ReadError> {
-        let answer = Answer::decode(answer).map_err(|why| {
-            ReadError::Io(format!(
-                "the process that has the log answers nonsense: {why}"
-            ))
-        })?;
+        let answer = Answer::decode(answer)
+            .map_err(|why| ReadError::Io(format!("the process that has the log answers nonsense: {why}")))?;
         *connection = Some(stream);
         match answer {
             Answer::Error(error) => Err(error),
@@ -132,32 +125,18 @@ fn exchange(stream: &mut UnixStream, request: &Request, patience: Duration) -> i
 fn unexpected(answer: Answer) -> ReadError {
     match answer {
         Answer::Error(error) => error,
-        _ => ReadError::Io(
-            "the process that has the log answers something else than was asked".to_owned(),
-        ),
+        _ => ReadError::Io("the process that has the log answers something else than was asked".to_owned()),
     }
 }
 
 impl LogReader for SocketReader {
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.pages(
-            from,
-            limit,
-            |from, limit| Request::Read {
-                stream,
-                from,
-                limit,
-            },
-            |record| record.seq,
-        )
+        self.pages(from, limit, |from, limit| Request::Read { stream, from, limit }, |record| record.seq)
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
         match self.ask(&Request::Stream { stream }, PATIENCE)? {
-            Answer::Streams(entries) => entries
-                .into_iter()
-                .next()
-                .ok_or(ReadError::NoStream(stream)),
+            Answer::Streams(entries) => entries.into_iter().next().ok_or(ReadError::NoStream(stream)),
             other => Err(unexpected(other)),
         }
     }
@@ -167,12 +146,7 @@ impl LogReader for SocketReader {
         let mut rest = filter.clone();
         loop {
             rest.limit = filter.limit - entries.len();
-            let page = match self.ask(
-                &Request::Streams {
-                    filter: rest.clone(),
-                },
-                PATIENCE,
-            )? {
+            let page = match self.ask(&Request::Streams { filter: rest.clone() }, PATIENCE)? {
                 Answer::Streams(page) => page,
                 other => return Err(unexpected(other)),
             };
@@ -188,12 +162,7 @@ impl LogReader for SocketReader {
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.pages(
-            from,
-            limit,
-            |from, limit| Request::Tail { from, limit },
-            |record| record.position,
-        )
+        self.pages(from, limit, |from, limit| Request::Tail { from, limit }, |record| record.position)
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
@@ -202,9 +171,9 @@ impl LogReader for SocketReader {
             other => return Err(unexpected(other)),
         };
         match definition.as_deref().map(seal::fingerprint) {
-            Some(found) if found != fingerprint => Err(ReadError::DamagedLog(format!(
-                "the definition {fingerprint} has content with fingerprint {found}"
-            ))),
+            Some(found) if found != fingerprint => {
+                Err(ReadError::DamagedLog(format!("the definition {fingerprint} has content with fingerprint {found}")))
+            }
             _ => Ok(definition),
         }
     }

@@ -13,24 +13,11 @@ pub(super) const LONGEST: usize = 128;
 /// A request. Limits are the client's wish; a server answers in pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
-    Read {
-        stream: StreamId,
-        from: u64,
-        limit: u32,
-    },
-    Stream {
-        stream: StreamId,
-    },
-    Streams {
-        filter: StreamFilter,
-    },
-    Tail {
-        from: u64,
-        limit: u32,
-    },
-    Definition {
-        fingerprint: Hash,
-    },
+    Read { stream: StreamId, from: u64, limit: u32 },
+    Stream { stream: StreamId },
+    Streams { filter: StreamFilter },
+    Tail { from: u64, limit: u32 },
+    Definition { fingerprint: Hash },
     Head,
     Verify,
 }
@@ -50,11 +37,7 @@ impl Request {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         match self {
-            Self::Read {
-                stream,
-                from,
-                limit,
-            } => {
+            Self::Read { stream, from, limit } => {
                 bytes.push(number::READ);
                 bytes.put(stream.as_bytes());
                 bytes.put_u64(*from);
@@ -92,24 +75,11 @@ impl Request {
             )));
         }
         let request = match cursor.u8()? {
-            number::READ => Self::Read {
-                stream: cursor.stream()?,
-                from: cursor.u64()?,
-                limit: cursor.u32()?,
-            },
-            number::STREAM => Self::Stream {
-                stream: cursor.stream()?,
-            },
-            number::STREAMS => Self::Streams {
-                filter: take_filter(&mut cursor)?,
-            },
-            number::TAIL => Self::Tail {
-                from: cursor.u64()?,
-                limit: cursor.u32()?,
-            },
-            number::DEFINITION => Self::Definition {
-                fingerprint: cursor.hash()?,
-            },
+            number::READ => Self::Read { stream: cursor.stream()?, from: cursor.u64()?, limit: cursor.u32()? },
+            number::STREAM => Self::Stream { stream: cursor.stream()? },
+            number::STREAMS => Self::Streams { filter: take_filter(&mut cursor)? },
+            number::TAIL => Self::Tail { from: cursor.u64()?, limit: cursor.u32()? },
+            number::DEFINITION => Self::Definition { fingerprint: cursor.hash()? },
             number::HEAD => Self::Head,
             number::VERIFY => Self::Verify,
             other => return Err(Malformed(format!("no request has the number {other}"))),
@@ -135,10 +105,5 @@ fn take_filter(cursor: &mut Cursor<'_>) -> Result<StreamFilter, Malformed> {
     let has_before = cursor.flag()?;
     let before = cursor.stream()?;
     let limit = usize::try_from(cursor.u32()?).unwrap_or(usize::MAX);
-    Ok(StreamFilter {
-        kind: has_kind.then_some(kind),
-        open_only,
-        before: has_before.then_some(before),
-        limit,
-    })
+    Ok(StreamFilter { kind: has_kind.then_some(kind), open_only, before: has_before.then_some(before), limit })
 }

@@ -66,16 +66,8 @@ impl Server {
             connections: Arc::clone(&connections),
             core,
         };
-        let thread = thread::Builder::new()
-            .name("cloacina-readers".to_owned())
-            .spawn(move || acceptor.run())?;
-        Ok(Self {
-            directory: directory.to_owned(),
-            listener,
-            stopping,
-            connections,
-            thread,
-        })
+        let thread = thread::Builder::new().name("cloacina-readers".to_owned()).spawn(move || acceptor.run())?;
+        Ok(Self { directory: directory.to_owned(), listener, stopping, connections, thread })
     }
 
     /// Turns all readers away and ends the threads.
@@ -128,9 +120,7 @@ impl<B: Backend> Acceptor<B> {
         let mut connections = lock(&self.connections);
         if connections.open.len() >= MOST_CONNECTIONS {
             drop(connections);
-            let busy = ReadError::Io(format!(
-                "{MOST_CONNECTIONS} readers are being served; try again later"
-            ));
+            let busy = ReadError::Io(format!("{MOST_CONNECTIONS} readers are being served; try again later"));
             let mut stream = stream;
             return transport::send(&mut stream, &Answer::Error(busy).encode());
         }
@@ -138,13 +128,11 @@ impl<B: Backend> Acceptor<B> {
         connections.next += 1;
         connections.open.insert(number, (stream.try_clone()?, None));
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
-        let thread = thread::Builder::new()
-            .name("cloacina-reader".to_owned())
-            .spawn(move || {
-                // Where it ends, and why, concerns the reader alone.
-                let _ = serve(stream, &core);
-                lock(&all).open.remove(&number);
-            });
+        let thread = thread::Builder::new().name("cloacina-reader".to_owned()).spawn(move || {
+            // Where it ends, and why, concerns the reader alone.
+            let _ = serve(stream, &core);
+            lock(&all).open.remove(&number);
+        });
         match thread {
             Ok(thread) => {
                 if let Some(connection) = connections.open.get_mut(&number) {
@@ -176,29 +164,14 @@ fn serve<B: Backend>(mut stream: UnixStream, core: &Core<B>) -> io::Result<()> {
 
 fn answer<B: Backend>(request: &Request, core: &Core<B>) -> Answer {
     let answered = match request {
-        Request::Read {
-            stream,
-            from,
-            limit,
-        } => core
-            .read_within(*stream, *from, budget(*limit))
-            .map(Answer::Records),
-        Request::Tail { from, limit } => {
-            core.tail_within(*from, budget(*limit)).map(Answer::Records)
-        }
-        Request::Stream { stream } => core
-            .stream(*stream)
-            .map(|entry| Answer::Streams(vec![entry])),
+        Request::Read { stream, from, limit } => core.read_within(*stream, *from, budget(*limit)).map(Answer::Records),
+        Request::Tail { from, limit } => core.tail_within(*from, budget(*limit)).map(Answer::Records),
+        Request::Stream { stream } => core.stream(*stream).map(|entry| Answer::Streams(vec![entry])),
         Request::Streams { filter } => {
-            let filter = StreamFilter {
-                limit: filter.limit.min(PAGE),
-                ..filter.clone()
-            };
+            let filter = StreamFilter { limit: filter.limit.min(PAGE), ..filter.clone() };
             core.streams(&filter).map(Answer::Streams)
         }
-        Request::Definition { fingerprint } => {
-            core.definition(*fingerprint).map(Answer::Definition)
-        }
+        Request::Definition { fingerprint } => core.definition(*fingerprint).map(Answer::Definition),
         Request::Head => core.head().map(Answer::Head),
         Request::Verify => {
             let mut verified = verify(core);
@@ -210,8 +183,5 @@ fn answer<B: Backend>(request: &Request, core: &Core<B>) -> Answer {
 }
 
 fn budget(limit: u32) -> Budget {
-    Budget {
-        records: crate::bytes::usize_of(limit).min(PAGE),
-        bytes: PAGE_BYTES,
-    }
+    Budget { records: crate::bytes::usize_of(limit).min(PAGE), bytes: PAGE_BYTES }
 }

@@ -8,8 +8,7 @@ use crate::bytes::usize_of;
 const STEP: u64 = 64 * 1024;
 
 pub(super) fn send(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
-    let length =
-        u32::try_from(message.len()).map_err(|_| io::Error::other("the message is too long"))?;
+    let length = u32::try_from(message.len()).map_err(|_| io::Error::other("the message is too long"))?;
     stream.write_all(&length.to_be_bytes())?;
     stream.write_all(message)?;
     stream.flush()

@@ -8,6 +8,8 @@
 // Not every file of tests uses all of the helpers, and helpers outside of tests fail by panicking too.
 #![allow(
     dead_code,
+    unused_macros,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -432,10 +434,10 @@ pub fn the_listing_takes_filters_and_pages(place: &impl Place) {
             before: before.map(stream),
             limit,
         };
-        let is_open = |number: u128| number % 3 == 0 || number == count + 1;
+        let is_open = |number: u128| number.is_multiple_of(3) || number == count + 1;
         let is_kind = |number: u128| {
             kind.is_none_or(|kind| {
-                (kind == StreamKind::Schedule) == (number % 5 == 0 && number <= count)
+                (kind == StreamKind::Schedule) == (number.is_multiple_of(5) && number <= count)
             })
         };
         let mut expected: Vec<_> = (1..=count + 1)

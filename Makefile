@@ -1,0 +1,64 @@
+# `make demo` runs the main job, `make test` passes all tests. Both set up what they need, and are fast the second time.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+TOOLS := $(VENV)/.tools
+WHEEL := $(VENV)/.wheel
+# The demo's log; made anew by each demo.
+DEMO := target/demo
+
+SOURCES := Cargo.toml Cargo.lock bindings/pyproject.toml \
+	$(shell find store engine replay bindings -type f \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')
+
+# Runs a command and shows what it said only if it failed.
+quietly = @mkdir -p $(VENV) && { $(1); } > $(VENV)/last.log 2>&1 || { cat $(VENV)/last.log; exit 1; }
+
+.PHONY: help build demo test lint bench docs clean
+
+help: ## list what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+build: $(WHEEL) ## build the wheel and install it, with the `replay` command, into .venv
+
+demo: $(WHEEL) ## run a workflow of 15 tasks, then replay that very run
+	@rm -rf $(DEMO) && mkdir -p $(DEMO)
+	@cd $(DEMO) && $(CURDIR)/$(PYTHON) $(CURDIR)/bindings/examples/meters.py
+	@echo && echo '$$ replay latest' && cd $(DEMO) && $(CURDIR)/$(VENV)/bin/replay latest
+
+test: $(WHEEL) ## run all tests
+	@$(PYTHON) tests/run.py
+
+lint: $(WHEEL) ## check format, lints, types and stubs
+	$(call quietly,cargo fmt --all --check)
+	$(call quietly,cargo clippy --quiet --workspace --all-targets --locked -- -D warnings)
+	$(call quietly,cargo clippy --quiet -p cloacina-engine --no-default-features --locked -- -D warnings)
+	$(call quietly,$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .)
+	$(call quietly,$(VENV)/bin/mypy --strict bindings/python/cloaca)
+	$(call quietly,$(PYTHON) -m mypy.stubtest cloaca)
+	@echo "lint: ok"
+
+bench: $(WHEEL) ## measure, as ratios to this disk's own sync time
+	@cargo build --quiet --release --locked -p cloacina-benches --bins
+	@target/release/engine_latency
+	@target/release/scale
+	@$(PYTHON) benches/python/side_by_side.py
+
+docs: ## build the Rust documentation
+	$(call quietly,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay)
+	@echo "docs: target/doc/cloacina_engine/index.html"
+
+clean: ## remove what was built
+	@rm -rf target $(VENV)
+
+$(TOOLS): bindings/requirements-dev.txt
+	$(call quietly,python3 -m venv $(VENV) && $(PYTHON) -m pip install --quiet -r bindings/requirements-dev.txt)
+	@touch $@
+
+$(WHEEL): $(TOOLS) $(SOURCES)
+	@echo "building cloaca (some minutes the first time) ..."
+	$(call quietly,rm -rf $(VENV)/wheels && $(VENV)/bin/maturin build --release --locked --manifest-path bindings/Cargo.toml --out $(VENV)/wheels && \
+		$(PYTHON) -m pip install --quiet --force-reinstall --no-deps --no-index $(VENV)/wheels/*.whl)
+	@touch $@

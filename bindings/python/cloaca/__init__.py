@@ -1,0 +1,162 @@
+"""Workflows of Python functions, kept in an event log.
+
+Every change of an execution's state is an event in an append-only log, and everything else is computed from that: the
+running engine, the recovery after a crash, and the debugger ``replay`` all use the same function.
+
+>>> import cloaca
+>>> with cloaca.WorkflowBuilder("greeting") as builder:
+...     @cloaca.task
+...     def greet(context):
+...         context["greeting"] = f"Hello, {context['name']}!"
+>>> with cloaca.DefaultRunner(":memory:") as runner:  # doctest: +SKIP
+...     runner.execute("greeting", {"name": "Ada"}).final_context["greeting"]
+'Hello, Ada!'
+"""
+
+from __future__ import annotations
+
+import sys as _sys
+from collections.abc import MutableMapping as _MutableMapping
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+from ._cloaca import VERSION as __version__
+from ._cloaca import (
+    BackoffStrategy,
+    Context,
+    RetryCondition,
+    RetryPolicy,
+    RetryPolicyBuilder,
+)
+from ._task import TaskHandle, task
+from .conditions import (
+    Condition,
+    all_of,
+    always,
+    any_of,
+    context_value,
+    none_of,
+    task_failed,
+    task_skipped,
+    task_success,
+)
+from .config import DefaultRunnerConfig
+from .errors import (
+    ConfigurationError,
+    ContextError,
+    Error,
+    ExecutionNotFoundError,
+    LogCorruptedError,
+    LogError,
+    LogLockedError,
+    LogVersionError,
+    TaskTimeoutError,
+    UndeclaredReadError,
+    WaitTimeoutError,
+    WorkflowFailedError,
+    WorkflowNotFoundError,
+    WorkflowValidationError,
+)
+from .namespace import TaskNamespace, WorkflowContext
+from .workflow import Workflow, WorkflowBuilder, register_workflow_constructor
+
+if _TYPE_CHECKING:
+    from .result import PipelineResult, TaskResult, WorkflowResult
+    from .runner import DefaultRunner, Execution, ExecutionInfo
+
+__all__ = [
+    "BackoffStrategy",
+    "Condition",
+    "ConfigurationError",
+    "Context",
+    "ContextError",
+    "DefaultRunner",
+    "DefaultRunnerConfig",
+    "Error",
+    "Execution",
+    "ExecutionInfo",
+    "ExecutionNotFoundError",
+    "HelloClass",
+    "LogCorruptedError",
+    "LogError",
+    "LogLockedError",
+    "LogVersionError",
+    "PipelineResult",
+    "RetryCondition",
+    "RetryPolicy",
+    "RetryPolicyBuilder",
+    "TaskHandle",
+    "TaskNamespace",
+    "TaskResult",
+    "TaskTimeoutError",
+    "UndeclaredReadError",
+    "WaitTimeoutError",
+    "Workflow",
+    "WorkflowBuilder",
+    "WorkflowContext",
+    "WorkflowFailedError",
+    "WorkflowNotFoundError",
+    "WorkflowResult",
+    "WorkflowValidationError",
+    "__version__",
+    "all_of",
+    "always",
+    "any_of",
+    "context_value",
+    "get_backend",
+    "hello_world",
+    "none_of",
+    "register_workflow_constructor",
+    "task",
+    "task_failed",
+    "task_skipped",
+    "task_success",
+]
+
+_MutableMapping.register(Context)
+
+#: What needs asyncio and logging is imported when it is asked for: a program that only defines tasks starts faster.
+_LAZY = {
+    "DefaultRunner": "runner",
+    "Execution": "runner",
+    "ExecutionInfo": "runner",
+    "PipelineResult": "result",
+    "TaskResult": "result",
+    "WorkflowResult": "result",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{module}", __name__), name)
+    setattr(_sys.modules[__name__], name, value)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+def get_backend() -> str:
+    """What keeps the log: ``"sled"``, the embedded one."""
+    return "sled"
+
+
+def hello_world() -> str:
+    """Says that the package is there."""
+    return "Hello from Cloaca backend!"
+
+
+class HelloClass:
+    """Says that classes of the package can be made."""
+
+    def get_message(self) -> str:
+        """A greeting."""
+        return "Hello from HelloClass!"
+
+    def __repr__(self) -> str:
+        return f"HelloClass(message='{self.get_message()}')"

@@ -1,0 +1,396 @@
+"""The decorator ``@cloaca.task``, and the registry of what it decorated."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
+
+from . import _code
+from ._cloaca import BackoffStrategy, RetryCondition, RetryPolicy, TaskSpec, nearest
+from .conditions import ConditionTree
+
+if TYPE_CHECKING:
+    from .context import Context
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+RetryOn: TypeAlias = "str | type[BaseException] | tuple[type[BaseException], ...]"
+
+_HANDLE_NAMES = ("handle", "task_handle")
+_BACKOFFS: dict[str, Callable[[], BackoffStrategy]] = {
+    "fixed": BackoffStrategy.fixed,
+    "linear": lambda: BackoffStrategy.linear(1.0),
+    "exponential": lambda: BackoffStrategy.exponential(2.0),
+}
+_CONDITIONS: dict[str, Callable[[], RetryCondition]] = {
+    "never": RetryCondition.never,
+    "transient": RetryCondition.transient_only,
+    "all": RetryCondition.all_errors,
+}
+
+
+class Collector(Protocol):
+    """What collects the tasks that are decorated inside a ``with`` block."""
+
+    def collect(self, spec: TaskSpec) -> None: ...
+
+
+class _Registry:
+    """The tasks that were decorated at module level, by id."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tasks: dict[str, TaskSpec] = {}
+
+    def add(self, spec: TaskSpec) -> None:
+        with self._lock:
+            self._tasks[spec.id] = spec
+
+    def find(self, task_id: str) -> TaskSpec | None:
+        with self._lock:
+            return self._tasks.get(task_id)
+
+    def names(self) -> list[str]:
+        with self._lock:
+            return sorted(self._tasks)
+
+
+registry = _Registry()
+
+
+class _Open(threading.local):
+    """The ``with`` blocks that are open on this thread."""
+
+    def __init__(self) -> None:
+        self.collectors: list[Collector] = []
+
+
+_open = _Open()
+
+
+def open_collector(collector: Collector) -> None:
+    """From now on, tasks that this thread decorates belong to the collector."""
+    _open.collectors.append(collector)
+
+
+def close_collector(collector: Collector) -> None:
+    """Ends that."""
+    _open.collectors.remove(collector)
+
+
+def task_id_of(reference: str | Callable[..., Any]) -> str:
+    """The id that a reference to a task means: an id, or the decorated function.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: The function is not decorated.
+    """
+    if isinstance(reference, str):
+        return reference
+    if not callable(reference):
+        raise TypeError(
+            f"a task is named by a string task ID or a function object, not by {type(reference).__name__} "
+            f"({reference!r})"
+        )
+    task_id = _ids.get(reference)
+    if task_id is None:
+        name = getattr(reference, "__name__", repr(reference))
+        raise ValueError(f"function '{name}' is not a task; decorate it with @cloaca.task")
+    return task_id
+
+
+class _Ids:
+    """Which function is which task. The functions themselves stay as they were, whatever they are."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_function: dict[int, tuple[Callable[..., Any], str]] = {}
+
+    def set(self, function: Callable[..., Any], task_id: str) -> None:
+        try:
+            function.__cloaca_task_id__ = task_id  # type: ignore[attr-defined]
+        except (AttributeError, TypeError):
+            with self._lock:
+                self._by_function[id(function)] = (function, task_id)
+
+    def get(self, function: Callable[..., Any]) -> str | None:
+        task_id = getattr(function, "__cloaca_task_id__", None)
+        if isinstance(task_id, str):
+            return task_id
+        with self._lock:
+            return self._by_function.get(id(function), (None, None))[1]
+
+
+_ids = _Ids()
+
+
+@overload
+def task(function: Function, /) -> Function: ...
+
+
+@overload
+def task(
+    *,
+    id: str | None = None,
+    dependencies: Iterable[str | Callable[..., Any]] | None = None,
+    retry: RetryPolicy | None = None,
+    retry_attempts: int | None = None,
+    retry_backoff: str | None = None,
+    retry_delay_ms: int | None = None,
+    retry_max_delay_ms: int | None = None,
+    retry_condition: RetryOn | None = None,
+    retry_jitter: bool | None = None,
+    trigger_rules: ConditionTree | None = None,
+    trigger_rule: str | None = None,
+    timeout_seconds: float | None = None,
+) -> Callable[[Function], Function]: ...
+
+
+def task(
+    function: Function | None = None,
+    /,
+    *,
+    id: str | None = None,
+    dependencies: Iterable[str | Callable[..., Any]] | None = None,
+    retry: RetryPolicy | None = None,
+    retry_attempts: int | None = None,
+    retry_backoff: str | None = None,
+    retry_delay_ms: int | None = None,
+    retry_max_delay_ms: int | None = None,
+    retry_condition: RetryOn | None = None,
+    retry_jitter: bool | None = None,
+    trigger_rules: ConditionTree | None = None,
+    trigger_rule: str | None = None,
+    timeout_seconds: float | None = None,
+) -> Function | Callable[[Function], Function]:
+    """Makes a function a task. The function comes back unchanged, so that a unit test can call it.
+
+    At module level the task goes into the registry of the process; inside ``with WorkflowBuilder(...)`` it belongs to
+    that workflow. Decorating the same id again replaces the earlier task.
+
+    The function takes the context, or nothing; a second parameter called ``handle`` or ``task_handle`` gets a
+    :class:`TaskHandle`. An ``async def`` function runs on the runner's event loop. What it returns: the context or
+    ``None`` (what it wrote to the context counts), another :class:`Context` (its difference counts), or a ``dict`` (its
+    keys are set).
+
+    Args:
+        id: The task's id; the function's name by default.
+        dependencies: Ids or decorated functions, in the order that matters where their writes meet.
+        retry: A whole policy; not together with any ``retry_*``.
+        retry_attempts: How many runs there are at most; 0 and 1 are one run. 3 by default.
+        retry_backoff: ``"fixed"``, ``"linear"`` or ``"exponential"`` (the default, doubling).
+        retry_delay_ms: The wait after the first failure, in milliseconds. 1,000 by default.
+        retry_max_delay_ms: The longest wait, in milliseconds. 60,000 by default.
+        retry_condition: ``"never"``, ``"transient"`` or ``"all"`` (the default), or an exception class, or a tuple of them.
+        retry_jitter: Whether each wait is varied by up to a quarter. True by default.
+        trigger_rules: A condition tree: see :mod:`cloaca.conditions`.
+        trigger_rule: ``"none_failed"`` (the default), ``"all_success"``, ``"all_done"``, ``"all_failed"``,
+            ``"one_success"``, ``"one_failed"`` or ``"always"``.
+        timeout_seconds: How long an attempt may take; the runner's ``task_timeout_seconds`` by default. An attempt on a
+            thread cannot be stopped: it is failed, and what it returns later is ignored.
+
+    Raises:
+        ValueError: An argument has a value that it cannot have, or two exclude each other.
+        TypeError: The function has parameters that a task cannot have, or an argument has the wrong type.
+
+    Example:
+        >>> import cloaca
+        >>> @cloaca.task(dependencies=["extract"], retry_attempts=5)
+        ... def load(context):
+        ...     context["rows"] = len(context["data"])
+    """
+    if function is not None and not callable(function):
+        raise TypeError("@cloaca.task takes keyword arguments only: @cloaca.task(id=...)")
+    policy = _policy(
+        retry,
+        retry_attempts=retry_attempts,
+        retry_backoff=retry_backoff,
+        retry_delay_ms=retry_delay_ms,
+        retry_max_delay_ms=retry_max_delay_ms,
+        retry_condition=retry_condition,
+        retry_jitter=retry_jitter,
+    )
+    rule = _rule(trigger_rule, trigger_rules)
+    timeout_ms = _timeout(timeout_seconds)
+    if id is not None and (not isinstance(id, str) or not id):
+        raise ValueError("a task id cannot be empty" if id == "" else f"a task id must be a str, not {id!r}")
+    depends_on = _dependencies(dependencies)
+
+    def decorate(function: Function) -> Function:
+        task_id = id if id is not None else getattr(function, "__name__", None)
+        if task_id is None:
+            raise ValueError(f"{function!r} has no name; give the task an id: @cloaca.task(id=...)")
+        is_async, parameters = _shape(function, task_id)
+        spec = TaskSpec(
+            task_id,
+            function,
+            dependencies=depends_on,
+            rule=rule,
+            retry=policy,
+            timeout_ms=timeout_ms,
+            code=_code.fingerprint(function),
+            source=_code.source(function),
+            parameters=parameters,
+            is_async=is_async,
+        )
+        _ids.set(function, task_id)
+        if _open.collectors:
+            _open.collectors[-1].collect(spec)
+        else:
+            registry.add(spec)
+        return function
+
+    return decorate if function is None else decorate(function)
+
+
+def _dependencies(dependencies: Iterable[str | Callable[..., Any]] | None) -> list[str]:
+    if dependencies is None:
+        return []
+    if isinstance(dependencies, str) or callable(dependencies):
+        raise TypeError(f"dependencies must be a list of ids or functions: dependencies=[{_shown(dependencies)}]")
+    return [task_id_of(dependency) for dependency in dependencies]
+
+
+def _shown(reference: object) -> str:
+    return getattr(reference, "__name__", None) or repr(reference)
+
+
+def _policy(retry: RetryPolicy | None, **given: Any) -> RetryPolicy:
+    named = [name for name, value in given.items() if value is not None]
+    if retry is not None:
+        if named:
+            raise ValueError(f"give retry= or {', '.join(named)}, not both")
+        if not isinstance(retry, RetryPolicy):
+            raise TypeError(f"retry must be a RetryPolicy, not {type(retry).__name__}; use RetryPolicy.builder()")
+        return retry
+    builder = RetryPolicy.builder()
+    attempts, jitter = given["retry_attempts"], given["retry_jitter"]
+    if attempts is not None:
+        builder = builder.max_attempts(_count("retry_attempts", attempts))
+    if given["retry_delay_ms"] is not None:
+        builder = builder.initial_delay(_count("retry_delay_ms", given["retry_delay_ms"]) / 1000)
+    if given["retry_max_delay_ms"] is not None:
+        builder = builder.max_delay(_count("retry_max_delay_ms", given["retry_max_delay_ms"]) / 1000)
+    if given["retry_backoff"] is not None:
+        builder = builder.backoff_strategy(_word("retry_backoff", given["retry_backoff"], _BACKOFFS)())
+    if given["retry_condition"] is not None:
+        builder = builder.retry_condition(_retry_on(given["retry_condition"]))
+    if jitter is not None:
+        if not isinstance(jitter, bool):
+            raise TypeError(f"retry_jitter must be True or False, not {jitter!r}")
+        builder = builder.with_jitter(jitter)
+    return builder.build()
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if not 0 <= value < 2**32:
+        raise ValueError(f"{name} must be from 0 to {2**32 - 1}, not {value}")
+    return value
+
+
+Chosen = TypeVar("Chosen")
+
+
+def _word(name: str, word: object, words: dict[str, Chosen]) -> Chosen:
+    listed = ", ".join(f'"{known}"' for known in words)
+    if not isinstance(word, str):
+        raise TypeError(f"{name} must be one of {listed}, not {word!r}")
+    if word not in words:
+        near = nearest(word, list(words))
+        hint = f'; did you mean "{near}"?' if near else ""
+        raise ValueError(f'{name} must be one of {listed}, not "{word}"{hint}')
+    return words[word]
+
+
+def _retry_on(condition: object) -> RetryCondition:
+    classes: Sequence[object] = condition if isinstance(condition, tuple) else (condition,)
+    if classes and all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in classes):
+        from ._failure import type_names
+
+        return RetryCondition.error_types([type_names(cls)[-1] for cls in classes if isinstance(cls, type)])
+    if not isinstance(condition, str):
+        raise TypeError(
+            f'retry_condition must be "never", "transient" or "all", an exception class or a tuple of them, '
+            f"not {condition!r}"
+        )
+    return _word("retry_condition", condition, _CONDITIONS)()
+
+
+def _rule(name: str | None, tree: ConditionTree | None) -> Any:
+    if name is not None and tree is not None:
+        raise ValueError("give trigger_rule= or trigger_rules=, not both")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"trigger_rule must be the name of a rule, not {name!r}; trigger_rules takes a condition tree")
+    if tree is None:
+        return name if name is not None else "none_failed"
+    from ._cloaca import Condition
+
+    return Condition.parse(tree)
+
+
+def _timeout(seconds: float | None) -> int | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"timeout_seconds must be a number, not {seconds!r}")
+    if not 0 < seconds < 1e9:
+        raise ValueError(f"timeout_seconds must be greater than 0, not {seconds!r}")
+    return max(1, round(seconds * 1000))
+
+
+def _shape(function: Callable[..., Any], task_id: str) -> tuple[bool, int]:
+    """Whether it is a coroutine function, and how many of (context, handle) it takes."""
+    import inspect
+
+    if not callable(function):
+        raise TypeError(f"@cloaca.task decorates functions, not {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"task '{task_id}' is a generator function; a task returns, it does not yield")
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - an object with an async __call__ is async
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return is_async, 1
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [parameter for parameter in parameters if parameter.kind in kinds]
+    taken = positional[:1]
+    if len(positional) > 1 and positional[1].name in _HANDLE_NAMES:
+        taken = positional[:2]
+    surplus = [str(parameter) for parameter in parameters if parameter not in taken]
+    if surplus:
+        raise TypeError(
+            f"task '{task_id}' has parameters that a task cannot have: {', '.join(surplus)}. A task takes the context, "
+            f"or nothing, and a second parameter called 'handle' or 'task_handle' if it needs one"
+        )
+    return is_async, len(taken)
+
+
+class TaskHandle:
+    """What a task can ask about its own attempt; the parameter ``handle`` or ``task_handle`` of a task gets one.
+
+    Attributes:
+        task_id: The task.
+        attempt: The number of this attempt, from 1.
+        execution_id: The execution.
+    """
+
+    __slots__ = ("_held", "attempt", "execution_id", "task_id")
+
+    def __init__(self, task_id: str, attempt: int, execution_id: str) -> None:
+        self.task_id = task_id
+        self.attempt = attempt
+        self.execution_id = execution_id
+        self._held = True
+
+    def is_slot_held(self) -> bool:
+        """Whether the attempt holds one of the runner's ``max_concurrent_tasks`` slots."""
+        return self._held
+
+    def _release(self) -> None:
+        self._held = False
+
+    def __repr__(self) -> str:
+        return f"TaskHandle(task_id={self.task_id!r}, attempt={self.attempt}, execution_id={self.execution_id!r})"

@@ -1,0 +1,151 @@
+"""The threads that run Python's tasks.
+
+They are Python's own threads, not the engine's: nothing native is below a running task, so the interpreter can end at
+any time. And they are daemons: a task that hangs does not hold up the end of the program.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from . import _failure
+from ._cloaca import Attempt, Inbox
+from ._task import TaskHandle
+
+if TYPE_CHECKING:
+    import asyncio
+
+_number = itertools.count(1)
+
+#: So many of the last errors are kept as objects, for ``raise_for_status``.
+_KEPT_ERRORS = 100
+
+
+class Errors:
+    """What tasks of this process raised last, by execution and task."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._errors: OrderedDict[tuple[str, str], tuple[int, BaseException]] = OrderedDict()
+
+    def keep(self, attempt: Attempt, error: BaseException) -> None:
+        key = attempt.execution_id, attempt.task_id
+        with self._lock:
+            self._errors[key] = (attempt.attempt, error)
+            self._errors.move_to_end(key)
+            while len(self._errors) > _KEPT_ERRORS:
+                self._errors.popitem(last=False)
+
+    def find(self, execution_id: str, task_id: str, attempt: int) -> BaseException | None:
+        """What this attempt raised, if it is known here and was not an earlier attempt's."""
+        with self._lock:
+            known, error = self._errors.get((execution_id, task_id), (0, None))
+        return error if known == attempt else None
+
+
+class Threads:
+    """A pool: there is always one thread more than there is work, up to what the engine gives out at once."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.errors = Errors()
+        self._inbox = inbox
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._start()
+
+    def _start(self) -> None:
+        threading.Thread(target=self._work, name=f"cloaca-worker-{next(_number)}", daemon=True).start()
+
+    def _work(self) -> None:
+        inbox = self._inbox
+        while (work := inbox.take()) is not None:
+            if inbox.waiting == 0:
+                self._start()
+            if not isinstance(work, Attempt):
+                _call(work)
+            elif work.is_async:
+                self._start_coroutine(work)
+            else:
+                self._run(work)
+            # Otherwise the last context would live until the next attempt.
+            del work
+
+    def _run(self, attempt: Attempt) -> None:
+        handle = _handle(attempt)
+        try:
+            attempt.complete(attempt.function(*_arguments(attempt, handle)))
+        except BaseException as error:
+            # SystemExit and KeyboardInterrupt too: a task ends its attempt, never a thread or the program.
+            self._fail(attempt, error)
+        finally:
+            handle._release()
+
+    def _fail(self, attempt: Attempt, error: BaseException) -> None:
+        _failure.strip(error, __file__)
+        described = _failure.describe(error)
+        self.errors.keep(attempt, error)
+        attempt.fail(described)
+
+    def _start_coroutine(self, attempt: Attempt) -> None:
+        import asyncio
+
+        loop = self._event_loop()
+
+        async def run() -> None:
+            current = asyncio.current_task()
+            if current is not None:
+                attempt.on_cancel(lambda: loop.call_soon_threadsafe(current.cancel))
+            handle = _handle(attempt)
+            try:
+                coroutine: Coroutine[Any, Any, Any] = attempt.function(*_arguments(attempt, handle))
+                attempt.complete(await coroutine)
+            except BaseException as error:
+                self._fail(attempt, error)
+            finally:
+                handle._release()
+
+        asyncio.run_coroutine_threadsafe(run(), loop)
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        """The runner's event loop: one, on a thread of its own, from the first ``async def`` task on."""
+        import asyncio
+
+        with self._lock:
+            if self._loop is None:
+                loop = self._loop = asyncio.new_event_loop()
+
+                def run() -> None:
+                    asyncio.set_event_loop(loop)
+                    loop.run_forever()
+
+                threading.Thread(target=run, name=f"cloaca-loop-{next(_number)}", daemon=True).start()
+            return self._loop
+
+    def close(self) -> None:
+        """Lets the threads go: those that wait, now; those that run a task, when it ends."""
+        self._inbox.close()
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+
+
+def _call(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except Exception:
+        import logging
+
+        logging.getLogger("cloaca.runner").exception("a callback failed")
+
+
+def _handle(attempt: Attempt) -> TaskHandle:
+    return TaskHandle(attempt.task_id, attempt.attempt, attempt.execution_id)
+
+
+def _arguments(attempt: Attempt, handle: TaskHandle) -> tuple[Any, ...]:
+    return ((), (attempt.context,), (attempt.context, handle))[attempt.parameters]

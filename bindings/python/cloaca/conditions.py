@@ -1,0 +1,87 @@
+"""Conditions for ``trigger_rules``: whether a task runs, once the tasks that it waits for are settled.
+
+>>> import cloaca
+>>> cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
+all_of(task_success('load'), context_value('rows', 'GreaterThan', 0))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from ._cloaca import Condition
+
+__all__ = [
+    "Condition",
+    "ConditionTree",
+    "all_of",
+    "always",
+    "any_of",
+    "context_value",
+    "none_of",
+    "task_failed",
+    "task_skipped",
+    "task_success",
+]
+
+#: A condition, or a plain dict that describes one: ``{"type": "TaskSuccess", "task_name": "load"}``.
+ConditionTree: TypeAlias = "Condition | Mapping[str, Any]"
+TaskReference: TypeAlias = "str | Callable[..., Any]"
+
+
+def always() -> Condition:
+    """Holds always."""
+    return Condition.parse({"type": "Always"})
+
+
+def all_of(*conditions: ConditionTree) -> Condition:
+    """Holds if every one does (and if there is none)."""
+    return Condition.parse({"type": "All", "conditions": conditions})
+
+
+def any_of(*conditions: ConditionTree) -> Condition:
+    """Holds if at least one does."""
+    return Condition.parse({"type": "Any", "conditions": conditions})
+
+
+def none_of(*conditions: ConditionTree) -> Condition:
+    """Holds if none does."""
+    return Condition.parse({"type": "None", "conditions": conditions})
+
+
+def task_success(task: TaskReference) -> Condition:
+    """Holds if the task completed. An id, or the decorated function."""
+    return _on_task("TaskSuccess", task)
+
+
+def task_failed(task: TaskReference) -> Condition:
+    """Holds if the task finally failed. An id, or the decorated function."""
+    return _on_task("TaskFailed", task)
+
+
+def task_skipped(task: TaskReference) -> Condition:
+    """Holds if the task was skipped. An id, or the decorated function."""
+    return _on_task("TaskSkipped", task)
+
+
+def context_value(key: str, operator: str, value: Any = None) -> Condition:
+    """Holds if the value of a context key, as the task would see it, compares so.
+
+    Args:
+        key: The context key.
+        operator: Equals, NotEquals, GreaterThan, LessThan, Contains, NotContains, Exists or NotExists, in any case and
+            with or without ``_``; or ``== != > <``, ``eq ne gt lt``.
+        value: What it is compared with; not looked at for Exists and NotExists.
+
+    Raises:
+        ValueError: The operator is none of these.
+        TypeError: The value is not a JSON value.
+    """
+    return Condition.parse({"type": "ContextValue", "key": key, "operator": operator, "value": value})
+
+
+def _on_task(kind: str, task: TaskReference) -> Condition:
+    from ._task import task_id_of
+
+    return Condition.parse({"type": kind, "task_name": task_id_of(task)})

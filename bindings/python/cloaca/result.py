@@ -1,0 +1,155 @@
+"""How an execution ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+from ._cloaca import Context
+from .errors import TaskTimeoutError, WorkflowFailedError
+
+if TYPE_CHECKING:
+    from ._cloaca import RawOutcome
+
+__all__ = ["PipelineResult", "TaskResult", "WorkflowResult"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def rfc3339(micros: int) -> str:
+    """The time so many microseconds after 1970, UTC, as text."""
+    return (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="microseconds")
+
+
+class TaskResult(NamedTuple):
+    """How a task ended, or how it stands."""
+
+    #: ``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``.
+    state: str
+    #: How many attempts were started.
+    attempts: int
+    #: The last error, as ``ValueError: what it says``; why it was skipped, for a skipped task.
+    error: str | None
+    #: Where that was raised.
+    traceback: str | None
+    #: When its first attempt started (RFC 3339).
+    started: str | None
+    #: When it was settled (RFC 3339).
+    ended: str | None
+
+
+class WorkflowResult:
+    """How an execution ended.
+
+    Attributes:
+        execution_id: Its id.
+        workflow_name: The workflow's name.
+        status: ``Pending``, ``Running``, ``Completed``, ``Failed``, ``Cancelled`` or ``Paused``.
+        start_time: When it started (RFC 3339, UTC).
+        end_time: When it ended, or ``None`` while it runs.
+        final_context: What a task after all the others would see.
+        error_message: Which task, which attempt, which exception, and what to do; ``None`` if it did not fail.
+        tasks: Each task's :class:`TaskResult`, by id, in the order of the definition.
+    """
+
+    __slots__ = (
+        "_cause",
+        "_ended",
+        "_failed",
+        "_failed_type",
+        "_started",
+        "error_message",
+        "execution_id",
+        "final_context",
+        "status",
+        "tasks",
+        "workflow_name",
+    )
+
+    def __init__(self, raw: RawOutcome, cause: BaseException | None = None) -> None:
+        self.execution_id = raw["execution_id"]
+        self.workflow_name = raw["workflow_name"]
+        self.status = raw["status"]
+        self.final_context: Context = raw["context"]
+        self.error_message = raw["error"]
+        self.tasks: Mapping[str, TaskResult] = {
+            task["task_id"]: TaskResult(
+                state=task["state"],
+                attempts=task["attempts"],
+                error=task["error"] if task["error"] is not None else task["skipped"],
+                traceback=task["traceback"],
+                started=_time(task["started"]),
+                ended=_time(task["ended"]),
+            )
+            for task in raw["tasks"]
+        }
+        self._started = raw["started"]
+        self._ended = raw["ended"]
+        self._failed = raw["failed"]
+        failed = raw["failed"]
+        self._failed_type = next(
+            (task["error_type"] for task in raw["tasks"] if failed is not None and task["task_id"] == failed[0]), None
+        )
+        # An attempt that timed out may have raised something later; that is not why it failed.
+        self._cause = cause if type(cause).__name__ == self._failed_type else None
+
+    @property
+    def start_time(self) -> str:
+        """When it started (RFC 3339, UTC)."""
+        return rfc3339(self._started)
+
+    @property
+    def end_time(self) -> str | None:
+        """When it ended (RFC 3339, UTC); ``None`` while it runs."""
+        return _time(self._ended)
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long it took; ``None`` while it runs."""
+        return None if self._ended is None else timedelta(microseconds=self._ended - self._started)
+
+    @property
+    def error(self) -> str | None:
+        """The same as ``error_message``."""
+        return self.error_message
+
+    def raise_for_status(self) -> WorkflowResult:
+        """Returns the result if the execution completed.
+
+        Raises:
+            WorkflowFailedError: It did not. The cause is what the task raised: the same object if it was in this process.
+        """
+        if self.status == "Completed":
+            return self
+        task_id, attempt = self._failed if self._failed is not None else (None, None)
+        message = self.error_message or f"execution {self.execution_id} of '{self.workflow_name}' is {self.status}"
+        cause = self._cause
+        if cause is None and self._failed_type == "TaskTimeoutError":
+            cause = TaskTimeoutError(message, execution_id=self.execution_id, task_id=task_id, attempt=attempt)
+        raise WorkflowFailedError(
+            message,
+            execution_id=self.execution_id,
+            workflow=self.workflow_name,
+            task_id=task_id,
+            attempt=attempt,
+        ) from cause
+
+    def __repr__(self) -> str:
+        parts = [
+            f"status={self.status!r}",
+            f"workflow_name={self.workflow_name!r}",
+            f"execution_id={self.execution_id!r}",
+        ]
+        if self.duration is not None:
+            parts.append(f"duration={self.duration.total_seconds():.3f}s")
+        if self.error_message is not None:
+            parts.append(f"error_message={self.error_message!r}")
+        return f"WorkflowResult({', '.join(parts)})"
+
+
+def _time(micros: int | None) -> str | None:
+    return None if micros is None else rfc3339(micros)
+
+
+PipelineResult = WorkflowResult

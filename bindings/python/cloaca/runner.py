@@ -1,0 +1,396 @@
+"""Runners: what executes workflows."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import platform
+import threading
+import weakref
+from collections.abc import Generator, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, TypeAlias
+
+from . import _cloaca, _logging, _url
+from ._cloaca import Context, Inbox, NativeEngine, NativeWorkflow
+from ._threads import Threads
+from .config import DefaultRunnerConfig
+from .result import WorkflowResult, rfc3339
+from .workflow import workflows
+
+__all__ = ["DefaultRunner", "Execution", "ExecutionInfo"]
+
+_log = logging.getLogger("cloaca.runner")
+
+#: What a running attempt gets on shutdown() before it is left to the recovery, in seconds.
+_GRACE = 5.0
+#: The same at the end of the interpreter.
+_GRACE_AT_EXIT = 0.5
+
+Input: TypeAlias = "Context | Mapping[str, Any] | None"
+
+
+class ExecutionInfo(NamedTuple):
+    """An execution in a listing."""
+
+    #: Its id.
+    id: str
+    #: The workflow's name.
+    workflow_name: str
+    #: As in :class:`WorkflowResult`.
+    status: str
+    #: When it started (RFC 3339, UTC).
+    start_time: str
+    #: When it ended, or ``None``.
+    end_time: str | None
+    #: How many events it has.
+    events: int
+    #: Why it is not resumed, if it is held: what differs between its workflow and the registered one.
+    blocked: str | None
+
+
+class Execution:
+    """An execution that was submitted. It can be awaited: ``result = await execution``."""
+
+    __slots__ = ("_id", "_runner")
+
+    def __init__(self, runner: DefaultRunner, execution_id: str) -> None:
+        self._runner = runner
+        self._id = execution_id
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self._id
+
+    @property
+    def status(self) -> str:
+        """How it stands: ``Pending``, ``Running``, ``Paused``, ``Completed``, ``Failed`` or ``Cancelled``."""
+        return self._runner._engine.outcome(self._id)["status"]
+
+    def result(self, timeout: float | None = None) -> WorkflowResult:
+        """Waits for its end. Ctrl-C leaves the wait, and the execution running.
+
+        Args:
+            timeout: How many seconds to wait at most; ``None``: for ever.
+
+        Raises:
+            WaitTimeoutError: It was still running then. (A ``TimeoutError``.)
+        """
+        return self._runner._wait(self._id, timeout)
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Asks for it to be cancelled."""
+        self._runner._engine.cancel(self._id, reason)
+
+    def pause(self) -> None:
+        """Lets no further attempt start. What runs ends as usual."""
+        self._runner._engine.pause(self._id)
+
+    def resume(self) -> None:
+        """Lets attempts start again after :meth:`pause`."""
+        self._runner._engine.unpause(self._id)
+
+    def __await__(self) -> Generator[Any, None, WorkflowResult]:
+        return self._runner._wait_async(self._id).__await__()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Execution) and (self._id, self._runner) == (other._id, other._runner)
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __repr__(self) -> str:
+        return f"Execution(id={self._id!r})"
+
+
+class DefaultRunner:
+    """Executes workflows, and keeps what happens in an event log.
+
+    It opens the log, takes over what another process left unfinished there, and holds it until :meth:`shutdown`. One
+    process at a time can have a log. All methods can be called from many threads.
+
+    Args:
+        database_url: ``"cloaca:///path"``, a plain path, or ``"sqlite:///path"`` (the event log in a directory of that
+            name). Three slashes are relative to the working directory, four absolute. ``":memory:"`` keeps the log in
+            memory. Options after ``?`` are ignored with a warning.
+        config: How it runs.
+
+    Raises:
+        ConfigurationError: The URL is none of these, or the path is something else than a log.
+        LogLockedError: Another process has the log.
+        LogCorruptedError: The log is not what was written.
+        LogVersionError: A newer version wrote it.
+
+    Example:
+        >>> with cloaca.DefaultRunner(":memory:") as runner:  # doctest: +SKIP
+        ...     result = runner.execute("etl", {"day": "2026-01-31"})
+        >>> result.status  # doctest: +SKIP
+        'Completed'
+    """
+
+    def __init__(self, database_url: str, config: DefaultRunnerConfig | None = None) -> None:
+        if config is not None and not isinstance(config, DefaultRunnerConfig):
+            raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")
+        location = _url.parse(database_url)
+        config = DefaultRunnerConfig() if config is None else config.copy()
+        _logging.start()
+        _logging.refresh_level()
+        if location.ignored_options:
+            _log.warning("the options '?%s' of the database URL are ignored", location.ignored_options)
+        if location.is_sqlite:
+            _log.info("there is no SQLite here: the embedded event log is opened in the directory %s", location.path)
+        self._config = config
+        self._location = location
+        self._closed = threading.Event()
+        self._close_lock = threading.Lock()
+        self._inbox = Inbox()
+        registered = workflows.subscribe(self)
+        try:
+            self._engine = self._open(registered)
+        except BaseException:
+            workflows.unsubscribe(self)
+            self._inbox.close()
+            raise
+        self._threads = Threads(self._inbox)
+        # Between the two lines above a workflow may have been registered.
+        for workflow in workflows.subscribe(self):
+            if workflow not in registered:
+                self._engine.register(workflow)
+        _runners.add(self)
+
+    def _open(self, registered: list[NativeWorkflow]) -> NativeEngine:
+        config = self._config
+        timeout = config.workflow_timeout_seconds
+        return NativeEngine(
+            self._location.path,
+            self._inbox,
+            registered,
+            durability=config.durability,
+            max_concurrent_tasks=config.max_concurrent_tasks,
+            task_timeout_ms=config.task_timeout_seconds * 1000,
+            workflow_timeout_ms=None if timeout is None else timeout * 1000,
+            strict_context=config.strict_context,
+            max_recoveries=config.max_recoveries,
+            max_value_bytes=config.max_value_bytes,
+            recover=config.enable_recovery,
+            python=platform.python_version(),
+        )
+
+    @classmethod
+    def with_config(cls, database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
+        """A runner with a config."""
+        return cls(database_url, config)
+
+    @classmethod
+    def with_schema(cls, database_url: str, schema: str) -> DefaultRunner:
+        """A runner for a schema of a shared log. The embedded log has none: a schema is a directory beside the others.
+
+        Raises:
+            ValueError: The schema's name is not letters, digits and ``_``.
+        """
+        if not isinstance(schema, str) or not schema.replace("_", "a").isalnum() or not schema.isascii():
+            raise ValueError(f"a schema's name is letters, digits and '_', not {schema!r}")
+        location = _url.parse(database_url)
+        return cls(database_url if location.path is None else f"{location.path}.{schema}")
+
+    @property
+    def config(self) -> DefaultRunnerConfig:
+        """How it runs (a copy)."""
+        return self._config.copy()
+
+    @property
+    def recovered(self) -> list[Execution]:
+        """The executions that were unfinished when the log was opened, oldest first."""
+        return [Execution(self, execution_id) for execution_id in self._engine.recovered()]
+
+    def workflow_registered(self, workflow: NativeWorkflow) -> None:
+        """Hears of a workflow that is registered while the runner lives. Not for programs to call."""
+        engine = getattr(self, "_engine", None)
+        if engine is not None and not self._closed.is_set():
+            engine.register(workflow)
+
+    def execute(
+        self,
+        workflow_name: str,
+        context: Input = None,
+        *,
+        execution_id: str | None = None,
+        timeout: float | None = None,
+    ) -> WorkflowResult:
+        """Executes a workflow and waits for its end.
+
+        Ctrl-C leaves the wait at once, and the execution running.
+
+        Args:
+            workflow_name: A registered workflow.
+            context: The input; a dict is taken as a context.
+            execution_id: A UUID. If the log has an execution with that id, it is attached to: a crashed script that is
+                run again finishes the crashed run.
+            timeout: How many seconds to wait at most; ``None``: for ever.
+
+        Raises:
+            WorkflowNotFoundError: No such workflow; the message has the nearest name.
+            WaitTimeoutError: It was still running after ``timeout``. It goes on.
+            TypeError, ValueError: The input is not a context, or not JSON.
+        """
+        return self._wait(self._start(workflow_name, context, execution_id), timeout)
+
+    def submit(self, workflow_name: str, context: Input = None, *, execution_id: str | None = None) -> Execution:
+        """Starts a workflow, and returns as soon as that is durable. As :meth:`execute`, without the wait."""
+        return Execution(self, self._start(workflow_name, context, execution_id))
+
+    async def execute_async(
+        self,
+        workflow_name: str,
+        context: Input = None,
+        *,
+        execution_id: str | None = None,
+        timeout: float | None = None,
+    ) -> WorkflowResult:
+        """As :meth:`execute`, from a coroutine."""
+        loop = asyncio.get_running_loop()
+        started = await loop.run_in_executor(None, self._start, workflow_name, context, execution_id)
+        if timeout is None:
+            return await self._wait_async(started)
+        try:
+            return await asyncio.wait_for(self._wait_async(started), timeout)
+        except asyncio.TimeoutError:
+            from .errors import WaitTimeoutError
+
+            message = f"execution {started} was still running after {timeout} s; it goes on"
+            raise WaitTimeoutError(message, execution_id=started) from None
+
+    def get_execution(self, execution_id: str) -> Execution:
+        """An execution of this log, by its id.
+
+        Raises:
+            ExecutionNotFoundError: There is none. (A ``LookupError``.)
+            ValueError: That is not an id.
+        """
+        return Execution(self, self._engine.outcome(execution_id)["execution_id"])
+
+    def list_executions(
+        self,
+        status: str | None = None,
+        workflow: str | None = None,
+        limit: int = 100,
+        before: str | Execution | None = None,
+    ) -> list[ExecutionInfo]:
+        """The executions of this log, newest first.
+
+        Args:
+            status: Only those that stand so.
+            workflow: Only those of this workflow.
+            limit: At most so many.
+            before: Only those older than this one: for the next page, the last of this page.
+        """
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise ValueError(f"limit must be an int from 0 on, not {limit!r}")
+        if isinstance(before, (Execution, ExecutionInfo)):
+            before = before.id
+        return [
+            ExecutionInfo(
+                id=raw["execution_id"],
+                workflow_name=raw["workflow_name"],
+                status=raw["status"],
+                start_time=rfc3339(raw["started"]),
+                end_time=None if raw["ended"] is None else rfc3339(raw["ended"]),
+                events=raw["events"],
+                blocked=raw["blocked"],
+            )
+            for raw in self._engine.executions(status, workflow, limit, before)
+        ]
+
+    def resume(self, execution_id: str) -> Execution:
+        """Resumes a blocked execution on purpose, with the workflow that is registered now."""
+        self._engine.resume(execution_id)
+        return Execution(self, execution_id)
+
+    def shutdown(self) -> None:
+        """Takes nothing new, gives running attempts a few seconds, leaves the rest to the recovery, and closes the log.
+        Twice is fine."""
+        self._shutdown(_GRACE)
+
+    def _shutdown(self, grace: float) -> None:
+        with self._close_lock:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+            workflows.unsubscribe(self)
+            _runners.discard(self)
+            try:
+                self._engine.shutdown(grace)
+            finally:
+                self._threads.close()
+                _logging.flush()
+
+    def _start(self, workflow_name: str, context: Input, execution_id: str | None) -> str:
+        if not isinstance(workflow_name, str):
+            raise TypeError(f"a workflow is executed by its name, a str, not {type(workflow_name).__name__}")
+        if not isinstance(context, Context):
+            context = Context(context)
+        _logging.refresh_level()
+        return self._engine.start(workflow_name, context, execution_id)
+
+    def _wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
+        on_main_thread = threading.current_thread() is threading.main_thread()
+        raw = self._engine.wait(execution_id, timeout, on_main_thread)
+        _logging.flush()
+        return self._result(raw)
+
+    async def _wait_async(self, execution_id: str) -> WorkflowResult:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        def wake() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        def done() -> None:
+            # The loop may be closed by now; then nobody waits.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(wake)
+
+        self._engine.notify(execution_id, done)
+        await ended
+        return self._wait(execution_id, 0.0)
+
+    def _result(self, raw: _cloaca.RawOutcome) -> WorkflowResult:
+        failed = raw["failed"]
+        cause = None if failed is None else self._threads.errors.find(raw["execution_id"], *failed)
+        return WorkflowResult(raw, cause)
+
+    def __del__(self) -> None:
+        # Not `_engine`: opening may have failed.
+        if getattr(self, "_threads", None) is not None:
+            self._shutdown(0.0)
+
+    def __enter__(self) -> DefaultRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        where = ":memory:" if self._location.path is None else self._location.path
+        state = ", shut down" if self._closed.is_set() else ""
+        return f"DefaultRunner({where!r}, durability={self._config.durability!r}{state})"
+
+
+_runners: weakref.WeakSet[DefaultRunner] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    _cloaca.exiting()
+    for runner in list(_runners):
+        try:
+            runner._shutdown(_GRACE_AT_EXIT)
+        except Exception:
+            _log.exception("a runner could not be shut down in order; what it left is recovered when its log is opened")
+
+
+atexit.register(_at_exit)

@@ -1,0 +1,278 @@
+"""Workflows: built from tasks, checked, registered."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol
+
+from ._cloaca import NativeWorkflow, TaskSpec, nearest
+from ._task import close_collector, open_collector, registry, task_id_of
+from .errors import WorkflowValidationError
+
+__all__ = ["Workflow", "WorkflowBuilder", "register_workflow_constructor"]
+
+
+class Workflow:
+    """A checked workflow. It does not change. Made by :class:`WorkflowBuilder`.
+
+    Order is the same in every process: that of the definition, where nothing else decides.
+    """
+
+    __slots__ = ("_description", "_native", "_tags")
+
+    def __init__(self, native: NativeWorkflow, description: str, tags: dict[str, str]) -> None:
+        self._native = native
+        self._description = description
+        self._tags = tags
+
+    @property
+    def name(self) -> str:
+        """The name that runners find it by."""
+        return self._native.name
+
+    @property
+    def description(self) -> str:
+        """What it is for, as its builder was told."""
+        return self._description
+
+    @property
+    def version(self) -> str:
+        """16 hex digits that change with the graph, the rules and the code of the tasks."""
+        return self._native.version
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What its builder was told to tag it with (a copy)."""
+        return dict(self._tags)
+
+    @property
+    def tasks(self) -> list[str]:
+        """The ids of the tasks, in the order in which they were added."""
+        return [spec.id for spec in self._native.specs]
+
+    def topological_sort(self) -> list[str]:
+        """The tasks, each after all that it waits for."""
+        return self._native.topological_sort()
+
+    def get_execution_levels(self) -> list[list[str]]:
+        """The tasks by how many others they wait for in a row: those of one level can run at the same time."""
+        return self._native.levels()
+
+    def get_roots(self) -> list[str]:
+        """The tasks that wait for nobody."""
+        return self._native.roots()
+
+    def get_leaves(self) -> list[str]:
+        """The tasks that nobody depends on."""
+        return self._native.leaves()
+
+    def can_run_parallel(self, a: str | Callable[..., Any], b: str | Callable[..., Any]) -> bool:
+        """Whether neither task waits for the other.
+
+        Raises:
+            KeyError: There is no such task.
+        """
+        return self._native.independent(task_id_of(a), task_id_of(b))
+
+    def validate(self) -> None:
+        """Checks it again. A workflow that was built is valid.
+
+        Raises:
+            WorkflowValidationError: With every problem at once.
+        """
+        NativeWorkflow(self.name, self._native.specs)
+
+    def to_mermaid(self) -> str:
+        """The graph as a Mermaid flowchart.
+
+        >>> print(workflow.to_mermaid())  # doctest: +SKIP
+        flowchart TD
+            t0["extract"]
+            t1["load"]
+            t0 --> t1
+        """
+        edges = self._native.edges()
+        names = {task: f"t{number}" for number, (task, _) in enumerate(edges)}
+        lines = ["flowchart TD"]
+        for task in names:
+            text = task.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+            lines.append(f'    {names[task]}["{text}"]')
+        lines += [f"    {names[up]} --> {names[task]}" for task, ups in edges for up in ups]
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"text/vnd.mermaid": self.to_mermaid(), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        return f"Workflow(name={self.name!r}, version={self.version!r}, tasks={self.tasks!r})"
+
+
+class WorkflowBuilder:
+    """Puts tasks together to a workflow.
+
+    As a context manager it collects the tasks that are defined inside, and validates and registers the workflow at the
+    end; an exception in the block passes through, and nothing is registered.
+
+    Args:
+        name: The workflow's name.
+        tenant: The tenant of its namespace.
+        package: The package of its namespace.
+        workflow: The workflow of its namespace; the name by default.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     @cloaca.task
+        ...     def extract(context):
+        ...         context["rows"] = [1, 2, 3]
+        ...     @cloaca.task(dependencies=[extract])
+        ...     def load(context):
+        ...         context["count"] = len(context["rows"])
+    """
+
+    def __init__(
+        self, name: str, *, tenant: str | None = None, package: str | None = None, workflow: str | None = None
+    ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a workflow's name must be a str, not {type(name).__name__}")
+        self._name = name
+        self._tenant = tenant
+        self._package = package
+        self._workflow = workflow
+        self._description = ""
+        self._tags: dict[str, str] = {}
+        #: In order of addition. True: somebody said add_task; False: it was only defined here.
+        self._tasks: dict[str, tuple[TaskSpec, bool]] = {}
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self._name
+
+    def description(self, description: str) -> WorkflowBuilder:
+        """Says what the workflow is for."""
+        self._description = description
+        return self
+
+    def tag(self, key: str, value: str) -> WorkflowBuilder:
+        """Tags the workflow."""
+        self._tags[key] = value
+        return self
+
+    def add_task(self, task: str | Callable[..., Any]) -> WorkflowBuilder:
+        """Adds a task: its id, or its function. Tasks that are defined inside the ``with`` block of this builder are
+        found first (and are there without this), then those of the registry.
+
+        Raises:
+            WorkflowValidationError: There is no such task, or it was added already.
+            TypeError: It is neither an id nor a function.
+        """
+        task_id = task_id_of(task)
+        if not task_id:
+            raise WorkflowValidationError("a task id cannot be empty", workflow=self._name)
+        own = self._tasks.get(task_id)
+        if own is not None and own[1]:
+            raise WorkflowValidationError(
+                f"workflow '{self._name}' is not valid: Duplicate task: {task_id}", workflow=self._name, task_id=task_id
+            )
+        spec = own[0] if own is not None else registry.find(task_id)
+        if spec is None:
+            names = [*self._tasks, *registry.names()]
+            near = nearest(task_id, names)
+            hint = f"; did you mean '{near}'?" if near else f"; known tasks: {', '.join(names) or 'none'}"
+            raise WorkflowValidationError(
+                f"Task '{task_id}' not found in registry{hint}", workflow=self._name, task_id=task_id
+            )
+        self._tasks[task_id] = (spec, True)
+        return self
+
+    def build(self) -> Workflow:
+        """The workflow.
+
+        Raises:
+            WorkflowValidationError: With every problem at once: no tasks, missing dependencies, cycles, duplicates.
+        """
+        native = NativeWorkflow(self._name, [spec for spec, _ in self._tasks.values()])
+        return Workflow(native, self._description, dict(self._tags))
+
+    def collect(self, spec: TaskSpec) -> None:
+        """Takes a task that is defined inside the ``with`` block. Called by the decorator."""
+        self._tasks[spec.id] = (spec, False)
+
+    def __enter__(self) -> WorkflowBuilder:
+        open_collector(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        close_collector(self)
+        if kind is None:
+            workflows.register(self.build())
+
+    def __repr__(self) -> str:
+        return f"WorkflowBuilder(name={self._name!r}, tasks={list(self._tasks)!r})"
+
+
+class Subscriber(Protocol):
+    """A runner: it hears of every workflow that is registered while it lives."""
+
+    def workflow_registered(self, workflow: NativeWorkflow) -> None: ...
+
+
+class _Workflows:
+    """The workflows of the process, by name, and the runners that want to hear of new ones."""
+
+    def __init__(self) -> None:
+        # Re-entrant: a subscriber that goes may be collected inside.
+        self._lock = threading.RLock()
+        self._workflows: dict[str, Workflow] = {}
+        self._subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
+
+    def register(self, workflow: Workflow) -> None:
+        with self._lock:
+            self._workflows[workflow.name] = workflow
+            subscribers = list(self._subscribers)
+        for subscriber in subscribers:
+            subscriber.workflow_registered(workflow._native)
+
+    def subscribe(self, subscriber: Subscriber) -> list[NativeWorkflow]:
+        """What is registered already; everything later is told."""
+        with self._lock:
+            self._subscribers.add(subscriber)
+            return [workflow._native for workflow in self._workflows.values()]
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        with self._lock:
+            self._subscribers.discard(subscriber)
+
+
+workflows = _Workflows()
+
+
+def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]) -> None:
+    """Calls ``constructor`` once, now, and registers the workflow that it returns under ``name``.
+
+    Raises:
+        ValueError: It did not return a workflow, or raised (the exception is the cause).
+    """
+    if not callable(constructor):
+        raise ValueError(
+            f"the constructor of workflow '{name}' must be a function that returns a Workflow, not {constructor!r}"
+        )
+    try:
+        workflow = constructor()
+    except Exception as error:
+        raise ValueError(f"the constructor of workflow '{name}' raised {type(error).__name__}: {error}") from error
+    if not isinstance(workflow, Workflow):
+        raise ValueError(
+            f"the constructor of workflow '{name}' returned {type(workflow).__name__}, not a Workflow; "
+            f"end it with: return builder.build()"
+        )
+    if workflow.name != name:
+        native = NativeWorkflow(name, workflow._native.specs)
+        workflow = Workflow(native, workflow.description, workflow.tags)
+    workflows.register(workflow)

@@ -1,0 +1,397 @@
+//! `cloaca.Context`: a mapping of JSON values. It stands alone, or it is what one attempt at a task sees.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cloacina_engine::core::event::Key;
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::task_context::TaskContext;
+use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyIterator, PyList, PyMapping, PyString, PyTuple};
+
+use crate::json::{from_python, quoted, sorted_text, type_name, write_text};
+use crate::parse::to_python;
+use crate::{errors, json};
+
+/// The values that the tasks of a workflow share: a mutable mapping from texts to JSON values.
+///
+/// Values are None, bool, int, float, str, list, tuple and dict with text keys, nested. Integers of any size and floats
+/// come back exactly as they were; a tuple comes back as a list. Anything else is refused with a TypeError or ValueError
+/// that names its place. A value that was read is a copy: changing it changes nothing until it is set again.
+///
+/// >>> context = Context({"rows": 3})
+/// >>> context["done"] = True
+/// >>> context
+/// Context({"done":true,"rows":3})
+#[pyclass(frozen, mapping, weakref, module = "cloaca", name = "Context")]
+pub struct Context {
+    inner: Mutex<TaskContext>,
+}
+
+impl Context {
+    /// Wraps the context of an attempt.
+    pub fn of(inner: TaskContext) -> Self {
+        Self { inner: Mutex::new(inner) }
+    }
+
+    /// A context that holds these values.
+    pub fn from_values(values: impl IntoIterator<Item = (Key, Json)>) -> Self {
+        Self::of(TaskContext::from_values(values))
+    }
+
+    /// Every value; this does not count as a read.
+    pub fn peek(&self) -> BTreeMap<Key, Json> {
+        self.inner().peek()
+    }
+
+    /// What the attempt did up to now. What is done to the context later has no effect any more.
+    pub fn snapshot(&self) -> TaskContext {
+        self.inner().clone()
+    }
+
+    /// Nothing that is done under the lock runs Python code.
+    fn inner(&self) -> MutexGuard<'_, TaskContext> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
+        let key = key_text(key)?;
+        let found = self.inner().get(&key);
+        found.map_err(|read| errors::undeclared(py, &read))
+    }
+
+    /// Sets every value of a dict, or none if one is not JSON.
+    pub fn set_all(&self, values: &Bound<'_, PyDict>) -> PyResult<()> {
+        let pairs = pairs_of(values)?;
+        let mut inner = self.inner();
+        pairs.into_iter().for_each(|(key, value)| inner.set(key, value));
+        Ok(())
+    }
+
+    /// Writes what makes this context equal to `other`.
+    pub fn become_like(&self, other: &Self) {
+        let wanted = other.peek();
+        let mut inner = self.inner();
+        let have = inner.peek();
+        for key in have.keys().filter(|key| !wanted.contains_key(*key)) {
+            // In a strict context an undeclared key cannot be removed; it is not among these.
+            let _ = inner.remove(key);
+        }
+        for (key, value) in wanted {
+            if have.get(&key) != Some(&value) {
+                inner.set(key, value);
+            }
+        }
+    }
+
+    fn view<'py>(slf: &Bound<'py, Self>, class: &str) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("collections.abc")?.getattr(class)?.call1((slf,))
+    }
+
+    fn take(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
+        let key = key_text(key)?;
+        let found = self.inner().remove(&key);
+        found.map_err(|read| errors::undeclared(py, &read))
+    }
+}
+
+/// The key as text.
+fn key_text(key: &Bound<'_, PyAny>) -> PyResult<String> {
+    let Ok(text) = key.cast::<PyString>() else {
+        return Err(PyTypeError::new_err(format!("a context key must be a str, not {}", type_name(key))));
+    };
+    Ok(text.to_str()?.to_owned())
+}
+
+/// A value for a key, as JSON.
+fn value_json(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Json> {
+    from_python(value).map_err(|problem| {
+        let shown = quoted(&PyString::new(value.py(), key));
+        problem.into_error(&format!("context key {shown}"))
+    })
+}
+
+fn pairs_of(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
+    let pair = |(key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        let key = key_text(&key)?;
+        let value = value_json(&key, &value)?;
+        Ok((key.into(), value))
+    };
+    values.iter().map(pair).collect()
+}
+
+/// A dict of what any mapping holds.
+fn dict_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    if let Ok(dict) = data.cast::<PyDict>() {
+        return Ok(dict.clone());
+    }
+    if let Ok(context) = data.cast::<Context>() {
+        return context.get().to_dict(data.py());
+    }
+    let Ok(mapping) = data.cast::<PyMapping>() else {
+        return Err(PyTypeError::new_err(format!("a context is made from a dict, not from {}", type_name(data))));
+    };
+    let dict = PyDict::new(data.py());
+    dict.update(mapping)?;
+    Ok(dict)
+}
+
+fn missing(key: &Bound<'_, PyAny>) -> PyErr {
+    PyKeyError::new_err((key.clone().unbind(),))
+}
+
+#[pymethods]
+impl Context {
+    #[new]
+    #[pyo3(signature = (data=None))]
+    fn new(data: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let pairs = match data {
+            None => Vec::new(),
+            Some(data) => pairs_of(&dict_of(data)?)?,
+        };
+        Ok(Self::from_values(pairs))
+    }
+
+    /// The value of a key, or `default` if it is not there.
+    #[pyo3(signature = (key, default=None))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self.look(py, key)? {
+            Some(value) => to_python(py, value.as_str()),
+            None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
+        }
+    }
+
+    /// Sets a key to a value, whether it is there or not.
+    fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let key = key_text(key)?;
+        let value = value_json(&key, value)?;
+        self.inner().set(key, value);
+        Ok(())
+    }
+
+    /// Sets a key that is not there yet; a ValueError if it is.
+    fn insert(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.look(py, key)?.is_some() {
+            return Err(PyValueError::new_err(format!(
+                "context key {} is there already; use set() or update()",
+                quoted(key)
+            )));
+        }
+        self.set(key, value)
+    }
+
+    /// Sets a key that is there; a KeyError if it is not. (To take over a whole dict: update_from_dict().)
+    fn update(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.look(py, key)?.is_none() {
+            return Err(missing(key));
+        }
+        self.set(key, value)
+    }
+
+    /// Removes a key. Returns its value, or None if it was not there.
+    fn remove<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self.take(py, key)? {
+            Some(value) => to_python(py, value.as_str()),
+            None => Ok(py.None().into_bound(py)),
+        }
+    }
+
+    /// The same as remove().
+    fn delete<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.remove(py, key)
+    }
+
+    /// Removes a key and returns its value; `default`, or a KeyError without one, if it was not there.
+    #[pyo3(signature = (key, *default))]
+    fn pop<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if default.len() > 1 {
+            return Err(PyTypeError::new_err("pop takes a key and at most one default"));
+        }
+        match self.take(py, key)? {
+            Some(value) => to_python(py, value.as_str()),
+            None => default.get_item(0).map_err(|_| missing(key)),
+        }
+    }
+
+    /// Removes a key and returns it with its value; a KeyError if there is none.
+    fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(String, Bound<'py, PyAny>)> {
+        let last = self.inner().all().pop_last();
+        let Some((key, value)) = last else { return Err(PyKeyError::new_err("the context is empty")) };
+        let removed = self.inner().remove(&key);
+        removed.map_err(|read| errors::undeclared(py, &read))?;
+        Ok((key.to_string(), to_python(py, value.as_str())?))
+    }
+
+    /// The value of a key; sets it to `default` first if it is not there.
+    #[pyo3(signature = (key, default=None))]
+    fn setdefault<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(value) = self.look(py, key)? {
+            return to_python(py, value.as_str());
+        }
+        let default = default.unwrap_or_else(|| py.None().into_bound(py));
+        self.set(key, &default)?;
+        self.get(py, key, None)
+    }
+
+    /// Removes every key.
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        let mut inner = self.inner();
+        let keys: Vec<Key> = inner.all().into_keys().collect();
+        let removed = keys.iter().try_for_each(|key| inner.remove(key).map(|_| ()));
+        drop(inner);
+        removed.map_err(|read| errors::undeclared(py, &read))
+    }
+
+    /// A dict of every value.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let all = self.inner().all();
+        let dict = PyDict::new(py);
+        for (key, value) in all {
+            dict.set_item(&*key, to_python(py, value.as_str())?)?;
+        }
+        Ok(dict)
+    }
+
+    /// Sets every key of a dict (or another mapping) to its value there, or none if one of them is not JSON.
+    fn update_from_dict(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set_all(&dict_of(data)?)
+    }
+
+    /// Every value as one JSON object: keys sorted, at every level, and no spaces.
+    fn to_json(&self, py: Python<'_>) -> PyResult<String> {
+        let all = self.inner().all();
+        sorted(py, &all)
+    }
+
+    /// The context that a JSON object holds; a ValueError if the text is not one.
+    #[staticmethod]
+    fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
+        let value = to_python(py, text)?;
+        let Ok(dict) = value.cast::<PyDict>() else {
+            return Err(PyValueError::new_err(format!("a context is a JSON object, not {}", json_kind(&value))));
+        };
+        Ok(Self::from_values(pairs_of(dict)?))
+    }
+
+    /// The keys, as a view.
+    fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::view(slf, "KeysView")
+    }
+
+    /// The values, as a view.
+    fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::view(slf, "ValuesView")
+    }
+
+    /// The pairs of key and value, as a view.
+    fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::view(slf, "ItemsView")
+    }
+
+    /// A context of its own with the same values.
+    fn copy(&self) -> Self {
+        let all = self.inner().all();
+        Self::from_values(all)
+    }
+
+    fn __copy__(&self) -> Self {
+        self.copy()
+    }
+
+    fn __deepcopy__(&self, _memo: &Bound<'_, PyAny>) -> Self {
+        self.copy()
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyDict>,))> {
+        Ok((slf.get_type().into_any(), (slf.get().to_dict(slf.py())?,)))
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner().all().len()
+    }
+
+    fn __contains__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<bool> {
+        if !key.is_instance_of::<PyString>() {
+            return Ok(false);
+        }
+        Ok(self.look(py, key)?.is_some())
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self.look(py, key)? {
+            Some(value) => to_python(py, value.as_str()),
+            None => Err(missing(key)),
+        }
+    }
+
+    fn __setitem__(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.set(key, value)
+    }
+
+    fn __delitem__(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.take(py, key)?.map(|_| ()).ok_or_else(|| missing(key))
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+        let all = self.inner().all();
+        PyList::new(py, all.keys().map(|key| PyString::new(py, key)))?.try_iter()
+    }
+
+    fn __eq__<'py>(&self, py: Python<'py>, other: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if !other.is_instance_of::<Context>() && !other.is_instance_of::<PyMapping>() {
+            return Ok(py.NotImplemented().into_bound(py));
+        }
+        let same = self.to_dict(py)?.eq(dict_of(other)?)?;
+        Ok(pyo3::types::PyBool::new(py, same).to_owned().into_any())
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("Context({})", sorted(py, &self.peek())?))
+    }
+}
+
+fn json_kind(value: &Bound<'_, PyAny>) -> String {
+    match type_name(value).as_str() {
+        "NoneType" => "null".to_owned(),
+        "list" => "a list".to_owned(),
+        "str" => "a text".to_owned(),
+        "bool" => "a truth value".to_owned(),
+        _ => "a number".to_owned(),
+    }
+}
+
+fn sorted(py: Python<'_>, all: &BTreeMap<Key, Json>) -> PyResult<String> {
+    let mut out = String::from("{");
+    for (key, value) in all {
+        if out.len() > 1 {
+            out.push(',');
+        }
+        write_text(&mut out, key);
+        out.push(':');
+        if value.as_str().contains('{') {
+            let value = to_python(py, value.as_str())?;
+            let text: Result<String, json::NotJson> = sorted_text(&value);
+            out.push_str(&text.map_err(|problem| problem.into_error(key))?);
+        } else {
+            out.push_str(value.as_str());
+        }
+    }
+    out.push('}');
+    Ok(out)
+}

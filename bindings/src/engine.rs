@@ -1,0 +1,316 @@
+//! An open engine, and how Python waits for it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cloacina_engine::core::event::{Cause, ExecutionId};
+use cloacina_engine::core::time::Millis;
+use cloacina_engine::runtime::engine::{Engine, EngineConfig, Outcome, StartRequest, WaitError};
+use cloacina_engine::runtime::workflow::Registry;
+use cloacina_store::log::{Durability, EventLog, OpenError};
+use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
+use crossbeam_channel::Sender;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::context::Context;
+use crate::executor::{Inbox, Message};
+use crate::exit::sleep_on_if_exiting;
+use crate::workflow::NativeWorkflow;
+use crate::{errors, outcome};
+
+/// How often the main thread, while it waits, looks whether Ctrl-C was pressed. Results do not wait for that.
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+
+/// A wait without an end is one of a year at a time.
+const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// An engine over a log.
+#[pyclass(frozen, module = "cloaca._cloaca", name = "NativeEngine")]
+pub struct NativeEngine {
+    engine: Engine,
+    registry: Arc<Registry>,
+    inbox: Sender<Message>,
+    waits: Waits,
+}
+
+type Ended = Result<Arc<Outcome>, WaitError>;
+
+/// The executions that somebody waits for. Each is asked for once, however many wait, and however often.
+type Waits = Arc<Mutex<HashMap<ExecutionId, Arc<Wait>>>>;
+
+#[derive(Default)]
+struct Wait {
+    ended: Mutex<Option<Ended>>,
+    woken: Condvar,
+}
+
+/// Ends a wait: with the outcome, or, when the engine drops its callback, with the news that there will be none.
+struct Ender {
+    execution: ExecutionId,
+    wait: Arc<Wait>,
+    all: Waits,
+}
+
+impl Ender {
+    fn end(&self, ended: Ended) {
+        lock(&self.all).remove(&self.execution);
+        lock(&self.wait.ended).get_or_insert(ended);
+        self.wait.woken.notify_all();
+    }
+}
+
+impl Drop for Ender {
+    fn drop(&mut self) {
+        self.end(Err(WaitError::ShutDown(self.execution)));
+    }
+}
+
+/// Leaves a call in the inbox when it is dropped: with the callback that it is in, called or not.
+struct CallOnDrop {
+    call: Option<Py<PyAny>>,
+    inbox: Sender<Message>,
+}
+
+impl Drop for CallOnDrop {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            // Nobody reads a closed inbox: the runner is shut down.
+            let _ = self.inbox.send(Message::Call(call));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Wait {
+    /// Waits, at most so long.
+    fn within(&self, time: Duration) -> Option<Ended> {
+        let ended = lock(&self.ended);
+        let waited = self.woken.wait_timeout_while(ended, time, |ended| ended.is_none());
+        waited.map_or_else(|poisoned| poisoned.into_inner().0.clone(), |(ended, _)| ended.clone())
+    }
+}
+
+impl NativeEngine {
+    fn wait_for(&self, execution: ExecutionId) -> Arc<Wait> {
+        let mut waits = lock(&self.waits);
+        if let Some(wait) = waits.get(&execution) {
+            return wait.clone();
+        }
+        let wait = Arc::new(Wait::default());
+        waits.insert(execution, wait.clone());
+        drop(waits);
+        let ender = Ender { execution, wait: wait.clone(), all: self.waits.clone() };
+        self.engine.when_done(execution, Box::new(move |ended| ender.end(ended)));
+        wait
+    }
+}
+
+fn id_of(text: &str) -> PyResult<ExecutionId> {
+    text.parse().map_err(|_| {
+        PyValueError::new_err(format!(
+            "'{text}' is not an execution id; ids look like 01890a5d-ac96-774b-bcce-b302099a8057"
+        ))
+    })
+}
+
+/// The durability with this name: "sync", "os" or "interval:<ms>".
+fn durability_of(text: &str) -> PyResult<Durability> {
+    let interval = text.strip_prefix("interval:").and_then(|millis| millis.parse().ok());
+    match (text, interval) {
+        ("sync", _) => Ok(Durability::Sync),
+        ("os", _) => Ok(Durability::Os),
+        (_, Some(millis)) => Ok(Durability::Interval(millis)),
+        _ => Err(PyValueError::new_err(format!(
+            "durability must be \"sync\", \"os\" or \"interval:<milliseconds>\", not \"{text}\""
+        ))),
+    }
+}
+
+fn open_log(py: Python<'_>, path: Option<PathBuf>, durability: Durability) -> PyResult<Arc<dyn EventLog>> {
+    let opened = py.detach(|| -> Result<Arc<dyn EventLog>, OpenError> {
+        Ok(match path {
+            Some(path) => Arc::new(open(&path, &Options { durability, ..Options::default() })?),
+            None => Arc::new(MemoryLog::open_with(&MemoryDisk::default(), durability)?),
+        })
+    });
+    opened.map_err(|why| errors::open(py, &why))
+}
+
+#[pymethods]
+impl NativeEngine {
+    /// Opens the log at `path`, or one in memory.
+    #[new]
+    #[pyo3(signature = (path, inbox, workflows, *, durability, max_concurrent_tasks, task_timeout_ms, workflow_timeout_ms,
+        strict_context, max_recoveries, max_value_bytes, recover, python))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        path: Option<PathBuf>,
+        inbox: &Inbox,
+        workflows: Vec<Py<NativeWorkflow>>,
+        durability: &str,
+        max_concurrent_tasks: usize,
+        task_timeout_ms: Option<u64>,
+        workflow_timeout_ms: Option<u64>,
+        strict_context: bool,
+        max_recoveries: u32,
+        max_value_bytes: usize,
+        recover: bool,
+        python: String,
+    ) -> PyResult<Self> {
+        let durability = durability_of(durability)?;
+        let config = EngineConfig {
+            max_concurrent_tasks,
+            task_timeout: task_timeout_ms.map(Millis),
+            workflow_timeout: workflow_timeout_ms.map(Millis),
+            strict_context,
+            max_recoveries,
+            max_value_bytes,
+            recover,
+            python: Some(python.into()),
+        };
+        let registry = Arc::new(Registry::default());
+        let inbox = inbox.sender();
+        for workflow in &workflows {
+            registry.register(workflow.get().bound(py, &inbox)?);
+        }
+        let log = open_log(py, path, durability)?;
+        let opened = py.detach(|| Engine::open(log, registry.clone(), config));
+        let engine = opened.map_err(|why| errors::engine(py, &why))?;
+        Ok(Self { engine, registry, inbox, waits: Waits::default() })
+    }
+
+    /// Registers a workflow, in place of one of the same name.
+    fn register(&self, py: Python<'_>, workflow: &NativeWorkflow) -> PyResult<()> {
+        let workflow = workflow.bound(py, &self.inbox)?;
+        py.detach(|| self.registry.register(workflow));
+        Ok(())
+    }
+
+    /// Starts an execution and returns its id; attaches to the one with `execution_id` if there is one.
+    #[pyo3(signature = (workflow, context, execution_id))]
+    fn start(&self, py: Python<'_>, workflow: &str, context: &Context, execution_id: Option<&str>) -> PyResult<String> {
+        let request = StartRequest {
+            workflow: workflow.into(),
+            input: context.peek().into_iter().collect(),
+            execution: execution_id.map(id_of).transpose()?,
+            cause: Cause::Call,
+        };
+        let started = py.detach(|| {
+            let started = self.engine.start(request);
+            sleep_on_if_exiting();
+            started
+        });
+        started.map(|id| id.to_string()).map_err(|why| errors::start(py, &why))
+    }
+
+    /// Waits for the end of an execution, at most so many seconds. `watch_signals` is for the main thread: it lets Ctrl-C
+    /// through.
+    #[pyo3(signature = (execution_id, timeout, watch_signals))]
+    fn wait<'py>(
+        &self,
+        py: Python<'py>,
+        execution_id: &str,
+        timeout: Option<f64>,
+        watch_signals: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let execution = id_of(execution_id)?;
+        let began = Instant::now();
+        let limit = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONG));
+        let wait = py.detach(|| self.wait_for(execution));
+        let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
+        loop {
+            let left = limit.map_or(LONG, |limit| limit.saturating_sub(began.elapsed()));
+            let ended = py.detach(|| {
+                let ended = wait.within(left.min(slice));
+                sleep_on_if_exiting();
+                ended
+            });
+            match ended {
+                Some(Ok(ended)) => return outcome::outcome(py, &ended),
+                Some(Err(why)) => return Err(errors::wait(py, &why)),
+                None => py.check_signals()?,
+            }
+            if let Some(limit) = limit.filter(|limit| began.elapsed() >= *limit) {
+                return Err(errors::wait(py, &WaitError::TimedOut { execution, waited: limit }));
+            }
+        }
+    }
+
+    /// Has `call` called, by a reader of the inbox, when an execution has ended.
+    fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<()> {
+        let execution = id_of(execution_id)?;
+        let call = CallOnDrop { call: Some(call), inbox: self.inbox.clone() };
+        let done = Box::new(move |_: Ended| drop(call));
+        py.detach(|| self.engine.when_done(execution, done));
+        Ok(())
+    }
+
+    /// How an execution stands.
+    fn outcome<'py>(&self, py: Python<'py>, execution_id: &str) -> PyResult<Bound<'py, PyDict>> {
+        let execution = id_of(execution_id)?;
+        let found = py.detach(|| self.engine.outcome(execution));
+        outcome::outcome(py, &*found.map_err(|why| errors::engine(py, &why))?)
+    }
+
+    /// Executions, newest first.
+    #[pyo3(signature = (status, workflow, limit, before))]
+    fn executions<'py>(
+        &self,
+        py: Python<'py>,
+        status: Option<&str>,
+        workflow: Option<&str>,
+        limit: usize,
+        before: Option<&str>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let status = status.map(outcome::status_named).transpose()?;
+        let before = before.map(id_of).transpose()?;
+        let found = py.detach(|| self.engine.executions(status, workflow, limit, before));
+        let found = found.map_err(|why| errors::engine(py, &why))?;
+        let found = found.iter().map(|one| outcome::listed(py, one)).collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, found)
+    }
+
+    /// Asks for an execution to be cancelled.
+    #[pyo3(signature = (execution_id, reason))]
+    fn cancel(&self, py: Python<'_>, execution_id: &str, reason: Option<String>) -> PyResult<()> {
+        let execution = id_of(execution_id)?;
+        py.detach(|| self.engine.cancel(execution, reason)).map_err(|why| errors::engine(py, &why))
+    }
+
+    /// Lets no further attempt start.
+    fn pause(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
+        let execution = id_of(execution_id)?;
+        py.detach(|| self.engine.pause(execution, None)).map_err(|why| errors::engine(py, &why))
+    }
+
+    /// Lets attempts start again.
+    fn unpause(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
+        let execution = id_of(execution_id)?;
+        py.detach(|| self.engine.unpause(execution)).map_err(|why| errors::engine(py, &why))
+    }
+
+    /// Resumes a blocked execution on purpose.
+    fn resume(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
+        let execution = id_of(execution_id)?;
+        py.detach(|| self.engine.resume(execution)).map_err(|why| errors::engine(py, &why))
+    }
+
+    /// The executions that were unfinished when the log was opened, oldest first.
+    fn recovered(&self, py: Python<'_>) -> Vec<String> {
+        py.detach(|| self.engine.recovered()).iter().map(ToString::to_string).collect()
+    }
+
+    /// Gives running attempts so many seconds, abandons the rest, and closes the log.
+    fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
+        let grace = Duration::try_from_secs_f64(grace.max(0.0)).unwrap_or(LONG);
+        py.detach(|| self.engine.shutdown(grace)).map_err(|why| errors::engine(py, &why))
+    }
+}

@@ -1,0 +1,281 @@
+//! From Python values to JSON text: exactly, or not at all.
+
+use std::fmt::Write as _;
+
+use cloacina_engine::core::json::Json;
+use num_bigint::BigInt;
+use pyo3::exceptions::{PyTypeError, PyUnicodeEncodeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+
+/// Values may be nested this deep.
+pub const MAX_DEPTH: usize = 1_000;
+
+/// So many steps of a long path are shown at either end.
+const SHOWN_STEPS: usize = 6;
+
+/// Why a value is not JSON, and where in it.
+pub struct NotJson {
+    /// `TypeError` or `ValueError`.
+    is_type: bool,
+    /// From the inside out.
+    path: Vec<Step>,
+    problem: String,
+}
+
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl NotJson {
+    fn kind(problem: String) -> Self {
+        Self { is_type: true, path: Vec::new(), problem }
+    }
+
+    fn value(problem: String) -> Self {
+        Self { is_type: false, path: Vec::new(), problem }
+    }
+
+    fn at(mut self, step: Step) -> Self {
+        self.path.push(step);
+        self
+    }
+
+    /// As Python's error. `what` is what the value belongs to: `context key 'report'`.
+    pub fn into_error(self, what: &str) -> PyErr {
+        let steps: Vec<String> = self
+            .path
+            .iter()
+            .rev()
+            .map(|step| match step {
+                Step::Key(key) => format!("[{key}]"),
+                Step::Index(index) => format!("[{index}]"),
+            })
+            .collect();
+        let place = if steps.len() > 2 * SHOWN_STEPS {
+            let last = steps.len() - SHOWN_STEPS;
+            format!("{} … {}", steps[..SHOWN_STEPS].concat(), steps[last..].concat())
+        } else {
+            steps.concat()
+        };
+        let at = if place.is_empty() { String::new() } else { format!(", at {place}") };
+        let message = format!("{what}{at}: {}", self.problem);
+        if self.is_type { PyTypeError::new_err(message) } else { PyValueError::new_err(message) }
+    }
+}
+
+/// The text of a value; the keys of dicts keep their order.
+pub fn from_python(value: &Bound<'_, PyAny>) -> Result<Json, NotJson> {
+    text(value, false).map(Json::from_serializer)
+}
+
+/// The text of a value; the keys of dicts are sorted.
+pub fn sorted_text(value: &Bound<'_, PyAny>) -> Result<String, NotJson> {
+    text(value, true)
+}
+
+fn text(value: &Bound<'_, PyAny>, sorted: bool) -> Result<String, NotJson> {
+    let mut writer = Writer { out: String::new(), sorted, open: Vec::new() };
+    writer.value(value)?;
+    Ok(writer.out)
+}
+
+/// Python's own way to write a text down.
+pub fn quoted(value: &Bound<'_, PyAny>) -> String {
+    value.repr().map(|repr| repr.to_string_lossy().into_owned()).unwrap_or_else(|_| "?".to_owned())
+}
+
+/// The name of a value's type.
+pub fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map(|name| name.to_string()).unwrap_or_else(|_| "object".to_owned())
+}
+
+struct Writer {
+    out: String,
+    sorted: bool,
+    /// The containers that are being written, from the outside in.
+    open: Vec<usize>,
+}
+
+impl Writer {
+    fn value(&mut self, value: &Bound<'_, PyAny>) -> Result<(), NotJson> {
+        if value.is_none() {
+            self.out.push_str("null");
+        } else if let Ok(text) = value.cast::<PyString>() {
+            self.text(text)?;
+        } else if let Ok(truth) = value.cast::<PyBool>() {
+            self.out.push_str(if truth.is_true() { "true" } else { "false" });
+        } else if value.is_instance_of::<PyInt>() {
+            self.integer(value)?;
+        } else if let Ok(float) = value.cast::<PyFloat>() {
+            self.float(float)?;
+        } else if let Ok(list) = value.cast::<PyList>() {
+            self.open(value)?;
+            self.sequence(list.iter())?;
+            self.open.pop();
+        } else if let Ok(tuple) = value.cast::<PyTuple>() {
+            self.open(value)?;
+            self.sequence(tuple.iter())?;
+            self.open.pop();
+        } else if let Ok(dict) = value.cast::<PyDict>() {
+            self.open(value)?;
+            self.object(dict)?;
+            self.open.pop();
+        } else {
+            return Err(not_a_value(value));
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, value: &Bound<'_, PyAny>) -> Result<(), NotJson> {
+        let id = value.as_ptr() as usize;
+        if self.open.contains(&id) {
+            return Err(NotJson::value(format!("the {} contains itself", type_name(value))));
+        }
+        if self.open.len() >= MAX_DEPTH {
+            return Err(NotJson::value(format!("the value is nested deeper than {MAX_DEPTH} levels")));
+        }
+        self.open.push(id);
+        Ok(())
+    }
+
+    fn sequence<'py>(&mut self, items: impl Iterator<Item = Bound<'py, PyAny>>) -> Result<(), NotJson> {
+        self.out.push('[');
+        for (index, item) in items.enumerate() {
+            if index > 0 {
+                self.out.push(',');
+            }
+            self.value(&item).map_err(|problem| problem.at(Step::Index(index)))?;
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
+    fn object(&mut self, dict: &Bound<'_, PyDict>) -> Result<(), NotJson> {
+        let mut entries = Vec::with_capacity(dict.len());
+        for (key, value) in dict.iter() {
+            let Ok(key) = key.cast_into::<PyString>() else { return Err(key_not_text(dict)) };
+            entries.push((key, value));
+        }
+        if self.sorted {
+            entries.sort_by_cached_key(|(key, _)| key.to_string_lossy().into_owned());
+        }
+        self.out.push('{');
+        for (index, (key, value)) in entries.into_iter().enumerate() {
+            if index > 0 {
+                self.out.push(',');
+            }
+            self.text(&key).map_err(|problem| NotJson { problem: format!("a key: {}", problem.problem), ..problem })?;
+            self.out.push(':');
+            self.value(&value).map_err(|problem| problem.at(Step::Key(quoted(&key))))?;
+        }
+        self.out.push('}');
+        Ok(())
+    }
+
+    fn text(&mut self, text: &Bound<'_, PyString>) -> Result<(), NotJson> {
+        let text = text.to_str().map_err(|error| surrogate(text, &error))?;
+        write_text(&mut self.out, text);
+        Ok(())
+    }
+
+    fn integer(&mut self, value: &Bound<'_, PyAny>) -> Result<(), NotJson> {
+        if let Ok(small) = value.extract::<i64>() {
+            let _ = write!(self.out, "{small}");
+            return Ok(());
+        }
+        // Not `str`: Python refuses to write integers of more than 4,300 digits.
+        let big: BigInt = value.extract().map_err(|error: PyErr| NotJson::value(error.to_string()))?;
+        let _ = write!(self.out, "{big}");
+        Ok(())
+    }
+
+    fn float(&mut self, float: &Bound<'_, PyFloat>) -> Result<(), NotJson> {
+        let value = float.value();
+        if !value.is_finite() {
+            let name = if value.is_nan() { "nan" } else { "an infinite float" };
+            return Err(NotJson::value(format!("{name} is not a JSON value; use None, or a text such as str(value)")));
+        }
+        // The base class's text: a subclass may call itself something else (`np.float64(1.0)`).
+        let text = PyFloat::new(float.py(), value).repr();
+        let text = text.map_err(|error| NotJson::value(error.to_string()))?;
+        self.out.push_str(&text.to_string_lossy());
+        Ok(())
+    }
+}
+
+/// Writes a text as a JSON string.
+pub fn write_text(out: &mut String, text: &str) {
+    out.push('"');
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            8 => "\\b",
+            12 => "\\f",
+            0..=31 => "",
+            _ => continue,
+        };
+        out.push_str(&text[from..at]);
+        if escape.is_empty() {
+            let _ = write!(out, "\\u{byte:04x}");
+        } else {
+            out.push_str(escape);
+        }
+        from = at + 1;
+    }
+    out.push_str(&text[from..]);
+    out.push('"');
+}
+
+fn surrogate(text: &Bound<'_, PyString>, error: &PyErr) -> NotJson {
+    let py = text.py();
+    let place = error
+        .is_instance_of::<PyUnicodeEncodeError>(py)
+        .then(|| error.value(py).getattr("start").and_then(|start| start.extract::<usize>()).ok())
+        .flatten();
+    let place = place.map(|index| format!(" at index {index}")).unwrap_or_default();
+    NotJson::value(format!(
+        "the text has a lone surrogate{place}, which is not Unicode; use value.encode('utf-8', 'replace').decode()"
+    ))
+}
+
+fn key_not_text(dict: &Bound<'_, PyDict>) -> NotJson {
+    let key = dict.iter().map(|(key, _)| key).find(|key| !key.is_instance_of::<PyString>());
+    let (shown, kind) = key.map_or_else(Default::default, |key| (quoted(&key), type_name(&key)));
+    NotJson::kind(format!("the key {shown} is of type {kind}; JSON keys are texts; use str(key)"))
+}
+
+fn not_a_value(value: &Bound<'_, PyAny>) -> NotJson {
+    let name = type_name(value);
+    let module = value.get_type().module().map(|module| module.to_string()).unwrap_or_else(|_| String::new());
+    let has = |attribute: &str| value.hasattr(attribute).unwrap_or(false);
+    let use_ = match (module.as_str(), name.as_str()) {
+        (_, "datetime" | "date" | "time") => "use isoformat()",
+        (_, "timedelta") => "use total_seconds()",
+        (_, "set" | "frozenset") => "use sorted(value), or list(value)",
+        (_, "bytes" | "bytearray" | "memoryview") => "use decode(), or base64.b64encode(value).decode()",
+        (_, "Decimal" | "UUID" | "Fraction") => "use str(value)",
+        (_, "complex") => "use [value.real, value.imag]",
+        (_, "range" | "generator" | "map" | "filter" | "zip" | "dict_keys" | "dict_values" | "deque") => {
+            "use list(value)"
+        }
+        ("cloaca", "Context") => "use to_dict()",
+        ("builtins", "function" | "type" | "module") => "store data, not code",
+        _ if module.starts_with("pathlib") => "use str(value)",
+        _ if has("__dataclass_fields__") => "use dataclasses.asdict(value)",
+        _ if has("model_dump") => "use model_dump(mode='json')",
+        _ if has("tolist") => "use tolist()",
+        _ if has("to_dict") => "use to_dict()",
+        _ if has("isoformat") => "use isoformat()",
+        _ if has("_value_") => "use its .value",
+        _ if has("keys") => "use dict(value)",
+        _ => "use None, bool, int, float, str, list or dict",
+    };
+    NotJson::kind(format!("{name} is not a JSON value; {use_}"))
+}

@@ -1,0 +1,152 @@
+//! What the engine says with `tracing`, for Python's `logging`.
+//!
+//! The engine's threads must not wait for the GIL: they leave records here, and a thread of Python's takes them.
+
+use std::fmt::{Debug, Write as _};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use pyo3::prelude::*;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::exit::sleep_on_if_exiting;
+
+/// Python's number for a level, the logger's name, the message.
+type LogRecord = (u8, String, String);
+
+struct Records {
+    sender: Sender<LogRecord>,
+    receiver: Receiver<LogRecord>,
+}
+
+static RECORDS: OnceLock<Records> = OnceLock::new();
+/// Python's number for the lowest level that is wanted.
+static LEVEL: AtomicU8 = AtomicU8::new(30);
+
+fn records() -> &'static Records {
+    RECORDS.get_or_init(|| {
+        let (sender, receiver) = unbounded();
+        Records { sender, receiver }
+    })
+}
+
+fn number(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 40,
+        Level::WARN => 30,
+        Level::INFO => 20,
+        Level::DEBUG => 10,
+        Level::TRACE => 5,
+    }
+}
+
+/// `cloacina_engine::runtime::engine` speaks as `cloaca.engine.runtime.engine`.
+fn logger(target: &str) -> String {
+    let target = target.replace("::", ".");
+    let rest = target.strip_prefix("cloacina_").or_else(|| target.strip_prefix("cloaca")).unwrap_or(&target);
+    format!("cloaca.{}", rest.trim_start_matches('.'))
+}
+
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("cloac")
+}
+
+struct ToPython;
+
+impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for ToPython {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        is_ours(metadata) && (metadata.is_span() || number(*metadata.level()) >= LEVEL.load(Ordering::Relaxed))
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut text = Text::default();
+        attributes.record(&mut text);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(text);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let mut message = text.message;
+        let _ = write!(message, "{}", text.fields);
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(fields) = span.extensions().get::<Text>() {
+                let _ = write!(message, "{}", fields.fields);
+            }
+        }
+        let record = (number(*event.metadata().level()), logger(event.metadata().target()), message);
+        // The receiver lives as long as the process.
+        let _ = records().sender.send(record);
+    }
+}
+
+#[derive(Default)]
+struct Text {
+    message: String,
+    /// ` name=value` for each field.
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = if field.name() == "message" {
+            write!(self.message, "{value:?}")
+        } else {
+            write!(self.fields, " {}={value:?}", field.name())
+        };
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let _ = if field.name() == "message" {
+            write!(self.message, "{value}")
+        } else {
+            write!(self.fields, " {}={value}", field.name())
+        };
+    }
+}
+
+/// Listens to the engine from now on. A second call changes nothing.
+#[pyfunction]
+pub fn start_logging() {
+    let subscriber = tracing_subscriber::registry().with(ToPython);
+    // It fails if somebody has set one already: that was us.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Says what level, by Python's numbers, is the lowest that is wanted.
+#[pyfunction]
+pub fn log_level(level: u8) {
+    if LEVEL.swap(level, Ordering::Relaxed) != level {
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
+/// Whether there are records.
+#[pyfunction]
+pub fn logs_pending() -> bool {
+    !records().receiver.is_empty()
+}
+
+/// The records that are there.
+#[pyfunction]
+pub fn take_logs() -> Vec<LogRecord> {
+    records().receiver.try_iter().collect()
+}
+
+/// Waits until a record comes, and returns it.
+#[pyfunction]
+pub fn wait_logs(py: Python<'_>) -> Option<LogRecord> {
+    py.detach(|| {
+        let record = records().receiver.recv().ok();
+        sleep_on_if_exiting();
+        record
+    })
+}

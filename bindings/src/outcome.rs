@@ -1,0 +1,90 @@
+//! How an execution ended, as plain Python values.
+
+use cloacina_engine::core::event::TaskError;
+use cloacina_engine::runtime::engine::{ExecutionStatus, Listed, Outcome, TaskOutcome};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::context::Context;
+
+/// The word for a status.
+pub fn status_name(status: ExecutionStatus) -> &'static str {
+    match status {
+        ExecutionStatus::Pending => "Pending",
+        ExecutionStatus::Running => "Running",
+        ExecutionStatus::Paused => "Paused",
+        ExecutionStatus::Completed => "Completed",
+        ExecutionStatus::Failed => "Failed",
+        ExecutionStatus::Cancelled => "Cancelled",
+    }
+}
+
+/// The status with this name, in any case.
+pub fn status_named(name: &str) -> PyResult<ExecutionStatus> {
+    let all = [
+        ExecutionStatus::Pending,
+        ExecutionStatus::Running,
+        ExecutionStatus::Paused,
+        ExecutionStatus::Completed,
+        ExecutionStatus::Failed,
+        ExecutionStatus::Cancelled,
+    ];
+    all.into_iter().find(|status| status_name(*status).eq_ignore_ascii_case(name)).ok_or_else(|| {
+        let names = all.map(status_name).join(", ");
+        PyValueError::new_err(format!("unknown status '{name}'; the statuses are {names}"))
+    })
+}
+
+/// An outcome as a dict; `RawOutcome` in the stubs.
+pub fn outcome<'py>(py: Python<'py>, outcome: &Outcome) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("execution_id", outcome.execution.to_string())?;
+    dict.set_item("workflow_name", &*outcome.workflow)?;
+    dict.set_item("status", status_name(outcome.status))?;
+    dict.set_item("started", outcome.started.0)?;
+    dict.set_item("ended", outcome.ended.map(|time| time.0))?;
+    let context = outcome.context.iter().map(|(key, value)| (key.clone(), value.clone()));
+    dict.set_item("context", Bound::new(py, Context::from_values(context))?)?;
+    dict.set_item("error", outcome.error.as_deref())?;
+    dict.set_item("failed", outcome.failed.as_ref().map(|(task, attempt)| (task.to_string(), *attempt)))?;
+    let tasks = outcome.tasks.iter().map(|task| self::task(py, task)).collect::<PyResult<Vec<_>>>()?;
+    dict.set_item("tasks", PyList::new(py, tasks)?)?;
+    Ok(dict)
+}
+
+fn task<'py>(py: Python<'py>, task: &TaskOutcome) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("task_id", &*task.task)?;
+    dict.set_item("state", task.state)?;
+    dict.set_item("attempts", task.attempts)?;
+    dict.set_item("error", task.error.as_ref().map(says))?;
+    dict.set_item("error_type", task.error.as_ref().map(|error| error.kind.to_string()))?;
+    dict.set_item("traceback", task.error.as_ref().and_then(|error| error.traceback.as_deref()))?;
+    dict.set_item("skipped", task.skipped.as_deref())?;
+    dict.set_item("started", task.started.map(|time| time.0))?;
+    dict.set_item("ended", task.ended.map(|time| time.0))?;
+    Ok(dict)
+}
+
+fn says(error: &TaskError) -> String {
+    let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    if error.message.is_empty() {
+        format!("{}{hint}", error.kind)
+    } else {
+        format!("{}: {}{hint}", error.kind, error.message)
+    }
+}
+
+/// An execution in a listing, as a dict; `RawListed` in the stubs.
+pub fn listed<'py>(py: Python<'py>, listed: &Listed) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("execution_id", listed.execution.to_string())?;
+    dict.set_item("workflow_name", &*listed.workflow)?;
+    dict.set_item("status", status_name(listed.status))?;
+    dict.set_item("started", listed.started.0)?;
+    dict.set_item("ended", listed.ended.map(|time| time.0))?;
+    dict.set_item("events", listed.events)?;
+    dict.set_item("blocked", listed.blocked.as_deref())?;
+    Ok(dict)
+}

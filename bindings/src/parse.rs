@@ -1,0 +1,256 @@
+//! From JSON text to Python values: every integer as an int of its size, everything with a point or an exponent as the
+//! nearest float.
+
+use std::str::FromStr;
+
+use num_bigint::BigInt;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
+
+/// Deeper texts are refused: whoever wrote them, they must not exhaust the stack.
+const MAX_DEPTH: usize = crate::json::MAX_DEPTH + 8;
+
+/// The value of a JSON text.
+pub fn to_python<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    let mut parser = Parser { py, text, bytes: text.as_bytes(), at: 0, depth: 0 };
+    let value = parser.value()?;
+    parser.space();
+    if parser.at < text.len() { Err(parser.unexpected()) } else { Ok(value) }
+}
+
+struct Parser<'a, 'py> {
+    py: Python<'py>,
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    depth: usize,
+}
+
+impl<'py> Parser<'_, 'py> {
+    fn value(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        self.space();
+        match self.bytes.get(self.at) {
+            Some(b'"') => Ok(self.text()?.into_any()),
+            Some(b'{') => self.nested(Self::object),
+            Some(b'[') => self.nested(Self::list),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word("true").map(|()| PyBool::new(self.py, true).to_owned().into_any()),
+            Some(b'f') => self.word("false").map(|()| PyBool::new(self.py, false).to_owned().into_any()),
+            Some(b'n') => self.word("null").map(|()| self.py.None().into_bound(self.py)),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn nested(&mut self, inside: impl FnOnce(&mut Self) -> PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        if self.depth >= MAX_DEPTH {
+            return Err(PyValueError::new_err(format!("the JSON text is nested deeper than {MAX_DEPTH} levels")));
+        }
+        self.depth += 1;
+        self.at += 1;
+        let value = inside(self);
+        self.depth -= 1;
+        value
+    }
+
+    fn object(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        let dict = PyDict::new(self.py);
+        if self.take_after_space(b'}') {
+            return Ok(dict.into_any());
+        }
+        loop {
+            self.space();
+            if self.bytes.get(self.at) != Some(&b'"') {
+                return Err(self.unexpected());
+            }
+            let key = self.text()?;
+            self.expect(b':')?;
+            dict.set_item(key, self.value()?)?;
+            if self.take_after_space(b'}') {
+                return Ok(dict.into_any());
+            }
+            self.expect(b',')?;
+        }
+    }
+
+    fn list(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        let mut items = Vec::new();
+        if !self.take_after_space(b']') {
+            loop {
+                items.push(self.value()?);
+                if self.take_after_space(b']') {
+                    break;
+                }
+                self.expect(b',')?;
+            }
+        }
+        Ok(PyList::new(self.py, items)?.into_any())
+    }
+
+    /// From the opening quote past the closing one.
+    fn text(&mut self) -> PyResult<Bound<'py, PyString>> {
+        self.at += 1;
+        let start = self.at;
+        let mut unescaped = None;
+        let mut from = start;
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    let out: &mut String = unescaped.get_or_insert_default();
+                    out.push_str(&self.text[from..self.at]);
+                    let escaped = self.escape()?;
+                    out.push(escaped);
+                    from = self.at;
+                }
+                Some(0..=31) | None => return Err(self.unexpected()),
+                Some(_) => self.at += 1,
+            }
+        }
+        let rest = &self.text[from..self.at];
+        self.at += 1;
+        Ok(match unescaped {
+            None => PyString::new(self.py, rest),
+            Some(mut out) => {
+                out.push_str(rest);
+                PyString::new(self.py, &out)
+            }
+        })
+    }
+
+    fn escape(&mut self) -> PyResult<char> {
+        let name = self.bytes.get(self.at + 1).copied();
+        let plain = match name {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'u') => return self.unicode(),
+            _ => return Err(self.unexpected()),
+        };
+        self.at += 2;
+        Ok(plain)
+    }
+
+    fn unicode(&mut self) -> PyResult<char> {
+        let first = self.hex(self.at + 2);
+        let second = || {
+            let paired = self.bytes.get(self.at + 6..self.at + 8) == Some(b"\\u");
+            paired.then(|| self.hex(self.at + 8)).flatten().filter(|unit| (0xDC00..0xE000).contains(unit))
+        };
+        let (code, length) = match first {
+            Some(high @ 0xD800..=0xDBFF) => {
+                (second().map(|low| 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)), 12)
+            }
+            other => (other, 6),
+        };
+        let Some(char) = code.and_then(char::from_u32) else {
+            let place = self.place();
+            return Err(PyValueError::new_err(format!(
+                "not JSON: no Unicode character is written like that, at character {place}"
+            )));
+        };
+        self.at += length;
+        Ok(char)
+    }
+
+    fn hex(&self, at: usize) -> Option<u32> {
+        let digits = self.text.get(at..at + 4)?;
+        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok()).flatten()
+    }
+
+    fn number(&mut self) -> PyResult<Bound<'py, PyAny>> {
+        let start = self.at;
+        self.take(b'-');
+        let digits = self.digits();
+        if digits == 0 || (digits > 1 && self.bytes[self.at - digits] == b'0') {
+            return Err(self.unexpected());
+        }
+        let mut integer = true;
+        if self.take(b'.') {
+            integer = false;
+            if self.digits() == 0 {
+                return Err(self.unexpected());
+            }
+        }
+        if self.take(b'e') || self.take(b'E') {
+            integer = false;
+            if !self.take(b'+') {
+                self.take(b'-');
+            }
+            if self.digits() == 0 {
+                return Err(self.unexpected());
+            }
+        }
+        let text = &self.text[start..self.at];
+        if integer { integer_of(self.py, text) } else { float_of(self.py, text) }
+    }
+
+    fn digits(&mut self) -> usize {
+        let start = self.at;
+        while matches!(self.bytes.get(self.at), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        self.at - start
+    }
+
+    fn word(&mut self, word: &str) -> PyResult<()> {
+        if !self.text[self.at..].starts_with(word) {
+            return Err(self.unexpected());
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    fn space(&mut self) {
+        while matches!(self.bytes.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let there = self.bytes.get(self.at) == Some(&byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    fn take_after_space(&mut self, byte: u8) -> bool {
+        self.space();
+        self.take(byte)
+    }
+
+    fn expect(&mut self, byte: u8) -> PyResult<()> {
+        if self.take_after_space(byte) { Ok(()) } else { Err(self.unexpected()) }
+    }
+
+    fn place(&self) -> usize {
+        self.text.get(..self.at).map_or(self.at, |before| before.chars().count()) + 1
+    }
+
+    fn unexpected(&self) -> PyErr {
+        let found = self.text.get(self.at..).and_then(|rest| rest.chars().next());
+        let found = found.map_or_else(|| "the end of the text".to_owned(), |char| format!("{char:?}"));
+        PyValueError::new_err(format!("not JSON: unexpected {found} at character {}", self.place()))
+    }
+}
+
+fn integer_of<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    if let Ok(small) = text.parse::<i64>() {
+        return Ok(PyInt::new(py, small).into_any());
+    }
+    // Not `int(text)`: Python refuses to read integers of more than 4,300 digits.
+    let big = BigInt::from_str(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok(big.into_pyobject(py)?.into_any())
+}
+
+fn float_of<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    let value = f64::from_str(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    if value.is_infinite() {
+        return Err(PyValueError::new_err(format!("not a JSON value here: {text} is larger than any float")));
+    }
+    Ok(PyFloat::new(py, value).into_any())
+}

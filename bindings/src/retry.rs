@@ -1,0 +1,269 @@
+//! Retry policies as Python values.
+
+use std::sync::Arc;
+
+use cloacina_engine::core::event::TaskError;
+use cloacina_engine::core::retry::{Backoff, RetryCondition, RetryPolicy};
+use cloacina_engine::core::time::Millis;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::executor::task_error;
+
+/// How the wait between attempts grows.
+///
+/// >>> BackoffStrategy.exponential(2.0)
+/// BackoffStrategy.exponential(base=2.0, multiplier=1.0)
+#[pyclass(frozen, eq, module = "cloaca", name = "BackoffStrategy")]
+#[derive(PartialEq)]
+pub struct PyBackoff(Backoff);
+
+#[pymethods]
+impl PyBackoff {
+    /// Every wait is the initial delay.
+    #[staticmethod]
+    fn fixed() -> Self {
+        Self(Backoff::Fixed)
+    }
+
+    /// Every wait is `multiplier` initial delays longer than the one before.
+    #[staticmethod]
+    fn linear(multiplier: f64) -> PyResult<Self> {
+        Ok(Self(Backoff::Linear { multiplier: positive("multiplier", multiplier)? }))
+    }
+
+    /// Every wait is `base` times the one before; all are multiplied by `multiplier`.
+    #[staticmethod]
+    #[pyo3(signature = (base, multiplier=None))]
+    fn exponential(base: f64, multiplier: Option<f64>) -> PyResult<Self> {
+        let multiplier = positive("multiplier", multiplier.unwrap_or(1.0))?;
+        Ok(Self(Backoff::Exponential { base: positive("base", base)?, multiplier }))
+    }
+
+    fn __repr__(&self) -> String {
+        match self.0 {
+            Backoff::Fixed => "BackoffStrategy.fixed()".to_owned(),
+            Backoff::Linear { multiplier } => format!("BackoffStrategy.linear(multiplier={multiplier:?})"),
+            Backoff::Exponential { base, multiplier } => {
+                format!("BackoffStrategy.exponential(base={base:?}, multiplier={multiplier:?})")
+            }
+        }
+    }
+}
+
+fn positive(name: &str, value: f64) -> PyResult<f64> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(value);
+    }
+    Err(PyValueError::new_err(format!("{name} must be a number from 0 on, not {value}")))
+}
+
+/// Which errors are tried again.
+#[pyclass(frozen, eq, module = "cloaca", name = "RetryCondition")]
+#[derive(PartialEq)]
+pub struct PyRetryCondition(RetryCondition);
+
+#[pymethods]
+impl PyRetryCondition {
+    /// No error is tried again.
+    #[staticmethod]
+    fn never() -> Self {
+        Self(RetryCondition::Never)
+    }
+
+    /// Errors that pass: timeouts, connections, the network.
+    #[staticmethod]
+    fn transient_only() -> Self {
+        Self(RetryCondition::Transient)
+    }
+
+    /// Every error.
+    #[staticmethod]
+    fn all_errors() -> Self {
+        Self(RetryCondition::All)
+    }
+
+    /// Errors whose message contains one of the patterns, in any case.
+    #[staticmethod]
+    fn error_pattern(patterns: Vec<String>) -> Self {
+        Self(RetryCondition::Pattern(patterns.into_iter().map(Into::into).collect()))
+    }
+
+    /// Errors of a type with one of these names, or with a base of that name.
+    #[staticmethod]
+    fn error_types(names: Vec<String>) -> Self {
+        Self(RetryCondition::Type(names.into_iter().map(Into::into).collect()))
+    }
+
+    fn __repr__(&self) -> String {
+        match &self.0 {
+            RetryCondition::Never => "RetryCondition.never()".to_owned(),
+            RetryCondition::Transient => "RetryCondition.transient_only()".to_owned(),
+            RetryCondition::All => "RetryCondition.all_errors()".to_owned(),
+            RetryCondition::Pattern(patterns) => format!("RetryCondition.error_pattern({patterns:?})"),
+            RetryCondition::Type(names) => format!("RetryCondition.error_types({names:?})"),
+        }
+    }
+}
+
+/// What happens when an attempt at a task fails.
+///
+/// >>> policy = RetryPolicy.builder().max_attempts(5).initial_delay(0.5).build()
+/// >>> policy.calculate_delay(2)
+/// 1.0
+#[pyclass(frozen, eq, module = "cloaca", name = "RetryPolicy")]
+#[derive(PartialEq)]
+pub struct PyRetryPolicy {
+    /// The engine's.
+    pub inner: RetryPolicy,
+}
+
+#[pymethods]
+impl PyRetryPolicy {
+    /// Three runs, waits of 1 s and then doubling up to 60 s, varied by up to a quarter, for every error.
+    #[staticmethod]
+    #[pyo3(name = "default")]
+    fn default_policy() -> Self {
+        Self { inner: RetryPolicy::default() }
+    }
+
+    /// A builder that starts from the default policy.
+    #[staticmethod]
+    fn builder() -> RetryPolicyBuilder {
+        RetryPolicyBuilder { inner: RetryPolicy::default() }
+    }
+
+    /// How many runs there are at most.
+    #[getter]
+    fn max_attempts(&self) -> u32 {
+        self.inner.max_attempts
+    }
+
+    /// The wait after the first failure, in seconds.
+    #[getter]
+    fn initial_delay(&self) -> f64 {
+        seconds(self.inner.initial_delay)
+    }
+
+    /// The longest wait, in seconds.
+    #[getter]
+    fn max_delay(&self) -> f64 {
+        seconds(self.inner.max_delay)
+    }
+
+    /// Whether each wait is varied by up to a quarter.
+    #[getter]
+    fn with_jitter(&self) -> bool {
+        self.inner.jitter
+    }
+
+    /// The wait after `attempt` failures (from 1), in seconds, before it is varied.
+    fn calculate_delay(&self, attempt: u32) -> f64 {
+        seconds(self.inner.delay(attempt))
+    }
+
+    /// Whether a task is tried again whose run number `attempt` (from 1) failed with `error`: an exception, or its text.
+    fn should_retry(&self, attempt: u32, error: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let error = if let Ok(text) = error.cast::<PyString>() {
+            let text: Arc<str> = text.to_str()?.into();
+            TaskError { kind: text.clone(), message: text.clone(), lineage: vec![text], ..TaskError::default() }
+        } else {
+            let described = error.py().import("cloaca._failure")?.getattr("describe")?.call1((error,))?;
+            task_error(&described)?
+        };
+        Ok(self.inner.retries(attempt, &error))
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "RetryPolicy(max_attempts={}, initial_delay={:?}, max_delay={:?}, backoff={}, condition={}, with_jitter={})",
+            self.inner.max_attempts,
+            self.initial_delay(),
+            self.max_delay(),
+            PyBackoff(self.inner.backoff).__repr__(),
+            conditions(&self.inner),
+            if self.inner.jitter { "True" } else { "False" },
+        )
+    }
+}
+
+fn conditions(policy: &RetryPolicy) -> String {
+    let shown = policy.conditions.iter().map(|condition| PyRetryCondition(condition.clone()).__repr__());
+    shown.collect::<Vec<_>>().join(" | ")
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn seconds(millis: Millis) -> f64 {
+    millis.0 as f64 / 1_000.0
+}
+
+fn millis(name: &str, seconds: f64) -> PyResult<Millis> {
+    let seconds = positive(name, seconds)?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let millis = (seconds * 1_000.0).round() as u64;
+    Ok(Millis(millis))
+}
+
+/// Makes a retry policy. A builder never changes: every call returns another one.
+#[pyclass(frozen, module = "cloaca", name = "RetryPolicyBuilder")]
+pub struct RetryPolicyBuilder {
+    inner: RetryPolicy,
+}
+
+impl RetryPolicyBuilder {
+    fn with(&self, change: impl FnOnce(&mut RetryPolicy)) -> Self {
+        let mut inner = self.inner.clone();
+        change(&mut inner);
+        Self { inner }
+    }
+}
+
+#[pymethods]
+impl RetryPolicyBuilder {
+    #[new]
+    fn new() -> Self {
+        Self { inner: RetryPolicy::default() }
+    }
+
+    /// How many runs there are at most; 0 and 1 are one run.
+    fn max_attempts(&self, attempts: u32) -> Self {
+        self.with(|policy| policy.max_attempts = attempts.max(1))
+    }
+
+    /// The wait after the first failure, in seconds.
+    fn initial_delay(&self, seconds: f64) -> PyResult<Self> {
+        let delay = millis("initial_delay", seconds)?;
+        Ok(self.with(|policy| policy.initial_delay = delay))
+    }
+
+    /// The longest wait, in seconds.
+    fn max_delay(&self, seconds: f64) -> PyResult<Self> {
+        let delay = millis("max_delay", seconds)?;
+        Ok(self.with(|policy| policy.max_delay = delay))
+    }
+
+    /// How the wait grows.
+    fn backoff_strategy(&self, strategy: &PyBackoff) -> Self {
+        self.with(|policy| policy.backoff = strategy.0)
+    }
+
+    /// Which errors are tried again.
+    fn retry_condition(&self, condition: &PyRetryCondition) -> Self {
+        self.with(|policy| policy.conditions = vec![condition.0.clone()])
+    }
+
+    /// Whether each wait is varied by up to a quarter.
+    fn with_jitter(&self, jitter: bool) -> Self {
+        self.with(|policy| policy.jitter = jitter)
+    }
+
+    /// The policy.
+    fn build(&self) -> PyRetryPolicy {
+        PyRetryPolicy { inner: self.inner.clone() }
+    }
+
+    fn __repr__(&self) -> String {
+        format!("RetryPolicyBuilder({})", self.build().__repr__())
+    }
+}

@@ -1,0 +1,115 @@
+//! A decorated function: what the log will know of it, and how it is called.
+
+use std::sync::Arc;
+
+use cloacina_engine::core::definition::{TaskDefinition, TriggerRule};
+use cloacina_engine::core::time::Millis;
+use cloacina_engine::runtime::task::{RunningAttempt, Task, TaskBody};
+use crossbeam_channel::Sender;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::condition::PyCondition;
+use crate::executor::Message;
+use crate::retry::PyRetryPolicy;
+
+/// A function, and how it is called.
+pub struct Callable {
+    /// The function.
+    pub function: Py<PyAny>,
+    /// How many arguments it takes.
+    pub parameters: u8,
+    /// Whether it is a coroutine function.
+    pub is_async: bool,
+}
+
+/// A task as it was decorated.
+#[pyclass(frozen, module = "cloaca._cloaca")]
+pub struct TaskSpec {
+    definition: TaskDefinition,
+    callable: Arc<Callable>,
+}
+
+#[pymethods]
+impl TaskSpec {
+    #[new]
+    #[pyo3(signature = (id, function, *, dependencies, rule, retry, timeout_ms, code, source, parameters, is_async))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        id: String,
+        function: Py<PyAny>,
+        dependencies: Vec<String>,
+        rule: &Bound<'_, PyAny>,
+        retry: &PyRetryPolicy,
+        timeout_ms: Option<u64>,
+        code: [u8; 32],
+        source: String,
+        parameters: u8,
+        is_async: bool,
+    ) -> PyResult<Self> {
+        let definition = TaskDefinition {
+            id: id.into(),
+            dependencies: dependencies.into_iter().map(Into::into).collect(),
+            rule: rule_of(rule)?,
+            retry: retry.inner.clone(),
+            timeout: timeout_ms.map(Millis),
+            code,
+            source: source.into(),
+        };
+        Ok(Self { definition, callable: Arc::new(Callable { function, parameters, is_async }) })
+    }
+
+    /// Its name.
+    #[getter]
+    fn id(&self) -> &str {
+        &self.definition.id
+    }
+
+    /// The function.
+    #[getter]
+    fn function(&self, py: Python<'_>) -> Py<PyAny> {
+        self.callable.function.clone_ref(py)
+    }
+
+    /// The tasks whose writes it sees, in the order that matters at joins.
+    #[getter]
+    fn dependencies(&self) -> Vec<String> {
+        self.definition.dependencies.iter().map(ToString::to_string).collect()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("TaskSpec('{}')", self.definition.id)
+    }
+}
+
+/// A rule by its name, or a condition tree.
+fn rule_of(rule: &Bound<'_, PyAny>) -> PyResult<TriggerRule> {
+    let Ok(name) = rule.cast::<PyString>() else {
+        return Ok(TriggerRule::When(PyCondition::parse(rule)?.inner));
+    };
+    let name = name.to_str()?;
+    TriggerRule::named(name).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "unknown trigger rule '{name}'; the rules are none_failed, all_success, all_done, all_failed, one_success, \
+             one_failed, always (and trigger_rules takes a condition tree)"
+        ))
+    })
+}
+
+impl TaskSpec {
+    /// The task with a body that does nothing, to have its definition checked.
+    pub fn unbound(&self) -> Task {
+        Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(|_| {})) }
+    }
+
+    /// The task with a body that leaves the attempt in an inbox.
+    pub fn bound(&self, inbox: Sender<Message>) -> Task {
+        let callable = self.callable.clone();
+        let body = move |running: RunningAttempt| {
+            // A closed inbox drops the attempt, and that fails it.
+            let _ = inbox.send(Message::Run(callable.clone(), Box::new(running)));
+        };
+        Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(body)) }
+    }
+}

@@ -1,0 +1,97 @@
+//! A checked workflow, and what can be asked of its graph.
+
+use cloacina_engine::core::graph::TaskIndex;
+use cloacina_engine::runtime::workflow::Workflow;
+use crossbeam_channel::Sender;
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+
+use crate::errors;
+use crate::executor::Message;
+use crate::task::TaskSpec;
+
+/// A workflow whose definition was checked.
+#[pyclass(frozen, module = "cloaca._cloaca", name = "NativeWorkflow")]
+pub struct NativeWorkflow {
+    specs: Vec<Py<TaskSpec>>,
+    checked: Workflow,
+}
+
+impl NativeWorkflow {
+    /// The same, with bodies that leave attempts in an inbox.
+    pub fn bound(&self, py: Python<'_>, inbox: &Sender<Message>) -> PyResult<Workflow> {
+        let tasks = self.specs.iter().map(|spec| spec.get().bound(inbox.clone()));
+        Workflow::new(self.checked.name().clone(), tasks).map_err(|invalid| errors::invalid(py, &invalid))
+    }
+
+    fn names(&self, tasks: &[TaskIndex]) -> Vec<String> {
+        tasks.iter().map(|task| self.checked.graph().name(*task).to_string()).collect()
+    }
+
+    fn find(&self, task: &str) -> PyResult<TaskIndex> {
+        let missing =
+            || PyKeyError::new_err(format!("there is no task '{task}' in workflow '{}'", self.checked.name()));
+        self.checked.graph().find(task).ok_or_else(missing)
+    }
+}
+
+#[pymethods]
+impl NativeWorkflow {
+    #[new]
+    fn new(py: Python<'_>, name: String, specs: Vec<Py<TaskSpec>>) -> PyResult<Self> {
+        let tasks = specs.iter().map(|spec| spec.get().unbound());
+        let checked = Workflow::new(name, tasks).map_err(|invalid| errors::invalid(py, &invalid))?;
+        Ok(Self { specs, checked })
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        self.checked.name()
+    }
+
+    #[getter]
+    fn version(&self) -> String {
+        self.checked.fingerprint().version()
+    }
+
+    #[getter]
+    fn specs(&self, py: Python<'_>) -> Vec<Py<TaskSpec>> {
+        self.specs.iter().map(|spec| spec.clone_ref(py)).collect()
+    }
+
+    fn renamed(&self, py: Python<'_>, name: String) -> PyResult<Self> {
+        Self::new(py, name, self.specs(py))
+    }
+
+    fn topological_sort(&self) -> Vec<String> {
+        self.names(self.checked.graph().topological_order())
+    }
+
+    fn levels(&self) -> Vec<Vec<String>> {
+        self.checked.graph().levels().iter().map(|level| self.names(level)).collect()
+    }
+
+    fn roots(&self) -> Vec<String> {
+        self.names(&self.checked.graph().roots())
+    }
+
+    fn leaves(&self) -> Vec<String> {
+        self.names(self.checked.graph().leaves())
+    }
+
+    fn independent(&self, one: &str, other: &str) -> PyResult<bool> {
+        Ok(self.checked.graph().independent(self.find(one)?, self.find(other)?))
+    }
+
+    /// What each task waits for: (task, [tasks]).
+    fn edges(&self) -> Vec<(String, Vec<String>)> {
+        let graph = self.checked.graph();
+        graph.tasks().map(|task| (graph.name(task).to_string(), self.names(graph.upstream(task)))).collect()
+    }
+}
+
+/// The name that is nearest to `wanted`, if one is near enough to be meant.
+#[pyfunction]
+pub fn nearest(wanted: &str, names: Vec<String>) -> Option<String> {
+    cloacina_engine::core::graph::nearest(wanted, names.iter().map(String::as_str)).map(str::to_owned)
+}

@@ -1,0 +1,74 @@
+"""Runs every test of the repository: the Rust workspace, its documentation, and the Python package as installed.
+
+Says one line for each part, shows the whole output of a part that failed, and ends with the number of tests. With
+CLOACA_NOTHING_SKIPPED=1 a test that was skipped is a failure.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Part:
+    """One test runner, and how its output is counted."""
+
+    name: str
+    command: list[str]
+    counts: re.Pattern[str]
+
+
+CARGO = re.compile(r"test result: \w+\. (?P<passed>\d+) passed; (?P<failed>\d+) failed; (?P<skipped>\d+) ignored")
+PYTEST = re.compile(r"^=* ?(?P<summary>.*\d+ (?:passed|failed).*) in [\d.]+s", re.MULTILINE)
+
+PARTS = [
+    Part("rust", ["cargo", "test", "--quiet", "--locked", "--no-fail-fast"], CARGO),
+    Part("python", [sys.executable, "-m", "pytest", "-q", "-rs", "tests/python"], PYTEST),
+]
+
+
+def count(part: Part, output: str) -> tuple[int, int, int]:
+    """How many tests passed, failed and were skipped, by the closing lines of the runner."""
+    if part.counts is CARGO:
+        found = [tuple(int(number) for number in match.groups()) for match in CARGO.finditer(output)]
+        passed, failed, skipped = (sum(column) for column in zip(*found, strict=True)) if found else (0, 0, 0)
+        return passed, failed, skipped
+    summary = (PYTEST.findall(output) or [""])[-1]
+    words = ("passed", "failed|errors?", "skipped")
+    passed, failed, skipped = (
+        sum(int(number) for number in re.findall(rf"(\d+) (?:{word})\b", summary)) for word in words
+    )
+    return passed, failed, skipped
+
+
+def main() -> int:
+    """Runs the parts one after the other; 0 if every test passed."""
+    passed = failed = skipped = 0
+    broken = False
+    for part in PARTS:
+        began = time.monotonic()
+        run = subprocess.run(part.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        ok, bad, left_out = count(part, run.stdout)
+        if run.returncode != 0 or ok == 0:
+            sys.stdout.write(run.stdout)
+            broken = True
+        for line in run.stdout.splitlines():
+            if line.startswith("SKIPPED"):
+                print(line)
+        print(f"{part.name}: {ok} passed, {bad} failed, {left_out} skipped in {time.monotonic() - began:.0f} s", flush=True)
+        passed, failed, skipped = passed + ok, failed + bad, skipped + left_out
+    if skipped and os.environ.get("CLOACA_NOTHING_SKIPPED"):
+        print(f"{skipped} tests were skipped, and here nothing may be")
+        broken = True
+    print(f"{passed} passed, {max(failed, int(broken and not failed))} failed, {skipped} skipped")
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

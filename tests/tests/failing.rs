@@ -190,6 +190,26 @@ fn a_detached_attempt_that_runs_out_of_time_is_told() {
     assert!(told.pass());
 }
 
+/// An executor that said how to stop its attempt a moment after it had timed out was never told to.
+#[test]
+fn a_detached_attempt_that_ran_out_of_time_before_it_said_how_to_stop_it_is_told_at_once() {
+    let (taken, told, ended) = (Door::closed(), Door::closed(), Door::closed());
+    let (take, tell, end) = (taken.clone(), told.clone(), ended.clone());
+    let mut detached = Task::new("detached", |_| Ok(())).retry(once()).timeout(Duration::from_millis(20));
+    detached.body = TaskBody::Detached(Arc::new(move |attempt| {
+        let (tell, end) = (tell.clone(), end.clone());
+        take.open();
+        let _ = end.pass();
+        attempt.on_cancel(move || tell.open());
+        std::mem::forget(attempt);
+    }));
+    let engine = World::of([workflow("elsewhere", [detached])]).open();
+    assert_eq!(run(&engine, "elsewhere").status, ExecutionStatus::Failed);
+    assert!(taken.pass());
+    ended.open();
+    assert!(told.pass());
+}
+
 #[test]
 fn a_workflow_that_runs_out_of_time_fails_and_says_what_was_not_done() {
     let door = Door::closed();

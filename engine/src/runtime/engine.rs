@@ -375,11 +375,13 @@ impl Engine {
     /// Calls back, once, when an execution has ended; at once, on this thread, if it has. Otherwise the callback runs on
     /// one of the engine's threads: hand over, do not work.
     pub fn when_done(&self, execution: ExecutionId, done: Waiter) {
+        let mut once = CalledOnce { execution, waiter: Some(done) };
+        let done: Waiter = Box::new(move |end| once.call(end));
         match self.ask(|reply| Message::Wait { execution, waiter: done, reply }) {
             Some(Attached::Waiting) => {}
             Some(Attached::Blocked(why, done)) => done(Err(WaitError::Blocked { execution, why })),
             Some(Attached::NotLive(done)) => done(self.past(execution)),
-            // The callback went down with the scheduler, whose end drops it.
+            // The callback went down with the scheduler; being dropped, it has been called.
             None => {}
         }
     }
@@ -527,6 +529,26 @@ impl Engine {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.messages.send(message(reply)).ok()?;
         answer.recv().ok()
+    }
+}
+
+/// A callback that is called even if the scheduler ends before it comes to it.
+struct CalledOnce {
+    execution: ExecutionId,
+    waiter: Option<Waiter>,
+}
+
+impl CalledOnce {
+    fn call(&mut self, end: Result<Arc<Outcome>, WaitError>) {
+        if let Some(waiter) = self.waiter.take() {
+            waiter(end);
+        }
+    }
+}
+
+impl Drop for CalledOnce {
+    fn drop(&mut self) {
+        self.call(Err(WaitError::ShutDown(self.execution)));
     }
 }
 

@@ -141,7 +141,8 @@ pub(crate) struct Scheduler {
 }
 
 struct Stopping {
-    until: Instant,
+    /// `None` lies beyond all clocks.
+    until: Option<Instant>,
     reply: Reply<Result<(), EngineError>>,
 }
 
@@ -195,7 +196,7 @@ impl Scheduler {
     /// Waits for a message, but not past the next timer.
     fn receive(&self) -> Result<Message, RecvTimeoutError> {
         let timer = self.timers.first().map(|(due, _)| self.shell.clock.instant(*due));
-        let stop = self.stopping.as_ref().map(|stopping| stopping.until);
+        let stop = self.stopping.as_ref().and_then(|stopping| stopping.until);
         match timer.into_iter().chain(stop).min() {
             Some(deadline) => self.shell.messages.recv_deadline(deadline),
             None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -224,7 +225,7 @@ impl Scheduler {
             }
             Message::LogFailed(reason) => self.log_failed(&reason),
             Message::Shutdown { grace, reply } => {
-                self.stopping.get_or_insert(Stopping { until: Instant::now() + grace, reply });
+                self.stopping.get_or_insert(Stopping { until: Instant::now().checked_add(grace), reply });
             }
         }
     }
@@ -530,7 +531,7 @@ impl Scheduler {
     fn is_done_stopping(&self) -> bool {
         let Some(stopping) = &self.stopping else { return false };
         self.failed.is_some()
-            || Instant::now() >= stopping.until
+            || stopping.until.is_some_and(|until| Instant::now() >= until)
             || self.live.values().all(|live| live.state.running().next().is_none())
     }
 

@@ -1,4 +1,4 @@
-//! Who waits for the end of an execution.
+//! Promises: what will be known once, and those who wait for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,37 +7,47 @@ use super::engine::{Outcome, WaitError};
 /// Takes the end of an execution; called once.
 pub type Waiter = Box<dyn FnOnce(Result<Arc<Outcome>, WaitError>) + Send>;
 
-/// The end of an execution, and those who wait for it.
-#[derive(Default)]
-pub(crate) struct Completion {
-    state: Mutex<State>,
+/// The end of an execution.
+pub(crate) type Completion = Promise<Result<Arc<Outcome>, WaitError>>;
+
+/// That everything which was decided up to some moment is durable, or the reason why it never will be.
+pub(crate) type Durable = Result<(), Arc<str>>;
+
+/// What will be known once, and those who wait for it.
+pub(crate) struct Promise<T> {
+    state: Mutex<State<T>>,
 }
 
-#[derive(Default)]
-struct State {
-    done: Option<Result<Arc<Outcome>, WaitError>>,
-    waiters: Vec<Waiter>,
+struct State<T> {
+    kept: Option<T>,
+    waiters: Vec<Box<dyn FnOnce(T) + Send>>,
 }
 
-impl Completion {
-    /// Calls `waiter` when the end is known: now, if it is.
-    pub(crate) fn wait(&self, waiter: Waiter) {
+impl<T> Default for Promise<T> {
+    fn default() -> Self {
+        Self { state: Mutex::new(State { kept: None, waiters: Vec::new() }) }
+    }
+}
+
+impl<T: Clone> Promise<T> {
+    /// Calls `waiter` when it is known: now, if it is.
+    pub(crate) fn wait(&self, waiter: Box<dyn FnOnce(T) + Send>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.done.clone() {
+        match state.kept.clone() {
             None => state.waiters.push(waiter),
-            Some(done) => {
+            Some(kept) => {
                 drop(state);
-                waiter(done);
+                waiter(kept);
             }
         }
     }
 
-    /// Says how it ended. Only the first word counts.
-    pub(crate) fn complete(&self, done: Result<Arc<Outcome>, WaitError>) {
+    /// Says what it is. Only the first word counts.
+    pub(crate) fn complete(&self, known: T) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let waiters = std::mem::take(&mut state.waiters);
-        let done = state.done.get_or_insert(done).clone();
+        let kept = state.kept.get_or_insert(known).clone();
         drop(state);
-        waiters.into_iter().for_each(|waiter| waiter(done.clone()));
+        waiters.into_iter().for_each(|waiter| waiter(kept.clone()));
     }
 }

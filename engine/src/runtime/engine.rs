@@ -321,7 +321,10 @@ impl Engine {
             .name("cloacina-scheduler".into())
             .spawn(move || Scheduler::new(shell, unfinished).run())
             .map_err(|error| EngineError::Log(format!("cannot start the scheduler's thread: {error}")))?;
-        Ok(Self { log, messages, held_reasons, recovered, config, registry, scheduler: Mutex::new(Some(scheduler)) })
+        let scheduler = Mutex::new(Some(scheduler));
+        let engine = Self { log, messages, held_reasons, recovered, config, registry, scheduler };
+        engine.catch_up();
+        Ok(engine)
     }
 
     /// Starts an execution, or attaches to the one that has the id. Returns its id once its start is durable.
@@ -333,25 +336,8 @@ impl Engine {
         if let Some((key, value)) = request.input.iter().find(|(_, value)| value.as_str().len() > limit) {
             return Err(StartError::ValueTooLarge { key: key.clone(), bytes: value.as_str().len(), limit });
         }
-        let id = match request.execution {
-            None => new_execution_id(),
-            Some(id) => match self.log.stream(stream_of(id)) {
-                Ok(entry) if !entry.open => return Ok(id),
-                Ok(_) => return self.attach(id),
-                Err(ReadError::NoStream(_)) => id,
-                Err(error) => return Err(StartError::Log(error.to_string())),
-            },
-        };
+        let id = request.execution.unwrap_or_else(new_execution_id);
         self.ask(|reply| Message::Start { request, id, reply }).unwrap_or(Err(StartError::ShutDown))
-    }
-
-    fn attach(&self, execution: ExecutionId) -> Result<ExecutionId, StartError> {
-        let nobody: Waiter = Box::new(|_| {});
-        match self.ask(|reply| Message::Wait { execution, waiter: nobody, reply }) {
-            Some(Attached::Blocked(why, _)) => Err(StartError::Blocked { execution, why }),
-            Some(_) => Ok(execution),
-            None => Err(StartError::ShutDown),
-        }
     }
 
     /// Waits for the end of an execution.
@@ -380,17 +366,20 @@ impl Engine {
         match self.ask(|reply| Message::Wait { execution, waiter: done, reply }) {
             Some(Attached::Waiting) => {}
             Some(Attached::Blocked(why, done)) => done(Err(WaitError::Blocked { execution, why })),
-            Some(Attached::NotLive(done)) => done(self.past(execution)),
+            Some(Attached::NotLive(done, failed)) => done(self.past(execution, failed.as_deref())),
             // The callback went down with the scheduler; being dropped, it has been called.
             None => {}
         }
     }
 
     /// The end of an execution that does not run here.
-    fn past(&self, execution: ExecutionId) -> Result<Arc<Outcome>, WaitError> {
+    fn past(&self, execution: ExecutionId, failed: Option<&str>) -> Result<Arc<Outcome>, WaitError> {
         match rebuild(&*self.log, execution) {
             Ok(state) if state.status().is_final() => Ok(Arc::new(outcome(&state))),
-            Ok(_) => Err(WaitError::ShutDown(execution)),
+            Ok(_) => Err(match failed {
+                Some(reason) => WaitError::Log(reason.to_owned()),
+                None => WaitError::ShutDown(execution),
+            }),
             Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
                 Err(WaitError::NotFound(execution))
             }
@@ -432,6 +421,7 @@ impl Engine {
         before: Option<ExecutionId>,
     ) -> Result<Vec<Listed>, EngineError> {
         let failed = |error: &dyn std::fmt::Display| EngineError::Log(error.to_string());
+        self.catch_up();
         let mut found = Vec::new();
         let mut filter = StreamFilter {
             kind: Some(StreamKind::Execution),
@@ -522,6 +512,12 @@ impl Engine {
         // A panic of the scheduler was reported by its own thread; there is nothing left to stop.
         let _ = scheduler.join();
         stopped
+    }
+
+    /// Waits until the scheduler has taken everything that it was told before; first of all, what it holds and why.
+    fn catch_up(&self) {
+        let nobody = ExecutionId([0; 16]);
+        let _ = self.ask(|reply| Message::Peek { execution: nobody, reply });
     }
 
     /// Asks the scheduler, and waits for its answer; `None` if it is gone.

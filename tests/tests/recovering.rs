@@ -10,7 +10,7 @@ use cloacina_engine::runtime::engine::{Engine, EngineError, ExecutionStatus, Sta
 use cloacina_engine::runtime::outcome::rebuild;
 use cloacina_engine::runtime::task::Task;
 use cloacina_engine::runtime::workflow::Workflow;
-use cloacina_tests::history::{history, tells};
+use cloacina_tests::history::{history, tale, tells};
 use cloacina_tests::meeting::Door;
 use cloacina_tests::workflows::{attempts, chain, once, step, waiting, workflow, write};
 use cloacina_tests::world::{World, call_as, end_of, id, run, start, task, value};
@@ -93,6 +93,36 @@ fn what_is_held_is_listed_as_pending_from_the_first_moment_on() {
         let world = World { disk: world.disk.copy(), ..world.in_new_process() };
         assert_eq!(only_listed(&world.open()).status, ExecutionStatus::Pending);
     }
+}
+
+/// The attempt that was abandoned ran again at once, although its task had got a new dependency with the other graph,
+/// which had not run yet. The same befell one that waited for its next attempt.
+#[test]
+fn a_task_that_got_another_dependency_waits_for_it_before_it_runs_again() {
+    let stumble = |failures| cloacina_tests::workflows::stumbling("stumble", failures).0.retry(attempts(2, 100));
+    let door = Door::closed();
+    let world = World::of([workflow("work", [waiting("wait", &door), stumble(1)])]);
+    let engine = world.open();
+    let execution = start(&engine, "work");
+    door.wait_for_arrivals(1);
+    while engine.outcome(execution).unwrap().tasks[1].state != "WaitingRetry" {
+        thread::yield_now();
+    }
+    let after = world.after_kill();
+    drop(engine);
+    door.open();
+    let new = Door::closed();
+    let changed = [waiting("new", &new), waiting("wait", &open_door()).after(["new"]), stumble(0).after(["new"])];
+    let engine = after.knowing([workflow("work", changed)]).open();
+    engine.resume(execution).unwrap();
+    new.wait_for_arrivals(1);
+    thread::sleep(Duration::from_millis(150));
+    new.open();
+    assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
+    let tale = tale(&**engine.log(), execution);
+    let place = |event: &str| tale.iter().position(|told| told == event).expect(event);
+    assert!(place("TaskStarted wait 2") > place("TaskCompleted new 1"), "{tale:?}");
+    assert!(place("TaskStarted stumble 2") > place("TaskCompleted new 1"), "{tale:?}");
 }
 
 #[test]

@@ -324,7 +324,10 @@ impl Execution {
         if abandoned.why == AbandonReason::ProcessDied {
             slot.deaths += 1;
         }
-        self.ready.insert(task);
+        // It may have got other dependencies while it ran: see `go_on_with`.
+        if slot.waits == 0 {
+            self.ask(task);
+        }
         Ok(())
     }
 
@@ -381,10 +384,15 @@ impl Execution {
             match slot.state {
                 TaskState::Pending => slot.sees = None,
                 TaskState::Running { since, .. } => {
+                    slot.sees = None;
                     self.running.insert(task);
                     if let Some(timeout) = self.task_timeout(task) {
                         self.timers.insert((since.after(timeout), Timer::TaskTimeout(task)));
                     }
+                }
+                TaskState::WaitingRetry { .. } if waits > 0 => {
+                    slot.sees = None;
+                    slot.state = TaskState::Pending;
                 }
                 TaskState::WaitingRetry { due } => {
                     slot.sees = None;

@@ -366,6 +366,7 @@ impl Execution {
     fn go_on_with(&mut self, graph: Arc<Graph>) {
         let old = std::mem::replace(&mut self.graph, graph);
         if difference(old.definition(), self.graph.definition()).is_none() {
+            self.rearm_task_timeouts();
             return;
         }
         let mut slots: BTreeMap<TaskId, TaskSlot> =
@@ -540,6 +541,18 @@ impl Execution {
         let slot = &mut self.tasks[task.at()];
         slot.sees = Some(sees);
         slot.collisions = collisions;
+    }
+
+    /// A timeout is no part of the graph: another definition may give the tasks that run another one.
+    fn rearm_task_timeouts(&mut self) {
+        self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
+        for &task in &self.running {
+            if let TaskState::Running { since, .. } = self.tasks[task.at()].state
+                && let Some(timeout) = self.task_timeout(task)
+            {
+                self.timers.insert((since.after(timeout), Timer::TaskTimeout(task)));
+            }
+        }
     }
 
     fn arm_execution_timeout(&mut self, from: Timestamp) {

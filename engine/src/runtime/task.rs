@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::completion::Hold;
+use super::engine::{Outcome, WaitError};
 use crate::core::definition::{TaskDefinition, TriggerRule};
 use crate::core::event::{Attempt as AttemptNumber, ExecutionId, Key, TaskError, TaskId};
 use crate::core::json::Json;
@@ -38,7 +39,7 @@ pub struct Notice {
     pub end: AttemptEnd,
     /// What the task's dependents see of it; of a failed attempt, what it saw itself.
     pub context: Vec<(Key, Json)>,
-    pub(crate) _hold: Hold,
+    pub(crate) _hold: Hold<Result<Arc<Outcome>, WaitError>>,
 }
 
 /// How an attempt ended.
@@ -100,15 +101,46 @@ pub struct RunningAttempt {
 }
 
 /// Where an executor leaves what cancels an attempt: called, once, if it times out or its execution is cancelled.
-pub type CancelSlot = Arc<std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+#[derive(Clone, Default)]
+pub(crate) struct CancelSlot(Arc<Mutex<Cancel>>);
+
+#[derive(Default)]
+enum Cancel {
+    /// Nobody has said yet how.
+    #[default]
+    Unknown,
+    Known(Box<dyn FnOnce() + Send>),
+    Cancelled,
+}
+
+impl CancelSlot {
+    /// Says how to cancel. If that was asked for before, it happens now.
+    pub(crate) fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*slot, Cancel::Cancelled) {
+            drop(slot);
+            cancel();
+        } else {
+            *slot = Cancel::Known(Box::new(cancel));
+        }
+    }
+
+    /// Cancels, once.
+    pub(crate) fn cancel(&self) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *slot, Cancel::Cancelled);
+        drop(slot);
+        if let Cancel::Known(cancel) = before {
+            cancel();
+        }
+    }
+}
 
 impl RunningAttempt {
-    /// Says how to stop it, should it time out or its execution be cancelled.
+    /// Says how to stop it, should it time out or its execution be cancelled; if that has happened already, at once.
     pub fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
-        if let Some(slot) = &self.cancel
-            && let Ok(mut slot) = slot.lock()
-        {
-            *slot = Some(Box::new(cancel));
+        if let Some(slot) = &self.cancel {
+            slot.on_cancel(cancel);
         }
     }
 

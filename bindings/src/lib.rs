@@ -32,7 +32,7 @@ mod _cloaca {
     #[pymodule_export]
     use super::exit::exiting;
     #[pymodule_export]
-    use super::logging::{log_level, logs_pending, start_logging, take_logs, wait_logs};
+    use super::logging::{log_level, start_logging, take_logs, wait_logs};
     #[pymodule_export]
     use super::retry::{PyBackoff, PyRetryCondition, PyRetryPolicy, RetryPolicyBuilder};
     #[pymodule_export]

@@ -14,7 +14,7 @@ import uuid
 
 import cloaca
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 values = st.recursive(
@@ -196,15 +196,13 @@ def test_from_json_reads_what_the_json_module_writes(value: object) -> None:
     assert exactly(context["it"]) == exactly(value)
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), values))
-def test_to_json_is_sorted_and_compact_and_read_back_equal(data: dict[str, object]) -> None:
+def test_to_json_is_what_the_json_module_writes_sorted_and_compact(data: dict[str, object]) -> None:
     context = cloaca.Context(data)
     text = context.to_json()
-    expected = json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    assert json.loads(text) == data
+    assert text == json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     assert cloaca.Context.from_json(text) == context
-    assert [pair[0] for pair in json.loads(text, object_pairs_hook=list)] == sorted(data)
-    assert len(text) == len(expected) or "\\u" in text
 
 
 def test_to_json_sorts_at_every_level() -> None:

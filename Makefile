@@ -25,7 +25,7 @@ build: $(WHEEL) ## build the wheel and install it, with the `replay` command, in
 
 demo: $(WHEEL) ## run a workflow of 15 tasks, then replay that very run
 	@rm -rf $(DEMO) && mkdir -p $(DEMO)
-	@cd $(DEMO) && $(CURDIR)/$(PYTHON) $(CURDIR)/bindings/examples/orders.py
+	@cd $(DEMO) && $(CURDIR)/$(PYTHON) $(CURDIR)/bindings/examples/meters.py
 	@echo && echo '$$ replay latest' && cd $(DEMO) && $(CURDIR)/$(VENV)/bin/replay latest
 
 test: $(WHEEL) ## run all tests

@@ -28,6 +28,7 @@ mod writer_thread;
 pub use crate::backend::memory::MemoryDisk;
 pub use crate::core::verify::Verified;
 pub use crate::layout::listing::MAX_LABEL;
+pub use crate::log::OpenError;
 pub use crate::memory_log::MemoryLog;
 pub use crate::reader::{open_reader, verify};
 pub use crate::sled_log::{Options, SledLog, open};

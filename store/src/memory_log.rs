@@ -42,6 +42,12 @@ impl MemoryLog {
             .map_err(|unfit| OpenError::Damaged { path: location.into(), what: unfit.0 })?;
         Ok(Self { core, writer: Mutex::new(writer) })
     }
+
+    /// Checks the whole log, record by record.
+    #[must_use]
+    pub fn verify(&self) -> crate::Verified {
+        crate::core::verify::verify(&self.core)
+    }
 }
 
 crate::log::read_through_core!(MemoryLog);

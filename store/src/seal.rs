@@ -144,3 +144,52 @@ pub fn check(record: &Record) -> Result<(), Hash> {
     let hash = record_hash(&header, &record.previous, &commitment);
     if hash == record.hash { Ok(()) } else { Err(hash) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            stream: StreamId::from_bytes([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+            kind: StreamKind::Execution,
+            seq: 3,
+            position: 70_000,
+            time: Timestamp(1_700_000_000_000_000),
+        }
+    }
+
+    // These are what every log that was ever written rests on. If one of them changes, the format has.
+    #[test]
+    fn the_hashes_of_format_1_are_what_they_always_were() {
+        let commitment = commitment(&[0x5a; SALT_LENGTH], b"the body of a record");
+        assert_eq!(commitment.to_string(), "a849dc3976a5ee2777b29ff60e55cac6894725e2dc32ac7221e4911b30e7d1ac");
+        let record = record_hash(&header(), &Hash([0xab; 32]), &commitment);
+        assert_eq!(record.to_string(), "f3286d1186eda4018bef0ca41cf2ddf4cb117f5b88ffc2d70e01d993fa893d62");
+        let places = [
+            FramePlace { stream: header().stream, kind: StreamKind::Execution, first_seq: 0, count: 4 },
+            FramePlace { stream: StreamId::LOG, kind: StreamKind::Log, first_seq: 9, count: 1 },
+        ];
+        let heads = [record, commitment];
+        let group = group_hash(69_997, &Hash([0xcd; 32]), 2, places.iter().zip(&heads));
+        assert_eq!(group.to_string(), "7d2e5615c58a88b0a7463d7051b585f9fa96e9f763d5424d5ba45f3f9449bd36");
+        assert_eq!(fingerprint(b"").to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn every_field_of_a_record_is_sealed() {
+        let sealed = record_hash(&header(), &Hash::ZERO, &Hash::ZERO);
+        let changed = [
+            Header { stream: StreamId::LOG, ..header() },
+            Header { kind: StreamKind::Trigger, ..header() },
+            Header { seq: 4, ..header() },
+            Header { position: 70_001, ..header() },
+            Header { time: Timestamp(-1), ..header() },
+        ];
+        for header in changed {
+            assert_ne!(record_hash(&header, &Hash::ZERO, &Hash::ZERO), sealed);
+        }
+        assert_ne!(record_hash(&header(), &Hash([1; 32]), &Hash::ZERO), sealed);
+        assert_ne!(record_hash(&header(), &Hash::ZERO, &Hash([1; 32])), sealed);
+    }
+}

@@ -321,10 +321,15 @@ impl Execution {
         let slot = &mut self.tasks[task.at()];
         slot.pending.clear();
         slot.state = TaskState::Pending;
+        slot.sees = None;
         if abandoned.why == AbandonReason::ProcessDied {
             slot.deaths += 1;
         }
-        self.ready.insert(task);
+        // In another graph than it started in it may have to wait, or not to run at all.
+        if slot.waits == 0 {
+            self.look_around(task);
+            self.ask(task);
+        }
         Ok(())
     }
 
@@ -348,6 +353,7 @@ impl Execution {
                 .ok_or_else(|| format!("names the definition {}, which the log does not have", recovered.definition))?;
             self.go_on_with(graph);
             self.fingerprint = recovered.definition;
+            self.arm_task_timeouts();
         }
         self.environment = recovered.environment.clone();
         self.recoveries += 1;
@@ -379,11 +385,12 @@ impl Execution {
             slot.waits = u32::try_from(waits).unwrap_or(u32::MAX);
             match slot.state {
                 TaskState::Pending => slot.sees = None,
-                TaskState::Running { since, .. } => {
+                TaskState::Running { .. } => {
                     self.running.insert(task);
-                    if let Some(timeout) = self.task_timeout(task) {
-                        self.timers.insert((since.after(timeout), Timer::TaskTimeout(task)));
-                    }
+                }
+                TaskState::WaitingRetry { .. } if waits > 0 => {
+                    slot.sees = None;
+                    slot.state = TaskState::Pending;
                 }
                 TaskState::WaitingRetry { due } => {
                     slot.sees = None;
@@ -535,6 +542,18 @@ impl Execution {
         self.timers.retain(|(_, timer)| *timer != Timer::ExecutionTimeout);
         if let Some(timeout) = self.options.timeout {
             self.timers.insert((from.after(timeout), Timer::ExecutionTimeout));
+        }
+    }
+
+    /// Sets the limits of what runs by the definition that there is now.
+    fn arm_task_timeouts(&mut self) {
+        self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
+        for task in self.running.clone() {
+            if let TaskState::Running { since, .. } = self.tasks[task.at()].state
+                && let Some(timeout) = self.task_timeout(task)
+            {
+                self.timers.insert((since.after(timeout), Timer::TaskTimeout(task)));
+            }
         }
     }
 

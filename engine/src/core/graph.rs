@@ -228,9 +228,13 @@ impl Graph {
     /// Whether neither task waits for the other.
     #[must_use]
     pub fn independent(&self, one: TaskIndex, other: TaskIndex) -> bool {
-        one != other
-            && !self.reach(one, &self.upstream).contains(&other)
-            && !self.reach(other, &self.upstream).contains(&one)
+        one != other && !self.waits_for(one, other) && !self.waits_for(other, one)
+    }
+
+    /// Whether a task waits for another, directly or through others.
+    #[must_use]
+    pub fn waits_for(&self, task: TaskIndex, other: TaskIndex) -> bool {
+        self.reach(task, &self.upstream).contains(&other)
     }
 
     fn reach(&self, task: TaskIndex, edges: &[Vec<TaskIndex>]) -> BTreeSet<TaskIndex> {

@@ -27,8 +27,8 @@ pub enum TaskBody {
     Blocking(Arc<TaskFunction>),
     /// A future on tokio.
     Async(Arc<dyn Fn(TaskContext, AttemptInfo) -> AsyncBody + Send + Sync>),
-    /// Somebody else's executor: the function hands the attempt over and returns at once; whoever has it calls
-    /// [`RunningAttempt::finish`].
+    /// Somebody else's executor: the function hands the attempt over and returns at once (it runs on the log's writer
+    /// thread, which has other work); whoever has the attempt calls [`RunningAttempt::finish`].
     Detached(Arc<dyn Fn(RunningAttempt) + Send + Sync>),
 }
 

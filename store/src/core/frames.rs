@@ -70,6 +70,7 @@ impl<B: Backend> Core<B> {
             if header.first_position < below_position {
                 return Ok(Some((first_seq, header)));
             }
+            self.check_position(stream, first_seq, &header)?;
             below = Some(first_seq);
         }
     }

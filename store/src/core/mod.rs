@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::backend::{Backend, BackendError};
 use crate::bytes::Malformed;
+use crate::layout::frame::FrameHeader;
 use crate::layout::head::Tip;
 use crate::layout::listing::ListingEntry;
 use crate::log::{Durability, ReadError};
@@ -29,6 +30,8 @@ use crate::sync::{read_lock, write_lock};
 pub(crate) struct Core<B> {
     pub(crate) backend: B,
     view: RwLock<View>,
+    /// Where the log ends with the unfinished group: a frame beyond it was never written. Unknown until it was opened.
+    end: AtomicU64,
     /// How appends are acknowledged; `None` for a reader.
     pub(crate) durability: Option<Durability>,
     pub(crate) location: String,
@@ -67,6 +70,7 @@ impl<B: Backend> Core<B> {
         Self {
             backend,
             view: RwLock::new(View { tip, hidden: Hidden::default() }),
+            end: AtomicU64::new(u64::MAX),
             durability,
             location,
             flushes: AtomicU64::new(0),
@@ -79,6 +83,16 @@ impl<B: Backend> Core<B> {
         read_lock(&self.view).tip
     }
 
+    /// That a frame can be: a wrong position would make it look like one that is not durable yet.
+    pub(crate) fn check_position(&self, stream: StreamId, seq: u64, frame: &FrameHeader) -> Result<(), ReadError> {
+        let end = self.end.load(Ordering::Acquire);
+        if frame.first_position < end {
+            return Ok(());
+        }
+        let what = format!("its position is {}, the log ends at {end}", frame.first_position);
+        Err(ReadError::Damaged { stream, seq, what })
+    }
+
     /// Does something while no group becomes visible or durable.
     pub(crate) fn with_view<T>(&self, work: impl FnOnce(&View) -> T) -> T {
         work(&read_lock(&self.view))
@@ -88,10 +102,12 @@ impl<B: Backend> Core<B> {
     pub(crate) fn apply_hidden(
         &self,
         hidden: Hidden,
+        end: u64,
         apply: impl FnOnce(&B) -> Result<(), BackendError>,
     ) -> Result<(), BackendError> {
         let mut view = write_lock(&self.view);
         view.hidden = hidden;
+        self.end.store(end, Ordering::Release);
         apply(&self.backend)
     }
 
@@ -99,6 +115,7 @@ impl<B: Backend> Core<B> {
     pub(crate) fn show(&self, tip: Tip) {
         let mut view = write_lock(&self.view);
         view.tip = tip;
+        self.end.store(tip.position, Ordering::Release);
         view.hidden = Hidden::default();
         self.flushes.fetch_add(1, Ordering::Relaxed);
     }

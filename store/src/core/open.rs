@@ -31,7 +31,7 @@ pub(crate) fn open_for_verifying<B: Backend>(backend: B, location: String) -> (C
             let position = position.saturating_add(entry.records());
             core.show(Tip { position, hash: entry.hash, ..Tip::EMPTY });
         }
-        Ok(None) => {}
+        Ok(None) => core.show(Tip::EMPTY),
         Err(error) => findings.push(error),
     }
     (core, findings)

@@ -24,7 +24,7 @@ pub(crate) struct Budget {
 
 /// Where a stream stands before a frame: what the frame must go on from.
 #[derive(Clone, Copy)]
-struct Before {
+pub(crate) struct Before {
     head: Hash,
     bytes: u64,
 }
@@ -32,7 +32,7 @@ struct Before {
 impl Before {
     const START: Self = Self { head: Hash::ZERO, bytes: 0 };
 
-    fn after(frame: &FrameHeader) -> Self {
+    pub(crate) fn after(frame: &FrameHeader) -> Self {
         Self { head: frame.head, bytes: frame.bytes }
     }
 }
@@ -54,6 +54,7 @@ impl<B: Backend> Core<B> {
                 break;
             };
             if frame.header.first_position >= tip {
+                self.check_position(stream, next, &frame.header)?;
                 break;
             }
             let (first_seq, header) = (next, frame.header.clone());
@@ -147,14 +148,22 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    /// Checks the records of a frame that a commit entry names, and that it goes on from the frame before it.
-    pub(crate) fn check_frame(&self, place: &FramePlace, frame: StoredFrame) -> Result<(), ReadError> {
-        let before = self.before(place.stream, place.first_seq)?;
-        self.open_frame(place.stream, place.first_seq, frame, before).map(drop)
+    /// Checks the records of the frame that begins at a `seq`, and that it goes on from the frame before it.
+    pub(crate) fn check_last(&self, stream: StreamId, first_seq: u64) -> Result<(), ReadError> {
+        match self.load_frame(stream, first_seq)? {
+            Some(frame) => self.check_frame(stream, first_seq, frame),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the records of a frame, and that it goes on from the frame before it.
+    pub(crate) fn check_frame(&self, stream: StreamId, first_seq: u64, frame: StoredFrame) -> Result<(), ReadError> {
+        let before = self.before(stream, first_seq)?;
+        self.open_frame(stream, first_seq, frame, before).map(drop)
     }
 
     /// Where a stream stands before the frame that begins at a `seq`.
-    fn before(&self, stream: StreamId, first_seq: u64) -> Result<Before, ReadError> {
+    pub(crate) fn before(&self, stream: StreamId, first_seq: u64) -> Result<Before, ReadError> {
         let Some(last_seq) = first_seq.checked_sub(1) else {
             return Ok(Before::START);
         };
@@ -171,7 +180,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// A frame's records, each checked, and the frame against what came before it.
-    fn open_frame(
+    pub(crate) fn open_frame(
         &self,
         stream: StreamId,
         first_seq: u64,
@@ -252,6 +261,7 @@ impl<B: Backend> Core<B> {
                 .listed(view, last.1.kind, stream)?
                 .ok_or_else(|| ReadError::DamagedLog(format!("stream {stream} is missing in the listing")))?;
             check_closed(Some(&listed), stream, &last)?;
+            self.check_last(stream, last.0)?;
             Ok(Some(Self::stream_entry(listed, Some(&last))))
         })?;
         match entry {

@@ -114,7 +114,7 @@ fn follow_group<B: Backend>(core: &Core<B>, tip: &Tip, position: u64, entry: &Gr
         }
         time = frame.header.time;
         heads.push(frame.header.head);
-        core.check_frame(place, frame)?;
+        core.check_frame(place.stream, place.first_seq, frame)?;
         at += u64::from(place.count);
     }
     let hash = entry.expected_hash(position, &tip.hash, &heads);

@@ -263,6 +263,8 @@ impl<B: Backend> Writer<B> {
         let Some((first_seq, last)) = self.core.last_frame(stream, u64::MAX, u64::MAX)? else {
             return Ok(None);
         };
+        // What is appended goes on from it, so it must be whole.
+        self.core.check_last(stream, first_seq)?;
         let listed: Option<Listed> = self.core.with_view(|view| self.core.listed(view, last.kind, stream))?;
         let listed =
             listed.ok_or_else(|| ReadError::DamagedLog(format!("stream {stream} is missing in the listing")))?;
@@ -284,7 +286,7 @@ impl<B: Backend> Writer<B> {
         let Sealed { changes, hidden, tip } = sealed;
         let core = Arc::clone(&self.core);
         let written = core
-            .apply_hidden(hidden, |backend| backend.apply(changes))
+            .apply_hidden(hidden, tip.position, |backend| backend.apply(changes))
             .and_then(|()| core.backend.write_out())
             .and_then(|()| match core.durability {
                 Some(Durability::Interval(_) | Durability::Os) => {

@@ -102,7 +102,7 @@ pub(crate) fn acquire(directory: &Path) -> Result<DirectoryLock, OpenError> {
     let named =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{} {}", holder.pid, holder.host));
     named.map_err(|error| io_error(directory, doing, &error))?;
-    Ok(DirectoryLock { file: file })
+    Ok(DirectoryLock { file })
 }
 
 /// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
@@ -113,7 +113,7 @@ pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, 
         Err(error) => return Err(io_error(directory, "taking its lock", &error)),
     };
     wait_for(&mut file, Mode::Shared, directory)?;
-    Ok(Some(DirectoryLock { file: file }))
+    Ok(Some(DirectoryLock { file }))
 }
 
 fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenError> {

@@ -53,3 +53,6 @@ pub(crate) fn chunk_count(length: usize) -> Result<u16, Malformed> {
     let count = length.div_ceil(MAX_VALUE);
     u16::try_from(count).map_err(|_| Malformed(format!("{length} bytes are more than can be stored")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,3 +11,6 @@ pub(crate) mod client;
 pub(crate) mod requests;
 pub(crate) mod server;
 pub(crate) mod transport;
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,15 @@
 //! ```
 
 // Not every file of tests uses all of the helpers, and helpers outside of tests fail by panicking too.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    dead_code,
+    unused_macros,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs
+)]
 
 use std::sync::mpsc;
 
@@ -296,9 +304,9 @@ pub fn the_listing_takes_filters_and_pages(place: &impl Place) {
         (None, false, None, 0),
     ] {
         let filter = StreamFilter { kind, open_only, before: before.map(stream), limit };
-        let is_open = |number: u128| number % 3 == 0 || number == count + 1;
+        let is_open = |number: u128| number.is_multiple_of(3) || number == count + 1;
         let is_kind = |number: u128| {
-            kind.is_none_or(|kind| (kind == StreamKind::Schedule) == (number % 5 == 0 && number <= count))
+            kind.is_none_or(|kind| (kind == StreamKind::Schedule) == (number.is_multiple_of(5) && number <= count))
         };
         let mut expected: Vec<_> = (1..=count + 1)
             .rev()

@@ -1,0 +1,199 @@
+//! Every layout: that it comes back as it went in, that its bytes stay what they are, and that no bytes harm a decoder.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::frame::{self, Place};
+use super::group::{FramePlace, GroupEntry};
+use super::head::Tip;
+use super::listing::ListingEntry;
+use super::{MAX_VALUE, definition, keys};
+use crate::codec;
+use crate::log::Durability;
+use crate::log_event::{LogEvent, Opened};
+use crate::record::{Body, Hash, StreamId, StreamKind, Timestamp};
+
+fn place() -> Place {
+    Place {
+        stream: StreamId::from_bytes([7; 16]),
+        kind: StreamKind::Execution,
+        first_seq: 5,
+        first_position: 80,
+        time: Timestamp(9),
+        previous: Hash([3; 32]),
+        bytes: 100,
+    }
+}
+
+fn entry(label: Vec<u8>) -> ListingEntry {
+    ListingEntry { started: Timestamp(-5), last: Timestamp(6), records: 7, bytes: 8, head: Hash([9; 32]), label }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_frame_of_format_1_has_these_bytes() {
+    let (bytes, header) = frame::seal(&place(), &[b"ab".to_vec(), b"c".to_vec()], || [0x11; 16]).unwrap();
+    let records = frame::decode(&bytes).unwrap().records;
+    let expected = [
+        // The header, and the hash of the last record.
+        "46000100",
+        "01",
+        "00000092",
+        "0000000000000050",
+        "0000000000000009",
+        "00000002",
+        "0000000000000067",
+        &header.head.to_string(),
+        // The first record: its hash, that its body is here, its length, salt and body; then the second one.
+        &records[0].hash.to_string(),
+        "00",
+        "00000002",
+        &"11".repeat(16),
+        "6162",
+        "00",
+        "00000001",
+        &"11".repeat(16),
+        "63",
+    ];
+    assert_eq!(hex(&bytes), expected.concat());
+}
+
+#[test]
+fn a_commit_entry_of_format_1_has_these_bytes() {
+    let place = FramePlace { stream: StreamId::from_bytes([7; 16]), kind: StreamKind::Trigger, first_seq: 5, count: 2 };
+    let entry = GroupEntry { hash: Hash([0xee; 32]), frames: vec![place] };
+    let expected = ["43000100", &"ee".repeat(32), "0001", &"07".repeat(16), "03", "0000000000000005", "00000002"];
+    assert_eq!(hex(&entry.encode()), expected.concat());
+}
+
+#[test]
+fn other_values_of_format_1_begin_with_these_bytes() {
+    assert_eq!(hex(&definition::encode(b"xy").unwrap()), "44000100000000027879");
+    let key = keys::listing(true, StreamKind::Execution, StreamId::from_bytes([7; 16]));
+    assert_eq!(hex(&key), ["4f01", &"07".repeat(16)].concat());
+    let listed = hex(&entry(b"L".to_vec()).encode(&key));
+    let expected = [
+        "53000100",
+        "fffffffffffffffb",
+        "0000000000000006",
+        "0000000000000007",
+        "0000000000000008",
+        &"09".repeat(32),
+        "00000001",
+        "4c",
+    ]
+    .concat();
+    assert_eq!(listed.len(), expected.len() + 16);
+    assert!(listed.starts_with(&expected));
+    let tip = Tip { position: 1, time: Timestamp(2), hash: Hash([3; 32]) };
+    let expected = ["48000100", "0000000000000001", "0000000000000002", &"03".repeat(32)].concat();
+    assert!(hex(&tip.encode()).starts_with(&expected));
+    let mut opened = Opened::new("h".to_owned(), 300, Durability::Interval(20));
+    opened.version = "1".to_owned();
+    let bytes = LogEvent::Opened(opened).encode().unwrap();
+    assert_eq!(hex(&bytes), "4c01010100".to_owned() + "0131" + "0168" + "fb2c01" + "01" + "14");
+    assert_eq!(hex(&LogEvent::Closed.encode().unwrap()), "4c01010200");
+}
+
+#[test]
+fn an_erased_body_leaves_the_chain_whole() {
+    let (bytes, _) = frame::seal(&place(), &[b"secret".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
+    let mut stored = frame::decode(&bytes).unwrap();
+    let commitment = crate::seal::commitment(&[1; 16], b"secret");
+    stored.records[0].body = Body::Erased { commitment };
+    assert_eq!(stored.own_bytes(), 7);
+    let records = stored.open(place().stream, 5, place().previous).unwrap();
+    assert_eq!(records[0].body.bytes(), None);
+    assert_eq!(records[1].previous, records[0].hash);
+}
+
+#[test]
+fn a_hostile_length_allocates_nothing() {
+    let (mut bytes, _) = frame::seal(&place(), &[b"ab".to_vec()], || [1; 16]).unwrap();
+    // The count of records, then the length of a body.
+    bytes[25..29].copy_from_slice(&u32::MAX.to_be_bytes());
+    assert!(frame::decode(&bytes).is_err());
+    bytes[25..29].copy_from_slice(&1u32.to_be_bytes());
+    assert!(frame::decode(&bytes).is_ok());
+    bytes[70..74].copy_from_slice(&u32::MAX.to_be_bytes());
+    assert!(frame::decode(&bytes).is_err());
+    // A text of 2^63 bytes.
+    assert!(codec::decode::<String>(&[0xfd, 0, 0, 0, 0, 0, 0, 0, 0x80]).is_err());
+}
+
+#[test]
+fn a_newer_value_is_told_from_a_damaged_one() {
+    let mut bytes = definition::encode(b"xy").unwrap();
+    bytes[2] = 2;
+    let error = definition::decode(&bytes).unwrap_err().to_string();
+    assert!(error.contains("format 2, this version reads up to 1"), "{error}");
+    bytes[2] = 0;
+    assert!(!definition::decode(&bytes).unwrap_err().to_string().contains("upgrade"));
+}
+
+proptest! {
+    #[test]
+    fn a_frame_comes_back_as_it_went_in(bodies in vec(vec(any::<u8>(), 0..3_000), 1..6), salt: [u8; 16]) {
+        let (bytes, header) = frame::seal(&place(), &bodies, || salt).unwrap();
+        let stored = frame::decode(&bytes).unwrap();
+        prop_assert_eq!(&stored.header, &header);
+        prop_assert_eq!(frame::decode_header(&bytes).unwrap(), header);
+        let records = stored.open(place().stream, place().first_seq, place().previous).unwrap();
+        let found: Vec<_> = records.iter().map(|record| record.body.bytes().unwrap().to_vec()).collect();
+        prop_assert_eq!(found, bodies);
+        prop_assert!(super::chunks(&bytes).all(|(_, chunk)| chunk.len() <= MAX_VALUE));
+        prop_assert_eq!(super::chunks(&bytes).flat_map(|(_, chunk)| chunk.to_vec()).collect::<Vec<_>>(), bytes);
+    }
+
+    #[test]
+    fn a_changed_byte_in_a_frame_is_never_opened_as_it_was(place_of: prop::sample::Index, change in 1..=255u8) {
+        let (mut bytes, _) = frame::seal(&place(), &[b"one".to_vec(), b"two".to_vec()], || [4; 16]).unwrap();
+        let original = frame::decode(&bytes).unwrap().header;
+        let index = place_of.index(bytes.len());
+        bytes[index] ^= change;
+        let Ok(stored) = frame::decode(&bytes) else { return Ok(()) };
+        // The sum of bytes is not sealed; readers hold it against the frame before.
+        if stored.header.bytes == original.bytes {
+            prop_assert!(stored.open(place().stream, place().first_seq, place().previous).is_err());
+        }
+    }
+
+    #[test]
+    fn a_listing_entry_comes_back_as_it_went_in(label in vec(any::<u8>(), 0..200), key in vec(any::<u8>(), 1..30)) {
+        let entry = entry(label);
+        let bytes = entry.encode(&key);
+        prop_assert_eq!(ListingEntry::decode(&key, &bytes).unwrap(), entry);
+    }
+
+    #[test]
+    fn keys_sort_as_what_they_stand_for(a: (u64, u16), b: (u64, u16), id: u128) {
+        let stream = StreamId::from_bytes(id.to_be_bytes());
+        let (left, right) = (keys::frame(stream, a.0, a.1), keys::frame(stream, b.0, b.1));
+        prop_assert_eq!(left.cmp(&right), a.cmp(&b));
+        prop_assert_eq!(keys::parse_frame(&left).unwrap(), (stream, a.0, a.1));
+        let range = keys::frames(stream, 0, None);
+        prop_assert!(range.from <= left && left < range.below);
+        prop_assert_eq!(keys::group(a.0).cmp(&keys::group(b.0)), a.0.cmp(&b.0));
+    }
+
+    #[test]
+    fn no_bytes_harm_a_decoder(bytes in vec(any::<u8>(), 0..300), letter in prop::sample::select(b"FCDSHL".to_vec())) {
+        for bytes in [bytes.clone(), [&[letter, 0, 1, 0], &bytes[..]].concat(), [&[letter, 1, 1, 1, 0], &bytes[..]].concat()] {
+            let _ = frame::decode(&bytes);
+            let _ = frame::decode_header(&bytes);
+            let _ = GroupEntry::decode(&bytes);
+            let _ = definition::decode(&bytes);
+            let _ = definition::stored_length(&bytes);
+            let _ = ListingEntry::decode(b"key", &bytes);
+            let _ = Tip::decode(&bytes);
+            let _ = LogEvent::decode(&bytes);
+            let _ = keys::parse_frame(&bytes);
+            let _ = keys::parse_group(&bytes);
+            let _ = keys::parse_definition(&bytes);
+            let _ = keys::parse_listing(&bytes);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Requests and answers: that they come over as they were sent, and that no bytes harm who receives them.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::answers::Answer;
+use super::requests::{self, Request};
+use super::transport;
+use crate::core::verify::Verified;
+use crate::log::{Durability, LogHead, ReadError, StreamEntry, StreamFilter};
+use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
+
+fn stream() -> StreamId {
+    StreamId::from_bytes([7; 16])
+}
+
+fn record(body: Body) -> Record {
+    Record {
+        stream: stream(),
+        kind: StreamKind::Schedule,
+        seq: 1,
+        position: 2,
+        time: Timestamp(-3),
+        previous: Hash([4; 32]),
+        hash: Hash([5; 32]),
+        body,
+    }
+}
+
+fn errors() -> Vec<ReadError> {
+    vec![
+        ReadError::NoStream(stream()),
+        ReadError::Damaged { stream: stream(), seq: 4, what: "a hash".to_owned() },
+        ReadError::DamagedLog("an entry".to_owned()),
+        ReadError::TailCut { stream: stream(), head: 3, found: 2 },
+        ReadError::Gone,
+        ReadError::Io("the disk".to_owned()),
+    ]
+}
+
+#[test]
+fn requests_come_over_as_they_were_sent() {
+    let filters = [
+        StreamFilter::default(),
+        StreamFilter { kind: Some(StreamKind::Trigger), open_only: true, before: Some(stream()), limit: 5 },
+    ];
+    let mut requests = vec![
+        Request::Read { stream: stream(), from: 5, limit: 6 },
+        Request::Stream { stream: stream() },
+        Request::Tail { from: 7, limit: 8 },
+        Request::Definition { fingerprint: Hash([9; 32]) },
+        Request::Head,
+        Request::Verify,
+    ];
+    requests.extend(filters.map(|filter| Request::Streams { filter }));
+    for request in requests {
+        let bytes = request.encode();
+        assert!(bytes.len() <= requests::LONGEST);
+        assert_eq!(Request::decode(&bytes), Ok(request));
+    }
+}
+
+#[test]
+fn answers_come_over_as_they_were_sent() {
+    let present = record(Body::Present { salt: [6; 16], bytes: b"body".as_slice().into() });
+    let erased = record(Body::Erased { commitment: Hash([8; 32]) });
+    let entry = StreamEntry {
+        stream: stream(),
+        kind: StreamKind::Execution,
+        open: true,
+        started: Timestamp(1),
+        last: Timestamp(2),
+        records: 3,
+        bytes: 4,
+        head: Hash([5; 32]),
+        label: b"label".to_vec(),
+    };
+    let mut answers = vec![
+        Answer::Records(vec![present, erased]),
+        Answer::Streams(vec![entry]),
+        Answer::Definition(Some(b"source".as_slice().into())),
+        Answer::Definition(None),
+        Answer::Verified(Verified { records: 1, streams: 2, findings: errors() }),
+    ];
+    answers.extend(errors().into_iter().map(Answer::Error));
+    for durability in [None, Some(Durability::Sync), Some(Durability::Interval(9)), Some(Durability::Os)] {
+        let head = LogHead { position: 1, hash: Hash([2; 32]), time: Timestamp(3), durability };
+        answers.push(Answer::Head(head));
+    }
+    for answer in answers {
+        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+    }
+}
+
+#[test]
+fn a_message_that_is_too_long_or_cut_off_is_refused() {
+    let mut sent = Vec::new();
+    transport::send(&mut sent, b"hello").unwrap();
+    assert_eq!(transport::receive(&mut &sent[..], 5).unwrap(), Some(b"hello".to_vec()));
+    assert!(transport::receive(&mut &sent[..], 4).is_err());
+    assert!(transport::receive(&mut &sent[..8], 5).is_err());
+    assert!(transport::receive(&mut &sent[..2], 5).is_err());
+    assert_eq!(transport::receive(&mut &[][..], 5).unwrap(), None);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_harm_who_receives_them(bytes in vec(any::<u8>(), 0..200), number in 0..9u8) {
+        for bytes in [bytes.clone(), [&[requests::VERSION, number], &bytes[..]].concat()] {
+            let _ = Request::decode(&bytes);
+            let _ = Answer::decode(&bytes);
+            let _ = transport::receive(&mut &bytes[..], 1 << 30);
+        }
+    }
+}

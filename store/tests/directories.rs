@@ -1,0 +1,238 @@
+//! What opening does with all that can stand at a path, and who may have a log.
+
+// Helpers outside of tests fail by panicking too.
+#![allow(clippy::unwrap_used)]
+
+mod suite;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cloacina_store::log::{Durability, EventLog, LogReader, OpenError};
+use cloacina_store::{Options, open, open_reader, verify};
+use suite::{batch, frame, one, open_label, stream};
+
+fn writable(path: &Path) -> Result<cloacina_store::SledLog, OpenError> {
+    open(path, &Options::default())
+}
+
+fn refusal(path: &Path) -> String {
+    writable(path).err().unwrap().to_string()
+}
+
+/// Every file under a directory, with its content.
+fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            files.extend(content(&entry.path()));
+            files.push((name, Vec::new()));
+        } else {
+            files.push((name, fs::read(entry.path()).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
+/// A closed log with a few records.
+fn written(path: &Path) {
+    let log = writable(path).unwrap();
+    for seq in 0..20 {
+        let bodies: [&[u8]; 2] = [b"a", &[7; 900]];
+        log.append(batch(vec![frame(stream(1), seq * 2, &bodies, open_label("x"))])).unwrap();
+        log.append(one(stream(2), seq, b"b")).unwrap();
+    }
+    log.close().unwrap();
+}
+
+#[test]
+fn what_is_no_log_is_named_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "notes").unwrap();
+    let database = directory.path().join("cloacina.db");
+    fs::write(&database, b"SQLite format 3\0and more").unwrap();
+    let other = directory.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("thesis.tex"), "text").unwrap();
+    let below = file.join("log");
+    let before = content(directory.path());
+    for (path, said) in [
+        (&file, "a file"),
+        (&database, "an SQLite database"),
+        (&other, "a directory with other files in it, such as thesis.tex"),
+        (&below, "a part of the path is a file"),
+    ] {
+        assert!(refusal(path).contains(said), "{}", refusal(path));
+        let read = open_reader(path).err().unwrap().to_string();
+        assert!(read.contains(said), "{read}");
+    }
+    assert_eq!(content(directory.path()), before);
+}
+
+#[test]
+fn a_missing_log_is_made_by_a_writer_with_its_parents_and_never_by_a_reader() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a/b/log");
+    assert!(matches!(open_reader(&path), Err(OpenError::Missing { .. })));
+    assert!(matches!(verify(&path), Err(OpenError::Missing { .. })));
+    let options = Options { create: false, ..Options::default() };
+    assert!(matches!(open(&path, &options), Err(OpenError::Missing { .. })));
+    assert!(content(directory.path()).is_empty());
+    writable(&path).unwrap().close().unwrap();
+    open(&path, &options).unwrap().close().unwrap();
+    fs::create_dir(directory.path().join("empty")).unwrap();
+    assert!(matches!(open_reader(&directory.path().join("empty")), Err(OpenError::Missing { .. })));
+    writable(&directory.path().join("empty")).unwrap().close().unwrap();
+}
+
+#[test]
+fn a_creation_that_was_killed_is_taken_up_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let begun = directory.path().join("begun");
+    fs::create_dir(&begun).unwrap();
+    fs::write(begun.join("format.new"), "cloac").unwrap();
+    writable(&begun).unwrap().close().unwrap();
+    let further = directory.path().join("further");
+    fs::create_dir(&further).unwrap();
+    fs::write(further.join("format"), "cloacina-log 1\n").unwrap();
+    assert_eq!(open_reader(&further).unwrap().head().unwrap().position, 0);
+    writable(&further).unwrap().close().unwrap();
+}
+
+#[test]
+fn a_newer_or_broken_format_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    written(&path);
+    fs::write(path.join("format"), "cloacina-log 2\n").unwrap();
+    assert!(refusal(&path).contains("has format 2, this version reads up to format 1"));
+    fs::write(path.join("format"), "cloacina-log one\n").unwrap();
+    assert!(refusal(&path).contains("its format file says"));
+    fs::write(path.join("format"), "something").unwrap();
+    assert!(matches!(writable(&path), Err(OpenError::NotALog { .. })));
+}
+
+#[test]
+fn a_second_writer_is_told_at_once_who_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = writable(&path).unwrap();
+    let asked = Instant::now();
+    let Err(OpenError::Locked { pid, host, .. }) = writable(&path) else { panic!("not locked") };
+    assert!(asked.elapsed() < Duration::from_secs(1));
+    assert_eq!(pid, std::process::id());
+    assert!(!host.is_empty());
+    drop(log);
+    writable(&path).unwrap();
+}
+
+#[test]
+fn a_lock_that_lingers_after_its_holder_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    written(&path);
+    let mut lock = File::options().write(true).open(path.join("lock")).unwrap();
+    lock.lock().unwrap();
+    // No process has this number.
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    writeln!(lock, "{} {host}", i32::MAX).unwrap();
+    let released = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(lock);
+    });
+    writable(&path).unwrap();
+    released.join().unwrap();
+}
+
+#[test]
+fn a_lost_or_shortened_database_is_never_taken_for_a_fresh_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    written(&path);
+    let database = fs::read(path.join("db")).unwrap();
+    fs::remove_file(path.join("db")).unwrap();
+    assert!(refusal(&path).contains("`db`) is missing"), "{}", refusal(&path));
+    assert!(open_reader(&path).err().unwrap().to_string().contains("`db`) is missing"));
+    assert!(!path.join("db").exists());
+    for kept in [0, database.len() / 3] {
+        fs::write(path.join("db"), &database[..kept]).unwrap();
+        assert!(matches!(writable(&path), Err(OpenError::Damaged { .. })), "{kept} bytes");
+    }
+}
+
+#[test]
+fn a_damaged_head_file_is_said_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    written(&path);
+    let mut head = fs::read(path.join("head")).unwrap();
+    head[10] ^= 1;
+    fs::write(path.join("head"), head).unwrap();
+    assert!(refusal(&path).contains("the head file: its check does not fit"), "{}", refusal(&path));
+    let findings = verify(&path).unwrap().findings;
+    assert_eq!(findings.len(), 1, "{findings:?}");
+}
+
+#[test]
+fn reading_a_log_that_nobody_has_changes_nothing_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    written(&path);
+    fs::remove_file(path.join("lock")).unwrap();
+    let before = content(&path);
+    let reader = open_reader(&path).unwrap();
+    assert_eq!(reader.read(stream(2), 0, 100).unwrap().len(), 20);
+    assert_eq!(reader.head().unwrap().durability, None);
+    assert_eq!(reader.location(), path.display().to_string());
+    let verified = verify(&path).unwrap();
+    assert_eq!((verified.records, verified.streams), (62, 3));
+    assert_eq!(verified.findings, []);
+    assert_eq!(content(&path), before);
+    // The copy stands alone.
+    writable(&path).unwrap().append(one(stream(2), 20, b"more")).unwrap();
+    assert_eq!(reader.read(stream(2), 0, 100).unwrap().len(), 20);
+}
+
+#[test]
+fn damage_in_the_database_file_is_found_or_harmless() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    written(&path);
+    let original = open_reader(&path).unwrap().tail(0, 1000).unwrap();
+    let database = fs::read(path.join("db")).unwrap();
+    let used = database.iter().rposition(|byte| *byte != 0).unwrap();
+    for place in (0..used).step_by(used / 25) {
+        let mut damaged = database.clone();
+        damaged[place] ^= 0x20;
+        fs::write(path.join("db"), damaged).unwrap();
+        let Ok(reader) = open_reader(&path) else {
+            continue;
+        };
+        if let Ok(records) = reader.tail(0, 1000) {
+            assert_eq!(records, original, "byte {place}");
+        }
+    }
+}
+
+#[test]
+fn every_durability_keeps_what_was_closed() {
+    for durability in [Durability::Sync, Durability::Interval(1), Durability::Os] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let log = open(&path, &Options { durability, ..Options::default() }).unwrap();
+        for seq in 0..10 {
+            log.append(one(stream(1), seq, b"a")).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(log.flushes(), 10);
+        assert_eq!(log.head().unwrap().durability, Some(durability));
+        log.close().unwrap();
+        assert_eq!(open_reader(&path).unwrap().read(stream(1), 0, 100).unwrap().len(), 10);
+    }
+}

@@ -1,0 +1,188 @@
+//! Reading a log while a process has it.
+
+// Helpers outside of tests fail by panicking too.
+#![allow(clippy::unwrap_used)]
+
+mod suite;
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cloacina_store::log::{Batch, Definition, EventLog, LogReader, ReadError, StreamFilter};
+use cloacina_store::record::{Hash, StreamId};
+use cloacina_store::{Options, SledLog, open, open_reader, seal, verify};
+use suite::{batch, closed_label, frame, one, open_label, stream};
+
+struct Written {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+    log: SledLog,
+}
+
+fn written_below(name: &str) -> Written {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    let log = open(&path, &Options::default()).unwrap();
+    let definition = Definition { fingerprint: seal::fingerprint(b"d"), bytes: b"d".as_slice().into() };
+    log.append(Batch { definitions: vec![definition], ..one(stream(1), 0, &[3; 10_000]) }).unwrap();
+    let frames = (2..1500).map(|number| {
+        let listing = if number % 2 == 0 { open_label("o") } else { closed_label("c") };
+        frame(stream(number), 0, &[b"a", b"b"], listing)
+    });
+    log.append(batch(frames.collect())).unwrap();
+    Written { _directory: directory, path, log }
+}
+
+fn written() -> Written {
+    written_below("log")
+}
+
+#[test]
+fn a_reader_sees_what_the_writer_sees() {
+    let Written { path, log, .. } = &written();
+    let reader = open_reader(path).unwrap();
+    assert_eq!(reader.head(), log.head());
+    assert_eq!(reader.location(), log.location());
+    for (from, limit) in [(0, usize::MAX), (0, 10), (2_000, 1_500), (9_000, 1)] {
+        assert_eq!(reader.tail(from, limit), log.tail(from, limit));
+    }
+    for id in [StreamId::LOG, stream(1), stream(7), stream(8), stream(5_000)] {
+        assert_eq!(reader.read(id, 0, 100), log.read(id, 0, 100));
+        assert_eq!(reader.read(id, 1, 1), log.read(id, 1, 1));
+        assert_eq!(reader.stream(id), log.stream(id));
+    }
+    for filter in [
+        StreamFilter { limit: usize::MAX, ..StreamFilter::default() },
+        StreamFilter { limit: 1_200, open_only: true, ..StreamFilter::default() },
+        StreamFilter { limit: 3, before: Some(stream(40)), ..StreamFilter::default() },
+    ] {
+        assert_eq!(reader.streams(&filter), log.streams(&filter));
+    }
+    assert_eq!(reader.definition(seal::fingerprint(b"d")).unwrap().as_deref(), Some(&b"d"[..]));
+    assert_eq!(reader.definition(Hash::ZERO), Ok(None));
+    log.append(one(stream(1), 1, b"later")).unwrap();
+    assert_eq!(reader.read(stream(1), 0, 10).unwrap().len(), 2);
+    let verified = verify(path).unwrap();
+    assert_eq!((verified, 2_999), (log.verify(), log.head().unwrap().position));
+}
+
+#[test]
+fn large_records_come_in_pages() {
+    let Written { path, log, .. } = &written();
+    let large = vec![9; 1 << 20];
+    for seq in 1..12 {
+        log.append(one(stream(1), seq, &large)).unwrap();
+    }
+    let reader = open_reader(path).unwrap();
+    assert!(reader.read(stream(1), 0, usize::MAX) == log.read(stream(1), 0, usize::MAX));
+}
+
+#[test]
+fn a_log_deeper_than_an_address_is_long_is_served_too() {
+    let written = written_below(&"deep/".repeat(30));
+    let reader = open_reader(&written.path).unwrap();
+    assert_eq!(reader.head(), written.log.head());
+    assert!(reader.head().unwrap().durability.is_some());
+}
+
+#[test]
+fn the_socket_is_for_this_user_alone_and_goes_with_the_log() {
+    let written = written();
+    let socket = written.path.join("socket");
+    assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let reader = open_reader(&written.path).unwrap();
+    written.log.close().unwrap();
+    assert!(!socket.exists());
+    assert_eq!(reader.head(), Err(ReadError::Gone));
+    assert_eq!(written.log.head().unwrap().durability, None);
+    assert_eq!(written.log.read(stream(1), 0, 1), Err(ReadError::Gone));
+    assert_eq!(open_reader(&written.path).unwrap().read(stream(1), 0, 1).unwrap().len(), 1);
+}
+
+#[test]
+fn a_dead_process_s_socket_is_replaced() {
+    let written = written();
+    written.log.close().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(written.path.join("socket")).unwrap());
+    assert!(open_reader(&written.path).is_ok(), "nobody has the log: it is copied");
+    let _log = open(&written.path, &Options::default()).unwrap();
+    assert!(open_reader(&written.path).unwrap().head().unwrap().durability.is_some());
+}
+
+#[test]
+fn many_readers_are_served_at_once_and_too_many_are_turned_away() {
+    let Written { path, log, .. } = &written();
+    let readers: Vec<_> = (0..32).map(|_| open_reader(path).unwrap()).collect();
+    let mut one_more = UnixStream::connect(path.join("socket")).unwrap();
+    let mut said = Vec::new();
+    one_more.read_to_end(&mut said).unwrap();
+    assert!(String::from_utf8_lossy(&said).contains("try again later"));
+    std::thread::scope(|scope| {
+        for reader in &readers {
+            scope.spawn(|| assert_eq!(reader.tail(0, 500), log.tail(0, 500)));
+        }
+    });
+}
+
+#[test]
+fn a_hostile_reader_harms_nobody() {
+    let written = written();
+    let socket = written.path.join("socket");
+    for message in [
+        &[0xff; 64][..],
+        &[0, 0, 0, 0],
+        &[0, 0, 0, 2, 1, 99],
+        &[0, 0, 0, 2, 9, 1],
+        &[0, 0, 0, 30, 1, 1],
+        &[0, 0, 0, 3, 1, 6, 0],
+    ] {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(message).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        // It may be cut off before it has read all.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.len() < 1_000);
+    }
+    let idle: Vec<_> = (0..10).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    written.log.append(one(stream(1), 1, b"goes on")).unwrap();
+    assert_eq!(open_reader(&written.path).unwrap().read(stream(1), 0, 10).unwrap().len(), 2);
+    written.log.close().unwrap();
+    drop(idle);
+}
+
+#[test]
+fn readers_and_writers_do_not_disturb_each_other() {
+    let Written { _directory, path, log } = written();
+    let log = Arc::new(log);
+    let writer = {
+        let log = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for number in 10_000..10_300u128 {
+                let last = stream(number);
+                log.append(batch(vec![frame(last, 0, &[b"a"], open_label("o"))])).unwrap();
+                log.append(batch(vec![frame(last, 1, &[b"b"], closed_label("c"))])).unwrap();
+            }
+        })
+    };
+    let reader = open_reader(&path).unwrap();
+    while !writer.is_finished() {
+        let before = reader.head().unwrap().position;
+        let listed = reader.streams(&StreamFilter { limit: 5_000, ..StreamFilter::default() }).unwrap();
+        let mut ids: Vec<_> = listed.iter().map(|entry| entry.stream).collect();
+        ids.dedup();
+        assert_eq!(ids.len(), listed.len(), "no stream is listed twice");
+        let records: u64 = listed.iter().map(|entry| entry.records).sum();
+        assert!(records >= before, "none is left out while it is closed");
+        for entry in listed.iter().take(3) {
+            reader.stream(entry.stream).unwrap();
+            assert!(reader.read(entry.stream, 0, 10).unwrap().len() as u64 >= entry.records);
+        }
+        reader.tail(before.saturating_sub(5), 10).unwrap();
+    }
+    writer.join().unwrap();
+    assert_eq!(log.verify().findings, []);
+}

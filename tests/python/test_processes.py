@@ -231,3 +231,21 @@ cloaca.DefaultRunner("log").execute("long")
     finally:
         process.kill()
         process.communicate()
+
+
+def test_the_wheel_brings_replay(run_python: Run, tmp_path: Path) -> None:
+    run_python("""
+        import cloaca
+        with cloaca.WorkflowBuilder("shown"):
+            @cloaca.task
+            def only(context): ...
+        with cloaca.DefaultRunner("log") as runner:
+            runner.execute("shown")
+    """)
+    replay = Path(sys.executable).with_name("replay")
+    done = subprocess.run(
+        [replay, "latest"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "shown" in done.stdout
+    assert "only" in done.stdout

@@ -61,7 +61,10 @@ def _path(path: str | bytes, url: object) -> str:
         raise ConfigurationError(f"{url!r} names no log; {FORMS}")
     if "\0" in text:
         raise ConfigurationError(f"{url!r}: a path has no NUL character; {FORMS}")
-    return os.path.abspath(os.path.expanduser(text) if text.startswith("~") else text)
+    if text.startswith("//"):
+        # More slashes than four mean the same path; POSIX would keep two apart from one.
+        text = "/" + text.lstrip("/")
+    return os.path.abspath(text)
 
 
 def _without_password(url: str) -> str:

@@ -113,14 +113,10 @@ class DefaultRunnerConfig:
     def __init__(self, **fields: Any) -> None:
         known = self._fields()
         self._values: dict[str, Any] = {name: field.default for name, field in known.items()}
-        if "pipeline_timeout_seconds" in fields:
-            if "workflow_timeout_seconds" in fields:
-                raise ValueError(
-                    "give workflow_timeout_seconds or pipeline_timeout_seconds, not both: they are the same"
-                )
-            fields["workflow_timeout_seconds"] = fields.pop("pipeline_timeout_seconds")
+        if "pipeline_timeout_seconds" in fields and "workflow_timeout_seconds" in fields:
+            raise ValueError("give workflow_timeout_seconds or pipeline_timeout_seconds, not both: they are the same")
         for name, value in fields.items():
-            if name not in known:
+            if name not in known and name != "pipeline_timeout_seconds":
                 from ._cloaca import nearest
 
                 near = nearest(name, [*known, "pipeline_timeout_seconds"])

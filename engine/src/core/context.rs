@@ -29,6 +29,9 @@ pub struct Version {
     taken: Option<usize>,
     /// The longest way down to a first write: parents are lower, whatever the schedule was.
     height: u32,
+    /// Over a stretch of writes that each hid the one before: some way down it, so that a walk takes as many steps as
+    /// the logarithm of its length.
+    skip: Option<VersionRef>,
 }
 
 /// Where a version came from.
@@ -80,7 +83,11 @@ impl Version {
 
     fn make(value: Option<Json>, source: Source, parents: Vec<VersionRef>, taken: Option<usize>) -> VersionRef {
         let height = parents.iter().map(|parent| parent.height + 1).max().unwrap_or(0);
-        VersionRef(Arc::new(Self { value, source, parents, taken, height }))
+        let skip = match &parents[..] {
+            [only] => Some(only.skip_from_child().clone()),
+            _ => None,
+        };
+        VersionRef(Arc::new(Self { value, source, parents, taken, height, skip }))
     }
 
     /// The value, `None` if it was removed.
@@ -155,13 +162,26 @@ impl Version {
     }
 }
 
+impl VersionRef {
+    /// Where the only child of a version may skip to: stretches double where two of the same length meet, as in a
+    /// skew-binary number.
+    fn skip_from_child(&self) -> &Self {
+        match self.skip.as_ref().and_then(|near| Some((near, near.skip.as_ref()?))) {
+            Some((near, far)) if self.height - near.height == near.height - far.height => far,
+            _ => self,
+        }
+    }
+}
+
 impl Drop for Version {
     /// A key that was overwritten a hundred thousand times in a row must not take as many stack frames to let go.
     fn drop(&mut self) {
         let mut open = std::mem::take(&mut self.parents);
+        open.extend(self.skip.take());
         while let Some(parent) = open.pop() {
             if let Some(mut alone) = Arc::into_inner(parent.0) {
                 open.append(&mut alone.parents);
+                open.extend(alone.skip.take());
             }
         }
     }
@@ -198,44 +218,70 @@ pub struct Joins {
 impl Joins {
     /// Joins what several branches see, in the order of the `dependencies` list.
     ///
-    /// Costs what the branches differ in, not what they hold.
+    /// Costs what the branches differ in, not what they hold, if one is much smaller than the other or both share most
+    /// of what they hold.
     #[must_use]
     pub fn join(&mut self, branches: &[&ContextMap]) -> Joined {
         let Some((first, others)) = branches.split_first() else { return Joined::default() };
-        let mut differing: BTreeMap<Key, Vec<VersionRef>> = BTreeMap::new();
+        let mut context = (*first).clone();
+        let mut collided = BTreeMap::new();
         for branch in others {
-            if first.ptr_eq(branch) {
-                continue;
+            context = self.join_two(context, branch, &mut collided);
+        }
+        // A key collides once, however many branches met; and not at all if a later one had seen the others.
+        let collisions = collided.into_iter().filter_map(|(key, taken): (Key, VersionRef)| {
+            let version = context.get(&key).filter(|version| matches!(version.source, Source::Merge { .. }))?;
+            Some(Collision { writes: version.writes(), taken: taken.writes(), key })
+        });
+        Joined { collisions: collisions.collect(), context }
+    }
+
+    /// Joins one more branch. Of a key that collides, notes the version that was taken.
+    fn join_two(
+        &mut self,
+        ours: ContextMap,
+        theirs: &ContextMap,
+        collided: &mut BTreeMap<Key, VersionRef>,
+    ) -> ContextMap {
+        if ours.ptr_eq(theirs) {
+            return ours;
+        }
+        let mut meet = |key: &Key, left: Option<&VersionRef>, right: &VersionRef| match left {
+            None => right.clone(),
+            Some(left) => {
+                let merged = self.merge(left, right);
+                if merged != *left && merged != *right && merged.collided() {
+                    collided.insert(key.clone(), right.clone());
+                }
+                merged
             }
-            for item in first.diff(branch) {
-                // A key that a later branch does not have was written by none of its ancestors: nothing to merge.
-                if let DiffItem::Add(key, version) | DiffItem::Update { new: (key, version), .. } = item {
-                    differing.entry(key.clone()).or_default().push(version.clone());
+        };
+        // A key that a branch does not have was written by none of its ancestors: nothing to merge.
+        if ours.len().saturating_mul(MUCH_SMALLER) < theirs.len() {
+            let mut joined = theirs.clone();
+            for (key, left) in &ours {
+                match theirs.get(key) {
+                    Some(right) if left == right => {}
+                    Some(right) => drop(joined.insert(key.clone(), meet(key, Some(left), right))),
+                    None => drop(joined.insert(key.clone(), left.clone())),
                 }
             }
+            return joined;
         }
-        let mut joined = Joined { context: (*first).clone(), collisions: Vec::new() };
-        for (key, versions) in differing {
-            let start = first.get(&key).cloned();
-            let mut taken = start;
-            for version in versions {
-                taken = Some(match taken {
-                    None => version,
-                    Some(ours) => {
-                        let merged = self.merge(&ours, &version);
-                        if merged != ours && merged != version && merged.collided() {
-                            joined.collisions.push(Collision {
-                                key: key.clone(),
-                                writes: merged.writes(),
-                                taken: version.writes(),
-                            });
-                        }
-                        merged
-                    }
-                });
+        let mut joined = ours.clone();
+        if theirs.len().saturating_mul(MUCH_SMALLER) < ours.len() {
+            for (key, right) in theirs.iter().filter(|(key, right)| ours.get(*key) != Some(*right)) {
+                joined.insert(key.clone(), meet(key, ours.get(key), right));
             }
-            if let Some(version) = taken {
-                joined.context.insert(key, version);
+            return joined;
+        }
+        for item in ours.diff(theirs) {
+            match item {
+                DiffItem::Add(key, right) => drop(joined.insert(key.clone(), right.clone())),
+                DiffItem::Update { old: (_, left), new: (key, right) } => {
+                    joined.insert(key.clone(), meet(key, Some(left), right));
+                }
+                DiffItem::Remove(..) => {}
             }
         }
         joined
@@ -320,6 +366,9 @@ impl Meeting {
     }
 }
 
+/// From how many times fewer keys on it is cheaper to look each one up than to walk along both maps.
+const MUCH_SMALLER: usize = 8;
+
 fn address(version: &VersionRef) -> usize {
     Arc::as_ptr(&version.0) as usize
 }
@@ -389,7 +438,10 @@ impl CommonHistory {
                 common.last.push(version.clone());
                 pass_on |= HIDDEN;
             }
-            for parent in &version.parents {
+            // Everything else that waits is as low as the next one: what lies above that can only be reached from here.
+            let floor = open.peek().map_or(0, |next| next.0.height);
+            let skip = version.skip.as_ref().filter(|skip| skip.height >= floor);
+            for parent in skip.map_or(&version.parents[..], std::slice::from_ref) {
                 let known = marks.entry(Arc::as_ptr(&parent.0)).or_insert(0);
                 let (new, was_visible) = (*known == 0, *known != 0 && *known & HIDDEN == 0);
                 *known |= pass_on;

@@ -1,0 +1,192 @@
+//! How the core scales: large workflows driven through start, `StartTask` and `AttemptFinished`, without a log.
+//!
+//! Prints the microseconds for each task of ten and a hundred thousand tasks, how much more a task costs in the larger
+//! one, and the most memory that the process ever had. `scale SHAPE` measures one shape alone (its peak is its own).
+#![allow(clippy::print_stdout, reason = "it is a program that prints")]
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cloacina_engine::core::codec;
+use cloacina_engine::core::decide::{Command, Start, decide, start};
+use cloacina_engine::core::definition::{Definition, TaskDefinition};
+use cloacina_engine::core::event::{Cause, Environment, ExecutionId, ExecutionOptions, Key, Reads};
+use cloacina_engine::core::fold::fold;
+use cloacina_engine::core::graph::Graph;
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::retry::Jitter;
+use cloacina_engine::core::task_context::Write;
+use cloacina_engine::core::time::Timestamp;
+
+/// What the edges look like.
+#[derive(Clone, Copy, PartialEq)]
+enum Shape {
+    /// One task, everybody after it, and one after everybody.
+    Wide,
+    /// One after the other.
+    Deep,
+    /// One to three dependencies among the hundred tasks before.
+    Near,
+    /// Each after the one before it and after the first.
+    Ladder,
+    /// A hundred layers, each task after two of the layer before.
+    Layers,
+}
+
+/// What each task writes.
+#[derive(Clone, Copy, PartialEq)]
+enum Writes {
+    Nothing,
+    /// A key of its own.
+    Own,
+    /// The same key as everybody.
+    Same,
+}
+
+const SHAPES: [(&str, Shape); 5] = [
+    ("wide", Shape::Wide),
+    ("deep", Shape::Deep),
+    ("near", Shape::Near),
+    ("ladder", Shape::Ladder),
+    ("layers", Shape::Layers),
+];
+const WRITES: [(&str, Writes); 3] =
+    [("nothing", Writes::Nothing), ("own key", Writes::Own), ("same key", Writes::Same)];
+
+/// Numbers that look random and are the same every time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap_or(0) % limit.max(1)
+    }
+}
+
+fn dependencies(shape: Shape, at: usize, count: usize, dice: &mut Dice) -> Vec<usize> {
+    let mut dependencies = match shape {
+        _ if at == 0 => Vec::new(),
+        Shape::Wide if at == count - 1 => (1..at).collect(),
+        Shape::Wide => vec![0],
+        Shape::Deep => vec![at - 1],
+        Shape::Near => (0..=dice.below(3)).map(|_| at - 1 - dice.below(at.min(100))).collect(),
+        Shape::Ladder => vec![at - 1, 0],
+        Shape::Layers => {
+            let (width, layer) = (count / 100, at / (count / 100));
+            (0..2).filter(|_| layer > 0).map(|_| (layer - 1) * width + dice.below(width)).collect()
+        }
+    };
+    dependencies.sort_unstable();
+    dependencies.dedup();
+    dependencies
+}
+
+fn workflow(shape: Shape, count: usize) -> Definition {
+    let mut dice = Dice(count as u64);
+    let tasks = (0..count).map(|at| {
+        let mut task = TaskDefinition::new(format!("task{at}"));
+        task.dependencies =
+            dependencies(shape, at, count, &mut dice).into_iter().map(|up| format!("task{up}").into()).collect();
+        task
+    });
+    Definition { workflow: "scale".into(), tasks: tasks.collect() }
+}
+
+/// The time to check the definition, to decide everything, and to fold the events again.
+struct Measured {
+    graph: Duration,
+    decide: Duration,
+    fold: Duration,
+}
+
+fn run(shape: Shape, writes: Writes, count: usize) -> Result<Measured, Box<dyn Error>> {
+    let definition = Arc::new(workflow(shape, count));
+    let fingerprint = codec::fingerprint(&definition);
+    let clock = Instant::now();
+    let graph = Arc::new(Graph::new(definition)?);
+    let checked = clock.elapsed();
+
+    let id = ExecutionId([1; 16]);
+    let options = ExecutionOptions::default();
+    let command = Start {
+        id,
+        graph: graph.clone(),
+        fingerprint,
+        cause: Cause::Call,
+        environment: Environment::default(),
+        options,
+        input: Vec::new(),
+    };
+    let clock = Instant::now();
+    let (mut state, decision) = start(command, Timestamp(0))?;
+    let mut events = decision.events;
+    let mut now = 0;
+    loop {
+        let ready = state.ready().next();
+        let Some(task) = ready else { break };
+        now += 1;
+        let started = decide(&mut state, Command::StartTask { task, worker: 0 }, Timestamp(now))?;
+        let name = graph.name(task).clone();
+        let key: Option<Key> = match writes {
+            Writes::Nothing => None,
+            Writes::Own => Some(name.clone()),
+            Writes::Same => Some("total".into()),
+        };
+        let write = key.map(|key| Write { key, value: Some(Json::from_serializer(now.to_string())) });
+        let finished = Command::AttemptFinished {
+            task: name,
+            attempt: 1,
+            writes: write.into_iter().collect(),
+            reads: Reads::default(),
+            result: Ok(()),
+            jitter: Jitter::NONE,
+        };
+        let finished = decide(&mut state, finished, Timestamp(now))?;
+        events.extend(started.events.into_iter().chain(finished.events));
+    }
+    let decided = clock.elapsed();
+    if !state.status().is_final() {
+        return Err("the execution is not over".into());
+    }
+    drop(state);
+
+    let graphs = |_| Some(graph.clone());
+    let clock = Instant::now();
+    let mut folded = None;
+    for recorded in &events {
+        folded = Some(fold(folded, id, recorded, &graphs)?);
+    }
+    Ok(Measured { graph: checked, decide: decided, fold: clock.elapsed() })
+}
+
+fn peak() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes: u64 = line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
+    format!("{} MiB", kilobytes / 1_024)
+}
+
+fn micros(time: Duration, count: usize) -> f64 {
+    time.as_secs_f64() * 1e6 / f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |name: &str, at: usize| arguments.get(at).is_none_or(|argument| argument == name);
+    let counts = [10_000, 100_000];
+    println!("µs for each task         check   decide     fold   decide at {} / at {}", counts[1], counts[0]);
+    for (shape_name, shape) in SHAPES.into_iter().filter(|(name, _)| wanted(name, 0)) {
+        for (writes_name, writes) in WRITES.into_iter().filter(|(name, _)| wanted(name, 1)) {
+            let small = run(shape, writes, counts[0])?;
+            let large = run(shape, writes, counts[1])?;
+            let [check, decide, fold] = [large.graph, large.decide, large.fold].map(|time| micros(time, counts[1]));
+            let growth = decide / micros(small.decide, counts[0]);
+            println!(
+                "{shape_name:<7} {writes_name:<10} {check:>10.2} {decide:>8.2} {fold:>8.2}   {growth:.2}   peak {}",
+                peak()
+            );
+        }
+    }
+    Ok(())
+}

@@ -4,6 +4,7 @@
 //! into those of the engine, and back. A thread that waits here holds no GIL, and a thread of the engine never asks for
 //! it: what Python has to do goes through an [`executor::Inbox`], whose readers are Python's own threads.
 
+mod cli;
 mod condition;
 mod context;
 mod engine;
@@ -22,6 +23,8 @@ mod workflow;
 #[pyo3::pymodule]
 mod _cloaca {
     #[pymodule_export]
+    use super::cli::replay_main;
+    #[pymodule_export]
     use super::condition::PyCondition;
     #[pymodule_export]
     use super::context::Context;
@@ -32,7 +35,7 @@ mod _cloaca {
     #[pymodule_export]
     use super::exit::exiting;
     #[pymodule_export]
-    use super::logging::{log_level, logs_pending, start_logging, take_logs, wait_logs};
+    use super::logging::{log_level, start_logging, take_logs, wait_logs};
     #[pymodule_export]
     use super::retry::{PyBackoff, PyRetryCondition, PyRetryPolicy, RetryPolicyBuilder};
     #[pymodule_export]

@@ -6,7 +6,7 @@ use std::fmt::{Debug, Write as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pyo3::prelude::*;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -23,6 +23,8 @@ type LogRecord = (u8, String, String);
 struct Records {
     sender: Sender<LogRecord>,
     receiver: Receiver<LogRecord>,
+    /// Has at most one token: that there are records.
+    bell: (Sender<()>, Receiver<()>),
 }
 
 static RECORDS: OnceLock<Records> = OnceLock::new();
@@ -32,7 +34,7 @@ static LEVEL: AtomicU8 = AtomicU8::new(30);
 fn records() -> &'static Records {
     RECORDS.get_or_init(|| {
         let (sender, receiver) = unbounded();
-        Records { sender, receiver }
+        Records { sender, receiver, bell: bounded(1) }
     })
 }
 
@@ -83,8 +85,9 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for ToPython {
             }
         }
         let record = (number(*event.metadata().level()), logger(event.metadata().target()), message);
-        // The receiver lives as long as the process.
-        let _ = records().sender.send(record);
+        let records = records();
+        // The receiver lives as long as the process; and a bell that rings already need not ring twice.
+        let _ = (records.sender.send(record), records.bell.0.try_send(()));
     }
 }
 
@@ -129,24 +132,18 @@ pub fn log_level(level: u8) {
     }
 }
 
-/// Whether there are records.
-#[pyfunction]
-pub fn logs_pending() -> bool {
-    !records().receiver.is_empty()
-}
-
 /// The records that are there.
 #[pyfunction]
 pub fn take_logs() -> Vec<LogRecord> {
     records().receiver.try_iter().collect()
 }
 
-/// Waits until a record comes, and returns it.
+/// Waits until there are records; it takes none.
 #[pyfunction]
-pub fn wait_logs(py: Python<'_>) -> Option<LogRecord> {
+pub fn wait_logs(py: Python<'_>) {
     py.detach(|| {
-        let record = records().receiver.recv().ok();
+        // The sender lives as long as the process.
+        let _ = records().bell.1.recv();
         sleep_on_if_exiting();
-        record
-    })
+    });
 }

@@ -59,10 +59,6 @@ impl NativeWorkflow {
         self.specs.iter().map(|spec| spec.clone_ref(py)).collect()
     }
 
-    fn renamed(&self, py: Python<'_>, name: String) -> PyResult<Self> {
-        Self::new(py, name, self.specs(py))
-    }
-
     fn topological_sort(&self) -> Vec<String> {
         self.names(self.checked.graph().topological_order())
     }

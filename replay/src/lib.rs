@@ -1,1 +1,30 @@
-//! Shows the past.
+//! The past of an execution: what ran, in what order, what it read and wrote, and why it stopped.
+//!
+//! **Architecture invariant:** replay reads, folds and shows. It writes nothing to a log, and it can run no task: it
+//! takes the engine without its `runtime` feature, so there is no executor in it that could.
+//!
+//! The library comes first: [`history::History`] is the past of an execution as a value, [`source`] what the index of a
+//! log says, [`story`] what happened task by task, [`verify`] whether the log is what was written. `cli` is a thin face
+//! over it for the terminal.
+
+pub mod at;
+pub mod cli;
+pub mod folding;
+pub mod history;
+pub mod ids;
+pub mod logs;
+pub mod reading;
+pub mod source;
+pub mod story;
+pub mod time;
+pub mod verify;
+pub mod words;
+
+use std::ffi::OsString;
+
+/// The program `replay`: takes its command line (the program's name first), writes to standard output and standard error,
+/// and returns the exit code.
+#[must_use]
+pub fn main(arguments: Vec<OsString>) -> i32 {
+    cli::surroundings::with_process(|around| cli::run(arguments, around))
+}

@@ -163,62 +163,28 @@ mod tests {
     #[test]
     fn the_hashes_of_format_1_are_what_they_always_were() {
         let commitment = commitment(&[0x5a; SALT_LENGTH], b"the body of a record");
-        assert_eq!(
-            commitment.to_string(),
-            "a849dc3976a5ee2777b29ff60e55cac6894725e2dc32ac7221e4911b30e7d1ac"
-        );
+        assert_eq!(commitment.to_string(), "a849dc3976a5ee2777b29ff60e55cac6894725e2dc32ac7221e4911b30e7d1ac");
         let record = record_hash(&header(), &Hash([0xab; 32]), &commitment);
-        assert_eq!(
-            record.to_string(),
-            "f3286d1186eda4018bef0ca41cf2ddf4cb117f5b88ffc2d70e01d993fa893d62"
-        );
+        assert_eq!(record.to_string(), "f3286d1186eda4018bef0ca41cf2ddf4cb117f5b88ffc2d70e01d993fa893d62");
         let places = [
-            FramePlace {
-                stream: header().stream,
-                kind: StreamKind::Execution,
-                first_seq: 0,
-                count: 4,
-            },
-            FramePlace {
-                stream: StreamId::LOG,
-                kind: StreamKind::Log,
-                first_seq: 9,
-                count: 1,
-            },
+            FramePlace { stream: header().stream, kind: StreamKind::Execution, first_seq: 0, count: 4 },
+            FramePlace { stream: StreamId::LOG, kind: StreamKind::Log, first_seq: 9, count: 1 },
         ];
         let heads = [record, commitment];
         let group = group_hash(69_997, &Hash([0xcd; 32]), 2, places.iter().zip(&heads));
-        assert_eq!(
-            group.to_string(),
-            "7d2e5615c58a88b0a7463d7051b585f9fa96e9f763d5424d5ba45f3f9449bd36"
-        );
-        assert_eq!(
-            fingerprint(b"").to_string(),
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(group.to_string(), "7d2e5615c58a88b0a7463d7051b585f9fa96e9f763d5424d5ba45f3f9449bd36");
+        assert_eq!(fingerprint(b"").to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 
     #[test]
     fn every_field_of_a_record_is_sealed() {
         let sealed = record_hash(&header(), &Hash::ZERO, &Hash::ZERO);
         let changed = [
-            Header {
-                stream: StreamId::LOG,
-                ..header()
-            },
-            Header {
-                kind: StreamKind::Trigger,
-                ..header()
-            },
+            Header { stream: StreamId::LOG, ..header() },
+            Header { kind: StreamKind::Trigger, ..header() },
             Header { seq: 4, ..header() },
-            Header {
-                position: 70_001,
-                ..header()
-            },
-            Header {
-                time: Timestamp(-1),
-                ..header()
-            },
+            Header { position: 70_001, ..header() },
+            Header { time: Timestamp(-1), ..header() },
         ];
         for header in changed {
             assert_ne!(record_hash(&header, &Hash::ZERO, &Hash::ZERO), sealed);

@@ -142,14 +142,17 @@ fn serve(path: &Path, core: &Arc<Core<SledBackend>>) -> Option<Server> {
     }
 }
 
-/// A directory whose head file says that there were records must have a database: sled would make an empty one.
+/// A directory whose head file says that there were records must have a database: sled would make an empty one. What can
+/// be told without sled is told before it: opening a damaged database alters it.
 fn check_database(path: &Path) -> Result<(), OpenError> {
-    let has_database = path.join(crate::backend::sled::DATA_FILE).exists();
+    let database = std::fs::metadata(path.join(crate::backend::sled::DATA_FILE));
+    let has_database = database.is_ok_and(|database| database.len() > 0);
     let head = directory::head_file::load(path).map_err(|error| io_error(path, "reading its head file", &error))?;
     match head {
         Some(_) if !has_database => Err(OpenError::Damaged {
             path: path.to_owned(),
-            what: "its database (the file `db`) is missing, though its head file says that there was one".to_owned(),
+            what: "its database (the file `db`) is missing or empty, though its head file says that there was one"
+                .to_owned(),
         }),
         _ => Ok(()),
     }

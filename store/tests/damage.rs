@@ -14,10 +14,7 @@ use suite::{batch, closed_label, frame, one, open_label, stream};
 fn written() -> (MemoryDisk, Vec<Record>) {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
-    let definition = Definition {
-        fingerprint: seal::fingerprint(b"source"),
-        bytes: b"source".as_slice().into(),
-    };
+    let definition = Definition { fingerprint: seal::fingerprint(b"source"), bytes: b"source".as_slice().into() };
     let mut first = one(stream(1), 0, b"first");
     first.definitions.push(definition);
     log.append(first).unwrap();
@@ -26,13 +23,7 @@ fn written() -> (MemoryDisk, Vec<Record>) {
         frame(stream(2), 0, &[b"a", &[7; 4_500]], open_label("two")),
     ]))
     .unwrap();
-    log.append(batch(vec![frame(
-        stream(2),
-        2,
-        &[b"end"],
-        closed_label("two, done"),
-    )]))
-    .unwrap();
+    log.append(batch(vec![frame(stream(2), 2, &[b"end"], closed_label("two, done"))])).unwrap();
     log.append(one(stream(1), 3, b"fourth")).unwrap();
     log.close().unwrap();
     let records = log.tail(0, usize::MAX).unwrap();
@@ -40,19 +31,13 @@ fn written() -> (MemoryDisk, Vec<Record>) {
 }
 
 fn wrong(records: &[Record], original: &[Record]) -> Option<Record> {
-    records
-        .iter()
-        .find(|record| !original.contains(record))
-        .cloned()
+    records.iter().find(|record| !original.contains(record)).cloned()
 }
 
 #[test]
 fn a_flipped_byte_in_any_value_is_found_and_never_returned() {
     let (disk, original) = written();
-    let everything = StreamFilter {
-        limit: 10,
-        ..StreamFilter::default()
-    };
+    let everything = StreamFilter { limit: 10, ..StreamFilter::default() };
     for key in disk.keys() {
         let value = disk.value(&key).unwrap();
         for place in 0..value.len() {
@@ -92,44 +77,24 @@ fn a_flipped_byte_in_any_value_is_found_and_never_returned() {
 fn a_wrong_byte_is_named_with_its_stream_and_seq() {
     let (disk, _) = written();
     // The frame with seqs 1 and 2 of stream 1: a byte of the last body.
-    let key = disk
-        .keys()
-        .into_iter()
-        .find(|key| key[0] == b'F' && key[16] == 1 && key[24] == 1)
-        .unwrap();
+    let key = disk.keys().into_iter().find(|key| key[0] == b'F' && key[16] == 1 && key[24] == 1).unwrap();
     let mut value = disk.value(&key).unwrap();
     *value.last_mut().unwrap() ^= 1;
     disk.damage(&key, Some(&value));
     let log = MemoryLog::open(&disk).unwrap();
-    let Err(ReadError::Damaged {
-        stream: named,
-        seq,
-        what,
-    }) = log.read(stream(1), 0, 10)
-    else {
+    let Err(ReadError::Damaged { stream: named, seq, what }) = log.read(stream(1), 0, 10) else {
         panic!("the damage was not found")
     };
     assert_eq!((named, seq), (stream(1), 2));
     assert!(what.contains("its hash is"), "{what}");
-    assert_eq!(
-        log.read(stream(2), 0, 10).unwrap().len(),
-        3,
-        "other streams can be read"
-    );
-    assert!(
-        log.append(one(stream(1), 4, b"goes on")).is_ok(),
-        "its end is known"
-    );
+    assert_eq!(log.read(stream(2), 0, 10).unwrap().len(), 3, "other streams can be read");
+    assert!(log.append(one(stream(1), 4, b"goes on")).is_ok(), "its end is known");
 }
 
 #[test]
 fn a_lost_frame_is_found() {
     let (disk, _) = written();
-    for key in disk
-        .keys()
-        .into_iter()
-        .filter(|key| key[0] == b'F' && key[1..17] != [0; 16])
-    {
+    for key in disk.keys().into_iter().filter(|key| key[0] == b'F' && key[1..17] != [0; 16]) {
         let damaged = disk.copy();
         damaged.damage(&key, None);
         let log = MemoryLog::open(&damaged).unwrap();
@@ -153,18 +118,10 @@ fn a_lost_frame_is_found() {
 #[test]
 fn a_cut_tail_of_a_closed_stream_is_found() {
     let (disk, _) = written();
-    let last = disk
-        .keys()
-        .into_iter()
-        .rfind(|key| key[0] == b'F' && key[16] == 2)
-        .unwrap();
+    let last = disk.keys().into_iter().rfind(|key| key[0] == b'F' && key[16] == 2).unwrap();
     disk.damage(&last, None);
     let log = MemoryLog::open(&disk).unwrap();
-    let cut = ReadError::TailCut {
-        stream: stream(2),
-        head: 3,
-        found: 2,
-    };
+    let cut = ReadError::TailCut { stream: stream(2), head: 3, found: 2 };
     assert_eq!(log.read(stream(2), 0, 10), Err(cut.clone()));
     assert_eq!(log.stream(stream(2)), Err(cut));
 }
@@ -172,11 +129,7 @@ fn a_cut_tail_of_a_closed_stream_is_found() {
 #[test]
 fn a_stray_frame_is_found() {
     let (disk, _) = written();
-    let key = disk
-        .keys()
-        .into_iter()
-        .find(|key| key[0] == b'F' && key[16] == 1)
-        .unwrap();
+    let key = disk.keys().into_iter().find(|key| key[0] == b'F' && key[16] == 1).unwrap();
     let value = disk.value(&key).unwrap();
     let mut stray = key.clone();
     stray[16] = 9;

@@ -44,13 +44,7 @@ fn written(path: &Path) {
     let log = writable(path).unwrap();
     for seq in 0..20 {
         let bodies: [&[u8]; 2] = [b"a", &[7; 900]];
-        log.append(batch(vec![frame(
-            stream(1),
-            seq * 2,
-            &bodies,
-            open_label("x"),
-        )]))
-        .unwrap();
+        log.append(batch(vec![frame(stream(1), seq * 2, &bodies, open_label("x"))])).unwrap();
         log.append(one(stream(2), seq, b"b")).unwrap();
     }
     log.close().unwrap();
@@ -71,10 +65,7 @@ fn what_is_no_log_is_named_and_left_as_it_is() {
     for (path, said) in [
         (&file, "a file"),
         (&database, "an SQLite database"),
-        (
-            &other,
-            "a directory with other files in it, such as thesis.tex",
-        ),
+        (&other, "a directory with other files in it, such as thesis.tex"),
         (&below, "a part of the path is a file"),
     ] {
         assert!(refusal(path).contains(said), "{}", refusal(path));
@@ -90,26 +81,14 @@ fn a_missing_log_is_made_by_a_writer_with_its_parents_and_never_by_a_reader() {
     let path = directory.path().join("a/b/log");
     assert!(matches!(open_reader(&path), Err(OpenError::Missing { .. })));
     assert!(matches!(verify(&path), Err(OpenError::Missing { .. })));
-    let options = Options {
-        create: false,
-        ..Options::default()
-    };
-    assert!(matches!(
-        open(&path, &options),
-        Err(OpenError::Missing { .. })
-    ));
+    let options = Options { create: false, ..Options::default() };
+    assert!(matches!(open(&path, &options), Err(OpenError::Missing { .. })));
     assert!(content(directory.path()).is_empty());
     writable(&path).unwrap().close().unwrap();
     open(&path, &options).unwrap().close().unwrap();
     fs::create_dir(directory.path().join("empty")).unwrap();
-    assert!(matches!(
-        open_reader(&directory.path().join("empty")),
-        Err(OpenError::Missing { .. })
-    ));
-    writable(&directory.path().join("empty"))
-        .unwrap()
-        .close()
-        .unwrap();
+    assert!(matches!(open_reader(&directory.path().join("empty")), Err(OpenError::Missing { .. })));
+    writable(&directory.path().join("empty")).unwrap().close().unwrap();
 }
 
 #[test]
@@ -145,9 +124,7 @@ fn a_second_writer_is_told_at_once_who_has_it() {
     let path = directory.path().join("log");
     let log = writable(&path).unwrap();
     let asked = Instant::now();
-    let Err(OpenError::Locked { pid, host, .. }) = writable(&path) else {
-        panic!("not locked")
-    };
+    let Err(OpenError::Locked { pid, host, .. }) = writable(&path) else { panic!("not locked") };
     assert!(asked.elapsed() < Duration::from_secs(1));
     assert_eq!(pid, std::process::id());
     assert!(!host.is_empty());
@@ -163,10 +140,7 @@ fn a_lock_that_lingers_after_its_holder_is_waited_for() {
     let mut lock = File::options().write(true).open(path.join("lock")).unwrap();
     lock.lock().unwrap();
     // No process has this number.
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     writeln!(lock, "{} {host}", i32::MAX).unwrap();
     let released = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
@@ -183,21 +157,13 @@ fn a_lost_or_shortened_database_is_never_taken_for_a_fresh_log() {
     written(&path);
     let database = fs::read(path.join("db")).unwrap();
     fs::remove_file(path.join("db")).unwrap();
-    assert!(
-        refusal(&path).contains("`db`) is missing"),
-        "{}",
-        refusal(&path)
-    );
-    assert!(
-        open_reader(&path)
-            .err()
-            .unwrap()
-            .to_string()
-            .contains("`db`) is missing")
-    );
+    assert!(refusal(&path).contains("`db`) is missing"), "{}", refusal(&path));
+    assert!(open_reader(&path).err().unwrap().to_string().contains("`db`) is missing"));
     assert!(!path.join("db").exists());
-    fs::write(path.join("db"), &database[..0]).unwrap();
-    assert!(matches!(writable(&path), Err(OpenError::Damaged { .. })));
+    for kept in [0, database.len() / 3] {
+        fs::write(path.join("db"), &database[..kept]).unwrap();
+        assert!(matches!(writable(&path), Err(OpenError::Damaged { .. })), "{kept} bytes");
+    }
 }
 
 #[test]
@@ -208,11 +174,7 @@ fn a_damaged_head_file_is_said_so() {
     let mut head = fs::read(path.join("head")).unwrap();
     head[10] ^= 1;
     fs::write(path.join("head"), head).unwrap();
-    assert!(
-        refusal(&path).contains("the head file: its check does not fit"),
-        "{}",
-        refusal(&path)
-    );
+    assert!(refusal(&path).contains("the head file: its check does not fit"), "{}", refusal(&path));
     let findings = verify(&path).unwrap().findings;
     assert_eq!(findings.len(), 1, "{findings:?}");
 }
@@ -233,10 +195,7 @@ fn reading_a_log_that_nobody_has_changes_nothing_in_it() {
     assert_eq!(verified.findings, []);
     assert_eq!(content(&path), before);
     // The copy stands alone.
-    writable(&path)
-        .unwrap()
-        .append(one(stream(2), 20, b"more"))
-        .unwrap();
+    writable(&path).unwrap().append(one(stream(2), 20, b"more")).unwrap();
     assert_eq!(reader.read(stream(2), 0, 100).unwrap().len(), 20);
 }
 
@@ -266,14 +225,7 @@ fn every_durability_keeps_what_was_closed() {
     for durability in [Durability::Sync, Durability::Interval(1), Durability::Os] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let log = open(
-            &path,
-            &Options {
-                durability,
-                ..Options::default()
-            },
-        )
-        .unwrap();
+        let log = open(&path, &Options { durability, ..Options::default() }).unwrap();
         for seq in 0..10 {
             log.append(one(stream(1), seq, b"a")).unwrap();
             std::thread::sleep(Duration::from_millis(1));
@@ -281,13 +233,6 @@ fn every_durability_keeps_what_was_closed() {
         assert_eq!(log.flushes(), 10);
         assert_eq!(log.head().unwrap().durability, Some(durability));
         log.close().unwrap();
-        assert_eq!(
-            open_reader(&path)
-                .unwrap()
-                .read(stream(1), 0, 100)
-                .unwrap()
-                .len(),
-            10
-        );
+        assert_eq!(open_reader(&path).unwrap().read(stream(1), 0, 100).unwrap().len(), 10);
     }
 }

@@ -17,20 +17,10 @@ fn run(log: &MemoryLog) -> (Vec<Record>, Option<AppendError>) {
         let batches = [
             one(stream(1), round, b"small"),
             batch(vec![
-                frame(
-                    stream(u128::from(round) + 10),
-                    0,
-                    &[b"a", &large],
-                    open_label("runs"),
-                ),
+                frame(stream(u128::from(round) + 10), 0, &[b"a", &large], open_label("runs")),
                 frame(stream(2), round, &[b"b"], open_label("on")),
             ]),
-            batch(vec![frame(
-                stream(u128::from(round) + 10),
-                2,
-                &[b"end"],
-                closed_label("done"),
-            )]),
+            batch(vec![frame(stream(u128::from(round) + 10), 2, &[b"end"], closed_label("done"))]),
         ];
         for batch in batches {
             if let Err(error) = log.append(batch) {
@@ -64,11 +54,7 @@ fn a_failed_write_or_sync_is_final_and_acknowledges_nothing() {
             assert_eq!(error, Some(expected.clone()), "the {nth}th");
             assert_eq!(log.flushes() - before, nth - 1);
             disk.mend();
-            assert_eq!(
-                log.append(one(stream(50), 0, b"x")),
-                Err(expected.clone()),
-                "it stays failed"
-            );
+            assert_eq!(log.append(one(stream(50), 0, b"x")), Err(expected.clone()), "it stays failed");
             assert_eq!(log.tail(0, usize::MAX).unwrap(), acknowledged);
             assert_eq!(log.close(), Err(expected));
         }
@@ -94,37 +80,17 @@ fn whatever_was_acknowledged_survives_a_crash_at_any_point() {
 fn what_was_not_synced_is_shown_to_nobody() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
-    log.append(batch(vec![frame(
-        stream(1),
-        0,
-        &[b"a"],
-        open_label("runs"),
-    )]))
-    .unwrap();
+    log.append(batch(vec![frame(stream(1), 0, &[b"a"], open_label("runs"))])).unwrap();
     let before = (log.stream(stream(1)).unwrap(), log.head().unwrap());
     disk.fail_sync(1, "no");
     let close = frame(stream(1), 1, &[b"b"], closed_label("done"));
     let new = frame(stream(2), 0, &[b"c"], open_label("new"));
     log.append(batch(vec![close, new])).unwrap_err();
-    assert_eq!(
-        (log.stream(stream(1)).unwrap(), log.head().unwrap()),
-        before
-    );
+    assert_eq!((log.stream(stream(1)).unwrap(), log.head().unwrap()), before);
     assert_eq!(log.read(stream(1), 0, 10).unwrap().len(), 1);
-    assert_eq!(
-        log.read(stream(2), 0, 10),
-        Err(ReadError::NoStream(stream(2)))
-    );
-    let all = cloacina_store::log::StreamFilter {
-        limit: 10,
-        ..Default::default()
-    };
-    let ids: Vec<_> = log
-        .streams(&all)
-        .unwrap()
-        .into_iter()
-        .map(|entry| entry.stream)
-        .collect();
+    assert_eq!(log.read(stream(2), 0, 10), Err(ReadError::NoStream(stream(2))));
+    let all = cloacina_store::log::StreamFilter { limit: 10, ..Default::default() };
+    let ids: Vec<_> = log.streams(&all).unwrap().into_iter().map(|entry| entry.stream).collect();
     assert_eq!(ids, [stream(1), StreamId::LOG]);
 }
 
@@ -151,31 +117,17 @@ fn a_log_that_is_shorter_than_its_head_is_not_opened() {
     log.close().unwrap();
     for keep in [0, 1, 5, 20] {
         let cut = disk.copy();
-        let groups: Vec<_> = cut
-            .keys()
-            .into_iter()
-            .filter(|key| key[0] == b'C')
-            .collect();
+        let groups: Vec<_> = cut.keys().into_iter().filter(|key| key[0] == b'C').collect();
         for key in groups.iter().skip(keep) {
             cut.damage(key, None);
         }
         let refused = MemoryLog::open(&cut).err();
         if keep < groups.len() {
-            assert!(
-                matches!(refused, Some(OpenError::Damaged { .. })),
-                "{keep}: {refused:?}"
-            );
+            assert!(matches!(refused, Some(OpenError::Damaged { .. })), "{keep}: {refused:?}");
         }
     }
     let empty = disk.copy();
     empty.keys().iter().for_each(|key| empty.damage(key, None));
-    let Err(refused) = MemoryLog::open(&empty) else {
-        panic!("an emptied log was opened")
-    };
-    assert!(
-        refused
-            .to_string()
-            .contains("its head file says that 32 records"),
-        "{refused}"
-    );
+    let Err(refused) = MemoryLog::open(&empty) else { panic!("an emptied log was opened") };
+    assert!(refused.to_string().contains("its head file says that 32 records"), "{refused}");
 }

@@ -18,26 +18,45 @@ fn log() -> (tempfile::TempDir, SledLog) {
     (directory, log)
 }
 
+/// Keeps the writer busy until the sender is dropped: meanwhile everything waits.
+fn hold_writer(log: &SledLog) -> mpsc::Sender<()> {
+    let (gate, opened) = mpsc::channel::<()>();
+    let (sender, receiver) = mpsc::channel();
+    log.append_then(
+        one(stream(1_000_000), 0, b"first"),
+        Box::new(move |result| {
+            sender.send(result).unwrap();
+            let _ = opened.recv();
+        }),
+    );
+    receiver.recv().unwrap().unwrap();
+    gate
+}
+
 #[test]
-fn appends_that_wait_together_share_flushes() {
+fn appends_of_many_threads_that_wait_together_share_one_flush() {
     let (_directory, log) = log();
+    let gate = hold_writer(&log);
+    let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
         for number in 1..=100 {
-            let log = &log;
-            scope.spawn(move || log.append(one(stream(number), 0, b"a")).unwrap());
+            let (log, sender) = (&log, sender.clone());
+            scope.spawn(move || {
+                let told = Box::new(move |result| sender.send(result).unwrap());
+                log.append_then(one(stream(number), 0, b"a"), told);
+            });
         }
     });
-    assert!(
-        log.flushes() <= 60,
-        "{} flushes for 100 appends",
-        log.flushes()
-    );
+    drop(gate);
+    assert!(receiver.iter().take(100).all(|result| result.is_ok()));
+    assert_eq!(log.flushes(), 2, "one for the first, one for the hundred");
     assert_eq!(log.verify().findings, []);
 }
 
 #[test]
-fn a_thousand_appends_from_one_thread_take_a_few_groups() {
+fn a_thousand_that_wait_take_four_groups_in_the_order_of_the_calls() {
     let (_directory, log) = log();
+    let gate = hold_writer(&log);
     let (sender, receiver) = mpsc::channel();
     for number in 1..=1_000 {
         let sender = sender.clone();
@@ -46,9 +65,10 @@ fn a_thousand_appends_from_one_thread_take_a_few_groups() {
             Box::new(move |result| sender.send(result.unwrap().position).unwrap()),
         );
     }
+    drop(gate);
     let positions: Vec<u64> = receiver.iter().take(1_000).collect();
-    assert_eq!(positions, (1..=1_000).collect::<Vec<_>>());
-    assert!(log.flushes() <= 300, "{} flushes", log.flushes());
+    assert_eq!(positions, (2..=1_001).collect::<Vec<_>>());
+    assert_eq!(log.flushes(), 5);
 }
 
 #[test]
@@ -57,16 +77,10 @@ fn what_waits_when_the_log_is_closed_is_written_and_what_comes_later_is_told() {
     let (sender, receiver) = mpsc::channel();
     for number in 1..=50 {
         let sender = sender.clone();
-        log.append_then(
-            one(stream(number), 0, b"a"),
-            Box::new(move |result| sender.send(result).unwrap()),
-        );
+        log.append_then(one(stream(number), 0, b"a"), Box::new(move |result| sender.send(result).unwrap()));
     }
     log.close().unwrap();
-    log.append_then(
-        one(stream(99), 0, b"a"),
-        Box::new(move |result| sender.send(result).unwrap()),
-    );
+    log.append_then(one(stream(99), 0, b"a"), Box::new(move |result| sender.send(result).unwrap()));
     let results: Vec<_> = receiver.iter().collect();
     assert!(results[..50].iter().all(Result::is_ok));
     assert_eq!(results[50..], [Err(AppendError::Closed)]);
@@ -86,10 +100,7 @@ fn an_acknowledgement_may_append_and_may_panic() {
         }),
     );
     receiver.recv().unwrap().unwrap();
-    log.append_then(
-        one(stream(1), 2, b"c"),
-        Box::new(|_| panic!("an acknowledgement that panics")),
-    );
+    log.append_then(one(stream(1), 2, b"c"), Box::new(|_| panic!("an acknowledgement that panics")));
     log.append(one(stream(1), 3, b"d")).unwrap();
     assert_eq!(log.read(stream(1), 0, 10).unwrap().len(), 4);
 }

@@ -26,29 +26,14 @@ fn written_below(name: &str) -> Written {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(name);
     let log = open(&path, &Options::default()).unwrap();
-    let definition = Definition {
-        fingerprint: seal::fingerprint(b"d"),
-        bytes: b"d".as_slice().into(),
-    };
-    log.append(Batch {
-        definitions: vec![definition],
-        ..one(stream(1), 0, &[3; 10_000])
-    })
-    .unwrap();
+    let definition = Definition { fingerprint: seal::fingerprint(b"d"), bytes: b"d".as_slice().into() };
+    log.append(Batch { definitions: vec![definition], ..one(stream(1), 0, &[3; 10_000]) }).unwrap();
     let frames = (2..1500).map(|number| {
-        let listing = if number % 2 == 0 {
-            open_label("o")
-        } else {
-            closed_label("c")
-        };
+        let listing = if number % 2 == 0 { open_label("o") } else { closed_label("c") };
         frame(stream(number), 0, &[b"a", b"b"], listing)
     });
     log.append(batch(frames.collect())).unwrap();
-    Written {
-        _directory: directory,
-        path,
-        log,
-    }
+    Written { _directory: directory, path, log }
 }
 
 fn written() -> Written {
@@ -64,50 +49,24 @@ fn a_reader_sees_what_the_writer_sees() {
     for (from, limit) in [(0, usize::MAX), (0, 10), (2_000, 1_500), (9_000, 1)] {
         assert_eq!(reader.tail(from, limit), log.tail(from, limit));
     }
-    for id in [
-        StreamId::LOG,
-        stream(1),
-        stream(7),
-        stream(8),
-        stream(5_000),
-    ] {
+    for id in [StreamId::LOG, stream(1), stream(7), stream(8), stream(5_000)] {
         assert_eq!(reader.read(id, 0, 100), log.read(id, 0, 100));
         assert_eq!(reader.read(id, 1, 1), log.read(id, 1, 1));
         assert_eq!(reader.stream(id), log.stream(id));
     }
     for filter in [
-        StreamFilter {
-            limit: usize::MAX,
-            ..StreamFilter::default()
-        },
-        StreamFilter {
-            limit: 1_200,
-            open_only: true,
-            ..StreamFilter::default()
-        },
-        StreamFilter {
-            limit: 3,
-            before: Some(stream(40)),
-            ..StreamFilter::default()
-        },
+        StreamFilter { limit: usize::MAX, ..StreamFilter::default() },
+        StreamFilter { limit: 1_200, open_only: true, ..StreamFilter::default() },
+        StreamFilter { limit: 3, before: Some(stream(40)), ..StreamFilter::default() },
     ] {
         assert_eq!(reader.streams(&filter), log.streams(&filter));
     }
-    assert_eq!(
-        reader
-            .definition(seal::fingerprint(b"d"))
-            .unwrap()
-            .as_deref(),
-        Some(&b"d"[..])
-    );
+    assert_eq!(reader.definition(seal::fingerprint(b"d")).unwrap().as_deref(), Some(&b"d"[..]));
     assert_eq!(reader.definition(Hash::ZERO), Ok(None));
     log.append(one(stream(1), 1, b"later")).unwrap();
     assert_eq!(reader.read(stream(1), 0, 10).unwrap().len(), 2);
     let verified = verify(path).unwrap();
-    assert_eq!(
-        (verified, 2_999),
-        (log.verify(), log.head().unwrap().position)
-    );
+    assert_eq!((verified, 2_999), (log.verify(), log.head().unwrap().position));
 }
 
 #[test]
@@ -133,24 +92,14 @@ fn a_log_deeper_than_an_address_is_long_is_served_too() {
 fn the_socket_is_for_this_user_alone_and_goes_with_the_log() {
     let written = written();
     let socket = written.path.join("socket");
-    assert_eq!(
-        socket.metadata().unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let reader = open_reader(&written.path).unwrap();
     written.log.close().unwrap();
     assert!(!socket.exists());
     assert_eq!(reader.head(), Err(ReadError::Gone));
     assert_eq!(written.log.head().unwrap().durability, None);
     assert_eq!(written.log.read(stream(1), 0, 1), Err(ReadError::Gone));
-    assert_eq!(
-        open_reader(&written.path)
-            .unwrap()
-            .read(stream(1), 0, 1)
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(open_reader(&written.path).unwrap().read(stream(1), 0, 1).unwrap().len(), 1);
 }
 
 #[test]
@@ -158,19 +107,9 @@ fn a_dead_process_s_socket_is_replaced() {
     let written = written();
     written.log.close().unwrap();
     drop(std::os::unix::net::UnixListener::bind(written.path.join("socket")).unwrap());
-    assert!(
-        open_reader(&written.path).is_ok(),
-        "nobody has the log: it is copied"
-    );
+    assert!(open_reader(&written.path).is_ok(), "nobody has the log: it is copied");
     let _log = open(&written.path, &Options::default()).unwrap();
-    assert!(
-        open_reader(&written.path)
-            .unwrap()
-            .head()
-            .unwrap()
-            .durability
-            .is_some()
-    );
+    assert!(open_reader(&written.path).unwrap().head().unwrap().durability.is_some());
 }
 
 #[test]
@@ -208,51 +147,31 @@ fn a_hostile_reader_harms_nobody() {
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.len() < 1_000);
     }
-    let idle: Vec<_> = (0..10)
-        .map(|_| UnixStream::connect(&socket).unwrap())
-        .collect();
+    let idle: Vec<_> = (0..10).map(|_| UnixStream::connect(&socket).unwrap()).collect();
     written.log.append(one(stream(1), 1, b"goes on")).unwrap();
-    assert_eq!(
-        open_reader(&written.path)
-            .unwrap()
-            .read(stream(1), 0, 10)
-            .unwrap()
-            .len(),
-        2
-    );
+    assert_eq!(open_reader(&written.path).unwrap().read(stream(1), 0, 10).unwrap().len(), 2);
     written.log.close().unwrap();
     drop(idle);
 }
 
 #[test]
 fn readers_and_writers_do_not_disturb_each_other() {
-    let Written {
-        _directory,
-        path,
-        log,
-    } = written();
+    let Written { _directory, path, log } = written();
     let log = Arc::new(log);
     let writer = {
         let log = Arc::clone(&log);
         std::thread::spawn(move || {
             for number in 10_000..10_300u128 {
                 let last = stream(number);
-                log.append(batch(vec![frame(last, 0, &[b"a"], open_label("o"))]))
-                    .unwrap();
-                log.append(batch(vec![frame(last, 1, &[b"b"], closed_label("c"))]))
-                    .unwrap();
+                log.append(batch(vec![frame(last, 0, &[b"a"], open_label("o"))])).unwrap();
+                log.append(batch(vec![frame(last, 1, &[b"b"], closed_label("c"))])).unwrap();
             }
         })
     };
     let reader = open_reader(&path).unwrap();
     while !writer.is_finished() {
         let before = reader.head().unwrap().position;
-        let listed = reader
-            .streams(&StreamFilter {
-                limit: 5_000,
-                ..StreamFilter::default()
-            })
-            .unwrap();
+        let listed = reader.streams(&StreamFilter { limit: 5_000, ..StreamFilter::default() }).unwrap();
         let mut ids: Vec<_> = listed.iter().map(|entry| entry.stream).collect();
         ids.dedup();
         assert_eq!(ids.len(), listed.len(), "no stream is listed twice");

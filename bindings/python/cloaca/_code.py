@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
@@ -11,9 +10,7 @@ from typing import Any
 def fingerprint(function: Callable[..., Any]) -> bytes:
     """SHA-256 over the bytecode, its constants and its names. The same in every process with the same Python version,
     wherever the file lies and whatever stands around the function in it."""
-    hasher = hashlib.sha256()
-    _feed(hasher.update, _code_of(function))
-    return hasher.digest()
+    return _hash(_code_of(function))
 
 
 def source(function: Callable[..., Any]) -> str:
@@ -28,6 +25,14 @@ def source(function: Callable[..., Any]) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def _hash(value: Any) -> bytes:
+    import hashlib
+
+    hasher = hashlib.sha256()
+    _feed(hasher.update, value)
+    return hasher.digest()
+
+
 def _code_of(function: Callable[..., Any]) -> Any:
     seen = set()
     while id(function) not in seen:
@@ -35,7 +40,8 @@ def _code_of(function: Callable[..., Any]) -> Any:
         function = getattr(function, "__wrapped__", getattr(function, "__func__", getattr(function, "func", function)))
     code = getattr(function, "__code__", None)
     if code is None:
-        code = getattr(getattr(type(function), "__call__", None), "__code__", None)
+        call = getattr(type(function), "__call__", None)  # noqa: B004 - its code is asked for
+        code = getattr(call, "__code__", None)
     # A callable without code of its own is known by its name alone.
     return code if code is not None else getattr(function, "__qualname__", type(function).__qualname__)
 
@@ -56,12 +62,7 @@ def _feed(update: Callable[[bytes], object], value: Any) -> None:
             _feed(update, item)
     elif isinstance(value, frozenset):
         # Its own order differs from process to process.
-        parts = []
-        for item in value:
-            hasher = hashlib.sha256()
-            _feed(hasher.update, item)
-            parts.append(hasher.digest())
-        _feed(update, ("frozenset", *sorted(parts)))
+        _feed(update, ("frozenset", *sorted(_hash(item) for item in value)))
     elif isinstance(value, bytes):
         update(b"bytes%d," % len(value))
         update(value)
@@ -69,4 +70,3 @@ def _feed(update: Callable[[bytes], object], value: Any) -> None:
         text = repr(value).encode("utf-8", "backslashreplace")
         update(b"%s%d," % (type(value).__name__.encode(), len(text)))
         update(text)
-

@@ -31,17 +31,21 @@ def refresh_level() -> None:
 
 
 def flush() -> None:
-    """Hands over what was said up to now."""
-    if _cloaca.logs_pending():
-        with _lock:
-            for record in _cloaca.take_logs():
-                _emit(*record)
+    """Hands over what was said up to now, also what the other thread is about to."""
+    # A handler may wait for somebody who flushes: then the records come a little later.
+    if not _lock.acquire(timeout=1.0):
+        return
+    try:
+        for record in _cloaca.take_logs():
+            _emit(*record)
+    finally:
+        _lock.release()
 
 
 def _forward() -> None:
-    while (record := _cloaca.wait_logs()) is not None:
-        with _lock:
-            _emit(*record)
+    while True:
+        _cloaca.wait_logs()
+        flush()
         refresh_level()
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 from . import _code
 from ._cloaca import BackoffStrategy, RetryCondition, RetryPolicy, TaskSpec, nearest
 from .conditions import ConditionTree
 
-if TYPE_CHECKING:
-    from .context import Context
-
 Function = TypeVar("Function", bound=Callable[..., Any])
-RetryOn: TypeAlias = "str | type[BaseException] | tuple[type[BaseException], ...]"
+RetryOn: TypeAlias = str | type[BaseException] | tuple[type[BaseException], ...]
 
 _HANDLE_NAMES = ("handle", "task_handle")
 _BACKOFFS: dict[str, Callable[[], BackoffStrategy]] = {
@@ -130,6 +127,8 @@ def task(function: Function, /) -> Function: ...
 
 @overload
 def task(
+    function: None = None,
+    /,
     *,
     id: str | None = None,
     dependencies: Iterable[str | Callable[..., Any]] | None = None,
@@ -181,7 +180,7 @@ def task(
         retry_backoff: ``"fixed"``, ``"linear"`` or ``"exponential"`` (the default, doubling).
         retry_delay_ms: The wait after the first failure, in milliseconds. 1,000 by default.
         retry_max_delay_ms: The longest wait, in milliseconds. 60,000 by default.
-        retry_condition: ``"never"``, ``"transient"`` or ``"all"`` (the default), or an exception class, or a tuple of them.
+        retry_condition: ``"never"``, ``"transient"`` or ``"all"`` (the default), an exception class or a tuple of them.
         retry_jitter: Whether each wait is varied by up to a quarter. True by default.
         trigger_rules: A condition tree: see :mod:`cloaca.conditions`.
         trigger_rule: ``"none_failed"`` (the default), ``"all_success"``, ``"all_done"``, ``"all_failed"``,
@@ -246,7 +245,7 @@ def task(
 def _dependencies(dependencies: Iterable[str | Callable[..., Any]] | None) -> list[str]:
     if dependencies is None:
         return []
-    if isinstance(dependencies, str) or callable(dependencies):
+    if isinstance(dependencies, str) or not isinstance(dependencies, Iterable):
         raise TypeError(f"dependencies must be a list of ids or functions: dependencies=[{_shown(dependencies)}]")
     return [task_id_of(dependency) for dependency in dependencies]
 

@@ -121,6 +121,7 @@ class Threads:
                 def run() -> None:
                     asyncio.set_event_loop(loop)
                     loop.run_forever()
+                    _end(loop)
 
                 threading.Thread(target=run, name=f"cloaca-loop-{next(_number)}", daemon=True).start()
             return self._loop
@@ -132,6 +133,18 @@ class Threads:
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
+
+
+def _end(loop: asyncio.AbstractEventLoop) -> None:
+    """What asyncio.run does at its end."""
+    import asyncio
+
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
 
 
 def _call(call: Callable[[], object]) -> None:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from .errors import ConfigurationError
 
 FORMS = (
-    'these work: "cloaca:///relative/path", "cloaca:////absolute/path", a plain path, "sqlite:///path" (opens the event '
-    'log in a directory of that name), ":memory:"'
+    'these work: "cloaca:///relative/path", "cloaca:////absolute/path", a plain path, "sqlite:///path" (opens the '
+    'event log in a directory of that name), ":memory:"'
 )
 
 
@@ -39,7 +39,7 @@ def parse(url: object) -> Location:
         return Location(_memory_or_path(url, url), "", False)
     if scheme in ("postgres", "postgresql"):
         raise ConfigurationError(
-            f"{_without_password(url)}: PostgreSQL, as a log that many machines share, is not supported by this version; "
+            f"{_without_password(url)}: PostgreSQL (one log for many machines) is not supported by this version; "
             f"{FORMS}"
         )
     if scheme not in ("sqlite", "cloaca"):
@@ -61,7 +61,10 @@ def _path(path: str | bytes, url: object) -> str:
         raise ConfigurationError(f"{url!r} names no log; {FORMS}")
     if "\0" in text:
         raise ConfigurationError(f"{url!r}: a path has no NUL character; {FORMS}")
-    return os.path.abspath(os.path.expanduser(text) if text.startswith("~") else text)
+    if text.startswith("//"):
+        # More slashes than four mean the same path; POSIX would keep two apart from one.
+        text = "/" + text.lstrip("/")
+    return os.path.abspath(text)
 
 
 def _without_password(url: str) -> str:

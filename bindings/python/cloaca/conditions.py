@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 #: A condition, or a plain dict that describes one: ``{"type": "TaskSuccess", "task_name": "load"}``.
-ConditionTree: TypeAlias = "Condition | Mapping[str, Any]"
-TaskReference: TypeAlias = "str | Callable[..., Any]"
+ConditionTree: TypeAlias = Condition | Mapping[str, Any]
+TaskReference: TypeAlias = str | Callable[..., Any]
 
 
 def always() -> Condition:

@@ -85,7 +85,9 @@ class DefaultRunnerConfig:
 
     max_concurrent_tasks = _Field(4, _number(1, 10_000), "How many attempts run at once.")
     task_timeout_seconds = _Field(300, _number(1), "How long an attempt may take whose task does not say.")
-    workflow_timeout_seconds = _Field(3600, _number_or_none, "How long an execution may take; None: for ever.")
+    workflow_timeout_seconds: _Field[int | None] = _Field(
+        3600, _number_or_none, "How long an execution may take; None: for ever."
+    )
     enable_recovery = _Field(True, _truth, "Whether unfinished executions are resumed when the log is opened.")
     enable_cron_scheduling = _Field(True, _truth, "Whether schedules fire.")
     cron_poll_interval_seconds = _Field(30, _number(1), "Accepted, without effect: nothing is polled.")
@@ -111,12 +113,10 @@ class DefaultRunnerConfig:
     def __init__(self, **fields: Any) -> None:
         known = self._fields()
         self._values: dict[str, Any] = {name: field.default for name, field in known.items()}
-        if "pipeline_timeout_seconds" in fields:
-            if "workflow_timeout_seconds" in fields:
-                raise ValueError("give workflow_timeout_seconds or pipeline_timeout_seconds, not both: they are the same")
-            fields["workflow_timeout_seconds"] = fields.pop("pipeline_timeout_seconds")
+        if "pipeline_timeout_seconds" in fields and "workflow_timeout_seconds" in fields:
+            raise ValueError("give workflow_timeout_seconds or pipeline_timeout_seconds, not both: they are the same")
         for name, value in fields.items():
-            if name not in known:
+            if name not in known and name != "pipeline_timeout_seconds":
                 from ._cloaca import nearest
 
                 near = nearest(name, [*known, "pipeline_timeout_seconds"])

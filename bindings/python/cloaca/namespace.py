@@ -30,7 +30,9 @@ class TaskNamespace:
         """
         parts = namespace.split(_SEPARATOR)
         if len(parts) != 4 or not all(parts):
-            raise ValueError(f"Invalid namespace format: '{namespace}' is not of the form tenant::package::workflow::task")
+            raise ValueError(
+                f"Invalid namespace format: '{namespace}' is not of the form tenant::package::workflow::task"
+            )
         return TaskNamespace(*parts)
 
     @property

@@ -118,7 +118,7 @@ class WorkflowResult:
         """Returns the result if the execution completed.
 
         Raises:
-            WorkflowFailedError: It did not. The cause is what the task raised: the same object if it was in this process.
+            WorkflowFailedError: It did not. The cause is what the task raised, if that is still in this process.
         """
         if self.status == "Completed":
             return self

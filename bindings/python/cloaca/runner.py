@@ -28,7 +28,7 @@ _GRACE = 5.0
 #: The same at the end of the interpreter.
 _GRACE_AT_EXIT = 0.5
 
-Input: TypeAlias = "Context | Mapping[str, Any] | None"
+Input: TypeAlias = Context | Mapping[str, Any] | None
 
 
 class ExecutionInfo(NamedTuple):

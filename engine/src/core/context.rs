@@ -24,6 +24,9 @@ pub struct Version {
     value: Option<Json>,
     source: Source,
     parents: Vec<VersionRef>,
+    /// Of a merge of which one side had left the base as it was: the parent whose value and source these are. The other
+    /// one belongs to its history all the same, so that a later join knows that it was seen.
+    taken: Option<usize>,
     /// The longest way down to a first write: parents are lower, whatever the schedule was.
     height: u32,
 }
@@ -72,12 +75,12 @@ impl Version {
     /// A version that a write made over the one that its writer could see.
     #[must_use]
     pub fn written(value: Option<Json>, seq: Seq, writer: Option<TaskId>, over: Option<VersionRef>) -> VersionRef {
-        Self::make(value, Source::Write { seq, writer }, over.into_iter().collect())
+        Self::make(value, Source::Write { seq, writer }, over.into_iter().collect(), None)
     }
 
-    fn make(value: Option<Json>, source: Source, parents: Vec<VersionRef>) -> VersionRef {
+    fn make(value: Option<Json>, source: Source, parents: Vec<VersionRef>, taken: Option<usize>) -> VersionRef {
         let height = parents.iter().map(|parent| parent.height + 1).max().unwrap_or(0);
-        VersionRef(Arc::new(Self { value, source, parents, height }))
+        VersionRef(Arc::new(Self { value, source, parents, taken, height }))
     }
 
     /// The value, `None` if it was removed.
@@ -101,31 +104,45 @@ impl Version {
     /// The writes that its value consists of, in ascending order: itself, or what was merged.
     #[must_use]
     pub fn writes(&self) -> Vec<Seq> {
-        self.contributions().into_keys().collect()
+        let mut writes: Vec<Seq> = self.contributions().into_iter().map(|(seq, _)| seq).collect();
+        writes.sort_unstable();
+        writes
     }
 
-    /// The first, by name, of those whose writes its value consists of; `None` is the input.
-    fn first_writer(&self) -> Option<TaskId> {
-        self.contributions().into_values().min().flatten()
+    /// What orders versions that did not see each other: the first writer by name of those that its value consists of
+    /// (`None` is the input), then all of them from the first branch to the last.
+    fn order(&self) -> (Option<TaskId>, Vec<Option<TaskId>>) {
+        let mut known = HashSet::new();
+        let writers = self.contributions().into_iter().map(|(_, writer)| writer);
+        let writers: Vec<Option<TaskId>> = writers.filter(|writer| known.insert(writer.clone())).collect();
+        (writers.iter().min().cloned().flatten(), writers)
     }
 
-    fn contributions(&self) -> BTreeMap<Seq, Option<TaskId>> {
-        let mut writes = BTreeMap::new();
+    /// The writes that its value consists of, from the first branch to the last.
+    fn contributions(&self) -> Vec<(Seq, Option<TaskId>)> {
+        let mut writes = Vec::new();
         let mut seen = HashSet::new();
         let mut open = vec![self];
         while let Some(version) = open.pop() {
             match &version.source {
-                Source::Write { seq, writer } => {
-                    writes.insert(*seq, writer.clone());
-                }
+                Source::Write { seq, writer } => writes.push((*seq, writer.clone())),
                 Source::Merge { .. } => {
+                    let merged = match version.taken {
+                        Some(taken) => &version.parents[taken..=taken],
+                        None => &version.parents,
+                    };
                     open.extend(
-                        version.parents.iter().filter(|parent| seen.insert(address(parent))).map(|parent| &**parent),
+                        merged.iter().rev().filter(|parent| seen.insert(address(parent))).map(|parent| &**parent),
                     );
                 }
             }
         }
         writes
+    }
+
+    /// Whether it is a merge of what could not be had together.
+    fn collided(&self) -> bool {
+        self.taken.is_none() && matches!(self.source, Source::Merge { collision: true })
     }
 
     /// What the log says of a read that saw it.
@@ -206,10 +223,7 @@ impl Joins {
                     None => version,
                     Some(ours) => {
                         let merged = self.merge(&ours, &version);
-                        if merged != ours
-                            && merged != version
-                            && matches!(merged.source, Source::Merge { collision: true })
-                        {
+                        if merged != ours && merged != version && merged.collided() {
                             joined.collisions.push(Collision {
                                 key: key.clone(),
                                 writes: merged.writes(),
@@ -240,20 +254,14 @@ impl Joins {
         if common.is_all_of_ours {
             return theirs.clone();
         }
-        let value = |version: &VersionRef| version.value.as_ref().map(Json::value);
-        let (base, left, right) = (self.base(common.last).and_then(|base| value(&base)), value(ours), value(theirs));
-        if right == base {
-            return ours.clone();
-        }
-        if left == base {
-            return theirs.clone();
-        }
-        let merged = three_way(base.as_ref(), left.as_ref(), right.as_ref());
-        let merge = Version::make(
-            merged.value.map(Json::from),
-            Source::Merge { collision: merged.collision },
-            vec![ours.clone(), theirs.clone()],
-        );
+        let base = self.base(common.last);
+        let base = base.as_ref().and_then(|base| base.value.as_ref());
+        let parents = vec![ours.clone(), theirs.clone()];
+        let merge = match Meeting::of(base, ours.value.as_ref(), theirs.value.as_ref()) {
+            Meeting::Ours => Version::make(ours.value.clone(), ours.source.clone(), parents, Some(0)),
+            Meeting::Theirs => Version::make(theirs.value.clone(), theirs.source.clone(), parents, Some(1)),
+            Meeting::Both { value, collision } => Version::make(value, Source::Merge { collision }, parents, None),
+        };
         self.merges.insert(pair, merge.clone());
         merge
     }
@@ -261,8 +269,54 @@ impl Joins {
     /// What both started from. Where several common versions did not see each other, they are merged, in the order of
     /// their writers' names.
     fn base(&mut self, mut last: Vec<VersionRef>) -> Option<VersionRef> {
-        last.sort_by_cached_key(|version| version.first_writer());
+        last.sort_by_cached_key(|version| version.order());
         last.into_iter().reduce(|ours, theirs| self.merge(&ours, &theirs))
+    }
+}
+
+/// What two values of a key give together.
+enum Meeting {
+    /// The later branch had left the base as it was.
+    Ours,
+    /// The earlier one had.
+    Theirs,
+    /// Both had changed it.
+    Both { value: Option<Json>, collision: bool },
+}
+
+impl Meeting {
+    fn of(base: Option<&Json>, ours: Option<&Json>, theirs: Option<&Json>) -> Self {
+        // Most often the texts tell.
+        if theirs == base {
+            return Self::Ours;
+        }
+        if ours == base {
+            return Self::Theirs;
+        }
+        let parse = |json: Option<&Json>| match json {
+            Some(json) => json.try_value().map(Some),
+            None => Some(None),
+        };
+        let (Some(start), Some(left), Some(right)) = (parse(base), parse(ours), parse(theirs)) else {
+            // Too deep to be looked into: it is taken whole.
+            return Self::Both { value: theirs.cloned(), collision: ours != theirs };
+        };
+        if right == start {
+            return Self::Ours;
+        }
+        if left == start {
+            return Self::Theirs;
+        }
+        let merged = three_way(start.as_ref(), left.as_ref(), right.as_ref());
+        // What is taken whole keeps its text.
+        let value = if merged.value == right {
+            theirs.cloned()
+        } else if merged.value == left {
+            ours.cloned()
+        } else {
+            merged.value.map(Json::from)
+        };
+        Self::Both { value, collision: merged.collision }
     }
 }
 

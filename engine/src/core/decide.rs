@@ -12,8 +12,8 @@ use super::context::{Collision, View, digest};
 use super::definition::Fingerprint;
 use super::event::{
     AbandonReason, Attempt, Cause, ContextRemoved, ContextWritten, Environment, Event, ExecutionEnded, ExecutionId,
-    ExecutionOptions, ExecutionRecovered, ExecutionStarted, Key, Origin, Reads, Request, Seen, TaskAbandoned,
-    TaskCompleted, TaskError, TaskFailed, TaskId, TaskSkipped, TaskStarted,
+    ExecutionOptions, ExecutionRecovered, ExecutionStarted, Key, Origin, Reads, Request, TaskAbandoned, TaskCompleted,
+    TaskError, TaskFailed, TaskId, TaskSkipped, TaskStarted,
 };
 use super::fold::{Graphs, IllegalEvent, Recorded};
 use super::graph::{Graph, TaskIndex};
@@ -280,6 +280,14 @@ impl Decider<'_> {
     }
 
     fn start_task(&mut self, task: TaskIndex, worker: u32) -> Result<(), Rejection> {
+        if !self.state.ready.contains(&task) {
+            return Err(Rejection::Impossible(match self.state.tasks.get(task.at()) {
+                Some(slot) => {
+                    format!("task '{}' is {} and not ready", self.state.graph().name(task), slot.state().name())
+                }
+                None => format!("there is no task {} in workflow '{}'", task.0, self.state.workflow()),
+            }));
+        }
         let attempt = self.state.task(task).attempts() + 1;
         let name = self.state.graph().name(task).clone();
         self.emit(Event::TaskStarted(TaskStarted { task: name.clone(), attempt, worker }))?;
@@ -310,7 +318,7 @@ impl Decider<'_> {
                 None => Event::ContextRemoved(ContextRemoved { origin, key }),
             })?;
         }
-        for (key, writer) in self.state.missing_dependencies(&undeclared_only(&reads)) {
+        for (key, writer) in self.state.undeclared(index, &reads) {
             self.decision.effects.push(Effect::UndeclaredRead { task: task.clone(), key, writer });
         }
         match result {
@@ -341,7 +349,13 @@ impl Decider<'_> {
                     self.state.ready.insert(task);
                 }
                 Timer::TaskTimeout(task) => self.time_out(task, jitter)?,
-                Timer::ExecutionTimeout => return self.time_out_execution(),
+                // A task that ran out of time just now may have been the last one: then that is how the execution ends.
+                Timer::ExecutionTimeout => {
+                    self.follow_up()?;
+                    if !self.state.status().is_final() {
+                        self.time_out_execution()?;
+                    }
+                }
             }
         }
         Ok(())
@@ -439,10 +453,17 @@ impl Decider<'_> {
     /// Why the execution failed; `None` if no failure reached the end of the graph. Names the first failure that did,
     /// with the hint that everything that was written by now gives.
     fn failure_reason(&self) -> Option<String> {
-        let (task, others) = self.state.root_failures()?;
-        let failure = self.state.task(task).failure()?;
+        let end = *self.state.failed_ends.first()?;
+        let root = self.state.root_failures();
+        let Some((task, others, failure)) =
+            root.and_then(|(task, others)| Some((task, others, self.state.task(task).failure()?)))
+        else {
+            // What failed is gone from the graph that the execution goes on with.
+            return Some(format!("task '{}' was skipped because of a failure upstream", self.state.graph().name(end)));
+        };
         let name = self.state.graph().name(task);
-        let allowed = self.state.task_definition(task).retry.max_attempts.max(1);
+        // An abandoned attempt has a number, and takes none of those that may fail.
+        let allowed = self.state.task_definition(task).retry.max_attempts.max(failure.attempt);
         let mut reason = format!(
             "task '{name}' failed, attempt {} of {allowed}: {}: {}",
             failure.attempt, failure.error.kind, failure.error.message
@@ -485,11 +506,6 @@ impl Execution {
         let recorded = failure.error.hint.as_ref().map(ToString::to_string);
         recorded.or_else(|| self.hint(self.graph().name(task), &failure.reads))
     }
-}
-
-fn undeclared_only(reads: &Reads) -> Reads {
-    let keys = reads.keys.iter().filter(|read| matches!(read.seen, Seen::Undeclared(_))).cloned().collect();
-    Reads { keys, all: false }
 }
 
 fn seconds(millis: u64) -> String {

@@ -321,11 +321,13 @@ impl Execution {
         let slot = &mut self.tasks[task.at()];
         slot.pending.clear();
         slot.state = TaskState::Pending;
+        slot.sees = None;
         if abandoned.why == AbandonReason::ProcessDied {
             slot.deaths += 1;
         }
-        // It may have got other dependencies while it ran: see `go_on_with`.
+        // In another graph than it started in it may have to wait, or not to run at all.
         if slot.waits == 0 {
+            self.look_around(task);
             self.ask(task);
         }
         Ok(())
@@ -351,6 +353,7 @@ impl Execution {
                 .ok_or_else(|| format!("names the definition {}, which the log does not have", recovered.definition))?;
             self.go_on_with(graph);
             self.fingerprint = recovered.definition;
+            self.arm_task_timeouts();
         }
         self.environment = recovered.environment.clone();
         self.recoveries += 1;
@@ -383,12 +386,8 @@ impl Execution {
             slot.waits = u32::try_from(waits).unwrap_or(u32::MAX);
             match slot.state {
                 TaskState::Pending => slot.sees = None,
-                TaskState::Running { since, .. } => {
-                    slot.sees = None;
+                TaskState::Running { .. } => {
                     self.running.insert(task);
-                    if let Some(timeout) = self.task_timeout(task) {
-                        self.timers.insert((since.after(timeout), Timer::TaskTimeout(task)));
-                    }
                 }
                 TaskState::WaitingRetry { .. } if waits > 0 => {
                     slot.sees = None;
@@ -428,6 +427,10 @@ impl Execution {
     fn failed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
         if self.unsettled == 0 && self.failed_ends.is_empty() {
             return Err("comes while no end of the graph has failed".to_owned());
+        }
+        let is_over_time = |(due, timer): &(Timestamp, Timer)| *timer == Timer::ExecutionTimeout && *due <= time;
+        if self.unsettled > 0 && !self.timers.iter().any(is_over_time) {
+            return Err(format!("comes while {} tasks are unsettled and there is time left", self.unsettled));
         }
         self.end(time, Status::Failed, ended);
         Ok(())
@@ -556,6 +559,18 @@ impl Execution {
         self.timers.retain(|(_, timer)| *timer != Timer::ExecutionTimeout);
         if let Some(timeout) = self.options.timeout {
             self.timers.insert((from.after(timeout), Timer::ExecutionTimeout));
+        }
+    }
+
+    /// Sets the limits of what runs by the definition that there is now.
+    fn arm_task_timeouts(&mut self) {
+        self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
+        for task in self.running.clone() {
+            if let TaskState::Running { since, .. } = self.tasks[task.at()].state
+                && let Some(timeout) = self.task_timeout(task)
+            {
+                self.timers.insert((since.after(timeout), Timer::TaskTimeout(task)));
+            }
         }
     }
 

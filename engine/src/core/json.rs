@@ -46,10 +46,17 @@ impl Json {
         &self.0
     }
 
-    /// The value. A text that is no JSON after all (a record that was not written by us) reads as `null`.
+    /// The value. A text that is nested deeper than 127 levels, or is no JSON after all (a record that was not written by
+    /// us), reads as `null`.
     #[must_use]
     pub fn value(&self) -> Value {
-        serde_json::from_str(&self.0).unwrap_or(Value::Null)
+        self.try_value().unwrap_or(Value::Null)
+    }
+
+    /// The value, `None` if it is nested too deep to be looked into, or no JSON after all.
+    #[must_use]
+    pub fn try_value(&self) -> Option<Value> {
+        serde_json::from_str(&self.0).ok()
     }
 }
 

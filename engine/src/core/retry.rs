@@ -113,7 +113,7 @@ impl RetryPolicy {
         Millis(delay.min(self.max_delay.0))
     }
 
-    /// The wait after so many failures, varied by at most a quarter either way.
+    /// The wait after so many failures, varied by at most a quarter either way, and never longer than the longest.
     #[must_use]
     pub fn delay_with(&self, failures: u32, jitter: Jitter) -> Millis {
         let delay = self.delay(failures).0;
@@ -121,7 +121,8 @@ impl RetryPolicy {
             return Millis(delay);
         }
         let per_mille = 750 + u128::from(jitter.0.min(1_000)) / 2;
-        Millis(u64::try_from(u128::from(delay) * per_mille / 1_000).unwrap_or(u64::MAX))
+        let varied = u64::try_from(u128::from(delay) * per_mille / 1_000).unwrap_or(u64::MAX);
+        Millis(varied.min(self.max_delay.0))
     }
 
     /// Whether a task that has failed so often (from 1), lastly with this error, is tried again.

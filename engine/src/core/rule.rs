@@ -38,7 +38,10 @@ pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> 
         TriggerRule::OneFailed => (deps.is_empty() || !of(failed).is_empty(), deps.to_vec()),
         TriggerRule::When(condition) => {
             let verdict = judge(condition, facts);
-            return (!verdict.holds).then(|| verdict.into_reason());
+            // A value may be what it is because the dependency that should have written it failed: nobody took that
+            // failure, so it is not gone.
+            let may_lack_a_write = !verdict.keys.is_empty() && deps.iter().any(|(_, settled)| is_failure(*settled));
+            return (!verdict.holds).then(|| verdict.into_reason(may_lack_a_write));
         }
     };
     let failure = decided_by.iter().any(|(_, settled)| is_failure(*settled));
@@ -60,8 +63,8 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn into_reason(self) -> SkipReason {
-        let failure = self.tasks.iter().any(|(_, settled)| is_failure(*settled));
+    fn into_reason(self, may_lack_a_write: bool) -> SkipReason {
+        let failure = may_lack_a_write || self.tasks.iter().any(|(_, settled)| is_failure(*settled));
         SkipReason { rule: self.says, tasks: self.tasks, keys: self.keys, failure }
     }
 }
@@ -103,16 +106,13 @@ fn judge_task(name: &str, task: &TaskId, facts: &Facts<'_>, wanted: impl Fn(Sett
     }
 }
 
-/// A tree's verdict names the parts that made it what it is: for `all_of` the ones that do not hold, for `none_of` the
-/// ones that do, for `any_of` every one.
+/// A tree's verdict names the parts that made it what it is: of an `all_of` that does not hold the ones that do not, of
+/// an `any_of` or a broken `none_of` the ones that do; otherwise every one.
 fn combine(name: &str, parts: &[Condition], facts: &Facts<'_>, holds: impl Fn(&[Verdict]) -> bool) -> Verdict {
     let verdicts: Vec<Verdict> = parts.iter().map(|part| judge(part, facts)).collect();
     let holds = holds(&verdicts);
-    let deciding: Vec<&Verdict> = match name {
-        "all_of" => verdicts.iter().filter(|part| part.holds == holds).collect(),
-        "none_of" => verdicts.iter().filter(|part| part.holds != holds).collect(),
-        _ => verdicts.iter().collect(),
-    };
+    let decided = if name == "none_of" { !holds } else { holds };
+    let deciding: Vec<&Verdict> = verdicts.iter().filter(|part| part.holds == decided).collect();
     let says = deciding.iter().map(|part| &*part.says).collect::<Vec<_>>().join(", ");
     let mut tasks: Vec<(TaskId, Settled)> = deciding.iter().flat_map(|part| part.tasks.iter().cloned()).collect();
     let mut keys: Vec<Key> = deciding.iter().flat_map(|part| part.keys.iter().cloned()).collect();

@@ -9,6 +9,7 @@
 //! | Running | Failed | TaskFailed without one |
 //! | Running | Pending | TaskAbandoned |
 //! | WaitingRetry | Running | TaskStarted |
+//! | WaitingRetry | Pending | ExecutionRecovered with another graph, in which it has to wait |
 //! | Pending, Running, WaitingRetry | Cancelled | ExecutionCancelled, ExecutionFailed (out of time) |
 //!
 //! Completed, Failed, Skipped and Cancelled are final. Only [`crate::core::fold`] changes a state.
@@ -16,10 +17,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::context::{Collision, ContextMap, Joins, View};
+use super::context::{Collision, ContextMap, Joins, Source, View};
 use super::definition::{Definition, Fingerprint, TaskDefinition};
 use super::event::{
-    Attempt, Cause, Environment, ExecutionId, ExecutionOptions, Key, Reads, Seq, Settled, SkipReason, TaskError, TaskId,
+    Attempt, Cause, Environment, ExecutionId, ExecutionOptions, Key, Reads, Seen, Seq, Settled, SkipReason, TaskError,
+    TaskId,
 };
 use super::graph::{Graph, TaskIndex};
 use super::json::Json;
@@ -436,30 +438,50 @@ impl Execution {
         self.task_definition(task).timeout.or(self.options.task_timeout)
     }
 
-    /// The dependencies that are missing, as far as an attempt's reads and everybody's writes tell: each key that it
-    /// read and that only a task it does not depend on has written, with that task.
+    /// The dependencies that may be missing, as far as an attempt's reads and everybody's writes tell: each key that it
+    /// read without an ancestor's write, and that somebody has written since, with that task. What is known of the
+    /// reader narrows it down: see [`Execution::hint`].
     #[must_use]
     pub fn missing_dependencies(&self, reads: &Reads) -> Vec<(Key, TaskId)> {
-        use super::context::Source;
-        use super::event::Seen;
         let undeclared = reads.keys.iter().filter(|read| matches!(read.seen, Seen::Nothing | Seen::Undeclared(_)));
-        undeclared
-            .filter_map(|read| match self.latest.get(&read.key)?.source() {
-                Source::Write { writer: Some(writer), .. } => Some((read.key.clone(), writer.clone())),
-                _ => None,
-            })
-            .collect()
+        undeclared.filter_map(|read| Some((read.key.clone(), writer(&self.latest, &read.key)?))).collect()
     }
 
-    /// The hint to an attempt at `task` that read what it does not depend on; `None` if it did not.
+    /// The undeclared reads of the last attempt at a task: each key, with the task whose write it saw.
+    #[must_use]
+    pub fn undeclared(&self, task: TaskIndex, reads: &Reads) -> Vec<(Key, TaskId)> {
+        let seen = &self.tasks[task.at()].latest_at_start;
+        let undeclared = reads.keys.iter().filter(|read| matches!(read.seen, Seen::Undeclared(_)));
+        undeclared.filter_map(|read| Some((read.key.clone(), writer(seen, &read.key)?))).collect()
+    }
+
+    /// The hint to the last attempt at `task` that read what it does not depend on; `None` if it did not. It names no
+    /// task that `task` depends on already, and none that waits for it: that would be a cycle.
     #[must_use]
     pub fn hint(&self, task: &str, reads: &Reads) -> Option<String> {
-        let missing: Vec<String> = self
-            .missing_dependencies(reads)
-            .into_iter()
-            .filter(|(_, writer)| &**writer != task)
-            .map(|(key, writer)| format!("`{task}` reads `{key}`, which `{writer}` writes: add it to its dependencies"))
-            .collect();
-        (!missing.is_empty()).then(|| missing.join("; "))
+        let index = self.graph.find(task)?;
+        let nothing = reads.keys.iter().filter(|read| read.seen == Seen::Nothing).cloned().collect();
+        let nothing = self.missing_dependencies(&Reads { keys: nothing, all: false });
+        let mut missing: BTreeMap<Key, TaskId> = self.undeclared(index, reads).into_iter().chain(nothing).collect();
+        if !missing.is_empty() {
+            let ancestors = self.graph.ancestors(index);
+            missing.retain(|_, writer| {
+                let writer = self.graph.find(writer);
+                writer.is_some_and(|it| it != index && !ancestors.contains(&it) && !self.graph.waits_for(it, index))
+            });
+        }
+        let says =
+            |(key, writer)| format!("`{task}` reads `{key}`, which `{writer}` writes: add it to its dependencies");
+        let hints: Vec<String> = missing.into_iter().map(says).collect();
+        (!hints.is_empty()).then(|| hints.join("; "))
+    }
+}
+
+/// The task that wrote the value of a key, if there is one and it is not the input's.
+fn writer(context: &ContextMap, key: &str) -> Option<TaskId> {
+    let version = context.get(key).filter(|version| version.value().is_some())?;
+    match version.source() {
+        Source::Write { writer, .. } => writer.clone(),
+        Source::Merge { .. } => None,
     }
 }

@@ -1,8 +1,8 @@
 //! Promises: what will be known once, and those who wait for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use super::engine::{Outcome, WaitError};
+use super::engine::{Outcome, WaitError, lock};
 
 /// Takes the end of an execution; called once.
 pub type Waiter = Box<dyn FnOnce(Result<Arc<Outcome>, WaitError>) + Send>;
@@ -20,19 +20,22 @@ pub(crate) struct Promise<T> {
 
 struct State<T> {
     kept: Option<T>,
+    /// What is known, while somebody holds it back.
+    held_back: Option<T>,
+    holds: usize,
     waiters: Vec<Box<dyn FnOnce(T) + Send>>,
 }
 
 impl<T> Default for Promise<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { kept: None, waiters: Vec::new() }) }
+        Self { state: Mutex::new(State { kept: None, held_back: None, holds: 0, waiters: Vec::new() }) }
     }
 }
 
 impl<T: Clone> Promise<T> {
     /// Calls `waiter` when it is known: now, if it is.
     pub(crate) fn wait(&self, waiter: Box<dyn FnOnce(T) + Send>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         match state.kept.clone() {
             None => state.waiters.push(waiter),
             Some(kept) => {
@@ -42,12 +45,44 @@ impl<T: Clone> Promise<T> {
         }
     }
 
-    /// Says what it is. Only the first word counts.
+    /// Holds what is answered back: those who wait hear of it after the hold is dropped.
+    pub(crate) fn hold(self: &Arc<Self>) -> Hold<T> {
+        lock(&self.state).holds += 1;
+        Hold(self.clone())
+    }
+
+    /// Says what it is, once nobody holds it back.
+    pub(crate) fn answer(&self, known: T) {
+        let mut state = lock(&self.state);
+        if state.holds > 0 {
+            state.held_back = Some(known);
+        } else {
+            drop(state);
+            self.complete(known);
+        }
+    }
+
+    /// Says what it is, at once. Only the first word counts.
     pub(crate) fn complete(&self, known: T) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let waiters = std::mem::take(&mut state.waiters);
         let kept = state.kept.get_or_insert(known).clone();
         drop(state);
         waiters.into_iter().for_each(|waiter| waiter(kept.clone()));
+    }
+}
+
+/// Holds an answer back until it is dropped.
+pub(crate) struct Hold<T: Clone>(Arc<Promise<T>>);
+
+impl<T: Clone> Drop for Hold<T> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.holds -= 1;
+        let known = if state.holds == 0 { state.held_back.take() } else { None };
+        drop(state);
+        if let Some(known) = known {
+            self.0.complete(known);
+        }
     }
 }

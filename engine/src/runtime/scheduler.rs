@@ -5,6 +5,7 @@
 //! before what led to it is durable; meanwhile the scheduler goes on with other executions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,11 @@ use super::clock::Clock;
 use super::completion::{Completion, Durable, Promise, Waiter};
 use super::engine::{EngineConfig, EngineError, StartError, StartRequest, WaitError};
 use super::outcome::{listed, outcome, stream_of};
-use super::task::AttemptInfo;
+use super::task::{AttemptEnd, AttemptInfo, Notice, Observer};
 use super::workers::Workers;
 use super::workflow::{Registry, Workflow};
 use crate::core::codec;
+use crate::core::context::values;
 use crate::core::decide::{Command, Decision, Effect, Rejection, Start, decide, encode, label, start};
 use crate::core::event::{
     Attempt, Environment, Event, ExecutionId, ExecutionOptions, Key, Reads, Request, TaskError, TaskId,
@@ -589,6 +591,7 @@ impl Scheduler {
         live.durable = Arc::default();
         let acknowledged = Acknowledged {
             execution,
+            notices: notices(live, &events),
             effects: std::mem::take(&mut live.effects),
             outcome: is_final.then(|| Arc::new(outcome(&live.state))),
             durable: live.durable.clone(),
@@ -684,6 +687,7 @@ impl Scheduler {
 /// What has to be done once a batch is durable.
 struct Acknowledged {
     execution: ExecutionId,
+    notices: Vec<(Arc<Observer>, Notice)>,
     effects: Vec<Effect>,
     outcome: Option<Arc<super::engine::Outcome>>,
     durable: Arc<Promise<Durable>>,
@@ -697,7 +701,7 @@ struct Acknowledged {
 
 impl Acknowledged {
     /// Runs on the log's writer thread: hands over, and does no work of its own.
-    fn perform(self, result: Result<cloacina_store::log::Appended, AppendError>) {
+    fn perform(mut self, result: Result<cloacina_store::log::Appended, AppendError>) {
         if let Err(error) = result {
             let reason: Arc<str> = error.to_string().into();
             // The scheduler first: whoever is told the reason and asks again gets the same answer.
@@ -712,6 +716,9 @@ impl Acknowledged {
             return;
         }
         self.durable.complete(Ok(()));
+        for (observer, notice) in std::mem::take(&mut self.notices) {
+            let _an_observer_that_panics_lets_go_of_its_notice = catch_unwind(AssertUnwindSafe(|| observer(notice)));
+        }
         for effect in &self.effects {
             match effect {
                 Effect::Run { task, attempt, view } => {
@@ -723,7 +730,7 @@ impl Acknowledged {
                 }
                 Effect::Answer => {
                     if let Some(outcome) = &self.outcome {
-                        self.completion.complete(Ok(outcome.clone()));
+                        self.completion.answer(Ok(outcome.clone()));
                     }
                     let _scheduler_may_be_gone = self.own.send(Message::Over(self.execution));
                 }
@@ -750,6 +757,33 @@ impl Acknowledged {
         });
         self.workers.start(&self.workflow.bodies[task.at()], info, context, report);
     }
+}
+
+/// What observers are told of the attempts that ended with these events.
+fn notices(live: &Live, events: &[Recorded]) -> Vec<(Arc<Observer>, Notice)> {
+    let ended = events.iter().filter_map(|recorded| match &recorded.event {
+        Event::TaskCompleted(ended) => Some((&ended.task, ended.attempt, AttemptEnd::Completed)),
+        Event::TaskFailed(ended) if ended.retry_at.is_some() => {
+            Some((&ended.task, ended.attempt, AttemptEnd::Retrying(ended.error.clone())))
+        }
+        Event::TaskFailed(ended) => Some((&ended.task, ended.attempt, AttemptEnd::Failed(ended.error.clone()))),
+        _ => None,
+    });
+    let state = &live.state;
+    ended
+        .filter_map(|(task, attempt, end)| {
+            let index = state.graph().find(task)?;
+            let observer = live.workflow.observers[index.at()].clone()?;
+            let context = match end {
+                AttemptEnd::Completed => state.gives(index)?.clone(),
+                AttemptEnd::Retrying(_) | AttemptEnd::Failed(_) => state.view(index).declared,
+            };
+            let context = values(&context).map(|(key, value)| (key.clone(), value.clone())).collect();
+            let info =
+                AttemptInfo { execution: state.id(), workflow: state.workflow().clone(), task: task.clone(), attempt };
+            Some((observer, Notice { info, end, context, _hold: live.completion.hold() }))
+        })
+        .collect()
 }
 
 /// An attempt that leaves a value that is too long has failed, and keeps the others.

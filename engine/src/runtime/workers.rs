@@ -70,10 +70,7 @@ impl Workers {
             TaskBody::Detached(function) => {
                 let (slot, report) = self.cancellable(&info, report);
                 let attempt = RunningAttempt { info, context, report: Some(report), cancel: Some(slot) };
-                // Another executor's hand-over may block or panic; the thread that makes events durable must do neither.
-                self.start_blocking(Box::new(move || {
-                    let _dropped_attempts_report_themselves = catch_unwind(AssertUnwindSafe(|| function(attempt)));
-                }));
+                let _a_dropped_attempt_reports_itself = catch_unwind(AssertUnwindSafe(|| function(attempt)));
             }
         }
     }

@@ -61,7 +61,11 @@ impl SledBackend {
         let database = guard.as_ref().ok_or(BackendError::Closed)?;
         match catch_unwind(AssertUnwindSafe(|| work(database))) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(BackendError::Failed(format!("{doing} {}: {error}", self.directory.display()))),
+            Ok(Err(error)) => {
+                // sled shows the system's error by its fields; the system's own words are what people look for.
+                let said = if let ::sled::Error::Io(error) = &error { error.to_string() } else { error.to_string() };
+                Err(BackendError::Failed(format!("{doing} {}: {said}", self.directory.display())))
+            }
             Err(panic) => Err(BackendError::Failed(format!(
                 "{doing} {}: the database is damaged: {}",
                 self.directory.display(),

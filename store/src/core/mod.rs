@@ -66,18 +66,10 @@ pub(crate) struct Listed {
 }
 
 impl<B: Backend> Core<B> {
-    pub(crate) fn new(
-        backend: B,
-        tip: Tip,
-        durability: Option<Durability>,
-        location: String,
-    ) -> Self {
+    pub(crate) fn new(backend: B, tip: Tip, durability: Option<Durability>, location: String) -> Self {
         Self {
             backend,
-            view: RwLock::new(View {
-                tip,
-                hidden: Hidden::default(),
-            }),
+            view: RwLock::new(View { tip, hidden: Hidden::default() }),
             end: AtomicU64::new(u64::MAX),
             durability,
             location,
@@ -92,20 +84,12 @@ impl<B: Backend> Core<B> {
     }
 
     /// That a frame can be: a wrong position would make it look like one that is not durable yet.
-    pub(crate) fn check_position(
-        &self,
-        stream: StreamId,
-        seq: u64,
-        frame: &FrameHeader,
-    ) -> Result<(), ReadError> {
+    pub(crate) fn check_position(&self, stream: StreamId, seq: u64, frame: &FrameHeader) -> Result<(), ReadError> {
         let end = self.end.load(Ordering::Acquire);
         if frame.first_position < end {
             return Ok(());
         }
-        let what = format!(
-            "its position is {}, the log ends at {end}",
-            frame.first_position
-        );
+        let what = format!("its position is {}, the log ends at {end}", frame.first_position);
         Err(ReadError::Damaged { stream, seq, what })
     }
 

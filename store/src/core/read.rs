@@ -24,33 +24,22 @@ pub(crate) struct Budget {
 
 /// Where a stream stands before a frame: what the frame must go on from.
 #[derive(Clone, Copy)]
-struct Before {
+pub(crate) struct Before {
     head: Hash,
     bytes: u64,
 }
 
 impl Before {
-    const START: Self = Self {
-        head: Hash::ZERO,
-        bytes: 0,
-    };
+    const START: Self = Self { head: Hash::ZERO, bytes: 0 };
 
-    fn after(frame: &FrameHeader) -> Self {
-        Self {
-            head: frame.head,
-            bytes: frame.bytes,
-        }
+    pub(crate) fn after(frame: &FrameHeader) -> Self {
+        Self { head: frame.head, bytes: frame.bytes }
     }
 }
 
 impl<B: Backend> Core<B> {
     /// Records of a stream from `from` on.
-    pub(crate) fn read_within(
-        &self,
-        stream: StreamId,
-        from: u64,
-        budget: Budget,
-    ) -> Result<Vec<Record>, ReadError> {
+    pub(crate) fn read_within(&self, stream: StreamId, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
         let tip = self.tip().position;
         let mut records = Vec::new();
         let mut bytes = 0;
@@ -88,19 +77,15 @@ impl<B: Backend> Core<B> {
         }
         let mut streams = HashMap::new();
         let mut bytes = 0;
-        let (mut position, mut entry) =
-            self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
+        let (mut position, mut entry) = self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
         loop {
             let first = position;
             for place in &entry.frames {
                 let after = position + u64::from(place.count);
                 if after > from && records.len() < budget.records && bytes < budget.bytes {
                     let frame = self.tail_frame(place, position, &mut streams)?;
-                    bytes += frame
-                        .iter()
-                        .filter_map(|record| record.body.bytes())
-                        .map(<[u8]>::len)
-                        .sum::<usize>() as u64;
+                    bytes +=
+                        frame.iter().filter_map(|record| record.body.bytes()).map(<[u8]>::len).sum::<usize>() as u64;
                     records.extend(frame.into_iter().filter(|record| record.position >= from));
                 }
                 position = after;
@@ -146,30 +131,13 @@ impl<B: Backend> Core<B> {
     }
 
     /// The frame that a commit entry names, if it is the one.
-    pub(crate) fn load_named(
-        &self,
-        place: &FramePlace,
-        position: u64,
-    ) -> Result<StoredFrame, ReadError> {
-        let FramePlace {
-            stream,
-            kind,
-            first_seq,
-            count,
-        } = *place;
-        let differs = |what: String| ReadError::Damaged {
-            stream,
-            seq: first_seq,
-            what,
-        };
+    pub(crate) fn load_named(&self, place: &FramePlace, position: u64) -> Result<StoredFrame, ReadError> {
+        let FramePlace { stream, kind, first_seq, count } = *place;
+        let differs = |what: String| ReadError::Damaged { stream, seq: first_seq, what };
         let frame = self
             .load_frame(stream, first_seq)?
             .ok_or_else(|| differs("the log names its frame, and it is missing".to_owned()))?;
-        let found = (
-            frame.header.kind,
-            frame.header.count,
-            frame.header.first_position,
-        );
+        let found = (frame.header.kind, frame.header.count, frame.header.first_position);
         if found == (kind, count, position) {
             Ok(frame)
         } else {
@@ -189,18 +157,13 @@ impl<B: Backend> Core<B> {
     }
 
     /// Checks the records of a frame, and that it goes on from the frame before it.
-    pub(crate) fn check_frame(
-        &self,
-        stream: StreamId,
-        first_seq: u64,
-        frame: StoredFrame,
-    ) -> Result<(), ReadError> {
+    pub(crate) fn check_frame(&self, stream: StreamId, first_seq: u64, frame: StoredFrame) -> Result<(), ReadError> {
         let before = self.before(stream, first_seq)?;
         self.open_frame(stream, first_seq, frame, before).map(drop)
     }
 
     /// Where a stream stands before the frame that begins at a `seq`.
-    fn before(&self, stream: StreamId, first_seq: u64) -> Result<Before, ReadError> {
+    pub(crate) fn before(&self, stream: StreamId, first_seq: u64) -> Result<Before, ReadError> {
         let Some(last_seq) = first_seq.checked_sub(1) else {
             return Ok(Before::START);
         };
@@ -217,7 +180,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// A frame's records, each checked, and the frame against what came before it.
-    fn open_frame(
+    pub(crate) fn open_frame(
         &self,
         stream: StreamId,
         first_seq: u64,
@@ -225,28 +188,17 @@ impl<B: Backend> Core<B> {
         before: Before,
     ) -> Result<Vec<Record>, ReadError> {
         let (bytes, own) = (frame.header.bytes, frame.own_bytes());
-        let records = frame
-            .open(stream, first_seq, before.head)
-            .map_err(|(seq, what)| {
-                // The first one is also wrong if the hash before it is: then that one is to be named.
-                let blamed = if seq == first_seq {
-                    self.blame_previous(stream, first_seq)
-                } else {
-                    None
-                };
-                blamed.unwrap_or(ReadError::Damaged { stream, seq, what })
-            })?;
+        let records = frame.open(stream, first_seq, before.head).map_err(|(seq, what)| {
+            // The first one is also wrong if the hash before it is: then that one is to be named.
+            let blamed = if seq == first_seq { self.blame_previous(stream, first_seq) } else { None };
+            blamed.unwrap_or(ReadError::Damaged { stream, seq, what })
+        })?;
         let expected = before.bytes.saturating_add(own);
         if bytes == expected {
             return Ok(records);
         }
-        let what =
-            format!("its frame says that the stream has {bytes} bytes so far, it has {expected}");
-        Err(ReadError::Damaged {
-            stream,
-            seq: first_seq,
-            what,
-        })
+        let what = format!("its frame says that the stream has {bytes} bytes so far, it has {expected}");
+        Err(ReadError::Damaged { stream, seq: first_seq, what })
     }
 
     /// What is wrong with the frame before the one at a `seq`, if it is.
@@ -261,20 +213,11 @@ impl<B: Backend> Core<B> {
 
     /// Nothing stands at `next`: whether the stream may end there.
     fn check_end(&self, stream: StreamId, next: u64) -> Result<(), ReadError> {
-        let later = self
-            .backend
-            .scan(&keys::frames(stream, next, None), 1, Direction::Up)?;
+        let later = self.backend.scan(&keys::frames(stream, next, None), 1, Direction::Up)?;
         // Unless it was appended just now.
-        if later
-            .first()
-            .is_some_and(|(key, _)| *key != keys::frame(stream, next, 0))
-        {
+        if later.first().is_some_and(|(key, _)| *key != keys::frame(stream, next, 0)) {
             let what = "it is missing, though later ones are there".to_owned();
-            return Err(ReadError::Damaged {
-                stream,
-                seq: next,
-                what,
-            });
+            return Err(ReadError::Damaged { stream, seq: next, what });
         }
         self.with_view(|view| {
             let Some(last) = self.last_frame(stream, u64::MAX, view.tip.position)? else {
@@ -295,24 +238,13 @@ impl<B: Backend> Core<B> {
                     None => Err(ReadError::NoStream(stream)),
                 };
             }
-            if self
-                .last_frame(stream, u64::MAX, view.tip.position)?
-                .is_some()
-            {
+            if self.last_frame(stream, u64::MAX, view.tip.position)?.is_some() {
                 let what = "it is missing, though later ones are there".to_owned();
-                return Err(ReadError::Damaged {
-                    stream,
-                    seq: 0,
-                    what,
-                });
+                return Err(ReadError::Damaged { stream, seq: 0, what });
             }
             for kind in StreamKind::ALL {
                 if let Some(listed) = self.listed(view, kind, stream)? {
-                    return Err(ReadError::TailCut {
-                        stream,
-                        head: listed.entry.records,
-                        found: 0,
-                    });
+                    return Err(ReadError::TailCut { stream, head: listed.entry.records, found: 0 });
                 }
             }
             Err(ReadError::NoStream(stream))
@@ -325,18 +257,16 @@ impl<B: Backend> Core<B> {
             let Some(last) = self.last_frame(stream, u64::MAX, view.tip.position)? else {
                 return Ok::<_, ReadError>(None);
             };
-            let listed = self.listed(view, last.1.kind, stream)?.ok_or_else(|| {
-                ReadError::DamagedLog(format!("stream {stream} is missing in the listing"))
-            })?;
+            let listed = self
+                .listed(view, last.1.kind, stream)?
+                .ok_or_else(|| ReadError::DamagedLog(format!("stream {stream} is missing in the listing")))?;
             check_closed(Some(&listed), stream, &last)?;
             self.check_last(stream, last.0)?;
             Ok(Some(Self::stream_entry(listed, Some(&last))))
         })?;
         match entry {
             Some(entry) => Ok(entry),
-            None => self
-                .explain_absence(stream)
-                .and(Err(ReadError::NoStream(stream))),
+            None => self.explain_absence(stream).and(Err(ReadError::NoStream(stream))),
         }
     }
 }
@@ -347,19 +277,12 @@ fn check_closed(
     stream: StreamId,
     (first_seq, last): &(u64, FrameHeader),
 ) -> Result<(), ReadError> {
-    let Some(Listed {
-        open: false, entry, ..
-    }) = listed
-    else {
+    let Some(Listed { open: false, entry, .. }) = listed else {
         return Ok(());
     };
     let found = first_seq.saturating_add(u64::from(last.count));
     if found < entry.records {
-        return Err(ReadError::TailCut {
-            stream,
-            head: entry.records,
-            found,
-        });
+        return Err(ReadError::TailCut { stream, head: entry.records, found });
     }
     if (found, last.head, last.bytes) != (entry.records, entry.head, entry.bytes) {
         return Err(ReadError::Damaged {
@@ -375,21 +298,12 @@ fn check_closed(
 }
 
 fn no_group(position: u64) -> ReadError {
-    ReadError::DamagedLog(format!(
-        "no commit entry has position {position}, though later ones were acknowledged"
-    ))
+    ReadError::DamagedLog(format!("no commit entry has position {position}, though later ones were acknowledged"))
 }
 
 impl<B: Backend> LogReader for Core<B> {
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.read_within(
-            stream,
-            from,
-            Budget {
-                records: limit,
-                bytes: u64::MAX,
-            },
-        )
+        self.read_within(stream, from, Budget { records: limit, bytes: u64::MAX })
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
@@ -401,13 +315,7 @@ impl<B: Backend> LogReader for Core<B> {
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.tail_within(
-            from,
-            Budget {
-                records: limit,
-                bytes: u64::MAX,
-            },
-        )
+        self.tail_within(from, Budget { records: limit, bytes: u64::MAX })
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
@@ -421,9 +329,7 @@ impl<B: Backend> LogReader for Core<B> {
         if found == fingerprint {
             Ok(Some(bytes.into()))
         } else {
-            Err(ReadError::DamagedLog(format!(
-                "the definition {fingerprint} has content with fingerprint {found}"
-            )))
+            Err(ReadError::DamagedLog(format!("the definition {fingerprint} has content with fingerprint {found}")))
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::listing::decode_listed;
+use super::read::Before;
 use super::{Core, damaged_log};
 use crate::backend::{Backend, Direction};
 use crate::layout::group::{FramePlace, GroupEntry};
@@ -29,7 +30,8 @@ pub struct Verified {
 #[derive(Clone, Copy)]
 struct Told {
     next_seq: u64,
-    head: Hash,
+    /// Where it stands, unless its last frame could not be read.
+    before: Option<Before>,
 }
 
 /// Checks a whole log: that positions leave no gap, that every hash fits and chains, that every frame, stream and
@@ -123,22 +125,24 @@ impl<B: Backend> Walk<'_, B> {
 
     fn frame(&mut self, place: &FramePlace, at: u64) -> Result<(Hash, crate::record::Timestamp), ReadError> {
         let next_seq = place.first_seq.saturating_add(u64::from(place.count));
-        let told = self.streams.entry(place.stream).or_insert(Told { next_seq: 0, head: Hash::ZERO });
-        let expected = told.next_seq;
-        told.next_seq = next_seq;
+        let told = Told { next_seq, before: None };
+        let told = self.streams.insert(place.stream, told);
+        let expected = told.map_or(0, |told| told.next_seq);
         if place.first_seq != expected {
             let what = format!("the log goes on at seq {}, it should at {expected}", place.first_seq);
             return Err(ReadError::Damaged { stream: place.stream, seq: expected, what });
         }
         let frame = self.core.load_named(place, at)?;
-        let (head, time) = (frame.header.head, frame.header.time);
-        self.core
-            .check_frame(place.stream, place.first_seq, frame)?;
-        if let Some(told) = self.streams.get_mut(&place.stream) {
-            told.head = head;
-        }
+        let header = frame.header.clone();
+        let before = match told.and_then(|told| told.before) {
+            Some(before) => before,
+            None => self.core.before(place.stream, place.first_seq)?,
+        };
+        self.core.open_frame(place.stream, place.first_seq, frame, before)?;
+        let before = Some(Before::after(&header));
+        self.streams.insert(place.stream, Told { next_seq, before });
         self.verified.records += u64::from(place.count);
-        Ok((head, time))
+        Ok((header.head, header.time))
     }
 
     /// Every stream of the log is listed, once, and ends where its entry says.

@@ -15,9 +15,7 @@ use crate::layout::frame::encoded_length;
 use crate::layout::head::Tip;
 use crate::layout::keys;
 use crate::layout::listing::MAX_LABEL;
-use crate::log::{
-    Acknowledge, AppendError, Appended, Batch, Definition, Durability, Frame, Listing, ReadError,
-};
+use crate::log::{Acknowledge, AppendError, Appended, Batch, Definition, Durability, Frame, Listing, ReadError};
 use crate::log_event::LogEvent;
 use crate::record::{Hash, StreamId, StreamKind, Timestamp};
 use crate::seal::{self, SALT_LENGTH};
@@ -39,20 +37,12 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) fn new(batch: Batch, acknowledge: Acknowledge) -> Self {
-        Self {
-            batch,
-            waiting: Waiting(Some(acknowledge)),
-        }
+        Self { batch, waiting: Waiting(Some(acknowledge)) }
     }
 
     /// The bytes of its bodies.
     pub(crate) fn bytes(&self) -> usize {
-        self.batch
-            .frames
-            .iter()
-            .flat_map(|frame| &frame.bodies)
-            .map(Vec::len)
-            .sum()
+        self.batch.frames.iter().flat_map(|frame| &frame.bodies).map(Vec::len).sum()
     }
 }
 
@@ -171,10 +161,7 @@ impl<B: Backend> Writer<B> {
             self.stopped = Some(stopped.clone());
             stopped
         })?;
-        Ok(Appended {
-            position,
-            records: group.position() - position,
-        })
+        Ok(Appended { position, records: group.position() - position })
     }
 
     fn add(&mut self, batch: &Batch, group: &mut Group) -> Result<(), Malformed> {
@@ -203,18 +190,12 @@ impl<B: Backend> Writer<B> {
         let mut seen = HashSet::with_capacity(batch.frames.len());
         for frame in &batch.frames {
             if !seen.insert(frame.stream) {
-                let what = format!(
-                    "stream {} has two frames in one batch; join them",
-                    frame.stream
-                );
+                let what = format!("stream {} has two frames in one batch; join them", frame.stream);
                 return Err(AppendError::Invalid(what));
             }
             self.check_frame(frame)?;
         }
-        batch
-            .definitions
-            .iter()
-            .try_for_each(|definition| self.check_definition(definition))
+        batch.definitions.iter().try_for_each(|definition| self.check_definition(definition))
     }
 
     fn check_frame(&mut self, frame: &Frame) -> Result<(), AppendError> {
@@ -229,10 +210,7 @@ impl<B: Backend> Writer<B> {
         if let Listing::Open(label) | Listing::Closed(label) = &frame.listing
             && label.len() > MAX_LABEL
         {
-            return invalid(&format!(
-                "a label of {} bytes is longer than {MAX_LABEL}",
-                label.len()
-            ));
+            return invalid(&format!("a label of {} bytes is longer than {MAX_LABEL}", label.len()));
         }
         encoded_length(&frame.bodies).or_else(|Malformed(why)| invalid(&why).map(|()| 0))?;
         let next = match self.find_stream(stream)? {
@@ -244,11 +222,7 @@ impl<B: Backend> Writer<B> {
             None => 0,
         };
         if frame.expected_seq != next {
-            return Err(AppendError::Conflict {
-                stream,
-                expected: frame.expected_seq,
-                next,
-            });
+            return Err(AppendError::Conflict { stream, expected: frame.expected_seq, next });
         }
         Ok(())
     }
@@ -266,26 +240,19 @@ impl<B: Backend> Writer<B> {
         }
         if crate::layout::definition::fits(&definition.bytes) {
             let stored = self.core.backend.get(&keys::definition(fingerprint, 0));
-            if stored
-                .map_err(|error| self.unreadable(error.into()))?
-                .is_some()
-            {
+            if stored.map_err(|error| self.unreadable(error.into()))?.is_some() {
                 self.definitions.insert(fingerprint);
             }
             return Ok(());
         }
         let length = definition.bytes.len();
-        Err(AppendError::Invalid(format!(
-            "the definition {fingerprint} of {length} bytes is too long"
-        )))
+        Err(AppendError::Invalid(format!("the definition {fingerprint} of {length} bytes is too long")))
     }
 
     /// What is known of a stream, from memory or from its end.
     fn find_stream(&mut self, stream: StreamId) -> Result<Option<&StreamState>, AppendError> {
         if !self.streams.contains_key(&stream)
-            && let Some(state) = self
-                .load_stream(stream)
-                .map_err(|error| self.unreadable(error))?
+            && let Some(state) = self.load_stream(stream).map_err(|error| self.unreadable(error))?
         {
             self.streams.insert(stream, state);
         }
@@ -298,12 +265,9 @@ impl<B: Backend> Writer<B> {
         };
         // What is appended goes on from it, so it must be whole.
         self.core.check_last(stream, first_seq)?;
-        let listed: Option<Listed> = self
-            .core
-            .with_view(|view| self.core.listed(view, last.kind, stream))?;
-        let listed = listed.ok_or_else(|| {
-            ReadError::DamagedLog(format!("stream {stream} is missing in the listing"))
-        })?;
+        let listed: Option<Listed> = self.core.with_view(|view| self.core.listed(view, last.kind, stream))?;
+        let listed =
+            listed.ok_or_else(|| ReadError::DamagedLog(format!("stream {stream} is missing in the listing")))?;
         Ok(Some(StreamState {
             kind: last.kind,
             next_seq: first_seq.saturating_add(u64::from(last.count)),
@@ -319,11 +283,7 @@ impl<B: Backend> Writer<B> {
     }
 
     fn make_durable(&mut self, sealed: Sealed) {
-        let Sealed {
-            changes,
-            hidden,
-            tip,
-        } = sealed;
+        let Sealed { changes, hidden, tip } = sealed;
         let core = Arc::clone(&self.core);
         let written = core
             .apply_hidden(hidden, tip.position, |backend| backend.apply(changes))
@@ -379,12 +339,8 @@ impl<B: Backend> Writer<B> {
 
     /// Appends to the log's own stream.
     pub(crate) fn record(&mut self, event: &LogEvent, time: Timestamp) -> Result<(), AppendError> {
-        let body = event
-            .encode()
-            .map_err(|error| AppendError::Invalid(error.to_string()))?;
-        let expected_seq = self
-            .find_stream(StreamId::LOG)?
-            .map_or(0, |state| state.next_seq);
+        let body = event.encode().map_err(|error| AppendError::Invalid(error.to_string()))?;
+        let expected_seq = self.find_stream(StreamId::LOG)?.map_or(0, |state| state.next_seq);
         let frame = Frame {
             stream: StreamId::LOG,
             kind: StreamKind::Log,
@@ -393,10 +349,7 @@ impl<B: Backend> Writer<B> {
             bodies: vec![body],
             listing: Listing::Keep,
         };
-        let batch = Batch {
-            definitions: Vec::new(),
-            frames: vec![frame],
-        };
+        let batch = Batch { definitions: Vec::new(), frames: vec![frame] };
         let mut group = Group::new(self.tip);
         self.admit(&batch, &mut group)?;
         if let Some(sealed) = group.finish() {

@@ -26,14 +26,7 @@ fn place() -> Place {
 }
 
 fn entry(label: Vec<u8>) -> ListingEntry {
-    ListingEntry {
-        started: Timestamp(-5),
-        last: Timestamp(6),
-        records: 7,
-        bytes: 8,
-        head: Hash([9; 32]),
-        label,
-    }
+    ListingEntry { started: Timestamp(-5), last: Timestamp(6), records: 7, bytes: 8, head: Hash([9; 32]), label }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -42,8 +35,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn a_frame_of_format_1_has_these_bytes() {
-    let (bytes, header) =
-        frame::seal(&place(), &[b"ab".to_vec(), b"c".to_vec()], || [0x11; 16]).unwrap();
+    let (bytes, header) = frame::seal(&place(), &[b"ab".to_vec(), b"c".to_vec()], || [0x11; 16]).unwrap();
     let records = frame::decode(&bytes).unwrap().records;
     let expected = [
         // The header, and the hash of the last record.
@@ -71,34 +63,15 @@ fn a_frame_of_format_1_has_these_bytes() {
 
 #[test]
 fn a_commit_entry_of_format_1_has_these_bytes() {
-    let place = FramePlace {
-        stream: StreamId::from_bytes([7; 16]),
-        kind: StreamKind::Trigger,
-        first_seq: 5,
-        count: 2,
-    };
-    let entry = GroupEntry {
-        hash: Hash([0xee; 32]),
-        frames: vec![place],
-    };
-    let expected = [
-        "43000100",
-        &"ee".repeat(32),
-        "0001",
-        &"07".repeat(16),
-        "03",
-        "0000000000000005",
-        "00000002",
-    ];
+    let place = FramePlace { stream: StreamId::from_bytes([7; 16]), kind: StreamKind::Trigger, first_seq: 5, count: 2 };
+    let entry = GroupEntry { hash: Hash([0xee; 32]), frames: vec![place] };
+    let expected = ["43000100", &"ee".repeat(32), "0001", &"07".repeat(16), "03", "0000000000000005", "00000002"];
     assert_eq!(hex(&entry.encode()), expected.concat());
 }
 
 #[test]
 fn other_values_of_format_1_begin_with_these_bytes() {
-    assert_eq!(
-        hex(&definition::encode(b"xy").unwrap()),
-        "44000100000000027879"
-    );
+    assert_eq!(hex(&definition::encode(b"xy").unwrap()), "44000100000000027879");
     let key = keys::listing(true, StreamKind::Execution, StreamId::from_bytes([7; 16]));
     assert_eq!(hex(&key), ["4f01", &"07".repeat(16)].concat());
     let listed = hex(&entry(b"L".to_vec()).encode(&key));
@@ -115,33 +88,19 @@ fn other_values_of_format_1_begin_with_these_bytes() {
     .concat();
     assert_eq!(listed.len(), expected.len() + 16);
     assert!(listed.starts_with(&expected));
-    let tip = Tip {
-        position: 1,
-        time: Timestamp(2),
-        hash: Hash([3; 32]),
-    };
-    let expected = [
-        "48000100",
-        "0000000000000001",
-        "0000000000000002",
-        &"03".repeat(32),
-    ]
-    .concat();
+    let tip = Tip { position: 1, time: Timestamp(2), hash: Hash([3; 32]) };
+    let expected = ["48000100", "0000000000000001", "0000000000000002", &"03".repeat(32)].concat();
     assert!(hex(&tip.encode()).starts_with(&expected));
     let mut opened = Opened::new("h".to_owned(), 300, Durability::Interval(20));
     opened.version = "1".to_owned();
     let bytes = LogEvent::Opened(opened).encode().unwrap();
-    assert_eq!(
-        hex(&bytes),
-        "4c01010100".to_owned() + "0131" + "0168" + "fb2c01" + "01" + "14"
-    );
+    assert_eq!(hex(&bytes), "4c01010100".to_owned() + "0131" + "0168" + "fb2c01" + "01" + "14");
     assert_eq!(hex(&LogEvent::Closed.encode().unwrap()), "4c01010200");
 }
 
 #[test]
 fn an_erased_body_leaves_the_chain_whole() {
-    let (bytes, _) =
-        frame::seal(&place(), &[b"secret".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
+    let (bytes, _) = frame::seal(&place(), &[b"secret".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
     let mut stored = frame::decode(&bytes).unwrap();
     let commitment = crate::seal::commitment(&[1; 16], b"secret");
     stored.records[0].body = Body::Erased { commitment };
@@ -170,17 +129,9 @@ fn a_newer_value_is_told_from_a_damaged_one() {
     let mut bytes = definition::encode(b"xy").unwrap();
     bytes[2] = 2;
     let error = definition::decode(&bytes).unwrap_err().to_string();
-    assert!(
-        error.contains("format 2, this version reads up to 1"),
-        "{error}"
-    );
+    assert!(error.contains("format 2, this version reads up to 1"), "{error}");
     bytes[2] = 0;
-    assert!(
-        !definition::decode(&bytes)
-            .unwrap_err()
-            .to_string()
-            .contains("upgrade")
-    );
+    assert!(!definition::decode(&bytes).unwrap_err().to_string().contains("upgrade"));
 }
 
 proptest! {

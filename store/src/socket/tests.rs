@@ -30,17 +30,9 @@ fn record(body: Body) -> Record {
 fn errors() -> Vec<ReadError> {
     vec![
         ReadError::NoStream(stream()),
-        ReadError::Damaged {
-            stream: stream(),
-            seq: 4,
-            what: "a hash".to_owned(),
-        },
+        ReadError::Damaged { stream: stream(), seq: 4, what: "a hash".to_owned() },
         ReadError::DamagedLog("an entry".to_owned()),
-        ReadError::TailCut {
-            stream: stream(),
-            head: 3,
-            found: 2,
-        },
+        ReadError::TailCut { stream: stream(), head: 3, found: 2 },
         ReadError::Gone,
         ReadError::Io("the disk".to_owned()),
     ]
@@ -50,24 +42,13 @@ fn errors() -> Vec<ReadError> {
 fn requests_come_over_as_they_were_sent() {
     let filters = [
         StreamFilter::default(),
-        StreamFilter {
-            kind: Some(StreamKind::Trigger),
-            open_only: true,
-            before: Some(stream()),
-            limit: 5,
-        },
+        StreamFilter { kind: Some(StreamKind::Trigger), open_only: true, before: Some(stream()), limit: 5 },
     ];
     let mut requests = vec![
-        Request::Read {
-            stream: stream(),
-            from: 5,
-            limit: 6,
-        },
+        Request::Read { stream: stream(), from: 5, limit: 6 },
         Request::Stream { stream: stream() },
         Request::Tail { from: 7, limit: 8 },
-        Request::Definition {
-            fingerprint: Hash([9; 32]),
-        },
+        Request::Definition { fingerprint: Hash([9; 32]) },
         Request::Head,
         Request::Verify,
     ];
@@ -81,13 +62,8 @@ fn requests_come_over_as_they_were_sent() {
 
 #[test]
 fn answers_come_over_as_they_were_sent() {
-    let present = record(Body::Present {
-        salt: [6; 16],
-        bytes: b"body".as_slice().into(),
-    });
-    let erased = record(Body::Erased {
-        commitment: Hash([8; 32]),
-    });
+    let present = record(Body::Present { salt: [6; 16], bytes: b"body".as_slice().into() });
+    let erased = record(Body::Erased { commitment: Hash([8; 32]) });
     let entry = StreamEntry {
         stream: stream(),
         kind: StreamKind::Execution,
@@ -104,25 +80,11 @@ fn answers_come_over_as_they_were_sent() {
         Answer::Streams(vec![entry]),
         Answer::Definition(Some(b"source".as_slice().into())),
         Answer::Definition(None),
-        Answer::Verified(Verified {
-            records: 1,
-            streams: 2,
-            findings: errors(),
-        }),
+        Answer::Verified(Verified { records: 1, streams: 2, findings: errors() }),
     ];
     answers.extend(errors().into_iter().map(Answer::Error));
-    for durability in [
-        None,
-        Some(Durability::Sync),
-        Some(Durability::Interval(9)),
-        Some(Durability::Os),
-    ] {
-        let head = LogHead {
-            position: 1,
-            hash: Hash([2; 32]),
-            time: Timestamp(3),
-            durability,
-        };
+    for durability in [None, Some(Durability::Sync), Some(Durability::Interval(9)), Some(Durability::Os)] {
+        let head = LogHead { position: 1, hash: Hash([2; 32]), time: Timestamp(3), durability };
         answers.push(Answer::Head(head));
     }
     for answer in answers {
@@ -134,10 +96,7 @@ fn answers_come_over_as_they_were_sent() {
 fn a_message_that_is_too_long_or_cut_off_is_refused() {
     let mut sent = Vec::new();
     transport::send(&mut sent, b"hello").unwrap();
-    assert_eq!(
-        transport::receive(&mut &sent[..], 5).unwrap(),
-        Some(b"hello".to_vec())
-    );
+    assert_eq!(transport::receive(&mut &sent[..], 5).unwrap(), Some(b"hello".to_vec()));
     assert!(transport::receive(&mut &sent[..], 4).is_err());
     assert!(transport::receive(&mut &sent[..8], 5).is_err());
     assert!(transport::receive(&mut &sent[..2], 5).is_err());

@@ -92,10 +92,7 @@ pub fn frame(stream: StreamId, expected_seq: u64, bodies: &[&[u8]], listing: Lis
 }
 
 pub fn batch(frames: Vec<Frame>) -> Batch {
-    Batch {
-        definitions: Vec::new(),
-        frames,
-    }
+    Batch { definitions: Vec::new(), frames }
 }
 
 pub fn one(stream: StreamId, expected_seq: u64, body: &[u8]) -> Batch {
@@ -111,10 +108,7 @@ pub fn closed_label(label: &str) -> Listing {
 }
 
 pub fn bodies(records: &[Record]) -> Vec<Vec<u8>> {
-    records
-        .iter()
-        .map(|record| record.body.bytes().unwrap().to_vec())
-        .collect()
+    records.iter().map(|record| record.body.bytes().unwrap().to_vec()).collect()
 }
 
 fn everything(log: &dyn LogReader) -> Vec<Record> {
@@ -122,38 +116,20 @@ fn everything(log: &dyn LogReader) -> Vec<Record> {
 }
 
 fn ids(log: &dyn LogReader, filter: &StreamFilter) -> Vec<StreamId> {
-    log.streams(filter)
-        .unwrap()
-        .iter()
-        .map(|entry| entry.stream)
-        .collect()
+    log.streams(filter).unwrap().iter().map(|entry| entry.stream).collect()
 }
 
 fn executions(limit: usize) -> StreamFilter {
-    StreamFilter {
-        kind: Some(StreamKind::Execution),
-        limit,
-        ..StreamFilter::default()
-    }
+    StreamFilter { kind: Some(StreamKind::Execution), limit, ..StreamFilter::default() }
 }
 
 pub fn what_is_appended_is_read_back_in_order(place: &impl Place) {
     let log = place.open();
-    log.append(batch(vec![frame(
-        stream(1),
-        0,
-        &[b"a", b"b"],
-        open_label("x"),
-    )]))
-    .unwrap();
+    log.append(batch(vec![frame(stream(1), 0, &[b"a", b"b"], open_label("x"))])).unwrap();
     log.append(one(stream(1), 2, b"")).unwrap();
     let records = log.read(stream(1), 0, 10).unwrap();
     assert_eq!(bodies(&records), [b"a".to_vec(), b"b".to_vec(), Vec::new()]);
-    assert!(
-        records
-            .iter()
-            .all(|record| record.stream == stream(1) && record.kind == StreamKind::Execution)
-    );
+    assert!(records.iter().all(|record| record.stream == stream(1) && record.kind == StreamKind::Execution));
 }
 
 pub fn positions_and_seqs_leave_no_gap(place: &impl Place) {
@@ -166,34 +142,17 @@ pub fn positions_and_seqs_leave_no_gap(place: &impl Place) {
                 frame(stream(2), round, &[b"c"], Listing::Keep),
             ]))
             .unwrap();
-        assert_eq!(
-            (appended.position, appended.records),
-            (start + round * 3, 3)
-        );
+        assert_eq!((appended.position, appended.records), (start + round * 3, 3));
     }
-    let positions: Vec<_> = everything(&*log)
-        .iter()
-        .map(|record| record.position)
-        .collect();
+    let positions: Vec<_> = everything(&*log).iter().map(|record| record.position).collect();
     assert_eq!(positions, (0..start + 15).collect::<Vec<_>>());
-    let seqs: Vec<_> = log
-        .read(stream(1), 0, 100)
-        .unwrap()
-        .iter()
-        .map(|record| record.seq)
-        .collect();
+    let seqs: Vec<_> = log.read(stream(1), 0, 100).unwrap().iter().map(|record| record.seq).collect();
     assert_eq!(seqs, (0..10).collect::<Vec<_>>());
 }
 
 pub fn every_record_carries_its_hash_and_the_one_before(place: &impl Place) {
     let log = place.open();
-    log.append(batch(vec![frame(
-        stream(1),
-        0,
-        &[b"a", b"b"],
-        Listing::Keep,
-    )]))
-    .unwrap();
+    log.append(batch(vec![frame(stream(1), 0, &[b"a", b"b"], Listing::Keep)])).unwrap();
     log.append(one(stream(1), 2, b"c")).unwrap();
     let mut previous = Hash::ZERO;
     for record in log.read(stream(1), 0, 10).unwrap() {
@@ -208,26 +167,14 @@ pub fn every_record_carries_its_hash_and_the_one_before(place: &impl Place) {
 pub fn a_batch_is_in_the_log_as_a_whole_or_not_at_all(place: &impl Place) {
     let log = place.open();
     let start = log.head().unwrap();
-    let definition = Definition {
-        fingerprint: seal::fingerprint(b"d"),
-        bytes: b"d".as_slice().into(),
-    };
+    let definition = Definition { fingerprint: seal::fingerprint(b"d"), bytes: b"d".as_slice().into() };
     let refused = Batch {
         definitions: vec![definition.clone()],
-        frames: vec![
-            frame(stream(1), 0, &[b"a"], open_label("x")),
-            frame(stream(2), 7, &[b"b"], open_label("y")),
-        ],
+        frames: vec![frame(stream(1), 0, &[b"a"], open_label("x")), frame(stream(2), 7, &[b"b"], open_label("y"))],
     };
-    assert!(matches!(
-        log.append(refused),
-        Err(AppendError::Conflict { .. })
-    ));
+    assert!(matches!(log.append(refused), Err(AppendError::Conflict { .. })));
     assert_eq!(log.head().unwrap(), start);
-    assert_eq!(
-        log.read(stream(1), 0, 1),
-        Err(ReadError::NoStream(stream(1)))
-    );
+    assert_eq!(log.read(stream(1), 0, 1), Err(ReadError::NoStream(stream(1))));
     assert_eq!(log.definition(definition.fingerprint).unwrap(), None);
     assert!(log.streams(&executions(10)).unwrap().is_empty());
 }
@@ -238,11 +185,7 @@ pub fn a_wrong_seq_is_a_conflict_and_harms_nobody_else(place: &impl Place) {
     for expected in [0, 2, u64::MAX] {
         assert_eq!(
             log.append(one(stream(1), expected, b"b")),
-            Err(AppendError::Conflict {
-                stream: stream(1),
-                expected,
-                next: 1
-            })
+            Err(AppendError::Conflict { stream: stream(1), expected, next: 1 })
         );
     }
     log.append(one(stream(2), 0, b"b")).unwrap();
@@ -252,51 +195,24 @@ pub fn a_wrong_seq_is_a_conflict_and_harms_nobody_else(place: &impl Place) {
 pub fn wrong_batches_are_refused_and_the_log_goes_on(place: &impl Place) {
     let log = place.open();
     let twice = frame(stream(1), 0, &[b"a"], Listing::Keep);
-    let wrong_definition = Definition {
-        fingerprint: Hash([7; 32]),
-        bytes: b"d".as_slice().into(),
-    };
+    let wrong_definition = Definition { fingerprint: Hash([7; 32]), bytes: b"d".as_slice().into() };
     let long_label = Listing::Open(vec![b'x'; cloacina_store::MAX_LABEL + 1]);
     let refused = [
         Batch::default(),
         batch(vec![frame(stream(1), 0, &[], Listing::Keep)]),
-        batch(vec![
-            twice.clone(),
-            Frame {
-                expected_seq: 1,
-                ..twice.clone()
-            },
-        ]),
-        batch(vec![Frame {
-            stream: StreamId::LOG,
-            ..twice.clone()
-        }]),
-        batch(vec![Frame {
-            kind: StreamKind::Log,
-            ..twice.clone()
-        }]),
+        batch(vec![twice.clone(), Frame { expected_seq: 1, ..twice.clone() }]),
+        batch(vec![Frame { stream: StreamId::LOG, ..twice.clone() }]),
+        batch(vec![Frame { kind: StreamKind::Log, ..twice.clone() }]),
         batch(vec![frame(stream(1), 0, &[b"a"], long_label)]),
-        Batch {
-            definitions: vec![wrong_definition],
-            frames: vec![twice.clone()],
-        },
+        Batch { definitions: vec![wrong_definition], frames: vec![twice.clone()] },
     ];
     for batch in refused {
         let result = log.append(batch.clone());
-        assert!(
-            matches!(result, Err(AppendError::Invalid(_))),
-            "{batch:?} got {result:?}"
-        );
+        assert!(matches!(result, Err(AppendError::Invalid(_))), "{batch:?} got {result:?}");
     }
     log.append(batch(vec![twice])).unwrap();
-    let other_kind = Frame {
-        kind: StreamKind::Trigger,
-        ..frame(stream(1), 1, &[b"a"], Listing::Keep)
-    };
-    assert!(matches!(
-        log.append(batch(vec![other_kind])),
-        Err(AppendError::Invalid(_))
-    ));
+    let other_kind = Frame { kind: StreamKind::Trigger, ..frame(stream(1), 1, &[b"a"], Listing::Keep) };
+    assert!(matches!(log.append(batch(vec![other_kind])), Err(AppendError::Invalid(_))));
 }
 
 pub fn two_appends_to_one_stream_can_wait_together(place: &impl Place) {
@@ -320,8 +236,7 @@ pub fn acknowledgements_come_in_the_order_of_the_calls(place: &impl Place) {
         let sender = sender.clone();
         // Every third one is refused; it waits for its turn all the same.
         let seq = if number % 3 == 0 { 9 } else { 0 };
-        let acknowledge =
-            Box::new(move |result: Result<_, _>| sender.send((number, result.is_ok())).unwrap());
+        let acknowledge = Box::new(move |result: Result<_, _>| sender.send((number, result.is_ok())).unwrap());
         log.append_then(one(stream(u128::from(number) + 1), seq, b"a"), acknowledge);
     }
     for number in 0..100 {
@@ -332,27 +247,12 @@ pub fn acknowledgements_come_in_the_order_of_the_calls(place: &impl Place) {
 pub fn reading_starts_where_it_is_asked_to_and_stops_at_the_limit(place: &impl Place) {
     let log = place.open();
     for first in [0, 3, 6] {
-        log.append(batch(vec![frame(
-            stream(1),
-            first,
-            &[b"a", b"b", b"c"],
-            Listing::Keep,
-        )]))
-        .unwrap();
+        log.append(batch(vec![frame(stream(1), first, &[b"a", b"b", b"c"], Listing::Keep)])).unwrap();
     }
     for from in 0..12 {
         for limit in 0..12 {
-            let seqs: Vec<_> = log
-                .read(stream(1), from, limit)
-                .unwrap()
-                .iter()
-                .map(|record| record.seq)
-                .collect();
-            assert_eq!(
-                seqs,
-                (from..9).take(limit).collect::<Vec<_>>(),
-                "from {from}, limit {limit}"
-            );
+            let seqs: Vec<_> = log.read(stream(1), from, limit).unwrap().iter().map(|record| record.seq).collect();
+            assert_eq!(seqs, (from..9).take(limit).collect::<Vec<_>>(), "from {from}, limit {limit}");
         }
     }
     assert!(log.read(stream(1), u64::MAX, 5).unwrap().is_empty());
@@ -370,46 +270,21 @@ pub fn a_stream_that_is_not_there_is_said_so(place: &impl Place) {
 pub fn the_listing_has_the_newest_first(place: &impl Place) {
     let log = place.open();
     for number in [3, 1, 2] {
-        let listing = if number == 2 {
-            closed_label("done")
-        } else {
-            open_label("runs")
-        };
-        log.append(batch(vec![frame(stream(number), 0, &[b"a"], listing)]))
-            .unwrap();
+        let listing = if number == 2 { closed_label("done") } else { open_label("runs") };
+        log.append(batch(vec![frame(stream(number), 0, &[b"a"], listing)])).unwrap();
     }
-    assert_eq!(
-        ids(&*log, &executions(10)),
-        [stream(3), stream(2), stream(1)]
-    );
-    let all = StreamFilter {
-        limit: 10,
-        ..StreamFilter::default()
-    };
-    assert_eq!(
-        ids(&*log, &all),
-        [stream(3), stream(2), stream(1), StreamId::LOG]
-    );
+    assert_eq!(ids(&*log, &executions(10)), [stream(3), stream(2), stream(1)]);
+    let all = StreamFilter { limit: 10, ..StreamFilter::default() };
+    assert_eq!(ids(&*log, &all), [stream(3), stream(2), stream(1), StreamId::LOG]);
 }
 
 pub fn the_listing_takes_filters_and_pages(place: &impl Place) {
     let log = place.open();
     let count = 700u128;
     for number in 1..=count {
-        let listing = if number % 3 == 0 {
-            open_label("o")
-        } else {
-            closed_label("c")
-        };
-        let kind = if number % 5 == 0 {
-            StreamKind::Schedule
-        } else {
-            StreamKind::Execution
-        };
-        let frame = Frame {
-            kind,
-            ..frame(stream(number), 0, &[b"a"], listing)
-        };
+        let listing = if number % 3 == 0 { open_label("o") } else { closed_label("c") };
+        let kind = if number % 5 == 0 { StreamKind::Schedule } else { StreamKind::Execution };
+        let frame = Frame { kind, ..frame(stream(number), 0, &[b"a"], listing) };
         log.append_then(
             batch(vec![frame]),
             Box::new(|result| {
@@ -428,17 +303,10 @@ pub fn the_listing_takes_filters_and_pages(place: &impl Place) {
         (None, false, Some(1), 10),
         (None, false, None, 0),
     ] {
-        let filter = StreamFilter {
-            kind,
-            open_only,
-            before: before.map(stream),
-            limit,
-        };
+        let filter = StreamFilter { kind, open_only, before: before.map(stream), limit };
         let is_open = |number: u128| number.is_multiple_of(3) || number == count + 1;
         let is_kind = |number: u128| {
-            kind.is_none_or(|kind| {
-                (kind == StreamKind::Schedule) == (number.is_multiple_of(5) && number <= count)
-            })
+            kind.is_none_or(|kind| (kind == StreamKind::Schedule) == (number.is_multiple_of(5) && number <= count))
         };
         let mut expected: Vec<_> = (1..=count + 1)
             .rev()
@@ -456,20 +324,10 @@ pub fn the_listing_takes_filters_and_pages(place: &impl Place) {
 
 pub fn an_open_stream_is_listed_as_far_as_it_is(place: &impl Place) {
     let log = place.open();
-    log.append(batch(vec![frame(
-        stream(1),
-        0,
-        &[b"abc"],
-        open_label("first"),
-    )]))
-    .unwrap();
+    log.append(batch(vec![frame(stream(1), 0, &[b"abc"], open_label("first"))])).unwrap();
     let started = log.head().unwrap().time;
     let later = Timestamp(started.0 + 5_000);
-    log.append(batch(vec![Frame {
-        time: later,
-        ..frame(stream(1), 1, &[b"de", b"f"], Listing::Keep)
-    }]))
-    .unwrap();
+    log.append(batch(vec![Frame { time: later, ..frame(stream(1), 1, &[b"de", b"f"], Listing::Keep) }])).unwrap();
     let entry = log.stream(stream(1)).unwrap();
     assert_eq!((entry.records, entry.bytes, entry.open), (3, 6, true));
     assert_eq!((entry.started, entry.last), (started, later));
@@ -480,46 +338,19 @@ pub fn an_open_stream_is_listed_as_far_as_it_is(place: &impl Place) {
 
 pub fn closing_a_stream_moves_it_to_the_closed_ones(place: &impl Place) {
     let log = place.open();
-    log.append(batch(vec![frame(
-        stream(1),
-        0,
-        &[b"a"],
-        open_label("runs"),
-    )]))
-    .unwrap();
-    log.append(batch(vec![frame(
-        stream(1),
-        1,
-        &[b"b"],
-        closed_label("done"),
-    )]))
-    .unwrap();
-    let open_only = StreamFilter {
-        open_only: true,
-        ..executions(10)
-    };
+    log.append(batch(vec![frame(stream(1), 0, &[b"a"], open_label("runs"))])).unwrap();
+    log.append(batch(vec![frame(stream(1), 1, &[b"b"], closed_label("done"))])).unwrap();
+    let open_only = StreamFilter { open_only: true, ..executions(10) };
     assert!(log.streams(&open_only).unwrap().is_empty());
     let entry = log.stream(stream(1)).unwrap();
-    assert_eq!(
-        (entry.open, entry.records, entry.label.as_slice()),
-        (false, 2, &b"done"[..])
-    );
+    assert_eq!((entry.open, entry.records, entry.label.as_slice()), (false, 2, &b"done"[..]));
     assert_eq!(log.streams(&executions(10)).unwrap(), [entry]);
     // More can come: the entry goes with it.
     log.append(one(stream(1), 2, b"c")).unwrap();
     let entry = log.stream(stream(1)).unwrap();
-    assert_eq!(
-        (entry.open, entry.records, entry.label.as_slice()),
-        (false, 3, &b"done"[..])
-    );
+    assert_eq!((entry.open, entry.records, entry.label.as_slice()), (false, 3, &b"done"[..]));
     assert_eq!(log.read(stream(1), 0, 10).unwrap().len(), 3);
-    log.append(batch(vec![frame(
-        stream(1),
-        3,
-        &[b"d"],
-        open_label("again"),
-    )]))
-    .unwrap();
+    log.append(batch(vec![frame(stream(1), 3, &[b"d"], open_label("again"))])).unwrap();
     assert_eq!(ids(&*log, &open_only), [stream(1)]);
     assert_eq!(log.streams(&executions(10)).unwrap().len(), 1);
 }
@@ -544,18 +375,11 @@ pub fn the_tail_goes_across_streams_in_order(place: &impl Place) {
     }
     let all = everything(&*log);
     assert_eq!(all.len() as u64, start + 12);
-    assert_eq!(
-        bodies(&all[all.len() - 3..]),
-        [b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]
-    );
+    assert_eq!(bodies(&all[all.len() - 3..]), [b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]);
     for from in 0..=all.len() + 2 {
         for limit in [0, 1, 2, 5, 100] {
             let expected: Vec<_> = all.iter().skip(from).take(limit).cloned().collect();
-            assert_eq!(
-                log.tail(from as u64, limit).unwrap(),
-                expected,
-                "from {from}, limit {limit}"
-            );
+            assert_eq!(log.tail(from as u64, limit).unwrap(), expected, "from {from}, limit {limit}");
         }
     }
 }
@@ -563,65 +387,26 @@ pub fn the_tail_goes_across_streams_in_order(place: &impl Place) {
 pub fn definitions_are_stored_once_and_found_by_fingerprint(place: &impl Place) {
     let log = place.open();
     let bytes: Vec<u8> = (0..20_000u32).flat_map(u32::to_be_bytes).collect();
-    let definition = Definition {
-        fingerprint: seal::fingerprint(&bytes),
-        bytes: bytes.into(),
-    };
+    let definition = Definition { fingerprint: seal::fingerprint(&bytes), bytes: bytes.into() };
     for seq in 0..3 {
-        log.append(Batch {
-            definitions: vec![definition.clone()],
-            ..one(stream(1), seq, b"a")
-        })
-        .unwrap();
+        log.append(Batch { definitions: vec![definition.clone()], ..one(stream(1), seq, b"a") }).unwrap();
     }
-    assert_eq!(
-        log.definition(definition.fingerprint).unwrap(),
-        Some(definition.bytes.clone())
-    );
+    assert_eq!(log.definition(definition.fingerprint).unwrap(), Some(definition.bytes.clone()));
     assert_eq!(log.definition(Hash([1; 32])).unwrap(), None);
-    let empty = Definition {
-        fingerprint: seal::fingerprint(b""),
-        bytes: b"".as_slice().into(),
-    };
-    let alone = log
-        .append(Batch {
-            definitions: vec![empty.clone()],
-            frames: Vec::new(),
-        })
-        .unwrap();
+    let empty = Definition { fingerprint: seal::fingerprint(b""), bytes: b"".as_slice().into() };
+    let alone = log.append(Batch { definitions: vec![empty.clone()], frames: Vec::new() }).unwrap();
     assert_eq!(alone.records, 0);
-    assert_eq!(
-        log.definition(empty.fingerprint).unwrap(),
-        Some(empty.bytes)
-    );
+    assert_eq!(log.definition(empty.fingerprint).unwrap(), Some(empty.bytes));
 }
 
 pub fn large_bodies_come_back_whole(place: &impl Place) {
     let log = place.open();
     let mut seq = 0;
-    for length in [
-        4_000,
-        4_060,
-        4_096,
-        4_097,
-        8_500,
-        130_000,
-        1 << 20,
-        3_000_001,
-    ] {
+    for length in [4_000, 4_060, 4_096, 4_097, 8_500, 130_000, 1 << 20, 3_000_001] {
         let body: Vec<u8> = (0..length as u32).map(|byte| (byte % 251) as u8).collect();
-        log.append(batch(vec![frame(
-            stream(1),
-            seq,
-            &[b"before", &body, b"after"],
-            Listing::Keep,
-        )]))
-        .unwrap();
+        log.append(batch(vec![frame(stream(1), seq, &[b"before", &body, b"after"], Listing::Keep)])).unwrap();
         let records = log.read(stream(1), seq, 3).unwrap();
-        assert!(
-            bodies(&records) == [b"before".to_vec(), body, b"after".to_vec()],
-            "{length} bytes differ"
-        );
+        assert!(bodies(&records) == [b"before".to_vec(), body, b"after".to_vec()], "{length} bytes differ");
         seq += 3;
     }
     assert_eq!(log.read(stream(1), 0, 100).unwrap().len(), 24);
@@ -631,27 +416,17 @@ pub fn large_bodies_come_back_whole(place: &impl Place) {
 
 pub fn many_small_records_in_one_frame_come_back_whole(place: &impl Place) {
     let log = place.open();
-    let many: Vec<Vec<u8>> = (0..10_000u32)
-        .map(|number| number.to_be_bytes().to_vec())
-        .collect();
-    let frame = Frame {
-        bodies: many.clone(),
-        ..frame(stream(1), 0, &[], Listing::Keep)
-    };
+    let many: Vec<Vec<u8>> = (0..10_000u32).map(|number| number.to_be_bytes().to_vec()).collect();
+    let frame = Frame { bodies: many.clone(), ..frame(stream(1), 0, &[], Listing::Keep) };
     log.append(batch(vec![frame])).unwrap();
     assert_eq!(bodies(&log.read(stream(1), 0, usize::MAX).unwrap()), many);
-    assert_eq!(
-        bodies(&log.read(stream(1), 9_998, 5).unwrap()),
-        many[9_998..]
-    );
+    assert_eq!(bodies(&log.read(stream(1), 9_998, 5).unwrap()), many[9_998..]);
 }
 
 pub fn a_group_of_many_frames_is_one_log(place: &impl Place) {
     let log = place.open();
     let start = log.head().unwrap().position;
-    let frames = (1..=1000)
-        .map(|number| frame(stream(number), 0, &[b"a"], open_label("x")))
-        .collect();
+    let frames = (1..=1000).map(|number| frame(stream(number), 0, &[b"a"], open_label("x"))).collect();
     assert_eq!(log.append(batch(frames)).unwrap().records, 1000);
     assert_eq!(log.tail(start, 2000).unwrap().len(), 1000);
     assert_eq!(log.tail(start + 500, 3).unwrap()[2].stream, stream(503));
@@ -663,18 +438,10 @@ pub fn time_never_goes_back(place: &impl Place) {
     let log = place.open();
     let far = i64::MAX / 2;
     for (seq, time) in [(0, far), (1, 5), (2, far + 9), (3, i64::MIN)] {
-        let frame = Frame {
-            time: Timestamp(time),
-            ..frame(stream(1), seq, &[b"a"], Listing::Keep)
-        };
+        let frame = Frame { time: Timestamp(time), ..frame(stream(1), seq, &[b"a"], Listing::Keep) };
         log.append(batch(vec![frame])).unwrap();
     }
-    let times: Vec<_> = log
-        .read(stream(1), 0, 10)
-        .unwrap()
-        .iter()
-        .map(|record| record.time.0)
-        .collect();
+    let times: Vec<_> = log.read(stream(1), 0, 10).unwrap().iter().map(|record| record.time.0).collect();
     assert_eq!(times, [far, far, far + 9, far + 9]);
     drop(log);
     assert_eq!(place.open().head().unwrap().time, Timestamp(far + 9));
@@ -686,10 +453,7 @@ pub fn the_head_says_where_the_log_ends(place: &impl Place) {
     assert!(before.durability.is_some());
     let appended = log.append(one(stream(1), 0, b"a")).unwrap();
     let after = log.head().unwrap();
-    assert_eq!(
-        (appended.position, after.position),
-        (before.position, before.position + 1)
-    );
+    assert_eq!((appended.position, after.position), (before.position, before.position + 1));
     assert_ne!(before.hash, after.hash);
 }
 
@@ -697,10 +461,7 @@ pub fn a_closed_log_takes_nothing_more(place: &impl Place) {
     let log = place.open();
     log.append(one(stream(1), 0, b"a")).unwrap();
     log.close().unwrap();
-    assert_eq!(
-        log.append(one(stream(1), 1, b"b")),
-        Err(AppendError::Closed)
-    );
+    assert_eq!(log.append(one(stream(1), 1, b"b")), Err(AppendError::Closed));
     log.close().unwrap();
     drop(log);
     assert_eq!(place.open().read(stream(1), 0, 10).unwrap().len(), 1);
@@ -722,18 +483,8 @@ fn reopened(place: &impl Place, close: bool) {
         assert_eq!(found[..expected.len()], expected[..], "in round {round}");
         let body = vec![7; 3_000 * usize::try_from(round).unwrap()];
         log.append(one(stream(1), round, &body)).unwrap();
-        let listing = if round % 2 == 0 {
-            open_label("o")
-        } else {
-            closed_label("c")
-        };
-        log.append(batch(vec![frame(
-            stream(2),
-            round * 2,
-            &[b"a", &body],
-            listing,
-        )]))
-        .unwrap();
+        let listing = if round % 2 == 0 { open_label("o") } else { closed_label("c") };
+        log.append(batch(vec![frame(stream(2), round * 2, &[b"a", &body], listing)])).unwrap();
         expected = everything(&*log);
         if close {
             log.close().unwrap();
@@ -743,11 +494,7 @@ fn reopened(place: &impl Place, close: bool) {
     assert_eq!(log.read(stream(1), 0, 10).unwrap().len(), 4);
     assert_eq!(
         log.append(one(stream(1), 3, b"x")),
-        Err(AppendError::Conflict {
-            stream: stream(1),
-            expected: 3,
-            next: 4
-        })
+        Err(AppendError::Conflict { stream: stream(1), expected: 3, next: 4 })
     );
     assert!(!log.stream(stream(2)).unwrap().open);
 }
@@ -761,13 +508,7 @@ pub fn the_log_records_who_opened_and_closed_it(place: &impl Place) {
         .iter()
         .map(|record| LogEvent::decode(record.body.bytes().unwrap()).unwrap())
         .collect();
-    assert!(
-        matches!(
-            events[..],
-            [LogEvent::Opened(_), LogEvent::Closed, LogEvent::Opened(_)]
-        ),
-        "{events:?}"
-    );
+    assert!(matches!(events[..], [LogEvent::Opened(_), LogEvent::Closed, LogEvent::Opened(_)]), "{events:?}");
     assert_eq!(log.stream(StreamId::LOG).unwrap().kind, StreamKind::Log);
 }
 

@@ -1,0 +1,11 @@
+//! The program `replay`, for the console script of the wheel.
+
+use std::ffi::OsString;
+
+use pyo3::prelude::*;
+
+/// Runs `replay` with a command line, the program's name first, and returns its exit code.
+#[pyfunction]
+pub fn replay_main(py: Python<'_>, argv: Vec<OsString>) -> i32 {
+    py.detach(|| cloacina_replay::main(argv))
+}

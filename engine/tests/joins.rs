@@ -1,0 +1,284 @@
+//! Which value a task sees: ancestry, joins, removals, collisions.
+
+mod support;
+
+use cloacina_engine::core::context::{ContextMap, Joins, Version};
+use cloacina_engine::core::definition::TaskDefinition;
+use cloacina_engine::core::event::{Key, Seen};
+use cloacina_engine::core::json::Json;
+use serde_json::Value;
+use support::{Sentence, Story, json, task, workflow};
+
+fn diamond() -> [TaskDefinition; 4] {
+    [task("start"), task("left").after(["start"]), task("right").after(["start"]), task("end").after(["left", "right"])]
+}
+
+/// The value of `key` at `end` of a diamond, where each of the three before it writes what it is given.
+fn meeting(base: Value, left: Value, right: Value) -> (Value, usize) {
+    let mut story = Story::of(&workflow(diamond()));
+    for (task, value) in [("start", base), ("left", left), ("right", right)] {
+        match value {
+            Value::Null => story.removes(task, "key"),
+            value => story.runs(task, [("key", value)]),
+        };
+    }
+    story.starts("end");
+    let end = story.index("end");
+    let collisions = story.state.task(end).collisions().len();
+    (support::object(&story.state.view(end).declared)["key"].clone(), collisions)
+}
+
+#[test]
+fn a_task_sees_the_input_and_its_ancestors_and_nobody_else() {
+    let graph = workflow([task("a"), task("b").after(["a"]), task("c").after(["b"]), task("other")]);
+    let mut story = Story::from_input(&graph, [("city", json!("Ulm")), ("n", json!(1))]);
+    story.runs("other", [("noise", json!(true))]).runs("a", [("n", json!(2)), ("a", json!(1))]);
+    story.runs("b", [("n", json!(3))]).starts("c");
+    story.assert_sees("a", json!({"city": "Ulm", "n": 1}));
+    story.assert_sees("b", json!({"a": 1, "city": "Ulm", "n": 2}));
+    story.assert_sees("c", json!({"a": 1, "city": "Ulm", "n": 3}));
+    story.completes("c", []).assert_context(json!({"a": 1, "city": "Ulm", "n": 3, "noise": true}));
+}
+
+#[test]
+fn a_failed_attempts_writes_have_no_effect() {
+    let graph = workflow([task("a").tried(2), task("b").after(["a"])]);
+    let mut story = Story::of(&graph);
+    story.starts("a").fails_by("a", support::error("E", "x"), |context| context.set("half", Json::from(json!(1))));
+    assert!(story.tells().contains(&"half=1".to_owned()));
+    story.wait(1_000).starts("a").assert_sees("a", json!({}));
+    story.completes("a", [("whole", json!(2))]).starts("b").assert_sees("b", json!({"whole": 2}));
+}
+
+#[test]
+fn lists_keep_both_branches_additions_and_removals_in_the_order_of_the_dependencies() {
+    assert_eq!(meeting(json!(["a", "b"]), json!(["a", "b", "l"]), json!(["b", "r"])), (json!(["b", "l", "r"]), 0));
+}
+
+#[test]
+fn objects_meet_key_by_key() {
+    let base = json!({"rows": 1, "by": {"x": 1}});
+    let left = json!({"rows": 2, "by": {"x": 1, "l": [1]}});
+    let right = json!({"rows": 1, "by": {"r": 2}});
+    assert_eq!(meeting(base, left, right), (json!({"rows": 2, "by": {"l": [1], "r": 2}}), 0));
+}
+
+#[test]
+fn what_cannot_be_had_together_takes_the_later_dependency_and_is_reported() {
+    assert_eq!(meeting(json!(0), json!(1), json!(2)), (json!(2), 1));
+    assert_eq!(meeting(json!(0), json!(2), json!(2)), (json!(2), 0));
+    // The order of the list decides, not the order of time.
+    let mut tasks = diamond();
+    tasks[3] = task("end").after(["right", "left"]);
+    let mut story = Story::of(&workflow(tasks));
+    story.runs("start", [("n", json!(0))]).runs("left", [("n", json!(1))]).runs("right", [("n", json!(2))]);
+    story.starts("end").assert_sees("end", json!({"n": 1}));
+    let collision = &story.state.task(story.index("end")).collisions()[0];
+    assert_eq!((&*collision.key, collision.writes.len(), collision.taken.len()), ("n", 2, 1));
+    story.completes("end", []).assert_context(json!({"n": 1}));
+}
+
+#[test]
+fn a_branch_that_left_the_base_as_it_was_never_wins() {
+    assert_eq!(meeting(json!(0), json!(1), json!(0)), (json!(1), 0));
+    assert_eq!(meeting(json!(0), json!(0), json!(1)), (json!(1), 0));
+    assert_eq!(meeting(json!({"a": 1}), json!({}), json!({"a": 1})), (json!({}), 0));
+}
+
+#[test]
+fn a_removal_is_a_change_like_any_other() {
+    assert_eq!(meeting(json!(0), Value::Null, json!(0)).1, 0);
+    let mut story = Story::from_input(&workflow(diamond()), [("key", json!(1))]);
+    story.runs("start", []).removes("left", "key").runs("right", []).starts("end").assert_sees("end", json!({}));
+    // Removed in one branch, changed in the other: the later one is taken, and it is reported.
+    let mut story = Story::from_input(&workflow(diamond()), [("key", json!(1))]);
+    story.runs("start", []).removes("left", "key").runs("right", [("key", json!(2))]).starts("end");
+    story.assert_sees("end", json!({"key": 2}));
+    assert_eq!(story.state.task(story.index("end")).collisions().len(), 1);
+}
+
+#[test]
+fn a_write_that_saw_the_other_hides_it() {
+    let graph = workflow([
+        task("a"),
+        task("b").after(["a"]),
+        // Sees `a` twice: directly, and through `b`.
+        task("c").after(["b", "a"]),
+        task("d").after(["a", "b"]),
+    ]);
+    let mut story = Story::of(&graph);
+    story.runs("a", [("n", json!([1]))]).runs("b", [("n", json!([2]))]);
+    story.starts("c").assert_sees("c", json!({"n": [2]})).starts("d").assert_sees("d", json!({"n": [2]}));
+    assert!(story.state.task(story.index("d")).collisions().is_empty());
+}
+
+#[test]
+fn criss_cross_joins_of_the_same_branches_agree() {
+    // Both sides join `a` and `b`, add their own, and meet: nothing is there twice.
+    let graph = workflow([
+        task("a"),
+        task("b"),
+        task("x").after(["a", "b"]),
+        task("y").after(["a", "b"]),
+        task("end").after(["x", "y"]),
+    ]);
+    let mut story = Story::from_input(&graph, [("list", json!([0]))]);
+    story.runs("a", [("list", json!([0, "a"]))]).runs("b", [("list", json!([0, "b"]))]);
+    story.runs("x", [("list", json!([0, "a", "b", "x"]))]).runs("y", [("list", json!([0, "a", "b", "y"]))]);
+    story.starts("end").assert_sees("end", json!({"list": [0, "a", "b", "x", "y"]}));
+}
+
+#[test]
+fn criss_cross_joins_in_different_orders_take_their_base_from_both() {
+    let graph = workflow([
+        task("a"),
+        task("b"),
+        task("x").after(["a", "b"]),
+        task("y").after(["b", "a"]),
+        task("end").after(["x", "y"]),
+    ]);
+    let mut story = Story::of(&graph);
+    story.runs("a", [("doc", json!({"a": 1}))]).runs("b", [("doc", json!({"b": 1}))]);
+    story.runs("x", [("doc", json!({"a": 1, "b": 1, "x": 1}))]).runs("y", [("doc", json!({"a": 1, "y": 1}))]);
+    story.starts("end").assert_sees("end", json!({"doc": {"a": 1, "x": 1, "y": 1}}));
+}
+
+#[test]
+fn many_branches_join_from_first_to_last() {
+    let names: Vec<String> = (0..20).map(|at| format!("t{at:02}")).collect();
+    let mut tasks: Vec<TaskDefinition> = vec![task("start")];
+    tasks.extend(names.iter().map(|name| task(name).after(["start"])));
+    let mut end = task("end");
+    end.dependencies = names.iter().rev().map(|name| name.as_str().into()).collect();
+    tasks.push(end);
+    let mut story = Story::of(&workflow(tasks));
+    story.runs("start", [("list", json!([])), ("n", json!(0))]);
+    // Finished in another order than they are listed in.
+    for at in [3, 19, 0, 7].into_iter().chain((0..20).filter(|at| ![3, 19, 0, 7].contains(at))) {
+        let name = names[at].as_str();
+        story.runs(name, [("list", json!([at]))]);
+    }
+    let descending: Vec<usize> = (0..20).rev().collect();
+    story.starts("end").assert_sees("end", json!({"list": descending, "n": 0}));
+}
+
+/// `revert` undid what `offer` had added, `note` had seen the offer, `count` had seen none of it. The first join kept
+/// `count`'s list, since `revert` had left the base as it was, and forgot that it had seen the offer: at the second one
+/// the offer was back.
+#[test]
+fn a_join_remembers_what_it_saw_of_a_branch_that_changed_nothing_in_the_end() {
+    let graph = workflow([
+        task("start"),
+        task("offer").after(["start"]),
+        task("revert").after(["offer"]),
+        task("count").after(["start"]),
+        task("first").after(["count", "revert"]),
+        task("note").after(["offer"]),
+        task("second").after(["first", "note"]),
+    ]);
+    let mut story = Story::of(&graph);
+    story.runs("start", [("list", json!([]))]).runs("offer", [("list", json!(["offer"]))]);
+    story.runs("revert", [("list", json!([]))]).runs("count", [("list", json!(["count"]))]);
+    story.starts("first").assert_sees("first", json!({"list": ["count"]})).completes("first", []);
+    story.runs("note", [("list", json!(["offer", "note"]))]);
+    story.starts("second").assert_sees("second", json!({"list": ["count", "note"]}));
+}
+
+#[test]
+fn what_a_read_saw_is_recorded_as_it_was() {
+    let mut tasks = diamond().to_vec();
+    tasks.push(task("other"));
+    let mut story = Story::from_input(&workflow(tasks), [("in", json!(1))]);
+    story.runs("other", [("noise", json!(1))]);
+    story.runs("start", [("list", json!([])), ("kept", json!([]))]);
+    story.runs("left", [("list", json!([1])), ("kept", json!([1]))]);
+    story.runs("right", [("list", json!([2])), ("kept", json!([]))]);
+    story.starts("end");
+    let mut context =
+        cloacina_engine::core::task_context::TaskContext::new(story.state.view(story.index("end")), false);
+    for key in ["in", "list", "kept", "noise", "gone"] {
+        context.get(key).unwrap();
+    }
+    context.set("mine", Json::from(json!(1)));
+    context.get("mine").unwrap();
+    let reads: Vec<(String, Seen)> =
+        context.finish().1.keys.into_iter().map(|read| (read.key.to_string(), read.seen)).collect();
+    let seq = |key: &str, value: &str| {
+        let line = format!("{key}={value}");
+        story.events.iter().find(|recorded| support::say(&recorded.event) == line).unwrap().seq
+    };
+    let expected = [
+        ("gone", Seen::Nothing),
+        ("in", Seen::Write(seq("in", "1"))),
+        // Only one branch changed it: its write is what was seen.
+        ("kept", Seen::Write(seq("kept", "[1]"))),
+        ("list", Seen::Merged(vec![seq("list", "[1]"), seq("list", "[2]")])),
+        ("noise", Seen::Undeclared(seq("noise", "1"))),
+    ];
+    assert_eq!(reads, expected.map(|(key, seen)| (key.to_owned(), seen)));
+}
+
+fn one(key: &Key, version: &cloacina_engine::core::context::VersionRef) -> ContextMap {
+    ContextMap::unit(key.clone(), version.clone())
+}
+
+#[test]
+fn a_key_overwritten_a_hundred_thousand_times_takes_no_deep_stack() {
+    let key: Key = "n".into();
+    let first = Version::written(Some(Json::from(json!(0))), 0, None, None);
+    let mut last = first.clone();
+    for seq in 1..=100_000 {
+        last = Version::written(Some(Json::from(json!(seq))), seq, Some("t".into()), Some(last));
+    }
+    let aside = Version::written(Some(Json::from(json!(-1))), 100_001, Some("u".into()), Some(first.clone()));
+    let mut joins = Joins::default();
+    let joined = joins.join(&[&one(&key, &aside), &one(&key, &last)]);
+    assert_eq!(joined.context[&key].value().unwrap().as_str(), "100000");
+    assert_eq!(joined.collisions.len(), 1);
+    assert_eq!(joins.join(&[&one(&key, &first), &one(&key, &last)]).context[&key], last);
+    drop((joined, joins, last, aside, first));
+}
+
+#[test]
+fn deep_chains_of_merges_take_no_deep_stack_either() {
+    let key: Key = "list".into();
+    let mut joins = Joins::default();
+    let mut seq = 0;
+    let mut write = |over: Option<cloacina_engine::core::context::VersionRef>, writer: &str| {
+        seq += 1;
+        Version::written(Some(Json::from(json!([seq]))), seq, Some(writer.into()), over)
+    };
+    let mut last = write(None, "a");
+    for _ in 0..20_000 {
+        let (left, right) = (write(Some(last.clone()), "a"), write(Some(last), "b"));
+        last = joins.join(&[&one(&key, &left), &one(&key, &right)]).context[&key].clone();
+    }
+    assert_eq!(last.writes().len(), 2);
+}
+
+/// JSON that is nested deeper than our parser goes was read as `null` where two branches met, and `null` it stayed.
+#[test]
+fn a_value_too_deep_to_be_merged_is_taken_whole_and_never_becomes_null() {
+    let deep = |core: &str| Json::parse(&format!("{}{core}{}", "[".repeat(1_000), "]".repeat(1_000))).unwrap();
+    let start = Version::written(Some(Json::from(json!([]))), 0, None, None);
+    let left = Version::written(Some(deep("1")), 1, Some("l".into()), Some(start.clone()));
+    let right = Version::written(Some(deep("2")), 2, Some("r".into()), Some(start.clone()));
+    let key: Key = "k".into();
+    let joined = Joins::default().join(&[&one(&key, &left), &one(&key, &right)]);
+    assert_eq!(joined.context[&key].value(), Some(&deep("2")));
+    assert_eq!(joined.collisions.len(), 1);
+    let joined = Joins::default().join(&[&one(&key, &left), &one(&key, &start)]);
+    assert_eq!(joined.context[&key].value(), Some(&deep("1")));
+}
+
+/// A number that one branch wrote came back in another spelling after a join that had nothing to merge.
+#[test]
+fn what_is_taken_whole_keeps_its_text() {
+    let spelled = |text: &str| Json::parse(text).unwrap();
+    let key: Key = "k".into();
+    let start = Version::written(Some(spelled("1")), 0, None, None);
+    let left = Version::written(Some(spelled("{\"b\" : 1.0E2, \"a\": \"\\u00e9\"}")), 1, None, Some(start.clone()));
+    let right = Version::written(Some(spelled("[ 1e2 ]")), 2, None, Some(start));
+    let joined = Joins::default().join(&[&one(&key, &right), &one(&key, &left)]);
+    assert_eq!(joined.context[&key].value().unwrap().as_str(), "{\"b\" : 1.0E2, \"a\": \"\\u00e9\"}");
+}

@@ -1,0 +1,208 @@
+//! Every trigger rule over every way in which what is upstream can end, condition trees, and where a failure goes.
+
+mod support;
+
+use cloacina_engine::core::definition::{Condition, Operator, TaskDefinition, TriggerRule};
+use cloacina_engine::core::state::Status;
+use support::{Sentence, Story, failed, json, skipped, success, task, value, workflow};
+
+/// Four tasks that end in the four ways: `done`, `broken`, `left` (skipped by its own rule), `lost` (skipped because
+/// `broken` failed). `work` is the task in question; nothing else depends on them.
+fn after_every_end(work: TaskDefinition) -> Story {
+    let never = Condition::None(vec![Condition::Always]);
+    let graph =
+        workflow([task("done"), task("broken"), task("left").when(never), task("lost").after(["broken"]), work]);
+    let mut story = Story::of(&graph);
+    story.runs("done", [("rows", json!(3)), ("tags", json!(["a"]))]).fails("broken");
+    story
+}
+
+/// What becomes of a task with a rule: `runs`, `skipped` or `by failure`.
+fn fate<const N: usize>(rule: TriggerRule, upstream: [&str; N]) -> &'static str {
+    let story = after_every_end(task("work").after(upstream).rule(rule));
+    let slot = story.state.task(story.index("work"));
+    match slot.skipped() {
+        None if story.ready().contains(&"work".to_owned()) => "runs",
+        Some(why) if why.failure => "by failure",
+        Some(_) => "skipped",
+        None => panic!("{:?}", slot.state()),
+    }
+}
+
+#[test]
+fn each_rule_decides_over_each_end_of_one_dependency() {
+    let ends = ["done", "broken", "left", "lost"];
+    let table = [
+        (TriggerRule::NoneFailed, ["runs", "by failure", "runs", "by failure"]),
+        (TriggerRule::AllSuccess, ["runs", "by failure", "skipped", "by failure"]),
+        (TriggerRule::AllDone, ["runs", "runs", "runs", "runs"]),
+        (TriggerRule::AllFailed, ["skipped", "runs", "skipped", "runs"]),
+        (TriggerRule::OneSuccess, ["runs", "by failure", "skipped", "by failure"]),
+        (TriggerRule::OneFailed, ["skipped", "runs", "skipped", "runs"]),
+        (TriggerRule::Always, ["runs", "runs", "runs", "runs"]),
+    ];
+    for (rule, fates) in table {
+        for (end, expected) in ends.into_iter().zip(fates) {
+            assert_eq!(fate(rule.clone(), [end]), expected, "{} after {end}", rule.name());
+        }
+    }
+}
+
+#[test]
+fn each_rule_decides_over_several_dependencies() {
+    let table = [
+        (TriggerRule::NoneFailed, ["runs", "by failure", "by failure"]),
+        (TriggerRule::AllSuccess, ["skipped", "by failure", "by failure"]),
+        (TriggerRule::AllFailed, ["skipped", "skipped", "runs"]),
+        (TriggerRule::OneSuccess, ["runs", "runs", "by failure"]),
+        (TriggerRule::OneFailed, ["skipped", "runs", "runs"]),
+    ];
+    for (rule, [calm, mixed, bad]) in table {
+        assert_eq!(fate(rule.clone(), ["done", "left"]), calm, "{} over a calm upstream", rule.name());
+        assert_eq!(fate(rule.clone(), ["done", "broken"]), mixed, "{} over a mixed upstream", rule.name());
+        assert_eq!(fate(rule.clone(), ["broken", "lost"]), bad, "{} over a bad upstream", rule.name());
+    }
+    // A fallback for when all failed, and one for when some failed, are not needed when all went well.
+    assert_eq!(fate(TriggerRule::AllFailed, ["done"]), "skipped");
+}
+
+#[test]
+fn a_task_without_dependencies_runs_whatever_its_rule_is() {
+    let rules = ["none_failed", "all_success", "all_done", "all_failed", "one_success", "one_failed", "always"];
+    for name in rules {
+        assert_eq!(fate(TriggerRule::named(name).unwrap(), []), "runs", "{name}");
+    }
+}
+
+#[test]
+fn a_condition_may_ask_for_the_state_of_any_task_and_waits_for_it() {
+    let graph = workflow([task("slow"), task("work").when(success("slow"))]);
+    Story::of(&graph).assert_ready(["slow"]).runs("slow", []).assert_ready(["work"]);
+
+    assert_eq!(fate(TriggerRule::When(success("done")), []), "runs");
+    assert_eq!(fate(TriggerRule::When(success("broken")), []), "by failure");
+    assert_eq!(fate(TriggerRule::When(success("left")), []), "skipped");
+    assert_eq!(fate(TriggerRule::When(failed("broken")), []), "runs");
+    assert_eq!(fate(TriggerRule::When(failed("done")), []), "skipped");
+    assert_eq!(fate(TriggerRule::When(skipped("left")), []), "runs");
+    assert_eq!(fate(TriggerRule::When(skipped("lost")), []), "runs");
+    // It waited for the failure of a task that failed in another way: nobody has taken that failure.
+    assert_eq!(fate(TriggerRule::When(failed("lost")), []), "by failure");
+    assert_eq!(fate(TriggerRule::When(skipped("broken")), []), "by failure");
+}
+
+#[test]
+fn a_condition_may_compare_what_the_task_would_see() {
+    let holds =
+        |key: &str, operator, against| fate(TriggerRule::When(value(key, operator, against)), ["done"]) == "runs";
+    assert!(holds("rows", Operator::Equals, json!(3).into()));
+    assert!(holds("rows", Operator::Equals, json!(3.0).into()));
+    assert!(holds("rows", Operator::GreaterThan, json!(2.5).into()));
+    assert!(!holds("rows", Operator::LessThan, json!(3).into()));
+    assert!(!holds("rows", Operator::GreaterThan, json!("2").into()));
+    assert!(holds("rows", Operator::Exists, None));
+    assert!(holds("gone", Operator::NotExists, None));
+    assert!(holds("gone", Operator::NotEquals, json!(1).into()));
+    assert!(!holds("gone", Operator::LessThan, json!(1).into()));
+    assert!(holds("tags", Operator::Contains, json!("a").into()));
+    assert!(holds("tags", Operator::NotContains, json!("b").into()));
+    // What only a task that is no ancestor wrote is not looked at: it would depend on who was faster.
+    assert_eq!(fate(TriggerRule::When(value("rows", Operator::Exists, None)), ["left"]), "skipped");
+}
+
+#[test]
+fn trees_nest_and_a_skip_names_the_parts_that_decided_it() {
+    let tree = Condition::All(vec![
+        success("done"),
+        Condition::Any(vec![value("rows", Operator::GreaterThan, json!(5)), skipped("done")]),
+    ]);
+    let mut story = after_every_end(task("work").after(["done"]).when(tree));
+    let told = story.tells();
+    let line = "work skipped: all_of(any_of(context_value rows GreaterThan 5, task_skipped done)) [done Completedrows]";
+    assert!(told.contains(&line.to_owned()), "{told:#?}");
+
+    let none = Condition::None(vec![failed("broken"), success("left")]);
+    assert_eq!(fate(TriggerRule::When(none), []), "by failure");
+    assert_eq!(fate(TriggerRule::When(Condition::All(vec![])), ["done"]), "runs");
+    assert_eq!(fate(TriggerRule::When(Condition::Any(vec![])), ["done"]), "skipped");
+    assert_eq!(fate(TriggerRule::When(Condition::None(vec![])), ["done"]), "runs");
+}
+
+/// A workflow skipped `report` because the table had no rows, and the run was reported as completed, although `extract`
+/// had failed: that is why there were none. The condition stands in the place of `none_failed`, and nobody noticed.
+#[test]
+fn a_failure_behind_a_missing_value_is_not_lost() {
+    let graph = workflow([
+        task("extract"),
+        task("report").after(["extract"]).when(value("rows", Operator::GreaterThan, json!(0))),
+    ]);
+    let mut story = Story::of(&graph);
+    story.fails("extract").assert_status(Status::Failed);
+    assert!(story.reason().contains("task 'extract' failed"), "{}", story.reason());
+
+    // With an upstream that went well, the same skip is nobody's failure.
+    Story::of(&graph).runs("extract", [("rows", json!(0))]).assert_status(Status::Completed);
+}
+
+/// `publish` was to run unless one of two checks passed already. One had passed and the other failed, which was fine:
+/// yet the failed one was named as a reason for the skip, and the run failed.
+#[test]
+fn what_did_not_make_an_any_true_does_not_decide_it() {
+    let redundant = Condition::None(vec![Condition::Any(vec![success("done"), success("broken")])]);
+    assert_eq!(fate(TriggerRule::When(redundant), ["done"]), "skipped");
+}
+
+#[test]
+fn a_failure_that_a_later_task_tolerates_leaves_the_execution_completed() {
+    let graph = workflow([task("load"), task("report").after(["load"]).rule(TriggerRule::AllDone)]);
+    Story::of(&graph).fails("load").assert_status(Status::Running).runs("report", []).assert_status(Status::Completed);
+    // Skipping is not tolerating.
+    let graph = workflow([task("load"), task("report").after(["load"])]);
+    Story::of(&graph).fails("load").assert_status(Status::Failed);
+    // A condition that names the failure takes it, although it is no dependency.
+    let graph = workflow([task("load"), task("alarm").when(failed("load"))]);
+    Story::of(&graph).fails("load").runs("alarm", []).assert_status(Status::Completed);
+}
+
+#[test]
+fn skips_cascade_in_one_decision_and_each_says_why() {
+    let graph = workflow([
+        task("a"),
+        task("b").after(["a"]),
+        task("c").after(["b"]),
+        task("d").after(["a", "c"]).rule(TriggerRule::AllDone),
+        task("e").after(["c"]),
+    ]);
+    let mut story = Story::of(&graph);
+    story.starts("a").then();
+    story.fails_by("a", support::error("ValueError", "no rows"), |_| {});
+    story.assert_tells([
+        "a#1 fails",
+        "b skipped by failure: none_failed [a Failed]",
+        "c skipped by failure: none_failed [b SkippedByFailure]",
+        "e skipped by failure: none_failed [c SkippedByFailure]",
+    ]);
+    story.assert_ready(["d"]).runs("d", []).assert_status(Status::Failed);
+    assert_eq!(story.reason(), "task 'a' failed, attempt 1 of 1: ValueError: no rows");
+}
+
+#[test]
+fn a_task_that_its_own_rule_skipped_is_settled_and_no_failure() {
+    let graph = workflow([
+        task("probe"),
+        task("repair").after(["probe"]).rule(TriggerRule::AllFailed),
+        task("use").after(["probe", "repair"]),
+    ]);
+    let mut story = Story::of(&graph);
+    story.runs("probe", []).assert_task("repair", "Skipped").runs("use", []).assert_status(Status::Completed);
+}
+
+#[test]
+fn the_reason_names_the_first_failure_that_reached_the_end_and_counts_the_others() {
+    let graph = workflow([task("a"), task("b"), task("end").after(["a", "b"])]);
+    let mut story = Story::of(&graph);
+    story.starts("a").starts("b");
+    story.fails_by("b", support::error("KeyError", "'x'"), |_| {});
+    story.fails_by("a", support::error("ValueError", "y"), |_| {});
+    assert_eq!(story.reason(), "task 'b' failed, attempt 1 of 1: KeyError: 'x'; 1 more failed");
+}

@@ -1,0 +1,436 @@
+//! A slow model of an execution, written from the words of the design: everything is computed anew from the list of all
+//! events, and nothing is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cloacina_engine::core::context::ContextMap;
+use cloacina_engine::core::definition::{Condition, Definition, Operator, TaskDefinition, TriggerRule};
+use cloacina_engine::core::event::{Event, ExecutionOptions, Origin, Seq, Settled};
+use cloacina_engine::core::fold::Recorded;
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::state::{Execution, Status, TaskState};
+use cloacina_engine::core::time::Timestamp;
+use serde_json::Value;
+
+use super::term::{Heap, Terms};
+
+pub struct Model<'a> {
+    pub definition: &'a Definition,
+    pub events: &'a [&'a Recorded],
+    /// When the clock was last said to have moved on.
+    pub ticked: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum State {
+    Pending,
+    Running(Timestamp),
+    Waiting(Timestamp),
+    Settled(Settled),
+    Cancelled,
+}
+
+/// Why a task is skipped.
+#[derive(Debug, Default, PartialEq)]
+pub struct Why {
+    pub tasks: BTreeSet<(String, Settled)>,
+    pub keys: BTreeSet<String>,
+    pub failure: bool,
+}
+
+fn is_failure(how: Settled) -> bool {
+    how == Settled::Failed || how == Settled::SkippedByFailure
+}
+
+impl Model<'_> {
+    fn task(&self, id: &str) -> &TaskDefinition {
+        self.definition.tasks.iter().find(|task| &*task.id == id).unwrap()
+    }
+
+    fn options(&self) -> ExecutionOptions {
+        let Event::ExecutionStarted(started) = &self.events[0].event else { panic!("no start") };
+        started.options
+    }
+
+    fn end(&self) -> Option<&Event> {
+        self.events.last().map(|last| &last.event).filter(|event| {
+            matches!(event, Event::ExecutionCompleted(_) | Event::ExecutionFailed(_) | Event::ExecutionCancelled(_))
+        })
+    }
+
+    pub fn status(&self) -> Status {
+        match self.end() {
+            Some(Event::ExecutionCompleted(_)) => return Status::Completed,
+            Some(Event::ExecutionFailed(_)) => return Status::Failed,
+            Some(_) => return Status::Cancelled,
+            None => {}
+        }
+        let switch = self.events.iter().rev().find_map(|recorded| match recorded.event {
+            Event::ExecutionPaused(_) => Some(Status::Paused),
+            Event::ExecutionUnpaused(_) => Some(Status::Running),
+            _ => None,
+        });
+        switch.unwrap_or(Status::Running)
+    }
+
+    pub fn state(&self, task: &str) -> State {
+        let mut state = State::Pending;
+        for recorded in self.events {
+            state = match &recorded.event {
+                Event::TaskStarted(body) if &*body.task == task => State::Running(recorded.time),
+                Event::TaskCompleted(body) if &*body.task == task => State::Settled(Settled::Completed),
+                Event::TaskFailed(body) if &*body.task == task => match body.retry_at {
+                    Some(due) => State::Waiting(due),
+                    None => State::Settled(Settled::Failed),
+                },
+                Event::TaskSkipped(body) if &*body.task == task => State::Settled(match body.why.failure {
+                    true => Settled::SkippedByFailure,
+                    false => Settled::Skipped,
+                }),
+                Event::TaskAbandoned(body) if &*body.task == task => State::Pending,
+                _ => state,
+            };
+        }
+        match state {
+            State::Settled(_) => state,
+            _ if self.end().is_some() => State::Cancelled,
+            _ => state,
+        }
+    }
+
+    fn settled(&self, task: &str) -> Option<Settled> {
+        match self.state(task) {
+            State::Settled(how) => Some(how),
+            _ => None,
+        }
+    }
+
+    fn upstream(&self, task: &TaskDefinition) -> BTreeSet<String> {
+        fn names(condition: &Condition, all: &mut BTreeSet<String>) {
+            match condition {
+                Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
+                    parts.iter().for_each(|part| names(part, all));
+                }
+                Condition::TaskSuccess(task) | Condition::TaskFailed(task) | Condition::TaskSkipped(task) => {
+                    all.insert(task.to_string());
+                }
+                Condition::Always | Condition::ContextValue { .. } => {}
+            }
+        }
+        let mut all: BTreeSet<String> = task.dependencies.iter().map(ToString::to_string).collect();
+        if let TriggerRule::When(condition) = &task.rule {
+            names(condition, &mut all);
+        }
+        all
+    }
+
+    fn waits(&self, task: &TaskDefinition) -> bool {
+        self.upstream(task).iter().any(|up| self.settled(up).is_none())
+    }
+
+    /// The tasks that wait for the clock or a slot, or are still to be skipped.
+    fn asked(&self) -> impl Iterator<Item = (&TaskDefinition, State)> {
+        let states = self.definition.tasks.iter().map(|task| (task, self.state(&task.id)));
+        states.filter(|(task, state)| matches!(state, State::Pending | State::Waiting(_)) && !self.waits(task))
+    }
+
+    pub fn ready(&self, heap: &mut Heap) -> BTreeSet<String> {
+        let Event::ExecutionStarted(started) = &self.events[0].event else { panic!("no start") };
+        let inputs = self.writes(&Origin::Input, Seq::MAX).len();
+        if self.status() != Status::Running || inputs < started.inputs as usize {
+            return BTreeSet::new();
+        }
+        let asked: Vec<_> = self.asked().collect();
+        let may_start = asked.into_iter().filter(|(task, state)| match state {
+            State::Waiting(due) => *due <= self.ticked,
+            _ => self.why_skipped(heap, task).is_none(),
+        });
+        may_start.map(|(task, _)| task.id.to_string()).collect()
+    }
+
+    /// The tasks that are to be skipped. After a decision there are none.
+    pub fn to_skip(&self, heap: &mut Heap) -> Vec<String> {
+        if self.status().is_final() {
+            return Vec::new();
+        }
+        let pending: Vec<_> = self.asked().filter(|(_, state)| *state == State::Pending).collect();
+        let skip = pending.into_iter().filter(|(task, _)| self.why_skipped(heap, task).is_some());
+        skip.map(|(task, _)| task.id.to_string()).collect()
+    }
+
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        if self.end().is_some() {
+            return None;
+        }
+        let mut timers = Vec::new();
+        for task in &self.definition.tasks {
+            match self.state(&task.id) {
+                State::Waiting(due) if due > self.ticked => timers.push(due),
+                State::Running(since) => {
+                    timers.extend(task.timeout.or(self.options().task_timeout).map(|limit| since.after(limit)));
+                }
+                _ => {}
+            }
+        }
+        let from = self
+            .events
+            .iter()
+            .rev()
+            .find(|recorded| matches!(recorded.event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_)));
+        timers.extend(self.options().timeout.map(|limit| from.unwrap().time.after(limit)));
+        timers.into_iter().min()
+    }
+
+    /// Whether the execution is over and how, if every task is settled.
+    pub fn verdict(&self) -> Option<Status> {
+        let settled: Option<BTreeMap<&str, Settled>> =
+            self.definition.tasks.iter().map(|task| Some((&*task.id, self.settled(&task.id)?))).collect();
+        let settled = settled?;
+        let ends = settled
+            .iter()
+            .filter(|(id, _)| !self.definition.tasks.iter().any(|other| self.upstream(other).contains(**id)));
+        let failed = ends.into_iter().any(|(_, how)| is_failure(*how));
+        Some(if failed { Status::Failed } else { Status::Completed })
+    }
+
+    // What a task sees.
+
+    fn writes(&self, origin: &Origin, until: Seq) -> Vec<(Seq, String, Option<Json>)> {
+        let before = self.events.iter().filter(|recorded| recorded.seq < until);
+        before
+            .filter_map(|recorded| match &recorded.event {
+                Event::ContextWritten(body) if body.origin == *origin => {
+                    Some((recorded.seq, body.key.to_string(), Some(body.value.clone())))
+                }
+                Event::ContextRemoved(body) if body.origin == *origin => {
+                    Some((recorded.seq, body.key.to_string(), None))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn input(&self, heap: &mut Heap) -> Terms {
+        let mut input = Terms::new();
+        for (seq, key, value) in self.writes(&Origin::Input, Seq::MAX) {
+            let term = heap.write(seq, None, value.as_ref(), input.get(&key).copied());
+            input.insert(key, term);
+        }
+        input
+    }
+
+    pub fn sees(&self, heap: &mut Heap, task: &str) -> Terms {
+        let dependencies = self.task(task).dependencies.clone();
+        if dependencies.is_empty() {
+            return self.input(heap);
+        }
+        let branches: Vec<Terms> = dependencies.iter().map(|up| self.gives(heap, up)).collect();
+        heap.join(&branches)
+    }
+
+    /// What those downstream see of a task: what it saw, and what its completed attempt wrote.
+    pub fn gives(&self, heap: &mut Heap, task: &str) -> Terms {
+        let mut gives = self.sees(heap, task);
+        let completed = self.events.iter().find_map(|recorded| match &recorded.event {
+            Event::TaskCompleted(body) if &*body.task == task => Some((recorded.seq, body.attempt)),
+            _ => None,
+        });
+        if let Some((seq, attempt)) = completed {
+            let origin = Origin::Task { task: task.into(), attempt };
+            for (seq, key, value) in self.writes(&origin, seq) {
+                let term = heap.write(seq, Some(task.to_owned()), value.as_ref(), gives.get(&key).copied());
+                gives.insert(key, term);
+            }
+        }
+        gives
+    }
+
+    /// What a task that depends on every leaf would see: `gives` already counts an unsettled task with what it sees.
+    pub fn context(&self, heap: &mut Heap) -> Terms {
+        let tasks = &self.definition.tasks;
+        let leaves = tasks.iter().filter(|task| !tasks.iter().any(|other| other.dependencies.contains(&task.id)));
+        let branches: Vec<Terms> = leaves.map(|leaf| self.gives(heap, &leaf.id)).collect();
+        heap.join(&branches)
+    }
+
+    /// The last effective write to each key when the last attempt at a task started.
+    pub fn latest(&self, task: &str) -> BTreeMap<String, Seq> {
+        let mut latest = BTreeMap::new();
+        let started = self
+            .events
+            .iter()
+            .rposition(|recorded| matches!(&recorded.event, Event::TaskStarted(body) if &*body.task == task));
+        for recorded in &self.events[..started.unwrap_or(0)] {
+            if let Event::TaskCompleted(body) = &recorded.event {
+                let origin = Origin::Task { task: body.task.clone(), attempt: body.attempt };
+                latest.extend(self.writes(&origin, recorded.seq).into_iter().map(|(seq, key, _)| (key, seq)));
+            }
+        }
+        latest
+    }
+
+    // Rules.
+
+    /// `None` if the rule of a task, all of whose upstream is settled, lets it run.
+    pub fn why_skipped(&self, heap: &mut Heap, task: &TaskDefinition) -> Option<Why> {
+        let dependencies: BTreeSet<(String, Settled)> =
+            task.dependencies.iter().map(|up| (up.to_string(), self.settled(up).unwrap())).collect();
+        let failures = dependencies.iter().filter(|(_, how)| is_failure(*how)).count();
+        let successes = dependencies.iter().filter(|(_, how)| *how == Settled::Completed).count();
+        let all = dependencies.len();
+        let culprits = |of: fn(Settled) -> bool| dependencies.iter().filter(|(_, how)| of(*how)).cloned().collect();
+        let (runs, tasks): (bool, BTreeSet<(String, Settled)>) = match &task.rule {
+            TriggerRule::NoneFailed => (failures == 0, culprits(is_failure)),
+            TriggerRule::AllSuccess => (successes == all, culprits(|how| how != Settled::Completed)),
+            TriggerRule::AllDone | TriggerRule::Always => return None,
+            TriggerRule::AllFailed => (failures == all, culprits(|how| !is_failure(how))),
+            TriggerRule::OneSuccess => (successes > 0 || all == 0, culprits(|_| true)),
+            TriggerRule::OneFailed => (failures > 0 || all == 0, culprits(|_| true)),
+            TriggerRule::When(condition) => {
+                let sees = self.sees(heap, &task.id);
+                let mut why = Why::default();
+                if self.judge(condition, heap, &sees, &mut why) {
+                    return None;
+                }
+                // A context value can be what it is because the task that should have written it failed.
+                why.failure =
+                    why.tasks.iter().any(|(_, how)| is_failure(*how)) || (!why.keys.is_empty() && failures > 0);
+                return Some(why);
+            }
+        };
+        let failure = tasks.iter().any(|(_, how)| is_failure(*how));
+        (!runs).then_some(Why { tasks, keys: BTreeSet::new(), failure })
+    }
+
+    /// Whether a condition holds; adds what made it so.
+    fn judge(&self, condition: &Condition, heap: &Heap, sees: &Terms, why: &mut Why) -> bool {
+        let state = |task: &str, wanted: &[Settled], why: &mut Why| {
+            let how = self.settled(task).unwrap();
+            why.tasks.insert((task.to_owned(), how));
+            wanted.contains(&how)
+        };
+        match condition {
+            Condition::Always => true,
+            Condition::TaskSuccess(task) => state(task, &[Settled::Completed], why),
+            Condition::TaskFailed(task) => state(task, &[Settled::Failed], why),
+            Condition::TaskSkipped(task) => state(task, &[Settled::Skipped, Settled::SkippedByFailure], why),
+            Condition::ContextValue { key, operator, value } => {
+                why.keys.insert(key.to_string());
+                let actual = sees.get(&**key).and_then(|term| heap.value(*term));
+                compares(actual, *operator, value.as_ref().map(Json::value).as_ref())
+            }
+            Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
+                let mut each = Vec::new();
+                for part in parts {
+                    let mut why = Why::default();
+                    each.push((self.judge(part, heap, sees, &mut why), why));
+                }
+                let any = each.iter().any(|(holds, _)| *holds);
+                let all = each.iter().all(|(holds, _)| *holds);
+                // The parts that decided: the ones that do not hold of a broken "all", the ones that do of a kept "any".
+                let (verdict, deciding) = match condition {
+                    Condition::All(_) => (all, all),
+                    Condition::Any(_) => (any, any),
+                    _ => (!any, any),
+                };
+                for (_, part) in each.into_iter().filter(|(holds, _)| *holds == deciding) {
+                    why.tasks.extend(part.tasks);
+                    why.keys.extend(part.keys);
+                }
+                verdict
+            }
+        }
+    }
+}
+
+fn compares(actual: Option<&Value>, operator: Operator, wanted: Option<&Value>) -> bool {
+    let number = |value: Option<&Value>| value.and_then(Value::as_i64);
+    let contains = match (actual, wanted) {
+        (Some(Value::Array(list)), Some(part)) => list.contains(part),
+        (Some(Value::Object(object)), Some(Value::String(key))) => object.contains_key(key),
+        _ => false,
+    };
+    match operator {
+        Operator::Exists => actual.is_some(),
+        Operator::NotExists => actual.is_none(),
+        Operator::Equals => actual.is_some() && actual == wanted,
+        Operator::NotEquals => actual.is_none() || actual != wanted,
+        Operator::GreaterThan => number(actual).zip(number(wanted)).is_some_and(|(left, right)| left > right),
+        Operator::LessThan => number(actual).zip(number(wanted)).is_some_and(|(left, right)| left < right),
+        Operator::Contains => contains,
+        Operator::NotContains => !contains,
+    }
+}
+
+// The comparison.
+
+/// Compares all that the model knows with what the fold has.
+pub fn assert_agrees(model: &Model<'_>, state: &Execution) {
+    let heap = &mut Heap::default();
+    assert_eq!(state.status(), model.status());
+    let names = |tasks: Vec<cloacina_engine::core::graph::TaskIndex>| -> BTreeSet<String> {
+        tasks.into_iter().map(|task| state.graph().name(task).to_string()).collect()
+    };
+    assert_eq!(names(state.ready().collect()), model.ready(heap), "the ready set");
+    assert_eq!(state.next_timer().map(|(due, _)| due), model.next_timer(), "the next timer");
+    for task in state.graph().tasks() {
+        let name = state.graph().name(task);
+        let slot = state.task(task);
+        let expected = match slot.state() {
+            TaskState::Pending => State::Pending,
+            TaskState::Running { since, .. } => State::Running(since),
+            TaskState::WaitingRetry { due } => State::Waiting(due),
+            TaskState::Cancelled => State::Cancelled,
+            settled => State::Settled(settled.settled().unwrap()),
+        };
+        assert_eq!(expected, model.state(name), "the state of {name}");
+        if slot.started().is_some() {
+            let view = state.view(task);
+            let sees = model.sees(heap, name);
+            assert_terms(&view.declared, &sees, heap, &format!("what {name} sees"));
+            let latest: BTreeMap<String, Seq> =
+                view.latest.iter().map(|(key, version)| (key.to_string(), version.writes()[0])).collect();
+            assert_eq!(latest, model.latest(name), "the undeclared keys of {name}");
+        }
+        if let Some(gives) = state.gives(task) {
+            let expected = model.gives(heap, name);
+            assert_terms(gives, &expected, heap, &format!("what {name} gives"));
+        }
+    }
+    let context = model.context(heap);
+    assert_terms(&state.context(), &context, heap, "the final context");
+}
+
+/// Compares what can only be asked between decisions.
+pub fn assert_decided(model: &Model<'_>) {
+    assert_eq!(model.to_skip(&mut Heap::default()), Vec::<String>::new(), "tasks that should have been skipped");
+    if let Some(verdict) = model.verdict() {
+        assert_eq!(model.status(), verdict, "every task is settled");
+    }
+}
+
+/// A skip says why.
+pub fn assert_skips_rightly(before: &Model<'_>, skipped: &cloacina_engine::core::event::TaskSkipped) {
+    let why = before.why_skipped(&mut Heap::default(), before.task(&skipped.task)).expect("the task should run");
+    let said = Why {
+        tasks: skipped.why.tasks.iter().map(|(task, how)| (task.to_string(), *how)).collect(),
+        keys: skipped.why.keys.iter().map(ToString::to_string).collect(),
+        failure: skipped.why.failure,
+    };
+    assert_eq!(said, why, "why {} is skipped", skipped.task);
+}
+
+fn assert_terms(context: &ContextMap, terms: &Terms, heap: &Heap, what: &str) {
+    if heap.ambiguous {
+        return;
+    }
+    let actual: BTreeMap<String, (Option<Value>, Vec<Seq>)> = context
+        .iter()
+        .map(|(key, version)| (key.to_string(), (version.value().map(Json::value), version.writes())))
+        .collect();
+    let expected: BTreeMap<String, (Option<Value>, Vec<Seq>)> = terms
+        .iter()
+        .map(|(key, term)| (key.clone(), (heap.value(*term).cloned(), heap.sources(*term).into_iter().collect())))
+        .collect();
+    assert_eq!(actual, expected, "{what}");
+}

@@ -1,0 +1,134 @@
+//! All that can be seen of an execution from outside, to compare two of them.
+
+use std::collections::BTreeMap;
+
+use cloacina_engine::core::context::{Collision, ContextMap, digest};
+use cloacina_engine::core::decide::{Command, Decision, decide};
+use cloacina_engine::core::definition::Fingerprint;
+use cloacina_engine::core::event::{Seen, Seq};
+use cloacina_engine::core::fold::{Graphs, Recorded, fold};
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::retry::Jitter;
+use cloacina_engine::core::state::{Execution, Failure, Status, TaskState, Timer};
+use cloacina_engine::core::time::{Millis, Timestamp};
+
+/// A context: each key with its value (`None`: removed), what a reader's log would say, and the writes in it.
+pub type Seeing = BTreeMap<String, (Option<Json>, Seen, Vec<Seq>)>;
+
+#[derive(Debug, PartialEq)]
+pub struct Observation {
+    status: Status,
+    reason: String,
+    next_seq: Seq,
+    started: Timestamp,
+    last: Timestamp,
+    fingerprint: Fingerprint,
+    recoveries: u32,
+    pid: u32,
+    tasks: Vec<TaskObservation>,
+    ready: Vec<u32>,
+    running: Vec<u32>,
+    next_timer: Option<(Timestamp, Timer)>,
+    input: Seeing,
+    context: Seeing,
+    digest: [u8; 32],
+}
+
+#[derive(Debug, PartialEq)]
+struct TaskObservation {
+    name: String,
+    state: TaskState,
+    attempts: u32,
+    failures: u32,
+    deaths: u32,
+    failure: Option<Failure>,
+    skipped: Option<String>,
+    started: Option<Timestamp>,
+    ended: Option<Timestamp>,
+    collisions: Vec<Collision>,
+    gives: Option<Seeing>,
+    /// Of a task that has started.
+    declared: Option<Seeing>,
+    latest: Option<Seeing>,
+}
+
+pub fn seeing(context: &ContextMap) -> Seeing {
+    context
+        .iter()
+        .map(|(key, version)| (key.to_string(), (version.value().cloned(), version.seen(), version.writes())))
+        .collect()
+}
+
+impl Observation {
+    pub fn of(state: &Execution) -> Self {
+        let context = state.context();
+        Self {
+            status: state.status(),
+            reason: state.reason().to_string(),
+            next_seq: state.next_seq(),
+            started: state.started(),
+            last: state.last(),
+            fingerprint: state.fingerprint(),
+            recoveries: state.recoveries(),
+            pid: state.environment().pid,
+            tasks: state.graph().tasks().map(|task| TaskObservation::of(state, task)).collect(),
+            ready: state.ready().map(|task| task.0).collect(),
+            running: state.running().map(|task| task.0).collect(),
+            next_timer: state.next_timer(),
+            input: seeing(state.input()),
+            digest: digest(&context),
+            context: seeing(&context),
+        }
+    }
+}
+
+impl TaskObservation {
+    fn of(state: &Execution, task: cloacina_engine::core::graph::TaskIndex) -> Self {
+        let slot = state.task(task);
+        let view = slot.started().map(|_| state.view(task));
+        Self {
+            name: state.graph().name(task).to_string(),
+            state: slot.state(),
+            attempts: slot.attempts(),
+            failures: slot.failures(),
+            deaths: slot.deaths(),
+            failure: slot.failure().cloned(),
+            skipped: slot.skipped().map(|why| format!("{why:?}")),
+            started: slot.started(),
+            ended: slot.ended(),
+            collisions: slot.collisions().to_vec(),
+            gives: state.gives(task).map(seeing),
+            declared: view.as_ref().map(|view| seeing(&view.declared)),
+            latest: view.as_ref().map(|view| seeing(&view.latest)),
+        }
+    }
+}
+
+/// What both states will do about their timers, now and until the end of time.
+///
+/// That a retry is due is no event: it follows from the state and the time. So a state that was folded learns of it by
+/// the next `TimerFired`, and states are compared after one.
+pub fn assert_same(left: &Execution, right: &Execution, now: Timestamp) {
+    let (mut left, mut right) = (left.clone(), right.clone());
+    for later in [now, now.after(Millis(1_500)), now.after(Millis(1 << 40))] {
+        let fired = [tick(&mut left, later), tick(&mut right, later)].map(|decision| decision.events);
+        assert_eq!(fired[0], fired[1]);
+        assert_eq!(Observation::of(&left), Observation::of(&right));
+    }
+}
+
+pub fn tick(state: &mut Execution, now: Timestamp) -> Decision {
+    if state.status().is_final() {
+        return Decision::default();
+    }
+    decide(state, Command::TimerFired { jitter: Jitter::NONE }, now).unwrap()
+}
+
+/// The fold of a whole stream.
+pub fn folded<'a>(events: impl IntoIterator<Item = &'a Recorded>, graphs: &dyn Graphs) -> Execution {
+    let mut state = None;
+    for recorded in events {
+        state = Some(fold(state, super::ID, recorded, graphs).unwrap());
+    }
+    state.unwrap()
+}

@@ -1,0 +1,181 @@
+//! A runtime without threads, clock or disk: it starts, finishes and forgets attempts as it is told, and keeps the
+//! batches that a log would keep.
+
+use std::collections::BTreeMap;
+
+use cloacina_engine::core::context::View;
+use cloacina_engine::core::decide::{Command, Decision, Effect, Rejection, Start, decide, start};
+use cloacina_engine::core::event::{Attempt, Cause, Environment, ExecutionOptions};
+use cloacina_engine::core::fold::Recorded;
+use cloacina_engine::core::graph::TaskIndex;
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::retry::Jitter;
+use cloacina_engine::core::state::Execution;
+use cloacina_engine::core::time::Timestamp;
+use serde_json::Value;
+
+use super::plan::Plan;
+use super::{ID, at, fingerprint, library, object, observe, story};
+
+#[derive(Clone)]
+pub struct Simulation<'a> {
+    plan: &'a Plan,
+    pub state: Execution,
+    /// What was appended, batch by batch.
+    pub log: Vec<Vec<Recorded>>,
+    /// What runs: also what was timed out and will report late.
+    running: BTreeMap<(TaskIndex, Attempt), View>,
+    pub now: Timestamp,
+    pub ticked: Timestamp,
+    pub slots: usize,
+    process: u32,
+}
+
+/// What can happen next.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Start(TaskIndex),
+    Finish(TaskIndex, Attempt),
+    Tick,
+}
+
+impl<'a> Simulation<'a> {
+    pub fn begin(plan: &'a Plan, options: ExecutionOptions, slots: usize) -> Self {
+        let command = Start {
+            id: ID,
+            graph: plan.graph.clone(),
+            fingerprint: fingerprint(&plan.graph),
+            cause: Cause::Call,
+            environment: Environment::default(),
+            options,
+            input: plan.input.iter().map(|(key, value)| (key.as_str().into(), Json::from(value))).collect(),
+        };
+        let (state, decision) = start(command, at(0)).unwrap();
+        Self {
+            plan,
+            state,
+            log: vec![decision.events],
+            running: BTreeMap::new(),
+            now: at(0),
+            ticked: at(0),
+            slots,
+            process: 0,
+        }
+    }
+
+    pub fn options() -> ExecutionOptions {
+        ExecutionOptions { max_recoveries: 1_000, ..story::options() }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.state.status().is_final()
+    }
+
+    pub fn events(&self) -> Vec<&Recorded> {
+        self.log.iter().flatten().collect()
+    }
+
+    /// Does one of the things that can happen next. False if there is none.
+    pub fn step(&mut self, choice: u16) -> bool {
+        let live = self.running.keys().filter(|(task, attempt)| self.is_live(*task, *attempt)).count();
+        let mut next: Vec<Next> = Vec::new();
+        if live < self.slots {
+            next.extend(self.state.ready().map(Next::Start));
+        }
+        next.extend(self.running.keys().map(|(task, attempt)| Next::Finish(*task, *attempt)));
+        if !self.is_over() && self.state.next_timer().is_some() {
+            next.push(Next::Tick);
+        }
+        if next.is_empty() {
+            return false;
+        }
+        match next[usize::from(choice) % next.len()] {
+            Next::Start(task) => {
+                self.command(Command::StartTask { task, worker: live as u32 }).unwrap();
+            }
+            Next::Finish(task, attempt) => self.finish(task, attempt),
+            Next::Tick => {
+                let due = self.state.next_timer().unwrap().0;
+                self.now = self.now.max(due);
+                self.tick();
+            }
+        }
+        true
+    }
+
+    fn is_live(&self, task: TaskIndex, attempt: Attempt) -> bool {
+        self.state.running().any(|running| running == task) && self.state.task(task).attempts() == attempt
+    }
+
+    fn finish(&mut self, task: TaskIndex, attempt: Attempt) {
+        let live = self.is_live(task, attempt);
+        let view = self.running.remove(&(task, attempt)).unwrap();
+        let name = self.state.graph().name(task).clone();
+        let failures = self.state.task(task).failures();
+        let (writes, reads, result) = self.plan.run(&name, failures, view);
+        let jitter = Jitter(u32::from(name.as_bytes()[0]) * 7 % 1_001);
+        let outcome =
+            self.command(Command::AttemptFinished { task: name, attempt, writes, reads, result, jitter }).map(drop);
+        assert_eq!(outcome.is_ok(), live, "an attempt counts exactly if it is the one that runs: {outcome:?}");
+        assert!(live || matches!(outcome, Err(Rejection::Stale(_))));
+    }
+
+    pub fn tick(&mut self) {
+        self.ticked = self.now;
+        if !self.is_over() {
+            self.command(Command::TimerFired { jitter: Jitter::NONE }).unwrap();
+        }
+    }
+
+    /// Decides, appends, and performs.
+    pub fn command(&mut self, command: Command) -> Result<(), Rejection> {
+        self.now = self.now.max(self.state.last());
+        let decision: Decision = decide(&mut self.state, command, self.now)?;
+        for effect in decision.effects {
+            if let Effect::Run { task, attempt, view } = effect {
+                self.running.insert((task, attempt), *view);
+            }
+        }
+        if !decision.events.is_empty() {
+            self.log.push(decision.events);
+        }
+        Ok(())
+    }
+
+    /// The process is gone after so many appends; another one takes over.
+    pub fn crash_after(&mut self, batches: usize) {
+        self.log.truncate(batches);
+        let graphs = library([&self.plan.graph]);
+        self.state = observe::folded(self.log.iter().flatten(), &graphs);
+        self.running.clear();
+        self.now = self.now.max(self.state.last());
+        self.ticked = self.now;
+        if !self.is_over() {
+            self.process += 1;
+            let environment = Environment { pid: self.process, ..Environment::default() };
+            let definition = (fingerprint(&self.plan.graph), self.plan.graph.clone());
+            self.command(Command::Recover { environment, definition }).unwrap();
+            self.tick();
+        }
+    }
+
+    /// Goes on until the end, by the choices as long as there are any.
+    pub fn run(&mut self, choices: &[u16]) {
+        for choice in choices.iter().copied().chain(std::iter::repeat(0)) {
+            if self.is_over() {
+                return;
+            }
+            assert!(self.step(choice), "nothing can happen, and the execution is not over");
+        }
+    }
+
+    /// How it ended: the status, how each task ended, and the final context.
+    pub fn result(&self) -> (String, BTreeMap<String, String>, Value) {
+        let state = &self.state;
+        let tasks = state
+            .graph()
+            .tasks()
+            .map(|task| (state.graph().name(task).to_string(), format!("{:?}", state.task(task).state())));
+        (state.status().name().to_owned(), tasks.collect(), object(&state.context()))
+    }
+}

@@ -1,0 +1,227 @@
+//! A story: one execution, told command by command. After every command the fold of its events is compared with the
+//! state that decided them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cloacina_engine::core::decide::{Command, Decision, Effect, Rejection, Start, decide, start};
+use cloacina_engine::core::definition::Fingerprint;
+use cloacina_engine::core::event::{Cause, Environment, ExecutionOptions, Reads, Request, TaskError};
+use cloacina_engine::core::fold::Recorded;
+use cloacina_engine::core::graph::{Graph, TaskIndex};
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::retry::Jitter;
+use cloacina_engine::core::state::{Execution, Status};
+use cloacina_engine::core::task_context::{TaskContext, Write};
+use cloacina_engine::core::time::Timestamp;
+use serde_json::Value;
+
+use super::observe::{Observation, assert_same, folded};
+use super::{ID, at, error, fingerprint, object, say};
+
+pub struct Story {
+    pub state: Execution,
+    pub events: Vec<Recorded>,
+    pub effects: Vec<Effect>,
+    pub now: Timestamp,
+    pub jitter: Jitter,
+    graphs: BTreeMap<Fingerprint, Arc<Graph>>,
+    told: usize,
+}
+
+pub fn options() -> ExecutionOptions {
+    ExecutionOptions { timeout: None, task_timeout: None, ..ExecutionOptions::default() }
+}
+
+impl Story {
+    pub fn of(graph: &Arc<Graph>) -> Self {
+        Self::with(graph, [], options())
+    }
+
+    pub fn from_input<const N: usize>(graph: &Arc<Graph>, input: [(&str, Value); N]) -> Self {
+        Self::with(graph, input, options())
+    }
+
+    pub fn with<const N: usize>(graph: &Arc<Graph>, input: [(&str, Value); N], options: ExecutionOptions) -> Self {
+        let command = Start {
+            id: ID,
+            graph: graph.clone(),
+            fingerprint: fingerprint(graph),
+            cause: Cause::Call,
+            environment: Environment { pid: 1, ..Environment::default() },
+            options,
+            input: input.into_iter().map(|(key, value)| (key.into(), Json::from(value))).collect(),
+        };
+        let (state, decision) = start(command, at(0)).unwrap();
+        let mut story = Self {
+            state,
+            events: Vec::new(),
+            effects: Vec::new(),
+            now: at(0),
+            jitter: Jitter::NONE,
+            graphs: super::library([graph]),
+            told: 0,
+        };
+        story.record(decision);
+        story
+    }
+
+    /// Gives a command, and checks that the fold of the events agrees, or that a rejection changed nothing.
+    pub fn attempt(&mut self, command: Command) -> Result<(), Rejection> {
+        let before = Observation::of(&self.state);
+        match decide(&mut self.state, command, self.now) {
+            Ok(decision) => {
+                self.record(decision);
+                Ok(())
+            }
+            Err(rejection) => {
+                assert_eq!(Observation::of(&self.state), before, "a rejected command has changed the state");
+                Err(rejection)
+            }
+        }
+    }
+
+    pub fn command(&mut self, command: Command) -> &mut Self {
+        let said = format!("{command:?}");
+        self.attempt(command).unwrap_or_else(|rejection| panic!("{said}: {rejection}"));
+        self
+    }
+
+    fn record(&mut self, decision: Decision) {
+        self.events.extend(decision.events);
+        self.effects = decision.effects;
+        assert_same(&self.state, &folded(&self.events, &self.graphs), self.now);
+    }
+
+    pub fn index(&self, task: &str) -> TaskIndex {
+        self.state.graph().find(task).unwrap()
+    }
+
+    pub fn later(&mut self, millis: i64) -> &mut Self {
+        self.now = Timestamp(self.now.0 + millis * 1_000);
+        self
+    }
+
+    /// The clock moves on, and what is due happens.
+    pub fn wait(&mut self, millis: i64) -> &mut Self {
+        let jitter = self.jitter;
+        self.later(millis).command(Command::TimerFired { jitter })
+    }
+
+    pub fn starts(&mut self, task: &str) -> &mut Self {
+        let task = self.index(task);
+        self.command(Command::StartTask { task, worker: 0 })
+    }
+
+    pub fn ends(&self, task: &str, writes: Vec<Write>, reads: Reads, result: Result<(), TaskError>) -> Command {
+        let attempt = self.state.task(self.index(task)).attempts();
+        Command::AttemptFinished { task: task.into(), attempt, writes, reads, result, jitter: self.jitter }
+    }
+
+    /// The attempt does what `body` does to its context, and succeeds.
+    pub fn completes_by(&mut self, task: &str, body: impl FnOnce(&mut TaskContext)) -> &mut Self {
+        let (writes, reads) = self.context_of(task, body);
+        let command = self.ends(task, writes, reads, Ok(()));
+        self.command(command)
+    }
+
+    pub fn completes<const N: usize>(&mut self, task: &str, writes: [(&str, Value); N]) -> &mut Self {
+        self.completes_by(task, |context| {
+            writes.into_iter().for_each(|(key, value)| context.set(key, Json::from(value)));
+        })
+    }
+
+    pub fn runs<const N: usize>(&mut self, task: &str, writes: [(&str, Value); N]) -> &mut Self {
+        self.starts(task).completes(task, writes)
+    }
+
+    pub fn removes(&mut self, task: &str, key: &str) -> &mut Self {
+        self.starts(task).completes_by(task, |context| {
+            context.remove(key).unwrap();
+        })
+    }
+
+    pub fn fails_by(&mut self, task: &str, why: TaskError, body: impl FnOnce(&mut TaskContext)) -> &mut Self {
+        let (writes, reads) = self.context_of(task, body);
+        let command = self.ends(task, writes, reads, Err(why));
+        self.command(command)
+    }
+
+    pub fn fails(&mut self, task: &str) -> &mut Self {
+        self.starts(task).fails_by(task, error("ValueError", "no"), |_| {})
+    }
+
+    fn context_of(&self, task: &str, body: impl FnOnce(&mut TaskContext)) -> (Vec<Write>, Reads) {
+        let mut context = TaskContext::new(self.state.view(self.index(task)), self.state.options().strict_context);
+        body(&mut context);
+        context.finish()
+    }
+
+    /// The process is gone: what was not written is forgotten, and another process takes over.
+    pub fn crashes(&mut self) -> &mut Self {
+        let graph = self.state.graph().clone();
+        self.crashes_into(&graph)
+    }
+
+    pub fn crashes_into(&mut self, graph: &Arc<Graph>) -> &mut Self {
+        self.graphs.insert(fingerprint(graph), graph.clone());
+        self.state = folded(&self.events, &self.graphs);
+        let environment = Environment { pid: self.state.environment().pid + 1, ..Environment::default() };
+        self.command(Command::Recover { environment, definition: (fingerprint(graph), graph.clone()) })
+    }
+
+    /// The lines that were added since this was asked last.
+    pub fn tells(&mut self) -> Vec<String> {
+        let lines = self.events[self.told..].iter().map(|recorded| say(&recorded.event)).collect();
+        self.told = self.events.len();
+        lines
+    }
+
+    /// Forgets the lines so far.
+    pub fn then(&mut self) -> &mut Self {
+        self.told = self.events.len();
+        self
+    }
+
+    pub fn assert_tells<const N: usize>(&mut self, lines: [&str; N]) -> &mut Self {
+        assert_eq!(self.tells(), lines);
+        self
+    }
+
+    pub fn ready(&self) -> Vec<String> {
+        self.state.ready().map(|task| self.state.graph().name(task).to_string()).collect()
+    }
+
+    pub fn assert_ready<const N: usize>(&mut self, tasks: [&str; N]) -> &mut Self {
+        assert_eq!(self.ready(), tasks);
+        self
+    }
+
+    pub fn assert_task(&mut self, task: &str, state: &str) -> &mut Self {
+        assert_eq!(self.state.task(self.index(task)).state().name(), state, "of task {task}");
+        self
+    }
+
+    pub fn assert_status(&mut self, status: Status) -> &mut Self {
+        assert_eq!(self.state.status(), status, "{}", self.state.reason());
+        self
+    }
+
+    pub fn assert_sees(&mut self, task: &str, expected: Value) -> &mut Self {
+        assert_eq!(object(&self.state.view(self.index(task)).declared), expected, "what {task} sees");
+        self
+    }
+
+    pub fn assert_context(&mut self, expected: Value) -> &mut Self {
+        assert_eq!(object(&self.state.context()), expected);
+        self
+    }
+
+    pub fn reason(&self) -> String {
+        self.state.reason().to_string()
+    }
+}
+
+pub fn request(by: &str, reason: Option<&str>) -> Request {
+    Request { by: by.into(), reason: reason.map(Into::into) }
+}

@@ -1,0 +1,98 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ColorChoice, Parser, Subcommand};
+
+use super::screen::Times;
+use crate::at::At;
+
+/// Shows what ran in an execution, in what order, what it read and wrote, and why it stopped. Reads the log of events,
+/// writes nothing to it, and runs no task code.
+#[derive(Debug, Parser)]
+#[command(
+    name = "replay",
+    version,
+    override_usage = "replay ID [OPTIONS]\n       replay ID COMMAND [OPTIONS]\n       replay list [OPTIONS]",
+    after_help = "Exit codes: 0 it went well, 2 usage, 3 not found, 4 cannot read, 5 verify failed",
+    disable_help_subcommand = true,
+    subcommand_negates_reqs = false
+)]
+pub struct Arguments {
+    /// The execution: its id, or any unique end or beginning of it; `latest` or `@` is the newest, `@-` the one before
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+
+    /// Show every event, a row each
+    #[arg(long)]
+    pub full: bool,
+
+    /// Show the values that were written
+    #[arg(long)]
+    pub values: bool,
+
+    /// Show the state after a moment: a seq (19), a time since the start (+2.5s), a time, or a task's name (its last
+    /// event)
+    #[arg(long, value_name = "MOMENT", global = true, allow_hyphen_values = true)]
+    pub at: Option<At>,
+
+    /// The log: the directory that the runner was opened with. Default: $CLOACA_LOG, else the one in the working
+    /// directory, else the one opened last
+    #[arg(long, value_name = "PATH", global = true)]
+    pub log: Option<PathBuf>,
+
+    /// Write one JSON object instead
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// How times are shown
+    #[arg(long, value_name = "HOW", global = true)]
+    pub time: Option<Times>,
+
+    /// Whether to use colours; $NO_COLOR turns them off too
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
+    pub color: ColorChoice,
+
+    /// What to show
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to show.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The executions, newest first
+    #[command(override_usage = "replay list [OPTIONS]")]
+    List {
+        /// Only those that are Running, Paused, Completed, Failed or Cancelled
+        #[arg(long, ignore_case = true, value_parser = ["Running", "Paused", "Completed", "Failed", "Cancelled"])]
+        status: Option<String>,
+        /// Only those of this workflow
+        #[arg(long, value_name = "NAME")]
+        workflow: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "COUNT", default_value_t = 100)]
+        limit: usize,
+    },
+    /// The context, or the value of one key as JSON
+    #[command(override_usage = "replay ID context [KEY] [OPTIONS]")]
+    Context {
+        /// The key
+        key: Option<String>,
+    },
+    /// Where a value came from: who wrote it, what that task had read, back to the input
+    #[command(override_usage = "replay ID why KEY [OPTIONS]")]
+    Why {
+        /// The key
+        key: String,
+    },
+    /// Why a task ran, was skipped, or still waits
+    #[command(override_usage = "replay ID explain TASK [OPTIONS]")]
+    Explain {
+        /// The task
+        task: String,
+    },
+    /// Compute the chain of the records again, and fold the events again
+    #[command(override_usage = "replay ID verify [OPTIONS]")]
+    Verify,
+}

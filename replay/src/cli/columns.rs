@@ -1,0 +1,165 @@
+//! A table as wide as the screen: columns take what they need, and give way from the last to the first where that is
+//! too much.
+
+use std::io;
+
+use super::screen::Screen;
+use super::style::Tone;
+use super::text;
+
+const GAP: usize = 2;
+
+/// A column.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    heading: &'static str,
+    right: bool,
+    /// How narrow it may become; `None` if it never gives way.
+    least: Option<usize>,
+}
+
+impl Column {
+    /// A column that never gives way, its cells at the left.
+    #[must_use]
+    pub fn left(heading: &'static str) -> Self {
+        Self { heading, right: false, least: None }
+    }
+
+    /// A column that never gives way, its cells at the right: for numbers.
+    #[must_use]
+    pub fn right(heading: &'static str) -> Self {
+        Self { heading, right: true, least: None }
+    }
+
+    /// A column that may become as narrow as `least`.
+    #[must_use]
+    pub fn giving_way(heading: &'static str, least: usize) -> Self {
+        Self { heading, right: false, least: Some(least) }
+    }
+}
+
+/// A cell: parts that stay whole as long as there is room for one of them.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    parts: Vec<String>,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A cell of one part.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { parts: vec![text.into()], tone: Tone::Plain }
+    }
+
+    /// A cell of several parts, with commas between them.
+    #[must_use]
+    pub fn list(parts: Vec<String>) -> Self {
+        Self { parts, tone: Tone::Plain }
+    }
+
+    /// The same in another tone.
+    #[must_use]
+    pub fn tone(self, tone: Tone) -> Self {
+        Self { tone, ..self }
+    }
+
+    fn whole(&self) -> String {
+        self.parts.join(", ")
+    }
+
+    /// What fits into so many columns, and that there is more.
+    fn fit(&self, columns: usize) -> String {
+        let whole = self.whole();
+        if text::width(&whole) <= columns || self.parts.len() < 2 {
+            return text::cut(&whole, columns);
+        }
+        (1..self.parts.len())
+            .rev()
+            .map(|shown| format!("{} … {} more", self.parts[..shown].join(", "), self.parts.len() - shown))
+            .find(|candidate| text::width(candidate) <= columns)
+            .unwrap_or_else(|| text::cut(&whole, columns))
+    }
+}
+
+/// A table in the making.
+#[derive(Debug)]
+pub struct Table {
+    columns: Vec<Column>,
+    lines: Vec<Line>,
+    /// The column under which notes begin.
+    notes_under: usize,
+}
+
+#[derive(Debug)]
+enum Line {
+    Cells(Vec<Cell>),
+    Note(Tone, String),
+}
+
+impl Table {
+    /// A table without rows, whose notes begin under a column.
+    #[must_use]
+    pub fn new(columns: Vec<Column>, notes_under: usize) -> Self {
+        Self { columns, lines: Vec::new(), notes_under }
+    }
+
+    /// Adds a row: a cell for each column.
+    pub fn row(&mut self, cells: Vec<Cell>) {
+        self.lines.push(Line::Cells(cells));
+    }
+
+    /// Adds a note below the last row.
+    pub fn note(&mut self, tone: Tone, text: impl Into<String>) {
+        self.lines.push(Line::Note(tone, text.into()));
+    }
+
+    fn widths(&self, screen: usize) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.columns.iter().map(|column| text::width(column.heading)).collect();
+        for line in &self.lines {
+            let Line::Cells(cells) = line else { continue };
+            for (width, cell) in widths.iter_mut().zip(cells) {
+                *width = (*width).max(text::width(&cell.whole()));
+            }
+        }
+        let mut over = (widths.iter().map(|width| width + GAP).sum::<usize>()).saturating_sub(screen);
+        for (width, column) in widths.iter_mut().zip(&self.columns).rev() {
+            if let Some(least) = column.least {
+                let given = over.min(width.saturating_sub(least));
+                *width -= given;
+                over -= given;
+            }
+        }
+        widths
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn write(&self, screen: &mut Screen<'_>) -> io::Result<()> {
+        let widths = self.widths(screen.width);
+        let heading: Vec<Cell> = self.columns.iter().map(|column| Cell::new(column.heading).tone(Tone::Dim)).collect();
+        self.write_cells(screen, &widths, &heading)?;
+        let indent = widths[..self.notes_under].iter().map(|width| width + GAP).sum::<usize>() + GAP + 2;
+        for line in &self.lines {
+            match line {
+                Line::Cells(cells) => self.write_cells(screen, &widths, cells)?,
+                Line::Note(tone, note) => screen.paragraph(indent, *tone, note)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_cells(&self, screen: &mut Screen<'_>, widths: &[usize], cells: &[Cell]) -> io::Result<()> {
+        let mut line = String::new();
+        for ((column, width), cell) in self.columns.iter().zip(widths).zip(cells) {
+            let fit = cell.fit(*width);
+            let space = " ".repeat(width.saturating_sub(text::width(&fit)));
+            let painted = screen.style.paint(cell.tone, &fit);
+            line.push_str(&" ".repeat(GAP));
+            line.push_str(&if column.right { format!("{space}{painted}") } else { format!("{painted}{space}") });
+        }
+        screen.line(&line)
+    }
+}

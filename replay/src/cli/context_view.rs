@@ -1,0 +1,84 @@
+//! `replay ID context`: every key with its value and who wrote it; `context KEY`: one value, whole, as it was written.
+
+use std::collections::BTreeMap;
+
+use cloacina_engine::core::context::{Source, Version, values};
+use cloacina_engine::core::event::Key;
+use cloacina_engine::core::graph::nearest;
+use cloacina_engine::core::state::Execution;
+
+use super::columns::{Cell, Column, Table};
+use super::failure::Failure;
+use super::found::{Found, quoted};
+use super::screen::Screen;
+use super::text;
+
+/// Writes one value and nothing else.
+///
+/// # Errors
+/// [`Failure`] if there is no such key.
+pub fn one(screen: &mut Screen<'_>, found: &Found, state: &Execution, seq: u64, key: &str) -> Result<(), Failure> {
+    let context = state.context();
+    if let Some(value) = context.get(key).and_then(|version| version.value()) {
+        writeln!(screen.out, "{value}")?;
+        return Ok(());
+    }
+    let keys: Vec<&Key> = values(&context).map(|(key, _)| key).collect();
+    let near = nearest(key, keys.iter().map(|key| &***key));
+    let error = format!("no key '{}' in the context after seq {seq}", text::clean(key));
+    let hint = match near {
+        Some(near) => found.command(&format!("context {}", quoted(near))),
+        None => found.command("context"),
+    };
+    let there: Vec<String> = keys.iter().map(|key| text::clean(key)).collect();
+    let line = if there.is_empty() { "it is empty".to_owned() } else { format!("it has: {}", there.join(", ")) };
+    Err(Failure::not_found(error, hint).with_details(text::wrap(&line, screen.width)))
+}
+
+/// Writes the whole context, and gives its first key.
+///
+/// # Errors
+/// [`Failure`] if writing fails.
+pub fn all(screen: &mut Screen<'_>, state: &Execution, seq: u64) -> Result<Option<Key>, Failure> {
+    let context = state.context();
+    let mut table = Table::new(
+        vec![
+            Column::giving_way("key", 12),
+            Column::right("size"),
+            Column::giving_way("written by", 12),
+            Column::giving_way("value", 20),
+        ],
+        0,
+    );
+    let shown: BTreeMap<_, _> = values(&context).collect();
+    for (key, value) in &shown {
+        let by = context.get(*key).map(|version| written_by(version)).unwrap_or_default();
+        table.row(vec![
+            Cell::new(text::clean(key)),
+            Cell::new(text::size(value.as_str().len() as u64)),
+            Cell::new(by),
+            Cell::new(text::clean(&value.as_str().chars().take(screen.width).collect::<String>())),
+        ]);
+    }
+    screen.line(&format!("after seq {seq}: {}", text::count(shown.len() as u64, "key")))?;
+    if shown.is_empty() {
+        return Ok(None);
+    }
+    screen.line("")?;
+    table.write(screen)?;
+    Ok(shown.keys().next().map(|key| (*key).clone()))
+}
+
+/// Who wrote a version: a task and the `seq` of its write, the input, or what was merged.
+#[must_use]
+pub fn written_by(version: &Version) -> String {
+    match version.source() {
+        Source::Write { seq, writer: None } => format!("input (seq {seq})"),
+        Source::Write { seq, writer: Some(task) } => format!("{} (seq {seq})", text::clean(task)),
+        Source::Merge { collision } => {
+            let writes: Vec<String> = version.writes().iter().map(ToString::to_string).collect();
+            let collided = if *collision { ", collided" } else { "" };
+            format!("merged from seq {}{collided}", writes.join(", "))
+        }
+    }
+}

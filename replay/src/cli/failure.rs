@@ -1,0 +1,114 @@
+//! What ends a command before its time: what went wrong and where, what to type next, and the exit code.
+
+use std::io;
+
+use cloacina_store::log::{OpenError, ReadError};
+
+use crate::reading::Trouble;
+
+/// Exit codes. They are documented interface.
+pub mod code {
+    /// It went well.
+    pub const OK: i32 = 0;
+    /// The command line is wrong.
+    pub const USAGE: i32 = 2;
+    /// There is no such execution, key or task.
+    pub const NOT_FOUND: i32 = 3;
+    /// The log cannot be read.
+    pub const CANNOT_READ: i32 = 4;
+    /// Verifying found that the log is not what was written.
+    pub const VERIFY_FAILED: i32 = 5;
+}
+
+/// Why a command ended before its time.
+#[derive(Debug)]
+pub enum Failure {
+    /// To be told: `error:`, an empty line, `hint:`.
+    Told {
+        /// The exit code.
+        code: i32,
+        /// What and where.
+        error: String,
+        /// Further lines below it.
+        details: Vec<String>,
+        /// The command to run.
+        hint: String,
+    },
+    /// Writing failed. A reader that went away (a broken pipe) is no error.
+    Output(io::Error),
+}
+
+impl Failure {
+    /// Something is not there.
+    pub fn not_found(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::told(code::NOT_FOUND, error, hint)
+    }
+
+    /// The command line is wrong.
+    pub fn usage(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::told(code::USAGE, error, hint)
+    }
+
+    /// The log cannot be read.
+    pub fn cannot_read(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::told(code::CANNOT_READ, error, hint)
+    }
+
+    fn told(code: i32, error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Told { code, error: error.into(), details: Vec::new(), hint: hint.into() }
+    }
+
+    /// The same with further lines.
+    #[must_use]
+    pub fn with_details(self, lines: Vec<String>) -> Self {
+        match self {
+            Self::Told { code, error, hint, .. } => Self::Told { code, error, details: lines, hint },
+            output @ Self::Output(_) => output,
+        }
+    }
+
+    /// A log that cannot be opened.
+    #[must_use]
+    pub fn open(error: &OpenError) -> Self {
+        let hint = match error {
+            OpenError::Missing { .. } | OpenError::NotALog { .. } => {
+                "replay --log PATH list (PATH is the directory that the runner was opened with)"
+            }
+            OpenError::NewerFormat { .. } => "pip install --upgrade cloaca",
+            OpenError::Damaged { .. } => "keep a copy of the directory before anything else is done to it",
+            _ => "try again once the cause is gone; nothing was changed",
+        };
+        Self::cannot_read(error.to_string(), hint)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Output(error.into())
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::cannot_read(error.to_string(), "replay list (shows what can still be read)")
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        let hint = match &trouble {
+            Trouble::Newer { .. } => "pip install --upgrade cloaca".to_owned(),
+            Trouble::Undecodable { id, .. } | Trouble::Impossible { id, .. } | Trouble::Erased { id, .. } => {
+                format!("replay {} verify", crate::ids::short(*id))
+            }
+            Trouble::Log(_) | Trouble::Definition { .. } => "replay list (shows what can still be read)".to_owned(),
+        };
+        Self::cannot_read(trouble.to_string(), hint)
+    }
+}

@@ -1,0 +1,164 @@
+//! From the command line to a log, and to an execution in it.
+
+use std::path::{Path, PathBuf};
+
+use cloacina_engine::core::event::ExecutionId;
+use cloacina_store::log::{LogReader, OpenError};
+
+use super::failure::Failure;
+use super::screen::Screen;
+use super::surroundings::Surroundings;
+use crate::ids::{self, NotFound};
+use crate::logs::{ChosenBy, Logs, NoLog, choose};
+use crate::source::Head;
+
+/// A log that was opened.
+pub struct FoundLog {
+    /// The log.
+    pub reader: Box<dyn LogReader>,
+    /// Its path, as it was found.
+    pub path: PathBuf,
+    /// What has to stand in a command that is to find it again: ` --log PATH`, or nothing.
+    pub option: String,
+}
+
+/// An execution that was found.
+pub struct Found {
+    /// The log that it is in.
+    pub log: FoundLog,
+    /// It.
+    pub id: ExecutionId,
+}
+
+impl Found {
+    /// A command about this execution that can be typed next.
+    #[must_use]
+    pub fn command(&self, rest: &str) -> String {
+        next_command(&ids::short(self.id), rest, &self.log.option)
+    }
+}
+
+/// A command that can be typed next.
+#[must_use]
+pub fn next_command(id: &str, rest: &str, option: &str) -> String {
+    let space = if rest.is_empty() { "" } else { " " };
+    format!("replay {id}{space}{rest}{option}")
+}
+
+/// Finds out which logs are meant.
+///
+/// # Errors
+/// [`Failure`].
+pub fn logs(option: Option<&Path>, around: &Surroundings<'_>) -> Result<Logs, Failure> {
+    choose(option, around.variable, &around.directory).map_err(|error| {
+        let hint = match &error {
+            NoLog::None { .. } => {
+                "replay --log PATH list (PATH is the directory that the runner was opened with)".to_owned()
+            }
+            NoLog::Several { paths, .. } => {
+                format!(
+                    "replay --log {} list",
+                    paths.first().map(|path| quoted(&path.display().to_string())).unwrap_or_default()
+                )
+            }
+        };
+        Failure::usage(error.to_string(), hint)
+    })
+}
+
+/// A word as a shell takes it.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let plain = !text.is_empty() && text.chars().all(|letter| letter.is_alphanumeric() || "/._-+@%:,".contains(letter));
+    if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+fn open(logs: &Logs, path: &Path, around: &Surroundings<'_>) -> Result<FoundLog, OpenError> {
+    let reader = (around.open)(&around.directory.join(path))?;
+    let option = match logs.by {
+        ChosenBy::Option => format!(" --log {}", quoted(&path.display().to_string())),
+        ChosenBy::Recent if logs.paths.first().is_some_and(|first| first != path) => {
+            format!(" --log {}", quoted(&path.display().to_string()))
+        }
+        _ => String::new(),
+    };
+    Ok(FoundLog { reader, path: path.to_owned(), option })
+}
+
+/// Opens the first of the logs that are meant.
+///
+/// # Errors
+/// [`Failure`].
+pub fn first_log(option: Option<&Path>, around: &Surroundings<'_>) -> Result<FoundLog, Failure> {
+    let logs = logs(option, around)?;
+    let first = logs.paths.first().cloned().unwrap_or_default();
+    open(&logs, &first, around).map_err(|error| Failure::open(&error))
+}
+
+/// Finds an execution in the logs that are meant, in their order.
+///
+/// # Errors
+/// [`Failure`].
+pub fn execution(
+    option: Option<&Path>,
+    text: &str,
+    around: &Surroundings<'_>,
+    screen: &Screen<'_>,
+) -> Result<Found, Failure> {
+    let logs = logs(option, around)?;
+    let mut near: Vec<(Head, String)> = Vec::new();
+    let mut searched = Vec::new();
+    for path in &logs.paths {
+        let log = match open(&logs, path, around) {
+            Ok(log) => log,
+            // Of several logs, one that is gone or cannot be opened does not stand in the way of the others.
+            Err(error) if logs.paths.len() > 1 => {
+                searched.push(format!("{} (cannot be opened: {error})", path.display()));
+                continue;
+            }
+            Err(error) => return Err(Failure::open(&error)),
+        };
+        match ids::resolve(&*log.reader, text) {
+            Ok(id) => return Ok(Found { log, id }),
+            Err(NotFound::Unknown { nearest }) => {
+                searched.push(path.display().to_string());
+                near.extend(nearest.into_iter().map(|head| (head, log.option.clone())));
+            }
+            Err(error @ NotFound::NoId(_)) => return Err(Failure::usage(error.to_string(), "replay list")),
+            Err(NotFound::Ambiguous { candidates, more }) => {
+                return Err(ambiguous(text, &candidates, more, &log, screen));
+            }
+            Err(NotFound::Log(error)) => return Err(error.into()),
+        }
+    }
+    Err(unknown(text, &near, &searched, screen))
+}
+
+fn ambiguous(text: &str, candidates: &[Head], more: bool, log: &FoundLog, screen: &Screen<'_>) -> Failure {
+    let longer = candidates.first().map(|head| head.id.to_string()).unwrap_or_default();
+    let or_more = if more { "more than " } else { "" };
+    let error = format!("'{text}' fits {or_more}{} executions in {}:", candidates.len(), log.path.display());
+    let lines = candidates.iter().map(|head| candidate(head, screen)).collect();
+    Failure::not_found(error, next_command(&longer, "", &log.option)).with_details(lines)
+}
+
+fn unknown(text: &str, near: &[(Head, String)], searched: &[String], screen: &Screen<'_>) -> Failure {
+    let error = match text {
+        "latest" | "@" => format!("there is no execution yet in {}", searched.join(", ")),
+        _ => format!("no execution '{text}' in {}", searched.join(", ")),
+    };
+    let hint = match near.first() {
+        Some((head, option)) => next_command(&ids::short(head.id), "", option),
+        None => "replay list".to_owned(),
+    };
+    let mut lines: Vec<String> = near.iter().map(|(head, _)| candidate(head, screen)).collect();
+    if !lines.is_empty() {
+        lines.insert(0, "nearest:".to_owned());
+    }
+    Failure::not_found(error, hint).with_details(lines)
+}
+
+fn candidate(head: &Head, screen: &Screen<'_>) -> String {
+    let started = crate::reading::started(&head.entry);
+    format!("  {}  {}  {}  {}", head.id, screen.date(started), head.status(), head.workflow())
+}

@@ -1,0 +1,195 @@
+//! `replay ID --full`: every event, a row each. Rows are written while they are read, so that a long history costs no
+//! memory.
+
+use std::io;
+
+use cloacina_engine::core::event::{Event, Origin, Reads, Seen};
+use cloacina_engine::core::time::Timestamp;
+
+use super::failure::Failure;
+use super::found::{Found, quoted};
+use super::notes::error_text;
+use super::screen::Screen;
+use super::style::Tone;
+use super::text;
+use crate::at::task_of;
+use crate::reading::{Entry, entries, started};
+use crate::source::Head;
+use crate::words;
+
+/// The width of the longest name of an event.
+const EVENT: usize = 18;
+/// How wide the column of tasks is at most.
+const TASK: usize = 28;
+
+/// Writes every event up to and with `until`.
+///
+/// # Errors
+/// [`Failure`] where an event cannot be read.
+pub fn write(
+    screen: &mut Screen<'_>,
+    found: &Found,
+    head: &Head,
+    until: Option<u64>,
+    values: bool,
+) -> Result<(), Failure> {
+    let last = until.unwrap_or(head.entry.records.saturating_sub(1));
+    let start = started(&head.entry);
+    let view = View { found, start, values, seq: last.to_string().len().max(3), task: task_width(found, last)? };
+    view.heading(screen)?;
+    for entry in entries(&*found.log.reader, found.id) {
+        let entry = entry?;
+        if entry.seq > last {
+            break;
+        }
+        view.entry(screen, &entry)?;
+    }
+    Ok(())
+}
+
+/// How wide the column of tasks has to be. The definition knows all names before the first event is shown.
+fn task_width(found: &Found, last: u64) -> Result<usize, Failure> {
+    let longest = |entry: &Entry| entry.event.as_ref().and_then(task_of).map_or(1, |task| text::width(task));
+    // A page of events is enough to go by; a longer name later is cut.
+    let mut widest = 4;
+    for entry in entries(&*found.log.reader, found.id).take(256) {
+        let entry = entry?;
+        if entry.seq > last {
+            break;
+        }
+        widest = widest.max(longest(&entry));
+    }
+    Ok(widest.min(TASK))
+}
+
+struct View<'a> {
+    found: &'a Found,
+    start: Timestamp,
+    values: bool,
+    seq: usize,
+    task: usize,
+}
+
+impl View<'_> {
+    fn heading(&self, screen: &mut Screen<'_>) -> io::Result<()> {
+        let time = screen.moments();
+        let line = self.columns("seq", time, "event", "task", "what");
+        let line = screen.style.paint(Tone::Dim, &line);
+        screen.line(&line)
+    }
+
+    fn columns(&self, seq: &str, time: &str, event: &str, task: &str, what: &str) -> String {
+        format!(
+            "  {}  {}  {}  {}  {what}",
+            text::pad_left(seq, self.seq),
+            text::pad(time, 12),
+            text::pad(event, EVENT),
+            text::pad(&text::cut(task, self.task), self.task),
+        )
+    }
+
+    fn entry(&self, screen: &mut Screen<'_>, entry: &Entry) -> io::Result<()> {
+        let time = screen.moment(entry.time, self.start);
+        let seq = entry.seq.to_string();
+        let Some(event) = &entry.event else {
+            let line = self.columns(&seq, &time, "-", "-", "the body of this event was erased");
+            return screen.line(&line);
+        };
+        let task = task_of(event).map_or_else(|| "-".to_owned(), |task| text::clean(task));
+        let room = screen.width.saturating_sub(text::width(&self.columns("", &time, "", "", ""))).max(24);
+        let (what, tone, more) = self.what(screen, event, entry.seq, room);
+        let (first, rest) = match &text::wrap(&what, room)[..] {
+            [first, rest @ ..] => (first.clone(), rest.to_vec()),
+            [] => (String::new(), Vec::new()),
+        };
+        let line = self.columns(&seq, &time, event.name(), &task, &screen.style.paint(tone, &first));
+        screen.line(&line)?;
+        let indent = " ".repeat(text::width(&self.columns("", &time, "", "", "")));
+        for line in rest.iter().chain(&more) {
+            let line = screen.style.paint(tone, line);
+            screen.line(&format!("{indent}{line}"))?;
+        }
+        Ok(())
+    }
+
+    /// What an event says, in a line and further ones.
+    fn what(&self, screen: &Screen<'_>, event: &Event, seq: u64, room: usize) -> (String, Tone, Vec<String>) {
+        let one = |text: String| (text, Tone::Plain, Vec::new());
+        match event {
+            Event::ExecutionStarted(started) => one(format!(
+                "by {}; {}",
+                text::clean(&words::cause(&started.cause)),
+                text::clean(&words::environment(&started.environment))
+            )),
+            Event::ContextWritten(write) => {
+                let key = text::clean(&write.key);
+                let by = origin(&write.origin);
+                if !self.values {
+                    return one(format!("{key} ({}){by}", text::size(write.value.as_str().len() as u64)));
+                }
+                let (shown, was_cut) = text::value(&write.value, room.saturating_sub(text::width(&key) + 3));
+                let whole = if was_cut {
+                    vec![format!("whole: {}", self.found.command(&format!("why {} --at {seq}", quoted(&write.key))))]
+                } else {
+                    Vec::new()
+                };
+                (format!("{key} = {shown}{by}"), Tone::Plain, whole)
+            }
+            Event::ContextRemoved(removal) => one(format!("{}{}", text::clean(&removal.key), origin(&removal.origin))),
+            Event::TaskStarted(started) => one(format!("attempt {}, worker {}", started.attempt, started.worker)),
+            Event::TaskCompleted(done) => one(format!("attempt {}{}", done.attempt, reads(&done.reads))),
+            Event::TaskFailed(failed) => {
+                let next = match failed.retry_at {
+                    Some(due) => format!("; next attempt at {}", screen.moment(due, self.start)),
+                    None => "; no further attempt".to_owned(),
+                };
+                let error = error_text(&failed.error);
+                let hint = failed.error.hint.iter().map(|hint| format!("hint: {}", text::clean(hint))).collect();
+                (format!("attempt {}: {error}{next}{}", failed.attempt, reads(&failed.reads)), Tone::Bad, hint)
+            }
+            Event::TaskSkipped(skipped) => one(text::clean(&words::skip(&skipped.why))),
+            Event::TaskAbandoned(abandoned) => {
+                let why = words::abandoned(abandoned.why);
+                (format!("attempt {}: {why}", abandoned.attempt), Tone::Warning, Vec::new())
+            }
+            Event::ExecutionPaused(request) | Event::ExecutionUnpaused(request) | Event::CancelRequested(request) => {
+                let reason = request.reason.iter().map(|reason| format!("reason: {}", text::clean(reason))).collect();
+                (format!("by {}", text::clean(&request.by)), Tone::Warning, reason)
+            }
+            Event::ExecutionRecovered(recovered) => {
+                (text::clean(&words::environment(&recovered.environment)), Tone::Warning, Vec::new())
+            }
+            Event::ExecutionCompleted(_) => (String::new(), Tone::Good, Vec::new()),
+            Event::ExecutionFailed(ended) => (text::clean(&ended.reason), Tone::Bad, Vec::new()),
+            Event::ExecutionCancelled(ended) => (text::clean(&ended.reason), Tone::Warning, Vec::new()),
+        }
+    }
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Input => " (input)".to_owned(),
+        Origin::Task { attempt, .. } => format!(" (attempt {attempt})"),
+    }
+}
+
+/// What was read: each key with the `seq` of the write that was seen.
+fn reads(reads: &Reads) -> String {
+    let read = reads.keys.iter().map(|read| {
+        let key = text::clean(&read.key);
+        match &read.seen {
+            Seen::Nothing => format!("{key} (not there)"),
+            Seen::Write(seq) => format!("{key} (seq {seq})"),
+            Seen::Merged(seqs) => {
+                let seqs: Vec<String> = seqs.iter().map(ToString::to_string).collect();
+                format!("{key} (merged from seq {})", seqs.join(", "))
+            }
+            Seen::Undeclared(seq) => format!("{key} (seq {seq}, undeclared)"),
+        }
+    });
+    let mut all: Vec<String> = read.collect();
+    if reads.all {
+        all.insert(0, "the whole context".to_owned());
+    }
+    if all.is_empty() { String::new() } else { format!("; read {}", all.join(", ")) }
+}

@@ -1,0 +1,218 @@
+//! `replay ID`: what happened, a row for each task, and below it why it ended so.
+
+use std::io;
+
+use cloacina_engine::core::event::Seq;
+use cloacina_engine::core::state::{Execution, Status, TaskState};
+use cloacina_engine::core::time::Timestamp;
+
+use super::columns::{Cell, Column, Table};
+use super::found::Found;
+use super::notes;
+use super::screen::Screen;
+use super::style::Tone;
+use super::text;
+use crate::reading::started;
+use crate::source::Head;
+use crate::story::{Change, Outcome, Row, Story, TaskRow, What};
+use crate::words;
+
+/// How many names of tasks are shown in one line.
+const NAMES: usize = 12;
+
+/// Writes the table, and what is to be said below it.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, story: &Story, values: bool) -> io::Result<()> {
+    let view = View { start: started(&head.entry), story, found, values, root: root_failure(story) };
+    view.table(screen).write(screen)?;
+    view.unfinished(screen)?;
+    view.failure(screen)
+}
+
+/// The row of the failure that made the execution fail.
+fn root_failure(story: &Story) -> Option<&TaskRow> {
+    let state = story.state.as_ref().filter(|state| state.status() == Status::Failed)?;
+    let (task, _) = state.root_failures()?;
+    let name = state.graph().name(task);
+    task_rows(story).find(|row| row.task == *name)
+}
+
+fn task_rows(story: &Story) -> impl Iterator<Item = &TaskRow> {
+    story.rows.iter().filter_map(|row| match &row.what {
+        What::Task(row) => Some(row),
+        _ => None,
+    })
+}
+
+struct View<'a> {
+    start: Timestamp,
+    story: &'a Story,
+    found: &'a Found,
+    values: bool,
+    root: Option<&'a TaskRow>,
+}
+
+impl View<'_> {
+    fn table(&self, screen: &Screen<'_>) -> Table {
+        let columns = vec![
+            Column::right("seq"),
+            Column::left(screen.moments()),
+            Column::giving_way("task", 16),
+            Column::giving_way("what", 20),
+            Column::left("took"),
+            Column::giving_way("context", 18),
+        ];
+        let mut table = Table::new(columns, 2);
+        for row in &self.story.rows {
+            let (task, what, took, changes) = self.cells(screen, row);
+            table.row(vec![
+                Cell::new(range(row.first, row.last)),
+                Cell::new(screen.moment(row.time, self.start)),
+                task,
+                what,
+                Cell::new(took.map(text::span).unwrap_or_default()),
+                Cell::list(changes.iter().map(change).collect()),
+            ]);
+            self.notes(screen, &mut table, row);
+        }
+        table
+    }
+
+    fn cells<'r>(&self, screen: &Screen<'_>, row: &'r Row) -> (Cell, Cell, Option<u64>, &'r [Change]) {
+        let plain = |text: String| (Cell::new("-").tone(Tone::Dim), Cell::new(text), None, &[][..]);
+        match &row.what {
+            What::Started { cause, input, .. } => {
+                let (task, what, took, _) = plain(format!("started by {}", text::clean(&words::cause(cause))));
+                (task, what, took, input)
+            }
+            What::Task(task) => {
+                let (what, tone) = self.outcome(screen, task);
+                let (since, ended) = (task.attempts.first(), task.attempts.last().and_then(|last| last.ended));
+                let took = since.zip(ended).map(|(first, ended)| ended.micros_since(first.since));
+                (Cell::new(text::clean(&task.task)), Cell::new(what).tone(tone), took, task.effective_writes())
+            }
+            What::Paused(request) => plain(format!("paused by {}", text::clean(&request.by))),
+            What::Unpaused(request) => plain(format!("unpaused by {}", text::clean(&request.by))),
+            What::CancelRequested(request) => plain(format!("cancel requested by {}", text::clean(&request.by))),
+            What::Recovered(environment) => {
+                let host = text::clean(&environment.host);
+                plain(format!("recovered by pid {} on {host}", environment.pid))
+            }
+            What::Ended { status, .. } => {
+                let (task, _, took, changes) = plain(String::new());
+                let tone = super::style::tone_of(status.name());
+                (task, Cell::new(status.name().to_lowercase()).tone(tone), took, changes)
+            }
+            What::Erased => plain("the body of this event was erased".to_owned()),
+        }
+    }
+
+    fn outcome(&self, screen: &Screen<'_>, row: &TaskRow) -> (String, Tone) {
+        if let Some(why) = &row.skipped {
+            return (format!("skipped: {}", text::clean(&words::skip(why))), Tone::Dim);
+        }
+        let Some(last) = row.attempts.last() else { return (String::new(), Tone::Plain) };
+        let attempt = if last.number > 1 { format!(", attempt {}", last.number) } else { String::new() };
+        match &last.outcome {
+            Outcome::Running => (format!("running{attempt}"), Tone::Strong),
+            Outcome::Completed => (format!("completed{attempt}"), Tone::Good),
+            Outcome::Cancelled => (format!("stopped{attempt}, the execution ended first"), Tone::Warning),
+            _ if row.cancelled => (format!("not finished{attempt}, the execution ended first"), Tone::Warning),
+            Outcome::Failed { retry_at: Some(due), .. } => {
+                let due = screen.moment(*due, self.start);
+                (format!("failed{attempt}; next attempt at {due}"), Tone::Warning)
+            }
+            Outcome::Failed { error, .. } => (format!("failed: {}{attempt}", text::clean(&error.kind)), Tone::Bad),
+            Outcome::Abandoned(_) => (format!("abandoned{attempt}; will run again"), Tone::Warning),
+        }
+    }
+
+    fn notes(&self, screen: &Screen<'_>, table: &mut Table, row: &Row) {
+        match &row.what {
+            What::Task(task) => {
+                let told_below = self.root.is_some_and(|root| root.task == task.task);
+                notes::task(table, task, told_below);
+            }
+            What::Paused(request) | What::Unpaused(request) | What::CancelRequested(request) => {
+                if let Some(reason) = &request.reason {
+                    table.note(Tone::Plain, format!("reason: {}", text::clean(reason)));
+                }
+            }
+            What::Ended { collisions, .. } => notes::collisions(table, collisions),
+            What::Started { .. } | What::Recovered(_) | What::Erased => {}
+        }
+        if self.values {
+            let columns = screen.width.saturating_sub(30).max(30);
+            notes::values(table, row, self.found, columns);
+        }
+    }
+
+    /// Says of an execution that goes on what runs and what waits.
+    fn unfinished(&self, screen: &mut Screen<'_>) -> io::Result<()> {
+        let Some(state) = self.story.state.as_ref().filter(|state| !state.status().is_final()) else { return Ok(()) };
+        let ready: Vec<_> = state.ready().map(|task| state.graph().name(task)).collect();
+        let waiting: Vec<_> = waiting(state).collect();
+        screen.line("")?;
+        for (what, names) in [("ready, without a slot yet", ready), ("waiting", waiting)] {
+            if !names.is_empty() {
+                screen.paragraph(0, Tone::Plain, &format!("{what}: {}", text::clean(&words::names(names, NAMES))))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says why a failed execution failed.
+    fn failure(&self, screen: &mut Screen<'_>) -> io::Result<()> {
+        let Some(root) = self.root else { return self.reason(screen) };
+        screen.line("")?;
+        notes::failure(screen, root, self.story.state.as_ref())?;
+        let finally = |row: &&TaskRow| {
+            matches!(row.attempts.last().map(|last| &last.outcome), Some(Outcome::Failed { retry_at: None, .. }))
+        };
+        let others: Vec<_> =
+            task_rows(self.story).filter(finally).map(|row| &row.task).filter(|task| **task != root.task).collect();
+        if !others.is_empty() {
+            let names = text::clean(&words::names(others, NAMES));
+            screen.paragraph(0, Tone::Plain, &format!("failed too: {names}"))?;
+        }
+        Ok(())
+    }
+
+    /// The reason that the last event gives, where no task's failure is behind it.
+    fn reason(&self, screen: &mut Screen<'_>) -> io::Result<()> {
+        let reason = self.story.rows.iter().find_map(|row| match &row.what {
+            What::Ended { reason, .. } if !reason.is_empty() => Some(reason),
+            _ => None,
+        });
+        let Some(reason) = reason else { return Ok(()) };
+        screen.line("")?;
+        screen.paragraph(0, Tone::Plain, &text::clean(reason))
+    }
+}
+
+/// The tasks that wait for others.
+fn waiting(state: &Execution) -> impl Iterator<Item = &cloacina_engine::core::event::TaskId> {
+    let ready: Vec<_> = state.ready().collect();
+    state
+        .graph()
+        .tasks()
+        .filter(move |task| state.task(*task).state() == TaskState::Pending && !ready.contains(task))
+        .map(|task| state.graph().name(task))
+}
+
+fn range(first: Seq, last: Seq) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
+
+/// A change of the context: `+` a new key, `~` another value, `-` a key removed.
+#[must_use]
+pub fn change(change: &Change) -> String {
+    let sign = match (&change.value, change.replaces) {
+        (None, _) => '-',
+        (Some(_), true) => '~',
+        (Some(_), false) => '+',
+    };
+    format!("{sign} {}{}", text::clean(&change.key), text::size_note(change.value.as_ref()))
+}

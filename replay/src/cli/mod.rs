@@ -1,0 +1,22 @@
+//! The terminal's face: arguments in, lines out. Everything that is shown comes from the library.
+
+pub mod arguments;
+mod columns;
+mod context_view;
+mod failure;
+mod found;
+mod full_view;
+mod header;
+mod history_view;
+mod list_view;
+mod notes;
+mod run;
+mod screen;
+mod state_view;
+mod style;
+pub mod surroundings;
+mod text;
+mod verify_view;
+
+pub use failure::code;
+pub use run::run;

@@ -1,0 +1,69 @@
+//! Folding a stream with the engine's own fold, event by event.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cloacina_engine::core::definition::Fingerprint;
+use cloacina_engine::core::event::{Event, ExecutionId};
+use cloacina_engine::core::fold::{Recorded, fold};
+use cloacina_engine::core::graph::Graph;
+use cloacina_engine::core::state::Execution;
+
+use crate::reading::{Definitions, Entry, Trouble};
+
+/// Folds the events of one execution.
+pub struct Folder<D> {
+    id: ExecutionId,
+    definitions: D,
+    graphs: BTreeMap<Fingerprint, Arc<Graph>>,
+    state: Option<Execution>,
+}
+
+impl<D: Definitions> Folder<D> {
+    /// Begins before the first event.
+    #[must_use]
+    pub fn new(id: ExecutionId, definitions: D) -> Self {
+        Self { id, definitions, graphs: BTreeMap::new(), state: None }
+    }
+
+    /// Folds one event. After an error there is no state any more.
+    ///
+    /// # Errors
+    /// [`Trouble::Impossible`], [`Trouble::Erased`] or [`Trouble::Definition`].
+    pub fn step(&mut self, entry: &Entry) -> Result<&Execution, Trouble> {
+        let before = self.state.take();
+        let Some(event) = &entry.event else {
+            return Err(Trouble::Erased { id: self.id, seq: entry.seq });
+        };
+        if let Some(fingerprint) = definition_of(event)
+            && !self.graphs.contains_key(&fingerprint)
+        {
+            self.graphs.insert(fingerprint, self.definitions.load(fingerprint)?);
+        }
+        let recorded = Recorded { seq: entry.seq, time: entry.time, event: event.clone() };
+        let after = fold(before, self.id, &recorded, &self.graphs)
+            .map_err(|illegal| Trouble::Impossible { id: self.id, illegal })?;
+        Ok(self.state.insert(after))
+    }
+
+    /// The state after the last event that was folded.
+    #[must_use]
+    pub fn state(&self) -> Option<&Execution> {
+        self.state.as_ref()
+    }
+
+    /// The state after the last event that was folded, and the graphs that the execution went by.
+    #[must_use]
+    pub fn finish(self) -> (Option<Execution>, BTreeMap<Fingerprint, Arc<Graph>>) {
+        (self.state, self.graphs)
+    }
+}
+
+/// The definition that an event says the execution goes by from now on.
+fn definition_of(event: &Event) -> Option<Fingerprint> {
+    match event {
+        Event::ExecutionStarted(started) => Some(started.definition),
+        Event::ExecutionRecovered(recovered) => Some(recovered.definition),
+        _ => None,
+    }
+}

@@ -1,0 +1,147 @@
+//! The past of one execution as a value: its events, the definitions that it went by, and what follows from them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cloacina_engine::core::context::ContextMap;
+use cloacina_engine::core::definition::Fingerprint;
+use cloacina_engine::core::event::{ExecutionId, Seq};
+use cloacina_engine::core::graph::Graph;
+use cloacina_engine::core::state::Execution;
+use cloacina_store::log::{LogReader, ReadError};
+
+use crate::at::{At, NotThere};
+use crate::folding::Folder;
+use crate::reading::{Entry, Trouble, entries};
+use crate::source::{self, Head};
+use crate::story::{Story, tell};
+use crate::verify::{Verification, verify};
+
+/// The past of one execution, in memory.
+///
+/// ```no_run
+/// use cloacina_replay::history::History;
+/// # fn f(reader: &dyn cloacina_store::log::LogReader, id: cloacina_engine::core::event::ExecutionId)
+/// # -> Result<(), Box<dyn std::error::Error>> {
+/// let history = History::open(reader, id)?;
+/// for entry in &history.entries {
+///     println!("{} {:?}", entry.seq, entry.event);
+/// }
+/// let after_five = history.state("5".parse()?)?;
+/// assert_eq!(after_five.next_seq(), 6);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct History {
+    /// The execution, as the index of its log has it.
+    pub head: Head,
+    /// Its events, in order, as far as they could be read.
+    pub entries: Vec<Entry>,
+    /// The graphs of the definitions that it went by.
+    pub graphs: BTreeMap<Fingerprint, Arc<Graph>>,
+    /// What is to be said of the log: the chain of the records and the fold of the events.
+    pub verification: Verification,
+    /// Why the events could not be read to the end.
+    pub trouble: Option<Trouble>,
+}
+
+impl History {
+    /// Reads an execution, verifies it, and keeps all of it. What is damaged is a verdict and in `trouble`.
+    ///
+    /// # Errors
+    /// [`ReadError`] if there is no such execution, or nothing of it can be read.
+    pub fn open(reader: &dyn LogReader, id: ExecutionId) -> Result<Self, ReadError> {
+        let head = source::head(reader, id)?;
+        let verification = verify(reader, id)?;
+        let mut folder = Some(Folder::new(id, reader));
+        let mut graphs = BTreeMap::new();
+        let (mut kept, mut trouble) = (Vec::new(), None);
+        for entry in entries(reader, id) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    trouble.get_or_insert(error);
+                    break;
+                }
+            };
+            if let Some(mut folding) = folder.take() {
+                match folding.step(&entry) {
+                    Ok(_) => folder = Some(folding),
+                    Err(error) => {
+                        trouble.get_or_insert(error);
+                        graphs = folding.finish().1;
+                    }
+                }
+            }
+            kept.push(entry);
+        }
+        if let Some(folder) = folder {
+            graphs = folder.finish().1;
+        }
+        Ok(Self { head, entries: kept, graphs, verification, trouble })
+    }
+
+    /// The execution's id.
+    #[must_use]
+    pub fn id(&self) -> ExecutionId {
+        self.head.id
+    }
+
+    /// The last event at or before a moment.
+    ///
+    /// # Errors
+    /// [`NotThere`].
+    pub fn seq(&self, at: &At) -> Result<Seq, NotThere> {
+        at.find(self.entries.iter().cloned().map(Ok))
+    }
+
+    /// The state at a moment.
+    ///
+    /// # Errors
+    /// [`NotThere`] if there is no such moment, or an event before it cannot be folded.
+    pub fn state(&self, at: At) -> Result<Execution, NotThere> {
+        let until = self.seq(&at)?;
+        fold_until(self.id(), self.graphs.clone(), self.entries.iter().cloned().map(Ok), until)
+    }
+
+    /// The context at a moment: what a task that depends on every leaf would see.
+    ///
+    /// # Errors
+    /// As [`History::state`].
+    pub fn context(&self, at: At) -> Result<ContextMap, NotThere> {
+        self.state(at).map(|state| state.context())
+    }
+
+    /// What happened, task by task.
+    #[must_use]
+    pub fn story(&self) -> Story {
+        tell(self.id(), self.graphs.clone(), self.entries.iter().cloned().map(Ok))
+    }
+
+    /// What was found when the records were read.
+    #[must_use]
+    pub fn verify(&self) -> &Verification {
+        &self.verification
+    }
+}
+
+/// The state after the event `until`. Reads no further.
+///
+/// # Errors
+/// [`NotThere::Trouble`] if an event before it cannot be folded.
+pub fn fold_until<D: crate::reading::Definitions>(
+    id: ExecutionId,
+    definitions: D,
+    entries: impl Iterator<Item = Result<Entry, Trouble>>,
+    until: Seq,
+) -> Result<Execution, NotThere> {
+    let mut folder = Folder::new(id, definitions);
+    for entry in entries {
+        let entry = entry?;
+        folder.step(&entry)?;
+        if entry.seq >= until {
+            break;
+        }
+    }
+    folder.finish().0.ok_or(NotThere::Empty)
+}

@@ -1,0 +1,135 @@
+//! Finding an execution by what people type: its whole id, any unique end or beginning of it, `latest`, `@`, `@-`.
+
+use cloacina_engine::core::event::ExecutionId;
+use cloacina_store::log::{LogReader, ReadError};
+
+use crate::source::{Head, executions, head};
+
+/// How many candidates are named where a text fits several executions.
+const CANDIDATES: usize = 10;
+/// How many digits of the end of an id are shown, and are enough to type.
+const SHOWN: usize = 8;
+
+/// Why no execution was found in a log.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum NotFound {
+    /// No id begins or ends so.
+    #[error("no execution")]
+    Unknown {
+        /// The executions whose ids are nearest.
+        nearest: Vec<Head>,
+    },
+    /// The text cannot be an id.
+    #[error(
+        "'{0}' is no id: an id is hex digits, whole or any unique end or beginning; `latest` and `@` are the newest execution, `@-` the one before"
+    )]
+    NoId(String),
+    /// Several ids begin or end so.
+    #[error("several executions")]
+    Ambiguous {
+        /// Some of them, newest first.
+        candidates: Vec<Head>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] ReadError),
+}
+
+/// The end of an id that is shown, and is enough to type.
+#[must_use]
+pub fn short(id: ExecutionId) -> String {
+    let whole = id.to_string();
+    whole[whole.len() - SHOWN..].to_owned()
+}
+
+/// Finds an execution in a log.
+///
+/// # Errors
+/// [`NotFound`].
+pub fn resolve(reader: &dyn LogReader, text: &str) -> Result<ExecutionId, NotFound> {
+    if let Some(back) = steps_back(text) {
+        let found = executions(reader, None).nth(back).transpose()?;
+        return found
+            .map(|entry| ExecutionId(*entry.stream.as_bytes()))
+            .ok_or(NotFound::Unknown { nearest: Vec::new() });
+    }
+    let wanted = digits(text).ok_or_else(|| NotFound::NoId(text.to_owned()))?;
+    if let Ok(id) = wanted.parse::<ExecutionId>() {
+        return match head(reader, id) {
+            Ok(_) => Ok(id),
+            Err(ReadError::NoStream(_)) => Err(NotFound::Unknown { nearest: nearest(reader, &wanted)? }),
+            Err(error) => Err(error.into()),
+        };
+    }
+    match &matching(reader, &wanted)?[..] {
+        [] => Err(NotFound::Unknown { nearest: nearest(reader, &wanted)? }),
+        [only] => Ok(*only),
+        several => {
+            let some = several.iter().take(CANDIDATES).map(|id| head(reader, *id));
+            Err(NotFound::Ambiguous { candidates: some.collect::<Result<_, _>>()?, more: several.len() > CANDIDATES })
+        }
+    }
+}
+
+/// How many executions before the newest one is meant.
+fn steps_back(text: &str) -> Option<usize> {
+    match text {
+        "latest" => Some(0),
+        _ => {
+            let dashes = text.strip_prefix('@')?;
+            dashes.chars().all(|letter| letter == '-').then_some(dashes.len())
+        }
+    }
+}
+
+/// The hex digits of an id or a part of one, as `…9f3ac1d2`, `9F3AC1D2` or with dashes.
+fn digits(text: &str) -> Option<String> {
+    let text = text.trim_start_matches(['…', '.']).replace('-', "").to_ascii_lowercase();
+    let is_hex = !text.is_empty() && text.len() <= 32 && text.chars().all(|letter| letter.is_ascii_hexdigit());
+    is_hex.then_some(text)
+}
+
+fn hex(id: ExecutionId) -> String {
+    id.to_string().replace('-', "")
+}
+
+/// The executions whose id ends or begins so, newest first; one more than are ever named.
+fn matching(reader: &dyn LogReader, wanted: &str) -> Result<Vec<ExecutionId>, ReadError> {
+    let mut found = Vec::new();
+    for entry in executions(reader, None) {
+        let id = ExecutionId(*entry?.stream.as_bytes());
+        let whole = hex(id);
+        if whole.ends_with(wanted) || whole.starts_with(wanted) {
+            found.push(id);
+        }
+        if found.len() > CANDIDATES {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The executions whose ids share the longest end or beginning with what was typed, or are one digit off.
+fn nearest(reader: &dyn LogReader, wanted: &str) -> Result<Vec<Head>, ReadError> {
+    const NAMED: usize = 3;
+    let mut best: Vec<(usize, ExecutionId)> = Vec::new();
+    for entry in executions(reader, None) {
+        let id = ExecutionId(*entry?.stream.as_bytes());
+        let likeness = likeness(&hex(id), wanted);
+        let place = best.partition_point(|(other, _)| *other >= likeness);
+        if place < NAMED {
+            best.insert(place, (likeness, id));
+            best.truncate(NAMED);
+        }
+    }
+    best.retain(|(likeness, _)| *likeness * 2 > wanted.len());
+    best.into_iter().map(|(_, id)| head(reader, id)).collect()
+}
+
+/// How many digits are the same where the text is laid over the end or the beginning of an id.
+fn likeness(whole: &str, wanted: &str) -> usize {
+    let same = |part: &str| part.bytes().zip(wanted.bytes()).filter(|(left, right)| left == right).count();
+    same(&whole[whole.len() - wanted.len().min(whole.len())..]).max(same(whole))
+}

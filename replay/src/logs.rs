@@ -1,0 +1,116 @@
+//! Which log is meant: the one that is named, else the one in the working directory, else those opened last.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Where to look for executions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logs {
+    /// The logs, in the order in which they are searched; at least one.
+    pub paths: Vec<PathBuf>,
+    /// How they were chosen.
+    pub by: ChosenBy,
+}
+
+/// How a log was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChosenBy {
+    /// `--log`.
+    Option,
+    /// `$CLOACA_LOG`.
+    Variable,
+    /// It is in the working directory, or is it.
+    Directory,
+    /// It was opened lately.
+    Recent,
+}
+
+/// It cannot be told which log is meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoLog {
+    /// None was named, and none was found.
+    #[error(
+        "no log: --log and $CLOACA_LOG are not given, there is none in {directory}, and no runner of this user has opened one yet"
+    )]
+    None {
+        /// Where one was looked for.
+        directory: String,
+    },
+    /// There are several in the working directory.
+    #[error("there are several logs in {directory}: {}", .paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
+    Several {
+        /// The working directory.
+        directory: String,
+        /// The logs.
+        paths: Vec<PathBuf>,
+    },
+}
+
+/// Finds out which log is meant.
+///
+/// # Errors
+/// [`NoLog`].
+pub fn choose(
+    option: Option<&Path>,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+    directory: &Path,
+) -> Result<Logs, NoLog> {
+    if let Some(path) = option {
+        return Ok(Logs { paths: vec![from_url(path)], by: ChosenBy::Option });
+    }
+    if let Some(path) = variable("CLOACA_LOG").filter(|path| !path.is_empty()) {
+        return Ok(Logs { paths: vec![from_url(Path::new(&path))], by: ChosenBy::Variable });
+    }
+    let shown = || directory.display().to_string();
+    match in_directory(directory) {
+        found if found.len() == 1 => return Ok(Logs { paths: found, by: ChosenBy::Directory }),
+        found if found.len() > 1 => return Err(NoLog::Several { directory: shown(), paths: found }),
+        _ => {}
+    }
+    match recent(variable) {
+        paths if paths.is_empty() => Err(NoLog::None { directory: shown() }),
+        paths => Ok(Logs { paths, by: ChosenBy::Recent }),
+    }
+}
+
+/// The path in what a runner takes: `cloaca:///log` is relative, `cloaca:////log` absolute. A plain path is itself.
+fn from_url(path: &Path) -> PathBuf {
+    let inside = path.to_str().and_then(|text| {
+        let rest = text.strip_prefix("cloaca:///").or_else(|| text.strip_prefix("sqlite:///"))?;
+        rest.split('?').next()
+    });
+    inside.map_or_else(|| path.to_owned(), PathBuf::from)
+}
+
+/// The logs in a directory, in the order of their names, or the directory itself if it is one.
+fn in_directory(directory: &Path) -> Vec<PathBuf> {
+    if is_log(directory) {
+        return vec![PathBuf::from(".")];
+    }
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
+    let mut found: Vec<PathBuf> =
+        names.filter(|name| is_log(&directory.join(name))).map(|name| Path::new(".").join(name)).collect();
+    found.sort();
+    found
+}
+
+/// Whether a directory holds a log: its `format` file says so.
+fn is_log(path: &Path) -> bool {
+    const BEGINS: &[u8] = b"cloacina-log";
+    let mut start = [0; BEGINS.len()];
+    let read = File::open(path.join("format")).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == BEGINS
+}
+
+/// The logs that this user's runners opened last, newest first: one path a line.
+fn recent(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let Some(state) = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state"))) else {
+        return Vec::new();
+    };
+    let text = fs::read_to_string(state.join("cloaca/logs")).unwrap_or_default();
+    text.lines().map(PathBuf::from).filter(|path| is_log(path)).collect()
+}

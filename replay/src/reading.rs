@@ -1,0 +1,210 @@
+//! Reading an execution's stream: records in pages, decoded one by one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cloacina_engine::core::codec::{self, DecodeError};
+use cloacina_engine::core::definition::Fingerprint;
+use cloacina_engine::core::event::{Event, ExecutionId, Seq};
+use cloacina_engine::core::fold::IllegalEvent;
+use cloacina_engine::core::graph::Graph;
+use cloacina_engine::core::time::Timestamp;
+use cloacina_store::log::{LogReader, ReadError, StreamEntry};
+use cloacina_store::record::{Hash, Record, StreamId};
+
+/// How many records are asked for at once.
+const PAGE: usize = 512;
+
+/// Why the past of an execution cannot be told, or not further than to some event.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Trouble {
+    /// The log cannot be read, or is not what was written.
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    /// An event was written by a newer version.
+    #[error("execution {id}, seq {seq}: {why}")]
+    Newer {
+        /// The execution.
+        id: ExecutionId,
+        /// The event.
+        seq: Seq,
+        /// What is newer than what.
+        why: DecodeError,
+    },
+    /// A record holds no event.
+    #[error("execution {id}, seq {seq}: {why}")]
+    Undecodable {
+        /// The execution.
+        id: ExecutionId,
+        /// The record.
+        seq: Seq,
+        /// What it is instead.
+        why: DecodeError,
+    },
+    /// The definition that the execution names cannot be had.
+    #[error("the definition {fingerprint}: {why}")]
+    Definition {
+        /// Its fingerprint.
+        fingerprint: Fingerprint,
+        /// Why not.
+        why: String,
+    },
+    /// An event that the state before it cannot take.
+    #[error("execution {id}: {illegal}")]
+    Impossible {
+        /// The execution.
+        id: ExecutionId,
+        /// The event, and why.
+        illegal: IllegalEvent,
+    },
+    /// The body of an event was erased: what follows from it is not known any more.
+    #[error("execution {id}, seq {seq}: the body of this event was erased; what follows from it cannot be told")]
+    Erased {
+        /// The execution.
+        id: ExecutionId,
+        /// The event.
+        seq: Seq,
+    },
+}
+
+/// One event with its envelope.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its place in the stream.
+    pub seq: Seq,
+    /// Its place in the log.
+    pub position: u64,
+    /// When it was appended.
+    pub time: Timestamp,
+    /// The hash of the record before it.
+    pub previous: Hash,
+    /// The hash of its own record.
+    pub hash: Hash,
+    /// What happened; `None` if the body was erased.
+    pub event: Option<Event>,
+}
+
+impl Entry {
+    /// Decodes a record of an execution's stream.
+    ///
+    /// # Errors
+    /// [`Trouble::Newer`] or [`Trouble::Undecodable`].
+    pub fn decode(record: &Record) -> Result<Self, Trouble> {
+        let event = record.body.bytes().map(codec::decode_event).transpose().map_err(|why| {
+            let (id, seq) = (ExecutionId(*record.stream.as_bytes()), record.seq);
+            match why {
+                DecodeError::Newer { .. } => Trouble::Newer { id, seq, why },
+                _ => Trouble::Undecodable { id, seq, why },
+            }
+        })?;
+        Ok(Self {
+            seq: record.seq,
+            position: record.position,
+            time: Timestamp(record.time.0),
+            previous: record.previous,
+            hash: record.hash,
+            event,
+        })
+    }
+}
+
+/// The stream of an execution.
+#[must_use]
+pub fn stream_of(id: ExecutionId) -> StreamId {
+    StreamId::from_bytes(id.0)
+}
+
+/// When the first event of an execution happened.
+#[must_use]
+pub fn started(entry: &StreamEntry) -> Timestamp {
+    Timestamp(entry.started.0)
+}
+
+/// The records of a stream, read page by page. Those before a damaged one are still returned.
+pub struct Records<'a> {
+    reader: &'a dyn LogReader,
+    stream: StreamId,
+    next: Seq,
+    page: std::vec::IntoIter<Record>,
+    limit: usize,
+    over: bool,
+}
+
+impl<'a> Records<'a> {
+    /// The records of an execution from `from` on.
+    #[must_use]
+    pub fn new(reader: &'a dyn LogReader, id: ExecutionId, from: Seq) -> Self {
+        let page = Vec::new().into_iter();
+        Self { reader, stream: stream_of(id), next: from, page, limit: PAGE, over: false }
+    }
+
+    /// Reads on. A page that cannot be read as a whole is read record by record, up to the one that is at fault.
+    fn turn(&mut self) -> Result<(), ReadError> {
+        let page = match self.reader.read(self.stream, self.next, self.limit) {
+            Err(ReadError::Damaged { .. } | ReadError::TailCut { .. }) if self.limit > 1 => {
+                self.limit = 1;
+                self.reader.read(self.stream, self.next, 1)?
+            }
+            other => other?,
+        };
+        self.over = page.is_empty();
+        self.page = page.into_iter();
+        Ok(())
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.as_slice().is_empty()
+            && !self.over
+            && let Err(error) = self.turn()
+        {
+            self.over = true;
+            return Some(Err(error));
+        }
+        let record = self.page.next()?;
+        self.next = record.seq + 1;
+        Some(Ok(record))
+    }
+}
+
+/// The events of an execution, in order, read page by page. It ends after the first [`Trouble`].
+pub fn entries(reader: &dyn LogReader, id: ExecutionId) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
+    let mut failed = false;
+    Records::new(reader, id, 0).map_while(move |record| {
+        if failed {
+            return None;
+        }
+        let entry = record.map_err(Trouble::from).and_then(|record| Entry::decode(&record));
+        failed = entry.is_err();
+        Some(entry)
+    })
+}
+
+/// Where definitions come from.
+pub trait Definitions {
+    /// The graph of the definition with this fingerprint.
+    ///
+    /// # Errors
+    /// [`Trouble::Definition`] if there is none, or [`Trouble::Log`].
+    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble>;
+}
+
+impl Definitions for &dyn LogReader {
+    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble> {
+        let bytes = self.definition(Hash(fingerprint.0))?;
+        let wrong = |why: String| Trouble::Definition { fingerprint, why };
+        let bytes = bytes.ok_or_else(|| wrong("the log does not have it".to_owned()))?;
+        let definition = codec::decode_definition(&bytes).map_err(|why| wrong(why.to_string()))?;
+        Graph::new(Arc::new(definition)).map(Arc::new).map_err(|why| wrong(why.to_string()))
+    }
+}
+
+impl Definitions for BTreeMap<Fingerprint, Arc<Graph>> {
+    fn load(&self, fingerprint: Fingerprint) -> Result<Arc<Graph>, Trouble> {
+        let wrong = || Trouble::Definition { fingerprint, why: "the history does not have it".to_owned() };
+        self.get(&fingerprint).cloned().ok_or_else(wrong)
+    }
+}

@@ -1,0 +1,172 @@
+//! What the index of a log says: which executions there are, and how each one stands. Reads no events.
+
+use cloacina_engine::core::codec::{self, DecodeError, Label, LabelStatus};
+use cloacina_engine::core::event::ExecutionId;
+use cloacina_store::log::{Durability, LogReader, ReadError, StreamEntry, StreamFilter};
+use cloacina_store::log_event::LogEvent;
+use cloacina_store::record::{StreamId, StreamKind};
+
+use crate::reading::stream_of;
+
+/// How many entries of the index are asked for at once.
+const PAGE: usize = 512;
+
+/// An execution, as the index of its log has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// Its id.
+    pub id: ExecutionId,
+    /// Where its log is.
+    pub location: String,
+    /// How events of the log are acknowledged; `None` when nobody has it open for writing.
+    pub durability: Option<Durability>,
+    /// Its entry in the index.
+    pub entry: StreamEntry,
+    /// What its engine wanted to be shown.
+    pub label: Result<Label, DecodeError>,
+}
+
+impl Head {
+    fn new(reader: &dyn LogReader, entry: StreamEntry, durability: Option<Durability>) -> Self {
+        let label = codec::decode_label(&entry.label);
+        let id = ExecutionId(*entry.stream.as_bytes());
+        Self { id, location: reader.location(), durability, entry, label }
+    }
+
+    /// How it stands, in a word.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        self.label.as_ref().map_or("unknown", |label| status_name(label.status))
+    }
+
+    /// The workflow's name.
+    #[must_use]
+    pub fn workflow(&self) -> &str {
+        self.label.as_ref().map_or("unknown", |label| &label.workflow)
+    }
+}
+
+/// The name of a status, the same as [`cloacina_engine::core::state::Status::name`].
+#[must_use]
+pub fn status_name(status: LabelStatus) -> &'static str {
+    match status {
+        LabelStatus::Running => "Running",
+        LabelStatus::Paused => "Paused",
+        LabelStatus::Completed => "Completed",
+        LabelStatus::Failed => "Failed",
+        LabelStatus::Cancelled => "Cancelled",
+    }
+}
+
+/// An execution, as the index has it.
+///
+/// # Errors
+/// [`ReadError::NoStream`] if there is no such execution.
+pub fn head(reader: &dyn LogReader, id: ExecutionId) -> Result<Head, ReadError> {
+    let entry = reader.stream(stream_of(id))?;
+    if entry.kind != StreamKind::Execution {
+        return Err(ReadError::NoStream(entry.stream));
+    }
+    Ok(Head::new(reader, entry, reader.head()?.durability))
+}
+
+/// How the log acknowledged the first events of an execution: what the process said that had opened it for them.
+#[must_use]
+pub fn written_with(reader: &dyn LogReader, head: &Head) -> Option<Durability> {
+    let first = reader.read(head.entry.stream, 0, 1).ok()?.first()?.position;
+    let mut durability = None;
+    let mut next = 0;
+    loop {
+        let page = reader.read(StreamId::LOG, next, PAGE).ok()?;
+        for record in &page {
+            if record.position > first {
+                return durability;
+            }
+            if let Some(Ok(LogEvent::Opened(opened))) = record.body.bytes().map(LogEvent::decode) {
+                durability = opened.durability();
+            }
+        }
+        match page.last() {
+            Some(last) => next = last.seq + 1,
+            None => return durability,
+        }
+    }
+}
+
+/// Which executions are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Only those with this status (in any case).
+    pub status: Option<String>,
+    /// Only those of this workflow.
+    pub workflow: Option<String>,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+impl Wanted {
+    fn takes(&self, head: &Head) -> bool {
+        self.status.as_ref().is_none_or(|status| head.status().eq_ignore_ascii_case(status))
+            && self.workflow.as_ref().is_none_or(|workflow| head.workflow() == workflow)
+    }
+}
+
+/// The executions of a log, newest first, and whether there are more.
+///
+/// # Errors
+/// [`ReadError`] where the log is not what was written.
+pub fn list(reader: &dyn LogReader, wanted: &Wanted) -> Result<(Vec<Head>, bool), ReadError> {
+    let durability = reader.head()?.durability;
+    let limit = wanted.limit.unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    for entry in executions(reader, None) {
+        let head = Head::new(reader, entry?, durability);
+        if !wanted.takes(&head) {
+            continue;
+        }
+        if found.len() == limit {
+            return Ok((found, true));
+        }
+        found.push(head);
+    }
+    Ok((found, false))
+}
+
+/// The executions of a log with an id below `before`, newest first, read page by page.
+pub fn executions(
+    reader: &dyn LogReader,
+    before: Option<StreamId>,
+) -> impl Iterator<Item = Result<StreamEntry, ReadError>> + '_ {
+    Executions { reader, before, page: Vec::new().into_iter(), over: false }
+}
+
+struct Executions<'a> {
+    reader: &'a dyn LogReader,
+    before: Option<StreamId>,
+    page: std::vec::IntoIter<StreamEntry>,
+    over: bool,
+}
+
+impl Iterator for Executions<'_> {
+    type Item = Result<StreamEntry, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.page.as_slice().is_empty() && !self.over {
+            let filter =
+                StreamFilter { kind: Some(StreamKind::Execution), open_only: false, before: self.before, limit: PAGE };
+            match self.reader.streams(&filter) {
+                Ok(page) => {
+                    self.over = page.len() < PAGE;
+                    self.page = page.into_iter();
+                }
+                Err(error) => {
+                    self.over = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        let entry = self.page.next()?;
+        self.before = Some(entry.stream);
+        Some(Ok(entry))
+    }
+}

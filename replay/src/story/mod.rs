@@ -1,0 +1,190 @@
+//! What happened, task by task: the events of an execution gathered into rows, with what only the whole log tells
+//! (hints, undeclared reads, collisions). The screen and the JSON say the same because both show this.
+
+mod hint;
+mod teller;
+
+use cloacina_engine::core::event::{
+    AbandonReason, Attempt, Cause, Environment, Key, Reads, Request, Seq, SkipReason, TaskError, TaskId,
+};
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::state::{Execution, Status};
+use cloacina_engine::core::time::Timestamp;
+
+use crate::reading::Trouble;
+
+pub use hint::hint;
+pub use teller::tell;
+
+/// What happened in an execution, as far as it could be read.
+#[derive(Debug, Default)]
+pub struct Story {
+    /// The rows, in the order of their first event.
+    pub rows: Vec<Row>,
+    /// How many events were read.
+    pub events: u64,
+    /// The state after the last of them; `None` if they could not all be folded.
+    pub state: Option<Execution>,
+    /// Why reading or folding stopped.
+    pub trouble: Option<Trouble>,
+}
+
+/// Some events that belong together.
+#[derive(Debug)]
+pub struct Row {
+    /// The first of them.
+    pub first: Seq,
+    /// The last of them; others may lie between.
+    pub last: Seq,
+    /// When the first happened.
+    pub time: Timestamp,
+    /// What they say.
+    pub what: What,
+}
+
+/// What a row is about.
+#[derive(Debug)]
+pub enum What {
+    /// The execution started, with its input.
+    Started {
+        /// Why.
+        cause: Cause,
+        /// Where.
+        environment: Environment,
+        /// The input.
+        input: Vec<Change>,
+    },
+    /// Everything that happened to one task.
+    Task(TaskRow),
+    /// No more attempts start.
+    Paused(Request),
+    /// Attempts start again.
+    Unpaused(Request),
+    /// Somebody asked for the execution to be cancelled.
+    CancelRequested(Request),
+    /// Another process took over.
+    Recovered(Environment),
+    /// The execution ended.
+    Ended {
+        /// How.
+        status: Status,
+        /// Why; empty when it completed.
+        reason: String,
+        /// What collided where the ends of the graph meet.
+        collisions: Vec<Met>,
+    },
+    /// The body of the event was erased.
+    Erased,
+}
+
+/// Everything that happened to one task.
+#[derive(Debug)]
+pub struct TaskRow {
+    /// Its name.
+    pub task: TaskId,
+    /// Its attempts, in order.
+    pub attempts: Vec<AttemptRow>,
+    /// Why it was skipped.
+    pub skipped: Option<SkipReason>,
+    /// Whether the execution ended before it did.
+    pub cancelled: bool,
+    /// What collided where its dependencies meet.
+    pub collisions: Vec<Met>,
+}
+
+impl TaskRow {
+    /// A task to which nothing has happened.
+    #[must_use]
+    pub fn new(task: TaskId) -> Self {
+        Self { task, attempts: Vec::new(), skipped: None, cancelled: false, collisions: Vec::new() }
+    }
+
+    /// What the task wrote with effect: the writes of its attempt that completed.
+    #[must_use]
+    pub fn effective_writes(&self) -> &[Change] {
+        match self.attempts.last() {
+            Some(last) if last.outcome == Outcome::Completed => &last.writes,
+            _ => &[],
+        }
+    }
+}
+
+/// One attempt at a task.
+#[derive(Debug)]
+pub struct AttemptRow {
+    /// Its number, from 1.
+    pub number: Attempt,
+    /// The event that started it.
+    pub started: Seq,
+    /// When it started.
+    pub since: Timestamp,
+    /// The slot that it ran in.
+    pub worker: u32,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// How.
+    pub outcome: Outcome,
+    /// What it read.
+    pub reads: Reads,
+    /// What it wrote. It took effect only if the attempt completed.
+    pub writes: Vec<Change>,
+    /// What it read from tasks that its own does not depend on.
+    pub undeclared: Vec<Undeclared>,
+    /// What to do about it, by what the whole log tells.
+    pub hint: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Not yet.
+    Running,
+    /// It succeeded.
+    Completed,
+    /// It failed.
+    Failed {
+        /// Why.
+        error: TaskError,
+        /// When the next attempt was due; `None` if the task has finally failed.
+        retry_at: Option<Timestamp>,
+    },
+    /// Without an outcome.
+    Abandoned(AbandonReason),
+    /// Its execution ended first.
+    Cancelled,
+}
+
+/// A value that was written, or removed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The event.
+    pub seq: Seq,
+    /// The key.
+    pub key: Key,
+    /// The value; `None` if it was removed.
+    pub value: Option<Json>,
+    /// Whether the writer could see a value of this key before.
+    pub replaces: bool,
+}
+
+/// A read of what a task that is no ancestor wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undeclared {
+    /// The key.
+    pub key: Key,
+    /// The write that was seen.
+    pub seq: Seq,
+    /// Who wrote it.
+    pub writer: Option<TaskId>,
+}
+
+/// A collision, with the names of those who wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Met {
+    /// The key.
+    pub key: Key,
+    /// The writes that met, and who made them.
+    pub writes: Vec<(Seq, Option<TaskId>)>,
+    /// The ones whose value was taken.
+    pub taken: Vec<Seq>,
+}

@@ -1,0 +1,256 @@
+//! Gathering events into rows.
+
+use std::collections::HashMap;
+
+use cloacina_engine::core::context::{Collision, Joins};
+use cloacina_engine::core::event::{Attempt, Event, ExecutionId, Key, Reads, Seen, Seq, TaskId};
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::state::{Execution, Status};
+use cloacina_engine::core::time::Timestamp;
+
+use super::{AttemptRow, Change, Met, Outcome, Row, Story, TaskRow, Undeclared, What, hint};
+use crate::at::writer;
+use crate::folding::Folder;
+use crate::reading::{Definitions, Entry, Trouble};
+
+/// Gathers events into a [`Story`].
+///
+/// An event that cannot be folded is still shown: whoever reads the log of a bad day needs it most. But from there on
+/// the story holds only what the events themselves say.
+pub fn tell<D: Definitions>(
+    id: ExecutionId,
+    definitions: D,
+    entries: impl Iterator<Item = Result<Entry, Trouble>>,
+) -> Story {
+    let mut teller = Teller {
+        events: 0,
+        trouble: None,
+        folder: Some(Folder::new(id, definitions)),
+        others: Vec::new(),
+        tasks: Vec::new(),
+        places: HashMap::new(),
+        writers: Vec::new(),
+    };
+    for entry in entries {
+        match entry {
+            Ok(entry) => teller.take(&entry),
+            Err(trouble) => {
+                teller.trouble.get_or_insert(trouble);
+            }
+        }
+    }
+    teller.finish()
+}
+
+struct Teller<D> {
+    events: u64,
+    trouble: Option<Trouble>,
+    /// What folds the events, as long as they can be folded.
+    folder: Option<Folder<D>>,
+    /// The rows that are about no task.
+    others: Vec<Row>,
+    tasks: Vec<Gathered>,
+    /// The place of each task in `tasks`.
+    places: HashMap<TaskId, usize>,
+    /// Who made each write, in ascending order.
+    writers: Vec<(Seq, Option<TaskId>)>,
+}
+
+/// A task's row while it grows.
+struct Gathered {
+    first: Seq,
+    last: Seq,
+    time: Timestamp,
+    row: TaskRow,
+}
+
+impl<D: Definitions> Teller<D> {
+    fn take(&mut self, entry: &Entry) {
+        self.events += 1;
+        if let Some(folder) = &mut self.folder
+            && let Err(trouble) = folder.step(entry)
+        {
+            self.trouble.get_or_insert(trouble);
+            self.folder = None;
+        }
+        match &entry.event {
+            Some(event) => self.event(entry, event),
+            None => self.push(entry, What::Erased),
+        }
+    }
+
+    fn event(&mut self, entry: &Entry, event: &Event) {
+        match event {
+            Event::ExecutionStarted(started) => {
+                let (cause, environment) = (started.cause.clone(), started.environment.clone());
+                self.push(entry, What::Started { cause, environment, input: Vec::new() });
+            }
+            Event::ContextWritten(write) => self.change(entry, writer(&write.origin), &write.key, Some(&write.value)),
+            Event::ContextRemoved(removal) => self.change(entry, writer(&removal.origin), &removal.key, None),
+            Event::TaskStarted(started) => self.attempt_started(entry, &started.task, started.attempt, started.worker),
+            Event::TaskCompleted(done) => self.attempt_ended(entry, &done.task, Outcome::Completed, Some(&done.reads)),
+            Event::TaskFailed(failed) => {
+                let outcome = Outcome::Failed { error: failed.error.clone(), retry_at: failed.retry_at };
+                self.attempt_ended(entry, &failed.task, outcome, Some(&failed.reads));
+            }
+            Event::TaskAbandoned(abandoned) => {
+                self.attempt_ended(entry, &abandoned.task, Outcome::Abandoned(abandoned.why), None);
+            }
+            Event::TaskSkipped(skipped) => {
+                let row = self.task_row(entry, &skipped.task);
+                row.skipped = Some(skipped.why.clone());
+            }
+            Event::ExecutionPaused(request) => self.push(entry, What::Paused(request.clone())),
+            Event::ExecutionUnpaused(request) => self.push(entry, What::Unpaused(request.clone())),
+            Event::CancelRequested(request) => self.push(entry, What::CancelRequested(request.clone())),
+            Event::ExecutionRecovered(recovered) => self.push(entry, What::Recovered(recovered.environment.clone())),
+            Event::ExecutionCompleted(ended) => self.ended(entry, Status::Completed, &ended.reason),
+            Event::ExecutionFailed(ended) => self.ended(entry, Status::Failed, &ended.reason),
+            Event::ExecutionCancelled(ended) => self.ended(entry, Status::Cancelled, &ended.reason),
+        }
+    }
+
+    fn push(&mut self, entry: &Entry, what: What) {
+        self.others.push(Row { first: entry.seq, last: entry.seq, time: entry.time, what });
+    }
+
+    fn state(&self) -> Option<&Execution> {
+        self.folder.as_ref().and_then(Folder::state)
+    }
+
+    /// The row of a task, which this event belongs to.
+    fn task_row(&mut self, entry: &Entry, task: &TaskId) -> &mut TaskRow {
+        let place = *self.places.entry(task.clone()).or_insert_with(|| {
+            let row = TaskRow::new(task.clone());
+            self.tasks.push(Gathered { first: entry.seq, last: entry.seq, time: entry.time, row });
+            self.tasks.len() - 1
+        });
+        let gathered = &mut self.tasks[place];
+        gathered.last = entry.seq;
+        &mut gathered.row
+    }
+
+    fn change(&mut self, entry: &Entry, writer: Option<&TaskId>, key: &Key, value: Option<&Json>) {
+        self.writers.push((entry.seq, writer.cloned()));
+        let replaces = self.state().is_some_and(|state| {
+            let task = writer.and_then(|task| state.graph().find(task));
+            let seen = task.and_then(|task| state.view(task).declared.get(key).cloned());
+            seen.is_some_and(|version| version.value().is_some())
+        });
+        let change = Change { seq: entry.seq, key: key.clone(), value: value.cloned(), replaces };
+        match writer {
+            Some(task) => {
+                if let Some(attempt) = self.task_row(entry, task).attempts.last_mut() {
+                    attempt.writes.push(change);
+                }
+            }
+            None => {
+                if let Some(Row { what: What::Started { input, .. }, last, .. }) = self.others.first_mut() {
+                    *last = entry.seq;
+                    input.push(change);
+                }
+            }
+        }
+    }
+
+    fn attempt_started(&mut self, entry: &Entry, task: &TaskId, number: Attempt, worker: u32) {
+        let collisions = match self.state() {
+            Some(state) if number == 1 => {
+                let slot = state.graph().find(task).map(|task| state.task(task).collisions());
+                slot.unwrap_or_default().iter().map(|collision| self.met(collision)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let row = self.task_row(entry, task);
+        row.collisions.extend(collisions);
+        row.attempts.push(AttemptRow {
+            number,
+            started: entry.seq,
+            since: entry.time,
+            worker,
+            ended: None,
+            outcome: Outcome::Running,
+            reads: Reads::default(),
+            writes: Vec::new(),
+            undeclared: Vec::new(),
+            hint: None,
+        });
+    }
+
+    fn attempt_ended(&mut self, entry: &Entry, task: &TaskId, outcome: Outcome, reads: Option<&Reads>) {
+        let undeclared = reads.map(|reads| self.undeclared(reads)).unwrap_or_default();
+        let Some(attempt) = self.task_row(entry, task).attempts.last_mut() else { return };
+        attempt.ended = Some(entry.time);
+        if let Outcome::Failed { error, .. } = &outcome {
+            attempt.hint = error.hint.as_ref().map(ToString::to_string);
+        }
+        attempt.outcome = outcome;
+        attempt.reads = reads.cloned().unwrap_or_default();
+        attempt.undeclared = undeclared;
+    }
+
+    fn ended(&mut self, entry: &Entry, status: Status, reason: &str) {
+        for Gathered { row, .. } in &mut self.tasks {
+            let Some(attempt) = row.attempts.last_mut() else { continue };
+            match attempt.outcome {
+                Outcome::Running => {
+                    attempt.outcome = Outcome::Cancelled;
+                    attempt.ended = Some(entry.time);
+                    row.cancelled = true;
+                }
+                Outcome::Failed { retry_at: Some(_), .. } | Outcome::Abandoned(_) => row.cancelled = true,
+                _ => {}
+            }
+        }
+        let collisions = self.state().map(final_collisions).unwrap_or_default();
+        let collisions = collisions.iter().map(|collision| self.met(collision)).collect();
+        self.push(entry, What::Ended { status, reason: reason.to_owned(), collisions });
+    }
+
+    fn undeclared(&self, reads: &Reads) -> Vec<Undeclared> {
+        let seen = reads.keys.iter().filter_map(|read| match read.seen {
+            Seen::Undeclared(seq) => Some((read.key.clone(), seq)),
+            _ => None,
+        });
+        seen.map(|(key, seq)| Undeclared { key, seq, writer: self.writer_of(seq) }).collect()
+    }
+
+    fn met(&self, collision: &Collision) -> Met {
+        let writes = collision.writes.iter().map(|seq| (*seq, self.writer_of(*seq))).collect();
+        Met { key: collision.key.clone(), writes, taken: collision.taken.clone() }
+    }
+
+    fn writer_of(&self, seq: Seq) -> Option<TaskId> {
+        let at = self.writers.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
+        self.writers[at].1.clone()
+    }
+
+    /// Adds what only the end tells: what a failed attempt should have depended on.
+    fn finish(self) -> Story {
+        let state = self.folder.and_then(|folder| folder.finish().0);
+        let mut rows = self.others;
+        for Gathered { first, last, time, mut row } in self.tasks {
+            if let Some(state) = &state {
+                add_hints(state, &mut row);
+            }
+            rows.push(Row { first, last, time, what: What::Task(row) });
+        }
+        rows.sort_by_key(|row| row.first);
+        Story { rows, events: self.events, state, trouble: self.trouble }
+    }
+}
+
+fn add_hints(state: &Execution, row: &mut TaskRow) {
+    for attempt in &mut row.attempts {
+        let failed = matches!(attempt.outcome, Outcome::Failed { .. });
+        if attempt.hint.is_none() {
+            attempt.hint = hint(state, &row.task, &attempt.reads, !failed);
+        }
+    }
+}
+
+/// What collides where the ends of the graph meet in the final context.
+fn final_collisions(state: &Execution) -> Vec<Collision> {
+    let ends: Option<Vec<_>> = state.graph().leaves().iter().map(|leaf| state.gives(*leaf)).collect();
+    ends.map(|ends| Joins::default().join(&ends).collisions).unwrap_or_default()
+}

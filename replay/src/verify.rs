@@ -1,0 +1,280 @@
+//! Verifying an execution: the chain of its records computed again, its events folded again.
+
+use cloacina_engine::core::context::digest;
+use cloacina_engine::core::event::{Event, ExecutionId, Seq};
+use cloacina_store::log::{LogReader, ReadError};
+use cloacina_store::record::{Body, Hash, Record};
+use cloacina_store::seal;
+
+use crate::folding::Folder;
+use crate::reading::{Entry, Records, Trouble, stream_of};
+
+/// What verifying found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verification {
+    /// How many records the head of the stream says there are.
+    pub records: u64,
+    /// How many of them have the hash that their content gives, and name the one before them.
+    pub chained: u64,
+    /// How many events were folded again.
+    pub folded: u64,
+    /// What is wrong, or at least not as it was written; nothing, in a sound stream.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// One thing that verifying found.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Verdict {
+    /// A record is not what was written.
+    #[error("record differs at seq {seq}: {what}")]
+    RecordDiffers {
+        /// The record.
+        seq: Seq,
+        /// What differs: what is stored and what was computed.
+        what: String,
+    },
+    /// Records are missing at the end.
+    #[error("tail cut: the head says {head} records, the stream ends after {found}")]
+    TailCut {
+        /// How many there should be.
+        head: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// There are records behind the end that the head knows.
+    #[error("unfinished tail: the head says {head} records, the stream goes on to {found}")]
+    UnfinishedTail {
+        /// How many there should be.
+        head: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// An event is of a format that this version does not know.
+    #[error("newer format at seq {seq}: {what}")]
+    NewerFormat {
+        /// The event.
+        seq: Seq,
+        /// What is newer than what.
+        what: String,
+    },
+    /// An event that the state before it cannot take.
+    #[error("impossible event at seq {seq}: {what}")]
+    ImpossibleEvent {
+        /// The event.
+        seq: Seq,
+        /// Why it is impossible.
+        what: String,
+    },
+    /// The body of an event was erased. The chain still holds.
+    #[error(
+        "body erased at seq {seq}: the chain still holds, but what follows from this event cannot be told any more"
+    )]
+    BodyErased {
+        /// The event.
+        seq: Seq,
+    },
+    /// The final context is not the one that was recorded.
+    #[error("final context differs at seq {seq}: recorded {recorded}, folded {folded}")]
+    ContextDiffers {
+        /// The event that ends the execution.
+        seq: Seq,
+        /// Its digest of the context.
+        recorded: Hash,
+        /// The digest of the context that the events give.
+        folded: Hash,
+    },
+    /// The log cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl Verdict {
+    /// Its name, the same in every place that shows it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RecordDiffers { .. } => "record differs",
+            Self::TailCut { .. } => "tail cut",
+            Self::UnfinishedTail { .. } => "unfinished tail",
+            Self::NewerFormat { .. } => "newer format",
+            Self::ImpossibleEvent { .. } => "impossible event",
+            Self::BodyErased { .. } => "body erased",
+            Self::ContextDiffers { .. } => "final context differs",
+            Self::Unreadable(_) => "cannot be read",
+        }
+    }
+
+    /// Where.
+    #[must_use]
+    pub fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::RecordDiffers { seq, .. }
+            | Self::NewerFormat { seq, .. }
+            | Self::ImpossibleEvent { seq, .. }
+            | Self::BodyErased { seq }
+            | Self::ContextDiffers { seq, .. } => Some(*seq),
+            Self::TailCut { .. } | Self::UnfinishedTail { .. } | Self::Unreadable(_) => None,
+        }
+    }
+
+    /// Whether it says that the log is not what was written. An erased body is meant to be erased.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        !matches!(self, Self::BodyErased { .. })
+    }
+
+    /// Whether it says that the chain does not hold.
+    #[must_use]
+    pub fn breaks_chain(&self) -> bool {
+        matches!(
+            self,
+            Self::RecordDiffers { .. } | Self::TailCut { .. } | Self::UnfinishedTail { .. } | Self::Unreadable(_)
+        )
+    }
+
+    fn of(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Log(error) => Self::unreadable(error),
+            Trouble::Newer { seq, why, .. } => Self::NewerFormat { seq, what: why.to_string() },
+            Trouble::Undecodable { seq, why, .. } => Self::ImpossibleEvent { seq, what: why.to_string() },
+            Trouble::Impossible { illegal, .. } => {
+                Self::ImpossibleEvent { seq: illegal.seq, what: format!("{} {}", illegal.event, illegal.what) }
+            }
+            Trouble::Erased { seq, .. } => Self::BodyErased { seq },
+            Trouble::Definition { .. } => Self::Unreadable(trouble.to_string()),
+        }
+    }
+
+    fn unreadable(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged { seq, what, .. } => Self::RecordDiffers { seq, what },
+            ReadError::TailCut { head, found, .. } => Self::TailCut { head, found },
+            other => Self::Unreadable(other.to_string()),
+        }
+    }
+}
+
+impl Verification {
+    /// Whether nothing says that the log is not what was written.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        !self.verdicts.iter().any(Verdict::is_failure)
+    }
+
+    /// Whether every record has the hash that its content gives, and names the one before it.
+    #[must_use]
+    pub fn chain_holds(&self) -> bool {
+        !self.verdicts.iter().any(Verdict::breaks_chain)
+    }
+}
+
+/// Checks records against their hashes and against each other. The log's own reader does so too; this one does not
+/// take its word for it.
+pub struct Chain {
+    next: Seq,
+    head: Hash,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self { next: 0, head: Hash::ZERO }
+    }
+}
+
+impl Chain {
+    /// Checks the next record.
+    ///
+    /// # Errors
+    /// [`Verdict::RecordDiffers`].
+    pub fn check(&mut self, record: &Record) -> Result<(), Verdict> {
+        let differs = |what: String| Err(Verdict::RecordDiffers { seq: self.next, what });
+        if record.seq != self.next {
+            return differs(format!("the record says that it is seq {}", record.seq));
+        }
+        if record.previous != self.head {
+            return differs(format!(
+                "it names {} as the hash before it, the record before it has {}",
+                record.previous, self.head
+            ));
+        }
+        if let Err(computed) = seal::check(record) {
+            return differs(format!("stored {}, computed {computed}", record.hash));
+        }
+        self.next += 1;
+        self.head = record.hash;
+        Ok(())
+    }
+}
+
+/// Verifies an execution. Reads all of it, page by page.
+///
+/// # Errors
+/// [`ReadError`] if there is no such execution or its head cannot be read; everything else is a verdict.
+pub fn verify(reader: &dyn LogReader, id: ExecutionId) -> Result<Verification, ReadError> {
+    let mut found = Verification { records: reader.stream(stream_of(id))?.records, ..Verification::default() };
+    let mut chain = Chain::default();
+    let mut refold = Some(Folder::new(id, reader));
+    for record in Records::new(reader, id, 0) {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                found.verdicts.push(Verdict::unreadable(error));
+                return Ok(found);
+            }
+        };
+        if let Err(verdict) = chain.check(&record) {
+            found.verdicts.push(verdict);
+            return Ok(found);
+        }
+        found.chained += 1;
+        fold_again(&mut refold, &record, &mut found);
+    }
+    found.verdicts.extend(end(reader, id, &mut found.records, found.chained)?);
+    Ok(found)
+}
+
+/// Folds a record again, unless one before it could not be folded.
+fn fold_again(refold: &mut Option<Folder<&dyn LogReader>>, record: &Record, found: &mut Verification) {
+    let Some(folder) = refold else {
+        if matches!(record.body, Body::Erased { .. }) {
+            found.verdicts.push(Verdict::BodyErased { seq: record.seq });
+        }
+        return;
+    };
+    let folded = Entry::decode(record).and_then(|entry| {
+        let state = folder.step(&entry)?;
+        found.folded += 1;
+        Ok(recorded_digest(&entry).map(|recorded| (recorded, Hash(digest(&state.context())))))
+    });
+    match folded {
+        Ok(Some((recorded, folded))) if recorded != folded => {
+            found.verdicts.push(Verdict::ContextDiffers { seq: record.seq, recorded, folded });
+        }
+        Ok(_) => {}
+        Err(trouble) => {
+            found.verdicts.push(Verdict::of(trouble));
+            *refold = None;
+        }
+    }
+}
+
+fn recorded_digest(entry: &Entry) -> Option<Hash> {
+    match &entry.event {
+        Some(Event::ExecutionCompleted(ended) | Event::ExecutionFailed(ended) | Event::ExecutionCancelled(ended)) => {
+            Some(Hash(ended.context))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the stream ends where its head says. A running engine may have appended meanwhile, so the head is asked again.
+fn end(reader: &dyn LogReader, id: ExecutionId, head: &mut u64, found: u64) -> Result<Option<Verdict>, ReadError> {
+    if found > *head {
+        *head = reader.stream(stream_of(id))?.records;
+    }
+    Ok(match found.cmp(head) {
+        std::cmp::Ordering::Less => Some(Verdict::TailCut { head: *head, found }),
+        std::cmp::Ordering::Greater => Some(Verdict::UnfinishedTail { head: *head, found }),
+        std::cmp::Ordering::Equal => None,
+    })
+}

@@ -1,0 +1,127 @@
+//! The words for what happened: the same in the table, in the JSON and in the documentation.
+
+use cloacina_engine::core::definition::TaskDefinition;
+use cloacina_engine::core::event::{AbandonReason, Cause, Environment, Settled, SkipReason, TaskId};
+use cloacina_engine::core::retry::{Backoff, RetryPolicy};
+use cloacina_store::log::Durability;
+
+use crate::ids::short;
+use crate::time::rfc3339;
+
+/// What caused an execution.
+#[must_use]
+pub fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Call => "call".to_owned(),
+        Cause::Schedule { schedule, scheduled } => {
+            let schedule = short(cloacina_engine::core::event::ExecutionId(*schedule));
+            format!("schedule …{schedule} for {}", rfc3339(*scheduled))
+        }
+        Cause::Trigger { name } => format!("trigger {name}"),
+        Cause::Fork { execution, seq } => format!("fork of …{} at seq {seq}", short(*execution)),
+        Cause::Parent { execution, task } => format!("task {task} of …{}", short(*execution)),
+    }
+}
+
+/// How a log acknowledges appends.
+#[must_use]
+pub fn durability(durability: Durability) -> String {
+    match durability {
+        Durability::Sync => "sync".to_owned(),
+        Durability::Interval(milliseconds) => format!("interval:{milliseconds}"),
+        Durability::Os => "os".to_owned(),
+    }
+}
+
+/// How a task ended.
+#[must_use]
+pub fn settled(settled: Settled) -> &'static str {
+    match settled {
+        Settled::Completed => "completed",
+        Settled::Failed => "failed",
+        Settled::Skipped => "was skipped",
+        Settled::SkippedByFailure => "was skipped because of a failure",
+    }
+}
+
+/// Why a task was skipped: the tasks and values that decided, and the rule.
+#[must_use]
+pub fn skip(why: &SkipReason) -> String {
+    const NAMED: usize = 3;
+    let mut says: Vec<String> =
+        why.tasks.iter().take(NAMED).map(|(task, how)| format!("{task} {}", settled(*how))).collect();
+    if why.tasks.len() > NAMED {
+        says.push(format!("{} more", why.tasks.len() - NAMED));
+    }
+    if says.is_empty() {
+        return format!("its rule does not hold: {}", why.rule);
+    }
+    format!("{} (rule {})", says.join(", "), why.rule)
+}
+
+/// Why an attempt was abandoned.
+#[must_use]
+pub fn abandoned(why: AbandonReason) -> &'static str {
+    match why {
+        AbandonReason::ProcessDied => "its process died",
+        AbandonReason::Shutdown => "its engine was shut down",
+    }
+}
+
+/// A retry policy in a few words: `retry: fixed, 300 ms`.
+#[must_use]
+pub fn retry(policy: &RetryPolicy) -> String {
+    if policy.max_attempts <= 1 {
+        return "no retry".to_owned();
+    }
+    let backoff = match policy.backoff {
+        Backoff::Fixed => "fixed",
+        Backoff::Linear { .. } => "linear",
+        Backoff::Exponential { .. } => "exponential",
+    };
+    format!("retry: {backoff}, {}", milliseconds(policy.initial_delay.0))
+}
+
+/// A span of milliseconds.
+#[must_use]
+pub fn milliseconds(span: u64) -> String {
+    match span {
+        0..1_000 => format!("{span} ms"),
+        _ if span.is_multiple_of(1_000) => format!("{} s", span / 1_000),
+        _ => format!("{}.{:03} s", span / 1_000, span % 1_000).replace("00 s", " s").replace("0 s", " s"),
+    }
+}
+
+/// How many attempts at a task may fail.
+#[must_use]
+pub fn allowed(task: &TaskDefinition) -> u32 {
+    task.retry.max_attempts.max(1)
+}
+
+/// Some names, and how many more there are.
+#[must_use]
+pub fn names<'a>(names: impl IntoIterator<Item = &'a TaskId>, most: usize) -> String {
+    let mut names = names.into_iter();
+    let shown: Vec<&str> = names.by_ref().take(most).map(|name| &**name).collect();
+    match names.count() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// A process: `engine 0.1.0, host db01, pid 42, Python 3.13`.
+#[must_use]
+pub fn environment(environment: &Environment) -> String {
+    let mut says = Vec::new();
+    if !environment.engine.is_empty() {
+        says.push(format!("engine {}", environment.engine));
+    }
+    if !environment.host.is_empty() {
+        says.push(format!("host {}", environment.host));
+    }
+    says.push(format!("pid {}", environment.pid));
+    if let Some(python) = &environment.python {
+        says.push(format!("Python {python}"));
+    }
+    says.join(", ")
+}

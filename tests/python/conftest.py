@@ -1,0 +1,44 @@
+"""What the tests share. They run on the installed package."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cloaca
+import pytest
+
+#: No test waits longer for anything.
+LIMIT = 30.0
+
+
+@pytest.fixture
+def runner() -> Iterator[cloaca.DefaultRunner]:
+    """A runner on a log in memory."""
+    with cloaca.DefaultRunner(":memory:") as runner:
+        yield runner
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a program in an empty directory."""
+
+    def run(program: str, *, check: bool = True, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+            env={**os.environ, **(env or {})},
+        )
+        if check and result.returncode != 0:
+            pytest.fail(f"the program ended with {result.returncode}:\n{result.stdout}\n{result.stderr}")
+        return result
+
+    return run

@@ -1,0 +1,257 @@
+"""A value comes out of the context as it went in, or it does not go in."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import math
+import pathlib
+import uuid
+
+import cloaca
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    max_leaves=20,
+)
+
+
+def exactly(value: object) -> object:
+    """Tells 1 from 1.0 from True, 0.0 from -0.0, and one order of keys from another."""
+    if isinstance(value, dict):
+        return [(key, exactly(item)) for key, item in value.items()]
+    if isinstance(value, list):
+        return ["list", *(exactly(item) for item in value)]
+    return type(value), repr(value)
+
+
+def through(value: object) -> object:
+    context = cloaca.Context()
+    context.set("it", value)
+    return context.get("it")
+
+
+@given(values)
+def test_every_json_value_comes_back_as_it_was(value: object) -> None:
+    assert exactly(through(value)) == exactly(value)
+
+
+@given(st.integers(min_value=-(10**60), max_value=10**60))
+def test_integers_of_any_size_come_back(number: int) -> None:
+    assert through(number) == number
+
+
+def test_an_integer_that_python_itself_refuses_to_print_comes_back() -> None:
+    number = 7**9000
+    assert through([number, -number]) == [number, -number]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_stay_floats_and_keep_their_bits(number: float) -> None:
+    back = through(number)
+    assert isinstance(back, float)
+    assert math.copysign(1, back) == math.copysign(1, number)
+    assert back == number
+
+
+def test_a_tuple_becomes_a_list() -> None:
+    assert through((1, (2, 3))) == [1, [2, 3]]
+
+
+def test_the_order_of_keys_is_kept() -> None:
+    assert list(through({"b": 1, "a": 2, "c": 0})) == ["b", "a", "c"]  # type: ignore[call-overload]
+
+
+def test_every_character_comes_back() -> None:
+    text = "".join(map(chr, range(0x800))) + "\u2028\u2029\uffff😀\U0010ffff"
+    assert through({text: text}) == {text: text}
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Name(str):
+    __slots__ = ()
+
+
+def test_values_of_derived_types_are_stored_as_their_base() -> None:
+    assert exactly(through([Level.HIGH, Name("x"), True])) == exactly([3, "x", True])
+    counted = collections.Counter("aab")
+    assert exactly(through(collections.OrderedDict(b=1, a=counted))) == exactly({"b": 1, "a": {"a": 2, "b": 1}})
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "advice"),
+    [
+        (datetime.datetime(2026, 1, 1), "datetime", "isoformat()"),
+        (datetime.date(2026, 1, 1), "date", "isoformat()"),
+        (datetime.timedelta(1), "timedelta", "total_seconds()"),
+        ({1, 2}, "set", "sorted(value)"),
+        (frozenset(), "frozenset", "sorted(value)"),
+        (b"x", "bytes", "decode()"),
+        (decimal.Decimal("1.1"), "Decimal", "str(value)"),
+        (uuid.UUID(int=0), "UUID", "str(value)"),
+        (pathlib.PurePosixPath("a"), "PurePosixPath", "str(value)"),
+        (1j, "complex", "value.real"),
+        (range(3), "range", "list(value)"),
+        (iter(x for x in ()), "generator", "list(value)"),
+        (Color.RED, "Color", ".value"),
+        (Point(1), "Point", "dataclasses.asdict"),
+        (cloaca.Context(), "Context", "to_dict()"),
+        (print, "builtin_function_or_method", "use"),
+        (object(), "object", "use"),
+    ],
+)
+def test_what_is_not_json_is_refused_with_advice(value: object, kind: str, advice: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        through(value)
+    message = str(caught.value)
+    assert message.startswith(f"context key 'it': {kind} is not a JSON value; use ")
+    assert advice in message
+
+
+def test_the_message_names_the_place() -> None:
+    context = cloaca.Context()
+    rows = [{}, {}, {}, {"when": datetime.datetime(2026, 1, 1)}]
+    with pytest.raises(TypeError) as caught:
+        context.set("report", {"rows": rows})
+    expected = "context key 'report', at ['rows'][3]['when']: datetime is not a JSON value; use isoformat()"
+    assert str(caught.value) == expected
+    assert "report" not in context
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_floats_that_are_no_numbers_are_refused(number: float) -> None:
+    with pytest.raises(ValueError, match=r"context key 'it', at \[1\]: (nan|an infinite float) is not a JSON value"):
+        through([0, number])
+
+
+def test_keys_that_are_not_text_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"context key 'it', at \['a'\]: the key 1 is of type int; .*use str\(key\)"):
+        through({"a": {1: 2}})
+
+
+def test_lone_surrogates_are_refused() -> None:
+    with pytest.raises(ValueError, match="context key 'it': the text has a lone surrogate at index 1"):
+        through("a\ud800")
+    with pytest.raises(ValueError, match="a key: the text has a lone surrogate"):
+        through({"\udfff": 1})
+
+
+def test_a_value_that_contains_itself_is_refused() -> None:
+    loop: list[object] = [1]
+    loop.append({"again": loop})
+    with pytest.raises(ValueError, match=r"at \[1\]\['again'\]: the list contains itself"):
+        through(loop)
+
+
+def test_a_value_may_appear_twice() -> None:
+    shared = [1]
+    assert through([shared, shared]) == [[1], [1]]
+
+
+def test_deep_values_come_back_and_too_deep_ones_are_refused() -> None:
+    def nested(depth: int) -> list[object]:
+        value: list[object] = []
+        for _ in range(depth - 1):
+            value = [value]
+        return value
+
+    back = through(nested(1000))
+    for _ in range(999):
+        assert isinstance(back, list)
+        back = back[0]
+    assert back == []
+    for depth in (1001, 100_000):
+        with pytest.raises(ValueError, match=r"nested deeper than 1000 levels") as caught:
+            through(nested(depth))
+        assert len(str(caught.value)) < 200
+
+
+@given(values)
+def test_from_json_reads_what_the_json_module_writes(value: object) -> None:
+    context = cloaca.Context.from_json(json.dumps({"it": value}))
+    assert exactly(context["it"]) == exactly(value)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), values))
+def test_to_json_is_what_the_json_module_writes_sorted_and_compact(data: dict[str, object]) -> None:
+    context = cloaca.Context(data)
+    text = context.to_json()
+    assert text == json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert cloaca.Context.from_json(text) == context
+
+
+def test_to_json_sorts_at_every_level() -> None:
+    assert cloaca.Context({"b": {"z": [{"y": 1, "x": 2}], "a": 1}, "a": 1.0}).to_json() == (
+        '{"a":1.0,"b":{"a":1,"z":[{"x":2,"y":1}]}}'
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"a":1,}',
+        '{"a" 1}',
+        "{a:1}",
+        '{"a":01}',
+        '{"a":1.}',
+        '{"a":.5}',
+        '{"a":+1}',
+        '{"a":NaN}',
+        '{"a":Infinity}',
+        '{"a":1e999}',
+        '{"a":"\n"}',
+        '{"a":"\\x"}',
+        '{"a":"\\ud800"}',
+        '{"a":"\\ud800\\u0041"}',
+        '{"a":1} 2',
+        "{'a':1}",
+        '{"a":tru}',
+        '{"a":[1 2]}',
+    ],
+)
+def test_from_json_refuses_what_is_not_json(text: str) -> None:
+    with pytest.raises(ValueError, match="not (a )?JSON"):
+        cloaca.Context.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "null", '"a"', "true"])
+def test_from_json_refuses_what_is_no_object(text: str) -> None:
+    with pytest.raises(ValueError, match="a context is a JSON object, not"):
+        cloaca.Context.from_json(text)
+
+
+def test_from_json_says_where() -> None:
+    with pytest.raises(ValueError, match=r"unexpected '\}' at character 8"):
+        cloaca.Context.from_json('{"é":1,}')
+
+
+def test_escapes_are_read() -> None:
+    context = cloaca.Context.from_json(r'{"a":"\"\\\/\b\f\n\r\té\ud83d\ude00"}')
+    assert context["a"] == '"\\/\b\f\n\r\té😀'

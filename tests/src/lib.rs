@@ -7,6 +7,7 @@
 pub mod gate;
 pub mod history;
 pub mod meeting;
+pub mod victim;
 pub mod workflows;
 pub mod world;
 

@@ -1,0 +1,85 @@
+//! The victim of the kill tests: a process that runs workflows until it is killed, and says what it was told.
+//!
+//! `victim LOG SIDE_EFFECTS SEED` takes up what was left, and then starts executions until it is killed;
+//! `victim LOG SIDE_EFFECTS finish` takes up what was left, waits for it, and ends. It prints, a line at a time: `open`,
+//! `started ID`, `ended ID STATUS CONTEXT`, `done`, and `ERROR …`, which must not happen.
+#![allow(clippy::expect_used, reason = "a tool of tests")]
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use cloacina_engine::core::event::{Cause, ExecutionId};
+use cloacina_engine::runtime::engine::{Engine, StartRequest};
+use cloacina_engine::runtime::workflow::Registry;
+use cloacina_store::Options;
+use cloacina_tests::victim::{SideEffects, WORKFLOWS, config, input, result, workflows};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// Says it with one write: a reader sees a whole line or none of it.
+fn say(line: impl Display) {
+    // Nobody listens to a victim whose test has ended.
+    let _ = std::io::stdout().lock().write_all(format!("{line}\n").as_bytes());
+}
+
+fn wait(engine: &Engine, execution: ExecutionId) {
+    match engine.wait(execution, None) {
+        Ok(outcome) => say(format_args!("ended {execution} {}", result(&outcome))),
+        Err(error) => say(format_args!("ERROR waiting for {execution}: {error}")),
+    }
+}
+
+fn start_until_killed(engine: &Engine, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    loop {
+        let workflow = WORKFLOWS[random.random_range(0..WORKFLOWS.len())];
+        let input = input(random.random_range(0..10));
+        let request = StartRequest { workflow: workflow.into(), input, execution: None, cause: Cause::Call };
+        match engine.start(request) {
+            Ok(execution) => {
+                say(format_args!("started {execution}"));
+                if random.random_bool(0.7) {
+                    wait(engine, execution);
+                }
+            }
+            Err(error) => return say(format_args!("ERROR starting {workflow}: {error}")),
+        }
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let mut next = || arguments.next().expect("victim LOG SIDE_EFFECTS SEED|finish");
+    let (log, effects, seed) = (next(), next(), next());
+    let log = match cloacina_store::open(Path::new(&log), &Options::default()) {
+        Ok(log) => Arc::new(log),
+        Err(error) => return say(format_args!("ERROR opening: {error}")),
+    };
+    let registry = Arc::new(Registry::default());
+    workflows(&SideEffects::in_file(Path::new(&effects))).into_iter().for_each(|workflow| {
+        registry.register(workflow);
+    });
+    let engine = match Engine::open(log, registry, config()) {
+        Ok(engine) => Arc::new(engine),
+        Err(error) => return say(format_args!("ERROR opening the engine: {error}")),
+    };
+    say("open");
+    let Ok(seed) = seed.parse::<u64>() else {
+        engine.recovered().iter().for_each(|execution| wait(&engine, *execution));
+        if let Err(error) = engine.shutdown(Duration::from_secs(10)) {
+            say(format_args!("ERROR shutting down: {error}"));
+        }
+        return say("done");
+    };
+    let callers: Vec<_> = (0..4)
+        .map(|caller| {
+            let engine = engine.clone();
+            thread::spawn(move || start_until_killed(&engine, seed.wrapping_mul(4).wrapping_add(caller)))
+        })
+        .collect();
+    callers.into_iter().for_each(|caller| drop(caller.join()));
+}

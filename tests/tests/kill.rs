@@ -1,0 +1,232 @@
+//! Real processes on a real log, killed in the middle of their work, again and again.
+//!
+//! After every kill the next process takes up what was left, and is killed too, some while they still recover. In the end
+//! one is let be. Then: what was acknowledged is there and as it was told, every execution ended as an undisturbed run
+//! does, no task ran before its start was in the log or after its completion was, and the chain verifies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use cloacina_engine::core::event::{Event, ExecutionId};
+use cloacina_engine::runtime::engine::{ExecutionStatus, StartRequest};
+use cloacina_engine::runtime::outcome::{execution_of, outcome, rebuild};
+use cloacina_store::log::{LogReader, StreamFilter};
+use cloacina_store::open_reader;
+use cloacina_store::record::StreamKind;
+use cloacina_tests::GUARD;
+use cloacina_tests::history::history;
+use cloacina_tests::victim::{SideEffects, WORKFLOWS, config, input, result, workflows};
+use cloacina_tests::world::{World, call, end_of};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+/// Kills of each log.
+const KILLS: usize = 60;
+
+/// A victim, and what it says.
+struct Victim {
+    process: Child,
+    lines: Receiver<String>,
+}
+
+impl Victim {
+    fn begin(directory: &Path, mode: &str) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_victim"))
+            .args([directory.join("log"), directory.join("effects"), PathBuf::from(mode)])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the victim starts");
+        let output = BufReader::new(process.stdout.take().expect("a pipe"));
+        let (sender, lines) = channel();
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { process, lines }
+    }
+
+    /// Kills it, and returns all that it had said.
+    fn kill(mut self, said: Vec<String>) -> Vec<String> {
+        self.process.kill().expect("it is killed");
+        self.process.wait().expect("it is dead");
+        said.into_iter().chain(self.lines).collect()
+    }
+}
+
+/// What victims were told and passed on.
+#[derive(Default)]
+struct Acknowledged {
+    started: BTreeSet<ExecutionId>,
+    ended: BTreeMap<ExecutionId, String>,
+}
+
+impl Acknowledged {
+    fn hear(&mut self, said: &[String]) {
+        for line in said {
+            assert!(!line.starts_with("ERROR"), "a victim said: {line}");
+            let mut words = line.splitn(3, ' ');
+            match (words.next(), words.next(), words.next()) {
+                (Some("started"), Some(id), None) => drop(self.started.insert(id.parse().unwrap())),
+                (Some("ended"), Some(id), Some(result)) => {
+                    let before = self.ended.insert(id.parse().unwrap(), result.to_owned());
+                    assert!(before.is_none_or(|before| before == result), "{id} ended twice, and otherwise: {line}");
+                }
+                (Some("open" | "done"), None, None) => {}
+                _ => panic!("a victim said: {line}"),
+            }
+        }
+    }
+}
+
+/// One round: a victim begins, and is killed at a random moment.
+fn kill_one(directory: &Path, random: &mut StdRng) -> Vec<String> {
+    let victim = Victim::begin(directory, &random.random::<u32>().to_string());
+    let mut said = Vec::new();
+    if random.random_bool(0.3) {
+        // While it opens, and recovers.
+        thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
+    } else {
+        said.push(victim.lines.recv_timeout(GUARD).expect("the victim opens its log"));
+        thread::sleep(Duration::from_micros(random.random_range(0..150_000)));
+    }
+    victim.kill(said)
+}
+
+fn unfinished(log: &dyn LogReader) -> usize {
+    let open = StreamFilter { kind: Some(StreamKind::Execution), open_only: true, before: None, limit: 100_000 };
+    log.streams(&open).unwrap().len()
+}
+
+/// Kills victims on one log, and lets a last one finish. Returns how many kills left unfinished executions.
+fn torment(seed: u64) -> usize {
+    println!("seed {seed}");
+    let directory = tempfile::tempdir().unwrap();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut acknowledged = Acknowledged::default();
+    let mut interrupted = 0;
+    for _ in 0..KILLS {
+        acknowledged.hear(&kill_one(directory.path(), &mut random));
+        // Now and then it is looked at what a kill left; that must be readable, too.
+        match open_reader(&directory.path().join("log")) {
+            Ok(log) => interrupted += usize::from(unfinished(&*log) > 0),
+            Err(error) => assert!(acknowledged.started.is_empty(), "{error}"),
+        }
+    }
+    let mut last = Victim::begin(directory.path(), "finish");
+    let mut said = Vec::new();
+    while said.last().is_none_or(|line| line != "done") {
+        let line = last.lines.recv_timeout(GUARD);
+        said.push(line.unwrap_or_else(|_| panic!("the last victim does not finish; it said {said:?}")));
+    }
+    assert!(last.process.wait().unwrap().success());
+    acknowledged.hear(&said);
+    check(directory.path(), &acknowledged);
+    println!(
+        "seed {seed}: {KILLS} kills, {interrupted} left unfinished executions; {} starts and {} results were acknowledged",
+        acknowledged.started.len(),
+        acknowledged.ended.len()
+    );
+    interrupted
+}
+
+fn check(directory: &Path, acknowledged: &Acknowledged) {
+    let path = directory.join("log");
+    let verified = cloacina_store::verify(&path).unwrap();
+    assert!(verified.findings.is_empty(), "{:?}", verified.findings);
+
+    let log = open_reader(&path).unwrap();
+    assert_eq!(unfinished(&*log), 0, "the last victim finished everything");
+    let all = StreamFilter { kind: Some(StreamKind::Execution), open_only: false, before: None, limit: 1_000_000 };
+    let executions: BTreeSet<ExecutionId> =
+        log.streams(&all).unwrap().iter().map(|entry| execution_of(entry.stream)).collect();
+    let lost: Vec<_> = acknowledged.started.difference(&executions).collect();
+    assert!(lost.is_empty(), "acknowledged, and not in the log: {lost:?}");
+
+    let mut expected = Undisturbed::default();
+    for execution in &executions {
+        let state = rebuild(&*log, *execution).unwrap();
+        let told = result(&outcome(&state));
+        let number = outcome(&state).context["number"].value().as_u64().unwrap();
+        assert_eq!(told, expected.of(state.workflow(), number), "{execution} ended otherwise than undisturbed");
+        if let Some(acknowledged) = acknowledged.ended.get(execution) {
+            assert_eq!(acknowledged, &told, "{execution}: another result was acknowledged");
+        }
+    }
+    let unknown: Vec<_> = acknowledged.ended.keys().filter(|id| !executions.contains(id)).collect();
+    assert!(unknown.is_empty(), "results of executions that are not in the log: {unknown:?}");
+    check_side_effects(&fs::read_to_string(directory.join("effects")).unwrap(), &*log, &executions);
+}
+
+/// What the side effects say against what the log says: an attempt ran only if its start was durable before, at most once,
+/// and never after an attempt at the same task had completed.
+fn check_side_effects(effects: &str, log: &dyn LogReader, executions: &BTreeSet<ExecutionId>) {
+    let mut ran: BTreeSet<(ExecutionId, String, u32)> = BTreeSet::new();
+    for line in effects.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [execution, task, attempt] = words[..] else { panic!("a side effect: {line}") };
+        let attempt = (execution.parse().unwrap(), task.to_owned(), attempt.parse().unwrap());
+        assert!(ran.insert(attempt), "ran twice: {line}");
+    }
+    let (mut started, mut completed) = (BTreeSet::new(), BTreeMap::new());
+    for &execution in executions {
+        for past in history(log, execution) {
+            match past.event {
+                Event::TaskStarted(event) => drop(started.insert((execution, event.task.to_string(), event.attempt))),
+                Event::TaskCompleted(event) => {
+                    let attempt = (execution, event.task.to_string(), event.attempt);
+                    assert!(ran.contains(&attempt), "completed without having run: {attempt:?}");
+                    let before = completed.insert((execution, attempt.1), event.attempt);
+                    assert_eq!(before, None, "a task completed twice in {execution}");
+                }
+                _ => {}
+            }
+        }
+    }
+    for attempt in &ran {
+        assert!(started.contains(attempt), "ran before its start was in the log: {attempt:?}");
+        let last = completed[&(attempt.0, attempt.1.clone())];
+        assert!(attempt.2 <= last, "ran again after attempt {last} had completed: {attempt:?}");
+    }
+}
+
+/// What the workflows come to when nobody is killed.
+#[derive(Default)]
+struct Undisturbed(BTreeMap<(String, u64), String>);
+
+impl Undisturbed {
+    fn of(&mut self, workflow: &str, number: u64) -> String {
+        if self.0.is_empty() {
+            let directory = tempfile::tempdir().unwrap();
+            let effects = SideEffects::in_file(&directory.path().join("effects"));
+            let engine = World { config: config(), ..World::of(workflows(&effects)) }.open();
+            let run = |name: &str, number| {
+                let request = StartRequest { input: input(number), ..call(name) };
+                let outcome = end_of(&engine, engine.start(request).unwrap());
+                assert_eq!(outcome.status, ExecutionStatus::Completed);
+                ((name.to_owned(), number), result(&outcome))
+            };
+            self.0 = WORKFLOWS
+                .iter()
+                .flat_map(|name| (0..10).map(move |number| (*name, number)))
+                .map(|(name, number)| run(name, number))
+                .collect();
+        }
+        self.0[&(workflow.to_owned(), number)].clone()
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_nothing_completed_runs_again_however_often_it_is_killed() {
+    let seed: u64 = std::env::var("KILL_SEED").map_or(20_261_124, |seed| seed.parse().unwrap());
+    let logs: Vec<_> = (0..4).map(|log| thread::spawn(move || torment(seed + log))).collect();
+    let interrupted: usize = logs.into_iter().map(|log| log.join().unwrap()).sum();
+    let kills = 4 * KILLS;
+    println!("{kills} kills, {interrupted} in the middle of work");
+    assert!(
+        interrupted * 2 > kills,
+        "only {interrupted} of {kills} kills met work in progress: the test is too gentle"
+    );
+}

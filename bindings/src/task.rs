@@ -100,7 +100,7 @@ fn rule_of(rule: &Bound<'_, PyAny>) -> PyResult<TriggerRule> {
 impl TaskSpec {
     /// The task with a body that does nothing, to have its definition checked.
     pub fn unbound(&self) -> Task {
-        Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(|_| {})) }
+        Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(|_| {})), observer: None }
     }
 
     /// The task with a body that leaves the attempt in an inbox.
@@ -110,6 +110,6 @@ impl TaskSpec {
             // A closed inbox drops the attempt, and that fails it.
             let _ = inbox.send(Message::Run(callable.clone(), Box::new(running)));
         };
-        Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(body)) }
+        Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(body)), observer: None }
     }
 }

@@ -268,7 +268,7 @@ fn seal(magic: u8, kind: u16, body: &impl Encode) -> Vec<u8> {
 
 fn open<'a>(magic: u8, expected: &'static str, bytes: &'a [u8]) -> Result<(u16, &'a [u8]), DecodeError> {
     match bytes {
-        [found, CODEC, format, low, high, body @ ..] if *found == magic => {
+        [found, CODEC, format, low, high, body @ ..] if *found == magic && *format > 0 => {
             if *format > FORMAT {
                 return Err(DecodeError::Newer { what: expected.to_owned(), found: *format, known: FORMAT });
             }

@@ -4,7 +4,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bincode::{Decode, Encode};
+use bincode::de::Decoder;
+use bincode::error::{AllowedEnumVariants, DecodeError};
+use bincode::{Decode, Encode, impl_borrow_decode};
 
 use super::event::{Key, TaskId};
 use super::json::Json;
@@ -134,8 +136,8 @@ impl TriggerRule {
     }
 }
 
-/// A condition over upstream task states and context values.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+/// A condition over upstream task states and context values. Trees nest at most [`Condition::DEEPEST`] levels.
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub enum Condition {
     /// Always holds.
     Always,
@@ -182,3 +184,71 @@ pub enum Operator {
     /// The key is not there.
     NotExists,
 }
+
+impl Condition {
+    /// How many levels of `all_of`, `any_of` and `none_of` may stand in each other: no text can make a reader recurse
+    /// deeper.
+    pub const DEEPEST: usize = 64;
+
+    /// Whether it nests no deeper than it may.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.fits(Self::DEEPEST)
+    }
+
+    fn fits(&self, levels: usize) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) | Self::None(parts) => {
+                levels > 0 && parts.iter().all(|part| part.fits(levels - 1))
+            }
+            _ => true,
+        }
+    }
+
+    /// Reads what the derived `Encode` writes, and counts the levels.
+    fn decode_within<D: Decoder>(levels: usize, decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(match u32::decode(decoder)? {
+            0 => Self::Always,
+            1 => Self::All(Self::decode_parts(levels, decoder)?),
+            2 => Self::Any(Self::decode_parts(levels, decoder)?),
+            3 => Self::None(Self::decode_parts(levels, decoder)?),
+            4 => Self::TaskSuccess(TaskId::decode(decoder)?),
+            5 => Self::TaskFailed(TaskId::decode(decoder)?),
+            6 => Self::TaskSkipped(TaskId::decode(decoder)?),
+            7 => Self::ContextValue {
+                key: Key::decode(decoder)?,
+                operator: Operator::decode(decoder)?,
+                value: Option::decode(decoder)?,
+            },
+            found => {
+                return Err(DecodeError::UnexpectedVariant {
+                    type_name: "Condition",
+                    allowed: &AllowedEnumVariants::Range { min: 0, max: 7 },
+                    found,
+                });
+            }
+        })
+    }
+
+    fn decode_parts<D: Decoder>(levels: usize, decoder: &mut D) -> Result<Vec<Self>, DecodeError> {
+        let Some(levels) = levels.checked_sub(1) else {
+            return Err(DecodeError::Other("a condition is nested too deep"));
+        };
+        let count = usize::try_from(u64::decode(decoder)?).map_err(|_| DecodeError::LimitExceeded)?;
+        decoder.claim_container_read::<Self>(count)?;
+        let mut parts = Vec::new();
+        for _ in 0..count {
+            decoder.unclaim_bytes_read(size_of::<Self>());
+            parts.push(Self::decode_within(levels, decoder)?);
+        }
+        Ok(parts)
+    }
+}
+
+impl<Context> Decode<Context> for Condition {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Self::decode_within(Self::DEEPEST, decoder)
+    }
+}
+
+impl_borrow_decode!(Condition);

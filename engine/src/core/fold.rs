@@ -366,6 +366,7 @@ impl Execution {
     fn go_on_with(&mut self, graph: Arc<Graph>) {
         let old = std::mem::replace(&mut self.graph, graph);
         if difference(old.definition(), self.graph.definition()).is_none() {
+            self.rearm_task_timeouts();
             return;
         }
         let mut slots: BTreeMap<TaskId, TaskSlot> =
@@ -426,6 +427,10 @@ impl Execution {
     fn failed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
         if self.unsettled == 0 && self.failed_ends.is_empty() {
             return Err("comes while no end of the graph has failed".to_owned());
+        }
+        let is_over_time = |(due, timer): &(Timestamp, Timer)| *timer == Timer::ExecutionTimeout && *due <= time;
+        if self.unsettled > 0 && !self.timers.iter().any(is_over_time) {
+            return Err(format!("comes while {} tasks are unsettled and there is time left", self.unsettled));
         }
         self.end(time, Status::Failed, ended);
         Ok(())
@@ -536,6 +541,18 @@ impl Execution {
         let slot = &mut self.tasks[task.at()];
         slot.sees = Some(sees);
         slot.collisions = collisions;
+    }
+
+    /// A timeout is no part of the graph: another definition may give the tasks that run another one.
+    fn rearm_task_timeouts(&mut self) {
+        self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
+        for &task in &self.running {
+            if let TaskState::Running { since, .. } = self.tasks[task.at()].state
+                && let Some(timeout) = self.task_timeout(task)
+            {
+                self.timers.insert((since.after(timeout), Timer::TaskTimeout(task)));
+            }
+        }
     }
 
     fn arm_execution_timeout(&mut self, from: Timestamp) {

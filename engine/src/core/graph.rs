@@ -70,6 +70,12 @@ pub enum Problem {
         /// The nearest name that is there.
         nearest: Option<TaskId>,
     },
+    /// A condition tree nests without end.
+    #[error("The trigger rules of task '{task}' nest deeper than {} levels", Condition::DEEPEST)]
+    TooDeep {
+        /// Whose.
+        task: TaskId,
+    },
     /// Tasks wait for each other.
     #[error("Circular dependency detected: {}", .0.join(" -> "))]
     Cycle(
@@ -327,8 +333,13 @@ impl Edges {
             let mut known = BTreeSet::new();
             dependencies.extend(task.dependencies.iter().filter_map(&mut find).filter(|up| known.insert(*up)));
             let mut upstream = dependencies.clone();
-            if let TriggerRule::When(condition) = &task.rule {
+            if let TriggerRule::When(condition) = &task.rule
+                && condition.is_bounded()
+            {
                 upstream.extend(named(condition).into_iter().filter_map(&mut find).filter(|up| known.insert(*up)));
+            }
+            if matches!(&task.rule, TriggerRule::When(condition) if !condition.is_bounded()) {
+                problems.push(Problem::TooDeep { task: task.id.clone() });
             }
             for up in &upstream {
                 edges.downstream[up.at()].push(at);
@@ -387,7 +398,8 @@ fn cycles(definition: &Definition, edges: &Edges) -> Vec<Problem> {
             graph.add_edge(nodes[up], nodes[down.at()], ());
         }
     }
-    let mut knots: Vec<Vec<NodeIndex>> = petgraph::algo::tarjan_scc(&graph)
+    // Kosaraju's search keeps its own stack; Tarjan's in petgraph is recursive.
+    let mut knots: Vec<Vec<NodeIndex>> = petgraph::algo::kosaraju_scc(&graph)
         .into_iter()
         .filter(|knot| knot.len() > 1 || graph.find_edge(knot[0], knot[0]).is_some())
         .collect();
@@ -408,12 +420,13 @@ fn cycles(definition: &Definition, edges: &Edges) -> Vec<Problem> {
 fn walk_cycle(graph: &DiGraph<(), ()>, knot: &[NodeIndex]) -> Vec<NodeIndex> {
     let inside: BTreeSet<NodeIndex> = knot.iter().copied().collect();
     let mut path = vec![knot[0]];
+    let mut places = HashMap::from([(knot[0], 0)]);
     loop {
         let here = path[path.len() - 1];
         let next = graph.edges(here).map(|edge| edge.target()).filter(|node| inside.contains(node)).min();
         // Every node of a knot has an edge that stays in it; `here` only keeps the types total.
         let next = next.unwrap_or(here);
-        let met = path.iter().position(|node| *node == next);
+        let met = places.insert(next, path.len());
         path.push(next);
         if let Some(first) = met {
             return path.split_off(first);

@@ -1,43 +1,88 @@
-//! Who waits for the end of an execution.
+//! Promises: what will be known once, and those who wait for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use super::engine::{Outcome, WaitError};
+use super::engine::{Outcome, WaitError, lock};
 
 /// Takes the end of an execution; called once.
 pub type Waiter = Box<dyn FnOnce(Result<Arc<Outcome>, WaitError>) + Send>;
 
-/// The end of an execution, and those who wait for it.
-#[derive(Default)]
-pub(crate) struct Completion {
-    state: Mutex<State>,
+/// The end of an execution.
+pub(crate) type Completion = Promise<Result<Arc<Outcome>, WaitError>>;
+
+/// That everything which was decided up to some moment is durable, or the reason why it never will be.
+pub(crate) type Durable = Result<(), Arc<str>>;
+
+/// What will be known once, and those who wait for it.
+pub(crate) struct Promise<T> {
+    state: Mutex<State<T>>,
 }
 
-#[derive(Default)]
-struct State {
-    done: Option<Result<Arc<Outcome>, WaitError>>,
-    waiters: Vec<Waiter>,
+struct State<T> {
+    kept: Option<T>,
+    /// What is known, while somebody holds it back.
+    held_back: Option<T>,
+    holds: usize,
+    waiters: Vec<Box<dyn FnOnce(T) + Send>>,
 }
 
-impl Completion {
-    /// Calls `waiter` when the end is known: now, if it is.
-    pub(crate) fn wait(&self, waiter: Waiter) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.done.clone() {
+impl<T> Default for Promise<T> {
+    fn default() -> Self {
+        Self { state: Mutex::new(State { kept: None, held_back: None, holds: 0, waiters: Vec::new() }) }
+    }
+}
+
+impl<T: Clone> Promise<T> {
+    /// Calls `waiter` when it is known: now, if it is.
+    pub(crate) fn wait(&self, waiter: Box<dyn FnOnce(T) + Send>) {
+        let mut state = lock(&self.state);
+        match state.kept.clone() {
             None => state.waiters.push(waiter),
-            Some(done) => {
+            Some(kept) => {
                 drop(state);
-                waiter(done);
+                waiter(kept);
             }
         }
     }
 
-    /// Says how it ended. Only the first word counts.
-    pub(crate) fn complete(&self, done: Result<Arc<Outcome>, WaitError>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Holds what is answered back: those who wait hear of it after the hold is dropped.
+    pub(crate) fn hold(self: &Arc<Self>) -> Hold<T> {
+        lock(&self.state).holds += 1;
+        Hold(self.clone())
+    }
+
+    /// Says what it is, once nobody holds it back.
+    pub(crate) fn answer(&self, known: T) {
+        let mut state = lock(&self.state);
+        if state.holds > 0 {
+            state.held_back = Some(known);
+        } else {
+            drop(state);
+            self.complete(known);
+        }
+    }
+
+    /// Says what it is, at once. Only the first word counts.
+    pub(crate) fn complete(&self, known: T) {
+        let mut state = lock(&self.state);
         let waiters = std::mem::take(&mut state.waiters);
-        let done = state.done.get_or_insert(done).clone();
+        let kept = state.kept.get_or_insert(known).clone();
         drop(state);
-        waiters.into_iter().for_each(|waiter| waiter(done.clone()));
+        waiters.into_iter().for_each(|waiter| waiter(kept.clone()));
+    }
+}
+
+/// Holds an answer back until it is dropped.
+pub(crate) struct Hold<T: Clone>(Arc<Promise<T>>);
+
+impl<T: Clone> Drop for Hold<T> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.state);
+        state.holds -= 1;
+        let known = if state.holds == 0 { state.held_back.take() } else { None };
+        drop(state);
+        if let Some(known) = known {
+            self.0.complete(known);
+        }
     }
 }

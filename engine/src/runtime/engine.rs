@@ -321,7 +321,10 @@ impl Engine {
             .name("cloacina-scheduler".into())
             .spawn(move || Scheduler::new(shell, unfinished).run())
             .map_err(|error| EngineError::Log(format!("cannot start the scheduler's thread: {error}")))?;
-        Ok(Self { log, messages, held_reasons, recovered, config, registry, scheduler: Mutex::new(Some(scheduler)) })
+        let scheduler = Mutex::new(Some(scheduler));
+        let engine = Self { log, messages, held_reasons, recovered, config, registry, scheduler };
+        engine.catch_up();
+        Ok(engine)
     }
 
     /// Starts an execution, or attaches to the one that has the id. Returns its id once its start is durable.
@@ -333,25 +336,8 @@ impl Engine {
         if let Some((key, value)) = request.input.iter().find(|(_, value)| value.as_str().len() > limit) {
             return Err(StartError::ValueTooLarge { key: key.clone(), bytes: value.as_str().len(), limit });
         }
-        let id = match request.execution {
-            None => new_execution_id(),
-            Some(id) => match self.log.stream(stream_of(id)) {
-                Ok(entry) if !entry.open => return Ok(id),
-                Ok(_) => return self.attach(id),
-                Err(ReadError::NoStream(_)) => id,
-                Err(error) => return Err(StartError::Log(error.to_string())),
-            },
-        };
+        let id = request.execution.unwrap_or_else(new_execution_id);
         self.ask(|reply| Message::Start { request, id, reply }).unwrap_or(Err(StartError::ShutDown))
-    }
-
-    fn attach(&self, execution: ExecutionId) -> Result<ExecutionId, StartError> {
-        let nobody: Waiter = Box::new(|_| {});
-        match self.ask(|reply| Message::Wait { execution, waiter: nobody, reply }) {
-            Some(Attached::Blocked(why, _)) => Err(StartError::Blocked { execution, why }),
-            Some(_) => Ok(execution),
-            None => Err(StartError::ShutDown),
-        }
     }
 
     /// Waits for the end of an execution.
@@ -375,20 +361,25 @@ impl Engine {
     /// Calls back, once, when an execution has ended; at once, on this thread, if it has. Otherwise the callback runs on
     /// one of the engine's threads: hand over, do not work.
     pub fn when_done(&self, execution: ExecutionId, done: Waiter) {
+        let mut once = CalledOnce { execution, waiter: Some(done) };
+        let done: Waiter = Box::new(move |end| once.call(end));
         match self.ask(|reply| Message::Wait { execution, waiter: done, reply }) {
             Some(Attached::Waiting) => {}
             Some(Attached::Blocked(why, done)) => done(Err(WaitError::Blocked { execution, why })),
-            Some(Attached::NotLive(done)) => done(self.past(execution)),
-            // The callback went down with the scheduler, whose end drops it.
+            Some(Attached::NotLive(done, failed)) => done(self.past(execution, failed.as_deref())),
+            // The callback went down with the scheduler; being dropped, it has been called.
             None => {}
         }
     }
 
     /// The end of an execution that does not run here.
-    fn past(&self, execution: ExecutionId) -> Result<Arc<Outcome>, WaitError> {
+    fn past(&self, execution: ExecutionId, failed: Option<&str>) -> Result<Arc<Outcome>, WaitError> {
         match rebuild(&*self.log, execution) {
             Ok(state) if state.status().is_final() => Ok(Arc::new(outcome(&state))),
-            Ok(_) => Err(WaitError::ShutDown(execution)),
+            Ok(_) => Err(match failed {
+                Some(reason) => WaitError::Log(reason.to_owned()),
+                None => WaitError::ShutDown(execution),
+            }),
             Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
                 Err(WaitError::NotFound(execution))
             }
@@ -430,6 +421,7 @@ impl Engine {
         before: Option<ExecutionId>,
     ) -> Result<Vec<Listed>, EngineError> {
         let failed = |error: &dyn std::fmt::Display| EngineError::Log(error.to_string());
+        self.catch_up();
         let mut found = Vec::new();
         let mut filter = StreamFilter {
             kind: Some(StreamKind::Execution),
@@ -522,11 +514,37 @@ impl Engine {
         stopped
     }
 
+    /// Waits until the scheduler has taken everything that it was told before; first of all, what it holds and why.
+    fn catch_up(&self) {
+        let nobody = ExecutionId([0; 16]);
+        let _ = self.ask(|reply| Message::Peek { execution: nobody, reply });
+    }
+
     /// Asks the scheduler, and waits for its answer; `None` if it is gone.
     fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.messages.send(message(reply)).ok()?;
         answer.recv().ok()
+    }
+}
+
+/// A callback that is called even if the scheduler ends before it comes to it.
+struct CalledOnce {
+    execution: ExecutionId,
+    waiter: Option<Waiter>,
+}
+
+impl CalledOnce {
+    fn call(&mut self, end: Result<Arc<Outcome>, WaitError>) {
+        if let Some(waiter) = self.waiter.take() {
+            waiter(end);
+        }
+    }
+}
+
+impl Drop for CalledOnce {
+    fn drop(&mut self) {
+        self.call(Err(WaitError::ShutDown(self.execution)));
     }
 }
 

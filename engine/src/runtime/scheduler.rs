@@ -5,21 +5,23 @@
 //! before what led to it is durable; meanwhile the scheduler goes on with other executions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloacina_store::log::{AppendError, Batch, Definition as StoredDefinition, EventLog, Frame, Listing};
+use cloacina_store::log::{AppendError, Batch, Definition as StoredDefinition, EventLog, Frame, Listing, ReadError};
 use cloacina_store::record::{Hash, StreamKind, Timestamp as StoreTimestamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::Clock;
-use super::completion::{Completion, Waiter};
+use super::completion::{Completion, Durable, Promise, Waiter};
 use super::engine::{EngineConfig, EngineError, StartError, StartRequest, WaitError};
-use super::outcome::{outcome, stream_of};
-use super::task::AttemptInfo;
+use super::outcome::{listed, outcome, stream_of};
+use super::task::{AttemptEnd, AttemptInfo, Notice, Observer};
 use super::workers::Workers;
 use super::workflow::{Registry, Workflow};
 use crate::core::codec;
+use crate::core::context::values;
 use crate::core::decide::{Command, Decision, Effect, Rejection, Start, decide, encode, label, start};
 use crate::core::event::{
     Attempt, Environment, Event, ExecutionId, ExecutionOptions, Key, Reads, Request, TaskError, TaskId,
@@ -43,12 +45,14 @@ pub(crate) enum Message {
     Registered,
     /// Somebody asks something of an execution.
     Control { execution: ExecutionId, control: Control, reply: Reply<Result<(), EngineError>> },
-    /// Somebody asks how a live execution stands.
+    /// Somebody asks how a live execution stands. The answer comes when all that it tells is durable.
     Peek { execution: ExecutionId, reply: Reply<Option<Box<super::engine::Outcome>>> },
     /// The end of an execution is durable.
     Over(ExecutionId),
+    /// The log refused a batch of an execution and goes on: the execution is lost to this engine, and no other.
+    Refused { execution: ExecutionId, reason: Arc<str> },
     /// The log has failed.
-    LogFailed(String),
+    LogFailed(Arc<str>),
     /// Stop, after at most this long.
     Shutdown { grace: Duration, reply: Reply<Result<(), EngineError>> },
 }
@@ -79,8 +83,9 @@ pub(crate) enum Attached {
     Waiting,
     /// The execution is held; the waiter comes back.
     Blocked(String, Waiter),
-    /// It does not run here: it is over, or not in this log. The waiter comes back.
-    NotLive(Waiter),
+    /// It does not run here: it is over, or not in this log, or the log has failed, for this reason. The waiter comes
+    /// back.
+    NotLive(Waiter, Option<Arc<str>>),
 }
 
 /// An execution that was unfinished when the log was opened, or why it cannot be resumed.
@@ -108,6 +113,9 @@ pub(crate) struct Shell {
     pub(crate) held_reasons: HeldReasons,
 }
 
+/// An answer that waits for what it tells to be durable.
+type Answer = Box<dyn FnOnce(Durable) + Send>;
+
 /// A live execution.
 struct Live {
     state: Execution,
@@ -116,7 +124,10 @@ struct Live {
     /// Decided in this turn, not yet handed to the log.
     events: Vec<Recorded>,
     effects: Vec<Effect>,
-    started: Option<Reply<Result<ExecutionId, StartError>>>,
+    /// Answers of this turn, which wait for everything decided so far.
+    answers: Vec<Answer>,
+    /// Whether the last batch that was handed to the log is durable, and so all before it.
+    durable: Arc<Promise<Durable>>,
     in_runnable: bool,
     /// Its entry in the queue of timers.
     timer: Option<Timestamp>,
@@ -130,18 +141,21 @@ pub(crate) struct Scheduler {
     runnable: VecDeque<ExecutionId>,
     /// Executions with something for the log.
     touched: Vec<ExecutionId>,
+    /// Executions with answers.
+    asked: Vec<ExecutionId>,
     free_slots: BTreeSet<u32>,
     /// The time of this turn: everything that is decided in it happens then.
     now: Timestamp,
     /// The next timer of each live execution that has one.
     timers: BTreeSet<(Timestamp, ExecutionId)>,
     warned: HashSet<(Arc<str>, TaskId, Key)>,
-    failed: Option<String>,
+    failed: Option<Arc<str>>,
     stopping: Option<Stopping>,
 }
 
 struct Stopping {
-    until: Instant,
+    /// `None` lies beyond all clocks.
+    until: Option<Instant>,
     reply: Reply<Result<(), EngineError>>,
 }
 
@@ -159,6 +173,7 @@ impl Scheduler {
             held: unfinished,
             runnable: VecDeque::new(),
             touched: Vec::new(),
+            asked: Vec::new(),
             free_slots: (0..slots).collect(),
             timers: BTreeSet::new(),
             warned: HashSet::new(),
@@ -195,7 +210,7 @@ impl Scheduler {
     /// Waits for a message, but not past the next timer.
     fn receive(&self) -> Result<Message, RecvTimeoutError> {
         let timer = self.timers.first().map(|(due, _)| self.shell.clock.instant(*due));
-        let stop = self.stopping.as_ref().map(|stopping| stopping.until);
+        let stop = self.stopping.as_ref().and_then(|stopping| stopping.until);
         match timer.into_iter().chain(stop).min() {
             Some(deadline) => self.shell.messages.recv_deadline(deadline),
             None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -211,35 +226,44 @@ impl Scheduler {
             }
             Message::Finished(finished) => self.attempt_finished(finished),
             Message::Registered => self.take_over_held(),
-            Message::Control { execution, control, reply } => {
-                let answer = self.control(execution, control);
-                let _asker_may_be_gone = reply.send(answer);
-            }
-            Message::Peek { execution, reply } => {
-                let peeked = self.live.get(&execution).map(|live| Box::new(outcome(&live.state)));
-                let _asker_may_be_gone = reply.send(peeked);
-            }
+            Message::Control { execution, control, reply } => match self.control(execution, control) {
+                Ok(()) => self.answer_when_durable(
+                    execution,
+                    Box::new(move |durable| {
+                        let answer = durable.map_err(|reason| EngineError::Log(reason.to_string()));
+                        let _asker_may_be_gone = reply.send(answer);
+                    }),
+                ),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Message::Peek { execution, reply } => self.peek(execution, reply),
             Message::Over(execution) => {
-                self.live.remove(&execution);
+                let answers = self.live.remove(&execution).map(|live| live.answers);
+                answers.into_iter().flatten().for_each(|answer| answer(Ok(())));
             }
-            Message::LogFailed(reason) => self.log_failed(&reason),
+            Message::Refused { execution, reason } => self.refused(execution, &reason),
+            Message::LogFailed(reason) => self.log_failed(reason),
             Message::Shutdown { grace, reply } => {
-                self.stopping.get_or_insert(Stopping { until: Instant::now() + grace, reply });
+                self.stopping.get_or_insert(Stopping { until: Instant::now().checked_add(grace), reply });
             }
         }
     }
 
     fn start(&mut self, request: StartRequest, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>>) {
         let refuse = |error| drop(reply.send(Err(error)));
+        if request.execution.is_some()
+            && let Some(answer) = self.existing(id)
+        {
+            return match answer {
+                Ok(()) => self.answer_started(id, reply),
+                Err(error) => refuse(error),
+            };
+        }
         if let Some(reason) = &self.failed {
-            return refuse(StartError::Log(reason.clone()));
+            return refuse(StartError::Log(reason.to_string()));
         }
         if self.stopping.is_some() {
             return refuse(StartError::ShutDown);
-        }
-        if self.live.contains_key(&id) {
-            drop(reply.send(Ok(id)));
-            return;
         }
         let Some(workflow) = self.shell.registry.find(&request.workflow) else {
             return refuse(self.unknown_workflow(&request.workflow));
@@ -261,11 +285,65 @@ impl Scheduler {
         };
         match start(begin, self.now) {
             Ok((state, decision)) => {
-                self.go_live(state, workflow, Some(reply));
+                self.go_live(state, workflow);
                 self.keep(id, decision);
+                self.answer_started(id, reply);
             }
             Err(rejection) => refuse(StartError::Log(rejection.to_string())),
         }
+    }
+
+    /// Whether an execution with this id can be attached to; `None` if there is none. Only this thread can tell: on any
+    /// other, it may begin and end between the question and the start.
+    fn existing(&self, id: ExecutionId) -> Option<Result<(), StartError>> {
+        if self.live.contains_key(&id) {
+            return Some(Ok(()));
+        }
+        match self.shell.log.stream(stream_of(id)) {
+            Err(ReadError::NoStream(_)) => None,
+            Err(error) => Some(Err(StartError::Log(error.to_string()))),
+            Ok(entry) if !entry.open => Some(Ok(())),
+            Ok(_) => Some(match (self.held_reason(id), &self.failed) {
+                (Some(why), _) => Err(StartError::Blocked { execution: id, why }),
+                (None, Some(reason)) => Err(StartError::Log(reason.to_string())),
+                (None, None) => Ok(()),
+            }),
+        }
+    }
+
+    fn answer_started(&mut self, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>>) {
+        self.answer_when_durable(
+            id,
+            Box::new(move |durable| {
+                let answer = durable.map(|()| id).map_err(|reason| StartError::Log(reason.to_string()));
+                let _asker_may_be_gone = reply.send(answer);
+            }),
+        );
+    }
+
+    /// How a live execution stands, told once all of it is durable. Where that fails, and where it is not live, the log
+    /// has to tell.
+    fn peek(&mut self, execution: ExecutionId, reply: Reply<Option<Box<super::engine::Outcome>>>) {
+        let told = self.live.get(&execution).map(|live| Box::new(outcome(&live.state)));
+        self.answer_when_durable(
+            execution,
+            Box::new(move |durable| {
+                let _asker_may_be_gone = reply.send(told.filter(|_| durable.is_ok()));
+            }),
+        );
+    }
+
+    /// Answers once everything that was decided on an execution so far is durable. What is not live is.
+    fn answer_when_durable(&mut self, execution: ExecutionId, answer: Answer) {
+        let Some(live) = self.live.get_mut(&execution) else { return answer(Ok(())) };
+        if live.answers.is_empty() {
+            self.asked.push(execution);
+        }
+        live.answers.push(answer);
+    }
+
+    fn held_reason(&self, execution: ExecutionId) -> Option<String> {
+        super::engine::lock(&self.shell.held_reasons).get(&execution).cloned()
     }
 
     fn unknown_workflow(&self, name: &Arc<str>) -> StartError {
@@ -274,18 +352,14 @@ impl Scheduler {
         StartError::UnknownWorkflow { name: name.clone(), nearest }
     }
 
-    fn go_live(
-        &mut self,
-        state: Execution,
-        workflow: Arc<Workflow>,
-        started: Option<Reply<Result<ExecutionId, StartError>>>,
-    ) {
+    fn go_live(&mut self, state: Execution, workflow: Arc<Workflow>) {
         let live = Live {
             workflow,
             completion: Arc::default(),
             events: Vec::new(),
             effects: Vec::new(),
-            started,
+            answers: Vec::new(),
+            durable: Arc::default(),
             in_runnable: false,
             timer: None,
             state,
@@ -298,9 +372,9 @@ impl Scheduler {
             live.completion.wait(waiter);
             return Attached::Waiting;
         }
-        match super::engine::lock(&self.shell.held_reasons).get(&execution) {
-            Some(why) => Attached::Blocked(why.clone(), waiter),
-            None => Attached::NotLive(waiter),
+        match self.held_reason(execution) {
+            Some(why) => Attached::Blocked(why, waiter),
+            None => Attached::NotLive(waiter, self.failed.clone()),
         }
     }
 
@@ -321,7 +395,7 @@ impl Scheduler {
 
     fn control(&mut self, execution: ExecutionId, control: Control) -> Result<(), EngineError> {
         if let Some(reason) = &self.failed {
-            return Err(EngineError::Log(reason.clone()));
+            return Err(EngineError::Log(reason.to_string()));
         }
         let request = |reason: Option<String>| Request { by: "user".into(), reason: reason.map(Into::into) };
         let command = match control {
@@ -331,10 +405,27 @@ impl Scheduler {
             Control::Unpause => Command::Unpause(request(None)),
         };
         if !self.live.contains_key(&execution) {
-            return Err(EngineError::NotFound(execution));
+            return Err(self.not_live(execution));
         }
         let rejected = |rejection: Rejection| EngineError::Rejected { execution, why: rejection.to_string() };
         self.decide(execution, command).map_err(rejected)
+    }
+
+    /// Why nothing can be asked of an execution that is not live.
+    fn not_live(&self, execution: ExecutionId) -> EngineError {
+        if let Some(why) = self.held_reason(execution) {
+            return EngineError::Rejected { execution, why: format!("it is blocked ({why}); resume it first") };
+        }
+        match self.shell.log.stream(stream_of(execution)) {
+            Ok(entry) => match listed(&entry, None) {
+                Ok(listed) => {
+                    EngineError::Rejected { execution, why: format!("the execution has ended ({:?})", listed.status) }
+                }
+                Err(error) => EngineError::Log(error.to_string()),
+            },
+            Err(ReadError::NoStream(_)) => EngineError::NotFound(execution),
+            Err(error) => EngineError::Log(error.to_string()),
+        }
     }
 
     /// Takes over every held execution whose workflow is registered with the same graph, and says why not of the others.
@@ -380,7 +471,7 @@ impl Scheduler {
         let Some(Unfinished::Whole(state)) = self.held.remove(&id) else { return Ok(()) };
         super::engine::lock(&self.shell.held_reasons).remove(&id);
         let definition = (workflow.fingerprint(), workflow.graph().clone());
-        self.go_live(*state, workflow, None);
+        self.go_live(*state, workflow);
         let command = Command::Recover { environment: self.shell.environment.clone(), definition };
         self.decide(id, command).map_err(|rejection| rejection.to_string())?;
         tracing::info!(execution = %id, "took over an unfinished execution");
@@ -447,6 +538,11 @@ impl Scheduler {
         for execution in std::mem::take(&mut self.touched) {
             self.hand_over(execution);
         }
+        for execution in std::mem::take(&mut self.asked) {
+            let Some(live) = self.live.get_mut(&execution) else { continue };
+            let durable = live.durable.clone();
+            std::mem::take(&mut live.answers).into_iter().for_each(|answer| durable.wait(answer));
+        }
     }
 
     fn fill_slots(&mut self) {
@@ -492,11 +588,13 @@ impl Scheduler {
             },
         };
         let definitions = if begins { vec![stored_definition(&live.workflow)] } else { Vec::new() };
+        live.durable = Arc::default();
         let acknowledged = Acknowledged {
             execution,
+            notices: notices(live, &events),
             effects: std::mem::take(&mut live.effects),
             outcome: is_final.then(|| Arc::new(outcome(&live.state))),
-            started: live.started.take(),
+            durable: live.durable.clone(),
             completion: live.completion.clone(),
             workflow: live.workflow.clone(),
             strict: live.state.options().strict_context,
@@ -511,26 +609,47 @@ impl Scheduler {
     }
 
     /// The log has failed: everybody who waits is told, and nothing is taken any more.
-    fn log_failed(&mut self, reason: &str) {
+    fn log_failed(&mut self, reason: Arc<str>) {
         if self.failed.is_some() {
             return;
         }
         tracing::error!(%reason, "the log failed; the engine takes nothing more");
-        self.failed = Some(reason.to_owned());
+        self.failed = Some(reason.clone());
         for (_, live) in self.live.drain() {
-            live.completion.complete(Err(WaitError::Log(reason.to_owned())));
-            if let Some(reply) = live.started {
-                let _asker_may_be_gone = reply.send(Err(StartError::Log(reason.to_owned())));
-            }
+            live.completion.complete(Err(WaitError::Log(reason.to_string())));
+            live.answers.into_iter().for_each(|answer| answer(Err(reason.clone())));
         }
         self.touched.clear();
+        self.asked.clear();
         self.runnable.clear();
+        self.timers.clear();
+    }
+
+    /// The log refused a batch of an execution, whose state is now ahead of its history: it is given up here. What the
+    /// log has of it is held.
+    fn refused(&mut self, execution: ExecutionId, reason: &Arc<str>) {
+        let Some(live) = self.live.remove(&execution) else { return };
+        tracing::error!(%execution, %reason, "the log refused what was decided on an execution; it is given up");
+        live.timer.map(|due| self.timers.remove(&(due, execution)));
+        for task in live.state.running() {
+            let slot = live.state.task(task);
+            if let TaskState::Running { worker, .. } = slot.state() {
+                self.free_slots.insert(worker);
+            }
+            self.shell.workers.stop(execution, live.state.graph().name(task), slot.attempts());
+        }
+        live.completion.complete(Err(WaitError::Log(reason.to_string())));
+        live.answers.into_iter().for_each(|answer| answer(Err(reason.clone())));
+        if self.shell.log.stream(stream_of(execution)).is_ok_and(|entry| entry.open) {
+            self.held.insert(execution, Unfinished::Broken(reason.to_string()));
+            super::engine::lock(&self.shell.held_reasons).insert(execution, reason.to_string());
+        }
     }
 
     fn is_done_stopping(&self) -> bool {
         let Some(stopping) = &self.stopping else { return false };
         self.failed.is_some()
-            || Instant::now() >= stopping.until
+            || stopping.until.is_some_and(|until| Instant::now() >= until)
             || self.live.values().all(|live| live.state.running().next().is_none())
     }
 
@@ -550,10 +669,11 @@ impl Scheduler {
             self.hand_over(execution);
         }
         self.shell.workers.close();
-        // Closing waits for what was handed over before.
+        // Closing waits for what was handed over before. A log that has failed is let go of, too.
+        let closed = self.shell.log.close().map_err(|error| EngineError::Log(error.to_string()));
         let closed = match &self.failed {
-            Some(reason) => Err(EngineError::Log(reason.clone())),
-            None => self.shell.log.close().map_err(|error| EngineError::Log(error.to_string())),
+            Some(reason) => Err(EngineError::Log(reason.to_string())),
+            None => closed,
         };
         for (id, live) in self.live.drain() {
             live.completion.complete(Err(WaitError::ShutDown(id)));
@@ -567,9 +687,10 @@ impl Scheduler {
 /// What has to be done once a batch is durable.
 struct Acknowledged {
     execution: ExecutionId,
+    notices: Vec<(Arc<Observer>, Notice)>,
     effects: Vec<Effect>,
     outcome: Option<Arc<super::engine::Outcome>>,
-    started: Option<Reply<Result<ExecutionId, StartError>>>,
+    durable: Arc<Promise<Durable>>,
     completion: Arc<Completion>,
     workflow: Arc<Workflow>,
     strict: bool,
@@ -580,18 +701,23 @@ struct Acknowledged {
 
 impl Acknowledged {
     /// Runs on the log's writer thread: hands over, and does no work of its own.
-    fn perform(self, result: Result<cloacina_store::log::Appended, AppendError>) {
+    fn perform(mut self, result: Result<cloacina_store::log::Appended, AppendError>) {
         if let Err(error) = result {
-            let reason = error.to_string();
-            if let Some(reply) = &self.started {
-                let _asker_may_be_gone = reply.send(Err(StartError::Log(reason.clone())));
-            }
-            self.completion.complete(Err(WaitError::Log(reason.clone())));
-            let _scheduler_may_be_gone = self.own.send(Message::LogFailed(reason));
+            let reason: Arc<str> = error.to_string().into();
+            // The scheduler first: whoever is told the reason and asks again gets the same answer.
+            let _scheduler_may_be_gone = self.own.send(match error {
+                AppendError::Conflict { .. } | AppendError::Invalid(_) => {
+                    Message::Refused { execution: self.execution, reason: reason.clone() }
+                }
+                _ => Message::LogFailed(reason.clone()),
+            });
+            self.durable.complete(Err(reason.clone()));
+            self.completion.complete(Err(WaitError::Log(reason.to_string())));
             return;
         }
-        if let Some(reply) = &self.started {
-            let _asker_may_be_gone = reply.send(Ok(self.execution));
+        self.durable.complete(Ok(()));
+        for (observer, notice) in std::mem::take(&mut self.notices) {
+            let _an_observer_that_panics_lets_go_of_its_notice = catch_unwind(AssertUnwindSafe(|| observer(notice)));
         }
         for effect in &self.effects {
             match effect {
@@ -604,7 +730,7 @@ impl Acknowledged {
                 }
                 Effect::Answer => {
                     if let Some(outcome) = &self.outcome {
-                        self.completion.complete(Ok(outcome.clone()));
+                        self.completion.answer(Ok(outcome.clone()));
                     }
                     let _scheduler_may_be_gone = self.own.send(Message::Over(self.execution));
                 }
@@ -631,6 +757,33 @@ impl Acknowledged {
         });
         self.workers.start(&self.workflow.bodies[task.at()], info, context, report);
     }
+}
+
+/// What observers are told of the attempts that ended with these events.
+fn notices(live: &Live, events: &[Recorded]) -> Vec<(Arc<Observer>, Notice)> {
+    let ended = events.iter().filter_map(|recorded| match &recorded.event {
+        Event::TaskCompleted(ended) => Some((&ended.task, ended.attempt, AttemptEnd::Completed)),
+        Event::TaskFailed(ended) if ended.retry_at.is_some() => {
+            Some((&ended.task, ended.attempt, AttemptEnd::Retrying(ended.error.clone())))
+        }
+        Event::TaskFailed(ended) => Some((&ended.task, ended.attempt, AttemptEnd::Failed(ended.error.clone()))),
+        _ => None,
+    });
+    let state = &live.state;
+    ended
+        .filter_map(|(task, attempt, end)| {
+            let index = state.graph().find(task)?;
+            let observer = live.workflow.observers[index.at()].clone()?;
+            let context = match end {
+                AttemptEnd::Completed => state.gives(index)?.clone(),
+                AttemptEnd::Retrying(_) | AttemptEnd::Failed(_) => state.view(index).declared,
+            };
+            let context = values(&context).map(|(key, value)| (key.clone(), value.clone())).collect();
+            let info =
+                AttemptInfo { execution: state.id(), workflow: state.workflow().clone(), task: task.clone(), attempt };
+            Some((observer, Notice { info, end, context, _hold: live.completion.hold() }))
+        })
+        .collect()
 }
 
 /// An attempt that leaves a value that is too long has failed, and keeps the others.

@@ -2,11 +2,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::completion::Hold;
+use super::engine::{Outcome, WaitError};
 use crate::core::definition::{TaskDefinition, TriggerRule};
-use crate::core::event::{Attempt as AttemptNumber, ExecutionId, TaskError, TaskId};
+use crate::core::event::{Attempt as AttemptNumber, ExecutionId, Key, TaskError, TaskId};
+use crate::core::json::Json;
 use crate::core::retry::RetryPolicy;
 use crate::core::task_context::TaskContext;
 use crate::core::time::Millis;
@@ -18,6 +21,36 @@ pub struct Task {
     pub definition: TaskDefinition,
     /// What runs.
     pub body: TaskBody,
+    /// Who is told how its attempts end.
+    pub observer: Option<Arc<Observer>>,
+}
+
+/// Is told how an attempt ended, once that is durable. Runs on the log's writer thread: hand over, do not work.
+pub type Observer = dyn Fn(Notice) + Send + Sync;
+
+/// How an attempt ended. Those who wait for the execution are answered after its last notice was dropped.
+///
+/// A process that dies between the end of an attempt and its notice takes the notice with it: an observer is told at
+/// most once.
+pub struct Notice {
+    /// Which attempt it was.
+    pub info: AttemptInfo,
+    /// How it ended.
+    pub end: AttemptEnd,
+    /// What the task's dependents see of it; of a failed attempt, what it saw itself.
+    pub context: Vec<(Key, Json)>,
+    pub(crate) _hold: Hold<Result<Arc<Outcome>, WaitError>>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// It succeeded.
+    Completed,
+    /// It failed, and another one will follow.
+    Retrying(TaskError),
+    /// It failed, and with it the task.
+    Failed(TaskError),
 }
 
 /// What runs when a task runs.
@@ -68,15 +101,46 @@ pub struct RunningAttempt {
 }
 
 /// Where an executor leaves what cancels an attempt: called, once, if it times out or its execution is cancelled.
-pub type CancelSlot = Arc<std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+#[derive(Clone, Default)]
+pub(crate) struct CancelSlot(Arc<Mutex<Cancel>>);
+
+#[derive(Default)]
+enum Cancel {
+    /// Nobody has said yet how.
+    #[default]
+    Unknown,
+    Known(Box<dyn FnOnce() + Send>),
+    Cancelled,
+}
+
+impl CancelSlot {
+    /// Says how to cancel. If that was asked for before, it happens now.
+    pub(crate) fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*slot, Cancel::Cancelled) {
+            drop(slot);
+            cancel();
+        } else {
+            *slot = Cancel::Known(Box::new(cancel));
+        }
+    }
+
+    /// Cancels, once.
+    pub(crate) fn cancel(&self) {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *slot, Cancel::Cancelled);
+        drop(slot);
+        if let Cancel::Known(cancel) = before {
+            cancel();
+        }
+    }
+}
 
 impl RunningAttempt {
-    /// Says how to stop it, should it time out or its execution be cancelled.
+    /// Says how to stop it, should it time out or its execution be cancelled; if that has happened already, at once.
     pub fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
-        if let Some(slot) = &self.cancel
-            && let Ok(mut slot) = slot.lock()
-        {
-            *slot = Some(Box::new(cancel));
+        if let Some(slot) = &self.cancel {
+            slot.on_cancel(cancel);
         }
     }
 
@@ -107,6 +171,7 @@ impl Task {
         Self {
             definition: TaskDefinition::new(id),
             body: TaskBody::Blocking(Arc::new(move |context, _| body(context))),
+            observer: None,
         }
     }
 
@@ -118,6 +183,7 @@ impl Task {
         Self {
             definition: TaskDefinition::new(id),
             body: TaskBody::Async(Arc::new(move |context, _| Box::pin(body(context)))),
+            observer: None,
         }
     }
 
@@ -146,6 +212,13 @@ impl Task {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.definition.timeout = Some(Millis(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)));
+        self
+    }
+
+    /// Says who is told how its attempts end.
+    #[must_use]
+    pub fn observe(mut self, observer: impl Fn(Notice) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
         self
     }
 

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -16,6 +16,15 @@ use crate::core::task_context::TaskContext;
 type Job = Box<dyn FnOnce() + Send>;
 type AttemptKey = (ExecutionId, TaskId, Attempt);
 
+/// Tokio, started when the first async task is.
+#[derive(Default)]
+enum Tokio {
+    #[default]
+    Off,
+    On(tokio::runtime::Runtime),
+    Closed,
+}
+
 /// Runs attempts.
 pub(crate) struct Workers {
     jobs: Sender<Job>,
@@ -24,7 +33,8 @@ pub(crate) struct Workers {
     idle: Arc<AtomicUsize>,
     /// How many threads are kept when there is nothing to do.
     kept: usize,
-    tokio: Mutex<Option<tokio::runtime::Runtime>>,
+    closed: AtomicBool,
+    tokio: Mutex<Tokio>,
     cancels: Arc<Mutex<HashMap<AttemptKey, CancelSlot>>>,
 }
 
@@ -36,13 +46,18 @@ impl Workers {
             waiting,
             idle: Arc::new(AtomicUsize::new(0)),
             kept,
+            closed: AtomicBool::new(false),
             tokio: Mutex::default(),
             cancels: Arc::default(),
         }
     }
 
-    /// Starts an attempt, and returns at once.
+    /// Starts an attempt, and returns at once. After [`Workers::close`] nothing starts: the attempt was abandoned before
+    /// its start was durable.
     pub(crate) fn start(&self, body: &TaskBody, info: AttemptInfo, context: TaskContext, report: Report) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
         match body.clone() {
             TaskBody::Blocking(function) => self.start_blocking(Box::new(move || {
                 let mut context = context;
@@ -63,8 +78,8 @@ impl Workers {
     /// Stops an attempt, if its executor can be told to.
     pub(crate) fn stop(&self, execution: ExecutionId, task: &TaskId, attempt: Attempt) {
         let slot = lock(&self.cancels).remove(&(execution, task.clone(), attempt));
-        if let Some(cancel) = slot.and_then(|slot| lock(&slot).take()) {
-            cancel();
+        if let Some(slot) = slot {
+            slot.cancel();
         }
     }
 
@@ -110,7 +125,7 @@ impl Workers {
         let future = tracing::Instrument::instrument(async move { body(info).await }, span);
         let task = runtime.spawn(future);
         let abort = task.abort_handle();
-        *lock(&slot) = Some(Box::new(move || abort.abort()));
+        slot.on_cancel(move || abort.abort());
         runtime.spawn(async move {
             match task.await {
                 Ok((context, result)) => report(context, result),
@@ -134,23 +149,27 @@ impl Workers {
         (slot, report)
     }
 
-    /// Tokio, started when the first async task is.
     fn tokio(&self) -> std::io::Result<tokio::runtime::Handle> {
         let mut tokio = lock(&self.tokio);
-        if let Some(runtime) = &*tokio {
-            return Ok(runtime.handle().clone());
+        match &*tokio {
+            Tokio::On(runtime) => return Ok(runtime.handle().clone()),
+            Tokio::Closed => return Err(std::io::Error::other("the engine is shut down")),
+            Tokio::Off => {}
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("cloacina-tokio")
             .enable_time()
             .build()?;
-        Ok(tokio.insert(runtime).handle().clone())
+        let handle = runtime.handle().clone();
+        *tokio = Tokio::On(runtime);
+        Ok(handle)
     }
 
-    /// Lets go of tokio without waiting for what still runs there.
+    /// Starts nothing more, and lets go of tokio without waiting for what still runs there.
     pub(crate) fn close(&self) {
-        if let Some(runtime) = lock(&self.tokio).take() {
+        self.closed.store(true, Ordering::SeqCst);
+        if let Tokio::On(runtime) = std::mem::replace(&mut *lock(&self.tokio), Tokio::Closed) {
             runtime.shutdown_background();
         }
     }

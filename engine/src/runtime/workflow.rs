@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::task::{Task, TaskBody};
+use super::task::{Observer, Task, TaskBody};
 use crate::core::codec;
 use crate::core::definition::{Definition, Fingerprint};
 use crate::core::graph::{Graph, InvalidDefinition};
@@ -15,6 +15,7 @@ pub struct Workflow {
     /// The canonical encoding of its definition, which the fingerprint is the hash of.
     pub(crate) encoded: Arc<[u8]>,
     pub(crate) bodies: Vec<TaskBody>,
+    pub(crate) observers: Vec<Option<Arc<Observer>>>,
 }
 
 impl Workflow {
@@ -23,11 +24,16 @@ impl Workflow {
     /// # Errors
     /// Every problem at once.
     pub fn new(name: impl Into<Arc<str>>, tasks: impl IntoIterator<Item = Task>) -> Result<Self, InvalidDefinition> {
-        let (definitions, bodies) = tasks.into_iter().map(|task| (task.definition, task.body)).unzip();
+        let (mut definitions, mut bodies, mut observers) = (Vec::new(), Vec::new(), Vec::new());
+        for task in tasks {
+            definitions.push(task.definition);
+            bodies.push(task.body);
+            observers.push(task.observer);
+        }
         let definition = Arc::new(Definition { workflow: name.into(), tasks: definitions });
         let encoded: Arc<[u8]> = codec::encode_definition(&definition).into();
         let fingerprint = Fingerprint(codec::sha256(&encoded));
-        Ok(Self { graph: Arc::new(Graph::new(definition)?), fingerprint, encoded, bodies })
+        Ok(Self { graph: Arc::new(Graph::new(definition)?), fingerprint, encoded, bodies, observers })
     }
 
     /// Its name.

@@ -1,0 +1,249 @@
+//! Bytes: everything comes back as it went in, nothing that is not ours is guessed at, and format 1 stays format 1.
+
+mod support;
+
+use std::fmt::Debug;
+
+use cloacina_engine::core::codec::*;
+use cloacina_engine::core::definition::*;
+use cloacina_engine::core::event::*;
+use cloacina_engine::core::graph::{Graph, Problem};
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::time::Timestamp;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use support::plan::plans;
+use support::simulate::Simulation;
+use support::{Sentence, cases, task};
+
+/// Every reader of bytes; none may panic.
+fn decode_all(bytes: &[u8]) {
+    let _ = decode_event(bytes);
+    let _ = decode_definition(bytes);
+    let _ = decode_label(bytes);
+}
+
+fn comes_back<T: PartialEq + Debug>(
+    value: &T,
+    encode: impl Fn(&T) -> Vec<u8>,
+    decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+) {
+    let bytes = encode(value);
+    assert_eq!(decode(&bytes).as_ref(), Ok(value));
+    assert_eq!(encode(&decode(&bytes).unwrap()), bytes, "the encoding is canonical");
+    for end in 0..bytes.len() {
+        assert!(decode(&bytes[..end]).is_err(), "cut after {end} of {} bytes", bytes.len());
+    }
+    assert!(decode(&[bytes.as_slice(), &[0]].concat()).is_err(), "with a byte too many");
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn everything_comes_back_as_it_went_in(plan in plans(true), choices in vec(any::<u16>(), 0..40)) {
+        let mut simulation = Simulation::begin(&plan, Simulation::options(), 3);
+        simulation.run(&choices);
+        for recorded in simulation.events() {
+            comes_back(&recorded.event, encode_event, decode_event);
+        }
+        comes_back(&**plan.graph.definition(), encode_definition, decode_definition);
+        comes_back(&cloacina_engine::core::decide::label(&simulation.state), encode_label, decode_label);
+    }
+
+    #[test]
+    fn altered_bytes_never_panic(
+        plan in plans(true),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut simulation = Simulation::begin(&plan, Simulation::options(), 3);
+        simulation.run(&[]);
+        let events = simulation.events().into_iter().map(|recorded| encode_event(&recorded.event));
+        for mut bytes in events.chain([encode_definition(plan.graph.definition())]) {
+            for (place, byte) in &changes {
+                // Past the magic, so that the body is looked at.
+                let at = 3 + place.index(bytes.len() - 3);
+                bytes[at] = *byte;
+            }
+            decode_all(&bytes);
+            decode_all(&bytes[..cut.index(bytes.len())]);
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(magic in prop_oneof![Just(b'E'), Just(b'D'), Just(b'L')], kind in 0..17_u8, body in vec(any::<u8>(), 0..300)) {
+        decode_all(&body);
+        decode_all(&[&[magic, 1, 1, kind, 0], body.as_slice()].concat());
+    }
+}
+
+/// A length of four billion elements in a body of a few bytes: it is refused before anything is allocated for it.
+#[test]
+fn a_hostile_length_allocates_nothing() {
+    let huge: &[&[u8]] = &[&[253], &[0xff; 8]];
+    let huge = huge.concat();
+    let large = [252, 0xff, 0xff, 0xff, 0x0f];
+    for magic in [b'E', b'D', b'L'] {
+        for kind in 0..17 {
+            for lengths in [huge.as_slice(), &large] {
+                for before in 0..6 {
+                    let mut bytes = vec![magic, 1, 1, kind, 0];
+                    bytes.extend(std::iter::repeat_n(0, before));
+                    bytes.extend(lengths.iter().copied().chain([0; 40]));
+                    decode_all(&bytes);
+                }
+            }
+        }
+    }
+}
+
+fn nested(depth: usize) -> Condition {
+    (0..depth).fold(Condition::Always, |inner, _| Condition::All(vec![inner]))
+}
+
+/// A condition tree nests, and was decoded by recursion without a limit: two bytes for each level. A definition of half
+/// a megabyte overflowed the stack of whoever read it.
+#[test]
+fn a_condition_nested_without_end_is_refused() {
+    let definition = |condition| Definition { workflow: "w".into(), tasks: vec![task("a").when(condition)] };
+    let shallow = encode_definition(&definition(nested(1)));
+    let deeper = encode_definition(&definition(nested(2)));
+    // What one more level adds, as bytes.
+    let start = shallow.iter().zip(&deeper).take_while(|(one, other)| one == other).count() - 2;
+    let level = &deeper[start..start + deeper.len() - shallow.len()];
+    assert_eq!(level, [1, 1], "all_of with one part");
+    let bytes = [&deeper[..start], &level.repeat(200_000), &deeper[start..]].concat();
+    let error = decode_definition(&bytes).unwrap_err();
+    assert!(matches!(error, DecodeError::Broken { .. }), "{error}");
+
+    // What can be read can be registered, and the other way round.
+    let limit = Condition::DEEPEST;
+    let deepest = definition(nested(limit));
+    assert_eq!(decode_definition(&encode_definition(&deepest)), Ok(deepest.clone()));
+    assert!(Graph::new(deepest.into()).is_ok());
+    let too_deep = definition(nested(limit + 1));
+    assert!(decode_definition(&encode_definition(&too_deep)).is_err());
+    let problem = Graph::new(too_deep.into()).unwrap_err();
+    assert_eq!(problem.problems, [Problem::TooDeep { task: "a".into() }]);
+    assert_eq!(
+        problem.to_string(),
+        "workflow 'w' is not valid: The trigger rules of task 'a' nest deeper than 64 levels"
+    );
+}
+
+#[test]
+fn what_a_newer_version_wrote_is_refused_by_name() {
+    let event = encode_event(&Event::ExecutionPaused(Request::default()));
+    for (place, byte) in [(2, 2), (3, 16), (4, 1)] {
+        let mut newer = event.clone();
+        newer[place] = byte;
+        let error = decode_event(&newer).unwrap_err();
+        assert!(matches!(error, DecodeError::Newer { known: 1, .. }), "{error}");
+        assert!(error.to_string().contains("upgrade"), "{error}");
+    }
+    for (place, byte) in [(0, b'D'), (1, 2)] {
+        let mut foreign = event.clone();
+        foreign[place] = byte;
+        assert!(matches!(decode_event(&foreign), Err(DecodeError::Foreign { .. })));
+    }
+    // Format 0 was never released.
+    let mut none = event;
+    none[2] = 0;
+    assert!(matches!(decode_event(&none), Err(DecodeError::Foreign { .. })));
+}
+
+/// One event of each kind, with every field set.
+fn one_of_each() -> Vec<Event> {
+    let task = || TaskId::from("load");
+    let origin = || Origin::Task { task: task(), attempt: 2 };
+    let environment =
+        || Environment { engine: "0.1.0".into(), host: "h".into(), pid: 4_000_000, python: Some("3.13.1".into()) };
+    let reads = || Reads {
+        keys: vec![
+            Read { key: "a".into(), seen: Seen::Nothing },
+            Read { key: "b".into(), seen: Seen::Write(300) },
+            Read { key: "c".into(), seen: Seen::Merged(vec![1, 70_000]) },
+            Read { key: "d".into(), seen: Seen::Undeclared(5) },
+        ],
+        all: true,
+    };
+    let request = || Request { by: "ops".into(), reason: Some("late".into()) };
+    let ended = |reason: &str| ExecutionEnded { reason: reason.into(), context: [0xab; 32] };
+    vec![
+        Event::ExecutionStarted(ExecutionStarted {
+            workflow: "etl".into(),
+            definition: Fingerprint([0xcd; 32]),
+            cause: Cause::Schedule { schedule: [3; 16], scheduled: Timestamp(1_700_000_000_000_000) },
+            environment: environment(),
+            options: ExecutionOptions::default(),
+            inputs: 2,
+        }),
+        Event::ContextWritten(ContextWritten {
+            origin: Origin::Input,
+            key: "näme".into(),
+            value: Json::parse("{\"b\": 1.50, \"a\": 123456789012345678901234567890}").unwrap(),
+        }),
+        Event::ContextRemoved(ContextRemoved { origin: origin(), key: "tmp".into() }),
+        Event::TaskStarted(TaskStarted { task: task(), attempt: 1, worker: 3 }),
+        Event::TaskCompleted(TaskCompleted { task: task(), attempt: 2, reads: reads() }),
+        Event::TaskFailed(TaskFailed {
+            task: task(),
+            attempt: 2,
+            error: TaskError {
+                kind: "ValueError".into(),
+                message: "no rows".into(),
+                traceback: Some("Traceback".into()),
+                lineage: vec!["ValueError".into(), "Exception".into()],
+                transient: true,
+                hint: Some("add it".into()),
+            },
+            reads: reads(),
+            retry_at: Some(Timestamp(-1)),
+        }),
+        Event::TaskSkipped(TaskSkipped {
+            task: task(),
+            why: SkipReason {
+                rule: "none_failed".into(),
+                tasks: vec![("a".into(), Settled::Failed), ("b".into(), Settled::SkippedByFailure)],
+                keys: vec!["rows".into()],
+                failure: true,
+            },
+        }),
+        Event::TaskAbandoned(TaskAbandoned { task: task(), attempt: 1, why: AbandonReason::Shutdown }),
+        Event::ExecutionPaused(request()),
+        Event::ExecutionUnpaused(request()),
+        Event::CancelRequested(request()),
+        Event::ExecutionRecovered(ExecutionRecovered { environment: environment(), definition: Fingerprint([1; 32]) }),
+        Event::ExecutionCompleted(ended("")),
+        Event::ExecutionFailed(ended("task 'load' failed")),
+        Event::ExecutionCancelled(ended("cancelled by ops")),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let lines = bytes.chunks(32).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    lines.map(|line| line + "\n").collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
+}
+
+/// The bytes of format 1, one file for each kind. A file is only ever added: with `GOLDEN=write`, for a new kind.
+#[test]
+fn the_bytes_of_format_1_do_not_change() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/events-v1");
+    for (kind, event) in (1..).zip(one_of_each()) {
+        assert_eq!(event.kind(), kind, "each kind once, in order");
+        let path = folder.join(format!("{kind:02}-{}.hex", event.name()));
+        if !path.exists() && std::env::var_os("GOLDEN").is_some() {
+            std::fs::write(&path, hex(&encode_event(&event))).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(hex(&encode_event(&event)), golden, "{} is written otherwise than format 1 says", event.name());
+        assert_eq!(decode_event(&unhex(&golden)), Ok(event), "a log of format 1 is not read any more");
+    }
+    assert!(one_of_each().len() == 15 && decode_event(&[b'E', 1, 1, 16, 0]).is_err(), "a new kind needs a golden file");
+}

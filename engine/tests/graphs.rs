@@ -1,0 +1,99 @@
+//! Definitions: what is refused, and in what words; and that size is no reason.
+
+mod support;
+
+use std::sync::Arc;
+
+use cloacina_engine::core::definition::{Condition, Definition, TaskDefinition};
+use cloacina_engine::core::graph::{Graph, InvalidDefinition, Problem, TaskIndex};
+use support::{Sentence, failed, success, task, workflow};
+
+fn problems(tasks: impl IntoIterator<Item = TaskDefinition>) -> InvalidDefinition {
+    let definition = Definition { workflow: "flow".into(), tasks: tasks.into_iter().collect() };
+    Graph::new(Arc::new(definition)).unwrap_err()
+}
+
+fn numbered(at: usize) -> String {
+    format!("t{at}")
+}
+
+fn chain(count: usize) -> Vec<TaskDefinition> {
+    let mut tasks: Vec<TaskDefinition> = (0..count).map(|at| TaskDefinition::new(numbered(at))).collect();
+    for at in 1..count {
+        tasks[at].dependencies = vec![numbered(at - 1).into()];
+    }
+    tasks
+}
+
+#[test]
+fn every_problem_is_named_at_once() {
+    let says = problems([task("a").after(["bee"]), task("bees"), task("bees"), task("c").when(success("nobody"))]);
+    assert_eq!(
+        says.to_string(),
+        "workflow 'flow' is not valid: Duplicate task: bees; Missing dependency: task 'a' depends on 'bee', which is not \
+         in the workflow; did you mean 'bees'?; Missing dependency: task 'c' depends on 'nobody', which is not in the \
+         workflow"
+    );
+    let empty = Graph::new(Arc::new(Definition { workflow: "".into(), tasks: vec![] })).unwrap_err();
+    assert_eq!(empty.problems, [Problem::Empty("workflow name"), Problem::Empty("workflow")]);
+}
+
+#[test]
+fn a_cycle_is_shown_along_its_edges() {
+    let says =
+        problems([task("a").after(["c"]), task("b").after(["a"]), task("c").after(["b"]), task("d").after(["c"])]);
+    assert_eq!(says.problems, [Problem::Cycle(["a", "b", "c", "a"].map(String::from).to_vec())]);
+    let says = problems([task("a").after(["a"]), task("b").when(failed("b"))]);
+    assert_eq!(says.problems.len(), 2);
+    // A condition makes a task wait, too.
+    let says = problems([task("a").when(failed("b")), task("b").after(["a"])]);
+    assert_eq!(says.problems, [Problem::Cycle(["a", "b", "a"].map(String::from).to_vec())]);
+}
+
+/// The search for cycles called itself once for each task: a cycle behind a long chain overflowed the stack.
+#[test]
+fn a_cycle_of_a_hundred_thousand_tasks_is_found() {
+    let mut tasks = chain(100_000);
+    tasks[0].dependencies = vec![numbered(99_999).into()];
+    let says = problems(tasks);
+    let [Problem::Cycle(path)] = &says.problems[..] else { panic!("{} problems", says.problems.len()) };
+    assert_eq!(path.len(), 100_001);
+    // A small one at the end of a chain is shown as it is.
+    let mut tasks = chain(50_000);
+    tasks[49_998].dependencies.push(numbered(49_999).into());
+    let says = problems(tasks);
+    assert_eq!(says.problems, [Problem::Cycle([49_998, 49_999, 49_998].map(numbered).to_vec())]);
+}
+
+#[test]
+fn order_levels_ends_and_ancestors() {
+    let graph = workflow([
+        task("d").after(["b", "c"]),
+        task("b").after(["a"]),
+        task("a"),
+        task("c").after(["a"]),
+        task("e").when(Condition::Any(vec![success("d")])),
+    ]);
+    let names = |tasks: &[TaskIndex]| tasks.iter().map(|task| graph.name(*task).to_string()).collect::<Vec<_>>();
+    assert_eq!(names(graph.topological_order()), ["a", "b", "c", "d", "e"]);
+    assert_eq!(
+        graph.levels().iter().map(|level| names(level)).collect::<Vec<_>>(),
+        [vec!["a"], vec!["b", "c"], vec!["d"], vec!["e"]]
+    );
+    // `e` waits for `d`, but does not see it: both are ends of the context, one is an end of failures.
+    assert_eq!(names(graph.leaves()), ["d", "e"]);
+    assert_eq!(names(&graph.roots()), ["a"]);
+    let [d, b, a, c, e] = ["d", "b", "a", "c", "e"].map(|name| graph.find(name).unwrap());
+    assert_eq!(graph.ancestors(d).into_iter().collect::<Vec<_>>(), [b, a, c]);
+    assert!(graph.ancestors(e).is_empty() && graph.waits_for(e, a) && !graph.waits_for(a, e));
+    assert!(graph.independent(b, c) && !graph.independent(e, a) && !graph.independent(a, a));
+}
+
+#[test]
+fn a_dependency_named_twice_counts_once() {
+    let graph = workflow([task("a"), task("b").after(["a", "a"]).when(success("a"))]);
+    support::Story::of(&graph)
+        .runs("a", [])
+        .runs("b", [])
+        .assert_status(cloacina_engine::core::state::Status::Completed);
+}

@@ -1,0 +1,248 @@
+//! Histories made by the engine's own `decide`, in a log in memory, with times and ids that are always the same; and
+//! the command line run on them in this process.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+pub mod histories;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cloacina_engine::core::codec::{encode_definition, encode_label, fingerprint};
+use cloacina_engine::core::decide::{Command, Decision, Effect, Start, decide, encode, label, start};
+use cloacina_engine::core::definition::{Definition, Fingerprint, TaskDefinition};
+use cloacina_engine::core::event::{Cause, Environment, ExecutionId, ExecutionOptions, TaskError};
+use cloacina_engine::core::graph::Graph;
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::retry::Jitter;
+use cloacina_engine::core::state::Execution;
+use cloacina_engine::core::task_context::TaskContext;
+use cloacina_engine::core::time::Timestamp;
+use cloacina_replay::cli::{run, surroundings::Surroundings};
+use cloacina_store::log::{
+    Batch, EventLog, Frame, Listing, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter,
+};
+use cloacina_store::record::{Hash, Record, StreamId, StreamKind, Timestamp as StoreTime};
+use cloacina_store::{MemoryDisk, MemoryLog};
+
+/// 2026-11-24T03:22:10Z.
+pub const START: i64 = 1_795_490_530_000_000;
+
+/// A log that tests share with the command line.
+#[derive(Clone)]
+pub struct Log(pub Arc<MemoryLog>);
+
+impl Default for Log {
+    fn default() -> Self {
+        Self(Arc::new(MemoryLog::open(&MemoryDisk::new()).unwrap()))
+    }
+}
+
+/// What is done to records on their way from the log to the reader.
+pub type Alter = fn(Vec<Record>) -> Vec<Record>;
+
+/// A reader of the log that alters what it reads, as no honest one does.
+pub struct Altered(pub Log, pub Alter);
+
+impl LogReader for Altered {
+    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        self.0.0.read(stream, from, limit).map(self.1)
+    }
+    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+        self.0.0.stream(stream)
+    }
+    fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
+        self.0.0.streams(filter)
+    }
+    fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        self.0.0.tail(from, limit)
+    }
+    fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
+        self.0.0.definition(fingerprint)
+    }
+    fn head(&self) -> Result<LogHead, ReadError> {
+        self.0.0.head()
+    }
+    fn location(&self) -> String {
+        self.0.0.location()
+    }
+}
+
+/// A task with dependencies.
+pub fn task(id: &str, dependencies: &[&str]) -> TaskDefinition {
+    let mut task = TaskDefinition::new(id);
+    task.dependencies = dependencies.iter().map(|name| (*name).into()).collect();
+    task
+}
+
+/// An error as Python's tasks raise it.
+pub fn error(kind: &str, message: &str) -> TaskError {
+    let traceback = format!(
+        "Traceback (most recent call last):\n  File \"/app/flow.py\", line 42, in work\n    customers = dataset[\"customers\"]\n{kind}: {message}\n"
+    );
+    TaskError {
+        kind: kind.into(),
+        message: message.into(),
+        traceback: Some(traceback.into()),
+        lineage: vec![kind.into(), "Exception".into()],
+        ..TaskError::default()
+    }
+}
+
+pub fn json(text: &str) -> Json {
+    Json::parse(text).unwrap()
+}
+
+/// The id whose last eight digits are these.
+pub fn id(end: u32) -> ExecutionId {
+    let mut bytes = [0x01, 0x93, 0x5f, 0x00, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 0];
+    bytes[3] = (end & 0xff) as u8;
+    bytes[12..].copy_from_slice(&end.to_be_bytes());
+    ExecutionId(bytes)
+}
+
+fn environment(pid: u32) -> Environment {
+    Environment { engine: "0.1.0".into(), host: "db01".into(), pid, python: Some("3.13.1".into()) }
+}
+
+/// An engine without threads: it decides, appends, and runs what the test says.
+pub struct Recorder {
+    log: Log,
+    graph: Arc<Graph>,
+    fingerprint: Fingerprint,
+    pub state: Execution,
+    now: Timestamp,
+    running: HashMap<String, TaskContext>,
+}
+
+impl Recorder {
+    pub fn start(log: &Log, id: ExecutionId, workflow: &str, tasks: Vec<TaskDefinition>, input: &[(&str, &str)]) -> Self {
+        let definition = Definition { workflow: workflow.into(), tasks };
+        let fingerprint = fingerprint(&definition);
+        let bytes = encode_definition(&definition);
+        let graph = Arc::new(Graph::new(Arc::new(definition)).unwrap());
+        let now = Timestamp(START + i64::from(id.0[15]) * 60_000_000);
+        let begin = Start {
+            id,
+            graph: graph.clone(),
+            fingerprint,
+            cause: Cause::Call,
+            environment: environment(41),
+            options: ExecutionOptions::default(),
+            input: input.iter().map(|(key, value)| ((*key).into(), json(value))).collect(),
+        };
+        let (state, decision) = start(begin, now).unwrap();
+        let log = log.clone();
+        let mut recorder = Self { log, graph, fingerprint, state, now, running: HashMap::new() };
+        let definition =
+            cloacina_store::log::Definition { fingerprint: Hash(fingerprint.0), bytes: bytes.into() };
+        recorder.append(&decision, vec![definition]);
+        recorder
+    }
+
+    fn append(&mut self, decision: &Decision, definitions: Vec<cloacina_store::log::Definition>) {
+        for effect in &decision.effects {
+            if let Effect::Run { task, view, .. } = effect {
+                let name = self.graph.name(*task).to_string();
+                self.running.insert(name, TaskContext::new((**view).clone(), false));
+            }
+        }
+        let Some(first) = decision.events.first() else { return };
+        let bytes = encode_label(&label(&self.state));
+        let listing = if self.state.status().is_final() { Listing::Closed(bytes) } else { Listing::Open(bytes) };
+        let frame = Frame {
+            stream: StreamId::from_bytes(self.state.id().0),
+            kind: StreamKind::Execution,
+            expected_seq: first.seq,
+            time: StoreTime(self.now.0),
+            bodies: encode(&decision.events),
+            listing,
+        };
+        self.log.0.append(Batch { definitions, frames: vec![frame] }).unwrap();
+    }
+
+    pub fn wait(&mut self, milliseconds: i64) -> &mut Self {
+        self.now.0 += milliseconds * 1_000;
+        self
+    }
+
+    pub fn command(&mut self, command: Command) -> &mut Self {
+        let decision = decide(&mut self.state, command, self.now).unwrap();
+        self.append(&decision, Vec::new());
+        self
+    }
+
+    pub fn begin(&mut self, task: &str, worker: u32) -> &mut Self {
+        let task = self.graph.find(task).unwrap();
+        self.command(Command::StartTask { task, worker })
+    }
+
+    pub fn finish(
+        &mut self,
+        task: &str,
+        work: impl FnOnce(&mut TaskContext) -> Result<(), TaskError>,
+    ) -> &mut Self {
+        let mut context = self.running.remove(task).unwrap();
+        let result = work(&mut context);
+        let attempt = self.state.task(self.graph.find(task).unwrap()).attempts();
+        let (writes, reads) = context.finish();
+        let jitter = Jitter::NONE;
+        self.command(Command::AttemptFinished { task: task.into(), attempt, writes, reads, result, jitter })
+    }
+
+    /// Begins and finishes a task, which takes so long.
+    pub fn run(
+        &mut self,
+        task: &str,
+        milliseconds: i64,
+        work: impl FnOnce(&mut TaskContext) -> Result<(), TaskError>,
+    ) -> &mut Self {
+        self.begin(task, 0).wait(milliseconds).finish(task, work)
+    }
+
+    pub fn recover(&mut self) -> &mut Self {
+        let definition = (self.fingerprint, self.graph.clone());
+        self.command(Command::Recover { environment: environment(57), definition })
+    }
+}
+
+/// What a command line gave: standard output, standard error, exit code.
+pub struct Ran {
+    pub out: String,
+    pub err: String,
+    pub code: i32,
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}=== stderr\n{}=== exit {}", self.out, self.err, self.code)
+    }
+}
+
+/// Runs a command line on a log.
+pub fn replay(log: &Log, arguments: &str) -> Ran {
+    let log = log.clone();
+    replay_with(&|_| Ok(Box::new(Altered(log.clone(), |records| records))), None, arguments)
+}
+
+pub fn replay_with(
+    open: &dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>,
+    terminal: Option<usize>,
+    arguments: &str,
+) -> Ran {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let variable = |name: &str| (name == "CLOACA_LOG").then(|| OsString::from("./tutorial_04.db"));
+    let mut around = Surroundings {
+        out: &mut out,
+        err: &mut err,
+        terminal,
+        variable: &variable,
+        directory: PathBuf::from("/work"),
+        now: Timestamp(START + 3_600_000_000),
+        open,
+    };
+    let words = std::iter::once("replay").chain(arguments.split_whitespace()).map(OsString::from).collect();
+    let code = run(words, &mut around);
+    Ran { out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap(), code }
+}

@@ -1,0 +1,124 @@
+//! A log between the engine and its disk that holds back what is to be made durable, as a slow disk does.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use cloacina_store::log::{
+    Acknowledge, AppendError, Batch, EventLog, LogHead, LogReader, ReadError, StreamEntry, StreamFilter,
+};
+use cloacina_store::record::{Hash, Record, StreamId};
+
+use crate::GUARD;
+
+/// Wraps a log. While it holds, appended batches wait: they are neither written, nor visible, nor acknowledged.
+pub struct GatedLog<L> {
+    inner: L,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    holds: bool,
+    held: Vec<(Batch, Acknowledge)>,
+}
+
+impl<L: EventLog> GatedLog<L> {
+    /// A gate that is open.
+    pub fn new(inner: L) -> Arc<Self> {
+        Arc::new(Self { inner, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// Holds back everything that comes from now on.
+    pub fn hold(&self) {
+        self.lock().holds = true;
+    }
+
+    /// Lets `count` of the held batches through, in order, and goes on holding.
+    pub fn let_through(&self, count: usize) {
+        let passing: Vec<_> = {
+            let mut state = self.lock();
+            let count = count.min(state.held.len());
+            state.held.drain(..count).collect()
+        };
+        passing.into_iter().for_each(|(batch, acknowledge)| self.inner.append_then(batch, acknowledge));
+    }
+
+    /// Lets everything through from now on.
+    pub fn release(&self) {
+        loop {
+            self.let_through(usize::MAX);
+            let mut state = self.lock();
+            if state.held.is_empty() {
+                state.holds = false;
+                return;
+            }
+        }
+    }
+
+    /// Waits until so many batches are held.
+    ///
+    /// # Panics
+    /// If they do not come before the guard runs out.
+    pub fn wait_for_held(&self, count: usize) {
+        let waited = self.changed.wait_timeout_while(self.lock(), GUARD, |state| state.held.len() < count);
+        let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!waited.timed_out(), "{} of {count} batches came", state.held.len());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<L: EventLog> LogReader for GatedLog<L> {
+    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        self.inner.read(stream, from, limit)
+    }
+
+    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+        self.inner.stream(stream)
+    }
+
+    fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
+        self.inner.streams(filter)
+    }
+
+    fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        self.inner.tail(from, limit)
+    }
+
+    fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
+        self.inner.definition(fingerprint)
+    }
+
+    fn head(&self) -> Result<LogHead, ReadError> {
+        self.inner.head()
+    }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+}
+
+impl<L: EventLog> EventLog for GatedLog<L> {
+    fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
+        let mut state = self.lock();
+        if state.holds {
+            state.held.push((batch, acknowledge));
+            drop(state);
+            self.changed.notify_all();
+        } else {
+            drop(state);
+            self.inner.append_then(batch, acknowledge);
+        }
+    }
+
+    fn flushes(&self) -> u64 {
+        self.inner.flushes()
+    }
+
+    fn close(&self) -> Result<(), AppendError> {
+        self.release();
+        self.inner.close()
+    }
+}

@@ -1,0 +1,61 @@
+//! Histories: what a log says of an execution.
+
+use cloacina_engine::core::codec;
+use cloacina_engine::core::event::{Event, ExecutionId};
+use cloacina_engine::core::time::Timestamp;
+use cloacina_engine::runtime::outcome::stream_of;
+use cloacina_store::log::LogReader;
+
+/// One event of an execution, as the log has it.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// Its place in the log.
+    pub position: u64,
+    /// When it was appended.
+    pub time: Timestamp,
+    /// What happened.
+    pub event: Event,
+}
+
+/// All events of an execution, in order.
+///
+/// # Panics
+/// If the log cannot be read.
+#[must_use]
+pub fn history(log: &dyn LogReader, execution: ExecutionId) -> Vec<Past> {
+    let records = log.read(stream_of(execution), 0, usize::MAX >> 1).expect("the history is readable");
+    records
+        .into_iter()
+        .map(|record| Past {
+            position: record.position,
+            time: Timestamp(record.time.0),
+            event: codec::decode_event(record.body.bytes().expect("the body is there")).expect("an event"),
+        })
+        .collect()
+}
+
+/// The events' names, each with its task and attempt where it has them: `TaskStarted extract 1`.
+#[must_use]
+pub fn tale(log: &dyn LogReader, execution: ExecutionId) -> Vec<String> {
+    history(log, execution).iter().map(|past| describe(&past.event)).collect()
+}
+
+/// Whether the history has such an event.
+#[must_use]
+pub fn tells(log: &dyn LogReader, execution: ExecutionId, event: &str) -> bool {
+    tale(log, execution).iter().any(|told| told == event)
+}
+
+fn describe(event: &Event) -> String {
+    let name = event.name();
+    match event {
+        Event::TaskStarted(event) => format!("{name} {} {}", event.task, event.attempt),
+        Event::TaskCompleted(event) => format!("{name} {} {}", event.task, event.attempt),
+        Event::TaskFailed(event) => format!("{name} {} {}", event.task, event.attempt),
+        Event::TaskAbandoned(event) => format!("{name} {} {} {:?}", event.task, event.attempt, event.why),
+        Event::TaskSkipped(event) => format!("{name} {}", event.task),
+        Event::ContextWritten(event) => format!("{name} {}", event.key),
+        Event::ContextRemoved(event) => format!("{name} {}", event.key),
+        _ => name.to_owned(),
+    }
+}

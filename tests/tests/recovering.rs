@@ -1,0 +1,343 @@
+//! Recovery: what the next process makes of what the last one left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use cloacina_engine::core::event::{Event, ExecutionId};
+use cloacina_engine::runtime::engine::{Engine, EngineError, ExecutionStatus, StartError, WaitError};
+use cloacina_engine::runtime::outcome::rebuild;
+use cloacina_engine::runtime::task::Task;
+use cloacina_engine::runtime::workflow::Workflow;
+use cloacina_tests::history::{history, tale, tells};
+use cloacina_tests::meeting::Door;
+use cloacina_tests::workflows::{attempts, chain, once, step, waiting, workflow, write};
+use cloacina_tests::world::{World, call_as, end_of, id, run, start, task, value};
+use serde_json::json;
+
+/// `a`, then a task that waits at the door, then `c`.
+fn interrupted(door: &Door) -> Workflow {
+    workflow("work", [step("a"), waiting("wait", door).after(["a"]), step("c").after(["wait"])])
+}
+
+fn open_door() -> Door {
+    let door = Door::closed();
+    door.open();
+    door
+}
+
+/// A world in which a process was killed while it waited at the door.
+fn killed() -> (World, ExecutionId) {
+    let door = Door::closed();
+    let world = World::of([interrupted(&door)]);
+    let engine = world.open();
+    let execution = start(&engine, "work");
+    door.wait_for_arrivals(1);
+    let after = world.after_kill();
+    door.open();
+    (after, execution)
+}
+
+fn only_listed(engine: &Engine) -> cloacina_engine::runtime::engine::Listed {
+    let mut listed = engine.executions(None, None, 10, None).unwrap();
+    assert_eq!(listed.len(), 1);
+    listed.remove(0)
+}
+
+#[test]
+fn a_killed_execution_goes_on_where_it_was() {
+    let (world, execution) = killed();
+    let engine = world.knowing([interrupted(&open_door())]).open();
+    assert_eq!(engine.recovered(), [execution]);
+    let outcome = end_of(&engine, execution);
+    assert_eq!((outcome.status, value(&outcome, "path")), (ExecutionStatus::Completed, json!(["a", "c"])));
+    assert_eq!((task(&outcome, "a"), task(&outcome, "wait")), (("Completed", 1), ("Completed", 2)));
+    assert!(tells(&**engine.log(), execution, "TaskAbandoned wait 1 ProcessDied"));
+}
+
+#[test]
+fn a_rerun_under_the_same_id_finishes_the_killed_run() {
+    let door = Door::closed();
+    let world = World::of([interrupted(&door)]);
+    let engine = world.open();
+    engine.start(call_as("work", id(1))).unwrap();
+    door.wait_for_arrivals(1);
+    let after = world.after_kill().knowing([interrupted(&open_door())]);
+    door.open();
+    let engine = after.open();
+    assert_eq!(engine.start(call_as("work", id(1))).unwrap(), id(1));
+    assert_eq!(end_of(&engine, id(1)).status, ExecutionStatus::Completed);
+    assert_eq!(engine.executions(None, None, 10, None).unwrap().len(), 1);
+}
+
+#[test]
+fn an_execution_waits_for_its_workflow_to_be_registered() {
+    let (world, execution) = killed();
+    let engine = world.open();
+    let listed = only_listed(&engine);
+    assert_eq!(listed.status, ExecutionStatus::Pending);
+    assert_eq!(listed.blocked.as_deref(), Some("workflow 'work' is not registered in this process"));
+    let heard = engine.wait(execution, None).unwrap_err();
+    assert!(matches!(heard, WaitError::Blocked { .. }), "{heard}");
+    world.registry.register(interrupted(&open_door()));
+    assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
+    assert_eq!(only_listed(&engine).blocked, None);
+}
+
+/// Right after opening, the listing said `Running` of an execution that was held: the scheduler had not come to it yet.
+#[test]
+fn what_is_held_is_listed_as_pending_from_the_first_moment_on() {
+    let (world, _) = killed();
+    for _ in 0..50 {
+        let world = World { disk: world.disk.copy(), ..world.in_new_process() };
+        assert_eq!(only_listed(&world.open()).status, ExecutionStatus::Pending);
+    }
+}
+
+/// The attempt that was abandoned ran again at once, although its task had got a new dependency with the other graph,
+/// which had not run yet. The same befell one that waited for its next attempt.
+#[test]
+fn a_task_that_got_another_dependency_waits_for_it_before_it_runs_again() {
+    let stumble = |failures| cloacina_tests::workflows::stumbling("stumble", failures).0.retry(attempts(2, 100));
+    let door = Door::closed();
+    let world = World::of([workflow("work", [waiting("wait", &door), stumble(1)])]);
+    let engine = world.open();
+    let execution = start(&engine, "work");
+    door.wait_for_arrivals(1);
+    while engine.outcome(execution).unwrap().tasks[1].state != "WaitingRetry" {
+        thread::yield_now();
+    }
+    let after = world.after_kill();
+    drop(engine);
+    door.open();
+    let new = Door::closed();
+    let changed = [waiting("new", &new), waiting("wait", &open_door()).after(["new"]), stumble(0).after(["new"])];
+    let engine = after.knowing([workflow("work", changed)]).open();
+    engine.resume(execution).unwrap();
+    new.wait_for_arrivals(1);
+    thread::sleep(Duration::from_millis(150));
+    new.open();
+    assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
+    let tale = tale(&**engine.log(), execution);
+    let place = |event: &str| tale.iter().position(|told| told == event).expect(event);
+    assert!(place("TaskStarted wait 2") > place("TaskCompleted new 1"), "{tale:?}");
+    assert!(place("TaskStarted stumble 2") > place("TaskCompleted new 1"), "{tale:?}");
+}
+
+#[test]
+fn another_graph_holds_the_execution_until_somebody_resumes_it_on_purpose() {
+    let (world, execution) = killed();
+    let changed = workflow("work", [step("a"), step("b").after(["a"]), waiting("wait", &open_door()).after(["b"])]);
+    let engine = world.knowing([changed]).open();
+    let why = "workflow 'work' has another graph now: task 'c' is gone; task 'b' is new; task 'wait' depends on [b] instead of [a]";
+    let listed = only_listed(&engine);
+    assert_eq!((listed.status, listed.blocked.as_deref()), (ExecutionStatus::Pending, Some(why)));
+    let outcome = engine.outcome(execution).unwrap();
+    assert_eq!((outcome.status, outcome.error.as_deref()), (ExecutionStatus::Pending, Some(why)));
+    let refused = engine.start(call_as("work", execution)).unwrap_err();
+    assert!(matches!(&refused, StartError::Blocked { why: said, .. } if said == why), "{refused}");
+    let refused = engine.cancel(execution, None).unwrap_err();
+    assert!(matches!(&refused, EngineError::Rejected { why: said, .. } if said.contains(why)), "{refused}");
+
+    engine.resume(execution).unwrap();
+    let outcome = end_of(&engine, execution);
+    assert_eq!((outcome.status, value(&outcome, "path")), (ExecutionStatus::Completed, json!(["a", "b"])));
+    assert_eq!(task(&outcome, "a"), ("Completed", 1), "what had completed did not run again");
+    let refused = engine.resume(execution).unwrap_err();
+    assert!(matches!(refused, EngineError::Rejected { .. }), "{refused}");
+}
+
+#[test]
+fn other_code_with_the_same_graph_goes_on_and_records_its_fingerprint() {
+    let (world, execution) = killed();
+    let door = open_door();
+    let changed =
+        workflow("work", [step("a"), waiting("wait", &door).after(["a"]).code_version("2"), step("c").after(["wait"])]);
+    let fingerprint = changed.fingerprint();
+    let engine = world.knowing([changed]).open();
+    assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
+    let recorded = history(&**engine.log(), execution).into_iter().find_map(|past| match past.event {
+        Event::ExecutionRecovered(recovered) => Some(recovered.definition),
+        _ => None,
+    });
+    assert_eq!(recorded, Some(fingerprint));
+    assert_eq!(rebuild(&**engine.log(), execution).unwrap().fingerprint(), fingerprint);
+}
+
+/// A timeout is no part of the graph. After a recovery with another one, the timer that the dead attempt had set under the
+/// old timeout stayed: it timed the next attempt out too early, or stood first in the queue for ever, and no other timer
+/// of that execution came to its turn.
+#[test]
+fn a_changed_timeout_leaves_no_timer_of_the_dead_attempt_behind() {
+    let door = Door::closed();
+    let with_timeout = |door: &Door, timeout: Duration| {
+        let waits = waiting("wait", door).timeout(timeout);
+        let runs = AtomicUsize::new(0);
+        let stumbles = Task::new("stumbles", move |context| {
+            write(context, "tried", json!(true));
+            match runs.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(cloacina_tests::workflows::error("stumbled")),
+                _ => Ok(()),
+            }
+        });
+        workflow("work", [waits, stumbles.after(["wait"]).retry(attempts(2, 300))])
+    };
+    let world = World::of([with_timeout(&door, Duration::from_millis(200))]);
+    let engine = world.open();
+    let execution = start(&engine, "work");
+    door.wait_for_arrivals(1);
+    let after = world.after_kill();
+    drop(engine);
+    door.open();
+    let engine = after.knowing([with_timeout(&open_door(), Duration::from_secs(3_600))]).open();
+    let outcome = end_of(&engine, execution);
+    assert_eq!((outcome.status, task(&outcome, "stumbles")), (ExecutionStatus::Completed, ("Completed", 2)));
+    assert_eq!(task(&outcome, "wait"), ("Completed", 2));
+}
+
+#[test]
+fn a_task_that_keeps_killing_its_process_has_failed_after_max_recoveries() {
+    let mut world = World::default().configured(|config| config.max_recoveries = 3);
+    let execution = {
+        let door = Door::closed();
+        let first = world.clone().knowing([interrupted(&door)]);
+        let engine = first.open();
+        let execution = start(&engine, "work");
+        door.wait_for_arrivals(1);
+        world = first.after_kill();
+        door.open();
+        execution
+    };
+    for _ in 0..3 {
+        let door = Door::closed();
+        let next = world.knowing([interrupted(&door)]);
+        let engine = next.open();
+        door.wait_for_arrivals(1);
+        world = next.after_kill();
+        drop(engine);
+        door.open();
+    }
+    let door = open_door();
+    let engine = world.knowing([interrupted(&door)]).open();
+    let outcome = end_of(&engine, execution);
+    assert_eq!((outcome.status, task(&outcome, "wait")), (ExecutionStatus::Failed, ("Failed", 4)));
+    let error = outcome.error.as_ref().unwrap();
+    assert!(error.contains("its process died while it ran, 4 times"), "{error}");
+    assert_eq!(door.arrivals(), 0, "it did not run again");
+}
+
+#[test]
+fn an_attempt_that_waited_for_its_retry_is_tried_again_by_the_next_process() {
+    let flaky = |failures: usize| {
+        let (task, _) = cloacina_tests::workflows::stumbling("flaky", failures);
+        workflow("flaky", [task.retry(attempts(2, 200))])
+    };
+    let world = World::of([flaky(1)]);
+    let engine = world.open();
+    let execution = start(&engine, "flaky");
+    while engine.outcome(execution).unwrap().tasks[0].state != "WaitingRetry" {
+        thread::yield_now();
+    }
+    let after = world.after_kill().knowing([flaky(0)]);
+    drop(engine);
+    let engine = after.open();
+    let outcome = end_of(&engine, execution);
+    assert_eq!((outcome.status, task(&outcome, "flaky")), (ExecutionStatus::Completed, ("Completed", 2)));
+    let events = history(&**engine.log(), execution);
+    let due = events.iter().find_map(|past| match &past.event {
+        Event::TaskFailed(failed) => failed.retry_at,
+        _ => None,
+    });
+    let again = events.iter().rev().find(|past| matches!(past.event, Event::TaskStarted(_))).unwrap();
+    assert!(again.time >= due.unwrap());
+}
+
+#[test]
+fn a_paused_execution_is_still_paused_after_a_kill() {
+    let door = Door::closed();
+    let world = World::of([interrupted(&door)]);
+    let engine = world.open();
+    let execution = start(&engine, "work");
+    door.wait_for_arrivals(1);
+    engine.pause(execution, None).unwrap();
+    let after = world.after_kill().knowing([interrupted(&open_door())]);
+    door.open();
+    let engine = after.open();
+    assert_eq!(engine.outcome(execution).unwrap().status, ExecutionStatus::Paused);
+    assert_eq!(only_listed(&engine).status, ExecutionStatus::Paused);
+    engine.unpause(execution).unwrap();
+    assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
+}
+
+#[test]
+fn damage_in_one_history_holds_that_execution_and_no_other() {
+    let door = Door::closed();
+    let world = World::of([interrupted(&door)]).with_slots(2);
+    let engine = world.open();
+    let damaged = engine.start(call_as("work", id(1))).unwrap();
+    let whole = engine.start(call_as("work", id(2))).unwrap();
+    door.wait_for_arrivals(2);
+    engine.shutdown(Duration::ZERO).unwrap();
+    let after = world.in_new_process();
+    door.open();
+    let marker = id(1).0;
+    let keys = after.disk.keys();
+    let key = keys
+        .iter()
+        .find(|key| {
+            let is_its = key.windows(16).any(|part| part == marker);
+            is_its && after.disk.value(key).is_some_and(|value| value.windows(4).any(|part| part == b"path"))
+        })
+        .expect("a stored frame of the execution");
+    let mut bytes = after.disk.value(key).unwrap();
+    let place = bytes.windows(4).position(|part| part == b"path").unwrap();
+    bytes[place] ^= 1;
+    after.disk.damage(key, Some(&bytes));
+
+    let engine = after.knowing([interrupted(&open_door()), chain("quick")]).open();
+    assert_eq!(end_of(&engine, whole).status, ExecutionStatus::Completed);
+    let heard = engine.wait(damaged, None).unwrap_err();
+    assert!(matches!(&heard, WaitError::Blocked { why, .. } if why.contains("damaged")), "{heard}");
+    let listed = engine.executions(Some(ExecutionStatus::Pending), None, 10, None).unwrap();
+    assert_eq!(listed.iter().map(|listed| listed.execution).collect::<Vec<_>>(), [damaged]);
+    assert!(matches!(engine.resume(damaged).unwrap_err(), EngineError::Rejected { .. }));
+    assert_eq!(run(&engine, "quick").status, ExecutionStatus::Completed);
+}
+
+#[test]
+fn recovery_can_be_turned_off_and_done_on_purpose() {
+    let (world, execution) = killed();
+    let engine = world.configured(|config| config.recover = false).knowing([interrupted(&open_door())]).open();
+    assert_eq!(only_listed(&engine).status, ExecutionStatus::Pending);
+    engine.resume(execution).unwrap();
+    assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
+}
+
+#[test]
+fn a_task_that_completed_never_runs_again() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = |runs: &Arc<AtomicUsize>, door: &Door| {
+        let runs = runs.clone();
+        let first = Task::new("first", move |_| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        });
+        workflow("work", [first.retry(once()), waiting("wait", door).after(["first"])])
+    };
+    let mut world = World::default();
+    let mut execution = None;
+    for _ in 0..3 {
+        let door = Door::closed();
+        let process = world.knowing([counted(&runs, &door)]);
+        let engine = process.open();
+        execution = execution.or_else(|| Some(start(&engine, "work")));
+        door.wait_for_arrivals(1);
+        world = process.after_kill();
+        drop(engine);
+        door.open();
+    }
+    let engine = world.knowing([counted(&runs, &open_door())]).open();
+    assert_eq!(end_of(&engine, execution.unwrap()).status, ExecutionStatus::Completed);
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+}

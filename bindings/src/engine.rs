@@ -31,7 +31,9 @@ const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// An engine over a log.
 #[pyclass(frozen, module = "cloaca._cloaca", name = "NativeEngine")]
 pub struct NativeEngine {
-    engine: Engine,
+    engine: Arc<Engine>,
+    /// The process that it was opened in.
+    process: u32,
     registry: Arc<Registry>,
     inbox: Sender<Message>,
     waits: Waits,
@@ -94,6 +96,16 @@ impl Wait {
         let ended = lock(&self.ended);
         let waited = self.woken.wait_timeout_while(ended, time, |ended| ended.is_none());
         waited.map_or_else(|poisoned| poisoned.into_inner().0.clone(), |(ended, _)| ended.clone())
+    }
+}
+
+impl Drop for NativeEngine {
+    fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // A fork has the engine's memory, but not its threads; nobody would answer its shutdown. And the log is not
+            // the fork's to close.
+            std::mem::forget(self.engine.clone());
+        }
     }
 }
 
@@ -184,7 +196,7 @@ impl NativeEngine {
         let log = open_log(py, path, durability)?;
         let opened = py.detach(|| Engine::open(log, registry.clone(), config));
         let engine = opened.map_err(|why| errors::engine(py, &why))?;
-        Ok(Self { engine, registry, inbox, waits: Waits::default() })
+        Ok(Self { engine: Arc::new(engine), process: std::process::id(), registry, inbox, waits: Waits::default() })
     }
 
     /// Registers a workflow, in place of one of the same name.

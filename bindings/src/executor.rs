@@ -39,6 +39,12 @@ pub struct Inbox {
 }
 
 impl Inbox {
+    /// The next call that is left in a closed inbox: somebody waits for it. Attempts are dropped: their engine is shut
+    /// down, and who resumes them will run them again.
+    fn last_call(&self) -> Option<Message> {
+        self.receiver.try_iter().find(|message| matches!(message, Message::Call(_)))
+    }
+
     /// The end that messages are put in at.
     pub fn sender(&self) -> Sender<Message> {
         self.sender.clone()
@@ -54,13 +60,14 @@ impl Inbox {
         Self { sender, receiver, open: Mutex::new(Some(open)), closed, waiting: AtomicUsize::new(0) }
     }
 
-    /// Waits for the next thing to do: an Attempt, or something to call. None once the inbox is closed.
+    /// Waits for the next thing to do: an Attempt, or something to call. None once the inbox is closed and no call is
+    /// left in it.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let message = py.detach(|| {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let message = select! {
                 recv(self.receiver) -> message => message.ok(),
-                recv(self.closed) -> _ => None,
+                recv(self.closed) -> _ => self.last_call(),
             };
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             sleep_on_if_exiting();

@@ -11,6 +11,11 @@ from pathlib import Path
 
 import cloaca
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says nothing here: the machine may be busy with other things.
+settings.register_profile("suite", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 #: No test waits longer for anything.
 LIMIT = 30.0

@@ -127,9 +127,7 @@ def test_a_runner_keeps_the_config_that_it_was_given() -> None:
         ("cloaca:///log?mode=rwc&_journal=WAL", "log"),
     ],
 )
-def test_where_a_url_opens_the_log(
-    url: str, directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_a_url_opens_the_log(url: str, directory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with cloaca.DefaultRunner(url.format(tmp=tmp_path)) as runner:
         assert (tmp_path / directory).is_dir()

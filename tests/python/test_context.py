@@ -21,7 +21,7 @@ def test_it_is_a_mutable_mapping(context: cloaca.Context) -> None:
     assert {**context}["a"] == 1
     assert list(context) == ["a", "b", "none"] == list(context.keys())
     assert list(context.values()) == [1, [1, 2], None]
-    assert list(context.items())[0] == ("a", 1)
+    assert next(iter(context.items())) == ("a", 1)
     assert ("a", 1) in context.items()
     assert len(context) == 3
     match context:
@@ -145,7 +145,9 @@ def test_equal_values_make_equal_contexts(context: cloaca.Context) -> None:
         hash(context)
 
 
-@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it)), lambda it: it.copy()])
+@pytest.mark.parametrize(
+    "way", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it)), lambda it: it.copy()]
+)
 def test_a_copy_is_equal_and_its_own(context: cloaca.Context, way) -> None:  # type: ignore[no-untyped-def]
     context["ordered"] = {"z": 1, "a": 2}
     twin = way(context)

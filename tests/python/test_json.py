@@ -14,7 +14,7 @@ import uuid
 
 import cloaca
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 values = st.recursive(
@@ -196,8 +196,7 @@ def test_from_json_reads_what_the_json_module_writes(value: object) -> None:
     assert exactly(context["it"]) == exactly(value)
 
 
-@settings(max_examples=50)
-@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), values))
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), values, max_size=4))
 def test_to_json_is_what_the_json_module_writes_sorted_and_compact(data: dict[str, object]) -> None:
     context = cloaca.Context(data)
     text = context.to_json()
@@ -237,7 +236,7 @@ def test_to_json_sorts_at_every_level() -> None:
     ],
 )
 def test_from_json_refuses_what_is_not_json(text: str) -> None:
-    with pytest.raises(ValueError, match="not (a )?JSON"):
+    with pytest.raises(ValueError, match=r"not (a )?JSON"):
         cloaca.Context.from_json(text)
 
 

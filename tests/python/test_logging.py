@@ -31,7 +31,8 @@ def test_a_warning_is_there_when_execute_returns(
     runner.shutdown()
     records = [record for record in caplog.records if record.name.startswith("cloaca.engine")]
     assert all(record.levelno >= logging.WARNING for record in records)
-    told = [record.getMessage() for record in records if "`reader` reads `n`, which `writer` writes" in record.getMessage()]
+    messages = [record.getMessage() for record in records]
+    told = [message for message in messages if "`reader` reads `n`, which `writer` writes" in message]
     assert len(told) == 1
     assert "add it to its dependencies" in told[0]
 

@@ -243,9 +243,56 @@ def test_the_wheel_brings_replay(run_python: Run, tmp_path: Path) -> None:
             runner.execute("shown")
     """)
     replay = Path(sys.executable).with_name("replay")
-    done = subprocess.run(
-        [replay, "latest"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False
-    )
+    done = subprocess.run([replay, "latest"], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stderr
     assert "shown" in done.stdout
     assert "only" in done.stdout
+
+
+def test_a_fork_leaves_the_runner_of_its_parent_alone(run_python: Run) -> None:
+    done = run_python("""
+        import gc, os, sys
+        import cloaca
+
+        with cloaca.WorkflowBuilder("forked"):
+            @cloaca.task
+            def only(context):
+                return {"n": 1}
+
+        runner = cloaca.DefaultRunner("log")
+        runner.execute("forked")
+        child = os.fork()
+        if child == 0:
+            try:
+                runner.execute("forked")
+            except cloaca.Error as error:
+                print("belongs to" in str(error), flush=True)
+            runner.shutdown()
+            del runner
+            gc.collect()
+            sys.exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        print(runner.execute("forked").status)
+    """)
+    assert done.stdout == "True\nCompleted\n"
+
+
+def test_an_idle_runner_uses_no_processor_time(run_python: Run) -> None:
+    done = run_python("""
+        import time
+        import cloaca
+
+        with cloaca.WorkflowBuilder("idle"):
+            @cloaca.task
+            def only(context): ...
+            @cloaca.task
+            async def other(context): ...
+
+        with cloaca.DefaultRunner("log") as runner:
+            runner.execute("idle")
+            time.sleep(0.2)
+            before = time.process_time()
+            time.sleep(1)
+            print(time.process_time() - before)
+    """)
+    assert float(done.stdout) < 0.02

@@ -51,7 +51,7 @@ def test_dependencies_are_ids_or_functions() -> None:
 def test_a_function_that_is_no_task_cannot_be_a_dependency() -> None:
     def helper() -> None: ...
 
-    with pytest.raises(ValueError, match="function 'helper' is not a task; decorate it with @cloaca.task"):
+    with pytest.raises(ValueError, match=r"function 'helper' is not a task; decorate it with @cloaca\.task"):
         cloaca.task(dependencies=[helper])
     with pytest.raises(TypeError, match=r"dependencies must be a list .*\['extract'\]"):
         cloaca.task(dependencies="extract")
@@ -97,7 +97,11 @@ def test_a_generator_is_no_task() -> None:
 @pytest.mark.parametrize(
     ("keywords", "error", "says"),
     [
-        ({"retry_backoff": "linaer"}, ValueError, '"fixed", "linear", "exponential", not "linaer"; did you mean "linear"?'),
+        (
+            {"retry_backoff": "linaer"},
+            ValueError,
+            '"fixed", "linear", "exponential", not "linaer"; did you mean "linear"?',
+        ),
         ({"retry_condition": "sometimes"}, ValueError, '"never", "transient", "all", not "sometimes"'),
         ({"retry_condition": 5}, TypeError, "an exception class or a tuple of them"),
         ({"retry_condition": (int,)}, TypeError, "an exception class or a tuple of them"),

@@ -229,7 +229,7 @@ def test_a_constructor_is_called_once_and_at_once(runner: cloaca.DefaultRunner) 
 
 
 def test_a_constructor_registers_under_the_name_that_is_given(runner: cloaca.DefaultRunner) -> None:
-    cloaca.register_workflow_constructor("given", lambda: cloaca.WorkflowBuilder("own").add_task(module_extract).build())
+    cloaca.register_workflow_constructor("given", cloaca.WorkflowBuilder("own").add_task(module_extract).build)
     assert runner.execute("given").workflow_name == "given"
 
 

@@ -10,6 +10,9 @@ import threading
 
 from . import _cloaca
 
+#: Loggers whose level may be set on purpose; those below them inherit it.
+_NAMES = ("cloaca", "cloaca.engine", "cloaca.store")
+
 _lock = threading.RLock()
 _started = False
 
@@ -27,7 +30,8 @@ def start() -> None:
 
 def refresh_level() -> None:
     """Tells the engine what is wanted: what nobody listens to is not even written down."""
-    _cloaca.log_level(max(1, min(logging.getLogger("cloaca").getEffectiveLevel(), 255)))
+    lowest = min(logging.getLogger(name).getEffectiveLevel() for name in _NAMES)
+    _cloaca.log_level(max(1, min(lowest, 255)))
 
 
 def flush() -> None:

@@ -6,6 +6,7 @@ any time. And they are daemons: a task that hangs does not hold up the end of th
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections import OrderedDict
@@ -58,7 +59,10 @@ class Threads:
         self._start()
 
     def _start(self) -> None:
-        threading.Thread(target=self._work, name=f"cloaca-worker-{next(_number)}", daemon=True).start()
+        thread = threading.Thread(target=self._work, name=f"cloaca-worker-{next(_number)}", daemon=True)
+        # There may be no more threads to be had; then work waits for one of those that there are.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
 
     def _work(self) -> None:
         inbox = self._inbox
@@ -98,7 +102,7 @@ class Threads:
         async def run() -> None:
             current = asyncio.current_task()
             if current is not None:
-                attempt.on_cancel(lambda: loop.call_soon_threadsafe(current.cancel))
+                attempt.on_cancel(lambda: _tell(loop, current.cancel))
             handle = _handle(attempt)
             try:
                 coroutine: Coroutine[Any, Any, Any] = attempt.function(*_arguments(attempt, handle))
@@ -132,7 +136,13 @@ class Threads:
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            _tell(loop, loop.stop)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
+    """Has the loop call something, if it still runs."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(what)
 
 
 def _end(loop: asyncio.AbstractEventLoop) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import platform
 import threading
 import weakref
@@ -16,6 +17,7 @@ from . import _cloaca, _logging, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeWorkflow
 from ._threads import Threads
 from .config import DefaultRunnerConfig
+from .errors import Error, WaitTimeoutError
 from .result import WorkflowResult, rfc3339
 from .workflow import workflows
 
@@ -143,6 +145,7 @@ class DefaultRunner:
             _log.info("there is no SQLite here: the embedded event log is opened in the directory %s", location.path)
         self._config = config
         self._location = location
+        self._process = os.getpid()
         self._closed = threading.Event()
         self._close_lock = threading.Lock()
         self._inbox = Inbox()
@@ -257,8 +260,6 @@ class DefaultRunner:
         try:
             return await asyncio.wait_for(self._wait_async(started), timeout)
         except asyncio.TimeoutError:
-            from .errors import WaitTimeoutError
-
             message = f"execution {started} was still running after {timeout} s; it goes on"
             raise WaitTimeoutError(message, execution_id=started) from None
 
@@ -318,6 +319,9 @@ class DefaultRunner:
             if self._closed.is_set():
                 return
             self._closed.set()
+            if self._process != os.getpid():
+                # In a fork: the threads are the parent's, and so is the log.
+                return
             workflows.unsubscribe(self)
             _runners.discard(self)
             try:
@@ -331,6 +335,8 @@ class DefaultRunner:
             raise TypeError(f"a workflow is executed by its name, a str, not {type(workflow_name).__name__}")
         if not isinstance(context, Context):
             context = Context(context)
+        if self._process != os.getpid():
+            raise Error(f"this runner belongs to process {self._process}; open one of its own after a fork")
         _logging.refresh_level()
         return self._engine.start(workflow_name, context, execution_id)
 

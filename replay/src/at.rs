@@ -27,7 +27,9 @@ pub enum At {
 
 /// What was written is no moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no moment: write a seq (19), a time since the start (+2.5s, +300ms, +2m), a time (2026-11-24T03:22:10Z) or a task's name")]
+#[error(
+    "'{0}' is no moment: write a seq (19), a time since the start (+2.5s, +300ms, +2m), a time (2026-11-24T03:22:10Z) or a task's name"
+)]
 pub struct NoMoment(String);
 
 /// A moment that the execution does not have.

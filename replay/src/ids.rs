@@ -20,7 +20,9 @@ pub enum NotFound {
         nearest: Vec<Head>,
     },
     /// The text cannot be an id.
-    #[error("'{0}' is no id: an id is hex digits, whole or any unique end or beginning; `latest` and `@` are the newest execution, `@-` the one before")]
+    #[error(
+        "'{0}' is no id: an id is hex digits, whole or any unique end or beginning; `latest` and `@` are the newest execution, `@-` the one before"
+    )]
     NoId(String),
     /// Several ids begin or end so.
     #[error("several executions")]
@@ -66,10 +68,7 @@ pub fn resolve(reader: &dyn LogReader, text: &str) -> Result<ExecutionId, NotFou
         [only] => Ok(*only),
         several => {
             let some = several.iter().take(CANDIDATES).map(|id| head(reader, *id));
-            Err(NotFound::Ambiguous {
-                candidates: some.collect::<Result<_, _>>()?,
-                more: several.len() > CANDIDATES,
-            })
+            Err(NotFound::Ambiguous { candidates: some.collect::<Result<_, _>>()?, more: several.len() > CANDIDATES })
         }
     }
 }

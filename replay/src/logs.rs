@@ -31,7 +31,9 @@ pub enum ChosenBy {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoLog {
     /// None was named, and none was found.
-    #[error("no log: --log and $CLOACA_LOG are not given, there is none in {directory}, and no runner of this user has opened one yet")]
+    #[error(
+        "no log: --log and $CLOACA_LOG are not given, there is none in {directory}, and no runner of this user has opened one yet"
+    )]
     None {
         /// Where one was looked for.
         directory: String,

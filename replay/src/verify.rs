@@ -66,7 +66,9 @@ pub enum Verdict {
         what: String,
     },
     /// The body of an event was erased. The chain still holds.
-    #[error("body erased at seq {seq}: the chain still holds, but what follows from this event cannot be told any more")]
+    #[error(
+        "body erased at seq {seq}: the chain still holds, but what follows from this event cannot be told any more"
+    )]
     BodyErased {
         /// The event.
         seq: Seq,

@@ -17,13 +17,7 @@ use super::text;
 ///
 /// # Errors
 /// [`Failure`] if there is no such key.
-pub fn one(
-    screen: &mut Screen<'_>,
-    found: &Found,
-    state: &Execution,
-    seq: u64,
-    key: &str,
-) -> Result<(), Failure> {
+pub fn one(screen: &mut Screen<'_>, found: &Found, state: &Execution, seq: u64, key: &str) -> Result<(), Failure> {
     let context = state.context();
     if let Some(value) = context.get(key).and_then(|version| version.value()) {
         writeln!(screen.out, "{value}")?;

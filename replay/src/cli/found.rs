@@ -56,7 +56,10 @@ pub fn logs(option: Option<&Path>, around: &Surroundings<'_>) -> Result<Logs, Fa
                 "replay --log PATH list (PATH is the directory that the runner was opened with)".to_owned()
             }
             NoLog::Several { paths, .. } => {
-                format!("replay --log {} list", paths.first().map(|path| quoted(&path.display().to_string())).unwrap_or_default())
+                format!(
+                    "replay --log {} list",
+                    paths.first().map(|path| quoted(&path.display().to_string())).unwrap_or_default()
+                )
             }
         };
         Failure::usage(error.to_string(), hint)

@@ -15,9 +15,8 @@ pub fn hint(state: &Execution, task: &str, reads: &Reads, undeclared_only: bool)
         .filter(|(_, writer)| graph.find(writer).is_some_and(|writer| !graph.ancestors(writer).contains(&reader)))
         .map(|(key, _)| key)
         .collect();
-    let counts = |read: &&Read| {
-        possible.contains(&read.key) && (!undeclared_only || matches!(read.seen, Seen::Undeclared(_)))
-    };
+    let counts =
+        |read: &&Read| possible.contains(&read.key) && (!undeclared_only || matches!(read.seen, Seen::Undeclared(_)));
     let keys = reads.keys.iter().filter(counts).cloned().collect();
     state.hint(task, &Reads { keys, all: false })
 }

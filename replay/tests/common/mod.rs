@@ -128,7 +128,7 @@ impl Recorder {
         let fingerprint = fingerprint(&definition);
         let bytes = encode_definition(&definition);
         let graph = Arc::new(Graph::new(Arc::new(definition)).unwrap());
-        let now = Timestamp(START + i64::from(id.0[15]) * 60_000_000);
+        let now = Timestamp(START + i64::from(id.0[15]) * 600_000_000);
         let begin = Start {
             id,
             graph: graph.clone(),
@@ -245,7 +245,7 @@ pub fn replay_with(
         terminal,
         variable: &variable,
         directory: PathBuf::from("/work"),
-        now: Timestamp(START + 3_600_000_000),
+        now: Timestamp(START + 10_800_000_000),
         open,
     };
     let words = std::iter::once("replay").chain(arguments.split_whitespace()).map(OsString::from).collect();

@@ -16,6 +16,7 @@ use crate::reading::{Entry, Trouble, entries};
 use crate::source::{self, Head};
 use crate::story::{Story, tell};
 use crate::verify::{Verification, verify};
+use crate::why::{NoValue, Step, why};
 
 /// The past of one execution, in memory.
 ///
@@ -39,10 +40,21 @@ pub struct History {
     pub entries: Vec<Entry>,
     /// The graphs of the definitions that it went by.
     pub graphs: BTreeMap<Fingerprint, Arc<Graph>>,
-    /// What is to be said of the log: the chain of the records and the fold of the events.
-    pub verification: Verification,
+    /// What was found when its records were read; `None` if it did not come from a log.
+    pub verification: Option<Verification>,
     /// Why the events could not be read to the end.
     pub trouble: Option<Trouble>,
+}
+
+/// Why it cannot be told where a value came from.
+#[derive(Debug, thiserror::Error)]
+pub enum WhyNot {
+    /// There is no such moment.
+    #[error(transparent)]
+    Moment(#[from] NotThere),
+    /// There is no such value.
+    #[error(transparent)]
+    Value(#[from] NoValue),
 }
 
 impl History {
@@ -78,7 +90,7 @@ impl History {
         if let Some(folder) = folder {
             graphs = folder.finish().1;
         }
-        Ok(Self { head, entries: kept, graphs, verification, trouble })
+        Ok(Self { head, entries: kept, graphs, verification: Some(verification), trouble })
     }
 
     /// The execution's id.
@@ -118,10 +130,19 @@ impl History {
         tell(self.id(), self.graphs.clone(), self.entries.iter().cloned().map(Ok))
     }
 
-    /// What was found when the records were read.
+    /// What was found when the records were read; `None` if the history did not come from a log.
     #[must_use]
-    pub fn verify(&self) -> &Verification {
-        &self.verification
+    pub fn verify(&self) -> Option<&Verification> {
+        self.verification.as_ref()
+    }
+
+    /// Where a value came from, back to the input, by what was known at a moment.
+    ///
+    /// # Errors
+    /// [`WhyNot`].
+    pub fn why(&self, key: &str, at: At) -> Result<Vec<Step>, WhyNot> {
+        let state = self.state(at)?;
+        Ok(why(&state, self.entries.iter().cloned().map(Ok), key)?)
     }
 }
 

@@ -12,12 +12,14 @@ pub mod cli;
 pub mod folding;
 pub mod history;
 pub mod ids;
+pub mod json;
 pub mod logs;
 pub mod reading;
 pub mod source;
 pub mod story;
 pub mod time;
 pub mod verify;
+pub mod why;
 pub mod words;
 
 use std::ffi::OsString;

@@ -2,6 +2,7 @@
 
 use cloacina_engine::core::codec::{self, DecodeError, Label, LabelStatus};
 use cloacina_engine::core::event::ExecutionId;
+use cloacina_engine::core::time::Timestamp;
 use cloacina_store::log::{Durability, LogReader, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
@@ -18,7 +19,7 @@ pub struct Head {
     pub id: ExecutionId,
     /// Where its log is.
     pub location: String,
-    /// How events of the log are acknowledged; `None` when nobody has it open for writing.
+    /// How its first events were acknowledged; `None` if that was not asked for, or is not known.
     pub durability: Option<Durability>,
     /// Its entry in the index.
     pub entry: StreamEntry,
@@ -31,6 +32,13 @@ impl Head {
         let label = codec::decode_label(&entry.label);
         let id = ExecutionId(*entry.stream.as_bytes());
         Self { id, location: reader.location(), durability, entry, label }
+    }
+
+    /// When it ended: its last event ends it.
+    #[must_use]
+    pub fn ended(&self) -> Option<Timestamp> {
+        let is_over = self.label.as_ref().is_ok_and(|label| label.ended.is_some());
+        is_over.then_some(Timestamp(self.entry.last.0))
     }
 
     /// How it stands, in a word.
@@ -67,13 +75,13 @@ pub fn head(reader: &dyn LogReader, id: ExecutionId) -> Result<Head, ReadError> 
     if entry.kind != StreamKind::Execution {
         return Err(ReadError::NoStream(entry.stream));
     }
-    Ok(Head::new(reader, entry, reader.head()?.durability))
+    let durability = written_with(reader, &entry);
+    Ok(Head::new(reader, entry, durability))
 }
 
 /// How the log acknowledged the first events of an execution: what the process said that had opened it for them.
-#[must_use]
-pub fn written_with(reader: &dyn LogReader, head: &Head) -> Option<Durability> {
-    let first = reader.read(head.entry.stream, 0, 1).ok()?.first()?.position;
+fn written_with(reader: &dyn LogReader, entry: &StreamEntry) -> Option<Durability> {
+    let first = reader.read(entry.stream, 0, 1).ok()?.first()?.position;
     let mut durability = None;
     let mut next = 0;
     loop {
@@ -116,11 +124,10 @@ impl Wanted {
 /// # Errors
 /// [`ReadError`] where the log is not what was written.
 pub fn list(reader: &dyn LogReader, wanted: &Wanted) -> Result<(Vec<Head>, bool), ReadError> {
-    let durability = reader.head()?.durability;
     let limit = wanted.limit.unwrap_or(usize::MAX);
     let mut found = Vec::new();
     for entry in executions(reader, None) {
-        let head = Head::new(reader, entry?, durability);
+        let head = Head::new(reader, entry?, None);
         if !wanted.takes(&head) {
             continue;
         }

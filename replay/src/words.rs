@@ -33,6 +33,16 @@ pub fn durability(durability: Durability) -> String {
     }
 }
 
+/// The durability that [`durability`] wrote.
+#[must_use]
+pub fn parse_durability(text: &str) -> Option<Durability> {
+    match text {
+        "sync" => Some(Durability::Sync),
+        "os" => Some(Durability::Os),
+        _ => text.strip_prefix("interval:")?.parse().ok().map(Durability::Interval),
+    }
+}
+
 /// How a task ended.
 #[must_use]
 pub fn settled(settled: Settled) -> &'static str {
@@ -40,11 +50,11 @@ pub fn settled(settled: Settled) -> &'static str {
         Settled::Completed => "completed",
         Settled::Failed => "failed",
         Settled::Skipped => "was skipped",
-        Settled::SkippedByFailure => "was skipped because of a failure",
+        Settled::SkippedByFailure => "was skipped after a failure",
     }
 }
 
-/// Why a task was skipped: the tasks and values that decided, and the rule.
+/// Why a task was skipped: the tasks that decided, or the condition that did not hold.
 #[must_use]
 pub fn skip(why: &SkipReason) -> String {
     const NAMED: usize = 3;
@@ -53,10 +63,11 @@ pub fn skip(why: &SkipReason) -> String {
     if why.tasks.len() > NAMED {
         says.push(format!("{} more", why.tasks.len() - NAMED));
     }
-    if says.is_empty() {
-        return format!("its rule does not hold: {}", why.rule);
+    match (says.is_empty(), &*why.rule) {
+        (true, rule) => format!("{rule} does not hold"),
+        (false, "none_failed") => says.join(", "),
+        (false, rule) => format!("{}; {rule} does not hold", says.join(", ")),
     }
-    format!("{} (rule {})", says.join(", "), why.rule)
 }
 
 /// Why an attempt was abandoned.

@@ -40,3 +40,42 @@ screen!(unknown, "9f3ac1d2 --time utc");
 screen!(no_id, "xyz");
 screen!(latest, "@ --time utc --at 0");
 screen!(help, "--help");
+screen!(why_tutorial, "9f3ac102 why batch_1_result");
+screen!(why_chain, "9f3ac101 why loaded");
+screen!(why_at, "9f3ac101 why rows --at extract");
+screen!(why_collision, "51b00006 why total");
+screen!(why_without_effect, "51b00003 why progress");
+screen!(why_unknown, "51b00003 why rowz");
+screen!(explain_retried, "9f3ac102 explain distribute_workload");
+screen!(explain_failed, "51b00003 explain load");
+screen!(explain_skipped, "51b00003 explain report");
+screen!(explain_condition, "51b00005 explain large");
+screen!(explain_waiting, "51b00007 explain load");
+screen!(explain_at, "51b00003 explain load --at 8");
+screen!(explain_unknown, "51b00003 explain laod");
+screen!(failed_undeclared, "51b00009");
+screen!(option_without_meaning, "51b00003 verify --at 3");
+screen!(no_option, "51b00003 --fill");
+screen!(which, "verify");
+screen!(no_execution_back, "@---------");
+
+#[test]
+fn narrow_terminal_with_colours() {
+    let log = histories::all();
+    let open = common::opener(&log);
+    let ran = common::replay_with(&open, Some(60), "9f3ac102");
+    insta::assert_snapshot!(ran.to_string().replace('\u{1b}', "ESC"));
+}
+
+#[test]
+fn no_line_is_wider_than_a_terminal_of_80_columns() {
+    let log = histories::all();
+    let open = common::opener(&log);
+    for arguments in
+        ["list --color never", "9f3ac102 --color never", "51b00005 --color never", "9f3ac102 context --color never"]
+    {
+        for line in common::replay_with(&open, Some(80), arguments).out.lines().skip(2) {
+            assert!(line.chars().count() <= 80, "{arguments}: {line}");
+        }
+    }
+}

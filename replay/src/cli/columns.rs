@@ -16,25 +16,33 @@ pub struct Column {
     right: bool,
     /// How narrow it may become; `None` if it never gives way.
     least: Option<usize>,
+    /// Whether it is left out rather than that the table becomes too wide.
+    may_go: bool,
 }
 
 impl Column {
     /// A column that never gives way, its cells at the left.
     #[must_use]
     pub fn left(heading: &'static str) -> Self {
-        Self { heading, right: false, least: None }
+        Self { heading, right: false, least: None, may_go: false }
     }
 
     /// A column that never gives way, its cells at the right: for numbers.
     #[must_use]
     pub fn right(heading: &'static str) -> Self {
-        Self { heading, right: true, least: None }
+        Self { heading, right: true, least: None, may_go: false }
     }
 
     /// A column that may become as narrow as `least`.
     #[must_use]
     pub fn giving_way(heading: &'static str, least: usize) -> Self {
-        Self { heading, right: false, least: Some(least) }
+        Self { heading, right: false, least: Some(least), may_go: false }
+    }
+
+    /// The same, but left out rather than that the table becomes too wide.
+    #[must_use]
+    pub fn may_go(self) -> Self {
+        Self { may_go: true, ..self }
     }
 }
 
@@ -114,6 +122,7 @@ impl Table {
         self.lines.push(Line::Note(tone, text.into()));
     }
 
+    /// How wide each column is; 0 if it is left out.
     fn widths(&self, screen: usize) -> Vec<usize> {
         let mut widths: Vec<usize> = self.columns.iter().map(|column| text::width(column.heading)).collect();
         for line in &self.lines {
@@ -128,6 +137,12 @@ impl Table {
                 let given = over.min(width.saturating_sub(least));
                 *width -= given;
                 over -= given;
+            }
+        }
+        for (width, column) in widths.iter_mut().zip(&self.columns).rev() {
+            if over > 0 && column.may_go {
+                over = over.saturating_sub(*width + GAP);
+                *width = 0;
             }
         }
         widths
@@ -154,6 +169,9 @@ impl Table {
     fn write_cells(&self, screen: &mut Screen<'_>, widths: &[usize], cells: &[Cell]) -> io::Result<()> {
         let mut line = String::new();
         for ((column, width), cell) in self.columns.iter().zip(widths).zip(cells) {
+            if *width == 0 {
+                continue;
+            }
             let fit = cell.fit(*width);
             let space = " ".repeat(width.saturating_sub(text::width(&fit)));
             let painted = screen.style.paint(cell.tone, &fit);

@@ -7,7 +7,7 @@ use cloacina_engine::core::event::{Event, Origin, Reads, Seen};
 use cloacina_engine::core::time::Timestamp;
 
 use super::failure::Failure;
-use super::found::{Found, quoted};
+use super::found::Found;
 use super::notes::error_text;
 use super::screen::Screen;
 use super::style::Tone;
@@ -35,7 +35,9 @@ pub fn write(
 ) -> Result<(), Failure> {
     let last = until.unwrap_or(head.entry.records.saturating_sub(1));
     let start = started(&head.entry);
-    let view = View { found, start, values, seq: last.to_string().len().max(3), task: task_width(found, last)? };
+    let seq = last.to_string().len().max(3);
+    let time = text::width(&screen.moment(start, start)).max(9);
+    let view = View { found, start, values, seq, time, task: task_width(found, last)? };
     view.heading(screen)?;
     for entry in entries(&*found.log.reader, found.id) {
         let entry = entry?;
@@ -67,6 +69,7 @@ struct View<'a> {
     start: Timestamp,
     values: bool,
     seq: usize,
+    time: usize,
     task: usize,
 }
 
@@ -82,7 +85,7 @@ impl View<'_> {
         format!(
             "  {}  {}  {}  {}  {what}",
             text::pad_left(seq, self.seq),
-            text::pad(time, 12),
+            text::pad(time, self.time),
             text::pad(event, EVENT),
             text::pad(&text::cut(task, self.task), self.task),
         )
@@ -97,7 +100,7 @@ impl View<'_> {
         };
         let task = task_of(event).map_or_else(|| "-".to_owned(), |task| text::clean(task));
         let room = screen.width.saturating_sub(text::width(&self.columns("", &time, "", "", ""))).max(24);
-        let (what, tone, more) = self.what(screen, event, entry.seq, room);
+        let (what, tone, more) = self.what(screen, event, room);
         let (first, rest) = match &text::wrap(&what, room)[..] {
             [first, rest @ ..] => (first.clone(), rest.to_vec()),
             [] => (String::new(), Vec::new()),
@@ -113,7 +116,7 @@ impl View<'_> {
     }
 
     /// What an event says, in a line and further ones.
-    fn what(&self, screen: &Screen<'_>, event: &Event, seq: u64, room: usize) -> (String, Tone, Vec<String>) {
+    fn what(&self, screen: &Screen<'_>, event: &Event, room: usize) -> (String, Tone, Vec<String>) {
         let one = |text: String| (text, Tone::Plain, Vec::new());
         match event {
             Event::ExecutionStarted(started) => one(format!(
@@ -127,12 +130,9 @@ impl View<'_> {
                 if !self.values {
                     return one(format!("{key} ({}){by}", text::size(write.value.as_str().len() as u64)));
                 }
-                let (shown, was_cut) = text::value(&write.value, room.saturating_sub(text::width(&key) + 3));
-                let whole = if was_cut {
-                    vec![format!("whole: {}", self.found.command(&format!("why {} --at {seq}", quoted(&write.key))))]
-                } else {
-                    Vec::new()
-                };
+                let others = text::width(&key) + text::width(&by) + 3;
+                let (shown, was_cut) = text::value(&write.value, room.saturating_sub(others));
+                let whole = if was_cut { vec![format!("whole: {}", self.found.command("--json"))] } else { Vec::new() };
                 (format!("{key} = {shown}{by}"), Tone::Plain, whole)
             }
             Event::ContextRemoved(removal) => one(format!("{}{}", text::clean(&removal.key), origin(&removal.origin))),
@@ -168,8 +168,8 @@ impl View<'_> {
 
 fn origin(origin: &Origin) -> String {
     match origin {
-        Origin::Input => " (input)".to_owned(),
-        Origin::Task { attempt, .. } => format!(" (attempt {attempt})"),
+        Origin::Input => ", input".to_owned(),
+        Origin::Task { attempt, .. } => format!(", attempt {attempt}"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cloacina_store::log::LogReader;
+use cloacina_engine::core::time::Timestamp;
 
 use super::found::Found;
 use super::screen::Screen;
@@ -10,7 +10,7 @@ use super::style::{Tone, tone_of};
 use super::text;
 use crate::ids::short;
 use crate::reading::started;
-use crate::source::{Head, written_with};
+use crate::source::Head;
 use crate::words;
 
 /// What the header says of the chain.
@@ -29,25 +29,32 @@ pub enum ChainWord {
 /// # Errors
 /// Whatever writing gives.
 pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, chain: ChainWord) -> io::Result<()> {
-    let mut parts = vec![
-        format!("execution …{}", screen.style.paint(Tone::Strong, &short(head.id))),
-        screen.style.paint(Tone::Strong, &text::clean(head.workflow())),
+    let mut first = vec![
+        ("execution …", Tone::Plain, short(head.id), Tone::Strong),
+        ("", Tone::Plain, text::clean(head.workflow()), Tone::Strong),
     ];
     if let Ok(label) = &head.label {
-        parts.push(format!("v{}", &label.definition.version()[..6]));
+        first.push(("v", Tone::Plain, label.definition.version()[..6].to_owned(), Tone::Plain));
     }
-    parts.push(status(screen, head));
-    parts.push(text::count(head.entry.records, "event"));
+    first.push((head.status(), tone_of(head.status()), after(head), Tone::Plain));
+    let mut second = vec![("", Tone::Plain, text::count(head.entry.records, "event"), Tone::Plain)];
     match chain {
-        ChainWord::Ok => parts.push("chain ok".to_owned()),
-        ChainWord::Broken => parts.push(screen.style.paint(Tone::Bad, "chain broken")),
+        ChainWord::Ok => second.push(("chain ", Tone::Plain, "ok".to_owned(), Tone::Plain)),
+        ChainWord::Broken => second.push(("chain ", Tone::Bad, "broken".to_owned(), Tone::Bad)),
         ChainWord::Unread => {}
     }
-    let reader: &dyn LogReader = &*found.log.reader;
-    if let Some(durability) = written_with(reader, head) {
-        parts.push(format!("durability {}", words::durability(durability)));
+    if let Some(durability) = head.durability {
+        second.push(("durability ", Tone::Plain, words::durability(durability), Tone::Plain));
     }
-    screen.line(&parts.join("   "))?;
+    let width =
+        |parts: &[Part<'_>]| parts.iter().map(|(a, _, b, _)| text::width(a) + text::width(b) + 2).sum::<usize>();
+    if width(&first) + width(&second) <= screen.width + 2 {
+        first.append(&mut second);
+    }
+    line(screen, "", &first)?;
+    if !second.is_empty() {
+        line(screen, "  ", &second)?;
+    }
     read_from(screen, &found.log.path.display().to_string())?;
     screen.line("")
 }
@@ -62,15 +69,24 @@ pub fn read_from(screen: &mut Screen<'_>, location: &str) -> io::Result<()> {
     screen.line(&line)
 }
 
-fn status(screen: &Screen<'_>, head: &Head) -> String {
-    let status = screen.style.paint(tone_of(head.status()), head.status());
-    let Ok(label) = &head.label else { return status };
-    let start = started(&head.entry);
-    match label.ended {
-        Some(ended) => format!("{status} after {}", text::span(ended.micros_since(start))),
-        None => {
-            let last = cloacina_engine::core::time::Timestamp(head.entry.last.0);
-            format!("{status}, last event after {}", text::span(last.micros_since(start)))
-        }
+/// Two words, each with its tone.
+type Part<'a> = (&'a str, Tone, String, Tone);
+
+fn line(screen: &mut Screen<'_>, indent: &str, parts: &[Part<'_>]) -> io::Result<()> {
+    let style = screen.style;
+    let painted = parts.iter().map(|(one, tone, other, other_tone)| {
+        format!("{}{}", style.paint(*tone, one), style.paint(*other_tone, other))
+    });
+    let painted = painted.collect::<Vec<_>>().join("  ");
+    screen.line(&format!("{indent}{painted}"))
+}
+
+/// How long it took, or takes by now.
+fn after(head: &Head) -> String {
+    let (start, last) = (started(&head.entry), Timestamp(head.entry.last.0));
+    let took = text::span(last.micros_since(start));
+    match head.ended() {
+        Some(_) => format!(" after {took}"),
+        None => format!(", last event after {took}"),
     }
 }

@@ -19,6 +19,8 @@ use crate::words;
 
 /// How many names of tasks are shown in one line.
 const NAMES: usize = 12;
+/// How wide a reason may be to stand in the row; a longer one is a note below it.
+const WHAT: usize = 44;
 
 /// Writes the table, and what is to be said below it.
 ///
@@ -62,7 +64,7 @@ impl View<'_> {
             Column::giving_way("task", 16),
             Column::giving_way("what", 20),
             Column::left("took"),
-            Column::giving_way("context", 18),
+            Column::giving_way(self.context_heading(), 18),
         ];
         let mut table = Table::new(columns, 2);
         for row in &self.story.rows {
@@ -78,6 +80,16 @@ impl View<'_> {
             self.notes(screen, &mut table, row);
         }
         table
+    }
+
+    /// What the signs mean stands in the heading, as soon as there is one that is not plain.
+    fn context_heading(&self) -> &'static str {
+        let changes = task_rows(self.story).flat_map(TaskRow::effective_writes);
+        if changes.into_iter().any(|change| change.replaces || change.value.is_none()) {
+            "context: + new, ~ changed, - removed"
+        } else {
+            "context"
+        }
     }
 
     fn cells<'r>(&self, screen: &Screen<'_>, row: &'r Row) -> (Cell, Cell, Option<u64>, &'r [Change]) {
@@ -111,7 +123,9 @@ impl View<'_> {
 
     fn outcome(&self, screen: &Screen<'_>, row: &TaskRow) -> (String, Tone) {
         if let Some(why) = &row.skipped {
-            return (format!("skipped: {}", text::clean(&words::skip(why))), Tone::Dim);
+            let says = format!("skipped: {}", text::clean(&words::skip(why)));
+            let fits = text::width(&says) <= WHAT;
+            return (if fits { says } else { "skipped".to_owned() }, Tone::Dim);
         }
         let Some(last) = row.attempts.last() else { return (String::new(), Tone::Plain) };
         let attempt = if last.number > 1 { format!(", attempt {}", last.number) } else { String::new() };
@@ -133,6 +147,10 @@ impl View<'_> {
         match &row.what {
             What::Task(task) => {
                 let told_below = self.root.is_some_and(|root| root.task == task.task);
+                let why = task.skipped.as_ref().map(|why| text::clean(&words::skip(why)));
+                if let Some(why) = why.filter(|why| text::width("skipped: ") + text::width(why) > WHAT) {
+                    table.note(Tone::Plain, why);
+                }
                 notes::task(table, task, told_below);
             }
             What::Paused(request) | What::Unpaused(request) | What::CancelRequested(request) => {

@@ -12,7 +12,6 @@ use super::text;
 use crate::ids::short;
 use crate::reading::started;
 use crate::source::Head;
-use crate::words;
 
 /// Writes the executions.
 ///
@@ -23,11 +22,11 @@ pub fn write(screen: &mut Screen<'_>, heads: &[Head]) -> io::Result<()> {
         Column::left("id"),
         Column::giving_way("workflow", 16),
         Column::left("status"),
-        Column::left("started"),
+        Column::left(screen.dates()),
         Column::left("duration"),
         Column::right("events"),
-        Column::right("size"),
-        Column::giving_way("caused by", 8),
+        Column::right("size").may_go(),
+        Column::left("cause").may_go(),
     ];
     let mut table = Table::new(columns, 1);
     for head in heads {
@@ -42,6 +41,12 @@ pub fn write(screen: &mut Screen<'_>, heads: &[Head]) -> io::Result<()> {
             Cell::new(text::size(head.entry.bytes)),
             Cell::new(cause(head)),
         ]);
+        if let Ok(label) = &head.label
+            && label.recoveries > 0
+        {
+            let times = text::count(u64::from(label.recoveries), "time");
+            table.note(Tone::Dim, format!("recovered {times}, by another process"));
+        }
         if let Err(error) = &head.label {
             table.note(Tone::Bad, format!("its label cannot be read: {error}"));
         }
@@ -50,22 +55,20 @@ pub fn write(screen: &mut Screen<'_>, heads: &[Head]) -> io::Result<()> {
 }
 
 fn duration(head: &Head, start: Timestamp) -> String {
-    match head.label.as_ref().ok().and_then(|label| label.ended) {
+    match head.ended() {
         Some(ended) => text::span(ended.micros_since(start)),
         None => String::new(),
     }
 }
 
-/// What caused it, and that it was recovered.
-fn cause(head: &Head) -> String {
-    let Ok(label) = &head.label else { return String::new() };
-    let cause = match &label.cause {
-        Cause::Schedule { .. } => "schedule".to_owned(),
-        cause => text::clean(&words::cause(cause)),
-    };
-    match label.recoveries {
-        0 => cause,
-        1 => format!("{cause}, recovered"),
-        times => format!("{cause}, recovered {times} times"),
+/// What caused it, in a word.
+fn cause(head: &Head) -> &'static str {
+    match head.label.as_ref().map(|label| &label.cause) {
+        Ok(Cause::Call) => "call",
+        Ok(Cause::Schedule { .. }) => "schedule",
+        Ok(Cause::Trigger { .. }) => "trigger",
+        Ok(Cause::Fork { .. }) => "fork",
+        Ok(Cause::Parent { .. }) => "task",
+        Err(_) => "",
     }
 }

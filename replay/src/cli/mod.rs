@@ -3,6 +3,7 @@
 pub mod arguments;
 mod columns;
 mod context_view;
+mod explain_view;
 mod failure;
 mod found;
 mod full_view;
@@ -17,6 +18,8 @@ mod style;
 pub mod surroundings;
 mod text;
 mod verify_view;
+mod view;
+mod why_view;
 
 pub use failure::code;
 pub use run::run;

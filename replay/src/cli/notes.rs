@@ -2,7 +2,7 @@
 
 use std::io;
 
-use cloacina_engine::core::event::{Seq, TaskError, TaskId};
+use cloacina_engine::core::event::{Attempt, Seq, TaskError, TaskId};
 use cloacina_engine::core::state::Execution;
 
 use super::columns::Table;
@@ -16,40 +16,55 @@ use crate::words;
 /// The notes to a task. Its last failure is left out if it is told below the table.
 pub fn task(table: &mut Table, row: &TaskRow, told_below: bool) {
     collisions(table, &row.collisions);
-    let mut told = String::new();
-    for (place, attempt) in row.attempts.iter().enumerate() {
-        let is_last = place + 1 == row.attempts.len();
-        let hint = attempt.hint.as_ref().filter(|hint| **hint != told);
-        match &attempt.outcome {
-            Outcome::Failed { .. } if is_last && told_below => continue,
-            Outcome::Failed { error, .. } => table.note(Tone::Bad, failed(attempt, error, row.attempts.get(place + 1))),
-            Outcome::Abandoned(why) => {
-                let after = attempt.ended.map_or(0, |ended| ended.micros_since(attempt.since));
-                let why = words::abandoned(*why);
-                table.note(
-                    Tone::Warning,
-                    format!("attempt {} abandoned after {}: {why}", attempt.number, text::span(after)),
-                );
-            }
-            _ => {}
+    let told = row.attempts.len() - usize::from(told_below && !row.attempts.is_empty());
+    let mut hint = None;
+    let mut place = 0;
+    while let Some(attempt) = row.attempts[..told].get(place) {
+        let alike = row.attempts[place..told].iter().take_while(|other| fails_alike(attempt, other)).count().max(1);
+        if let Some(ended) = ended(attempt, alike, row.attempts.get(place + alike)) {
+            let tone = if matches!(attempt.outcome, Outcome::Failed { .. }) { Tone::Bad } else { Tone::Warning };
+            table.note(tone, ended);
         }
         for read in &attempt.undeclared {
-            table.note(Tone::Warning, undeclared(read));
+            table.note(Tone::Warning, undeclared(read, attempt.number));
         }
-        if let Some(hint) = hint {
-            table.note(Tone::Plain, format!("hint: {}", text::clean(hint)));
-            told.clone_from(hint);
+        if attempt.hint.is_some() && attempt.hint != hint {
+            hint.clone_from(&attempt.hint);
+            table.note(Tone::Plain, format!("hint: {}", text::clean(hint.as_deref().unwrap_or_default())));
         }
+        place += alike;
     }
 }
 
-fn failed(attempt: &AttemptRow, error: &TaskError, next: Option<&AttemptRow>) -> String {
-    let took = attempt.ended.map_or(0, |ended| ended.micros_since(attempt.since));
-    let mut says = format!("attempt {} failed after {}: {}", attempt.number, text::span(took), error_text(error));
-    if let Some((next, ended)) = next.zip(attempt.ended) {
-        says.push_str(&format!(" (tried again {} later)", text::span(next.since.micros_since(ended))));
+/// Whether two attempts failed with the same words, and nothing else is to be said of either.
+fn fails_alike(one: &AttemptRow, other: &AttemptRow) -> bool {
+    match (&one.outcome, &other.outcome) {
+        (Outcome::Failed { error, .. }, Outcome::Failed { error: again, .. }) => {
+            (&error.kind, &error.message, &one.hint, &one.undeclared)
+                == (&again.kind, &again.message, &other.hint, &other.undeclared)
+        }
+        _ => false,
     }
-    says
+}
+
+/// How an attempt, and the ones after it that are like it, ended, if not well.
+fn ended(attempt: &AttemptRow, alike: usize, next: Option<&AttemptRow>) -> Option<String> {
+    let after = text::span(attempt.ended?.micros_since(attempt.since));
+    match &attempt.outcome {
+        Outcome::Failed { error, .. } if alike > 1 => {
+            let last = u64::from(attempt.number) + alike as u64 - 1;
+            Some(format!("attempts {}-{last} failed: {}", attempt.number, error_text(error)))
+        }
+        Outcome::Failed { error, .. } => {
+            let again = next.zip(attempt.ended).map(|(next, ended)| next.since.micros_since(ended));
+            let again = again.map(|wait| format!(" (tried again {} later)", text::span(wait))).unwrap_or_default();
+            Some(format!("attempt {} failed after {after}: {}{again}", attempt.number, error_text(error)))
+        }
+        Outcome::Abandoned(why) => {
+            Some(format!("attempt {} abandoned after {after}: {}", attempt.number, words::abandoned(*why)))
+        }
+        _ => None,
+    }
 }
 
 /// An error's type and what it says.
@@ -63,13 +78,13 @@ pub fn error_text(error: &TaskError) -> String {
 
 /// An undeclared read.
 #[must_use]
-pub fn undeclared(read: &Undeclared) -> String {
+pub fn undeclared(read: &Undeclared, attempt: Attempt) -> String {
     let writer = read.writer.as_ref().map_or("the input", |task| task);
     format!(
-        "undeclared: {} (written by {} at seq {}; not a dependency)",
+        "undeclared: {}, read by attempt {attempt} (written at seq {} by {}, which it does not depend on)",
         text::clean(&read.key),
+        read.seq,
         text::clean(writer),
-        read.seq
     )
 }
 
@@ -88,8 +103,9 @@ pub fn collision(met: &Met) -> String {
     };
     let all: Vec<String> = met.writes.iter().map(write).collect();
     let taken: Vec<String> = met.writes.iter().filter(|(seq, _)| met.taken.contains(seq)).map(write).collect();
+    let nobody = if all.len() == 2 { "neither saw the other" } else { "none saw the others" };
     format!(
-        "collision: {} was written by {}, and none of them saw the other; taken from {}",
+        "collision: {} was written by {}, {nobody}; the value is from {}",
         text::clean(&met.key),
         all.join(" and "),
         taken.join(" and ")
@@ -150,7 +166,7 @@ pub fn failure(screen: &mut Screen<'_>, row: &TaskRow, state: Option<&Execution>
         screen.paragraph(2, Tone::Plain, &text::clean(&place))?;
     }
     for read in &last.undeclared {
-        screen.paragraph(2, Tone::Warning, &undeclared(read))?;
+        screen.paragraph(2, Tone::Warning, &undeclared(read, last.number))?;
     }
     if let Some(hint) = &last.hint {
         screen.paragraph(2, Tone::Plain, &text::clean(hint))?;

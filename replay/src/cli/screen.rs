@@ -77,12 +77,18 @@ impl Screen<'_> {
         }
     }
 
+    /// The heading of a column of [`Screen::date`]s.
+    #[must_use]
+    pub fn dates(&self) -> &'static str {
+        if self.times == Some(Times::Utc) { "started (UTC)" } else { "started" }
+    }
+
     /// A time with its date.
     #[must_use]
     pub fn date(&self, time: Timestamp) -> String {
         match self.times {
             Some(Times::Relative) => format!("{} ago", text::span(self.now.micros_since(time))),
-            Some(Times::Utc) => clock(time, false, "%Y-%m-%d %H:%M:%S UTC"),
+            Some(Times::Utc) => clock(time, false, "%Y-%m-%d %H:%M:%S"),
             None | Some(Times::Local) => clock(time, true, "%Y-%m-%d %H:%M:%S"),
         }
     }

@@ -71,7 +71,7 @@ fn detail(screen: &Screen<'_>, state: &Execution, task: TaskIndex, ready: bool) 
             }
             format!("waits for {}", text::clean(&words::names(open, NAMES)))
         }
-        TaskState::Running { since, worker } => format!("since {} in slot {worker}", moment(since)),
+        TaskState::Running { since, worker } => format!("since {}, worker {worker}", moment(since)),
         TaskState::WaitingRetry { due } => {
             let kind = slot.failure().map(|failure| text::clean(&failure.error.kind)).unwrap_or_default();
             format!("{kind}; next attempt at {}", moment(due))

@@ -4,8 +4,8 @@ use cloacina_engine::core::decide::Command;
 use cloacina_engine::core::definition::{Condition, Operator, TriggerRule};
 use cloacina_engine::core::event::{ExecutionId, Request, TaskError};
 use cloacina_engine::core::retry::{Backoff, RetryPolicy};
-use cloacina_engine::core::time::Millis;
 use cloacina_engine::core::task_context::TaskContext;
+use cloacina_engine::core::time::Millis;
 
 use super::{Log, Recorder, error, id, json, task};
 
@@ -17,6 +17,7 @@ pub const BRANCHES: u32 = 0x51b0_0005;
 pub const COLLISION: u32 = 0x51b0_0006;
 pub const RUNNING: u32 = 0x51b0_0007;
 pub const CANCELLED: u32 = 0x51b0_0008;
+pub const FAILED_UNDECLARED: u32 = 0x51b0_0009;
 
 /// All of them in one log.
 pub fn all() -> Log {
@@ -29,6 +30,7 @@ pub fn all() -> Log {
     collision(&log, id(COLLISION));
     running(&log, id(RUNNING));
     cancelled(&log, id(CANCELLED));
+    failed_undeclared(&log, id(FAILED_UNDECLARED));
     log
 }
 
@@ -61,8 +63,9 @@ pub fn completed(log: &Log, id: ExecutionId) {
 }
 
 pub fn dataset() -> String {
-    let customers: Vec<String> =
-        (1..=100).map(|number| format!(r#"{{"id":{number},"name":"Customer_{number}","segment":"premium"}}"#)).collect();
+    let customers: Vec<String> = (1..=100)
+        .map(|number| format!(r#"{{"id":{number},"name":"Customer_{number}","segment":"premium"}}"#))
+        .collect();
     format!(r#"{{"customers":[{}],"total_records":100}}"#, customers.join(","))
 }
 
@@ -141,7 +144,8 @@ pub fn branches(log: &Log, id: ExecutionId) {
 }
 
 pub fn collision(log: &Log, id: ExecutionId) {
-    let tasks = vec![task("start", &[]), task("left", &["start"]), task("right", &["start"]), task("join", &["left", "right"])];
+    let tasks =
+        vec![task("start", &[]), task("left", &["start"]), task("right", &["start"]), task("join", &["left", "right"])];
     let mut run = Recorder::start(log, id, "collision", tasks, &[]);
     run.run("start", 1, set("total", "0")).begin("left", 0).begin("right", 1).wait(10);
     run.finish("right", derive("total", "total", "7")).wait(5).finish("left", derive("total", "total", "5"));
@@ -168,4 +172,17 @@ pub fn cancelled(log: &Log, id: ExecutionId) {
     run.command(Command::Pause(request("the database is being moved"))).wait(90_000);
     run.command(Command::Unpause(Request { by: "anna".into(), reason: None }));
     run.begin("extract", 0).wait(2_000).command(Command::Cancel(request("wrong day")));
+}
+
+/// A task that declares no dependency fails before what it reads is there.
+pub fn failed_undeclared(log: &Log, id: ExecutionId) {
+    let mut distribute = task("distribute_workload", &[]);
+    distribute.retry = RetryPolicy::never();
+    let mut run = Recorder::start(log, id, "customers", vec![task("prepare_dataset", &[]), distribute], &[]);
+    run.begin("prepare_dataset", 0).begin("distribute_workload", 1).wait(2);
+    run.finish("distribute_workload", |context| {
+        context.get("dataset").unwrap();
+        Err(error("TypeError", "'NoneType' object is not subscriptable"))
+    });
+    run.wait(400).finish("prepare_dataset", set("dataset", "null"));
 }

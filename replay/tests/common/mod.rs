@@ -117,12 +117,18 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn start(log: &Log, id: ExecutionId, workflow: &str, tasks: Vec<TaskDefinition>, input: &[(&str, &str)]) -> Self {
+    pub fn start(
+        log: &Log,
+        id: ExecutionId,
+        workflow: &str,
+        tasks: Vec<TaskDefinition>,
+        input: &[(&str, &str)],
+    ) -> Self {
         let definition = Definition { workflow: workflow.into(), tasks };
         let fingerprint = fingerprint(&definition);
         let bytes = encode_definition(&definition);
         let graph = Arc::new(Graph::new(Arc::new(definition)).unwrap());
-        let now = Timestamp(START + i64::from(id.0[15]) * 60_000_000);
+        let now = Timestamp(START + i64::from(id.0[15]) * 600_000_000);
         let begin = Start {
             id,
             graph: graph.clone(),
@@ -135,8 +141,7 @@ impl Recorder {
         let (state, decision) = start(begin, now).unwrap();
         let log = log.clone();
         let mut recorder = Self { log, graph, fingerprint, state, now, running: HashMap::new() };
-        let definition =
-            cloacina_store::log::Definition { fingerprint: Hash(fingerprint.0), bytes: bytes.into() };
+        let definition = cloacina_store::log::Definition { fingerprint: Hash(fingerprint.0), bytes: bytes.into() };
         recorder.append(&decision, vec![definition]);
         recorder
     }
@@ -178,11 +183,7 @@ impl Recorder {
         self.command(Command::StartTask { task, worker })
     }
 
-    pub fn finish(
-        &mut self,
-        task: &str,
-        work: impl FnOnce(&mut TaskContext) -> Result<(), TaskError>,
-    ) -> &mut Self {
+    pub fn finish(&mut self, task: &str, work: impl FnOnce(&mut TaskContext) -> Result<(), TaskError>) -> &mut Self {
         let mut context = self.running.remove(task).unwrap();
         let result = work(&mut context);
         let attempt = self.state.task(self.graph.find(task).unwrap()).attempts();
@@ -222,8 +223,13 @@ impl std::fmt::Display for Ran {
 
 /// Runs a command line on a log.
 pub fn replay(log: &Log, arguments: &str) -> Ran {
+    replay_with(&opener(log), None, arguments)
+}
+
+/// What opens the log, whatever path is asked for.
+pub fn opener(log: &Log) -> impl Fn(&Path) -> Result<Box<dyn LogReader>, OpenError> + use<> {
     let log = log.clone();
-    replay_with(&|_| Ok(Box::new(Altered(log.clone(), |records| records))), None, arguments)
+    move |_| Ok(Box::new(Altered(log.clone(), |records| records)))
 }
 
 pub fn replay_with(
@@ -239,7 +245,7 @@ pub fn replay_with(
         terminal,
         variable: &variable,
         directory: PathBuf::from("/work"),
-        now: Timestamp(START + 3_600_000_000),
+        now: Timestamp(START + 10_800_000_000),
         open,
     };
     let words = std::iter::once("replay").chain(arguments.split_whitespace()).map(OsString::from).collect();

@@ -1,0 +1,153 @@
+//! `replay ID explain TASK`: why it ran, was skipped, or still waits; and each of its attempts.
+
+use std::io;
+
+use cloacina_engine::core::definition::TriggerRule;
+use cloacina_engine::core::event::{Seen, TaskId};
+use cloacina_engine::core::graph::TaskIndex;
+use cloacina_engine::core::state::{Execution, TaskState};
+use cloacina_engine::core::time::Timestamp;
+
+use super::notes::{self, error_text};
+use super::screen::Screen;
+use super::state_view::waits_for;
+use super::style::{Tone, tone_of};
+use super::text;
+use crate::story::{AttemptRow, Outcome, Story, TaskRow, What};
+use crate::words;
+
+/// How many names of tasks are shown in one line.
+const NAMES: usize = 8;
+
+/// Writes the explanation of a task in the state that the story ends with.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn write(screen: &mut Screen<'_>, story: &Story, state: &Execution, task: TaskIndex) -> io::Result<()> {
+    let name = state.graph().name(task);
+    let standing = state.task(task).state();
+    let painted = screen.style.paint(tone_of(standing.name()), standing.name());
+    screen.line(&format!("{}: {painted}", text::clean(name)))?;
+    dependencies(screen, state, task)?;
+    screen.paragraph(2, Tone::Plain, &why(screen, state, task))?;
+    if let Some(row) = row_of(story, name) {
+        for met in &row.collisions {
+            screen.paragraph(2, Tone::Warning, &notes::collision(met))?;
+        }
+        let count = words::allowed(state.task_definition(task));
+        for row in &row.attempts {
+            screen.line("")?;
+            attempt(screen, row, state.started(), count)?;
+        }
+    }
+    Ok(())
+}
+
+fn row_of<'a>(story: &'a Story, name: &TaskId) -> Option<&'a TaskRow> {
+    story.rows.iter().find_map(|row| match &row.what {
+        What::Task(row) if row.task == *name => Some(row),
+        _ => None,
+    })
+}
+
+fn dependencies(screen: &mut Screen<'_>, state: &Execution, task: TaskIndex) -> io::Result<()> {
+    let upstream = state.graph().upstream(task);
+    if upstream.is_empty() {
+        return screen.paragraph(2, Tone::Plain, "depends on no task");
+    }
+    for &up in upstream {
+        let slot = state.task(up);
+        let ended = slot.ended().map(|ended| format!(" at {}", screen.moment(ended, state.started())));
+        let name = text::clean(state.graph().name(up));
+        let verb = if state.graph().dependencies(task).contains(&up) { "depends on" } else { "its rule asks for" };
+        let says = format!("{verb} {name}: {}{}", slot.state().name(), ended.unwrap_or_default());
+        screen.paragraph(2, Tone::Plain, &says)?;
+    }
+    Ok(())
+}
+
+/// Why it ran, was skipped, or still waits.
+fn why(screen: &Screen<'_>, state: &Execution, task: TaskIndex) -> String {
+    let slot = state.task(task);
+    let rule = rule(&state.task_definition(task).rule);
+    match slot.state() {
+        TaskState::Skipped { .. } => {
+            let why = slot.skipped().map(|why| text::clean(&words::skip(why))).unwrap_or_default();
+            format!("was skipped: {why} (its rule: {rule})")
+        }
+        TaskState::Pending => {
+            let open = waits_for(state, task);
+            if open.is_empty() {
+                return format!("is ready, and waits for a slot (its rule holds: {rule})");
+            }
+            format!("waits for {}; then its rule is asked: {rule}", text::clean(&words::names(open, NAMES)))
+        }
+        TaskState::WaitingRetry { due } => {
+            format!("waits for its next attempt, due at {}", screen.moment(due, state.started()))
+        }
+        TaskState::Cancelled if slot.attempts() == 0 => "did not run: the execution ended first".to_owned(),
+        _ => format!("ran because its rule holds: {rule}"),
+    }
+}
+
+/// A trigger rule and what it means.
+fn rule(rule: &TriggerRule) -> String {
+    let means = match rule {
+        TriggerRule::NoneFailed => "no dependency failed",
+        TriggerRule::AllSuccess => "every dependency completed",
+        TriggerRule::AllDone => "every dependency is settled",
+        TriggerRule::AllFailed => "every dependency failed",
+        TriggerRule::OneSuccess => "at least one dependency completed",
+        TriggerRule::OneFailed => "at least one dependency failed",
+        TriggerRule::Always => "always",
+        TriggerRule::When(_) => "a tree of conditions",
+    };
+    format!("{}, {means}", rule.name())
+}
+
+fn attempt(screen: &mut Screen<'_>, row: &AttemptRow, start: Timestamp, allowed: u32) -> io::Result<()> {
+    let at = screen.moment(row.since, start);
+    let took = row.ended.map(|ended| format!(" after {}", text::span(ended.micros_since(row.since))));
+    let took = took.unwrap_or_default();
+    let (how, tone) = match &row.outcome {
+        Outcome::Running => ("runs".to_owned(), Tone::Plain),
+        Outcome::Completed => (format!("completed{took}"), Tone::Good),
+        Outcome::Failed { error, .. } => (format!("failed{took}: {}", error_text(error)), Tone::Bad),
+        Outcome::Abandoned(why) => (format!("abandoned{took}: {}", words::abandoned(*why)), Tone::Warning),
+        Outcome::Cancelled => (format!("stopped{took}: the execution ended first"), Tone::Warning),
+    };
+    screen.paragraph(0, tone, &format!("attempt {} (seq {}, at {at}): {how}", row.number, row.started))?;
+    for read in &row.reads.keys {
+        let (tone, seen) = match &read.seen {
+            Seen::Nothing => (Tone::Warning, "which was not there".to_owned()),
+            Seen::Write(seq) => (Tone::Plain, format!("written at seq {seq}")),
+            Seen::Merged(seqs) => {
+                let seqs: Vec<String> = seqs.iter().map(ToString::to_string).collect();
+                (Tone::Plain, format!("merged from seq {}", seqs.join(", ")))
+            }
+            Seen::Undeclared(seq) => (Tone::Warning, format!("written at seq {seq}, undeclared")),
+        };
+        screen.paragraph(2, tone, &format!("read {}, {seen}", text::clean(&read.key)))?;
+    }
+    if row.reads.all {
+        screen.paragraph(2, Tone::Plain, "read the whole context")?;
+    }
+    let effect = if row.outcome == Outcome::Completed { "" } else { ", without effect" };
+    for change in &row.writes {
+        let seq = change.seq;
+        screen.paragraph(2, Tone::Plain, &format!("{} at seq {seq}{effect}", super::history_view::change(change)))?;
+    }
+    let Outcome::Failed { error, retry_at } = &row.outcome else { return Ok(()) };
+    for line in error.traceback.iter().flat_map(|traceback| traceback.trim_end().lines()) {
+        screen.line(&format!("  | {}", text::clean(line)))?;
+    }
+    let next = match retry_at {
+        Some(due) => format!("next attempt due at {}", screen.moment(*due, start)),
+        None => format!("no further attempt (at most {allowed} may fail)"),
+    };
+    screen.paragraph(2, Tone::Plain, &next)?;
+    match &row.hint {
+        Some(hint) => screen.paragraph(2, Tone::Plain, &format!("hint: {}", text::clean(hint))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,347 @@
+//! The views of one execution.
+
+use std::io::{self, Write};
+
+use cloacina_engine::core::event::Seq;
+use cloacina_engine::core::graph::{TaskIndex, nearest};
+use cloacina_engine::core::state::Execution;
+use cloacina_store::log::ReadError;
+
+use super::arguments::{Arguments, Command};
+use super::failure::{Failure, code};
+use super::found::{Found, quoted};
+use super::header::{self, ChainWord};
+use super::screen::Screen;
+use super::{context_view, explain_view, full_view, history_view, state_view, text, verify_view, why_view};
+use crate::at::{At, NotThere};
+use crate::history::fold_until;
+use crate::json::document::{NotWritten, Object, write_history};
+use crate::json::facts::{self, ExecutionJson, StateJson, StepJson, ValueJson, VerificationJson};
+use crate::reading::{Entry, Records, Trouble, entries};
+use crate::source::{self, Head};
+use crate::story::{Outcome, Story, What, tell};
+use crate::verify::verify;
+use crate::why::{NoValue, why};
+
+/// A view of one execution.
+pub struct View<'a, 'b> {
+    /// The command line.
+    pub arguments: &'a Arguments,
+    /// The execution.
+    pub found: &'a Found,
+    /// Where data goes.
+    pub screen: &'a mut Screen<'b>,
+    /// Where everything else goes.
+    pub err: &'a mut dyn Write,
+}
+
+impl View<'_, '_> {
+    /// Shows what a command asks for, and gives the exit code.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn show(self, command: Option<&Command>) -> Result<i32, Failure> {
+        match command {
+            None | Some(Command::List { .. }) if self.arguments.at.is_some() && !self.arguments.full => self.state(),
+            None | Some(Command::List { .. }) if self.arguments.json => self.history_json(),
+            None | Some(Command::List { .. }) if self.arguments.full => self.full(),
+            None | Some(Command::List { .. }) => self.history(),
+            Some(Command::Context { key }) => self.context(key.as_deref()),
+            Some(Command::Why { key }) => self.why(key),
+            Some(Command::Explain { task }) => self.explain(task),
+            Some(Command::Verify) => self.verify(),
+        }
+    }
+
+    /// Begins the JSON of a view.
+    fn object(&mut self, what: &str) -> Result<Object<'_>, Failure> {
+        let head = self.head()?;
+        let execution = self.execution_json(&head);
+        let mut object = Object::begin(self.screen.out, what)?;
+        object.member("execution", &execution)?;
+        Ok(object)
+    }
+
+    fn execution_json(&self, head: &Head) -> ExecutionJson {
+        ExecutionJson::new(head, &self.found.log.path.display().to_string())
+    }
+
+    /// Everything, whatever else was asked for.
+    fn history_json(self) -> Result<i32, Failure> {
+        let execution = self.execution_json(&self.head()?);
+        let reader = &*self.found.log.reader;
+        let until = self.arguments.at.as_ref().map(|at| self.seq(at)).transpose()?.unwrap_or(Seq::MAX);
+        let some = || entries(reader, self.found.id).take_while(move |entry| is_until(entry, until));
+        let story = tell(self.found.id, reader, some());
+        write_history(self.screen.out, &execution, &story, some(), &reader).map_err(|error| match error {
+            NotWritten::Output(error) => Failure::from(error),
+            NotWritten::Trouble(trouble) => trouble.into(),
+        })?;
+        story.trouble.map_or(Ok(code::OK), |trouble| Err(trouble.into()))
+    }
+
+    fn head(&self) -> Result<Head, Failure> {
+        Ok(source::head(&*self.found.log.reader, self.found.id)?)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
+        entries(&*self.found.log.reader, self.found.id)
+    }
+
+    fn hint(&mut self, commands: &[String]) -> Result<(), Failure> {
+        self.screen.out.flush()?;
+        let commands: Vec<String> = commands.iter().map(|rest| self.found.command(rest)).collect();
+        writeln!(self.err, "\nhint: {}", commands.join(" · "))?;
+        Ok(())
+    }
+
+    fn history(mut self) -> Result<i32, Failure> {
+        let head = self.head()?;
+        let mut story = tell(self.found.id, &*self.found.log.reader, self.entries());
+        let (head_says, read) = (head.entry.records, story.events);
+        if story.trouble.is_none() && read < head_says {
+            let stream = head.entry.stream;
+            story.trouble = Some(ReadError::TailCut { stream, head: head_says, found: read }.into());
+        }
+        let chain = match &story.trouble {
+            Some(Trouble::Log(_)) => ChainWord::Broken,
+            _ if read < head_says => ChainWord::Unread,
+            _ => ChainWord::Ok,
+        };
+        header::write(self.screen, self.found, &head, chain)?;
+        history_view::write(self.screen, self.found, &head, &story, self.arguments.values)?;
+        if let Some(trouble) = story.trouble {
+            return Err(trouble.into());
+        }
+        self.hint(&next_steps(&story))?;
+        Ok(code::OK)
+    }
+
+    fn full(mut self) -> Result<i32, Failure> {
+        let head = self.head()?;
+        let until = self.arguments.at.as_ref().map(|at| self.seq(at)).transpose()?;
+        header::write(self.screen, self.found, &head, ChainWord::Unread)?;
+        full_view::write(self.screen, self.found, &head, until, self.arguments.values)?;
+        self.hint(&["--at SEQ".to_owned(), "why KEY".to_owned()])?;
+        Ok(code::OK)
+    }
+
+    /// The last event at or before a moment.
+    fn seq(&self, at: &At) -> Result<Seq, Failure> {
+        at.find(self.entries()).map_err(|error| self.not_there(error))
+    }
+
+    fn not_there(&self, error: NotThere) -> Failure {
+        match error {
+            NotThere::Trouble(trouble) => trouble.into(),
+            NotThere::Seq { last, .. } => {
+                Failure::not_found(error.to_string(), self.found.command(&format!("--at {last}")))
+            }
+            other => Failure::not_found(other.to_string(), self.found.command("--full")),
+        }
+    }
+
+    /// The state at the moment that was asked for, and the event before it.
+    fn state_at(&self) -> Result<(Execution, Entry), Failure> {
+        let until = self.seq(self.arguments.at.as_ref().unwrap_or(&At::End))?;
+        let state = fold_until(self.found.id, &*self.found.log.reader, self.entries(), until)
+            .map_err(|error| self.not_there(error))?;
+        let mut entry = Records::new(&*self.found.log.reader, self.found.id, until);
+        let entry = entry.next().transpose()?.ok_or_else(|| self.not_there(NotThere::Empty))?;
+        Ok((state, Entry::decode(&entry)?))
+    }
+
+    fn state(mut self) -> Result<i32, Failure> {
+        let head = self.head()?;
+        let (state, entry) = self.state_at()?;
+        if self.arguments.json {
+            let mut object = self.object("state")?;
+            object.member("state", &StateJson::new(&state)?)?;
+            object.end()?;
+            return Ok(code::OK);
+        }
+        header::write(self.screen, self.found, &head, ChainWord::Unread)?;
+        state_view::write(self.screen, self.found, &state, &entry)?;
+        let back = entry.seq.checked_sub(1);
+        let forth = Some(entry.seq + 1).filter(|seq| *seq < head.entry.records);
+        let mut steps: Vec<String> = [back, forth].into_iter().flatten().map(|seq| format!("--at {seq}")).collect();
+        steps.push(format!("--full --at {}", entry.seq));
+        self.hint(&steps)?;
+        Ok(code::OK)
+    }
+
+    fn context(mut self, key: Option<&str>) -> Result<i32, Failure> {
+        let (state, entry) = self.state_at()?;
+        if self.arguments.json {
+            return self.context_json(&state, entry.seq, key);
+        }
+        if let Some(key) = key {
+            return context_view::one(self.screen, self.found, &state, entry.seq, key).map(|()| code::OK);
+        }
+        let head = self.head()?;
+        header::write(self.screen, self.found, &head, ChainWord::Unread)?;
+        let first = context_view::all(self.screen, &state, entry.seq)?;
+        if let Some(key) = first {
+            self.hint(&[format!("context {}", quoted(&key)), format!("why {}", quoted(&key))])?;
+        }
+        Ok(code::OK)
+    }
+
+    fn verify(mut self) -> Result<i32, Failure> {
+        let head = self.head()?;
+        let verification = verify(&*self.found.log.reader, self.found.id)?;
+        let exit = if verification.is_ok() { code::OK } else { code::VERIFY_FAILED };
+        if self.arguments.json {
+            let mut object = self.object("verify")?;
+            object.member("verification", &VerificationJson::from(&verification))?;
+            object.end()?;
+            return Ok(exit);
+        }
+        let chain = if verification.chain_holds() { ChainWord::Ok } else { ChainWord::Broken };
+        header::write(self.screen, self.found, &head, chain)?;
+        verify_view::write(self.screen, &verification)?;
+        Ok(exit)
+    }
+
+    fn context_json(mut self, state: &Execution, seq: Seq, key: Option<&str>) -> Result<i32, Failure> {
+        let context = state.context();
+        let Some(key) = key else {
+            let mut object = self.object("context")?;
+            object.member("seq", &seq)?;
+            object.member("context", &facts::context(&context)?)?;
+            object.end()?;
+            return Ok(code::OK);
+        };
+        let value = context.get(key).map(|version| ValueJson::new(key, version)).transpose()?.flatten();
+        let Some(value) = value else {
+            return context_view::one(self.screen, self.found, state, seq, key).map(|()| code::OK);
+        };
+        let mut object = self.object("value")?;
+        object.member("seq", &seq)?;
+        object.member("value", &value)?;
+        object.end()?;
+        Ok(code::OK)
+    }
+
+    fn why(mut self, key: &str) -> Result<i32, Failure> {
+        let (state, entry) = self.state_at()?;
+        let steps = why(&state, self.entries(), key).map_err(|error| self.no_value(error, entry.seq))?;
+        if self.arguments.json {
+            let steps = steps.iter().map(|step| StepJson::new(step).map_err(io::Error::from));
+            let mut object = self.object("why")?;
+            object.member("key", &key)?;
+            object.member("seq", &entry.seq)?;
+            object.list("steps", steps)?;
+            object.end()?;
+            return Ok(code::OK);
+        }
+        let head = self.head()?;
+        header::write(self.screen, self.found, &head, ChainWord::Unread)?;
+        why_view::write(self.screen, &steps, state.started())?;
+        let writer = steps.first().and_then(|step| step.write.as_ref()?.writer.clone());
+        if let Some((task, _)) = writer {
+            self.hint(&[format!("explain {}", quoted(&task)), format!("context {}", quoted(key))])?;
+        }
+        Ok(code::OK)
+    }
+
+    fn no_value(&self, error: NoValue, seq: Seq) -> Failure {
+        let (key, nearest, without_effect) = match error {
+            NoValue::Trouble(trouble) => return trouble.into(),
+            NoValue::Unknown { key, nearest, without_effect } => (key, nearest, without_effect),
+        };
+        let hint = match (without_effect.first(), nearest) {
+            (Some((_, task, _)), _) => format!("explain {}", quoted(task)),
+            (None, Some(nearest)) => format!("why {}", quoted(&nearest)),
+            (None, None) => "context".to_owned(),
+        };
+        let written = without_effect.iter().map(|(seq, task, attempt)| {
+            let task = text::clean(task);
+            format!("written at seq {seq} by {task}, attempt {attempt}, which had not completed: without effect")
+        });
+        let error = format!("no key '{}' in the context after seq {seq}", text::clean(&key));
+        Failure::not_found(error, self.found.command(&hint)).with_details(written.collect())
+    }
+
+    fn explain(mut self, name: &str) -> Result<i32, Failure> {
+        let (state, entry) = self.state_at()?;
+        let task = state.graph().find(name).ok_or_else(|| self.no_task(&state, name))?;
+        let some = self.entries().take_while(|other| is_until(other, entry.seq));
+        let story = tell(self.found.id, &*self.found.log.reader, some);
+        if self.arguments.json {
+            let of_task = facts::tasks(&story).filter(|row| row.is_of(name));
+            let mut object = self.object("explain")?;
+            object.member("state", &StateJson::of_task(&state, task)?)?;
+            object.list("tasks", of_task.map(Ok::<_, io::Error>))?;
+            object.end()?;
+            return Ok(code::OK);
+        }
+        let head = self.head()?;
+        header::write(self.screen, self.found, &head, ChainWord::Unread)?;
+        explain_view::write(self.screen, &story, &state, task)?;
+        let steps = next_to_explain(&story, &state, task);
+        if !steps.is_empty() {
+            self.hint(&steps)?;
+        }
+        Ok(code::OK)
+    }
+
+    fn no_task(&self, state: &Execution, name: &str) -> Failure {
+        let graph = state.graph();
+        let names: Vec<&str> = graph.tasks().map(|task| &**graph.name(task)).collect();
+        let hint = match nearest(name, names.iter().copied()) {
+            Some(near) => format!("explain {}", quoted(near)),
+            None => "--at 0".to_owned(),
+        };
+        let error = format!("there is no task '{}' in workflow {}", text::clean(name), text::clean(state.workflow()));
+        Failure::not_found(error, self.found.command(&hint))
+    }
+}
+
+/// What to type next, by how the execution stands.
+fn next_steps(story: &Story) -> Vec<String> {
+    let rows = || {
+        story.rows.iter().filter_map(|row| match &row.what {
+            What::Task(task) => Some(task),
+            _ => None,
+        })
+    };
+    let failed = rows().find_map(|row| {
+        let last = row.attempts.last()?;
+        matches!(last.outcome, Outcome::Failed { retry_at: None, .. }).then_some((row, last))
+    });
+    if let Some((row, last)) = failed {
+        let mut steps = vec![format!("explain {}", quoted(&row.task)), format!("--at {}", last.started)];
+        let context = story.state.as_ref().map(Execution::context).unwrap_or_default();
+        let read = last.reads.keys.iter().find(|read| context.contains_key(&read.key));
+        steps.extend(read.map(|read| format!("why {}", quoted(&read.key))));
+        return steps;
+    }
+    let written = rows().filter_map(|row| row.effective_writes().last()).last();
+    let mut steps: Vec<String> = written.map(|change| format!("why {}", quoted(&change.key))).into_iter().collect();
+    steps.extend(["context".to_owned(), "--full".to_owned()]);
+    steps
+}
+
+/// What to type next after an explanation: the state that its last attempt saw, and where what it read came from.
+fn next_to_explain(story: &Story, state: &Execution, task: TaskIndex) -> Vec<String> {
+    let name = state.graph().name(task);
+    let row = story.rows.iter().find_map(|row| match &row.what {
+        What::Task(row) if row.task == *name => Some(row),
+        _ => None,
+    });
+    let Some(last) = row.and_then(|row| row.attempts.last()) else {
+        let upstream = state.graph().upstream(task).first();
+        return upstream.map(|up| format!("explain {}", quoted(state.graph().name(*up)))).into_iter().collect();
+    };
+    let mut steps = vec![format!("--at {}", last.started)];
+    let context = state.context();
+    let read = last.reads.keys.iter().find(|read| context.contains_key(&read.key));
+    steps.extend(read.map(|read| format!("why {}", quoted(&read.key))));
+    steps
+}
+
+/// Whether an entry lies at or before `until`. What cannot be read is let through, to be told.
+fn is_until(entry: &Result<Entry, Trouble>, until: Seq) -> bool {
+    entry.as_ref().map_or(true, |entry| entry.seq <= until)
+}

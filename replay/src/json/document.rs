@@ -1,0 +1,176 @@
+//! A whole history as one JSON object, written event by event, and read back.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use cloacina_engine::core::definition::Fingerprint;
+use cloacina_engine::core::event::Event;
+use cloacina_engine::core::graph::Graph;
+use serde::{Deserialize, Serialize};
+
+use super::definitions::DefinitionJson;
+use super::events::EntryJson;
+use super::facts::{ExecutionJson, collisions, tasks};
+use super::{FORMAT, NotAHistory};
+use crate::history::History;
+use crate::reading::{Definitions, Entry, Trouble};
+use crate::story::Story;
+
+/// Why a history could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum NotWritten {
+    /// Writing failed.
+    #[error(transparent)]
+    Output(#[from] io::Error),
+    /// The events cannot be read any more.
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+impl From<serde_json::Error> for NotWritten {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Output(error.into())
+    }
+}
+
+/// Writes members of one JSON object.
+pub struct Object<'a> {
+    out: &'a mut dyn Write,
+}
+
+impl<'a> Object<'a> {
+    /// Begins the object: its format, and what is in it.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn begin(out: &'a mut dyn Write, what: &str) -> io::Result<Self> {
+        write!(out, "{{\"format\":\"{FORMAT}\",\"what\":\"{what}\"")?;
+        Ok(Self { out })
+    }
+
+    /// Writes a member.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn member(&mut self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        write!(self.out, ",\n\"{name}\":")?;
+        Ok(serde_json::to_writer(&mut *self.out, value)?)
+    }
+
+    /// Writes a member that is a list, an element a line.
+    ///
+    /// # Errors
+    /// Whatever the elements give, or writing.
+    pub fn list<T: Serialize, E: From<io::Error>>(
+        &mut self,
+        name: &str,
+        elements: impl Iterator<Item = Result<T, E>>,
+    ) -> Result<(), E> {
+        write!(self.out, ",\n\"{name}\":[")?;
+        for (place, element) in elements.enumerate() {
+            self.out.write_all(if place == 0 { b"\n" } else { b",\n" })?;
+            serde_json::to_writer(&mut *self.out, &element?).map_err(io::Error::from)?;
+        }
+        self.out.write_all(b"]")?;
+        Ok(())
+    }
+
+    /// Ends the object.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn end(self) -> io::Result<()> {
+        self.out.write_all(b"}\n")
+    }
+}
+
+/// Writes a history: what the index says, the tasks, the events, and the definitions that they name. The events are not
+/// kept in memory.
+///
+/// # Errors
+/// [`NotWritten`].
+pub fn write_history(
+    out: &mut dyn Write,
+    execution: &ExecutionJson,
+    story: &Story,
+    entries: impl Iterator<Item = Result<Entry, Trouble>>,
+    definitions: &impl Definitions,
+) -> Result<(), NotWritten> {
+    let mut object = Object::begin(out, "history")?;
+    object.member("execution", execution)?;
+    object.member("trouble", &story.trouble.as_ref().map(ToString::to_string))?;
+    object.list("tasks", tasks(story).map(Ok::<_, io::Error>))?;
+    object.member("collisions", &collisions(story))?;
+    let mut named: BTreeMap<Fingerprint, Arc<Graph>> = BTreeMap::new();
+    let events = entries.map_while(|entry| {
+        let entry = match entry {
+            // It stands in `trouble`, and the events before it are worth having.
+            Err(_) if story.trouble.is_some() => return None,
+            other => other,
+        };
+        Some(entry.map_err(NotWritten::from).and_then(|entry| {
+            if let Some(fingerprint) = definition_of(&entry) {
+                // A definition that cannot be had is told in `trouble`.
+                if let Ok(graph) = definitions.load(fingerprint) {
+                    named.insert(fingerprint, graph);
+                }
+            }
+            Ok(EntryJson::new(&entry)?)
+        }))
+    });
+    object.list("events", events)?;
+    let definitions = named.values().map(|graph| DefinitionJson::new(graph.definition()).map_err(io::Error::from));
+    object.list("definitions", definitions)?;
+    Ok(object.end()?)
+}
+
+fn definition_of(entry: &Entry) -> Option<Fingerprint> {
+    match entry.event.as_ref()? {
+        Event::ExecutionStarted(started) => Some(started.definition),
+        Event::ExecutionRecovered(recovered) => Some(recovered.definition),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct HistoryJson {
+    format: String,
+    execution: ExecutionJson,
+    events: Vec<EntryJson>,
+    definitions: Vec<DefinitionJson>,
+}
+
+impl History {
+    /// The history as one JSON object.
+    ///
+    /// # Errors
+    /// Never, for a history of ours.
+    pub fn to_json(&self) -> Result<String, NotWritten> {
+        let execution = ExecutionJson::new(&self.head, &self.head.location);
+        let mut bytes = Vec::new();
+        let entries = self.entries.iter().cloned().map(Ok);
+        write_history(&mut bytes, &execution, &self.story(), entries, &self.graphs)?;
+        String::from_utf8(bytes).map_err(|error| io::Error::other(error).into())
+    }
+
+    /// The history that [`History::to_json`], or `replay ID --json`, wrote. It cannot be verified: what the hashes are
+    /// made from is in the log alone.
+    ///
+    /// # Errors
+    /// [`NotAHistory`].
+    pub fn from_json(text: &str) -> Result<Self, NotAHistory> {
+        let json: HistoryJson = serde_json::from_str(text)?;
+        if json.format != FORMAT {
+            return Err(NotAHistory::Format(json.format));
+        }
+        let mut graphs = BTreeMap::new();
+        for definition in &json.definitions {
+            let fingerprint = Fingerprint(super::unhex(&definition.fingerprint)?);
+            let graph = Graph::new(Arc::new(definition.definition()?));
+            graphs.insert(fingerprint, Arc::new(graph.map_err(|error| NotAHistory::Part(error.to_string()))?));
+        }
+        let entries = json.events.iter().map(EntryJson::entry).collect::<Result<_, _>>()?;
+        Ok(Self { head: json.execution.head()?, entries, graphs, verification: None, trouble: None })
+    }
+}

@@ -1,0 +1,468 @@
+//! What the views show, as JSON.
+
+use std::collections::BTreeMap;
+
+use cloacina_engine::core::codec::{Label, LabelStatus};
+use cloacina_engine::core::context::{ContextMap, Version, values};
+use cloacina_engine::core::definition::Fingerprint;
+use cloacina_engine::core::event::{ExecutionId, Seq, TaskId};
+use cloacina_engine::core::graph::TaskIndex;
+use cloacina_engine::core::state::{Execution, TaskState};
+use cloacina_store::log::StreamEntry;
+use cloacina_store::record::{Hash, StreamKind, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::events::{CauseJson, ErrorJson, ReadsJson, SkipJson, maybe, raw};
+use super::{NotAHistory, time, unhex};
+use crate::reading::{started, stream_of};
+use crate::source::{Head, status_name};
+use crate::story::{AttemptRow, Change, Met, Outcome, Story, TaskRow, Undeclared, What};
+use crate::time::rfc3339;
+use crate::verify::Verification;
+use crate::why::{How, Step};
+use crate::words;
+
+/// An execution, as the index of its log has it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ExecutionJson {
+    id: String,
+    log: String,
+    workflow: Option<String>,
+    version: Option<String>,
+    definition: Option<String>,
+    status: String,
+    started: String,
+    last: String,
+    ended: Option<String>,
+    duration_us: Option<u64>,
+    cause: Option<CauseJson>,
+    recoveries: Option<u32>,
+    events: u64,
+    bytes: u64,
+    head: String,
+    durability: Option<String>,
+}
+
+impl ExecutionJson {
+    /// An execution as JSON. `location` is where its log was found.
+    #[must_use]
+    pub fn new(head: &Head, location: &str) -> Self {
+        let (label, entry, ended) = (head.label.as_ref().ok(), &head.entry, head.ended());
+        Self {
+            id: head.id.to_string(),
+            log: location.to_owned(),
+            workflow: label.map(|label| label.workflow.to_string()),
+            version: label.map(|label| label.definition.version()),
+            definition: label.map(|label| label.definition.to_string()),
+            status: head.status().to_owned(),
+            started: rfc3339(started(entry)),
+            last: rfc3339(cloacina_engine::core::time::Timestamp(entry.last.0)),
+            ended: maybe(ended),
+            duration_us: ended.map(|ended| ended.micros_since(started(entry))),
+            cause: label.map(|label| CauseJson::from(&label.cause)),
+            recoveries: label.map(|label| label.recoveries),
+            events: entry.records,
+            bytes: entry.bytes,
+            head: entry.head.to_string(),
+            durability: head.durability.map(words::durability),
+        }
+    }
+
+    /// The execution that this is.
+    ///
+    /// # Errors
+    /// [`NotAHistory`].
+    pub fn head(&self) -> Result<Head, NotAHistory> {
+        let wrong = |what: &str| NotAHistory::Part(format!("'{what}' cannot be"));
+        let id: ExecutionId = self.id.parse().map_err(|_| wrong(&self.id))?;
+        let label = self.label()?;
+        Ok(Head {
+            id,
+            location: self.log.clone(),
+            durability: self.durability.as_deref().and_then(words::parse_durability),
+            entry: StreamEntry {
+                stream: stream_of(id),
+                kind: StreamKind::Execution,
+                open: label.as_ref().is_none_or(|label| label.ended.is_none()),
+                started: Timestamp(time(&self.started)?.0),
+                last: Timestamp(time(&self.last)?.0),
+                records: self.events,
+                bytes: self.bytes,
+                head: Hash(unhex(&self.head)?),
+                label: label.as_ref().map(cloacina_engine::core::codec::encode_label).unwrap_or_default(),
+            },
+            label: label.ok_or_else(|| cloacina_engine::core::codec::DecodeError::Broken {
+                what: "a label".to_owned(),
+                why: "it could not be read where this was written".to_owned(),
+            }),
+        })
+    }
+
+    fn label(&self) -> Result<Option<Label>, NotAHistory> {
+        let (Some(workflow), Some(definition), Some(cause), Some(recoveries)) =
+            (&self.workflow, &self.definition, &self.cause, self.recoveries)
+        else {
+            return Ok(None);
+        };
+        let all = [
+            LabelStatus::Running,
+            LabelStatus::Paused,
+            LabelStatus::Completed,
+            LabelStatus::Failed,
+            LabelStatus::Cancelled,
+        ];
+        let status = all.into_iter().find(|status| status_name(*status) == self.status);
+        Ok(Some(Label {
+            workflow: workflow.as_str().into(),
+            status: status.ok_or_else(|| NotAHistory::Part(format!("there is no status '{}'", self.status)))?,
+            started: time(&self.started)?,
+            ended: self.ended.as_deref().map(time).transpose()?,
+            definition: Fingerprint(unhex(definition)?),
+            cause: cause.try_into()?,
+            recoveries,
+        }))
+    }
+}
+
+/// A task, with its attempts.
+#[derive(Debug, Serialize)]
+pub struct TaskJson {
+    task: String,
+    first: Seq,
+    last: Seq,
+    attempts: Vec<AttemptJson>,
+    skipped: Option<SkipJson>,
+    cancelled: bool,
+    collisions: Vec<MetJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct AttemptJson {
+    attempt: u32,
+    started_seq: Seq,
+    started: String,
+    ended: Option<String>,
+    duration_us: Option<u64>,
+    worker: u32,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    abandoned: Option<&'static str>,
+    reads: ReadsJson,
+    writes: Vec<ChangeJson>,
+    undeclared: Vec<UndeclaredJson>,
+    hint: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChangeJson {
+    seq: Seq,
+    key: String,
+    /// `added`, `replaced` or `removed`.
+    change: &'static str,
+    bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct UndeclaredJson {
+    key: String,
+    seq: Seq,
+    writer: Option<String>,
+}
+
+/// A collision at a join.
+#[derive(Debug, Serialize)]
+pub struct MetJson {
+    key: String,
+    writes: Vec<WriterJson>,
+    taken: Vec<Seq>,
+}
+
+#[derive(Debug, Serialize)]
+struct WriterJson {
+    seq: Seq,
+    writer: Option<String>,
+}
+
+fn name(task: Option<&TaskId>) -> Option<String> {
+    task.map(ToString::to_string)
+}
+
+/// The tasks of a story, in the order of their first event.
+pub fn tasks(story: &Story) -> impl Iterator<Item = TaskJson> + '_ {
+    story.rows.iter().filter_map(|row| match &row.what {
+        What::Task(task) => Some(TaskJson::new(task, row.first, row.last)),
+        _ => None,
+    })
+}
+
+/// What collided where the ends of the graph meet.
+pub fn collisions(story: &Story) -> Vec<MetJson> {
+    let ended = story.rows.iter().filter_map(|row| match &row.what {
+        What::Ended { collisions, .. } => Some(collisions),
+        _ => None,
+    });
+    ended.flatten().map(MetJson::new).collect()
+}
+
+impl TaskJson {
+    /// Whether it is about this task.
+    #[must_use]
+    pub fn is_of(&self, task: &str) -> bool {
+        self.task == task
+    }
+
+    fn new(row: &TaskRow, first: Seq, last: Seq) -> Self {
+        Self {
+            task: row.task.to_string(),
+            first,
+            last,
+            attempts: row.attempts.iter().map(AttemptJson::new).collect(),
+            skipped: row.skipped.as_ref().map(SkipJson::from),
+            cancelled: row.cancelled,
+            collisions: row.collisions.iter().map(MetJson::new).collect(),
+        }
+    }
+}
+
+impl AttemptJson {
+    fn new(row: &AttemptRow) -> Self {
+        let (outcome, error, retry_at, abandoned) = match &row.outcome {
+            Outcome::Running => ("running", None, None, None),
+            Outcome::Completed => ("completed", None, None, None),
+            Outcome::Cancelled => ("cancelled", None, None, None),
+            Outcome::Failed { error, retry_at } => ("failed", Some(ErrorJson::from(error)), maybe(*retry_at), None),
+            Outcome::Abandoned(why) => ("abandoned", None, None, Some(words::abandoned(*why))),
+        };
+        Self {
+            attempt: row.number,
+            started_seq: row.started,
+            started: rfc3339(row.since),
+            ended: maybe(row.ended),
+            duration_us: row.ended.map(|ended| ended.micros_since(row.since)),
+            worker: row.worker,
+            outcome,
+            error,
+            retry_at,
+            abandoned,
+            reads: ReadsJson::from(&row.reads),
+            writes: row.writes.iter().map(ChangeJson::new).collect(),
+            undeclared: row.undeclared.iter().map(UndeclaredJson::new).collect(),
+            hint: row.hint.clone(),
+        }
+    }
+}
+
+impl ChangeJson {
+    fn new(change: &Change) -> Self {
+        let what = match (&change.value, change.replaces) {
+            (None, _) => "removed",
+            (Some(_), true) => "replaced",
+            (Some(_), false) => "added",
+        };
+        let bytes = change.value.as_ref().map_or(0, |value| value.as_str().len());
+        Self { seq: change.seq, key: change.key.to_string(), change: what, bytes }
+    }
+}
+
+impl UndeclaredJson {
+    fn new(read: &Undeclared) -> Self {
+        Self { key: read.key.to_string(), seq: read.seq, writer: name(read.writer.as_ref()) }
+    }
+}
+
+impl MetJson {
+    fn new(met: &Met) -> Self {
+        let writes = met.writes.iter().map(|(seq, task)| WriterJson { seq: *seq, writer: name(task.as_ref()) });
+        Self { key: met.key.to_string(), writes: writes.collect(), taken: met.taken.clone() }
+    }
+}
+
+/// The state after an event.
+#[derive(Debug, Serialize)]
+pub struct StateJson {
+    seq: Seq,
+    time: String,
+    status: &'static str,
+    tasks: Vec<TaskStateJson>,
+    ready: Vec<String>,
+    context: BTreeMap<String, Box<RawValue>>,
+}
+
+#[derive(Debug, Serialize)]
+struct TaskStateJson {
+    task: String,
+    state: &'static str,
+    attempts: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waits_for: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<SkipJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorJson>,
+}
+
+impl StateJson {
+    /// A state as JSON.
+    ///
+    /// # Errors
+    /// Never, for a state of ours.
+    pub fn new(state: &Execution) -> serde_json::Result<Self> {
+        let graph = state.graph();
+        Ok(Self {
+            seq: state.next_seq().saturating_sub(1),
+            time: rfc3339(state.last()),
+            status: state.status().name(),
+            tasks: graph.tasks().map(|task| TaskStateJson::new(state, task)).collect(),
+            ready: state.ready().map(|task| graph.name(task).to_string()).collect(),
+            context: context(&state.context())?,
+        })
+    }
+}
+
+impl StateJson {
+    /// The state of one task as JSON.
+    ///
+    /// # Errors
+    /// Never, for a state of ours.
+    pub fn of_task(state: &Execution, task: TaskIndex) -> serde_json::Result<Box<RawValue>> {
+        to_raw_value(&TaskStateJson::new(state, task))
+    }
+}
+
+impl TaskStateJson {
+    fn new(state: &Execution, task: TaskIndex) -> Self {
+        let (graph, slot) = (state.graph(), state.task(task));
+        let pending = slot.state() == TaskState::Pending;
+        let upstream = graph.upstream(task).iter().filter(|_| pending);
+        let open = upstream.filter(|up| state.task(**up).state().settled().is_none());
+        Self {
+            task: graph.name(task).to_string(),
+            state: slot.state().name(),
+            attempts: slot.attempts(),
+            waits_for: open.map(|up| graph.name(*up).to_string()).collect(),
+            due: match slot.state() {
+                TaskState::WaitingRetry { due } => Some(rfc3339(due)),
+                _ => None,
+            },
+            skipped: slot.skipped().map(SkipJson::from),
+            error: slot.failure().map(|failure| ErrorJson::from(&failure.error)),
+        }
+    }
+}
+
+/// A context as JSON: each value as the text that was written.
+///
+/// # Errors
+/// Never, for a context of ours.
+pub fn context(context: &ContextMap) -> serde_json::Result<BTreeMap<String, Box<RawValue>>> {
+    values(context).map(|(key, value)| Ok((key.to_string(), raw(value)?))).collect()
+}
+
+/// A value and the writes that it consists of.
+#[derive(Debug, Serialize)]
+pub struct ValueJson {
+    key: String,
+    value: Box<RawValue>,
+    writes: Vec<Seq>,
+}
+
+impl ValueJson {
+    /// A value as JSON; `None` if it was removed.
+    ///
+    /// # Errors
+    /// Never, for a value of ours.
+    pub fn new(key: &str, version: &Version) -> serde_json::Result<Option<Self>> {
+        let Some(value) = version.value() else { return Ok(None) };
+        Ok(Some(Self { key: key.to_owned(), value: raw(value)?, writes: version.writes() }))
+    }
+}
+
+/// What verifying found.
+#[derive(Debug, Serialize)]
+pub struct VerificationJson {
+    ok: bool,
+    chain_ok: bool,
+    records: u64,
+    chained: u64,
+    folded: u64,
+    verdicts: Vec<VerdictJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct VerdictJson {
+    verdict: &'static str,
+    seq: Option<Seq>,
+    says: String,
+}
+
+impl From<&Verification> for VerificationJson {
+    fn from(found: &Verification) -> Self {
+        let verdicts = found.verdicts.iter().map(|verdict| VerdictJson {
+            verdict: verdict.name(),
+            seq: verdict.seq(),
+            says: verdict.to_string(),
+        });
+        Self {
+            ok: found.is_ok(),
+            chain_ok: found.chain_holds(),
+            records: found.records,
+            chained: found.chained,
+            folded: found.folded,
+            verdicts: verdicts.collect(),
+        }
+    }
+}
+
+/// One write on the way back from a value.
+#[derive(Debug, Serialize)]
+pub struct StepJson {
+    depth: usize,
+    key: String,
+    how: &'static str,
+    seq: Option<Seq>,
+    time: Option<String>,
+    task: Option<String>,
+    attempt: Option<u32>,
+    value: Option<Box<RawValue>>,
+    before: Option<Box<RawValue>>,
+    read_all: bool,
+    told_before: bool,
+}
+
+impl StepJson {
+    /// A step as JSON.
+    ///
+    /// # Errors
+    /// Never, for a step of ours.
+    pub fn new(step: &Step) -> serde_json::Result<Self> {
+        let write = step.write.as_ref();
+        let writer = write.and_then(|write| write.writer.as_ref());
+        Ok(Self {
+            depth: step.depth,
+            key: step.key.to_string(),
+            how: match step.how {
+                How::Asked => "asked",
+                How::Read => "read",
+                How::Merged { collided: Some(true) } => "collided",
+                How::Merged { .. } => "merged",
+                How::Undeclared => "undeclared",
+                How::NotThere => "not_there",
+            },
+            seq: write.map(|write| write.seq),
+            time: write.map(|write| rfc3339(write.time)),
+            task: writer.map(|(task, _)| task.to_string()),
+            attempt: writer.map(|(_, attempt)| *attempt),
+            value: write.and_then(|write| write.value.as_ref()).map(raw).transpose()?,
+            before: write.and_then(|write| write.before.as_ref()).map(raw).transpose()?,
+            read_all: write.is_some_and(|write| write.read_all),
+            told_before: step.told_before,
+        })
+    }
+}

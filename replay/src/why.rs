@@ -1,0 +1,211 @@
+//! Where a value came from: the write, what its writer had read, and where that came from, back to the input.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use cloacina_engine::core::context::{Source, Version};
+use cloacina_engine::core::event::{Attempt, Event, Key, Origin, Read, Reads, Seen, Seq, TaskId};
+use cloacina_engine::core::graph::nearest;
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::state::Execution;
+use cloacina_engine::core::time::Timestamp;
+
+use crate::reading::{Entry, Trouble};
+
+/// One write on the way back, or the place of one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// How many writes lie between this one and the value that was asked for.
+    pub depth: usize,
+    /// The key.
+    pub key: Key,
+    /// How the one before it came to see this.
+    pub how: How,
+    /// The write; `None` if there was no such key.
+    pub write: Option<Write>,
+    /// Whether what the writer had read was told before, at a step with the same `seq`.
+    pub told_before: bool,
+}
+
+/// How a write was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It is the value that was asked for.
+    Asked,
+    /// It was read, and declared.
+    Read,
+    /// It is one of those that were merged at a join.
+    Merged {
+        /// Whether they collided; `None` if that is not known here.
+        collided: Option<bool>,
+    },
+    /// It was read, and is of a task that the reader does not depend on.
+    Undeclared,
+    /// There was none.
+    NotThere,
+}
+
+/// A write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// The event.
+    pub seq: Seq,
+    /// When.
+    pub time: Timestamp,
+    /// Who; `None` is the input.
+    pub writer: Option<(TaskId, Attempt)>,
+    /// The value; `None` if it was removed.
+    pub value: Option<Json>,
+    /// The value that the writer could see before; `None` if there was none.
+    pub before: Option<Json>,
+    /// Whether the writer took the whole context.
+    pub read_all: bool,
+}
+
+/// There is no value to be asked for.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum NoValue {
+    /// The context never had the key.
+    #[error("no key '{key}' in the context")]
+    Unknown {
+        /// The key.
+        key: String,
+        /// The nearest one that is there.
+        nearest: Option<String>,
+        /// Writes to it that had no effect, or have none yet.
+        without_effect: Vec<(Seq, TaskId, Attempt)>,
+    },
+    /// The events cannot be read.
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+/// Follows a value of the final context of `state` back through the events that `state` is the fold of.
+///
+/// # Errors
+/// [`NoValue`].
+pub fn why(
+    state: &Execution,
+    entries: impl Iterator<Item = Result<Entry, Trouble>>,
+    key: &str,
+) -> Result<Vec<Step>, NoValue> {
+    let facts = Facts::gather(entries, state.next_seq())?;
+    let context = state.context();
+    let Some(version) = context.get(key) else {
+        let keys: Vec<&str> = context.keys().map(|key| &**key).collect();
+        return Err(NoValue::Unknown {
+            key: key.to_owned(),
+            nearest: nearest(key, keys).map(ToOwned::to_owned),
+            without_effect: facts.writes_to(key),
+        });
+    };
+    Ok(facts.walk(state, &key.into(), roots(version)))
+}
+
+fn roots(version: &Version) -> Vec<(How, Seq)> {
+    match version.source() {
+        Source::Write { seq, .. } => vec![(How::Asked, *seq)],
+        Source::Merge { collision } => {
+            let how = How::Merged { collided: Some(*collision) };
+            version.writes().into_iter().map(|seq| (how, seq)).collect()
+        }
+    }
+}
+
+/// What the events say of writes and reads.
+#[derive(Default)]
+struct Facts {
+    writes: BTreeMap<Seq, (Key, Write)>,
+    reads: HashMap<(TaskId, Attempt), Reads>,
+}
+
+impl Facts {
+    fn gather(entries: impl Iterator<Item = Result<Entry, Trouble>>, until: Seq) -> Result<Self, Trouble> {
+        let mut facts = Self::default();
+        for entry in entries {
+            let entry = entry?;
+            if entry.seq >= until {
+                break;
+            }
+            match &entry.event {
+                Some(Event::ContextWritten(write)) => {
+                    facts.written(&entry, &write.origin, &write.key, Some(&write.value));
+                }
+                Some(Event::ContextRemoved(removal)) => facts.written(&entry, &removal.origin, &removal.key, None),
+                Some(Event::TaskCompleted(done)) => {
+                    facts.reads.insert((done.task.clone(), done.attempt), done.reads.clone());
+                }
+                _ => {}
+            }
+        }
+        Ok(facts)
+    }
+
+    fn written(&mut self, entry: &Entry, origin: &Origin, key: &Key, value: Option<&Json>) {
+        let writer = match origin {
+            Origin::Input => None,
+            Origin::Task { task, attempt } => Some((task.clone(), *attempt)),
+        };
+        let (seq, time, value) = (entry.seq, entry.time, value.cloned());
+        self.writes.insert(seq, (key.clone(), Write { seq, time, writer, value, before: None, read_all: false }));
+    }
+
+    fn writes_to(&self, wanted: &str) -> Vec<(Seq, TaskId, Attempt)> {
+        let writes = self.writes.iter().filter(|(_, (key, _))| &**key == wanted);
+        writes
+            .filter_map(|(seq, (_, write))| {
+                let (task, attempt) = write.writer.clone()?;
+                Some((*seq, task, attempt))
+            })
+            .collect()
+    }
+
+    /// Depth first, without recursion: a chain of a hundred thousand tasks is no deeper a stack than one of three.
+    fn walk(&self, state: &Execution, key: &Key, roots: Vec<(How, Seq)>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut told = BTreeSet::new();
+        let mut open: Vec<(usize, Key, How, Option<Seq>)> =
+            roots.into_iter().rev().map(|(how, seq)| (0, key.clone(), how, Some(seq))).collect();
+        while let Some((depth, key, how, seq)) = open.pop() {
+            let write = seq.and_then(|seq| self.write(state, seq));
+            let new = write.as_ref().is_none_or(|write| told.insert(write.seq));
+            if new && let Some(writer) = write.as_ref().and_then(|write| write.writer.clone()) {
+                let reads = self.reads.get(&writer).map(|reads| &reads.keys[..]).unwrap_or_default();
+                for (key, how, seq) in reads.iter().flat_map(seen).collect::<Vec<_>>().into_iter().rev() {
+                    open.push((depth + 1, key, how, seq));
+                }
+            }
+            steps.push(Step { depth, key, how, write, told_before: !new });
+        }
+        steps
+    }
+
+    fn write(&self, state: &Execution, seq: Seq) -> Option<Write> {
+        let (key, write) = self.writes.get(&seq)?;
+        let mut write = write.clone();
+        if let Some(writer) = &write.writer {
+            write.read_all = self.reads.get(writer).is_some_and(|reads| reads.all);
+            write.before = before(state, &writer.0, key);
+        }
+        Some(write)
+    }
+}
+
+/// The value of a key that a task could see before it wrote to it.
+fn before(state: &Execution, task: &str, key: &str) -> Option<Json> {
+    let task = state.graph().find(task)?;
+    state.view(task).declared.get(key)?.value().cloned()
+}
+
+/// The writes that a read saw.
+fn seen(read: &Read) -> Vec<(Key, How, Option<Seq>)> {
+    let one = |how, seq| vec![(read.key.clone(), how, seq)];
+    match &read.seen {
+        Seen::Nothing => one(How::NotThere, None),
+        Seen::Write(seq) => one(How::Read, Some(*seq)),
+        Seen::Undeclared(seq) => one(How::Undeclared, Some(*seq)),
+        Seen::Merged(seqs) => {
+            let how = How::Merged { collided: None };
+            seqs.iter().map(|seq| (read.key.clone(), how, Some(*seq))).collect()
+        }
+    }
+}

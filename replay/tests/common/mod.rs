@@ -180,6 +180,10 @@ impl Recorder {
 
     pub fn begin(&mut self, task: &str, worker: u32) -> &mut Self {
         let task = self.graph.find(task).unwrap();
+        if self.state.next_timer().is_some_and(|(due, _)| due <= self.now) {
+            // A wait that is over makes the task ready.
+            self.command(Command::TimerFired { jitter: Jitter::NONE });
+        }
         self.command(Command::StartTask { task, worker })
     }
 

@@ -154,6 +154,18 @@ fn check_database(path: &Path) -> Result<(), OpenError> {
             what: "its database (the file `db`) is missing or empty, though its head file says that there was one"
                 .to_owned(),
         }),
+        None if !has_database => start_creation_again(path),
+        _ => Ok(()),
+    }
+}
+
+/// A creation that was killed before there was a database has acknowledged nothing. sled writes its `conf` first, and not
+/// as a whole: what a kill leaves of it would be taken for damage for ever.
+fn start_creation_again(path: &Path) -> Result<(), OpenError> {
+    match std::fs::remove_file(path.join("conf")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(io_error(path, "making its database anew", &error))
+        }
         _ => Ok(()),
     }
 }

@@ -19,7 +19,7 @@ use crate::core::Core;
 use crate::core::open::{open_for_reading, open_for_verifying};
 use crate::core::verify::{self, Verified};
 use crate::directory::lock_file::{self, LINGER, host_name};
-use crate::directory::{self, Found, io_error};
+use crate::directory::{self, Found, io_error, is_snapshot, is_unfinished_snapshot};
 use crate::log::{LogReader, OpenError};
 use crate::sled_log::open_sled;
 use crate::socket::client::SocketReader;
@@ -151,10 +151,6 @@ fn remove_snapshots(copy: &Path) -> io::Result<bool> {
     Ok(removed)
 }
 
-fn is_snapshot(name: &std::ffi::OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b"snap.")
-}
-
 /// Copies a log that nobody may write to meanwhile.
 fn copy(path: &Path) -> Result<TempDir, OpenError> {
     let failed = |error: &io::Error| io_error(path, "copying it into the directory for temporary files", error);
@@ -175,7 +171,8 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
-        let wanted = is_snapshot(&name) || ["conf", DATA_FILE, "format", "head"].iter().any(|wanted| name == *wanted);
+        let snapshot = is_snapshot(&name) && !is_unfinished_snapshot(&name);
+        let wanted = snapshot || ["conf", DATA_FILE, "format", "head"].iter().any(|wanted| name == *wanted);
         if name == "blobs" {
             let blobs = to.join("blobs");
             fs::create_dir(&blobs)?;

@@ -96,6 +96,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
     }
     let lock = lock_file::acquire(path)?;
     check_database(path)?;
+    directory::remove_unfinished_snapshots(path)?;
     let backend = open_sled(path, options.cache_capacity)?;
     // Also for a creation that was killed halfway; it costs an open little.
     directory::sync_created(path)?;

@@ -12,6 +12,7 @@ pub(crate) mod format_file;
 pub(crate) mod head_file;
 pub(crate) mod lock_file;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -83,6 +84,34 @@ fn describe_file(path: &Path) -> String {
 pub(crate) fn create(path: &Path) -> Result<(), OpenError> {
     fs::create_dir_all(path).map_err(|error| io_error(path, "making the directory", &error))?;
     format_file::write(path).map_err(|error| io_error(path, "writing its format file", &error))
+}
+
+/// What sled calls a snapshot that it has not written to its end.
+const UNFINISHED: &[u8] = b".generating";
+
+/// Whether a file is one of sled's snapshots, finished or not.
+pub(crate) fn is_snapshot(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"snap.")
+}
+
+/// Whether a file is a snapshot that sled was killed over. Nothing rests on it: sled goes on only after it has given a
+/// snapshot its own name.
+pub(crate) fn is_unfinished_snapshot(name: &OsStr) -> bool {
+    is_snapshot(name) && name.as_encoded_bytes().ends_with(UNFINISHED)
+}
+
+/// Removes the snapshots that sled was killed over. It would take the last of them for its newest, and for damage.
+pub(crate) fn remove_unfinished_snapshots(path: &Path) -> Result<(), OpenError> {
+    let remove = || -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if is_unfinished_snapshot(&entry.file_name()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    remove().map_err(|error| io_error(path, "removing an unfinished snapshot", &error))
 }
 
 /// Syncs everything that a new log consists of, once: names are not durable before their directory is.

@@ -1,4 +1,11 @@
 //! What durability costs, counted: how often the log has to make something durable.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a helper of tests fails the test it helps"
+)]
 
 use std::sync::Arc;
 use std::thread;

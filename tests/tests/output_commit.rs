@@ -1,5 +1,6 @@
 //! Nothing is answered and no task runs before what led to it is durable. The log here holds batches back as a slow disk
 //! does; what would be visible too early has all the time it wants to show itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails the test it helps")]
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};

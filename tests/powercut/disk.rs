@@ -73,6 +73,7 @@ pub enum Believes {
 
 /// The disk under a directory.
 pub struct Disk {
+    /// The directory that the recording was made in.
     root: String,
     believes: Believes,
     nodes: Vec<Node>,
@@ -85,7 +86,7 @@ impl Disk {
     /// What stands in a directory, all of it durable.
     pub fn of(root: &Path, believes: Believes) -> Self {
         let mut disk = Self {
-            root: root.to_str().unwrap().to_owned(),
+            root: String::new(),
             believes,
             nodes: Vec::new(),
             descriptors: HashMap::new(),
@@ -179,6 +180,7 @@ impl Disk {
                 self.syncing.insert(*descriptor, end);
             }
             Event::SyncEnds { descriptor, by } => self.synced(*descriptor, *by),
+            Event::Root(root) => root.clone_into(&mut self.root),
             Event::Range | Event::Mark(_) | Event::Fault(_) => {}
         }
     }

@@ -30,7 +30,7 @@
 #include <unistd.h>
 
 enum { OPEN = 1, CLOSE, WRITE, TRUNCATE, RENAME, UNLINK, MKDIR, SYNC_BEGINS, SYNC_ENDS, DATASYNC_BEGINS, DATASYNC_ENDS,
-       RANGE, MARK, FAULT };
+       RANGE, MARK, FAULT, ROOT };
 
 enum { K_OPEN, K_WRITE, K_SYNC, K_RANGE, K_TRUNCATE, K_RENAME, K_UNLINK, K_MKDIR, K_READ, KINDS, K_ANY };
 static const char *const kind_names[KINDS] = { "open", "write", "sync", "range", "truncate", "rename", "unlink", "mkdir",
@@ -107,6 +107,7 @@ __attribute__((constructor)) static void begin(void) {
     }
     atexit(write_counts);
     root_length = strlen(root);
+    put_text(ROOT, -1, 0, root);
 }
 
 static int is_below(const char *path) {

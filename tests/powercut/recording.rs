@@ -48,6 +48,8 @@ pub enum Event {
     Mark(String),
     /// A call that was made to fail.
     Fault(String),
+    /// The directory below which everything happens.
+    Root(String),
 }
 
 /// Which call syncs.
@@ -94,6 +96,7 @@ fn event(kind: u8, descriptor: i32, offset: i64, length: i64, data: &[u8]) -> Ev
         12 => Event::Range,
         13 => Event::Mark(text()),
         14 => Event::Fault(text()),
+        15 => Event::Root(text()),
         other => panic!("no event has the number {other}"),
     }
 }

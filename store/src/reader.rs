@@ -122,7 +122,7 @@ fn open_copy(path: &Path, copy: TempDir) -> Result<CopiedLog, OpenError> {
     let open = |copy: &Path| {
         let backend = open_copied_sled(path, copy)?;
         open_for_reading(backend, path.display().to_string())
-            .map_err(|unfit| OpenError::Damaged { path: path.to_owned(), what: unfit.0 })
+            .map_err(|unfit| unfit.refuse(path))
     };
     let core = match open(copy.path()) {
         Err(OpenError::Damaged { .. }) if remove_snapshots(copy.path()).unwrap_or(false) => open(copy.path())?,

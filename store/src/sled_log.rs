@@ -102,7 +102,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
     let opened = Opened::new(host_name(), std::process::id(), options.durability);
     let location = path.display().to_string();
     let (core, writer) = open_for_writing(backend, location, options.durability, opened, now)
-        .map_err(|unfit| OpenError::Damaged { path: path.to_owned(), what: unfit.0 })?;
+        .map_err(|unfit| unfit.refuse(path))?;
     start(path, options, core, writer, lock)
 }
 

@@ -102,8 +102,9 @@ fn unfinished(log: &dyn LogReader) -> usize {
 
 /// Kills victims on one log, and lets a last one finish. Returns how many kills left unfinished executions.
 fn torment(seed: u64) -> usize {
-    println!("seed {seed}");
-    let directory = tempfile::tempdir().unwrap();
+    let mut directory = tempfile::tempdir().unwrap();
+    println!("seed {seed}, in {} (kept if it fails)", directory.path().display());
+    directory.disable_cleanup(true);
     let mut random = StdRng::seed_from_u64(seed);
     let mut acknowledged = Acknowledged::default();
     let mut interrupted = 0;
@@ -124,6 +125,7 @@ fn torment(seed: u64) -> usize {
     assert!(last.process.wait().unwrap().success());
     acknowledged.hear(&said);
     check(directory.path(), &acknowledged);
+    directory.disable_cleanup(false);
     println!(
         "seed {seed}: {KILLS} kills, {interrupted} left unfinished executions; {} starts and {} results were acknowledged",
         acknowledged.started.len(),

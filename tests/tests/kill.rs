@@ -4,6 +4,8 @@
 //! one is let be. Then: what was acknowledged is there and as it was told, every execution ended as an undisturbed run
 //! does, no task ran before its start was in the log or after its completion was, and the chain verifies.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -7,6 +7,8 @@
     reason = "a helper of tests fails the test it helps"
 )]
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::sync::Arc;
 use std::thread;
 

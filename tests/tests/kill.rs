@@ -11,6 +11,8 @@
     reason = "a helper of tests fails the test it helps"
 )]
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader};

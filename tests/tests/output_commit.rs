@@ -2,6 +2,8 @@
 //! does; what would be visible too early has all the time it wants to show itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails the test it helps")]
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};

@@ -2,6 +2,8 @@
 //! what: the core no runtime, the debugger no executor.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails the test it helps")]
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,6 @@
 //!
 //! Nothing here asserts how long something takes. Waits have a guard, far above anything a healthy system needs, so that
 //! a hang becomes a failure with a name.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails the test it helps")]
 
 pub mod gate;
 pub mod history;

@@ -1,13 +1,4 @@
 //! What durability costs, counted: how often the log has to make something durable.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a helper of tests fails the test it helps"
-)]
-
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 use std::sync::Arc;
 use std::thread;

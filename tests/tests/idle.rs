@@ -1,7 +1,4 @@
 //! An idle engine does nothing. Alone in its file, so that its process runs nothing else.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails the test it helps")]
-
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 use std::fs;
 use std::sync::Arc;

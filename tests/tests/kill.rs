@@ -3,15 +3,6 @@
 //! After every kill the next process takes up what was left, and is killed too, some while they still recover. In the end
 //! one is let be. Then: what was acknowledged is there and as it was told, every execution ended as an undisturbed run
 //! does, no task ran before its start was in the log or after its completion was, and the chain verifies.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a helper of tests fails the test it helps"
-)]
-
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

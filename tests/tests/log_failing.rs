@@ -1,7 +1,4 @@
 //! What happens when the log fails: nothing that waits is acknowledged, and the reason reaches every caller.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails the test it helps")]
-
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 use std::sync::{Arc, mpsc};
 use std::thread;

@@ -1,7 +1,4 @@
 //! Shutdown in order.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails the test it helps")]
-
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 use std::sync::Arc;
 use std::sync::mpsc;

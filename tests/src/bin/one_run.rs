@@ -2,7 +2,6 @@
 //! what the system was really asked for.
 //!
 //! `one_run DIRECTORY WORKFLOW [EXECUTIONS]`, where the workflow is `none`, `one` or `three` (tasks in a row).
-#![allow(clippy::print_stdout, clippy::expect_used, reason = "a tool of tests, which says what it found")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -3,7 +3,6 @@
 //! `victim LOG SIDE_EFFECTS SEED` takes up what was left, and then starts executions until it is killed;
 //! `victim LOG SIDE_EFFECTS finish` takes up what was left, waits for it, and ends. It prints, a line at a time: `open`,
 //! `started ID`, `ended ID STATUS CONTEXT`, `done`, and `ERROR …`, which must not happen.
-#![allow(clippy::expect_used, reason = "a tool of tests")]
 
 use std::fmt::Display;
 use std::io::Write as _;

@@ -131,7 +131,7 @@ impl View<'_> {
                     return one(format!("{key} ({}){by}", text::size(write.value.as_str().len() as u64)));
                 }
                 let others = text::width(&key) + text::width(&by) + 3;
-                let (shown, was_cut) = text::value(&write.value, room.saturating_sub(others));
+                let (shown, was_cut) = text::value(&write.value, (room * 2).saturating_sub(others));
                 let whole = if was_cut { vec![format!("whole: {}", self.found.command("--json"))] } else { Vec::new() };
                 (format!("{key} = {shown}{by}"), Tone::Plain, whole)
             }

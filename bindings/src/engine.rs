@@ -148,7 +148,11 @@ fn durability_of(text: &str) -> PyResult<Durability> {
 fn open_log(py: Python<'_>, path: Option<PathBuf>, durability: Durability) -> PyResult<Arc<dyn EventLog>> {
     let opened = py.detach(|| -> Result<Arc<dyn EventLog>, OpenError> {
         Ok(match path {
-            Some(path) => Arc::new(open(&path, &Options { durability, ..Options::default() })?),
+            Some(path) => {
+                let log = open(&path, &Options { durability, ..Options::default() })?;
+                cloacina_replay::logs::remember_log(&path);
+                Arc::new(log)
+            }
             None => Arc::new(MemoryLog::open_with(&MemoryDisk::default(), durability)?),
         })
     });

@@ -1,8 +1,9 @@
-//! Which log is meant: the one that is named, else the one in the working directory, else those opened last.
+//! Which log is meant: the one that is named, else the one in the working directory, else those opened last;
+//! and the small file in which those are remembered.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Where to look for executions.
@@ -105,12 +106,62 @@ fn is_log(path: &Path) -> bool {
     read.is_ok() && start == BEGINS
 }
 
-/// The logs that this user's runners opened last, newest first: one path a line.
-fn recent(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let Some(state) = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state"))) else {
-        return Vec::new();
+/// How many logs are remembered.
+const REMEMBERED: usize = 20;
+
+/// Remembers that this user opened a log, so that `replay` finds it from any directory. It is a convenience: whatever
+/// goes wrong here goes unsaid.
+pub fn remember_log(path: &Path) {
+    if let Some(file) = remembered(&|name| std::env::var_os(name)) {
+        let _ = remember(&file, path);
+    }
+}
+
+/// Puts a log at the top of the file of logs that were opened last: one absolute path a line, newest first, each once.
+///
+/// # Errors
+/// Whatever reading and writing give; and a path that is not one line of UTF-8 cannot be remembered.
+pub fn remember(file: &Path, log: &Path) -> io::Result<()> {
+    let log = std::path::absolute(log)?;
+    let Some(log) = log.to_str().filter(|log| !log.contains(['\n', '\r'])) else {
+        return Err(ErrorKind::InvalidInput.into());
     };
-    let text = fs::read_to_string(state.join("cloaca/logs")).unwrap_or_default();
+    let before = fs::read_to_string(file).unwrap_or_default();
+    if before.lines().next() == Some(log) {
+        return Ok(());
+    }
+    let others = before.lines().filter(|line| !line.is_empty() && *line != log);
+    let lines: String = std::iter::once(log).chain(others).take(REMEMBERED).flat_map(|line| [line, "\n"]).collect();
+    if let Some(directory) = file.parent() {
+        create_private(directory)?;
+    }
+    // Whoever reads meanwhile sees the old lines or the new ones; of two that write at once, one is forgotten.
+    let new = file.with_extension(format!("{}.new", std::process::id()));
+    let written = fs::write(&new, lines).and_then(|()| fs::rename(&new, file));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+/// Creates a directory that nobody else may look into, as the XDG specification has it.
+fn create_private(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(directory)
+}
+
+/// Where it is remembered which logs were opened: `$XDG_STATE_HOME/cloaca/logs`, by default below `~/.local/state`.
+fn remembered(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // A relative path is to be ignored, says the specification.
+    let state = set("XDG_STATE_HOME").filter(|path| path.is_absolute());
+    Some(state.or_else(|| Some(set("HOME")?.join(".local/state")))?.join("cloaca/logs"))
+}
+
+/// The logs that were opened last and are still there, newest first.
+fn recent(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let text = remembered(variable).and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
     text.lines().map(PathBuf::from).filter(|path| is_log(path)).collect()
 }

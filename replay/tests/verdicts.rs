@@ -1,6 +1,6 @@
 //! What verifying says of a log that is not what was written, each thing by its own name.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 mod common;
 

@@ -21,6 +21,12 @@ settings.load_profile("suite")
 LIMIT = 30.0
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Runners remember where their logs are: not these, not in the home of whoever runs the tests."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture
 def runner() -> Iterator[cloaca.DefaultRunner]:
     """A runner on a log in memory."""

@@ -1,5 +1,5 @@
 //! A table as wide as the screen: columns take what they need, and give way from the last to the first where that is
-//! too much.
+//! too much. Then the last ones are left out.
 
 use std::io;
 
@@ -8,6 +8,8 @@ use super::style::Tone;
 use super::text;
 
 const GAP: usize = 2;
+/// How narrow a column that gives way becomes on a narrow screen, when no other is left to be left out.
+const NARROW: usize = 10;
 
 /// A column.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +92,11 @@ impl Cell {
     }
 }
 
+/// How many columns the table has too many. One that is left out takes none.
+fn over(widths: &[usize], screen: usize) -> usize {
+    widths.iter().filter(|width| **width > 0).map(|width| width + GAP).sum::<usize>().saturating_sub(screen)
+}
+
 /// A table in the making.
 #[derive(Debug)]
 pub struct Table {
@@ -124,6 +131,20 @@ impl Table {
 
     /// How wide each column is; 0 if it is left out.
     fn widths(&self, screen: usize) -> Vec<usize> {
+        let mut whole = self.natural_widths();
+        for column in (0..whole.len()).rev().filter(|column| self.columns[*column].may_go) {
+            let widths = self.given_way(whole.clone(), screen, usize::MAX);
+            if over(&widths, screen) == 0 {
+                return widths;
+            }
+            whole[column] = 0;
+        }
+        let widths = self.given_way(whole, screen, usize::MAX);
+        self.given_way(widths, screen, NARROW)
+    }
+
+    /// How wide each column is where there is room.
+    fn natural_widths(&self) -> Vec<usize> {
         let mut widths: Vec<usize> = self.columns.iter().map(|column| text::width(column.heading)).collect();
         for line in &self.lines {
             let Line::Cells(cells) = line else { continue };
@@ -131,19 +152,15 @@ impl Table {
                 *width = (*width).max(text::width(&cell.whole()));
             }
         }
-        let mut over = (widths.iter().map(|width| width + GAP).sum::<usize>()).saturating_sub(screen);
-        for (width, column) in widths.iter_mut().zip(&self.columns).rev() {
-            if let Some(least) = column.least {
-                let given = over.min(width.saturating_sub(least));
-                *width -= given;
-                over -= given;
-            }
-        }
-        for (width, column) in widths.iter_mut().zip(&self.columns).rev() {
-            if over > 0 && column.may_go {
-                over = over.saturating_sub(*width + GAP);
-                *width = 0;
-            }
+        widths
+    }
+
+    /// The widths after columns became narrower, the last one first, until the table fits or each one is as narrow as it
+    /// may be, or as `narrow`.
+    fn given_way(&self, mut widths: Vec<usize>, screen: usize, narrow: usize) -> Vec<usize> {
+        for (number, column) in self.columns.iter().enumerate().rev() {
+            let may = column.least.map_or(0, |least| widths[number].saturating_sub(least.min(narrow)));
+            widths[number] -= over(&widths, screen).min(may);
         }
         widths
     }

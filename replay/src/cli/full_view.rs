@@ -21,6 +21,8 @@ use crate::words;
 const EVENT: usize = 18;
 /// How wide the column of tasks is at most.
 const TASK: usize = 28;
+/// How wide the last column is at least, if a narrower column of tasks can make it so.
+const WHAT: usize = 24;
 
 /// Writes every event up to and with `until`.
 ///
@@ -37,7 +39,9 @@ pub fn write(
     let start = started(&head.entry);
     let seq = last.to_string().len().max(3);
     let time = text::width(&screen.moment(start, start)).max(9);
-    let view = View { found, start, values, seq, time, task: task_width(found, last)? };
+    // What an event says is worth more than the whole of a long name.
+    let room = screen.width.saturating_sub(seq + time + EVENT + 5 * 2 + WHAT);
+    let view = View { found, start, values, seq, time, task: task_width(found, last)?.min(room.max(8)) };
     view.heading(screen)?;
     for entry in entries(&*found.log.reader, found.id) {
         let entry = entry?;
@@ -99,7 +103,7 @@ impl View<'_> {
             return screen.line(&line);
         };
         let task = task_of(event).map_or_else(|| "-".to_owned(), |task| text::clean(task));
-        let room = screen.width.saturating_sub(text::width(&self.columns("", &time, "", "", ""))).max(24);
+        let room = screen.width.saturating_sub(text::width(&self.columns("", &time, "", "", ""))).max(12);
         let (what, tone, more) = self.what(screen, event, room);
         let (first, rest) = match &text::wrap(&what, room)[..] {
             [first, rest @ ..] => (first.clone(), rest.to_vec()),
@@ -108,8 +112,8 @@ impl View<'_> {
         let line = self.columns(&seq, &time, event.name(), &task, &screen.style.paint(tone, &first));
         screen.line(&line)?;
         let indent = " ".repeat(text::width(&self.columns("", &time, "", "", "")));
-        for line in rest.iter().chain(&more) {
-            let line = screen.style.paint(tone, line);
+        for line in rest.into_iter().chain(more.iter().flat_map(|line| text::wrap(line, room))) {
+            let line = screen.style.paint(tone, &line);
             screen.line(&format!("{indent}{line}"))?;
         }
         Ok(())
@@ -130,10 +134,13 @@ impl View<'_> {
                 if !self.values {
                     return one(format!("{key} ({}){by}", text::size(write.value.as_str().len() as u64)));
                 }
-                let others = text::width(&key) + text::width(&by) + 3;
-                let (shown, was_cut) = text::value(&write.value, (room * 2).saturating_sub(others));
-                let whole = if was_cut { vec![format!("whole: {}", self.found.command("--json"))] } else { Vec::new() };
-                (format!("{key} = {shown}{by}"), Tone::Plain, whole)
+                // The value has the next line for itself: next to a name, a narrow screen would leave nothing of it.
+                let (shown, was_cut) = text::value(&write.value, room);
+                let mut more = vec![shown];
+                if was_cut {
+                    more.push(format!("whole: {}", self.found.command("--json")));
+                }
+                (format!("{key}{by}"), Tone::Plain, more)
             }
             Event::ContextRemoved(removal) => one(format!("{}{}", text::clean(&removal.key), origin(&removal.origin))),
             Event::TaskStarted(started) => one(format!("attempt {}, worker {}", started.attempt, started.worker)),

@@ -61,10 +61,10 @@ impl View<'_> {
         let columns = vec![
             Column::right("seq"),
             Column::left(screen.moments()),
-            Column::giving_way("task", 12),
+            Column::giving_way("task", 14),
             Column::giving_way("what", 20),
-            Column::left("took"),
-            Column::giving_way(self.context_heading(), 14),
+            Column::left("took").may_go(),
+            Column::giving_way(self.context_heading(), 14).may_go(),
         ];
         let mut table = Table::new(columns, 2);
         for row in &self.story.rows {

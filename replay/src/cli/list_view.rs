@@ -23,8 +23,8 @@ pub fn write(screen: &mut Screen<'_>, heads: &[Head]) -> io::Result<()> {
         Column::giving_way("workflow", 16),
         Column::left("status"),
         Column::left(screen.dates()),
-        Column::left("duration"),
-        Column::right("events"),
+        Column::left("duration").may_go(),
+        Column::right("events").may_go(),
         Column::right("size").may_go(),
         Column::left("cause").may_go(),
     ];

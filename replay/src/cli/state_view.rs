@@ -29,7 +29,8 @@ pub fn write(screen: &mut Screen<'_>, found: &Found, state: &Execution, entry: &
     let task = entry.event.as_ref().and_then(task_of).map(|task| format!(" {}", text::clean(task)));
     let moment = screen.moment(entry.time, state.started());
     let status = screen.style.paint(tone_of(state.status().name()), state.status().name());
-    screen.line(&format!("after seq {} at {moment} ({what}{}): {status}", entry.seq, task.unwrap_or_default()))?;
+    let title = format!("after seq {} at {moment} ({what}{}): {status}", entry.seq, task.unwrap_or_default());
+    screen.paragraph(0, Tone::Plain, &title)?;
     screen.line("")?;
     tasks(screen, state).write(screen)?;
     screen.line("")?;

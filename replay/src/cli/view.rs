@@ -317,7 +317,7 @@ fn next_steps(story: &Story) -> Vec<String> {
         steps.extend(read.map(|read| format!("why {}", quoted(&read.key))));
         return steps;
     }
-    let written = rows().rev().find_map(|row| row.effective_writes().last());
+    let written = rows().filter_map(|row| row.effective_writes().last()).next_back();
     let mut steps: Vec<String> = written.map(|change| format!("why {}", quoted(&change.key))).into_iter().collect();
     steps.extend(["context".to_owned(), "--full".to_owned()]);
     steps

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
 
 pub mod histories;
 
@@ -22,10 +21,7 @@ use cloacina_engine::core::retry::Jitter;
 use cloacina_engine::core::state::Execution;
 use cloacina_engine::core::task_context::TaskContext;
 use cloacina_engine::core::time::Timestamp;
-use cloacina_replay::cli::{
-    run,
-    surroundings::{Opener, Surroundings},
-};
+use cloacina_replay::cli::{run, surroundings::Surroundings};
 use cloacina_store::log::{
     Batch, EventLog, Frame, Listing, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter,
 };

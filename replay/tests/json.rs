@@ -8,7 +8,6 @@ use cloacina_replay::at::At;
 use cloacina_replay::history::History;
 use cloacina_replay::ids::resolve;
 use cloacina_replay::reading::stream_of;
-use cloacina_store::log::LogReader;
 use common::{histories, replay};
 
 const ALL: [&str; 9] =

@@ -101,19 +101,37 @@ pub fn pad_left(text: &str, columns: usize) -> String {
 #[must_use]
 pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
+    let mut used = 0;
     for word in text.split(' ') {
-        let line = lines.len() - 1;
-        let used = width(&lines[line]);
-        if used > 0 && used + 1 + width(word) > columns {
-            lines.push(word.to_owned());
-        } else {
-            if used > 0 {
-                lines[line].push(' ');
+        for (place, part) in parts(word, columns).into_iter().enumerate() {
+            let gap = usize::from(place == 0 && used > 0);
+            if place > 0 || used + gap + width(part) > columns && used > 0 {
+                lines.push(part.to_owned());
+                used = width(part);
+            } else if let Some(line) = lines.last_mut() {
+                line.push_str(&" "[..gap]);
+                line.push_str(part);
+                used += gap + width(part);
             }
-            lines[line].push_str(word);
         }
     }
     lines
+}
+
+/// A word in parts of at most `columns`.
+fn parts(word: &str, columns: usize) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut begin, mut used) = (0, 0);
+    for (place, letter) in word.char_indices() {
+        let next = letter.width().unwrap_or(0);
+        if used + next > columns && place > begin {
+            parts.push(&word[begin..place]);
+            (begin, used) = (place, 0);
+        }
+        used += next;
+    }
+    parts.push(&word[begin..]);
+    parts
 }
 
 /// The size of a value, where it is worth saying: ` (12 KB)`.
@@ -125,15 +143,48 @@ pub fn size_note(value: Option<&Json>) -> String {
     }
 }
 
-/// A value in at most `columns`. If it was cut, with its size behind it.
+/// A value in at most `columns`, and whether it was cut. If it was, its size is behind it.
 #[must_use]
 pub fn value(value: &Json, columns: usize) -> (String, bool) {
     // A long value is not gone through as a whole for its first line.
-    let mut text = clean(&value.as_str().chars().take(columns + 1).collect::<String>());
-    if text.len() >= value.as_str().len() && width(&text) <= columns {
-        return (text, false);
+    let begin = clean(&value.as_str().chars().take(columns + 1).collect::<String>());
+    if begin.len() >= value.as_str().len() && width(&begin) <= columns {
+        return (begin, false);
     }
-    let note = format!(" ({})", size(value.as_str().len() as u64));
-    text = cut(&format!("{text} "), columns.saturating_sub(width(&note)).max(8));
-    (format!("{text}{note}"), true)
+    let note = format!("… ({})", size(value.as_str().len() as u64));
+    let room = columns.saturating_sub(width(&note)).max(8);
+    let kept = cut(&begin, room + 1);
+    (format!("{}{note}", kept.trim_end_matches('…')), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wraps_at_spaces_and_within_long_words() {
+        assert_eq!(wrap("a bb ccc", 4), ["a bb", "ccc"]);
+        assert_eq!(wrap("a abcdefgh b", 4), ["a", "abcd", "efgh", "b"]);
+        assert_eq!(wrap("", 4), [""]);
+        assert_eq!(wrap("日本語", 4), ["日本", "語"]);
+    }
+
+    #[test]
+    fn a_cut_value_says_how_long_it_is() {
+        let long = Json::from_serializer("\"abcdefghijklmnopqrstuvwxyz\"");
+        assert_eq!(value(&long, 40), ("\"abcdefghijklmnopqrstuvwxyz\"".to_owned(), false));
+        assert_eq!(value(&long, 20), ("\"abcdefghijk… (28 B)".to_owned(), true));
+    }
+
+    #[test]
+    fn spans_and_sizes() {
+        let shown = [0, 2_000, 99_999, 410_000, 3_420_000, 125_000_000, 3_720_000_000, 200_000_000_000].map(span);
+        assert_eq!(shown, ["0.000 s", "0.002 s", "0.099 s", "0.41 s", "3.42 s", "2 min 05 s", "1 h 02 min", "2 d 7 h"]);
+        assert_eq!([999, 1_000, 12_300, 1_250_000].map(size), ["999 B", "1 KB", "12 KB", "1.2 MB"]);
+    }
+
+    #[test]
+    fn nothing_can_move_the_cursor() {
+        assert_eq!(clean("a\u{1b}[2J\n\u{202e}b"), "a\\u{1b}[2J\\n\\u{202e}b");
+    }
 }

@@ -1,7 +1,6 @@
 //! What happened, task by task: the events of an execution gathered into rows, with what only the whole log tells
 //! (hints, undeclared reads, collisions). The screen and the JSON say the same because both show this.
 
-mod hint;
 mod teller;
 
 use cloacina_engine::core::event::{
@@ -13,7 +12,6 @@ use cloacina_engine::core::time::Timestamp;
 
 use crate::reading::Trouble;
 
-pub use hint::hint;
 pub use teller::tell;
 
 /// What happened in an execution, as far as it could be read.

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use cloacina_engine::core::context::{Collision, Joins};
-use cloacina_engine::core::event::{Attempt, Event, ExecutionId, Key, Reads, Seen, Seq, TaskId};
+use cloacina_engine::core::event::{Attempt, Event, ExecutionId, Key, Read, Reads, Seen, Seq, TaskId};
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::state::{Execution, Status};
 use cloacina_engine::core::time::Timestamp;
 
-use super::{AttemptRow, Change, Met, Outcome, Row, Story, TaskRow, Undeclared, What, hint};
+use super::{AttemptRow, Change, Met, Outcome, Row, Story, TaskRow, Undeclared, What};
 use crate::at::writer;
 use crate::folding::Folder;
 use crate::reading::{Definitions, Entry, Trouble};
@@ -240,12 +240,13 @@ impl<D: Definitions> Teller<D> {
     }
 }
 
+/// What a task should have declared. An attempt that did not fail may look for keys that need not be there.
 fn add_hints(state: &Execution, row: &mut TaskRow) {
-    for attempt in &mut row.attempts {
+    for attempt in row.attempts.iter_mut().filter(|attempt| attempt.hint.is_none()) {
         let failed = matches!(attempt.outcome, Outcome::Failed { .. });
-        if attempt.hint.is_none() {
-            attempt.hint = hint(state, &row.task, &attempt.reads, !failed);
-        }
+        let counts = |read: &&Read| failed || matches!(read.seen, Seen::Undeclared(_));
+        let keys = attempt.reads.keys.iter().filter(counts).cloned().collect();
+        attempt.hint = state.hint(&row.task, &Reads { keys, all: false });
     }
 }
 

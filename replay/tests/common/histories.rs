@@ -22,16 +22,21 @@ pub const FAILED_UNDECLARED: u32 = 0x51b0_0009;
 /// All of them in one log.
 pub fn all() -> Log {
     let log = Log::default();
-    completed(&log, id(COMPLETED));
-    tutorial(&log, id(TUTORIAL));
-    failed(&log, id(FAILED));
-    recovered(&log, id(RECOVERED));
-    branches(&log, id(BRANCHES));
-    collision(&log, id(COLLISION));
-    running(&log, id(RUNNING));
-    cancelled(&log, id(CANCELLED));
-    failed_undeclared(&log, id(FAILED_UNDECLARED));
+    all_into(&log);
     log
+}
+
+/// All of them into a log.
+pub fn all_into(log: &Log) {
+    completed(log, id(COMPLETED));
+    tutorial(log, id(TUTORIAL));
+    failed(log, id(FAILED));
+    recovered(log, id(RECOVERED));
+    branches(log, id(BRANCHES));
+    collision(log, id(COLLISION));
+    running(log, id(RUNNING));
+    cancelled(log, id(CANCELLED));
+    failed_undeclared(log, id(FAILED_UNDECLARED));
 }
 
 fn set(key: &'static str, value: &'static str) -> impl FnOnce(&mut TaskContext) -> Result<(), TaskError> {

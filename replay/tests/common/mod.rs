@@ -36,7 +36,7 @@ pub const START: i64 = 1_795_490_530_000_000;
 
 /// A log that tests share with the command line.
 #[derive(Clone)]
-pub struct Log(pub Arc<MemoryLog>);
+pub struct Log(pub Arc<dyn EventLog>);
 
 impl Default for Log {
     fn default() -> Self {

@@ -284,3 +284,31 @@ fn what_is_taken_whole_keeps_its_text() {
     let joined = Joins::default().join(&[&one(&key, &right), &one(&key, &left)]);
     assert_eq!(joined.context[&key].value().unwrap().as_str(), "{\"b\" : 1.0E2, \"a\": \"\\u00e9\"}");
 }
+
+/// Ten thousand workers wrote one key and met at one task. Each one's history was compared with all of those before it,
+/// and each collision listed all of those before it.
+#[test]
+fn a_wide_fan_onto_one_key_costs_what_it_holds() {
+    let key: Key = "total".into();
+    let start = Version::written(Some(Json::from(json!(0))), 0, None, None);
+    let branches: Vec<ContextMap> = (1..=10_000)
+        .map(|seq| {
+            let task = format!("t{seq}").as_str().into();
+            one(&key, &Version::written(Some(Json::from(json!(seq))), seq, Some(task), Some(start.clone())))
+        })
+        .collect();
+    // Some branches have seen the whole of it, or nothing new.
+    let mut all: Vec<&ContextMap> = branches.iter().collect();
+    let untouched = one(&key, &start);
+    all.push(&untouched);
+    let mut joins = Joins::default();
+    let joined = joins.join(&all);
+    assert_eq!(joined.context[&key].value().unwrap().as_str(), "10000");
+    assert_eq!(joined.collisions.len(), 1);
+    assert_eq!((joined.collisions[0].writes.len(), &joined.collisions[0].taken[..]), (10_000, &[10_000][..]));
+    let above = Version::written(None, 10_001, Some("end".into()), Some(joined.context[&key].clone()));
+    let above = one(&key, &above);
+    all.push(&above);
+    assert_eq!(joins.join(&all).context[&key], above[&key]);
+    assert_eq!(joins.join(&all).collisions, []);
+}

@@ -160,13 +160,14 @@ fn run(shape: Shape, writes: Writes, count: usize) -> Result<Measured, Box<dyn E
     Ok(Measured { graph: checked, decide: decided, fold: clock.elapsed() })
 }
 
-/// Where a join costs more the more tasks there are: branches of a random graph share ever less of what they hold, and
-/// each merge of one key that everybody wrote looks through those before it. Measured with fewer tasks.
-fn joins_what_differs(shape: Shape, writes: Writes) -> bool {
-    match writes {
-        Writes::Nothing => false,
-        Writes::Own => matches!(shape, Shape::Near | Shape::Layers),
-        Writes::Same => matches!(shape, Shape::Near | Shape::Layers | Shape::Wide),
+/// How many tasks are measured. Where a join costs more the more tasks there are, fewer: branches of a random graph
+/// share ever less of what they hold; and where everybody in it writes the same key, what two of them started from is
+/// itself a merge of many, and so on down.
+fn tasks(shape: Shape, writes: Writes) -> usize {
+    match (shape, writes) {
+        (Shape::Near | Shape::Layers, Writes::Same) => 1_000,
+        (Shape::Near | Shape::Layers, Writes::Own) => 10_000,
+        _ => 100_000,
     }
 }
 
@@ -187,7 +188,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("µs for each task        tasks      check   decide     fold   decide against a tenth of the tasks");
     for (shape_name, shape) in SHAPES.into_iter().filter(|(name, _)| wanted(name, 0)) {
         for (writes_name, writes) in WRITES.into_iter().filter(|(name, _)| wanted(name, 1)) {
-            let count = if joins_what_differs(shape, writes) { 10_000 } else { 100_000 };
+            let count = tasks(shape, writes);
             let small = run(shape, writes, count / 10)?;
             let large = run(shape, writes, count)?;
             let [check, decide, fold] = [large.graph, large.decide, large.fold].map(|time| micros(time, count));

@@ -224,37 +224,31 @@ impl Joins {
     pub fn join(&mut self, branches: &[&ContextMap]) -> Joined {
         let Some((first, others)) = branches.split_first() else { return Joined::default() };
         let mut context = (*first).clone();
-        let mut collided = BTreeMap::new();
+        let mut meetings = BTreeMap::new();
         for branch in others {
-            context = self.join_two(context, branch, &mut collided);
+            context = self.join_two(context, branch, &mut meetings);
         }
         // A key collides once, however many branches met; and not at all if a later one had seen the others.
-        let collisions = collided.into_iter().filter_map(|(key, taken): (Key, VersionRef)| {
+        let collisions = meetings.into_iter().filter_map(|(key, meetings)| {
             let version = context.get(&key).filter(|version| matches!(version.source, Source::Merge { .. }))?;
-            Some(Collision { writes: version.writes(), taken: taken.writes(), key })
+            Some(Collision { writes: version.writes(), taken: meetings.collided?.writes(), key })
         });
         Joined { collisions: collisions.collect(), context }
     }
 
-    /// Joins one more branch. Of a key that collides, notes the version that was taken.
+    /// Joins one more branch.
     fn join_two(
         &mut self,
         ours: ContextMap,
         theirs: &ContextMap,
-        collided: &mut BTreeMap<Key, VersionRef>,
+        meetings: &mut BTreeMap<Key, Meetings>,
     ) -> ContextMap {
         if ours.ptr_eq(theirs) {
             return ours;
         }
         let mut meet = |key: &Key, left: Option<&VersionRef>, right: &VersionRef| match left {
             None => right.clone(),
-            Some(left) => {
-                let merged = self.merge(left, right);
-                if merged != *left && merged != *right && merged.collided() {
-                    collided.insert(key.clone(), right.clone());
-                }
-                merged
-            }
+            Some(left) => meetings.entry(key.clone()).or_default().add(self, left, right),
         };
         // A key that a branch does not have was written by none of its ancestors: nothing to merge.
         if ours.len().saturating_mul(MUCH_SMALLER) < theirs.len() {
@@ -289,11 +283,16 @@ impl Joins {
 
     /// The version that both give together: the one that hides the other, or a merge against what both started from.
     fn merge(&mut self, ours: &VersionRef, theirs: &VersionRef) -> VersionRef {
+        self.merge_within(ours, theirs, None)
+    }
+
+    /// The same, where all that `ours` came from may be known.
+    fn merge_within(&mut self, ours: &VersionRef, theirs: &VersionRef, history: Option<&HashSet<usize>>) -> VersionRef {
         let pair = (address(ours), address(theirs));
         if let Some(known) = self.merges.get(&pair) {
             return known.clone();
         }
-        let common = CommonHistory::of(ours, theirs);
+        let common = CommonHistory::of(ours, theirs, history);
         if common.is_all_of_theirs {
             return ours.clone();
         }
@@ -319,6 +318,48 @@ impl Joins {
         last.into_iter().reduce(|ours, theirs| self.merge(&ours, &theirs))
     }
 }
+
+/// How often a key has met in one join.
+#[derive(Default)]
+struct Meetings {
+    count: usize,
+    /// Once there were many: the addresses of all that the branches so far came from. The search for what the next one
+    /// has in common with them would otherwise look through all of them, for each of them.
+    history: HashSet<usize>,
+    /// The branch that was taken when it last collided.
+    collided: Option<VersionRef>,
+}
+
+impl Meetings {
+    fn add(&mut self, joins: &mut Joins, ours: &VersionRef, theirs: &VersionRef) -> VersionRef {
+        self.count += 1;
+        let merged = if self.count < MANY {
+            joins.merge(ours, theirs)
+        } else {
+            self.note(ours);
+            let merged = joins.merge_within(ours, theirs, Some(&self.history));
+            self.note(&merged);
+            merged
+        };
+        if merged != *ours && merged != *theirs && merged.collided() {
+            self.collided = Some(theirs.clone());
+        }
+        merged
+    }
+
+    /// Adds a version and all that it came from.
+    fn note(&mut self, version: &VersionRef) {
+        let mut open = vec![version];
+        while let Some(version) = open.pop() {
+            if self.history.insert(address(version)) {
+                open.extend(&version.parents);
+            }
+        }
+    }
+}
+
+/// From how many meetings of one key on its history is kept.
+const MANY: usize = 8;
 
 /// What two values of a key give together.
 enum Meeting {
@@ -410,14 +451,17 @@ const HIDDEN: u8 = 4;
 
 impl CommonHistory {
     /// Walks down from both, the highest version first, and marks who can reach what. A version that both reach is
-    /// common; what lies below a common one is hidden by it.
-    fn of(ours: &VersionRef, theirs: &VersionRef) -> Self {
+    /// common; what lies below a common one is hidden by it. Where all that `ours` came from is known, the walk from
+    /// there is spared.
+    fn of(ours: &VersionRef, theirs: &VersionRef, history: Option<&HashSet<usize>>) -> Self {
+        let is_ours = |version: &VersionRef| history.is_some_and(|known| known.contains(&address(version)));
         let mut marks: HashMap<*const Version, u8> = HashMap::new();
         let mut open = BinaryHeap::new();
         let mut common = Self { is_all_of_ours: false, is_all_of_theirs: false, last: Vec::new() };
         // How many versions wait that are not known to be hidden: when there are none, the rest is history.
         let mut visible = 0_usize;
-        for (version, mark) in [(ours, OURS), (theirs, THEIRS)] {
+        let starts = [(theirs, THEIRS), (ours, OURS)];
+        for (version, mark) in starts.into_iter().take(if history.is_some() { 1 } else { 2 }) {
             let known = marks.entry(Arc::as_ptr(&version.0)).or_insert(0);
             if *known == 0 {
                 open.push(Step(version.clone()));
@@ -427,7 +471,10 @@ impl CommonHistory {
         }
         while visible > 0 {
             let Some(Step(version)) = open.pop() else { break };
-            let mark = marks.get(&Arc::as_ptr(&version.0)).copied().unwrap_or(0);
+            let mut mark = marks.get(&Arc::as_ptr(&version.0)).copied().unwrap_or(0);
+            if is_ours(&version) {
+                mark |= OURS;
+            }
             if mark & HIDDEN == 0 {
                 visible -= 1;
             }
@@ -440,7 +487,7 @@ impl CommonHistory {
             }
             // Everything else that waits is as low as the next one: what lies above that can only be reached from here.
             let floor = open.peek().map_or(0, |next| next.0.height);
-            let skip = version.skip.as_ref().filter(|skip| skip.height >= floor);
+            let skip = version.skip.as_ref().filter(|skip| skip.height >= floor && history.is_none());
             for parent in skip.map_or(&version.parents[..], std::slice::from_ref) {
                 let known = marks.entry(Arc::as_ptr(&parent.0)).or_insert(0);
                 let (new, was_visible) = (*known == 0, *known != 0 && *known & HIDDEN == 0);

@@ -194,7 +194,7 @@ def task(
         timeout_seconds: How long an attempt may take; the runner's ``task_timeout_seconds`` by default. An attempt on a
             thread cannot be stopped: it is failed, and what it returns later is ignored.
         on_success: Called with the task's id and the context after it, when it has completed.
-        on_failure: Called with the task's id, the error as text and the context that it saw, once it has finally failed.
+        on_failure: Called with the task's id, the error as text and what it saw, when it has finally failed.
         on_retry: Called with the task's id, the error as text, the context that the attempt saw, and the number of the
             attempt, when an attempt has failed and another will follow.
 

@@ -1,5 +1,7 @@
 //! Failures, and what comes after them: retries, timeouts, and results that come too late.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

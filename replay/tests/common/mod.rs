@@ -1,5 +1,7 @@
 //! Histories made by the engine's own `decide`, in a log in memory, with times and ids that are always the same; and
 //! the command line run on them in this process.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod histories;
@@ -25,6 +27,9 @@ use cloacina_store::log::{
 };
 use cloacina_store::record::{Hash, Record, StreamId, StreamKind, Timestamp as StoreTime};
 use cloacina_store::{MemoryDisk, MemoryLog};
+
+/// Opens a log for reading.
+type Opens = dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>;
 
 /// 2026-11-24T03:22:10Z.
 pub const START: i64 = 1_795_490_530_000_000;
@@ -236,11 +241,7 @@ pub fn opener(log: &Log) -> impl Fn(&Path) -> Result<Box<dyn LogReader>, OpenErr
     move |_| Ok(Box::new(Altered(log.clone(), |records| records)))
 }
 
-pub fn replay_with(
-    open: &dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>,
-    terminal: Option<usize>,
-    arguments: &str,
-) -> Ran {
+pub fn replay_with(open: &Opens, terminal: Option<usize>, arguments: &str) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let variable = |name: &str| (name == "CLOACA_LOG").then(|| OsString::from("./tutorial_04.db"));
     let mut around = Surroundings {

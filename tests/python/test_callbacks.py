@@ -10,6 +10,8 @@ from typing import Any
 import cloaca
 import pytest
 
+from conftest import LIMIT
+
 
 def test_a_success_is_told_with_the_context_after_the_task(runner: cloaca.DefaultRunner) -> None:
     calls = []
@@ -70,6 +72,49 @@ def test_the_caller_waits_for_slow_callbacks(runner: cloaca.DefaultRunner) -> No
 
     runner.execute("slow_callbacks")
     assert sorted(told) == ["task_0", "task_1", "task_2"]
+
+
+def test_who_asks_after_the_end_waits_for_its_callbacks_too(runner: cloaca.DefaultRunner) -> None:
+    began, told = threading.Event(), []
+
+    def slow(task_id: str, context: cloaca.Context) -> None:
+        began.set()
+        time.sleep(0.2)
+        told.append(task_id)
+
+    with cloaca.WorkflowBuilder("asks_later"):
+
+        @cloaca.task(on_success=slow)
+        def task() -> None: ...
+
+    execution = runner.submit("asks_later")
+    assert began.wait(LIMIT)
+    assert execution.result(LIMIT).status == "Completed"
+    assert told == ["task"]
+
+
+def test_a_shutdown_during_a_callback_keeps_the_outcome() -> None:
+    began, release = threading.Event(), threading.Event()
+    results: list[cloaca.WorkflowResult] = []
+
+    def slow(task_id: str, context: cloaca.Context) -> None:
+        began.set()
+        release.wait(LIMIT)
+
+    with cloaca.WorkflowBuilder("shut_down_during"):
+
+        @cloaca.task(on_success=slow)
+        def task() -> None: ...
+
+    runner = cloaca.DefaultRunner(":memory:")
+    thread = threading.Thread(target=lambda: results.append(runner.execute("shut_down_during")))
+    thread.start()
+    assert began.wait(LIMIT)
+    time.sleep(0.05)
+    runner.shutdown()
+    release.set()
+    thread.join(LIMIT)
+    assert [result.status for result in results] == ["Completed"]
 
 
 def test_callbacks_of_one_execution_do_not_run_at_the_same_time(runner: cloaca.DefaultRunner) -> None:

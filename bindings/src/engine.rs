@@ -11,13 +11,12 @@ use cloacina_engine::runtime::engine::{Engine, EngineConfig, Outcome, StartReque
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
-use crossbeam_channel::Sender;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::context::Context;
-use crate::executor::{Inbox, Message};
+use crate::executor::{Inbox, Message, Outlet};
 use crate::exit::sleep_on_if_exiting;
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
@@ -35,7 +34,7 @@ pub struct NativeEngine {
     /// The process that it was opened in.
     process: u32,
     registry: Arc<Registry>,
-    inbox: Sender<Message>,
+    inbox: Outlet,
     waits: Waits,
 }
 
@@ -74,14 +73,13 @@ impl Drop for Ender {
 /// Leaves a call in the inbox when it is dropped: with the callback that it is in, called or not.
 struct CallOnDrop {
     call: Option<Py<PyAny>>,
-    inbox: Sender<Message>,
+    inbox: Outlet,
 }
 
 impl Drop for CallOnDrop {
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
-            // Nobody reads a closed inbox: the runner is shut down.
-            let _ = self.inbox.send(Message::Call(call));
+            self.inbox.send(Message::Call(call));
         }
     }
 }
@@ -193,7 +191,7 @@ impl NativeEngine {
             python: Some(python.into()),
         };
         let registry = Arc::new(Registry::default());
-        let inbox = inbox.sender();
+        let inbox = inbox.outlet();
         for workflow in &workflows {
             registry.register(workflow.get().bound(py, &inbox)?);
         }

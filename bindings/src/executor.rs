@@ -7,13 +7,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cloacina_engine::core::event::TaskError;
-use cloacina_engine::runtime::task::{AttemptInfo, RunningAttempt};
+use cloacina_engine::core::event::{ExecutionId, TaskError};
+use cloacina_engine::runtime::task::{AttemptInfo, Notice, RunningAttempt};
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::callbacks::{Callbacks, Notices, Untold};
 use crate::context::Context;
 use crate::exit::sleep_on_if_exiting;
 use crate::json::type_name;
@@ -25,12 +26,36 @@ pub enum Message {
     Run(Arc<Callable>, Box<RunningAttempt>),
     /// Call something without arguments.
     Call(Py<PyAny>),
+    /// Call the callbacks of an execution's tasks.
+    Tell(ExecutionId),
+}
+
+/// The end of an inbox that the engine has. It never waits.
+#[derive(Clone)]
+pub struct Outlet {
+    sender: Sender<Message>,
+    untold: Untold,
+}
+
+impl Outlet {
+    /// Leaves a message. In a closed inbox nobody reads it: an attempt fails then, and its engine is shut down anyway.
+    pub fn send(&self, message: Message) {
+        let _ = self.sender.send(message);
+    }
+
+    /// Leaves word of how an attempt ended.
+    pub fn tell(&self, callbacks: Arc<Callbacks>, notice: Notice) {
+        let execution = notice.info.execution;
+        if self.untold.keep(callbacks, notice) {
+            self.send(Message::Tell(execution));
+        }
+    }
 }
 
 /// Where the engine leaves what Python has to do.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct Inbox {
-    sender: Sender<Message>,
+    outlet: Outlet,
     receiver: Receiver<Message>,
     /// Dropped when the inbox is closed: that wakes every reader.
     open: Mutex<Option<Sender<()>>>,
@@ -42,12 +67,12 @@ impl Inbox {
     /// The next call that is left in a closed inbox: somebody waits for it. Attempts are dropped: their engine is shut
     /// down, and who resumes them will run them again.
     fn last_call(&self) -> Option<Message> {
-        self.receiver.try_iter().find(|message| matches!(message, Message::Call(_)))
+        self.receiver.try_iter().find(|message| !matches!(message, Message::Run(..)))
     }
 
     /// The end that messages are put in at.
-    pub fn sender(&self) -> Sender<Message> {
-        self.sender.clone()
+    pub fn outlet(&self) -> Outlet {
+        self.outlet.clone()
     }
 }
 
@@ -57,10 +82,11 @@ impl Inbox {
     fn new() -> Self {
         let (sender, receiver) = unbounded();
         let (open, closed) = unbounded();
-        Self { sender, receiver, open: Mutex::new(Some(open)), closed, waiting: AtomicUsize::new(0) }
+        let outlet = Outlet { sender, untold: Untold::default() };
+        Self { outlet, receiver, open: Mutex::new(Some(open)), closed, waiting: AtomicUsize::new(0) }
     }
 
-    /// Waits for the next thing to do: an Attempt, or something to call. None once the inbox is closed and no call is
+    /// Waits for the next thing to do: an Attempt, Notices, or something to call. None once the inbox is closed and no call is
     /// left in it.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let message = py.detach(|| {
@@ -76,8 +102,12 @@ impl Inbox {
         match message {
             None => Ok(None),
             Some(Message::Call(call)) => Ok(Some(call.into_bound(py))),
+            Some(Message::Tell(execution)) => {
+                let notices = Notices::new(self.outlet.untold.clone(), execution);
+                Ok(Some(Bound::new(py, notices)?.into_any()))
+            }
             Some(Message::Run(callable, running)) => {
-                let attempt = Attempt::new(py, callable, *running, self.sender.clone())?;
+                let attempt = Attempt::new(py, callable, *running, self.outlet())?;
                 Ok(Some(Bound::new(py, attempt)?.into_any()))
             }
         }
@@ -102,16 +132,11 @@ pub struct Attempt {
     info: AttemptInfo,
     context: Py<Context>,
     running: Mutex<Option<RunningAttempt>>,
-    inbox: Sender<Message>,
+    inbox: Outlet,
 }
 
 impl Attempt {
-    fn new(
-        py: Python<'_>,
-        callable: Arc<Callable>,
-        mut running: RunningAttempt,
-        inbox: Sender<Message>,
-    ) -> PyResult<Self> {
+    fn new(py: Python<'_>, callable: Arc<Callable>, mut running: RunningAttempt, inbox: Outlet) -> PyResult<Self> {
         let context = Py::new(py, Context::of(std::mem::take(&mut running.context)))?;
         Ok(Self { callable, info: running.info.clone(), context, running: Mutex::new(Some(running)), inbox })
     }
@@ -178,10 +203,7 @@ impl Attempt {
     fn on_cancel(&self, cancel: Py<PyAny>) {
         let inbox = self.inbox.clone();
         if let Some(running) = &*self.running.lock().unwrap_or_else(PoisonError::into_inner) {
-            running.on_cancel(move || {
-                // Nobody reads a closed inbox; then there is nothing left to cancel either.
-                let _ = inbox.send(Message::Call(cancel));
-            });
+            running.on_cancel(move || inbox.send(Message::Call(cancel)));
         }
     }
 

@@ -67,7 +67,8 @@ fn task<'py>(py: Python<'py>, task: &TaskOutcome) -> PyResult<Bound<'py, PyDict>
     Ok(dict)
 }
 
-fn says(error: &TaskError) -> String {
+/// An error as a line of text: its type, what it says, and the hint.
+pub fn says(error: &TaskError) -> String {
     let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     if error.message.is_empty() {
         format!("{}{hint}", error.kind)

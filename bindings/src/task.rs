@@ -5,13 +5,13 @@ use std::sync::Arc;
 use cloacina_engine::core::definition::{TaskDefinition, TriggerRule};
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::task::{RunningAttempt, Task, TaskBody};
-use crossbeam_channel::Sender;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::callbacks::Callbacks;
 use crate::condition::PyCondition;
-use crate::executor::Message;
+use crate::executor::{Message, Outlet};
 use crate::retry::PyRetryPolicy;
 
 /// A function, and how it is called.
@@ -29,12 +29,14 @@ pub struct Callable {
 pub struct TaskSpec {
     definition: TaskDefinition,
     callable: Arc<Callable>,
+    callbacks: Arc<Callbacks>,
 }
 
 #[pymethods]
 impl TaskSpec {
     #[new]
-    #[pyo3(signature = (id, function, *, dependencies, rule, retry, timeout_ms, code, source, parameters, is_async))]
+    #[pyo3(signature = (id, function, *, dependencies, rule, retry, timeout_ms, code, source, parameters, is_async,
+        on_success=None, on_failure=None, on_retry=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         id: String,
@@ -47,6 +49,9 @@ impl TaskSpec {
         source: String,
         parameters: u8,
         is_async: bool,
+        on_success: Option<Py<PyAny>>,
+        on_failure: Option<Py<PyAny>>,
+        on_retry: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let definition = TaskDefinition {
             id: id.into(),
@@ -57,7 +62,8 @@ impl TaskSpec {
             code,
             source: source.into(),
         };
-        Ok(Self { definition, callable: Arc::new(Callable { function, parameters, is_async }) })
+        let callable = Arc::new(Callable { function, parameters, is_async });
+        Ok(Self { definition, callable, callbacks: Arc::new(Callbacks { on_success, on_failure, on_retry }) })
     }
 
     /// Its name.
@@ -103,13 +109,16 @@ impl TaskSpec {
         Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(|_| {})), observer: None }
     }
 
-    /// The task with a body that leaves the attempt in an inbox.
-    pub fn bound(&self, inbox: Sender<Message>) -> Task {
-        let callable = self.callable.clone();
-        let body = move |running: RunningAttempt| {
-            // A closed inbox drops the attempt, and that fails it.
-            let _ = inbox.send(Message::Run(callable.clone(), Box::new(running)));
-        };
-        Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(body)), observer: None }
+    /// The task with a body that leaves the attempt in an inbox, and an observer that does so with the notices.
+    pub fn bound(&self, inbox: &Outlet) -> Task {
+        let (callable, runs) = (self.callable.clone(), inbox.clone());
+        let body = move |running: RunningAttempt| runs.send(Message::Run(callable.clone(), Box::new(running)));
+        let task =
+            Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(body)), observer: None };
+        if self.callbacks.is_empty() {
+            return task;
+        }
+        let (callbacks, tells) = (self.callbacks.clone(), inbox.clone());
+        task.observe(move |notice| tells.tell(callbacks.clone(), notice))
     }
 }

@@ -9,11 +9,13 @@ __all__ = [
     "VERSION",
     "Attempt",
     "BackoffStrategy",
+    "Call",
     "Condition",
     "Context",
     "Inbox",
     "NativeEngine",
     "NativeWorkflow",
+    "Notices",
     "RetryCondition",
     "RetryPolicy",
     "RetryPolicyBuilder",
@@ -179,6 +181,9 @@ class TaskSpec:
         source: str,
         parameters: int,
         is_async: bool,
+        on_success: Callable[..., object] | None = None,
+        on_failure: Callable[..., object] | None = None,
+        on_retry: Callable[..., object] | None = None,
     ) -> TaskSpec: ...
     @property
     def id(self) -> str: ...
@@ -228,9 +233,18 @@ class Attempt:
     def fail(self, described: tuple[str, str, str | None, list[str], bool, str | None]) -> None: ...
 
 @final
+class Call:
+    def run(self) -> None: ...
+    def done(self) -> None: ...
+
+@final
+class Notices:
+    def take(self) -> Call | None: ...
+
+@final
 class Inbox:
     def __new__(cls) -> Inbox: ...
-    def take(self) -> Attempt | Callable[[], object] | None: ...
+    def take(self) -> Attempt | Notices | Callable[[], object] | None: ...
     @property
     def waiting(self) -> int: ...
     def close(self) -> None: ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 from . import _code
-from ._cloaca import BackoffStrategy, RetryCondition, RetryPolicy, TaskSpec, nearest
+from ._cloaca import BackoffStrategy, Context, RetryCondition, RetryPolicy, TaskSpec, nearest
 from .conditions import ConditionTree
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -142,6 +142,9 @@ def task(
     trigger_rules: ConditionTree | None = None,
     trigger_rule: str | None = None,
     timeout_seconds: float | None = None,
+    on_success: Callable[[str, Context], object] | None = None,
+    on_failure: Callable[[str, str, Context], object] | None = None,
+    on_retry: Callable[[str, str, Context, int], object] | None = None,
 ) -> Callable[[Function], Function]: ...
 
 
@@ -161,6 +164,9 @@ def task(
     trigger_rules: ConditionTree | None = None,
     trigger_rule: str | None = None,
     timeout_seconds: float | None = None,
+    on_success: Callable[[str, Context], object] | None = None,
+    on_failure: Callable[[str, str, Context], object] | None = None,
+    on_retry: Callable[[str, str, Context, int], object] | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Makes a function a task. The function comes back unchanged, so that a unit test can call it.
 
@@ -187,6 +193,13 @@ def task(
             ``"one_success"``, ``"one_failed"`` or ``"always"``.
         timeout_seconds: How long an attempt may take; the runner's ``task_timeout_seconds`` by default. An attempt on a
             thread cannot be stopped: it is failed, and what it returns later is ignored.
+        on_success: Called with the task's id and the context after it, when it has completed.
+        on_failure: Called with the task's id, the error as text and what it saw, when it has finally failed.
+        on_retry: Called with the task's id, the error as text, the context that the attempt saw, and the number of the
+            attempt, when an attempt has failed and another will follow.
+
+    Callbacks run after the outcome is durable and before ``execute`` returns, those of one execution one after another.
+    A process that dies in between takes its callbacks with it. What a callback raises is logged, and changes nothing.
 
     Raises:
         ValueError: An argument has a value that it cannot have, or two exclude each other.
@@ -214,6 +227,7 @@ def task(
     if id is not None and (not isinstance(id, str) or not id):
         raise ValueError("a task id cannot be empty" if id == "" else f"a task id must be a str, not {id!r}")
     depends_on = _dependencies(dependencies)
+    _check_callbacks(on_success=on_success, on_failure=on_failure, on_retry=on_retry)
 
     def decorate(function: Function) -> Function:
         task_id = id if id is not None else getattr(function, "__name__", None)
@@ -231,6 +245,9 @@ def task(
             source=_code.source(function),
             parameters=parameters,
             is_async=is_async,
+            on_success=on_success,
+            on_failure=on_failure,
+            on_retry=on_retry,
         )
         _ids.set(function, task_id)
         if _open.collectors:
@@ -240,6 +257,18 @@ def task(
         return function
 
     return decorate if function is None else decorate(function)
+
+
+def _check_callbacks(**callbacks: Any) -> None:
+    import inspect
+
+    for name, callback in callbacks.items():
+        if callback is None:
+            continue
+        if not callable(callback):
+            raise TypeError(f"{name} must be a function, not {callback!r}")
+        if inspect.iscoroutinefunction(callback):
+            raise TypeError(f"{name} must be a plain function: nobody would await {_shown(callback)}")
 
 
 def _dependencies(dependencies: Iterable[str | Callable[..., Any]] | None) -> list[str]:

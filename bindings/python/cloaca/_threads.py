@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from . import _failure
-from ._cloaca import Attempt, Inbox
+from ._cloaca import Attempt, Inbox, Notices
 from ._task import TaskHandle
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ class Threads:
         while (work := inbox.take()) is not None:
             if inbox.waiting == 0:
                 self._start()
-            if not isinstance(work, Attempt):
+            if isinstance(work, Notices):
+                _tell_callbacks(work)
+            elif not isinstance(work, Attempt):
                 _call(work)
             elif work.is_async:
                 self._start_coroutine(work)
@@ -155,6 +157,19 @@ def _end(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+def _tell_callbacks(notices: Notices) -> None:
+    while (call := notices.take()) is not None:
+        try:
+            call.run()
+        except BaseException:
+            # SystemExit too: a callback ends no thread.
+            import logging
+
+            logging.getLogger("cloaca.runner").exception("a callback of a task raised; that changes nothing")
+        finally:
+            call.done()
 
 
 def _call(call: Callable[[], object]) -> None:

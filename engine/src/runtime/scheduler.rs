@@ -675,7 +675,8 @@ impl Scheduler {
             Some(reason) => Err(EngineError::Log(reason.to_string())),
             None => closed,
         };
-        for (id, live) in self.live.drain() {
+        // What is over was answered, or will be when the last notice that holds the answer back is dropped.
+        for (id, live) in self.live.drain().filter(|(_, live)| !live.state.status().is_final()) {
             live.completion.complete(Err(WaitError::ShutDown(id)));
         }
         if let Some(stopping) = self.stopping {
@@ -729,10 +730,14 @@ impl Acknowledged {
                     self.workers.stop(self.execution, self.workflow.graph().name(*task), *attempt);
                 }
                 Effect::Answer => {
+                    // Not before it is answered: whoever asks while a notice holds the answer back has to wait, too.
+                    let (own, execution) = (self.own.clone(), self.execution);
+                    self.completion.wait(Box::new(move |_| {
+                        let _scheduler_may_be_gone = own.send(Message::Over(execution));
+                    }));
                     if let Some(outcome) = &self.outcome {
                         self.completion.answer(Ok(outcome.clone()));
                     }
-                    let _scheduler_may_be_gone = self.own.send(Message::Over(self.execution));
                 }
                 Effect::UndeclaredRead { .. } | Effect::Collided { .. } => {}
             }

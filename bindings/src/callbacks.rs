@@ -1,0 +1,140 @@
+//! A task's callbacks: told how its attempts ended, one after the other for each execution, in the order of the log.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cloacina_engine::core::event::ExecutionId;
+use cloacina_engine::runtime::task::{AttemptEnd, Notice};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::context::Context;
+use crate::outcome::says;
+
+/// What is called when an attempt at a task has ended.
+#[derive(Default)]
+pub struct Callbacks {
+    /// It succeeded.
+    pub on_success: Option<Py<PyAny>>,
+    /// It failed, and with it the task.
+    pub on_failure: Option<Py<PyAny>>,
+    /// It failed, and another one will follow.
+    pub on_retry: Option<Py<PyAny>>,
+}
+
+impl Callbacks {
+    /// Whether there are none at all.
+    pub fn is_empty(&self) -> bool {
+        self.on_success.is_none() && self.on_failure.is_none() && self.on_retry.is_none()
+    }
+
+    fn of(&self, end: &AttemptEnd) -> Option<&Py<PyAny>> {
+        match end {
+            AttemptEnd::Completed => self.on_success.as_ref(),
+            AttemptEnd::Failed(_) => self.on_failure.as_ref(),
+            AttemptEnd::Retrying(_) => self.on_retry.as_ref(),
+        }
+    }
+}
+
+/// What is to be told, by execution.
+#[derive(Clone, Default)]
+pub struct Untold(Arc<Mutex<HashMap<ExecutionId, VecDeque<Telling>>>>);
+
+/// A notice, and whom it is for. Those who wait for the execution are answered after it was dropped.
+struct Telling {
+    callbacks: Arc<Callbacks>,
+    notice: Notice,
+}
+
+impl Untold {
+    fn queues(&self) -> MutexGuard<'_, HashMap<ExecutionId, VecDeque<Telling>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a notice, if anybody wants it. Returns whether its execution has no reader yet and now needs one.
+    pub fn keep(&self, callbacks: Arc<Callbacks>, notice: Notice) -> bool {
+        if callbacks.of(&notice.end).is_none() {
+            return false;
+        }
+        let execution = notice.info.execution;
+        let telling = Telling { callbacks, notice };
+        match self.queues().entry(execution) {
+            Entry::Occupied(mut queue) => {
+                queue.get_mut().push_back(telling);
+                false
+            }
+            Entry::Vacant(none) => {
+                none.insert(VecDeque::from([telling]));
+                true
+            }
+        }
+    }
+
+    fn next(&self, execution: ExecutionId) -> Option<Telling> {
+        let mut queues = self.queues();
+        let next = queues.get_mut(&execution).and_then(VecDeque::pop_front);
+        if next.is_none() {
+            queues.remove(&execution);
+        }
+        next
+    }
+}
+
+/// The notices of one execution, for the one thread that calls its callbacks.
+#[pyclass(frozen, module = "cloaca._cloaca")]
+pub struct Notices {
+    untold: Untold,
+    execution: ExecutionId,
+}
+
+impl Notices {
+    /// Those of an execution.
+    pub fn new(untold: Untold, execution: ExecutionId) -> Self {
+        Self { untold, execution }
+    }
+}
+
+#[pymethods]
+impl Notices {
+    /// The next call; None when there is nothing more to tell for now.
+    fn take(&self) -> Option<Call> {
+        self.untold.next(self.execution).map(|telling| Call(Mutex::new(Some(telling))))
+    }
+}
+
+/// One call of a callback.
+#[pyclass(frozen, module = "cloaca._cloaca")]
+pub struct Call(Mutex<Option<Telling>>);
+
+#[pymethods]
+impl Call {
+    /// Calls it. What it raises is raised.
+    fn run(&self, py: Python<'_>) -> PyResult<()> {
+        let Some((function, arguments)) = self.call(py)? else { return Ok(()) };
+        function.call1(py, arguments).map(|_| ())
+    }
+
+    /// Says that it was called: those who wait for the execution need not wait for this any more.
+    fn done(&self, py: Python<'_>) {
+        let telling = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        py.detach(|| drop(telling));
+    }
+}
+
+impl Call {
+    fn call<'py>(&self, py: Python<'py>) -> PyResult<Option<(Py<PyAny>, Bound<'py, PyTuple>)>> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Telling { callbacks, notice }) = &*told else { return Ok(None) };
+        let Some(function) = callbacks.of(&notice.end) else { return Ok(None) };
+        let task = notice.info.task.to_string();
+        let context = Bound::new(py, Context::from_values(notice.context.iter().cloned()))?;
+        let arguments = match &notice.end {
+            AttemptEnd::Completed => (task, context).into_pyobject(py)?,
+            AttemptEnd::Failed(error) => (task, says(error), context).into_pyobject(py)?,
+            AttemptEnd::Retrying(error) => (task, says(error), context, notice.info.attempt).into_pyobject(py)?,
+        };
+        Ok(Some((function.clone_ref(py), arguments)))
+    }
+}

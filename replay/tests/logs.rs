@@ -1,4 +1,5 @@
 //! Which log is meant, and how logs are remembered. Nothing here touches the home of whoever runs it.
+#![allow(clippy::unwrap_used, reason = "this is test code")]
 
 use std::ffi::OsString;
 use std::fs;

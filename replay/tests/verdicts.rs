@@ -1,4 +1,5 @@
 //! What verifying says of a log that is not what was written, each thing by its own name.
+#![allow(clippy::unwrap_used, reason = "this is test code")]
 
 mod common;
 

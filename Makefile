@@ -45,7 +45,7 @@ lint: $(WHEEL) ## check format, lints, types and stubs
 
 bench: $(WHEEL) ## measure, as ratios to this disk's own sync time
 	@cargo build --quiet --release --locked -p cloacina-benches --bins
-	@target/release/engine_latency
+	@target/release/engine
 	@target/release/scale
 	@$(PYTHON) benches/python/side_by_side.py
 

@@ -1,5 +1,7 @@
 //! Bytes: everything comes back as it went in, nothing that is not ours is guessed at, and format 1 stays format 1.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use std::fmt::Debug;

@@ -1,5 +1,7 @@
 //! Definitions: what is refused, and in what words; and that size is no reason.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use std::sync::Arc;
@@ -19,8 +21,8 @@ fn numbered(at: usize) -> String {
 
 fn chain(count: usize) -> Vec<TaskDefinition> {
     let mut tasks: Vec<TaskDefinition> = (0..count).map(|at| TaskDefinition::new(numbered(at))).collect();
-    for at in 1..count {
-        tasks[at].dependencies = vec![numbered(at - 1).into()];
+    for (at, task) in tasks.iter_mut().enumerate().skip(1) {
+        task.dependencies = vec![numbered(at - 1).into()];
     }
     tasks
 }

@@ -1,5 +1,7 @@
 //! Whole histories: given these events, when this is asked, then those.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use cloacina_engine::core::decide::{Command, Effect, Rejection};

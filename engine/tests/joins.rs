@@ -1,5 +1,7 @@
 //! Which value a task sees: ancestry, joins, removals, collisions.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use cloacina_engine::core::context::{ContextMap, Joins, Version};

@@ -1,5 +1,7 @@
 //! Events that the state cannot take: refused with an error that names both, never a panic, and the state is as it was.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use cloacina_engine::core::decide::Command;

@@ -1,6 +1,8 @@
 //! Properties of every workflow, under every schedule: the fold agrees with a slow model after each event, the result
 //! does not depend on the schedule, and a crash after any append changes nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use cloacina_engine::core::decide::Command;
@@ -22,7 +24,7 @@ fn disturb(simulation: &mut Simulation<'_>, choice: u16) {
     let asked = request("a test", None);
     match choice % 64 {
         0 if simulation.state.status() == Status::Running => simulation.command(Command::Pause(asked)).unwrap(),
-        _ if simulation.state.status() == Status::Paused && choice % 3 == 0 => {
+        _ if simulation.state.status() == Status::Paused && choice.is_multiple_of(3) => {
             simulation.command(Command::Unpause(asked)).unwrap();
         }
         1 | 2 => simulation.crash_after(simulation.log.len()),
@@ -42,8 +44,8 @@ proptest! {
     fn the_fold_agrees_with_the_slow_model_after_every_event(plan in plans(true), choices in vec(any::<u16>(), 0..60)) {
         let limits = choices.first().copied().unwrap_or(0);
         let options = ExecutionOptions {
-            timeout: (limits % 4 == 0).then_some(Millis(9_000)),
-            task_timeout: (limits % 3 == 0).then_some(Millis(1_200)),
+            timeout: (limits.is_multiple_of(4)).then_some(Millis(9_000)),
+            task_timeout: (limits.is_multiple_of(3)).then_some(Millis(1_200)),
             ..Simulation::options()
         };
         let mut simulation = Simulation::begin(&plan, options, usize::from(limits % 3) + 1);

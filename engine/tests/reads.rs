@@ -1,5 +1,7 @@
 //! Reads of what no ancestor wrote: visible, recorded, and followed by the dependency that is missing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use cloacina_engine::core::decide::Effect;

@@ -1,5 +1,7 @@
 //! Another process takes over: what ran is abandoned and runs again, what was done stays done.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use cloacina_engine::core::decide::{Command, Rejection};

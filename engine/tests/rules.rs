@@ -1,5 +1,7 @@
 //! Every trigger rule over every way in which what is upstream can end, condition trees, and where a failure goes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod support;
 
 use cloacina_engine::core::definition::{Condition, Operator, TaskDefinition, TriggerRule};

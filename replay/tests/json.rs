@@ -1,5 +1,7 @@
 //! The JSON: the same facts as the screen, values verbatim, and back again.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 mod common;
 
 use cloacina_replay::at::At;

@@ -1,5 +1,6 @@
 //! Which log is meant, and how logs are remembered. Nothing here touches the home of whoever runs it.
-#![allow(clippy::unwrap_used, reason = "this is test code")]
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,5 +1,6 @@
 //! Every kind of JSON object is what the committed schema says.
-#![allow(clippy::expect_used, clippy::panic, reason = "this is test code")]
+
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking too")]
 
 mod common;
 
@@ -160,7 +161,7 @@ fn every_object_is_what_the_schema_says() {
 #[test]
 fn what_is_broken_is_what_the_schema_says_too() {
     let log = histories::all();
-    let open = |_: &Path| {
+    let open = move |_: &Path| {
         let altered = Altered(log.clone(), |mut records| {
             records.retain(|record| record.seq != 5);
             records

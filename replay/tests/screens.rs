@@ -1,5 +1,7 @@
 //! What stands on the screen: standard output, standard error and exit code of whole command lines.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 mod common;
 
 use common::{histories, replay};

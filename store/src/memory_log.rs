@@ -1,5 +1,6 @@
 //! The log in memory: the same logic as the one on a disk, with a disk that tests can make fail.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -39,7 +40,7 @@ impl MemoryLog {
         let location = "memory".to_owned();
         let opened = Opened::new(location.clone(), 0, durability);
         let (core, writer) = open_for_writing(disk.clone(), location.clone(), durability, opened, |last| last)
-            .map_err(|unfit| OpenError::Damaged { path: location.into(), what: unfit.0 })?;
+            .map_err(|unfit| unfit.refuse(Path::new(&location)))?;
         Ok(Self { core, writer: Mutex::new(writer) })
     }
 

@@ -19,7 +19,7 @@ use crate::core::Core;
 use crate::core::open::{open_for_reading, open_for_verifying};
 use crate::core::verify::{self, Verified};
 use crate::directory::lock_file::{self, LINGER, host_name};
-use crate::directory::{self, Found, io_error};
+use crate::directory::{self, Found, creation, io_error, is_snapshot, is_unfinished_snapshot};
 use crate::log::{LogReader, OpenError};
 use crate::sled_log::open_sled;
 use crate::socket::client::SocketReader;
@@ -121,8 +121,7 @@ fn reach(path: &Path) -> Result<Reached, OpenError> {
 fn open_copy(path: &Path, copy: TempDir) -> Result<CopiedLog, OpenError> {
     let open = |copy: &Path| {
         let backend = open_copied_sled(path, copy)?;
-        open_for_reading(backend, path.display().to_string())
-            .map_err(|unfit| OpenError::Damaged { path: path.to_owned(), what: unfit.0 })
+        open_for_reading(backend, path.display().to_string()).map_err(|unfit| unfit.refuse(path))
     };
     let core = match open(copy.path()) {
         Err(OpenError::Damaged { .. }) if remove_snapshots(copy.path()).unwrap_or(false) => open(copy.path())?,
@@ -151,22 +150,15 @@ fn remove_snapshots(copy: &Path) -> io::Result<bool> {
     Ok(removed)
 }
 
-fn is_snapshot(name: &std::ffi::OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b"snap.")
-}
-
 /// Copies a log that nobody may write to meanwhile.
 fn copy(path: &Path) -> Result<TempDir, OpenError> {
     let failed = |error: &io::Error| io_error(path, "copying it into the directory for temporary files", error);
     let _database_lock = wait_for_database(path)?;
     let copy = tempfile::Builder::new().prefix("cloacina-").tempdir().map_err(|error| failed(&error))?;
-    copy_files(path, copy.path()).map_err(|error| failed(&error))?;
-    if directory::head_file::load(copy.path()).is_ok_and(|head| head.is_some()) && !copy.path().join(DATA_FILE).exists()
-    {
-        return Err(OpenError::Damaged {
-            path: path.to_owned(),
-            what: "its database (the file `db`) is missing, though its head file says that there was one".to_owned(),
-        });
+    // What an unfinished creation has left is nothing yet: the copy is an empty log.
+    if !creation::is_unfinished(path)? {
+        creation::check_made(path)?;
+        copy_files(path, copy.path()).map_err(|error| failed(&error))?;
     }
     Ok(copy)
 }
@@ -175,7 +167,8 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
-        let wanted = is_snapshot(&name) || ["conf", DATA_FILE, "format", "head"].iter().any(|wanted| name == *wanted);
+        let snapshot = is_snapshot(&name) && !is_unfinished_snapshot(&name);
+        let wanted = snapshot || ["conf", DATA_FILE, "format", "head"].iter().any(|wanted| name == *wanted);
         if name == "blobs" {
             let blobs = to.join("blobs");
             fs::create_dir(&blobs)?;

@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::core::open::open_for_writing;
 use crate::core::writer::{Job, Writer};
 use crate::directory::lock_file::{self, DirectoryLock, LINGER, host_name};
-use crate::directory::{self, Found, io_error};
+use crate::directory::{self, Found, creation, io_error};
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
 use crate::record::Timestamp;
@@ -84,25 +84,30 @@ struct Held {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
-    let is_new = match directory::look(path)? {
-        Found::Log => false,
-        Found::Nothing if options.create => true,
+    match directory::look(path)? {
+        Found::Log => {}
+        Found::Nothing if options.create => creation::begin(path)?,
         Found::Nothing => {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
-    };
-    if is_new {
-        directory::create(path)?;
     }
     let lock = lock_file::acquire(path)?;
-    check_database(path)?;
+    let is_new = creation::is_unfinished(path)?;
+    if is_new {
+        creation::clear(path)?;
+        creation::sync_parents(path)?;
+    } else {
+        creation::check_made(path)?;
+        directory::remove_unfinished_snapshots(path)?;
+    }
     let backend = open_sled(path, options.cache_capacity)?;
-    // Also for a creation that was killed halfway; it costs an open little.
-    directory::sync_created(path)?;
+    // Also for sled's files that were lost and made anew; it costs an open little.
+    creation::sync_files(path)?;
     let opened = Opened::new(host_name(), std::process::id(), options.durability);
     let location = path.display().to_string();
-    let (core, writer) = open_for_writing(backend, location, options.durability, opened, now)
-        .map_err(|unfit| OpenError::Damaged { path: path.to_owned(), what: unfit.0 })?;
+    let (core, writer) =
+        open_for_writing(backend, location, options.durability, opened, now).map_err(|unfit| unfit.refuse(path))?;
+    creation::finish(path)?;
     start(path, options, core, writer, lock)
 }
 
@@ -139,22 +144,6 @@ fn serve(path: &Path, core: &Arc<Core<SledBackend>>) -> Option<Server> {
             tracing::warn!(log = %path.display(), %error, "readers cannot be served while this process has the log");
             None
         }
-    }
-}
-
-/// A directory whose head file says that there were records must have a database: sled would make an empty one. What can
-/// be told without sled is told before it: opening a damaged database alters it.
-fn check_database(path: &Path) -> Result<(), OpenError> {
-    let database = std::fs::metadata(path.join(crate::backend::sled::DATA_FILE));
-    let has_database = database.is_ok_and(|database| database.len() > 0);
-    let head = directory::head_file::load(path).map_err(|error| io_error(path, "reading its head file", &error))?;
-    match head {
-        Some(_) if !has_database => Err(OpenError::Damaged {
-            path: path.to_owned(),
-            what: "its database (the file `db`) is missing or empty, though its head file says that there was one"
-                .to_owned(),
-        }),
-        _ => Ok(()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What durability costs, counted: how often the log has to make something durable.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::sync::Arc;
 use std::thread;
 

@@ -1,5 +1,7 @@
 //! An idle engine does nothing. Alone in its file, so that its process runs nothing else.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::fs;
 use std::sync::Arc;
 use std::thread;

@@ -4,6 +4,8 @@
 //! one is let be. Then: what was acknowledged is there and as it was told, every execution ended as an undisturbed run
 //! does, no task ran before its start was in the log or after its completion was, and the chain verifies.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -102,8 +104,9 @@ fn unfinished(log: &dyn LogReader) -> usize {
 
 /// Kills victims on one log, and lets a last one finish. Returns how many kills left unfinished executions.
 fn torment(seed: u64) -> usize {
-    println!("seed {seed}");
-    let directory = tempfile::tempdir().unwrap();
+    let mut directory = tempfile::tempdir().unwrap();
+    println!("seed {seed}, in {} (kept if it fails)", directory.path().display());
+    directory.disable_cleanup(true);
     let mut random = StdRng::seed_from_u64(seed);
     let mut acknowledged = Acknowledged::default();
     let mut interrupted = 0;
@@ -124,6 +127,7 @@ fn torment(seed: u64) -> usize {
     assert!(last.process.wait().unwrap().success());
     acknowledged.hear(&said);
     check(directory.path(), &acknowledged);
+    directory.disable_cleanup(false);
     println!(
         "seed {seed}: {KILLS} kills, {interrupted} left unfinished executions; {} starts and {} results were acknowledged",
         acknowledged.started.len(),

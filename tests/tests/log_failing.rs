@@ -1,5 +1,7 @@
 //! What happens when the log fails: nothing that waits is acknowledged, and the reason reaches every caller.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! Nothing is answered and no task runs before what led to it is durable. The log here holds batches back as a slow disk
 //! does; what would be visible too early has all the time it wants to show itself.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};

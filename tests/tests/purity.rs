@@ -1,6 +1,8 @@
 //! The core keeps its invariant: no clock, no randomness, no I/O, no async, no threads, no global state. And what links
 //! what: the core no runtime, the debugger no executor.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

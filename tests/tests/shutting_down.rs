@@ -1,5 +1,7 @@
 //! Shutdown in order.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;

@@ -1,5 +1,7 @@
 //! Pause, unpause, cancel, and attaching to an execution by its id.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

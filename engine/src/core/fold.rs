@@ -361,12 +361,11 @@ impl Execution {
         Ok(())
     }
 
-    /// Takes another definition. With the same graph nothing else changes. With another one, tasks of the same name keep
+    /// Takes another definition. With the same graph nothing else changes but timeouts. With another one, tasks of the same name keep
     /// what happened to them, and the rest is derived anew.
     fn go_on_with(&mut self, graph: Arc<Graph>) {
         let old = std::mem::replace(&mut self.graph, graph);
         if difference(old.definition(), self.graph.definition()).is_none() {
-            self.rearm_task_timeouts();
             return;
         }
         let mut slots: BTreeMap<TaskId, TaskSlot> =
@@ -543,18 +542,6 @@ impl Execution {
         slot.collisions = collisions;
     }
 
-    /// A timeout is no part of the graph: another definition may give the tasks that run another one.
-    fn rearm_task_timeouts(&mut self) {
-        self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
-        for &task in &self.running {
-            if let TaskState::Running { since, .. } = self.tasks[task.at()].state
-                && let Some(timeout) = self.task_timeout(task)
-            {
-                self.timers.insert((since.after(timeout), Timer::TaskTimeout(task)));
-            }
-        }
-    }
-
     fn arm_execution_timeout(&mut self, from: Timestamp) {
         self.timers.retain(|(_, timer)| *timer != Timer::ExecutionTimeout);
         if let Some(timeout) = self.options.timeout {
@@ -562,7 +549,7 @@ impl Execution {
         }
     }
 
-    /// Sets the limits of what runs by the definition that there is now.
+    /// A timeout is no part of the graph: whatever definition it goes on with may give the tasks that run another one.
     fn arm_task_timeouts(&mut self) {
         self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
         for task in self.running.clone() {

@@ -1,7 +1,8 @@
 //! Histories made by the engine's own `decide`, in a log in memory, with times and ids that are always the same; and
 //! the command line run on them in this process.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
 #![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "this is test code")]
 
 pub mod histories;
 
@@ -20,15 +21,15 @@ use cloacina_engine::core::retry::Jitter;
 use cloacina_engine::core::state::Execution;
 use cloacina_engine::core::task_context::TaskContext;
 use cloacina_engine::core::time::Timestamp;
-use cloacina_replay::cli::{
-    run,
-    surroundings::{Opener, Surroundings},
-};
+use cloacina_replay::cli::{run, surroundings::Surroundings};
 use cloacina_store::log::{
     Batch, EventLog, Frame, Listing, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter,
 };
 use cloacina_store::record::{Hash, Record, StreamId, StreamKind, Timestamp as StoreTime};
 use cloacina_store::{MemoryDisk, MemoryLog};
+
+/// Opens a log for reading.
+type Opens = dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>;
 
 /// 2026-11-24T03:22:10Z.
 pub const START: i64 = 1_795_490_530_000_000;
@@ -240,7 +241,7 @@ pub fn opener(log: &Log) -> impl Fn(&Path) -> Result<Box<dyn LogReader>, OpenErr
     move |_| Ok(Box::new(Altered(log.clone(), |records| records)))
 }
 
-pub fn replay_with(open: Opener<'_>, terminal: Option<usize>, arguments: &str) -> Ran {
+pub fn replay_with(open: &Opens, terminal: Option<usize>, arguments: &str) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let variable = |name: &str| (name == "CLOACA_LOG").then(|| OsString::from("./tutorial_04.db"));
     let mut around = Surroundings {

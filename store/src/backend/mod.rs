@@ -76,6 +76,9 @@ pub enum BackendError {
     /// It failed.
     #[error("{0}")]
     Failed(String),
+    /// What is there is not what was written.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 /// Where a log is kept.

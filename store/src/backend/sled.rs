@@ -61,16 +61,25 @@ impl SledBackend {
         let database = guard.as_ref().ok_or(BackendError::Closed)?;
         match catch_unwind(AssertUnwindSafe(|| work(database))) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                // sled shows the system's error by its fields; the system's own words are what people look for.
-                let said = if let ::sled::Error::Io(error) = &error { error.to_string() } else { error.to_string() };
-                Err(BackendError::Failed(format!("{doing} {}: {said}", self.directory.display())))
-            }
-            Err(panic) => Err(BackendError::Failed(format!(
-                "{doing} {}: the database is damaged: {}",
+            Ok(Err(error)) => Err(self.failed(doing, error)),
+            // The text is sled's, for those who look into it.
+            Err(panic) => Err(BackendError::Damaged(format!(
+                "{doing} {}: the database gave up: {}",
                 self.directory.display(),
                 panic_text(&*panic)
             ))),
+        }
+    }
+
+    fn failed(&self, doing: &str, error: ::sled::Error) -> BackendError {
+        let place = self.directory.display();
+        match error {
+            // sled shows the system's error by its fields; the system's own words are what people look for.
+            ::sled::Error::Io(error) => BackendError::Failed(format!("{doing} {place}: {error}")),
+            ::sled::Error::Corruption { .. } => {
+                BackendError::Damaged(format!("{doing} {place}: a checksum of the database does not fit"))
+            }
+            other => BackendError::Failed(format!("{doing} {place}: {other}")),
         }
     }
 }
@@ -85,6 +94,7 @@ fn classify(error: ::sled::Error) -> SledOpenError {
             SledOpenError::Busy
         }
         ::sled::Error::Io(error) => SledOpenError::Io(error),
+        ::sled::Error::Corruption { .. } => SledOpenError::Damaged("a checksum does not fit".to_owned()),
         other => SledOpenError::Damaged(other.to_string()),
     }
 }

@@ -126,6 +126,7 @@ impl From<BackendError> for ReadError {
         match error {
             BackendError::Closed => Self::Gone,
             BackendError::Failed(reason) => Self::Io(reason),
+            BackendError::Damaged(what) => Self::DamagedLog(what),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::recover::{Care, Unfit, check_start, follow, saved_head};
 use super::writer::Writer;
 use crate::backend::Backend;
 use crate::layout::head::Tip;
-use crate::log::{Durability, ReadError};
+use crate::log::{AppendError, Durability, ReadError};
 use crate::log_event::{LogEvent, Opened};
 use crate::record::Timestamp;
 
@@ -25,7 +25,7 @@ pub(crate) fn open_for_reading<B: Backend>(backend: B, location: String) -> Resu
 pub(crate) fn open_for_verifying<B: Backend>(backend: B, location: String) -> (Core<B>, Vec<ReadError>) {
     let core = Core::new(backend, Tip::EMPTY, None, location);
     let checked = saved_head(&core.backend).and_then(|head| check_start(&core, &head));
-    let mut findings: Vec<_> = checked.err().map(|Unfit(what)| ReadError::DamagedLog(what)).into_iter().collect();
+    let mut findings: Vec<_> = checked.err().map(ReadError::from).into_iter().collect();
     match core.group_before(u64::MAX) {
         Ok(Some((position, entry))) => {
             let position = position.saturating_add(entry.records());
@@ -35,6 +35,14 @@ pub(crate) fn open_for_verifying<B: Backend>(backend: B, location: String) -> (C
         Err(error) => findings.push(error),
     }
     (core, findings)
+}
+
+/// What failed: that the log stopped is not to the point before it began.
+fn reason(error: AppendError) -> String {
+    match error {
+        AppendError::Failed(reason) | AppendError::Invalid(reason) => reason,
+        other => other.to_string(),
+    }
 }
 
 /// Takes up a log for writing, once it was checked, and writes down that it did.
@@ -56,9 +64,9 @@ pub(crate) fn open_for_writing<B: Backend>(
     let time = now(writer.last_time());
     writer
         .record(&LogEvent::Opened(opened), time)
-        .map_err(|error| Unfit(format!("opening it could not be recorded: {error}")))?;
+        .map_err(|error| Unfit::Failed(format!("writing down that it was opened: {}", reason(error))))?;
     // From here on a log that comes up shorter has lost something.
-    writer.save_head();
+    writer.save_head().map_err(|error| Unfit::Failed(reason(error)))?;
     core.flushes.store(0, Ordering::Relaxed);
     Ok((core, writer))
 }

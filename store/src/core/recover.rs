@@ -4,11 +4,13 @@
 //! head file's position on: they leave no gap, their hashes chain, the frames that they name are there and fit their
 //! hashes, and time never goes back.
 
+use std::path::Path;
+
 use super::Core;
 use crate::backend::Backend;
 use crate::layout::group::GroupEntry;
 use crate::layout::head::Tip;
-use crate::log::ReadError;
+use crate::log::{OpenError, ReadError};
 use crate::record::Hash;
 
 /// How many commit entries are looked at together.
@@ -16,20 +18,49 @@ const PAGE: usize = 64;
 
 /// Why a log is not taken up again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unfit(pub(crate) String);
+pub(crate) enum Unfit {
+    /// It is not what was written.
+    Damaged(String),
+    /// It could not be read or written: nothing is known of it.
+    Failed(String),
+}
+
+impl Unfit {
+    /// The error of whoever opens the log at a path.
+    pub(crate) fn refuse(self, path: &Path) -> OpenError {
+        match self {
+            Self::Damaged(what) => OpenError::Damaged { path: path.to_owned(), what },
+            Self::Failed(reason) => OpenError::Io { path: path.to_owned(), doing: "taking it up".to_owned(), reason },
+        }
+    }
+}
 
 impl From<ReadError> for Unfit {
     fn from(error: ReadError) -> Self {
-        Self(error.to_string())
+        match error {
+            ReadError::Io(_) | ReadError::Gone => Self::Failed(error.to_string()),
+            // It is said where this is shown, too.
+            ReadError::DamagedLog(what) => Self::Damaged(what),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<Unfit> for ReadError {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Damaged(what) => Self::DamagedLog(what),
+            Unfit::Failed(reason) => Self::Io(reason),
+        }
     }
 }
 
 /// The head that was saved last, [`Tip::EMPTY`] if none was.
 pub(crate) fn saved_head(backend: &impl Backend) -> Result<Tip, Unfit> {
-    let Some(bytes) = backend.load_head().map_err(|error| Unfit(error.to_string()))? else {
+    let Some(bytes) = backend.load_head().map_err(ReadError::from)? else {
         return Ok(Tip::EMPTY);
     };
-    Tip::decode(&bytes).map_err(|why| Unfit(format!("the head file: {why}")))
+    Tip::decode(&bytes).map_err(|why| Unfit::Damaged(format!("the head file: {why}")))
 }
 
 /// How closely an open looks.
@@ -67,13 +98,13 @@ pub(crate) fn check_start<B: Backend>(core: &Core<B>, head: &Tip) -> Result<(), 
         None => (0, Hash::ZERO),
     };
     if found.0 < head.position {
-        return Err(Unfit(format!(
+        return Err(Unfit::Damaged(format!(
             "it ends at position {}, its head file says that {} records were durable",
             found.0, head.position
         )));
     }
     if found != (head.position, head.hash) {
-        return Err(Unfit(format!(
+        return Err(Unfit::Damaged(format!(
             "at position {} its hash is {}, its head file says {} at {}",
             found.0, found.1, head.hash, head.position
         )));
@@ -85,7 +116,7 @@ fn check_gapless(tip: &Tip, position: u64) -> Result<(), Unfit> {
     if position == tip.position {
         return Ok(());
     }
-    Err(Unfit(format!(
+    Err(Unfit::Damaged(format!(
         "the records from position {} to {position} are missing, though later ones are there",
         tip.position
     )))
@@ -110,7 +141,7 @@ fn follow_group<B: Backend>(core: &Core<B>, tip: &Tip, position: u64, entry: &Gr
     for place in &entry.frames {
         let frame = core.load_named(place, at)?;
         if frame.header.time < time {
-            return Err(Unfit(format!("time goes back at position {at}")));
+            return Err(Unfit::Damaged(format!("time goes back at position {at}")));
         }
         time = frame.header.time;
         heads.push(frame.header.head);
@@ -121,6 +152,6 @@ fn follow_group<B: Backend>(core: &Core<B>, tip: &Tip, position: u64, entry: &Gr
     if hash == entry.hash {
         Ok(Tip { position: at, time, hash })
     } else {
-        Err(Unfit(format!("the log hash after position {at} is {}, its content gives {hash}", entry.hash)))
+        Err(Unfit::Damaged(format!("the log hash after position {at} is {}, its content gives {hash}", entry.hash)))
     }
 }

@@ -300,7 +300,8 @@ impl<B: Backend> Writer<B> {
                 self.tip = tip;
                 core.show(tip);
                 if tip.position - self.head_saved >= HEAD_EVERY {
-                    self.save_head();
+                    // The group itself is durable. That the log stopped is told to the next one.
+                    let _ = self.save_head();
                 }
             }
             Err(error) => self.stop(&error),
@@ -326,15 +327,15 @@ impl<B: Backend> Writer<B> {
     }
 
     /// Writes down how far the log goes, once that is on the disk.
-    pub(crate) fn save_head(&mut self) {
+    pub(crate) fn save_head(&mut self) -> Result<(), AppendError> {
         self.sync();
-        if self.stopped.is_some() || self.tip.position == self.head_saved {
-            return;
+        if self.stopped.is_none() && self.tip.position != self.head_saved {
+            match self.core.backend.save_head(&self.tip.encode()) {
+                Ok(()) => self.head_saved = self.tip.position,
+                Err(error) => self.stop(&error),
+            }
         }
-        match self.core.backend.save_head(&self.tip.encode()) {
-            Ok(()) => self.head_saved = self.tip.position,
-            Err(error) => self.stop(&error),
-        }
+        self.stopped.clone().map_or(Ok(()), Err)
     }
 
     /// Appends to the log's own stream.
@@ -361,8 +362,7 @@ impl<B: Backend> Writer<B> {
     /// Closes the log in order: says so in it, syncs, and writes down how far it goes.
     pub(crate) fn close(&mut self, time: Timestamp) -> Result<(), AppendError> {
         let recorded = self.record(&LogEvent::Closed, time);
-        self.save_head();
-        let closed = self.stopped.clone().map_or(recorded, Err);
+        let closed = self.save_head().and(recorded);
         self.core.closed.store(true, Ordering::Release);
         self.core.backend.close();
         self.stopped.get_or_insert(AppendError::Closed);

@@ -1,17 +1,20 @@
 //! The directory that a log is kept in.
 //!
 //! ```text
-//! format     what this is: written first, and as a whole, so that a killed creation can be taken up again
+//! creating   stands here while the log is being made
+//! format     what this is, written as a whole
 //! lock       held by whoever writes; names the process
 //! db, conf, blobs/, snap.*    sled's
 //! head       how far the log is known to go
 //! socket     where readers ask while a process holds the log
 //! ```
 
+pub(crate) mod creation;
 pub(crate) mod format_file;
 pub(crate) mod head_file;
 pub(crate) mod lock_file;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -55,8 +58,8 @@ pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
     let entries = fs::read_dir(path).map_err(|error| io_error(path, "listing it", &error))?;
     for entry in entries {
         let entry = entry.map_err(|error| io_error(path, "listing it", &error))?;
-        // What a creation leaves that was killed in its first step.
-        if entry.file_name() != format_file::TEMPORARY {
+        // What a creation leaves that was stopped in its first steps.
+        if ![format_file::TEMPORARY, creation::NAME].iter().any(|left| entry.file_name() == *left) {
             let found =
                 format!("a directory with other files in it, such as {}", Path::new(&entry.file_name()).display());
             return Err(OpenError::NotALog { path: path.to_owned(), found });
@@ -79,30 +82,32 @@ fn describe_file(path: &Path) -> String {
     }
 }
 
-/// Makes the directory and says in it what it is.
-pub(crate) fn create(path: &Path) -> Result<(), OpenError> {
-    fs::create_dir_all(path).map_err(|error| io_error(path, "making the directory", &error))?;
-    format_file::write(path).map_err(|error| io_error(path, "writing its format file", &error))
+/// What sled calls a snapshot that it has not written to its end.
+const UNFINISHED: &[u8] = b".generating";
+
+/// Whether a file is one of sled's snapshots, finished or not.
+pub(crate) fn is_snapshot(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"snap.")
 }
 
-/// Syncs everything that a new log consists of, once: names are not durable before their directory is.
-pub(crate) fn sync_created(path: &Path) -> Result<(), OpenError> {
-    let sync = || -> io::Result<()> {
-        for name in ["conf", crate::backend::sled::DATA_FILE, "blobs"] {
-            match File::open(path.join(name)) {
-                Ok(file) => file.sync_all()?,
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+/// Whether a file is a snapshot that sled was killed over. Nothing rests on it: sled goes on only after it has given a
+/// snapshot its own name.
+pub(crate) fn is_unfinished_snapshot(name: &OsStr) -> bool {
+    is_snapshot(name) && name.as_encoded_bytes().ends_with(UNFINISHED)
+}
+
+/// Removes the snapshots that sled was killed over. It would take the last of them for its newest, and for damage.
+pub(crate) fn remove_unfinished_snapshots(path: &Path) -> Result<(), OpenError> {
+    let remove = || -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if is_unfinished_snapshot(&entry.file_name()) {
+                fs::remove_file(entry.path())?;
             }
         }
-        sync_directory(path)?;
-        // A path of one part has its parent where the process is.
-        match path.canonicalize()?.parent() {
-            Some(parent) => sync_directory(parent),
-            None => Ok(()),
-        }
+        Ok(())
     };
-    sync().map_err(|error| io_error(path, "syncing what was made", &error))
+    remove().map_err(|error| io_error(path, "removing an unfinished snapshot", &error))
 }
 
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {

@@ -20,10 +20,12 @@ use cloacina_tests::victim::{SideEffects, WORKFLOWS, config, input, result, work
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// Says it with one write: a reader sees a whole line or none of it.
+/// Says it with one write: a reader sees a whole line or none of it. A victim whose test has ended, so that nobody
+/// listens, must not go on for ever.
 fn say(line: impl Display) {
-    // Nobody listens to a victim whose test has ended.
-    let _ = std::io::stdout().lock().write_all(format!("{line}\n").as_bytes());
+    if std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).is_err() {
+        std::process::exit(1);
+    }
 }
 
 fn wait(engine: &Engine, execution: ExecutionId) {

@@ -1,0 +1,136 @@
+//! What is written to a log that will be harmed: loads whose every byte follows from its number, so that whoever reads
+//! the log afterwards knows what must be in it.
+
+use cloacina_store::log::{Batch, Definition, Frame, Listing};
+use cloacina_store::record::{Hash, StreamId, StreamKind, Timestamp};
+use cloacina_store::seal;
+
+use crate::dice::Dice;
+
+/// What a load is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub name: &'static str,
+    /// How many batches it appends.
+    pub batches: u64,
+    /// How many frames a batch has.
+    pub frames: u64,
+    /// Over how many streams they go.
+    pub streams: u64,
+    /// How many records a frame has.
+    pub records: u64,
+    /// The shortest and the longest body.
+    pub sizes: (u64, u64),
+    /// How many batches may wait for their acknowledgement.
+    pub in_flight: u64,
+    /// Milliseconds between batches.
+    pub pause: u64,
+    /// Whether the log is closed in order at the end; otherwise the process ends where it is.
+    pub close: bool,
+}
+
+const SMALL: Load = Load {
+    name: "small",
+    batches: 60,
+    frames: 1,
+    streams: 3,
+    records: 1,
+    sizes: (40, 300),
+    in_flight: 1,
+    pause: 0,
+    close: false,
+};
+
+/// All loads, by name.
+pub const LOADS: [Load; 6] = [
+    SMALL,
+    // Bodies of many chunks: they cross sled's segments of 512 KiB.
+    Load { name: "large", batches: 16, streams: 2, sizes: (1_000, 120_000), ..SMALL },
+    Load { name: "many-streams", batches: 40, frames: 8, streams: 320, records: 2, in_flight: 8, ..SMALL },
+    Load { name: "creation", batches: 2, streams: 1, close: true, ..SMALL },
+    // Long enough for sled's own flusher and its collection of garbage to take part.
+    Load {
+        name: "long",
+        batches: 250,
+        frames: 4,
+        streams: 40,
+        sizes: (500, 6_000),
+        in_flight: 16,
+        pause: 6,
+        close: true,
+        ..SMALL
+    },
+    // What is appended to show that a log goes on.
+    Load { name: "more", batches: 3, streams: 2, sizes: (10, 9_000), close: true, ..SMALL },
+];
+
+/// The load with this name.
+pub fn named(name: &str) -> Option<Load> {
+    LOADS.into_iter().find(|load| load.name == name)
+}
+
+/// A record that a load writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    pub stream: StreamId,
+    pub seq: u64,
+    pub body: Hash,
+}
+
+/// The batches of a load in a phase. Phases (the first writing, the recovery from it, going on) have streams of their own.
+pub fn batches(load: &Load, phase: u64) -> Vec<Batch> {
+    let mut next_seqs = vec![0; usize::try_from(load.streams).unwrap_or_default()];
+    (0..load.batches).map(|number| batch(load, phase, number, &mut next_seqs)).collect()
+}
+
+fn batch(load: &Load, phase: u64, number: u64, next_seqs: &mut [u64]) -> Batch {
+    let definitions =
+        if number.is_multiple_of(5) { vec![definition(format!("definition {phase}.{number}"))] } else { Vec::new() };
+    let frames = (0..load.frames).filter_map(|place| {
+        let stream = (number * load.frames + place) % load.streams;
+        let next_seq = next_seqs.get_mut(usize::try_from(stream).ok()?)?;
+        let first_seq = *next_seq;
+        *next_seq += load.records;
+        Some(frame(load, phase, stream, first_seq))
+    });
+    Batch { definitions, frames: frames.collect() }
+}
+
+fn definition(text: String) -> Definition {
+    Definition { fingerprint: seal::fingerprint(text.as_bytes()), bytes: text.into_bytes().into() }
+}
+
+fn frame(load: &Load, phase: u64, stream: u64, first_seq: u64) -> Frame {
+    let id = u128::from(phase) << 64 | u128::from(stream + 1);
+    let bodies = (first_seq..first_seq + load.records).map(|seq| body(load, phase, stream, seq)).collect();
+    let listing = match first_seq / load.records {
+        0 => Listing::Open(format!("stream {stream}").into_bytes()),
+        7 => Listing::Closed(format!("stream {stream}, done").into_bytes()),
+        _ => Listing::Keep,
+    };
+    Frame {
+        stream: StreamId::from_bytes(id.to_be_bytes()),
+        kind: StreamKind::Execution,
+        expected_seq: first_seq,
+        time: Timestamp(0),
+        bodies,
+        listing,
+    }
+}
+
+fn body(load: &Load, phase: u64, stream: u64, seq: u64) -> Vec<u8> {
+    let mut dice = Dice::new(&[phase, stream, seq]);
+    let (shortest, longest) = load.sizes;
+    let length = shortest + dice.below(longest - shortest + 1);
+    (0..length).map(|_| dice.byte()).collect()
+}
+
+/// The records of a batch, in the order of the log.
+pub fn planned(batch: &Batch) -> Vec<Planned> {
+    let records = |frame: &Frame| {
+        let (stream, first_seq) = (frame.stream, frame.expected_seq);
+        let bodies = frame.bodies.iter().map(|body| seal::fingerprint(body));
+        (first_seq..).zip(bodies).map(move |(seq, body)| Planned { stream, seq, body }).collect::<Vec<_>>()
+    };
+    batch.frames.iter().flat_map(records).collect()
+}

@@ -1,0 +1,173 @@
+//! Writes to a log until it is done or harmed, and says in a file of marks what was acknowledged; or checks logs that were
+//! harmed, in a process of its own, so that one that dies or hangs is seen too.
+//!
+//! ```text
+//! log_victim write LOAD PHASE LOG MARKS
+//! log_victim check < one line a log: read LOG | write PHASE LOG
+//! ```
+
+#[allow(dead_code)]
+#[path = "../../powercut/dice.rs"]
+mod dice;
+#[allow(dead_code, missing_docs)]
+#[path = "../../powercut/load.rs"]
+mod load;
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufRead, Write, stdin, stdout};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use cloacina_store::log::{EventLog, LogReader, StreamFilter};
+use cloacina_store::record::{Hash, StreamId, StreamKind};
+use cloacina_store::{Options, SledLog, open, open_reader, seal, verify};
+use load::Load;
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+/// How many streams of a harmed log are looked at, at the most.
+const MANY: usize = 1_000;
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["write", name, phase, log, marks] => {
+            let load = load::named(name).ok_or("no load has this name")?;
+            write(&load, phase.parse()?, Path::new(log), File::create(marks)?)
+        }
+        ["check"] => check_all(),
+        _ => Err("log_victim write LOAD PHASE LOG MARKS | log_victim check".into()),
+    }
+}
+
+/// Appends a load. A failure is a mark too, and the end.
+fn write(load: &Load, phase: u64, path: &Path, marks: File) -> Outcome {
+    let marks = Arc::new(marks);
+    let say = |what: String| (&*marks).write_all(what.as_bytes());
+    let log = match open(path, &Options { serve_readers: false, ..Options::default() }) {
+        Ok(log) => log,
+        Err(error) => return Ok(say(format!("not opened: {error}"))?),
+    };
+    say("opened".to_owned())?;
+    append_all(load, phase, &log, &marks);
+    if load.close {
+        match log.close() {
+            Ok(()) => say("closed".to_owned())?,
+            Err(error) => say(format!("not closed: {error}"))?,
+        }
+        return Ok(());
+    }
+    // As a killed process would: nothing is tidied up.
+    std::process::exit(0)
+}
+
+fn append_all(load: &Load, phase: u64, log: &SledLog, marks: &Arc<File>) {
+    // A place is taken before a batch is handed over, and given back when it was answered.
+    let (place, places) = sync_channel::<()>(usize::try_from(load.in_flight).unwrap_or(1));
+    let places = Arc::new(std::sync::Mutex::new(places));
+    for (number, batch) in load::batches(load, phase).into_iter().enumerate() {
+        std::thread::sleep(Duration::from_millis(load.pause));
+        take(&place);
+        let (marks, places) = (Arc::clone(marks), Arc::clone(&places));
+        log.append_then(
+            batch,
+            Box::new(move |result| {
+                let said = match result {
+                    Ok(_) => format!("acknowledged {number}"),
+                    Err(error) => format!("refused {number}: {error}"),
+                };
+                let _ = (&*marks).write_all(said.as_bytes());
+                let _ = places.lock().map(|places| places.recv());
+            }),
+        );
+    }
+    // All were answered when all places are free.
+    (0..load.in_flight).for_each(|_| take(&place));
+}
+
+fn take(place: &SyncSender<()>) {
+    let _ = place.send(());
+}
+
+/// Answers every line with what is in that log, and a line `end`.
+fn check_all() -> Outcome {
+    for line in stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.splitn(3, ' ').collect();
+        let mut answer = String::new();
+        let checked = match words[..] {
+            ["read", path] => read(Path::new(path), &mut answer),
+            ["write", phase, path] => go_on(phase.parse()?, Path::new(path), &mut answer),
+            _ => Err("read LOG | write PHASE LOG".into()),
+        };
+        if let Err(error) = checked {
+            answer.push_str(&format!("error {}\n", one_line(&error.to_string())));
+        }
+        answer.push_str("end\n");
+        let mut out = stdout().lock();
+        out.write_all(answer.as_bytes())?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', " / ")
+}
+
+/// Opens a log for writing, appends, closes it, and reads all of it.
+fn go_on(phase: u64, path: &Path, answer: &mut String) -> Outcome {
+    let more = load::named("more").ok_or("no load has this name")?;
+    let log = open(path, &Options { serve_readers: false, ..Options::default() })?;
+    for batch in load::batches(&more, phase) {
+        log.append(batch)?;
+    }
+    log.close()?;
+    drop(log);
+    read(path, answer)
+}
+
+/// Everything that a reader can see of a log, and what a check of it finds.
+fn read(path: &Path, answer: &mut String) -> Outcome {
+    for finding in verify(path)?.findings {
+        answer.push_str(&format!("finding {}\n", one_line(&finding.to_string())));
+    }
+    let log = open_reader(path)?;
+    tell_records(&*log, answer);
+    for kind in [StreamKind::Execution, StreamKind::Log] {
+        let filter = StreamFilter { kind: Some(kind), limit: MANY, ..StreamFilter::default() };
+        match log.streams(&filter) {
+            Ok(entries) => entries.iter().for_each(|entry| tell_stream(&*log, entry.stream, answer)),
+            Err(error) => answer.push_str(&format!("unlisted {}\n", one_line(&error.to_string()))),
+        }
+    }
+    Ok(())
+}
+
+fn tell_records(log: &dyn LogReader, answer: &mut String) {
+    match log.tail(0, usize::MAX) {
+        Ok(records) => {
+            for record in records {
+                let body = record.body.bytes().map(seal::fingerprint).unwrap_or(Hash::ZERO);
+                answer.push_str(&format!("record {} {} {} {}\n", record.stream, record.seq, body, record.hash));
+            }
+        }
+        Err(error) => answer.push_str(&format!("unread {}\n", one_line(&error.to_string()))),
+    }
+}
+
+fn tell_stream(log: &dyn LogReader, stream: StreamId, answer: &mut String) {
+    let told = match (log.read(stream, 0, usize::MAX), log.stream(stream)) {
+        (Ok(records), Ok(entry)) => {
+            let head = records.last().map(|record| record.hash).unwrap_or(Hash::ZERO);
+            let whole = entry.head == head && entry.records == records.len() as u64;
+            format!("stream {stream} {} {head} {}\n", records.len(), if whole { "as listed" } else { "not as listed" })
+        }
+        (Err(error), _) | (_, Err(error)) => format!("unread {stream} {}\n", one_line(&error.to_string())),
+    };
+    answer.push_str(&told);
+}

@@ -1,0 +1,278 @@
+//! A power cut at any moment leaves a log that opens, holds every acknowledged event in order, and goes on.
+//!
+//! A recorder under the writing process writes down every write and sync, in order, together with the acknowledgements.
+//! From that, disks are built as a cut could have left them: what a finished sync covers is there, of the rest any part.
+//! Each is opened, read, checked, written to, and read again. `store/DURABILITY.md` says what is promised.
+//!
+//! A failure keeps its recording and says how to have that image again.
+
+// Helpers outside of tests fail by panicking too.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
+
+#[path = "../powercut/checker.rs"]
+mod checker;
+#[path = "../powercut/dice.rs"]
+mod dice;
+#[path = "../powercut/disk.rs"]
+mod disk;
+#[path = "../powercut/judge.rs"]
+mod judge;
+#[path = "../powercut/load.rs"]
+mod load;
+#[path = "../powercut/recording.rs"]
+mod recording;
+#[path = "../powercut/victim.rs"]
+mod victim;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use checker::{Answer, Checker, scratch};
+use dice::Dice;
+use disk::{Believes, Disk};
+use judge::Written;
+use recording::Event;
+
+/// What was recorded, and on what.
+struct Scene {
+    load: load::Load,
+    events: Vec<Event>,
+    /// The disk at the beginning.
+    before: PathBuf,
+    /// What earlier phases wrote.
+    earlier: Vec<Written>,
+    recording: PathBuf,
+}
+
+/// How a failure is had again, after the place where it is kept.
+const AGAIN: &str = "cargo test -p cloacina-tests --test power_cut repeat";
+
+/// Records a load on an empty disk.
+fn record(recorder: &Path, name: &str, place: &Path) -> Scene {
+    let before = place.join("empty");
+    fs::create_dir_all(&before).unwrap();
+    record_on(recorder, name, 0, place, before, Vec::new())
+}
+
+fn record_on(recorder: &Path, name: &str, phase: u64, place: &Path, before: PathBuf, earlier: Vec<Written>) -> Scene {
+    let disk = place.join(format!("disk{phase}"));
+    copy(&before, &disk);
+    let run = victim::write(recorder, name, phase, &disk, None).unwrap();
+    assert!(run.status.success(), "{name}: {} {}", run.status, run.said);
+    let load = load::named(name).unwrap();
+    assert_eq!(judge::acknowledged(run.marks()), usize::try_from(load.batches).unwrap(), "{name}: {}", run.said);
+    Scene { load, events: run.events, before, earlier, recording: run.recording }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+impl Scene {
+    /// After how many events an image is cut: every second one right after an acknowledgement.
+    fn moment(&self, image: usize) -> usize {
+        let mut dice = Dice::new(&[1, image as u64]);
+        let mut choose = |from: usize| usize::try_from(dice.below(from as u64)).unwrap();
+        if image % 2 == 1 {
+            return choose(self.events.len() + 1);
+        }
+        let marks: Vec<usize> =
+            (0..self.events.len()).filter(|at| matches!(self.events[*at], Event::Mark(_))).collect();
+        marks[choose(marks.len())] + 1
+    }
+
+    /// What must be there after so many events.
+    fn written(&self, moment: usize) -> Written {
+        let marks = self.events[..moment].iter().filter_map(|event| match event {
+            Event::Mark(text) => Some(text.as_str()),
+            _ => None,
+        });
+        Written::new(&self.load, self.earlier.len() as u64, judge::acknowledged(marks))
+    }
+
+    /// Cuts the power so many times, and tells what was lost.
+    fn cut(&self, believes: Believes, images: usize) -> Vec<String> {
+        let mut losses = Vec::new();
+        let mut checker = Checker::new();
+        self.each_image(believes, 0..images, |image, moment, root| {
+            if let Err(what) = self.check(&mut checker, moment, root) {
+                let events = self.events.len();
+                let mut loss =
+                    format!("{}: image {image}, cut after event {moment} of {events}: {what}", self.load.name);
+                if losses.is_empty() && believes == Believes::All {
+                    loss.push_str(&format!("\n  again: CLOACA_POWER_CUT={} {AGAIN}", self.keep(image).display()));
+                }
+                losses.push(loss);
+            }
+        });
+        losses
+    }
+
+    /// Makes some images, in the order of their moments, each in the root of a disk.
+    fn each_image(
+        &self,
+        believes: Believes,
+        images: std::ops::Range<usize>,
+        mut check: impl FnMut(usize, usize, &Path),
+    ) {
+        let mut disk = Disk::of(&self.before, believes);
+        let place = tempfile::tempdir_in(scratch()).unwrap();
+        let mut cuts: Vec<(usize, usize)> = images.map(|image| (self.moment(image), image)).collect();
+        cuts.sort_unstable();
+        let mut happened = 0;
+        for (moment, image) in cuts {
+            self.events[happened..moment].iter().for_each(|event| disk.apply(event));
+            happened = moment;
+            let root = place.path().join(image.to_string());
+            disk.cut(&mut Dice::new(&[2, image as u64]), &root);
+            check(image, moment, &root);
+            fs::remove_dir_all(&root).unwrap();
+        }
+    }
+
+    /// That an image holds what was acknowledged, and goes on.
+    fn check(&self, checker: &mut Checker, moment: usize, root: &Path) -> Result<(), String> {
+        let mut written = self.earlier.clone();
+        written.push(self.written(moment));
+        let log = root.join(victim::LOG);
+        let read = checker.read(&log);
+        // Before a creation was finished there need not be anything.
+        let nothing = matches!(&read, Answer::Refused(why) if why.contains("there is no log at"));
+        if !nothing || written.iter().any(|written| written.acknowledged > 0) {
+            judge::holds(&read, &written).map_err(|what| format!("read: {what}"))?;
+        }
+        let phase = written.len() as u64;
+        let more = load::named("more").unwrap();
+        written.push(Written::new(&more, phase, usize::try_from(more.batches).unwrap()));
+        judge::holds(&checker.go_on(&log, phase), &written).map_err(|what| format!("written to: {what}"))
+    }
+
+    /// Keeps all that an image is made from beyond the test.
+    fn keep(&self, image: usize) -> PathBuf {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-cut-{}", self.load.name));
+        let _ = fs::remove_dir_all(&kept);
+        copy(&self.before, &kept.join("before"));
+        fs::copy(&self.recording, kept.join("recording")).unwrap();
+        let mut about = format!("{} {image}", self.load.name);
+        for earlier in &self.earlier {
+            about.push_str(&format!(" {} {}", earlier.load, earlier.acknowledged));
+        }
+        fs::write(kept.join("about"), about).unwrap();
+        kept
+    }
+
+    /// What was kept, and the image that is meant.
+    fn kept(kept: &Path) -> (Self, usize) {
+        let about = fs::read_to_string(kept.join("about")).unwrap();
+        let words: Vec<&str> = about.split(' ').collect();
+        let earlier = words[2..].chunks(2).enumerate().map(|(phase, words)| {
+            Written::new(&load::named(words[0]).unwrap(), phase as u64, words[1].parse().unwrap())
+        });
+        let scene = Self {
+            load: load::named(words[0]).unwrap(),
+            events: recording::read(&kept.join("recording")),
+            before: kept.join("before"),
+            earlier: earlier.collect(),
+            recording: kept.join("recording"),
+        };
+        (scene, words[1].parse().unwrap())
+    }
+}
+
+fn nothing_is_lost(name: &str, images: usize) {
+    let Some(recorder) = victim::recorder() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let losses = record(recorder, name, place.path()).cut(Believes::All, images);
+    assert_kept(name, images, &losses);
+}
+
+fn assert_kept(name: &str, images: usize, losses: &[String]) {
+    println!("{name}: {} of {images} images kept everything", images - losses.len());
+    let told = losses.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
+    assert!(losses.is_empty(), "{} of {images} images lost something:\n{told}", losses.len());
+}
+
+#[test]
+fn small_values_survive() {
+    nothing_is_lost("small", 150);
+}
+
+#[test]
+fn values_of_many_chunks_survive() {
+    nothing_is_lost("large", 80);
+}
+
+#[test]
+fn many_streams_in_groups_survive() {
+    nothing_is_lost("many-streams", 100);
+}
+
+#[test]
+fn a_first_creation_survives() {
+    nothing_is_lost("creation", 150);
+}
+
+#[test]
+fn a_log_whose_flusher_and_garbage_collection_are_at_work_survives() {
+    nothing_is_lost("long", 40);
+}
+
+/// Cuts the power of a log that is recovering from a power cut.
+#[test]
+fn recovery_survives() {
+    let Some(recorder) = victim::recorder() else { return };
+    let (mut images, mut losses) = (0, Vec::new());
+    for (name, tries) in [("small", 3), ("large", 2), ("many-streams", 2)] {
+        for seed in 0..tries {
+            let place = tempfile::tempdir().unwrap();
+            let first = record(recorder, name, place.path());
+            let mut image = None;
+            let wanted = usize::try_from(Dice::new(&[3, seed]).below(40)).unwrap();
+            first.each_image(Believes::All, wanted..wanted + 1, |_, moment, root| {
+                let before = place.path().join("before");
+                copy(root, &before);
+                image = Some((before, first.written(moment)));
+            });
+            let (before, written) = image.unwrap();
+            let scene = record_on(recorder, "creation", 1, place.path(), before, vec![written]);
+            images += 20;
+            losses.extend(scene.cut(Believes::All, 20));
+        }
+    }
+    assert_kept("recovery", images, &losses);
+}
+
+/// The harness can fail: on a disk that hears nothing of the log's own fdatasync, acknowledged events are lost.
+#[test]
+fn without_the_sync_events_are_lost() {
+    let Some(recorder) = victim::recorder() else { return };
+    for (name, images) in [("small", 40), ("many-streams", 40)] {
+        let place = tempfile::tempdir().unwrap();
+        let losses = record(recorder, name, place.path()).cut(Believes::AllButFdatasync, images);
+        println!("{name} without the sync: {} of {images} images kept everything", images - losses.len());
+        assert!(losses.len() > images / 4, "{name}: {} of {images} images lost something", losses.len());
+    }
+}
+
+/// The image that a failure names, once more. Without one there is nothing to do.
+#[test]
+fn repeat() {
+    let Some(kept) = std::env::var_os("CLOACA_POWER_CUT") else { return };
+    let (scene, image) = Scene::kept(Path::new(&kept));
+    let mut checker = Checker::new();
+    scene.each_image(Believes::All, image..image + 1, |_, moment, root| {
+        let image = scratch().join("power-cut-image");
+        let _ = fs::remove_dir_all(&image);
+        copy(root, &image);
+        scene.check(&mut checker, moment, root).unwrap_or_else(|what| panic!("{what}\n  image: {}", image.display()));
+    });
+}

@@ -9,6 +9,9 @@ TOOLS := $(VENV)/.tools
 WHEEL := $(VENV)/.wheel
 # The demo's log; made anew by each demo.
 DEMO := target/demo
+# Runners remember where their logs are, for `replay` in any directory. Those of demo, tests and benches are no concern of
+# the user's.
+export XDG_STATE_HOME := $(CURDIR)/target/state
 
 SOURCES := Cargo.toml Cargo.lock bindings/pyproject.toml \
 	$(shell find store engine replay bindings -type f \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')

@@ -172,7 +172,9 @@ impl View<'_> {
         let Some(state) = self.story.state.as_ref().filter(|state| !state.status().is_final()) else { return Ok(()) };
         let ready: Vec<_> = state.ready().map(|task| state.graph().name(task)).collect();
         let waiting: Vec<_> = waiting(state).collect();
-        screen.line("")?;
+        if !ready.is_empty() || !waiting.is_empty() {
+            screen.line("")?;
+        }
         for (what, names) in [("ready, without a slot yet", ready), ("waiting", waiting)] {
             if !names.is_empty() {
                 screen.paragraph(0, Tone::Plain, &format!("{what}: {}", text::clean(&words::names(names, NAMES))))?;

@@ -358,7 +358,9 @@ impl WrittenJson {
     }
 }
 
-fn abandon_name(why: AbandonReason) -> &'static str {
+/// Why an attempt was abandoned.
+#[must_use]
+pub fn abandon_name(why: AbandonReason) -> &'static str {
     match why {
         AbandonReason::ProcessDied => "process_died",
         AbandonReason::Shutdown => "shutdown",

@@ -13,7 +13,7 @@ use cloacina_store::record::{Hash, StreamKind, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::events::{CauseJson, ErrorJson, ReadsJson, SkipJson, maybe, raw};
+use super::events::{CauseJson, ErrorJson, ReadsJson, SkipJson, abandon_name, maybe, raw};
 use super::{NotAHistory, time, unhex};
 use crate::reading::{started, stream_of};
 use crate::source::{Head, status_name};
@@ -236,7 +236,7 @@ impl AttemptJson {
             Outcome::Completed => ("completed", None, None, None),
             Outcome::Cancelled => ("cancelled", None, None, None),
             Outcome::Failed { error, retry_at } => ("failed", Some(ErrorJson::from(error)), maybe(*retry_at), None),
-            Outcome::Abandoned(why) => ("abandoned", None, None, Some(words::abandoned(*why))),
+            Outcome::Abandoned(why) => ("abandoned", None, None, Some(abandon_name(*why))),
         };
         Self {
             attempt: row.number,

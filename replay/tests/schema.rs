@@ -1,0 +1,192 @@
+//! Every kind of JSON object is what the committed schema says.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking too")]
+
+mod common;
+
+use std::path::Path;
+
+use cloacina_store::log::LogReader;
+use common::{Altered, histories, replay, replay_with};
+use serde_json::Value;
+
+const SCHEMA: &str = include_str!("../schema/cloaca.replay-1.schema.json");
+
+/// What this checker understands. A schema that says more would not be checked.
+const WORDS: [&str; 17] = [
+    "$schema",
+    "$defs",
+    "$ref",
+    "title",
+    "description",
+    "type",
+    "enum",
+    "const",
+    "minimum",
+    "pattern",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "oneOf",
+    "anyOf",
+    "format",
+];
+
+/// What is wrong with a value, with its place; `Ok` if nothing is.
+fn check(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
+    for word in schema.as_object().into_iter().flat_map(|schema| schema.keys()) {
+        assert!(WORDS.contains(&word.as_str()), "the schema says '{word}', which is not checked");
+    }
+    let wrong = |what: &str| Err(format!("{place}: {what}: {value}"));
+    if let Some(name) = schema["$ref"].as_str() {
+        check(root, root.pointer(name.trim_start_matches('#')).expect(name), value, place)?;
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    };
+    if !types.is_empty() && !types.iter().any(|name| is_a(name, value)) {
+        return wrong(&format!("is no {types:?}"));
+    }
+    if schema.get("const").is_some_and(|wanted| wanted != value) {
+        return wrong("is another constant");
+    }
+    if schema["enum"].as_array().is_some_and(|all| !all.contains(value)) {
+        return wrong("is none of the words");
+    }
+    let form = schema["pattern"].as_str().zip(value.as_str());
+    if form.is_some_and(|(pattern, text)| !matches(pattern, text)) {
+        return wrong("has another form");
+    }
+    for (number, item) in value.as_array().into_iter().flatten().enumerate() {
+        check(root, &schema["items"], item, &format!("{place}/{number}"))?;
+    }
+    members(root, schema, value, place)?;
+    for (several, at_most) in [("oneOf", 1), ("anyOf", usize::MAX)] {
+        if let Some(all) = schema[several].as_array() {
+            let (fits, not): (Vec<_>, Vec<_>) =
+                all.iter().map(|one| check(root, one, value, place)).partition(Result::is_ok);
+            if fits.is_empty() || fits.len() > at_most {
+                // The alternative that came furthest tells most.
+                let told =
+                    not.into_iter().filter_map(Result::err).max_by_key(|told| told.split(':').next().map(str::len));
+                return wrong(&format!("fits {} of {several}, {}", fits.len(), told.unwrap_or_default()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn members(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
+    let Some(object) = value.as_object() else { return Ok(()) };
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if !object.contains_key(name) {
+            return Err(format!("{place}: has no '{name}'"));
+        }
+    }
+    for (name, member) in object {
+        match schema["properties"].get(name) {
+            Some(part) => check(root, part, member, &format!("{place}/{name}"))?,
+            None if schema["additionalProperties"] == Value::Bool(false) => {
+                return Err(format!("{place}: has '{name}', of which the schema does not know"));
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_a(name: &str, value: &Value) -> bool {
+    match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "string" => value.is_string(),
+        "number" => value.is_number(),
+        // Each whole number here has the minimum 0.
+        "integer" => value.is_u64(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("there is no type '{other}'"),
+    }
+}
+
+fn matches(pattern: &str, text: &str) -> bool {
+    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    match pattern {
+        "^[0-9a-f]{64}$" => text.len() == 64 && hex(text),
+        "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$" => {
+            let parts: Vec<&str> = text.split('-').collect();
+            parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.iter().all(|part| hex(part))
+        }
+        "Z$|^-?[0-9]+ us$" => text.ends_with('Z') || text.ends_with(" us"),
+        other => panic!("the pattern '{other}' is not checked"),
+    }
+}
+
+fn holds(written: &str) -> Result<(), String> {
+    let schema: Value = serde_json::from_str(SCHEMA).expect("the schema");
+    check(&schema, &schema, &serde_json::from_str(written).expect("JSON"), "")
+}
+
+const IDS: [&str; 9] =
+    ["9f3ac101", "9f3ac102", "51b00003", "51b00004", "51b00005", "51b00006", "51b00007", "51b00008", "51b00009"];
+
+#[test]
+fn every_object_is_what_the_schema_says() {
+    let log = histories::all();
+    let mut lines = vec![
+        "list --json".to_owned(),
+        "9f3ac101 context rows --json".to_owned(),
+        "9f3ac101 why loaded --json".to_owned(),
+        "9f3ac102 why batch_1_result --json".to_owned(),
+        "51b00006 why total --json".to_owned(),
+        "51b00003 explain load --json".to_owned(),
+        "51b00003 explain report --json".to_owned(),
+        "51b00005 explain large --json".to_owned(),
+        "51b00007 explain load --json".to_owned(),
+    ];
+    for id in IDS {
+        for view in ["", " --at 0", " --at 4", " context", " verify"] {
+            lines.push(format!("{id}{view} --json"));
+        }
+    }
+    for line in lines {
+        let ran = replay(&log, &line);
+        assert_eq!(ran.code, 0, "{line}: {}", ran.err);
+        holds(&ran.out).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn what_is_broken_is_what_the_schema_says_too() {
+    let log = histories::all();
+    let open = move |_: &Path| {
+        let altered = Altered(log.clone(), |mut records| {
+            records.retain(|record| record.seq != 5);
+            records
+        });
+        Ok(Box::new(altered) as Box<dyn LogReader>)
+    };
+    let ran = replay_with(&open, None, "9f3ac101 verify --json");
+    assert_eq!(ran.code, 5, "{}", ran.err);
+    holds(&ran.out).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn the_schema_takes_no_other_object() {
+    let written = replay(&histories::all(), "51b00003 --json").out;
+    assert_eq!(holds(&written), Ok(()));
+    for (from, to) in [
+        ("cloaca.replay/1", "cloaca.replay/2"),
+        ("\"outcome\":\"failed\"", "\"outcome\":\"broken\""),
+        ("\"trouble\":null,", ""),
+        ("\"worker\":0", "\"worker\":-1"),
+        ("\"event\":\"TaskSkipped\"", "\"event\":\"TaskStarted\""),
+        ("\"attempt\":2", "\"attempt\":2,\"more\":1"),
+    ] {
+        let altered = written.replace(from, to);
+        assert_ne!(written, altered, "{from}");
+        assert!(holds(&altered).is_err(), "{from} became {to}");
+    }
+}

@@ -17,9 +17,10 @@ use tempfile::TempDir;
 use crate::backend::sled::{DATA_FILE, SledBackend};
 use crate::core::Core;
 use crate::core::open::{open_for_reading, open_for_verifying};
+use crate::core::recover::Care;
 use crate::core::verify::{self, Verified};
 use crate::directory::lock_file::{self, LINGER, host_name};
-use crate::directory::{self, Found, creation, io_error, is_snapshot};
+use crate::directory::{self, Found, Snapshots, creation, io_error, is_snapshot};
 use crate::log::{LogReader, OpenError};
 use crate::sled_log::open_sled;
 use crate::socket::client::SocketReader;
@@ -59,7 +60,7 @@ crate::log::read_through_core!(CopiedLog);
 pub fn open_reader(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
     match reach(path)? {
         Reached::Live(reader) => Ok(Box::new(reader)),
-        Reached::Copy(copy) => Ok(Box::new(open_copy(path, copy)?)),
+        Reached::Copy(copy) => Ok(Box::new(open_copy(path, copy, Care::Groups)?)),
     }
 }
 
@@ -83,6 +84,14 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
             Ok(Verified { findings, ..verified })
         }
     }
+}
+
+/// Takes up a log in a copy, to see whether it can be. Whoever calls this holds the log's lock.
+///
+/// # Errors
+/// [`OpenError::Damaged`], and nothing was changed; [`OpenError::Io`] where it could not be copied.
+pub(crate) fn try_in_a_copy(path: &Path) -> Result<(), OpenError> {
+    open_copy(path, copy(path)?, Care::Frames).map(drop)
 }
 
 /// How a log can be read.
@@ -118,13 +127,15 @@ fn reach(path: &Path) -> Result<Reached, OpenError> {
 }
 
 /// Opens a copy. sled's snapshot only makes opening faster; where it is damaged, the data is still there.
-fn open_copy(path: &Path, copy: TempDir) -> Result<CopiedLog, OpenError> {
+fn open_copy(path: &Path, copy: TempDir, care: Care) -> Result<CopiedLog, OpenError> {
     let open = |copy: &Path| {
         let backend = open_copied_sled(path, copy)?;
-        open_for_reading(backend, path.display().to_string()).map_err(|unfit| unfit.refuse(path))
+        open_for_reading(backend, path.display().to_string(), care).map_err(|unfit| unfit.refuse(path))
     };
     let core = match open(copy.path()) {
-        Err(OpenError::Damaged { .. }) if remove_snapshots(copy.path()).unwrap_or(false) => open(copy.path())?,
+        Err(OpenError::Damaged { .. }) if directory::remove_snapshots(copy.path(), Snapshots::All).unwrap_or(false) => {
+            open(copy.path())?
+        }
         other => other?,
     };
     Ok(CopiedLog { core, _copy: copy })
@@ -136,18 +147,6 @@ fn open_copied_sled(path: &Path, copy: &Path) -> Result<SledBackend, OpenError> 
         OpenError::Damaged { what, .. } => OpenError::Damaged { path: path.to_owned(), what },
         other => other,
     })
-}
-
-fn remove_snapshots(copy: &Path) -> io::Result<bool> {
-    let mut removed = false;
-    for entry in fs::read_dir(copy)? {
-        let entry = entry?;
-        if is_snapshot(&entry.file_name()) {
-            fs::remove_file(entry.path())?;
-            removed = true;
-        }
-    }
-    Ok(removed)
 }
 
 /// Copies a log that nobody may write to meanwhile.

@@ -12,7 +12,7 @@ use crate::recording::{self, Event};
 pub const LOG: &str = "runs/here/log";
 
 /// How long the program may take; more is a hang.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Builds the recorder, once. `None`, with a loud line, where there is no C compiler; a failure where nothing may be
 /// skipped.

@@ -37,6 +37,8 @@ pub(crate) struct Core<B> {
     pub(crate) location: String,
     pub(crate) flushes: AtomicU64,
     pub(crate) closed: AtomicBool,
+    /// Whether writing failed: the log has stopped.
+    pub(crate) failed: AtomicBool,
 }
 
 /// What of the backend may be shown.
@@ -75,6 +77,7 @@ impl<B: Backend> Core<B> {
             location,
             flushes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
         }
     }
 

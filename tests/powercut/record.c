@@ -272,7 +272,8 @@ static ssize_t read_at(int fd, void *bytes, size_t length, off64_t offset, int m
     pthread_mutex_lock(&lock);
     if (moves) offset = lseek64(fd, 0, SEEK_CUR);
     off64_t *until = cached_until(fd);
-    int in_memory = until && offset + (off64_t)length <= *until;
+    struct stat about;
+    int in_memory = until && !fstat(fd, &about) && (offset + (off64_t)length <= *until || about.st_size <= *until);
     ssize_t result = -1;
     if (!in_memory && strikes(K_READ) == FAIL) errno = fault_errno;
     else result = moves ? REAL(read)(fd, bytes, length) : REAL(pread64)(fd, bytes, length, offset);

@@ -16,12 +16,14 @@ use tempfile::TempDir;
 
 use crate::backend::sled::{DATA_FILE, SledBackend};
 use crate::core::Core;
+use crate::core::behind;
 use crate::core::open::{open_for_reading, open_for_verifying};
 use crate::core::recover::Care;
 use crate::core::verify::{self, Verified};
 use crate::directory::lock_file::{self, LINGER, host_name};
 use crate::directory::{self, Found, Snapshots, creation, io_error, is_snapshot};
-use crate::log::{LogReader, OpenError};
+use crate::layout::group::FramePlace;
+use crate::log::{LogReader, OpenError, ReadError};
 use crate::sled_log::open_sled;
 use crate::socket::client::SocketReader;
 
@@ -77,8 +79,17 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
             reason: error.to_string(),
         }),
         Reached::Copy(copy) => {
-            let backend = open_copied_sled(path, copy.path())?;
+            let directory = copy.directory.path();
+            let backend = match open_copied_sled(path, directory) {
+                Err(OpenError::Damaged { .. })
+                    if directory::remove_snapshots(directory, Snapshots::All).unwrap_or(false) =>
+                {
+                    open_copied_sled(path, directory)?
+                }
+                other => other?,
+            };
             let (core, mut findings) = open_for_verifying(backend, path.display().to_string());
+            findings.extend(behind::check(&core, &copy.written).err().map(ReadError::from));
             let mut verified = verify::verify(&core);
             findings.append(&mut verified.findings);
             Ok(Verified { findings, ..verified })
@@ -97,7 +108,14 @@ pub(crate) fn try_in_a_copy(path: &Path) -> Result<(), OpenError> {
 /// How a log can be read.
 enum Reached {
     Live(SocketReader),
-    Copy(TempDir),
+    Copy(Copied),
+}
+
+/// The files of a log, copied.
+struct Copied {
+    directory: TempDir,
+    /// What the data file has, of a log that was not closed: see [`behind`].
+    written: Vec<FramePlace>,
 }
 
 fn reach(path: &Path) -> Result<Reached, OpenError> {
@@ -127,10 +145,13 @@ fn reach(path: &Path) -> Result<Reached, OpenError> {
 }
 
 /// Opens a copy. sled's snapshot only makes opening faster; where it is damaged, the data is still there.
-fn open_copy(path: &Path, copy: TempDir, care: Care) -> Result<CopiedLog, OpenError> {
+fn open_copy(path: &Path, copied: Copied, care: Care) -> Result<CopiedLog, OpenError> {
+    let Copied { directory: copy, written } = copied;
     let open = |copy: &Path| {
         let backend = open_copied_sled(path, copy)?;
-        open_for_reading(backend, path.display().to_string(), care).map_err(|unfit| unfit.refuse(path))
+        open_for_reading(backend, path.display().to_string(), care)
+            .and_then(|core| behind::check(&core, &written).map(|()| core))
+            .map_err(|unfit| unfit.refuse(path))
     };
     let core = match open(copy.path()) {
         Err(OpenError::Damaged { .. }) if directory::remove_snapshots(copy.path(), Snapshots::All).unwrap_or(false) => {
@@ -142,7 +163,7 @@ fn open_copy(path: &Path, copy: TempDir, care: Care) -> Result<CopiedLog, OpenEr
 }
 
 fn open_copied_sled(path: &Path, copy: &Path) -> Result<SledBackend, OpenError> {
-    open_sled(copy, CACHE).map_err(|error| match error {
+    open_sled(copy, path, CACHE).map_err(|error| match error {
         // The log is meant, not the copy, which nobody knows of.
         OpenError::Damaged { what, .. } => OpenError::Damaged { path: path.to_owned(), what },
         other => other,
@@ -150,7 +171,7 @@ fn open_copied_sled(path: &Path, copy: &Path) -> Result<SledBackend, OpenError> 
 }
 
 /// Copies a log that nobody may write to meanwhile.
-fn copy(path: &Path) -> Result<TempDir, OpenError> {
+fn copy(path: &Path) -> Result<Copied, OpenError> {
     let failed = |error: &io::Error| io_error(path, "copying it into the directory for temporary files", error);
     let _database_lock = wait_for_database(path)?;
     let copy = tempfile::Builder::new().prefix("cloacina-").tempdir().map_err(|error| failed(&error))?;
@@ -159,7 +180,15 @@ fn copy(path: &Path) -> Result<TempDir, OpenError> {
         creation::check_made(path)?;
         copy_files(path, copy.path()).map_err(|error| failed(&error))?;
     }
-    Ok(copy)
+    let written = if lock_file::was_left_in_order(path) {
+        Vec::new()
+    } else {
+        match File::open(copy.path().join(DATA_FILE)).and_then(behind::written_groups) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            written => written.map_err(|error| failed(&error))?,
+        }
+    };
+    Ok(Copied { directory: copy, written })
 }
 
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {

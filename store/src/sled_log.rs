@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::backend::Backend;
-use crate::backend::sled::{DATA_FILE, SledBackend, SledOpenError};
+use crate::backend::sled::{self, DATA_FILE, SledBackend, SledOpenError};
 use crate::core::Core;
 use crate::core::open::open_for_writing;
 use crate::core::writer::{Job, Writer};
@@ -59,6 +59,7 @@ pub struct SledLog {
     /// `None` once the log was closed.
     held: Mutex<Option<Held>>,
     messages: Sender<Message>,
+    cache_capacity: u64,
 }
 
 /// The longest database that is tried in a copy after its process has died: copying it takes a fraction of a second.
@@ -128,7 +129,12 @@ fn start(
     let writer = spawn_writer(writer, waiting, options.durability)
         .map_err(|error| io_error(path, "starting its writer thread", &error))?;
     let server = if options.serve_readers { serve(path, &core) } else { None };
-    Ok(SledLog { core, held: Mutex::new(Some(Held { server, writer, lock })), messages })
+    Ok(SledLog {
+        core,
+        held: Mutex::new(Some(Held { server, writer, lock })),
+        messages,
+        cache_capacity: options.cache_capacity,
+    })
 }
 
 fn spawn_writer(
@@ -176,20 +182,22 @@ fn open_for_good(path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenEr
         directory::remove_snapshots(path, which).map_err(|error| io_error(path, "removing a snapshot of sled", &error))
     };
     remove(Snapshots::Unfinished)?;
-    match open_sled(path, cache_capacity) {
-        Err(OpenError::Damaged { what, .. }) if remove(Snapshots::All)? => {
+    match open_sled(path, path, cache_capacity) {
+        // The copy is opened without the snapshot, if need be. Where even that does not help, nothing is touched.
+        Err(OpenError::Damaged { what, .. }) if reader::try_in_a_copy(path).is_ok() && remove(Snapshots::All)? => {
             tracing::warn!(log = %path.display(), what, "opening the log without sled's snapshot");
-            open_sled(path, cache_capacity)
+            open_sled(path, path, cache_capacity)
         }
         opened => opened,
     }
 }
 
-/// Opens sled, whose own lock can linger for a moment after the process that held it has ended.
-pub(crate) fn open_sled(path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
+/// Opens sled in the directory of the log at a path, or of its copy. Its own lock can linger for a moment after the process
+/// that held it has ended.
+pub(crate) fn open_sled(directory: &Path, path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
     let until = Instant::now() + LINGER;
     loop {
-        match SledBackend::open(path, cache_capacity) {
+        match SledBackend::open(directory, path, cache_capacity) {
             Ok(backend) => return Ok(backend),
             Err(SledOpenError::Busy) if Instant::now() < until => {
                 thread::sleep(std::time::Duration::from_millis(10));
@@ -233,11 +241,15 @@ impl SledLog {
         if let Some(server) = server {
             server.stop();
         }
+        let closed = matches!(last, Message::Close(_));
         // It fails only where the thread has ended by itself.
         let _ = self.messages.send(last);
         // An acknowledgement that drops the log runs on the writer thread, which cannot wait for itself.
         let ended = if writer.thread().id() == thread::current().id() { Ok(()) } else { writer.join() };
         if !self.core.failed.load(Ordering::Acquire) {
+            if closed {
+                sled::write_snapshot(&self.path(), self.cache_capacity);
+            }
             lock.forget_holder();
         }
         ended

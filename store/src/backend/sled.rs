@@ -32,6 +32,8 @@ pub(crate) struct SledBackend {
     /// Our own descriptor of sled's data file, to sync it with.
     data: File,
     directory: PathBuf,
+    /// What it is called in messages.
+    name: PathBuf,
 }
 
 /// Why sled cannot be opened.
@@ -46,16 +48,9 @@ pub(crate) enum SledOpenError {
 }
 
 impl SledBackend {
-    /// Opens, or makes, the database in a directory.
-    pub(crate) fn open(directory: &Path, cache_capacity: u64) -> Result<Self, SledOpenError> {
-        let config = ::sled::Config::new()
-            .path(directory)
-            .cache_capacity(cache_capacity)
-            // It also drives sled's garbage collection.
-            .flush_every_ms(Some(500));
-        let database = catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|panic| SledOpenError::Damaged(panic_text(&*panic)))?
-            .map_err(classify)?;
+    /// Opens, or makes, the database in a directory. In messages it has another name where it is a copy.
+    pub(crate) fn open(directory: &Path, name: &Path, cache_capacity: u64) -> Result<Self, SledOpenError> {
+        let database = open_database(directory, cache_capacity)?;
         let opened = File::open(directory.join(DATA_FILE))
             .and_then(|data| Patience::with(database.clone()).map(|patience| (data, patience)));
         match opened {
@@ -64,6 +59,7 @@ impl SledBackend {
                 patience: RwLock::new(Some(patience)),
                 data,
                 directory: directory.to_owned(),
+                name: name.to_owned(),
             }),
             Err(error) => {
                 let_go(database, directory);
@@ -97,14 +93,14 @@ impl SledBackend {
             // The text is sled's, for those who look into it.
             Err(panic) => Err(BackendError::Damaged(format!(
                 "{doing} {}: the database gave up: {}",
-                self.directory.display(),
+                self.name.display(),
                 panic_text(&*panic)
             ))),
         }
     }
 
     fn failed(&self, doing: &str, error: ::sled::Error) -> BackendError {
-        let place = self.directory.display();
+        let place = self.name.display();
         match error {
             ::sled::Error::Io(error) => BackendError::Failed(format!("{doing} {place}: {}", system_error(error))),
             ::sled::Error::Corruption { .. } => {
@@ -112,6 +108,27 @@ impl SledBackend {
             }
             other => BackendError::Failed(format!("{doing} {place}: {other}")),
         }
+    }
+}
+
+fn open_database(directory: &Path, cache_capacity: u64) -> Result<::sled::Db, SledOpenError> {
+    let config = ::sled::Config::new()
+        .path(directory)
+        .cache_capacity(cache_capacity)
+        // It also drives sled's garbage collection.
+        .flush_every_ms(Some(500));
+    catch_unwind(AssertUnwindSafe(|| config.open()))
+        .map_err(|panic| SledOpenError::Damaged(panic_text(&*panic)))?
+        .map_err(classify)
+}
+
+/// Lets sled write a snapshot of where everything is in a database that was closed: it does so at an open, and only then.
+/// The next open is the faster for it. And where the database is damaged, what lies elsewhere can still be read: without
+/// a snapshot sled reads it from the beginning, and no further than the first damaged place.
+pub(crate) fn write_snapshot(directory: &Path, cache_capacity: u64) {
+    match open_database(directory, cache_capacity) {
+        Ok(database) => let_go(database, directory),
+        Err(error) => tracing::warn!(directory = %directory.display(), ?error, "no snapshot could be written"),
     }
 }
 
@@ -207,9 +224,9 @@ impl Backend for SledBackend {
     }
 
     fn sync(&self) -> Result<(), BackendError> {
-        self.data.sync_data().map_err(|error| {
-            BackendError::Failed(format!("syncing {}: {error}", self.directory.join(DATA_FILE).display()))
-        })
+        self.data
+            .sync_data()
+            .map_err(|error| BackendError::Failed(format!("syncing {}: {error}", self.name.join(DATA_FILE).display())))
     }
 
     fn load_head(&self) -> Result<Option<Vec<u8>>, BackendError> {

@@ -4,6 +4,7 @@
 //! frames from its position on do not exist yet, and the listing entries and definitions that the unfinished group
 //! touches are taken as they were before.
 
+pub(crate) mod behind;
 pub(crate) mod frames;
 pub(crate) mod group;
 pub(crate) mod listing;

@@ -109,6 +109,11 @@ pub(crate) fn acquire(directory: &Path) -> Result<DirectoryLock, OpenError> {
     Ok(DirectoryLock { file, was_left_in_order })
 }
 
+/// Whether whoever had the log last has let go of it in order. Asked by those who hold the lock, shared.
+pub(crate) fn was_left_in_order(directory: &Path) -> bool {
+    std::fs::metadata(directory.join(NAME)).map_or(true, |lock| lock.len() == 0)
+}
+
 /// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
 pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, OpenError> {
     let mut file = match File::open(directory.join(NAME)) {

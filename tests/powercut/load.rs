@@ -89,7 +89,7 @@ pub fn batches(load: &Load, phase: u64) -> Vec<Batch> {
 
 fn batch(load: &Load, phase: u64, number: u64, next_seqs: &mut [u64]) -> Batch {
     let definitions =
-        if number % 5 == 0 { vec![definition(format!("definition {phase}.{number}"))] } else { Vec::new() };
+        if number.is_multiple_of(5) { vec![definition(format!("definition {phase}.{number}"))] } else { Vec::new() };
     let frames = (0..load.frames).filter_map(|place| {
         let stream = (number * load.frames + place) % load.streams;
         let next_seq = next_seqs.get_mut(usize::try_from(stream).ok()?)?;

@@ -4,7 +4,7 @@
 //! time a process of its own checks the log, reads all of it, and (of some) opens it for writing.
 
 // Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
 
 #[path = "../powercut/checker.rs"]
 mod checker;

@@ -5,7 +5,7 @@
 //! turn: with an error of the disk, for lack of space, as a write of half, as a sync that does nothing.
 
 // Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
 
 #[path = "../powercut/checker.rs"]
 mod checker;

@@ -7,7 +7,7 @@
 //! A failure keeps its recording and says how to have that image again.
 
 // Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
 
 #[path = "../powercut/checker.rs"]
 mod checker;

@@ -94,3 +94,39 @@ fn was_synced<B: Backend>(core: &Core<B>) -> Result<bool, ReadError> {
         _ => false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Hash, StreamKind};
+
+    fn place(number: u8) -> FramePlace {
+        FramePlace { stream: StreamId::from_bytes([number; 16]), kind: StreamKind::Execution, first_seq: 0, count: 1 }
+    }
+
+    fn entry(places: &[FramePlace]) -> Vec<u8> {
+        let pairs: Vec<_> = places.iter().map(|place| (*place, Hash([1; 32]))).collect();
+        GroupEntry::seal(0, &Hash::ZERO, &pairs).encode()
+    }
+
+    #[test]
+    fn commit_entries_are_found_wherever_they_stand_in_a_file() {
+        for before in [0, 1, PART - 40, PART - 1, PART, 2 * PART - 3] {
+            let file = [vec![b'C'; before], entry(&[place(1), place(2)]), vec![0; 100]].concat();
+            assert!(written_groups(&file[..]).unwrap().contains(&place(1)), "{before}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_group_and_what_looks_like_an_entry_do_not_count() {
+        let full = entry(&vec![place(1); MAX_FRAMES]);
+        let cut = &entry(&[place(2)])[..50];
+        assert_eq!(written_groups(&[&full[..], cut].concat()[..]).unwrap(), []);
+    }
+
+    #[test]
+    fn the_last_entries_of_each_part_are_kept() {
+        let entries: Vec<u8> = (0..10).flat_map(|number| entry(&[place(number)])).collect();
+        assert_eq!(written_groups(&entries[..]).unwrap(), [6, 7, 8, 9].map(place));
+    }
+}

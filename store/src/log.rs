@@ -244,7 +244,7 @@ pub enum OpenError {
     },
     /// What is there is not what was written.
     #[error(
-        "the log {path} is damaged: {what}. Nothing was changed; keep a copy of the directory, and restore a backup"
+        "the log {path} is damaged: {what}. Keep a copy of the directory as it is, and restore a backup; `replay --log {path} verify` says what is still whole"
     )]
     Damaged {
         /// The path.

@@ -16,11 +16,14 @@ use tempfile::TempDir;
 
 use crate::backend::sled::{DATA_FILE, SledBackend};
 use crate::core::Core;
+use crate::core::behind;
 use crate::core::open::{open_for_reading, open_for_verifying};
+use crate::core::recover::Care;
 use crate::core::verify::{self, Verified};
 use crate::directory::lock_file::{self, LINGER, host_name};
-use crate::directory::{self, Found, creation, io_error, is_snapshot, is_unfinished_snapshot};
-use crate::log::{LogReader, OpenError};
+use crate::directory::{self, Found, Snapshots, creation, io_error, is_snapshot};
+use crate::layout::group::FramePlace;
+use crate::log::{LogReader, OpenError, ReadError};
 use crate::sled_log::open_sled;
 use crate::socket::client::SocketReader;
 
@@ -59,7 +62,7 @@ crate::log::read_through_core!(CopiedLog);
 pub fn open_reader(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
     match reach(path)? {
         Reached::Live(reader) => Ok(Box::new(reader)),
-        Reached::Copy(copy) => Ok(Box::new(open_copy(path, copy)?)),
+        Reached::Copy(copy) => Ok(Box::new(open_copy(path, copy, Care::Groups)?)),
     }
 }
 
@@ -76,8 +79,17 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
             reason: error.to_string(),
         }),
         Reached::Copy(copy) => {
-            let backend = open_copied_sled(path, copy.path())?;
+            let directory = copy.directory.path();
+            let backend = match open_copied_sled(path, directory) {
+                Err(OpenError::Damaged { .. })
+                    if directory::remove_snapshots(directory, Snapshots::All).unwrap_or(false) =>
+                {
+                    open_copied_sled(path, directory)?
+                }
+                other => other?,
+            };
             let (core, mut findings) = open_for_verifying(backend, path.display().to_string());
+            findings.extend(behind::check(&core, &copy.written).err().map(ReadError::from));
             let mut verified = verify::verify(&core);
             findings.append(&mut verified.findings);
             Ok(Verified { findings, ..verified })
@@ -85,10 +97,25 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
     }
 }
 
+/// Takes up a log in a copy, to see whether it can be. Whoever calls this holds the log's lock.
+///
+/// # Errors
+/// [`OpenError::Damaged`], and nothing was changed; [`OpenError::Io`] where it could not be copied.
+pub(crate) fn try_in_a_copy(path: &Path) -> Result<(), OpenError> {
+    open_copy(path, copy(path)?, Care::Frames).map(drop)
+}
+
 /// How a log can be read.
 enum Reached {
     Live(SocketReader),
-    Copy(TempDir),
+    Copy(Copied),
+}
+
+/// The files of a log, copied.
+struct Copied {
+    directory: TempDir,
+    /// What the data file has, of a log that was not closed: see [`behind`].
+    written: Vec<FramePlace>,
 }
 
 fn reach(path: &Path) -> Result<Reached, OpenError> {
@@ -118,40 +145,33 @@ fn reach(path: &Path) -> Result<Reached, OpenError> {
 }
 
 /// Opens a copy. sled's snapshot only makes opening faster; where it is damaged, the data is still there.
-fn open_copy(path: &Path, copy: TempDir) -> Result<CopiedLog, OpenError> {
+fn open_copy(path: &Path, copied: Copied, care: Care) -> Result<CopiedLog, OpenError> {
+    let Copied { directory: copy, written } = copied;
     let open = |copy: &Path| {
         let backend = open_copied_sled(path, copy)?;
-        open_for_reading(backend, path.display().to_string()).map_err(|unfit| unfit.refuse(path))
+        open_for_reading(backend, path.display().to_string(), care)
+            .and_then(|core| behind::check(&core, &written).map(|()| core))
+            .map_err(|unfit| unfit.refuse(path))
     };
     let core = match open(copy.path()) {
-        Err(OpenError::Damaged { .. }) if remove_snapshots(copy.path()).unwrap_or(false) => open(copy.path())?,
+        Err(OpenError::Damaged { .. }) if directory::remove_snapshots(copy.path(), Snapshots::All).unwrap_or(false) => {
+            open(copy.path())?
+        }
         other => other?,
     };
     Ok(CopiedLog { core, _copy: copy })
 }
 
 fn open_copied_sled(path: &Path, copy: &Path) -> Result<SledBackend, OpenError> {
-    open_sled(copy, CACHE).map_err(|error| match error {
+    open_sled(copy, path, CACHE).map_err(|error| match error {
         // The log is meant, not the copy, which nobody knows of.
         OpenError::Damaged { what, .. } => OpenError::Damaged { path: path.to_owned(), what },
         other => other,
     })
 }
 
-fn remove_snapshots(copy: &Path) -> io::Result<bool> {
-    let mut removed = false;
-    for entry in fs::read_dir(copy)? {
-        let entry = entry?;
-        if is_snapshot(&entry.file_name()) {
-            fs::remove_file(entry.path())?;
-            removed = true;
-        }
-    }
-    Ok(removed)
-}
-
 /// Copies a log that nobody may write to meanwhile.
-fn copy(path: &Path) -> Result<TempDir, OpenError> {
+fn copy(path: &Path) -> Result<Copied, OpenError> {
     let failed = |error: &io::Error| io_error(path, "copying it into the directory for temporary files", error);
     let _database_lock = wait_for_database(path)?;
     let copy = tempfile::Builder::new().prefix("cloacina-").tempdir().map_err(|error| failed(&error))?;
@@ -160,15 +180,22 @@ fn copy(path: &Path) -> Result<TempDir, OpenError> {
         creation::check_made(path)?;
         copy_files(path, copy.path()).map_err(|error| failed(&error))?;
     }
-    Ok(copy)
+    let written = if lock_file::was_left_in_order(path) {
+        Vec::new()
+    } else {
+        match File::open(copy.path().join(DATA_FILE)).and_then(behind::written_groups) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            written => written.map_err(|error| failed(&error))?,
+        }
+    };
+    Ok(Copied { directory: copy, written })
 }
 
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name();
-        let snapshot = is_snapshot(&name) && !is_unfinished_snapshot(&name);
-        let wanted = snapshot || ["conf", DATA_FILE, "format", "head"].iter().any(|wanted| name == *wanted);
+        let wanted = is_snapshot(&name) || ["conf", DATA_FILE, "format", "head"].iter().any(|wanted| name == *wanted);
         if name == "blobs" {
             let blobs = to.join("blobs");
             fs::create_dir(&blobs)?;

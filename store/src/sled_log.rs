@@ -9,14 +9,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::backend::Backend;
-use crate::backend::sled::{SledBackend, SledOpenError};
+use crate::backend::sled::{self, DATA_FILE, SledBackend, SledOpenError};
 use crate::core::Core;
 use crate::core::open::open_for_writing;
 use crate::core::writer::{Job, Writer};
 use crate::directory::lock_file::{self, DirectoryLock, LINGER, host_name};
-use crate::directory::{self, Found, creation, io_error};
+use crate::directory::{self, Found, Snapshots, creation, io_error};
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
+use crate::reader;
 use crate::record::Timestamp;
 use crate::socket::server::Server;
 use crate::sync::lock;
@@ -58,7 +59,11 @@ pub struct SledLog {
     /// `None` once the log was closed.
     held: Mutex<Option<Held>>,
     messages: Sender<Message>,
+    cache_capacity: u64,
 }
+
+/// The longest database that is tried in a copy after its process has died: copying it takes a fraction of a second.
+const LONGEST_TRIED: u64 = 256 * 1024 * 1024;
 
 /// What is let go of at the end, in this order.
 struct Held {
@@ -70,7 +75,8 @@ struct Held {
 /// Opens the log in a directory for writing, or makes it.
 ///
 /// # Errors
-/// [`OpenError`]; nothing that was there is changed then, and nothing is made where something else stands.
+/// [`OpenError`]; nothing is made where something else stands. Of a log that is damaged nothing is changed where that can
+/// be told without sled, or from a copy, in which a log whose process died is tried first if it is not too large.
 ///
 /// # Examples
 /// ```
@@ -98,9 +104,9 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
         creation::sync_parents(path)?;
     } else {
         creation::check_made(path)?;
-        directory::remove_unfinished_snapshots(path)?;
+        look_before_opening(path, &lock)?;
     }
-    let backend = open_sled(path, options.cache_capacity)?;
+    let backend = open_for_good(path, options.cache_capacity)?;
     // Also for sled's files that were lost and made anew; it costs an open little.
     creation::sync_files(path)?;
     let opened = Opened::new(host_name(), std::process::id(), options.durability);
@@ -123,7 +129,12 @@ fn start(
     let writer = spawn_writer(writer, waiting, options.durability)
         .map_err(|error| io_error(path, "starting its writer thread", &error))?;
     let server = if options.serve_readers { serve(path, &core) } else { None };
-    Ok(SledLog { core, held: Mutex::new(Some(Held { server, writer, lock })), messages })
+    Ok(SledLog {
+        core,
+        held: Mutex::new(Some(Held { server, writer, lock })),
+        messages,
+        cache_capacity: options.cache_capacity,
+    })
 }
 
 fn spawn_writer(
@@ -147,11 +158,46 @@ fn serve(path: &Path, core: &Arc<Core<SledBackend>>) -> Option<Server> {
     }
 }
 
-/// Opens sled, whose own lock can linger for a moment after the process that held it has ended.
-pub(crate) fn open_sled(path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
+/// What can be found out before sled opens the database. Where it finds an end that was not finished, it writes over what
+/// lies behind; it takes damage for such an end, and what it cannot read too.
+fn look_before_opening(path: &Path, lock: &DirectoryLock) -> Result<(), OpenError> {
+    directory::read_through(path)?;
+    let length = std::fs::metadata(path.join(DATA_FILE)).map_or(0, |database| database.len());
+    if lock.was_left_in_order || length > LONGEST_TRIED {
+        return Ok(());
+    }
+    match reader::try_in_a_copy(path) {
+        // There may be no room for a copy, and that must not be in the way of opening the log.
+        Err(error @ OpenError::Io { .. }) => {
+            tracing::warn!(log = %path.display(), %error, "the log is opened without having been tried in a copy");
+            Ok(())
+        }
+        tried => tried,
+    }
+}
+
+/// Opens the database of a log to write to it. A damaged snapshot is left out: sled reads it before anything else.
+fn open_for_good(path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
+    let remove = |which| {
+        directory::remove_snapshots(path, which).map_err(|error| io_error(path, "removing a snapshot of sled", &error))
+    };
+    remove(Snapshots::Unfinished)?;
+    match open_sled(path, path, cache_capacity) {
+        // The copy is opened without the snapshot, if need be. Where even that does not help, nothing is touched.
+        Err(OpenError::Damaged { what, .. }) if reader::try_in_a_copy(path).is_ok() && remove(Snapshots::All)? => {
+            tracing::warn!(log = %path.display(), what, "opening the log without sled's snapshot");
+            open_sled(path, path, cache_capacity)
+        }
+        opened => opened,
+    }
+}
+
+/// Opens sled in the directory of the log at a path, or of its copy. Its own lock can linger for a moment after the process
+/// that held it has ended.
+pub(crate) fn open_sled(directory: &Path, path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
     let until = Instant::now() + LINGER;
     loop {
-        match SledBackend::open(path, cache_capacity) {
+        match SledBackend::open(directory, path, cache_capacity) {
             Ok(backend) => return Ok(backend),
             Err(SledOpenError::Busy) if Instant::now() < until => {
                 thread::sleep(std::time::Duration::from_millis(10));
@@ -190,16 +236,22 @@ impl SledLog {
     }
 
     /// Ends the threads, then lets go of the lock. Once.
-    fn let_go(held: Held, messages: &Sender<Message>, last: Message) -> thread::Result<()> {
+    fn let_go(&self, held: Held, last: Message) -> thread::Result<()> {
         let Held { server, writer, lock } = held;
         if let Some(server) = server {
             server.stop();
         }
+        let closed = matches!(last, Message::Close(_));
         // It fails only where the thread has ended by itself.
-        let _ = messages.send(last);
+        let _ = self.messages.send(last);
         // An acknowledgement that drops the log runs on the writer thread, which cannot wait for itself.
         let ended = if writer.thread().id() == thread::current().id() { Ok(()) } else { writer.join() };
-        lock.forget_holder();
+        if !self.core.failed.load(Ordering::Acquire) {
+            if closed {
+                sled::write_snapshot(&self.path(), self.cache_capacity);
+            }
+            lock.forget_holder();
+        }
         ended
     }
 }
@@ -221,7 +273,7 @@ impl EventLog for SledLog {
             return Ok(());
         };
         let (reply, closed) = crossbeam_channel::bounded(1);
-        let ended = Self::let_go(held, &self.messages, Message::Close(reply));
+        let ended = self.let_go(held, Message::Close(reply));
         match (closed.try_recv(), ended) {
             (Ok(result), _) => result,
             (Err(_), _) => Err(AppendError::Failed("the writer thread ended without an answer".to_owned())),
@@ -233,7 +285,7 @@ impl Drop for SledLog {
     fn drop(&mut self) {
         if let Some(held) = lock(&self.held).take() {
             // Nobody is left to be told how it went.
-            let _ = Self::let_go(held, &self.messages, Message::Leave);
+            let _ = self.let_go(held, Message::Leave);
             self.core.backend.close();
         }
     }

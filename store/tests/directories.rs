@@ -231,7 +231,8 @@ fn a_lost_or_shortened_database_is_never_taken_for_a_fresh_log() {
     assert!(refusal(&path).contains("`db`) is missing"), "{}", refusal(&path));
     assert!(open_reader(&path).err().unwrap().to_string().contains("`db`) is missing"));
     assert!(!path.join("db").exists());
-    for kept in [0, database.len() / 3] {
+    let used = database.iter().rposition(|byte| *byte != 0).unwrap();
+    for kept in [0, used / 3] {
         fs::write(path.join("db"), &database[..kept]).unwrap();
         assert!(matches!(writable(&path), Err(OpenError::Damaged { .. })), "{kept} bytes");
     }
@@ -289,6 +290,30 @@ fn damage_in_the_database_file_is_found_or_harmless() {
             assert_eq!(records, original, "byte {place}");
         }
     }
+}
+
+/// What a failed or killed open leaves of a snapshot was taken for the newest one, and for damage, at every later open. One
+/// that is really damaged is left out too: all that is in it is in the database.
+#[test]
+fn an_unfinished_or_damaged_snapshot_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    written(&path);
+    let snapshots = || {
+        let names = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("snap.")).collect::<Vec<_>>()
+    };
+    assert_eq!(snapshots().len(), 1, "an orderly close leaves a snapshot");
+    fs::write(path.join("snap.FFFFFFFFFFFFFFFF.generating"), "half").unwrap();
+    assert_eq!(open_reader(&path).unwrap().read(stream(2), 0, 100).unwrap().len(), 20);
+    writable(&path).unwrap().close().unwrap();
+    for snapshot in snapshots() {
+        fs::write(snapshot, "not what was written").unwrap();
+    }
+    assert_eq!(open_reader(&path).unwrap().read(stream(2), 0, 100).unwrap().len(), 20);
+    let log = writable(&path).unwrap();
+    assert_eq!(log.read(stream(2), 0, 100).unwrap().len(), 20);
+    assert_eq!(log.verify().findings, []);
 }
 
 #[test]

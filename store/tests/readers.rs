@@ -186,3 +186,25 @@ fn readers_and_writers_do_not_disturb_each_other() {
     writer.join().unwrap();
     assert_eq!(log.verify().findings, []);
 }
+
+/// A frame of many records was loaded, and every hash of it checked, again for each page of 1,024 of them.
+#[test]
+fn a_frame_of_many_records_is_not_read_again_for_every_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    let bodies = vec![b"a".as_slice(); 30_000];
+    log.append(batch(vec![frame(stream(1), 0, &bodies, open_label("many"))])).unwrap();
+    let reader = open_reader(&path).unwrap();
+    let timed = |log: &dyn LogReader| {
+        let began = std::time::Instant::now();
+        assert_eq!(log.read(stream(1), 0, usize::MAX).unwrap().len(), bodies.len());
+        assert_eq!(log.tail(0, usize::MAX).unwrap().len(), bodies.len() + 1);
+        began.elapsed()
+    };
+    let (here, there) = (timed(&log), timed(&*reader));
+    // Thirty times as long, it was.
+    assert!(there < here * 12, "{there:?} through the socket, {here:?} without");
+    assert_eq!(reader.read(stream(1), 29_000, 10).unwrap().len(), 10);
+    assert_eq!(reader.read(stream(1), 2, 3_000).unwrap().last().unwrap().seq, 3_001);
+}

@@ -69,6 +69,8 @@ pub enum Believes {
     All,
     /// All but fdatasync: what a log without its own sync would leave.
     AllButFdatasync,
+    /// None: it lies.
+    Nothing,
 }
 
 /// The disk under a directory.
@@ -201,8 +203,10 @@ impl Disk {
 
     fn synced(&mut self, descriptor: i32, by: Sync) {
         let Some(end) = self.syncing.remove(&descriptor) else { return };
-        if by == Sync::Fdatasync && self.believes == Believes::AllButFdatasync {
-            return;
+        match self.believes {
+            Believes::All => {}
+            Believes::AllButFdatasync if by == Sync::Fsync => {}
+            Believes::AllButFdatasync | Believes::Nothing => return,
         }
         match &mut self.nodes[self.descriptors[&descriptor]] {
             Node::File { durable, since } => {

@@ -1,56 +1,70 @@
 //! Whether a log that was harmed is still what it should be.
 
+use std::collections::BTreeSet;
+
 use cloacina_store::record::StreamId;
 
 use crate::checker::{Answer, Seen};
 use crate::load::{self, Load, Planned};
 
-/// What was written in a phase, and how far that was acknowledged.
+/// What was written in a phase, and what of it was acknowledged.
 #[derive(Clone, Debug)]
 pub struct Written {
     /// The load's name.
     pub load: &'static str,
     /// The records of each batch, in order.
     pub batches: Vec<Vec<Planned>>,
-    /// So many batches were acknowledged: they must be there.
-    pub acknowledged: usize,
+    /// These batches were acknowledged: they must be there.
+    pub acknowledged: BTreeSet<usize>,
+    /// Whether some may have been refused before others were written.
+    pub gaps: bool,
 }
 
 impl Written {
-    pub fn new(load: &Load, phase: u64, acknowledged: usize) -> Self {
-        Self { load: load.name, batches: load::batches(load, phase).iter().map(load::planned).collect(), acknowledged }
+    /// Of a log that lost power: what is there is a beginning.
+    pub fn new(load: &Load, phase: u64, acknowledged: BTreeSet<usize>) -> Self {
+        let batches = load::batches(load, phase).iter().map(load::planned).collect();
+        Self { load: load.name, batches, acknowledged, gaps: false }
+    }
+
+    /// All of it was acknowledged.
+    pub fn all(load: &Load, phase: u64) -> Self {
+        let written = Self::new(load, phase, BTreeSet::new());
+        Self { acknowledged: (0..written.batches.len()).collect(), ..written }
     }
 }
 
-/// How many batches some marks acknowledge.
-pub fn acknowledged<'a>(marks: impl Iterator<Item = &'a str>) -> usize {
-    marks
-        .filter_map(|mark| mark.strip_prefix("acknowledged ")?.parse::<usize>().ok())
-        .map(|last| last + 1)
-        .max()
-        .unwrap_or(0)
+/// Which batches some marks acknowledge.
+pub fn acknowledged<'a>(marks: impl Iterator<Item = &'a str>) -> BTreeSet<usize> {
+    marks.filter_map(|mark| mark.strip_prefix("acknowledged ")?.parse().ok()).collect()
 }
 
-/// That the log is whole, and holds of every phase a beginning, in order, at least as long as was acknowledged.
+/// That the log is whole, and holds of every phase what was acknowledged, in order, and nothing that was not written.
 pub fn holds(answer: &Answer, written: &[Written]) -> Result<(), String> {
     let seen = match answer {
         Answer::Seen(seen) => seen,
         other => return Err(format!("{other:?}")),
     };
     is_whole(seen)?;
+    is_history(seen, written)
+}
+
+/// That the records are those of acknowledged batches, perhaps with others that were written, in order.
+pub fn is_history(seen: &Seen, written: &[Written]) -> Result<(), String> {
     let mut rest = &records(seen)?[..];
     for (phase, written) in written.iter().enumerate() {
-        let mut there = 0;
-        for batch in &written.batches {
-            let Some(after) = rest.strip_prefix(&batch[..]) else { break };
-            rest = after;
-            there += 1;
-        }
-        if there < written.acknowledged {
-            return Err(format!(
-                "phase {phase}: {} batches were acknowledged, {there} are there",
-                written.acknowledged
-            ));
+        let mut missing = None;
+        for (number, batch) in written.batches.iter().enumerate() {
+            match rest.strip_prefix(&batch[..]) {
+                Some(_) if missing.is_some() && !written.gaps => {
+                    return Err(format!("phase {phase}: batch {number} is there, {missing:?} is not"));
+                }
+                Some(after) => rest = after,
+                None if written.acknowledged.contains(&number) => {
+                    return Err(format!("phase {phase}: batch {number} was acknowledged and is not there"));
+                }
+                None => missing = Some(number),
+            }
         }
     }
     match rest.first() {

@@ -42,7 +42,7 @@ const SMALL: Load = Load {
 };
 
 /// All loads, by name.
-pub const LOADS: [Load; 6] = [
+pub const LOADS: [Load; 8] = [
     SMALL,
     // Bodies of many chunks: they cross sled's segments of 512 KiB.
     Load { name: "large", batches: 16, streams: 2, sizes: (1_000, 120_000), ..SMALL },
@@ -60,6 +60,10 @@ pub const LOADS: [Load; 6] = [
         close: true,
         ..SMALL
     },
+    // Few calls, each of which fails in turn.
+    Load { name: "failing", batches: 8, streams: 2, sizes: (100, 9_000), close: true, ..SMALL },
+    // So small that each of its bytes can be damaged in turn.
+    Load { name: "tiny", batches: 4, streams: 2, sizes: (5, 30), close: true, ..SMALL },
     // What is appended to show that a log goes on.
     Load { name: "more", batches: 3, streams: 2, sizes: (10, 9_000), close: true, ..SMALL },
 ];

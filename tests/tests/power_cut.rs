@@ -7,7 +7,7 @@
 //! A failure keeps its recording and says how to have that image again.
 
 // Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
 
 #[path = "../powercut/checker.rs"]
 mod checker;
@@ -24,6 +24,7 @@ mod recording;
 #[path = "../powercut/victim.rs"]
 mod victim;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +61,7 @@ fn record_on(recorder: &Path, name: &str, phase: u64, place: &Path, before: Path
     let run = victim::write(recorder, name, phase, &disk, None).unwrap();
     assert!(run.status.success(), "{name}: {} {}", run.status, run.said);
     let load = load::named(name).unwrap();
-    assert_eq!(judge::acknowledged(run.marks()), usize::try_from(load.batches).unwrap(), "{name}: {}", run.said);
+    assert_eq!(judge::acknowledged(run.marks()).len() as u64, load.batches, "{name}: {}", run.said);
     Scene { load, events: run.events, before, earlier, recording: run.recording }
 }
 
@@ -147,12 +148,12 @@ impl Scene {
         let read = checker.read(&log);
         // Before a creation was finished there need not be anything.
         let nothing = matches!(&read, Answer::Refused(why) if why.contains("there is no log at"));
-        if !nothing || written.iter().any(|written| written.acknowledged > 0) {
+        if !nothing || written.iter().any(|written| !written.acknowledged.is_empty()) {
             judge::holds(&read, &written).map_err(|what| format!("read: {what}"))?;
         }
         let phase = written.len() as u64;
         let more = load::named("more").unwrap();
-        written.push(Written::new(&more, phase, usize::try_from(more.batches).unwrap()));
+        written.push(Written::all(&more, phase));
         judge::holds(&checker.go_on(&log, phase), &written).map_err(|what| format!("written to: {what}"))
     }
 
@@ -164,7 +165,7 @@ impl Scene {
         fs::copy(&self.recording, kept.join("recording")).unwrap();
         let mut about = format!("{} {image}", self.load.name);
         for earlier in &self.earlier {
-            about.push_str(&format!(" {} {}", earlier.load, earlier.acknowledged));
+            about.push_str(&format!(" {} {}", earlier.load, earlier.acknowledged.len()));
         }
         fs::write(kept.join("about"), about).unwrap();
         kept
@@ -175,7 +176,8 @@ impl Scene {
         let about = fs::read_to_string(kept.join("about")).unwrap();
         let words: Vec<&str> = about.split(' ').collect();
         let earlier = words[2..].chunks(2).enumerate().map(|(phase, words)| {
-            Written::new(&load::named(words[0]).unwrap(), phase as u64, words[1].parse().unwrap())
+            let acknowledged = (0..words[1].parse().unwrap()).collect();
+            Written::new(&load::named(words[0]).unwrap(), phase as u64, acknowledged)
         });
         let scene = Self {
             load: load::named(words[0]).unwrap(),
@@ -260,6 +262,36 @@ fn without_the_sync_events_are_lost() {
         let losses = record(recorder, name, place.path()).cut(Believes::AllButFdatasync, images);
         println!("{name} without the sync: {} of {images} images kept everything", images - losses.len());
         assert!(losses.len() > images / 4, "{name}: {} of {images} images lost something", losses.len());
+    }
+}
+
+/// A disk that says it has synced and has not cannot be told from an honest one. What is left after a cut is then a
+/// beginning of what was written, or an error: never another history.
+#[test]
+fn a_disk_that_lies_leaves_a_beginning_or_an_error() {
+    let Some(recorder) = victim::recorder() else { return };
+    for (name, images) in [("small", 40), ("large", 20), ("creation", 40)] {
+        let place = tempfile::tempdir().unwrap();
+        let scene = record(recorder, name, place.path());
+        let (mut refused, mut checker) = (0, Checker::new());
+        scene.each_image(Believes::Nothing, 0..images, |image, moment, root| {
+            let written = [Written::new(&scene.load, 0, BTreeSet::new())];
+            let log = root.join(victim::LOG);
+            let answers = [checker.read(&log), checker.go_on(&log, 1)];
+            for answer in answers {
+                match answer {
+                    Answer::Seen(seen) => {
+                        let more = Written::new(&load::named("more").unwrap(), 1, BTreeSet::new());
+                        let written = [written[0].clone(), more];
+                        let history = judge::is_history(&seen, &written);
+                        assert_eq!(history, Ok(()), "{name}: image {image}, cut after event {moment}");
+                    }
+                    Answer::Refused(_) => refused += 1,
+                    other => panic!("{name}: image {image}, cut after event {moment}: {other:?}"),
+                }
+            }
+        });
+        println!("{name} on a disk that lies: {refused} of {} opens were refused", 2 * images);
     }
 }
 

@@ -4,6 +4,7 @@
 //! a log in is a new implementation of it, and `tests/suite` says whether it is a good one.
 
 pub(crate) mod memory;
+mod patience;
 pub(crate) mod sled;
 
 use crate::layout::MAX_VALUE;

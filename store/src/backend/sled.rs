@@ -3,14 +3,20 @@
 //! - `flush` alone does not sync on Linux: it leaves metadata and the drive's cache out. So [`Backend::sync`] is our own
 //!   fdatasync of sled's data file (a sync is per inode, so any descriptor of it does).
 //! - Large leaves go to files that nobody syncs. So no value is longer than 4 KiB (checked in [`Backend::apply`]).
-//! - Damage can make it panic. So everything that asks it something runs under `catch_unwind`.
+//! - Damage can make it panic. So everything that asks it something runs under `catch_unwind`, and so does letting go of
+//!   it: at its end sled unwraps a last sync.
+//! - A write that fails on one of its threads can leave it asleep for ever. See [`patience`](super::patience).
 
 use std::any::Any;
 use std::fs::File;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
+use std::thread;
+use std::time::Duration;
 
+use super::patience::Patience;
 use super::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
 use crate::directory::head_file;
 use crate::sync::{read_lock, write_lock};
@@ -21,9 +27,13 @@ pub(crate) const DATA_FILE: &str = "db";
 /// A sled database in a directory, and the head file beside it.
 pub(crate) struct SledBackend {
     database: RwLock<Option<::sled::Db>>,
+    /// Wakes it where it sleeps for ever; `None` once it was closed.
+    patience: RwLock<Option<Patience>>,
     /// Our own descriptor of sled's data file, to sync it with.
     data: File,
     directory: PathBuf,
+    /// What it is called in messages.
+    name: PathBuf,
 }
 
 /// Why sled cannot be opened.
@@ -38,18 +48,36 @@ pub(crate) enum SledOpenError {
 }
 
 impl SledBackend {
-    /// Opens, or makes, the database in a directory.
-    pub(crate) fn open(directory: &Path, cache_capacity: u64) -> Result<Self, SledOpenError> {
-        let config = ::sled::Config::new()
-            .path(directory)
-            .cache_capacity(cache_capacity)
-            // It also drives sled's garbage collection.
-            .flush_every_ms(Some(500));
-        let database = catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|panic| SledOpenError::Damaged(panic_text(&*panic)))?
-            .map_err(classify)?;
-        let data = File::open(directory.join(DATA_FILE)).map_err(SledOpenError::Io)?;
-        Ok(Self { database: RwLock::new(Some(database)), data, directory: directory.to_owned() })
+    /// Opens, or makes, the database in a directory. In messages it has another name where it is a copy.
+    pub(crate) fn open(directory: &Path, name: &Path, cache_capacity: u64) -> Result<Self, SledOpenError> {
+        let database = open_database(directory, cache_capacity)?;
+        let opened = File::open(directory.join(DATA_FILE))
+            .and_then(|data| Patience::with(database.clone()).map(|patience| (data, patience)));
+        match opened {
+            Ok((data, patience)) => Ok(Self {
+                database: RwLock::new(Some(database)),
+                patience: RwLock::new(Some(patience)),
+                data,
+                directory: directory.to_owned(),
+                name: name.to_owned(),
+            }),
+            Err(error) => {
+                let_go(database, directory);
+                Err(SledOpenError::Io(error))
+            }
+        }
+    }
+
+    /// Has something written, of which only one is at a time.
+    fn write(
+        &self,
+        doing: &str,
+        work: impl FnOnce(&::sled::Db) -> Result<(), ::sled::Error>,
+    ) -> Result<(), BackendError> {
+        match read_lock(&self.patience).as_ref() {
+            Some(patience) => patience.during(|| self.with(doing, work)),
+            None => Err(BackendError::Closed),
+        }
     }
 
     fn with<T>(
@@ -65,22 +93,72 @@ impl SledBackend {
             // The text is sled's, for those who look into it.
             Err(panic) => Err(BackendError::Damaged(format!(
                 "{doing} {}: the database gave up: {}",
-                self.directory.display(),
+                self.name.display(),
                 panic_text(&*panic)
             ))),
         }
     }
 
     fn failed(&self, doing: &str, error: ::sled::Error) -> BackendError {
-        let place = self.directory.display();
+        let place = self.name.display();
         match error {
-            // sled shows the system's error by its fields; the system's own words are what people look for.
-            ::sled::Error::Io(error) => BackendError::Failed(format!("{doing} {place}: {error}")),
+            ::sled::Error::Io(error) => BackendError::Failed(format!("{doing} {place}: {}", system_error(error))),
             ::sled::Error::Corruption { .. } => {
                 BackendError::Damaged(format!("{doing} {place}: a checksum of the database does not fit"))
             }
             other => BackendError::Failed(format!("{doing} {place}: {other}")),
         }
+    }
+}
+
+fn open_database(directory: &Path, cache_capacity: u64) -> Result<::sled::Db, SledOpenError> {
+    let config = ::sled::Config::new()
+        .path(directory)
+        .cache_capacity(cache_capacity)
+        // It also drives sled's garbage collection.
+        .flush_every_ms(Some(500));
+    catch_unwind(AssertUnwindSafe(|| config.open()))
+        .map_err(|panic| SledOpenError::Damaged(panic_text(&*panic)))?
+        .map_err(classify)
+}
+
+/// Lets sled write a snapshot of where everything is in a database that was closed: it does so at an open, and only then.
+/// The next open is the faster for it. And where the database is damaged, what lies elsewhere can still be read: without
+/// a snapshot sled reads it from the beginning, and no further than the first damaged place.
+pub(crate) fn write_snapshot(directory: &Path, cache_capacity: u64) {
+    match open_database(directory, cache_capacity) {
+        Ok(database) => let_go(database, directory),
+        Err(error) => tracing::warn!(directory = %directory.display(), ?error, "no snapshot could be written"),
+    }
+}
+
+/// The system's error, in its own words: sled keeps the first one and passes on a text of its fields, such as
+/// `Os { code: 28, kind: StorageFull, message: "No space left on device" }`.
+fn system_error(error: io::Error) -> io::Error {
+    let code = error
+        .get_ref()
+        .map(ToString::to_string)
+        .and_then(|text| text.strip_prefix("Os { code: ")?.split_once(',').and_then(|(code, _)| code.parse().ok()));
+    code.map_or(error, io::Error::from_raw_os_error)
+}
+
+/// How long sled may take to let go of a database. All that was acknowledged is on the disk by then.
+const LETTING_GO: Duration = Duration::from_secs(10);
+
+/// Lets go of a database: it flushes, and where that fails it may panic, or wait for ever.
+fn let_go(database: ::sled::Db, directory: &Path) {
+    let (done, waiting) = crossbeam_channel::bounded(1);
+    let let_go = move || {
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(database)));
+        // Nobody waits any more where it took too long.
+        let _ = done.send(dropped.is_ok());
+    };
+    // Where there can be no thread the closure is dropped, and the database with it.
+    let spawned = catch_unwind(AssertUnwindSafe(|| {
+        thread::Builder::new().name("cloacina-letting-go".to_owned()).spawn(let_go).is_ok()
+    }));
+    if !spawned.unwrap_or(false) || waiting.recv_timeout(LETTING_GO) != Ok(true) {
+        tracing::warn!(directory = %directory.display(), "the database could not be closed in order");
     }
 }
 
@@ -93,7 +171,7 @@ fn classify(error: ::sled::Error) -> SledOpenError {
         {
             SledOpenError::Busy
         }
-        ::sled::Error::Io(error) => SledOpenError::Io(error),
+        ::sled::Error::Io(error) => SledOpenError::Io(system_error(error)),
         ::sled::Error::Corruption { .. } => SledOpenError::Damaged("a checksum does not fit".to_owned()),
         other => SledOpenError::Damaged(other.to_string()),
     }
@@ -138,17 +216,17 @@ impl Backend for SledBackend {
                 None => batch.remove(key),
             }
         }
-        self.with("writing", |database| database.apply_batch(batch))
+        self.write("writing", |database| database.apply_batch(batch))
     }
 
     fn write_out(&self) -> Result<(), BackendError> {
-        self.with("flushing", |database| database.flush().map(drop))
+        self.write("flushing", |database| database.flush().map(drop))
     }
 
     fn sync(&self) -> Result<(), BackendError> {
-        self.data.sync_data().map_err(|error| {
-            BackendError::Failed(format!("syncing {}: {error}", self.directory.join(DATA_FILE).display()))
-        })
+        self.data
+            .sync_data()
+            .map_err(|error| BackendError::Failed(format!("syncing {}: {error}", self.name.join(DATA_FILE).display())))
     }
 
     fn load_head(&self) -> Result<Option<Vec<u8>>, BackendError> {
@@ -160,10 +238,16 @@ impl Backend for SledBackend {
     }
 
     fn close(&self) {
-        let database = write_lock(&self.database).take();
-        // Dropping it flushes; on a damaged database that may panic.
-        if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
-            tracing::warn!(directory = %self.directory.display(), "the database could not be closed in order");
+        // First, for it has the database too.
+        drop(write_lock(&self.patience).take());
+        if let Some(database) = write_lock(&self.database).take() {
+            let_go(database, &self.directory);
         }
+    }
+}
+
+impl Drop for SledBackend {
+    fn drop(&mut self) {
+        self.close();
     }
 }

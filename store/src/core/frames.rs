@@ -1,10 +1,10 @@
 //! Finding and loading frames, commit entries and definitions, without yet judging their content.
 
 use super::{Core, damaged_log};
-use crate::backend::{Backend, Direction};
+use crate::backend::{Backend, BackendError, Direction};
 use crate::bytes::Malformed;
 use crate::layout::frame::{self, FrameHeader, StoredFrame};
-use crate::layout::group::GroupEntry;
+use crate::layout::group::{FramePlace, GroupEntry};
 use crate::layout::{chunk_count, keys};
 use crate::log::ReadError;
 use crate::record::{Hash, StreamId};
@@ -12,16 +12,35 @@ use crate::record::{Hash, StreamId};
 /// A frame's first `seq`, and what its header says.
 pub(crate) type Located = (u64, FrameHeader);
 
+/// Damage that the database itself has found, where it was asked for a record.
+fn of_record(stream: StreamId, seq: u64) -> impl Fn(BackendError) -> ReadError {
+    move |error| match error {
+        BackendError::Damaged(what) => ReadError::Damaged { stream, seq, what },
+        other => other.into(),
+    }
+}
+
 impl<B: Backend> Core<B> {
+    /// Whether there is something in the place of a frame.
+    pub(crate) fn has_frame(&self, place: &FramePlace) -> Result<bool, ReadError> {
+        let found = self.backend.get(&keys::frame(place.stream, place.first_seq, 0));
+        Ok(found.map_err(of_record(place.stream, place.first_seq))?.is_some())
+    }
+
     /// The frame of a stream that begins at a `seq`, if there is one.
     pub(crate) fn load_frame(&self, stream: StreamId, first_seq: u64) -> Result<Option<StoredFrame>, ReadError> {
         let damaged = |Malformed(what)| ReadError::Damaged { stream, seq: first_seq, what };
-        let Some(bytes) = self.backend.get(&keys::frame(stream, first_seq, 0))? else {
+        let first = self.backend.get(&keys::frame(stream, first_seq, 0));
+        let Some(bytes) = first.map_err(of_record(stream, first_seq))? else {
             return Ok(None);
         };
         let length = frame::decode_header(&bytes).map_err(damaged)?.length;
         let key = |chunk| keys::frame(stream, first_seq, chunk);
-        let bytes = self.load_chunks(bytes, length, key)?.map_err(damaged)?;
+        let bytes = self.load_chunks(bytes, length, key).map_err(|error| match error {
+            ReadError::DamagedLog(what) => ReadError::Damaged { stream, seq: first_seq, what },
+            other => other,
+        })?;
+        let bytes = bytes.map_err(damaged)?;
         frame::decode(&bytes).map(Some).map_err(damaged)
     }
 
@@ -80,7 +99,8 @@ impl<B: Backend> Core<B> {
         let damaged = |Malformed(what)| ReadError::Damaged { stream, seq: first_seq, what };
         let bytes = self
             .backend
-            .get(&keys::frame(stream, first_seq, 0))?
+            .get(&keys::frame(stream, first_seq, 0))
+            .map_err(of_record(stream, first_seq))?
             .ok_or_else(|| damaged(Malformed::new("the first chunk of its frame is missing")))?;
         frame::decode_header(&bytes).map_err(damaged)
     }

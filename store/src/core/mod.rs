@@ -4,6 +4,7 @@
 //! frames from its position on do not exist yet, and the listing entries and definitions that the unfinished group
 //! touches are taken as they were before.
 
+pub(crate) mod behind;
 pub(crate) mod frames;
 pub(crate) mod group;
 pub(crate) mod listing;
@@ -37,6 +38,8 @@ pub(crate) struct Core<B> {
     pub(crate) location: String,
     pub(crate) flushes: AtomicU64,
     pub(crate) closed: AtomicBool,
+    /// Whether writing failed: the log has stopped.
+    pub(crate) failed: AtomicBool,
 }
 
 /// What of the backend may be shown.
@@ -75,6 +78,7 @@ impl<B: Backend> Core<B> {
             location,
             flushes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
         }
     }
 

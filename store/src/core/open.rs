@@ -13,10 +13,10 @@ use crate::log_event::{LogEvent, Opened};
 use crate::record::Timestamp;
 
 /// Takes up a log for reading, once it was checked.
-pub(crate) fn open_for_reading<B: Backend>(backend: B, location: String) -> Result<Core<B>, Unfit> {
+pub(crate) fn open_for_reading<B: Backend>(backend: B, location: String, care: Care) -> Result<Core<B>, Unfit> {
     let head = saved_head(&backend)?;
     let core = Core::new(backend, Tip::EMPTY, None, location);
-    let tip = follow(&core, head, Care::Groups)?;
+    let tip = follow(&core, head, care)?;
     core.show(tip);
     Ok(core)
 }

@@ -18,6 +18,9 @@ use crate::seal;
 #[derive(Clone, Copy)]
 pub(crate) struct Budget {
     pub(crate) records: usize,
+    /// Reading stops after the frame with which there are so many records: one that has more is not read in parts, each
+    /// of which would load all of it again.
+    pub(crate) enough: usize,
     /// Reading stops after the frame with which the bodies reach this.
     pub(crate) bytes: u64,
 }
@@ -48,7 +51,7 @@ impl<B: Backend> Core<B> {
             return self.explain_absence(stream).map(|()| records);
         };
         let mut before = self.before(stream, next)?;
-        while records.len() < budget.records && bytes < budget.bytes {
+        while records.len() < budget.enough && bytes < budget.bytes {
             let Some(frame) = self.load_frame(stream, next)? else {
                 self.check_end(stream, next)?;
                 break;
@@ -72,7 +75,7 @@ impl<B: Backend> Core<B> {
     pub(crate) fn tail_within(&self, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
         let tip = self.tip().position;
         let mut records: Vec<Record> = Vec::new();
-        if from >= tip || budget.records == 0 {
+        if from >= tip || budget.enough == 0 {
             return Ok(records);
         }
         let mut streams = HashMap::new();
@@ -82,7 +85,7 @@ impl<B: Backend> Core<B> {
             let first = position;
             for place in &entry.frames {
                 let after = position + u64::from(place.count);
-                if after > from && records.len() < budget.records && bytes < budget.bytes {
+                if after > from && records.len() < budget.enough && bytes < budget.bytes {
                     let frame = self.tail_frame(place, position, &mut streams)?;
                     bytes +=
                         frame.iter().filter_map(|record| record.body.bytes()).map(<[u8]>::len).sum::<usize>() as u64;
@@ -93,7 +96,7 @@ impl<B: Backend> Core<B> {
             if position <= from {
                 return Err(no_group(from));
             }
-            if position >= tip || records.len() >= budget.records || bytes >= budget.bytes {
+            if position >= tip || records.len() >= budget.enough || bytes >= budget.bytes {
                 break;
             }
             entry = self.next_group(first, position)?;
@@ -303,7 +306,7 @@ fn no_group(position: u64) -> ReadError {
 
 impl<B: Backend> LogReader for Core<B> {
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.read_within(stream, from, Budget { records: limit, bytes: u64::MAX })
+        self.read_within(stream, from, Budget { records: limit, enough: limit, bytes: u64::MAX })
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
@@ -315,7 +318,7 @@ impl<B: Backend> LogReader for Core<B> {
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.tail_within(from, Budget { records: limit, bytes: u64::MAX })
+        self.tail_within(from, Budget { records: limit, enough: limit, bytes: u64::MAX })
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {

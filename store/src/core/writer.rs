@@ -313,6 +313,7 @@ impl<B: Backend> Writer<B> {
     fn stop(&mut self, error: &BackendError) {
         tracing::error!(log = self.core.location, %error, "the log stopped");
         self.stopped = Some(AppendError::Failed(error.to_string()));
+        self.core.failed.store(true, Ordering::Release);
     }
 
     /// Syncs what was acknowledged before it was on the disk.

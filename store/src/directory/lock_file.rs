@@ -24,6 +24,8 @@ const LONGEST: u64 = 512;
 pub(crate) struct DirectoryLock {
     /// The lock goes with the descriptor.
     file: File,
+    /// Whether whoever had it before has let go of it in order.
+    pub(crate) was_left_in_order: bool,
 }
 
 /// Who holds a lock.
@@ -98,11 +100,18 @@ pub(crate) fn acquire(directory: &Path) -> Result<DirectoryLock, OpenError> {
         .open(directory.join(NAME))
         .map_err(|error| io_error(directory, doing, &error))?;
     wait_for(&mut file, Mode::Exclusive, directory)?;
+    let was_left_in_order =
+        file.metadata().map_err(|error| io_error(directory, doing, &error)).map(|before| before.len() == 0)?;
     let holder = Holder::this();
     let named =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{} {}", holder.pid, holder.host));
     named.map_err(|error| io_error(directory, doing, &error))?;
-    Ok(DirectoryLock { file })
+    Ok(DirectoryLock { file, was_left_in_order })
+}
+
+/// Whether whoever had the log last has let go of it in order. Asked by those who hold the lock, shared.
+pub(crate) fn was_left_in_order(directory: &Path) -> bool {
+    std::fs::metadata(directory.join(NAME)).map_or(true, |lock| lock.len() == 0)
 }
 
 /// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
@@ -113,7 +122,7 @@ pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, 
         Err(error) => return Err(io_error(directory, "taking its lock", &error)),
     };
     wait_for(&mut file, Mode::Shared, directory)?;
-    Ok(Some(DirectoryLock { file }))
+    Ok(Some(DirectoryLock { file, was_left_in_order: false }))
 }
 
 fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenError> {

@@ -16,10 +16,13 @@ pub(crate) mod lock_file;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
+use crate::backend::sled::DATA_FILE;
 use crate::log::OpenError;
+
+const READ_AT_ONCE: usize = 1024 * 1024;
 
 /// The error for what the operating system refused, with what to do about it.
 pub(crate) fn io_error(path: &Path, doing: &str, error: &io::Error) -> OpenError {
@@ -82,32 +85,46 @@ fn describe_file(path: &Path) -> String {
     }
 }
 
-/// What sled calls a snapshot that it has not written to its end.
-const UNFINISHED: &[u8] = b".generating";
-
-/// Whether a file is one of sled's snapshots, finished or not.
+/// Whether a file is one of sled's snapshots.
 pub(crate) fn is_snapshot(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"snap.")
 }
 
-/// Whether a file is a snapshot that sled was killed over. Nothing rests on it: sled goes on only after it has given a
-/// snapshot its own name.
-pub(crate) fn is_unfinished_snapshot(name: &OsStr) -> bool {
-    is_snapshot(name) && name.as_encoded_bytes().ends_with(UNFINISHED)
+/// Removes sled's snapshots, or only those that are unfinished, and says whether there were any. They make opening faster:
+/// all that is in them is in the database too.
+pub(crate) fn remove_snapshots(directory: &Path, which: Snapshots) -> io::Result<bool> {
+    let mut removed = false;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let unfinished = name.as_encoded_bytes().ends_with(b".generating");
+        if is_snapshot(&name) && (unfinished || which == Snapshots::All) {
+            fs::remove_file(entry.path())?;
+            removed = true;
+        }
+    }
+    Ok(removed)
 }
 
-/// Removes the snapshots that sled was killed over. It would take the last of them for its newest, and for damage.
-pub(crate) fn remove_unfinished_snapshots(path: &Path) -> Result<(), OpenError> {
-    let remove = || -> io::Result<()> {
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            if is_unfinished_snapshot(&entry.file_name()) {
-                fs::remove_file(entry.path())?;
-            }
-        }
+/// Which snapshots are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Snapshots {
+    All,
+    /// Those that were being written when something stopped it: sled would take one for the newest, and for damaged.
+    Unfinished,
+}
+
+/// Reads the database from end to end, and forgets it. What cannot be read is found out here: sled would take a part that
+/// it cannot read for one that was never finished, and write over what comes after it. And what was read once is in
+/// memory when sled reads it.
+pub(crate) fn read_through(directory: &Path) -> Result<(), OpenError> {
+    let read = || -> io::Result<()> {
+        let mut database = File::open(directory.join(DATA_FILE))?;
+        let mut buffer = vec![0; READ_AT_ONCE];
+        while database.read(&mut buffer)? > 0 {}
         Ok(())
     };
-    remove().map_err(|error| io_error(path, "removing an unfinished snapshot", &error))
+    read().map_err(|error| io_error(directory, "reading its database", &error))
 }
 
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {

@@ -29,8 +29,11 @@ const IDLE: Duration = Duration::from_secs(60);
 /// A reader that takes nothing of an answer for so long is let go.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// How many records or entries an answer has at the most.
+/// How many entries an answer has at the most, and after how many records it ends: with the frame that reaches them.
 const PAGE: usize = 1024;
+
+/// How many records it has at the most, of a frame that has more. With their envelopes they fit the longest answer.
+const MOST_RECORDS: usize = 1024 * 1024;
 
 /// The bytes of bodies after which an answer ends.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
@@ -183,5 +186,6 @@ fn answer<B: Backend>(request: &Request, core: &Core<B>) -> Answer {
 }
 
 fn budget(limit: u32) -> Budget {
-    Budget { records: crate::bytes::usize_of(limit).min(PAGE), bytes: PAGE_BYTES }
+    let records = crate::bytes::usize_of(limit).min(MOST_RECORDS);
+    Budget { records, enough: records.min(PAGE), bytes: PAGE_BYTES }
 }

@@ -1,0 +1,311 @@
+//! Damage of any file of a log is detected and named, or harmless: never another history, a crash, or a hang.
+//!
+//! Every byte of a small log is flipped, one at a time; its files are cut, removed, and exchanged for older ones. Each
+//! time a process of its own checks the log, reads all of it, and (of some) opens it for writing.
+
+// Helpers outside of tests fail by panicking too.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
+
+#[path = "../powercut/checker.rs"]
+mod checker;
+#[path = "../powercut/dice.rs"]
+mod dice;
+#[path = "../powercut/judge.rs"]
+mod judge;
+#[path = "../powercut/load.rs"]
+mod load;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use checker::{Answer, Checker, Seen, scratch};
+use judge::Written;
+
+/// The files of a log, by their paths in it.
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn write(load: &str, phase: u64, log: &Path) {
+    let written = Command::new(env!("CARGO_BIN_EXE_log_victim"))
+        .args(["write", load, &phase.to_string()])
+        .arg(log)
+        .arg(log.with_extension("marks"))
+        .status();
+    assert!(written.unwrap().success());
+}
+
+fn files(log: &Path) -> Files {
+    let mut files = Files::new();
+    for entry in fs::read_dir(log).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            files.insert(entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+        }
+    }
+    files
+}
+
+fn put(files: &Files, log: &Path) {
+    let _ = fs::remove_dir_all(log);
+    fs::create_dir_all(log.join("blobs")).unwrap();
+    for (name, content) in files {
+        fs::write(log.join(name), content).unwrap();
+    }
+}
+
+/// A log, and what is in it.
+struct Ground {
+    files: Files,
+    whole: Seen,
+    written: Vec<Written>,
+    /// How many records at the end may be gone without a word.
+    unguarded: usize,
+}
+
+impl Ground {
+    fn new(loads: &[&str], place: &Path) -> Self {
+        let log = place.join("log");
+        for (phase, load) in loads.iter().enumerate() {
+            write(load, phase as u64, &log);
+        }
+        Self::of(&log, loads)
+    }
+
+    /// The log that these loads were written to.
+    fn of(log: &Path, loads: &[&str]) -> Self {
+        let Answer::Seen(whole) = Checker::new().read(log) else { panic!("the log is not whole to begin with") };
+        assert_eq!(judge::is_whole(&whole), Ok(()));
+        let written =
+            loads.iter().enumerate().map(|(phase, load)| Written::all(&load::named(load).unwrap(), phase as u64));
+        Self { files: files(log), whole, written: written.collect(), unguarded: 0 }
+    }
+
+    /// How far the database is used: behind that, all is 0.
+    fn used(&self) -> usize {
+        self.files["db"].iter().rposition(|byte| *byte != 0).unwrap() + 1
+    }
+
+    /// What came of a damage, in a word, or why it is not as it must be.
+    fn judge(&self, answer: &Answer) -> Result<&'static str, String> {
+        match answer {
+            Answer::Refused(_) => Ok("refused"),
+            Answer::Seen(seen) if seen == &self.whole => Ok("harmless"),
+            Answer::Seen(seen) if judge::is_whole(seen).is_ok() => {
+                let (has, had) = (seen.records.len(), self.whole.records.len());
+                if self.whole.records.starts_with(&seen.records) && had - has <= self.unguarded {
+                    Ok("without its last group")
+                } else {
+                    Err(format!("another history: {has} records, {had} were written: {seen:?}"))
+                }
+            }
+            // Found: what is shown beside it is what was written.
+            Answer::Seen(seen) => {
+                let known: BTreeSet<&String> = self.whole.records.iter().chain(&self.whole.streams).collect();
+                match seen.records.iter().chain(&seen.streams).find(|line| !known.contains(line)) {
+                    None if seen.streams.is_empty() => Ok("found, nothing could be read"),
+                    None => Ok("found, others could be read"),
+                    Some(line) if line.ends_with("not as listed") => Ok("found, others could be read"),
+                    Some(line) => Err(format!("what was not written: {line}")),
+                }
+            }
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    /// The same of a log that was opened for writing and went on.
+    fn judge_going_on(&self, answer: &Answer) -> Result<&'static str, String> {
+        let more = Written::all(&load::named("more").unwrap(), 9);
+        let written: Vec<Written> = self.written.iter().cloned().chain([more]).collect();
+        match answer {
+            Answer::Refused(_) => Ok("refused to writers"),
+            Answer::Seen(seen) if judge::is_whole(seen).is_ok() => {
+                judge::is_history(seen, &written).map(|()| "harmless to writers")
+            }
+            Answer::Seen(_) => Ok("found after writing"),
+            other => Err(format!("{other:?}")),
+        }
+    }
+}
+
+/// A damage: what it is called, and what it leaves.
+type Damage<'a> = (String, Box<dyn Fn(&Files) -> Files + Send + Sync + 'a>);
+
+/// Does each damage to the log, reads it, and opens every `nth` for writing.
+fn all_are_found(what: &str, ground: &Ground, damages: &[Damage<'_>], nth: usize) -> BTreeMap<&'static str, usize> {
+    let next = Mutex::new(damages.iter().enumerate());
+    let tally = Mutex::new((BTreeMap::<&'static str, usize>::new(), Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let place = tempfile::tempdir_in(scratch()).unwrap();
+                let log: PathBuf = place.path().join("log");
+                let mut checker = Checker::new();
+                loop {
+                    let damage = next.lock().unwrap().next();
+                    let Some((number, (name, damage))) = damage else { break };
+                    put(&damage(&ground.files), &log);
+                    let mut judged = vec![ground.judge(&checker.read(&log))];
+                    if number % nth == 0 {
+                        judged.push(ground.judge_going_on(&checker.go_on(&log, 9)));
+                    }
+                    let (counts, wrong) = &mut *tally.lock().unwrap();
+                    for judged in judged {
+                        match judged {
+                            Ok(word) => *counts.entry(word).or_default() += 1,
+                            Err(why) => wrong.push(format!("{name}: {why}")),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (counts, wrong) = tally.into_inner().unwrap();
+    println!("{what}: {} damages: {counts:?}", damages.len());
+    let told: Vec<String> = wrong.iter().take(10).map(|why| why.chars().take(600).collect()).collect();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), damages.len(), told.join("\n"));
+    counts
+}
+
+fn with(files: &Files, name: &str, change: impl Fn(&mut Vec<u8>)) -> Files {
+    let mut files = files.clone();
+    change(files.get_mut(name).unwrap());
+    files
+}
+
+fn flip(name: &str, place: usize) -> Damage<'_> {
+    let bit = 1 << (place % 8);
+    (format!("{name}, byte {place}"), Box::new(move |files| with(files, name, |content| content[place] ^= bit)))
+}
+
+fn cut(name: &str, length: usize) -> Damage<'_> {
+    (format!("{name}, cut at {length}"), Box::new(move |files| with(files, name, |content| content.truncate(length))))
+}
+
+#[test]
+fn every_flipped_byte_is_found_or_harmless() {
+    let place = tempfile::tempdir().unwrap();
+    let ground = Ground::new(&["tiny"], place.path());
+    let mut damages = Vec::new();
+    for (name, content) in &ground.files {
+        let used = if name == "db" { ground.used() } else { content.len() };
+        damages.extend((0..used).map(|place| flip(name, place)));
+        // What is 0 is the room for what comes: some of it will do.
+        damages.extend((used..content.len()).step_by(16_381).map(|place| flip(name, place)));
+    }
+    all_are_found("flipped bytes", &ground, &damages, 8);
+}
+
+/// A process that was killed leaves a log that ends where its database says. sled takes a damaged place for that end, and a
+/// log that had lost all but its first record used to open as a whole one.
+#[test]
+fn a_flipped_byte_in_a_log_that_was_not_closed_is_found_or_costs_no_more_than_the_last_group() {
+    let place = tempfile::tempdir().unwrap();
+    let mut ground = Ground::new(&["small"], place.path());
+    ground.unguarded = 1;
+    ground.written[0].acknowledged.pop_last();
+    let used = ground.used();
+    let damages: Vec<Damage<'_>> = (0..400).map(|part| flip("db", part * used / 400)).collect();
+    all_are_found("flipped bytes of a log that was not closed", &ground, &damages, 10);
+}
+
+/// Most damage of a larger log that was closed concerns some pages of its database, and the streams that are on them.
+#[test]
+fn damage_leaves_other_streams_readable() {
+    let place = tempfile::tempdir().unwrap();
+    let ground = Ground::new(&["long"], place.path());
+    let used = ground.used();
+    let damages: Vec<Damage<'_>> = (0..150).map(|part| flip("db", part * used / 150)).collect();
+    let counts = all_are_found("flipped bytes of a larger log", &ground, &damages, 10);
+    let refused = counts.get("refused").copied().unwrap_or_default();
+    assert!(refused * 5 < damages.len(), "{refused} of {} left nothing to read", damages.len());
+    assert!(counts["found, others could be read"] > 0);
+}
+
+#[test]
+fn a_file_that_was_cut_anywhere_is_found_or_harmless() {
+    let place = tempfile::tempdir().unwrap();
+    let ground = Ground::new(&["tiny"], place.path());
+    let mut damages = Vec::new();
+    for (name, content) in &ground.files {
+        let used = if name == "db" { ground.used() } else { content.len() };
+        let step = if name == "db" { 7 } else { 1 };
+        damages.extend((0..used).step_by(step).map(|length| cut(name, length)));
+        damages.extend((used..content.len()).step_by(16_381).map(|length| cut(name, length)));
+    }
+    all_are_found("cut files", &ground, &damages, 4);
+}
+
+#[test]
+fn missing_and_older_files_are_found_or_harmless() {
+    let place = tempfile::tempdir().unwrap();
+    let ground = Ground::new(&["small", "tiny"], place.path());
+    let older = tempfile::tempdir().unwrap();
+    let log = older.path().join("log");
+    let mut damages: Vec<Damage<'_>> = Vec::new();
+    for name in ground.files.keys() {
+        damages.push((
+            format!("{name} is missing"),
+            Box::new(move |files| {
+                let mut files = files.clone();
+                files.remove(name);
+                files
+            }),
+        ));
+    }
+    // A copy of the same log as it was before: after its first load, and after that was closed in order.
+    write("small", 0, &log);
+    let unclosed = files(&log);
+    // The salts differ, so this is also another log with the same content.
+    for (name, content) in unclosed {
+        damages.push((
+            format!("{name} of another log"),
+            Box::new(move |files| {
+                let mut files = files.clone();
+                files.insert(name.clone(), content.clone());
+                files
+            }),
+        ));
+    }
+    all_are_found("missing and foreign files", &ground, &damages, 1);
+}
+
+/// One log, copied after each of its loads: any file of an earlier copy beside the latest ones.
+#[test]
+fn an_old_copy_of_one_file_beside_new_ones_is_found_or_harmless() {
+    let place = tempfile::tempdir().unwrap();
+    let log = place.path().join("log");
+    let mut copies = Vec::new();
+    for (phase, load) in ["tiny", "small", "tiny", "tiny"].into_iter().enumerate() {
+        write(load, phase as u64, &log);
+        copies.push(files(&log));
+    }
+    let ground = Ground::of(&log, &["tiny", "small", "tiny", "tiny"]);
+    let mut damages: Vec<Damage<'_>> = Vec::new();
+    for (age, copy) in copies.iter().enumerate() {
+        for (name, content) in copy {
+            damages.push((
+                format!("{name} after load {age}"),
+                Box::new(move |files| {
+                    let mut files = files.clone();
+                    files.insert(name.clone(), content.clone());
+                    files
+                }),
+            ));
+            // In place of all of sled's snapshots, too.
+            if name.starts_with("snap.") {
+                damages.push((
+                    format!("{name} after load {age}, alone"),
+                    Box::new(move |files| {
+                        let mut files = files.clone();
+                        files.retain(|name, _| !name.starts_with("snap."));
+                        files.insert(name.clone(), content.clone());
+                        files
+                    }),
+                ));
+            }
+        }
+    }
+    all_are_found("older files", &ground, &damages, 1);
+}

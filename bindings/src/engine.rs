@@ -11,13 +11,12 @@ use cloacina_engine::runtime::engine::{Engine, EngineConfig, Outcome, StartReque
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
-use crossbeam_channel::Sender;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::context::Context;
-use crate::executor::{Inbox, Message};
+use crate::executor::{Inbox, Outlet};
 use crate::exit::sleep_on_if_exiting;
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
@@ -35,7 +34,7 @@ pub struct NativeEngine {
     /// The process that it was opened in.
     process: u32,
     registry: Arc<Registry>,
-    inbox: Sender<Message>,
+    outlet: Outlet,
     waits: Waits,
 }
 
@@ -74,14 +73,13 @@ impl Drop for Ender {
 /// Leaves a call in the inbox when it is dropped: with the callback that it is in, called or not.
 struct CallOnDrop {
     call: Option<Py<PyAny>>,
-    inbox: Sender<Message>,
+    outlet: Outlet,
 }
 
 impl Drop for CallOnDrop {
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
-            // Nobody reads a closed inbox: the runner is shut down.
-            let _ = self.inbox.send(Message::Call(call));
+            self.outlet.call(call);
         }
     }
 }
@@ -119,8 +117,22 @@ impl NativeEngine {
         waits.insert(execution, wait.clone());
         drop(waits);
         let ender = Ender { execution, wait: wait.clone(), all: self.waits.clone() };
-        self.engine.when_done(execution, Box::new(move |ended| ender.end(ended)));
+        self.when_told(execution, move |ended| ender.end(ended));
         wait
+    }
+
+    /// Calls back when an execution has ended and the callbacks of its tasks have returned, or when it is known that
+    /// nothing will come of it. The engine waits for them too, but only with those who asked before the end.
+    fn when_told(&self, execution: ExecutionId, done: impl FnOnce(Ended) + Send + 'static) {
+        let pending = self.outlet.pending.clone();
+        let done = move |ended: Ended| {
+            if ended.is_ok() {
+                pending.when_told(execution, Box::new(move || done(ended)));
+            } else {
+                done(ended);
+            }
+        };
+        self.engine.when_done(execution, Box::new(done));
     }
 }
 
@@ -189,19 +201,19 @@ impl NativeEngine {
             python: Some(python.into()),
         };
         let registry = Arc::new(Registry::default());
-        let inbox = inbox.sender();
+        let outlet = inbox.outlet();
         for workflow in &workflows {
-            registry.register(workflow.get().bound(py, &inbox)?);
+            registry.register(workflow.get().bound(py, &outlet)?);
         }
         let log = open_log(py, path, durability)?;
         let opened = py.detach(|| Engine::open(log, registry.clone(), config));
         let engine = opened.map_err(|why| errors::engine(py, &why))?;
-        Ok(Self { engine: Arc::new(engine), process: std::process::id(), registry, inbox, waits: Waits::default() })
+        Ok(Self { engine: Arc::new(engine), process: std::process::id(), registry, outlet, waits: Waits::default() })
     }
 
     /// Registers a workflow, in place of one of the same name.
     fn register(&self, py: Python<'_>, workflow: &NativeWorkflow) -> PyResult<()> {
-        let workflow = workflow.bound(py, &self.inbox)?;
+        let workflow = workflow.bound(py, &self.outlet)?;
         py.detach(|| self.registry.register(workflow));
         Ok(())
     }
@@ -259,9 +271,8 @@ impl NativeEngine {
     /// Has `call` called, by a reader of the inbox, when an execution has ended.
     fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<()> {
         let execution = id_of(execution_id)?;
-        let call = CallOnDrop { call: Some(call), inbox: self.inbox.clone() };
-        let done = Box::new(move |_: Ended| drop(call));
-        py.detach(|| self.engine.when_done(execution, done));
+        let call = CallOnDrop { call: Some(call), outlet: self.outlet.clone() };
+        py.detach(|| self.when_told(execution, move |_| drop(call)));
         Ok(())
     }
 

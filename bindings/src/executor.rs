@@ -6,14 +6,16 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use cloacina_engine::core::event::TaskError;
-use cloacina_engine::runtime::task::{AttemptInfo, RunningAttempt};
+use cloacina_engine::core::event::{ExecutionId, TaskError, TaskId};
+use cloacina_engine::runtime::task::{AttemptInfo, Notice, RunningAttempt};
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::callbacks::{Callbacks, Endings, Pending};
 use crate::context::Context;
 use crate::exit::sleep_on_if_exiting;
 use crate::json::type_name;
@@ -23,14 +25,46 @@ use crate::task::Callable;
 pub enum Message {
     /// Run an attempt.
     Run(Arc<Callable>, Box<RunningAttempt>),
+    /// Tell a task's callbacks how its attempts ended.
+    Tell(Arc<Callbacks>, ExecutionId, TaskId),
     /// Call something without arguments.
     Call(Py<PyAny>),
+}
+
+/// The end of an inbox that the engine has.
+#[derive(Clone)]
+pub struct Outlet {
+    sender: Sender<Message>,
+    /// What callbacks have not been told yet.
+    pub pending: Pending,
+}
+
+impl Outlet {
+    /// Leaves an attempt. A closed inbox drops it, and that fails it.
+    pub fn run(&self, callable: Arc<Callable>, running: RunningAttempt) {
+        let _ = self.sender.send(Message::Run(callable, Box::new(running)));
+    }
+
+    /// Leaves how an attempt ended, for the callback that wants to know it.
+    pub fn tell(&self, callbacks: &Arc<Callbacks>, notice: Notice) {
+        if callbacks.want(&notice.end) {
+            let (execution, task) = (notice.info.execution, notice.info.task.clone());
+            if self.pending.add(notice) {
+                let _ = self.sender.send(Message::Tell(callbacks.clone(), execution, task));
+            }
+        }
+    }
+
+    /// Leaves something to call. Nobody reads a closed inbox: the runner is shut down.
+    pub fn call(&self, call: Py<PyAny>) {
+        let _ = self.sender.send(Message::Call(call));
+    }
 }
 
 /// Where the engine leaves what Python has to do.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct Inbox {
-    sender: Sender<Message>,
+    outlet: Outlet,
     receiver: Receiver<Message>,
     /// Dropped when the inbox is closed: that wakes every reader.
     open: Mutex<Option<Sender<()>>>,
@@ -39,15 +73,15 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// The next call that is left in a closed inbox: somebody waits for it. Attempts are dropped: their engine is shut
-    /// down, and who resumes them will run them again.
+    /// The next call that is left in a closed inbox: somebody waits for it. So for callbacks, which nobody will call
+    /// later. Attempts are dropped: their engine is shut down, and who resumes them will run them again.
     fn last_call(&self) -> Option<Message> {
-        self.receiver.try_iter().find(|message| matches!(message, Message::Call(_)))
+        self.receiver.try_iter().find(|message| !matches!(message, Message::Run(..)))
     }
 
     /// The end that messages are put in at.
-    pub fn sender(&self) -> Sender<Message> {
-        self.sender.clone()
+    pub fn outlet(&self) -> Outlet {
+        self.outlet.clone()
     }
 }
 
@@ -57,11 +91,12 @@ impl Inbox {
     fn new() -> Self {
         let (sender, receiver) = unbounded();
         let (open, closed) = unbounded();
-        Self { sender, receiver, open: Mutex::new(Some(open)), closed, waiting: AtomicUsize::new(0) }
+        let outlet = Outlet { sender, pending: Pending::default() };
+        Self { outlet, receiver, open: Mutex::new(Some(open)), closed, waiting: AtomicUsize::new(0) }
     }
 
-    /// Waits for the next thing to do: an Attempt, or something to call. None once the inbox is closed and no call is
-    /// left in it.
+    /// Waits for the next thing to do: an Attempt, Endings, or something to call. None once the inbox is closed and nothing
+    /// else than attempts is left in it.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let message = py.detach(|| {
             self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -77,8 +112,12 @@ impl Inbox {
             None => Ok(None),
             Some(Message::Call(call)) => Ok(Some(call.into_bound(py))),
             Some(Message::Run(callable, running)) => {
-                let attempt = Attempt::new(py, callable, *running, self.sender.clone())?;
+                let attempt = Attempt::new(py, callable, *running, self.outlet.clone())?;
                 Ok(Some(Bound::new(py, attempt)?.into_any()))
+            }
+            Some(Message::Tell(callbacks, execution, task)) => {
+                let endings = Endings { callbacks, execution, task, pending: self.outlet.pending.clone() };
+                Ok(Some(Bound::new(py, endings)?.into_any()))
             }
         }
     }
@@ -93,6 +132,12 @@ impl Inbox {
     fn close(&self) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
+
+    /// Waits until every callback has returned, at most so many seconds; nobody waits for the others any more.
+    fn finish_callbacks(&self, py: Python<'_>, seconds: f64) {
+        let time = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
+        py.detach(|| self.outlet.pending.finish(time));
+    }
 }
 
 /// One attempt at a task, to be run by a thread of Python's.
@@ -102,18 +147,13 @@ pub struct Attempt {
     info: AttemptInfo,
     context: Py<Context>,
     running: Mutex<Option<RunningAttempt>>,
-    inbox: Sender<Message>,
+    outlet: Outlet,
 }
 
 impl Attempt {
-    fn new(
-        py: Python<'_>,
-        callable: Arc<Callable>,
-        mut running: RunningAttempt,
-        inbox: Sender<Message>,
-    ) -> PyResult<Self> {
+    fn new(py: Python<'_>, callable: Arc<Callable>, mut running: RunningAttempt, outlet: Outlet) -> PyResult<Self> {
         let context = Py::new(py, Context::of(std::mem::take(&mut running.context)))?;
-        Ok(Self { callable, info: running.info.clone(), context, running: Mutex::new(Some(running)), inbox })
+        Ok(Self { callable, info: running.info.clone(), context, running: Mutex::new(Some(running)), outlet })
     }
 
     fn finish(&self, result: Result<(), TaskError>) {
@@ -142,6 +182,12 @@ impl Attempt {
     #[getter]
     fn is_async(&self) -> bool {
         self.callable.is_async
+    }
+
+    /// Whether its task has a callback for attempts that failed and are followed by another.
+    #[getter]
+    fn has_on_retry(&self) -> bool {
+        self.callable.callbacks.on_retry.is_some()
     }
 
     /// What it sees.
@@ -176,12 +222,9 @@ impl Attempt {
 
     /// Has `cancel` called, by a reader of the inbox, if the attempt times out or its execution is cancelled.
     fn on_cancel(&self, cancel: Py<PyAny>) {
-        let inbox = self.inbox.clone();
+        let outlet = self.outlet.clone();
         if let Some(running) = &*self.running.lock().unwrap_or_else(PoisonError::into_inner) {
-            running.on_cancel(move || {
-                // Nobody reads a closed inbox; then there is nothing left to cancel either.
-                let _ = inbox.send(Message::Call(cancel));
-            });
+            running.on_cancel(move || outlet.call(cancel));
         }
     }
 

@@ -4,6 +4,7 @@
 //! into those of the engine, and back. A thread that waits here holds no GIL, and a thread of the engine never asks for
 //! it: what Python has to do goes through an [`executor::Inbox`], whose readers are Python's own threads.
 
+mod callbacks;
 mod cli;
 mod condition;
 mod context;
@@ -22,6 +23,8 @@ mod workflow;
 /// The private module `cloaca._cloaca`.
 #[pyo3::pymodule]
 mod _cloaca {
+    #[pymodule_export]
+    use super::callbacks::{Ending, Endings};
     #[pymodule_export]
     use super::cli::replay_main;
     #[pymodule_export]

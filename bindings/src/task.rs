@@ -5,13 +5,13 @@ use std::sync::Arc;
 use cloacina_engine::core::definition::{TaskDefinition, TriggerRule};
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::task::{RunningAttempt, Task, TaskBody};
-use crossbeam_channel::Sender;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::callbacks::Callbacks;
 use crate::condition::PyCondition;
-use crate::executor::Message;
+use crate::executor::Outlet;
 use crate::retry::PyRetryPolicy;
 
 /// A function, and how it is called.
@@ -22,6 +22,8 @@ pub struct Callable {
     pub parameters: u8,
     /// Whether it is a coroutine function.
     pub is_async: bool,
+    /// Who is told how its attempts end.
+    pub callbacks: Arc<Callbacks>,
 }
 
 /// A task as it was decorated.
@@ -34,7 +36,8 @@ pub struct TaskSpec {
 #[pymethods]
 impl TaskSpec {
     #[new]
-    #[pyo3(signature = (id, function, *, dependencies, rule, retry, timeout_ms, code, source, parameters, is_async))]
+    #[pyo3(signature = (id, function, *, dependencies, rule, retry, timeout_ms, code, source, parameters, is_async,
+        on_success=None, on_failure=None, on_retry=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         id: String,
@@ -47,6 +50,9 @@ impl TaskSpec {
         source: String,
         parameters: u8,
         is_async: bool,
+        on_success: Option<Py<PyAny>>,
+        on_failure: Option<Py<PyAny>>,
+        on_retry: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let definition = TaskDefinition {
             id: id.into(),
@@ -57,7 +63,8 @@ impl TaskSpec {
             code,
             source: source.into(),
         };
-        Ok(Self { definition, callable: Arc::new(Callable { function, parameters, is_async }) })
+        let callbacks = Arc::new(Callbacks { on_success, on_failure, on_retry });
+        Ok(Self { definition, callable: Arc::new(Callable { function, parameters, is_async, callbacks }) })
     }
 
     /// Its name.
@@ -103,13 +110,16 @@ impl TaskSpec {
         Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(|_| {})), observer: None }
     }
 
-    /// The task with a body that leaves the attempt in an inbox.
-    pub fn bound(&self, inbox: Sender<Message>) -> Task {
-        let callable = self.callable.clone();
-        let body = move |running: RunningAttempt| {
-            // A closed inbox drops the attempt, and that fails it.
-            let _ = inbox.send(Message::Run(callable.clone(), Box::new(running)));
-        };
-        Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(body)), observer: None }
+    /// The task with a body that leaves the attempt in an inbox, and how it ended too, if somebody is told.
+    pub fn bound(&self, outlet: &Outlet) -> Task {
+        let (callable, to) = (self.callable.clone(), outlet.clone());
+        let body = move |running: RunningAttempt| to.run(callable.clone(), running);
+        let task =
+            Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(body)), observer: None };
+        if !self.callable.callbacks.any() {
+            return task;
+        }
+        let (callbacks, to) = (self.callable.callbacks.clone(), outlet.clone());
+        task.observe(move |notice| to.tell(&callbacks, notice))
     }
 }

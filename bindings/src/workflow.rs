@@ -2,12 +2,11 @@
 
 use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::runtime::workflow::Workflow;
-use crossbeam_channel::Sender;
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 
 use crate::errors;
-use crate::executor::Message;
+use crate::executor::Outlet;
 use crate::task::TaskSpec;
 
 /// A workflow whose definition was checked.
@@ -19,8 +18,8 @@ pub struct NativeWorkflow {
 
 impl NativeWorkflow {
     /// The same, with bodies that leave attempts in an inbox.
-    pub fn bound(&self, py: Python<'_>, inbox: &Sender<Message>) -> PyResult<Workflow> {
-        let tasks = self.specs.iter().map(|spec| spec.get().bound(inbox.clone()));
+    pub fn bound(&self, py: Python<'_>, outlet: &Outlet) -> PyResult<Workflow> {
+        let tasks = self.specs.iter().map(|spec| spec.get().bound(outlet));
         Workflow::new(self.checked.name().clone(), tasks).map_err(|invalid| errors::invalid(py, &invalid))
     }
 

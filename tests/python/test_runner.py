@@ -601,6 +601,26 @@ def test_after_shutdown_nothing_is_started(runner: cloaca.DefaultRunner) -> None
     assert repr(runner) == "DefaultRunner(':memory:', durability='sync', shut down)"
 
 
+class ShutdownFails(cloaca.DefaultRunner):
+    """A runner whose log fails last."""
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        raise cloaca.LogError("the disk went away")
+
+
+def test_an_error_of_the_block_is_not_replaced_by_one_of_the_shutdown(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(KeyError, match="of the program"), ShutdownFails(":memory:") as runner:
+        raise KeyError("of the program")
+    assert repr(runner).endswith("shut down)")
+    assert "the disk went away" in caplog.text
+
+
+def test_an_error_of_the_shutdown_is_raised_if_there_is_no_other() -> None:
+    with pytest.raises(cloaca.LogError, match="the disk went away"), ShutdownFails(":memory:"):
+        pass
+
+
 def test_shutdown_wakes_who_waits() -> None:
     release = threading.Event()
     with cloaca.WorkflowBuilder("wakes"):

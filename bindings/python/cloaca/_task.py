@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
-from . import _code
+from . import _callbacks, _code
+from ._callbacks import OnFailure, OnRetry, OnSuccess
 from ._cloaca import BackoffStrategy, RetryCondition, RetryPolicy, TaskSpec, nearest
 from .conditions import ConditionTree
 
@@ -142,6 +143,9 @@ def task(
     trigger_rules: ConditionTree | None = None,
     trigger_rule: str | None = None,
     timeout_seconds: float | None = None,
+    on_success: OnSuccess | None = None,
+    on_failure: OnFailure | None = None,
+    on_retry: OnRetry | None = None,
 ) -> Callable[[Function], Function]: ...
 
 
@@ -161,6 +165,9 @@ def task(
     trigger_rules: ConditionTree | None = None,
     trigger_rule: str | None = None,
     timeout_seconds: float | None = None,
+    on_success: OnSuccess | None = None,
+    on_failure: OnFailure | None = None,
+    on_retry: OnRetry | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Makes a function a task. The function comes back unchanged, so that a unit test can call it.
 
@@ -187,6 +194,17 @@ def task(
             ``"one_success"``, ``"one_failed"`` or ``"always"``.
         timeout_seconds: How long an attempt may take; the runner's ``task_timeout_seconds`` by default. An attempt on a
             thread cannot be stopped: it is failed, and what it returns later is ignored.
+        on_success: Called with ``(task_id, context)`` when the task has completed; the context is what its dependents
+            see.
+        on_failure: Called with ``(task_id, error, context)``, once, when the task has failed and is not tried again;
+            the context is what the task saw.
+        on_retry: Called with ``(task_id, error, context, attempt)`` when an attempt has failed and another will follow.
+
+    Callbacks, functions or coroutine functions, are called after the outcome is durable and before ``execute`` returns;
+    those of one task one after the other. ``error`` is the exception that the task raised; a
+    :class:`TaskTimeoutError` if it took too long; an :class:`Error` made from the log where there is no exception (a
+    process that died). What a callback raises is logged, and what it does to the context is not: it changes nothing. A
+    process that dies takes the callbacks with it that it has not called. A task that was skipped or cancelled has none.
 
     Raises:
         ValueError: An argument has a value that it cannot have, or two exclude each other.
@@ -214,6 +232,9 @@ def task(
     if id is not None and (not isinstance(id, str) or not id):
         raise ValueError("a task id cannot be empty" if id == "" else f"a task id must be a str, not {id!r}")
     depends_on = _dependencies(dependencies)
+    for name, callback in (("on_success", on_success), ("on_failure", on_failure), ("on_retry", on_retry)):
+        if callback is not None:
+            _callbacks.check(name, callback)
 
     def decorate(function: Function) -> Function:
         task_id = id if id is not None else getattr(function, "__name__", None)
@@ -231,6 +252,9 @@ def task(
             source=_code.source(function),
             parameters=parameters,
             is_async=is_async,
+            on_success=on_success,
+            on_failure=on_failure,
+            on_retry=on_retry,
         )
         _ids.set(function, task_id)
         if _open.collectors:

@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from . import _failure
-from ._cloaca import Attempt, Inbox
+from . import _callbacks, _failure
+from ._cloaca import Attempt, Endings, Inbox
 from ._task import TaskHandle
 
 if TYPE_CHECKING:
@@ -27,25 +27,31 @@ _KEPT_ERRORS = 100
 
 
 class Errors:
-    """What tasks of this process raised last, by execution and task."""
+    """What tasks of this process raised last, by execution, task and attempt."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._errors: OrderedDict[tuple[str, str], tuple[int, BaseException]] = OrderedDict()
+        self._errors: OrderedDict[tuple[str, str, int], BaseException] = OrderedDict()
 
     def keep(self, attempt: Attempt, error: BaseException) -> None:
-        key = attempt.execution_id, attempt.task_id
+        execution_id, task_id, number = attempt.execution_id, attempt.task_id, attempt.attempt
         with self._lock:
-            self._errors[key] = (attempt.attempt, error)
-            self._errors.move_to_end(key)
+            if not attempt.has_on_retry:
+                # Only the last one can be asked for; otherwise a callback still wants the one before.
+                self._errors.pop((execution_id, task_id, number - 1), None)
+            self._errors[execution_id, task_id, number] = error
             while len(self._errors) > _KEPT_ERRORS:
                 self._errors.popitem(last=False)
 
     def find(self, execution_id: str, task_id: str, attempt: int) -> BaseException | None:
-        """What this attempt raised, if it is known here and was not an earlier attempt's."""
+        """What this attempt raised, if that is still here."""
+        return self.take(execution_id, task_id, attempt, keep=True)
+
+    def take(self, execution_id: str, task_id: str, attempt: int, *, keep: bool) -> BaseException | None:
+        """The same, and who does not keep it is the last who asks."""
+        key = execution_id, task_id, attempt
         with self._lock:
-            known, error = self._errors.get((execution_id, task_id), (0, None))
-        return error if known == attempt else None
+            return self._errors.get(key) if keep else self._errors.pop(key, None)
 
 
 class Threads:
@@ -69,7 +75,9 @@ class Threads:
         while (work := inbox.take()) is not None:
             if inbox.waiting == 0:
                 self._start()
-            if not isinstance(work, Attempt):
+            if isinstance(work, Endings):
+                _callbacks.tell(work, self.errors, self._run_coroutine)
+            elif not isinstance(work, Attempt):
                 _call(work)
             elif work.is_async:
                 self._start_coroutine(work)
@@ -114,6 +122,12 @@ class Threads:
 
         asyncio.run_coroutine_threadsafe(run(), loop)
 
+    def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> object:
+        """Runs a coroutine on the runner's event loop, and waits for it."""
+        import asyncio
+
+        return asyncio.run_coroutine_threadsafe(coroutine, self._event_loop()).result()
+
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         """The runner's event loop: one, on a thread of its own, from the first ``async def`` task on."""
         import asyncio
@@ -130,9 +144,13 @@ class Threads:
                 threading.Thread(target=run, name=f"cloaca-loop-{next(_number)}", daemon=True).start()
             return self._loop
 
-    def close(self) -> None:
-        """Lets the threads go: those that wait, now; those that run a task, when it ends."""
+    def close(self, grace: float) -> None:
+        """Lets the threads go: those that wait, now; those that run a task, when it ends.
+
+        Callbacks that have to be called yet, or run, get so many seconds.
+        """
         self._inbox.close()
+        self._inbox.finish_callbacks(grace)
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None:

@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
-from . import _cloaca, _logging, _url
+from . import _callbacks, _cloaca, _logging, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeWorkflow
 from ._threads import Threads
 from .config import DefaultRunnerConfig
@@ -327,7 +327,7 @@ class DefaultRunner:
             try:
                 self._engine.shutdown(grace)
             finally:
-                self._threads.close()
+                self._threads.close(grace)
                 _logging.flush()
 
     def _start(self, workflow_name: str, context: Input, execution_id: str | None) -> str:
@@ -341,12 +341,14 @@ class DefaultRunner:
         return self._engine.start(workflow_name, context, execution_id)
 
     def _wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
+        _callbacks.refuse_own_wait(execution_id)
         on_main_thread = threading.current_thread() is threading.main_thread()
         raw = self._engine.wait(execution_id, timeout, on_main_thread)
         _logging.flush()
         return self._result(raw)
 
     async def _wait_async(self, execution_id: str) -> WorkflowResult:
+        _callbacks.refuse_own_wait(execution_id)
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
@@ -379,7 +381,14 @@ class DefaultRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.shutdown()
+        if error is None:
+            self.shutdown()
+            return
+        # What went wrong in the block is what the program has to hear of.
+        try:
+            self.shutdown()
+        except Exception:
+            _log.exception("the runner could not be shut down in order after an error")
 
     def __repr__(self) -> str:
         where = ":memory:" if self._location.path is None else self._location.path

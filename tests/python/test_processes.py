@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,25 +13,7 @@ import pytest
 
 from conftest import LIMIT
 
-TUTORIAL = Path(
-    os.environ.get("CLOACA_TUTORIAL", Path(__file__).resolve().parents[3] / "shared" / "seed" / "tutorial_04.py")
-)
-
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.mark.skipif(not TUTORIAL.exists(), reason="the tutorial is not beside the checkout")
-def test_the_tutorial_runs_unchanged(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(TUTORIAL)], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Workflow Status: Completed" in done.stdout
-    assert "Customers Analyzed: 100" in done.stdout
-    assert done.stdout.endswith("Tutorial completed!\n")
-    assert "`distribute_workload` reads `dataset`, which `prepare_dataset` writes" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert (tmp_path / "tutorial_04.db").is_dir()
 
 
 def test_importing_does_little(run_python: Run) -> None:

@@ -2,7 +2,7 @@
 //!
 //! The engine's threads must not wait for the GIL: they leave records here, and a thread of Python's takes them.
 
-use std::fmt::{Debug, Write as _};
+use std::fmt::{Debug, Display, Write as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -17,8 +17,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::exit::sleep_on_if_exiting;
 
-/// Python's number for a level, the logger's name, the message.
-type LogRecord = (u8, String, String);
+/// Python's number for a level, the logger's name, the message, and the fields: those of the event, then of its spans.
+type LogRecord = (u8, String, String, Vec<(String, String)>);
 
 struct Records {
     sender: Sender<LogRecord>,
@@ -77,14 +77,12 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for ToPython {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut text = Text::default();
         event.record(&mut text);
-        let mut message = text.message;
-        let _ = write!(message, "{}", text.fields);
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(fields) = span.extensions().get::<Text>() {
-                let _ = write!(message, "{}", fields.fields);
+                text.fields.extend_from_slice(&fields.fields);
             }
         }
-        let record = (number(*event.metadata().level()), logger(event.metadata().target()), message);
+        let record = (number(*event.metadata().level()), logger(event.metadata().target()), text.message, text.fields);
         let records = records();
         // The receiver lives as long as the process; and a bell that rings already need not ring twice.
         let _ = (records.sender.send(record), records.bell.0.try_send(()));
@@ -94,25 +92,27 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for ToPython {
 #[derive(Default)]
 struct Text {
     message: String,
-    /// ` name=value` for each field.
-    fields: String,
+    fields: Vec<(String, String)>,
+}
+
+impl Text {
+    fn add(&mut self, field: &Field, value: impl Display) {
+        if field.name() == "message" {
+            // Writing to a text cannot fail.
+            let _ = write!(self.message, "{value}");
+        } else {
+            self.fields.push((field.name().to_owned(), value.to_string()));
+        }
+    }
 }
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let _ = if field.name() == "message" {
-            write!(self.message, "{value:?}")
-        } else {
-            write!(self.fields, " {}={value:?}", field.name())
-        };
+        self.add(field, format_args!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        let _ = if field.name() == "message" {
-            write!(self.message, "{value}")
-        } else {
-            write!(self.fields, " {}={value}", field.name())
-        };
+        self.add(field, value);
     }
 }
 

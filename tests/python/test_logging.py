@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+from collections.abc import Callable
 
 import cloaca
 import pytest
+from cloaca import _logging
 
 
 def undeclared() -> None:
@@ -33,8 +36,48 @@ def test_a_warning_is_there_when_execute_returns(
     assert all(record.levelno >= logging.WARNING for record in records)
     messages = [record.getMessage() for record in records]
     told = [message for message in messages if "`reader` reads `n`, which `writer` writes" in message]
-    assert len(told) == 1
-    assert "add it to its dependencies" in told[0]
+    assert told == ["`reader` reads `n`, which `writer` writes: add it to its dependencies"]
+
+
+def test_what_a_warning_names_is_on_its_record_too(
+    runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    undeclared()
+    runner.execute("undeclared")
+    runner.shutdown()
+    [record] = [record for record in caplog.records if "`reader` reads" in record.getMessage()]
+    named = {name: getattr(record, name) for name in ("workflow", "task", "key", "writer")}
+    assert named == {"workflow": "undeclared", "task": "reader", "key": "n", "writer": "writer"}
+
+
+def test_a_message_that_names_nothing_is_followed_by_its_fields(caplog: pytest.LogCaptureFixture) -> None:
+    fields = [("error", "no % space"), ("name", "x")]
+    _logging._emit(logging.ERROR, "cloaca.engine", "it could not be shut down in order", fields)
+    [record] = caplog.records
+    assert record.getMessage() == "it could not be shut down in order error=no % space name=x"
+    assert (record.error, record.name) == ("no % space", "cloaca.engine")  # type: ignore[attr-defined]
+
+
+def test_a_program_that_configures_nothing_is_told_in_plain_sentences(
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = run_python("""
+        import cloaca
+
+        with cloaca.WorkflowBuilder("plain"):
+            @cloaca.task
+            def writer(context):
+                context["n"] = 1
+            @cloaca.task(dependencies=["writer"])
+            def after(): ...
+            @cloaca.task(retry_delay_ms=20, retry_jitter=False)
+            def reader(context):
+                assert context["n"] == 1
+
+        with cloaca.DefaultRunner(":memory:") as runner:
+            assert runner.execute("plain").status == "Completed"
+    """)
+    assert done.stderr == "`reader` reads `n`, which `writer` writes: add it to its dependencies\n"
 
 
 def test_levels_are_those_of_logging(runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture) -> None:

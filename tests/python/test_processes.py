@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,25 +13,7 @@ import pytest
 
 from conftest import LIMIT
 
-TUTORIAL = Path(
-    os.environ.get("CLOACA_TUTORIAL", Path(__file__).resolve().parents[3] / "shared" / "seed" / "tutorial_04.py")
-)
-
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.mark.skipif(not TUTORIAL.exists(), reason="the tutorial is not beside the checkout")
-def test_the_tutorial_runs_unchanged(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(TUTORIAL)], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Workflow Status: Completed" in done.stdout
-    assert "Customers Analyzed: 100" in done.stdout
-    assert done.stdout.endswith("Tutorial completed!\n")
-    assert "`distribute_workload` reads `dataset`, which `prepare_dataset` writes" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert (tmp_path / "tutorial_04.db").is_dir()
 
 
 def test_importing_does_little(run_python: Run) -> None:
@@ -65,7 +46,6 @@ def long(body: str) -> str:
 
 @pytest.mark.parametrize("body", ["time.sleep(100)", "while True: pass", "threading.Event().wait()"])
 def test_a_running_task_does_not_hold_up_the_exit(run_python: Run, body: str) -> None:
-    began = time.monotonic()
     done = run_python(
         long(body)
         + """
@@ -78,7 +58,6 @@ def test_a_running_task_does_not_hold_up_the_exit(run_python: Run, body: str) ->
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (3, "the end\n", "")
-    assert time.monotonic() - began < 10
 
 
 def test_a_running_async_task_does_not_hold_up_the_exit(run_python: Run) -> None:
@@ -99,6 +78,30 @@ def test_a_running_async_task_does_not_hold_up_the_exit(run_python: Run) -> None
         assert started.wait(10)
         """
     )
+    assert done.stderr == ""
+
+
+def test_a_running_callback_does_not_hold_up_the_exit(run_python: Run) -> None:
+    done = run_python("""
+        import threading, time
+        import cloaca
+
+        called = threading.Event()
+
+        def slow(task_id, context):
+            called.set()
+            time.sleep(100)
+
+        with cloaca.WorkflowBuilder("slow_callback"):
+            @cloaca.task(on_success=slow)
+            def first(context): ...
+            @cloaca.task(dependencies=[first], on_success=slow)
+            def second(context): ...
+
+        runner = cloaca.DefaultRunner("log")
+        runner.submit("slow_callback")
+        assert called.wait(10)
+    """)
     assert done.stderr == ""
 
 
@@ -170,7 +173,7 @@ with cloaca.WorkflowBuilder("long"):
     @cloaca.task
     def long(context):
         print("started", flush=True)
-        time.sleep(1.5)
+        input()
         return {"done": True}
 
 runner = cloaca.DefaultRunner("log")
@@ -186,18 +189,22 @@ print(execution.status, flush=True)
 print(runner.get_execution(execution.id).result(10).final_context, flush=True)
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", program, where], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, where],
+        cwd=tmp_path,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        pressed = time.monotonic()
         assert process.stdout.readline() == "interrupted\n"
-        assert time.monotonic() - pressed < 0.5
         assert process.stdout.readline() == "Running\n"
-        out, error = process.communicate(timeout=LIMIT)
+        # Only now the task may end.
+        out, error = process.communicate("\n", timeout=LIMIT)
         assert (out, error) == ('Context({"done":true})\n', "")
         assert process.returncode == 0
     finally:

@@ -53,7 +53,15 @@ def _forward() -> None:
         refresh_level()
 
 
-def _emit(level: int, name: str, message: str) -> None:
+def _emit(level: int, name: str, message: str, fields: list[tuple[str, str]]) -> None:
     logger = logging.getLogger(name)
-    if logger.isEnabledFor(level):
-        logger.handle(logger.makeRecord(name, level, "cloaca", 0, message, (), None))
+    if not logger.isEnabledFor(level):
+        return
+    # A message that says its fields is a whole sentence; the others are short, and their fields follow them.
+    if not any(value and value in message for _, value in fields):
+        message += "".join(f" {field}={value}" for field, value in fields)
+    record = logger.makeRecord(name, level, "cloaca", 0, message, (), None)
+    for field, value in fields:
+        # `execution`, `task`, `key` … for handlers; what a record has itself stays as it is.
+        record.__dict__.setdefault(field, value)
+    logger.handle(record)

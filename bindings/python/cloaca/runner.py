@@ -379,7 +379,14 @@ class DefaultRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.shutdown()
+        if error is None:
+            self.shutdown()
+            return
+        # What went wrong in the block is what the program has to hear of.
+        try:
+            self.shutdown()
+        except Exception:
+            _log.exception("the runner could not be shut down in order after an error")
 
     def __repr__(self) -> str:
         where = ":memory:" if self._location.path is None else self._location.path

@@ -175,6 +175,12 @@ pub trait EventLog: LogReader {
     /// Appends a batch. Batches are taken in the order of the calls; many that wait are made durable together.
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge);
 
+    /// Appends batches that were decided together, in order, each with its own acknowledgement. Each is atomic for itself;
+    /// they are handed over at once, so that they share a flush.
+    fn append_all_then(&self, batches: Vec<(Batch, Acknowledge)>) {
+        batches.into_iter().for_each(|(batch, acknowledge)| self.append_then(batch, acknowledge));
+    }
+
     /// Appends a batch and waits until it is durable.
     ///
     /// # Errors

@@ -260,8 +260,13 @@ crate::log::read_through_core!(SledLog);
 
 impl EventLog for SledLog {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
+        self.append_all_then(vec![(batch, acknowledge)]);
+    }
+
+    fn append_all_then(&self, batches: Vec<(Batch, Acknowledge)>) {
+        let jobs = batches.into_iter().map(|(batch, acknowledge)| Job::new(batch, acknowledge)).collect();
         // Where nobody takes it, dropping the job says that the log is closed.
-        let _ = self.messages.send(Message::Append(Job::new(batch, acknowledge)));
+        let _ = self.messages.send(Message::Append(jobs));
     }
 
     fn flushes(&self) -> u64 {

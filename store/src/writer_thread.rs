@@ -18,8 +18,8 @@ const GROUP_BYTES: usize = 8 * 1024 * 1024;
 
 /// What the thread is told.
 pub(crate) enum Message {
-    /// To append.
-    Append(Job),
+    /// To append what was handed over together.
+    Append(Vec<Job>),
     /// To close the log in order, after all that was told before.
     Close(Sender<Result<(), AppendError>>),
     /// To end, after all that was told before, without a note in the log.
@@ -59,10 +59,10 @@ fn take_waiting(first: Message, messages: &Receiver<Message>) -> (Vec<Job>, Opti
     let mut next = Some(first);
     while let Some(message) = next {
         match message {
-            Message::Append(job) => {
-                frames += job.batch.frames.len();
-                bytes += job.bytes();
-                jobs.push(job);
+            Message::Append(together) => {
+                frames += together.iter().map(|job| job.batch.frames.len()).sum::<usize>();
+                bytes += together.iter().map(Job::bytes).sum::<usize>();
+                jobs.extend(together);
             }
             other => return (jobs, Some(other)),
         }

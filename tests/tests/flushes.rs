@@ -56,9 +56,11 @@ fn a_hundred_executions_at_once_take_at_most_a_hundred() {
         let spent = flushes_of_a_hundred(slots);
         assert!(spent <= 100, "{slots} slots: {spent} flushes");
     }
-    // A flush starts at most as many tasks as there are slots: with four, 300 tasks cannot take fewer than 75.
+    // A flush starts at most as many tasks as there are slots: with four, 300 tasks cannot take fewer than 75. What is
+    // decided in one turn shares a flush, and short tasks that were let go together end in one turn: it takes about 80. On
+    // a machine that is busy with something else they may not, and it takes up to twice as many.
     let spent = flushes_of_a_hundred(4);
-    assert!((75..=200).contains(&spent), "4 slots: {spent} flushes");
+    assert!((75..=150).contains(&spent), "4 slots: {spent} flushes");
 }
 
 #[test]

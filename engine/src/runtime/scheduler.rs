@@ -7,9 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cloacina_store::log::{AppendError, Batch, Definition as StoredDefinition, EventLog, Frame, Listing, ReadError};
+use cloacina_store::log::{
+    Acknowledge, AppendError, Batch, Definition as StoredDefinition, EventLog, Frame, Listing, ReadError,
+};
 use cloacina_store::record::{Hash, StreamKind, Timestamp as StoreTimestamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
@@ -144,6 +147,9 @@ pub(crate) struct Scheduler {
     /// Executions with answers.
     asked: Vec<ExecutionId>,
     free_slots: BTreeSet<u32>,
+    /// How many slots there are.
+    slots: usize,
+    released: Released,
     /// The time of this turn: everything that is decided in it happens then.
     now: Timestamp,
     /// The next timer of each live execution that has one.
@@ -162,6 +168,31 @@ struct Stopping {
 /// Messages that are taken before what they led to goes to the log.
 const TURN: usize = 256;
 
+/// How long after they were let go attempts count as ones that end together. About as long as a flush takes.
+const TOGETHER: Duration = Duration::from_micros(400);
+
+/// When the log last let attempts go.
+#[derive(Clone)]
+struct Released {
+    began: Instant,
+    micros: Arc<AtomicU64>,
+}
+
+impl Released {
+    fn new() -> Self {
+        Self { began: Instant::now(), micros: Arc::default() }
+    }
+
+    fn now(&self) {
+        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.micros.store(micros, Ordering::Relaxed);
+    }
+
+    fn at(&self) -> Instant {
+        self.began + Duration::from_micros(self.micros.load(Ordering::Relaxed))
+    }
+}
+
 impl Scheduler {
     pub(crate) fn new(shell: Shell, unfinished: BTreeMap<ExecutionId, Unfinished>) -> Self {
         let now = shell.clock.now();
@@ -175,6 +206,8 @@ impl Scheduler {
             touched: Vec::new(),
             asked: Vec::new(),
             free_slots: (0..slots).collect(),
+            slots: slots as usize,
+            released: Released::new(),
             timers: BTreeSet::new(),
             warned: HashSet::new(),
             failed: None,
@@ -198,6 +231,7 @@ impl Scheduler {
                     for message in self.shell.messages.clone().try_iter().take(TURN) {
                         self.take(message);
                     }
+                    self.gather();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -214,6 +248,17 @@ impl Scheduler {
         match timer.into_iter().chain(stop).min() {
             Some(deadline) => self.shell.messages.recv_deadline(deadline),
             None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Where more is ready than there are slots, waits a moment for the other attempts that were let go together with the
+    /// one that has ended: short tasks end together, and their successors can then share a flush. Without a backlog, and
+    /// for attempts that run longer, nobody waits.
+    fn gather(&mut self) {
+        let until = self.released.at() + TOGETHER;
+        while !self.runnable.is_empty() && !self.free_slots.is_empty() && self.free_slots.len() < self.slots {
+            let Ok(message) = self.shell.messages.recv_deadline(until) else { return };
+            self.take(message);
         }
     }
 
@@ -535,9 +580,7 @@ impl Scheduler {
     /// Gives free slots to ready tasks, and hands everything that was decided to the log.
     fn finish_turn(&mut self) {
         self.fill_slots();
-        for execution in std::mem::take(&mut self.touched) {
-            self.hand_over(execution);
-        }
+        self.hand_over();
         for execution in std::mem::take(&mut self.asked) {
             let Some(live) = self.live.get_mut(&execution) else { continue };
             let durable = live.durable.clone();
@@ -562,11 +605,20 @@ impl Scheduler {
         }
     }
 
-    /// Hands what was decided on an execution to the log, with its effects for the acknowledgement.
-    fn hand_over(&mut self, execution: ExecutionId) {
-        let Some(live) = self.live.get_mut(&execution) else { return };
+    /// Hands everything that was decided in this turn to the log, at once: it shares a flush.
+    fn hand_over(&mut self) {
+        let touched = std::mem::take(&mut self.touched);
+        let batches: Vec<_> = touched.into_iter().filter_map(|execution| self.batch(execution)).collect();
+        if !batches.is_empty() {
+            self.shell.log.append_all_then(batches);
+        }
+    }
+
+    /// What was decided on an execution, with its effects for the acknowledgement.
+    fn batch(&mut self, execution: ExecutionId) -> Option<(Batch, Acknowledge)> {
+        let live = self.live.get_mut(&execution)?;
         let events = std::mem::take(&mut live.events);
-        let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
+        let (first, last) = (events.first()?, events.last()?);
         let begins = matches!(first.event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_));
         let is_final = live.state.status().is_final();
         let changes_listing = begins
@@ -600,12 +652,10 @@ impl Scheduler {
             strict: live.state.options().strict_context,
             max_value_bytes: self.shell.config.max_value_bytes,
             workers: self.shell.workers.clone(),
+            released: self.released.clone(),
             own: self.shell.own.clone(),
         };
-        self.shell.log.append_then(
-            Batch { definitions, frames: vec![frame] },
-            Box::new(move |result| acknowledged.perform(result)),
-        );
+        Some((Batch { definitions, frames: vec![frame] }, Box::new(move |result| acknowledged.perform(result))))
     }
 
     /// The log has failed: everybody who waits is told, and nothing is taken any more.
@@ -665,9 +715,7 @@ impl Scheduler {
                 self.shell.workers.stop(execution, &task, attempt);
             }
         }
-        for execution in std::mem::take(&mut self.touched) {
-            self.hand_over(execution);
-        }
+        self.hand_over();
         self.shell.workers.close();
         // Closing waits for what was handed over before. A log that has failed is let go of, too.
         let closed = self.shell.log.close().map_err(|error| EngineError::Log(error.to_string()));
@@ -697,6 +745,7 @@ struct Acknowledged {
     strict: bool,
     max_value_bytes: usize,
     workers: Arc<Workers>,
+    released: Released,
     own: Sender<Message>,
 }
 
@@ -724,6 +773,7 @@ impl Acknowledged {
             match effect {
                 Effect::Run { task, attempt, view } => {
                     let context = TaskContext::new((**view).clone(), self.strict);
+                    self.released.now();
                     self.run(*task, *attempt, context);
                 }
                 Effect::Stop { task, attempt, .. } => {

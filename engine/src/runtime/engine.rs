@@ -11,8 +11,9 @@ use crossbeam_channel::{RecvTimeoutError, Sender};
 
 use super::clock::Clock;
 use super::completion::Waiter;
+use super::message::{Attached, Control, HeldReasons, Message, Unfinished};
 use super::outcome::{RebuildError, execution_of, listed, outcome, rebuild, stream_of};
-use super::scheduler::{Attached, Control, HeldReasons, Message, Scheduler, Shell, Unfinished};
+use super::scheduler::{Scheduler, Shell};
 use super::workers::Workers;
 use super::workflow::Registry;
 use crate::core::event::{Cause, Environment, ExecutionId, Key, TaskError, TaskId};

@@ -6,7 +6,9 @@
 mod clock;
 mod completion;
 pub mod engine;
+mod message;
 pub mod outcome;
+mod output_commit;
 mod scheduler;
 pub mod task;
 mod workers;

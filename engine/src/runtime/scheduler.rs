@@ -5,102 +5,31 @@
 //! before what led to it is durable; meanwhile the scheduler goes on with other executions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cloacina_store::log::{
-    Acknowledge, AppendError, Batch, Definition as StoredDefinition, EventLog, Frame, Listing, ReadError,
-};
+use cloacina_store::log::{Acknowledge, Batch, Definition as StoredDefinition, EventLog, Frame, Listing, ReadError};
 use cloacina_store::record::{Hash, StreamKind, Timestamp as StoreTimestamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::Clock;
 use super::completion::{Completion, Durable, Promise, Waiter};
 use super::engine::{EngineConfig, EngineError, StartError, StartRequest, WaitError};
+use super::message::{Attached, Control, Finished, HeldReasons, Message, Reply, Unfinished};
 use super::outcome::{listed, outcome, stream_of};
-use super::task::{AttemptEnd, AttemptInfo, Notice, Observer};
+use super::output_commit::{Acknowledged, Released, notices};
 use super::workers::Workers;
 use super::workflow::{Registry, Workflow};
 use crate::core::codec;
-use crate::core::context::values;
 use crate::core::decide::{Command, Decision, Effect, Rejection, Start, decide, encode, label, start};
-use crate::core::event::{
-    Attempt, Environment, Event, ExecutionId, ExecutionOptions, Key, Reads, Request, TaskError, TaskId,
-};
+use crate::core::event::{Attempt, Environment, Event, ExecutionId, ExecutionOptions, Key, Request, TaskId};
 use crate::core::fold::Recorded;
-use crate::core::graph::{difference, nearest};
+use crate::core::graph::nearest;
 use crate::core::retry::Jitter;
 use crate::core::state::{Execution, TaskState};
-use crate::core::task_context::{TaskContext, Write};
 use crate::core::time::Timestamp;
 
-/// What the scheduler is told.
-pub(crate) enum Message {
-    /// Start an execution. The answer comes when its start is durable.
-    Start { request: StartRequest, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>> },
-    /// Wait for the end of an execution, if it is live.
-    Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
-    /// An attempt has ended.
-    Finished(Finished),
-    /// A workflow was registered.
-    Registered,
-    /// Somebody asks something of an execution.
-    Control { execution: ExecutionId, control: Control, reply: Reply<Result<(), EngineError>> },
-    /// Somebody asks how a live execution stands. The answer comes when all that it tells is durable.
-    Peek { execution: ExecutionId, reply: Reply<Option<Box<super::engine::Outcome>>> },
-    /// The end of an execution is durable.
-    Over(ExecutionId),
-    /// The log refused a batch of an execution and goes on: the execution is lost to this engine, and no other.
-    Refused { execution: ExecutionId, reason: Arc<str> },
-    /// The log has failed.
-    LogFailed(Arc<str>),
-    /// Stop, after at most this long.
-    Shutdown { grace: Duration, reply: Reply<Result<(), EngineError>> },
-}
-
-pub(crate) type Reply<T> = Sender<T>;
-
-/// An attempt that has ended.
-pub(crate) struct Finished {
-    pub(crate) execution: ExecutionId,
-    pub(crate) task: TaskId,
-    pub(crate) attempt: Attempt,
-    pub(crate) writes: Vec<Write>,
-    pub(crate) reads: Reads,
-    pub(crate) result: Result<(), TaskError>,
-}
-
-/// What is asked of an execution.
-pub(crate) enum Control {
-    Cancel(Option<String>),
-    Pause(Option<String>),
-    Unpause,
-    Resume,
-}
-
-/// Whether a wait could be attached to a live execution.
-pub(crate) enum Attached {
-    /// The waiter will be called.
-    Waiting,
-    /// The execution is held; the waiter comes back.
-    Blocked(String, Waiter),
-    /// It does not run here: it is over, or not in this log, or the log has failed, for this reason. The waiter comes
-    /// back.
-    NotLive(Waiter, Option<Arc<str>>),
-}
-
-/// An execution that was unfinished when the log was opened, or why it cannot be resumed.
-pub(crate) enum Unfinished {
-    /// It can go on once its workflow is there.
-    Whole(Box<Execution>),
-    /// Its history cannot be folded.
-    Broken(String),
-}
-
-/// Executions that wait for somebody to say how they go on, with the reason, for those who ask from other threads.
-pub(crate) type HeldReasons = Arc<std::sync::Mutex<BTreeMap<ExecutionId, String>>>;
+mod held;
 
 /// What the scheduler works with.
 pub(crate) struct Shell {
@@ -170,28 +99,6 @@ const TURN: usize = 256;
 
 /// How long after they were let go attempts count as ones that end together. About as long as a flush takes.
 const TOGETHER: Duration = Duration::from_micros(400);
-
-/// When the log last let attempts go.
-#[derive(Clone)]
-struct Released {
-    began: Instant,
-    micros: Arc<AtomicU64>,
-}
-
-impl Released {
-    fn new() -> Self {
-        Self { began: Instant::now(), micros: Arc::default() }
-    }
-
-    fn now(&self) {
-        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.micros.store(micros, Ordering::Relaxed);
-    }
-
-    fn at(&self) -> Instant {
-        self.began + Duration::from_micros(self.micros.load(Ordering::Relaxed))
-    }
-}
 
 impl Scheduler {
     pub(crate) fn new(shell: Shell, unfinished: BTreeMap<ExecutionId, Unfinished>) -> Self {
@@ -473,56 +380,6 @@ impl Scheduler {
         }
     }
 
-    /// Takes over every held execution whose workflow is registered with the same graph, and says why not of the others.
-    fn take_over_held(&mut self) {
-        let ids: Vec<ExecutionId> = self.held.keys().copied().collect();
-        for id in ids {
-            if let Err(why) = self.take_over(id, false) {
-                super::engine::lock(&self.shell.held_reasons).insert(id, why);
-            }
-        }
-    }
-
-    fn resume(&mut self, execution: ExecutionId) -> Result<(), EngineError> {
-        if !self.held.contains_key(&execution) {
-            let why = if self.live.contains_key(&execution) { "it runs already" } else { "it is not held" };
-            return Err(EngineError::Rejected { execution, why: why.to_owned() });
-        }
-        self.take_over(execution, true).map_err(|why| EngineError::Rejected { execution, why })
-    }
-
-    /// Takes a held execution over; with another graph only `on_purpose`.
-    fn take_over(&mut self, id: ExecutionId, on_purpose: bool) -> Result<(), String> {
-        let workflow = {
-            let state = match self.held.get(&id) {
-                Some(Unfinished::Whole(state)) => state,
-                Some(Unfinished::Broken(why)) => return Err(why.clone()),
-                None => return Err("it is not held".to_owned()),
-            };
-            if !self.shell.config.recover && !on_purpose {
-                return Err("recovery is turned off (enable_recovery)".to_owned());
-            }
-            let name = state.workflow();
-            let Some(workflow) = self.shell.registry.find(name) else {
-                return Err(format!("workflow '{name}' is not registered in this process"));
-            };
-            if let Some(difference) = difference(state.definition(), workflow.graph().definition())
-                && !on_purpose
-            {
-                return Err(format!("workflow '{name}' has another graph now: {difference}"));
-            }
-            workflow
-        };
-        let Some(Unfinished::Whole(state)) = self.held.remove(&id) else { return Ok(()) };
-        super::engine::lock(&self.shell.held_reasons).remove(&id);
-        let definition = (workflow.fingerprint(), workflow.graph().clone());
-        self.go_live(*state, workflow);
-        let command = Command::Recover { environment: self.shell.environment.clone(), definition };
-        self.decide(id, command).map_err(|rejection| rejection.to_string())?;
-        tracing::info!(execution = %id, "took over an unfinished execution");
-        Ok(())
-    }
-
     fn fire_timers(&mut self) {
         while let Some((_, execution)) = self.timers.first().copied().filter(|(due, _)| *due <= self.now) {
             if let Err(rejection) = self.decide(execution, Command::TimerFired { jitter: jitter() }) {
@@ -643,7 +500,7 @@ impl Scheduler {
         live.durable = Arc::default();
         let acknowledged = Acknowledged {
             execution,
-            notices: notices(live, &events),
+            notices: notices(&live.state, &live.workflow, &live.completion, &events),
             effects: std::mem::take(&mut live.effects),
             outcome: is_final.then(|| Arc::new(outcome(&live.state))),
             durable: live.durable.clone(),
@@ -731,131 +588,6 @@ impl Scheduler {
             let _asker_may_be_gone = stopping.reply.send(closed);
         }
     }
-}
-
-/// What has to be done once a batch is durable.
-struct Acknowledged {
-    execution: ExecutionId,
-    notices: Vec<(Arc<Observer>, Notice)>,
-    effects: Vec<Effect>,
-    outcome: Option<Arc<super::engine::Outcome>>,
-    durable: Arc<Promise<Durable>>,
-    completion: Arc<Completion>,
-    workflow: Arc<Workflow>,
-    strict: bool,
-    max_value_bytes: usize,
-    workers: Arc<Workers>,
-    released: Released,
-    own: Sender<Message>,
-}
-
-impl Acknowledged {
-    /// Runs on the log's writer thread: hands over, and does no work of its own.
-    fn perform(mut self, result: Result<cloacina_store::log::Appended, AppendError>) {
-        if let Err(error) = result {
-            let reason: Arc<str> = error.to_string().into();
-            // The scheduler first: whoever is told the reason and asks again gets the same answer.
-            let _scheduler_may_be_gone = self.own.send(match error {
-                AppendError::Conflict { .. } | AppendError::Invalid(_) => {
-                    Message::Refused { execution: self.execution, reason: reason.clone() }
-                }
-                _ => Message::LogFailed(reason.clone()),
-            });
-            self.durable.complete(Err(reason.clone()));
-            self.completion.complete(Err(WaitError::Log(reason.to_string())));
-            return;
-        }
-        self.durable.complete(Ok(()));
-        for (observer, notice) in std::mem::take(&mut self.notices) {
-            let _an_observer_that_panics_lets_go_of_its_notice = catch_unwind(AssertUnwindSafe(|| observer(notice)));
-        }
-        for effect in &self.effects {
-            match effect {
-                Effect::Run { task, attempt, view } => {
-                    let context = TaskContext::new((**view).clone(), self.strict);
-                    self.released.now();
-                    self.run(*task, *attempt, context);
-                }
-                Effect::Stop { task, attempt, .. } => {
-                    self.workers.stop(self.execution, self.workflow.graph().name(*task), *attempt);
-                }
-                Effect::Answer => {
-                    // Not before it is answered: whoever asks while a notice holds the answer back has to wait, too.
-                    let (own, execution) = (self.own.clone(), self.execution);
-                    self.completion.wait(Box::new(move |_| {
-                        let _scheduler_may_be_gone = own.send(Message::Over(execution));
-                    }));
-                    if let Some(outcome) = &self.outcome {
-                        self.completion.answer(Ok(outcome.clone()));
-                    }
-                }
-                Effect::UndeclaredRead { .. } | Effect::Collided { .. } => {}
-            }
-        }
-    }
-
-    fn run(&self, task: crate::core::graph::TaskIndex, attempt: Attempt, context: TaskContext) {
-        let graph = self.workflow.graph();
-        let info = AttemptInfo {
-            execution: self.execution,
-            workflow: self.workflow.name().clone(),
-            task: graph.name(task).clone(),
-            attempt,
-        };
-        let (execution, name, own, limit) = (self.execution, info.task.clone(), self.own.clone(), self.max_value_bytes);
-        let report = Box::new(move |context: TaskContext, result: Result<(), TaskError>| {
-            let (writes, reads) = context.finish();
-            let (writes, result) = refuse_long_values(writes, result, limit);
-            let finished = Finished { execution, task: name, attempt, writes, reads, result };
-            // If the scheduler is gone, the attempt is left to recovery.
-            let _scheduler_may_be_gone = own.send(Message::Finished(finished));
-        });
-        self.workers.start(&self.workflow.bodies[task.at()], info, context, report);
-    }
-}
-
-/// What observers are told of the attempts that ended with these events.
-fn notices(live: &Live, events: &[Recorded]) -> Vec<(Arc<Observer>, Notice)> {
-    let ended = events.iter().filter_map(|recorded| match &recorded.event {
-        Event::TaskCompleted(ended) => Some((&ended.task, ended.attempt, AttemptEnd::Completed)),
-        Event::TaskFailed(ended) if ended.retry_at.is_some() => {
-            Some((&ended.task, ended.attempt, AttemptEnd::Retrying(ended.error.clone())))
-        }
-        Event::TaskFailed(ended) => Some((&ended.task, ended.attempt, AttemptEnd::Failed(ended.error.clone()))),
-        _ => None,
-    });
-    let state = &live.state;
-    ended
-        .filter_map(|(task, attempt, end)| {
-            let index = state.graph().find(task)?;
-            let observer = live.workflow.observers[index.at()].clone()?;
-            let context = match end {
-                AttemptEnd::Completed => state.gives(index)?.clone(),
-                AttemptEnd::Retrying(_) | AttemptEnd::Failed(_) => state.view(index).declared,
-            };
-            let context = values(&context).map(|(key, value)| (key.clone(), value.clone())).collect();
-            let info =
-                AttemptInfo { execution: state.id(), workflow: state.workflow().clone(), task: task.clone(), attempt };
-            Some((observer, Notice { info, end, context, _hold: live.completion.hold() }))
-        })
-        .collect()
-}
-
-/// An attempt that leaves a value that is too long has failed, and keeps the others.
-fn refuse_long_values(
-    writes: Vec<Write>,
-    result: Result<(), TaskError>,
-    limit: usize,
-) -> (Vec<Write>, Result<(), TaskError>) {
-    let length = |write: &Write| write.value.as_ref().map_or(0, |value| value.as_str().len());
-    let Some(long) = writes.iter().find(|write| length(write) > limit) else { return (writes, result) };
-    let message = format!(
-        "context key '{}': the value has {} bytes of JSON, more than max_value_bytes ({limit})",
-        long.key,
-        length(long)
-    );
-    let error = TaskError { kind: "ValueTooLarge".into(), message: message.into(), ..TaskError::default() };
-    (writes.into_iter().filter(|write| length(write) <= limit).collect(), result.and(Err(error)))
 }
 
 fn running_attempts(live: &Live) -> Vec<(TaskId, Attempt)> {

@@ -1,0 +1,79 @@
+//! What the scheduler is told, by whom it is asked, and what it answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::completion::Waiter;
+use super::engine::{EngineError, StartError, StartRequest};
+use crate::core::event::{Attempt, ExecutionId, Reads, TaskError, TaskId};
+use crate::core::state::Execution;
+use crate::core::task_context::Write;
+
+/// What the scheduler is told.
+pub(crate) enum Message {
+    /// Start an execution. The answer comes when its start is durable.
+    Start { request: StartRequest, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>> },
+    /// Wait for the end of an execution, if it is live.
+    Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
+    /// An attempt has ended.
+    Finished(Finished),
+    /// A workflow was registered.
+    Registered,
+    /// Somebody asks something of an execution.
+    Control { execution: ExecutionId, control: Control, reply: Reply<Result<(), EngineError>> },
+    /// Somebody asks how a live execution stands. The answer comes when all that it tells is durable.
+    Peek { execution: ExecutionId, reply: Reply<Option<Box<super::engine::Outcome>>> },
+    /// The end of an execution is durable.
+    Over(ExecutionId),
+    /// The log refused a batch of an execution and goes on: the execution is lost to this engine, and no other.
+    Refused { execution: ExecutionId, reason: Arc<str> },
+    /// The log has failed.
+    LogFailed(Arc<str>),
+    /// Stop, after at most this long.
+    Shutdown { grace: Duration, reply: Reply<Result<(), EngineError>> },
+}
+
+pub(crate) type Reply<T> = Sender<T>;
+
+/// An attempt that has ended.
+pub(crate) struct Finished {
+    pub(crate) execution: ExecutionId,
+    pub(crate) task: TaskId,
+    pub(crate) attempt: Attempt,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) reads: Reads,
+    pub(crate) result: Result<(), TaskError>,
+}
+
+/// What is asked of an execution.
+pub(crate) enum Control {
+    Cancel(Option<String>),
+    Pause(Option<String>),
+    Unpause,
+    Resume,
+}
+
+/// Whether a wait could be attached to a live execution.
+pub(crate) enum Attached {
+    /// The waiter will be called.
+    Waiting,
+    /// The execution is held; the waiter comes back.
+    Blocked(String, Waiter),
+    /// It does not run here: it is over, or not in this log, or the log has failed, for this reason. The waiter comes
+    /// back.
+    NotLive(Waiter, Option<Arc<str>>),
+}
+
+/// An execution that was unfinished when the log was opened, or why it cannot be resumed.
+pub(crate) enum Unfinished {
+    /// It can go on once its workflow is there.
+    Whole(Box<Execution>),
+    /// Its history cannot be folded.
+    Broken(String),
+}
+
+/// Executions that wait for somebody to say how they go on, with the reason, for those who ask from other threads.
+pub(crate) type HeldReasons = Arc<std::sync::Mutex<BTreeMap<ExecutionId, String>>>;

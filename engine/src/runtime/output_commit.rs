@@ -1,0 +1,174 @@
+//! Output commit: what waits for a batch to be durable, and is done by the log's acknowledgement.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use cloacina_store::log::{AppendError, Appended};
+use crossbeam_channel::Sender;
+
+use super::completion::{Completion, Durable, Promise};
+use super::engine::{Outcome, WaitError};
+use super::message::{Finished, Message};
+use super::task::{AttemptEnd, AttemptInfo, Notice, Observer};
+use super::workers::Workers;
+use super::workflow::Workflow;
+use crate::core::context::values;
+use crate::core::decide::Effect;
+use crate::core::event::{Attempt, Event, ExecutionId, TaskError};
+use crate::core::fold::Recorded;
+use crate::core::graph::TaskIndex;
+use crate::core::state::Execution;
+use crate::core::task_context::{TaskContext, Write};
+
+/// What has to be done once a batch is durable.
+pub(super) struct Acknowledged {
+    pub(super) execution: ExecutionId,
+    pub(super) notices: Vec<(Arc<Observer>, Notice)>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) outcome: Option<Arc<Outcome>>,
+    pub(super) durable: Arc<Promise<Durable>>,
+    pub(super) completion: Arc<Completion>,
+    pub(super) workflow: Arc<Workflow>,
+    pub(super) strict: bool,
+    pub(super) max_value_bytes: usize,
+    pub(super) workers: Arc<Workers>,
+    pub(super) released: Released,
+    pub(super) own: Sender<Message>,
+}
+
+impl Acknowledged {
+    /// Runs on the log's writer thread: hands over, and does no work of its own.
+    pub(super) fn perform(mut self, result: Result<Appended, AppendError>) {
+        if let Err(error) = result {
+            let reason: Arc<str> = error.to_string().into();
+            // The scheduler first: whoever is told the reason and asks again gets the same answer.
+            let _scheduler_may_be_gone = self.own.send(match error {
+                AppendError::Conflict { .. } | AppendError::Invalid(_) => {
+                    Message::Refused { execution: self.execution, reason: reason.clone() }
+                }
+                _ => Message::LogFailed(reason.clone()),
+            });
+            self.durable.complete(Err(reason.clone()));
+            self.completion.complete(Err(WaitError::Log(reason.to_string())));
+            return;
+        }
+        self.durable.complete(Ok(()));
+        for (observer, notice) in std::mem::take(&mut self.notices) {
+            let _an_observer_that_panics_lets_go_of_its_notice = catch_unwind(AssertUnwindSafe(|| observer(notice)));
+        }
+        for effect in &self.effects {
+            match effect {
+                Effect::Run { task, attempt, view } => {
+                    let context = TaskContext::new((**view).clone(), self.strict);
+                    self.released.now();
+                    self.run(*task, *attempt, context);
+                }
+                Effect::Stop { task, attempt, .. } => {
+                    self.workers.stop(self.execution, self.workflow.graph().name(*task), *attempt);
+                }
+                Effect::Answer => {
+                    // Not before it is answered: whoever asks while a notice holds the answer back has to wait, too.
+                    let (own, execution) = (self.own.clone(), self.execution);
+                    self.completion.wait(Box::new(move |_| {
+                        let _scheduler_may_be_gone = own.send(Message::Over(execution));
+                    }));
+                    if let Some(outcome) = &self.outcome {
+                        self.completion.answer(Ok(outcome.clone()));
+                    }
+                }
+                Effect::UndeclaredRead { .. } | Effect::Collided { .. } => {}
+            }
+        }
+    }
+
+    fn run(&self, task: TaskIndex, attempt: Attempt, context: TaskContext) {
+        let graph = self.workflow.graph();
+        let info = AttemptInfo {
+            execution: self.execution,
+            workflow: self.workflow.name().clone(),
+            task: graph.name(task).clone(),
+            attempt,
+        };
+        let (execution, name, own, limit) = (self.execution, info.task.clone(), self.own.clone(), self.max_value_bytes);
+        let report = Box::new(move |context: TaskContext, result: Result<(), TaskError>| {
+            let (writes, reads) = context.finish();
+            let (writes, result) = refuse_long_values(writes, result, limit);
+            let finished = Finished { execution, task: name, attempt, writes, reads, result };
+            // If the scheduler is gone, the attempt is left to recovery.
+            let _scheduler_may_be_gone = own.send(Message::Finished(finished));
+        });
+        self.workers.start(&self.workflow.bodies[task.at()], info, context, report);
+    }
+}
+
+/// What observers are told of the attempts that ended with these events.
+pub(super) fn notices(
+    state: &Execution,
+    workflow: &Workflow,
+    completion: &Arc<Completion>,
+    events: &[Recorded],
+) -> Vec<(Arc<Observer>, Notice)> {
+    let ended = events.iter().filter_map(|recorded| match &recorded.event {
+        Event::TaskCompleted(ended) => Some((&ended.task, ended.attempt, AttemptEnd::Completed)),
+        Event::TaskFailed(ended) if ended.retry_at.is_some() => {
+            Some((&ended.task, ended.attempt, AttemptEnd::Retrying(ended.error.clone())))
+        }
+        Event::TaskFailed(ended) => Some((&ended.task, ended.attempt, AttemptEnd::Failed(ended.error.clone()))),
+        _ => None,
+    });
+    ended
+        .filter_map(|(task, attempt, end)| {
+            let index = state.graph().find(task)?;
+            let observer = workflow.observers[index.at()].clone()?;
+            let context = match end {
+                AttemptEnd::Completed => state.gives(index)?.clone(),
+                AttemptEnd::Retrying(_) | AttemptEnd::Failed(_) => state.view(index).declared,
+            };
+            let context = values(&context).map(|(key, value)| (key.clone(), value.clone())).collect();
+            let info =
+                AttemptInfo { execution: state.id(), workflow: state.workflow().clone(), task: task.clone(), attempt };
+            Some((observer, Notice { info, end, context, _hold: completion.hold() }))
+        })
+        .collect()
+}
+
+/// An attempt that leaves a value that is too long has failed, and keeps the others.
+fn refuse_long_values(
+    writes: Vec<Write>,
+    result: Result<(), TaskError>,
+    limit: usize,
+) -> (Vec<Write>, Result<(), TaskError>) {
+    let length = |write: &Write| write.value.as_ref().map_or(0, |value| value.as_str().len());
+    let Some(long) = writes.iter().find(|write| length(write) > limit) else { return (writes, result) };
+    let message = format!(
+        "context key '{}': the value has {} bytes of JSON, more than max_value_bytes ({limit})",
+        long.key,
+        length(long)
+    );
+    let error = TaskError { kind: "ValueTooLarge".into(), message: message.into(), ..TaskError::default() };
+    (writes.into_iter().filter(|write| length(write) <= limit).collect(), result.and(Err(error)))
+}
+
+/// When the log last let attempts go.
+#[derive(Clone)]
+pub(super) struct Released {
+    began: Instant,
+    micros: Arc<AtomicU64>,
+}
+
+impl Released {
+    pub(super) fn new() -> Self {
+        Self { began: Instant::now(), micros: Arc::default() }
+    }
+
+    fn now(&self) {
+        let micros = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.micros.store(micros, Ordering::Relaxed);
+    }
+
+    pub(super) fn at(&self) -> Instant {
+        self.began + Duration::from_micros(self.micros.load(Ordering::Relaxed))
+    }
+}

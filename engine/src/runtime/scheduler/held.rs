@@ -1,0 +1,60 @@
+//! Executions that another process left unfinished: taken over, or held with the reason.
+
+use super::Scheduler;
+use crate::core::decide::Command;
+use crate::core::event::ExecutionId;
+use crate::core::graph::difference;
+use crate::runtime::engine::{EngineError, lock};
+use crate::runtime::message::Unfinished;
+
+impl Scheduler {
+    /// Takes over every held execution whose workflow is registered with the same graph, and says why not of the others.
+    pub(super) fn take_over_held(&mut self) {
+        let ids: Vec<ExecutionId> = self.held.keys().copied().collect();
+        for id in ids {
+            if let Err(why) = self.take_over(id, false) {
+                lock(&self.shell.held_reasons).insert(id, why);
+            }
+        }
+    }
+
+    pub(super) fn resume(&mut self, execution: ExecutionId) -> Result<(), EngineError> {
+        if !self.held.contains_key(&execution) {
+            let why = if self.live.contains_key(&execution) { "it runs already" } else { "it is not held" };
+            return Err(EngineError::Rejected { execution, why: why.to_owned() });
+        }
+        self.take_over(execution, true).map_err(|why| EngineError::Rejected { execution, why })
+    }
+
+    /// Takes a held execution over; with another graph only `on_purpose`.
+    fn take_over(&mut self, id: ExecutionId, on_purpose: bool) -> Result<(), String> {
+        let workflow = {
+            let state = match self.held.get(&id) {
+                Some(Unfinished::Whole(state)) => state,
+                Some(Unfinished::Broken(why)) => return Err(why.clone()),
+                None => return Err("it is not held".to_owned()),
+            };
+            if !self.shell.config.recover && !on_purpose {
+                return Err("recovery is turned off (enable_recovery)".to_owned());
+            }
+            let name = state.workflow();
+            let Some(workflow) = self.shell.registry.find(name) else {
+                return Err(format!("workflow '{name}' is not registered in this process"));
+            };
+            if let Some(difference) = difference(state.definition(), workflow.graph().definition())
+                && !on_purpose
+            {
+                return Err(format!("workflow '{name}' has another graph now: {difference}"));
+            }
+            workflow
+        };
+        let Some(Unfinished::Whole(state)) = self.held.remove(&id) else { return Ok(()) };
+        lock(&self.shell.held_reasons).remove(&id);
+        let definition = (workflow.fingerprint(), workflow.graph().clone());
+        self.go_live(*state, workflow);
+        let command = Command::Recover { environment: self.shell.environment.clone(), definition };
+        self.decide(id, command).map_err(|rejection| rejection.to_string())?;
+        tracing::info!(execution = %id, "took over an unfinished execution");
+        Ok(())
+    }
+}

@@ -7,6 +7,7 @@ mod clock;
 mod completion;
 pub mod engine;
 mod message;
+mod narration;
 pub mod outcome;
 mod output_commit;
 mod scheduler;

@@ -8,6 +8,7 @@
 //!   written; [`MemoryLog`] is one in memory.
 //! - `FORMAT.md`, beside this crate's sources, says what each stored byte means.
 
+pub mod archive;
 pub mod backend;
 mod bytes;
 mod codec;
@@ -17,6 +18,8 @@ mod layout;
 pub mod log;
 pub mod log_event;
 mod memory_log;
+mod own_stream;
+mod parts;
 mod reader;
 pub mod record;
 pub mod seal;

@@ -194,7 +194,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredFrame, Malformed> {
 
 fn take_body(cursor: &mut Cursor<'_>, erased: bool, length: u32) -> Result<Body, Malformed> {
     if erased {
-        return Ok(Body::Erased { commitment: cursor.hash()? });
+        return Ok(Body::Erased { commitment: cursor.hash()?, length });
     }
     Ok(Body::Present { salt: cursor.array()?, bytes: Arc::from(cursor.take(usize_of(length))?) })
 }

@@ -103,7 +103,7 @@ fn an_erased_body_leaves_the_chain_whole() {
     let (bytes, _) = frame::seal(&place(), &[b"secret".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
     let mut stored = frame::decode(&bytes).unwrap();
     let commitment = crate::seal::commitment(&[1; 16], b"secret");
-    stored.records[0].body = Body::Erased { commitment };
+    stored.records[0].body = Body::Erased { commitment, length: stored.records[0].length };
     assert_eq!(stored.own_bytes(), 7);
     let records = stored.open(place().stream, 5, place().previous).unwrap();
     assert_eq!(records[0].body.bytes(), None);

@@ -7,7 +7,8 @@ use crate::bytes::{Cursor, Malformed, Put};
 use crate::core::verify::Verified;
 use crate::layout::MAX_CHUNKED;
 use crate::log::{Durability, LogHead, ReadError, StreamEntry};
-use crate::record::{Body, Record};
+use crate::parts::{put_body, put_entry, put_list, take_body, take_entry, take_list, take_text};
+use crate::record::Record;
 
 /// The longest answer: a frame as long as can be (it is read as a whole), and its records' envelopes.
 pub(super) const LONGEST: usize = 2 * MAX_CHUNKED;
@@ -38,6 +39,7 @@ mod number {
     pub(super) const TAIL_CUT: u8 = 4;
     pub(super) const GONE: u8 = 5;
     pub(super) const IO: u8 = 6;
+    pub(super) const PRUNED: u8 = 7;
 }
 
 impl Answer {
@@ -104,26 +106,6 @@ impl Answer {
     }
 }
 
-fn put_list<Item>(bytes: &mut Vec<u8>, items: &[Item], put: impl Fn(&mut Vec<u8>, &Item)) {
-    bytes.put_u32(u32::try_from(items.len()).unwrap_or(u32::MAX));
-    for item in items {
-        put(bytes, item);
-    }
-}
-
-/// A list grows with what is read: its length is only believed in the end.
-fn take_list<Item>(
-    cursor: &mut Cursor<'_>,
-    take: impl Fn(&mut Cursor<'_>) -> Result<Item, Malformed>,
-) -> Result<Vec<Item>, Malformed> {
-    let count = cursor.u32()?;
-    let mut items = Vec::new();
-    for _ in 0..count {
-        items.push(take(cursor)?);
-    }
-    Ok(items)
-}
-
 fn put_record(bytes: &mut Vec<u8>, record: &Record) {
     bytes.put(record.stream.as_bytes());
     bytes.push(record.kind.number());
@@ -132,17 +114,7 @@ fn put_record(bytes: &mut Vec<u8>, record: &Record) {
     bytes.put_time(record.time);
     bytes.put(&record.previous.0);
     bytes.put(&record.hash.0);
-    match &record.body {
-        Body::Present { salt, bytes: body } => {
-            bytes.push(0);
-            bytes.put(salt);
-            bytes.put_counted(body);
-        }
-        Body::Erased { commitment } => {
-            bytes.push(1);
-            bytes.put(&commitment.0);
-        }
-    }
+    put_body(bytes, &record.body);
 }
 
 fn take_record(cursor: &mut Cursor<'_>) -> Result<Record, Malformed> {
@@ -154,37 +126,7 @@ fn take_record(cursor: &mut Cursor<'_>) -> Result<Record, Malformed> {
         time: cursor.time()?,
         previous: cursor.hash()?,
         hash: cursor.hash()?,
-        body: if cursor.flag()? {
-            Body::Erased { commitment: cursor.hash()? }
-        } else {
-            Body::Present { salt: cursor.array()?, bytes: cursor.counted()?.into() }
-        },
-    })
-}
-
-fn put_entry(bytes: &mut Vec<u8>, entry: &StreamEntry) {
-    bytes.put(entry.stream.as_bytes());
-    bytes.push(entry.kind.number());
-    bytes.push(u8::from(entry.open));
-    bytes.put_time(entry.started);
-    bytes.put_time(entry.last);
-    bytes.put_u64(entry.records);
-    bytes.put_u64(entry.bytes);
-    bytes.put(&entry.head.0);
-    bytes.put_counted(&entry.label);
-}
-
-fn take_entry(cursor: &mut Cursor<'_>) -> Result<StreamEntry, Malformed> {
-    Ok(StreamEntry {
-        stream: cursor.stream()?,
-        kind: cursor.kind()?,
-        open: cursor.flag()?,
-        started: cursor.time()?,
-        last: cursor.time()?,
-        records: cursor.u64()?,
-        bytes: cursor.u64()?,
-        head: cursor.hash()?,
-        label: cursor.counted()?.to_vec(),
+        body: take_body(cursor)?,
     })
 }
 
@@ -236,6 +178,11 @@ fn put_error(bytes: &mut Vec<u8>, error: &ReadError) {
             bytes.put_u64(*head);
             bytes.put_u64(*found);
         }
+        ReadError::Pruned { stream, records } => {
+            bytes.push(number::PRUNED);
+            bytes.put(stream.as_bytes());
+            bytes.put_u64(*records);
+        }
         ReadError::Gone => bytes.push(number::GONE),
         ReadError::Io(what) => {
             bytes.push(number::IO);
@@ -252,12 +199,9 @@ fn take_error(cursor: &mut Cursor<'_>) -> Result<ReadError, Malformed> {
         }
         number::DAMAGED_LOG => ReadError::DamagedLog(take_text(cursor)?),
         number::TAIL_CUT => ReadError::TailCut { stream: cursor.stream()?, head: cursor.u64()?, found: cursor.u64()? },
+        number::PRUNED => ReadError::Pruned { stream: cursor.stream()?, records: cursor.u64()? },
         number::GONE => ReadError::Gone,
         number::IO => ReadError::Io(take_text(cursor)?),
         other => return Err(Malformed(format!("no error has the number {other}"))),
     })
-}
-
-fn take_text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
-    Ok(String::from_utf8_lossy(cursor.counted()?).into_owned())
 }

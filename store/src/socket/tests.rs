@@ -33,6 +33,7 @@ fn errors() -> Vec<ReadError> {
         ReadError::Damaged { stream: stream(), seq: 4, what: "a hash".to_owned() },
         ReadError::DamagedLog("an entry".to_owned()),
         ReadError::TailCut { stream: stream(), head: 3, found: 2 },
+        ReadError::Pruned { stream: stream(), records: 5 },
         ReadError::Gone,
         ReadError::Io("the disk".to_owned()),
     ]
@@ -63,7 +64,7 @@ fn requests_come_over_as_they_were_sent() {
 #[test]
 fn answers_come_over_as_they_were_sent() {
     let present = record(Body::Present { salt: [6; 16], bytes: b"body".as_slice().into() });
-    let erased = record(Body::Erased { commitment: Hash([8; 32]) });
+    let erased = record(Body::Erased { commitment: Hash([8; 32]), length: 9 });
     let entry = StreamEntry {
         stream: stream(),
         kind: StreamKind::Execution,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::keeper::Keeper;
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
 /// Some events of one stream, decided together: all of them are in the log or none is.
@@ -169,6 +170,15 @@ pub trait LogReader: Send + Sync {
     /// [`ReadError::Damaged`] where the log is not what was written.
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError>;
 
+    /// At most `limit` hashes of the log's records from a position on, in order, also of those that were pruned; empty at
+    /// the end of the log. Records that are there are checked. These are the leaves of the log's tree.
+    ///
+    /// # Errors
+    /// As [`LogReader::tail`]; [`ReadError::Io`] where not all records are at hand, as in an archive.
+    fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
+        crate::own_stream::hashes(self, from, limit)
+    }
+
     /// What was erased from a stream, in the order in which it was. The log's own stream says so, all of which is read.
     ///
     /// # Errors
@@ -194,7 +204,7 @@ pub trait LogReader: Send + Sync {
 }
 
 /// Writes a log.
-pub trait EventLog: LogReader {
+pub trait EventLog: Keeper {
     /// Appends a batch. Batches are taken in the order of the calls; many that wait are made durable together.
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge);
 
@@ -403,6 +413,10 @@ macro_rules! read_through_core {
 
             fn tail(&self, from: u64, limit: usize) -> Result<Vec<$crate::record::Record>, $crate::log::ReadError> {
                 self.core.tail(from, limit)
+            }
+
+            fn hashes(&self, from: u64, limit: usize) -> Result<Vec<$crate::record::Hash>, $crate::log::ReadError> {
+                self.core.hashes(from, limit)
             }
 
             fn definition(

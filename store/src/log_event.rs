@@ -71,6 +71,8 @@ pub struct Pruned {
     pub bytes: u64,
     /// The hash of the last one.
     pub head: Hash,
+    /// SHA-256 of what is left of its frames, one after the other.
+    pub left: Hash,
     /// The time of the first and of the last one.
     pub times: (Timestamp, Timestamp),
     /// The digest of the archive that it was put into before, if it was.

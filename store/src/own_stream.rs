@@ -1,8 +1,8 @@
-//! What the log's own stream says, read through any reader.
+//! What can be told of a log through any reader: what its own stream says, and the hashes of its records.
 
 use crate::log::{Erasure, LogReader, ReadError};
 use crate::log_event::LogEvent;
-use crate::record::{Record, StreamId};
+use crate::record::{Hash, Record, StreamId};
 
 /// How many records are read at once.
 const PAGE: usize = 512;
@@ -45,4 +45,16 @@ pub(crate) fn erasures<R: LogReader + ?Sized>(reader: &R, stream: StreamId) -> R
         true
     })?;
     Ok(found)
+}
+
+/// The hashes of the records from a position on, which must all be at hand.
+pub(crate) fn hashes<R: LogReader + ?Sized>(reader: &R, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
+    let records = reader.tail(from, limit)?;
+    match (from..).zip(&records).find(|(position, record)| *position != record.position) {
+        None => Ok(records.iter().map(|record| record.hash).collect()),
+        Some((position, _)) => Err(ReadError::Io(format!(
+            "{} does not have the record at position {position}; ask the log that it was made from",
+            reader.location()
+        ))),
+    }
 }

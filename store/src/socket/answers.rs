@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::requests::VERSION;
 use crate::bytes::{Cursor, Malformed, Put};
 use crate::core::verify::Verified;
+use crate::keeper::{ChangeError, Changed};
 use crate::layout::MAX_CHUNKED;
 use crate::log::{Durability, LogHead, ReadError, StreamEntry};
 use crate::parts::{put_body, put_entry, put_list, take_body, take_entry, take_list, take_text};
-use crate::record::Record;
+use crate::record::{Hash, Record};
 
 /// The longest answer: a frame as long as can be (it is read as a whole), and its records' envelopes.
 pub(super) const LONGEST: usize = 2 * MAX_CHUNKED;
@@ -22,6 +23,8 @@ pub(super) enum Answer {
     Head(LogHead),
     Verified(Verified),
     Error(ReadError),
+    Hashes(Vec<Hash>),
+    Changed(Result<Changed, ChangeError>),
 }
 
 /// Numbers of answers and of errors: never used twice.
@@ -32,6 +35,9 @@ mod number {
     pub(super) const HEAD: u8 = 4;
     pub(super) const VERIFIED: u8 = 5;
     pub(super) const ERROR: u8 = 6;
+    pub(super) const HASHES: u8 = 7;
+    pub(super) const CHANGED: u8 = 8;
+    pub(super) const UNCHANGED: u8 = 9;
 
     pub(super) const NO_STREAM: u8 = 1;
     pub(super) const DAMAGED: u8 = 2;
@@ -40,6 +46,13 @@ mod number {
     pub(super) const GONE: u8 = 5;
     pub(super) const IO: u8 = 6;
     pub(super) const PRUNED: u8 = 7;
+
+    pub(super) const UNREADABLE: u8 = 1;
+    pub(super) const OPEN: u8 = 2;
+    pub(super) const REFUSED: u8 = 3;
+    pub(super) const FAILED: u8 = 4;
+    pub(super) const CLOSED: u8 = 5;
+    pub(super) const UNREACHABLE: u8 = 6;
 }
 
 impl Answer {
@@ -73,6 +86,20 @@ impl Answer {
                 bytes.push(number::ERROR);
                 put_error(&mut bytes, error);
             }
+            Self::Hashes(hashes) => {
+                bytes.push(number::HASHES);
+                put_list(&mut bytes, hashes, |bytes, hash| bytes.put(&hash.0));
+            }
+            Self::Changed(Ok(changed)) => {
+                bytes.push(number::CHANGED);
+                bytes.put_u64(changed.streams);
+                bytes.put_u64(changed.records);
+                bytes.put_u64(changed.already);
+            }
+            Self::Changed(Err(error)) => {
+                bytes.push(number::UNCHANGED);
+                put_change_error(&mut bytes, error);
+            }
         }
         bytes
     }
@@ -99,6 +126,11 @@ impl Answer {
                 findings: take_list(&mut cursor, take_error)?,
             }),
             number::ERROR => Self::Error(take_error(&mut cursor)?),
+            number::HASHES => Self::Hashes(take_list(&mut cursor, |cursor| cursor.hash())?),
+            number::CHANGED => {
+                Self::Changed(Ok(Changed { streams: cursor.u64()?, records: cursor.u64()?, already: cursor.u64()? }))
+            }
+            number::UNCHANGED => Self::Changed(Err(take_change_error(&mut cursor)?)),
             other => return Err(Malformed(format!("no answer has the number {other}"))),
         };
         cursor.end()?;
@@ -203,5 +235,41 @@ fn take_error(cursor: &mut Cursor<'_>) -> Result<ReadError, Malformed> {
         number::GONE => ReadError::Gone,
         number::IO => ReadError::Io(take_text(cursor)?),
         other => return Err(Malformed(format!("no error has the number {other}"))),
+    })
+}
+
+fn put_change_error(bytes: &mut Vec<u8>, error: &ChangeError) {
+    let (number, text) = match error {
+        ChangeError::Read(error) => {
+            bytes.push(number::UNREADABLE);
+            return put_error(bytes, error);
+        }
+        ChangeError::Open(stream) => {
+            bytes.push(number::OPEN);
+            return bytes.put(stream.as_bytes());
+        }
+        ChangeError::Refused(text) => (number::REFUSED, text.as_str()),
+        ChangeError::Failed(text) => (number::FAILED, text.as_str()),
+        ChangeError::Closed => (number::CLOSED, ""),
+        ChangeError::Unreachable(text) => (number::UNREACHABLE, text.as_str()),
+    };
+    bytes.push(number);
+    bytes.put_counted(text.as_bytes());
+}
+
+fn take_change_error(cursor: &mut Cursor<'_>) -> Result<ChangeError, Malformed> {
+    let number = cursor.u8()?;
+    match number {
+        number::UNREADABLE => return take_error(cursor).map(ChangeError::Read),
+        number::OPEN => return cursor.stream().map(ChangeError::Open),
+        _ => {}
+    }
+    let text = take_text(cursor)?;
+    Ok(match number {
+        number::REFUSED => ChangeError::Refused(text),
+        number::FAILED => ChangeError::Failed(text),
+        number::CLOSED => ChangeError::Closed,
+        number::UNREACHABLE => ChangeError::Unreachable(text),
+        other => return Err(Malformed(format!("no refusal has the number {other}"))),
     })
 }

@@ -12,5 +12,6 @@ pub mod outcome;
 mod output_commit;
 mod scheduler;
 pub mod task;
+mod waiting;
 mod workers;
 pub mod workflow;

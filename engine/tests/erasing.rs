@@ -35,7 +35,7 @@ fn without(events: &[Recorded], erased: &BTreeMap<Seq, Event>) -> Vec<Recorded> 
 }
 
 fn erase(events: &[Recorded], what: &What) -> Vec<Recorded> {
-    without(events, &plan(&numbered(events), what).unwrap())
+    without(events, &plan(&numbered(events), std::slice::from_ref(what)).unwrap())
 }
 
 fn states(events: &[Recorded], graph: &std::sync::Arc<cloacina_engine::core::graph::Graph>) -> Vec<Execution> {
@@ -174,7 +174,7 @@ fn nothing_that_was_erased_can_be_found_in_what_is_left() {
 #[test]
 fn what_holds_no_value_or_is_not_over_is_not_erased() {
     let mut story = Story::from_input(&workflow([task("a")]), [("name", json!("Ada"))]);
-    let refused = |story: &Story, what: What| plan(&numbered(&story.events), &what).unwrap_err();
+    let refused = |story: &Story, what: What| plan(&numbered(&story.events), &[what]).unwrap_err();
     assert_eq!(refused(&story, What::Key("name".to_owned())), NothingToErase::NotOver);
     story.runs("a", [("n", json!(1))]);
     let written = vec!["n".to_owned(), "name".to_owned()];

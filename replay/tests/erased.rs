@@ -20,7 +20,11 @@ fn erased(end: &str, what: &What) -> (Log, ExecutionId) {
     let id = resolve(&*log.0, end).unwrap();
     let events: Vec<(Seq, Event)> =
         entries(&*log.0, id).map(|entry| entry.unwrap()).map(|entry| (entry.seq, entry.event.unwrap())).collect();
-    let records = plan(&events, what).unwrap().iter().map(|(seq, note)| (*seq, encode_event(note))).collect();
+    let records = plan(&events, std::slice::from_ref(what))
+        .unwrap()
+        .iter()
+        .map(|(seq, note)| (*seq, encode_event(note)))
+        .collect();
     let (reason, by) = ("Art. 17, case 311".to_owned(), "ann".to_owned());
     log.0.change(Change::Erase(Erase { stream: stream_of(id), records, reason, by })).unwrap();
     (log, id)

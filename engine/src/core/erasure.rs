@@ -58,39 +58,42 @@ pub enum NothingToErase {
 ///
 /// ```
 /// use cloacina_engine::core::erasure::{NothingToErase, What, plan};
-/// assert_eq!(plan(&[], &What::Seq(3)), Err(NothingToErase::NotOver));
+/// assert_eq!(plan(&[], &[What::Seq(3)]), Err(NothingToErase::NotOver));
 /// ```
 ///
 /// # Errors
 /// [`NothingToErase`].
-pub fn plan(events: &[(Seq, Event)], what: &What) -> Result<BTreeMap<Seq, Event>, NothingToErase> {
+pub fn plan(events: &[(Seq, Event)], what: &[What]) -> Result<BTreeMap<Seq, Event>, NothingToErase> {
     let Some((end, Event::ExecutionCompleted(_) | Event::ExecutionFailed(_) | Event::ExecutionCancelled(_))) =
         events.last()
     else {
         return Err(NothingToErase::NotOver);
     };
     let mut erased = BTreeMap::new();
-    match what {
-        What::Key(key) => {
-            for (seq, event) in events {
-                if matches!(event, Event::ContextWritten(write) if *write.key == **key) {
-                    erased.extend(without_value(event).map(|event| (*seq, event)));
-                }
+    for what in what {
+        match what {
+            What::Key(key) => erased.extend(writes_to(events, key)?),
+            What::Seq(seq) => {
+                let found = events.iter().find(|(found, _)| found == seq);
+                let (_, event) = found.ok_or(NothingToErase::NoSeq { seq: *seq, events: events.len() as u64 })?;
+                let left = without_value(event).ok_or(NothingToErase::NoValue { seq: *seq, event: event.name() })?;
+                erased.insert(*seq, left);
             }
-            if erased.is_empty() {
-                return Err(NothingToErase::NoKey { key: key.clone(), written: written(events) });
-            }
-        }
-        What::Seq(seq) => {
-            let found = events.iter().find(|(found, _)| found == seq);
-            let (_, event) = found.ok_or(NothingToErase::NoSeq { seq: *seq, events: events.len() as u64 })?;
-            let left = without_value(event).ok_or(NothingToErase::NoValue { seq: *seq, event: event.name() })?;
-            erased.insert(*seq, left);
         }
     }
     let says_an_error = erased.values().any(|event| !matches!(event, Event::ContextWritten(_)));
     if let Some((_, event)) = events.last() {
         erased.entry(*end).or_insert_with(|| without_digest(event, says_an_error));
+    }
+    Ok(erased)
+}
+
+fn writes_to(events: &[(Seq, Event)], key: &str) -> Result<BTreeMap<Seq, Event>, NothingToErase> {
+    let writes = events.iter().filter(|(_, event)| matches!(event, Event::ContextWritten(write) if *write.key == *key));
+    let erased: BTreeMap<Seq, Event> =
+        writes.filter_map(|(seq, event)| without_value(event).map(|event| (*seq, event))).collect();
+    if erased.is_empty() {
+        return Err(NothingToErase::NoKey { key: key.to_owned(), written: written(events) });
     }
     Ok(erased)
 }

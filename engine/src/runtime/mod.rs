@@ -5,11 +5,15 @@
 
 pub mod clock;
 mod completion;
+pub mod cron;
 pub mod engine;
 mod message;
 pub mod outcome;
 mod output_commit;
 mod scheduler;
+pub mod schedules;
 pub mod task;
+pub mod trigger;
+pub mod triggers;
 mod workers;
 pub mod workflow;

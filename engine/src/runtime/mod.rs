@@ -5,13 +5,17 @@
 
 pub mod clock;
 mod completion;
+pub mod cron;
 pub mod engine;
 mod message;
 mod narration;
 pub mod outcome;
 mod output_commit;
 mod scheduler;
+pub mod schedules;
 pub mod task;
+pub mod trigger;
+pub mod triggers;
 mod waiting;
 mod workers;
 pub mod workflow;

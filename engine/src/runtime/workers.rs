@@ -10,6 +10,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::task::{AttemptInfo, CancelSlot, Report, RunningAttempt, TaskBody, TaskResult};
+use super::trigger::{PollReport, RunningPoll, TriggerBody};
 use crate::core::event::{Attempt, ExecutionId, TaskError, TaskId};
 use crate::core::task_context::TaskContext;
 
@@ -71,6 +72,23 @@ impl Workers {
                 let (slot, report) = self.cancellable(&info, report);
                 let attempt = RunningAttempt { info, context, report: Some(report), cancel: Some(slot) };
                 let _a_dropped_attempt_reports_itself = catch_unwind(AssertUnwindSafe(|| function(attempt)));
+            }
+        }
+    }
+
+    /// Starts a poll, and returns at once. After [`Workers::close`] nothing starts.
+    pub(crate) fn poll(&self, body: &TriggerBody, report: PollReport) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        match body.clone() {
+            TriggerBody::Blocking(function) => self.start_blocking(Box::new(move || {
+                let result = catch_unwind(AssertUnwindSafe(|| function()));
+                report(result.unwrap_or_else(|panic| Err(panicked(&*panic))));
+            })),
+            TriggerBody::Detached(function) => {
+                let poll = RunningPoll { report: Some(report) };
+                let _a_dropped_poll_reports_itself = catch_unwind(AssertUnwindSafe(|| function(poll)));
             }
         }
     }
@@ -195,7 +213,7 @@ fn panicked(panic: &(dyn Any + Send)) -> TaskError {
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "the task panicked".to_owned());
+        .unwrap_or_else(|| "it panicked".to_owned());
     TaskError { kind: "Panic".into(), message: message.into(), ..TaskError::default() }
 }
 

@@ -16,16 +16,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::context::Context;
-use crate::executor::{Inbox, Message, Outlet};
+use crate::executor::{CallOnDrop, Inbox, LONG, Outlet};
 use crate::exit::sleep_on_if_exiting;
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
 
 /// How often the main thread, while it waits, looks whether Ctrl-C was pressed. Results do not wait for that.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
-
-/// A wait without an end is one of a year at a time.
-const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// An engine over a log.
 #[pyclass(frozen, module = "cloaca._cloaca", name = "NativeEngine")]
@@ -67,20 +64,6 @@ impl Ender {
 impl Drop for Ender {
     fn drop(&mut self) {
         self.end(Err(WaitError::ShutDown(self.execution)));
-    }
-}
-
-/// Leaves a call in the inbox when it is dropped: with the callback that it is in, called or not.
-struct CallOnDrop {
-    call: Option<Py<PyAny>>,
-    inbox: Outlet,
-}
-
-impl Drop for CallOnDrop {
-    fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
-            self.inbox.send(Message::Call(call));
-        }
     }
 }
 
@@ -261,7 +244,7 @@ impl NativeEngine {
     /// Has `call` called, by a reader of the inbox, when an execution has ended.
     fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<()> {
         let execution = id_of(execution_id)?;
-        let call = CallOnDrop { call: Some(call), inbox: self.inbox.clone() };
+        let call = CallOnDrop::new(call, self.inbox.clone());
         let done = Box::new(move |_: Ended| drop(call));
         py.detach(|| self.engine.when_done(execution, done));
         Ok(())

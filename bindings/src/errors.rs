@@ -5,9 +5,10 @@ use std::path::Path;
 use cloacina_engine::core::graph::InvalidDefinition;
 use cloacina_engine::core::task_context::UndeclaredRead;
 use cloacina_engine::runtime::engine::{EngineError, StartError, WaitError};
+use cloacina_engine::runtime::handle::AttemptOver;
 use cloacina_store::log::OpenError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyInt};
 
 /// The error of a class of `cloaca.errors`, with these attributes.
 pub fn error<'py>(py: Python<'py>, class: &str, message: &str, attributes: &[(&str, Bound<'py, PyAny>)]) -> PyErr {
@@ -33,6 +34,16 @@ fn path<'py>(py: Python<'py>, path: &Path) -> Bound<'py, PyAny> {
 /// A read of a key that no ancestor wrote, in a strict context.
 pub fn undeclared(py: Python<'_>, read: &UndeclaredRead) -> PyErr {
     error(py, "UndeclaredReadError", &read.to_string(), &[("key", text(py, &read.key))])
+}
+
+/// An attempt that counts no more.
+pub fn over(py: Python<'_>, over: &AttemptOver) -> PyErr {
+    let attributes = [
+        ("execution_id", text(py, over.execution)),
+        ("task_id", text(py, &over.task)),
+        ("attempt", PyInt::new(py, over.attempt).into_any()),
+    ];
+    error(py, "AttemptOverError", &over.to_string(), &attributes)
 }
 
 /// A definition that is not one.

@@ -28,7 +28,8 @@ from ._cloaca import (
     RetryPolicy,
     RetryPolicyBuilder,
 )
-from ._task import TaskHandle, task
+from ._handle import TaskHandle
+from ._task import task
 from .conditions import (
     Condition,
     all_of,
@@ -42,6 +43,7 @@ from .conditions import (
 )
 from .config import DefaultRunnerConfig
 from .errors import (
+    AttemptOverError,
     ConfigurationError,
     ContextError,
     Error,
@@ -53,6 +55,7 @@ from .errors import (
     TaskTimeoutError,
     UndeclaredReadError,
     WaitTimeoutError,
+    WorkerDiedError,
     WorkflowFailedError,
     WorkflowNotFoundError,
     WorkflowValidationError,
@@ -65,6 +68,7 @@ if _TYPE_CHECKING:
     from .runner import DefaultRunner, Execution, ExecutionInfo
 
 __all__ = [
+    "AttemptOverError",
     "BackoffStrategy",
     "Condition",
     "ConfigurationError",
@@ -91,6 +95,7 @@ __all__ = [
     "TaskTimeoutError",
     "UndeclaredReadError",
     "WaitTimeoutError",
+    "WorkerDiedError",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowContext",

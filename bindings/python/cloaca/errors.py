@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 __all__ = [
+    "AttemptOverError",
     "ConfigurationError",
     "ContextError",
     "Error",
@@ -20,6 +21,7 @@ __all__ = [
     "TaskTimeoutError",
     "UndeclaredReadError",
     "WaitTimeoutError",
+    "WorkerDiedError",
     "WorkflowFailedError",
     "WorkflowNotFoundError",
     "WorkflowValidationError",
@@ -123,6 +125,15 @@ class WorkflowFailedError(Error):
 
 class TaskTimeoutError(Error, TimeoutError):
     """An attempt that took longer than its timeout."""
+
+
+class AttemptOverError(Error):
+    """The attempt that a task makes counts no more: it timed out, its execution was cancelled, or its runner was shut
+    down. Raised in :meth:`TaskHandle.defer_until`; let it pass, and the task ends."""
+
+
+class WorkerDiedError(Error):
+    """The worker process of a task with ``isolation="process"`` died while the task ran; the message has the signal."""
 
 
 class WaitTimeoutError(Error, TimeoutError):

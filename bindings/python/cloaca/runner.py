@@ -13,7 +13,7 @@ from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
-from . import _cloaca, _logging, _url
+from . import _cloaca, _isolation, _logging, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeWorkflow
 from ._threads import Threads
 from .config import DefaultRunnerConfig
@@ -135,6 +135,11 @@ class DefaultRunner:
     def __init__(self, database_url: str, config: DefaultRunnerConfig | None = None) -> None:
         if config is not None and not isinstance(config, DefaultRunnerConfig):
             raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")
+        if _isolation.importing_for is not None:
+            raise Error(
+                f"a worker process imports this program to find task '{_isolation.importing_for}', and came to a line "
+                f'that opens a runner; put what the program does below: if __name__ == "__main__":'
+            )
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
         _logging.start()

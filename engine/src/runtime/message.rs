@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 
 use super::completion::Waiter;
 use super::engine::{EngineError, StartError, StartRequest};
+use super::handle::SlotWaiter;
 use crate::core::event::{Attempt, ExecutionId, Reads, TaskError, TaskId};
 use crate::core::state::Execution;
 use crate::core::task_context::Write;
@@ -20,6 +21,8 @@ pub(crate) enum Message {
     Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
     /// An attempt has ended.
     Finished(Finished),
+    /// An attempt asks something about its slot.
+    Slot { attempt: AttemptKey, request: SlotRequest },
     /// A workflow was registered.
     Registered,
     /// Somebody asks something of an execution.
@@ -46,6 +49,17 @@ pub(crate) struct Finished {
     pub(crate) writes: Vec<Write>,
     pub(crate) reads: Reads,
     pub(crate) result: Result<(), TaskError>,
+}
+
+/// Which attempt.
+pub(crate) type AttemptKey = (ExecutionId, TaskId, Attempt);
+
+/// What an attempt asks about its slot.
+pub(crate) enum SlotRequest {
+    /// It does not need it for now.
+    GiveBack,
+    /// It needs one again.
+    Take(SlotWaiter),
 }
 
 /// What is asked of an execution.

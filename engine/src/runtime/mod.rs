@@ -6,6 +6,7 @@
 mod clock;
 mod completion;
 pub mod engine;
+pub mod handle;
 mod message;
 pub mod outcome;
 mod output_commit;

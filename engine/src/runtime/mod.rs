@@ -3,7 +3,7 @@
 //! **Architecture invariant:** what happens is decided by the core; this carries it out. Every effect waits for the
 //! events that caused it to be durable.
 
-mod clock;
+pub mod clock;
 mod completion;
 pub mod engine;
 pub mod handle;

@@ -8,6 +8,7 @@ mod completion;
 pub mod engine;
 pub mod handle;
 mod message;
+mod narration;
 pub mod outcome;
 mod output_commit;
 mod scheduler;

@@ -531,6 +531,7 @@ impl Scheduler {
         let acknowledged = Acknowledged {
             execution,
             notices: notices(&live.state, &live.workflow, &live.completion, &events),
+            events,
             effects: std::mem::take(&mut live.effects),
             outcome: is_final.then(|| Arc::new(outcome(&live.state))),
             durable: live.durable.clone(),

@@ -20,6 +20,7 @@ use crate::clock::PyVirtualClock;
 use crate::context::Context;
 use crate::executor::{CallOnDrop, Inbox, LONG, Outlet};
 use crate::exit::sleep_on_if_exiting;
+use crate::history::NativeHistory;
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
 
@@ -107,7 +108,8 @@ impl NativeEngine {
     }
 }
 
-fn id_of(text: &str) -> PyResult<ExecutionId> {
+/// The execution id that a text is.
+pub fn id_of(text: &str) -> PyResult<ExecutionId> {
     text.parse().map_err(|_| {
         PyValueError::new_err(format!(
             "'{text}' is not an execution id; ids look like 01890a5d-ac96-774b-bcce-b302099a8057"
@@ -259,6 +261,12 @@ impl NativeEngine {
         let execution = id_of(execution_id)?;
         let found = py.detach(|| self.engine.outcome(execution));
         outcome::outcome(py, &*found.map_err(|why| errors::engine(py, &why))?)
+    }
+
+    /// The past of an execution.
+    fn history(&self, py: Python<'_>, execution_id: &str) -> PyResult<NativeHistory> {
+        let execution = id_of(execution_id)?;
+        NativeHistory::read(py, &**self.engine.log(), execution)
     }
 
     /// Executions, newest first.

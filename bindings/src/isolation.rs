@@ -56,11 +56,15 @@ pub fn take_returned(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, 
     returns(context, returned, task_id)
 }
 
+/// Writes as keys and JSON texts; None for a removal.
+pub fn texts_of(writes: Vec<Write>) -> Vec<(String, Option<String>)> {
+    let text = |write: Write| (write.key.to_string(), write.value.map(|value| value.as_str().to_owned()));
+    writes.into_iter().map(text).collect()
+}
+
 /// What was done to a context, for `Attempt.repeat`.
 #[pyfunction]
 pub fn deeds_of(context: &Context) -> DeedsParts {
     let deeds = context.snapshot().deeds();
-    let writes = deeds.writes.into_iter();
-    let writes = writes.map(|write| (write.key.to_string(), write.value.map(|value| value.as_str().to_owned())));
-    (writes.collect(), deeds.reads.iter().map(ToString::to_string).collect(), deeds.all)
+    (texts_of(deeds.writes), deeds.reads.iter().map(ToString::to_string).collect(), deeds.all)
 }

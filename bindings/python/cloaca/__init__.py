@@ -52,8 +52,10 @@ from .errors import (
     LogError,
     LogLockedError,
     LogVersionError,
+    MomentNotFoundError,
     TaskTimeoutError,
     UndeclaredReadError,
+    UnknownKeyError,
     WaitTimeoutError,
     WorkerDiedError,
     WorkflowFailedError,
@@ -64,6 +66,8 @@ from .namespace import TaskNamespace, WorkflowContext
 from .workflow import Workflow, WorkflowBuilder, register_workflow_constructor
 
 if _TYPE_CHECKING:
+    from . import events
+    from .history import History
     from .result import PipelineResult, TaskResult, WorkflowResult
     from .runner import DefaultRunner, Execution, ExecutionInfo
 
@@ -81,10 +85,12 @@ __all__ = [
     "ExecutionInfo",
     "ExecutionNotFoundError",
     "HelloClass",
+    "History",
     "LogCorruptedError",
     "LogError",
     "LogLockedError",
     "LogVersionError",
+    "MomentNotFoundError",
     "PipelineResult",
     "RetryCondition",
     "RetryPolicy",
@@ -94,6 +100,7 @@ __all__ = [
     "TaskResult",
     "TaskTimeoutError",
     "UndeclaredReadError",
+    "UnknownKeyError",
     "WaitTimeoutError",
     "WorkerDiedError",
     "Workflow",
@@ -108,6 +115,7 @@ __all__ = [
     "always",
     "any_of",
     "context_value",
+    "events",
     "get_backend",
     "hello_world",
     "none_of",
@@ -125,25 +133,30 @@ _LAZY = {
     "DefaultRunner": "runner",
     "Execution": "runner",
     "ExecutionInfo": "runner",
+    "History": "history",
     "PipelineResult": "result",
     "TaskResult": "result",
     "WorkflowResult": "result",
 }
 
+_MODULES = frozenset({"events"})
+
 
 def __getattr__(name: str) -> _Any:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
     from importlib import import_module
 
+    module = _LAZY.get(name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if module is None:
+        raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
     value = getattr(import_module(f".{module}", __name__), name)
     setattr(_sys.modules[__name__], name, value)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_MODULES})
 
 
 def get_backend() -> str:

@@ -18,8 +18,10 @@ __all__ = [
     "LogError",
     "LogLockedError",
     "LogVersionError",
+    "MomentNotFoundError",
     "TaskTimeoutError",
     "UndeclaredReadError",
+    "UnknownKeyError",
     "WaitTimeoutError",
     "WorkerDiedError",
     "WorkflowFailedError",
@@ -142,6 +144,14 @@ class WaitTimeoutError(Error, TimeoutError):
 
 class ExecutionNotFoundError(Error, LookupError):
     """No execution in this log has that id."""
+
+
+class MomentNotFoundError(Error, LookupError):
+    """The history has no such moment: no such event, time, task or attempt."""
+
+
+class UnknownKeyError(Error, KeyError):
+    """The context of that execution never had the key."""
 
 
 class UndeclaredReadError(Error, KeyError):

@@ -246,6 +246,11 @@ class _Workflows:
         for subscriber in subscribers:
             subscriber.workflow_registered(workflow._native)
 
+    def find(self, name: str) -> Workflow | None:
+        """The workflow of this name."""
+        with self._lock:
+            return self._workflows.get(name)
+
     def subscribe(self, subscriber: Subscriber) -> list[NativeWorkflow]:
         """What is registered already; everything later is told."""
         with self._lock:

@@ -17,16 +17,14 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::clock::PyVirtualClock;
 use crate::context::Context;
-use crate::executor::{Inbox, Message, Outlet};
+use crate::executor::{CallOnDrop, Inbox, LONG, Outlet};
 use crate::exit::sleep_on_if_exiting;
+use crate::history::NativeHistory;
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
 
 /// How often the main thread, while it waits, looks whether Ctrl-C was pressed. Results do not wait for that.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
-
-/// A wait without an end is one of a year at a time.
-const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// An engine over a log.
 #[pyclass(frozen, module = "cloaca._cloaca", name = "NativeEngine")]
@@ -36,20 +34,6 @@ pub struct NativeEngine {
     process: u32,
     registry: Arc<Registry>,
     inbox: Outlet,
-}
-
-/// Leaves a call in the inbox when it is dropped: with the callback that it is in, called or not.
-struct CallOnDrop {
-    call: Option<Py<PyAny>>,
-    inbox: Outlet,
-}
-
-impl Drop for CallOnDrop {
-    fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
-            self.inbox.send(Message::Call(call));
-        }
-    }
 }
 
 impl Drop for NativeEngine {
@@ -62,7 +46,8 @@ impl Drop for NativeEngine {
     }
 }
 
-fn id_of(text: &str) -> PyResult<ExecutionId> {
+/// The execution id that a text is.
+pub fn id_of(text: &str) -> PyResult<ExecutionId> {
     text.parse().map_err(|_| {
         PyValueError::new_err(format!(
             "'{text}' is not an execution id; ids look like 01890a5d-ac96-774b-bcce-b302099a8057"
@@ -131,6 +116,7 @@ impl NativeEngine {
             recover,
             python: Some(python.into()),
             time: clock.map_or(TimeSource::Wall, |clock| TimeSource::Virtual(clock.0.clone())),
+            ..EngineConfig::default()
         };
         let registry = Arc::new(Registry::default());
         let inbox = inbox.outlet();
@@ -202,7 +188,7 @@ impl NativeEngine {
     /// Has `call` called, by a reader of the inbox, when an execution has ended.
     fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<()> {
         let execution = id_of(execution_id)?;
-        let call = CallOnDrop { call: Some(call), inbox: self.inbox.clone() };
+        let call = CallOnDrop::new(call, self.inbox.clone());
         let done = Box::new(move |_| drop(call));
         py.detach(|| self.engine.when_done(execution, done));
         Ok(())
@@ -213,6 +199,12 @@ impl NativeEngine {
         let execution = id_of(execution_id)?;
         let found = py.detach(|| self.engine.outcome(execution));
         outcome::outcome(py, &*found.map_err(|why| errors::engine(py, &why))?)
+    }
+
+    /// The past of an execution.
+    fn history(&self, py: Python<'_>, execution_id: &str) -> PyResult<NativeHistory> {
+        let execution = id_of(execution_id)?;
+        NativeHistory::read(py, &**self.engine.log(), execution)
     }
 
     /// Executions, newest first.

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod json;
 pub mod logs;
 pub mod reading;
+pub mod report;
 pub mod source;
 pub mod story;
 pub mod time;

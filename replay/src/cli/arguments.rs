@@ -92,6 +92,14 @@ pub enum Command {
         /// The task
         task: String,
     },
+    /// Write all of it as one HTML file, to look at in a browser and to hand on: graph, timeline, events and context, with a
+    /// slider over the events that moves all of them
+    #[command(override_usage = "replay ID report -o FILE [OPTIONS]")]
+    Report {
+        /// The file to write; `-` is standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Compute the chain of the records again, and fold the events again
     #[command(override_usage = "replay ID verify [OPTIONS]")]
     Verify,

@@ -11,6 +11,7 @@ mod header;
 mod history_view;
 mod list_view;
 mod notes;
+mod report_view;
 mod run;
 mod screen;
 mod state_view;

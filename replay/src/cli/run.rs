@@ -95,6 +95,10 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Some(Command::List { .. }) if arguments.at.is_some() => refuse("--at", "list", "replay list".to_owned()),
         Some(Command::Verify) if arguments.at.is_some() => refuse("--at", "verify", format!("replay {id} verify")),
+        Some(Command::Report { .. }) if arguments.at.is_some() => {
+            refuse("--at", "report", format!("replay {id} report -o run.html"))
+        }
+        Some(Command::Report { .. }) if arguments.json => refuse("--json", "report", format!("replay {id} --json")),
         Some(_) if arguments.full => refuse("--full", "a command", format!("replay {id} --full")),
         Some(_) if arguments.values => refuse("--values", "a command", format!("replay {id} --values")),
         None if arguments.values && arguments.at.is_some() && !arguments.full => {

@@ -16,6 +16,7 @@ export class TimelineView {
     this.zoom = 1;
     this.hits = [];
     this.drawn = 0;
+    this.cursor = 0;
     this.stage = element("div", { className: "stage" });
     this.room = element("div", { className: "room" });
     host.append(this.stage, this.room);
@@ -166,7 +167,8 @@ export class TimelineView {
     this.#marks(context, palette, x, height, moment.seq);
     context.strokeStyle = palette.accent;
     context.lineWidth = 1.5;
-    line(context, x(now), 0, x(now), height);
+    this.cursor = x(now);
+    line(context, this.cursor, 0, this.cursor, height);
     context.restore();
     this.#names(context, palette, from, to, scrollTop);
   }

@@ -5,14 +5,14 @@
 //!
 //! What the ends of the graph will see is made of what the **frontier** gives: the settled tasks that have an unsettled
 //! one after them, or that are ends themselves, and the input as long as a task at the beginning is unsettled. Of each key
-//! it is counted which versions the frontier gives. Mostly there is one, or one that had seen all others: whatever the
-//! graph beyond looks like, that is what arrives. Only where versions meet that did not see each other does it matter who
-//! joins whom, and that key alone is followed through the unsettled part of the graph.
+//! it is counted which versions the frontier gives. Mostly there is one, or each had seen the one before: whatever the graph
+//! beyond looks like, the last one is what arrives. Only where versions meet that did not see each other does it matter
+//! who joins whom, and that key alone is followed through the unsettled part of the graph.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use cloacina_engine::core::context::{ContextMap, Joins, Version, VersionRef};
+use cloacina_engine::core::context::{ContextMap, Joins, VersionRef};
 use cloacina_engine::core::event::Key;
 use cloacina_engine::core::graph::{Graph, TaskIndex};
 use cloacina_engine::core::state::Execution;
@@ -30,7 +30,6 @@ pub struct Contexts {
     open_beginnings: usize,
     input: ContextMap,
     frontier: Frontier,
-    joins: Joins,
     context: BTreeMap<Key, VersionRef>,
 }
 
@@ -61,9 +60,8 @@ impl Contexts {
         for task in graph.tasks().filter(|task| is_end[task.at()] || open_after[task.at()] > 0) {
             state.gives(task).into_iter().for_each(|given| frontier.add(given));
         }
-        let (joins, context) = (Joins::default(), BTreeMap::new());
-        let mut contexts =
-            Self { graph, open, is_end, open_after, open_beginnings, input, frontier, joins, context };
+        let context = BTreeMap::new();
+        let mut contexts = Self { graph, open, is_end, open_after, open_beginnings, input, frontier, context };
         let changes = contexts.changes(state);
         (contexts, changes)
     }
@@ -120,58 +118,94 @@ impl Contexts {
     /// The keys whose versions at the frontier are others than before, as far as something else arrives for it.
     fn changes(&mut self, state: &Execution) -> Changes {
         let touched = std::mem::take(&mut self.frontier.touched);
-        touched.into_iter().filter_map(|key| self.change(state, key)).collect()
+        let mut meeting = Meeting { graph: &self.graph, state, input: &self.input, joins: None };
+        let mut changes = Changes::new();
+        for key in touched {
+            let new = meeting.of(&key, &self.frontier.given(&key));
+            let old = match &new {
+                Some(version) => self.context.insert(key.clone(), version.clone()),
+                None => self.context.remove(&key),
+            };
+            if old != new {
+                changes.insert(key, new);
+            }
+        }
+        changes
     }
+}
 
-    fn change(&mut self, state: &Execution, key: Key) -> Option<(Key, Option<VersionRef>)> {
-        let given: Vec<VersionRef> = self.frontier.given(&key);
-        let new = match &given[..] {
+/// Finds out what the versions of a key at the frontier give together.
+struct Meeting<'a> {
+    graph: &'a Graph,
+    state: &'a Execution,
+    input: &'a ContextMap,
+    /// A copy of the execution's, once versions meet.
+    joins: Option<Joins>,
+}
+
+impl Meeting<'_> {
+    fn of(&mut self, key: &Key, given: &[VersionRef]) -> Option<VersionRef> {
+        match given {
             [] => None,
             [only] => Some(only.clone()),
-            _ => {
-                let joined = self.join(&key, &given);
-                let had_seen_all = joined.filter(|joined| given.contains(joined));
-                had_seen_all.or_else(|| self.follow(state, &key))
+            _ => self.last_of_row(key, given).or_else(|| self.follow(key)),
+        }
+    }
+
+    /// The version that had seen all others, if each two of them had seen one the other: then nobody joins versions that
+    /// did not.
+    fn last_of_row(&mut self, key: &Key, given: &[VersionRef]) -> Option<VersionRef> {
+        const FEW: usize = 8;
+        if given.len() > FEW {
+            return None;
+        }
+        let mut last = given.first()?.clone();
+        for (at, one) in given.iter().enumerate() {
+            for other in &given[at + 1..] {
+                let joined = self.join(key, [one, other].into_iter().cloned())?;
+                if joined != *one && joined != *other {
+                    return None;
+                }
             }
-        };
-        let old = match &new {
-            Some(version) => self.context.insert(key.clone(), version.clone()),
-            None => self.context.remove(&key),
-        };
-        (old != new).then_some((key, new))
+            last = self.join(key, [last, one.clone()].into_iter())?;
+        }
+        Some(last)
     }
 
     /// Follows one key through the unsettled part of the graph to its ends.
-    fn follow(&mut self, state: &Execution, key: &Key) -> Option<VersionRef> {
-        let graph = self.graph.clone();
-        let mut seen: Vec<Option<VersionRef>> = vec![None; graph.len()];
-        let given = |seen: &[Option<VersionRef>], task: TaskIndex| match state.gives(task) {
+    fn follow(&mut self, key: &Key) -> Option<VersionRef> {
+        let mut seen: Vec<Option<VersionRef>> = vec![None; self.graph.len()];
+        let (graph, state) = (self.graph, self.state);
+        let given = |seen: &[Option<VersionRef>], task: &TaskIndex| match state.gives(*task) {
             Some(given) => given.get(key).cloned(),
             None => seen[task.at()].clone(),
         };
-        for &task in graph.topological_order().iter().filter(|task| state.gives(**task).is_none()) {
-            let upstream = graph.dependencies(task);
+        for task in graph.topological_order().iter().filter(|task| state.gives(**task).is_none()) {
+            let upstream = graph.dependencies(*task);
             seen[task.at()] = if upstream.is_empty() {
                 self.input.get(key).cloned()
             } else {
-                let versions: Vec<VersionRef> = upstream.iter().filter_map(|up| given(&seen, *up)).collect();
-                self.join(key, &versions)
+                self.join(key, upstream.iter().filter_map(|up| given(&seen, up)))
             };
         }
-        let ends: Vec<VersionRef> = graph.leaves().iter().filter_map(|end| given(&seen, *end)).collect();
-        self.join(key, &ends)
+        self.join(key, graph.leaves().iter().filter_map(|end| given(&seen, end)))
     }
 
     /// Joins versions of one key, in their order.
-    fn join(&mut self, key: &Key, versions: &[VersionRef]) -> Option<VersionRef> {
-        let mut known = BTreeSet::new();
-        let different = versions.iter().filter(|version| known.insert(address(version)));
-        let branches: Vec<ContextMap> =
-            different.map(|version| ContextMap::unit(key.clone(), version.clone())).collect();
-        match &branches[..] {
-            [only] => only.get(key).cloned(),
-            _ => self.joins.join(&branches.iter().collect::<Vec<_>>()).context.get(key).cloned(),
+    fn join(&mut self, key: &Key, versions: impl Iterator<Item = VersionRef>) -> Option<VersionRef> {
+        let mut different: Vec<VersionRef> = Vec::new();
+        for version in versions {
+            if different.last() != Some(&version) && !different.contains(&version) {
+                different.push(version);
+            }
         }
+        if different.len() <= 1 {
+            return different.pop();
+        }
+        let branches: Vec<ContextMap> =
+            different.into_iter().map(|version| ContextMap::unit(key.clone(), version)).collect();
+        let joins = self.joins.get_or_insert_with(|| self.state.joins().clone());
+        joins.join(&branches.iter().collect::<Vec<_>>()).context.get(key).cloned()
     }
 }
 
@@ -234,8 +268,4 @@ impl Frontier {
         }
         self.touched.insert(key.clone());
     }
-}
-
-fn address(version: &VersionRef) -> usize {
-    std::ptr::from_ref::<Version>(version) as usize
 }

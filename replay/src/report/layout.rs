@@ -199,7 +199,7 @@ mod tests {
 
     fn laid_out(tasks: &[(&str, &[&str])]) -> Layout {
         let tasks = tasks.iter().map(|(id, dependencies)| {
-            let mut task = TaskDefinition::new(id);
+            let mut task = TaskDefinition::new(*id);
             task.dependencies = dependencies.iter().map(|name| (*name).into()).collect();
             task
         });

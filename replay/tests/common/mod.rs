@@ -215,6 +215,20 @@ impl Recorder {
         self.begin(task, 0).wait(milliseconds).finish(task, work)
     }
 
+    /// Another process takes over, in which the workflow has other tasks.
+    pub fn recover_with(&mut self, tasks: Vec<TaskDefinition>) -> &mut Self {
+        let definition = Definition { workflow: self.graph.definition().workflow.clone(), tasks };
+        self.fingerprint = fingerprint(&definition);
+        let bytes = encode_definition(&definition).into();
+        self.graph = Arc::new(Graph::new(Arc::new(definition)).unwrap());
+        let command = Command::Recover { environment: environment(58), definition: (self.fingerprint, self.graph.clone()) };
+        let decision = decide(&mut self.state, command, self.now).unwrap();
+        self.running.clear();
+        let fingerprint = Hash(self.fingerprint.0);
+        self.append(&decision, vec![cloacina_store::log::Definition { fingerprint, bytes }]);
+        self
+    }
+
     pub fn recover(&mut self) -> &mut Self {
         let definition = (self.fingerprint, self.graph.clone());
         self.command(Command::Recover { environment: environment(57), definition })

@@ -49,9 +49,10 @@ bench: $(WHEEL) ## measure, as ratios to this disk's own sync time
 	@target/release/scale
 	@$(PYTHON) benches/python/side_by_side.py
 
-docs: ## build the Rust documentation
+docs: $(WHEEL) ## build the documentation, for Python and for Rust
+	$(call quietly,NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict --config-file docs/mkdocs.yml)
 	$(call quietly,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay)
-	@echo "docs: target/doc/cloacina_engine/index.html"
+	@echo "docs: target/site/index.html, target/doc/cloacina_engine/index.html"
 
 clean: ## remove what was built
 	@rm -rf target $(VENV)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use cloacina_engine::core::event::{Cause, ExecutionId};
 use cloacina_engine::core::time::Millis;
+use cloacina_engine::runtime::clock::TimeSource;
 use cloacina_engine::runtime::engine::{Engine, EngineConfig, Outcome, StartRequest, WaitError};
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
@@ -15,6 +16,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::clock::PyVirtualClock;
 use crate::context::Context;
 use crate::executor::{Inbox, Message, Outlet};
 use crate::exit::sleep_on_if_exiting;
@@ -162,7 +164,7 @@ impl NativeEngine {
     /// Opens the log at `path`, or one in memory.
     #[new]
     #[pyo3(signature = (path, inbox, workflows, *, durability, max_concurrent_tasks, task_timeout_ms, workflow_timeout_ms,
-        strict_context, max_recoveries, max_value_bytes, recover, python))]
+        strict_context, max_recoveries, max_value_bytes, recover, python, clock = None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -178,6 +180,7 @@ impl NativeEngine {
         max_value_bytes: usize,
         recover: bool,
         python: String,
+        clock: Option<&PyVirtualClock>,
     ) -> PyResult<Self> {
         let durability = durability_of(durability)?;
         let config = EngineConfig {
@@ -189,6 +192,7 @@ impl NativeEngine {
             max_value_bytes,
             recover,
             python: Some(python.into()),
+            time: clock.map_or(TimeSource::Wall, |clock| TimeSource::Virtual(clock.0.clone())),
         };
         let registry = Arc::new(Registry::default());
         let inbox = inbox.outlet();

@@ -6,6 +6,7 @@
 
 mod callbacks;
 mod cli;
+mod clock;
 mod condition;
 mod context;
 mod engine;
@@ -27,6 +28,8 @@ mod _cloaca {
     use super::callbacks::{Call, Notices};
     #[pymodule_export]
     use super::cli::replay_main;
+    #[pymodule_export]
+    use super::clock::PyVirtualClock;
     #[pymodule_export]
     use super::condition::PyCondition;
     #[pymodule_export]

@@ -9,6 +9,7 @@
 
 pub mod at;
 pub mod cli;
+pub mod diff;
 pub mod folding;
 pub mod history;
 pub mod ids;

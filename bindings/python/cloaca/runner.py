@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 from . import _cloaca, _logging, _url
-from ._cloaca import Context, Inbox, NativeEngine, NativeWorkflow
+from ._cloaca import Context, Inbox, NativeEngine, NativeWorkflow, VirtualClock
 from ._threads import Threads
 from .config import DefaultRunnerConfig
 from .errors import Error, WaitTimeoutError
@@ -132,7 +132,13 @@ class DefaultRunner:
         'Completed'
     """
 
-    def __init__(self, database_url: str, config: DefaultRunnerConfig | None = None) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        config: DefaultRunnerConfig | None = None,
+        *,
+        _clock: VirtualClock | None = None,
+    ) -> None:
         if config is not None and not isinstance(config, DefaultRunnerConfig):
             raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")
         location = _url.parse(database_url)
@@ -151,7 +157,7 @@ class DefaultRunner:
         self._inbox = Inbox()
         registered = workflows.subscribe(self)
         try:
-            self._engine = self._open(registered)
+            self._engine = self._open(registered, _clock)
         except BaseException:
             workflows.unsubscribe(self)
             self._inbox.close()
@@ -163,7 +169,7 @@ class DefaultRunner:
                 self._engine.register(workflow)
         _runners.add(self)
 
-    def _open(self, registered: list[NativeWorkflow]) -> NativeEngine:
+    def _open(self, registered: list[NativeWorkflow], clock: VirtualClock | None) -> NativeEngine:
         config = self._config
         timeout = config.workflow_timeout_seconds
         return NativeEngine(
@@ -179,6 +185,7 @@ class DefaultRunner:
             max_value_bytes=config.max_value_bytes,
             recover=config.enable_recovery,
             python=platform.python_version(),
+            clock=clock,
         )
 
     @classmethod

@@ -9,7 +9,7 @@ use cloacina_store::log::{EventLog, ReadError, StreamFilter};
 use cloacina_store::record::StreamKind;
 use crossbeam_channel::{RecvTimeoutError, Sender};
 
-use super::clock::Clock;
+use super::clock::{Clock, Follower, Settled, TimeSource};
 use super::completion::Waiter;
 use super::message::{Attached, Control, HeldReasons, Message, Unfinished};
 use super::outcome::{RebuildError, execution_of, listed, outcome, rebuild, stream_of};
@@ -39,6 +39,8 @@ pub struct EngineConfig {
     pub recover: bool,
     /// The Python version, where Python runs the tasks; recorded in the log.
     pub python: Option<Arc<str>>,
+    /// Where it gets the time from.
+    pub time: TimeSource,
 }
 
 impl Default for EngineConfig {
@@ -52,6 +54,7 @@ impl Default for EngineConfig {
             max_value_bytes: 16 << 20,
             recover: true,
             python: None,
+            time: TimeSource::Wall,
         }
     }
 }
@@ -309,7 +312,7 @@ impl Engine {
             log: log.clone(),
             registry: registry.clone(),
             environment: environment(&config),
-            clock: Clock::from(Timestamp(head.time.0)),
+            clock: Clock::from(&config.time, Timestamp(head.time.0)),
             workers: Arc::new(Workers::new(config.max_concurrent_tasks.max(1))),
             messages: receiver,
             own: messages.clone(),
@@ -323,6 +326,9 @@ impl Engine {
             .spawn(move || Scheduler::new(shell, unfinished).run())
             .map_err(|error| EngineError::Log(format!("cannot start the scheduler's thread: {error}")))?;
         let scheduler = Mutex::new(Some(scheduler));
+        if let TimeSource::Virtual(clock) = &config.time {
+            clock.follow(Arc::new(ToScheduler(messages.clone())));
+        }
         let engine = Self { log, messages, held_reasons, recovered, config, registry, scheduler };
         engine.catch_up();
         Ok(engine)
@@ -525,6 +531,17 @@ impl Engine {
     fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.messages.send(message(reply)).ok()?;
+        answer.recv().ok()
+    }
+}
+
+/// How a virtual clock asks the scheduler.
+struct ToScheduler(Sender<Message>);
+
+impl Follower for ToScheduler {
+    fn settle(&self) -> Option<Settled> {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        self.0.send(Message::Settle { reply }).ok()?;
         answer.recv().ok()
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::clock::Settled;
 use super::completion::Waiter;
 use super::engine::{EngineError, StartError, StartRequest};
 use crate::core::event::{Attempt, ExecutionId, Reads, TaskError, TaskId};
@@ -32,6 +33,10 @@ pub(crate) enum Message {
     Refused { execution: ExecutionId, reason: Arc<str> },
     /// The log has failed.
     LogFailed(Arc<str>),
+    /// Say when nothing moves any more: a virtual clock wants to move on.
+    Settle { reply: Reply<Settled> },
+    /// The last batch of an execution is durable, and a virtual clock waits for that.
+    Durable(ExecutionId),
     /// Stop, after at most this long.
     Shutdown { grace: Duration, reply: Reply<Result<(), EngineError>> },
 }

@@ -3,10 +3,11 @@
 //! **Architecture invariant:** what happens is decided by the core; this carries it out. Every effect waits for the
 //! events that caused it to be durable.
 
-mod clock;
+pub mod clock;
 mod completion;
 pub mod engine;
 mod message;
+mod narration;
 pub mod outcome;
 mod output_commit;
 mod scheduler;

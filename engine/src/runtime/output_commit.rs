@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 use super::completion::{Completion, Durable, Promise};
 use super::engine::{Outcome, WaitError};
 use super::message::{Finished, Message};
+use super::narration;
 use super::task::{AttemptEnd, AttemptInfo, Notice, Observer};
 use super::workers::Workers;
 use super::workflow::Workflow;
@@ -25,6 +26,7 @@ use crate::core::task_context::{TaskContext, Write};
 /// What has to be done once a batch is durable.
 pub(super) struct Acknowledged {
     pub(super) execution: ExecutionId,
+    pub(super) events: Vec<Recorded>,
     pub(super) notices: Vec<(Arc<Observer>, Notice)>,
     pub(super) effects: Vec<Effect>,
     pub(super) outcome: Option<Arc<Outcome>>,
@@ -55,6 +57,9 @@ impl Acknowledged {
             return;
         }
         self.durable.complete(Ok(()));
+        for recorded in &self.events {
+            narration::tell(self.execution, self.workflow.name(), &recorded.event);
+        }
         for (observer, notice) in std::mem::take(&mut self.notices) {
             let _an_observer_that_panics_lets_go_of_its_notice = catch_unwind(AssertUnwindSafe(|| observer(notice)));
         }

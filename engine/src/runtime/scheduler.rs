@@ -30,6 +30,9 @@ use crate::core::state::{Execution, TaskState};
 use crate::core::time::Timestamp;
 
 mod held;
+mod settling;
+
+use settling::Settling;
 
 /// What the scheduler works with.
 pub(crate) struct Shell {
@@ -86,6 +89,7 @@ pub(crate) struct Scheduler {
     warned: HashSet<(Arc<str>, TaskId, Key)>,
     failed: Option<Arc<str>>,
     stopping: Option<Stopping>,
+    settling: Settling,
 }
 
 struct Stopping {
@@ -119,6 +123,7 @@ impl Scheduler {
             warned: HashSet::new(),
             failed: None,
             stopping: None,
+            settling: Settling::default(),
         }
     }
 
@@ -145,14 +150,15 @@ impl Scheduler {
             }
             self.fire_timers();
             self.finish_turn();
+            self.answer_if_settled();
         }
     }
 
     /// Waits for a message, but not past the next timer.
     fn receive(&self) -> Result<Message, RecvTimeoutError> {
-        let timer = self.timers.first().map(|(due, _)| self.shell.clock.instant(*due));
+        let timer = self.timers.first().and_then(|(due, _)| self.shell.clock.instant(*due));
         let stop = self.stopping.as_ref().and_then(|stopping| stopping.until);
-        match timer.into_iter().chain(stop).min() {
+        match [timer, stop, self.settling.until()].into_iter().flatten().min() {
             Some(deadline) => self.shell.messages.recv_deadline(deadline),
             None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -195,6 +201,8 @@ impl Scheduler {
             }
             Message::Refused { execution, reason } => self.refused(execution, &reason),
             Message::LogFailed(reason) => self.log_failed(reason),
+            Message::Settle { reply } => self.settle(reply),
+            Message::Durable(execution) => self.settling.durable(execution),
             Message::Shutdown { grace, reply } => {
                 self.stopping.get_or_insert(Stopping { until: Instant::now().checked_add(grace), reply });
             }
@@ -501,6 +509,7 @@ impl Scheduler {
         let acknowledged = Acknowledged {
             execution,
             notices: notices(&live.state, &live.workflow, &live.completion, &events),
+            events,
             effects: std::mem::take(&mut live.effects),
             outcome: is_final.then(|| Arc::new(outcome(&live.state))),
             durable: live.durable.clone(),

@@ -13,8 +13,8 @@ use crate::at::At;
 #[command(
     name = "replay",
     version,
-    override_usage = "replay ID [OPTIONS]\n       replay ID COMMAND [OPTIONS]\n       replay list [OPTIONS]",
-    after_help = "Exit codes: 0 it went well, 2 usage, 3 not found, 4 cannot read, 5 verify failed",
+    override_usage = "replay ID [OPTIONS]\n       replay ID COMMAND [OPTIONS]\n       replay list [OPTIONS]\n       replay diff A B [OPTIONS]",
+    after_help = "Exit codes: 0 it went well, 1 two executions differ, 2 usage, 3 not found, 4 cannot read, 5 verify failed",
     disable_help_subcommand = true,
     subcommand_negates_reqs = false
 )]
@@ -99,6 +99,14 @@ pub enum Command {
         /// The file to write; `-` is standard output
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
+    },
+    /// What differs between two executions: the first divergence, then task by task, then the context key by key
+    #[command(override_usage = "replay diff A B [OPTIONS]")]
+    Diff {
+        /// One execution: an id, or any other way to name one
+        a: String,
+        /// The other one
+        b: String,
     },
     /// Compute the chain of the records again, and fold the events again
     #[command(override_usage = "replay ID verify [OPTIONS]")]

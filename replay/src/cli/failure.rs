@@ -10,6 +10,8 @@ use crate::reading::Trouble;
 pub mod code {
     /// It went well.
     pub const OK: i32 = 0;
+    /// Two executions differ.
+    pub const DIFFERS: i32 = 1;
     /// The command line is wrong.
     pub const USAGE: i32 = 2;
     /// There is no such execution, key or task.

@@ -11,7 +11,7 @@ use super::screen::Screen;
 use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
-use super::{found, header, list_view};
+use super::{diff_view, found, header, list_view};
 use crate::json::document::Object;
 use crate::json::facts::ExecutionJson;
 use crate::source::{self, Wanted};
@@ -76,7 +76,15 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             screen.out = around.out;
             list(arguments, &wanted, &log, &mut screen, around.err)
         }
+        (None, Some(Command::Diff { a, b })) => {
+            let (a, b) = found::two(arguments.log.as_deref(), (a, b), around, &screen)?;
+            screen.out = around.out;
+            diff_view::show(&mut screen, around.err, arguments.json, (&a, &b))
+        }
         (Some(_), Some(Command::List { .. })) => Err(Failure::usage("`list` takes no id", "replay list")),
+        (Some(_), Some(Command::Diff { a, b })) => {
+            Err(Failure::usage("`diff` takes both ids behind it", format!("replay diff {a} {b}")))
+        }
         (None, _) => Err(Failure::usage("which execution? Give an id, or `latest`", "replay list")),
         (Some(id), command) => {
             let found = found::execution(arguments.log.as_deref(), id, around, &screen)?;
@@ -94,6 +102,9 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     };
     match &arguments.command {
         Some(Command::List { .. }) if arguments.at.is_some() => refuse("--at", "list", "replay list".to_owned()),
+        Some(Command::Diff { a, b }) if arguments.at.is_some() => {
+            refuse("--at", "diff", format!("replay diff {a} {b}"))
+        }
         Some(Command::Verify) if arguments.at.is_some() => refuse("--at", "verify", format!("replay {id} verify")),
         Some(Command::Report { .. }) if arguments.at.is_some() => {
             refuse("--at", "report", format!("replay {id} report -o run.html"))

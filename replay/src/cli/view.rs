@@ -42,10 +42,14 @@ impl View<'_, '_> {
     /// [`Failure`].
     pub fn show(self, command: Option<&Command>) -> Result<i32, Failure> {
         match command {
-            None | Some(Command::List { .. }) if self.arguments.at.is_some() && !self.arguments.full => self.state(),
-            None | Some(Command::List { .. }) if self.arguments.json => self.history_json(),
-            None | Some(Command::List { .. }) if self.arguments.full => self.full(),
-            None | Some(Command::List { .. }) => self.history(),
+            None | Some(Command::List { .. } | Command::Diff { .. })
+                if self.arguments.at.is_some() && !self.arguments.full =>
+            {
+                self.state()
+            }
+            None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.json => self.history_json(),
+            None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.full => self.full(),
+            None | Some(Command::List { .. } | Command::Diff { .. }) => self.history(),
             Some(Command::Context { key }) => self.context(key.as_deref()),
             Some(Command::Why { key }) => self.why(key),
             Some(Command::Explain { task }) => self.explain(task),

@@ -3,7 +3,7 @@
 import { byId, cut, element } from "./dom.js";
 import { common, showHelp, turnTheme } from "./header.js";
 import { cell, VirtualList } from "./lists.js";
-import { listen } from "./live.js";
+import { listen, showStanding } from "./live.js";
 import { clock, counted, look, micros, shortId, size, span } from "./words.js";
 
 const STATUSES = ["Running", "Paused", "Completed", "Failed", "Cancelled"];
@@ -11,7 +11,7 @@ const STATUSES = ["Running", "Paused", "Completed", "Failed", "Cancelled"];
 /** The page of a log. */
 export class LogPage {
   constructor(text) {
-    const { executions, more, log } = JSON.parse(text);
+    const { executions, more, log, position, standing } = JSON.parse(text);
     this.executions = new Map(executions.map((execution) => [execution.id, execution]));
     this.more = more;
     this.log = log;
@@ -23,8 +23,14 @@ export class LogPage {
       move: () => {},
     });
     this.show();
-    listen("events", {
+    showStanding(standing);
+    this.live = standing.live;
+    listen(`events?from=${position}`, {
       executions: (data) => this.#take(JSON.parse(data)),
+      standing: (data) => {
+        this.live = JSON.parse(data).live;
+        this.list.redraw();
+      },
     });
     setInterval(() => this.#tick(), 1000);
   }
@@ -66,7 +72,8 @@ export class LogPage {
   #row(execution) {
     const state = look(execution.status);
     const started = micros(execution.started);
-    const took = execution.duration_us ?? Math.max(0, Date.now() * 1000 - started);
+    const until = this.live ? Date.now() * 1000 : micros(execution.last);
+    const took = execution.duration_us ?? Math.max(0, until - started);
     return {
       className: execution.status === "Running" ? "new" : "",
       cells: [

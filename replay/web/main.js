@@ -37,7 +37,8 @@ class Page {
     this.#readAddress();
     addEventListener("hashchange", () => this.#readAddress());
     addEventListener("keydown", (event) => this.#keyPressed(event));
-    if (live) this.#listen(live);
+    // What is over does not move any more.
+    if (live && past.isOpen) this.#listen(live);
   }
 
   /** Moves all views to the moment after an event. */

@@ -15,6 +15,8 @@ mod notes;
 mod report_view;
 mod run;
 mod screen;
+#[cfg(feature = "serve")]
+mod serve_view;
 mod state_view;
 mod style;
 pub mod surroundings;

@@ -50,6 +50,8 @@ impl View<'_, '_> {
             None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.json => self.history_json(),
             None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.full => self.full(),
             None | Some(Command::List { .. } | Command::Diff { .. }) => self.history(),
+            #[cfg(feature = "serve")]
+            Some(Command::Serve { .. }) => self.history(),
             Some(Command::Context { key }) => self.context(key.as_deref()),
             Some(Command::Why { key }) => self.why(key),
             Some(Command::Explain { task }) => self.explain(task),

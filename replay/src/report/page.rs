@@ -49,6 +49,8 @@ pub fn write(out: &mut dyn Write, place: Place, title: &str, documents: &[(&str,
     writeln!(out, "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")?;
     writeln!(out, "<meta name=\"color-scheme\" content=\"light dark\">")?;
     writeln!(out, "<meta name=\"referrer\" content=\"no-referrer\">")?;
+    // Browsers ask a server for an icon unless the page has one.
+    writeln!(out, "<link rel=\"icon\" href=\"data:,\">")?;
     writeln!(out, "<title>{} · replay</title>", escaped(title))?;
     writeln!(out, "<style>{STYLE}</style>\n</head>\n<body>")?;
     writeln!(out, "<noscript>This page shows an execution with a program of its own, which is not allowed here. The facts are in the page's source as JSON, and <code>replay ID</code> shows them in a terminal.</noscript>")?;
@@ -60,6 +62,12 @@ pub fn write(out: &mut dyn Write, place: Place, title: &str, documents: &[(&str,
     writeln!(out, "<script type=\"module\">{program}</script>\n</body>\n</html>")
 }
 
+/// The policy of the pages of our own server, for the head of its answers.
+#[must_use]
+pub fn server_policy() -> String {
+    policy(Place::Server, &program())
+}
+
 /// The policy of a page: nothing may be loaded, and nothing run but its own program.
 fn policy(place: Place, program: &str) -> String {
     let asks = match place {
@@ -67,7 +75,7 @@ fn policy(place: Place, program: &str) -> String {
         Place::Server => " connect-src 'self';",
     };
     format!(
-        "default-src 'none';{asks} script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'",
+        "default-src 'none';{asks} img-src data:; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'",
         hash(program),
         hash(STYLE)
     )

@@ -167,7 +167,7 @@ fn act(context: &mut TaskContext, number: usize) {
             1 => context.set(key, cloacina_engine::core::json::Json::from(json!(rest))),
             2 => drop(context.remove(key)),
             3 => drop(context.contains(key)),
-            _ if rest % 3 == 0 => drop(context.all()),
+            _ if rest.is_multiple_of(3) => drop(context.all()),
             _ => {}
         }
         rest = rest.wrapping_mul(31).wrapping_add(number + 17) % 10_007;

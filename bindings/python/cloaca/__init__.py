@@ -66,7 +66,7 @@ from .namespace import TaskNamespace, WorkflowContext
 from .workflow import Workflow, WorkflowBuilder, register_workflow_constructor
 
 if _TYPE_CHECKING:
-    from . import events
+    from . import events, testing
     from .history import History
     from .result import PipelineResult, TaskResult, WorkflowResult
     from .runner import DefaultRunner, Execution, ExecutionInfo
@@ -124,6 +124,7 @@ __all__ = [
     "task_failed",
     "task_skipped",
     "task_success",
+    "testing",
 ]
 
 _MutableMapping.register(Context)
@@ -139,7 +140,7 @@ _LAZY = {
     "WorkflowResult": "result",
 }
 
-_MODULES = frozenset({"events"})
+_MODULES = frozenset({"events", "testing"})
 
 
 def __getattr__(name: str) -> _Any:

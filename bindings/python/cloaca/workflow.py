@@ -251,6 +251,14 @@ class _Workflows:
         with self._lock:
             return self._workflows.get(name)
 
+    def snapshot(self) -> dict[str, Workflow]:
+        with self._lock:
+            return dict(self._workflows)
+
+    def restore(self, snapshot: dict[str, Workflow]) -> None:
+        with self._lock:
+            self._workflows = dict(snapshot)
+
     def subscribe(self, subscriber: Subscriber) -> list[NativeWorkflow]:
         """What is registered already; everything later is told."""
         with self._lock:

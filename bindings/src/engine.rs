@@ -1,15 +1,14 @@
 //! An open engine, and how Python waits for it.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloacina_engine::core::event::{Cause, ExecutionId};
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::clock::TimeSource;
 use cloacina_engine::runtime::crashing::CrashingLog;
-use cloacina_engine::runtime::engine::{Engine, EngineConfig, Outcome, StartRequest, WaitError};
+use cloacina_engine::runtime::engine::{Engine, EngineConfig, StartRequest, WaitError};
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
@@ -36,53 +35,7 @@ pub struct NativeEngine {
     process: u32,
     registry: Arc<Registry>,
     inbox: Outlet,
-    waits: Waits,
     crashing: Option<CrashingLog>,
-}
-
-type Ended = Result<Arc<Outcome>, WaitError>;
-
-/// The executions that somebody waits for. Each is asked for once, however many wait, and however often.
-type Waits = Arc<Mutex<HashMap<ExecutionId, Arc<Wait>>>>;
-
-#[derive(Default)]
-struct Wait {
-    ended: Mutex<Option<Ended>>,
-    woken: Condvar,
-}
-
-/// Ends a wait: with the outcome, or, when the engine drops its callback, with the news that there will be none.
-struct Ender {
-    execution: ExecutionId,
-    wait: Arc<Wait>,
-    all: Waits,
-}
-
-impl Ender {
-    fn end(&self, ended: Ended) {
-        lock(&self.all).remove(&self.execution);
-        lock(&self.wait.ended).get_or_insert(ended);
-        self.wait.woken.notify_all();
-    }
-}
-
-impl Drop for Ender {
-    fn drop(&mut self) {
-        self.end(Err(WaitError::ShutDown(self.execution)));
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Wait {
-    /// Waits, at most so long.
-    fn within(&self, time: Duration) -> Option<Ended> {
-        let ended = lock(&self.ended);
-        let waited = self.woken.wait_timeout_while(ended, time, |ended| ended.is_none());
-        waited.map_or_else(|poisoned| poisoned.into_inner().0.clone(), |(ended, _)| ended.clone())
-    }
 }
 
 impl Drop for NativeEngine {
@@ -92,21 +45,6 @@ impl Drop for NativeEngine {
             // the fork's to close.
             std::mem::forget(self.engine.clone());
         }
-    }
-}
-
-impl NativeEngine {
-    fn wait_for(&self, execution: ExecutionId) -> Arc<Wait> {
-        let mut waits = lock(&self.waits);
-        if let Some(wait) = waits.get(&execution) {
-            return wait.clone();
-        }
-        let wait = Arc::new(Wait::default());
-        waits.insert(execution, wait.clone());
-        drop(waits);
-        let ender = Ender { execution, wait: wait.clone(), all: self.waits.clone() };
-        self.engine.when_done(execution, Box::new(move |ended| ender.end(ended)));
-        wait
     }
 }
 
@@ -181,6 +119,7 @@ impl NativeEngine {
             recover,
             python: Some(python.into()),
             time: clock.map_or(TimeSource::Wall, |clock| TimeSource::Virtual(clock.0.clone())),
+            ..EngineConfig::default()
         };
         let registry = Arc::new(Registry::default());
         let inbox = inbox.outlet();
@@ -192,8 +131,8 @@ impl NativeEngine {
         let log = crashing.clone().map_or(log, |crashing| Arc::new(crashing));
         let opened = py.detach(|| Engine::open(log, registry.clone(), config));
         let engine = opened.map_err(|why| errors::engine(py, &why))?;
-        let (engine, process, waits) = (Arc::new(engine), std::process::id(), Waits::default());
-        Ok(Self { engine, process, registry, inbox, waits, crashing })
+        let (engine, process) = (Arc::new(engine), std::process::id());
+        Ok(Self { engine, process, registry, inbox, crashing })
     }
 
     /// Registers a workflow, in place of one of the same name.
@@ -233,19 +172,18 @@ impl NativeEngine {
         let execution = id_of(execution_id)?;
         let began = Instant::now();
         let limit = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONG));
-        let wait = py.detach(|| self.wait_for(execution));
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
         loop {
             let left = limit.map_or(LONG, |limit| limit.saturating_sub(began.elapsed()));
             let ended = py.detach(|| {
-                let ended = wait.within(left.min(slice));
+                let ended = self.engine.wait(execution, Some(left.min(slice)));
                 sleep_on_if_exiting();
                 ended
             });
             match ended {
-                Some(Ok(ended)) => return outcome::outcome(py, &ended),
-                Some(Err(why)) => return Err(errors::wait(py, &why)),
-                None => py.check_signals()?,
+                Ok(ended) => return outcome::outcome(py, &ended),
+                Err(WaitError::TimedOut { .. }) => py.check_signals()?,
+                Err(why) => return Err(errors::wait(py, &why)),
             }
             if let Some(limit) = limit.filter(|limit| began.elapsed() >= *limit) {
                 return Err(errors::wait(py, &WaitError::TimedOut { execution, waited: limit }));
@@ -257,7 +195,7 @@ impl NativeEngine {
     fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<()> {
         let execution = id_of(execution_id)?;
         let call = CallOnDrop::new(call, self.inbox.clone());
-        let done = Box::new(move |_: Ended| drop(call));
+        let done = Box::new(move |_| drop(call));
         py.detach(|| self.engine.when_done(execution, done));
         Ok(())
     }

@@ -29,7 +29,7 @@ mod _cloaca {
     #[pymodule_export]
     use super::callbacks::{Call, Notices};
     #[pymodule_export]
-    use super::cli::replay_main;
+    use super::cli::{cloaca_main, replay_main};
     #[pymodule_export]
     use super::clock::PyVirtualClock;
     #[pymodule_export]

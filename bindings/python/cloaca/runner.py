@@ -135,10 +135,15 @@ class DefaultRunner:
         LogVersionError: A newer version wrote it.
 
     Example:
-        >>> with cloaca.DefaultRunner(":memory:") as runner:  # doctest: +SKIP
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(context):
+        ...         context["rows"] = [context["day"]]
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
         ...     result = runner.execute("etl", {"day": "2026-01-31"})
-        >>> result.status  # doctest: +SKIP
-        'Completed'
+        >>> result.status, result.final_context["rows"]
+        ('Completed', ['2026-01-31'])
     """
 
     #: Whether a test can have its engine die.

@@ -6,6 +6,7 @@
 pub mod clock;
 mod completion;
 pub mod crashing;
+pub mod cron;
 pub mod engine;
 pub mod handle;
 mod message;
@@ -13,6 +14,10 @@ mod narration;
 pub mod outcome;
 mod output_commit;
 mod scheduler;
+pub mod schedules;
 pub mod task;
+pub mod trigger;
+pub mod triggers;
+mod waiting;
 mod workers;
 pub mod workflow;

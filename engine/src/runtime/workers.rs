@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::handle::{Life, TaskHandle};
 use super::message::AttemptKey;
 use super::task::{AttemptInfo, Report, RunningAttempt, TaskBody, TaskResult};
+use super::trigger::{PollReport, RunningPoll, TriggerBody};
 use crate::core::event::{Attempt, ExecutionId, TaskError, TaskId};
 use crate::core::task_context::TaskContext;
 
@@ -73,6 +74,23 @@ impl Workers {
                 let info = handle.info().clone();
                 let attempt = RunningAttempt { info, context, report: Some(report), handle };
                 let _a_dropped_attempt_reports_itself = catch_unwind(AssertUnwindSafe(|| function(attempt)));
+            }
+        }
+    }
+
+    /// Starts a poll, and returns at once. After [`Workers::close`] nothing starts.
+    pub(crate) fn poll(&self, body: &TriggerBody, report: PollReport) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        match body.clone() {
+            TriggerBody::Blocking(function) => self.start_blocking(Box::new(move || {
+                let result = catch_unwind(AssertUnwindSafe(|| function()));
+                report(result.unwrap_or_else(|panic| Err(panicked(&*panic))));
+            })),
+            TriggerBody::Detached(function) => {
+                let poll = RunningPoll { report: Some(report) };
+                let _a_dropped_poll_reports_itself = catch_unwind(AssertUnwindSafe(|| function(poll)));
             }
         }
     }
@@ -196,7 +214,7 @@ fn panicked(panic: &(dyn Any + Send)) -> TaskError {
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "the task panicked".to_owned());
+        .unwrap_or_else(|| "it panicked".to_owned());
     TaskError { kind: "Panic".into(), message: message.into(), ..TaskError::default() }
 }
 

@@ -17,7 +17,7 @@ mod screen;
 mod state_view;
 mod style;
 pub mod surroundings;
-mod text;
+pub mod text;
 mod verify_view;
 mod view;
 mod why_view;

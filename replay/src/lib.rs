@@ -17,6 +17,9 @@ pub mod ids;
 pub mod json;
 pub mod logs;
 pub mod reading;
+pub mod report;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod source;
 pub mod story;
 pub mod time;

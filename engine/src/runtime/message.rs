@@ -45,7 +45,7 @@ pub(crate) enum Message {
     /// The log has failed.
     LogFailed(Arc<str>),
     /// Something is asked of the schedules.
-    Schedules(ScheduleRequest),
+    Schedules(Box<ScheduleRequest>),
     /// Something is asked of the triggers, or told of them.
     Triggers(TriggerRequest),
     /// The log refused a batch of a schedule or a trigger and goes on: it is lost to this engine.

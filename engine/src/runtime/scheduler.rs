@@ -233,7 +233,7 @@ impl Scheduler {
             }
             Message::Refused { execution, reason } => self.refused(execution, &reason),
             Message::LogFailed(reason) => self.log_failed(reason),
-            Message::Schedules(request) => self.schedule_request(request),
+            Message::Schedules(request) => self.schedule_request(*request),
             Message::Triggers(request) => self.trigger_request(request),
             Message::SourceRefused { source, reason } => self.source_refused(source, &reason),
             Message::Settle { reply } => self.settle(reply),

@@ -12,8 +12,11 @@ mod header;
 mod history_view;
 mod list_view;
 mod notes;
+mod report_view;
 mod run;
 mod screen;
+#[cfg(feature = "serve")]
+mod serve_view;
 mod state_view;
 mod style;
 pub mod surroundings;

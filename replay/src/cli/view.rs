@@ -12,7 +12,7 @@ use super::failure::{Failure, code};
 use super::found::{Found, quoted};
 use super::header::{self, ChainWord};
 use super::screen::Screen;
-use super::{context_view, explain_view, full_view, history_view, state_view, text, verify_view, why_view};
+use super::{context_view, explain_view, full_view, history_view, report_view, state_view, text, verify_view, why_view};
 use crate::at::{At, NotThere};
 use crate::history::fold_until;
 use crate::json::document::{NotWritten, Object, write_history};
@@ -50,9 +50,12 @@ impl View<'_, '_> {
             None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.json => self.history_json(),
             None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.full => self.full(),
             None | Some(Command::List { .. } | Command::Diff { .. }) => self.history(),
+            #[cfg(feature = "serve")]
+            Some(Command::Serve { .. }) => self.history(),
             Some(Command::Context { key }) => self.context(key.as_deref()),
             Some(Command::Why { key }) => self.why(key),
             Some(Command::Explain { task }) => self.explain(task),
+            Some(Command::Report { output }) => report_view::write(self, output),
             Some(Command::Verify) => self.verify(),
         }
     }

@@ -91,7 +91,7 @@ def test_it_works_in_a_fresh_environment(tmp_path: Path) -> None:
             print(result.final_context, result.history().why("count")[1].key)
     """
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
-    assert run(str(python), "program.py") == 'Context({"rows":[1,2,3],"count":3,"told":true}) rows\n'
+    assert run(str(python), "program.py") == 'Context({"count":3,"rows":[1,2,3],"told":true}) rows\n'
     shown = run(str(python.with_name("replay")), "latest")
     assert all(task in shown for task in ("extract", "load", "tell", "Completed"))
     assert run(str(python), "-c", "import cloaca; print(cloaca.__version__)").strip() == metadata()["Version"]

@@ -20,6 +20,7 @@ use crate::clock::PyVirtualClock;
 use crate::context::Context;
 use crate::executor::{Inbox, Message, Outlet};
 use crate::exit::sleep_on_if_exiting;
+use crate::trigger::TriggerSpec;
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
 
@@ -110,6 +111,11 @@ impl Drop for NativeEngine {
 }
 
 impl NativeEngine {
+    /// The engine.
+    pub fn inner(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     fn wait_for(&self, execution: ExecutionId) -> Arc<Wait> {
         let mut waits = lock(&self.waits);
         if let Some(wait) = waits.get(&execution) {
@@ -164,7 +170,7 @@ impl NativeEngine {
     /// Opens the log at `path`, or one in memory.
     #[new]
     #[pyo3(signature = (path, inbox, workflows, *, durability, max_concurrent_tasks, task_timeout_ms, workflow_timeout_ms,
-        strict_context, max_recoveries, max_value_bytes, recover, python, clock = None))]
+        strict_context, max_recoveries, max_value_bytes, recover, cron, max_catchup, python, triggers, clock = None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -179,7 +185,10 @@ impl NativeEngine {
         max_recoveries: u32,
         max_value_bytes: usize,
         recover: bool,
+        cron: bool,
+        max_catchup: u32,
         python: String,
+        triggers: Vec<Py<TriggerSpec>>,
         clock: Option<&PyVirtualClock>,
     ) -> PyResult<Self> {
         let durability = durability_of(durability)?;
@@ -191,6 +200,8 @@ impl NativeEngine {
             max_recoveries,
             max_value_bytes,
             recover,
+            cron,
+            max_catchup,
             python: Some(python.into()),
             time: clock.map_or(TimeSource::Wall, |clock| TimeSource::Virtual(clock.0.clone())),
         };
@@ -198,6 +209,9 @@ impl NativeEngine {
         let inbox = inbox.outlet();
         for workflow in &workflows {
             registry.register(workflow.get().bound(py, &inbox)?);
+        }
+        for trigger in &triggers {
+            registry.register_trigger(trigger.get().bound(&inbox)?);
         }
         let log = open_log(py, path, durability)?;
         let opened = py.detach(|| Engine::open(log, registry.clone(), config));
@@ -210,6 +224,18 @@ impl NativeEngine {
         let workflow = workflow.bound(py, &self.inbox)?;
         py.detach(|| self.registry.register(workflow));
         Ok(())
+    }
+
+    /// Has a trigger polled, in place of one of the same name.
+    fn register_trigger(&self, py: Python<'_>, trigger: &TriggerSpec) -> PyResult<()> {
+        let trigger = trigger.bound(&self.inbox)?;
+        py.detach(|| self.registry.register_trigger(trigger));
+        Ok(())
+    }
+
+    /// Has a trigger polled no more.
+    fn unregister_trigger(&self, py: Python<'_>, name: &str) -> bool {
+        py.detach(|| self.registry.unregister_trigger(name))
     }
 
     /// Starts an execution and returns its id; attaches to the one with `execution_id` if there is one.

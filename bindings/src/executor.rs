@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cloacina_engine::core::event::{ExecutionId, TaskError};
 use cloacina_engine::runtime::task::{AttemptInfo, Notice, RunningAttempt};
+use cloacina_engine::runtime::trigger::RunningPoll;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -19,11 +20,14 @@ use crate::context::Context;
 use crate::exit::sleep_on_if_exiting;
 use crate::json::type_name;
 use crate::task::Callable;
+use crate::trigger::{Poll, Polling};
 
 /// What a thread of Python's is asked to do.
 pub enum Message {
     /// Run an attempt.
     Run(Arc<Callable>, Box<RunningAttempt>),
+    /// Poll a trigger.
+    Poll(Arc<Polling>, Box<RunningPoll>),
     /// Call something without arguments.
     Call(Py<PyAny>),
     /// Call the callbacks of an execution's tasks.
@@ -65,9 +69,9 @@ pub struct Inbox {
 
 impl Inbox {
     /// The next call that is left in a closed inbox: somebody waits for it. Attempts are dropped: their engine is shut
-    /// down, and who resumes them will run them again.
+    /// down, and who resumes them will run them again. So are polls.
     fn last_call(&self) -> Option<Message> {
-        self.receiver.try_iter().find(|message| !matches!(message, Message::Run(..)))
+        self.receiver.try_iter().find(|message| !matches!(message, Message::Run(..) | Message::Poll(..)))
     }
 
     /// The end that messages are put in at.
@@ -86,7 +90,7 @@ impl Inbox {
         Self { outlet, receiver, open: Mutex::new(Some(open)), closed, waiting: AtomicUsize::new(0) }
     }
 
-    /// Waits for the next thing to do: an Attempt, Notices, or something to call. None once the inbox is closed and no call is
+    /// Waits for the next thing to do: an Attempt, a Poll, Notices, or something to call. None once the inbox is closed and no call is
     /// left in it.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let message = py.detach(|| {
@@ -106,6 +110,7 @@ impl Inbox {
                 let notices = Notices::new(self.outlet.untold.clone(), execution);
                 Ok(Some(Bound::new(py, notices)?.into_any()))
             }
+            Some(Message::Poll(polling, running)) => Ok(Some(Bound::new(py, Poll::new(polling, *running))?.into_any())),
             Some(Message::Run(callable, running)) => {
                 let attempt = Attempt::new(py, callable, *running, self.outlet())?;
                 Ok(Some(Bound::new(py, attempt)?.into_any()))

@@ -29,6 +29,7 @@ from ._cloaca import (
     RetryPolicyBuilder,
 )
 from ._task import TaskHandle, task
+from ._trigger import TriggerResult, trigger
 from .conditions import (
     Condition,
     all_of,
@@ -89,6 +90,7 @@ __all__ = [
     "TaskNamespace",
     "TaskResult",
     "TaskTimeoutError",
+    "TriggerResult",
     "UndeclaredReadError",
     "WaitTimeoutError",
     "Workflow",
@@ -111,6 +113,7 @@ __all__ = [
     "task_failed",
     "task_skipped",
     "task_success",
+    "trigger",
 ]
 
 _MutableMapping.register(Context)

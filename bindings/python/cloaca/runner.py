@@ -14,11 +14,13 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 from . import _cloaca, _logging, _url
-from ._cloaca import Context, Inbox, NativeEngine, NativeWorkflow, VirtualClock
+from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
 from ._threads import Threads
+from ._trigger import triggers
 from .config import DefaultRunnerConfig
 from .errors import Error, WaitTimeoutError
 from .result import WorkflowResult, rfc3339
+from .scheduling import Scheduling
 from .workflow import workflows
 
 __all__ = ["DefaultRunner", "Execution", "ExecutionInfo"]
@@ -107,7 +109,7 @@ class Execution:
         return f"Execution(id={self._id!r})"
 
 
-class DefaultRunner:
+class DefaultRunner(Scheduling):
     """Executes workflows, and keeps what happens in an event log.
 
     It opens the log, takes over what another process left unfinished there, and holds it until :meth:`shutdown`. One
@@ -155,21 +157,28 @@ class DefaultRunner:
         self._closed = threading.Event()
         self._close_lock = threading.Lock()
         self._inbox = Inbox()
-        registered = workflows.subscribe(self)
+        registered, polled = workflows.subscribe(self), triggers.subscribe(self)
         try:
-            self._engine = self._open(registered, _clock)
+            self._engine = self._open(registered, polled, _clock)
         except BaseException:
             workflows.unsubscribe(self)
+            triggers.unsubscribe(self)
             self._inbox.close()
             raise
+        self._scheduling = NativeScheduling(self._engine)
         self._threads = Threads(self._inbox)
-        # Between the two lines above a workflow may have been registered.
+        # While it opened, something may have been registered.
         for workflow in workflows.subscribe(self):
             if workflow not in registered:
                 self._engine.register(workflow)
+        for trigger in triggers.subscribe(self):
+            if trigger not in polled:
+                self._engine.register_trigger(trigger)
         _runners.add(self)
 
-    def _open(self, registered: list[NativeWorkflow], clock: VirtualClock | None) -> NativeEngine:
+    def _open(
+        self, registered: list[NativeWorkflow], polled: list[TriggerSpec], clock: VirtualClock | None
+    ) -> NativeEngine:
         config = self._config
         timeout = config.workflow_timeout_seconds
         return NativeEngine(
@@ -184,7 +193,10 @@ class DefaultRunner:
             max_recoveries=config.max_recoveries,
             max_value_bytes=config.max_value_bytes,
             recover=config.enable_recovery,
+            cron=config.enable_cron_scheduling,
+            max_catchup=min(config.cron_max_catchup_executions, 2**32 - 1),
             python=platform.python_version(),
+            triggers=polled,
             clock=clock,
         )
 
@@ -220,6 +232,18 @@ class DefaultRunner:
         engine = getattr(self, "_engine", None)
         if engine is not None and not self._closed.is_set():
             engine.register(workflow)
+
+    def trigger_registered(self, trigger: TriggerSpec) -> None:
+        """Hears of a trigger that is decorated while the runner lives. Not for programs to call."""
+        engine = getattr(self, "_engine", None)
+        if engine is not None and not self._closed.is_set():
+            engine.register_trigger(trigger)
+
+    def trigger_unregistered(self, name: str) -> None:
+        """Hears of a trigger that is forgotten while the runner lives. Not for programs to call."""
+        engine = getattr(self, "_engine", None)
+        if engine is not None and not self._closed.is_set():
+            engine.unregister_trigger(name)
 
     def execute(
         self,
@@ -330,6 +354,7 @@ class DefaultRunner:
                 # In a fork: the threads are the parent's, and so is the log.
                 return
             workflows.unsubscribe(self)
+            triggers.unsubscribe(self)
             _runners.discard(self)
             try:
                 self._engine.shutdown(grace)

@@ -8,13 +8,18 @@
 //! over it for the terminal.
 
 pub mod at;
+pub mod attempt;
 pub mod cli;
+pub mod diff;
 pub mod folding;
 pub mod history;
 pub mod ids;
 pub mod json;
 pub mod logs;
 pub mod reading;
+pub mod report;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod source;
 pub mod story;
 pub mod time;

@@ -1,7 +1,7 @@
 //! The words for what happened: the same in the table, in the JSON and in the documentation.
 
 use cloacina_engine::core::definition::TaskDefinition;
-use cloacina_engine::core::event::{AbandonReason, Cause, Environment, Settled, SkipReason, TaskId};
+use cloacina_engine::core::event::{AbandonReason, Cause, Environment, Settled, SkipReason, TaskError, TaskId};
 use cloacina_engine::core::retry::{Backoff, RetryPolicy};
 use cloacina_store::log::Durability;
 
@@ -101,6 +101,25 @@ pub fn milliseconds(span: u64) -> String {
         _ if span.is_multiple_of(1_000) => format!("{} s", span / 1_000),
         _ => format!("{}.{:03} s", span / 1_000, span % 1_000).replace("00 s", " s").replace("0 s", " s"),
     }
+}
+
+/// A span of microseconds.
+#[must_use]
+pub fn span(micros: u64) -> String {
+    let seconds = micros / 1_000_000;
+    match micros {
+        0..100_000 => format!("{}.{:03} s", seconds, micros / 1_000),
+        100_000..100_000_000 => format!("{}.{:02} s", seconds, micros / 10_000 % 100),
+        100_000_000..3_600_000_000 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3_600_000_000..172_800_000_000 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// An error's type and what it says.
+#[must_use]
+pub fn error(error: &TaskError) -> String {
+    if error.message.is_empty() { error.kind.to_string() } else { format!("{}: {}", error.kind, error.message) }
 }
 
 /// How many attempts at a task may fail.

@@ -129,7 +129,7 @@ def test_schedules_are_listed_newest_first_and_page_by_page(scheduled: cloaca.De
     assert [schedule["id"] for schedule in scheduled.list_cron_schedules(None, 2, 1)] == listed[1:3]
     assert [schedule["id"] for schedule in scheduled.list_cron_schedules(True, 1, 1)] == [ids[1]]
     for wrong in ({"limit": -1}, {"offset": -1}, {"limit": "3"}, {"offset": True}):
-        with pytest.raises(ValueError, match="must be an int from 0 on, or None"):
+        with pytest.raises(ValueError, match=r"must be an int from 0 on, or None"):
             scheduled.list_cron_schedules(**wrong)  # type: ignore[arg-type]
 
 
@@ -187,11 +187,11 @@ def test_a_bad_expression_or_time_zone_is_refused(
 
 
 def test_other_bad_input(scheduled: cloaca.DefaultRunner) -> None:
-    with pytest.raises(ValueError, match='^Failed to register cron workflow: catchup must be "skip" or "run_all"'):
+    with pytest.raises(ValueError, match=r'^Failed to register cron workflow: catchup must be "skip" or "run_all"'):
         scheduled.register_cron_workflow("report", "@daily", "UTC", catchup="sometimes")
-    with pytest.raises(ValueError, match="^Failed to register cron workflow: a workflow's name"):
+    with pytest.raises(ValueError, match=r"^Failed to register cron workflow: a workflow's name"):
         scheduled.register_cron_workflow("", "@daily", "UTC")
-    with pytest.raises(TypeError, match="are texts"):
+    with pytest.raises(TypeError, match=r"are texts"):
         scheduled.register_cron_workflow("report", 5, "UTC")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"context key 'day'.*isoformat"):
         scheduled.register_cron_workflow("report", "@daily", "UTC", context={"day": NEW_YEAR})
@@ -209,15 +209,15 @@ def test_an_unknown_schedule_is_refused_by_every_method(scheduled: cloaca.Defaul
     for call, says in calls:
         for missing in (deleted, str(uuid.uuid4())):
             with pytest.raises(
-                ValueError, match=f"^{says}there is no schedule {missing} in this log, or it was deleted$"
+                ValueError, match=rf"^{says}there is no schedule {missing} in this log, or it was deleted$"
             ):
                 call(missing)
-        with pytest.raises(ValueError, match="^Invalid schedule ID: 'invalid-id'"):
+        with pytest.raises(ValueError, match=r"^Invalid schedule ID: 'invalid-id'"):
             call("invalid-id")
-    with pytest.raises(ValueError, match="^Failed to get cron execution history: there is no schedule"):
+    with pytest.raises(ValueError, match=r"^Failed to get cron execution history: there is no schedule"):
         scheduled.get_cron_execution_history(str(uuid.uuid4()))
     execution = scheduled.execute("report", {"scheduled_time": ""}).execution_id
-    with pytest.raises(ValueError, match="^Failed to get cron schedule: there is no schedule"):
+    with pytest.raises(ValueError, match=r"^Failed to get cron schedule: there is no schedule"):
         scheduled.get_cron_schedule(execution)
 
 
@@ -235,7 +235,7 @@ def test_statistics(scheduled: cloaca.DefaultRunner, clock: VirtualClock) -> Non
     assert scheduled.get_cron_execution_stats("2030-01-01T06:00:00Z")["total_executions"] == 2
     assert scheduled.get_cron_execution_stats(NEW_YEAR + timedelta(hours=6, seconds=1)) == nothing
     for wrong in ("invalid-datetime", "2030-01-01T00:00:00", "", datetime(2030, 1, 1)):
-        with pytest.raises(ValueError, match="^Invalid datetime format: "):
+        with pytest.raises(ValueError, match=r"^Invalid datetime format: "):
             scheduled.get_cron_execution_stats(wrong)
 
 
@@ -296,5 +296,5 @@ def test_a_real_clock_fires_every_second(runner: cloaca.DefaultRunner) -> None:
 def test_after_a_shutdown_nothing_is_taken() -> None:
     runner = cloaca.DefaultRunner(":memory:")
     runner.shutdown()
-    with pytest.raises(cloaca.Error, match="^Failed to register cron workflow: the engine is shut down$"):
+    with pytest.raises(cloaca.Error, match=r"^Failed to register cron workflow: the engine is shut down$"):
         runner.register_cron_workflow("report", "@daily", "UTC")

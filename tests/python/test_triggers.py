@@ -78,9 +78,9 @@ def test_what_a_trigger_returns() -> None:
     context["key"] = 2
     assert fire.context == {"key": 1}, "it was copied"
     assert skip.context is None
-    with pytest.raises(TypeError, match="TriggerResult.fire"):
+    with pytest.raises(TypeError, match=r"TriggerResult.fire"):
         TriggerResult()
-    with pytest.raises(TypeError, match="'when'"):
+    with pytest.raises(TypeError, match=r"'when'"):
         TriggerResult.fire({"when": NEW_YEAR})
 
 
@@ -138,7 +138,7 @@ def test_names_of_triggers_and_workflows() -> None:
     ]
     cloaca.trigger("etl", name="other")(bare)
     assert "other" in triggers.names()
-    with pytest.raises(ValueError, match="has no name"):
+    with pytest.raises(ValueError, match=r"has no name"):
         cloaca.trigger("etl")(__import__("functools").partial(bare))
 
 
@@ -188,11 +188,11 @@ def test_a_trigger_is_called_without_arguments() -> None:
     def may_have(seen: int = 0, *rest: int, **more: int) -> bool:
         return False
 
-    with pytest.raises(TypeError, match="trigger .wants. takes context"):
+    with pytest.raises(TypeError, match=r"trigger .wants. takes context"):
         cloaca.trigger("etl")(wants)
-    with pytest.raises(TypeError, match="generator function"):
+    with pytest.raises(TypeError, match=r"generator function"):
         cloaca.trigger("etl")(yields)
-    with pytest.raises(TypeError, match="decorates functions"):
+    with pytest.raises(TypeError, match=r"decorates functions"):
         cloaca.trigger("etl", name="five")(5)  # type: ignore[type-var]
     assert cloaca.trigger("etl")(may_have) is may_have
 
@@ -328,7 +328,7 @@ def test_a_disabled_trigger_stays_disabled_in_the_next_process(tmp_path: Path) -
             runner.set_trigger_enabled("inbox", False)
             assert polls[0] == 2
             with pytest.raises(
-                ValueError, match="^Failed to update trigger: there is no trigger 'outbox' in this log$"
+                ValueError, match=r"^Failed to update trigger: there is no trigger 'outbox' in this log$"
             ):
                 runner.set_trigger_enabled("outbox", True)
 

@@ -28,7 +28,8 @@ from ._cloaca import (
     RetryPolicy,
     RetryPolicyBuilder,
 )
-from ._task import TaskHandle, task
+from ._handle import TaskHandle
+from ._task import task
 from ._trigger import TriggerResult, trigger
 from .conditions import (
     Condition,
@@ -43,6 +44,7 @@ from .conditions import (
 )
 from .config import DefaultRunnerConfig
 from .errors import (
+    AttemptOverError,
     ConfigurationError,
     ContextError,
     Error,
@@ -51,9 +53,12 @@ from .errors import (
     LogError,
     LogLockedError,
     LogVersionError,
+    MomentNotFoundError,
     TaskTimeoutError,
     UndeclaredReadError,
+    UnknownKeyError,
     WaitTimeoutError,
+    WorkerDiedError,
     WorkflowFailedError,
     WorkflowNotFoundError,
     WorkflowValidationError,
@@ -62,10 +67,13 @@ from .namespace import TaskNamespace, WorkflowContext
 from .workflow import Workflow, WorkflowBuilder, register_workflow_constructor
 
 if _TYPE_CHECKING:
+    from . import events
+    from .history import History
     from .result import PipelineResult, TaskResult, WorkflowResult
     from .runner import DefaultRunner, Execution, ExecutionInfo
 
 __all__ = [
+    "AttemptOverError",
     "BackoffStrategy",
     "Condition",
     "ConfigurationError",
@@ -78,10 +86,12 @@ __all__ = [
     "ExecutionInfo",
     "ExecutionNotFoundError",
     "HelloClass",
+    "History",
     "LogCorruptedError",
     "LogError",
     "LogLockedError",
     "LogVersionError",
+    "MomentNotFoundError",
     "PipelineResult",
     "RetryCondition",
     "RetryPolicy",
@@ -92,7 +102,9 @@ __all__ = [
     "TaskTimeoutError",
     "TriggerResult",
     "UndeclaredReadError",
+    "UnknownKeyError",
     "WaitTimeoutError",
+    "WorkerDiedError",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowContext",
@@ -105,6 +117,7 @@ __all__ = [
     "always",
     "any_of",
     "context_value",
+    "events",
     "get_backend",
     "hello_world",
     "none_of",
@@ -123,25 +136,30 @@ _LAZY = {
     "DefaultRunner": "runner",
     "Execution": "runner",
     "ExecutionInfo": "runner",
+    "History": "history",
     "PipelineResult": "result",
     "TaskResult": "result",
     "WorkflowResult": "result",
 }
 
+_MODULES = frozenset({"events"})
+
 
 def __getattr__(name: str) -> _Any:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
     from importlib import import_module
 
+    module = _LAZY.get(name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if module is None:
+        raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
     value = getattr(import_module(f".{module}", __name__), name)
     setattr(_sys.modules[__name__], name, value)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_MODULES})
 
 
 def get_backend() -> str:

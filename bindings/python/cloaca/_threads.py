@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import _failure
 from ._cloaca import Attempt, Inbox, Notices, Poll
-from ._task import TaskHandle
-from ._trigger import context_of
+from ._handle import TaskHandle
+from ._trigger import fires_with
 
 if TYPE_CHECKING:
     import asyncio
+
+    from ._processes import Processes
 
 _number = itertools.count(1)
 
@@ -57,6 +59,7 @@ class Threads:
         self._inbox = inbox
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._processes: Processes | None = None
         self._start()
 
     def _start(self) -> None:
@@ -76,6 +79,8 @@ class Threads:
                 self._poll(work)
             elif not isinstance(work, Attempt):
                 _call(work)
+            elif work.in_process:
+                self._run_in_process(work)
             elif work.is_async:
                 self._start_coroutine(work)
             else:
@@ -84,14 +89,20 @@ class Threads:
             del work
 
     def _run(self, attempt: Attempt) -> None:
-        handle = _handle(attempt)
         try:
-            attempt.complete(attempt.function(*_arguments(attempt, handle)))
+            attempt.complete(attempt.function(*_arguments(attempt)))
         except BaseException as error:
             # SystemExit and KeyboardInterrupt too: a task ends its attempt, never a thread or the program.
             self._fail(attempt, error)
-        finally:
-            handle._release()
+
+    def _run_in_process(self, attempt: Attempt) -> None:
+        with self._lock:
+            if self._processes is None:
+                from ._processes import Processes
+
+                self._processes = Processes(self.errors.keep)
+            processes = self._processes
+        processes.run(attempt)
 
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
         _failure.strip(error, __file__)
@@ -108,14 +119,11 @@ class Threads:
             current = asyncio.current_task()
             if current is not None:
                 attempt.on_cancel(lambda: _tell(loop, current.cancel))
-            handle = _handle(attempt)
             try:
-                coroutine: Coroutine[Any, Any, Any] = attempt.function(*_arguments(attempt, handle))
+                coroutine: Coroutine[Any, Any, Any] = attempt.function(*_arguments(attempt))
                 attempt.complete(await coroutine)
             except BaseException as error:
                 self._fail(attempt, error)
-            finally:
-                handle._release()
 
         asyncio.run_coroutine_threadsafe(run(), loop)
 
@@ -151,8 +159,11 @@ class Threads:
         self._inbox.close()
         with self._lock:
             loop, self._loop = self._loop, None
+            processes = self._processes
         if loop is not None:
             _tell(loop, loop.stop)
+        if processes is not None:
+            processes.close()
 
 
 async def _poll_async(poll: Poll) -> None:
@@ -163,7 +174,7 @@ async def _poll_async(poll: Poll) -> None:
 
 
 def _end_poll(poll: Poll, returned: object) -> None:
-    context = context_of(poll.name, returned, none_fires=poll.by_cron)
+    context = fires_with(poll.name, returned, none_fires=poll.by_cron)
     if context is None:
         poll.skip()
     else:
@@ -216,9 +227,7 @@ def _call(call: Callable[[], object]) -> None:
         logging.getLogger("cloaca.runner").exception("a callback failed")
 
 
-def _handle(attempt: Attempt) -> TaskHandle:
-    return TaskHandle(attempt.task_id, attempt.attempt, attempt.execution_id)
-
-
-def _arguments(attempt: Attempt, handle: TaskHandle) -> tuple[Any, ...]:
-    return ((), (attempt.context,), (attempt.context, handle))[attempt.parameters]
+def _arguments(attempt: Attempt) -> tuple[Any, ...]:
+    if attempt.parameters == 0:
+        return ()
+    return (attempt.context,) if attempt.parameters == 1 else (attempt.context, TaskHandle.of(attempt))

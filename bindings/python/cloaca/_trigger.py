@@ -33,6 +33,8 @@ class TriggerResult:
 
     __slots__ = ("_context",)
 
+    _context: Context | None
+
     def __init__(self) -> None:
         raise TypeError("a TriggerResult is made by TriggerResult.fire(...) or TriggerResult.skip()")
 
@@ -181,8 +183,8 @@ def trigger(
             it, and outside of one the trigger's own name.
         on: Another word for ``workflow``.
         name: The trigger's name; the function's name by default.
-        poll_interval: How long after the beginning of a poll the next one begins: an integer and ``ms``, ``s``, ``m`` or
-            ``h``. It waits for the end of the poll before.
+        poll_interval: How long after the beginning of a poll the next one begins: an integer and ``ms``, ``s``, ``m``
+            or ``h``. It waits for the end of the poll before.
         cron: A cron expression instead of an interval: polled whenever it is met. Then a function that returns ``None``
             fires, too. Times that went by while no runner was there are not made up for: see
             :meth:`DefaultRunner.register_cron_workflow` for that.
@@ -293,7 +295,7 @@ def _shape(function: Callable[..., Any], name: str) -> bool:
     return is_async
 
 
-def context_of(name: str, returned: object, *, none_fires: bool) -> Context | None:
+def fires_with(name: str, returned: object, *, none_fires: bool) -> Context | None:
     """The context that a trigger's return value fires with; ``None`` if it does not fire.
 
     Raises:
@@ -306,6 +308,6 @@ def context_of(name: str, returned: object, *, none_fires: bool) -> Context | No
     if returned is None and none_fires:
         return Context()
     raise TypeError(
-        f"trigger '{name}' returned a value of type {type(returned).__name__}; a trigger returns TriggerResult.fire(...), "
-        f"TriggerResult.skip(), True or False"
+        f"trigger '{name}' returned a value of type {type(returned).__name__}; a trigger returns "
+        f"TriggerResult.fire(...), TriggerResult.skip(), True or False"
     )

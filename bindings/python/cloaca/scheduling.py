@@ -115,20 +115,21 @@ class Scheduling:
         never fired for twice, whatever happens to the process. If the workflow is not registered when the schedule is
         due, it waits for that, and counts as missed meanwhile.
 
-        **When clocks change.** An expression with one fixed time of day (``30 2 * * *``) fires once on every such day: at
-        the first moment after the missing hour if its time falls into it, and at the first of the two moments if its time
-        comes twice. Any other expression (``*/15 * * * *``, ``0 1,2 * * *``) follows the clock on the wall: it skips the
-        missing hour, and fires in both passes of the repeated one.
+        **When clocks change.** An expression with one fixed time of day (``30 2 * * *``) fires once on every such day:
+        at the first moment after the missing hour if its time falls into it, and at the first of the two moments if its
+        time comes twice. Any other expression (``*/15 * * * *``, ``0 1,2 * * *``) follows the clock on the wall: it
+        skips the missing hour, and fires in both passes of the repeated one.
 
         Args:
             workflow_name: The workflow.
-            cron_expression: Five fields (minute, hour, day of month, month, day of week), or six, with the second first;
-                or ``@yearly``, ``@annually``, ``@monthly``, ``@weekly``, ``@daily``, ``@midnight`` or ``@hourly``.
+            cron_expression: Five fields (minute, hour, day of month, month, day of week), or six, with the second
+                first; or ``@yearly``, ``@annually``, ``@monthly``, ``@weekly``, ``@daily``, ``@midnight`` or
+                ``@hourly``.
             timezone: The IANA time zone that it is read in, like ``"UTC"`` or ``"Europe/Berlin"``.
             context: The input of each execution. It gets ``schedule_id``, ``schedule_expression``,
                 ``schedule_timezone`` and ``scheduled_time`` (RFC 3339, UTC) too.
-            catchup: What becomes of times at which no process was there to fire: ``"skip"``, or ``"run_all"``, which runs
-                them late, oldest first, at most ``cron_max_catchup_executions`` of them.
+            catchup: What becomes of times at which no process was there to fire: ``"skip"``, or ``"run_all"``, which
+                runs them late, oldest first, at most ``cron_max_catchup_executions`` of them.
 
         Returns:
             The schedule's id.
@@ -164,7 +165,8 @@ class Scheduling:
         """A schedule.
 
         Raises:
-            ValueError: ``Invalid schedule ID: …``; ``Failed to get cron schedule: …``, if there is none, or it was deleted.
+            ValueError: ``Invalid schedule ID: …``; ``Failed to get cron schedule: …``, if there is none, or it was
+                deleted.
         """
         return _schedule(self._scheduling.get(schedule_id))
 
@@ -260,7 +262,7 @@ class Scheduling:
     def get_trigger_execution_history(
         self, trigger_name: str, limit: int | None = None, offset: int | None = None
     ) -> list[TriggerExecution]:
-        """The fires of a trigger that started executions, the last one first; none for a name that the log does not know.
+        """The fires of a trigger that started executions, the last one first; none where the log knows no such trigger.
 
         Args:
             trigger_name: The trigger.
@@ -325,7 +327,7 @@ def _trigger(raw: RawTrigger) -> TriggerSchedule:
 
 
 def _bounds(limit: object, offset: object) -> tuple[int | None, int]:
-    checked = []
+    checked: list[int | None] = []
     for name, value in (("limit", limit), ("offset", offset)):
         if value is None:
             checked.append(None)

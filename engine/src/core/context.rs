@@ -90,7 +90,7 @@ impl Version {
         VersionRef(Arc::new(Self { value, source, parents, taken, height, skip }))
     }
 
-    /// The value, `None` if it was removed.
+    /// The value, `None` if it was removed; [`Json::erased`] if it was erased, or follows from one that was.
     #[must_use]
     pub fn value(&self) -> Option<&Json> {
         self.value.as_ref()
@@ -373,6 +373,14 @@ enum Meeting {
 
 impl Meeting {
     fn of(base: Option<&Json>, ours: Option<&Json>, theirs: Option<&Json>) -> Self {
+        let is_erased = |json: Option<&Json>| json.is_some_and(Json::is_erased);
+        // Of two values that were erased, nobody knows whether they were the same.
+        if is_erased(base) || is_erased(ours) && theirs != base || is_erased(theirs) {
+            return match ours == base && !is_erased(base) {
+                true => Self::Theirs,
+                false => Self::Both { value: Some(Json::erased()), collision: false },
+            };
+        }
         // Most often the texts tell.
         if theirs == base {
             return Self::Ours;

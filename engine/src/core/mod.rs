@@ -7,6 +7,7 @@ pub mod codec;
 pub mod context;
 pub mod decide;
 pub mod definition;
+pub mod erasure;
 pub mod event;
 pub mod fold;
 pub mod graph;

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use cloacina_store::log::{EventLog, ReadError, StreamFilter};
 use cloacina_store::record::StreamKind;
-use crossbeam_channel::{RecvTimeoutError, Sender};
+use crossbeam_channel::Sender;
 
 use super::clock::{Clock, Follower, Settled, TimeSource};
 use super::completion::Waiter;
 use super::message::{Attached, Control, HeldReasons, Message, Unfinished};
 use super::outcome::{RebuildError, execution_of, listed, outcome, rebuild, stream_of};
 use super::scheduler::{Found, Scheduler, Shell};
+use super::waiting::Waits;
 use super::workers::Workers;
 use super::workflow::Registry;
 use crate::core::event::{Cause, Environment, ExecutionId, Key, TaskError, TaskId};
@@ -298,6 +299,7 @@ pub struct Engine {
     recovered: Vec<ExecutionId>,
     pub(crate) config: EngineConfig,
     registry: Arc<Registry>,
+    waits: Waits,
     scheduler: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -337,7 +339,8 @@ impl Engine {
         if let TimeSource::Virtual(clock) = &config.time {
             clock.follow(Arc::new(ToScheduler(messages.clone())));
         }
-        let engine = Self { log, messages, held_reasons, recovered, config, registry, scheduler };
+        let engine =
+            Self { log, messages, held_reasons, recovered, config, registry, waits: Waits::default(), scheduler };
         engine.catch_up();
         Ok(engine)
     }
@@ -360,16 +363,10 @@ impl Engine {
     /// # Errors
     /// See [`WaitError`]; the execution goes on.
     pub fn wait(&self, execution: ExecutionId, timeout: Option<Duration>) -> Result<Arc<Outcome>, WaitError> {
-        let (sender, receiver) = crossbeam_channel::bounded(1);
-        self.when_done(execution, Box::new(move |done| drop(sender.send(done))));
-        let gone = Err(WaitError::ShutDown(execution));
+        let wait = self.waits.of(execution, |waiter| self.when_done(execution, waiter));
         match timeout {
-            None => receiver.recv().unwrap_or(gone),
-            Some(waited) => match receiver.recv_timeout(waited) {
-                Ok(done) => done,
-                Err(RecvTimeoutError::Timeout) => Err(WaitError::TimedOut { execution, waited }),
-                Err(RecvTimeoutError::Disconnected) => gone,
-            },
+            None => wait.for_good(),
+            Some(waited) => wait.within(waited).unwrap_or(Err(WaitError::TimedOut { execution, waited })),
         }
     }
 

@@ -10,6 +10,7 @@ use super::clock::Settled;
 use super::completion::Waiter;
 use super::cron::CronExpression;
 use super::engine::{EngineError, StartError, StartRequest};
+use super::handle::SlotWaiter;
 use super::scheduler::Source;
 use super::schedules::ScheduleError;
 use super::trigger::PollResult;
@@ -29,6 +30,8 @@ pub(crate) enum Message {
     Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
     /// An attempt has ended.
     Finished(Finished),
+    /// An attempt asks something about its slot.
+    Slot { attempt: AttemptKey, request: SlotRequest },
     /// A workflow was registered.
     Registered,
     /// Somebody asks something of an execution.
@@ -42,7 +45,7 @@ pub(crate) enum Message {
     /// The log has failed.
     LogFailed(Arc<str>),
     /// Something is asked of the schedules.
-    Schedules(ScheduleRequest),
+    Schedules(Box<ScheduleRequest>),
     /// Something is asked of the triggers, or told of them.
     Triggers(TriggerRequest),
     /// The log refused a batch of a schedule or a trigger and goes on: it is lost to this engine.
@@ -94,6 +97,17 @@ pub(crate) struct Finished {
     pub(crate) writes: Vec<Write>,
     pub(crate) reads: Reads,
     pub(crate) result: Result<(), TaskError>,
+}
+
+/// Which attempt.
+pub(crate) type AttemptKey = (ExecutionId, TaskId, Attempt);
+
+/// What an attempt asks about its slot.
+pub(crate) enum SlotRequest {
+    /// It does not need it for now.
+    GiveBack,
+    /// It needs one again.
+    Take(SlotWaiter),
 }
 
 /// What is asked of an execution.

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::Clock;
 use super::completion::{Completion, Durable, Promise, Waiter};
 use super::engine::{EngineConfig, EngineError, StartError, StartRequest, WaitError};
-use super::message::{Attached, Control, Finished, HeldReasons, Message, Reply, Unfinished};
+use super::message::{Attached, AttemptKey, Control, Finished, HeldReasons, Message, Reply, SlotRequest, Unfinished};
 use super::outcome::{listed, outcome, stream_of};
 use super::output_commit::{Acknowledged, Released, notices};
 use super::workers::Workers;
@@ -24,7 +24,7 @@ use crate::core::codec;
 use crate::core::decide::{Command, Decision, Effect, Rejection, Start, decide, encode, label, start};
 use crate::core::event::{Attempt, Cause, Environment, Event, ExecutionId, ExecutionOptions, Key, Request, TaskId};
 use crate::core::fold::Recorded;
-use crate::core::graph::nearest;
+use crate::core::graph::{TaskIndex, nearest};
 use crate::core::json::Json;
 use crate::core::retry::Jitter;
 use crate::core::schedule::ScheduleId;
@@ -36,11 +36,13 @@ mod held;
 mod outbox;
 mod schedules;
 mod settling;
+mod slots;
 mod triggers;
 
 pub(crate) use outbox::Source;
 pub(crate) use schedules::LiveSchedule;
 use settling::Settling;
+use slots::{Slots, first_slot, over};
 pub(crate) use triggers::LiveTrigger;
 
 /// What the scheduler works with.
@@ -94,9 +96,7 @@ pub(crate) struct Scheduler {
     touched: Vec<ExecutionId>,
     /// Executions with answers.
     asked: Vec<ExecutionId>,
-    free_slots: BTreeSet<u32>,
-    /// How many slots there are.
-    slots: usize,
+    slots: Slots,
     released: Released,
     /// The time of this turn: everything that is decided in it happens then.
     now: Timestamp,
@@ -148,8 +148,7 @@ impl Scheduler {
             runnable: VecDeque::new(),
             touched: Vec::new(),
             asked: Vec::new(),
-            free_slots: (0..slots).collect(),
-            slots: slots as usize,
+            slots: Slots::new(slots),
             released: Released::new(),
             timers: BTreeSet::new(),
             warned: HashSet::new(),
@@ -201,7 +200,7 @@ impl Scheduler {
     /// for attempts that run longer, nobody waits.
     fn gather(&mut self) {
         let until = self.released.at() + TOGETHER;
-        while !self.runnable.is_empty() && !self.free_slots.is_empty() && self.free_slots.len() < self.slots {
+        while !self.runnable.is_empty() && self.slots.are_partly_free() {
             let Ok(message) = self.shell.messages.recv_deadline(until) else { return };
             self.take(message);
         }
@@ -215,6 +214,7 @@ impl Scheduler {
                 let _asker_may_be_gone = reply.send(attached);
             }
             Message::Finished(finished) => self.attempt_finished(finished),
+            Message::Slot { attempt, request } => self.slot_requested(attempt, request),
             Message::Registered => self.attend(),
             Message::Control { execution, control, reply } => match self.control(execution, control) {
                 Ok(()) => self.answer_when_durable(
@@ -233,7 +233,7 @@ impl Scheduler {
             }
             Message::Refused { execution, reason } => self.refused(execution, &reason),
             Message::LogFailed(reason) => self.log_failed(reason),
-            Message::Schedules(request) => self.schedule_request(request),
+            Message::Schedules(request) => self.schedule_request(*request),
             Message::Triggers(request) => self.trigger_request(request),
             Message::SourceRefused { source, reason } => self.source_refused(source, &reason),
             Message::Settle { reply } => self.settle(reply),
@@ -394,15 +394,25 @@ impl Scheduler {
     fn attempt_finished(&mut self, finished: Finished) {
         let Finished { execution, task, attempt, writes, reads, result } = finished;
         let Some(live) = self.live.get(&execution) else { return };
-        let slot = live.state.graph().find(&task).map(|index| live.state.task(index).state());
+        let key = (execution, task.clone(), attempt);
+        let first = first_slot(&live.state, &key);
         let command = Command::AttemptFinished { task, attempt, writes, reads, result, jitter: jitter() };
         match self.decide(execution, command) {
             Ok(()) => {
-                if let Some(TaskState::Running { worker, .. }) = slot {
-                    self.free_slots.insert(worker);
+                if let Some(first) = first {
+                    self.slots.leave(&key, first);
                 }
             }
             Err(rejection) => tracing::debug!(%execution, %rejection, "a late result was ignored"),
+        }
+    }
+
+    fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
+        let first = self.live.get(&attempt.0).and_then(|live| first_slot(&live.state, &attempt));
+        match (first, request) {
+            (Some(first), request) => self.slots.request(attempt, first, request),
+            (None, SlotRequest::Take(waiter)) => waiter(Err(over(&attempt))),
+            (None, SlotRequest::GiveBack) => {}
         }
     }
 
@@ -497,8 +507,8 @@ impl Scheduler {
                         collision.key
                     );
                 }
-                Effect::Stop { worker, .. } => {
-                    self.free_slots.insert(worker);
+                Effect::Stop { task, attempt, worker } => {
+                    self.slots.leave(&(execution, live.state.graph().name(task).clone(), attempt), worker);
                     live.effects.push(effect);
                 }
                 Effect::Run { .. } | Effect::Answer => live.effects.push(effect),
@@ -524,20 +534,32 @@ impl Scheduler {
     }
 
     fn fill_slots(&mut self) {
-        if self.stopping.is_some() || self.failed.is_some() {
+        if self.failed.is_some() {
             return;
         }
-        while let Some(&worker) = self.free_slots.first() {
-            let Some(execution) = self.runnable.pop_front() else { return };
-            let Some(live) = self.live.get_mut(&execution) else { continue };
-            live.in_runnable = false;
-            let Some(task) = live.state.ready().next() else { continue };
-            self.free_slots.remove(&worker);
+        self.slots.let_return();
+        if self.stopping.is_some() {
+            return;
+        }
+        while let Some(worker) = self.slots.take() {
+            let Some((execution, task)) = self.next_ready() else { return self.slots.put(worker) };
             if let Err(rejection) = self.decide(execution, Command::StartTask { task, worker }) {
-                self.free_slots.insert(worker);
+                self.slots.put(worker);
                 tracing::error!(%execution, %rejection, "a ready task could not be started; this is a bug");
             }
         }
+    }
+
+    /// The task whose turn it is.
+    fn next_ready(&mut self) -> Option<(ExecutionId, TaskIndex)> {
+        while let Some(execution) = self.runnable.pop_front() {
+            let Some(live) = self.live.get_mut(&execution) else { continue };
+            live.in_runnable = false;
+            if let Some(task) = live.state.ready().next() {
+                return Some((execution, task));
+            }
+        }
+        None
     }
 
     /// Hands everything that was decided in this turn to the log, at once: it shares a flush.
@@ -583,6 +605,7 @@ impl Scheduler {
         let acknowledged = Acknowledged {
             execution,
             notices: notices(&live.state, &live.workflow, &live.completion, &events),
+            events,
             effects: std::mem::take(&mut live.effects),
             outcome: is_final.then(|| Arc::new(outcome(&live.state))),
             durable: live.durable.clone(),
@@ -619,6 +642,7 @@ impl Scheduler {
         self.asked.clear();
         self.runnable.clear();
         self.timers.clear();
+        self.slots.close();
     }
 
     /// The log refused a batch of an execution, whose state is now ahead of its history: it is given up here. What the
@@ -630,7 +654,7 @@ impl Scheduler {
         for task in live.state.running() {
             let slot = live.state.task(task);
             if let TaskState::Running { worker, .. } = slot.state() {
-                self.free_slots.insert(worker);
+                self.slots.leave(&(execution, live.state.graph().name(task).clone(), slot.attempts()), worker);
             }
             self.shell.workers.stop(execution, live.state.graph().name(task), slot.attempts());
         }
@@ -646,7 +670,12 @@ impl Scheduler {
         let Some(stopping) = &self.stopping else { return false };
         self.failed.is_some()
             || stopping.until.is_some_and(|until| Instant::now() >= until)
-            || (!self.polls() && self.live.values().all(|live| live.state.running().next().is_none()))
+            || (!self.polls() && self.live.values().all(|live| self.is_idle(live)))
+    }
+
+    /// Whether none of its attempts runs, apart from those that wait for something outside: nobody knows for how long.
+    fn is_idle(&self, live: &Live) -> bool {
+        running_attempts(live).into_iter().all(|(task, attempt)| self.slots.is_away(&(live.state.id(), task, attempt)))
     }
 
     /// Abandons what still runs, waits until everything is durable, and closes the log.

@@ -136,7 +136,7 @@ impl Engine {
         };
         let id = ScheduleId(uuid::Uuid::now_v7().into_bytes());
         let request = |reply| ScheduleRequest::Create { id, created: Box::new(created), calendar, reply };
-        self.ask(|reply| Message::Schedules(request(reply))).unwrap_or(Err(ScheduleError::ShutDown))
+        self.ask(|reply| Message::Schedules(Box::new(request(reply)))).unwrap_or(Err(ScheduleError::ShutDown))
     }
 
     /// Gives a schedule another expression and time zone.
@@ -173,7 +173,7 @@ impl Engine {
         calendar: Option<CronExpression>,
     ) -> Result<(), ScheduleError> {
         let request = |reply| ScheduleRequest::Change { id, command, calendar, reply };
-        self.ask(|reply| Message::Schedules(request(reply))).unwrap_or(Err(ScheduleError::ShutDown))
+        self.ask(|reply| Message::Schedules(Box::new(request(reply)))).unwrap_or(Err(ScheduleError::ShutDown))
     }
 
     /// The schedules that are not deleted, newest first. Reads the index.

@@ -13,8 +13,8 @@ use crate::at::At;
 #[command(
     name = "replay",
     version,
-    override_usage = "replay ID [OPTIONS]\n       replay ID COMMAND [OPTIONS]\n       replay list [OPTIONS]",
-    after_help = "Exit codes: 0 it went well, 2 usage, 3 not found, 4 cannot read, 5 verify failed",
+    override_usage = "replay ID [OPTIONS]\n       replay ID COMMAND [OPTIONS]\n       replay list [OPTIONS]\n       replay diff A B [OPTIONS]",
+    after_help = "Exit codes: 0 it went well, 1 two executions differ, 2 usage, 3 not found, 4 cannot read, 5 verify failed",
     disable_help_subcommand = true,
     subcommand_negates_reqs = false
 )]
@@ -91,6 +91,30 @@ pub enum Command {
     Explain {
         /// The task
         task: String,
+    },
+    /// Write all of it as one HTML file, to look at in a browser and to hand on: graph, timeline, events and context, with a
+    /// slider over the events that moves all of them
+    #[command(override_usage = "replay ID report -o FILE [OPTIONS]")]
+    Report {
+        /// The file to write; `-` is standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Show the whole log in a browser, live: a list of its executions, and the page of each, which moves while it runs
+    #[cfg(feature = "serve")]
+    #[command(override_usage = "replay serve [OPTIONS]")]
+    Serve {
+        /// The port on the loopback interface; 0 is any that is free
+        #[arg(long, value_name = "PORT", default_value_t = 0)]
+        port: u16,
+    },
+    /// What differs between two executions: the first divergence, then task by task, then the context key by key
+    #[command(override_usage = "replay diff A B [OPTIONS]")]
+    Diff {
+        /// One execution: an id, or any other way to name one
+        a: String,
+        /// The other one
+        b: String,
     },
     /// Compute the chain of the records again, and fold the events again
     #[command(override_usage = "replay ID verify [OPTIONS]")]

@@ -10,6 +10,8 @@ use crate::reading::Trouble;
 pub mod code {
     /// It went well.
     pub const OK: i32 = 0;
+    /// Two executions differ.
+    pub const DIFFERS: i32 = 1;
     /// The command line is wrong.
     pub const USAGE: i32 = 2;
     /// There is no such execution, key or task.
@@ -51,6 +53,11 @@ impl Failure {
 
     /// The log cannot be read.
     pub fn cannot_read(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::told(code::CANNOT_READ, error, hint)
+    }
+
+    /// A file cannot be written.
+    pub fn cannot_write(error: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::told(code::CANNOT_READ, error, hint)
     }
 

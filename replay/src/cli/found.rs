@@ -1,6 +1,7 @@
 //! From the command line to a log, and to an execution in it.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_store::log::{LogReader, OpenError};
@@ -24,8 +25,8 @@ pub struct FoundLog {
 
 /// An execution that was found.
 pub struct Found {
-    /// The log that it is in.
-    pub log: FoundLog,
+    /// The log that it is in; two executions may be in one.
+    pub log: Rc<FoundLog>,
     /// It.
     pub id: ExecutionId,
 }
@@ -119,7 +120,7 @@ pub fn execution(
             Err(error) => return Err(Failure::open(&error)),
         };
         match ids::resolve(&*log.reader, text) {
-            Ok(id) => return Ok(Found { log, id }),
+            Ok(id) => return Ok(Found { log: Rc::new(log), id }),
             Err(NotFound::Unknown { nearest }) => {
                 searched.push(path.display().to_string());
                 near.extend(nearest.into_iter().map(|head| (head, log.option.clone())));
@@ -132,6 +133,24 @@ pub fn execution(
         }
     }
     Err(unknown(text, &near, &searched, screen))
+}
+
+/// Finds two executions: the second one first of all in the log of the first one.
+///
+/// # Errors
+/// [`Failure`].
+pub fn two(
+    option: Option<&Path>,
+    (a, b): (&str, &str),
+    around: &Surroundings<'_>,
+    screen: &Screen<'_>,
+) -> Result<(Found, Found), Failure> {
+    let a = execution(option, a, around, screen)?;
+    let b = match ids::resolve(&*a.log.reader, b) {
+        Ok(id) => Found { log: a.log.clone(), id },
+        Err(_) => execution(option, b, around, screen)?,
+    };
+    Ok((a, b))
 }
 
 fn ambiguous(text: &str, candidates: &[Head], more: bool, log: &FoundLog, screen: &Screen<'_>) -> Failure {

@@ -59,6 +59,33 @@ pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, chain: ChainWo
     screen.line("")
 }
 
+/// Writes the header of two executions.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn write_two(
+    screen: &mut Screen<'_>,
+    (a, head_a): (&Found, &Head),
+    (b, head_b): (&Found, &Head),
+) -> io::Result<()> {
+    for (name, head) in [("A", head_a), ("B", head_b)] {
+        let mut parts = vec![
+            (name, Tone::Strong, String::new(), Tone::Plain),
+            ("execution …", Tone::Plain, short(head.id), Tone::Strong),
+            ("", Tone::Plain, text::clean(head.workflow()), Tone::Strong),
+        ];
+        if let Ok(label) = &head.label {
+            parts.push(("v", Tone::Plain, label.definition.version()[..6].to_owned(), Tone::Plain));
+        }
+        parts.push((head.status(), tone_of(head.status()), after(head), Tone::Plain));
+        parts.push(("", Tone::Plain, text::count(head.entry.records, "event"), Tone::Plain));
+        line(screen, "", &parts)?;
+    }
+    let (from, also) = (a.log.path.display().to_string(), b.log.path.display().to_string());
+    read_from(screen, &if from == also { from } else { format!("{from} and {also}") })?;
+    screen.line("")
+}
+
 /// Writes where this was read.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 pub mod arguments;
 mod columns;
 mod context_view;
+mod diff_view;
 mod explain_view;
 mod failure;
 mod found;
@@ -11,12 +12,15 @@ mod header;
 mod history_view;
 mod list_view;
 mod notes;
+mod report_view;
 mod run;
 mod screen;
+#[cfg(feature = "serve")]
+mod serve_view;
 mod state_view;
 mod style;
 pub mod surroundings;
-mod text;
+pub mod text;
 mod verify_view;
 mod view;
 mod why_view;

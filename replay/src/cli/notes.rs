@@ -70,10 +70,7 @@ fn ended(attempt: &AttemptRow, alike: usize, next: Option<&AttemptRow>) -> Optio
 /// An error's type and what it says.
 #[must_use]
 pub fn error_text(error: &TaskError) -> String {
-    if error.message.is_empty() {
-        return text::clean(&error.kind);
-    }
-    format!("{}: {}", text::clean(&error.kind), text::clean(&error.message))
+    text::clean(&words::error(error))
 }
 
 /// An undeclared read.

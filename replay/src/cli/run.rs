@@ -8,10 +8,12 @@ use clap::{ColorChoice, Parser};
 use super::arguments::{Arguments, Command};
 use super::failure::{Failure, code};
 use super::screen::Screen;
+#[cfg(feature = "serve")]
+use super::serve_view;
 use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
-use super::{found, header, list_view};
+use super::{diff_view, found, header, list_view};
 use crate::json::document::Object;
 use crate::json::facts::ExecutionJson;
 use crate::source::{self, Wanted};
@@ -76,7 +78,19 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             screen.out = around.out;
             list(arguments, &wanted, &log, &mut screen, around.err)
         }
+        (None, Some(Command::Diff { a, b })) => {
+            let (a, b) = found::two(arguments.log.as_deref(), (a, b), around, &screen)?;
+            screen.out = around.out;
+            diff_view::show(&mut screen, around.err, arguments.json, (&a, &b))
+        }
+        #[cfg(feature = "serve")]
+        (None, Some(Command::Serve { port })) => serve_view::run(arguments.log.as_deref(), *port, around),
+        #[cfg(feature = "serve")]
+        (Some(_), Some(Command::Serve { .. })) => Err(Failure::usage("`serve` takes no id", "replay serve")),
         (Some(_), Some(Command::List { .. })) => Err(Failure::usage("`list` takes no id", "replay list")),
+        (Some(_), Some(Command::Diff { a, b })) => {
+            Err(Failure::usage("`diff` takes both ids behind it", format!("replay diff {a} {b}")))
+        }
         (None, _) => Err(Failure::usage("which execution? Give an id, or `latest`", "replay list")),
         (Some(id), command) => {
             let found = found::execution(arguments.log.as_deref(), id, around, &screen)?;
@@ -94,7 +108,18 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     };
     match &arguments.command {
         Some(Command::List { .. }) if arguments.at.is_some() => refuse("--at", "list", "replay list".to_owned()),
+        Some(Command::Diff { a, b }) if arguments.at.is_some() => {
+            refuse("--at", "diff", format!("replay diff {a} {b}"))
+        }
         Some(Command::Verify) if arguments.at.is_some() => refuse("--at", "verify", format!("replay {id} verify")),
+        #[cfg(feature = "serve")]
+        Some(Command::Serve { .. }) if arguments.at.is_some() => refuse("--at", "serve", "replay serve".to_owned()),
+        #[cfg(feature = "serve")]
+        Some(Command::Serve { .. }) if arguments.json => refuse("--json", "serve", "replay list --json".to_owned()),
+        Some(Command::Report { .. }) if arguments.at.is_some() => {
+            refuse("--at", "report", format!("replay {id} report -o run.html"))
+        }
+        Some(Command::Report { .. }) if arguments.json => refuse("--json", "report", format!("replay {id} --json")),
         Some(_) if arguments.full => refuse("--full", "a command", format!("replay {id} --full")),
         Some(_) if arguments.values => refuse("--values", "a command", format!("replay {id} --values")),
         None if arguments.values && arguments.at.is_some() && !arguments.full => {

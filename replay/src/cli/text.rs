@@ -5,23 +5,12 @@ use std::fmt::Write as _;
 use cloacina_engine::core::json::Json;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+pub use crate::words::span;
+
 /// How many columns a text takes.
 #[must_use]
 pub fn width(text: &str) -> usize {
     text.width()
-}
-
-/// A span of microseconds.
-#[must_use]
-pub fn span(micros: u64) -> String {
-    let seconds = micros / 1_000_000;
-    match micros {
-        0..100_000 => format!("{}.{:03} s", seconds, micros / 1_000),
-        100_000..100_000_000 => format!("{}.{:02} s", seconds, micros / 10_000 % 100),
-        100_000_000..3_600_000_000 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        3_600_000_000..172_800_000_000 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
-    }
 }
 
 /// A number of bytes.
@@ -134,10 +123,17 @@ fn parts(word: &str, columns: usize) -> Vec<&str> {
     parts
 }
 
-/// The size of a value, where it is worth saying: ` (12 KB)`.
+/// How long a value is; one that was erased has no length to be told.
+#[must_use]
+pub fn value_size(value: &Json) -> String {
+    if value.is_erased() { value.to_string() } else { size(value.as_str().len() as u64) }
+}
+
+/// The size of a value, where it is worth saying: ` (12 KB)`; and that it was erased.
 #[must_use]
 pub fn size_note(value: Option<&Json>) -> String {
     match value {
+        Some(value) if value.is_erased() => format!(" ({value})"),
         Some(value) if value.as_str().len() >= 1_000 => format!(" ({})", size(value.as_str().len() as u64)),
         _ => String::new(),
     }

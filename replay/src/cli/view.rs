@@ -12,12 +12,14 @@ use super::failure::{Failure, code};
 use super::found::{Found, quoted};
 use super::header::{self, ChainWord};
 use super::screen::Screen;
-use super::{context_view, explain_view, full_view, history_view, state_view, text, verify_view, why_view};
+use super::{
+    context_view, explain_view, full_view, history_view, report_view, state_view, text, verify_view, why_view,
+};
 use crate::at::{At, NotThere};
 use crate::history::fold_until;
 use crate::json::document::{NotWritten, Object, write_history};
 use crate::json::facts::{self, ExecutionJson, StateJson, StepJson, ValueJson, VerificationJson};
-use crate::reading::{Entry, Records, Trouble, entries};
+use crate::reading::{Decoder, Entry, Records, Trouble, entries};
 use crate::source::{self, Head};
 use crate::story::{Outcome, Story, What, tell};
 use crate::verify::verify;
@@ -42,13 +44,20 @@ impl View<'_, '_> {
     /// [`Failure`].
     pub fn show(self, command: Option<&Command>) -> Result<i32, Failure> {
         match command {
-            None | Some(Command::List { .. }) if self.arguments.at.is_some() && !self.arguments.full => self.state(),
-            None | Some(Command::List { .. }) if self.arguments.json => self.history_json(),
-            None | Some(Command::List { .. }) if self.arguments.full => self.full(),
-            None | Some(Command::List { .. }) => self.history(),
+            None | Some(Command::List { .. } | Command::Diff { .. })
+                if self.arguments.at.is_some() && !self.arguments.full =>
+            {
+                self.state()
+            }
+            None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.json => self.history_json(),
+            None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.full => self.full(),
+            None | Some(Command::List { .. } | Command::Diff { .. }) => self.history(),
+            #[cfg(feature = "serve")]
+            Some(Command::Serve { .. }) => self.history(),
             Some(Command::Context { key }) => self.context(key.as_deref()),
             Some(Command::Why { key }) => self.why(key),
             Some(Command::Explain { task }) => self.explain(task),
+            Some(Command::Report { output }) => report_view::write(self, output),
             Some(Command::Verify) => self.verify(),
         }
     }
@@ -148,7 +157,7 @@ impl View<'_, '_> {
             .map_err(|error| self.not_there(error))?;
         let mut entry = Records::new(&*self.found.log.reader, self.found.id, until);
         let entry = entry.next().transpose()?.ok_or_else(|| self.not_there(NotThere::Empty))?;
-        Ok((state, Entry::decode(&entry)?))
+        Ok((state, Decoder::new(&*self.found.log.reader).decode(&entry)?))
     }
 
     fn state(mut self) -> Result<i32, Failure> {
@@ -209,6 +218,10 @@ impl View<'_, '_> {
             let mut object = self.object("context")?;
             object.member("seq", &seq)?;
             object.member("context", &facts::context(&context)?)?;
+            let erased = facts::erased_keys(&context);
+            if !erased.is_empty() {
+                object.member("erased", &erased)?;
+            }
             object.end()?;
             return Ok(code::OK);
         };

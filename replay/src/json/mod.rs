@@ -2,6 +2,7 @@
 //! that was written.
 
 pub mod definitions;
+pub mod diff;
 pub mod document;
 pub mod events;
 pub mod facts;

@@ -129,7 +129,6 @@ impl NativeEngine {
             max_catchup,
             python: Some(python.into()),
             time: clock.map_or(TimeSource::Wall, |clock| TimeSource::Virtual(clock.0.clone())),
-            ..EngineConfig::default()
         };
         let registry = Arc::new(Registry::default());
         let inbox = inbox.outlet();

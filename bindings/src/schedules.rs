@@ -150,7 +150,7 @@ impl NativeScheduling {
         let fires = found.iter().map(|fire| {
             let dict = PyDict::new(py);
             dict.set_item("started", fire.fired.0)?;
-            dict.set_item("ended", fire.ended.map(|time| time.0))?;
+            dict.set_item("ended", fire.standing.ended().map(|time| time.0))?;
             let hash: String = fire.context.iter().map(|byte| format!("{byte:02x}")).collect();
             dict.set_item("context_hash", hash)?;
             dict.set_item("execution_id", fire.execution.to_string())?;
@@ -182,7 +182,7 @@ fn past_fire<'py>(py: Python<'py>, fire: &PastFire) -> PyResult<Bound<'py, PyDic
     let dict = PyDict::new(py);
     dict.set_item("scheduled", fire.scheduled.0)?;
     dict.set_item("fired", fire.fired.0)?;
-    dict.set_item("ended", fire.ended.map(|time| time.0))?;
+    dict.set_item("ended", fire.standing.ended().map(|time| time.0))?;
     dict.set_item("execution_id", fire.execution.to_string())?;
     Ok(dict)
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -12,6 +14,7 @@ from typing import Any
 import cloaca
 import pytest
 from cloaca._cloaca import VirtualClock
+from cloaca._trigger import triggers
 
 #: The first second of 2030: after the wall clock of whoever runs this, for the log itself goes by that.
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -258,6 +261,37 @@ def test_a_restart_catches_up_or_skips(tmp_path: Path) -> None:
         assert times == [[at(6)], [at(6), at(3), at(2), at(1)]]
         late = runner.get_cron_execution_history(ids[1])[-1]
         assert (late["scheduled_time"], late["claimed_at"]) == (at(1), at(5.5))
+
+
+def test_replay_tells_what_a_schedule_and_a_trigger_started(tmp_path: Path) -> None:
+    clock = VirtualClock(NEW_YEAR.timestamp())
+    try:
+        with cloaca.DefaultRunner(str(tmp_path / "log"), _clock=clock) as runner:
+            cloaca.trigger("broken", name="inbox")(lambda: cloaca.TriggerResult.fire({"file": "a"}))
+            schedule_id = runner.register_cron_workflow("report", "@hourly", "UTC")
+            clock.advance(5)
+            triggers.unregister("inbox")
+            clock.advance(HOUR)
+            runner.delete_cron_schedule(schedule_id)
+            fired = runner.get_cron_execution_history(schedule_id)[0]["workflow_execution_id"]
+            dropped = runner.get_trigger_execution_history("inbox")[0]["workflow_execution_id"]
+    finally:
+        triggers.unregister("inbox")
+
+    def replay(*arguments: str) -> str:
+        program = Path(sys.executable).with_name("replay")
+        run = subprocess.run(
+            [program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    listed = replay("list").splitlines()
+    assert [line.split()[-1] for line in listed if "report" in line] == ["schedule"]
+    assert {line.split()[-1] for line in listed if "broken" in line} == {"trigger"}
+    assert "chain ok" in replay(fired, "verify") + replay(fired)
+    assert f"started by schedule …{schedule_id[-8:]} for 2030-01-01T01:00" in replay(fired)
+    assert "started by trigger inbox" in replay(dropped)
 
 
 def test_a_schedule_of_an_unknown_workflow_waits_for_it_with_a_warning(

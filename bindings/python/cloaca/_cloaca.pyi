@@ -26,6 +26,7 @@ __all__ = [
     "TaskSpec",
     "TriggerSpec",
     "VirtualClock",
+    "cloaca_main",
     "context_of",
     "deeds_of",
     "exiting",

@@ -60,10 +60,11 @@ class CronExecution(TypedDict):
 class CronStats(TypedDict):
     """How the fires of all schedules went."""
 
+    #: Without those that were pruned from the log.
     total_executions: int
     #: How many have completed.
     successful_executions: int
-    #: How many are not in the log. A fire and its execution are one write, so there are none.
+    #: How many are missing in the log. A fire and its execution are one write, so there are none.
     lost_executions: int
     #: How many of all have completed, in percent; 0 if there are none.
     success_rate: float

@@ -20,8 +20,12 @@ impl Scheduler {
 
     pub(super) fn resume(&mut self, execution: ExecutionId) -> Result<(), EngineError> {
         if !self.held.contains_key(&execution) {
-            let why = if self.live.contains_key(&execution) { "it runs already" } else { "it is not held" };
-            return Err(EngineError::Rejected { execution, why: why.to_owned() });
+            return Err(match self.live.get(&execution) {
+                Some(live) if !live.state.status().is_final() => {
+                    EngineError::Rejected { execution, why: "it runs already".to_owned() }
+                }
+                _ => self.not_live(execution),
+            });
         }
         self.take_over(execution, true).map_err(|why| EngineError::Rejected { execution, why })
     }

@@ -21,9 +21,14 @@ NEW_YEAR = datetime(2030, 1, 1, tzinfo=timezone.utc)
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     """Triggers are the process's: what a test decorates must not be polled by the next one."""
+
+    def forget_all() -> None:
+        for name in triggers.names():
+            triggers.unregister(name)
+
+    forget_all()
     yield
-    for name in triggers.names():
-        triggers.unregister(name)
+    forget_all()
 
 
 @pytest.fixture(autouse=True)

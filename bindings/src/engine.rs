@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::executor::{CallOnDrop, Inbox, LONG, Outlet};
 use crate::exit::sleep_on_if_exiting;
 use crate::history::NativeHistory;
+use crate::trigger::TriggerSpec;
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
 
@@ -45,6 +46,13 @@ impl Drop for NativeEngine {
             // the fork's to close.
             std::mem::forget(self.engine.clone());
         }
+    }
+}
+
+impl NativeEngine {
+    /// The engine.
+    pub fn inner(&self) -> &Arc<Engine> {
+        &self.engine
     }
 }
 
@@ -89,7 +97,8 @@ impl NativeEngine {
     /// Opens the log at `path`, or one in memory.
     #[new]
     #[pyo3(signature = (path, inbox, workflows, *, durability, max_concurrent_tasks, task_timeout_ms, workflow_timeout_ms,
-        strict_context, max_recoveries, max_value_bytes, recover, python, clock = None, crashable = false))]
+        strict_context, max_recoveries, max_value_bytes, recover, cron, max_catchup, python, triggers, clock = None,
+        crashable = false))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -104,7 +113,10 @@ impl NativeEngine {
         max_recoveries: u32,
         max_value_bytes: usize,
         recover: bool,
+        cron: bool,
+        max_catchup: u32,
         python: String,
+        triggers: Vec<Py<TriggerSpec>>,
         clock: Option<&PyVirtualClock>,
         crashable: bool,
     ) -> PyResult<Self> {
@@ -117,14 +129,18 @@ impl NativeEngine {
             max_recoveries,
             max_value_bytes,
             recover,
+            cron,
+            max_catchup,
             python: Some(python.into()),
             time: clock.map_or(TimeSource::Wall, |clock| TimeSource::Virtual(clock.0.clone())),
-            ..EngineConfig::default()
         };
         let registry = Arc::new(Registry::default());
         let inbox = inbox.outlet();
         for workflow in &workflows {
             registry.register(workflow.get().bound(py, &inbox)?);
+        }
+        for trigger in &triggers {
+            registry.register_trigger(trigger.get().bound(&inbox)?);
         }
         let log = open_log(py, path, durability)?;
         let crashing = crashable.then(|| CrashingLog::new(log.clone()));
@@ -140,6 +156,18 @@ impl NativeEngine {
         let workflow = workflow.bound(py, &self.inbox)?;
         py.detach(|| self.registry.register(workflow));
         Ok(())
+    }
+
+    /// Has a trigger polled, in place of one of the same name.
+    fn register_trigger(&self, py: Python<'_>, trigger: &TriggerSpec) -> PyResult<()> {
+        let trigger = trigger.bound(&self.inbox)?;
+        py.detach(|| self.registry.register_trigger(trigger));
+        Ok(())
+    }
+
+    /// Has a trigger polled no more.
+    fn unregister_trigger(&self, py: Python<'_>, name: &str) -> bool {
+        py.detach(|| self.registry.unregister_trigger(name))
     }
 
     /// Starts an execution and returns its id; attaches to the one with `execution_id` if there is one.

@@ -7,11 +7,14 @@ use cloacina_engine::core::graph::InvalidDefinition;
 use cloacina_engine::core::task_context::UndeclaredRead;
 use cloacina_engine::runtime::engine::{EngineError, StartError, WaitError};
 use cloacina_engine::runtime::handle::AttemptOver;
+use cloacina_engine::runtime::schedules::ScheduleError;
+use cloacina_engine::runtime::triggers::TriggerError;
 use cloacina_replay::at::NotThere;
 use cloacina_replay::attempt::NoAttempt;
 use cloacina_replay::reading::Trouble;
 use cloacina_replay::why::NoValue;
 use cloacina_store::log::{OpenError, ReadError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
 
@@ -100,6 +103,27 @@ pub fn engine(py: Python<'_>, why: &EngineError) -> PyErr {
         }
         EngineError::Log(_) => error(py, "LogError", &message, &[]),
         _ => error(py, "Error", &message, &[]),
+    }
+}
+
+/// Something asked of a schedule that failed: what was being done, and why.
+pub fn schedule(py: Python<'_>, doing: &str, why: &ScheduleError) -> PyErr {
+    let message = format!("{doing}: {why}");
+    match why {
+        ScheduleError::Log(_) => error(py, "LogError", &message, &[]),
+        ScheduleError::ShutDown => error(py, "Error", &message, &[]),
+        ScheduleError::ValueTooLarge { key, .. } => error(py, "ContextError", &message, &[("key", text(py, key))]),
+        _ => PyValueError::new_err(message),
+    }
+}
+
+/// Something asked of a trigger that failed: what was being done, and why.
+pub fn trigger(py: Python<'_>, doing: &str, why: &TriggerError) -> PyErr {
+    let message = format!("{doing}: {why}");
+    match why {
+        TriggerError::Log(_) => error(py, "LogError", &message, &[]),
+        TriggerError::ShutDown => error(py, "Error", &message, &[]),
+        _ => PyValueError::new_err(message),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use cloacina_engine::core::event::{ExecutionId, TaskError};
 use cloacina_engine::runtime::handle::TaskHandle;
 use cloacina_engine::runtime::task::{Notice, RunningAttempt};
+use cloacina_engine::runtime::trigger::RunningPoll;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -22,11 +23,14 @@ use crate::errors;
 use crate::exit::sleep_on_if_exiting;
 use crate::json::type_name;
 use crate::task::Callable;
+use crate::trigger::{Poll, Polling};
 
 /// What a thread of Python's is asked to do.
 pub enum Message {
     /// Run an attempt.
     Run(Arc<Callable>, Box<RunningAttempt>),
+    /// Poll a trigger.
+    Poll(Arc<Polling>, Box<RunningPoll>),
     /// Call something without arguments.
     Call(Py<PyAny>),
     /// Call the callbacks of an execution's tasks.
@@ -92,9 +96,9 @@ pub struct Inbox {
 
 impl Inbox {
     /// The next call that is left in a closed inbox: somebody waits for it. Attempts are dropped: their engine is shut
-    /// down, and who resumes them will run them again.
+    /// down, and who resumes them will run them again. So are polls.
     fn last_call(&self) -> Option<Message> {
-        self.receiver.try_iter().find(|message| !matches!(message, Message::Run(..)))
+        self.receiver.try_iter().find(|message| !matches!(message, Message::Run(..) | Message::Poll(..)))
     }
 
     /// The end that messages are put in at.
@@ -113,7 +117,7 @@ impl Inbox {
         Self { outlet, receiver, open: Mutex::new(Some(open)), closed, waiting: AtomicUsize::new(0) }
     }
 
-    /// Waits for the next thing to do: an Attempt, Notices, or something to call. None once the inbox is closed and no call is
+    /// Waits for the next thing to do: an Attempt, a Poll, Notices, or something to call. None once the inbox is closed and no call is
     /// left in it.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let message = py.detach(|| {
@@ -133,6 +137,7 @@ impl Inbox {
                 let notices = Notices::new(self.outlet.untold.clone(), execution);
                 Ok(Some(Bound::new(py, notices)?.into_any()))
             }
+            Some(Message::Poll(polling, running)) => Ok(Some(Bound::new(py, Poll::new(polling, *running))?.into_any())),
             Some(Message::Run(callable, running)) => {
                 let attempt = Attempt::new(py, callable, *running, self.outlet())?;
                 Ok(Some(Bound::new(py, attempt)?.into_any()))

@@ -20,7 +20,9 @@ mod logging;
 mod outcome;
 mod parse;
 mod retry;
+mod schedules;
 mod task;
+mod trigger;
 mod workflow;
 
 /// The private module `cloaca._cloaca`.
@@ -51,7 +53,11 @@ mod _cloaca {
     #[pymodule_export]
     use super::retry::{PyBackoff, PyRetryCondition, PyRetryPolicy, RetryPolicyBuilder};
     #[pymodule_export]
+    use super::schedules::NativeScheduling;
+    #[pymodule_export]
     use super::task::TaskSpec;
+    #[pymodule_export]
+    use super::trigger::{Poll, TriggerSpec};
     #[pymodule_export]
     use super::workflow::{NativeWorkflow, nearest};
 

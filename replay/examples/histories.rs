@@ -59,7 +59,9 @@ fn hostile(log: &Log) {
         Ok(())
     });
     for _ in 0..3 {
-        run.run(rtl, 5, |_| Err(error("<Error>", "bad \u{1b}[31m\u{0} \u{202e}txet\u{202c} </script><script>window.pwned=1</script>")));
+        run.run(rtl, 5, |_| {
+            Err(error("<Error>", "bad \u{1b}[31m\u{0} \u{202e}txet\u{202c} </script><script>window.pwned=1</script>"))
+        });
         run.wait(120_000);
     }
 }
@@ -67,7 +69,8 @@ fn hostile(log: &Log) {
 /// Fifteen tasks that split, meet, and are retried.
 fn diamond(log: &Log) {
     let parts = ["north", "east", "south", "west"];
-    let mut tasks = vec![task("load_customers", &[]), task("load_orders", &[]), task("join", &["load_customers", "load_orders"])];
+    let mut tasks =
+        vec![task("load_customers", &[]), task("load_orders", &[]), task("join", &["load_customers", "load_orders"])];
     tasks.extend(parts.map(|part| task(&format!("clean_{part}"), &["join"])));
     for part in parts {
         let clean = format!("clean_{part}");
@@ -84,7 +87,8 @@ fn diamond(log: &Log) {
         task.retry = RetryPolicy { backoff, initial_delay, jitter: false, ..RetryPolicy::default() };
         task.source = format!("@task(id=\"{}\")\ndef {}(context):\n    rows = context.get(\"rows\")\n    context.set(\"{}\", len(rows))\n", task.id, task.id, task.id).into();
     }
-    let mut run = Recorder::start(log, id(DIAMOND), "customer_scores", tasks, &[("day", "\"2026-11-23\""), ("limit", "250")]);
+    let mut run =
+        Recorder::start(log, id(DIAMOND), "customer_scores", tasks, &[("day", "\"2026-11-23\""), ("limit", "250")]);
     run.begin("load_customers", 0).wait(3).begin("load_orders", 1).wait(180).finish("load_orders", |context| {
         context.get("day").unwrap();
         context.set("orders", json(r#"[{"id": 1, "total": 12.50}, {"id": 2, "total": 99.00}]"#));
@@ -144,11 +148,14 @@ fn diamond(log: &Log) {
         context.set("report", json(r##"{"title": "Scores", "body": "# Scores\n\neast leads"}"##));
         Ok(())
     });
-    run.begin("archive", 0).begin("publish", 1).wait(40).finish("archive", |_| Ok(())).wait(60).finish("publish", |context| {
-        context.get("report").unwrap();
-        context.set("published", json("true"));
-        Ok(())
-    });
+    run.begin("archive", 0).begin("publish", 1).wait(40).finish("archive", |_| Ok(())).wait(60).finish(
+        "publish",
+        |context| {
+            context.get("report").unwrap();
+            context.set("published", json("true"));
+            Ok(())
+        },
+    );
 }
 
 /// 5,000 tasks: fifty stages that split into 99 and meet again.

@@ -95,7 +95,7 @@ fn a_trigger_is_polled_at_its_interval_and_only_what_comes_of_it_is_in_the_log()
     assert_eq!(fired.context, trigger::context_digest(&[input("file", json!("a.csv"))]));
     let outcome = end_of(&engine, fired.execution);
     assert_eq!((outcome.status, value(&outcome, "file")), (ExecutionStatus::Completed, json!("a.csv")));
-    assert_eq!(fired.ended, outcome.ended);
+    assert_eq!(fired.standing.ended(), outcome.ended);
     let Event::ExecutionStarted(started) = &history(&**engine.log(), fired.execution)[0].event else { panic!() };
     assert_eq!(started.cause, Cause::Trigger { name: "inbox".into() });
     let [listed] = &engine.triggers().unwrap()[..] else { panic!("one trigger") };

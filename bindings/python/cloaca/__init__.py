@@ -29,6 +29,7 @@ from ._cloaca import (
 )
 from ._handle import TaskHandle
 from ._task import task
+from ._trigger import TriggerResult, trigger
 from .conditions import (
     Condition,
     all_of,
@@ -98,6 +99,7 @@ __all__ = [
     "TaskNamespace",
     "TaskResult",
     "TaskTimeoutError",
+    "TriggerResult",
     "UndeclaredReadError",
     "UnknownKeyError",
     "WaitTimeoutError",
@@ -124,6 +126,7 @@ __all__ = [
     "task_skipped",
     "task_success",
     "testing",
+    "trigger",
 ]
 
 _MutableMapping.register(Context)

@@ -1,5 +1,6 @@
 """The native half. Private: what programs use is in ``cloaca``."""
 
+import builtins
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, Sequence, ValuesView
 from typing import Any, ClassVar, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
@@ -15,12 +16,15 @@ __all__ = [
     "Inbox",
     "NativeEngine",
     "NativeHistory",
+    "NativeScheduling",
     "NativeWorkflow",
     "Notices",
+    "Poll",
     "RetryCondition",
     "RetryPolicy",
     "RetryPolicyBuilder",
     "TaskSpec",
+    "TriggerSpec",
     "VirtualClock",
     "cloaca_main",
     "context_of",
@@ -74,6 +78,42 @@ class RawListed(TypedDict):
     ended: int | None
     events: int
     blocked: str | None
+
+@type_check_only
+class RawSchedule(TypedDict):
+    id: str
+    workflow_name: str
+    expression: str
+    timezone: str
+    enabled: bool
+    catchup: str
+    next: int | None
+    last_run: int | None
+    created: int
+    updated: int
+
+@type_check_only
+class RawFire(TypedDict):
+    scheduled: int
+    fired: int
+    ended: int | None
+    execution_id: str
+
+@type_check_only
+class RawTrigger(TypedDict):
+    name: str
+    workflow_name: str
+    interval_ms: int | None
+    allow_concurrent: bool
+    enabled: bool
+    last_poll: int | None
+
+@type_check_only
+class RawTriggerFire(TypedDict):
+    started: int
+    ended: int | None
+    context_hash: str
+    execution_id: str
 
 # At run time it is registered as one: it is a native class.
 @final
@@ -210,6 +250,38 @@ class TaskSpec:
     def dependencies(self) -> list[str]: ...
 
 @final
+class TriggerSpec:
+    def __new__(
+        cls,
+        name: str,
+        workflow: str,
+        function: Callable[..., Any],
+        *,
+        interval_ms: int,
+        cron: tuple[str, str] | None,
+        allow_concurrent: bool,
+        is_async: bool,
+    ) -> TriggerSpec: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def workflow(self) -> str: ...
+
+@final
+class Poll:
+    @property
+    def name(self) -> str: ...
+    @property
+    def function(self) -> Callable[..., Any]: ...
+    @property
+    def is_async(self) -> bool: ...
+    @property
+    def by_cron(self) -> bool: ...
+    def skip(self) -> None: ...
+    def fire(self, context: Context) -> None: ...
+    def fail(self, described: tuple[str, str, str | None, list[str], bool, str | None]) -> None: ...
+
+@final
 class NativeWorkflow:
     def __new__(cls, name: str, specs: Sequence[TaskSpec]) -> NativeWorkflow: ...
     @property
@@ -273,7 +345,7 @@ class Notices:
 @final
 class Inbox:
     def __new__(cls) -> Inbox: ...
-    def take(self) -> Attempt | Notices | Callable[[], object] | None: ...
+    def take(self) -> Attempt | Poll | Notices | Callable[[], object] | None: ...
     @property
     def waiting(self) -> int: ...
     def close(self) -> None: ...
@@ -300,11 +372,16 @@ class NativeEngine:
         max_recoveries: int,
         max_value_bytes: int,
         recover: bool,
+        cron: bool,
+        max_catchup: int,
         python: str,
+        triggers: Sequence[TriggerSpec],
         clock: VirtualClock | None = None,
         crashable: bool = False,
     ) -> NativeEngine: ...
     def register(self, workflow: NativeWorkflow) -> None: ...
+    def register_trigger(self, trigger: TriggerSpec) -> None: ...
+    def unregister_trigger(self, name: str) -> bool: ...
     def start(self, workflow: str, context: Context, execution_id: str | None) -> str: ...
     def wait(self, execution_id: str, timeout: float | None, watch_signals: bool) -> RawOutcome: ...
     def notify(self, execution_id: str, call: Callable[[], object]) -> None: ...
@@ -321,6 +398,21 @@ class NativeEngine:
     def resume(self, execution_id: str) -> None: ...
     def recovered(self) -> list[str]: ...
     def shutdown(self, grace: float) -> None: ...
+
+@final
+class NativeScheduling:
+    def __new__(cls, engine: NativeEngine) -> NativeScheduling: ...
+    def create(self, workflow: str, expression: str, timezone: str, context: Context, catchup: str) -> str: ...
+    def list(self) -> builtins.list[RawSchedule]: ...
+    def get(self, id: str) -> RawSchedule: ...
+    def update(self, id: str, expression: str, timezone: str) -> None: ...
+    def enable(self, id: str, enabled: bool) -> None: ...
+    def delete(self, id: str) -> None: ...
+    def history(self, id: str, limit: int | None, offset: int) -> builtins.list[RawFire]: ...
+    def stats(self, since: int) -> tuple[int, int, int]: ...
+    def triggers(self) -> builtins.list[RawTrigger]: ...
+    def enable_trigger(self, name: str, enabled: bool) -> None: ...
+    def trigger_history(self, name: str, limit: int | None, offset: int) -> builtins.list[RawTriggerFire]: ...
 
 @final
 class NativeHistory:

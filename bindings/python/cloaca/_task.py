@@ -29,6 +29,9 @@ _CONDITIONS: dict[str, Callable[[], RetryCondition]] = {
 class Collector(Protocol):
     """What collects the tasks that are decorated inside a ``with`` block."""
 
+    @property
+    def name(self) -> str: ...
+
     def collect(self, spec: TaskSpec) -> None: ...
 
 
@@ -81,6 +84,11 @@ def open_collector(collector: Collector) -> None:
 def close_collector(collector: Collector) -> None:
     """Ends that."""
     _open.collectors.remove(collector)
+
+
+def workflow_around() -> str | None:
+    """The workflow whose ``with`` block this thread is in."""
+    return _open.collectors[-1].name if _open.collectors else None
 
 
 def task_id_of(reference: str | Callable[..., Any]) -> str:

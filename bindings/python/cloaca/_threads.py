@@ -14,8 +14,9 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from . import _failure
-from ._cloaca import Attempt, Inbox, Notices
+from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
+from ._trigger import fires_with
 
 if TYPE_CHECKING:
     import asyncio
@@ -74,6 +75,8 @@ class Threads:
                 self._start()
             if isinstance(work, Notices):
                 _tell_callbacks(work)
+            elif isinstance(work, Poll):
+                self._poll(work)
             elif not isinstance(work, Attempt):
                 _call(work)
             elif work.in_process:
@@ -124,6 +127,17 @@ class Threads:
 
         asyncio.run_coroutine_threadsafe(run(), loop)
 
+    def _poll(self, poll: Poll) -> None:
+        if poll.is_async:
+            import asyncio
+
+            asyncio.run_coroutine_threadsafe(_poll_async(poll), self._event_loop())
+            return
+        try:
+            _end_poll(poll, poll.function())
+        except BaseException as error:
+            _fail_poll(poll, error)
+
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         """The runner's event loop: one, on a thread of its own, from the first ``async def`` task on."""
         import asyncio
@@ -150,6 +164,27 @@ class Threads:
             _tell(loop, loop.stop)
         if processes is not None:
             processes.close()
+
+
+async def _poll_async(poll: Poll) -> None:
+    try:
+        _end_poll(poll, await poll.function())
+    except BaseException as error:
+        _fail_poll(poll, error)
+
+
+def _end_poll(poll: Poll, returned: object) -> None:
+    context = fires_with(poll.name, returned, none_fires=poll.by_cron)
+    if context is None:
+        poll.skip()
+    else:
+        poll.fire(context)
+
+
+def _fail_poll(poll: Poll, error: BaseException) -> None:
+    """SystemExit and KeyboardInterrupt too: a trigger ends its poll, never a thread or the program."""
+    _failure.strip(error, __file__)
+    poll.fail(_failure.describe(error))
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:

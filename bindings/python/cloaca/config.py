@@ -68,6 +68,9 @@ def _durability(name: str, value: Any) -> str:
     raise ValueError(f'{name} must be "sync", "os" or "interval:<milliseconds>", not {value!r}')
 
 
+_NOTHING_IS_LOST = "Accepted, without effect: a fire and its execution are one write, so no fire is lost."
+
+
 class DefaultRunnerConfig:
     """How a runner runs. Every field is a keyword, a property, and a key of :meth:`to_dict`.
 
@@ -92,11 +95,11 @@ class DefaultRunnerConfig:
     enable_cron_scheduling = _Field(True, _truth, "Whether schedules fire.")
     cron_poll_interval_seconds = _Field(30, _number(1), "Accepted, without effect: nothing is polled.")
     cron_max_catchup_executions = _Field(100, _number(0), "How many missed fires are caught up with at most.")
-    cron_enable_recovery = _Field(True, _truth, "Whether lost schedule fires are recovered.")
+    cron_enable_recovery = _Field(True, _truth, _NOTHING_IS_LOST)
     cron_recovery_interval_seconds = _Field(300, _number(1), "Accepted, without effect: nothing is polled.")
-    cron_lost_threshold_minutes = _Field(10, _number(1), "When a fire counts as lost.")
-    cron_max_recovery_age_seconds = _Field(86400, _number(1), "Older fires are not recovered.")
-    cron_max_recovery_attempts = _Field(3, _number(0), "How often a fire is recovered at most.")
+    cron_lost_threshold_minutes = _Field(10, _number(1), _NOTHING_IS_LOST)
+    cron_max_recovery_age_seconds = _Field(86400, _number(1), _NOTHING_IS_LOST)
+    cron_max_recovery_attempts = _Field(3, _number(0), _NOTHING_IS_LOST)
     scheduler_poll_interval_ms = _Field(100, _number(1), "Accepted, without effect: nothing is polled.")
     executor_poll_interval_ms = _Field(100, _number(1), "Accepted, without effect: nothing is polled.")
     db_pool_size = _Field(10, _number(1), "Accepted, without effect: there is no pool.")

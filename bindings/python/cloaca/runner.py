@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from . import _cloaca, _isolation, _logging, _url
-from ._cloaca import Context, Inbox, NativeEngine, NativeWorkflow, VirtualClock
+from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
 from ._past import Past
 from ._threads import Threads
+from ._trigger import triggers
 from .config import DefaultRunnerConfig
 from .errors import Error, WaitTimeoutError
 from .result import WorkflowResult, rfc3339
+from .scheduling import Scheduling
 from .workflow import workflows
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class Execution:
         return f"Execution(id={self._id!r})"
 
 
-class DefaultRunner:
+class DefaultRunner(Scheduling):
     """Executes workflows, and keeps what happens in an event log.
 
     It opens the log, takes over what another process left unfinished there, and holds it until :meth:`shutdown`. One
@@ -182,18 +184,23 @@ class DefaultRunner:
         self._closed = threading.Event()
         self._close_lock = threading.Lock()
         self._inbox = Inbox()
-        registered = workflows.subscribe(self)
+        registered, polled = workflows.subscribe(self), triggers.subscribe(self)
         try:
-            self._native = self._open(registered)
+            self._native = self._open(registered, polled)
         except BaseException:
             workflows.unsubscribe(self)
+            triggers.unsubscribe(self)
             self._inbox.close()
             raise
+        self._scheduling = NativeScheduling(self._engine)
         self._threads = Threads(self._inbox)
-        # Between the two lines above a workflow may have been registered.
+        # While it opened, something may have been registered.
         for workflow in workflows.subscribe(self):
             if workflow not in registered:
                 self._engine.register(workflow)
+        for trigger in triggers.subscribe(self):
+            if trigger not in polled:
+                self._engine.register_trigger(trigger)
         _runners.add(self)
 
     @property
@@ -203,7 +210,7 @@ class DefaultRunner:
             raise Error(f"this runner belongs to process {self._process}; open one of its own after a fork")
         return self._native
 
-    def _open(self, registered: list[NativeWorkflow]) -> NativeEngine:
+    def _open(self, registered: list[NativeWorkflow], polled: list[TriggerSpec]) -> NativeEngine:
         config = self._config
         timeout = config.workflow_timeout_seconds
         return NativeEngine(
@@ -218,7 +225,10 @@ class DefaultRunner:
             max_recoveries=config.max_recoveries,
             max_value_bytes=config.max_value_bytes,
             recover=config.enable_recovery,
+            cron=config.enable_cron_scheduling,
+            max_catchup=min(config.cron_max_catchup_executions, 2**32 - 1),
             python=platform.python_version(),
+            triggers=polled,
             clock=self._clock,
             crashable=self._crashable,
         )
@@ -261,6 +271,18 @@ class DefaultRunner:
         # In a fork, a runner of the parent's has no use for it.
         if engine is not None and not self._closed.is_set() and self._process == os.getpid():
             engine.register(workflow)
+
+    def trigger_registered(self, trigger: TriggerSpec) -> None:
+        """Hears of a trigger that is decorated while the runner lives. Not for programs to call."""
+        engine: NativeEngine | None = getattr(self, "_native", None)
+        if engine is not None and not self._closed.is_set() and self._process == os.getpid():
+            engine.register_trigger(trigger)
+
+    def trigger_unregistered(self, name: str) -> None:
+        """Hears of a trigger that is forgotten while the runner lives. Not for programs to call."""
+        engine: NativeEngine | None = getattr(self, "_native", None)
+        if engine is not None and not self._closed.is_set() and self._process == os.getpid():
+            engine.unregister_trigger(name)
 
     def execute(
         self,
@@ -381,6 +403,7 @@ class DefaultRunner:
                 # In a fork: the threads are the parent's, and so is the log.
                 return
             workflows.unsubscribe(self)
+            triggers.unsubscribe(self)
             _runners.discard(self)
             try:
                 self._engine.shutdown(grace)

@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 
 from ._cloaca import VirtualClock
 from ._task import registry
+from ._trigger import triggers
 from .config import DefaultRunnerConfig
 from .errors import ConfigurationError, LogError
 from .runner import DefaultRunner
@@ -131,11 +132,13 @@ class Runner(DefaultRunner):
 
 @contextmanager
 def clean_registry() -> Iterator[None]:
-    """Afterwards, the registries of tasks and workflows are what they were before. Runners that are open keep what they
-    know."""
-    tasks, registered = registry.snapshot(), workflows.snapshot()
+    """Afterwards, the registries of tasks and workflows are what they were before, and triggers that are new are
+    forgotten. Runners that are open keep the tasks and workflows that they know."""
+    tasks, registered, polled = registry.snapshot(), workflows.snapshot(), set(triggers.names())
     try:
         yield
     finally:
         registry.restore(tasks)
         workflows.restore(registered)
+        for name in set(triggers.names()) - polled:
+            triggers.unregister(name)

@@ -86,7 +86,7 @@ impl CronExpression {
         }
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let known = if expression.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { expression };
-        let cron = parser.parse(known).map_err(|error| wrong(error.to_string()))?;
+        let cron = parser.parse(known).map_err(|error| wrong(reason(error)))?;
         let zone = Tz::from_str(timezone).map_err(|_| CronError::TimeZone {
             timezone: timezone.chars().take(100).collect(),
             nearest: nearest_zone(timezone),
@@ -115,6 +115,17 @@ impl Calendar for CronExpression {
         // Never a step back, whatever a zone's rules are: the fold would refuse it.
         (next > time).then_some(next)
     }
+}
+
+/// What is wrong, without the parser's own name for the kind of mistake.
+fn reason(error: croner::errors::CronError) -> String {
+    use croner::errors::CronError as Why;
+    let text = match error {
+        Why::InvalidPattern(text) | Why::IllegalCharacters(text) | Why::ComponentError(text) => text,
+        Why::EmptyPattern => "it is empty".to_owned(),
+        other => other.to_string(),
+    };
+    text.trim_end_matches('.').to_owned()
 }
 
 fn nearest_zone(name: &str) -> Option<&'static str> {

@@ -54,21 +54,46 @@ pub struct PastFire {
     pub fired: Timestamp,
     /// The execution that it started.
     pub execution: ExecutionId,
-    /// When that ended.
-    pub ended: Option<Timestamp>,
-    /// How that stands; `None` if the log does not have it any more.
-    pub status: Option<ExecutionStatus>,
+    /// How that stands.
+    pub standing: Standing,
+}
+
+/// How the execution of a fire stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The log has it.
+    Known {
+        /// How it stands.
+        status: ExecutionStatus,
+        /// When it ended.
+        ended: Option<Timestamp>,
+    },
+    /// It was removed from the log on purpose, and how it ended with it.
+    Pruned,
+    /// The log does not have it, and nothing says why. A fire and its execution are one write, so this must not be.
+    Missing,
+}
+
+impl Standing {
+    /// When the execution ended, if that is known.
+    #[must_use]
+    pub fn ended(self) -> Option<Timestamp> {
+        match self {
+            Self::Known { ended, .. } => ended,
+            Self::Pruned | Self::Missing => None,
+        }
+    }
 }
 
 /// How the fires of all schedules went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScheduleStats {
-    /// How many there were.
+    /// How many there were, apart from those whose executions were pruned.
     pub total: u64,
     /// How many executions of them have completed.
     pub successful: u64,
-    /// How many executions of them are not in the log. A fire and its execution are appended as one, so there are none
-    /// unless they were removed.
+    /// How many executions of them are missing in the log. A fire and its execution are appended as one, so there are
+    /// none.
     pub lost: u64,
 }
 
@@ -235,12 +260,11 @@ impl Engine {
                     break;
                 }
                 let ScheduleEvent::Fired(fired) = event else { continue };
-                stats.total += 1;
-                match past_fire(&**self.log(), time, &fired)?.status {
-                    Some(ExecutionStatus::Completed) => stats.successful += 1,
-                    Some(_) => {}
-                    None => stats.lost += 1,
-                }
+                let standing = how_it_stands(&**self.log(), fired.execution).map_err(ScheduleError::Log)?;
+                stats.total += u64::from(standing != Standing::Pruned);
+                stats.lost += u64::from(standing == Standing::Missing);
+                let completed = matches!(standing, Standing::Known { status: ExecutionStatus::Completed, .. });
+                stats.successful += u64::from(completed);
             }
         }
         Ok(stats)
@@ -248,21 +272,19 @@ impl Engine {
 }
 
 fn past_fire(log: &dyn LogReader, time: Timestamp, fired: &ScheduleFired) -> Result<PastFire, ScheduleError> {
-    let (status, ended) = how_it_stands(log, fired.execution).map_err(ScheduleError::Log)?;
-    Ok(PastFire { scheduled: fired.scheduled, fired: time, execution: fired.execution, ended, status })
+    let standing = how_it_stands(log, fired.execution).map_err(ScheduleError::Log)?;
+    Ok(PastFire { scheduled: fired.scheduled, fired: time, execution: fired.execution, standing })
 }
 
-/// How the execution of a fire stands, and when it ended.
-pub(crate) fn how_it_stands(
-    log: &dyn LogReader,
-    execution: ExecutionId,
-) -> Result<(Option<ExecutionStatus>, Option<Timestamp>), String> {
+/// How the execution of a fire stands.
+pub(crate) fn how_it_stands(log: &dyn LogReader, execution: ExecutionId) -> Result<Standing, String> {
     match log.stream(stream_of(execution)) {
         Ok(entry) => {
             let listed = listed(&entry, None).map_err(|error| error.to_string())?;
-            Ok((Some(listed.status), listed.ended))
+            Ok(Standing::Known { status: listed.status, ended: listed.ended })
         }
-        Err(ReadError::NoStream(_)) => Ok((None, None)),
+        Err(ReadError::Pruned { .. }) => Ok(Standing::Pruned),
+        Err(ReadError::NoStream(_)) => Ok(Standing::Missing),
         Err(error) => Err(error.to_string()),
     }
 }

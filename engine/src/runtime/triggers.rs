@@ -9,7 +9,7 @@ use cloacina_store::record::{StreamId, StreamKind};
 use super::engine::Engine;
 use super::message::{Message, TriggerRequest, Unfinished};
 use super::scheduler::LiveTrigger;
-use super::schedules::{how_it_stands, streams};
+use super::schedules::{Standing, how_it_stands, streams};
 use crate::core::codec;
 use crate::core::context::digest;
 use crate::core::event::{Cause, ExecutionId, Request};
@@ -34,8 +34,8 @@ pub struct PastTriggerFire {
     pub fired: Timestamp,
     /// The execution that it started.
     pub execution: ExecutionId,
-    /// When that ended.
-    pub ended: Option<Timestamp>,
+    /// How that stands.
+    pub standing: Standing,
     /// The digest of the context that it fired with.
     pub context: [u8; 32],
 }
@@ -130,8 +130,8 @@ impl Engine {
             .skip(offset)
             .take(limit)
             .map(|(fired, event)| {
-                let (_, ended) = how_it_stands(&**self.log(), event.execution).map_err(TriggerError::Log)?;
-                Ok(PastTriggerFire { fired, execution: event.execution, ended, context: event.context })
+                let standing = how_it_stands(&**self.log(), event.execution).map_err(TriggerError::Log)?;
+                Ok(PastTriggerFire { fired, execution: event.execution, standing, context: event.context })
             })
             .collect()
     }

@@ -2,7 +2,7 @@
 //! however often: a wait that ran out of time leaves nothing behind that grows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::completion::Waiter;
@@ -18,8 +18,15 @@ pub(super) struct Waits(Arc<Mutex<HashMap<ExecutionId, Arc<Wait>>>>);
 /// The wait for one execution, of everybody who waits for it.
 #[derive(Default)]
 pub(super) struct Wait {
-    ended: Mutex<Option<Ended>>,
+    state: Mutex<State>,
     woken: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether the question has been put: what has ended before is known from then on.
+    asked: bool,
+    ended: Option<Ended>,
 }
 
 impl Waits {
@@ -36,18 +43,23 @@ impl Waits {
         let (ended, all) = (wait.clone(), self.clone());
         ask(Box::new(move |end| {
             lock(&all.0).remove(&execution);
-            lock(&ended.ended).get_or_insert(end);
+            lock(&ended.state).ended.get_or_insert(end);
             ended.woken.notify_all();
         }));
+        lock(&wait.state).asked = true;
+        wait.woken.notify_all();
         wait
     }
 }
 
 impl Wait {
-    /// Waits, at most so long.
+    /// Waits, at most so long. What has ended by now is told in any case, also to somebody who does not want to wait: so
+    /// the time counts from when the question has been put, by whoever came first.
     pub(super) fn within(&self, time: Duration) -> Option<Ended> {
-        let waited = self.woken.wait_timeout_while(lock(&self.ended), time, |ended| ended.is_none());
-        waited.map_or_else(|poisoned| poisoned.into_inner().0.clone(), |(ended, _)| ended.clone())
+        let asked = self.woken.wait_while(lock(&self.state), |state| !state.asked && state.ended.is_none());
+        let asked = asked.unwrap_or_else(PoisonError::into_inner);
+        let waited = self.woken.wait_timeout_while(asked, time, |state| state.ended.is_none());
+        waited.map_or_else(|poisoned| poisoned.into_inner().0.ended.clone(), |(state, _)| state.ended.clone())
     }
 
     /// Waits for the end.
@@ -88,5 +100,28 @@ mod tests {
         // What it was may have changed since: a later wait asks again.
         waits.of(execution, |waiter| asked.push(waiter));
         assert_eq!(asked.len(), 1);
+    }
+
+    /// Two awaited what had just ended, and the second heard that it was still running: the first was about to ask.
+    #[test]
+    fn who_comes_while_another_is_asking_hears_of_the_end_too() {
+        let (waits, execution) = (Waits::default(), ExecutionId([7; 16]));
+        let second = std::thread::scope(|scope| {
+            let mut second = None;
+            let first = waits.of(execution, |waiter| {
+                let (found, come) = std::sync::mpsc::channel();
+                let others = waits.clone();
+                second = Some(scope.spawn(move || {
+                    let wait = others.of(execution, |_| unreachable!("it is being asked for"));
+                    found.send(()).unwrap();
+                    wait.within(Duration::ZERO)
+                }));
+                come.recv().unwrap();
+                waiter(Err(WaitError::NotFound(execution)));
+            });
+            assert!(first.within(Duration::ZERO).is_some());
+            second.unwrap().join().unwrap()
+        });
+        assert!(second.is_some());
     }
 }

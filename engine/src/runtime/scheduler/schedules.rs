@@ -107,6 +107,10 @@ impl Scheduler {
                 match create(id, *created, &calendar, self.now) {
                     Ok((state, decision)) => {
                         let attended = self.shell.registry.find(state.workflow()).is_some();
+                        if !attended {
+                            let unknown = self.unknown_workflow(state.workflow());
+                            tracing::warn!(schedule = %id, "{unknown}. The schedule waits for it");
+                        }
                         let live = LiveSchedule { calendar: Some(calendar), attended, ..LiveSchedule::found(state) };
                         self.schedules.insert(id, live);
                         self.keep_schedule(id, decision);

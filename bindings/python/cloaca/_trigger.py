@@ -1,0 +1,313 @@
+"""The decorator ``@cloaca.trigger``, what its functions return, and the registry of what it decorated."""
+
+from __future__ import annotations
+
+import re
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar, overload
+
+from . import _task
+from ._cloaca import Context, TriggerSpec
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_DURATION = re.compile(r"(\d+)(ms|s|m|h)", re.ASCII)
+_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
+_DEFAULT_INTERVAL = "5s"
+#: No interval is longer, in milliseconds: ten years.
+_LONGEST = 10 * 365 * 24 * 3_600_000
+
+
+class TriggerResult:
+    """What a trigger says: start the workflow, or do not.
+
+    Example:
+        >>> import cloaca
+        >>> cloaca.TriggerResult.fire({"file": "a.csv"}).is_fire_result()
+        True
+        >>> cloaca.TriggerResult.skip()
+        TriggerResult.Skip
+    """
+
+    __slots__ = ("_context",)
+
+    _context: Context | None
+
+    def __init__(self) -> None:
+        raise TypeError("a TriggerResult is made by TriggerResult.fire(...) or TriggerResult.skip()")
+
+    @classmethod
+    def _of(cls, context: Context | None) -> TriggerResult:
+        result = cls.__new__(cls)
+        result._context = context
+        return result
+
+    @staticmethod
+    def skip() -> TriggerResult:
+        """There is nothing to do."""
+        return TriggerResult._of(None)
+
+    @staticmethod
+    def fire(context: Context | Mapping[str, Any] | None = None) -> TriggerResult:
+        """The workflow is to be started.
+
+        Args:
+            context: Its input; a dict is taken as a context. It is copied: what is set later does not count.
+
+        Raises:
+            TypeError, ValueError: It is not a context, or not JSON.
+        """
+        return TriggerResult._of(Context(context))
+
+    def is_fire_result(self) -> bool:
+        """Whether the workflow is to be started."""
+        return self._context is not None
+
+    def is_skip_result(self) -> bool:
+        """Whether there is nothing to do."""
+        return self._context is None
+
+    @property
+    def context(self) -> Context | None:
+        """The input of the workflow (a copy); ``None`` if it is not to be started."""
+        return None if self._context is None else self._context.copy()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TriggerResult):
+            return NotImplemented
+        return self._context == other._context
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "TriggerResult.Skip" if self._context is None else f"TriggerResult.Fire({self._context!r})"
+
+
+class Subscriber(Protocol):
+    """A runner that wants to hear of triggers that are decorated while it lives."""
+
+    def trigger_registered(self, trigger: TriggerSpec) -> None: ...
+
+    def trigger_unregistered(self, name: str) -> None: ...
+
+
+class _Triggers:
+    """The triggers of the process, by name, and the runners that poll them."""
+
+    def __init__(self) -> None:
+        # Re-entrant: a subscriber that goes may be collected inside.
+        self._lock = threading.RLock()
+        self._triggers: dict[str, TriggerSpec] = {}
+        self._subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
+
+    def register(self, trigger: TriggerSpec) -> None:
+        with self._lock:
+            self._triggers[trigger.name] = trigger
+            subscribers = list(self._subscribers)
+        for subscriber in subscribers:
+            subscriber.trigger_registered(trigger)
+
+    def unregister(self, name: str) -> None:
+        """Has every runner forget a trigger; for tests that clean up."""
+        with self._lock:
+            self._triggers.pop(name, None)
+            subscribers = list(self._subscribers)
+        for subscriber in subscribers:
+            subscriber.trigger_unregistered(name)
+
+    def names(self) -> list[str]:
+        with self._lock:
+            return sorted(self._triggers)
+
+    def find(self, name: str) -> TriggerSpec | None:
+        with self._lock:
+            return self._triggers.get(name)
+
+    def subscribe(self, subscriber: Subscriber) -> list[TriggerSpec]:
+        """What is registered already; everything later is told."""
+        with self._lock:
+            self._subscribers.add(subscriber)
+            return list(self._triggers.values())
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        with self._lock:
+            self._subscribers.discard(subscriber)
+
+
+triggers = _Triggers()
+
+
+@overload
+def trigger(workflow: Function, /) -> Function: ...
+
+
+@overload
+def trigger(
+    workflow: str | None = None,
+    *,
+    on: str | None = None,
+    name: str | None = None,
+    poll_interval: str = _DEFAULT_INTERVAL,
+    cron: str | None = None,
+    timezone: str | None = None,
+    allow_concurrent: bool = False,
+) -> Callable[[Function], Function]: ...
+
+
+def trigger(
+    workflow: str | Function | None = None,
+    *,
+    on: str | None = None,
+    name: str | None = None,
+    poll_interval: str = _DEFAULT_INTERVAL,
+    cron: str | None = None,
+    timezone: str | None = None,
+    allow_concurrent: bool = False,
+) -> Function | Callable[[Function], Function]:
+    """Makes a function a trigger: every runner of this process polls it, and starts a workflow when it says so. The
+    function comes back unchanged, so that a unit test can call it.
+
+    The function takes nothing and returns a :class:`TriggerResult` or a ``bool``; ``True`` fires with an empty context.
+    It runs on a thread of the runner (an ``async def`` function on its event loop), and never twice at once in one
+    runner. What it raises is logged, and polling goes on. It is polled as soon as its workflow is registered.
+
+    Polls are not in the event log; fires are, and those that were dropped. A process that dies between a poll and its
+    fire takes the fire with it: a trigger that takes something away (a message, a file) should do so in the workflow.
+
+    Decorating another function under the same name replaces the trigger.
+
+    Args:
+        workflow: The name of the workflow to start. By default that of the ``with WorkflowBuilder(...)`` block around
+            it, and outside of one the trigger's own name.
+        on: Another word for ``workflow``.
+        name: The trigger's name; the function's name by default.
+        poll_interval: How long after the beginning of a poll the next one begins: an integer and ``ms``, ``s``, ``m``
+            or ``h``. It waits for the end of the poll before.
+        cron: A cron expression instead of an interval: polled whenever it is met. Then a function that returns ``None``
+            fires, too. Times that went by while no runner was there are not made up for: see
+            :meth:`DefaultRunner.register_cron_workflow` for that.
+        timezone: The IANA time zone that ``cron`` is read in; ``"UTC"`` by default.
+        allow_concurrent: Whether to start an execution while another one of this trigger runs that began with an equal
+            context. By default such a fire is dropped.
+
+    Raises:
+        ValueError: An argument has a value that it cannot have, or two exclude each other.
+        TypeError: The function takes parameters, or an argument has the wrong type.
+
+    Example:
+        >>> import cloaca, pathlib
+        >>> @cloaca.trigger(on="import_file", poll_interval="30s")
+        ... def inbox():
+        ...     for file in pathlib.Path("inbox").glob("*.csv"):
+        ...         return cloaca.TriggerResult.fire({"file": str(file)})
+        ...     return cloaca.TriggerResult.skip()
+        >>> inbox().is_skip_result()
+        True
+    """
+    if callable(workflow):
+        return trigger()(workflow)
+    workflow = _workflow_of(workflow, on)
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"a trigger's name must be a str, not {name!r}")
+    interval_ms = _milliseconds(poll_interval)
+    by_cron = _cron(cron, timezone, poll_interval)
+    if not isinstance(allow_concurrent, bool):
+        raise TypeError(f"allow_concurrent must be True or False, not {allow_concurrent!r}")
+
+    def decorate(function: Function) -> Function:
+        trigger_name = name if name is not None else getattr(function, "__name__", None)
+        if trigger_name is None:
+            raise ValueError(f"{function!r} has no name; give the trigger one: @cloaca.trigger(name=...)")
+        is_async = _shape(function, trigger_name)
+        triggers.register(
+            TriggerSpec(
+                trigger_name,
+                workflow or _task.workflow_around() or trigger_name,
+                function,
+                interval_ms=interval_ms,
+                cron=by_cron,
+                allow_concurrent=allow_concurrent,
+                is_async=is_async,
+            )
+        )
+        return function
+
+    return decorate
+
+
+def _workflow_of(workflow: object, on: object) -> str | None:
+    if workflow is not None and on is not None:
+        raise ValueError("give workflow= or on=, not both: they are the same")
+    named = workflow if workflow is not None else on
+    if named is not None and not isinstance(named, str):
+        raise TypeError(f"a trigger starts a workflow by its name, a str, not {named!r}")
+    if named == "":
+        raise ValueError("the name of a trigger's workflow cannot be empty")
+    return named
+
+
+def _milliseconds(text: object) -> int:
+    if not isinstance(text, str):
+        raise TypeError(f'poll_interval must be a text like "5s", not {text!r}')
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"Invalid poll_interval: '{text}' is not an integer and one of ms, s, m, h, as in \"500ms\"")
+    millis = int(match[1]) * _UNITS[match[2]]
+    if not 0 < millis <= _LONGEST:
+        raise ValueError(f"Invalid poll_interval: '{text}' must be more than nothing and at most ten years")
+    return millis
+
+
+def _cron(cron: object, timezone: object, poll_interval: str) -> tuple[str, str] | None:
+    if cron is None:
+        if timezone is not None:
+            raise ValueError("timezone= belongs to cron=, which is missing")
+        return None
+    if not isinstance(cron, str):
+        raise TypeError(f"cron must be a text, not {cron!r}")
+    if poll_interval != _DEFAULT_INTERVAL:
+        raise ValueError("give poll_interval= or cron=, not both")
+    if timezone is not None and not isinstance(timezone, str):
+        raise TypeError(f"timezone must be a text, not {timezone!r}")
+    return cron, "UTC" if timezone is None else timezone
+
+
+def _shape(function: Callable[..., Any], name: str) -> bool:
+    """Whether it is a coroutine function. It has to take nothing."""
+    import inspect
+
+    if not callable(function):
+        raise TypeError(f"@cloaca.trigger decorates functions, not {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"trigger '{name}' is a generator function; a trigger returns, it does not yield")
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - an object with an async __call__ is async
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return is_async
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    wanted = [str(it) for it in parameters if it.default is inspect.Parameter.empty and it.kind not in optional]
+    if wanted:
+        raise TypeError(f"trigger '{name}' takes {', '.join(wanted)}; a trigger is called without arguments")
+    return is_async
+
+
+def fires_with(name: str, returned: object, *, none_fires: bool) -> Context | None:
+    """The context that a trigger's return value fires with; ``None`` if it does not fire.
+
+    Raises:
+        TypeError: It is nothing that a trigger can return.
+    """
+    if isinstance(returned, TriggerResult):
+        return returned._context
+    if isinstance(returned, bool):
+        return Context() if returned else None
+    if returned is None and none_fires:
+        return Context()
+    raise TypeError(
+        f"trigger '{name}' returned a value of type {type(returned).__name__}; a trigger returns "
+        f"TriggerResult.fire(...), TriggerResult.skip(), True or False"
+    )

@@ -1,0 +1,362 @@
+"""Schedules and triggers of a runner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from datetime import timezone as _timezone
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from ._cloaca import Context, NativeScheduling
+from .result import rfc3339
+
+if TYPE_CHECKING:
+    from ._cloaca import RawFire, RawSchedule, RawTrigger
+
+__all__ = ["CronExecution", "CronSchedule", "CronStats", "Scheduling", "TriggerExecution", "TriggerSchedule"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=_timezone.utc)
+
+Entry = TypeVar("Entry")
+
+
+class CronSchedule(TypedDict):
+    """A cron schedule. Times are RFC 3339 texts in UTC."""
+
+    id: str
+    workflow_name: str
+    cron_expression: str
+    timezone: str
+    enabled: bool
+    #: ``"skip"`` or ``"run_all"``.
+    catchup_policy: str
+    #: ``None`` if it will not fire: it is disabled, or its last time has passed.
+    next_run_at: str | None
+    #: When it fired last.
+    last_run_at: str | None
+    created_at: str
+    #: When somebody last changed it. Firing does not.
+    updated_at: str
+
+
+class CronExecution(TypedDict):
+    """A fire of a cron schedule. Times are RFC 3339 texts in UTC."""
+
+    #: That of the execution: each fire has its own.
+    id: str
+    schedule_id: str
+    #: The time that it fired for.
+    scheduled_time: str
+    #: When it fired; later than that if it was caught up with.
+    claimed_at: str
+    workflow_execution_id: str
+    #: The same.
+    pipeline_execution_id: str
+    created_at: str
+    #: When the execution ended; when it was started, as long as it runs.
+    updated_at: str
+
+
+class CronStats(TypedDict):
+    """How the fires of all schedules went."""
+
+    #: Without those that were pruned from the log.
+    total_executions: int
+    #: How many have completed.
+    successful_executions: int
+    #: How many are missing in the log. A fire and its execution are one write, so there are none.
+    lost_executions: int
+    #: How many of all have completed, in percent; 0 if there are none.
+    success_rate: float
+
+
+class TriggerSchedule(TypedDict):
+    """A trigger."""
+
+    trigger_name: str
+    workflow_name: str
+    #: ``None`` if it is polled by a cron expression.
+    poll_interval_ms: int | None
+    allow_concurrent: bool
+    enabled: bool
+    #: When this runner polled it last (RFC 3339, UTC). Polls are not kept in the log.
+    last_poll_at: str | None
+
+
+class TriggerExecution(TypedDict):
+    """A fire of a trigger. Times are RFC 3339 texts in UTC."""
+
+    started_at: str
+    #: When the execution ended.
+    completed_at: str | None
+    #: SHA-256 of the context that it fired with, in hex digits.
+    context_hash: str
+    workflow_execution_id: str
+    #: The same.
+    pipeline_execution_id: str
+
+
+class Scheduling:
+    """What a :class:`DefaultRunner` can be asked about schedules and triggers."""
+
+    _scheduling: NativeScheduling
+
+    def register_cron_workflow(
+        self,
+        workflow_name: str,
+        cron_expression: str,
+        timezone: str,
+        *,
+        context: Context | Mapping[str, Any] | None = None,
+        catchup: str = "skip",
+    ) -> str:
+        """Makes a schedule: from now on, whenever the expression is met, the workflow is started.
+
+        A schedule is in the log, and lives on when the process ends; calling this again makes another one. A time is
+        never fired for twice, whatever happens to the process. If the workflow is not registered when the schedule is
+        due, it waits for that, and counts as missed meanwhile.
+
+        **When clocks change.** An expression with one fixed time of day (``30 2 * * *``) fires once on every such day:
+        at the first moment after the missing hour if its time falls into it, and at the first of the two moments if its
+        time comes twice. Any other expression (``*/15 * * * *``, ``0 1,2 * * *``) follows the clock on the wall: it
+        skips the missing hour, and fires in both passes of the repeated one.
+
+        Args:
+            workflow_name: The workflow.
+            cron_expression: Five fields (minute, hour, day of month, month, day of week), or six, with the second
+                first; or ``@yearly``, ``@annually``, ``@monthly``, ``@weekly``, ``@daily``, ``@midnight`` or
+                ``@hourly``.
+            timezone: The IANA time zone that it is read in, like ``"UTC"`` or ``"Europe/Berlin"``.
+            context: The input of each execution. It gets ``schedule_id``, ``schedule_expression``,
+                ``schedule_timezone`` and ``scheduled_time`` (RFC 3339, UTC) too.
+            catchup: What becomes of times at which no process was there to fire: ``"skip"``, or ``"run_all"``, which
+                runs them late, oldest first, at most ``cron_max_catchup_executions`` of them.
+
+        Returns:
+            The schedule's id.
+
+        Raises:
+            ValueError: ``Failed to register cron workflow: …``, with what is wrong.
+
+        Example:
+            >>> runner.register_cron_workflow("report", "0 9 * * MON-FRI", "Europe/Berlin")  # doctest: +SKIP
+            '01890a5d-ac96-774b-bcce-b302099a8057'
+        """
+        for value in (workflow_name, cron_expression, timezone, catchup):
+            if not isinstance(value, str):
+                raise TypeError(f"workflow_name, cron_expression, timezone and catchup are texts, not {value!r}")
+        if not isinstance(context, Context):
+            context = Context(context)
+        return self._scheduling.create(workflow_name, cron_expression, timezone, context, catchup)
+
+    def list_cron_schedules(
+        self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
+    ) -> list[CronSchedule]:
+        """The schedules that are not deleted, newest first.
+
+        Args:
+            enabled_only: Only those that fire.
+            limit: At most so many; ``None``: all.
+            offset: Without the first so many.
+        """
+        found = [_schedule(raw) for raw in self._scheduling.list()]
+        return _page([one for one in found if one["enabled"] or not enabled_only], limit, offset)
+
+    def get_cron_schedule(self, schedule_id: str) -> CronSchedule:
+        """A schedule.
+
+        Raises:
+            ValueError: ``Invalid schedule ID: …``; ``Failed to get cron schedule: …``, if there is none, or it was
+                deleted.
+        """
+        return _schedule(self._scheduling.get(schedule_id))
+
+    def update_cron_schedule(self, schedule_id: str, cron_expression: str, timezone: str) -> None:
+        """Gives a schedule another expression and time zone.
+
+        Raises:
+            ValueError: ``Invalid schedule ID: …``; ``Failed to update cron schedule: …``. It is as it was then.
+        """
+        self._scheduling.update(schedule_id, cron_expression, timezone)
+
+    def set_cron_schedule_enabled(self, schedule_id: str, enabled: bool) -> None:
+        """Lets a schedule fire, or not. What it would have fired for while it was disabled is not caught up with.
+
+        Raises:
+            ValueError: ``Invalid schedule ID: …``; ``Failed to update cron schedule: …``.
+        """
+        self._scheduling.enable(schedule_id, enabled)
+
+    def delete_cron_schedule(self, schedule_id: str) -> None:
+        """Deletes a schedule: it fires no more, and is not listed. What it did stays in the log.
+
+        Raises:
+            ValueError: ``Invalid schedule ID: …``; ``Failed to delete cron schedule: …``.
+        """
+        self._scheduling.delete(schedule_id)
+
+    def get_cron_execution_history(
+        self, schedule_id: str, limit: int | None = None, offset: int | None = None
+    ) -> list[CronExecution]:
+        """The fires of a schedule, the last one first; those of a deleted one, too.
+
+        Args:
+            schedule_id: The schedule.
+            limit: At most so many; ``None``: all.
+            offset: Without the first so many.
+
+        Raises:
+            ValueError: ``Invalid schedule ID: …``; ``Failed to get cron execution history: …``.
+        """
+        limit, offset = _bounds(limit, offset)
+        return [_execution(schedule_id, raw) for raw in self._scheduling.history(schedule_id, limit, offset)]
+
+    def get_cron_execution_stats(self, since: str | datetime) -> CronStats:
+        """How the fires of all schedules since a time went.
+
+        Args:
+            since: An RFC 3339 text with an offset, or a :class:`datetime.datetime` with a time zone.
+
+        Raises:
+            ValueError: ``Invalid datetime format: …``.
+
+        Example:
+            >>> from datetime import datetime, timedelta, timezone
+            >>> yesterday = datetime.now(timezone.utc) - timedelta(days=1)
+            >>> runner.get_cron_execution_stats(yesterday.isoformat())["success_rate"]  # doctest: +SKIP
+            100.0
+        """
+        total, successful, lost = self._scheduling.stats(_micros(since))
+        return {
+            "total_executions": total,
+            "successful_executions": successful,
+            "lost_executions": lost,
+            "success_rate": 100.0 * successful / total if total else 0.0,
+        }
+
+    def list_trigger_schedules(
+        self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
+    ) -> list[TriggerSchedule]:
+        """The triggers that the log knows, in the order of their names: those of this process, and earlier ones.
+
+        Args:
+            enabled_only: Only those that are not disabled.
+            limit: At most so many; ``None``: all.
+            offset: Without the first so many.
+        """
+        found = [_trigger(raw) for raw in self._scheduling.triggers()]
+        return _page([one for one in found if one["enabled"] or not enabled_only], limit, offset)
+
+    def get_trigger_schedule(self, trigger_name: str) -> TriggerSchedule | None:
+        """A trigger; ``None`` if the log knows none of that name."""
+        found = (_trigger(raw) for raw in self._scheduling.triggers() if raw["name"] == trigger_name)
+        return next(found, None)
+
+    def set_trigger_enabled(self, trigger_name: str, enabled: bool) -> None:
+        """Lets a trigger be polled, or not, in this process and in later ones.
+
+        Raises:
+            ValueError: ``Failed to update trigger: …``: the log knows none of that name.
+        """
+        self._scheduling.enable_trigger(trigger_name, enabled)
+
+    def get_trigger_execution_history(
+        self, trigger_name: str, limit: int | None = None, offset: int | None = None
+    ) -> list[TriggerExecution]:
+        """The fires of a trigger that started executions, the last one first; none where the log knows no such trigger.
+
+        Args:
+            trigger_name: The trigger.
+            limit: At most so many; ``None``: all.
+            offset: Without the first so many.
+        """
+        limit, offset = _bounds(limit, offset)
+        return [
+            {
+                "started_at": rfc3339(raw["started"]),
+                "completed_at": _time(raw["ended"]),
+                "context_hash": raw["context_hash"],
+                "workflow_execution_id": raw["execution_id"],
+                "pipeline_execution_id": raw["execution_id"],
+            }
+            for raw in self._scheduling.trigger_history(trigger_name, limit, offset)
+        ]
+
+
+def _time(micros: int | None) -> str | None:
+    return None if micros is None else rfc3339(micros)
+
+
+def _schedule(raw: RawSchedule) -> CronSchedule:
+    return {
+        "id": raw["id"],
+        "workflow_name": raw["workflow_name"],
+        "cron_expression": raw["expression"],
+        "timezone": raw["timezone"],
+        "enabled": raw["enabled"],
+        "catchup_policy": raw["catchup"],
+        "next_run_at": _time(raw["next"]),
+        "last_run_at": _time(raw["last_run"]),
+        "created_at": rfc3339(raw["created"]),
+        "updated_at": rfc3339(raw["updated"]),
+    }
+
+
+def _execution(schedule_id: str, raw: RawFire) -> CronExecution:
+    fired = rfc3339(raw["fired"])
+    return {
+        "id": raw["execution_id"],
+        "schedule_id": schedule_id,
+        "scheduled_time": rfc3339(raw["scheduled"]),
+        "claimed_at": fired,
+        "workflow_execution_id": raw["execution_id"],
+        "pipeline_execution_id": raw["execution_id"],
+        "created_at": fired,
+        "updated_at": _time(raw["ended"]) or fired,
+    }
+
+
+def _trigger(raw: RawTrigger) -> TriggerSchedule:
+    return {
+        "trigger_name": raw["name"],
+        "workflow_name": raw["workflow_name"],
+        "poll_interval_ms": raw["interval_ms"],
+        "allow_concurrent": raw["allow_concurrent"],
+        "enabled": raw["enabled"],
+        "last_poll_at": _time(raw["last_poll"]),
+    }
+
+
+def _bounds(limit: object, offset: object) -> tuple[int | None, int]:
+    checked: list[int | None] = []
+    for name, value in (("limit", limit), ("offset", offset)):
+        if value is None:
+            checked.append(None)
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name} must be an int from 0 on, or None, not {value!r}")
+        else:
+            checked.append(min(value, 2**53))
+    return checked[0], checked[1] or 0
+
+
+def _page(entries: Sequence[Entry], limit: int | None, offset: int | None) -> list[Entry]:
+    limit, offset = _bounds(limit, offset)
+    return list(entries[offset:] if limit is None else entries[offset : offset + limit])
+
+
+def _micros(since: str | datetime) -> int:
+    if isinstance(since, datetime):
+        time = since
+    else:
+        try:
+            # Before Python 3.11, fromisoformat does not know the Z.
+            time = datetime.fromisoformat(since.replace("Z", "+00:00").replace("z", "+00:00"))
+        except (ValueError, AttributeError):
+            raise ValueError(
+                f"Invalid datetime format: {since!r} is not an RFC 3339 time like '2026-01-31T09:00:00+00:00'"
+            ) from None
+    if time.tzinfo is None:
+        raise ValueError(
+            f"Invalid datetime format: {since!r} does not say in which time zone it is; use datetime.now(timezone.utc)"
+        )
+    return (time - _EPOCH) // timedelta(microseconds=1)

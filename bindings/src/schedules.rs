@@ -1,0 +1,204 @@
+//! Schedules and triggers of an engine, as plain Python values.
+
+use std::sync::Arc;
+
+use cloacina_engine::core::schedule::{Catchup, ScheduleId};
+use cloacina_engine::core::time::Timestamp;
+use cloacina_engine::core::trigger::Pace;
+use cloacina_engine::runtime::engine::Engine;
+use cloacina_engine::runtime::schedules::{ListedSchedule, NewSchedule, PastFire};
+use cloacina_engine::runtime::triggers::ListedTrigger;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::context::Context;
+use crate::engine::NativeEngine;
+use crate::errors;
+
+/// What can be asked of an engine's schedules and triggers.
+#[pyclass(frozen, module = "cloaca._cloaca")]
+pub struct NativeScheduling {
+    engine: Arc<Engine>,
+}
+
+fn id_of(text: &str) -> PyResult<ScheduleId> {
+    text.parse().map_err(|_| {
+        PyValueError::new_err(format!(
+            "Invalid schedule ID: '{text}'; register_cron_workflow returns one like 01890a5d-ac96-774b-bcce-b302099a8057"
+        ))
+    })
+}
+
+fn catchup_of(word: &str) -> Option<Catchup> {
+    [Catchup::Skip, Catchup::RunAll].into_iter().find(|catchup| catchup.name() == word)
+}
+
+#[pymethods]
+impl NativeScheduling {
+    /// That of an engine.
+    #[new]
+    fn new(engine: &NativeEngine) -> Self {
+        Self { engine: engine.inner().clone() }
+    }
+
+    /// Makes a schedule, and returns its id.
+    #[pyo3(signature = (workflow, expression, timezone, context, catchup))]
+    fn create(
+        &self,
+        py: Python<'_>,
+        workflow: &str,
+        expression: String,
+        timezone: String,
+        context: &Context,
+        catchup: &str,
+    ) -> PyResult<String> {
+        let doing = "Failed to register cron workflow";
+        let catchup = catchup_of(catchup).ok_or_else(|| {
+            PyValueError::new_err(format!("{doing}: catchup must be \"skip\" or \"run_all\", not \"{catchup}\""))
+        })?;
+        let input = context.peek().into_iter().collect();
+        let new = NewSchedule { workflow: workflow.into(), expression, timezone, catchup, input };
+        let made = py.detach(|| self.engine.create_schedule(new));
+        made.map(|id| id.to_string()).map_err(|why| errors::schedule(py, doing, &why))
+    }
+
+    /// The schedules that are not deleted, newest first.
+    fn list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let found = py.detach(|| self.engine.schedules());
+        let found = found.map_err(|why| errors::schedule(py, "Failed to list cron schedules", &why))?;
+        let found = found.iter().map(|one| listed(py, one)).collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, found)
+    }
+
+    /// A schedule that is not deleted.
+    fn get<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyDict>> {
+        let id = id_of(id)?;
+        let found = py.detach(|| self.engine.schedule(id));
+        listed(py, &found.map_err(|why| errors::schedule(py, "Failed to get cron schedule", &why))?)
+    }
+
+    /// Gives a schedule another expression and time zone.
+    fn update(&self, py: Python<'_>, id: &str, expression: &str, timezone: &str) -> PyResult<()> {
+        let id = id_of(id)?;
+        let done = py.detach(|| self.engine.update_schedule(id, expression, timezone));
+        done.map_err(|why| errors::schedule(py, "Failed to update cron schedule", &why))
+    }
+
+    /// Lets a schedule fire, or not.
+    fn enable(&self, py: Python<'_>, id: &str, enabled: bool) -> PyResult<()> {
+        let id = id_of(id)?;
+        let done = py.detach(|| self.engine.enable_schedule(id, enabled));
+        done.map_err(|why| errors::schedule(py, "Failed to update cron schedule", &why))
+    }
+
+    /// Deletes a schedule. Its history stays.
+    fn delete(&self, py: Python<'_>, id: &str) -> PyResult<()> {
+        let id = id_of(id)?;
+        let done = py.detach(|| self.engine.delete_schedule(id));
+        done.map_err(|why| errors::schedule(py, "Failed to delete cron schedule", &why))
+    }
+
+    /// The fires of a schedule, the last one first.
+    #[pyo3(signature = (id, limit, offset))]
+    fn history<'py>(
+        &self,
+        py: Python<'py>,
+        id: &str,
+        limit: Option<usize>,
+        offset: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let id = id_of(id)?;
+        let found = py.detach(|| self.engine.schedule_history(id, limit.unwrap_or(usize::MAX), offset));
+        let found = found.map_err(|why| errors::schedule(py, "Failed to get cron execution history", &why))?;
+        let found = found.iter().map(|one| past_fire(py, one)).collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, found)
+    }
+
+    /// How the fires since a time went: how many there were, how many executions have completed, how many are lost.
+    fn stats(&self, py: Python<'_>, since: i64) -> PyResult<(u64, u64, u64)> {
+        let stats = py.detach(|| self.engine.schedule_stats(Timestamp(since)));
+        let stats = stats.map_err(|why| errors::schedule(py, "Failed to get cron execution stats", &why))?;
+        Ok((stats.total, stats.successful, stats.lost))
+    }
+
+    /// The triggers of the log, in the order of their names.
+    fn triggers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let found = py.detach(|| self.engine.triggers());
+        let found = found.map_err(|why| errors::trigger(py, "Failed to list trigger schedules", &why))?;
+        let found = found.iter().map(|one| listed_trigger(py, one)).collect::<PyResult<Vec<_>>>()?;
+        PyList::new(py, found)
+    }
+
+    /// Lets a trigger be polled, or not.
+    fn enable_trigger(&self, py: Python<'_>, name: &str, enabled: bool) -> PyResult<()> {
+        let done = py.detach(|| self.engine.enable_trigger(name, enabled));
+        done.map_err(|why| errors::trigger(py, "Failed to update trigger", &why))
+    }
+
+    /// The fires of a trigger that started executions, the last one first.
+    #[pyo3(signature = (name, limit, offset))]
+    fn trigger_history<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        limit: Option<usize>,
+        offset: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let found = py.detach(|| self.engine.trigger_history(name, limit.unwrap_or(usize::MAX), offset));
+        let found = found.map_err(|why| errors::trigger(py, "Failed to get trigger execution history", &why))?;
+        let fires = found.iter().map(|fire| {
+            let dict = PyDict::new(py);
+            dict.set_item("started", fire.fired.0)?;
+            dict.set_item("ended", fire.standing.ended().map(|time| time.0))?;
+            let hash: String = fire.context.iter().map(|byte| format!("{byte:02x}")).collect();
+            dict.set_item("context_hash", hash)?;
+            dict.set_item("execution_id", fire.execution.to_string())?;
+            Ok(dict)
+        });
+        PyList::new(py, fires.collect::<PyResult<Vec<_>>>()?)
+    }
+}
+
+/// A schedule as a dict; `RawSchedule` in the stubs.
+fn listed<'py>(py: Python<'py>, listed: &ListedSchedule) -> PyResult<Bound<'py, PyDict>> {
+    let label = &listed.label;
+    let dict = PyDict::new(py);
+    dict.set_item("id", listed.id.to_string())?;
+    dict.set_item("workflow_name", &*label.workflow)?;
+    dict.set_item("expression", &*label.expression)?;
+    dict.set_item("timezone", &*label.timezone)?;
+    dict.set_item("enabled", label.enabled)?;
+    dict.set_item("catchup", label.catchup.name())?;
+    dict.set_item("next", label.next.map(|time| time.0))?;
+    dict.set_item("last_run", label.last_run.map(|time| time.0))?;
+    dict.set_item("created", label.created.0)?;
+    dict.set_item("updated", label.updated.0)?;
+    Ok(dict)
+}
+
+/// A fire as a dict; `RawFire` in the stubs.
+fn past_fire<'py>(py: Python<'py>, fire: &PastFire) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("scheduled", fire.scheduled.0)?;
+    dict.set_item("fired", fire.fired.0)?;
+    dict.set_item("ended", fire.standing.ended().map(|time| time.0))?;
+    dict.set_item("execution_id", fire.execution.to_string())?;
+    Ok(dict)
+}
+
+/// A trigger as a dict; `RawTrigger` in the stubs.
+fn listed_trigger<'py>(py: Python<'py>, trigger: &ListedTrigger) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("name", &*trigger.definition.name)?;
+    dict.set_item("workflow_name", &*trigger.definition.workflow)?;
+    let interval = match &trigger.definition.pace {
+        Pace::Interval(interval) => Some(interval.0),
+        Pace::Cron { .. } => None,
+    };
+    dict.set_item("interval_ms", interval)?;
+    dict.set_item("allow_concurrent", trigger.definition.allow_concurrent)?;
+    dict.set_item("enabled", trigger.enabled)?;
+    dict.set_item("last_poll", trigger.last_poll.map(|time| time.0))?;
+    Ok(dict)
+}

@@ -1,0 +1,155 @@
+//! A function that is polled: what the log will know of it, and how it is called.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cloacina_engine::core::time::Millis;
+use cloacina_engine::core::trigger::Pace;
+use cloacina_engine::runtime::trigger::{Poll as Polled, PollResult, RunningPoll, Trigger, TriggerBody};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::context::Context;
+use crate::executor::{Message, Outlet, task_error};
+
+/// A function, and how it is called.
+pub struct Polling {
+    name: String,
+    function: Py<PyAny>,
+    is_async: bool,
+    by_cron: bool,
+}
+
+/// A trigger as it was decorated.
+#[pyclass(frozen, module = "cloaca._cloaca")]
+pub struct TriggerSpec {
+    workflow: String,
+    pace: Pace,
+    allow_concurrent: bool,
+    polling: Arc<Polling>,
+}
+
+impl TriggerSpec {
+    /// The trigger, with a body that leaves polls in an inbox.
+    pub fn bound(&self, inbox: &Outlet) -> PyResult<Trigger> {
+        let (inbox, polling) = (inbox.clone(), self.polling.clone());
+        let body = move |poll| inbox.send(Message::Poll(polling.clone(), Box::new(poll)));
+        self.with_body(TriggerBody::Detached(Arc::new(body)))
+    }
+
+    fn with_body(&self, body: TriggerBody) -> PyResult<Trigger> {
+        let name = self.polling.name.as_str();
+        let trigger = Trigger::new(name, self.workflow.as_str(), self.pace.clone(), body)
+            .map_err(|invalid| PyValueError::new_err(invalid.to_string()))?;
+        Ok(if self.allow_concurrent { trigger.allow_concurrent() } else { trigger })
+    }
+}
+
+#[pymethods]
+impl TriggerSpec {
+    #[new]
+    #[pyo3(signature = (name, workflow, function, *, interval_ms, cron, allow_concurrent, is_async))]
+    fn new(
+        name: String,
+        workflow: String,
+        function: Py<PyAny>,
+        interval_ms: u64,
+        cron: Option<(String, String)>,
+        allow_concurrent: bool,
+        is_async: bool,
+    ) -> PyResult<Self> {
+        let by_cron = cron.is_some();
+        let pace = match cron {
+            Some((expression, timezone)) => Pace::Cron { expression: expression.into(), timezone: timezone.into() },
+            None => Pace::Interval(Millis(interval_ms)),
+        };
+        let polling = Arc::new(Polling { name, function, is_async, by_cron });
+        let spec = Self { workflow, pace, allow_concurrent, polling };
+        // So that what is wrong is said where it is decorated.
+        spec.with_body(TriggerBody::Detached(Arc::new(drop)))?;
+        Ok(spec)
+    }
+
+    /// Its name.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.polling.name
+    }
+
+    /// The name of the workflow that it starts.
+    #[getter]
+    fn workflow(&self) -> &str {
+        &self.workflow
+    }
+
+    fn __repr__(&self) -> String {
+        format!("TriggerSpec('{}')", self.polling.name)
+    }
+}
+
+/// One poll of a trigger, to be run by a thread of Python's.
+#[pyclass(frozen, module = "cloaca._cloaca")]
+pub struct Poll {
+    polling: Arc<Polling>,
+    running: Mutex<Option<RunningPoll>>,
+}
+
+impl Poll {
+    /// A poll that the engine asks for.
+    pub fn new(polling: Arc<Polling>, running: RunningPoll) -> Self {
+        Self { polling, running: Mutex::new(Some(running)) }
+    }
+
+    fn finish(&self, result: PollResult) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(running) = running {
+            running.finish(result);
+        }
+    }
+}
+
+#[pymethods]
+impl Poll {
+    /// The trigger's name.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.polling.name
+    }
+
+    /// The trigger's function.
+    #[getter]
+    fn function(&self, py: Python<'_>) -> Py<PyAny> {
+        self.polling.function.clone_ref(py)
+    }
+
+    /// Whether it is a coroutine function.
+    #[getter]
+    fn is_async(&self) -> bool {
+        self.polling.is_async
+    }
+
+    /// Whether it is polled by a cron expression.
+    #[getter]
+    fn by_cron(&self) -> bool {
+        self.polling.by_cron
+    }
+
+    /// Ends the poll: there is nothing to do.
+    fn skip(&self) {
+        self.finish(Ok(Polled::Skip));
+    }
+
+    /// Ends the poll: the workflow is to be started, with this context.
+    fn fire(&self, context: &Context) {
+        self.finish(Ok(Polled::Fire(context.peek().into_iter().collect())));
+    }
+
+    /// Ends the poll with an error, as `cloaca._failure.describe` describes it.
+    fn fail(&self, described: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.finish(Err(task_error(described)?));
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Poll('{}')", self.polling.name)
+    }
+}

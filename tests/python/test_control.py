@@ -1,0 +1,222 @@
+"""Control of executions: cancel, pause, resume, wait, list; from threads and from coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from pathlib import Path
+
+import cloaca
+import pytest
+
+from conftest import LIMIT
+
+
+def door_workflow(name: str) -> tuple[threading.Event, threading.Event, list[str]]:
+    """A chain of two tasks, the first of which waits at a door; and which tasks ran."""
+    started, door = threading.Event(), threading.Event()
+    ran: list[str] = []
+    with cloaca.WorkflowBuilder(name):
+
+        @cloaca.task(on_success=lambda *_: ran.append("on_success"), on_failure=lambda *_: ran.append("on_failure"))
+        def first(context: cloaca.Context) -> None:
+            ran.append("first")
+            started.set()
+            assert door.wait(LIMIT)
+            context["first"] = True
+
+        @cloaca.task(dependencies=[first])
+        def second(context: cloaca.Context) -> None:
+            ran.append("second")
+            context["second"] = True
+
+    return started, door, ran
+
+
+def test_who_stops_awaiting_leaves_the_execution_alone(runner: cloaca.DefaultRunner) -> None:
+    started, door, _ = door_workflow("left_alone")
+
+    async def main() -> None:
+        execution = runner.submit("left_alone")
+        await asyncio.to_thread(started.wait, LIMIT)
+
+        async def wait() -> cloaca.WorkflowResult:
+            return await execution
+
+        by_id = runner.execute_async("left_alone", execution_id=execution.id)
+        waiting = [asyncio.create_task(wait()), asyncio.create_task(by_id)]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(error) for error in ended] == [asyncio.CancelledError] * 2
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(wait(), 0.01)
+        assert execution.status == "Running"
+        door.set()
+        assert (await execution).final_context == {"first": True, "second": True}
+        assert (await asyncio.gather(wait(), wait()))[1].status == "Completed", "what has ended can be awaited again"
+
+    asyncio.run(main())
+    assert len(runner.list_executions()) == 1
+
+
+def test_an_execution_can_be_awaited_in_two_loops_at_once(runner: cloaca.DefaultRunner) -> None:
+    """The second to look at the result heard that the execution was still running, because the first was looking."""
+    started, door, _ = door_workflow("two_loops")
+    execution = runner.submit("two_loops")
+    assert started.wait(LIMIT)
+    statuses: list[str] = []
+
+    async def wait() -> None:
+        asyncio.get_running_loop().call_soon(door.set)
+        statuses.append((await execution).status)
+
+    threads = [threading.Thread(target=lambda: asyncio.run(wait())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert statuses == ["Completed", "Completed"]
+
+
+def test_after_a_cancel_nothing_starts_and_what_a_thread_still_does_counts_no_more(
+    runner: cloaca.DefaultRunner,
+) -> None:
+    started, door, ran = door_workflow("cancelled")
+    execution = runner.submit("cancelled", {"given": 1})
+    assert started.wait(LIMIT)
+    execution.cancel("not needed any more")
+    result = execution.result(LIMIT)
+    assert (result.status, result.final_context.to_dict()) == ("Cancelled", {"given": 1})
+    assert result.error_message == "cancelled by user: not needed any more"
+    assert {task: it.state for task, it in result.tasks.items()} == {"first": "Cancelled", "second": "Cancelled"}
+    door.set()
+    # Another execution runs through: by then the thread of the cancelled one has had its turn.
+    assert runner.execute("cancelled").status == "Completed"
+    assert ran.count("second") == 1, "only that of the other execution"
+    assert ran.count("on_failure") == 0
+    assert runner.get_execution(execution.id).result(0).final_context == {"given": 1}
+    for act in (execution.cancel, execution.pause, execution.resume):
+        with pytest.raises(cloaca.Error, match=r"the execution has ended \(Cancelled\)"):
+            act()
+
+
+def test_an_async_task_that_swallows_its_cancellation_is_ignored(runner: cloaca.DefaultRunner) -> None:
+    started, swallowed = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder("stubborn"):
+
+        @cloaca.task
+        async def stubborn(context: cloaca.Context) -> dict[str, bool]:
+            started.set()
+            try:
+                await asyncio.sleep(LIMIT)
+            except asyncio.CancelledError:
+                swallowed.set()
+            return {"late": True}
+
+    execution = runner.submit("stubborn")
+    assert started.wait(LIMIT)
+    execution.cancel()
+    assert execution.result(LIMIT).error_message == "cancelled by user"
+    assert swallowed.wait(LIMIT)
+    assert execution.result(0).final_context == {}
+
+
+def test_a_paused_execution_can_be_cancelled_and_steps_are_refused_where_they_mean_nothing(
+    runner: cloaca.DefaultRunner,
+) -> None:
+    started, door, ran = door_workflow("paused")
+    execution = runner.submit("paused")
+    assert started.wait(LIMIT)
+    with pytest.raises(cloaca.Error, match=execution.id):
+        execution.resume()
+    execution.pause()
+    with pytest.raises(cloaca.Error, match=execution.id):
+        execution.pause()
+    assert [info.id for info in runner.list_executions("paused")] == [execution.id], "in any case"
+    execution.cancel()
+    door.set()
+    assert execution.result(LIMIT).status == "Cancelled"
+    assert "second" not in ran
+
+
+def test_every_status_can_be_listed(runner: cloaca.DefaultRunner) -> None:
+    doors = []
+    ids: dict[str, str] = {}
+    for status in ("Running", "Paused", "Cancelled"):
+        started, door, _ = door_workflow(status)
+        doors.append(door)
+        execution = runner.submit(status)
+        assert started.wait(LIMIT)
+        ids[status] = execution.id
+    runner.get_execution(ids["Paused"]).pause()
+    runner.get_execution(ids["Cancelled"]).cancel()
+    for status, execution_id in ids.items():
+        info = runner.list_executions(status)
+        assert [it.id for it in info] == [execution_id]
+        assert (info[0].workflow_name, info[0].status, info[0].blocked) == (status, status, None)
+        assert (info[0].end_time is None) == (status != "Cancelled")
+        assert runner.get_execution(execution_id).status == status
+    for door in doors:
+        door.set()
+
+
+def test_a_long_listing_is_read_page_by_page(runner: cloaca.DefaultRunner) -> None:
+    with cloaca.WorkflowBuilder("paged"):
+
+        @cloaca.task
+        def task() -> None: ...
+
+    ids = [runner.execute("paged").execution_id for _ in range(7)][::-1]
+    assert runner.list_executions(limit=0) == []
+    seen, page = [], runner.list_executions(limit=3)
+    while page:
+        seen += [info.id for info in page]
+        page = runner.list_executions(limit=3, before=page[-1])  # type: ignore[arg-type]
+    assert seen == ids
+    assert [info.id for info in runner.list_executions(before=runner.get_execution(ids[4]))] == ids[5:]
+
+
+def test_what_is_blocked_is_pending_and_says_why_until_it_is_resumed_on_purpose(tmp_path: Path) -> None:
+    started, door, _ = door_workflow("blocked")
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        execution_id = runner.submit("blocked").id
+        assert started.wait(LIMIT)
+        runner._shutdown(0.0)
+    door.set()
+    with cloaca.WorkflowBuilder("blocked"):
+
+        @cloaca.task
+        def first(context: cloaca.Context) -> None:
+            context["first"] = "again"
+
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        assert [execution.id for execution in runner.recovered] == [execution_id]
+        [info] = runner.list_executions("Pending")
+        assert info.id == execution_id
+        assert info.blocked is not None
+        assert "another graph" in info.blocked
+        execution = runner.get_execution(execution_id)
+        assert execution.status == "Pending"
+        with pytest.raises(cloaca.Error, match=r"is blocked: .*another graph"):
+            execution.result(LIMIT)
+        with pytest.raises(cloaca.Error, match="is blocked"):
+            runner.execute("blocked", execution_id=execution_id)
+        with pytest.raises(cloaca.Error, match="resume it first"):
+            execution.cancel()
+
+        async def main() -> None:
+            with pytest.raises(cloaca.Error, match="is blocked"):
+                await execution
+
+        asyncio.run(main())
+        assert runner.resume(execution_id) == execution
+        assert execution.result(LIMIT).final_context == {"first": "again"}
+        with pytest.raises(cloaca.Error, match=r"the execution has ended \(Completed\)"):
+            runner.resume(execution_id)
+        missing = str(uuid.uuid4())
+        for act in (runner.resume, runner.get_execution, cloaca.Execution(runner, missing).cancel):
+            with pytest.raises(cloaca.ExecutionNotFoundError, match=missing):
+                act() if act.__name__ == "cancel" else act(missing)  # type: ignore[operator]

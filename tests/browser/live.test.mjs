@@ -60,6 +60,9 @@ async function serve(log) {
 
 const open = (address, server) => openPage(browser, address, { allow: (url) => url.startsWith(server) });
 
+/** Waits until the list has so many rows. */
+const rows = (page, count) => page.waitForFunction((count) => document.querySelectorAll("#executions .row").length === count, count);
+
 /** Waits until the page says so. */
 const says = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor();
 
@@ -69,7 +72,7 @@ test("an execution that is started while the list is open appears, moves and end
   const server = await serve(log);
   const [list, other] = [await open(server, server), await open(server, server)];
   await says(list, "#live", "● live");
-  assert.equal(await list.locator("#executions .row").count(), 0);
+  await rows(list, 0);
   await says(list, "#none", "No execution fits.");
   python.say("start");
   const id = await python.line();
@@ -102,11 +105,11 @@ test("an execution that is started while the list is open appears, moves and end
   await other.locator("#by-status").selectOption("Completed");
   assert.equal(await other.locator("#executions-count").textContent(), "0 of 1 execution");
   await other.locator("#by-status").selectOption("Failed");
-  assert.equal(await other.locator("#executions .row").count(), 1);
+  await rows(other, 1);
   await other.locator("#filter").fill("nothing like this");
-  assert.equal(await other.locator("#executions .row").count(), 0);
+  await rows(other, 0);
   await other.locator("#filter").fill("steered");
-  assert.equal(await other.locator("#executions .row").count(), 1);
+  await rows(other, 1);
   await other.screenshot({ path: join(SCREENSHOTS, "live-list.png") });
   await closeQuiet(list);
   await closeQuiet(other);
@@ -154,7 +157,7 @@ test("pages outlive the engine, say so, and go on with the next one", async () =
   await page.waitForFunction(() => window.replay.moment.state("extract") === "Completed");
   python.say("start");
   await python.line();
-  await list.waitForFunction(() => document.querySelectorAll("#executions .row").length === 2);
+  await rows(list, 2);
   await closeQuiet(page);
   await closeQuiet(list);
 });

@@ -8,6 +8,7 @@
 //! over it for the terminal.
 
 pub mod at;
+pub mod attempt;
 pub mod cli;
 pub mod diff;
 pub mod folding;

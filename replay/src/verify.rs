@@ -7,7 +7,7 @@ use cloacina_store::record::{Body, Hash, Record};
 use cloacina_store::seal;
 
 use crate::folding::Folder;
-use crate::reading::{Entry, Records, Trouble, stream_of};
+use crate::reading::{Decoder, Entry, Erased, Records, Trouble, stream_of};
 
 /// What verifying found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,10 +66,18 @@ pub enum Verdict {
         what: String,
     },
     /// The body of an event was erased. The chain still holds.
-    #[error(
-        "body erased at seq {seq}: the chain still holds, but what follows from this event cannot be told any more"
-    )]
+    #[error("body erased at seq {seq} by {by}: {reason}; the chain still holds, and its value is shown as erased")]
     BodyErased {
+        /// The event.
+        seq: Seq,
+        /// Who asked for it.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The body of an event is gone, and the log does not say that it was erased.
+    #[error("body missing at seq {seq}: the chain holds without it, but no event says that it was erased")]
+    BodyMissing {
         /// The event.
         seq: Seq,
     },
@@ -99,6 +107,7 @@ impl Verdict {
             Self::NewerFormat { .. } => "newer format",
             Self::ImpossibleEvent { .. } => "impossible event",
             Self::BodyErased { .. } => "body erased",
+            Self::BodyMissing { .. } => "body missing",
             Self::ContextDiffers { .. } => "final context differs",
             Self::Unreadable(_) => "cannot be read",
         }
@@ -111,7 +120,8 @@ impl Verdict {
             Self::RecordDiffers { seq, .. }
             | Self::NewerFormat { seq, .. }
             | Self::ImpossibleEvent { seq, .. }
-            | Self::BodyErased { seq }
+            | Self::BodyErased { seq, .. }
+            | Self::BodyMissing { seq }
             | Self::ContextDiffers { seq, .. } => Some(*seq),
             Self::TailCut { .. } | Self::UnfinishedTail { .. } | Self::Unreadable(_) => None,
         }
@@ -140,7 +150,7 @@ impl Verdict {
             Trouble::Impossible { illegal, .. } => {
                 Self::ImpossibleEvent { seq: illegal.seq, what: format!("{} {}", illegal.event, illegal.what) }
             }
-            Trouble::Erased { seq, .. } => Self::BodyErased { seq },
+            Trouble::Erased { seq, .. } => Self::BodyMissing { seq },
             Trouble::Definition { .. } => Self::Unreadable(trouble.to_string()),
         }
     }
@@ -213,7 +223,7 @@ impl Chain {
 pub fn verify(reader: &dyn LogReader, id: ExecutionId) -> Result<Verification, ReadError> {
     let mut found = Verification { records: reader.stream(stream_of(id))?.records, ..Verification::default() };
     let mut chain = Chain::default();
-    let mut refold = Some(Folder::new(id, reader));
+    let mut refold = Refold { decoder: Decoder::new(reader), folder: Some(Folder::new(id, reader)) };
     for record in Records::new(reader, id, 0) {
         let record = match record {
             Ok(record) => record,
@@ -227,33 +237,57 @@ pub fn verify(reader: &dyn LogReader, id: ExecutionId) -> Result<Verification, R
             return Ok(found);
         }
         found.chained += 1;
-        fold_again(&mut refold, &record, &mut found);
+        refold.step(&record, &mut found);
     }
     found.verdicts.extend(end(reader, id, &mut found.records, found.chained)?);
     Ok(found)
 }
 
-/// Folds a record again, unless one before it could not be folded.
-fn fold_again(refold: &mut Option<Folder<&dyn LogReader>>, record: &Record, found: &mut Verification) {
-    let Some(folder) = refold else {
+/// Folds records again, up to one that cannot be folded.
+struct Refold<'a> {
+    decoder: Decoder<'a>,
+    folder: Option<Folder<&'a dyn LogReader>>,
+}
+
+impl Refold<'_> {
+    fn step(&mut self, record: &Record, found: &mut Verification) {
+        let entry = match self.decoder.decode(record) {
+            Ok(entry) => entry,
+            Err(trouble) => {
+                // After the first one that cannot be folded, nothing is asked of the others.
+                if self.folder.take().is_some() {
+                    found.verdicts.push(Verdict::of(trouble));
+                }
+                return;
+            }
+        };
         if matches!(record.body, Body::Erased { .. }) {
-            found.verdicts.push(Verdict::BodyErased { seq: record.seq });
+            found.verdicts.push(match &entry.erased {
+                Some(Erased { by, reason, .. }) => {
+                    Verdict::BodyErased { seq: entry.seq, by: by.clone(), reason: reason.clone() }
+                }
+                None => Verdict::BodyMissing { seq: entry.seq },
+            });
         }
-        return;
-    };
-    let folded = Entry::decode(record).and_then(|entry| {
-        let state = folder.step(&entry)?;
-        found.folded += 1;
-        Ok(recorded_digest(&entry).map(|recorded| (recorded, Hash(digest(&state.context())))))
-    });
-    match folded {
-        Ok(Some((recorded, folded))) if recorded != folded => {
-            found.verdicts.push(Verdict::ContextDiffers { seq: record.seq, recorded, folded });
-        }
-        Ok(_) => {}
-        Err(trouble) => {
-            found.verdicts.push(Verdict::of(trouble));
-            *refold = None;
+        let Some(folder) = &mut self.folder else { return };
+        let folded = folder.step(&entry).map(|state| Hash(digest(&state.context())));
+        match folded {
+            Ok(folded) => {
+                found.folded += 1;
+                let differing = recorded_digest(&entry).filter(|recorded| *recorded != folded);
+                found.verdicts.extend(differing.map(|recorded| Verdict::ContextDiffers {
+                    seq: entry.seq,
+                    recorded,
+                    folded,
+                }));
+            }
+            Err(trouble) => {
+                // That a body is missing was said above.
+                if !matches!(trouble, Trouble::Erased { .. }) {
+                    found.verdicts.push(Verdict::of(trouble));
+                }
+                self.folder = None;
+            }
         }
     }
 }
@@ -261,7 +295,8 @@ fn fold_again(refold: &mut Option<Folder<&dyn LogReader>>, record: &Record, foun
 fn recorded_digest(entry: &Entry) -> Option<Hash> {
     match &entry.event {
         Some(Event::ExecutionCompleted(ended) | Event::ExecutionFailed(ended) | Event::ExecutionCancelled(ended)) => {
-            Some(Hash(ended.context))
+            // The digest goes with any value that is erased: a guess at the value could be tried by it.
+            entry.erased.is_none().then_some(Hash(ended.context))
         }
         _ => None,
     }

@@ -131,12 +131,12 @@ fn newer_format() {
 }
 
 #[test]
-fn body_erased() {
-    assert_eq!(verdicts(erased), [Verdict::BodyErased { seq: 3 }]);
+fn body_missing() {
+    assert_eq!(verdicts(erased), [Verdict::BodyMissing { seq: 3 }]);
     insta::assert_snapshot!(screen(erased, "51b00003 verify"));
 }
 
 #[test]
-fn an_erased_body_does_not_hide_the_rest() {
+fn a_missing_body_does_not_hide_the_rest() {
     insta::assert_snapshot!(screen(erased, "51b00003"));
 }

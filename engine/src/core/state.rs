@@ -52,6 +52,8 @@ pub struct Execution {
     pub(super) ready: BTreeSet<TaskIndex>,
     /// Pending, all upstream settled, rule does not hold.
     pub(super) to_skip: BTreeMap<TaskIndex, SkipReason>,
+    /// Pending, all upstream settled, and the rule asks for a value that was erased: the log says what it came to.
+    pub(super) undecided: BTreeSet<TaskIndex>,
     pub(super) running: BTreeSet<TaskIndex>,
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
     pub(super) input: ContextMap,

@@ -20,7 +20,7 @@ mod serve_view;
 mod state_view;
 mod style;
 pub mod surroundings;
-mod text;
+pub mod text;
 mod verify_view;
 mod view;
 mod why_view;

@@ -17,7 +17,7 @@ use crate::at::{At, NotThere};
 use crate::history::fold_until;
 use crate::json::document::{NotWritten, Object, write_history};
 use crate::json::facts::{self, ExecutionJson, StateJson, StepJson, ValueJson, VerificationJson};
-use crate::reading::{Entry, Records, Trouble, entries};
+use crate::reading::{Decoder, Entry, Records, Trouble, entries};
 use crate::source::{self, Head};
 use crate::story::{Outcome, Story, What, tell};
 use crate::verify::verify;
@@ -155,7 +155,7 @@ impl View<'_, '_> {
             .map_err(|error| self.not_there(error))?;
         let mut entry = Records::new(&*self.found.log.reader, self.found.id, until);
         let entry = entry.next().transpose()?.ok_or_else(|| self.not_there(NotThere::Empty))?;
-        Ok((state, Entry::decode(&entry)?))
+        Ok((state, Decoder::new(&*self.found.log.reader).decode(&entry)?))
     }
 
     fn state(mut self) -> Result<i32, Failure> {
@@ -216,6 +216,10 @@ impl View<'_, '_> {
             let mut object = self.object("context")?;
             object.member("seq", &seq)?;
             object.member("context", &facts::context(&context)?)?;
+            let erased = facts::erased_keys(&context);
+            if !erased.is_empty() {
+                object.member("erased", &erased)?;
+            }
             object.end()?;
             return Ok(code::OK);
         };

@@ -11,8 +11,13 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
+use cloacina_engine::core::codec::encode_event;
+use cloacina_engine::core::erasure::{What, plan};
+use cloacina_engine::core::event::{Event, Seq};
 use cloacina_engine::core::retry::{Backoff, RetryPolicy};
 use cloacina_engine::core::time::Millis;
+use cloacina_replay::reading::{entries, stream_of};
+use cloacina_store::keeper::{Change, Erase};
 use cloacina_store::{Options, open};
 use common::{LATER, Log, Recorder, START, error, histories, id, json, task};
 
@@ -20,6 +25,7 @@ use common::{LATER, Log, Recorder, START, error, histories, id, json, task};
 const HOSTILE: u32 = 0xbad0_0010;
 const MANY: u32 = 0x5000_0011;
 const DIAMOND: u32 = 0xd1a0_0012;
+const ERASED: u32 = 0xe7a5_0013;
 
 fn main() {
     let directory = std::env::args_os().nth(1).unwrap();
@@ -29,6 +35,7 @@ fn main() {
     hostile(&log);
     many(&log);
     diamond(&log);
+    erased(&log);
     log.0.close().unwrap();
 }
 
@@ -59,7 +66,9 @@ fn hostile(log: &Log) {
         Ok(())
     });
     for _ in 0..3 {
-        run.run(rtl, 5, |_| Err(error("<Error>", "bad \u{1b}[31m\u{0} \u{202e}txet\u{202c} </script><script>window.pwned=1</script>")));
+        run.run(rtl, 5, |_| {
+            Err(error("<Error>", "bad \u{1b}[31m\u{0} \u{202e}txet\u{202c} </script><script>window.pwned=1</script>"))
+        });
         run.wait(120_000);
     }
 }
@@ -67,7 +76,8 @@ fn hostile(log: &Log) {
 /// Fifteen tasks that split, meet, and are retried.
 fn diamond(log: &Log) {
     let parts = ["north", "east", "south", "west"];
-    let mut tasks = vec![task("load_customers", &[]), task("load_orders", &[]), task("join", &["load_customers", "load_orders"])];
+    let mut tasks =
+        vec![task("load_customers", &[]), task("load_orders", &[]), task("join", &["load_customers", "load_orders"])];
     tasks.extend(parts.map(|part| task(&format!("clean_{part}"), &["join"])));
     for part in parts {
         let clean = format!("clean_{part}");
@@ -84,7 +94,8 @@ fn diamond(log: &Log) {
         task.retry = RetryPolicy { backoff, initial_delay, jitter: false, ..RetryPolicy::default() };
         task.source = format!("@task(id=\"{}\")\ndef {}(context):\n    rows = context.get(\"rows\")\n    context.set(\"{}\", len(rows))\n", task.id, task.id, task.id).into();
     }
-    let mut run = Recorder::start(log, id(DIAMOND), "customer_scores", tasks, &[("day", "\"2026-11-23\""), ("limit", "250")]);
+    let mut run =
+        Recorder::start(log, id(DIAMOND), "customer_scores", tasks, &[("day", "\"2026-11-23\""), ("limit", "250")]);
     run.begin("load_customers", 0).wait(3).begin("load_orders", 1).wait(180).finish("load_orders", |context| {
         context.get("day").unwrap();
         context.set("orders", json(r#"[{"id": 1, "total": 12.50}, {"id": 2, "total": 99.00}]"#));
@@ -144,11 +155,14 @@ fn diamond(log: &Log) {
         context.set("report", json(r##"{"title": "Scores", "body": "# Scores\n\neast leads"}"##));
         Ok(())
     });
-    run.begin("archive", 0).begin("publish", 1).wait(40).finish("archive", |_| Ok(())).wait(60).finish("publish", |context| {
-        context.get("report").unwrap();
-        context.set("published", json("true"));
-        Ok(())
-    });
+    run.begin("archive", 0).begin("publish", 1).wait(40).finish("archive", |_| Ok(())).wait(60).finish(
+        "publish",
+        |context| {
+            context.get("report").unwrap();
+            context.set("published", json("true"));
+            Ok(())
+        },
+    );
 }
 
 /// 5,000 tasks: fifty stages that split into 99 and meet again.
@@ -185,4 +199,21 @@ fn many(log: &Log) {
             });
         }
     }
+}
+
+/// One of whose values was erased.
+fn erased(log: &Log) {
+    let id = id(ERASED);
+    let mut run = Recorder::start(log, id, "signup", vec![task("greet", &[])], &[("person", "{\"name\": \"Ada\"}")]);
+    run.run("greet", 3, |context| {
+        context.get("person").unwrap();
+        context.set("greeted", json("true"));
+        Ok(())
+    });
+    let events: Vec<(Seq, Event)> =
+        entries(&*log.0, id).map(|entry| entry.unwrap()).map(|entry| (entry.seq, entry.event.unwrap())).collect();
+    let records = plan(&events, &[What::Key("person".to_owned())]).unwrap();
+    let records = records.iter().map(|(seq, note)| (*seq, encode_event(note))).collect();
+    let (reason, by) = ("Art. 17, case 311 </script>".to_owned(), "ann".to_owned());
+    log.0.change(Change::Erase(Erase { stream: stream_of(id), records, reason, by })).unwrap();
 }

@@ -213,8 +213,7 @@ type Random = (u16, Vec<(u8, u8)>, u8);
 fn random_tasks(tasks: &[Random]) -> Vec<TaskDefinition> {
     let names: Vec<String> = (0..tasks.len()).map(|at| format!("t{at}")).collect();
     let make = |(at, (before, _, ends)): (usize, &Random)| {
-        let dependencies: Vec<&str> =
-            (0..at).filter(|up| before & (1 << up) != 0).map(|up| &*names[up]).collect();
+        let dependencies: Vec<&str> = (0..at).filter(|up| before & (1 << up) != 0).map(|up| &*names[up]).collect();
         let mut made = task(&names[at], &dependencies);
         made.retry = RetryPolicy::never();
         if ends % 3 == 0 {
@@ -236,8 +235,7 @@ fn run_random(log: &Log, id: ExecutionId, tasks: &[Random], choices: &[u8]) {
             those.map(|task| graph.name(task).to_string()).collect()
         };
         let running = names(|state| matches!(state, TaskState::Running { .. }));
-        let ready: Vec<String> =
-            run.state.ready().map(|task| run.state.graph().name(task).to_string()).collect();
+        let ready: Vec<String> = run.state.ready().map(|task| run.state.graph().name(task).to_string()).collect();
         let open: Vec<(bool, &String)> =
             ready.iter().map(|name| (true, name)).chain(running.iter().map(|name| (false, name))).collect();
         let Some((starts, name)) = open.get(usize::from(*choice) % open.len().max(1)) else { break };

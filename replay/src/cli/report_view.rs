@@ -34,10 +34,7 @@ pub fn write(view: View<'_, '_>, output: &Path) -> Result<i32, Failure> {
 }
 
 /// Writes a file under another name first: whoever looks finds all of it, or what was there before.
-fn beside(
-    output: &Path,
-    report: &mut dyn FnMut(&mut dyn Write) -> Result<(), Failure>,
-) -> Result<u64, Failure> {
+fn beside(output: &Path, report: &mut dyn FnMut(&mut dyn Write) -> Result<(), Failure>) -> Result<u64, Failure> {
     let cannot = |error: &io::Error| {
         let hint = "replay ID report -o FILE (FILE in a directory that is there and can be written to)";
         Failure::cannot_write(format!("cannot write {}: {error}", output.display()), hint)

@@ -8,11 +8,11 @@ use clap::{ColorChoice, Parser};
 use super::arguments::{Arguments, Command};
 use super::failure::{Failure, code};
 use super::screen::Screen;
+#[cfg(feature = "serve")]
+use super::serve_view;
 use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
-#[cfg(feature = "serve")]
-use super::serve_view;
 use super::{diff_view, found, header, list_view};
 use crate::json::document::Object;
 use crate::json::facts::ExecutionJson;

@@ -17,7 +17,9 @@ pub fn run(option: Option<&Path>, port: u16, around: &mut Surroundings<'_>) -> R
     let location = path.display().to_string();
     let server = Server::bind(around.directory.join(&path), location.clone(), port).map_err(|error| match error {
         NotServed::Log(error) => Failure::open(&error),
-        error @ NotServed::Port { .. } => Failure::usage(error.to_string(), "replay serve (takes any port that is free)"),
+        error @ NotServed::Port { .. } => {
+            Failure::usage(error.to_string(), "replay serve (takes any port that is free)")
+        }
         error @ NotServed::Io(_) => Failure::cannot_read(error.to_string(), "try again once the cause is gone"),
     })?;
     writeln!(around.out, "{}", server.url())?;

@@ -12,7 +12,9 @@ use super::failure::{Failure, code};
 use super::found::{Found, quoted};
 use super::header::{self, ChainWord};
 use super::screen::Screen;
-use super::{context_view, explain_view, full_view, history_view, report_view, state_view, text, verify_view, why_view};
+use super::{
+    context_view, explain_view, full_view, history_view, report_view, state_view, text, verify_view, why_view,
+};
 use crate::at::{At, NotThere};
 use crate::history::fold_until;
 use crate::json::document::{NotWritten, Object, write_history};

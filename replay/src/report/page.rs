@@ -53,7 +53,10 @@ pub fn write(out: &mut dyn Write, place: Place, title: &str, documents: &[(&str,
     writeln!(out, "<link rel=\"icon\" href=\"data:,\">")?;
     writeln!(out, "<title>{} · replay</title>", escaped(title))?;
     writeln!(out, "<style>{STYLE}</style>\n</head>\n<body>")?;
-    writeln!(out, "<noscript>This page shows an execution with a program of its own, which is not allowed here. The facts are in the page's source as JSON, and <code>replay ID</code> shows them in a terminal.</noscript>")?;
+    writeln!(
+        out,
+        "<noscript>This page shows an execution with a program of its own, which is not allowed here. The facts are in the page's source as JSON, and <code>replay ID</code> shows them in a terminal.</noscript>"
+    )?;
     for (name, json) in documents {
         write!(out, "<script type=\"application/json\" id=\"{name}\">")?;
         write_inert(out, json)?;

@@ -221,7 +221,8 @@ impl Recorder {
         self.fingerprint = fingerprint(&definition);
         let bytes = encode_definition(&definition).into();
         self.graph = Arc::new(Graph::new(Arc::new(definition)).unwrap());
-        let command = Command::Recover { environment: environment(58), definition: (self.fingerprint, self.graph.clone()) };
+        let command =
+            Command::Recover { environment: environment(58), definition: (self.fingerprint, self.graph.clone()) };
         let decision = decide(&mut self.state, command, self.now).unwrap();
         self.running.clear();
         let fingerprint = Hash(self.fingerprint.0);

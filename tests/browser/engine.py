@@ -1,7 +1,7 @@
 """An engine that a test steers: it runs a workflow whose tasks wait until the test lets them go.
 
-Reads commands from standard input, a line each: `start` begins an execution and prints its id, `go TASK` lets one attempt
-at a task end, `quit` closes the log in order. Anything else ends it as a kill would not: there is no such thing to do.
+Reads commands from standard input, a line each: `start` begins an execution and prints its id, `go TASK` lets one
+attempt at a task end, `quit` closes the log in order.
 """
 
 import sys

@@ -144,9 +144,10 @@ export class Inspector {
 
   #collisions(name) {
     const met = this.page.past.rows.get(name)?.collisions ?? [];
-    return met.map(({ key, writes }) => {
+    return met.map(({ key, writes, taken }) => {
       const who = writes.map(({ seq, writer }) => `${writer ?? "the input"} (seq ${seq})`).join(" and ");
-      return warning(["Collision where its dependencies meet: ", this.#keyLink(key), ` was written by ${cleanLine(who)}.`]);
+      const whose = `the value of seq ${taken.join(" and ")} was taken`;
+      return warning("Collision where its dependencies meet: ", this.#keyLink(key), ` was written by ${cleanLine(who)}; ${whose}.`);
     });
   }
 

@@ -141,7 +141,7 @@ class Page {
   #listen(live) {
     this.live = { isLive: live.live };
     showStanding(live);
-    this.stream = listen(`${this.past.execution.id}/events?from=${this.past.events.length}`, {
+    this.stream = listen(() => `${this.past.execution.id}/events?from=${this.past.events.length}`, {
       standing: (data) => (this.live.isLive = JSON.parse(data).live),
       add: (data) => this.#add(data),
       whole: (data) => this.#whole(JSON.parse(data)),

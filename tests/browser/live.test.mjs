@@ -162,6 +162,33 @@ test("pages outlive the engine, say so, and go on with the next one", async () =
   await closeQuiet(list);
 });
 
+test("a page that nobody sees does not listen, and has missed nothing when it is seen again", async () => {
+  const log = join(freshDirectory("hidden"), "log");
+  const python = await engine(log);
+  const server = await serve(log);
+  python.say("start");
+  const id = await python.line();
+  const page = await open(`${server}x/${id}`, server);
+  await says(page, "#live", "● live");
+  const show = (hidden) => page.evaluate((hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  const events = () => page.evaluate(() => window.replay.past.events.length);
+  await show(true);
+  const before = await events();
+  // Another page sees it happen: whatever this one does not have by then, it was not sent.
+  const other = await open(`${server}x/${id}`, server);
+  python.say("go extract");
+  await other.waitForFunction(() => window.replay.moment.state("left") === "Running");
+  assert.equal(await events(), before);
+  await show(false);
+  await page.waitForFunction(() => window.replay.moment.state("left") === "Running");
+  assert.equal(await events(), await other.evaluate(() => window.replay.past.events.length));
+  await closeQuiet(other);
+  await closeQuiet(page);
+});
+
 test("a server that goes away is told in the page", async () => {
   const log = join(freshDirectory("server"), "log");
   await engine(log);

@@ -167,6 +167,9 @@ describe("why", () => {
     const collision = await open(IDS.collision, "#key=total");
     await collision.locator("#inspector .warning", { hasText: "Collision" }).waitFor();
     assert.equal(await collision.locator("#inspector .collided").count(), 2);
+    const met = JSON.parse(log.replay(IDS.collision, "--json")).tasks.find(({ task }) => task === "join").collisions[0];
+    await collision.evaluate(() => window.replay.choose("join"));
+    assert.match(await collision.locator("#inspector .warning").textContent(), new RegExp(`total was written by .*; the value of seq ${met.taken.join(" and ")} was taken`));
     await closeQuiet(collision);
   });
 });

@@ -1,4 +1,5 @@
-"""Runs every test of the repository: the Rust workspace, its documentation, and the Python package as installed.
+"""Runs every test of the repository: the Rust workspace, its documentation, the Python package as installed, and the pages
+of replay in a browser.
 
 Says one line for each part, shows the whole output of a part that failed, and ends with the number of tests. With
 CLOACA_NOTHING_SKIPPED=1 a test that was skipped is a failure.
@@ -6,6 +7,7 @@ CLOACA_NOTHING_SKIPPED=1 a test that was skipped is a failure.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -27,10 +29,27 @@ class Part:
 CARGO = re.compile(r"test result: \w+\. (?P<passed>\d+) passed; (?P<failed>\d+) failed; (?P<skipped>\d+) ignored")
 PYTEST = re.compile(r"^=* ?(?P<summary>.*\d+ (?:passed|failed).*) in [\d.]+s", re.MULTILINE)
 
+NODE = re.compile(r"^# (?P<word>pass|fail|skipped) (?P<count>\d+)$", re.MULTILINE)
+
+BROWSER = ROOT / "tests" / "browser"
 PARTS = [
     Part("rust", ["cargo", "test", "--quiet", "--locked", "--no-fail-fast"], CARGO),
     Part("python", [sys.executable, "-m", "pytest", "-q", "-rs", "tests/python"], PYTEST),
+    Part("browser", ["node", "--test", "--test-reporter=tap", *map(str, sorted(BROWSER.glob("*.test.mjs")))], NODE),
 ]
+
+
+def missing_for_the_browser() -> str | None:
+    """What the browser tests lack on this machine; None if they can run."""
+    lacks = [name for name in ("node", "npm", "chromium") if shutil.which(name) is None]
+    if lacks:
+        return f"there is no {' and no '.join(lacks)} here (on Debian: apt-get install nodejs npm chromium)"
+    if not (BROWSER / "node_modules" / "playwright-core").is_dir():
+        install = ["npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(BROWSER)]
+        installed = subprocess.run(install, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if installed.returncode != 0:
+            return f"npm cannot install playwright-core: {installed.stdout.strip()[-300:]}"
+    return None
 
 
 def count(part: Part, output: str) -> tuple[int, int, int]:
@@ -39,6 +58,9 @@ def count(part: Part, output: str) -> tuple[int, int, int]:
         found = [tuple(int(number) for number in match.groups()) for match in CARGO.finditer(output)]
         passed, failed, skipped = (sum(column) for column in zip(*found, strict=True)) if found else (0, 0, 0)
         return passed, failed, skipped
+    if part.counts is NODE:
+        found_words = {match["word"]: int(match["count"]) for match in NODE.finditer(output)}
+        return found_words.get("pass", 0), found_words.get("fail", 0), found_words.get("skipped", 0)
     summary = (PYTEST.findall(output) or [""])[-1]
     words = ("passed", "failed|errors?", "skipped")
     passed, failed, skipped = (
@@ -52,6 +74,11 @@ def main() -> int:
     passed = failed = skipped = 0
     broken = False
     for part in PARTS:
+        why = missing_for_the_browser() if part.name == "browser" else None
+        if why is not None:
+            print(f"browser: SKIPPED, NOTHING OF REPLAY'S PAGES IS TESTED: {why}", flush=True)
+            skipped += 1
+            continue
         began = time.monotonic()
         run = subprocess.run(part.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         ok, bad, left_out = count(part, run.stdout)

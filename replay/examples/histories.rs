@@ -11,8 +11,13 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
+use cloacina_engine::core::codec::encode_event;
+use cloacina_engine::core::erasure::{What, plan};
+use cloacina_engine::core::event::{Event, Seq};
 use cloacina_engine::core::retry::{Backoff, RetryPolicy};
 use cloacina_engine::core::time::Millis;
+use cloacina_replay::reading::{entries, stream_of};
+use cloacina_store::keeper::{Change, Erase};
 use cloacina_store::{Options, open};
 use common::{LATER, Log, Recorder, START, error, histories, id, json, task};
 
@@ -20,6 +25,7 @@ use common::{LATER, Log, Recorder, START, error, histories, id, json, task};
 const HOSTILE: u32 = 0xbad0_0010;
 const MANY: u32 = 0x5000_0011;
 const DIAMOND: u32 = 0xd1a0_0012;
+const ERASED: u32 = 0xe7a5_0013;
 
 fn main() {
     let directory = std::env::args_os().nth(1).unwrap();
@@ -29,6 +35,7 @@ fn main() {
     hostile(&log);
     many(&log);
     diamond(&log);
+    erased(&log);
     log.0.close().unwrap();
 }
 
@@ -192,4 +199,21 @@ fn many(log: &Log) {
             });
         }
     }
+}
+
+/// One of whose values was erased.
+fn erased(log: &Log) {
+    let id = id(ERASED);
+    let mut run = Recorder::start(log, id, "signup", vec![task("greet", &[])], &[("person", "{\"name\": \"Ada\"}")]);
+    run.run("greet", 3, |context| {
+        context.get("person").unwrap();
+        context.set("greeted", json("true"));
+        Ok(())
+    });
+    let events: Vec<(Seq, Event)> =
+        entries(&*log.0, id).map(|entry| entry.unwrap()).map(|entry| (entry.seq, entry.event.unwrap())).collect();
+    let records = plan(&events, &[What::Key("person".to_owned())]).unwrap();
+    let records = records.iter().map(|(seq, note)| (*seq, encode_event(note))).collect();
+    let (reason, by) = ("Art. 17, case 311 </script>".to_owned(), "ann".to_owned());
+    log.0.change(Change::Erase(Erase { stream: stream_of(id), records, reason, by })).unwrap();
 }

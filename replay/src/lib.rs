@@ -1,7 +1,8 @@
 //! The past of an execution: what ran, in what order, what it read and wrote, and why it stopped.
 //!
 //! **Architecture invariant:** replay reads, folds and shows. It writes nothing to a log, and it can run no task: it
-//! takes the engine without its `runtime` feature, so there is no executor in it that could.
+//! takes the engine without its `runtime` feature, so there is nothing in it that could. (`serve` has an executor, for
+//! answering browsers.)
 //!
 //! The library comes first: [`history::History`] is the past of an execution as a value, [`source`] what the index of a
 //! log says, [`story`] what happened task by task, [`verify`] whether the log is what was written. `cli` is a thin face

@@ -270,13 +270,18 @@ impl Refold<'_> {
             });
         }
         let Some(folder) = &mut self.folder else { return };
-        let folded = folder.step(&entry).map(|state| Hash(digest(&state.context())));
+        // The context costs what the graph holds: it is asked for only where there is something to compare it with.
+        let folded = folder.step(&entry).map(|state| {
+            let recorded = recorded_digest(&entry)?;
+            Some((recorded, Hash(digest(&state.context()))))
+        });
         match folded {
-            Ok(folded) => {
+            Ok(digests) => {
                 found.folded += 1;
-                let differing = recorded_digest(&entry).filter(|recorded| *recorded != folded);
-                found.verdicts.extend(differing.map(|recorded| Verdict::ContextDiffers {
-                    seq: entry.seq,
+                let differing = digests.filter(|(recorded, folded)| recorded != folded);
+                let seq = entry.seq;
+                found.verdicts.extend(differing.map(|(recorded, folded)| Verdict::ContextDiffers {
+                    seq,
                     recorded,
                     folded,
                 }));

@@ -62,7 +62,8 @@ export class Header {
   #verdict() {
     const { verification } = this.page.past;
     if (!verification) return fact("not verified", "muted");
-    if (verification.ok) return fact("✓ chain ok", "completed");
+    const erased = verification.verdicts.filter((verdict) => verdict.verdict === "body erased").length;
+    if (verification.ok) return fact(`✓ chain ok${erased ? `, ${counted(erased, "body", "bodies")} erased` : ""}`, "completed");
     const says = verification.verdicts.map((verdict) => verdict.says).join("\n");
     return element("span", { className: "fact failed", title: clean(says) }, `✕ ${cut(verification.verdicts[0]?.says ?? "not what was written", 160)}`);
   }

@@ -1,8 +1,9 @@
 // The inspector: one task with its attempts, or one key with where its value came from.
 
 import { byId, clean, cleanLine, cut, element } from "./dom.js";
+import { ERASED } from "./model.js";
 import { longText, valueBlock } from "./value.js";
-import { counted, look, micros, shortId, size, skipReason, span } from "./words.js";
+import { clock, counted, look, micros, shortId, size, skipReason, span } from "./words.js";
 
 const MOST_STEPS = 200;
 const DEEPEST = 8;
@@ -45,13 +46,23 @@ export class Inspector {
     const merged = typeof version.seen === "number" ? [] : version.seen.writes;
     const steps = past.why(moment, key);
     this.body.replaceChildren(
-      element("p", { className: "muted" }, `${size(text?.length ?? 0)}, as it was after seq ${moment.seq}`),
+      element("p", { className: "muted" }, `${text === ERASED ? "" : `${size(text?.length ?? 0)}, `}as it was after seq ${moment.seq}`),
+      ...this.#erasures(typeof version.seen === "number" ? [version.seen] : version.seen.writes),
       ...(version.seen.collided ? [warning(`Collision: seq ${merged.join(" and ")} wrote this key without having seen each other, and both could not be had.`)] : []),
-      valueBlock(text),
+      ...(text === ERASED ? [] : [valueBlock(text)]),
       element("h3", {}, "Why"),
       this.#steps(steps),
       ...command(`replay ${shortId(past.execution.id)} why ${quoted(key)} --at ${moment.seq}`),
     );
+  }
+
+  /** Who erased what, and why. */
+  #erasures(seqs) {
+    const erased = seqs.filter((seq) => this.page.past.events[seq].erased);
+    return erased.map((seq) => {
+      const { by, reason, time } = this.page.past.events[seq].erased;
+      return warning(`The value of seq ${seq} was erased by ${cut(by, 80)} on ${clock(micros(time))}: ${cut(reason, 400)}`);
+    });
   }
 
   #writesOf(key) {
@@ -133,9 +144,10 @@ export class Inspector {
 
   #collisions(name) {
     const met = this.page.past.rows.get(name)?.collisions ?? [];
-    return met.map(({ key, writes }) => {
+    return met.map(({ key, writes, taken }) => {
       const who = writes.map(({ seq, writer }) => `${writer ?? "the input"} (seq ${seq})`).join(" and ");
-      return warning(["Collision where its dependencies meet: ", this.#keyLink(key), ` was written by ${cleanLine(who)}.`]);
+      const whose = `the value of seq ${taken.join(" and ")} was taken`;
+      return warning("Collision where its dependencies meet: ", this.#keyLink(key), ` was written by ${cleanLine(who)}; ${whose}.`);
     });
   }
 
@@ -187,7 +199,7 @@ export class Inspector {
     const items = attempt.writes.map((seq) => {
       const { event, body } = past.events[seq];
       const text = event === "ContextRemoved" ? undefined : past.written(seq);
-      return element("li", {}, this.#keyLink(body.key), text === undefined ? " removed " : [" = ", element("bdi", { className: "code" }, cut(text, 100)), element("span", { className: "muted" }, ` ${size(text.length)} `)], this.#seqLink(seq));
+      return element("li", {}, this.#keyLink(body.key), text === undefined ? " removed " : [" = ", element("bdi", { className: "code" }, cut(text, 100)), element("span", { className: "muted" }, text === ERASED ? " " : ` ${size(text.length)} `)], this.#seqLink(seq));
     });
     const effect = attempt.outcome === "Completed" ? "Wrote" : "Wrote, without effect";
     return [element("h4", {}, effect), element("ul", {}, items)];

@@ -1,6 +1,7 @@
 // Lists of any length: only the rows that can be seen are elements.
 
 import { byId, cleanLine, cut, element, oncePerFrame } from "./dom.js";
+import { ERASED } from "./model.js";
 import { counted, look, size, span, told } from "./words.js";
 
 const ROW_HIGH = 26;
@@ -179,14 +180,15 @@ export class ContextView {
     const text = past.value(moment, key) ?? "";
     const writers = (merged ? version.seen.writes : [version.seen]).map((seq) => past.events[seq]?.body.task ?? "input");
     const isNew = version.since === moment.seq;
-    const notes = [isNew && "now", merged && (version.seen.collided ? "collision" : "merged")].filter(Boolean).join(", ");
+    const erased = text === ERASED;
+    const notes = [isNew && "now", erased && "erased", merged && (version.seen.collided ? "collision" : "merged")].filter(Boolean).join(", ");
     return {
       className: isNew ? "new" : "",
       cells: [
         cell("key", cut(key, 80), { dir: "auto" }),
         cell("value", cut(text, 160), { dir: "auto" }),
         notes && cell(`note ${version.seen.collided ? "failed" : "value"}`, notes),
-        cell("size", size(text.length)),
+        cell("size", erased ? "" : size(text.length)),
         cell("by", cut(writers.length > 2 ? `${writers.length} tasks` : writers.join(" + "), 40), { dir: "auto" }),
       ],
     };

@@ -2,17 +2,44 @@
 
 import { announce, byId } from "./dom.js";
 
-/** Listens to a stream of the server. `on` has a function for each kind of message, which gets its text. */
+/** How long to wait before the server is asked again, in milliseconds. */
+const AGAIN = 1_000;
+
+/**
+ * Listens to a stream of the server. `address` gives where it goes on from what the page has; `on` has a function for
+ * each kind of message, which gets its text. A page that nobody sees does not listen: a browser has few connections to
+ * one server, and tabs share them.
+ */
 export function listen(address, on) {
-  const source = new EventSource(address);
-  for (const [kind, take] of Object.entries(on)) {
-    source.addEventListener(kind, (message) => take(message.data));
+  let source;
+  let over = false;
+  function stop() {
+    source?.close();
+    source = undefined;
   }
-  source.addEventListener("standing", (message) => showStanding(JSON.parse(message.data)));
-  // The browser connects again by itself. A server that is gone, or refuses, is told meanwhile.
-  source.addEventListener("error", () => showStanding({ live: false, why: "the server does not answer; trying again" }));
-  addEventListener("pagehide", () => source.close());
-  return source;
+  function begin() {
+    if (source || over || document.hidden) return;
+    source = new EventSource(address());
+    for (const [kind, take] of Object.entries(on)) {
+      source.addEventListener(kind, (message) => take(message.data));
+    }
+    source.addEventListener("standing", (message) => showStanding(JSON.parse(message.data)));
+    source.addEventListener("error", () => {
+      stop();
+      showStanding({ live: false, why: "the server does not answer; trying again" });
+      setTimeout(begin, AGAIN);
+    });
+  }
+  document.addEventListener("visibilitychange", () => (document.hidden ? stop() : begin()));
+  addEventListener("pagehide", stop);
+  addEventListener("pageshow", begin);
+  begin();
+  return {
+    close() {
+      over = true;
+      stop();
+    },
+  };
 }
 
 /** Whether what is shown moves, and if not, why. */

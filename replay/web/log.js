@@ -25,7 +25,7 @@ export class LogPage {
     this.show();
     showStanding(standing);
     this.live = standing.live;
-    listen(`events?from=${position}`, {
+    listen(() => `events?from=${position}`, {
       executions: (data) => this.#take(JSON.parse(data)),
       standing: (data) => {
         this.live = JSON.parse(data).live;

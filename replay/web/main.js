@@ -141,7 +141,7 @@ class Page {
   #listen(live) {
     this.live = { isLive: live.live };
     showStanding(live);
-    listen(`${this.past.execution.id}/events?from=${this.past.events.length}`, {
+    this.stream = listen(() => `${this.past.execution.id}/events?from=${this.past.events.length}`, {
       standing: (data) => (this.live.isLive = JSON.parse(data).live),
       add: (data) => this.#add(data),
       whole: (data) => this.#whole(JSON.parse(data)),
@@ -178,6 +178,10 @@ class Page {
     this.moment = new Moment(this.past);
     this.#take();
     this.go(atEnd ? this.past.last : seq);
+    if (this.past.isOpen) return;
+    // What is over does not move any more, and the server need not hold the page's place.
+    this.stream.close();
+    byId("live").hidden = true;
   }
 
   #keyPressed(event) {

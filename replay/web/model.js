@@ -6,6 +6,9 @@
 import { elementsOf, membersOf, textAt } from "./raw.js";
 import { micros } from "./words.js";
 
+/** What stands in the place of a value that was erased. */
+export const ERASED = "(erased)";
+
 /** The past of an execution: its documents, taken apart. */
 export class Past {
   constructor(historyText, reportText) {
@@ -117,14 +120,16 @@ export class Past {
     return this.definition(moment)?.tasks.find((task) => task.id === name);
   }
 
-  /** The text of the value that an event wrote. */
+  /** The text of the value that an event wrote. One that was erased is told in a way that no JSON is written. */
   written(seq) {
+    if (this.events[seq].erased) return ERASED;
     const [text, [begin, end]] = this.eventTexts[seq];
     return textAt(text.slice(begin, end), ["body", "value"]);
   }
 
   /** The text of a value that was made of several writes, as the frame of an event holds it. */
   merged(seq, key) {
+    if (this.frames[seq].context[key].erased) return ERASED;
     const [text, [begin, end]] = this.frameTexts[seq];
     return textAt(text.slice(begin, end), ["context", key, "value"]);
   }

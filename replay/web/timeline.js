@@ -232,12 +232,14 @@ export class TimelineView {
     context.textAlign = "left";
     context.lineWidth = 1;
     const first = Math.floor(this.#time(this.gutter) / step) * step;
-    for (let time = Math.max(0, first); x(time) < width; time += step) {
+    for (let time = Math.max(0, first); x(time) < width - 4; time += step) {
       context.strokeStyle = palette.line;
       context.globalAlpha = 0.6;
       line(context, x(time), AXIS - 6, x(time), height);
       context.globalAlpha = 1;
       context.fillStyle = palette.muted;
+      // No words at the edge, where they would be cut.
+      if (x(time) > width - 50) continue;
       context.fillText(time === 0 ? "0" : `+${span(Math.round(time)).replace(/\.0+(?= )/, "")}`, x(time) + 4, AXIS / 2);
     }
   }

@@ -110,13 +110,13 @@ function request(what, body) {
 }
 
 /** What an event says, in a line: the look of it, the task that it is about, and the words. */
-export function told({ event, body }) {
+export function told({ event, body, erased }) {
   const about = (state, task, words) => ({ ...look(state), task, words });
   switch (event) {
     case "ExecutionStarted":
       return about("Running", "", `started by ${cause(body.cause)}`);
     case "ContextWritten":
-      return { sign: "+", colour: "value", task: body.task ?? "", words: `${body.task ? "wrote" : "input"} ${cut(body.key, 80)}` };
+      return { sign: "+", colour: "value", task: body.task ?? "", words: `${body.task ? "wrote" : "input"} ${cut(body.key, 80)}${erased ? ` (erased by ${erased.by})` : ""}` };
     case "ContextRemoved":
       return { sign: "−", colour: "value", task: body.task ?? "", words: `removed ${cut(body.key, 80)}` };
     case "TaskStarted":

@@ -27,6 +27,7 @@ export const IDS = {
   hostile: "bad00010",
   many: "50000011",
   retried: "d1a00012",
+  erased: "e7a50013",
 };
 
 /** A program that cargo builds. */

@@ -142,11 +142,17 @@ fn the_engine_without_its_runtime_links_no_executor_and_no_log() {
 }
 
 #[test]
-fn the_debugger_links_no_executor() {
-    assert_links_none("cloacina-replay", &[], &["tokio"]);
-    let features = linked("cloacina-replay", &["--format", "{p} {f}"]);
-    let engine = features.lines().find(|line| line.starts_with("cloacina-engine")).unwrap();
-    assert!(!engine.contains("runtime"), "cloacina-replay can run tasks: {engine}");
+fn the_debugger_can_run_no_task() {
+    for more in [&[][..], &["--no-default-features"]] {
+        let features = linked("cloacina-replay", &[&["--format", "{p} {f}"], more].concat());
+        let engine = features.lines().find(|line| line.starts_with("cloacina-engine")).unwrap();
+        assert!(!engine.contains("runtime"), "cloacina-replay can run tasks: {engine}");
+    }
+}
+
+#[test]
+fn only_the_server_of_the_debugger_links_an_executor() {
+    assert_links_none("cloacina-replay", &["--no-default-features"], &["tokio", "axum"]);
 }
 
 #[test]

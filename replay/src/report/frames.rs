@@ -56,6 +56,9 @@ pub enum Seen {
         writes: Vec<Seq>,
         /// Whether they could not be had together.
         collided: bool,
+        /// Whether one of them was erased, and with it the value.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        erased: bool,
     },
     /// There is none.
     Gone(()),
@@ -67,7 +70,8 @@ impl Seen {
             (None, _) => Self::Gone(()),
             (Some(_), Source::Write { seq, .. }) => Self::Write(*seq),
             (Some(value), Source::Merge { collision }) => {
-                Self::Merged { value: raw(value)?, writes: version.writes(), collided: *collision }
+                let (writes, erased) = (version.writes(), value.is_erased());
+                Self::Merged { value: raw(value)?, writes, collided: *collision, erased }
             }
         })
     }

@@ -14,7 +14,7 @@ use super::watch::{Tick, Watch};
 use crate::json::definitions::DefinitionJson;
 use crate::json::events::EntryJson;
 use crate::json::facts::ExecutionJson;
-use crate::reading::{Entry, Records};
+use crate::reading::{Decoder, Records};
 use crate::report::document::{Layouts, write_documents};
 use crate::report::frames::{Frame, Framer};
 use crate::report::layout::Layout;
@@ -91,9 +91,10 @@ impl Follower {
         let laid_out = self.layouts.found.len();
         let mut seen = 0;
         let mut broken = false;
+        let mut decoder = Decoder::new(&*reader);
         for record in Records::new(&*reader, self.id, self.next).take(PAGE) {
             let entry = match record {
-                Ok(record) => Entry::decode(&record),
+                Ok(record) => decoder.decode(&record),
                 // It is being written, or the engine has gone: later.
                 Err(ReadError::Gone | ReadError::Io(_)) => break,
                 Err(error) => Err(error.into()),

@@ -3,7 +3,7 @@
 //!
 //! The server listens on the loopback interface alone and answers nobody who does not know the token in its address, which
 //! is made anew for each run. It asks the log and changes nothing. Pages are pushed what is new, as server-sent events; the
-//! server itself looks at the log's head some times a second, and only while a page is open ([`watch`]).
+//! server itself looks at the log's head some times a second, and only while a page is open.
 
 mod follow;
 mod guard;

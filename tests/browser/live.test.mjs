@@ -1,0 +1,221 @@
+// `replay serve` in a real browser, with a real engine that runs while the pages are open.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { get } from "node:http";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, afterEach, before, test } from "node:test";
+import { browse, build, built, closeQuiet, freshDirectory, openPage, ROOT, SCREENSHOTS } from "./support.mjs";
+
+const PYTHON = process.env.CLOACA_PYTHON ?? join(ROOT, ".venv", "bin", "python");
+
+let browser;
+const started = [];
+
+before(async () => {
+  build();
+  mkdirSync(SCREENSHOTS, { recursive: true });
+  browser = await browse();
+});
+
+afterEach(() => {
+  for (const child of started.splice(0)) child.kill("SIGKILL");
+});
+
+after(() => browser?.close());
+
+/** A program whose lines can be read one by one. */
+class Program {
+  constructor(command, words) {
+    this.child = spawn(command, words, { stdio: ["pipe", "pipe", "inherit"] });
+    started.push(this.child);
+    this.lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
+  }
+
+  async line() {
+    const { value, done } = await this.lines.next();
+    assert.ok(!done, "the program has ended");
+    return value;
+  }
+
+  say(words) {
+    this.child.stdin.write(`${words}\n`);
+  }
+}
+
+/** An engine on a log, in a process of its own. */
+async function engine(log) {
+  const program = new Program(PYTHON, [join(ROOT, "tests", "browser", "engine.py"), log]);
+  assert.equal(await program.line(), "open");
+  return program;
+}
+
+/** A server on a log: its address. */
+async function serve(log) {
+  const program = new Program(built("replay"), ["serve", "--log", log]);
+  return program.line();
+}
+
+const open = (address, server) => openPage(browser, address, { allow: (url) => url.startsWith(server) });
+
+/** Waits until the list has so many rows. */
+const rows = (page, count) => page.waitForFunction((count) => document.querySelectorAll("#executions .row").length === count, count);
+
+/** Waits until the page says so. */
+const says = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor();
+
+test("an execution that is started while the list is open appears, moves and ends, in every tab", async () => {
+  const log = join(freshDirectory("live"), "log");
+  const python = await engine(log);
+  const server = await serve(log);
+  const [list, other] = [await open(server, server), await open(server, server)];
+  await says(list, "#live", "● live");
+  await rows(list, 0);
+  await says(list, "#none", "No execution fits.");
+  python.say("start");
+  const id = await python.line();
+  for (const page of [list, other]) await says(page, "#executions .row .status", "Running");
+  await list.locator("#executions .row a").click();
+  await list.waitForFunction(() => window.replay?.past?.execution);
+  assert.ok(list.url().endsWith(`/x/${id}`) || list.url().includes(`/x/${id}#`), list.url());
+  await says(list, "#live", "● live");
+  const state = (task) => list.evaluate((task) => window.replay.moment.state(task), task);
+  await list.waitForFunction(() => window.replay.moment.state("extract") === "Running");
+  python.say("go extract");
+  await list.waitForFunction(() => window.replay.moment.state("left") === "Running" && window.replay.moment.state("right") === "Running");
+  assert.equal(await state("extract"), "Completed");
+  await says(list, "#context .key", "rows");
+  await list.screenshot({ path: join(SCREENSHOTS, "live-running.png") });
+  // Whoever looks back is left where they are.
+  await list.keyboard.press("Home");
+  python.say("go left");
+  await list.waitForFunction(() => window.replay.past.attempts.get("left")?.at(-1).outcome === "Completed");
+  assert.equal(await list.locator("#slider").inputValue(), "0");
+  await list.keyboard.press("End");
+  python.say("go right");
+  python.say("go right");
+  python.say("go load");
+  await says(list, "#status", "Failed after");
+  await says(list, "#banner", "</script><b>nobody answers</b>");
+  assert.equal(await state("right"), "Failed");
+  await says(other, "#executions .row .status", "Failed");
+  await list.screenshot({ path: join(SCREENSHOTS, "live-ended.png") });
+  await other.locator("#by-status").selectOption("Completed");
+  assert.equal(await other.locator("#executions-count").textContent(), "0 of 1 execution");
+  await other.locator("#by-status").selectOption("Failed");
+  await rows(other, 1);
+  await other.locator("#filter").fill("nothing like this");
+  await rows(other, 0);
+  await other.locator("#filter").fill("steered");
+  await rows(other, 1);
+  await other.screenshot({ path: join(SCREENSHOTS, "live-list.png") });
+  await closeQuiet(list);
+  await closeQuiet(other);
+});
+
+test("what a page has when it ends is what a report has", async () => {
+  const log = join(freshDirectory("ends"), "log");
+  const python = await engine(log);
+  const server = await serve(log);
+  python.say("start");
+  const id = await python.line();
+  const page = await open(`${server}x/${id}`, server);
+  for (const task of ["extract", "left", "right", "right", "load"]) python.say(`go ${task}`);
+  await says(page, "#status", "Failed after");
+  const shown = () => page.evaluate(() => {
+    const { past, moment } = window.replay;
+    return { events: past.events.map(({ seq, event }) => [seq, event]), frames: past.frames.length, tasks: [...moment.tasks].sort(), hints: [...past.rows.keys()].sort() };
+  });
+  await page.waitForFunction(() => window.replay.past.rows.size === 4);
+  const live = await shown();
+  await page.reload();
+  await page.waitForFunction(() => window.replay?.past);
+  assert.deepEqual(await shown(), live);
+  await closeQuiet(page);
+});
+
+test("pages outlive the engine, say so, and go on with the next one", async () => {
+  const log = join(freshDirectory("outlive"), "log");
+  let python = await engine(log);
+  const server = await serve(log);
+  python.say("start");
+  const id = await python.line();
+  const list = await open(server, server);
+  const page = await open(`${server}x/${id}`, server);
+  await says(page, "#live", "● live");
+  const gone = new Promise((done) => python.child.once("exit", done));
+  python.child.kill("SIGKILL");
+  await gone;
+  for (const one of [list, page]) await says(one, "#live", "○ not live: no engine has the log");
+  // The next engine takes the execution up where the log has it.
+  python = await engine(log);
+  for (const one of [list, page]) await says(one, "#live", "● live");
+  await says(page, "#events .words", "recovered by");
+  python.say("go extract");
+  await page.waitForFunction(() => window.replay.moment.state("extract") === "Completed");
+  python.say("start");
+  await python.line();
+  await rows(list, 2);
+  await closeQuiet(page);
+  await closeQuiet(list);
+});
+
+test("a page that nobody sees does not listen, and has missed nothing when it is seen again", async () => {
+  const log = join(freshDirectory("hidden"), "log");
+  const python = await engine(log);
+  const server = await serve(log);
+  python.say("start");
+  const id = await python.line();
+  const page = await open(`${server}x/${id}`, server);
+  await says(page, "#live", "● live");
+  const show = (hidden) => page.evaluate((hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  const events = () => page.evaluate(() => window.replay.past.events.length);
+  await show(true);
+  const before = await events();
+  // Another page sees it happen: whatever this one does not have by then, it was not sent.
+  const other = await open(`${server}x/${id}`, server);
+  python.say("go extract");
+  await other.waitForFunction(() => window.replay.moment.state("left") === "Running");
+  assert.equal(await events(), before);
+  await show(false);
+  await page.waitForFunction(() => window.replay.moment.state("left") === "Running");
+  assert.equal(await events(), await other.evaluate(() => window.replay.past.events.length));
+  await closeQuiet(other);
+  await closeQuiet(page);
+});
+
+test("a server that goes away is told in the page", async () => {
+  const log = join(freshDirectory("server"), "log");
+  await engine(log);
+  const program = new Program(built("replay"), ["serve", "--log", log]);
+  const server = await program.line();
+  const list = await open(server, server);
+  await says(list, "#live", "● live");
+  program.child.kill("SIGINT");
+  assert.equal(await new Promise((done) => program.child.once("exit", done)), 0, "Ctrl-C is how it ends");
+  await says(list, "#live", "the server does not answer");
+  list.noise = list.noise.filter((line) => !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE/.test(line));
+  await closeQuiet(list);
+});
+
+test("a page of somebody else can neither read nor show it", async () => {
+  const log = join(freshDirectory("strangers"), "log");
+  await engine(log);
+  const server = await serve(log);
+  const { host, port, origin } = new URL(server);
+  const status = (options) => new Promise((done, fail) => get({ host: "127.0.0.1", port, ...options }, (answer) => done(answer.statusCode)).on("error", fail));
+  assert.equal(await status({ path: "/", headers: { host } }), 403);
+  assert.equal(await status({ path: new URL(server).pathname, headers: { host: `rebound.example:${port}` } }), 421);
+  const stranger = await browser.newPage();
+  await stranger.setContent(`<iframe src="${server}"></iframe>`);
+  const read = await stranger.evaluate((server) => fetch(server).then((answer) => answer.text(), (error) => `refused: ${error.message}`), server);
+  assert.match(read, /^refused/);
+  const frame = stranger.frames().find((one) => one.url().startsWith(origin));
+  assert.ok(!frame || (await frame.evaluate(() => window.replay === undefined).catch(() => true)), "it is not shown in a frame");
+  await stranger.close();
+});

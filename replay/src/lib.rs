@@ -7,10 +7,13 @@
 //! log says, [`story`] what happened task by task, [`verify`] whether the log is what was written. `cli` is a thin face
 //! over it for the terminal.
 
+pub mod ahead;
 pub mod at;
 pub mod cli;
 pub mod diff;
+pub mod errors;
 pub mod folding;
+pub mod graph;
 pub mod history;
 pub mod ids;
 pub mod json;
@@ -19,6 +22,7 @@ pub mod reading;
 pub mod source;
 pub mod story;
 pub mod time;
+pub mod tree;
 pub mod verify;
 pub mod why;
 pub mod words;

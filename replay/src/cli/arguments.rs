@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{ColorChoice, Parser, Subcommand};
+use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
 
 use super::screen::Times;
-use crate::at::At;
+use crate::at::{At, Since};
 
 /// Shows what ran in an execution, in what order, what it read and wrote, and why it stopped. Reads the log of events,
 /// writes nothing to it, and runs no task code.
@@ -14,7 +14,7 @@ use crate::at::At;
     name = "replay",
     version,
     override_usage = "replay ID [OPTIONS]\n       replay ID COMMAND [OPTIONS]\n       replay list [OPTIONS]\n       replay diff A B [OPTIONS]",
-    after_help = "Exit codes: 0 it went well, 1 two executions differ, 2 usage, 3 not found, 4 cannot read, 5 verify failed",
+    after_help = "Exit codes: 0 it went well, 1 two executions differ, or the one that was followed did not complete, 2 usage, 3 not found, 4 cannot read, 5 verify failed, 6 the one that was followed still runs",
     disable_help_subcommand = true,
     subcommand_negates_reqs = false
 )]
@@ -45,6 +45,14 @@ pub struct Arguments {
     #[arg(long, global = true)]
     pub json: bool,
 
+    /// Write one JSON object for each line: the execution, then each event; for `list` each execution
+    #[arg(long, global = true, conflicts_with = "json")]
+    pub jsonl: bool,
+
+    /// Show events as they are appended, until the execution ends; Ctrl-C stops showing, not the execution
+    #[arg(long)]
+    pub follow: bool,
+
     /// How times are shown
     #[arg(long, value_name = "HOW", global = true)]
     pub time: Option<Times>,
@@ -70,6 +78,9 @@ pub enum Command {
         /// Only those of this workflow
         #[arg(long, value_name = "NAME")]
         workflow: Option<String>,
+        /// Only those that started since: a span (30m, 2h, 7d), a date or a time
+        #[arg(long, value_name = "WHEN")]
+        since: Option<Since>,
         /// At most so many
         #[arg(long, value_name = "COUNT", default_value_t = 100)]
         limit: usize,
@@ -92,6 +103,16 @@ pub enum Command {
         /// The task
         task: String,
     },
+    /// The graph with the state of each task, drawn here or for other programs
+    #[command(override_usage = "replay ID graph [OPTIONS]")]
+    Graph {
+        /// What it is written for; without it, it is drawn with letters
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<GraphFormat>,
+        /// Mark the path that decided how long the execution took
+        #[arg(long)]
+        critical_path: bool,
+    },
     /// What differs between two executions: the first divergence, then task by task, then the context key by key
     #[command(override_usage = "replay diff A B [OPTIONS]")]
     Diff {
@@ -100,7 +121,26 @@ pub enum Command {
         /// The other one
         b: String,
     },
+    /// What an error means and what to do about it
+    #[command(override_usage = "replay explain-error CODE")]
+    ExplainError {
+        /// The code, such as CL0016
+        code: String,
+    },
     /// Compute the chain of the records again, and fold the events again
     #[command(override_usage = "replay ID verify [OPTIONS]")]
     Verify,
+}
+
+/// What a graph is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// A flowchart of Mermaid, as many pages and editors show it
+    Mermaid,
+    /// The language of Graphviz
+    Dot,
+    /// A picture
+    Svg,
+    /// The same as `--json`
+    Json,
 }

@@ -9,11 +9,11 @@ use super::header;
 use super::screen::Screen;
 use super::style::Tone;
 use super::text;
+use crate::ahead::Ahead;
 use crate::diff::{Diff, Difference, KeyDiff, Looked, Ran, ReadDiff, Side, Standing, TaskDiff, diff};
 use crate::ids::short;
 use crate::json::diff::DiffJson;
 use crate::json::document::Object;
-use crate::reading::entries;
 use crate::source;
 use crate::story::{Story, tell};
 
@@ -33,7 +33,7 @@ pub fn show(
     let story = |found: &Found| -> Result<(source::Head, Story), Failure> {
         let reader = &*found.log.reader;
         let head = source::head(reader, found.id)?;
-        let story = tell(found.id, reader, entries(reader, found.id));
+        let story = Ahead::new(reader, found.id).entries(|entries| tell(found.id, reader, entries));
         // What is not known cannot be compared: a difference would say more than the log does.
         match story.trouble {
             Some(trouble) => Err(trouble.into()),

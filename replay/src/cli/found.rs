@@ -9,6 +9,7 @@ use cloacina_store::log::{LogReader, OpenError};
 use super::failure::Failure;
 use super::screen::Screen;
 use super::surroundings::Surroundings;
+use crate::errors::number;
 use crate::ids::{self, NotFound};
 use crate::logs::{ChosenBy, Logs, NoLog, choose};
 use crate::source::Head;
@@ -63,7 +64,11 @@ pub fn logs(option: Option<&Path>, around: &Surroundings<'_>) -> Result<Logs, Fa
                 )
             }
         };
-        Failure::usage(error.to_string(), hint)
+        let number = match &error {
+            NoLog::None { .. } => number::NO_LOG,
+            NoLog::Several { .. } => number::SEVERAL_LOGS,
+        };
+        Failure::usage(error.to_string(), hint).numbered(number)
     })
 }
 
@@ -125,7 +130,9 @@ pub fn execution(
                 searched.push(path.display().to_string());
                 near.extend(nearest.into_iter().map(|head| (head, log.option.clone())));
             }
-            Err(error @ NotFound::NoId(_)) => return Err(Failure::usage(error.to_string(), "replay list")),
+            Err(error @ NotFound::NoId(_)) => {
+                return Err(Failure::usage(error.to_string(), "replay list").numbered(number::NO_ID));
+            }
             Err(NotFound::Ambiguous { candidates, more }) => {
                 return Err(ambiguous(text, &candidates, more, &log, screen));
             }
@@ -158,7 +165,8 @@ fn ambiguous(text: &str, candidates: &[Head], more: bool, log: &FoundLog, screen
     let or_more = if more { "more than " } else { "" };
     let error = format!("'{text}' fits {or_more}{} executions in {}:", candidates.len(), log.path.display());
     let lines = candidates.iter().map(|head| candidate(head, screen)).collect();
-    Failure::not_found(error, next_command(&longer, "", &log.option)).with_details(lines)
+    let failure = Failure::not_found(error, next_command(&longer, "", &log.option));
+    failure.numbered(number::AMBIGUOUS).with_details(lines)
 }
 
 fn unknown(text: &str, near: &[(Head, String)], searched: &[String], screen: &Screen<'_>) -> Failure {

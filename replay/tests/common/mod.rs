@@ -129,6 +129,17 @@ impl Recorder {
         tasks: Vec<TaskDefinition>,
         input: &[(&str, &str)],
     ) -> Self {
+        Self::start_by(log, id, workflow, tasks, input, Cause::Call)
+    }
+
+    pub fn start_by(
+        log: &Log,
+        id: ExecutionId,
+        workflow: &str,
+        tasks: Vec<TaskDefinition>,
+        input: &[(&str, &str)],
+        cause: Cause,
+    ) -> Self {
         let definition = Definition { workflow: workflow.into(), tasks };
         let fingerprint = fingerprint(&definition);
         let bytes = encode_definition(&definition);
@@ -138,7 +149,7 @@ impl Recorder {
             id,
             graph: graph.clone(),
             fingerprint,
-            cause: Cause::Call,
+            cause,
             environment: environment(41),
             options: ExecutionOptions::default(),
             input: input.iter().map(|(key, value)| ((*key).into(), json(value))).collect(),
@@ -242,6 +253,16 @@ pub fn opener(log: &Log) -> impl Fn(&Path) -> Result<Box<dyn LogReader>, OpenErr
 }
 
 pub fn replay_with(open: &Opens, terminal: Option<usize>, arguments: &str) -> Ran {
+    replay_pausing(open, terminal, &|_| false, arguments)
+}
+
+/// The same; where the command waits for more to come, `pause` lets it come, and says whether to go on.
+pub fn replay_pausing(
+    open: &Opens,
+    terminal: Option<usize>,
+    pause: &dyn Fn(std::time::Duration) -> bool,
+    arguments: &str,
+) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let variable = |name: &str| (name == "CLOACA_LOG").then(|| OsString::from("./tutorial_04.db"));
     let mut around = Surroundings {
@@ -252,6 +273,8 @@ pub fn replay_with(open: &Opens, terminal: Option<usize>, arguments: &str) -> Ra
         directory: PathBuf::from("/work"),
         now: Timestamp(START + 10_800_000_000),
         open,
+        pause,
+        shows_progress: false,
     };
     let words = std::iter::once("replay").chain(arguments.split_whitespace()).map(OsString::from).collect();
     let code = run(words, &mut around);

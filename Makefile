@@ -14,7 +14,7 @@ DEMO := target/demo
 export XDG_STATE_HOME := $(CURDIR)/target/state
 
 SOURCES := Cargo.toml Cargo.lock bindings/pyproject.toml \
-	$(shell find store engine replay bindings -type f \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')
+	$(shell find store engine replay admin bindings -type f \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name Cargo.toml \) -not -path '*/target/*')
 
 # Runs a command and shows what it said only if it failed.
 quietly = @mkdir -p $(VENV) && { $(1); } > $(VENV)/last.log 2>&1 || { cat $(VENV)/last.log; exit 1; }
@@ -50,9 +50,10 @@ bench: $(WHEEL) ## measure, as ratios to this disk's own sync time
 	@target/release/reading
 	@$(PYTHON) benches/python/side_by_side.py
 
-docs: ## build the Rust documentation
-	$(call quietly,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay)
-	@echo "docs: target/doc/cloacina_engine/index.html"
+docs: $(WHEEL) ## build the documentation, for Python and for Rust
+	$(call quietly,NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict --config-file docs/mkdocs.yml)
+	$(call quietly,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay -p cloacina-admin)
+	@echo "docs: target/site/index.html, target/doc/cloacina_engine/index.html"
 
 clean: ## remove what was built
 	@rm -rf target $(VENV)

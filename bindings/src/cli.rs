@@ -1,4 +1,4 @@
-//! The program `replay`, for the console script of the wheel.
+//! The programs `replay` and `cloaca`, for the console scripts of the wheel.
 
 use std::ffi::OsString;
 
@@ -8,4 +8,10 @@ use pyo3::prelude::*;
 #[pyfunction]
 pub fn replay_main(py: Python<'_>, argv: Vec<OsString>) -> i32 {
     py.detach(|| cloacina_replay::main(argv))
+}
+
+/// Runs `cloaca` with a command line, the program's name first, and returns its exit code.
+#[pyfunction]
+pub fn cloaca_main(py: Python<'_>, argv: Vec<OsString>) -> i32 {
+    py.detach(|| cloacina_admin::main(argv))
 }

@@ -6,12 +6,15 @@
 
 mod callbacks;
 mod cli;
+mod clock;
 mod condition;
 mod context;
 mod engine;
 mod errors;
 mod executor;
 mod exit;
+mod history;
+mod isolation;
 mod json;
 mod logging;
 mod outcome;
@@ -26,7 +29,9 @@ mod _cloaca {
     #[pymodule_export]
     use super::callbacks::{Call, Notices};
     #[pymodule_export]
-    use super::cli::replay_main;
+    use super::cli::{cloaca_main, replay_main};
+    #[pymodule_export]
+    use super::clock::PyVirtualClock;
     #[pymodule_export]
     use super::condition::PyCondition;
     #[pymodule_export]
@@ -37,6 +42,10 @@ mod _cloaca {
     use super::executor::{Attempt, Inbox};
     #[pymodule_export]
     use super::exit::exiting;
+    #[pymodule_export]
+    use super::history::NativeHistory;
+    #[pymodule_export]
+    use super::isolation::{context_of, deeds_of, sighting_of, take_returned};
     #[pymodule_export]
     use super::logging::{log_level, start_logging, take_logs, wait_logs};
     #[pymodule_export]

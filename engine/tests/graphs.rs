@@ -52,6 +52,20 @@ fn a_cycle_is_shown_along_its_edges() {
     assert_eq!(says.problems, [Problem::Cycle(["a", "b", "a"].map(String::from).to_vec())]);
 }
 
+/// A cycle was only looked for where nothing else was wrong: it came to light after the first problem had been mended.
+#[test]
+fn a_cycle_is_named_beside_other_problems() {
+    let says = problems([task("a").after(["b", "nobody"]), task("b").after(["a"]), task("c"), task("c")]);
+    assert_eq!(
+        says.problems,
+        [
+            Problem::Duplicate("c".into()),
+            Problem::Missing { task: "a".into(), missing: "nobody".into(), nearest: None },
+            Problem::Cycle(["a", "b", "a"].map(String::from).to_vec()),
+        ]
+    );
+}
+
 /// The search for cycles called itself once for each task: a cycle behind a long chain overflowed the stack.
 #[test]
 fn a_cycle_of_a_hundred_thousand_tasks_is_found() {

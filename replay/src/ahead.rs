@@ -7,7 +7,7 @@ use cloacina_engine::core::event::{ExecutionId, Seq};
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::record::Record;
 
-use crate::reading::{Entry, Records, Trouble};
+use crate::reading::{Decoder, Entry, Records, Trouble};
 
 /// How many records are handed over at once.
 const PAGE: usize = 512;
@@ -64,11 +64,12 @@ impl<'a> Ahead<'a> {
     pub fn entries<T>(&self, work: impl FnOnce(&mut dyn Iterator<Item = Result<Entry, Trouble>>) -> T) -> T {
         self.records(Ok, |records: &mut dyn Iterator<Item = Result<Record, ReadError>>| {
             let mut failed = false;
+            let mut decoder = Decoder::new(self.reader);
             let mut entries = records.map_while(|record| {
                 if failed {
                     return None;
                 }
-                let entry = record.map_err(Trouble::from).and_then(|record| Entry::decode(&record));
+                let entry = record.map_err(Trouble::from).and_then(|record| decoder.decode(&record));
                 failed = entry.is_err();
                 Some(entry)
             });

@@ -26,11 +26,19 @@ impl<D: Definitions> Folder<D> {
         Self { id, definitions, graphs: BTreeMap::new(), state: None }
     }
 
-    /// Folds one event, which is lent for that and given back. After an error there is no state any more.
+    /// Folds one event. After an error there is no state any more.
     ///
     /// # Errors
     /// [`Trouble::Impossible`], [`Trouble::Erased`] or [`Trouble::Definition`].
-    pub fn step(&mut self, entry: &mut Entry) -> Result<&Execution, Trouble> {
+    pub fn step(&mut self, entry: &Entry) -> Result<&Execution, Trouble> {
+        self.lend(&mut entry.clone())
+    }
+
+    /// The same with an event that is lent for it and given back, and so need not be copied.
+    ///
+    /// # Errors
+    /// As [`Folder::step`].
+    pub fn lend(&mut self, entry: &mut Entry) -> Result<&Execution, Trouble> {
         let before = self.state.take();
         if let Some(fingerprint) = entry.event.as_ref().and_then(definition_of)
             && !self.graphs.contains_key(&fingerprint)

@@ -77,7 +77,7 @@ impl History {
                 }
             };
             if let Some(mut folding) = folder.take() {
-                match folding.step(&mut entry) {
+                match folding.lend(&mut entry) {
                     Ok(_) => folder = Some(folding),
                     Err(error) => {
                         trouble.get_or_insert(error);
@@ -171,7 +171,7 @@ pub fn fold_to<D: crate::reading::Definitions>(
         if !at.is_at_or_after(&entry, start) {
             break;
         }
-        folder.step(&mut entry)?;
+        folder.lend(&mut entry)?;
         each(&entry);
         let done = at.is_reached_with(&entry);
         last = Some(entry);

@@ -9,6 +9,7 @@
 
 pub mod ahead;
 pub mod at;
+pub mod attempt;
 pub mod cli;
 pub mod diff;
 pub mod errors;
@@ -19,6 +20,9 @@ pub mod ids;
 pub mod json;
 pub mod logs;
 pub mod reading;
+pub mod report;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod source;
 pub mod story;
 pub mod time;

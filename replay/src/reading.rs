@@ -9,7 +9,7 @@ use cloacina_engine::core::event::{Event, ExecutionId, Seq};
 use cloacina_engine::core::fold::IllegalEvent;
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::time::Timestamp;
-use cloacina_store::log::{LogReader, ReadError, StreamEntry};
+use cloacina_store::log::{Erasure, LogReader, ReadError, StreamEntry};
 use cloacina_store::record::{Hash, Record, StreamId};
 
 /// How many records are asked for at once.
@@ -80,23 +80,77 @@ pub struct Entry {
     pub previous: Hash,
     /// The hash of its own record.
     pub hash: Hash,
-    /// What happened; `None` if the body was erased.
+    /// What happened. Of an event whose body was erased: the same without what it said, `None` if not even that is known.
     pub event: Option<Event>,
+    /// Who erased its body, when and why; `None` if it is there.
+    pub erased: Option<Erased>,
+}
+
+/// That a body was erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// When.
+    pub time: Timestamp,
+    /// Who asked for it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Decodes the records of one execution, and looks up what was erased from it where it meets that.
+pub struct Decoder<'a> {
+    reader: &'a dyn LogReader,
+    erasures: Option<BTreeMap<Seq, Erasure>>,
+}
+
+impl<'a> Decoder<'a> {
+    /// A decoder that asks a log.
+    #[must_use]
+    pub fn new(reader: &'a dyn LogReader) -> Self {
+        Self { reader, erasures: None }
+    }
+
+    /// Decodes a record.
+    ///
+    /// # Errors
+    /// As [`Entry::decode`], and [`Trouble::Log`].
+    pub fn decode(&mut self, record: &Record) -> Result<Entry, Trouble> {
+        let mut entry = Entry::decode(record)?;
+        if record.body.bytes().is_some() {
+            return Ok(entry);
+        }
+        let erasures = match &mut self.erasures {
+            Some(known) => known,
+            None => {
+                let found = self.reader.erasures(record.stream)?;
+                self.erasures.insert(found.into_iter().map(|erasure| (erasure.seq, erasure)).collect())
+            }
+        };
+        if let Some(Erasure { time, note, reason, by, .. }) = erasures.get(&record.seq) {
+            entry.event = decode_event(record, note).map(Some)?;
+            entry.erased = Some(Erased { time: Timestamp(time.0), by: by.clone(), reason: reason.clone() });
+        }
+        Ok(entry)
+    }
+}
+
+fn decode_event(record: &Record, bytes: &[u8]) -> Result<Event, Trouble> {
+    codec::decode_event(bytes).map_err(|why| {
+        let (id, seq) = (ExecutionId(*record.stream.as_bytes()), record.seq);
+        match why {
+            DecodeError::Newer { .. } => Trouble::Newer { id, seq, why },
+            _ => Trouble::Undecodable { id, seq, why },
+        }
+    })
 }
 
 impl Entry {
-    /// Decodes a record of an execution's stream.
+    /// Decodes a record of an execution's stream; one whose body was erased has no event: see [`Decoder`].
     ///
     /// # Errors
     /// [`Trouble::Newer`] or [`Trouble::Undecodable`].
     pub fn decode(record: &Record) -> Result<Self, Trouble> {
-        let event = record.body.bytes().map(codec::decode_event).transpose().map_err(|why| {
-            let (id, seq) = (ExecutionId(*record.stream.as_bytes()), record.seq);
-            match why {
-                DecodeError::Newer { .. } => Trouble::Newer { id, seq, why },
-                _ => Trouble::Undecodable { id, seq, why },
-            }
-        })?;
+        let event = record.body.bytes().map(|bytes| decode_event(record, bytes)).transpose()?;
         Ok(Self {
             seq: record.seq,
             position: record.position,
@@ -104,6 +158,7 @@ impl Entry {
             previous: record.previous,
             hash: record.hash,
             event,
+            erased: None,
         })
     }
 }
@@ -173,11 +228,12 @@ impl Iterator for Records<'_> {
 /// The events of an execution, in order, read page by page. It ends after the first [`Trouble`].
 pub fn entries(reader: &dyn LogReader, id: ExecutionId) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
     let mut failed = false;
+    let mut decoder = Decoder::new(reader);
     Records::new(reader, id, 0).map_while(move |record| {
         if failed {
             return None;
         }
-        let entry = record.map_err(Trouble::from).and_then(|record| Entry::decode(&record));
+        let entry = record.map_err(Trouble::from).and_then(|record| decoder.decode(&record));
         failed = entry.is_err();
         Some(entry)
     })

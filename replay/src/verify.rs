@@ -8,7 +8,7 @@ use cloacina_store::seal;
 
 use crate::ahead::Ahead;
 use crate::folding::Folder;
-use crate::reading::{Entry, Trouble, stream_of};
+use crate::reading::{Decoder, Entry, Erased, Trouble, stream_of};
 
 /// What verifying found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,10 +67,18 @@ pub enum Verdict {
         what: String,
     },
     /// The body of an event was erased. The chain still holds.
-    #[error(
-        "body erased at seq {seq}: the chain still holds, but what follows from this event cannot be told any more"
-    )]
+    #[error("body erased at seq {seq} by {by}: {reason}; the chain still holds, and its value is shown as erased")]
     BodyErased {
+        /// The event.
+        seq: Seq,
+        /// Who asked for it.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The body of an event is gone, and the log does not say that it was erased.
+    #[error("body missing at seq {seq}: the chain holds without it, but no event says that it was erased")]
+    BodyMissing {
         /// The event.
         seq: Seq,
     },
@@ -100,6 +108,7 @@ impl Verdict {
             Self::NewerFormat { .. } => "newer format",
             Self::ImpossibleEvent { .. } => "impossible event",
             Self::BodyErased { .. } => "body erased",
+            Self::BodyMissing { .. } => "body missing",
             Self::ContextDiffers { .. } => "final context differs",
             Self::Unreadable(_) => "cannot be read",
         }
@@ -112,7 +121,8 @@ impl Verdict {
             Self::RecordDiffers { seq, .. }
             | Self::NewerFormat { seq, .. }
             | Self::ImpossibleEvent { seq, .. }
-            | Self::BodyErased { seq }
+            | Self::BodyErased { seq, .. }
+            | Self::BodyMissing { seq }
             | Self::ContextDiffers { seq, .. } => Some(*seq),
             Self::TailCut { .. } | Self::UnfinishedTail { .. } | Self::Unreadable(_) => None,
         }
@@ -141,7 +151,7 @@ impl Verdict {
             Trouble::Impossible { illegal, .. } => {
                 Self::ImpossibleEvent { seq: illegal.seq, what: format!("{} {}", illegal.event, illegal.what) }
             }
-            Trouble::Erased { seq, .. } => Self::BodyErased { seq },
+            Trouble::Erased { seq, .. } => Self::BodyMissing { seq },
             Trouble::Definition { .. } => Self::Unreadable(trouble.to_string()),
         }
     }
@@ -223,7 +233,7 @@ pub fn verify(reader: &dyn LogReader, id: ExecutionId) -> Result<Verification, R
 pub fn verify_ahead(records: &Ahead<'_>) -> Result<Verification, ReadError> {
     let (reader, id) = (records.reader(), records.id());
     let mut found = Verification { records: reader.stream(stream_of(id))?.records, ..Verification::default() };
-    let mut refold = Some(Folder::new(id, reader));
+    let mut refold = Refold { decoder: Decoder::new(reader), folder: Some(Folder::new(id, reader)) };
     let mut chain = Chain::default();
     let check = |record: Record| chain.check(&record).map(|()| record).map_err(Wrong::Verdict);
     let whole = records.records(check, |records: &mut dyn Iterator<Item = Result<Record, Wrong>>| {
@@ -236,7 +246,7 @@ pub fn verify_ahead(records: &Ahead<'_>) -> Result<Verification, ReadError> {
                 }
             };
             found.chained += 1;
-            fold_again(&mut refold, &record, &mut found);
+            refold.step(&record, &mut found);
         }
         true
     });
@@ -267,27 +277,55 @@ impl Wrong {
     }
 }
 
-/// Folds a record again, unless one before it could not be folded.
-fn fold_again(refold: &mut Option<Folder<&dyn LogReader>>, record: &Record, found: &mut Verification) {
-    let Some(folder) = refold else {
+/// Folds records again, up to one that cannot be folded.
+struct Refold<'a> {
+    decoder: Decoder<'a>,
+    folder: Option<Folder<&'a dyn LogReader>>,
+}
+
+impl Refold<'_> {
+    fn step(&mut self, record: &Record, found: &mut Verification) {
+        let entry = match self.decoder.decode(record) {
+            Ok(entry) => entry,
+            Err(trouble) => {
+                // After the first one that cannot be folded, nothing is asked of the others.
+                if self.folder.take().is_some() {
+                    found.verdicts.push(Verdict::of(trouble));
+                }
+                return;
+            }
+        };
         if matches!(record.body, Body::Erased { .. }) {
-            found.verdicts.push(Verdict::BodyErased { seq: record.seq });
+            found.verdicts.push(match &entry.erased {
+                Some(Erased { by, reason, .. }) => {
+                    Verdict::BodyErased { seq: entry.seq, by: by.clone(), reason: reason.clone() }
+                }
+                None => Verdict::BodyMissing { seq: entry.seq },
+            });
         }
-        return;
-    };
-    let folded = Entry::decode(record).and_then(|mut entry| {
-        let state = folder.step(&mut entry)?;
-        found.folded += 1;
-        Ok(recorded_digest(&entry).map(|recorded| (recorded, Hash(digest(&state.context())))))
-    });
-    match folded {
-        Ok(Some((recorded, folded))) if recorded != folded => {
-            found.verdicts.push(Verdict::ContextDiffers { seq: record.seq, recorded, folded });
-        }
-        Ok(_) => {}
-        Err(trouble) => {
-            found.verdicts.push(Verdict::of(trouble));
-            *refold = None;
+        let Some(folder) = &mut self.folder else { return };
+        let mut entry = entry;
+        let folded = folder.lend(&mut entry).map(|state| {
+            let recorded = recorded_digest(&entry)?;
+            Some((recorded, Hash(digest(&state.context()))))
+        });
+        match folded {
+            Ok(digests) => {
+                found.folded += 1;
+                let differing = digests.filter(|(recorded, folded)| recorded != folded);
+                found.verdicts.extend(differing.map(|(recorded, folded)| Verdict::ContextDiffers {
+                    seq: entry.seq,
+                    recorded,
+                    folded,
+                }));
+            }
+            Err(trouble) => {
+                // That a body is missing was said above.
+                if !matches!(trouble, Trouble::Erased { .. }) {
+                    found.verdicts.push(Verdict::of(trouble));
+                }
+                self.folder = None;
+            }
         }
     }
 }
@@ -295,7 +333,8 @@ fn fold_again(refold: &mut Option<Folder<&dyn LogReader>>, record: &Record, foun
 fn recorded_digest(entry: &Entry) -> Option<Hash> {
     match &entry.event {
         Some(Event::ExecutionCompleted(ended) | Event::ExecutionFailed(ended) | Event::ExecutionCancelled(ended)) => {
-            Some(Hash(ended.context))
+            // The digest goes with any value that is erased: a guess at the value could be tried by it.
+            entry.erased.is_none().then_some(Hash(ended.context))
         }
         _ => None,
     }

@@ -28,6 +28,11 @@ impl<'a> Cursor<'a> {
         self.rest.len()
     }
 
+    /// The next byte, which stays.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         match self.rest.split_at_checked(count) {
             Some((taken, rest)) => {

@@ -35,6 +35,9 @@ pub(crate) fn encode(header: BodyHeader, body: &impl Encode) -> Result<Vec<u8>, 
     let [low, high] = header.kind.to_le_bytes();
     let mut bytes = vec![MAGIC, BINCODE, header.format, low, high];
     let body = bincode::encode_to_vec(body, config()).map_err(|error| Malformed(error.to_string()))?;
+    if body.len() > LIMIT / 2 {
+        return Err(Malformed(format!("{} bytes are too many for one event of the log", body.len())));
+    }
     bytes.extend_from_slice(&body);
     Ok(bytes)
 }

@@ -6,17 +6,23 @@
 //! - [`log`] says what a log does ([`LogReader`](log::LogReader), [`EventLog`](log::EventLog)), [`record`] what is in it.
 //! - [`open`] makes or opens the log in a directory for writing; [`open_reader`] reads one, also while it is being
 //!   written; [`MemoryLog`] is one in memory.
+//! - [`keeper`] changes what is in a log other than by appending, [`archive`] puts streams of it into a file.
 //! - `FORMAT.md`, beside this crate's sources, says what each stored byte means.
 
+pub mod archive;
 pub mod backend;
 mod bytes;
+mod changes;
 mod codec;
 mod core;
 mod directory;
+pub mod keeper;
 mod layout;
 pub mod log;
 pub mod log_event;
 mod memory_log;
+mod own_stream;
+mod parts;
 mod reader;
 pub mod record;
 pub mod seal;

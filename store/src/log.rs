@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::keeper::Keeper;
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
 /// Some events of one stream, decided together: all of them are in the log or none is.
@@ -112,6 +113,21 @@ pub struct StreamFilter {
     pub limit: usize,
 }
 
+/// One record whose body was erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The record's place in its stream.
+    pub seq: u64,
+    /// When it was erased.
+    pub time: Timestamp,
+    /// What the log's user wanted to remember of it; opaque here.
+    pub note: Vec<u8>,
+    /// Why it was erased.
+    pub reason: String,
+    /// Who asked for it.
+    pub by: String,
+}
+
 /// Where the log ends, and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogHead {
@@ -154,6 +170,23 @@ pub trait LogReader: Send + Sync {
     /// [`ReadError::Damaged`] where the log is not what was written.
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError>;
 
+    /// At most `limit` hashes of the log's records from a position on, in order, also of those that were pruned; empty at
+    /// the end of the log. Records that are there are checked. These are the leaves of the log's tree.
+    ///
+    /// # Errors
+    /// As [`LogReader::tail`]; [`ReadError::Io`] where not all records are at hand, as in an archive.
+    fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
+        crate::own_stream::hashes(self, from, limit)
+    }
+
+    /// What was erased from a stream, in the order in which it was. The log's own stream says so, all of which is read.
+    ///
+    /// # Errors
+    /// As [`LogReader::read`]; a stream of which nothing was erased, or that is not there, gives nothing.
+    fn erasures(&self, stream: StreamId) -> Result<Vec<Erasure>, ReadError> {
+        crate::own_stream::erasures(self, stream)
+    }
+
     /// The definition with this fingerprint, or `None`.
     ///
     /// # Errors
@@ -171,7 +204,7 @@ pub trait LogReader: Send + Sync {
 }
 
 /// Writes a log.
-pub trait EventLog: LogReader {
+pub trait EventLog: Keeper {
     /// Appends a batch. Batches are taken in the order of the calls; many that wait are made durable together.
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge);
 
@@ -248,6 +281,14 @@ pub enum OpenError {
         /// The newest that is known here.
         known: u32,
     },
+    /// An archive is not what was written.
+    #[error("the archive {path} is damaged: {what}. Make it again from its log, or take another copy of it")]
+    DamagedArchive {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit, and where.
+        what: String,
+    },
     /// What is there is not what was written.
     #[error(
         "the log {path} is damaged: {what}. Keep a copy of the directory as it is, and restore a backup; `replay --log {path} verify` says what is still whole"
@@ -317,6 +358,14 @@ pub enum ReadError {
     /// Something other than a record is not what was written.
     #[error("the log is damaged: {0}")]
     DamagedLog(String),
+    /// The stream was dropped.
+    #[error("{stream}: its {records} records were pruned; the log keeps their hashes alone")]
+    Pruned {
+        /// The stream.
+        stream: StreamId,
+        /// How many records it had.
+        records: u64,
+    },
     /// The stream ends earlier than the log knows.
     #[error("{stream}: the tail is cut: the head says {head} records, the stream ends at {found}")]
     TailCut {
@@ -364,6 +413,10 @@ macro_rules! read_through_core {
 
             fn tail(&self, from: u64, limit: usize) -> Result<Vec<$crate::record::Record>, $crate::log::ReadError> {
                 self.core.tail(from, limit)
+            }
+
+            fn hashes(&self, from: u64, limit: usize) -> Result<Vec<$crate::record::Hash>, $crate::log::ReadError> {
+                self.core.hashes(from, limit)
             }
 
             fn definition(

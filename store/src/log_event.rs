@@ -4,7 +4,8 @@ use bincode::{Decode, Encode};
 
 use crate::bytes::Malformed;
 use crate::codec::{self, BodyHeader};
-use crate::log::Durability;
+use crate::log::{Durability, Erasure};
+use crate::record::{Hash, StreamId, StreamKind, Timestamp};
 
 /// An event of the log's own stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,95 @@ pub enum LogEvent {
     Opened(Opened),
     /// It closed the log in order. Where an `Opened` follows without one of these, the process before it died.
     Closed,
+    /// Somebody put a signature under the log as far as it went.
+    Checkpoint(Checkpoint),
+    /// Bodies were erased.
+    Erased(Erased),
+    /// The records of a stream were dropped.
+    Pruned(Pruned),
+    /// A stream was taken over from an archive.
+    Imported(Imported),
+}
+
+/// A signed statement of how far the log went and what was in it. What is signed is the text that
+/// `FORMAT.md` describes.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Checkpoint {
+    /// The hash of the log's first record, which no other log has.
+    pub origin: Hash,
+    /// How many records the tree has.
+    pub size: u64,
+    /// The root of the tree over the hashes of these records.
+    pub root: Hash,
+    /// The roots of the largest complete subtrees, from left to right, so that the next checkpoint goes on from here.
+    pub peaks: Vec<Hash>,
+    /// When it was signed.
+    pub time: Timestamp,
+    /// The Ed25519 public key.
+    pub key: [u8; 32],
+    /// The signature.
+    pub signature: [u8; 64],
+}
+
+/// Bodies of a stream were erased.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Erased {
+    /// The stream.
+    pub stream: StreamId,
+    /// The records, each with what the log's user wants to remember of it (opaque here; never what was erased).
+    pub records: Vec<(u64, Vec<u8>)>,
+    /// Why.
+    pub reason: String,
+    /// Who asked for it.
+    pub by: String,
+}
+
+/// A stream was dropped. What stays are the hashes of its records, and this.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Pruned {
+    /// The stream.
+    pub stream: StreamId,
+    /// What it was the history of.
+    pub kind: StreamKind,
+    /// How many records it had.
+    pub records: u64,
+    /// The bytes of their bodies.
+    pub bytes: u64,
+    /// The hash of the last one.
+    pub head: Hash,
+    /// SHA-256 of what is left of its frames, one after the other.
+    pub left: Hash,
+    /// The time of the first and of the last one.
+    pub times: (Timestamp, Timestamp),
+    /// The digest of the archive that it was put into before, if it was.
+    pub archive: Option<Hash>,
+    /// Why.
+    pub reason: String,
+    /// Who asked for it.
+    pub by: String,
+}
+
+/// A stream was taken over from an archive, with its hashes as they were.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Imported {
+    /// The stream.
+    pub stream: StreamId,
+    /// How many records were taken over: those before this `seq`.
+    pub records: u64,
+    /// The hash of the last one.
+    pub head: Hash,
+    /// The digest of the archive.
+    pub archive: Hash,
+    /// Whether it was put back in its place in the log that it came from.
+    pub restored: bool,
+}
+
+impl Erased {
+    /// What was erased, record by record, if this was recorded at a time.
+    pub(crate) fn erasures(self, time: Timestamp) -> impl Iterator<Item = Erasure> {
+        let Self { records, reason, by, .. } = self;
+        records.into_iter().map(move |(seq, note)| Erasure { seq, time, note, reason: reason.clone(), by: by.clone() })
+    }
 }
 
 /// Who opened the log.
@@ -73,6 +163,10 @@ impl From<Malformed> for LogEventError {
 mod number {
     pub(super) const OPENED: u16 = 1;
     pub(super) const CLOSED: u16 = 2;
+    pub(super) const CHECKPOINT: u16 = 3;
+    pub(super) const ERASED: u16 = 4;
+    pub(super) const PRUNED: u16 = 5;
+    pub(super) const IMPORTED: u16 = 6;
 }
 
 const FORMAT: u8 = 1;
@@ -81,11 +175,15 @@ impl LogEvent {
     /// The bytes that stand in the record.
     ///
     /// # Errors
-    /// If the host's name is absurdly long.
+    /// If its texts are longer than a body may be (64 KiB in all).
     pub fn encode(&self) -> Result<Vec<u8>, LogEventError> {
         let bytes = match self {
             Self::Opened(opened) => codec::encode(header(number::OPENED), opened)?,
             Self::Closed => codec::encode(header(number::CLOSED), &())?,
+            Self::Checkpoint(checkpoint) => codec::encode(header(number::CHECKPOINT), checkpoint)?,
+            Self::Erased(erased) => codec::encode(header(number::ERASED), erased)?,
+            Self::Pruned(pruned) => codec::encode(header(number::PRUNED), pruned)?,
+            Self::Imported(imported) => codec::encode(header(number::IMPORTED), imported)?,
         };
         Ok(bytes)
     }
@@ -112,6 +210,10 @@ impl LogEvent {
                 codec::decode::<()>(body)?;
                 Ok(Self::Closed)
             }
+            (number::CHECKPOINT, 1) => Ok(Self::Checkpoint(codec::decode(body)?)),
+            (number::ERASED, 1) => Ok(Self::Erased(codec::decode(body)?)),
+            (number::PRUNED, 1) => Ok(Self::Pruned(codec::decode(body)?)),
+            (number::IMPORTED, 1) => Ok(Self::Imported(codec::decode(body)?)),
             (kind, format) => {
                 Err(LogEventError { what: format!("kind {kind} in format {format} is not known; upgrade to read it") })
             }

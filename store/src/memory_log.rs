@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::backend::memory::MemoryDisk;
+use crate::changes;
 use crate::core::Core;
 use crate::core::open::open_for_writing;
 use crate::core::writer::{Job, Writer};
+use crate::keeper::{Change, ChangeError, Changed, Keeper};
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, OpenError};
 use crate::log_event::Opened;
 use crate::sync::lock;
@@ -52,6 +54,16 @@ impl MemoryLog {
 }
 
 crate::log::read_through_core!(MemoryLog);
+
+impl Keeper for MemoryLog {
+    fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+        changes::perform(change, |work| {
+            let mut writer = lock(&self.writer);
+            let time = writer.last_time();
+            writer.change(work, time)
+        })
+    }
+}
 
 impl EventLog for MemoryLog {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::archive::{is_archive, open_archive};
 use crate::backend::sled::{DATA_FILE, SledBackend};
 use crate::core::Core;
 use crate::core::behind;
@@ -42,7 +43,7 @@ crate::log::read_through_core!(CopiedLog);
 /// Opens the log in a directory for reading, whether or not a process is writing it, and changes nothing there.
 ///
 /// Where nobody has the log, it is read from a copy in the directory for temporary files, which needs as much space as
-/// the log and is removed when the reader is dropped.
+/// the log and is removed when the reader is dropped. An [archive](crate::archive) is read in place of a log.
 ///
 /// # Errors
 /// [`OpenError::Missing`] and [`OpenError::NotALog`] if there is no log; [`OpenError::Damaged`] if it ends earlier than it
@@ -60,6 +61,9 @@ crate::log::read_through_core!(CopiedLog);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open_reader(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
+    if is_archive(path) {
+        return open_archive(path).map(|archive| Box::new(archive) as _);
+    }
     match reach(path)? {
         Reached::Live(reader) => Ok(Box::new(reader)),
         Reached::Copy(copy) => Ok(Box::new(open_copy(path, copy, Care::Groups)?)),

@@ -4,8 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use bincode::{Decode, Encode};
+use bincode::de::{BorrowDecoder, Decoder};
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{BorrowDecode, Decode, Encode};
 use uuid::Uuid;
+
+use crate::seal::Header;
 
 /// Names a stream. Executions use UUIDv7, so that ids sort by the time at which they were made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +42,24 @@ impl fmt::Display for StreamId {
 impl fmt::Debug for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl Encode for StreamId {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.as_bytes().encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for StreamId {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        <[u8; 16]>::decode(decoder).map(Self::from_bytes)
+    }
+}
+
+impl<'de, Context> BorrowDecode<'de, Context> for StreamId {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Self::decode(decoder)
     }
 }
 
@@ -125,6 +148,15 @@ pub struct Record {
     pub body: Body,
 }
 
+impl Record {
+    /// What its hash covers besides the chain and the body.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        let Self { stream, kind, seq, position, time, .. } = *self;
+        Header { stream, kind, seq, position, time }
+    }
+}
+
 /// The body of a record, or what is left of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -139,10 +171,31 @@ pub enum Body {
     Erased {
         /// SHA-256 of the salt and the bytes that were here.
         commitment: Hash,
+        /// How many bytes were here. No hash covers it.
+        length: u32,
     },
 }
 
 impl Body {
+    /// The commitment to it.
+    #[must_use]
+    pub fn commitment(&self) -> Hash {
+        match self {
+            Self::Present { salt, bytes } => crate::seal::commitment(salt, bytes),
+            Self::Erased { commitment, .. } => *commitment,
+        }
+    }
+
+    /// How many bytes it has, or had.
+    #[must_use]
+    pub fn length(&self) -> u32 {
+        match self {
+            // A frame is bounded far below.
+            Self::Present { bytes, .. } => u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            Self::Erased { length, .. } => *length,
+        }
+    }
+
     /// The bytes, unless they were erased.
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {

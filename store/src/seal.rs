@@ -10,7 +10,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::layout::group::FramePlace;
-use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
+use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
 /// The format that this version seals with. It is part of every hash.
 pub const FORMAT: u8 = 1;
@@ -130,18 +130,7 @@ pub(crate) fn group_hash<'a>(
 /// assert!(check(&record).is_err());
 /// ```
 pub fn check(record: &Record) -> Result<(), Hash> {
-    let header = Header {
-        stream: record.stream,
-        kind: record.kind,
-        seq: record.seq,
-        position: record.position,
-        time: record.time,
-    };
-    let commitment = match &record.body {
-        Body::Present { salt, bytes } => commitment(salt, bytes),
-        Body::Erased { commitment } => *commitment,
-    };
-    let hash = record_hash(&header, &record.previous, &commitment);
+    let hash = record_hash(&record.header(), &record.previous, &record.body.commitment());
     if hash == record.hash { Ok(()) } else { Err(hash) }
 }
 

@@ -10,11 +10,13 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::backend::Backend;
 use crate::backend::sled::{self, DATA_FILE, SledBackend, SledOpenError};
+use crate::changes;
 use crate::core::Core;
 use crate::core::open::open_for_writing;
 use crate::core::writer::{Job, Writer};
 use crate::directory::lock_file::{self, DirectoryLock, LINGER, host_name};
 use crate::directory::{self, Found, Snapshots, creation, io_error};
+use crate::keeper::{Change, ChangeError, Changed, Keeper};
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
 use crate::reader;
@@ -128,7 +130,7 @@ fn start(
     let (messages, waiting) = crossbeam_channel::unbounded();
     let writer = spawn_writer(writer, waiting, options.durability)
         .map_err(|error| io_error(path, "starting its writer thread", &error))?;
-    let server = if options.serve_readers { serve(path, &core) } else { None };
+    let server = if options.serve_readers { serve(path, &core, &messages) } else { None };
     Ok(SledLog {
         core,
         held: Mutex::new(Some(Held { server, writer, lock })),
@@ -148,8 +150,8 @@ fn spawn_writer(
 }
 
 /// A log that cannot be read by others meanwhile is worth a warning, not a refusal.
-fn serve(path: &Path, core: &Arc<Core<SledBackend>>) -> Option<Server> {
-    match Server::start(path, Arc::clone(core)) {
+fn serve(path: &Path, core: &Arc<Core<SledBackend>>, messages: &Sender<Message>) -> Option<Server> {
+    match Server::start(path, Arc::clone(core), messages.clone()) {
         Ok(server) => Some(server),
         Err(error) => {
             tracing::warn!(log = %path.display(), %error, "readers cannot be served while this process has the log");
@@ -266,6 +268,12 @@ impl SledLog {
 }
 
 crate::log::read_through_core!(SledLog);
+
+impl Keeper for SledLog {
+    fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+        changes::on_thread(&self.messages, change)
+    }
+}
 
 impl EventLog for SledLog {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::backend::Backend;
+use crate::core::change::Work;
 use crate::core::writer::{Job, Outcome, Writer};
+use crate::keeper::{ChangeError, Changed};
 use crate::log::{AppendError, Durability};
 use crate::record::Timestamp;
 
@@ -20,6 +22,8 @@ const GROUP_BYTES: usize = 8 * 1024 * 1024;
 pub(crate) enum Message {
     /// To append what was handed over together.
     Append(Vec<Job>),
+    /// To change something other than by appending, after all that was told before.
+    Change(Box<Work>, Sender<Result<Changed, ChangeError>>),
     /// To close the log in order, after all that was told before.
     Close(Sender<Result<(), AppendError>>),
     /// To end, after all that was told before, without a note in the log.
@@ -41,6 +45,11 @@ pub(crate) fn run<B: Backend>(
         }
         match last {
             None | Some(Message::Append(_)) => {}
+            Some(Message::Change(work, reply)) => {
+                let time = now(writer.last_time());
+                // Whoever asked may be gone.
+                let _ = reply.send(writer.change(*work, time));
+            }
             Some(Message::Leave) => break,
             Some(Message::Close(reply)) => {
                 let time = now(writer.last_time());

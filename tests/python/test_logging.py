@@ -103,3 +103,49 @@ def test_a_handler_may_use_the_runner(runner: cloaca.DefaultRunner) -> None:
     finally:
         logging.getLogger("cloaca").removeHandler(handler)
     assert seen
+
+
+def test_a_task_that_has_finally_failed_is_a_warning_with_the_command_to_type(
+    runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody heard of a task that failed unless the program looked at the result."""
+    with cloaca.WorkflowBuilder("sad"):
+
+        @cloaca.task(retry_attempts=2, retry_delay_ms=1)
+        def broken() -> None:
+            raise ValueError("no luck")
+
+    result = runner.execute("sad")
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.getMessage() for record in told] == [
+        "task 'broken' of workflow 'sad' failed in attempt 2: ValueError: no luck "
+        f"(replay {result.execution_id} explain broken)"
+    ]
+    assert (told[0].task, told[0].attempt) == ("broken", "2")  # type: ignore[attr-defined]
+
+
+def test_the_course_of_an_execution_is_there_for_whoever_asks(
+    runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    with cloaca.WorkflowBuilder("plain"):
+
+        @cloaca.task(retry_attempts=2, retry_delay_ms=1)
+        def once(handle_less: cloaca.Context) -> None:
+            calls.append(1)
+            if len(calls) == 1:
+                raise ValueError("not yet")
+
+    calls: list[int] = []
+    with caplog.at_level(logging.DEBUG, "cloaca"):
+        result = runner.execute("plain")
+    told = [
+        (record.levelname, record.getMessage()) for record in caplog.records if record.name == "cloaca.engine.execution"
+    ]
+    assert told == [
+        ("INFO", f"execution {result.execution_id} of workflow 'plain' started"),
+        ("DEBUG", "task 'once' started, attempt 1"),
+        ("INFO", "task 'once' of workflow 'plain' failed in attempt 1 and is tried again: ValueError: not yet"),
+        ("DEBUG", "task 'once' started, attempt 2"),
+        ("DEBUG", "task 'once' completed, attempt 2"),
+        ("INFO", f"execution {result.execution_id} of workflow 'plain' completed"),
+    ]

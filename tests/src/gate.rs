@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use cloacina_store::keeper::{Change, ChangeError, Changed, Keeper};
 use cloacina_store::log::{
     Acknowledge, AppendError, Batch, EventLog, LogHead, LogReader, ReadError, StreamEntry, StreamFilter,
 };
@@ -97,6 +98,12 @@ impl<L: EventLog> LogReader for GatedLog<L> {
 
     fn location(&self) -> String {
         self.inner.location()
+    }
+}
+
+impl<L: EventLog> Keeper for GatedLog<L> {
+    fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+        self.inner.change(change)
     }
 }
 

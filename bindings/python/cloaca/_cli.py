@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from ._cloaca import replay_main
+from ._cloaca import cloaca_main, replay_main
 
 
 def replay() -> int:
@@ -13,3 +13,9 @@ def replay() -> int:
     # Nothing of Python runs that could raise KeyboardInterrupt: Ctrl-C ends the program, as it ends any other.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     return replay_main(["replay", *sys.argv[1:]])
+
+
+def cloaca() -> int:
+    """The program ``cloaca``: ``cloaca log`` changes what is in a log, ``cloaca replay`` is the program ``replay``."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return cloaca_main(["cloaca", *sys.argv[1:]])

@@ -90,7 +90,7 @@ impl Version {
         VersionRef(Arc::new(Self { value, source, parents, taken, height, skip }))
     }
 
-    /// The value, `None` if it was removed.
+    /// The value, `None` if it was removed; [`Json::erased`] if it was erased, or follows from one that was.
     #[must_use]
     pub fn value(&self) -> Option<&Json> {
         self.value.as_ref()
@@ -373,6 +373,14 @@ enum Meeting {
 
 impl Meeting {
     fn of(base: Option<&Json>, ours: Option<&Json>, theirs: Option<&Json>) -> Self {
+        let is_erased = |json: Option<&Json>| json.is_some_and(Json::is_erased);
+        // Of two values that were erased, nobody knows whether they were the same.
+        if is_erased(base) || is_erased(ours) && theirs != base || is_erased(theirs) {
+            return match ours == base && !is_erased(base) {
+                true => Self::Theirs,
+                false => Self::Both { value: Some(Json::erased()), collision: false },
+            };
+        }
         // Most often the texts tell.
         if theirs == base {
             return Self::Ours;
@@ -547,8 +555,13 @@ pub fn values(context: &ContextMap) -> impl Iterator<Item = (&Key, &Json)> {
 /// before them.
 #[must_use]
 pub fn digest(context: &ContextMap) -> [u8; 32] {
+    digest_of(values(context))
+}
+
+/// As [`digest`], over keys and values that come in the order of the keys.
+pub(super) fn digest_of<'a>(context: impl IntoIterator<Item = (&'a Key, &'a Json)>) -> [u8; 32] {
     let mut hasher = Sha256::new();
-    for (key, value) in values(context) {
+    for (key, value) in context {
         for part in [key.as_bytes(), value.as_str().as_bytes()] {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);

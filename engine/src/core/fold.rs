@@ -127,6 +127,7 @@ impl Execution {
             failed_ends: Default::default(),
             ready: Default::default(),
             to_skip: Default::default(),
+            undecided: Default::default(),
             running: Default::default(),
             timers: Default::default(),
             input: ContextMap::new(),
@@ -211,7 +212,7 @@ impl Execution {
         let slot = &self.tasks[task.at()];
         let may_start = self.status == Status::Running
             && match slot.state {
-                TaskState::Pending => self.ready.contains(&task),
+                TaskState::Pending => self.ready.contains(&task) || self.undecided.contains(&task),
                 TaskState::WaitingRetry { .. } => true,
                 _ => false,
             };
@@ -235,6 +236,7 @@ impl Execution {
         }
         self.look_around(task);
         self.ready.remove(&task);
+        self.undecided.remove(&task);
         self.running.insert(task);
         if let Some(timeout) = self.task_timeout(task) {
             self.timers.insert((time.after(timeout), Timer::TaskTimeout(task)));
@@ -296,6 +298,7 @@ impl Execution {
         let task = self.known(&skipped.task)?;
         match self.to_skip.get(&task) {
             Some(reason) if reason.failure == skipped.why.failure => {}
+            None if self.undecided.remove(&task) => {}
             Some(reason) => {
                 return Err(format!(
                     "skips task '{}' because of {}, but {} decides it",
@@ -380,6 +383,7 @@ impl Execution {
         self.timers.clear();
         self.ready.clear();
         self.to_skip.clear();
+        self.undecided.clear();
         self.running.clear();
         self.failed_ends.clear();
         self.unsettled = 0;
@@ -448,6 +452,7 @@ impl Execution {
         self.timers.clear();
         self.ready.clear();
         self.to_skip.clear();
+        self.undecided.clear();
         self.running.clear();
         if self.unsettled == 0 {
             return;
@@ -496,6 +501,10 @@ impl Execution {
         if self.tasks[task.at()].state != TaskState::Pending {
             return;
         }
+        if self.asks_for_erased(task) {
+            self.undecided.insert(task);
+            return;
+        }
         match self.skip_reason(task) {
             Some(reason) => {
                 self.to_skip.insert(task, reason);
@@ -504,6 +513,16 @@ impl Execution {
                 self.ready.insert(task);
             }
         }
+    }
+
+    fn asks_for_erased(&mut self, task: TaskIndex) -> bool {
+        let graph = self.graph.clone();
+        let rule = &graph.definition().tasks[task.at()].rule;
+        if !matches!(rule, super::definition::TriggerRule::When(_)) {
+            return false;
+        }
+        self.look_around(task);
+        self.tasks[task.at()].sees.as_ref().is_some_and(|sees| rule::asks_for_erased(rule, sees))
     }
 
     fn skip_reason(&mut self, task: TaskIndex) -> Option<SkipReason> {

@@ -121,7 +121,7 @@ impl Graph {
         let mut problems = Vec::new();
         let index = index_tasks(&definition, &mut problems);
         let edges = Edges::of(&definition, &index, &mut problems);
-        let order = if problems.is_empty() { topological(&definition, &edges, &mut problems) } else { Vec::new() };
+        let order = topological(&definition, &edges, &mut problems);
         if !problems.is_empty() {
             return Err(InvalidDefinition { workflow: definition.workflow.clone(), problems });
         }

@@ -19,6 +19,8 @@ use serde_json::Value;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Json(Arc<str>);
 
+const ERASED: &str = "erased";
+
 /// The text is not one JSON value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON value: {0}")]
@@ -40,7 +42,19 @@ impl Json {
         Self(text.into())
     }
 
-    /// The text.
+    /// What stands for a value that was erased. No JSON value has this text, so no value can be taken for it.
+    #[must_use]
+    pub fn erased() -> Self {
+        Self(ERASED.into())
+    }
+
+    /// Whether it stands for a value that was erased. Nothing can be said of such a value but where it was.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        &*self.0 == ERASED
+    }
+
+    /// The text; `erased` for a value that was erased.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

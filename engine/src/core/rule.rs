@@ -48,6 +48,27 @@ pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> 
     (!holds).then(|| SkipReason { rule: rule.name().into(), tasks: decided_by, keys: Vec::new(), failure })
 }
 
+/// Whether a rule asks for a value that was erased: then only the log knows what it came to.
+#[must_use]
+pub fn asks_for_erased(rule: &TriggerRule, context: &ContextMap) -> bool {
+    match rule {
+        TriggerRule::When(condition) => condition_asks_for_erased(condition, context),
+        _ => false,
+    }
+}
+
+fn condition_asks_for_erased(condition: &Condition, context: &ContextMap) -> bool {
+    match condition {
+        Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
+            parts.iter().any(|part| condition_asks_for_erased(part, context))
+        }
+        Condition::ContextValue { key, .. } => {
+            context.get(key).and_then(|version| version.value()).is_some_and(Json::is_erased)
+        }
+        _ => false,
+    }
+}
+
 /// Whether a failure is behind how a task ended.
 #[must_use]
 pub fn is_failure(settled: Settled) -> bool {

@@ -52,6 +52,8 @@ pub struct Execution {
     pub(super) ready: BTreeSet<TaskIndex>,
     /// Pending, all upstream settled, rule does not hold.
     pub(super) to_skip: BTreeMap<TaskIndex, SkipReason>,
+    /// Pending, all upstream settled, and the rule asks for a value that was erased: the log says what it came to.
+    pub(super) undecided: BTreeSet<TaskIndex>,
     pub(super) running: BTreeSet<TaskIndex>,
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
     pub(super) input: ContextMap,
@@ -431,6 +433,13 @@ impl Execution {
         }
         let ends: Vec<&ContextMap> = self.graph.leaves().iter().map(|leaf| &so_far[leaf.at()]).collect();
         joins.join(&ends).context
+    }
+
+    /// The merges that were made so far. Joins that are made with a copy of them give the very versions that
+    /// [`Execution::context`] gives.
+    #[must_use]
+    pub fn joins(&self) -> &Joins {
+        &self.joins
     }
 
     /// How long an attempt at a task may run.

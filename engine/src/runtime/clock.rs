@@ -1,37 +1,200 @@
-//! The clock of the shell: the wall clock, made monotone.
+//! The clock of the shell: the wall clock, made monotone; or a virtual one, which a test moves.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::engine::lock;
 use crate::core::time::Timestamp;
 
-/// Tells the time. Never goes back, not even when the wall clock does, and not behind the end of the log; and never
+/// Where an engine gets the time from.
+#[derive(Clone, Debug, Default)]
+pub enum TimeSource {
+    /// The clock on the wall.
+    #[default]
+    Wall,
+    /// A clock that stands still until it is moved.
+    Virtual(VirtualClock),
+}
+
+/// A clock that stands still until [`VirtualClock::advance`] moves it: for tests of what takes time.
+///
+/// Several engines can share one. It begins no earlier than the end of the logs that they open, and only the engine's own
+/// waits go by it: a task that sleeps does so by the clock on the wall.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use std::time::Duration;
+/// use cloacina_engine::core::event::{Cause, TaskError};
+/// use cloacina_engine::runtime::clock::{TimeSource, VirtualClock};
+/// use cloacina_engine::runtime::engine::{Engine, EngineConfig, ExecutionStatus, StartRequest};
+/// use cloacina_engine::runtime::task::Task;
+/// use cloacina_engine::runtime::workflow::{Registry, Workflow};
+///
+/// let runs = AtomicU32::new(0);
+/// let stumble = Task::new("stumble", move |_| match runs.fetch_add(1, Ordering::SeqCst) {
+///     0 => Err(TaskError::default()),
+///     _ => Ok(()),
+/// });
+/// let registry = Arc::new(Registry::default());
+/// registry.register(Workflow::new("stumbling", [stumble])?);
+///
+/// let clock = VirtualClock::default();
+/// let config = EngineConfig { time: TimeSource::Virtual(clock.clone()), ..EngineConfig::default() };
+/// let log = Arc::new(cloacina_store::MemoryLog::open(&cloacina_store::MemoryDisk::default())?);
+/// let engine = Engine::open(log, registry, config)?;
+/// let request = StartRequest { workflow: "stumbling".into(), input: vec![], execution: None, cause: Cause::Call };
+/// let execution = engine.start(request)?;
+/// clock.advance(Duration::from_secs(60)); // past the wait before the second attempt, at once
+/// assert_eq!(engine.wait(execution, None)?.status, ExecutionStatus::Completed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct VirtualClock(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// Microseconds since 1970; 0 until an engine or a test says what time it is.
+    now: AtomicI64,
+    /// Held while it moves: one move after the other.
+    moving: Mutex<()>,
+    followers: Mutex<Vec<Arc<dyn Follower>>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} µs", self.now.load(Ordering::SeqCst))
+    }
+}
+
+/// An engine that goes by a virtual clock.
+pub(crate) trait Follower: Send + Sync {
+    /// Does what is due by now and waits until nothing moves any more. `None` if it is gone.
+    fn settle(&self) -> Option<Settled>;
+}
+
+/// What an engine says when nothing moves any more.
+pub(crate) struct Settled {
+    /// When its next timer is due.
+    pub(crate) next: Option<Timestamp>,
+}
+
+impl VirtualClock {
+    /// A clock that begins at `start`; at the end of the first log that it is used on, if that lies later.
+    #[must_use]
+    pub fn starting_at(start: Timestamp) -> Self {
+        let clock = Self::default();
+        clock.0.now.store(start.0, Ordering::SeqCst);
+        clock
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.0.now.load(Ordering::SeqCst))
+    }
+
+    /// Moves the clock, from one due timer to the next, and lets each fire at its own time. At each stop it waits until
+    /// what was due is done: decided, durable, and the attempts that it started have ended. So what happens does not depend
+    /// on how fast the machine is.
+    ///
+    /// An attempt that waits for something else than the engine would hold that up for ever. So an engine waits for each
+    /// attempt only once, for at most [`PATIENCE`] of real time, and then moves on without it: that is how a timeout is
+    /// tested. Called from within a task, it waits that long for the task itself.
+    pub fn advance(&self, span: Duration) {
+        let _one_at_a_time = lock(&self.0.moving);
+        let span = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        let mut next = self.settle();
+        let target = Timestamp(self.now().0.saturating_add(span));
+        while let Some(due) = next.filter(|due| *due <= target) {
+            self.raise(due);
+            next = self.settle();
+        }
+        self.raise(target);
+    }
+
+    /// Lets every engine do what is due, until nothing moves; when the next timer is due.
+    fn settle(&self) -> Option<Timestamp> {
+        let followers = lock(&self.0.followers).clone();
+        let mut next = None;
+        for follower in &followers {
+            match follower.settle() {
+                Some(settled) => next = [next, settled.next].into_iter().flatten().min(),
+                None => lock(&self.0.followers).retain(|other| !Arc::ptr_eq(other, follower)),
+            }
+        }
+        next
+    }
+
+    /// Lets an engine go by the clock.
+    pub(crate) fn follow(&self, follower: Arc<dyn Follower>) {
+        lock(&self.0.followers).push(follower);
+    }
+
+    fn raise(&self, to: Timestamp) {
+        self.0.now.fetch_max(to.0, Ordering::SeqCst);
+    }
+}
+
+/// How long an engine under a virtual clock waits for an attempt to end before the clock moves on.
+pub const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Tells an engine the time. Never goes back.
+#[derive(Debug)]
+pub(crate) enum Clock {
+    Wall(WallClock),
+    Virtual(VirtualClock),
+}
+
+impl Clock {
+    /// A clock that begins at `floor`, or later.
+    pub(crate) fn from(source: &TimeSource, floor: Timestamp) -> Self {
+        match source {
+            TimeSource::Wall => Self::Wall(WallClock::from(floor)),
+            TimeSource::Virtual(clock) => {
+                clock.raise(floor);
+                Self::Virtual(clock.clone())
+            }
+        }
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Timestamp {
+        match self {
+            Self::Wall(clock) => clock.now(),
+            Self::Virtual(clock) => clock.now(),
+        }
+    }
+
+    /// When `due` will be, on the clock that waits go by. `None` if waiting brings it no nearer.
+    pub(crate) fn instant(&self, due: Timestamp) -> Option<Instant> {
+        match self {
+            Self::Wall(clock) => Instant::now().checked_add(Duration::from_micros(due.micros_since(clock.now()))),
+            Self::Virtual(_) => None,
+        }
+    }
+}
+
+/// The wall clock. Never goes back, not even when the wall clock does, and not behind the end of the log; and never
 /// stands still: where the wall clock is behind what was told before, time passes by the steady clock.
 #[derive(Debug)]
-pub struct Clock {
+pub(crate) struct WallClock {
     /// What time it was, by both clocks.
     begin: (Instant, i64),
     last: AtomicI64,
 }
 
-impl Clock {
-    /// A clock that begins at `floor`, or later.
-    #[must_use]
-    pub fn from(floor: Timestamp) -> Self {
+impl WallClock {
+    fn from(floor: Timestamp) -> Self {
         let begin = wall().max(floor.0);
         Self { begin: (Instant::now(), begin), last: AtomicI64::new(begin) }
     }
 
-    /// What time it is.
-    pub fn now(&self) -> Timestamp {
+    fn now(&self) -> Timestamp {
         let passed = i64::try_from(self.begin.0.elapsed().as_micros()).unwrap_or(i64::MAX);
         let now = wall().max(self.begin.1.saturating_add(passed));
         Timestamp(self.last.fetch_max(now, Ordering::Relaxed).max(now))
-    }
-
-    /// When `due` will be, on the clock that waits go by.
-    pub fn instant(&self, due: Timestamp) -> Instant {
-        Instant::now() + Duration::from_micros(due.micros_since(self.now()))
     }
 }
 

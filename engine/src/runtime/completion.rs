@@ -45,6 +45,11 @@ impl<T: Clone> Promise<T> {
         }
     }
 
+    /// Whether it is known.
+    pub(crate) fn is_kept(&self) -> bool {
+        lock(&self.state).kept.is_some()
+    }
+
     /// Holds what is answered back: those who wait hear of it after the hold is dropped.
     pub(crate) fn hold(self: &Arc<Self>) -> Hold<T> {
         lock(&self.state).holds += 1;

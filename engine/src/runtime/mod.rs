@@ -3,13 +3,20 @@
 //! **Architecture invariant:** what happens is decided by the core; this carries it out. Every effect waits for the
 //! events that caused it to be durable.
 
-mod clock;
+pub mod clock;
 mod completion;
+pub mod cron;
 pub mod engine;
+pub mod handle;
 mod message;
+mod narration;
 pub mod outcome;
 mod output_commit;
 mod scheduler;
+pub mod schedules;
 pub mod task;
+pub mod trigger;
+pub mod triggers;
+mod waiting;
 mod workers;
 pub mod workflow;

@@ -1,7 +1,7 @@
 //! Outcomes: an execution's state, as its caller is told.
 
 use cloacina_store::log::{LogReader, ReadError, StreamEntry};
-use cloacina_store::record::{Hash, StreamId};
+use cloacina_store::record::{Body, Hash, StreamId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -75,6 +75,7 @@ const PAGE: usize = 1_024;
 pub fn rebuild(log: &dyn LogReader, execution: ExecutionId) -> Result<Execution, RebuildError> {
     let graphs = LogGraphs { log };
     let mut state = None;
+    let mut notes: Option<BTreeMap<u64, Vec<u8>>> = None;
     let mut next = 0;
     loop {
         let page = log.read(stream_of(execution), next, PAGE)?;
@@ -83,7 +84,12 @@ pub fn rebuild(log: &dyn LogReader, execution: ExecutionId) -> Result<Execution,
         }
         for record in page {
             let seq = record.seq;
-            let bytes = record.body.bytes().ok_or(RebuildError::Erased { execution, seq })?;
+            let note = match record.body {
+                Body::Erased { .. } => erased_note(log, &mut notes, execution, seq)?,
+                Body::Present { .. } => None,
+            };
+            let bytes = record.body.bytes().or(note.as_deref());
+            let bytes = bytes.ok_or(RebuildError::Erased { execution, seq })?;
             let event = codec::decode_event(bytes).map_err(|error| RebuildError::Decode { execution, seq, error })?;
             let recorded = Recorded { seq, time: Timestamp(record.time.0), event };
             let folded = fold(state, execution, &recorded, &graphs);
@@ -91,6 +97,23 @@ pub fn rebuild(log: &dyn LogReader, execution: ExecutionId) -> Result<Execution,
             next = seq + 1;
         }
     }
+}
+
+/// What stays of an erased event: see [`crate::core::erasure`].
+fn erased_note(
+    log: &dyn LogReader,
+    notes: &mut Option<BTreeMap<u64, Vec<u8>>>,
+    execution: ExecutionId,
+    seq: u64,
+) -> Result<Option<Vec<u8>>, ReadError> {
+    let known = match notes {
+        Some(known) => known,
+        None => {
+            let erasures = log.erasures(stream_of(execution))?;
+            notes.insert(erasures.into_iter().map(|erasure| (erasure.seq, erasure.note)).collect())
+        }
+    };
+    Ok(known.get(&seq).cloned())
 }
 
 /// The graphs of the definitions in a log.
@@ -111,7 +134,11 @@ impl Graphs for LogGraphs<'_> {
 #[must_use]
 pub fn outcome(state: &Execution) -> Outcome {
     let is_final = state.status().is_final();
-    let context = values(&state.context()).map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>();
+    // What was erased is not there any more; `replay` shows where it was.
+    let context = values(&state.context())
+        .filter(|(_, value)| !value.is_erased())
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect::<BTreeMap<_, _>>();
     let failed = state.root_failures().and_then(|(task, _)| {
         let failure = state.task(task).failure()?;
         Some((state.graph().name(task).clone(), failure.attempt))

@@ -10,7 +10,9 @@ use crossbeam_channel::Sender;
 
 use super::completion::{Completion, Durable, Promise};
 use super::engine::{Outcome, WaitError};
+use super::handle::TaskHandle;
 use super::message::{Finished, Message};
+use super::narration;
 use super::task::{AttemptEnd, AttemptInfo, Notice, Observer};
 use super::workers::Workers;
 use super::workflow::Workflow;
@@ -25,6 +27,7 @@ use crate::core::task_context::{TaskContext, Write};
 /// What has to be done once a batch is durable.
 pub(super) struct Acknowledged {
     pub(super) execution: ExecutionId,
+    pub(super) events: Vec<Recorded>,
     pub(super) notices: Vec<(Arc<Observer>, Notice)>,
     pub(super) effects: Vec<Effect>,
     pub(super) outcome: Option<Arc<Outcome>>,
@@ -55,6 +58,9 @@ impl Acknowledged {
             return;
         }
         self.durable.complete(Ok(()));
+        for recorded in &self.events {
+            narration::tell(self.execution, self.workflow.name(), &recorded.event);
+        }
         for (observer, notice) in std::mem::take(&mut self.notices) {
             let _an_observer_that_panics_lets_go_of_its_notice = catch_unwind(AssertUnwindSafe(|| observer(notice)));
         }
@@ -99,7 +105,8 @@ impl Acknowledged {
             // If the scheduler is gone, the attempt is left to recovery.
             let _scheduler_may_be_gone = own.send(Message::Finished(finished));
         });
-        self.workers.start(&self.workflow.bodies[task.at()], info, context, report);
+        let handle = TaskHandle::new(info, self.own.clone());
+        self.workers.start(&self.workflow.bodies[task.at()], handle, context, report);
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cloacina_engine::core::context::{Source, Version, values};
 use cloacina_engine::core::event::Key;
 use cloacina_engine::core::graph::nearest;
+use cloacina_engine::core::json::Json;
 use cloacina_engine::core::state::Execution;
 
 use super::columns::{Cell, Column, Table};
@@ -17,9 +18,13 @@ use crate::errors::number;
 /// Writes one value and nothing else.
 ///
 /// # Errors
-/// [`Failure`] if there is no such key.
+/// [`Failure`] if there is no such key, or its value was erased.
 pub fn one(screen: &mut Screen<'_>, found: &Found, state: &Execution, seq: u64, key: &str) -> Result<(), Failure> {
     let context = state.context();
+    if let Some(version) = context.get(key).filter(|version| version.value().is_some_and(Json::is_erased)) {
+        let error = format!("the value of '{}' was erased ({})", text::clean(key), written_by(version));
+        return Err(Failure::not_found(error, found.command(&format!("why {}", quoted(key)))));
+    }
     if let Some(value) = context.get(key).and_then(|version| version.value()) {
         writeln!(screen.out, "{value}")?;
         return Ok(());
@@ -56,7 +61,7 @@ pub fn all(screen: &mut Screen<'_>, state: &Execution, seq: u64) -> Result<Optio
         let by = context.get(*key).map(|version| written_by(version)).unwrap_or_default();
         table.row(vec![
             Cell::new(text::clean(key)),
-            Cell::new(text::size(value.as_str().len() as u64)),
+            Cell::new(text::value_size(value)),
             Cell::new(by),
             Cell::new(text::clean(&value.as_str().chars().take(screen.width).collect::<String>())),
         ]);

@@ -61,6 +61,11 @@ impl Failure {
         Self::told(code::CANNOT_READ, number::CANNOT_READ, error, hint)
     }
 
+    /// A file cannot be written.
+    pub fn cannot_write(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::told(code::CANNOT_READ, number::CANNOT_WRITE, error, hint)
+    }
+
     fn told(code: i32, number: u16, error: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Told { code, number, error: error.into(), details: Vec::new(), hint: hint.into() }
     }

@@ -14,7 +14,7 @@ use super::header::{self, ChainWord};
 use super::screen::Screen;
 use super::surroundings::{Opener, Pause};
 use crate::json::lines::Lines;
-use crate::reading::{Entry, Records};
+use crate::reading::{Decoder, Entry, Records};
 use crate::source;
 
 /// How often the log is asked for more.
@@ -56,8 +56,9 @@ impl Follow<'_> {
         loop {
             let reader = again.as_deref().unwrap_or(&*found.log.reader);
             let is_live = reader.head().is_ok_and(|head| head.durability.is_some());
+            let mut decoder = Decoder::new(reader);
             let read = Records::new(reader, found.id, next).try_for_each(|record| {
-                let entry = Entry::decode(&record?)?;
+                let entry = decoder.decode(&record?)?;
                 if self.jsonl {
                     lines.entry(screen.out, &entry, &reader)?;
                 } else {

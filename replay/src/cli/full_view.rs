@@ -13,7 +13,7 @@ use super::screen::Screen;
 use super::style::Tone;
 use super::text;
 use crate::at::task_of;
-use crate::reading::{Definitions, Entry, entries, started};
+use crate::reading::{Definitions, Entry, Erased, entries, started};
 use crate::source::Head;
 use crate::words;
 
@@ -108,12 +108,15 @@ impl<'a> Rows<'a> {
         let time = screen.moment(entry.time, self.start);
         let seq = entry.seq.to_string();
         let Some(event) = &entry.event else {
-            let line = self.columns(&seq, &time, "-", "-", "the body of this event was erased");
+            let line = self.columns(&seq, &time, "-", "-", "the body of this event is gone");
             return screen.line(&line);
         };
         let task = task_of(event).map_or_else(|| "-".to_owned(), |task| text::clean(task));
         let room = screen.width.saturating_sub(text::width(&self.columns("", &time, "", "", ""))).max(12);
-        let (what, tone, more) = self.what(screen, event, room);
+        let (what, tone, mut more) = self.what(screen, event, room);
+        if let Some(Erased { time, by, reason }) = &entry.erased {
+            more.push(format!("erased by {} on {}: {}", text::clean(by), screen.date(*time), text::clean(reason)));
+        }
         let (first, rest) = match &text::wrap(&what, room)[..] {
             [first, rest @ ..] => (first.clone(), rest.to_vec()),
             [] => (String::new(), Vec::new()),
@@ -141,7 +144,7 @@ impl<'a> Rows<'a> {
                 let key = text::clean(&write.key);
                 let by = origin(&write.origin);
                 if !self.values {
-                    return one(format!("{key} ({}){by}", text::size(write.value.as_str().len() as u64)));
+                    return one(format!("{key} ({}){by}", text::value_size(&write.value)));
                 }
                 // The value has the next line for itself: next to a name, a narrow screen would leave nothing of it.
                 let (shown, was_cut) = text::value(&write.value, room);

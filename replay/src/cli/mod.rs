@@ -15,12 +15,15 @@ mod history_view;
 mod list_view;
 mod notes;
 mod progress;
+mod report_view;
 mod run;
 mod screen;
+#[cfg(feature = "serve")]
+mod serve_view;
 mod state_view;
 mod style;
 pub mod surroundings;
-mod text;
+pub mod text;
 mod verify_view;
 mod view;
 mod why_view;

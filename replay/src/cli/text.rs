@@ -123,10 +123,17 @@ fn parts(word: &str, columns: usize) -> Vec<&str> {
     parts
 }
 
-/// The size of a value, where it is worth saying: ` (12 KB)`.
+/// How long a value is; one that was erased has no length to be told.
+#[must_use]
+pub fn value_size(value: &Json) -> String {
+    if value.is_erased() { value.to_string() } else { size(value.as_str().len() as u64) }
+}
+
+/// The size of a value, where it is worth saying: ` (12 KB)`; and that it was erased.
 #[must_use]
 pub fn size_note(value: Option<&Json>) -> String {
     match value {
+        Some(value) if value.is_erased() => format!(" ({value})"),
         Some(value) if value.as_str().len() >= 1_000 => format!(" ({})", size(value.as_str().len() as u64)),
         _ => String::new(),
     }

@@ -62,6 +62,9 @@ fn meaning(verdict: &Verdict) -> Option<&'static str> {
         Verdict::ContextDiffers { .. } => {
             Some("the engine that ended the execution saw another context than its events give: please report this")
         }
+        Verdict::BodyMissing { .. } => Some(
+            "somebody took it out of the files, and not with `cloaca log erase`; what follows from it cannot be told",
+        ),
         Verdict::BodyErased { .. } | Verdict::Unreadable(_) => None,
     }
 }

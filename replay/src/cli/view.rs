@@ -13,7 +13,10 @@ use super::found::{Found, quoted};
 use super::header::{self, ChainWord};
 use super::progress::Progress;
 use super::screen::Screen;
-use super::{context_view, explain_view, full_view, graph_view, history_view, state_view, text, verify_view, why_view};
+use super::{
+    context_view, explain_view, full_view, graph_view, history_view, report_view, state_view, text, verify_view,
+    why_view,
+};
 use crate::ahead::Ahead;
 use crate::at::{At, NotThere};
 use crate::errors::number;
@@ -56,25 +59,17 @@ impl View<'_, '_> {
     pub fn show(self, command: Option<&Command>) -> Result<i32, Failure> {
         match command {
             None if self.arguments.jsonl => self.lines(),
-            None | Some(Command::List { .. } | Command::Diff { .. } | Command::ExplainError { .. })
-                if self.arguments.at.is_some() && !self.arguments.full =>
-            {
-                self.state()
-            }
-            None | Some(Command::List { .. } | Command::Diff { .. } | Command::ExplainError { .. })
-                if self.arguments.json =>
-            {
-                self.history_json()
-            }
-            None | Some(Command::List { .. } | Command::Diff { .. } | Command::ExplainError { .. })
-                if self.arguments.full =>
-            {
-                self.full()
-            }
+            None if self.arguments.at.is_some() && !self.arguments.full => self.state(),
+            None if self.arguments.json => self.history_json(),
+            None if self.arguments.full => self.full(),
+            // These were performed before an execution was looked for.
             None | Some(Command::List { .. } | Command::Diff { .. } | Command::ExplainError { .. }) => self.history(),
+            #[cfg(feature = "serve")]
+            Some(Command::Serve { .. }) => self.history(),
             Some(Command::Context { key }) => self.context(key.as_deref()),
             Some(Command::Why { key }) => self.why(key),
             Some(Command::Explain { task }) => self.explain(task),
+            Some(Command::Report { output }) => report_view::write(self, output),
             Some(Command::Verify) => self.verify(),
             Some(Command::Graph { format, critical_path }) => self.graph(*format, *critical_path),
         }
@@ -290,6 +285,10 @@ impl View<'_, '_> {
             let mut object = self.object("context")?;
             object.member("seq", &seq)?;
             object.member("context", &facts::context(&context)?)?;
+            let erased = facts::erased_keys(&context);
+            if !erased.is_empty() {
+                object.member("erased", &erased)?;
+            }
             object.end()?;
             return Ok(code::OK);
         };

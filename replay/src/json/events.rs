@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{NotAHistory, hex, time, unhex};
-use crate::reading::Entry;
+use crate::reading::{Entry, Erased};
 use crate::time::rfc3339;
 
 /// An event with its envelope.
@@ -26,9 +26,19 @@ pub struct EntryJson {
     time: String,
     previous: String,
     hash: String,
-    /// Its name; null if the body was erased.
+    /// Its name; null if the body is gone and nothing is known of it.
     event: Option<String>,
     body: Option<Box<RawValue>>,
+    /// That its body was erased: a value in what is left of it stands for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    erased: Option<ErasedJson>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ErasedJson {
+    time: String,
+    by: String,
+    reason: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -181,7 +191,8 @@ struct EndedJson {
     context: String,
 }
 
-/// A value as the text that was written. A text that is no JSON after all is told as a string.
+/// A value as the text that was written. A text that is no JSON after all is told as a string, and so is one that was
+/// erased: as `"erased"`, which the event or the context beside it says, too.
 ///
 /// # Errors
 /// Never, for a text of ours.
@@ -211,6 +222,11 @@ impl EntryJson {
             hash: entry.hash.to_string(),
             event: entry.event.as_ref().map(|event| event.name().to_owned()),
             body: entry.event.as_ref().map(body).transpose()?,
+            erased: entry.erased.as_ref().map(|erased| ErasedJson {
+                time: rfc3339(erased.time),
+                by: erased.by.clone(),
+                reason: erased.reason.clone(),
+            }),
         })
     }
 
@@ -219,16 +235,28 @@ impl EntryJson {
     /// # Errors
     /// [`NotAHistory`].
     pub fn entry(&self) -> Result<Entry, NotAHistory> {
+        let erased = self.erased.as_ref().map(|erased| {
+            let (by, reason) = (erased.by.clone(), erased.reason.clone());
+            time(&erased.time).map(|time| Erased { time, by, reason })
+        });
+        let erased = erased.transpose()?;
+        let event = match (&self.event, &self.body) {
+            (Some(name), Some(body)) => Some(event(name, body.get())?),
+            _ => None,
+        };
         Ok(Entry {
             seq: self.seq,
             position: self.position,
             time: time(&self.time)?,
             previous: Hash(unhex(&self.previous)?),
             hash: Hash(unhex(&self.hash)?),
-            event: match (&self.event, &self.body) {
-                (Some(name), Some(body)) => Some(event(name, body.get())?),
-                _ => None,
+            event: match event {
+                Some(Event::ContextWritten(write)) if erased.is_some() => {
+                    Some(Event::ContextWritten(ContextWritten { value: Json::erased(), ..write }))
+                }
+                event => event,
             },
+            erased,
         })
     }
 }

@@ -291,6 +291,8 @@ pub struct StateJson {
     tasks: Vec<TaskStateJson>,
     ready: Vec<String>,
     context: BTreeMap<String, Box<RawValue>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    erased: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -322,6 +324,7 @@ impl StateJson {
             tasks: graph.tasks().map(|task| TaskStateJson::new(state, task)).collect(),
             ready: state.ready().map(|task| graph.name(task).to_string()).collect(),
             context: context(&state.context())?,
+            erased: erased_keys(&state.context()),
         })
     }
 }
@@ -365,12 +368,21 @@ pub fn context(context: &ContextMap) -> serde_json::Result<BTreeMap<String, Box<
     values(context).map(|(key, value)| Ok((key.to_string(), raw(value)?))).collect()
 }
 
+/// The keys whose values were erased, or follow from one that was.
+#[must_use]
+pub fn erased_keys(context: &ContextMap) -> Vec<String> {
+    values(context).filter(|(_, value)| value.is_erased()).map(|(key, _)| key.to_string()).collect()
+}
+
 /// A value and the writes that it consists of.
 #[derive(Debug, Serialize)]
 pub struct ValueJson {
     key: String,
     value: Box<RawValue>,
     writes: Vec<Seq>,
+    /// Whether the value was erased, or follows from one that was.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
 }
 
 impl ValueJson {
@@ -380,7 +392,8 @@ impl ValueJson {
     /// Never, for a value of ours.
     pub fn new(key: &str, version: &Version) -> serde_json::Result<Option<Self>> {
         let Some(value) = version.value() else { return Ok(None) };
-        Ok(Some(Self { key: key.to_owned(), value: raw(value)?, writes: version.writes() }))
+        let (key, writes, erased) = (key.to_owned(), version.writes(), value.is_erased());
+        Ok(Some(Self { key, value: raw(value)?, writes, erased }))
     }
 }
 

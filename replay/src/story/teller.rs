@@ -68,7 +68,7 @@ impl<D: Definitions> Teller<D> {
     fn take(&mut self, entry: &mut Entry) {
         self.events += 1;
         if let Some(folder) = &mut self.folder
-            && let Err(trouble) = folder.step(entry)
+            && let Err(trouble) = folder.lend(entry)
         {
             self.trouble.get_or_insert(trouble);
             self.folder = None;

@@ -88,7 +88,7 @@ impl<B: Backend> Core<B> {
             };
             let (_, first_seq, _) = keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
             let header = self.frame_header(stream, first_seq)?;
-            if header.first_position < below_position {
+            if header.is_before(below_position) {
                 return Ok(Some((first_seq, header)));
             }
             self.check_position(stream, first_seq, &header)?;

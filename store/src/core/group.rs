@@ -11,7 +11,7 @@ use crate::layout::head::Tip;
 use crate::layout::listing::ListingEntry;
 use crate::layout::{chunks, definition, keys};
 use crate::log::{Definition, Frame, Listing};
-use crate::record::{Hash, StreamId, StreamKind};
+use crate::record::{Hash, StreamId, StreamKind, Timestamp};
 use crate::seal::SALT_LENGTH;
 
 /// What the writer knows of a stream.
@@ -74,8 +74,9 @@ impl Group {
         streams: &mut HashMap<StreamId, StreamState>,
         salt: impl FnMut() -> [u8; SALT_LENGTH],
     ) -> Result<(), Malformed> {
-        let time = frame.time.max(self.tip.time);
         let old = streams.get(&frame.stream);
+        // What was imported may be of a log whose clock was ahead.
+        let time = frame.time.max(self.tip.time).max(old.map_or(Timestamp(i64::MIN), |old| old.listed.entry.last));
         let place = Place {
             stream: frame.stream,
             kind: frame.kind,
@@ -86,7 +87,7 @@ impl Group {
             bytes: old.map_or(0, |old| old.bytes),
         };
         let (bytes, header) = frame::seal(&place, &frame.bodies, salt)?;
-        self.put_frame(&place, bytes);
+        self.put_frame(place.stream, place.first_seq, bytes);
         let next_seq = place.first_seq + u64::from(header.count);
         let listed = self.list(frame, old.map(|old| &old.listed), &header, next_seq);
         streams.insert(
@@ -104,14 +105,29 @@ impl Group {
         Ok(())
     }
 
-    fn put_frame(&mut self, place: &Place, bytes: Vec<u8>) {
+    /// Stores a frame's bytes in its place.
+    pub(crate) fn put_frame(&mut self, stream: StreamId, first_seq: u64, bytes: Vec<u8>) {
         if bytes.len() <= crate::layout::MAX_VALUE {
-            self.changes.put(keys::frame(place.stream, place.first_seq, 0), bytes);
+            self.changes.put(keys::frame(stream, first_seq, 0), bytes);
             return;
         }
         for (chunk, part) in chunks(&bytes) {
-            self.changes.put(keys::frame(place.stream, place.first_seq, chunk), part.to_vec());
+            self.changes.put(keys::frame(stream, first_seq, chunk), part.to_vec());
         }
+    }
+
+    /// Puts a value under a key, or deletes the key.
+    pub(crate) fn change(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => self.changes.put(key, value),
+            None => self.changes.delete(key),
+        }
+    }
+
+    /// Hides a stream that is being imported until it is durable.
+    pub(crate) fn hide_imported(&mut self, stream: StreamId) {
+        self.hidden.imported = Some(stream);
+        self.hidden.listings.insert(stream, None);
     }
 
     /// Writes the stream's entry in the listing, where the frame changes it.

@@ -5,8 +5,10 @@
 //! touches are taken as they were before.
 
 pub(crate) mod behind;
+pub(crate) mod change;
 pub(crate) mod frames;
 pub(crate) mod group;
+pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod open;
 pub(crate) mod read;
@@ -57,6 +59,8 @@ pub(crate) struct Hidden {
     pub(crate) listings: HashMap<StreamId, Option<Listed>>,
     /// Definitions that are new.
     pub(crate) definitions: HashSet<Hash>,
+    /// A stream that is being imported: its frames have no positions that would tell.
+    pub(crate) imported: Option<StreamId>,
 }
 
 /// A stream's place and entry in the listing.

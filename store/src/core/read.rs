@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::frames::FramesAhead;
 use super::{Core, Listed};
 use crate::backend::{Backend, Direction};
-use crate::layout::frame::{FrameHeader, StoredFrame};
+use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
 use crate::layout::group::{FramePlace, GroupEntry};
 use crate::layout::keys;
 use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter};
@@ -34,7 +34,7 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    const START: Self = Self { head: Hash::ZERO, bytes: 0 };
+    pub(crate) const START: Self = Self { head: Hash::ZERO, bytes: 0 };
 
     pub(crate) fn after(frame: &FrameHeader) -> Self {
         Self { head: frame.head, bytes: frame.bytes }
@@ -47,10 +47,14 @@ impl<B: Backend> Core<B> {
         let tip = self.tip().position;
         let mut records = Vec::new();
         let mut bytes = 0;
-        let Some((mut next, _)) = self.last_frame(stream, from, tip)? else {
+        self.check_shown(stream)?;
+        let Some((mut next, found)) = self.last_frame(stream, from, tip)? else {
             // There is none that begins at `from` or before: none at all, or the first ones are lost.
             return self.explain_absence(stream).map(|()| records);
         };
+        if found.standing == Standing::Pruned {
+            return Err(self.pruned(stream)?);
+        }
         let mut before = self.before(stream, next)?;
         let mut frames = FramesAhead::new(self, stream, budget.enough);
         while records.len() < budget.enough && bytes < budget.bytes {
@@ -58,7 +62,7 @@ impl<B: Backend> Core<B> {
                 self.check_end(stream, next)?;
                 break;
             };
-            if frame.header.first_position >= tip {
+            if !frame.header.is_before(tip) {
                 self.check_position(stream, next, &frame.header)?;
                 break;
             }
@@ -126,6 +130,9 @@ impl<B: Backend> Core<B> {
         streams: &mut HashMap<StreamId, (u64, Before)>,
     ) -> Result<Vec<Record>, ReadError> {
         let frame = self.load_named(place, position)?;
+        if frame.header.standing == Standing::Pruned {
+            return Ok(Vec::new());
+        }
         let before = match streams.get(&place.stream) {
             Some((next, before)) if *next == place.first_seq => *before,
             _ => self.before(place.stream, place.first_seq)?,
@@ -142,6 +149,9 @@ impl<B: Backend> Core<B> {
         let frame = self
             .load_frame(stream, first_seq)?
             .ok_or_else(|| differs("the log names its frame, and it is missing".to_owned()))?;
+        if frame.header.standing == Standing::Imported {
+            return Err(differs("the log names its frame, and one from an archive stands there".to_owned()));
+        }
         let found = (frame.header.kind, frame.header.count, frame.header.first_position);
         if found == (kind, count, position) {
             Ok(frame)
@@ -163,6 +173,10 @@ impl<B: Backend> Core<B> {
 
     /// Checks the records of a frame, and that it goes on from the frame before it.
     pub(crate) fn check_frame(&self, stream: StreamId, first_seq: u64, frame: StoredFrame) -> Result<(), ReadError> {
+        if frame.header.standing == Standing::Pruned {
+            // There is nothing to check: the hash of the log covers its last hash.
+            return Ok(());
+        }
         let before = self.before(stream, first_seq)?;
         self.open_frame(stream, first_seq, frame, before).map(drop)
     }
@@ -243,7 +257,10 @@ impl<B: Backend> Core<B> {
                     None => Err(ReadError::NoStream(stream)),
                 };
             }
-            if self.last_frame(stream, u64::MAX, view.tip.position)?.is_some() {
+            if let Some((_, last)) = self.last_frame(stream, u64::MAX, view.tip.position)? {
+                if last.standing == Standing::Pruned {
+                    return Err(self.pruned(stream)?);
+                }
                 let what = "it is missing, though later ones are there".to_owned();
                 return Err(ReadError::Damaged { stream, seq: 0, what });
             }
@@ -256,12 +273,77 @@ impl<B: Backend> Core<B> {
         })
     }
 
+    /// A stream that is just being imported is not there yet.
+    fn check_shown(&self, stream: StreamId) -> Result<(), ReadError> {
+        match self.with_view(|view| view.hidden.imported == Some(stream)) {
+            true => Err(ReadError::NoStream(stream)),
+            false => Ok(()),
+        }
+    }
+
+    /// What is said of a stream whose records were dropped.
+    fn pruned(&self, stream: StreamId) -> Result<ReadError, ReadError> {
+        let last = self.last_frame(stream, u64::MAX, u64::MAX)?;
+        let records = last.map_or(0, |(first_seq, frame)| first_seq.saturating_add(u64::from(frame.count)));
+        Ok(ReadError::Pruned { stream, records })
+    }
+
+    /// The hashes of the log's records from a position on, also of those that were pruned. Each that is there is checked.
+    pub(crate) fn hashes_within(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
+        let tip = self.tip().position;
+        let mut hashes = Vec::new();
+        if from >= tip || limit == 0 {
+            return Ok(hashes);
+        }
+        let mut streams = HashMap::new();
+        let (mut position, mut entry) = self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
+        loop {
+            let first = position;
+            for place in &entry.frames {
+                let after = position + u64::from(place.count);
+                if after > from && hashes.len() < limit {
+                    let found = self.frame_hashes(place, position, &mut streams)?;
+                    let passed = usize::try_from(from.saturating_sub(position)).unwrap_or(usize::MAX);
+                    hashes.extend(found.into_iter().skip(passed));
+                }
+                position = after;
+            }
+            if position <= from {
+                return Err(no_group(from));
+            }
+            if position >= tip || hashes.len() >= limit {
+                break;
+            }
+            entry = self.next_group(first, position)?;
+        }
+        hashes.truncate(limit);
+        Ok(hashes)
+    }
+
+    fn frame_hashes(
+        &self,
+        place: &FramePlace,
+        position: u64,
+        streams: &mut HashMap<StreamId, (u64, Before)>,
+    ) -> Result<Vec<Hash>, ReadError> {
+        let frame = self.load_named(place, position)?;
+        if frame.header.standing == Standing::Pruned {
+            return Ok(frame.hashes());
+        }
+        let records = self.tail_frame(place, position, streams)?;
+        Ok(records.into_iter().map(|record| record.hash).collect())
+    }
+
     /// One stream's entry.
     fn one_stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+        self.check_shown(stream)?;
         let entry = self.with_view(|view| {
             let Some(last) = self.last_frame(stream, u64::MAX, view.tip.position)? else {
                 return Ok::<_, ReadError>(None);
             };
+            if last.1.standing == Standing::Pruned {
+                return Err(self.pruned(stream)?);
+            }
             let listed = self
                 .listed(view, last.1.kind, stream)?
                 .ok_or_else(|| ReadError::DamagedLog(format!("stream {stream} is missing in the listing")))?;
@@ -321,6 +403,10 @@ impl<B: Backend> LogReader for Core<B> {
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.tail_within(from, Budget { records: limit, enough: limit, bytes: u64::MAX })
+    }
+
+    fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
+        self.hashes_within(from, limit)
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {

@@ -1,16 +1,20 @@
 //! Walking a whole log and checking everything in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use sha2::{Digest, Sha256};
 
 use super::listing::decode_listed;
 use super::read::Before;
 use super::{Core, damaged_log};
 use crate::backend::{Backend, Direction};
+use crate::layout::frame::Standing;
 use crate::layout::group::{FramePlace, GroupEntry};
 use crate::layout::head::Tip;
 use crate::layout::keys;
 use crate::log::{LogReader, ReadError};
-use crate::record::{Hash, StreamId, StreamKind};
+use crate::log_event::LogEvent;
+use crate::record::{Hash, Record, StreamId, StreamKind};
 
 /// How many entries are looked at together.
 const PAGE: usize = 256;
@@ -37,14 +41,23 @@ struct Told {
 /// Checks a whole log: that positions leave no gap, that every hash fits and chains, that every frame, stream and
 /// definition is whole, and that nothing is there that no commit entry names.
 pub(crate) fn verify<B: Backend>(core: &Core<B>) -> Verified {
-    let mut walk = Walk { core, end: core.tip(), verified: Verified::default(), streams: HashMap::new() };
+    let mut walk = Walk {
+        core,
+        end: core.tip(),
+        verified: Verified::default(),
+        streams: HashMap::new(),
+        imports: HashMap::new(),
+        erased: HashSet::new(),
+        dropped: HashMap::new(),
+    };
     walk.groups();
-    for check in [Walk::listing, Walk::strays, Walk::definitions] {
+    for check in [Walk::imported, Walk::listing, Walk::strays, Walk::definitions, Walk::erasures] {
         if let Err(error) = check(&mut walk) {
             walk.verified.findings.push(error);
         }
     }
-    walk.verified.streams = walk.streams.len() as u64;
+    walk.imports.retain(|stream, _| !walk.streams.contains_key(stream));
+    walk.verified.streams = (walk.streams.len() + walk.imports.len()) as u64;
     walk.verified
 }
 
@@ -54,6 +67,12 @@ struct Walk<'a, B> {
     end: Tip,
     verified: Verified,
     streams: HashMap<StreamId, Told>,
+    /// The streams that were imported and stand in frames of their own: how many records, and the hash of the last.
+    imports: HashMap<StreamId, (u64, Hash)>,
+    /// The records without a body.
+    erased: HashSet<(StreamId, u64)>,
+    /// A hash of what is left of pruned streams; `None` of one that was pruned while it was looked at.
+    dropped: HashMap<StreamId, Option<Sha256>>,
 }
 
 impl<B: Backend> Walk<'_, B> {
@@ -127,27 +146,135 @@ impl<B: Backend> Walk<'_, B> {
         let next_seq = place.first_seq.saturating_add(u64::from(place.count));
         let told = Told { next_seq, before: None };
         let told = self.streams.insert(place.stream, told);
-        let expected = told.map_or(0, |told| told.next_seq);
+        let expected = told.map_or_else(|| self.imported_records(place.stream), |told| told.next_seq);
         if place.first_seq != expected {
             let what = format!("the log goes on at seq {}, it should at {expected}", place.first_seq);
             return Err(ReadError::Damaged { stream: place.stream, seq: expected, what });
         }
         let frame = self.core.load_named(place, at)?;
         let header = frame.header.clone();
+        if header.standing == Standing::Pruned {
+            let left = self.dropped.entry(place.stream).or_insert_with(|| told.is_none().then(Sha256::new));
+            if let Some(left) = left {
+                let encoded = crate::layout::frame::encode(&frame);
+                left.update(encoded.map_err(|why| damaged_log("what is left of a pruned frame", why))?.0);
+            }
+            self.streams.insert(place.stream, Told { next_seq, before: Some(Before::after(&header)) });
+            return Ok((header.head, header.time));
+        }
         let before = match told.and_then(|told| told.before) {
             Some(before) => before,
             None => self.core.before(place.stream, place.first_seq)?,
         };
-        self.core.open_frame(place.stream, place.first_seq, frame, before)?;
+        let records = self.core.open_frame(place.stream, place.first_seq, frame, before)?;
+        self.note(&records);
         let before = Some(Before::after(&header));
         self.streams.insert(place.stream, Told { next_seq, before });
         self.verified.records += u64::from(place.count);
         Ok((header.head, header.time))
     }
 
+    /// Keeps what the records say of others.
+    fn note(&mut self, records: &[Record]) {
+        for record in records {
+            let Some(bytes) = record.body.bytes() else {
+                self.erased.insert((record.stream, record.seq));
+                continue;
+            };
+            if record.kind != StreamKind::Log {
+                continue;
+            }
+            match LogEvent::decode(bytes) {
+                Ok(LogEvent::Imported(imported)) if !imported.restored => {
+                    self.imports.insert(imported.stream, (imported.records, imported.head));
+                }
+                Ok(LogEvent::Pruned(pruned)) => drop(self.imports.remove(&pruned.stream)),
+                _ => {}
+            }
+        }
+    }
+
+    /// How many records of a stream were imported.
+    fn imported_records(&self, stream: StreamId) -> u64 {
+        self.imports.get(&stream).map_or(0, |(records, _)| *records)
+    }
+
+    /// Every imported stream is what the event says that it was imported with.
+    fn imported(&mut self) -> Result<(), ReadError> {
+        for (stream, (records, head)) in self.imports.clone() {
+            match self.imported_stream(stream, records) {
+                Ok(found) if found == head => self.verified.records += records,
+                Ok(found) => self.found(ReadError::Damaged {
+                    stream,
+                    seq: records.saturating_sub(1),
+                    what: format!("its hash is {found}, it was imported with {head}"),
+                }),
+                Err(error) => self.found(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The hash of the last of a stream's imported records, each of which is checked.
+    fn imported_stream(&mut self, stream: StreamId, records: u64) -> Result<Hash, ReadError> {
+        let (mut next, mut before, mut head) = (0, Before::START, Hash::ZERO);
+        while next < records {
+            let Some(frame) = self.core.load_frame(stream, next)? else {
+                return Err(ReadError::TailCut { stream, head: records, found: next });
+            };
+            let header = frame.header.clone();
+            let opened = self.core.open_frame(stream, next, frame, before)?;
+            self.note(&opened);
+            (before, head) = (Before::after(&header), header.head);
+            next += u64::from(header.count);
+        }
+        Ok(head)
+    }
+
+    /// Nothing is gone without an event that says so, and no body is there that was erased. What was erased meanwhile is erased, too:
+    /// so the events are read to where they end now.
+    fn erasures(&mut self) -> Result<(), ReadError> {
+        let (mut told, mut tombstones) = (HashSet::new(), HashMap::new());
+        crate::own_stream::visit(self.core, |_, event| {
+            match event {
+                LogEvent::Erased(erased) => {
+                    told.extend(erased.records.iter().map(|(seq, _)| (erased.stream, *seq)));
+                }
+                LogEvent::Pruned(pruned) => drop(tombstones.insert(pruned.stream, pruned.left)),
+                _ => {}
+            }
+            true
+        })?;
+        for (stream, left) in std::mem::take(&mut self.dropped) {
+            let Some(left) = left else { continue };
+            let found = Hash(left.finalize().into());
+            let what = match tombstones.get(&stream) {
+                Some(left) if *left == found => continue,
+                Some(left) => format!("what is left of it has the hash {found}, it was pruned with {left}"),
+                None => "its records are gone, and no event says that it was pruned".to_owned(),
+            };
+            self.found(ReadError::Damaged { stream, seq: 0, what });
+        }
+        for (stream, seq) in std::mem::take(&mut self.erased) {
+            if !told.contains(&(stream, seq)) {
+                let what = "its body is gone, and no event says that it was erased".to_owned();
+                self.found(ReadError::Damaged { stream, seq, what });
+            }
+        }
+        for (stream, seq) in told {
+            if let Ok(records) = self.core.read(stream, seq, 1)
+                && records.iter().any(|record| record.body.bytes().is_some())
+            {
+                let what = "its body is there, though it was erased".to_owned();
+                self.found(ReadError::Damaged { stream, seq, what });
+            }
+        }
+        Ok(())
+    }
+
     /// Every stream of the log is listed, once, and ends where its entry says.
     fn listing(&mut self) -> Result<(), ReadError> {
-        let mut unlisted = self.streams.clone();
+        let mut unlisted: HashSet<StreamId> = self.streams.keys().chain(self.imports.keys()).copied().collect();
         for kind in StreamKind::ALL {
             for open in [true, false] {
                 let mut before = None;
@@ -156,9 +283,9 @@ impl<B: Backend> Walk<'_, B> {
                 }
             }
         }
-        for stream in unlisted.into_keys() {
-            // One that was moved from the open to the closed ones meanwhile is found now.
-            if self.core.stream(stream).is_err() {
+        for stream in unlisted {
+            // One that was moved from the open to the closed ones meanwhile is found now. A pruned one is not listed.
+            if !matches!(self.core.stream(stream), Ok(_) | Err(ReadError::Pruned { .. })) {
                 self.found(ReadError::DamagedLog(format!("stream {stream} is missing in the listing")));
             }
         }
@@ -171,7 +298,7 @@ impl<B: Backend> Walk<'_, B> {
         open: bool,
         kind: StreamKind,
         before: Option<StreamId>,
-        unlisted: &mut HashMap<StreamId, Told>,
+        unlisted: &mut HashSet<StreamId>,
     ) -> Result<Option<StreamId>, ReadError> {
         let range = keys::listings(open, kind, before);
         let mut last = None;
@@ -198,7 +325,7 @@ impl<B: Backend> Walk<'_, B> {
             };
             let (stream, _, _) = keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
             after = Some(stream);
-            let told = self.streams.get(&stream).map_or(0, |told| told.next_seq);
+            let told = self.streams.get(&stream).map_or_else(|| self.imported_records(stream), |told| told.next_seq);
             match self.core.last_frame(stream, u64::MAX, self.end.position) {
                 Ok(Some((first_seq, frame))) => {
                     let next = first_seq.saturating_add(u64::from(frame.count));

@@ -11,7 +11,7 @@ use super::group::{Group, Sealed, StreamState};
 use super::{Core, Listed};
 use crate::backend::{Backend, BackendError};
 use crate::bytes::Malformed;
-use crate::layout::frame::encoded_length;
+use crate::layout::frame::{Standing, encoded_length};
 use crate::layout::head::Tip;
 use crate::layout::keys;
 use crate::layout::listing::MAX_LABEL;
@@ -115,6 +115,30 @@ impl<B: Backend> Writer<B> {
     /// The time of the last record.
     pub(crate) fn last_time(&self) -> Timestamp {
         self.tip.time
+    }
+
+    /// The log, for those who change it.
+    pub(super) fn core(&self) -> &Core<B> {
+        &self.core
+    }
+
+    /// Why nothing more is taken, if so.
+    pub(super) fn stopped(&self) -> Option<AppendError> {
+        self.stopped.clone()
+    }
+
+    /// Forgets what is known of a stream that was changed.
+    pub(super) fn forget_stream(&mut self, stream: StreamId) {
+        self.streams.remove(&stream);
+    }
+
+    /// Those definitions that the log does not have.
+    pub(super) fn new_definitions(&mut self, mut definitions: Vec<Definition>) -> Result<Vec<Definition>, AppendError> {
+        for definition in &definitions {
+            self.check_definition(definition)?;
+        }
+        definitions.retain(|definition| self.definitions.insert(definition.fingerprint));
+        Ok(definitions)
     }
 
     /// Makes everything that waits durable, with one flush.
@@ -263,18 +287,16 @@ impl<B: Backend> Writer<B> {
         let Some((first_seq, last)) = self.core.last_frame(stream, u64::MAX, u64::MAX)? else {
             return Ok(None);
         };
+        let next_seq = first_seq.saturating_add(u64::from(last.count));
+        if last.standing == Standing::Pruned {
+            return Err(ReadError::Pruned { stream, records: next_seq });
+        }
         // What is appended goes on from it, so it must be whole.
         self.core.check_last(stream, first_seq)?;
         let listed: Option<Listed> = self.core.with_view(|view| self.core.listed(view, last.kind, stream))?;
         let listed =
             listed.ok_or_else(|| ReadError::DamagedLog(format!("stream {stream} is missing in the listing")))?;
-        Ok(Some(StreamState {
-            kind: last.kind,
-            next_seq: first_seq.saturating_add(u64::from(last.count)),
-            head: last.head,
-            bytes: last.bytes,
-            listed,
-        }))
+        Ok(Some(StreamState { kind: last.kind, next_seq, head: last.head, bytes: last.bytes, listed }))
     }
 
     /// A batch is refused for what it would have to go on from; others can go on.
@@ -341,19 +363,25 @@ impl<B: Backend> Writer<B> {
 
     /// Appends to the log's own stream.
     pub(crate) fn record(&mut self, event: &LogEvent, time: Timestamp) -> Result<(), AppendError> {
-        let body = event.encode().map_err(|error| AppendError::Invalid(error.to_string()))?;
+        self.record_with(std::slice::from_ref(event), time, |_| {})
+    }
+
+    /// Appends to the log's own stream, and changes something else in the same group.
+    pub(super) fn record_with(
+        &mut self,
+        events: &[LogEvent],
+        time: Timestamp,
+        change: impl FnOnce(&mut Group),
+    ) -> Result<(), AppendError> {
+        let encoded: Result<Vec<_>, _> = events.iter().map(LogEvent::encode).collect();
+        let bodies = encoded.map_err(|error| AppendError::Invalid(error.to_string()))?;
         let expected_seq = self.find_stream(StreamId::LOG)?.map_or(0, |state| state.next_seq);
-        let frame = Frame {
-            stream: StreamId::LOG,
-            kind: StreamKind::Log,
-            expected_seq,
-            time,
-            bodies: vec![body],
-            listing: Listing::Keep,
-        };
+        let frame =
+            Frame { stream: StreamId::LOG, kind: StreamKind::Log, expected_seq, time, bodies, listing: Listing::Keep };
         let batch = Batch { definitions: Vec::new(), frames: vec![frame] };
         let mut group = Group::new(self.tip);
         self.admit(&batch, &mut group)?;
+        change(&mut group);
         if let Some(sealed) = group.finish() {
             self.make_durable(sealed);
         }

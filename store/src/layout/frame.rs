@@ -5,7 +5,9 @@
 //! for each record:  hash 32 (not of the last: that is the head) | erased u8 | body length u32
 //!                   | salt 16, body    or, erased:  commitment 32
 //! ```
-//! The stream and the first `seq` are in the key, and in every hash.
+//! The stream and the first `seq` are in the key, and in every hash. A frame that was taken over from an archive begins with
+//! `I`: its positions and times are those of the log that it was sealed in. Of a pruned one, which begins with `P`, the
+//! header and the hashes of its records are left.
 
 use std::sync::Arc;
 
@@ -14,7 +16,9 @@ use crate::bytes::{Cursor, Malformed, Put, usize_of};
 use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
 use crate::seal::{self, Header, SALT_LENGTH};
 
-const MAGIC: u8 = b'F';
+const OWN: u8 = b'F';
+const IMPORTED: u8 = b'I';
+const PRUNED: u8 = b'P';
 
 /// The length of what stands before the records.
 const HEADER_LENGTH: usize = 4 + 1 + 4 + 8 + 8 + 4 + 8 + 32;
@@ -25,9 +29,31 @@ const RECORD_OVERHEAD: usize = 32 + 1 + 4 + SALT_LENGTH;
 /// The least that a record takes: the last one, with an empty body.
 const LEAST_RECORD: usize = 1 + 4 + SALT_LENGTH;
 
+/// What a frame is to its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It was appended.
+    Own,
+    /// It was taken over from an archive. No commit entry names it.
+    Imported,
+    /// It was appended, and its records were dropped.
+    Pruned,
+}
+
+impl Standing {
+    const fn magic(self) -> u8 {
+        match self {
+            Self::Own => OWN,
+            Self::Imported => IMPORTED,
+            Self::Pruned => PRUNED,
+        }
+    }
+}
+
 /// What is known of a frame without looking at its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
+    pub(crate) standing: Standing,
     /// The length of the whole frame, all chunks.
     pub(crate) length: usize,
     pub(crate) kind: StreamKind,
@@ -40,19 +66,27 @@ pub(crate) struct FrameHeader {
     pub(crate) head: Hash,
 }
 
+impl FrameHeader {
+    /// Whether it is there for those who see the log up to a position. An imported frame has no position of this log.
+    pub(crate) fn is_before(&self, position: u64) -> bool {
+        self.standing == Standing::Imported || self.first_position < position
+    }
+}
+
 /// A frame as it is stored. Nothing of it is checked against its hashes yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredFrame {
     pub(crate) header: FrameHeader,
+    /// None of a pruned one.
     pub(crate) records: Vec<StoredRecord>,
+    /// The hashes of the records of a pruned one.
+    pub(crate) pruned: Vec<Hash>,
 }
 
 /// A record as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredRecord {
     pub(crate) hash: Hash,
-    /// The length of the body, also of one that was erased.
-    pub(crate) length: u32,
     pub(crate) body: Body,
 }
 
@@ -107,6 +141,7 @@ pub(crate) fn seal(
     let sum: usize = bodies.iter().map(Vec::len).sum();
     let count = u32::try_from(bodies.len()).map_err(|_| Malformed::new("too many records in a frame"))?;
     let header = FrameHeader {
+        standing: Standing::Own,
         length: encoded_length(bodies)? - 32,
         kind: place.kind,
         first_position: place.first_position,
@@ -121,16 +156,50 @@ pub(crate) fn seal(
         if index + 1 < records.len() {
             bytes.put(&hash.0);
         }
-        bytes.push(0);
-        bytes.put_u32(u32::try_from(body.len()).map_err(|_| Malformed::new("a body is too long"))?);
-        bytes.put(salt);
-        bytes.put(body);
+        put_body(&mut bytes, salt, body)?;
     }
     Ok((bytes, header))
 }
 
+fn put_body(bytes: &mut Vec<u8>, salt: &[u8; SALT_LENGTH], body: &[u8]) -> Result<(), Malformed> {
+    bytes.push(0);
+    bytes.put_u32(u32::try_from(body.len()).map_err(|_| Malformed::new("a body is too long"))?);
+    bytes.put(salt);
+    bytes.put(body);
+    Ok(())
+}
+
+/// A frame as it is stored, with bodies as they are now, and the header that goes with it.
+pub(crate) fn encode(frame: &StoredFrame) -> Result<(Vec<u8>, FrameHeader), Malformed> {
+    let mut content = Vec::new();
+    for (index, StoredRecord { hash, body }) in frame.records.iter().enumerate() {
+        if index + 1 < frame.records.len() {
+            content.put(&hash.0);
+        }
+        match body {
+            Body::Present { salt, bytes } => put_body(&mut content, salt, bytes)?,
+            Body::Erased { commitment, length } => {
+                content.push(1);
+                content.put_u32(*length);
+                content.put(&commitment.0);
+            }
+        }
+    }
+    content.put(
+        &frame.pruned.iter().take(frame.pruned.len().saturating_sub(1)).map(|hash| hash.0).collect::<Vec<_>>().concat(),
+    );
+    let header = FrameHeader { length: HEADER_LENGTH + content.len(), ..frame.header.clone() };
+    if header.length > MAX_CHUNKED {
+        return Err(Malformed(format!("a frame of {} bytes is longer than {MAX_CHUNKED}", header.length)));
+    }
+    let mut bytes = Vec::with_capacity(header.length);
+    put_header(&mut bytes, &header)?;
+    bytes.put(&content);
+    Ok((bytes, header))
+}
+
 fn put_header(bytes: &mut Vec<u8>, frame: &FrameHeader) -> Result<(), Malformed> {
-    bytes.put(&header(MAGIC));
+    bytes.put(&header(frame.standing.magic()));
     bytes.push(frame.kind.number());
     bytes.put_u32(u32::try_from(frame.length).map_err(|_| Malformed::new("a frame is too long"))?);
     bytes.put_u64(frame.first_position);
@@ -147,8 +216,14 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Result<FrameHeader, Malformed> {
 }
 
 fn take_header(cursor: &mut Cursor<'_>) -> Result<FrameHeader, Malformed> {
-    expect_header(cursor, MAGIC)?;
+    let standing = match cursor.peek() {
+        Some(IMPORTED) => Standing::Imported,
+        Some(PRUNED) => Standing::Pruned,
+        _ => Standing::Own,
+    };
+    expect_header(cursor, standing.magic())?;
     let frame = FrameHeader {
+        standing,
         kind: cursor.kind()?,
         length: usize_of(cursor.u32()?),
         first_position: cursor.u64()?,
@@ -176,6 +251,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredFrame, Malformed> {
     if header.length != bytes.len() {
         return Err(Malformed(format!("the frame says {} bytes, it has {}", header.length, bytes.len())));
     }
+    if header.standing == Standing::Pruned {
+        return decode_pruned(header, &mut cursor);
+    }
     // Before anything is allocated for them: so many records must fit.
     if usize_of(header.count) > cursor.remaining() / LEAST_RECORD {
         return Err(Malformed(format!("{} records do not fit {} bytes", header.count, bytes.len())));
@@ -186,15 +264,27 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredFrame, Malformed> {
         let erased = cursor.flag()?;
         let length = cursor.u32()?;
         let body = take_body(&mut cursor, erased, length)?;
-        records.push(StoredRecord { hash, length, body });
+        records.push(StoredRecord { hash, body });
     }
     cursor.end()?;
-    Ok(StoredFrame { header, records })
+    Ok(StoredFrame { header, records, pruned: Vec::new() })
+}
+
+fn decode_pruned(header: FrameHeader, cursor: &mut Cursor<'_>) -> Result<StoredFrame, Malformed> {
+    if (usize_of(header.count) - 1).checked_mul(32) != Some(cursor.remaining()) {
+        return Err(Malformed(format!("{} hashes do not fit {} bytes", header.count, header.length)));
+    }
+    let mut pruned = Vec::with_capacity(usize_of(header.count));
+    while cursor.remaining() > 0 {
+        pruned.push(cursor.hash()?);
+    }
+    pruned.push(header.head);
+    Ok(StoredFrame { header, records: Vec::new(), pruned })
 }
 
 fn take_body(cursor: &mut Cursor<'_>, erased: bool, length: u32) -> Result<Body, Malformed> {
     if erased {
-        return Ok(Body::Erased { commitment: cursor.hash()? });
+        return Ok(Body::Erased { commitment: cursor.hash()?, length });
     }
     Ok(Body::Present { salt: cursor.array()?, bytes: Arc::from(cursor.take(usize_of(length))?) })
 }
@@ -202,7 +292,18 @@ fn take_body(cursor: &mut Cursor<'_>, erased: bool, length: u32) -> Result<Body,
 impl StoredFrame {
     /// The bytes of the bodies of this frame alone.
     pub(crate) fn own_bytes(&self) -> u64 {
-        self.records.iter().map(|record| u64::from(record.length)).sum()
+        self.records.iter().map(|record| u64::from(record.body.length())).sum()
+    }
+
+    /// The hashes of its records, also of those that were pruned.
+    pub(crate) fn hashes(&self) -> Vec<Hash> {
+        self.records.iter().map(|record| record.hash).chain(self.pruned.iter().copied()).collect()
+    }
+
+    /// What stays of it when its records are dropped.
+    pub(crate) fn without_records(&self) -> Self {
+        let header = FrameHeader { standing: Standing::Pruned, ..self.header.clone() };
+        Self { header, records: Vec::new(), pruned: self.hashes() }
     }
 
     /// Its records, each checked against its hash; `previous` is the hash of the record before the first.

@@ -103,11 +103,32 @@ fn an_erased_body_leaves_the_chain_whole() {
     let (bytes, _) = frame::seal(&place(), &[b"secret".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
     let mut stored = frame::decode(&bytes).unwrap();
     let commitment = crate::seal::commitment(&[1; 16], b"secret");
-    stored.records[0].body = Body::Erased { commitment };
+    stored.records[0].body = Body::Erased { commitment, length: 6 };
+    let (bytes, header) = frame::encode(&stored).unwrap();
+    assert_eq!((bytes.len(), &header.head), (header.length, &stored.header.head));
+    assert_eq!(frame::decode(&bytes).unwrap().records, stored.records);
     assert_eq!(stored.own_bytes(), 7);
     let records = stored.open(place().stream, 5, place().previous).unwrap();
     assert_eq!(records[0].body.bytes(), None);
     assert_eq!(records[1].previous, records[0].hash);
+}
+
+#[test]
+fn a_pruned_frame_keeps_the_hashes_of_its_records() {
+    let (bytes, header) = frame::seal(&place(), &[b"a".to_vec(), b"b".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
+    let stored = frame::decode(&bytes).unwrap();
+    let (bytes, pruned) = frame::encode(&stored.without_records()).unwrap();
+    assert_eq!(&bytes[..4], b"P\0\x01\0");
+    assert_eq!((bytes.len(), pruned.length), (69 + 2 * 32, 69 + 2 * 32));
+    assert_eq!((pruned.count, pruned.head, pruned.bytes), (3, header.head, header.bytes));
+    let read = frame::decode(&bytes).unwrap();
+    assert_eq!((read.hashes(), read.records.len()), (stored.hashes(), 0));
+    // A count that the bytes do not have is not believed.
+    for count in [1_u32, 4, u32::MAX] {
+        let mut hostile = bytes.clone();
+        hostile[25..29].copy_from_slice(&count.to_be_bytes());
+        assert!(frame::decode(&hostile).is_err());
+    }
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::requests::VERSION;
 use crate::bytes::{Cursor, Malformed, Put};
 use crate::core::verify::Verified;
+use crate::keeper::{ChangeError, Changed};
 use crate::layout::MAX_CHUNKED;
 use crate::log::{Durability, LogHead, ReadError, StreamEntry};
-use crate::record::{Body, Record};
+use crate::parts::{put_body, put_entry, put_list, take_body, take_entry, take_list, take_text};
+use crate::record::{Hash, Record};
 
 /// The longest answer: a frame as long as can be (it is read as a whole), and its records' envelopes.
 pub(super) const LONGEST: usize = 2 * MAX_CHUNKED;
@@ -21,6 +23,8 @@ pub(super) enum Answer {
     Head(LogHead),
     Verified(Verified),
     Error(ReadError),
+    Hashes(Vec<Hash>),
+    Changed(Result<Changed, ChangeError>),
 }
 
 /// Numbers of answers and of errors: never used twice.
@@ -31,6 +35,9 @@ mod number {
     pub(super) const HEAD: u8 = 4;
     pub(super) const VERIFIED: u8 = 5;
     pub(super) const ERROR: u8 = 6;
+    pub(super) const HASHES: u8 = 7;
+    pub(super) const CHANGED: u8 = 8;
+    pub(super) const UNCHANGED: u8 = 9;
 
     pub(super) const NO_STREAM: u8 = 1;
     pub(super) const DAMAGED: u8 = 2;
@@ -38,6 +45,14 @@ mod number {
     pub(super) const TAIL_CUT: u8 = 4;
     pub(super) const GONE: u8 = 5;
     pub(super) const IO: u8 = 6;
+    pub(super) const PRUNED: u8 = 7;
+
+    pub(super) const UNREADABLE: u8 = 1;
+    pub(super) const OPEN: u8 = 2;
+    pub(super) const REFUSED: u8 = 3;
+    pub(super) const FAILED: u8 = 4;
+    pub(super) const CLOSED: u8 = 5;
+    pub(super) const UNREACHABLE: u8 = 6;
 }
 
 impl Answer {
@@ -71,6 +86,20 @@ impl Answer {
                 bytes.push(number::ERROR);
                 put_error(&mut bytes, error);
             }
+            Self::Hashes(hashes) => {
+                bytes.push(number::HASHES);
+                put_list(&mut bytes, hashes, |bytes, hash| bytes.put(&hash.0));
+            }
+            Self::Changed(Ok(changed)) => {
+                bytes.push(number::CHANGED);
+                bytes.put_u64(changed.streams);
+                bytes.put_u64(changed.records);
+                bytes.put_u64(changed.already);
+            }
+            Self::Changed(Err(error)) => {
+                bytes.push(number::UNCHANGED);
+                put_change_error(&mut bytes, error);
+            }
         }
         bytes
     }
@@ -97,31 +126,16 @@ impl Answer {
                 findings: take_list(&mut cursor, take_error)?,
             }),
             number::ERROR => Self::Error(take_error(&mut cursor)?),
+            number::HASHES => Self::Hashes(take_list(&mut cursor, |cursor| cursor.hash())?),
+            number::CHANGED => {
+                Self::Changed(Ok(Changed { streams: cursor.u64()?, records: cursor.u64()?, already: cursor.u64()? }))
+            }
+            number::UNCHANGED => Self::Changed(Err(take_change_error(&mut cursor)?)),
             other => return Err(Malformed(format!("no answer has the number {other}"))),
         };
         cursor.end()?;
         Ok(answer)
     }
-}
-
-fn put_list<Item>(bytes: &mut Vec<u8>, items: &[Item], put: impl Fn(&mut Vec<u8>, &Item)) {
-    bytes.put_u32(u32::try_from(items.len()).unwrap_or(u32::MAX));
-    for item in items {
-        put(bytes, item);
-    }
-}
-
-/// A list grows with what is read: its length is only believed in the end.
-fn take_list<Item>(
-    cursor: &mut Cursor<'_>,
-    take: impl Fn(&mut Cursor<'_>) -> Result<Item, Malformed>,
-) -> Result<Vec<Item>, Malformed> {
-    let count = cursor.u32()?;
-    let mut items = Vec::new();
-    for _ in 0..count {
-        items.push(take(cursor)?);
-    }
-    Ok(items)
 }
 
 fn put_record(bytes: &mut Vec<u8>, record: &Record) {
@@ -132,17 +146,7 @@ fn put_record(bytes: &mut Vec<u8>, record: &Record) {
     bytes.put_time(record.time);
     bytes.put(&record.previous.0);
     bytes.put(&record.hash.0);
-    match &record.body {
-        Body::Present { salt, bytes: body } => {
-            bytes.push(0);
-            bytes.put(salt);
-            bytes.put_counted(body);
-        }
-        Body::Erased { commitment } => {
-            bytes.push(1);
-            bytes.put(&commitment.0);
-        }
-    }
+    put_body(bytes, &record.body);
 }
 
 fn take_record(cursor: &mut Cursor<'_>) -> Result<Record, Malformed> {
@@ -154,37 +158,7 @@ fn take_record(cursor: &mut Cursor<'_>) -> Result<Record, Malformed> {
         time: cursor.time()?,
         previous: cursor.hash()?,
         hash: cursor.hash()?,
-        body: if cursor.flag()? {
-            Body::Erased { commitment: cursor.hash()? }
-        } else {
-            Body::Present { salt: cursor.array()?, bytes: cursor.counted()?.into() }
-        },
-    })
-}
-
-fn put_entry(bytes: &mut Vec<u8>, entry: &StreamEntry) {
-    bytes.put(entry.stream.as_bytes());
-    bytes.push(entry.kind.number());
-    bytes.push(u8::from(entry.open));
-    bytes.put_time(entry.started);
-    bytes.put_time(entry.last);
-    bytes.put_u64(entry.records);
-    bytes.put_u64(entry.bytes);
-    bytes.put(&entry.head.0);
-    bytes.put_counted(&entry.label);
-}
-
-fn take_entry(cursor: &mut Cursor<'_>) -> Result<StreamEntry, Malformed> {
-    Ok(StreamEntry {
-        stream: cursor.stream()?,
-        kind: cursor.kind()?,
-        open: cursor.flag()?,
-        started: cursor.time()?,
-        last: cursor.time()?,
-        records: cursor.u64()?,
-        bytes: cursor.u64()?,
-        head: cursor.hash()?,
-        label: cursor.counted()?.to_vec(),
+        body: take_body(cursor)?,
     })
 }
 
@@ -236,6 +210,11 @@ fn put_error(bytes: &mut Vec<u8>, error: &ReadError) {
             bytes.put_u64(*head);
             bytes.put_u64(*found);
         }
+        ReadError::Pruned { stream, records } => {
+            bytes.push(number::PRUNED);
+            bytes.put(stream.as_bytes());
+            bytes.put_u64(*records);
+        }
         ReadError::Gone => bytes.push(number::GONE),
         ReadError::Io(what) => {
             bytes.push(number::IO);
@@ -252,12 +231,45 @@ fn take_error(cursor: &mut Cursor<'_>) -> Result<ReadError, Malformed> {
         }
         number::DAMAGED_LOG => ReadError::DamagedLog(take_text(cursor)?),
         number::TAIL_CUT => ReadError::TailCut { stream: cursor.stream()?, head: cursor.u64()?, found: cursor.u64()? },
+        number::PRUNED => ReadError::Pruned { stream: cursor.stream()?, records: cursor.u64()? },
         number::GONE => ReadError::Gone,
         number::IO => ReadError::Io(take_text(cursor)?),
         other => return Err(Malformed(format!("no error has the number {other}"))),
     })
 }
 
-fn take_text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
-    Ok(String::from_utf8_lossy(cursor.counted()?).into_owned())
+fn put_change_error(bytes: &mut Vec<u8>, error: &ChangeError) {
+    let (number, text) = match error {
+        ChangeError::Read(error) => {
+            bytes.push(number::UNREADABLE);
+            return put_error(bytes, error);
+        }
+        ChangeError::Open(stream) => {
+            bytes.push(number::OPEN);
+            return bytes.put(stream.as_bytes());
+        }
+        ChangeError::Refused(text) => (number::REFUSED, text.as_str()),
+        ChangeError::Failed(text) => (number::FAILED, text.as_str()),
+        ChangeError::Closed => (number::CLOSED, ""),
+        ChangeError::Unreachable(text) => (number::UNREACHABLE, text.as_str()),
+    };
+    bytes.push(number);
+    bytes.put_counted(text.as_bytes());
+}
+
+fn take_change_error(cursor: &mut Cursor<'_>) -> Result<ChangeError, Malformed> {
+    let number = cursor.u8()?;
+    match number {
+        number::UNREADABLE => return take_error(cursor).map(ChangeError::Read),
+        number::OPEN => return cursor.stream().map(ChangeError::Open),
+        _ => {}
+    }
+    let text = take_text(cursor)?;
+    Ok(match number {
+        number::REFUSED => ChangeError::Refused(text),
+        number::FAILED => ChangeError::Failed(text),
+        number::CLOSED => ChangeError::Closed,
+        number::UNREACHABLE => ChangeError::Unreachable(text),
+        other => return Err(Malformed(format!("no refusal has the number {other}"))),
+    })
 }

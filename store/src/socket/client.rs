@@ -10,6 +10,7 @@ use super::answers::{self, Answer};
 use super::requests::Request;
 use super::{address, transport};
 use crate::core::verify::Verified;
+use crate::keeper::{Change, ChangeError, Changed};
 use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter};
 use crate::record::{Hash, Record, StreamId};
 use crate::seal;
@@ -42,6 +43,17 @@ impl SocketReader {
         match self.ask(&Request::Verify, LONG_PATIENCE)? {
             Answer::Verified(verified) => Ok(verified),
             other => Err(unexpected(other)),
+        }
+    }
+
+    /// Has a change made over there. It is asked once: whether it was made is not known where no answer comes.
+    pub(crate) fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+        let unreachable = |error: io::Error| ChangeError::Unreachable(error.to_string());
+        let mut stream = address::connect(&self.directory).map_err(unreachable)?;
+        let answer = exchange(&mut stream, &Request::Change(change), LONG_PATIENCE).map_err(unreachable)?;
+        match Answer::decode(&answer).map_err(|why| ChangeError::Unreachable(why.to_string()))? {
+            Answer::Changed(changed) => changed,
+            other => Err(ChangeError::Unreachable(unexpected(other).to_string())),
         }
     }
 
@@ -163,6 +175,21 @@ impl LogReader for SocketReader {
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.pages(from, limit, |from, limit| Request::Tail { from, limit }, |record| record.position)
+    }
+
+    fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
+        let mut hashes: Vec<Hash> = Vec::new();
+        while hashes.len() < limit {
+            let wanted = u32::try_from(limit - hashes.len()).unwrap_or(u32::MAX);
+            let request = Request::Hashes { from: from.saturating_add(hashes.len() as u64), limit: wanted };
+            match self.ask(&request, PATIENCE)? {
+                Answer::Hashes(page) if page.is_empty() => break,
+                Answer::Hashes(page) => hashes.extend(page),
+                other => return Err(unexpected(other)),
+            }
+        }
+        hashes.truncate(limit);
+        Ok(hashes)
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {

@@ -1,9 +1,11 @@
 //! Reading a log that another process has: it answers through a Unix socket in the log's directory.
 //!
-//! The socket is for this user alone (0600) and cannot change anything. A client can ask for what a [`LogReader`]
-//! gives, in requests of bounded size; answers come in pages, so that neither side ever holds more than a page.
+//! The socket is for this user alone (0600). A client can ask for what a [`LogReader`] gives, in requests of bounded size;
+//! answers come in pages, so that neither side ever holds more than a page. And it can ask for what a [`Keeper`] does,
+//! which the log's writer then does: nothing can be appended through it.
 //!
 //! [`LogReader`]: crate::log::LogReader
+//! [`Keeper`]: crate::keeper::Keeper
 
 pub(crate) mod address;
 pub(crate) mod answers;

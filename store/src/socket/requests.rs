@@ -1,14 +1,20 @@
 //! What a client can ask, as bytes: the protocol's version, the request's number, its fields.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use crate::bytes::{Cursor, Malformed, Put};
+use crate::keeper::{Change, Erase, Import, Prune};
 use crate::log::StreamFilter;
+use crate::log_event::Checkpoint;
+use crate::parts::{put_list, take_list, take_text};
 use crate::record::{Hash, StreamId};
 
 /// The version of requests and answers. Both sides must speak the same.
 pub(super) const VERSION: u8 = 1;
 
-/// More than any request needs.
-pub(super) const LONGEST: usize = 128;
+/// More than any request needs: what can be erased at once is the most, and fits one event of the log.
+pub(super) const LONGEST: usize = 128 * 1024;
 
 /// A request. Limits are the client's wish; a server answers in pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +26,8 @@ pub(super) enum Request {
     Definition { fingerprint: Hash },
     Head,
     Verify,
+    Hashes { from: u64, limit: u32 },
+    Change(Change),
 }
 
 /// Numbers of requests: never used twice.
@@ -31,6 +39,11 @@ mod number {
     pub(super) const DEFINITION: u8 = 5;
     pub(super) const HEAD: u8 = 6;
     pub(super) const VERIFY: u8 = 7;
+    pub(super) const HASHES: u8 = 8;
+    pub(super) const ERASE: u8 = 9;
+    pub(super) const PRUNE: u8 = 10;
+    pub(super) const IMPORT: u8 = 11;
+    pub(super) const SIGN: u8 = 12;
 }
 
 impl Request {
@@ -62,6 +75,12 @@ impl Request {
             }
             Self::Head => bytes.push(number::HEAD),
             Self::Verify => bytes.push(number::VERIFY),
+            Self::Hashes { from, limit } => {
+                bytes.push(number::HASHES);
+                bytes.put_u64(*from);
+                bytes.put_u32(*limit);
+            }
+            Self::Change(change) => put_change(&mut bytes, change),
         }
         bytes
     }
@@ -82,11 +101,87 @@ impl Request {
             number::DEFINITION => Self::Definition { fingerprint: cursor.hash()? },
             number::HEAD => Self::Head,
             number::VERIFY => Self::Verify,
+            number::HASHES => Self::Hashes { from: cursor.u64()?, limit: cursor.u32()? },
+            number::ERASE => Self::Change(Change::Erase(take_erase(&mut cursor)?)),
+            number::PRUNE => Self::Change(Change::Prune(take_prune(&mut cursor)?)),
+            number::IMPORT => Self::Change(Change::Import(take_import(&mut cursor)?)),
+            number::SIGN => Self::Change(Change::Sign(take_checkpoint(&mut cursor)?)),
             other => return Err(Malformed(format!("no request has the number {other}"))),
         };
         cursor.end()?;
         Ok(request)
     }
+}
+
+fn put_change(bytes: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Erase(Erase { stream, records, reason, by }) => {
+            bytes.push(number::ERASE);
+            bytes.put(stream.as_bytes());
+            put_list(bytes, records, |bytes, (seq, note)| {
+                bytes.put_u64(*seq);
+                bytes.put_counted(note);
+            });
+            bytes.put_counted(reason.as_bytes());
+            bytes.put_counted(by.as_bytes());
+        }
+        Change::Prune(Prune { stream, head, archive, reason, by }) => {
+            bytes.push(number::PRUNE);
+            bytes.put(stream.as_bytes());
+            bytes.put(&head.0);
+            bytes.push(u8::from(archive.is_some()));
+            bytes.put(&archive.unwrap_or(Hash::ZERO).0);
+            bytes.put_counted(reason.as_bytes());
+            bytes.put_counted(by.as_bytes());
+        }
+        Change::Import(Import { archive, digest }) => {
+            bytes.push(number::IMPORT);
+            bytes.put(&digest.0);
+            bytes.put_counted(archive.as_os_str().as_bytes());
+        }
+        Change::Sign(checkpoint) => {
+            bytes.push(number::SIGN);
+            bytes.put(&checkpoint.origin.0);
+            bytes.put_u64(checkpoint.size);
+            bytes.put(&checkpoint.root.0);
+            put_list(bytes, &checkpoint.peaks, |bytes, peak| bytes.put(&peak.0));
+            bytes.put_time(checkpoint.time);
+            bytes.put(&checkpoint.key);
+            bytes.put(&checkpoint.signature);
+        }
+    }
+}
+
+fn take_erase(cursor: &mut Cursor<'_>) -> Result<Erase, Malformed> {
+    Ok(Erase {
+        stream: cursor.stream()?,
+        records: take_list(cursor, |cursor| Ok((cursor.u64()?, cursor.counted()?.to_vec())))?,
+        reason: take_text(cursor)?,
+        by: take_text(cursor)?,
+    })
+}
+
+fn take_prune(cursor: &mut Cursor<'_>) -> Result<Prune, Malformed> {
+    let (stream, head, has_archive, archive) = (cursor.stream()?, cursor.hash()?, cursor.flag()?, cursor.hash()?);
+    let archive = has_archive.then_some(archive);
+    Ok(Prune { stream, head, archive, reason: take_text(cursor)?, by: take_text(cursor)? })
+}
+
+fn take_import(cursor: &mut Cursor<'_>) -> Result<Import, Malformed> {
+    let digest = cursor.hash()?;
+    Ok(Import { archive: OsStr::from_bytes(cursor.counted()?).into(), digest })
+}
+
+fn take_checkpoint(cursor: &mut Cursor<'_>) -> Result<Checkpoint, Malformed> {
+    Ok(Checkpoint {
+        origin: cursor.hash()?,
+        size: cursor.u64()?,
+        root: cursor.hash()?,
+        peaks: take_list(cursor, |cursor| cursor.hash())?,
+        time: cursor.time()?,
+        key: cursor.array()?,
+        signature: cursor.array()?,
+    })
 }
 
 fn put_filter(bytes: &mut Vec<u8>, filter: &StreamFilter) {

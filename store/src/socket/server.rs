@@ -10,15 +10,20 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
+
 use super::answers::Answer;
 use super::requests::{self, Request};
 use super::{address, transport};
 use crate::backend::Backend;
+use crate::changes;
 use crate::core::Core;
 use crate::core::read::Budget;
 use crate::core::verify::verify;
+use crate::keeper::ChangeError;
 use crate::log::{LogReader, ReadError, StreamFilter};
 use crate::sync::lock;
+use crate::writer_thread::Message;
 
 /// How many readers are served at once; one more is turned away.
 const MOST_CONNECTIONS: usize = 32;
@@ -37,6 +42,9 @@ const MOST_RECORDS: usize = 1024 * 1024;
 
 /// The bytes of bodies after which an answer ends.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How many hashes it has at the most.
+const HASHES: usize = 16 * 1024;
 
 /// How many findings of a check are told.
 const MOST_FINDINGS: usize = 1000;
@@ -59,7 +67,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Begins to serve. Whoever calls this holds the log's lock.
-    pub(crate) fn start<B: Backend>(directory: &Path, core: Arc<Core<B>>) -> io::Result<Self> {
+    pub(crate) fn start<B: Backend>(
+        directory: &Path,
+        core: Arc<Core<B>>,
+        messages: Sender<Message>,
+    ) -> io::Result<Self> {
         let listener = Arc::new(address::listen(directory)?);
         let stopping = Arc::new(AtomicBool::new(false));
         let connections = Arc::new(Mutex::new(Connections::default()));
@@ -68,6 +80,7 @@ impl Server {
             stopping: Arc::clone(&stopping),
             connections: Arc::clone(&connections),
             core,
+            messages,
         };
         let thread = thread::Builder::new().name("cloacina-readers".to_owned()).spawn(move || acceptor.run())?;
         Ok(Self { directory: directory.to_owned(), listener, stopping, connections, thread })
@@ -97,6 +110,8 @@ struct Acceptor<B> {
     stopping: Arc<AtomicBool>,
     connections: Arc<Mutex<Connections>>,
     core: Arc<Core<B>>,
+    /// To the writer, for what is to be changed.
+    messages: Sender<Message>,
 }
 
 impl<B: Backend> Acceptor<B> {
@@ -131,9 +146,10 @@ impl<B: Backend> Acceptor<B> {
         connections.next += 1;
         connections.open.insert(number, (stream.try_clone()?, None));
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
+        let messages = self.messages.clone();
         let thread = thread::Builder::new().name("cloacina-reader".to_owned()).spawn(move || {
             // Where it ends, and why, concerns the reader alone.
-            let _ = serve(stream, &core);
+            let _ = serve(stream, &core, &messages);
             lock(&all).open.remove(&number);
         });
         match thread {
@@ -152,9 +168,13 @@ impl<B: Backend> Acceptor<B> {
 }
 
 /// Answers one reader until it leaves.
-fn serve<B: Backend>(mut stream: UnixStream, core: &Core<B>) -> io::Result<()> {
+fn serve<B: Backend>(mut stream: UnixStream, core: &Core<B>, messages: &Sender<Message>) -> io::Result<()> {
     while let Some(request) = transport::receive(&mut stream, requests::LONGEST)? {
         match Request::decode(&request) {
+            Ok(Request::Change(change)) => {
+                let changed = changes::on_thread(messages, change);
+                transport::send(&mut stream, &Answer::Changed(changed).encode())?;
+            }
             Ok(request) => transport::send(&mut stream, &answer(&request, core).encode())?,
             Err(malformed) => {
                 let refusal = Answer::Error(ReadError::Io(malformed.to_string()));
@@ -176,6 +196,12 @@ fn answer<B: Backend>(request: &Request, core: &Core<B>) -> Answer {
         }
         Request::Definition { fingerprint } => core.definition(*fingerprint).map(Answer::Definition),
         Request::Head => core.head().map(Answer::Head),
+        Request::Hashes { from, limit } => {
+            let limit = crate::bytes::usize_of(*limit).min(HASHES);
+            core.hashes_within(*from, limit).map(Answer::Hashes)
+        }
+        // It is made by the writer, not answered from here.
+        Request::Change(_) => Ok(Answer::Changed(Err(ChangeError::Closed))),
         Request::Verify => {
             let mut verified = verify(core);
             verified.findings.truncate(MOST_FINDINGS);

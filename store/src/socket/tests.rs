@@ -7,7 +7,9 @@ use super::answers::Answer;
 use super::requests::{self, Request};
 use super::transport;
 use crate::core::verify::Verified;
+use crate::keeper::{Change, ChangeError, Changed, Erase, Import, Prune};
 use crate::log::{Durability, LogHead, ReadError, StreamEntry, StreamFilter};
+use crate::log_event::Checkpoint;
 use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
 
 fn stream() -> StreamId {
@@ -33,6 +35,7 @@ fn errors() -> Vec<ReadError> {
         ReadError::Damaged { stream: stream(), seq: 4, what: "a hash".to_owned() },
         ReadError::DamagedLog("an entry".to_owned()),
         ReadError::TailCut { stream: stream(), head: 3, found: 2 },
+        ReadError::Pruned { stream: stream(), records: 5 },
         ReadError::Gone,
         ReadError::Io("the disk".to_owned()),
     ]
@@ -52,6 +55,33 @@ fn requests_come_over_as_they_were_sent() {
         Request::Head,
         Request::Verify,
     ];
+    let text = || "a text".to_owned();
+    let checkpoint = Checkpoint {
+        origin: Hash([1; 32]),
+        size: 5,
+        root: Hash([2; 32]),
+        peaks: vec![Hash([3; 32]), Hash([4; 32])],
+        time: Timestamp(-6),
+        key: [7; 32],
+        signature: [8; 64],
+    };
+    requests.push(Request::Hashes { from: 3, limit: 4 });
+    requests.extend(
+        [
+            Change::Erase(Erase { stream: stream(), records: vec![(1, b"note".to_vec())], reason: text(), by: text() }),
+            Change::Prune(Prune { stream: stream(), head: Hash::ZERO, archive: None, reason: text(), by: text() }),
+            Change::Prune(Prune {
+                stream: stream(),
+                head: Hash::ZERO,
+                archive: Some(Hash([9; 32])),
+                reason: text(),
+                by: text(),
+            }),
+            Change::Import(Import { archive: "/some/file.cloaca".into(), digest: Hash([1; 32]) }),
+            Change::Sign(checkpoint),
+        ]
+        .map(Request::Change),
+    );
     requests.extend(filters.map(|filter| Request::Streams { filter }));
     for request in requests {
         let bytes = request.encode();
@@ -63,7 +93,7 @@ fn requests_come_over_as_they_were_sent() {
 #[test]
 fn answers_come_over_as_they_were_sent() {
     let present = record(Body::Present { salt: [6; 16], bytes: b"body".as_slice().into() });
-    let erased = record(Body::Erased { commitment: Hash([8; 32]) });
+    let erased = record(Body::Erased { commitment: Hash([8; 32]), length: 9 });
     let entry = StreamEntry {
         stream: stream(),
         kind: StreamKind::Execution,
@@ -83,6 +113,17 @@ fn answers_come_over_as_they_were_sent() {
         Answer::Verified(Verified { records: 1, streams: 2, findings: errors() }),
     ];
     answers.extend(errors().into_iter().map(Answer::Error));
+    answers.push(Answer::Hashes(vec![Hash([1; 32]), Hash([2; 32])]));
+    answers.push(Answer::Changed(Ok(Changed { streams: 1, records: 2, already: 3 })));
+    let refusals = [
+        ChangeError::Open(stream()),
+        ChangeError::Refused("no".to_owned()),
+        ChangeError::Failed("the disk".to_owned()),
+        ChangeError::Closed,
+        ChangeError::Unreachable("gone".to_owned()),
+    ];
+    answers.extend(refusals.map(|error| Answer::Changed(Err(error))));
+    answers.extend(errors().into_iter().map(|error| Answer::Changed(Err(error.into()))));
     for durability in [None, Some(Durability::Sync), Some(Durability::Interval(9)), Some(Durability::Os)] {
         let head = LogHead { position: 1, hash: Hash([2; 32]), time: Timestamp(3), durability };
         answers.push(Answer::Head(head));
@@ -105,7 +146,7 @@ fn a_message_that_is_too_long_or_cut_off_is_refused() {
 
 proptest! {
     #[test]
-    fn no_bytes_harm_who_receives_them(bytes in vec(any::<u8>(), 0..200), number in 0..9u8) {
+    fn no_bytes_harm_who_receives_them(bytes in vec(any::<u8>(), 0..200), number in 0..14u8) {
         for bytes in [bytes.clone(), [&[requests::VERSION, number], &bytes[..]].concat()] {
             let _ = Request::decode(&bytes);
             let _ = Answer::decode(&bytes);

@@ -1,0 +1,121 @@
+//! `cloaca log erase`: values of a finished execution, for good.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use cloacina_engine::core::codec::encode_event;
+use cloacina_engine::core::erasure::{NothingToErase, What, plan};
+use cloacina_engine::core::event::{Event, Key, Origin, Seq};
+use cloacina_replay::cli::text;
+use cloacina_replay::reading::{Entry, entries};
+use cloacina_replay::source::Head;
+use cloacina_store::keeper::{Change, Erase, MOST_ERASED, open_keeper};
+use cloacina_store::log::LogReader;
+
+use crate::arguments::{EraseArguments, LogArguments};
+use crate::ask::confirm;
+use crate::failure::{Failure, code};
+use crate::select;
+use crate::surroundings::Surroundings;
+
+pub(crate) fn run(
+    arguments: &LogArguments,
+    what: &EraseArguments,
+    path: &Path,
+    around: &mut Surroundings<'_>,
+) -> Result<(), Failure> {
+    let keeper = open_keeper(path)?;
+    let head = select::execution(&*keeper, &what.id)?;
+    let events = events(&*keeper, &head)?;
+    let erased = planned(what, &head, &events)?;
+    for (seq, event) in &erased {
+        writeln!(around.err, "  seq {seq}  {}", describe(event))?;
+    }
+    for line in readers(&events, &erased) {
+        writeln!(around.err, "  {line}")?;
+    }
+    let count = text::count(erased.len() as u64, "event");
+    confirm(around, arguments.yes, &format!("What {count} of {} say will be erased for good.", head.id))?;
+    let by = arguments.by.clone().unwrap_or_else(|| around.user());
+    let records: Vec<(Seq, Vec<u8>)> = erased.iter().map(|(seq, event)| (*seq, encode_event(event))).collect();
+    let mut done = 0;
+    for part in records.chunks(MOST_ERASED) {
+        let (reason, by) = (what.reason.clone(), by.clone());
+        let erase = Erase { stream: head.entry.stream, records: part.to_vec(), reason, by };
+        done += keeper.change(Change::Erase(erase))?.records;
+    }
+    writeln!(around.out, "erased what {} of {} said", text::count(done, "event"), head.id)?;
+    writeln!(
+        around.err,
+        "no reader is shown it any more; the database file still holds the bytes in places that it no longer uses\n\nhint: replay {} verify",
+        select::name(head.id)
+    )?;
+    Ok(())
+}
+
+fn events(reader: &dyn LogReader, head: &Head) -> Result<Vec<(Seq, Event)>, Failure> {
+    let known = |entry: Entry| entry.event.map(|event| (entry.seq, event));
+    entries(reader, head.id).filter_map(|entry| entry.map(known).map_err(Failure::from).transpose()).collect()
+}
+
+/// Everything that is asked for, together.
+fn planned(what: &EraseArguments, head: &Head, events: &[(Seq, Event)]) -> Result<BTreeMap<Seq, Event>, Failure> {
+    let keys = what.keys.iter().map(|key| What::Key(key.clone()));
+    let asked: Vec<What> = keys.chain(what.seqs.iter().map(|seq| What::Seq(*seq))).collect();
+    plan(events, &asked).map_err(|error| not_erased(&error, head))
+}
+
+fn not_erased(error: &NothingToErase, head: &Head) -> Failure {
+    let code = match error {
+        NothingToErase::NoKey { .. } | NothingToErase::NoSeq { .. } => code::NOT_FOUND,
+        NothingToErase::NoValue { .. } | NothingToErase::NotOver => code::NOT_DONE,
+    };
+    Failure::told(code, error.to_string(), format!("replay {} --full", select::name(head.id)))
+}
+
+fn describe(event: &Event) -> String {
+    let what = match event {
+        Event::ContextWritten(write) => {
+            let by = match &write.origin {
+                Origin::Input => "input".to_owned(),
+                Origin::Task { task, attempt } => format!("{}, attempt {attempt}", text::clean(task)),
+            };
+            format!("the value of {} ({by})", text::clean(&write.key))
+        }
+        Event::TaskFailed(failed) => {
+            format!("the error of {}, attempt {}", text::clean(&failed.task), failed.attempt)
+        }
+        Event::ExecutionCompleted(_) | Event::ExecutionFailed(_) | Event::ExecutionCancelled(_) => {
+            "the digest of the final context, by which a guess could be tried".to_owned()
+        }
+        _ => "who asked, and why".to_owned(),
+    };
+    format!("{}: {what}", event.name())
+}
+
+/// Who read the values: what they wrote may hold them, too.
+fn readers(events: &[(Seq, Event)], erased: &BTreeMap<Seq, Event>) -> Vec<String> {
+    let keys: BTreeSet<&Key> = erased
+        .values()
+        .filter_map(|event| match event {
+            Event::ContextWritten(write) => Some(&write.key),
+            _ => None,
+        })
+        .collect();
+    let mut tasks = BTreeSet::new();
+    for (_, event) in events {
+        let (task, reads) = match event {
+            Event::TaskCompleted(done) => (&done.task, &done.reads),
+            Event::TaskFailed(failed) => (&failed.task, &failed.reads),
+            _ => continue,
+        };
+        if reads.all || reads.keys.iter().any(|read| keys.contains(&read.key)) {
+            tasks.insert(text::clean(task));
+        }
+    }
+    if keys.is_empty() || tasks.is_empty() {
+        return Vec::new();
+    }
+    let tasks = tasks.into_iter().collect::<Vec<_>>().join(", ");
+    vec![format!("read by {tasks}: what they wrote, and errors that they raised, may hold the value too")]
+}

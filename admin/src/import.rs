@@ -1,0 +1,34 @@
+//! `cloaca log import`: the executions of an archive into a log.
+
+use std::path::Path;
+
+use cloacina_replay::cli::text;
+use cloacina_store::archive::open_archive;
+use cloacina_store::keeper::{Change, Import, open_keeper};
+
+use crate::failure::{Failure, code};
+use crate::surroundings::Surroundings;
+
+pub(crate) fn run(file: &Path, path: &Path, around: &mut Surroundings<'_>) -> Result<(), Failure> {
+    let archive = std::path::absolute(around.directory.join(file)).map_err(|error| {
+        Failure::told(code::CANNOT_ACCESS, format!("{}: {error}", file.display()), "name the archive by a whole path")
+    })?;
+    let digest = open_archive(&archive)?.digest();
+    let keeper = open_keeper(path)?;
+    let changed = keeper.change(Change::Import(Import { archive, digest }))?;
+    writeln!(
+        around.out,
+        "imported {} with {} into {}",
+        text::count(changed.streams, "execution"),
+        text::count(changed.records, "event"),
+        path.display()
+    )?;
+    if changed.already > 0 {
+        writeln!(around.out, "{} there already", was(changed.already))?;
+    }
+    Ok(())
+}
+
+fn was(count: u64) -> String {
+    format!("{} {}", text::count(count, "execution"), if count == 1 { "was" } else { "were" })
+}

@@ -1,0 +1,93 @@
+//! `cloaca log prune`: finished executions out of the log.
+
+use std::path::Path;
+
+use cloacina_replay::cli::text;
+use cloacina_replay::source::{Head, Wanted};
+use cloacina_store::keeper::{Change, Changed, Keeper, Prune, open_keeper};
+use cloacina_store::log::LogReader;
+use cloacina_store::open_reader;
+use cloacina_store::record::{Hash, StreamId};
+
+use crate::arguments::{LogArguments, PruneArguments};
+use crate::ask::confirm;
+use crate::failure::Failure;
+use crate::select;
+use crate::surroundings::Surroundings;
+
+/// What the log is to remember of what is dropped.
+pub(crate) struct Tombstone {
+    pub(crate) archive: Option<Hash>,
+    pub(crate) reason: String,
+    pub(crate) by: String,
+}
+
+/// Drops a stream that still ends as it did when it was chosen.
+pub(crate) fn drop_stream(
+    keeper: &dyn Keeper,
+    stream: StreamId,
+    head: Hash,
+    tombstone: &Tombstone,
+) -> Result<Changed, Failure> {
+    let Tombstone { archive, reason, by } = tombstone;
+    let (reason, by) = (reason.clone(), by.clone());
+    Ok(keeper.change(Change::Prune(Prune { stream, head, archive: *archive, reason, by }))?)
+}
+
+pub(crate) fn run(
+    arguments: &LogArguments,
+    what: &PruneArguments,
+    path: &Path,
+    around: &mut Surroundings<'_>,
+) -> Result<(), Failure> {
+    if what.dry_run {
+        let reader = open_reader(path)?;
+        let heads = chosen(&*reader, what, around)?;
+        for head in &heads {
+            writeln!(around.out, "{}", select::line(head))?;
+        }
+        writeln!(around.out, "{}: nothing was dropped (--dry-run)", summary(&heads))?;
+        return Ok(());
+    }
+    let keeper = open_keeper(path)?;
+    let heads = chosen(&*keeper, what, around)?;
+    if heads.is_empty() {
+        writeln!(around.out, "nothing to drop")?;
+        return Ok(());
+    }
+    for head in &heads {
+        writeln!(around.err, "{}", select::line(head))?;
+    }
+    let question = format!("{} will be dropped from {} for good.", summary(&heads), path.display());
+    confirm(around, arguments.yes, &question)?;
+    let by = arguments.by.clone().unwrap_or_else(|| around.user());
+    let tombstone = Tombstone { archive: None, reason: what.reason.clone(), by };
+    for head in &heads {
+        drop_stream(&*keeper, head.entry.stream, head.entry.head, &tombstone)?;
+    }
+    writeln!(around.out, "dropped {} from {}", summary(&heads), path.display())?;
+    Ok(())
+}
+
+fn chosen(reader: &dyn LogReader, what: &PruneArguments, around: &Surroundings<'_>) -> Result<Vec<Head>, Failure> {
+    let wanted = Wanted { status: what.status.clone(), workflow: what.workflow.clone(), ..Wanted::default() };
+    let mut heads = select::finished(reader, &wanted, None)?;
+    // Newest first: what is to be kept stands in front.
+    heads.drain(..what.keep.unwrap_or(0).min(heads.len()));
+    if let Some(age) = what.older_than {
+        let before = age.before(around.now);
+        heads.retain(|head| head.ended().is_some_and(|ended| ended < before));
+    }
+    Ok(heads)
+}
+
+fn summary(heads: &[Head]) -> String {
+    let events = heads.iter().map(|head| head.entry.records).sum();
+    let bytes = heads.iter().map(|head| head.entry.bytes).sum();
+    format!(
+        "{} with {} ({})",
+        text::count(heads.len() as u64, "execution"),
+        text::count(events, "event"),
+        text::size(bytes)
+    )
+}

@@ -1,0 +1,154 @@
+//! What stays of an event when its values are erased for privacy.
+//!
+//! The log forgets a body and keeps a note in its place. The note is the same event without what it said: a value is
+//! [`Json::erased`], a text is `(erased)`. So the fold goes on as before, shows "erased" where the value was, and can
+//! tell nobody what it was. An execution that is not over cannot lose a value: its tasks may still read it.
+
+use std::collections::BTreeMap;
+
+use super::event::{Event, ExecutionEnded, Request, Seq, TaskError};
+use super::json::Json;
+
+/// What stands in the place of a text.
+pub const ERASED_TEXT: &str = "(erased)";
+
+/// What is to be erased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Every value that was ever written to a key, whether or not it took effect.
+    Key(String),
+    /// What one event says.
+    Seq(Seq),
+}
+
+/// There is nothing to be erased.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NothingToErase {
+    /// Nobody wrote the key.
+    #[error("nobody wrote the key '{key}'; written were: {}", .written.join(", "))]
+    NoKey {
+        /// The key.
+        key: String,
+        /// The keys that were written.
+        written: Vec<String>,
+    },
+    /// There is no such event.
+    #[error("there is no seq {seq}, the execution has {events} events")]
+    NoSeq {
+        /// The place that was named.
+        seq: Seq,
+        /// How many events there are.
+        events: u64,
+    },
+    /// The event names tasks and keys, and holds no value.
+    #[error("seq {seq} is {event}, which holds no value; what can be erased are values, errors and reasons")]
+    NoValue {
+        /// Its place.
+        seq: Seq,
+        /// Its name.
+        event: &'static str,
+    },
+    /// The execution goes on.
+    #[error("the execution is not over; its tasks may still read the value. Wait for its end, or cancel it")]
+    NotOver,
+}
+
+/// Which events of a finished execution lose what they say, each with what stays of it. The end of the execution is one of
+/// them, whatever is erased: it holds a digest of the context, by which a guess at the value could be tried.
+///
+/// ```
+/// use cloacina_engine::core::erasure::{NothingToErase, What, plan};
+/// assert_eq!(plan(&[], &[What::Seq(3)]), Err(NothingToErase::NotOver));
+/// ```
+///
+/// # Errors
+/// [`NothingToErase`].
+pub fn plan(events: &[(Seq, Event)], what: &[What]) -> Result<BTreeMap<Seq, Event>, NothingToErase> {
+    let Some((end, Event::ExecutionCompleted(_) | Event::ExecutionFailed(_) | Event::ExecutionCancelled(_))) =
+        events.last()
+    else {
+        return Err(NothingToErase::NotOver);
+    };
+    let mut erased = BTreeMap::new();
+    for what in what {
+        match what {
+            What::Key(key) => erased.extend(writes_to(events, key)?),
+            What::Seq(seq) => {
+                let found = events.iter().find(|(found, _)| found == seq);
+                let (_, event) = found.ok_or(NothingToErase::NoSeq { seq: *seq, events: events.len() as u64 })?;
+                let left = without_value(event).ok_or(NothingToErase::NoValue { seq: *seq, event: event.name() })?;
+                erased.insert(*seq, left);
+            }
+        }
+    }
+    let says_an_error = erased.values().any(|event| !matches!(event, Event::ContextWritten(_)));
+    if let Some((_, event)) = events.last() {
+        erased.entry(*end).or_insert_with(|| without_digest(event, says_an_error));
+    }
+    Ok(erased)
+}
+
+fn writes_to(events: &[(Seq, Event)], key: &str) -> Result<BTreeMap<Seq, Event>, NothingToErase> {
+    let writes = events.iter().filter(|(_, event)| matches!(event, Event::ContextWritten(write) if *write.key == *key));
+    let erased: BTreeMap<Seq, Event> =
+        writes.filter_map(|(seq, event)| without_value(event).map(|event| (*seq, event))).collect();
+    if erased.is_empty() {
+        return Err(NothingToErase::NoKey { key: key.to_owned(), written: written(events) });
+    }
+    Ok(erased)
+}
+
+fn written(events: &[(Seq, Event)]) -> Vec<String> {
+    let mut keys: Vec<String> = events
+        .iter()
+        .filter_map(|(_, event)| match event {
+            Event::ContextWritten(write) => Some(write.key.to_string()),
+            _ => None,
+        })
+        .collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// An event without what it says, if it says anything.
+fn without_value(event: &Event) -> Option<Event> {
+    Some(match event {
+        Event::ContextWritten(write) => {
+            let mut write = write.clone();
+            write.value = Json::erased();
+            Event::ContextWritten(write)
+        }
+        Event::TaskFailed(failed) => {
+            let mut failed = failed.clone();
+            failed.error = TaskError { message: ERASED_TEXT.into(), traceback: None, hint: None, ..failed.error };
+            Event::TaskFailed(failed)
+        }
+        Event::ExecutionPaused(request) => Event::ExecutionPaused(without_reason(request)),
+        Event::ExecutionUnpaused(request) => Event::ExecutionUnpaused(without_reason(request)),
+        Event::CancelRequested(request) => Event::CancelRequested(without_reason(request)),
+        Event::ExecutionCompleted(_) | Event::ExecutionFailed(_) | Event::ExecutionCancelled(_) => {
+            without_digest(event, true)
+        }
+        _ => return None,
+    })
+}
+
+fn without_reason(request: &Request) -> Request {
+    Request { by: ERASED_TEXT.into(), reason: request.reason.as_ref().map(|_| ERASED_TEXT.into()) }
+}
+
+/// The end of an execution without the digest of its context, and perhaps without its reason.
+fn without_digest(event: &Event, and_reason: bool) -> Event {
+    let left = |ended: &ExecutionEnded| {
+        let has_reason = and_reason && !ended.reason.is_empty();
+        let reason = if has_reason { ERASED_TEXT.into() } else { ended.reason.clone() };
+        ExecutionEnded { reason, context: [0; 32] }
+    };
+    match event {
+        Event::ExecutionCompleted(ended) => Event::ExecutionCompleted(left(ended)),
+        Event::ExecutionFailed(ended) => Event::ExecutionFailed(left(ended)),
+        Event::ExecutionCancelled(ended) => Event::ExecutionCancelled(left(ended)),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,72 @@
+//! What the engine tells those who listen (`tracing`), once it is durable. What nobody may miss is a warning: that a task
+//! has finally failed. The rest is there for whoever asks for it.
+
+use std::sync::Arc;
+
+use crate::core::event::{Event, ExecutionId, TaskFailed};
+
+/// `cloaca.engine.execution` in Python: it speaks of executions, not of a part of the engine.
+const TARGET: &str = "cloacina_engine::execution";
+
+/// Tells of an event.
+pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
+    match event {
+        Event::ExecutionStarted(_) => {
+            tracing::info!(
+            target: TARGET, %execution, %workflow, "execution {execution} of workflow '{workflow}' started");
+        }
+        Event::TaskStarted(start) => {
+            let (task, attempt) = (&start.task, start.attempt);
+            tracing::debug!(
+            target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' started, attempt {attempt}");
+        }
+        Event::TaskCompleted(end) => {
+            let (task, attempt) = (&end.task, end.attempt);
+            tracing::debug!(
+            target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' completed, attempt {attempt}");
+        }
+        Event::TaskFailed(failed) => tell_failed(execution, workflow, failed),
+        Event::TaskSkipped(skipped) => {
+            let (task, rule) = (&skipped.task, &skipped.why.rule);
+            tracing::info!(
+            target: TARGET, %execution, %workflow, %task, %rule, "task '{task}' was skipped by its rule: {rule}");
+        }
+        Event::TaskAbandoned(abandoned) => {
+            let (task, attempt, why) = (&abandoned.task, abandoned.attempt, abandoned.why);
+            tracing::info!(
+            target: TARGET, %execution, %workflow, %task, attempt, ?why,
+                "task '{task}' was running, attempt {attempt}, and was left: {why:?}"
+            );
+        }
+        Event::ExecutionCompleted(_) => tell_ended(execution, workflow, "completed"),
+        Event::ExecutionFailed(_) => tell_ended(execution, workflow, "failed"),
+        Event::ExecutionCancelled(_) => tell_ended(execution, workflow, "was cancelled"),
+        Event::ContextWritten(_)
+        | Event::ContextRemoved(_)
+        | Event::ExecutionPaused(_)
+        | Event::ExecutionUnpaused(_)
+        | Event::CancelRequested(_)
+        | Event::ExecutionRecovered(_) => {}
+    }
+}
+
+fn tell_failed(execution: ExecutionId, workflow: &Arc<str>, failed: &TaskFailed) {
+    let TaskFailed { task, attempt, error, .. } = failed;
+    let (kind, message) = (&error.kind, &error.message);
+    if failed.retry_at.is_some() {
+        tracing::info!(
+            target: TARGET, %execution, %workflow, %task, attempt, error = %kind,
+            "task '{task}' of workflow '{workflow}' failed in attempt {attempt} and is tried again: {kind}: {message}"
+        );
+    } else {
+        tracing::warn!(
+            target: TARGET, %execution, %workflow, %task, attempt, error = %kind,
+            "task '{task}' of workflow '{workflow}' failed in attempt {attempt}: {kind}: {message} (replay {execution} explain {task})"
+        );
+    }
+}
+
+fn tell_ended(execution: ExecutionId, workflow: &Arc<str>, how: &str) {
+    tracing::info!(
+            target: TARGET, %execution, %workflow, "execution {execution} of workflow '{workflow}' {how}");
+}

@@ -1,0 +1,107 @@
+//! Settling: under a virtual clock, the clock moves on when nothing moves in the engine any more.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::Scheduler;
+use crate::core::event::{Attempt, ExecutionId, TaskId};
+use crate::runtime::clock::{PATIENCE, Settled};
+use crate::runtime::message::{Message, Reply};
+
+/// Who waits for the engine to settle.
+#[derive(Default)]
+pub(super) struct Settling {
+    waiting: Vec<Reply<Settled>>,
+    /// Until when attempts that run are waited for.
+    until: Option<Instant>,
+    /// Attempts that were waited for long enough.
+    given_up: HashSet<(ExecutionId, TaskId, Attempt)>,
+    /// Executions whose last batch has promised to send word when it is durable.
+    watched: HashSet<ExecutionId>,
+}
+
+impl Settling {
+    /// When the patience ends.
+    pub(super) fn until(&self) -> Option<Instant> {
+        if self.waiting.is_empty() { None } else { self.until }
+    }
+
+    /// The last batch of an execution is durable.
+    pub(super) fn durable(&mut self, execution: Option<ExecutionId>) {
+        execution.map(|execution| self.watched.remove(&execution));
+    }
+}
+
+impl Scheduler {
+    /// Answers once nothing moves any more.
+    pub(super) fn settle(&mut self, reply: Reply<Settled>) {
+        self.settling.waiting.push(reply);
+        self.settling.until = Instant::now().checked_add(PATIENCE);
+    }
+
+    /// Ends a turn: if somebody waits for it and nothing moves any more, says so.
+    pub(super) fn answer_if_settled(&mut self) {
+        if self.settling.waiting.is_empty() {
+            return;
+        }
+        self.give_up_attempts();
+        if self.moves() {
+            return;
+        }
+        let next = self.timers.first().map(|(due, _)| *due);
+        for reply in std::mem::take(&mut self.settling.waiting) {
+            let _asker_may_be_gone = reply.send(Settled { next });
+        }
+    }
+
+    fn running_everywhere(&self) -> impl Iterator<Item = (ExecutionId, TaskId, Attempt)> {
+        self.live.iter().flat_map(|(id, live)| {
+            live.state
+                .running()
+                .map(|task| (*id, live.state.graph().name(task).clone(), live.state.task(task).attempts()))
+        })
+    }
+
+    /// Once patience is at its end, attempts that still run are not waited for any more: neither now nor later.
+    fn give_up_attempts(&mut self) {
+        let running: HashSet<_> = self.running_everywhere().collect();
+        self.settling.given_up.retain(|attempt| running.contains(attempt));
+        if self.settling.until.is_some_and(|until| Instant::now() >= until) {
+            self.settling.given_up.extend(running);
+            self.settling.until = None;
+        }
+    }
+
+    /// Whether anything is under way: an attempt, a batch, or an end that is not yet told.
+    fn moves(&mut self) -> bool {
+        if self.failed.is_some() {
+            return false;
+        }
+        let runs = self.running_everywhere().any(|attempt| !self.settling.given_up.contains(&attempt));
+        let mut waits = false;
+        for (id, live) in &self.live {
+            // An end is over when it was told; what is told may take as long as an attempt, and no longer.
+            waits |= live.state.status().is_final() && self.settling.until.is_some();
+            if !live.durable.is_kept() {
+                waits = true;
+                if self.settling.watched.insert(*id) {
+                    let (own, id) = (self.shell.own.clone(), *id);
+                    live.durable.wait(Box::new(move |_| drop(own.send(Message::Durable(Some(id))))));
+                }
+            }
+        }
+        let sources: Vec<_> = self
+            .schedules
+            .values()
+            .map(|live| &live.outbox)
+            .chain(self.triggers.values().map(|live| &live.outbox))
+            .collect();
+        for durable in sources.into_iter().filter_map(|outbox| outbox.waits_for()) {
+            waits = true;
+            // Each asks again; what is durable once is not asked any more.
+            let own = self.shell.own.clone();
+            durable.wait(Box::new(move |_| drop(own.send(Message::Durable(None)))));
+        }
+        runs || waits || (self.polls() && self.settling.until.is_some())
+    }
+}

@@ -1,0 +1,263 @@
+//! One pass through an archive: everything in it is checked, and what is needed to find it again is kept. Memory grows with
+//! the number of streams, sections and definitions, and with the longest section; a length is only believed where the
+//! file is as long as it says.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use sha2::{Digest, Sha256};
+
+use super::format::{self, Counts, Header, Start};
+use crate::bytes::{Malformed, usize_of};
+use crate::log::{Erasure, StreamEntry};
+use crate::record::{Hash, StreamId};
+use crate::seal;
+
+/// A part of the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) offset: u64,
+    pub(super) length: u32,
+}
+
+/// Some consecutive records of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page {
+    pub(super) part: Part,
+    pub(super) start: Start,
+    /// The `seq` after the last one.
+    pub(super) end_seq: u64,
+    /// The positions of the first and the last.
+    pub(super) positions: (u64, u64),
+}
+
+/// A stream.
+pub(super) struct Stream {
+    pub(super) entry: StreamEntry,
+    pub(super) erasures: Vec<Erasure>,
+    pub(super) pages: Vec<Page>,
+    /// The hash of the last record so far, the bytes of all bodies, and which of them were erased.
+    head: Hash,
+    bytes: u64,
+    erased: Vec<u64>,
+}
+
+/// What an archive holds, and where.
+pub(super) struct Index {
+    pub(super) header: Header,
+    pub(super) digest: Hash,
+    pub(super) streams: BTreeMap<StreamId, Stream>,
+    pub(super) definitions: BTreeMap<Hash, Part>,
+    pub(super) records: u64,
+}
+
+/// Why an archive cannot be read through.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    Io(io::Error),
+    Newer(u32),
+    Damaged(String),
+}
+
+impl From<Malformed> for Unreadable {
+    fn from(Malformed(what): Malformed) -> Self {
+        Self::Damaged(what)
+    }
+}
+
+/// Reads sections one by one, and hashes what it reads.
+struct Sections<R> {
+    file: R,
+    hasher: Sha256,
+    offset: u64,
+    length: u64,
+}
+
+impl<R: Read> Sections<R> {
+    fn take(&mut self, count: u64, what: &str) -> Result<Vec<u8>, Unreadable> {
+        let left = self.length.saturating_sub(self.offset);
+        if count > left {
+            return Err(Unreadable::Damaged(format!(
+                "it is cut: {what} at byte {} needs {count} bytes, {left} are left",
+                self.offset
+            )));
+        }
+        let mut bytes = Vec::new();
+        self.file.by_ref().take(count).read_to_end(&mut bytes).map_err(Unreadable::Io)?;
+        if bytes.len() as u64 != count {
+            return Err(Unreadable::Damaged(format!("it ended at byte {} while it was read", self.offset)));
+        }
+        self.offset += count;
+        Ok(bytes)
+    }
+
+    fn line(&mut self) -> Result<(), Unreadable> {
+        let line = self.take(format::LINE.len() as u64, "its first line")?;
+        self.hasher.update(&line);
+        if line == *format::LINE {
+            return Ok(());
+        }
+        let number = line.strip_prefix(format::BEGINNING).and_then(|rest| {
+            let digits: String =
+                rest.iter().take_while(|byte| byte.is_ascii_digit()).map(|byte| *byte as char).collect();
+            digits.parse().ok()
+        });
+        match number {
+            Some(found) if found > format::FORMAT => Err(Unreadable::Newer(found)),
+            _ => Err(Unreadable::Damaged("its first line is not that of an archive".to_owned())),
+        }
+    }
+
+    /// The next section. Of the last one, the digest is not hashed.
+    fn section(&mut self) -> Result<(u8, Part, Vec<u8>), Unreadable> {
+        let at = self.offset;
+        let head = self.take(5, "a section")?;
+        let tag = head[0];
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+        if length > format::LONGEST {
+            return Err(Unreadable::Damaged(format!("the section at byte {at} says that it has {length} bytes")));
+        }
+        let part = Part { offset: self.offset, length };
+        let bytes = self.take(u64::from(length), "a section")?;
+        self.hasher.update(&head);
+        let hashed = if tag == format::END { Counts::LENGTH.min(bytes.len()) } else { bytes.len() };
+        self.hasher.update(&bytes[..hashed]);
+        Ok((tag, part, bytes))
+    }
+}
+
+/// Reads an archive of so many bytes through.
+pub(super) fn read_through(file: impl Read, length: u64) -> Result<Index, Unreadable> {
+    let mut sections = Sections { file, hasher: Sha256::new(), offset: 0, length };
+    sections.line()?;
+    let (tag, _, bytes) = sections.section()?;
+    if tag != format::HEADER {
+        return Err(Unreadable::Damaged(format!("its first section is {:?}, not its header", char::from(tag))));
+    }
+    let mut index = Index {
+        header: Header::decode(&bytes)?,
+        digest: Hash::ZERO,
+        streams: BTreeMap::new(),
+        definitions: BTreeMap::new(),
+        records: 0,
+    };
+    let mut current: Option<Stream> = None;
+    loop {
+        let (tag, part, bytes) = sections.section()?;
+        let wrong =
+            |Malformed(what): Malformed| Unreadable::Damaged(format!("the section at byte {}: {what}", part.offset));
+        match (tag, &mut current) {
+            (format::END, _) => {
+                index.finish_stream(current.take())?;
+                let (counts, digest) = Counts::decode(&bytes).map_err(wrong)?;
+                return index.finish(&sections, counts, digest);
+            }
+            (format::DEFINITION, _) => index.definition(part, &bytes).map_err(wrong)?,
+            (format::STREAM, _) => {
+                let entry = format::decode_stream(&bytes).map_err(wrong)?;
+                index.finish_stream(current.take())?;
+                current = Some(Stream::new(entry));
+            }
+            (format::ERASURE, Some(stream)) => {
+                stream.erasures.push(format::decode_erasure(&bytes).map_err(wrong)?);
+            }
+            (format::RECORDS, Some(stream)) => stream.page(part, &bytes).map_err(wrong)?,
+            (other, _) => {
+                let what = format!("a section {:?} is not known or stands in no stream", char::from(other));
+                return Err(wrong(Malformed(what)));
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn new(entry: StreamEntry) -> Self {
+        Self { entry, erasures: Vec::new(), pages: Vec::new(), head: Hash::ZERO, bytes: 0, erased: Vec::new() }
+    }
+
+    fn page(&mut self, part: Part, bytes: &[u8]) -> Result<(), Malformed> {
+        let seq = self.pages.last().map_or(0, |last| last.end_seq);
+        let start = Start { stream: self.entry.stream, kind: self.entry.kind, seq, previous: self.head };
+        let records = format::decode_records(bytes, start)?;
+        let mut before = self.pages.last().map(|page| page.positions.1);
+        for record in &records {
+            if before.is_some_and(|before| before >= record.position) {
+                return Err(Malformed(format!("{}: positions go back at seq {}", record.stream, record.seq)));
+            }
+            before = Some(record.position);
+            self.head = record.hash;
+            self.bytes = self.bytes.saturating_add(u64::from(record.body.length()));
+            if record.body.bytes().is_none() {
+                self.erased.push(record.seq);
+            }
+        }
+        if let (Some(first), Some(last)) = (records.first(), records.last()) {
+            let positions = (first.position, last.position);
+            self.pages.push(Page { part, start, end_seq: last.seq + 1, positions });
+        }
+        Ok(())
+    }
+
+    /// That it is as long as its entry says, ends with the hash that its entry says, and says what was erased of it.
+    fn check(&self) -> Result<(), String> {
+        let StreamEntry { stream, records, head, bytes, .. } = &self.entry;
+        let found = self.pages.last().map_or(0, |last| last.end_seq);
+        if (found, self.head, self.bytes) != (*records, *head, *bytes) {
+            return Err(format!(
+                "{stream}: its entry says {records} records of {bytes} bytes and head {head}, there are {found} of {} and {}",
+                self.bytes, self.head
+            ));
+        }
+        match self.erasures.iter().find(|erasure| self.erased.binary_search(&erasure.seq).is_err()) {
+            Some(erasure) => Err(format!("{stream}: it says that seq {} was erased, and it is there", erasure.seq)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Index {
+    fn definition(&mut self, part: Part, bytes: &[u8]) -> Result<(), Malformed> {
+        let Some((fingerprint, definition)) = bytes.split_first_chunk::<32>() else {
+            return Err(Malformed::new("a definition without a fingerprint"));
+        };
+        let (fingerprint, found) = (Hash(*fingerprint), seal::fingerprint(definition));
+        if found != fingerprint {
+            return Err(Malformed(format!("the definition {fingerprint} has content with fingerprint {found}")));
+        }
+        let part = Part { offset: part.offset + 32, length: part.length - 32 };
+        self.definitions.insert(fingerprint, part);
+        Ok(())
+    }
+
+    fn finish_stream(&mut self, stream: Option<Stream>) -> Result<(), Unreadable> {
+        let Some(stream) = stream else { return Ok(()) };
+        stream.check().map_err(Unreadable::Damaged)?;
+        self.records = self.records.saturating_add(stream.entry.records);
+        let id = stream.entry.stream;
+        if self.streams.insert(id, stream).is_some() {
+            return Err(Unreadable::Damaged(format!("{id} is in it twice")));
+        }
+        Ok(())
+    }
+
+    fn finish<R>(mut self, sections: &Sections<R>, counts: Counts, digest: Hash) -> Result<Self, Unreadable> {
+        let found = Hash(sections.hasher.clone().finalize().into());
+        if found != digest {
+            return Err(Unreadable::Damaged(format!("its digest is {digest}, its content gives {found}")));
+        }
+        if sections.offset != sections.length {
+            return Err(Unreadable::Damaged(format!("{} bytes follow its end", sections.length - sections.offset)));
+        }
+        if (usize_of(counts.streams), counts.records) != (self.streams.len(), self.records) {
+            return Err(Unreadable::Damaged(format!(
+                "it says {} streams and {} records, there are {} and {}",
+                counts.streams,
+                counts.records,
+                self.streams.len(),
+                self.records
+            )));
+        }
+        self.digest = digest;
+        Ok(self)
+    }
+}

@@ -1,0 +1,198 @@
+//! An archive in place of a log.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::format;
+use super::index::{Index, Page, Part, Unreadable, read_through};
+use crate::bytes::{Malformed, usize_of};
+use crate::directory::io_error;
+use crate::log::{Erasure, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
+use crate::record::{Hash, Record, StreamId, Timestamp};
+use crate::seal;
+
+/// An archive, read in place of a log.
+pub struct ArchiveReader {
+    path: PathBuf,
+    file: File,
+    index: Index,
+}
+
+/// Opens an archive. All of it is read through and checked: its digest, every record's hash and place in its chain, every
+/// definition. So nothing of a damaged archive is shown.
+///
+/// # Errors
+/// [`OpenError::Missing`], [`OpenError::NotALog`], [`OpenError::NewerFormat`], [`OpenError::DamagedArchive`], which says
+/// where and what, or [`OpenError::Io`].
+///
+/// # Examples
+/// ```
+/// use cloacina_store::archive::{Selected, open_archive, write_archive};
+/// use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader};
+/// use cloacina_store::record::{StreamId, StreamKind, Timestamp};
+/// use cloacina_store::{MemoryDisk, MemoryLog};
+///
+/// let log = MemoryLog::open(&MemoryDisk::new())?;
+/// let stream = StreamId::from_bytes([7; 16]);
+/// let bodies = vec![b"hello".to_vec()];
+/// let listing = Listing::Closed(Vec::new());
+/// let frame =
+///     Frame { stream, kind: StreamKind::Execution, expected_seq: 0, time: Timestamp(0), bodies, listing };
+/// log.append(Batch { frames: vec![frame], ..Batch::default() })?;
+///
+/// let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("one.cloaca");
+/// write_archive(&log, &[Selected::stream(stream)], &path, Timestamp(1))?;
+/// let archive = open_archive(&path)?;
+/// assert_eq!(archive.read(stream, 0, 10)?, log.read(stream, 0, 10)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn open_archive(path: &Path) -> Result<ArchiveReader, OpenError> {
+    let failed = |error: &io::Error| match error.kind() {
+        io::ErrorKind::NotFound => OpenError::Missing { path: path.to_owned() },
+        _ => io_error(path, "reading it", error),
+    };
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    let metadata = file.metadata().map_err(|error| failed(&error))?;
+    if !metadata.is_file() || !super::is_archive(path) {
+        return Err(OpenError::NotALog { path: path.to_owned(), found: "no archive of a log".to_owned() });
+    }
+    let index = read_through(BufReader::with_capacity(1 << 20, &file), metadata.len()).map_err(|why| match why {
+        Unreadable::Io(error) => failed(&error),
+        Unreadable::Newer(found) => OpenError::NewerFormat { path: path.to_owned(), found, known: format::FORMAT },
+        Unreadable::Damaged(what) => OpenError::DamagedArchive { path: path.to_owned(), what },
+    })?;
+    Ok(ArchiveReader { path: path.to_owned(), file, index })
+}
+
+impl ArchiveReader {
+    /// The SHA-256 that it ends with: what names it.
+    #[must_use]
+    pub fn digest(&self) -> Hash {
+        self.index.digest
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn made(&self) -> Timestamp {
+        self.index.header.made
+    }
+
+    /// The log that it was made from, as that was called then.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.index.header.origin
+    }
+
+    /// How many records it has, of all streams.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.index.records
+    }
+
+    /// The fingerprints of its definitions.
+    pub fn definitions(&self) -> impl Iterator<Item = Hash> + '_ {
+        self.index.definitions.keys().copied()
+    }
+
+    fn load(&self, part: Part) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![0; usize_of(part.length)];
+        self.file
+            .read_exact_at(&mut bytes, part.offset)
+            .map_err(|error| ReadError::Io(format!("the archive {}: {error}", self.path.display())))?;
+        Ok(bytes)
+    }
+
+    /// The records of a page, checked once more: the file may have changed since.
+    fn page(&self, page: &Page) -> Result<Vec<Record>, ReadError> {
+        format::decode_records(&self.load(page.part)?, page.start).map_err(|Malformed(what)| ReadError::Damaged {
+            stream: page.start.stream,
+            seq: page.start.seq,
+            what: format!("the archive {} has changed since it was opened: {what}", self.path.display()),
+        })
+    }
+}
+
+impl LogReader for ArchiveReader {
+    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        let pages = &self.index.streams.get(&stream).ok_or(ReadError::NoStream(stream))?.pages;
+        let mut records = Vec::new();
+        for page in &pages[pages.partition_point(|page| page.end_seq <= from)..] {
+            if records.len() >= limit {
+                break;
+            }
+            records.extend(self.page(page)?.into_iter().filter(|record| record.seq >= from));
+        }
+        records.truncate(limit);
+        Ok(records)
+    }
+
+    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+        self.index.streams.get(&stream).map(|found| found.entry.clone()).ok_or(ReadError::NoStream(stream))
+    }
+
+    fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
+        let wanted = |entry: &&StreamEntry| {
+            filter.kind.is_none_or(|kind| kind == entry.kind)
+                && (entry.open || !filter.open_only)
+                && filter.before.is_none_or(|before| entry.stream < before)
+        };
+        let entries = self.index.streams.values().rev().map(|stream| &stream.entry);
+        Ok(entries.filter(wanted).take(filter.limit).cloned().collect())
+    }
+
+    fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        let mut pages: Vec<&Page> = self.index.streams.values().flat_map(|stream| &stream.pages).collect();
+        pages.retain(|page| page.positions.1 >= from);
+        pages.sort_unstable_by_key(|page| page.positions.0);
+        let mut found = Vec::new();
+        // Records of pages that were read, the lowest position first.
+        let mut waiting: BinaryHeap<(Reverse<u64>, usize)> = BinaryHeap::new();
+        let mut records: Vec<Option<Record>> = Vec::new();
+        let mut pages = pages.into_iter().peekable();
+        while found.len() < limit {
+            let next = waiting.peek().map(|(Reverse(position), _)| *position);
+            let is_next = |page: &&Page| next.is_none_or(|next| page.positions.0 < next);
+            if let Some(page) = pages.next_if(is_next) {
+                for record in self.page(page)?.into_iter().filter(|record| record.position >= from) {
+                    waiting.push((Reverse(record.position), records.len()));
+                    records.push(Some(record));
+                }
+                continue;
+            }
+            let Some((_, at)) = waiting.pop() else { break };
+            found.extend(records[at].take());
+        }
+        Ok(found)
+    }
+
+    fn erasures(&self, stream: StreamId) -> Result<Vec<Erasure>, ReadError> {
+        Ok(self.index.streams.get(&stream).map(|found| found.erasures.clone()).unwrap_or_default())
+    }
+
+    fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
+        let Some(part) = self.index.definitions.get(&fingerprint) else { return Ok(None) };
+        let bytes = self.load(*part)?;
+        let found = seal::fingerprint(&bytes);
+        if found == fingerprint {
+            return Ok(Some(bytes.into()));
+        }
+        Err(ReadError::DamagedLog(format!("the definition {fingerprint} has content with fingerprint {found}")))
+    }
+
+    /// Where the log ended that the archive was made from; its time is that of the last record here.
+    fn head(&self) -> Result<LogHead, ReadError> {
+        let time = self.index.streams.values().map(|stream| stream.entry.last).max().unwrap_or(Timestamp(0));
+        let header = &self.index.header;
+        Ok(LogHead { position: header.position, hash: header.hash, time, durability: None })
+    }
+
+    fn location(&self) -> String {
+        self.path.display().to_string()
+    }
+}

@@ -1,0 +1,235 @@
+//! Changing what is in a log other than by appending: erasing bodies, dropping streams, taking streams over from an
+//! archive, signing how far it goes.
+//!
+//! Each change is one atomic, durable step, and each leaves an event in the log's own stream that says what was done. A
+//! log that a process has is changed through that process ([`open_keeper`]).
+
+use std::path::{Path, PathBuf};
+
+use crate::log::{AppendError, EventLog, LogReader, OpenError, ReadError};
+use crate::log_event::Checkpoint;
+use crate::record::{Hash, StreamId};
+use crate::sled_log::{Options, open};
+use crate::socket::client::SocketReader;
+
+/// Changes a log.
+pub trait Keeper: LogReader {
+    /// Makes a change, and returns when it is durable.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; nothing was changed then, but for an import, of which streams may be taken over already.
+    ///
+    /// # Examples
+    /// ```
+    /// use cloacina_store::keeper::{Change, Erase, Keeper};
+    /// use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader};
+    /// use cloacina_store::record::{StreamId, StreamKind, Timestamp};
+    /// use cloacina_store::{MemoryDisk, MemoryLog};
+    ///
+    /// let log = MemoryLog::open(&MemoryDisk::new())?;
+    /// let stream = StreamId::from_bytes([7; 16]);
+    /// let bodies = vec![b"a secret".to_vec()];
+    /// let listing = Listing::Closed(Vec::new());
+    /// let frame =
+    ///     Frame { stream, kind: StreamKind::Execution, expected_seq: 0, time: Timestamp(0), bodies, listing };
+    /// log.append(Batch { frames: vec![frame], ..Batch::default() })?;
+    ///
+    /// let records = vec![(0, b"a secret was here".to_vec())];
+    /// let erase = Erase { stream, records, reason: "asked to".to_owned(), by: "me".to_owned() };
+    /// log.change(Change::Erase(erase))?;
+    /// assert_eq!(log.read(stream, 0, 1)?[0].body.bytes(), None);
+    /// assert_eq!(log.erasures(stream)?[0].note, b"a secret was here");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn change(&self, change: Change) -> Result<Changed, ChangeError>;
+}
+
+/// What is to be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Erases bodies.
+    Erase(Erase),
+    /// Drops a stream.
+    Prune(Prune),
+    /// Takes over the streams of an archive.
+    Import(Import),
+    /// Writes down a checkpoint that was signed.
+    Sign(Checkpoint),
+}
+
+/// Erases bodies of a closed stream. What stays of each is the commitment to it, so that every hash still holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erase {
+    /// The stream.
+    pub stream: StreamId,
+    /// Which records, each with a note of what it was, for those who read it later; at most [`MOST_ERASED`] at once.
+    /// Those that were erased before are left as they are.
+    pub records: Vec<(u64, Vec<u8>)>,
+    /// Why.
+    pub reason: String,
+    /// Who asked for it.
+    pub by: String,
+}
+
+/// Drops the records of a closed stream. What stays are the hashes of its records, and a tombstone in the log's own stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prune {
+    /// The stream.
+    pub stream: StreamId,
+    /// The hash of its last record, as it was when it was decided to drop it.
+    pub head: Hash,
+    /// The digest of the archive that it was put into before, if it was.
+    pub archive: Option<Hash>,
+    /// Why.
+    pub reason: String,
+    /// Who asked for it.
+    pub by: String,
+}
+
+/// Takes over all streams of an archive, with their hashes as they are. One that this very log has pruned goes back to its
+/// place; of one that is there already, with the same records, nothing is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The archive, by an absolute path where another process is asked.
+    pub archive: PathBuf,
+    /// Its digest, as whoever wants it read it.
+    pub digest: Hash,
+}
+
+/// How many records can be erased by one change.
+pub const MOST_ERASED: usize = 128;
+
+/// What was changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// How many streams were changed.
+    pub streams: u64,
+    /// How many records were erased, dropped or taken over.
+    pub records: u64,
+    /// How many streams of an archive were there already.
+    pub already: u64,
+}
+
+/// Why a log was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// What it concerns cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The stream is unfinished: whoever writes it goes on from what is there.
+    #[error("{0} is not finished; wait for its end, or cancel it, and try again")]
+    Open(StreamId),
+    /// The change itself is wrong.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Writing failed, and the log has stopped. Whether the change is in it shows when it is opened again.
+    #[error("the log stopped: {0}. Mend the cause and open the log again")]
+    Failed(String),
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// The process that has the log could not be asked.
+    #[error("cannot ask the process that has the log: {0}")]
+    Unreachable(String),
+}
+
+impl From<AppendError> for ChangeError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Failed(reason) => Self::Failed(reason),
+            AppendError::Closed => Self::Closed,
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+/// Whoever has the log changes it; where nobody has, this process does.
+enum Reached {
+    Here(crate::SledLog),
+    There(SocketReader),
+}
+
+/// Opens the log in a directory to change it. If a process has it, that process is asked to; otherwise it is opened here,
+/// and closed in order when the keeper is dropped.
+///
+/// # Errors
+/// As [`open`](crate::open). No log is made.
+pub fn open_keeper(path: &Path) -> Result<Box<dyn Keeper>, OpenError> {
+    let options = Options { create: false, serve_readers: false, ..Options::default() };
+    match open(path, &options) {
+        Ok(log) => Ok(Box::new(Reached::Here(log))),
+        Err(OpenError::Locked { pid, host, .. }) => match SocketReader::connect(path) {
+            Ok(client) => Ok(Box::new(Reached::There(client))),
+            Err(error) => Err(OpenError::Io {
+                path: path.to_owned(),
+                doing: format!("asking process {pid} on host {host}, which has it"),
+                reason: format!("{error}; do it on that host and as that user, or stop the process"),
+            }),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+impl Reached {
+    fn reader(&self) -> &dyn LogReader {
+        match self {
+            Self::Here(log) => log,
+            Self::There(client) => client,
+        }
+    }
+}
+
+impl LogReader for Reached {
+    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<crate::record::Record>, ReadError> {
+        self.reader().read(stream, from, limit)
+    }
+
+    fn stream(&self, stream: StreamId) -> Result<crate::log::StreamEntry, ReadError> {
+        self.reader().stream(stream)
+    }
+
+    fn streams(&self, filter: &crate::log::StreamFilter) -> Result<Vec<crate::log::StreamEntry>, ReadError> {
+        self.reader().streams(filter)
+    }
+
+    fn tail(&self, from: u64, limit: usize) -> Result<Vec<crate::record::Record>, ReadError> {
+        self.reader().tail(from, limit)
+    }
+
+    fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
+        self.reader().hashes(from, limit)
+    }
+
+    fn definition(&self, fingerprint: Hash) -> Result<Option<std::sync::Arc<[u8]>>, ReadError> {
+        self.reader().definition(fingerprint)
+    }
+
+    fn head(&self) -> Result<crate::log::LogHead, ReadError> {
+        self.reader().head()
+    }
+
+    fn location(&self) -> String {
+        self.reader().location()
+    }
+}
+
+impl Keeper for Reached {
+    fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+        match self {
+            Self::Here(log) => log.change(change),
+            Self::There(client) => client.change(change),
+        }
+    }
+}
+
+impl Drop for Reached {
+    fn drop(&mut self) {
+        if let Self::Here(log) = self
+            && let Err(error) = log.close()
+        {
+            // What was changed is durable; only the note that it was closed is missing.
+            tracing::warn!(log = log.location(), %error, "the log could not be closed in order");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Parts that several layouts have: what the socket sends and what archives hold.
+
+use crate::bytes::{Cursor, Malformed, Put};
+use crate::log::StreamEntry;
+use crate::record::Body;
+
+/// A body: a flag, then salt and bytes, or what is left of it.
+pub(crate) fn put_body(bytes: &mut Vec<u8>, body: &Body) {
+    match body {
+        Body::Present { salt, bytes: body } => {
+            bytes.push(0);
+            bytes.put(salt);
+            bytes.put_counted(body);
+        }
+        Body::Erased { commitment, length } => {
+            bytes.push(1);
+            bytes.put(&commitment.0);
+            bytes.put_u32(*length);
+        }
+    }
+}
+
+pub(crate) fn take_body(cursor: &mut Cursor<'_>) -> Result<Body, Malformed> {
+    Ok(if cursor.flag()? {
+        Body::Erased { commitment: cursor.hash()?, length: cursor.u32()? }
+    } else {
+        Body::Present { salt: cursor.array()?, bytes: cursor.counted()?.into() }
+    })
+}
+
+/// A stream's entry.
+pub(crate) fn put_entry(bytes: &mut Vec<u8>, entry: &StreamEntry) {
+    bytes.put(entry.stream.as_bytes());
+    bytes.push(entry.kind.number());
+    bytes.push(u8::from(entry.open));
+    bytes.put_time(entry.started);
+    bytes.put_time(entry.last);
+    bytes.put_u64(entry.records);
+    bytes.put_u64(entry.bytes);
+    bytes.put(&entry.head.0);
+    bytes.put_counted(&entry.label);
+}
+
+pub(crate) fn take_entry(cursor: &mut Cursor<'_>) -> Result<StreamEntry, Malformed> {
+    Ok(StreamEntry {
+        stream: cursor.stream()?,
+        kind: cursor.kind()?,
+        open: cursor.flag()?,
+        started: cursor.time()?,
+        last: cursor.time()?,
+        records: cursor.u64()?,
+        bytes: cursor.u64()?,
+        head: cursor.hash()?,
+        label: cursor.counted()?.to_vec(),
+    })
+}
+
+pub(crate) fn put_list<Item>(bytes: &mut Vec<u8>, items: &[Item], put: impl Fn(&mut Vec<u8>, &Item)) {
+    bytes.put_u32(u32::try_from(items.len()).unwrap_or(u32::MAX));
+    for item in items {
+        put(bytes, item);
+    }
+}
+
+/// A list grows with what is read: its length is only believed in the end.
+pub(crate) fn take_list<Item>(
+    cursor: &mut Cursor<'_>,
+    take: impl Fn(&mut Cursor<'_>) -> Result<Item, Malformed>,
+) -> Result<Vec<Item>, Malformed> {
+    let count = cursor.u32()?;
+    let mut items = Vec::new();
+    for _ in 0..count {
+        items.push(take(cursor)?);
+    }
+    Ok(items)
+}
+
+pub(crate) fn take_text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
+    Ok(String::from_utf8_lossy(cursor.counted()?).into_owned())
+}

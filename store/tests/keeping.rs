@@ -1,0 +1,349 @@
+//! What is erased, pruned and imported, and that the log stays whole through it.
+
+// Helpers outside of tests fail by panicking too.
+#![allow(clippy::unwrap_used)]
+
+mod suite;
+
+use std::path::{Path, PathBuf};
+
+use cloacina_store::archive::{Archived, Selected, open_archive, write_archive};
+use cloacina_store::keeper::{Change, ChangeError, Changed, Erase, Import, Keeper, MOST_ERASED, Prune, open_keeper};
+use cloacina_store::log::{AppendError, Definition, EventLog, LogReader, ReadError, StreamFilter};
+use cloacina_store::record::{Body, Hash, Record, StreamId, Timestamp};
+use cloacina_store::{MemoryDisk, MemoryLog, Options, open, open_reader, seal, verify};
+use suite::{batch, bodies, closed_label, frame, one, open_label, stream};
+
+const SECRET: &[u8] = b"a secret that nobody may read any more";
+
+/// Streams 1 (closed, with a long body, over three frames), 2 (closed) and 3 (open), interleaved.
+fn fill(log: &dyn EventLog) {
+    let definition = Definition { fingerprint: seal::fingerprint(b"source"), bytes: b"source".as_slice().into() };
+    let mut first = batch(vec![frame(stream(1), 0, &[b"one", SECRET, &[7; 9_000]], open_label("runs"))]);
+    first.definitions.push(definition);
+    log.append(first).unwrap();
+    log.append(batch(vec![
+        frame(stream(2), 0, &[b"a", b"b"], open_label("two")),
+        frame(stream(3), 0, &[b"x"], open_label("three")),
+    ]))
+    .unwrap();
+    log.append(one(stream(1), 3, b"four")).unwrap();
+    log.append(batch(vec![
+        frame(stream(1), 4, &[b"five", b"end"], closed_label("over")),
+        frame(stream(2), 2, &[b"c"], closed_label("over, too")),
+    ]))
+    .unwrap();
+}
+
+fn filled() -> (MemoryDisk, MemoryLog) {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    fill(&log);
+    (disk, log)
+}
+
+fn everything(log: &dyn LogReader) -> Vec<Record> {
+    log.tail(0, usize::MAX).unwrap()
+}
+
+fn listed(log: &dyn LogReader) -> Vec<StreamId> {
+    let all = StreamFilter { limit: 100, ..StreamFilter::default() };
+    log.streams(&all).unwrap().iter().map(|entry| entry.stream).filter(|id| *id != StreamId::LOG).collect()
+}
+
+fn erase(stream: StreamId, seqs: &[u64]) -> Change {
+    let records = seqs.iter().map(|seq| (*seq, format!("note of {seq}").into_bytes())).collect();
+    Change::Erase(Erase { stream, records, reason: "asked to".to_owned(), by: "ann".to_owned() })
+}
+
+fn prune(log: &dyn LogReader, stream: StreamId) -> Change {
+    let head = log.stream(stream).unwrap().head;
+    Change::Prune(Prune { stream, head, archive: None, reason: "old".to_owned(), by: "ann".to_owned() })
+}
+
+fn import(path: &Path) -> Change {
+    Change::Import(Import { archive: path.to_owned(), digest: open_archive(path).unwrap().digest() })
+}
+
+fn archive(log: &dyn LogReader, streams: &[StreamId], directory: &Path) -> (PathBuf, Archived) {
+    let path = directory.join(format!("{}.cloaca", std::fs::read_dir(directory).unwrap().count()));
+    let definitions = vec![seal::fingerprint(b"source")];
+    let selected: Vec<_> =
+        streams.iter().map(|stream| Selected { stream: *stream, definitions: definitions.clone() }).collect();
+    let archived = write_archive(log, &selected, &path, Timestamp(9)).unwrap();
+    (path, archived)
+}
+
+#[test]
+fn erasing_takes_bodies_and_leaves_every_hash() {
+    let (disk, log) = filled();
+    let before = log.read(stream(1), 0, 100).unwrap();
+    let position = log.head().unwrap().position;
+    assert_eq!(log.change(erase(stream(1), &[5, 1, 2, 1])), Ok(Changed { streams: 1, records: 3, already: 0 }));
+    for log in [log, MemoryLog::open(&disk.after_power_cut()).unwrap()] {
+        let after = log.read(stream(1), 0, 100).unwrap();
+        let hashes = |records: &[Record]| records.iter().map(|record| record.hash).collect::<Vec<_>>();
+        assert_eq!(hashes(&after), hashes(&before));
+        for (old, new) in before.iter().zip(&after) {
+            let erased = [1, 2, 5].contains(&old.seq);
+            assert_eq!(new.body.bytes().is_none(), erased);
+            assert_eq!((new.body.commitment(), new.body.length()), (old.body.commitment(), old.body.length()));
+        }
+        let told: Vec<_> = log.erasures(stream(1)).unwrap();
+        let notes: Vec<_> = told.iter().map(|erasure| (erasure.seq, &erasure.note[..], &*erasure.by)).collect();
+        assert_eq!(notes, [(1, &b"note of 1"[..], "ann"), (2, b"note of 2", "ann"), (5, b"note of 5", "ann")]);
+        assert_eq!(log.erasures(stream(2)), Ok(Vec::new()));
+        assert_eq!(log.verify().findings, []);
+        assert_eq!(log.stream(stream(1)).unwrap().records, 6);
+    }
+    for key in disk.keys() {
+        let value = disk.value(&key).unwrap();
+        assert!(!value.windows(SECRET.len()).any(|part| part == SECRET), "it is still under {key:02x?}");
+    }
+    let log = MemoryLog::open(&disk).unwrap();
+    assert_eq!(log.change(erase(stream(1), &[1, 2])), Ok(Changed::default()), "once is enough");
+    assert!(log.head().unwrap().position > position);
+}
+
+#[test]
+fn what_cannot_be_erased_or_pruned_is_refused_and_nothing_changes() {
+    let (_, log) = filled();
+    let before = everything(&log);
+    assert_eq!(log.change(erase(stream(3), &[0])), Err(ChangeError::Open(stream(3))));
+    assert_eq!(log.change(prune(&log, stream(3))), Err(ChangeError::Open(stream(3))));
+    assert_eq!(log.change(erase(stream(9), &[0])), Err(ReadError::NoStream(stream(9)).into()));
+    let many: Vec<u64> = (0..=MOST_ERASED as u64).collect();
+    for wrong in [erase(stream(1), &[6]), erase(stream(1), &[]), erase(StreamId::LOG, &[0]), erase(stream(1), &many)] {
+        assert!(matches!(log.change(wrong), Err(ChangeError::Refused(_))));
+    }
+    let other = Prune { stream: stream(1), head: Hash::ZERO, archive: None, reason: String::new(), by: String::new() };
+    assert!(matches!(log.change(Change::Prune(other)), Err(ChangeError::Refused(_))));
+    let long =
+        Erase { stream: stream(1), records: vec![(0, vec![1; 50_000])], reason: String::new(), by: String::new() };
+    assert!(matches!(log.change(Change::Erase(long)), Err(ChangeError::Refused(_))));
+    assert_eq!(everything(&log), before);
+    assert_eq!(log.verify().findings, []);
+}
+
+#[test]
+fn a_pruned_stream_leaves_hashes_and_a_tombstone_and_the_others_as_they_are() {
+    let (disk, log) = filled();
+    let (hashes, others) = (log.hashes(0, 100).unwrap(), log.read(stream(2), 0, 100).unwrap());
+    assert_eq!(log.change(prune(&log, stream(1))), Ok(Changed { streams: 1, records: 6, already: 0 }));
+    for log in [log, MemoryLog::open(&disk.after_power_cut()).unwrap()] {
+        let gone = ReadError::Pruned { stream: stream(1), records: 6 };
+        assert_eq!(log.read(stream(1), 0, 1), Err(gone.clone()));
+        assert_eq!(log.read(stream(1), 5, 1), Err(gone.clone()));
+        assert_eq!(log.stream(stream(1)), Err(gone.clone()));
+        assert_eq!(log.change(erase(stream(1), &[0])), Err(gone.into()));
+        assert!(matches!(log.append(one(stream(1), 6, b"more")), Err(AppendError::Invalid(_))));
+        assert_eq!(listed(&log), [stream(3), stream(2)]);
+        assert_eq!(log.hashes(0, hashes.len()).unwrap(), hashes);
+        assert_eq!(log.hashes(4, 3).unwrap(), hashes[4..7]);
+        assert_eq!(log.read(stream(2), 0, 100).unwrap(), others);
+        assert!(everything(&log).iter().all(|record| record.stream != stream(1)));
+        assert_eq!(log.verify().findings, []);
+    }
+}
+
+#[test]
+fn what_was_pruned_comes_back_from_its_archive_as_it_was() {
+    let (disk, log) = filled();
+    let directory = tempfile::tempdir().unwrap();
+    log.change(erase(stream(1), &[1])).unwrap();
+    let before = everything(&log);
+    let (path, archived) = archive(&log, &[stream(1), stream(2)], directory.path());
+    log.change(prune(&log, stream(1))).unwrap();
+    log.change(prune(&log, stream(2))).unwrap();
+    assert_eq!(log.change(import(&path)), Ok(Changed { streams: 2, records: 9, already: 0 }));
+    assert_eq!(everything(&log)[..before.len()], before);
+    assert_eq!(log.stream(stream(1)).unwrap(), archived.streams[0]);
+    assert_eq!(listed(&log), [stream(3), stream(2), stream(1)]);
+    assert_eq!(log.verify().findings, []);
+    assert_eq!(log.change(import(&path)), Ok(Changed { already: 2, ..Changed::default() }));
+    assert_eq!(log.erasures(stream(1)).unwrap().len(), 1);
+    drop(log);
+    assert_eq!(everything(&MemoryLog::open(&disk).unwrap())[..before.len()], before);
+}
+
+#[test]
+fn another_log_takes_streams_over_with_their_hashes_and_goes_on_with_the_open_ones() {
+    let (_, log) = filled();
+    let directory = tempfile::tempdir().unwrap();
+    log.change(erase(stream(1), &[1])).unwrap();
+    let (path, _) = archive(&log, &[stream(1), stream(3)], directory.path());
+    let disk = MemoryDisk::new();
+    let other = MemoryLog::open(&disk).unwrap();
+    other.append(one(stream(50), 0, b"its own")).unwrap();
+    assert_eq!(other.change(import(&path)), Ok(Changed { streams: 2, records: 7, already: 0 }));
+    for id in [stream(1), stream(3)] {
+        assert_eq!(other.read(id, 0, 100), log.read(id, 0, 100));
+        assert_eq!(other.stream(id), log.stream(id));
+    }
+    assert_eq!(other.definition(seal::fingerprint(b"source")).unwrap().as_deref(), Some(&b"source"[..]));
+    assert_eq!(other.erasures(stream(1)).unwrap()[0].note, b"note of 1");
+    assert_eq!(listed(&other), [stream(50), stream(3), stream(1)]);
+    let positions: Vec<_> = everything(&other).iter().map(|record| record.position).collect();
+    assert_eq!(positions, (0..other.head().unwrap().position).collect::<Vec<_>>(), "the tail is its own");
+    assert_eq!(other.verify().findings, []);
+    let imported_last = other.stream(stream(3)).unwrap().last;
+
+    other.append(batch(vec![frame(stream(3), 1, &[b"y"], closed_label("over"))])).unwrap();
+    assert_eq!(bodies(&other.read(stream(3), 0, 9).unwrap()), [b"x", b"y"]);
+    assert!(other.stream(stream(3)).unwrap().last >= imported_last);
+    assert_eq!(other.verify().findings, []);
+    drop(other);
+    let other = MemoryLog::open(&disk).unwrap();
+    assert_eq!(other.verify().findings, []);
+    other.change(prune(&other, stream(1))).unwrap();
+    other.change(prune(&other, stream(3))).unwrap();
+    assert_eq!(other.read(stream(1), 0, 1), Err(ReadError::NoStream(stream(1))), "of an import nothing stays");
+    assert_eq!(other.read(stream(3), 0, 1), Err(ReadError::Pruned { stream: stream(3), records: 2 }));
+    assert_eq!(other.verify().findings, []);
+}
+
+#[test]
+fn what_is_there_with_other_records_is_not_imported() {
+    let (_, log) = filled();
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = archive(&log, &[stream(1)], directory.path());
+    let (_, other) = filled();
+    assert!(matches!(other.change(import(&path)), Err(ChangeError::Refused(_))));
+    other.change(prune(&other, stream(1))).unwrap();
+    let refused = other.change(import(&path)).unwrap_err().to_string();
+    assert!(refused.contains("other records than the archive"), "{refused}");
+    let wrong = Change::Import(Import { archive: path, digest: Hash::ZERO });
+    assert!(matches!(other.change(wrong), Err(ChangeError::Refused(_))));
+    assert_eq!(other.verify().findings, []);
+}
+
+/// An archive that was made before an erasure still has the body. Taking it over must not bring it back.
+#[test]
+fn what_was_erased_stays_erased_when_an_older_archive_comes_back() {
+    let (disk, log) = filled();
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = archive(&log, &[stream(1)], directory.path());
+    log.change(erase(stream(1), &[1])).unwrap();
+    log.change(prune(&log, stream(1))).unwrap();
+    log.change(import(&path)).unwrap();
+    let records = log.read(stream(1), 0, 100).unwrap();
+    assert!(matches!(records[1].body, Body::Erased { .. }));
+    assert_eq!(records[0].body.bytes(), Some(&b"one"[..]));
+    assert_eq!(log.verify().findings, []);
+    for key in disk.keys() {
+        assert!(!disk.value(&key).unwrap().windows(SECRET.len()).any(|part| part == SECRET));
+    }
+}
+
+/// Erasing leaves every hash as it is, so somebody who can write the files can take a body away unseen, if nothing
+/// but the chain is looked at. The event is missing then.
+#[test]
+fn a_body_that_is_gone_without_an_event_is_found() {
+    let is_of = |key: &[u8], number: u128| key[0] == b'F' && key[1..17] == number.to_be_bytes();
+    let (disk, log) = filled();
+    log.close().unwrap();
+    let later = disk.copy();
+    let log = MemoryLog::open(&later).unwrap();
+    log.change(erase(stream(1), &[1])).unwrap();
+    log.change(prune(&log, stream(2))).unwrap();
+    for number in [1, 2] {
+        let forged = disk.copy();
+        for key in disk.keys().iter().filter(|key| is_of(key, number)) {
+            forged.damage(key, later.value(key).as_deref());
+        }
+        let findings = MemoryLog::open(&forged).unwrap().verify().findings;
+        let says_so = |error: &ReadError| {
+            matches!(error, ReadError::Damaged { stream: found, what, .. }
+            if *found == stream(number) && what.contains("no event says"))
+        };
+        assert!(findings.iter().any(says_so), "{findings:?}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_what_was_erased_pruned_or_imported_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = archive(&filled().1, &[stream(1)], directory.path());
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    log.append(batch(vec![frame(stream(7), 0, &[b"a", b"b", b"c"], closed_label("seven"))])).unwrap();
+    log.append(batch(vec![frame(stream(8), 0, &[b"a", SECRET, b"c"], closed_label("eight"))])).unwrap();
+    log.change(import(&path)).unwrap();
+    log.change(erase(stream(8), &[1])).unwrap();
+    log.change(prune(&log, stream(7))).unwrap();
+    assert_eq!(log.verify().findings, []);
+    log.close().unwrap();
+    for key in disk.keys() {
+        let value = disk.value(&key).unwrap();
+        // Every byte of the small ones, some of the long body.
+        for place in (0..value.len()).filter(|place| value.len() < 1_000 || place % 61 == 0) {
+            let damaged = disk.copy();
+            let mut flipped = value.clone();
+            flipped[place] ^= 0x41;
+            damaged.damage(&key, Some(&flipped));
+            if let Ok(log) = MemoryLog::open(&damaged) {
+                assert_ne!(log.verify().findings, [], "byte {place} under {key:02x?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_change_that_fails_or_is_cut_is_made_as_a_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = archive(&filled().1, &[stream(1)], directory.path());
+    let changes: [fn(&MemoryLog, &Path) -> Change; 3] =
+        [|_, _| erase(stream(2), &[0, 2]), |log, _| prune(log, stream(2)), |_, path| import(path)];
+    for change in changes {
+        for fail in [MemoryDisk::fail_write, MemoryDisk::fail_sync] {
+            let disk = MemoryDisk::new();
+            let log = MemoryLog::open(&disk).unwrap();
+            log.append(batch(vec![frame(stream(2), 0, &[b"a", b"b", b"c"], closed_label("over"))])).unwrap();
+            let before = log.read(stream(2), 0, 9);
+            fail(&disk, 1, "the disk is full");
+            assert_eq!(log.change(change(&log, &path)), Err(ChangeError::Failed("the disk is full".to_owned())));
+            disk.mend();
+            for left in [disk.after_power_cut(), disk.after_kill()] {
+                let log = MemoryLog::open(&left).unwrap();
+                assert_eq!(log.verify().findings, []);
+                let changed = log.read(stream(2), 0, 9) != before || log.stream(stream(1)).is_ok();
+                // The event is there exactly if the change is.
+                let told = everything(&log).iter().filter(|record| record.stream == StreamId::LOG).count() == 3;
+                assert_eq!(changed, told);
+                log.append(one(stream(60), 0, b"goes on")).unwrap();
+                assert_eq!(log.verify().findings, []);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_that_a_process_has_is_changed_through_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    fill(&log);
+    let keeper = open_keeper(&path).unwrap();
+    assert_eq!(keeper.hashes(2, 100), log.hashes(2, 100));
+    let (archived, _) = archive(&*keeper, &[stream(1), stream(2)], directory.path());
+    assert_eq!(keeper.change(erase(stream(1), &[1])), Ok(Changed { streams: 1, records: 1, already: 0 }));
+    assert_eq!(log.read(stream(1), 1, 1).unwrap()[0].body.bytes(), None);
+    assert_eq!(keeper.change(prune(&*keeper, stream(2))), Ok(Changed { streams: 1, records: 3, already: 0 }));
+    assert_eq!(keeper.read(stream(2), 0, 1), Err(ReadError::Pruned { stream: stream(2), records: 3 }));
+    assert_eq!(keeper.change(import(&archived)), Ok(Changed { streams: 1, records: 3, already: 1 }));
+    assert_eq!(keeper.change(erase(stream(3), &[0])), Err(ChangeError::Open(stream(3))));
+    assert_eq!(keeper.change(erase(stream(9), &[0])), Err(ReadError::NoStream(stream(9)).into()));
+    log.append(one(stream(3), 1, b"goes on")).unwrap();
+    assert_eq!(log.verify().findings, []);
+    log.close().unwrap();
+    assert!(matches!(keeper.change(erase(stream(1), &[0])), Err(ChangeError::Unreachable(_))));
+    assert_eq!(verify(&path).unwrap().findings, []);
+
+    let keeper = open_keeper(&path).unwrap();
+    keeper.change(erase(stream(1), &[0])).unwrap();
+    drop(keeper);
+    let reader = open_reader(&path).unwrap();
+    assert_eq!(reader.read(stream(1), 0, 2).unwrap().iter().filter(|record| record.body.bytes().is_some()).count(), 0);
+    assert_eq!(verify(&path).unwrap().findings, []);
+    assert!(open_keeper(&directory.path().join("none")).is_err(), "no log is made");
+}

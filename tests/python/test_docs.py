@@ -1,0 +1,105 @@
+"""What the documentation shows happens: each page is run from top to bottom, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import page
+from conftest import LIMIT
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs" / "pages"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(DOCS))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_a_page_runs_as_it_is_written(path: Path, tmp_path: Path) -> None:
+    tools = Path(sys.executable).parent
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "python" / "page.py"), str(path)],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=4 * LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shows = any(block.language in ("python", "console") for block in page.blocks(path.read_text(encoding="utf-8")))
+    assert int(done.stdout) > 0 or not shows
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_the_links_of_a_page_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).is_file(), target
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = re.findall(r"[\w/-]+\.md", (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(listed) == [name(path) for path in PAGES]
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    config = str(ROOT / "docs" / "mkdocs.yml")
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--config-file",
+        config,
+        "--site-dir",
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=4 * LIMIT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    api = (tmp_path / "reference" / "api.html").read_text(encoding="utf-8")
+    assert "register_workflow_constructor" in api
+    assert "retry_delay_ms" in api
+
+
+@pytest.mark.parametrize(
+    ("expected", "said", "fits"),
+    [
+        ("done in … s", "done in 0.2 s", True),
+        ("done in … s", "done in 0.2 min", False),
+        ("took 0.21 s", "took  12.5 ms", True),
+        ("took 0.21 s", "took 3", False),
+        ("…0b4cc215 started", "…1f1c1847 started", True),
+        ("seq 4", "seq 5", False),
+        ("first\n…\nlast", "first\nlast", True),
+        ("first\n…\nlast", "first\nand\nmore\nlast", True),
+        ("first\n…", "second\n", False),
+        ("a.c", "abc", False),
+    ],
+)
+def test_what_a_page_expects(expected: str, said: str, fits: bool) -> None:
+    assert page.matches(expected, said) is fits
+
+
+def test_a_page_that_says_something_else_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrong = tmp_path / "wrong.md"
+    wrong.write_text("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n", encoding="utf-8")
+    with pytest.raises(page.Wrong, match="line 6"):
+        page.Session(wrong).run()

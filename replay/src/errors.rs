@@ -38,7 +38,7 @@ errors! {
         "Several ids begin or end so. Type more of it: the end tells them apart, since the beginning of an id is its time.";
     NO_ID = 6, "this is no id",
         "An id is hex digits, whole or any unique end or beginning of it; `latest` and `@` are the newest execution, `@-` the \
-         one before. Anything with a `/` in it, or that ends in .cloaca or .json, is a file.";
+         one before. Anything with a `/` in it, or that ends in .cloaca, is a file.";
     NO_KEY = 7, "there is no such key in the context",
         "No task whose writes are visible at that moment has written the key. Writes of an attempt that did not complete have \
          no effect; `replay ID why KEY` lists them. With --at the context of an earlier moment is asked.";
@@ -80,11 +80,9 @@ errors! {
         "The log keeps each definition under its SHA-256, and the one that the execution names is not there or is another.";
     CANNOT_WRITE = 23, "the output cannot be written",
         "The file or the pipe that the output goes to does not take it.";
-    NO_FILE = 24, "this file is no history",
-        "A file can be named in place of an id if `replay ID --json` or `replay ID --jsonl` wrote it.";
-    NO_ERROR = 25, "there is no such error",
+    NO_ERROR = 24, "there is no such error",
         "Errors have a code like CL0016, which stands in brackets behind the word `error`.";
-    NO_TERMINAL = 26, "there is no terminal",
+    NO_TERMINAL = 25, "there is no terminal",
         "Stepping through an execution needs a terminal for input and output.";
 }
 

@@ -13,6 +13,7 @@ pub mod attempt;
 pub mod cli;
 pub mod diff;
 pub mod errors;
+pub mod export;
 pub mod folding;
 pub mod graph;
 pub mod history;

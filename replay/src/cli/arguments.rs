@@ -19,7 +19,7 @@ use crate::at::{At, Since};
     subcommand_negates_reqs = false
 )]
 pub struct Arguments {
-    /// The execution: its id, or any unique end or beginning of it; `latest` or `@` is the newest, `@-` the one before
+    /// The execution: its id, or any unique end or beginning of it; `latest` or `@` is the newest, `@-` the one before; or a file that was exported
     #[arg(value_name = "ID")]
     pub id: Option<String>,
 
@@ -137,6 +137,17 @@ pub enum Command {
         /// The other one
         b: String,
     },
+    /// Write it for other programs: JSON lines, a trace for Perfetto, spans for OpenTelemetry, runs for OpenLineage, or an
+    /// archive, a file that every command here takes in place of an id
+    #[command(override_usage = "replay ID export --to FORMAT [-o FILE] [OPTIONS]")]
+    Export {
+        /// What it is written for
+        #[arg(long, value_name = "FORMAT")]
+        to: ExportFormat,
+        /// The file to write; without it, or with `-`, standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// What an error means and what to do about it
     #[command(override_usage = "replay explain-error CODE")]
     ExplainError {
@@ -159,4 +170,19 @@ pub enum GraphFormat {
     Svg,
     /// The same as `--json`
     Json,
+}
+
+/// What an execution is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// JSON lines, the same as `--jsonl`
+    Jsonl,
+    /// A trace for Perfetto and chrome://tracing
+    Chrome,
+    /// Spans for OpenTelemetry (OTLP, in JSON)
+    Otlp,
+    /// Run events of OpenLineage, a line each
+    Openlineage,
+    /// One portable file with the records as they were sealed
+    Archive,
 }

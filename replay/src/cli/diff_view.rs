@@ -4,14 +4,13 @@ use std::io::{self, Write};
 
 use super::columns::{Cell, Column, Table};
 use super::failure::{Failure, code};
-use super::found::{Found, next_command, quoted};
+use super::found::{Found, quoted};
 use super::header;
 use super::screen::Screen;
 use super::style::Tone;
 use super::text;
 use crate::ahead::Ahead;
 use crate::diff::{Diff, Difference, KeyDiff, Looked, Ran, ReadDiff, Side, Standing, TaskDiff, diff};
-use crate::ids::short;
 use crate::json::diff::DiffJson;
 use crate::json::document::Object;
 use crate::source;
@@ -218,7 +217,7 @@ fn places(diff: &KeyDiff, columns: usize) -> Vec<String> {
 
 /// What to type next: the divergence, from both sides.
 fn hints(diff: &Diff, a: &Found, b: &Found) -> Vec<String> {
-    let command = |found: &Found, rest: &str| next_command(&short(found.id), rest, &found.log.option);
+    let command = |found: &Found, rest: &str| found.command(rest);
     let first = diff.first.as_ref().filter(|first| first.counts);
     let Some(first) = first else { return vec![command(a, ""), command(b, "")] };
     let key = || {

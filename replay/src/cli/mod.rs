@@ -5,6 +5,7 @@ mod columns;
 mod context_view;
 mod diff_view;
 mod explain_view;
+mod export_view;
 mod failure;
 mod follow;
 mod found;

@@ -14,8 +14,8 @@ use super::header::{self, ChainWord};
 use super::progress::Progress;
 use super::screen::Screen;
 use super::{
-    context_view, explain_view, full_view, graph_view, history_view, report_view, state_view, text, verify_view,
-    why_view,
+    context_view, explain_view, export_view, full_view, graph_view, history_view, report_view, state_view, text,
+    verify_view, why_view,
 };
 use crate::ahead::Ahead;
 use crate::at::{At, NotThere};
@@ -71,6 +71,10 @@ impl View<'_, '_> {
             Some(Command::Explain { task }) => self.explain(task),
             Some(Command::Report { output }) => report_view::write(self, output),
             Some(Command::Verify) => self.verify(),
+            Some(Command::Export { to, output }) => {
+                let ahead = Ahead::new(&*self.found.log.reader, self.found.id).watched(&self.progress);
+                export_view::write(self.screen, self.err, (self.found, &ahead), *to, output.as_deref())
+            }
             Some(Command::Graph { format, critical_path }) => self.graph(*format, *critical_path),
         }
     }

@@ -127,7 +127,8 @@ pub fn write_history(
 }
 
 /// The definition that an event says the execution goes by from now on.
-pub(super) fn definition_of(entry: &Entry) -> Option<Fingerprint> {
+#[must_use]
+pub fn definition_of(entry: &Entry) -> Option<Fingerprint> {
     match entry.event.as_ref()? {
         Event::ExecutionStarted(started) => Some(started.definition),
         Event::ExecutionRecovered(recovered) => Some(recovered.definition),

@@ -26,6 +26,13 @@ impl<D: Definitions> Folder<D> {
         Self { id, definitions, graphs: BTreeMap::new(), state: None }
     }
 
+    /// Goes on from a state.
+    #[must_use]
+    pub fn resume(id: ExecutionId, definitions: D, state: Execution) -> Self {
+        let graphs = BTreeMap::from([(state.fingerprint(), state.graph().clone())]);
+        Self { id, definitions, graphs, state: Some(state) }
+    }
+
     /// Folds one event. After an error there is no state any more.
     ///
     /// # Errors

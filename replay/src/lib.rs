@@ -38,5 +38,11 @@ use std::ffi::OsString;
 /// and returns the exit code.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> i32 {
+    match cli::completion::answered(&arguments) {
+        Ok(false) => {}
+        // A shell shows nothing of what goes wrong while it completes.
+        Ok(true) => return cli::code::OK,
+        Err(_) => return cli::code::USAGE,
+    }
     cli::surroundings::with_process(|around| cli::run(arguments, around))
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
+use super::completion::executions;
 use super::screen::Times;
 use crate::at::{At, Since};
 
@@ -20,7 +22,7 @@ use crate::at::{At, Since};
 )]
 pub struct Arguments {
     /// The execution: its id, or any unique end or beginning of it; `latest` or `@` is the newest, `@-` the one before; or a file that was exported
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(executions))]
     pub id: Option<String>,
 
     /// Show every event, a row each
@@ -52,6 +54,10 @@ pub struct Arguments {
     /// Show events as they are appended, until the execution ends; Ctrl-C stops showing, not the execution
     #[arg(long)]
     pub follow: bool,
+
+    /// Step through the events in the terminal
+    #[arg(short, long)]
+    pub interactive: bool,
 
     /// How times are shown
     #[arg(long, value_name = "HOW", global = true)]
@@ -133,8 +139,10 @@ pub enum Command {
     #[command(override_usage = "replay diff A B [OPTIONS]")]
     Diff {
         /// One execution: an id, or any other way to name one
+        #[arg(add = ArgValueCompleter::new(executions))]
         a: String,
         /// The other one
+        #[arg(add = ArgValueCompleter::new(executions))]
         b: String,
     },
     /// Write it for other programs: JSON lines, a trace for Perfetto, spans for OpenTelemetry, runs for OpenLineage, or an

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 mod columns;
+pub mod completion;
 mod context_view;
 mod diff_view;
 mod explain_view;
@@ -15,6 +16,7 @@ mod header;
 mod history_view;
 mod list_view;
 mod notes;
+pub mod paging;
 mod progress;
 mod report_view;
 mod run;
@@ -22,6 +24,7 @@ mod screen;
 #[cfg(feature = "serve")]
 mod serve_view;
 mod state_view;
+mod stepper;
 mod style;
 pub mod surroundings;
 pub mod text;

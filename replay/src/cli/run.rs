@@ -15,8 +15,9 @@ use super::serve_view;
 use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
-use super::{diff_view, found, header, list_view, text};
+use super::{diff_view, found, header, list_view, stepper, text};
 use crate::errors::{self, Explained};
+use crate::history::History;
 use crate::json::document::Object;
 use crate::json::facts::ExecutionJson;
 use crate::json::lines::Lines;
@@ -110,7 +111,17 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
         (Some(id), command) => {
             let found = found::execution(arguments.log.as_deref(), id, around, &screen)?;
             screen.out = around.out;
+            if arguments.interactive {
+                if terminal.is_none() {
+                    let error = "stepping needs a terminal for input and output";
+                    return Err(Failure::usage(error, found.command("")).numbered(errors::number::NO_TERMINAL));
+                }
+                let head = source::head(&*found.log.reader, found.id)?;
+                let history = History::open(&*found.log.reader, found.id)?;
+                return stepper::run(&found, head, &history, arguments.time).map(|()| code::OK);
+            }
             if arguments.follow {
+                around.sharing.live.set(true);
                 let path = around.directory.join(&found.log.path);
                 let (open, pause, path) = (around.open, around.pause, path.as_path());
                 let follow = Follow { open, path, pause, jsonl: arguments.jsonl, values: arguments.values };
@@ -132,6 +143,10 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
         Err(Failure::usage(format!("`{option}` has no meaning for `{name}`"), command))
     };
     match &arguments.command {
+        Some(_) if arguments.interactive => refuse("--interactive", "a command", format!("replay {id} -i")),
+        None if arguments.interactive && (arguments.json || arguments.jsonl || arguments.follow) => {
+            refuse("--interactive", "another way to show it", format!("replay {id} -i"))
+        }
         Some(_) if arguments.follow => refuse("--follow", "a command", format!("replay {id} --follow")),
         None if arguments.follow && arguments.json => {
             refuse("--json", "--follow", format!("replay {id} --follow --jsonl"))

@@ -10,6 +10,8 @@ use std::time::Duration;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_store::log::{LogReader, OpenError};
 
+use super::paging::{Aside, Paging, Sharing};
+
 /// The width that is written for when it is not a terminal that reads.
 pub const PLAIN_WIDTH: usize = 100;
 
@@ -37,31 +39,39 @@ pub struct Surroundings<'a> {
     pub open: Opener<'a>,
     /// Waits for more to come.
     pub pause: Pause<'a>,
+    /// What those who write to the terminal know of each other.
+    pub sharing: &'a Sharing,
     /// Whether somebody sees how far a command is: `err` is a terminal.
     pub shows_progress: bool,
 }
 
 /// Runs with the surroundings of this process.
 pub fn with_process<T>(run: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
-    let (stdout, stderr) = (io::stdout(), io::stderr());
-    let terminal = stdout.is_terminal().then(|| {
+    let terminal = io::stdout().is_terminal().then(|| {
         terminal_size::terminal_size().map_or(PLAIN_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns))
     });
     let now = chrono::Utc::now().timestamp_micros();
-    let mut out = io::BufWriter::new(stdout.lock());
+    let variable = |name: &str| std::env::var_os(name);
+    let sharing = Sharing::default();
+    let mut out = Paging::new(terminal.is_some(), &variable, &sharing);
+    let mut err = Aside::new(&sharing);
     let mut surroundings = Surroundings {
         out: &mut out,
-        // Not locked: a bar that shows how far a command is has to get at it.
-        err: &mut &stderr,
+        err: &mut err,
         terminal,
-        variable: &|name| std::env::var_os(name),
+        variable: &variable,
         directory: std::env::current_dir().unwrap_or_default(),
         now: Timestamp(now),
         open: &cloacina_store::open_reader,
         pause: &pause,
+        sharing: &sharing,
         shows_progress: io::stderr().is_terminal(),
     };
-    run(&mut surroundings)
+    let ended = run(&mut surroundings);
+    // That a pager was left before its end is no error, and all else that could be was told by `run`.
+    let _ = out.finish();
+    err.finish();
+    ended
 }
 
 /// Waits, unless Ctrl-C comes or has come. From the first call on, Ctrl-C no longer ends the process.

@@ -21,7 +21,7 @@ use cloacina_engine::core::retry::Jitter;
 use cloacina_engine::core::state::Execution;
 use cloacina_engine::core::task_context::TaskContext;
 use cloacina_engine::core::time::Timestamp;
-use cloacina_replay::cli::{run, surroundings::Surroundings};
+use cloacina_replay::cli::{paging::Sharing, run, surroundings::Surroundings};
 use cloacina_store::log::{
     Batch, EventLog, Frame, Listing, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter,
 };
@@ -293,6 +293,7 @@ pub fn replay_pausing(
         now: Timestamp(START + 10_800_000_000),
         open,
         pause,
+        sharing: &Sharing::default(),
         shows_progress: false,
     };
     let words = std::iter::once("replay").chain(arguments.split_whitespace()).map(OsString::from).collect();

@@ -38,6 +38,8 @@ pub enum How {
         /// Whether they collided; `None` if that is not known here.
         collided: Option<bool>,
     },
+    /// It met other writes at a join, both could not be had, and another one's value was taken.
+    Dropped,
     /// It was read, and is of a task that the reader does not depend on.
     Undeclared,
     /// There was none.
@@ -180,6 +182,7 @@ impl Facts {
             if new && let Some(writer) = write.as_ref().and_then(|write| write.writer.clone()) {
                 let reads = self.reads.get(&writer).map(|reads| &reads.keys[..]).unwrap_or_default();
                 for (key, how, seq) in reads.iter().flat_map(seen).collect::<Vec<_>>().into_iter().rev() {
+                    let how = met(state, &writer.0, &key, seq).unwrap_or(how);
                     open.push((depth + 1, key, how, seq));
                 }
             }
@@ -198,6 +201,14 @@ impl Facts {
         }
         Some(write)
     }
+}
+
+/// How a write was seen that met others where the dependencies of its reader meet, if they collided.
+fn met(state: &Execution, reader: &str, key: &str, seq: Option<Seq>) -> Option<How> {
+    let collisions = state.task(state.graph().find(reader)?).collisions();
+    let collision = collisions.iter().find(|collision| &*collision.key == key)?;
+    let seq = seq.filter(|seq| collision.writes.contains(seq))?;
+    Some(if collision.taken.contains(&seq) { How::Merged { collided: Some(true) } } else { How::Dropped })
 }
 
 /// The value of a key that a task could see before it wrote to it.

@@ -1,6 +1,11 @@
 """A price that comes out wrong and nothing fails: two tasks change the same key, and neither sees the other."""
 
+import threading
+import time
+
 import cloaca
+
+taxed = threading.Event()
 
 
 @cloaca.task()
@@ -11,10 +16,13 @@ def read_price(context: cloaca.Context) -> None:
 @cloaca.task(dependencies=[read_price])
 def add_tax(context: cloaca.Context) -> None:
     context.set("price", context.get("price") + 19)
+    taxed.set()
 
 
 @cloaca.task(dependencies=[read_price])
 def take_discount(context: cloaca.Context) -> None:
+    taxed.wait(timeout=5)
+    time.sleep(0.1)  # It takes a little longer than the tax.
     context.set("price", context.get("price") - 10)
 
 

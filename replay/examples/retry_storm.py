@@ -8,9 +8,7 @@ def find_server(context: cloaca.Context) -> None:
     context.set("server", "db01.example")
 
 
-@cloaca.task(
-    dependencies=[find_server], retry_attempts=5, retry_backoff="fixed", retry_delay_ms=20, retry_jitter=False
-)
+@cloaca.task(dependencies=[find_server], retry_attempts=5, retry_backoff="fixed", retry_delay_ms=20, retry_jitter=False)
 def import_orders(context: cloaca.Context) -> None:
     raise ConnectionError(f"no route to {context.get('server')}")
 

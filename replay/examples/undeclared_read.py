@@ -1,15 +1,17 @@
 """A report that fails: `write_report` reads what `count_visitors` writes, and does not say that it depends on it."""
 
 import threading
+import time
 
 import cloaca
 
-counted = threading.Event()
+reported = threading.Event()
 
 
 @cloaca.task()
 def count_visitors(context: cloaca.Context) -> None:
-    counted.wait(timeout=5)
+    reported.wait(timeout=5)
+    time.sleep(0.1)  # Counting takes longer than writing.
     context.set("visitors", 512)
 
 
@@ -18,7 +20,7 @@ def write_report(context: cloaca.Context) -> None:
     try:
         context.set("report", f"{context.get('visitors') * 2} eyes saw us")
     finally:
-        counted.set()
+        reported.set()
 
 
 with cloaca.WorkflowBuilder("daily_report") as builder:

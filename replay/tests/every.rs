@@ -6,9 +6,11 @@ mod common;
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use cloacina_store::log::LogReader;
-use common::{Altered, Ran, histories, replay_with};
+use cloacina_store::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter};
+use cloacina_store::record::{Hash, Record, StreamId, StreamKind};
+use common::{Log, Ran, histories, replay_with};
 
 /// Each is typed behind the id.
 const COMMANDS: [&str; 12] = [
@@ -56,28 +58,45 @@ history!(running, "51b00007");
 history!(cancelled, "51b00008");
 history!(failed_for_an_undeclared_read, "51b00009");
 
-/// A record in the middle is another one than was written: what comes before it is still shown.
+/// A log of which one record is not what was written, as its reader finds it.
+struct Damaged(Log);
+
+impl LogReader for Damaged {
+    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        let records = self.0.0.read(stream, from, limit)?;
+        let is_damaged = |record: &Record| record.kind == StreamKind::Execution && record.seq == 5;
+        match records.iter().find(|record| is_damaged(record)) {
+            Some(record) => {
+                let what = "its hash is 00, its content gives 11".to_owned();
+                Err(ReadError::Damaged { stream, seq: record.seq, what })
+            }
+            None => Ok(records),
+        }
+    }
+    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+        self.0.0.stream(stream)
+    }
+    fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
+        self.0.0.streams(filter)
+    }
+    fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        self.0.0.tail(from, limit)
+    }
+    fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
+        self.0.0.definition(fingerprint)
+    }
+    fn head(&self) -> Result<LogHead, ReadError> {
+        self.0.0.head()
+    }
+    fn location(&self) -> String {
+        self.0.0.location()
+    }
+}
+
+/// What comes before the damaged record is still shown, and each command that needs more says where it ends.
 #[test]
 fn damaged() {
     let log = histories::all();
-    let open = move |_: &Path| {
-        let altered = Altered(log.clone(), |mut records| {
-            if let Some(record) = records.iter_mut().find(|record| record.seq == 5) {
-                record.time.0 += 1;
-            }
-            records
-        });
-        Ok(Box::new(altered) as Box<dyn LogReader>)
-    };
-    let hex = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let told = all("51b00003", |line| replay_with(&open, None, line));
-    // Hashes rest on random salts.
-    let told: Vec<String> = told
-        .lines()
-        .map(|line| {
-            let words = line.split(' ').map(|word| if hex(word.trim_end_matches(',')) { "HASH" } else { word });
-            words.collect::<Vec<_>>().join(" ")
-        })
-        .collect();
-    insta::assert_snapshot!(told.join("\n"));
+    let open = move |_: &Path| Ok(Box::new(Damaged(log.clone())) as Box<dyn LogReader>);
+    insta::assert_snapshot!(all("51b00003", |line| replay_with(&open, None, line)));
 }

@@ -1,6 +1,6 @@
 //! What is written for other programs is what they take.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking too")]
 
 mod common;
 

@@ -32,11 +32,7 @@ fn step(terminal: &mut ratatui::DefaultTerminal, app: &mut App<'_>) -> io::Resul
     loop {
         terminal.draw(|frame| app.draw(frame))?;
         match event::read()? {
-            Event::Key(key) if key.kind != KeyEventKind::Release => {
-                if !app.key(key) {
-                    return Ok(());
-                }
-            }
+            Event::Key(key) if key.kind != KeyEventKind::Release && !app.key(key) => return Ok(()),
             // A resized terminal is drawn again, and so is whatever else there may be.
             _ => {}
         }

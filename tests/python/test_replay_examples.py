@@ -33,6 +33,7 @@ VARIES = [
     (r"\d+(\.\d+)? (s|ms|min)\b", "SPAN"),
     (r"\bpid \d+ on \S+", "pid PID on HOST"),
     (r"\bworker \d+", "worker N"),
+    (r"\d+ %", "SHARE"),
     (r" +", " "),
 ]
 

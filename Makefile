@@ -44,9 +44,10 @@ lint: $(WHEEL) ## check format, lints, types and stubs
 	@echo "lint: ok"
 
 bench: $(WHEEL) ## measure, as ratios to this disk's own sync time
-	@cargo build --quiet --release --locked -p cloacina-benches --bins
+	@cargo build --quiet --release --locked -p cloacina-benches -p cloacina-replay --bins
 	@target/release/engine
 	@target/release/scale
+	@target/release/reading
 	@$(PYTHON) benches/python/side_by_side.py
 	@$(PYTHON) benches/python/json_speed.py
 

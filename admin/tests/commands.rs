@@ -173,6 +173,9 @@ fn an_archive_is_shown_as_the_log_is_and_comes_back_after_it_was_dropped() {
                 directory: world.directory.path().to_owned(),
                 now: Timestamp(START),
                 open: &open_reader,
+                pause: &|_| false,
+                sharing: &cloacina_replay::cli::paging::Sharing::default(),
+                shows_progress: false,
             };
             assert_eq!(cloacina_replay::cli::run(around_args, &mut around), 0);
             String::from_utf8(out).unwrap().split_once("\"trouble\"").unwrap().1.to_owned()

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Local, NaiveDate, NaiveTime, Utc};
 use cloacina_engine::core::event::{Event, Origin, Seq, TaskId};
 use cloacina_engine::core::time::Timestamp;
 
@@ -106,6 +106,57 @@ fn micros(span: &str) -> Option<u64> {
     Some((number * factor).round() as u64)
 }
 
+/// The earliest time of what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// So many microseconds ago.
+    Ago(u64),
+    /// At this time.
+    Time(Timestamp),
+}
+
+/// What was written is no time to begin with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no time: write a span (30m, 2h, 7d), a date (2026-11-24) or a time (2026-11-24T03:22:10Z)")]
+pub struct NoTime(String);
+
+impl FromStr for Since {
+    type Err = NoTime;
+
+    fn from_str(text: &str) -> Result<Self, NoTime> {
+        let wrong = || NoTime(text.to_owned());
+        if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self::Time(Timestamp(time.timestamp_micros())));
+        }
+        if let Ok(date) = text.parse::<NaiveDate>() {
+            let midnight = date.and_time(NaiveTime::MIN);
+            // The first moment of the day here: midnight may not be there when clocks are changed.
+            let first = midnight
+                .and_local_timezone(Local)
+                .earliest()
+                .map_or(midnight.and_utc().timestamp_micros(), |time| time.timestamp_micros());
+            return Ok(Self::Time(Timestamp(first)));
+        }
+        match text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()) {
+            Some(days) => Ok(Self::Ago(days.saturating_mul(86_400_000_000))),
+            // A number alone would be seconds, which nobody means.
+            None if text.ends_with(|letter: char| letter.is_ascii_digit()) => Err(wrong()),
+            None => micros(text).map(Self::Ago).ok_or_else(wrong),
+        }
+    }
+}
+
+impl Since {
+    /// The time that is meant, now.
+    #[must_use]
+    pub fn time(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ago(micros) => Timestamp(now.0.saturating_sub_unsigned(micros)),
+            Self::Time(time) => time,
+        }
+    }
+}
+
 impl At {
     /// The last event at or before this moment. Reads no further than it must.
     ///
@@ -138,7 +189,38 @@ impl At {
         found.ok_or_else(|| self.not_there(last))
     }
 
-    fn not_there(&self, last: Option<Seq>) -> NotThere {
+    /// The moment, told without looking at what comes after it: the end of a task becomes the `seq` of its last event.
+    ///
+    /// # Errors
+    /// [`NotThere`].
+    pub fn resolved(&self, entries: impl Iterator<Item = Result<Entry, Trouble>>) -> Result<Self, NotThere> {
+        match self {
+            Self::Task(_) => self.find(entries).map(Self::Seq),
+            other => Ok(other.clone()),
+        }
+    }
+
+    /// Whether this moment is not before an event of an execution that began at `start`.
+    pub(crate) fn is_at_or_after(&self, entry: &Entry, start: Timestamp) -> bool {
+        match self {
+            Self::End | Self::Task(_) => true,
+            Self::Seq(seq) => entry.seq <= *seq,
+            Self::After(micros) => entry.time.micros_since(start) <= *micros,
+            Self::Time(time) => entry.time <= *time,
+        }
+    }
+
+    /// Whether nothing after this event belongs to the moment, as far as can be told without looking.
+    pub(crate) fn is_reached_with(&self, entry: &Entry) -> bool {
+        matches!(self, Self::Seq(seq) if entry.seq >= *seq)
+    }
+
+    /// Whether the last event before the moment is the one that was asked for.
+    pub(crate) fn is_met_by(&self, last: &Entry) -> bool {
+        !matches!(self, Self::Seq(seq) if last.seq != *seq)
+    }
+
+    pub(crate) fn not_there(&self, last: Option<Seq>) -> NotThere {
         match (last, self) {
             (None, _) => NotThere::Empty,
             (Some(last), Self::Seq(seq)) => NotThere::Seq { seq: *seq, last },

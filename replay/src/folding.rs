@@ -26,23 +26,39 @@ impl<D: Definitions> Folder<D> {
         Self { id, definitions, graphs: BTreeMap::new(), state: None }
     }
 
+    /// Goes on from a state.
+    #[must_use]
+    pub fn resume(id: ExecutionId, definitions: D, state: Execution) -> Self {
+        let graphs = BTreeMap::from([(state.fingerprint(), state.graph().clone())]);
+        Self { id, definitions, graphs, state: Some(state) }
+    }
+
     /// Folds one event. After an error there is no state any more.
     ///
     /// # Errors
     /// [`Trouble::Impossible`], [`Trouble::Erased`] or [`Trouble::Definition`].
     pub fn step(&mut self, entry: &Entry) -> Result<&Execution, Trouble> {
+        self.lend(&mut entry.clone())
+    }
+
+    /// The same with an event that is lent for it and given back, and so need not be copied.
+    ///
+    /// # Errors
+    /// As [`Folder::step`].
+    pub fn lend(&mut self, entry: &mut Entry) -> Result<&Execution, Trouble> {
         let before = self.state.take();
-        let Some(event) = &entry.event else {
-            return Err(Trouble::Erased { id: self.id, seq: entry.seq });
-        };
-        if let Some(fingerprint) = definition_of(event)
+        if let Some(fingerprint) = entry.event.as_ref().and_then(definition_of)
             && !self.graphs.contains_key(&fingerprint)
         {
             self.graphs.insert(fingerprint, self.definitions.load(fingerprint)?);
         }
-        let recorded = Recorded { seq: entry.seq, time: entry.time, event: event.clone() };
-        let after = fold(before, self.id, &recorded, &self.graphs)
-            .map_err(|illegal| Trouble::Impossible { id: self.id, illegal })?;
+        let Some(event) = entry.event.take() else {
+            return Err(Trouble::Erased { id: self.id, seq: entry.seq });
+        };
+        let recorded = Recorded { seq: entry.seq, time: entry.time, event };
+        let after = fold(before, self.id, &recorded, &self.graphs);
+        entry.event = Some(recorded.event);
+        let after = after.map_err(|illegal| Trouble::Impossible { id: self.id, illegal })?;
         Ok(self.state.insert(after))
     }
 

@@ -16,7 +16,7 @@ use crate::reading::{Entry, Trouble, entries};
 use crate::source::{self, Head};
 use crate::story::{Story, tell};
 use crate::verify::{Verification, verify};
-use crate::why::{NoValue, Step, why};
+use crate::why::{Facts, NoValue, Step};
 
 /// The past of one execution, in memory.
 ///
@@ -69,7 +69,7 @@ impl History {
         let mut graphs = BTreeMap::new();
         let (mut kept, mut trouble) = (Vec::new(), None);
         for entry in entries(reader, id) {
-            let entry = match entry {
+            let mut entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
                     trouble.get_or_insert(error);
@@ -77,7 +77,7 @@ impl History {
                 }
             };
             if let Some(mut folding) = folder.take() {
-                match folding.step(&entry) {
+                match folding.lend(&mut entry) {
                     Ok(_) => folder = Some(folding),
                     Err(error) => {
                         trouble.get_or_insert(error);
@@ -112,8 +112,9 @@ impl History {
     /// # Errors
     /// [`NotThere`] if there is no such moment, or an event before it cannot be folded.
     pub fn state(&self, at: At) -> Result<Execution, NotThere> {
-        let until = self.seq(&at)?;
-        fold_until(self.id(), self.graphs.clone(), self.entries.iter().cloned().map(Ok), until)
+        let entries = || self.entries.iter().cloned().map(Ok);
+        let at = at.resolved(entries())?;
+        fold_to(self.id(), self.graphs.clone(), &mut entries(), &at, |_| ()).map(|(state, _)| state)
     }
 
     /// The context at a moment: what a task that depends on every leaf would see.
@@ -142,27 +143,45 @@ impl History {
     /// [`WhyNot`].
     pub fn why(&self, key: &str, at: At) -> Result<Vec<Step>, WhyNot> {
         let state = self.state(at)?;
-        Ok(why(&state, self.entries.iter().cloned().map(Ok), key)?)
+        let mut facts = Facts::default();
+        self.entries.iter().take_while(|entry| entry.seq < state.next_seq()).for_each(|entry| facts.note(entry));
+        Ok(facts.why(&state, key)?)
     }
 }
 
-/// The state after the event `until`. Reads no further.
+/// Folds up to a moment, and gives the state there and the last event that was folded. `each` sees every event after it
+/// was folded. Reads each event once, and none beyond the moment but the next one. A moment that only the whole history
+/// tells ([`At::Task`]) is to be [resolved](At::resolved) first.
 ///
 /// # Errors
-/// [`NotThere::Trouble`] if an event before it cannot be folded.
-pub fn fold_until<D: crate::reading::Definitions>(
+/// [`NotThere`] if there is no such moment, or an event before it cannot be read or folded.
+pub fn fold_to<D: crate::reading::Definitions>(
     id: ExecutionId,
     definitions: D,
-    entries: impl Iterator<Item = Result<Entry, Trouble>>,
-    until: Seq,
-) -> Result<Execution, NotThere> {
+    entries: &mut dyn Iterator<Item = Result<Entry, Trouble>>,
+    at: &At,
+    mut each: impl FnMut(&Entry),
+) -> Result<(Execution, Entry), NotThere> {
     let mut folder = Folder::new(id, definitions);
+    let mut last: Option<Entry> = None;
+    let mut start = None;
     for entry in entries {
-        let entry = entry?;
-        folder.step(&entry)?;
-        if entry.seq >= until {
+        let mut entry = entry?;
+        let start = *start.get_or_insert(entry.time);
+        if !at.is_at_or_after(&entry, start) {
+            break;
+        }
+        folder.lend(&mut entry)?;
+        each(&entry);
+        let done = at.is_reached_with(&entry);
+        last = Some(entry);
+        if done {
             break;
         }
     }
-    folder.finish().0.ok_or(NotThere::Empty)
+    let state = folder.finish().0;
+    match (state, last) {
+        (Some(state), Some(last)) if at.is_met_by(&last) => Ok((state, last)),
+        (_, last) => Err(at.not_there(last.map(|last| last.seq).or(start.map(|_| 0)))),
+    }
 }

@@ -8,11 +8,15 @@
 //! log says, [`story`] what happened task by task, [`verify`] whether the log is what was written. `cli` is a thin face
 //! over it for the terminal.
 
+pub mod ahead;
 pub mod at;
 pub mod attempt;
 pub mod cli;
 pub mod diff;
+pub mod errors;
+pub mod export;
 pub mod folding;
+pub mod graph;
 pub mod history;
 pub mod ids;
 pub mod json;
@@ -24,6 +28,7 @@ pub mod serve;
 pub mod source;
 pub mod story;
 pub mod time;
+pub mod tree;
 pub mod verify;
 pub mod why;
 pub mod words;
@@ -34,5 +39,11 @@ use std::ffi::OsString;
 /// and returns the exit code.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> i32 {
+    match cli::completion::answered(&arguments) {
+        Ok(false) => {}
+        // A shell shows nothing of what goes wrong while it completes.
+        Ok(true) => return cli::code::OK,
+        Err(_) => return cli::code::USAGE,
+    }
     cli::surroundings::with_process(|around| cli::run(arguments, around))
 }

@@ -108,6 +108,8 @@ pub struct Wanted {
     pub status: Option<String>,
     /// Only those of this workflow.
     pub workflow: Option<String>,
+    /// Only those that started then or later.
+    pub since: Option<Timestamp>,
     /// At most so many.
     pub limit: Option<usize>,
 }
@@ -115,6 +117,7 @@ pub struct Wanted {
 impl Wanted {
     fn takes(&self, head: &Head) -> bool {
         self.status.as_ref().is_none_or(|status| head.status().eq_ignore_ascii_case(status))
+            && self.since.is_none_or(|since| head.entry.started.0 >= since.0)
             && self.workflow.as_ref().is_none_or(|workflow| head.workflow() == workflow)
     }
 }

@@ -6,8 +6,9 @@ use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::record::{Body, Hash, Record};
 use cloacina_store::seal;
 
+use crate::ahead::Ahead;
 use crate::folding::Folder;
-use crate::reading::{Decoder, Entry, Erased, Records, Trouble, stream_of};
+use crate::reading::{Decoder, Entry, Erased, Trouble, stream_of};
 
 /// What verifying found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -221,26 +222,59 @@ impl Chain {
 /// # Errors
 /// [`ReadError`] if there is no such execution or its head cannot be read; everything else is a verdict.
 pub fn verify(reader: &dyn LogReader, id: ExecutionId) -> Result<Verification, ReadError> {
+    verify_ahead(&Ahead::new(reader, id))
+}
+
+/// Verifies an execution whose records are read ahead: the thread that reads them computes the chain again, this one
+/// folds the events again.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_ahead(records: &Ahead<'_>) -> Result<Verification, ReadError> {
+    let (reader, id) = (records.reader(), records.id());
     let mut found = Verification { records: reader.stream(stream_of(id))?.records, ..Verification::default() };
-    let mut chain = Chain::default();
     let mut refold = Refold { decoder: Decoder::new(reader), folder: Some(Folder::new(id, reader)) };
-    for record in Records::new(reader, id, 0) {
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                found.verdicts.push(Verdict::unreadable(error));
-                return Ok(found);
-            }
-        };
-        if let Err(verdict) = chain.check(&record) {
-            found.verdicts.push(verdict);
-            return Ok(found);
+    let mut chain = Chain::default();
+    let check = |record: Record| chain.check(&record).map(|()| record).map_err(Wrong::Verdict);
+    let whole = records.records(check, |records: &mut dyn Iterator<Item = Result<Record, Wrong>>| {
+        for record in records {
+            let record = match record {
+                Ok(record) => record,
+                Err(wrong) => {
+                    found.verdicts.push(wrong.verdict());
+                    return false;
+                }
+            };
+            found.chained += 1;
+            refold.step(&record, &mut found);
         }
-        found.chained += 1;
-        refold.step(&record, &mut found);
+        true
+    });
+    if whole {
+        found.verdicts.extend(end(reader, id, &mut found.records, found.chained)?);
     }
-    found.verdicts.extend(end(reader, id, &mut found.records, found.chained)?);
     Ok(found)
+}
+
+/// Why a record is not one to be folded.
+enum Wrong {
+    Unreadable(ReadError),
+    Verdict(Verdict),
+}
+
+impl From<ReadError> for Wrong {
+    fn from(error: ReadError) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+impl Wrong {
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::Unreadable(error) => Verdict::unreadable(error),
+            Self::Verdict(verdict) => verdict,
+        }
+    }
 }
 
 /// Folds records again, up to one that cannot be folded.
@@ -270,8 +304,8 @@ impl Refold<'_> {
             });
         }
         let Some(folder) = &mut self.folder else { return };
-        // The context costs what the graph holds: it is asked for only where there is something to compare it with.
-        let folded = folder.step(&entry).map(|state| {
+        let mut entry = entry;
+        let folded = folder.lend(&mut entry).map(|state| {
             let recorded = recorded_digest(&entry)?;
             Some((recorded, Hash(digest(&state.context()))))
         });
@@ -279,9 +313,8 @@ impl Refold<'_> {
             Ok(digests) => {
                 found.folded += 1;
                 let differing = digests.filter(|(recorded, folded)| recorded != folded);
-                let seq = entry.seq;
                 found.verdicts.extend(differing.map(|(recorded, folded)| Verdict::ContextDiffers {
-                    seq,
+                    seq: entry.seq,
                     recorded,
                     folded,
                 }));

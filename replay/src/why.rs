@@ -1,6 +1,6 @@
 //! Where a value came from: the write, what its writer had read, and where that came from, back to the input.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use cloacina_engine::core::context::{Source, Version};
 use cloacina_engine::core::event::{Attempt, Event, Key, Origin, Read, Reads, Seen, Seq, TaskId};
@@ -38,6 +38,8 @@ pub enum How {
         /// Whether they collided; `None` if that is not known here.
         collided: Option<bool>,
     },
+    /// It met other writes at a join, both could not be had, and another one's value was taken.
+    Dropped,
     /// It was read, and is of a task that the reader does not depend on.
     Undeclared,
     /// There was none.
@@ -88,17 +90,15 @@ pub fn why(
     entries: impl Iterator<Item = Result<Entry, Trouble>>,
     key: &str,
 ) -> Result<Vec<Step>, NoValue> {
-    let facts = Facts::gather(entries, state.next_seq())?;
-    let context = state.context();
-    let Some(version) = context.get(key) else {
-        let keys: Vec<&str> = context.keys().map(|key| &**key).collect();
-        return Err(NoValue::Unknown {
-            key: key.to_owned(),
-            nearest: nearest(key, keys).map(ToOwned::to_owned),
-            without_effect: facts.writes_to(key),
-        });
-    };
-    Ok(facts.walk(state, &key.into(), roots(version)))
+    let mut facts = Facts::default();
+    for entry in entries {
+        let entry = entry?;
+        if entry.seq >= state.next_seq() {
+            break;
+        }
+        facts.note(&entry);
+    }
+    facts.why(state, key)
 }
 
 fn roots(version: &Version) -> Vec<(How, Seq)> {
@@ -111,33 +111,44 @@ fn roots(version: &Version) -> Vec<(How, Seq)> {
     }
 }
 
-/// What the events say of writes and reads.
-#[derive(Default)]
-struct Facts {
-    writes: BTreeMap<Seq, (Key, Write)>,
+/// What the events say of writes and reads, gathered while they go by.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// Every write with its key, by ascending `seq`.
+    writes: Vec<(Key, Write)>,
     reads: HashMap<(TaskId, Attempt), Reads>,
 }
 
 impl Facts {
-    fn gather(entries: impl Iterator<Item = Result<Entry, Trouble>>, until: Seq) -> Result<Self, Trouble> {
-        let mut facts = Self::default();
-        for entry in entries {
-            let entry = entry?;
-            if entry.seq >= until {
-                break;
+    /// Notes an event; each one once, in order.
+    pub fn note(&mut self, entry: &Entry) {
+        match &entry.event {
+            Some(Event::ContextWritten(write)) => {
+                self.written(entry, &write.origin, &write.key, Some(&write.value));
             }
-            match &entry.event {
-                Some(Event::ContextWritten(write)) => {
-                    facts.written(&entry, &write.origin, &write.key, Some(&write.value));
-                }
-                Some(Event::ContextRemoved(removal)) => facts.written(&entry, &removal.origin, &removal.key, None),
-                Some(Event::TaskCompleted(done)) => {
-                    facts.reads.insert((done.task.clone(), done.attempt), done.reads.clone());
-                }
-                _ => {}
+            Some(Event::ContextRemoved(removal)) => self.written(entry, &removal.origin, &removal.key, None),
+            Some(Event::TaskCompleted(done)) => {
+                self.reads.insert((done.task.clone(), done.attempt), done.reads.clone());
             }
+            _ => {}
         }
-        Ok(facts)
+    }
+
+    /// Follows a value of the final context of `state` back through the events that were noted, which `state` is the fold of.
+    ///
+    /// # Errors
+    /// [`NoValue::Unknown`].
+    pub fn why(&self, state: &Execution, key: &str) -> Result<Vec<Step>, NoValue> {
+        let context = state.context();
+        let Some(version) = context.get(key) else {
+            let keys: Vec<&str> = context.keys().map(|key| &**key).collect();
+            return Err(NoValue::Unknown {
+                key: key.to_owned(),
+                nearest: nearest(key, keys).map(ToOwned::to_owned),
+                without_effect: self.writes_to(key),
+            });
+        };
+        Ok(self.walk(state, &key.into(), roots(version)))
     }
 
     fn written(&mut self, entry: &Entry, origin: &Origin, key: &Key, value: Option<&Json>) {
@@ -146,15 +157,15 @@ impl Facts {
             Origin::Task { task, attempt } => Some((task.clone(), *attempt)),
         };
         let (seq, time, value) = (entry.seq, entry.time, value.cloned());
-        self.writes.insert(seq, (key.clone(), Write { seq, time, writer, value, before: None, read_all: false }));
+        self.writes.push((key.clone(), Write { seq, time, writer, value, before: None, read_all: false }));
     }
 
     fn writes_to(&self, wanted: &str) -> Vec<(Seq, TaskId, Attempt)> {
-        let writes = self.writes.iter().filter(|(_, (key, _))| &**key == wanted);
+        let writes = self.writes.iter().filter(|(key, _)| &**key == wanted);
         writes
-            .filter_map(|(seq, (_, write))| {
+            .filter_map(|(_, write)| {
                 let (task, attempt) = write.writer.clone()?;
-                Some((*seq, task, attempt))
+                Some((write.seq, task, attempt))
             })
             .collect()
     }
@@ -171,6 +182,7 @@ impl Facts {
             if new && let Some(writer) = write.as_ref().and_then(|write| write.writer.clone()) {
                 let reads = self.reads.get(&writer).map(|reads| &reads.keys[..]).unwrap_or_default();
                 for (key, how, seq) in reads.iter().flat_map(seen).collect::<Vec<_>>().into_iter().rev() {
+                    let how = met(state, &writer.0, &key, seq).unwrap_or(how);
                     open.push((depth + 1, key, how, seq));
                 }
             }
@@ -180,7 +192,8 @@ impl Facts {
     }
 
     fn write(&self, state: &Execution, seq: Seq) -> Option<Write> {
-        let (key, write) = self.writes.get(&seq)?;
+        let place = self.writes.binary_search_by_key(&seq, |(_, write)| write.seq).ok()?;
+        let (key, write) = &self.writes[place];
         let mut write = write.clone();
         if let Some(writer) = &write.writer {
             write.read_all = self.reads.get(writer).is_some_and(|reads| reads.all);
@@ -188,6 +201,14 @@ impl Facts {
         }
         Some(write)
     }
+}
+
+/// How a write was seen that met others where the dependencies of its reader meet, if they collided.
+fn met(state: &Execution, reader: &str, key: &str, seq: Option<Seq>) -> Option<How> {
+    let collisions = state.task(state.graph().find(reader)?).collisions();
+    let collision = collisions.iter().find(|collision| &*collision.key == key)?;
+    let seq = seq.filter(|seq| collision.writes.contains(seq))?;
+    Some(if collision.taken.contains(&seq) { How::Merged { collided: Some(true) } } else { How::Dropped })
 }
 
 /// The value of a key that a task could see before it wrote to it.

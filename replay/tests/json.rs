@@ -76,6 +76,21 @@ fn what_was_written_reads_back_as_the_same_history() {
 }
 
 #[test]
+fn lines_read_back_as_the_same_history() {
+    let log = histories::all();
+    for id in ALL {
+        let written = replay(&log, &format!("{id} --jsonl")).out;
+        let history = History::open(&*log.0, resolve(&*log.0, id).unwrap()).unwrap();
+        let back = History::from_json(&written).unwrap();
+        assert_eq!(back.entries, history.entries);
+        assert_eq!(back.graphs.keys().collect::<Vec<_>>(), history.graphs.keys().collect::<Vec<_>>());
+        assert_eq!(back.diff(&history).first, None);
+    }
+    let cut = replay(&log, &format!("{} --jsonl --at 4", ALL[0])).out;
+    assert_eq!(History::from_json(&cut).unwrap().entries.len(), 5);
+}
+
+#[test]
 fn the_command_line_writes_what_the_library_does() {
     let log = histories::all();
     let id = resolve(&*log.0, "51b00004").unwrap();

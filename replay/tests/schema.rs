@@ -147,7 +147,7 @@ fn every_object_is_what_the_schema_says() {
         "51b00007 explain load --json".to_owned(),
     ];
     for id in IDS {
-        for view in ["", " --at 0", " --at 4", " context", " verify"] {
+        for view in ["", " --at 0", " --at 4", " context", " verify", " graph", " graph --at 3"] {
             lines.push(format!("{id}{view} --json"));
         }
     }
@@ -157,6 +157,21 @@ fn every_object_is_what_the_schema_says() {
         let ran = replay(&log, &line);
         assert!(ran.code == 0 || ran.code == 1 && line.starts_with("diff"), "{line}: {}", ran.err);
         holds(&ran.out).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn every_line_is_what_the_schema_says() {
+    let log = histories::all();
+    let mut lines: Vec<String> = IDS.iter().map(|id| format!("{id} --jsonl")).collect();
+    lines.extend(["list --jsonl".to_owned(), "explain-error CL0016 --json".to_owned()]);
+    for arguments in lines {
+        let ran = replay(&log, &arguments);
+        assert_eq!(ran.code, 0, "{arguments}: {}", ran.err);
+        let written = if arguments.ends_with("--jsonl") { ran.out.lines().collect() } else { vec![&*ran.out] };
+        for line in written {
+            holds(line).unwrap_or_else(|error| panic!("{arguments}: {error}"));
+        }
     }
 }
 

@@ -58,6 +58,12 @@ screen!(explain_unknown, "51b00003 explain laod");
 screen!(failed_undeclared, "51b00009");
 screen!(option_without_meaning, "51b00003 verify --at 3");
 screen!(no_option, "51b00003 --fill");
+screen!(explain_error, "explain-error cl16");
+screen!(explain_error_unknown, "explain-error CL9999");
+screen!(jsonl_without_meaning, "51b00003 why rows --jsonl");
+screen!(list_since, "list --since 2026-11-24T04:00:00Z --time utc");
+screen!(list_since_span, "list --since 2h --time utc");
+screen!(list_since_wrong, "list --since yesterday");
 screen!(which, "verify");
 screen!(no_execution_back, "@---------");
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::context::{ContextMap, Joins, Version};
 use super::definition::Fingerprint;
 use super::event::{
-    AbandonReason, Event, ExecutionEnded, ExecutionId, ExecutionRecovered, ExecutionStarted, Key, Origin, Seq, Settled,
-    SkipReason, TaskAbandoned, TaskCompleted, TaskFailed, TaskId, TaskSkipped, TaskStarted,
+    AbandonReason, Event, ExecutionEnded, ExecutionId, ExecutionRecovered, ExecutionStarted, Key, Origin, Seen, Seq,
+    Settled, SkipReason, TaskAbandoned, TaskCompleted, TaskFailed, TaskId, TaskSkipped, TaskStarted,
 };
 use super::graph::{Graph, TaskIndex, difference};
 use super::json::Json;
@@ -254,6 +254,10 @@ impl Execution {
         let task = self.running_attempt(&completed.task, completed.attempt)?;
         self.stop_running(task);
         let slot = &mut self.tasks[task.at()];
+        if !completed.reads.keys.iter().any(|read| matches!(read.seen, Seen::Undeclared(_))) {
+            // Nobody asks for it any more. And while it is held, each write below would copy what it shares with it.
+            slot.latest_at_start = ContextMap::new();
+        }
         let mut gives = slot.sees.clone().unwrap_or_default();
         for (key, value, write) in std::mem::take(&mut slot.pending) {
             let over = gives.get(&key).cloned();

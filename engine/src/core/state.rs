@@ -181,7 +181,7 @@ pub struct TaskSlot {
     pub(super) collisions: Vec<Collision>,
     /// What those downstream see of it; known once it is settled.
     pub(super) gives: Option<ContextMap>,
-    /// Everybody's latest writes when its last attempt started.
+    /// Everybody's latest writes when its last attempt started, for as long as somebody may ask what it saw of them.
     pub(super) latest_at_start: ContextMap,
     pub(super) failure: Option<Box<Failure>>,
     pub(super) skipped: Option<Box<SkipReason>>,
@@ -397,7 +397,8 @@ impl Execution {
         &self.input
     }
 
-    /// What the last attempt at a task saw, or sees.
+    /// What the last attempt at a task saw, or sees. Of one that completed and read nothing undeclared, only what its
+    /// ancestry gave it is still known.
     #[must_use]
     pub fn view(&self, task: TaskIndex) -> View {
         let slot = &self.tasks[task.at()];

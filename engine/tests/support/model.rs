@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cloacina_engine::core::context::ContextMap;
 use cloacina_engine::core::definition::{Condition, Definition, Operator, TaskDefinition, TriggerRule};
-use cloacina_engine::core::event::{Event, ExecutionOptions, Origin, Seq, Settled};
+use cloacina_engine::core::event::{Event, ExecutionOptions, Origin, Seen, Seq, Settled};
 use cloacina_engine::core::fold::Recorded;
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::state::{Execution, Status, TaskState};
@@ -253,9 +253,17 @@ impl Model<'_> {
         heap.join(&branches)
     }
 
-    /// The last effective write to each key when the last attempt at a task started.
+    /// The last effective write to each key when the last attempt at a task started. Once it has completed and read
+    /// nothing of that, nobody asks, and nothing is told.
     pub fn latest(&self, task: &str) -> BTreeMap<String, Seq> {
         let mut latest = BTreeMap::new();
+        let completed = self.events.iter().find_map(|recorded| match &recorded.event {
+            Event::TaskCompleted(body) if &*body.task == task => Some(&body.reads.keys),
+            _ => None,
+        });
+        if completed.is_some_and(|reads| !reads.iter().any(|read| matches!(read.seen, Seen::Undeclared(_)))) {
+            return latest;
+        }
         let started = self
             .events
             .iter()

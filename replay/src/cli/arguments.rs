@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{ColorChoice, Parser, Subcommand};
+use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
+use super::completion::executions;
 use super::screen::Times;
-use crate::at::At;
+use crate::at::{At, Since};
 
 /// Shows what ran in an execution, in what order, what it read and wrote, and why it stopped. Reads the log of events,
 /// writes nothing to it, and runs no task code.
@@ -14,13 +16,13 @@ use crate::at::At;
     name = "replay",
     version,
     override_usage = "replay ID [OPTIONS]\n       replay ID COMMAND [OPTIONS]\n       replay list [OPTIONS]\n       replay diff A B [OPTIONS]",
-    after_help = "Exit codes: 0 it went well, 1 two executions differ, 2 usage, 3 not found, 4 cannot read, 5 verify failed",
+    after_help = "Exit codes: 0 it went well, 1 two executions differ, or the one that was followed did not complete, 2 usage, 3 not found, 4 cannot read, 5 verify failed, 6 the one that was followed still runs",
     disable_help_subcommand = true,
     subcommand_negates_reqs = false
 )]
 pub struct Arguments {
-    /// The execution: its id, or any unique end or beginning of it; `latest` or `@` is the newest, `@-` the one before
-    #[arg(value_name = "ID")]
+    /// The execution: its id, or any unique end or beginning of it; `latest` or `@` is the newest, `@-` the one before; or a file that was exported
+    #[arg(value_name = "ID", add = ArgValueCompleter::new(executions))]
     pub id: Option<String>,
 
     /// Show every event, a row each
@@ -44,6 +46,18 @@ pub struct Arguments {
     /// Write one JSON object instead
     #[arg(long, global = true)]
     pub json: bool,
+
+    /// Write one JSON object for each line: the execution, then each event; for `list` each execution
+    #[arg(long, global = true, conflicts_with = "json")]
+    pub jsonl: bool,
+
+    /// Show events as they are appended, until the execution ends; Ctrl-C stops showing, not the execution
+    #[arg(long)]
+    pub follow: bool,
+
+    /// Step through the events in the terminal
+    #[arg(short, long)]
+    pub interactive: bool,
 
     /// How times are shown
     #[arg(long, value_name = "HOW", global = true)]
@@ -70,6 +84,9 @@ pub enum Command {
         /// Only those of this workflow
         #[arg(long, value_name = "NAME")]
         workflow: Option<String>,
+        /// Only those that started since: a span (30m, 2h, 7d), a date or a time
+        #[arg(long, value_name = "WHEN")]
+        since: Option<Since>,
         /// At most so many
         #[arg(long, value_name = "COUNT", default_value_t = 100)]
         limit: usize,
@@ -92,6 +109,16 @@ pub enum Command {
         /// The task
         task: String,
     },
+    /// The graph with the state of each task, drawn here or for other programs
+    #[command(override_usage = "replay ID graph [OPTIONS]")]
+    Graph {
+        /// What it is written for; without it, it is drawn with letters
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<GraphFormat>,
+        /// Mark the path that decided how long the execution took
+        #[arg(long)]
+        critical_path: bool,
+    },
     /// Write all of it as one HTML file, to look at in a browser and to hand on: graph, timeline, events and context, with a
     /// slider over the events that moves all of them
     #[command(override_usage = "replay ID report -o FILE [OPTIONS]")]
@@ -112,11 +139,58 @@ pub enum Command {
     #[command(override_usage = "replay diff A B [OPTIONS]")]
     Diff {
         /// One execution: an id, or any other way to name one
+        #[arg(add = ArgValueCompleter::new(executions))]
         a: String,
         /// The other one
+        #[arg(add = ArgValueCompleter::new(executions))]
         b: String,
+    },
+    /// Write it for other programs: JSON lines, a trace for Perfetto, spans for OpenTelemetry, runs for OpenLineage, or an
+    /// archive, a file that every command here takes in place of an id
+    #[command(override_usage = "replay ID export --to FORMAT [-o FILE] [OPTIONS]")]
+    Export {
+        /// What it is written for
+        #[arg(long, value_name = "FORMAT")]
+        to: ExportFormat,
+        /// The file to write; without it, or with `-`, standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// What an error means and what to do about it
+    #[command(override_usage = "replay explain-error CODE")]
+    ExplainError {
+        /// The code, such as CL0016
+        code: String,
     },
     /// Compute the chain of the records again, and fold the events again
     #[command(override_usage = "replay ID verify [OPTIONS]")]
     Verify,
+}
+
+/// What a graph is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// A flowchart of Mermaid, as many pages and editors show it
+    Mermaid,
+    /// The language of Graphviz
+    Dot,
+    /// A picture
+    Svg,
+    /// The same as `--json`
+    Json,
+}
+
+/// What an execution is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// JSON lines, the same as `--jsonl`
+    Jsonl,
+    /// A trace for Perfetto and chrome://tracing
+    Chrome,
+    /// Spans for OpenTelemetry (OTLP, in JSON)
+    Otlp,
+    /// Run events of OpenLineage, a line each
+    Openlineage,
+    /// One portable file with the records as they were sealed
+    Archive,
 }

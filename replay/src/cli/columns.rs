@@ -53,25 +53,39 @@ impl Column {
 pub struct Cell {
     parts: Vec<String>,
     tone: Tone,
+    /// How many letters at its end stand out from the rest; `None` if all of it is alike.
+    end: Option<usize>,
 }
 
 impl Cell {
     /// A cell of one part.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self { parts: vec![text.into()], tone: Tone::Plain }
+        Self { parts: vec![text.into()], tone: Tone::Plain, end: None }
     }
 
     /// A cell of several parts, with commas between them.
     #[must_use]
     pub fn list(parts: Vec<String>) -> Self {
-        Self { parts, tone: Tone::Plain }
+        Self { parts, tone: Tone::Plain, end: None }
     }
 
     /// The same in another tone.
     #[must_use]
     pub fn tone(self, tone: Tone) -> Self {
         Self { tone, ..self }
+    }
+
+    /// The same, with so many letters at its end standing out.
+    #[must_use]
+    pub fn end(self, letters: usize) -> Self {
+        Self { end: Some(letters), ..self }
+    }
+
+    fn paint(&self, style: super::style::Style, text: &str) -> String {
+        let Some(letters) = self.end else { return style.paint(self.tone, text) };
+        let begin = text.char_indices().rev().nth(letters.saturating_sub(1)).map_or(0, |(place, _)| place);
+        format!("{}{}", style.paint(Tone::Dim, &text[..begin]), style.paint(self.tone, &text[begin..]))
     }
 
     fn whole(&self) -> String {
@@ -191,7 +205,7 @@ impl Table {
             }
             let fit = cell.fit(*width);
             let space = " ".repeat(width.saturating_sub(text::width(&fit)));
-            let painted = screen.style.paint(cell.tone, &fit);
+            let painted = cell.paint(screen.style, &fit);
             line.push_str(&" ".repeat(GAP));
             line.push_str(&if column.right { format!("{space}{painted}") } else { format!("{painted}{space}") });
         }

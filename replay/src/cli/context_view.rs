@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::found::{Found, quoted};
 use super::screen::Screen;
 use super::text;
+use crate::errors::number;
 
 /// Writes one value and nothing else.
 ///
@@ -37,7 +38,7 @@ pub fn one(screen: &mut Screen<'_>, found: &Found, state: &Execution, seq: u64, 
     };
     let there: Vec<String> = keys.iter().map(|key| text::clean(key)).collect();
     let line = if there.is_empty() { "it is empty".to_owned() } else { format!("it has: {}", there.join(", ")) };
-    Err(Failure::not_found(error, hint).with_details(text::wrap(&line, screen.width)))
+    Err(Failure::not_found(error, hint).numbered(number::NO_KEY).with_details(text::wrap(&line, screen.width)))
 }
 
 /// Writes the whole context, and gives its first key.

@@ -4,16 +4,15 @@ use std::io::{self, Write};
 
 use super::columns::{Cell, Column, Table};
 use super::failure::{Failure, code};
-use super::found::{Found, next_command, quoted};
+use super::found::{Found, quoted};
 use super::header;
 use super::screen::Screen;
 use super::style::Tone;
 use super::text;
+use crate::ahead::Ahead;
 use crate::diff::{Diff, Difference, KeyDiff, Looked, Ran, ReadDiff, Side, Standing, TaskDiff, diff};
-use crate::ids::short;
 use crate::json::diff::DiffJson;
 use crate::json::document::Object;
-use crate::reading::entries;
 use crate::source;
 use crate::story::{Story, tell};
 
@@ -33,7 +32,7 @@ pub fn show(
     let story = |found: &Found| -> Result<(source::Head, Story), Failure> {
         let reader = &*found.log.reader;
         let head = source::head(reader, found.id)?;
-        let story = tell(found.id, reader, entries(reader, found.id));
+        let story = Ahead::new(reader, found.id).entries(|entries| tell(found.id, reader, entries));
         // What is not known cannot be compared: a difference would say more than the log does.
         match story.trouble {
             Some(trouble) => Err(trouble.into()),
@@ -218,7 +217,7 @@ fn places(diff: &KeyDiff, columns: usize) -> Vec<String> {
 
 /// What to type next: the divergence, from both sides.
 fn hints(diff: &Diff, a: &Found, b: &Found) -> Vec<String> {
-    let command = |found: &Found, rest: &str| next_command(&short(found.id), rest, &found.log.option);
+    let command = |found: &Found, rest: &str| found.command(rest);
     let first = diff.first.as_ref().filter(|first| first.counts);
     let Some(first) = first else { return vec![command(a, ""), command(b, "")] };
     let key = || {

@@ -4,13 +4,14 @@ use std::io;
 
 use cloacina_store::log::{OpenError, ReadError};
 
+use crate::errors::number;
 use crate::reading::Trouble;
 
 /// Exit codes. They are documented interface.
 pub mod code {
     /// It went well.
     pub const OK: i32 = 0;
-    /// Two executions differ.
+    /// Two executions differ; or the one that was followed did not complete.
     pub const DIFFERS: i32 = 1;
     /// The command line is wrong.
     pub const USAGE: i32 = 2;
@@ -20,6 +21,8 @@ pub mod code {
     pub const CANNOT_READ: i32 = 4;
     /// Verifying found that the log is not what was written.
     pub const VERIFY_FAILED: i32 = 5;
+    /// The execution that was followed goes on, or nobody runs it.
+    pub const STILL_RUNNING: i32 = 6;
 }
 
 /// Why a command ended before its time.
@@ -29,6 +32,8 @@ pub enum Failure {
     Told {
         /// The exit code.
         code: i32,
+        /// Its number, to be explained by.
+        number: u16,
         /// What and where.
         error: String,
         /// Further lines below it.
@@ -43,35 +48,44 @@ pub enum Failure {
 impl Failure {
     /// Something is not there.
     pub fn not_found(error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::told(code::NOT_FOUND, error, hint)
+        Self::told(code::NOT_FOUND, number::NO_EXECUTION, error, hint)
     }
 
     /// The command line is wrong.
     pub fn usage(error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::told(code::USAGE, error, hint)
+        Self::told(code::USAGE, number::USAGE, error, hint)
     }
 
     /// The log cannot be read.
     pub fn cannot_read(error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::told(code::CANNOT_READ, error, hint)
+        Self::told(code::CANNOT_READ, number::CANNOT_READ, error, hint)
     }
 
     /// A file cannot be written.
     pub fn cannot_write(error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::told(code::CANNOT_READ, error, hint)
+        Self::told(code::CANNOT_READ, number::CANNOT_WRITE, error, hint)
     }
 
-    fn told(code: i32, error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Told { code, error: error.into(), details: Vec::new(), hint: hint.into() }
+    fn told(code: i32, number: u16, error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Told { code, number, error: error.into(), details: Vec::new(), hint: hint.into() }
+    }
+
+    /// The same with another number.
+    #[must_use]
+    pub fn numbered(mut self, wanted: u16) -> Self {
+        if let Self::Told { number, .. } = &mut self {
+            *number = wanted;
+        }
+        self
     }
 
     /// The same with further lines.
     #[must_use]
-    pub fn with_details(self, lines: Vec<String>) -> Self {
-        match self {
-            Self::Told { code, error, hint, .. } => Self::Told { code, error, details: lines, hint },
-            output @ Self::Output(_) => output,
+    pub fn with_details(mut self, lines: Vec<String>) -> Self {
+        if let Self::Told { details, .. } = &mut self {
+            *details = lines;
         }
+        self
     }
 
     /// A log that cannot be opened.
@@ -85,7 +99,14 @@ impl Failure {
             OpenError::Damaged { .. } => "keep a copy of the directory before anything else is done to it",
             _ => "try again once the cause is gone; nothing was changed",
         };
-        Self::cannot_read(error.to_string(), hint)
+        let number = match error {
+            OpenError::Missing { .. } | OpenError::NotALog { .. } => number::NOT_A_LOG,
+            OpenError::Locked { .. } => number::IN_USE,
+            OpenError::NewerFormat { .. } => number::NEWER_LOG,
+            OpenError::Damaged { .. } => number::DAMAGED_LOG,
+            _ => number::CANNOT_READ,
+        };
+        Self::cannot_read(error.to_string(), hint).numbered(number)
     }
 }
 
@@ -103,7 +124,17 @@ impl From<serde_json::Error> for Failure {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        Self::cannot_read(error.to_string(), "replay list (shows what can still be read)")
+        Self::cannot_read(error.to_string(), "replay list (shows what can still be read)").numbered(of_read(&error))
+    }
+}
+
+fn of_read(error: &ReadError) -> u16 {
+    match error {
+        ReadError::NoStream(_) => number::NO_STREAM,
+        ReadError::Damaged { .. } => number::RECORD_DIFFERS,
+        ReadError::DamagedLog(_) => number::DAMAGED_LOG,
+        ReadError::TailCut { .. } => number::TAIL_CUT,
+        _ => number::CANNOT_READ,
     }
 }
 
@@ -116,6 +147,14 @@ impl From<Trouble> for Failure {
             }
             Trouble::Log(_) | Trouble::Definition { .. } => "replay list (shows what can still be read)".to_owned(),
         };
-        Self::cannot_read(trouble.to_string(), hint)
+        let number = match &trouble {
+            Trouble::Newer { .. } => number::NEWER_EVENT,
+            Trouble::Undecodable { .. } => number::NO_EVENT,
+            Trouble::Impossible { .. } => number::IMPOSSIBLE,
+            Trouble::Erased { .. } => number::ERASED,
+            Trouble::Definition { .. } => number::NO_DEFINITION,
+            Trouble::Log(error) => of_read(error),
+        };
+        Self::cannot_read(trouble.to_string(), hint).numbered(number)
     }
 }

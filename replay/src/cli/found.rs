@@ -9,9 +9,14 @@ use cloacina_store::log::{LogReader, OpenError};
 use super::failure::Failure;
 use super::screen::Screen;
 use super::surroundings::Surroundings;
+use super::text;
+use crate::errors::number;
 use crate::ids::{self, NotFound};
 use crate::logs::{ChosenBy, Logs, NoLog, choose};
-use crate::source::Head;
+use crate::source::{self, Head, Wanted};
+
+/// How many executions of a file are named where one was meant.
+const SHOWN: usize = 10;
 
 /// A log that was opened.
 pub struct FoundLog {
@@ -29,13 +34,20 @@ pub struct Found {
     pub log: Rc<FoundLog>,
     /// It.
     pub id: ExecutionId,
+    /// What it is called in a command: the end of its id, or the file that it is in.
+    pub called: String,
 }
 
 impl Found {
+    /// What another execution of the same log is called.
+    fn named(&self, id: ExecutionId) -> String {
+        if id == self.id { self.called.clone() } else { ids::short(id) }
+    }
+
     /// A command about this execution that can be typed next.
     #[must_use]
     pub fn command(&self, rest: &str) -> String {
-        next_command(&ids::short(self.id), rest, &self.log.option)
+        next_command(&self.called, rest, &self.log.option)
     }
 }
 
@@ -63,7 +75,11 @@ pub fn logs(option: Option<&Path>, around: &Surroundings<'_>) -> Result<Logs, Fa
                 )
             }
         };
-        Failure::usage(error.to_string(), hint)
+        let number = match &error {
+            NoLog::None { .. } => number::NO_LOG,
+            NoLog::Several { .. } => number::SEVERAL_LOGS,
+        };
+        Failure::usage(error.to_string(), hint).numbered(number)
     })
 }
 
@@ -106,6 +122,9 @@ pub fn execution(
     around: &Surroundings<'_>,
     screen: &Screen<'_>,
 ) -> Result<Found, Failure> {
+    if is_file(text) {
+        return in_file(text, around, screen);
+    }
     let logs = logs(option, around)?;
     let mut near: Vec<(Head, String)> = Vec::new();
     let mut searched = Vec::new();
@@ -120,12 +139,14 @@ pub fn execution(
             Err(error) => return Err(Failure::open(&error)),
         };
         match ids::resolve(&*log.reader, text) {
-            Ok(id) => return Ok(Found { log: Rc::new(log), id }),
+            Ok(id) => return Ok(Found { log: Rc::new(log), id, called: ids::short(id) }),
             Err(NotFound::Unknown { nearest }) => {
                 searched.push(path.display().to_string());
                 near.extend(nearest.into_iter().map(|head| (head, log.option.clone())));
             }
-            Err(error @ NotFound::NoId(_)) => return Err(Failure::usage(error.to_string(), "replay list")),
+            Err(error @ NotFound::NoId(_)) => {
+                return Err(Failure::usage(error.to_string(), "replay list").numbered(number::NO_ID));
+            }
             Err(NotFound::Ambiguous { candidates, more }) => {
                 return Err(ambiguous(text, &candidates, more, &log, screen));
             }
@@ -133,6 +154,32 @@ pub fn execution(
         }
     }
     Err(unknown(text, &near, &searched, screen))
+}
+
+/// Whether what was typed names a file and no id.
+fn is_file(text: &str) -> bool {
+    text.contains('/') || text.ends_with(".cloaca")
+}
+
+/// The one execution that is in a file.
+fn in_file(text: &str, around: &Surroundings<'_>, screen: &Screen<'_>) -> Result<Found, Failure> {
+    let path = PathBuf::from(text);
+    let reader = (around.open)(&around.directory.join(&path)).map_err(|error| Failure::open(&error))?;
+    let some = Wanted { limit: Some(SHOWN), ..Wanted::default() };
+    let (heads, more) = source::list(&*reader, &some)?;
+    let log = FoundLog { reader, path, option: String::new() };
+    let [only] = &heads[..] else {
+        let count = if more { format!("more than {}", heads.len()) } else { heads.len().to_string() };
+        let error = format!("{} has {count} executions, not one", text::clean(text));
+        let lines = heads.iter().map(|head| candidate(head, screen)).collect();
+        let option = format!(" --log {}", quoted(text));
+        let hint = match heads.first() {
+            Some(head) => next_command(&ids::short(head.id), "", &option),
+            None => format!("replay list{option}"),
+        };
+        return Err(Failure::not_found(error, hint).numbered(number::AMBIGUOUS).with_details(lines));
+    };
+    Ok(Found { id: only.id, log: Rc::new(log), called: quoted(text) })
 }
 
 /// Finds two executions: the second one first of all in the log of the first one.
@@ -146,9 +193,12 @@ pub fn two(
     screen: &Screen<'_>,
 ) -> Result<(Found, Found), Failure> {
     let a = execution(option, a, around, screen)?;
+    if is_file(b) {
+        return Ok((a, execution(option, b, around, screen)?));
+    }
     let b = match ids::resolve(&*a.log.reader, b) {
-        Ok(id) => Found { log: a.log.clone(), id },
-        Err(_) => execution(option, b, around, screen)?,
+        Ok(id) => Found { log: a.log.clone(), id, called: a.named(id) },
+        _ => execution(option, b, around, screen)?,
     };
     Ok((a, b))
 }
@@ -158,7 +208,8 @@ fn ambiguous(text: &str, candidates: &[Head], more: bool, log: &FoundLog, screen
     let or_more = if more { "more than " } else { "" };
     let error = format!("'{text}' fits {or_more}{} executions in {}:", candidates.len(), log.path.display());
     let lines = candidates.iter().map(|head| candidate(head, screen)).collect();
-    Failure::not_found(error, next_command(&longer, "", &log.option)).with_details(lines)
+    let failure = Failure::not_found(error, next_command(&longer, "", &log.option));
+    failure.numbered(number::AMBIGUOUS).with_details(lines)
 }
 
 fn unknown(text: &str, near: &[(Head, String)], searched: &[String], screen: &Screen<'_>) -> Failure {

@@ -13,7 +13,7 @@ use super::screen::Screen;
 use super::style::Tone;
 use super::text;
 use crate::at::task_of;
-use crate::reading::{Entry, Erased, entries, started};
+use crate::reading::{Definitions, Entry, Erased, entries, started};
 use crate::source::Head;
 use crate::words;
 
@@ -36,12 +36,7 @@ pub fn write(
     values: bool,
 ) -> Result<(), Failure> {
     let last = until.unwrap_or(head.entry.records.saturating_sub(1));
-    let start = started(&head.entry);
-    let seq = last.to_string().len().max(3);
-    let time = text::width(&screen.moment(start, start)).max(9);
-    // What an event says is worth more than the whole of a long name.
-    let room = screen.width.saturating_sub(seq + time + EVENT + 5 * 2 + WHAT);
-    let view = View { found, start, values, seq, time, task: task_width(found, last)?.min(room.max(8)) };
+    let view = Rows { seq: last.to_string().len().max(3), ..Rows::new(screen, found, head, values) };
     view.heading(screen)?;
     for entry in entries(&*found.log.reader, found.id) {
         let entry = entry?;
@@ -54,21 +49,15 @@ pub fn write(
 }
 
 /// How wide the column of tasks has to be. The definition knows all names before the first event is shown.
-fn task_width(found: &Found, last: u64) -> Result<usize, Failure> {
-    let longest = |entry: &Entry| entry.event.as_ref().and_then(task_of).map_or(1, |task| text::width(task));
-    // A page of events is enough to go by; a longer name later is cut.
-    let mut widest = 4;
-    for entry in entries(&*found.log.reader, found.id).take(256) {
-        let entry = entry?;
-        if entry.seq > last {
-            break;
-        }
-        widest = widest.max(longest(&entry));
-    }
-    Ok(widest.min(TASK))
+fn task_width(found: &Found, head: &Head) -> usize {
+    let reader = &*found.log.reader;
+    let graph = head.label.as_ref().ok().and_then(|label| (&reader).load(label.definition).ok());
+    let names = graph.iter().flat_map(|graph| graph.tasks().map(|task| text::width(&text::clean(graph.name(task)))));
+    names.max().unwrap_or(TASK).clamp(4, TASK)
 }
 
-struct View<'a> {
+/// Writes events, a row each.
+pub struct Rows<'a> {
     found: &'a Found,
     start: Timestamp,
     values: bool,
@@ -77,8 +66,24 @@ struct View<'a> {
     task: usize,
 }
 
-impl View<'_> {
-    fn heading(&self, screen: &mut Screen<'_>) -> io::Result<()> {
+impl<'a> Rows<'a> {
+    /// Rows as wide as the events of this execution need them.
+    #[must_use]
+    pub fn new(screen: &Screen<'_>, found: &'a Found, head: &Head, values: bool) -> Self {
+        let start = started(&head.entry);
+        let seq = head.entry.records.to_string().len().max(3);
+        let time = text::width(&screen.moment(start, start)).max(9);
+        // What an event says is worth more than the whole of a long name.
+        let room = screen.width.saturating_sub(seq + time + EVENT + 5 * 2 + WHAT);
+        let task = task_width(found, head).min(room.max(8));
+        Self { found, start, values, seq, time, task }
+    }
+
+    /// Writes what stands above the rows.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn heading(&self, screen: &mut Screen<'_>) -> io::Result<()> {
         let time = screen.moments();
         let line = self.columns("seq", time, "event", "task", "what");
         let line = screen.style.paint(Tone::Dim, &line);
@@ -95,7 +100,11 @@ impl View<'_> {
         )
     }
 
-    fn entry(&self, screen: &mut Screen<'_>, entry: &Entry) -> io::Result<()> {
+    /// Writes an event.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn entry(&self, screen: &mut Screen<'_>, entry: &Entry) -> io::Result<()> {
         let time = screen.moment(entry.time, self.start);
         let seq = entry.seq.to_string();
         let Some(event) = &entry.event else {

@@ -1,8 +1,8 @@
 //! `replay list`: the executions of a log, newest first.
 
+use std::collections::HashMap;
 use std::io;
 
-use cloacina_engine::core::event::Cause;
 use cloacina_engine::core::time::Timestamp;
 
 use super::columns::{Cell, Column, Table};
@@ -12,12 +12,19 @@ use super::text;
 use crate::ids::short;
 use crate::reading::started;
 use crate::source::Head;
+use crate::tree::{Branch, tree, unique_ends};
+use crate::words;
+
+/// How many digits of an id stand out at least: fewer would soon fit others too.
+const LEAST: usize = 4;
 
 /// Writes the executions.
 ///
 /// # Errors
 /// Whatever writing gives.
-pub fn write(screen: &mut Screen<'_>, heads: &[Head]) -> io::Result<()> {
+pub fn write(screen: &mut Screen<'_>, heads: Vec<Head>) -> io::Result<()> {
+    let ids: Vec<_> = heads.iter().map(|head| head.id).collect();
+    let ends: HashMap<_, _> = ids.iter().copied().zip(unique_ends(&ids, LEAST)).collect();
     let columns = vec![
         Column::left("id"),
         Column::giving_way("workflow", 16),
@@ -26,13 +33,14 @@ pub fn write(screen: &mut Screen<'_>, heads: &[Head]) -> io::Result<()> {
         Column::left("duration").may_go(),
         Column::right("events").may_go(),
         Column::right("size").may_go(),
-        Column::left("cause").may_go(),
+        Column::giving_way("cause", 10).may_go(),
     ];
     let mut table = Table::new(columns, 1);
-    for head in heads {
+    for branch in tree(heads) {
+        let head = &branch.head;
         let start = started(&head.entry);
         table.row(vec![
-            Cell::new(format!("…{}", short(head.id))).tone(Tone::Strong),
+            id(&branch, ends.get(&head.id).copied().unwrap_or(LEAST)),
             Cell::new(text::clean(head.workflow())),
             Cell::new(head.status()).tone(tone_of(head.status())),
             Cell::new(screen.date(start)),
@@ -54,6 +62,13 @@ pub fn write(screen: &mut Screen<'_>, heads: &[Head]) -> io::Result<()> {
     table.write(screen)
 }
 
+/// An id with what of its end has to be typed standing out.
+fn id(branch: &Branch, needed: usize) -> Cell {
+    let shown = short(branch.head.id);
+    let shown = if needed <= shown.len() { format!("…{shown}") } else { branch.head.id.to_string() };
+    Cell::new(format!("{}{shown}", branch.prefix())).tone(Tone::Strong).end(needed)
+}
+
 fn duration(head: &Head, start: Timestamp) -> String {
     match head.ended() {
         Some(ended) => text::span(ended.micros_since(start)),
@@ -61,14 +76,10 @@ fn duration(head: &Head, start: Timestamp) -> String {
     }
 }
 
-/// What caused it, in a word.
-fn cause(head: &Head) -> &'static str {
+/// What caused it.
+fn cause(head: &Head) -> String {
     match head.label.as_ref().map(|label| &label.cause) {
-        Ok(Cause::Call) => "call",
-        Ok(Cause::Schedule { .. }) => "schedule",
-        Ok(Cause::Trigger { .. }) => "trigger",
-        Ok(Cause::Fork { .. }) => "fork",
-        Ok(Cause::Parent { .. }) => "task",
-        Err(_) => "",
+        Ok(cause) => text::clean(&words::cause(cause)),
+        Err(_) => String::new(),
     }
 }

@@ -2,22 +2,29 @@
 
 pub mod arguments;
 mod columns;
+pub mod completion;
 mod context_view;
 mod diff_view;
 mod explain_view;
+mod export_view;
 mod failure;
+mod follow;
 mod found;
 mod full_view;
+mod graph_view;
 mod header;
 mod history_view;
 mod list_view;
 mod notes;
+pub mod paging;
+mod progress;
 mod report_view;
 mod run;
 mod screen;
 #[cfg(feature = "serve")]
 mod serve_view;
 mod state_view;
+mod stepper;
 mod style;
 pub mod surroundings;
 pub mod text;

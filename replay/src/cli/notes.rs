@@ -36,9 +36,10 @@ pub fn task(table: &mut Table, row: &TaskRow, told_below: bool) {
     }
 }
 
-/// Whether two attempts failed with the same words, and nothing else is to be said of either.
+/// Whether two attempts ended with the same words, and nothing else is to be said of either.
 fn fails_alike(one: &AttemptRow, other: &AttemptRow) -> bool {
     match (&one.outcome, &other.outcome) {
+        (Outcome::Abandoned(why), Outcome::Abandoned(again)) => why == again,
         (Outcome::Failed { error, .. }, Outcome::Failed { error: again, .. }) => {
             (&error.kind, &error.message, &one.hint, &one.undeclared)
                 == (&again.kind, &again.message, &other.hint, &other.undeclared)
@@ -59,6 +60,10 @@ fn ended(attempt: &AttemptRow, alike: usize, next: Option<&AttemptRow>) -> Optio
             let again = next.zip(attempt.ended).map(|(next, ended)| next.since.micros_since(ended));
             let again = again.map(|wait| format!(" (tried again {} later)", text::span(wait))).unwrap_or_default();
             Some(format!("attempt {} failed after {after}: {}{again}", attempt.number, error_text(error)))
+        }
+        Outcome::Abandoned(why) if alike > 1 => {
+            let last = u64::from(attempt.number) + alike as u64 - 1;
+            Some(format!("attempts {}-{last} abandoned: {}", attempt.number, words::abandoned(*why)))
         }
         Outcome::Abandoned(why) => {
             Some(format!("attempt {} abandoned after {after}: {}", attempt.number, words::abandoned(*why)))
@@ -154,8 +159,10 @@ pub fn failure(screen: &mut Screen<'_>, row: &TaskRow, state: Option<&Execution>
     let Some(last) = row.attempts.last() else { return Ok(()) };
     let Outcome::Failed { error, .. } = &last.outcome else { return Ok(()) };
     let definition = state.and_then(|state| Some(state.task_definition(state.graph().find(&row.task)?)));
-    let allowed = definition.map(|task| format!(" of {}", words::allowed(task))).unwrap_or_default();
-    let retry = definition.map(|task| format!(" ({})", words::retry(&task.retry))).unwrap_or_default();
+    // An attempt that died with its process does not count: the last one may have a higher number than may fail.
+    let counted = definition.filter(|task| last.number <= words::allowed(task));
+    let allowed = counted.map(|task| format!(" of {}", words::allowed(task))).unwrap_or_default();
+    let retry = counted.map(|task| format!(" ({})", words::retry(&task.retry))).unwrap_or_default();
     let says =
         format!("{} failed, attempt {}{allowed}: {}{retry}", text::clean(&row.task), last.number, error_text(error));
     screen.paragraph(0, Tone::Bad, &says)?;

@@ -33,10 +33,13 @@ pub fn write(view: View<'_, '_>, output: &Path) -> Result<i32, Failure> {
     Ok(code::OK)
 }
 
-/// Writes a file under another name first: whoever looks finds all of it, or what was there before.
-fn beside(output: &Path, report: &mut dyn FnMut(&mut dyn Write) -> Result<(), Failure>) -> Result<u64, Failure> {
+/// Writes a file under another name first: whoever looks finds all of it, or what was there before. Gives its length.
+///
+/// # Errors
+/// What `report` gives, or [`Failure`] if the file cannot be written.
+pub fn beside(output: &Path, report: &mut dyn FnMut(&mut dyn Write) -> Result<(), Failure>) -> Result<u64, Failure> {
     let cannot = |error: &io::Error| {
-        let hint = "replay ID report -o FILE (FILE in a directory that is there and can be written to)";
+        let hint = "name a file in a directory that is there and can be written to: -o FILE";
         Failure::cannot_write(format!("cannot write {}: {error}", output.display()), hint)
     };
     let Some(name) = output.file_name().filter(|_| !output.is_dir()) else {

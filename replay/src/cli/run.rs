@@ -7,15 +7,20 @@ use clap::{ColorChoice, Parser};
 
 use super::arguments::{Arguments, Command};
 use super::failure::{Failure, code};
+use super::follow::Follow;
+use super::progress::Progress;
 use super::screen::Screen;
 #[cfg(feature = "serve")]
 use super::serve_view;
 use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
-use super::{diff_view, found, header, list_view};
+use super::{diff_view, found, header, list_view, stepper, text};
+use crate::errors::{self, Explained};
+use crate::history::History;
 use crate::json::document::Object;
 use crate::json::facts::ExecutionJson;
+use crate::json::lines::Lines;
 use crate::source::{self, Wanted};
 
 /// Runs a command line (the program's name first) and gives its exit code.
@@ -33,7 +38,8 @@ pub fn run(arguments: Vec<OsString>, around: &mut Surroundings<'_>) -> i32 {
 
 /// Help goes where data goes, everything else that clap says to the other side.
 fn usage(error: &clap::Error, around: &mut Surroundings<'_>) -> i32 {
-    let text = error.render();
+    let number = errors::code(errors::number::USAGE);
+    let text = error.render().to_string().replacen("error:", &format!("error[{number}]:"), 1);
     // Nobody is left to tell if this cannot be written.
     let _ = if error.use_stderr() { write!(around.err, "{text}") } else { write!(around.out, "{text}") };
     let _ = around.out.flush();
@@ -45,11 +51,12 @@ fn tell_failure(failure: Failure, around: &mut Surroundings<'_>) -> i32 {
     match failure {
         Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => code::OK,
         Failure::Output(error) => {
-            let _ = writeln!(around.err, "error: cannot write: {error}");
+            let number = errors::code(errors::number::CANNOT_WRITE);
+            let _ = writeln!(around.err, "error[{number}]: cannot write: {error}");
             code::CANNOT_READ
         }
-        Failure::Told { code, error, details, hint } => {
-            let _ = writeln!(around.err, "error: {error}");
+        Failure::Told { code, number, error, details, hint } => {
+            let _ = writeln!(around.err, "error[{}]: {error}", errors::code(number));
             for line in details {
                 let _ = writeln!(around.err, "{line}");
             }
@@ -72,8 +79,13 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
     let mut screen = Screen { out: &mut nowhere, width, style: Style { on }, times: arguments.time, now };
     check(arguments)?;
     match (&arguments.id, &arguments.command) {
-        (None, Some(Command::List { status, workflow, limit })) => {
-            let wanted = Wanted { status: status.clone(), workflow: workflow.clone(), limit: Some(*limit) };
+        (None, Some(Command::List { status, workflow, since, limit })) => {
+            let wanted = Wanted {
+                status: status.clone(),
+                workflow: workflow.clone(),
+                since: since.map(|since| since.time(now)),
+                limit: Some(*limit),
+            };
             let log = found::first_log(arguments.log.as_deref(), around)?;
             screen.out = around.out;
             list(arguments, &wanted, &log, &mut screen, around.err)
@@ -82,6 +94,10 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             let (a, b) = found::two(arguments.log.as_deref(), (a, b), around, &screen)?;
             screen.out = around.out;
             diff_view::show(&mut screen, around.err, arguments.json, (&a, &b))
+        }
+        (_, Some(Command::ExplainError { code })) => {
+            screen.out = around.out;
+            explain_error(&mut screen, code, arguments.json)
         }
         #[cfg(feature = "serve")]
         (None, Some(Command::Serve { port })) => serve_view::run(arguments.log.as_deref(), *port, around),
@@ -95,7 +111,27 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
         (Some(id), command) => {
             let found = found::execution(arguments.log.as_deref(), id, around, &screen)?;
             screen.out = around.out;
-            View { arguments, found: &found, screen: &mut screen, err: around.err }.show(command.as_ref())
+            if arguments.interactive {
+                if terminal.is_none() {
+                    let error = "stepping needs a terminal for input and output";
+                    return Err(Failure::usage(error, found.command("")).numbered(errors::number::NO_TERMINAL));
+                }
+                let head = source::head(&*found.log.reader, found.id)?;
+                let history = History::open(&*found.log.reader, found.id)?;
+                return stepper::run(&found, head, &history, arguments.time).map(|()| code::OK);
+            }
+            if arguments.follow {
+                around.sharing.live.set(true);
+                let path = around.directory.join(&found.log.path);
+                let (open, pause, path) = (around.open, around.pause, path.as_path());
+                let follow = Follow { open, path, pause, jsonl: arguments.jsonl, values: arguments.values };
+                return follow.run(&mut screen, around.err, &found);
+            }
+            let all = found.log.reader.stream(crate::reading::stream_of(found.id)).map_or(0, |entry| entry.records);
+            let progress = Progress::new(around.shows_progress, all);
+            let view =
+                View { arguments, found: &found, screen: &mut screen, err: around.err, painted: false, progress };
+            view.show(command.as_ref())
         }
     }
 }
@@ -107,6 +143,20 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
         Err(Failure::usage(format!("`{option}` has no meaning for `{name}`"), command))
     };
     match &arguments.command {
+        Some(_) if arguments.interactive => refuse("--interactive", "a command", format!("replay {id} -i")),
+        None if arguments.interactive && (arguments.json || arguments.jsonl || arguments.follow) => {
+            refuse("--interactive", "another way to show it", format!("replay {id} -i"))
+        }
+        Some(_) if arguments.follow => refuse("--follow", "a command", format!("replay {id} --follow")),
+        None if arguments.follow && arguments.json => {
+            refuse("--json", "--follow", format!("replay {id} --follow --jsonl"))
+        }
+        None if arguments.follow && arguments.at.is_some() => {
+            refuse("--at", "--follow", format!("replay {id} --follow"))
+        }
+        Some(command) if arguments.jsonl && !matches!(command, Command::List { .. }) => {
+            refuse("--jsonl", "this command", format!("replay {id} --jsonl"))
+        }
         Some(Command::List { .. }) if arguments.at.is_some() => refuse("--at", "list", "replay list".to_owned()),
         Some(Command::Diff { a, b }) if arguments.at.is_some() => {
             refuse("--at", "diff", format!("replay diff {a} {b}"))
@@ -146,19 +196,47 @@ fn list(
         object.end()?;
         return Ok(code::OK);
     }
+    if arguments.jsonl {
+        let location = log.path.display().to_string();
+        heads.iter().try_for_each(|head| Lines::default().execution(screen.out, head, &location))?;
+        return Ok(code::OK);
+    }
     header::read_from(screen, &log.path.display().to_string())?;
     screen.line("")?;
     if heads.is_empty() {
         screen.line("no executions")?;
         return Ok(code::OK);
     }
-    list_view::write(screen, &heads)?;
+    let (count, newest) = (heads.len(), heads.first().map(|head| head.id));
+    list_view::write(screen, heads)?;
     screen.out.flush()?;
     if more {
-        writeln!(err, "\nthere are more; hint: replay list --limit {}{}", heads.len().max(50) * 2, log.option)?;
-    } else if let Some(newest) = heads.first() {
-        let command = found::next_command(&crate::ids::short(newest.id), "", &log.option);
+        writeln!(err, "\nthere are more; hint: replay list --limit {}{}", count.max(50) * 2, log.option)?;
+    } else if let Some(newest) = newest {
+        let command = found::next_command(&crate::ids::short(newest), "", &log.option);
         writeln!(err, "\nhint: {command}")?;
+    }
+    Ok(code::OK)
+}
+
+/// Tells what an error means.
+fn explain_error(screen: &mut Screen<'_>, typed: &str, json: bool) -> Result<i32, Failure> {
+    let Some(found) = Explained::find(typed) else {
+        let error = format!("there is no error '{}'", text::clean(typed));
+        return Err(Failure::not_found(error, "replay explain-error CL0001").numbered(errors::number::NO_ERROR));
+    };
+    if json {
+        let mut object = Object::begin(screen.out, "error")?;
+        object.member("code", &errors::code(found.number))?;
+        object.member("title", &found.title)?;
+        object.member("text", &found.text)?;
+        object.end()?;
+        return Ok(code::OK);
+    }
+    screen.line(&format!("{}: {}", errors::code(found.number), found.title))?;
+    screen.line("")?;
+    for line in text::wrap(found.text, screen.width.min(100)) {
+        screen.line(&line)?;
     }
     Ok(code::OK)
 }

@@ -7,23 +7,30 @@ use cloacina_engine::core::graph::{TaskIndex, nearest};
 use cloacina_engine::core::state::Execution;
 use cloacina_store::log::ReadError;
 
-use super::arguments::{Arguments, Command};
+use super::arguments::{Arguments, Command, GraphFormat};
 use super::failure::{Failure, code};
 use super::found::{Found, quoted};
 use super::header::{self, ChainWord};
+use super::progress::Progress;
 use super::screen::Screen;
 use super::{
-    context_view, explain_view, full_view, history_view, report_view, state_view, text, verify_view, why_view,
+    context_view, explain_view, export_view, full_view, graph_view, history_view, report_view, state_view, text,
+    verify_view, why_view,
 };
+use crate::ahead::Ahead;
 use crate::at::{At, NotThere};
-use crate::history::fold_until;
+use crate::errors::number;
+use crate::graph::{self, Picture};
+use crate::history::fold_to;
 use crate::json::document::{NotWritten, Object, write_history};
 use crate::json::facts::{self, ExecutionJson, StateJson, StepJson, ValueJson, VerificationJson};
-use crate::reading::{Decoder, Entry, Records, Trouble, entries};
+use crate::json::graph::GraphJson;
+use crate::json::lines::Lines;
+use crate::reading::{Entry, Trouble, entries};
 use crate::source::{self, Head};
 use crate::story::{Outcome, Story, What, tell};
-use crate::verify::verify;
-use crate::why::{NoValue, why};
+use crate::verify::verify_ahead;
+use crate::why::{Facts, NoValue};
 
 /// A view of one execution.
 pub struct View<'a, 'b> {
@@ -35,7 +42,14 @@ pub struct View<'a, 'b> {
     pub screen: &'a mut Screen<'b>,
     /// Where everything else goes.
     pub err: &'a mut dyn Write,
+    /// Whether the header is on the screen already.
+    pub painted: bool,
+    /// How far reading is.
+    pub progress: Progress,
 }
+
+/// With more events than this, the header does not wait for what has to be read first.
+const LONG: u64 = 10_000;
 
 impl View<'_, '_> {
     /// Shows what a command asks for, and gives the exit code.
@@ -44,14 +58,12 @@ impl View<'_, '_> {
     /// [`Failure`].
     pub fn show(self, command: Option<&Command>) -> Result<i32, Failure> {
         match command {
-            None | Some(Command::List { .. } | Command::Diff { .. })
-                if self.arguments.at.is_some() && !self.arguments.full =>
-            {
-                self.state()
-            }
-            None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.json => self.history_json(),
-            None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.full => self.full(),
-            None | Some(Command::List { .. } | Command::Diff { .. }) => self.history(),
+            None if self.arguments.jsonl => self.lines(),
+            None if self.arguments.at.is_some() && !self.arguments.full => self.state(),
+            None if self.arguments.json => self.history_json(),
+            None if self.arguments.full => self.full(),
+            // These were performed before an execution was looked for.
+            None | Some(Command::List { .. } | Command::Diff { .. } | Command::ExplainError { .. }) => self.history(),
             #[cfg(feature = "serve")]
             Some(Command::Serve { .. }) => self.history(),
             Some(Command::Context { key }) => self.context(key.as_deref()),
@@ -59,6 +71,11 @@ impl View<'_, '_> {
             Some(Command::Explain { task }) => self.explain(task),
             Some(Command::Report { output }) => report_view::write(self, output),
             Some(Command::Verify) => self.verify(),
+            Some(Command::Export { to, output }) => {
+                let ahead = Ahead::new(&*self.found.log.reader, self.found.id).watched(&self.progress);
+                export_view::write(self.screen, self.err, (self.found, &ahead), *to, output.as_deref())
+            }
+            Some(Command::Graph { format, critical_path }) => self.graph(*format, *critical_path),
         }
     }
 
@@ -89,12 +106,48 @@ impl View<'_, '_> {
         story.trouble.map_or(Ok(code::OK), |trouble| Err(trouble.into()))
     }
 
+    /// Everything, a line each.
+    fn lines(self) -> Result<i32, Failure> {
+        let head = self.head()?;
+        let until = self.arguments.at.as_ref().map(|at| self.seq(at)).transpose()?.unwrap_or(Seq::MAX);
+        let reader = &*self.found.log.reader;
+        let mut lines = Lines::default();
+        let out = &mut *self.screen.out;
+        lines.execution(out, &head, &self.found.log.path.display().to_string())?;
+        let ahead = Ahead::new(reader, self.found.id).watched(&self.progress);
+        ahead.entries(|entries| {
+            for entry in entries {
+                let entry = entry?;
+                if entry.seq > until {
+                    break;
+                }
+                lines.entry(out, &entry, &reader)?;
+            }
+            Ok::<_, Failure>(())
+        })?;
+        Ok(code::OK)
+    }
+
     fn head(&self) -> Result<Head, Failure> {
         Ok(source::head(&*self.found.log.reader, self.found.id)?)
     }
 
-    fn entries(&self) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
-        entries(&*self.found.log.reader, self.found.id)
+    /// What the index says. Of a long history it is on the screen before anything else is read.
+    fn begin(&mut self) -> Result<Head, Failure> {
+        let head = self.head()?;
+        if head.entry.records > LONG && !self.arguments.json {
+            self.header(&head, ChainWord::Unread)?;
+            self.screen.out.flush()?;
+        }
+        Ok(head)
+    }
+
+    fn header(&mut self, head: &Head, chain: ChainWord) -> Result<(), Failure> {
+        if !self.painted {
+            header::write(self.screen, self.found, head, chain)?;
+            self.painted = true;
+        }
+        Ok(())
     }
 
     fn hint(&mut self, commands: &[String]) -> Result<(), Failure> {
@@ -105,8 +158,8 @@ impl View<'_, '_> {
     }
 
     fn history(mut self) -> Result<i32, Failure> {
-        let head = self.head()?;
-        let mut story = tell(self.found.id, &*self.found.log.reader, self.entries());
+        let head = self.begin()?;
+        let mut story = self.ahead().entries(|entries| tell(self.found.id, &*self.found.log.reader, entries));
         let (head_says, read) = (head.entry.records, story.events);
         if story.trouble.is_none() && read < head_says {
             let stream = head.entry.stream;
@@ -117,8 +170,12 @@ impl View<'_, '_> {
             _ if read < head_says => ChainWord::Unread,
             _ => ChainWord::Ok,
         };
-        header::write(self.screen, self.found, &head, chain)?;
+        let said = self.painted;
+        self.header(&head, chain)?;
         history_view::write(self.screen, self.found, &head, &story, self.arguments.values)?;
+        if said && chain == ChainWord::Ok {
+            self.screen.line(&format!("\nchain ok: all {} fit", text::count(read, "record")))?;
+        }
         if let Some(trouble) = story.trouble {
             return Err(trouble.into());
         }
@@ -127,9 +184,9 @@ impl View<'_, '_> {
     }
 
     fn full(mut self) -> Result<i32, Failure> {
-        let head = self.head()?;
+        let head = self.begin()?;
         let until = self.arguments.at.as_ref().map(|at| self.seq(at)).transpose()?;
-        header::write(self.screen, self.found, &head, ChainWord::Unread)?;
+        self.header(&head, ChainWord::Unread)?;
         full_view::write(self.screen, self.found, &head, until, self.arguments.values)?;
         self.hint(&["--at SEQ".to_owned(), "why KEY".to_owned()])?;
         Ok(code::OK)
@@ -137,31 +194,42 @@ impl View<'_, '_> {
 
     /// The last event at or before a moment.
     fn seq(&self, at: &At) -> Result<Seq, Failure> {
-        at.find(self.entries()).map_err(|error| self.not_there(error))
+        self.ahead().entries(|entries| at.find(entries)).map_err(|error| self.not_there(error))
     }
 
     fn not_there(&self, error: NotThere) -> Failure {
         match error {
             NotThere::Trouble(trouble) => trouble.into(),
             NotThere::Seq { last, .. } => {
-                Failure::not_found(error.to_string(), self.found.command(&format!("--at {last}")))
+                let hint = self.found.command(&format!("--at {last}"));
+                Failure::not_found(error.to_string(), hint).numbered(number::NO_MOMENT)
             }
-            other => Failure::not_found(other.to_string(), self.found.command("--full")),
+            other => Failure::not_found(other.to_string(), self.found.command("--full")).numbered(number::NO_MOMENT),
         }
     }
 
     /// The state at the moment that was asked for, and the event before it.
     fn state_at(&self) -> Result<(Execution, Entry), Failure> {
-        let until = self.seq(self.arguments.at.as_ref().unwrap_or(&At::End))?;
-        let state = fold_until(self.found.id, &*self.found.log.reader, self.entries(), until)
-            .map_err(|error| self.not_there(error))?;
-        let mut entry = Records::new(&*self.found.log.reader, self.found.id, until);
-        let entry = entry.next().transpose()?.ok_or_else(|| self.not_there(NotThere::Empty))?;
-        Ok((state, Decoder::new(&*self.found.log.reader).decode(&entry)?))
+        self.fold_to_moment(|_| ())
+    }
+
+    /// The same, and `each` sees every event on the way.
+    fn fold_to_moment(&self, each: impl FnMut(&Entry)) -> Result<(Execution, Entry), Failure> {
+        let at = match self.arguments.at.clone().unwrap_or_default() {
+            task @ At::Task(_) => At::Seq(self.seq(&task)?),
+            other => other,
+        };
+        self.ahead()
+            .entries(|entries| fold_to(self.found.id, &*self.found.log.reader, entries, &at, each))
+            .map_err(|error| self.not_there(error))
+    }
+
+    fn ahead(&self) -> Ahead<'_> {
+        Ahead::new(&*self.found.log.reader, self.found.id).watched(&self.progress)
     }
 
     fn state(mut self) -> Result<i32, Failure> {
-        let head = self.head()?;
+        let head = self.begin()?;
         let (state, entry) = self.state_at()?;
         if self.arguments.json {
             let mut object = self.object("state")?;
@@ -169,7 +237,7 @@ impl View<'_, '_> {
             object.end()?;
             return Ok(code::OK);
         }
-        header::write(self.screen, self.found, &head, ChainWord::Unread)?;
+        self.header(&head, ChainWord::Unread)?;
         state_view::write(self.screen, self.found, &state, &entry)?;
         let back = entry.seq.checked_sub(1);
         let forth = Some(entry.seq + 1).filter(|seq| *seq < head.entry.records);
@@ -180,6 +248,9 @@ impl View<'_, '_> {
     }
 
     fn context(mut self, key: Option<&str>) -> Result<i32, Failure> {
+        if key.is_none() {
+            self.begin()?;
+        }
         let (state, entry) = self.state_at()?;
         if self.arguments.json {
             return self.context_json(&state, entry.seq, key);
@@ -188,7 +259,7 @@ impl View<'_, '_> {
             return context_view::one(self.screen, self.found, &state, entry.seq, key).map(|()| code::OK);
         }
         let head = self.head()?;
-        header::write(self.screen, self.found, &head, ChainWord::Unread)?;
+        self.header(&head, ChainWord::Unread)?;
         let first = context_view::all(self.screen, &state, entry.seq)?;
         if let Some(key) = first {
             self.hint(&[format!("context {}", quoted(&key)), format!("why {}", quoted(&key))])?;
@@ -197,8 +268,8 @@ impl View<'_, '_> {
     }
 
     fn verify(mut self) -> Result<i32, Failure> {
-        let head = self.head()?;
-        let verification = verify(&*self.found.log.reader, self.found.id)?;
+        let head = self.begin()?;
+        let verification = verify_ahead(&self.ahead())?;
         let exit = if verification.is_ok() { code::OK } else { code::VERIFY_FAILED };
         if self.arguments.json {
             let mut object = self.object("verify")?;
@@ -207,7 +278,7 @@ impl View<'_, '_> {
             return Ok(exit);
         }
         let chain = if verification.chain_holds() { ChainWord::Ok } else { ChainWord::Broken };
-        header::write(self.screen, self.found, &head, chain)?;
+        self.header(&head, chain)?;
         verify_view::write(self.screen, &verification)?;
         Ok(exit)
     }
@@ -237,8 +308,10 @@ impl View<'_, '_> {
     }
 
     fn why(mut self, key: &str) -> Result<i32, Failure> {
-        let (state, entry) = self.state_at()?;
-        let steps = why(&state, self.entries(), key).map_err(|error| self.no_value(error, entry.seq))?;
+        self.begin()?;
+        let mut facts = Facts::default();
+        let (state, entry) = self.fold_to_moment(|entry| facts.note(entry))?;
+        let steps = facts.why(&state, key).map_err(|error| self.no_value(error, entry.seq))?;
         if self.arguments.json {
             let steps = steps.iter().map(|step| StepJson::new(step).map_err(io::Error::from));
             let mut object = self.object("why")?;
@@ -249,7 +322,7 @@ impl View<'_, '_> {
             return Ok(code::OK);
         }
         let head = self.head()?;
-        header::write(self.screen, self.found, &head, ChainWord::Unread)?;
+        self.header(&head, ChainWord::Unread)?;
         why_view::write(self.screen, &steps, state.started())?;
         let writer = steps.first().and_then(|step| step.write.as_ref()?.writer.clone());
         if let Some((task, _)) = writer {
@@ -273,14 +346,18 @@ impl View<'_, '_> {
             format!("written at seq {seq} by {task}, attempt {attempt}, which had not completed: without effect")
         });
         let error = format!("no key '{}' in the context after seq {seq}", text::clean(&key));
-        Failure::not_found(error, self.found.command(&hint)).with_details(written.collect())
+        let failure = Failure::not_found(error, self.found.command(&hint));
+        failure.numbered(number::NO_KEY).with_details(written.collect())
     }
 
     fn explain(mut self, name: &str) -> Result<i32, Failure> {
+        self.begin()?;
         let (state, entry) = self.state_at()?;
         let task = state.graph().find(name).ok_or_else(|| self.no_task(&state, name))?;
-        let some = self.entries().take_while(|other| is_until(other, entry.seq));
-        let story = tell(self.found.id, &*self.found.log.reader, some);
+        let story = self.ahead().entries(|entries| {
+            let some = entries.take_while(|other| is_until(other, entry.seq));
+            tell(self.found.id, &*self.found.log.reader, some)
+        });
         if self.arguments.json {
             let of_task = facts::tasks(&story).filter(|row| row.is_of(name));
             let mut object = self.object("explain")?;
@@ -290,11 +367,40 @@ impl View<'_, '_> {
             return Ok(code::OK);
         }
         let head = self.head()?;
-        header::write(self.screen, self.found, &head, ChainWord::Unread)?;
+        self.header(&head, ChainWord::Unread)?;
         explain_view::write(self.screen, &story, &state, task)?;
         let steps = next_to_explain(&story, &state, task);
         if !steps.is_empty() {
             self.hint(&steps)?;
+        }
+        Ok(code::OK)
+    }
+
+    fn graph(mut self, format: Option<GraphFormat>, critical: bool) -> Result<i32, Failure> {
+        let until = self.arguments.at.as_ref().map(|at| self.seq(at)).transpose()?.unwrap_or(Seq::MAX);
+        let story = self.ahead().entries(|entries| {
+            let some = entries.take_while(|entry| is_until(entry, until));
+            tell(self.found.id, &*self.found.log.reader, some)
+        });
+        let Some(picture) = Picture::of(&story) else {
+            return Err(story.trouble.map_or_else(|| self.not_there(NotThere::Empty), Failure::from));
+        };
+        match format {
+            Some(GraphFormat::Mermaid) => write!(self.screen.out, "{}", graph::text::mermaid(&picture, critical))?,
+            Some(GraphFormat::Dot) => write!(self.screen.out, "{}", graph::text::dot(&picture, critical))?,
+            Some(GraphFormat::Svg) => write!(self.screen.out, "{}", graph::text::svg(&picture, critical))?,
+            _ if self.arguments.json || format.is_some() => {
+                let mut object = self.object("graph")?;
+                object.member("graph", &GraphJson::from(&picture))?;
+                object.end()?;
+            }
+            _ => {
+                let head = self.head()?;
+                self.header(&head, ChainWord::Unread)?;
+                graph_view::write(self.screen, &picture, critical)?;
+                let path = if critical { "" } else { " --critical-path" };
+                self.hint(&[format!("graph{path} --format svg"), "graph --format mermaid".to_owned()])?;
+            }
         }
         Ok(code::OK)
     }
@@ -307,7 +413,7 @@ impl View<'_, '_> {
             None => "--at 0".to_owned(),
         };
         let error = format!("there is no task '{}' in workflow {}", text::clean(name), text::clean(state.workflow()));
-        Failure::not_found(error, self.found.command(&hint))
+        Failure::not_found(error, self.found.command(&hint)).numbered(number::NO_TASK)
     }
 }
 

@@ -64,6 +64,9 @@ fn mark(how: How) -> Option<(Tone, &'static str)> {
         How::Merged { collided: Some(true) } => {
             Some((Tone::Warning, "collision: merged with other writes of this key, and both could not be had"))
         }
+        How::Dropped => {
+            Some((Tone::Warning, "collision: it was dropped, for another write of this key that did not see it"))
+        }
         How::Merged { .. } => Some((Tone::Plain, "merged with other writes of this key")),
     }
 }

@@ -4,7 +4,7 @@
 //! executions *differ*; another order of tasks that do not wait for each other, or more time, does not.
 
 mod align;
-mod first;
+pub mod first;
 mod tasks;
 pub mod values;
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::definitions::DefinitionJson;
 use super::events::EntryJson;
 use super::facts::{ExecutionJson, collisions, tasks};
+use super::lines::Line;
 use super::{FORMAT, NotAHistory};
 use crate::history::History;
 use crate::reading::{Definitions, Entry, Trouble};
@@ -125,7 +126,9 @@ pub fn write_history(
     Ok(object.end()?)
 }
 
-fn definition_of(entry: &Entry) -> Option<Fingerprint> {
+/// The definition that an event says the execution goes by from now on.
+#[must_use]
+pub fn definition_of(entry: &Entry) -> Option<Fingerprint> {
     match entry.event.as_ref()? {
         Event::ExecutionStarted(started) => Some(started.definition),
         Event::ExecutionRecovered(recovered) => Some(recovered.definition),
@@ -141,6 +144,32 @@ struct HistoryJson {
     definitions: Vec<DefinitionJson>,
 }
 
+/// Whether a text is a history in lines: the first one says that it is an execution alone.
+fn is_lines(text: &str) -> bool {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Line>();
+    matches!(values.next(), Some(Ok(line)) if line.what == "execution")
+}
+
+impl HistoryJson {
+    fn from_lines(text: &str) -> Result<Self, NotAHistory> {
+        let (mut format, mut execution, mut events, mut definitions) = (None, None, Vec::new(), Vec::new());
+        for line in serde_json::Deserializer::from_str(text).into_iter::<Line>() {
+            let line = line?;
+            format = format.or(line.format);
+            execution = execution.or(line.execution);
+            definitions.extend(line.definition);
+            events.extend(line.event);
+        }
+        let missing = |what: &str| NotAHistory::Part(format!("no line has the {what}"));
+        Ok(Self {
+            format: format.ok_or_else(|| missing("format"))?,
+            execution: execution.ok_or_else(|| missing("execution"))?,
+            events,
+            definitions,
+        })
+    }
+}
+
 impl History {
     /// The history as one JSON object.
     ///
@@ -154,13 +183,13 @@ impl History {
         String::from_utf8(bytes).map_err(|error| io::Error::other(error).into())
     }
 
-    /// The history that [`History::to_json`], or `replay ID --json`, wrote. It cannot be verified: what the hashes are
+    /// The history that [`History::to_json`], `replay ID --json` or `replay ID --jsonl` wrote. It cannot be verified: what the hashes are
     /// made from is in the log alone.
     ///
     /// # Errors
     /// [`NotAHistory`].
     pub fn from_json(text: &str) -> Result<Self, NotAHistory> {
-        let json: HistoryJson = serde_json::from_str(text)?;
+        let json = if is_lines(text) { HistoryJson::from_lines(text)? } else { serde_json::from_str(text)? };
         if json.format != FORMAT {
             return Err(NotAHistory::Format(json.format));
         }

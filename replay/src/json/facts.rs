@@ -465,6 +465,7 @@ impl StepJson {
                 How::Read => "read",
                 How::Merged { collided: Some(true) } => "collided",
                 How::Merged { .. } => "merged",
+                How::Dropped => "dropped",
                 How::Undeclared => "undeclared",
                 How::NotThere => "not_there",
             },

@@ -6,6 +6,8 @@ pub mod diff;
 pub mod document;
 pub mod events;
 pub mod facts;
+pub mod graph;
+pub mod lines;
 
 use std::fmt::Write as _;
 

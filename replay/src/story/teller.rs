@@ -33,7 +33,7 @@ pub fn tell<D: Definitions>(
     };
     for entry in entries {
         match entry {
-            Ok(entry) => teller.take(&entry),
+            Ok(mut entry) => teller.take(&mut entry),
             Err(trouble) => {
                 teller.trouble.get_or_insert(trouble);
             }
@@ -65,10 +65,10 @@ struct Gathered {
 }
 
 impl<D: Definitions> Teller<D> {
-    fn take(&mut self, entry: &Entry) {
+    fn take(&mut self, entry: &mut Entry) {
         self.events += 1;
         if let Some(folder) = &mut self.folder
-            && let Err(trouble) = folder.step(entry)
+            && let Err(trouble) = folder.lend(entry)
         {
             self.trouble.get_or_insert(trouble);
             self.folder = None;

@@ -21,7 +21,7 @@ use cloacina_engine::core::retry::Jitter;
 use cloacina_engine::core::state::Execution;
 use cloacina_engine::core::task_context::TaskContext;
 use cloacina_engine::core::time::Timestamp;
-use cloacina_replay::cli::{run, surroundings::Surroundings};
+use cloacina_replay::cli::{paging::Sharing, run, surroundings::Surroundings};
 use cloacina_store::log::{
     Batch, EventLog, Frame, Listing, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter,
 };
@@ -132,6 +132,17 @@ impl Recorder {
         tasks: Vec<TaskDefinition>,
         input: &[(&str, &str)],
     ) -> Self {
+        Self::start_by(log, id, workflow, tasks, input, Cause::Call)
+    }
+
+    pub fn start_by(
+        log: &Log,
+        id: ExecutionId,
+        workflow: &str,
+        tasks: Vec<TaskDefinition>,
+        input: &[(&str, &str)],
+        cause: Cause,
+    ) -> Self {
         let definition = Definition { workflow: workflow.into(), tasks };
         let fingerprint = fingerprint(&definition);
         let bytes = encode_definition(&definition);
@@ -142,7 +153,7 @@ impl Recorder {
             id,
             graph: graph.clone(),
             fingerprint,
-            cause: Cause::Call,
+            cause,
             environment: environment(41),
             options: ExecutionOptions::default(),
             input: input.iter().map(|(key, value)| ((*key).into(), json(value))).collect(),
@@ -261,6 +272,16 @@ pub fn opener(log: &Log) -> impl Fn(&Path) -> Result<Box<dyn LogReader>, OpenErr
 }
 
 pub fn replay_with(open: &Opens, terminal: Option<usize>, arguments: &str) -> Ran {
+    replay_pausing(open, terminal, &|_| false, arguments)
+}
+
+/// The same; where the command waits for more to come, `pause` lets it come, and says whether to go on.
+pub fn replay_pausing(
+    open: &Opens,
+    terminal: Option<usize>,
+    pause: &dyn Fn(std::time::Duration) -> bool,
+    arguments: &str,
+) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let variable = |name: &str| (name == "CLOACA_LOG").then(|| OsString::from("./tutorial_04.db"));
     let mut around = Surroundings {
@@ -271,6 +292,9 @@ pub fn replay_with(open: &Opens, terminal: Option<usize>, arguments: &str) -> Ra
         directory: PathBuf::from("/work"),
         now: Timestamp(START + 10_800_000_000),
         open,
+        pause,
+        sharing: &Sharing::default(),
+        shows_progress: false,
     };
     let words = std::iter::once("replay").chain(arguments.split_whitespace()).map(OsString::from).collect();
     let code = run(words, &mut around);

@@ -1,7 +1,9 @@
 //! Finding and loading frames, commit entries and definitions, without yet judging their content.
 
+use std::collections::VecDeque;
+
 use super::{Core, damaged_log};
-use crate::backend::{Backend, BackendError, Direction};
+use crate::backend::{Backend, BackendError, Direction, Entry};
 use crate::bytes::Malformed;
 use crate::layout::frame::{self, FrameHeader, StoredFrame};
 use crate::layout::group::{FramePlace, GroupEntry};
@@ -130,6 +132,77 @@ impl<B: Backend> Core<B> {
         let key = |chunk| keys::definition(fingerprint, chunk);
         let bytes = self.load_chunks(first, length, key)?.map_err(damaged)?;
         Ok(Some(decode(&bytes).map_err(damaged)?.to_vec()))
+    }
+}
+
+/// The frames of a stream one after the other. Asking sled for each chunk alone costs a way from the root of its tree
+/// each time, so some chunks are read ahead of those that are wanted.
+///
+/// What was read ahead is only a faster way to the same bytes. Where it does not hold the next chunk (it was appended
+/// since, or is missing, or something further on cannot be read), the database is asked for that chunk itself.
+pub(crate) struct FramesAhead<'a, B> {
+    core: &'a Core<B>,
+    stream: StreamId,
+    chunks: VecDeque<Entry>,
+    /// How many chunks are read ahead the next time.
+    ahead: usize,
+}
+
+impl<'a, B: Backend> FramesAhead<'a, B> {
+    /// More than this at once would only take memory: chunks have up to 4 KiB.
+    const MOST: usize = 512;
+
+    /// For a reader that wants about so many records.
+    pub(crate) fn new(core: &'a Core<B>, stream: StreamId, wanted: usize) -> Self {
+        Self { core, stream, chunks: VecDeque::new(), ahead: wanted.min(Self::MOST) }
+    }
+
+    /// The frame that begins at a `seq`, if there is one.
+    pub(crate) fn load(&mut self, first_seq: u64) -> Result<Option<StoredFrame>, ReadError> {
+        if self.chunks.is_empty() && self.ahead > 1 {
+            self.read_ahead(first_seq);
+        }
+        match self.take(first_seq) {
+            Some(bytes) => frame::decode(&bytes).map(Some).map_err(|Malformed(what)| ReadError::Damaged {
+                stream: self.stream,
+                seq: first_seq,
+                what,
+            }),
+            None => {
+                self.chunks.clear();
+                self.core.load_frame(self.stream, first_seq)
+            }
+        }
+    }
+
+    /// An error here is one of what lies ahead: it is told when that is wanted.
+    fn read_ahead(&mut self, first_seq: u64) {
+        let range = keys::frames(self.stream, first_seq, None);
+        match self.core.backend.scan(&range, self.ahead, Direction::Up) {
+            Ok(entries) => self.chunks = entries.into(),
+            // So that a damaged place is not tried again and again.
+            Err(_) => self.ahead = 0,
+        }
+    }
+
+    /// The whole frame that begins at a `seq`, if all of it was read ahead.
+    fn take(&mut self, first_seq: u64) -> Option<Vec<u8>> {
+        let (key, first) = self.chunks.front_mut()?;
+        if *key != keys::frame(self.stream, first_seq, 0) {
+            return None;
+        }
+        let length = frame::decode_header(first).ok()?.length;
+        let chunks = chunk_count(length).ok()?;
+        let mut bytes = std::mem::take(first);
+        self.chunks.pop_front();
+        for chunk in 1..chunks {
+            let (key, more) = self.chunks.pop_front()?;
+            if key != keys::frame(self.stream, first_seq, chunk) {
+                return None;
+            }
+            bytes.extend_from_slice(&more);
+        }
+        (bytes.len() == length).then_some(bytes)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::frames::FramesAhead;
 use super::{Core, Listed};
 use crate::backend::{Backend, Direction};
 use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
@@ -55,8 +56,9 @@ impl<B: Backend> Core<B> {
             return Err(self.pruned(stream)?);
         }
         let mut before = self.before(stream, next)?;
+        let mut frames = FramesAhead::new(self, stream, budget.enough);
         while records.len() < budget.enough && bytes < budget.bytes {
-            let Some(frame) = self.load_frame(stream, next)? else {
+            let Some(frame) = frames.load(next)? else {
                 self.check_end(stream, next)?;
                 break;
             };

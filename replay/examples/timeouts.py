@@ -1,0 +1,34 @@
+"""A download that never ends in time: each attempt may take a twentieth of a second, and the server takes longer."""
+
+import threading
+
+import cloaca
+
+over = threading.Event()
+
+
+@cloaca.task()
+def choose_mirror(context: cloaca.Context) -> None:
+    context.set("mirror", "mirror7.example")
+
+
+@cloaca.task(
+    dependencies=[choose_mirror],
+    retry_attempts=2,
+    retry_backoff="fixed",
+    retry_delay_ms=10,
+    retry_jitter=False,
+    timeout_seconds=0.05,
+)
+def download(context: cloaca.Context) -> None:
+    context.get("mirror")
+    over.wait(timeout=5)
+
+
+with cloaca.WorkflowBuilder("mirror_sync") as builder:
+    builder.add_task(choose_mirror)
+    builder.add_task(download)
+
+with cloaca.DefaultRunner("cloaca:///timeouts.db") as runner:
+    runner.execute("mirror_sync", {})
+    over.set()

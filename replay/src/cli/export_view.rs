@@ -1,0 +1,108 @@
+//! `replay ID export`: an execution for other programs, to standard output or into a file.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+
+use cloacina_store::archive::{Selected, write_archive};
+use cloacina_store::record::{Hash, Timestamp as StoreTime};
+
+use super::arguments::ExportFormat;
+use super::failure::{Failure, code};
+use super::found::{Found, quoted};
+use super::report_view;
+use super::screen::Screen;
+use super::text;
+use crate::ahead::Ahead;
+use crate::export::{Told, chrome, openlineage, otlp};
+use crate::json::document::definition_of;
+use crate::json::lines::Lines;
+use crate::reading::stream_of;
+use crate::source;
+use crate::story::tell;
+
+/// Writes an execution, read through `ahead`, and gives the exit code.
+///
+/// # Errors
+/// [`Failure`].
+pub fn write(
+    screen: &mut Screen<'_>,
+    err: &mut dyn Write,
+    (found, ahead): (&Found, &Ahead<'_>),
+    format: ExportFormat,
+    output: Option<&Path>,
+) -> Result<i32, Failure> {
+    let output = output.filter(|path| *path != Path::new("-"));
+    let Some(path) = output else {
+        if format == ExportFormat::Archive {
+            let hint = found.command("export --to archive -o run.cloaca");
+            return Err(Failure::usage("an archive is a file: name it with `-o FILE`", hint));
+        }
+        return put(screen.out, (found, ahead), format).map(|()| code::OK);
+    };
+    let shown = path.display().to_string();
+    let failed =
+        |why: String| Failure::cannot_write(format!("cannot write {shown}: {why}"), found.command("export --to jsonl"));
+    if format == ExportFormat::Archive {
+        let selected = Selected { stream: stream_of(found.id), definitions: definitions(ahead)? };
+        write_archive(ahead.reader(), &[selected], path, StoreTime(screen.now.0))
+            .map_err(|error| failed(error.to_string()))?;
+    } else {
+        report_view::beside(path, &mut |out| put(out, (found, ahead), format))?;
+    }
+    let size = path.metadata().map(|file| text::size(file.len())).unwrap_or_default();
+    let hint = match format {
+        ExportFormat::Archive => format!("replay {}", quoted(&as_file(path))),
+        ExportFormat::Chrome => format!("open {} in https://ui.perfetto.dev", quoted(&shown)),
+        ExportFormat::Otlp => {
+            format!(
+                "curl -H 'Content-Type: application/json' --data @{} http://localhost:4318/v1/traces",
+                quoted(&shown)
+            )
+        }
+        ExportFormat::Jsonl | ExportFormat::Openlineage => format!("head -n 1 {}", quoted(&shown)),
+    };
+    writeln!(err, "wrote {} ({size})\n\nhint: {hint}", text::clean(&shown))?;
+    Ok(code::OK)
+}
+
+/// A path that cannot be taken for an id.
+fn as_file(path: &Path) -> String {
+    let shown = path.display().to_string();
+    if shown.contains('/') || shown.ends_with(".cloaca") { shown } else { format!("./{shown}") }
+}
+
+fn put(out: &mut dyn Write, (found, ahead): (&Found, &Ahead<'_>), format: ExportFormat) -> Result<(), Failure> {
+    let reader = ahead.reader();
+    let head = source::head(reader, found.id)?;
+    if format == ExportFormat::Jsonl {
+        let mut lines = Lines::default();
+        lines.execution(out, &head, &found.log.path.display().to_string())?;
+        return ahead.entries(|entries| {
+            for entry in entries {
+                lines.entry(out, &entry?, &reader)?;
+            }
+            Ok(())
+        });
+    }
+    let story = ahead.entries(|entries| tell(found.id, reader, entries));
+    let told = Told { head: &head, story: &story };
+    match format {
+        ExportFormat::Chrome => chrome::write(out, &told)?,
+        ExportFormat::Otlp => otlp::write(out, &told)?,
+        _ => openlineage::write(out, &told)?,
+    }
+    story.trouble.map_or(Ok(()), |trouble| Err(trouble.into()))
+}
+
+/// The definitions that the events of an execution name.
+fn definitions(ahead: &Ahead<'_>) -> Result<Vec<Hash>, Failure> {
+    let mut named = BTreeSet::new();
+    ahead.entries(|entries| {
+        for entry in entries {
+            named.extend(definition_of(&entry?));
+        }
+        Ok::<(), Failure>(())
+    })?;
+    Ok(named.into_iter().map(|fingerprint| Hash(fingerprint.0)).collect())
+}

@@ -1,0 +1,83 @@
+//! The past of an execution in the languages of other programs.
+
+pub mod chrome;
+pub mod openlineage;
+pub mod otlp;
+
+use cloacina_engine::core::codec::sha256;
+use cloacina_engine::core::event::{Attempt, Environment, ExecutionId, TaskId};
+use cloacina_engine::core::time::Timestamp;
+
+use crate::source::Head;
+use crate::story::{AttemptRow, Outcome, Row, Story, TaskRow, What};
+
+/// What is exported: what the index says, and what happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// What the index says.
+    pub head: &'a Head,
+    /// What happened.
+    pub story: &'a Story,
+}
+
+impl<'a> Told<'a> {
+    /// When it started.
+    fn start(&self) -> Timestamp {
+        crate::reading::started(&self.head.entry)
+    }
+
+    /// When the last thing happened that is known.
+    fn last(&self) -> Timestamp {
+        Timestamp(self.head.entry.last.0)
+    }
+
+    fn tasks(&self) -> impl Iterator<Item = (&'a Row, &'a TaskRow)> {
+        self.story.rows.iter().filter_map(|row| match &row.what {
+            What::Task(task) => Some((row, task)),
+            _ => None,
+        })
+    }
+
+    /// The processes that ran it, from first to last, each with the time from which it did.
+    fn processes(&self) -> Vec<(Timestamp, &'a Environment)> {
+        let rows = self.story.rows.iter().filter_map(|row| match &row.what {
+            What::Started { environment, .. } | What::Recovered(environment) => Some((row.time, environment)),
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    /// The tasks that a task depends on.
+    fn upstream(&self, task: &TaskId) -> Vec<&'a TaskId> {
+        let Some(state) = &self.story.state else { return Vec::new() };
+        let graph = state.graph();
+        let upstream = graph.find(task).map(|task| graph.upstream(task)).unwrap_or_default();
+        upstream.iter().map(|up| graph.name(*up)).collect()
+    }
+
+    /// When an attempt ended; one that still runs is taken to last until the last thing that is known.
+    fn ended(&self, attempt: &AttemptRow) -> Timestamp {
+        attempt.ended.unwrap_or(self.last()).max(attempt.since)
+    }
+}
+
+/// Sixteen bytes that name an attempt, the same in each export.
+fn attempt_digest(id: ExecutionId, task: &str, attempt: Attempt) -> [u8; 16] {
+    let mut bytes = id.0.to_vec();
+    bytes.extend_from_slice(&attempt.to_be_bytes());
+    bytes.extend_from_slice(task.as_bytes());
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&sha256(&bytes)[..16]);
+    digest
+}
+
+/// How an attempt ended, in a word.
+fn outcome(attempt: &AttemptRow) -> &'static str {
+    match &attempt.outcome {
+        Outcome::Running => "running",
+        Outcome::Completed => "completed",
+        Outcome::Failed { .. } => "failed",
+        Outcome::Abandoned(_) => "abandoned",
+        Outcome::Cancelled => "cancelled",
+    }
+}

@@ -1,0 +1,170 @@
+//! A trace as OpenTelemetry's collectors take it: OTLP, in its JSON encoding (`ExportTraceServiceRequest`), as it is posted
+//! to `/v1/traces` or read from a file.
+//!
+//! The trace id is the execution's id. The execution is the root span, each attempt a span below it; links lead to what it
+//! depends on and to the attempt before it. Errors are events named `exception`, as the semantic conventions have it.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::{Told, attempt_digest, outcome};
+use crate::json::hex;
+use crate::story::{AttemptRow, Outcome, TaskRow};
+use crate::words;
+use cloacina_engine::core::time::Timestamp;
+
+/// `SPAN_KIND_INTERNAL`.
+const INTERNAL: u32 = 1;
+/// `STATUS_CODE_OK` and `STATUS_CODE_ERROR`.
+const OK: u32 = 1;
+const ERROR: u32 = 2;
+
+/// Writes the trace.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn write(out: &mut dyn Write, told: &Told<'_>) -> io::Result<()> {
+    let scope = json!({"name": "cloacina-replay", "version": env!("CARGO_PKG_VERSION")});
+    let resource = json!({"attributes": resource(told)});
+    write!(
+        out,
+        "{{\"resourceSpans\":[{{\"resource\":{resource},\"scopeSpans\":[{{\"scope\":{scope},\"spans\":[\n{}",
+        root(told)
+    )?;
+    for (_, task) in told.tasks() {
+        for attempt in &task.attempts {
+            write!(out, ",\n{}", span(told, task, attempt))?;
+        }
+    }
+    out.write_all(b"\n]}]}]}\n")
+}
+
+fn resource(told: &Told<'_>) -> Vec<Value> {
+    let mut attributes = vec![text("service.name", "cloaca")];
+    if let Some((_, environment)) = told.processes().last() {
+        attributes.push(text("service.version", &environment.engine));
+        attributes.push(text("host.name", &environment.host));
+        attributes.push(number("process.pid", u64::from(environment.pid)));
+        attributes.extend(environment.python.as_ref().map(|python| text("process.runtime.version", python)));
+    }
+    attributes
+}
+
+fn root(told: &Told<'_>) -> Value {
+    let head = told.head;
+    let (code, message) = match head.status() {
+        "Completed" => (Some(OK), ""),
+        "Failed" => (Some(ERROR), reason(told)),
+        _ => (None, ""),
+    };
+    let mut span = base(told, "", &root_id(told), head.workflow(), told.start(), told.last());
+    span["attributes"] = json!([
+        text("cloaca.workflow", head.workflow()),
+        text("cloaca.status", head.status()),
+        number("cloaca.events", head.entry.records),
+    ]);
+    set_status(&mut span, code, message);
+    span
+}
+
+fn reason<'a>(told: &Told<'a>) -> &'a str {
+    let state = told.story.state.as_ref();
+    state.map_or("", |state| state.reason())
+}
+
+fn span(told: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Value {
+    let id = span_id(told, &task.task, attempt.number);
+    let mut span = base(told, &root_id(told), &id, &task.task, attempt.since, told.ended(attempt));
+    let mut attributes = vec![
+        text("cloaca.task", &task.task),
+        number("cloaca.attempt", u64::from(attempt.number)),
+        number("cloaca.worker", u64::from(attempt.worker)),
+        number("cloaca.seq", attempt.started),
+        text("cloaca.outcome", outcome(attempt)),
+    ];
+    attributes.push(list("cloaca.read", attempt.reads.keys.iter().map(|read| &*read.key)));
+    attributes.push(list("cloaca.wrote", attempt.writes.iter().map(|change| &*change.key)));
+    span["attributes"] = Value::from(attributes);
+    span["links"] = Value::from(links(told, task, attempt));
+    match &attempt.outcome {
+        Outcome::Completed => set_status(&mut span, Some(OK), ""),
+        Outcome::Failed { error, .. } => {
+            let mut about = vec![text("exception.type", &error.kind), text("exception.message", &error.message)];
+            about.extend(error.traceback.as_ref().map(|trace| text("exception.stacktrace", trace)));
+            span["events"] = json!([{
+                "timeUnixNano": nanos(told.ended(attempt)),
+                "name": "exception",
+                "attributes": about,
+            }]);
+            set_status(&mut span, Some(ERROR), &words::error(error));
+        }
+        Outcome::Abandoned(why) => set_status(&mut span, Some(ERROR), words::abandoned(*why)),
+        Outcome::Running | Outcome::Cancelled => {}
+    }
+    span
+}
+
+fn base(told: &Told<'_>, parent: &str, id: &str, name: &str, begin: Timestamp, end: Timestamp) -> Value {
+    json!({
+        "traceId": hex(&told.head.id.0),
+        "spanId": id,
+        "parentSpanId": parent,
+        "name": name,
+        "kind": INTERNAL,
+        "startTimeUnixNano": nanos(begin),
+        "endTimeUnixNano": nanos(end),
+    })
+}
+
+fn set_status(span: &mut Value, code: Option<u32>, message: &str) {
+    span["status"] = match code {
+        Some(code) => json!({"code": code, "message": message}),
+        None => json!({}),
+    };
+}
+
+/// Spans that this one follows from: of the attempt before it, or of what the task depends on.
+fn links(told: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Vec<Value> {
+    let link = |task: &str, number: u32, kind: &str| {
+        json!({
+            "traceId": hex(&told.head.id.0),
+            "spanId": span_id(told, task, number),
+            "attributes": [text("cloaca.link", kind)],
+        })
+    };
+    let first = task.attempts.first().is_some_and(|first| first.number == attempt.number);
+    if !first {
+        let before = task.attempts.iter().take_while(|other| other.number != attempt.number).last();
+        return before.map(|before| link(&task.task, before.number, "retry")).into_iter().collect();
+    }
+    let upstream = told.upstream(&task.task);
+    let ran = told.tasks().filter(|(_, up)| upstream.contains(&&up.task));
+    ran.filter_map(|(_, up)| Some(link(&up.task, up.attempts.last()?.number, "dependency"))).collect()
+}
+
+fn root_id(told: &Told<'_>) -> String {
+    span_id(told, "", 0)
+}
+
+fn span_id(told: &Told<'_>, task: &str, attempt: u32) -> String {
+    hex(&attempt_digest(told.head.id, task, attempt)[..8])
+}
+
+/// Sixty-four bits are written as text: a number of JSON need not hold them.
+fn nanos(time: Timestamp) -> String {
+    (i128::from(time.0) * 1_000).clamp(0, i128::from(u64::MAX)).to_string()
+}
+
+fn text(key: &str, value: &str) -> Value {
+    json!({"key": key, "value": {"stringValue": value}})
+}
+
+fn number(key: &str, value: u64) -> Value {
+    json!({"key": key, "value": {"intValue": value.to_string()}})
+}
+
+fn list<'a>(key: &str, values: impl Iterator<Item = &'a str>) -> Value {
+    let values: Vec<Value> = values.map(|value| json!({"stringValue": value})).collect();
+    json!({"key": key, "value": {"arrayValue": {"values": values}}})
+}

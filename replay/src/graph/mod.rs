@@ -1,0 +1,139 @@
+//! The graph of an execution as it stands at a moment: its tasks with their states, what waits for what, what was read
+//! without being declared, and the path that decided how long it took.
+
+mod critical;
+pub mod drawing;
+pub mod layout;
+pub mod text;
+
+use std::collections::{BTreeSet, HashMap};
+
+use cloacina_engine::core::event::TaskId;
+use cloacina_engine::core::graph::TaskIndex;
+use cloacina_engine::core::state::Execution;
+
+use crate::story::{Story, What};
+
+pub use critical::{Step, critical_path};
+
+/// A graph with states.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// The workflow's name.
+    pub workflow: String,
+    /// The tasks, each after all that it waits for.
+    pub nodes: Vec<Node>,
+    /// What waits for what, by places in `nodes`.
+    pub edges: Vec<Edge>,
+    /// The path that decided how long it took, from first to last; empty if nothing has started.
+    pub critical: Vec<Step>,
+}
+
+/// A task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Its name.
+    pub task: TaskId,
+    /// The name of its state.
+    pub state: &'static str,
+    /// How many attempts were started.
+    pub attempts: u32,
+    /// From the start of its first attempt to its end, or to the moment, in microseconds.
+    pub took: Option<u64>,
+    /// How many others it waits for in a row.
+    pub level: usize,
+}
+
+/// An edge from a task to one that comes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edge {
+    /// The place of the one that comes first.
+    pub from: usize,
+    /// The place of the one that comes after it.
+    pub to: usize,
+    /// Why.
+    pub kind: EdgeKind,
+}
+
+/// Why one task comes after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EdgeKind {
+    /// It depends on it.
+    Dependency,
+    /// Its rule asks how the other one ended, without depending on it.
+    Rule,
+    /// It read what the other one wrote, and does not say that it depends on it.
+    Undeclared,
+}
+
+impl EdgeKind {
+    /// Its name: `dependency`, `rule`, `undeclared`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dependency => "dependency",
+            Self::Rule => "rule",
+            Self::Undeclared => "undeclared",
+        }
+    }
+}
+
+impl Picture {
+    /// The graph of the state that a story ends with; `None` if its events cannot be folded.
+    #[must_use]
+    pub fn of(story: &Story) -> Option<Self> {
+        let state = story.state.as_ref()?;
+        let graph = state.graph();
+        let order = graph.topological_order();
+        let places: HashMap<TaskIndex, usize> = order.iter().enumerate().map(|(place, task)| (*task, place)).collect();
+        let mut levels = vec![0; order.len()];
+        let mut edges = BTreeSet::new();
+        for (to, task) in order.iter().enumerate() {
+            for up in graph.upstream(*task) {
+                let Some(&from) = places.get(up) else { continue };
+                levels[to] = levels[to].max(levels[from] + 1);
+                let kind = match graph.dependencies(*task).contains(up) {
+                    true => EdgeKind::Dependency,
+                    false => EdgeKind::Rule,
+                };
+                edges.insert(Edge { from, to, kind });
+            }
+        }
+        edges.extend(undeclared(story, state, &places));
+        let nodes = order.iter().zip(levels).map(|(task, level)| node(state, *task, level)).collect();
+        Some(Self {
+            workflow: state.workflow().to_string(),
+            nodes,
+            edges: edges.into_iter().collect(),
+            critical: critical_path(state),
+        })
+    }
+
+    /// Whether an edge lies on the critical path.
+    #[must_use]
+    pub fn is_critical(&self, edge: &Edge) -> bool {
+        let (from, to) = (&self.nodes[edge.from].task, &self.nodes[edge.to].task);
+        edge.kind != EdgeKind::Undeclared
+            && self.critical.windows(2).any(|pair| pair[0].task == *from && pair[1].task == *to)
+    }
+}
+
+fn node(state: &Execution, task: TaskIndex, level: usize) -> Node {
+    let slot = state.task(task);
+    let took = slot.started().map(|started| slot.ended().unwrap_or(state.last()).micros_since(started));
+    Node { task: state.graph().name(task).clone(), state: slot.state().name(), attempts: slot.attempts(), took, level }
+}
+
+fn undeclared(story: &Story, state: &Execution, places: &HashMap<TaskIndex, usize>) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    let place = |task: &TaskId| places.get(&state.graph().find(task)?).copied();
+    for row in &story.rows {
+        let What::Task(row) = &row.what else { continue };
+        for read in row.attempts.iter().flat_map(|attempt| &attempt.undeclared) {
+            if let (Some(from), Some(to)) = (read.writer.as_ref().and_then(place), place(&row.task)) {
+                edges.push(Edge { from, to, kind: EdgeKind::Undeclared });
+            }
+        }
+    }
+    edges
+}

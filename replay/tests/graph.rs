@@ -1,0 +1,96 @@
+//! The graph of an execution: drawn with letters, and for other programs.
+
+#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
+
+mod common;
+
+use common::{Log, Recorder, histories, id, replay, task};
+
+macro_rules! screen {
+    ($name:ident, $arguments:expr) => {
+        #[test]
+        fn $name() {
+            insta::assert_snapshot!(replay(&histories::all(), $arguments));
+        }
+    };
+}
+
+screen!(branches, "51b00005 graph");
+screen!(collision, "51b00006 graph --critical-path");
+screen!(tutorial, "9f3ac102 graph --critical-path");
+screen!(running, "51b00007 graph");
+screen!(running_path, "51b00007 graph --critical-path");
+screen!(at_a_moment, "51b00006 graph --at 5");
+screen!(failed, "51b00003 graph --critical-path");
+screen!(mermaid, "9f3ac102 graph --format mermaid --critical-path");
+screen!(dot, "51b00005 graph --format dot --critical-path");
+screen!(svg, "51b00006 graph --format svg");
+screen!(no_format, "51b00006 graph --format png");
+
+/// Names that mean something in each of the languages that they are written in.
+fn hostile() -> Log {
+    let log = Log::default();
+    let tasks = vec![task("a\"b<c>&\\d\n", &[]), task("]; end", &["a\"b<c>&\\d\n"])];
+    Recorder::start(&log, id(7), "w\"<&>", tasks, &[]).run("a\"b<c>&\\d\n", 1, |_| Ok(()));
+    log
+}
+
+#[test]
+fn names_cannot_break_out_of_a_language() {
+    let written = |format: &str| replay(&hostile(), &format!("@ graph --format {format}")).out;
+    let svg = written("svg");
+    assert!(svg.contains("a&quot;b&lt;c&gt;&amp;\\d "), "{svg}");
+    assert_eq!(svg.matches("<text").count(), 4);
+    let dot = written("dot");
+    assert!(dot.contains(r#"label="a\"b<c>&\\d\n"#), "{dot}");
+    let mermaid = written("mermaid");
+    assert!(mermaid.contains("a#34;b#60;c#62;#38;#92;d#10;") && mermaid.contains("#93;#59; end"), "{mermaid}");
+}
+
+/// Every task of the graph lies somewhere, and no two lie on each other.
+#[test]
+fn boxes_of_a_picture_do_not_overlap() {
+    let log = Log::default();
+    let names: Vec<String> = (0..60).map(|number| format!("task_{number}")).collect();
+    let tasks = names.iter().enumerate().map(|(number, name)| {
+        let before: Vec<&str> =
+            (1..=number % 4).filter_map(|back| Some(&*names[number.checked_sub(back * 3)?])).collect();
+        task(name, &before)
+    });
+    let run = Recorder::start(&log, id(7), "many", tasks.collect(), &[]);
+    drop(run);
+    let svg = replay(&log, "@ graph --format svg").out;
+    let number = |text: &str, name: &str| -> i64 {
+        let from = text.split(&format!(" {name}=\"")).nth(1).unwrap();
+        from.split('"').next().unwrap().parse().unwrap()
+    };
+    let boxes: Vec<[i64; 4]> = svg
+        .split("<rect")
+        .skip(1)
+        .map(|text| [number(text, "x"), number(text, "y"), number(text, "width"), number(text, "height")])
+        .collect();
+    assert_eq!(boxes.len(), 60);
+    for (place, [x, y, width, height]) in boxes.iter().enumerate() {
+        for [other_x, other_y, other_width, other_height] in &boxes[..place] {
+            let apart = x + width <= *other_x
+                || other_x + other_width <= *x
+                || y + height <= *other_y
+                || other_y + other_height <= *y;
+            assert!(apart, "{:?} lies on another", boxes[place]);
+        }
+    }
+}
+
+#[test]
+fn a_graph_that_no_rails_can_show_is_still_told() {
+    let log = Log::default();
+    let names: Vec<String> = (0..80).map(|number| format!("task_{number}")).collect();
+    let tasks = names.iter().enumerate().map(|(number, name)| match number.checked_sub(40) {
+        Some(before) => task(name, &[&names[before]]),
+        None => task(name, &[]),
+    });
+    Recorder::start(&log, id(7), "many", tasks.collect(), &[]);
+    let ran = replay(&log, "@ graph");
+    assert_eq!(ran.code, 0);
+    assert_eq!(ran.out.lines().filter(|line| line.contains("task_")).count(), 80);
+}

@@ -15,6 +15,7 @@ pub mod history;
 pub mod ids;
 pub mod json;
 pub mod logs;
+pub mod proof;
 pub mod reading;
 pub mod source;
 pub mod story;

@@ -77,10 +77,14 @@ impl Failure {
                 "replay --log PATH list (PATH is the directory that the runner was opened with)"
             }
             OpenError::NewerFormat { .. } => "pip install --upgrade cloaca",
+            OpenError::DamagedArchive { .. } => "take another copy of the archive",
             OpenError::Damaged { .. } => "keep a copy of the directory before anything else is done to it",
             _ => "try again once the cause is gone; nothing was changed",
         };
-        Self::cannot_read(error.to_string(), hint)
+        match error {
+            OpenError::DamagedArchive { .. } => Self::told(code::VERIFY_FAILED, error.to_string(), hint),
+            _ => Self::cannot_read(error.to_string(), hint),
+        }
     }
 }
 

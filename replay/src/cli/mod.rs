@@ -12,6 +12,7 @@ mod header;
 mod history_view;
 mod list_view;
 mod notes;
+mod proof_view;
 mod run;
 mod screen;
 mod state_view;

@@ -42,18 +42,22 @@ impl View<'_, '_> {
     /// [`Failure`].
     pub fn show(self, command: Option<&Command>) -> Result<i32, Failure> {
         match command {
-            None | Some(Command::List { .. } | Command::Diff { .. })
+            None | Some(Command::List { .. } | Command::Diff { .. } | Command::Prove(_))
                 if self.arguments.at.is_some() && !self.arguments.full =>
             {
                 self.state()
             }
-            None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.json => self.history_json(),
-            None | Some(Command::List { .. } | Command::Diff { .. }) if self.arguments.full => self.full(),
-            None | Some(Command::List { .. } | Command::Diff { .. }) => self.history(),
+            None | Some(Command::List { .. } | Command::Diff { .. } | Command::Prove(_)) if self.arguments.json => {
+                self.history_json()
+            }
+            None | Some(Command::List { .. } | Command::Diff { .. } | Command::Prove(_)) if self.arguments.full => {
+                self.full()
+            }
+            None | Some(Command::List { .. } | Command::Diff { .. } | Command::Prove(_)) => self.history(),
             Some(Command::Context { key }) => self.context(key.as_deref()),
             Some(Command::Why { key }) => self.why(key),
             Some(Command::Explain { task }) => self.explain(task),
-            Some(Command::Verify) => self.verify(),
+            Some(Command::Verify(_)) => self.verify(),
         }
     }
 

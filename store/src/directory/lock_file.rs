@@ -114,6 +114,13 @@ pub(crate) fn was_left_in_order(directory: &Path) -> bool {
     std::fs::metadata(directory.join(NAME)).map_or(true, |lock| lock.len() == 0)
 }
 
+/// Who is named in the lock: the process, 0 if none is, and its host.
+pub(crate) fn holder(directory: &Path) -> (u32, String) {
+    let Holder { pid, host } =
+        File::open(directory.join(NAME)).map(|mut file| Holder::read(&mut file)).unwrap_or_default();
+    (pid, host)
+}
+
 /// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
 pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, OpenError> {
     let mut file = match File::open(directory.join(NAME)) {

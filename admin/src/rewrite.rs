@@ -45,12 +45,12 @@ pub(crate) fn repair(to: &Path, path: &Path, around: &mut Surroundings<'_>) -> R
     for finding in &findings {
         writeln!(around.out, "also wrong: {}", text::clean(&finding.to_string()))?;
     }
-    if lost.is_empty() {
+    if lost.is_empty() && findings.is_empty() {
         return Ok(());
     }
     Err(Failure::told(
         code::DAMAGED,
-        format!("{} of {} could not be copied", text::count(lost.len() as u64, "stream"), path.display()),
+        format!("not all that was written to {} could be copied", path.display()),
         format!("replay --log {} ID --full (shows what is still there of one)", path.display()),
     ))
 }

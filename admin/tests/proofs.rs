@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use cloacina_admin::{Surroundings, code, run};
 use cloacina_engine::core::time::Timestamp;
-use cloacina_store::log::{EventLog, LogReader};
+use cloacina_store::log::EventLog;
 use cloacina_store::{Options, SledLog, open, open_reader};
 use common::histories;
 use common::{Log, START};

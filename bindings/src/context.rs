@@ -50,6 +50,11 @@ impl Context {
         self.inner().clone()
     }
 
+    /// Changes what it holds, under its lock.
+    pub fn change(&self, change: impl FnOnce(&mut TaskContext)) {
+        change(&mut self.inner());
+    }
+
     /// Nothing that is done under the lock runs Python code.
     fn inner(&self) -> MutexGuard<'_, TaskContext> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,14 +1,13 @@
 //! An open engine, and how Python waits for it.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloacina_engine::core::event::{Cause, ExecutionId};
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::clock::TimeSource;
-use cloacina_engine::runtime::engine::{Engine, EngineConfig, Outcome, StartRequest, WaitError};
+use cloacina_engine::runtime::engine::{Engine, EngineConfig, StartRequest, WaitError};
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
@@ -18,16 +17,14 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::clock::PyVirtualClock;
 use crate::context::Context;
-use crate::executor::{Inbox, Message, Outlet};
+use crate::executor::{CallOnDrop, Inbox, LONG, Outlet};
 use crate::exit::sleep_on_if_exiting;
+use crate::history::NativeHistory;
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
 
 /// How often the main thread, while it waits, looks whether Ctrl-C was pressed. Results do not wait for that.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
-
-/// A wait without an end is one of a year at a time.
-const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// An engine over a log.
 #[pyclass(frozen, module = "cloaca._cloaca", name = "NativeEngine")]
@@ -37,66 +34,6 @@ pub struct NativeEngine {
     process: u32,
     registry: Arc<Registry>,
     inbox: Outlet,
-    waits: Waits,
-}
-
-type Ended = Result<Arc<Outcome>, WaitError>;
-
-/// The executions that somebody waits for. Each is asked for once, however many wait, and however often.
-type Waits = Arc<Mutex<HashMap<ExecutionId, Arc<Wait>>>>;
-
-#[derive(Default)]
-struct Wait {
-    ended: Mutex<Option<Ended>>,
-    woken: Condvar,
-}
-
-/// Ends a wait: with the outcome, or, when the engine drops its callback, with the news that there will be none.
-struct Ender {
-    execution: ExecutionId,
-    wait: Arc<Wait>,
-    all: Waits,
-}
-
-impl Ender {
-    fn end(&self, ended: Ended) {
-        lock(&self.all).remove(&self.execution);
-        lock(&self.wait.ended).get_or_insert(ended);
-        self.wait.woken.notify_all();
-    }
-}
-
-impl Drop for Ender {
-    fn drop(&mut self) {
-        self.end(Err(WaitError::ShutDown(self.execution)));
-    }
-}
-
-/// Leaves a call in the inbox when it is dropped: with the callback that it is in, called or not.
-struct CallOnDrop {
-    call: Option<Py<PyAny>>,
-    inbox: Outlet,
-}
-
-impl Drop for CallOnDrop {
-    fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
-            self.inbox.send(Message::Call(call));
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Wait {
-    /// Waits, at most so long.
-    fn within(&self, time: Duration) -> Option<Ended> {
-        let ended = lock(&self.ended);
-        let waited = self.woken.wait_timeout_while(ended, time, |ended| ended.is_none());
-        waited.map_or_else(|poisoned| poisoned.into_inner().0.clone(), |(ended, _)| ended.clone())
-    }
 }
 
 impl Drop for NativeEngine {
@@ -109,22 +46,8 @@ impl Drop for NativeEngine {
     }
 }
 
-impl NativeEngine {
-    fn wait_for(&self, execution: ExecutionId) -> Arc<Wait> {
-        let mut waits = lock(&self.waits);
-        if let Some(wait) = waits.get(&execution) {
-            return wait.clone();
-        }
-        let wait = Arc::new(Wait::default());
-        waits.insert(execution, wait.clone());
-        drop(waits);
-        let ender = Ender { execution, wait: wait.clone(), all: self.waits.clone() };
-        self.engine.when_done(execution, Box::new(move |ended| ender.end(ended)));
-        wait
-    }
-}
-
-fn id_of(text: &str) -> PyResult<ExecutionId> {
+/// The execution id that a text is.
+pub fn id_of(text: &str) -> PyResult<ExecutionId> {
     text.parse().map_err(|_| {
         PyValueError::new_err(format!(
             "'{text}' is not an execution id; ids look like 01890a5d-ac96-774b-bcce-b302099a8057"
@@ -193,6 +116,7 @@ impl NativeEngine {
             recover,
             python: Some(python.into()),
             time: clock.map_or(TimeSource::Wall, |clock| TimeSource::Virtual(clock.0.clone())),
+            ..EngineConfig::default()
         };
         let registry = Arc::new(Registry::default());
         let inbox = inbox.outlet();
@@ -202,7 +126,7 @@ impl NativeEngine {
         let log = open_log(py, path, durability)?;
         let opened = py.detach(|| Engine::open(log, registry.clone(), config));
         let engine = opened.map_err(|why| errors::engine(py, &why))?;
-        Ok(Self { engine: Arc::new(engine), process: std::process::id(), registry, inbox, waits: Waits::default() })
+        Ok(Self { engine: Arc::new(engine), process: std::process::id(), registry, inbox })
     }
 
     /// Registers a workflow, in place of one of the same name.
@@ -242,19 +166,18 @@ impl NativeEngine {
         let execution = id_of(execution_id)?;
         let began = Instant::now();
         let limit = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONG));
-        let wait = py.detach(|| self.wait_for(execution));
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
         loop {
             let left = limit.map_or(LONG, |limit| limit.saturating_sub(began.elapsed()));
             let ended = py.detach(|| {
-                let ended = wait.within(left.min(slice));
+                let ended = self.engine.wait(execution, Some(left.min(slice)));
                 sleep_on_if_exiting();
                 ended
             });
             match ended {
-                Some(Ok(ended)) => return outcome::outcome(py, &ended),
-                Some(Err(why)) => return Err(errors::wait(py, &why)),
-                None => py.check_signals()?,
+                Ok(ended) => return outcome::outcome(py, &ended),
+                Err(WaitError::TimedOut { .. }) => py.check_signals()?,
+                Err(why) => return Err(errors::wait(py, &why)),
             }
             if let Some(limit) = limit.filter(|limit| began.elapsed() >= *limit) {
                 return Err(errors::wait(py, &WaitError::TimedOut { execution, waited: limit }));
@@ -265,8 +188,8 @@ impl NativeEngine {
     /// Has `call` called, by a reader of the inbox, when an execution has ended.
     fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<()> {
         let execution = id_of(execution_id)?;
-        let call = CallOnDrop { call: Some(call), inbox: self.inbox.clone() };
-        let done = Box::new(move |_: Ended| drop(call));
+        let call = CallOnDrop::new(call, self.inbox.clone());
+        let done = Box::new(move |_| drop(call));
         py.detach(|| self.engine.when_done(execution, done));
         Ok(())
     }
@@ -276,6 +199,12 @@ impl NativeEngine {
         let execution = id_of(execution_id)?;
         let found = py.detach(|| self.engine.outcome(execution));
         outcome::outcome(py, &*found.map_err(|why| errors::engine(py, &why))?)
+    }
+
+    /// The past of an execution.
+    fn history(&self, py: Python<'_>, execution_id: &str) -> PyResult<NativeHistory> {
+        let execution = id_of(execution_id)?;
+        NativeHistory::read(py, &**self.engine.log(), execution)
     }
 
     /// Executions, newest first.

@@ -2,12 +2,18 @@
 
 use std::path::Path;
 
+use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::core::graph::InvalidDefinition;
 use cloacina_engine::core::task_context::UndeclaredRead;
 use cloacina_engine::runtime::engine::{EngineError, StartError, WaitError};
-use cloacina_store::log::OpenError;
+use cloacina_engine::runtime::handle::AttemptOver;
+use cloacina_replay::at::NotThere;
+use cloacina_replay::attempt::NoAttempt;
+use cloacina_replay::reading::Trouble;
+use cloacina_replay::why::NoValue;
+use cloacina_store::log::{OpenError, ReadError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyInt};
 
 /// The error of a class of `cloaca.errors`, with these attributes.
 pub fn error<'py>(py: Python<'py>, class: &str, message: &str, attributes: &[(&str, Bound<'py, PyAny>)]) -> PyErr {
@@ -33,6 +39,16 @@ fn path<'py>(py: Python<'py>, path: &Path) -> Bound<'py, PyAny> {
 /// A read of a key that no ancestor wrote, in a strict context.
 pub fn undeclared(py: Python<'_>, read: &UndeclaredRead) -> PyErr {
     error(py, "UndeclaredReadError", &read.to_string(), &[("key", text(py, &read.key))])
+}
+
+/// An attempt that counts no more.
+pub fn over(py: Python<'_>, over: &AttemptOver) -> PyErr {
+    let attributes = [
+        ("execution_id", text(py, over.execution)),
+        ("task_id", text(py, &over.task)),
+        ("attempt", PyInt::new(py, over.attempt).into_any()),
+    ];
+    error(py, "AttemptOverError", &over.to_string(), &attributes)
 }
 
 /// A definition that is not one.
@@ -99,4 +115,71 @@ pub fn open(py: Python<'_>, why: &OpenError) -> PyErr {
         _ => return error(py, "LogError", &message, &[]),
     };
     error(py, class, &message, &[("path", self::path(py, place))])
+}
+
+/// An execution that cannot be read.
+pub fn read(py: Python<'_>, why: &ReadError, execution: ExecutionId, location: &str) -> PyErr {
+    let place = [("execution_id", text(py, execution)), ("path", text(py, location))];
+    match why {
+        ReadError::NoStream(_) => {
+            error(py, "ExecutionNotFoundError", &format!("there is no execution {execution} in {location}"), &place)
+        }
+        _ => error(py, reading_class(why), &why.to_string(), &place),
+    }
+}
+
+fn reading_class(why: &ReadError) -> &'static str {
+    match why {
+        ReadError::Damaged { .. } | ReadError::DamagedLog(_) | ReadError::TailCut { .. } => "LogCorruptedError",
+        _ => "LogError",
+    }
+}
+
+fn trouble(py: Python<'_>, why: &Trouble, execution: ExecutionId) -> PyErr {
+    let (class, seq) = match why {
+        Trouble::Log(why) => (reading_class(why), None),
+        Trouble::Newer { seq, .. } => ("LogVersionError", Some(*seq)),
+        Trouble::Undecodable { seq, .. } => ("LogCorruptedError", Some(*seq)),
+        Trouble::Definition { .. } => ("LogCorruptedError", None),
+        Trouble::Impossible { illegal, .. } => ("LogCorruptedError", Some(illegal.seq)),
+        Trouble::Erased { seq, .. } => ("LogError", Some(*seq)),
+    };
+    let mut attributes = vec![("execution_id", text(py, execution))];
+    attributes.extend(seq.map(|seq| ("seq", PyInt::new(py, seq).into_any())));
+    error(py, class, &why.to_string(), &attributes)
+}
+
+/// A moment that an execution does not have.
+pub fn not_there(py: Python<'_>, why: &NotThere, execution: ExecutionId) -> PyErr {
+    let mut attributes = vec![("execution_id", text(py, execution))];
+    match why {
+        NotThere::Trouble(why) => return trouble(py, why, execution),
+        NotThere::Seq { seq, .. } => attributes.push(("seq", PyInt::new(py, *seq).into_any())),
+        NotThere::Task(task) => attributes.push(("task_id", text(py, task))),
+        NotThere::Before | NotThere::Empty => {}
+    }
+    error(py, "MomentNotFoundError", &why.to_string(), &attributes)
+}
+
+/// A value that was never there.
+pub fn no_value(py: Python<'_>, why: &NoValue, key: &str, execution: ExecutionId) -> PyErr {
+    let attributes = [("execution_id", text(py, execution)), ("key", text(py, key))];
+    match why {
+        NoValue::Unknown { nearest, .. } => {
+            let near = nearest.as_ref().map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
+            error(py, "UnknownKeyError", &format!("{why}{near}"), &attributes)
+        }
+        NoValue::Trouble(why) => trouble(py, why, execution),
+    }
+}
+
+/// An attempt that was never made.
+pub fn no_attempt(py: Python<'_>, why: &NoAttempt, task: &str, execution: ExecutionId) -> PyErr {
+    match why {
+        NoAttempt::NotThere(why) => not_there(py, why, execution),
+        _ => {
+            let attributes = [("execution_id", text(py, execution)), ("task_id", text(py, task))];
+            error(py, "MomentNotFoundError", &why.to_string(), &attributes)
+        }
+    }
 }

@@ -6,9 +6,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cloacina_engine::core::event::{ExecutionId, TaskError};
-use cloacina_engine::runtime::task::{AttemptInfo, Notice, RunningAttempt};
+use cloacina_engine::runtime::handle::TaskHandle;
+use cloacina_engine::runtime::task::{Notice, RunningAttempt};
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -16,6 +18,7 @@ use pyo3::types::PyDict;
 
 use crate::callbacks::{Callbacks, Notices, Untold};
 use crate::context::Context;
+use crate::errors;
 use crate::exit::sleep_on_if_exiting;
 use crate::json::type_name;
 use crate::task::Callable;
@@ -51,6 +54,30 @@ impl Outlet {
         }
     }
 }
+
+/// Leaves a call in the inbox when it is dropped: with the callback that it is in, called or not.
+pub struct CallOnDrop {
+    call: Option<Py<PyAny>>,
+    inbox: Outlet,
+}
+
+impl CallOnDrop {
+    /// A call that is left when this goes.
+    pub fn new(call: Py<PyAny>, inbox: Outlet) -> Self {
+        Self { call: Some(call), inbox }
+    }
+}
+
+impl Drop for CallOnDrop {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            self.inbox.send(Message::Call(call));
+        }
+    }
+}
+
+/// A wait without an end is one of a year at a time.
+pub const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Where the engine leaves what Python has to do.
 #[pyclass(frozen, module = "cloaca._cloaca")]
@@ -129,7 +156,7 @@ impl Inbox {
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct Attempt {
     callable: Arc<Callable>,
-    info: AttemptInfo,
+    handle: TaskHandle,
     context: Py<Context>,
     running: Mutex<Option<RunningAttempt>>,
     inbox: Outlet,
@@ -138,7 +165,8 @@ pub struct Attempt {
 impl Attempt {
     fn new(py: Python<'_>, callable: Arc<Callable>, mut running: RunningAttempt, inbox: Outlet) -> PyResult<Self> {
         let context = Py::new(py, Context::of(std::mem::take(&mut running.context)))?;
-        Ok(Self { callable, info: running.info.clone(), context, running: Mutex::new(Some(running)), inbox })
+        let handle = running.handle().clone();
+        Ok(Self { callable, handle, context, running: Mutex::new(Some(running)), inbox })
     }
 
     fn finish(&self, result: Result<(), TaskError>) {
@@ -163,6 +191,12 @@ impl Attempt {
         self.callable.parameters
     }
 
+    /// Whether it runs in a worker process.
+    #[getter]
+    fn in_process(&self) -> bool {
+        self.callable.in_process
+    }
+
     /// Whether it is a coroutine function.
     #[getter]
     fn is_async(&self) -> bool {
@@ -178,25 +212,74 @@ impl Attempt {
     /// The execution's id.
     #[getter]
     fn execution_id(&self) -> String {
-        self.info.execution.to_string()
+        self.handle.info().execution.to_string()
     }
 
     /// The workflow's name.
     #[getter]
     fn workflow(&self) -> &str {
-        &self.info.workflow
+        &self.handle.info().workflow
     }
 
     /// The task's id.
     #[getter]
     fn task_id(&self) -> &str {
-        &self.info.task
+        &self.handle.info().task
     }
 
     /// The number of the attempt, from 1.
     #[getter]
     fn attempt(&self) -> u32 {
-        self.info.attempt
+        self.handle.info().attempt
+    }
+
+    /// Whether it holds a slot.
+    #[getter]
+    fn is_slot_held(&self) -> bool {
+        self.handle.is_slot_held()
+    }
+
+    /// Whether it counts no more.
+    #[getter]
+    fn is_over(&self) -> bool {
+        self.handle.is_over()
+    }
+
+    /// Gives its slot back: another attempt gets it.
+    fn give_slot_back(&self) {
+        self.handle.give_slot_back();
+    }
+
+    /// Waits for a slot.
+    fn take_slot(&self, py: Python<'_>) -> PyResult<()> {
+        let taken = py.detach(|| {
+            let taken = self.handle.take_slot();
+            sleep_on_if_exiting();
+            taken
+        });
+        taken.map_err(|over| errors::over(py, &over))
+    }
+
+    /// Has `call` called, by a reader of the inbox, when there is a slot, or when it needs none any more.
+    fn take_slot_then(&self, call: Py<PyAny>) {
+        let call = CallOnDrop::new(call, self.inbox.clone());
+        self.handle.take_slot_then(Box::new(move |_| drop(call)));
+    }
+
+    /// Sleeps so many seconds, but no longer than it counts.
+    fn sleep(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
+        let time = Duration::try_from_secs_f64(seconds).unwrap_or(LONG);
+        let slept = py.detach(|| {
+            let slept = self.handle.sleep(time);
+            sleep_on_if_exiting();
+            slept
+        });
+        slept.map_err(|over| errors::over(py, &over))
+    }
+
+    /// The error of an attempt that counts no more.
+    fn over(&self, py: Python<'_>) -> Py<PyAny> {
+        errors::over(py, &self.handle.over()).into_value(py).into_any()
     }
 
     /// Has `cancel` called, by a reader of the inbox, if the attempt times out or its execution is cancelled.
@@ -210,22 +293,14 @@ impl Attempt {
     /// Ends the attempt with what the function returned. A TypeError or ValueError if it cannot be that; then the attempt
     /// goes on, to be failed.
     fn complete(&self, returned: &Bound<'_, PyAny>) -> PyResult<()> {
-        let context = self.context.get();
-        if let Ok(other) = returned.cast::<Context>() {
-            if !other.is(&self.context) {
-                context.become_like(other.get());
-            }
-        } else if let Ok(values) = returned.cast::<PyDict>() {
-            context.set_all(values)?;
-        } else if !returned.is_none() {
-            return Err(PyTypeError::new_err(format!(
-                "task '{}' returned a value of type {}; a task returns the context, None, another Context, or a dict of \
-                 the keys to set",
-                self.info.task,
-                type_name(returned)
-            )));
-        }
+        returns(self.context.bind(returned.py()), returned, &self.handle.info().task)?;
         self.finish(Ok(()));
+        Ok(())
+    }
+
+    /// Does to the context what was done to its likeness in another process.
+    fn repeat(&self, deeds: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.context.get().repeat(deeds.extract()?);
         Ok(())
     }
 
@@ -236,11 +311,27 @@ impl Attempt {
     }
 
     fn __repr__(&self) -> String {
-        format!(
-            "Attempt(task_id='{}', attempt={}, execution_id='{}')",
-            self.info.task, self.info.attempt, self.info.execution
-        )
+        let info = self.handle.info();
+        format!("Attempt(task_id='{}', attempt={}, execution_id='{}')", info.task, info.attempt, info.execution)
     }
+}
+
+/// Takes over what a task returned into its context. A TypeError or ValueError if a task cannot return that.
+pub fn returns(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task: &str) -> PyResult<()> {
+    if let Ok(other) = returned.cast::<Context>() {
+        if !other.is(context) {
+            context.get().become_like(other.get());
+        }
+    } else if let Ok(values) = returned.cast::<PyDict>() {
+        context.get().set_all(values)?;
+    } else if !returned.is_none() {
+        return Err(PyTypeError::new_err(format!(
+            "task '{task}' returned a value of type {}; a task returns the context, None, another Context, or a dict of \
+             the keys to set",
+            type_name(returned)
+        )));
+    }
+    Ok(())
 }
 
 /// The engine's error for (kind, message, traceback, lineage, transient, hint).

@@ -13,6 +13,8 @@ mod engine;
 mod errors;
 mod executor;
 mod exit;
+mod history;
+mod isolation;
 mod json;
 mod logging;
 mod outcome;
@@ -40,6 +42,10 @@ mod _cloaca {
     use super::executor::{Attempt, Inbox};
     #[pymodule_export]
     use super::exit::exiting;
+    #[pymodule_export]
+    use super::history::NativeHistory;
+    #[pymodule_export]
+    use super::isolation::{context_of, deeds_of, sighting_of, take_returned};
     #[pymodule_export]
     use super::logging::{log_level, start_logging, take_logs, wait_logs};
     #[pymodule_export]

@@ -22,6 +22,8 @@ pub struct Callable {
     pub parameters: u8,
     /// Whether it is a coroutine function.
     pub is_async: bool,
+    /// Whether its attempts run in worker processes.
+    pub in_process: bool,
 }
 
 /// A task as it was decorated.
@@ -35,7 +37,7 @@ pub struct TaskSpec {
 #[pymethods]
 impl TaskSpec {
     #[new]
-    #[pyo3(signature = (id, function, *, dependencies, rule, retry, timeout_ms, code, source, parameters, is_async,
+    #[pyo3(signature = (id, function, *, dependencies, rule, retry, timeout_ms, code, source, parameters, is_async, in_process=false,
         on_success=None, on_failure=None, on_retry=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -49,6 +51,7 @@ impl TaskSpec {
         source: String,
         parameters: u8,
         is_async: bool,
+        in_process: bool,
         on_success: Option<Py<PyAny>>,
         on_failure: Option<Py<PyAny>>,
         on_retry: Option<Py<PyAny>>,
@@ -62,7 +65,7 @@ impl TaskSpec {
             code,
             source: source.into(),
         };
-        let callable = Arc::new(Callable { function, parameters, is_async });
+        let callable = Arc::new(Callable { function, parameters, is_async, in_process });
         Ok(Self { definition, callable, callbacks: Arc::new(Callbacks { on_success, on_failure, on_retry }) })
     }
 
@@ -76,6 +79,24 @@ impl TaskSpec {
     #[getter]
     fn function(&self, py: Python<'_>) -> Py<PyAny> {
         self.callable.function.clone_ref(py)
+    }
+
+    /// Whether its attempts run in worker processes.
+    #[getter]
+    fn in_process(&self) -> bool {
+        self.callable.in_process
+    }
+
+    /// How many arguments it takes: nothing, the context, or the context and a handle.
+    #[getter]
+    fn parameters(&self) -> u8 {
+        self.callable.parameters
+    }
+
+    /// Whether it is a coroutine function.
+    #[getter]
+    fn is_async(&self) -> bool {
+        self.callable.is_async
     }
 
     /// The tasks whose writes it sees, in the order that matters at joins.

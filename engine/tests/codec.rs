@@ -11,7 +11,9 @@ use cloacina_engine::core::definition::*;
 use cloacina_engine::core::event::*;
 use cloacina_engine::core::graph::{Graph, Problem};
 use cloacina_engine::core::json::Json;
+use cloacina_engine::core::schedule::*;
 use cloacina_engine::core::time::Timestamp;
+use cloacina_engine::core::trigger::{DropCause, Pace, TriggerDefined, TriggerDropped, TriggerEvent, TriggerFired};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use support::plan::plans;
@@ -23,6 +25,10 @@ fn decode_all(bytes: &[u8]) {
     let _ = decode_event(bytes);
     let _ = decode_definition(bytes);
     let _ = decode_label(bytes);
+    let _ = decode_schedule_event(bytes);
+    let _ = decode_trigger_event(bytes);
+    let _ = decode_schedule_label(bytes);
+    let _ = decode_trigger_label(bytes);
 }
 
 fn comes_back<T: PartialEq + Debug>(
@@ -74,7 +80,7 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_never_panic(magic in prop_oneof![Just(b'E'), Just(b'D'), Just(b'L')], kind in 0..17_u8, body in vec(any::<u8>(), 0..300)) {
+    fn random_bytes_never_panic(magic in prop_oneof![Just(b'E'), Just(b'D'), Just(b'L')], kind in 0..56_u8, body in vec(any::<u8>(), 0..300)) {
         decode_all(&body);
         decode_all(&[&[magic, 1, 1, kind, 0], body.as_slice()].concat());
     }
@@ -87,7 +93,7 @@ fn a_hostile_length_allocates_nothing() {
     let huge = huge.concat();
     let large = [252, 0xff, 0xff, 0xff, 0x0f];
     for magic in [b'E', b'D', b'L'] {
-        for kind in 0..17 {
+        for kind in 0..56 {
             for lengths in [huge.as_slice(), &large] {
                 for before in 0..6 {
                     let mut bytes = vec![magic, 1, 1, kind, 0];
@@ -248,4 +254,84 @@ fn the_bytes_of_format_1_do_not_change() {
         assert_eq!(decode_event(&unhex(&golden)), Ok(event), "a log of format 1 is not read any more");
     }
     assert!(one_of_each().len() == 15 && decode_event(&[b'E', 1, 1, 16, 0]).is_err(), "a new kind needs a golden file");
+}
+
+/// One event of each kind of a schedule, with every field set.
+fn one_of_each_of_a_schedule() -> Vec<ScheduleEvent> {
+    let request = || Request { by: "ops".into(), reason: Some("late".into()) };
+    let time = Timestamp(1_774_746_000_000_000);
+    let next = Some(Timestamp(1_774_832_400_000_000));
+    vec![
+        ScheduleEvent::Created(ScheduleCreated {
+            workflow: "etl".into(),
+            expression: "30 2 * * *".into(),
+            timezone: "Europe/Berlin".into(),
+            catchup: Catchup::RunAll,
+            input: vec![("day".into(), Json::parse("1.50").unwrap())],
+            next: Some(time),
+        }),
+        ScheduleEvent::Updated(ScheduleUpdated { expression: "@daily".into(), timezone: "UTC".into(), next }),
+        ScheduleEvent::Enabled(ScheduleEnabled { request: request(), next }),
+        ScheduleEvent::Disabled(request()),
+        ScheduleEvent::Deleted(request()),
+        ScheduleEvent::Fired(ScheduleFired { scheduled: time, execution: ExecutionId([5; 16]), next: None }),
+        ScheduleEvent::Skipped(ScheduleSkipped {
+            first: time,
+            until: Timestamp(1_774_746_000_000_001),
+            why: SkipCause::LimitReached { limit: 100 },
+            next,
+        }),
+    ]
+}
+
+/// One event of each kind of a trigger, with every field set.
+fn one_of_each_of_a_trigger() -> Vec<TriggerEvent> {
+    let request = || Request { by: "ops".into(), reason: Some("late".into()) };
+    let pace = Pace::Cron { expression: "@hourly".into(), timezone: "UTC".into() };
+    vec![
+        TriggerEvent::Defined(TriggerDefined {
+            name: "inbox".into(),
+            workflow: "etl".into(),
+            pace,
+            allow_concurrent: true,
+        }),
+        TriggerEvent::Enabled(request()),
+        TriggerEvent::Disabled(request()),
+        TriggerEvent::Fired(TriggerFired { execution: ExecutionId([5; 16]), context: [0xab; 32] }),
+        TriggerEvent::Dropped(TriggerDropped {
+            context: [0xab; 32],
+            why: DropCause::SameContextRuns(ExecutionId([6; 16])),
+        }),
+    ]
+}
+
+/// As for executions: see [`the_bytes_of_format_1_do_not_change`].
+#[test]
+fn the_bytes_of_schedules_and_triggers_do_not_change() {
+    for (kind, event) in (32..).zip(one_of_each_of_a_schedule()) {
+        assert_eq!(event.kind(), kind, "each kind once, in order");
+        comes_back(&event, encode_schedule_event, decode_schedule_event);
+        is_golden(kind, event.name(), &encode_schedule_event(&event));
+    }
+    for (kind, event) in (48..).zip(one_of_each_of_a_trigger()) {
+        assert_eq!(event.kind(), kind, "each kind once, in order");
+        comes_back(&event, encode_trigger_event, decode_trigger_event);
+        is_golden(kind, event.name(), &encode_trigger_event(&event));
+    }
+    assert_eq!((one_of_each_of_a_schedule().len(), one_of_each_of_a_trigger().len()), (7, 5));
+    for unknown in [16, 31, 39, 47, 53] {
+        let bytes = [b'E', 1, 1, unknown, 0];
+        assert!(matches!(decode_schedule_event(&bytes), Err(DecodeError::Newer { .. })));
+        assert!(matches!(decode_trigger_event(&bytes), Err(DecodeError::Newer { .. })));
+    }
+}
+
+fn is_golden(kind: u16, name: &str, bytes: &[u8]) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/events-v1");
+    let path = folder.join(format!("{kind:02}-{name}.hex"));
+    if !path.exists() && std::env::var_os("GOLDEN").is_some() {
+        std::fs::write(&path, hex(bytes)).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(hex(bytes), golden, "{name} is written otherwise than format 1 says");
 }

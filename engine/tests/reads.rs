@@ -144,3 +144,49 @@ fn the_input_hides_what_a_stranger_writes() {
     // Both ends meet: `reader` has left the base as it was.
     story.assert_context(json!({"n": 1}));
 }
+
+/// An attempt at the far end of a graph whose context has all there is: input, an ancestor's write, a removed key, and
+/// what strangers wrote and removed.
+fn everything(options: ExecutionOptions) -> TaskContext {
+    let graph = workflow([task("up"), task("clean").after(["up"]), task("stranger"), task("reader").after(["clean"])]);
+    let mut story = Story::with(&graph, [("input", json!(0)), ("both", json!("old"))], options);
+    story.runs("up", [("declared", json!({"b": 1, "a": 2})), ("tmp", json!(1))]).removes("clean", "tmp");
+    story.runs("stranger", [("foreign", json!(3)), ("both", json!("new")), ("tmp", json!(2))]).starts("reader");
+    let strict = story.state.options().strict_context;
+    TaskContext::new(story.state.view(story.index("reader")), strict)
+}
+
+/// Everything that an attempt can do to a context, in an order that the number says.
+fn act(context: &mut TaskContext, number: usize) {
+    let keys = ["input", "both", "declared", "tmp", "foreign", "new"];
+    let mut rest = number;
+    for _ in 0..6 {
+        let key = keys[rest % keys.len()];
+        match (rest / 7) % 5 {
+            0 => drop(context.get(key)),
+            1 => context.set(key, cloacina_engine::core::json::Json::from(json!(rest))),
+            2 => drop(context.remove(key)),
+            3 => drop(context.contains(key)),
+            _ if rest.is_multiple_of(3) => drop(context.all()),
+            _ => {}
+        }
+        rest = rest.wrapping_mul(31).wrapping_add(number + 17) % 10_007;
+    }
+}
+
+#[test]
+fn what_is_done_to_a_likeness_elsewhere_and_repeated_here_is_the_same_as_done_here() {
+    for strict_context in [false, true] {
+        let original = everything(ExecutionOptions { strict_context, ..options() });
+        for number in 0..2_000 {
+            let (mut here, mut back) = (original.clone(), original.clone());
+            let mut there = TaskContext::from_sighting(original.sighting());
+            assert_eq!(there.peek(), here.peek());
+            act(&mut here, number);
+            act(&mut there, number);
+            assert_eq!(there.peek(), here.peek());
+            back.repeat(there.deeds());
+            assert_eq!(back.finish(), here.finish(), "number {number}, strict {strict_context}");
+        }
+    }
+}

@@ -8,6 +8,7 @@
 //! over it for the terminal.
 
 pub mod at;
+pub mod attempt;
 pub mod cli;
 pub mod diff;
 pub mod folding;
@@ -17,6 +18,9 @@ pub mod json;
 pub mod logs;
 pub mod proof;
 pub mod reading;
+pub mod report;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod source;
 pub mod story;
 pub mod time;

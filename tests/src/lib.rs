@@ -6,6 +6,8 @@
 pub mod gate;
 pub mod history;
 pub mod meeting;
+pub mod process;
+pub mod schedule_victim;
 pub mod victim;
 pub mod workflows;
 pub mod world;

@@ -12,7 +12,7 @@ use cloacina_engine::core::event::Key;
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::task_context::TaskContext;
 use cloacina_engine::runtime::engine::{EngineConfig, Outcome};
-use cloacina_engine::runtime::task::{AttemptInfo, Task, TaskBody, TaskResult};
+use cloacina_engine::runtime::task::{AttemptInfo, Task, TaskResult};
 use cloacina_engine::runtime::workflow::Workflow;
 use serde_json::{Value, json};
 
@@ -52,14 +52,14 @@ type Body = fn(&mut TaskContext, &AttemptInfo) -> TaskResult;
 /// A task that leaves its side effect, takes a moment, and then does its work.
 fn effective(effects: &SideEffects, name: &str, body: Body) -> Task {
     let effects = effects.clone();
-    let mut task = Task::new(name, |_| Ok(())).retry(attempts(3, 3));
-    task.body = TaskBody::Blocking(Arc::new(move |context, info| {
+    let task = Task::with_handle(name, move |context, handle| {
+        let info = handle.info();
         effects.leave(info);
         // So that a kill finds work going on. The moments differ, and mean nothing.
         thread::sleep(Duration::from_micros(u64::from(info.execution.0[15]) * 8));
         body(context, info)
-    }));
-    task
+    });
+    task.retry(attempts(3, 3))
 }
 
 fn walk_on(context: &mut TaskContext, info: &AttemptInfo) -> TaskResult {

@@ -6,10 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +18,7 @@ use cloacina_store::open_reader;
 use cloacina_store::record::StreamKind;
 use cloacina_tests::GUARD;
 use cloacina_tests::history::history;
+use cloacina_tests::process::Victim;
 use cloacina_tests::victim::{SideEffects, WORKFLOWS, config, input, result, workflows};
 use cloacina_tests::world::{World, call, end_of};
 use rand::rngs::StdRng;
@@ -29,31 +27,8 @@ use rand::{Rng, SeedableRng};
 /// Kills of each log.
 const KILLS: usize = 60;
 
-/// A victim, and what it says.
-struct Victim {
-    process: Child,
-    lines: Receiver<String>,
-}
-
-impl Victim {
-    fn begin(directory: &Path, mode: &str) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_victim"))
-            .args([directory.join("log"), directory.join("effects"), PathBuf::from(mode)])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the victim starts");
-        let output = BufReader::new(process.stdout.take().expect("a pipe"));
-        let (sender, lines) = channel();
-        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { process, lines }
-    }
-
-    /// Kills it, and returns all that it had said.
-    fn kill(mut self, said: Vec<String>) -> Vec<String> {
-        self.process.kill().expect("it is killed");
-        self.process.wait().expect("it is dead");
-        said.into_iter().chain(self.lines).collect()
-    }
+fn begin(directory: &Path, mode: &str) -> Victim {
+    Victim::begin(env!("CARGO_BIN_EXE_victim"), directory, mode)
 }
 
 /// What victims were told and passed on.
@@ -83,7 +58,7 @@ impl Acknowledged {
 
 /// One round: a victim begins, and is killed at a random moment.
 fn kill_one(directory: &Path, random: &mut StdRng) -> Vec<String> {
-    let victim = Victim::begin(directory, &random.random::<u32>().to_string());
+    let victim = begin(directory, &random.random::<u32>().to_string());
     let mut said = Vec::new();
     if random.random_bool(0.3) {
         // While it opens, and recovers.
@@ -116,7 +91,7 @@ fn torment(seed: u64) -> usize {
             Err(error) => assert!(acknowledged.started.is_empty(), "{error}"),
         }
     }
-    let mut last = Victim::begin(directory.path(), "finish");
+    let mut last = begin(directory.path(), "finish");
     let mut said = Vec::new();
     while said.last().is_none_or(|line| line != "done") {
         let line = last.lines.recv_timeout(GUARD);

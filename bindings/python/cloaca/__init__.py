@@ -28,7 +28,8 @@ from ._cloaca import (
     RetryPolicy,
     RetryPolicyBuilder,
 )
-from ._task import TaskHandle, task
+from ._handle import TaskHandle
+from ._task import task
 from .conditions import (
     Condition,
     all_of,
@@ -42,6 +43,7 @@ from .conditions import (
 )
 from .config import DefaultRunnerConfig
 from .errors import (
+    AttemptOverError,
     ConfigurationError,
     ContextError,
     Error,
@@ -50,9 +52,12 @@ from .errors import (
     LogError,
     LogLockedError,
     LogVersionError,
+    MomentNotFoundError,
     TaskTimeoutError,
     UndeclaredReadError,
+    UnknownKeyError,
     WaitTimeoutError,
+    WorkerDiedError,
     WorkflowFailedError,
     WorkflowNotFoundError,
     WorkflowValidationError,
@@ -61,10 +66,13 @@ from .namespace import TaskNamespace, WorkflowContext
 from .workflow import Workflow, WorkflowBuilder, register_workflow_constructor
 
 if _TYPE_CHECKING:
+    from . import events
+    from .history import History
     from .result import PipelineResult, TaskResult, WorkflowResult
     from .runner import DefaultRunner, Execution, ExecutionInfo
 
 __all__ = [
+    "AttemptOverError",
     "BackoffStrategy",
     "Condition",
     "ConfigurationError",
@@ -77,10 +85,12 @@ __all__ = [
     "ExecutionInfo",
     "ExecutionNotFoundError",
     "HelloClass",
+    "History",
     "LogCorruptedError",
     "LogError",
     "LogLockedError",
     "LogVersionError",
+    "MomentNotFoundError",
     "PipelineResult",
     "RetryCondition",
     "RetryPolicy",
@@ -90,7 +100,9 @@ __all__ = [
     "TaskResult",
     "TaskTimeoutError",
     "UndeclaredReadError",
+    "UnknownKeyError",
     "WaitTimeoutError",
+    "WorkerDiedError",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowContext",
@@ -103,6 +115,7 @@ __all__ = [
     "always",
     "any_of",
     "context_value",
+    "events",
     "get_backend",
     "hello_world",
     "none_of",
@@ -120,25 +133,30 @@ _LAZY = {
     "DefaultRunner": "runner",
     "Execution": "runner",
     "ExecutionInfo": "runner",
+    "History": "history",
     "PipelineResult": "result",
     "TaskResult": "result",
     "WorkflowResult": "result",
 }
 
+_MODULES = frozenset({"events"})
+
 
 def __getattr__(name: str) -> _Any:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
     from importlib import import_module
 
+    module = _LAZY.get(name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if module is None:
+        raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
     value = getattr(import_module(f".{module}", __name__), name)
     setattr(_sys.modules[__name__], name, value)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_MODULES})
 
 
 def get_backend() -> str:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
-from . import _code
+from . import _code, _isolation
 from ._cloaca import BackoffStrategy, Context, RetryCondition, RetryPolicy, TaskSpec, nearest
 from .conditions import ConditionTree
 
@@ -142,6 +142,7 @@ def task(
     trigger_rules: ConditionTree | None = None,
     trigger_rule: str | None = None,
     timeout_seconds: float | None = None,
+    isolation: str | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
     on_retry: Callable[[str, str, Context, int], object] | None = None,
@@ -164,6 +165,7 @@ def task(
     trigger_rules: ConditionTree | None = None,
     trigger_rule: str | None = None,
     timeout_seconds: float | None = None,
+    isolation: str | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
     on_retry: Callable[[str, str, Context, int], object] | None = None,
@@ -193,6 +195,11 @@ def task(
             ``"one_success"``, ``"one_failed"`` or ``"always"``.
         timeout_seconds: How long an attempt may take; the runner's ``task_timeout_seconds`` by default. An attempt on a
             thread cannot be stopped: it is failed, and what it returns later is ignored.
+        isolation: ``"thread"`` (the default), or ``"process"``: attempts run in worker processes, which are started
+            anew (spawned), used again, and import the function from its module. So CPU-bound tasks use all cores, a
+            crash is a failed attempt (:class:`WorkerDiedError`), and an attempt that times out or is cancelled is
+            killed, with what it has started. The context goes there and back as JSON. An ``async def`` function gets an
+            event loop of its own.
         on_success: Called with the task's id and the context after it, when it has completed.
         on_failure: Called with the task's id, the error as text and what it saw, when it has finally failed.
         on_retry: Called with the task's id, the error as text, the context that the attempt saw, and the number of the
@@ -226,6 +233,7 @@ def task(
     timeout_ms = _timeout(timeout_seconds)
     if id is not None and (not isinstance(id, str) or not id):
         raise ValueError("a task id cannot be empty" if id == "" else f"a task id must be a str, not {id!r}")
+    in_process = _isolation.is_process(isolation)
     depends_on = _dependencies(dependencies)
     _check_callbacks(on_success=on_success, on_failure=on_failure, on_retry=on_retry)
 
@@ -234,6 +242,8 @@ def task(
         if task_id is None:
             raise ValueError(f"{function!r} has no name; give the task an id: @cloaca.task(id=...)")
         is_async, parameters = _shape(function, task_id)
+        if in_process:
+            _isolation.check_name(function, task_id)
         spec = TaskSpec(
             task_id,
             function,
@@ -245,6 +255,7 @@ def task(
             source=_code.source(function),
             parameters=parameters,
             is_async=is_async,
+            in_process=in_process,
             on_success=on_success,
             on_failure=on_failure,
             on_retry=on_retry,
@@ -394,31 +405,3 @@ def _shape(function: Callable[..., Any], task_id: str) -> tuple[bool, int]:
             f"or nothing, and a second parameter called 'handle' or 'task_handle' if it needs one"
         )
     return is_async, len(taken)
-
-
-class TaskHandle:
-    """What a task can ask about its own attempt; the parameter ``handle`` or ``task_handle`` of a task gets one.
-
-    Attributes:
-        task_id: The task.
-        attempt: The number of this attempt, from 1.
-        execution_id: The execution.
-    """
-
-    __slots__ = ("_held", "attempt", "execution_id", "task_id")
-
-    def __init__(self, task_id: str, attempt: int, execution_id: str) -> None:
-        self.task_id = task_id
-        self.attempt = attempt
-        self.execution_id = execution_id
-        self._held = True
-
-    def is_slot_held(self) -> bool:
-        """Whether the attempt holds one of the runner's ``max_concurrent_tasks`` slots."""
-        return self._held
-
-    def _release(self) -> None:
-        self._held = False
-
-    def __repr__(self) -> str:
-        return f"TaskHandle(task_id={self.task_id!r}, attempt={self.attempt}, execution_id={self.execution_id!r})"

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import _failure
 from ._cloaca import Attempt, Inbox, Notices
-from ._task import TaskHandle
+from ._handle import TaskHandle
 
 if TYPE_CHECKING:
     import asyncio
+
+    from ._processes import Processes
 
 _number = itertools.count(1)
 
@@ -56,6 +58,7 @@ class Threads:
         self._inbox = inbox
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._processes: Processes | None = None
         self._start()
 
     def _start(self) -> None:
@@ -73,6 +76,8 @@ class Threads:
                 _tell_callbacks(work)
             elif not isinstance(work, Attempt):
                 _call(work)
+            elif work.in_process:
+                self._run_in_process(work)
             elif work.is_async:
                 self._start_coroutine(work)
             else:
@@ -81,14 +86,20 @@ class Threads:
             del work
 
     def _run(self, attempt: Attempt) -> None:
-        handle = _handle(attempt)
         try:
-            attempt.complete(attempt.function(*_arguments(attempt, handle)))
+            attempt.complete(attempt.function(*_arguments(attempt)))
         except BaseException as error:
             # SystemExit and KeyboardInterrupt too: a task ends its attempt, never a thread or the program.
             self._fail(attempt, error)
-        finally:
-            handle._release()
+
+    def _run_in_process(self, attempt: Attempt) -> None:
+        with self._lock:
+            if self._processes is None:
+                from ._processes import Processes
+
+                self._processes = Processes(self.errors.keep)
+            processes = self._processes
+        processes.run(attempt)
 
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
         _failure.strip(error, __file__)
@@ -105,14 +116,11 @@ class Threads:
             current = asyncio.current_task()
             if current is not None:
                 attempt.on_cancel(lambda: _tell(loop, current.cancel))
-            handle = _handle(attempt)
             try:
-                coroutine: Coroutine[Any, Any, Any] = attempt.function(*_arguments(attempt, handle))
+                coroutine: Coroutine[Any, Any, Any] = attempt.function(*_arguments(attempt))
                 attempt.complete(await coroutine)
             except BaseException as error:
                 self._fail(attempt, error)
-            finally:
-                handle._release()
 
         asyncio.run_coroutine_threadsafe(run(), loop)
 
@@ -137,8 +145,11 @@ class Threads:
         self._inbox.close()
         with self._lock:
             loop, self._loop = self._loop, None
+            processes = self._processes
         if loop is not None:
             _tell(loop, loop.stop)
+        if processes is not None:
+            processes.close()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
@@ -181,9 +192,7 @@ def _call(call: Callable[[], object]) -> None:
         logging.getLogger("cloaca.runner").exception("a callback failed")
 
 
-def _handle(attempt: Attempt) -> TaskHandle:
-    return TaskHandle(attempt.task_id, attempt.attempt, attempt.execution_id)
-
-
-def _arguments(attempt: Attempt, handle: TaskHandle) -> tuple[Any, ...]:
-    return ((), (attempt.context,), (attempt.context, handle))[attempt.parameters]
+def _arguments(attempt: Attempt) -> tuple[Any, ...]:
+    if attempt.parameters == 0:
+        return ()
+    return (attempt.context,) if attempt.parameters == 1 else (attempt.context, TaskHandle.of(attempt))

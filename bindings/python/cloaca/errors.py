@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 __all__ = [
+    "AttemptOverError",
     "ConfigurationError",
     "ContextError",
     "Error",
@@ -17,9 +18,12 @@ __all__ = [
     "LogError",
     "LogLockedError",
     "LogVersionError",
+    "MomentNotFoundError",
     "TaskTimeoutError",
     "UndeclaredReadError",
+    "UnknownKeyError",
     "WaitTimeoutError",
+    "WorkerDiedError",
     "WorkflowFailedError",
     "WorkflowNotFoundError",
     "WorkflowValidationError",
@@ -125,12 +129,29 @@ class TaskTimeoutError(Error, TimeoutError):
     """An attempt that took longer than its timeout."""
 
 
+class AttemptOverError(Error):
+    """The attempt that a task makes counts no more: it timed out, its execution was cancelled, or its runner was shut
+    down. Raised in :meth:`TaskHandle.defer_until`; let it pass, and the task ends."""
+
+
+class WorkerDiedError(Error):
+    """The worker process of a task with ``isolation="process"`` died while the task ran; the message has the signal."""
+
+
 class WaitTimeoutError(Error, TimeoutError):
     """The time for a wait ran out. The execution goes on."""
 
 
 class ExecutionNotFoundError(Error, LookupError):
     """No execution in this log has that id."""
+
+
+class MomentNotFoundError(Error, LookupError):
+    """The history has no such moment: no such event, time, task or attempt."""
+
+
+class UnknownKeyError(Error, KeyError):
+    """The context of that execution never had the key."""
 
 
 class UndeclaredReadError(Error, KeyError):

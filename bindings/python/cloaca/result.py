@@ -7,10 +7,12 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._cloaca import Context
-from .errors import TaskTimeoutError, WorkflowFailedError
+from .errors import LogError, TaskTimeoutError, WorkflowFailedError
 
 if TYPE_CHECKING:
     from ._cloaca import RawOutcome
+    from ._past import Past
+    from .history import History
 
 __all__ = ["PipelineResult", "TaskResult", "WorkflowResult"]
 
@@ -58,6 +60,7 @@ class WorkflowResult:
         "_ended",
         "_failed",
         "_failed_type",
+        "_past",
         "_started",
         "error_message",
         "execution_id",
@@ -67,7 +70,8 @@ class WorkflowResult:
         "workflow_name",
     )
 
-    def __init__(self, raw: RawOutcome, cause: BaseException | None = None) -> None:
+    def __init__(self, raw: RawOutcome, cause: BaseException | None = None, past: Past | None = None) -> None:
+        self._past = past
         self.execution_id = raw["execution_id"]
         self.workflow_name = raw["workflow_name"]
         self.status = raw["status"]
@@ -134,6 +138,16 @@ class WorkflowResult:
             task_id=task_id,
             attempt=attempt,
         ) from cause
+
+    def history(self) -> History:
+        """What happened: every event, what each task saw, and where each value came from.
+
+        Raises:
+            LogError: The log cannot be read, or was one in memory and went with its runner.
+        """
+        if self._past is None:
+            raise LogError("this result came from no runner", execution_id=self.execution_id)
+        return self._past.history(self.execution_id)
 
     def __repr__(self) -> str:
         parts = [

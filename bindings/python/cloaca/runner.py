@@ -11,15 +11,19 @@ import threading
 import weakref
 from collections.abc import Generator, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from . import _cloaca, _logging, _url
+from . import _cloaca, _isolation, _logging, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeWorkflow, VirtualClock
+from ._past import Past
 from ._threads import Threads
 from .config import DefaultRunnerConfig
 from .errors import Error, WaitTimeoutError
 from .result import WorkflowResult, rfc3339
 from .workflow import workflows
+
+if TYPE_CHECKING:
+    from .history import History
 
 __all__ = ["DefaultRunner", "Execution", "ExecutionInfo"]
 
@@ -94,6 +98,10 @@ class Execution:
         """Lets attempts start again after :meth:`pause`."""
         self._runner._engine.unpause(self._id)
 
+    def history(self) -> History:
+        """What has happened up to now: every event, what each task saw, and where each value came from."""
+        return self._runner._past.history(self._id)
+
     def __await__(self) -> Generator[Any, None, WorkflowResult]:
         return self._runner._wait_async(self._id).__await__()
 
@@ -141,6 +149,11 @@ class DefaultRunner:
     ) -> None:
         if config is not None and not isinstance(config, DefaultRunnerConfig):
             raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")
+        if _isolation.importing_for is not None:
+            raise Error(
+                f"a worker process imports this program to find task '{_isolation.importing_for}', and came to a line "
+                f'that opens a runner; put what the program does below: if __name__ == "__main__":'
+            )
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
         _logging.start()
@@ -151,6 +164,7 @@ class DefaultRunner:
             _log.info("there is no SQLite here: the embedded event log is opened in the directory %s", location.path)
         self._config = config
         self._location = location
+        self._past = Past(location.path, self)
         self._process = os.getpid()
         self._closed = threading.Event()
         self._close_lock = threading.Lock()
@@ -209,6 +223,11 @@ class DefaultRunner:
     def config(self) -> DefaultRunnerConfig:
         """How it runs (a copy)."""
         return self._config.copy()
+
+    @property
+    def is_shut_down(self) -> bool:
+        """Whether it was shut down."""
+        return self._closed.is_set()
 
     @property
     def recovered(self) -> list[Execution]:
@@ -373,7 +392,7 @@ class DefaultRunner:
     def _result(self, raw: _cloaca.RawOutcome) -> WorkflowResult:
         failed = raw["failed"]
         cause = None if failed is None else self._threads.errors.find(raw["execution_id"], *failed)
-        return WorkflowResult(raw, cause)
+        return WorkflowResult(raw, cause, self._past)
 
     def __del__(self) -> None:
         # Not `_engine`: opening may have failed.

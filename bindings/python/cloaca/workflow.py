@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
+from . import _isolation
 from ._cloaca import NativeWorkflow, TaskSpec, nearest
 from ._task import close_collector, open_collector, registry, task_id_of
 from .errors import WorkflowValidationError
@@ -195,7 +196,13 @@ class WorkflowBuilder:
         Raises:
             WorkflowValidationError: With every problem at once: no tasks, missing dependencies, cycles, duplicates.
         """
-        native = NativeWorkflow(self._name, [spec for spec, _ in self._tasks.values()])
+        specs = [spec for spec, _ in self._tasks.values()]
+        native = NativeWorkflow(self._name, specs)
+        problems = [problem for spec in specs if (problem := _isolation.problem(spec)) is not None]
+        if problems:
+            raise WorkflowValidationError(
+                f"workflow '{self._name}' is not valid: {'; '.join(problems)}", workflow=self._name
+            )
         return Workflow(native, self._description, dict(self._tags))
 
     def collect(self, spec: TaskSpec) -> None:
@@ -238,6 +245,11 @@ class _Workflows:
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
             subscriber.workflow_registered(workflow._native)
+
+    def find(self, name: str) -> Workflow | None:
+        """The workflow of this name."""
+        with self._lock:
+            return self._workflows.get(name)
 
     def subscribe(self, subscriber: Subscriber) -> list[NativeWorkflow]:
         """What is registered already; everything later is told."""

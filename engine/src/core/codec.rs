@@ -7,7 +7,9 @@
 //! | 1 | magic: `E` an event, `D` a definition, `L` a label of the listing |
 //! | 1 | codec: 1 is bincode 2, standard configuration |
 //! | 1 | format of what follows, by kind |
-//! | 2 | kind, little-endian; 0 for definitions and labels |
+//! | 2 | kind, little-endian; 0 for definitions and labels of executions |
+//!
+//! Events of executions, schedules and triggers share one row of kind numbers: 1 to 31, 32 to 47, and 48 to 63.
 //!
 //! Kind numbers are never reused. A format that this version does not know is refused, never guessed at. Decoding is
 //! bounded: no text can make it allocate more than a small multiple of its own length.
@@ -24,7 +26,13 @@ use super::event::{
     Cause, ContextRemoved, ContextWritten, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Request,
     TaskAbandoned, TaskCompleted, TaskFailed, TaskSkipped, TaskStarted,
 };
+use super::schedule::Catchup;
 use super::time::Timestamp;
+use super::trigger::TriggerDefined;
+
+mod streams;
+
+pub use streams::{decode_schedule_event, decode_trigger_event, encode_schedule_event, encode_trigger_event};
 
 const CODEC: u8 = 1;
 const FORMAT: u8 = 1;
@@ -32,6 +40,9 @@ const HEADER: usize = 5;
 const EVENT: u8 = b'E';
 const DEFINITION: u8 = b'D';
 const LABEL: u8 = b'L';
+/// The kinds of labels; an execution's is 0.
+const SCHEDULE_LABEL: u16 = 1;
+const TRIGGER_LABEL: u16 = 2;
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +109,38 @@ pub enum LabelStatus {
     Cancelled,
 }
 
+/// What the listing shows of a schedule.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct ScheduleLabel {
+    /// The workflow that it starts.
+    pub workflow: Arc<str>,
+    /// Its cron expression.
+    pub expression: Arc<str>,
+    /// The time zone that the expression is read in.
+    pub timezone: Arc<str>,
+    /// What becomes of fires that nobody was there for.
+    pub catchup: Catchup,
+    /// Whether it fires.
+    pub enabled: bool,
+    /// When it fires next, if it does.
+    pub next: Option<Timestamp>,
+    /// When it fired last.
+    pub last_run: Option<Timestamp>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When somebody last changed it.
+    pub updated: Timestamp,
+}
+
+/// What the listing shows of a trigger.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct TriggerLabel {
+    /// How it is defined.
+    pub definition: TriggerDefined,
+    /// Whether it is polled.
+    pub enabled: bool,
+}
+
 /// SHA-256.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -136,6 +179,43 @@ pub fn encode_label(label: &Label) -> Vec<u8> {
 /// [`DecodeError`]; never a guess.
 pub fn decode_label(bytes: &[u8]) -> Result<Label, DecodeError> {
     open(LABEL, "a label", bytes).and_then(|(_, body)| decode("a label", body))
+}
+
+/// Encodes a schedule's label.
+#[must_use]
+pub fn encode_schedule_label(label: &ScheduleLabel) -> Vec<u8> {
+    seal(LABEL, SCHEDULE_LABEL, label)
+}
+
+/// Reads a schedule's label.
+///
+/// # Errors
+/// [`DecodeError`]; never a guess.
+pub fn decode_schedule_label(bytes: &[u8]) -> Result<ScheduleLabel, DecodeError> {
+    let what = "a schedule's label";
+    decode(what, open_label(what, SCHEDULE_LABEL, bytes)?)
+}
+
+/// Encodes a trigger's label.
+#[must_use]
+pub fn encode_trigger_label(label: &TriggerLabel) -> Vec<u8> {
+    seal(LABEL, TRIGGER_LABEL, label)
+}
+
+/// Reads a trigger's label.
+///
+/// # Errors
+/// [`DecodeError`]; never a guess.
+pub fn decode_trigger_label(bytes: &[u8]) -> Result<TriggerLabel, DecodeError> {
+    let what = "a trigger's label";
+    decode(what, open_label(what, TRIGGER_LABEL, bytes)?)
+}
+
+fn open_label<'a>(what: &'static str, wanted: u16, bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    match open(LABEL, what, bytes)? {
+        (kind, body) if kind == wanted => Ok(body),
+        _ => Err(DecodeError::Foreign { expected: what, found: bytes[..bytes.len().min(HEADER)].to_vec() }),
+    }
 }
 
 /// Encodes an event.

@@ -555,8 +555,13 @@ pub fn values(context: &ContextMap) -> impl Iterator<Item = (&Key, &Json)> {
 /// before them.
 #[must_use]
 pub fn digest(context: &ContextMap) -> [u8; 32] {
+    digest_of(values(context))
+}
+
+/// As [`digest`], over keys and values that come in the order of the keys.
+pub(super) fn digest_of<'a>(context: impl IntoIterator<Item = (&'a Key, &'a Json)>) -> [u8; 32] {
     let mut hasher = Sha256::new();
-    for (key, value) in values(context) {
+    for (key, value) in context {
         for part in [key.as_bytes(), value.as_str().as_bytes()] {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);

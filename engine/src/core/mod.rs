@@ -15,6 +15,8 @@ pub mod json;
 pub mod merge;
 pub mod retry;
 pub mod rule;
+pub mod schedule;
 pub mod state;
 pub mod task_context;
 pub mod time;
+pub mod trigger;

@@ -434,6 +434,13 @@ impl Execution {
         joins.join(&ends).context
     }
 
+    /// The merges that were made so far. Joins that are made with a copy of them give the very versions that
+    /// [`Execution::context`] gives.
+    #[must_use]
+    pub fn joins(&self) -> &Joins {
+        &self.joins
+    }
+
     /// How long an attempt at a task may run.
     #[must_use]
     pub fn task_timeout(&self, task: TaskIndex) -> Option<Millis> {

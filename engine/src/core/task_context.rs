@@ -48,6 +48,28 @@ pub struct UndeclaredRead {
     pub key: Key,
 }
 
+/// What an attempt sees, by value: for one that runs where its [`View`] cannot go, such as another process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sighting {
+    /// What its ancestry gives.
+    pub declared: Vec<(Key, Json)>,
+    /// What others wrote, and it can see all the same.
+    pub undeclared: Vec<(Key, Json)>,
+    /// Whether an undeclared read is an error.
+    pub strict: bool,
+}
+
+/// What an attempt did to a context that was made from a [`Sighting`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deeds {
+    /// What it wrote, one for each key in the order of first writing.
+    pub writes: Vec<Write>,
+    /// The keys that it read.
+    pub reads: Vec<Key>,
+    /// Whether it took the whole context.
+    pub all: bool,
+}
+
 impl TaskContext {
     /// The context of an attempt that sees `view`. If `strict`, an undeclared read is an error.
     #[must_use]
@@ -63,6 +85,46 @@ impl TaskContext {
             .map(|(key, value)| (key, super::context::Version::written(Some(value), 0, None, None)))
             .collect();
         Self::new(View { declared, ..View::default() }, false)
+    }
+
+    /// What the attempt sees, by value. This is no read.
+    #[must_use]
+    pub fn sighting(&self) -> Sighting {
+        let declared = values(&self.view.declared).map(|(key, value)| (key.clone(), value.clone())).collect();
+        let undeclared = values(&self.view.latest)
+            .filter(|(key, _)| matches!(self.view.look(key), Sight::Undeclared(_)))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        Sighting { declared, undeclared, strict: self.strict }
+    }
+
+    /// A context that shows what another one saw. What is done to it comes back with [`TaskContext::deeds`].
+    #[must_use]
+    pub fn from_sighting(sighting: Sighting) -> Self {
+        let map = |values: Vec<(Key, Json)>| {
+            let version = |value| super::context::Version::written(Some(value), 0, None, None);
+            values.into_iter().map(|(key, value)| (key, version(value))).collect()
+        };
+        let view = View { declared: map(sighting.declared), latest: map(sighting.undeclared) };
+        Self::new(view, sighting.strict)
+    }
+
+    /// What was done to this context.
+    #[must_use]
+    pub fn deeds(self) -> Deeds {
+        let (writes, reads) = self.finish();
+        Deeds { writes, reads: reads.keys.into_iter().map(|read| read.key).collect(), all: reads.all }
+    }
+
+    /// Does here what was done to the context that was made from this one's sighting: the reads see the same writes as
+    /// they would have here.
+    pub fn repeat(&mut self, deeds: Deeds) {
+        for key in &deeds.reads {
+            // In a strict context the attempt had the error there.
+            let _ = self.get(key);
+        }
+        self.all |= deeds.all;
+        deeds.writes.into_iter().for_each(|Write { key, value }| self.write(key, value));
     }
 
     /// The value of a key, and that it was read.

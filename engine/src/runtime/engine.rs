@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use cloacina_store::log::{EventLog, ReadError, StreamFilter};
 use cloacina_store::record::StreamKind;
-use crossbeam_channel::{RecvTimeoutError, Sender};
+use crossbeam_channel::Sender;
 
 use super::clock::{Clock, Follower, Settled, TimeSource};
 use super::completion::Waiter;
 use super::message::{Attached, Control, HeldReasons, Message, Unfinished};
 use super::outcome::{RebuildError, execution_of, listed, outcome, rebuild, stream_of};
-use super::scheduler::{Scheduler, Shell};
+use super::scheduler::{Found, Scheduler, Shell};
+use super::waiting::Waits;
 use super::workers::Workers;
 use super::workflow::Registry;
 use crate::core::event::{Cause, Environment, ExecutionId, Key, TaskError, TaskId};
@@ -37,6 +38,10 @@ pub struct EngineConfig {
     pub max_value_bytes: usize,
     /// Whether unfinished executions are resumed.
     pub recover: bool,
+    /// Whether schedules fire.
+    pub cron: bool,
+    /// How many missed fires of a schedule are caught up with at most.
+    pub max_catchup: u32,
     /// The Python version, where Python runs the tasks; recorded in the log.
     pub python: Option<Arc<str>>,
     /// Where it gets the time from.
@@ -53,6 +58,8 @@ impl Default for EngineConfig {
             max_recoveries: 3,
             max_value_bytes: 16 << 20,
             recover: true,
+            cron: true,
+            max_catchup: 100,
             python: None,
             time: TimeSource::Wall,
         }
@@ -290,8 +297,9 @@ pub struct Engine {
     messages: Sender<Message>,
     held_reasons: HeldReasons,
     recovered: Vec<ExecutionId>,
-    config: EngineConfig,
+    pub(crate) config: EngineConfig,
     registry: Arc<Registry>,
+    waits: Waits,
     scheduler: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -304,6 +312,8 @@ impl Engine {
     pub fn open(log: Arc<dyn EventLog>, registry: Arc<Registry>, config: EngineConfig) -> Result<Self, EngineError> {
         let failed = |error: ReadError| EngineError::Log(error.to_string());
         let unfinished = unfinished(&*log).map_err(failed)?;
+        let schedules = super::schedules::found(&*log).map_err(failed)?;
+        let triggers = super::triggers::found(&*log, &unfinished).map_err(failed)?;
         let head = log.head().map_err(failed)?;
         let recovered: Vec<ExecutionId> = unfinished.keys().copied().collect();
         let (messages, receiver) = crossbeam_channel::unbounded();
@@ -323,13 +333,14 @@ impl Engine {
         registry.subscribe(Box::new(move || to_scheduler.send(Message::Registered).is_ok()));
         let scheduler = thread::Builder::new()
             .name("cloacina-scheduler".into())
-            .spawn(move || Scheduler::new(shell, unfinished).run())
+            .spawn(move || Scheduler::new(shell, Found { unfinished, schedules, triggers }).run())
             .map_err(|error| EngineError::Log(format!("cannot start the scheduler's thread: {error}")))?;
         let scheduler = Mutex::new(Some(scheduler));
         if let TimeSource::Virtual(clock) = &config.time {
             clock.follow(Arc::new(ToScheduler(messages.clone())));
         }
-        let engine = Self { log, messages, held_reasons, recovered, config, registry, scheduler };
+        let engine =
+            Self { log, messages, held_reasons, recovered, config, registry, waits: Waits::default(), scheduler };
         engine.catch_up();
         Ok(engine)
     }
@@ -352,16 +363,10 @@ impl Engine {
     /// # Errors
     /// See [`WaitError`]; the execution goes on.
     pub fn wait(&self, execution: ExecutionId, timeout: Option<Duration>) -> Result<Arc<Outcome>, WaitError> {
-        let (sender, receiver) = crossbeam_channel::bounded(1);
-        self.when_done(execution, Box::new(move |done| drop(sender.send(done))));
-        let gone = Err(WaitError::ShutDown(execution));
+        let wait = self.waits.of(execution, |waiter| self.when_done(execution, waiter));
         match timeout {
-            None => receiver.recv().unwrap_or(gone),
-            Some(waited) => match receiver.recv_timeout(waited) {
-                Ok(done) => done,
-                Err(RecvTimeoutError::Timeout) => Err(WaitError::TimedOut { execution, waited }),
-                Err(RecvTimeoutError::Disconnected) => gone,
-            },
+            None => wait.for_good(),
+            Some(waited) => wait.within(waited).unwrap_or(Err(WaitError::TimedOut { execution, waited })),
         }
     }
 
@@ -522,13 +527,13 @@ impl Engine {
     }
 
     /// Waits until the scheduler has taken everything that it was told before; first of all, what it holds and why.
-    fn catch_up(&self) {
+    pub(crate) fn catch_up(&self) {
         let nobody = ExecutionId([0; 16]);
         let _ = self.ask(|reply| Message::Peek { execution: nobody, reply });
     }
 
     /// Asks the scheduler, and waits for its answer; `None` if it is gone.
-    fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
+    pub(crate) fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.messages.send(message(reply)).ok()?;
         answer.recv().ok()
@@ -575,7 +580,7 @@ impl Drop for Engine {
 }
 
 /// Entries of the listing that are read at once.
-const LISTING_PAGE: usize = 1_000;
+pub(crate) const LISTING_PAGE: usize = 1_000;
 
 /// The executions that are not finished, each folded, or with the reason why it cannot be.
 fn unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unfinished>, ReadError> {
@@ -597,7 +602,7 @@ fn unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unfinished>, R
     }
 }
 
-fn new_execution_id() -> ExecutionId {
+pub(crate) fn new_execution_id() -> ExecutionId {
     ExecutionId(uuid::Uuid::now_v7().into_bytes())
 }
 

@@ -8,10 +8,19 @@ use crossbeam_channel::Sender;
 
 use super::clock::Settled;
 use super::completion::Waiter;
+use super::cron::CronExpression;
 use super::engine::{EngineError, StartError, StartRequest};
+use super::handle::SlotWaiter;
+use super::scheduler::Source;
+use super::schedules::ScheduleError;
+use super::trigger::PollResult;
+use super::triggers::TriggerError;
 use crate::core::event::{Attempt, ExecutionId, Reads, TaskError, TaskId};
+use crate::core::schedule::{self, ScheduleCreated, ScheduleId};
 use crate::core::state::Execution;
 use crate::core::task_context::Write;
+use crate::core::time::Timestamp;
+use crate::core::trigger::{self, TriggerId};
 
 /// What the scheduler is told.
 pub(crate) enum Message {
@@ -21,6 +30,8 @@ pub(crate) enum Message {
     Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
     /// An attempt has ended.
     Finished(Finished),
+    /// An attempt asks something about its slot.
+    Slot { attempt: AttemptKey, request: SlotRequest },
     /// A workflow was registered.
     Registered,
     /// Somebody asks something of an execution.
@@ -33,12 +44,47 @@ pub(crate) enum Message {
     Refused { execution: ExecutionId, reason: Arc<str> },
     /// The log has failed.
     LogFailed(Arc<str>),
+    /// Something is asked of the schedules.
+    Schedules(Box<ScheduleRequest>),
+    /// Something is asked of the triggers, or told of them.
+    Triggers(TriggerRequest),
+    /// The log refused a batch of a schedule or a trigger and goes on: it is lost to this engine.
+    SourceRefused { source: Source, reason: Arc<str> },
     /// Say when nothing moves any more: a virtual clock wants to move on.
     Settle { reply: Reply<Settled> },
-    /// The last batch of an execution is durable, and a virtual clock waits for that.
-    Durable(ExecutionId),
+    /// The last batch of an execution (or of something else) is durable, and a virtual clock waits for that.
+    Durable(Option<ExecutionId>),
     /// Stop, after at most this long.
     Shutdown { grace: Duration, reply: Reply<Result<(), EngineError>> },
+}
+
+/// What is asked of schedules. The answer comes when what was decided is durable.
+pub(crate) enum ScheduleRequest {
+    Create {
+        id: ScheduleId,
+        created: Box<ScheduleCreated>,
+        calendar: CronExpression,
+        reply: Reply<Result<ScheduleId, ScheduleError>>,
+    },
+    Change {
+        id: ScheduleId,
+        command: schedule::Command,
+        /// Of the new expression, if it gets one.
+        calendar: Option<CronExpression>,
+        reply: Reply<Result<(), ScheduleError>>,
+    },
+}
+
+/// What is asked of triggers, and told of them.
+pub(crate) enum TriggerRequest {
+    /// A poll has ended.
+    Polled { id: TriggerId, result: PollResult },
+    /// The answer comes when what was decided is durable.
+    Change { name: Arc<str>, command: trigger::Command, reply: Reply<Result<(), TriggerError>> },
+    /// Answered once everything that was decided on any trigger is durable.
+    AllDurable { reply: Reply<Result<(), TriggerError>> },
+    /// When this engine polled each trigger last.
+    LastPolls { reply: Reply<BTreeMap<TriggerId, Timestamp>> },
 }
 
 pub(crate) type Reply<T> = Sender<T>;
@@ -51,6 +97,17 @@ pub(crate) struct Finished {
     pub(crate) writes: Vec<Write>,
     pub(crate) reads: Reads,
     pub(crate) result: Result<(), TaskError>,
+}
+
+/// Which attempt.
+pub(crate) type AttemptKey = (ExecutionId, TaskId, Attempt);
+
+/// What an attempt asks about its slot.
+pub(crate) enum SlotRequest {
+    /// It does not need it for now.
+    GiveBack,
+    /// It needs one again.
+    Take(SlotWaiter),
 }
 
 /// What is asked of an execution.

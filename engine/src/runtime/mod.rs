@@ -5,12 +5,18 @@
 
 pub mod clock;
 mod completion;
+pub mod cron;
 pub mod engine;
+pub mod handle;
 mod message;
 mod narration;
 pub mod outcome;
 mod output_commit;
 mod scheduler;
+pub mod schedules;
 pub mod task;
+pub mod trigger;
+pub mod triggers;
+mod waiting;
 mod workers;
 pub mod workflow;

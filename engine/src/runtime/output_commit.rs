@@ -10,6 +10,7 @@ use crossbeam_channel::Sender;
 
 use super::completion::{Completion, Durable, Promise};
 use super::engine::{Outcome, WaitError};
+use super::handle::TaskHandle;
 use super::message::{Finished, Message};
 use super::narration;
 use super::task::{AttemptEnd, AttemptInfo, Notice, Observer};
@@ -104,7 +105,8 @@ impl Acknowledged {
             // If the scheduler is gone, the attempt is left to recovery.
             let _scheduler_may_be_gone = own.send(Message::Finished(finished));
         });
-        self.workers.start(&self.workflow.bodies[task.at()], info, context, report);
+        let handle = TaskHandle::new(info, self.own.clone());
+        self.workers.start(&self.workflow.bodies[task.at()], handle, context, report);
     }
 }
 

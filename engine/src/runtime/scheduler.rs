@@ -8,31 +8,42 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloacina_store::log::{Acknowledge, Batch, Definition as StoredDefinition, EventLog, Frame, Listing, ReadError};
+use cloacina_store::log::{Batch, Definition as StoredDefinition, EventLog, Frame, Listing, ReadError};
 use cloacina_store::record::{Hash, StreamKind, Timestamp as StoreTimestamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::Clock;
 use super::completion::{Completion, Durable, Promise, Waiter};
 use super::engine::{EngineConfig, EngineError, StartError, StartRequest, WaitError};
-use super::message::{Attached, Control, Finished, HeldReasons, Message, Reply, Unfinished};
+use super::message::{Attached, AttemptKey, Control, Finished, HeldReasons, Message, Reply, SlotRequest, Unfinished};
 use super::outcome::{listed, outcome, stream_of};
 use super::output_commit::{Acknowledged, Released, notices};
 use super::workers::Workers;
 use super::workflow::{Registry, Workflow};
 use crate::core::codec;
 use crate::core::decide::{Command, Decision, Effect, Rejection, Start, decide, encode, label, start};
-use crate::core::event::{Attempt, Environment, Event, ExecutionId, ExecutionOptions, Key, Request, TaskId};
+use crate::core::event::{Attempt, Cause, Environment, Event, ExecutionId, ExecutionOptions, Key, Request, TaskId};
 use crate::core::fold::Recorded;
-use crate::core::graph::nearest;
+use crate::core::graph::{TaskIndex, nearest};
+use crate::core::json::Json;
 use crate::core::retry::Jitter;
+use crate::core::schedule::ScheduleId;
 use crate::core::state::{Execution, TaskState};
 use crate::core::time::Timestamp;
+use crate::core::trigger::TriggerId;
 
 mod held;
+mod outbox;
+mod schedules;
 mod settling;
+mod slots;
+mod triggers;
 
+pub(crate) use outbox::Source;
+pub(crate) use schedules::LiveSchedule;
 use settling::Settling;
+use slots::{Slots, first_slot, over};
+pub(crate) use triggers::LiveTrigger;
 
 /// What the scheduler works with.
 pub(crate) struct Shell {
@@ -46,6 +57,13 @@ pub(crate) struct Shell {
     /// A way back to itself, for what happens on other threads.
     pub(crate) own: Sender<Message>,
     pub(crate) held_reasons: HeldReasons,
+}
+
+/// What a log was found to hold when it was opened.
+pub(crate) struct Found {
+    pub(crate) unfinished: BTreeMap<ExecutionId, Unfinished>,
+    pub(crate) schedules: BTreeMap<ScheduleId, LiveSchedule>,
+    pub(crate) triggers: BTreeMap<TriggerId, LiveTrigger>,
 }
 
 /// An answer that waits for what it tells to be durable.
@@ -78,18 +96,28 @@ pub(crate) struct Scheduler {
     touched: Vec<ExecutionId>,
     /// Executions with answers.
     asked: Vec<ExecutionId>,
-    free_slots: BTreeSet<u32>,
-    /// How many slots there are.
-    slots: usize,
+    slots: Slots,
     released: Released,
     /// The time of this turn: everything that is decided in it happens then.
     now: Timestamp,
-    /// The next timer of each live execution that has one.
-    timers: BTreeSet<(Timestamp, ExecutionId)>,
+    /// The next timer of each live execution, schedule and trigger that has one.
+    timers: BTreeSet<(Timestamp, Alarm)>,
+    schedules: BTreeMap<ScheduleId, LiveSchedule>,
+    triggers: BTreeMap<TriggerId, LiveTrigger>,
+    /// Schedules and triggers with something for the log, and with answers.
+    touched_sources: Vec<Source>,
+    asked_sources: Vec<Source>,
     warned: HashSet<(Arc<str>, TaskId, Key)>,
     failed: Option<Arc<str>>,
     stopping: Option<Stopping>,
     settling: Settling,
+}
+
+/// Whose timer it is. What is due at the same time rings in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Alarm {
+    Source(Source),
+    Execution(ExecutionId),
 }
 
 struct Stopping {
@@ -105,19 +133,22 @@ const TURN: usize = 256;
 const TOGETHER: Duration = Duration::from_micros(400);
 
 impl Scheduler {
-    pub(crate) fn new(shell: Shell, unfinished: BTreeMap<ExecutionId, Unfinished>) -> Self {
+    pub(crate) fn new(shell: Shell, found: Found) -> Self {
         let now = shell.clock.now();
         let slots = u32::try_from(shell.config.max_concurrent_tasks.max(1)).unwrap_or(u32::MAX);
         Self {
             shell,
             now,
             live: HashMap::new(),
-            held: unfinished,
+            held: found.unfinished,
+            schedules: found.schedules,
+            triggers: found.triggers,
+            touched_sources: Vec::new(),
+            asked_sources: Vec::new(),
             runnable: VecDeque::new(),
             touched: Vec::new(),
             asked: Vec::new(),
-            free_slots: (0..slots).collect(),
-            slots: slots as usize,
+            slots: Slots::new(slots),
             released: Released::new(),
             timers: BTreeSet::new(),
             warned: HashSet::new(),
@@ -129,7 +160,7 @@ impl Scheduler {
 
     /// Runs until it is shut down, or nobody is left who could ask for anything.
     pub(crate) fn run(mut self) {
-        self.take_over_held();
+        self.attend();
         self.finish_turn();
         loop {
             if self.is_done_stopping() {
@@ -169,7 +200,7 @@ impl Scheduler {
     /// for attempts that run longer, nobody waits.
     fn gather(&mut self) {
         let until = self.released.at() + TOGETHER;
-        while !self.runnable.is_empty() && !self.free_slots.is_empty() && self.free_slots.len() < self.slots {
+        while !self.runnable.is_empty() && self.slots.are_partly_free() {
             let Ok(message) = self.shell.messages.recv_deadline(until) else { return };
             self.take(message);
         }
@@ -183,7 +214,8 @@ impl Scheduler {
                 let _asker_may_be_gone = reply.send(attached);
             }
             Message::Finished(finished) => self.attempt_finished(finished),
-            Message::Registered => self.take_over_held(),
+            Message::Slot { attempt, request } => self.slot_requested(attempt, request),
+            Message::Registered => self.attend(),
             Message::Control { execution, control, reply } => match self.control(execution, control) {
                 Ok(()) => self.answer_when_durable(
                     execution,
@@ -201,12 +233,23 @@ impl Scheduler {
             }
             Message::Refused { execution, reason } => self.refused(execution, &reason),
             Message::LogFailed(reason) => self.log_failed(reason),
+            Message::Schedules(request) => self.schedule_request(*request),
+            Message::Triggers(request) => self.trigger_request(request),
+            Message::SourceRefused { source, reason } => self.source_refused(source, &reason),
             Message::Settle { reply } => self.settle(reply),
             Message::Durable(execution) => self.settling.durable(execution),
             Message::Shutdown { grace, reply } => {
                 self.stopping.get_or_insert(Stopping { until: Instant::now().checked_add(grace), reply });
+                self.disarm_all();
             }
         }
+    }
+
+    /// Looks after whatever waited for something to be registered, or for this engine.
+    fn attend(&mut self) {
+        self.take_over_held();
+        self.attend_schedules();
+        self.attend_triggers();
     }
 
     fn start(&mut self, request: StartRequest, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>>) {
@@ -228,12 +271,26 @@ impl Scheduler {
         let Some(workflow) = self.shell.registry.find(&request.workflow) else {
             return refuse(self.unknown_workflow(&request.workflow));
         };
+        match self.begin(id, workflow, request.cause, request.input) {
+            Ok(()) => self.answer_started(id, reply),
+            Err(rejection) => refuse(StartError::Log(rejection.to_string())),
+        }
+    }
+
+    /// Begins an execution.
+    fn begin(
+        &mut self,
+        id: ExecutionId,
+        workflow: Arc<Workflow>,
+        cause: Cause,
+        input: Vec<(Key, Json)>,
+    ) -> Result<(), Rejection> {
         let config = &self.shell.config;
         let begin = Start {
             id,
             graph: workflow.graph().clone(),
             fingerprint: workflow.fingerprint(),
-            cause: request.cause,
+            cause,
             environment: self.shell.environment.clone(),
             options: ExecutionOptions {
                 timeout: config.workflow_timeout,
@@ -241,16 +298,12 @@ impl Scheduler {
                 strict_context: config.strict_context,
                 max_recoveries: config.max_recoveries,
             },
-            input: request.input,
+            input,
         };
-        match start(begin, self.now) {
-            Ok((state, decision)) => {
-                self.go_live(state, workflow);
-                self.keep(id, decision);
-                self.answer_started(id, reply);
-            }
-            Err(rejection) => refuse(StartError::Log(rejection.to_string())),
-        }
+        let (state, decision) = start(begin, self.now)?;
+        self.go_live(state, workflow);
+        self.keep(id, decision);
+        Ok(())
     }
 
     /// Whether an execution with this id can be attached to; `None` if there is none. Only this thread can tell: on any
@@ -341,15 +394,25 @@ impl Scheduler {
     fn attempt_finished(&mut self, finished: Finished) {
         let Finished { execution, task, attempt, writes, reads, result } = finished;
         let Some(live) = self.live.get(&execution) else { return };
-        let slot = live.state.graph().find(&task).map(|index| live.state.task(index).state());
+        let key = (execution, task.clone(), attempt);
+        let first = first_slot(&live.state, &key);
         let command = Command::AttemptFinished { task, attempt, writes, reads, result, jitter: jitter() };
         match self.decide(execution, command) {
             Ok(()) => {
-                if let Some(TaskState::Running { worker, .. }) = slot {
-                    self.free_slots.insert(worker);
+                if let Some(first) = first {
+                    self.slots.leave(&key, first);
                 }
             }
             Err(rejection) => tracing::debug!(%execution, %rejection, "a late result was ignored"),
+        }
+    }
+
+    fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
+        let first = self.live.get(&attempt.0).and_then(|live| first_slot(&live.state, &attempt));
+        match (first, request) {
+            (Some(first), request) => self.slots.request(attempt, first, request),
+            (None, SlotRequest::Take(waiter)) => waiter(Err(over(&attempt))),
+            (None, SlotRequest::GiveBack) => {}
         }
     }
 
@@ -389,7 +452,18 @@ impl Scheduler {
     }
 
     fn fire_timers(&mut self) {
-        while let Some((_, execution)) = self.timers.first().copied().filter(|(due, _)| *due <= self.now) {
+        while let Some((_, alarm)) = self.timers.first().copied().filter(|(due, _)| *due <= self.now) {
+            let execution = match alarm {
+                Alarm::Execution(execution) => execution,
+                Alarm::Source(Source::Schedule(id)) => {
+                    self.fire_schedule(id);
+                    continue;
+                }
+                Alarm::Source(Source::Trigger(id)) => {
+                    self.poll_trigger(id);
+                    continue;
+                }
+            };
             if let Err(rejection) = self.decide(execution, Command::TimerFired { jitter: jitter() }) {
                 tracing::error!(%execution, %rejection, "a timer could not fire; this is a bug");
                 self.timers.pop_first();
@@ -413,8 +487,8 @@ impl Scheduler {
         live.events.extend(decision.events);
         let next = live.state.next_timer().map(|(due, _)| due);
         if next != live.timer {
-            live.timer.map(|due| self.timers.remove(&(due, execution)));
-            next.map(|due| self.timers.insert((due, execution)));
+            live.timer.map(|due| self.timers.remove(&(due, Alarm::Execution(execution))));
+            next.map(|due| self.timers.insert((due, Alarm::Execution(execution))));
             live.timer = next;
         }
         if !live.in_runnable && live.state.ready().next().is_some() {
@@ -433,8 +507,8 @@ impl Scheduler {
                         collision.key
                     );
                 }
-                Effect::Stop { worker, .. } => {
-                    self.free_slots.insert(worker);
+                Effect::Stop { task, attempt, worker } => {
+                    self.slots.leave(&(execution, live.state.graph().name(task).clone(), attempt), worker);
                     live.effects.push(effect);
                 }
                 Effect::Run { .. } | Effect::Answer => live.effects.push(effect),
@@ -451,36 +525,58 @@ impl Scheduler {
             let durable = live.durable.clone();
             std::mem::take(&mut live.answers).into_iter().for_each(|answer| durable.wait(answer));
         }
+        for source in std::mem::take(&mut self.asked_sources) {
+            if let Some(outbox) = self.outbox(source) {
+                outbox.release_answers();
+            }
+        }
+        self.forget_deleted_schedules();
     }
 
     fn fill_slots(&mut self) {
-        if self.stopping.is_some() || self.failed.is_some() {
+        if self.failed.is_some() {
             return;
         }
-        while let Some(&worker) = self.free_slots.first() {
-            let Some(execution) = self.runnable.pop_front() else { return };
-            let Some(live) = self.live.get_mut(&execution) else { continue };
-            live.in_runnable = false;
-            let Some(task) = live.state.ready().next() else { continue };
-            self.free_slots.remove(&worker);
+        self.slots.let_return();
+        if self.stopping.is_some() {
+            return;
+        }
+        while let Some(worker) = self.slots.take() {
+            let Some((execution, task)) = self.next_ready() else { return self.slots.put(worker) };
             if let Err(rejection) = self.decide(execution, Command::StartTask { task, worker }) {
-                self.free_slots.insert(worker);
+                self.slots.put(worker);
                 tracing::error!(%execution, %rejection, "a ready task could not be started; this is a bug");
             }
         }
     }
 
+    /// The task whose turn it is.
+    fn next_ready(&mut self) -> Option<(ExecutionId, TaskIndex)> {
+        while let Some(execution) = self.runnable.pop_front() {
+            let Some(live) = self.live.get_mut(&execution) else { continue };
+            live.in_runnable = false;
+            if let Some(task) = live.state.ready().next() {
+                return Some((execution, task));
+            }
+        }
+        None
+    }
+
     /// Hands everything that was decided in this turn to the log, at once: it shares a flush.
     fn hand_over(&mut self) {
-        let touched = std::mem::take(&mut self.touched);
-        let batches: Vec<_> = touched.into_iter().filter_map(|execution| self.batch(execution)).collect();
+        // First those with the executions that they start; what is left is executions by themselves.
+        let mut batches = self.source_batches();
+        for execution in std::mem::take(&mut self.touched) {
+            let Some((batch, acknowledged)) = self.batch(execution) else { continue };
+            batches.push((batch, Box::new(move |result| acknowledged.perform(result))));
+        }
         if !batches.is_empty() {
             self.shell.log.append_all_then(batches);
         }
     }
 
     /// What was decided on an execution, with its effects for the acknowledgement.
-    fn batch(&mut self, execution: ExecutionId) -> Option<(Batch, Acknowledge)> {
+    fn batch(&mut self, execution: ExecutionId) -> Option<(Batch, Acknowledged)> {
         let live = self.live.get_mut(&execution)?;
         let events = std::mem::take(&mut live.events);
         let (first, last) = (events.first()?, events.last()?);
@@ -521,7 +617,7 @@ impl Scheduler {
             released: self.released.clone(),
             own: self.shell.own.clone(),
         };
-        Some((Batch { definitions, frames: vec![frame] }, Box::new(move |result| acknowledged.perform(result))))
+        Some((Batch { definitions, frames: vec![frame] }, acknowledged))
     }
 
     /// The log has failed: everybody who waits is told, and nothing is taken any more.
@@ -535,10 +631,18 @@ impl Scheduler {
             live.completion.complete(Err(WaitError::Log(reason.to_string())));
             live.answers.into_iter().for_each(|answer| answer(Err(reason.clone())));
         }
+        let sources: Vec<Source> = std::mem::take(&mut self.asked_sources);
+        for source in sources {
+            if let Some(outbox) = self.outbox(source) {
+                outbox.fail(&reason);
+            }
+        }
         self.touched.clear();
+        self.touched_sources.clear();
         self.asked.clear();
         self.runnable.clear();
         self.timers.clear();
+        self.slots.close();
     }
 
     /// The log refused a batch of an execution, whose state is now ahead of its history: it is given up here. What the
@@ -546,11 +650,11 @@ impl Scheduler {
     fn refused(&mut self, execution: ExecutionId, reason: &Arc<str>) {
         let Some(live) = self.live.remove(&execution) else { return };
         tracing::error!(%execution, %reason, "the log refused what was decided on an execution; it is given up");
-        live.timer.map(|due| self.timers.remove(&(due, execution)));
+        live.timer.map(|due| self.timers.remove(&(due, Alarm::Execution(execution))));
         for task in live.state.running() {
             let slot = live.state.task(task);
             if let TaskState::Running { worker, .. } = slot.state() {
-                self.free_slots.insert(worker);
+                self.slots.leave(&(execution, live.state.graph().name(task).clone(), slot.attempts()), worker);
             }
             self.shell.workers.stop(execution, live.state.graph().name(task), slot.attempts());
         }
@@ -566,7 +670,12 @@ impl Scheduler {
         let Some(stopping) = &self.stopping else { return false };
         self.failed.is_some()
             || stopping.until.is_some_and(|until| Instant::now() >= until)
-            || self.live.values().all(|live| live.state.running().next().is_none())
+            || (!self.polls() && self.live.values().all(|live| self.is_idle(live)))
+    }
+
+    /// Whether none of its attempts runs, apart from those that wait for something outside: nobody knows for how long.
+    fn is_idle(&self, live: &Live) -> bool {
+        running_attempts(live).into_iter().all(|(task, attempt)| self.slots.is_away(&(live.state.id(), task, attempt)))
     }
 
     /// Abandons what still runs, waits until everything is durable, and closes the log.

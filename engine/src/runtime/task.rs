@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::completion::Hold;
 use super::engine::{Outcome, WaitError};
+use super::handle::TaskHandle;
 use crate::core::definition::{TaskDefinition, TriggerRule};
 use crate::core::event::{Attempt as AttemptNumber, ExecutionId, Key, TaskError, TaskId};
 use crate::core::json::Json;
@@ -59,7 +60,7 @@ pub enum TaskBody {
     /// A function on a worker thread.
     Blocking(Arc<TaskFunction>),
     /// A future on tokio.
-    Async(Arc<dyn Fn(TaskContext, AttemptInfo) -> AsyncBody + Send + Sync>),
+    Async(Arc<dyn Fn(TaskContext, TaskHandle) -> AsyncBody + Send + Sync>),
     /// Somebody else's executor: the function hands the attempt over and returns at once (it runs on the log's writer
     /// thread, which has other work); whoever has the attempt calls [`RunningAttempt::finish`].
     Detached(Arc<dyn Fn(RunningAttempt) + Send + Sync>),
@@ -69,7 +70,7 @@ pub enum TaskBody {
 pub type TaskResult = Result<(), TaskError>;
 
 /// A task's function.
-pub type TaskFunction = dyn Fn(&mut TaskContext, &AttemptInfo) -> TaskResult + Send + Sync;
+pub type TaskFunction = dyn Fn(&mut TaskContext, &TaskHandle) -> TaskResult + Send + Sync;
 
 /// Takes the result of an attempt. Called once, on whatever thread the attempt ended.
 pub(crate) type Report = Box<dyn FnOnce(TaskContext, TaskResult) + Send>;
@@ -97,51 +98,19 @@ pub struct RunningAttempt {
     /// Its context; give it back with [`RunningAttempt::finish`].
     pub context: TaskContext,
     pub(crate) report: Option<Report>,
-    pub(crate) cancel: Option<CancelSlot>,
-}
-
-/// Where an executor leaves what cancels an attempt: called, once, if it times out or its execution is cancelled.
-#[derive(Clone, Default)]
-pub(crate) struct CancelSlot(Arc<Mutex<Cancel>>);
-
-#[derive(Default)]
-enum Cancel {
-    /// Nobody has said yet how.
-    #[default]
-    Unknown,
-    Known(Box<dyn FnOnce() + Send>),
-    Cancelled,
-}
-
-impl CancelSlot {
-    /// Says how to cancel. If that was asked for before, it happens now.
-    pub(crate) fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*slot, Cancel::Cancelled) {
-            drop(slot);
-            cancel();
-        } else {
-            *slot = Cancel::Known(Box::new(cancel));
-        }
-    }
-
-    /// Cancels, once.
-    pub(crate) fn cancel(&self) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *slot, Cancel::Cancelled);
-        drop(slot);
-        if let Cancel::Known(cancel) = before {
-            cancel();
-        }
-    }
+    pub(crate) handle: TaskHandle,
 }
 
 impl RunningAttempt {
     /// Says how to stop it, should it time out or its execution be cancelled; if that has happened already, at once.
     pub fn on_cancel(&self, cancel: impl FnOnce() + Send + 'static) {
-        if let Some(slot) = &self.cancel {
-            slot.on_cancel(cancel);
-        }
+        self.handle.life().on_over(cancel);
+    }
+
+    /// What it can ask about itself and its slot.
+    #[must_use]
+    pub fn handle(&self) -> &TaskHandle {
+        &self.handle
     }
 
     /// Ends the attempt, with the context that holds its writes and reads.
@@ -168,11 +137,27 @@ impl Drop for RunningAttempt {
 impl Task {
     /// A task that runs a function on a worker thread.
     pub fn new(id: impl Into<TaskId>, body: impl Fn(&mut TaskContext) -> TaskResult + Send + Sync + 'static) -> Self {
-        Self {
-            definition: TaskDefinition::new(id),
-            body: TaskBody::Blocking(Arc::new(move |context, _| body(context))),
-            observer: None,
-        }
+        Self::with_handle(id, move |context, _| body(context))
+    }
+
+    /// A task that runs a function on a worker thread, which gets a [`TaskHandle`] too.
+    pub fn with_handle(
+        id: impl Into<TaskId>,
+        body: impl Fn(&mut TaskContext, &TaskHandle) -> TaskResult + Send + Sync + 'static,
+    ) -> Self {
+        Self { definition: TaskDefinition::new(id), body: TaskBody::Blocking(Arc::new(body)), observer: None }
+    }
+
+    /// A task that runs a future on tokio, which gets a [`TaskHandle`] too.
+    pub fn async_with_handle<F>(
+        id: impl Into<TaskId>,
+        body: impl Fn(TaskContext, TaskHandle) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = (TaskContext, TaskResult)> + Send + 'static,
+    {
+        let body = move |context: TaskContext, handle: TaskHandle| -> AsyncBody { Box::pin(body(context, handle)) };
+        Self { definition: TaskDefinition::new(id), body: TaskBody::Async(Arc::new(body)), observer: None }
     }
 
     /// A task that runs a future on tokio.
@@ -180,11 +165,7 @@ impl Task {
     where
         F: Future<Output = (TaskContext, TaskResult)> + Send + 'static,
     {
-        Self {
-            definition: TaskDefinition::new(id),
-            body: TaskBody::Async(Arc::new(move |context, _| Box::pin(body(context)))),
-            observer: None,
-        }
+        Self::async_with_handle(id, move |context, _| body(context))
     }
 
     /// Names the tasks that it depends on, in the order that matters at joins.

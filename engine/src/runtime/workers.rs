@@ -9,12 +9,14 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::task::{AttemptInfo, CancelSlot, Report, RunningAttempt, TaskBody, TaskResult};
+use super::handle::{Life, TaskHandle};
+use super::message::AttemptKey;
+use super::task::{AttemptInfo, Report, RunningAttempt, TaskBody, TaskResult};
+use super::trigger::{PollReport, RunningPoll, TriggerBody};
 use crate::core::event::{Attempt, ExecutionId, TaskError, TaskId};
 use crate::core::task_context::TaskContext;
 
 type Job = Box<dyn FnOnce() + Send>;
-type AttemptKey = (ExecutionId, TaskId, Attempt);
 
 /// Tokio, started when the first async task is.
 #[derive(Default)]
@@ -35,7 +37,7 @@ pub(crate) struct Workers {
     kept: usize,
     closed: AtomicBool,
     tokio: Mutex<Tokio>,
-    cancels: Arc<Mutex<HashMap<AttemptKey, CancelSlot>>>,
+    lives: Arc<Mutex<HashMap<AttemptKey, Life>>>,
 }
 
 impl Workers {
@@ -48,38 +50,56 @@ impl Workers {
             kept,
             closed: AtomicBool::new(false),
             tokio: Mutex::default(),
-            cancels: Arc::default(),
+            lives: Arc::default(),
         }
     }
 
     /// Starts an attempt, and returns at once. After [`Workers::close`] nothing starts: the attempt was abandoned before
     /// its start was durable.
-    pub(crate) fn start(&self, body: &TaskBody, info: AttemptInfo, context: TaskContext, report: Report) {
+    pub(crate) fn start(&self, body: &TaskBody, handle: TaskHandle, context: TaskContext, report: Report) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        let report = self.stoppable(&handle, report);
+        match body.clone() {
+            TaskBody::Blocking(function) => self.start_blocking(Box::new(move || {
+                let mut context = context;
+                let span = attempt_span(handle.info()).entered();
+                let result = catch_unwind(AssertUnwindSafe(|| function(&mut context, &handle)));
+                drop(span);
+                report(context, result.unwrap_or_else(|panic| Err(panicked(&*panic))));
+            })),
+            TaskBody::Async(function) => self.start_async(move |handle| function(context, handle), handle, report),
+            TaskBody::Detached(function) => {
+                let info = handle.info().clone();
+                let attempt = RunningAttempt { info, context, report: Some(report), handle };
+                let _a_dropped_attempt_reports_itself = catch_unwind(AssertUnwindSafe(|| function(attempt)));
+            }
+        }
+    }
+
+    /// Starts a poll, and returns at once. After [`Workers::close`] nothing starts.
+    pub(crate) fn poll(&self, body: &TriggerBody, report: PollReport) {
         if self.closed.load(Ordering::SeqCst) {
             return;
         }
         match body.clone() {
-            TaskBody::Blocking(function) => self.start_blocking(Box::new(move || {
-                let mut context = context;
-                let span = attempt_span(&info).entered();
-                let result = catch_unwind(AssertUnwindSafe(|| function(&mut context, &info)));
-                drop(span);
-                report(context, result.unwrap_or_else(|panic| Err(panicked(&*panic))));
+            TriggerBody::Blocking(function) => self.start_blocking(Box::new(move || {
+                let result = catch_unwind(AssertUnwindSafe(|| function()));
+                report(result.unwrap_or_else(|panic| Err(panicked(&*panic))));
             })),
-            TaskBody::Async(function) => self.start_async(move |info| function(context, info), info, report),
-            TaskBody::Detached(function) => {
-                let (slot, report) = self.cancellable(&info, report);
-                let attempt = RunningAttempt { info, context, report: Some(report), cancel: Some(slot) };
-                let _a_dropped_attempt_reports_itself = catch_unwind(AssertUnwindSafe(|| function(attempt)));
+            TriggerBody::Detached(function) => {
+                let poll = RunningPoll { report: Some(report) };
+                let _a_dropped_poll_reports_itself = catch_unwind(AssertUnwindSafe(|| function(poll)));
             }
         }
     }
 
     /// Stops an attempt, if its executor can be told to.
     pub(crate) fn stop(&self, execution: ExecutionId, task: &TaskId, attempt: Attempt) {
-        let slot = lock(&self.cancels).remove(&(execution, task.clone(), attempt));
-        if let Some(slot) = slot {
-            slot.cancel();
+        let life = lock(&self.lives).remove(&(execution, task.clone(), attempt));
+        if let Some(life) = life {
+            life.end();
         }
     }
 
@@ -108,7 +128,7 @@ impl Workers {
         }
     }
 
-    fn start_async<F>(&self, body: impl FnOnce(AttemptInfo) -> F + Send + 'static, info: AttemptInfo, report: Report)
+    fn start_async<F>(&self, body: impl FnOnce(TaskHandle) -> F + Send + 'static, handle: TaskHandle, report: Report)
     where
         F: Future<Output = (TaskContext, TaskResult)> + Send + 'static,
     {
@@ -120,12 +140,11 @@ impl Workers {
                 return report(TaskContext::default(), Err(error));
             }
         };
-        let (slot, report) = self.cancellable(&info, report);
-        let span = attempt_span(&info);
-        let future = tracing::Instrument::instrument(async move { body(info).await }, span);
+        let (life, span) = (handle.life().clone(), attempt_span(handle.info()));
+        let future = tracing::Instrument::instrument(async move { body(handle).await }, span);
         let task = runtime.spawn(future);
         let abort = task.abort_handle();
-        slot.on_cancel(move || abort.abort());
+        life.on_over(move || abort.abort());
         runtime.spawn(async move {
             match task.await {
                 Ok((context, result)) => report(context, result),
@@ -136,17 +155,17 @@ impl Workers {
         });
     }
 
-    /// A place for what cancels the attempt, which goes when the attempt reports.
-    fn cancellable(&self, info: &AttemptInfo, report: Report) -> (CancelSlot, Report) {
-        let slot = CancelSlot::default();
+    /// Makes the attempt known to [`Workers::stop`], until it reports.
+    fn stoppable(&self, handle: &TaskHandle, report: Report) -> Report {
+        let info = handle.info();
         let key = (info.execution, info.task.clone(), info.attempt);
-        lock(&self.cancels).insert(key.clone(), slot.clone());
-        let cancels = self.cancels.clone();
-        let report: Report = Box::new(move |context, result| {
-            lock(&cancels).remove(&key);
+        let (life, lives) = (handle.life().clone(), self.lives.clone());
+        lock(&lives).insert(key.clone(), life.clone());
+        Box::new(move |context, result| {
+            lock(&lives).remove(&key);
+            life.close();
             report(context, result);
-        });
-        (slot, report)
+        })
     }
 
     fn tokio(&self) -> std::io::Result<tokio::runtime::Handle> {
@@ -195,7 +214,7 @@ fn panicked(panic: &(dyn Any + Send)) -> TaskError {
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "the task panicked".to_owned());
+        .unwrap_or_else(|| "it panicked".to_owned());
     TaskError { kind: "Panic".into(), message: message.into(), ..TaskError::default() }
 }
 

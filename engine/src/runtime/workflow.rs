@@ -1,9 +1,10 @@
-//! Workflows that can be run, and the registry that engines look them up in.
+//! Workflows that can be run, and the registry that engines look them and triggers up in.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::task::{Observer, Task, TaskBody};
+use super::trigger::Trigger;
 use crate::core::codec;
 use crate::core::definition::{Definition, Fingerprint};
 use crate::core::graph::{Graph, InvalidDefinition};
@@ -55,18 +56,19 @@ impl Workflow {
     }
 }
 
-/// The workflows of a process, by name. Engines that share it see what is registered later, too.
+/// The workflows and triggers of a process, by name. Engines that share it see what is registered later, too.
 #[derive(Default)]
 pub struct Registry {
     entries: Mutex<Entries>,
 }
 
-/// Called when a workflow is registered.
+/// Called when a workflow or a trigger is registered.
 type Subscriber = Box<dyn Fn() -> bool + Send>;
 
 #[derive(Default)]
 struct Entries {
     workflows: BTreeMap<Arc<str>, Arc<Workflow>>,
+    triggers: BTreeMap<Arc<str>, Arc<Trigger>>,
     subscribers: Vec<Subscriber>,
 }
 
@@ -91,13 +93,33 @@ impl Registry {
         self.entries().workflows.get(name).cloned()
     }
 
+    /// Registers a trigger under its name, in place of an earlier one. Every engine with this registry polls it.
+    pub fn register_trigger(&self, trigger: Trigger) {
+        let mut entries = self.entries();
+        entries.triggers.insert(trigger.name().clone(), Arc::new(trigger));
+        entries.subscribers.retain(|subscriber| subscriber());
+    }
+
+    /// Forgets a trigger: it is polled no more. Returns whether it was there.
+    pub fn unregister_trigger(&self, name: &str) -> bool {
+        let mut entries = self.entries();
+        let was_there = entries.triggers.remove(name).is_some();
+        entries.subscribers.retain(|subscriber| subscriber());
+        was_there
+    }
+
+    /// Every trigger, in the order of the names.
+    pub(crate) fn triggers(&self) -> Vec<Arc<Trigger>> {
+        self.entries().triggers.values().cloned().collect()
+    }
+
     /// Every name, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<Arc<str>> {
         self.entries().workflows.keys().cloned().collect()
     }
 
-    /// Calls `subscriber` whenever a workflow is registered, as long as it returns `true`.
+    /// Calls `subscriber` whenever something is registered, as long as it returns `true`.
     pub(crate) fn subscribe(&self, subscriber: Subscriber) {
         self.entries().subscribers.push(subscriber);
     }

@@ -92,6 +92,22 @@ pub enum Command {
         /// The task
         task: String,
     },
+    /// Write all of it as one HTML file, to look at in a browser and to hand on: graph, timeline, events and context, with a
+    /// slider over the events that moves all of them
+    #[command(override_usage = "replay ID report -o FILE [OPTIONS]")]
+    Report {
+        /// The file to write; `-` is standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Show the whole log in a browser, live: a list of its executions, and the page of each, which moves while it runs
+    #[cfg(feature = "serve")]
+    #[command(override_usage = "replay serve [OPTIONS]")]
+    Serve {
+        /// The port on the loopback interface; 0 is any that is free
+        #[arg(long, value_name = "PORT", default_value_t = 0)]
+        port: u16,
+    },
     /// What differs between two executions: the first divergence, then task by task, then the context key by key
     #[command(override_usage = "replay diff A B [OPTIONS]")]
     Diff {

@@ -56,6 +56,11 @@ impl Failure {
         Self::told(code::CANNOT_READ, error, hint)
     }
 
+    /// A file cannot be written.
+    pub fn cannot_write(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::told(code::CANNOT_READ, error, hint)
+    }
+
     fn told(code: i32, error: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Told { code, error: error.into(), details: Vec::new(), hint: hint.into() }
     }

@@ -13,8 +13,11 @@ mod history_view;
 mod list_view;
 mod notes;
 mod proof_view;
+mod report_view;
 mod run;
 mod screen;
+#[cfg(feature = "serve")]
+mod serve_view;
 mod state_view;
 mod style;
 pub mod surroundings;

@@ -9,6 +9,8 @@ use clap::{ColorChoice, Parser};
 use super::arguments::{Arguments, Command, ProveArguments};
 use super::failure::{Failure, code};
 use super::screen::Screen;
+#[cfg(feature = "serve")]
+use super::serve_view;
 use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
@@ -82,6 +84,10 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             screen.out = around.out;
             diff_view::show(&mut screen, around.err, arguments.json, (&a, &b))
         }
+        #[cfg(feature = "serve")]
+        (None, Some(Command::Serve { port })) => serve_view::run(arguments.log.as_deref(), *port, around),
+        #[cfg(feature = "serve")]
+        (Some(_), Some(Command::Serve { .. })) => Err(Failure::usage("`serve` takes no id", "replay serve")),
         (Some(_), Some(Command::List { .. })) => Err(Failure::usage("`list` takes no id", "replay list")),
         (Some(_), Some(Command::Diff { a, b })) => {
             Err(Failure::usage("`diff` takes both ids behind it", format!("replay diff {a} {b}")))
@@ -154,6 +160,14 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
         Some(Command::Verify(what)) if arguments.json && !what.is_of_execution() => {
             refuse("--json", "verify of a log or a file", "replay verify --all".to_owned())
         }
+        #[cfg(feature = "serve")]
+        Some(Command::Serve { .. }) if arguments.at.is_some() => refuse("--at", "serve", "replay serve".to_owned()),
+        #[cfg(feature = "serve")]
+        Some(Command::Serve { .. }) if arguments.json => refuse("--json", "serve", "replay list --json".to_owned()),
+        Some(Command::Report { .. }) if arguments.at.is_some() => {
+            refuse("--at", "report", format!("replay {id} report -o run.html"))
+        }
+        Some(Command::Report { .. }) if arguments.json => refuse("--json", "report", format!("replay {id} --json")),
         Some(_) if arguments.full => refuse("--full", "a command", format!("replay {id} --full")),
         Some(_) if arguments.values => refuse("--values", "a command", format!("replay {id} --values")),
         None if arguments.values && arguments.at.is_some() && !arguments.full => {

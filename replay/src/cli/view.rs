@@ -12,7 +12,9 @@ use super::failure::{Failure, code};
 use super::found::{Found, quoted};
 use super::header::{self, ChainWord};
 use super::screen::Screen;
-use super::{context_view, explain_view, full_view, history_view, state_view, text, verify_view, why_view};
+use super::{
+    context_view, explain_view, full_view, history_view, report_view, state_view, text, verify_view, why_view,
+};
 use crate::at::{At, NotThere};
 use crate::history::fold_until;
 use crate::json::document::{NotWritten, Object, write_history};
@@ -54,9 +56,12 @@ impl View<'_, '_> {
                 self.full()
             }
             None | Some(Command::List { .. } | Command::Diff { .. } | Command::Prove(_)) => self.history(),
+            #[cfg(feature = "serve")]
+            Some(Command::Serve { .. }) => self.history(),
             Some(Command::Context { key }) => self.context(key.as_deref()),
             Some(Command::Why { key }) => self.why(key),
             Some(Command::Explain { task }) => self.explain(task),
+            Some(Command::Report { output }) => report_view::write(self, output),
             Some(Command::Verify(_)) => self.verify(),
         }
     }

@@ -9,7 +9,7 @@ pub mod histories;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use cloacina_engine::core::codec::{encode_definition, encode_label, fingerprint};
 use cloacina_engine::core::decide::{Command, Decision, Effect, Start, decide, encode, label, start};
@@ -33,6 +33,9 @@ type Opens = dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>;
 
 /// 2026-11-24T03:22:10Z.
 pub const START: i64 = 1_795_490_530_000_000;
+
+/// How much later than [`START`] histories begin, in microseconds. A log on the disk takes no times before its own.
+pub static LATER: OnceLock<i64> = OnceLock::new();
 
 /// A log that tests share with the command line.
 #[derive(Clone)]
@@ -133,7 +136,8 @@ impl Recorder {
         let fingerprint = fingerprint(&definition);
         let bytes = encode_definition(&definition);
         let graph = Arc::new(Graph::new(Arc::new(definition)).unwrap());
-        let now = Timestamp(START + i64::from(id.0[15]) * 600_000_000);
+        let later = LATER.get().copied().unwrap_or_default();
+        let now = Timestamp(START + later + i64::from(id.0[15]) * 600_000_000);
         let begin = Start {
             id,
             graph: graph.clone(),
@@ -209,6 +213,21 @@ impl Recorder {
         work: impl FnOnce(&mut TaskContext) -> Result<(), TaskError>,
     ) -> &mut Self {
         self.begin(task, 0).wait(milliseconds).finish(task, work)
+    }
+
+    /// Another process takes over, in which the workflow has other tasks.
+    pub fn recover_with(&mut self, tasks: Vec<TaskDefinition>) -> &mut Self {
+        let definition = Definition { workflow: self.graph.definition().workflow.clone(), tasks };
+        self.fingerprint = fingerprint(&definition);
+        let bytes = encode_definition(&definition).into();
+        self.graph = Arc::new(Graph::new(Arc::new(definition)).unwrap());
+        let command =
+            Command::Recover { environment: environment(58), definition: (self.fingerprint, self.graph.clone()) };
+        let decision = decide(&mut self.state, command, self.now).unwrap();
+        self.running.clear();
+        let fingerprint = Hash(self.fingerprint.0);
+        self.append(&decision, vec![cloacina_store::log::Definition { fingerprint, bytes }]);
+        self
     }
 
     pub fn recover(&mut self) -> &mut Self {

@@ -27,8 +27,8 @@ impl Settling {
     }
 
     /// The last batch of an execution is durable.
-    pub(super) fn durable(&mut self, execution: ExecutionId) {
-        self.watched.remove(&execution);
+    pub(super) fn durable(&mut self, execution: Option<ExecutionId>) {
+        execution.map(|execution| self.watched.remove(&execution));
     }
 }
 
@@ -86,10 +86,22 @@ impl Scheduler {
                 waits = true;
                 if self.settling.watched.insert(*id) {
                     let (own, id) = (self.shell.own.clone(), *id);
-                    live.durable.wait(Box::new(move |_| drop(own.send(Message::Durable(id)))));
+                    live.durable.wait(Box::new(move |_| drop(own.send(Message::Durable(Some(id))))));
                 }
             }
         }
-        runs || waits
+        let sources: Vec<_> = self
+            .schedules
+            .values()
+            .map(|live| &live.outbox)
+            .chain(self.triggers.values().map(|live| &live.outbox))
+            .collect();
+        for durable in sources.into_iter().filter_map(|outbox| outbox.waits_for()) {
+            waits = true;
+            // Each asks again; what is durable once is not asked any more.
+            let own = self.shell.own.clone();
+            durable.wait(Box::new(move |_| drop(own.send(Message::Durable(None)))));
+        }
+        runs || waits || (self.polls() && self.settling.until.is_some())
     }
 }

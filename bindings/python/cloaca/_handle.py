@@ -1,0 +1,184 @@
+"""What a task can ask about its own attempt."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from .errors import AttemptOverError
+
+if TYPE_CHECKING:
+    from ._cloaca import Attempt
+
+__all__ = ["TaskHandle"]
+
+
+class TaskHandle:
+    """What a task can ask about its own attempt; a parameter ``handle`` or ``task_handle`` of a task gets one.
+
+    A unit test can make one of its own: it belongs to no runner, and has a slot as long as it does not wait.
+
+    Attributes:
+        task_id: The task.
+        attempt: The number of this attempt, from 1.
+        execution_id: The execution.
+    """
+
+    __slots__ = ("_held", "_native", "attempt", "execution_id", "task_id")
+
+    def __init__(self, task_id: str, attempt: int = 1, execution_id: str = "") -> None:
+        self.task_id = task_id
+        self.attempt = attempt
+        self.execution_id = execution_id
+        self._native: Attempt | None = None
+        self._held = True
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> TaskHandle:
+        """The handle of an attempt. Not for programs to call."""
+        handle = cls(attempt.task_id, attempt.attempt, attempt.execution_id)
+        handle._native = attempt
+        return handle
+
+    def is_slot_held(self) -> bool:
+        """Whether the attempt holds one of the runner's ``max_concurrent_tasks`` slots."""
+        return self._held if self._native is None else self._native.is_slot_held
+
+    def defer_until(self, condition: Callable[[], object], poll_interval_ms: int = 1000) -> Awaitable[None]:
+        """Waits until ``condition()`` is true, without holding a slot: other tasks run meanwhile.
+
+        The slot goes back before the condition is asked for the first time, and the attempt has one again before this
+        returns (or raises what the condition raised). The task's timeout goes on. In an ``async def`` task it is
+        awaited, and the condition may be a coroutine function; in a plain task it just waits.
+
+        Args:
+            condition: Asked at once, and then every ``poll_interval_ms``.
+            poll_interval_ms: The time between two questions, in milliseconds.
+
+        Raises:
+            AttemptOverError: The attempt timed out, its execution was cancelled, or the runner was shut down. What the
+                attempt does from now on is ignored: let the error pass. (An ``async def`` task is cancelled instead.)
+            TypeError, ValueError: An argument is not what it has to be.
+
+        Example:
+            >>> import pathlib
+            >>> import cloaca
+            >>> @cloaca.task
+            ... def wait_for_upload(context, handle):
+            ...     upload = pathlib.Path(context["upload"])
+            ...     handle.defer_until(upload.exists, poll_interval_ms=200)
+        """
+        if not callable(condition):
+            raise TypeError(f"condition must be a function without parameters, not {condition!r}")
+        if isinstance(poll_interval_ms, bool) or not isinstance(poll_interval_ms, (int, float)):
+            raise TypeError(f"poll_interval_ms must be a number of milliseconds, not {poll_interval_ms!r}")
+        if not 0 < poll_interval_ms < 1e12:
+            raise ValueError(f"poll_interval_ms must be greater than 0, not {poll_interval_ms!r}")
+        seconds = poll_interval_ms / 1000
+        if self._native is not None and self._native.is_async:
+            return self._defer_async(condition, seconds)
+        self._defer(condition, seconds)
+        return _DONE
+
+    def _defer(self, condition: Callable[[], object], seconds: float) -> None:
+        self._give_slot_back()
+        try:
+            while not _truth(condition()):
+                self._sleep(seconds)
+        except AttemptOverError:
+            raise
+        except BaseException:
+            # The task may go on from here, and then as one that has a slot.
+            with contextlib.suppress(AttemptOverError):
+                self._take_slot()
+            raise
+        self._take_slot()
+
+    async def _defer_async(self, condition: Callable[[], object], seconds: float) -> None:
+        import asyncio
+
+        self._give_slot_back()
+        try:
+            while True:
+                holds = condition()
+                if hasattr(holds, "__await__"):
+                    holds = await holds
+                if holds:
+                    break
+                await asyncio.sleep(seconds)
+        except BaseException:
+            # Cancelled from inside (`asyncio.wait_for`), the task goes on from here.
+            with contextlib.suppress(AttemptOverError):
+                await self._take_slot_async()
+            raise
+        await self._take_slot_async()
+
+    def _give_slot_back(self) -> None:
+        self._held = False
+        if self._native is not None:
+            self._native.give_slot_back()
+
+    def _take_slot(self) -> None:
+        if self._native is not None:
+            self._native.take_slot()
+        self._held = True
+
+    async def _take_slot_async(self) -> None:
+        import asyncio
+
+        attempt = self._native
+        if attempt is None:
+            self._held = True
+            return
+        if not attempt.is_over:
+            loop = asyncio.get_running_loop()
+            answered = loop.create_future()
+
+            def wake() -> None:
+                if not answered.done():
+                    answered.set_result(None)
+
+            def answer() -> None:
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(wake)
+
+            attempt.take_slot_then(answer)
+            await answered
+        if not attempt.is_slot_held:
+            raise attempt.over()
+
+    def _sleep(self, seconds: float) -> None:
+        if self._native is None:
+            time.sleep(seconds)
+        else:
+            self._native.sleep(seconds)
+
+    def __repr__(self) -> str:
+        return f"TaskHandle(task_id={self.task_id!r}, attempt={self.attempt}, execution_id={self.execution_id!r})"
+
+
+def _truth(answer: object) -> bool:
+    if hasattr(answer, "__await__"):
+        close: Any = getattr(answer, "close", None)
+        if close is not None:
+            close()
+        raise TypeError("the condition is a coroutine function; only an async def task can await it")
+    return bool(answer)
+
+
+class _Done:
+    """What there is left to await after a plain task has waited: nothing."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+    def __repr__(self) -> str:
+        return "<waited>"
+
+
+_DONE = _Done()

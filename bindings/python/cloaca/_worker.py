@@ -1,0 +1,168 @@
+"""A worker process: runs attempts of the runner that started it, one after another, until that is gone.
+
+It imports the program's modules to find the tasks' functions. It is the leader of a session and process group of its
+own: Ctrl-C in the terminal is the program's affair, and whoever kills the worker kills what its tasks have started too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from . import _failure, _isolation
+from ._cloaca import Context, context_of, deeds_of, take_returned
+from ._handle import TaskHandle
+from .errors import AttemptOverError
+
+#: What an attempt is told: function, is_async, parameters, task_id, attempt, execution_id, sighting, preparation.
+Job = dict[str, Any]
+
+
+class _Line:
+    """The line to the runner. Only one thread reads it, so that the end of the line is seen while a task runs."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._busy = False
+        threading.Thread(target=self._read, name="cloaca-line", daemon=True).start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                message = pickle.loads(self._connection.recv_bytes())
+            except (EOFError, OSError):
+                with self._lock:
+                    if self._busy:
+                        # Nobody wants the result, and whatever the task does would be done behind everybody's back.
+                        os.killpg(0, signal.SIGKILL)
+                self._messages.put(None)
+                return
+            self._messages.put(message)
+
+    def next_job(self) -> Job | None:
+        """The next attempt; ``None`` when the runner is gone."""
+        job: Job | None = self._messages.get()
+        with self._lock:
+            self._busy = job is not None
+        return job
+
+    def ask(self, *message: Any) -> Any:
+        """Says something to the runner and waits for its answer."""
+        self.say(*message)
+        return self._messages.get()
+
+    def say(self, *message: Any) -> None:
+        """Says something to the runner. If that is gone, the reader hears of it."""
+        with contextlib.suppress(OSError):
+            self._connection.send_bytes(pickle.dumps(message))
+
+    def end(self, *message: Any) -> None:
+        """Says how the attempt ended."""
+        with self._lock:
+            self._busy = False
+        self.say(*message)
+
+
+class _Attempt:
+    """What a :class:`TaskHandle` asks, over the line."""
+
+    def __init__(self, line: _Line, job: Job) -> None:
+        self._line = line
+        self._job = job
+        self.is_async: bool = job["is_async"]
+        self.is_over = False
+        self.is_slot_held = True
+
+    def give_slot_back(self) -> None:
+        self.is_slot_held = False
+        self._line.say("give_slot_back")
+
+    def take_slot(self) -> None:
+        self.is_slot_held = bool(self._line.ask("take_slot"))
+        if not self.is_slot_held:
+            raise self.over()
+
+    def take_slot_then(self, call: Callable[[], object]) -> None:
+        def wait() -> None:
+            with contextlib.suppress(AttemptOverError):
+                self.take_slot()
+            call()
+
+        threading.Thread(target=wait, name="cloaca-slot", daemon=True).start()
+
+    def sleep(self, seconds: float) -> None:
+        # When the attempt is over, the process is killed.
+        time.sleep(seconds)
+
+    def over(self) -> AttemptOverError:
+        job = self._job
+        return AttemptOverError(
+            f"attempt {job['attempt']} at task '{job['task_id']}' of execution {job['execution_id']} counts no more",
+            execution_id=job["execution_id"],
+            task_id=job["task_id"],
+            attempt=job["attempt"],
+        )
+
+
+def main(descriptor: int) -> None:
+    """Runs attempts until the runner is gone."""
+    os.set_inheritable(descriptor, False)
+    line = _Line(Connection(descriptor))
+    while (job := line.next_job()) is not None:
+        line.say("running")
+        context = context_of(job["sighting"])
+        outcome: tuple[Any, ...] = ("completed",)
+        try:
+            _run(job, context, line)
+        except BaseException as error:
+            # SystemExit too: a task ends its attempt, and the process is for the next one.
+            _failure.strip(error, __file__)
+            outcome = ("failed", _failure.describe(error), _pickled(error))
+        line.end(*outcome, deeds_of(context))
+
+
+def _run(job: Job, context: Context, line: _Line) -> None:
+    function = _function(job)
+    handle = TaskHandle(job["task_id"], job["attempt"], job["execution_id"])
+    handle._native = _Attempt(line, job)  # type: ignore[assignment]
+    returned = function(*(context, handle)[: job["parameters"]])
+    if job["is_async"]:
+        import asyncio
+
+        returned = asyncio.run(returned)
+    take_returned(context, returned, job["task_id"])
+
+
+def _function(job: Job) -> Any:
+    from multiprocessing import spawn
+
+    preparation = job["preparation"]
+    if not _isolation.needs_main(job["function"]):
+        preparation = {key: value for key, value in preparation.items() if not key.startswith("init_main")}
+    _isolation.importing_for = job["task_id"]
+    try:
+        # It imports the main module once; later calls find that it is there.
+        spawn.prepare(preparation)
+        return pickle.loads(job["function"])
+    finally:
+        _isolation.importing_for = None
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    """The exception for the runner, if it comes out of a pickle as it went in."""
+    try:
+        text = pickle.dumps(error)
+        same = type(pickle.loads(text)) is type(error)
+    except Exception:
+        return None
+    return text if same else None

@@ -1,0 +1,327 @@
+"""The events of an execution, as :attr:`cloaca.History.events` gives them.
+
+Every kind has a class of its own; ``match`` takes them apart:
+
+>>> import cloaca
+>>> def tell(event: cloaca.events.Event) -> str:
+...     match event:
+...         case cloaca.events.TaskFailed(task=task, error=error):
+...             return f"{task} failed: {error.message}"
+...         case _:
+...             return event.kind
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "CancelRequested",
+    "ContextRemoved",
+    "ContextWritten",
+    "Erased",
+    "Event",
+    "ExecutionCancelled",
+    "ExecutionCompleted",
+    "ExecutionEnded",
+    "ExecutionFailed",
+    "ExecutionPaused",
+    "ExecutionRecovered",
+    "ExecutionStarted",
+    "ExecutionUnpaused",
+    "Read",
+    "Reads",
+    "Request",
+    "TaskAbandoned",
+    "TaskCompleted",
+    "TaskError",
+    "TaskEvent",
+    "TaskFailed",
+    "TaskSkipped",
+    "TaskStarted",
+]
+
+
+@dataclass(frozen=True)
+class Read:
+    """One key that an attempt asked for."""
+
+    #: The key.
+    key: str
+    #: ``write``: the write at ``seqs``; ``merged``: the writes there, merged at a join; ``undeclared``: a write of a
+    #: task that is no ancestor; ``nothing``: there was no such key.
+    seen: str
+    #: The events that wrote what it saw.
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What an attempt read."""
+
+    #: Each key that it asked for.
+    keys: tuple[Read, ...] = ()
+    #: Whether it took the whole context.
+    all: bool = False
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Reads:
+        """Those that the log has."""
+        keys = (Read(read["key"], read["seen"], tuple(read["seqs"])) for read in body["keys"])
+        return cls(tuple(keys), body["all"])
+
+
+@dataclass(frozen=True)
+class TaskError:
+    """Why an attempt failed."""
+
+    #: The name of the exception's class.
+    kind: str
+    #: What it says.
+    message: str
+    #: Where it was raised.
+    traceback: str | None = None
+    #: The names of its class and of those above it.
+    lineage: tuple[str, ...] = ()
+    #: Whether it is of the kind that passes.
+    transient: bool = False
+    #: What to do about it.
+    hint: str | None = None
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> TaskError:
+        """The one that the log has."""
+        return cls(**{**body, "lineage": tuple(body["lineage"])})
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}" if self.message else self.kind
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to an execution."""
+
+    #: Its place in the execution's stream, from 0.
+    seq: int = field(repr=True)
+    #: When it happened (RFC 3339, UTC).
+    time: str = field(repr=False)
+    #: Its place in the log.
+    position: int = field(repr=False)
+    #: The hash of its record, in hex.
+    hash: str = field(repr=False)
+    #: The hash of the record before it.
+    previous: str = field(repr=False)
+    #: All that it says, as the log has it.
+    body: Mapping[str, Any] | None = field(repr=False, compare=False)
+
+    @property
+    def kind(self) -> str:
+        """The event's name."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True)
+class Erased(Event):
+    """An event whose body was erased: that it happened can be seen, not what it said."""
+
+
+@dataclass(frozen=True)
+class ExecutionStarted(Event):
+    """The execution began."""
+
+    #: The workflow's name.
+    workflow: str
+    #: The fingerprint of its definition, in hex.
+    definition: str
+    #: What caused it: ``{"kind": "call"}``, for one.
+    cause: Mapping[str, Any] = field(repr=False)
+    #: Engine version, host, process id, Python version.
+    environment: Mapping[str, Any] = field(repr=False)
+    #: Timeouts, strictness, recoveries.
+    options: Mapping[str, Any] = field(repr=False)
+    #: How many of the events behind it are its input.
+    inputs: int = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ContextWritten(Event):
+    """A value was written: by an attempt, or by the input (then there is no task)."""
+
+    #: The key.
+    key: str
+    #: The value.
+    value: Any
+    #: Who wrote it.
+    task: str | None
+    #: In which attempt.
+    attempt: int | None
+
+
+@dataclass(frozen=True)
+class ContextRemoved(Event):
+    """A value was removed."""
+
+    #: The key.
+    key: str
+    #: Who removed it.
+    task: str | None
+    #: In which attempt.
+    attempt: int | None
+
+
+@dataclass(frozen=True)
+class TaskEvent(Event):
+    """Something that happened to a task."""
+
+    #: The task.
+    task: str
+
+
+@dataclass(frozen=True)
+class TaskStarted(TaskEvent):
+    """An attempt began."""
+
+    #: Its number, from 1.
+    attempt: int
+    #: The slot that it got.
+    worker: int = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TaskCompleted(TaskEvent):
+    """An attempt succeeded, and what it wrote took effect."""
+
+    #: Its number.
+    attempt: int
+    #: What it read.
+    reads: Reads = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TaskFailed(TaskEvent):
+    """An attempt failed."""
+
+    #: Its number.
+    attempt: int
+    #: Why.
+    error: TaskError
+    #: What it had read.
+    reads: Reads = field(repr=False)
+    #: When the next attempt was due (RFC 3339); ``None``: there was none.
+    retry_at: str | None
+
+
+@dataclass(frozen=True)
+class TaskSkipped(TaskEvent):
+    """A task was skipped."""
+
+    #: The rule, and the tasks and keys that decided it.
+    why: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskAbandoned(TaskEvent):
+    """An attempt ended without an outcome."""
+
+    #: Its number.
+    attempt: int
+    #: ``process_died`` or ``shutdown``.
+    why: str
+
+
+@dataclass(frozen=True)
+class Request(Event):
+    """Somebody asked for something."""
+
+    #: Who.
+    by: str
+    #: Why.
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class ExecutionPaused(Request):
+    """No more attempts start."""
+
+
+@dataclass(frozen=True)
+class ExecutionUnpaused(Request):
+    """Attempts start again."""
+
+
+@dataclass(frozen=True)
+class CancelRequested(Request):
+    """The execution was to be cancelled."""
+
+
+@dataclass(frozen=True)
+class ExecutionRecovered(Event):
+    """Another process took the execution over."""
+
+    #: The process: engine version, host, process id, Python version.
+    environment: Mapping[str, Any]
+    #: The fingerprint of the definition that it went on with.
+    definition: str
+
+
+@dataclass(frozen=True)
+class ExecutionEnded(Event):
+    """The execution ended."""
+
+    #: Why; empty when it completed.
+    reason: str
+    #: SHA-256 of the final context, in hex.
+    context: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ExecutionCompleted(ExecutionEnded):
+    """The execution ended without a failure at the end of its graph."""
+
+
+@dataclass(frozen=True)
+class ExecutionFailed(ExecutionEnded):
+    """The execution ended with one."""
+
+
+@dataclass(frozen=True)
+class ExecutionCancelled(ExecutionEnded):
+    """The execution was cancelled."""
+
+
+_KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        ExecutionStarted,
+        ContextWritten,
+        ContextRemoved,
+        TaskStarted,
+        TaskCompleted,
+        TaskFailed,
+        TaskSkipped,
+        TaskAbandoned,
+        ExecutionPaused,
+        ExecutionUnpaused,
+        CancelRequested,
+        ExecutionRecovered,
+        ExecutionCompleted,
+        ExecutionFailed,
+        ExecutionCancelled,
+    )
+}
+_PARTS: dict[str, Any] = {"reads": Reads.of, "error": TaskError.of}
+
+
+def event_of(raw: Mapping[str, Any]) -> Event:
+    """The event that the log has. One of a kind that this version has no class for is a plain :class:`Event`."""
+    body: Mapping[str, Any] | None = raw["body"]
+    envelope = {name: raw[name] for name in ("seq", "time", "position", "hash", "previous")}
+    if body is None:
+        return Erased(**envelope, body=None)
+    kind: Any = _KINDS.get(raw["event"], Event)
+    names = kind.__dataclass_fields__.keys() - Event.__dataclass_fields__.keys()
+    said = {name: value if (make := _PARTS.get(name)) is None else make(value) for name, value in body.items()}
+    event: Event = kind(**envelope, body=body, **{name: said.get(name) for name in names})
+    return event

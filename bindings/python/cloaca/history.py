@@ -1,0 +1,510 @@
+"""The past of an execution: what happened, what every task saw and wrote, and where a value came from."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from . import _url
+from ._cloaca import Context, NativeHistory
+from .errors import ConfigurationError
+from .events import Event, Reads, TaskError, event_of
+
+if TYPE_CHECKING:
+    from .rerun import Rerun
+
+__all__ = [
+    "AttemptHistory",
+    "Diff",
+    "History",
+    "State",
+    "Step",
+    "TaskHistory",
+    "TaskState",
+    "Verification",
+    "Why",
+]
+
+#: A moment: after the event with this ``seq``; at a time; so long after the start; or when a task was done (its id, or
+#: its function), or one of these as text, as ``replay --at`` takes it.
+Moment: TypeAlias = int | datetime | timedelta | str | Callable[..., Any] | None
+
+
+@dataclass(frozen=True)
+class AttemptHistory:
+    """One attempt at a task."""
+
+    #: Its number, from 1.
+    attempt: int
+    #: ``running``, ``completed``, ``failed``, ``abandoned`` or ``cancelled``.
+    outcome: str
+    #: When it started (RFC 3339, UTC).
+    started: str = field(repr=False)
+    #: When it ended.
+    ended: str | None = field(repr=False)
+    #: How long it took.
+    duration: timedelta | None
+    #: The event that started it.
+    started_seq: int = field(repr=False)
+    #: The slot that it began in.
+    worker: int = field(repr=False)
+    #: Why it failed.
+    error: TaskError | None
+    #: When the next one was due.
+    retry_at: str | None = field(repr=False)
+    #: ``process_died`` or ``shutdown``, if it was abandoned.
+    abandoned: str | None = field(repr=False)
+    #: What it read.
+    reads: Reads = field(repr=False)
+    #: What it wrote: ``{"seq", "key", "change", "bytes"}`` each. It took effect only if the attempt completed.
+    writes: tuple[Mapping[str, Any], ...] = field(repr=False)
+    #: What it read of tasks that its own does not depend on: ``{"key", "seq", "writer"}`` each.
+    undeclared: tuple[Mapping[str, Any], ...] = field(repr=False)
+    #: What to do about it, by what the whole log tells.
+    hint: str | None = field(repr=False)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> AttemptHistory:
+        """The one that the log tells of."""
+        took, error = raw["duration_us"], raw.get("error")
+        return cls(
+            attempt=raw["attempt"],
+            outcome=raw["outcome"],
+            started=raw["started"],
+            ended=raw["ended"],
+            duration=None if took is None else timedelta(microseconds=took),
+            started_seq=raw["started_seq"],
+            worker=raw["worker"],
+            error=None if error is None else TaskError.of(error),
+            retry_at=raw.get("retry_at"),
+            abandoned=raw.get("abandoned"),
+            reads=Reads.of(raw["reads"]),
+            writes=tuple(raw["writes"]),
+            undeclared=tuple(raw["undeclared"]),
+            hint=raw["hint"],
+        )
+
+
+@dataclass(frozen=True)
+class TaskHistory:
+    """What happened to a task."""
+
+    #: Its id.
+    task: str
+    #: Its first event.
+    first: int = field(repr=False)
+    #: Its last one.
+    last: int = field(repr=False)
+    #: Its attempts, in order.
+    attempts: tuple[AttemptHistory, ...]
+    #: Why it was skipped: the rule, and the tasks and keys that decided it.
+    skipped: Mapping[str, Any] | None
+    #: Whether the execution ended before it did.
+    cancelled: bool
+    #: What collided where its dependencies meet.
+    collisions: tuple[Mapping[str, Any], ...] = field(repr=False)
+
+    @property
+    def outcome(self) -> str:
+        """``skipped``, ``cancelled``, or how its last attempt ended."""
+        if self.skipped is not None:
+            return "skipped"
+        if self.cancelled or not self.attempts:
+            return "cancelled"
+        return self.attempts[-1].outcome
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> TaskHistory:
+        """The one that the log tells of."""
+        attempts = tuple(AttemptHistory.of(attempt) for attempt in raw["attempts"])
+        return cls(
+            task=raw["task"],
+            first=raw["first"],
+            last=raw["last"],
+            attempts=attempts,
+            skipped=raw["skipped"],
+            cancelled=raw["cancelled"],
+            collisions=tuple(raw["collisions"]),
+        )
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """How a task stood at a moment."""
+
+    #: ``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``.
+    state: str
+    #: How many attempts had been started.
+    attempts: int
+    #: The dependencies that were not settled yet.
+    waits_for: tuple[str, ...] = ()
+    #: When its next attempt was due.
+    due: str | None = None
+    #: Why it was skipped.
+    skipped: Mapping[str, Any] | None = field(default=None, repr=False)
+    #: The last error.
+    error: TaskError | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """How an execution stood at a moment."""
+
+    #: After this event.
+    seq: int
+    #: When that happened (RFC 3339, UTC).
+    time: str
+    #: As in :class:`cloaca.WorkflowResult`.
+    status: str
+    #: Each task, by id.
+    tasks: Mapping[str, TaskState]
+    #: The tasks that could start.
+    ready: tuple[str, ...]
+    #: What a task after all that had been done would have seen.
+    context: Context
+
+
+@dataclass(frozen=True)
+class Step:
+    """One write on the way back from a value to the input."""
+
+    #: How many writes lie between this one and the value.
+    depth: int
+    #: The key.
+    key: str
+    #: How the step before came to it: ``asked``, ``read``, ``merged``, ``collided``, ``undeclared`` or ``not_there``.
+    how: str
+    #: The event that wrote it; ``None`` if there was no such key.
+    seq: int | None
+    #: When.
+    time: str | None
+    #: Who; ``None`` is the input.
+    task: str | None
+    #: In which attempt.
+    attempt: int | None
+    #: The value; ``None`` too if it was removed.
+    value: Any
+    #: What the writer could see before.
+    before: Any
+    #: Whether the writer took the whole context.
+    read_all: bool
+    #: Whether what the writer had read was told before, at a step with the same ``seq``.
+    told_before: bool
+
+    def __str__(self) -> str:
+        if self.seq is None:
+            return f"{'  ' * self.depth}{self.key}: there was none"
+        who = "the input" if self.task is None else f"{self.task}, attempt {self.attempt}"
+        told = " (see above)" if self.told_before else ""
+        return f"{'  ' * self.depth}{self.key} = {_short(self.value)}  [{self.how}] by {who}, seq {self.seq}{told}"
+
+
+class Why(tuple[Step, ...]):
+    """Where a value came from: its writes, and behind each what its writer had read. ``print`` shows it as a tree."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(str(step) for step in self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What verifying found. It is true if nothing is wrong."""
+
+    #: Whether the records are what was written, and the events follow from each other.
+    ok: bool
+    #: How many records the log says there are.
+    records: int
+    #: How many of them have the right hash.
+    chained: int
+    #: How many events were folded again.
+    folded: int
+    #: What is wrong, or at least not as it was written: ``{"verdict", "seq", "says"}`` each.
+    verdicts: tuple[Mapping[str, Any], ...]
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What differs between two executions, A and B."""
+
+    #: Whether both ran the same, but for what timing explains.
+    same: bool
+    #: Where they first diverge: ``{"aspect", "task", "a_seq", "b_seq", "says"}``.
+    first: Mapping[str, Any] | None
+    #: What differs in the input, key by key.
+    input: tuple[Mapping[str, Any], ...] = field(repr=False)
+    #: Each task of either: ``{"task", "standing", "a", "b", "differences"}``.
+    tasks: tuple[Mapping[str, Any], ...] = field(repr=False)
+    #: What differs in the context that they left, key by key.
+    context: tuple[Mapping[str, Any], ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        return "nothing differs" if self.first is None else str(self.first["says"])
+
+
+class History:
+    """The past of one execution, as its log has it. Made by :meth:`open`, ``result.history()`` and
+    ``execution.history()``.
+
+    It is read once, in whole, and does not change; a log that a runner holds can be read, too. Looking at it runs none
+    of the tasks' code: only :meth:`rerun` does, and :meth:`debug` lends its context to whoever does.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("sum"):
+        ...     @cloaca.task
+        ...     def add(context):
+        ...         context["sum"] = context["a"] + context["b"]
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     history = runner.execute("sum", {"a": 1, "b": 2}).history()
+        >>> [event.kind for event in history.events][-2:]
+        ['TaskCompleted', 'ExecutionCompleted']
+        >>> history.context(at=2)["b"]
+        2
+        >>> [step.key for step in history.why("sum")]
+        ['sum', 'a', 'b']
+    """
+
+    def __init__(self, native: NativeHistory) -> None:
+        self._native = native
+        self._head: dict[str, Any] = native.execution()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], execution_id: str) -> History:
+        """Reads an execution from a log.
+
+        Args:
+            path: The log, as a runner takes it: a path or a ``cloaca:///`` URL.
+            execution_id: The execution.
+
+        Raises:
+            ExecutionNotFoundError: The log has no such execution.
+            ConfigurationError: There is no log at that path.
+            LogError: It cannot be read.
+        """
+        location = _url.parse(os.fspath(path))
+        if location.path is None:
+            raise ConfigurationError("a log in memory belongs to its runner: use its get_execution(id).history()")
+        return cls(NativeHistory.open(location.path, execution_id))
+
+    @property
+    def execution_id(self) -> str:
+        """The execution's id."""
+        return str(self._head["id"])
+
+    @property
+    def workflow_name(self) -> str | None:
+        """The workflow's name; ``None`` if the log's index cannot be read."""
+        name: str | None = self._head["workflow"]
+        return name
+
+    @property
+    def status(self) -> str:
+        """How it stood when it was read, as in :class:`cloaca.WorkflowResult`."""
+        return str(self._head["status"])
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What the log's index says: id, log, workflow, version, status, times, cause, durability, counts, hash."""
+        return dict(self._head)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the events could not be read to the end; ``None`` if they could."""
+        return self._native.trouble()
+
+    @cached_property
+    def events(self) -> tuple[Event, ...]:
+        """Every event, in order. See :mod:`cloaca.events`."""
+        return tuple(event_of(raw) for raw in self._native.events())
+
+    @cached_property
+    def tasks(self) -> Mapping[str, TaskHistory]:
+        """What happened to each task, by id, in the order of their first events."""
+        return {raw["task"]: TaskHistory.of(raw) for raw in self._native.tasks()}
+
+    def state(self, at: Moment = None) -> State:
+        """How the execution stood at a moment.
+
+        Args:
+            at: The ``seq`` of an event, a ``datetime``, a ``timedelta`` since the start, a task's id or function (its
+                last event), or text as ``replay --at`` takes it; by default the end.
+
+        Raises:
+            MomentNotFoundError: There was no such moment. (A ``LookupError``.)
+            ValueError: That is no moment.
+        """
+        raw = self._native.state(*self._moment(at))
+        states = {
+            task["task"]: TaskState(
+                state=task["state"],
+                attempts=task["attempts"],
+                waits_for=tuple(task.get("waits_for", ())),
+                due=task.get("due"),
+                skipped=task.get("skipped"),
+                error=None if task.get("error") is None else TaskError.of(task["error"]),
+            )
+            for task in raw["tasks"]
+        }
+        context = self.context(at)
+        return State(raw["seq"], raw["time"], raw["status"], states, tuple(raw["ready"]), context)
+
+    def context(self, at: Moment = None) -> Context:
+        """The context at a moment (as for :meth:`state`): what a task after all that was done would have seen."""
+        return self._native.context(*self._moment(at))
+
+    def why(self, key: str, at: Moment = None) -> Why:
+        """Where a value came from, back to the input.
+
+        Raises:
+            UnknownKeyError: The context never had the key. (A ``KeyError``.)
+            MomentNotFoundError: There was no such moment.
+        """
+        if not isinstance(key, str):
+            raise TypeError(f"a context key must be a str, not {type(key).__name__}")
+        return Why(Step(**raw) for raw in self._native.why(key, *self._moment(at)))
+
+    def diff(self, other: History) -> Diff:
+        """What differs between this execution, A, and another, B. Timing alone makes no two executions differ."""
+        if not isinstance(other, History):
+            raise TypeError(f"a history is compared with another one, not with {type(other).__name__}")
+        raw = self._native.diff(other._native)
+        return Diff(raw["same"], raw["first"], tuple(raw["input"]), tuple(raw["tasks"]), tuple(raw["context"]))
+
+    def verify(self) -> Verification:
+        """Whether the records are what was written, and the events follow from each other; found when it was read.
+
+        Raises:
+            ValueError: The history did not come from a log: what the hashes are made from is there alone.
+        """
+        raw = self._native.verify()
+        if raw is None:
+            raise ValueError("a history that was read from JSON cannot be verified: open it from its log")
+        return Verification(raw["ok"], raw["records"], raw["chained"], raw["folded"], tuple(raw["verdicts"]))
+
+    def to_json(self) -> str:
+        """All of it as one JSON object, ``"format": "cloaca.replay/1"``; the same that ``replay ID --json`` gives."""
+        return self._native.to_json()
+
+    @classmethod
+    def from_json(cls, text: str) -> History:
+        """What :meth:`to_json` gave.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        return cls(NativeHistory.from_json(text))
+
+    def rerun(self, task: str | Callable[..., Any], attempt: int | None = None) -> Rerun:
+        """Calls today's function of a task with the context that it had then, and compares what it writes.
+
+        Nothing is written to the log. What the function does besides its context (files, requests) it does again.
+
+        Args:
+            task: Its id or function.
+            attempt: Which attempt; by default the one that completed, or else the last.
+
+        Raises:
+            MomentNotFoundError: There was no such attempt.
+            WorkflowValidationError: No such task is defined in this process.
+        """
+        from .rerun import rerun
+
+        return rerun(self, task, attempt)
+
+    @contextmanager
+    def debug(self, task: str | Callable[..., Any], attempt: int | None = None) -> Iterator[Context]:
+        """The context that an attempt had, for a debugger: call the task's function with it, step through it, look at
+        what it changed. Nothing is written to the log, and :meth:`rerun` and later blocks see none of it.
+
+        Example:
+            >>> with history.debug("load") as context:  # doctest: +SKIP
+            ...     breakpoint()
+            ...     load(context)
+        """
+        from ._task import task_id_of
+
+        yield self._native.attempt(task_id_of(task), attempt)[3]
+
+    def _moment(self, at: Moment) -> tuple[str | None, str | None]:
+        """The moment as (text, task)."""
+        if at is None:
+            return None, None
+        if isinstance(at, bool):
+            raise TypeError("a moment is the seq of an event, a time, or a task; not a bool")
+        if isinstance(at, int):
+            if at < 0:
+                raise ValueError(f"the seq of an event is 0 or greater, not {at}")
+            return str(at), None
+        if isinstance(at, datetime):
+            if at.tzinfo is None:
+                raise ValueError(f"{at!r} has no time zone; use datetime(…, tzinfo=timezone.utc)")
+            return at.astimezone(timezone.utc).isoformat(), None
+        if isinstance(at, timedelta):
+            if at < timedelta(0):
+                raise ValueError("a moment before the start is none")
+            return f"+{at // timedelta(microseconds=1)}us", None
+        if isinstance(at, str) and at not in self.tasks:
+            return at, None
+        if isinstance(at, str):
+            return None, at
+        if callable(at):
+            from ._task import task_id_of
+
+            return None, task_id_of(at)
+        raise TypeError(f"a moment is the seq of an event, a time, or a task; not {type(at).__name__}")
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, History):
+            return NotImplemented
+        return self.execution_id == other.execution_id and self.events == other.events
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return History.from_json, (self.to_json(),)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(_row(task) for task in self.tasks.values())
+        name, when = html.escape(str(self.workflow_name)), html.escape(self._head["started"])
+        return (
+            f"<p><b>{name}</b> {html.escape(self.status)}<br><small>{self.execution_id}, {when}</small></p>"
+            f"<table><thead><tr><th>seq</th><th>task</th><th>outcome</th><th>attempts</th><th>took</th><th>wrote</th>"
+            f"<th>error</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"History(execution_id={self.execution_id!r}, workflow_name={self.workflow_name!r}, "
+            f"status={self.status!r}, events={self._head['events']})"
+        )
+
+
+def _row(task: TaskHistory) -> str:
+    last = task.attempts[-1] if task.attempts else None
+    took = "" if last is None or last.duration is None else f"{last.duration.total_seconds():.3f} s"
+    wrote = "" if last is None else ", ".join(dict.fromkeys(write["key"] for write in last.writes))
+    error = "" if last is None or last.error is None else str(last.error)
+    cells = (str(task.first), task.task, task.outcome, str(len(task.attempts)), took, wrote, error)
+    return f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

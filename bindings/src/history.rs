@@ -1,0 +1,167 @@
+//! The past of an execution, as plain Python values: what the replay library tells, in the words of its JSON.
+
+use std::path::PathBuf;
+
+use cloacina_engine::core::context::values;
+use cloacina_engine::core::event::ExecutionId;
+use cloacina_replay::at::{At, NoMoment, NotThere};
+use cloacina_replay::history::{History, WhyNot};
+use cloacina_replay::json::diff::DiffJson;
+use cloacina_replay::json::events::EntryJson;
+use cloacina_replay::json::facts::{ExecutionJson, StateJson, StepJson, VerificationJson, collisions, tasks};
+use cloacina_replay::story::Outcome;
+use cloacina_store::log::LogReader;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::context::Context;
+use crate::engine::id_of;
+use crate::errors;
+use crate::isolation::{DeedsParts, texts_of};
+use crate::parse::to_python;
+
+/// The past of one execution, in memory.
+#[pyclass(frozen, module = "cloaca._cloaca")]
+pub struct NativeHistory {
+    history: History,
+}
+
+impl NativeHistory {
+    /// The past of an execution in a log that is open.
+    pub fn read(py: Python<'_>, reader: &dyn LogReader, id: ExecutionId) -> PyResult<Self> {
+        let location = reader.location();
+        let read = py.detach(|| History::open(reader, id));
+        read.map(|history| Self { history }).map_err(|why| errors::read(py, &why, id, &location))
+    }
+
+    fn not_there(&self, py: Python<'_>, why: &NotThere) -> PyErr {
+        errors::not_there(py, why, self.history.id())
+    }
+}
+
+/// A moment: a task's last event, or what a text says; by default the end.
+fn moment(text: Option<&str>, task: Option<&str>) -> PyResult<At> {
+    match (text, task) {
+        (_, Some(task)) => Ok(At::Task(task.into())),
+        (Some(text), None) => text.parse().map_err(|why: NoMoment| PyValueError::new_err(why.to_string())),
+        (None, None) => Ok(At::End),
+    }
+}
+
+fn python<'py>(py: Python<'py>, value: &impl serde::Serialize) -> PyResult<Bound<'py, PyAny>> {
+    let text = serde_json::to_string(value).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    to_python(py, &text)
+}
+
+fn failed(error: impl ToString) -> PyErr {
+    PyRuntimeError::new_err(error.to_string())
+}
+
+#[pymethods]
+impl NativeHistory {
+    /// Reads an execution from the log at `path`, also while a process holds it.
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf, execution_id: &str) -> PyResult<Self> {
+        let id = id_of(execution_id)?;
+        let reader = py.detach(|| cloacina_store::open_reader(&path)).map_err(|why| errors::open(py, &why))?;
+        Self::read(py, &*reader, id)
+    }
+
+    /// What `to_json` wrote.
+    #[staticmethod]
+    fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
+        let read = py.detach(|| History::from_json(text));
+        read.map(|history| Self { history }).map_err(|why| PyValueError::new_err(why.to_string()))
+    }
+
+    fn to_json(&self, py: Python<'_>) -> PyResult<String> {
+        py.detach(|| self.history.to_json()).map_err(failed)
+    }
+
+    /// What the index of the log says.
+    fn execution<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        python(py, &ExecutionJson::new(&self.history.head, &self.history.head.location))
+    }
+
+    /// Why the events could not be read to the end.
+    fn trouble(&self) -> Option<String> {
+        self.history.trouble.as_ref().map(ToString::to_string)
+    }
+
+    fn events<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.history.entries.iter().map(|entry| python(py, &EntryJson::new(entry).map_err(failed)?)).collect()
+    }
+
+    fn tasks<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let story = py.detach(|| self.history.story());
+        tasks(&story).map(|task| python(py, &task)).collect()
+    }
+
+    /// What collided where the ends of the graph meet.
+    fn collisions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        python(py, &collisions(&py.detach(|| self.history.story())))
+    }
+
+    #[pyo3(signature = (at, task))]
+    fn state<'py>(&self, py: Python<'py>, at: Option<&str>, task: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
+        let at = moment(at, task)?;
+        let state = py.detach(|| self.history.state(at)).map_err(|why| self.not_there(py, &why))?;
+        python(py, &StateJson::new(&state).map_err(failed)?)
+    }
+
+    #[pyo3(signature = (at, task))]
+    fn context(&self, py: Python<'_>, at: Option<&str>, task: Option<&str>) -> PyResult<Context> {
+        let at = moment(at, task)?;
+        let context = py.detach(|| self.history.context(at)).map_err(|why| self.not_there(py, &why))?;
+        Ok(Context::from_values(values(&context).map(|(key, value)| (key.clone(), value.clone()))))
+    }
+
+    /// The writes that a value came from, the last one first.
+    #[pyo3(signature = (key, at, task))]
+    fn why<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        at: Option<&str>,
+        task: Option<&str>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let at = moment(at, task)?;
+        let steps = py.detach(|| self.history.why(key, at)).map_err(|why| match why {
+            WhyNot::Moment(why) => self.not_there(py, &why),
+            WhyNot::Value(why) => errors::no_value(py, &why, key, self.history.id()),
+        })?;
+        steps.iter().map(|step| python(py, &StepJson::new(step).map_err(failed)?)).collect()
+    }
+
+    /// What differs between this execution and another.
+    fn diff<'py>(&self, py: Python<'py>, other: &Self) -> PyResult<Bound<'py, PyAny>> {
+        let diff = py.detach(|| self.history.diff(&other.history));
+        let logs = (&*self.history.head.location, &*other.history.head.location);
+        python(py, &DiffJson::new(&diff, logs).map_err(failed)?)
+    }
+
+    /// What was found when the records were read; None if they did not come from a log.
+    fn verify<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.history.verify().map(|found| python(py, &VerificationJson::from(found))).transpose()
+    }
+
+    /// An attempt as it was: (its number, the seq of its start, its outcome, its context, what it wrote).
+    #[pyo3(signature = (task, number))]
+    fn attempt(
+        &self,
+        py: Python<'_>,
+        task: &str,
+        number: Option<u32>,
+    ) -> PyResult<(u32, u64, &'static str, Context, DeedsParts)> {
+        let found = py.detach(|| self.history.attempt(task, number));
+        let past = found.map_err(|why| errors::no_attempt(py, &why, task, self.history.id()))?;
+        let outcome = match past.outcome {
+            Outcome::Running => "running",
+            Outcome::Completed => "completed",
+            Outcome::Failed { .. } => "failed",
+            Outcome::Abandoned(_) => "abandoned",
+            Outcome::Cancelled => "cancelled",
+        };
+        Ok((past.number, past.started, outcome, Context::of(past.context), (texts_of(past.writes), Vec::new(), false)))
+    }
+}

@@ -1,0 +1,70 @@
+//! Contexts of attempts that run in another process: there as JSON texts, and back as what was done to them.
+
+use cloacina_engine::core::event::Key;
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::task_context::{Deeds, Sighting, TaskContext, Write};
+use pyo3::prelude::*;
+
+use crate::context::Context;
+use crate::executor::returns;
+
+/// Keys and JSON texts.
+type Texts = Vec<(String, String)>;
+
+/// (what the ancestry gives, what else can be seen, whether that is an error).
+type SightingParts = (Texts, Texts, bool);
+
+/// (writes, None for a removal; the keys that were read; whether all was).
+pub type DeedsParts = (Vec<(String, Option<String>)>, Vec<String>, bool);
+
+impl Context {
+    /// Does what was done to its likeness.
+    pub fn repeat(&self, (writes, reads, all): DeedsParts) {
+        let write =
+            |(key, value): (String, Option<String>)| Write { key: key.into(), value: value.map(Json::from_serializer) };
+        let writes = writes.into_iter().map(write).collect();
+        let reads = reads.into_iter().map(Key::from).collect();
+        self.change(|inner| inner.repeat(Deeds { writes, reads, all }));
+    }
+}
+
+/// What an attempt's context shows, for `context_of`.
+#[pyfunction]
+pub fn sighting_of(context: &Context) -> SightingParts {
+    let Sighting { declared, undeclared, strict } = context.snapshot().sighting();
+    let texts = |values: Vec<(Key, Json)>| -> Texts {
+        values.iter().map(|(key, value)| (key.to_string(), value.as_str().to_owned())).collect()
+    };
+    (texts(declared), texts(undeclared), strict)
+}
+
+/// A context that shows the same as the one that `sighting_of` was asked about.
+#[pyfunction]
+pub fn context_of(sighting: SightingParts) -> Context {
+    let (declared, undeclared, strict) = sighting;
+    // The texts were made by the other process's own serializer.
+    let values = |texts: Texts| -> Vec<(Key, Json)> {
+        texts.into_iter().map(|(key, text)| (key.into(), Json::from_serializer(text))).collect()
+    };
+    let sighting = Sighting { declared: values(declared), undeclared: values(undeclared), strict };
+    Context::of(TaskContext::from_sighting(sighting))
+}
+
+/// Takes over what a task returned into the context that it was given.
+#[pyfunction]
+pub fn take_returned(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task_id: &str) -> PyResult<()> {
+    returns(context, returned, task_id)
+}
+
+/// Writes as keys and JSON texts; None for a removal.
+pub fn texts_of(writes: Vec<Write>) -> Vec<(String, Option<String>)> {
+    let text = |write: Write| (write.key.to_string(), write.value.map(|value| value.as_str().to_owned()));
+    writes.into_iter().map(text).collect()
+}
+
+/// What was done to a context, for `Attempt.repeat`.
+#[pyfunction]
+pub fn deeds_of(context: &Context) -> DeedsParts {
+    let deeds = context.snapshot().deeds();
+    (texts_of(deeds.writes), deeds.reads.iter().map(ToString::to_string).collect(), deeds.all)
+}

@@ -1,0 +1,140 @@
+//! The events of schedules and triggers as bytes.
+
+use super::{DecodeError, EVENT, FORMAT, decode, open, seal};
+use crate::core::event::Request;
+use crate::core::schedule::{
+    ScheduleCreated, ScheduleEnabled, ScheduleEvent, ScheduleFired, ScheduleSkipped, ScheduleUpdated,
+};
+use crate::core::trigger::{TriggerDefined, TriggerDropped, TriggerEvent, TriggerFired};
+
+/// Encodes an event of a schedule.
+#[must_use]
+pub fn encode_schedule_event(event: &ScheduleEvent) -> Vec<u8> {
+    let kind = event.kind();
+    match event {
+        ScheduleEvent::Created(body) => seal(EVENT, kind, body),
+        ScheduleEvent::Updated(body) => seal(EVENT, kind, body),
+        ScheduleEvent::Enabled(body) => seal(EVENT, kind, body),
+        ScheduleEvent::Disabled(body) | ScheduleEvent::Deleted(body) => seal(EVENT, kind, body),
+        ScheduleEvent::Fired(body) => seal(EVENT, kind, body),
+        ScheduleEvent::Skipped(body) => seal(EVENT, kind, body),
+    }
+}
+
+/// Reads an event of a schedule.
+///
+/// # Errors
+/// [`DecodeError`]; never a guess.
+pub fn decode_schedule_event(bytes: &[u8]) -> Result<ScheduleEvent, DecodeError> {
+    let (kind, body) = open(EVENT, "an event", bytes)?;
+    let what = ScheduleEvent::kind_name(kind);
+    Ok(match kind {
+        32 => ScheduleEvent::Created(decode::<ScheduleCreated>(what, body)?),
+        33 => ScheduleEvent::Updated(decode::<ScheduleUpdated>(what, body)?),
+        34 => ScheduleEvent::Enabled(decode::<ScheduleEnabled>(what, body)?),
+        35 => ScheduleEvent::Disabled(decode::<Request>(what, body)?),
+        36 => ScheduleEvent::Deleted(decode::<Request>(what, body)?),
+        37 => ScheduleEvent::Fired(decode::<ScheduleFired>(what, body)?),
+        38 => ScheduleEvent::Skipped(decode::<ScheduleSkipped>(what, body)?),
+        _ => return Err(unknown("a schedule's event", kind)),
+    })
+}
+
+/// Encodes an event of a trigger.
+#[must_use]
+pub fn encode_trigger_event(event: &TriggerEvent) -> Vec<u8> {
+    let kind = event.kind();
+    match event {
+        TriggerEvent::Defined(body) => seal(EVENT, kind, body),
+        TriggerEvent::Enabled(body) | TriggerEvent::Disabled(body) => seal(EVENT, kind, body),
+        TriggerEvent::Fired(body) => seal(EVENT, kind, body),
+        TriggerEvent::Dropped(body) => seal(EVENT, kind, body),
+    }
+}
+
+/// Reads an event of a trigger.
+///
+/// # Errors
+/// [`DecodeError`]; never a guess.
+pub fn decode_trigger_event(bytes: &[u8]) -> Result<TriggerEvent, DecodeError> {
+    let (kind, body) = open(EVENT, "an event", bytes)?;
+    let what = TriggerEvent::kind_name(kind);
+    Ok(match kind {
+        48 => TriggerEvent::Defined(decode::<TriggerDefined>(what, body)?),
+        49 => TriggerEvent::Enabled(decode::<Request>(what, body)?),
+        50 => TriggerEvent::Disabled(decode::<Request>(what, body)?),
+        51 => TriggerEvent::Fired(decode::<TriggerFired>(what, body)?),
+        52 => TriggerEvent::Dropped(decode::<TriggerDropped>(what, body)?),
+        _ => return Err(unknown("a trigger's event", kind)),
+    })
+}
+
+fn unknown(what: &str, kind: u16) -> DecodeError {
+    DecodeError::Newer { what: format!("{what} of kind {kind}"), found: FORMAT + 1, known: FORMAT }
+}
+
+impl ScheduleEvent {
+    /// The number that stands for its kind in the log. Never reused.
+    #[must_use]
+    pub fn kind(&self) -> u16 {
+        match self {
+            Self::Created(_) => 32,
+            Self::Updated(_) => 33,
+            Self::Enabled(_) => 34,
+            Self::Disabled(_) => 35,
+            Self::Deleted(_) => 36,
+            Self::Fired(_) => 37,
+            Self::Skipped(_) => 38,
+        }
+    }
+
+    /// Its name, the same in every place that shows it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        Self::kind_name(self.kind())
+    }
+
+    fn kind_name(kind: u16) -> &'static str {
+        match kind {
+            32 => "ScheduleCreated",
+            33 => "ScheduleUpdated",
+            34 => "ScheduleEnabled",
+            35 => "ScheduleDisabled",
+            36 => "ScheduleDeleted",
+            37 => "ScheduleFired",
+            38 => "ScheduleSkipped",
+            _ => "a schedule's event of an unknown kind",
+        }
+    }
+}
+
+impl TriggerEvent {
+    /// The number that stands for its kind in the log. Never reused.
+    #[must_use]
+    pub fn kind(&self) -> u16 {
+        match self {
+            Self::Defined(_) => 48,
+            Self::Enabled(_) => 49,
+            Self::Disabled(_) => 50,
+            Self::Fired(_) => 51,
+            Self::Dropped(_) => 52,
+        }
+    }
+
+    /// Its name, the same in every place that shows it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        Self::kind_name(self.kind())
+    }
+
+    fn kind_name(kind: u16) -> &'static str {
+        match kind {
+            48 => "TriggerDefined",
+            49 => "TriggerEnabled",
+            50 => "TriggerDisabled",
+            51 => "TriggerFired",
+            52 => "TriggerDropped",
+            _ => "a trigger's event of an unknown kind",
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The fold: the one place where the state of a schedule changes.
+//!
+//! | state | Updated | Enabled | Disabled | Deleted | Fired, Skipped |
+//! |---|---|---|---|---|---|
+//! | enabled | enabled | - | disabled | deleted | enabled |
+//! | disabled | disabled | enabled | - | deleted | - |
+//! | deleted | - | - | - | - | - |
+//!
+//! A fire, or the first of what is skipped, is always the one that was to come next: so none is fired twice and none is
+//! left out without a word.
+
+use std::sync::Arc;
+
+use super::event::{Catchup, ScheduleCreated, ScheduleEvent, ScheduleId};
+use crate::core::event::{Key, Seq};
+use crate::core::fold::IllegalEvent;
+use crate::core::json::Json;
+use crate::core::time::Timestamp;
+
+/// A schedule's event with its place and its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// Its place in the stream.
+    pub seq: Seq,
+    /// When it was decided.
+    pub time: Timestamp,
+    /// What happened.
+    pub event: ScheduleEvent,
+}
+
+/// A schedule, as its events make it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    id: ScheduleId,
+    workflow: Arc<str>,
+    expression: Arc<str>,
+    timezone: Arc<str>,
+    catchup: Catchup,
+    input: Vec<(Key, Json)>,
+    enabled: bool,
+    deleted: bool,
+    next: Option<Timestamp>,
+    last_run: Option<Timestamp>,
+    created: Timestamp,
+    updated: Timestamp,
+    fires: u64,
+    next_seq: Seq,
+    last: Timestamp,
+}
+
+/// Folds one event into the state that those before it gave; `None` before the first.
+///
+/// # Errors
+/// [`IllegalEvent`]; the state is gone with it.
+pub fn fold(state: Option<Schedule>, id: ScheduleId, recorded: &Recorded) -> Result<Schedule, IllegalEvent> {
+    match state {
+        None => Schedule::begin(id, recorded),
+        Some(mut state) => state.apply(recorded).map(|()| state),
+    }
+}
+
+impl Schedule {
+    fn begin(id: ScheduleId, recorded: &Recorded) -> Result<Self, IllegalEvent> {
+        let illegal =
+            |what: &str| IllegalEvent { seq: recorded.seq, event: recorded.event.name(), what: what.to_owned() };
+        let ScheduleEvent::Created(created) = &recorded.event else {
+            return Err(illegal("cannot be the first event; ScheduleCreated is"));
+        };
+        if recorded.seq != 0 {
+            return Err(illegal("is the first event, but not at seq 0"));
+        }
+        let ScheduleCreated { workflow, expression, timezone, catchup, input, next } = created.clone();
+        let time = recorded.time;
+        Ok(Self {
+            id,
+            workflow,
+            expression,
+            timezone,
+            catchup,
+            input,
+            enabled: true,
+            deleted: false,
+            next,
+            last_run: None,
+            created: time,
+            updated: time,
+            fires: 0,
+            next_seq: 1,
+            last: time,
+        })
+    }
+
+    /// Folds one event after the first.
+    pub(super) fn apply(&mut self, recorded: &Recorded) -> Result<(), IllegalEvent> {
+        let Recorded { seq, time, event } = recorded;
+        let illegal = |what: String| IllegalEvent { seq: *seq, event: event.name(), what };
+        if *seq != self.next_seq {
+            return Err(illegal(format!("comes where seq {} should", self.next_seq)));
+        }
+        if *time < self.last {
+            return Err(illegal("is older than the event before it".to_owned()));
+        }
+        if self.deleted {
+            return Err(illegal("comes after the schedule was deleted".to_owned()));
+        }
+        self.change(*time, event).map_err(illegal)?;
+        self.next_seq += 1;
+        self.last = *time;
+        Ok(())
+    }
+
+    /// Each event's own change. Checks before it changes anything.
+    fn change(&mut self, time: Timestamp, event: &ScheduleEvent) -> Result<(), String> {
+        match event {
+            ScheduleEvent::Created(_) => return Err("comes again".to_owned()),
+            ScheduleEvent::Updated(updated) => {
+                self.expression = updated.expression.clone();
+                self.timezone = updated.timezone.clone();
+                self.next = updated.next;
+                self.updated = time;
+            }
+            ScheduleEvent::Enabled(enabled) => {
+                self.switch(true)?;
+                self.next = enabled.next;
+                self.updated = time;
+            }
+            ScheduleEvent::Disabled(_) => {
+                self.switch(false)?;
+                self.updated = time;
+            }
+            ScheduleEvent::Deleted(_) => {
+                self.deleted = true;
+                self.updated = time;
+            }
+            ScheduleEvent::Fired(fired) => {
+                self.pass(fired.scheduled, fired.scheduled, fired.next, time)?;
+                self.last_run = Some(time);
+                self.fires += 1;
+            }
+            ScheduleEvent::Skipped(skipped) => self.pass(skipped.first, skipped.until, skipped.next, time)?,
+        }
+        Ok(())
+    }
+
+    fn switch(&mut self, enabled: bool) -> Result<(), String> {
+        if self.enabled == enabled {
+            return Err(format!("comes when it is {} already", if enabled { "enabled" } else { "disabled" }));
+        }
+        self.enabled = enabled;
+        Ok(())
+    }
+
+    /// What was to come, from `first` to `until`, is fired for or skipped.
+    fn pass(
+        &mut self,
+        first: Timestamp,
+        until: Timestamp,
+        next: Option<Timestamp>,
+        time: Timestamp,
+    ) -> Result<(), String> {
+        if !self.enabled {
+            return Err("comes when the schedule is disabled".to_owned());
+        }
+        if self.next != Some(first) {
+            let due = self.next.map_or("nothing".to_owned(), |due| format!("the fire for {}", due.0));
+            return Err(format!("is for {}, and {due} is next", first.0));
+        }
+        if until < first || time < until {
+            return Err(format!("is for {} to {}, at {}", first.0, until.0, time.0));
+        }
+        if next.is_some_and(|next| next <= until) {
+            return Err("leaves a time behind that it passes".to_owned());
+        }
+        self.next = next;
+        Ok(())
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> ScheduleId {
+        self.id
+    }
+
+    /// The workflow that it starts.
+    #[must_use]
+    pub fn workflow(&self) -> &Arc<str> {
+        &self.workflow
+    }
+
+    /// Its cron expression.
+    #[must_use]
+    pub fn expression(&self) -> &Arc<str> {
+        &self.expression
+    }
+
+    /// The time zone that the expression is read in.
+    #[must_use]
+    pub fn timezone(&self) -> &Arc<str> {
+        &self.timezone
+    }
+
+    /// What becomes of fires that nobody was there for.
+    #[must_use]
+    pub fn catchup(&self) -> Catchup {
+        self.catchup
+    }
+
+    /// The input of its executions, beside what tells them of the fire.
+    #[must_use]
+    pub fn input(&self) -> &[(Key, Json)] {
+        &self.input
+    }
+
+    /// Whether it fires.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled && !self.deleted
+    }
+
+    /// Whether it was deleted.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    /// When it fires next, if it does.
+    #[must_use]
+    pub fn next(&self) -> Option<Timestamp> {
+        self.next.filter(|_| self.is_enabled())
+    }
+
+    /// When it fired last.
+    #[must_use]
+    pub fn last_run(&self) -> Option<Timestamp> {
+        self.last_run
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// When somebody last changed it. Firing does not.
+    #[must_use]
+    pub fn updated(&self) -> Timestamp {
+        self.updated
+    }
+
+    /// How often it has fired.
+    #[must_use]
+    pub fn fires(&self) -> u64 {
+        self.fires
+    }
+
+    /// The place of its next event.
+    #[must_use]
+    pub fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    /// When its last event happened.
+    #[must_use]
+    pub fn last(&self) -> Timestamp {
+        self.last
+    }
+}

@@ -1,0 +1,14 @@
+//! Event triggers: their events, their fold, and what is decided about them.
+//!
+//! A trigger is a function that is polled. Polls are no events: what they lead to is. A fire and the execution that it
+//! starts are one decision: the runtime appends both in one batch.
+
+mod decide;
+mod event;
+mod fold;
+
+pub use decide::{Command, Decision, Rejection, decide, define, label};
+pub use event::{
+    DropCause, Pace, TriggerDefined, TriggerDropped, TriggerEvent, TriggerFired, TriggerId, context_digest,
+};
+pub use fold::{Recorded, Trigger, fold};

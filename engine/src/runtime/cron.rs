@@ -1,0 +1,132 @@
+//! Cron expressions in a time zone: when they are met.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
+use chrono_tz::{TZ_VARIANTS, Tz};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+
+use crate::core::graph::nearest;
+use crate::core::schedule::Calendar;
+use crate::core::time::Timestamp;
+
+/// A cron expression in a time zone.
+///
+/// Five fields (minute, hour, day of month, month, day of week), or six, with the second before them; or one of `@yearly
+/// @annually @monthly @weekly @daily @midnight @hourly`. Where both days are given, either is enough. Names (`MON`,
+/// `JAN`), ranges, lists, steps, `L` (last), `#` (the n-th weekday of the month) and `W` (the nearest working day) are
+/// those of the [Open Cron Pattern Specification](https://github.com/open-source-cron/ocps).
+///
+/// **When clocks change.** An expression with one fixed time of day (`30 2 * * *`) fires once on every such day: at the first
+/// moment after the missing hour if its time falls into it, and at the first of the two moments if its time comes twice.
+/// Any other expression (`*/15 * * * *`, `0 1,2 * * *`) follows the clock on the wall: it skips the missing hour and fires
+/// in both passes of the repeated one.
+///
+/// ```
+/// use cloacina_engine::core::schedule::Calendar;
+/// use cloacina_engine::core::time::Timestamp;
+/// use cloacina_engine::runtime::cron::CronExpression;
+/// // 02:30 is missing in Berlin on 29 March 2026: it fires at 03:00, which is 01:00 UTC.
+/// let half_past_two = CronExpression::parse("30 2 * * *", "Europe/Berlin")?;
+/// let noon_before = Timestamp(1_774_695_600_000_000); // 2026-03-28T11:00:00Z
+/// assert_eq!(half_past_two.next_after(noon_before), Some(Timestamp(1_774_746_000_000_000)));
+/// assert!(CronExpression::parse("61 * * * *", "UTC").is_err());
+/// assert!(CronExpression::parse("@daily", "Europe/Berlinn").is_err());
+/// # Ok::<(), cloacina_engine::runtime::cron::CronError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct CronExpression {
+    expression: Arc<str>,
+    timezone: Arc<str>,
+    cron: Cron,
+    zone: Tz,
+}
+
+/// Why an expression or a time zone is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CronError {
+    /// The expression is none.
+    #[error(
+        "invalid cron expression '{expression}': {why}; it has 5 fields (minute, hour, day of month, month, day of week) or 6 with the second first, or is a word like @daily"
+    )]
+    Expression {
+        /// The expression.
+        expression: String,
+        /// Why.
+        why: String,
+    },
+    /// The time zone is not known.
+    #[error(
+        "unknown time zone '{timezone}'{}; use a name of the IANA database, like UTC or Europe/Berlin",
+        .nearest.map(|name| format!(", did you mean '{name}'?")).unwrap_or_default()
+    )]
+    TimeZone {
+        /// The name.
+        timezone: String,
+        /// The nearest that is known.
+        nearest: Option<&'static str>,
+    },
+}
+
+/// No expression needs more, and the listing has to hold it.
+const LONGEST: usize = 1_000;
+
+impl CronExpression {
+    /// Reads an expression and a time zone.
+    ///
+    /// # Errors
+    /// See [`CronError`].
+    pub fn parse(expression: &str, timezone: &str) -> Result<Self, CronError> {
+        let wrong = |why: String| CronError::Expression { expression: expression.chars().take(100).collect(), why };
+        if expression.len() > LONGEST {
+            return Err(wrong(format!("it is longer than {LONGEST} bytes")));
+        }
+        let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
+        let known = if expression.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { expression };
+        let cron = parser.parse(known).map_err(|error| wrong(error.to_string()))?;
+        let zone = Tz::from_str(timezone).map_err(|_| CronError::TimeZone {
+            timezone: timezone.chars().take(100).collect(),
+            nearest: nearest_zone(timezone),
+        })?;
+        Ok(Self { expression: expression.trim().into(), timezone: timezone.into(), cron, zone })
+    }
+
+    /// The expression.
+    #[must_use]
+    pub fn expression(&self) -> &Arc<str> {
+        &self.expression
+    }
+
+    /// The time zone.
+    #[must_use]
+    pub fn timezone(&self) -> &Arc<str> {
+        &self.timezone
+    }
+}
+
+impl Calendar for CronExpression {
+    fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
+        let from = utc(time)?.with_timezone(&self.zone);
+        let next = self.cron.find_next_occurrence(&from, false).ok()?;
+        let next = Timestamp(next.timestamp_micros());
+        // Never a step back, whatever a zone's rules are: the fold would refuse it.
+        (next > time).then_some(next)
+    }
+}
+
+fn nearest_zone(name: &str) -> Option<&'static str> {
+    nearest(name, TZ_VARIANTS.iter().map(|zone| zone.name()))
+}
+
+fn utc(time: Timestamp) -> Option<DateTime<Utc>> {
+    Utc.timestamp_micros(time.0).single()
+}
+
+/// A time as RFC 3339 has it, in UTC: `2026-03-29T01:00:00+00:00`.
+#[must_use]
+pub fn rfc3339(time: Timestamp) -> String {
+    utc(time).map_or_else(|| time.0.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, false))
+}

@@ -1,0 +1,224 @@
+//! What an attempt can ask while it runs: who it is, and to wait without holding its slot.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::engine::lock;
+use super::message::{Message, SlotRequest};
+use super::task::AttemptInfo;
+
+/// An attempt that counts no more: it has ended, timed out, its execution was cancelled, or its engine was shut down.
+/// Whatever it does from now on is ignored; it should end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "attempt {attempt} at task '{task}' of execution {execution} counts no more: it has ended, timed out, its \
+     execution was cancelled, or its engine was shut down"
+)]
+pub struct AttemptOver {
+    /// The execution.
+    pub execution: crate::core::event::ExecutionId,
+    /// The task.
+    pub task: crate::core::event::TaskId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+}
+
+/// Takes a slot that an attempt asked for, or the news that it needs none any more. Called once, on one of the engine's
+/// threads: hand over, do not work. Dropped uncalled, the engine is gone.
+pub type SlotWaiter = Box<dyn FnOnce(Result<(), AttemptOver>) + Send>;
+
+/// What an attempt can ask while it runs.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use std::time::Duration;
+/// use cloacina_engine::core::event::TaskError;
+/// use cloacina_engine::runtime::task::Task;
+///
+/// let looked = Arc::new(AtomicUsize::new(0));
+/// let wait = Task::with_handle("wait", move |_context, handle| {
+///     let arrived = || looked.fetch_add(1, Ordering::SeqCst) == 3;
+///     handle.defer_until(arrived, Duration::from_millis(10)).map_err(|over| TaskError {
+///         kind: "AttemptOver".into(),
+///         message: over.to_string().into(),
+///         ..TaskError::default()
+///     })
+/// });
+/// ```
+#[derive(Clone)]
+pub struct TaskHandle {
+    info: AttemptInfo,
+    life: Life,
+    holds_slot: Arc<AtomicBool>,
+    scheduler: Sender<Message>,
+}
+
+impl TaskHandle {
+    pub(crate) fn new(info: AttemptInfo, scheduler: Sender<Message>) -> Self {
+        Self { info, life: Life::default(), holds_slot: Arc::new(AtomicBool::new(true)), scheduler }
+    }
+
+    /// Which attempt it is.
+    #[must_use]
+    pub fn info(&self) -> &AttemptInfo {
+        &self.info
+    }
+
+    pub(crate) fn life(&self) -> &Life {
+        &self.life
+    }
+
+    /// Whether the attempt holds one of the engine's slots.
+    #[must_use]
+    pub fn is_slot_held(&self) -> bool {
+        self.holds_slot.load(Ordering::SeqCst) && !self.is_over()
+    }
+
+    /// Whether the attempt counts no more: it has ended, timed out, its execution was cancelled, or its engine was shut
+    /// down.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.life.is_over()
+    }
+
+    /// Waits until a condition holds, without a slot: other attempts run meanwhile. Takes a slot again before it returns.
+    /// The condition is asked at once, and then every `poll`; the attempt's timeout goes on.
+    ///
+    /// # Errors
+    /// [`AttemptOver`] as soon as the attempt counts no more.
+    pub fn defer_until(&self, mut condition: impl FnMut() -> bool, poll: Duration) -> Result<(), AttemptOver> {
+        self.give_slot_back();
+        while !condition() {
+            self.sleep(poll)?;
+        }
+        self.take_slot()
+    }
+
+    /// The same for a task that is a future on tokio.
+    ///
+    /// # Errors
+    /// As [`TaskHandle::defer_until`].
+    pub async fn defer_until_async<F>(
+        &self,
+        mut condition: impl FnMut() -> F,
+        poll: Duration,
+    ) -> Result<(), AttemptOver>
+    where
+        F: Future<Output = bool>,
+    {
+        self.give_slot_back();
+        while !condition().await {
+            tokio::time::sleep(poll).await;
+            if self.is_over() {
+                return Err(self.over());
+            }
+        }
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.take_slot_then(Box::new(move |taken| drop(sender.send(taken))));
+        receiver.await.unwrap_or_else(|_| Err(self.over()))
+    }
+
+    /// Gives the slot back, now: another attempt gets it. For executors that wait in their own way.
+    pub fn give_slot_back(&self) {
+        if self.holds_slot.swap(false, Ordering::SeqCst) {
+            self.ask(SlotRequest::GiveBack);
+        }
+    }
+
+    /// Waits for a slot. Attempts that come back get one before new ones start.
+    ///
+    /// # Errors
+    /// [`AttemptOver`] if the attempt counts no more.
+    pub fn take_slot(&self) -> Result<(), AttemptOver> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        self.take_slot_then(Box::new(move |taken| drop(sender.send(taken))));
+        receiver.recv().unwrap_or_else(|_| Err(self.over()))
+    }
+
+    /// Asks for a slot, and is called when there is one.
+    pub fn take_slot_then(&self, then: SlotWaiter) {
+        let holds = self.holds_slot.clone();
+        self.ask(SlotRequest::Take(Box::new(move |taken| {
+            holds.store(taken.is_ok(), Ordering::SeqCst);
+            then(taken);
+        })));
+    }
+
+    /// Sleeps, but no longer than the attempt counts.
+    ///
+    /// # Errors
+    /// [`AttemptOver`] as soon as it does not.
+    pub fn sleep(&self, time: Duration) -> Result<(), AttemptOver> {
+        if self.life.is_over_within(time) { Err(self.over()) } else { Ok(()) }
+    }
+
+    fn ask(&self, request: SlotRequest) {
+        let AttemptInfo { execution, task, attempt, .. } = self.info.clone();
+        // If the scheduler is gone, so are its slots; a waiter in the request is dropped.
+        let _ = self.scheduler.send(Message::Slot { attempt: (execution, task, attempt), request });
+    }
+
+    /// What is told of an attempt that counts no more.
+    #[must_use]
+    pub fn over(&self) -> AttemptOver {
+        AttemptOver { execution: self.info.execution, task: self.info.task.clone(), attempt: self.info.attempt }
+    }
+}
+
+/// How long an attempt counts: until it is stopped. Whoever runs it leaves here what stops it: called, once, if it times
+/// out, its execution is cancelled, or the engine shuts down.
+#[derive(Clone, Default)]
+pub(crate) struct Life(Arc<(Mutex<State>, Condvar)>);
+
+#[derive(Default)]
+enum State {
+    /// It counts, and nobody has said yet what stops it.
+    #[default]
+    Counts,
+    Stoppable(Box<dyn FnOnce() + Send>),
+    Over,
+}
+
+impl Life {
+    /// Says what stops it. If it was to be stopped before, that happens now.
+    pub(crate) fn on_over(&self, stop: impl FnOnce() + Send + 'static) {
+        let mut state = lock(&self.0.0);
+        if matches!(*state, State::Over) {
+            drop(state);
+            stop();
+        } else {
+            *state = State::Stoppable(Box::new(stop));
+        }
+    }
+
+    /// Ends it, once.
+    pub(crate) fn end(&self) {
+        let before = std::mem::replace(&mut *lock(&self.0.0), State::Over);
+        self.0.1.notify_all();
+        if let State::Stoppable(stop) = before {
+            stop();
+        }
+    }
+
+    /// Says that it has ended by itself: there is nothing left to stop.
+    pub(crate) fn close(&self) {
+        *lock(&self.0.0) = State::Over;
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(*lock(&self.0.0), State::Over)
+    }
+
+    /// Waits for its end, but no longer than `time`. Returns whether it has ended.
+    fn is_over_within(&self, time: Duration) -> bool {
+        let counts = |state: &mut State| !matches!(*state, State::Over);
+        let waited = self.0.1.wait_timeout_while(lock(&self.0.0), time, counts);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        matches!(*state, State::Over)
+    }
+}

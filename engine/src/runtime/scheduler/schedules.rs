@@ -1,0 +1,189 @@
+//! Schedules in the scheduler: their alarms, and the executions that they start.
+
+use cloacina_store::log::Listing;
+
+use super::Scheduler;
+use super::outbox::{Outbox, Source};
+use crate::core::codec;
+use crate::core::event::{Cause, Key};
+use crate::core::json::Json;
+use crate::core::schedule::{
+    CatchupLimits, Command, Decision, Fire, Schedule, ScheduleEvent, ScheduleId, create, decide, label,
+};
+use crate::core::time::Timestamp;
+use crate::runtime::cron::{CronExpression, rfc3339};
+use crate::runtime::message::ScheduleRequest;
+use crate::runtime::schedules::ScheduleError;
+
+/// A schedule that is not deleted.
+pub(crate) struct LiveSchedule {
+    pub(super) state: Schedule,
+    /// When its expression is met; `None` if this version cannot read it any more.
+    pub(super) calendar: Option<CronExpression>,
+    /// Whether this engine has seen to it that everything due until now was fired for.
+    pub(super) attended: bool,
+    pub(super) outbox: Outbox,
+    pub(super) alarm: Option<Timestamp>,
+}
+
+impl LiveSchedule {
+    /// A schedule that nobody has looked after yet.
+    pub(crate) fn found(state: Schedule) -> Self {
+        let calendar = CronExpression::parse(state.expression(), state.timezone());
+        let calendar =
+            calendar.map_err(|error| tracing::error!(schedule = %state.id(), %error, "the schedule stands still"));
+        Self { state, calendar: calendar.ok(), attended: false, outbox: Outbox::default(), alarm: None }
+    }
+}
+
+impl Scheduler {
+    /// Looks after every schedule whose workflow is registered: what was due while nobody did is caught up with or skipped.
+    pub(super) fn attend_schedules(&mut self) {
+        let waiting = self.schedules.iter().filter(|(_, live)| !live.attended).map(|(id, _)| *id);
+        let waiting: Vec<ScheduleId> = waiting.collect();
+        waiting.into_iter().for_each(|id| self.fire_schedule(id));
+    }
+
+    /// Fires for what is due, and sets the alarm for what comes next.
+    pub(super) fn fire_schedule(&mut self, id: ScheduleId) {
+        if !self.shell.config.cron || self.failed.is_some() || self.stopping.is_some() {
+            return;
+        }
+        let limit = self.shell.config.max_catchup;
+        let now = self.now;
+        let Some(live) = self.schedules.get_mut(&id) else { return };
+        let Some(workflow) = self.shell.registry.find(live.state.workflow()) else {
+            if live.state.next().is_some_and(|due| due <= now) {
+                tracing::warn!(schedule = %id, workflow = %live.state.workflow(), "a schedule is due, and its workflow is not registered; it waits for that");
+            }
+            live.attended = false;
+            return self.disarm(Source::Schedule(id));
+        };
+        let Some(calendar) = &live.calendar else { return };
+        let limits = CatchupLimits { attended: live.attended, limit };
+        live.attended = true;
+        match decide(&mut live.state, Command::Fire(limits), calendar, now) {
+            Ok(decision) => {
+                let fires = decision.fires.clone();
+                self.keep_schedule(id, decision);
+                for fire in fires {
+                    self.start_fire(id, fire, workflow.clone());
+                }
+            }
+            Err(rejection) => tracing::error!(schedule = %id, %rejection, "a schedule could not fire; this is a bug"),
+        }
+    }
+
+    fn start_fire(&mut self, id: ScheduleId, fire: Fire, workflow: std::sync::Arc<crate::runtime::workflow::Workflow>) {
+        let Some(live) = self.schedules.get_mut(&id) else { return };
+        let input = input_of(&live.state, fire.scheduled);
+        live.outbox.starts(fire.execution);
+        let cause = Cause::Schedule { schedule: id.0, scheduled: fire.scheduled };
+        if let Err(rejection) = self.begin(fire.execution, workflow, cause, input) {
+            tracing::error!(schedule = %id, %rejection, "the execution of a schedule could not be started; this is a bug");
+        }
+    }
+
+    /// Keeps a decision until the end of the turn, and sets the alarm.
+    fn keep_schedule(&mut self, id: ScheduleId, decision: Decision) {
+        let Some(live) = self.schedules.get_mut(&id) else { return };
+        let text = codec::encode_schedule_label(&label(&live.state));
+        let listing = if live.state.is_deleted() { Listing::Closed(text) } else { Listing::Open(text) };
+        let encode = |event: &ScheduleEvent| codec::encode_schedule_event(event);
+        let events = decision.events.iter().map(|recorded| (recorded.seq, recorded.time, encode(&recorded.event)));
+        live.outbox.keep(events.collect(), listing);
+        let next = live.state.next().filter(|_| live.attended);
+        self.touch(Source::Schedule(id));
+        let fires = self.shell.config.cron;
+        self.arm(Source::Schedule(id), next.filter(|_| fires));
+    }
+
+    pub(super) fn schedule_request(&mut self, request: ScheduleRequest) {
+        match request {
+            ScheduleRequest::Create { id, created, calendar, reply } => {
+                if let Some(error) = self.refuses_schedules() {
+                    return drop(reply.send(Err(error)));
+                }
+                match create(id, *created, &calendar, self.now) {
+                    Ok((state, decision)) => {
+                        let attended = self.shell.registry.find(state.workflow()).is_some();
+                        let live = LiveSchedule { calendar: Some(calendar), attended, ..LiveSchedule::found(state) };
+                        self.schedules.insert(id, live);
+                        self.keep_schedule(id, decision);
+                        self.answer_schedule(id, move |result| drop(reply.send(result.map(|()| id))));
+                    }
+                    Err(rejection) => drop(reply.send(Err(ScheduleError::Rejected(rejection.to_string())))),
+                }
+            }
+            ScheduleRequest::Change { id, command, calendar, reply } => match self.change(id, command, calendar) {
+                Ok(()) => self.answer_schedule(id, move |result| drop(reply.send(result))),
+                Err(error) => drop(reply.send(Err(error))),
+            },
+        }
+    }
+
+    fn refuses_schedules(&self) -> Option<ScheduleError> {
+        match &self.failed {
+            Some(reason) => Some(ScheduleError::Log(reason.to_string())),
+            None => self.stopping.as_ref().map(|_| ScheduleError::ShutDown),
+        }
+    }
+
+    fn change(
+        &mut self,
+        id: ScheduleId,
+        command: Command,
+        calendar: Option<CronExpression>,
+    ) -> Result<(), ScheduleError> {
+        if let Some(error) = self.refuses_schedules() {
+            return Err(error);
+        }
+        let now = self.now;
+        let live = self.schedules.get_mut(&id).ok_or(ScheduleError::NotFound(id))?;
+        let never = |_: Timestamp| None;
+        let decided = match (&calendar, &live.calendar) {
+            (Some(calendar), _) | (None, Some(calendar)) => decide(&mut live.state, command, calendar, now),
+            (None, None) => decide(&mut live.state, command, &never, now),
+        };
+        let decision = decided.map_err(|rejection| match rejection {
+            crate::core::schedule::Rejection::Deleted => ScheduleError::NotFound(id),
+            other => ScheduleError::Rejected(other.to_string()),
+        })?;
+        if calendar.is_some() {
+            live.calendar = calendar;
+        }
+        self.keep_schedule(id, decision);
+        Ok(())
+    }
+
+    /// Answers once everything that was decided on a schedule so far is durable.
+    fn answer_schedule(&mut self, id: ScheduleId, answer: impl FnOnce(Result<(), ScheduleError>) + Send + 'static) {
+        self.touch(Source::Schedule(id));
+        let Some(live) = self.schedules.get_mut(&id) else { return answer(Err(ScheduleError::NotFound(id))) };
+        live.outbox.answer(Box::new(move |durable| {
+            answer(durable.map_err(|reason| ScheduleError::Log(reason.to_string())));
+        }));
+    }
+
+    /// Forgets the schedules that were deleted, once that was handed to the log.
+    pub(super) fn forget_deleted_schedules(&mut self) {
+        let deleted = self.schedules.iter().filter(|(_, live)| live.state.is_deleted()).map(|(id, _)| *id);
+        for id in deleted.collect::<Vec<_>>() {
+            self.disarm(Source::Schedule(id));
+            self.schedules.remove(&id);
+        }
+    }
+}
+
+/// The input of an execution: the schedule's own, and what tells of the fire.
+fn input_of(schedule: &Schedule, scheduled: Timestamp) -> Vec<(Key, Json)> {
+    let told = [
+        ("schedule_id", schedule.id().to_string()),
+        ("schedule_expression", schedule.expression().to_string()),
+        ("schedule_timezone", schedule.timezone().to_string()),
+        ("scheduled_time", rfc3339(scheduled)),
+    ];
+    let own = schedule.input().iter().filter(|(key, _)| told.iter().all(|(name, _)| **key != **name)).cloned();
+    let told = told.iter().map(|(name, text)| ((*name).into(), Json::from(serde_json::Value::from(text.as_str()))));
+    own.chain(told).collect()
+}

@@ -1,0 +1,211 @@
+//! What is pushed to a page: the events of one execution with what they change, and the executions that changed.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use cloacina_engine::core::event::{ExecutionId, Seq};
+use cloacina_engine::core::state::Execution;
+use cloacina_store::log::ReadError;
+use cloacina_store::record::{StreamId, StreamKind};
+use serde::Serialize;
+
+use super::watch::{Tick, Watch};
+use crate::json::definitions::DefinitionJson;
+use crate::json::events::EntryJson;
+use crate::json::facts::ExecutionJson;
+use crate::reading::{Entry, Records};
+use crate::report::document::{Layouts, write_documents};
+use crate::report::frames::{Frame, Framer};
+use crate::report::layout::Layout;
+use crate::source::{self, Head, Wanted};
+
+/// How many events are pushed at once.
+const PAGE: usize = 512;
+
+/// How many executions a list begins with.
+pub const LISTED: usize = 2_000;
+
+/// A message to a page.
+pub struct Message {
+    /// What is in it.
+    pub kind: &'static str,
+    /// JSON without line breaks.
+    pub data: String,
+}
+
+impl Message {
+    /// A message with a value in it. Between the tokens of a value that a task wrote there may be line breaks, which a
+    /// message cannot hold; inside of strings JSON has none.
+    pub fn new(kind: &'static str, value: &impl Serialize) -> io::Result<Self> {
+        let data = serde_json::to_string(value)?.replace(['\n', '\r'], " ");
+        Ok(Self { kind, data })
+    }
+}
+
+#[derive(Serialize)]
+struct Added<'a> {
+    execution: ExecutionJson,
+    events: Vec<EntryJson>,
+    frames: Vec<Frame>,
+    layouts: &'a [Layout],
+    definitions: Vec<DefinitionJson>,
+}
+
+#[derive(Serialize)]
+struct Whole {
+    history: String,
+    report: String,
+}
+
+/// Follows one execution for one page.
+pub struct Follower {
+    watch: Arc<Watch>,
+    id: ExecutionId,
+    /// The first event that the page does not have.
+    from: Seq,
+    next: Seq,
+    framer: Framer<Arc<Watch>>,
+    layouts: Layouts,
+    ended: bool,
+}
+
+impl Follower {
+    /// For a page that has the events before `from`.
+    #[must_use]
+    pub fn new(watch: Arc<Watch>, id: ExecutionId, from: Seq) -> Self {
+        let framer = Framer::new(id, watch.clone());
+        Self { watch, id, from, next: 0, framer, layouts: Layouts::default(), ended: false }
+    }
+
+    /// What has happened since it was last asked: messages for the page, and whether there may be more at once.
+    ///
+    /// # Errors
+    /// [`io::Error`] where the log cannot be read now; it is asked again when that has changed.
+    pub fn step(&mut self) -> io::Result<(Vec<Message>, bool)> {
+        if self.ended {
+            return Ok((Vec::new(), false));
+        }
+        let reader = self.watch.reader();
+        let (mut events, mut frames) = (Vec::new(), Vec::new());
+        let laid_out = self.layouts.found.len();
+        let mut seen = 0;
+        let mut broken = false;
+        for record in Records::new(&*reader, self.id, self.next).take(PAGE) {
+            let entry = match record {
+                Ok(record) => Entry::decode(&record),
+                // It is being written, or the engine has gone: later.
+                Err(ReadError::Gone | ReadError::Io(_)) => break,
+                Err(error) => Err(error.into()),
+            };
+            let Ok(entry) = entry else {
+                broken = true;
+                break;
+            };
+            seen += 1;
+            self.next = entry.seq + 1;
+            let Ok(Some(frame)) = self.framer.step(&entry) else {
+                broken = true;
+                break;
+            };
+            self.layouts.add(&self.framer);
+            if entry.seq >= self.from {
+                events.push(EntryJson::new(&entry)?);
+                frames.push(frame);
+            }
+        }
+        let more = seen == PAGE;
+        let over = broken || self.framer.state().is_some_and(|state| state.status().is_final());
+        if over && !more {
+            // Only the end tells all, and only the whole tells what is broken.
+            self.ended = true;
+            return Ok((vec![self.whole()?], false));
+        }
+        if events.is_empty() {
+            return Ok((Vec::new(), more));
+        }
+        let head = source::head(&*reader, self.id).map_err(io::Error::other)?;
+        let definition = |state: &Execution| DefinitionJson::new(state.definition());
+        let definitions = self.framer.state().map(definition).transpose()?;
+        let added = Added {
+            execution: ExecutionJson::new(&head, &self.watch.location),
+            events,
+            frames,
+            layouts: &self.layouts.found[laid_out..],
+            definitions: definitions.into_iter().filter(|_| self.layouts.found.len() > laid_out).collect(),
+        };
+        Ok((vec![Message::new("add", &added)?], more))
+    }
+
+    fn whole(&self) -> io::Result<Message> {
+        let (mut history, mut report) = (Vec::new(), Vec::new());
+        let reader = self.watch.reader();
+        write_documents(&*reader, self.id, &self.watch.location, &mut history, &mut report)
+            .map_err(io::Error::other)?;
+        let text = |bytes| String::from_utf8(bytes).map_err(io::Error::other);
+        Message::new("whole", &Whole { history: text(history)?, report: text(report)? })
+    }
+}
+
+#[derive(Serialize)]
+struct Executions {
+    executions: Vec<ExecutionJson>,
+}
+
+/// Follows the list of executions for one page.
+pub struct Lister {
+    watch: Arc<Watch>,
+    /// The first record of the log that the page knows nothing of.
+    position: u64,
+    opened: Option<u64>,
+}
+
+impl Lister {
+    /// For a page that was made when the log had so many records.
+    #[must_use]
+    pub fn new(watch: Arc<Watch>, position: u64) -> Self {
+        Self { watch, position, opened: None }
+    }
+
+    /// The executions that changed since it was last asked.
+    ///
+    /// # Errors
+    /// [`io::Error`] where the log cannot be read now.
+    pub fn step(&mut self, tick: &Tick) -> io::Result<Option<Message>> {
+        let reader = self.watch.reader();
+        if self.opened.is_some_and(|opened| opened != tick.opened) {
+            // Another engine, or another state of the files: told anew, which is never wrong.
+            self.opened = Some(tick.opened);
+            self.position = tick.position;
+            return self.all().map(Some);
+        }
+        self.opened = Some(tick.opened);
+        let mut changed: BTreeSet<StreamId> = BTreeSet::new();
+        loop {
+            let page = reader.tail(self.position, PAGE).map_err(io::Error::other)?;
+            let Some(last) = page.last() else { break };
+            self.position = last.position + 1;
+            changed.extend(page.iter().map(|record| record.stream));
+        }
+        let heads = changed.into_iter().filter_map(|stream| {
+            let entry = reader.stream(stream).ok().filter(|entry| entry.kind == StreamKind::Execution)?;
+            source::head(&*reader, ExecutionId(*entry.stream.as_bytes())).ok()
+        });
+        let executions: Vec<ExecutionJson> = heads.map(|head| self.json(&head)).collect();
+        if executions.is_empty() {
+            return Ok(None);
+        }
+        Message::new("executions", &Executions { executions }).map(Some)
+    }
+
+    fn all(&self) -> io::Result<Message> {
+        let wanted = Wanted { limit: Some(LISTED), ..Wanted::default() };
+        let (heads, _) = source::list(&*self.watch.reader(), &wanted).map_err(io::Error::other)?;
+        let executions = heads.iter().map(|head| self.json(head)).collect();
+        Message::new("executions", &Executions { executions })
+    }
+
+    fn json(&self, head: &Head) -> ExecutionJson {
+        ExecutionJson::new(head, &self.watch.location)
+    }
+}

@@ -1,0 +1,62 @@
+//! Who is answered: only those who know the token, and only under our own name.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq;
+
+/// What a request must show.
+pub struct Guard {
+    hosts: [String; 2],
+    token: String,
+}
+
+impl Guard {
+    /// For a server at an address, with a token.
+    #[must_use]
+    pub fn new(address: SocketAddr, token: String) -> Arc<Self> {
+        let port = address.port();
+        Arc::new(Self { hosts: [format!("127.0.0.1:{port}"), format!("localhost:{port}")], token })
+    }
+
+    /// A page of somebody else can make its own name mean our address, and a browser then takes our answers for that
+    /// page's. But the browser still says whose name it asked for.
+    fn knows_host(&self, headers: &HeaderMap) -> bool {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        host.is_some_and(|host| self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host)))
+    }
+
+    /// Compared in a time that does not tell how much of it was right.
+    fn knows_token(&self, path: &str) -> bool {
+        let token = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        token.as_bytes().ct_eq(self.token.as_bytes()).into()
+    }
+}
+
+/// Turns away whoever does not show what they must, and says to the browser what it must not do with the answer.
+pub async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let mut response = if !guard.knows_host(request.headers()) {
+        let says = "This server answers only to its own name: open the address that `replay serve` printed.\n";
+        (StatusCode::MISDIRECTED_REQUEST, says).into_response()
+    } else if guard.knows_token(request.uri().path()) {
+        next.run(request).await
+    } else {
+        let says = "This address lacks the token: open the address that `replay serve` printed.\n";
+        (StatusCode::FORBIDDEN, says).into_response()
+    };
+    let rules = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    for (name, value) in rules {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response.headers_mut().insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
+}

@@ -1,0 +1,269 @@
+//! `replay serve`: who is answered, and what is pushed while a log is written.
+
+#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use cloacina_replay::serve::Server;
+use cloacina_store::{Options, open};
+use common::{Log, Recorder, histories, id, json, task};
+use serde_json::Value;
+use tokio::sync::oneshot::Sender;
+
+/// A server that answers until it is dropped.
+struct Running {
+    host: String,
+    token: String,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn serve(log: &Path) -> Running {
+    let server = Server::bind(log.to_owned(), "./log".to_owned(), 0).unwrap();
+    let url = server.url();
+    let mut parts = url.strip_prefix("http://").unwrap().split('/');
+    let (host, token) = (parts.next().unwrap().to_owned(), parts.next().unwrap().to_owned());
+    assert!(host.starts_with("127.0.0.1:"), "{host}");
+    assert!(token.len() >= 32, "{token}");
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let thread = std::thread::spawn(move || {
+        let until = async {
+            let _ = stopped.await;
+        };
+        server.run(until).unwrap();
+    });
+    Running { host, token, stop: Some(stop), thread: Some(thread) }
+}
+
+impl Running {
+    fn connect(&self, method: &str, path: &str, host: &str) -> BufReader<TcpStream> {
+        let mut stream = TcpStream::connect(&self.host).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        BufReader::new(stream)
+    }
+
+    /// The status, the head and the body of an answer.
+    fn ask(&self, method: &str, path: &str, host: &str) -> (u16, String, String) {
+        let mut all = String::new();
+        self.connect(method, path, host).read_to_string(&mut all).unwrap();
+        let (head, body) = all.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), body.to_owned())
+    }
+
+    fn get(&self, path: &str) -> (u16, String, String) {
+        self.ask("GET", &format!("/{}/{path}", self.token), &self.host)
+    }
+
+    fn listen(&self, path: &str) -> Events {
+        Events(self.connect("GET", &format!("/{}/{path}", self.token), &self.host))
+    }
+}
+
+/// A stream of events, as it arrives.
+struct Events(BufReader<TcpStream>);
+
+impl Events {
+    /// The next message, and its kind.
+    fn any(&mut self) -> (String, Value) {
+        let mut kind = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the stream ended");
+            if let Some(name) = line.trim().strip_prefix("event: ") {
+                name.clone_into(&mut kind);
+            }
+            if let Some(data) = line.strip_prefix("data: ").filter(|_| !kind.is_empty()) {
+                return (kind, serde_json::from_str(data).unwrap());
+            }
+        }
+    }
+
+    /// The next message of a kind.
+    fn next(&mut self, kind: &str) -> Value {
+        loop {
+            let (is, message) = self.any();
+            if is == kind {
+                return message;
+            }
+        }
+    }
+
+    /// The messages of a kind up to the first that will do.
+    fn until(&mut self, kind: &str, will_do: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let mut all = Vec::new();
+        loop {
+            let message = self.next(kind);
+            let done = will_do(&message);
+            all.push(message);
+            if done {
+                return all;
+            }
+        }
+    }
+}
+
+fn log_on_disk(directory: &Path) -> Log {
+    Log(Arc::new(open(&directory.join("log"), &Options::default()).unwrap()))
+}
+
+#[test]
+fn nobody_is_answered_without_the_token_or_under_another_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_on_disk(directory.path());
+    histories::completed(&log, id(1));
+    let server = serve(&directory.path().join("log"));
+    let right = format!("/{}/", server.token);
+    assert_eq!(server.ask("GET", &right, &server.host).0, 200);
+    let other_token = format!("/{}x/", &server.token[1..]);
+    for path in ["/", "/events", &other_token, &right[..right.len() - 2]] {
+        let (status, _, body) = server.ask("GET", path, &server.host);
+        assert_eq!(status, 403, "{path}");
+        assert!(!body.contains("etl"));
+    }
+    for host in ["evil.example", "evil.example:80", "127.0.0.1", "localhost", "127.0.0.1.evil.example"] {
+        let (status, _, body) = server.ask("GET", &right, host);
+        assert_eq!(status, 421, "{host}");
+        assert!(!body.contains("etl"));
+    }
+    let localhost = server.host.replace("127.0.0.1", "localhost");
+    assert_eq!(server.ask("GET", &right, &localhost).0, 200);
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        assert_eq!(server.ask(method, &right, &server.host).0, 405, "{method}");
+    }
+}
+
+#[test]
+fn two_servers_have_different_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_on_disk(directory.path());
+    histories::completed(&log, id(1));
+    let (one, other) = (serve(&directory.path().join("log")), serve(&directory.path().join("log")));
+    assert_ne!(one.token, other.token);
+    assert_eq!(one.ask("GET", &format!("/{}/", other.token), &one.host).0, 403);
+}
+
+#[test]
+fn pages_may_run_nothing_but_their_own_program_and_ask_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_on_disk(directory.path());
+    histories::all_into(&log);
+    let server = serve(&directory.path().join("log"));
+    let execution = format!("x/{}", id(histories::COMPLETED));
+    for path in ["", &execution] {
+        let (status, head, body) = server.get(path);
+        assert_eq!(status, 200);
+        let policy = head.lines().find(|line| line.starts_with("content-security-policy")).unwrap().to_owned();
+        assert!(policy.contains("default-src 'none'; connect-src 'self'"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(head.contains("cache-control: no-store") && head.contains("x-content-type-options: nosniff"));
+        assert!(body.starts_with("<!doctype html>"));
+    }
+    assert_eq!(server.get("x/latest").0, 404);
+    let (status, _, body) = server.get(&format!("x/{}", id(0x77)));
+    assert_eq!(status, 404, "{body}");
+}
+
+/// The sum of what a page has: the seqs of events and frames.
+fn seqs(messages: &[Value], name: &str) -> Vec<u64> {
+    let members = messages.iter().flat_map(|message| message[name].as_array().unwrap());
+    members.map(|member| member["seq"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn an_execution_is_pushed_event_by_event_while_it_runs_and_whole_when_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_on_disk(directory.path());
+    let id = id(3);
+    let tasks = vec![task("a", &[]), task("b", &["a"])];
+    let mut run = Recorder::start(&log, id, "moving", tasks, &[("in", "{\r\n\"x\": 1\n}")]);
+    let server = serve(&directory.path().join("log"));
+    let mut all = server.listen(&format!("x/{id}/events"));
+    let mut late = server.listen(&format!("x/{id}/events?from=2"));
+    let mut list = server.listen("events");
+    assert_eq!(all.next("standing")["live"], true);
+    let first = all.next("add");
+    assert_eq!(seqs(std::slice::from_ref(&first), "events"), [0, 1]);
+    assert_eq!(first["layouts"][0]["tasks"].as_array().unwrap().len(), 2);
+    assert_eq!(first["definitions"][0]["workflow"], "moving");
+    let set = |key: &'static str| {
+        move |context: &mut cloacina_engine::core::task_context::TaskContext| {
+            context.set(key, json("1"));
+            Ok(())
+        }
+    };
+    run.begin("a", 0);
+    let started = all.next("add");
+    assert_eq!(started["frames"][0]["tasks"]["a"], serde_json::json!(["Running", 1, false]));
+    run.wait(5).finish("a", set("rows"));
+    run.run("b", 5, set("done"));
+    let whole = all.next("whole");
+    let history: Value = serde_json::from_str(whole["history"].as_str().unwrap()).unwrap();
+    assert_eq!(history["execution"]["status"], "Completed");
+    assert_eq!(history["events"].as_array().unwrap().len(), 9);
+    let whole = late.next("whole");
+    assert!(whole["report"].as_str().unwrap().contains("\"frames\""));
+    let seen = list.until("executions", |message| message["executions"][0]["status"] == "Completed");
+    assert!(seen.iter().all(|message| message["executions"][0]["id"] == id.to_string()));
+}
+
+#[test]
+fn a_page_stays_open_while_the_engine_goes_away_and_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = log_on_disk(directory.path());
+    histories::completed(&log, id(1));
+    let server = serve(&path);
+    let mut list = server.listen("events");
+    assert_eq!(list.next("standing")["live"], true);
+    list.next("executions");
+    log.0.close().unwrap();
+    drop(log);
+    let gone = list.next("standing");
+    assert_eq!(gone["live"], false);
+    assert!(gone["why"].as_str().unwrap().contains("no engine has the log"), "{gone}");
+    assert!(server.get("").2.contains("\"workflow\":\"etl\""), "what is there is still shown");
+    let log = log_on_disk(directory.path());
+    assert_eq!(list.next("standing")["live"], true);
+    histories::failed(&log, id(2));
+    let of_new = |message: &Value| {
+        let executions = message["executions"].as_array().unwrap();
+        executions.iter().any(|execution| execution["status"] == "Failed")
+    };
+    list.until("executions", of_new);
+}
+
+#[test]
+fn a_log_that_nobody_has_is_copied_once_and_not_for_every_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_on_disk(directory.path());
+    histories::completed(&log, id(1));
+    log.0.close().unwrap();
+    drop(log);
+    let server = serve(&directory.path().join("log"));
+    let mut list = server.listen("events");
+    assert_eq!(list.next("standing")["live"], false);
+    list.next("executions");
+    for _ in 0..3 {
+        assert_eq!(server.get("").0, 200);
+    }
+    // Whenever the log is opened anew the list is told anew. It was not: what comes next is that an engine has it.
+    let log = log_on_disk(directory.path());
+    let (kind, standing) = list.any();
+    assert_eq!((&*kind, &standing["live"]), ("standing", &Value::Bool(true)));
+    drop(log);
+}

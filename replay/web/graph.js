@@ -1,0 +1,328 @@
+// The graph: tasks in layers, coloured by how they stand at the moment. Where tasks lie was worked out by the report.
+
+import { colours, fitted, FONT, Picture, SIGNS, SMALL } from "./canvas.js";
+import { announce, clean, cleanLine, element } from "./dom.js";
+import { look } from "./words.js";
+
+/** How far columns lie from each other: as far as there is room for, within these bounds. */
+const NARROWEST = 118;
+const WIDEST = 216;
+/** The part of a column that is left free for edges. */
+const FREE = 0.2;
+const ROW = 48;
+const HIGH = 34;
+const MARGIN = 16;
+/** Below this scale names cannot be read, and a task is a coloured block. */
+const READABLE = 0.45;
+/** Below this scale a small graph is not shown as a whole. */
+const SMALLEST = 0.62;
+
+/** Shows the graph in an element. `page` knows the moment, what is chosen, and what to do when a task is chosen. */
+export class GraphView {
+  constructor(host, page) {
+    this.page = page;
+    this.host = host;
+    this.scale = 1;
+    this.x = 0;
+    this.y = 0;
+    this.moved = false;
+    /** How many tasks and edges the last picture was made of. */
+    this.drawn = { tasks: 0, edges: 0 };
+    this.layout = undefined;
+    this.column = WIDEST;
+    this.edges = new Picture(host, (context) => this.#drawEdges(context));
+    this.picture = new Picture(host, (context, width, height, resized) => this.#drawTasks(context, resized));
+    host.tabIndex = 0;
+    host.setAttribute("role", "application");
+    host.setAttribute("aria-label", "Graph of the workflow. Arrow keys move from task to task, Enter shows one.");
+    host.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    host.addEventListener("pointerdown", (event) => this.#press(event));
+    host.addEventListener("pointermove", (event) => this.#hover(event));
+    host.addEventListener("keydown", (event) => this.#key(event));
+    host.parentElement.querySelector(".tools").append(
+      element("button", { title: "Smaller", "aria-label": "Zoom out", onclick: () => this.#zoom(1 / 1.4) }, "−"),
+      element("button", { title: "Larger", "aria-label": "Zoom in", onclick: () => this.#zoom(1.4) }, "+"),
+      element("button", { title: "Show all of it", onclick: () => this.fit() }, "Fit"),
+    );
+  }
+
+  /** Shows the moment as it is now. */
+  update() {
+    const layout = this.page.past.layouts.get(this.page.moment.definition);
+    if (layout && layout !== this.layout) this.#take(layout);
+    this.picture.redraw();
+  }
+
+  /** Shows what is chosen now, too. */
+  chosen() {
+    this.#reveal(this.page.task);
+    this.edges.redraw();
+    this.picture.redraw();
+  }
+
+  /** Draws all of it anew: the theme has changed, or the filter. */
+  redraw() {
+    this.edges.redraw();
+    this.picture.redraw();
+  }
+
+  /** Shows all of the graph. */
+  fit() {
+    this.moved = false;
+    this.redraw();
+  }
+
+  #take(layout) {
+    this.layout = layout;
+    this.places = new Map(layout.tasks.map((place) => [place.task, place]));
+    this.#place();
+    this.fit();
+  }
+
+  /** Where tasks and edges lie, at the present width of columns. */
+  #place() {
+    const { column, layout } = this;
+    const wide = Math.round(column * (1 - FREE));
+    this.nodes = layout.tasks.map(({ task, x, y }) => ({ task, name: cleanLine(task.slice(0, 200)), x: x * column, y: y * ROW, wide }));
+    this.lines = layout.edges.map(({ from, to, via = [] }) => {
+      const [a, b] = [this.nodes[from], this.nodes[to]];
+      const bends = via.flatMap(([x, y]) => [[x * column, y * ROW + HIGH / 2], [x * column + wide, y * ROW + HIGH / 2]]);
+      const points = [[a.x + wide, a.y + HIGH / 2], ...bends, [b.x, b.y + HIGH / 2]];
+      const ys = points.map((point) => point[1]);
+      return { from: a.task, to: b.task, points, top: Math.min(...ys), bottom: Math.max(...ys), left: a.x + wide, right: b.x };
+    });
+  }
+
+  #fitTo(width, height) {
+    const { columns, rows } = this.layout;
+    const column = Math.min(WIDEST, Math.max(NARROWEST, Math.floor((width - 2 * MARGIN) / (columns - FREE))));
+    if (column !== this.column) {
+      this.column = column;
+      this.#place();
+    }
+    const wide = (columns - FREE) * column + 2 * MARGIN;
+    const high = (rows - 1) * ROW + HIGH + 2 * MARGIN;
+    this.scale = Math.min(1, width / wide, height / high);
+    // A small graph that would be too small to read is shown from its beginning, as far as it can be read.
+    if (this.scale < SMALLEST && this.nodes.length <= 100) this.scale = Math.min(SMALLEST, height / high);
+    this.x = Math.max(width - wide * this.scale, 0) / 2 + MARGIN * this.scale;
+    this.y = (height - high * this.scale) / 2 + MARGIN * this.scale;
+  }
+
+  #drawEdges(context) {
+    if (!this.layout) return;
+    const { width, height } = this.edges;
+    if (!this.moved) this.#fitTo(width, height);
+    const palette = colours();
+    context.translate(this.x, this.y);
+    context.scale(this.scale, this.scale);
+    const [left, top] = [-this.x / this.scale, -this.y / this.scale];
+    const [right, bottom] = [left + width / this.scale, top + height / this.scale];
+    const seen = this.lines.filter((line) => line.right > left && line.left < right && line.bottom > top - ROW && line.top < bottom + ROW);
+    this.drawn.edges = seen.length;
+    const chosen = this.page.task;
+    const lit = (line) => chosen !== undefined && (line.from === chosen || line.to === chosen);
+    context.lineWidth = 1.25 / Math.max(this.scale, 0.5);
+    context.strokeStyle = palette.line;
+    context.globalAlpha = seen.length > 2_000 ? 0.35 : 1;
+    stroke(context, seen.filter((line) => !lit(line)));
+    context.globalAlpha = 1;
+    context.strokeStyle = palette.accent;
+    context.lineWidth *= 1.6;
+    stroke(context, seen.filter(lit));
+  }
+
+  #drawTasks(context, resized) {
+    if (!this.layout) return;
+    if (resized && !this.moved) this.#fitTo(this.picture.width, this.picture.height);
+    const palette = colours();
+    const { moment, task: chosen, lineage, filter } = this.page;
+    const now = this.page.past.events[moment.seq]?.body?.task;
+    context.translate(this.x, this.y);
+    context.scale(this.scale, this.scale);
+    const [left, top] = [-this.x / this.scale, -this.y / this.scale];
+    const [right, bottom] = [left + this.picture.width / this.scale, top + this.picture.height / this.scale];
+    let drawn = 0;
+    context.textBaseline = "middle";
+    for (const node of this.nodes) {
+      if (node.x > right || node.x + node.wide < left || node.y > bottom || node.y + HIGH < top) continue;
+      drawn += 1;
+      const known = moment.tasks.get(node.task);
+      const state = look(moment.state(node.task));
+      context.globalAlpha = filter && !filter(node.task) ? 0.25 : 1;
+      if (this.scale < READABLE) block(context, node, palette[state.colour], state);
+      else box(context, node, palette, state, known?.attempts ?? 0);
+      if (node.task === chosen || node.task === now || lineage?.has(node.task)) {
+        context.strokeStyle = node.task === chosen ? palette.accent : lineage?.has(node.task) ? palette.value : palette.text;
+        context.lineWidth = (node.task === chosen ? 2.5 : 1.5) / Math.min(1, this.scale);
+        outline(context, node, 3);
+        context.stroke();
+      }
+    }
+    context.globalAlpha = 1;
+    this.drawn.tasks = drawn;
+  }
+
+  #zoom(factor, x = this.picture.width / 2, y = this.picture.height / 2) {
+    const scale = Math.min(2.5, Math.max(0.01, this.scale * factor));
+    this.x = x - ((x - this.x) * scale) / this.scale;
+    this.y = y - ((y - this.y) * scale) / this.scale;
+    this.scale = scale;
+    this.moved = true;
+    this.redraw();
+  }
+
+  #wheel(event) {
+    event.preventDefault();
+    const box = this.host.getBoundingClientRect();
+    if (event.ctrlKey || event.metaKey || Math.abs(event.deltaY) >= Math.abs(event.deltaX)) {
+      this.#zoom(Math.exp(-event.deltaY / 400), event.clientX - box.left, event.clientY - box.top);
+    } else {
+      this.x -= event.deltaX;
+      this.moved = true;
+      this.redraw();
+    }
+  }
+
+  #at(event) {
+    const box = this.host.getBoundingClientRect();
+    const x = (event.clientX - box.left - this.x) / this.scale;
+    const y = (event.clientY - box.top - this.y) / this.scale;
+    return this.nodes?.find((node) => x >= node.x && x <= node.x + node.wide && y >= node.y && y <= node.y + HIGH)?.task;
+  }
+
+  #press(event) {
+    if (event.button !== 0) return;
+    const begin = { x: event.clientX - this.x, y: event.clientY - this.y };
+    const from = { x: event.clientX, y: event.clientY };
+    this.host.setPointerCapture(event.pointerId);
+    const move = (to) => {
+      this.x = to.clientX - begin.x;
+      this.y = to.clientY - begin.y;
+      this.moved = true;
+      this.redraw();
+    };
+    const release = (to) => {
+      this.host.removeEventListener("pointermove", move);
+      if (Math.hypot(to.clientX - from.x, to.clientY - from.y) < 4) this.page.choose(this.#at(to));
+    };
+    this.host.addEventListener("pointermove", move);
+    this.host.addEventListener("pointerup", release, { once: true });
+  }
+
+  #hover(event) {
+    const task = event.buttons ? undefined : this.#at(event);
+    this.host.classList.toggle("over", task !== undefined);
+    this.host.title = task === undefined ? "" : `${clean(task)}: ${look(this.page.moment.state(task)).word}`;
+  }
+
+  #key(event) {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!step || !this.nodes || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const here = this.nodes.find((node) => node.task === this.page.task);
+    const next = here ? nearestTowards(this.nodes, here, step) : this.nodes[0];
+    if (!next) return;
+    this.page.choose(next.task, { quietly: true });
+    announce(`${cleanLine(next.task)}, ${look(this.page.moment.state(next.task)).word}`);
+  }
+
+  /** Moves the picture if a task lies outside of it. */
+  #reveal(task) {
+    const place = this.places?.get(task);
+    if (!place || this.picture.width === 0) return;
+    const wide = this.column * (1 - FREE) * this.scale;
+    const x = place.x * this.column * this.scale + this.x;
+    const y = place.y * ROW * this.scale + this.y;
+    const { width, height } = this.picture;
+    if (x >= 0 && y >= 0 && x + wide <= width && y + HIGH * this.scale <= height) return;
+    this.x += width / 2 - x - wide / 2;
+    this.y += height / 2 - y - (HIGH * this.scale) / 2;
+    this.moved = true;
+  }
+}
+
+/** The node next to another in a direction: as near as can be, and not far off the line. */
+function nearestTowards(nodes, here, [right, down]) {
+  let best;
+  let bestCost = Infinity;
+  for (const node of nodes) {
+    const [x, y] = [node.x - here.x, node.y - here.y];
+    const along = x * right + y * down;
+    if (along <= 0) continue;
+    const across = Math.abs(right ? y : x);
+    const cost = along + across * (right ? 1 : 4);
+    if (cost < bestCost) [best, bestCost] = [node, cost];
+  }
+  return best;
+}
+
+function stroke(context, lines) {
+  context.beginPath();
+  for (const { points } of lines) {
+    context.moveTo(...points[0]);
+    for (let at = 1; at < points.length; at += 1) {
+      const [[x1, y1], [x2, y2]] = [points[at - 1], points[at]];
+      if (y1 === y2) {
+        context.lineTo(x2, y2);
+        continue;
+      }
+      const middle = (x2 - x1) / 2;
+      context.bezierCurveTo(x1 + middle, y1, x2 - middle, y2, x2, y2);
+    }
+  }
+  context.stroke();
+}
+
+function outline(context, { x, y, wide }, by) {
+  context.beginPath();
+  context.roundRect(x - by, y - by, wide + 2 * by, HIGH + 2 * by, 6 + by);
+}
+
+/** A task that is too small for its name: its colour, and a pattern of its state where colours fail. */
+function block(context, { x, y, wide }, colour, state) {
+  context.fillStyle = colour;
+  context.strokeStyle = colour;
+  context.lineWidth = 8;
+  if (state.colour === "pending" || state.colour === "skipped" || state.colour === "cancelled") {
+    context.strokeRect(x + 4, y + 4, wide - 8, HIGH - 8);
+    if (state.colour !== "pending") context.fillRect(x, y + HIGH / 2 - 4, wide, 8);
+  } else {
+    context.fillRect(x, y, wide, HIGH);
+    if (state.colour === "failed") context.fillRect(x - 10, y - 6, wide + 20, HIGH + 12);
+  }
+}
+
+function box(context, node, palette, state, attempts) {
+  const { x, y, wide } = node;
+  const alpha = context.globalAlpha;
+  outline(context, node, 0);
+  context.fillStyle = palette.surface;
+  context.fill();
+  const colour = palette[state.colour];
+  context.fillStyle = colour;
+  context.globalAlpha = alpha * (state.colour === "failed" || state.colour === "running" ? 0.2 : 0.1);
+  context.fill();
+  context.globalAlpha = alpha;
+  context.strokeStyle = colour;
+  context.lineWidth = state.colour === "failed" ? 1.75 : 1.1;
+  context.setLineDash(state.colour === "skipped" || state.colour === "cancelled" ? [4, 3] : []);
+  context.stroke();
+  context.setLineDash([]);
+  context.fillStyle = colour;
+  context.font = SIGNS;
+  context.textAlign = "center";
+  context.fillText(state.sign, x + 13, y + HIGH / 2 + 0.5);
+  let room = wide - 31;
+  if (attempts > 1) {
+    context.font = SMALL;
+    context.textAlign = "right";
+    context.fillText(`×${attempts}`, x + wide - 9, y + HIGH / 2 + 0.5);
+    room -= 22;
+  }
+  context.textAlign = "left";
+  context.font = FONT;
+  context.fillStyle = state.colour === "pending" || state.colour === "skipped" ? palette.muted : palette.text;
+  context.fillText(fitted(context, node.name, room), x + 24, y + HIGH / 2 + 0.5);
+}

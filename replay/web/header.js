@@ -1,0 +1,158 @@
+// What stands on top: which execution this is, how it ended, whether the log is what was written, and why it failed.
+
+import { forgetColours } from "./canvas.js";
+import { byId, clean, cleanLine, cut, element } from "./dom.js";
+import { tally } from "./lists.js";
+import { clock, counted, look, micros, shortId, size, span } from "./words.js";
+
+const THEMES = ["auto", "light", "dark"];
+const KEYS = [
+  ["← →", "one event back, on"],
+  ["Shift + ← →", "to the last, next event of another task"],
+  ["Home, End", "first, last event"],
+  ["Space", "go through the events, or stop"],
+  ["n, p", "next, previous failure"],
+  ["/", "filter events, keys and tasks"],
+  ["g, l, e, c", "to the graph, timeline, events, context"],
+  ["arrows, in the graph", "from task to task"],
+  ["↑ ↓ Enter, in a list", "move, choose"],
+  ["w", "why: the key that was written last"],
+  ["Esc", "close, clear"],
+  ["t", "light, dark, or as the system has it"],
+  ["?", "this help"],
+];
+
+/** The head of the page for one execution. */
+export class Header {
+  constructor(page) {
+    this.page = page;
+  }
+
+  /** Writes down what holds for the whole execution. */
+  take() {
+    const { past, log } = this.page;
+    const { execution } = past;
+    const state = look(execution.status);
+    const started = micros(execution.started);
+    document.title = `${cleanLine(execution.workflow ?? "execution").slice(0, 80)} …${shortId(execution.id)} · replay`;
+    byId("workflow").replaceChildren(element("bdi", {}, cut(execution.workflow ?? "unknown workflow", 120)));
+    byId("status").className = `badge ${state.colour}`;
+    const took = execution.duration_us === null ? `for ${span(this.page.now())}` : `after ${span(execution.duration_us)}`;
+    byId("status").replaceChildren(element("span", { className: "sign", "aria-hidden": "true" }, state.sign), ` ${execution.status} ${took}`);
+    const id = element("button", { className: "link id", title: `${execution.id}: copy`, onclick: () => navigator.clipboard?.writeText(execution.id) }, `…${shortId(execution.id)}`);
+    byId("facts").replaceChildren(
+      ...(log ? [element("a", { href: log }, "← all executions")] : []),
+      id,
+      fact(`v${(execution.version ?? "?").replace(/^v/, "")}`),
+      fact(clock(started)),
+      fact(counted(execution.events, "event")),
+      fact(size(execution.bytes)),
+      ...(execution.recoveries ? [fact(`recovered ${counted(execution.recoveries, "time")}`, "abandoned")] : []),
+      this.#verdict(),
+      fact(`read from ${cut(execution.log, 80)}`, "muted"),
+    );
+    this.#banner();
+  }
+
+  /** Shows the moment as it is now. */
+  update() {
+    byId("tally").replaceChildren(...tally(this.page.moment));
+  }
+
+  #verdict() {
+    const { verification } = this.page.past;
+    if (!verification) return fact("not verified", "muted");
+    if (verification.ok) return fact("✓ chain ok", "completed");
+    const says = verification.verdicts.map((verdict) => verdict.says).join("\n");
+    return element("span", { className: "fact failed", title: clean(says) }, `✕ ${cut(verification.verdicts[0]?.says ?? "not what was written", 160)}`);
+  }
+
+  /** The failure that ended it, in a line, with what to do. */
+  #banner() {
+    const { page } = this;
+    const { past } = page;
+    const banner = byId("banner");
+    const parts = [];
+    if (past.trouble) parts.push(element("p", { className: "error" }, element("strong", {}, "Cannot be read to its end: "), cut(past.trouble, 600)));
+    const failed = [...past.attempts.values()].flat().filter((attempt) => attempt.outcome === "Failed" && attempt.retryAt === undefined);
+    const first = failed[0];
+    if (first) {
+      const { error } = past.events[first.endSeq].body;
+      const row = past.rows.get(first.task)?.attempts.find((one) => one.attempt === first.number);
+      const advice = row?.hint ?? error.hint;
+      parts.push(element("p", { className: "error" },
+        element("button", { className: "link", onclick: () => page.choose(first.task) }, element("bdi", {}, cut(first.task, 80))),
+        ` failed, attempt ${first.number}: `, element("strong", {}, cleanLine(error.kind)), ": ", element("bdi", {}, cut(error.message, 300)),
+        failed.length > 1 && element("span", { className: "muted" }, ` and ${counted(failed.length - 1, "more task")} failed`),
+        element("button", { className: "link seq", onclick: () => page.go(first.endSeq) }, `seq ${first.endSeq}`)));
+      if (advice) parts.push(element("p", { className: "hint" }, element("strong", {}, "Hint: "), cut(advice, 400)));
+    }
+    const ended = past.events.at(-1);
+    const reason = ended?.body?.reason;
+    if (!first && reason) parts.push(element("p", { className: "error" }, cut(reason, 400)));
+    for (const { key, writes } of past.collisions.slice(0, 3)) {
+      const who = writes.map(({ writer }) => writer ?? "the input").join(" and ");
+      parts.push(element("p", { className: "warn" }, "Collision at the end of the graph: ", element("button", { className: "link key", onclick: () => page.chooseKey(key) }, cut(key, 80)), ` was written by ${cleanLine(who).slice(0, 200)}, and both could not be had.`));
+    }
+    if (past.collisions.length > 3) parts.push(element("p", { className: "warn" }, `and ${counted(past.collisions.length - 3, "more collision")}; they are marked in the context`));
+    banner.replaceChildren(...parts);
+    banner.hidden = parts.length === 0;
+  }
+}
+
+function fact(words, className = "") {
+  return element("span", { className: `fact ${className}` }, words);
+}
+
+/** The button for the theme, and the dialog with the keys: both pages have them. */
+export function common(redraw) {
+  const button = element("button", { id: "theme", onclick: () => turnTheme(redraw) });
+  const help = element("button", { id: "help-button", title: "Keys (?)", "aria-label": "Keys", onclick: showHelp }, "?");
+  const dialog = element("dialog", { id: "help", "aria-labelledby": "help-title" },
+    element("h2", { id: "help-title" }, "Keys"),
+    element("dl", { className: "keys" }, KEYS.flatMap(([key, words]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, words)])),
+    element("button", { onclick: () => dialog.close() }, "Close"));
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  document.body.append(dialog);
+  setTheme(stored() ?? "auto", button);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    forgetColours();
+    redraw();
+  });
+  return [button, help];
+}
+
+/** Shows the keys. */
+export function showHelp() {
+  byId("help").showModal();
+}
+
+/** The next theme: as the system has it, light, dark. */
+export function turnTheme(redraw) {
+  const now = document.documentElement.dataset.theme ?? "auto";
+  setTheme(THEMES[(THEMES.indexOf(now) + 1) % THEMES.length], byId("theme"));
+  forgetColours();
+  redraw();
+}
+
+function setTheme(theme, button) {
+  document.documentElement.dataset.theme = theme;
+  const sign = { auto: "◐", light: "☀", dark: "☾" }[theme];
+  button.textContent = sign;
+  button.title = `Theme: ${theme} (t)`;
+  button.setAttribute("aria-label", `Theme: ${theme}`);
+  try {
+    localStorage.setItem("cloaca.replay.theme", theme);
+  } catch {
+    // Pages from files may have no storage: then the theme is that of this page alone.
+  }
+}
+
+function stored() {
+  try {
+    const theme = localStorage.getItem("cloaca.replay.theme");
+    return THEMES.includes(theme) ? theme : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,214 @@
+// Lists of any length: only the rows that can be seen are elements.
+
+import { byId, cleanLine, cut, element, oncePerFrame } from "./dom.js";
+import { counted, look, size, span, told } from "./words.js";
+
+const ROW_HIGH = 26;
+const BEYOND = 4;
+
+/**
+ * A list of which only the visible rows are elements. `render(item)` gives what a row holds and the class it has;
+ * `choose(item)` is called for the row that is clicked, or entered with the keyboard.
+ */
+export class VirtualList {
+  constructor(host, { label, render, choose, move = choose }) {
+    Object.assign(this, { host, render, choose, move, items: [], current: -1 });
+    this.room = element("div", { className: "room" });
+    host.append(this.room);
+    host.tabIndex = 0;
+    host.setAttribute("role", "listbox");
+    host.setAttribute("aria-label", label);
+    this.redraw = oncePerFrame(() => this.#draw());
+    host.addEventListener("scroll", this.redraw);
+    host.addEventListener("keydown", (event) => this.#key(event));
+    new ResizeObserver(this.redraw).observe(host);
+  }
+
+  /** Shows other items. */
+  show(items) {
+    this.items = items;
+    this.redraw();
+  }
+
+  /** Marks a row as the current one, and scrolls to it. */
+  mark(index, { centred = false } = {}) {
+    this.current = index;
+    if (index >= 0) {
+      const { scrollTop, clientHeight } = this.host;
+      const top = index * ROW_HIGH;
+      if (top < scrollTop || top + ROW_HIGH > scrollTop + clientHeight) {
+        this.room.style.height = `${this.items.length * ROW_HIGH}px`;
+        this.host.scrollTop = centred ? top - clientHeight / 2 : top < scrollTop ? top : top + ROW_HIGH - clientHeight;
+      }
+    }
+    this.redraw();
+  }
+
+  #draw() {
+    const { scrollTop, clientHeight } = this.host;
+    this.room.style.height = `${this.items.length * ROW_HIGH}px`;
+    const from = Math.max(0, Math.floor(scrollTop / ROW_HIGH) - BEYOND);
+    const to = Math.min(this.items.length, Math.ceil((scrollTop + clientHeight) / ROW_HIGH) + BEYOND);
+    const rows = [];
+    for (let at = from; at < to; at += 1) {
+      const { className = "", cells } = this.render(this.items[at], at);
+      const row = element("div", {
+        className: `row ${className}`,
+        role: "option",
+        id: `${this.host.id}-${at}`,
+        "aria-selected": String(at === this.current),
+        "aria-posinset": at + 1,
+        "aria-setsize": this.items.length,
+        onclick: () => this.choose(this.items[at], at),
+      }, cells);
+      row.style.top = `${at * ROW_HIGH}px`;
+      rows.push(row);
+    }
+    this.room.replaceChildren(...rows);
+    if (this.current >= from && this.current < to) this.host.setAttribute("aria-activedescendant", `${this.host.id}-${this.current}`);
+    else this.host.removeAttribute("aria-activedescendant");
+  }
+
+  #key(event) {
+    const page = Math.max(1, Math.floor(this.host.clientHeight / ROW_HIGH) - 1);
+    const by = { ArrowUp: -1, ArrowDown: 1, PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity }[event.key];
+    if (event.altKey || event.ctrlKey || event.metaKey || this.items.length === 0) return;
+    if (event.key === "Enter" && this.current >= 0) {
+      event.stopPropagation();
+      this.choose(this.items[this.current], this.current);
+    } else if (by !== undefined) {
+      event.preventDefault();
+      event.stopPropagation();
+      const next = Math.min(this.items.length - 1, Math.max(0, this.current + by));
+      this.mark(next);
+      this.move(this.items[next], next);
+    }
+  }
+}
+
+/** A cell of a row. */
+export function cell(name, text, attributes = {}) {
+  return element("span", { className: `cell ${name}`, ...attributes }, text);
+}
+
+/** The events, each a row. */
+export class EventsView {
+  constructor(page) {
+    this.page = page;
+    this.list = new VirtualList(byId("events"), {
+      label: "Events",
+      render: (seq) => this.#row(seq),
+      choose: (seq) => {
+        page.go(seq);
+        const { body } = page.past.events[seq];
+        if (body?.key !== undefined && page.moment.context.get(body.key)?.seen === seq) page.chooseKey(body.key);
+        else if (body?.task) page.choose(body.task);
+      },
+      move: (seq) => page.go(seq),
+    });
+  }
+
+  /** The events, or the filter, have changed. */
+  take() {
+    const { past, words } = this.page;
+    const all = past.events.map((event) => event.seq);
+    this.seqs = words ? all.filter((seq) => this.#says(seq).includes(words)) : all;
+    byId("events-count").textContent = words ? `${this.seqs.length.toLocaleString("en")} of ${counted(all.length, "event")}` : counted(all.length, "event");
+    this.list.show(this.seqs);
+    this.update();
+  }
+
+  /** Shows the moment as it is now. */
+  update() {
+    const { seq } = this.page.moment;
+    let at = this.page.words ? this.seqs.findLastIndex((one) => one <= seq) : seq;
+    if (this.seqs[at] === undefined) at = -1;
+    this.list.mark(at, { centred: true });
+  }
+
+  #says(seq) {
+    const event = this.page.past.events[seq];
+    const { task, words } = told(event);
+    return `${seq} ${task} ${words} ${event.event}`.toLowerCase();
+  }
+
+  #row(seq) {
+    const event = this.page.past.events[seq];
+    const { sign, colour, task, words } = told(event);
+    return {
+      className: seq > this.page.moment.seq ? "future" : "",
+      cells: [
+        cell("seq", seq),
+        cell("time", `+${span(event.at)}`),
+        cell(`sign ${colour}`, sign, { "aria-hidden": "true" }),
+        cell("task", cut(task, 80), { dir: "auto" }),
+        cell("words", cut(words, 300), { dir: "auto" }),
+      ],
+    };
+  }
+}
+
+/** The context at the moment, each key a row. */
+export class ContextView {
+  constructor(page) {
+    this.page = page;
+    this.list = new VirtualList(byId("context"), {
+      label: "Context",
+      render: (key) => this.#row(key),
+      choose: (key) => page.chooseKey(key),
+      move: () => {},
+    });
+    this.texts = new Map();
+  }
+
+  /** Shows the moment as it is now. */
+  update() {
+    const { moment, words } = this.page;
+    let keys = [...moment.context.keys()].sort();
+    const all = keys.length;
+    if (words) keys = keys.filter((key) => key.toLowerCase().includes(words));
+    byId("context-count").textContent = keys.length === all ? counted(all, "key") : `${keys.length} of ${counted(all, "key")}`;
+    this.list.show(keys);
+    this.list.current = keys.indexOf(this.page.key);
+  }
+
+  #row(key) {
+    const { past, moment } = this.page;
+    const version = moment.context.get(key);
+    const merged = typeof version.seen !== "number";
+    const text = past.value(moment, key) ?? "";
+    const writers = (merged ? version.seen.writes : [version.seen]).map((seq) => past.events[seq]?.body.task ?? "input");
+    const isNew = version.since === moment.seq;
+    const notes = [isNew && "now", merged && (version.seen.collided ? "collision" : "merged")].filter(Boolean).join(", ");
+    return {
+      className: isNew ? "new" : "",
+      cells: [
+        cell("key", cut(key, 80), { dir: "auto" }),
+        cell("value", cut(text, 160), { dir: "auto" }),
+        notes && cell(`note ${version.seen.collided ? "failed" : "value"}`, notes),
+        cell("size", size(text.length)),
+        cell("by", cut(writers.length > 2 ? `${writers.length} tasks` : writers.join(" + "), 40), { dir: "auto" }),
+      ],
+    };
+  }
+}
+
+/** The tasks of a definition whose state is among some, for words about the whole. */
+export function tasksIn(moment, ...states) {
+  return [...moment.tasks.keys()].filter((task) => states.includes(moment.state(task)));
+}
+
+/** How many tasks stand in which way, as a line of chips. */
+export function tally(moment) {
+  const counts = new Map();
+  for (const task of moment.tasks.keys()) {
+    const state = moment.state(task);
+    counts.set(state, (counts.get(state) ?? 0) + 1);
+  }
+  const order = ["Failed", "WaitingRetry", "Running", "Ready", "Pending", "Completed", "Skipped", "Cancelled"];
+  return order.filter((state) => counts.has(state)).map((state) => {
+    const { sign, word, colour } = look(state);
+    const count = counts.get(state).toLocaleString("en");
+    return element("span", { className: `chip ${colour}` }, element("span", { className: "sign", "aria-hidden": "true" }, sign), `${count} ${cleanLine(word)}`);
+  });
+}

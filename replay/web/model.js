@@ -1,0 +1,259 @@
+// The past of an execution, and one moment of it.
+//
+// What an event did to tasks and to the context is in the report's frames, which the engine's own fold made. A moment is
+// the sum of frames: this adds them up and takes them back, and decides nothing.
+
+import { elementsOf, membersOf, textAt } from "./raw.js";
+import { micros } from "./words.js";
+
+/** The past of an execution: its documents, taken apart. */
+export class Past {
+  constructor(historyText, reportText) {
+    const history = JSON.parse(historyText);
+    const report = JSON.parse(reportText);
+    this.execution = history.execution;
+    this.trouble = history.trouble;
+    this.verification = report.verification;
+    this.made = report.made;
+    this.rows = new Map(history.tasks.map((row) => [row.task, row]));
+    this.collisions = history.collisions;
+    this.definitions = new Map(history.definitions.map((definition) => [definition.fingerprint, definition]));
+    this.layouts = new Map(report.layouts.map((layout) => [layout.definition, layout]));
+    this.events = [];
+    this.frames = [];
+    /** For each event and frame, the text that holds it, and where in it. */
+    this.eventTexts = [];
+    this.frameTexts = [];
+    /** For each task, its attempts, in order. */
+    this.attempts = new Map();
+    /** For each task, the places of its events. */
+    this.eventsOf = new Map();
+    /** Moments that concern all: recoveries, pauses. */
+    this.marks = [];
+    this.start = history.events.length ? micros(history.events[0].time) : 0;
+    this.end = this.start;
+    this.add(historyText, history.events, reportText, report.frames);
+  }
+
+  /** Adds events and their frames; the texts hold them under `events` and `frames`. */
+  add(eventsText, events, framesText, frames) {
+    const places = (text, name) => elementsOf(text, membersOf(text, text.indexOf("{")).get(name)[0]);
+    this.eventTexts.push(...places(eventsText, "events").map((place) => [eventsText, place]));
+    this.frameTexts.push(...places(framesText, "frames").map((place) => [framesText, place]));
+    for (const event of events) this.#take(event);
+    for (const frame of frames) this.frames.push(frame);
+  }
+
+  #take(event) {
+    event.at = micros(event.time) - this.start;
+    this.end = this.start + event.at;
+    const { seq, body } = event;
+    this.events.push(event);
+    if (!body) return;
+    if (body.task) {
+      if (!this.eventsOf.has(body.task)) this.eventsOf.set(body.task, []);
+      this.eventsOf.get(body.task).push(seq);
+    }
+    const last = this.attempts.get(body.task)?.at(-1);
+    const end = (attempt, outcome) => attempt && Object.assign(attempt, { ended: event.at, endSeq: seq, outcome });
+    switch (event.event) {
+      case "TaskStarted":
+        if (!this.attempts.has(body.task)) this.attempts.set(body.task, []);
+        this.attempts.get(body.task).push({
+          task: body.task,
+          number: body.attempt,
+          worker: body.worker,
+          started: event.at,
+          startSeq: seq,
+          writes: [],
+          outcome: "Running",
+        });
+        break;
+      case "ContextWritten":
+      case "ContextRemoved":
+        if (body.task) last?.writes.push(seq);
+        break;
+      case "TaskCompleted":
+        end(last, "Completed");
+        break;
+      case "TaskFailed":
+        end(last, "Failed");
+        last.retryAt = body.retry_at ? micros(body.retry_at) - this.start : undefined;
+        break;
+      case "TaskAbandoned":
+        end(last, "Abandoned");
+        break;
+      case "ExecutionFailed":
+      case "ExecutionCancelled":
+        for (const attempts of this.attempts.values()) {
+          if (attempts.at(-1).outcome === "Running") end(attempts.at(-1), "Cancelled");
+        }
+        break;
+      case "ExecutionRecovered":
+      case "ExecutionPaused":
+      case "ExecutionUnpaused":
+        this.marks.push({ at: event.at, seq, event: event.event });
+        break;
+    }
+  }
+
+  /** The last event that there is. */
+  get last() {
+    return this.events.length - 1;
+  }
+
+  /** Whether more events can follow. */
+  get isOpen() {
+    return !["Completed", "Failed", "Cancelled"].includes(this.execution.status);
+  }
+
+  /** The definition that an execution goes by, as it stands at a moment. */
+  definition(moment) {
+    return this.definitions.get(moment.definition) ?? this.definitions.values().next().value;
+  }
+
+  /** What the definition says of a task. */
+  task(moment, name) {
+    return this.definition(moment)?.tasks.find((task) => task.id === name);
+  }
+
+  /** The text of the value that an event wrote. */
+  written(seq) {
+    const [text, [begin, end]] = this.eventTexts[seq];
+    return textAt(text.slice(begin, end), ["body", "value"]);
+  }
+
+  /** The text of a value that was made of several writes, as the frame of an event holds it. */
+  merged(seq, key) {
+    const [text, [begin, end]] = this.frameTexts[seq];
+    return textAt(text.slice(begin, end), ["context", key, "value"]);
+  }
+
+  /** The text of the version of a key that is visible at a moment. */
+  value(moment, key) {
+    const seen = moment.context.get(key);
+    if (seen === undefined) return undefined;
+    return typeof seen.seen === "number" ? this.written(seen.seen) : this.merged(seen.since, key);
+  }
+
+  /** The attempt that an event belongs to. */
+  attemptAt(seq) {
+    const body = this.events[seq]?.body;
+    return this.attempts.get(body?.task)?.find((attempt) => attempt.number === body.attempt);
+  }
+
+  /** What an attempt read, if it has ended. */
+  reads(attempt) {
+    return attempt?.endSeq === undefined ? undefined : this.events[attempt.endSeq].body.reads;
+  }
+
+  /**
+   * Where the value of a key came from, as it was known at a moment: its writes, what their writers had read, and so on
+   * back to the input. The same steps as `replay ID why KEY --at SEQ` gives.
+   */
+  why(moment, key) {
+    const root = moment.context.get(key);
+    if (root === undefined) return [];
+    const roots =
+      typeof root.seen === "number"
+        ? [{ how: "asked", seq: root.seen }]
+        : root.seen.writes.map((seq) => ({ how: root.seen.collided ? "collided" : "merged", seq }));
+    const steps = [];
+    const toldAt = new Set();
+    const open = roots.reverse().map((step) => ({ depth: 0, key, ...step }));
+    while (open.length > 0) {
+      const step = open.pop();
+      if (step.seq === undefined) {
+        steps.push(step);
+        continue;
+      }
+      const { task, attempt } = this.events[step.seq].body;
+      const reads = task === null ? undefined : this.#readsOf(moment, task, attempt);
+      const again = toldAt.has(step.seq);
+      toldAt.add(step.seq);
+      steps.push({ ...step, task, attempt, toldBefore: again, readAll: reads?.all ?? false });
+      if (again || !reads) continue;
+      const seen = reads.keys.flatMap((read) => seenBy(read).map((one) => ({ depth: step.depth + 1, key: read.key, ...one })));
+      open.push(...seen.reverse());
+    }
+    return steps;
+  }
+
+  #readsOf(moment, task, number) {
+    const attempt = this.attempts.get(task)?.find((one) => one.number === number);
+    const completed = attempt?.outcome === "Completed" && attempt.endSeq <= moment.seq;
+    return completed ? this.events[attempt.endSeq].body.reads : undefined;
+  }
+}
+
+function seenBy(read) {
+  const how = { write: "read", merged: "merged", undeclared: "undeclared" }[read.seen];
+  return how ? read.seqs.map((seq) => ({ how, seq })) : [{ how: "not_there", seq: undefined }];
+}
+
+/** An execution as it stood after one event. */
+export class Moment {
+  constructor(past) {
+    this.past = past;
+    /** The event that this is the moment after, and the last one of which it is known what it did. */
+    this.seq = -1;
+    this.folded = -1;
+    this.status = "unknown";
+    this.definition = undefined;
+    /** For each task, how it stands: `{ state, attempts, ready }`. */
+    this.tasks = new Map();
+    /** For each key, the version that is visible: `{ seen, since }`, where `since` is the event that made it so. */
+    this.context = new Map();
+    /** How many frames were added up or taken back for the last move: what a move costs. */
+    this.cost = 0;
+    this.before = [];
+  }
+
+  /** Moves to the moment after an event. */
+  go(seq) {
+    this.cost = 0;
+    const until = Math.min(seq, this.past.frames.length - 1);
+    while (this.folded < until) this.#add(this.past.frames[(this.folded += 1)]);
+    while (this.folded > until) this.#takeBack(this.folded--);
+    this.seq = seq;
+    return this;
+  }
+
+  /** The state of a task, in a word of `STATES`. */
+  state(task) {
+    const known = this.tasks.get(task);
+    if (!known) return "unknown";
+    return known.ready && known.state === "Pending" ? "Ready" : known.state;
+  }
+
+  #add(frame) {
+    this.cost += 1;
+    const before = { status: this.status, definition: this.definition, tasks: [], context: [] };
+    if (frame.status) this.status = frame.status;
+    if (frame.definition) {
+      this.definition = frame.definition;
+      // All tasks are named anew; those that are not are gone.
+      before.tasks = [...this.tasks].filter(([task]) => !frame.tasks || !Object.hasOwn(frame.tasks, task));
+      before.tasks.forEach(([task]) => this.tasks.delete(task));
+    }
+    for (const [task, [state, attempts, ready]] of Object.entries(frame.tasks ?? {})) {
+      before.tasks.push([task, this.tasks.get(task)]);
+      this.tasks.set(task, { state, attempts, ready });
+    }
+    for (const [key, seen] of Object.entries(frame.context ?? {})) {
+      before.context.push([key, this.context.get(key)]);
+      if (seen === null) this.context.delete(key);
+      else this.context.set(key, { seen, since: frame.seq });
+    }
+    this.before[frame.seq] = before;
+  }
+
+  #takeBack(seq) {
+    this.cost += 1;
+    const { status, definition, tasks, context } = this.before[seq];
+    Object.assign(this, { status, definition });
+    const restore = (map) => ([name, old]) => (old === undefined ? map.delete(name) : map.set(name, old));
+    tasks.forEach(restore(this.tasks));
+    context.forEach(restore(this.context));
+  }
+}

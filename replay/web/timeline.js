@@ -1,0 +1,326 @@
+// The timeline: a bar for each attempt, in a lane for each task or each worker. What comes after the moment is faded.
+
+import { colours, fitted, Picture, SIGNS, SMALL } from "./canvas.js";
+import { cleanLine, element } from "./dom.js";
+import { look, span } from "./words.js";
+
+const LANE = 22;
+const AXIS = 24;
+
+/** Shows the timeline in an element, which scrolls. */
+export class TimelineView {
+  constructor(host, page) {
+    this.page = page;
+    this.host = host;
+    this.by = "task";
+    this.zoom = 1;
+    this.hits = [];
+    this.drawn = 0;
+    this.cursor = 0;
+    this.stage = element("div", { className: "stage" });
+    this.room = element("div", { className: "room" });
+    host.append(this.stage, this.room);
+    this.picture = new Picture(this.stage, (context, width, height) => this.#draw(context, width, height));
+    this.resize = new ResizeObserver(() => this.#measure());
+    this.resize.observe(host);
+    host.tabIndex = 0;
+    host.setAttribute("role", "img");
+    host.addEventListener("scroll", () => this.picture.redraw());
+    host.addEventListener("click", (event) => this.#click(event));
+    host.addEventListener("pointermove", (event) => this.#hover(event));
+    host.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    const lanes = element("button", { title: "A lane for each task, or for each worker", onclick: () => this.#turn(lanes) }, "By task");
+    host.parentElement.querySelector(".tools").append(
+      element("button", { title: "Shorter", "aria-label": "Zoom out", onclick: () => this.#zoom(1 / 1.6) }, "−"),
+      element("button", { title: "Longer", "aria-label": "Zoom in", onclick: () => this.#zoom(1.6) }, "+"),
+      lanes,
+    );
+  }
+
+  /** The events have changed: lanes are made anew. */
+  take() {
+    const { past } = this.page;
+    this.lanes = this.by === "task" ? lanesByTask(past, this.page.filter) : lanesByWorker(past, this.page.filter);
+    this.laneOf = new Map(this.lanes.map((lane, at) => [lane.name, at]));
+    const attempts = this.lanes.reduce((count, lane) => count + lane.attempts.length, 0);
+    this.host.setAttribute("aria-label", `Timeline: ${attempts} attempts in ${this.lanes.length} lanes. The list of events says the same in words.`);
+    this.#measure();
+  }
+
+  /** Shows the moment as it is now, and the lane of its event. */
+  update() {
+    this.#reveal(this.page.past.events[this.page.moment.seq]?.body?.task);
+  }
+
+  /** Shows what is chosen now. */
+  chosen() {
+    this.#reveal(this.page.task);
+  }
+
+  #reveal(task) {
+    const worker = this.page.past.attemptAt(this.page.moment.seq)?.worker;
+    const at = this.laneOf?.get(this.by === "task" ? task : worker);
+    if (at !== undefined) {
+      const [top, high] = [at * LANE, this.host.clientHeight - AXIS];
+      if (top < this.host.scrollTop || top + LANE > this.host.scrollTop + high) this.host.scrollTop = top - high / 2;
+    }
+    this.picture.redraw();
+  }
+
+  #measure() {
+    if (!this.lanes) return;
+    const { clientWidth, clientHeight } = this.host;
+    this.stage.style.width = `${clientWidth}px`;
+    this.stage.style.height = `${clientHeight}px`;
+    this.gutter = Math.min(190, Math.max(90, clientWidth * 0.24));
+    const length = (clientWidth - this.gutter - 24) * this.zoom;
+    this.room.style.width = `${this.gutter + length + 24}px`;
+    this.room.style.height = `${Math.max(0, this.lanes.length * LANE + AXIS + 8 - clientHeight)}px`;
+    this.perMicro = length / Math.max(this.#until(), 1);
+    this.picture.redraw();
+  }
+
+  /** Where the time axis ends, in microseconds after the start. */
+  #until() {
+    const { past } = this.page;
+    return Math.max(past.end - past.start, this.page.now());
+  }
+
+  #zoom(factor, at = this.host.clientWidth / 2) {
+    const time = (this.host.scrollLeft + at - this.gutter) / this.perMicro;
+    this.zoom = Math.min(2_000, Math.max(1, this.zoom * factor));
+    this.#measure();
+    this.host.scrollLeft = time * this.perMicro + this.gutter - at;
+  }
+
+  #wheel(event) {
+    if (!event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    this.#zoom(Math.exp(-event.deltaY / 300), event.clientX - this.host.getBoundingClientRect().left);
+  }
+
+  #turn(button) {
+    this.by = this.by === "task" ? "worker" : "task";
+    button.textContent = this.by === "task" ? "By task" : "By worker";
+    this.take();
+  }
+
+  #hit(event) {
+    const box = this.host.getBoundingClientRect();
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    if (y < AXIS) return { time: this.#time(x) };
+    const found = this.hits.find((hit) => x >= hit.x - 1 && x <= hit.x + hit.wide + 1 && y >= hit.y && y <= hit.y + LANE);
+    const lane = this.lanes[Math.floor((y - AXIS + this.host.scrollTop) / LANE)];
+    return { attempt: found?.attempt, lane, time: x > this.gutter ? this.#time(x) : undefined };
+  }
+
+  #time(x) {
+    return (x + this.host.scrollLeft - this.gutter) / this.perMicro;
+  }
+
+  #click(event) {
+    const { attempt, lane, time } = this.#hit(event);
+    if (attempt) this.page.choose(attempt.task);
+    else if (time === undefined && this.by === "task" && lane) this.page.choose(lane.name);
+    else if (time !== undefined) this.page.goToTime(time);
+  }
+
+  #hover(event) {
+    const { attempt } = this.#hit(event);
+    this.host.title = attempt ? describe(attempt) : "";
+    this.host.classList.toggle("over", attempt !== undefined);
+  }
+
+  #draw(context, width, height) {
+    if (!this.lanes) return;
+    const palette = colours();
+    const { past, moment } = this.page;
+    const { scrollLeft, scrollTop } = this.host;
+    const now = past.events[moment.seq]?.at ?? 0;
+    const x = (time) => this.gutter + time * this.perMicro - scrollLeft;
+    const from = Math.max(0, Math.floor(scrollTop / LANE));
+    const to = Math.min(this.lanes.length, Math.ceil((scrollTop + height - AXIS) / LANE));
+    this.hits = [];
+    this.drawn = 0;
+    context.textBaseline = "middle";
+    context.save();
+    context.beginPath();
+    context.rect(this.gutter, 0, width - this.gutter, height);
+    context.clip();
+    this.#grid(context, palette, x, width, height);
+    for (let lane = from; lane < to; lane += 1) {
+      const y = AXIS + lane * LANE - scrollTop;
+      if (this.lanes[lane].name === this.page.task && this.by === "task") {
+        context.fillStyle = palette.accent;
+        context.globalAlpha = 0.1;
+        context.fillRect(this.gutter, y, width, LANE);
+        context.globalAlpha = 1;
+      }
+      let drawnTo = -Infinity;
+      for (const attempt of this.lanes[lane].attempts) {
+        const right = x(attempt.ended ?? this.#until());
+        // Bars that would lie on one another are one.
+        if (right < this.gutter - 50 || x(attempt.started) > width || (right < drawnTo && attempt.outcome === "Completed")) continue;
+        drawnTo = this.#bar(context, palette, attempt, x, y, moment.seq);
+      }
+    }
+    this.#marks(context, palette, x, height, moment.seq);
+    context.strokeStyle = palette.accent;
+    context.lineWidth = 1.5;
+    this.cursor = x(now);
+    line(context, this.cursor, 0, this.cursor, height);
+    context.restore();
+    this.#names(context, palette, from, to, scrollTop);
+  }
+
+  #bar(context, palette, attempt, x, y, seq) {
+    const ended = attempt.endSeq !== undefined && attempt.endSeq <= seq;
+    const begun = attempt.startSeq <= seq;
+    const state = look(ended || !begun ? attempt.outcome : "Running");
+    const left = x(attempt.started);
+    const until = attempt.ended ?? this.#until();
+    const wide = Math.max(3, x(until) - left);
+    this.drawn += 1;
+    this.hits.push({ x: left, wide, y, attempt });
+    context.fillStyle = palette[state.colour];
+    context.globalAlpha = begun ? (ended ? 0.85 : 1) : 0.16;
+    const solid = begun && !ended ? Math.max(3, x(Math.min(until, this.page.past.events[seq].at)) - left) : wide;
+    context.beginPath();
+    context.roundRect(left, y + 4, solid, LANE - 8, Math.min(3, solid / 2));
+    context.fill();
+    if (solid < wide) {
+      context.globalAlpha = 0.16;
+      context.fillRect(left + solid, y + 4, wide - solid, LANE - 8);
+    }
+    if (attempt.retryAt !== undefined && ended) {
+      context.globalAlpha = 0.6;
+      context.strokeStyle = palette.retry;
+      context.lineWidth = 1;
+      context.setLineDash([2, 3]);
+      line(context, left + wide, y + LANE / 2, x(attempt.retryAt), y + LANE / 2);
+      context.setLineDash([]);
+    }
+    context.globalAlpha = begun ? 1 : 0.3;
+    if (wide > 18) {
+      context.fillStyle = palette.surface;
+      context.font = SIGNS;
+      context.textAlign = "left";
+      context.fillText(state.sign, left + 5, y + LANE / 2 + 0.5);
+      if (wide > 60) {
+        context.font = SMALL;
+        context.fillText(fitted(context, this.#says(attempt), wide - 26), left + 20, y + LANE / 2 + 0.5);
+      }
+    } else if (state.colour === "failed" || state.colour === "abandoned") {
+      context.fillStyle = palette[state.colour];
+      context.font = SIGNS;
+      context.textAlign = "left";
+      context.fillText(state.sign, left + wide + 2, y + LANE / 2 + 0.5);
+    }
+    context.globalAlpha = 1;
+    return left + wide;
+  }
+
+  #says(attempt) {
+    const took = attempt.ended === undefined ? "" : span(attempt.ended - attempt.started);
+    return this.by === "task" ? took : `${cleanLine(attempt.task).slice(0, 80)}  ${took}`;
+  }
+
+  #grid(context, palette, x, width, height) {
+    const visible = (width - this.gutter) / this.perMicro;
+    const step = niceStep(visible / Math.max(2, (width - this.gutter) / 110));
+    context.font = SMALL;
+    context.textAlign = "left";
+    context.lineWidth = 1;
+    const first = Math.floor(this.#time(this.gutter) / step) * step;
+    for (let time = Math.max(0, first); x(time) < width; time += step) {
+      context.strokeStyle = palette.line;
+      context.globalAlpha = 0.6;
+      line(context, x(time), AXIS - 6, x(time), height);
+      context.globalAlpha = 1;
+      context.fillStyle = palette.muted;
+      context.fillText(time === 0 ? "0" : `+${span(Math.round(time)).replace(/\.0+(?= )/, "")}`, x(time) + 4, AXIS / 2);
+    }
+  }
+
+  #marks(context, palette, x, height, seq) {
+    context.font = SMALL;
+    context.textAlign = "left";
+    for (const mark of this.page.past.marks) {
+      context.globalAlpha = mark.seq <= seq ? 1 : 0.35;
+      context.strokeStyle = palette.abandoned;
+      context.fillStyle = palette.abandoned;
+      context.setLineDash([5, 4]);
+      line(context, x(mark.at), AXIS, x(mark.at), height);
+      context.setLineDash([]);
+      const words = { ExecutionRecovered: "recovered", ExecutionPaused: "paused", ExecutionUnpaused: "unpaused" }[mark.event];
+      const room = this.picture.width - x(mark.at);
+      context.textAlign = room < 70 ? "right" : "left";
+      context.fillText(words, x(mark.at) + (room < 70 ? -4 : 4), height - 8);
+    }
+    context.globalAlpha = 1;
+  }
+
+  #names(context, palette, from, to, scrollTop) {
+    context.save();
+    context.beginPath();
+    context.rect(0, AXIS, this.gutter, this.picture.height);
+    context.clip();
+    context.textAlign = "left";
+    for (let at = from; at < to; at += 1) {
+      const lane = this.lanes[at];
+      const y = AXIS + at * LANE - scrollTop + LANE / 2;
+      const isTask = this.by === "task";
+      const state = look(isTask ? this.page.moment.state(lane.name) : "Running");
+      if (isTask) {
+        context.font = SIGNS;
+        context.fillStyle = palette[state.colour];
+        context.fillText(state.sign, 10, y + 0.5);
+      }
+      context.font = SMALL;
+      context.fillStyle = lane.name === this.page.task ? palette.accent : palette.text;
+      context.fillText(fitted(context, lane.title, this.gutter - 36), isTask ? 27 : 12, y + 0.5);
+    }
+    context.restore();
+  }
+}
+
+function line(context, x1, y1, x2, y2) {
+  context.beginPath();
+  context.moveTo(x1, y1);
+  context.lineTo(x2, y2);
+  context.stroke();
+}
+
+/** The next of 1, 2, 5, 10, 20, 50 ... microseconds; from a minute on, of minutes and hours. */
+function niceStep(least) {
+  const steps = [60e6, 120e6, 300e6, 600e6, 1800e6, 3600e6, 7200e6, 21_600e6, 86_400e6];
+  if (least > 30e6) return steps.find((step) => step >= least) ?? Math.ceil(least / 86_400e6) * 86_400e6;
+  const power = 10 ** Math.floor(Math.log10(Math.max(least, 1)));
+  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least);
+}
+
+function lanesByTask(past, filter) {
+  const started = [...past.attempts].filter(([task]) => !filter || filter(task));
+  return started.map(([task, attempts]) => ({ name: task, title: cleanLine(task).slice(0, 200), attempts }));
+}
+
+function lanesByWorker(past, filter) {
+  const lanes = new Map();
+  for (const attempts of past.attempts.values()) {
+    for (const attempt of attempts) {
+      if (filter && !filter(attempt.task)) continue;
+      if (!lanes.has(attempt.worker)) lanes.set(attempt.worker, []);
+      lanes.get(attempt.worker).push(attempt);
+    }
+  }
+  const sorted = [...lanes].sort(([one], [other]) => one - other);
+  return sorted.map(([worker, attempts]) => {
+    attempts.sort((one, other) => one.startSeq - other.startSeq);
+    return { name: worker, title: `worker ${worker}`, attempts };
+  });
+}
+
+function describe(attempt) {
+  const took = attempt.ended === undefined ? "" : ` after ${span(attempt.ended - attempt.started)}`;
+  return `${cleanLine(attempt.task).slice(0, 200)}, attempt ${attempt.number}: ${look(attempt.outcome).word}${took} (worker ${attempt.worker})`;
+}

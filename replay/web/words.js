@@ -1,0 +1,152 @@
+// The words and signs for what happened; the same words as in the terminal. Every state has a sign, so that nothing is
+// said by colour alone.
+
+import { cut } from "./dom.js";
+
+/** For each state: its sign, the word for it, and the name of its colour. */
+export const STATES = {
+  Pending: { sign: "○", word: "waiting", colour: "pending" },
+  Ready: { sign: "◎", word: "ready", colour: "ready" },
+  Running: { sign: "▶", word: "running", colour: "running" },
+  WaitingRetry: { sign: "↻", word: "waits for its next attempt", colour: "retry" },
+  Completed: { sign: "✓", word: "completed", colour: "completed" },
+  Failed: { sign: "✕", word: "failed", colour: "failed" },
+  Skipped: { sign: "»", word: "skipped", colour: "skipped" },
+  Cancelled: { sign: "⊘", word: "cancelled", colour: "cancelled" },
+  Paused: { sign: "‖", word: "paused", colour: "retry" },
+  Abandoned: { sign: "†", word: "abandoned", colour: "abandoned" },
+  unknown: { sign: "?", word: "unknown", colour: "pending" },
+};
+
+/** How a state is shown. */
+export function look(state) {
+  return STATES[state] ?? STATES.unknown;
+}
+
+/** A time of a document (RFC 3339, to the microsecond) as microseconds since 1970. */
+export function micros(time) {
+  if (time.endsWith(" us")) return Number(time.slice(0, -3));
+  const [seconds, fraction = "0Z"] = time.split(".");
+  const whole = Date.parse(fraction === "0Z" ? time : `${seconds}Z`);
+  return whole * 1000 + Number(fraction.slice(0, -1).padEnd(6, "0").slice(0, 6));
+}
+
+/** A span of microseconds: 0, 12 µs, 340 ms, 3.42 s, 2 min 5 s, 3 h 12 min. */
+export function span(us) {
+  if (us === 0) return "0";
+  if (us < 1000) return `${Math.round(us)} µs`;
+  if (us < 999_500) return us < 9_995 ? `${(us / 1000).toFixed(1)} ms` : `${Math.round(us / 1000)} ms`;
+  const seconds = us / 1e6;
+  if (seconds < 59.995) return `${seconds.toFixed(seconds < 9.995 ? 2 : 1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 3600) return both(Math.floor(whole / 60), "min", whole % 60, "s");
+  if (whole < 86_400) return both(Math.floor(whole / 3600), "h", Math.floor((whole % 3600) / 60), "min");
+  return both(Math.floor(whole / 86_400), "d", Math.floor((whole % 86_400) / 3600), "h");
+}
+
+function both(large, name, small, smaller) {
+  return small === 0 ? `${large} ${name}` : `${large} ${name} ${small} ${smaller}`;
+}
+
+/** A number of bytes. */
+export function size(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  if (bytes < 999_500) return `${(bytes / 1000).toFixed(bytes < 9_950 ? 1 : 0)} KB`;
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+/** A number and its noun. */
+export function counted(number, noun, plural = `${noun}s`) {
+  return `${number.toLocaleString("en")} ${number === 1 ? noun : plural}`;
+}
+
+/** The last eight digits of an id: what people type. */
+export function shortId(id) {
+  return id.replaceAll("-", "").slice(-8);
+}
+
+/** A time of day where the reader is. */
+export function clock(us) {
+  return new Date(us / 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+}
+
+const ABANDONED = { process_died: "its process died", shutdown: "its engine was shut down" };
+const SETTLED = {
+  completed: "completed",
+  failed: "failed",
+  skipped: "was skipped",
+  skipped_by_failure: "was skipped after a failure",
+};
+
+/** Why a task was skipped. */
+export function skipReason(why) {
+  const says = why.tasks.slice(0, 3).map(({ task, settled }) => `${task} ${SETTLED[settled]}`);
+  if (why.tasks.length > 3) says.push(`${why.tasks.length - 3} more`);
+  if (says.length === 0) return `${why.rule} does not hold`;
+  return why.rule === "none_failed" ? says.join(", ") : `${says.join(", ")}; ${why.rule} does not hold`;
+}
+
+function cause(cause) {
+  switch (cause.kind) {
+    case "schedule":
+      return `schedule …${shortId(cause.schedule)}`;
+    case "trigger":
+      return `trigger ${cause.name}`;
+    case "fork":
+      return `fork of …${shortId(cause.execution)} at seq ${cause.seq}`;
+    case "parent":
+      return `task ${cause.task} of …${shortId(cause.execution)}`;
+    default:
+      return "call";
+  }
+}
+
+function nth(attempt) {
+  return attempt > 1 ? `, attempt ${attempt}` : "";
+}
+
+function request(what, body) {
+  return `${what} by ${body.by}${body.reason ? `: ${body.reason}` : ""}`;
+}
+
+/** What an event says, in a line: the look of it, the task that it is about, and the words. */
+export function told({ event, body }) {
+  const about = (state, task, words) => ({ ...look(state), task, words });
+  switch (event) {
+    case "ExecutionStarted":
+      return about("Running", "", `started by ${cause(body.cause)}`);
+    case "ContextWritten":
+      return { sign: "+", colour: "value", task: body.task ?? "", words: `${body.task ? "wrote" : "input"} ${cut(body.key, 80)}` };
+    case "ContextRemoved":
+      return { sign: "−", colour: "value", task: body.task ?? "", words: `removed ${cut(body.key, 80)}` };
+    case "TaskStarted":
+      return about("Running", body.task, `started${nth(body.attempt)}`);
+    case "TaskCompleted":
+      return about("Completed", body.task, `completed${nth(body.attempt)}`);
+    case "TaskFailed": {
+      const after = body.retry_at ? "will be tried again" : "failed";
+      const words = `${body.retry_at ? "attempt failed" : after}: ${body.error.kind}${nth(body.attempt)}`;
+      return about(body.retry_at ? "WaitingRetry" : "Failed", body.task, words);
+    }
+    case "TaskSkipped":
+      return about("Skipped", body.task, `skipped: ${skipReason(body.why)}`);
+    case "TaskAbandoned":
+      return about("Abandoned", body.task, `abandoned: ${ABANDONED[body.why] ?? body.why}${nth(body.attempt)}`);
+    case "ExecutionPaused":
+      return about("Paused", "", request("paused", body));
+    case "ExecutionUnpaused":
+      return about("Running", "", request("unpaused", body));
+    case "CancelRequested":
+      return about("Cancelled", "", request("cancel requested", body));
+    case "ExecutionRecovered":
+      return about("Running", "", `recovered by pid ${body.environment.pid} on ${body.environment.host || "?"}`);
+    case "ExecutionCompleted":
+      return about("Completed", "", "completed");
+    case "ExecutionFailed":
+      return about("Failed", "", `failed${body.reason ? `: ${body.reason}` : ""}`);
+    case "ExecutionCancelled":
+      return about("Cancelled", "", `cancelled${body.reason ? `: ${body.reason}` : ""}`);
+    default:
+      return { sign: "×", colour: "pending", task: "", words: event ? event : "the body of this event was erased" };
+  }
+}

@@ -1,0 +1,141 @@
+"""Tasks for worker processes: what such a process can import."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import cloaca
+
+
+class Refused(Exception):
+    """An error of the program's own."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(code, reason)
+        self.code = code
+
+
+class Unpicklable(Exception):
+    """One that cannot leave its process."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.lock = threading.Lock()
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def double(context: cloaca.Context) -> dict[str, Any]:
+    context["pid"] = os.getpid()
+    if "gone" in context:
+        del context["gone"]
+    return {"double": context["number"] * 2, "exact": context["exact"]}
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def nothing() -> None: ...
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+async def coroutine(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+    async def condition() -> bool:
+        return not handle.is_slot_held()
+
+    await handle.defer_until(condition)
+    context["held"] = handle.is_slot_held()
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def wrong(context: cloaca.Context) -> int:
+    context["written"] = True
+    return 3
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def refuse(context: cloaca.Context) -> None:
+    context["before"] = 1
+    raise Refused(403, "not you")
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def unpicklable() -> None:
+    raise Unpicklable("kept here")
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def leave() -> None:
+    sys.exit("enough")
+
+
+@cloaca.task(isolation="process", retry_attempts=2, retry_delay_ms=1)
+def die(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+    context["lost"] = True
+    how = context["how"][handle.attempt - 1]
+    if how == "segfault":
+        ctypes.string_at(0)
+    elif how == "exit":
+        os._exit(7)
+    elif how != "live":
+        os.kill(os.getpid(), getattr(signal, how))
+    context["attempt"] = handle.attempt
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def meet(context: cloaca.Context) -> None:
+    """Computes until it has seen another process that computes."""
+    place = Path(context["place"])
+    (place / str(os.getpid())).touch()
+    while len(list(place.iterdir())) < 2:
+        sum(range(1_000))
+    context[f"pid {os.getpid()}"] = sorted(path.name for path in place.iterdir())
+
+
+def compute_for_ever(context: cloaca.Context) -> None:
+    """Tells its process and that of a child of its own, and computes."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    place = Path(context["place"])
+    (place / "new").write_text(f"{os.getpid()} {child.pid}")
+    (place / "new").rename(place / "pids")
+    while True:
+        sum(range(1_000))
+
+
+endless = cloaca.task(id="endless", isolation="process", retry_attempts=1)(compute_for_ever)
+hasty = cloaca.task(id="hasty", isolation="process", retry_attempts=1, timeout_seconds=1)(compute_for_ever)
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def wait_without_slot(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+    handle.defer_until(Path(context["file"]).exists, poll_interval_ms=5)
+    context["held"] = handle.is_slot_held()
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def look_around(context: cloaca.Context) -> None:
+    links = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        except OSError:
+            continue
+    context["open"] = links
+    context["parent"] = os.getppid()
+    context["pid"] = os.getpid()
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def read_undeclared(context: cloaca.Context) -> None:
+    context["seen"] = context.get("undeclared")
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def sleep_on(context: cloaca.Context) -> None:
+    Path(context["file"]).write_text(str(os.getpid()))
+    time.sleep(1000)

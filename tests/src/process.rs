@@ -1,0 +1,45 @@
+//! Processes that a test starts, listens to, and kills.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+/// A victim, and what it says.
+pub struct Victim {
+    /// The process.
+    pub process: Child,
+    /// Its lines, as they come.
+    pub lines: Receiver<String>,
+}
+
+impl Victim {
+    /// Starts a program on the log and the side effects in a directory.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn begin(program: &str, directory: &Path, mode: &str) -> Self {
+        let mut process = Command::new(program)
+            .args([directory.join("log"), directory.join("effects"), PathBuf::from(mode)])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the victim starts");
+        let output = BufReader::new(process.stdout.take().expect("a pipe"));
+        let (sender, lines) = channel();
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { process, lines }
+    }
+
+    /// Kills it, and returns all that it had said.
+    ///
+    /// # Panics
+    /// If it cannot be killed.
+    #[must_use]
+    pub fn kill(mut self, said: Vec<String>) -> Vec<String> {
+        self.process.kill().expect("it is killed");
+        self.process.wait().expect("it is dead");
+        said.into_iter().chain(self.lines).collect()
+    }
+}

@@ -1,0 +1,210 @@
+//! Attempts that wait for something outside, without holding a slot.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use cloacina_engine::core::event::TaskError;
+use cloacina_engine::runtime::engine::ExecutionStatus;
+use cloacina_engine::runtime::handle::{AttemptOver, TaskHandle};
+use cloacina_engine::runtime::task::{Task, TaskBody};
+use cloacina_tests::GUARD;
+use cloacina_tests::history::{tale, tells};
+use cloacina_tests::meeting::Door;
+use cloacina_tests::workflows::{once, step, waiting, workflow, write};
+use cloacina_tests::world::{World, end_of, run, start, task, value};
+use serde_json::json;
+
+const OFTEN: Duration = Duration::from_millis(1);
+
+fn failed(over: &AttemptOver) -> TaskError {
+    TaskError { kind: "AttemptOver".into(), message: over.to_string().into(), ..TaskError::default() }
+}
+
+/// A task that waits without a slot until `open`, and says at `deferred` that it does.
+fn deferring(name: &'static str, deferred: &Door, open: &Arc<AtomicBool>) -> Task {
+    let (deferred, open) = (deferred.clone(), open.clone());
+    Task::with_handle(name, move |context, handle| {
+        let mut held = Vec::new();
+        let came = || {
+            held.push(handle.is_slot_held());
+            deferred.open();
+            open.load(Ordering::SeqCst)
+        };
+        handle.defer_until(came, OFTEN).map_err(|over| failed(&over))?;
+        write(context, "held while it waited", json!(held.iter().any(|held| *held)));
+        write(context, "held after it", json!(handle.is_slot_held()));
+        Ok(())
+    })
+    .retry(once())
+}
+
+#[test]
+fn with_one_slot_others_run_while_one_waits_and_it_gets_a_slot_again() {
+    let (deferred, open, inside) = (Door::closed(), Arc::new(AtomicBool::new(false)), Door::closed());
+    let world = World::of([
+        workflow("patient", [deferring("patient", &deferred, &open)]),
+        workflow("other", [waiting("other", &inside)]),
+        workflow("last", [step("last")]),
+    ]);
+    let engine = world.with_slots(1).open();
+    let patient = start(&engine, "patient");
+    assert!(deferred.pass());
+    let other = start(&engine, "other");
+    inside.wait_for_arrivals(1);
+    // What it waits for has come, and the only slot is taken.
+    open.store(true, Ordering::SeqCst);
+    let last = start(&engine, "last");
+    inside.open();
+    let outcome = end_of(&engine, patient);
+    assert_eq!(value(&outcome, "held while it waited"), json!(false));
+    assert_eq!(value(&outcome, "held after it"), json!(true));
+    assert_eq!(end_of(&engine, other).status, ExecutionStatus::Completed);
+    assert_eq!(end_of(&engine, last).status, ExecutionStatus::Completed);
+    assert_eq!(
+        tale(&**engine.log(), patient),
+        [
+            "ExecutionStarted",
+            "TaskStarted patient 1",
+            "ContextWritten held while it waited",
+            "ContextWritten held after it",
+            "TaskCompleted patient 1",
+            "ExecutionCompleted",
+        ]
+    );
+}
+
+#[test]
+fn a_slot_that_was_given_back_is_one_slot_still() {
+    let (deferred, open) = (Door::closed(), Arc::new(AtomicBool::new(true)));
+    let most = Arc::new(std::sync::Mutex::new((0, 0)));
+    let counting = |name: &'static str| {
+        let most = most.clone();
+        Task::new(name, move |_| {
+            {
+                let mut running = most.lock().unwrap();
+                running.0 += 1;
+                running.1 = running.1.max(running.0);
+            }
+            thread::yield_now();
+            most.lock().unwrap().0 -= 1;
+            Ok(())
+        })
+    };
+    let tasks = (0..20).flat_map(|number| {
+        let (defers, counts): (&'static str, &'static str) =
+            (Box::leak(format!("defers{number}").into()), Box::leak(format!("counts{number}").into()));
+        [deferring(defers, &deferred, &open), counting(counts).after([defers])]
+    });
+    let engine = World::of([workflow("many", tasks.collect::<Vec<_>>())]).with_slots(2).open();
+    assert_eq!(run(&engine, "many").status, ExecutionStatus::Completed);
+    assert!(most.lock().unwrap().1 <= 2, "never more than the slots that there are");
+}
+
+#[test]
+fn a_future_waits_without_a_slot_too() {
+    let (deferred, open) = (Door::closed(), Arc::new(AtomicBool::new(false)));
+    let (asked, opened) = (deferred.clone(), open.clone());
+    let patient = Task::async_with_handle("patient", move |mut context, handle: TaskHandle| {
+        let (asked, opened) = (asked.clone(), opened.clone());
+        async move {
+            let came = || {
+                asked.open();
+                let came = opened.load(Ordering::SeqCst);
+                async move { came }
+            };
+            let waited = handle.defer_until_async(came, OFTEN).await;
+            write(&mut context, "held", json!(handle.is_slot_held()));
+            (context, waited.map_err(|over| failed(&over)))
+        }
+    });
+    let world = World::of([workflow("patient", [patient]), workflow("other", [step("other")])]).with_slots(1);
+    let engine = world.open();
+    let patient = start(&engine, "patient");
+    assert!(deferred.pass());
+    assert_eq!(run(&engine, "other").status, ExecutionStatus::Completed);
+    open.store(true, Ordering::SeqCst);
+    assert_eq!(value(&end_of(&engine, patient), "held"), json!(true));
+}
+
+/// Lets a deferred attempt tell how its wait ended.
+fn telling(name: &'static str, deferred: &Door, ended: &Door) -> Task {
+    let (deferred, ended) = (deferred.clone(), ended.clone());
+    Task::with_handle(name, move |_, handle| {
+        let waited = handle.defer_until(
+            || {
+                deferred.open();
+                false
+            },
+            GUARD,
+        );
+        // Nobody waits out the poll interval: it ends with the attempt.
+        let over = waited.expect_err("it never came");
+        assert_eq!((&*over.task, over.attempt), ("patient", 1));
+        ended.open();
+        Err(failed(&over))
+    })
+    .retry(once())
+}
+
+#[test]
+fn an_attempt_that_runs_out_of_time_while_it_waits_is_failed_and_its_wait_ends() {
+    let (deferred, ended) = (Door::closed(), Door::closed());
+    let patient = telling("patient", &deferred, &ended).timeout(Duration::from_millis(20));
+    let world = World::of([workflow("patient", [patient]), workflow("other", [step("other")])]).with_slots(1);
+    let engine = world.open();
+    let outcome = run(&engine, "patient");
+    assert_eq!((outcome.status, task(&outcome, "patient")), (ExecutionStatus::Failed, ("Failed", 1)));
+    assert!(outcome.error.as_ref().unwrap().contains("ran longer than 0.02 s"), "{:?}", outcome.error);
+    assert!(ended.pass());
+    assert_eq!(run(&engine, "other").status, ExecutionStatus::Completed);
+}
+
+#[test]
+fn cancelling_ends_the_wait() {
+    let (deferred, ended) = (Door::closed(), Door::closed());
+    let engine = World::of([workflow("patient", [telling("patient", &deferred, &ended)])]).open();
+    let execution = start(&engine, "patient");
+    assert!(deferred.pass());
+    engine.cancel(execution, None).unwrap();
+    assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Cancelled);
+    assert!(ended.pass());
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_what_waits_itself() {
+    let (deferred, ended) = (Door::closed(), Door::closed());
+    let world = World::of([workflow("patient", [telling("patient", &deferred, &ended)])]);
+    let engine = world.open();
+    let execution = start(&engine, "patient");
+    assert!(deferred.pass());
+    // A grace without end: it would hang if it waited.
+    engine.shutdown(Duration::MAX).unwrap();
+    assert!(ended.pass());
+    assert!(tells(&world.log(), execution, "TaskAbandoned patient 1 Shutdown"));
+}
+
+/// A detached executor that asked for its slot a moment after its attempt had timed out was never answered.
+#[test]
+fn who_asks_for_a_slot_too_late_is_told() {
+    let (asks, answered) = (Door::closed(), Door::closed());
+    let (ask, answer) = (asks.clone(), answered.clone());
+    let mut patient = Task::new("patient", |_| Ok(())).retry(once()).timeout(Duration::from_millis(20));
+    patient.body = TaskBody::Detached(Arc::new(move |attempt| {
+        let (ask, answer) = (ask.clone(), answer.clone());
+        thread::spawn(move || {
+            attempt.handle().give_slot_back();
+            let _ = ask.pass();
+            assert!(attempt.handle().is_over());
+            assert!(attempt.handle().take_slot().is_err());
+            assert!(!attempt.handle().is_slot_held());
+            answer.open();
+            std::mem::forget(attempt);
+        });
+    }));
+    let engine = World::of([workflow("patient", [patient])]).open();
+    assert_eq!(run(&engine, "patient").status, ExecutionStatus::Failed);
+    asks.open();
+    assert!(answered.pass());
+}

@@ -7,6 +7,7 @@ pub mod clock;
 mod completion;
 pub mod cron;
 pub mod engine;
+pub mod erasing;
 pub mod handle;
 mod message;
 mod narration;

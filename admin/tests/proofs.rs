@@ -330,3 +330,29 @@ fn verifying_a_whole_log_says_what_was_checked() {
         assert_eq!(world.replay(arguments).code, code, "{arguments}");
     }
 }
+
+/// What a released version has written must be readable, and mean the same, for ever: to both verifiers.
+#[test]
+fn the_golden_archive_checkpoints_and_proofs_of_format_1_hold() {
+    let world = World::new();
+    let golden = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/archive-v1"));
+    for entry in fs::read_dir(&golden).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), world.path(entry.file_name().to_str().unwrap())).unwrap();
+    }
+    assert!(world.both("inclusion.json --checkpoint first.checkpoint"));
+    assert!(world.both("erased.json --checkpoint second.checkpoint"));
+    assert!(world.both("growth.json --checkpoint second.checkpoint"));
+    assert!(!world.both("inclusion.json --checkpoint second.checkpoint"));
+    assert_eq!(world.python("archive three.cloaca").code, 0);
+    assert_eq!(world.replay("verify --all --log three.cloaca").code, 0);
+    for arguments in ["9f3ac102", "51b00005 context", "51b00007", "9f3ac102 verify"] {
+        let ran = world.replay(&format!("{arguments} --log three.cloaca"));
+        assert_eq!(ran.code, 0, "{arguments}: {}", ran.err);
+    }
+    assert!(world.replay("9f3ac102 why dataset --log three.cloaca").out.contains("erased"));
+    // The record in the archive is the one that the proof is of.
+    let hash = fs::read_to_string(world.path("inclusion.json")).unwrap();
+    let hash = hash.split("\"hash\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    assert!(world.replay("9f3ac102 --json --log three.cloaca").out.contains(&hash));
+}

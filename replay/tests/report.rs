@@ -1,6 +1,6 @@
 //! The report: what it says of every moment is what the fold says, and what is in it is only shown.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking too")]
 
 mod common;
 

@@ -19,6 +19,7 @@ mod codec;
 mod compact;
 mod core;
 mod directory;
+pub mod doctor;
 pub mod keeper;
 mod layout;
 pub mod log;

@@ -41,7 +41,7 @@ def unhex(text: str, length: int | None = None) -> bytes:
     return value
 
 
-# --- Sealed records: FORMAT.md, "What is hashed" ------------------------------------------------------------------------
+# --- Sealed records: FORMAT.md, "What is hashed" ---
 
 
 def commitment(salt: bytes, body: bytes) -> bytes:
@@ -55,7 +55,7 @@ def record_hash(
     return sha256(fields, previous, committed)
 
 
-# --- Archives: FORMAT.md, "An archive" ----------------------------------------------------------------------------------
+# --- Archives: FORMAT.md, "An archive" ---
 
 LONGEST_SECTION = 256 * 1024 * 1024
 
@@ -113,7 +113,9 @@ class Stream:
     def check(self) -> None:
         said = (self.records, self.size, self.head)
         if said != (self.found, self.found_size, self.found_head):
-            raise Bad(f"{self.name()}: its entry says {self.records} records, there are {self.found}, or its head differs")
+            raise Bad(
+                f"{self.name()}: its entry says {self.records} records, there are {self.found}, or its head differs"
+            )
         extra = (self.told_erased or set()) - (self.erased or set())
         if extra:
             raise Bad(f"{self.name()}: seq {min(extra)} is said to be erased, and is there")
@@ -144,7 +146,9 @@ def take_records(section: Reader, stream: Stream) -> None:
             committed, length = commitment(salt, body), len(body)
         computed = record_hash(stream.kind, stream.stream, seq, position, time, stream.found_head, committed)
         if computed != stored:
-            raise Bad(f"{stream.name()}: the record at seq {seq} has hash {stored.hex()}, its content gives {computed.hex()}")
+            raise Bad(
+                f"{stream.name()}: the record at seq {seq} has hash {stored.hex()}, its content gives {computed.hex()}"
+            )
         if position <= stream.position:
             raise Bad(f"{stream.name()}: positions go back at seq {seq}")
         stream.position, stream.found_head = position, stored
@@ -204,7 +208,7 @@ def verify_archive(data: bytes) -> str:
     return f"{len(streams)} streams, {records} records, digest {digest.hex()}"
 
 
-# --- The tree: RFC 9162, section 2.1 ------------------------------------------------------------------------------------
+# --- The tree: RFC 9162, section 2.1 ---
 
 
 def leaf(record: bytes) -> bytes:
@@ -254,7 +258,7 @@ def consistency_roots(old: int, size: int, whole: bool, root: bytes, path: list[
     return node(path[-1], right_old), node(path[-1], right_new)
 
 
-# --- Signatures: RFC 8032, Ed25519 --------------------------------------------------------------------------------------
+# --- Signatures: RFC 8032, Ed25519 ---
 
 P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -316,7 +320,7 @@ def is_signed(key: bytes, message: bytes, signature: bytes) -> bool:
     return same(times(response, BASE), add(commit, times(challenge, public)))
 
 
-# --- Checkpoints and proofs ---------------------------------------------------------------------------------------------
+# --- Checkpoints and proofs ---
 
 
 @dataclass

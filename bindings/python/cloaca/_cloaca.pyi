@@ -22,6 +22,7 @@ __all__ = [
     "RetryPolicyBuilder",
     "TaskSpec",
     "VirtualClock",
+    "cloaca_main",
     "context_of",
     "deeds_of",
     "exiting",

@@ -121,6 +121,9 @@ pub enum Command {
         override_usage = "replay ID verify [OPTIONS]\n       replay verify --all\n       replay verify --checkpoint FILE [--key HEX]\n       replay verify --proof FILE [--checkpoint FILE] [--key HEX]"
     )]
     Verify(VerifyArguments),
+    /// Look at the log's ground: file system, what a sync costs, free space, durability, who has it, how large it is
+    #[command(override_usage = "replay doctor [OPTIONS]")]
+    Doctor,
     /// Prove, for whoever has no log: that an event was recorded, or that a log only grew since a checkpoint
     #[command(override_usage = "replay ID prove SEQ [OPTIONS]\n       replay prove --since FILE [OPTIONS]")]
     Prove(ProveArguments),

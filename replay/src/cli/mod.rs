@@ -4,6 +4,7 @@ pub mod arguments;
 mod columns;
 mod context_view;
 mod diff_view;
+mod doctor_view;
 mod explain_view;
 mod failure;
 mod found;

@@ -14,7 +14,7 @@ use super::serve_view;
 use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
-use super::{diff_view, found, header, list_view, proof_view};
+use super::{diff_view, doctor_view, found, header, list_view, proof_view};
 use crate::json::document::Object;
 use crate::json::facts::ExecutionJson;
 use crate::source::{self, Wanted};
@@ -92,6 +92,14 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
         (Some(_), Some(Command::Diff { a, b })) => {
             Err(Failure::usage("`diff` takes both ids behind it", format!("replay diff {a} {b}")))
         }
+        (None, Some(Command::Doctor)) => {
+            let logs = found::logs(arguments.log.as_deref(), around)?;
+            let path = around.directory.join(logs.paths.first().map_or(Path::new("."), PathBuf::as_path));
+            let opened = (around.open)(&path);
+            screen.out = around.out;
+            doctor_view::write(&mut screen, &path, opened)
+        }
+        (Some(_), Some(Command::Doctor)) => Err(Failure::usage("`doctor` takes no id", "replay doctor")),
         (None, Some(Command::Verify(what))) if !what.is_of_execution() => {
             let directory = around.directory.clone();
             if let Some(file) = &what.proof {
@@ -154,6 +162,9 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
             refuse("--at", "diff", format!("replay diff {a} {b}"))
         }
         Some(Command::Verify(_)) if arguments.at.is_some() => refuse("--at", "verify", format!("replay {id} verify")),
+        Some(Command::Doctor) if arguments.at.is_some() || arguments.json => {
+            refuse(if arguments.json { "--json" } else { "--at" }, "doctor", "replay doctor".to_owned())
+        }
         Some(Command::Prove(_)) if arguments.at.is_some() || arguments.json => {
             refuse(if arguments.json { "--json" } else { "--at" }, "prove", format!("replay {id} prove SEQ"))
         }

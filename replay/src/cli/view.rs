@@ -44,25 +44,17 @@ impl View<'_, '_> {
     /// [`Failure`].
     pub fn show(self, command: Option<&Command>) -> Result<i32, Failure> {
         match command {
-            None | Some(Command::List { .. } | Command::Diff { .. } | Command::Prove(_))
-                if self.arguments.at.is_some() && !self.arguments.full =>
-            {
-                self.state()
-            }
-            None | Some(Command::List { .. } | Command::Diff { .. } | Command::Prove(_)) if self.arguments.json => {
-                self.history_json()
-            }
-            None | Some(Command::List { .. } | Command::Diff { .. } | Command::Prove(_)) if self.arguments.full => {
-                self.full()
-            }
-            None | Some(Command::List { .. } | Command::Diff { .. } | Command::Prove(_)) => self.history(),
-            #[cfg(feature = "serve")]
-            Some(Command::Serve { .. }) => self.history(),
+            None if self.arguments.at.is_some() && !self.arguments.full => self.state(),
+            None if self.arguments.json => self.history_json(),
+            None if self.arguments.full => self.full(),
+            None => self.history(),
             Some(Command::Context { key }) => self.context(key.as_deref()),
             Some(Command::Why { key }) => self.why(key),
             Some(Command::Explain { task }) => self.explain(task),
             Some(Command::Report { output }) => report_view::write(self, output),
             Some(Command::Verify(_)) => self.verify(),
+            // They are about a log, or several executions, and shown elsewhere.
+            Some(_) => self.history(),
         }
     }
 

@@ -121,6 +121,11 @@ pub(crate) fn holder(directory: &Path) -> (u32, String) {
     (pid, host)
 }
 
+/// Whether a process has the log now.
+pub(crate) fn is_held(directory: &Path) -> bool {
+    File::open(directory.join(NAME)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
 pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, OpenError> {
     let mut file = match File::open(directory.join(NAME)) {

@@ -48,6 +48,7 @@ bench: $(WHEEL) ## measure, as ratios to this disk's own sync time
 	@target/release/engine
 	@target/release/scale
 	@$(PYTHON) benches/python/side_by_side.py
+	@$(PYTHON) benches/python/json_speed.py
 
 docs: $(WHEEL) ## build the documentation, for Python and for Rust
 	$(call quietly,NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict --config-file docs/mkdocs.yml)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use cloacina_engine::core::event::{Cause, ExecutionId};
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::clock::TimeSource;
+use cloacina_engine::runtime::crashing::CrashingLog;
 use cloacina_engine::runtime::engine::{Engine, EngineConfig, StartRequest, WaitError};
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
@@ -34,6 +35,7 @@ pub struct NativeEngine {
     process: u32,
     registry: Arc<Registry>,
     inbox: Outlet,
+    crashing: Option<CrashingLog>,
 }
 
 impl Drop for NativeEngine {
@@ -87,7 +89,7 @@ impl NativeEngine {
     /// Opens the log at `path`, or one in memory.
     #[new]
     #[pyo3(signature = (path, inbox, workflows, *, durability, max_concurrent_tasks, task_timeout_ms, workflow_timeout_ms,
-        strict_context, max_recoveries, max_value_bytes, recover, python, clock = None))]
+        strict_context, max_recoveries, max_value_bytes, recover, python, clock = None, crashable = false))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -104,6 +106,7 @@ impl NativeEngine {
         recover: bool,
         python: String,
         clock: Option<&PyVirtualClock>,
+        crashable: bool,
     ) -> PyResult<Self> {
         let durability = durability_of(durability)?;
         let config = EngineConfig {
@@ -124,9 +127,12 @@ impl NativeEngine {
             registry.register(workflow.get().bound(py, &inbox)?);
         }
         let log = open_log(py, path, durability)?;
+        let crashing = crashable.then(|| CrashingLog::new(log.clone()));
+        let log = crashing.clone().map_or(log, |crashing| Arc::new(crashing));
         let opened = py.detach(|| Engine::open(log, registry.clone(), config));
         let engine = opened.map_err(|why| errors::engine(py, &why))?;
-        Ok(Self { engine: Arc::new(engine), process: std::process::id(), registry, inbox })
+        let (engine, process) = (Arc::new(engine), std::process::id());
+        Ok(Self { engine, process, registry, inbox, crashing })
     }
 
     /// Registers a workflow, in place of one of the same name.
@@ -199,6 +205,20 @@ impl NativeEngine {
         let execution = id_of(execution_id)?;
         let found = py.detach(|| self.engine.outcome(execution));
         outcome::outcome(py, &*found.map_err(|why| errors::engine(py, &why))?)
+    }
+
+    /// Lets the engine die once an execution's event with this number is durable. For tests.
+    fn crash_after(&self, seq: u64) {
+        if let Some(log) = &self.crashing {
+            log.crash_after(seq);
+        }
+    }
+
+    /// Where it died: (the execution, its last event). Waits for that so many seconds at most.
+    fn crashed(&self, py: Python<'_>, timeout: f64) -> Option<(String, u64)> {
+        let time = Duration::try_from_secs_f64(timeout).unwrap_or(LONG);
+        let crashed = py.detach(|| self.crashing.as_ref()?.crashed(time));
+        crashed.map(|(execution, seq)| (execution.to_string(), seq))
     }
 
     /// The past of an execution.

@@ -100,7 +100,14 @@ struct Writer {
 
 impl Writer {
     fn value(&mut self, value: &Bound<'_, PyAny>) -> Result<(), NotJson> {
-        if value.is_none() {
+        // The types themselves first, which one comparison tells; then those derived from them.
+        if let Ok(text) = value.cast_exact::<PyString>() {
+            self.text(text)?;
+        } else if value.is_exact_instance_of::<PyInt>() {
+            self.integer(value)?;
+        } else if let Ok(float) = value.cast_exact::<PyFloat>() {
+            self.float(float)?;
+        } else if value.is_none() {
             self.out.push_str("null");
         } else if let Ok(text) = value.cast::<PyString>() {
             self.text(text)?;
@@ -153,25 +160,34 @@ impl Writer {
     }
 
     fn object(&mut self, dict: &Bound<'_, PyDict>) -> Result<(), NotJson> {
-        let mut entries = Vec::with_capacity(dict.len());
-        for (key, value) in dict.iter() {
-            let Ok(key) = key.cast_into::<PyString>() else { return Err(key_not_text(dict)) };
-            entries.push((key, value));
-        }
-        if self.sorted {
-            entries.sort_by_cached_key(|(key, _)| key.to_string_lossy().into_owned());
-        }
         self.out.push('{');
-        for (index, (key, value)) in entries.into_iter().enumerate() {
-            if index > 0 {
-                self.out.push(',');
+        if self.sorted {
+            let mut entries = Vec::with_capacity(dict.len());
+            for (key, value) in dict.iter() {
+                let Ok(key) = key.cast_into::<PyString>() else { return Err(key_not_text(dict)) };
+                entries.push((key, value));
             }
-            self.text(&key).map_err(|problem| NotJson { problem: format!("a key: {}", problem.problem), ..problem })?;
-            self.out.push(':');
-            self.value(&value).map_err(|problem| problem.at(Step::Key(quoted(&key))))?;
+            entries.sort_by_cached_key(|(key, _)| key.to_string_lossy().into_owned());
+            for (index, (key, value)) in entries.iter().enumerate() {
+                self.member(index, key, value)?;
+            }
+        } else {
+            for (index, (key, value)) in dict.iter().enumerate() {
+                let Ok(key) = key.cast::<PyString>() else { return Err(key_not_text(dict)) };
+                self.member(index, key, &value)?;
+            }
         }
         self.out.push('}');
         Ok(())
+    }
+
+    fn member(&mut self, index: usize, key: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> Result<(), NotJson> {
+        if index > 0 {
+            self.out.push(',');
+        }
+        self.text(key).map_err(|problem| NotJson { problem: format!("a key: {}", problem.problem), ..problem })?;
+        self.out.push(':');
+        self.value(value).map_err(|problem| problem.at(Step::Key(quoted(key))))
     }
 
     fn text(&mut self, text: &Bound<'_, PyString>) -> Result<(), NotJson> {
@@ -182,7 +198,7 @@ impl Writer {
 
     fn integer(&mut self, value: &Bound<'_, PyAny>) -> Result<(), NotJson> {
         if let Ok(small) = value.extract::<i64>() {
-            let _ = write!(self.out, "{small}");
+            self.out.push_str(itoa::Buffer::new().format(small));
             return Ok(());
         }
         // Not `str`: Python refuses to write integers of more than 4,300 digits.
@@ -197,19 +213,37 @@ impl Writer {
             let name = if value.is_nan() { "nan" } else { "an infinite float" };
             return Err(NotJson::value(format!("{name} is not a JSON value; use None, or a text such as str(value)")));
         }
-        // The base class's text: a subclass may call itself something else (`np.float64(1.0)`).
-        let text = PyFloat::new(float.py(), value).repr();
+        // Python's own text, to the last digit: where two are equally short and equally near, others choose otherwise.
+        // The base class's: a subclass may call itself something else (`np.float64(1.0)`).
+        let is_plain = float.is_exact_instance_of::<PyFloat>();
+        let text = if is_plain { float.repr() } else { PyFloat::new(float.py(), value).repr() };
         let text = text.map_err(|error| NotJson::value(error.to_string()))?;
         self.out.push_str(&text.to_string_lossy());
         Ok(())
     }
 }
 
+/// The bytes that stand for themselves in a JSON string.
+const PLAIN: [bool; 256] = {
+    let mut plain = [true; 256];
+    let mut byte = 0;
+    while byte < 32 {
+        plain[byte] = false;
+        byte += 1;
+    }
+    plain[b'"' as usize] = false;
+    plain[b'\\' as usize] = false;
+    plain
+};
+
 /// Writes a text as a JSON string.
 pub fn write_text(out: &mut String, text: &str) {
     out.push('"');
     let mut from = 0;
     for (at, byte) in text.bytes().enumerate() {
+        if PLAIN[byte as usize] {
+            continue;
+        }
         let escape = match byte {
             b'"' => "\\\"",
             b'\\' => "\\\\",
@@ -218,8 +252,7 @@ pub fn write_text(out: &mut String, text: &str) {
             b'\t' => "\\t",
             8 => "\\b",
             12 => "\\f",
-            0..=31 => "",
-            _ => continue,
+            _ => "",
         };
         out.push_str(&text[from..at]);
         if escape.is_empty() {

@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = crate::json::MAX_DEPTH + 8;
 
 /// The value of a JSON text.
 pub fn to_python<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
-    let mut parser = Parser { py, text, bytes: text.as_bytes(), at: 0, depth: 0 };
+    let mut parser = Parser { py, text, bytes: text.as_bytes(), at: 0, depth: 0, keys: Vec::new() };
     let value = parser.value()?;
     parser.space();
     if parser.at < text.len() { Err(parser.unexpected()) } else { Ok(value) }
@@ -25,9 +25,17 @@ struct Parser<'a, 'py> {
     bytes: &'a [u8],
     at: usize,
     depth: usize,
+    /// Keys that were met, each in the place that its text gives: objects in a list have the same ones.
+    keys: Vec<Option<(&'a str, Bound<'py, PyString>)>>,
 }
 
-impl<'py> Parser<'_, 'py> {
+/// How many keys are kept.
+const KEPT_KEYS: usize = 128;
+
+/// Longer keys are not.
+const LONGEST_KEPT: usize = 64;
+
+impl<'a, 'py> Parser<'a, 'py> {
     fn value(&mut self) -> PyResult<Bound<'py, PyAny>> {
         self.space();
         match self.bytes.get(self.at) {
@@ -63,7 +71,7 @@ impl<'py> Parser<'_, 'py> {
             if self.bytes.get(self.at) != Some(&b'"') {
                 return Err(self.unexpected());
             }
-            let key = self.text()?;
+            let key = self.key()?;
             self.expect(b':')?;
             dict.set_item(key, self.value()?)?;
             if self.take_after_space(b'}') {
@@ -85,6 +93,29 @@ impl<'py> Parser<'_, 'py> {
             }
         }
         Ok(PyList::new(self.py, items)?.into_any())
+    }
+
+    /// A key. One that was met before is the same object: it is made and hashed once.
+    fn key(&mut self) -> PyResult<Bound<'py, PyString>> {
+        let start = self.at + 1;
+        let length =
+            self.bytes[start..].iter().take(LONGEST_KEPT).position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
+        let Some(length) = length.filter(|length| self.bytes[start + length] == b'"') else { return self.text() };
+        let text = &self.text[start..start + length];
+        let hash = text.bytes().fold(length, |hash, byte| (hash ^ byte as usize).wrapping_mul(0x0100_0193));
+        if self.keys.is_empty() {
+            self.keys = vec![None; KEPT_KEYS];
+        }
+        self.at = start + length + 1;
+        let place = &mut self.keys[hash % KEPT_KEYS];
+        match place {
+            Some((kept, key)) if *kept == text => Ok(key.clone()),
+            _ => {
+                let key = PyString::new(self.py, text);
+                *place = Some((text, key.clone()));
+                Ok(key)
+            }
+        }
     }
 
     /// From the opening quote past the closing one.

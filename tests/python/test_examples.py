@@ -57,6 +57,12 @@ def test_the_examples_of_the_docstrings(name: str, tmp_path: Path, monkeypatch: 
     assert doctest.testmod(module, globs=names).failed == 0
 
 
+def test_no_example_is_skipped() -> None:
+    for path in (ROOT / "bindings" / "python" / "cloaca").glob("*.py*"):
+        if path.suffix in (".py", ".pyi"):
+            assert "doctest: +SKIP" not in path.read_text(encoding="utf-8"), path
+
+
 @pytest.mark.parametrize("name", ["Context", "RetryPolicy"])
 def test_the_examples_of_native_classes(name: str) -> None:
     names = {name: getattr(cloaca, name) for name in cloaca.__all__}

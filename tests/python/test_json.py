@@ -254,3 +254,10 @@ def test_from_json_says_where() -> None:
 def test_escapes_are_read() -> None:
     context = cloaca.Context.from_json(r'{"a":"\"\\\/\b\f\n\r\té\ud83d\ude00"}')
     assert context["a"] == '"\\/\b\f\n\r\té😀'
+
+
+@pytest.mark.parametrize("value", [-1113178120592002.25, 111659285584252.125, 1e16, 1e-5, 0.0001, 5e-324, -0.0])
+def test_floats_are_written_as_python_writes_them(value: float) -> None:
+    """Between two texts that are equally short and equally near, libraries choose differently; a log must not depend on
+    which one is at work."""
+    assert cloaca.Context({"value": value}).to_json() == f'{{"value":{value!r}}}'

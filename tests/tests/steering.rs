@@ -147,3 +147,16 @@ fn many_callers_who_start_the_same_id_start_it_once() {
     }
     assert_eq!(end_of(&engine, engine.start(call("one")).unwrap()).status, ExecutionStatus::Completed);
 }
+
+/// An execution stays in the scheduler's hands for a moment after its end was told. Who resumed it in that moment heard
+/// that it runs already.
+#[test]
+fn resuming_what_has_ended_is_refused_with_its_end() {
+    let engine = World::of([chain("three")]).open();
+    for _ in 0..50 {
+        let ended = run(&engine, "three").execution;
+        let refused = engine.resume(ended).unwrap_err().to_string();
+        assert_eq!(refused, format!("execution {ended}: the execution has ended (Completed)"));
+    }
+    assert!(matches!(engine.resume(id(9)), Err(EngineError::NotFound(unknown)) if unknown == id(9)));
+}

@@ -8,7 +8,7 @@ running engine, the recovery after a crash, and the debugger ``replay`` all use 
 ...     @cloaca.task
 ...     def greet(context):
 ...         context["greeting"] = f"Hello, {context['name']}!"
->>> with cloaca.DefaultRunner(":memory:") as runner:  # doctest: +SKIP
+>>> with cloaca.DefaultRunner(":memory:") as runner:
 ...     runner.execute("greeting", {"name": "Ada"}).final_context["greeting"]
 'Hello, Ada!'
 """
@@ -16,9 +16,8 @@ running engine, the recovery after a crash, and the debugger ``replay`` all use 
 from __future__ import annotations
 
 import sys as _sys
+import typing as _typing
 from collections.abc import MutableMapping as _MutableMapping
-from typing import TYPE_CHECKING as _TYPE_CHECKING
-from typing import Any as _Any
 
 from ._cloaca import VERSION as __version__
 from ._cloaca import (
@@ -65,8 +64,8 @@ from .errors import (
 from .namespace import TaskNamespace, WorkflowContext
 from .workflow import Workflow, WorkflowBuilder, register_workflow_constructor
 
-if _TYPE_CHECKING:
-    from . import events
+if _typing.TYPE_CHECKING:
+    from . import events, testing
     from .history import History
     from .result import PipelineResult, TaskResult, WorkflowResult
     from .runner import DefaultRunner, Execution, ExecutionInfo
@@ -124,6 +123,7 @@ __all__ = [
     "task_failed",
     "task_skipped",
     "task_success",
+    "testing",
 ]
 
 _MutableMapping.register(Context)
@@ -139,20 +139,23 @@ _LAZY = {
     "WorkflowResult": "result",
 }
 
-_MODULES = frozenset({"events"})
+_MODULES = frozenset({"events", "testing"})
 
 
-def __getattr__(name: str) -> _Any:
-    from importlib import import_module
+if not _typing.TYPE_CHECKING:
+    # A type checker would take any name that is asked for.
 
-    module = _LAZY.get(name)
-    if name in _MODULES:
-        return import_module(f".{name}", __name__)
-    if module is None:
-        raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
-    value = getattr(import_module(f".{module}", __name__), name)
-    setattr(_sys.modules[__name__], name, value)
-    return value
+    def __getattr__(name: str) -> _typing.Any:
+        from importlib import import_module
+
+        module = _LAZY.get(name)
+        if name in _MODULES:
+            return import_module(f".{name}", __name__)
+        if module is None:
+            raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
+        value = getattr(import_module(f".{module}", __name__), name)
+        setattr(_sys.modules[__name__], name, value)
+        return value
 
 
 def __dir__() -> list[str]:

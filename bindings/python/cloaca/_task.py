@@ -51,6 +51,14 @@ class _Registry:
         with self._lock:
             return sorted(self._tasks)
 
+    def snapshot(self) -> dict[str, TaskSpec]:
+        with self._lock:
+            return dict(self._tasks)
+
+    def restore(self, snapshot: dict[str, TaskSpec]) -> None:
+        with self._lock:
+            self._tasks = dict(snapshot)
+
 
 registry = _Registry()
 

@@ -149,6 +149,19 @@ class WorkflowResult:
             raise LogError("this result came from no runner", execution_id=self.execution_id)
         return self._past.history(self.execution_id)
 
+    def _repr_html_(self) -> str:
+        import html
+
+        took = "" if self.duration is None else f", {self.duration.total_seconds():.3f} s"
+        cells = [(name, task.state, str(task.attempts), task.error or "") for name, task in self.tasks.items()]
+        rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
+        error = "" if self.error_message is None else f"<p>{html.escape(self.error_message)}</p>"
+        return (
+            f"<p><b>{html.escape(self.workflow_name)}</b> {self.status}{took}<br><small>{self.execution_id}</small></p>"
+            f"{error}<table><thead><tr><th>task</th><th>state</th><th>attempts</th><th>error</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
+        )
+
     def __repr__(self) -> str:
         parts = [
             f"status={self.status!r}",

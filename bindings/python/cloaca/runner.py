@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Generator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from . import _cloaca, _isolation, _logging, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeWorkflow, VirtualClock
@@ -34,6 +34,7 @@ _GRACE = 5.0
 #: The same at the end of the interpreter.
 _GRACE_AT_EXIT = 0.5
 
+Runner = TypeVar("Runner", bound="DefaultRunner")
 Input: TypeAlias = Context | Mapping[str, Any] | None
 
 
@@ -134,11 +135,19 @@ class DefaultRunner:
         LogVersionError: A newer version wrote it.
 
     Example:
-        >>> with cloaca.DefaultRunner(":memory:") as runner:  # doctest: +SKIP
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(context):
+        ...         context["rows"] = [context["day"]]
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
         ...     result = runner.execute("etl", {"day": "2026-01-31"})
-        >>> result.status  # doctest: +SKIP
-        'Completed'
+        >>> result.status, result.final_context["rows"]
+        ('Completed', ['2026-01-31'])
     """
+
+    #: Whether a test can have its engine die.
+    _crashable = False
 
     def __init__(
         self,
@@ -164,14 +173,18 @@ class DefaultRunner:
             _log.info("there is no SQLite here: the embedded event log is opened in the directory %s", location.path)
         self._config = config
         self._location = location
+        self._clock = _clock
         self._past = Past(location.path, self)
         self._process = os.getpid()
+        self._begin()
+
+    def _begin(self) -> None:
         self._closed = threading.Event()
         self._close_lock = threading.Lock()
         self._inbox = Inbox()
         registered = workflows.subscribe(self)
         try:
-            self._engine = self._open(registered, _clock)
+            self._native = self._open(registered)
         except BaseException:
             workflows.unsubscribe(self)
             self._inbox.close()
@@ -183,7 +196,14 @@ class DefaultRunner:
                 self._engine.register(workflow)
         _runners.add(self)
 
-    def _open(self, registered: list[NativeWorkflow], clock: VirtualClock | None) -> NativeEngine:
+    @property
+    def _engine(self) -> NativeEngine:
+        """The engine; an error in a fork, which has its memory, but none of its threads: nobody would answer."""
+        if self._process != os.getpid():
+            raise Error(f"this runner belongs to process {self._process}; open one of its own after a fork")
+        return self._native
+
+    def _open(self, registered: list[NativeWorkflow]) -> NativeEngine:
         config = self._config
         timeout = config.workflow_timeout_seconds
         return NativeEngine(
@@ -199,7 +219,8 @@ class DefaultRunner:
             max_value_bytes=config.max_value_bytes,
             recover=config.enable_recovery,
             python=platform.python_version(),
-            clock=clock,
+            clock=self._clock,
+            crashable=self._crashable,
         )
 
     @classmethod
@@ -236,8 +257,9 @@ class DefaultRunner:
 
     def workflow_registered(self, workflow: NativeWorkflow) -> None:
         """Hears of a workflow that is registered while the runner lives. Not for programs to call."""
-        engine = getattr(self, "_engine", None)
-        if engine is not None and not self._closed.is_set():
+        engine: NativeEngine | None = getattr(self, "_native", None)
+        # In a fork, a runner of the parent's has no use for it.
+        if engine is not None and not self._closed.is_set() and self._process == os.getpid():
             engine.register(workflow)
 
     def execute(
@@ -247,6 +269,7 @@ class DefaultRunner:
         *,
         execution_id: str | None = None,
         timeout: float | None = None,
+        progress: bool = False,
     ) -> WorkflowResult:
         """Executes a workflow and waits for its end.
 
@@ -258,13 +281,22 @@ class DefaultRunner:
             execution_id: A UUID. If the log has an execution with that id, it is attached to: a crashed script that is
                 run again finishes the crashed run.
             timeout: How many seconds to wait at most; ``None``: for ever.
+            progress: Show a progress bar on the terminal, with rich if that is installed. Where standard output is no
+                terminal, nothing is shown.
 
         Raises:
             WorkflowNotFoundError: No such workflow; the message has the nearest name.
             WaitTimeoutError: It was still running after ``timeout``. It goes on.
             TypeError, ValueError: The input is not a context, or not JSON.
         """
-        return self._wait(self._start(workflow_name, context, execution_id), timeout)
+        started = self._start(workflow_name, context, execution_id)
+        if progress:
+            from . import _progress
+
+            if _progress.is_wanted():
+                with _progress.following(self._engine, started):
+                    return self._wait(started, timeout)
+        return self._wait(started, timeout)
 
     def submit(self, workflow_name: str, context: Input = None, *, execution_id: str | None = None) -> Execution:
         """Starts a workflow, and returns as soon as that is durable. As :meth:`execute`, without the wait."""
@@ -361,8 +393,6 @@ class DefaultRunner:
             raise TypeError(f"a workflow is executed by its name, a str, not {type(workflow_name).__name__}")
         if not isinstance(context, Context):
             context = Context(context)
-        if self._process != os.getpid():
-            raise Error(f"this runner belongs to process {self._process}; open one of its own after a fork")
         _logging.refresh_level()
         return self._engine.start(workflow_name, context, execution_id)
 
@@ -399,7 +429,7 @@ class DefaultRunner:
         if getattr(self, "_threads", None) is not None:
             self._shutdown(0.0)
 
-    def __enter__(self) -> DefaultRunner:
+    def __enter__(self: Runner) -> Runner:
         return self
 
     def __exit__(

@@ -87,13 +87,20 @@ class Workflow:
         NativeWorkflow(self.name, self._native.specs)
 
     def to_mermaid(self) -> str:
-        """The graph as a Mermaid flowchart.
+        """The graph as a Mermaid flowchart. In a notebook, a workflow shows itself as that picture.
 
-        >>> print(workflow.to_mermaid())  # doctest: +SKIP
-        flowchart TD
-            t0["extract"]
-            t1["load"]
-            t0 --> t1
+        Example:
+            >>> import cloaca
+            >>> builder = cloaca.WorkflowBuilder("etl")
+            >>> @cloaca.task
+            ... def extract(): ...
+            >>> @cloaca.task(dependencies=[extract])
+            ... def load(): ...
+            >>> print(builder.add_task(extract).add_task(load).build().to_mermaid())
+            flowchart TD
+                t0["extract"]
+                t1["load"]
+                t0 --> t1
         """
         edges = self._native.edges()
         names = {task: f"t{number}" for number, (task, _) in enumerate(edges)}
@@ -105,7 +112,12 @@ class Workflow:
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/vnd.mermaid": self.to_mermaid(), "text/plain": repr(self)}
+        picture = self.to_mermaid()
+        return {
+            "text/vnd.mermaid": picture,
+            "text/markdown": f"```mermaid\n{picture}\n```",
+            "text/plain": repr(self),
+        }
 
     def __repr__(self) -> str:
         return f"Workflow(name={self.name!r}, version={self.version!r}, tasks={self.tasks!r})"
@@ -250,6 +262,14 @@ class _Workflows:
         """The workflow of this name."""
         with self._lock:
             return self._workflows.get(name)
+
+    def snapshot(self) -> dict[str, Workflow]:
+        with self._lock:
+            return dict(self._workflows)
+
+    def restore(self, snapshot: dict[str, Workflow]) -> None:
+        with self._lock:
+            self._workflows = dict(snapshot)
 
     def subscribe(self, subscriber: Subscriber) -> list[NativeWorkflow]:
         """What is registered already; everything later is told."""

@@ -5,6 +5,7 @@
 
 pub mod clock;
 mod completion;
+pub mod crashing;
 pub mod cron;
 pub mod engine;
 pub mod erasing;

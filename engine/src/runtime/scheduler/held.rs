@@ -20,8 +20,13 @@ impl Scheduler {
 
     pub(super) fn resume(&mut self, execution: ExecutionId) -> Result<(), EngineError> {
         if !self.held.contains_key(&execution) {
-            let why = if self.live.contains_key(&execution) { "it runs already" } else { "it is not held" };
-            return Err(EngineError::Rejected { execution, why: why.to_owned() });
+            let why = match self.live.get(&execution).map(|live| live.state.status()) {
+                // Its end is told a moment before it is let go of.
+                Some(status) if status.is_final() => format!("the execution has ended ({})", status.name()),
+                Some(_) => "it runs already".to_owned(),
+                None => return Err(self.not_live(execution)),
+            };
+            return Err(EngineError::Rejected { execution, why });
         }
         self.take_over(execution, true).map_err(|why| EngineError::Rejected { execution, why })
     }

@@ -1,0 +1,136 @@
+"""The progress bar of ``execute(..., progress=True)``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from .errors import Error
+
+if TYPE_CHECKING:
+    from ._cloaca import NativeEngine, RawOutcome
+
+#: How often the bar looks, in seconds.
+_INTERVAL = 0.1
+#: How many cells it is wide.
+_CELLS = 30
+#: So many of the tasks that run are named.
+_NAMED = 3
+
+_SETTLED = {"Completed", "Failed", "Skipped", "Cancelled"}
+
+
+class _Standing(NamedTuple):
+    """How far an execution is."""
+
+    workflow: str
+    settled: int
+    tasks: int
+    running: list[str]
+
+    @classmethod
+    def of(cls, outcome: RawOutcome) -> _Standing:
+        states = [(task["task_id"], task["state"]) for task in outcome["tasks"]]
+        settled = sum(state in _SETTLED for _, state in states)
+        running = [task for task, state in states if state in ("Running", "WaitingRetry")]
+        return cls(outcome["workflow_name"], settled, len(states), running)
+
+    @property
+    def at_work(self) -> str:
+        more = len(self.running) - _NAMED
+        return ", ".join(self.running[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+Draw = Callable[[_Standing], object]
+
+
+def is_wanted() -> bool:
+    """Whether somebody would see a bar: standard output is a terminal."""
+    try:
+        return sys.stdout.isatty()
+    except (AttributeError, ValueError):
+        # There is none, or it is closed.
+        return False
+
+
+@contextlib.contextmanager
+def following(engine: NativeEngine, execution_id: str) -> Iterator[None]:
+    """Shows how far an execution is, as long as the block lasts. What goes wrong with that goes unsaid."""
+    over = threading.Event()
+
+    def follow(draw: Draw) -> None:
+        while not over.wait(_INTERVAL):
+            with contextlib.suppress(Error):
+                draw(_Standing.of(engine.outcome(execution_id)))
+        with contextlib.suppress(Error):
+            draw(_Standing.of(engine.outcome(execution_id)))
+
+    with _bar() as draw:
+        thread = threading.Thread(target=follow, args=(draw,), name="cloaca-progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _bar() -> contextlib.AbstractContextManager[Draw]:
+    try:
+        import rich.progress  # noqa: F401 - it is tried
+    except ImportError:
+        return _plain_bar()
+    return _rich_bar()
+
+
+@contextlib.contextmanager
+def _rich_bar() -> Iterator[Draw]:
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[at_work]}")) as progress:
+        bar = progress.add_task("", total=None, at_work="")
+
+        def draw(standing: _Standing) -> None:
+            progress.update(
+                bar,
+                description=escape(standing.workflow),
+                completed=standing.settled,
+                total=standing.tasks,
+                at_work=escape(standing.at_work),
+            )
+
+        yield draw
+
+
+@contextlib.contextmanager
+def _plain_bar() -> Iterator[Draw]:
+    began = time.monotonic()
+    out = sys.stdout
+
+    def draw(standing: _Standing) -> None:
+        cells = _CELLS * standing.settled // max(standing.tasks, 1)
+        bar = "#" * cells + "-" * (_CELLS - cells)
+        seconds = int(time.monotonic() - began)
+        line = f"{standing.workflow} [{bar}] {standing.settled}/{standing.tasks} {seconds} s {standing.at_work}"
+        # The rest of a longer line before it is cleared.
+        out.write(f"\r{_in_one_line(line)}\x1b[K")
+        out.flush()
+
+    try:
+        yield draw
+    finally:
+        out.write("\n")
+        out.flush()
+
+
+def _in_one_line(text: str) -> str:
+    import shutil
+
+    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable[: max(shutil.get_terminal_size().columns - 1, 20)]

@@ -1,0 +1,141 @@
+"""Testing workflows: runners that a test can crash, a clock that it moves, and registries that are clean again.
+
+With pytest there are fixtures, without an import: ``cloaca_runner`` (on a log in ``tmp_path``), ``cloaca_config`` (to
+be overridden), ``cloaca_clock`` (the runner of the same test goes by it), ``crash_after``; and after each test the
+registries of tasks and workflows are what they were before it.
+
+>>> import cloaca
+>>> from cloaca.testing import Runner, VirtualClock, clean_registry
+>>> clock = VirtualClock()
+>>> with clean_registry():
+...     with cloaca.WorkflowBuilder("patient"):
+...         @cloaca.task(retry_delay_ms=3_600_000)
+...         def patient(context, handle):
+...             if handle.attempt == 1:
+...                 raise ConnectionError("try again in an hour")
+...     with Runner(":memory:", clock=clock) as runner:
+...         execution = runner.submit("patient")
+...         clock.advance(2 * 3600)
+...         execution.result().status
+'Completed'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ._cloaca import VirtualClock
+from ._task import registry
+from .config import DefaultRunnerConfig
+from .errors import ConfigurationError, LogError
+from .runner import DefaultRunner
+from .workflow import workflows
+
+__all__ = ["Crash", "Runner", "VirtualClock", "clean_registry"]
+
+#: So long a crash is waited for at the end of its block, in seconds.
+_PATIENCE = 10.0
+
+
+class Crash:
+    """Where a runner crashed.
+
+    Attributes:
+        execution_id: The execution; ``""`` as long as nothing has crashed.
+        seq: Its last event in the log; -1 as long as nothing has crashed.
+    """
+
+    __slots__ = ("execution_id", "seq")
+
+    def __init__(self) -> None:
+        self.execution_id = ""
+        self.seq = -1
+
+    def __repr__(self) -> str:
+        return f"Crash(execution_id={self.execution_id!r}, seq={self.seq})"
+
+
+class Runner(DefaultRunner):
+    """A :class:`cloaca.DefaultRunner` for tests: it can go by a virtual clock, and crash.
+
+    Args:
+        database_url: As for :class:`cloaca.DefaultRunner`.
+        config: How it runs.
+        clock: A clock that the test moves: retries, timeouts and schedules happen when ``clock.advance(seconds)`` gets
+            there, each at its own time. What a task sleeps, it sleeps by the clock on the wall.
+    """
+
+    _crashable = True
+
+    def __init__(
+        self,
+        database_url: str,
+        config: DefaultRunnerConfig | None = None,
+        *,
+        clock: VirtualClock | None = None,
+    ) -> None:
+        super().__init__(database_url, config, _clock=clock)
+
+    @property
+    def clock(self) -> VirtualClock | None:
+        """The clock that it goes by; ``None``: the one on the wall."""
+        return self._clock
+
+    @contextmanager
+    def crash_after(self, seq: int) -> Iterator[Crash]:
+        """In its block, the runner dies as soon as an execution's event ``seq`` is durable, as if the process had been
+        killed then. At the end of the block a new one has the log, in the same object, and takes over what was left.
+
+        Events that were decided together are in the log together. A wait for the execution ends with a ``LogError``,
+        which ends the block. A task that runs at that moment runs on, as threads do, but nobody takes its result.
+
+        Args:
+            seq: An event, as ``history().events`` numbers them: 0 is the start, and the input follows it.
+
+        Raises:
+            AssertionError: No execution has come to that event within 10 seconds after the end of the block.
+            ConfigurationError: The log is in memory, and would go with the process.
+
+        Example:
+            >>> def test_a_crash_costs_nothing(cloaca_runner):
+            ...     with cloaca_runner.crash_after(5) as crash:
+            ...         cloaca_runner.execute("etl")
+            ...     result = cloaca_runner.get_execution(crash.execution_id).result(timeout=10)
+            ...     assert result.status == "Completed"
+        """
+        if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
+            raise ValueError(f"an event is numbered from 0 on, not {seq!r}")
+        if self._location.path is None:
+            raise ConfigurationError("a log in memory goes with its process; give the runner a path to crash it")
+        crash = Crash()
+        self._engine.crash_after(seq)
+        try:
+            yield crash
+        except LogError:
+            if self._engine.crashed(_PATIENCE) is None:
+                raise
+        crashed = self._engine.crashed(_PATIENCE)
+        if crashed is None:
+            raise AssertionError(f"no execution has come to event {seq}")
+        crash.execution_id, crash.seq = crashed
+        self.restart()
+
+    def restart(self) -> None:
+        """Closes the log and opens it again, as the next process would: what was unfinished is taken over."""
+        # One that has crashed says so; its log is closed all the same.
+        with suppress(LogError):
+            self._shutdown(0.0)
+        self._begin()
+
+
+@contextmanager
+def clean_registry() -> Iterator[None]:
+    """Afterwards, the registries of tasks and workflows are what they were before. Runners that are open keep what they
+    know."""
+    tasks, registered = registry.snapshot(), workflows.snapshot()
+    try:
+        yield
+    finally:
+        registry.restore(tasks)
+        workflows.restore(registered)

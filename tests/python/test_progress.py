@@ -1,0 +1,104 @@
+"""The progress bar, on a real terminal and elsewhere."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from conftest import LIMIT
+
+PROGRAM = """
+    import sys, threading
+    if "plain" in sys.argv:
+        sys.modules["rich"] = None
+        sys.modules["rich.progress"] = None
+    import cloaca
+
+    with cloaca.WorkflowBuilder("[b]steps") as builder:
+        @cloaca.task
+        def first(context):
+            threading.Event().wait(0.3)
+        @cloaca.task(dependencies=[first], retry_attempts=1)
+        def second(context):
+            threading.Event().wait(0.3)
+            if "fail" in sys.argv:
+                raise cloaca.Error("no")
+
+    with cloaca.DefaultRunner(":memory:") as runner:
+        print(runner.execute("[b]steps", progress=True, timeout=20).status)
+"""
+
+
+def on_terminal(tmp_path: Path, *arguments: str) -> str:
+    """What a program shows on a terminal."""
+    own, its = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), *arguments],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "NO_COLOR": "1"},
+    )
+    os.close(its)
+    shown = b""
+    try:
+        while True:
+            try:
+                part = os.read(own, 4096)
+            except OSError:
+                # The other end is closed.
+                break
+            if not part:
+                break
+            shown += part
+        assert process.wait(LIMIT) == 0, shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(own)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("how", ["plain", "rich"])
+def test_a_terminal_shows_how_far_it_is(tmp_path: Path, how: str) -> None:
+    shown = on_terminal(tmp_path, how)
+    assert "[b]steps" in shown
+    assert re.search(r"1/2", shown)
+    assert re.search(r"2/2", shown)
+    assert "second" in shown
+    assert shown.rstrip().endswith("Completed")
+
+
+@pytest.mark.parametrize("how", ["plain", "rich"])
+def test_a_failure_ends_the_bar_too(tmp_path: Path, how: str) -> None:
+    shown = on_terminal(tmp_path, how, "fail")
+    assert shown.rstrip().endswith("Failed")
+
+
+def test_elsewhere_nothing_is_shown(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("Completed\n", "")
+
+
+def test_a_program_without_standard_output(tmp_path: Path) -> None:
+    program = textwrap.dedent(PROGRAM).replace("print(", "sys.exit(").replace(".status)", '.status != "Completed")')
+    program = program.replace("import cloaca\n", "import cloaca\nsys.stdout = None\n", 1)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Program {
-    /// Change what is in a log: archive, import, erase, prune
+    /// Change what is in a log: archive, import, erase, checkpoint, prune, compact, repair
     Log(LogArguments),
     /// The program `replay`: show what ran in an execution, and why
     #[command(disable_help_flag = true)]
@@ -63,8 +63,19 @@ pub(crate) enum Command {
     },
     /// Erase values of a finished execution for good. That they were there, and who wrote them, stays
     Erase(EraseArguments),
+    /// Sign how far the log goes and what is in it, in a few lines to be kept somewhere else
+    Checkpoint(CheckpointArguments),
     /// Drop finished executions. What stays are the hashes of their records, and a note
     Prune(PruneArguments),
+    /// Write the log anew without what it no longer holds: erased values, pruned records, unused space. No process may have
+    /// it
+    Compact,
+    /// Copy every execution that is whole into a new log, and list those that are not. The log stays as it is
+    Repair {
+        /// The new log: a directory that is not there yet
+        #[arg(long, value_name = "NEW")]
+        to: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +111,17 @@ pub(crate) struct EraseArguments {
     /// Why, for the log to remember. It stays readable: name a case, not a person
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArguments {
+    /// The file to write; else it goes to the standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The file with the secret key, made where there is none, for this user alone. Default: checkpoint.key in
+    /// $XDG_CONFIG_HOME/cloaca
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

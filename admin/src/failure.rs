@@ -4,6 +4,7 @@ use std::io;
 
 use cloacina_replay::reading::Trouble;
 use cloacina_store::archive::ArchiveError;
+use cloacina_store::checkpoint::SignError;
 use cloacina_store::keeper::ChangeError;
 use cloacina_store::log::{OpenError, ReadError};
 
@@ -98,6 +99,16 @@ impl From<ChangeError> for Failure {
                 Self::told(code::NOT_DONE, error.to_string(), "replay list (shows what is finished)")
             }
             other => Self::told(code::CANNOT_ACCESS, other.to_string(), "try again once the cause is gone"),
+        }
+    }
+}
+
+impl From<SignError> for Failure {
+    fn from(error: SignError) -> Self {
+        match error {
+            SignError::Read(error) => error.into(),
+            SignError::Empty => Self::told(code::NOT_FOUND, error.to_string(), "replay list"),
+            other => Self::told(code::DAMAGED, other.to_string(), "replay verify --all"),
         }
     }
 }

@@ -7,10 +7,12 @@
 mod archive;
 mod arguments;
 mod ask;
+mod checkpoint;
 mod erase;
 mod failure;
 mod import;
 mod prune;
+mod rewrite;
 mod run;
 mod select;
 mod surroundings;

@@ -66,6 +66,7 @@ pub(crate) fn run(
         drop_stream(&*keeper, head.entry.stream, head.entry.head, &tombstone)?;
     }
     writeln!(around.out, "dropped {} from {}", summary(&heads), path.display())?;
+    writeln!(around.err, "\nhint: cloaca log compact (gives their space back, once no process has the log)")?;
     Ok(())
 }
 

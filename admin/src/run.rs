@@ -8,7 +8,7 @@ use clap::Parser;
 use crate::arguments::{Arguments, Command, LogArguments, Program};
 use crate::failure::{Failure, code};
 use crate::surroundings::Surroundings;
-use crate::{archive, erase, import, prune, select};
+use crate::{archive, checkpoint, erase, import, prune, rewrite, select};
 
 /// Runs a command line (the program's name first) and gives its exit code.
 pub fn run(arguments: Vec<OsString>, around: &mut Surroundings<'_>) -> i32 {
@@ -46,6 +46,9 @@ fn log(arguments: &LogArguments, around: &mut Surroundings<'_>) -> Result<(), Fa
         Command::Archive(what) => archive::run(arguments, what, &path, around),
         Command::Import { file } => import::run(file, &path, around),
         Command::Erase(what) => erase::run(arguments, what, &path, around),
+        Command::Checkpoint(what) => checkpoint::run(what, &path, around),
         Command::Prune(what) => prune::run(arguments, what, &path, around),
+        Command::Compact => rewrite::compact(arguments, &path, around),
+        Command::Repair { to } => rewrite::repair(to, &path, around),
     }
 }

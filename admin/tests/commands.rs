@@ -223,6 +223,44 @@ fn pruning_takes_what_is_finished_and_old_enough_and_keeps_the_newest() {
 }
 
 #[test]
+fn a_log_is_written_anew_and_copied_once_nobody_has_it() {
+    let world = World::held();
+    assert_eq!(world.run("compact --yes", None).code, code::CANNOT_ACCESS);
+    assert_eq!(world.run("repair --to new", None).code, code::CANNOT_ACCESS);
+    let world = World::closed();
+    let before = world.log().read(stream(BRANCHES), 0, 1_000).unwrap();
+    assert_eq!(world.run("compact", Some("no\n")).code, code::NOT_DONE);
+    let ran = world.done("compact --yes");
+    assert!(ran.out.contains("anew"), "{}", ran.out);
+    assert_eq!(world.log().read(stream(BRANCHES), 0, 1_000).unwrap(), before);
+    let ran = world.done("repair --to new");
+    assert!(ran.out.starts_with("copied 9 streams"), "{}", ran.out);
+    assert_eq!(open_reader(&world.path("new")).unwrap().read(stream(BRANCHES), 0, 1_000).unwrap(), before);
+    assert_eq!(world.run("--log log repair --to new", None).code, code::NOT_DONE);
+}
+
+#[test]
+fn a_damaged_log_is_copied_as_far_as_it_is_whole_and_says_what_is_not() {
+    let world = World::closed();
+    let database = world.path("log").join("db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    let word = b"complex_customer_analysis";
+    let found: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(word)).collect();
+    found.iter().for_each(|at| bytes[at + 3] ^= 1);
+    std::fs::write(&database, bytes).unwrap();
+    let verified = {
+        let path = world.path("log");
+        let arguments = ["replay", "verify", "--all", "--log", path.to_str().unwrap()].map(OsString::from).to_vec();
+        cloacina_replay::main(arguments)
+    };
+    assert_eq!(verified, 5);
+    let ran = world.run("repair --to new", None);
+    assert_eq!(ran.code, code::DAMAGED, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("also wrong: "), "{}", ran.out);
+    assert_eq!(verify(&world.path("new")).unwrap().findings, []);
+}
+
+#[test]
 fn help_says_what_the_exit_codes_are() {
     let world = World::closed();
     let ran = world.run("--help", None);

@@ -21,6 +21,7 @@ pub mod history;
 pub mod ids;
 pub mod json;
 pub mod logs;
+pub mod proof;
 pub mod reading;
 pub mod report;
 #[cfg(feature = "serve")]

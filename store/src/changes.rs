@@ -11,11 +11,14 @@ use crate::writer_thread::Message;
 
 /// Has a writer thread make a change.
 pub(crate) fn on_thread(messages: &Sender<Message>, change: Change) -> Result<Changed, ChangeError> {
-    perform(change, |work| {
-        let (reply, changed) = crossbeam_channel::bounded(1);
-        messages.send(Message::Change(Box::new(work), reply)).map_err(|_| ChangeError::Closed)?;
-        changed.recv().unwrap_or(Err(ChangeError::Closed))
-    })
+    perform(change, |piece| work(messages, piece))
+}
+
+/// Has a writer thread do a piece of work.
+pub(crate) fn work(messages: &Sender<Message>, work: Work) -> Result<Changed, ChangeError> {
+    let (reply, changed) = crossbeam_channel::bounded(1);
+    messages.send(Message::Change(Box::new(work), reply)).map_err(|_| ChangeError::Closed)?;
+    changed.recv().unwrap_or(Err(ChangeError::Closed))
 }
 
 /// Makes a change, given who does a piece of work. An archive is read here: the writer must not wait for it.

@@ -154,7 +154,7 @@ enum Reached {
 /// and closed in order when the keeper is dropped.
 ///
 /// # Errors
-/// As [`open`](crate::open). No log is made.
+/// As [`open`]. No log is made.
 pub fn open_keeper(path: &Path) -> Result<Box<dyn Keeper>, OpenError> {
     let options = Options { create: false, serve_readers: false, ..Options::default() };
     match open(path, &options) {

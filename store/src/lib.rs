@@ -7,24 +7,30 @@
 //! - [`open`] makes or opens the log in a directory for writing; [`open_reader`] reads one, also while it is being
 //!   written; [`MemoryLog`] is one in memory.
 //! - [`keeper`] changes what is in a log other than by appending, [`archive`] puts streams of it into a file.
+//! - [`checkpoint`] signs what a log holds, [`merkle`] proves what is in it.
 //! - `FORMAT.md`, beside this crate's sources, says what each stored byte means.
 
 pub mod archive;
 pub mod backend;
 mod bytes;
 mod changes;
+pub mod checkpoint;
 mod codec;
+mod compact;
 mod core;
 mod directory;
+pub mod doctor;
 pub mod keeper;
 mod layout;
 pub mod log;
 pub mod log_event;
 mod memory_log;
+pub mod merkle;
 mod own_stream;
 mod parts;
 mod reader;
 pub mod record;
+pub mod repair;
 pub mod seal;
 mod sled_log;
 mod socket;
@@ -32,6 +38,7 @@ mod sync;
 mod writer_thread;
 
 pub use crate::backend::memory::MemoryDisk;
+pub use crate::compact::{Compacted, compact};
 pub use crate::core::verify::Verified;
 pub use crate::layout::listing::MAX_LABEL;
 pub use crate::log::OpenError;

@@ -25,8 +25,7 @@ pub enum LogEvent {
     Imported(Imported),
 }
 
-/// A signed statement of how far the log went and what was in it. What is signed is the text that
-/// `FORMAT.md` describes.
+/// A signed statement of how far the log went and what was in it; see [`crate::checkpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Checkpoint {
     /// The hash of the log's first record, which no other log has.

@@ -83,22 +83,46 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
             reason: error.to_string(),
         }),
         Reached::Copy(copy) => {
-            let directory = copy.directory.path();
-            let backend = match open_copied_sled(path, directory) {
-                Err(OpenError::Damaged { .. })
-                    if directory::remove_snapshots(directory, Snapshots::All).unwrap_or(false) =>
-                {
-                    open_copied_sled(path, directory)?
-                }
-                other => other?,
-            };
-            let (core, mut findings) = open_for_verifying(backend, path.display().to_string());
-            findings.extend(behind::check(&core, &copy.written).err().map(ReadError::from));
+            let Broken { core, mut findings, .. } = open_whatever(path, copy)?;
             let mut verified = verify::verify(&core);
             findings.append(&mut verified.findings);
             Ok(Verified { findings, ..verified })
         }
     }
+}
+
+/// A log that may be damaged, opened as far as it can be.
+pub(crate) struct Broken {
+    pub(crate) core: Core<SledBackend>,
+    /// What an open would refuse it for.
+    pub(crate) findings: Vec<ReadError>,
+    /// Removed with it. It stands after the core: sled is closed first.
+    _copy: TempDir,
+}
+
+/// Opens a log that nobody has, damaged or not, in a copy.
+pub(crate) fn open_broken(path: &Path) -> Result<Broken, OpenError> {
+    match reach(path)? {
+        Reached::Copy(copy) => open_whatever(path, copy),
+        Reached::Live(_) => {
+            // Whoever has it knows of no damage that is in the way.
+            let (pid, host) = lock_file::holder(path);
+            Err(OpenError::Locked { path: path.to_owned(), pid, host })
+        }
+    }
+}
+
+fn open_whatever(path: &Path, copy: Copied) -> Result<Broken, OpenError> {
+    let directory = copy.directory.path();
+    let backend = match open_copied_sled(path, directory) {
+        Err(OpenError::Damaged { .. }) if directory::remove_snapshots(directory, Snapshots::All).unwrap_or(false) => {
+            open_copied_sled(path, directory)?
+        }
+        other => other?,
+    };
+    let (core, mut findings) = open_for_verifying(backend, path.display().to_string());
+    findings.extend(behind::check(&core, &copy.written).err().map(ReadError::from));
+    Ok(Broken { core, findings, _copy: copy.directory })
 }
 
 /// Takes up a log in a copy, to see whether it can be. Whoever calls this holds the log's lock.

@@ -12,6 +12,7 @@ use crate::backend::Backend;
 use crate::backend::sled::{self, DATA_FILE, SledBackend, SledOpenError};
 use crate::changes;
 use crate::core::Core;
+use crate::core::change::Work;
 use crate::core::open::open_for_writing;
 use crate::core::writer::{Job, Writer};
 use crate::directory::lock_file::{self, DirectoryLock, LINGER, host_name};
@@ -229,6 +230,11 @@ impl SledLog {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.core.location().into()
+    }
+
+    /// Has the writer do a piece of work.
+    pub(crate) fn work(&self, work: Work) -> Result<Changed, ChangeError> {
+        changes::work(&self.messages, work)
     }
 
     /// Checks the whole log, record by record. Appending goes on meanwhile.

@@ -347,3 +347,41 @@ fn a_log_that_a_process_has_is_changed_through_it() {
     assert_eq!(verify(&path).unwrap().findings, []);
     assert!(open_keeper(&directory.path().join("none")).is_err(), "no log is made");
 }
+
+/// Whoever can reach the socket is this user; but a program of this user can be broken.
+#[test]
+fn broken_requests_for_a_change_change_nothing() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    fill(&log);
+    let before = (log.head().unwrap(), everything(&log));
+    // The version, the number of a request (hashes, erase, prune, import, sign, and none), and what does not belong there.
+    for number in 8..=14_u8 {
+        for length in [0_usize, 1, 15, 16, 40, 200, 5_000, 100_000] {
+            let filling = (0..length).map(|at| (at * 131 + usize::from(number)) as u8);
+            let request: Vec<u8> = [1, number].into_iter().chain(filling).collect();
+            let announced = u32::try_from(request.len()).unwrap().to_be_bytes();
+            let mut socket = UnixStream::connect(path.join("socket")).unwrap();
+            socket.write_all(&announced).unwrap();
+            socket.write_all(&request).unwrap();
+            let mut answer = [0; 4];
+            // An answer, or none because the reader was let go: never a change.
+            let _ = socket.read(&mut answer).unwrap();
+        }
+        // One that goes away in the middle, and one that announces more than is taken.
+        let mut socket = UnixStream::connect(path.join("socket")).unwrap();
+        socket.write_all(&[0, 0, 1, 0, 1, number]).unwrap();
+        drop(socket);
+        let mut socket = UnixStream::connect(path.join("socket")).unwrap();
+        socket.write_all(&u32::MAX.to_be_bytes()).unwrap();
+        assert_eq!(socket.read(&mut [0; 4]).unwrap(), 0, "it is let go");
+    }
+    assert_eq!((log.head().unwrap(), everything(&log)), before);
+    let keeper = open_keeper(&path).unwrap();
+    assert_eq!(keeper.change(erase(stream(1), &[1])).unwrap().records, 1, "others are served as before");
+    assert_eq!(log.verify().findings, []);
+}

@@ -11,12 +11,14 @@ use crossbeam_channel::Sender;
 
 use super::clock::{Clock, Follower, Settled, TimeSource};
 use super::completion::Waiter;
+use super::erasing::{EraseError, erase};
 use super::message::{Attached, Control, HeldReasons, Message, Unfinished};
 use super::outcome::{RebuildError, execution_of, listed, outcome, rebuild, stream_of};
 use super::scheduler::{Found, Scheduler, Shell};
 use super::waiting::Waits;
 use super::workers::Workers;
 use super::workflow::Registry;
+use crate::core::erasure::What;
 use crate::core::event::{Cause, Environment, ExecutionId, Key, TaskError, TaskId};
 use crate::core::json::Json;
 use crate::core::time::{Millis, Timestamp};
@@ -511,6 +513,16 @@ impl Engine {
     #[must_use]
     pub fn log(&self) -> &Arc<dyn EventLog> {
         &self.log
+    }
+
+    /// Erases what events of a finished execution say, for good, and returns how many of them did not lose it before. The
+    /// events stay, and so does every hash; the log remembers who asked for it and why. An [`Outcome`] that was asked for
+    /// before still holds the values. See [`crate::core::erasure`] for what can be erased.
+    ///
+    /// # Errors
+    /// [`EraseError`]; nothing was erased then.
+    pub fn erase(&self, execution: ExecutionId, what: &[What], reason: &str, by: &str) -> Result<u64, EraseError> {
+        erase(&*self.log, execution, what, reason, by)
     }
 
     /// Stops: takes nothing new, gives running attempts `grace`, abandons the rest in order, and closes the log. A

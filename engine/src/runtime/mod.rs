@@ -8,6 +8,7 @@ mod completion;
 pub mod crashing;
 pub mod cron;
 pub mod engine;
+pub mod erasing;
 pub mod handle;
 mod message;
 mod narration;

@@ -9,7 +9,7 @@ use super::engine::{ExecutionStatus, Listed, Outcome, TaskOutcome};
 use crate::core::codec::{self, DecodeError, LabelStatus};
 use crate::core::context::values;
 use crate::core::definition::Fingerprint;
-use crate::core::event::ExecutionId;
+use crate::core::event::{Event, ExecutionId, Seq};
 use crate::core::fold::{Graphs, IllegalEvent, Recorded, fold};
 use crate::core::graph::Graph;
 use crate::core::state::{Execution, Status};
@@ -75,12 +75,36 @@ const PAGE: usize = 1_024;
 pub fn rebuild(log: &dyn LogReader, execution: ExecutionId) -> Result<Execution, RebuildError> {
     let graphs = LogGraphs { log };
     let mut state = None;
+    visit(log, execution, |recorded| {
+        let folded = fold(state.take(), execution, &recorded, &graphs);
+        state = Some(folded.map_err(|error| RebuildError::Illegal { execution, error })?);
+        Ok(())
+    })?;
+    state.ok_or(RebuildError::Empty(execution))
+}
+
+/// The events of an execution, with their places.
+pub(super) fn events(log: &dyn LogReader, execution: ExecutionId) -> Result<Vec<(Seq, Event)>, RebuildError> {
+    let mut events = Vec::new();
+    visit(log, execution, |Recorded { seq, event, .. }| {
+        events.push((seq, event));
+        Ok(())
+    })?;
+    Ok(events)
+}
+
+/// Goes through the events of an execution, page by page.
+fn visit(
+    log: &dyn LogReader,
+    execution: ExecutionId,
+    mut take: impl FnMut(Recorded) -> Result<(), RebuildError>,
+) -> Result<(), RebuildError> {
     let mut notes: Option<BTreeMap<u64, Vec<u8>>> = None;
     let mut next = 0;
     loop {
         let page = log.read(stream_of(execution), next, PAGE)?;
         if page.is_empty() {
-            return state.ok_or(RebuildError::Empty(execution));
+            return Ok(());
         }
         for record in page {
             let seq = record.seq;
@@ -91,9 +115,7 @@ pub fn rebuild(log: &dyn LogReader, execution: ExecutionId) -> Result<Execution,
             let bytes = record.body.bytes().or(note.as_deref());
             let bytes = bytes.ok_or(RebuildError::Erased { execution, seq })?;
             let event = codec::decode_event(bytes).map_err(|error| RebuildError::Decode { execution, seq, error })?;
-            let recorded = Recorded { seq, time: Timestamp(record.time.0), event };
-            let folded = fold(state, execution, &recorded, &graphs);
-            state = Some(folded.map_err(|error| RebuildError::Illegal { execution, error })?);
+            take(Recorded { seq, time: Timestamp(record.time.0), event })?;
             next = seq + 1;
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ColorChoice, Parser, Subcommand, ValueEnum};
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::completion::executions;
@@ -162,9 +162,59 @@ pub enum Command {
         /// The code, such as CL0016
         code: String,
     },
-    /// Compute the chain of the records again, and fold the events again
-    #[command(override_usage = "replay ID verify [OPTIONS]")]
-    Verify,
+    /// Compute the chain of the records again, and fold the events again; or check a whole log, a checkpoint, a proof
+    #[command(
+        override_usage = "replay ID verify [OPTIONS]\n       replay verify --all\n       replay verify --checkpoint FILE [--key HEX]\n       replay verify --proof FILE [--checkpoint FILE] [--key HEX]"
+    )]
+    Verify(VerifyArguments),
+    /// Look at the log's ground: file system, what a sync costs, free space, durability, who has it, how large it is
+    #[command(override_usage = "replay doctor [OPTIONS]")]
+    Doctor,
+    /// Prove, for whoever has no log: that an event was recorded, or that a log only grew since a checkpoint
+    #[command(override_usage = "replay ID prove SEQ [OPTIONS]\n       replay prove --since FILE [OPTIONS]")]
+    Prove(ProveArguments),
+}
+
+/// What is to be verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct VerifyArguments {
+    /// The whole log, record by record
+    #[arg(long, conflicts_with_all = ["checkpoint", "proof"])]
+    pub all: bool,
+    /// The log, or a proof, against a checkpoint that was kept elsewhere
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// A proof; no log is needed
+    #[arg(long, value_name = "FILE")]
+    pub proof: Option<PathBuf>,
+    /// The public key that must have signed, in hex
+    #[arg(long, value_name = "HEX")]
+    pub key: Option<String>,
+}
+
+impl VerifyArguments {
+    /// Whether one execution is meant, and nothing else.
+    #[must_use]
+    pub fn is_of_execution(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is to be proven.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct ProveArguments {
+    /// The event
+    #[arg(value_name = "SEQ", required_unless_present = "since")]
+    pub seq: Option<u64>,
+    /// That the log only grew since this checkpoint
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seq", "checkpoint", "without_body"])]
+    pub since: Option<PathBuf>,
+    /// By this checkpoint. Default: the last one in the log that covers the event
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// Do not show what the event says: only that there was one, when, and where
+    #[arg(long)]
+    pub without_body: bool,
 }
 
 /// What a graph is written for.

@@ -96,9 +96,13 @@ impl Failure {
                 "replay --log PATH list (PATH is the directory that the runner was opened with)"
             }
             OpenError::NewerFormat { .. } => "pip install --upgrade cloaca",
+            OpenError::DamagedArchive { .. } => "take another copy of the archive",
             OpenError::Damaged { .. } => "keep a copy of the directory before anything else is done to it",
             _ => "try again once the cause is gone; nothing was changed",
         };
+        if let OpenError::DamagedArchive { .. } = error {
+            return Self::told(code::VERIFY_FAILED, number::DAMAGED_LOG, error.to_string(), hint);
+        }
         let number = match error {
             OpenError::Missing { .. } | OpenError::NotALog { .. } => number::NOT_A_LOG,
             OpenError::Locked { .. } => number::IN_USE,

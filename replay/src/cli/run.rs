@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
 use clap::{ColorChoice, Parser};
 
-use super::arguments::{Arguments, Command};
+use super::arguments::{Arguments, Command, ProveArguments};
 use super::failure::{Failure, code};
 use super::follow::Follow;
 use super::progress::Progress;
@@ -15,7 +16,7 @@ use super::serve_view;
 use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
-use super::{diff_view, found, header, list_view, stepper, text};
+use super::{diff_view, doctor_view, found, header, list_view, proof_view, stepper, text};
 use crate::errors::{self, Explained};
 use crate::history::History;
 use crate::json::document::Object;
@@ -107,6 +108,55 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
         (Some(_), Some(Command::Diff { a, b })) => {
             Err(Failure::usage("`diff` takes both ids behind it", format!("replay diff {a} {b}")))
         }
+        (None, Some(Command::Doctor)) => {
+            let logs = found::logs(arguments.log.as_deref(), around)?;
+            let path = around.directory.join(logs.paths.first().map_or(Path::new("."), PathBuf::as_path));
+            let opened = (around.open)(&path);
+            screen.out = around.out;
+            doctor_view::write(&mut screen, &path, opened)
+        }
+        (Some(_), Some(Command::Doctor)) => Err(Failure::usage("`doctor` takes no id", "replay doctor")),
+        (None, Some(Command::Verify(what))) if !what.is_of_execution() => {
+            let directory = around.directory.clone();
+            if let Some(file) = &what.proof {
+                screen.out = around.out;
+                return proof_view::verify_proof(&mut screen, what, file, &directory);
+            }
+            if what.all {
+                // What a damaged log would be refused for is what is asked for: it is not opened as others are.
+                let logs = found::logs(arguments.log.as_deref(), around)?;
+                let path = directory.join(logs.paths.first().map_or(Path::new("."), PathBuf::as_path));
+                screen.out = around.out;
+                return proof_view::verify_all(&mut screen, &path);
+            }
+            let log = found::first_log(arguments.log.as_deref(), around)?;
+            screen.out = around.out;
+            match &what.checkpoint {
+                Some(file) => proof_view::verify_checkpoint(&mut screen, what, &log, file, &directory),
+                None => {
+                    Err(Failure::usage("`--key` checks a checkpoint or a proof", "replay verify --checkpoint FILE"))
+                }
+            }
+        }
+        (None, Some(Command::Prove(ProveArguments { since: Some(since), .. }))) => {
+            let directory = around.directory.clone();
+            let log = found::first_log(arguments.log.as_deref(), around)?;
+            screen.out = around.out;
+            proof_view::growth(&mut screen, &log, since, &directory)
+        }
+        (Some(_), Some(Command::Prove(ProveArguments { since: Some(_), .. }))) => {
+            Err(Failure::usage("`--since` is about the whole log: it takes no id", "replay prove --since FILE"))
+        }
+        (Some(id), Some(Command::Verify(what))) if !what.is_of_execution() => {
+            let error = "these options are about a whole log or a file: they take no id";
+            Err(Failure::usage(error, format!("replay {id} verify")))
+        }
+        (Some(id), Some(Command::Prove(what))) => {
+            let directory = around.directory.clone();
+            let found = found::execution(arguments.log.as_deref(), id, around, &screen)?;
+            screen.out = around.out;
+            proof_view::record(&mut screen, &found.log, crate::reading::stream_of(found.id), what, &directory)
+        }
         (None, _) => Err(Failure::usage("which execution? Give an id, or `latest`", "replay list")),
         (Some(id), command) => {
             let found = found::execution(arguments.log.as_deref(), id, around, &screen)?;
@@ -161,7 +211,16 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
         Some(Command::Diff { a, b }) if arguments.at.is_some() => {
             refuse("--at", "diff", format!("replay diff {a} {b}"))
         }
-        Some(Command::Verify) if arguments.at.is_some() => refuse("--at", "verify", format!("replay {id} verify")),
+        Some(Command::Verify(_)) if arguments.at.is_some() => refuse("--at", "verify", format!("replay {id} verify")),
+        Some(Command::Doctor) if arguments.at.is_some() || arguments.json => {
+            refuse(if arguments.json { "--json" } else { "--at" }, "doctor", "replay doctor".to_owned())
+        }
+        Some(Command::Prove(_)) if arguments.at.is_some() || arguments.json => {
+            refuse(if arguments.json { "--json" } else { "--at" }, "prove", format!("replay {id} prove SEQ"))
+        }
+        Some(Command::Verify(what)) if arguments.json && !what.is_of_execution() => {
+            refuse("--json", "verify of a log or a file", "replay verify --all".to_owned())
+        }
         #[cfg(feature = "serve")]
         Some(Command::Serve { .. }) if arguments.at.is_some() => refuse("--at", "serve", "replay serve".to_owned()),
         #[cfg(feature = "serve")]

@@ -62,20 +62,19 @@ impl View<'_, '_> {
             None if self.arguments.at.is_some() && !self.arguments.full => self.state(),
             None if self.arguments.json => self.history_json(),
             None if self.arguments.full => self.full(),
-            // These were performed before an execution was looked for.
-            None | Some(Command::List { .. } | Command::Diff { .. } | Command::ExplainError { .. }) => self.history(),
-            #[cfg(feature = "serve")]
-            Some(Command::Serve { .. }) => self.history(),
+            None => self.history(),
             Some(Command::Context { key }) => self.context(key.as_deref()),
             Some(Command::Why { key }) => self.why(key),
             Some(Command::Explain { task }) => self.explain(task),
             Some(Command::Report { output }) => report_view::write(self, output),
-            Some(Command::Verify) => self.verify(),
+            Some(Command::Verify(_)) => self.verify(),
             Some(Command::Export { to, output }) => {
                 let ahead = Ahead::new(&*self.found.log.reader, self.found.id).watched(&self.progress);
                 export_view::write(self.screen, self.err, (self.found, &ahead), *to, output.as_deref())
             }
             Some(Command::Graph { format, critical_path }) => self.graph(*format, *critical_path),
+            // They are about a log, or several executions, and shown elsewhere.
+            Some(_) => self.history(),
         }
     }
 

@@ -46,7 +46,8 @@ pub struct Place {
 /// ```
 #[must_use]
 pub fn compare(key: &Key, a: Option<&Json>, b: Option<&Json>) -> Option<KeyDiff> {
-    if a == b {
+    // Of two values that were erased, nobody knows whether they were the same.
+    if a == b && !a.is_some_and(Json::is_erased) {
         return None;
     }
     let mut found = Found { places: Vec::new(), count: 0 };
@@ -153,6 +154,14 @@ mod tests {
         assert_eq!(places(r#"{"a": 1}"#, r#"{"b": 1}"#), ["k.a: 1 -", "k.b: - 1"]);
         assert_eq!(places("1", "1.0"), ["k: 1 1.0"]);
         assert_eq!(places("[1]", r#"{"0": 1}"#), [r#"k: [1] {"0":1}"#]);
+    }
+
+    #[test]
+    fn an_erased_value_is_the_same_as_nothing_not_even_as_another_one() {
+        let (erased, one) = (Json::erased(), Json::parse("1").unwrap());
+        for (a, b) in [(&erased, &erased), (&erased, &one), (&one, &erased)] {
+            assert_eq!(compare(&"k".into(), Some(a), Some(b)).unwrap().places.len(), 1);
+        }
     }
 
     #[test]

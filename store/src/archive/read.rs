@@ -83,7 +83,7 @@ impl ArchiveReader {
         self.index.header.made
     }
 
-    /// The log that it was made from, as that was called then.
+    /// The log that it was made from: the name of its directory then.
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.index.header.origin

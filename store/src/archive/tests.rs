@@ -57,6 +57,7 @@ fn an_archive_is_read_as_its_log_is() {
     let (log, _directory, path, archived) = archived(&both());
     let archive = open_archive(&path).unwrap();
     assert_eq!((archive.digest(), archive.records(), archive.made()), (archived.digest, 403, Timestamp(77)));
+    assert_eq!(archive.origin(), "memory");
     assert_eq!(archived.bytes, fs::metadata(&path).unwrap().len());
     for number in [1, 2] {
         assert_eq!(archive.stream(stream(number)), log.stream(stream(number)));

@@ -144,7 +144,7 @@ pub fn write_archive(
         made,
         position: head.position,
         hash: head.hash,
-        origin: reader.location(),
+        origin: name_of(&reader.location()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let streams = Writing::new(reader, file.as_file(), path).all(&header, selected)?;
@@ -158,6 +158,12 @@ pub fn write_archive(
     })?;
     sync_directory(directory).map_err(failed)?;
     Ok(Archived { digest, streams, records, bytes })
+}
+
+/// What a log is called. Where it lay is nobody's business who gets the archive.
+fn name_of(location: &str) -> String {
+    let name = Path::new(location).file_name().map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| location.to_owned())
 }
 
 /// An archive in the making.

@@ -34,6 +34,11 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
+    /// A stream that was copied from another log, whose definitions are here.
+    pub(crate) fn copied(entry: StreamEntry, records: Vec<Record>, erasures: Vec<Erasure>) -> Self {
+        Self { entry, records, erasures, definitions: Vec::new(), archive: Hash::ZERO }
+    }
+
     /// Loads a stream of an archive.
     pub(crate) fn load(archive: &ArchiveReader, stream: StreamId) -> Result<Self, ReadError> {
         let mut definitions = Vec::new();

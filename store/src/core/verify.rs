@@ -1,6 +1,6 @@
 //! Walking a whole log and checking everything in it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
@@ -12,7 +12,7 @@ use crate::layout::frame::Standing;
 use crate::layout::group::{FramePlace, GroupEntry};
 use crate::layout::head::Tip;
 use crate::layout::keys;
-use crate::log::{LogReader, ReadError};
+use crate::log::{Definition, LogReader, ReadError};
 use crate::log_event::LogEvent;
 use crate::record::{Hash, Record, StreamId, StreamKind};
 
@@ -361,6 +361,90 @@ impl<B: Backend> Walk<'_, B> {
                     }
                 }
                 Err(error) => self.found(error),
+            }
+        }
+    }
+}
+
+impl<B: Backend> Core<B> {
+    /// The streams that the log has or had, but for its own, in the order of their ids: those of which frames are there, those
+    /// that are listed, and those that commit entries name. Where one of them cannot be read, the others tell.
+    pub(crate) fn all_streams(&self, findings: &mut Vec<ReadError>) -> BTreeSet<StreamId> {
+        let mut streams = BTreeSet::new();
+        for collect in [Self::streams_with_frames, Self::listed_streams, Self::named_streams] {
+            if let Err(error) = collect(self, &mut streams) {
+                findings.push(error);
+            }
+        }
+        streams.remove(&StreamId::LOG);
+        streams
+    }
+
+    fn streams_with_frames(&self, streams: &mut BTreeSet<StreamId>) -> Result<(), ReadError> {
+        let mut after = None;
+        while let Some((key, _)) = self.backend.scan(&keys::frames_after(after), 1, Direction::Up)?.pop() {
+            let (stream, _, _) = keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
+            after = Some(stream);
+            streams.insert(stream);
+        }
+        Ok(())
+    }
+
+    fn listed_streams(&self, streams: &mut BTreeSet<StreamId>) -> Result<(), ReadError> {
+        let ranges = StreamKind::ALL.into_iter().flat_map(|kind| [(true, kind), (false, kind)]);
+        for (open, kind) in ranges {
+            let mut before = None;
+            loop {
+                let page = self.backend.scan(&keys::listings(open, kind, before), PAGE, Direction::Down)?;
+                let Some((last, _)) = page.last() else { break };
+                before = keys::parse_listing(last).ok().map(|(_, _, stream)| stream);
+                streams.extend(page.iter().filter_map(|(key, _)| Some(keys::parse_listing(key).ok()?.2)));
+                if before.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn named_streams(&self, streams: &mut BTreeSet<StreamId>) -> Result<(), ReadError> {
+        let (end, mut position) = (self.tip().position, 0);
+        while position < end {
+            match self.groups_from(position, end, 1).map(|mut page| page.pop()) {
+                Ok(Some((first, entry))) => {
+                    streams.extend(entry.frames.iter().map(|place| place.stream));
+                    position = first.saturating_add(entry.records().max(1));
+                }
+                Ok(None) => break,
+                // The next entry that can be read is further on.
+                Err(_) => position += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// The definitions that have the content that their fingerprints say; of the others, findings.
+    pub(crate) fn whole_definitions(&self, findings: &mut Vec<ReadError>) -> Vec<Definition> {
+        let mut whole = Vec::new();
+        let mut after = None;
+        loop {
+            let found = self.backend.scan(&keys::definitions_after(after), 1, Direction::Up).map_err(ReadError::from);
+            let next = found.and_then(|mut page| {
+                let key = page.pop().map(|(key, _)| keys::parse_definition(&key));
+                key.transpose().map_err(|why| damaged_log("the key of a definition", why))
+            });
+            let fingerprint = match next {
+                Ok(Some(fingerprint)) => fingerprint,
+                Ok(None) => return whole,
+                Err(error) => {
+                    findings.push(error);
+                    return whole;
+                }
+            };
+            after = Some(fingerprint);
+            match self.definition(fingerprint) {
+                Ok(bytes) => whole.extend(bytes.map(|bytes| Definition { fingerprint, bytes })),
+                Err(error) => findings.push(error),
             }
         }
     }

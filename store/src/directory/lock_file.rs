@@ -114,6 +114,18 @@ pub(crate) fn was_left_in_order(directory: &Path) -> bool {
     std::fs::metadata(directory.join(NAME)).map_or(true, |lock| lock.len() == 0)
 }
 
+/// Who is named in the lock: the process, 0 if none is, and its host.
+pub(crate) fn holder(directory: &Path) -> (u32, String) {
+    let Holder { pid, host } =
+        File::open(directory.join(NAME)).map(|mut file| Holder::read(&mut file)).unwrap_or_default();
+    (pid, host)
+}
+
+/// Whether a process has the log now.
+pub(crate) fn is_held(directory: &Path) -> bool {
+    File::open(directory.join(NAME)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
 pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, OpenError> {
     let mut file = match File::open(directory.join(NAME)) {

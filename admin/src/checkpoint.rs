@@ -1,0 +1,112 @@
+//! `cloaca log checkpoint`: a signature under the log as far as it goes.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use cloacina_replay::cli::text;
+use cloacina_store::checkpoint::{hex, sign, unhex};
+use cloacina_store::keeper::{Change, open_keeper};
+use cloacina_store::record::Timestamp;
+use rand::RngCore;
+
+use crate::arguments::CheckpointArguments;
+use crate::failure::{Failure, code};
+use crate::surroundings::Surroundings;
+
+pub(crate) fn run(what: &CheckpointArguments, path: &Path, around: &mut Surroundings<'_>) -> Result<(), Failure> {
+    let output = what.output.as_ref().map(|file| around.directory.join(file));
+    if let Some(file) = output.as_ref().filter(|file| file.symlink_metadata().is_ok()) {
+        let error = format!("{} exists already; name another file", file.display());
+        return Err(Failure::told(code::NOT_DONE, error, "cloaca log checkpoint -o OTHER"));
+    }
+    let secret = secret(&key_file(what, around)?, around)?;
+    let keeper = open_keeper(path)?;
+    let checkpoint = sign(&*keeper, &secret, Timestamp(around.now.0))?;
+    keeper.change(Change::Sign(checkpoint.clone()))?;
+    let text = checkpoint.to_text();
+    match output {
+        None => write!(around.out, "{text}")?,
+        Some(file) => OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&file)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .map_err(|error| cannot(&file, &error))?,
+    }
+    let size = text::count(checkpoint.size, "record");
+    writeln!(around.err, "signed {size} of {} with the key {}", path.display(), hex(&checkpoint.key))?;
+    writeln!(
+        around.err,
+        "\nhint: keep it where nobody can write who can write to the log; replay verify --checkpoint FILE"
+    )?;
+    Ok(())
+}
+
+fn cannot(file: &Path, error: &std::io::Error) -> Failure {
+    Failure::told(code::CANNOT_ACCESS, format!("{}: {error}", file.display()), "name another file with --key or -o")
+}
+
+fn key_file(what: &CheckpointArguments, around: &Surroundings<'_>) -> Result<PathBuf, Failure> {
+    if let Some(file) = &what.key {
+        return Ok(around.directory.join(file));
+    }
+    let set = |name| (around.variable)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let config =
+        set("XDG_CONFIG_HOME").filter(|path| path.is_absolute()).or_else(|| Some(set("HOME")?.join(".config")));
+    let config = config
+        .ok_or_else(|| Failure::usage("there is no $HOME to keep a key in", "cloaca log checkpoint --key FILE"))?;
+    Ok(config.join("cloaca/checkpoint.key"))
+}
+
+/// The secret key in a file: 64 hex digits. Where there is no file one is made, with a new key.
+fn secret(file: &Path, around: &mut Surroundings<'_>) -> Result<[u8; 32], Failure> {
+    let mut text = String::new();
+    match OpenOptions::new().read(true).open(file) {
+        Ok(mut opened) => {
+            let metadata = opened.metadata().map_err(|error| cannot(file, &error))?;
+            if metadata.mode() & 0o077 != 0 {
+                let error = format!("{}: others than its owner can read the secret key", file.display());
+                return Err(Failure::told(
+                    code::NOT_DONE,
+                    error,
+                    format!("chmod 600 {}, or make a new key", file.display()),
+                ));
+            }
+            Read::take(&mut opened, 1_024).read_to_string(&mut text).map_err(|error| cannot(file, &error))?;
+            unhex(text.trim()).ok_or_else(|| {
+                let error = format!("{}: this is no secret key (64 hex digits)", file.display());
+                Failure::told(code::NOT_DONE, error, "cloaca log checkpoint --key NEW_FILE makes one")
+            })
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => make(file, around),
+        Err(error) => Err(cannot(file, &error)),
+    }
+}
+
+fn make(file: &Path, around: &mut Surroundings<'_>) -> Result<[u8; 32], Failure> {
+    let mut secret = [0; 32];
+    rand::rng().fill_bytes(&mut secret);
+    let made = || -> std::io::Result<()> {
+        if let Some(directory) = file.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+        writeln!(opened, "{}", hex(&secret))?;
+        opened.sync_all()
+    };
+    if let Err(error) = made() {
+        // A half-written key would be none; what somebody else made meanwhile stays.
+        if error.kind() != ErrorKind::AlreadyExists {
+            let _ = fs::remove_file(file);
+        }
+        return Err(cannot(file, &error));
+    }
+    writeln!(
+        around.err,
+        "made a new key in {}; whoever has it can sign: keep it from those who can write to the log",
+        file.display()
+    )?;
+    Ok(secret)
+}

@@ -1,0 +1,60 @@
+//! Erasing what events of a finished execution say.
+
+use cloacina_store::keeper::{Change, ChangeError, Erase, MOST_ERASED};
+use cloacina_store::log::{EventLog, LogReader, ReadError};
+
+use super::outcome::{RebuildError, events, stream_of};
+use crate::core::codec::encode_event;
+use crate::core::erasure::{NothingToErase, What, plan};
+use crate::core::event::ExecutionId;
+
+/// Why nothing was erased.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EraseError {
+    /// The execution cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] RebuildError),
+    /// There is nothing to be erased, or not yet.
+    #[error("execution {execution}: {why}")]
+    Nothing {
+        /// The execution.
+        execution: ExecutionId,
+        /// Why.
+        why: NothingToErase,
+    },
+    /// The log did not do it.
+    #[error("execution {execution}: {error}")]
+    Log {
+        /// The execution.
+        execution: ExecutionId,
+        /// Why.
+        error: ChangeError,
+    },
+}
+
+/// Erases what events of a finished execution say, and returns how many did not say it before. See
+/// [`Engine::erase`](super::engine::Engine::erase).
+pub(super) fn erase(
+    log: &dyn EventLog,
+    execution: ExecutionId,
+    what: &[What],
+    reason: &str,
+    by: &str,
+) -> Result<u64, EraseError> {
+    let reader: &dyn LogReader = log;
+    let known = events(reader, execution)?;
+    if known.is_empty() {
+        return Err(RebuildError::Read(ReadError::NoStream(stream_of(execution))).into());
+    }
+    let erased = plan(&known, what).map_err(|why| EraseError::Nothing { execution, why })?;
+    let records: Vec<(u64, Vec<u8>)> = erased.iter().map(|(seq, event)| (*seq, encode_event(event))).collect();
+    let mut count = 0;
+    for part in records.chunks(MOST_ERASED) {
+        let (reason, by) = (reason.to_owned(), by.to_owned());
+        let erase = Erase { stream: stream_of(execution), records: part.to_vec(), reason, by };
+        let changed = log.change(Change::Erase(erase)).map_err(|error| EraseError::Log { execution, error })?;
+        count += changed.records;
+    }
+    Ok(count)
+}

@@ -1,0 +1,237 @@
+//! `replay ID prove SEQ`, `replay prove --since`, and `replay verify` of proofs, checkpoints and whole logs.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use cloacina_engine::core::codec;
+use cloacina_engine::core::time::Timestamp;
+use cloacina_store::archive::{is_archive, open_archive};
+use cloacina_store::checkpoint::hex;
+use cloacina_store::log::{OpenError, ReadError};
+use cloacina_store::log_event::Checkpoint;
+
+use super::arguments::{ProveArguments, VerifyArguments};
+use super::failure::{Failure, code};
+use super::found::FoundLog;
+use super::screen::Screen;
+use super::style::Tone;
+use super::text;
+use crate::proof::{self, BadProof, NoProof, Proof, Shown, What};
+use crate::time::rfc3339;
+
+/// The longest file that is read: a proof with a body as long as can be.
+const LONGEST: u64 = 1024 * 1024 * 1024;
+
+fn read(directory: &Path, file: &Path) -> Result<String, Failure> {
+    let path = directory.join(file);
+    let failed =
+        |why: String| Failure::cannot_read(format!("{}: {why}", file.display()), "name a file that can be read");
+    let length = fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
+    if length > LONGEST {
+        return Err(failed(format!("{length} bytes are too many")));
+    }
+    fs::read_to_string(&path).map_err(|error| failed(error.to_string()))
+}
+
+/// The checkpoint in a file, signed by the key that is expected, if one is.
+fn checkpoint(directory: &Path, file: &Path, key: Option<&str>) -> Result<Checkpoint, Failure> {
+    let found = Checkpoint::from_text(&read(directory, file)?)
+        .map_err(|error| not_what_was_signed(format!("{}: {error}", file.display())))?;
+    check_key(&found, key)?;
+    Ok(found)
+}
+
+fn check_key(found: &Checkpoint, key: Option<&str>) -> Result<(), Failure> {
+    let signed_by = hex(&found.key);
+    match key {
+        Some(key) if !key.eq_ignore_ascii_case(&signed_by) => {
+            Err(not_what_was_signed(format!("the checkpoint was signed with the key {signed_by}, not with {key}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_what_was_signed(error: String) -> Failure {
+    Failure::Told {
+        code: code::VERIFY_FAILED,
+        number: crate::errors::number::DAMAGED_LOG,
+        error,
+        details: Vec::new(),
+        hint: "compare with a copy that was kept elsewhere".to_owned(),
+    }
+}
+
+fn not_what_was_written(path: &Path) -> Failure {
+    Failure::Told {
+        code: code::VERIFY_FAILED,
+        number: crate::errors::number::DAMAGED_LOG,
+        error: format!("{} is not what was written", path.display()),
+        details: Vec::new(),
+        hint: "keep a copy of it as it is; cloaca log repair --to NEW copies what is whole".to_owned(),
+    }
+}
+
+fn no_proof(error: NoProof, option: &str) -> Failure {
+    match error {
+        NoProof::Read(error) => error.into(),
+        NoProof::NoCheckpoint { .. } => Failure::not_found(error.to_string(), format!("cloaca log checkpoint{option}")),
+        NoProof::Imported => Failure::not_found(error.to_string(), "replay --log ORIGIN ID prove SEQ"),
+        NoProof::Differs(what) => not_what_was_signed(what),
+    }
+}
+
+/// Writes the proof that a record is in the log.
+///
+/// # Errors
+/// [`Failure`].
+pub fn record(
+    screen: &mut Screen<'_>,
+    log: &FoundLog,
+    stream: cloacina_store::record::StreamId,
+    arguments: &ProveArguments,
+    directory: &Path,
+) -> Result<i32, Failure> {
+    let seq = arguments.seq.ok_or_else(|| Failure::usage("which event? Give its seq", "replay ID prove SEQ"))?;
+    let records = log.reader.read(stream, seq, 1)?;
+    let record = records.first().filter(|record| record.seq == seq).ok_or_else(|| {
+        Failure::not_found(format!("there is no seq {seq}"), "replay ID --full (shows every event with its seq)")
+    })?;
+    let by = arguments.checkpoint.as_deref().map(|file| checkpoint(directory, file, None)).transpose()?;
+    let proof = proof::of_record(&*log.reader, record, by, !arguments.without_body)
+        .map_err(|error| no_proof(error, &log.option))?;
+    write!(screen.out, "{}", proof.to_json()?)?;
+    Ok(code::OK)
+}
+
+/// Writes the proof that the log goes on from a checkpoint.
+///
+/// # Errors
+/// [`Failure`].
+pub fn growth(screen: &mut Screen<'_>, log: &FoundLog, since: &Path, directory: &Path) -> Result<i32, Failure> {
+    let since = checkpoint(directory, since, None)?;
+    let proof = proof::of_growth(&*log.reader, &since).map_err(|error| no_proof(error, &log.option))?;
+    write!(screen.out, "{}", proof.to_json()?)?;
+    Ok(code::OK)
+}
+
+/// Checks a proof without any log.
+///
+/// # Errors
+/// [`Failure`]; one that does not hold has its own exit code.
+pub fn verify_proof(
+    screen: &mut Screen<'_>,
+    arguments: &VerifyArguments,
+    file: &Path,
+    directory: &Path,
+) -> Result<i32, Failure> {
+    let shown = Proof::from_json(&read(directory, file)?).and_then(|proof| proof.check());
+    let Shown { checkpoint: found, what } = shown.map_err(|error| match error {
+        BadProof::Foreign(_) => Failure::cannot_read(format!("{}: {error}", file.display()), "replay ID prove SEQ"),
+        other => not_what_was_signed(format!("{}: {other}", file.display())),
+    })?;
+    check_key(&found, arguments.key.as_deref())?;
+    if let Some(kept) = &arguments.checkpoint {
+        let kept = checkpoint(directory, kept, arguments.key.as_deref())?;
+        if (kept.origin, kept.size, kept.root) != (found.origin, found.size, found.root) {
+            return Err(not_what_was_signed(format!(
+                "the proof is by a checkpoint of {} records with root {}, the one that was kept is of {} with {}",
+                found.size, found.root, kept.size, kept.root
+            )));
+        }
+    }
+    match what {
+        What::Record { header, hash, body } => {
+            screen.line(&format!("{}: this record was in the log", ok(screen)))?;
+            screen.line(&format!("  stream    {}, seq {}, position {}", header.stream, header.seq, header.position))?;
+            screen.line(&format!("  time      {}", rfc3339(Timestamp(header.time.0))))?;
+            screen.line(&format!("  hash      {hash}"))?;
+            if let Some(body) = body {
+                let event = codec::decode_event(&body).map(|event| format!("{}, ", event.name())).unwrap_or_default();
+                screen.line(&format!("  body      {event}{}, as it was recorded", text::size(body.len() as u64)))?;
+            }
+        }
+        What::Growth { since } => {
+            screen.line(&format!(
+                "{}: the log of {} records goes on from that of {}; nothing of it was changed or taken away",
+                ok(screen),
+                found.size,
+                since.size
+            ))?;
+        }
+    }
+    signed(screen, &found, arguments)?;
+    Ok(code::OK)
+}
+
+/// Holds the log against a checkpoint.
+///
+/// # Errors
+/// [`Failure`].
+pub fn verify_checkpoint(
+    screen: &mut Screen<'_>,
+    arguments: &VerifyArguments,
+    log: &FoundLog,
+    file: &Path,
+    directory: &Path,
+) -> Result<i32, Failure> {
+    let found = checkpoint(directory, file, arguments.key.as_deref())?;
+    proof::check_log(&*log.reader, &found).map_err(|error| no_proof(error, &log.option))?;
+    let count = text::count(found.size, "record");
+    screen.line(&format!("{}: the first {count} of {} are what was signed", ok(screen), log.path.display()))?;
+    signed(screen, &found, arguments)?;
+    Ok(code::OK)
+}
+
+fn signed(screen: &mut Screen<'_>, found: &Checkpoint, arguments: &VerifyArguments) -> io::Result<()> {
+    screen.line(&format!("  signed    {} with the key {}", rfc3339(Timestamp(found.time.0)), hex(&found.key)))?;
+    if arguments.key.is_none() {
+        screen.line("            whether that is the right key is not checked; --key HEX does")?;
+    }
+    Ok(())
+}
+
+fn ok(screen: &Screen<'_>) -> String {
+    screen.style.paint(Tone::Good, "ok")
+}
+
+/// Checks a whole log, record by record.
+///
+/// # Errors
+/// [`Failure`] if it cannot be read at all.
+pub fn verify_all(screen: &mut Screen<'_>, path: &Path) -> Result<i32, Failure> {
+    if is_archive(path) {
+        // Opening one checks all of it.
+        let archive = open_archive(path).map_err(|error| Failure::open(&error))?;
+        let records = text::count(archive.records(), "record");
+        screen.line(&format!("{}: the archive fits together, {records}; digest {}", ok(screen), archive.digest()))?;
+        return Ok(code::OK);
+    }
+    let found = cloacina_store::verify(path).map_err(|error: OpenError| Failure::open(&error))?;
+    let sums = format!("{} in {}", text::count(found.records, "record"), text::count(found.streams, "stream"));
+    if found.findings.is_empty() {
+        screen.line(&format!("{}: {sums} are what was written, and nothing is missing", ok(screen)))?;
+        return Ok(code::OK);
+    }
+    screen.line(&format!("{sums} were checked; {}:", text::count(found.findings.len() as u64, "finding")))?;
+    screen.line("")?;
+    for finding in &found.findings {
+        screen.paragraph(2, Tone::Bad, &text::clean(&finding.to_string()))?;
+    }
+    let streams: std::collections::BTreeSet<_> = found.findings.iter().filter_map(stream_of).collect();
+    if !streams.is_empty() {
+        screen.line("")?;
+        screen.line(&format!("{} concerned; the others are whole", text::count(streams.len() as u64, "stream")))?;
+    }
+    Err(not_what_was_written(path))
+}
+
+fn stream_of(finding: &ReadError) -> Option<cloacina_store::record::StreamId> {
+    match finding {
+        ReadError::NoStream(stream)
+        | ReadError::Damaged { stream, .. }
+        | ReadError::Pruned { stream, .. }
+        | ReadError::TailCut { stream, .. } => Some(*stream),
+        _ => None,
+    }
+}

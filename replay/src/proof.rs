@@ -1,0 +1,314 @@
+//! Proofs that can be checked without the log: that a record is in the tree of a checkpoint, and that one checkpoint goes
+//! on from another.
+
+use std::fmt::Write as _;
+
+use cloacina_store::checkpoint::{NotACheckpoint, hex, unhex};
+use cloacina_store::log::{LogReader, ReadError};
+use cloacina_store::log_event::Checkpoint;
+use cloacina_store::merkle::{ProofError, includes, is_consistent, prove_consistency, prove_inclusion};
+use cloacina_store::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
+use cloacina_store::seal::{self, Header};
+use serde::{Deserialize, Serialize};
+
+use crate::time::{parse_rfc3339, rfc3339};
+
+/// The name and the version of the format.
+pub const FORMAT: &str = "cloaca.proof/1";
+
+/// A proof, as it is kept in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// [`FORMAT`].
+    format: String,
+    /// The checkpoint as text.
+    checkpoint: String,
+    #[serde(flatten)]
+    shows: Shows,
+    /// The hashes of the proof, as RFC 9162 has them, in hex.
+    path: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Shows {
+    Inclusion { record: RecordJson },
+    Consistency { since: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordJson {
+    stream: String,
+    stream_kind: u8,
+    seq: u64,
+    position: u64,
+    time: String,
+    previous: String,
+    commitment: String,
+    hash: String,
+    /// Salt and body, where they are shown: then the proof shows what was recorded, not only that something was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    salt: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+}
+
+/// Why there is no proof.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum NoProof {
+    /// The log cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// No checkpoint covers the record.
+    #[error("no checkpoint in this log covers position {position}")]
+    NoCheckpoint {
+        /// The record's position.
+        position: u64,
+    },
+    /// The record was sealed in another log.
+    #[error(
+        "this execution was imported: its records are in the tree of the log that they were sealed in, not of this one"
+    )]
+    Imported,
+    /// The checkpoint is of another log, or this log is not what was signed.
+    #[error("{0}")]
+    Differs(String),
+}
+
+impl From<ProofError<ReadError>> for NoProof {
+    fn from(error: ProofError<ReadError>) -> Self {
+        match error {
+            ProofError::Read(error) => Self::Read(error),
+            ProofError::OutOfRange(what) => Self::Differs(what),
+        }
+    }
+}
+
+/// What a proof shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The checkpoint, whose signature fits its key.
+    pub checkpoint: Checkpoint,
+    /// What is shown by it.
+    pub what: What,
+}
+
+/// What is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// This record was in the log.
+    Record {
+        /// Where, and when.
+        header: Header,
+        /// Its hash.
+        hash: Hash,
+        /// What was recorded, if the proof shows that too.
+        body: Option<Vec<u8>>,
+    },
+    /// The log only grew since an older checkpoint.
+    Growth {
+        /// That checkpoint.
+        since: Box<Checkpoint>,
+    },
+}
+
+/// Why a proof shows nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadProof {
+    /// It is no proof, or of a newer version.
+    #[error("this is no proof that can be read: {0}")]
+    Foreign(String),
+    /// Its checkpoint is none.
+    #[error(transparent)]
+    Checkpoint(#[from] NotACheckpoint),
+    /// What it says does not fit together.
+    #[error("the proof does not hold: {0}")]
+    False(String),
+}
+
+/// Proves that a record is in a log, by a checkpoint or the last one in the log that covers it.
+///
+/// # Errors
+/// [`NoProof`].
+pub fn of_record(
+    reader: &dyn LogReader,
+    record: &Record,
+    by: Option<Checkpoint>,
+    with_body: bool,
+) -> Result<Proof, NoProof> {
+    let position = record.position;
+    if reader.hashes(position, 1)?.first() != Some(&record.hash) {
+        return Err(NoProof::Imported);
+    }
+    let covers = |checkpoint: &Checkpoint| checkpoint.size > position && checkpoint.check().is_ok();
+    let checkpoint = match by {
+        Some(given) if covers(&given) => given,
+        Some(_) => return Err(NoProof::NoCheckpoint { position }),
+        None => cloacina_store::checkpoint::last(reader, covers)?.ok_or(NoProof::NoCheckpoint { position })?,
+    };
+    let path = prove_inclusion(position, checkpoint.size, |from, limit| reader.hashes(from, limit))?;
+    if !includes(&checkpoint.root, checkpoint.size, position, &record.hash, &path) {
+        return Err(NoProof::Differs(differs(&checkpoint)));
+    }
+    let shows = Shows::Inclusion { record: RecordJson::new(record, with_body) };
+    Ok(Proof::new(&checkpoint, shows, &path))
+}
+
+/// Proves that a log goes on from an older checkpoint, by the last one in the log.
+///
+/// # Errors
+/// [`NoProof`].
+pub fn of_growth(reader: &dyn LogReader, since: &Checkpoint) -> Result<Proof, NoProof> {
+    let newer = |checkpoint: &Checkpoint| checkpoint.size >= since.size && checkpoint.check().is_ok();
+    let last = cloacina_store::checkpoint::last(reader, newer)?;
+    let last = last.ok_or(NoProof::NoCheckpoint { position: since.size.saturating_sub(1) })?;
+    let path = prove_consistency(since.size, last.size, |from, limit| reader.hashes(from, limit))?;
+    let holds = since.origin == last.origin && is_consistent((since.size, &since.root), (last.size, &last.root), &path);
+    if !holds {
+        return Err(NoProof::Differs(differs(since)));
+    }
+    Ok(Proof::new(&last, Shows::Consistency { since: since.to_text() }, &path))
+}
+
+fn differs(checkpoint: &Checkpoint) -> String {
+    format!(
+        "the first {} records of this log are not those that the checkpoint was signed for (its root is {})",
+        checkpoint.size, checkpoint.root
+    )
+}
+
+/// Holds a log against a checkpoint: its first records must be those that were signed.
+///
+/// # Errors
+/// [`NoProof::Differs`] if they are not.
+pub fn check_log(reader: &dyn LogReader, checkpoint: &Checkpoint) -> Result<(), NoProof> {
+    let end = reader.head()?.position;
+    if end < checkpoint.size {
+        let size = checkpoint.size;
+        return Err(NoProof::Differs(format!("the checkpoint was signed for {size} records, this log has {end}")));
+    }
+    let origin = reader.hashes(0, 1)?.first().copied();
+    if origin != Some(checkpoint.origin) {
+        let what = format!("the checkpoint is of another log: that one begins with {}", checkpoint.origin);
+        return Err(NoProof::Differs(what));
+    }
+    let tree = cloacina_store::checkpoint::grow(reader, Default::default(), checkpoint.size)?;
+    if tree.root() == checkpoint.root { Ok(()) } else { Err(NoProof::Differs(differs(checkpoint))) }
+}
+
+impl RecordJson {
+    fn new(record: &Record, with_body: bool) -> Self {
+        let (salt, body) = match &record.body {
+            Body::Present { salt, bytes } if with_body => (Some(hex(salt)), Some(hex(bytes))),
+            _ => (None, None),
+        };
+        Self {
+            stream: record.stream.to_string(),
+            stream_kind: record.kind.number(),
+            seq: record.seq,
+            position: record.position,
+            time: rfc3339(cloacina_engine::core::time::Timestamp(record.time.0)),
+            previous: record.previous.to_string(),
+            commitment: record.body.commitment().to_string(),
+            hash: record.hash.to_string(),
+            salt,
+            body,
+        }
+    }
+
+    /// The header, the hash and the body, each checked against the others.
+    fn check(&self) -> Result<(Header, Hash, Option<Vec<u8>>), BadProof> {
+        let foreign = |what: &str| BadProof::Foreign(format!("its record has no {what}"));
+        let stream: StreamId = self.stream.parse().map_err(|_| foreign("stream"))?;
+        let kind = StreamKind::from_number(self.stream_kind).ok_or_else(|| foreign("kind"))?;
+        let time = parse_rfc3339(&self.time).ok_or_else(|| foreign("time"))?;
+        let header = Header { stream, kind, seq: self.seq, position: self.position, time: Timestamp(time.0) };
+        let (previous, commitment) = (hash(&self.previous)?, hash(&self.commitment)?);
+        let body = match (&self.salt, &self.body) {
+            (Some(salt), Some(body)) => {
+                let salt = unhex(salt).ok_or_else(|| foreign("salt"))?;
+                let body = bytes(body).ok_or_else(|| foreign("body"))?;
+                if seal::commitment(&salt, &body) != commitment {
+                    return Err(BadProof::False("the body is not the one that was committed to".to_owned()));
+                }
+                Some(body)
+            }
+            (None, None) => None,
+            _ => return Err(foreign("salt and body, but one of them")),
+        };
+        let computed = seal::record_hash(&header, &previous, &commitment);
+        if computed != hash(&self.hash)? {
+            return Err(BadProof::False(format!(
+                "the record's content gives the hash {computed}, it says {}",
+                self.hash
+            )));
+        }
+        Ok((header, computed, body))
+    }
+}
+
+fn hash(text: &str) -> Result<Hash, BadProof> {
+    unhex(text).map(Hash).ok_or_else(|| BadProof::Foreign(format!("'{text}' is no hash")))
+}
+
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok().and_then(unhex::<1>));
+    pairs.map(|byte| byte.map(|[byte]| byte)).collect()
+}
+
+impl Proof {
+    fn new(checkpoint: &Checkpoint, shows: Shows, path: &[Hash]) -> Self {
+        let path = path.iter().map(ToString::to_string).collect();
+        Self { format: FORMAT.to_owned(), checkpoint: checkpoint.to_text(), shows, path }
+    }
+
+    /// The proof as JSON, a line for each hash of its path.
+    ///
+    /// # Errors
+    /// Never, for a proof of ours.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        let _ = writeln!(text);
+        Ok(text)
+    }
+
+    /// Reads a proof. Nothing of it is checked yet.
+    ///
+    /// # Errors
+    /// [`BadProof::Foreign`].
+    pub fn from_json(text: &str) -> Result<Self, BadProof> {
+        let proof: Self = serde_json::from_str(text).map_err(|error| BadProof::Foreign(error.to_string()))?;
+        if proof.format == FORMAT {
+            return Ok(proof);
+        }
+        Err(BadProof::Foreign(format!("it has the format '{}', this version reads '{FORMAT}'", proof.format)))
+    }
+
+    /// What it shows, if it holds: by itself, without any log. Whether the checkpoint's key is the right one is for whoever
+    /// asks to say.
+    ///
+    /// # Errors
+    /// [`BadProof`].
+    pub fn check(&self) -> Result<Shown, BadProof> {
+        let checkpoint = Checkpoint::from_text(&self.checkpoint)?;
+        let path = self.path.iter().map(|text| hash(text)).collect::<Result<Vec<_>, _>>()?;
+        let what = match &self.shows {
+            Shows::Inclusion { record } => {
+                let (header, hash, body) = record.check()?;
+                if !includes(&checkpoint.root, checkpoint.size, header.position, &hash, &path) {
+                    return Err(BadProof::False("its path does not lead to the root of the checkpoint".to_owned()));
+                }
+                What::Record { header, hash, body }
+            }
+            Shows::Consistency { since } => {
+                let since = Checkpoint::from_text(since)?;
+                let (old, new) = ((since.size, &since.root), (checkpoint.size, &checkpoint.root));
+                if since.origin != checkpoint.origin || !is_consistent(old, new, &path) {
+                    return Err(BadProof::False("the newer checkpoint does not go on from the older one".to_owned()));
+                }
+                What::Growth { since: Box::new(since) }
+            }
+        };
+        Ok(Shown { checkpoint, what })
+    }
+}

@@ -1,0 +1,381 @@
+//! The log's tree: a Merkle tree as in [RFC 9162](https://www.rfc-editor.org/rfc/rfc9162), section 2.1, over the hashes of
+//! the log's records, in the order of their positions.
+//!
+//! It is not stored: the hashes are in the log, and so the tree of any size can be worked out. So appending costs nothing
+//! for it; a checkpoint keeps the peaks of its tree, from which the next one goes on. A proof reads the hashes once.
+
+use sha2::{Digest, Sha256};
+
+use crate::record::Hash;
+
+/// The hash of a leaf: of a record's hash.
+#[must_use]
+pub fn leaf(record: &Hash) -> Hash {
+    Hash(Sha256::new().chain_update([0]).chain_update(record.0).finalize().into())
+}
+
+fn node(left: &Hash, right: &Hash) -> Hash {
+    Hash(Sha256::new().chain_update([1]).chain_update(left.0).chain_update(right.0).finalize().into())
+}
+
+/// A tree that grows: no more of it is kept than the roots of its largest complete subtrees.
+///
+/// # Examples
+/// ```
+/// use cloacina_store::merkle::Tree;
+/// use cloacina_store::record::Hash;
+///
+/// let mut tree = Tree::default();
+/// (0..5).for_each(|number| tree.push(&Hash([number; 32])));
+/// assert_eq!((tree.size(), tree.peaks().len()), (5, 2)); // 4 + 1
+/// assert_eq!(Tree::resume(5, tree.peaks().to_vec()).unwrap().root(), tree.root());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tree {
+    size: u64,
+    /// From left to right: one for each bit of the size that is set, the highest first.
+    peaks: Vec<Hash>,
+}
+
+impl Tree {
+    /// A tree of which only the peaks are known; `None` if so many leaves have another number of them.
+    #[must_use]
+    pub fn resume(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (u64::from(size.count_ones()) == peaks.len() as u64).then_some(Self { size, peaks })
+    }
+
+    /// Adds the hash of the next record.
+    pub fn push(&mut self, record: &Hash) {
+        let mut hash = leaf(record);
+        let mut size = self.size;
+        // Each set bit at the low end is a complete subtree that the new leaf completes to a larger one.
+        while size & 1 == 1 {
+            if let Some(left) = self.peaks.pop() {
+                hash = node(&left, &hash);
+            }
+            size >>= 1;
+        }
+        self.peaks.push(hash);
+        self.size += 1;
+    }
+
+    /// How many leaves it has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The roots of its largest complete subtrees, from left to right.
+    #[must_use]
+    pub fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
+    /// Its root; of an empty tree the SHA-256 of nothing.
+    #[must_use]
+    pub fn root(&self) -> Hash {
+        let mut peaks = self.peaks.iter().rev();
+        let Some(last) = peaks.next() else {
+            return Hash(Sha256::digest([]).into());
+        };
+        peaks.fold(*last, |right, left| node(left, &right))
+    }
+}
+
+/// Some consecutive leaves, whose root is part of a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    from: u64,
+    to: u64,
+}
+
+/// Where a tree of more than one leaf is split: the largest power of two below its size.
+fn split(size: u64) -> u64 {
+    let highest = 1 << (63 - size.leading_zeros());
+    if highest == size { highest / 2 } else { highest }
+}
+
+/// The parts of the proof that a leaf is in a tree, from the leaf up.
+fn inclusion_parts(index: u64, size: u64) -> Vec<Part> {
+    let (mut from, mut to) = (0, size);
+    let mut parts = Vec::new();
+    while to - from > 1 {
+        let middle = from + split(to - from);
+        if index < middle {
+            parts.push(Part { from: middle, to });
+            to = middle;
+        } else {
+            parts.push(Part { from, to: middle });
+            from = middle;
+        }
+    }
+    parts.reverse();
+    parts
+}
+
+/// The parts of the proof that a tree goes on from an older one, in order.
+fn consistency_parts(old: u64, size: u64) -> Vec<Part> {
+    let (mut from, mut to) = (0, size);
+    let mut is_known = true;
+    let mut parts = Vec::new();
+    while from < old && to != old {
+        let middle = from + split(to - from);
+        if old <= middle {
+            parts.push(Part { from: middle, to });
+            to = middle;
+        } else {
+            parts.push(Part { from, to: middle });
+            from = middle;
+            is_known = false;
+        }
+    }
+    if !is_known {
+        parts.push(Part { from, to });
+    }
+    parts.reverse();
+    parts
+}
+
+/// A proof cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError<Error: std::error::Error> {
+    /// The tree has no such leaf, or is not as large as the other.
+    #[error("{0}")]
+    OutOfRange(String),
+    /// The hashes cannot be read.
+    #[error(transparent)]
+    Read(Error),
+}
+
+/// How many hashes are read at once.
+const PAGE: usize = 16 * 1024;
+
+/// The roots of some parts, in the order in which they are given. The hashes are read once, from front to back.
+fn roots<Error: std::error::Error>(
+    parts: &[Part],
+    mut read: impl FnMut(u64, usize) -> Result<Vec<Hash>, Error>,
+) -> Result<Vec<Hash>, ProofError<Error>> {
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_unstable_by_key(|at| parts[*at].from);
+    let mut found = vec![Hash::ZERO; parts.len()];
+    for at in order {
+        let Part { from, to } = parts[at];
+        let mut tree = Tree::default();
+        while from + tree.size() < to {
+            let left = usize::try_from(to - from - tree.size()).unwrap_or(usize::MAX);
+            let hashes = read(from + tree.size(), PAGE.min(left)).map_err(ProofError::Read)?;
+            if hashes.is_empty() {
+                let what = format!("the log ends at {}, the tree should have {to} leaves", from + tree.size());
+                return Err(ProofError::OutOfRange(what));
+            }
+            hashes.iter().for_each(|hash| tree.push(hash));
+        }
+        found[at] = tree.root();
+    }
+    Ok(found)
+}
+
+/// The proof that the record at a position is in the tree of the first `size` records, given how hashes from a position
+/// on are read.
+///
+/// # Errors
+/// [`ProofError`].
+pub fn prove_inclusion<Error: std::error::Error>(
+    position: u64,
+    size: u64,
+    read: impl FnMut(u64, usize) -> Result<Vec<Hash>, Error>,
+) -> Result<Vec<Hash>, ProofError<Error>> {
+    if position >= size {
+        return Err(ProofError::OutOfRange(format!("a tree of {size} leaves has none at {position}")));
+    }
+    roots(&inclusion_parts(position, size), read)
+}
+
+/// The proof that the tree of the first `size` records goes on from that of the first `old`.
+///
+/// # Errors
+/// [`ProofError`].
+pub fn prove_consistency<Error: std::error::Error>(
+    old: u64,
+    size: u64,
+    read: impl FnMut(u64, usize) -> Result<Vec<Hash>, Error>,
+) -> Result<Vec<Hash>, ProofError<Error>> {
+    if old == 0 || old > size {
+        return Err(ProofError::OutOfRange(format!("a tree of {size} leaves does not go on from one of {old}")));
+    }
+    roots(&consistency_parts(old, size), read)
+}
+
+/// Whether a proof shows that a record with this hash is at a position of the tree with this root (RFC 9162, 2.1.3.2).
+#[must_use]
+pub fn includes(root: &Hash, size: u64, position: u64, record: &Hash, proof: &[Hash]) -> bool {
+    if position >= size {
+        return false;
+    }
+    let (mut first, mut last) = (position, size - 1);
+    let mut hash = leaf(record);
+    for part in proof {
+        if last == 0 {
+            return false;
+        }
+        if first & 1 == 1 || first == last {
+            hash = node(part, &hash);
+            while first & 1 == 0 && first != 0 {
+                first >>= 1;
+                last >>= 1;
+            }
+        } else {
+            hash = node(&hash, part);
+        }
+        first >>= 1;
+        last >>= 1;
+    }
+    last == 0 && hash == *root
+}
+
+/// Whether a proof shows that one tree goes on from another (RFC 9162, 2.1.4.2).
+#[must_use]
+pub fn is_consistent(old: (u64, &Hash), new: (u64, &Hash), proof: &[Hash]) -> bool {
+    let ((old_size, old_root), (new_size, new_root)) = (old, new);
+    if old_size == 0 || old_size > new_size {
+        return false;
+    }
+    if old_size == new_size {
+        return proof.is_empty() && old_root == new_root;
+    }
+    let mut parts = proof.iter();
+    // A complete old tree is a subtree of the new one: then its root is not in the proof.
+    let first = if old_size.is_power_of_two() { Some(old_root) } else { parts.next() };
+    let Some(first) = first else { return false };
+    let (mut old_hash, mut new_hash) = (*first, *first);
+    let (mut at, mut last) = (old_size - 1, new_size - 1);
+    while at & 1 == 1 {
+        at >>= 1;
+        last >>= 1;
+    }
+    for part in parts {
+        if last == 0 {
+            return false;
+        }
+        if at & 1 == 1 || at == last {
+            old_hash = node(part, &old_hash);
+            new_hash = node(part, &new_hash);
+            while at & 1 == 0 && at != 0 {
+                at >>= 1;
+                last >>= 1;
+            }
+        } else {
+            new_hash = node(&new_hash, part);
+        }
+        at >>= 1;
+        last >>= 1;
+    }
+    last == 0 && old_hash == *old_root && new_hash == *new_root
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn hashes(count: u64) -> Vec<Hash> {
+        (0..count).map(|number| Hash(Sha256::digest(number.to_be_bytes()).into())).collect()
+    }
+
+    /// The definition of RFC 9162, word for word.
+    fn naive_root(hashes: &[Hash]) -> Hash {
+        match hashes {
+            [] => Hash(Sha256::digest([]).into()),
+            [only] => leaf(only),
+            several => {
+                let mut middle = 1;
+                while middle * 2 < several.len() {
+                    middle *= 2;
+                }
+                node(&naive_root(&several[..middle]), &naive_root(&several[middle..]))
+            }
+        }
+    }
+
+    fn reads(hashes: &[Hash]) -> impl Fn(u64, usize) -> Result<Vec<Hash>, Infallible> + '_ {
+        // In small pages, to see that they are put together.
+        |from, limit| Ok(hashes.iter().skip(from as usize).take(limit.min(3)).copied().collect())
+    }
+
+    fn root(hashes: &[Hash]) -> Hash {
+        let mut tree = Tree::default();
+        hashes.iter().for_each(|hash| tree.push(hash));
+        tree.root()
+    }
+
+    #[test]
+    fn a_growing_tree_has_the_root_of_the_definition() {
+        let hashes = hashes(70);
+        for size in 0..=70 {
+            assert_eq!(root(&hashes[..size]), naive_root(&hashes[..size]), "{size}");
+        }
+    }
+
+    // Worked out with Python's hashlib.
+    #[test]
+    fn the_roots_are_what_they_always_were() {
+        let leaves: Vec<Hash> = (0..3).map(|number| Hash([number; 32])).collect();
+        assert_eq!(root(&[]).to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(root(&leaves).to_string(), "ba8d94b7fbcecae7b81c4c80574fe24734a6917bf9c1ecd66ff3e0c34ead4620");
+    }
+
+    #[test]
+    fn every_leaf_of_every_small_tree_is_proven_and_no_other_one() {
+        let hashes = hashes(34);
+        for size in 1..=34_u64 {
+            let root = naive_root(&hashes[..size as usize]);
+            for at in 0..size {
+                let proof = prove_inclusion(at, size, reads(&hashes)).unwrap();
+                assert!(includes(&root, size, at, &hashes[at as usize], &proof), "{at} of {size}");
+                for other in (0..=size).filter(|other| *other != at) {
+                    let wrong = hashes.get(other as usize).copied().unwrap_or(Hash::ZERO);
+                    assert!(!includes(&root, size, at, &wrong, &proof));
+                    assert!(!includes(&root, size, other, &hashes[at as usize], &proof), "{at} as {other} of {size}");
+                }
+                assert!(!includes(&Hash::ZERO, size, at, &hashes[at as usize], &proof));
+                if let Some((_, shorter)) = proof.split_last() {
+                    assert!(!includes(&root, size, at, &hashes[at as usize], shorter));
+                }
+                let longer = [&proof[..], &[Hash::ZERO]].concat();
+                assert!(!includes(&root, size, at, &hashes[at as usize], &longer));
+            }
+            assert!(prove_inclusion(size, size, reads(&hashes)).is_err());
+        }
+    }
+
+    #[test]
+    fn every_small_tree_goes_on_from_every_smaller_one_and_from_no_other() {
+        let hashes = hashes(34);
+        for size in 1..=34_u64 {
+            let new = naive_root(&hashes[..size as usize]);
+            for old_size in 1..=size {
+                let old = naive_root(&hashes[..old_size as usize]);
+                let proof = prove_consistency(old_size, size, reads(&hashes)).unwrap();
+                assert!(is_consistent((old_size, &old), (size, &new), &proof), "{old_size} to {size}");
+                assert!(!is_consistent((old_size, &Hash::ZERO), (size, &new), &proof));
+                assert!(!is_consistent((old_size, &old), (size, &Hash::ZERO), &proof));
+                for other in (1..=size).filter(|other| *other != old_size) {
+                    assert!(!is_consistent((other, &old), (size, &new), &proof), "{old_size} as {other} to {size}");
+                }
+                for at in 0..proof.len() {
+                    let mut altered = proof.clone();
+                    altered[at].0[0] ^= 1;
+                    assert!(!is_consistent((old_size, &old), (size, &new), &altered));
+                }
+            }
+            assert!(prove_consistency(0, size, reads(&hashes)).is_err());
+            assert!(prove_consistency(size + 1, size, reads(&hashes)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_log_that_is_too_short_is_said_so() {
+        assert!(matches!(prove_inclusion(0, 40, reads(&hashes(39))), Err(ProofError::OutOfRange(_))));
+    }
+}

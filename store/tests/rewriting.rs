@@ -1,0 +1,194 @@
+//! Logs that are written anew: without what they no longer hold, or without what is damaged.
+
+// Helpers outside of tests fail by panicking too.
+#![allow(clippy::unwrap_used)]
+
+mod suite;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cloacina_store::keeper::{Change, Erase, Keeper, Prune};
+use cloacina_store::log::{Definition, EventLog, LogReader, OpenError, ReadError};
+use cloacina_store::record::{Record, StreamId};
+use cloacina_store::repair::{RepairError, repair};
+use cloacina_store::{Options, SledLog, compact, open, open_reader, seal, verify};
+use suite::{batch, closed_label, frame, one, open_label, stream};
+
+const SECRET: &[u8] = b"SECRET-4711-SECRET-4711-SECRET-4711";
+
+struct World {
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> (Self, SledLog) {
+        let directory = tempfile::tempdir().unwrap();
+        let log = open(&directory.path().join("log"), &Options::default()).unwrap();
+        let definition = Definition { fingerprint: seal::fingerprint(b"source"), bytes: b"source".as_slice().into() };
+        let mut first = batch(vec![frame(stream(1), 0, &[b"one", SECRET], closed_label("one"))]);
+        first.definitions.push(definition);
+        log.append(first).unwrap();
+        for number in 2..40 {
+            let long = vec![number as u8; 30_000];
+            log.append(batch(vec![frame(stream(number), 0, &[b"a", &long], open_label("runs"))])).unwrap();
+            log.append(batch(vec![frame(stream(number), 2, &[b"end"], closed_label("over"))])).unwrap();
+        }
+        log.append(one(stream(90), 0, b"unfinished")).unwrap();
+        (Self { directory }, log)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+fn erase(log: &dyn Keeper, stream: StreamId, seq: u64) {
+    let records = vec![(seq, b"a note".to_vec())];
+    let erase = Erase { stream, records, reason: "asked to".to_owned(), by: "ann".to_owned() };
+    log.change(Change::Erase(erase)).unwrap();
+}
+
+fn prune(log: &dyn Keeper, stream: StreamId) {
+    let head = log.stream(stream).unwrap().head;
+    let prune = Prune { stream, head, archive: None, reason: "old".to_owned(), by: "ann".to_owned() };
+    log.change(Change::Prune(prune)).unwrap();
+}
+
+fn holds(directory: &Path, bytes: &[u8]) -> bool {
+    fs::read_dir(directory).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() { holds(&path, bytes) } else { contains(&fs::read(path).unwrap(), bytes) }
+    })
+}
+
+fn contains(text: &[u8], bytes: &[u8]) -> bool {
+    text.windows(bytes.len()).any(|window| window == bytes)
+}
+
+/// Damages every copy: sled has left older ones that nothing points to.
+fn flip_all(text: &mut [u8], bytes: &[u8]) {
+    let found: Vec<usize> = (0..text.len() - bytes.len()).filter(|at| text[*at..].starts_with(bytes)).collect();
+    let mut free = 0;
+    for at in found.into_iter() {
+        if at >= free {
+            text[at + bytes.len() / 2] ^= 1;
+            free = at + bytes.len();
+        }
+    }
+}
+
+fn everything(path: &Path) -> Vec<Record> {
+    open_reader(path).unwrap().tail(0, usize::MAX).unwrap()
+}
+
+/// sled keeps what it no longer points to, so an erased body stays in its file. Writing the log anew is what removes it.
+#[test]
+fn what_was_erased_is_on_the_disk_until_the_log_is_written_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    log.append(batch(vec![frame(stream(1), 0, &[b"one", SECRET], closed_label("one"))])).unwrap();
+    erase(&log, stream(1), 1);
+    log.close().unwrap();
+    assert!(holds(&path, SECRET), "if it is not, this test shows nothing");
+    compact(&path).unwrap();
+    assert!(!holds(directory.path(), SECRET));
+    assert_eq!(verify(&path).unwrap().findings, []);
+    assert_eq!(open_reader(&path).unwrap().erasures(stream(1)).unwrap()[0].note, b"a note");
+}
+
+#[test]
+fn a_log_that_is_written_anew_is_shorter_and_the_same() {
+    let (world, log) = World::new();
+    (2..39).for_each(|number| prune(&log, stream(number)));
+    let hashes = log.hashes(0, usize::MAX).unwrap();
+    assert!(matches!(compact(&world.path("log")), Err(OpenError::Locked { .. })), "a process has it");
+    log.close().unwrap();
+
+    let before = everything(&world.path("log"));
+    let done = compact(&world.path("log")).unwrap();
+    assert!(done.after * 2 < done.before, "{done:?}");
+    assert_eq!(fs::read_dir(world.directory.path()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(everything(&world.path("log")), before);
+    assert_eq!(verify(&world.path("log")).unwrap().findings, []);
+
+    let log = open(&world.path("log"), &Options { create: false, ..Options::default() }).unwrap();
+    assert_eq!(log.hashes(0, hashes.len()).unwrap(), hashes);
+    log.append(one(stream(90), 1, b"goes on")).unwrap();
+    log.close().unwrap();
+    assert_eq!(verify(&world.path("log")).unwrap().findings, []);
+}
+
+#[test]
+fn a_damaged_log_is_not_written_anew() {
+    let (world, log) = World::new();
+    log.close().unwrap();
+    let database = world.path("log").join("db");
+    let mut bytes = fs::read(&database).unwrap();
+    flip_all(&mut bytes, SECRET);
+    fs::write(&database, &bytes).unwrap();
+    assert!(matches!(compact(&world.path("log")), Err(OpenError::Damaged { .. })));
+    assert_eq!(fs::read(&database).unwrap().len(), bytes.len());
+    assert_eq!(fs::read_dir(world.directory.path()).unwrap().count(), 1);
+    assert!(matches!(compact(&world.path("none")), Err(OpenError::Missing { .. })));
+}
+
+#[test]
+fn a_whole_log_is_copied_as_a_whole() {
+    let (world, log) = World::new();
+    erase(&log, stream(1), 1);
+    prune(&log, stream(2));
+    let streams: Vec<StreamId> = (3..40).chain([1, 90]).map(stream).collect();
+    let before: Vec<_> = streams.iter().map(|id| (log.read(*id, 0, 9).unwrap(), log.stream(*id).unwrap())).collect();
+    assert!(matches!(repair(&world.path("log"), &world.path("new")), Err(RepairError::Open(OpenError::Locked { .. }))));
+    assert!(!world.path("new").exists());
+    log.close().unwrap();
+
+    let done = repair(&world.path("log"), &world.path("new")).unwrap();
+    assert_eq!((done.streams, done.pruned, &done.lost[..], &done.findings[..]), (39, 1, &[][..], &[][..]));
+    let new = open(&world.path("new"), &Options::default()).unwrap();
+    let after: Vec<_> = streams.iter().map(|id| (new.read(*id, 0, 9).unwrap(), new.stream(*id).unwrap())).collect();
+    assert_eq!(after, before);
+    assert_eq!(new.erasures(stream(1)).unwrap()[0].note, b"a note");
+    assert!(new.definition(seal::fingerprint(b"source")).unwrap().is_some());
+    new.append(one(stream(90), 1, b"goes on")).unwrap();
+    assert_eq!(new.verify().findings, []);
+    new.close().unwrap();
+    assert!(matches!(repair(&world.path("log"), &world.path("new")), Err(RepairError::Exists(_))));
+}
+
+/// One flipped byte makes sled lose the page that it is in, and with it some neighbours.
+#[test]
+fn what_is_damaged_is_listed_and_the_rest_is_copied() {
+    let (world, log) = World::new();
+    let streams: Vec<StreamId> = (1..40).chain([90]).map(stream).collect();
+    let before: Vec<_> = streams.iter().map(|id| log.read(*id, 0, 9).unwrap()).collect();
+    log.close().unwrap();
+    let database = world.path("log").join("db");
+    let sound = fs::read(&database).unwrap();
+    for (attempt, number) in [7_u8, 20, 33].into_iter().enumerate() {
+        let mut damaged = sound.clone();
+        flip_all(&mut damaged, &[number; 3_000]);
+        fs::write(&database, &damaged).unwrap();
+
+        let new = world.path(&format!("new{attempt}"));
+        let done = repair(&world.path("log"), &new).unwrap();
+        assert!(!done.lost.is_empty());
+        assert!(done.streams >= 10, "{} of 40, lost {:?}", done.streams, done.lost);
+        assert_eq!(done.streams + done.lost.len() as u64, 40);
+        assert_eq!(fs::read(&database).unwrap(), damaged, "the damaged log is as it was");
+        let copy = open_reader(&new).unwrap();
+        for (id, records) in streams.iter().zip(&before) {
+            match done.lost.iter().find(|lost| lost.stream == *id) {
+                None => assert_eq!(copy.read(*id, 0, 9).as_ref(), Ok(records)),
+                // No other history stands in its place.
+                Some(lost) => {
+                    assert!(lost.whole < records.len() as u64);
+                    assert_eq!(copy.read(*id, 0, 9), Err(ReadError::NoStream(*id)));
+                }
+            }
+        }
+        assert_eq!(verify(&new).unwrap().findings, []);
+    }
+}

@@ -60,7 +60,7 @@ VARIES = {
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?": r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?",
     r"\bv[0-9a-f]{6}\b": r"v[0-9a-f]{6}",
     r"\b(?=[0-9a-f]*\d)[0-9a-f]{8}\b": r"[0-9a-f]{8}",
-    r"\d[\d.]* (?:s|ms|min|B|KB|MB)\b": r"\d[\d.]* (?:s|ms|min|B|KB|MB)",
+    r"\d[\d.]* ?(?:s|ms|min|B|KB|MB)\b": r"\d[\d.]* ?(?:s|ms|min|B|KB|MB)",
     r"\b(?P<word>pid|process) \d+": r"(?:pid|process) \d+",
     r" +": r" +",
     r"…": r"[^\n]*?",

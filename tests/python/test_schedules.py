@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 import uuid
@@ -287,8 +288,10 @@ def test_replay_tells_what_a_schedule_and_a_trigger_started(tmp_path: Path) -> N
         return run.stdout
 
     listed = replay("list").splitlines()
-    assert [line.split()[-1] for line in listed if "report" in line] == ["schedule"]
-    assert {line.split()[-1] for line in listed if "broken" in line} == {"trigger"}
+    causes = [re.search(r"(report|broken) .* K?B +(\w+)", line) for line in listed]
+    found = [(cause[1], cause[2]) for cause in causes if cause is not None]
+    assert [cause for workflow, cause in found if workflow == "report"] == ["schedule"]
+    assert {cause for workflow, cause in found if workflow == "broken"} == {"trigger"}
     assert "chain ok" in replay(fired, "verify") + replay(fired)
     assert f"started by schedule …{schedule_id[-8:]} for 2030-01-01T01:00" in replay(fired)
     assert "started by trigger inbox" in replay(dropped)

@@ -139,8 +139,10 @@ class Scheduling:
             ValueError: ``Failed to register cron workflow: …``, with what is wrong.
 
         Example:
-            >>> runner.register_cron_workflow("report", "0 9 * * MON-FRI", "Europe/Berlin")  # doctest: +SKIP
-            '01890a5d-ac96-774b-bcce-b302099a8057'
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     schedule_id = runner.register_cron_workflow("report", "0 9 * * MON-FRI", "Europe/Berlin")
+            ...     runner.get_cron_schedule(schedule_id)["timezone"]
+            'Europe/Berlin'
         """
         for value in (workflow_name, cron_expression, timezone, catchup):
             if not isinstance(value, str):
@@ -223,8 +225,9 @@ class Scheduling:
         Example:
             >>> from datetime import datetime, timedelta, timezone
             >>> yesterday = datetime.now(timezone.utc) - timedelta(days=1)
-            >>> runner.get_cron_execution_stats(yesterday.isoformat())["success_rate"]  # doctest: +SKIP
-            100.0
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     runner.get_cron_execution_stats(yesterday.isoformat())["total_executions"]
+            0
         """
         total, successful, lost = self._scheduling.stats(_micros(since))
         return {

@@ -6,10 +6,10 @@ mod common;
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 
-use cloacina_store::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter};
-use cloacina_store::record::{Hash, Record, StreamId, StreamKind};
+use cloacina_store::log::{LogReader, ReadError};
+use cloacina_store::read_through;
+use cloacina_store::record::{Record, StreamId, StreamKind};
 use common::{Log, Ran, histories, replay_with};
 
 /// Each is typed behind the id.
@@ -62,6 +62,8 @@ history!(failed_for_an_undeclared_read, "51b00009");
 struct Damaged(Log);
 
 impl LogReader for Damaged {
+    read_through!(self => self.0.0; stream, streams, tail, hashes, erasures, definition, head, location);
+
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         let records = self.0.0.read(stream, from, limit)?;
         let is_damaged = |record: &Record| record.kind == StreamKind::Execution && record.seq == 5;
@@ -72,24 +74,6 @@ impl LogReader for Damaged {
             }
             None => Ok(records),
         }
-    }
-    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        self.0.0.stream(stream)
-    }
-    fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
-        self.0.0.streams(filter)
-    }
-    fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.0.0.tail(from, limit)
-    }
-    fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        self.0.0.definition(fingerprint)
-    }
-    fn head(&self) -> Result<LogHead, ReadError> {
-        self.0.0.head()
-    }
-    fn location(&self) -> String {
-        self.0.0.location()
     }
 }
 

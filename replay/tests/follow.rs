@@ -8,35 +8,20 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use cloacina_replay::history::History;
-use cloacina_store::log::{Durability, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
-use cloacina_store::record::{Hash, Record, StreamId};
+use cloacina_store::log::{Durability, LogHead, LogReader, OpenError, ReadError};
+use cloacina_store::read_through;
+use cloacina_store::record::StreamId;
 use common::{Log, Ran, Recorder, error, id, json, replay, replay_pausing, task};
 
 /// A log that a process has, or had: then it is gone after so many reads.
 struct Live(Log, bool);
 
 impl LogReader for Live {
-    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.0.0.read(stream, from, limit)
-    }
-    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        self.0.0.stream(stream)
-    }
-    fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
-        self.0.0.streams(filter)
-    }
-    fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.0.0.tail(from, limit)
-    }
-    fn definition(&self, fingerprint: Hash) -> Result<Option<std::sync::Arc<[u8]>>, ReadError> {
-        self.0.0.definition(fingerprint)
-    }
+    read_through!(self => self.0.0; read, stream, streams, tail, hashes, erasures, definition, location);
+
     fn head(&self) -> Result<LogHead, ReadError> {
         let durability = self.1.then_some(Durability::Sync);
         Ok(LogHead { durability, ..self.0.0.head()? })
-    }
-    fn location(&self) -> String {
-        self.0.0.location()
     }
 }
 

@@ -181,37 +181,7 @@ impl Reached {
 }
 
 impl LogReader for Reached {
-    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<crate::record::Record>, ReadError> {
-        self.reader().read(stream, from, limit)
-    }
-
-    fn stream(&self, stream: StreamId) -> Result<crate::log::StreamEntry, ReadError> {
-        self.reader().stream(stream)
-    }
-
-    fn streams(&self, filter: &crate::log::StreamFilter) -> Result<Vec<crate::log::StreamEntry>, ReadError> {
-        self.reader().streams(filter)
-    }
-
-    fn tail(&self, from: u64, limit: usize) -> Result<Vec<crate::record::Record>, ReadError> {
-        self.reader().tail(from, limit)
-    }
-
-    fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
-        self.reader().hashes(from, limit)
-    }
-
-    fn definition(&self, fingerprint: Hash) -> Result<Option<std::sync::Arc<[u8]>>, ReadError> {
-        self.reader().definition(fingerprint)
-    }
-
-    fn head(&self) -> Result<crate::log::LogHead, ReadError> {
-        self.reader().head()
-    }
-
-    fn location(&self) -> String {
-        self.reader().location()
-    }
+    crate::read_through!(self => self.reader());
 }
 
 impl Keeper for Reached {

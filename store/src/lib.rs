@@ -28,6 +28,7 @@ mod memory_log;
 pub mod merkle;
 mod own_stream;
 mod parts;
+mod read_through;
 mod reader;
 pub mod record;
 pub mod repair;

@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::core::open::open_for_writing;
 use crate::core::writer::{Job, Writer};
 use crate::keeper::{Change, ChangeError, Changed, Keeper};
-use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, OpenError};
+use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
 use crate::sync::lock;
 
@@ -53,7 +53,9 @@ impl MemoryLog {
     }
 }
 
-crate::log::read_through_core!(MemoryLog);
+impl LogReader for MemoryLog {
+    crate::read_through!(self => self.core);
+}
 
 impl Keeper for MemoryLog {
     fn change(&self, change: Change) -> Result<Changed, ChangeError> {

@@ -38,7 +38,9 @@ struct CopiedLog {
     _copy: TempDir,
 }
 
-crate::log::read_through_core!(CopiedLog);
+impl LogReader for CopiedLog {
+    crate::read_through!(self => self.core);
+}
 
 /// Opens the log in a directory for reading, whether or not a process is writing it, and changes nothing there.
 ///

@@ -273,7 +273,9 @@ impl SledLog {
     }
 }
 
-crate::log::read_through_core!(SledLog);
+impl LogReader for SledLog {
+    crate::read_through!(self => self.core);
+}
 
 impl Keeper for SledLog {
     fn change(&self, change: Change) -> Result<Changed, ChangeError> {

@@ -3,10 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use cloacina_store::keeper::{Change, ChangeError, Changed, Keeper};
-use cloacina_store::log::{
-    Acknowledge, AppendError, Batch, EventLog, LogHead, LogReader, ReadError, StreamEntry, StreamFilter,
-};
-use cloacina_store::record::{Hash, Record, StreamId};
+use cloacina_store::log::{Acknowledge, AppendError, Batch, EventLog, LogReader};
 
 use crate::GUARD;
 
@@ -72,33 +69,7 @@ impl<L: EventLog> GatedLog<L> {
 }
 
 impl<L: EventLog> LogReader for GatedLog<L> {
-    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.inner.read(stream, from, limit)
-    }
-
-    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        self.inner.stream(stream)
-    }
-
-    fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
-        self.inner.streams(filter)
-    }
-
-    fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.inner.tail(from, limit)
-    }
-
-    fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        self.inner.definition(fingerprint)
-    }
-
-    fn head(&self) -> Result<LogHead, ReadError> {
-        self.inner.head()
-    }
-
-    fn location(&self) -> String {
-        self.inner.location()
-    }
+    cloacina_store::read_through!(self => self.inner);
 }
 
 impl<L: EventLog> Keeper for GatedLog<L> {

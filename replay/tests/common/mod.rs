@@ -22,9 +22,8 @@ use cloacina_engine::core::state::Execution;
 use cloacina_engine::core::task_context::TaskContext;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::cli::{paging::Sharing, run, surroundings::Surroundings};
-use cloacina_store::log::{
-    Batch, EventLog, Frame, Listing, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter,
-};
+use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader, OpenError, ReadError};
+use cloacina_store::read_through;
 use cloacina_store::record::{Hash, Record, StreamId, StreamKind, Timestamp as StoreTime};
 use cloacina_store::{MemoryDisk, MemoryLog};
 
@@ -54,26 +53,10 @@ pub type Alter = fn(Vec<Record>) -> Vec<Record>;
 pub struct Altered(pub Log, pub Alter);
 
 impl LogReader for Altered {
+    read_through!(self => self.0.0; stream, streams, tail, hashes, erasures, definition, head, location);
+
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.0.0.read(stream, from, limit).map(self.1)
-    }
-    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        self.0.0.stream(stream)
-    }
-    fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
-        self.0.0.streams(filter)
-    }
-    fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.0.0.tail(from, limit)
-    }
-    fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        self.0.0.definition(fingerprint)
-    }
-    fn head(&self) -> Result<LogHead, ReadError> {
-        self.0.0.head()
-    }
-    fn location(&self) -> String {
-        self.0.0.location()
     }
 }
 

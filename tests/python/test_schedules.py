@@ -335,3 +335,27 @@ def test_after_a_shutdown_nothing_is_taken() -> None:
     runner.shutdown()
     with pytest.raises(cloaca.Error, match=r"^Failed to register cron workflow: the engine is shut down$"):
         runner.register_cron_workflow("report", "@daily", "UTC")
+
+
+def test_a_fork_is_told_that_schedules_are_its_parents(
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """A fork has the runner's memory and none of its threads: asking about schedules waited for an answer for ever."""
+    done = run_python("""
+        import os
+        import cloaca
+
+        runner = cloaca.DefaultRunner("log")
+        child = os.fork()
+        if child == 0:
+            for ask in (runner.list_cron_schedules, runner.list_trigger_schedules):
+                try:
+                    ask()
+                except cloaca.Error as error:
+                    print("belongs to process" in str(error), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(runner.list_cron_schedules())
+        runner.shutdown()
+    """)
+    assert done.stdout == "True\nTrue\n[]\n"

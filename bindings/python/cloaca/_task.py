@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, overload
 
 from . import _code, _isolation
 from ._cloaca import BackoffStrategy, Context, RetryCondition, RetryPolicy, TaskSpec, nearest
+from ._functions import shape
 from .conditions import ConditionTree
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -399,15 +400,8 @@ def _shape(function: Callable[..., Any], task_id: str) -> tuple[bool, int]:
     """Whether it is a coroutine function, and how many of (context, handle) it takes."""
     import inspect
 
-    if not callable(function):
-        raise TypeError(f"@cloaca.task decorates functions, not {function!r}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"task '{task_id}' is a generator function; a task returns, it does not yield")
-    call = getattr(type(function), "__call__", None)  # noqa: B004 - an object with an async __call__ is async
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
+    is_async, parameters = shape(function, "task", task_id)
+    if parameters is None:
         return is_async, 1
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     positional = [parameter for parameter in parameters if parameter.kind in kinds]

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 from . import _task
 from ._cloaca import Context, TriggerSpec
+from ._functions import shape
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -278,15 +279,8 @@ def _shape(function: Callable[..., Any], name: str) -> bool:
     """Whether it is a coroutine function. It has to take nothing."""
     import inspect
 
-    if not callable(function):
-        raise TypeError(f"@cloaca.trigger decorates functions, not {function!r}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"trigger '{name}' is a generator function; a trigger returns, it does not yield")
-    call = getattr(type(function), "__call__", None)  # noqa: B004 - an object with an async __call__ is async
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
+    is_async, parameters = shape(function, "trigger", name)
+    if parameters is None:
         return is_async
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     wanted = [str(it) for it in parameters if it.default is inspect.Parameter.empty and it.kind not in optional]

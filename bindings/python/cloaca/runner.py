@@ -192,7 +192,7 @@ class DefaultRunner(Scheduling):
             triggers.unsubscribe(self)
             self._inbox.close()
             raise
-        self._scheduling = NativeScheduling(self._engine)
+        self._native_scheduling = NativeScheduling(self._engine)
         self._threads = Threads(self._inbox)
         # While it opened, something may have been registered.
         for workflow in workflows.subscribe(self):
@@ -206,9 +206,17 @@ class DefaultRunner(Scheduling):
     @property
     def _engine(self) -> NativeEngine:
         """The engine; an error in a fork, which has its memory, but none of its threads: nobody would answer."""
+        self._refuse_fork()
+        return self._native
+
+    @property
+    def _scheduling(self) -> NativeScheduling:
+        self._refuse_fork()
+        return self._native_scheduling
+
+    def _refuse_fork(self) -> None:
         if self._process != os.getpid():
             raise Error(f"this runner belongs to process {self._process}; open one of its own after a fork")
-        return self._native
 
     def _open(self, registered: list[NativeWorkflow], polled: list[TriggerSpec]) -> NativeEngine:
         config = self._config

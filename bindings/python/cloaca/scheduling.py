@@ -99,7 +99,9 @@ class TriggerExecution(TypedDict):
 class Scheduling:
     """What a :class:`DefaultRunner` can be asked about schedules and triggers."""
 
-    _scheduling: NativeScheduling
+    @property
+    def _scheduling(self) -> NativeScheduling:
+        raise NotImplementedError
 
     def register_cron_workflow(
         self,

@@ -291,7 +291,7 @@ pub enum OpenError {
     },
     /// What is there is not what was written.
     #[error(
-        "the log {path} is damaged: {what}. Keep a copy of the directory as it is, and restore a backup; `replay --log {path} verify` says what is still whole"
+        "the log {path} is damaged: {what}. Keep a copy of the directory as it is, and restore a backup; `replay verify --all --log {path}` says what is still whole"
     )]
     Damaged {
         /// The path.

@@ -70,7 +70,8 @@ impl View<'_, '_> {
             Some(Command::Verify(_)) => self.verify(),
             Some(Command::Export { to, output }) => {
                 let ahead = Ahead::new(&*self.found.log.reader, self.found.id).watched(&self.progress);
-                export_view::write(self.screen, self.err, (self.found, &ahead), *to, output.as_deref())
+                let what = (*to, output.as_deref());
+                export_view::write(self.screen, self.err, (self.found, &ahead), what, self.arguments.json)
             }
             Some(Command::Graph { format, critical_path }) => self.graph(*format, *critical_path),
             // They are about a log, or several executions, and shown elsewhere.

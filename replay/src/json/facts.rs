@@ -19,7 +19,7 @@ use crate::reading::{started, stream_of};
 use crate::source::{Head, status_name};
 use crate::story::{AttemptRow, Change, Met, Outcome, Story, TaskRow, Undeclared, What};
 use crate::time::rfc3339;
-use crate::verify::Verification;
+use crate::verify::{Verdict, Verification};
 use crate::why::{How, Step};
 use crate::words;
 
@@ -408,27 +408,29 @@ pub struct VerificationJson {
     verdicts: Vec<VerdictJson>,
 }
 
+/// One thing that verifying found.
 #[derive(Debug, Serialize)]
-struct VerdictJson {
+pub struct VerdictJson {
     verdict: &'static str,
     seq: Option<Seq>,
     says: String,
 }
 
+impl From<&Verdict> for VerdictJson {
+    fn from(verdict: &Verdict) -> Self {
+        Self { verdict: verdict.name(), seq: verdict.seq(), says: verdict.to_string() }
+    }
+}
+
 impl From<&Verification> for VerificationJson {
     fn from(found: &Verification) -> Self {
-        let verdicts = found.verdicts.iter().map(|verdict| VerdictJson {
-            verdict: verdict.name(),
-            seq: verdict.seq(),
-            says: verdict.to_string(),
-        });
         Self {
             ok: found.is_ok(),
             chain_ok: found.chain_holds(),
             records: found.records,
             chained: found.chained,
             folded: found.folded,
-            verdicts: verdicts.collect(),
+            verdicts: found.verdicts.iter().map(VerdictJson::from).collect(),
         }
     }
 }

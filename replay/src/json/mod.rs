@@ -8,6 +8,7 @@ pub mod events;
 pub mod facts;
 pub mod graph;
 pub mod lines;
+pub mod log;
 
 use std::fmt::Write as _;
 

@@ -13,7 +13,9 @@ use cloacina_store::record::{Hash, StreamKind, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::events::{CauseJson, ErrorJson, ReadsJson, SkipJson, abandon_name, maybe, raw};
+use super::outcomes::{AskedJson, ErrorJson, ReadsJson, SkipJson, abandon_name};
+use super::starts::CauseJson;
+use super::values::{maybe, raw};
 use super::{NotAHistory, time, unhex};
 use crate::reading::{started, stream_of};
 use crate::source::{Head, status_name};
@@ -133,6 +135,8 @@ pub struct TaskJson {
     last: Seq,
     attempts: Vec<AttemptJson>,
     skipped: Option<SkipJson>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    asked: Vec<AskedJson>,
     cancelled: bool,
     collisions: Vec<MetJson>,
 }
@@ -223,6 +227,7 @@ impl TaskJson {
             last,
             attempts: row.attempts.iter().map(AttemptJson::new).collect(),
             skipped: row.skipped.as_ref().map(SkipJson::from),
+            asked: row.asked.iter().map(AskedJson::from).collect(),
             cancelled: row.cancelled,
             collisions: row.collisions.iter().map(MetJson::new).collect(),
         }

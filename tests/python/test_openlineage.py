@@ -1,7 +1,8 @@
-"""``replay ID export --to openlineage``, read by OpenLineage's own client: what it makes of the events, it writes as we did."""
+"""``replay ID export --to openlineage``, read by OpenLineage's own client, which writes the same again."""
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def facet(name: str, fields: dict[str, Any]) -> base.RunFacet:
 
 def event(written: dict[str, Any]) -> base.RunEvent:
     """The event by the client's classes, which check ids and times and take no field that they do not know."""
-    fields = {key: value for key, value in written.items() if key != "schemaURL"}
+    fields = copy.deepcopy({key: value for key, value in written.items() if key != "schemaURL"})
     run, job = fields.pop("run"), fields.pop("job")
     facets = {name: facet(name, value) for name, value in run.pop("facets").items()}
     return base.RunEvent(

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::backend::sled_file::{SledFile, Unreadable};
 use crate::copy::wait_for_database;
@@ -80,14 +80,14 @@ pub(crate) struct ClosedLog {
 
 /// How the log is read now.
 enum Now {
-    InPlace(InPlace),
+    InPlace(Box<InPlace>),
     /// Somebody has opened it since.
     Reopened(Box<dyn LogReader>),
 }
 
 impl ClosedLog {
     pub(crate) fn new(path: &Path, log: InPlace) -> Self {
-        Self { path: path.to_owned(), now: RwLock::new(Arc::new(Now::InPlace(log))) }
+        Self { path: path.to_owned(), now: RwLock::new(Arc::new(Now::InPlace(Box::new(log)))) }
     }
 
     fn ask<T>(&self, ask: impl Fn(&dyn LogReader) -> Result<T, ReadError>) -> Result<T, ReadError> {
@@ -144,6 +144,11 @@ impl LogReader for ClosedLog {
 
     fn head(&self) -> Result<LogHead, ReadError> {
         self.ask(|reader| reader.head())
+    }
+
+    /// One that somebody has opened since is waited for.
+    fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
+        self.ask(|reader| reader.wait(after, patience))
     }
 
     fn location(&self) -> String {

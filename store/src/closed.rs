@@ -80,14 +80,14 @@ pub(crate) struct ClosedLog {
 
 /// How the log is read now.
 enum Now {
-    InPlace(InPlace),
+    InPlace(Box<InPlace>),
     /// Somebody has opened it since.
     Reopened(Box<dyn LogReader>),
 }
 
 impl ClosedLog {
     pub(crate) fn new(path: &Path, log: InPlace) -> Self {
-        Self { path: path.to_owned(), now: RwLock::new(Arc::new(Now::InPlace(log))) }
+        Self { path: path.to_owned(), now: RwLock::new(Arc::new(Now::InPlace(Box::new(log)))) }
     }
 
     fn ask<T>(&self, ask: impl Fn(&dyn LogReader) -> Result<T, ReadError>) -> Result<T, ReadError> {

@@ -11,15 +11,11 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use cloacina_engine::core::codec::encode_event;
-use cloacina_engine::core::erasure::{What, plan};
-use cloacina_engine::core::event::{Event, Seq};
+use cloacina_engine::core::erasure::What;
 use cloacina_engine::core::retry::{Backoff, RetryPolicy};
 use cloacina_engine::core::time::Millis;
-use cloacina_replay::reading::{entries, stream_of};
-use cloacina_store::keeper::{Change, Erase};
 use cloacina_store::{Options, open};
-use common::{LATER, Log, Recorder, START, error, histories, id, json, task};
+use common::{LATER, Log, Recorder, START, erase, error, histories, id, json, task};
 
 /// The executions that only browser tests look at.
 const HOSTILE: u32 = 0xbad0_0010;
@@ -210,10 +206,5 @@ fn erased(log: &Log) {
         context.set("greeted", json("true"));
         Ok(())
     });
-    let events: Vec<(Seq, Event)> =
-        entries(&*log.0, id).map(|entry| entry.unwrap()).map(|entry| (entry.seq, entry.event.unwrap())).collect();
-    let records = plan(&events, &[What::Key("person".to_owned())]).unwrap();
-    let records = records.iter().map(|(seq, note)| (*seq, encode_event(note))).collect();
-    let (reason, by) = ("Art. 17, case 311 </script>".to_owned(), "ann".to_owned());
-    log.0.change(Change::Erase(Erase { stream: stream_of(id), records, reason, by })).unwrap();
+    erase(log, id, What::Key("person".to_owned()), "Art. 17, case 311 </script>");
 }

@@ -17,6 +17,7 @@ pub mod errors;
 pub mod export;
 pub mod folding;
 pub mod graph;
+pub mod ground;
 pub mod history;
 pub mod ids;
 pub mod json;
@@ -31,6 +32,7 @@ pub mod story;
 pub mod time;
 pub mod tree;
 pub mod verify;
+pub mod whole;
 pub mod why;
 pub mod words;
 

@@ -6,6 +6,11 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use cloacina_store::log::{LogReader, OpenError};
+
+/// What opens a log for reading.
+pub type Opener<'a> = &'a dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>;
+
 /// Where to look for executions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logs {

@@ -272,12 +272,19 @@ impl Proof {
         Ok(text)
     }
 
-    /// Reads a proof. Nothing of it is checked yet.
+    /// Reads a proof, also out of what `--json` wrote. Nothing of it is checked yet.
     ///
     /// # Errors
     /// [`BadProof::Foreign`].
     pub fn from_json(text: &str) -> Result<Self, BadProof> {
-        let proof: Self = serde_json::from_str(text).map_err(|error| BadProof::Foreign(error.to_string()))?;
+        #[derive(Deserialize)]
+        struct Around {
+            proof: Proof,
+        }
+        let proof: Self = serde_json::from_str::<Around>(text)
+            .map(|around| around.proof)
+            .or_else(|_| serde_json::from_str(text))
+            .map_err(|error| BadProof::Foreign(error.to_string()))?;
         if proof.format == FORMAT {
             return Ok(proof);
         }

@@ -129,8 +129,8 @@ impl Wanted {
 pub fn list(reader: &dyn LogReader, wanted: &Wanted) -> Result<(Vec<Head>, bool), ReadError> {
     let limit = wanted.limit.unwrap_or(usize::MAX);
     let mut found = Vec::new();
-    for entry in executions(reader, None) {
-        let head = Head::new(reader, entry?, None);
+    for head in heads(reader) {
+        let head = head?;
         if !wanted.takes(&head) {
             continue;
         }
@@ -140,6 +140,11 @@ pub fn list(reader: &dyn LogReader, wanted: &Wanted) -> Result<(Vec<Head>, bool)
         found.push(head);
     }
     Ok((found, false))
+}
+
+/// All executions of a log, newest first, read page by page; without how they were acknowledged.
+pub fn heads(reader: &dyn LogReader) -> impl Iterator<Item = Result<Head, ReadError>> + '_ {
+    executions(reader, None).map(|entry| entry.map(|entry| Head::new(reader, entry, None)))
 }
 
 /// The executions of a log with an id below `before`, newest first, read page by page.

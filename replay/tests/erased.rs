@@ -4,29 +4,18 @@
 
 mod common;
 
-use cloacina_engine::core::codec::encode_event;
-use cloacina_engine::core::erasure::{What, plan};
-use cloacina_engine::core::event::{Event, ExecutionId, Seq};
+use cloacina_engine::core::erasure::What;
+use cloacina_engine::core::event::ExecutionId;
 use cloacina_replay::history::History;
 use cloacina_replay::ids::resolve;
-use cloacina_replay::reading::{entries, stream_of};
 use cloacina_replay::verify::{Verdict, verify};
-use cloacina_store::keeper::{Change, Erase};
-use common::{Log, histories, replay};
+use common::{Log, erase, histories, replay};
 
 /// The execution whose id ends so, after values of it were erased.
-fn erased(end: &str, what: &What) -> (Log, ExecutionId) {
+fn erased(end: &str, what: What) -> (Log, ExecutionId) {
     let log = histories::all();
     let id = resolve(&*log.0, end).unwrap();
-    let events: Vec<(Seq, Event)> =
-        entries(&*log.0, id).map(|entry| entry.unwrap()).map(|entry| (entry.seq, entry.event.unwrap())).collect();
-    let records = plan(&events, std::slice::from_ref(what))
-        .unwrap()
-        .iter()
-        .map(|(seq, note)| (*seq, encode_event(note)))
-        .collect();
-    let (reason, by) = ("Art. 17, case 311".to_owned(), "ann".to_owned());
-    log.0.change(Change::Erase(Erase { stream: stream_of(id), records, reason, by })).unwrap();
+    erase(&log, id, what, "Art. 17, case 311");
     (log, id)
 }
 
@@ -36,7 +25,7 @@ fn key(name: &str) -> What {
 
 #[test]
 fn every_view_shows_that_a_value_was_erased() {
-    let (log, _) = erased("9f3ac102", &key("dataset"));
+    let (log, _) = erased("9f3ac102", key("dataset"));
     for arguments in ["", "--full", "--full --values", "context", "why dataset", "verify"] {
         let shown = replay(&log, &format!("9f3ac102 {arguments}"));
         assert_eq!(shown.code, 0, "{arguments}: {shown}");
@@ -47,13 +36,13 @@ fn every_view_shows_that_a_value_was_erased() {
 
 #[test]
 fn one_erased_value_is_not_to_be_had() {
-    let (log, _) = erased("9f3ac102", &key("dataset"));
+    let (log, _) = erased("9f3ac102", key("dataset"));
     insta::assert_snapshot!(replay(&log, "9f3ac102 context dataset").to_string());
 }
 
 #[test]
 fn an_erased_body_is_a_verdict_and_no_failure() {
-    let (log, id) = erased("9f3ac102", &key("dataset"));
+    let (log, id) = erased("9f3ac102", key("dataset"));
     let found = verify(&*log.0, id).unwrap();
     assert!(found.is_ok() && found.chain_holds());
     assert_eq!(found.folded, found.records, "all of it is folded again");
@@ -64,7 +53,7 @@ fn an_erased_body_is_a_verdict_and_no_failure() {
 
 #[test]
 fn a_history_with_an_erased_value_goes_through_json_and_back() {
-    let (log, _) = erased("9f3ac102", &key("dataset"));
+    let (log, _) = erased("9f3ac102", key("dataset"));
     let json = replay(&log, "9f3ac102 --json").out;
     let back = History::from_json(&json).unwrap();
     let context = back.context(cloacina_replay::at::At::End).unwrap();
@@ -76,7 +65,7 @@ fn a_history_with_an_erased_value_goes_through_json_and_back() {
 
 #[test]
 fn json_names_the_keys_that_were_erased() {
-    let (log, _) = erased("9f3ac102", &key("dataset"));
+    let (log, _) = erased("9f3ac102", key("dataset"));
     let context = replay(&log, "9f3ac102 context --json").out;
     assert!(context.contains("\"erased\":[\"dataset\"]"), "{context}");
     let value = replay(&log, "9f3ac102 context dataset --json").out;

@@ -175,6 +175,34 @@ fn every_line_is_what_the_schema_says() {
     }
 }
 
+/// What is said of a whole log on the disk, and of files: `verify --all`, `doctor`, `report`, `export`, proofs.
+#[test]
+fn what_is_said_of_logs_and_files_is_what_the_schema_says() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/archive-v1");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("log");
+    let log = std::sync::Arc::new(cloacina_store::open(&path, &cloacina_store::Options::default()).expect("a log"));
+    histories::all_into(&common::Log(log.clone()));
+    let (log_option, out) = (format!("--log {}", path.display()), directory.path().join("out"));
+    let (out, golden) = (out.display(), golden.display());
+    for line in [
+        format!("verify --all {log_option}"),
+        format!("doctor {log_option}"),
+        format!("verify --all --log {golden}/three.cloaca"),
+        format!("verify --proof {golden}/inclusion.json"),
+        format!("verify --proof {golden}/erased.json"),
+        format!("verify --proof {golden}/growth.json"),
+        format!("9f3ac101 report -o {out} {log_option}"),
+        format!("9f3ac101 export --to chrome -o {out} {log_option}"),
+        format!("9f3ac101 export --to archive -o {out}.cloaca {log_option}"),
+    ] {
+        let ran = replay_with(&cloacina_store::open_reader, None, &format!("{line} --json"));
+        assert_eq!(ran.code, 0, "{line}: {}", ran.err);
+        assert_eq!(ran.err, "", "{line}");
+        holds(&ran.out).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
 #[test]
 fn what_is_broken_is_what_the_schema_says_too() {
     let log = histories::all();

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use cloacina_engine::core::erasure::What;
+use cloacina_replay::reading::{entries, stream_of};
 use cloacina_replay::serve::Server;
 use cloacina_store::{Options, open};
-use common::{Log, Recorder, histories, id, json, task};
+use common::{Log, Recorder, erase, histories, id, json, task};
 use serde_json::Value;
 use tokio::sync::oneshot::Sender;
 
@@ -266,4 +268,35 @@ fn a_log_that_nobody_has_is_copied_once_and_not_for_every_page() {
     let (kind, standing) = list.any();
     assert_eq!((&*kind, &standing["live"]), ("standing", &Value::Bool(true)));
     drop(log);
+}
+
+/// Somebody erases a value while two pages show it: one of the end, one that was made before it.
+#[test]
+fn what_is_erased_while_a_page_is_open_goes_from_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_on_disk(directory.path());
+    let id = id(histories::COMPLETED);
+    histories::completed(&log, id);
+    let server = serve(&directory.path().join("log"));
+    let records = log.0.stream(stream_of(id)).unwrap().records;
+    let mut page = server.listen(&format!("x/{id}/events?from={records}"));
+    assert_eq!(page.next("standing")["live"], true);
+    let mut late = server.listen(&format!("x/{id}/events?from=2"));
+    assert!(late.next("whole")["history"].as_str().unwrap().contains("12345678901234567890"));
+
+    erase(&log, id, What::Key("rows".to_owned()), "case 311");
+    for page in [&mut page, &mut late] {
+        let (kind, whole) = page.any();
+        let history = whole["history"].as_str().unwrap();
+        assert_eq!(kind, "whole", "what the page had was all of it, so this is the first that it is told");
+        assert!(history.contains("case 311") && !history.contains("12345678901234567890"), "{history}");
+    }
+    let erased = entries(&*log.0, id).filter(|entry| entry.as_ref().unwrap().erased.is_some()).count();
+    // A page that was made now knows of it, and is told of the next one alone.
+    let mut knows = server.listen(&format!("x/{id}/events?from=99&erased={erased}"));
+    knows.next("standing");
+    erase(&log, id, What::Key("request_id".to_owned()), "case 312");
+    let (kind, whole) = knows.any();
+    assert_eq!(kind, "whole");
+    assert!(whole["history"].as_str().unwrap().contains("case 312"));
 }

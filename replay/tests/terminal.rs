@@ -4,20 +4,29 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use cloacina_store::{Options, open};
-use common::{Log, histories};
+use common::{Log, Recorder, histories, id, json, task};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
 /// What nobody waits for longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a terminal has got.
+struct Got {
+    parser: vt100::Parser,
+    /// All of it, also what is no longer on the screen.
+    all: Vec<u8>,
+    ended: bool,
+}
+
 struct Terminal {
-    screen: Arc<(Mutex<(vt100::Parser, bool)>, Condvar)>,
+    screen: Arc<(Mutex<Got>, Condvar)>,
     keys: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
     _master: Box<dyn MasterPty + Send>,
@@ -38,7 +47,8 @@ impl Terminal {
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let mut reader = pair.master.try_clone_reader().unwrap();
-        let screen = Arc::new((Mutex::new((vt100::Parser::new(30, 120, 1_000), false)), Condvar::new()));
+        let got = Got { parser: vt100::Parser::new(30, 120, 1_000), all: Vec::new(), ended: false };
+        let screen = Arc::new((Mutex::new(got), Condvar::new()));
         let shared = screen.clone();
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
@@ -46,8 +56,9 @@ impl Terminal {
                 // At its end a pseudo-terminal gives an error.
                 let count = reader.read(&mut bytes).unwrap_or(0);
                 let mut screen = shared.0.lock().unwrap();
-                screen.0.process(&bytes[..count]);
-                screen.1 = count == 0;
+                screen.parser.process(&bytes[..count]);
+                screen.all.extend_from_slice(&bytes[..count]);
+                screen.ended = count == 0;
                 shared.1.notify_all();
                 if count == 0 {
                     return;
@@ -70,16 +81,27 @@ impl Terminal {
 
     /// Waits until the screen shows this.
     fn until(&self, text: &str) {
+        self.wait(text, |got| got.parser.screen().contents().contains(text));
+    }
+
+    /// Waits until this was shown, though it may be gone again.
+    fn was_shown(&self, text: &str) {
+        self.wait(text, |got| String::from_utf8_lossy(&got.all).contains(text));
+    }
+
+    fn wait(&self, text: &str, has: impl Fn(&Got) -> bool) {
         let until = Instant::now() + PATIENCE;
         let mut screen = self.screen.0.lock().unwrap();
-        loop {
-            let shown = screen.0.screen().contents();
-            if shown.contains(text) {
-                return;
-            }
-            assert!(!screen.1 && Instant::now() < until, "the screen never showed '{text}':\n{shown}");
+        while !has(&screen) {
+            let shown = screen.parser.screen().contents();
+            assert!(!screen.ended && Instant::now() < until, "the screen never showed '{text}':\n{shown}");
             screen = self.screen.1.wait_timeout(screen, Duration::from_secs(1)).unwrap().0;
         }
+    }
+
+    /// Sends the process a signal.
+    fn signal(&self, name: &str) {
+        signal(name, self.child.process_id().unwrap());
     }
 
     /// Waits for its end, and gives all that is on the screen and the exit code.
@@ -87,11 +109,16 @@ impl Terminal {
         let code = self.child.wait().unwrap().exit_code();
         let until = Instant::now() + PATIENCE;
         let mut screen = self.screen.0.lock().unwrap();
-        while !screen.1 && Instant::now() < until {
+        while !screen.ended && Instant::now() < until {
             screen = self.screen.1.wait_timeout(screen, Duration::from_secs(1)).unwrap().0;
         }
-        (screen.0.screen().contents(), code)
+        (screen.parser.screen().contents(), code)
     }
+}
+
+fn signal(name: &str, process: u32) {
+    let sent = std::process::Command::new("kill").args([format!("-{name}"), process.to_string()]).status();
+    assert!(sent.unwrap().success());
 }
 
 fn log() -> tempfile::TempDir {
@@ -197,4 +224,94 @@ fn a_shell_is_offered_commands_and_the_ids_of_executions() {
     assert!(diff.contains("9f3ac101") && diff.contains("9f3ac102"), "{diff}");
     let commands = complete(&["9f3ac101", "gr"]);
     assert!(commands.contains("graph"), "{commands}");
+}
+
+/// An execution of 40,082 events: forty tasks after each other, each of which writes a thousand keys.
+fn long() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log(Arc::new(open(&directory.path().join("flow.db"), &Options::default()).unwrap()));
+    let names: Vec<String> = (0..40).map(|number| format!("task_{number}")).collect();
+    let before = |number: usize| if number == 0 { Vec::new() } else { vec![&*names[number - 1]] };
+    let tasks = names.iter().enumerate().map(|(number, name)| task(name, &before(number))).collect();
+    let mut run = Recorder::start(&log, id(1), "long", tasks, &[]);
+    for name in &names {
+        run.run(name, 5, |context| {
+            (0..1_000).for_each(|number| context.set(format!("key_{number}"), json("1")));
+            Ok(())
+        });
+    }
+    log.0.close().unwrap();
+    directory
+}
+
+/// The second that a bar waits for goes by while the process stands still, however fast the computer is.
+fn let_a_second_go_by(process: u32) {
+    signal("STOP", process);
+    std::thread::sleep(Duration::from_millis(1_100));
+    signal("CONT", process);
+}
+
+#[test]
+fn what_takes_longer_than_a_second_says_in_a_terminal_how_far_it_is() {
+    let directory = long();
+    let terminal = Terminal::start(directory.path(), "00000001 verify", &[]);
+    // The header of a long history stands there before the rest is read.
+    terminal.until("read-only, no task code is run");
+    let_a_second_go_by(terminal.child.process_id().unwrap());
+    terminal.was_shown(" of 40,082 events, ");
+    let (shown, code) = terminal.end();
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("ok: this execution is what was written"), "{shown}");
+    assert!(!shown.contains(" of 40,082 events, "), "the bar is gone when it is over:\n{shown}");
+}
+
+#[test]
+fn how_far_it_is_is_never_said_in_a_pipe() {
+    let directory = long();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_replay"))
+        .args(["00000001", "verify"])
+        .current_dir(directory.path())
+        .env_remove("CLOACA_LOG")
+        .env("XDG_STATE_HOME", directory.path().join("state"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut shown = String::new();
+    out.read_line(&mut shown).unwrap();
+    let_a_second_go_by(child.id());
+    out.read_to_string(&mut shown).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+/// Ctrl-C, as the terminal sends it, ends the looking and not the execution.
+#[test]
+fn ctrl_c_detaches_from_what_is_followed_and_it_runs_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Log(Arc::new(open(&directory.path().join("flow.db"), &Options::default()).unwrap()));
+    let mut run = Recorder::start(&log, id(7), "etl", vec![task("extract", &[]), task("load", &["extract"])], &[]);
+    let mut terminal = Terminal::start(directory.path(), "@ --follow", &[]);
+    terminal.until("ExecutionStarted");
+    run.begin("extract", 0);
+    terminal.until("TaskStarted");
+    terminal.press("\u{3}");
+    let (shown, code) = terminal.end();
+    assert_eq!(code, 6, "{shown}");
+    assert!(shown.contains("detached after seq 1; it runs on\nhint: replay 00000007 --follow"), "{shown}");
+
+    // The same by a signal to the process alone, which no terminal sends.
+    let terminal = Terminal::start(directory.path(), "@ --follow", &[]);
+    terminal.until("TaskStarted");
+    terminal.signal("INT");
+    assert_eq!(terminal.end().1, 6);
+
+    let terminal = Terminal::start(directory.path(), "@ --follow", &[]);
+    terminal.until("TaskStarted");
+    run.wait(5).finish("extract", |_| Ok(())).run("load", 5, |_| Ok(()));
+    let (shown, code) = terminal.end();
+    assert!(shown.contains("ExecutionCompleted"), "{shown}");
+    assert_eq!(code, 0, "{shown}");
 }

@@ -7,26 +7,25 @@ const AGAIN = 1_000;
 
 /**
  * Listens to a stream of the server. `address` gives where it goes on from what the page has; `on` has a function for
- * each kind of message, which gets its text. A page that nobody sees does not listen: a browser has few connections to
+ * each kind of message, which gets its text, and `standing`, which gets whether what is shown moves. A page that nobody sees does not listen: a browser has few connections to
  * one server, and tabs share them.
  */
-export function listen(address, on) {
+export function listen(address, { standing, ...on }) {
   let source;
-  let over = false;
   function stop() {
     source?.close();
     source = undefined;
   }
   function begin() {
-    if (source || over || document.hidden) return;
+    if (source || document.hidden) return;
     source = new EventSource(address());
     for (const [kind, take] of Object.entries(on)) {
       source.addEventListener(kind, (message) => take(message.data));
     }
-    source.addEventListener("standing", (message) => showStanding(JSON.parse(message.data)));
+    source.addEventListener("standing", (message) => standing(JSON.parse(message.data)));
     source.addEventListener("error", () => {
       stop();
-      showStanding({ live: false, why: "the server does not answer; trying again" });
+      standing({ live: false, why: "the server does not answer; trying again" });
       setTimeout(begin, AGAIN);
     });
   }
@@ -34,12 +33,6 @@ export function listen(address, on) {
   addEventListener("pagehide", stop);
   addEventListener("pageshow", begin);
   begin();
-  return {
-    close() {
-      over = true;
-      stop();
-    },
-  };
 }
 
 /** Whether what is shown moves, and if not, why. */

@@ -27,8 +27,9 @@ export class LogPage {
     this.live = standing.live;
     listen(() => `events?from=${position}`, {
       executions: (data) => this.#take(JSON.parse(data)),
-      standing: (data) => {
-        this.live = JSON.parse(data).live;
+      standing: (standing) => {
+        showStanding(standing);
+        this.live = standing.live;
         this.list.redraw();
       },
     });

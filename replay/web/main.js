@@ -37,8 +37,8 @@ class Page {
     this.#readAddress();
     addEventListener("hashchange", () => this.#readAddress());
     addEventListener("keydown", (event) => this.#keyPressed(event));
-    // What is over does not move any more.
-    if (live && past.isOpen) this.#listen(live);
+    // What is over does not move any more; but a value of it can still be erased.
+    if (live) this.#listen(live);
   }
 
   /** Moves all views to the moment after an event. */
@@ -140,9 +140,13 @@ class Page {
 
   #listen(live) {
     this.live = { isLive: live.live };
-    showStanding(live);
-    this.stream = listen(() => `${this.past.execution.id}/events?from=${this.past.events.length}`, {
-      standing: (data) => (this.live.isLive = JSON.parse(data).live),
+    this.#stand(live);
+    const from = () => {
+      const { execution, events } = this.past;
+      return `${execution.id}/events?from=${events.length}&erased=${events.filter(({ erased }) => erased).length}`;
+    };
+    listen(from, {
+      standing: (standing) => this.#stand(standing),
       add: (data) => this.#add(data),
       whole: (data) => this.#whole(JSON.parse(data)),
     });
@@ -151,6 +155,13 @@ class Page {
       this.header.take();
       if (this.follows) this.timeline.update();
     }, 1000);
+  }
+
+  /** Says whether what is shown moves: not of what is over. */
+  #stand(standing) {
+    this.live.isLive = standing.live;
+    if (this.past.isOpen) showStanding(standing);
+    else byId("live").hidden = true;
   }
 
   /** Takes in events that have just happened. Whoever looks at the end goes on looking at the end. */
@@ -170,7 +181,7 @@ class Page {
     announce(cleanLine(`${task} ${words}`).slice(0, 200));
   }
 
-  /** Takes all of it anew: it has ended, and now it can be told what only the end tells. */
+  /** Takes all of it anew: it has ended, and now it can be told what only the end tells; or something of it was erased. */
   #whole({ history, report }) {
     const atEnd = this.moment.seq >= this.past.last;
     const { seq } = this.moment;
@@ -178,10 +189,7 @@ class Page {
     this.moment = new Moment(this.past);
     this.#take();
     this.go(atEnd ? this.past.last : seq);
-    if (this.past.isOpen) return;
-    // What is over does not move any more, and the server need not hold the page's place.
-    this.stream.close();
-    byId("live").hidden = true;
+    if (!this.past.isOpen) byId("live").hidden = true;
   }
 
   #keyPressed(event) {

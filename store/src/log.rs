@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::keeper::Keeper;
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
@@ -199,6 +200,16 @@ pub trait LogReader: Send + Sync {
     /// [`ReadError::Gone`] if the engine that was asked has closed the log.
     fn head(&self) -> Result<LogHead, ReadError>;
 
+    /// Where the log ends, once it has more than `after` records or somebody has closed it, at the latest after `patience`:
+    /// sooner, too, where it cannot be waited for. A log that nobody writes gives its end at once.
+    ///
+    /// # Errors
+    /// As [`LogReader::head`].
+    fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
+        let _ = (after, patience);
+        self.head()
+    }
+
     /// Where the log is, for messages: a path, or `memory`.
     fn location(&self) -> String;
 }
@@ -291,7 +302,7 @@ pub enum OpenError {
     },
     /// What is there is not what was written.
     #[error(
-        "the log {path} is damaged: {what}. Keep a copy of the directory as it is, and restore a backup; `replay --log {path} verify` says what is still whole"
+        "the log {path} is damaged: {what}. Keep a copy of the directory as it is, and restore a backup; `replay verify --all --log {path}` says what is still whole"
     )]
     Damaged {
         /// The path.

@@ -62,7 +62,9 @@ impl Keeper for MemoryLog {
         changes::perform(change, |work| {
             let mut writer = lock(&self.writer);
             let time = writer.last_time();
-            writer.change(work, time)
+            let changed = writer.change(work, time);
+            writer.tell_readers();
+            changed
         })
     }
 }
@@ -72,6 +74,7 @@ impl EventLog for MemoryLog {
         let outcomes = lock(&self.writer).commit(vec![Job::new(batch, acknowledge)]);
         // The writer is free again: an acknowledgement may append.
         outcomes.into_iter().for_each(|outcome| outcome.tell());
+        self.core.moving.moved();
     }
 
     fn flushes(&self) -> u64 {
@@ -84,6 +87,8 @@ impl EventLog for MemoryLog {
         }
         let mut writer = lock(&self.writer);
         let time = writer.last_time();
-        writer.close(time)
+        let closed = writer.close(time);
+        self.core.moving.end();
+        closed
     }
 }

@@ -26,7 +26,7 @@
 #[macro_export]
 macro_rules! read_through {
     ($self:ident => $inner:expr) => {
-        $crate::read_through!($self => $inner; read, stream, streams, tail, hashes, erasures, definition, head, location);
+        $crate::read_through!($self => $inner; read, stream, streams, tail, hashes, erasures, definition, head, wait, location);
     };
     ($self:ident => $inner:expr; $($method:ident),+) => {
         $($crate::read_through!(@$method $self $inner);)+
@@ -86,6 +86,15 @@ macro_rules! read_through {
     (@head $self:ident $inner:expr) => {
         fn head(&$self) -> Result<$crate::log::LogHead, $crate::log::ReadError> {
             $inner.head()
+        }
+    };
+    (@wait $self:ident $inner:expr) => {
+        fn wait(
+            &$self,
+            after: u64,
+            patience: std::time::Duration,
+        ) -> Result<$crate::log::LogHead, $crate::log::ReadError> {
+            $inner.wait(after, patience)
         }
     };
     (@location $self:ident $inner:expr) => {

@@ -255,6 +255,7 @@ impl SledLog {
     /// Ends the threads, then lets go of the lock. Once.
     fn let_go(&self, held: Held, last: Message) -> thread::Result<()> {
         let Held { server, writer, lock } = held;
+        self.core.moving.end();
         if let Some(server) = server {
             server.stop();
         }

@@ -42,6 +42,7 @@ pub(crate) fn run<B: Backend>(
         let (jobs, last) = take_waiting(first, messages);
         if !jobs.is_empty() {
             writer.commit(jobs).into_iter().for_each(tell);
+            writer.tell_readers();
         }
         match last {
             None | Some(Message::Append(_)) => {}
@@ -49,6 +50,7 @@ pub(crate) fn run<B: Backend>(
                 let time = now(writer.last_time());
                 // Whoever asked may be gone.
                 let _ = reply.send(writer.change(*work, time));
+                writer.tell_readers();
             }
             Some(Message::Leave) => break,
             Some(Message::Close(reply)) => {

@@ -10,11 +10,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cloacina_store::log::{Batch, Definition, EventLog, LogReader, ReadError, StreamFilter};
 use cloacina_store::record::{Hash, StreamId};
 use cloacina_store::{Options, SledLog, open, open_reader, seal, verify};
 use suite::{batch, closed_label, frame, one, open_label, stream};
+
+/// Longer than any test takes: one that waits so long, and is not woken, does not end.
+const LONG: Duration = Duration::from_secs(3_600);
 
 struct Written {
     _directory: tempfile::TempDir,
@@ -207,4 +211,64 @@ fn a_frame_of_many_records_is_not_read_again_for_every_page() {
     assert!(there < here * 12, "{there:?} through the socket, {here:?} without");
     assert_eq!(reader.read(stream(1), 29_000, 10).unwrap().len(), 10);
     assert_eq!(reader.read(stream(1), 2, 3_000).unwrap().last().unwrap().seq, 3_001);
+}
+
+/// A reader that waits hears of an append when it is acknowledged, and of nothing else.
+#[test]
+fn who_waits_is_woken_when_the_log_moves() {
+    let Written { path, log, .. } = &written();
+    let reader = open_reader(path).unwrap();
+    let end = log.head().unwrap().position;
+    assert_eq!(reader.wait(end - 1, LONG), log.head(), "it has moved already");
+    assert_eq!(reader.wait(end, Duration::from_millis(1)), log.head(), "it does not move, and the time is over");
+    std::thread::scope(|scope| {
+        let woken = scope.spawn(|| reader.wait(end, LONG).unwrap().position);
+        // Others read meanwhile, over another connection.
+        assert_eq!(reader.head(), log.head());
+        log.append(one(stream(1), 1, b"later")).unwrap();
+        assert_eq!(woken.join().unwrap(), end + 1);
+    });
+    let local = std::thread::scope(|scope| {
+        let woken = scope.spawn(|| log.wait(end + 1, LONG).unwrap().position);
+        log.append(one(stream(1), 2, b"later")).unwrap();
+        woken.join().unwrap()
+    });
+    assert_eq!(local, end + 2);
+}
+
+/// Closing wakes them too, and nobody waits for a log that nobody has.
+#[test]
+fn closing_wakes_who_waits() {
+    let Written { path, log, .. } = &written();
+    let reader = open_reader(path).unwrap();
+    let end = log.head().unwrap().position;
+    std::thread::scope(|scope| {
+        let woken = scope.spawn(|| reader.wait(u64::MAX, LONG));
+        let local = scope.spawn(|| log.wait(u64::MAX, LONG));
+        log.close().unwrap();
+        assert!(local.join().unwrap().is_ok_and(|head| head.position >= end));
+        // Whether the answer was still sent is a matter of luck.
+        assert!(matches!(woken.join().unwrap(), Ok(_) | Err(ReadError::Gone | ReadError::Io(_))));
+    });
+    assert_eq!(reader.wait(0, LONG), Err(ReadError::Gone));
+    let copied = open_reader(path).unwrap();
+    assert_eq!(copied.wait(u64::MAX, LONG), copied.head());
+}
+
+/// Whoever opens connections only to wait keeps nobody from reading: half of the places are left, and one that waits beyond
+/// that half is answered at once.
+#[test]
+fn those_who_wait_leave_room_for_those_who_read() {
+    let Written { path, log, .. } = &written();
+    let end = log.head().unwrap().position;
+    let waiting: Vec<_> = (0..12).map(|_| open_reader(path).unwrap()).collect();
+    std::thread::scope(|scope| {
+        let woken: Vec<_> = waiting.iter().map(|reader| scope.spawn(|| reader.wait(end, LONG).unwrap())).collect();
+        let one_more = open_reader(path).unwrap();
+        assert_eq!(one_more.tail(0, 10), log.tail(0, 10));
+        log.append(one(stream(1), 1, b"later")).unwrap();
+        for thread in woken {
+            assert_eq!(thread.join().unwrap().position, end + 1);
+        }
+    });
 }

@@ -1,10 +1,10 @@
 // `replay serve` in a real browser, with a real engine that runs while the pages are open.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { get } from "node:http";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, afterEach, before, test } from "node:test";
 import { browse, build, built, closeQuiet, freshDirectory, openPage, ROOT, SCREENSHOTS } from "./support.mjs";
@@ -218,4 +218,26 @@ test("a page of somebody else can neither read nor show it", async () => {
   const frame = stranger.frames().find((one) => one.url().startsWith(origin));
   assert.ok(!frame || (await frame.evaluate(() => window.replay === undefined).catch(() => true)), "it is not shown in a frame");
   await stranger.close();
+});
+
+test("a value that is erased while a page shows it goes from the page, without a reload", async () => {
+  const log = join(freshDirectory("erased-live"), "log");
+  const python = await engine(log);
+  const server = await serve(log);
+  python.say("start");
+  const id = await python.line();
+  for (const task of ["extract", "left", "right", "right", "load"]) python.say(`go ${task}`);
+  const page = await open(`${server}x/${id}`, server);
+  await says(page, "#status", "Failed after");
+  await page.waitForFunction(() => window.replay.past.rows.size === 4);
+  await says(page, "#context .key", "day");
+  assert.match(await page.locator("#context").textContent(), /2026-11-24/);
+  const words = ["log", "erase", id, "--key", "day", "--reason", "case 311", "--yes", "--log", log];
+  execFileSync(join(dirname(PYTHON), "cloaca"), words, { stdio: "ignore" });
+  await page.waitForFunction(() => window.replay.past.events.some(({ erased }) => erased?.reason === "case 311"));
+  await page.waitForFunction(() => !document.querySelector("#context").textContent.includes("2026-11-24"));
+  await says(page, "#context", "erased");
+  assert.equal(await page.locator("#live").isVisible(), false, "what is over does not move");
+  await page.screenshot({ path: join(SCREENSHOTS, "live-erased.png") });
+  await closeQuiet(page);
 });

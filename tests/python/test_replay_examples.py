@@ -1,4 +1,4 @@
-"""Five broken workflows, and what `replay` says of each: `replay/EXAMPLES.md` shows the very output.
+"""Eight broken workflows, and what `replay` says of each: `replay/EXAMPLES.md` shows the very output.
 
 `UPDATE_EXAMPLES=1 pytest test_replay_examples.py` writes the output of this run into it.
 """

@@ -175,6 +175,29 @@ pub enum Command {
     Prove(ProveArguments),
 }
 
+impl Command {
+    /// What it is called on the command line.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::List { .. } => "list",
+            Self::Context { .. } => "context",
+            Self::Why { .. } => "why",
+            Self::Explain { .. } => "explain",
+            Self::Graph { .. } => "graph",
+            Self::Report { .. } => "report",
+            #[cfg(feature = "serve")]
+            Self::Serve { .. } => "serve",
+            Self::Diff { .. } => "diff",
+            Self::Export { .. } => "export",
+            Self::ExplainError { .. } => "explain-error",
+            Self::Verify(_) => "verify",
+            Self::Doctor => "doctor",
+            Self::Prove(_) => "prove",
+        }
+    }
+}
+
 /// What is to be verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct VerifyArguments {

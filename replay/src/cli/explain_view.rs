@@ -31,6 +31,9 @@ pub fn write(screen: &mut Screen<'_>, story: &Story, state: &Execution, task: Ta
     dependencies(screen, state, task)?;
     screen.paragraph(2, Tone::Plain, &why(screen, state, task))?;
     if let Some(row) = row_of(story, name) {
+        for asked in notes::asked(row, screen.width.saturating_sub(4)) {
+            screen.paragraph(4, Tone::Plain, &asked)?;
+        }
         for met in &row.collisions {
             screen.paragraph(2, Tone::Warning, &notes::collision(met))?;
         }
@@ -78,7 +81,9 @@ fn why(screen: &Screen<'_>, state: &Execution, task: TaskIndex) -> String {
         TaskState::Pending => {
             let open = waits_for(state, task);
             if open.is_empty() {
-                return format!("is ready, and waits for a slot (its rule holds: {rule})");
+                return format!(
+                    "is ready: it runs once an engine that has the log has a slot for it (its rule holds: {rule})"
+                );
             }
             format!("waits for {}; then its rule is asked: {rule}", text::clean(&words::names(open, NAMES)))
         }

@@ -29,8 +29,8 @@ pub fn write(
     screen: &mut Screen<'_>,
     err: &mut dyn Write,
     (found, ahead): (&Found, &Ahead<'_>),
-    format: ExportFormat,
-    output: Option<&Path>,
+    (format, output): (ExportFormat, Option<&Path>),
+    json: bool,
 ) -> Result<i32, Failure> {
     let output = output.filter(|path| *path != Path::new("-"));
     let Some(path) = output else {
@@ -49,6 +49,11 @@ pub fn write(
             .map_err(|error| failed(error.to_string()))?;
     } else {
         report_view::beside(path, &mut |out| put(out, (found, ahead), format))?;
+    }
+    if json {
+        let written = path.metadata().map_or(0, |file| file.len());
+        report_view::written(screen, found, path, written)?;
+        return Ok(code::OK);
     }
     let size = path.metadata().map(|file| text::size(file.len())).unwrap_or_default();
     let hint = match format {

@@ -4,6 +4,7 @@ use std::io;
 
 use cloacina_store::log::{OpenError, ReadError};
 
+use super::found::quoted;
 use crate::errors::number;
 use crate::reading::Trouble;
 
@@ -97,7 +98,13 @@ impl Failure {
             }
             OpenError::NewerFormat { .. } => "pip install --upgrade cloaca",
             OpenError::DamagedArchive { .. } => "take another copy of the archive",
-            OpenError::Damaged { .. } => "keep a copy of the directory before anything else is done to it",
+            OpenError::Damaged { path, .. } => {
+                return Self::cannot_read(
+                    error.to_string(),
+                    format!("replay verify --all --log {}", quoted(&path.display().to_string())),
+                )
+                .numbered(number::DAMAGED_LOG);
+            }
             _ => "try again once the cause is gone; nothing was changed",
         };
         if let OpenError::DamagedArchive { .. } = error {
@@ -107,7 +114,6 @@ impl Failure {
             OpenError::Missing { .. } | OpenError::NotALog { .. } => number::NOT_A_LOG,
             OpenError::Locked { .. } => number::IN_USE,
             OpenError::NewerFormat { .. } => number::NEWER_LOG,
-            OpenError::Damaged { .. } => number::DAMAGED_LOG,
             _ => number::CANNOT_READ,
         };
         Self::cannot_read(error.to_string(), hint).numbered(number)

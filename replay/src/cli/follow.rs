@@ -1,7 +1,7 @@
 //! `replay ID --follow`: the events of an execution as they are appended, until it ends.
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cloacina_engine::core::event::{Event, Seq};
 use cloacina_engine::core::state::Status;
@@ -17,8 +17,8 @@ use crate::json::lines::Lines;
 use crate::reading::{Decoder, Entry, Records};
 use crate::source;
 
-/// How often the log is asked for more.
-const EVERY: Duration = Duration::from_millis(100);
+/// For how long the log is waited for before it is asked whether Ctrl-C was pressed. What happens is seen at once all the same.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What following needs of the world besides the log.
 pub struct Follow<'a> {
@@ -26,7 +26,7 @@ pub struct Follow<'a> {
     pub open: Opener<'a>,
     /// The log's whole path.
     pub path: &'a std::path::Path,
-    /// Waits, and says whether to go on: not after Ctrl-C.
+    /// Waits so long, and says whether to go on: not after Ctrl-C.
     pub pause: Pause<'a>,
     /// Whether events are written as JSON, a line each.
     pub jsonl: bool,
@@ -53,9 +53,10 @@ impl Follow<'_> {
         }
         let mut again: Option<Box<dyn LogReader>> = None;
         let mut next: Seq = 0;
+        let mut rest = Duration::ZERO;
         loop {
             let reader = again.as_deref().unwrap_or(&*found.log.reader);
-            let is_live = reader.head().is_ok_and(|head| head.durability.is_some());
+            let live = reader.head().ok().filter(|head| head.durability.is_some());
             let mut decoder = Decoder::new(reader);
             let read = Records::new(reader, found.id, next).try_for_each(|record| {
                 let entry = decoder.decode(&record?)?;
@@ -82,11 +83,11 @@ impl Follow<'_> {
                 Err(Stop::Failed(failure)) => return Err(failure),
                 Ok(()) => {}
             }
-            if !is_live {
+            let Some(before) = live else {
                 writeln!(err, "\nno process has the log, so nothing more will come\nhint: {}", found.command(""))?;
                 return Ok(code::STILL_RUNNING);
-            }
-            if !(self.pause)(EVERY) {
+            };
+            if !(self.pause)(rest) {
                 writeln!(
                     err,
                     "\ndetached after seq {}; it runs on\nhint: {}",
@@ -95,6 +96,11 @@ impl Follow<'_> {
                 )?;
                 return Ok(code::STILL_RUNNING);
             }
+            let began = Instant::now();
+            // That it is gone is found by the next reading.
+            let moved = reader.wait(before.position, PATIENCE).is_ok_and(|head| head.position > before.position);
+            // More may wait than the engine lets: those are answered at once.
+            rest = if moved || began.elapsed() >= PATIENCE { Duration::ZERO } else { PATIENCE };
         }
     }
 }

@@ -91,7 +91,7 @@ pub fn quoted(text: &str) -> String {
 }
 
 fn open(logs: &Logs, path: &Path, around: &Surroundings<'_>) -> Result<FoundLog, OpenError> {
-    let reader = (around.open)(&around.directory.join(path))?;
+    let reader = (around.open)(&around.whole(path))?;
     let option = match logs.by {
         ChosenBy::Option => format!(" --log {}", quoted(&path.display().to_string())),
         ChosenBy::Recent if logs.paths.first().is_some_and(|first| first != path) => {
@@ -102,13 +102,25 @@ fn open(logs: &Logs, path: &Path, around: &Surroundings<'_>) -> Result<FoundLog,
     Ok(FoundLog { reader, path: path.to_owned(), option })
 }
 
+/// The path of the first of the logs that are meant, as it was found.
+///
+/// # Errors
+/// [`Failure`].
+pub fn first_path(option: Option<&Path>, around: &Surroundings<'_>) -> Result<PathBuf, Failure> {
+    logs(option, around).map(|logs| first_of(&logs))
+}
+
+fn first_of(logs: &Logs) -> PathBuf {
+    logs.paths.first().cloned().unwrap_or_default()
+}
+
 /// Opens the first of the logs that are meant.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn first_log(option: Option<&Path>, around: &Surroundings<'_>) -> Result<FoundLog, Failure> {
     let logs = logs(option, around)?;
-    let first = logs.paths.first().cloned().unwrap_or_default();
+    let first = first_of(&logs);
     open(&logs, &first, around).map_err(|error| Failure::open(&error))
 }
 
@@ -164,7 +176,7 @@ fn is_file(text: &str) -> bool {
 /// The one execution that is in a file.
 fn in_file(text: &str, around: &Surroundings<'_>, screen: &Screen<'_>) -> Result<Found, Failure> {
     let path = PathBuf::from(text);
-    let reader = (around.open)(&around.directory.join(&path)).map_err(|error| Failure::open(&error))?;
+    let reader = (around.open)(&around.whole(&path)).map_err(|error| Failure::open(&error))?;
     let some = Wanted { limit: Some(SHOWN), ..Wanted::default() };
     let (heads, more) = source::list(&*reader, &some)?;
     let log = FoundLog { reader, path, option: String::new() };

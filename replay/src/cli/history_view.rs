@@ -1,10 +1,13 @@
 //! `replay ID`: what happened, a row for each task, and below it why it ended so.
 
+use std::collections::BTreeSet;
 use std::io;
 
-use cloacina_engine::core::event::Seq;
+use cloacina_engine::core::event::{Seq, TaskId};
+use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::core::state::{Execution, Status, TaskState};
 use cloacina_engine::core::time::Timestamp;
+use cloacina_store::archive::is_archive;
 
 use super::columns::{Cell, Column, Table};
 use super::found::Found;
@@ -30,6 +33,7 @@ pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, story: &Story,
     let view = View { start: started(&head.entry), story, found, values, root: root_failure(story) };
     view.table(screen).write(screen)?;
     view.unfinished(screen)?;
+    view.tolerated(screen)?;
     view.failure(screen)
 }
 
@@ -151,6 +155,8 @@ impl View<'_> {
                 if let Some(why) = why.filter(|why| text::width("skipped: ") + text::width(why) > WHAT) {
                     table.note(Tone::Plain, why);
                 }
+                let columns = screen.width.saturating_sub(30).max(30);
+                notes::asked(task, columns).for_each(|asked| table.note(Tone::Plain, asked));
                 notes::task(table, task, told_below);
             }
             What::Paused(request) | What::Unpaused(request) | What::CancelRequested(request) => {
@@ -172,13 +178,51 @@ impl View<'_> {
         let Some(state) = self.story.state.as_ref().filter(|state| !state.status().is_final()) else { return Ok(()) };
         let ready: Vec<_> = state.ready().map(|task| state.graph().name(task)).collect();
         let waiting: Vec<_> = waiting(state).collect();
-        if !ready.is_empty() || !waiting.is_empty() {
+        let stands_still = self.stands_still(state);
+        if !ready.is_empty() || !waiting.is_empty() || stands_still {
             screen.line("")?;
         }
-        for (what, names) in [("ready, without a slot yet", ready), ("waiting", waiting)] {
+        if stands_still {
+            let says = "nothing runs it now: no process has the log. It goes on once a runner that knows the workflow opens it";
+            screen.paragraph(0, Tone::Warning, says)?;
+        }
+        let ready_means = if stands_still { "will run first" } else { "ready, without a slot yet" };
+        for (what, names) in [(ready_means, ready), ("waiting", waiting)] {
             if !names.is_empty() {
                 screen.paragraph(0, Tone::Plain, &format!("{what}: {}", text::clean(&words::names(names, NAMES))))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether nobody runs it, who could. An archive is a copy, which nobody ever runs.
+    fn stands_still(&self, state: &Execution) -> bool {
+        let is_held = || self.found.log.reader.head().map_or(true, |head| head.durability.is_some());
+        state.status() == Status::Running && !is_archive(&self.found.log.path) && !is_held()
+    }
+
+    /// Says of an execution that completed although a task failed why it did.
+    fn tolerated(&self, screen: &mut Screen<'_>) -> io::Result<()> {
+        let Some(state) = self.story.state.as_ref().filter(|state| state.status() == Status::Completed) else {
+            return Ok(());
+        };
+        for row in task_rows(self.story) {
+            let Some(failed) = state.graph().find(&row.task) else { continue };
+            if !matches!(state.task(failed).state(), TaskState::Failed) {
+                continue;
+            }
+            let ran = ran_after(state, failed);
+            let named: Vec<&TaskId> = ran.iter().map(|task| state.graph().name(*task)).collect();
+            let rules: BTreeSet<&str> = ran.iter().map(|task| state.task_definition(*task).rule.name()).collect();
+            let rules: Vec<&str> = rules.into_iter().collect();
+            let says = format!(
+                "{} failed, and the execution completed all the same: {} ran after it (rule: {})",
+                text::clean(&row.task),
+                text::clean(&words::names(named, NAMES)),
+                rules.join(", "),
+            );
+            screen.line("")?;
+            screen.paragraph(0, Tone::Warning, &says)?;
         }
         Ok(())
     }
@@ -210,6 +254,21 @@ impl View<'_> {
         screen.line("")?;
         screen.paragraph(0, Tone::Plain, &text::clean(reason))
     }
+}
+
+/// The first tasks below one that ran, past those that were skipped.
+fn ran_after(state: &Execution, task: TaskIndex) -> BTreeSet<TaskIndex> {
+    let (mut ran, mut looked_at, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![task]);
+    while let Some(task) = next.pop() {
+        for &below in state.graph().downstream(task) {
+            match state.task(below).state() {
+                TaskState::Skipped { .. } if looked_at.insert(below) => next.push(below),
+                TaskState::Skipped { .. } => {}
+                _ => drop(ran.insert(below)),
+            }
+        }
+    }
+    ran
 }
 
 /// The tasks that wait for others.

@@ -32,6 +32,7 @@ pub mod surroundings;
 pub mod text;
 mod verify_view;
 mod view;
+mod whole_view;
 mod why_view;
 
 pub use failure::code;

@@ -90,6 +90,17 @@ pub fn undeclared(read: &Undeclared, attempt: Attempt) -> String {
     )
 }
 
+/// What the keys were that the rule of a skipped task asked for.
+pub fn asked(row: &TaskRow, columns: usize) -> impl Iterator<Item = String> + '_ {
+    row.asked.iter().map(move |(key, value)| {
+        let key = text::clean(key);
+        match value {
+            Some(json) => format!("{key} was {}", text::value(json, columns.saturating_sub(text::width(&key) + 5)).0),
+            None => format!("{key} was not there"),
+        }
+    })
+}
+
 /// Notes of collisions.
 pub fn collisions(table: &mut Table, collisions: &[Met]) {
     for met in collisions {

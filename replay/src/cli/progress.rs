@@ -14,18 +14,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Progress {
     began: Instant,
-    /// How many events there are.
+    /// How many there are, and of what.
     all: u64,
+    what: &'static str,
     /// Whether anybody would see it.
     shown: bool,
     bar: RefCell<Option<ProgressBar>>,
 }
 
 impl Progress {
-    /// Begins to count. `shown` says whether standard error is a terminal.
+    /// Begins to count `all` of what `what` names. `shown` says whether standard error is a terminal.
     #[must_use]
-    pub fn new(shown: bool, all: u64) -> Self {
-        Self { began: Instant::now(), all, shown, bar: RefCell::new(None) }
+    pub fn new(shown: bool, all: u64, what: &'static str) -> Self {
+        Self { began: Instant::now(), all, what, shown, bar: RefCell::new(None) }
     }
 }
 
@@ -37,9 +38,10 @@ impl Watch for Progress {
         let mut bar = self.bar.borrow_mut();
         let bar = bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(Some(self.all), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} events, {eta} left") {
+            if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} {msg}, {eta} left") {
                 bar.set_style(style);
             }
+            bar.set_message(self.what);
             bar
         });
         bar.set_position(count);

@@ -1,4 +1,4 @@
-//! `replay ID prove SEQ`, `replay prove --since`, and `replay verify` of proofs, checkpoints and whole logs.
+//! `replay ID prove SEQ`, `replay prove --since`, and `replay verify` of proofs and checkpoints.
 
 use std::fs;
 use std::io;
@@ -6,9 +6,7 @@ use std::path::Path;
 
 use cloacina_engine::core::codec;
 use cloacina_engine::core::time::Timestamp;
-use cloacina_store::archive::{is_archive, open_archive};
 use cloacina_store::checkpoint::hex;
-use cloacina_store::log::{OpenError, ReadError};
 use cloacina_store::log_event::Checkpoint;
 
 use super::arguments::{ProveArguments, VerifyArguments};
@@ -17,7 +15,9 @@ use super::found::FoundLog;
 use super::screen::Screen;
 use super::style::Tone;
 use super::text;
-use crate::proof::{self, BadProof, NoProof, Proof, Shown, What};
+use crate::json::document::Object;
+use crate::json::log::{CheckpointJson, ShownJson};
+use crate::proof::{self, BadProof, NoProof, Proof, What};
 use crate::time::rfc3339;
 
 /// The longest file that is read: a proof with a body as long as can be.
@@ -62,11 +62,12 @@ fn not_what_was_signed(error: String) -> Failure {
     }
 }
 
-fn not_what_was_written(path: &Path) -> Failure {
+/// A log, called `location`, of which something is not as it was written.
+pub fn not_what_was_written(location: &str) -> Failure {
     Failure::Told {
         code: code::VERIFY_FAILED,
         number: crate::errors::number::DAMAGED_LOG,
-        error: format!("{} is not what was written", path.display()),
+        error: format!("{} is not what was written", text::clean(location)),
         details: Vec::new(),
         hint: "keep a copy of it as it is; cloaca log repair --to NEW copies what is whole".to_owned(),
     }
@@ -90,7 +91,7 @@ pub fn record(
     log: &FoundLog,
     stream: cloacina_store::record::StreamId,
     arguments: &ProveArguments,
-    directory: &Path,
+    (directory, json): (&Path, bool),
 ) -> Result<i32, Failure> {
     let seq = arguments.seq.ok_or_else(|| Failure::usage("which event? Give its seq", "replay ID prove SEQ"))?;
     let records = log.reader.read(stream, seq, 1)?;
@@ -100,7 +101,18 @@ pub fn record(
     let by = arguments.checkpoint.as_deref().map(|file| checkpoint(directory, file, None)).transpose()?;
     let proof = proof::of_record(&*log.reader, record, by, !arguments.without_body)
         .map_err(|error| no_proof(error, &log.option))?;
-    write!(screen.out, "{}", proof.to_json()?)?;
+    put(screen, &proof, json)
+}
+
+/// Writes a proof: as the file that it is kept in, or as a part of the object that `--json` asks for.
+fn put(screen: &mut Screen<'_>, proof: &Proof, json: bool) -> Result<i32, Failure> {
+    if json {
+        let mut object = Object::begin(screen.out, "proof")?;
+        object.member("proof", proof)?;
+        object.end()?;
+    } else {
+        write!(screen.out, "{}", proof.to_json()?)?;
+    }
     Ok(code::OK)
 }
 
@@ -108,11 +120,15 @@ pub fn record(
 ///
 /// # Errors
 /// [`Failure`].
-pub fn growth(screen: &mut Screen<'_>, log: &FoundLog, since: &Path, directory: &Path) -> Result<i32, Failure> {
+pub fn growth(
+    screen: &mut Screen<'_>,
+    log: &FoundLog,
+    since: &Path,
+    (directory, json): (&Path, bool),
+) -> Result<i32, Failure> {
     let since = checkpoint(directory, since, None)?;
     let proof = proof::of_growth(&*log.reader, &since).map_err(|error| no_proof(error, &log.option))?;
-    write!(screen.out, "{}", proof.to_json()?)?;
-    Ok(code::OK)
+    put(screen, &proof, json)
 }
 
 /// Checks a proof without any log.
@@ -123,14 +139,15 @@ pub fn verify_proof(
     screen: &mut Screen<'_>,
     arguments: &VerifyArguments,
     file: &Path,
-    directory: &Path,
+    (directory, json): (&Path, bool),
 ) -> Result<i32, Failure> {
     let shown = Proof::from_json(&read(directory, file)?).and_then(|proof| proof.check());
-    let Shown { checkpoint: found, what } = shown.map_err(|error| match error {
+    let shown = shown.map_err(|error| match error {
         BadProof::Foreign(_) => Failure::cannot_read(format!("{}: {error}", file.display()), "replay ID prove SEQ"),
         other => not_what_was_signed(format!("{}: {other}", file.display())),
     })?;
-    check_key(&found, arguments.key.as_deref())?;
+    let found = &shown.checkpoint;
+    check_key(found, arguments.key.as_deref())?;
     if let Some(kept) = &arguments.checkpoint {
         let kept = checkpoint(directory, kept, arguments.key.as_deref())?;
         if (kept.origin, kept.size, kept.root) != (found.origin, found.size, found.root) {
@@ -140,14 +157,22 @@ pub fn verify_proof(
             )));
         }
     }
-    match what {
+    if json {
+        let mut object = Object::begin(screen.out, "verify_proof")?;
+        object.member("proves", &ShownJson::from(&shown))?;
+        object.member("checkpoint", &CheckpointJson::from(found))?;
+        object.member("key_checked", &arguments.key.is_some())?;
+        object.end()?;
+        return Ok(code::OK);
+    }
+    match &shown.what {
         What::Record { header, hash, body } => {
             screen.line(&format!("{}: this record was in the log", ok(screen)))?;
             screen.line(&format!("  stream    {}, seq {}, position {}", header.stream, header.seq, header.position))?;
             screen.line(&format!("  time      {}", rfc3339(Timestamp(header.time.0))))?;
             screen.line(&format!("  hash      {hash}"))?;
             if let Some(body) = body {
-                let event = codec::decode_event(&body).map(|event| format!("{}, ", event.name())).unwrap_or_default();
+                let event = codec::decode_event(body).map(|event| format!("{}, ", event.name())).unwrap_or_default();
                 screen.line(&format!("  body      {event}{}, as it was recorded", text::size(body.len() as u64)))?;
             }
         }
@@ -160,7 +185,7 @@ pub fn verify_proof(
             ))?;
         }
     }
-    signed(screen, &found, arguments)?;
+    signed(screen, found, arguments)?;
     Ok(code::OK)
 }
 
@@ -173,10 +198,18 @@ pub fn verify_checkpoint(
     arguments: &VerifyArguments,
     log: &FoundLog,
     file: &Path,
-    directory: &Path,
+    (directory, json): (&Path, bool),
 ) -> Result<i32, Failure> {
     let found = checkpoint(directory, file, arguments.key.as_deref())?;
     proof::check_log(&*log.reader, &found).map_err(|error| no_proof(error, &log.option))?;
+    if json {
+        let mut object = Object::begin(screen.out, "verify_checkpoint")?;
+        object.member("log", &log.path.display().to_string())?;
+        object.member("checkpoint", &CheckpointJson::from(&found))?;
+        object.member("key_checked", &arguments.key.is_some())?;
+        object.end()?;
+        return Ok(code::OK);
+    }
     let count = text::count(found.size, "record");
     screen.line(&format!("{}: the first {count} of {} are what was signed", ok(screen), log.path.display()))?;
     signed(screen, &found, arguments)?;
@@ -193,45 +226,4 @@ fn signed(screen: &mut Screen<'_>, found: &Checkpoint, arguments: &VerifyArgumen
 
 fn ok(screen: &Screen<'_>) -> String {
     screen.style.paint(Tone::Good, "ok")
-}
-
-/// Checks a whole log, record by record.
-///
-/// # Errors
-/// [`Failure`] if it cannot be read at all.
-pub fn verify_all(screen: &mut Screen<'_>, path: &Path) -> Result<i32, Failure> {
-    if is_archive(path) {
-        // Opening one checks all of it.
-        let archive = open_archive(path).map_err(|error| Failure::open(&error))?;
-        let records = text::count(archive.records(), "record");
-        screen.line(&format!("{}: the archive fits together, {records}; digest {}", ok(screen), archive.digest()))?;
-        return Ok(code::OK);
-    }
-    let found = cloacina_store::verify(path).map_err(|error: OpenError| Failure::open(&error))?;
-    let sums = format!("{} in {}", text::count(found.records, "record"), text::count(found.streams, "stream"));
-    if found.findings.is_empty() {
-        screen.line(&format!("{}: {sums} are what was written, and nothing is missing", ok(screen)))?;
-        return Ok(code::OK);
-    }
-    screen.line(&format!("{sums} were checked; {}:", text::count(found.findings.len() as u64, "finding")))?;
-    screen.line("")?;
-    for finding in &found.findings {
-        screen.paragraph(2, Tone::Bad, &text::clean(&finding.to_string()))?;
-    }
-    let streams: std::collections::BTreeSet<_> = found.findings.iter().filter_map(stream_of).collect();
-    if !streams.is_empty() {
-        screen.line("")?;
-        screen.line(&format!("{} concerned; the others are whole", text::count(streams.len() as u64, "stream")))?;
-    }
-    Err(not_what_was_written(path))
-}
-
-fn stream_of(finding: &ReadError) -> Option<cloacina_store::record::StreamId> {
-    match finding {
-        ReadError::NoStream(stream)
-        | ReadError::Damaged { stream, .. }
-        | ReadError::Pruned { stream, .. }
-        | ReadError::TailCut { stream, .. } => Some(*stream),
-        _ => None,
-    }
 }

@@ -5,17 +5,21 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use super::failure::{Failure, code};
-use super::found::quoted;
+use super::found::{Found, quoted};
+use super::screen::Screen;
 use super::text;
 use super::view::View;
+use crate::json::document::Object;
+use crate::json::facts::ExecutionJson;
 use crate::report::{NotReported, write_report};
+use crate::source;
 
 /// Writes the file, and says where it is.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn write(view: View<'_, '_>, output: &Path) -> Result<i32, Failure> {
-    let View { found, screen, err, .. } = view;
+    let View { arguments, found, screen, err, .. } = view;
     let location = found.log.path.display().to_string();
     let mut report = |out: &mut dyn Write| {
         write_report(out, &*found.log.reader, found.id, &location).map_err(|error| match error {
@@ -28,9 +32,26 @@ pub fn write(view: View<'_, '_>, output: &Path) -> Result<i32, Failure> {
         return report(screen.out).map(|()| code::OK);
     }
     let written = beside(output, &mut report)?;
+    if arguments.json {
+        self::written(screen, found, output, written)?;
+        return Ok(code::OK);
+    }
     writeln!(err, "{}: {}", output.display(), text::size(written))?;
     writeln!(err, "\nhint: xdg-open {}", quoted(&output.display().to_string()))?;
     Ok(code::OK)
+}
+
+/// Says as JSON which file was written, and how many bytes it has.
+///
+/// # Errors
+/// [`Failure`].
+pub fn written(screen: &mut Screen<'_>, found: &Found, file: &Path, bytes: u64) -> Result<(), Failure> {
+    let head = source::head(&*found.log.reader, found.id)?;
+    let mut object = Object::begin(screen.out, "written")?;
+    object.member("execution", &ExecutionJson::new(&head, &found.log.path.display().to_string()))?;
+    object.member("file", &file.display().to_string())?;
+    object.member("bytes", &bytes)?;
+    Ok(object.end()?)
 }
 
 /// Writes a file under another name first: whoever looks finds all of it, or what was there before. Gives its length.

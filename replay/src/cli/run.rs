@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{ColorChoice, Parser};
 
-use super::arguments::{Arguments, Command, ProveArguments};
+use super::arguments::{Arguments, Command, ProveArguments, VerifyArguments};
 use super::failure::{Failure, code};
 use super::follow::Follow;
 use super::progress::Progress;
@@ -16,7 +16,7 @@ use super::serve_view;
 use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
-use super::{diff_view, doctor_view, found, header, list_view, proof_view, stepper, text};
+use super::{diff_view, doctor_view, found, header, list_view, proof_view, stepper, text, whole_view};
 use crate::errors::{self, Explained};
 use crate::history::History;
 use crate::json::document::Object;
@@ -96,12 +96,17 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             screen.out = around.out;
             diff_view::show(&mut screen, around.err, arguments.json, (&a, &b))
         }
-        (_, Some(Command::ExplainError { code })) => {
+        (Some(_), Some(Command::ExplainError { code })) => {
+            Err(Failure::usage("`explain-error` takes no id", format!("replay explain-error {code}")))
+        }
+        (None, Some(Command::ExplainError { code })) => {
             screen.out = around.out;
             explain_error(&mut screen, code, arguments.json)
         }
         #[cfg(feature = "serve")]
-        (None, Some(Command::Serve { port })) => serve_view::run(arguments.log.as_deref(), *port, around),
+        (None, Some(Command::Serve { port })) => {
+            serve_view::run(arguments.log.as_deref(), *port, arguments.json, around)
+        }
         #[cfg(feature = "serve")]
         (Some(_), Some(Command::Serve { .. })) => Err(Failure::usage("`serve` takes no id", "replay serve")),
         (Some(_), Some(Command::List { .. })) => Err(Failure::usage("`list` takes no id", "replay list")),
@@ -109,40 +114,19 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             Err(Failure::usage("`diff` takes both ids behind it", format!("replay diff {a} {b}")))
         }
         (None, Some(Command::Doctor)) => {
-            let logs = found::logs(arguments.log.as_deref(), around)?;
-            let path = around.directory.join(logs.paths.first().map_or(Path::new("."), PathBuf::as_path));
-            let opened = (around.open)(&path);
+            let path = found::first_path(arguments.log.as_deref(), around)?;
+            let whole = around.whole(&path);
+            let opened = (around.open)(&whole);
             screen.out = around.out;
-            doctor_view::write(&mut screen, &path, opened)
+            doctor_view::write(&mut screen, (&whole, &path.display().to_string()), opened, arguments.json)
         }
         (Some(_), Some(Command::Doctor)) => Err(Failure::usage("`doctor` takes no id", "replay doctor")),
-        (None, Some(Command::Verify(what))) if !what.is_of_execution() => {
-            let directory = around.directory.clone();
-            if let Some(file) = &what.proof {
-                screen.out = around.out;
-                return proof_view::verify_proof(&mut screen, what, file, &directory);
-            }
-            if what.all {
-                // What a damaged log would be refused for is what is asked for: it is not opened as others are.
-                let logs = found::logs(arguments.log.as_deref(), around)?;
-                let path = directory.join(logs.paths.first().map_or(Path::new("."), PathBuf::as_path));
-                screen.out = around.out;
-                return proof_view::verify_all(&mut screen, &path);
-            }
-            let log = found::first_log(arguments.log.as_deref(), around)?;
-            screen.out = around.out;
-            match &what.checkpoint {
-                Some(file) => proof_view::verify_checkpoint(&mut screen, what, &log, file, &directory),
-                None => {
-                    Err(Failure::usage("`--key` checks a checkpoint or a proof", "replay verify --checkpoint FILE"))
-                }
-            }
-        }
+        (None, Some(Command::Verify(what))) if !what.is_of_execution() => verify_whole(arguments, what, around, screen),
         (None, Some(Command::Prove(ProveArguments { since: Some(since), .. }))) => {
             let directory = around.directory.clone();
             let log = found::first_log(arguments.log.as_deref(), around)?;
             screen.out = around.out;
-            proof_view::growth(&mut screen, &log, since, &directory)
+            proof_view::growth(&mut screen, &log, since, (&directory, arguments.json))
         }
         (Some(_), Some(Command::Prove(ProveArguments { since: Some(_), .. }))) => {
             Err(Failure::usage("`--since` is about the whole log: it takes no id", "replay prove --since FILE"))
@@ -155,11 +139,17 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             let directory = around.directory.clone();
             let found = found::execution(arguments.log.as_deref(), id, around, &screen)?;
             screen.out = around.out;
-            proof_view::record(&mut screen, &found.log, crate::reading::stream_of(found.id), what, &directory)
+            let at = (&*directory, arguments.json);
+            proof_view::record(&mut screen, &found.log, crate::reading::stream_of(found.id), what, at)
         }
-        (None, _) => Err(Failure::usage("which execution? Give an id, or `latest`", "replay list")),
+        (None, None) => Err(Failure::usage("which execution? Give an id, or `latest`", "replay list")),
+        (None, Some(command)) => {
+            let error = format!("which execution? `{}` comes after an id, or `latest`", command.name());
+            Err(Failure::usage(error, format!("replay latest {}", command.name())))
+        }
         (Some(id), command) => {
             let found = found::execution(arguments.log.as_deref(), id, around, &screen)?;
+            let path = around.whole(&found.log.path);
             screen.out = around.out;
             if arguments.interactive {
                 if terminal.is_none() {
@@ -172,17 +162,45 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             }
             if arguments.follow {
                 around.sharing.live.set(true);
-                let path = around.directory.join(&found.log.path);
                 let (open, pause, path) = (around.open, around.pause, path.as_path());
                 let follow = Follow { open, path, pause, jsonl: arguments.jsonl, values: arguments.values };
                 return follow.run(&mut screen, around.err, &found);
             }
             let all = found.log.reader.stream(crate::reading::stream_of(found.id)).map_or(0, |entry| entry.records);
-            let progress = Progress::new(around.shows_progress, all);
+            let progress = Progress::new(around.shows_progress, all, "events");
             let view =
                 View { arguments, found: &found, screen: &mut screen, err: around.err, painted: false, progress };
             view.show(command.as_ref())
         }
+    }
+}
+
+/// Checks a whole log, or a file against one.
+fn verify_whole<'a>(
+    arguments: &Arguments,
+    what: &VerifyArguments,
+    around: &'a mut Surroundings<'_>,
+    mut screen: Screen<'a>,
+) -> Result<i32, Failure> {
+    let directory = around.directory.clone();
+    let at = (&*directory, arguments.json);
+    if let Some(file) = &what.proof {
+        screen.out = around.out;
+        return proof_view::verify_proof(&mut screen, what, file, at);
+    }
+    if what.all {
+        // What a damaged log would be refused for is what is asked for: it is not opened as others are.
+        let path = found::first_path(arguments.log.as_deref(), around)?;
+        let whole = around.whole(&path);
+        let seen = (around.open, around.shows_progress);
+        screen.out = around.out;
+        return whole_view::write(&mut screen, (&whole, &path.display().to_string()), seen, arguments.json);
+    }
+    let log = found::first_log(arguments.log.as_deref(), around)?;
+    screen.out = around.out;
+    match &what.checkpoint {
+        Some(file) => proof_view::verify_checkpoint(&mut screen, what, &log, file, at),
+        None => Err(Failure::usage("`--key` checks a checkpoint or a proof", "replay verify --checkpoint FILE")),
     }
 }
 
@@ -212,23 +230,21 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
             refuse("--at", "diff", format!("replay diff {a} {b}"))
         }
         Some(Command::Verify(_)) if arguments.at.is_some() => refuse("--at", "verify", format!("replay {id} verify")),
-        Some(Command::Doctor) if arguments.at.is_some() || arguments.json => {
-            refuse(if arguments.json { "--json" } else { "--at" }, "doctor", "replay doctor".to_owned())
-        }
-        Some(Command::Prove(_)) if arguments.at.is_some() || arguments.json => {
-            refuse(if arguments.json { "--json" } else { "--at" }, "prove", format!("replay {id} prove SEQ"))
-        }
-        Some(Command::Verify(what)) if arguments.json && !what.is_of_execution() => {
-            refuse("--json", "verify of a log or a file", "replay verify --all".to_owned())
-        }
+        Some(Command::Doctor) if arguments.at.is_some() => refuse("--at", "doctor", "replay doctor".to_owned()),
+        Some(Command::Prove(_)) if arguments.at.is_some() => refuse("--at", "prove", format!("replay {id} prove SEQ")),
         #[cfg(feature = "serve")]
         Some(Command::Serve { .. }) if arguments.at.is_some() => refuse("--at", "serve", "replay serve".to_owned()),
-        #[cfg(feature = "serve")]
-        Some(Command::Serve { .. }) if arguments.json => refuse("--json", "serve", "replay list --json".to_owned()),
         Some(Command::Report { .. }) if arguments.at.is_some() => {
             refuse("--at", "report", format!("replay {id} report -o run.html"))
         }
-        Some(Command::Report { .. }) if arguments.json => refuse("--json", "report", format!("replay {id} --json")),
+        Some(Command::Report { output }) if arguments.json && output == Path::new("-") => {
+            refuse("--json", "a report on standard output", format!("replay {id} report -o run.html --json"))
+        }
+        Some(Command::Export { output, .. })
+            if arguments.json && output.as_deref().is_none_or(|output| output == Path::new("-")) =>
+        {
+            refuse("--json", "an export on standard output", format!("replay {id} export --to jsonl"))
+        }
         Some(_) if arguments.full => refuse("--full", "a command", format!("replay {id} --full")),
         Some(_) if arguments.values => refuse("--values", "a command", format!("replay {id} --values")),
         None if arguments.values && arguments.at.is_some() && !arguments.full => {

@@ -8,15 +8,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use cloacina_engine::core::time::Timestamp;
-use cloacina_store::log::{LogReader, OpenError};
 
 use super::paging::{Aside, Paging, Sharing};
+pub use crate::logs::Opener;
 
 /// The width that is written for when it is not a terminal that reads.
 pub const PLAIN_WIDTH: usize = 100;
-
-/// What opens a log for reading.
-pub type Opener<'a> = &'a dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>;
 
 /// What waits so long, and says whether to go on: not after Ctrl-C.
 pub type Pause<'a> = &'a dyn Fn(Duration) -> bool;
@@ -43,6 +40,14 @@ pub struct Surroundings<'a> {
     pub sharing: &'a Sharing,
     /// Whether somebody sees how far a command is: `err` is a terminal.
     pub shows_progress: bool,
+}
+
+impl Surroundings<'_> {
+    /// A path as it is from anywhere: `./log` is `/work/log` in the directory `/work`.
+    #[must_use]
+    pub fn whole(&self, path: &Path) -> PathBuf {
+        self.directory.join(path.strip_prefix(".").unwrap_or(path))
+    }
 }
 
 /// Runs with the surroundings of this process.

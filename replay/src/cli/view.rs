@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use cloacina_engine::core::event::Seq;
+use cloacina_engine::core::event::{Seq, TaskId};
 use cloacina_engine::core::graph::{TaskIndex, nearest};
-use cloacina_engine::core::state::Execution;
+use cloacina_engine::core::state::{Execution, TaskState};
 use cloacina_store::log::ReadError;
 
 use super::arguments::{Arguments, Command, GraphFormat};
@@ -70,7 +70,8 @@ impl View<'_, '_> {
             Some(Command::Verify(_)) => self.verify(),
             Some(Command::Export { to, output }) => {
                 let ahead = Ahead::new(&*self.found.log.reader, self.found.id).watched(&self.progress);
-                export_view::write(self.screen, self.err, (self.found, &ahead), *to, output.as_deref())
+                let what = (*to, output.as_deref());
+                export_view::write(self.screen, self.err, (self.found, &ahead), what, self.arguments.json)
             }
             Some(Command::Graph { format, critical_path }) => self.graph(*format, *critical_path),
             // They are about a log, or several executions, and shown elsewhere.
@@ -435,10 +436,29 @@ fn next_steps(story: &Story) -> Vec<String> {
         steps.extend(read.map(|read| format!("why {}", quoted(&read.key))));
         return steps;
     }
+    if let Some(open) = held_up_by(story) {
+        return vec![format!("explain {}", quoted(open)), "context".to_owned(), "--full".to_owned()];
+    }
     let written = rows().filter_map(|row| row.effective_writes().last()).next_back();
     let mut steps: Vec<String> = written.map(|change| format!("why {}", quoted(&change.key))).into_iter().collect();
-    steps.extend(["context".to_owned(), "--full".to_owned()]);
+    // Of what was left out by a task's own rule, the rule is asked about first.
+    let left_out = rows().find(|row| row.skipped.as_ref().is_some_and(|why| !why.failure));
+    steps.extend(left_out.map(|row| format!("explain {}", quoted(&row.task))));
+    steps.push("context".to_owned());
+    if left_out.is_none() {
+        steps.push("--full".to_owned());
+    }
     steps
+}
+
+/// The task that an execution which goes on waits for: one that runs, or else one that could.
+fn held_up_by(story: &Story) -> Option<&TaskId> {
+    let state = story.state.as_ref().filter(|state| !state.status().is_final())?;
+    let of = |wanted: fn(TaskState) -> bool| state.graph().tasks().find(|task| wanted(state.task(*task).state()));
+    let open = of(|state| matches!(state, TaskState::Running { .. }))
+        .or_else(|| of(|state| matches!(state, TaskState::WaitingRetry { .. })))
+        .or_else(|| state.ready().next())?;
+    Some(state.graph().name(open))
 }
 
 /// What to type next after an explanation: the state that its last attempt saw, and where what it read came from.
@@ -449,6 +469,10 @@ fn next_to_explain(story: &Story, state: &Execution, task: TaskIndex) -> Vec<Str
         _ => None,
     });
     let Some(last) = row.and_then(|row| row.attempts.last()) else {
+        let asked = row.and_then(|row| row.asked.iter().find(|(_, value)| value.is_some()));
+        if let Some((key, _)) = asked {
+            return vec![format!("why {}", quoted(key))];
+        }
         let upstream = state.graph().upstream(task).first();
         return upstream.map(|up| format!("explain {}", quoted(state.graph().name(*up)))).into_iter().collect();
     };

@@ -10,7 +10,7 @@ use cloacina_engine::core::time::Millis;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::events::{present, raw};
+use super::values::{present, raw};
 use super::{NotAHistory, hex, unhex};
 
 /// A workflow as data.

@@ -5,8 +5,9 @@ use cloacina_engine::core::json::Json;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::events::{ErrorJson, raw};
 use super::facts::ExecutionJson;
+use super::outcomes::ErrorJson;
+use super::values::raw;
 use crate::diff::{Diff, Difference, Divergence, KeyDiff, Looked, Ran, ReadDiff, TaskDiff};
 
 /// What differs between two executions, A and B.

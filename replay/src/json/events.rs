@@ -1,19 +1,18 @@
 //! Events as JSON, and back.
 
-use std::sync::Arc;
-
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::{
-    AbandonReason, Cause, ContextRemoved, ContextWritten, Environment, Event, ExecutionEnded, ExecutionId,
-    ExecutionOptions, ExecutionRecovered, ExecutionStarted, Origin, Read, Reads, Request, Seen, Seq, Settled,
-    SkipReason, TaskAbandoned, TaskCompleted, TaskError, TaskFailed, TaskSkipped, TaskStarted,
+    ContextRemoved, ContextWritten, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Origin, Request, Seq,
+    TaskAbandoned, TaskCompleted, TaskFailed, TaskSkipped, TaskStarted,
 };
 use cloacina_engine::core::json::Json;
-use cloacina_engine::core::time::{Millis, Timestamp};
 use cloacina_store::record::Hash;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::outcomes::{ErrorJson, ReadsJson, SkipJson, abandon_name, abandon_reason};
+use super::starts::{CauseJson, EnvironmentJson, OptionsJson};
+use super::values::{present, raw, shared};
 use super::{NotAHistory, hex, time, unhex};
 use crate::reading::{Entry, Erased};
 use crate::time::rfc3339;
@@ -51,41 +50,6 @@ struct StartedJson {
     inputs: u32,
 }
 
-/// What caused an execution.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CauseJson {
-    kind: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    schedule: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scheduled: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    execution: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seq: Option<Seq>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    task: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct EnvironmentJson {
-    engine: String,
-    host: String,
-    pid: u32,
-    python: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct OptionsJson {
-    timeout_ms: Option<u64>,
-    task_timeout_ms: Option<u64>,
-    strict_context: bool,
-    max_recoveries: u32,
-}
-
 /// A value that was written (with `value`) or removed (without). The input has no task.
 #[derive(Serialize, Deserialize)]
 struct WrittenJson {
@@ -119,51 +83,10 @@ struct FailedJson {
     retry_at: Option<String>,
 }
 
-/// What an attempt read.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ReadsJson {
-    keys: Vec<ReadJson>,
-    all: bool,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct ReadJson {
-    key: String,
-    /// `nothing`, `write`, `merged` or `undeclared`.
-    seen: String,
-    seqs: Vec<Seq>,
-}
-
-/// Why an attempt failed.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ErrorJson {
-    kind: String,
-    message: String,
-    traceback: Option<String>,
-    lineage: Vec<String>,
-    transient: bool,
-    hint: Option<String>,
-}
-
 #[derive(Serialize, Deserialize)]
 struct SkippedJson {
     task: String,
     why: SkipJson,
-}
-
-/// Why a task was skipped.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct SkipJson {
-    rule: String,
-    tasks: Vec<SettledJson>,
-    keys: Vec<String>,
-    failure: bool,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SettledJson {
-    task: String,
-    settled: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -189,23 +112,6 @@ struct RecoveredJson {
 struct EndedJson {
     reason: String,
     context: String,
-}
-
-/// A value as the text that was written. A text that is no JSON after all is told as a string, and so is one that was
-/// erased: as `"erased"`, which the event or the context beside it says, too.
-///
-/// # Errors
-/// Never, for a text of ours.
-pub fn raw(value: &Json) -> serde_json::Result<Box<RawValue>> {
-    RawValue::from_string(value.as_str().to_owned()).or_else(|_| to_raw_value(value.as_str()))
-}
-
-/// A value that is there; `null` is one too.
-///
-/// # Errors
-/// If it is no JSON.
-pub fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
-    Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl EntryJson {
@@ -366,10 +272,6 @@ fn event(name: &str, body: &str) -> Result<Event, NotAHistory> {
     })
 }
 
-fn shared(text: Option<String>) -> Option<Arc<str>> {
-    text.map(Into::into)
-}
-
 fn origin(origin: &Origin) -> (Option<String>, Option<u32>) {
     match origin {
         Origin::Input => (None, None),
@@ -386,112 +288,6 @@ impl WrittenJson {
     }
 }
 
-/// Why an attempt was abandoned.
-#[must_use]
-pub fn abandon_name(why: AbandonReason) -> &'static str {
-    match why {
-        AbandonReason::ProcessDied => "process_died",
-        AbandonReason::Shutdown => "shutdown",
-    }
-}
-
-fn abandon_reason(name: &str) -> Result<AbandonReason, NotAHistory> {
-    match name {
-        "process_died" => Ok(AbandonReason::ProcessDied),
-        "shutdown" => Ok(AbandonReason::Shutdown),
-        other => Err(NotAHistory::Part(format!("'{other}' is no reason to abandon an attempt"))),
-    }
-}
-
-fn settled_name(settled: Settled) -> &'static str {
-    match settled {
-        Settled::Completed => "completed",
-        Settled::Failed => "failed",
-        Settled::Skipped => "skipped",
-        Settled::SkippedByFailure => "skipped_by_failure",
-    }
-}
-
-fn settled(name: &str) -> Result<Settled, NotAHistory> {
-    let all = [Settled::Completed, Settled::Failed, Settled::Skipped, Settled::SkippedByFailure];
-    let found = all.into_iter().find(|settled| settled_name(*settled) == name);
-    found.ok_or_else(|| NotAHistory::Part(format!("'{name}' is no end of a task")))
-}
-
-impl From<&Cause> for CauseJson {
-    fn from(cause: &Cause) -> Self {
-        let kind = |kind: &str| Self { kind: kind.to_owned(), ..Self::default() };
-        match cause {
-            Cause::Call => kind("call"),
-            Cause::Schedule { schedule, scheduled } => Self {
-                schedule: Some(ExecutionId(*schedule).to_string()),
-                scheduled: Some(rfc3339(*scheduled)),
-                ..kind("schedule")
-            },
-            Cause::Trigger { name } => Self { name: Some(name.to_string()), ..kind("trigger") },
-            Cause::Fork { execution, seq } => {
-                Self { execution: Some(execution.to_string()), seq: Some(*seq), ..kind("fork") }
-            }
-            Cause::Parent { execution, task } => {
-                Self { execution: Some(execution.to_string()), task: Some(task.to_string()), ..kind("parent") }
-            }
-        }
-    }
-}
-
-impl TryFrom<&CauseJson> for Cause {
-    type Error = NotAHistory;
-
-    fn try_from(json: &CauseJson) -> Result<Self, NotAHistory> {
-        let wrong = || NotAHistory::Part(format!("the cause '{}' is incomplete or unknown", json.kind));
-        let id = |text: &Option<String>| -> Result<ExecutionId, NotAHistory> {
-            text.as_ref().and_then(|text| text.parse().ok()).ok_or_else(wrong)
-        };
-        Ok(match json.kind.as_str() {
-            "call" => Self::Call,
-            "schedule" => {
-                let scheduled = time(json.scheduled.as_deref().ok_or_else(wrong)?)?;
-                Self::Schedule { schedule: id(&json.schedule)?.0, scheduled }
-            }
-            "trigger" => Self::Trigger { name: json.name.as_deref().ok_or_else(wrong)?.into() },
-            "fork" => Self::Fork { execution: id(&json.execution)?, seq: json.seq.ok_or_else(wrong)? },
-            "parent" => {
-                Self::Parent { execution: id(&json.execution)?, task: json.task.as_deref().ok_or_else(wrong)?.into() }
-            }
-            _ => return Err(wrong()),
-        })
-    }
-}
-
-impl From<&Environment> for EnvironmentJson {
-    fn from(environment: &Environment) -> Self {
-        Self {
-            engine: environment.engine.to_string(),
-            host: environment.host.to_string(),
-            pid: environment.pid,
-            python: environment.python.as_ref().map(ToString::to_string),
-        }
-    }
-}
-
-impl From<EnvironmentJson> for Environment {
-    fn from(json: EnvironmentJson) -> Self {
-        let EnvironmentJson { engine, host, pid, python } = json;
-        Self { engine: engine.into(), host: host.into(), pid, python: shared(python) }
-    }
-}
-
-impl From<&ExecutionOptions> for OptionsJson {
-    fn from(options: &ExecutionOptions) -> Self {
-        Self {
-            timeout_ms: options.timeout.map(|span| span.0),
-            task_timeout_ms: options.task_timeout.map(|span| span.0),
-            strict_context: options.strict_context,
-            max_recoveries: options.max_recoveries,
-        }
-    }
-}
-
 impl TryFrom<StartedJson> for ExecutionStarted {
     type Error = NotAHistory;
 
@@ -501,101 +297,8 @@ impl TryFrom<StartedJson> for ExecutionStarted {
             definition: Fingerprint(unhex(&json.definition)?),
             cause: (&json.cause).try_into()?,
             environment: json.environment.into(),
-            options: ExecutionOptions {
-                timeout: json.options.timeout_ms.map(Millis),
-                task_timeout: json.options.task_timeout_ms.map(Millis),
-                strict_context: json.options.strict_context,
-                max_recoveries: json.options.max_recoveries,
-            },
+            options: json.options.into(),
             inputs: json.inputs,
-        })
-    }
-}
-
-impl From<&Reads> for ReadsJson {
-    fn from(reads: &Reads) -> Self {
-        let keys = reads.keys.iter().map(|read| {
-            let (seen, seqs) = match &read.seen {
-                Seen::Nothing => ("nothing", Vec::new()),
-                Seen::Write(seq) => ("write", vec![*seq]),
-                Seen::Merged(seqs) => ("merged", seqs.clone()),
-                Seen::Undeclared(seq) => ("undeclared", vec![*seq]),
-            };
-            ReadJson { key: read.key.to_string(), seen: seen.to_owned(), seqs }
-        });
-        Self { keys: keys.collect(), all: reads.all }
-    }
-}
-
-impl TryFrom<ReadsJson> for Reads {
-    type Error = NotAHistory;
-
-    fn try_from(json: ReadsJson) -> Result<Self, NotAHistory> {
-        let keys = json.keys.into_iter().map(|read| {
-            let seen = match (read.seen.as_str(), &read.seqs[..]) {
-                ("nothing", []) => Seen::Nothing,
-                ("write", [seq]) => Seen::Write(*seq),
-                ("merged", seqs) => Seen::Merged(seqs.to_vec()),
-                ("undeclared", [seq]) => Seen::Undeclared(*seq),
-                (seen, _) => return Err(NotAHistory::Part(format!("a read of '{}' saw '{seen}'", read.key))),
-            };
-            Ok(Read { key: read.key.into(), seen })
-        });
-        Ok(Self { keys: keys.collect::<Result<_, _>>()?, all: json.all })
-    }
-}
-
-impl From<&TaskError> for ErrorJson {
-    fn from(error: &TaskError) -> Self {
-        Self {
-            kind: error.kind.to_string(),
-            message: error.message.to_string(),
-            traceback: error.traceback.as_ref().map(ToString::to_string),
-            lineage: error.lineage.iter().map(ToString::to_string).collect(),
-            transient: error.transient,
-            hint: error.hint.as_ref().map(ToString::to_string),
-        }
-    }
-}
-
-impl From<ErrorJson> for TaskError {
-    fn from(json: ErrorJson) -> Self {
-        Self {
-            kind: json.kind.into(),
-            message: json.message.into(),
-            traceback: shared(json.traceback),
-            lineage: json.lineage.into_iter().map(Into::into).collect(),
-            transient: json.transient,
-            hint: shared(json.hint),
-        }
-    }
-}
-
-impl From<&SkipReason> for SkipJson {
-    fn from(why: &SkipReason) -> Self {
-        let settled = |(task, settled): &(Arc<str>, Settled)| SettledJson {
-            task: task.to_string(),
-            settled: settled_name(*settled).to_owned(),
-        };
-        Self {
-            rule: why.rule.to_string(),
-            tasks: why.tasks.iter().map(settled).collect(),
-            keys: why.keys.iter().map(ToString::to_string).collect(),
-            failure: why.failure,
-        }
-    }
-}
-
-impl TryFrom<SkipJson> for SkipReason {
-    type Error = NotAHistory;
-
-    fn try_from(json: SkipJson) -> Result<Self, NotAHistory> {
-        let tasks = json.tasks.into_iter().map(|task| Ok((task.task.into(), settled(&task.settled)?)));
-        Ok(Self {
-            rule: json.rule.into(),
-            tasks: tasks.collect::<Result<_, NotAHistory>>()?,
-            keys: json.keys.into_iter().map(Into::into).collect(),
-            failure: json.failure,
         })
     }
 }
@@ -612,10 +315,4 @@ impl TryFrom<EndedJson> for ExecutionEnded {
     fn try_from(json: EndedJson) -> Result<Self, NotAHistory> {
         Ok(Self { reason: json.reason.into(), context: unhex(&json.context)? })
     }
-}
-
-/// A time, or nothing.
-#[must_use]
-pub fn maybe(time: Option<Timestamp>) -> Option<String> {
-    time.map(rfc3339)
 }

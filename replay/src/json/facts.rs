@@ -13,13 +13,15 @@ use cloacina_store::record::{Hash, StreamKind, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::events::{CauseJson, ErrorJson, ReadsJson, SkipJson, abandon_name, maybe, raw};
+use super::outcomes::{AskedJson, ErrorJson, ReadsJson, SkipJson, abandon_name};
+use super::starts::CauseJson;
+use super::values::{maybe, raw};
 use super::{NotAHistory, time, unhex};
 use crate::reading::{started, stream_of};
 use crate::source::{Head, status_name};
 use crate::story::{AttemptRow, Change, Met, Outcome, Story, TaskRow, Undeclared, What};
 use crate::time::rfc3339;
-use crate::verify::Verification;
+use crate::verify::{Verdict, Verification};
 use crate::why::{How, Step};
 use crate::words;
 
@@ -133,6 +135,8 @@ pub struct TaskJson {
     last: Seq,
     attempts: Vec<AttemptJson>,
     skipped: Option<SkipJson>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    asked: Vec<AskedJson>,
     cancelled: bool,
     collisions: Vec<MetJson>,
 }
@@ -223,6 +227,7 @@ impl TaskJson {
             last,
             attempts: row.attempts.iter().map(AttemptJson::new).collect(),
             skipped: row.skipped.as_ref().map(SkipJson::from),
+            asked: row.asked.iter().map(AskedJson::from).collect(),
             cancelled: row.cancelled,
             collisions: row.collisions.iter().map(MetJson::new).collect(),
         }
@@ -408,27 +413,29 @@ pub struct VerificationJson {
     verdicts: Vec<VerdictJson>,
 }
 
+/// One thing that verifying found.
 #[derive(Debug, Serialize)]
-struct VerdictJson {
+pub struct VerdictJson {
     verdict: &'static str,
     seq: Option<Seq>,
     says: String,
 }
 
+impl From<&Verdict> for VerdictJson {
+    fn from(verdict: &Verdict) -> Self {
+        Self { verdict: verdict.name(), seq: verdict.seq(), says: verdict.to_string() }
+    }
+}
+
 impl From<&Verification> for VerificationJson {
     fn from(found: &Verification) -> Self {
-        let verdicts = found.verdicts.iter().map(|verdict| VerdictJson {
-            verdict: verdict.name(),
-            seq: verdict.seq(),
-            says: verdict.to_string(),
-        });
         Self {
             ok: found.is_ok(),
             chain_ok: found.chain_holds(),
             records: found.records,
             chained: found.chained,
             folded: found.folded,
-            verdicts: verdicts.collect(),
+            verdicts: found.verdicts.iter().map(VerdictJson::from).collect(),
         }
     }
 }

@@ -8,6 +8,10 @@ pub mod events;
 pub mod facts;
 pub mod graph;
 pub mod lines;
+pub mod log;
+pub mod outcomes;
+pub mod starts;
+pub mod values;
 
 use std::fmt::Write as _;
 

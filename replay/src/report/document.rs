@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use cloacina_engine::core::codec::fingerprint;
-use cloacina_engine::core::event::ExecutionId;
+use cloacina_engine::core::event::{ExecutionId, Seq};
 use cloacina_store::log::{LogReader, ReadError};
 
 use super::frames::{Frame, Framer};
@@ -59,7 +59,7 @@ pub fn write_report(
     Ok(())
 }
 
-/// Writes the two documents of an execution.
+/// Writes the two documents of an execution, and gives the `seq` that the event after the last one in them has.
 ///
 /// # Errors
 /// [`NotReported`].
@@ -69,7 +69,7 @@ pub fn write_documents(
     location: &str,
     history: &mut dyn Write,
     report: &mut dyn Write,
-) -> Result<(), NotReported> {
+) -> Result<Seq, NotReported> {
     let head = source::head(reader, id)?;
     let execution = ExecutionJson::new(&head, location);
     // A running execution goes on while it is read: all parts end with the same event.
@@ -93,7 +93,7 @@ pub fn write_documents(
     object.list("layouts", layouts.found.iter().map(Ok::<_, io::Error>))?;
     object.list("frames", frames.iter().map(Ok::<_, io::Error>))?;
     object.end()?;
-    Ok(())
+    Ok(until)
 }
 
 fn now() -> i64 {

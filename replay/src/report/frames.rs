@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::contexts::{Changes, Contexts};
 use crate::at::{task_of, writer};
 use crate::folding::Folder;
-use crate::json::events::raw;
+use crate::json::values::raw;
 use crate::reading::{Definitions, Entry, Trouble};
 
 /// What one event changed.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cloacina_engine::core::event::{ExecutionId, Seq};
 use cloacina_engine::core::state::Execution;
-use cloacina_store::log::ReadError;
+use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::record::{StreamId, StreamKind};
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use super::watch::{Tick, Watch};
 use crate::json::definitions::DefinitionJson;
 use crate::json::events::EntryJson;
 use crate::json::facts::ExecutionJson;
-use crate::reading::{Decoder, Records};
+use crate::reading::{Decoder, Records, stream_of};
 use crate::report::document::{Layouts, write_documents};
 use crate::report::frames::{Frame, Framer};
 use crate::report::layout::Layout;
@@ -68,14 +68,19 @@ pub struct Follower {
     framer: Framer<Arc<Watch>>,
     layouts: Layouts,
     ended: bool,
+    /// How many of its records were erased, as the page has it.
+    erased: usize,
+    /// How many records the log's own stream, which says what was erased, had when it was looked at last.
+    looked_at: Option<u64>,
 }
 
 impl Follower {
-    /// For a page that has the events before `from`.
+    /// For a page that has the events before `from`, of which so many are erased.
     #[must_use]
-    pub fn new(watch: Arc<Watch>, id: ExecutionId, from: Seq) -> Self {
+    pub fn new(watch: Arc<Watch>, id: ExecutionId, from: Seq, erased: usize) -> Self {
         let framer = Framer::new(id, watch.clone());
-        Self { watch, id, from, next: 0, framer, layouts: Layouts::default(), ended: false }
+        let layouts = Layouts::default();
+        Self { watch, id, from, next: 0, framer, layouts, ended: false, erased, looked_at: None }
     }
 
     /// What has happened since it was last asked: messages for the page, and whether there may be more at once.
@@ -83,10 +88,13 @@ impl Follower {
     /// # Errors
     /// [`io::Error`] where the log cannot be read now; it is asked again when that has changed.
     pub fn step(&mut self) -> io::Result<(Vec<Message>, bool)> {
+        let reader = self.watch.reader();
+        if self.was_erased(&*reader)? {
+            return Ok((vec![self.begin_anew()?], true));
+        }
         if self.ended {
             return Ok((Vec::new(), false));
         }
-        let reader = self.watch.reader();
         let (mut events, mut frames) = (Vec::new(), Vec::new());
         let laid_out = self.layouts.found.len();
         let mut seen = 0;
@@ -118,9 +126,13 @@ impl Follower {
         let more = seen == PAGE;
         let over = broken || self.framer.state().is_some_and(|state| state.status().is_final());
         if over && !more {
-            // Only the end tells all, and only the whole tells what is broken.
             self.ended = true;
-            return Ok((vec![self.whole()?], false));
+            // A page that was made when it was over has all of it.
+            if !broken && self.next <= self.from {
+                return Ok((Vec::new(), false));
+            }
+            // Only the end tells all, and only the whole tells what is broken.
+            return Ok((vec![self.whole()?.0], false));
         }
         if events.is_empty() {
             return Ok((Vec::new(), more));
@@ -138,13 +150,36 @@ impl Follower {
         Ok((vec![Message::new("add", &added)?], more))
     }
 
-    fn whole(&self) -> io::Result<Message> {
+    /// Whether more of it, or less, was erased than the page knows.
+    fn was_erased(&mut self, reader: &dyn LogReader) -> io::Result<bool> {
+        let own = reader.stream(StreamId::LOG).map_err(io::Error::other)?.records;
+        if self.looked_at == Some(own) {
+            return Ok(false);
+        }
+        let erased = reader.erasures(stream_of(self.id)).map_err(io::Error::other)?;
+        let erased = erased.iter().map(|erasure| erasure.seq).collect::<BTreeSet<_>>().len();
+        let is_new = erased != self.erased;
+        (self.erased, self.looked_at) = (erased, Some(own));
+        Ok(is_new)
+    }
+
+    /// All of it, for a page that shows what is erased now; what comes after is folded from what is left.
+    fn begin_anew(&mut self) -> io::Result<Message> {
+        let (message, from) = self.whole()?;
+        let anew = Self::new(self.watch.clone(), self.id, from, self.erased);
+        *self = Self { looked_at: self.looked_at, ..anew };
+        Ok(message)
+    }
+
+    /// All of it, and the first event that is not in it.
+    fn whole(&self) -> io::Result<(Message, Seq)> {
         let (mut history, mut report) = (Vec::new(), Vec::new());
         let reader = self.watch.reader();
-        write_documents(&*reader, self.id, &self.watch.location, &mut history, &mut report)
+        let next = write_documents(&*reader, self.id, &self.watch.location, &mut history, &mut report)
             .map_err(io::Error::other)?;
         let text = |bytes| String::from_utf8(bytes).map_err(io::Error::other);
-        Message::new("whole", &Whole { history: text(history)?, report: text(report)? })
+        let message = Message::new("whole", &Whole { history: text(history)?, report: text(report)? })?;
+        Ok((message, next))
     }
 }
 

@@ -2,8 +2,8 @@
 //! the execution runs.
 //!
 //! The server listens on the loopback interface alone and answers nobody who does not know the token in its address, which
-//! is made anew for each run. It asks the log and changes nothing. Pages are pushed what is new, as server-sent events; the
-//! server itself looks at the log's head some times a second, and only while a page is open.
+//! is made anew for each run. It asks the log and changes nothing. Pages are pushed what is new, as server-sent events, and
+//! the engine that has the log pushes it to the server: it answers a request that waits until the log has moved.
 
 mod follow;
 mod guard;

@@ -126,9 +126,12 @@ async fn execution(State(Served { watch, .. }): State<Served>, Path((_, id)): Pa
 struct From {
     #[serde(default)]
     from: u64,
+    /// How many of the events that it has are erased.
+    #[serde(default)]
+    erased: usize,
 }
 
-async fn list_events(State(served): State<Served>, Query(From { from }): Query<From>) -> Response {
+async fn list_events(State(served): State<Served>, Query(From { from, .. }): Query<From>) -> Response {
     let mut lister = Lister::new(served.watch.clone(), from);
     pushed(served, move |tick| Ok((lister.step(tick)?.into_iter().collect(), false)))
 }
@@ -136,12 +139,12 @@ async fn list_events(State(served): State<Served>, Query(From { from }): Query<F
 async fn execution_events(
     State(served): State<Served>,
     Path((_, id)): Path<(String, String)>,
-    Query(From { from }): Query<From>,
+    Query(From { from, erased }): Query<From>,
 ) -> Response {
     let Ok(id) = id.parse::<ExecutionId>() else {
         return refused(StatusCode::NOT_FOUND, "This is no id of an execution.");
     };
-    let mut follower = Follower::new(served.watch.clone(), id, from);
+    let mut follower = Follower::new(served.watch.clone(), id, from, erased);
     pushed(served, move |_| follower.step())
 }
 

@@ -1,14 +1,14 @@
 //! The log as it is now, whoever has it: through the engine that holds it, or as the last one left it.
 //!
-//! Readers of a log are not called back. So one thread asks for the log's head every [`PAUSE`], as long as a page is open,
-//! and wakes those who wait when it has moved. Where no engine has the log, its files tell whether one has come since.
+//! One thread waits for the log, as long as a page listens, and wakes all pages when it has moved: the engine that has the
+//! log answers it then, and not before. Where no engine has the log, its files tell whether one has come since, and they are
+//! looked at now and then.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::graph::Graph;
@@ -18,8 +18,11 @@ use tokio::sync::watch::{Receiver, Sender};
 
 use crate::reading::{Definitions, Trouble};
 
-/// How long to wait between two looks at the log's head. An answer takes some ten microseconds of the engine's time.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait for the log to move before asking again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long to wait between two looks at the files of a log that no engine has, or where the engine lets nobody more wait.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether what is shown moves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -57,14 +60,18 @@ pub struct Watch {
     /// The files of the log when it was opened last.
     files: Mutex<Vec<FileState>>,
     ticks: Sender<Tick>,
+    /// Whether the watching is over; and what says that this, or the number of those who listen, has changed.
+    over: Mutex<bool>,
+    changed: Condvar,
 }
 
 /// What ends the watching when it is dropped.
-pub struct Watching(Arc<AtomicBool>);
+pub struct Watching(Arc<Watch>);
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        *self.0.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.changed.notify_all();
     }
 }
 
@@ -78,7 +85,8 @@ impl Watch {
         let reader: Arc<dyn LogReader> = cloacina_store::open_reader(&path)?.into();
         let (position, live) = reader.head().map_or((0, false), |head| (head.position, head.durability.is_some()));
         let (ticks, _) = tokio::sync::watch::channel(Tick { position, standing: Standing::of(live), opened: 0 });
-        Ok(Self { path, location, reader: Mutex::new(reader), files, ticks })
+        let (over, changed) = (Mutex::new(false), Condvar::new());
+        Ok(Self { path, location, reader: Mutex::new(reader), files, ticks, over, changed })
     }
 
     /// Reads the log as it is now.
@@ -90,7 +98,11 @@ impl Watch {
     /// Is woken when the log has moved.
     #[must_use]
     pub fn ticks(&self) -> Receiver<Tick> {
-        self.ticks.subscribe()
+        let ticks = self.ticks.subscribe();
+        // Who sleeps because nobody listens holds this lock until it does.
+        drop(self.over.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+        ticks
     }
 
     /// Looks at the log now: a page that is opened shows what is there, though nobody was looking before.
@@ -141,19 +153,30 @@ impl Watch {
     /// # Errors
     /// Whatever starting a thread gives.
     pub fn start(watch: &Arc<Self>) -> std::io::Result<Watching> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (watch, stopped) = (watch.clone(), stop.clone());
-        thread::Builder::new().name("replay-watch".to_owned()).spawn(move || watch.run(&stopped))?;
-        Ok(Watching(stop))
+        let watched = watch.clone();
+        thread::Builder::new().name("replay-watch".to_owned()).spawn(move || watched.run())?;
+        Ok(Watching(watch.clone()))
     }
 
-    fn run(&self, stopped: &AtomicBool) {
-        while !stopped.load(Ordering::Acquire) {
-            thread::sleep(PAUSE);
-            if self.ticks.receiver_count() > 0 {
-                self.look();
+    fn run(&self) {
+        while self.is_wanted() {
+            let Tick { position, standing, .. } = self.look();
+            let began = Instant::now();
+            let moved = standing.live && {
+                let head = self.reader().wait(position, PATIENCE);
+                head.is_ok_and(|head| head.position > position)
+            };
+            if !moved && began.elapsed() < PAUSE {
+                thread::sleep(PAUSE);
             }
         }
+    }
+
+    /// Waits until a page listens. `false` once the watching is over.
+    fn is_wanted(&self) -> bool {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.changed.wait_while(over, |over| !*over && self.ticks.receiver_count() == 0);
+        !*waiting.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -84,6 +84,8 @@ pub struct TaskRow {
     pub attempts: Vec<AttemptRow>,
     /// Why it was skipped.
     pub skipped: Option<SkipReason>,
+    /// What the keys were that its rule asked for, where it was skipped; `None` of one that was not there.
+    pub asked: Vec<(Key, Option<Json>)>,
     /// Whether the execution ended before it did.
     pub cancelled: bool,
     /// What collided where its dependencies meet.
@@ -94,7 +96,7 @@ impl TaskRow {
     /// A task to which nothing has happened.
     #[must_use]
     pub fn new(task: TaskId) -> Self {
-        Self { task, attempts: Vec::new(), skipped: None, cancelled: false, collisions: Vec::new() }
+        Self { task, attempts: Vec::new(), skipped: None, asked: Vec::new(), cancelled: false, collisions: Vec::new() }
     }
 
     /// What the task wrote with effect: the writes of its attempt that completed.

@@ -97,8 +97,9 @@ impl<D: Definitions> Teller<D> {
                 self.attempt_ended(entry, &abandoned.task, Outcome::Abandoned(abandoned.why), None);
             }
             Event::TaskSkipped(skipped) => {
+                let asked = self.asked(&skipped.task, &skipped.why.keys);
                 let row = self.task_row(entry, &skipped.task);
-                row.skipped = Some(skipped.why.clone());
+                (row.skipped, row.asked) = (Some(skipped.why.clone()), asked);
             }
             Event::ExecutionPaused(request) => self.push(entry, What::Paused(request.clone())),
             Event::ExecutionUnpaused(request) => self.push(entry, What::Unpaused(request.clone())),
@@ -128,6 +129,13 @@ impl<D: Definitions> Teller<D> {
         let gathered = &mut self.tasks[place];
         gathered.last = entry.seq;
         &mut gathered.row
+    }
+
+    /// What a task that was just skipped saw of some keys: it hands on what it saw.
+    fn asked(&self, task: &TaskId, keys: &[Key]) -> Vec<(Key, Option<Json>)> {
+        let saw = self.state().and_then(|state| state.gives(state.graph().find(task)?));
+        let value = |key: &Key| saw.and_then(|saw| saw.get(key)?.value().cloned());
+        keys.iter().filter(|_| saw.is_some()).map(|key| (key.clone(), value(key))).collect()
     }
 
     fn change(&mut self, entry: &Entry, writer: Option<&TaskId>, key: &Key, value: Option<&Json>) {

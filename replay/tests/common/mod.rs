@@ -11,10 +11,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use cloacina_engine::core::codec::{encode_definition, encode_label, fingerprint};
+use cloacina_engine::core::codec::{encode_definition, encode_event, encode_label, fingerprint};
 use cloacina_engine::core::decide::{Command, Decision, Effect, Start, decide, encode, label, start};
 use cloacina_engine::core::definition::{Definition, Fingerprint, TaskDefinition};
-use cloacina_engine::core::event::{Cause, Environment, ExecutionId, ExecutionOptions, TaskError};
+use cloacina_engine::core::erasure::{What, plan};
+use cloacina_engine::core::event::{Cause, Environment, Event, ExecutionId, ExecutionOptions, Seq, TaskError};
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::retry::Jitter;
@@ -22,6 +23,8 @@ use cloacina_engine::core::state::Execution;
 use cloacina_engine::core::task_context::TaskContext;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::cli::{paging::Sharing, run, surroundings::Surroundings};
+use cloacina_replay::reading::{entries, stream_of};
+use cloacina_store::keeper::{Change, Erase};
 use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader, OpenError, ReadError};
 use cloacina_store::read_through;
 use cloacina_store::record::{Hash, Record, StreamId, StreamKind, Timestamp as StoreTime};
@@ -228,6 +231,16 @@ impl Recorder {
         let definition = (self.fingerprint, self.graph.clone());
         self.command(Command::Recover { environment: environment(57), definition })
     }
+}
+
+/// Erases values of an execution that is over, as `cloaca log erase` does.
+pub fn erase(log: &Log, id: ExecutionId, what: What, reason: &str) {
+    let events: Vec<(Seq, Event)> =
+        entries(&*log.0, id).map(Result::unwrap).map(|entry| (entry.seq, entry.event.unwrap())).collect();
+    let records = plan(&events, &[what]).unwrap();
+    let records = records.iter().map(|(seq, note)| (*seq, encode_event(note))).collect();
+    let (reason, by) = (reason.to_owned(), "ann".to_owned());
+    log.0.change(Change::Erase(Erase { stream: stream_of(id), records, reason, by })).unwrap();
 }
 
 /// What a command line gave: standard output, standard error, exit code.

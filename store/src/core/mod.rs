@@ -10,6 +10,7 @@ pub(crate) mod frames;
 pub(crate) mod group;
 pub(crate) mod import;
 pub(crate) mod listing;
+pub(crate) mod moving;
 pub(crate) mod open;
 pub(crate) mod read;
 pub(crate) mod recover;
@@ -17,11 +18,12 @@ pub(crate) mod verify;
 pub(crate) mod writer;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 
 use crate::backend::{Backend, BackendError};
 use crate::bytes::Malformed;
+use crate::core::moving::Moving;
 use crate::layout::frame::FrameHeader;
 use crate::layout::head::Tip;
 use crate::layout::listing::ListingEntry;
@@ -42,6 +44,8 @@ pub(crate) struct Core<B> {
     pub(crate) closed: AtomicBool,
     /// Whether writing failed: the log has stopped.
     pub(crate) failed: AtomicBool,
+    /// Where readers wait until it moves.
+    pub(crate) moving: Arc<Moving>,
 }
 
 /// What of the backend may be shown.
@@ -83,6 +87,7 @@ impl<B: Backend> Core<B> {
             flushes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            moving: Arc::default(),
         }
     }
 

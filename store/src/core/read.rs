@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::frames::FramesAhead;
 use super::{Core, Listed};
@@ -433,6 +434,14 @@ impl<B: Backend> LogReader for Core<B> {
             time: tip.time,
             durability: self.durability.filter(|_| !closed),
         })
+    }
+
+    fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
+        // A copy has no writer that could wake anybody.
+        if self.durability.is_some() {
+            self.moving.wait(patience, usize::MAX, || self.tip().position > after);
+        }
+        self.head()
     }
 
     fn location(&self) -> String {

@@ -27,12 +27,14 @@ pub(crate) struct SocketReader {
     directory: PathBuf,
     /// `None` after a failure: the next request connects anew.
     connection: Mutex<Option<UnixStream>>,
+    /// A connection of its own for waiting: it must not keep others from reading.
+    waiting: Mutex<Option<UnixStream>>,
 }
 
 impl SocketReader {
     pub(crate) fn connect(directory: &Path) -> io::Result<Self> {
-        let reader =
-            Self { directory: directory.to_owned(), connection: Mutex::new(Some(address::connect(directory)?)) };
+        let connection = Mutex::new(Some(address::connect(directory)?));
+        let reader = Self { directory: directory.to_owned(), connection, waiting: Mutex::new(None) };
         // That it answers, and in which version, is better known now than later.
         reader.head().map_err(|error| io::Error::other(error.to_string()))?;
         Ok(reader)
@@ -59,7 +61,16 @@ impl SocketReader {
 
     /// Asks once, and once more over a new connection: an idle one may have been let go.
     fn ask(&self, request: &Request, patience: Duration) -> Result<Answer, ReadError> {
-        let mut connection = lock(&self.connection);
+        self.ask_over(&self.connection, request, patience)
+    }
+
+    fn ask_over(
+        &self,
+        connection: &Mutex<Option<UnixStream>>,
+        request: &Request,
+        patience: Duration,
+    ) -> Result<Answer, ReadError> {
+        let mut connection = lock(connection);
         let kept = connection.take();
         if let Some(mut stream) = kept
             && let Ok(answer) = exchange(&mut stream, request, patience)
@@ -207,6 +218,14 @@ impl LogReader for SocketReader {
 
     fn head(&self) -> Result<LogHead, ReadError> {
         match self.ask(&Request::Head, PATIENCE)? {
+            Answer::Head(head) => Ok(head),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
+        let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        match self.ask_over(&self.waiting, &Request::Wait { after, milliseconds }, patience.saturating_add(PATIENCE))? {
             Answer::Head(head) => Ok(head),
             other => Err(unexpected(other)),
         }

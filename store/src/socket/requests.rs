@@ -19,14 +19,35 @@ pub(super) const LONGEST: usize = 128 * 1024;
 /// A request. Limits are the client's wish; a server answers in pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
-    Read { stream: StreamId, from: u64, limit: u32 },
-    Stream { stream: StreamId },
-    Streams { filter: StreamFilter },
-    Tail { from: u64, limit: u32 },
-    Definition { fingerprint: Hash },
+    Read {
+        stream: StreamId,
+        from: u64,
+        limit: u32,
+    },
+    Stream {
+        stream: StreamId,
+    },
+    Streams {
+        filter: StreamFilter,
+    },
+    Tail {
+        from: u64,
+        limit: u32,
+    },
+    Definition {
+        fingerprint: Hash,
+    },
     Head,
+    /// The head, once the log has more than so many records, at the latest after so many milliseconds.
+    Wait {
+        after: u64,
+        milliseconds: u32,
+    },
     Verify,
-    Hashes { from: u64, limit: u32 },
+    Hashes {
+        from: u64,
+        limit: u32,
+    },
     Change(Change),
 }
 
@@ -44,6 +65,7 @@ mod number {
     pub(super) const PRUNE: u8 = 10;
     pub(super) const IMPORT: u8 = 11;
     pub(super) const SIGN: u8 = 12;
+    pub(super) const WAIT: u8 = 13;
 }
 
 impl Request {
@@ -74,6 +96,11 @@ impl Request {
                 bytes.put(&fingerprint.0);
             }
             Self::Head => bytes.push(number::HEAD),
+            Self::Wait { after, milliseconds } => {
+                bytes.push(number::WAIT);
+                bytes.put_u64(*after);
+                bytes.put_u32(*milliseconds);
+            }
             Self::Verify => bytes.push(number::VERIFY),
             Self::Hashes { from, limit } => {
                 bytes.push(number::HASHES);
@@ -100,6 +127,7 @@ impl Request {
             number::TAIL => Self::Tail { from: cursor.u64()?, limit: cursor.u32()? },
             number::DEFINITION => Self::Definition { fingerprint: cursor.hash()? },
             number::HEAD => Self::Head,
+            number::WAIT => Self::Wait { after: cursor.u64()?, milliseconds: cursor.u32()? },
             number::VERIFY => Self::Verify,
             number::HASHES => Self::Hashes { from: cursor.u64()?, limit: cursor.u32()? },
             number::ERASE => Self::Change(Change::Erase(take_erase(&mut cursor)?)),

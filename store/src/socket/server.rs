@@ -34,6 +34,13 @@ const IDLE: Duration = Duration::from_secs(60);
 /// A reader that takes nothing of an answer for so long is let go.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// How many readers may wait at once until the log moves: the others are not kept out by those. One more is answered at
+/// once.
+const MOST_WAITING: usize = MOST_CONNECTIONS / 2;
+
+/// A reader that waits until the log moves gets an answer after so long, and asks again. So one that has gone is missed.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
 /// How many entries an answer has at the most, and after how many records it ends: with the frame that reaches them.
 const PAGE: usize = 1024;
 
@@ -86,7 +93,7 @@ impl Server {
         Ok(Self { directory: directory.to_owned(), listener, stopping, connections, thread })
     }
 
-    /// Turns all readers away and ends the threads.
+    /// Turns all readers away and ends the threads. Nobody waits any more until the log moves.
     pub(crate) fn stop(self) {
         self.stopping.store(true, Ordering::Release);
         if let Err(error) = address::remove(&self.directory) {
@@ -196,6 +203,11 @@ fn answer<B: Backend>(request: &Request, core: &Core<B>) -> Answer {
         }
         Request::Definition { fingerprint } => core.definition(*fingerprint).map(Answer::Definition),
         Request::Head => core.head().map(Answer::Head),
+        Request::Wait { after, milliseconds } => {
+            let patience = Duration::from_millis((*milliseconds).into()).min(LONGEST_WAIT);
+            core.moving.wait(patience, MOST_WAITING, || core.tip().position > *after);
+            core.head().map(Answer::Head)
+        }
         Request::Hashes { from, limit } => {
             let limit = crate::bytes::usize_of(*limit).min(HASHES);
             core.hashes_within(*from, limit).map(Answer::Hashes)

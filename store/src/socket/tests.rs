@@ -53,6 +53,7 @@ fn requests_come_over_as_they_were_sent() {
         Request::Tail { from: 7, limit: 8 },
         Request::Definition { fingerprint: Hash([9; 32]) },
         Request::Head,
+        Request::Wait { after: 10, milliseconds: 11 },
         Request::Verify,
     ];
     let text = || "a text".to_owned();
@@ -146,7 +147,7 @@ fn a_message_that_is_too_long_or_cut_off_is_refused() {
 
 proptest! {
     #[test]
-    fn no_bytes_harm_who_receives_them(bytes in vec(any::<u8>(), 0..200), number in 0..14u8) {
+    fn no_bytes_harm_who_receives_them(bytes in vec(any::<u8>(), 0..200), number in 0..15u8) {
         for bytes in [bytes.clone(), [&[requests::VERSION, number], &bytes[..]].concat()] {
             let _ = Request::decode(&bytes);
             let _ = Answer::decode(&bytes);

@@ -1,0 +1,150 @@
+//! The ground that a log lies on, and what is in it as far as its index tells.
+
+use std::fs;
+use std::path::Path;
+
+use cloacina_engine::core::time::Timestamp;
+use cloacina_store::doctor::{Diagnosis, examine};
+use cloacina_store::log::{Durability, LogReader, OpenError, ReadError, StreamFilter};
+use cloacina_store::log_event::LogEvent;
+use cloacina_store::record::{StreamId, StreamKind};
+
+use crate::reading::started;
+use crate::source::executions;
+
+/// Less than this is soon used up, in bytes.
+const LITTLE: u64 = 1024 * 1024 * 1024;
+
+/// What a warning is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Where its files are.
+    FileSystem,
+    /// How long a sync takes.
+    Sync,
+    /// The process that has the log.
+    Holder,
+    /// When appends are acknowledged.
+    Durability,
+    /// What is in the log.
+    Content,
+}
+
+/// Something to worry about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// What it is about.
+    pub about: About,
+    /// What it says.
+    pub text: String,
+}
+
+/// What is in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// How many executions it has.
+    pub executions: u64,
+    /// How many of them are not over.
+    pub unfinished: u64,
+    /// How many records it has.
+    pub records: u64,
+    /// When the oldest execution started.
+    pub oldest: Option<Timestamp>,
+}
+
+/// What was found out.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// What the log lies on, and who has it.
+    pub diagnosis: Diagnosis,
+    /// When whoever has or had the log last acknowledges; `None` if that is not known.
+    pub durability: Option<Durability>,
+    /// What is in it, if it can be read.
+    pub content: Option<Content>,
+    /// What to worry about.
+    pub warnings: Vec<Warning>,
+}
+
+/// Looks at the log at a path. `opened` is what opening it for reading gave.
+///
+/// # Errors
+/// [`Unfit`] if there is no log, or its index cannot be read.
+pub fn look(path: &Path, opened: Result<Box<dyn LogReader>, OpenError>) -> Result<Ground, Unfit> {
+    let mut ground = Ground { diagnosis: examine(path)?, durability: None, content: None, warnings: Vec::new() };
+    match opened {
+        Ok(reader) => {
+            ground.durability = reader.head()?.durability.or_else(|| last_mode(&*reader));
+            ground.content = Some(content(&*reader)?);
+        }
+        Err(error) => ground.warn(About::Content, error.to_string()),
+    }
+    ground.worry();
+    Ok(ground)
+}
+
+/// Why nothing can be said of a log's ground.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// There is no log.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Ground {
+    fn warn(&mut self, about: About, text: impl Into<String>) {
+        self.warnings.push(Warning { about, text: text.into() });
+    }
+
+    fn worry(&mut self) {
+        if let Some(warning) = self.diagnosis.file_system.warning {
+            self.warn(About::FileSystem, warning);
+        }
+        if self.diagnosis.file_system.free < LITTLE {
+            self.warn(About::FileSystem, "there is little space left: an engine stops where it cannot write");
+        }
+        if self.diagnosis.sync.as_ref().is_ok_and(|cost| !cost.seems_real) {
+            let text = "that is too fast to have reached a disk: what was acknowledged may not survive a power cut";
+            self.warn(About::Sync, text);
+        }
+        let silent = self.diagnosis.holder.as_ref().filter(|holder| holder.holds);
+        if let Some(why) = silent.and_then(|holder| holder.answers.as_ref().err().cloned()) {
+            self.warn(About::Holder, format!("it does not answer readers: {why}"));
+        }
+        if self.durability == Some(Durability::Os) {
+            self.warn(About::Durability, "what is acknowledged is not on the disk yet");
+        }
+    }
+}
+
+fn content(reader: &dyn LogReader) -> Result<Content, ReadError> {
+    let open = StreamFilter { kind: Some(StreamKind::Execution), open_only: true, before: None, limit: usize::MAX };
+    let unfinished = reader.streams(&open)?.len() as u64;
+    let (mut count, mut oldest) = (0, None);
+    for entry in executions(reader, None) {
+        let start = started(&entry?);
+        count += 1;
+        oldest = Some(oldest.map_or(start, |oldest: Timestamp| oldest.min(start)));
+    }
+    Ok(Content { executions: count, unfinished, records: reader.head()?.position, oldest })
+}
+
+/// How whoever had the log last acknowledged.
+fn last_mode(reader: &dyn LogReader) -> Option<Durability> {
+    let records = reader.stream(StreamId::LOG).ok()?.records;
+    let from = records.saturating_sub(64);
+    let page = reader.read(StreamId::LOG, from, 64).ok()?;
+    page.iter().rev().find_map(|record| match LogEvent::decode(record.body.bytes()?) {
+        Ok(LogEvent::Opened(opened)) => opened.durability(),
+        _ => None,
+    })
+}
+
+/// For how many seconds Linux may keep what was written in memory alone, if it says so.
+#[must_use]
+pub fn os_window() -> Option<u64> {
+    let centiseconds = fs::read_to_string("/proc/sys/vm/dirty_expire_centisecs").ok()?;
+    centiseconds.trim().parse::<u64>().ok().map(|number| number / 100)
+}

@@ -1,0 +1,150 @@
+//! `replay verify --all`: a verdict for each execution, and one of the whole log; also where only one of them is broken.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cloacina_store::log::{EventLog, LogReader, OpenError, ReadError};
+use cloacina_store::record::{Body, Record, StreamId};
+use cloacina_store::{Options, open, open_reader, read_through};
+use common::{Log, Ran, histories, id, replay_with};
+use serde_json::Value;
+
+/// Opens a log for reading.
+type Opens = fn(&Path) -> Result<Box<dyn LogReader>, OpenError>;
+
+struct Made {
+    directory: tempfile::TempDir,
+}
+
+impl Made {
+    /// All histories, in a log that was closed.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = Arc::new(open(&directory.path().join("log"), &Options::default()).unwrap());
+        histories::all_into(&Log(log.clone()));
+        log.close().unwrap();
+        Self { directory }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    fn verify(&self, open: Opens, option: &str) -> Ran {
+        let ran = replay_with(&open, None, &format!("verify --all --log {}{option}", self.path().display()));
+        Ran { out: self.nameless(&ran.out), err: self.nameless(&ran.err), ..ran }
+    }
+
+    /// Without where it is on this computer.
+    fn nameless(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.directory.path().display()), "")
+    }
+}
+
+/// Reads a log in which a byte of the body at seq 5 of one execution is another one.
+struct OneFlipped(Box<dyn LogReader>);
+
+impl LogReader for OneFlipped {
+    read_through!(self => self.0; stream, streams, tail, hashes, erasures, definition, head, location);
+
+    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        let mut records = self.0.read(stream, from, limit)?;
+        if stream == StreamId::from_bytes(id(histories::FAILED).0) {
+            for record in records.iter_mut().filter(|record| record.seq == 5) {
+                if let Body::Present { bytes, .. } = &mut record.body {
+                    let mut changed = bytes.to_vec();
+                    changed[3] ^= 1;
+                    *bytes = changed.into();
+                }
+            }
+        }
+        Ok(records)
+    }
+}
+
+fn flipped(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
+    Ok(Box::new(OneFlipped(open_reader(path)?)))
+}
+
+#[test]
+fn a_whole_log_is_one_line() {
+    let ran = Made::new().verify(open_reader, "");
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.out.starts_with("read from log; read-only, no task code is run\n\nok: 9 executions, "), "{ran}");
+    assert_eq!(ran.out.lines().count(), 3, "{ran}");
+}
+
+#[test]
+fn one_broken_execution_is_named_and_the_others_are_whole() {
+    let ran = Made::new().verify(flipped, "");
+    assert_eq!(ran.code, 5, "{ran}");
+    insta::assert_snapshot!(without_hashes(&ran.to_string()));
+}
+
+/// Salts make hashes different in each log: they become one word, and so do the spaces after them.
+fn without_hashes(text: &str) -> String {
+    let is_hash = |word: &str| {
+        word.trim_end_matches(',').len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b',')
+    };
+    let lines = text.lines().map(|line| {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let words = line.split(' ').filter(|word| !word.is_empty());
+        let words: Vec<&str> = words.map(|word| if is_hash(word) { "HASH" } else { word }).collect();
+        format!("{indent}{}\n", words.join(" "))
+    });
+    lines.collect()
+}
+
+#[test]
+fn each_execution_has_its_verdict_in_json() {
+    let made = Made::new();
+    let whole: Value = serde_json::from_str(&made.verify(open_reader, " --json").out).unwrap();
+    assert_eq!((&whole["what"], &whole["ok"]), (&"verify_all".into(), &true.into()));
+    let verdicts = |json: &Value| -> Vec<String> {
+        let executions = json["executions"].as_array().unwrap().iter();
+        executions
+            .map(|one| format!("{} {}", &one["id"].as_str().unwrap()[28..], one["verdict"].as_str().unwrap()))
+            .collect()
+    };
+    assert_eq!(verdicts(&whole).len(), 9);
+    assert!(verdicts(&whole).iter().all(|verdict| verdict.ends_with(" ok")), "{whole}");
+
+    let ran = made.verify(flipped, " --json");
+    assert_eq!(ran.code, 5, "{ran}");
+    let broken: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(broken["ok"], false);
+    let not_ok: Vec<String> = verdicts(&broken).into_iter().filter(|verdict| !verdict.ends_with(" ok")).collect();
+    assert_eq!(not_ok, ["51b00003 record differs"]);
+    let first = &broken["executions"].as_array().unwrap().iter().find(|one| one["ok"] == false).unwrap()["first"];
+    assert_eq!(first["seq"], 5);
+}
+
+/// A byte of the database is another one. Its own check sum tells, and what lies behind cannot be read.
+#[test]
+fn a_log_that_cannot_be_opened_says_so_and_is_not_called_whole() {
+    let made = Made::new();
+    let database = made.path().join("db");
+    let mut bytes = fs::read(&database).unwrap();
+    let at = bytes.windows(15).position(|window| window == b"prepare_dataset").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&database, bytes).unwrap();
+    let ran = made.verify(open_reader, "");
+    assert_eq!(ran.code, 5, "{ran}");
+    assert!(ran.out.contains("the executions could not be looked at one by one"), "{ran}");
+    let json: Value = serde_json::from_str(&made.verify(open_reader, " --json").out).unwrap();
+    assert_eq!((&json["ok"], json["whole"]["unreadable"].is_string()), (&false.into(), true));
+}
+
+#[test]
+fn a_log_of_which_nothing_can_be_read_is_not_what_was_written() {
+    let made = Made::new();
+    fs::remove_file(made.path().join("head")).unwrap();
+    let ran = made.verify(open_reader, "");
+    assert_eq!((ran.code, ran.out.as_str()), (5, ""));
+    assert!(ran.err.contains("its head file") && !ran.err.contains("hint: replay verify --all"), "{ran}");
+}

@@ -12,6 +12,7 @@ pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod open;
 pub(crate) mod read;
+pub(crate) mod ready;
 pub(crate) mod recover;
 pub(crate) mod verify;
 pub(crate) mod writer;

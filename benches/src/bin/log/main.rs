@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cloacina_benches::disk::{Probe, at_share, bytes_of, peak_memory, per_second};
+use cloacina_benches::disk::{Probe, at_share, bytes_of, peak_memory, per_second, processor_time};
 use cloacina_benches::load::{self, BODY, Decisions, EVENTS};
 
 use crate::store::{Open, Outcome};
@@ -58,6 +58,7 @@ fn write(open: Open, directory: &Path) -> Outcome {
     let store = open(directory, done)?;
     let mut decisions = Decisions::default();
     let mut probe = Probe::new(directory)?;
+    let used = processor_time();
     for (in_flight, count) in LOADS {
         let mut since = 0;
         let between = || {
@@ -69,6 +70,7 @@ fn write(open: Open, directory: &Path) -> Outcome {
         println!("p50 {}", millis(at_share(&mut run.latencies, 50)));
         println!("p99 {}", millis(at_share(&mut run.latencies, 99)));
     }
+    println!("processor {}", (processor_time() - used).as_secs_f64() * 1e6 / events() as f64);
     println!("sync {}", millis(probe.middle()));
     println!("memory {}", peak_memory()?);
     drop(probe);
@@ -156,14 +158,22 @@ fn compare(names: &[&str], directory: &str) -> Outcome {
     }
     println!();
     println!(
-        "{:<14}{:>14}{:>12}{:>16}{:>18}{:>16}{:>16}",
-        "", "scan events/s", "open ms", "writing, MiB", "reading, MiB", "bytes an event", "x the payload"
+        "{:<14}{:>16}{:>14}{:>12}{:>16}{:>18}{:>16}{:>16}",
+        "",
+        "processor us",
+        "scan events/s",
+        "open ms",
+        "writing, MiB",
+        "reading, MiB",
+        "bytes an event",
+        "x the payload"
     );
     #[allow(clippy::cast_precision_loss, reason = "a million and two hundred")]
     for (name, written, read) in &measured {
         let bytes = written.get("bytes") / events() as f64;
         println!(
-            "{name:<14}{:>14.0}{:>12.1}{:>16.0}{:>18.0}{bytes:>16.0}{:>16.2}",
+            "{name:<14}{:>16.2}{:>14.0}{:>12.1}{:>16.0}{:>18.0}{bytes:>16.0}{:>16.2}",
+            written.get("processor"),
             read.get("scan"),
             read.get("open"),
             written.get("memory") / 1_048_576.0,

@@ -3,18 +3,23 @@
 //! A stream is whole or it is not: one of which a record is missing would be another history. Whole streams go into a new
 //! log, with their hashes as they are, as if they had been imported; the rest is listed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::backend::Backend;
+use crate::backend::sled_file::salvage::Salvage;
 use crate::core::change::Work;
-use crate::core::import::Taken;
+use crate::core::import::{Taken, keep_erased};
+use crate::core::open::open_for_verifying;
+use crate::core::{Core, verify};
 use crate::directory::{self, Found};
 use crate::keeper::ChangeError;
 use crate::log::{Batch, Erasure, EventLog, LogReader, OpenError, ReadError, StreamEntry};
 use crate::log_event::LogEvent;
+use crate::own_stream;
 use crate::reader::{Broken, open_broken};
 use crate::record::{Record, StreamId};
-use crate::sled_log::{Options, open};
+use crate::sled_log::{Options, SledLog, open};
 
 /// What was taken out of a damaged log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,40 +73,98 @@ const PAGE: usize = 1_024;
 
 /// Copies the whole streams of a log that nobody has, damaged or not, into a new log. The old one is not changed.
 ///
+/// What sled cannot find any more is looked for in its files, record by record; that takes as much memory as the log has
+/// bytes. A body that was erased, and a stream that was pruned, do not come back.
+///
 /// # Errors
 /// [`RepairError`]; what was already written of the new log stays, and is whole by itself.
 pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
     if directory::look(to)? != Found::Nothing {
         return Err(RepairError::Exists(to.display().to_string()));
     }
-    let Broken { core, findings, .. } = open_broken(from)?;
-    let new = open(to, &Options { serve_readers: false, ..Options::default() })?;
+    let Broken { core, findings, copy } = open_broken(from)?;
     let mut repaired = Repaired { findings, ..Repaired::default() };
-    let definitions = core.whole_definitions(&mut repaired.findings);
-    for definition in definitions {
-        let batch = Batch { definitions: vec![definition], frames: Vec::new() };
-        new.append(batch).map_err(|error| RepairError::Write(error.to_string()))?;
+    let mut sources = vec![core];
+    if !verify::verify(&sources[0]).findings.is_empty() || !repaired.findings.is_empty() {
+        sources.extend(salvage(from));
     }
-    let erasures = erasures(&core, &mut repaired.findings);
-    for stream in core.all_streams(&mut repaired.findings) {
-        match whole_stream(&core, stream) {
-            Ok((entry, records)) => {
-                let told = erasures.get(&stream).cloned().unwrap_or_default();
-                let (count, taken) = (records.len() as u64, Taken::copied(entry, records, told));
-                new.work(Work::Take(Box::new(taken)))?;
+    let new = open(to, &Options { serve_readers: false, ..Options::default() })?;
+    copy_definitions(&sources, &new, &mut repaired)?;
+    let told = Told::by(&sources, &mut repaired.findings);
+    let streams: BTreeSet<_> = sources.iter().flat_map(|source| source.all_streams(&mut repaired.findings)).collect();
+    for stream in streams {
+        // What was pruned may still lie in the files; it was to go.
+        let sources = if told.pruned.contains(&stream) { &sources[..1] } else { &sources[..] };
+        match most_of(sources, stream) {
+            Ok((entry, mut records)) => {
+                let erasures = told.erasures.get(&stream).cloned().unwrap_or_default();
+                keep_erased(&mut records, &erasures.iter().map(|erasure| erasure.seq).collect());
                 repaired.streams += 1;
-                repaired.records += count;
+                repaired.records += records.len() as u64;
+                new.work(Work::Take(Box::new(Taken::copied(entry, records, erasures))))?;
             }
             Err((_, ReadError::Pruned { .. })) => repaired.pruned += 1,
             Err((whole, why)) => repaired.lost.push(Lost { stream, whole, why }),
         }
     }
     new.close().map_err(|error| RepairError::Write(error.to_string()))?;
+    drop(sources);
+    drop(copy);
     Ok(repaired)
 }
 
+/// A whole stream; or how many of its first records are whole, and what is wrong behind them.
+type Whole = Result<(StreamEntry, Vec<Record>), (u64, ReadError)>;
+/// A log, wherever it is read from.
+type Source = Core<Box<dyn Backend>>;
+
+/// What is whole in the files of a log, as a log.
+fn salvage(path: &Path) -> Option<Source> {
+    match Salvage::gather(path) {
+        Ok(salvage) => {
+            let salvage: Box<dyn Backend> = Box::new(salvage);
+            Some(open_for_verifying(salvage, path.display().to_string()).0)
+        }
+        Err(why) => {
+            tracing::warn!(log = %path.display(), ?why, "its files cannot be searched");
+            None
+        }
+    }
+}
+
+fn copy_definitions(sources: &[Source], new: &SledLog, repaired: &mut Repaired) -> Result<(), RepairError> {
+    let mut copied = BTreeSet::new();
+    for source in sources {
+        for definition in source.whole_definitions(&mut repaired.findings) {
+            if copied.insert(definition.fingerprint) {
+                let batch = Batch { definitions: vec![definition], frames: Vec::new() };
+                new.append(batch).map_err(|error| RepairError::Write(error.to_string()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A stream from where most of it is; where it is whole nowhere, how far it is.
+fn most_of(sources: &[Source], stream: StreamId) -> Whole {
+    let mut best: Whole = Err((0, ReadError::NoStream(stream)));
+    for source in sources {
+        let found = whole_stream(source, stream);
+        let better = match (&best, &found) {
+            (Ok((_, had)), Ok((_, has))) => has.len() > had.len(),
+            (Err((_, ReadError::NoStream(_))), _) | (Err(_), Ok(_)) => true,
+            (Err((had, _)), Err((has, _))) => has > had,
+            (Ok(_), Err(_)) => false,
+        };
+        if better {
+            best = found;
+        }
+    }
+    best
+}
+
 /// All records of a stream, if it is whole; else how many are, and what is wrong.
-fn whole_stream(reader: &dyn LogReader, stream: StreamId) -> Result<(StreamEntry, Vec<Record>), (u64, ReadError)> {
+fn whole_stream(reader: &dyn LogReader, stream: StreamId) -> Whole {
     let mut records: Vec<Record> = Vec::new();
     let mut limit = PAGE;
     loop {
@@ -121,15 +184,38 @@ fn whole_stream(reader: &dyn LogReader, stream: StreamId) -> Result<(StreamEntry
     Err((found, ReadError::TailCut { stream, head, found }))
 }
 
-/// What was erased, as far as the log's own stream can be read.
-fn erasures(reader: &dyn LogReader, findings: &mut Vec<ReadError>) -> BTreeMap<StreamId, Vec<Erasure>> {
-    let mut known: BTreeMap<StreamId, Vec<Erasure>> = BTreeMap::new();
-    let visited = crate::own_stream::visit(reader, |record, event| {
-        if let LogEvent::Erased(erased) = event {
-            known.entry(erased.stream).or_default().extend(erased.erasures(record.time));
+/// What the log's own stream says of other streams, as far as it can be read.
+#[derive(Default)]
+struct Told {
+    erasures: BTreeMap<StreamId, Vec<Erasure>>,
+    /// The streams that were pruned, and not imported again.
+    pruned: BTreeSet<StreamId>,
+}
+
+impl Told {
+    fn by(sources: &[Source], findings: &mut Vec<ReadError>) -> Self {
+        let mut told = Self::default();
+        for source in sources {
+            let visited = own_stream::visit(source, |record, event| {
+                match event {
+                    LogEvent::Erased(erased) => {
+                        let of = told.erasures.entry(erased.stream).or_default();
+                        let new = erased.erasures(record.time);
+                        let known: BTreeSet<u64> = of.iter().map(|erasure| erasure.seq).collect();
+                        of.extend(new.into_iter().filter(|erasure| !known.contains(&erasure.seq)));
+                    }
+                    LogEvent::Pruned(pruned) => {
+                        told.pruned.insert(pruned.stream);
+                    }
+                    LogEvent::Imported(imported) => {
+                        told.pruned.remove(&imported.stream);
+                    }
+                    _ => {}
+                }
+                true
+            });
+            findings.extend(visited.err());
         }
-        true
-    });
-    findings.extend(visited.err());
-    known
+        told
+    }
 }

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::backend::Backend;
 use crate::backend::sled::{self, DATA_FILE, SledBackend, SledOpenError};
 use crate::changes;
+use crate::copy;
 use crate::core::Core;
 use crate::core::change::Work;
 use crate::core::open::open_for_writing;
@@ -20,7 +21,6 @@ use crate::directory::{self, Found, Snapshots, creation, io_error};
 use crate::keeper::{Change, ChangeError, Changed, Keeper};
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
-use crate::reader;
 use crate::record::Timestamp;
 use crate::socket::server::Server;
 use crate::sync::lock;
@@ -169,7 +169,7 @@ fn look_before_opening(path: &Path, lock: &DirectoryLock) -> Result<(), OpenErro
     if lock.was_left_in_order || length > LONGEST_TRIED {
         return Ok(());
     }
-    match reader::try_in_a_copy(path) {
+    match copy::try_in_a_copy(path) {
         // There may be no room for a copy, and that must not be in the way of opening the log.
         Err(error @ OpenError::Io { .. }) => {
             tracing::warn!(log = %path.display(), %error, "the log is opened without having been tried in a copy");
@@ -187,7 +187,7 @@ fn open_for_good(path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenEr
     remove(Snapshots::Unfinished)?;
     match open_sled(path, path, cache_capacity) {
         // The copy is opened without the snapshot, if need be. Where even that does not help, nothing is touched.
-        Err(OpenError::Damaged { what, .. }) if reader::try_in_a_copy(path).is_ok() && remove(Snapshots::All)? => {
+        Err(OpenError::Damaged { what, .. }) if copy::try_in_a_copy(path).is_ok() && remove(Snapshots::All)? => {
             tracing::warn!(log = %path.display(), what, "opening the log without sled's snapshot");
             open_sled(path, path, cache_capacity)
         }

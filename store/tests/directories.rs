@@ -266,9 +266,23 @@ fn reading_a_log_that_nobody_has_changes_nothing_in_it() {
     assert_eq!((verified.records, verified.streams), (62, 3));
     assert_eq!(verified.findings, []);
     assert_eq!(content(&path), before);
-    // The copy stands alone.
-    writable(&path).unwrap().append(one(stream(2), 20, b"more")).unwrap();
+}
+
+#[test]
+fn who_reads_a_closed_log_is_in_nobodys_way_and_goes_along_with_whoever_opens_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    written(&path);
+    let reader = open_reader(&path).unwrap();
     assert_eq!(reader.read(stream(2), 0, 100).unwrap().len(), 20);
+    let log = writable(&path).unwrap();
+    log.append(one(stream(2), 20, b"more")).unwrap();
+    assert_eq!(reader.read(stream(2), 0, 100).unwrap().len(), 21, "through the socket of whoever has it");
+    log.close().unwrap();
+    assert_eq!(reader.read(stream(2), 0, 100).unwrap().len(), 21, "from the files again");
+    writable(&path).unwrap().append(one(stream(2), 21, b"and more")).unwrap();
+    assert_eq!(reader.read(stream(2), 20, 100).unwrap().len(), 2);
+    assert_eq!(reader.head().unwrap().durability, None);
 }
 
 #[test]

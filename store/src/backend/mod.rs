@@ -6,6 +6,7 @@
 pub(crate) mod memory;
 mod patience;
 pub(crate) mod sled;
+pub(crate) mod sled_file;
 
 use crate::layout::MAX_VALUE;
 pub use crate::layout::keys::KeyRange;
@@ -128,4 +129,39 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Lets go of everything. Whatever is asked later is [`BackendError::Closed`], unless it can still be answered.
     fn close(&self);
+}
+
+/// Whichever backend a log was found in.
+impl Backend for Box<dyn Backend> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+        (**self).get(key)
+    }
+
+    fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
+        (**self).scan(range, limit, direction)
+    }
+
+    fn apply(&self, changes: Changes) -> Result<(), BackendError> {
+        (**self).apply(changes)
+    }
+
+    fn write_out(&self) -> Result<(), BackendError> {
+        (**self).write_out()
+    }
+
+    fn sync(&self) -> Result<(), BackendError> {
+        (**self).sync()
+    }
+
+    fn load_head(&self) -> Result<Option<Vec<u8>>, BackendError> {
+        (**self).load_head()
+    }
+
+    fn save_head(&self, head: &[u8]) -> Result<(), BackendError> {
+        (**self).save_head(head)
+    }
+
+    fn close(&self) {
+        (**self).close();
+    }
 }

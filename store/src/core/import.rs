@@ -132,7 +132,7 @@ fn usize_of(number: u64) -> usize {
 }
 
 /// What was erased here stays erased, also if an archive still has it.
-fn keep_erased(records: &mut [Record], erased: &HashSet<u64>) {
+pub(crate) fn keep_erased(records: &mut [Record], erased: &HashSet<u64>) {
     for record in records.iter_mut().filter(|record| erased.contains(&record.seq)) {
         let (commitment, length) = (record.body.commitment(), record.body.length());
         record.body = Body::Erased { commitment, length };

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::write_whole;
 
-pub(super) const NAME: &str = "head";
+pub(crate) const NAME: &str = "head";
 
 /// More than any head file has.
 const LONGEST: u64 = 4096;

@@ -10,7 +10,7 @@ use rustix::process::{Pid, test_kill_process};
 use super::io_error;
 use crate::log::OpenError;
 
-const NAME: &str = "lock";
+pub(crate) const NAME: &str = "lock";
 
 /// How long a lock is waited for whose holder is gone: it can linger some milliseconds after a process has ended.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);

@@ -18,6 +18,17 @@ pub struct KeyRange {
     pub below: Vec<u8>,
 }
 
+/// Whether some bytes have the form of a key.
+pub(crate) fn is_key(bytes: &[u8]) -> bool {
+    match bytes.first() {
+        Some(&FRAME) => parse_frame(bytes).is_ok(),
+        Some(&GROUP) => parse_group(bytes).is_ok(),
+        Some(&DEFINITION) => parse_definition(bytes).is_ok(),
+        Some(&(OPEN | CLOSED)) => parse_listing(bytes).is_ok(),
+        _ => false,
+    }
+}
+
 /// A chunk of a frame: `F`, stream, the frame's first `seq`, chunk.
 pub(crate) fn frame(stream: StreamId, first_seq: u64, chunk: u16) -> Vec<u8> {
     let mut key = Vec::with_capacity(27);

@@ -1,0 +1,134 @@
+//! A page of sled's tree: its key range, and its entries or the pages below it.
+
+use super::scalars::{bytes, number};
+use crate::bytes::{Cursor, Malformed};
+
+/// A page of the tree. Its keys are whole, where sled leaves out what they share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    /// The page to the right.
+    pub(super) next: Option<u64>,
+    /// Whether it is about to be put together with another page.
+    pub(super) in_motion: bool,
+    pub(super) low: Vec<u8>,
+    /// Above all keys; empty for the last page of its row.
+    pub(super) high: Vec<u8>,
+    /// How many bytes of `low` all keys begin with.
+    shared: usize,
+    pub(super) content: Content,
+}
+
+/// What is in a page of the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Keys with their values.
+    Leaf(Vec<(Vec<u8>, Vec<u8>)>),
+    /// The least key of each page below, and that page.
+    Index(Vec<(Vec<u8>, u64)>),
+}
+
+/// A change of a page of the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Link<'a> {
+    /// A key, without what all keys of the page begin with, has a value.
+    Set(&'a [u8], &'a [u8]),
+    /// A key is there no more.
+    Delete(&'a [u8]),
+    /// The page is being put together with another one.
+    Motion,
+}
+
+impl Node {
+    pub(super) fn read(content: &[u8]) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(content);
+        let next = number(&mut cursor)?;
+        let merging_child = number(&mut cursor)?;
+        let merging = cursor.u8()? != 0;
+        let shared = usize::from(cursor.u8()?);
+        let (low, high) = (bytes(&mut cursor)?.to_vec(), bytes(&mut cursor)?.to_vec());
+        let prefix = low.get(..shared).ok_or_else(|| Malformed::new("a page shares more of its keys than it has"))?;
+        let content = Content::read(&mut cursor, prefix)?;
+        cursor.end()?;
+        let next = (next != 0).then_some(next);
+        Ok(Self { next, in_motion: merging || merging_child != 0, shared, low, high, content })
+    }
+
+    /// What all keys begin with.
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.low[..self.shared]
+    }
+
+    /// Whether a key is to the right of the page.
+    pub(super) fn is_left_of(&self, key: &[u8]) -> bool {
+        !self.high.is_empty() && key >= &self.high[..]
+    }
+
+    pub(super) fn apply(&mut self, link: &Link<'_>) -> Result<(), Malformed> {
+        let whole = |key: &[u8]| [&self.low[..self.shared], key].concat();
+        let Content::Leaf(entries) = &mut self.content else {
+            self.in_motion = true;
+            return Ok(());
+        };
+        match *link {
+            Link::Motion => self.in_motion = true,
+            Link::Set(key, value) => {
+                let key = whole(key);
+                match entries.binary_search_by(|(other, _)| other.cmp(&key)) {
+                    Ok(at) => entries[at].1 = value.to_vec(),
+                    Err(at) => entries.insert(at, (key, value.to_vec())),
+                }
+            }
+            Link::Delete(key) => {
+                let key = whole(key);
+                if let Ok(at) = entries.binary_search_by(|(other, _)| other.cmp(&key)) {
+                    entries.remove(at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many bytes it takes in memory, about.
+    pub(super) fn weight(&self) -> usize {
+        const EACH: usize = 64;
+        match &self.content {
+            Content::Leaf(entries) => entries.iter().map(|(key, value)| EACH + key.len() + value.len()).sum(),
+            Content::Index(pages) => pages.iter().map(|(key, _)| EACH + key.len()).sum(),
+        }
+    }
+}
+
+impl Content {
+    fn read(cursor: &mut Cursor<'_>, prefix: &[u8]) -> Result<Self, Malformed> {
+        let kind = cursor.u8()?;
+        let count = number(cursor)?;
+        if count > cursor.remaining() as u64 {
+            return Err(Malformed::new(format!("a page of {count} entries in {} bytes", cursor.remaining())));
+        }
+        let mut keys = Vec::new();
+        for _ in 0..count {
+            keys.push([prefix, bytes(cursor)?].concat());
+        }
+        if !keys.is_sorted() {
+            return Err(Malformed::new("the keys of a page are not in order"));
+        }
+        let keys = keys.into_iter();
+        match kind {
+            0 => keys.map(|key| Ok((key, bytes(cursor)?.to_vec()))).collect::<Result<_, _>>().map(Self::Leaf),
+            1 => keys.map(|key| Ok((key, number(cursor)?))).collect::<Result<_, _>>().map(Self::Index),
+            other => Err(Malformed::new(format!("a page of kind {other}"))),
+        }
+    }
+}
+
+impl<'a> Link<'a> {
+    pub(super) fn read(content: &'a [u8]) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(content);
+        match cursor.u8()? {
+            0 => Ok(Self::Set(bytes(&mut cursor)?, bytes(&mut cursor)?)),
+            1 => Ok(Self::Delete(bytes(&mut cursor)?)),
+            2..=4 => Ok(Self::Motion),
+            other => Err(Malformed::new(format!("a change of kind {other}"))),
+        }
+    }
+}

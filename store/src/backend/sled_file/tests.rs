@@ -1,0 +1,135 @@
+//! What sled wrote is read here as sled reads it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::SledFile;
+use super::salvage::Salvage;
+use crate::backend::sled::{SledBackend, write_snapshot};
+use crate::backend::{Backend, Changes, Direction, KeyRange};
+use crate::layout::keys;
+use crate::record::StreamId;
+
+const CACHE: u64 = 1 << 20;
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Puts and deletes, some of them together, and from time to time a close.
+#[derive(Clone, Debug)]
+enum Step {
+    Batch(Vec<(u16, Option<u16>)>),
+    Reopen,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let change = (0..400_u16, prop::option::weighted(0.8, 0..3_000_u16));
+    let step = prop_oneof![
+        12 => prop::collection::vec(change, 1..40).prop_map(Step::Batch),
+        1 => Just(Step::Reopen),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// Keys of frames: long, and much alike.
+fn key(number: u16) -> Vec<u8> {
+    keys::frame(StreamId::from_bytes([u8::try_from(number % 7).unwrap(); 16]), u64::from(number) * 3, 0)
+}
+
+fn value(length: u16) -> Vec<u8> {
+    (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
+}
+
+fn run(directory: &Path, steps: &[Step]) -> Map {
+    let open = || SledBackend::open(directory, directory, CACHE).unwrap();
+    let mut backend = open();
+    let mut map = Map::new();
+    for step in steps {
+        match step {
+            Step::Batch(batch) => {
+                let mut changes = Changes::default();
+                for (number, length) in batch {
+                    match length {
+                        Some(length) => {
+                            changes.put(key(*number), value(*length));
+                            map.insert(key(*number), value(*length));
+                        }
+                        None => {
+                            changes.delete(key(*number));
+                            map.remove(&key(*number));
+                        }
+                    }
+                }
+                backend.apply(changes).unwrap();
+                backend.write_out().unwrap();
+            }
+            Step::Reopen => {
+                backend.close();
+                write_snapshot(directory, CACHE);
+                backend = open();
+            }
+        }
+    }
+    backend.close();
+    map
+}
+
+fn everything() -> KeyRange {
+    KeyRange { from: vec![0], below: vec![255; 40] }
+}
+
+fn part(from: u16, below: u16) -> KeyRange {
+    KeyRange { from: key(from), below: key(below) }
+}
+
+fn scanned(map: &Map, range: &KeyRange, limit: usize, direction: Direction) -> Vec<(Vec<u8>, Vec<u8>)> {
+    if range.from >= range.below {
+        return Vec::new();
+    }
+    let found = map.range(range.from.clone()..range.below.clone()).map(|(key, value)| (key.clone(), value.clone()));
+    match direction {
+        Direction::Up => found.take(limit).collect(),
+        Direction::Down => found.rev().take(limit).collect(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Against a map, with and without the snapshot that an orderly close leaves.
+    #[test]
+    fn whatever_was_written_is_read(steps in steps(), numbers in prop::collection::vec((0..400_u16, 0..400_u16, 0..50_usize), 20), snapshot: bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let map = run(directory.path(), &steps);
+        if snapshot {
+            write_snapshot(directory.path(), CACHE);
+        }
+        let file = SledFile::open(directory.path()).unwrap();
+        for direction in [Direction::Up, Direction::Down] {
+            let all = everything();
+            prop_assert_eq!(file.scan(&all, usize::MAX, direction).unwrap(), scanned(&map, &all, usize::MAX, direction));
+            for (from, below, limit) in &numbers {
+                let range = part(*from, *below);
+                prop_assert_eq!(file.scan(&range, *limit, direction).unwrap(), scanned(&map, &range, *limit, direction));
+            }
+        }
+        for (number, _, _) in &numbers {
+            prop_assert_eq!(file.get(&key(*number)).unwrap(), map.get(&key(*number)).cloned());
+        }
+    }
+
+    /// Nothing is missing from what is gathered of a sound database; what was deleted may still lie about.
+    #[test]
+    fn all_that_is_there_is_gathered(steps in steps(), snapshot: bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let map = run(directory.path(), &steps);
+        if snapshot {
+            write_snapshot(directory.path(), CACHE);
+        }
+        let gathered = Salvage::gather(directory.path()).unwrap();
+        for (key, value) in &map {
+            prop_assert_eq!(gathered.get(key).unwrap(), Some(value.clone()));
+        }
+    }
+}

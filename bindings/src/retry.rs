@@ -227,8 +227,10 @@ impl RetryPolicyBuilder {
     }
 
     /// How many runs there are at most; 0 and 1 are one run.
-    fn max_attempts(&self, attempts: u32) -> Self {
-        self.with(|policy| policy.max_attempts = attempts.max(1))
+    fn max_attempts(&self, attempts: i64) -> PyResult<Self> {
+        let wrong = |_| PyValueError::new_err(format!("max_attempts must be from 0 to {}, not {attempts}", u32::MAX));
+        let attempts = u32::try_from(attempts).map_err(wrong)?;
+        Ok(self.with(|policy| policy.max_attempts = attempts.max(1)))
     }
 
     /// The wait after the first failure, in seconds.

@@ -19,6 +19,7 @@ import sys as _sys
 import typing as _typing
 from collections.abc import MutableMapping as _MutableMapping
 
+from . import _interpreter as _interpreter
 from ._cloaca import VERSION as __version__
 from ._cloaca import (
     BackoffStrategy,
@@ -131,7 +132,7 @@ __all__ = [
 
 _MutableMapping.register(Context)
 
-#: What needs asyncio and logging is imported when it is asked for: a program that only defines tasks starts faster.
+# What needs asyncio and logging is imported when it is asked for: a program that only defines tasks starts faster.
 _LAZY = {
     "DefaultRunner": "runner",
     "Execution": "runner",

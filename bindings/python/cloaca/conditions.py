@@ -25,8 +25,8 @@ __all__ = [
     "task_success",
 ]
 
-#: A condition, or a plain dict that describes one: ``{"type": "TaskSuccess", "task_name": "load"}``.
 ConditionTree: TypeAlias = Condition | Mapping[str, Any]
+"""A condition, or a plain dict that describes one: ``{"type": "TaskSuccess", "task_name": "load"}``."""
 TaskReference: TypeAlias = str | Callable[..., Any]
 
 

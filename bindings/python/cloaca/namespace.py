@@ -19,6 +19,9 @@ class TaskNamespace:
     __slots__ = ("_parts",)
 
     def __init__(self, tenant_id: str, package_name: str, workflow_id: str, task_id: str) -> None:
+        for part in (tenant_id, package_name, workflow_id, task_id):
+            if not isinstance(part, str):
+                raise TypeError(f"the parts of a namespace are texts, not {part!r}")
         self._parts = (tenant_id, package_name, workflow_id, task_id)
 
     @staticmethod

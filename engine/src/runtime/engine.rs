@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cloacina_store::log::{EventLog, ReadError, StreamFilter};
 use cloacina_store::record::StreamKind;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{SendError, Sender};
 
 use super::clock::{Clock, Follower, Settled, TimeSource};
 use super::completion::Waiter;
@@ -181,6 +181,16 @@ pub enum StartError {
         /// Why.
         why: String,
     },
+    /// The execution with that id is one of another workflow.
+    #[error("execution {execution} is one of workflow '{workflow}', not of '{asked}'; take another id")]
+    OtherWorkflow {
+        /// The execution.
+        execution: ExecutionId,
+        /// The workflow that it belongs to.
+        workflow: Arc<str>,
+        /// The one that was asked for.
+        asked: Arc<str>,
+    },
     /// A value is too long.
     #[error("context key '{key}': the value has {bytes} bytes of JSON, more than max_value_bytes ({limit})")]
     ValueTooLarge {
@@ -204,7 +214,7 @@ pub enum StartError {
 #[non_exhaustive]
 pub enum WaitError {
     /// Time ran out; the execution goes on.
-    #[error("execution {execution} was still running after {waited:?}; it goes on")]
+    #[error("execution {execution} was still running after {} s; it goes on", .waited.as_secs_f64())]
     TimedOut {
         /// The execution.
         execution: ExecutionId,
@@ -228,7 +238,10 @@ pub enum WaitError {
     #[error("{0}")]
     Log(String),
     /// The engine was shut down first; the execution is resumed by the next one that opens the log.
-    #[error("the engine was shut down before execution {0} ended; the next runner on this log resumes it")]
+    #[error(
+        "the engine was shut down before it told the end of execution {0}; the next one on this log does, and resumes it \
+        if it is unfinished"
+    )]
     ShutDown(ExecutionId),
 }
 
@@ -377,12 +390,20 @@ impl Engine {
     pub fn when_done(&self, execution: ExecutionId, done: Waiter) {
         let mut once = CalledOnce { execution, waiter: Some(done) };
         let done: Waiter = Box::new(move |end| once.call(end));
-        match self.ask(|reply| Message::Wait { execution, waiter: done, reply }) {
-            Some(Attached::Waiting) => {}
-            Some(Attached::Blocked(why, done)) => done(Err(WaitError::Blocked { execution, why })),
-            Some(Attached::NotLive(done, failed)) => done(self.past(execution, failed.as_deref())),
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        if let Err(SendError(unsent)) = self.messages.send(Message::Wait { execution, waiter: done, reply }) {
+            // The scheduler is gone. What had ended by then is in the log, as long as that can be read.
+            if let Message::Wait { waiter, .. } = unsent {
+                waiter(self.past(execution, None));
+            }
+            return;
+        }
+        match answer.recv() {
+            Ok(Attached::Waiting) => {}
+            Ok(Attached::Blocked(why, done)) => done(Err(WaitError::Blocked { execution, why })),
+            Ok(Attached::NotLive(done, failed)) => done(self.past(execution, failed.as_deref())),
             // The callback went down with the scheduler; being dropped, it has been called.
-            None => {}
+            Err(_) => {}
         }
     }
 
@@ -397,6 +418,7 @@ impl Engine {
             Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
                 Err(WaitError::NotFound(execution))
             }
+            Err(RebuildError::Read(ReadError::Gone)) => Err(WaitError::ShutDown(execution)),
             Err(error) => Err(WaitError::Log(error.to_string())),
         }
     }

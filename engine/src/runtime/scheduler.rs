@@ -28,7 +28,7 @@ use crate::core::graph::{TaskIndex, nearest};
 use crate::core::json::Json;
 use crate::core::retry::Jitter;
 use crate::core::schedule::ScheduleId;
-use crate::core::state::{Execution, TaskState};
+use crate::core::state::{Execution, Status, TaskState};
 use crate::core::time::Timestamp;
 use crate::core::trigger::TriggerId;
 
@@ -255,7 +255,7 @@ impl Scheduler {
     fn start(&mut self, request: StartRequest, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>>) {
         let refuse = |error| drop(reply.send(Err(error)));
         if request.execution.is_some()
-            && let Some(answer) = self.existing(id)
+            && let Some(answer) = self.existing(id, &request.workflow)
         {
             return match answer {
                 Ok(()) => self.answer_started(id, reply),
@@ -306,13 +306,24 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Whether an execution with this id can be attached to; `None` if there is none. Only this thread can tell: on any
-    /// other, it may begin and end between the question and the start.
-    fn existing(&self, id: ExecutionId) -> Option<Result<(), StartError>> {
-        if self.live.contains_key(&id) {
-            return Some(Ok(()));
+    /// Whether an execution of this workflow with this id can be attached to; `None` if there is none. Only this thread
+    /// can tell: on any other, it may begin and end between the question and the start.
+    fn existing(&self, id: ExecutionId, asked: &Arc<str>) -> Option<Result<(), StartError>> {
+        let other = |workflow: &Arc<str>| {
+            let other = || StartError::OtherWorkflow { execution: id, workflow: workflow.clone(), asked: asked.clone() };
+            (workflow != asked).then(other)
+        };
+        if let Some(live) = self.live.get(&id) {
+            return Some(other(live.state.workflow()).map_or(Ok(()), Err));
         }
-        match self.shell.log.stream(stream_of(id)) {
+        let entry = self.shell.log.stream(stream_of(id));
+        if let Ok(entry) = &entry
+            && let Ok(listed) = listed(entry, None)
+            && let Some(other) = other(&listed.workflow)
+        {
+            return Some(Err(other));
+        }
+        match entry {
             Err(ReadError::NoStream(_)) => None,
             Err(error) => Some(Err(StartError::Log(error.to_string()))),
             Ok(entry) if !entry.open => Some(Ok(())),
@@ -427,17 +438,23 @@ impl Scheduler {
             Control::Pause(reason) => Command::Pause(request(reason)),
             Control::Unpause => Command::Unpause(request(None)),
         };
-        if !self.live.contains_key(&execution) {
-            return Err(self.not_live(execution));
-        }
-        let rejected = |rejection: Rejection| EngineError::Rejected { execution, why: rejection.to_string() };
-        self.decide(execution, command).map_err(rejected)
+        let why = match (self.live.get(&execution).map(|live| live.state.status()), command) {
+            (None, Command::Cancel(request)) => return self.cancel_held(execution, request),
+            (None, _) => return Err(self.not_live(execution)),
+            (Some(Status::Paused), Command::Pause(_)) => "it is paused already",
+            (Some(Status::Running), Command::Unpause(_)) => "it is not paused",
+            (Some(_), command) => {
+                let rejected = |rejection: Rejection| EngineError::Rejected { execution, why: rejection.to_string() };
+                return self.decide(execution, command).map_err(rejected);
+            }
+        };
+        Err(EngineError::Rejected { execution, why: why.to_owned() })
     }
 
     /// Why nothing can be asked of an execution that is not live.
     fn not_live(&self, execution: ExecutionId) -> EngineError {
         if let Some(why) = self.held_reason(execution) {
-            return EngineError::Rejected { execution, why: format!("it is blocked ({why}); resume it first") };
+            return EngineError::Rejected { execution, why: format!("it is blocked ({why}); resume or cancel it") };
         }
         match self.shell.log.stream(stream_of(execution)) {
             Ok(entry) => match listed(&entry, None) {

@@ -167,17 +167,32 @@ def __dir__() -> list[str]:
 
 
 def get_backend() -> str:
-    """What keeps the log: ``"sled"``, the embedded one."""
+    """What keeps the log: ``"sled"``, the embedded one.
+
+    Example:
+        >>> cloaca.get_backend()
+        'sled'
+    """
     return "sled"
 
 
 def hello_world() -> str:
-    """Says that the package is there."""
+    """Says that the package is there.
+
+    Example:
+        >>> cloaca.hello_world()
+        'Hello from Cloaca backend!'
+    """
     return "Hello from Cloaca backend!"
 
 
 class HelloClass:
-    """Says that classes of the package can be made."""
+    """Says that classes of the package can be made.
+
+    Example:
+        >>> cloaca.HelloClass().get_message()
+        'Hello from HelloClass!'
+    """
 
     def get_message(self) -> str:
         """A greeting."""

@@ -87,7 +87,12 @@ class TaskNamespace:
 
 
 class WorkflowContext(NamedTuple):
-    """Where a workflow lives: what the names of its tasks start with."""
+    """Where a workflow lives: what the names of its tasks start with.
+
+    >>> sales = WorkflowContext("acme", "sales", "etl")
+    >>> str(sales.resolve_dependency("load")), sales.workflow_namespace()
+    ('acme::sales::etl::load', 'acme::sales::etl')
+    """
 
     tenant_id: str
     package_name: str

@@ -25,7 +25,19 @@ def rfc3339(micros: int) -> str:
 
 
 class TaskResult(NamedTuple):
-    """How a task ended, or how it stands."""
+    """How a task ended, or how it stands.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("fails"):
+        ...     @cloaca.task(retry_attempts=1)
+        ...     def fail():
+        ...         raise ValueError("as asked")
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     task = runner.execute("fails").tasks["fail"]
+        >>> task.state, task.attempts, task.error
+        ('Failed', 1, 'ValueError: as asked')
+    """
 
     state: str
     """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
@@ -53,6 +65,22 @@ class WorkflowResult:
         final_context: What a task after all the others would see.
         error_message: Which task, which attempt, which exception, and what to do; ``None`` if it did not fail.
         tasks: Each task's [`TaskResult`][cloaca.TaskResult], by id, in the order of the definition.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("fails"):
+        ...     @cloaca.task(retry_attempts=1)
+        ...     def fail():
+        ...         raise ValueError("as asked")
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     result = runner.execute("fails")
+        >>> result.status, result.error_message
+        ('Failed', "task 'fail' failed, attempt 1 of 1: ValueError: as asked")
+        >>> try:
+        ...     result.raise_for_status()
+        ... except cloaca.WorkflowFailedError as error:
+        ...     error.task_id, error.attempt, error.__cause__
+        ('fail', 1, ValueError('as asked'))
     """
 
     __slots__ = (

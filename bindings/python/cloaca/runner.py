@@ -41,7 +41,19 @@ Input: TypeAlias = Context | Mapping[str, Any] | None
 
 
 class ExecutionInfo(NamedTuple):
-    """An execution in a listing."""
+    """An execution in a listing.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(): ...
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     result = runner.execute("etl")
+        ...     [info] = runner.list_executions("Completed", "etl", limit=1)
+        >>> info.workflow_name, info.blocked, info.id == result.execution_id
+        ('etl', None, True)
+    """
 
     id: str
     """Its id."""
@@ -60,7 +72,20 @@ class ExecutionInfo(NamedTuple):
 
 
 class Execution:
-    """An execution that was submitted. It can be awaited: ``result = await execution``."""
+    """An execution that was submitted. It can be awaited: ``result = await execution``.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(context):
+        ...         context["rows"] = 3
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     execution = runner.submit("etl")
+        ...     result = execution.result(timeout=30)
+        ...     execution.status, result.final_context["rows"], len(execution.history().events)
+        ('Completed', 3, 5)
+    """
 
     __slots__ = ("_id", "_runner")
 

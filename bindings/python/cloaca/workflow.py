@@ -20,6 +20,21 @@ class Workflow:
     """A checked workflow. It does not change. Made by [`WorkflowBuilder`][cloaca.WorkflowBuilder].
 
     Order is the same in every process: that of the definition, where nothing else decides.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     @cloaca.task
+        ...     def extract(): ...
+        ...     @cloaca.task(dependencies=[extract])
+        ...     def load(): ...
+        ...     @cloaca.task(dependencies=[extract])
+        ...     def check(): ...
+        >>> workflow = builder.build()
+        >>> workflow.topological_sort(), workflow.get_execution_levels()
+        (['extract', 'load', 'check'], [['extract'], ['load', 'check']])
+        >>> workflow.get_roots(), workflow.get_leaves(), workflow.can_run_parallel("load", "check")
+        (['extract'], ['load', 'check'], True)
     """
 
     __slots__ = ("_description", "_native", "_tags")
@@ -294,6 +309,15 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
 
     Raises:
         ValueError: It did not return a workflow, or raised (the exception is the cause).
+
+    Example:
+        >>> import cloaca
+        >>> @cloaca.task
+        ... def extract(context):
+        ...     context["rows"] = [1, 2, 3]
+        >>> def build():
+        ...     return cloaca.WorkflowBuilder("nightly").description("Every night.").add_task("extract").build()
+        >>> cloaca.register_workflow_constructor("nightly", build)
     """
     if not isinstance(name, str):
         raise TypeError(f"a workflow is registered under its name, a str, not {name!r}")

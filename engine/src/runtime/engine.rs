@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use cloacina_store::log::{EventLog, ReadError, StreamFilter};
+use cloacina_store::log::{AppendError, EventLog, ReadError, StreamFilter};
 use cloacina_store::record::StreamKind;
 use crossbeam_channel::{SendError, Sender};
 
 use super::clock::{Clock, Follower, Settled, TimeSource};
 use super::completion::Waiter;
 use super::erasing::{EraseError, erase};
+use super::fault::LogFault;
 use super::message::{Attached, Control, HeldReasons, Message, Unfinished};
 use super::outcome::{RebuildError, execution_of, listed, outcome, rebuild, stream_of};
 use super::scheduler::{Found, Scheduler, Shell};
@@ -202,8 +203,8 @@ pub enum StartError {
         limit: usize,
     },
     /// The log failed.
-    #[error("{0}")]
-    Log(String),
+    #[error(transparent)]
+    Log(#[from] LogFault),
     /// The engine is shut down.
     #[error("the engine is shut down")]
     ShutDown,
@@ -235,8 +236,8 @@ pub enum WaitError {
         why: String,
     },
     /// The log failed.
-    #[error("{0}")]
-    Log(String),
+    #[error(transparent)]
+    Log(#[from] LogFault),
     /// The engine was shut down first; the execution is resumed by the next one that opens the log.
     #[error(
         "the engine was shut down before it told the end of execution {0}; the next one on this log does, and resumes it \
@@ -250,8 +251,8 @@ pub enum WaitError {
 #[non_exhaustive]
 pub enum EngineError {
     /// The log failed.
-    #[error("{0}")]
-    Log(String),
+    #[error(transparent)]
+    Log(#[from] LogFault),
     /// There is no such execution.
     #[error("there is no execution {0} in this log")]
     NotFound(ExecutionId),
@@ -325,7 +326,7 @@ impl Engine {
     /// [`EngineError::Log`] if the log's index cannot be read. An execution whose own history is damaged does not keep
     /// the others from going on: it is held, with the reason.
     pub fn open(log: Arc<dyn EventLog>, registry: Arc<Registry>, config: EngineConfig) -> Result<Self, EngineError> {
-        let failed = |error: ReadError| EngineError::Log(error.to_string());
+        let failed = |error: ReadError| EngineError::Log(error.into());
         let unfinished = unfinished(&*log).map_err(failed)?;
         let schedules = super::schedules::found(&*log).map_err(failed)?;
         let triggers = super::triggers::found(&*log, &unfinished).map_err(failed)?;
@@ -349,7 +350,7 @@ impl Engine {
         let scheduler = thread::Builder::new()
             .name("cloacina-scheduler".into())
             .spawn(move || Scheduler::new(shell, Found { unfinished, schedules, triggers }).run())
-            .map_err(|error| EngineError::Log(format!("cannot start the scheduler's thread: {error}")))?;
+            .map_err(|error| EngineError::Log(LogFault::Thread(error.kind())))?;
         let scheduler = Mutex::new(Some(scheduler));
         if let TimeSource::Virtual(clock) = &config.time {
             clock.follow(Arc::new(ToScheduler(messages.clone())));
@@ -401,25 +402,25 @@ impl Engine {
         match answer.recv() {
             Ok(Attached::Waiting) => {}
             Ok(Attached::Blocked(why, done)) => done(Err(WaitError::Blocked { execution, why })),
-            Ok(Attached::NotLive(done, failed)) => done(self.past(execution, failed.as_deref())),
+            Ok(Attached::NotLive(done, failed)) => done(self.past(execution, failed)),
             // The callback went down with the scheduler; being dropped, it has been called.
             Err(_) => {}
         }
     }
 
     /// The end of an execution that does not run here.
-    fn past(&self, execution: ExecutionId, failed: Option<&str>) -> Result<Arc<Outcome>, WaitError> {
+    fn past(&self, execution: ExecutionId, failed: Option<AppendError>) -> Result<Arc<Outcome>, WaitError> {
         match rebuild(&*self.log, execution) {
             Ok(state) if state.status().is_final() => Ok(Arc::new(outcome(&state))),
             Ok(_) => Err(match failed {
-                Some(reason) => WaitError::Log(reason.to_owned()),
+                Some(error) => WaitError::Log(error.into()),
                 None => WaitError::ShutDown(execution),
             }),
             Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
                 Err(WaitError::NotFound(execution))
             }
             Err(RebuildError::Read(ReadError::Gone)) => Err(WaitError::ShutDown(execution)),
-            Err(error) => Err(WaitError::Log(error.to_string())),
+            Err(error) => Err(WaitError::Log(error.into())),
         }
     }
 
@@ -436,7 +437,7 @@ impl Engine {
             Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
                 return Err(EngineError::NotFound(execution));
             }
-            Err(error) => return Err(EngineError::Log(error.to_string())),
+            Err(error) => return Err(EngineError::Log(error.into())),
         };
         if let Some(why) = lock(&self.held_reasons).get(&execution) {
             told.status = ExecutionStatus::Pending;
@@ -456,7 +457,6 @@ impl Engine {
         limit: usize,
         before: Option<ExecutionId>,
     ) -> Result<Vec<Listed>, EngineError> {
-        let failed = |error: &dyn std::fmt::Display| EngineError::Log(error.to_string());
         self.catch_up();
         let mut found = Vec::new();
         let mut filter = StreamFilter {
@@ -466,13 +466,13 @@ impl Engine {
             limit: limit.clamp(1, LISTING_PAGE),
         };
         while found.len() < limit {
-            let page = self.log.streams(&filter).map_err(|error| failed(&error))?;
+            let page = self.log.streams(&filter).map_err(LogFault::from)?;
             let Some(last) = page.last() else { break };
             filter.before = Some(last.stream);
             let held = lock(&self.held_reasons);
             for entry in &page {
                 let why = held.get(&execution_of(entry.stream)).map(String::as_str);
-                let listed = listed(entry, why).map_err(|error| failed(&error))?;
+                let listed = listed(entry, why).map_err(LogFault::from)?;
                 let wanted = status.is_none_or(|status| listed.status == status)
                     && workflow.is_none_or(|workflow| &*listed.workflow == workflow);
                 if wanted && found.len() < limit {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloacina_store::log::{Batch, Definition as StoredDefinition, EventLog, Frame, Listing, ReadError};
+use cloacina_store::log::{AppendError, Batch, Definition as StoredDefinition, EventLog, Frame, Listing, ReadError};
 use cloacina_store::record::{Hash, StreamKind, Timestamp as StoreTimestamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
@@ -108,7 +108,7 @@ pub(crate) struct Scheduler {
     touched_sources: Vec<Source>,
     asked_sources: Vec<Source>,
     warned: HashSet<(Arc<str>, TaskId, Key)>,
-    failed: Option<Arc<str>>,
+    failed: Option<AppendError>,
     stopping: Option<Stopping>,
     settling: Settling,
 }
@@ -220,7 +220,7 @@ impl Scheduler {
                 Ok(()) => self.answer_when_durable(
                     execution,
                     Box::new(move |durable| {
-                        let answer = durable.map_err(|reason| EngineError::Log(reason.to_string()));
+                        let answer = durable.map_err(|error| EngineError::Log(error.into()));
                         let _asker_may_be_gone = reply.send(answer);
                     }),
                 ),
@@ -231,11 +231,11 @@ impl Scheduler {
                 let answers = self.live.remove(&execution).map(|live| live.answers);
                 answers.into_iter().flatten().for_each(|answer| answer(Ok(())));
             }
-            Message::Refused { execution, reason } => self.refused(execution, &reason),
-            Message::LogFailed(reason) => self.log_failed(reason),
+            Message::Refused { execution, error } => self.refused(execution, &error),
+            Message::LogFailed(error) => self.log_failed(error),
             Message::Schedules(request) => self.schedule_request(*request),
             Message::Triggers(request) => self.trigger_request(request),
-            Message::SourceRefused { source, reason } => self.source_refused(source, &reason),
+            Message::SourceRefused { source, error } => self.source_refused(source, &error),
             Message::Settle { reply } => self.settle(reply),
             Message::Durable(execution) => self.settling.durable(execution),
             Message::Shutdown { grace, reply } => {
@@ -262,8 +262,8 @@ impl Scheduler {
                 Err(error) => refuse(error),
             };
         }
-        if let Some(reason) = &self.failed {
-            return refuse(StartError::Log(reason.to_string()));
+        if let Some(error) = &self.failed {
+            return refuse(StartError::Log(error.clone().into()));
         }
         if self.stopping.is_some() {
             return refuse(StartError::ShutDown);
@@ -273,7 +273,7 @@ impl Scheduler {
         };
         match self.begin(id, workflow, request.cause, request.input) {
             Ok(()) => self.answer_started(id, reply),
-            Err(rejection) => refuse(StartError::Log(rejection.to_string())),
+            Err(rejection) => refuse(StartError::Log(rejection.into())),
         }
     }
 
@@ -310,7 +310,8 @@ impl Scheduler {
     /// can tell: on any other, it may begin and end between the question and the start.
     fn existing(&self, id: ExecutionId, asked: &Arc<str>) -> Option<Result<(), StartError>> {
         let other = |workflow: &Arc<str>| {
-            let other = || StartError::OtherWorkflow { execution: id, workflow: workflow.clone(), asked: asked.clone() };
+            let other =
+                || StartError::OtherWorkflow { execution: id, workflow: workflow.clone(), asked: asked.clone() };
             (workflow != asked).then(other)
         };
         if let Some(live) = self.live.get(&id) {
@@ -325,11 +326,11 @@ impl Scheduler {
         }
         match entry {
             Err(ReadError::NoStream(_)) => None,
-            Err(error) => Some(Err(StartError::Log(error.to_string()))),
+            Err(error) => Some(Err(StartError::Log(error.into()))),
             Ok(entry) if !entry.open => Some(Ok(())),
             Ok(_) => Some(match (self.held_reason(id), &self.failed) {
                 (Some(why), _) => Err(StartError::Blocked { execution: id, why }),
-                (None, Some(reason)) => Err(StartError::Log(reason.to_string())),
+                (None, Some(error)) => Err(StartError::Log(error.clone().into())),
                 (None, None) => Ok(()),
             }),
         }
@@ -339,7 +340,7 @@ impl Scheduler {
         self.answer_when_durable(
             id,
             Box::new(move |durable| {
-                let answer = durable.map(|()| id).map_err(|reason| StartError::Log(reason.to_string()));
+                let answer = durable.map(|()| id).map_err(|error| StartError::Log(error.into()));
                 let _asker_may_be_gone = reply.send(answer);
             }),
         );
@@ -428,8 +429,8 @@ impl Scheduler {
     }
 
     fn control(&mut self, execution: ExecutionId, control: Control) -> Result<(), EngineError> {
-        if let Some(reason) = &self.failed {
-            return Err(EngineError::Log(reason.to_string()));
+        if let Some(error) = &self.failed {
+            return Err(EngineError::Log(error.clone().into()));
         }
         let request = |reason: Option<String>| Request { by: "user".into(), reason: reason.map(Into::into) };
         let command = match control {
@@ -461,10 +462,10 @@ impl Scheduler {
                 Ok(listed) => {
                     EngineError::Rejected { execution, why: format!("the execution has ended ({:?})", listed.status) }
                 }
-                Err(error) => EngineError::Log(error.to_string()),
+                Err(error) => EngineError::Log(error.into()),
             },
             Err(ReadError::NoStream(_)) => EngineError::NotFound(execution),
-            Err(error) => EngineError::Log(error.to_string()),
+            Err(error) => EngineError::Log(error.into()),
         }
     }
 
@@ -638,20 +639,20 @@ impl Scheduler {
     }
 
     /// The log has failed: everybody who waits is told, and nothing is taken any more.
-    fn log_failed(&mut self, reason: Arc<str>) {
+    fn log_failed(&mut self, error: AppendError) {
         if self.failed.is_some() {
             return;
         }
-        tracing::error!(%reason, "the log failed; the engine takes nothing more");
-        self.failed = Some(reason.clone());
+        tracing::error!(%error, "the log failed; the engine takes nothing more");
+        self.failed = Some(error.clone());
         for (_, live) in self.live.drain() {
-            live.completion.complete(Err(WaitError::Log(reason.to_string())));
-            live.answers.into_iter().for_each(|answer| answer(Err(reason.clone())));
+            live.completion.complete(Err(WaitError::Log(error.clone().into())));
+            live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
         }
         let sources: Vec<Source> = std::mem::take(&mut self.asked_sources);
         for source in sources {
             if let Some(outbox) = self.outbox(source) {
-                outbox.fail(&reason);
+                outbox.fail(&error);
             }
         }
         self.touched.clear();
@@ -664,9 +665,9 @@ impl Scheduler {
 
     /// The log refused a batch of an execution, whose state is now ahead of its history: it is given up here. What the
     /// log has of it is held.
-    fn refused(&mut self, execution: ExecutionId, reason: &Arc<str>) {
+    fn refused(&mut self, execution: ExecutionId, error: &AppendError) {
         let Some(live) = self.live.remove(&execution) else { return };
-        tracing::error!(%execution, %reason, "the log refused what was decided on an execution; it is given up");
+        tracing::error!(%execution, %error, "the log refused what was decided on an execution; it is given up");
         live.timer.map(|due| self.timers.remove(&(due, Alarm::Execution(execution))));
         for task in live.state.running() {
             let slot = live.state.task(task);
@@ -675,11 +676,11 @@ impl Scheduler {
             }
             self.shell.workers.stop(execution, live.state.graph().name(task), slot.attempts());
         }
-        live.completion.complete(Err(WaitError::Log(reason.to_string())));
-        live.answers.into_iter().for_each(|answer| answer(Err(reason.clone())));
+        live.completion.complete(Err(WaitError::Log(error.clone().into())));
+        live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
         if self.shell.log.stream(stream_of(execution)).is_ok_and(|entry| entry.open) {
-            self.held.insert(execution, Unfinished::Broken(reason.to_string()));
-            super::engine::lock(&self.shell.held_reasons).insert(execution, reason.to_string());
+            self.held.insert(execution, Unfinished::Broken(error.to_string()));
+            super::engine::lock(&self.shell.held_reasons).insert(execution, error.to_string());
         }
     }
 
@@ -710,9 +711,9 @@ impl Scheduler {
         self.hand_over();
         self.shell.workers.close();
         // Closing waits for what was handed over before. A log that has failed is let go of, too.
-        let closed = self.shell.log.close().map_err(|error| EngineError::Log(error.to_string()));
+        let closed = self.shell.log.close().map_err(|error| EngineError::Log(error.into()));
         let closed = match &self.failed {
-            Some(reason) => Err(EngineError::Log(reason.to_string())),
+            Some(error) => Err(EngineError::Log(error.clone().into())),
             None => closed,
         };
         // What is over was answered, or will be when the last notice that holds the answer back is dropped.

@@ -15,6 +15,9 @@ const OPERATORS: &str =
 /// A condition over the tasks upstream and the values of the context, for `trigger_rules`.
 ///
 /// Made by always(), all_of(), any_of(), none_of(), task_success(), task_failed(), task_skipped() and context_value().
+///
+/// >>> all_of(task_success("load"), context_value("rows", ">", 0))
+/// all_of(task_success('load'), context_value('rows', 'GreaterThan', 0))
 #[pyclass(frozen, eq, module = "cloaca", name = "Condition")]
 #[derive(PartialEq)]
 pub struct PyCondition {

@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyIterator, PyList, PyMapping, PyString, PyTuple};
 
 use crate::json::{from_python, quoted, sorted_text, type_name, write_text};
 use crate::parse::to_python;
-use crate::{errors, json};
+use crate::{canonical, errors, json};
 
 /// The values that the tasks of a workflow share: a mutable mapping from texts to JSON values.
 ///
@@ -287,6 +287,10 @@ impl Context {
     /// The context that a JSON object holds; a ValueError if the text is not one.
     #[staticmethod]
     fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
+        if let Some(members) = canonical::members(py, text) {
+            let pairs = members.into_iter().map(|(key, value)| (key.into(), Json::from_serializer(value)));
+            return Ok(Self::from_values(pairs));
+        }
         let value = to_python(py, text)?;
         let Ok(dict) = value.cast::<PyDict>() else {
             return Err(PyValueError::new_err(format!("a context is a JSON object, not {}", json_kind(&value))));
@@ -389,12 +393,14 @@ fn sorted(py: Python<'_>, all: &BTreeMap<Key, Json>) -> PyResult<String> {
         }
         write_text(&mut out, key);
         out.push(':');
-        if value.as_str().contains('{') {
+        if !value.as_str().contains('{') {
+            out.push_str(value.as_str());
+        } else if let Some(text) = canonical::sorted(py, value.as_str()) {
+            out.push_str(&text);
+        } else {
             let value = to_python(py, value.as_str())?;
             let text: Result<String, json::NotJson> = sorted_text(&value);
             out.push_str(&text.map_err(|problem| problem.into_error(key))?);
-        } else {
-            out.push_str(value.as_str());
         }
     }
     out.push('}');

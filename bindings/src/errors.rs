@@ -67,6 +67,10 @@ pub fn start(py: Python<'_>, why: &StartError) -> PyErr {
             error(py, "WorkflowNotFoundError", &message, &[("workflow", text(py, name))])
         }
         StartError::Blocked { execution, .. } => error(py, "Error", &message, &[("execution_id", text(py, execution))]),
+        StartError::OtherWorkflow { execution, workflow, .. } => {
+            let attributes = [("execution_id", text(py, execution)), ("workflow", text(py, workflow))];
+            error(py, "Error", &message, &attributes)
+        }
         StartError::ValueTooLarge { key, .. } => error(py, "ContextError", &message, &[("key", text(py, key))]),
         StartError::Log(_) => error(py, "LogError", &message, &[]),
         _ => error(py, "Error", &message, &[]),

@@ -5,6 +5,7 @@
 //! it: what Python has to do goes through an [`executor::Inbox`], whose readers are Python's own threads.
 
 mod callbacks;
+mod canonical;
 mod cli;
 mod clock;
 mod condition;

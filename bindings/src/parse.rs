@@ -150,48 +150,15 @@ impl<'a, 'py> Parser<'a, 'py> {
     }
 
     fn escape(&mut self) -> PyResult<char> {
-        let name = self.bytes.get(self.at + 1).copied();
-        let plain = match name {
-            Some(b'"') => '"',
-            Some(b'\\') => '\\',
-            Some(b'/') => '/',
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(b'u') => return self.unicode(),
-            _ => return Err(self.unexpected()),
-        };
-        self.at += 2;
-        Ok(plain)
-    }
-
-    fn unicode(&mut self) -> PyResult<char> {
-        let first = self.hex(self.at + 2);
-        let second = || {
-            let paired = self.bytes.get(self.at + 6..self.at + 8) == Some(b"\\u");
-            paired.then(|| self.hex(self.at + 8)).flatten().filter(|unit| (0xDC00..0xE000).contains(unit))
-        };
-        let (code, length) = match first {
-            Some(high @ 0xD800..=0xDBFF) => {
-                (second().map(|low| 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)), 12)
-            }
-            other => (other, 6),
-        };
-        let Some(char) = code.and_then(char::from_u32) else {
-            let place = self.place();
-            return Err(PyValueError::new_err(format!(
-                "not JSON: no Unicode character is written like that, at character {place}"
-            )));
-        };
-        self.at += length;
-        Ok(char)
-    }
-
-    fn hex(&self, at: usize) -> Option<u32> {
-        let digits = self.text.get(at..at + 4)?;
-        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok()).flatten()
+        if let Some((char, length)) = unescaped(self.text, self.at) {
+            self.at += length;
+            return Ok(char);
+        }
+        if self.bytes.get(self.at + 1) != Some(&b'u') {
+            return Err(self.unexpected());
+        }
+        let place = self.place();
+        Err(PyValueError::new_err(format!("not JSON: no Unicode character is written like that, at character {place}")))
     }
 
     fn number(&mut self) -> PyResult<Bound<'py, PyAny>> {
@@ -266,6 +233,38 @@ impl<'a, 'py> Parser<'a, 'py> {
         let found = self.text.get(self.at..).and_then(|rest| rest.chars().next());
         let found = found.map_or_else(|| "the end of the text".to_owned(), |char| format!("{char:?}"));
         PyValueError::new_err(format!("not JSON: unexpected {found} at character {}", self.place()))
+    }
+}
+
+/// The character that an escape at this place of the text stands for, and how many bytes the escape has.
+pub fn unescaped(text: &str, at: usize) -> Option<(char, usize)> {
+    let plain = match text.as_bytes().get(at + 1)? {
+        b'"' => '"',
+        b'\\' => '\\',
+        b'/' => '/',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'u' => return unescaped_unicode(text, at),
+        _ => return None,
+    };
+    Some((plain, 2))
+}
+
+fn unescaped_unicode(text: &str, at: usize) -> Option<(char, usize)> {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 4)?;
+        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok()).flatten()
+    };
+    match unit(at + 2)? {
+        high @ 0xD800..=0xDBFF => {
+            let paired = text.get(at + 6..at + 8) == Some("\\u");
+            let low = paired.then(|| unit(at + 8)).flatten().filter(|unit| (0xDC00..0xE000).contains(unit))?;
+            Some((char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))?, 12))
+        }
+        code => Some((char::from_u32(code)?, 6)),
     }
 }
 

@@ -60,6 +60,10 @@ fn positive(name: &str, value: f64) -> PyResult<f64> {
 }
 
 /// Which errors are tried again.
+///
+/// >>> transient = RetryPolicy.builder().retry_condition(RetryCondition.transient_only()).build()
+/// >>> transient.should_retry(1, ConnectionError("refused")), transient.should_retry(1, ValueError("wrong"))
+/// (True, False)
 #[pyclass(frozen, eq, module = "cloaca", name = "RetryCondition")]
 #[derive(PartialEq)]
 pub struct PyRetryCondition(RetryCondition);
@@ -206,6 +210,10 @@ fn millis(name: &str, seconds: f64) -> PyResult<Millis> {
 }
 
 /// Makes a retry policy. A builder never changes: every call returns another one.
+///
+/// >>> patient = RetryPolicyBuilder().max_attempts(10).initial_delay(60.0).with_jitter(False)
+/// >>> patient.backoff_strategy(BackoffStrategy.fixed()).build().calculate_delay(9)
+/// 60.0
 #[pyclass(frozen, module = "cloaca", name = "RetryPolicyBuilder")]
 pub struct RetryPolicyBuilder {
     inner: RetryPolicy,
@@ -227,8 +235,10 @@ impl RetryPolicyBuilder {
     }
 
     /// How many runs there are at most; 0 and 1 are one run.
-    fn max_attempts(&self, attempts: u32) -> Self {
-        self.with(|policy| policy.max_attempts = attempts.max(1))
+    fn max_attempts(&self, attempts: i64) -> PyResult<Self> {
+        let wrong = |_| PyValueError::new_err(format!("max_attempts must be from 0 to {}, not {attempts}", u32::MAX));
+        let attempts = u32::try_from(attempts).map_err(wrong)?;
+        Ok(self.with(|policy| policy.max_attempts = attempts.max(1)))
     }
 
     /// The wait after the first failure, in seconds.

@@ -1,4 +1,4 @@
-//! Reading ahead: a thread of its own reads and checks records, while whoever wants them decodes and folds.
+//! Reading ahead: a thread of its own reads, checks and decodes records, while whoever wants the events folds them.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -62,19 +62,8 @@ impl<'a> Ahead<'a> {
 
     /// Gives the events to `work`, in order, up to the first [`Trouble`].
     pub fn entries<T>(&self, work: impl FnOnce(&mut dyn Iterator<Item = Result<Entry, Trouble>>) -> T) -> T {
-        self.records(Ok, |records: &mut dyn Iterator<Item = Result<Record, ReadError>>| {
-            let mut failed = false;
-            let mut decoder = Decoder::new(self.reader);
-            let mut entries = records.map_while(|record| {
-                if failed {
-                    return None;
-                }
-                let entry = record.map_err(Trouble::from).and_then(|record| decoder.decode(&record));
-                failed = entry.is_err();
-                Some(entry)
-            });
-            work(&mut entries)
-        })
+        let mut decoder = Decoder::new(self.reader);
+        self.records(move |record| decoder.decode(&record), work)
     }
 
     /// Gives the records to `work`, in order, each after `prepare` had it on the thread that reads. Ends after the first

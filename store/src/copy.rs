@@ -94,18 +94,16 @@ pub(crate) fn copy(path: &Path) -> Result<Copied, OpenError> {
     let failed = |error: &io::Error| io_error(path, "copying it into the directory for temporary files", error);
     let _database_lock = wait_for_database(path)?;
     let copy = tempfile::Builder::new().prefix("cloacina-").tempdir().map_err(|error| failed(&error))?;
-    // What an unfinished creation has left is nothing yet: the copy is an empty log.
-    if !creation::is_unfinished(path)? {
-        creation::check_made(path)?;
-        copy_files(path, copy.path()).map_err(|error| failed(&error))?;
+    if creation::is_unfinished(path)? {
+        // What it has left is nothing yet: the copy is an empty log.
+        return Ok(Copied { directory: copy, written: Vec::new() });
     }
+    creation::check_made(path)?;
+    copy_files(path, copy.path()).map_err(|error| failed(&error))?;
     let written = if lock_file::was_left_in_order(path) {
         Vec::new()
     } else {
-        match File::open(copy.path().join(DATA_FILE)).and_then(behind::written_groups) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            written => written.map_err(|error| failed(&error))?,
-        }
+        behind::written_groups(copy.path()).map_err(|error| failed(&error))?
     };
     Ok(Copied { directory: copy, written })
 }

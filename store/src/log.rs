@@ -388,7 +388,7 @@ pub enum ReadError {
         found: u64,
     },
     /// The log was closed meanwhile.
-    #[error("the log was closed while it was read; try again")]
+    #[error("the log was closed meanwhile; open it again")]
     Gone,
     /// The operating system refused.
     #[error("cannot read the log: {0}")]

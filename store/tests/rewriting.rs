@@ -255,3 +255,36 @@ fn what_sled_gives_up_is_repaired_from_its_files() {
     }
     assert!(given_up > 0, "each of these logs could be opened");
 }
+
+/// A byte that was damaged in a log whose process was killed used to leave nothing: sled takes it for the end.
+#[test]
+fn one_damaged_byte_costs_a_few_streams_at_most_also_of_a_log_that_was_not_closed() {
+    let world = World { directory: tempfile::tempdir().unwrap() };
+    let log = open(&world.path("log"), &Options::default()).unwrap();
+    for number in 1..50 {
+        for seq in 0..9 {
+            log.append(batch(vec![frame(stream(number), seq, &[&[number as u8; 1_500]], open_label("runs"))])).unwrap();
+        }
+        log.append(batch(vec![frame(stream(number), 9, &[b"end"], closed_label("over"))])).unwrap();
+    }
+    // As a kill leaves it.
+    let killed = world.copy_of_log();
+    fs::write(killed.join("lock"), "4711 here\n").unwrap();
+    log.close().unwrap();
+    for log in [killed, world.path("log")] {
+        let sound = fs::read(log.join("db")).unwrap();
+        let used = sound.iter().rposition(|byte| *byte != 0).unwrap();
+        for attempt in 0..8 {
+            let mut damaged = sound.clone();
+            damaged[attempt * (used / 8) + 137 * attempt] ^= 0x10;
+            fs::write(log.join("db"), &damaged).unwrap();
+            let new = world.path("new");
+            let done = repair(&log, &new).unwrap();
+            assert!(done.streams >= 45, "{attempt}: {} of 49, lost {:?}, {:?}", done.streams, done.lost, done.findings);
+            let copy = open_reader(&new).unwrap();
+            let whole = (1..50).filter(|number| copy.read(stream(*number), 0, 100).is_ok_and(|all| all.len() == 10));
+            assert_eq!(whole.count() as u64, done.streams, "{attempt}");
+            fs::remove_dir_all(&new).unwrap();
+        }
+    }
+}

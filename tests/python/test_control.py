@@ -204,8 +204,9 @@ def test_what_is_blocked_is_pending_and_says_why_until_it_is_resumed_on_purpose(
             execution.result(LIMIT)
         with pytest.raises(cloaca.Error, match="is blocked"):
             runner.execute("blocked", execution_id=execution_id)
-        with pytest.raises(cloaca.Error, match="resume it first"):
-            execution.cancel()
+        for act in (execution.pause, execution.resume):
+            with pytest.raises(cloaca.Error, match=r"another graph.*resume or cancel it"):
+                act()
 
         async def main() -> None:
             with pytest.raises(cloaca.Error, match="is blocked"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -76,6 +77,18 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     api = (tmp_path / "reference" / "api.html").read_text(encoding="utf-8")
     assert "register_workflow_constructor" in api
     assert "retry_delay_ms" in api
+    text = html.unescape(re.sub(r"<[^>]+>", "", api))
+    # What the native module and a config's fields say, which no static look at the package finds.
+    for doc in (
+        "a mutable mapping from texts to JSON values",
+        "Sets a key that is not there yet",
+        "Whether schedules fire.",
+    ):
+        assert doc in text
+    assert "How many events it has." in text, "the docstring of an attribute"
+    assert "trigger_unregistered" not in text
+    # Marks of another tool are shown as they stand; links that lead nowhere, too.
+    assert re.findall(r":\w+:`|#: |\]\[", text) == []
 
 
 @pytest.mark.parametrize(

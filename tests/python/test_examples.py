@@ -63,7 +63,16 @@ def test_no_example_is_skipped() -> None:
             assert "doctest: +SKIP" not in path.read_text(encoding="utf-8"), path
 
 
-@pytest.mark.parametrize("name", ["Context", "RetryPolicy"])
+def test_everything_public_shows_how_it_is_used() -> None:
+    """Errors do not: they are met, not made."""
+    public = [name for name in cloaca.__all__ if not name.endswith("Error") and callable(getattr(cloaca, name))]
+    assert [name for name in public if ">>> " not in (getattr(cloaca, name).__doc__ or "")] == []
+
+
+NATIVE = ["BackoffStrategy", "Condition", "Context", "RetryCondition", "RetryPolicy", "RetryPolicyBuilder"]
+
+
+@pytest.mark.parametrize("name", NATIVE)
 def test_the_examples_of_native_classes(name: str) -> None:
     names = {name: getattr(cloaca, name) for name in cloaca.__all__}
     tests = doctest.DocTestFinder(exclude_empty=True).find(getattr(cloaca, name), name, module=False, globs=names)  # type: ignore[arg-type]

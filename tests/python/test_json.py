@@ -14,7 +14,8 @@ import uuid
 
 import cloaca
 import pytest
-from hypothesis import given
+from cloaca._cloaca import sighting_of
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 values = st.recursive(
@@ -261,3 +262,88 @@ def test_floats_are_written_as_python_writes_them(value: float) -> None:
     """Between two texts that are equally short and equally near, libraries choose differently; a log must not depend on
     which one is at work."""
     assert cloaca.Context({"value": value}).to_json() == f'{{"value":{value!r}}}'
+
+
+spaces = st.text(" \n\r\t", max_size=2)
+digits = st.text("0123456789", min_size=1, max_size=18)
+fractions = st.just("") | st.sampled_from([".0", ".00001", ".10", ".5"]) | digits.map(".".__add__)
+signs = st.sampled_from(["", "+", "-"])
+exponents = st.just("") | st.builds("{}{}{}".format, st.sampled_from("eE"), signs, st.integers(0, 250))
+wholes = digits.map(lambda whole: whole.lstrip("0") or "0")
+numbers = st.builds("{}{}{}{}".format, st.sampled_from(["", "-"]), wholes, fractions, exponents)
+escapes = r"\n \" \\ \/ \b \f \r \t \u0041 \u000A \u001f \u00e9 \u2028 \ud83d\ude00 \uD83D\uDE00 \u0000 \u0022 \u005c"
+characters = st.sampled_from(["a", "é", "“", "😀", "\x7f", *escapes.split()])
+texts = st.lists(characters, max_size=4).map(lambda written: f'"{"".join(written)}"')
+
+
+def spaced(left: str, parts: list[str], right: str, space: str) -> str:
+    return left + space + f"{space},".join(parts) + space + right
+
+
+def nested(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    member = st.builds(lambda key, space, value: f"{key}{space}:{space}{value}", texts, spaces, inner)
+    return st.builds(spaced, st.just("["), st.lists(inner, max_size=4), st.just("]"), spaces) | st.builds(
+        spaced, st.just("{"), st.lists(member, max_size=5), st.just("}"), spaces
+    )
+
+
+written = st.recursive(st.sampled_from(["null", "true", "false"]) | numbers | texts, nested, max_leaves=12)
+objects = st.builds(
+    lambda members, space: spaced("{", [f"{key}{space}:{space}{value}" for key, value in members], "}", space),
+    st.lists(st.tuples(texts, written), max_size=4),
+    spaces,
+)
+
+
+def is_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return all(is_finite(item) for item in items)
+
+
+@settings(max_examples=600)
+@given(objects)
+def test_a_text_is_stored_as_the_values_that_python_reads_from_it_would_be(text: str) -> None:
+    """from_json makes no values on the way. What stands in the log must not depend on that, to the last byte."""
+    expected = json.loads(text)
+    if not is_finite(expected):
+        with pytest.raises(ValueError, match="larger than any float"):
+            cloaca.Context.from_json(text)
+        return
+    context = cloaca.Context.from_json(text)
+    assert sighting_of(context) == sighting_of(cloaca.Context(expected))
+    assert context.to_json() == json.dumps(expected, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+@settings(max_examples=300)
+@given(objects, st.integers(0, 200), st.sampled_from(["", "}", ",", '"', "\\", "0", "x", "\n", "é", "-", "."]))
+def test_a_text_with_one_wrong_character_is_refused_where_python_refuses_it(text: str, at: int, wrong: str) -> None:
+    broken = text[: at % len(text)] + wrong + text[at % len(text) + 1 :]
+    try:
+        # What it reads may still be no value: a lone surrogate, an infinite float.
+        expected = cloaca.Context(json.loads(broken))
+    except (ValueError, TypeError):
+        with pytest.raises(ValueError, match="JSON"):
+            cloaca.Context.from_json(broken)
+    else:
+        assert sighting_of(cloaca.Context.from_json(broken)) == sighting_of(expected)
+
+
+def test_floats_are_stored_as_python_writes_them() -> None:
+    small = "0.1 1.0 -0.0 0.0001 0.00001 1E2 1e22 2.50 5e-324 0.000 -0 0.30000000000000004"
+    large = "123456789012345.0 1234567890123456.7 9007199254740993.0 100000000000000.5 12345678901234567890"
+    for text in f"{small} {large}".split():
+        stored = json.dumps(json.loads(text))
+        assert cloaca.Context.from_json(f'{{"it": {text}}}').to_json() == f'{{"it":{stored}}}'
+
+
+def test_wide_and_deep_texts_are_read_as_well() -> None:
+    wide = {f"key {number % 80}": number for number in range(100)}
+    deep: object = 1
+    for _ in range(200):
+        deep = {"b": [deep], "a": None}
+    for value in (wide, {"deep": deep}, {"wide": [wide]}):
+        context = cloaca.Context.from_json(json.dumps(value))
+        assert context == value
+        assert context.to_json() == json.dumps(value, sort_keys=True, separators=(",", ":"))

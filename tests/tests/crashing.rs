@@ -27,7 +27,7 @@ fn after_a_crash_at_any_event_the_next_engine_ends_what_was_begun() {
         // Of an end that is in the log everybody hears who looks there.
         if started.is_ok() && last < 10 {
             assert!(
-                matches!(engine.wait(execution, Some(GUARD)), Err(WaitError::Log(reason)) if reason.contains("crash"))
+                matches!(engine.wait(execution, Some(GUARD)), Err(WaitError::Log(reason)) if reason.to_string().contains("crash"))
             );
         }
         drop(engine);

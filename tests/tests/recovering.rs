@@ -125,6 +125,31 @@ fn a_task_that_got_another_dependency_waits_for_it_before_it_runs_again() {
     assert!(place("TaskStarted stumble 2") > place("TaskCompleted new 1"), "{tale:?}");
 }
 
+/// It had to be resumed first, with a graph that was not its own, and ran until the cancel came.
+#[test]
+fn what_is_held_can_be_cancelled_and_none_of_its_tasks_runs() {
+    let changed = || workflow("work", [step("a"), step("new")]);
+    for register in [true, false] {
+        let (world, execution) = killed();
+        let world = if register { world.knowing([changed()]) } else { world };
+        let engine = world.open();
+        assert_eq!(only_listed(&engine).status, ExecutionStatus::Pending);
+        let started = |tale: &[String]| tale.iter().filter(|told| told.starts_with("TaskStarted")).count();
+        let before = started(&tale(&**engine.log(), execution));
+        engine.cancel(execution, Some("nobody needs it".into())).unwrap();
+        let outcome = end_of(&engine, execution);
+        assert_eq!(outcome.status, ExecutionStatus::Cancelled);
+        assert_eq!(outcome.error.as_deref(), Some("cancelled by user: nobody needs it"));
+        assert_eq!(started(&tale(&**engine.log(), execution)), before);
+        let listed = only_listed(&engine);
+        assert_eq!((listed.status, listed.blocked), (ExecutionStatus::Cancelled, None));
+        let again = engine.cancel(execution, None).unwrap_err();
+        assert!(again.to_string().contains("the execution has ended (Cancelled)"), "{again}");
+        engine.shutdown(Duration::ZERO).unwrap();
+        assert_eq!(world.after_kill().open().recovered(), []);
+    }
+}
+
 #[test]
 fn another_graph_holds_the_execution_until_somebody_resumes_it_on_purpose() {
     let (world, execution) = killed();
@@ -137,7 +162,7 @@ fn another_graph_holds_the_execution_until_somebody_resumes_it_on_purpose() {
     assert_eq!((outcome.status, outcome.error.as_deref()), (ExecutionStatus::Pending, Some(why)));
     let refused = engine.start(call_as("work", execution)).unwrap_err();
     assert!(matches!(&refused, StartError::Blocked { why: said, .. } if said == why), "{refused}");
-    let refused = engine.cancel(execution, None).unwrap_err();
+    let refused = engine.pause(execution, None).unwrap_err();
     assert!(matches!(&refused, EngineError::Rejected { why: said, .. } if said.contains(why)), "{refused}");
 
     engine.resume(execution).unwrap();

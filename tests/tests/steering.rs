@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use cloacina_engine::runtime::engine::{EngineError, ExecutionStatus, WaitError};
+use cloacina_engine::runtime::engine::{EngineError, ExecutionStatus, StartError, WaitError};
 use cloacina_engine::runtime::task::Task;
 use cloacina_tests::history::{tale, tells};
 use cloacina_tests::meeting::Door;
@@ -43,7 +43,12 @@ fn pausing_twice_is_refused() {
     let execution = start(&engine, "one");
     engine.pause(execution, None).unwrap();
     let refused = engine.pause(execution, None).unwrap_err();
-    assert!(matches!(refused, EngineError::Rejected { .. }), "{refused}");
+    assert!(matches!(&refused, EngineError::Rejected { why, .. } if why == "it is paused already"), "{refused}");
+    let refused = engine.resume(execution).unwrap_err();
+    assert!(matches!(&refused, EngineError::Rejected { why, .. } if why.contains("not blocked")), "{refused}");
+    engine.unpause(execution).unwrap();
+    let refused = engine.unpause(execution).unwrap_err();
+    assert!(matches!(&refused, EngineError::Rejected { why, .. } if why == "it is not paused"), "{refused}");
     door.open();
 }
 
@@ -79,6 +84,30 @@ fn cancelling_what_is_over_says_that_it_is_over() {
     }
     let unknown = engine.cancel(id(9), None).unwrap_err();
     assert!(matches!(unknown, EngineError::NotFound(_)), "{unknown}");
+}
+
+/// It gave the result of the other workflow, as if that had been asked for.
+#[test]
+fn an_id_of_another_workflow_is_not_attached_to() {
+    let door = Door::closed();
+    let engine = World::of([workflow("one", [waiting("only", &door)]), chain("quick")]).open();
+    engine.start(call_as("one", id(1))).unwrap();
+    let refused = engine.start(call_as("quick", id(1))).unwrap_err();
+    assert!(matches!(&refused, StartError::OtherWorkflow { workflow, .. } if &**workflow == "one"), "{refused}");
+    door.open();
+    end_of(&engine, id(1));
+    let refused = engine.start(call_as("quick", id(1))).unwrap_err();
+    assert!(matches!(refused, StartError::OtherWorkflow { .. }), "{refused}");
+}
+
+/// It said of what had ended that the engine was shut down before it had.
+#[test]
+fn what_has_ended_is_told_after_the_shutdown_too() {
+    let engine = World::of([chain("quick")]).open();
+    let done = run(&engine, "quick").execution;
+    engine.shutdown(Duration::ZERO).unwrap();
+    assert_eq!(engine.wait(done, None).unwrap().status, ExecutionStatus::Completed);
+    assert!(matches!(engine.wait(id(9), None).unwrap_err(), WaitError::NotFound(_)));
 }
 
 #[test]

@@ -19,6 +19,7 @@ import sys as _sys
 import typing as _typing
 from collections.abc import MutableMapping as _MutableMapping
 
+from . import _interpreter as _interpreter
 from ._cloaca import VERSION as __version__
 from ._cloaca import (
     BackoffStrategy,
@@ -131,7 +132,7 @@ __all__ = [
 
 _MutableMapping.register(Context)
 
-#: What needs asyncio and logging is imported when it is asked for: a program that only defines tasks starts faster.
+# What needs asyncio and logging is imported when it is asked for: a program that only defines tasks starts faster.
 _LAZY = {
     "DefaultRunner": "runner",
     "Execution": "runner",
@@ -166,17 +167,32 @@ def __dir__() -> list[str]:
 
 
 def get_backend() -> str:
-    """What keeps the log: ``"sled"``, the embedded one."""
+    """What keeps the log: ``"sled"``, the embedded one.
+
+    Example:
+        >>> cloaca.get_backend()
+        'sled'
+    """
     return "sled"
 
 
 def hello_world() -> str:
-    """Says that the package is there."""
+    """Says that the package is there.
+
+    Example:
+        >>> cloaca.hello_world()
+        'Hello from Cloaca backend!'
+    """
     return "Hello from Cloaca backend!"
 
 
 class HelloClass:
-    """Says that classes of the package can be made."""
+    """Says that classes of the package can be made.
+
+    Example:
+        >>> cloaca.HelloClass().get_message()
+        'Hello from HelloClass!'
+    """
 
     def get_message(self) -> str:
         """A greeting."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from types import TracebackType
 
-#: (kind, message, traceback, lineage, transient, hint)
+# (kind, message, traceback, lineage, transient, hint)
 Described = tuple[str, str, "str | None", list[str], bool, "str | None"]
 
 _NETWORK = {
@@ -25,7 +25,7 @@ _NETWORK = {
     )
     if hasattr(errno, name)
 }
-#: Errors of name resolution: their numbers are not those of errno.
+# Errors of name resolution: their numbers are not those of errno.
 _RESOLVER = {"gaierror", "herror"}
 
 

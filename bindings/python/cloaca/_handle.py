@@ -20,6 +20,16 @@ class TaskHandle:
 
     A unit test can make one of its own: it belongs to no runner, and has a slot as long as it does not wait.
 
+    Example:
+        >>> import cloaca
+        >>> @cloaca.task
+        ... def fetch(context, handle):
+        ...     context["fetched in attempt"] = handle.attempt
+        >>> context = cloaca.Context()
+        >>> fetch(context, cloaca.TaskHandle("fetch", attempt=2))
+        >>> context
+        Context({"fetched in attempt":2})
+
     Attributes:
         task_id: The task.
         attempt: The number of this attempt, from 1.

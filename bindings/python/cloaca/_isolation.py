@@ -1,7 +1,7 @@
 """Which functions can run in another process, and how that process finds them.
 
 A worker process is started anew (spawned, never forked) and imports what it runs, as the processes of
-:mod:`multiprocessing` do when they are spawned. So the function has to have a name that leads to it.
+`multiprocessing` do when they are spawned. So the function has to have a name that leads to it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ._cloaca import TaskSpec
 
 _WORDS = ("thread", "process")
 
-#: Set in a worker process while it imports the program's modules: they must not open a runner then.
+# Set in a worker process while it imports the program's modules: they must not open a runner then.
 importing_for: str | None = None
 
 
@@ -92,7 +92,7 @@ def _main_can_be_imported() -> bool:
 
 
 def preparation() -> dict[str, Any]:
-    """What a worker process has to know of this one, in the words of :mod:`multiprocessing.spawn`."""
+    """What a worker process has to know of this one, in the words of `multiprocessing.spawn`."""
     import os
 
     data: dict[str, Any] = {"name": "cloaca-worker", "sys_path": list(sys.path), "sys_argv": list(sys.argv)}

@@ -10,7 +10,7 @@ import threading
 
 from . import _cloaca
 
-#: Loggers whose level may be set on purpose; those below them inherit it.
+# Loggers whose level may be set on purpose; those below them inherit it.
 _NAMES = ("cloaca", "cloaca.engine", "cloaca.store")
 
 _lock = threading.RLock()

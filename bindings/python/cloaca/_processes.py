@@ -19,7 +19,7 @@ from . import _failure, _isolation
 from ._cloaca import Attempt, sighting_of
 from .errors import AttemptOverError, Error, WorkerDiedError
 
-#: So long a dead worker's end is waited for, in seconds: its line is closed a moment before.
+# So long a dead worker's end is waited for, in seconds: its line is closed a moment before.
 _BURIAL = 10.0
 
 
@@ -40,7 +40,7 @@ class Worker:
         self._line = Connection(os.dup(self._socket.fileno()))
         self._gone = threading.Event()
         self._lock = threading.Lock()
-        #: The attempt that runs in it: only that one can have it killed.
+        # The attempt that runs in it: only that one can have it killed.
         self._attempt: Attempt | None = None
         self._doomed = False
         self.is_new = True
@@ -60,7 +60,7 @@ class Worker:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def say(self, message: Any) -> None:
-        """Says something to it. What it does not hear, since it is dead, the next :meth:`hear` tells."""
+        """Says something to it. What it does not hear, since it is dead, the next `hear` tells."""
         with contextlib.suppress(OSError):
             self._line.send_bytes(pickle.dumps(message))
 

@@ -14,11 +14,11 @@ from .errors import Error
 if TYPE_CHECKING:
     from ._cloaca import NativeEngine, RawOutcome
 
-#: How often the bar looks, in seconds.
+# How often the bar looks, in seconds.
 _INTERVAL = 0.1
-#: How many cells it is wide.
+# How many cells it is wide.
 _CELLS = 30
-#: So many of the tasks that run are named.
+# So many of the tasks that run are named.
 _NAMED = 3
 
 _SETTLED = {"Completed", "Failed", "Skipped", "Cancelled"}

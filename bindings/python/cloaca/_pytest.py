@@ -1,4 +1,4 @@
-"""The fixtures that pytest finds by itself. See :mod:`cloaca.testing`."""
+"""The fixtures that pytest finds by itself. See `cloaca.testing`."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ def cloaca_runner(
 
 @pytest.fixture
 def crash_after(cloaca_runner: Runner) -> Callable[[int], AbstractContextManager[Crash]]:
-    """``with crash_after(seq):`` — see :meth:`cloaca.testing.Runner.crash_after`."""
+    """``with crash_after(seq):`` — see `cloaca.testing.Runner.crash_after`."""
     return cloaca_runner.crash_after

@@ -193,9 +193,9 @@ def task(
     that workflow. Decorating the same id again replaces the earlier task.
 
     The function takes the context, or nothing; a second parameter called ``handle`` or ``task_handle`` gets a
-    :class:`TaskHandle`. An ``async def`` function runs on the runner's event loop. What it returns: the context or
-    ``None`` (what it wrote to the context counts), another :class:`Context` (its difference counts), or a ``dict`` (its
-    keys are set).
+    [`TaskHandle`][cloaca.TaskHandle]. An ``async def`` function runs on the runner's event loop. What it returns: the
+    context or ``None`` (what it wrote to the context counts), another [`Context`][cloaca.Context] (its difference
+    counts), or a ``dict`` (its keys are set).
 
     Args:
         id: The task's id; the function's name by default.
@@ -207,16 +207,16 @@ def task(
         retry_max_delay_ms: The longest wait, in milliseconds. 60,000 by default.
         retry_condition: ``"never"``, ``"transient"`` or ``"all"`` (the default), an exception class or a tuple of them.
         retry_jitter: Whether each wait is varied by up to a quarter. True by default.
-        trigger_rules: A condition tree: see :mod:`cloaca.conditions`.
+        trigger_rules: A condition tree: see [`cloaca.conditions`][cloaca.conditions].
         trigger_rule: ``"none_failed"`` (the default), ``"all_success"``, ``"all_done"``, ``"all_failed"``,
             ``"one_success"``, ``"one_failed"`` or ``"always"``.
         timeout_seconds: How long an attempt may take; the runner's ``task_timeout_seconds`` by default. An attempt on a
             thread cannot be stopped: it is failed, and what it returns later is ignored.
         isolation: ``"thread"`` (the default), or ``"process"``: attempts run in worker processes, which are started
             anew (spawned), used again, and import the function from its module. So CPU-bound tasks use all cores, a
-            crash is a failed attempt (:class:`WorkerDiedError`), and an attempt that times out or is cancelled is
-            killed, with what it has started. The context goes there and back as JSON. An ``async def`` function gets an
-            event loop of its own.
+            crash is a failed attempt ([`WorkerDiedError`][cloaca.errors.WorkerDiedError]), and an attempt that times
+            out or is cancelled is killed, with what it has started. The context goes there and back as JSON. An
+            ``async def`` function gets an event loop of its own.
         on_success: Called with the task's id and the context after it, when it has completed.
         on_failure: Called with the task's id, the error as text and what it saw, when it has finally failed.
         on_retry: Called with the task's id, the error as text, the context that the attempt saw, and the number of the
@@ -405,6 +405,11 @@ def _shape(function: Callable[..., Any], task_id: str) -> tuple[bool, int]:
         return is_async, 1
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     positional = [parameter for parameter in parameters if parameter.kind in kinds]
+    if positional and positional[0].name in _HANDLE_NAMES:
+        raise TypeError(
+            f"the first parameter of task '{task_id}' is called '{positional[0].name}', but gets the context; a task "
+            f"that needs a handle takes both: (context, {positional[0].name})"
+        )
     taken = positional[:1]
     if len(positional) > 1 and positional[1].name in _HANDLE_NAMES:
         taken = positional[:2]

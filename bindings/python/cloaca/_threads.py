@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _number = itertools.count(1)
 
-#: So many of the last errors are kept as objects, for ``raise_for_status``.
+# So many of the last errors are kept as objects, for ``raise_for_status``.
 _KEPT_ERRORS = 100
 
 

@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _DURATION = re.compile(r"(\d+)(ms|s|m|h)", re.ASCII)
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 _DEFAULT_INTERVAL = "5s"
-#: No interval is longer, in milliseconds: ten years.
+# No interval is longer, in milliseconds: ten years.
 _LONGEST = 10 * 365 * 24 * 3_600_000
 
 
@@ -170,9 +170,10 @@ def trigger(
     """Makes a function a trigger: every runner of this process polls it, and starts a workflow when it says so. The
     function comes back unchanged, so that a unit test can call it.
 
-    The function takes nothing and returns a :class:`TriggerResult` or a ``bool``; ``True`` fires with an empty context.
-    It runs on a thread of the runner (an ``async def`` function on its event loop), and never twice at once in one
-    runner. What it raises is logged, and polling goes on. It is polled as soon as its workflow is registered.
+    The function takes nothing and returns a [`TriggerResult`][cloaca.TriggerResult] or a ``bool``; ``True`` fires
+    with an empty context. It runs on a thread of the runner (an ``async def`` function on its event loop), and never
+    twice at once in one runner. What it raises is logged, and polling goes on. It is polled as soon as its workflow
+    is registered.
 
     Polls are not in the event log; fires are, and those that were dropped. A process that dies between a poll and its
     fire takes the fire with it: a trigger that takes something away (a message, a file) should do so in the workflow.
@@ -188,7 +189,7 @@ def trigger(
             or ``h``. It waits for the end of the poll before.
         cron: A cron expression instead of an interval: polled whenever it is met. Then a function that returns ``None``
             fires, too. Times that went by while no runner was there are not made up for: see
-            :meth:`DefaultRunner.register_cron_workflow` for that.
+            [`DefaultRunner.register_cron_workflow`][cloaca.scheduling.Scheduling.register_cron_workflow] for that.
         timezone: The IANA time zone that ``cron`` is read in; ``"UTC"`` by default.
         allow_concurrent: Whether to start an execution while another one of this trigger runs that began with an equal
             context. By default such a fire is dropped.

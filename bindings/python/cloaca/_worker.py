@@ -22,7 +22,7 @@ from ._cloaca import Context, context_of, deeds_of, take_returned
 from ._handle import TaskHandle
 from .errors import AttemptOverError
 
-#: What an attempt is told: function, is_async, parameters, task_id, attempt, execution_id, sighting, preparation.
+# What an attempt is told: function, is_async, parameters, task_id, attempt, execution_id, sighting, preparation.
 Job = dict[str, Any]
 
 
@@ -74,7 +74,7 @@ class _Line:
 
 
 class _Attempt:
-    """What a :class:`TaskHandle` asks, over the line."""
+    """What a `TaskHandle` asks, over the line."""
 
     def __init__(self, line: _Line, job: Job) -> None:
         self._line = line

@@ -25,43 +25,78 @@ __all__ = [
     "task_success",
 ]
 
-#: A condition, or a plain dict that describes one: ``{"type": "TaskSuccess", "task_name": "load"}``.
 ConditionTree: TypeAlias = Condition | Mapping[str, Any]
+"""A condition, or a plain dict that describes one: ``{"type": "TaskSuccess", "task_name": "load"}``."""
 TaskReference: TypeAlias = str | Callable[..., Any]
 
 
 def always() -> Condition:
-    """Holds always."""
+    """Holds always.
+
+    Example:
+        >>> cloaca.always()
+        always()
+    """
     return Condition.parse({"type": "Always"})
 
 
 def all_of(*conditions: ConditionTree) -> Condition:
-    """Holds if every one does (and if there is none)."""
+    """Holds if every one does (and if there is none).
+
+    Example:
+        >>> cloaca.all_of(cloaca.task_success("load"), {"type": "TaskSkipped", "task_name": "check"})
+        all_of(task_success('load'), task_skipped('check'))
+    """
     return Condition.parse({"type": "All", "conditions": conditions})
 
 
 def any_of(*conditions: ConditionTree) -> Condition:
-    """Holds if at least one does."""
+    """Holds if at least one does.
+
+    Example:
+        >>> cloaca.any_of(cloaca.task_failed("load"), cloaca.task_skipped("load"))
+        any_of(task_failed('load'), task_skipped('load'))
+    """
     return Condition.parse({"type": "Any", "conditions": conditions})
 
 
 def none_of(*conditions: ConditionTree) -> Condition:
-    """Holds if none does."""
+    """Holds if none does.
+
+    Example:
+        >>> cloaca.none_of(cloaca.context_value("dry_run", "exists"))
+        none_of(context_value('dry_run', 'Exists'))
+    """
     return Condition.parse({"type": "None", "conditions": conditions})
 
 
 def task_success(task: TaskReference) -> Condition:
-    """Holds if the task completed. An id, or the decorated function."""
+    """Holds if the task completed. An id, or the decorated function.
+
+    Example:
+        >>> cloaca.task_success("load")
+        task_success('load')
+    """
     return _on_task("TaskSuccess", task)
 
 
 def task_failed(task: TaskReference) -> Condition:
-    """Holds if the task finally failed. An id, or the decorated function."""
+    """Holds if the task finally failed. An id, or the decorated function.
+
+    Example:
+        >>> cloaca.task_failed("load")
+        task_failed('load')
+    """
     return _on_task("TaskFailed", task)
 
 
 def task_skipped(task: TaskReference) -> Condition:
-    """Holds if the task was skipped. An id, or the decorated function."""
+    """Holds if the task was skipped. An id, or the decorated function.
+
+    Example:
+        >>> cloaca.task_skipped("load")
+        task_skipped('load')
+    """
     return _on_task("TaskSkipped", task)
 
 
@@ -77,6 +112,10 @@ def context_value(key: str, operator: str, value: Any = None) -> Condition:
     Raises:
         ValueError: The operator is none of these.
         TypeError: The value is not a JSON value.
+
+    Example:
+        >>> cloaca.context_value("rows", ">", 100)
+        context_value('rows', 'GreaterThan', 100)
     """
     return Condition.parse({"type": "ContextValue", "key": key, "operator": operator, "value": value})
 

@@ -72,7 +72,8 @@ _NOTHING_IS_LOST = "Accepted, without effect: a fire and its execution are one w
 
 
 class DefaultRunnerConfig:
-    """How a runner runs. Every field is a keyword, a property, and a key of :meth:`to_dict`.
+    """How a runner runs. Every field is a keyword, a property, and a key of
+    [`to_dict`][cloaca.DefaultRunnerConfig.to_dict].
 
     Raises:
         ValueError: A field is set to what it cannot be.

@@ -1,7 +1,8 @@
 """Everything that cloaca raises by itself.
 
-All of it is an :class:`Error`; where Python has a word for the kind of mistake (``ValueError``, ``KeyError``,
-``TimeoutError``), it is that too. The attributes say what the message says, for programs. Errors can be pickled.
+All of it is an [`Error`][cloaca.errors.Error]; where Python has a word for the kind of mistake (``ValueError``,
+``KeyError``, ``TimeoutError``), it is that too. The attributes say what the message says, for programs. Errors can be
+pickled.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class TaskTimeoutError(Error, TimeoutError):
 
 class AttemptOverError(Error):
     """The attempt that a task makes counts no more: it timed out, its execution was cancelled, or its runner was shut
-    down. Raised in :meth:`TaskHandle.defer_until`; let it pass, and the task ends."""
+    down. Raised in [`TaskHandle.defer_until`][cloaca.TaskHandle.defer_until]; let it pass, and the task ends."""
 
 
 class WorkerDiedError(Error):

@@ -1,4 +1,4 @@
-"""The events of an execution, as :attr:`cloaca.History.events` gives them.
+"""The events of an execution, as [`cloaca.History.events`][cloaca.History.events] gives them.
 
 Every kind has a class of its own; ``match`` takes them apart:
 
@@ -48,23 +48,23 @@ __all__ = [
 class Read:
     """One key that an attempt asked for."""
 
-    #: The key.
     key: str
-    #: ``write``: the write at ``seqs``; ``merged``: the writes there, merged at a join; ``undeclared``: a write of a
-    #: task that is no ancestor; ``nothing``: there was no such key.
+    """The key."""
     seen: str
-    #: The events that wrote what it saw.
+    """``write``: the write at ``seqs``; ``merged``: the writes there, merged at a join; ``undeclared``: a write of a
+    task that is no ancestor; ``nothing``: there was no such key."""
     seqs: tuple[int, ...]
+    """The events that wrote what it saw."""
 
 
 @dataclass(frozen=True)
 class Reads:
     """What an attempt read."""
 
-    #: Each key that it asked for.
     keys: tuple[Read, ...] = ()
-    #: Whether it took the whole context.
+    """Each key that it asked for."""
     all: bool = False
+    """Whether it took the whole context."""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> Reads:
@@ -77,18 +77,18 @@ class Reads:
 class TaskError:
     """Why an attempt failed."""
 
-    #: The name of the exception's class.
     kind: str
-    #: What it says.
+    """The name of the exception's class."""
     message: str
-    #: Where it was raised.
+    """What it says."""
     traceback: str | None = None
-    #: The names of its class and of those above it.
+    """Where it was raised."""
     lineage: tuple[str, ...] = ()
-    #: Whether it is of the kind that passes.
+    """The names of its class and of those above it."""
     transient: bool = False
-    #: What to do about it.
+    """Whether it is of the kind that passes."""
     hint: str | None = None
+    """What to do about it."""
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> TaskError:
@@ -103,18 +103,18 @@ class TaskError:
 class Event:
     """Something that happened to an execution."""
 
-    #: Its place in the execution's stream, from 0.
     seq: int = field(repr=True)
-    #: When it happened (RFC 3339, UTC).
+    """Its place in the execution's stream, from 0."""
     time: str = field(repr=False)
-    #: Its place in the log.
+    """When it happened (RFC 3339, UTC)."""
     position: int = field(repr=False)
-    #: The hash of its record, in hex.
+    """Its place in the log."""
     hash: str = field(repr=False)
-    #: The hash of the record before it.
+    """The hash of its record, in hex."""
     previous: str = field(repr=False)
-    #: All that it says, as the log has it.
+    """The hash of the record before it."""
     body: Mapping[str, Any] | None = field(repr=False, compare=False)
+    """All that it says, as the log has it."""
 
     @property
     def kind(self) -> str:
@@ -131,114 +131,114 @@ class Erased(Event):
 class ExecutionStarted(Event):
     """The execution began."""
 
-    #: The workflow's name.
     workflow: str
-    #: The fingerprint of its definition, in hex.
+    """The workflow's name."""
     definition: str
-    #: What caused it: ``{"kind": "call"}``, for one.
+    """The fingerprint of its definition, in hex."""
     cause: Mapping[str, Any] = field(repr=False)
-    #: Engine version, host, process id, Python version.
+    """What caused it: ``{"kind": "call"}``, for one."""
     environment: Mapping[str, Any] = field(repr=False)
-    #: Timeouts, strictness, recoveries.
+    """Engine version, host, process id, Python version."""
     options: Mapping[str, Any] = field(repr=False)
-    #: How many of the events behind it are its input.
+    """Timeouts, strictness, recoveries."""
     inputs: int = field(repr=False)
+    """How many of the events behind it are its input."""
 
 
 @dataclass(frozen=True)
 class ContextWritten(Event):
     """A value was written: by an attempt, or by the input (then there is no task)."""
 
-    #: The key.
     key: str
-    #: The value.
+    """The key."""
     value: Any
-    #: Who wrote it.
+    """The value."""
     task: str | None
-    #: In which attempt.
+    """Who wrote it."""
     attempt: int | None
+    """In which attempt."""
 
 
 @dataclass(frozen=True)
 class ContextRemoved(Event):
     """A value was removed."""
 
-    #: The key.
     key: str
-    #: Who removed it.
+    """The key."""
     task: str | None
-    #: In which attempt.
+    """Who removed it."""
     attempt: int | None
+    """In which attempt."""
 
 
 @dataclass(frozen=True)
 class TaskEvent(Event):
     """Something that happened to a task."""
 
-    #: The task.
     task: str
+    """The task."""
 
 
 @dataclass(frozen=True)
 class TaskStarted(TaskEvent):
     """An attempt began."""
 
-    #: Its number, from 1.
     attempt: int
-    #: The slot that it got.
+    """Its number, from 1."""
     worker: int = field(repr=False)
+    """The slot that it got."""
 
 
 @dataclass(frozen=True)
 class TaskCompleted(TaskEvent):
     """An attempt succeeded, and what it wrote took effect."""
 
-    #: Its number.
     attempt: int
-    #: What it read.
+    """Its number."""
     reads: Reads = field(repr=False)
+    """What it read."""
 
 
 @dataclass(frozen=True)
 class TaskFailed(TaskEvent):
     """An attempt failed."""
 
-    #: Its number.
     attempt: int
-    #: Why.
+    """Its number."""
     error: TaskError
-    #: What it had read.
+    """Why."""
     reads: Reads = field(repr=False)
-    #: When the next attempt was due (RFC 3339); ``None``: there was none.
+    """What it had read."""
     retry_at: str | None
+    """When the next attempt was due (RFC 3339); ``None``: there was none."""
 
 
 @dataclass(frozen=True)
 class TaskSkipped(TaskEvent):
     """A task was skipped."""
 
-    #: The rule, and the tasks and keys that decided it.
     why: Mapping[str, Any]
+    """The rule, and the tasks and keys that decided it."""
 
 
 @dataclass(frozen=True)
 class TaskAbandoned(TaskEvent):
     """An attempt ended without an outcome."""
 
-    #: Its number.
     attempt: int
-    #: ``process_died`` or ``shutdown``.
+    """Its number."""
     why: str
+    """``process_died`` or ``shutdown``."""
 
 
 @dataclass(frozen=True)
 class Request(Event):
     """Somebody asked for something."""
 
-    #: Who.
     by: str
-    #: Why.
+    """Who."""
     reason: str | None
+    """Why."""
 
 
 @dataclass(frozen=True)
@@ -260,20 +260,20 @@ class CancelRequested(Request):
 class ExecutionRecovered(Event):
     """Another process took the execution over."""
 
-    #: The process: engine version, host, process id, Python version.
     environment: Mapping[str, Any]
-    #: The fingerprint of the definition that it went on with.
+    """The process: engine version, host, process id, Python version."""
     definition: str
+    """The fingerprint of the definition that it went on with."""
 
 
 @dataclass(frozen=True)
 class ExecutionEnded(Event):
     """The execution ended."""
 
-    #: Why; empty when it completed.
     reason: str
-    #: SHA-256 of the final context, in hex.
+    """Why; empty when it completed."""
     context: str = field(repr=False)
+    """SHA-256 of the final context, in hex."""
 
 
 @dataclass(frozen=True)
@@ -315,7 +315,8 @@ _PARTS: dict[str, Any] = {"reads": Reads.of, "error": TaskError.of}
 
 
 def event_of(raw: Mapping[str, Any]) -> Event:
-    """The event that the log has. One of a kind that this version has no class for is a plain :class:`Event`."""
+    """The event that the log has. One of a kind that this version has no class for is a plain
+    [`Event`][cloaca.events.Event]."""
     body: Mapping[str, Any] | None = raw["body"]
     envelope = {name: raw[name] for name in ("seq", "time", "position", "hash", "previous")}
     if body is None:

@@ -31,43 +31,43 @@ __all__ = [
     "Why",
 ]
 
-#: A moment: after the event with this ``seq``; at a time; so long after the start; or when a task was done (its id, or
-#: its function), or one of these as text, as ``replay --at`` takes it.
 Moment: TypeAlias = int | datetime | timedelta | str | Callable[..., Any] | None
+"""A moment: after the event with this ``seq``; at a time; so long after the start; or when a task was done (its id, or
+its function), or one of these as text, as ``replay --at`` takes it."""
 
 
 @dataclass(frozen=True)
 class AttemptHistory:
     """One attempt at a task."""
 
-    #: Its number, from 1.
     attempt: int
-    #: ``running``, ``completed``, ``failed``, ``abandoned`` or ``cancelled``.
+    """Its number, from 1."""
     outcome: str
-    #: When it started (RFC 3339, UTC).
+    """``running``, ``completed``, ``failed``, ``abandoned`` or ``cancelled``."""
     started: str = field(repr=False)
-    #: When it ended.
+    """When it started (RFC 3339, UTC)."""
     ended: str | None = field(repr=False)
-    #: How long it took.
+    """When it ended."""
     duration: timedelta | None
-    #: The event that started it.
+    """How long it took."""
     started_seq: int = field(repr=False)
-    #: The slot that it began in.
+    """The event that started it."""
     worker: int = field(repr=False)
-    #: Why it failed.
+    """The slot that it began in."""
     error: TaskError | None
-    #: When the next one was due.
+    """Why it failed."""
     retry_at: str | None = field(repr=False)
-    #: ``process_died`` or ``shutdown``, if it was abandoned.
+    """When the next one was due."""
     abandoned: str | None = field(repr=False)
-    #: What it read.
+    """``process_died`` or ``shutdown``, if it was abandoned."""
     reads: Reads = field(repr=False)
-    #: What it wrote: ``{"seq", "key", "change", "bytes"}`` each. It took effect only if the attempt completed.
+    """What it read."""
     writes: tuple[Mapping[str, Any], ...] = field(repr=False)
-    #: What it read of tasks that its own does not depend on: ``{"key", "seq", "writer"}`` each.
+    """What it wrote: ``{"seq", "key", "change", "bytes"}`` each. It took effect only if the attempt completed."""
     undeclared: tuple[Mapping[str, Any], ...] = field(repr=False)
-    #: What to do about it, by what the whole log tells.
+    """What it read of tasks that its own does not depend on: ``{"key", "seq", "writer"}`` each."""
     hint: str | None = field(repr=False)
+    """What to do about it, by what the whole log tells."""
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> AttemptHistory:
@@ -95,20 +95,20 @@ class AttemptHistory:
 class TaskHistory:
     """What happened to a task."""
 
-    #: Its id.
     task: str
-    #: Its first event.
+    """Its id."""
     first: int = field(repr=False)
-    #: Its last one.
+    """Its first event."""
     last: int = field(repr=False)
-    #: Its attempts, in order.
+    """Its last one."""
     attempts: tuple[AttemptHistory, ...]
-    #: Why it was skipped: the rule, and the tasks and keys that decided it.
+    """Its attempts, in order."""
     skipped: Mapping[str, Any] | None
-    #: Whether the execution ended before it did.
+    """Why it was skipped: the rule, and the tasks and keys that decided it."""
     cancelled: bool
-    #: What collided where its dependencies meet.
+    """Whether the execution ended before it did."""
     collisions: tuple[Mapping[str, Any], ...] = field(repr=False)
+    """What collided where its dependencies meet."""
 
     @property
     def outcome(self) -> str:
@@ -138,64 +138,65 @@ class TaskHistory:
 class TaskState:
     """How a task stood at a moment."""
 
-    #: ``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``.
     state: str
-    #: How many attempts had been started.
+    """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
     attempts: int
-    #: The dependencies that were not settled yet.
+    """How many attempts had been started."""
     waits_for: tuple[str, ...] = ()
-    #: When its next attempt was due.
+    """The dependencies that were not settled yet."""
     due: str | None = None
-    #: Why it was skipped.
+    """When its next attempt was due."""
     skipped: Mapping[str, Any] | None = field(default=None, repr=False)
-    #: The last error.
+    """Why it was skipped."""
     error: TaskError | None = None
+    """The last error."""
 
 
 @dataclass(frozen=True)
 class State:
     """How an execution stood at a moment."""
 
-    #: After this event.
     seq: int
-    #: When that happened (RFC 3339, UTC).
+    """After this event."""
     time: str
-    #: As in :class:`cloaca.WorkflowResult`.
+    """When that happened (RFC 3339, UTC)."""
     status: str
-    #: Each task, by id.
+    """As in [`cloaca.WorkflowResult`][cloaca.WorkflowResult]."""
     tasks: Mapping[str, TaskState]
-    #: The tasks that could start.
+    """Each task, by id."""
     ready: tuple[str, ...]
-    #: What a task after all that had been done would have seen.
+    """The tasks that could start."""
     context: Context
+    """What a task after all that had been done would have seen."""
 
 
 @dataclass(frozen=True)
 class Step:
     """One write on the way back from a value to the input."""
 
-    #: How many writes lie between this one and the value.
     depth: int
-    #: The key.
+    """How many writes lie between this one and the value."""
     key: str
-    #: How the step before came to it: ``asked``, ``read``, ``merged``, ``collided``, ``undeclared`` or ``not_there``.
+    """The key."""
     how: str
-    #: The event that wrote it; ``None`` if there was no such key.
+    """How the step before came to it: ``asked``, ``read``, ``merged``, ``collided``, ``undeclared`` or ``not_there``.
+    """
     seq: int | None
-    #: When.
+    """The event that wrote it; ``None`` if there was no such key."""
     time: str | None
-    #: Who; ``None`` is the input.
+    """When."""
     task: str | None
-    #: In which attempt.
+    """Who; ``None`` is the input."""
     attempt: int | None
-    #: The value; ``None`` too if it was removed.
+    """In which attempt."""
     value: Any
-    #: What the writer could see before.
+    """The value; ``None`` too if it was removed."""
     before: Any
-    #: Whether the writer took the whole context.
+    """What the writer could see before."""
     read_all: bool
-    #: Whether what the writer had read was told before, at a step with the same ``seq``.
+    """Whether the writer took the whole context."""
     told_before: bool
+    """Whether what the writer had read was told before, at a step with the same ``seq``."""
 
     def __str__(self) -> str:
         if self.seq is None:
@@ -221,16 +222,16 @@ class Why(tuple[Step, ...]):
 class Verification:
     """What verifying found. It is true if nothing is wrong."""
 
-    #: Whether the records are what was written, and the events follow from each other.
     ok: bool
-    #: How many records the log says there are.
+    """Whether the records are what was written, and the events follow from each other."""
     records: int
-    #: How many of them have the right hash.
+    """How many records the log says there are."""
     chained: int
-    #: How many events were folded again.
+    """How many of them have the right hash."""
     folded: int
-    #: What is wrong, or at least not as it was written: ``{"verdict", "seq", "says"}`` each.
+    """How many events were folded again."""
     verdicts: tuple[Mapping[str, Any], ...]
+    """What is wrong, or at least not as it was written: ``{"verdict", "seq", "says"}`` each."""
 
     def __bool__(self) -> bool:
         return self.ok
@@ -240,27 +241,28 @@ class Verification:
 class Diff:
     """What differs between two executions, A and B."""
 
-    #: Whether both ran the same, but for what timing explains.
     same: bool
-    #: Where they first diverge: ``{"aspect", "task", "a_seq", "b_seq", "says"}``.
+    """Whether both ran the same, but for what timing explains."""
     first: Mapping[str, Any] | None
-    #: What differs in the input, key by key.
+    """Where they first diverge: ``{"aspect", "task", "a_seq", "b_seq", "says"}``."""
     input: tuple[Mapping[str, Any], ...] = field(repr=False)
-    #: Each task of either: ``{"task", "standing", "a", "b", "differences"}``.
+    """What differs in the input, key by key."""
     tasks: tuple[Mapping[str, Any], ...] = field(repr=False)
-    #: What differs in the context that they left, key by key.
+    """Each task of either: ``{"task", "standing", "a", "b", "differences"}``."""
     context: tuple[Mapping[str, Any], ...] = field(repr=False)
+    """What differs in the context that they left, key by key."""
 
     def __str__(self) -> str:
         return "nothing differs" if self.first is None else str(self.first["says"])
 
 
 class History:
-    """The past of one execution, as its log has it. Made by :meth:`open`, ``result.history()`` and
+    """The past of one execution, as its log has it. Made by [`open`][cloaca.History.open], ``result.history()`` and
     ``execution.history()``.
 
     It is read once, in whole, and does not change; a log that a runner holds can be read, too. Looking at it runs none
-    of the tasks' code: only :meth:`rerun` does, and :meth:`debug` lends its context to whoever does.
+    of the tasks' code: only [`rerun`][cloaca.History.rerun] does, and [`debug`][cloaca.History.debug] lends its
+    context to whoever does.
 
     Example:
         >>> import cloaca
@@ -313,7 +315,7 @@ class History:
 
     @property
     def status(self) -> str:
-        """How it stood when it was read, as in :class:`cloaca.WorkflowResult`."""
+        """How it stood when it was read, as in [`cloaca.WorkflowResult`][cloaca.WorkflowResult]."""
         return str(self._head["status"])
 
     @property
@@ -328,7 +330,7 @@ class History:
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
-        """Every event, in order. See :mod:`cloaca.events`."""
+        """Every event, in order. See [`cloaca.events`][cloaca.events]."""
         return tuple(event_of(raw) for raw in self._native.events())
 
     @cached_property
@@ -363,7 +365,8 @@ class History:
         return State(raw["seq"], raw["time"], raw["status"], states, tuple(raw["ready"]), context)
 
     def context(self, at: Moment = None) -> Context:
-        """The context at a moment (as for :meth:`state`): what a task after all that was done would have seen."""
+        """The context at a moment (as for [`state`][cloaca.History.state]): what a task after all that was done would
+        have seen."""
         return self._native.context(*self._moment(at))
 
     def why(self, key: str, at: Moment = None) -> Why:
@@ -401,7 +404,7 @@ class History:
 
     @classmethod
     def from_json(cls, text: str) -> History:
-        """What :meth:`to_json` gave.
+        """What [`to_json`][cloaca.History.to_json] gave.
 
         Raises:
             ValueError: It is something else.
@@ -428,7 +431,8 @@ class History:
     @contextmanager
     def debug(self, task: str | Callable[..., Any], attempt: int | None = None) -> Iterator[Context]:
         """The context that an attempt had, for a debugger: call the task's function with it, step through it, look at
-        what it changed. Nothing is written to the log, and :meth:`rerun` and later blocks see none of it.
+        what it changed. Nothing is written to the log, and [`rerun`][cloaca.History.rerun] and later blocks see none
+        of it.
 
         Example:
             >>> import cloaca

@@ -19,6 +19,9 @@ class TaskNamespace:
     __slots__ = ("_parts",)
 
     def __init__(self, tenant_id: str, package_name: str, workflow_id: str, task_id: str) -> None:
+        for part in (tenant_id, package_name, workflow_id, task_id):
+            if not isinstance(part, str):
+                raise TypeError(f"the parts of a namespace are texts, not {part!r}")
         self._parts = (tenant_id, package_name, workflow_id, task_id)
 
     @staticmethod
@@ -84,7 +87,12 @@ class TaskNamespace:
 
 
 class WorkflowContext(NamedTuple):
-    """Where a workflow lives: what the names of its tasks start with."""
+    """Where a workflow lives: what the names of its tasks start with.
+
+    >>> sales = WorkflowContext("acme", "sales", "etl")
+    >>> str(sales.resolve_dependency("load")), sales.workflow_namespace()
+    ('acme::sales::etl::load', 'acme::sales::etl')
+    """
 
     tenant_id: str
     package_name: str

@@ -20,28 +20,28 @@ __all__ = ["Rerun"]
 class Rerun:
     """What a task's code of today does with the context of a past attempt."""
 
-    #: The task.
     task: str
-    #: The attempt whose context it had.
+    """The task."""
     attempt: int
-    #: Whether it wrote the same values, or failed where it had failed.
+    """The attempt whose context it had."""
     same: bool
-    #: What it wrote now; a key that it removed is in ``removed``.
+    """Whether it wrote the same values, or failed where it had failed."""
     writes: Mapping[str, Any]
-    #: What the attempt wrote then.
+    """What it wrote now; a key that it removed is in ``removed``."""
     recorded: Mapping[str, Any]
-    #: The keys that it removed now.
+    """What the attempt wrote then."""
     removed: frozenset[str]
-    #: The keys where the two differ.
+    """The keys that it removed now."""
     differences: tuple[str, ...]
-    #: How the attempt ended then: ``completed``, ``failed``, ``running``, ``abandoned`` or ``cancelled``.
+    """The keys where the two differ."""
     outcome: str = field(repr=False)
-    #: What it raised now.
+    """How the attempt ended then: ``completed``, ``failed``, ``running``, ``abandoned`` or ``cancelled``."""
     error: BaseException | None = None
+    """What it raised now."""
 
 
 def rerun(history: History, task: str | Callable[..., Any], attempt: int | None) -> Rerun:
-    """See :meth:`cloaca.History.rerun`."""
+    """See [`cloaca.History.rerun`][cloaca.History.rerun]."""
     from ._task import task_id_of
 
     task_id = task_id_of(task)

@@ -25,20 +25,32 @@ def rfc3339(micros: int) -> str:
 
 
 class TaskResult(NamedTuple):
-    """How a task ended, or how it stands."""
+    """How a task ended, or how it stands.
 
-    #: ``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``.
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("fails"):
+        ...     @cloaca.task(retry_attempts=1)
+        ...     def fail():
+        ...         raise ValueError("as asked")
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     task = runner.execute("fails").tasks["fail"]
+        >>> task.state, task.attempts, task.error
+        ('Failed', 1, 'ValueError: as asked')
+    """
+
     state: str
-    #: How many attempts were started.
+    """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
     attempts: int
-    #: The last error, as ``ValueError: what it says``; why it was skipped, for a skipped task.
+    """How many attempts were started."""
     error: str | None
-    #: Where that was raised.
+    """The last error, as ``ValueError: what it says``; why it was skipped, for a skipped task."""
     traceback: str | None
-    #: When its first attempt started (RFC 3339).
+    """Where that was raised."""
     started: str | None
-    #: When it was settled (RFC 3339).
+    """When its first attempt started (RFC 3339)."""
     ended: str | None
+    """When it was settled (RFC 3339)."""
 
 
 class WorkflowResult:
@@ -52,7 +64,23 @@ class WorkflowResult:
         end_time: When it ended, or ``None`` while it runs.
         final_context: What a task after all the others would see.
         error_message: Which task, which attempt, which exception, and what to do; ``None`` if it did not fail.
-        tasks: Each task's :class:`TaskResult`, by id, in the order of the definition.
+        tasks: Each task's [`TaskResult`][cloaca.TaskResult], by id, in the order of the definition.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("fails"):
+        ...     @cloaca.task(retry_attempts=1)
+        ...     def fail():
+        ...         raise ValueError("as asked")
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     result = runner.execute("fails")
+        >>> result.status, result.error_message
+        ('Failed', "task 'fail' failed, attempt 1 of 1: ValueError: as asked")
+        >>> try:
+        ...     result.raise_for_status()
+        ... except cloaca.WorkflowFailedError as error:
+        ...     error.task_id, error.attempt, error.__cause__
+        ('fail', 1, ValueError('as asked'))
     """
 
     __slots__ = (

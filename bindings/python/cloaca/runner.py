@@ -31,9 +31,9 @@ __all__ = ["DefaultRunner", "Execution", "ExecutionInfo"]
 
 _log = logging.getLogger("cloaca.runner")
 
-#: What a running attempt gets on shutdown() before it is left to the recovery, in seconds.
+# What a running attempt gets on shutdown() before it is left to the recovery, in seconds.
 _GRACE = 5.0
-#: The same at the end of the interpreter.
+# The same at the end of the interpreter.
 _GRACE_AT_EXIT = 0.5
 
 Runner = TypeVar("Runner", bound="DefaultRunner")
@@ -41,26 +41,51 @@ Input: TypeAlias = Context | Mapping[str, Any] | None
 
 
 class ExecutionInfo(NamedTuple):
-    """An execution in a listing."""
+    """An execution in a listing.
 
-    #: Its id.
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(): ...
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     result = runner.execute("etl")
+        ...     [info] = runner.list_executions("Completed", "etl", limit=1)
+        >>> info.workflow_name, info.blocked, info.id == result.execution_id
+        ('etl', None, True)
+    """
+
     id: str
-    #: The workflow's name.
+    """Its id."""
     workflow_name: str
-    #: As in :class:`WorkflowResult`.
+    """The workflow's name."""
     status: str
-    #: When it started (RFC 3339, UTC).
+    """As in [`WorkflowResult`][cloaca.WorkflowResult]."""
     start_time: str
-    #: When it ended, or ``None``.
+    """When it started (RFC 3339, UTC)."""
     end_time: str | None
-    #: How many events it has.
+    """When it ended, or ``None``."""
     events: int
-    #: Why it is not resumed, if it is held: what differs between its workflow and the registered one.
+    """How many events it has."""
     blocked: str | None
+    """Why it is not resumed, if it is held: what differs between its workflow and the registered one."""
 
 
 class Execution:
-    """An execution that was submitted. It can be awaited: ``result = await execution``."""
+    """An execution that was submitted. It can be awaited: ``result = await execution``.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(context):
+        ...         context["rows"] = 3
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     execution = runner.submit("etl")
+        ...     result = execution.result(timeout=30)
+        ...     execution.status, result.final_context["rows"], len(execution.history().events)
+        ('Completed', 3, 5)
+    """
 
     __slots__ = ("_id", "_runner")
 
@@ -87,18 +112,36 @@ class Execution:
         Raises:
             WaitTimeoutError: It was still running then. (A ``TimeoutError``.)
         """
+        _check_timeout(timeout)
         return self._runner._wait(self._id, timeout)
 
     def cancel(self, reason: str | None = None) -> None:
-        """Asks for it to be cancelled."""
+        """Cancels it: what has not started never does, an ``async def`` task is cancelled, and what a thread still does
+        counts no more. One that is blocked can be cancelled, too.
+
+        Args:
+            reason: Kept in the log.
+
+        Raises:
+            Error: It has ended.
+        """
         self._runner._engine.cancel(self._id, reason)
 
     def pause(self) -> None:
-        """Lets no further attempt start. What runs ends as usual."""
+        """Lets no further attempt start. What runs ends as usual.
+
+        Raises:
+            Error: It has ended, is paused already, or is blocked.
+        """
         self._runner._engine.pause(self._id)
 
     def resume(self) -> None:
-        """Lets attempts start again after :meth:`pause`."""
+        """Lets attempts start again after [`pause`][cloaca.Execution.pause]. (What is blocked:
+        [`DefaultRunner.resume`][cloaca.DefaultRunner.resume].)
+
+        Raises:
+            Error: It is not paused.
+        """
         self._runner._engine.unpause(self._id)
 
     def history(self) -> History:
@@ -114,6 +157,9 @@ class Execution:
     def __hash__(self) -> int:
         return hash(self._id)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("an Execution belongs to its runner; pickle its id, and ask a runner: get_execution(id)")
+
     def __repr__(self) -> str:
         return f"Execution(id={self._id!r})"
 
@@ -121,8 +167,9 @@ class Execution:
 class DefaultRunner(Scheduling):
     """Executes workflows, and keeps what happens in an event log.
 
-    It opens the log, takes over what another process left unfinished there, and holds it until :meth:`shutdown`. One
-    process at a time can have a log. All methods can be called from many threads.
+    It opens the log, takes over what another process left unfinished there, and holds it until
+    [`shutdown`][cloaca.DefaultRunner.shutdown]. One process at a time can have a log. All methods can be called from
+    many threads.
 
     Args:
         database_url: ``"cloaca:///path"``, a plain path, or ``"sqlite:///path"`` (the event log in a directory of that
@@ -148,7 +195,7 @@ class DefaultRunner(Scheduling):
         ('Completed', ['2026-01-31'])
     """
 
-    #: Whether a test can have its engine die.
+    # Whether a test can have its engine die.
     _crashable = False
 
     def __init__(
@@ -171,7 +218,7 @@ class DefaultRunner(Scheduling):
         _logging.refresh_level()
         if location.ignored_options:
             _log.warning("the options '?%s' of the database URL are ignored", location.ignored_options)
-        if location.is_sqlite:
+        if location.is_sqlite and location.path is not None:
             _log.info("there is no SQLite here: the embedded event log is opened in the directory %s", location.path)
         self._config = config
         self._location = location
@@ -308,8 +355,8 @@ class DefaultRunner(Scheduling):
         Args:
             workflow_name: A registered workflow.
             context: The input; a dict is taken as a context.
-            execution_id: A UUID. If the log has an execution with that id, it is attached to: a crashed script that is
-                run again finishes the crashed run.
+            execution_id: A UUID. If the log has an execution of this workflow with that id, it is attached to: a
+                crashed script that is run again finishes the crashed run.
             timeout: How many seconds to wait at most; ``None``: for ever.
             progress: Show a progress bar on the terminal, with rich if that is installed. Where standard output is no
                 terminal, nothing is shown.
@@ -317,8 +364,10 @@ class DefaultRunner(Scheduling):
         Raises:
             WorkflowNotFoundError: No such workflow; the message has the nearest name.
             WaitTimeoutError: It was still running after ``timeout``. It goes on.
+            Error: The execution with that id is blocked, or one of another workflow.
             TypeError, ValueError: The input is not a context, or not JSON.
         """
+        _check_timeout(timeout)
         started = self._start(workflow_name, context, execution_id)
         if progress:
             from . import _progress
@@ -329,7 +378,8 @@ class DefaultRunner(Scheduling):
         return self._wait(started, timeout)
 
     def submit(self, workflow_name: str, context: Input = None, *, execution_id: str | None = None) -> Execution:
-        """Starts a workflow, and returns as soon as that is durable. As :meth:`execute`, without the wait."""
+        """Starts a workflow, and returns as soon as that is durable. As [`execute`][cloaca.DefaultRunner.execute],
+        without the wait."""
         return Execution(self, self._start(workflow_name, context, execution_id))
 
     async def execute_async(
@@ -340,7 +390,8 @@ class DefaultRunner(Scheduling):
         execution_id: str | None = None,
         timeout: float | None = None,
     ) -> WorkflowResult:
-        """As :meth:`execute`, from a coroutine."""
+        """As [`execute`][cloaca.DefaultRunner.execute], from a coroutine."""
+        _check_timeout(timeout)
         loop = asyncio.get_running_loop()
         started = await loop.run_in_executor(None, self._start, workflow_name, context, execution_id)
         if timeout is None:
@@ -348,7 +399,7 @@ class DefaultRunner(Scheduling):
         try:
             return await asyncio.wait_for(self._wait_async(started), timeout)
         except asyncio.TimeoutError:
-            message = f"execution {started} was still running after {timeout} s; it goes on"
+            message = f"execution {started} was still running after {timeout:g} s; it goes on"
             raise WaitTimeoutError(message, execution_id=started) from None
 
     def get_execution(self, execution_id: str) -> Execution:
@@ -479,6 +530,16 @@ class DefaultRunner(Scheduling):
         where = ":memory:" if self._location.path is None else self._location.path
         state = ", shut down" if self._closed.is_set() else ""
         return f"DefaultRunner({where!r}, durability={self._config.durability!r}{state})"
+
+
+def _check_timeout(timeout: object) -> None:
+    """Before anything is started: a wrong timeout starts nothing."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    if timeout != timeout:
+        raise ValueError("timeout must be a number of seconds or None, not nan")
 
 
 _runners: weakref.WeakSet[DefaultRunner] = weakref.WeakSet()

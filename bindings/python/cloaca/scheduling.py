@@ -28,46 +28,46 @@ class CronSchedule(TypedDict):
     cron_expression: str
     timezone: str
     enabled: bool
-    #: ``"skip"`` or ``"run_all"``.
     catchup_policy: str
-    #: ``None`` if it will not fire: it is disabled, or its last time has passed.
+    """``"skip"`` or ``"run_all"``."""
     next_run_at: str | None
-    #: When it fired last.
+    """``None`` if it will not fire: it is disabled, or its last time has passed."""
     last_run_at: str | None
+    """When it fired last."""
     created_at: str
-    #: When somebody last changed it. Firing does not.
     updated_at: str
+    """When somebody last changed it. Firing does not."""
 
 
 class CronExecution(TypedDict):
     """A fire of a cron schedule. Times are RFC 3339 texts in UTC."""
 
-    #: That of the execution: each fire has its own.
     id: str
+    """That of the execution: each fire has its own."""
     schedule_id: str
-    #: The time that it fired for.
     scheduled_time: str
-    #: When it fired; later than that if it was caught up with.
+    """The time that it fired for."""
     claimed_at: str
+    """When it fired; later than that if it was caught up with."""
     workflow_execution_id: str
-    #: The same.
     pipeline_execution_id: str
+    """The same."""
     created_at: str
-    #: When the execution ended; when it was started, as long as it runs.
     updated_at: str
+    """When the execution ended; when it was started, as long as it runs."""
 
 
 class CronStats(TypedDict):
     """How the fires of all schedules went."""
 
-    #: Without those that were pruned from the log.
     total_executions: int
-    #: How many have completed.
+    """Without those that were pruned from the log."""
     successful_executions: int
-    #: How many are missing in the log. A fire and its execution are one write, so there are none.
+    """How many have completed."""
     lost_executions: int
-    #: How many of all have completed, in percent; 0 if there are none.
+    """How many are missing in the log. A fire and its execution are one write, so there are none."""
     success_rate: float
+    """How many of all have completed, in percent; 0 if there are none."""
 
 
 class TriggerSchedule(TypedDict):
@@ -75,29 +75,29 @@ class TriggerSchedule(TypedDict):
 
     trigger_name: str
     workflow_name: str
-    #: ``None`` if it is polled by a cron expression.
     poll_interval_ms: int | None
+    """``None`` if it is polled by a cron expression."""
     allow_concurrent: bool
     enabled: bool
-    #: When this runner polled it last (RFC 3339, UTC). Polls are not kept in the log.
     last_poll_at: str | None
+    """When this runner polled it last (RFC 3339, UTC). Polls are not kept in the log."""
 
 
 class TriggerExecution(TypedDict):
     """A fire of a trigger. Times are RFC 3339 texts in UTC."""
 
     started_at: str
-    #: When the execution ended.
     completed_at: str | None
-    #: SHA-256 of the context that it fired with, in hex digits.
+    """When the execution ended."""
     context_hash: str
+    """SHA-256 of the context that it fired with, in hex digits."""
     workflow_execution_id: str
-    #: The same.
     pipeline_execution_id: str
+    """The same."""
 
 
 class Scheduling:
-    """What a :class:`DefaultRunner` can be asked about schedules and triggers."""
+    """What a [`DefaultRunner`][cloaca.DefaultRunner] can be asked about schedules and triggers."""
 
     @property
     def _scheduling(self) -> NativeScheduling:
@@ -219,7 +219,7 @@ class Scheduling:
         """How the fires of all schedules since a time went.
 
         Args:
-            since: An RFC 3339 text with an offset, or a :class:`datetime.datetime` with a time zone.
+            since: An RFC 3339 text with an offset, or a `datetime.datetime` with a time zone.
 
         Raises:
             ValueError: ``Invalid datetime format: …``.

@@ -35,7 +35,7 @@ from .workflow import workflows
 
 __all__ = ["Crash", "Runner", "VirtualClock", "clean_registry"]
 
-#: So long a crash is waited for at the end of its block, in seconds.
+# So long a crash is waited for at the end of its block, in seconds.
 _PATIENCE = 10.0
 
 
@@ -58,10 +58,10 @@ class Crash:
 
 
 class Runner(DefaultRunner):
-    """A :class:`cloaca.DefaultRunner` for tests: it can go by a virtual clock, and crash.
+    """A [`cloaca.DefaultRunner`][cloaca.DefaultRunner] for tests: it can go by a virtual clock, and crash.
 
     Args:
-        database_url: As for :class:`cloaca.DefaultRunner`.
+        database_url: As for [`cloaca.DefaultRunner`][cloaca.DefaultRunner].
         config: How it runs.
         clock: A clock that the test moves: retries, timeouts and schedules happen when ``clock.advance(seconds)`` gets
             there, each at its own time. What a task sleeps, it sleeps by the clock on the wall.

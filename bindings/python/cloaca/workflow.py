@@ -17,9 +17,24 @@ __all__ = ["Workflow", "WorkflowBuilder", "register_workflow_constructor"]
 
 
 class Workflow:
-    """A checked workflow. It does not change. Made by :class:`WorkflowBuilder`.
+    """A checked workflow. It does not change. Made by [`WorkflowBuilder`][cloaca.WorkflowBuilder].
 
     Order is the same in every process: that of the definition, where nothing else decides.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     @cloaca.task
+        ...     def extract(): ...
+        ...     @cloaca.task(dependencies=[extract])
+        ...     def load(): ...
+        ...     @cloaca.task(dependencies=[extract])
+        ...     def check(): ...
+        >>> workflow = builder.build()
+        >>> workflow.topological_sort(), workflow.get_execution_levels()
+        (['extract', 'load', 'check'], [['extract'], ['load', 'check']])
+        >>> workflow.get_roots(), workflow.get_leaves(), workflow.can_run_parallel("load", "check")
+        (['extract'], ['load', 'check'], True)
     """
 
     __slots__ = ("_description", "_native", "_tags")
@@ -157,7 +172,7 @@ class WorkflowBuilder:
         self._workflow = workflow
         self._description = ""
         self._tags: dict[str, str] = {}
-        #: In order of addition. True: somebody said add_task; False: it was only defined here.
+        # In order of addition. True: somebody said add_task; False: it was only defined here.
         self._tasks: dict[str, tuple[TaskSpec, bool]] = {}
 
     @property
@@ -167,11 +182,15 @@ class WorkflowBuilder:
 
     def description(self, description: str) -> WorkflowBuilder:
         """Says what the workflow is for."""
+        if not isinstance(description, str):
+            raise TypeError(f"a description must be a str, not {description!r}")
         self._description = description
         return self
 
     def tag(self, key: str, value: str) -> WorkflowBuilder:
         """Tags the workflow."""
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"a tag is two texts, not {key!r}: {value!r}")
         self._tags[key] = value
         return self
 
@@ -290,7 +309,18 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
 
     Raises:
         ValueError: It did not return a workflow, or raised (the exception is the cause).
+
+    Example:
+        >>> import cloaca
+        >>> @cloaca.task
+        ... def extract(context):
+        ...     context["rows"] = [1, 2, 3]
+        >>> def build():
+        ...     return cloaca.WorkflowBuilder("nightly").description("Every night.").add_task("extract").build()
+        >>> cloaca.register_workflow_constructor("nightly", build)
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a workflow is registered under its name, a str, not {name!r}")
     if not callable(constructor):
         raise ValueError(
             f"the constructor of workflow '{name}' must be a function that returns a Workflow, not {constructor!r}"

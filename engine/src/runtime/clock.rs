@@ -140,6 +140,11 @@ impl VirtualClock {
 /// How long an engine under a virtual clock waits for an attempt to end before the clock moves on.
 pub const PATIENCE: Duration = Duration::from_millis(500);
 
+/// A timer is never waited for in one piece for longer than this. So what was due while the machine slept, or is due since
+/// its clock was set forward, happens at most so much later; and an engine that waits for the next day wakes up once a
+/// minute. One that waits for no timer sleeps.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
 /// Tells an engine the time. Never goes back.
 #[derive(Debug)]
 pub(crate) enum Clock {
@@ -151,7 +156,7 @@ impl Clock {
     /// A clock that begins at `floor`, or later.
     pub(crate) fn from(source: &TimeSource, floor: Timestamp) -> Self {
         match source {
-            TimeSource::Wall => Self::Wall(WallClock::from(floor)),
+            TimeSource::Wall => Self::Wall(WallClock::from(floor, wall)),
             TimeSource::Virtual(clock) => {
                 clock.raise(floor);
                 Self::Virtual(clock.clone())
@@ -167,10 +172,15 @@ impl Clock {
         }
     }
 
-    /// When `due` will be, on the clock that waits go by. `None` if waiting brings it no nearer.
+    /// Until when to wait for `due`, on the clock that waits go by: that stands still while the machine sleeps, and knows
+    /// nothing of a wall clock that is set. So a wait that is longer than [`LONGEST_WAIT`] ends before `due`, to look at
+    /// the wall clock again. `None` if waiting brings it no nearer.
     pub(crate) fn instant(&self, due: Timestamp) -> Option<Instant> {
         match self {
-            Self::Wall(clock) => Instant::now().checked_add(Duration::from_micros(due.micros_since(clock.now()))),
+            Self::Wall(clock) => {
+                let left = Duration::from_micros(due.micros_since(clock.now()));
+                Instant::now().checked_add(left.min(LONGEST_WAIT))
+            }
             Self::Virtual(_) => None,
         }
     }
@@ -183,17 +193,19 @@ pub(crate) struct WallClock {
     /// What time it was, by both clocks.
     begin: (Instant, i64),
     last: AtomicI64,
+    /// Reads the clock on the wall.
+    wall: fn() -> i64,
 }
 
 impl WallClock {
-    fn from(floor: Timestamp) -> Self {
+    fn from(floor: Timestamp, wall: fn() -> i64) -> Self {
         let begin = wall().max(floor.0);
-        Self { begin: (Instant::now(), begin), last: AtomicI64::new(begin) }
+        Self { begin: (Instant::now(), begin), last: AtomicI64::new(begin), wall }
     }
 
     fn now(&self) -> Timestamp {
         let passed = i64::try_from(self.begin.0.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let now = wall().max(self.begin.1.saturating_add(passed));
+        let now = (self.wall)().max(self.begin.1.saturating_add(passed));
         Timestamp(self.last.fetch_max(now, Ordering::Relaxed).max(now))
     }
 }
@@ -201,4 +213,43 @@ impl WallClock {
 fn wall() -> i64 {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(wall.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3_600_000_000;
+
+    /// A schedule's next time was waited for in one piece, on a clock that stands still while the machine sleeps: after a
+    /// night's sleep, what was due at six came hours late.
+    #[test]
+    fn what_was_due_while_the_machine_slept_is_noticed_within_a_minute() {
+        static WALL: AtomicI64 = AtomicI64::new(HOUR);
+        let clock = Clock::Wall(WallClock::from(Timestamp(0), || WALL.load(Ordering::SeqCst)));
+        let due = Timestamp(10 * HOUR);
+        let waits_until = clock.instant(due).map(|until| until.saturating_duration_since(Instant::now()));
+        assert!(waits_until.is_some_and(|wait| wait <= LONGEST_WAIT), "{waits_until:?}");
+        WALL.store(11 * HOUR, Ordering::SeqCst);
+        assert!(clock.now() >= due, "the wall clock is followed when it jumps forward");
+        assert!(clock.instant(due).is_some_and(|until| until <= Instant::now()), "what is due is not waited for");
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_back_is_not_followed() {
+        static WALL: AtomicI64 = AtomicI64::new(5 * HOUR);
+        let clock = Clock::Wall(WallClock::from(Timestamp(0), || WALL.load(Ordering::SeqCst)));
+        let before = clock.now();
+        WALL.store(HOUR, Ordering::SeqCst);
+        assert!(clock.now() >= before);
+    }
+
+    #[test]
+    fn a_wait_that_is_short_is_no_shorter_than_it_has_to_be() {
+        static WALL: AtomicI64 = AtomicI64::new(HOUR);
+        let clock = Clock::Wall(WallClock::from(Timestamp(0), || WALL.load(Ordering::SeqCst)));
+        let until = clock.instant(Timestamp(HOUR + 10_000_000));
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        assert!(left.is_some_and(|left| left > Duration::from_secs(5) && left <= Duration::from_secs(10)), "{left:?}");
+    }
 }

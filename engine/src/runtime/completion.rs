@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use cloacina_store::log::AppendError;
+
 use super::engine::{Outcome, WaitError, lock};
 
 /// Takes the end of an execution; called once.
@@ -11,7 +13,7 @@ pub type Waiter = Box<dyn FnOnce(Result<Arc<Outcome>, WaitError>) + Send>;
 pub(crate) type Completion = Promise<Result<Arc<Outcome>, WaitError>>;
 
 /// That everything which was decided up to some moment is durable, or the reason why it never will be.
-pub(crate) type Durable = Result<(), Arc<str>>;
+pub(crate) type Durable = Result<(), AppendError>;
 
 /// What will be known once, and those who wait for it.
 pub(crate) struct Promise<T> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloacina_store::log::AppendError;
 use crossbeam_channel::Sender;
 
 use super::clock::Settled;
@@ -41,15 +42,15 @@ pub(crate) enum Message {
     /// The end of an execution is durable.
     Over(ExecutionId),
     /// The log refused a batch of an execution and goes on: the execution is lost to this engine, and no other.
-    Refused { execution: ExecutionId, reason: Arc<str> },
+    Refused { execution: ExecutionId, error: AppendError },
     /// The log has failed.
-    LogFailed(Arc<str>),
+    LogFailed(AppendError),
     /// Something is asked of the schedules.
     Schedules(Box<ScheduleRequest>),
     /// Something is asked of the triggers, or told of them.
     Triggers(TriggerRequest),
     /// The log refused a batch of a schedule or a trigger and goes on: it is lost to this engine.
-    SourceRefused { source: Source, reason: Arc<str> },
+    SourceRefused { source: Source, error: AppendError },
     /// Say when nothing moves any more: a virtual clock wants to move on.
     Settle { reply: Reply<Settled> },
     /// The last batch of an execution (or of something else) is durable, and a virtual clock waits for that.
@@ -126,7 +127,7 @@ pub(crate) enum Attached {
     Blocked(String, Waiter),
     /// It does not run here: it is over, or not in this log, or the log has failed, for this reason. The waiter comes
     /// back.
-    NotLive(Waiter, Option<Arc<str>>),
+    NotLive(Waiter, Option<AppendError>),
 }
 
 /// An execution that was unfinished when the log was opened, or why it cannot be resumed.

@@ -9,6 +9,7 @@ pub mod crashing;
 pub mod cron;
 pub mod engine;
 pub mod erasing;
+pub mod fault;
 pub mod handle;
 mod message;
 mod narration;

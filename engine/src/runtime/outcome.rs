@@ -28,7 +28,7 @@ pub fn execution_of(stream: StreamId) -> ExecutionId {
 }
 
 /// Why an execution cannot be rebuilt from a log.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RebuildError {
     /// The log cannot be read.

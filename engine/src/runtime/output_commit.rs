@@ -45,16 +45,16 @@ impl Acknowledged {
     /// Runs on the log's writer thread: hands over, and does no work of its own.
     pub(super) fn perform(mut self, result: Result<Appended, AppendError>) {
         if let Err(error) = result {
-            let reason: Arc<str> = error.to_string().into();
             // The scheduler first: whoever is told the reason and asks again gets the same answer.
+            let told = error.clone();
             let _scheduler_may_be_gone = self.own.send(match error {
                 AppendError::Conflict { .. } | AppendError::Invalid(_) => {
-                    Message::Refused { execution: self.execution, reason: reason.clone() }
+                    Message::Refused { execution: self.execution, error: told }
                 }
-                _ => Message::LogFailed(reason.clone()),
+                _ => Message::LogFailed(told),
             });
-            self.durable.complete(Err(reason.clone()));
-            self.completion.complete(Err(WaitError::Log(reason.to_string())));
+            self.durable.complete(Err(error.clone()));
+            self.completion.complete(Err(WaitError::Log(error.into())));
             return;
         }
         self.durable.complete(Ok(()));

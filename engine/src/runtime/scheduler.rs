@@ -8,37 +8,38 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloacina_store::log::{Batch, Definition as StoredDefinition, EventLog, Frame, Listing, ReadError};
-use cloacina_store::record::{Hash, StreamKind, Timestamp as StoreTimestamp};
+use cloacina_store::log::{AppendError, EventLog};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::Clock;
-use super::completion::{Completion, Durable, Promise, Waiter};
-use super::engine::{EngineConfig, EngineError, StartError, StartRequest, WaitError};
-use super::message::{Attached, AttemptKey, Control, Finished, HeldReasons, Message, Reply, SlotRequest, Unfinished};
-use super::outcome::{listed, outcome, stream_of};
-use super::output_commit::{Acknowledged, Released, notices};
+use super::completion::{Completion, Durable, Promise};
+use super::engine::{EngineConfig, EngineError};
+use super::message::{AttemptKey, Finished, HeldReasons, Message, SlotRequest, Unfinished};
+use super::output_commit::Released;
 use super::workers::Workers;
 use super::workflow::{Registry, Workflow};
-use crate::core::codec;
-use crate::core::decide::{Command, Decision, Effect, Rejection, Start, decide, encode, label, start};
-use crate::core::event::{Attempt, Cause, Environment, Event, ExecutionId, ExecutionOptions, Key, Request, TaskId};
+use crate::core::decide::{Command, Decision, Effect, Rejection, decide};
+use crate::core::event::{Environment, ExecutionId, Key, TaskId};
 use crate::core::fold::Recorded;
-use crate::core::graph::{TaskIndex, nearest};
-use crate::core::json::Json;
+use crate::core::graph::TaskIndex;
 use crate::core::retry::Jitter;
 use crate::core::schedule::ScheduleId;
-use crate::core::state::{Execution, TaskState};
+use crate::core::state::Execution;
 use crate::core::time::Timestamp;
 use crate::core::trigger::TriggerId;
 
+mod asking;
+mod ending;
+mod handing_over;
 mod held;
 mod outbox;
 mod schedules;
 mod settling;
 mod slots;
+mod starting;
 mod triggers;
 
+use ending::Stopping;
 pub(crate) use outbox::Source;
 pub(crate) use schedules::LiveSchedule;
 use settling::Settling;
@@ -108,7 +109,7 @@ pub(crate) struct Scheduler {
     touched_sources: Vec<Source>,
     asked_sources: Vec<Source>,
     warned: HashSet<(Arc<str>, TaskId, Key)>,
-    failed: Option<Arc<str>>,
+    failed: Option<AppendError>,
     stopping: Option<Stopping>,
     settling: Settling,
 }
@@ -118,12 +119,6 @@ pub(crate) struct Scheduler {
 enum Alarm {
     Source(Source),
     Execution(ExecutionId),
-}
-
-struct Stopping {
-    /// `None` lies beyond all clocks.
-    until: Option<Instant>,
-    reply: Reply<Result<(), EngineError>>,
 }
 
 /// Messages that are taken before what they led to goes to the log.
@@ -220,7 +215,7 @@ impl Scheduler {
                 Ok(()) => self.answer_when_durable(
                     execution,
                     Box::new(move |durable| {
-                        let answer = durable.map_err(|reason| EngineError::Log(reason.to_string()));
+                        let answer = durable.map_err(|error| EngineError::Log(error.into()));
                         let _asker_may_be_gone = reply.send(answer);
                     }),
                 ),
@@ -231,11 +226,11 @@ impl Scheduler {
                 let answers = self.live.remove(&execution).map(|live| live.answers);
                 answers.into_iter().flatten().for_each(|answer| answer(Ok(())));
             }
-            Message::Refused { execution, reason } => self.refused(execution, &reason),
-            Message::LogFailed(reason) => self.log_failed(reason),
+            Message::Refused { execution, error } => self.refused(execution, &error),
+            Message::LogFailed(error) => self.log_failed(error),
             Message::Schedules(request) => self.schedule_request(*request),
             Message::Triggers(request) => self.trigger_request(request),
-            Message::SourceRefused { source, reason } => self.source_refused(source, &reason),
+            Message::SourceRefused { source, error } => self.source_refused(source, &error),
             Message::Settle { reply } => self.settle(reply),
             Message::Durable(execution) => self.settling.durable(execution),
             Message::Shutdown { grace, reply } => {
@@ -250,145 +245,6 @@ impl Scheduler {
         self.take_over_held();
         self.attend_schedules();
         self.attend_triggers();
-    }
-
-    fn start(&mut self, request: StartRequest, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>>) {
-        let refuse = |error| drop(reply.send(Err(error)));
-        if request.execution.is_some()
-            && let Some(answer) = self.existing(id)
-        {
-            return match answer {
-                Ok(()) => self.answer_started(id, reply),
-                Err(error) => refuse(error),
-            };
-        }
-        if let Some(reason) = &self.failed {
-            return refuse(StartError::Log(reason.to_string()));
-        }
-        if self.stopping.is_some() {
-            return refuse(StartError::ShutDown);
-        }
-        let Some(workflow) = self.shell.registry.find(&request.workflow) else {
-            return refuse(self.unknown_workflow(&request.workflow));
-        };
-        match self.begin(id, workflow, request.cause, request.input) {
-            Ok(()) => self.answer_started(id, reply),
-            Err(rejection) => refuse(StartError::Log(rejection.to_string())),
-        }
-    }
-
-    /// Begins an execution.
-    fn begin(
-        &mut self,
-        id: ExecutionId,
-        workflow: Arc<Workflow>,
-        cause: Cause,
-        input: Vec<(Key, Json)>,
-    ) -> Result<(), Rejection> {
-        let config = &self.shell.config;
-        let begin = Start {
-            id,
-            graph: workflow.graph().clone(),
-            fingerprint: workflow.fingerprint(),
-            cause,
-            environment: self.shell.environment.clone(),
-            options: ExecutionOptions {
-                timeout: config.workflow_timeout,
-                task_timeout: config.task_timeout,
-                strict_context: config.strict_context,
-                max_recoveries: config.max_recoveries,
-            },
-            input,
-        };
-        let (state, decision) = start(begin, self.now)?;
-        self.go_live(state, workflow);
-        self.keep(id, decision);
-        Ok(())
-    }
-
-    /// Whether an execution with this id can be attached to; `None` if there is none. Only this thread can tell: on any
-    /// other, it may begin and end between the question and the start.
-    fn existing(&self, id: ExecutionId) -> Option<Result<(), StartError>> {
-        if self.live.contains_key(&id) {
-            return Some(Ok(()));
-        }
-        match self.shell.log.stream(stream_of(id)) {
-            Err(ReadError::NoStream(_)) => None,
-            Err(error) => Some(Err(StartError::Log(error.to_string()))),
-            Ok(entry) if !entry.open => Some(Ok(())),
-            Ok(_) => Some(match (self.held_reason(id), &self.failed) {
-                (Some(why), _) => Err(StartError::Blocked { execution: id, why }),
-                (None, Some(reason)) => Err(StartError::Log(reason.to_string())),
-                (None, None) => Ok(()),
-            }),
-        }
-    }
-
-    fn answer_started(&mut self, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>>) {
-        self.answer_when_durable(
-            id,
-            Box::new(move |durable| {
-                let answer = durable.map(|()| id).map_err(|reason| StartError::Log(reason.to_string()));
-                let _asker_may_be_gone = reply.send(answer);
-            }),
-        );
-    }
-
-    /// How a live execution stands, told once all of it is durable. Where that fails, and where it is not live, the log
-    /// has to tell.
-    fn peek(&mut self, execution: ExecutionId, reply: Reply<Option<Box<super::engine::Outcome>>>) {
-        let told = self.live.get(&execution).map(|live| Box::new(outcome(&live.state)));
-        self.answer_when_durable(
-            execution,
-            Box::new(move |durable| {
-                let _asker_may_be_gone = reply.send(told.filter(|_| durable.is_ok()));
-            }),
-        );
-    }
-
-    /// Answers once everything that was decided on an execution so far is durable. What is not live is.
-    fn answer_when_durable(&mut self, execution: ExecutionId, answer: Answer) {
-        let Some(live) = self.live.get_mut(&execution) else { return answer(Ok(())) };
-        if live.answers.is_empty() {
-            self.asked.push(execution);
-        }
-        live.answers.push(answer);
-    }
-
-    fn held_reason(&self, execution: ExecutionId) -> Option<String> {
-        super::engine::lock(&self.shell.held_reasons).get(&execution).cloned()
-    }
-
-    fn unknown_workflow(&self, name: &Arc<str>) -> StartError {
-        let names = self.shell.registry.names();
-        let nearest = nearest(name, names.iter().map(|name| &**name)).map(Into::into);
-        StartError::UnknownWorkflow { name: name.clone(), nearest }
-    }
-
-    fn go_live(&mut self, state: Execution, workflow: Arc<Workflow>) {
-        let live = Live {
-            workflow,
-            completion: Arc::default(),
-            events: Vec::new(),
-            effects: Vec::new(),
-            answers: Vec::new(),
-            durable: Arc::default(),
-            in_runnable: false,
-            timer: None,
-            state,
-        };
-        self.live.insert(live.state.id(), live);
-    }
-
-    fn attach(&self, execution: ExecutionId, waiter: Waiter) -> Attached {
-        if let Some(live) = self.live.get(&execution) {
-            live.completion.wait(waiter);
-            return Attached::Waiting;
-        }
-        match self.held_reason(execution) {
-            Some(why) => Attached::Blocked(why, waiter),
-            None => Attached::NotLive(waiter, self.failed.clone()),
-        }
     }
 
     fn attempt_finished(&mut self, finished: Finished) {
@@ -413,41 +269,6 @@ impl Scheduler {
             (Some(first), request) => self.slots.request(attempt, first, request),
             (None, SlotRequest::Take(waiter)) => waiter(Err(over(&attempt))),
             (None, SlotRequest::GiveBack) => {}
-        }
-    }
-
-    fn control(&mut self, execution: ExecutionId, control: Control) -> Result<(), EngineError> {
-        if let Some(reason) = &self.failed {
-            return Err(EngineError::Log(reason.to_string()));
-        }
-        let request = |reason: Option<String>| Request { by: "user".into(), reason: reason.map(Into::into) };
-        let command = match control {
-            Control::Resume => return self.resume(execution),
-            Control::Cancel(reason) => Command::Cancel(request(reason)),
-            Control::Pause(reason) => Command::Pause(request(reason)),
-            Control::Unpause => Command::Unpause(request(None)),
-        };
-        if !self.live.contains_key(&execution) {
-            return Err(self.not_live(execution));
-        }
-        let rejected = |rejection: Rejection| EngineError::Rejected { execution, why: rejection.to_string() };
-        self.decide(execution, command).map_err(rejected)
-    }
-
-    /// Why nothing can be asked of an execution that is not live.
-    fn not_live(&self, execution: ExecutionId) -> EngineError {
-        if let Some(why) = self.held_reason(execution) {
-            return EngineError::Rejected { execution, why: format!("it is blocked ({why}); resume it first") };
-        }
-        match self.shell.log.stream(stream_of(execution)) {
-            Ok(entry) => match listed(&entry, None) {
-                Ok(listed) => {
-                    EngineError::Rejected { execution, why: format!("the execution has ended ({:?})", listed.status) }
-                }
-                Err(error) => EngineError::Log(error.to_string()),
-            },
-            Err(ReadError::NoStream(_)) => EngineError::NotFound(execution),
-            Err(error) => EngineError::Log(error.to_string()),
         }
     }
 
@@ -561,160 +382,6 @@ impl Scheduler {
         }
         None
     }
-
-    /// Hands everything that was decided in this turn to the log, at once: it shares a flush.
-    fn hand_over(&mut self) {
-        // First those with the executions that they start; what is left is executions by themselves.
-        let mut batches = self.source_batches();
-        for execution in std::mem::take(&mut self.touched) {
-            let Some((batch, acknowledged)) = self.batch(execution) else { continue };
-            batches.push((batch, Box::new(move |result| acknowledged.perform(result))));
-        }
-        if !batches.is_empty() {
-            self.shell.log.append_all_then(batches);
-        }
-    }
-
-    /// What was decided on an execution, with its effects for the acknowledgement.
-    fn batch(&mut self, execution: ExecutionId) -> Option<(Batch, Acknowledged)> {
-        let live = self.live.get_mut(&execution)?;
-        let events = std::mem::take(&mut live.events);
-        let (first, last) = (events.first()?, events.last()?);
-        let begins = matches!(first.event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_));
-        let is_final = live.state.status().is_final();
-        let changes_listing = begins
-            || is_final
-            || events
-                .iter()
-                .any(|recorded| matches!(recorded.event, Event::ExecutionPaused(_) | Event::ExecutionUnpaused(_)));
-        let text = || codec::encode_label(&label(&live.state));
-        let frame = Frame {
-            stream: stream_of(execution),
-            kind: StreamKind::Execution,
-            expected_seq: first.seq,
-            time: StoreTimestamp(last.time.0),
-            bodies: encode(&events),
-            listing: match (changes_listing, is_final) {
-                (false, _) => Listing::Keep,
-                (true, false) => Listing::Open(text()),
-                (true, true) => Listing::Closed(text()),
-            },
-        };
-        let definitions = if begins { vec![stored_definition(&live.workflow)] } else { Vec::new() };
-        live.durable = Arc::default();
-        let acknowledged = Acknowledged {
-            execution,
-            notices: notices(&live.state, &live.workflow, &live.completion, &events),
-            events,
-            effects: std::mem::take(&mut live.effects),
-            outcome: is_final.then(|| Arc::new(outcome(&live.state))),
-            durable: live.durable.clone(),
-            completion: live.completion.clone(),
-            workflow: live.workflow.clone(),
-            strict: live.state.options().strict_context,
-            max_value_bytes: self.shell.config.max_value_bytes,
-            workers: self.shell.workers.clone(),
-            released: self.released.clone(),
-            own: self.shell.own.clone(),
-        };
-        Some((Batch { definitions, frames: vec![frame] }, acknowledged))
-    }
-
-    /// The log has failed: everybody who waits is told, and nothing is taken any more.
-    fn log_failed(&mut self, reason: Arc<str>) {
-        if self.failed.is_some() {
-            return;
-        }
-        tracing::error!(%reason, "the log failed; the engine takes nothing more");
-        self.failed = Some(reason.clone());
-        for (_, live) in self.live.drain() {
-            live.completion.complete(Err(WaitError::Log(reason.to_string())));
-            live.answers.into_iter().for_each(|answer| answer(Err(reason.clone())));
-        }
-        let sources: Vec<Source> = std::mem::take(&mut self.asked_sources);
-        for source in sources {
-            if let Some(outbox) = self.outbox(source) {
-                outbox.fail(&reason);
-            }
-        }
-        self.touched.clear();
-        self.touched_sources.clear();
-        self.asked.clear();
-        self.runnable.clear();
-        self.timers.clear();
-        self.slots.close();
-    }
-
-    /// The log refused a batch of an execution, whose state is now ahead of its history: it is given up here. What the
-    /// log has of it is held.
-    fn refused(&mut self, execution: ExecutionId, reason: &Arc<str>) {
-        let Some(live) = self.live.remove(&execution) else { return };
-        tracing::error!(%execution, %reason, "the log refused what was decided on an execution; it is given up");
-        live.timer.map(|due| self.timers.remove(&(due, Alarm::Execution(execution))));
-        for task in live.state.running() {
-            let slot = live.state.task(task);
-            if let TaskState::Running { worker, .. } = slot.state() {
-                self.slots.leave(&(execution, live.state.graph().name(task).clone(), slot.attempts()), worker);
-            }
-            self.shell.workers.stop(execution, live.state.graph().name(task), slot.attempts());
-        }
-        live.completion.complete(Err(WaitError::Log(reason.to_string())));
-        live.answers.into_iter().for_each(|answer| answer(Err(reason.clone())));
-        if self.shell.log.stream(stream_of(execution)).is_ok_and(|entry| entry.open) {
-            self.held.insert(execution, Unfinished::Broken(reason.to_string()));
-            super::engine::lock(&self.shell.held_reasons).insert(execution, reason.to_string());
-        }
-    }
-
-    fn is_done_stopping(&self) -> bool {
-        let Some(stopping) = &self.stopping else { return false };
-        self.failed.is_some()
-            || stopping.until.is_some_and(|until| Instant::now() >= until)
-            || (!self.polls() && self.live.values().all(|live| self.is_idle(live)))
-    }
-
-    /// Whether none of its attempts runs, apart from those that wait for something outside: nobody knows for how long.
-    fn is_idle(&self, live: &Live) -> bool {
-        running_attempts(live).into_iter().all(|(task, attempt)| self.slots.is_away(&(live.state.id(), task, attempt)))
-    }
-
-    /// Abandons what still runs, waits until everything is durable, and closes the log.
-    fn stop(mut self) {
-        let ids: Vec<ExecutionId> = self.live.keys().copied().collect();
-        for execution in ids {
-            let running: Vec<(TaskId, Attempt)> = self.live.get(&execution).map(running_attempts).unwrap_or_default();
-            if running.is_empty() || self.decide(execution, Command::Shutdown).is_err() {
-                continue;
-            }
-            for (task, attempt) in running {
-                self.shell.workers.stop(execution, &task, attempt);
-            }
-        }
-        self.hand_over();
-        self.shell.workers.close();
-        // Closing waits for what was handed over before. A log that has failed is let go of, too.
-        let closed = self.shell.log.close().map_err(|error| EngineError::Log(error.to_string()));
-        let closed = match &self.failed {
-            Some(reason) => Err(EngineError::Log(reason.to_string())),
-            None => closed,
-        };
-        // What is over was answered, or will be when the last notice that holds the answer back is dropped.
-        for (id, live) in self.live.drain().filter(|(_, live)| !live.state.status().is_final()) {
-            live.completion.complete(Err(WaitError::ShutDown(id)));
-        }
-        if let Some(stopping) = self.stopping {
-            let _asker_may_be_gone = stopping.reply.send(closed);
-        }
-    }
-}
-
-fn running_attempts(live: &Live) -> Vec<(TaskId, Attempt)> {
-    let graph = live.state.graph();
-    live.state.running().map(|task| (graph.name(task).clone(), live.state.task(task).attempts())).collect()
-}
-
-fn stored_definition(workflow: &Workflow) -> StoredDefinition {
-    StoredDefinition { fingerprint: Hash(workflow.fingerprint().0), bytes: workflow.encoded.clone() }
 }
 
 fn warn_undeclared(

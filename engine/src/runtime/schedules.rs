@@ -8,6 +8,7 @@ use cloacina_store::record::{StreamId, StreamKind};
 
 use super::cron::{CronError, CronExpression};
 use super::engine::{Engine, ExecutionStatus, LISTING_PAGE};
+use super::fault::LogFault;
 use super::message::{Message, ScheduleRequest};
 use super::outcome::{listed, stream_of};
 use super::scheduler::LiveSchedule;
@@ -124,8 +125,8 @@ pub enum ScheduleError {
     #[error("{0}")]
     Rejected(String),
     /// The log failed.
-    #[error("{0}")]
-    Log(String),
+    #[error(transparent)]
+    Log(#[from] LogFault),
     /// The engine is shut down.
     #[error("the engine is shut down")]
     ShutDown,
@@ -133,7 +134,7 @@ pub enum ScheduleError {
 
 impl From<ReadError> for ScheduleError {
     fn from(error: ReadError) -> Self {
-        Self::Log(error.to_string())
+        Self::Log(error.into())
     }
 }
 
@@ -260,7 +261,7 @@ impl Engine {
                     break;
                 }
                 let ScheduleEvent::Fired(fired) = event else { continue };
-                let standing = how_it_stands(&**self.log(), fired.execution).map_err(ScheduleError::Log)?;
+                let standing = how_it_stands(&**self.log(), fired.execution)?;
                 stats.total += u64::from(standing != Standing::Pruned);
                 stats.lost += u64::from(standing == Standing::Missing);
                 let completed = matches!(standing, Standing::Known { status: ExecutionStatus::Completed, .. });
@@ -272,25 +273,25 @@ impl Engine {
 }
 
 fn past_fire(log: &dyn LogReader, time: Timestamp, fired: &ScheduleFired) -> Result<PastFire, ScheduleError> {
-    let standing = how_it_stands(log, fired.execution).map_err(ScheduleError::Log)?;
+    let standing = how_it_stands(log, fired.execution)?;
     Ok(PastFire { scheduled: fired.scheduled, fired: time, execution: fired.execution, standing })
 }
 
 /// How the execution of a fire stands.
-pub(crate) fn how_it_stands(log: &dyn LogReader, execution: ExecutionId) -> Result<Standing, String> {
+pub(crate) fn how_it_stands(log: &dyn LogReader, execution: ExecutionId) -> Result<Standing, LogFault> {
     match log.stream(stream_of(execution)) {
         Ok(entry) => {
-            let listed = listed(&entry, None).map_err(|error| error.to_string())?;
+            let listed = listed(&entry, None)?;
             Ok(Standing::Known { status: listed.status, ended: listed.ended })
         }
         Err(ReadError::Pruned { .. }) => Ok(Standing::Pruned),
         Err(ReadError::NoStream(_)) => Ok(Standing::Missing),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error.into()),
     }
 }
 
 fn listed_schedule(entry: &StreamEntry) -> Result<ListedSchedule, ScheduleError> {
-    let label = codec::decode_schedule_label(&entry.label).map_err(|error| ScheduleError::Log(error.to_string()))?;
+    let label = codec::decode_schedule_label(&entry.label).map_err(LogFault::from)?;
     Ok(ListedSchedule { id: ScheduleId(*entry.stream.as_bytes()), label })
 }
 
@@ -344,13 +345,12 @@ impl Iterator for Backwards<'_> {
 }
 
 fn read_page(log: &dyn LogReader, stream: StreamId, from: u64, count: u64) -> Result<Vec<Recorded>, ScheduleError> {
-    let broken = |seq: u64, why: String| ScheduleError::Log(format!("schedule {stream}, seq {seq}: {why}"));
     let records = log.read(stream, from, usize::try_from(count).unwrap_or(usize::MAX))?;
     let mut page = Vec::with_capacity(records.len());
     for record in records {
         let seq = record.seq;
-        let bytes = record.body.bytes().ok_or_else(|| broken(seq, "the body was erased".to_owned()))?;
-        let event = codec::decode_schedule_event(bytes).map_err(|error| broken(seq, error.to_string()))?;
+        let bytes = record.body.bytes().ok_or(LogFault::Erased { stream, seq })?;
+        let event = codec::decode_schedule_event(bytes).map_err(|error| LogFault::Decode { stream, seq, error })?;
         page.push(Recorded { seq, time: Timestamp(record.time.0), event });
     }
     Ok(page)
@@ -370,7 +370,7 @@ pub fn rebuild_schedule(log: &dyn LogReader, id: ScheduleId) -> Result<Schedule,
         from = last.seq + 1;
         for recorded in page {
             let folded = fold(state, id, &recorded);
-            state = Some(folded.map_err(|error| ScheduleError::Log(format!("schedule {id}: {error}")))?);
+            state = Some(folded.map_err(|error| LogFault::Illegal { stream, error })?);
         }
     }
 }

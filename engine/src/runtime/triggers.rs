@@ -7,6 +7,7 @@ use cloacina_store::log::{EventLog, LogReader, ReadError, StreamEntry};
 use cloacina_store::record::{StreamId, StreamKind};
 
 use super::engine::Engine;
+use super::fault::LogFault;
 use super::message::{Message, TriggerRequest, Unfinished};
 use super::scheduler::LiveTrigger;
 use super::schedules::{Standing, how_it_stands, streams};
@@ -56,8 +57,8 @@ pub enum TriggerError {
         why: String,
     },
     /// The log failed.
-    #[error("{0}")]
-    Log(String),
+    #[error(transparent)]
+    Log(#[from] LogFault),
     /// The engine is shut down.
     #[error("the engine is shut down")]
     ShutDown,
@@ -65,7 +66,7 @@ pub enum TriggerError {
 
 impl From<ReadError> for TriggerError {
     fn from(error: ReadError) -> Self {
-        Self::Log(error.to_string())
+        Self::Log(error.into())
     }
 }
 
@@ -118,8 +119,8 @@ impl Engine {
         let id = TriggerId::of(name);
         let mut fires = match read_all(&**self.log(), id) {
             Ok(events) => events,
-            Err(ReadTrigger::Read(ReadError::NoStream(_))) => return Ok(Vec::new()),
-            Err(error) => return Err(TriggerError::Log(error.to_string())),
+            Err(LogFault::Read(ReadError::NoStream(_))) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
         };
         fires.reverse();
         let fires = fires.into_iter().filter_map(|recorded| match recorded.event {
@@ -130,7 +131,7 @@ impl Engine {
             .skip(offset)
             .take(limit)
             .map(|(fired, event)| {
-                let standing = how_it_stands(&**self.log(), event.execution).map_err(TriggerError::Log)?;
+                let standing = how_it_stands(&**self.log(), event.execution)?;
                 Ok(PastTriggerFire { fired, execution: event.execution, standing, context: event.context })
             })
             .collect()
@@ -138,43 +139,36 @@ impl Engine {
 }
 
 fn listed_trigger(entry: &StreamEntry, polls: &BTreeMap<TriggerId, Timestamp>) -> Result<ListedTrigger, TriggerError> {
-    let label = codec::decode_trigger_label(&entry.label).map_err(|error| TriggerError::Log(error.to_string()))?;
+    let label = codec::decode_trigger_label(&entry.label).map_err(LogFault::from)?;
     let last_poll = polls.get(&TriggerId::of(&label.definition.name)).copied();
     Ok(ListedTrigger { definition: label.definition, enabled: label.enabled, last_poll })
-}
-
-/// Why a trigger's stream cannot be read.
-#[derive(Debug, thiserror::Error)]
-enum ReadTrigger {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error("trigger stream {0}, seq {1}: {2}")]
-    Broken(TriggerId, u64, String),
 }
 
 /// Records that are read at once.
 const PAGE: usize = 512;
 
-fn read_all(log: &dyn LogReader, id: TriggerId) -> Result<Vec<Recorded>, ReadTrigger> {
+fn read_all(log: &dyn LogReader, id: TriggerId) -> Result<Vec<Recorded>, LogFault> {
+    let stream = StreamId::from_bytes(id.0);
     let mut events = Vec::new();
     loop {
-        let page = log.read(StreamId::from_bytes(id.0), events.len() as u64, PAGE)?;
+        let page = log.read(stream, events.len() as u64, PAGE)?;
         if page.is_empty() {
             return Ok(events);
         }
         for record in page {
-            let broken = |why: String| ReadTrigger::Broken(id, record.seq, why);
-            let bytes = record.body.bytes().ok_or_else(|| broken("the body was erased".to_owned()))?;
-            let event = codec::decode_trigger_event(bytes).map_err(|error| broken(error.to_string()))?;
-            events.push(Recorded { seq: record.seq, time: Timestamp(record.time.0), event });
+            let seq = record.seq;
+            let bytes = record.body.bytes().ok_or(LogFault::Erased { stream, seq })?;
+            let event = codec::decode_trigger_event(bytes).map_err(|error| LogFault::Decode { stream, seq, error })?;
+            events.push(Recorded { seq, time: Timestamp(record.time.0), event });
         }
     }
 }
 
-fn rebuild(log: &dyn LogReader, id: TriggerId) -> Result<Option<Trigger>, String> {
+fn rebuild(log: &dyn LogReader, id: TriggerId) -> Result<Option<Trigger>, LogFault> {
     let mut state = None;
-    for recorded in read_all(log, id).map_err(|error| error.to_string())? {
-        state = Some(fold(state, id, &recorded).map_err(|error| error.to_string())?);
+    for recorded in read_all(log, id)? {
+        let folded = fold(state, id, &recorded);
+        state = Some(folded.map_err(|error| LogFault::Illegal { stream: StreamId::from_bytes(id.0), error })?);
     }
     Ok(state)
 }

@@ -37,6 +37,14 @@ impl Workflow {
         Ok(Self { graph: Arc::new(Graph::new(definition)?), fingerprint, encoded, bodies, observers })
     }
 
+    /// The workflow that an execution began with, as the log remembers it: nothing can run its tasks.
+    pub(crate) fn of_the_past(graph: &Arc<Graph>) -> Self {
+        let encoded: Arc<[u8]> = codec::encode_definition(graph.definition()).into();
+        let fingerprint = Fingerprint(codec::sha256(&encoded));
+        let observers = graph.tasks().map(|_| None).collect();
+        Self { graph: graph.clone(), fingerprint, encoded, bodies: Vec::new(), observers }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {

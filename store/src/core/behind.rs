@@ -5,41 +5,32 @@
 //! group is only written when the one before it is on the disk. So at most one group can lie behind the end. Where there
 //! are more, acknowledged ones were lost.
 
-use std::io::{self, Read};
+use std::io;
+use std::path::Path;
 
 use super::Core;
 use super::recover::Unfit;
 use crate::backend::Backend;
+use crate::backend::sled_file::written::each_segment;
 use crate::layout::group::{FramePlace, GroupEntry, MAX_FRAMES};
 use crate::log::{Durability, LogReader, ReadError};
 use crate::log_event::LogEvent;
 use crate::record::StreamId;
 
-/// The file is looked at in parts of this length; sled's segments have it too.
-const PART: usize = 512 * 1024;
-
-/// Longer than any commit entry.
-const OVERLAP: usize = 8 * 1024;
-
-/// How many of the last commit entries of each part are kept. Where a log goes on behind its end, all of them do.
+/// How many of the last commit entries of each segment are kept. Where a log goes on behind its end, all of them do.
 const KEPT: usize = 4;
 
-/// The first frames of some groups that are in a data file, whether or not sled still finds them.
-pub(crate) fn written_groups(mut file: impl Read) -> io::Result<Vec<FramePlace>> {
+/// The first frames of some groups that are in the data file of a directory, whether or not sled still finds them.
+pub(crate) fn written_groups(directory: &Path) -> io::Result<Vec<FramePlace>> {
     let mut found = Vec::new();
-    let mut bytes = Vec::with_capacity(PART + OVERLAP);
-    loop {
-        let carried = bytes.len();
-        let read = file.by_ref().take(PART as u64).read_to_end(&mut bytes)?;
-        if read == 0 {
-            return Ok(found);
-        }
-        let mut places = entries(&bytes);
-        found.extend(places.split_off(places.len().saturating_sub(KEPT)));
-        // An entry that begins near the end may go on in the next part.
-        let keep_from = if carried + read > OVERLAP { bytes.len() - OVERLAP } else { 0 };
-        bytes.drain(..keep_from);
-    }
+    each_segment(directory, |contents| found.extend(last_groups(contents)))?;
+    Ok(found)
+}
+
+/// The first frames of the last groups in the contents of a segment.
+fn last_groups(contents: &[&[u8]]) -> Vec<FramePlace> {
+    let mut places: Vec<FramePlace> = contents.iter().flat_map(|content| entries(content)).collect();
+    places.split_off(places.len().saturating_sub(KEPT))
 }
 
 /// What looks like a commit entry, by its first frame.
@@ -110,23 +101,22 @@ mod tests {
     }
 
     #[test]
-    fn commit_entries_are_found_wherever_they_stand_in_a_file() {
-        for before in [0, 1, PART - 40, PART - 1, PART, 2 * PART - 3] {
-            let file = [vec![b'C'; before], entry(&[place(1), place(2)]), vec![0; 100]].concat();
-            assert!(written_groups(&file[..]).unwrap().contains(&place(1)), "{before}");
-        }
+    fn commit_entries_are_found_wherever_they_stand() {
+        let behind = [b"C, C and C".to_vec(), entry(&[place(1), place(2)]), vec![0; 100]].concat();
+        assert_eq!(last_groups(&[b"Commit", &behind]), [place(1)]);
     }
 
     #[test]
     fn a_part_of_a_group_and_what_looks_like_an_entry_do_not_count() {
         let full = entry(&vec![place(1); MAX_FRAMES]);
         let cut = &entry(&[place(2)])[..50];
-        assert_eq!(written_groups(&[&full[..], cut].concat()[..]).unwrap(), []);
+        assert_eq!(last_groups(&[&full, cut]), []);
     }
 
     #[test]
-    fn the_last_entries_of_each_part_are_kept() {
-        let entries: Vec<u8> = (0..10).flat_map(|number| entry(&[place(number)])).collect();
-        assert_eq!(written_groups(&entries[..]).unwrap(), [6, 7, 8, 9].map(place));
+    fn the_last_entries_of_each_segment_are_kept() {
+        let entries: Vec<Vec<u8>> = (0..10).map(|number| entry(&[place(number)])).collect();
+        let contents: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+        assert_eq!(last_groups(&contents), [6, 7, 8, 9].map(place));
     }
 }

@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 
+use super::ready::ReadyFrame;
 use super::{Hidden, Listed};
 use crate::backend::Changes;
 use crate::bytes::Malformed;
-use crate::layout::frame::{self, FrameHeader, Place};
+use crate::layout::frame::{FrameHeader, Place};
 use crate::layout::group::{FramePlace, GroupEntry, MAX_FRAMES};
 use crate::layout::head::Tip;
 use crate::layout::listing::ListingEntry;
 use crate::layout::{chunks, definition, keys};
-use crate::log::{Definition, Frame, Listing};
+use crate::log::{Definition, Listing};
 use crate::record::{Hash, StreamId, StreamKind, Timestamp};
-use crate::seal::SALT_LENGTH;
 
 /// What the writer knows of a stream.
 #[derive(Clone, Debug)]
@@ -70,35 +70,39 @@ impl Group {
     /// Seals a frame that was found to be in order, and keeps the stream's state up to date.
     pub(crate) fn add_frame(
         &mut self,
-        frame: &Frame,
+        frame: ReadyFrame,
         streams: &mut HashMap<StreamId, StreamState>,
-        salt: impl FnMut() -> [u8; SALT_LENGTH],
     ) -> Result<(), Malformed> {
-        let old = streams.get(&frame.stream);
+        let ReadyFrame { stream, kind, expected_seq, time, content, listing } = frame;
+        let old = streams.get_mut(&stream);
         // What was imported may be of a log whose clock was ahead.
-        let time = frame.time.max(self.tip.time).max(old.map_or(Timestamp(i64::MIN), |old| old.listed.entry.last));
+        let time = time.max(self.tip.time).max(old.as_ref().map_or(Timestamp(i64::MIN), |old| old.listed.entry.last));
         let place = Place {
-            stream: frame.stream,
-            kind: frame.kind,
-            first_seq: frame.expected_seq,
+            stream,
+            kind,
+            first_seq: expected_seq,
             first_position: self.tip.position,
             time,
-            previous: old.map_or(Hash::ZERO, |old| old.head),
-            bytes: old.map_or(0, |old| old.bytes),
+            previous: old.as_ref().map_or(Hash::ZERO, |old| old.head),
+            bytes: old.as_ref().map_or(0, |old| old.bytes),
         };
-        let (bytes, header) = frame::seal(&place, &frame.bodies, salt)?;
-        self.put_frame(place.stream, place.first_seq, bytes);
-        let next_seq = place.first_seq + u64::from(header.count);
-        let listed = self.list(frame, old.map(|old| &old.listed), &header, next_seq);
-        streams.insert(
-            frame.stream,
-            StreamState { kind: frame.kind, next_seq, head: header.head, bytes: header.bytes, listed },
-        );
+        let (bytes, header) = content?.seal(&place)?;
+        self.put_frame(stream, expected_seq, bytes);
+        let next_seq = expected_seq + u64::from(header.count);
+        match old {
+            Some(state) => {
+                self.list(listing, &mut state.listed, &header, next_seq);
+                (state.next_seq, state.head, state.bytes) = (next_seq, header.head, header.bytes);
+            }
+            None => {
+                let listed = self.list_new(stream, listing, &header);
+                let state = StreamState { kind, next_seq, head: header.head, bytes: header.bytes, listed };
+                streams.insert(stream, state);
+            }
+        }
         self.tip.position += u64::from(header.count);
         self.tip.time = time;
-        let named =
-            FramePlace { stream: frame.stream, kind: frame.kind, first_seq: place.first_seq, count: header.count };
-        self.places.push((named, header.head));
+        self.places.push((FramePlace { stream, kind, first_seq: expected_seq, count: header.count }, header.head));
         if self.places.len() == MAX_FRAMES {
             self.seal_places();
         }
@@ -130,38 +134,54 @@ impl Group {
         self.hidden.listings.insert(stream, None);
     }
 
-    /// Writes the stream's entry in the listing, where the frame changes it.
-    fn list(&mut self, frame: &Frame, old: Option<&Listed>, header: &FrameHeader, records: u64) -> Listed {
-        let (open, label) = match (&frame.listing, old) {
-            (Listing::Open(label), _) => (true, label.clone()),
-            (Listing::Closed(label), _) => (false, label.clone()),
-            (Listing::Keep, Some(old)) => (old.open, old.entry.label.clone()),
-            (Listing::Keep, None) => (true, Vec::new()),
+    /// Writes the entry of a new stream in the listing.
+    fn list_new(&mut self, stream: StreamId, listing: Listing, header: &FrameHeader) -> Listed {
+        let (open, label) = match listing {
+            Listing::Open(label) => (true, label),
+            Listing::Closed(label) => (false, label),
+            Listing::Keep => (true, Vec::new()),
         };
-        let listed = Listed {
-            stream: frame.stream,
-            kind: frame.kind,
-            open,
-            entry: ListingEntry {
-                started: old.map_or(header.time, |old| old.entry.started),
-                last: header.time,
-                records,
-                bytes: header.bytes,
-                head: header.head,
-                label,
-            },
+        let entry = ListingEntry {
+            started: header.time,
+            last: header.time,
+            records: u64::from(header.count),
+            bytes: header.bytes,
+            head: header.head,
+            label,
         };
-        // The end of an open stream is read from its last frame: no need to write it down with each.
-        if let (Listing::Keep, Some(Listed { open: true, .. })) = (&frame.listing, old) {
-            return listed;
-        }
-        let key = keys::listing(open, frame.kind, frame.stream);
-        self.changes.put(key.clone(), listed.entry.encode(&key));
-        if let Some(old) = old.filter(|old| old.open != open) {
-            self.changes.delete(keys::listing(old.open, frame.kind, frame.stream));
-        }
-        self.hidden.listings.entry(frame.stream).or_insert_with(|| old.cloned());
+        let listed = Listed { stream, kind: header.kind, open, entry };
+        self.put_listed(&listed);
+        self.hidden.listings.entry(stream).or_insert(None);
         listed
+    }
+
+    /// Keeps a stream's entry up to date, and writes it where the frame changes it. The end of an open stream is read from
+    /// its last frame: no need to write it down with each.
+    fn list(&mut self, listing: Listing, listed: &mut Listed, header: &FrameHeader, records: u64) {
+        let is_written = listing != Listing::Keep || !listed.open;
+        if is_written {
+            self.hidden.listings.entry(listed.stream).or_insert_with(|| Some(listed.clone()));
+        }
+        let was_open = listed.open;
+        match listing {
+            Listing::Open(label) => (listed.open, listed.entry.label) = (true, label),
+            Listing::Closed(label) => (listed.open, listed.entry.label) = (false, label),
+            Listing::Keep => {}
+        }
+        let entry = &mut listed.entry;
+        (entry.last, entry.records, entry.bytes, entry.head) = (header.time, records, header.bytes, header.head);
+        if is_written {
+            self.put_listed(listed);
+            if was_open != listed.open {
+                self.changes.delete(keys::listing(was_open, listed.kind, listed.stream));
+            }
+        }
+    }
+
+    fn put_listed(&mut self, listed: &Listed) {
+        let key = keys::listing(listed.open, listed.kind, listed.stream);
+        let entry = listed.entry.encode(&key);
+        self.changes.put(key, entry);
     }
 
     /// Writes the commit entry for the frames since the last one.

@@ -13,6 +13,7 @@ pub(crate) mod listing;
 pub(crate) mod moving;
 pub(crate) mod open;
 pub(crate) mod read;
+pub(crate) mod ready;
 pub(crate) mod recover;
 pub(crate) mod verify;
 pub(crate) mod writer;

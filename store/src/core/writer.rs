@@ -5,20 +5,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rand::RngCore;
-
 use super::group::{Group, Sealed, StreamState};
+use super::ready::{ReadyBatch, ReadyFrame};
 use super::{Core, Listed};
 use crate::backend::{Backend, BackendError};
 use crate::bytes::Malformed;
-use crate::layout::frame::{Standing, encoded_length};
+use crate::layout::frame::Standing;
 use crate::layout::head::Tip;
 use crate::layout::keys;
 use crate::layout::listing::MAX_LABEL;
 use crate::log::{Acknowledge, AppendError, Appended, Batch, Definition, Durability, Frame, Listing, ReadError};
 use crate::log_event::LogEvent;
 use crate::record::{Hash, StreamId, StreamKind, Timestamp};
-use crate::seal::{self, SALT_LENGTH};
+use crate::seal;
 
 /// How many records may lie behind the head file: what an open after a crash has to check.
 const HEAD_EVERY: u64 = 65_536;
@@ -31,18 +30,14 @@ const REMEMBERED_DEFINITIONS: usize = 10_000;
 
 /// A batch that waits, and who waits for it.
 pub(crate) struct Job {
-    pub(crate) batch: Batch,
+    pub(crate) batch: ReadyBatch,
     waiting: Waiting,
 }
 
 impl Job {
+    /// Prepares a batch, on the thread of whoever appends it.
     pub(crate) fn new(batch: Batch, acknowledge: Acknowledge) -> Self {
-        Self { batch, waiting: Waiting(Some(acknowledge)) }
-    }
-
-    /// The bytes of its bodies.
-    pub(crate) fn bytes(&self) -> usize {
-        self.batch.frames.iter().flat_map(|frame| &frame.bodies).map(Vec::len).sum()
+        Self { batch: batch.into(), waiting: Waiting(Some(acknowledge)) }
     }
 }
 
@@ -152,7 +147,7 @@ impl<B: Backend> Writer<B> {
         let mut group = Group::new(self.tip);
         let mut outcomes = Vec::with_capacity(jobs.len());
         for Job { batch, waiting } in jobs {
-            let result = self.admit(&batch, &mut group);
+            let result = self.admit(batch, &mut group);
             outcomes.push(Outcome { waiting, result });
         }
         if let Some(sealed) = group.finish()
@@ -178,11 +173,11 @@ impl<B: Backend> Writer<B> {
     }
 
     /// Takes a batch into the group, or refuses all of it.
-    fn admit(&mut self, batch: &Batch, group: &mut Group) -> Result<Appended, AppendError> {
+    fn admit(&mut self, batch: ReadyBatch, group: &mut Group) -> Result<Appended, AppendError> {
         if let Some(stopped) = &self.stopped {
             return Err(stopped.clone());
         }
-        self.check(batch)?;
+        self.check(&batch)?;
         let position = group.position();
         self.add(batch, group).map_err(|why| {
             // Everything was checked before: what is in the group now is half of a batch.
@@ -193,32 +188,24 @@ impl<B: Backend> Writer<B> {
         Ok(Appended { position, records: group.position() - position })
     }
 
-    fn add(&mut self, batch: &Batch, group: &mut Group) -> Result<(), Malformed> {
+    fn add(&mut self, batch: ReadyBatch, group: &mut Group) -> Result<(), Malformed> {
         for definition in &batch.definitions {
             if self.definitions.insert(definition.fingerprint) {
                 group.add_definition(definition)?;
             }
         }
-        let mut random = rand::rng();
-        let mut salt = || {
-            let mut salt = [0; SALT_LENGTH];
-            random.fill_bytes(&mut salt);
-            salt
-        };
-        for frame in &batch.frames {
-            group.add_frame(frame, &mut self.streams, &mut salt)?;
-        }
-        Ok(())
+        batch.frames.into_iter().try_for_each(|frame| group.add_frame(frame, &mut self.streams))
     }
 
     /// Everything that a batch can be refused for. Nothing is changed before all of it was checked.
-    fn check(&mut self, batch: &Batch) -> Result<(), AppendError> {
+    fn check(&mut self, batch: &ReadyBatch) -> Result<(), AppendError> {
         if batch.frames.is_empty() && batch.definitions.is_empty() {
             return Err(AppendError::Invalid("the batch is empty".to_owned()));
         }
-        let mut seen = HashSet::with_capacity(batch.frames.len());
+        let mut seen = HashSet::new();
         for frame in &batch.frames {
-            if !seen.insert(frame.stream) {
+            // Most batches have one frame.
+            if batch.frames.len() > 1 && !seen.insert(frame.stream) {
                 let what = format!("stream {} has two frames in one batch; join them", frame.stream);
                 return Err(AppendError::Invalid(what));
             }
@@ -227,10 +214,10 @@ impl<B: Backend> Writer<B> {
         batch.definitions.iter().try_for_each(|definition| self.check_definition(definition))
     }
 
-    fn check_frame(&mut self, frame: &Frame) -> Result<(), AppendError> {
+    fn check_frame(&mut self, frame: &ReadyFrame) -> Result<(), AppendError> {
         let stream = frame.stream;
         let invalid = |what: &str| Err(AppendError::Invalid(format!("stream {stream}: {what}")));
-        if frame.bodies.is_empty() {
+        if frame.content.as_ref().is_ok_and(|content| content.count() == 0) {
             return invalid("a frame has no body");
         }
         if (stream == StreamId::LOG) != (frame.kind == StreamKind::Log) {
@@ -241,7 +228,9 @@ impl<B: Backend> Writer<B> {
         {
             return invalid(&format!("a label of {} bytes is longer than {MAX_LABEL}", label.len()));
         }
-        encoded_length(&frame.bodies).or_else(|Malformed(why)| invalid(&why).map(|()| 0))?;
+        if let Err(Malformed(why)) = &frame.content {
+            return invalid(why);
+        }
         let next = match self.find_stream(stream)? {
             Some(state) if state.kind != frame.kind => {
                 let what = format!("it is of kind {:?}, not {:?}", state.kind, frame.kind);
@@ -385,7 +374,7 @@ impl<B: Backend> Writer<B> {
             Frame { stream: StreamId::LOG, kind: StreamKind::Log, expected_seq, time, bodies, listing: Listing::Keep };
         let batch = Batch { definitions: Vec::new(), frames: vec![frame] };
         let mut group = Group::new(self.tip);
-        self.admit(&batch, &mut group)?;
+        self.admit(batch.into(), &mut group)?;
         change(&mut group);
         if let Some(sealed) = group.finish() {
             self.make_durable(sealed);

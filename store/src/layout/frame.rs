@@ -116,49 +116,87 @@ pub(crate) fn encoded_length(bodies: &[Vec<u8>]) -> Result<usize, Malformed> {
     Ok(length)
 }
 
-/// Seals bodies into a frame: its bytes, and what its header says.
-pub(crate) fn seal(
-    place: &Place,
-    bodies: &[Vec<u8>],
-    mut salt: impl FnMut() -> [u8; SALT_LENGTH],
-) -> Result<(Vec<u8>, FrameHeader), Malformed> {
-    let mut records = Vec::with_capacity(bodies.len());
-    let mut previous = place.previous;
-    let mut sealed_header = Header {
-        stream: place.stream,
-        kind: place.kind,
-        seq: place.first_seq,
-        position: place.first_position,
-        time: place.time,
-    };
-    for body in bodies {
-        let salt = salt();
-        previous = seal::record_hash(&sealed_header, &previous, &seal::commitment(&salt, body));
-        records.push((previous, salt, body));
-        sealed_header.seq += 1;
-        sealed_header.position += 1;
-    }
-    let sum: usize = bodies.iter().map(Vec::len).sum();
-    let count = u32::try_from(bodies.len()).map_err(|_| Malformed::new("too many records in a frame"))?;
-    let header = FrameHeader {
-        standing: Standing::Own,
-        length: encoded_length(bodies)? - 32,
-        kind: place.kind,
-        first_position: place.first_position,
-        time: place.time,
-        count,
-        bytes: place.bytes.saturating_add(sum as u64),
-        head: previous,
-    };
-    let mut bytes = Vec::with_capacity(header.length);
-    put_header(&mut bytes, &header)?;
-    for (index, (hash, salt, body)) in records.iter().enumerate() {
-        if index + 1 < records.len() {
-            bytes.put(&hash.0);
+/// Bodies on their way into a frame: all that can be made before it is known where the frame comes to stand. Whoever appends
+/// makes it, so that the one thread that writes has less to do.
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// The frame's bytes. Nothing stands yet where its header and the hashes of its records belong.
+    bytes: Vec<u8>,
+    commitments: Vec<Hash>,
+    /// Where the records begin, but for the last, whose hash stands in the header.
+    starts: Vec<usize>,
+    body_bytes: u64,
+}
+
+impl Content {
+    /// Commits to bodies, each with a salt of its own.
+    pub(crate) fn new(bodies: &[Vec<u8>], mut salt: impl FnMut() -> [u8; SALT_LENGTH]) -> Result<Self, Malformed> {
+        let length = encoded_length(bodies)?.saturating_sub(32);
+        let mut content = Self {
+            bytes: Vec::with_capacity(length),
+            commitments: Vec::with_capacity(bodies.len()),
+            starts: Vec::with_capacity(bodies.len()),
+            body_bytes: bodies.iter().map(|body| body.len() as u64).sum(),
+        };
+        content.bytes.resize(HEADER_LENGTH, 0);
+        for (index, body) in bodies.iter().enumerate() {
+            let salt = salt();
+            if index + 1 < bodies.len() {
+                content.starts.push(content.bytes.len());
+                content.bytes.put(&Hash::ZERO.0);
+            }
+            put_body(&mut content.bytes, &salt, body)?;
+            content.commitments.push(seal::commitment(&salt, body));
         }
-        put_body(&mut bytes, salt, body)?;
+        Ok(content)
     }
-    Ok((bytes, header))
+
+    /// How many bodies there are.
+    pub(crate) fn count(&self) -> usize {
+        self.commitments.len()
+    }
+
+    /// How many bytes the frame has.
+    pub(crate) fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Seals the bodies in their place: the frame's bytes, and what its header says.
+    pub(crate) fn seal(self, place: &Place) -> Result<(Vec<u8>, FrameHeader), Malformed> {
+        let Self { mut bytes, commitments, starts, body_bytes } = self;
+        let count = u32::try_from(commitments.len()).map_err(|_| Malformed::new("too many records in a frame"))?;
+        let mut sealed = Header {
+            stream: place.stream,
+            kind: place.kind,
+            seq: place.first_seq,
+            position: place.first_position,
+            time: place.time,
+        };
+        let mut head = place.previous;
+        let mut starts = starts.into_iter();
+        for commitment in &commitments {
+            head = seal::record_hash(&sealed, &head, commitment);
+            if let Some(start) = starts.next() {
+                bytes[start..start + 32].copy_from_slice(&head.0);
+            }
+            sealed.seq += 1;
+            sealed.position += 1;
+        }
+        let header = FrameHeader {
+            standing: Standing::Own,
+            length: bytes.len(),
+            kind: place.kind,
+            first_position: place.first_position,
+            time: place.time,
+            count,
+            bytes: place.bytes.saturating_add(body_bytes),
+            head,
+        };
+        let mut encoded = Vec::with_capacity(HEADER_LENGTH);
+        put_header(&mut encoded, &header)?;
+        bytes[..HEADER_LENGTH].copy_from_slice(&encoded);
+        Ok((bytes, header))
+    }
 }
 
 fn put_body(bytes: &mut Vec<u8>, salt: &[u8; SALT_LENGTH], body: &[u8]) -> Result<(), Malformed> {

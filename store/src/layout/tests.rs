@@ -3,11 +3,12 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::frame::{self, Place};
+use super::frame::{self, Content, FrameHeader, Place};
 use super::group::{FramePlace, GroupEntry};
 use super::head::Tip;
 use super::listing::ListingEntry;
 use super::{MAX_VALUE, definition, keys};
+use crate::bytes::Malformed;
 use crate::codec;
 use crate::log::Durability;
 use crate::log_event::{LogEvent, Opened};
@@ -25,6 +26,10 @@ fn place() -> Place {
     }
 }
 
+fn seal(bodies: &[Vec<u8>], salt: impl FnMut() -> [u8; 16]) -> Result<(Vec<u8>, FrameHeader), Malformed> {
+    Content::new(bodies, salt)?.seal(&place())
+}
+
 fn entry(label: Vec<u8>) -> ListingEntry {
     ListingEntry { started: Timestamp(-5), last: Timestamp(6), records: 7, bytes: 8, head: Hash([9; 32]), label }
 }
@@ -35,7 +40,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn a_frame_of_format_1_has_these_bytes() {
-    let (bytes, header) = frame::seal(&place(), &[b"ab".to_vec(), b"c".to_vec()], || [0x11; 16]).unwrap();
+    let (bytes, header) = seal(&[b"ab".to_vec(), b"c".to_vec()], || [0x11; 16]).unwrap();
     let records = frame::decode(&bytes).unwrap().records;
     let expected = [
         // The header, and the hash of the last record.
@@ -100,7 +105,7 @@ fn other_values_of_format_1_begin_with_these_bytes() {
 
 #[test]
 fn an_erased_body_leaves_the_chain_whole() {
-    let (bytes, _) = frame::seal(&place(), &[b"secret".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
+    let (bytes, _) = seal(&[b"secret".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
     let mut stored = frame::decode(&bytes).unwrap();
     let commitment = crate::seal::commitment(&[1; 16], b"secret");
     stored.records[0].body = Body::Erased { commitment, length: 6 };
@@ -115,7 +120,7 @@ fn an_erased_body_leaves_the_chain_whole() {
 
 #[test]
 fn a_pruned_frame_keeps_the_hashes_of_its_records() {
-    let (bytes, header) = frame::seal(&place(), &[b"a".to_vec(), b"b".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
+    let (bytes, header) = seal(&[b"a".to_vec(), b"b".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
     let stored = frame::decode(&bytes).unwrap();
     let (bytes, pruned) = frame::encode(&stored.without_records()).unwrap();
     assert_eq!(&bytes[..4], b"P\0\x01\0");
@@ -133,7 +138,7 @@ fn a_pruned_frame_keeps_the_hashes_of_its_records() {
 
 #[test]
 fn a_hostile_length_allocates_nothing() {
-    let (mut bytes, _) = frame::seal(&place(), &[b"ab".to_vec()], || [1; 16]).unwrap();
+    let (mut bytes, _) = seal(&[b"ab".to_vec()], || [1; 16]).unwrap();
     // The count of records, then the length of a body.
     bytes[25..29].copy_from_slice(&u32::MAX.to_be_bytes());
     assert!(frame::decode(&bytes).is_err());
@@ -158,7 +163,7 @@ fn a_newer_value_is_told_from_a_damaged_one() {
 proptest! {
     #[test]
     fn a_frame_comes_back_as_it_went_in(bodies in vec(vec(any::<u8>(), 0..3_000), 1..6), salt: [u8; 16]) {
-        let (bytes, header) = frame::seal(&place(), &bodies, || salt).unwrap();
+        let (bytes, header) = seal(&bodies, || salt).unwrap();
         let stored = frame::decode(&bytes).unwrap();
         prop_assert_eq!(&stored.header, &header);
         prop_assert_eq!(frame::decode_header(&bytes).unwrap(), header);
@@ -171,7 +176,7 @@ proptest! {
 
     #[test]
     fn a_changed_byte_in_a_frame_is_never_opened_as_it_was(place_of: prop::sample::Index, change in 1..=255u8) {
-        let (mut bytes, _) = frame::seal(&place(), &[b"one".to_vec(), b"two".to_vec()], || [4; 16]).unwrap();
+        let (mut bytes, _) = seal(&[b"one".to_vec(), b"two".to_vec()], || [4; 16]).unwrap();
         let original = frame::decode(&bytes).unwrap().header;
         let index = place_of.index(bytes.len());
         bytes[index] ^= change;

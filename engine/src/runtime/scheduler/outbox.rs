@@ -89,8 +89,8 @@ impl Outbox {
     }
 
     /// Tells those who wait that it will never be durable.
-    pub(super) fn fail(&mut self, reason: &Arc<str>) {
-        std::mem::take(&mut self.answers).into_iter().for_each(|answer| answer(Err(reason.clone())));
+    pub(super) fn fail(&mut self, error: &AppendError) {
+        std::mem::take(&mut self.answers).into_iter().for_each(|answer| answer(Err(error.clone())));
     }
 
     /// What is not yet durable, if anything.
@@ -126,14 +126,13 @@ struct SourceAcknowledged {
 impl SourceAcknowledged {
     fn perform(self, result: Result<Appended, AppendError>) {
         if let Err(error) = &result {
-            let reason: Arc<str> = error.to_string().into();
             let _scheduler_may_be_gone = self.own.send(match error {
                 AppendError::Conflict { .. } | AppendError::Invalid(_) => {
-                    Message::SourceRefused { source: self.source, reason: reason.clone() }
+                    Message::SourceRefused { source: self.source, error: error.clone() }
                 }
-                _ => Message::LogFailed(reason.clone()),
+                _ => Message::LogFailed(error.clone()),
             });
-            self.durable.complete(Err(reason));
+            self.durable.complete(Err(error.clone()));
         } else {
             self.durable.complete(Ok(()));
         }
@@ -187,10 +186,10 @@ impl Scheduler {
     }
 
     /// The log refused what was decided on a source, whose state is now ahead of its history: it is given up here.
-    pub(super) fn source_refused(&mut self, source: Source, reason: &Arc<str>) {
-        tracing::error!(?source, %reason, "the log refused what was decided; this schedule or trigger is given up");
+    pub(super) fn source_refused(&mut self, source: Source, error: &AppendError) {
+        tracing::error!(?source, %error, "the log refused what was decided; this schedule or trigger is given up");
         if let Some(outbox) = self.outbox(source) {
-            outbox.fail(reason);
+            outbox.fail(error);
         }
         self.disarm(source);
         match source {

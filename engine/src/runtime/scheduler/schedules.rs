@@ -128,7 +128,7 @@ impl Scheduler {
 
     fn refuses_schedules(&self) -> Option<ScheduleError> {
         match &self.failed {
-            Some(reason) => Some(ScheduleError::Log(reason.to_string())),
+            Some(error) => Some(ScheduleError::Log(error.clone().into())),
             None => self.stopping.as_ref().map(|_| ScheduleError::ShutDown),
         }
     }
@@ -165,7 +165,7 @@ impl Scheduler {
         self.touch(Source::Schedule(id));
         let Some(live) = self.schedules.get_mut(&id) else { return answer(Err(ScheduleError::NotFound(id))) };
         live.outbox.answer(Box::new(move |durable| {
-            answer(durable.map_err(|reason| ScheduleError::Log(reason.to_string())));
+            answer(durable.map_err(|error| ScheduleError::Log(error.into())));
         }));
     }
 

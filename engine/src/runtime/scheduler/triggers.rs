@@ -202,7 +202,7 @@ impl Scheduler {
                     self.touch(source);
                     if let Some(outbox) = self.outbox(source) {
                         outbox.answer(Box::new(move |durable| {
-                            let result = durable.map_err(|reason| TriggerError::Log(reason.to_string()));
+                            let result = durable.map_err(|error| TriggerError::Log(error.into()));
                             let _asker_may_be_gone = reply.send(result);
                         }));
                     }
@@ -232,7 +232,7 @@ impl Scheduler {
             outbox.answer(Box::new(move |durable: Durable| {
                 let is_last = count.fetch_sub(1, Ordering::SeqCst) == 1;
                 match durable {
-                    Err(reason) => drop(left.try_send(Err(TriggerError::Log(reason.to_string())))),
+                    Err(error) => drop(left.try_send(Err(TriggerError::Log(error.into())))),
                     Ok(()) if is_last => drop(left.try_send(Ok(()))),
                     Ok(()) => {}
                 }
@@ -242,7 +242,7 @@ impl Scheduler {
 
     fn change_trigger(&mut self, name: &Arc<str>, command: Command) -> Result<(), TriggerError> {
         if let Some(reason) = &self.failed {
-            return Err(TriggerError::Log(reason.to_string()));
+            return Err(TriggerError::Log(reason.clone().into()));
         }
         if self.stopping.is_some() {
             return Err(TriggerError::ShutDown);

@@ -144,11 +144,11 @@ impl Data {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A message as sled writes it, with numbers below 241.
-    pub(in super::super) fn written(kind: u8, segment: u8, page: u8, content: &[u8]) -> Vec<u8> {
+    pub(crate) fn written(kind: u8, segment: u8, page: u8, content: &[u8]) -> Vec<u8> {
         let header = [kind, u8::try_from(content.len()).unwrap(), segment, page];
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(content);

@@ -1,0 +1,185 @@
+//! Our log beside other places that keep events, in one run, on one disk, with the same durability: every
+//! acknowledgement follows a sync.
+//!
+//! `log [DIRECTORY]` measures on the disk of that directory, or of the working directory. `log --only STORE [DIRECTORY]`
+//! measures one store. Each store runs in processes of its own: one writes a million events, one opens and reads them. So
+//! the memory is its own.
+#![allow(clippy::print_stdout, reason = "it is a program that prints")]
+
+mod fjall;
+mod ours;
+mod redb;
+mod segment;
+mod sqlite;
+mod store;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cloacina_benches::disk::{Probe, at_share, bytes_of, peak_memory, per_second, processor_time};
+use cloacina_benches::load::{self, BODY, Decisions, EVENTS};
+
+use crate::store::{Open, Outcome};
+
+const STORES: [(&str, Open); 5] = [
+    ("this log", ours::open),
+    ("segment file", segment::open),
+    ("SQLite", sqlite::open),
+    ("redb", redb::open),
+    ("fjall", fjall::open),
+];
+
+/// So many decisions with so many in flight, one after the other: a million events in the end.
+const LOADS: [(usize, u64); 4] = [(1, 2_000), (16, 16_000), (4096, 82_000), (256, 150_000)];
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["child-write", name, directory] => write(find(name)?, Path::new(directory)),
+        ["child-read", name, directory] => read(find(name)?, Path::new(directory)),
+        ["--only", name] => compare(&[name], "."),
+        ["--only", name, directory] => compare(&[name], directory),
+        [] => compare(&STORES.map(|(name, _)| name), "."),
+        [directory] => compare(&STORES.map(|(name, _)| name), directory),
+        _ => Err("log [--only STORE] [DIRECTORY]".into()),
+    }
+}
+
+fn find(name: &str) -> Outcome<Open> {
+    let found = STORES.iter().find(|(known, _)| *known == name);
+    Ok(found.ok_or_else(|| format!("there is no store {name}"))?.1)
+}
+
+/// In a process of its own: writes, and prints what it measured as words in a line.
+fn write(open: Open, directory: &Path) -> Outcome {
+    let (done, ends) = crossbeam_channel::unbounded();
+    let store = open(directory, done)?;
+    let mut decisions = Decisions::default();
+    let mut probe = Probe::new(directory)?;
+    let used = processor_time();
+    for (in_flight, count) in LOADS {
+        let mut since = 0;
+        let between = || {
+            since += 1;
+            if since % 4 == 0 { probe.sync() } else { Ok(()) }
+        };
+        let mut run = load::run(&mut decisions, count, in_flight, |batch| store.append(batch), &ends, between)?;
+        println!("rate {}", per_second(count * EVENTS, run.taken));
+        println!("p50 {}", millis(at_share(&mut run.latencies, 50)));
+        println!("p99 {}", millis(at_share(&mut run.latencies, 99)));
+    }
+    println!("processor {}", (processor_time() - used).as_secs_f64() * 1e6 / events() as f64);
+    println!("sync {}", millis(probe.middle()));
+    println!("memory {}", peak_memory()?);
+    drop(probe);
+    store.close()?;
+    println!("bytes {}", bytes_of(directory)?);
+    Ok(())
+}
+
+/// In a process of its own: opens what was written, and reads all of it.
+fn read(open: Open, directory: &Path) -> Outcome {
+    let began = Instant::now();
+    let (done, _ends) = crossbeam_channel::unbounded();
+    let store = open(directory, done)?;
+    println!("open {}", millis(began.elapsed()));
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let began = Instant::now();
+        let found = store.scan()?;
+        times.push(began.elapsed());
+        if found != events() {
+            return Err(format!("{found} events were found, {} were appended", events()).into());
+        }
+    }
+    println!("scan {}", per_second(events(), at_share(&mut times, 50)));
+    println!("memory {}", peak_memory()?);
+    store.close()
+}
+
+fn events() -> u64 {
+    LOADS.iter().map(|(_, count)| count * EVENTS).sum()
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The numbers that a child printed, of which each has a name.
+struct Printed(Vec<(String, f64)>);
+
+impl Printed {
+    fn by(role: &str, store: &str, directory: &Path) -> Outcome<Self> {
+        let mut child = Command::new(std::env::current_exe()?);
+        let out = child.arg(role).arg(store).arg(directory).stderr(Stdio::inherit()).output()?;
+        if !out.status.success() {
+            return Err(format!("{store} ended with {}", out.status).into());
+        }
+        let text = String::from_utf8(out.stdout)?;
+        let pairs = text.lines().map(|line| -> Outcome<_> {
+            let (name, number) = line.split_once(' ').ok_or("a line without a number")?;
+            Ok((name.to_owned(), number.parse()?))
+        });
+        Ok(Self(pairs.collect::<Outcome<_>>()?))
+    }
+
+    /// The number that was printed with a name, for the n-th time.
+    fn nth(&self, name: &str, n: usize) -> f64 {
+        self.0.iter().filter(|(found, _)| found == name).nth(n).map_or(f64::NAN, |(_, number)| *number)
+    }
+
+    fn get(&self, name: &str) -> f64 {
+        self.nth(name, 0)
+    }
+}
+
+fn compare(names: &[&str], directory: &str) -> Outcome {
+    let mut measured = Vec::new();
+    for name in names {
+        let place = tempfile::tempdir_in(directory)?;
+        let written = Printed::by("child-write", name, place.path())?;
+        let read = Printed::by("child-read", name, place.path())?;
+        measured.push((*name, written, read));
+    }
+    println!("a million events of {BODY} bytes in decisions of {EVENTS}, each acknowledged when it is on the disk");
+    println!();
+    println!("{:<14}{:>9}{:>22}{:>22}{:>22}{:>22}", "", "fdatasync", "1 in flight", "16", "256", "4,096");
+    let columns = "events/s    p50    p99";
+    println!("{:<14}{:>9}{columns:>24}{columns:>22}{columns:>22}{columns:>22}", "", "ms");
+    for (name, written, _) in &measured {
+        print!("{name:<14}{:>9.3}  ", written.get("sync"));
+        for n in [0, 1, 3, 2] {
+            let (rate, p50, p99) = (written.nth("rate", n), written.nth("p50", n), written.nth("p99", n));
+            print!("{rate:>8.0} {p50:>6.2} {p99:>6.2}");
+        }
+        println!("  1 in flight: {:.2} x fdatasync", written.get("p50") / written.get("sync"));
+    }
+    println!();
+    println!(
+        "{:<14}{:>16}{:>14}{:>12}{:>16}{:>18}{:>16}{:>16}",
+        "",
+        "processor us",
+        "scan events/s",
+        "open ms",
+        "writing, MiB",
+        "reading, MiB",
+        "bytes an event",
+        "x the payload"
+    );
+    #[allow(clippy::cast_precision_loss, reason = "a million and two hundred")]
+    for (name, written, read) in &measured {
+        let bytes = written.get("bytes") / events() as f64;
+        println!(
+            "{name:<14}{:>16.2}{:>14.0}{:>12.1}{:>16.0}{:>18.0}{bytes:>16.0}{:>16.2}",
+            written.get("processor"),
+            read.get("scan"),
+            read.get("open"),
+            written.get("memory") / 1_048_576.0,
+            read.get("memory") / 1_048_576.0,
+            bytes / BODY as f64,
+        );
+    }
+    Ok(())
+}

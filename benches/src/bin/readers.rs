@@ -1,0 +1,261 @@
+//! What readers cost the one who writes: the same load with four readers in another process and without them, by turns.
+//!
+//! `readers [DIRECTORY]` writes a log on the disk of that directory, or of the working directory. Two of the readers do
+//! what `replay ID --follow` does: every 100 ms they ask for the head and read what is new of one execution. The two others
+//! do what `replay serve` does for a page with the list: every 100 ms they ask for the head, read all that is new in the
+//! whole log, and ask for the entry of each execution that changed.
+#![allow(clippy::print_stdout, reason = "it is a program that prints")]
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cloacina_benches::disk::{per_second, processor_time};
+use cloacina_benches::load::{self, Decision, Decisions, EVENTS};
+use cloacina_store::log::{Acknowledge, Batch, EventLog, Frame, Listing, LogReader, ReadError, StreamFilter};
+use cloacina_store::record::{StreamId, StreamKind, Timestamp};
+use cloacina_store::{Options, SledLog};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How often the log is asked for more, as in `replay`.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// As `replay serve` reads the whole log.
+const PAGE: usize = 512;
+
+/// How often there are two turns, one with readers and one without.
+const PAIRS: usize = 7;
+
+/// So many decisions in a turn, with so many in flight: about a second.
+const TURNS: [(usize, u64); 3] = [(1, 2_000), (16, 15_000), (256, 40_000)];
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["child", log] => read(Path::new(log)),
+        [] => compare(Path::new(".")),
+        [directory] => compare(Path::new(directory)),
+        _ => Err("readers [DIRECTORY]".into()),
+    }
+}
+
+fn compare(directory: &Path) -> Outcome {
+    let place = tempfile::tempdir_in(directory)?;
+    let path = place.path().join("log");
+    let log = cloacina_store::open(&path, &Options::default())?;
+    let mut decisions = Decisions::default();
+    // So that there is something to read.
+    rate(&log, &mut decisions, 16, 4_000)?;
+    let mut readers = Readers::start(&path)?;
+    println!("the log with four readers (two follow an execution, two list all of them), and without, by turns");
+    for (in_flight, count) in TURNS {
+        let mut ratios = Vec::new();
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        let mut read = 0;
+        let mut used = 0;
+        for turn in 0..PAIRS {
+            // Which of the two is first changes, so that what drifts does not count for one of them.
+            for with_readers in [turn % 2 == 0, turn % 2 == 1] {
+                if with_readers {
+                    readers.tell("go")?;
+                    let before = Instant::now();
+                    beside.push(rate(&log, &mut decisions, in_flight, count)?);
+                    let (records, busy) = readers.tell("rest")?;
+                    read += per_second(records, before.elapsed()) as u64;
+                    used += busy;
+                } else {
+                    alone.push(rate(&log, &mut decisions, in_flight, count)?);
+                }
+            }
+            ratios.push(beside[turn] / alone[turn]);
+        }
+        ratios.sort_by(f64::total_cmp);
+        let slower = |ratio: f64| (1.0 - ratio) * 100.0;
+        println!(
+            "  {in_flight:>4} in flight: {:>7.0} events a second alone; slower with readers by {:.1} % (from {:.1} to {:.1} %); \
+             they read {} records a second, and computed for {} ms a turn",
+            middle(&mut alone),
+            slower(ratios[PAIRS / 2]),
+            slower(ratios[PAIRS - 1]),
+            slower(ratios[0]),
+            read / PAIRS as u64,
+            used / PAIRS as u64,
+        );
+    }
+    readers.end()?;
+    Ok(log.close()?)
+}
+
+fn middle(rates: &mut [f64]) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+/// Acknowledged events a second.
+fn rate(log: &SledLog, decisions: &mut Decisions, in_flight: usize, count: u64) -> Outcome<f64> {
+    let (done, ends) = crossbeam_channel::unbounded();
+    let append = |batch: Vec<Decision>| {
+        let job = |decision: Decision| {
+            let (slot, done) = (decision.slot, done.clone());
+            let acknowledge: Acknowledge = Box::new(move |result| {
+                // The load may have ended because of an error.
+                let _ = done.send((slot, result.map(drop).map_err(|error| error.to_string())));
+            });
+            (Batch { definitions: Vec::new(), frames: vec![frame(decision)] }, acknowledge)
+        };
+        log.append_all_then(batch.into_iter().map(job).collect());
+    };
+    let run = load::run(decisions, count, in_flight, append, &ends, || Ok(()))?;
+    Ok(per_second(count * EVENTS, run.taken))
+}
+
+fn frame(decision: Decision) -> Frame {
+    Frame {
+        stream: StreamId::from_bytes(decision.stream),
+        kind: StreamKind::Execution,
+        expected_seq: decision.seq,
+        time: Timestamp(0),
+        listing: match (decision.is_first(), decision.is_last()) {
+            (_, true) => Listing::Closed(b"customers, done".to_vec()),
+            (true, _) => Listing::Open(b"customers, running".to_vec()),
+            _ => Listing::Keep,
+        },
+        bodies: decision.bodies,
+    }
+}
+
+/// The readers' process.
+struct Readers {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Readers {
+    fn start(log: &Path) -> Outcome<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("child")
+            .arg(log)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let orders = child.stdin.take().ok_or("no input")?;
+        let answers = BufReader::new(child.stdout.take().ok_or("no output")?);
+        Ok(Self { child, orders, answers })
+    }
+
+    /// Has them begin or rest; how many records they read since the last order, and for how many milliseconds they
+    /// computed.
+    fn tell(&mut self, order: &str) -> Outcome<(u64, u64)> {
+        writeln!(self.orders, "{order}")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        let (records, busy) = line.trim().split_once(' ').ok_or("the readers have ended")?;
+        Ok((records.parse()?, busy.parse()?))
+    }
+
+    fn end(self) -> Outcome {
+        let Self { mut child, orders, answers: _ } = self;
+        drop(orders);
+        child.wait()?;
+        Ok(())
+    }
+}
+
+/// What the four readers share.
+#[derive(Default)]
+struct Shared {
+    reading: AtomicBool,
+    ended: AtomicBool,
+    records: AtomicU64,
+}
+
+/// In a process of its own: reads while it is told to.
+fn read(log: &Path) -> Outcome {
+    let shared = Arc::new(Shared::default());
+    let looks: [fn(&dyn LogReader, &mut Place) -> Result<u64, ReadError>; 4] = [follow, follow, list, list];
+    let mut threads = Vec::new();
+    for look in looks {
+        let (reader, shared) = (cloacina_store::open_reader(log)?, Arc::clone(&shared));
+        threads.push(thread::spawn(move || -> Result<(), ReadError> {
+            let mut place = Place { position: reader.head()?.position, ..Place::default() };
+            while !shared.ended.load(Ordering::Acquire) {
+                if shared.reading.load(Ordering::Acquire) {
+                    shared.records.fetch_add(look(&*reader, &mut place)?, Ordering::Relaxed);
+                }
+                thread::sleep(EVERY);
+            }
+            Ok(())
+        }));
+    }
+    let mut used = processor_time();
+    for order in std::io::stdin().lines() {
+        shared.reading.store(order? == "go", Ordering::Release);
+        let now = processor_time();
+        println!("{} {}", shared.records.swap(0, Ordering::Relaxed), (now - used).as_millis());
+        used = now;
+    }
+    shared.ended.store(true, Ordering::Release);
+    for thread in threads {
+        thread.join().map_err(|_| "a reader panicked")??;
+    }
+    Ok(())
+}
+
+/// Where a reader is.
+#[derive(Default)]
+struct Place {
+    stream: Option<(StreamId, u64)>,
+    position: u64,
+}
+
+/// Reads what is new of an execution; of the newest one, where that has ended.
+fn follow(reader: &dyn LogReader, place: &mut Place) -> Result<u64, ReadError> {
+    reader.head()?;
+    let (stream, from) = match place.stream {
+        Some(found) => found,
+        None => {
+            let filter = StreamFilter { kind: Some(StreamKind::Execution), limit: 1, ..StreamFilter::default() };
+            match reader.streams(&filter)?.pop() {
+                Some(entry) => (entry.stream, 0),
+                None => return Ok(0),
+            }
+        }
+    };
+    let mut next = from;
+    loop {
+        let page = reader.read(stream, next, PAGE)?;
+        next += page.len() as u64;
+        if page.len() < PAGE {
+            break;
+        }
+    }
+    let entry = reader.stream(stream)?;
+    place.stream = (entry.open || entry.records > next).then_some((stream, next));
+    Ok(next - from)
+}
+
+/// Reads what is new in the log, and the entries of the executions that changed.
+fn list(reader: &dyn LogReader, place: &mut Place) -> Result<u64, ReadError> {
+    let from = place.position;
+    if reader.head()?.position == from {
+        return Ok(0);
+    }
+    let mut changed: BTreeSet<StreamId> = BTreeSet::new();
+    loop {
+        let page = reader.tail(place.position, PAGE)?;
+        let Some(last) = page.last() else { break };
+        place.position = last.position + 1;
+        changed.extend(page.iter().map(|record| record.stream));
+    }
+    changed.into_iter().try_for_each(|stream| reader.stream(stream).map(drop))?;
+    Ok(place.position - from)
+}

@@ -1,0 +1,305 @@
+//! From JSON text to the JSON text that is stored, in one pass and without a value in between.
+//!
+//! What is stored of a value does not depend on how it came in: no space, the fewest escapes, integers and floats as
+//! Python writes them. So this gives, byte for byte, what reading the text with [`crate::parse`] and writing the value
+//! down with [`crate::json`] gives. It knows nothing of errors: where anything is out of the ordinary (wrong text, keys
+//! that come twice, deep nesting, floats that need their digits computed), it gives up, and its caller goes the long way.
+
+use std::ops::Range;
+
+use pyo3::prelude::*;
+use pyo3::types::PyFloat;
+
+use crate::json::write_text;
+use crate::parse::unescaped;
+
+/// Deeper texts go the long way.
+const MAX_DEPTH: usize = 100;
+
+/// In objects with more keys, a key that comes twice is not looked for: they go the long way.
+const MAX_KEYS: usize = 48;
+
+/// A decimal number of so many digits is the shortest one of its float, whatever the digits are (`DBL_DIG`).
+const SAFE_DIGITS: usize = 15;
+
+/// The members of a JSON object, each value as it is stored. `None`: go the long way.
+pub fn members(py: Python<'_>, text: &str) -> Option<Vec<(String, String)>> {
+    let mut scanner = Scanner::new(py, text, false);
+    let mut members: Vec<(String, String)> = Vec::new();
+    scanner.space();
+    scanner.expect(b'{')?;
+    scanner.space();
+    if !scanner.take(b'}') {
+        loop {
+            scanner.space();
+            let key = scanner.plain_key()?.to_owned();
+            if members.len() == MAX_KEYS || members.iter().any(|(other, _)| *other == key) {
+                return None;
+            }
+            scanner.space();
+            scanner.expect(b':')?;
+            scanner.value(1)?;
+            members.push((key, std::mem::take(&mut scanner.out)));
+            scanner.space();
+            if scanner.take(b'}') {
+                break;
+            }
+            scanner.expect(b',')?;
+        }
+    }
+    scanner.space();
+    (scanner.at == text.len()).then_some(members)
+}
+
+/// A stored value with the keys of its objects sorted. `None`: go the long way.
+pub fn sorted(py: Python<'_>, stored: &str) -> Option<String> {
+    let mut scanner = Scanner::new(py, stored, true);
+    scanner.out.reserve(stored.len());
+    scanner.value(0)?;
+    (scanner.at == stored.len()).then_some(scanner.out)
+}
+
+struct Scanner<'a, 'py> {
+    py: Python<'py>,
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    out: String,
+    /// Whether the text is a stored one, whose keys are to be sorted.
+    sorts: bool,
+    /// The keys of the objects that are open, as places in the text, and where in `out` their members begin.
+    keys: Vec<(Range<usize>, usize)>,
+}
+
+impl<'a, 'py> Scanner<'a, 'py> {
+    fn new(py: Python<'py>, text: &'a str, sorts: bool) -> Self {
+        Self { py, text, bytes: text.as_bytes(), at: 0, out: String::new(), sorts, keys: Vec::new() }
+    }
+
+    fn value(&mut self, depth: usize) -> Option<()> {
+        self.space();
+        match self.bytes.get(self.at)? {
+            b'"' => self.string(),
+            b'{' if depth < MAX_DEPTH => self.object(depth),
+            b'[' if depth < MAX_DEPTH => self.list(depth),
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.word("true"),
+            b'f' => self.word("false"),
+            b'n' => self.word("null"),
+            _ => None,
+        }
+    }
+
+    fn list(&mut self, depth: usize) -> Option<()> {
+        self.at += 1;
+        self.out.push('[');
+        self.space();
+        if !self.take(b']') {
+            loop {
+                self.value(depth + 1)?;
+                self.space();
+                if self.take(b']') {
+                    break;
+                }
+                self.expect(b',')?;
+                self.out.push(',');
+            }
+        }
+        self.out.push(']');
+        Some(())
+    }
+
+    fn object(&mut self, depth: usize) -> Option<()> {
+        self.at += 1;
+        self.out.push('{');
+        let (first, begin) = (self.keys.len(), self.out.len());
+        self.space();
+        if !self.take(b'}') {
+            loop {
+                self.space();
+                let key = self.plain_key()?;
+                let place = self.at - 1 - key.len()..self.at - 1;
+                let siblings = &self.keys[first..];
+                let is_there = |(other, _): &(Range<usize>, usize)| self.text.get(other.clone()) == Some(key);
+                if siblings.len() == MAX_KEYS || siblings.iter().any(is_there) {
+                    return None;
+                }
+                self.keys.push((place, self.out.len()));
+                self.out.push('"');
+                self.out.push_str(key);
+                self.out.push_str("\":");
+                self.space();
+                self.expect(b':')?;
+                self.value(depth + 1)?;
+                self.space();
+                if self.take(b'}') {
+                    break;
+                }
+                self.expect(b',')?;
+                self.out.push(',');
+            }
+        }
+        if self.sorts {
+            self.sort(first, begin);
+        }
+        self.keys.truncate(first);
+        self.out.push('}');
+        Some(())
+    }
+
+    /// Puts the members that were written from `begin` on in the order of their keys.
+    fn sort(&mut self, first: usize, begin: usize) {
+        let text = self.text;
+        let key = |(place, _): &(Range<usize>, usize)| &text[place.clone()];
+        let members = &self.keys[first..];
+        if members.is_sorted_by_key(key) {
+            return;
+        }
+        let ends = members[1..].iter().map(|(_, next)| next - 1).chain([self.out.len()]);
+        let mut spans: Vec<(&str, Range<usize>)> =
+            members.iter().zip(ends).map(|(member, end)| (key(member), member.1..end)).collect();
+        spans.sort_unstable_by_key(|(key, _)| *key);
+        let mut in_order = String::with_capacity(self.out.len() - begin);
+        for (_, span) in spans {
+            if !in_order.is_empty() {
+                in_order.push(',');
+            }
+            in_order.push_str(&self.out[span]);
+        }
+        self.out.truncate(begin);
+        self.out.push_str(&in_order);
+    }
+
+    /// A key without escapes, from its opening quote past the closing one.
+    fn plain_key(&mut self) -> Option<&'a str> {
+        self.expect(b'"')?;
+        let start = self.at;
+        self.at += self.bytes[start..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=31))?;
+        let key = &self.text[start..self.at];
+        self.expect(b'"')?;
+        Some(key)
+    }
+
+    fn string(&mut self) -> Option<()> {
+        let mut from = self.at;
+        self.at += 1;
+        loop {
+            self.at += self.bytes[self.at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=31))?;
+            match self.bytes[self.at] {
+                b'"' => break,
+                b'\\' => match self.bytes.get(self.at + 1)? {
+                    b'"' | b'\\' | b'n' | b'r' | b't' | b'b' | b'f' => self.at += 2,
+                    b'/' | b'u' => {
+                        self.out.push_str(&self.text[from..self.at]);
+                        self.unescape()?;
+                        from = self.at;
+                    }
+                    _ => return None,
+                },
+                _ => return None,
+            }
+        }
+        self.at += 1;
+        self.out.push_str(&self.text[from..self.at]);
+        Some(())
+    }
+
+    /// An escape that is written otherwise when it is stored.
+    fn unescape(&mut self) -> Option<()> {
+        let (char, length) = unescaped(self.text, self.at)?;
+        self.at += length;
+        let quoted = self.out.len();
+        write_text(&mut self.out, char.encode_utf8(&mut [0; 4]));
+        self.out.pop();
+        self.out.remove(quoted);
+        Some(())
+    }
+
+    fn number(&mut self) -> Option<()> {
+        let start = self.at;
+        self.take(b'-');
+        let whole = self.digits();
+        if whole == 0 || (whole > 1 && self.bytes[self.at - whole] == b'0') {
+            return None;
+        }
+        let mut fraction = None;
+        if self.take(b'.') {
+            fraction = Some(self.digits());
+        }
+        let mut exponent = false;
+        if self.take(b'e') || self.take(b'E') {
+            exponent = true;
+            if !self.take(b'+') {
+                self.take(b'-');
+            }
+            if self.digits() == 0 {
+                return None;
+            }
+        }
+        let text = &self.text[start..self.at];
+        match fraction {
+            Some(0) => None,
+            None if !exponent => {
+                self.out.push_str(if text == "-0" { "0" } else { text });
+                Some(())
+            }
+            Some(fraction) if self.sorts || (!exponent && is_shortest(text, whole, fraction)) => {
+                self.out.push_str(text);
+                Some(())
+            }
+            _ => self.float(text),
+        }
+    }
+
+    /// A float, as Python writes it.
+    fn float(&mut self, text: &str) -> Option<()> {
+        let value: f64 = text.parse().ok().filter(|value: &f64| value.is_finite())?;
+        let text = PyFloat::new(self.py, value).repr().ok()?;
+        self.out.push_str(&text.to_string_lossy());
+        Some(())
+    }
+
+    fn digits(&mut self) -> usize {
+        let start = self.at;
+        while matches!(self.bytes.get(self.at), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        self.at - start
+    }
+
+    fn word(&mut self, word: &str) -> Option<()> {
+        self.bytes[self.at..].starts_with(word.as_bytes()).then_some(())?;
+        self.at += word.len();
+        self.out.push_str(word);
+        Some(())
+    }
+
+    fn space(&mut self) {
+        while matches!(self.bytes.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let there = self.bytes.get(self.at) == Some(&byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        self.take(byte).then_some(())
+    }
+}
+
+/// Whether a decimal number without an exponent is what Python writes for its float: it is if it has so few digits that it
+/// is the shortest one, no zero too many at its end, and neither begins with many zeros (`1e-05`) nor is long (`1e+16`).
+fn is_shortest(text: &str, whole: usize, fraction: usize) -> bool {
+    if whole + fraction > SAFE_DIGITS || (fraction > 1 && text.ends_with('0')) {
+        return false;
+    }
+    let digits = text.as_bytes();
+    let (point, end) = (digits.len() - fraction, digits.len());
+    let is_small = digits[point - 1 - whole..point - 1] == *b"0";
+    let begins_with_zeros = digits[point..end.min(point + 4)].iter().all(|digit| *digit == b'0');
+    !is_small || !begins_with_zeros || fraction == 1
+}

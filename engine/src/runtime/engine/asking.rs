@@ -1,0 +1,147 @@
+//! How executions stand, and their ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cloacina_store::log::{AppendError, ReadError, StreamFilter};
+use cloacina_store::record::StreamKind;
+use crossbeam_channel::SendError;
+
+use super::opening::LISTING_PAGE;
+use super::{Engine, EngineError, ExecutionStatus, Listed, Outcome, WaitError, lock};
+use crate::core::event::ExecutionId;
+use crate::runtime::completion::Waiter;
+use crate::runtime::fault::LogFault;
+use crate::runtime::message::{Attached, Message};
+use crate::runtime::outcome::{RebuildError, execution_of, listed, outcome, rebuild, stream_of};
+
+impl Engine {
+    /// Waits for the end of an execution.
+    ///
+    /// # Errors
+    /// See [`WaitError`]; the execution goes on.
+    pub fn wait(&self, execution: ExecutionId, timeout: Option<Duration>) -> Result<Arc<Outcome>, WaitError> {
+        let wait = self.waits.of(execution, |waiter| self.when_done(execution, waiter));
+        match timeout {
+            None => wait.for_good(),
+            Some(waited) => wait.within(waited).unwrap_or(Err(WaitError::TimedOut { execution, waited })),
+        }
+    }
+
+    /// Calls back, once, when an execution has ended; at once, on this thread, if it has. Otherwise the callback runs on
+    /// one of the engine's threads: hand over, do not work.
+    pub fn when_done(&self, execution: ExecutionId, done: Waiter) {
+        let mut once = CalledOnce { execution, waiter: Some(done) };
+        let done: Waiter = Box::new(move |end| once.call(end));
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        if let Err(SendError(unsent)) = self.messages.send(Message::Wait { execution, waiter: done, reply }) {
+            // The scheduler is gone. What had ended by then is in the log, as long as that can be read.
+            if let Message::Wait { waiter, .. } = unsent {
+                waiter(self.past(execution, None));
+            }
+            return;
+        }
+        match answer.recv() {
+            Ok(Attached::Waiting) => {}
+            Ok(Attached::Blocked(why, done)) => done(Err(WaitError::Blocked { execution, why })),
+            Ok(Attached::NotLive(done, failed)) => done(self.past(execution, failed)),
+            // The callback went down with the scheduler; being dropped, it has been called.
+            Err(_) => {}
+        }
+    }
+
+    /// The end of an execution that does not run here.
+    fn past(&self, execution: ExecutionId, failed: Option<AppendError>) -> Result<Arc<Outcome>, WaitError> {
+        match rebuild(&*self.log, execution) {
+            Ok(state) if state.status().is_final() => Ok(Arc::new(outcome(&state))),
+            Ok(_) => Err(match failed {
+                Some(error) => WaitError::Log(error.into()),
+                None => WaitError::ShutDown(execution),
+            }),
+            Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
+                Err(WaitError::NotFound(execution))
+            }
+            Err(RebuildError::Read(ReadError::Gone)) => Err(WaitError::ShutDown(execution)),
+            Err(error) => Err(WaitError::Log(error.into())),
+        }
+    }
+
+    /// How an execution stands.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], or [`EngineError::Log`] if its history cannot be read.
+    pub fn outcome(&self, execution: ExecutionId) -> Result<Arc<Outcome>, EngineError> {
+        if let Some(Some(live)) = self.ask(|reply| Message::Peek { execution, reply }) {
+            return Ok(Arc::new(*live));
+        }
+        let mut told = match rebuild(&*self.log, execution) {
+            Ok(state) => outcome(&state),
+            Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
+                return Err(EngineError::NotFound(execution));
+            }
+            Err(error) => return Err(EngineError::Log(error.into())),
+        };
+        if let Some(why) = lock(&self.held_reasons).get(&execution) {
+            told.status = ExecutionStatus::Pending;
+            told.error = Some(why.clone());
+        }
+        Ok(Arc::new(told))
+    }
+
+    /// Executions, newest first: at most `limit`, of one status, of one workflow, and older than `before`, as asked.
+    ///
+    /// # Errors
+    /// [`EngineError::Log`] if the listing cannot be read.
+    pub fn executions(
+        &self,
+        status: Option<ExecutionStatus>,
+        workflow: Option<&str>,
+        limit: usize,
+        before: Option<ExecutionId>,
+    ) -> Result<Vec<Listed>, EngineError> {
+        self.catch_up();
+        let mut found = Vec::new();
+        let mut filter = StreamFilter {
+            kind: Some(StreamKind::Execution),
+            open_only: false,
+            before: before.map(stream_of),
+            limit: limit.clamp(1, LISTING_PAGE),
+        };
+        while found.len() < limit {
+            let page = self.log.streams(&filter).map_err(LogFault::from)?;
+            let Some(last) = page.last() else { break };
+            filter.before = Some(last.stream);
+            let held = lock(&self.held_reasons);
+            for entry in &page {
+                let why = held.get(&execution_of(entry.stream)).map(String::as_str);
+                let listed = listed(entry, why).map_err(LogFault::from)?;
+                let wanted = status.is_none_or(|status| listed.status == status)
+                    && workflow.is_none_or(|workflow| &*listed.workflow == workflow);
+                if wanted && found.len() < limit {
+                    found.push(listed);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A callback that is called even if the scheduler ends before it comes to it.
+struct CalledOnce {
+    execution: ExecutionId,
+    waiter: Option<Waiter>,
+}
+
+impl CalledOnce {
+    fn call(&mut self, end: Result<Arc<Outcome>, WaitError>) {
+        if let Some(waiter) = self.waiter.take() {
+            waiter(end);
+        }
+    }
+}
+
+impl Drop for CalledOnce {
+    fn drop(&mut self) {
+        self.call(Err(WaitError::ShutDown(self.execution)));
+    }
+}

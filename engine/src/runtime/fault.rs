@@ -1,0 +1,69 @@
+//! What is wrong with the log, as every operation that needs it tells.
+
+use cloacina_store::log::{AppendError, ReadError};
+use cloacina_store::record::StreamId;
+
+use super::outcome::RebuildError;
+use crate::core::codec::DecodeError;
+use crate::core::decide::Rejection;
+use crate::core::fold::IllegalEvent;
+
+/// Why the log did not do what an operation needed.
+///
+/// ```
+/// use cloacina_engine::runtime::engine::StartError;
+/// use cloacina_engine::runtime::fault::LogFault;
+/// use cloacina_store::log::AppendError;
+///
+/// let failed = StartError::Log(LogFault::Append(AppendError::Failed("the disk is full".into())));
+/// assert!(failed.to_string().contains("the disk is full"));
+/// assert!(matches!(failed, StartError::Log(LogFault::Append(AppendError::Failed(_)))));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogFault {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It took nothing more, or not this.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// An execution cannot be rebuilt from it.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    /// An entry of its listing cannot be read.
+    #[error(transparent)]
+    Label(#[from] DecodeError),
+    /// What would begin an execution was not taken. A bug.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// An event of a schedule or a trigger cannot be read.
+    #[error("stream {stream}, seq {seq}: {error}")]
+    Decode {
+        /// The stream of the schedule or trigger.
+        stream: StreamId,
+        /// The record.
+        seq: u64,
+        /// Why.
+        error: DecodeError,
+    },
+    /// An event of a schedule or a trigger was erased, so its state cannot be known.
+    #[error("stream {stream}, seq {seq}: the body was erased")]
+    Erased {
+        /// The stream of the schedule or trigger.
+        stream: StreamId,
+        /// The record.
+        seq: u64,
+    },
+    /// The events of a schedule or a trigger do not follow from each other.
+    #[error("stream {stream}: {error}")]
+    Illegal {
+        /// The stream of the schedule or trigger.
+        stream: StreamId,
+        /// Why.
+        error: IllegalEvent,
+    },
+    /// The scheduler's thread could not be started.
+    #[error("cannot start the scheduler's thread: {0}")]
+    Thread(std::io::ErrorKind),
+}

@@ -1,0 +1,91 @@
+//! What is asked of an execution: how it stands, its end, to pause, to go on, to be cancelled.
+
+use cloacina_store::log::ReadError;
+
+use super::{Answer, Scheduler};
+use crate::core::decide::{Command, Rejection};
+use crate::core::event::{ExecutionId, Request};
+use crate::core::state::Status;
+use crate::runtime::completion::Waiter;
+use crate::runtime::engine::{EngineError, Outcome, lock};
+use crate::runtime::message::{Attached, Control, Reply};
+use crate::runtime::outcome::{listed, outcome, stream_of};
+
+impl Scheduler {
+    pub(super) fn control(&mut self, execution: ExecutionId, control: Control) -> Result<(), EngineError> {
+        if let Some(error) = &self.failed {
+            return Err(EngineError::Log(error.clone().into()));
+        }
+        let request = |reason: Option<String>| Request { by: "user".into(), reason: reason.map(Into::into) };
+        let command = match control {
+            Control::Resume => return self.resume(execution),
+            Control::Cancel(reason) => Command::Cancel(request(reason)),
+            Control::Pause(reason) => Command::Pause(request(reason)),
+            Control::Unpause => Command::Unpause(request(None)),
+        };
+        let why = match (self.live.get(&execution).map(|live| live.state.status()), command) {
+            (None, Command::Cancel(request)) => return self.cancel_held(execution, request),
+            (None, _) => return Err(self.not_live(execution)),
+            (Some(Status::Paused), Command::Pause(_)) => "it is paused already",
+            (Some(Status::Running), Command::Unpause(_)) => "it is not paused",
+            (Some(_), command) => {
+                let rejected = |rejection: Rejection| EngineError::Rejected { execution, why: rejection.to_string() };
+                return self.decide(execution, command).map_err(rejected);
+            }
+        };
+        Err(EngineError::Rejected { execution, why: why.to_owned() })
+    }
+
+    /// Why nothing can be asked of an execution that is not live.
+    pub(super) fn not_live(&self, execution: ExecutionId) -> EngineError {
+        if let Some(why) = self.held_reason(execution) {
+            return EngineError::Rejected { execution, why: format!("it is blocked ({why}); resume or cancel it") };
+        }
+        match self.shell.log.stream(stream_of(execution)) {
+            Ok(entry) => match listed(&entry, None) {
+                Ok(listed) => {
+                    EngineError::Rejected { execution, why: format!("the execution has ended ({:?})", listed.status) }
+                }
+                Err(error) => EngineError::Log(error.into()),
+            },
+            Err(ReadError::NoStream(_)) => EngineError::NotFound(execution),
+            Err(error) => EngineError::Log(error.into()),
+        }
+    }
+
+    /// How a live execution stands, told once all of it is durable. Where that fails, and where it is not live, the log
+    /// has to tell.
+    pub(super) fn peek(&mut self, execution: ExecutionId, reply: Reply<Option<Box<Outcome>>>) {
+        let told = self.live.get(&execution).map(|live| Box::new(outcome(&live.state)));
+        self.answer_when_durable(
+            execution,
+            Box::new(move |durable| {
+                let _asker_may_be_gone = reply.send(told.filter(|_| durable.is_ok()));
+            }),
+        );
+    }
+
+    pub(super) fn attach(&self, execution: ExecutionId, waiter: Waiter) -> Attached {
+        if let Some(live) = self.live.get(&execution) {
+            live.completion.wait(waiter);
+            return Attached::Waiting;
+        }
+        match self.held_reason(execution) {
+            Some(why) => Attached::Blocked(why, waiter),
+            None => Attached::NotLive(waiter, self.failed.clone()),
+        }
+    }
+
+    /// Answers once everything that was decided on an execution so far is durable. What is not live is.
+    pub(super) fn answer_when_durable(&mut self, execution: ExecutionId, answer: Answer) {
+        let Some(live) = self.live.get_mut(&execution) else { return answer(Ok(())) };
+        if live.answers.is_empty() {
+            self.asked.push(execution);
+        }
+        live.answers.push(answer);
+    }
+
+    pub(super) fn held_reason(&self, execution: ExecutionId) -> Option<String> {
+        lock(&self.shell.held_reasons).get(&execution).cloned()
+    }
+}

@@ -1,0 +1,114 @@
+//! The end: of an execution that the log refuses, of a log that failed, and of the scheduler itself.
+
+use std::time::Instant;
+
+use cloacina_store::log::AppendError;
+
+use super::{Alarm, Live, Scheduler, Source};
+use crate::core::decide::Command;
+use crate::core::event::{Attempt, ExecutionId, TaskId};
+use crate::core::state::TaskState;
+use crate::runtime::engine::{EngineError, WaitError, lock};
+use crate::runtime::message::{Reply, Unfinished};
+use crate::runtime::outcome::stream_of;
+
+/// That the scheduler was told to stop.
+pub(super) struct Stopping {
+    /// `None` lies beyond all clocks.
+    pub(super) until: Option<Instant>,
+    pub(super) reply: Reply<Result<(), EngineError>>,
+}
+
+impl Scheduler {
+    /// The log has failed: everybody who waits is told, and nothing is taken any more.
+    pub(super) fn log_failed(&mut self, error: AppendError) {
+        if self.failed.is_some() {
+            return;
+        }
+        tracing::error!(%error, "the log failed; the engine takes nothing more");
+        self.failed = Some(error.clone());
+        for (_, live) in self.live.drain() {
+            live.completion.complete(Err(WaitError::Log(error.clone().into())));
+            live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
+        }
+        let sources: Vec<Source> = std::mem::take(&mut self.asked_sources);
+        for source in sources {
+            if let Some(outbox) = self.outbox(source) {
+                outbox.fail(&error);
+            }
+        }
+        self.touched.clear();
+        self.touched_sources.clear();
+        self.asked.clear();
+        self.runnable.clear();
+        self.timers.clear();
+        self.slots.close();
+    }
+
+    /// The log refused a batch of an execution, whose state is now ahead of its history: it is given up here. What the
+    /// log has of it is held.
+    pub(super) fn refused(&mut self, execution: ExecutionId, error: &AppendError) {
+        let Some(live) = self.live.remove(&execution) else { return };
+        tracing::error!(%execution, %error, "the log refused what was decided on an execution; it is given up");
+        live.timer.map(|due| self.timers.remove(&(due, Alarm::Execution(execution))));
+        for task in live.state.running() {
+            let slot = live.state.task(task);
+            if let TaskState::Running { worker, .. } = slot.state() {
+                self.slots.leave(&(execution, live.state.graph().name(task).clone(), slot.attempts()), worker);
+            }
+            self.shell.workers.stop(execution, live.state.graph().name(task), slot.attempts());
+        }
+        live.completion.complete(Err(WaitError::Log(error.clone().into())));
+        live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
+        if self.shell.log.stream(stream_of(execution)).is_ok_and(|entry| entry.open) {
+            self.held.insert(execution, Unfinished::Broken(error.to_string()));
+            lock(&self.shell.held_reasons).insert(execution, error.to_string());
+        }
+    }
+
+    pub(super) fn is_done_stopping(&self) -> bool {
+        let Some(stopping) = &self.stopping else { return false };
+        self.failed.is_some()
+            || stopping.until.is_some_and(|until| Instant::now() >= until)
+            || (!self.polls() && self.live.values().all(|live| self.is_idle(live)))
+    }
+
+    /// Whether none of its attempts runs, apart from those that wait for something outside: nobody knows for how long.
+    pub(super) fn is_idle(&self, live: &Live) -> bool {
+        running_attempts(live).into_iter().all(|(task, attempt)| self.slots.is_away(&(live.state.id(), task, attempt)))
+    }
+
+    /// Abandons what still runs, waits until everything is durable, and closes the log.
+    pub(super) fn stop(mut self) {
+        let ids: Vec<ExecutionId> = self.live.keys().copied().collect();
+        for execution in ids {
+            let running: Vec<(TaskId, Attempt)> = self.live.get(&execution).map(running_attempts).unwrap_or_default();
+            if running.is_empty() || self.decide(execution, Command::Shutdown).is_err() {
+                continue;
+            }
+            for (task, attempt) in running {
+                self.shell.workers.stop(execution, &task, attempt);
+            }
+        }
+        self.hand_over();
+        self.shell.workers.close();
+        // Closing waits for what was handed over before. A log that has failed is let go of, too.
+        let closed = self.shell.log.close().map_err(|error| EngineError::Log(error.into()));
+        let closed = match &self.failed {
+            Some(error) => Err(EngineError::Log(error.clone().into())),
+            None => closed,
+        };
+        // What is over was answered, or will be when the last notice that holds the answer back is dropped.
+        for (id, live) in self.live.drain().filter(|(_, live)| !live.state.status().is_final()) {
+            live.completion.complete(Err(WaitError::ShutDown(id)));
+        }
+        if let Some(stopping) = self.stopping {
+            let _asker_may_be_gone = stopping.reply.send(closed);
+        }
+    }
+}
+
+fn running_attempts(live: &Live) -> Vec<(TaskId, Attempt)> {
+    let graph = live.state.graph();
+    live.state.running().map(|task| (graph.name(task).clone(), live.state.task(task).attempts())).collect()
+}

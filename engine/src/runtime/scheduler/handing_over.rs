@@ -1,0 +1,79 @@
+//! What was decided in a turn goes to the log: each execution's events as one batch, with its effects for the
+//! acknowledgement.
+
+use std::sync::Arc;
+
+use cloacina_store::log::{Batch, Definition as StoredDefinition, Frame, Listing};
+use cloacina_store::record::{Hash, StreamKind, Timestamp as StoreTimestamp};
+
+use super::Scheduler;
+use crate::core::codec;
+use crate::core::decide::{encode, label};
+use crate::core::event::{Event, ExecutionId};
+use crate::runtime::outcome::{outcome, stream_of};
+use crate::runtime::output_commit::{Acknowledged, notices};
+use crate::runtime::workflow::Workflow;
+
+impl Scheduler {
+    /// Hands everything that was decided in this turn to the log, at once: it shares a flush.
+    pub(super) fn hand_over(&mut self) {
+        // First those with the executions that they start; what is left is executions by themselves.
+        let mut batches = self.source_batches();
+        for execution in std::mem::take(&mut self.touched) {
+            let Some((batch, acknowledged)) = self.batch(execution) else { continue };
+            batches.push((batch, Box::new(move |result| acknowledged.perform(result))));
+        }
+        if !batches.is_empty() {
+            self.shell.log.append_all_then(batches);
+        }
+    }
+
+    /// What was decided on an execution, with its effects for the acknowledgement.
+    pub(super) fn batch(&mut self, execution: ExecutionId) -> Option<(Batch, Acknowledged)> {
+        let live = self.live.get_mut(&execution)?;
+        let events = std::mem::take(&mut live.events);
+        let (first, last) = (events.first()?, events.last()?);
+        let begins = matches!(first.event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_));
+        let is_final = live.state.status().is_final();
+        let changes_listing = begins
+            || is_final
+            || events
+                .iter()
+                .any(|recorded| matches!(recorded.event, Event::ExecutionPaused(_) | Event::ExecutionUnpaused(_)));
+        let text = || codec::encode_label(&label(&live.state));
+        let frame = Frame {
+            stream: stream_of(execution),
+            kind: StreamKind::Execution,
+            expected_seq: first.seq,
+            time: StoreTimestamp(last.time.0),
+            bodies: encode(&events),
+            listing: match (changes_listing, is_final) {
+                (false, _) => Listing::Keep,
+                (true, false) => Listing::Open(text()),
+                (true, true) => Listing::Closed(text()),
+            },
+        };
+        let definitions = if begins { vec![stored_definition(&live.workflow)] } else { Vec::new() };
+        live.durable = Arc::default();
+        let acknowledged = Acknowledged {
+            execution,
+            notices: notices(&live.state, &live.workflow, &live.completion, &events),
+            events,
+            effects: std::mem::take(&mut live.effects),
+            outcome: is_final.then(|| Arc::new(outcome(&live.state))),
+            durable: live.durable.clone(),
+            completion: live.completion.clone(),
+            workflow: live.workflow.clone(),
+            strict: live.state.options().strict_context,
+            max_value_bytes: self.shell.config.max_value_bytes,
+            workers: self.shell.workers.clone(),
+            released: self.released.clone(),
+            own: self.shell.own.clone(),
+        };
+        Some((Batch { definitions, frames: vec![frame] }, acknowledged))
+    }
+}
+
+fn stored_definition(workflow: &Workflow) -> StoredDefinition {
+    StoredDefinition { fingerprint: Hash(workflow.fingerprint().0), bytes: workflow.encoded.clone() }
+}

@@ -1,0 +1,138 @@
+//! Beginning an execution, or attaching to the one that has the id.
+
+use std::sync::Arc;
+
+use cloacina_store::log::ReadError;
+
+use super::{Live, Scheduler};
+use crate::core::decide::{Rejection, Start, start};
+use crate::core::event::{Cause, ExecutionId, ExecutionOptions, Key};
+use crate::core::graph::nearest;
+use crate::core::json::Json;
+use crate::core::state::Execution;
+use crate::runtime::engine::{StartError, StartRequest};
+use crate::runtime::message::Reply;
+use crate::runtime::outcome::{listed, stream_of};
+use crate::runtime::workflow::Workflow;
+
+impl Scheduler {
+    pub(super) fn start(
+        &mut self,
+        request: StartRequest,
+        id: ExecutionId,
+        reply: Reply<Result<ExecutionId, StartError>>,
+    ) {
+        let refuse = |error| drop(reply.send(Err(error)));
+        if request.execution.is_some()
+            && let Some(answer) = self.existing(id, &request.workflow)
+        {
+            return match answer {
+                Ok(()) => self.answer_started(id, reply),
+                Err(error) => refuse(error),
+            };
+        }
+        if let Some(error) = &self.failed {
+            return refuse(StartError::Log(error.clone().into()));
+        }
+        if self.stopping.is_some() {
+            return refuse(StartError::ShutDown);
+        }
+        let Some(workflow) = self.shell.registry.find(&request.workflow) else {
+            return refuse(self.unknown_workflow(&request.workflow));
+        };
+        match self.begin(id, workflow, request.cause, request.input) {
+            Ok(()) => self.answer_started(id, reply),
+            Err(rejection) => refuse(StartError::Log(rejection.into())),
+        }
+    }
+
+    /// Begins an execution.
+    pub(super) fn begin(
+        &mut self,
+        id: ExecutionId,
+        workflow: Arc<Workflow>,
+        cause: Cause,
+        input: Vec<(Key, Json)>,
+    ) -> Result<(), Rejection> {
+        let config = &self.shell.config;
+        let begin = Start {
+            id,
+            graph: workflow.graph().clone(),
+            fingerprint: workflow.fingerprint(),
+            cause,
+            environment: self.shell.environment.clone(),
+            options: ExecutionOptions {
+                timeout: config.workflow_timeout,
+                task_timeout: config.task_timeout,
+                strict_context: config.strict_context,
+                max_recoveries: config.max_recoveries,
+            },
+            input,
+        };
+        let (state, decision) = start(begin, self.now)?;
+        self.go_live(state, workflow);
+        self.keep(id, decision);
+        Ok(())
+    }
+
+    /// Whether an execution of this workflow with this id can be attached to; `None` if there is none. Only this thread
+    /// can tell: on any other, it may begin and end between the question and the start.
+    pub(super) fn existing(&self, id: ExecutionId, asked: &Arc<str>) -> Option<Result<(), StartError>> {
+        let other = |workflow: &Arc<str>| {
+            let other =
+                || StartError::OtherWorkflow { execution: id, workflow: workflow.clone(), asked: asked.clone() };
+            (workflow != asked).then(other)
+        };
+        if let Some(live) = self.live.get(&id) {
+            return Some(other(live.state.workflow()).map_or(Ok(()), Err));
+        }
+        let entry = self.shell.log.stream(stream_of(id));
+        if let Ok(entry) = &entry
+            && let Ok(listed) = listed(entry, None)
+            && let Some(other) = other(&listed.workflow)
+        {
+            return Some(Err(other));
+        }
+        match entry {
+            Err(ReadError::NoStream(_)) => None,
+            Err(error) => Some(Err(StartError::Log(error.into()))),
+            Ok(entry) if !entry.open => Some(Ok(())),
+            Ok(_) => Some(match (self.held_reason(id), &self.failed) {
+                (Some(why), _) => Err(StartError::Blocked { execution: id, why }),
+                (None, Some(error)) => Err(StartError::Log(error.clone().into())),
+                (None, None) => Ok(()),
+            }),
+        }
+    }
+
+    pub(super) fn answer_started(&mut self, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>>) {
+        self.answer_when_durable(
+            id,
+            Box::new(move |durable| {
+                let answer = durable.map(|()| id).map_err(|error| StartError::Log(error.into()));
+                let _asker_may_be_gone = reply.send(answer);
+            }),
+        );
+    }
+
+    pub(super) fn unknown_workflow(&self, name: &Arc<str>) -> StartError {
+        let names = self.shell.registry.names();
+        let nearest = nearest(name, names.iter().map(|name| &**name)).map(Into::into);
+        StartError::UnknownWorkflow { name: name.clone(), nearest }
+    }
+
+    pub(super) fn go_live(&mut self, state: Execution, workflow: Arc<Workflow>) {
+        let live = Live {
+            workflow,
+            completion: Arc::default(),
+            events: Vec::new(),
+            effects: Vec::new(),
+            answers: Vec::new(),
+            durable: Arc::default(),
+            in_runnable: false,
+            timer: None,
+            state,
+        };
+        self.live.insert(live.state.id(), live);
+    }
+}

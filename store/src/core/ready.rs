@@ -1,0 +1,53 @@
+//! What is appended, prepared on the thread of whoever appends it: commitments to its bodies, and the bytes of its frames but
+//! for their place. The one thread that writes only puts it in its place.
+
+use rand::RngCore;
+
+use crate::bytes::Malformed;
+use crate::layout::frame::Content;
+use crate::log::{Batch, Definition, Frame, Listing};
+use crate::record::{StreamId, StreamKind, Timestamp};
+use crate::seal::SALT_LENGTH;
+
+/// A prepared [`Batch`].
+pub(crate) struct ReadyBatch {
+    pub(crate) definitions: Vec<Definition>,
+    pub(crate) frames: Vec<ReadyFrame>,
+}
+
+/// A prepared [`Frame`].
+pub(crate) struct ReadyFrame {
+    pub(crate) stream: StreamId,
+    pub(crate) kind: StreamKind,
+    pub(crate) expected_seq: u64,
+    pub(crate) time: Timestamp,
+    pub(crate) listing: Listing,
+    /// Why its batch will be refused, if it has too much.
+    pub(crate) content: Result<Content, Malformed>,
+}
+
+impl From<Batch> for ReadyBatch {
+    fn from(batch: Batch) -> Self {
+        Self { definitions: batch.definitions, frames: batch.frames.into_iter().map(ReadyFrame::from).collect() }
+    }
+}
+
+impl From<Frame> for ReadyFrame {
+    fn from(frame: Frame) -> Self {
+        let Frame { stream, kind, expected_seq, time, bodies, listing } = frame;
+        let mut random = rand::rng();
+        let salt = || {
+            let mut salt = [0; SALT_LENGTH];
+            random.fill_bytes(&mut salt);
+            salt
+        };
+        Self { stream, kind, expected_seq, time, listing, content: Content::new(&bodies, salt) }
+    }
+}
+
+impl ReadyBatch {
+    /// The bytes of its frames.
+    pub(crate) fn bytes(&self) -> usize {
+        self.frames.iter().filter_map(|frame| frame.content.as_ref().ok()).map(Content::length).sum()
+    }
+}

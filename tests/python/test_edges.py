@@ -1,0 +1,184 @@
+"""Mistakes that were found by trying every sentence of the API's contract as a user would."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloaca
+import pytest
+from packaging import tags
+
+from conftest import LIMIT
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def waiting(name: str, *, other_graph: bool = False) -> tuple[threading.Event, threading.Event]:
+    """A workflow whose only task says that it has started, and waits at a door."""
+    started, door = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder(name):
+
+        @cloaca.task(id="other" if other_graph else "only")
+        def only(context: cloaca.Context) -> None:
+            started.set()
+            assert door.wait(LIMIT)
+
+    return started, door
+
+
+@pytest.mark.parametrize("timeout", ["soon", float("nan"), True, (1,)])
+def test_a_wrong_timeout_starts_nothing(runner: cloaca.DefaultRunner, timeout: Any) -> None:
+    """The execution was started, and then the error came."""
+    waiting("not_started")
+    with pytest.raises((TypeError, ValueError), match="timeout must be a number of seconds or None"):
+        runner.execute("not_started", timeout=timeout)
+    assert runner.list_executions() == []
+
+
+def test_a_timeout_is_told_in_seconds(runner: cloaca.DefaultRunner) -> None:
+    _, door = waiting("seconds")
+    execution = runner.submit("seconds")
+    for timeout in (0, -1, 0.01):
+        with pytest.raises(cloaca.WaitTimeoutError, match=rf"after {max(timeout, 0):g} s; it goes on"):
+            execution.result(timeout)
+    door.set()
+
+
+def test_an_id_of_another_workflow_is_not_attached_to(runner: cloaca.DefaultRunner) -> None:
+    """It gave the result of the other workflow."""
+    for name in ("mine", "yours"):
+        waiting(name)[1].set()
+    execution_id = str(uuid.uuid4())
+    runner.execute("mine", execution_id=execution_id, timeout=LIMIT)
+    with pytest.raises(cloaca.Error, match=r"is one of workflow 'mine', not of 'yours'") as caught:
+        runner.execute("yours", execution_id=execution_id)
+    assert (caught.value.execution_id, caught.value.workflow) == (execution_id, "mine")
+
+
+def test_what_cannot_be_done_now_is_said_in_words(runner: cloaca.DefaultRunner) -> None:
+    """It said "ExecutionPaused comes while the execution is Paused"."""
+    started, door = waiting("words")
+    execution = runner.submit("words")
+    assert started.wait(LIMIT)
+    with pytest.raises(cloaca.Error, match="it is not paused"):
+        execution.resume()
+    execution.pause()
+    with pytest.raises(cloaca.Error, match="it is paused already"):
+        execution.pause()
+    with pytest.raises(cloaca.Error, match="it is paused, not blocked"):
+        runner.resume(execution.id)
+    execution.resume()
+    with pytest.raises(cloaca.Error, match="it runs already"):
+        runner.resume(execution.id)
+    door.set()
+
+
+def test_a_blocked_execution_is_cancelled_without_being_resumed(tmp_path: Path) -> None:
+    """It had to be resumed first, and then ran until the cancel came."""
+    started, door = waiting("unwanted")
+    with cloaca.DefaultRunner(tmp_path / "log") as runner:  # type: ignore[arg-type]
+        execution_id = runner.submit("unwanted").id
+        assert started.wait(LIMIT)
+        runner._shutdown(0.0)
+    door.set()
+    started, _ = waiting("unwanted", other_graph=True)
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        execution = runner.get_execution(execution_id)
+        assert execution.status == "Pending"
+        execution.cancel("nobody needs it")
+        result = execution.result(LIMIT)
+        assert (result.status, result.error) == ("Cancelled", "cancelled by user: nobody needs it")
+        assert runner.list_executions("Pending") == []
+        assert result.history().verify()
+    assert not started.is_set()
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        assert runner.recovered == []
+
+
+def test_what_has_ended_is_not_said_to_be_unfinished_after_the_shutdown(tmp_path: Path) -> None:
+    """It said that the engine was shut down before the execution had ended."""
+    waiting("ended")[1].set()
+    with cloaca.DefaultRunner(":memory:") as runner:
+        execution = runner.submit("ended")
+        assert execution.result(LIMIT).status == "Completed"
+    assert execution.result(0).status == "Completed"
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        execution = runner.submit("ended")
+        assert execution.result(LIMIT).status == "Completed"
+    with pytest.raises(cloaca.Error, match=execution.id):
+        execution.result(0)
+    with pytest.raises(cloaca.LogError, match="the log was closed meanwhile"):
+        _ = execution.status
+
+
+@pytest.mark.parametrize("name", ["handle", "task_handle"])
+def test_a_task_whose_only_parameter_is_called_handle_is_refused(name: str) -> None:
+    """It got the context under that name."""
+    with pytest.raises(TypeError, match=rf"called '{name}', but gets the context; .* \(context, {name}\)"):
+        cloaca.task(id="confused")(eval(f"lambda {name}: None"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: cloaca.WorkflowBuilder("w").tag("key", 2),  # type: ignore[arg-type]
+        lambda: cloaca.WorkflowBuilder("w").tag(1, "value"),  # type: ignore[arg-type]
+        lambda: cloaca.WorkflowBuilder("w").description(4),  # type: ignore[arg-type]
+        lambda: cloaca.TaskNamespace("a", "b", "c", 4),  # type: ignore[arg-type]
+        lambda: cloaca.register_workflow_constructor(3, lambda: None),  # type: ignore
+    ],
+)
+def test_words_that_are_no_texts_are_refused(wrong: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match=r"text|str"):
+        wrong()
+
+
+@pytest.mark.parametrize("attempts", [-1, 2**32])
+def test_a_number_of_attempts_that_cannot_be_is_a_value_error(attempts: int) -> None:
+    """It was an OverflowError."""
+    with pytest.raises(ValueError, match=rf"max_attempts must be from 0 to 4294967295, not {attempts}"):
+        cloaca.RetryPolicy.builder().max_attempts(attempts)
+
+
+def test_a_log_in_memory_has_no_directory_to_tell_of(caplog: pytest.LogCaptureFixture) -> None:
+    """It logged "the embedded event log is opened in the directory None"."""
+    with caplog.at_level(logging.INFO, "cloaca"), cloaca.DefaultRunner("sqlite://:memory:"):
+        pass
+    assert "None" not in caplog.text
+
+
+def test_an_execution_says_why_it_cannot_be_pickled(runner: cloaca.DefaultRunner) -> None:
+    waiting("pickled")[1].set()
+    with pytest.raises(TypeError, match="pickle its id"):
+        pickle.dumps(runner.submit("pickled"))
+
+
+def test_a_python_without_the_gil_is_refused_in_words(run_python: Run) -> None:
+    """It said nothing. Such a Python takes no wheel of ours; this is for a source tree on its path."""
+    shown = run_python(
+        """
+        import sys
+        sys.abiflags = "t"
+        try:
+            import cloaca
+        except ImportError as error:
+            print(error)
+        assert "cloaca._cloaca" not in sys.modules
+        """
+    ).stdout
+    assert "cloaca does not support free-threaded Python" in shown
+    assert "Use the ordinary build of Python" in shown
+
+
+def test_the_wheel_is_for_no_python_without_the_gil() -> None:
+    """By the tags that pip goes by, the stable interface is for no Python without the GIL."""
+    wheel = tags.Tag("cp310", "abi3", "linux_x86_64")
+    for abi, fits in (("cp313", True), ("cp313t", False)):
+        assert (wheel in set(tags.cpython_tags((3, 13), [abi], ["linux_x86_64"]))) is fits

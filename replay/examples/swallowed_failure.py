@@ -1,4 +1,4 @@
-"""A backup that is Completed every night, and there is none: what tidies up runs whatever happens, and ends the graph."""
+"""A backup that is Completed every night, and there is none: what tidies up always runs, and ends the graph."""
 
 import cloaca
 

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use cloacina_store::log::{LogReader, ReadError};
-use cloacina_store::read_through;
 use cloacina_store::record::{Record, StreamId, StreamKind};
+use cloacina_store::{open_reader, read_through};
 use common::{Log, Ran, histories, replay_with};
 
 /// Each is typed behind the id.
@@ -57,6 +57,92 @@ history!(joined_with_a_collision, "51b00006");
 history!(running, "51b00007");
 history!(cancelled, "51b00008");
 history!(failed_for_an_undeclared_read, "51b00009");
+
+/// What is about a key, a task, another execution or another program, on every kind of history: a task and a key that it has,
+/// and the execution before it.
+#[test]
+fn values_tasks_and_other_programs() {
+    let log = histories::all();
+    let open = common::opener(&log);
+    let mut told = String::new();
+    for (id, key, task) in [
+        ("9f3ac101", "loaded", "transform"),
+        ("9f3ac102", "batch_1_result", "distribute_workload"),
+        ("51b00003", "rows", "report"),
+        ("51b00004", "loaded", "load"),
+        ("51b00005", "done", "merge"),
+        ("51b00006", "sum", "join"),
+        ("51b00007", "rows", "load"),
+        ("51b00008", "rows", "extract"),
+        ("51b00009", "dataset", "distribute_workload"),
+    ] {
+        for line in [
+            format!("{id} why {key}"),
+            format!("{id} context {key}"),
+            format!("{id} explain {task}"),
+            format!("{id} graph --format dot"),
+            format!("{id} export --to openlineage"),
+            format!("diff {id} 9f3ac101"),
+            format!("{id} prove 1"),
+        ] {
+            writeln!(told, "$ replay {line}\n{}\n", replay_with(&open, None, &line)).unwrap();
+        }
+    }
+    insta::assert_snapshot!(told);
+}
+
+/// What a released version wrote, as a file: a history of which a value was erased, one with skipped branches, one that runs.
+/// Every command says of it what it said when it was released.
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/archive-v1/three.cloaca");
+
+/// The commands that are about values, tasks and other programs, each with what it is about in one of the golden histories.
+fn golden(id: &str, key: &str, task: &str, other: &str) -> String {
+    let also = [
+        format!("{id} context {key}"),
+        format!("{id} why {key}"),
+        format!("{id} explain {task}"),
+        format!("{id} graph --format mermaid"),
+        format!("{id} export --to jsonl"),
+        format!("{id} export --to chrome"),
+        format!("{id} export --to openlineage"),
+        format!("diff {id} {other}"),
+        format!("{id} verify --json"),
+        format!("{id} --follow"),
+    ];
+    let told = COMMANDS.iter().map(|command| format!("{id} {command}")).chain(also).map(|line| {
+        // When something was erased is told in the time zone of the computer, unless another one is asked for.
+        let zone = if line.contains("--time") { "" } else { " --time utc" };
+        let ran = replay_with(&open_reader, None, &format!("{line}{zone} --log {GOLDEN}"));
+        format!("$ replay {}\n{ran}\n\n", line.trim_end())
+    });
+    told.collect::<String>().replace(GOLDEN, "three.cloaca")
+}
+
+#[test]
+fn golden_erased() {
+    insta::assert_snapshot!(golden("9f3ac102", "dataset", "distribute_workload", "51b00005"));
+}
+
+#[test]
+fn golden_branches() {
+    insta::assert_snapshot!(golden("51b00005", "size", "large", "51b00007"));
+}
+
+#[test]
+fn golden_running() {
+    insta::assert_snapshot!(golden("51b00007", "rows", "load", "9f3ac102"));
+}
+
+#[test]
+fn golden_log() {
+    let lines =
+        ["list --time utc", "list --json", "list --jsonl", "verify --all", "verify --all --json", "doctor", "latest"];
+    let told = lines.iter().map(|line| {
+        let ran = replay_with(&open_reader, None, &format!("{line} --log {GOLDEN}"));
+        format!("$ replay {line}\n{ran}\n\n")
+    });
+    insta::assert_snapshot!(told.collect::<String>().replace(GOLDEN, "three.cloaca"));
+}
 
 /// A log of which one record is not what was written, as its reader finds it.
 struct Damaged(Log);

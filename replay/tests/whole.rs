@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cloacina_store::log::{EventLog, LogReader, OpenError, ReadError};
+use cloacina_store::log::{EventLog, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::record::{Body, Record, StreamId};
 use cloacina_store::{Options, open, open_reader, read_through};
 use common::{Log, Ran, histories, id, replay_with};
@@ -124,19 +124,44 @@ fn each_execution_has_its_verdict_in_json() {
     assert_eq!(first["seq"], 5);
 }
 
-/// A byte of the database is another one. Its own check sum tells, and what lies behind cannot be read.
+/// Refuses every log.
+fn refused(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
+    Err(OpenError::Damaged { path: path.to_owned(), what: "its end is missing".to_owned() })
+}
+
 #[test]
 fn a_log_that_cannot_be_opened_says_so_and_is_not_called_whole() {
     let made = Made::new();
-    let database = made.path().join("db");
-    let mut bytes = fs::read(&database).unwrap();
-    let at = bytes.windows(15).position(|window| window == b"prepare_dataset").unwrap();
-    bytes[at] ^= 1;
-    fs::write(&database, bytes).unwrap();
-    let ran = made.verify(open_reader, "");
+    let ran = made.verify(refused, "");
     assert_eq!(ran.code, 5, "{ran}");
+    assert!(ran.out.contains("its end is missing"), "{ran}");
     assert!(ran.out.contains("the executions could not be looked at one by one"), "{ran}");
-    let json: Value = serde_json::from_str(&made.verify(open_reader, " --json").out).unwrap();
+    let json: Value = serde_json::from_str(&made.verify(refused, " --json").out).unwrap();
+    assert_eq!((&json["ok"], json["whole"]["unreadable"].is_string()), (&false.into(), true));
+}
+
+/// Reads a log whose list of executions is damaged.
+struct NoList(Box<dyn LogReader>);
+
+impl LogReader for NoList {
+    read_through!(self => self.0; read, stream, tail, hashes, erasures, definition, head, location);
+
+    fn streams(&self, _: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
+        Err(ReadError::DamagedLog("an entry of the listing".to_owned()))
+    }
+}
+
+/// It was told with the exit code of a log that cannot be read, though all that was asked is whether it is whole.
+#[test]
+fn a_damaged_list_of_executions_is_a_finding() {
+    let made = Made::new();
+    let open: Opens = |path| Ok(Box::new(NoList(open_reader(path)?)));
+    let ran = made.verify(open, "");
+    assert_eq!(ran.code, 5, "{ran}");
+    assert!(ran.out.contains("an entry of the listing"), "{ran}");
+    let ran = made.verify(open, " --json");
+    assert_eq!(ran.code, 5, "{ran}");
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((&json["ok"], json["whole"]["unreadable"].is_string()), (&false.into(), true));
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::backend::sled_file::{SledFile, Unreadable};
 use crate::copy::wait_for_database;
@@ -144,6 +144,11 @@ impl LogReader for ClosedLog {
 
     fn head(&self) -> Result<LogHead, ReadError> {
         self.ask(|reader| reader.head())
+    }
+
+    /// One that somebody has opened since is waited for.
+    fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
+        self.ask(|reader| reader.wait(after, patience))
     }
 
     fn location(&self) -> String {

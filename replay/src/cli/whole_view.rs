@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-use cloacina_store::log::OpenError;
+use cloacina_store::log::{OpenError, ReadError};
 use cloacina_store::record::StreamId;
 
 use super::columns::{Cell, Column, Table};
@@ -30,9 +30,25 @@ struct Sums {
     erased: u64,
     /// The executions of which a verdict says that they are not whole.
     told: BTreeSet<StreamId>,
+    /// Why not all executions could be looked at, if they could not.
+    unread: Option<String>,
 }
 
 impl Sums {
+    /// What could be checked; nothing more is, where the list of executions itself cannot be read.
+    fn take(&mut self, checked: Result<Checked, ReadError>) -> Option<Checked> {
+        match checked {
+            Ok(checked) => {
+                self.add(&checked);
+                Some(checked)
+            }
+            Err(error) => {
+                self.unread = Some(error.to_string());
+                None
+            }
+        }
+    }
+
     fn add(&mut self, checked: &Checked) {
         self.executions += 1;
         if !checked.verification.is_ok() {
@@ -61,17 +77,16 @@ pub fn write(
         other => Failure::open(&other),
     })?;
     let progress = Progress::new(shows_progress, whole.count(), "executions");
-    let mut sums = Sums::default();
+    let mut sums = Sums { unread: whole.unreadable().map(ToString::to_string), ..Sums::default() };
     if json {
         let mut object = Object::begin(screen.out, "verify_all")?;
         object.member("log", &location)?;
-        object.member("whole", &WholeJson::from(&whole))?;
-        let checked = whole.executions(&progress).map(|checked| {
-            let checked = checked?;
-            sums.add(&checked);
-            Ok::<_, Failure>(serde_json::value::to_raw_value(&CheckedJson::from(&checked))?)
+        let checked = whole.executions(&progress).map_while(|checked| {
+            let checked = sums.take(checked)?;
+            Some(serde_json::value::to_raw_value(&CheckedJson::from(&checked)).map_err(Failure::from))
         });
         object.list("executions", checked)?;
+        object.member("whole", &WholeJson::new(&whole, sums.unread.clone()))?;
         object.member("ok", &is_whole(&whole, &sums))?;
         object.end()?;
     } else {
@@ -87,8 +102,7 @@ pub fn write(
             1,
         );
         for checked in whole.executions(&progress) {
-            let checked = checked?;
-            sums.add(&checked);
+            let Some(checked) = sums.take(checked) else { break };
             if !checked.verification.is_ok() {
                 row(&mut table, &checked);
             }
@@ -105,7 +119,7 @@ pub fn write(
 }
 
 fn is_whole(whole: &Whole, sums: &Sums) -> bool {
-    sums.not_whole == 0 && whole.findings.is_empty() && whole.unreadable().is_none()
+    sums.not_whole == 0 && whole.findings.is_empty() && sums.unread.is_none()
 }
 
 fn row(table: &mut Table, checked: &Checked) {
@@ -126,9 +140,9 @@ fn others(screen: &mut Screen<'_>, whole: &Whole, sums: &Sums) -> io::Result<()>
         screen.paragraph(0, Tone::Bad, &text::clean(&finding.to_string()))?;
     }
     // Where findings say why, it is not said twice.
-    let unreadable = whole.unreadable().filter(|_| whole.findings.is_empty());
+    let unreadable = sums.unread.as_deref().filter(|_| whole.findings.is_empty());
     if let Some(error) = unreadable {
-        screen.paragraph(0, Tone::Bad, &text::clean(&error.to_string()))?;
+        screen.paragraph(0, Tone::Bad, &text::clean(error))?;
     }
     if !others.is_empty() || unreadable.is_some() {
         screen.line("")?;
@@ -152,8 +166,9 @@ fn totals(screen: &mut Screen<'_>, whole: &Whole, sums: &Sums) -> io::Result<()>
             format!("{ok}: {executions}, {records} are what was written, and nothing is missing{erased}{digest}");
         return screen.line(&line);
     }
-    let sound = match (whole.unreadable(), sums.not_whole) {
-        (Some(_), _) => "the executions could not be looked at one by one".to_owned(),
+    let sound = match (&sums.unread, sums.not_whole) {
+        (Some(_), _) if sums.executions == 0 => "the executions could not be looked at one by one".to_owned(),
+        (Some(_), count) => format!("{count} of {executions} not whole; the others could not be looked at"),
         (None, 0) => format!("{executions} are whole, the log is not"),
         (None, count) => format!("{count} of {executions} not whole, the others are"),
     };

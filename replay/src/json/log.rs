@@ -68,14 +68,16 @@ pub struct WholeJson {
     unreadable: Option<String>,
 }
 
-impl From<&Whole> for WholeJson {
-    fn from(whole: &Whole) -> Self {
+impl WholeJson {
+    /// What was found. `unreadable` says why the executions could not all be looked at, if they could not.
+    #[must_use]
+    pub fn new(whole: &Whole, unreadable: Option<String>) -> Self {
         Self {
             records: whole.records,
             streams: whole.streams,
             digest: whole.digest.map(|digest| digest.to_string()),
             findings: whole.findings.iter().map(FindingJson::from).collect(),
-            unreadable: whole.unreadable().map(ToString::to_string),
+            unreadable,
         }
     }
 }

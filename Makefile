@@ -46,6 +46,8 @@ lint: $(WHEEL) ## check format, lints, types and stubs
 bench: $(WHEEL) ## measure, as ratios to this disk's own sync time
 	@cargo build --quiet --release --locked -p cloacina-benches -p cloacina-replay --bins
 	@target/release/engine
+	@target/release/log
+	@target/release/readers
 	@target/release/scale
 	@target/release/reading
 	@$(PYTHON) benches/python/side_by_side.py

@@ -32,6 +32,8 @@ use cloacina_replay::reading::{Entry, Records, entries};
 use cloacina_replay::source::{Wanted, head, list};
 use cloacina_replay::verify::verify;
 use cloacina_replay::why::Facts;
+use cloacina_store::checkpoint::sign;
+use cloacina_store::keeper::{Change, Keeper as _};
 use cloacina_store::log::{Batch, Definition as Stored, Durability, EventLog, Frame, Listing};
 use cloacina_store::record::{Hash, StreamId, StreamKind, Timestamp as StoreTime};
 use cloacina_store::{Options, open, open_reader};
@@ -68,6 +70,9 @@ fn make(directory: &Path) -> Outcome {
     let options = Options { durability: Durability::Os, ..Options::default() };
     let log = open(&directory.join("long"), &options)?;
     Run::start(&log, id(1), TASKS)?.finish()?;
+    let checkpoint = sign(&log, &[7; 32], StoreTime(1_795_490_530_000_000))?;
+    log.change(Change::Sign(checkpoint.clone()))?;
+    std::fs::write(directory.join("checkpoint"), checkpoint.to_text())?;
     log.close()?;
     let log = open(&directory.join("many"), &options)?;
     for number in 0..EXECUTIONS {
@@ -219,7 +224,11 @@ fn ask_long(path: &Path) -> Outcome {
     if !verified.is_ok() {
         return Err(format!("the log is not sound: {:?}", verified.verdicts).into());
     }
-    programs(path, &["@", "@ --at 1000", "@ --at 999999", "@ why sum_19999", "@ verify", "@ --full"])
+    let since = format!("prove --since {}", path.with_file_name("checkpoint").display());
+    programs(
+        path,
+        &["@", "@ --at 1000", "@ --at 999999", "@ why sum_19999", "@ verify", "@ --full", "@ prove 500000", &since],
+    )
 }
 
 fn ask_many(path: &Path) -> Outcome {

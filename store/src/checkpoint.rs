@@ -226,3 +226,18 @@ pub fn sign(reader: &dyn LogReader, secret: &[u8; 32], time: Timestamp) -> Resul
     checkpoint.signature = key.sign(checkpoint.statement().as_bytes()).to_bytes();
     Ok(checkpoint)
 }
+
+/// A signature under some bytes, by a key that everybody knows.
+#[cfg(feature = "fuzzing")]
+pub(crate) struct Signed {
+    pub(crate) key: [u8; 32],
+    pub(crate) signature: [u8; 64],
+}
+
+#[cfg(feature = "fuzzing")]
+impl Signed {
+    pub(crate) fn over(statement: &[u8]) -> Self {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        Self { key: key.verifying_key().to_bytes(), signature: key.sign(statement).to_bytes() }
+    }
+}

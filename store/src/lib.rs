@@ -20,6 +20,9 @@ mod compact;
 mod core;
 mod directory;
 pub mod doctor;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod keeper;
 mod layout;
 pub mod log;

@@ -19,7 +19,7 @@ SOURCES := Cargo.toml Cargo.lock bindings/pyproject.toml \
 # Runs a command and shows what it said only if it failed.
 quietly = @mkdir -p $(VENV) && { $(1); } > $(VENV)/last.log 2>&1 || { cat $(VENV)/last.log; exit 1; }
 
-.PHONY: help build demo test lint bench docs clean
+.PHONY: help build demo test lint fuzz bench docs clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,25 @@ lint: $(WHEEL) ## check format, lints, types and stubs
 	$(call quietly,$(VENV)/bin/mypy --strict bindings/python/cloaca)
 	$(call quietly,$(PYTHON) -m mypy.stubtest cloaca)
 	@echo "lint: ok"
+
+# How long each target of `make fuzz` runs.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+FUZZ := target/fuzz
+# No sanitizer: there is no unsafe code to be watched, and a stable compiler has none. Without optimizing at link time: 17
+# programs are linked.
+CARGO_FUZZ := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo fuzz
+
+fuzz: ## run each decoder under libFuzzer for FUZZ_SECONDS (60)
+	@command -v cargo-fuzz >/dev/null || test -x target/tools/bin/cargo-fuzz || cargo install --quiet --root target/tools cargo-fuzz
+	@for target in $(FUZZ_TARGETS); do \
+		mkdir -p $(FUZZ)/corpus/$$target $(FUZZ)/found/$$target; \
+		$(CARGO_FUZZ) run --fuzz-dir tests/fuzz --target-dir $(FUZZ) --sanitizer none --features libfuzzer $$target \
+			$(FUZZ)/corpus/$$target tests/fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+			-rss_limit_mb=2048 -artifact_prefix=$(FUZZ)/found/$$target/ > $(FUZZ)/$$target.log 2>&1 \
+		&& echo "$$target: $$(ls $(FUZZ)/corpus/$$target | wc -l) new inputs, nothing found" \
+		|| { tail -40 $(FUZZ)/$$target.log; echo "$$target: FOUND; the input is in $(FUZZ)/found/$$target"; failed=1; }; \
+	done; test -z "$$failed"
 
 bench: $(WHEEL) ## measure, as ratios to this disk's own sync time
 	@cargo build --quiet --release --locked -p cloacina-benches -p cloacina-replay --bins

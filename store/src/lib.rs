@@ -22,6 +22,9 @@ mod copy;
 mod core;
 mod directory;
 pub mod doctor;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod keeper;
 mod layout;
 pub mod log;

@@ -76,5 +76,6 @@ pub(crate) fn take_list<Item>(
 }
 
 pub(crate) fn take_text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
-    Ok(String::from_utf8_lossy(cursor.counted()?).into_owned())
+    let text = String::from_utf8(cursor.counted()?.to_vec());
+    text.map_err(|_| Malformed::new("a text is not UTF-8"))
 }

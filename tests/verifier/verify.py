@@ -351,8 +351,10 @@ def read_checkpoint(text: str, key: str | None = None) -> Checkpoint:
         raise Bad("the signature of the checkpoint does not fit")
     if key is not None and key.lower() != public.lower():
         raise Bad(f"the checkpoint was signed with the key {public}, not with {key}")
-    if not size.isdigit():
-        raise Bad(f"{size!r} is no size")
+    if not size.isdigit() or str(int(size)) != size or str(int(time)) != time:
+        raise Bad(f"{size!r} is no size, or {time!r} no time")
+    if any(value != value.lower() or not value.isalnum() for value in (log, root, public, signature)):
+        raise Bad("a checkpoint has its bytes in lower-case hex")
     return Checkpoint(unhex(log, 32), int(size), unhex(root, 32), int(time), unhex(public, 32))
 
 

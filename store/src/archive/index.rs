@@ -184,6 +184,10 @@ impl Stream {
             if before.is_some_and(|before| before >= record.position) {
                 return Err(Malformed(format!("{}: positions go back at seq {}", record.stream, record.seq)));
             }
+            // A frame cannot hold it: there is no position after it.
+            if record.position == u64::MAX {
+                return Err(Malformed(format!("{}: position {} cannot be", record.stream, record.position)));
+            }
             before = Some(record.position);
             self.head = record.hash;
             self.bytes = self.bytes.saturating_add(u64::from(record.body.length()));

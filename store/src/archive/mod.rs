@@ -6,6 +6,8 @@
 //! means.
 
 mod format;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod index;
 mod read;
 #[cfg(test)]

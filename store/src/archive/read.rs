@@ -2,9 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,7 +57,9 @@ pub fn open_archive(path: &Path) -> Result<ArchiveReader, OpenError> {
         io::ErrorKind::NotFound => OpenError::Missing { path: path.to_owned() },
         _ => io_error(path, "reading it", error),
     };
-    let file = File::open(path).map_err(|error| failed(&error))?;
+    // A pipe is opened at once, and refused: it would be waited for without an end, and the path may come from a client.
+    let not_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(not_waiting).open(path).map_err(|error| failed(&error))?;
     let metadata = file.metadata().map_err(|error| failed(&error))?;
     if !metadata.is_file() || !super::is_archive(path) {
         return Err(OpenError::NotALog { path: path.to_owned(), found: "no archive of a log".to_owned() });

@@ -7,10 +7,12 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::index::read_through;
+use super::index::{Unreadable, read_through};
 use super::*;
-use crate::log::{Batch, Definition, EventLog, Frame, Listing, LogReader, OpenError, ReadError, StreamFilter};
-use crate::record::{Hash, StreamId, StreamKind, Timestamp};
+use crate::log::{
+    Batch, Definition, EventLog, Frame, Listing, LogReader, OpenError, ReadError, StreamEntry, StreamFilter,
+};
+use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
 use crate::{MemoryDisk, MemoryLog, open_reader, seal};
 
 fn stream(number: u8) -> StreamId {
@@ -150,6 +152,70 @@ fn a_newer_archive_and_what_is_none_are_told_apart() {
     assert!(matches!(open_archive(&path), Err(OpenError::NotALog { .. })));
     assert!(matches!(open_archive(&directory.path().join("nothing")), Err(OpenError::Missing { .. })));
     assert!(matches!(open_archive(directory.path()), Err(OpenError::NotALog { .. })));
+}
+
+/// A client could name a pipe as the archive to import: opening it waited for a writer, for ever, on a thread of the
+/// process that has the log, and closing the log waited for that thread.
+#[test]
+fn a_pipe_is_no_archive_and_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(matches!(open_archive(&pipe), Err(OpenError::NotALog { .. })));
+}
+
+/// An archive that fits together said that a record stood at the last position there is. It was imported into a frame that
+/// could not be read again.
+#[test]
+fn a_position_that_no_frame_can_hold_is_refused() {
+    let start = format::Start { stream: stream(1), kind: StreamKind::Execution, seq: 0, previous: Hash::ZERO };
+    let at = |position| {
+        let body = Body::Present { salt: [1; 16], bytes: b"a".as_slice().into() };
+        let format::Start { stream, kind, seq, previous } = start;
+        let header = seal::Header { stream, kind, seq, position, time: Timestamp(1) };
+        let hash = seal::record_hash(&header, &previous, &body.commitment());
+        let record = Record { stream, kind, seq, position, time: Timestamp(1), previous, hash, body };
+        let entry = StreamEntry {
+            stream,
+            kind,
+            open: false,
+            started: Timestamp(1),
+            last: Timestamp(1),
+            records: 1,
+            bytes: 1,
+            head: hash,
+            label: Vec::new(),
+        };
+        let header = format::Header {
+            made: Timestamp(1),
+            position: 1,
+            hash: Hash::ZERO,
+            origin: "log".to_owned(),
+            version: "1".to_owned(),
+        };
+        let sections = [
+            (format::HEADER, header.encode()),
+            (format::STREAM, format::encode_stream(&entry)),
+            (format::RECORDS, format::encode_records(&[record])),
+        ];
+        let mut file = format::LINE.to_vec();
+        for (tag, section) in sections {
+            file.push(tag);
+            file.extend(u32::try_from(section.len()).unwrap().to_be_bytes());
+            file.extend(section);
+        }
+        file.push(format::END);
+        file.extend(44_u32.to_be_bytes());
+        file.extend(format::Counts { streams: 1, records: 1 }.encode());
+        let digest: [u8; 32] = Sha256::digest(&file).into();
+        file.extend(digest);
+        read_through(&file[..], file.len() as u64)
+    };
+    assert!(at(u64::MAX - 1).is_ok());
+    match at(u64::MAX) {
+        Err(Unreadable::Damaged(what)) => assert!(what.contains("cannot be"), "{what}"),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
 }
 
 proptest! {

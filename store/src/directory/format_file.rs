@@ -47,7 +47,7 @@ pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
     }
 }
 
-fn parse(content: &[u8]) -> Option<u32> {
+pub(crate) fn parse(content: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(content).ok()?;
     text.strip_prefix(WORD)?.strip_prefix(' ')?.strip_suffix('\n')?.parse().ok()
 }

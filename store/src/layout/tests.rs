@@ -160,6 +160,37 @@ fn a_newer_value_is_told_from_a_damaged_one() {
     assert!(!definition::decode(&bytes).unwrap_err().to_string().contains("upgrade"));
 }
 
+/// The whole log is refused by its format file before any of these is met; each says it for itself all the same.
+#[test]
+fn every_value_of_a_newer_format_says_which_and_what_to_do() {
+    let (frame, _) = frame::seal(&place(), &[b"ab".to_vec()], || [1; 16]).unwrap();
+    let group = GroupEntry::seal(
+        0,
+        &Hash::ZERO,
+        &[(FramePlace { stream: place().stream, kind: StreamKind::Execution, first_seq: 5, count: 1 }, Hash::ZERO)],
+    );
+    let tip = Tip { position: 1, time: Timestamp(2), hash: Hash([3; 32]) };
+    type Refuse = fn(&[u8]) -> String;
+    let values: [(Vec<u8>, Refuse); 5] = [
+        (frame, |bytes| frame::decode(bytes).unwrap_err().to_string()),
+        (group.encode(), |bytes| GroupEntry::decode(bytes).unwrap_err().to_string()),
+        (definition::encode(b"xy").unwrap(), |bytes| definition::decode(bytes).unwrap_err().to_string()),
+        (entry(Vec::new()).encode(b"key"), |bytes| ListingEntry::decode(b"key", bytes).unwrap_err().to_string()),
+        (tip.encode(), |bytes| Tip::decode(bytes).unwrap_err().to_string()),
+    ];
+    for (mut bytes, refuse) in values {
+        bytes[2] += 1;
+        assert_eq!(refuse(&bytes), "it has format 2, this version reads up to 1; upgrade to read it");
+    }
+    let mut closed = LogEvent::Closed.encode().unwrap();
+    closed[2] += 1;
+    let why = LogEvent::decode(&closed).unwrap_err().to_string();
+    assert!(why.contains("kind 2 in format 2 is not known; upgrade to read it"), "{why}");
+    closed[1] += 1;
+    let why = LogEvent::decode(&closed).unwrap_err().to_string();
+    assert!(why.contains("codec 2, this version knows 1; upgrade to read it"), "{why}");
+}
+
 proptest! {
     #[test]
     fn a_frame_comes_back_as_it_went_in(bodies in vec(vec(any::<u8>(), 0..3_000), 1..6), salt: [u8; 16]) {

@@ -11,6 +11,8 @@
 pub(crate) mod address;
 pub(crate) mod answers;
 pub(crate) mod client;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod requests;
 pub(crate) mod server;
 pub(crate) mod transport;

@@ -128,10 +128,15 @@ impl<B: Backend> Acceptor<B> {
             if self.stopping.load(Ordering::Acquire) {
                 return;
             }
-            match accepted.and_then(|(stream, _)| self.take(stream)) {
-                Ok(()) => {}
+            match accepted {
+                Ok((stream, _)) => {
+                    // Whoever comes next is not made to wait for one who left before it was answered.
+                    if let Err(error) = self.take(stream) {
+                        tracing::debug!(%error, "a reader could not be served");
+                    }
+                }
                 Err(error) => {
-                    tracing::debug!(%error, "a reader could not be served");
+                    tracing::debug!(%error, "no reader could be taken");
                     // Out of descriptors, perhaps: not in a hot loop.
                     thread::sleep(Duration::from_millis(50));
                 }

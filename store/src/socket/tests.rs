@@ -145,6 +145,32 @@ fn a_message_that_is_too_long_or_cut_off_is_refused() {
     assert_eq!(transport::receive(&mut &[][..], 5).unwrap(), None);
 }
 
+#[test]
+fn another_version_is_refused_on_both_sides_with_what_to_do() {
+    let request = [requests::VERSION + 1, 6];
+    let why = Request::decode(&request).unwrap_err().to_string();
+    assert_eq!(why, "the request has version 2, the process that has the log speaks 1; use the same version of both");
+    let why = Answer::decode(&request).unwrap_err().to_string();
+    assert_eq!(
+        why,
+        "the process that has the log answers in version 2, this one speaks 1; use the same version of both"
+    );
+}
+
+#[test]
+fn a_text_that_is_none_is_refused() {
+    let change = Change::Prune(Prune {
+        stream: stream(),
+        head: Hash::ZERO,
+        archive: None,
+        reason: "why".to_owned(),
+        by: "x".to_owned(),
+    });
+    let mut bytes = Request::Change(change).encode();
+    *bytes.last_mut().unwrap() = 0xff;
+    assert!(Request::decode(&bytes).unwrap_err().to_string().contains("not UTF-8"));
+}
+
 proptest! {
     #[test]
     fn no_bytes_harm_who_receives_them(bytes in vec(any::<u8>(), 0..200), number in 0..15u8) {

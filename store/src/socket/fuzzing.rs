@@ -1,0 +1,34 @@
+//! See [`crate::fuzzing`].
+
+use super::answers::Answer;
+use super::requests::{self, Request};
+use super::transport;
+
+/// A request.
+pub fn request(bytes: &[u8]) {
+    if let Ok(request) = Request::decode(bytes) {
+        let again = request.encode();
+        assert!(again.len() <= bytes.len(), "nothing is written longer than it was read");
+        assert_eq!(Request::decode(&again), Ok(request), "a request reads again as it was read");
+    }
+}
+
+/// An answer.
+pub fn answer(bytes: &[u8]) {
+    if let Ok(answer) = Answer::decode(bytes) {
+        let again = answer.encode();
+        assert!(again.len() <= bytes.len(), "nothing is written longer than it was read");
+        assert_eq!(Answer::decode(&again), Ok(answer), "an answer reads again as it was read");
+    }
+}
+
+/// What arrives on a socket: messages, one after the other, then whatever is left.
+pub fn message(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Ok(Some(received)) = transport::receive(&mut rest, requests::LONGEST) {
+        let mut sent = Vec::new();
+        assert!(transport::send(&mut sent, &received).is_ok());
+        let end = bytes.len() - rest.len();
+        assert!(bytes[..end].ends_with(&sent), "a message is sent as it was received");
+    }
+}

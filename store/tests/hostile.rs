@@ -1,0 +1,185 @@
+//! Clients of the socket that mean no good, or are broken, while the log is written: nothing that they do is felt by who
+//! writes, or stays when they are gone.
+
+// Helpers outside of tests fail by panicking too.
+#![allow(clippy::unwrap_used)]
+
+mod suite;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cloacina_store::log::{EventLog, LogReader};
+use cloacina_store::{Options, open, open_reader};
+use suite::{one, stream};
+
+/// How many events are written meanwhile, at the least.
+const EVENTS: u64 = 300;
+
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+fn message(bytes: &[u8]) -> Vec<u8> {
+    [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
+}
+
+fn connect(log: &Path) -> UnixStream {
+    let socket = UnixStream::connect(log.join("socket")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    socket
+}
+
+/// Says something, hangs up its own side, and hears what is answered.
+fn ask(log: &Path, said: &[u8]) -> Vec<u8> {
+    let mut socket = connect(log);
+    let mut heard = Vec::new();
+    // It may be cut off before it has said, or heard, all.
+    let _ = socket.write_all(said);
+    let _ = socket.shutdown(Shutdown::Write);
+    let _ = socket.read_to_end(&mut heard);
+    heard
+}
+
+/// Lengths that nothing has, requests that are none, ranges that are not there.
+fn nonsense(log: &Path) {
+    let stream = [7; 16];
+    let text = [0, 0, 0, 1, b'x'];
+    for huge in [u32::MAX, 1 << 31, 128 * 1024 + 1] {
+        ask(log, &[&huge.to_be_bytes()[..], &[1; 1_000]].concat());
+    }
+    for number in 0..=20_u8 {
+        for fields in [&[][..], &[0; 7], &[0xff; 64], &[0; 300], &[0xff; 300]] {
+            ask(log, &message(&[&[1, number][..], fields].concat()));
+        }
+    }
+    for from in [0_u64, 1, u64::MAX - 1, u64::MAX] {
+        for limit in [0_u32, 1, u32::MAX] {
+            let range = [&from.to_be_bytes()[..], &limit.to_be_bytes()].concat();
+            ask(log, &message(&[&[1, 1][..], &[0; 16], &range].concat()));
+            ask(log, &message(&[&[1, 4][..], &range].concat()));
+            ask(log, &message(&[&[1, 8][..], &range].concat()));
+        }
+    }
+    // Changes of what is not there, of what is open, and of no record at all; a list that says that it is long.
+    for count in [0_u32, 1, 1_000_000, u32::MAX] {
+        let erase = [&[1, 9][..], &stream, &count.to_be_bytes(), &[0; 8], &text, &text, &text].concat();
+        ask(log, &message(&erase));
+    }
+    ask(log, &message(&[&[1, 10][..], &[1; 16], &[0; 32], &[0], &[0; 32], &text, &text].concat()));
+}
+
+/// Archives to import that are none, and one that a reader would wait for.
+fn imports(log: &Path, beside: &Path) {
+    let pipe = beside.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [pipe.to_str().unwrap(), "/dev/zero", "/", "/nowhere", "\0", ""] {
+        let length = u32::try_from(path.len()).unwrap().to_be_bytes();
+        let heard = ask(log, &message(&[&[1, 11][..], &[0; 32], &length, path.as_bytes()].concat()));
+        assert!(heard.len() > 6, "the import of {path:?} was refused with a reason");
+    }
+}
+
+/// Comes and goes, and leaves in the middle of a request and of an answer.
+fn restless(log: &Path) {
+    for number in 0..1_000 {
+        let mut socket = connect(log);
+        if number % 3 > 0 {
+            let request = message(&[&[1, 4][..], &[0; 8], &[0xff; 4]].concat());
+            let _ = socket.write_all(&request[..request.len() - number % 2]);
+        }
+    }
+}
+
+/// Asks for the whole log again and again, and reads no answer.
+fn deaf(log: &Path) {
+    let mut socket = connect(log);
+    let request = message(&[&[1, 4][..], &[0; 8], &[0xff; 4]].concat()).repeat(1_000);
+    while socket.write_all(&request).is_ok() {}
+}
+
+fn open_files() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn threads_of_readers() -> usize {
+    let names = fs::read_dir("/proc/self/task").unwrap();
+    let names = names.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| name.starts_with("cloacina-reader")).count()
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(60), "not so: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// The most memory that this process ever had, in KiB.
+fn most_memory() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn clients_that_mean_no_good_harm_nobody_and_leave_nothing() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+        eprintln!("{panic}");
+    }));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let before = open_files();
+    let log = Arc::new(open(&path, &Options::default()).unwrap());
+    log.append(one(stream(1), 0, &[3; 100_000])).unwrap();
+    let memory = most_memory();
+    let written = std::thread::scope(|scope| {
+        let (path, beside) = (&path, directory.path());
+        let silent: Vec<_> = (0..8)
+            .map(|length| {
+                let mut socket = connect(path);
+                socket.write_all(&message(&[1, 6, 0, 0, 0])[..length]).unwrap();
+                socket
+            })
+            .collect();
+        let clients = [
+            scope.spawn(move || nonsense(path)),
+            scope.spawn(move || imports(path, beside)),
+            scope.spawn(move || restless(path)),
+            scope.spawn(move || deaf(path)),
+            scope.spawn(move || deaf(path)),
+        ];
+        let mut seq = 0;
+        while seq < EVENTS || clients.iter().any(|client| !client.is_finished()) {
+            log.append(one(stream(2), seq, b"goes on")).unwrap();
+            seq += 1;
+        }
+        for client in clients {
+            client.join().unwrap();
+        }
+        // While some are still there, and say nothing. The last of the others may not have been let go yet: until then a
+        // reader can be one too many.
+        let reader = std::iter::repeat_with(|| open_reader(path)).find_map(Result::ok).unwrap();
+        assert_eq!(reader.read(stream(2), 0, usize::MAX).unwrap().len() as u64, seq);
+        assert_eq!(reader.read(stream(1), 0, 10).unwrap().len(), 1);
+        drop(silent);
+        seq
+    });
+    assert_eq!(log.verify().findings, []);
+    assert_eq!(log.read(stream(2), 0, usize::MAX).unwrap().len() as u64, written, "every event was kept");
+    let grown = most_memory() - memory;
+    assert!(grown < 256 * 1024, "they made it take {grown} KiB of memory");
+    log.close().unwrap();
+    drop(log);
+    // A thread that has just let go of its reader is on its last steps, with nobody to wait for it.
+    wait_until("no thread is left", || threads_of_readers() == 0);
+    wait_until("no descriptor is left", || open_files() <= before);
+    assert_eq!(PANICS.load(Ordering::SeqCst), 0, "nothing panicked");
+}

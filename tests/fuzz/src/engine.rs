@@ -1,0 +1,115 @@
+//! What the engine reads: bodies of records, labels, definitions, values, cron expressions.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use cloacina_engine::core::codec;
+use cloacina_engine::core::event::{Event, ExecutionId};
+use cloacina_engine::core::fold::{Recorded, fold};
+use cloacina_engine::core::graph::Graph;
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::schedule::Calendar;
+use cloacina_engine::core::time::Timestamp;
+use cloacina_engine::runtime::cron::CronExpression;
+
+/// What is read is written in the one way that there is, and reads as the same. Bytes are compared, not values: a float
+/// that is no number is not equal to itself.
+fn stays<T, E: Debug>(bytes: &[u8], decode: fn(&[u8]) -> Result<T, E>, encode: fn(&T) -> Vec<u8>) -> Option<T> {
+    let read = decode(bytes).ok()?;
+    let written = encode(&read);
+    assert!(written.len() <= bytes.len(), "nothing is written longer than it was read");
+    let again = decode(&written).expect("what was written can be read");
+    assert_eq!(encode(&again), written, "it reads again as it was read");
+    Some(read)
+}
+
+pub(crate) fn event(bytes: &[u8]) {
+    stays(bytes, codec::decode_event, codec::encode_event);
+    stays(bytes, codec::decode_schedule_event, codec::encode_schedule_event);
+    stays(bytes, codec::decode_trigger_event, codec::encode_trigger_event);
+}
+
+pub(crate) fn label(bytes: &[u8]) {
+    stays(bytes, codec::decode_label, codec::encode_label);
+    stays(bytes, codec::decode_schedule_label, codec::encode_schedule_label);
+    stays(bytes, codec::decode_trigger_label, codec::encode_trigger_label);
+}
+
+/// A definition, and the graph that it gives.
+pub(crate) fn definition(bytes: &[u8]) {
+    let Some(definition) = stays(bytes, codec::decode_definition, codec::encode_definition) else { return };
+    let tasks = definition.tasks.len();
+    if let Ok(graph) = Graph::new(Arc::new(definition)) {
+        assert_eq!(graph.len(), tasks);
+        assert_eq!(graph.topological_order().len(), tasks, "every task has its place");
+    }
+}
+
+/// A definition and events, each behind its length (two bytes): whatever is in a log, folding refuses it or goes on.
+pub(crate) fn history(bytes: &[u8]) {
+    let mut parts = parts(bytes);
+    let definition = parts.next().and_then(|part| codec::decode_definition(part).ok());
+    let Some(graph) = definition.and_then(|definition| Graph::new(Arc::new(definition)).ok()) else { return };
+    let fingerprint = codec::fingerprint(graph.definition());
+    let graphs = BTreeMap::from([(fingerprint, Arc::new(graph))]);
+    let mut state = None;
+    for (seq, part) in (0..).zip(parts) {
+        let Ok(mut event) = codec::decode_event(part) else { return };
+        match &mut event {
+            // A fuzzer does not find it.
+            Event::ExecutionStarted(started) => started.definition = fingerprint,
+            Event::ExecutionRecovered(recovered) => recovered.definition = fingerprint,
+            _ => {}
+        }
+        let recorded = Recorded { seq, time: Timestamp(1_000 * seq.cast_signed()), event };
+        match fold(state, ExecutionId([7; 16]), &recorded, &graphs) {
+            Ok(next) => {
+                assert_eq!(next.next_seq(), seq + 1);
+                let _ = (next.context(), next.next_timer(), next.ready().count());
+                state = Some(next);
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// Bytes behind their length.
+fn parts(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<2>()?;
+        let (part, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
+        bytes = rest;
+        Some(part)
+    })
+}
+
+/// A value of a context.
+pub(crate) fn json(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(value) = Json::parse(text) else { return };
+    assert_eq!(value.as_str(), text, "a value is kept as it came");
+    assert!(!value.is_erased(), "no value can be taken for an erased one");
+    if let Some(read) = value.try_value() {
+        assert_eq!(Json::from(&read).try_value(), Some(read), "a value reads again as it was read");
+    }
+}
+
+/// A cron expression, and after a newline a time zone: its fires go forward.
+pub(crate) fn cron(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (expression, zone) = text.split_once('\n').unwrap_or((text, "UTC"));
+    let Ok(cron) = CronExpression::parse(expression, zone) else { return };
+    for start in [0, 1_774_695_600_000_000, i64::MAX, i64::MIN] {
+        let mut time = Timestamp(start);
+        for _ in 0..3 {
+            match cron.next_after(time) {
+                Some(next) => {
+                    assert!(next > time, "a schedule never fires for a time again");
+                    time = next;
+                }
+                None => break,
+            }
+        }
+    }
+}

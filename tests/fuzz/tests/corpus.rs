@@ -1,0 +1,99 @@
+//! Each input of the kept corpus, through its target: what once broke a decoder stays found, without a fuzzer.
+
+// Helpers outside of tests fail by panicking too.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use cloacina_fuzz::{TARGETS, run};
+
+/// What no input needs, on the slowest machine there is: it hangs.
+const HANGS: Duration = Duration::from_secs(120);
+
+/// How often each input is altered. `FUZZ_MUTATIONS` sets another number, for a longer search without libFuzzer.
+const MUTATIONS: u64 = 40;
+
+/// The input cut, lengthened, and with bytes flipped or set to what is at the ends of numbers; the same in every run.
+fn altered(bytes: &[u8], usual: u64) -> impl Iterator<Item = Vec<u8>> {
+    let count = std::env::var("FUZZ_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
+    (0..count).map(move |number| {
+        let mut dice = number;
+        let mut roll = |below: usize| {
+            // SplitMix64.
+            dice = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = (dice ^ (dice >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            usize::try_from((mixed ^ (mixed >> 31)) >> 1).unwrap() % below.max(1)
+        };
+        let mut altered = bytes.to_vec();
+        for _ in 0..=roll(3) {
+            let place = roll(altered.len());
+            match roll(6) {
+                0 => altered.truncate(place),
+                1 => altered.splice(place..place, bytes.iter().copied().take(8)).for_each(drop),
+                2 => altered.extend([0, 255, 0, 1]),
+                _ if altered.is_empty() => altered.push(0),
+                3 => altered[place] = [0, 1, 0x7f, 0x80, 0xfe, 0xff][roll(6)],
+                4 => altered[place..].iter_mut().take(8).for_each(|byte| *byte = 0xff),
+                _ => altered[place] ^= 1 << roll(8),
+            }
+        }
+        altered
+    })
+}
+
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+}
+
+fn inputs(target: &str) -> Vec<PathBuf> {
+    let mut inputs: Vec<_> = fs::read_dir(corpus().join(target)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.sort();
+    inputs
+}
+
+/// The other test allocates a few kilobytes meanwhile; what is allowed is far more.
+#[test]
+fn no_input_of_the_corpus_breaks_a_decoder_takes_much_memory_or_hangs() {
+    let (done, waiting) = mpsc::channel();
+    let worker = std::thread::spawn(move || {
+        let mut count = 0;
+        for (target, _) in TARGETS {
+            for input in inputs(target) {
+                let bytes = fs::read(&input).unwrap();
+                done.send(input).unwrap();
+                run(target, &bytes);
+                altered(&bytes, MUTATIONS).for_each(|altered| run(target, &altered));
+                count += 1;
+            }
+        }
+        count
+    });
+    let mut last = PathBuf::new();
+    loop {
+        match waiting.recv_timeout(HANGS) {
+            Ok(input) => last = input,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("{} hangs", last.display()),
+        }
+    }
+    let count = worker.join().unwrap_or_else(|_| panic!("{} breaks its target", last.display()));
+    assert!(count > TARGETS.len() * 3, "only {count} inputs were found");
+}
+
+#[test]
+fn every_target_has_a_corpus_and_a_program() {
+    let folders = fs::read_dir(corpus()).unwrap().count();
+    assert_eq!(folders, TARGETS.len(), "each folder of the corpus belongs to a target");
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    for (target, _) in TARGETS {
+        assert!(!inputs(target).is_empty(), "{target} has no corpus");
+        let program = format!("fuzz_targets/{target}.rs");
+        assert!(manifest.contains(&program), "{program} is not built");
+        let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&program)).unwrap();
+        assert!(source.contains(&format!("run(\"{target}\"")), "{program} runs another target");
+    }
+}

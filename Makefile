@@ -47,7 +47,7 @@ lint: $(WHEEL) ## check format, lints, types and stubs
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 FUZZ := target/fuzz
-# No sanitizer: there is no unsafe code to be watched, and a stable compiler has none. Without optimizing at link time: 17
+# No sanitizer: there is no unsafe code to be watched, and a stable compiler has none. Without optimizing at link time: many
 # programs are linked.
 CARGO_FUZZ := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo fuzz
 

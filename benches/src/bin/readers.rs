@@ -178,10 +178,13 @@ struct Shared {
     records: AtomicU64,
 }
 
+/// What a reader does at a time, and how many records it reads.
+type Look = fn(&dyn LogReader, &mut Place) -> Result<u64, ReadError>;
+
 /// In a process of its own: reads while it is told to.
 fn read(log: &Path) -> Outcome {
     let shared = Arc::new(Shared::default());
-    let looks: [fn(&dyn LogReader, &mut Place) -> Result<u64, ReadError>; 4] = [follow, follow, list, list];
+    let looks: [Look; 4] = [follow, follow, list, list];
     let mut threads = Vec::new();
     for look in looks {
         let (reader, shared) = (cloacina_store::open_reader(log)?, Arc::clone(&shared));

@@ -163,7 +163,7 @@ fn a_newer_value_is_told_from_a_damaged_one() {
 /// The whole log is refused by its format file before any of these is met; each says it for itself all the same.
 #[test]
 fn every_value_of_a_newer_format_says_which_and_what_to_do() {
-    let (frame, _) = frame::seal(&place(), &[b"ab".to_vec()], || [1; 16]).unwrap();
+    let (frame, _) = seal(&[b"ab".to_vec()], || [1; 16]).unwrap();
     let group = GroupEntry::seal(
         0,
         &Hash::ZERO,

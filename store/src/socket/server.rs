@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -28,6 +28,9 @@ use crate::writer_thread::Message;
 
 /// How many readers are served at once. For one more, the one is let go that has waited longest without a whole request.
 const MOST_CONNECTIONS: usize = 32;
+
+/// Who has waited for less is not let go for another one: a request may be on its way.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// A reader that says nothing for so long is let go; it comes back when it wants something.
 const IDLE: Duration = Duration::from_secs(60);
@@ -63,7 +66,6 @@ const MOST_FINDINGS: usize = 1000;
 /// The readers that are being served, each by its number.
 #[derive(Default)]
 struct Connections {
-    /// Numbers connections, and the turns at which they begin to wait.
     next: u64,
     open: HashMap<u64, Connection>,
 }
@@ -71,33 +73,42 @@ struct Connections {
 struct Connection {
     stream: UnixStream,
     thread: Option<JoinHandle<()>>,
-    /// Since which turn it waits for a whole request; none while one is answered.
-    waits_since: Option<u64>,
+    /// Since when it waits for a whole request; none while one is answered.
+    waits_since: Option<Instant>,
+}
+
+/// Whether there is room for one more reader.
+enum Room {
+    Is,
+    /// There will be some after so long, or earlier.
+    In(Duration),
+    /// All are being answered, and are not disturbed.
+    IsNot,
 }
 
 impl Connections {
-    fn turn(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
-
     /// Notes that a connection waits for a request, or has one, and says whether it is still to be served.
     fn note(&mut self, number: u64, waits: bool) -> bool {
-        let waits_since = waits.then(|| self.turn());
         let connection = self.open.get_mut(&number);
-        connection.map(|connection| connection.waits_since = waits_since).is_some()
+        connection.map(|connection| connection.waits_since = waits.then(Instant::now)).is_some()
     }
 
-    /// Makes room for one more, if there is none, and says whether there is some. Whoever is answered is not disturbed.
-    fn make_room(&mut self) -> bool {
+    /// Makes room for one more, if there is none.
+    fn make_room(&mut self) -> Room {
         if self.open.len() < MOST_CONNECTIONS {
-            return true;
+            return Room::Is;
         }
         let waiting = self.open.iter().filter_map(|(number, connection)| Some((connection.waits_since?, *number)));
-        let Some(let_go) = waiting.min().and_then(|(_, number)| self.open.remove(&number)) else { return false };
-        // Its thread is not waited for: it finds that the connection is over.
-        let _ = let_go.stream.shutdown(Shutdown::Both);
-        true
+        let Some((since, number)) = waiting.min() else { return Room::IsNot };
+        let left = GRACE.saturating_sub(since.elapsed());
+        if !left.is_zero() {
+            return Room::In(left);
+        }
+        if let Some(let_go) = self.open.remove(&number) {
+            // Its thread is not waited for: it finds that the connection is over.
+            let _ = let_go.stream.shutdown(Shutdown::Both);
+        }
+        Room::Is
     }
 }
 
@@ -184,15 +195,24 @@ impl<B: Backend> Acceptor<B> {
 
     fn take(&self, stream: UnixStream) -> io::Result<()> {
         let mut connections = lock(&self.connections);
-        if !connections.make_room() {
-            drop(connections);
-            let busy = ReadError::Io(format!("{MOST_CONNECTIONS} readers are being answered; try again later"));
-            // Whoever takes nothing keeps nobody waiting: so little has room in the socket.
-            stream.set_nonblocking(true)?;
-            return transport::send(&mut &stream, &Answer::Error(busy).encode());
+        loop {
+            match connections.make_room() {
+                Room::Is => break,
+                Room::In(left) => {
+                    drop(connections);
+                    // In short steps: somebody may leave before.
+                    thread::sleep(left.min(Duration::from_millis(5)));
+                    connections = lock(&self.connections);
+                }
+                Room::IsNot => {
+                    drop(connections);
+                    return turn_away(stream);
+                }
+            }
         }
-        let number = connections.turn();
-        let connection = Connection { stream: stream.try_clone()?, thread: None, waits_since: Some(number) };
+        let number = connections.next;
+        connections.next += 1;
+        let connection = Connection { stream: stream.try_clone()?, thread: None, waits_since: Some(Instant::now()) };
         connections.open.insert(number, connection);
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
         let messages = self.messages.clone();
@@ -214,6 +234,13 @@ impl<B: Backend> Acceptor<B> {
             }
         }
     }
+}
+
+/// Tells a reader to come again. One that takes nothing keeps nobody waiting: so little has room in the socket.
+fn turn_away(mut stream: UnixStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let busy = ReadError::Io(format!("{MOST_CONNECTIONS} readers are being answered; try again later"));
+    transport::send(&mut stream, &Answer::Error(busy).encode())
 }
 
 /// Answers one reader until it leaves, or `note` says that it is not to be served any more. That is told whether the reader

@@ -169,3 +169,24 @@ impl Backend for Salvage {
 
     fn close(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::tests::written;
+    use super::*;
+
+    /// Messages within messages, each known to a snapshot, took memory for each of them: far more than the file has.
+    #[test]
+    fn there_is_no_message_within_another_one() {
+        let inner = written(10, 0, 7, b"inner");
+        let bytes =
+            [vec![0; SEGMENT_HEADER], written(10, 0, 6, &inner), vec![0; 9], written(10, 0, 8, b"apart")].concat();
+        let file = tempfile::tempfile().unwrap();
+        let data = Data { file, segment: 256, length: bytes.len() as u64 };
+        let within = SEGMENT_HEADER as u64 + 8;
+        let apart = (bytes.len() - written(10, 0, 8, b"apart").len()) as u64;
+        let mut found = Found::new();
+        gather_segment(&data, &bytes, [apart, within].into_iter(), &mut found);
+        assert_eq!(found.keys().map(|(page, _)| *page).collect::<Vec<_>>(), [6, 8]);
+    }
+}

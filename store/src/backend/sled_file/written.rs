@@ -76,4 +76,14 @@ mod tests {
         segment[damaged] ^= 0x40;
         assert_eq!(newest(&segment), [&b"first"[..], b"last"]);
     }
+
+    /// Content that seems the beginning of a long message at every place was read over and over, for minutes.
+    #[test]
+    fn content_full_of_what_seems_messages_is_given_up() {
+        let mut segment = vec![0; SEGMENT_HEADER];
+        let seeming = [0, 0, 0, 0, 8, 249, 0x60, 0, 1, 1];
+        segment.extend(seeming.repeat(6_000));
+        segment.extend(written(10, 9, 1, b"last"));
+        assert_eq!(newest(&segment), [&b""[..]; 0]);
+    }
 }

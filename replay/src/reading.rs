@@ -12,8 +12,10 @@ use cloacina_engine::core::time::Timestamp;
 use cloacina_store::log::{Erasure, LogReader, ReadError, StreamEntry};
 use cloacina_store::record::{Hash, Record, StreamId};
 
-/// How many records are asked for at once.
+/// How many records are asked for at once at first, and at most. A page that is full is followed by one of twice its length:
+/// records that were decided together are checked together, all of them for each page.
 const PAGE: usize = 512;
+const LONGEST_PAGE: usize = 16 * 1024;
 
 /// Why the past of an execution cannot be told, or not further than to some event.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -202,6 +204,9 @@ impl<'a> Records<'a> {
             }
             other => other?,
         };
+        if self.limit > 1 && page.len() >= self.limit {
+            self.limit = (self.limit * 2).min(LONGEST_PAGE);
+        }
         self.over = page.is_empty();
         self.page = page.into_iter();
         Ok(())

@@ -6,11 +6,12 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use crate::backend::sled_file::{SledFile, Unreadable};
-use crate::copy::wait_for_database;
+use crate::copy::{self, open_copy, wait_for_database};
 use crate::core::Core;
 use crate::core::open::open_for_reading;
 use crate::core::recover::Care;
@@ -76,6 +77,8 @@ pub(crate) fn in_place(path: &Path) -> Option<InPlace> {
 pub(crate) struct ClosedLog {
     path: PathBuf,
     now: RwLock<Arc<Now>>,
+    /// Whether it was tried to open a copy for what was found.
+    doubted: AtomicBool,
 }
 
 /// How the log is read now.
@@ -87,7 +90,34 @@ enum Now {
 
 impl ClosedLog {
     pub(crate) fn new(path: &Path, log: InPlace) -> Self {
-        Self { path: path.to_owned(), now: RwLock::new(Arc::new(Now::InPlace(Box::new(log)))) }
+        Self {
+            path: path.to_owned(),
+            now: RwLock::new(Arc::new(Now::InPlace(Box::new(log)))),
+            doubted: AtomicBool::new(false),
+        }
+    }
+
+    /// Something is not as it should be: sled is to say so, too. Whether it can be asked; where it cannot open the log at
+    /// all, the rest is still read from where it lies.
+    fn doubt(&self) -> bool {
+        if self.doubted.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let copied = lock_file::acquire_shared(&self.path).and_then(|lock| {
+            let copied = copy::copy(&self.path);
+            drop(lock);
+            open_copy(&self.path, copied?, Care::Groups)
+        });
+        match copied {
+            Ok(copied) => {
+                *write_lock(&self.now) = Arc::new(Now::Reopened(Box::new(copied)));
+                true
+            }
+            Err(error) => {
+                tracing::debug!(log = %self.path.display(), %error, "no copy of the damaged log can be opened");
+                false
+            }
+        }
     }
 
     fn ask<T>(&self, ask: impl Fn(&dyn LogReader) -> Result<T, ReadError>) -> Result<T, ReadError> {
@@ -97,7 +127,10 @@ impl ClosedLog {
                 Now::InPlace(log) => {
                     let answer = ask(&log.core);
                     if log.stamp == Stamp::of(&self.path) {
-                        return answer;
+                        match answer {
+                            Err(error) if error.is_damage() && self.doubt() => continue,
+                            answer => return answer,
+                        }
                     }
                 }
                 Now::Reopened(reader) => match ask(&**reader) {

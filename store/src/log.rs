@@ -394,3 +394,11 @@ pub enum ReadError {
     #[error("cannot read the log: {0}")]
     Io(String),
 }
+
+impl ReadError {
+    /// Whether what was read is not what was written.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::DamagedLog(_) | Self::TailCut { .. })
+    }
+}

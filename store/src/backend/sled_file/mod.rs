@@ -141,9 +141,6 @@ impl SledFile {
             let content = self.content(page, *change, &[Kind::Link], &mut buffer)?;
             node.apply(&Link::read(content).map_err(damaged)?).map_err(damaged)?;
         }
-        if node.in_motion {
-            return Err(format!("page {page} of {DATA_FILE}: it is half put together with another one"));
-        }
         Ok(node)
     }
 

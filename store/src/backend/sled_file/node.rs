@@ -1,4 +1,9 @@
 //! A page of sled's tree: its key range, and its entries or the pages below it.
+//!
+//! A page that has become small is put together with the one to its left, in steps that any later write may go on with: the
+//! page above writes down which page is to go, that page takes no more changes, its entries are put into the left one, and
+//! the page above lets go of it. A database can be closed between any two of them. Until the last one the page that is
+//! to go has all that belongs to it, and the page above leads there: so it is read as if nothing were going on.
 
 use super::scalars::{bytes, number};
 use crate::bytes::{Cursor, Malformed};
@@ -8,8 +13,8 @@ use crate::bytes::{Cursor, Malformed};
 pub(super) struct Node {
     /// The page to the right.
     pub(super) next: Option<u64>,
-    /// Whether it is about to be put together with another page.
-    pub(super) in_motion: bool,
+    /// The page below that is about to be put together with the one to its left.
+    leaving: Option<u64>,
     pub(super) low: Vec<u8>,
     /// Above all keys; empty for the last page of its row.
     pub(super) high: Vec<u8>,
@@ -34,23 +39,28 @@ pub(super) enum Link<'a> {
     Set(&'a [u8], &'a [u8]),
     /// A key is there no more.
     Delete(&'a [u8]),
-    /// The page is being put together with another one.
-    Motion,
+    /// A page below is about to be put together with the one to its left.
+    Leaves(u64),
+    /// It was, and is no longer below.
+    Left,
+    /// The page is the one that is to go: it changes no more.
+    Closes,
 }
 
 impl Node {
     pub(super) fn read(content: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(content);
         let next = number(&mut cursor)?;
-        let merging_child = number(&mut cursor)?;
-        let merging = cursor.u8()? != 0;
+        let leaving = number(&mut cursor)?;
+        // Whether it is the one that is to go.
+        cursor.u8()?;
         let shared = usize::from(cursor.u8()?);
         let (low, high) = (bytes(&mut cursor)?.to_vec(), bytes(&mut cursor)?.to_vec());
         let prefix = low.get(..shared).ok_or_else(|| Malformed::new("a page shares more of its keys than it has"))?;
         let content = Content::read(&mut cursor, prefix)?;
         cursor.end()?;
-        let next = (next != 0).then_some(next);
-        Ok(Self { next, in_motion: merging || merging_child != 0, shared, low, high, content })
+        let page = |number| (number != 0).then_some(number);
+        Ok(Self { next: page(next), leaving: page(leaving), shared, low, high, content })
     }
 
     /// What all keys begin with.
@@ -65,25 +75,27 @@ impl Node {
 
     pub(super) fn apply(&mut self, link: &Link<'_>) -> Result<(), Malformed> {
         let whole = |key: &[u8]| [&self.low[..self.shared], key].concat();
-        let Content::Leaf(entries) = &mut self.content else {
-            self.in_motion = true;
-            return Ok(());
-        };
-        match *link {
-            Link::Motion => self.in_motion = true,
-            Link::Set(key, value) => {
+        match (link, &mut self.content) {
+            (Link::Set(key, value), Content::Leaf(entries)) => {
                 let key = whole(key);
                 match entries.binary_search_by(|(other, _)| other.cmp(&key)) {
                     Ok(at) => entries[at].1 = value.to_vec(),
                     Err(at) => entries.insert(at, (key, value.to_vec())),
                 }
             }
-            Link::Delete(key) => {
+            (Link::Delete(key), Content::Leaf(entries)) => {
                 let key = whole(key);
                 if let Ok(at) = entries.binary_search_by(|(other, _)| other.cmp(&key)) {
                     entries.remove(at);
                 }
             }
+            (Link::Leaves(page), Content::Index(_)) => self.leaving = Some(*page),
+            (Link::Left, Content::Index(pages)) => {
+                let left = self.leaving.take().ok_or_else(|| Malformed::new("no page was about to leave"))?;
+                pages.retain(|(_, page)| *page != left);
+            }
+            (Link::Closes, _) => {}
+            (change, _) => return Err(Malformed::new(format!("the change {change:?} does not fit the page"))),
         }
         Ok(())
     }
@@ -127,7 +139,9 @@ impl<'a> Link<'a> {
         match cursor.u8()? {
             0 => Ok(Self::Set(bytes(&mut cursor)?, bytes(&mut cursor)?)),
             1 => Ok(Self::Delete(bytes(&mut cursor)?)),
-            2..=4 => Ok(Self::Motion),
+            2 => Ok(Self::Leaves(number(&mut cursor)?)),
+            3 => Ok(Self::Left),
+            4 => Ok(Self::Closes),
             other => Err(Malformed::new(format!("a change of kind {other}"))),
         }
     }

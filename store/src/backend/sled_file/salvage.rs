@@ -107,7 +107,7 @@ fn newest(found: &Found) -> Newest {
             (Kind::Link, Content::Leaf(_)) => match Link::read(content) {
                 Ok(Link::Set(key, value)) => say(lsn, [node.prefix(), key].concat(), Some(value.to_vec())),
                 Ok(Link::Delete(key)) => say(lsn, [node.prefix(), key].concat(), None),
-                Ok(Link::Motion) | Err(_) => {}
+                Ok(_) | Err(_) => {}
             },
             _ => {}
         }

@@ -8,10 +8,11 @@ use proptest::prelude::*;
 use super::SledFile;
 use super::message::tests::written;
 use super::salvage::Salvage;
-use crate::backend::sled::{SledBackend, write_snapshot};
+use crate::backend::sled::write_snapshot;
 use crate::backend::{Backend, Changes, Direction, KeyRange};
 use crate::layout::keys;
 use crate::record::StreamId;
+use crate::sled_log::open_sled;
 
 const CACHE: u64 = 1 << 20;
 
@@ -21,6 +22,8 @@ type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 #[derive(Clone, Debug)]
 enum Step {
     Batch(Vec<(u16, Option<u16>)>),
+    /// Pages that have become small are put together.
+    Clear(u16, u16),
     Reopen,
 }
 
@@ -28,6 +31,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let change = (0..400_u16, prop::option::weighted(0.8, 0..3_000_u16));
     let step = prop_oneof![
         12 => prop::collection::vec(change, 1..40).prop_map(Step::Batch),
+        2 => (0..400_u16, 1..200_u16).prop_map(|(from, count)| Step::Clear(from, count)),
         1 => Just(Step::Reopen),
     ];
     prop::collection::vec(step, 1..60)
@@ -43,7 +47,7 @@ fn value(length: u16) -> Vec<u8> {
 }
 
 fn run(directory: &Path, steps: &[Step]) -> Map {
-    let open = || SledBackend::open(directory, directory, CACHE).unwrap();
+    let open = || open_sled(directory, directory, CACHE).unwrap();
     let mut backend = open();
     let mut map = Map::new();
     for step in steps {
@@ -60,6 +64,16 @@ fn run(directory: &Path, steps: &[Step]) -> Map {
                             changes.delete(key(*number));
                             map.remove(&key(*number));
                         }
+                    }
+                }
+                backend.apply(changes).unwrap();
+                backend.write_out().unwrap();
+            }
+            Step::Clear(from, count) => {
+                let mut changes = Changes::default();
+                for number in *from..from + count {
+                    if map.remove(&key(number)).is_some() {
+                        changes.delete(key(number));
                     }
                 }
                 backend.apply(changes).unwrap();

@@ -47,8 +47,8 @@ lint: $(WHEEL) ## check format, lints, types and stubs
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 FUZZ := target/fuzz
-# No sanitizer: there is no unsafe code to be watched, and a stable compiler has none. Without optimizing at link time: 17
-# programs are linked.
+# No sanitizer: there is no unsafe code to be watched, and a stable compiler has none. Without optimizing at link time: there is
+# a program for each target.
 CARGO_FUZZ := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo fuzz
 
 fuzz: ## run each decoder under libFuzzer for FUZZ_SECONDS (60)
@@ -59,7 +59,7 @@ fuzz: ## run each decoder under libFuzzer for FUZZ_SECONDS (60)
 			$(FUZZ)/corpus/$$target tests/fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
 			-rss_limit_mb=2048 -artifact_prefix=$(FUZZ)/found/$$target/ > $(FUZZ)/$$target.log 2>&1 \
 		&& echo "$$target: $$(ls $(FUZZ)/corpus/$$target | wc -l) new inputs, nothing found" \
-		|| { tail -40 $(FUZZ)/$$target.log; echo "$$target: FOUND; the input is in $(FUZZ)/found/$$target"; failed=1; }; \
+		|| { echo "$$target: FAILED, see $(FUZZ)/$$target.log; an input that breaks it is in $(FUZZ)/found/$$target"; failed=1; }; \
 	done; test -z "$$failed"
 
 bench: $(WHEEL) ## measure, as ratios to this disk's own sync time

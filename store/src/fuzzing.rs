@@ -16,6 +16,7 @@ use crate::layout::listing::ListingEntry;
 use crate::layout::{definition, keys};
 use crate::record::{Hash, StreamId};
 
+pub use crate::backend::sled_file::fuzzing::{sled_files, sled_input};
 pub use crate::socket::fuzzing::{answer, message, request};
 
 /// A value of the tree, or a head file.

@@ -164,8 +164,8 @@ fn clients_that_mean_no_good_harm_nobody_and_leave_nothing() {
         for client in clients {
             client.join().unwrap();
         }
-        // While some are still there, and say nothing. The last of the others may not have been let go yet: until then a
-        // reader can be one too many.
+        // While some are still there, and say nothing. The last of the others may still be answered, though they are gone:
+        // until then a reader can be one too many.
         let reader = std::iter::repeat_with(|| open_reader(path)).find_map(Result::ok).unwrap();
         assert_eq!(reader.read(stream(2), 0, usize::MAX).unwrap().len() as u64, seq);
         assert_eq!(reader.read(stream(1), 0, 10).unwrap().len(), 1);
@@ -182,4 +182,39 @@ fn clients_that_mean_no_good_harm_nobody_and_leave_nothing() {
     wait_until("no thread is left", || threads_of_readers() == 0);
     wait_until("no descriptor is left", || open_files() <= before);
     assert_eq!(PANICS.load(Ordering::SeqCst), 0, "nothing panicked");
+}
+
+/// Thirty-two clients that said nothing locked all others out for a minute, and one that said a byte now and then for
+/// longer.
+#[test]
+fn a_reader_is_answered_while_more_clients_than_there_are_places_say_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    log.append(one(stream(1), 0, b"there")).unwrap();
+    let first = open_reader(&path).unwrap();
+    let half = &message(&[1, 6])[..5];
+    let silent: Vec<_> = (0..40)
+        .map(|number| {
+            let mut socket = connect(&path);
+            socket.write_all(&half[..number % 6]).unwrap();
+            socket
+        })
+        .collect();
+    // Each is asked once: nothing is tried again.
+    for _ in 0..3 {
+        let reader = open_reader(&path).unwrap();
+        assert_eq!(reader.read(stream(1), 0, 10).unwrap().len(), 1);
+    }
+    assert_eq!(first.read(stream(1), 0, 10).unwrap().len(), 1, "one that was let go comes back");
+    // Those that waited longest had to go, the last ones are still there, and are answered once they have said all.
+    let mut longest = &silent[0];
+    assert_eq!(longest.read(&mut [0; 1]).unwrap(), 0, "it was let go");
+    let mut last = &silent[39];
+    last.write_all(&message(&[1, 6])[39 % 6..]).unwrap();
+    let mut answer = [0; 6];
+    last.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[4..], [1, 4], "the head was answered");
+    drop(silent);
+    log.close().unwrap();
 }

@@ -47,7 +47,24 @@ pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
     }
 }
 
+/// The number in a format file; none if it is not written as such files are, with `01` or `+1` for `1`.
 pub(crate) fn parse(content: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(content).ok()?;
-    text.strip_prefix(WORD)?.strip_prefix(' ')?.strip_suffix('\n')?.parse().ok()
+    let digits = text.strip_prefix(WORD)?.strip_prefix(' ')?.strip_suffix('\n')?;
+    digits.parse().ok().filter(|number: &u32| number.to_string() == digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    /// The fuzzer found that `01` was taken for 1.
+    #[test]
+    fn one_number_is_written_in_one_way() {
+        assert_eq!(parse(b"cloacina-log 1\n"), Some(1));
+        assert_eq!(parse(b"cloacina-log 4294967295\n"), Some(u32::MAX));
+        for other in ["01", "+1", "-0", "00", "", " 1", "4294967296"] {
+            assert_eq!(parse(format!("cloacina-log {other}\n").as_bytes()), None, "{other}");
+        }
+    }
 }

@@ -16,6 +16,7 @@ pub(crate) mod fuzzing;
 pub(crate) mod requests;
 pub(crate) mod server;
 pub(crate) mod transport;
+mod until;
 
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,20 @@
 //! Answering readers, on threads of its own: what writes is never in their way, nor they in its.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use super::answers::Answer;
 use super::requests::{self, Request};
+use super::until::Until;
 use super::{address, transport};
 use crate::backend::Backend;
 use crate::changes;
@@ -25,14 +26,20 @@ use crate::log::{LogReader, ReadError, StreamFilter};
 use crate::sync::lock;
 use crate::writer_thread::Message;
 
-/// How many readers are served at once; one more is turned away.
+/// How many readers are served at once. For one more, the one is let go that has waited longest without a whole request.
 const MOST_CONNECTIONS: usize = 32;
+
+/// Who has waited for less is not let go for another one: a request may be on its way.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// A reader that says nothing for so long is let go; it comes back when it wants something.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A reader that takes nothing of an answer for so long is let go.
-const STALLED: Duration = Duration::from_secs(10);
+/// A request must be there as a whole so long after it began.
+const HALF_REQUEST: Duration = Duration::from_secs(10);
+
+/// An answer must be taken as a whole within so long.
+const UNREAD_ANSWER: Duration = Duration::from_secs(10);
 
 /// How many readers may wait at once until the log moves: the others are not kept out by those. One more is answered at
 /// once.
@@ -60,7 +67,49 @@ const MOST_FINDINGS: usize = 1000;
 #[derive(Default)]
 struct Connections {
     next: u64,
-    open: HashMap<u64, (UnixStream, Option<JoinHandle<()>>)>,
+    open: HashMap<u64, Connection>,
+}
+
+struct Connection {
+    stream: UnixStream,
+    thread: Option<JoinHandle<()>>,
+    /// Since when it waits for a whole request; none while one is answered.
+    waits_since: Option<Instant>,
+}
+
+/// Whether there is room for one more reader.
+enum Room {
+    Is,
+    /// There will be some after so long, or earlier.
+    In(Duration),
+    /// All are being answered, and are not disturbed.
+    IsNot,
+}
+
+impl Connections {
+    /// Notes that a connection waits for a request, or has one, and says whether it is still to be served.
+    fn note(&mut self, number: u64, waits: bool) -> bool {
+        let connection = self.open.get_mut(&number);
+        connection.map(|connection| connection.waits_since = waits.then(Instant::now)).is_some()
+    }
+
+    /// Makes room for one more, if there is none.
+    fn make_room(&mut self) -> Room {
+        if self.open.len() < MOST_CONNECTIONS {
+            return Room::Is;
+        }
+        let waiting = self.open.iter().filter_map(|(number, connection)| Some((connection.waits_since?, *number)));
+        let Some((since, number)) = waiting.min() else { return Room::IsNot };
+        let left = GRACE.saturating_sub(since.elapsed());
+        if !left.is_zero() {
+            return Room::In(left);
+        }
+        if let Some(let_go) = self.open.remove(&number) {
+            // Its thread is not waited for: it finds that the connection is over.
+            let _ = let_go.stream.shutdown(Shutdown::Both);
+        }
+        Room::Is
+    }
 }
 
 /// Serves a log until it is stopped.
@@ -103,11 +152,11 @@ impl Server {
         let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both);
         let _ = self.thread.join();
         let open = std::mem::take(&mut lock(&self.connections).open);
-        for (stream, _) in open.values() {
-            let _ = stream.shutdown(Shutdown::Both);
+        for connection in open.values() {
+            let _ = connection.stream.shutdown(Shutdown::Both);
         }
-        for (_, thread) in open.into_values() {
-            let _ = thread.map(JoinHandle::join);
+        for connection in open.into_values() {
+            let _ = connection.thread.map(JoinHandle::join);
         }
     }
 }
@@ -145,29 +194,37 @@ impl<B: Backend> Acceptor<B> {
     }
 
     fn take(&self, stream: UnixStream) -> io::Result<()> {
-        stream.set_read_timeout(Some(IDLE))?;
-        stream.set_write_timeout(Some(STALLED))?;
         let mut connections = lock(&self.connections);
-        if connections.open.len() >= MOST_CONNECTIONS {
-            drop(connections);
-            let busy = ReadError::Io(format!("{MOST_CONNECTIONS} readers are being served; try again later"));
-            let mut stream = stream;
-            return transport::send(&mut stream, &Answer::Error(busy).encode());
+        loop {
+            match connections.make_room() {
+                Room::Is => break,
+                Room::In(left) => {
+                    drop(connections);
+                    // In short steps: somebody may leave before.
+                    thread::sleep(left.min(Duration::from_millis(5)));
+                    connections = lock(&self.connections);
+                }
+                Room::IsNot => {
+                    drop(connections);
+                    return turn_away(stream);
+                }
+            }
         }
         let number = connections.next;
         connections.next += 1;
-        connections.open.insert(number, (stream.try_clone()?, None));
+        let connection = Connection { stream: stream.try_clone()?, thread: None, waits_since: Some(Instant::now()) };
+        connections.open.insert(number, connection);
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
         let messages = self.messages.clone();
         let thread = thread::Builder::new().name("cloacina-reader".to_owned()).spawn(move || {
             // Where it ends, and why, concerns the reader alone.
-            let _ = serve(stream, &core, &messages);
+            let _ = serve(&stream, &core, &messages, |waits| lock(&all).note(number, waits));
             lock(&all).open.remove(&number);
         });
         match thread {
             Ok(thread) => {
                 if let Some(connection) = connections.open.get_mut(&number) {
-                    connection.1 = Some(thread);
+                    connection.thread = Some(thread);
                 }
                 Ok(())
             }
@@ -179,22 +236,48 @@ impl<B: Backend> Acceptor<B> {
     }
 }
 
-/// Answers one reader until it leaves.
-fn serve<B: Backend>(mut stream: UnixStream, core: &Core<B>, messages: &Sender<Message>) -> io::Result<()> {
-    while let Some(request) = transport::receive(&mut stream, requests::LONGEST)? {
-        match Request::decode(&request) {
-            Ok(Request::Change(change)) => {
-                let changed = changes::on_thread(messages, change);
-                transport::send(&mut stream, &Answer::Changed(changed).encode())?;
-            }
-            Ok(request) => transport::send(&mut stream, &answer(&request, core).encode())?,
-            Err(malformed) => {
-                let refusal = Answer::Error(ReadError::Io(malformed.to_string()));
-                return transport::send(&mut stream, &refusal.encode());
-            }
+/// Tells a reader to come again. One that takes nothing keeps nobody waiting: so little has room in the socket.
+fn turn_away(mut stream: UnixStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let busy = ReadError::Io(format!("{MOST_CONNECTIONS} readers are being answered; try again later"));
+    transport::send(&mut stream, &Answer::Error(busy).encode())
+}
+
+/// Answers one reader until it leaves, or `note` says that it is not to be served any more. That is told whether the reader
+/// waits for a request, or has one.
+fn serve<B: Backend>(
+    stream: &UnixStream,
+    core: &Core<B>,
+    messages: &Sender<Message>,
+    note: impl Fn(bool) -> bool,
+) -> io::Result<()> {
+    while let Some(request) = next_request(stream)? {
+        if !note(false) {
+            break;
+        }
+        let request = Request::decode(&request);
+        let goes_on = request.is_ok();
+        let answer = match request {
+            Ok(Request::Change(change)) => Answer::Changed(changes::on_thread(messages, change)),
+            Ok(request) => answer(&request, core),
+            Err(malformed) => Answer::Error(ReadError::Io(malformed.to_string())),
+        };
+        transport::send(&mut Until::within(stream, UNREAD_ANSWER), &answer.encode())?;
+        if !goes_on || !note(true) {
+            break;
         }
     }
     Ok(())
+}
+
+/// The next request, if the reader has not gone. It may be long in coming, but not in arriving.
+fn next_request(mut stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
+    let mut first = [0];
+    stream.set_read_timeout(Some(IDLE))?;
+    if stream.read(&mut first)? == 0 {
+        return Ok(None);
+    }
+    transport::receive(&mut first.chain(Until::within(stream, HALF_REQUEST)), requests::LONGEST)
 }
 
 fn answer<B: Backend>(request: &Request, core: &Core<B>) -> Answer {

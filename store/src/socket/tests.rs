@@ -1,11 +1,16 @@
 //! Requests and answers: that they come over as they were sent, and that no bytes harm who receives them.
 
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::answers::Answer;
 use super::requests::{self, Request};
 use super::transport;
+use super::until::Until;
 use crate::core::verify::Verified;
 use crate::keeper::{Change, ChangeError, Changed, Erase, Import, Prune};
 use crate::log::{Durability, LogHead, ReadError, StreamEntry, StreamFilter};
@@ -180,4 +185,20 @@ proptest! {
             let _ = transport::receive(&mut &bytes[..], 1 << 30);
         }
     }
+}
+
+/// A client that said a byte now and then was waited for at each byte anew, for as long as it liked.
+#[test]
+fn what_is_half_there_has_one_deadline_however_little_moves_at_once() {
+    let (here, mut there) = UnixStream::pair().unwrap();
+    there.write_all(b"abc").unwrap();
+    let mut until = Until::within(&here, Duration::from_secs(60));
+    let mut byte = [0];
+    until.read_exact(&mut byte).unwrap();
+    let left = here.read_timeout().unwrap().unwrap();
+    until.read_exact(&mut byte).unwrap();
+    assert!(here.read_timeout().unwrap().unwrap() <= left, "the second byte is waited for no longer than the first");
+    let mut over = Until::within(&here, Duration::ZERO);
+    assert_eq!(over.read(&mut byte).unwrap_err().kind(), ErrorKind::TimedOut, "though there is a byte");
+    assert_eq!(over.write(b"d").unwrap_err().kind(), ErrorKind::TimedOut, "though there is room");
 }

@@ -25,7 +25,7 @@ const PER_BYTE: usize = 1_024;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a folder in `corpus/`, and a file in `fuzz_targets/` under the same name.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     ("value", store::value),
     ("key", store::key),
     ("log_event", store::log_event),
@@ -35,6 +35,7 @@ pub const TARGETS: [Target; 17] = [
     ("message", store::message),
     ("checkpoint", store::checkpoint),
     ("format_file", store::format_file),
+    ("sled_files", store::sled_files),
     ("event", engine::event),
     ("label", engine::label),
     ("definition", engine::definition),

@@ -8,6 +8,8 @@
 //! The layout is that of sled 0.34, whose releases have ended; its sources `src/serialization.rs`, `src/pagecache` and
 //! `src/node.rs` are where it is written down.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod message;
 mod node;
 mod pages;
@@ -114,7 +116,8 @@ impl SledFile {
         buffer: &'a mut Vec<u8>,
     ) -> Result<&'a [u8], String> {
         let damaged = |what: &str| format!("page {page} at byte {} of {DATA_FILE}: {what}", place.offset);
-        if place.length > self.data.segment || place.offset >= self.data.length {
+        let outside = place.offset.checked_add(place.length).is_none_or(|end| end > self.data.length);
+        if place.length > self.data.segment || outside {
             return Err(damaged("it is outside of the file"));
         }
         buffer.resize(usize::try_from(place.length).unwrap_or(usize::MAX), 0);
@@ -188,10 +191,16 @@ impl SledFile {
                 }
                 found.push((key.clone(), value.clone()));
             }
-            match leaf.next {
-                Some(next) if leaf.high < range.below && found.len() < limit => leaf = self.node(next)?,
+            let next = match leaf.next {
+                Some(next) if leaf.high < range.below && found.len() < limit => next,
                 _ => return Ok(found),
+            };
+            let right = self.node(next)?;
+            // So each page is come to once, however they are linked.
+            if !right.high.is_empty() && right.high <= leaf.high {
+                return Err(astray(next));
             }
+            leaf = right;
         }
     }
 
@@ -210,6 +219,10 @@ impl SledFile {
             }
             if leaf.low <= range.from || leaf.low.is_empty() || found.len() >= limit {
                 return Ok(found);
+            }
+            // So each page is come to once.
+            if leaf.low >= below {
+                return Err(BackendError::Damaged(format!("the pages of {DATA_FILE} are not in order")));
             }
             below.clone_from(&leaf.low);
         }

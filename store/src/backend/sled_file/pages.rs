@@ -1,5 +1,6 @@
 //! Where each page is: sled's snapshot of it, and what was written behind the snapshot.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -8,6 +9,9 @@ use super::scalars::{lsn, number};
 use super::{Unreadable, failed};
 use crate::bytes::{Cursor, Malformed};
 use crate::directory::is_snapshot;
+
+/// A page is made of no more messages: a snapshot counts them in a byte.
+const MOST_MESSAGES: usize = 255;
 
 /// Where a message about a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +25,7 @@ pub(super) struct Place {
 /// Of each page that is in use the messages that make it: the page as a whole, then its changes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Pages {
-    pages: Vec<Vec<Place>>,
+    pages: BTreeMap<u64, Vec<Place>>,
     /// The place in the log of pages that all this is the state at.
     at: u64,
 }
@@ -36,12 +40,12 @@ impl Pages {
 
     /// The messages that make a page; none if it is not in use.
     pub(super) fn of(&self, page: u64) -> &[Place] {
-        usize::try_from(page).ok().and_then(|page| self.pages.get(page)).map_or(&[], Vec::as_slice)
+        self.pages.get(&page).map_or(&[], Vec::as_slice)
     }
 
     /// Where messages are in the segment that begins at an offset, counted from there.
     pub(super) fn within(&self, offset: u64, segment: u64) -> impl Iterator<Item = u64> {
-        let places = self.pages.iter().flatten().map(|place| place.offset);
+        let places = self.pages.values().flatten().map(|place| place.offset);
         places.filter_map(move |at| at.checked_sub(offset).filter(|at| *at < segment))
     }
 
@@ -72,16 +76,20 @@ impl Pages {
         // One more than the place; 0 for none.
         let at = lsn(&mut cursor)?.saturating_sub(1);
         number(&mut cursor)?;
-        let mut pages = Vec::new();
-        while cursor.remaining() > 0 {
+        let mut pages = BTreeMap::new();
+        for page in 0.. {
+            if cursor.remaining() == 0 {
+                break;
+            }
             let count = cursor.u8()?;
             if count == 0 {
                 lsn(&mut cursor)?;
                 offset(&mut cursor)?;
+                continue;
             }
             let place =
                 |_| Ok(Place { lsn: lsn(&mut cursor)?, offset: offset(&mut cursor)?, length: number(&mut cursor)? });
-            pages.push((0..count).map(place).collect::<Result<_, Malformed>>()?);
+            pages.insert(page, (0..count).map(place).collect::<Result<_, Malformed>>()?);
         }
         Ok(Self { pages, at })
     }
@@ -155,20 +163,17 @@ impl Pages {
         if matches!(message.kind, Kind::Batch | Kind::Canceled | Kind::Cap) {
             return Ok(());
         }
-        let page = usize::try_from(message.page).unwrap_or(usize::MAX);
-        // Pages are numbered in the order of their making; some may be written a little earlier than those before them.
-        const AHEAD: usize = 1 << 20;
-        if page > self.pages.len() + AHEAD {
-            return Err(Malformed::new(format!("page {page} is far beyond the others")));
+        if message.kind == Kind::Free {
+            self.pages.remove(&message.page);
+            return Ok(());
         }
-        if page >= self.pages.len() {
-            self.pages.resize(page + 1, Vec::new());
-        }
-        let places = &mut self.pages[page];
+        let places = self.pages.entry(message.page).or_default();
         match message.kind {
+            Kind::Link if places.len() >= MOST_MESSAGES => {
+                return Err(Malformed::new(format!("page {} has more changes than sled counts", message.page)));
+            }
             Kind::Link if places.last().is_some_and(|last| last.lsn < place.lsn) => places.push(place),
             Kind::Link => {}
-            Kind::Free => places.clear(),
             _ => *places = vec![place],
         }
         Ok(())

@@ -8,7 +8,7 @@
 //! Messages are looked for only where a message can begin: behind another one, or where a snapshot says so. Content that
 //! merely looks like a message is never taken for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::Path;
 
@@ -52,18 +52,22 @@ impl Salvage {
 
 /// Gathers the messages of a segment: from its beginning on as far as they follow each other, and those that are known.
 fn gather_segment(data: &Data, bytes: &[u8], known: impl Iterator<Item = u64>, found: &mut Found) {
+    // Where whole messages begin and end. There is none within another one.
+    let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
     let mut at = SEGMENT_HEADER;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-        let length = take(data, rest, at, found).or_else(|| peek_length(rest));
-        match length {
+        let whole = take(data, rest, at, found);
+        taken.extend(whole.map(|length| (at, at + length)));
+        match whole.or_else(|| peek_length(rest)) {
             Some(length) => at += length,
             None => break,
         }
     }
-    for place in known {
+    for place in known.collect::<BTreeSet<_>>() {
         let at = usize::try_from(place).unwrap_or(usize::MAX);
-        if let Some(rest) = bytes.get(at..) {
-            take(data, rest, at, found);
+        let within = taken.range(..=at).next_back().is_some_and(|(_, end)| at < *end);
+        if let Some(rest) = bytes.get(at..).filter(|_| !within) {
+            taken.extend(take(data, rest, at, found).map(|length| (at, at + length)));
         }
     }
 }
@@ -164,4 +168,25 @@ impl Backend for Salvage {
     }
 
     fn close(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::tests::written;
+    use super::*;
+
+    /// Messages within messages, each known to a snapshot, took memory for each of them: far more than the file has.
+    #[test]
+    fn there_is_no_message_within_another_one() {
+        let inner = written(10, 0, 7, b"inner");
+        let bytes =
+            [vec![0; SEGMENT_HEADER], written(10, 0, 6, &inner), vec![0; 9], written(10, 0, 8, b"apart")].concat();
+        let file = tempfile::tempfile().unwrap();
+        let data = Data { file, segment: 256, length: bytes.len() as u64 };
+        let within = SEGMENT_HEADER as u64 + 8;
+        let apart = (bytes.len() - written(10, 0, 8, b"apart").len()) as u64;
+        let mut found = Found::new();
+        gather_segment(&data, &bytes, [apart, within].into_iter(), &mut found);
+        assert_eq!(found.keys().map(|(page, _)| *page).collect::<Vec<_>>(), [6, 8]);
+    }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::SledFile;
+use super::message::tests::written;
 use super::salvage::Salvage;
 use crate::backend::sled::write_snapshot;
 use crate::backend::{Backend, Changes, Direction, KeyRange};
@@ -146,4 +147,60 @@ proptest! {
             prop_assert_eq!(gathered.get(key).unwrap(), Some(value.clone()));
         }
     }
+}
+
+/// A database of one segment, with the page that says where the tree begins (page 3) and the given ones.
+fn forged(nodes: &[(u8, &[u8])]) -> (tempfile::TempDir, SledFile) {
+    let directory = tempfile::tempdir().unwrap();
+    let conf = b"segment_size: 1024\nuse_compression: false\nversion: 0.34\n";
+    let conf = [&conf[..], &crc32fast::hash(conf).to_le_bytes()].concat();
+    std::fs::write(directory.path().join("conf"), conf).unwrap();
+    let start = [&i64::MAX.to_le_bytes()[..], &[0; 8]].concat();
+    let mut data = [&(crc32fast::hash(&start) ^ u32::MAX).to_le_bytes()[..], &start].concat();
+    data.extend(written(6, 0, 0, &[&[15][..], super::DEFAULT_TREE, &[3]].concat()));
+    for (page, node) in nodes {
+        data.extend(written(8, 0, *page, node));
+    }
+    std::fs::write(directory.path().join(super::DATA_FILE), data).unwrap();
+    let file = SledFile::open(directory.path()).unwrap();
+    (directory, file)
+}
+
+/// Reading such a database had no end.
+#[test]
+fn pages_that_lead_back_are_read_once() {
+    let below = |below: &[u8]| KeyRange { from: Vec::new(), below: below.to_vec() };
+    // The next page, no merge, nothing shared, low, high, a leaf, one key, its value.
+    let one = [4, 0, 0, 0, 0, 1, b'm', 0, 1, 1, b'a', 1, b'v'];
+    let back = [3, 0, 0, 0, 0, 1, b'b', 0, 0];
+    let (_directory, file) = forged(&[(3, &one), (4, &back)]);
+    assert_eq!(file.get(b"a").unwrap(), Some(b"v".to_vec()));
+    let error = file.scan(&below(b"z"), 10, Direction::Up).unwrap_err();
+    assert!(error.to_string().contains("page 4"), "{error}");
+    // It begins behind what is looked for in it.
+    let behind = [0, 0, 0, 0, 1, b'z', 0, 0, 0];
+    let (_directory, file) = forged(&[(3, &behind)]);
+    let error = file.scan(&below(b"q"), 10, Direction::Down).unwrap_err();
+    assert!(error.to_string().contains("not in order"), "{error}");
+}
+
+/// One message with a page number far beyond the others took memory for all pages before it.
+#[test]
+fn a_page_far_beyond_the_others_takes_no_room_for_those_before_it() {
+    let leaf = [0, 0, 0, 0, 0, 0, 0, 0];
+    let mut data =
+        [&[0, 0, 0, 0, 8][..], &[8], &[0], &[255, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], &leaf].concat();
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&leaf);
+    hasher.update(&data[4..data.len() - leaf.len()]);
+    let checksum = (hasher.finalize() ^ u32::MAX).to_le_bytes();
+    data[..4].copy_from_slice(&checksum);
+    let message = super::Message::read(&data).unwrap();
+    assert_eq!(message.page, i64::MAX as u64);
+    let (directory, _) = forged(&[(3, &leaf)]);
+    let path = directory.path().join(super::DATA_FILE);
+    let whole = [std::fs::read(&path).unwrap(), data].concat();
+    std::fs::write(&path, whole).unwrap();
+    let file = SledFile::open(directory.path()).unwrap();
+    assert_eq!(file.pages.of(i64::MAX as u64).len(), 1);
 }

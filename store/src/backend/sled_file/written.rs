@@ -26,12 +26,19 @@ pub(crate) fn each_segment(directory: &Path, mut each: impl FnMut(&[&[u8]])) -> 
     Ok(())
 }
 
+/// How many times the bytes of a segment are read to look for messages: content that seems a long message at each byte would
+/// be read over and over.
+const READ_OVER: usize = 64;
+
 fn newest(bytes: &[u8]) -> Vec<&[u8]> {
     let mut contents: Vec<(u64, &[u8])> = Vec::new();
     let mut at = SEGMENT_HEADER;
-    while at < bytes.len() {
+    let mut read = 0;
+    while at < bytes.len() && read <= READ_OVER * bytes.len() {
         let rest = &bytes[at..];
-        match peek_length(rest).and_then(|_| Message::read(rest).ok()) {
+        let length = peek_length(rest).unwrap_or(0);
+        read += length;
+        match (length > 0).then(|| Message::read(rest).ok()).flatten() {
             Some(message) => {
                 contents.push((message.segment_number, &rest[message.content.clone()]));
                 at += message.content.end;
@@ -68,5 +75,15 @@ mod tests {
         segment.extend(written(10, 9, 1, b"last"));
         segment[damaged] ^= 0x40;
         assert_eq!(newest(&segment), [&b"first"[..], b"last"]);
+    }
+
+    /// Content that seems the beginning of a long message at every place was read over and over, for minutes.
+    #[test]
+    fn content_full_of_what_seems_messages_is_given_up() {
+        let mut segment = vec![0; SEGMENT_HEADER];
+        let seeming = [0, 0, 0, 0, 8, 249, 0x60, 0, 1, 1];
+        segment.extend(seeming.repeat(6_000));
+        segment.extend(written(10, 9, 1, b"last"));
+        assert_eq!(newest(&segment), [&b""[..]; 0]);
     }
 }

@@ -134,6 +134,19 @@ fn questions(seeds: &Seeds) {
     }
 }
 
+/// sled's files of a log that was closed, after one execution and after some more.
+fn files(seeds: &Seeds) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    for round in 0..3_u8 {
+        let log = open(&path, &Options::default()).unwrap();
+        log.append(batch(20 + round, &[b"a", b"b"], 0, Listing::Open(b"label".to_vec()))).unwrap();
+        log.append(batch(20 + round, &[b"c"], 2, Listing::Closed(b"done".to_vec()))).unwrap();
+        log.close().unwrap();
+        seeds.put("sled_files", &round.to_string(), &cloacina_store::fuzzing::sled_input(&path).unwrap());
+    }
+}
+
 fn texts(seeds: &Seeds) {
     let texts: [(&str, &[&str]); 4] = [
         ("format_file", &["cloacina-log 1\n", "cloacina-log 7\n"]),
@@ -169,5 +182,6 @@ fn main() {
     golden(&seeds, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden"));
     values(&seeds);
     questions(&seeds);
+    files(&seeds);
     texts(&seeds);
 }

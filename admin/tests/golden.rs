@@ -1,0 +1,273 @@
+//! A log directory as format 1 was first written, kept in `tests/golden/log-v1`: whatever reads and writes logs from then on
+//! must read it, say the same of it, and go on writing it.
+//!
+//! The next golden log (of a format 2, or with kinds of events that this one does not have) is made beside this one, by
+//!
+//!     GOLDEN_LOG=$PWD/tests/golden/log-v2 cargo test -p cloacina-admin --test golden
+//!
+//! which also writes what `replay` says of it. A golden log is never written anew. Where the words of `replay` were changed on
+//! purpose, `GOLDEN_SAID=1` with the same command writes only those of this one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use cloacina_admin::Surroundings;
+use cloacina_engine::core::codec::{
+    encode_schedule_event, encode_schedule_label, encode_trigger_event, encode_trigger_label,
+};
+use cloacina_engine::core::event::{ExecutionId, Request};
+use cloacina_engine::core::json::Json;
+use cloacina_engine::core::schedule::{self, Catchup, CatchupLimits, ScheduleCreated, ScheduleId};
+use cloacina_engine::core::time::{Millis, Timestamp};
+use cloacina_engine::core::trigger::{self, Pace, TriggerDefined, TriggerId};
+use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader, StreamFilter};
+use cloacina_store::record::{StreamId, StreamKind, Timestamp as StoreTime};
+use cloacina_store::{Options, open, open_reader};
+use common::{LATER, Log, START, histories, id};
+
+#[path = "../../replay/tests/common/mod.rs"]
+mod common;
+
+/// An execution that comes from another log.
+const IMPORTED: u32 = 0x51b0_0077;
+
+/// What `replay` is asked of the golden log, and the file with what it said.
+const ASKED: [(&str, &str); 5] = [
+    ("list --limit 50", "list.txt"),
+    ("9f3ac102", "tutorial.txt"),
+    ("51b00005", "branches.txt"),
+    ("51b00077", "imported.txt"),
+    ("verify --all", "verify.txt"),
+];
+
+fn golden() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/log-v1"))
+}
+
+/// A program with its arguments, in a directory: what it printed, if all went well.
+fn said(program: &str, arguments: &str, directory: &Path) -> String {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let home = directory.join("home").into_os_string();
+    let variable = move |name: &str| (name == "HOME").then(|| home.clone());
+    let words = |first: &[&str]| -> Vec<OsString> {
+        first.iter().copied().chain(arguments.split_whitespace()).map(OsString::from).collect()
+    };
+    let now = Timestamp(START);
+    let code = if program == "replay" {
+        let mut around = cloacina_replay::cli::surroundings::Surroundings {
+            out: &mut out,
+            err: &mut err,
+            terminal: None,
+            variable: &variable,
+            directory: directory.to_owned(),
+            now,
+            open: &open_reader,
+            pause: &|_| false,
+            sharing: &cloacina_replay::cli::paging::Sharing::default(),
+            shows_progress: false,
+        };
+        cloacina_replay::cli::run(words(&["replay", "--log", "log"]), &mut around)
+    } else {
+        let directory = directory.to_owned();
+        let mut around =
+            Surroundings { out: &mut out, err: &mut err, input: None, variable: &variable, directory, now };
+        cloacina_admin::run(words(&["cloaca", "log", "--log", "log", "--yes", "--by", "golden"]), &mut around)
+    };
+    assert_eq!(code, 0, "{program} {arguments}: {}", String::from_utf8_lossy(&err));
+    String::from_utf8(out).unwrap()
+}
+
+fn append(log: &Log, stream: [u8; 16], kind: StreamKind, first: u64, bodies: Vec<Vec<u8>>, label: Vec<u8>) {
+    let frame = Frame {
+        stream: StreamId::from_bytes(stream),
+        kind,
+        expected_seq: first,
+        time: StoreTime(START),
+        bodies,
+        listing: Listing::Open(label),
+    };
+    log.0.append(Batch { definitions: Vec::new(), frames: vec![frame] }).unwrap();
+}
+
+/// A schedule that fired and was disabled, and a trigger that fired once and once did not.
+fn others(log: &Log) {
+    let request = || Request { by: "ops".into(), reason: Some("for tests".into()) };
+    let hourly = |time: Timestamp| Some(Timestamp((time.0.div_euclid(3_600_000_000) + 1) * 3_600_000_000));
+    let created = ScheduleCreated {
+        workflow: "etl".into(),
+        expression: "0 * * * *".into(),
+        timezone: "UTC".into(),
+        catchup: Catchup::RunAll,
+        input: vec![("day".into(), Json::parse("1.50").unwrap())],
+        next: None,
+    };
+    let (mut state, decision) = schedule::create(ScheduleId([9; 16]), created, &hourly, Timestamp(START)).unwrap();
+    let mut events = decision.events;
+    let fire = schedule::Command::Fire(CatchupLimits { attended: true, limit: 5 });
+    for (command, hours) in [(fire, 1), (schedule::Command::Disable(request()), 2)] {
+        let time = Timestamp(START + hours * 3_600_000_000);
+        events.extend(schedule::decide(&mut state, command, &hourly, time).unwrap().events);
+    }
+    let bodies = events.iter().map(|recorded| encode_schedule_event(&recorded.event)).collect();
+    append(log, [9; 16], StreamKind::Schedule, 0, bodies, encode_schedule_label(&schedule::label(&state)));
+
+    let definition = TriggerDefined {
+        name: "inbox".into(),
+        workflow: "etl".into(),
+        pace: Pace::Interval(Millis(5_000)),
+        allow_concurrent: false,
+    };
+    let (mut state, decision) = trigger::define(definition, Timestamp(START)).unwrap();
+    let mut events = decision.events;
+    let execution = ExecutionId([5; 16]);
+    for same_runs in [None, Some(execution)] {
+        let fire = trigger::Command::Fire { context: [7; 32], execution, same_runs, refused: None };
+        events.extend(trigger::decide(&mut state, fire, Timestamp(START + 1)).unwrap().events);
+    }
+    let bodies = events.iter().map(|recorded| encode_trigger_event(&recorded.event)).collect();
+    append(
+        log,
+        TriggerId::of("inbox").0,
+        StreamKind::Trigger,
+        0,
+        bodies,
+        encode_trigger_label(&trigger::label(&state)),
+    );
+}
+
+/// An archive of an execution of another log.
+fn foreign(archive: &Path) {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Arc::new(open(&directory.path().join("log"), &Options::default()).unwrap());
+    histories::tutorial(&Log(log.clone()), id(IMPORTED));
+    log.close().unwrap();
+    said("cloaca", "archive 51b00077 -o foreign.cloaca", directory.path());
+    fs::copy(directory.path().join("foreign.cloaca"), archive).unwrap();
+}
+
+/// Makes a log with what there is, in `log`, and writes down what `replay` says of it.
+fn make(directory: &Path) {
+    // A log takes no times before its own; so that tasks take time, all happens from now on.
+    LATER.get_or_init(|| chrono::Utc::now().timestamp_micros() - START);
+    let log = Arc::new(open(&directory.join("log"), &Options::default()).unwrap());
+    let shared = Log(log.clone());
+    histories::all_into(&shared);
+    others(&shared);
+    drop(shared);
+    let work = tempfile::tempdir().unwrap();
+    foreign(&directory.join("foreign.cloaca"));
+    said("cloaca", "import foreign.cloaca", directory);
+    said("cloaca", "erase 9f3ac102 --key dataset --reason case-7", directory);
+    said("cloaca", "archive 51b00006 -o dropped.cloaca --drop", directory);
+    said("cloaca", "checkpoint -o checkpoint", directory);
+    log.close().unwrap();
+    // The key is secret, whatever it signs.
+    fs::rename(directory.join("home"), work.path().join("home")).unwrap();
+    for name in ["foreign.cloaca", "dropped.cloaca"] {
+        fs::remove_file(directory.join(name)).unwrap();
+    }
+    for (arguments, file) in ASKED {
+        fs::write(directory.join(file), said("replay", arguments, directory)).unwrap();
+    }
+}
+
+/// A copy of the golden log, as a checkout has it.
+fn copied() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("log")).unwrap();
+    for entry in fs::read_dir(golden().join("log")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), directory.path().join("log").join(entry.file_name())).unwrap();
+        }
+    }
+    fs::copy(golden().join("checkpoint"), directory.path().join("checkpoint")).unwrap();
+    directory
+}
+
+fn says_what_it_said(directory: &Path, asked: &[(&str, &str)]) {
+    for (arguments, file) in asked {
+        let now = said("replay", arguments, directory);
+        if std::env::var_os("GOLDEN_SAID").is_some() {
+            fs::write(golden().join(file), &now).unwrap();
+        }
+        assert_eq!(now, fs::read_to_string(golden().join(file)).unwrap(), "replay {arguments}");
+    }
+}
+
+#[test]
+fn the_golden_log_of_format_1_is_read_where_it_lies_and_says_what_it_said() {
+    let directory = copied();
+    let files = |path: &Path| -> Vec<(OsString, Vec<u8>)> {
+        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
+        let mut files: Vec<_> = entries.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap())).collect();
+        files.sort();
+        files
+    };
+    let before = files(&directory.path().join("log"));
+    says_what_it_said(directory.path(), &ASKED);
+    said("replay", "verify --checkpoint checkpoint", directory.path());
+    let reader = open_reader(&directory.path().join("log")).unwrap();
+    let listed = |kind| {
+        let filter = StreamFilter { kind: Some(kind), limit: 100, ..StreamFilter::default() };
+        reader.streams(&filter).unwrap().len()
+    };
+    assert_eq!((listed(StreamKind::Execution), listed(StreamKind::Schedule), listed(StreamKind::Trigger)), (9, 1, 1));
+    drop(reader);
+    assert!(before == files(&directory.path().join("log")), "reading writes nothing");
+}
+
+#[test]
+fn the_golden_log_of_format_1_is_gone_on_with() {
+    let directory = copied();
+    let log = Arc::new(open(&directory.path().join("log"), &Options::default()).unwrap());
+    assert_eq!(log.verify().findings, []);
+    let before = log.head().unwrap().position;
+    histories::completed(&Log(log.clone()), id(0x51b0_0078));
+    assert!(log.head().unwrap().position > before);
+    log.close().unwrap();
+    drop(log);
+    said("replay", "51b00078", directory.path());
+    said("replay", "verify --all", directory.path());
+    said("replay", "verify --checkpoint checkpoint", directory.path());
+    // All executions are as they were.
+    says_what_it_said(directory.path(), &ASKED[1..4]);
+}
+
+#[test]
+fn an_archive_of_the_golden_log_holds_for_both_verifiers() {
+    let directory = copied();
+    said("cloaca", "archive 9f3ac101 9f3ac102 51b00003 51b00008 51b00077 -o some.cloaca", directory.path());
+    let verifier = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/verifier/verify.py");
+    for (what, file) in [("archive", "some.cloaca"), ("checkpoint", "checkpoint")] {
+        let ran = Command::new("python3").args([verifier, what, file]).current_dir(directory.path()).output().unwrap();
+        assert!(ran.status.success(), "{what}: {}", String::from_utf8_lossy(&ran.stdout));
+    }
+    said("replay", "verify --all --log some.cloaca", directory.path());
+}
+
+#[test]
+fn the_next_golden_log_can_be_made() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = match std::env::var_os("GOLDEN_LOG") {
+        None => temporary.path().to_owned(),
+        Some(path) => {
+            let path = PathBuf::from(path);
+            assert!(!path.exists(), "{} is there: a golden log is not written over", path.display());
+            fs::create_dir_all(&path).unwrap();
+            path
+        }
+    };
+    make(&directory);
+    let list = fs::read_to_string(directory.join("list.txt")).unwrap();
+    for status in ["Completed", "Failed", "Cancelled", "Running"] {
+        assert!(list.contains(status), "{status} in {list}");
+    }
+    let tutorial = fs::read_to_string(directory.join("tutorial.txt")).unwrap();
+    assert!(tutorial.contains("erased"), "{tutorial}");
+}

@@ -70,9 +70,12 @@ fn make(directory: &Path) -> Outcome {
     let options = Options { durability: Durability::Os, ..Options::default() };
     let log = open(&directory.join("long"), &options)?;
     Run::start(&log, id(1), TASKS)?.finish()?;
+    // Some way into the log, while the rest is on its way; and at its end, for whoever proves that it only went on.
     let checkpoint = sign(&log, &[7; 32], StoreTime(1_795_490_530_000_000))?;
     log.change(Change::Sign(checkpoint.clone()))?;
     std::fs::write(directory.join("checkpoint"), checkpoint.to_text())?;
+    let last = sign(&log, &[7; 32], StoreTime(1_795_490_530_000_001))?;
+    log.change(Change::Sign(last))?;
     log.close()?;
     let log = open(&directory.join("many"), &options)?;
     for number in 0..EXECUTIONS {

@@ -16,6 +16,7 @@ from conftest import LIMIT
 
 PROGRAM = """
     import sys, threading
+    from pathlib import Path
     if "plain" in sys.argv:
         sys.modules["rich"] = None
         sys.modules["rich.progress"] = None
@@ -23,11 +24,12 @@ PROGRAM = """
 
     with cloaca.WorkflowBuilder("[b]steps") as builder:
         @cloaca.task
-        def first(context):
-            threading.Event().wait(0.3)
+        def first(context): ...
         @cloaca.task(dependencies=[first], retry_attempts=1)
         def second(context):
-            threading.Event().wait(0.3)
+            # Until somebody has seen the bar.
+            while not Path("seen").exists():
+                threading.Event().wait(0.01)
             if "fail" in sys.argv:
                 raise cloaca.Error("no")
 
@@ -59,6 +61,8 @@ def on_terminal(tmp_path: Path, *arguments: str) -> str:
             if not part:
                 break
             shown += part
+            if b"1/2" in shown and b"second" in shown:
+                (tmp_path / "seen").touch()
         assert process.wait(LIMIT) == 0, shown
     finally:
         process.kill()
@@ -84,6 +88,7 @@ def test_a_failure_ends_the_bar_too(tmp_path: Path, how: str) -> None:
 
 
 def test_elsewhere_nothing_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "seen").touch()
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM)],
         cwd=tmp_path,
@@ -96,6 +101,7 @@ def test_elsewhere_nothing_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_program_without_standard_output(tmp_path: Path) -> None:
+    (tmp_path / "seen").touch()
     program = textwrap.dedent(PROGRAM).replace("print(", "sys.exit(").replace(".status)", '.status != "Completed")')
     program = program.replace("import cloaca\n", "import cloaca\nsys.stdout = None\n", 1)
     done = subprocess.run(

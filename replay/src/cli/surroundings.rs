@@ -43,7 +43,7 @@ pub struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// A path as it is from anywhere: `./log` is `/work/log` in the directory `/work`.
+    /// A path as it is from anywhere: `./log` is `/srv/log` in the directory `/srv`.
     #[must_use]
     pub fn whole(&self, path: &Path) -> PathBuf {
         self.directory.join(path.strip_prefix(".").unwrap_or(path))

@@ -169,6 +169,9 @@ def test_ctrl_c_leaves_the_wait_at_once_and_the_execution_running(tmp_path: Path
 import signal, sys, time
 import cloaca
 
+# A shell that starts the tests in the background has them ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 with cloaca.WorkflowBuilder("long"):
     @cloaca.task
     def long(context):
@@ -214,8 +217,10 @@ print(runner.get_execution(execution.id).result(10).final_context, flush=True)
 
 def test_ctrl_c_ends_a_program_that_does_not_catch_it(tmp_path: Path) -> None:
     program = """
-import time
+import signal, time
 import cloaca
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 with cloaca.WorkflowBuilder("long"):
     @cloaca.task

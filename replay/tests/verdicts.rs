@@ -5,7 +5,6 @@
 mod common;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use cloacina_engine::core::codec::encode_event;
 use cloacina_engine::core::event::{Event, TaskStarted};
@@ -37,7 +36,7 @@ fn forge(mut records: Vec<Record>, seq: u64, body: Option<Vec<u8>>) -> Vec<Recor
         }
         if record.seq == seq {
             record.body = match &body {
-                Some(bytes) => Body::Present { salt: [7; 16], bytes: Arc::from(bytes.as_slice()) },
+                Some(bytes) => Body::Present { salt: [7; 16], bytes: bytes.clone().into() },
                 None => Body::Erased { commitment: committed(record), length: 0 },
             };
         }

@@ -97,10 +97,10 @@ fn copy(path: &Path, new: &Path) -> Result<(), OpenError> {
         let range = KeyRange { from: from.clone(), below: vec![u8::MAX] };
         let page = core.backend.scan(&range, PAGE, Direction::Up).map_err(|error| damaged(path, error.to_string()))?;
         let Some((last, _)) = page.last() else { break };
-        from.clone_from(last);
+        from = last.to_vec();
         from.push(0);
         let mut changes = Changes::default();
-        page.into_iter().for_each(|(key, value)| changes.put(key, value));
+        page.into_iter().for_each(|(key, value)| changes.put(key.into(), value.into()));
         let written = copied.apply(changes).and_then(|()| copied.write_out());
         written.map_err(|error| cannot_write(new, error.to_string()))?;
     }

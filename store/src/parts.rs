@@ -1,5 +1,7 @@
 //! Parts that several layouts have: what the socket sends and what archives hold.
 
+use ::bytes::Bytes;
+
 use crate::bytes::{Cursor, Malformed, Put};
 use crate::log::StreamEntry;
 use crate::record::Body;
@@ -24,7 +26,7 @@ pub(crate) fn take_body(cursor: &mut Cursor<'_>) -> Result<Body, Malformed> {
     Ok(if cursor.flag()? {
         Body::Erased { commitment: cursor.hash()?, length: cursor.u32()? }
     } else {
-        Body::Present { salt: cursor.array()?, bytes: cursor.counted()?.into() }
+        Body::Present { salt: cursor.array()?, bytes: Bytes::copy_from_slice(cursor.counted()?) }
     })
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
+use ::bytes::Bytes;
 use bincode::de::{BorrowDecoder, Decoder};
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
@@ -165,7 +165,7 @@ pub enum Body {
         /// Sixteen random bytes.
         salt: [u8; 16],
         /// The bytes.
-        bytes: Arc<[u8]>,
+        bytes: Bytes,
     },
     /// The bytes were erased; the commitment to them stands in their place, so that the chain still holds.
     Erased {

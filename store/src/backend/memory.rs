@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
+use ::bytes::Bytes;
+
 use super::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
 use crate::sync::lock;
 
-type Map = BTreeMap<Vec<u8>, Arc<[u8]>>;
-type Change = (Vec<u8>, Option<Arc<[u8]>>);
+type Map = BTreeMap<Vec<u8>, Bytes>;
+type Change = (Vec<u8>, Option<Bytes>);
 
 /// A disk in memory. Clones are the same disk: keep one beside the log to make it fail, or to see what a crash leaves.
 ///
@@ -121,7 +123,7 @@ impl MemoryDisk {
     /// Damages the disk: puts another value under a key, or removes it.
     pub fn damage(&self, key: &[u8], value: Option<&[u8]>) {
         let mut state = lock(&self.state);
-        let change = [(key.to_vec(), value.map(Arc::from))];
+        let change = [(key.to_vec(), value.map(Bytes::copy_from_slice))];
         apply_all(&mut state.seen, [&change]);
         apply_all(&mut state.durable, [&change]);
     }
@@ -154,8 +156,8 @@ fn strike(fault: &mut Option<(u64, String)>) -> Result<(), BackendError> {
 }
 
 impl Backend for MemoryDisk {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
-        Ok(self.value(key))
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
+        Ok(lock(&self.state).seen.get(key).cloned())
     }
 
     fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
@@ -165,7 +167,7 @@ impl Backend for MemoryDisk {
         let state = lock(&self.state);
         let bounds = (Bound::Included(&range.from[..]), Bound::Excluded(&range.below[..]));
         let entries = state.seen.range::<[u8], _>(bounds);
-        let copy = |(key, value): (&Vec<u8>, &Arc<[u8]>)| (key.clone(), value.to_vec());
+        let copy = |(key, value): (&Vec<u8>, &Bytes)| (Bytes::copy_from_slice(key), value.clone());
         Ok(match direction {
             Direction::Up => entries.take(limit).map(copy).collect(),
             Direction::Down => entries.rev().take(limit).map(copy).collect(),
@@ -176,7 +178,7 @@ impl Backend for MemoryDisk {
         changes.check_lengths()?;
         let mut state = lock(&self.state);
         strike(&mut state.faults.apply)?;
-        let changes: Vec<Change> = changes.into_parts().map(|(key, value)| (key, value.map(Arc::from))).collect();
+        let changes: Vec<Change> = changes.into_parts().map(|(key, value)| (key, value.map(Bytes::from))).collect();
         apply_all(&mut state.seen, [&changes]);
         state.pending.push(changes);
         Ok(())

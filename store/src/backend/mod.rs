@@ -8,11 +8,13 @@ mod patience;
 pub(crate) mod sled;
 pub(crate) mod sled_file;
 
+use ::bytes::Bytes;
+
 use crate::layout::MAX_VALUE;
 pub use crate::layout::keys::KeyRange;
 
 /// A key and its value.
-pub type Entry = (Vec<u8>, Vec<u8>);
+pub type Entry = (Bytes, Bytes);
 
 /// Puts and deletes that are applied together or not at all.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +91,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`BackendError`], as for all of these.
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError>;
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BackendError>;
 
     /// At most `limit` entries of a range.
     ///
@@ -133,7 +135,7 @@ pub trait Backend: Send + Sync + 'static {
 
 /// Whichever backend a log was found in.
 impl Backend for Box<dyn Backend> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
         (**self).get(key)
     }
 

@@ -16,6 +16,8 @@ use std::sync::RwLock;
 use std::thread;
 use std::time::Duration;
 
+use ::bytes::Bytes;
+
 use super::patience::Patience;
 use super::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
 use crate::directory::head_file;
@@ -187,8 +189,8 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 impl Backend for SledBackend {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
-        self.with("reading", |database| Ok(database.get(key)?.map(|value| value.to_vec())))
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
+        self.with("reading", |database| Ok(database.get(key)?.map(Bytes::from_owner)))
     }
 
     fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
@@ -198,7 +200,7 @@ impl Backend for SledBackend {
         self.with("reading", |database| {
             let entries = database.range(&range.from[..]..&range.below[..]);
             let copy = |entry: Result<(::sled::IVec, ::sled::IVec), ::sled::Error>| {
-                entry.map(|(key, value)| (key.to_vec(), value.to_vec()))
+                entry.map(|(key, value)| (Bytes::from_owner(key), Bytes::from_owner(value)))
             };
             match direction {
                 Direction::Up => entries.take(limit).map(copy).collect(),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use ::bytes::Bytes;
+
 use super::{Core, damaged_log};
 use crate::backend::{Backend, BackendError, Direction, Entry};
 use crate::bytes::Malformed;
@@ -49,23 +51,24 @@ impl<B: Backend> Core<B> {
     /// Puts the chunks after the first one behind it. Nothing is allocated before it is there.
     fn load_chunks(
         &self,
-        first: Vec<u8>,
+        first: Bytes,
         length: usize,
         key: impl Fn(u16) -> Vec<u8>,
-    ) -> Result<Result<Vec<u8>, Malformed>, ReadError> {
+    ) -> Result<Result<Bytes, Malformed>, ReadError> {
         let chunks = match chunk_count(length) {
             Ok(chunks) => chunks,
             Err(malformed) => return Ok(Err(malformed)),
         };
-        let mut bytes = first;
+        let mut more = Vec::new();
         for chunk in 1..chunks {
             match self.backend.get(&key(chunk))? {
-                Some(more) => bytes.extend_from_slice(&more),
+                Some(found) => more.push(found),
                 None => {
                     return Ok(Err(Malformed(format!("chunk {chunk} of {chunks} is missing"))));
                 }
             }
         }
+        let bytes = joined(first, &more);
         if bytes.len() == length {
             Ok(Ok(bytes))
         } else {
@@ -186,27 +189,39 @@ impl<'a, B: Backend> FramesAhead<'a, B> {
     }
 
     /// The whole frame that begins at a `seq`, if all of it was read ahead.
-    fn take(&mut self, first_seq: u64) -> Option<Vec<u8>> {
-        let (key, first) = self.chunks.front_mut()?;
+    fn take(&mut self, first_seq: u64) -> Option<Bytes> {
+        let (key, first) = self.chunks.front()?;
         if *key != keys::frame(self.stream, first_seq, 0) {
             return None;
         }
         let length = frame::decode_header(first).ok()?.length;
         let chunks = chunk_count(length).ok()?;
-        let mut bytes = std::mem::take(first);
-        self.chunks.pop_front();
+        let (_, first) = self.chunks.pop_front()?;
+        let mut more = Vec::new();
         for chunk in 1..chunks {
-            let (key, more) = self.chunks.pop_front()?;
+            let (key, found) = self.chunks.pop_front()?;
             if key != keys::frame(self.stream, first_seq, chunk) {
                 return None;
             }
-            bytes.extend_from_slice(&more);
+            more.push(found);
         }
+        let bytes = joined(first, &more);
         (bytes.len() == length).then_some(bytes)
     }
 }
 
-fn decode_group((key, value): &(Vec<u8>, Vec<u8>)) -> Result<(u64, GroupEntry), ReadError> {
+/// Chunks in one piece. Where there is only one, nothing is copied.
+fn joined(first: Bytes, more: &[Bytes]) -> Bytes {
+    if more.is_empty() {
+        return first;
+    }
+    let mut all = Vec::with_capacity(first.len() + more.iter().map(Bytes::len).sum::<usize>());
+    all.extend_from_slice(&first);
+    more.iter().for_each(|chunk| all.extend_from_slice(chunk));
+    all.into()
+}
+
+fn decode_group((key, value): &Entry) -> Result<(u64, GroupEntry), ReadError> {
     let position = keys::parse_group(key).map_err(|why| damaged_log("the key of a commit entry", why))?;
     let entry = GroupEntry::decode(value)
         .map_err(|why| damaged_log(&format!("the commit entry at position {position}"), why))?;

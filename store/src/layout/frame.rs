@@ -9,7 +9,7 @@
 //! `I`: its positions and times are those of the log that it was sealed in. Of a pruned one, which begins with `P`, the
 //! header and the hashes of its records are left.
 
-use std::sync::Arc;
+use ::bytes::Bytes;
 
 use super::{MAX_CHUNKED, expect_header, header};
 use crate::bytes::{Cursor, Malformed, Put, usize_of};
@@ -282,8 +282,8 @@ fn take_header(cursor: &mut Cursor<'_>) -> Result<FrameHeader, Malformed> {
     Ok(frame)
 }
 
-/// Reads a whole frame.
-pub(crate) fn decode(bytes: &[u8]) -> Result<StoredFrame, Malformed> {
+/// Reads a whole frame. Its bodies are slices of it, which stays in memory as long as one of them.
+pub(crate) fn decode(bytes: &Bytes) -> Result<StoredFrame, Malformed> {
     let mut cursor = Cursor::new(bytes);
     let header = take_header(&mut cursor)?;
     if header.length != bytes.len() {
@@ -301,7 +301,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<StoredFrame, Malformed> {
         let hash = if index == header.count { header.head } else { cursor.hash()? };
         let erased = cursor.flag()?;
         let length = cursor.u32()?;
-        let body = take_body(&mut cursor, erased, length)?;
+        let body = take_body(bytes, &mut cursor, erased, length)?;
         records.push(StoredRecord { hash, body });
     }
     cursor.end()?;
@@ -320,11 +320,11 @@ fn decode_pruned(header: FrameHeader, cursor: &mut Cursor<'_>) -> Result<StoredF
     Ok(StoredFrame { header, records: Vec::new(), pruned })
 }
 
-fn take_body(cursor: &mut Cursor<'_>, erased: bool, length: u32) -> Result<Body, Malformed> {
+fn take_body(frame: &Bytes, cursor: &mut Cursor<'_>, erased: bool, length: u32) -> Result<Body, Malformed> {
     if erased {
         return Ok(Body::Erased { commitment: cursor.hash()?, length });
     }
-    Ok(Body::Present { salt: cursor.array()?, bytes: Arc::from(cursor.take(usize_of(length))?) })
+    Ok(Body::Present { salt: cursor.array()?, bytes: frame.slice_ref(cursor.take(usize_of(length))?) })
 }
 
 impl StoredFrame {

@@ -1,9 +1,10 @@
 //! Every layout: that it comes back as it went in, that its bytes stay what they are, and that no bytes harm a decoder.
 
+use ::bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::frame::{self, Content, FrameHeader, Place};
+use super::frame::{self, Content, FrameHeader, Place, StoredFrame};
 use super::group::{FramePlace, GroupEntry};
 use super::head::Tip;
 use super::listing::ListingEntry;
@@ -30,6 +31,10 @@ fn seal(bodies: &[Vec<u8>], salt: impl FnMut() -> [u8; 16]) -> Result<(Vec<u8>, 
     Content::new(bodies, salt)?.seal(&place())
 }
 
+fn decode(bytes: &[u8]) -> Result<StoredFrame, Malformed> {
+    frame::decode(&Bytes::copy_from_slice(bytes))
+}
+
 fn entry(label: Vec<u8>) -> ListingEntry {
     ListingEntry { started: Timestamp(-5), last: Timestamp(6), records: 7, bytes: 8, head: Hash([9; 32]), label }
 }
@@ -41,7 +46,7 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn a_frame_of_format_1_has_these_bytes() {
     let (bytes, header) = seal(&[b"ab".to_vec(), b"c".to_vec()], || [0x11; 16]).unwrap();
-    let records = frame::decode(&bytes).unwrap().records;
+    let records = decode(&bytes).unwrap().records;
     let expected = [
         // The header, and the hash of the last record.
         "46000100",
@@ -106,12 +111,12 @@ fn other_values_of_format_1_begin_with_these_bytes() {
 #[test]
 fn an_erased_body_leaves_the_chain_whole() {
     let (bytes, _) = seal(&[b"secret".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
-    let mut stored = frame::decode(&bytes).unwrap();
+    let mut stored = decode(&bytes).unwrap();
     let commitment = crate::seal::commitment(&[1; 16], b"secret");
     stored.records[0].body = Body::Erased { commitment, length: 6 };
     let (bytes, header) = frame::encode(&stored).unwrap();
     assert_eq!((bytes.len(), &header.head), (header.length, &stored.header.head));
-    assert_eq!(frame::decode(&bytes).unwrap().records, stored.records);
+    assert_eq!(decode(&bytes).unwrap().records, stored.records);
     assert_eq!(stored.own_bytes(), 7);
     let records = stored.open(place().stream, 5, place().previous).unwrap();
     assert_eq!(records[0].body.bytes(), None);
@@ -121,18 +126,18 @@ fn an_erased_body_leaves_the_chain_whole() {
 #[test]
 fn a_pruned_frame_keeps_the_hashes_of_its_records() {
     let (bytes, header) = seal(&[b"a".to_vec(), b"b".to_vec(), b"c".to_vec()], || [1; 16]).unwrap();
-    let stored = frame::decode(&bytes).unwrap();
+    let stored = decode(&bytes).unwrap();
     let (bytes, pruned) = frame::encode(&stored.without_records()).unwrap();
     assert_eq!(&bytes[..4], b"P\0\x01\0");
     assert_eq!((bytes.len(), pruned.length), (69 + 2 * 32, 69 + 2 * 32));
     assert_eq!((pruned.count, pruned.head, pruned.bytes), (3, header.head, header.bytes));
-    let read = frame::decode(&bytes).unwrap();
+    let read = decode(&bytes).unwrap();
     assert_eq!((read.hashes(), read.records.len()), (stored.hashes(), 0));
     // A count that the bytes do not have is not believed.
     for count in [1_u32, 4, u32::MAX] {
         let mut hostile = bytes.clone();
         hostile[25..29].copy_from_slice(&count.to_be_bytes());
-        assert!(frame::decode(&hostile).is_err());
+        assert!(decode(&hostile).is_err());
     }
 }
 
@@ -141,11 +146,11 @@ fn a_hostile_length_allocates_nothing() {
     let (mut bytes, _) = seal(&[b"ab".to_vec()], || [1; 16]).unwrap();
     // The count of records, then the length of a body.
     bytes[25..29].copy_from_slice(&u32::MAX.to_be_bytes());
-    assert!(frame::decode(&bytes).is_err());
+    assert!(decode(&bytes).is_err());
     bytes[25..29].copy_from_slice(&1u32.to_be_bytes());
-    assert!(frame::decode(&bytes).is_ok());
+    assert!(decode(&bytes).is_ok());
     bytes[70..74].copy_from_slice(&u32::MAX.to_be_bytes());
-    assert!(frame::decode(&bytes).is_err());
+    assert!(decode(&bytes).is_err());
     // A text of 2^63 bytes.
     assert!(codec::decode::<String>(&[0xfd, 0, 0, 0, 0, 0, 0, 0, 0x80]).is_err());
 }
@@ -172,7 +177,7 @@ fn every_value_of_a_newer_format_says_which_and_what_to_do() {
     let tip = Tip { position: 1, time: Timestamp(2), hash: Hash([3; 32]) };
     type Refuse = fn(&[u8]) -> String;
     let values: [(Vec<u8>, Refuse); 5] = [
-        (frame, |bytes| frame::decode(bytes).unwrap_err().to_string()),
+        (frame, |bytes| decode(bytes).unwrap_err().to_string()),
         (group.encode(), |bytes| GroupEntry::decode(bytes).unwrap_err().to_string()),
         (definition::encode(b"xy").unwrap(), |bytes| definition::decode(bytes).unwrap_err().to_string()),
         (entry(Vec::new()).encode(b"key"), |bytes| ListingEntry::decode(b"key", bytes).unwrap_err().to_string()),
@@ -195,7 +200,7 @@ proptest! {
     #[test]
     fn a_frame_comes_back_as_it_went_in(bodies in vec(vec(any::<u8>(), 0..3_000), 1..6), salt: [u8; 16]) {
         let (bytes, header) = seal(&bodies, || salt).unwrap();
-        let stored = frame::decode(&bytes).unwrap();
+        let stored = decode(&bytes).unwrap();
         prop_assert_eq!(&stored.header, &header);
         prop_assert_eq!(frame::decode_header(&bytes).unwrap(), header);
         let records = stored.open(place().stream, place().first_seq, place().previous).unwrap();
@@ -208,10 +213,10 @@ proptest! {
     #[test]
     fn a_changed_byte_in_a_frame_is_never_opened_as_it_was(place_of: prop::sample::Index, change in 1..=255u8) {
         let (mut bytes, _) = seal(&[b"one".to_vec(), b"two".to_vec()], || [4; 16]).unwrap();
-        let original = frame::decode(&bytes).unwrap().header;
+        let original = decode(&bytes).unwrap().header;
         let index = place_of.index(bytes.len());
         bytes[index] ^= change;
-        let Ok(stored) = frame::decode(&bytes) else { return Ok(()) };
+        let Ok(stored) = decode(&bytes) else { return Ok(()) };
         // The sum of bytes is not sealed; readers hold it against the frame before.
         if stored.header.bytes == original.bytes {
             prop_assert!(stored.open(place().stream, place().first_seq, place().previous).is_err());
@@ -239,7 +244,7 @@ proptest! {
     #[test]
     fn no_bytes_harm_a_decoder(bytes in vec(any::<u8>(), 0..300), letter in prop::sample::select(b"FCDSHL".to_vec())) {
         for bytes in [bytes.clone(), [&[letter, 0, 1, 0], &bytes[..]].concat(), [&[letter, 1, 1, 1, 0], &bytes[..]].concat()] {
-            let _ = frame::decode(&bytes);
+            let _ = decode(&bytes);
             let _ = frame::decode_header(&bytes);
             let _ = GroupEntry::decode(&bytes);
             let _ = definition::decode(&bytes);

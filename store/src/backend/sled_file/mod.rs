@@ -26,6 +26,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use ::bytes::Bytes;
 use message::{Data, Kind, Message};
 use node::{Content, Link, Node};
 use pages::Pages;
@@ -95,9 +96,8 @@ impl SledFile {
         let Some(place) = self.pages.of(META).last() else {
             return Err(Unreadable::Strange("it has no page that says where its trees begin".to_owned()));
         };
-        let mut buffer = Vec::new();
-        let content = self.content(META, *place, &[Kind::Meta], &mut buffer).map_err(Unreadable::Strange)?;
-        let mut cursor = Cursor::new(content);
+        let content = self.content(META, *place, &[Kind::Meta]).map_err(Unreadable::Strange)?;
+        let mut cursor = Cursor::new(&content);
         while cursor.remaining() > 0 {
             let (name, root) = (bytes(&mut cursor)?, number(&mut cursor)?);
             if name == DEFAULT_TREE {
@@ -108,26 +108,20 @@ impl SledFile {
     }
 
     /// The content of the message about a page at a place.
-    fn content<'a>(
-        &self,
-        page: u64,
-        place: pages::Place,
-        kinds: &[Kind],
-        buffer: &'a mut Vec<u8>,
-    ) -> Result<&'a [u8], String> {
+    fn content(&self, page: u64, place: pages::Place, kinds: &[Kind]) -> Result<Bytes, String> {
         let damaged = |what: &str| format!("page {page} at byte {} of {DATA_FILE}: {what}", place.offset);
         let outside = place.offset.checked_add(place.length).is_none_or(|end| end > self.data.length);
         if place.length > self.data.segment || outside {
             return Err(damaged("it is outside of the file"));
         }
-        buffer.resize(usize::try_from(place.length).unwrap_or(usize::MAX), 0);
-        self.data.file.read_exact_at(buffer, place.offset).map_err(|error| damaged(&error.to_string()))?;
-        let message = Message::read(buffer).map_err(|Malformed(what)| damaged(&what))?;
+        let mut buffer = vec![0; usize::try_from(place.length).unwrap_or(usize::MAX)];
+        self.data.file.read_exact_at(&mut buffer, place.offset).map_err(|error| damaged(&error.to_string()))?;
+        let message = Message::read(&buffer).map_err(|Malformed(what)| damaged(&what))?;
         let expected = (page, place.lsn / self.data.segment);
         if (message.page, message.segment_number) != expected || !kinds.contains(&message.kind) {
             return Err(damaged("something else is there"));
         }
-        Ok(&buffer[message.content])
+        Ok(Bytes::from(buffer).slice(message.content))
     }
 
     fn read_node(&self, page: u64) -> Result<Node, String> {
@@ -135,11 +129,10 @@ impl SledFile {
         let Some((base, changes)) = self.pages.of(page).split_first() else {
             return Err(format!("page {page} of {DATA_FILE}: it is missing"));
         };
-        let mut buffer = Vec::new();
-        let mut node = Node::read(self.content(page, *base, &[Kind::Node], &mut buffer)?).map_err(damaged)?;
+        let mut node = Node::read(&self.content(page, *base, &[Kind::Node])?).map_err(damaged)?;
         for change in changes {
-            let content = self.content(page, *change, &[Kind::Link], &mut buffer)?;
-            node.apply(&Link::read(content).map_err(damaged)?).map_err(damaged)?;
+            let content = self.content(page, *change, &[Kind::Link])?;
+            node.apply(&Link::read(&content).map_err(damaged)?).map_err(damaged)?;
         }
         Ok(node)
     }
@@ -291,7 +284,7 @@ fn read_only() -> BackendError {
 }
 
 impl Backend for SledFile {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
         let leaf = self.leaf(key)?;
         let entries = entries(&leaf);
         let found = entries.binary_search_by(|(other, _)| other[..].cmp(key));

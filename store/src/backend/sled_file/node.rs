@@ -5,6 +5,8 @@
 //! the page above lets go of it. A database can be closed between any two of them. Until the last one the page that is
 //! to go has all that belongs to it, and the page above leads there: so it is read as if nothing were going on.
 
+use ::bytes::Bytes;
+
 use super::scalars::{bytes, number};
 use crate::bytes::{Cursor, Malformed};
 
@@ -27,9 +29,9 @@ pub(super) struct Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// Keys with their values.
-    Leaf(Vec<(Vec<u8>, Vec<u8>)>),
+    Leaf(Vec<(Bytes, Bytes)>),
     /// The least key of each page below, and that page.
-    Index(Vec<(Vec<u8>, u64)>),
+    Index(Vec<(Bytes, u64)>),
 }
 
 /// A change of a page of the tree.
@@ -48,8 +50,9 @@ pub(super) enum Link<'a> {
 }
 
 impl Node {
-    pub(super) fn read(content: &[u8]) -> Result<Self, Malformed> {
-        let mut cursor = Cursor::new(content);
+    /// Its keys and values are slices: the values of what is read here, which stays in memory as long as one of them.
+    pub(super) fn read(page: &Bytes) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(page);
         let next = number(&mut cursor)?;
         let leaving = number(&mut cursor)?;
         // Whether it is the one that is to go.
@@ -57,7 +60,7 @@ impl Node {
         let shared = usize::from(cursor.u8()?);
         let (low, high) = (bytes(&mut cursor)?.to_vec(), bytes(&mut cursor)?.to_vec());
         let prefix = low.get(..shared).ok_or_else(|| Malformed::new("a page shares more of its keys than it has"))?;
-        let content = Content::read(&mut cursor, prefix)?;
+        let content = Content::read(page, &mut cursor, prefix)?;
         cursor.end()?;
         let page = |number| (number != 0).then_some(number);
         Ok(Self { next: page(next), leaving: page(leaving), shared, low, high, content })
@@ -74,13 +77,13 @@ impl Node {
     }
 
     pub(super) fn apply(&mut self, link: &Link<'_>) -> Result<(), Malformed> {
-        let whole = |key: &[u8]| [&self.low[..self.shared], key].concat();
+        let whole = |key: &[u8]| Bytes::from([&self.low[..self.shared], key].concat());
         match (link, &mut self.content) {
             (Link::Set(key, value), Content::Leaf(entries)) => {
                 let key = whole(key);
                 match entries.binary_search_by(|(other, _)| other.cmp(&key)) {
-                    Ok(at) => entries[at].1 = value.to_vec(),
-                    Err(at) => entries.insert(at, (key, value.to_vec())),
+                    Ok(at) => entries[at].1 = Bytes::copy_from_slice(value),
+                    Err(at) => entries.insert(at, (key, Bytes::copy_from_slice(value))),
                 }
             }
             (Link::Delete(key), Content::Leaf(entries)) => {
@@ -111,26 +114,36 @@ impl Node {
 }
 
 impl Content {
-    fn read(cursor: &mut Cursor<'_>, prefix: &[u8]) -> Result<Self, Malformed> {
+    fn read(page: &Bytes, cursor: &mut Cursor<'_>, prefix: &[u8]) -> Result<Self, Malformed> {
         let kind = cursor.u8()?;
         let count = number(cursor)?;
         if count > cursor.remaining() as u64 {
             return Err(Malformed::new(format!("a page of {count} entries in {} bytes", cursor.remaining())));
         }
-        let mut keys = Vec::new();
-        for _ in 0..count {
-            keys.push([prefix, bytes(cursor)?].concat());
-        }
+        let keys = read_keys(cursor, count, prefix)?;
         if !keys.is_sorted() {
             return Err(Malformed::new("the keys of a page are not in order"));
         }
         let keys = keys.into_iter();
         match kind {
-            0 => keys.map(|key| Ok((key, bytes(cursor)?.to_vec()))).collect::<Result<_, _>>().map(Self::Leaf),
+            0 => keys.map(|key| Ok((key, page.slice_ref(bytes(cursor)?)))).collect::<Result<_, _>>().map(Self::Leaf),
             1 => keys.map(|key| Ok((key, number(cursor)?))).collect::<Result<_, _>>().map(Self::Index),
             other => Err(Malformed::new(format!("a page of kind {other}"))),
         }
     }
+}
+
+/// The keys of a page, behind what they share. They are slices of one piece of memory.
+fn read_keys(cursor: &mut Cursor<'_>, count: u64, prefix: &[u8]) -> Result<Vec<Bytes>, Malformed> {
+    let (mut all, mut ends) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        all.extend_from_slice(prefix);
+        all.extend_from_slice(bytes(cursor)?);
+        ends.push(all.len());
+    }
+    let all = Bytes::from(all);
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    Ok(starts.zip(&ends).map(|(start, end)| all.slice(start..*end)).collect())
 }
 
 impl<'a> Link<'a> {

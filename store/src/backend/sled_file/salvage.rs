@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::Path;
 
+use ::bytes::Bytes;
+
 use super::message::{Data, Kind, Message, SEGMENT_HEADER, peek_length};
 use super::node::{Content, Link, Node};
 use super::pages::Pages;
@@ -22,14 +24,14 @@ use crate::layout::keys;
 
 /// The whole messages of a damaged database, as an ordered map in memory.
 pub(crate) struct Salvage {
-    values: BTreeMap<Vec<u8>, Vec<u8>>,
+    values: BTreeMap<Vec<u8>, Bytes>,
     head: Option<Vec<u8>>,
 }
 
 /// A message about a page, by its page and its place in the log of pages.
-type Found = BTreeMap<(u64, u64), (Kind, Vec<u8>)>;
+type Found = BTreeMap<(u64, u64), (Kind, Bytes)>;
 /// What was said of a key last, and when.
-type Newest = BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>;
+type Newest = BTreeMap<Vec<u8>, (u64, Option<Bytes>)>;
 
 impl Salvage {
     /// Gathers what is whole. The values are held in memory: as much as the log has.
@@ -77,7 +79,7 @@ fn take(data: &Data, bytes: &[u8], at: usize, found: &mut Found) -> Option<usize
     let message = Message::read(bytes).ok()?;
     if matches!(message.kind, Kind::Node | Kind::Link | Kind::Free) {
         let lsn = message.segment_number.saturating_mul(data.segment).saturating_add(at as u64);
-        found.insert((message.page, lsn), (message.kind, bytes[message.content.clone()].to_vec()));
+        found.insert((message.page, lsn), (message.kind, Bytes::copy_from_slice(&bytes[message.content.clone()])));
     }
     Some(message.content.end)
 }
@@ -85,10 +87,10 @@ fn take(data: &Data, bytes: &[u8], at: usize, found: &mut Found) -> Option<usize
 /// Of each key what was said last. A change is only understood behind the page that it changes.
 fn newest(found: &Found) -> Newest {
     let mut newest = Newest::new();
-    let mut say = |lsn: u64, key: Vec<u8>, value: Option<Vec<u8>>| {
+    let mut say = |lsn: u64, key: Vec<u8>, value: Option<&[u8]>| {
         // A key that was put together wrongly, for want of the page it belongs to, has a length that no key has.
         if keys::is_key(&key) && newest.get(&key).is_none_or(|(last, _)| *last < lsn) {
-            newest.insert(key, (lsn, value));
+            newest.insert(key, (lsn, value.map(Bytes::copy_from_slice)));
         }
     };
     let mut current: Option<(u64, Node)> = None;
@@ -102,10 +104,10 @@ fn newest(found: &Found) -> Newest {
         let Some((_, node)) = &current else { continue };
         match (kind, &node.content) {
             (Kind::Node, Content::Leaf(entries)) => {
-                entries.iter().for_each(|(key, value)| say(lsn, key.clone(), Some(value.clone())));
+                entries.iter().for_each(|(key, value)| say(lsn, key.to_vec(), Some(value)));
             }
             (Kind::Link, Content::Leaf(_)) => match Link::read(content) {
-                Ok(Link::Set(key, value)) => say(lsn, [node.prefix(), key].concat(), Some(value.to_vec())),
+                Ok(Link::Set(key, value)) => say(lsn, [node.prefix(), key].concat(), Some(value)),
                 Ok(Link::Delete(key)) => say(lsn, [node.prefix(), key].concat(), None),
                 Ok(_) | Err(_) => {}
             },
@@ -116,7 +118,7 @@ fn newest(found: &Found) -> Newest {
 }
 
 /// A stream that is listed as closed is no longer open, though the entry of when it was may have been found, too.
-fn drop_moved(values: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
+fn drop_moved(values: &mut BTreeMap<Vec<u8>, Bytes>) {
     let moved: Vec<_> = values
         .keys()
         .filter_map(|key| match keys::parse_listing(key) {
@@ -130,7 +132,7 @@ fn drop_moved(values: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
 }
 
 impl Backend for Salvage {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
         Ok(self.values.get(key).cloned())
     }
 
@@ -140,7 +142,7 @@ impl Backend for Salvage {
         }
         let entries =
             self.values.range::<[u8], _>((Bound::Included(&range.from[..]), Bound::Excluded(&range.below[..])));
-        let copy = |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone(), value.clone());
+        let copy = |(key, value): (&Vec<u8>, &Bytes)| (Bytes::copy_from_slice(key), value.clone());
         Ok(match direction {
             Direction::Up => entries.take(limit).map(copy).collect(),
             Direction::Down => entries.rev().take(limit).map(copy).collect(),

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ::bytes::Bytes;
 use proptest::prelude::*;
 
 use super::SledFile;
 use super::message::tests::written;
 use super::salvage::Salvage;
 use crate::backend::sled::write_snapshot;
-use crate::backend::{Backend, Changes, Direction, KeyRange};
+use crate::backend::{Backend, Changes, Direction, Entry, KeyRange};
 use crate::layout::keys;
 use crate::record::StreamId;
 use crate::sled_log::open_sled;
@@ -98,11 +99,13 @@ fn part(from: u16, below: u16) -> KeyRange {
     KeyRange { from: key(from), below: key(below) }
 }
 
-fn scanned(map: &Map, range: &KeyRange, limit: usize, direction: Direction) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn scanned(map: &Map, range: &KeyRange, limit: usize, direction: Direction) -> Vec<Entry> {
     if range.from >= range.below {
         return Vec::new();
     }
-    let found = map.range(range.from.clone()..range.below.clone()).map(|(key, value)| (key.clone(), value.clone()));
+    let found = map
+        .range(range.from.clone()..range.below.clone())
+        .map(|(key, value)| (key.clone().into(), value.clone().into()));
     match direction {
         Direction::Up => found.take(limit).collect(),
         Direction::Down => found.rev().take(limit).collect(),
@@ -130,7 +133,7 @@ proptest! {
             }
         }
         for (number, _, _) in &numbers {
-            prop_assert_eq!(file.get(&key(*number)).unwrap(), map.get(&key(*number)).cloned());
+            prop_assert_eq!(file.get(&key(*number)).unwrap(), map.get(&key(*number)).cloned().map(Bytes::from));
         }
     }
 
@@ -144,7 +147,7 @@ proptest! {
         }
         let gathered = Salvage::gather(directory.path()).unwrap();
         for (key, value) in &map {
-            prop_assert_eq!(gathered.get(key).unwrap(), Some(value.clone()));
+            prop_assert_eq!(gathered.get(key).unwrap(), Some(value.clone().into()));
         }
     }
 }
@@ -174,7 +177,7 @@ fn pages_that_lead_back_are_read_once() {
     let one = [4, 0, 0, 0, 0, 1, b'm', 0, 1, 1, b'a', 1, b'v'];
     let back = [3, 0, 0, 0, 0, 1, b'b', 0, 0];
     let (_directory, file) = forged(&[(3, &one), (4, &back)]);
-    assert_eq!(file.get(b"a").unwrap(), Some(b"v".to_vec()));
+    assert_eq!(file.get(b"a").unwrap(), Some(b"v".as_slice().into()));
     let error = file.scan(&below(b"z"), 10, Direction::Up).unwrap_err();
     assert!(error.to_string().contains("page 4"), "{error}");
     // It begins behind what is looked for in it.

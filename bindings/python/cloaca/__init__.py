@@ -190,12 +190,17 @@ class HelloClass:
     """Says that classes of the package can be made.
 
     Example:
-        >>> cloaca.HelloClass().get_message()
-        'Hello from HelloClass!'
+        >>> cloaca.HelloClass()
+        HelloClass(message='Hello from HelloClass!')
     """
 
     def get_message(self) -> str:
-        """A greeting."""
+        """A greeting.
+
+        Example:
+            >>> cloaca.HelloClass().get_message()
+            'Hello from HelloClass!'
+        """
         return "Hello from HelloClass!"
 
     def __repr__(self) -> str:

@@ -89,9 +89,9 @@ class TriggerResult:
 class Subscriber(Protocol):
     """A runner that wants to hear of triggers that are decorated while it lives."""
 
-    def trigger_registered(self, trigger: TriggerSpec) -> None: ...
+    def _trigger_registered(self, trigger: TriggerSpec) -> None: ...
 
-    def trigger_unregistered(self, name: str) -> None: ...
+    def _trigger_unregistered(self, name: str) -> None: ...
 
 
 class _Triggers:
@@ -108,7 +108,7 @@ class _Triggers:
             self._triggers[trigger.name] = trigger
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
-            subscriber.trigger_registered(trigger)
+            subscriber._trigger_registered(trigger)
 
     def unregister(self, name: str) -> None:
         """Has every runner forget a trigger; for tests that clean up."""
@@ -116,7 +116,7 @@ class _Triggers:
             self._triggers.pop(name, None)
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
-            subscriber.trigger_unregistered(name)
+            subscriber._trigger_unregistered(name)
 
     def names(self) -> list[str]:
         with self._lock:

@@ -67,7 +67,7 @@ class Reads:
     """Whether it took the whole context."""
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> Reads:
+    def _of(cls, body: Mapping[str, Any]) -> Reads:
         """Those that the log has."""
         keys = (Read(read["key"], read["seen"], tuple(read["seqs"])) for read in body["keys"])
         return cls(tuple(keys), body["all"])
@@ -91,7 +91,7 @@ class TaskError:
     """What to do about it."""
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> TaskError:
+    def _of(cls, body: Mapping[str, Any]) -> TaskError:
         """The one that the log has."""
         return cls(**{**body, "lineage": tuple(body["lineage"])})
 
@@ -311,7 +311,7 @@ _KINDS: dict[str, type[Event]] = {
         ExecutionCancelled,
     )
 }
-_PARTS: dict[str, Any] = {"reads": Reads.of, "error": TaskError.of}
+_PARTS: dict[str, Any] = {"reads": Reads._of, "error": TaskError._of}
 
 
 def event_of(raw: Mapping[str, Any]) -> Event:

@@ -70,7 +70,7 @@ class AttemptHistory:
     """What to do about it, by what the whole log tells."""
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> AttemptHistory:
+    def _of(cls, raw: Mapping[str, Any]) -> AttemptHistory:
         """The one that the log tells of."""
         took, error = raw["duration_us"], raw.get("error")
         return cls(
@@ -81,10 +81,10 @@ class AttemptHistory:
             duration=None if took is None else timedelta(microseconds=took),
             started_seq=raw["started_seq"],
             worker=raw["worker"],
-            error=None if error is None else TaskError.of(error),
+            error=None if error is None else TaskError._of(error),
             retry_at=raw.get("retry_at"),
             abandoned=raw.get("abandoned"),
-            reads=Reads.of(raw["reads"]),
+            reads=Reads._of(raw["reads"]),
             writes=tuple(raw["writes"]),
             undeclared=tuple(raw["undeclared"]),
             hint=raw["hint"],
@@ -120,9 +120,9 @@ class TaskHistory:
         return self.attempts[-1].outcome
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> TaskHistory:
+    def _of(cls, raw: Mapping[str, Any]) -> TaskHistory:
         """The one that the log tells of."""
-        attempts = tuple(AttemptHistory.of(attempt) for attempt in raw["attempts"])
+        attempts = tuple(AttemptHistory._of(attempt) for attempt in raw["attempts"])
         return cls(
             task=raw["task"],
             first=raw["first"],
@@ -336,7 +336,7 @@ class History:
     @cached_property
     def tasks(self) -> Mapping[str, TaskHistory]:
         """What happened to each task, by id, in the order of their first events."""
-        return {raw["task"]: TaskHistory.of(raw) for raw in self._native.tasks()}
+        return {raw["task"]: TaskHistory._of(raw) for raw in self._native.tasks()}
 
     def state(self, at: Moment = None) -> State:
         """How the execution stood at a moment.
@@ -357,7 +357,7 @@ class History:
                 waits_for=tuple(task.get("waits_for", ())),
                 due=task.get("due"),
                 skipped=task.get("skipped"),
-                error=None if task.get("error") is None else TaskError.of(task["error"]),
+                error=None if task.get("error") is None else TaskError._of(task["error"]),
             )
             for task in raw["tasks"]
         }

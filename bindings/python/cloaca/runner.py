@@ -320,20 +320,20 @@ class DefaultRunner(Scheduling):
         """The executions that were unfinished when the log was opened, oldest first."""
         return [Execution(self, execution_id) for execution_id in self._engine.recovered()]
 
-    def workflow_registered(self, workflow: NativeWorkflow) -> None:
+    def _workflow_registered(self, workflow: NativeWorkflow) -> None:
         """Hears of a workflow that is registered while the runner lives. Not for programs to call."""
         engine: NativeEngine | None = getattr(self, "_native", None)
         # In a fork, a runner of the parent's has no use for it.
         if engine is not None and not self._closed.is_set() and self._process == os.getpid():
             engine.register(workflow)
 
-    def trigger_registered(self, trigger: TriggerSpec) -> None:
+    def _trigger_registered(self, trigger: TriggerSpec) -> None:
         """Hears of a trigger that is decorated while the runner lives. Not for programs to call."""
         engine: NativeEngine | None = getattr(self, "_native", None)
         if engine is not None and not self._closed.is_set() and self._process == os.getpid():
             engine.register_trigger(trigger)
 
-    def trigger_unregistered(self, name: str) -> None:
+    def _trigger_unregistered(self, name: str) -> None:
         """Hears of a trigger that is forgotten while the runner lives. Not for programs to call."""
         engine: NativeEngine | None = getattr(self, "_native", None)
         if engine is not None and not self._closed.is_set() and self._process == os.getpid():

@@ -236,7 +236,7 @@ class WorkflowBuilder:
             )
         return Workflow(native, self._description, dict(self._tags))
 
-    def collect(self, spec: TaskSpec) -> None:
+    def _collect(self, spec: TaskSpec) -> None:
         """Takes a task that is defined inside the ``with`` block. Called by the decorator."""
         self._tasks[spec.id] = (spec, False)
 
@@ -258,7 +258,7 @@ class WorkflowBuilder:
 class Subscriber(Protocol):
     """A runner: it hears of every workflow that is registered while it lives."""
 
-    def workflow_registered(self, workflow: NativeWorkflow) -> None: ...
+    def _workflow_registered(self, workflow: NativeWorkflow) -> None: ...
 
 
 class _Workflows:
@@ -275,7 +275,7 @@ class _Workflows:
             self._workflows[workflow.name] = workflow
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
-            subscriber.workflow_registered(workflow._native)
+            subscriber._workflow_registered(workflow._native)
 
     def find(self, name: str) -> Workflow | None:
         """The workflow of this name."""

@@ -151,10 +151,16 @@ class Runner(DefaultRunner):
 
         Example:
             >>> def test_a_crash_costs_nothing(cloaca_runner):
-            ...     with cloaca_runner.crash_after(5) as crash:
-            ...         cloaca_runner.execute("etl")
-            ...     result = cloaca_runner.get_execution(crash.execution_id).result(timeout=10)
+            ...     with cloaca_runner.crash_after(2) as crash:
+            ...         cloaca_runner.execute("reliable")
+            ...     result = cloaca_runner.get_execution(crash.execution_id).result(timeout=30)
             ...     assert result.status == "Completed"
+            >>> with cloaca.WorkflowBuilder("reliable"):
+            ...     @cloaca.task
+            ...     def extract(context):
+            ...         context["rows"] = 3
+            >>> with cloaca.testing.Runner("reliable.log") as runner:  # pytest calls it with the fixture
+            ...     test_a_crash_costs_nothing(runner)
         """
         if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
             raise ValueError(f"an event is numbered from 0 on, not {seq!r}")
@@ -205,7 +211,7 @@ def clean_registry() -> Iterator[None]:
         >>> with cloaca.DefaultRunner(":memory:") as runner:
         ...     runner.execute("of_a_test")
         Traceback (most recent call last):
-        cloaca.errors.WorkflowNotFoundError: no workflow 'of_a_test' is registered
+        cloaca.errors.WorkflowNotFoundError: workflow 'of_a_test' is not registered
     """
     tasks, registered, polled = registry.snapshot(), workflows.snapshot(), set(triggers.names())
     try:

@@ -172,7 +172,7 @@ class Execution:
             ...     execution = runner.submit("waits")
             ...     execution.cancel("the input was wrong")
             ...     execution.result().error_message
-            '?'
+            'cancelled by user: the input was wrong'
         """
         self._runner._engine.cancel(self._id, reason)
 
@@ -216,8 +216,8 @@ class Execution:
             ...     try:
             ...         execution.resume()
             ...     except cloaca.Error as error:
-            ...         str(error).replace(execution.id, "…")
-            '?'
+            ...         print(str(error).replace(execution.id, "…"))
+            execution …: the execution has ended (Completed)
         """
         self._runner._engine.unpause(self._id)
 
@@ -393,9 +393,13 @@ class DefaultRunner(Scheduling):
             ValueError: The schema's name is not letters, digits and ``_``.
 
         Example:
-            >>> with cloaca.DefaultRunner.with_schema("shop.log", "acme") as runner:
-            ...     runner
-            ?
+            >>> import pathlib
+            >>> with cloaca.DefaultRunner.with_schema("shop", "acme") as runner:
+            ...     [path.name for path in pathlib.Path().iterdir() if path.name.startswith("shop")]
+            ['shop.acme']
+            >>> cloaca.DefaultRunner.with_schema("shop", "acme/../beta")
+            Traceback (most recent call last):
+            ValueError: a schema's name is letters, digits and '_', not 'acme/../beta'
         """
         if not isinstance(schema, str) or not schema.replace("_", "a").isalnum() or not schema.isascii():
             raise ValueError(f"a schema's name is letters, digits and '_', not {schema!r}")
@@ -499,7 +503,7 @@ class DefaultRunner(Scheduling):
             >>> with cloaca.DefaultRunner(":memory:") as runner:
             ...     runner.execute("elt")
             Traceback (most recent call last):
-            cloaca.errors.WorkflowNotFoundError: ?
+            cloaca.errors.WorkflowNotFoundError: workflow 'elt' is not registered; did you mean 'etl'?
         """
         _check_timeout(timeout)
         started = self._start(workflow_name, context, execution_id)
@@ -615,20 +619,30 @@ class DefaultRunner(Scheduling):
 
     def resume(self, execution_id: str) -> Execution:
         """Resumes a blocked execution on purpose, with the workflow that is registered now. (What is paused:
-        [`Execution.resume`][cloaca.Execution.resume].) An execution is blocked when its log is opened by a program whose
-        workflow of that name is another version; ``list_executions`` says what differs.
+        [`Execution.resume`][cloaca.Execution.resume].) An unfinished execution is blocked when its log is opened
+        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``;
+        ``list_executions`` says why.
 
         Raises:
             ExecutionNotFoundError: There is no such execution.
             Error: It is not blocked.
 
         Example:
-            >>> from cloaca.testing import Runner
-            >>> with Runner("blocked.log") as runner:
-            ...     with runner.crash_after(1) as crash:
-            ...         result = runner.execute("etl", {"day": "2026-01-31"})
-            ...     runner.get_execution(crash.execution_id).result().status
-            '?'
+            >>> with cloaca.WorkflowBuilder("upload"):
+            ...     @cloaca.task
+            ...     def send(context, handle):
+            ...         handle.defer_until(lambda: False)
+            >>> with cloaca.DefaultRunner("blocked.log") as runner:
+            ...     unfinished = runner.submit("upload").id
+            >>> with cloaca.WorkflowBuilder("upload"):  # the next version of the program
+            ...     @cloaca.task
+            ...     def send(context): ...
+            ...     @cloaca.task(dependencies=[send])
+            ...     def tell(context): ...
+            >>> with cloaca.DefaultRunner("blocked.log") as runner:
+            ...     print(runner.list_executions()[0].blocked)
+            ...     runner.resume(unfinished).result().status
+            ?
         """
         self._engine.resume(execution_id)
         return Execution(self, execution_id)
@@ -641,7 +655,8 @@ class DefaultRunner(Scheduling):
             >>> runner = cloaca.DefaultRunner(":memory:")
             >>> runner.shutdown()
             >>> runner
-            ?
+            DefaultRunner(':memory:', durability='sync', shut down)
+            >>> runner.shutdown()
         """
         self._shutdown(_GRACE)
 

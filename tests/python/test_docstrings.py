@@ -60,16 +60,21 @@ def test_the_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def run(module: types.ModuleType) -> str:
     """Runs the examples of a module; what is wrong with them, in words.
 
-    The examples of a member go on where that of its class has ended: a method need not say again what the class has just
-    shown. What one of them defines, no other one sees."""
+    The examples of a member go on where that of its class has ended, and those of a class where that of its module has: a
+    method need not say again what the class has just shown. What a member defines, no other one sees, nor does what a class
+    defines reach another class."""
     said: list[str] = []
-    for itself, *members in public.documented(module):
-        with clean_registry():
-            names = public.names_of(module)
-            _run(itself, names, said)
-            for member in members:
-                with clean_registry():
-                    _run(member, dict(names), said)
+    [[introduction], *groups] = public.documented(module)
+    with clean_registry():
+        known = public.names_of(module)
+        _run(introduction, known, said)
+        for itself, *members in groups:
+            with clean_registry():
+                names = dict(known)
+                _run(itself, names, said)
+                for member in members:
+                    with clean_registry():
+                        _run(member, dict(names), said)
     return "".join(said)
 
 

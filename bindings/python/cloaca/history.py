@@ -284,7 +284,9 @@ class Why(tuple[Step, ...]):
         >>> with cloaca.DefaultRunner(":memory:") as runner:
         ...     history = runner.execute("sum", {"a": 1, "b": 2}).history()
         >>> print(history.why("sum"))
-        ?
+        sum = 3  [asked] by add, attempt 1, seq 4
+          a = 1  [read] by the input, seq 1
+          b = 2  [read] by the input, seq 2
     """
 
     __slots__ = ()
@@ -337,10 +339,10 @@ class Diff:
         >>> with cloaca.DefaultRunner(":memory:") as runner:
         ...     a, b = (runner.execute("doubled", {"number": number}).history() for number in (1, 2))
         >>> diff = a.diff(b)
-        >>> diff.same, diff.first["aspect"], [one["task"] for one in diff.tasks]
-        ?
+        >>> diff.same, diff.first["aspect"]
+        (False, 'input')
         >>> print(diff)
-        ?
+        the input differs: number is 1 in A and 2 in B
     """
 
     same: bool
@@ -444,8 +446,8 @@ class History:
         """What the log's index says: id, log, workflow, version, status, times, cause, durability, counts, hash.
 
         Example:
-            >>> history.info["durability"], history.info["events"]
-            ?
+            >>> history.info["events"], history.info["status"]
+            (7, 'Completed')
         """
         return dict(self._head)
 
@@ -544,7 +546,7 @@ class History:
             >>> history.diff(same).same
             True
             >>> print(history.diff(other))
-            ?
+            the input differs: b is 2 in A and 3 in B
         """
         if not isinstance(other, History):
             raise TypeError(f"a history is compared with another one, not with {type(other).__name__}")

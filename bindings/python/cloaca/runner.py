@@ -642,7 +642,8 @@ class DefaultRunner(Scheduling):
             >>> with cloaca.DefaultRunner("blocked.log") as runner:
             ...     print(runner.list_executions()[0].blocked)
             ...     runner.resume(unfinished).result().status
-            ?
+            workflow 'upload' has another graph now: task 'tell' is new
+            'Completed'
         """
         self._engine.resume(execution_id)
         return Execution(self, execution_id)

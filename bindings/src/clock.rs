@@ -9,8 +9,7 @@ use pyo3::prelude::*;
 
 /// A clock that stands still until it is moved, for a [`Runner`][cloaca.testing.Runner] or the fixture ``cloaca_clock``.
 ///
-/// Args:
-///     start: Where it begins, in seconds since 1970; at the end of the log that it is used on, if that is later.
+/// It begins at `start`, in seconds since 1970; at the end of the log that it is used on, if that is later.
 ///
 /// Example:
 ///     >>> with cloaca.WorkflowBuilder("etl"):

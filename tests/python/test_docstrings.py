@@ -60,9 +60,9 @@ def test_the_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def run(module: types.ModuleType) -> str:
     """Runs the examples of a module; what is wrong with them, in words.
 
-    The examples of a member go on where that of its class has ended, and those of a class where that of its module has: a
-    method need not say again what the class has just shown. What a member defines, no other one sees, nor does what a class
-    defines reach another class."""
+    The examples of a member go on where that of its class has ended, and those of a class where that of its module has:
+    a method need not say again what the class has just shown. What a member defines, no other one sees; what a class
+    defines, no other class."""
     said: list[str] = []
     [[introduction], *groups] = public.documented(module)
     with clean_registry():

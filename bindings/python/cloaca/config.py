@@ -98,7 +98,7 @@ class DefaultRunnerConfig:
     max_concurrent_tasks = _Field(
         4,
         _number(1, 10_000),
-        """How many attempts run at once. One that waits in [`defer_until`][cloaca.TaskHandle.defer_until] does not count.
+        """How many attempts run at once. What waits in [`defer_until`][cloaca.TaskHandle.defer_until] does not count.
 
         Example:
             >>> cloaca.DefaultRunnerConfig(max_concurrent_tasks=10_001)
@@ -150,8 +150,7 @@ class DefaultRunnerConfig:
     enable_recovery = _Field(
         True,
         _truth,
-        """Whether unfinished executions are resumed when the log is opened. Where they are not, they wait for a runner that
-        does.
+        """Whether unfinished executions are resumed when the log is opened. Where they are not, they are blocked.
 
         Example:
             >>> config = cloaca.DefaultRunnerConfig(enable_recovery=False)
@@ -259,8 +258,8 @@ class DefaultRunnerConfig:
     max_recoveries = _Field(
         3,
         _number(0, 2**32 - 1),
-        """How often attempts of a task may die with their process; one more, and the task has failed. So a task that kills
-        its process does not do so for ever.
+        """How often attempts of a task may die with their process; one more, and the task has failed. So a task that
+        kills its process does not do so for ever.
 
         Example:
             >>> cloaca.DefaultRunnerConfig(max_recoveries=0).max_recoveries

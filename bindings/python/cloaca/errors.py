@@ -161,13 +161,13 @@ class LogError(Error):
     """The log could not be opened, read or written.
 
     Example:
-        >>> with cloaca.DefaultRunner(":memory:") as runner:
-        ...     result = runner.execute("etl")
-        >>> try:
-        ...     result.history()
-        ... except cloaca.LogError as error:
-        ...     error.execution_id == result.execution_id, error.path
-        ?
+        >>> import pathlib
+        >>> with cloaca.DefaultRunner("busy.log"):
+        ...     try:
+        ...         cloaca.DefaultRunner("busy.log")
+        ...     except cloaca.LogError as error:  # whatever is wrong with the log
+        ...         type(error).__name__, pathlib.Path(error.path).name
+        ('LogLockedError', 'busy.log')
     """
 
 
@@ -284,8 +284,9 @@ class WorkerDiedError(Error):
     Example:
         >>> @cloaca.task(isolation="process", retry_condition=cloaca.WorkerDiedError)
         ... def render(context): ...
-        >>> policy = cloaca.RetryPolicy.builder().retry_condition(cloaca.RetryCondition.error_types(["WorkerDiedError"])).build()
-        >>> policy.should_retry(1, cloaca.WorkerDiedError("killed by signal 9")), policy.should_retry(1, ValueError("wrong"))
+        >>> died = cloaca.RetryCondition.error_types(["WorkerDiedError"])  # the same in a policy
+        >>> policy = cloaca.RetryPolicy.builder().retry_condition(died).build()
+        >>> policy.should_retry(1, cloaca.WorkerDiedError("signal 9")), policy.should_retry(1, ValueError("wrong"))
         (True, False)
     """
 
@@ -329,7 +330,7 @@ class MomentNotFoundError(Error, LookupError):
         ...     history.state(at=1_000)
         ... except cloaca.MomentNotFoundError as error:
         ...     print(error)
-        ?
+        there is no event with seq 1000; the last one is 4
     """
 
 
@@ -343,13 +344,13 @@ class UnknownKeyError(Error, KeyError):
         ...     history.why("row")
         ... except cloaca.UnknownKeyError as error:
         ...     print(error)
-        ?
+        no key 'row' in the context; did you mean 'rows'?
     """
 
 
 class UndeclaredReadError(Error, KeyError):
-    """With ``strict_context``: a task read a key that only a task wrote which it does not depend on. Where a task does not catch
-    it, its attempt fails.
+    """With ``strict_context``: a task read a key that only a task wrote which it does not depend on. Where a task does
+    not catch it, its attempt fails.
 
     Example:
         >>> with cloaca.WorkflowBuilder("careless"):

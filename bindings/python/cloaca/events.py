@@ -155,7 +155,7 @@ class Event:
         >>> event.seq, event.kind, len(event.hash)
         (0, 'ExecutionStarted', 64)
         >>> all(event.previous == before.hash for before, event in zip(history.events, history.events[1:]))
-        ?
+        True
     """
 
     seq: int = field(repr=True)
@@ -322,8 +322,8 @@ class TaskSkipped(TaskEvent):
 
     Example:
         >>> [skipped] = events(history, cloaca.events.TaskSkipped)
-        >>> skipped.task, skipped.why
-        ?
+        >>> skipped.task, skipped.why["rule"], skipped.why["tasks"]
+        ('complain', 'all_failed', [{'task': 'fetch', 'settled': 'completed'}])
     """
 
     why: Mapping[str, Any]
@@ -449,7 +449,7 @@ class ExecutionFailed(ExecutionEnded):
         >>> with cloaca.DefaultRunner(":memory:") as runner:
         ...     failed = runner.execute("fails").history().events[-1]
         >>> failed.kind, failed.reason
-        ?
+        ('ExecutionFailed', "task 'fail' failed, attempt 1 of 1: ValueError: as asked")
     """
 
 

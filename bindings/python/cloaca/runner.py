@@ -394,10 +394,10 @@ class DefaultRunner(Scheduling):
 
         Example:
             >>> import pathlib
-            >>> with cloaca.DefaultRunner.with_schema("shop", "acme") as runner:
-            ...     [path.name for path in pathlib.Path().iterdir() if path.name.startswith("shop")]
-            ['shop.acme']
-            >>> cloaca.DefaultRunner.with_schema("shop", "acme/../beta")
+            >>> with cloaca.DefaultRunner.with_schema("orders", "acme") as runner:
+            ...     [path.name for path in pathlib.Path().iterdir() if path.name.startswith("orders")]
+            ['orders.acme']
+            >>> cloaca.DefaultRunner.with_schema("orders", "acme/../beta")
             Traceback (most recent call last):
             ValueError: a schema's name is letters, digits and '_', not 'acme/../beta'
         """
@@ -535,7 +535,7 @@ class DefaultRunner(Scheduling):
         execution_id: str | None = None,
         timeout: float | None = None,
     ) -> WorkflowResult:
-        """As [`execute`][cloaca.DefaultRunner.execute], from a coroutine. A coroutine that is cancelled leaves the wait, and
+        """As [`execute`][cloaca.DefaultRunner.execute], from a coroutine. One that is cancelled leaves the wait, and
         the execution running.
 
         Example:

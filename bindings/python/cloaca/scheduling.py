@@ -447,7 +447,8 @@ class Scheduling:
             >>> with cloaca.testing.Runner(":memory:", clock=clock) as runner:
             ...     clock.advance(180)
             ...     fires = runner.get_trigger_execution_history("closed")
-            ...     [runner.get_execution(fire["workflow_execution_id"]).result().final_context["day"] for fire in fires]
+            ...     results = [runner.get_execution(fire["workflow_execution_id"]).result() for fire in fires]
+            >>> [result.final_context["day"] for result in results]
             ['2026-01-31', '2026-01-30']
         """
         limit, offset = _bounds(limit, offset)

@@ -64,9 +64,9 @@ class Workflow:
 
     @property
     def version(self) -> str:
-        """16 hex digits that change with the graph, the rules and the code of the tasks. An unfinished execution is resumed
-        where only the code has changed since; with another graph it is blocked until somebody resumes it on purpose: see
-        [`DefaultRunner.resume`][cloaca.DefaultRunner.resume].
+        """16 hex digits that change with the graph, the rules and the code of the tasks. An unfinished execution is
+        resumed where only the code has changed since; with another graph it is blocked until somebody resumes it on
+        purpose: see [`DefaultRunner.resume`][cloaca.DefaultRunner.resume].
 
         Example:
             >>> len(workflow.version), workflow.version == builder.build().version

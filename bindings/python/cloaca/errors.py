@@ -31,6 +31,7 @@ __all__ = [
     "UnknownKeyError",
     "WaitTimeoutError",
     "WorkerDiedError",
+    "WorkerImportError",
     "WorkflowFailedError",
     "WorkflowNotFoundError",
     "WorkflowValidationError",
@@ -288,6 +289,17 @@ class WorkerDiedError(Error):
         >>> policy = cloaca.RetryPolicy.builder().retry_condition(died).build()
         >>> policy.should_retry(1, cloaca.WorkerDiedError("signal 9")), policy.should_retry(1, ValueError("wrong"))
         (True, False)
+    """
+
+
+class WorkerImportError(Error):
+    """A worker process imported the program to find a task, and came to a line that opens a runner. What the program
+    does belongs below ``if __name__ == "__main__":``. No policy tries this again: it would be the same each time.
+
+    Example:
+        >>> error = cloaca.WorkerImportError("a worker process came to a line that opens a runner")
+        >>> cloaca.RetryPolicy.default().should_retry(1, error)
+        False
     """
 
 

@@ -19,7 +19,7 @@ from ._past import Past
 from ._threads import Threads
 from ._trigger import triggers
 from .config import DefaultRunnerConfig
-from .errors import Error, WaitTimeoutError
+from .errors import Error, WaitTimeoutError, WorkerImportError
 from .result import WorkflowResult, rfc3339
 from .scheduling import Scheduling
 from .workflow import workflows
@@ -293,9 +293,10 @@ class DefaultRunner(Scheduling):
         if config is not None and not isinstance(config, DefaultRunnerConfig):
             raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")
         if _isolation.importing_for is not None:
-            raise Error(
+            raise WorkerImportError(
                 f"a worker process imports this program to find task '{_isolation.importing_for}', and came to a line "
-                f'that opens a runner; put what the program does below: if __name__ == "__main__":'
+                f'that opens a runner; put what the program does below: if __name__ == "__main__":',
+                task_id=_isolation.importing_for,
             )
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()

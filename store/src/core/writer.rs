@@ -112,12 +112,12 @@ impl<B: Backend> Writer<B> {
         self.tip.time
     }
 
-    /// The log, for those who change it.
     /// Wakes the readers that wait until the log moves. It has moved, and whoever appended was told.
     pub(crate) fn tell_readers(&self) {
         self.core.moving.moved();
     }
 
+    /// The log, for those who change it.
     pub(super) fn core(&self) -> &Core<B> {
         &self.core
     }

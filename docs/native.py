@@ -1,14 +1,18 @@
-"""Gives the site what only the running package knows: docstrings of native classes, and of a config's fields."""
+"""Gives the site what only the running package knows: docstrings of native classes, and of a config's fields. And has
+it show examples as code."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from typing import Any
 
 import griffe
 
 _NOTHING = object()
+# From a prompt to the next empty line: an example with its output.
+_EXAMPLE = re.compile(r"^( *)>>> .*(?:\n.*\S.*)*", re.MULTILINE)
 
 
 class Native(griffe.Extension):
@@ -23,6 +27,7 @@ class Native(griffe.Extension):
         for name, field in vars(config).items():
             if hasattr(field, "default"):
                 pkg["config.DefaultRunnerConfig"][name].value = repr(field.default)
+        _fence(pkg)
 
     def _tell(self, told: griffe.Object | griffe.Alias, known: object) -> None:
         for name, member in told.members.items():
@@ -32,7 +37,7 @@ class Native(griffe.Extension):
             # What the native module calls its home is where programs import it from: an alias of the stub's.
             target = member.final_target if isinstance(member, griffe.Alias) else member
             if target.docstring is None and (text := _doc(found)):
-                target.docstring = griffe.Docstring(text, parent=target)
+                target.docstring = griffe.Docstring(_fenced(text), parent=target)
             if isinstance(target, griffe.Class):
                 self._implement(target)
                 self._tell(target, found)
@@ -51,3 +56,16 @@ def _doc(found: object) -> str | None:
     found = getattr(found, "__func__", found)
     text = getattr(found, "__doc__", None)
     return inspect.cleandoc(text) if isinstance(text, str) and text != type(found).__doc__ else None
+
+
+def _fenced(text: str) -> str:
+    """To Markdown, a line that begins with `>>>` is a quotation in a quotation in a quotation."""
+    return text if "```pycon" in text else _EXAMPLE.sub(r"\1```pycon\n\g<0>\n\1```", text)
+
+
+def _fence(told: griffe.Object) -> None:
+    if told.docstring is not None:
+        told.docstring.value = _fenced(told.docstring.value)
+    for member in told.members.values():
+        if not isinstance(member, griffe.Alias):
+            _fence(member)

@@ -7,7 +7,20 @@ use cloacina_engine::runtime::clock::VirtualClock;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// A clock that stands still until it is moved.
+/// A clock that stands still until it is moved, for a [`Runner`][cloaca.testing.Runner] or the fixture ``cloaca_clock``.
+///
+/// It begins at `start`, in seconds since 1970; at the end of the log that it is used on, if that is later.
+///
+/// Example:
+///     >>> with cloaca.WorkflowBuilder("etl"):
+///     ...     @cloaca.task
+///     ...     def extract(context): ...
+///     >>> clock = cloaca.testing.VirtualClock()
+///     >>> with cloaca.testing.Runner(":memory:", clock=clock) as runner:
+///     ...     nightly = runner.register_cron_workflow("etl", "0 2 * * *", "UTC")
+///     ...     clock.advance(3 * 24 * 3600)
+///     ...     len(runner.get_cron_execution_history(nightly))
+///     3
 #[pyclass(frozen, module = "cloaca._cloaca", name = "VirtualClock")]
 pub struct PyVirtualClock(pub VirtualClock);
 
@@ -27,6 +40,18 @@ impl PyVirtualClock {
     }
 
     /// Moves it so many seconds on. What is due meanwhile happens, each at its own time, before this returns.
+    ///
+    /// Raises:
+    ///     ValueError: The seconds are negative, or not a finite number.
+    ///
+    /// Example:
+    ///     >>> clock = cloaca.testing.VirtualClock(0.0)
+    ///     >>> clock.advance(90)
+    ///     >>> clock.now()
+    ///     90.0
+    ///     >>> clock.advance(-1)
+    ///     Traceback (most recent call last):
+    ///     ValueError: a clock cannot be moved -1 seconds: cannot convert float seconds to Duration: value is negative
     fn advance(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
         let span = Duration::try_from_secs_f64(seconds)
             .map_err(|error| PyValueError::new_err(format!("a clock cannot be moved {seconds} seconds: {error}")))?;
@@ -35,6 +60,12 @@ impl PyVirtualClock {
     }
 
     /// What time it is, in seconds since 1970.
+    ///
+    /// Example:
+    ///     >>> import datetime
+    ///     >>> clock = cloaca.testing.VirtualClock(1_769_850_000)
+    ///     >>> datetime.datetime.fromtimestamp(clock.now(), datetime.timezone.utc).isoformat()
+    ///     '2026-01-31T09:00:00+00:00'
     fn now(&self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "microseconds of any year that people live in are exact enough")]
         let micros = self.0.now().0 as f64;

@@ -15,9 +15,14 @@ const OPERATORS: &str =
 /// A condition over the tasks upstream and the values of the context, for `trigger_rules`.
 ///
 /// Made by always(), all_of(), any_of(), none_of(), task_success(), task_failed(), task_skipped() and context_value().
+/// Equal trees are equal.
 ///
-/// >>> all_of(task_success("load"), context_value("rows", ">", 0))
-/// all_of(task_success('load'), context_value('rows', 'GreaterThan', 0))
+/// Example:
+///     >>> condition = cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
+///     >>> condition
+///     all_of(task_success('load'), context_value('rows', 'GreaterThan', 0))
+///     >>> condition == cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", "gt", 0))
+///     True
 #[pyclass(frozen, eq, module = "cloaca", name = "Condition")]
 #[derive(PartialEq)]
 pub struct PyCondition {
@@ -28,6 +33,16 @@ pub struct PyCondition {
 #[pymethods]
 impl PyCondition {
     /// The condition that a plain dict describes; a condition is returned as it is.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: It describes none; the message says what is missing or unknown, and what there is.
+    ///
+    /// Example:
+    ///     >>> cloaca.Condition.parse({"type": "ContextValue", "key": "rows", "operator": ">", "value": 0})
+    ///     context_value('rows', 'GreaterThan', 0)
+    ///     >>> cloaca.Condition.parse({"type": "TaskSuccess"})
+    ///     Traceback (most recent call last):
+    ///     ValueError: a TaskSuccess needs the entry 'task_name'
     #[staticmethod]
     pub fn parse(tree: &Bound<'_, PyAny>) -> PyResult<Self> {
         Ok(Self { inner: parse(tree, 0)? })

@@ -20,10 +20,20 @@ use crate::{canonical, errors, json};
 /// come back exactly as they were; a tuple comes back as a list. Anything else is refused with a TypeError or ValueError
 /// that names its place. A value that was read is a copy: changing it changes nothing until it is set again.
 ///
-/// >>> context = Context({"rows": 3})
-/// >>> context["done"] = True
-/// >>> context
-/// Context({"done":true,"rows":3})
+/// Example:
+///     >>> context = cloaca.Context({"rows": [1, 2]})
+///     >>> context["done"] = True
+///     >>> context
+///     Context({"done":true,"rows":[1,2]})
+///     >>> context["rows"].append(3)  # changes a copy
+///     >>> context["rows"], len(context), "rows" in context, list(context)
+///     ([1, 2], 2, True, ['done', 'rows'])
+///     >>> del context["done"]
+///     >>> context == {"rows": [1, 2]}
+///     True
+///     >>> context["when"] = [{"day": {1, 2}}]
+///     Traceback (most recent call last):
+///     TypeError: context key 'when', at [0]['day']: set is not a JSON value; use sorted(value), or list(value)
 #[pyclass(frozen, mapping, weakref, module = "cloaca", name = "Context")]
 pub struct Context {
     inner: Mutex<TaskContext>,
@@ -158,7 +168,12 @@ impl Context {
         Ok(Self::from_values(pairs))
     }
 
-    /// The value of a key, or `default` if it is not there.
+    /// The value of a key, or `default` if it is not there. A key whose value is None is there.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3, "note": None})
+    ///     >>> context.get("rows"), context.get("columns"), context.get("columns", 1), context.get("note", "none yet")
+    ///     (3, None, 1, None)
     #[pyo3(signature = (key, default=None))]
     fn get<'py>(
         &self,
@@ -172,7 +187,19 @@ impl Context {
         }
     }
 
-    /// Sets a key to a value, whether it is there or not.
+    /// Sets a key to a value, whether it is there or not: the same as `context[key] = value`.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: The key is no text, or the value is not JSON; the message names the place in it.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3})
+    ///     >>> context.set("rows", 4)
+    ///     >>> context["rows"]
+    ///     4
+    ///     >>> context.set("mean", float("nan"))
+    ///     Traceback (most recent call last):
+    ///     ValueError: context key 'mean': nan is not a JSON value; use None, or a text such as str(value)
     fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = key_text(key)?;
         let value = value_json(&key, value)?;
@@ -180,7 +207,17 @@ impl Context {
         Ok(())
     }
 
-    /// Sets a key that is not there yet; a ValueError if it is.
+    /// Sets a key that is not there yet.
+    ///
+    /// Raises:
+    ///     ValueError: It is there already.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context()
+    ///     >>> context.insert("rows", 3)
+    ///     >>> context.insert("rows", 4)
+    ///     Traceback (most recent call last):
+    ///     ValueError: context key 'rows' is there already; use set() or update()
     fn insert(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.look(py, key)?.is_some() {
             return Err(PyValueError::new_err(format!(
@@ -191,7 +228,19 @@ impl Context {
         self.set(key, value)
     }
 
-    /// Sets a key that is there; a KeyError if it is not. (To take over a whole dict: update_from_dict().)
+    /// Sets a key that is there. (This is not dict's update(); to take over a whole dict: update_from_dict().)
+    ///
+    /// Raises:
+    ///     KeyError: It is not there.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3})
+    ///     >>> context.update("rows", 4)
+    ///     >>> context.update("row", 5)
+    ///     Traceback (most recent call last):
+    ///     KeyError: 'row'
+    ///     >>> context
+    ///     Context({"rows":4})
     fn update(&self, py: Python<'_>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         if self.look(py, key)?.is_none() {
             return Err(missing(key));
@@ -200,6 +249,11 @@ impl Context {
     }
 
     /// Removes a key. Returns its value, or None if it was not there.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3})
+    ///     >>> context.remove("rows"), context.remove("rows")
+    ///     (3, None)
     fn remove<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match self.take(py, key)? {
             Some(value) => to_python(py, value.as_str()),
@@ -208,11 +262,24 @@ impl Context {
     }
 
     /// The same as remove().
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3})
+    ///     >>> context.delete("rows"), len(context)
+    ///     (3, 0)
     fn delete<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.remove(py, key)
     }
 
     /// Removes a key and returns its value; `default`, or a KeyError without one, if it was not there.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3})
+    ///     >>> context.pop("rows"), context.pop("rows", 0)
+    ///     (3, 0)
+    ///     >>> context.pop("rows")
+    ///     Traceback (most recent call last):
+    ///     KeyError: 'rows'
     #[pyo3(signature = (key, *default))]
     fn pop<'py>(
         &self,
@@ -229,7 +296,15 @@ impl Context {
         }
     }
 
-    /// Removes a key and returns it with its value; a KeyError if there is none.
+    /// Removes the last key in sorted order, and returns it with its value.
+    ///
+    /// Raises:
+    ///     KeyError: There is none.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"b": 2, "a": 1})
+    ///     >>> context.popitem(), context.popitem()
+    ///     (('b', 2), ('a', 1))
     fn popitem<'py>(&self, py: Python<'py>) -> PyResult<(String, Bound<'py, PyAny>)> {
         let last = self.inner().all().pop_last();
         let Some((key, value)) = last else { return Err(PyKeyError::new_err("the context is empty")) };
@@ -238,7 +313,14 @@ impl Context {
         Ok((key.to_string(), to_python(py, value.as_str())?))
     }
 
-    /// The value of a key; sets it to `default` first if it is not there.
+    /// The value of a key; sets it to `default` first if it is not there. It is a copy, as ever: to change it, set it.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3})
+    ///     >>> context.setdefault("rows", 0), context.setdefault("files", [])
+    ///     (3, [])
+    ///     >>> context
+    ///     Context({"files":[],"rows":3})
     #[pyo3(signature = (key, default=None))]
     fn setdefault<'py>(
         &self,
@@ -255,6 +337,12 @@ impl Context {
     }
 
     /// Removes every key.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3})
+    ///     >>> context.clear()
+    ///     >>> context
+    ///     Context({})
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let mut inner = self.inner();
         let keys: Vec<Key> = inner.all().into_keys().collect();
@@ -263,7 +351,11 @@ impl Context {
         removed.map_err(|read| errors::undeclared(py, &read))
     }
 
-    /// A dict of every value.
+    /// A dict of every value, all of it a copy. Keys come sorted.
+    ///
+    /// Example:
+    ///     >>> cloaca.Context({"rows": (1, 2), "day": "2026-01-31"}).to_dict()
+    ///     {'day': '2026-01-31', 'rows': [1, 2]}
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = self.inner().all();
         let dict = PyDict::new(py);
@@ -274,17 +366,45 @@ impl Context {
     }
 
     /// Sets every key of a dict (or another mapping) to its value there, or none if one of them is not JSON.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: It is no mapping, or a value is not JSON.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3, "day": "2026-01-31"})
+    ///     >>> context.update_from_dict({"rows": 4, "file": "a.csv"})
+    ///     >>> context
+    ///     Context({"day":"2026-01-31","file":"a.csv","rows":4})
+    ///     >>> context.update_from_dict({"rows": 5, "file": b"a.csv"})
+    ///     Traceback (most recent call last):
+    ///     TypeError: context key 'file': bytes is not a JSON value; use decode(), or base64.b64encode(value).decode()
+    ///     >>> context["rows"]
+    ///     4
     fn update_from_dict(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         self.set_all(&dict_of(data)?)
     }
 
-    /// Every value as one JSON object: keys sorted, at every level, and no spaces.
+    /// Every value as one JSON object: keys sorted, at every level, and no spaces. Equal contexts give the same text.
+    ///
+    /// Example:
+    ///     >>> cloaca.Context({"rows": {"b": 2, "a": 1.0}, "big": 2**70}).to_json()
+    ///     '{"big":1180591620717411303424,"rows":{"a":1.0,"b":2}}'
     fn to_json(&self, py: Python<'_>) -> PyResult<String> {
         let all = self.inner().all();
         sorted(py, &all)
     }
 
-    /// The context that a JSON object holds; a ValueError if the text is not one.
+    /// The context that a JSON object holds.
+    ///
+    /// Raises:
+    ///     ValueError: The text is not a JSON object.
+    ///
+    /// Example:
+    ///     >>> cloaca.Context.from_json('{"rows": 3}')["rows"]
+    ///     3
+    ///     >>> cloaca.Context.from_json("[3]")
+    ///     Traceback (most recent call last):
+    ///     ValueError: a context is a JSON object, not a list
     #[staticmethod]
     fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
         if let Some(members) = canonical::members(py, text) {
@@ -298,22 +418,41 @@ impl Context {
         Ok(Self::from_values(pairs_of(dict)?))
     }
 
-    /// The keys, as a view.
+    /// The keys, sorted, as a view.
+    ///
+    /// Example:
+    ///     >>> list(cloaca.Context({"b": 2, "a": 1}).keys())
+    ///     ['a', 'b']
     fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         Self::view(slf, "KeysView")
     }
 
-    /// The values, as a view.
+    /// The values, in the order of the sorted keys, as a view.
+    ///
+    /// Example:
+    ///     >>> list(cloaca.Context({"b": 2, "a": 1}).values())
+    ///     [1, 2]
     fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         Self::view(slf, "ValuesView")
     }
 
-    /// The pairs of key and value, as a view.
+    /// The pairs of key and value, in the order of the sorted keys, as a view.
+    ///
+    /// Example:
+    ///     >>> {key: value for key, value in cloaca.Context({"b": 2, "a": 1}).items() if value > 1}
+    ///     {'b': 2}
     fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         Self::view(slf, "ItemsView")
     }
 
     /// A context of its own with the same values.
+    ///
+    /// Example:
+    ///     >>> context = cloaca.Context({"rows": 3})
+    ///     >>> other = context.copy()
+    ///     >>> other["rows"] = 4
+    ///     >>> context["rows"], other == context
+    ///     (3, False)
     fn copy(&self) -> Self {
         let all = self.inner().all();
         Self::from_values(all)

@@ -13,8 +13,11 @@ use crate::executor::task_error;
 
 /// How the wait between attempts grows.
 ///
-/// >>> BackoffStrategy.exponential(2.0)
-/// BackoffStrategy.exponential(base=2.0, multiplier=1.0)
+/// Example:
+///     >>> slowly = cloaca.BackoffStrategy.linear(1.0)
+///     >>> policy = cloaca.RetryPolicy.builder().initial_delay(10.0).backoff_strategy(slowly).build()
+///     >>> [policy.calculate_delay(failures) for failures in (1, 2, 3)]
+///     [10.0, 20.0, 30.0]
 #[pyclass(frozen, eq, module = "cloaca", name = "BackoffStrategy")]
 #[derive(PartialEq)]
 pub struct PyBackoff(Backoff);
@@ -22,18 +25,42 @@ pub struct PyBackoff(Backoff);
 #[pymethods]
 impl PyBackoff {
     /// Every wait is the initial delay.
+    ///
+    /// Example:
+    ///     >>> fixed = cloaca.BackoffStrategy.fixed()
+    ///     >>> policy = cloaca.RetryPolicy.builder().backoff_strategy(fixed).build()
+    ///     >>> policy.calculate_delay(1), policy.calculate_delay(9)
+    ///     (1.0, 1.0)
     #[staticmethod]
     fn fixed() -> Self {
         Self(Backoff::Fixed)
     }
 
     /// Every wait is `multiplier` initial delays longer than the one before.
+    ///
+    /// Raises:
+    ///     ValueError: The multiplier is negative, or not a finite number.
+    ///
+    /// Example:
+    ///     >>> linear = cloaca.BackoffStrategy.linear(2.0)
+    ///     >>> policy = cloaca.RetryPolicy.builder().backoff_strategy(linear).build()
+    ///     >>> [policy.calculate_delay(failures) for failures in (1, 2, 3)]
+    ///     [1.0, 3.0, 5.0]
     #[staticmethod]
     fn linear(multiplier: f64) -> PyResult<Self> {
         Ok(Self(Backoff::Linear { multiplier: positive("multiplier", multiplier)? }))
     }
 
-    /// Every wait is `base` times the one before; all are multiplied by `multiplier`.
+    /// Every wait is `base` times the one before; all are multiplied by `multiplier` (1 by default).
+    ///
+    /// Raises:
+    ///     ValueError: One of them is negative, or not a finite number.
+    ///
+    /// Example:
+    ///     >>> threefold = cloaca.BackoffStrategy.exponential(3.0)
+    ///     >>> policy = cloaca.RetryPolicy.builder().backoff_strategy(threefold).build()
+    ///     >>> [policy.calculate_delay(failures) for failures in (1, 2, 3)]
+    ///     [1.0, 3.0, 9.0]
     #[staticmethod]
     #[pyo3(signature = (base, multiplier=None))]
     fn exponential(base: f64, multiplier: Option<f64>) -> PyResult<Self> {
@@ -61,9 +88,11 @@ fn positive(name: &str, value: f64) -> PyResult<f64> {
 
 /// Which errors are tried again.
 ///
-/// >>> transient = RetryPolicy.builder().retry_condition(RetryCondition.transient_only()).build()
-/// >>> transient.should_retry(1, ConnectionError("refused")), transient.should_retry(1, ValueError("wrong"))
-/// (True, False)
+/// Example:
+///     >>> builder = cloaca.RetryPolicy.builder()
+///     >>> policy = builder.retry_condition(cloaca.RetryCondition.transient_only()).build()
+///     >>> policy.should_retry(1, ConnectionError("refused")), policy.should_retry(1, ValueError("wrong"))
+///     (True, False)
 #[pyclass(frozen, eq, module = "cloaca", name = "RetryCondition")]
 #[derive(PartialEq)]
 pub struct PyRetryCondition(RetryCondition);
@@ -71,30 +100,63 @@ pub struct PyRetryCondition(RetryCondition);
 #[pymethods]
 impl PyRetryCondition {
     /// No error is tried again.
+    ///
+    /// Example:
+    ///     >>> never = cloaca.RetryCondition.never()
+    ///     >>> cloaca.RetryPolicy.builder().retry_condition(never).build().should_retry(1, TimeoutError())
+    ///     False
     #[staticmethod]
     fn never() -> Self {
         Self(RetryCondition::Never)
     }
 
-    /// Errors that pass: timeouts, connections, the network.
+    /// Errors that pass: a TimeoutError, a ConnectionError, an OSError of the network kind, or any whose message has one of
+    /// the words timeout, connection, network, temporary, unavailable.
+    ///
+    /// Example:
+    ///     >>> transient = cloaca.RetryCondition.transient_only()
+    ///     >>> policy = cloaca.RetryPolicy.builder().retry_condition(transient).build()
+    ///     >>> policy.should_retry(1, TimeoutError()), policy.should_retry(1, RuntimeError("503 Service Unavailable"))
+    ///     (True, True)
+    ///     >>> policy.should_retry(1, RuntimeError("404 Not Found"))
+    ///     False
     #[staticmethod]
     fn transient_only() -> Self {
         Self(RetryCondition::Transient)
     }
 
-    /// Every error.
+    /// Every error. This is the default.
+    ///
+    /// Example:
+    ///     >>> cloaca.RetryCondition.all_errors()
+    ///     RetryCondition.all_errors()
+    ///     >>> cloaca.RetryPolicy.default().should_retry(1, ValueError("wrong"))
+    ///     True
     #[staticmethod]
     fn all_errors() -> Self {
         Self(RetryCondition::All)
     }
 
-    /// Errors whose message contains one of the patterns, in any case.
+    /// Errors whose message contains one of the patterns, in any case. They are plain text.
+    ///
+    /// Example:
+    ///     >>> busy = cloaca.RetryCondition.error_pattern(["deadlock", "too many connections"])
+    ///     >>> policy = cloaca.RetryPolicy.builder().retry_condition(busy).build()
+    ///     >>> policy.should_retry(1, RuntimeError("Deadlock found")), policy.should_retry(1, RuntimeError("syntax error"))
+    ///     (True, False)
     #[staticmethod]
     fn error_pattern(patterns: Vec<String>) -> Self {
         Self(RetryCondition::Pattern(patterns.into_iter().map(Into::into).collect()))
     }
 
-    /// Errors of a type with one of these names, or with a base of that name.
+    /// Errors of a type with one of these names, or with a base of that name. `@cloaca.task(retry_condition=OSError)` says
+    /// the same with the class.
+    ///
+    /// Example:
+    ///     >>> files = cloaca.RetryCondition.error_types(["OSError"])
+    ///     >>> policy = cloaca.RetryPolicy.builder().retry_condition(files).build()
+    ///     >>> policy.should_retry(1, FileNotFoundError("a.csv")), policy.should_retry(1, KeyError("a"))
+    ///     (True, False)
     #[staticmethod]
     fn error_types(names: Vec<String>) -> Self {
         Self(RetryCondition::Type(names.into_iter().map(Into::into).collect()))
@@ -113,9 +175,12 @@ impl PyRetryCondition {
 
 /// What happens when an attempt at a task fails.
 ///
-/// >>> policy = RetryPolicy.builder().max_attempts(5).initial_delay(0.5).build()
-/// >>> policy.calculate_delay(2)
-/// 1.0
+/// Example:
+///     >>> policy = cloaca.RetryPolicy.builder().max_attempts(5).initial_delay(0.5).build()
+///     >>> @cloaca.task(retry=policy)
+///     ... def fetch(context): ...
+///     >>> policy
+///     RetryPolicy(max_attempts=5, initial_delay=0.5, max_delay=60.0, backoff=BackoffStrategy.exponential(base=2.0, multiplier=1.0), condition=RetryCondition.all_errors(), with_jitter=True)
 #[pyclass(frozen, eq, module = "cloaca", name = "RetryPolicy")]
 #[derive(PartialEq)]
 pub struct PyRetryPolicy {
@@ -126,6 +191,11 @@ pub struct PyRetryPolicy {
 #[pymethods]
 impl PyRetryPolicy {
     /// Three runs, waits of 1 s and then doubling up to 60 s, varied by up to a quarter, for every error.
+    ///
+    /// Example:
+    ///     >>> policy = cloaca.RetryPolicy.default()
+    ///     >>> policy.max_attempts, [policy.calculate_delay(failures) for failures in (1, 2, 7)]
+    ///     (3, [1.0, 2.0, 60.0])
     #[staticmethod]
     #[pyo3(name = "default")]
     fn default_policy() -> Self {
@@ -133,41 +203,72 @@ impl PyRetryPolicy {
     }
 
     /// A builder that starts from the default policy.
+    ///
+    /// Example:
+    ///     >>> cloaca.RetryPolicy.builder().build() == cloaca.RetryPolicy.default()
+    ///     True
     #[staticmethod]
     fn builder() -> RetryPolicyBuilder {
         RetryPolicyBuilder { inner: RetryPolicy::default() }
     }
 
-    /// How many runs there are at most.
+    /// How many runs there are at most, the first one counted.
+    ///
+    /// Example:
+    ///     >>> cloaca.RetryPolicy.default().max_attempts
+    ///     3
     #[getter]
     fn max_attempts(&self) -> u32 {
         self.inner.max_attempts
     }
 
     /// The wait after the first failure, in seconds.
+    ///
+    /// Example:
+    ///     >>> cloaca.RetryPolicy.default().initial_delay
+    ///     1.0
     #[getter]
     fn initial_delay(&self) -> f64 {
         seconds(self.inner.initial_delay)
     }
 
     /// The longest wait, in seconds.
+    ///
+    /// Example:
+    ///     >>> policy = cloaca.RetryPolicy.builder().initial_delay(10.0).max_delay(30.0).build()
+    ///     >>> policy.max_delay, policy.calculate_delay(3)
+    ///     (30.0, 30.0)
     #[getter]
     fn max_delay(&self) -> f64 {
         seconds(self.inner.max_delay)
     }
 
-    /// Whether each wait is varied by up to a quarter.
+    /// Whether each wait is varied by up to a quarter, so that what failed together is not tried again together.
+    ///
+    /// Example:
+    ///     >>> cloaca.RetryPolicy.default().with_jitter
+    ///     True
     #[getter]
     fn with_jitter(&self) -> bool {
         self.inner.jitter
     }
 
     /// The wait after `attempt` failures (from 1), in seconds, before it is varied.
+    ///
+    /// Example:
+    ///     >>> policy = cloaca.RetryPolicy.builder().initial_delay(0.5).build()
+    ///     >>> [policy.calculate_delay(failures) for failures in (1, 2, 3)]
+    ///     [0.5, 1.0, 2.0]
     fn calculate_delay(&self, attempt: u32) -> f64 {
         seconds(self.inner.delay(attempt))
     }
 
     /// Whether a task is tried again whose run number `attempt` (from 1) failed with `error`: an exception, or its text.
+    ///
+    /// Example:
+    ///     >>> policy = cloaca.RetryPolicy.builder().max_attempts(2).build()
+    ///     >>> policy.should_retry(1, OSError("no space")), policy.should_retry(2, OSError("no space"))
+    ///     (True, False)
     fn should_retry(&self, attempt: u32, error: &Bound<'_, PyAny>) -> PyResult<bool> {
         let error = if let Ok(text) = error.cast::<PyString>() {
             let text: Arc<str> = text.to_str()?.into();
@@ -211,9 +312,10 @@ fn millis(name: &str, seconds: f64) -> PyResult<Millis> {
 
 /// Makes a retry policy. A builder never changes: every call returns another one.
 ///
-/// >>> patient = RetryPolicyBuilder().max_attempts(10).initial_delay(60.0).with_jitter(False)
-/// >>> patient.backoff_strategy(BackoffStrategy.fixed()).build().calculate_delay(9)
-/// 60.0
+/// Example:
+///     >>> patient = cloaca.RetryPolicyBuilder().max_attempts(10).initial_delay(60.0).with_jitter(False)
+///     >>> patient.backoff_strategy(cloaca.BackoffStrategy.fixed()).build().calculate_delay(9)
+///     60.0
 #[pyclass(frozen, module = "cloaca", name = "RetryPolicyBuilder")]
 pub struct RetryPolicyBuilder {
     inner: RetryPolicy,
@@ -235,40 +337,84 @@ impl RetryPolicyBuilder {
     }
 
     /// How many runs there are at most; 0 and 1 are one run.
+    ///
+    /// Raises:
+    ///     ValueError: It is negative.
+    ///
+    /// Example:
+    ///     >>> cloaca.RetryPolicyBuilder().max_attempts(5).build().max_attempts
+    ///     5
+    ///     >>> cloaca.RetryPolicyBuilder().max_attempts(-1)
+    ///     Traceback (most recent call last):
+    ///     ValueError: max_attempts must be from 0 to 4294967295, not -1
     fn max_attempts(&self, attempts: i64) -> PyResult<Self> {
         let wrong = |_| PyValueError::new_err(format!("max_attempts must be from 0 to {}, not {attempts}", u32::MAX));
         let attempts = u32::try_from(attempts).map_err(wrong)?;
         Ok(self.with(|policy| policy.max_attempts = attempts.max(1)))
     }
 
-    /// The wait after the first failure, in seconds.
+    /// The wait after the first failure, in seconds, to the millisecond.
+    ///
+    /// Raises:
+    ///     ValueError: It is negative, or not a finite number.
+    ///
+    /// Example:
+    ///     >>> cloaca.RetryPolicyBuilder().initial_delay(0.25).build().calculate_delay(1)
+    ///     0.25
     fn initial_delay(&self, seconds: f64) -> PyResult<Self> {
         let delay = millis("initial_delay", seconds)?;
         Ok(self.with(|policy| policy.initial_delay = delay))
     }
 
-    /// The longest wait, in seconds.
+    /// The longest wait, in seconds, to the millisecond.
+    ///
+    /// Raises:
+    ///     ValueError: It is negative, or not a finite number.
+    ///
+    /// Example:
+    ///     >>> cloaca.RetryPolicyBuilder().max_delay(5.0).build().calculate_delay(9)
+    ///     5.0
     fn max_delay(&self, seconds: f64) -> PyResult<Self> {
         let delay = millis("max_delay", seconds)?;
         Ok(self.with(|policy| policy.max_delay = delay))
     }
 
     /// How the wait grows.
+    ///
+    /// Example:
+    ///     >>> policy = cloaca.RetryPolicyBuilder().backoff_strategy(cloaca.BackoffStrategy.fixed()).build()
+    ///     >>> policy.calculate_delay(1), policy.calculate_delay(9)
+    ///     (1.0, 1.0)
     fn backoff_strategy(&self, strategy: &PyBackoff) -> Self {
         self.with(|policy| policy.backoff = strategy.0)
     }
 
-    /// Which errors are tried again.
+    /// Which errors are tried again; the last call counts.
+    ///
+    /// Example:
+    ///     >>> never = cloaca.RetryPolicyBuilder().retry_condition(cloaca.RetryCondition.never()).build()
+    ///     >>> never.should_retry(1, TimeoutError())
+    ///     False
     fn retry_condition(&self, condition: &PyRetryCondition) -> Self {
         self.with(|policy| policy.conditions = vec![condition.0.clone()])
     }
 
     /// Whether each wait is varied by up to a quarter.
+    ///
+    /// Example:
+    ///     >>> cloaca.RetryPolicyBuilder().with_jitter(False).build().with_jitter
+    ///     False
     fn with_jitter(&self, jitter: bool) -> Self {
         self.with(|policy| policy.jitter = jitter)
     }
 
-    /// The policy.
+    /// The policy, for `@cloaca.task(retry=...)`. The builder can be used again.
+    ///
+    /// Example:
+    ///     >>> builder = cloaca.RetryPolicyBuilder().initial_delay(0.5)
+    ///     >>> fetch, load = builder.max_attempts(5).build(), builder.max_attempts(2).build()
+    ///     >>> fetch.max_attempts, load.max_attempts, load.initial_delay
+    ///     (5, 2, 0.5)
     fn build(&self) -> PyRetryPolicy {
         PyRetryPolicy { inner: self.inner.clone() }
     }

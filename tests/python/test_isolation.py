@@ -321,11 +321,16 @@ def test_a_script_without_a_guard_is_told_what_is_missing(tmp_path: Path) -> Non
         SCRIPT
         + """
     with cloaca.DefaultRunner("log", cloaca.DefaultRunnerConfig()) as runner:
-        print(runner.execute("script").error_message)
+        result = runner.execute("script")
+        print(result.error_message)
+        print(result.tasks["in_main"].attempts)
     """,
     )
     assert 'if __name__ == "__main__":' in done.stdout
     assert "to find task 'in_main'" in done.stdout
+    # It failed only after all its retries, some seconds later, each of which had met the same line.
+    assert "WorkerImportError" in done.stdout
+    assert done.stdout.splitlines()[-1] == "1"
 
 
 def test_an_interactive_session_is_told_to_use_a_module(tmp_path: Path) -> None:

@@ -295,3 +295,19 @@ def test_a_wrong_condition_is_refused() -> None:
         cloaca.all_of({"type": "Or"})
     with pytest.raises(ValueError, match="a TaskSuccess needs the entry 'task_name'"):
         cloaca.all_of({"type": "TaskSuccess"})
+
+
+def test_a_short_name_with_two_letters_swapped_is_known_again() -> None:
+    """ "elt" for "etl" got no hint: in three letters, the measure of likeness compared each with that in its own place
+    only."""
+    with cloaca.WorkflowBuilder("etl"):
+
+        @cloaca.task
+        def extract() -> None: ...
+
+    with cloaca.DefaultRunner(":memory:") as runner:
+        with pytest.raises(cloaca.WorkflowNotFoundError, match=r"did you mean 'etl'\?"):
+            runner.execute("elt")
+        with pytest.raises(cloaca.WorkflowNotFoundError) as caught:
+            runner.execute("xyz")
+        assert "did you mean" not in str(caught.value)

@@ -59,6 +59,7 @@ from .errors import (
     UnknownKeyError,
     WaitTimeoutError,
     WorkerDiedError,
+    WorkerImportError,
     WorkflowFailedError,
     WorkflowNotFoundError,
     WorkflowValidationError,
@@ -105,6 +106,7 @@ __all__ = [
     "UnknownKeyError",
     "WaitTimeoutError",
     "WorkerDiedError",
+    "WorkerImportError",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowContext",
@@ -190,12 +192,17 @@ class HelloClass:
     """Says that classes of the package can be made.
 
     Example:
-        >>> cloaca.HelloClass().get_message()
-        'Hello from HelloClass!'
+        >>> cloaca.HelloClass()
+        HelloClass(message='Hello from HelloClass!')
     """
 
     def get_message(self) -> str:
-        """A greeting."""
+        """A greeting.
+
+        Example:
+            >>> cloaca.HelloClass().get_message()
+            'Hello from HelloClass!'
+        """
         return "Hello from HelloClass!"
 
     def __repr__(self) -> str:

@@ -29,31 +29,81 @@ class TaskHandle:
         >>> fetch(context, cloaca.TaskHandle("fetch", attempt=2))
         >>> context
         Context({"fetched in attempt":2})
-
-    Attributes:
-        task_id: The task.
-        attempt: The number of this attempt, from 1.
-        execution_id: The execution.
     """
 
-    __slots__ = ("_held", "_native", "attempt", "execution_id", "task_id")
+    __slots__ = ("_attempt", "_execution_id", "_held", "_native", "_task_id")
 
     def __init__(self, task_id: str, attempt: int = 1, execution_id: str = "") -> None:
-        self.task_id = task_id
-        self.attempt = attempt
-        self.execution_id = execution_id
+        self._task_id = task_id
+        self._attempt = attempt
+        self._execution_id = execution_id
         self._native: Attempt | None = None
         self._held = True
 
     @classmethod
-    def of(cls, attempt: Attempt) -> TaskHandle:
-        """The handle of an attempt. Not for programs to call."""
+    def _of(cls, attempt: Attempt) -> TaskHandle:
+        """The handle of an attempt."""
         handle = cls(attempt.task_id, attempt.attempt, attempt.execution_id)
         handle._native = attempt
         return handle
 
+    @property
+    def task_id(self) -> str:
+        """The task.
+
+        Example:
+            >>> cloaca.TaskHandle("fetch").task_id
+            'fetch'
+        """
+        return self._task_id
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("careful"):
+            ...     @cloaca.task(retry_delay_ms=1)
+            ...     def fetch(context, handle):
+            ...         if handle.attempt == 1:
+            ...             raise ConnectionError("refused")
+            ...         context["attempt"] = handle.attempt
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     runner.execute("careful").final_context["attempt"]
+            2
+        """
+        return self._attempt
+
+    @property
+    def execution_id(self) -> str:
+        """The execution: with the task's id, a key under which another system knows a request again that is repeated.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("payment"):
+            ...     @cloaca.task
+            ...     def pay(context, handle):
+            ...         context["key"] = f"{handle.execution_id}/{handle.task_id}"
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     result = runner.execute("payment")
+            >>> result.final_context["key"] == f"{result.execution_id}/pay"
+            True
+        """
+        return self._execution_id
+
     def is_slot_held(self) -> bool:
-        """Whether the attempt holds one of the runner's ``max_concurrent_tasks`` slots."""
+        """Whether the attempt holds one of the runner's ``max_concurrent_tasks`` slots. It does not while it waits in
+        [`defer_until`][cloaca.TaskHandle.defer_until].
+
+        Example:
+            >>> handle = cloaca.TaskHandle("fetch")
+            >>> held = []
+            >>> def condition():
+            ...     held.append(handle.is_slot_held())
+            ...     return True
+            >>> _ = handle.defer_until(condition)
+            >>> held, handle.is_slot_held()
+            ([False], True)
+        """
         return self._held if self._native is None else self._native.is_slot_held
 
     def defer_until(self, condition: Callable[[], object], poll_interval_ms: int = 1000) -> Awaitable[None]:
@@ -74,11 +124,17 @@ class TaskHandle:
 
         Example:
             >>> import pathlib
-            >>> import cloaca
-            >>> @cloaca.task
-            ... def wait_for_upload(context, handle):
-            ...     upload = pathlib.Path(context["upload"])
-            ...     handle.defer_until(upload.exists, poll_interval_ms=200)
+            >>> with cloaca.WorkflowBuilder("uploads"):
+            ...     @cloaca.task
+            ...     def wait_for_upload(context, handle):
+            ...         upload = pathlib.Path(context["upload"])
+            ...         handle.defer_until(upload.exists, poll_interval_ms=10)
+            ...         context["lines"] = upload.read_text().splitlines()
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("uploads", {"upload": "rows.csv"})
+            ...     _ = pathlib.Path("rows.csv").write_text("7")
+            ...     execution.result().status
+            'Completed'
         """
         if not callable(condition):
             raise TypeError(f"condition must be a function without parameters, not {condition!r}")

@@ -33,7 +33,7 @@ class Collector(Protocol):
     @property
     def name(self) -> str: ...
 
-    def collect(self, spec: TaskSpec) -> None: ...
+    def _collect(self, spec: TaskSpec) -> None: ...
 
 
 class _Registry:
@@ -279,7 +279,7 @@ def task(
         )
         _ids.set(function, task_id)
         if _open.collectors:
-            _open.collectors[-1].collect(spec)
+            _open.collectors[-1]._collect(spec)
         else:
             registry.add(spec)
         return function

@@ -230,4 +230,4 @@ def _call(call: Callable[[], object]) -> None:
 def _arguments(attempt: Attempt) -> tuple[Any, ...]:
     if attempt.parameters == 0:
         return ()
-    return (attempt.context,) if attempt.parameters == 1 else (attempt.context, TaskHandle.of(attempt))
+    return (attempt.context,) if attempt.parameters == 1 else (attempt.context, TaskHandle._of(attempt))

@@ -47,7 +47,12 @@ class TriggerResult:
 
     @staticmethod
     def skip() -> TriggerResult:
-        """There is nothing to do."""
+        """There is nothing to do.
+
+        Example:
+            >>> cloaca.TriggerResult.skip()
+            TriggerResult.Skip
+        """
         return TriggerResult._of(None)
 
     @staticmethod
@@ -59,20 +64,41 @@ class TriggerResult:
 
         Raises:
             TypeError, ValueError: It is not a context, or not JSON.
+
+        Example:
+            >>> cloaca.TriggerResult.fire({"file": "a.csv"})
+            TriggerResult.Fire(Context({"file":"a.csv"}))
         """
         return TriggerResult._of(Context(context))
 
     def is_fire_result(self) -> bool:
-        """Whether the workflow is to be started."""
+        """Whether the workflow is to be started.
+
+        Example:
+            >>> cloaca.TriggerResult.fire().is_fire_result(), cloaca.TriggerResult.skip().is_fire_result()
+            (True, False)
+        """
         return self._context is not None
 
     def is_skip_result(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether there is nothing to do.
+
+        Example:
+            >>> cloaca.TriggerResult.fire().is_skip_result(), cloaca.TriggerResult.skip().is_skip_result()
+            (False, True)
+        """
         return self._context is None
 
     @property
     def context(self) -> Context | None:
-        """The input of the workflow (a copy); ``None`` if it is not to be started."""
+        """The input of the workflow (a copy); ``None`` if it is not to be started.
+
+        Example:
+            >>> cloaca.TriggerResult.fire({"file": "a.csv"}).context["file"]
+            'a.csv'
+            >>> cloaca.TriggerResult.fire().context, cloaca.TriggerResult.skip().context
+            (Context({}), None)
+        """
         return None if self._context is None else self._context.copy()
 
     def __eq__(self, other: object) -> bool:
@@ -89,9 +115,9 @@ class TriggerResult:
 class Subscriber(Protocol):
     """A runner that wants to hear of triggers that are decorated while it lives."""
 
-    def trigger_registered(self, trigger: TriggerSpec) -> None: ...
+    def _trigger_registered(self, trigger: TriggerSpec) -> None: ...
 
-    def trigger_unregistered(self, name: str) -> None: ...
+    def _trigger_unregistered(self, name: str) -> None: ...
 
 
 class _Triggers:
@@ -108,7 +134,7 @@ class _Triggers:
             self._triggers[trigger.name] = trigger
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
-            subscriber.trigger_registered(trigger)
+            subscriber._trigger_registered(trigger)
 
     def unregister(self, name: str) -> None:
         """Has every runner forget a trigger; for tests that clean up."""
@@ -116,7 +142,7 @@ class _Triggers:
             self._triggers.pop(name, None)
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
-            subscriber.trigger_unregistered(name)
+            subscriber._trigger_unregistered(name)
 
     def names(self) -> list[str]:
         with self._lock:

@@ -80,22 +80,124 @@ class DefaultRunnerConfig:
         TypeError: There is no such field.
 
     Example:
-        >>> config = DefaultRunnerConfig(max_concurrent_tasks=8)
-        >>> config.task_timeout_seconds
-        300
+        >>> config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=8, durability="interval:100")
+        >>> config.task_timeout_seconds = 60
+        >>> with cloaca.DefaultRunner(":memory:", config) as runner:
+        ...     runner.config == config
+        True
+        >>> config.task_timeout_seconds = 0
+        Traceback (most recent call last):
+        ValueError: task_timeout_seconds must be at least 1, not 0
+        >>> cloaca.DefaultRunnerConfig(max_concurrent_task=8)
+        Traceback (most recent call last):
+        TypeError: DefaultRunnerConfig has no field max_concurrent_task; did you mean max_concurrent_tasks?
     """
 
     __slots__ = ("_values",)
 
-    max_concurrent_tasks = _Field(4, _number(1, 10_000), "How many attempts run at once.")
-    task_timeout_seconds = _Field(300, _number(1), "How long an attempt may take whose task does not say.")
-    workflow_timeout_seconds: _Field[int | None] = _Field(
-        3600, _number_or_none, "How long an execution may take; None: for ever."
+    max_concurrent_tasks = _Field(
+        4,
+        _number(1, 10_000),
+        """How many attempts run at once. What waits in [`defer_until`][cloaca.TaskHandle.defer_until] does not count.
+
+        Example:
+            >>> cloaca.DefaultRunnerConfig(max_concurrent_tasks=10_001)
+            Traceback (most recent call last):
+            ValueError: max_concurrent_tasks must be at most 10000, not 10001
+        """,
     )
-    enable_recovery = _Field(True, _truth, "Whether unfinished executions are resumed when the log is opened.")
-    enable_cron_scheduling = _Field(True, _truth, "Whether schedules fire.")
+    task_timeout_seconds = _Field(
+        300,
+        _number(1),
+        """How long an attempt may take whose task does not say, in seconds. One that takes longer has failed.
+
+        Example:
+            >>> import threading
+            >>> stuck = threading.Event()
+            >>> with cloaca.WorkflowBuilder("stuck"):
+            ...     @cloaca.task(retry_attempts=1)
+            ...     def wait(context):
+            ...         stuck.wait()
+            >>> clock = cloaca.testing.VirtualClock()
+            >>> config = cloaca.DefaultRunnerConfig(task_timeout_seconds=60)
+            >>> with cloaca.testing.Runner(":memory:", config, clock=clock) as runner:
+            ...     execution = runner.submit("stuck")
+            ...     clock.advance(61)
+            ...     print(execution.result().error)
+            ...     stuck.set()
+            task 'wait' failed, attempt 1 of 1: TaskTimeoutError: the attempt ran longer than 60 s
+        """,
+    )
+    workflow_timeout_seconds: _Field[int | None] = _Field(
+        3600,
+        _number_or_none,
+        """How long an execution may take, in seconds; ``None``: for ever. One that takes longer has failed.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("never_ready"):
+            ...     @cloaca.task
+            ...     def wait(context, handle):
+            ...         handle.defer_until(lambda: False)
+            >>> clock = cloaca.testing.VirtualClock()
+            >>> config = cloaca.DefaultRunnerConfig(workflow_timeout_seconds=60)
+            >>> with cloaca.testing.Runner(":memory:", config, clock=clock) as runner:
+            ...     execution = runner.submit("never_ready")
+            ...     clock.advance(61)
+            ...     print(execution.result().error)
+            the workflow ran longer than 60 s; not done: wait
+        """,
+    )
+    enable_recovery = _Field(
+        True,
+        _truth,
+        """Whether unfinished executions are resumed when the log is opened. Where they are not, they are blocked.
+
+        Example:
+            >>> config = cloaca.DefaultRunnerConfig(enable_recovery=False)
+            >>> with cloaca.DefaultRunner(":memory:", config) as runner:
+            ...     runner.recovered
+            []
+        """,
+    )
+    enable_cron_scheduling = _Field(
+        True,
+        _truth,
+        """Whether schedules fire in this runner.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("etl"):
+            ...     @cloaca.task
+            ...     def extract(): ...
+            >>> clock = cloaca.testing.VirtualClock()
+            >>> config = cloaca.DefaultRunnerConfig(enable_cron_scheduling=False)
+            >>> with cloaca.testing.Runner(":memory:", config, clock=clock) as runner:
+            ...     hourly = runner.register_cron_workflow("etl", "@hourly", "UTC")
+            ...     clock.advance(24 * 3600)
+            ...     runner.get_cron_execution_history(hourly)
+            []
+        """,
+    )
     cron_poll_interval_seconds = _Field(30, _number(1), "Accepted, without effect: nothing is polled.")
-    cron_max_catchup_executions = _Field(100, _number(0), "How many missed fires are caught up with at most.")
+    cron_max_catchup_executions = _Field(
+        100,
+        _number(0),
+        """How many missed fires of a schedule with ``catchup="run_all"`` are caught up with at most: the newest ones.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("etl"):
+            ...     @cloaca.task
+            ...     def extract(): ...
+            >>> clock = cloaca.testing.VirtualClock()
+            >>> config = cloaca.DefaultRunnerConfig(cron_max_catchup_executions=3)
+            >>> with cloaca.testing.Runner("hourly.log", clock=clock) as runner:
+            ...     hourly = runner.register_cron_workflow("etl", "@hourly", "UTC", catchup="run_all")
+            >>> clock.advance(24 * 3600)  # and no process is there
+            >>> with cloaca.testing.Runner("hourly.log", config, clock=clock) as runner:
+            ...     clock.advance(0)
+            ...     len(runner.get_cron_execution_history(hourly))
+            3
+        """,
+    )
     cron_enable_recovery = _Field(True, _truth, _NOTHING_IS_LOST)
     cron_recovery_interval_seconds = _Field(300, _number(1), "Accepted, without effect: nothing is polled.")
     cron_lost_threshold_minutes = _Field(10, _number(1), _NOTHING_IS_LOST)
@@ -107,12 +209,66 @@ class DefaultRunnerConfig:
     durability = _Field(
         "sync",
         _durability,
-        '"sync": what was acknowledged survives a power cut. "interval:<ms>": all but the last so many milliseconds '
-        'does. "os": it survives a killed process only.',
+        """``"sync"``: what was acknowledged survives a power cut. ``"interval:<ms>"``: all but the last so many
+        milliseconds does. ``"os"``: it survives a killed process only.
+
+        Example:
+            >>> cloaca.DefaultRunnerConfig(durability="interval:100").durability
+            'interval:100'
+            >>> cloaca.DefaultRunnerConfig(durability="async")
+            Traceback (most recent call last):
+            ValueError: durability must be "sync", "os" or "interval:<milliseconds>", not 'async'
+        """,
     )
-    strict_context = _Field(False, _truth, "Whether reading a key of a task that one does not depend on is an error.")
-    max_value_bytes = _Field(16 * 1024 * 1024, _number(1), "No context value may be longer, in bytes of JSON.")
-    max_recoveries = _Field(3, _number(0, 2**32 - 1), "How often an attempt may die with its process.")
+    strict_context = _Field(
+        False,
+        _truth,
+        """Whether reading a key of a task that one does not depend on is an error,
+        [`UndeclaredReadError`][cloaca.errors.UndeclaredReadError], which fails the attempt.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("careless"):
+            ...     @cloaca.task
+            ...     def extract(context):
+            ...         context["rows"] = 3
+            ...     @cloaca.task(retry_attempts=1)
+            ...     def load(context):  # does not say that it depends on extract
+            ...         return {"loaded": context.get("rows")}
+            >>> config = cloaca.DefaultRunnerConfig(strict_context=True, max_concurrent_tasks=1)
+            >>> with cloaca.DefaultRunner(":memory:", config) as runner:
+            ...     runner.execute("careless").tasks["load"].error.partition(":")[0]
+            'UndeclaredReadError'
+        """,
+    )
+    max_value_bytes = _Field(
+        16 * 1024 * 1024,
+        _number(1),
+        """No context value may be longer, in bytes of JSON. An attempt that writes a longer one fails.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("wordy"):
+            ...     @cloaca.task(retry_attempts=1)
+            ...     def write(context):
+            ...         context["text"] = "x" * 2_000
+            >>> with cloaca.DefaultRunner(":memory:", cloaca.DefaultRunnerConfig(max_value_bytes=1_000)) as runner:
+            ...     print(runner.execute("wordy").tasks["write"].error)
+            ValueTooLarge: context key 'text': the value has 2002 bytes of JSON, more than max_value_bytes (1000)
+        """,
+    )
+    max_recoveries = _Field(
+        3,
+        _number(0, 2**32 - 1),
+        """How often attempts of a task may die with their process; one more, and the task has failed. So a task that
+        kills its process does not do so for ever.
+
+        Example:
+            >>> cloaca.DefaultRunnerConfig(max_recoveries=0).max_recoveries
+            0
+            >>> cloaca.DefaultRunnerConfig(max_recoveries=-1)
+            Traceback (most recent call last):
+            ValueError: max_recoveries must be at least 0, not -1
+        """,
+    )
 
     def __init__(self, **fields: Any) -> None:
         known = self._fields()
@@ -134,12 +290,23 @@ class DefaultRunnerConfig:
 
     @staticmethod
     def default() -> DefaultRunnerConfig:
-        """The defaults."""
+        """The defaults.
+
+        Example:
+            >>> defaults = cloaca.DefaultRunnerConfig.default()
+            >>> defaults.max_concurrent_tasks, defaults.durability
+            (4, 'sync')
+        """
         return DefaultRunnerConfig()
 
     @property
     def pipeline_timeout_seconds(self) -> int | None:
-        """Another name for ``workflow_timeout_seconds``."""
+        """Another name for ``workflow_timeout_seconds``.
+
+        Example:
+            >>> cloaca.DefaultRunnerConfig(pipeline_timeout_seconds=60).workflow_timeout_seconds
+            60
+        """
         return self.workflow_timeout_seconds
 
     @pipeline_timeout_seconds.setter
@@ -150,11 +317,24 @@ class DefaultRunnerConfig:
             raise ValueError(str(error).replace("workflow_", "pipeline_", 1)) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field by name."""
+        """Every field by name.
+
+        Example:
+            >>> fields = config.to_dict()
+            >>> fields["max_concurrent_tasks"], fields["workflow_timeout_seconds"]
+            (8, 3600)
+        """
         return {**self._values, "pipeline_timeout_seconds": self.workflow_timeout_seconds}
 
     def copy(self) -> DefaultRunnerConfig:
-        """A config of its own with the same fields."""
+        """A config of its own with the same fields.
+
+        Example:
+            >>> other = config.copy()
+            >>> other.max_concurrent_tasks = 2
+            >>> config.max_concurrent_tasks
+            8
+        """
         return DefaultRunnerConfig(**self._values)
 
     def __eq__(self, other: object) -> bool:

@@ -3,12 +3,41 @@
 Every kind has a class of its own; ``match`` takes them apart:
 
 >>> import cloaca
+>>> with cloaca.WorkflowBuilder("import"):
+...     @cloaca.task(retry_delay_ms=1)
+...     def fetch(context, handle):
+...         if handle.attempt == 1:
+...             raise ConnectionError("refused")
+...         context["rows"] = context["file"].count(",")
+...         del context["file"]
+...     @cloaca.task(dependencies=[fetch], trigger_rule="all_failed")
+...     def complain(): ...
+>>> with cloaca.DefaultRunner(":memory:") as runner:
+...     history = runner.execute("import", {"file": "7,8,9"}).history()
 >>> def tell(event: cloaca.events.Event) -> str:
 ...     match event:
 ...         case cloaca.events.TaskFailed(task=task, error=error):
 ...             return f"{task} failed: {error.message}"
 ...         case _:
 ...             return event.kind
+>>> [tell(event) for event in history.events][:5]
+['ExecutionStarted', 'ContextWritten', 'TaskStarted', 'fetch failed: refused', 'TaskStarted']
+
+The examples below go on from there, with the events of one kind, and with an execution that was steered:
+
+>>> def events(history, kind):
+...     return [event for event in history.events if isinstance(event, kind)]
+>>> with cloaca.WorkflowBuilder("waits"):
+...     @cloaca.task
+...     def wait(context, handle):
+...         handle.defer_until(lambda: False)
+>>> with cloaca.testing.Runner("steered.log") as runner:
+...     execution = runner.submit("waits")
+...     runner.restart()  # as if the process had ended, and another one had begun
+...     execution.pause()
+...     execution.resume()
+...     execution.cancel("not needed any more")
+...     steered = execution.result().history()
 """
 
 from __future__ import annotations
@@ -46,7 +75,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Read:
-    """One key that an attempt asked for."""
+    """One key that an attempt asked for.
+
+    Example:
+        >>> completed = events(history, cloaca.events.TaskCompleted)[0]
+        >>> completed.reads.keys[0]
+        Read(key='file', seen='write', seqs=(1,))
+    """
 
     key: str
     """The key."""
@@ -59,7 +94,13 @@ class Read:
 
 @dataclass(frozen=True)
 class Reads:
-    """What an attempt read."""
+    """What an attempt read.
+
+    Example:
+        >>> reads = events(history, cloaca.events.TaskCompleted)[0].reads
+        >>> [read.key for read in reads.keys], reads.all
+        (['file'], False)
+    """
 
     keys: tuple[Read, ...] = ()
     """Each key that it asked for."""
@@ -67,7 +108,7 @@ class Reads:
     """Whether it took the whole context."""
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> Reads:
+    def _of(cls, body: Mapping[str, Any]) -> Reads:
         """Those that the log has."""
         keys = (Read(read["key"], read["seen"], tuple(read["seqs"])) for read in body["keys"])
         return cls(tuple(keys), body["all"])
@@ -75,7 +116,13 @@ class Reads:
 
 @dataclass(frozen=True)
 class TaskError:
-    """Why an attempt failed."""
+    """Why an attempt failed.
+
+    Example:
+        >>> error = events(history, cloaca.events.TaskFailed)[0].error
+        >>> str(error), error.lineage[:2], error.transient
+        ('ConnectionError: refused', ('ConnectionError', 'OSError'), True)
+    """
 
     kind: str
     """The name of the exception's class."""
@@ -91,7 +138,7 @@ class TaskError:
     """What to do about it."""
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> TaskError:
+    def _of(cls, body: Mapping[str, Any]) -> TaskError:
         """The one that the log has."""
         return cls(**{**body, "lineage": tuple(body["lineage"])})
 
@@ -101,7 +148,15 @@ class TaskError:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to an execution."""
+    """Something that happened to an execution.
+
+    Example:
+        >>> event = history.events[0]
+        >>> event.seq, event.kind, len(event.hash)
+        (0, 'ExecutionStarted', 64)
+        >>> all(event.previous == before.hash for before, event in zip(history.events, history.events[1:]))
+        True
+    """
 
     seq: int = field(repr=True)
     """Its place in the execution's stream, from 0."""
@@ -118,18 +173,34 @@ class Event:
 
     @property
     def kind(self) -> str:
-        """The event's name."""
+        """The event's name, that of its class; a plain ``Event`` is one of a kind that this version does not know.
+
+        Example:
+            >>> history.events[-1].kind
+            'ExecutionCompleted'
+        """
         return type(self).__name__
 
 
 @dataclass(frozen=True)
 class Erased(Event):
-    """An event whose body was erased: that it happened can be seen, not what it said."""
+    """An event whose body was erased: that it happened can be seen, not what it said.
+
+    Example:
+        >>> events(history, cloaca.events.Erased)  # of this one, nothing was
+        []
+    """
 
 
 @dataclass(frozen=True)
 class ExecutionStarted(Event):
-    """The execution began."""
+    """The execution began.
+
+    Example:
+        >>> [started] = events(history, cloaca.events.ExecutionStarted)
+        >>> started.workflow, started.cause["kind"], started.inputs
+        ('import', 'call', 1)
+    """
 
     workflow: str
     """The workflow's name."""
@@ -147,7 +218,12 @@ class ExecutionStarted(Event):
 
 @dataclass(frozen=True)
 class ContextWritten(Event):
-    """A value was written: by an attempt, or by the input (then there is no task)."""
+    """A value was written: by an attempt, or by the input (then there is no task).
+
+    Example:
+        >>> [(write.key, write.value, write.task) for write in events(history, cloaca.events.ContextWritten)]
+        [('file', '7,8,9', None), ('rows', 2, 'fetch')]
+    """
 
     key: str
     """The key."""
@@ -161,7 +237,13 @@ class ContextWritten(Event):
 
 @dataclass(frozen=True)
 class ContextRemoved(Event):
-    """A value was removed."""
+    """A value was removed.
+
+    Example:
+        >>> [removed] = events(history, cloaca.events.ContextRemoved)
+        >>> removed.key, removed.task, removed.attempt
+        ('file', 'fetch', 2)
+    """
 
     key: str
     """The key."""
@@ -173,7 +255,12 @@ class ContextRemoved(Event):
 
 @dataclass(frozen=True)
 class TaskEvent(Event):
-    """Something that happened to a task."""
+    """Something that happened to a task.
+
+    Example:
+        >>> [(event.kind, event.task) for event in events(history, cloaca.events.TaskEvent)][-2:]
+        [('TaskCompleted', 'fetch'), ('TaskSkipped', 'complain')]
+    """
 
     task: str
     """The task."""
@@ -181,7 +268,12 @@ class TaskEvent(Event):
 
 @dataclass(frozen=True)
 class TaskStarted(TaskEvent):
-    """An attempt began."""
+    """An attempt began.
+
+    Example:
+        >>> [(started.task, started.attempt) for started in events(history, cloaca.events.TaskStarted)]
+        [('fetch', 1), ('fetch', 2)]
+    """
 
     attempt: int
     """Its number, from 1."""
@@ -191,7 +283,12 @@ class TaskStarted(TaskEvent):
 
 @dataclass(frozen=True)
 class TaskCompleted(TaskEvent):
-    """An attempt succeeded, and what it wrote took effect."""
+    """An attempt succeeded, and what it wrote took effect.
+
+    Example:
+        >>> events(history, cloaca.events.TaskCompleted)
+        [TaskCompleted(seq=7, task='fetch', attempt=2)]
+    """
 
     attempt: int
     """Its number."""
@@ -201,7 +298,13 @@ class TaskCompleted(TaskEvent):
 
 @dataclass(frozen=True)
 class TaskFailed(TaskEvent):
-    """An attempt failed."""
+    """An attempt failed.
+
+    Example:
+        >>> [failed] = events(history, cloaca.events.TaskFailed)
+        >>> failed.task, failed.attempt, failed.error.kind, failed.retry_at is not None
+        ('fetch', 1, 'ConnectionError', True)
+    """
 
     attempt: int
     """Its number."""
@@ -215,7 +318,13 @@ class TaskFailed(TaskEvent):
 
 @dataclass(frozen=True)
 class TaskSkipped(TaskEvent):
-    """A task was skipped."""
+    """A task was skipped.
+
+    Example:
+        >>> [skipped] = events(history, cloaca.events.TaskSkipped)
+        >>> skipped.task, skipped.why["rule"], skipped.why["tasks"]
+        ('complain', 'all_failed', [{'task': 'fetch', 'settled': 'completed'}])
+    """
 
     why: Mapping[str, Any]
     """The rule, and the tasks and keys that decided it."""
@@ -223,7 +332,13 @@ class TaskSkipped(TaskEvent):
 
 @dataclass(frozen=True)
 class TaskAbandoned(TaskEvent):
-    """An attempt ended without an outcome."""
+    """An attempt ended without an outcome.
+
+    Example:
+        >>> [abandoned] = events(steered, cloaca.events.TaskAbandoned)
+        >>> abandoned.task, abandoned.attempt, abandoned.why
+        ('wait', 1, 'shutdown')
+    """
 
     attempt: int
     """Its number."""
@@ -233,7 +348,12 @@ class TaskAbandoned(TaskEvent):
 
 @dataclass(frozen=True)
 class Request(Event):
-    """Somebody asked for something."""
+    """Somebody asked for something.
+
+    Example:
+        >>> [(request.kind, request.by) for request in events(steered, cloaca.events.Request)]
+        [('ExecutionPaused', 'user'), ('ExecutionUnpaused', 'user'), ('CancelRequested', 'user')]
+    """
 
     by: str
     """Who."""
@@ -243,22 +363,46 @@ class Request(Event):
 
 @dataclass(frozen=True)
 class ExecutionPaused(Request):
-    """No more attempts start."""
+    """No more attempts start.
+
+    Example:
+        >>> [paused] = events(steered, cloaca.events.ExecutionPaused)
+        >>> paused.by, paused.reason
+        ('user', None)
+    """
 
 
 @dataclass(frozen=True)
 class ExecutionUnpaused(Request):
-    """Attempts start again."""
+    """Attempts start again.
+
+    Example:
+        >>> [unpaused] = events(steered, cloaca.events.ExecutionUnpaused)
+        >>> unpaused.seq > events(steered, cloaca.events.ExecutionPaused)[0].seq
+        True
+    """
 
 
 @dataclass(frozen=True)
 class CancelRequested(Request):
-    """The execution was to be cancelled."""
+    """The execution was to be cancelled.
+
+    Example:
+        >>> [request] = events(steered, cloaca.events.CancelRequested)
+        >>> request.reason
+        'not needed any more'
+    """
 
 
 @dataclass(frozen=True)
 class ExecutionRecovered(Event):
-    """Another process took the execution over."""
+    """Another process took the execution over.
+
+    Example:
+        >>> [recovered] = events(steered, cloaca.events.ExecutionRecovered)
+        >>> sorted(recovered.environment), recovered.definition == steered.events[0].definition
+        (['engine', 'host', 'pid', 'python'], True)
+    """
 
     environment: Mapping[str, Any]
     """The process: engine version, host, process id, Python version."""
@@ -268,7 +412,13 @@ class ExecutionRecovered(Event):
 
 @dataclass(frozen=True)
 class ExecutionEnded(Event):
-    """The execution ended."""
+    """The execution ended.
+
+    Example:
+        >>> [ended] = events(history, cloaca.events.ExecutionEnded)
+        >>> ended.kind, ended == history.events[-1], len(ended.context)
+        ('ExecutionCompleted', True, 64)
+    """
 
     reason: str
     """Why; empty when it completed."""
@@ -278,17 +428,40 @@ class ExecutionEnded(Event):
 
 @dataclass(frozen=True)
 class ExecutionCompleted(ExecutionEnded):
-    """The execution ended without a failure at the end of its graph."""
+    """The execution ended without a failure at the end of its graph.
+
+    Example:
+        >>> [completed] = events(history, cloaca.events.ExecutionCompleted)
+        >>> completed.reason
+        ''
+    """
 
 
 @dataclass(frozen=True)
 class ExecutionFailed(ExecutionEnded):
-    """The execution ended with one."""
+    """The execution ended with one.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("fails"):
+        ...     @cloaca.task(retry_attempts=1)
+        ...     def fail():
+        ...         raise ValueError("as asked")
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     failed = runner.execute("fails").history().events[-1]
+        >>> failed.kind, failed.reason
+        ('ExecutionFailed', "task 'fail' failed, attempt 1 of 1: ValueError: as asked")
+    """
 
 
 @dataclass(frozen=True)
 class ExecutionCancelled(ExecutionEnded):
-    """The execution was cancelled."""
+    """The execution was cancelled.
+
+    Example:
+        >>> [cancelled] = events(steered, cloaca.events.ExecutionCancelled)
+        >>> cancelled.reason
+        'cancelled by user: not needed any more'
+    """
 
 
 _KINDS: dict[str, type[Event]] = {
@@ -311,7 +484,7 @@ _KINDS: dict[str, type[Event]] = {
         ExecutionCancelled,
     )
 }
-_PARTS: dict[str, Any] = {"reads": Reads.of, "error": TaskError.of}
+_PARTS: dict[str, Any] = {"reads": Reads._of, "error": TaskError._of}
 
 
 def event_of(raw: Mapping[str, Any]) -> Event:

@@ -38,7 +38,19 @@ its function), or one of these as text, as ``replay --at`` takes it."""
 
 @dataclass(frozen=True)
 class AttemptHistory:
-    """One attempt at a task."""
+    """One attempt at a task.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("sum"):
+        ...     @cloaca.task
+        ...     def add(context):
+        ...         context["sum"] = context["a"] + context["b"]
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     history = runner.execute("sum", {"a": 1, "b": 2}).history()
+        >>> [attempt] = history.tasks["add"].attempts
+        >>> attempt.outcome, [read.key for read in attempt.reads.keys], [write["key"] for write in attempt.writes]
+        ('completed', ['a', 'b'], ['sum'])
+    """
 
     attempt: int
     """Its number, from 1."""
@@ -70,7 +82,7 @@ class AttemptHistory:
     """What to do about it, by what the whole log tells."""
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> AttemptHistory:
+    def _of(cls, raw: Mapping[str, Any]) -> AttemptHistory:
         """The one that the log tells of."""
         took, error = raw["duration_us"], raw.get("error")
         return cls(
@@ -81,10 +93,10 @@ class AttemptHistory:
             duration=None if took is None else timedelta(microseconds=took),
             started_seq=raw["started_seq"],
             worker=raw["worker"],
-            error=None if error is None else TaskError.of(error),
+            error=None if error is None else TaskError._of(error),
             retry_at=raw.get("retry_at"),
             abandoned=raw.get("abandoned"),
-            reads=Reads.of(raw["reads"]),
+            reads=Reads._of(raw["reads"]),
             writes=tuple(raw["writes"]),
             undeclared=tuple(raw["undeclared"]),
             hint=raw["hint"],
@@ -93,7 +105,19 @@ class AttemptHistory:
 
 @dataclass(frozen=True)
 class TaskHistory:
-    """What happened to a task."""
+    """What happened to a task.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("flaky"):
+        ...     @cloaca.task(retry_delay_ms=1)
+        ...     def fetch(context, handle):
+        ...         if handle.attempt == 1:
+        ...             raise ConnectionError("refused")
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     fetch_then = runner.execute("flaky").history().tasks["fetch"]
+        >>> [(attempt.outcome, attempt.error and str(attempt.error)) for attempt in fetch_then.attempts]
+        [('failed', 'ConnectionError: refused'), ('completed', None)]
+    """
 
     task: str
     """Its id."""
@@ -112,7 +136,12 @@ class TaskHistory:
 
     @property
     def outcome(self) -> str:
-        """``skipped``, ``cancelled``, or how its last attempt ended."""
+        """``skipped``, ``cancelled``, or how its last attempt ended.
+
+        Example:
+            >>> fetch_then.outcome
+            'completed'
+        """
         if self.skipped is not None:
             return "skipped"
         if self.cancelled or not self.attempts:
@@ -120,9 +149,9 @@ class TaskHistory:
         return self.attempts[-1].outcome
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> TaskHistory:
+    def _of(cls, raw: Mapping[str, Any]) -> TaskHistory:
         """The one that the log tells of."""
-        attempts = tuple(AttemptHistory.of(attempt) for attempt in raw["attempts"])
+        attempts = tuple(AttemptHistory._of(attempt) for attempt in raw["attempts"])
         return cls(
             task=raw["task"],
             first=raw["first"],
@@ -136,7 +165,19 @@ class TaskHistory:
 
 @dataclass(frozen=True)
 class TaskState:
-    """How a task stood at a moment."""
+    """How a task stood at a moment.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(): ...
+        ...     @cloaca.task(dependencies=[extract])
+        ...     def load(): ...
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     history = runner.execute("etl").history()
+        >>> history.state(at=1).tasks["load"]
+        TaskState(state='Pending', attempts=0, waits_for=('extract',), due=None, error=None)
+    """
 
     state: str
     """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
@@ -154,7 +195,21 @@ class TaskState:
 
 @dataclass(frozen=True)
 class State:
-    """How an execution stood at a moment."""
+    """How an execution stood at a moment.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(context):
+        ...         context["rows"] = 3
+        ...     @cloaca.task(dependencies=[extract])
+        ...     def load(): ...
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     history = runner.execute("etl").history()
+        >>> state = history.state(at="extract")
+        >>> state.status, {task: one.state for task, one in state.tasks.items()}, state.ready, state.context
+        ('Running', {'extract': 'Completed', 'load': 'Pending'}, ('load',), Context({"rows":3}))
+    """
 
     seq: int
     """After this event."""
@@ -172,7 +227,19 @@ class State:
 
 @dataclass(frozen=True)
 class Step:
-    """One write on the way back from a value to the input."""
+    """One write on the way back from a value to the input.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("sum"):
+        ...     @cloaca.task
+        ...     def add(context):
+        ...         context["sum"] = context["a"] + context["b"]
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     history = runner.execute("sum", {"a": 1, "b": 2}).history()
+        >>> step = history.why("sum")[0]
+        >>> step.key, step.value, step.task, step.attempt
+        ('sum', 3, 'add', 1)
+    """
 
     depth: int
     """How many writes lie between this one and the value."""
@@ -207,7 +274,20 @@ class Step:
 
 
 class Why(tuple[Step, ...]):
-    """Where a value came from: its writes, and behind each what its writer had read. ``print`` shows it as a tree."""
+    """Where a value came from: its writes, and behind each what its writer had read. ``print`` shows it as a tree.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("sum"):
+        ...     @cloaca.task
+        ...     def add(context):
+        ...         context["sum"] = context["a"] + context["b"]
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     history = runner.execute("sum", {"a": 1, "b": 2}).history()
+        >>> print(history.why("sum"))
+        sum = 3  [asked] by add, attempt 1, seq 4
+          a = 1  [read] by the input, seq 1
+          b = 2  [read] by the input, seq 2
+    """
 
     __slots__ = ()
 
@@ -220,7 +300,17 @@ class Why(tuple[Step, ...]):
 
 @dataclass(frozen=True)
 class Verification:
-    """What verifying found. It is true if nothing is wrong."""
+    """What verifying found. It is true if nothing is wrong.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(): ...
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     found = runner.execute("etl").history().verify()
+        >>> bool(found), found.chained == found.records, found.verdicts
+        (True, True, ())
+    """
 
     ok: bool
     """Whether the records are what was written, and the events follow from each other."""
@@ -239,7 +329,21 @@ class Verification:
 
 @dataclass(frozen=True)
 class Diff:
-    """What differs between two executions, A and B."""
+    """What differs between two executions, A and B.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("doubled"):
+        ...     @cloaca.task
+        ...     def double(context):
+        ...         context["twice"] = 2 * context["number"]
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     a, b = (runner.execute("doubled", {"number": number}).history() for number in (1, 2))
+        >>> diff = a.diff(b)
+        >>> diff.same, diff.first["aspect"]
+        (False, 'input')
+        >>> print(diff)
+        the input differs: number is 1 in A and 2 in B
+    """
 
     same: bool
     """Whether both ran the same, but for what timing explains."""
@@ -272,12 +376,10 @@ class History:
         ...         context["sum"] = context["a"] + context["b"]
         >>> with cloaca.DefaultRunner(":memory:") as runner:
         ...     history = runner.execute("sum", {"a": 1, "b": 2}).history()
-        >>> history.events[-1].kind
-        'ExecutionCompleted'
-        >>> history.context(at=2)["b"]
-        2
-        >>> print(*(step.key for step in history.why("sum")))
-        sum a b
+        >>> len(history), history.events[-1].kind
+        (7, 'ExecutionCompleted')
+        >>> history.context(at="add")["sum"]
+        3
     """
 
     def __init__(self, native: NativeHistory) -> None:
@@ -296,6 +398,12 @@ class History:
             ExecutionNotFoundError: The log has no such execution.
             ConfigurationError: There is no log at that path.
             LogError: It cannot be read.
+
+        Example:
+            >>> with cloaca.DefaultRunner("sums.log") as runner:
+            ...     execution_id = runner.execute("sum", {"a": 1, "b": 2}).execution_id
+            ...     cloaca.History.open("sums.log", execution_id).status  # while the runner has the log, too
+            'Completed'
         """
         location = _url.parse(os.fspath(path))
         if location.path is None:
@@ -304,39 +412,74 @@ class History:
 
     @property
     def execution_id(self) -> str:
-        """The execution's id."""
+        """The execution's id.
+
+        Example:
+            >>> len(history.execution_id)
+            36
+        """
         return str(self._head["id"])
 
     @property
     def workflow_name(self) -> str | None:
-        """The workflow's name; ``None`` if the log's index cannot be read."""
+        """The workflow's name; ``None`` if the log's index cannot be read.
+
+        Example:
+            >>> history.workflow_name
+            'sum'
+        """
         name: str | None = self._head["workflow"]
         return name
 
     @property
     def status(self) -> str:
-        """How it stood when it was read, as in [`cloaca.WorkflowResult`][cloaca.WorkflowResult]."""
+        """How it stood when it was read, as in [`cloaca.WorkflowResult`][cloaca.WorkflowResult].
+
+        Example:
+            >>> history.status
+            'Completed'
+        """
         return str(self._head["status"])
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """What the log's index says: id, log, workflow, version, status, times, cause, durability, counts, hash."""
+        """What the log's index says: id, log, workflow, version, status, times, cause, durability, counts, hash.
+
+        Example:
+            >>> history.info["events"], history.info["status"]
+            (7, 'Completed')
+        """
         return dict(self._head)
 
     @property
     def trouble(self) -> str | None:
-        """Why the events could not be read to the end; ``None`` if they could."""
+        """Why the events could not be read to the end; ``None`` if they could.
+
+        Example:
+            >>> print(history.trouble)
+            None
+        """
         return self._native.trouble()
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
-        """Every event, in order. See [`cloaca.events`][cloaca.events]."""
+        """Every event, in order. See [`cloaca.events`][cloaca.events].
+
+        Example:
+            >>> [event.key for event in history.events if isinstance(event, cloaca.events.ContextWritten)]
+            ['a', 'b', 'sum']
+        """
         return tuple(event_of(raw) for raw in self._native.events())
 
     @cached_property
     def tasks(self) -> Mapping[str, TaskHistory]:
-        """What happened to each task, by id, in the order of their first events."""
-        return {raw["task"]: TaskHistory.of(raw) for raw in self._native.tasks()}
+        """What happened to each task, by id, in the order of their first events.
+
+        Example:
+            >>> {task_id: task.outcome for task_id, task in history.tasks.items()}
+            {'add': 'completed'}
+        """
+        return {raw["task"]: TaskHistory._of(raw) for raw in self._native.tasks()}
 
     def state(self, at: Moment = None) -> State:
         """How the execution stood at a moment.
@@ -348,6 +491,10 @@ class History:
         Raises:
             MomentNotFoundError: There was no such moment. (A ``LookupError``.)
             ValueError: That is no moment.
+
+        Example:
+            >>> history.state(at=2).tasks["add"].state, history.state().tasks["add"].state
+            ('Pending', 'Completed')
         """
         raw = self._native.state(*self._moment(at))
         states = {
@@ -357,7 +504,7 @@ class History:
                 waits_for=tuple(task.get("waits_for", ())),
                 due=task.get("due"),
                 skipped=task.get("skipped"),
-                error=None if task.get("error") is None else TaskError.of(task["error"]),
+                error=None if task.get("error") is None else TaskError._of(task["error"]),
             )
             for task in raw["tasks"]
         }
@@ -366,7 +513,12 @@ class History:
 
     def context(self, at: Moment = None) -> Context:
         """The context at a moment (as for [`state`][cloaca.History.state]): what a task after all that was done would
-        have seen."""
+        have seen.
+
+        Example:
+            >>> history.context(at=2), history.context()
+            (Context({"a":1,"b":2}), Context({"a":1,"b":2,"sum":3}))
+        """
         return self._native.context(*self._moment(at))
 
     def why(self, key: str, at: Moment = None) -> Why:
@@ -375,13 +527,27 @@ class History:
         Raises:
             UnknownKeyError: The context never had the key. (A ``KeyError``.)
             MomentNotFoundError: There was no such moment.
+
+        Example:
+            >>> [(step.key, step.value, step.task or "the input") for step in history.why("sum")]
+            [('sum', 3, 'add'), ('a', 1, 'the input'), ('b', 2, 'the input')]
         """
         if not isinstance(key, str):
             raise TypeError(f"a context key must be a str, not {type(key).__name__}")
         return Why(Step(**raw) for raw in self._native.why(key, *self._moment(at)))
 
     def diff(self, other: History) -> Diff:
-        """What differs between this execution, A, and another, B. Timing alone makes no two executions differ."""
+        """What differs between this execution, A, and another, B. Timing alone makes no two executions differ.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     same = runner.execute("sum", {"a": 1, "b": 2}).history()
+            ...     other = runner.execute("sum", {"a": 1, "b": 3}).history()
+            >>> history.diff(same).same
+            True
+            >>> print(history.diff(other))
+            the input differs: b is 2 in A and 3 in B
+        """
         if not isinstance(other, History):
             raise TypeError(f"a history is compared with another one, not with {type(other).__name__}")
         raw = self._native.diff(other._native)
@@ -392,6 +558,10 @@ class History:
 
         Raises:
             ValueError: The history did not come from a log: what the hashes are made from is there alone.
+
+        Example:
+            >>> history.verify().ok
+            True
         """
         raw = self._native.verify()
         if raw is None:
@@ -399,7 +569,14 @@ class History:
         return Verification(raw["ok"], raw["records"], raw["chained"], raw["folded"], tuple(raw["verdicts"]))
 
     def to_json(self) -> str:
-        """All of it as one JSON object, ``"format": "cloaca.replay/1"``; the same that ``replay ID --json`` gives."""
+        """All of it as one JSON object, ``"format": "cloaca.replay/1"``; the same that ``replay ID --json`` gives.
+
+        Example:
+            >>> import json
+            >>> said = json.loads(history.to_json())
+            >>> said["format"], len(said["events"])
+            ('cloaca.replay/1', 7)
+        """
         return self._native.to_json()
 
     @classmethod
@@ -408,6 +585,10 @@ class History:
 
         Raises:
             ValueError: It is something else.
+
+        Example:
+            >>> cloaca.History.from_json(history.to_json()) == history
+            True
         """
         return cls(NativeHistory.from_json(text))
 
@@ -423,6 +604,17 @@ class History:
         Raises:
             MomentNotFoundError: There was no such attempt.
             WorkflowValidationError: No such task is defined in this process.
+
+        Example:
+            >>> history.rerun("add").same
+            True
+            >>> with cloaca.WorkflowBuilder("sum"):  # the function of today
+            ...     @cloaca.task
+            ...     def add(context):
+            ...         context["sum"] = context["a"] - context["b"]
+            >>> again = history.rerun("add")
+            >>> again.same, again.recorded, again.writes
+            (False, {'sum': 3}, {'sum': -1})
         """
         from .rerun import rerun
 

@@ -12,8 +12,10 @@ _SEPARATOR = "::"
 class TaskNamespace:
     """The full name of a task: ``tenant::package::workflow::task``.
 
-    >>> TaskNamespace.from_string("acme::sales::etl::load").task_id
-    'load'
+    Example:
+        >>> load = cloaca.TaskNamespace("acme", "sales", "etl", "load")
+        >>> str(load), load == cloaca.TaskNamespace.from_string("acme::sales::etl::load")
+        ('acme::sales::etl::load', True)
     """
 
     __slots__ = ("_parts",)
@@ -30,6 +32,13 @@ class TaskNamespace:
 
         Raises:
             ValueError: It does not have four parts.
+
+        Example:
+            >>> cloaca.TaskNamespace.from_string("acme::sales::etl::load").package_name
+            'sales'
+            >>> cloaca.TaskNamespace.from_string("etl::load")
+            Traceback (most recent call last):
+            ValueError: Invalid namespace format: 'etl::load' is not of the form tenant::package::workflow::task
         """
         parts = namespace.split(_SEPARATOR)
         if len(parts) != 4 or not all(parts):
@@ -40,34 +49,69 @@ class TaskNamespace:
 
     @property
     def tenant_id(self) -> str:
-        """The tenant."""
+        """The tenant.
+
+        Example:
+            >>> load.tenant_id
+            'acme'
+        """
         return self._parts[0]
 
     @property
     def package_name(self) -> str:
-        """The package."""
+        """The package.
+
+        Example:
+            >>> load.package_name
+            'sales'
+        """
         return self._parts[1]
 
     @property
     def workflow_id(self) -> str:
-        """The workflow."""
+        """The workflow.
+
+        Example:
+            >>> load.workflow_id
+            'etl'
+        """
         return self._parts[2]
 
     @property
     def task_id(self) -> str:
-        """The task; empty in the namespace of a workflow."""
+        """The task; empty in the namespace of a workflow.
+
+        Example:
+            >>> load.task_id, load.parent().task_id
+            ('load', '')
+        """
         return self._parts[3]
 
     def parent(self) -> TaskNamespace:
-        """The namespace of the workflow: the same without the task."""
+        """The namespace of the workflow: the same without the task.
+
+        Example:
+            >>> str(load.parent())
+            'acme::sales::etl'
+        """
         return TaskNamespace(*self._parts[:3], "")
 
     def is_child_of(self, parent: TaskNamespace) -> bool:
-        """Whether it is a task of the workflow that ``parent`` is the namespace of."""
+        """Whether it is a task of the workflow that ``parent`` is the namespace of.
+
+        Example:
+            >>> load.is_child_of(load.parent()), load.is_child_of(load)
+            (True, False)
+        """
         return bool(self.task_id) and self.parent() == parent
 
     def is_sibling_of(self, other: TaskNamespace) -> bool:
-        """Whether both are tasks of one workflow."""
+        """Whether both are tasks of one workflow.
+
+        Example:
+            >>> load.is_sibling_of(cloaca.TaskNamespace("acme", "sales", "etl", "extract"))
+            True
+        """
         return self._parts[:3] == other._parts[:3]
 
     def __eq__(self, other: object) -> bool:
@@ -89,34 +133,68 @@ class TaskNamespace:
 class WorkflowContext(NamedTuple):
     """Where a workflow lives: what the names of its tasks start with.
 
-    >>> sales = WorkflowContext("acme", "sales", "etl")
-    >>> str(sales.resolve_dependency("load")), sales.workflow_namespace()
-    ('acme::sales::etl::load', 'acme::sales::etl')
+    Example:
+        >>> sales = cloaca.WorkflowContext("acme", "sales", "etl")
+        >>> sales.tenant_id, sales.package_name, sales.workflow_id
+        ('acme', 'sales', 'etl')
     """
 
     tenant_id: str
+    """The tenant."""
     package_name: str
+    """The package."""
     workflow_id: str
+    """The workflow."""
 
     @staticmethod
     def default() -> WorkflowContext:
-        """Where workflows live that do not say."""
+        """Where workflows live that do not say.
+
+        Example:
+            >>> cloaca.WorkflowContext.default().workflow_namespace()
+            'public::embedded::default'
+        """
         return WorkflowContext("public", "embedded", "default")
 
     def task_namespace(self, task_id: str) -> TaskNamespace:
-        """The full name of a task of this workflow."""
+        """The full name of a task of this workflow.
+
+        Example:
+            >>> str(sales.task_namespace("load"))
+            'acme::sales::etl::load'
+        """
         return TaskNamespace(self.tenant_id, self.package_name, self.workflow_id, task_id)
 
     def resolve_dependency(self, task_name: str) -> TaskNamespace:
-        """The full name of a dependency: a plain id is one of this workflow, a full name stays."""
+        """The full name of a dependency: a plain id is one of this workflow, a full name stays.
+
+        Raises:
+            ValueError: It has ``::``, and not four parts.
+
+        Example:
+            >>> str(sales.resolve_dependency("load")), str(sales.resolve_dependency("acme::stock::etl::count"))
+            ('acme::sales::etl::load', 'acme::stock::etl::count')
+        """
         if _SEPARATOR in task_name:
             return TaskNamespace.from_string(task_name)
         return self.task_namespace(task_name)
 
     def workflow_namespace(self) -> str:
-        """``tenant::package::workflow``."""
+        """``tenant::package::workflow``.
+
+        Example:
+            >>> sales.workflow_namespace()
+            'acme::sales::etl'
+        """
         return _SEPARATOR.join(self)
 
     def contains_namespace(self, namespace: TaskNamespace) -> bool:
-        """Whether that is a task of this workflow."""
+        """Whether that is a task of this workflow.
+
+        Example:
+            >>> sales.contains_namespace(sales.task_namespace("load"))
+            True
+            >>> sales.contains_namespace(cloaca.TaskNamespace("acme", "stock", "etl", "load"))
+            False
+        """
         return (namespace.tenant_id, namespace.package_name, namespace.workflow_id) == tuple(self)

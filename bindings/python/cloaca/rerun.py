@@ -18,7 +18,23 @@ __all__ = ["Rerun"]
 
 @dataclass(frozen=True)
 class Rerun:
-    """What a task's code of today does with the context of a past attempt."""
+    """What a task's code of today does with the context of a past attempt.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("share"):
+        ...     @cloaca.task(retry_attempts=1)
+        ...     def divide(context):
+        ...         context["share"] = 100 / context["rows"]
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     history = runner.execute("share", {"rows": 0}).history()
+        >>> with cloaca.WorkflowBuilder("share"):  # mended
+        ...     @cloaca.task(retry_attempts=1)
+        ...     def divide(context):
+        ...         context["share"] = 100 / context["rows"] if context["rows"] else None
+        >>> rerun = history.rerun("divide")
+        >>> rerun.outcome, rerun.error, rerun.writes, rerun.differences
+        ('failed', None, {'share': None}, ('share',))
+    """
 
     task: str
     """The task."""

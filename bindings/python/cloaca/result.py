@@ -54,58 +54,46 @@ class TaskResult(NamedTuple):
 
 
 class WorkflowResult:
-    """How an execution ended.
-
-    Attributes:
-        execution_id: Its id.
-        workflow_name: The workflow's name.
-        status: ``Pending``, ``Running``, ``Completed``, ``Failed``, ``Cancelled`` or ``Paused``.
-        start_time: When it started (RFC 3339, UTC).
-        end_time: When it ended, or ``None`` while it runs.
-        final_context: What a task after all the others would see.
-        error_message: Which task, which attempt, which exception, and what to do; ``None`` if it did not fail.
-        tasks: Each task's [`TaskResult`][cloaca.TaskResult], by id, in the order of the definition.
+    """How an execution ended. (``PipelineResult`` is the same class.)
 
     Example:
         >>> import cloaca
-        >>> with cloaca.WorkflowBuilder("fails"):
-        ...     @cloaca.task(retry_attempts=1)
-        ...     def fail():
-        ...         raise ValueError("as asked")
+        >>> with cloaca.WorkflowBuilder("load_rows"):
+        ...     @cloaca.task
+        ...     def extract(context):
+        ...         context["rows"] = [7, 0]
+        ...     @cloaca.task(dependencies=[extract], retry_attempts=1)
+        ...     def divide(context):
+        ...         context["shares"] = [100 / row for row in context["rows"]]
         >>> with cloaca.DefaultRunner(":memory:") as runner:
-        ...     result = runner.execute("fails")
+        ...     result = runner.execute("load_rows", {"day": "2026-01-31"})
         >>> result.status, result.error_message
-        ('Failed', "task 'fail' failed, attempt 1 of 1: ValueError: as asked")
-        >>> try:
-        ...     result.raise_for_status()
-        ... except cloaca.WorkflowFailedError as error:
-        ...     error.task_id, error.attempt, error.__cause__
-        ('fail', 1, ValueError('as asked'))
+        ('Failed', "task 'divide' failed, attempt 1 of 1: ZeroDivisionError: division by zero")
     """
 
     __slots__ = (
         "_cause",
         "_ended",
+        "_error_message",
+        "_execution_id",
         "_failed",
         "_failed_type",
+        "_final_context",
         "_past",
         "_started",
-        "error_message",
-        "execution_id",
-        "final_context",
-        "status",
-        "tasks",
-        "workflow_name",
+        "_status",
+        "_tasks",
+        "_workflow_name",
     )
 
     def __init__(self, raw: RawOutcome, cause: BaseException | None = None, past: Past | None = None) -> None:
         self._past = past
-        self.execution_id = raw["execution_id"]
-        self.workflow_name = raw["workflow_name"]
-        self.status = raw["status"]
-        self.final_context: Context = raw["context"]
-        self.error_message = raw["error"]
-        self.tasks: Mapping[str, TaskResult] = {
+        self._execution_id = raw["execution_id"]
+        self._workflow_name = raw["workflow_name"]
+        self._status = raw["status"]
+        self._final_context = raw["context"]
+        self._error_message = raw["error"]
+        self._tasks: Mapping[str, TaskResult] = {
             task["task_id"]: TaskResult(
                 state=task["state"],
                 attempts=task["attempts"],
@@ -127,23 +115,106 @@ class WorkflowResult:
         self._cause = cause if type(cause).__name__ == self._failed_type else None
 
     @property
+    def execution_id(self) -> str:
+        """Its id, a UUID: what ``replay`` and [`DefaultRunner.get_execution`][cloaca.DefaultRunner.get_execution] take.
+
+        Example:
+            >>> len(result.execution_id)
+            36
+        """
+        return self._execution_id
+
+    @property
+    def workflow_name(self) -> str:
+        """The workflow's name.
+
+        Example:
+            >>> result.workflow_name
+            'load_rows'
+        """
+        return self._workflow_name
+
+    @property
+    def status(self) -> str:
+        """``Pending``, ``Running``, ``Completed``, ``Failed``, ``Cancelled`` or ``Paused``.
+
+        Example:
+            >>> result.status
+            'Failed'
+        """
+        return self._status
+
+    @property
+    def final_context(self) -> Context:
+        """What a task after all the others would see: the input, and what tasks that completed wrote.
+
+        Example:
+            >>> result.final_context
+            Context({"day":"2026-01-31","rows":[7,0]})
+        """
+        return self._final_context
+
+    @property
+    def error_message(self) -> str | None:
+        """Which task, which attempt, which exception, and what to do; ``None`` if it did not fail.
+
+        Example:
+            >>> result.error_message
+            "task 'divide' failed, attempt 1 of 1: ZeroDivisionError: division by zero"
+        """
+        return self._error_message
+
+    @property
+    def tasks(self) -> Mapping[str, TaskResult]:
+        """Each task's [`TaskResult`][cloaca.TaskResult], by id, in the order of the definition.
+
+        Example:
+            >>> {task_id: task.state for task_id, task in result.tasks.items()}
+            {'extract': 'Completed', 'divide': 'Failed'}
+            >>> "in divide" in result.tasks["divide"].traceback
+            True
+        """
+        return self._tasks
+
+    @property
     def start_time(self) -> str:
-        """When it started (RFC 3339, UTC)."""
+        """When it started (RFC 3339, UTC).
+
+        Example:
+            >>> import datetime
+            >>> datetime.datetime.fromisoformat(result.start_time).tzinfo
+            datetime.timezone.utc
+        """
         return rfc3339(self._started)
 
     @property
     def end_time(self) -> str | None:
-        """When it ended (RFC 3339, UTC); ``None`` while it runs."""
+        """When it ended (RFC 3339, UTC); ``None`` while it runs.
+
+        Example:
+            >>> result.end_time > result.start_time
+            True
+        """
         return _time(self._ended)
 
     @property
     def duration(self) -> timedelta | None:
-        """How long it took; ``None`` while it runs."""
+        """How long it took, waits between attempts included; ``None`` while it runs.
+
+        Example:
+            >>> 0 < result.duration.total_seconds() < 60
+            True
+        """
         return None if self._ended is None else timedelta(microseconds=self._ended - self._started)
 
     @property
     def error(self) -> str | None:
-        """The same as ``error_message``."""
+        """The same as ``error_message``.
+
+        Example:
+            >>> result.error == result.error_message
+            True
+        """
         return self.error_message
 
     def raise_for_status(self) -> WorkflowResult:
@@ -151,6 +222,13 @@ class WorkflowResult:
 
         Raises:
             WorkflowFailedError: It did not. The cause is what the task raised, if that is still in this process.
+
+        Example:
+            >>> try:
+            ...     result.raise_for_status()
+            ... except cloaca.WorkflowFailedError as error:
+            ...     error.task_id, error.attempt, error.__cause__
+            ('divide', 1, ZeroDivisionError('division by zero'))
         """
         if self.status == "Completed":
             return self
@@ -172,6 +250,12 @@ class WorkflowResult:
 
         Raises:
             LogError: The log cannot be read, or was one in memory and went with its runner.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     history = runner.execute("load_rows").history()
+            >>> history.tasks["divide"].attempts[0].error.kind
+            'ZeroDivisionError'
         """
         if self._past is None:
             raise LogError("this result came from no runner", execution_id=self.execution_id)

@@ -19,7 +19,7 @@ from ._past import Past
 from ._threads import Threads
 from ._trigger import triggers
 from .config import DefaultRunnerConfig
-from .errors import Error, WaitTimeoutError
+from .errors import Error, WaitTimeoutError, WorkerImportError
 from .result import WorkflowResult, rfc3339
 from .scheduling import Scheduling
 from .workflow import workflows
@@ -82,9 +82,15 @@ class Execution:
         ...         context["rows"] = 3
         >>> with cloaca.DefaultRunner(":memory:") as runner:
         ...     execution = runner.submit("etl")
-        ...     result = execution.result(timeout=30)
-        ...     execution.status, result.final_context["rows"], len(execution.history().events)
-        ('Completed', 3, 5)
+        ...     execution.result(timeout=30).final_context["rows"]
+        3
+        >>> import asyncio
+        >>> async def submit_and_wait(runner):
+        ...     execution = runner.submit("etl")
+        ...     return await execution
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     asyncio.run(submit_and_wait(runner)).status
+        'Completed'
     """
 
     __slots__ = ("_id", "_runner")
@@ -95,12 +101,27 @@ class Execution:
 
     @property
     def id(self) -> str:
-        """Its id."""
+        """Its id, a UUID. Ids sort by the time at which they were made.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     first, second = runner.submit("etl"), runner.submit("etl")
+            ...     runner.get_execution(first.id) == first, first.id < second.id
+            (True, True)
+        """
         return self._id
 
     @property
     def status(self) -> str:
-        """How it stands: ``Pending``, ``Running``, ``Paused``, ``Completed``, ``Failed`` or ``Cancelled``."""
+        """How it stands: ``Pending``, ``Running``, ``Paused``, ``Completed``, ``Failed`` or ``Cancelled``.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("etl")
+            ...     _ = execution.result()
+            ...     execution.status
+            'Completed'
+        """
         return self._runner._engine.outcome(self._id)["status"]
 
     def result(self, timeout: float | None = None) -> WorkflowResult:
@@ -111,6 +132,23 @@ class Execution:
 
         Raises:
             WaitTimeoutError: It was still running then. (A ``TimeoutError``.)
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("waits"):
+            ...     @cloaca.task
+            ...     def wait(context, handle):
+            ...         handle.defer_until(lambda: ready, poll_interval_ms=10)
+            >>> ready = False
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("waits")
+            ...     try:
+            ...         execution.result(timeout=0.01)
+            ...     except TimeoutError:
+            ...         print("not yet")
+            ...     ready = True
+            ...     execution.result().status
+            not yet
+            'Completed'
         """
         _check_timeout(timeout)
         return self._runner._wait(self._id, timeout)
@@ -124,6 +162,17 @@ class Execution:
 
         Raises:
             Error: It has ended.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("waits"):
+            ...     @cloaca.task
+            ...     def wait(context, handle):
+            ...         handle.defer_until(lambda: False)
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("waits")
+            ...     execution.cancel("the input was wrong")
+            ...     execution.result().error_message
+            'cancelled by user: the input was wrong'
         """
         self._runner._engine.cancel(self._id, reason)
 
@@ -132,6 +181,24 @@ class Execution:
 
         Raises:
             Error: It has ended, is paused already, or is blocked.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("steps"):
+            ...     @cloaca.task
+            ...     def first(context, handle):
+            ...         handle.defer_until(lambda: paused, poll_interval_ms=10)
+            ...     @cloaca.task(dependencies=[first])
+            ...     def second(): ...
+            >>> paused = False
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("steps")
+            ...     execution.pause()
+            ...     paused = True
+            ...     execution.status
+            ...     execution.resume()
+            ...     execution.result().status
+            'Paused'
+            'Completed'
         """
         self._runner._engine.pause(self._id)
 
@@ -141,11 +208,29 @@ class Execution:
 
         Raises:
             Error: It is not paused.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("etl")
+            ...     _ = execution.result()
+            ...     try:
+            ...         execution.resume()
+            ...     except cloaca.Error as error:
+            ...         print(str(error).replace(execution.id, "…"))
+            execution …: the execution has ended (Completed)
         """
         self._runner._engine.unpause(self._id)
 
     def history(self) -> History:
-        """What has happened up to now: every event, what each task saw, and where each value came from."""
+        """What has happened up to now: every event, what each task saw, and where each value came from.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("etl")
+            ...     _ = execution.result()
+            ...     [event.kind for event in execution.history().events]
+            ['ExecutionStarted', 'TaskStarted', 'ContextWritten', 'TaskCompleted', 'ExecutionCompleted']
+        """
         return self._runner._past.history(self._id)
 
     def __await__(self) -> Generator[Any, None, WorkflowResult]:
@@ -208,9 +293,10 @@ class DefaultRunner(Scheduling):
         if config is not None and not isinstance(config, DefaultRunnerConfig):
             raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")
         if _isolation.importing_for is not None:
-            raise Error(
+            raise WorkerImportError(
                 f"a worker process imports this program to find task '{_isolation.importing_for}', and came to a line "
-                f'that opens a runner; put what the program does below: if __name__ == "__main__":'
+                f'that opens a runner; put what the program does below: if __name__ == "__main__":',
+                task_id=_isolation.importing_for,
             )
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
@@ -290,7 +376,14 @@ class DefaultRunner(Scheduling):
 
     @classmethod
     def with_config(cls, database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
-        """A runner with a config."""
+        """A runner with a config: the same as ``DefaultRunner(database_url, config)``.
+
+        Example:
+            >>> config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)
+            >>> with cloaca.DefaultRunner.with_config(":memory:", config) as runner:
+            ...     runner.config.max_concurrent_tasks
+            1
+        """
         return cls(database_url, config)
 
     @classmethod
@@ -299,6 +392,15 @@ class DefaultRunner(Scheduling):
 
         Raises:
             ValueError: The schema's name is not letters, digits and ``_``.
+
+        Example:
+            >>> import pathlib
+            >>> with cloaca.DefaultRunner.with_schema("orders", "acme") as runner:
+            ...     [path.name for path in pathlib.Path().iterdir() if path.name.startswith("orders")]
+            ['orders.acme']
+            >>> cloaca.DefaultRunner.with_schema("orders", "acme/../beta")
+            Traceback (most recent call last):
+            ValueError: a schema's name is letters, digits and '_', not 'acme/../beta'
         """
         if not isinstance(schema, str) or not schema.replace("_", "a").isalnum() or not schema.isascii():
             raise ValueError(f"a schema's name is letters, digits and '_', not {schema!r}")
@@ -307,34 +409,58 @@ class DefaultRunner(Scheduling):
 
     @property
     def config(self) -> DefaultRunnerConfig:
-        """How it runs (a copy)."""
+        """How it runs (a copy: changing it changes no runner).
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     runner.config.task_timeout_seconds
+            300
+        """
         return self._config.copy()
 
     @property
     def is_shut_down(self) -> bool:
-        """Whether it was shut down."""
+        """Whether it was shut down.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     runner.is_shut_down
+            False
+            >>> runner.is_shut_down
+            True
+        """
         return self._closed.is_set()
 
     @property
     def recovered(self) -> list[Execution]:
-        """The executions that were unfinished when the log was opened, oldest first."""
+        """The executions that were unfinished when the log was opened, oldest first: this runner has taken them over.
+
+        Example:
+            >>> from cloaca.testing import Runner
+            >>> with Runner("recovered.log") as runner:
+            ...     with runner.crash_after(1):
+            ...         result = runner.execute("etl", {"day": "2026-01-31"})
+            ...     [execution] = runner.recovered
+            ...     execution.result().status
+            'Completed'
+        """
         return [Execution(self, execution_id) for execution_id in self._engine.recovered()]
 
-    def workflow_registered(self, workflow: NativeWorkflow) -> None:
-        """Hears of a workflow that is registered while the runner lives. Not for programs to call."""
+    def _workflow_registered(self, workflow: NativeWorkflow) -> None:
+        """Hears of a workflow that is registered while the runner lives."""
         engine: NativeEngine | None = getattr(self, "_native", None)
         # In a fork, a runner of the parent's has no use for it.
         if engine is not None and not self._closed.is_set() and self._process == os.getpid():
             engine.register(workflow)
 
-    def trigger_registered(self, trigger: TriggerSpec) -> None:
-        """Hears of a trigger that is decorated while the runner lives. Not for programs to call."""
+    def _trigger_registered(self, trigger: TriggerSpec) -> None:
+        """Hears of a trigger that is decorated while the runner lives."""
         engine: NativeEngine | None = getattr(self, "_native", None)
         if engine is not None and not self._closed.is_set() and self._process == os.getpid():
             engine.register_trigger(trigger)
 
-    def trigger_unregistered(self, name: str) -> None:
-        """Hears of a trigger that is forgotten while the runner lives. Not for programs to call."""
+    def _trigger_unregistered(self, name: str) -> None:
+        """Hears of a trigger that is forgotten while the runner lives."""
         engine: NativeEngine | None = getattr(self, "_native", None)
         if engine is not None and not self._closed.is_set() and self._process == os.getpid():
             engine.unregister_trigger(name)
@@ -366,6 +492,19 @@ class DefaultRunner(Scheduling):
             WaitTimeoutError: It was still running after ``timeout``. It goes on.
             Error: The execution with that id is blocked, or one of another workflow.
             TypeError, ValueError: The input is not a context, or not JSON.
+
+        Example:
+            >>> import uuid
+            >>> today = str(uuid.uuid5(uuid.NAMESPACE_URL, "etl of 2026-01-31"))
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     result = runner.execute("etl", {"day": "2026-01-31"}, execution_id=today)
+            ...     again = runner.execute("etl", {"day": "2026-01-31"}, execution_id=today)  # runs nothing twice
+            >>> result.status, again.end_time == result.end_time
+            ('Completed', True)
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     runner.execute("elt")
+            Traceback (most recent call last):
+            cloaca.errors.WorkflowNotFoundError: workflow 'elt' is not registered; did you mean 'etl'?
         """
         _check_timeout(timeout)
         started = self._start(workflow_name, context, execution_id)
@@ -379,7 +518,14 @@ class DefaultRunner(Scheduling):
 
     def submit(self, workflow_name: str, context: Input = None, *, execution_id: str | None = None) -> Execution:
         """Starts a workflow, and returns as soon as that is durable. As [`execute`][cloaca.DefaultRunner.execute],
-        without the wait."""
+        without the wait.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     executions = [runner.submit("etl", {"day": f"2026-01-{day}"}) for day in (29, 30, 31)]
+            ...     [execution.result().final_context["rows"] for execution in executions]
+            [['2026-01-29'], ['2026-01-30'], ['2026-01-31']]
+        """
         return Execution(self, self._start(workflow_name, context, execution_id))
 
     async def execute_async(
@@ -390,7 +536,18 @@ class DefaultRunner(Scheduling):
         execution_id: str | None = None,
         timeout: float | None = None,
     ) -> WorkflowResult:
-        """As [`execute`][cloaca.DefaultRunner.execute], from a coroutine."""
+        """As [`execute`][cloaca.DefaultRunner.execute], from a coroutine. One that is cancelled leaves the wait, and
+        the execution running.
+
+        Example:
+            >>> import asyncio
+            >>> async def both(runner):
+            ...     days = ("2026-01-30", "2026-01-31")
+            ...     return await asyncio.gather(*(runner.execute_async("etl", {"day": day}) for day in days))
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     [result.final_context["rows"] for result in asyncio.run(both(runner))]
+            [['2026-01-30'], ['2026-01-31']]
+        """
         _check_timeout(timeout)
         loop = asyncio.get_running_loop()
         started = await loop.run_in_executor(None, self._start, workflow_name, context, execution_id)
@@ -408,6 +565,12 @@ class DefaultRunner(Scheduling):
         Raises:
             ExecutionNotFoundError: There is none. (A ``LookupError``.)
             ValueError: That is not an id.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution_id = runner.submit("etl", {"day": "2026-01-31"}).id  # to be kept somewhere
+            ...     runner.get_execution(execution_id).result().status
+            'Completed'
         """
         return Execution(self, self._engine.outcome(execution_id)["execution_id"])
 
@@ -425,6 +588,18 @@ class DefaultRunner(Scheduling):
             workflow: Only those of this workflow.
             limit: At most so many.
             before: Only those older than this one: for the next page, the last of this page.
+
+        Raises:
+            ValueError: The status is none, or ``limit`` is negative.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     for day in ("2026-01-30", "2026-01-31"):
+            ...         _ = runner.execute("etl", {"day": day})
+            ...     [newest] = runner.list_executions(limit=1)
+            ...     [older] = runner.list_executions(limit=1, before=newest.id)
+            ...     newest.start_time > older.start_time, runner.list_executions("Failed")
+            (True, [])
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
             raise ValueError(f"limit must be an int from 0 on, not {limit!r}")
@@ -444,13 +619,47 @@ class DefaultRunner(Scheduling):
         ]
 
     def resume(self, execution_id: str) -> Execution:
-        """Resumes a blocked execution on purpose, with the workflow that is registered now."""
+        """Resumes a blocked execution on purpose, with the workflow that is registered now. (What is paused:
+        [`Execution.resume`][cloaca.Execution.resume].) An unfinished execution is blocked when its log is opened
+        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``;
+        ``list_executions`` says why.
+
+        Raises:
+            ExecutionNotFoundError: There is no such execution.
+            Error: It is not blocked.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("upload"):
+            ...     @cloaca.task
+            ...     def send(context, handle):
+            ...         handle.defer_until(lambda: False)
+            >>> with cloaca.DefaultRunner("blocked.log") as runner:
+            ...     unfinished = runner.submit("upload").id
+            >>> with cloaca.WorkflowBuilder("upload"):  # the next version of the program
+            ...     @cloaca.task
+            ...     def send(context): ...
+            ...     @cloaca.task(dependencies=[send])
+            ...     def tell(context): ...
+            >>> with cloaca.DefaultRunner("blocked.log") as runner:
+            ...     print(runner.list_executions()[0].blocked)
+            ...     runner.resume(unfinished).result().status
+            workflow 'upload' has another graph now: task 'tell' is new
+            'Completed'
+        """
         self._engine.resume(execution_id)
         return Execution(self, execution_id)
 
     def shutdown(self) -> None:
         """Takes nothing new, gives running attempts a few seconds, leaves the rest to the recovery, and closes the log.
-        Twice is fine."""
+        Twice is fine. The end of a ``with`` block does it, too.
+
+        Example:
+            >>> runner = cloaca.DefaultRunner(":memory:")
+            >>> runner.shutdown()
+            >>> runner
+            DefaultRunner(':memory:', durability='sync', shut down)
+            >>> runner.shutdown()
+        """
         self._shutdown(_GRACE)
 
     def _shutdown(self, grace: float) -> None:

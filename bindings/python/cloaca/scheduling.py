@@ -21,13 +21,26 @@ Entry = TypeVar("Entry")
 
 
 class CronSchedule(TypedDict):
-    """A cron schedule. Times are RFC 3339 texts in UTC."""
+    """A cron schedule. Times are RFC 3339 texts in UTC.
+
+    Example:
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     schedule_id = runner.register_cron_workflow("report", "0 9 * * MON-FRI", "Europe/Berlin")
+        ...     schedule = runner.get_cron_schedule(schedule_id)
+        >>> schedule["cron_expression"], schedule["enabled"], schedule["catchup_policy"], schedule["last_run_at"]
+        ('0 9 * * MON-FRI', True, 'skip', None)
+    """
 
     id: str
+    """Its id, a UUID."""
     workflow_name: str
+    """The workflow that it starts."""
     cron_expression: str
+    """When it fires."""
     timezone: str
+    """The IANA time zone that the expression is read in."""
     enabled: bool
+    """Whether it fires."""
     catchup_policy: str
     """``"skip"`` or ``"run_all"``."""
     next_run_at: str | None
@@ -35,30 +48,54 @@ class CronSchedule(TypedDict):
     last_run_at: str | None
     """When it fired last."""
     created_at: str
+    """When it was made."""
     updated_at: str
     """When somebody last changed it. Firing does not."""
 
 
 class CronExecution(TypedDict):
-    """A fire of a cron schedule. Times are RFC 3339 texts in UTC."""
+    """A fire of a cron schedule. Times are RFC 3339 texts in UTC.
+
+    Example:
+        >>> clock = cloaca.testing.VirtualClock(1_769_850_000.0)  # 2026-01-31, 09:00
+        >>> with cloaca.WorkflowBuilder("report"):
+        ...     @cloaca.task
+        ...     def write(context):
+        ...         context["written for"] = context["scheduled_time"]
+        >>> with cloaca.testing.Runner(":memory:", clock=clock) as runner:
+        ...     schedule_id = runner.register_cron_workflow("report", "30 9 * * *", "UTC")
+        ...     clock.advance(3600)
+        ...     [fire] = runner.get_cron_execution_history(schedule_id)
+        >>> fire["scheduled_time"], fire["schedule_id"] == schedule_id
+        ('2026-01-31T09:30:00.000000+00:00', True)
+    """
 
     id: str
     """That of the execution: each fire has its own."""
     schedule_id: str
+    """The schedule's id."""
     scheduled_time: str
     """The time that it fired for."""
     claimed_at: str
     """When it fired; later than that if it was caught up with."""
     workflow_execution_id: str
+    """The id of the execution that it started."""
     pipeline_execution_id: str
     """The same."""
     created_at: str
+    """When it fired."""
     updated_at: str
     """When the execution ended; when it was started, as long as it runs."""
 
 
 class CronStats(TypedDict):
-    """How the fires of all schedules went."""
+    """How the fires of all schedules went.
+
+    Example:
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     runner.get_cron_execution_stats("2026-01-01T00:00:00Z")
+        {'total_executions': 0, 'successful_executions': 0, 'lost_executions': 0, 'success_rate': 0.0}
+    """
 
     total_executions: int
     """Without those that were pruned from the log."""
@@ -71,33 +108,78 @@ class CronStats(TypedDict):
 
 
 class TriggerSchedule(TypedDict):
-    """A trigger."""
+    """A trigger.
+
+    Example:
+        >>> @cloaca.trigger(on="import_file", poll_interval="30s")
+        ... def inbox():
+        ...     return False
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     [schedule] = runner.list_trigger_schedules()
+        >>> schedule["trigger_name"], schedule["workflow_name"], schedule["poll_interval_ms"], schedule["enabled"]
+        ('inbox', 'import_file', 30000, True)
+    """
 
     trigger_name: str
+    """Its name."""
     workflow_name: str
+    """The workflow that it starts."""
     poll_interval_ms: int | None
     """``None`` if it is polled by a cron expression."""
     allow_concurrent: bool
+    """Whether it may start an execution while one with an equal context runs."""
     enabled: bool
+    """Whether it is polled."""
     last_poll_at: str | None
     """When this runner polled it last (RFC 3339, UTC). Polls are not kept in the log."""
 
 
 class TriggerExecution(TypedDict):
-    """A fire of a trigger. Times are RFC 3339 texts in UTC."""
+    """A fire of a trigger. Times are RFC 3339 texts in UTC.
+
+    Example:
+        >>> files = ["a.csv"]
+        >>> @cloaca.trigger(on="import_file", poll_interval="10ms")
+        ... def inbox():
+        ...     return cloaca.TriggerResult.fire({"file": files.pop()}) if files else cloaca.TriggerResult.skip()
+        >>> with cloaca.WorkflowBuilder("import_file"):
+        ...     @cloaca.task
+        ...     def read(context): ...
+        >>> clock = cloaca.testing.VirtualClock()
+        >>> with cloaca.testing.Runner(":memory:", clock=clock) as runner:
+        ...     clock.advance(1)
+        ...     [fire] = runner.get_trigger_execution_history("inbox")
+        ...     runner.get_execution(fire["workflow_execution_id"]).result().final_context
+        Context({"file":"a.csv"})
+    """
 
     started_at: str
+    """When it fired."""
     completed_at: str | None
     """When the execution ended."""
     context_hash: str
     """SHA-256 of the context that it fired with, in hex digits."""
     workflow_execution_id: str
+    """The id of the execution that it started."""
     pipeline_execution_id: str
     """The same."""
 
 
 class Scheduling:
-    """What a [`DefaultRunner`][cloaca.DefaultRunner] can be asked about schedules and triggers."""
+    """What a [`DefaultRunner`][cloaca.DefaultRunner] can be asked about schedules and triggers.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("report"):
+        ...     @cloaca.task
+        ...     def write(context):
+        ...         context["written for"] = context["scheduled_time"]
+        >>> clock = cloaca.testing.VirtualClock(1_769_850_000.0)  # 2026-01-31, 09:00
+        >>> with cloaca.testing.Runner(":memory:", clock=clock) as runner:
+        ...     schedule_id = runner.register_cron_workflow("report", "@daily", "UTC")
+        ...     clock.advance(24 * 3600)
+        ...     runner.get_cron_execution_stats("2026-01-01T00:00:00Z")["total_executions"]
+        1
+    """
 
     @property
     def _scheduling(self) -> NativeScheduling:
@@ -162,6 +244,16 @@ class Scheduling:
             enabled_only: Only those that fire.
             limit: At most so many; ``None``: all.
             offset: Without the first so many.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     daily = runner.register_cron_workflow("report", "@daily", "UTC")
+            ...     hourly = runner.register_cron_workflow("report", "@hourly", "UTC")
+            ...     runner.set_cron_schedule_enabled(hourly, False)
+            ...     [schedule["cron_expression"] for schedule in runner.list_cron_schedules()]
+            ...     [schedule["cron_expression"] for schedule in runner.list_cron_schedules(enabled_only=True)]
+            ['@hourly', '@daily']
+            ['@daily']
         """
         found = [_schedule(raw) for raw in self._scheduling.list()]
         return _page([one for one in found if one["enabled"] or not enabled_only], limit, offset)
@@ -172,6 +264,12 @@ class Scheduling:
         Raises:
             ValueError: ``Invalid schedule ID: …``; ``Failed to get cron schedule: …``, if there is none, or it was
                 deleted.
+
+        Example:
+            >>> with cloaca.testing.Runner(":memory:", clock=cloaca.testing.VirtualClock(1_769_850_000.0)) as runner:
+            ...     schedule_id = runner.register_cron_workflow("report", "0 9 * * *", "Europe/Berlin")
+            ...     runner.get_cron_schedule(schedule_id)["next_run_at"]
+            '2026-02-01T08:00:00.000000+00:00'
         """
         return _schedule(self._scheduling.get(schedule_id))
 
@@ -180,6 +278,13 @@ class Scheduling:
 
         Raises:
             ValueError: ``Invalid schedule ID: …``; ``Failed to update cron schedule: …``. It is as it was then.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     schedule_id = runner.register_cron_workflow("report", "@daily", "UTC")
+            ...     runner.update_cron_schedule(schedule_id, "@hourly", "Europe/Berlin")
+            ...     runner.get_cron_schedule(schedule_id)["cron_expression"]
+            '@hourly'
         """
         self._scheduling.update(schedule_id, cron_expression, timezone)
 
@@ -188,6 +293,13 @@ class Scheduling:
 
         Raises:
             ValueError: ``Invalid schedule ID: …``; ``Failed to update cron schedule: …``.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     schedule_id = runner.register_cron_workflow("report", "@daily", "UTC")
+            ...     runner.set_cron_schedule_enabled(schedule_id, False)
+            ...     print(runner.get_cron_schedule(schedule_id)["next_run_at"])
+            None
         """
         self._scheduling.enable(schedule_id, enabled)
 
@@ -196,6 +308,13 @@ class Scheduling:
 
         Raises:
             ValueError: ``Invalid schedule ID: …``; ``Failed to delete cron schedule: …``.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     schedule_id = runner.register_cron_workflow("report", "@daily", "UTC")
+            ...     runner.delete_cron_schedule(schedule_id)
+            ...     runner.list_cron_schedules()
+            []
         """
         self._scheduling.delete(schedule_id)
 
@@ -211,6 +330,19 @@ class Scheduling:
 
         Raises:
             ValueError: ``Invalid schedule ID: …``; ``Failed to get cron execution history: …``.
+
+        Example:
+            >>> clock = cloaca.testing.VirtualClock(1_769_850_000.0)  # 2026-01-31, 09:00
+            >>> with cloaca.testing.Runner(":memory:", clock=clock) as runner:
+            ...     schedule_id = runner.register_cron_workflow("report", "@hourly", "UTC")
+            ...     clock.advance(2.5 * 3600)
+            ...     for fire in runner.get_cron_execution_history(schedule_id):
+            ...         fire["scheduled_time"]
+            ...         runner.get_execution(fire["workflow_execution_id"]).result().status
+            '2026-01-31T11:00:00.000000+00:00'
+            'Completed'
+            '2026-01-31T10:00:00.000000+00:00'
+            'Completed'
         """
         limit, offset = _bounds(limit, offset)
         return [_execution(schedule_id, raw) for raw in self._scheduling.history(schedule_id, limit, offset)]
@@ -248,12 +380,31 @@ class Scheduling:
             enabled_only: Only those that are not disabled.
             limit: At most so many; ``None``: all.
             offset: Without the first so many.
+
+        Example:
+            >>> @cloaca.trigger(on="report", poll_interval="1m")
+            ... def disk_full():
+            ...     return False
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     [trigger["trigger_name"] for trigger in runner.list_trigger_schedules()]
+            ['disk_full']
         """
         found = [_trigger(raw) for raw in self._scheduling.triggers()]
         return _page([one for one in found if one["enabled"] or not enabled_only], limit, offset)
 
     def get_trigger_schedule(self, trigger_name: str) -> TriggerSchedule | None:
-        """A trigger; ``None`` if the log knows none of that name."""
+        """A trigger; ``None`` if the log knows none of that name.
+
+        Example:
+            >>> @cloaca.trigger(on="report", cron="0 9 * * *", timezone="Europe/Berlin")
+            ... def month_end():
+            ...     return False
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     runner.get_trigger_schedule("month_end")["workflow_name"]
+            ...     print(runner.get_trigger_schedule("year_end"))
+            'report'
+            None
+        """
         found = (_trigger(raw) for raw in self._scheduling.triggers() if raw["name"] == trigger_name)
         return next(found, None)
 
@@ -262,6 +413,15 @@ class Scheduling:
 
         Raises:
             ValueError: ``Failed to update trigger: …``: the log knows none of that name.
+
+        Example:
+            >>> @cloaca.trigger(on="report")
+            ... def disk_full():
+            ...     return False
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     runner.set_trigger_enabled("disk_full", False)
+            ...     runner.list_trigger_schedules(enabled_only=True)
+            []
         """
         self._scheduling.enable_trigger(trigger_name, enabled)
 
@@ -274,6 +434,22 @@ class Scheduling:
             trigger_name: The trigger.
             limit: At most so many; ``None``: all.
             offset: Without the first so many.
+
+        Example:
+            >>> days = ["2026-01-30", "2026-01-31"]
+            >>> @cloaca.trigger(on="day", poll_interval="1m")
+            ... def closed():
+            ...     return cloaca.TriggerResult.fire({"day": days.pop(0)}) if days else cloaca.TriggerResult.skip()
+            >>> with cloaca.WorkflowBuilder("day"):
+            ...     @cloaca.task
+            ...     def add_up(context): ...
+            >>> clock = cloaca.testing.VirtualClock()
+            >>> with cloaca.testing.Runner(":memory:", clock=clock) as runner:
+            ...     clock.advance(180)
+            ...     fires = runner.get_trigger_execution_history("closed")
+            ...     results = [runner.get_execution(fire["workflow_execution_id"]).result() for fire in fires]
+            >>> [result.final_context["day"] for result in results]
+            ['2026-01-31', '2026-01-30']
         """
         limit, offset = _bounds(limit, offset)
         return [

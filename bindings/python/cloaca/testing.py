@@ -40,18 +40,45 @@ _PATIENCE = 10.0
 
 
 class Crash:
-    """Where a runner crashed.
+    """Where a runner crashed; what [`Runner.crash_after`][cloaca.testing.Runner.crash_after] gives.
 
-    Attributes:
-        execution_id: The execution; ``""`` as long as nothing has crashed.
-        seq: Its last event in the log; -1 as long as nothing has crashed.
+    Example:
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(context):
+        ...         context["rows"] = 3
+        >>> with cloaca.testing.Runner("crashing.log") as runner:
+        ...     with runner.crash_after(1) as crash:
+        ...         result = runner.execute("etl")
+        ...     runner.get_execution(crash.execution_id).result(timeout=30).status
+        'Completed'
     """
 
-    __slots__ = ("execution_id", "seq")
+    __slots__ = ("_execution_id", "_seq")
 
     def __init__(self) -> None:
-        self.execution_id = ""
-        self.seq = -1
+        self._execution_id = ""
+        self._seq = -1
+
+    @property
+    def execution_id(self) -> str:
+        """The execution; ``""`` as long as nothing has crashed.
+
+        Example:
+            >>> cloaca.testing.Crash().execution_id, len(crash.execution_id)
+            ('', 36)
+        """
+        return self._execution_id
+
+    @property
+    def seq(self) -> int:
+        """Its last event in the log, at or after the one that was asked for; -1 as long as nothing has crashed.
+
+        Example:
+            >>> cloaca.testing.Crash().seq, crash.seq >= 1
+            (-1, True)
+        """
+        return self._seq
 
     def __repr__(self) -> str:
         return f"Crash(execution_id={self.execution_id!r}, seq={self.seq})"
@@ -65,6 +92,19 @@ class Runner(DefaultRunner):
         config: How it runs.
         clock: A clock that the test moves: retries, timeouts and schedules happen when ``clock.advance(seconds)`` gets
             there, each at its own time. What a task sleeps, it sleeps by the clock on the wall.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("patient"):
+        ...     @cloaca.task(retry_delay_ms=3_600_000)
+        ...     def call(context, handle):
+        ...         if handle.attempt == 1:
+        ...             raise ConnectionError("try again in an hour")
+        >>> clock = cloaca.testing.VirtualClock()
+        >>> with cloaca.testing.Runner(":memory:", clock=clock) as runner:
+        ...     execution = runner.submit("patient")
+        ...     clock.advance(2 * 3600)
+        ...     execution.result().tasks["call"].attempts
+        2
     """
 
     _crashable = True
@@ -80,7 +120,18 @@ class Runner(DefaultRunner):
 
     @property
     def clock(self) -> VirtualClock | None:
-        """The clock that it goes by; ``None``: the one on the wall."""
+        """The clock that it goes by; ``None``: the one on the wall.
+
+        Example:
+            >>> with cloaca.testing.Runner(":memory:", clock=cloaca.testing.VirtualClock()) as runner:
+            ...     before = runner.clock.now()
+            ...     runner.clock.advance(60)
+            ...     runner.clock.now() - before
+            60.0
+            >>> with cloaca.testing.Runner(":memory:") as runner:
+            ...     print(runner.clock)
+            None
+        """
         return self._clock
 
     @contextmanager
@@ -100,10 +151,16 @@ class Runner(DefaultRunner):
 
         Example:
             >>> def test_a_crash_costs_nothing(cloaca_runner):
-            ...     with cloaca_runner.crash_after(5) as crash:
-            ...         cloaca_runner.execute("etl")
-            ...     result = cloaca_runner.get_execution(crash.execution_id).result(timeout=10)
+            ...     with cloaca_runner.crash_after(2) as crash:
+            ...         cloaca_runner.execute("reliable")
+            ...     result = cloaca_runner.get_execution(crash.execution_id).result(timeout=30)
             ...     assert result.status == "Completed"
+            >>> with cloaca.WorkflowBuilder("reliable"):
+            ...     @cloaca.task
+            ...     def extract(context):
+            ...         context["rows"] = 3
+            >>> with cloaca.testing.Runner("reliable.log") as runner:  # pytest calls it with the fixture
+            ...     test_a_crash_costs_nothing(runner)
         """
         if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
             raise ValueError(f"an event is numbered from 0 on, not {seq!r}")
@@ -119,11 +176,22 @@ class Runner(DefaultRunner):
         crashed = self._engine.crashed(_PATIENCE)
         if crashed is None:
             raise AssertionError(f"no execution has come to event {seq}")
-        crash.execution_id, crash.seq = crashed
+        crash._execution_id, crash._seq = crashed
         self.restart()
 
     def restart(self) -> None:
-        """Closes the log and opens it again, as the next process would: what was unfinished is taken over."""
+        """Closes the log and opens it again, as the next process would: what was unfinished is taken over.
+
+        Example:
+            >>> with cloaca.testing.Runner("restarted.log", clock=cloaca.testing.VirtualClock()) as runner:
+            ...     execution = runner.submit("patient")
+            ...     runner.restart()
+            ...     [execution.id for execution in runner.recovered] == [execution.id]
+            ...     runner.clock.advance(2 * 3600)
+            ...     execution.result().status
+            True
+            'Completed'
+        """
         # One that has crashed says so; its log is closed all the same.
         with suppress(LogError):
             self._shutdown(0.0)
@@ -133,7 +201,18 @@ class Runner(DefaultRunner):
 @contextmanager
 def clean_registry() -> Iterator[None]:
     """Afterwards, the registries of tasks and workflows are what they were before, and triggers that are new are
-    forgotten. Runners that are open keep the tasks and workflows that they know."""
+    forgotten. Runners that are open keep the tasks and workflows that they know.
+
+    Example:
+        >>> with clean_registry():
+        ...     with cloaca.WorkflowBuilder("of_a_test"):
+        ...         @cloaca.task
+        ...         def only_here(): ...
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     runner.execute("of_a_test")
+        Traceback (most recent call last):
+        cloaca.errors.WorkflowNotFoundError: workflow 'of_a_test' is not registered
+    """
     tasks, registered, polled = registry.snapshot(), workflows.snapshot(), set(triggers.names())
     try:
         yield

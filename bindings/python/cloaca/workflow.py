@@ -30,11 +30,9 @@ class Workflow:
         ...     def load(): ...
         ...     @cloaca.task(dependencies=[extract])
         ...     def check(): ...
-        >>> workflow = builder.build()
-        >>> workflow.topological_sort(), workflow.get_execution_levels()
-        (['extract', 'load', 'check'], [['extract'], ['load', 'check']])
-        >>> workflow.get_roots(), workflow.get_leaves(), workflow.can_run_parallel("load", "check")
-        (['extract'], ['load', 'check'], True)
+        >>> workflow = builder.description("Every night.").tag("team", "sales").build()
+        >>> workflow.tasks
+        ['extract', 'load', 'check']
     """
 
     __slots__ = ("_description", "_native", "_tags")
@@ -46,43 +44,95 @@ class Workflow:
 
     @property
     def name(self) -> str:
-        """The name that runners find it by."""
+        """The name that runners find it by.
+
+        Example:
+            >>> workflow.name
+            'etl'
+        """
         return self._native.name
 
     @property
     def description(self) -> str:
-        """What it is for, as its builder was told."""
+        """What it is for, as its builder was told; ``""`` if it was not.
+
+        Example:
+            >>> workflow.description
+            'Every night.'
+        """
         return self._description
 
     @property
     def version(self) -> str:
-        """16 hex digits that change with the graph, the rules and the code of the tasks."""
+        """16 hex digits that change with the graph, the rules and the code of the tasks. An unfinished execution is
+        resumed where only the code has changed since; with another graph it is blocked until somebody resumes it on
+        purpose: see [`DefaultRunner.resume`][cloaca.DefaultRunner.resume].
+
+        Example:
+            >>> len(workflow.version), workflow.version == builder.build().version
+            (16, True)
+            >>> with cloaca.WorkflowBuilder("etl") as smaller:
+            ...     @cloaca.task
+            ...     def extract(): ...
+            >>> smaller.build().version == workflow.version
+            False
+        """
         return self._native.version
 
     @property
     def tags(self) -> dict[str, str]:
-        """What its builder was told to tag it with (a copy)."""
+        """What its builder was told to tag it with (a copy).
+
+        Example:
+            >>> workflow.tags
+            {'team': 'sales'}
+        """
         return dict(self._tags)
 
     @property
     def tasks(self) -> list[str]:
-        """The ids of the tasks, in the order in which they were added."""
+        """The ids of the tasks, in the order in which they were added.
+
+        Example:
+            >>> workflow.tasks
+            ['extract', 'load', 'check']
+        """
         return [spec.id for spec in self._native.specs]
 
     def topological_sort(self) -> list[str]:
-        """The tasks, each after all that it waits for."""
+        """The tasks, each after all that it waits for.
+
+        Example:
+            >>> workflow.topological_sort()
+            ['extract', 'load', 'check']
+        """
         return self._native.topological_sort()
 
     def get_execution_levels(self) -> list[list[str]]:
-        """The tasks by how many others they wait for in a row: those of one level can run at the same time."""
+        """The tasks by how many others they wait for in a row: those of one level can run at the same time.
+
+        Example:
+            >>> workflow.get_execution_levels()
+            [['extract'], ['load', 'check']]
+        """
         return self._native.levels()
 
     def get_roots(self) -> list[str]:
-        """The tasks that wait for nobody."""
+        """The tasks that wait for nobody.
+
+        Example:
+            >>> workflow.get_roots()
+            ['extract']
+        """
         return self._native.roots()
 
     def get_leaves(self) -> list[str]:
-        """The tasks that nobody depends on."""
+        """The tasks that nobody depends on: how these end decides how the execution does.
+
+        Example:
+            >>> workflow.get_leaves()
+            ['load', 'check']
+        """
         return self._native.leaves()
 
     def can_run_parallel(self, a: str | Callable[..., Any], b: str | Callable[..., Any]) -> bool:
@@ -90,14 +140,21 @@ class Workflow:
 
         Raises:
             KeyError: There is no such task.
+
+        Example:
+            >>> workflow.can_run_parallel("load", "check"), workflow.can_run_parallel("extract", "check")
+            (True, False)
         """
         return self._native.independent(task_id_of(a), task_id_of(b))
 
     def validate(self) -> None:
-        """Checks it again. A workflow that was built is valid.
+        """Checks it again. A workflow that was built is valid, so this says nothing.
 
         Raises:
             WorkflowValidationError: With every problem at once.
+
+        Example:
+            >>> workflow.validate()
         """
         NativeWorkflow(self.name, self._native.specs)
 
@@ -105,17 +162,13 @@ class Workflow:
         """The graph as a Mermaid flowchart. In a notebook, a workflow shows itself as that picture.
 
         Example:
-            >>> import cloaca
-            >>> builder = cloaca.WorkflowBuilder("etl")
-            >>> @cloaca.task
-            ... def extract(): ...
-            >>> @cloaca.task(dependencies=[extract])
-            ... def load(): ...
-            >>> print(builder.add_task(extract).add_task(load).build().to_mermaid())
+            >>> print(workflow.to_mermaid())
             flowchart TD
                 t0["extract"]
                 t1["load"]
+                t2["check"]
                 t0 --> t1
+                t0 --> t2
         """
         edges = self._native.edges()
         names = {task: f"t{number}" for number, (task, _) in enumerate(edges)}
@@ -159,6 +212,11 @@ class WorkflowBuilder:
         ...     @cloaca.task(dependencies=[extract])
         ...     def load(context):
         ...         context["count"] = len(context["rows"])
+        >>> builder
+        WorkflowBuilder(name='etl', tasks=['extract', 'load'])
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     runner.execute("etl").final_context["count"]
+        3
     """
 
     def __init__(
@@ -177,18 +235,33 @@ class WorkflowBuilder:
 
     @property
     def name(self) -> str:
-        """The workflow's name."""
+        """The workflow's name.
+
+        Example:
+            >>> builder.name
+            'etl'
+        """
         return self._name
 
     def description(self, description: str) -> WorkflowBuilder:
-        """Says what the workflow is for."""
+        """Says what the workflow is for. Returns the builder.
+
+        Example:
+            >>> builder.description("Every night.").build().description
+            'Every night.'
+        """
         if not isinstance(description, str):
             raise TypeError(f"a description must be a str, not {description!r}")
         self._description = description
         return self
 
     def tag(self, key: str, value: str) -> WorkflowBuilder:
-        """Tags the workflow."""
+        """Tags the workflow with a key and a value; the same key again replaces the value. Returns the builder.
+
+        Example:
+            >>> builder.tag("team", "sales").tag("tier", "1").build().tags
+            {'team': 'sales', 'tier': '1'}
+        """
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"a tag is two texts, not {key!r}: {value!r}")
         self._tags[key] = value
@@ -196,11 +269,22 @@ class WorkflowBuilder:
 
     def add_task(self, task: str | Callable[..., Any]) -> WorkflowBuilder:
         """Adds a task: its id, or its function. Tasks that are defined inside the ``with`` block of this builder are
-        found first (and are there without this), then those of the registry.
+        found first (and are there without this), then those of the registry. Returns the builder.
 
         Raises:
             WorkflowValidationError: There is no such task, or it was added already.
             TypeError: It is neither an id nor a function.
+
+        Example:
+            >>> @cloaca.task
+            ... def extract(): ...
+            >>> @cloaca.task(dependencies=[extract])
+            ... def load(): ...
+            >>> cloaca.WorkflowBuilder("by_hand").add_task(extract).add_task("load").build().tasks
+            ['extract', 'load']
+            >>> cloaca.WorkflowBuilder("by_hand").add_task("loud")
+            Traceback (most recent call last):
+            cloaca.errors.WorkflowValidationError: Task 'loud' not found in registry; did you mean 'load'?
         """
         task_id = task_id_of(task)
         if not task_id:
@@ -226,6 +310,13 @@ class WorkflowBuilder:
 
         Raises:
             WorkflowValidationError: With every problem at once: no tasks, missing dependencies, cycles, duplicates.
+
+        Example:
+            >>> builder.build().topological_sort()
+            ['extract', 'load']
+            >>> cloaca.WorkflowBuilder("empty").build()
+            Traceback (most recent call last):
+            cloaca.errors.WorkflowValidationError: workflow 'empty' is not valid: workflow cannot be empty
         """
         specs = [spec for spec, _ in self._tasks.values()]
         native = NativeWorkflow(self._name, specs)
@@ -236,7 +327,7 @@ class WorkflowBuilder:
             )
         return Workflow(native, self._description, dict(self._tags))
 
-    def collect(self, spec: TaskSpec) -> None:
+    def _collect(self, spec: TaskSpec) -> None:
         """Takes a task that is defined inside the ``with`` block. Called by the decorator."""
         self._tasks[spec.id] = (spec, False)
 
@@ -258,7 +349,7 @@ class WorkflowBuilder:
 class Subscriber(Protocol):
     """A runner: it hears of every workflow that is registered while it lives."""
 
-    def workflow_registered(self, workflow: NativeWorkflow) -> None: ...
+    def _workflow_registered(self, workflow: NativeWorkflow) -> None: ...
 
 
 class _Workflows:
@@ -275,7 +366,7 @@ class _Workflows:
             self._workflows[workflow.name] = workflow
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
-            subscriber.workflow_registered(workflow._native)
+            subscriber._workflow_registered(workflow._native)
 
     def find(self, name: str) -> Workflow | None:
         """The workflow of this name."""
@@ -318,6 +409,9 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
         >>> def build():
         ...     return cloaca.WorkflowBuilder("nightly").description("Every night.").add_task("extract").build()
         >>> cloaca.register_workflow_constructor("nightly", build)
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     runner.execute("nightly").final_context
+        Context({"rows":[1,2,3]})
     """
     if not isinstance(name, str):
         raise TypeError(f"a workflow is registered under its name, a str, not {name!r}")

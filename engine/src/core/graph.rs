@@ -92,10 +92,18 @@ fn did_you_mean(nearest: Option<&TaskId>) -> String {
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     names
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(wanted, name), name))
+        .map(|name| (likeness(wanted, name), name))
         .filter(|(likeness, _)| *likeness >= 0.8)
         .max_by(|left, right| left.0.total_cmp(&right.0).then_with(|| right.1.cmp(left.1)))
         .map(|(_, name)| name)
+}
+
+/// From 0 to 1. In a short name, two letters that changed places are the same name to whoever typed it, but hardly like it to
+/// Jaro and Winkler, who look for a letter near the place where it was.
+fn likeness(wanted: &str, name: &str) -> f64 {
+    let likeness = strsim::jaro_winkler(wanted, name);
+    let one_slip = wanted.chars().count() > 2 && strsim::osa_distance(wanted, name) == 1;
+    if one_slip { likeness.max(0.9) } else { likeness }
 }
 
 impl Graph {

@@ -82,6 +82,9 @@ impl Jitter {
 }
 
 const TRANSIENT_TYPES: [&str; 2] = ["TimeoutError", "ConnectionError"];
+/// What is wrong with the program itself stays wrong, whatever a policy says: `cloaca` raises it where a worker process
+/// that looks for a task is made to open a runner.
+const PERMANENT_TYPES: [&str; 1] = ["cloaca.errors.WorkerImportError"];
 const TRANSIENT_WORDS: [&str; 5] = ["timeout", "connection", "network", "temporary", "unavailable"];
 
 impl RetryPolicy {
@@ -128,7 +131,8 @@ impl RetryPolicy {
     /// Whether a task that has failed so often (from 1), lastly with this error, is tried again.
     #[must_use]
     pub fn retries(&self, failures: u32, error: &TaskError) -> bool {
-        failures < self.max_attempts && self.conditions.iter().any(|condition| condition.holds(error))
+        let is_permanent = error.lineage.iter().any(|name| PERMANENT_TYPES.contains(&&**name));
+        failures < self.max_attempts && !is_permanent && self.conditions.iter().any(|condition| condition.holds(error))
     }
 }
 

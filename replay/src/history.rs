@@ -69,7 +69,7 @@ impl History {
         let mut graphs = BTreeMap::new();
         let (mut kept, mut trouble) = (Vec::new(), None);
         for entry in entries(reader, id) {
-            let mut entry = match entry {
+            let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
                     trouble.get_or_insert(error);
@@ -77,7 +77,7 @@ impl History {
                 }
             };
             if let Some(mut folding) = folder.take() {
-                match folding.lend(&mut entry) {
+                match folding.step(&entry) {
                     Ok(_) => folder = Some(folding),
                     Err(error) => {
                         trouble.get_or_insert(error);
@@ -166,12 +166,12 @@ pub fn fold_to<D: crate::reading::Definitions>(
     let mut last: Option<Entry> = None;
     let mut start = None;
     for entry in entries {
-        let mut entry = entry?;
+        let entry = entry?;
         let start = *start.get_or_insert(entry.time);
         if !at.is_at_or_after(&entry, start) {
             break;
         }
-        folder.lend(&mut entry)?;
+        folder.step(&entry)?;
         each(&entry);
         let done = at.is_reached_with(&entry);
         last = Some(entry);

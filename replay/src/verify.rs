@@ -304,8 +304,7 @@ impl Refold<'_> {
             });
         }
         let Some(folder) = &mut self.folder else { return };
-        let mut entry = entry;
-        let folded = folder.lend(&mut entry).map(|state| {
+        let folded = folder.step(&entry).map(|state| {
             let recorded = recorded_digest(&entry)?;
             Some((recorded, Hash(digest(&state.context()))))
         });

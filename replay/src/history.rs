@@ -144,12 +144,16 @@ impl History {
     pub fn why(&self, key: &str, at: At) -> Result<Vec<Step>, WhyNot> {
         let state = self.state(at)?;
         let mut facts = Facts::default();
-        self.entries.iter().take_while(|entry| entry.seq < state.next_seq()).for_each(|entry| facts.note(entry));
+        self.entries
+            .iter()
+            .take_while(|entry| entry.seq < state.next_seq())
+            .cloned()
+            .for_each(|entry| facts.note(entry));
         Ok(facts.why(&state, key)?)
     }
 }
 
-/// Folds up to a moment, and gives the state there and the last event that was folded. `each` sees every event after it
+/// Folds up to a moment, and gives the state there and the last event that was folded. `each` gets every event after it
 /// was folded. Reads each event once, and none beyond the moment but the next one. A moment that only the whole history
 /// tells ([`At::Task`]) is to be [resolved](At::resolved) first.
 ///
@@ -160,7 +164,7 @@ pub fn fold_to<D: crate::reading::Definitions>(
     definitions: D,
     entries: &mut dyn Iterator<Item = Result<Entry, Trouble>>,
     at: &At,
-    mut each: impl FnMut(&Entry),
+    mut each: impl FnMut(Entry),
 ) -> Result<(Execution, Entry), NotThere> {
     let mut folder = Folder::new(id, definitions);
     let mut last: Option<Entry> = None;
@@ -172,13 +176,15 @@ pub fn fold_to<D: crate::reading::Definitions>(
             break;
         }
         folder.step(&entry)?;
-        each(&entry);
         let done = at.is_reached_with(&entry);
-        last = Some(entry);
+        if let Some(before) = last.replace(entry) {
+            each(before);
+        }
         if done {
             break;
         }
     }
+    last.iter().cloned().for_each(each);
     let state = folder.finish().0;
     match (state, last) {
         (Some(state), Some(last)) if at.is_met_by(&last) => Ok((state, last)),

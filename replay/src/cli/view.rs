@@ -213,8 +213,8 @@ impl View<'_, '_> {
         self.fold_to_moment(|_| ())
     }
 
-    /// The same, and `each` sees every event on the way.
-    fn fold_to_moment(&self, each: impl FnMut(&Entry)) -> Result<(Execution, Entry), Failure> {
+    /// The same, and `each` gets every event on the way.
+    fn fold_to_moment(&self, each: impl FnMut(Entry)) -> Result<(Execution, Entry), Failure> {
         let at = match self.arguments.at.clone().unwrap_or_default() {
             task @ At::Task(_) => At::Seq(self.seq(&task)?),
             other => other,

@@ -27,6 +27,7 @@ use cloacina_engine::core::task_context::Write;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::ahead::Ahead;
 use cloacina_replay::at::At;
+use cloacina_replay::folding::let_go;
 use cloacina_replay::history::fold_to;
 use cloacina_replay::reading::{Entry, Records, entries};
 use cloacina_replay::source::{Wanted, head, list};
@@ -235,7 +236,9 @@ fn ask_long(path: &Path) -> Outcome {
     timed("why", count, || {
         let mut facts = Facts::default();
         let state = at(&mut |entry| facts.note(entry))?;
-        Ok(facts.why(&state, "sum_19999")?)
+        let steps = facts.why(&state, "sum_19999")?;
+        let_go(state);
+        Ok((steps, facts))
     })?;
     let verified = timed("verify", count, || Ok(verify(reader, id)?))?;
     if !verified.is_ok() {

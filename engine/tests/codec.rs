@@ -45,6 +45,23 @@ fn comes_back<T: PartialEq + Debug>(
     assert!(decode(&[bytes.as_slice(), &[0]].concat()).is_err(), "with a byte too many");
 }
 
+#[test]
+fn of_events_that_are_read_together_a_name_is_kept_once() {
+    let started =
+        |task: &str| encode_event(&Event::TaskStarted(TaskStarted { task: task.into(), attempt: 1, worker: 0 }));
+    let mut names = Names::default();
+    let mut task = |bytes: &[u8]| match decode_event_among(bytes, &mut names) {
+        Ok(Event::TaskStarted(started)) => started.task,
+        other => panic!("{other:?}"),
+    };
+    let (first, again) = (task(&started("load")), task(&started("load")));
+    assert_eq!(&*first, "load");
+    assert!(std::sync::Arc::ptr_eq(&first, &again));
+    // More names than are known at once, and one too long to be kept.
+    let many = (0..5_000).map(|at| format!("task_{at}")).chain(["x".repeat(5_000)]).cycle().take(15_000);
+    many.for_each(|name| assert_eq!(*task(&started(&name)), *name));
+}
+
 proptest! {
     #![proptest_config(cases(60))]
 
@@ -52,8 +69,10 @@ proptest! {
     fn everything_comes_back_as_it_went_in(plan in plans(true), choices in vec(any::<u16>(), 0..40)) {
         let mut simulation = Simulation::begin(&plan, Simulation::options(), 3);
         simulation.run(&choices);
+        let mut names = Names::default();
         for recorded in simulation.events() {
             comes_back(&recorded.event, encode_event, decode_event);
+            assert_eq!(decode_event_among(&encode_event(&recorded.event), &mut names).as_ref(), Ok(&recorded.event));
         }
         comes_back(&**plan.graph.definition(), encode_definition, decode_definition);
         comes_back(&cloacina_engine::core::decide::label(&simulation.state), encode_label, decode_label);

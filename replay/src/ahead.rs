@@ -11,8 +11,9 @@ use crate::reading::{Decoder, Entry, Records, Trouble};
 
 /// How many records are handed over at once.
 const PAGE: usize = 512;
-/// How many pages wait at most: enough that neither side waits for the other's every page.
-const PAGES: usize = 8;
+/// How many pages wait at most: enough that neither side waits for the other's every page, nor reading for the graph to be
+/// made that the first event names.
+const PAGES: usize = 64;
 
 /// Who wants to know how far reading is.
 pub trait Watch {

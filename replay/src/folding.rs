@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::{Event, ExecutionId};
-use cloacina_engine::core::fold::{Recorded, fold};
+use cloacina_engine::core::fold::{Happened, fold_on};
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::state::Execution;
 
@@ -38,28 +38,19 @@ impl<D: Definitions> Folder<D> {
     /// # Errors
     /// [`Trouble::Impossible`], [`Trouble::Erased`] or [`Trouble::Definition`].
     pub fn step(&mut self, entry: &Entry) -> Result<&Execution, Trouble> {
-        self.lend(&mut entry.clone())
-    }
-
-    /// The same with an event that is lent for it and given back, and so need not be copied.
-    ///
-    /// # Errors
-    /// As [`Folder::step`].
-    pub fn lend(&mut self, entry: &mut Entry) -> Result<&Execution, Trouble> {
-        let before = self.state.take();
-        if let Some(fingerprint) = entry.event.as_ref().and_then(definition_of)
-            && !self.graphs.contains_key(&fingerprint)
-        {
-            self.graphs.insert(fingerprint, self.definitions.load(fingerprint)?);
-        }
-        let Some(event) = entry.event.take() else {
+        let Some(event) = &entry.event else {
+            self.state = None;
             return Err(Trouble::Erased { id: self.id, seq: entry.seq });
         };
-        let recorded = Recorded { seq: entry.seq, time: entry.time, event };
-        let after = fold(before, self.id, &recorded, &self.graphs);
-        entry.event = Some(recorded.event);
-        let after = after.map_err(|illegal| Trouble::Impossible { id: self.id, illegal })?;
-        Ok(self.state.insert(after))
+        if let Some(fingerprint) = definition_of(event)
+            && !self.graphs.contains_key(&fingerprint)
+        {
+            let graph = self.definitions.load(fingerprint).inspect_err(|_| self.state = None)?;
+            self.graphs.insert(fingerprint, graph);
+        }
+        let happened = Happened { seq: entry.seq, time: entry.time, event };
+        let id = self.id;
+        fold_on(&mut self.state, id, happened, &self.graphs).map_err(|illegal| Trouble::Impossible { id, illegal })
     }
 
     /// The state after the last event that was folded.
@@ -73,6 +64,20 @@ impl<D: Definitions> Folder<D> {
     pub fn finish(self) -> (Option<Execution>, BTreeMap<Fingerprint, Arc<Graph>>) {
         (self.state, self.graphs)
     }
+}
+
+/// From how many events on a state is let go elsewhere.
+const LONG: u64 = 10_000;
+
+/// Lets a state go. That of a million events takes a fifth of a second to take apart: it goes on a thread of its own, so
+/// that whoever asked for it does not wait until it is gone.
+pub fn let_go(state: Execution) {
+    if state.next_seq() < LONG {
+        return;
+    }
+    let thread = std::thread::Builder::new().name("replay-letting-go".to_owned());
+    // Where there is no thread to be had, it goes here.
+    drop(thread.spawn(move || drop(state)));
 }
 
 /// The definition that an event says the execution goes by from now on.

@@ -69,7 +69,7 @@ impl History {
         let mut graphs = BTreeMap::new();
         let (mut kept, mut trouble) = (Vec::new(), None);
         for entry in entries(reader, id) {
-            let mut entry = match entry {
+            let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
                     trouble.get_or_insert(error);
@@ -77,7 +77,7 @@ impl History {
                 }
             };
             if let Some(mut folding) = folder.take() {
-                match folding.lend(&mut entry) {
+                match folding.step(&entry) {
                     Ok(_) => folder = Some(folding),
                     Err(error) => {
                         trouble.get_or_insert(error);
@@ -144,12 +144,16 @@ impl History {
     pub fn why(&self, key: &str, at: At) -> Result<Vec<Step>, WhyNot> {
         let state = self.state(at)?;
         let mut facts = Facts::default();
-        self.entries.iter().take_while(|entry| entry.seq < state.next_seq()).for_each(|entry| facts.note(entry));
+        self.entries
+            .iter()
+            .take_while(|entry| entry.seq < state.next_seq())
+            .cloned()
+            .for_each(|entry| facts.note(entry));
         Ok(facts.why(&state, key)?)
     }
 }
 
-/// Folds up to a moment, and gives the state there and the last event that was folded. `each` sees every event after it
+/// Folds up to a moment, and gives the state there and the last event that was folded. `each` gets every event after it
 /// was folded. Reads each event once, and none beyond the moment but the next one. A moment that only the whole history
 /// tells ([`At::Task`]) is to be [resolved](At::resolved) first.
 ///
@@ -160,25 +164,27 @@ pub fn fold_to<D: crate::reading::Definitions>(
     definitions: D,
     entries: &mut dyn Iterator<Item = Result<Entry, Trouble>>,
     at: &At,
-    mut each: impl FnMut(&Entry),
+    mut each: impl FnMut(Entry),
 ) -> Result<(Execution, Entry), NotThere> {
     let mut folder = Folder::new(id, definitions);
     let mut last: Option<Entry> = None;
     let mut start = None;
     for entry in entries {
-        let mut entry = entry?;
+        let entry = entry?;
         let start = *start.get_or_insert(entry.time);
         if !at.is_at_or_after(&entry, start) {
             break;
         }
-        folder.lend(&mut entry)?;
-        each(&entry);
+        folder.step(&entry)?;
         let done = at.is_reached_with(&entry);
-        last = Some(entry);
+        if let Some(before) = last.replace(entry) {
+            each(before);
+        }
         if done {
             break;
         }
     }
+    last.iter().cloned().for_each(each);
     let state = folder.finish().0;
     match (state, last) {
         (Some(state), Some(last)) if at.is_met_by(&last) => Ok((state, last)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cloacina_engine::core::codec::{self, DecodeError};
+use cloacina_engine::core::codec::{self, DecodeError, Names};
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::{Event, ExecutionId, Seq};
 use cloacina_engine::core::fold::IllegalEvent;
@@ -103,22 +103,32 @@ pub struct Erased {
 pub struct Decoder<'a> {
     reader: &'a dyn LogReader,
     erasures: Option<BTreeMap<Seq, Erasure>>,
+    names: Names,
 }
 
 impl<'a> Decoder<'a> {
     /// A decoder that asks a log.
     #[must_use]
     pub fn new(reader: &'a dyn LogReader) -> Self {
-        Self { reader, erasures: None }
+        Self { reader, erasures: None, names: Names::default() }
     }
 
-    /// Decodes a record.
+    /// Decodes a record; one whose body was erased, and the log does not say what it was, has no event.
     ///
     /// # Errors
-    /// As [`Entry::decode`], and [`Trouble::Log`].
+    /// [`Trouble::Newer`], [`Trouble::Undecodable`] or [`Trouble::Log`].
     pub fn decode(&mut self, record: &Record) -> Result<Entry, Trouble> {
-        let mut entry = Entry::decode(record)?;
-        if record.body.bytes().is_some() {
+        let mut entry = Entry {
+            seq: record.seq,
+            position: record.position,
+            time: Timestamp(record.time.0),
+            previous: record.previous,
+            hash: record.hash,
+            event: None,
+            erased: None,
+        };
+        if let Some(bytes) = record.body.bytes() {
+            entry.event = self.event(record, bytes).map(Some)?;
             return Ok(entry);
         }
         let erasures = match &mut self.erasures {
@@ -129,38 +139,20 @@ impl<'a> Decoder<'a> {
             }
         };
         if let Some(Erasure { time, note, reason, by, .. }) = erasures.get(&record.seq) {
-            entry.event = decode_event(record, note).map(Some)?;
             entry.erased = Some(Erased { time: Timestamp(time.0), by: by.clone(), reason: reason.clone() });
+            let note = note.clone();
+            entry.event = self.event(record, &note).map(Some)?;
         }
         Ok(entry)
     }
-}
 
-fn decode_event(record: &Record, bytes: &[u8]) -> Result<Event, Trouble> {
-    codec::decode_event(bytes).map_err(|why| {
-        let (id, seq) = (ExecutionId(*record.stream.as_bytes()), record.seq);
-        match why {
-            DecodeError::Newer { .. } => Trouble::Newer { id, seq, why },
-            _ => Trouble::Undecodable { id, seq, why },
-        }
-    })
-}
-
-impl Entry {
-    /// Decodes a record of an execution's stream; one whose body was erased has no event: see [`Decoder`].
-    ///
-    /// # Errors
-    /// [`Trouble::Newer`] or [`Trouble::Undecodable`].
-    pub fn decode(record: &Record) -> Result<Self, Trouble> {
-        let event = record.body.bytes().map(|bytes| decode_event(record, bytes)).transpose()?;
-        Ok(Self {
-            seq: record.seq,
-            position: record.position,
-            time: Timestamp(record.time.0),
-            previous: record.previous,
-            hash: record.hash,
-            event,
-            erased: None,
+    fn event(&mut self, record: &Record, bytes: &[u8]) -> Result<Event, Trouble> {
+        codec::decode_event_among(bytes, &mut self.names).map_err(|why| {
+            let (id, seq) = (ExecutionId(*record.stream.as_bytes()), record.seq);
+            match why {
+                DecodeError::Newer { .. } => Trouble::Newer { id, seq, why },
+                _ => Trouble::Undecodable { id, seq, why },
+            }
         })
     }
 }

@@ -7,7 +7,7 @@ use cloacina_store::record::{Body, Hash, Record};
 use cloacina_store::seal;
 
 use crate::ahead::Ahead;
-use crate::folding::Folder;
+use crate::folding::{Folder, let_go};
 use crate::reading::{Decoder, Entry, Erased, Trouble, stream_of};
 
 /// What verifying found.
@@ -250,6 +250,7 @@ pub fn verify_ahead(records: &Ahead<'_>) -> Result<Verification, ReadError> {
         }
         true
     });
+    refold.folder.and_then(|folder| folder.finish().0).into_iter().for_each(let_go);
     if whole {
         found.verdicts.extend(end(reader, id, &mut found.records, found.chained)?);
     }
@@ -304,8 +305,7 @@ impl Refold<'_> {
             });
         }
         let Some(folder) = &mut self.folder else { return };
-        let mut entry = entry;
-        let folded = folder.lend(&mut entry).map(|state| {
+        let folded = folder.step(&entry).map(|state| {
             let recorded = recorded_digest(&entry)?;
             Some((recorded, Hash(digest(&state.context()))))
         });

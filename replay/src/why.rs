@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use cloacina_engine::core::context::{Source, Version};
-use cloacina_engine::core::event::{Attempt, Event, Key, Origin, Read, Reads, Seen, Seq, TaskId};
+use cloacina_engine::core::event::{
+    Attempt, ContextRemoved, ContextWritten, Event, Key, Origin, Read, Reads, Seen, Seq, TaskId,
+};
 use cloacina_engine::core::graph::nearest;
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::state::Execution;
@@ -96,7 +98,7 @@ pub fn why(
         if entry.seq >= state.next_seq() {
             break;
         }
-        facts.note(&entry);
+        facts.note(entry);
     }
     facts.why(state, key)
 }
@@ -114,22 +116,46 @@ fn roots(version: &Version) -> Vec<(How, Seq)> {
 /// What the events say of writes and reads, gathered while they go by.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// Every write with its key, by ascending `seq`.
-    writes: Vec<(Key, Write)>,
-    reads: HashMap<(TaskId, Attempt), Reads>,
+    /// Every write, by ascending `seq`.
+    writes: Vec<Written>,
+    /// What each attempt read that completed.
+    reads: Vec<(TaskId, Attempt, Reads)>,
 }
+
+/// A write, as its event has it.
+#[derive(Debug)]
+struct Written {
+    seq: Seq,
+    time: Timestamp,
+    origin: Origin,
+    key: Key,
+    value: Option<Json>,
+}
+
+impl Written {
+    fn writer(&self) -> Option<(TaskId, Attempt)> {
+        match &self.origin {
+            Origin::Input => None,
+            Origin::Task { task, attempt } => Some((task.clone(), *attempt)),
+        }
+    }
+}
+
+/// What was read, by who read it.
+type ReadsBy<'a> = HashMap<(&'a str, Attempt), &'a Reads>;
 
 impl Facts {
     /// Notes an event; each one once, in order.
-    pub fn note(&mut self, entry: &Entry) {
-        match &entry.event {
-            Some(Event::ContextWritten(write)) => {
-                self.written(entry, &write.origin, &write.key, Some(&write.value));
+    pub fn note(&mut self, entry: Entry) {
+        let (seq, time) = (entry.seq, entry.time);
+        match entry.event {
+            Some(Event::ContextWritten(ContextWritten { origin, key, value })) => {
+                self.writes.push(Written { seq, time, origin, key, value: Some(value) });
             }
-            Some(Event::ContextRemoved(removal)) => self.written(entry, &removal.origin, &removal.key, None),
-            Some(Event::TaskCompleted(done)) => {
-                self.reads.insert((done.task.clone(), done.attempt), done.reads.clone());
+            Some(Event::ContextRemoved(ContextRemoved { origin, key })) => {
+                self.writes.push(Written { seq, time, origin, key, value: None });
             }
+            Some(Event::TaskCompleted(done)) => self.reads.push((done.task, done.attempt, done.reads)),
             _ => {}
         }
     }
@@ -151,36 +177,24 @@ impl Facts {
         Ok(self.walk(state, &key.into(), roots(version)))
     }
 
-    fn written(&mut self, entry: &Entry, origin: &Origin, key: &Key, value: Option<&Json>) {
-        let writer = match origin {
-            Origin::Input => None,
-            Origin::Task { task, attempt } => Some((task.clone(), *attempt)),
-        };
-        let (seq, time, value) = (entry.seq, entry.time, value.cloned());
-        self.writes.push((key.clone(), Write { seq, time, writer, value, before: None, read_all: false }));
-    }
-
     fn writes_to(&self, wanted: &str) -> Vec<(Seq, TaskId, Attempt)> {
-        let writes = self.writes.iter().filter(|(key, _)| &**key == wanted);
-        writes
-            .filter_map(|(_, write)| {
-                let (task, attempt) = write.writer.clone()?;
-                Some((write.seq, task, attempt))
-            })
-            .collect()
+        let writes = self.writes.iter().filter(|write| &*write.key == wanted);
+        writes.filter_map(|write| write.writer().map(|(task, attempt)| (write.seq, task, attempt))).collect()
     }
 
     /// Depth first, without recursion: a chain of a hundred thousand tasks is no deeper a stack than one of three.
     fn walk(&self, state: &Execution, key: &Key, roots: Vec<(How, Seq)>) -> Vec<Step> {
+        let reads = self.reads.iter().map(|(task, attempt, reads)| ((&**task, *attempt), reads));
+        let reads: ReadsBy<'_> = reads.collect();
         let mut steps = Vec::new();
         let mut told = BTreeSet::new();
         let mut open: Vec<(usize, Key, How, Option<Seq>)> =
             roots.into_iter().rev().map(|(how, seq)| (0, key.clone(), how, Some(seq))).collect();
         while let Some((depth, key, how, seq)) = open.pop() {
-            let write = seq.and_then(|seq| self.write(state, seq));
+            let write = seq.and_then(|seq| self.write(state, &reads, seq));
             let new = write.as_ref().is_none_or(|write| told.insert(write.seq));
             if new && let Some(writer) = write.as_ref().and_then(|write| write.writer.clone()) {
-                let reads = self.reads.get(&writer).map(|reads| &reads.keys[..]).unwrap_or_default();
+                let reads = reads.get(&(&*writer.0, writer.1)).map(|reads| &reads.keys[..]).unwrap_or_default();
                 for (key, how, seq) in reads.iter().flat_map(seen).collect::<Vec<_>>().into_iter().rev() {
                     let how = met(state, &writer.0, &key, seq).unwrap_or(how);
                     open.push((depth + 1, key, how, seq));
@@ -191,15 +205,16 @@ impl Facts {
         steps
     }
 
-    fn write(&self, state: &Execution, seq: Seq) -> Option<Write> {
-        let place = self.writes.binary_search_by_key(&seq, |(_, write)| write.seq).ok()?;
-        let (key, write) = &self.writes[place];
-        let mut write = write.clone();
-        if let Some(writer) = &write.writer {
-            write.read_all = self.reads.get(writer).is_some_and(|reads| reads.all);
-            write.before = before(state, &writer.0, key);
+    fn write(&self, state: &Execution, reads: &ReadsBy<'_>, seq: Seq) -> Option<Write> {
+        let place = self.writes.binary_search_by_key(&seq, |write| write.seq).ok()?;
+        let written = &self.writes[place];
+        let writer = written.writer();
+        let (mut before, mut read_all) = (None, false);
+        if let Some((task, attempt)) = &writer {
+            read_all = reads.get(&(&**task, *attempt)).is_some_and(|reads| reads.all);
+            before = value_before(state, task, &written.key);
         }
-        Some(write)
+        Some(Write { seq, time: written.time, writer, value: written.value.clone(), before, read_all })
     }
 }
 
@@ -212,7 +227,7 @@ fn met(state: &Execution, reader: &str, key: &str, seq: Option<Seq>) -> Option<H
 }
 
 /// The value of a key that a task could see before it wrote to it.
-fn before(state: &Execution, task: &str, key: &str) -> Option<Json> {
+fn value_before(state: &Execution, task: &str, key: &str) -> Option<Json> {
     let task = state.graph().find(task)?;
     state.view(task).declared.get(key)?.value().cloned()
 }

@@ -27,6 +27,7 @@ use cloacina_engine::core::task_context::Write;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::ahead::Ahead;
 use cloacina_replay::at::At;
+use cloacina_replay::folding::let_go;
 use cloacina_replay::history::fold_to;
 use cloacina_replay::reading::{Entry, Records, entries};
 use cloacina_replay::source::{Wanted, head, list};
@@ -180,18 +181,32 @@ fn write(key: &Key, number: usize) -> Write {
 }
 
 fn timed<T>(label: &str, count: u64, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    let (began, used) = (Instant::now(), processor_time());
+    let (began, used) = (Instant::now(), Used::so_far());
     let done = work()?;
     tell(label, count, began.elapsed());
-    println!("{:>47} {:>9.1} ms of processor time", "", (processor_time() - used) * 1e3);
+    let (user, system, faults) = Used::so_far().since(&used);
+    println!("{:>47} {:>9.1} ms of processor time, {system:.1} of it the kernel's; {faults} faults", "", user + system);
     Ok(done)
 }
 
-/// The seconds that this process has computed, on all processors. On a busy machine it tells more than the clock does.
-fn processor_time() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+/// What this process has computed, on all processors. On a busy machine it tells more than the clock does.
+struct Used {
+    /// Page faults, ticks of its own, ticks of the kernel.
+    counts: [u32; 3],
+}
+
+impl Used {
+    fn so_far() -> Self {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        Self { counts: [7, 11, 12].map(|at| fields.get(at).and_then(|count| count.parse().ok()).unwrap_or(0)) }
+    }
+
+    /// Milliseconds of its own and of the kernel, and page faults.
+    fn since(&self, before: &Self) -> (f64, f64, u32) {
+        let [faults, user, system] = [0, 1, 2].map(|at| self.counts[at].wrapping_sub(before.counts[at]));
+        (f64::from(user) * 10.0, f64::from(system) * 10.0, faults)
+    }
 }
 
 fn tell(label: &str, count: u64, taken: Duration) {
@@ -213,7 +228,7 @@ fn ask_long(path: &Path) -> Outcome {
     timed("header: what the index says", 0, || Ok(head(reader, id)?))?;
     timed("records", count, || Ok(Records::new(reader, id, 0).try_for_each(|record| record.map(drop))?))?;
     timed("events", count, || Ok(entries(reader, id).try_for_each(|entry| entry.map(drop))?))?;
-    let at = |each: &mut dyn FnMut(&Entry)| -> Outcome<Execution> {
+    let at = |each: &mut dyn FnMut(Entry)| -> Outcome<Execution> {
         let last = At::Seq(count - 1);
         Ok(Ahead::new(reader, id).entries(|entries| fold_to(id, reader, entries, &last, each))?.0)
     };
@@ -221,7 +236,9 @@ fn ask_long(path: &Path) -> Outcome {
     timed("why", count, || {
         let mut facts = Facts::default();
         let state = at(&mut |entry| facts.note(entry))?;
-        Ok(facts.why(&state, "sum_19999")?)
+        let steps = facts.why(&state, "sum_19999")?;
+        let_go(state);
+        Ok((steps, facts))
     })?;
     let verified = timed("verify", count, || Ok(verify(reader, id)?))?;
     if !verified.is_ok() {

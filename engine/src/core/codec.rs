@@ -18,20 +18,23 @@ use std::sync::Arc;
 
 use bincode::config::{self, Config};
 use bincode::error::DecodeError as BincodeError;
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Decode, Encode};
 use sha2::{Digest, Sha256};
 
 use super::definition::{Definition, Fingerprint};
 use super::event::{
-    Cause, ContextRemoved, ContextWritten, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Request,
-    TaskAbandoned, TaskCompleted, TaskFailed, TaskSkipped, TaskStarted,
+    Cause, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Request, TaskAbandoned, TaskFailed, TaskSkipped,
 };
 use super::schedule::Catchup;
 use super::time::Timestamp;
 use super::trigger::TriggerDefined;
 
+mod names;
 mod streams;
 
+use names::Among;
+
+pub use names::Names;
 pub use streams::{decode_schedule_event, decode_trigger_event, encode_schedule_event, encode_trigger_event};
 
 const CODEC: u8 = 1;
@@ -255,14 +258,22 @@ pub fn encode_event(event: &Event) -> Vec<u8> {
 /// # Ok::<(), cloacina_engine::core::codec::DecodeError>(())
 /// ```
 pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
+    decode_event_among(bytes, &mut Names::none())
+}
+
+/// Reads an event of many: names that it shares with those read before with the same `names` are kept once.
+///
+/// # Errors
+/// As [`decode_event`].
+pub fn decode_event_among(bytes: &[u8], names: &mut Names) -> Result<Event, DecodeError> {
     let (kind, body) = open(EVENT, "an event", bytes)?;
     let what = Event::kind_name(kind);
     Ok(match kind {
         1 => Event::ExecutionStarted(decode::<ExecutionStarted>(what, body)?),
-        2 => Event::ContextWritten(decode::<ContextWritten>(what, body)?),
-        3 => Event::ContextRemoved(decode::<ContextRemoved>(what, body)?),
-        4 => Event::TaskStarted(decode::<TaskStarted>(what, body)?),
-        5 => Event::TaskCompleted(decode::<TaskCompleted>(what, body)?),
+        2 => Event::ContextWritten(decode_among(what, body, names)?),
+        3 => Event::ContextRemoved(decode_among(what, body, names)?),
+        4 => Event::TaskStarted(decode_among(what, body, names)?),
+        5 => Event::TaskCompleted(decode_among(what, body, names)?),
         6 => Event::TaskFailed(decode::<TaskFailed>(what, body)?),
         7 => Event::TaskSkipped(decode::<TaskSkipped>(what, body)?),
         8 => Event::TaskAbandoned(decode::<TaskAbandoned>(what, body)?),
@@ -358,21 +369,36 @@ fn open<'a>(magic: u8, expected: &'static str, bytes: &'a [u8]) -> Result<(u16, 
     }
 }
 
+fn decode<T: for<'a> BorrowDecode<'a, ()>>(what: &str, body: &[u8]) -> Result<T, DecodeError> {
+    decode_with(what, body, ())
+}
+
+fn decode_among<'a, 'n, T>(what: &str, body: &'a [u8], names: &'n mut Names) -> Result<T, DecodeError>
+where
+    Among<T>: BorrowDecode<'a, &'n mut Names>,
+{
+    decode_with(what, body, names).map(|Among(value)| value)
+}
+
 /// Decodes with a limit that grows with the text, in steps, since bincode wants it as a constant. Sixty-four bytes of
 /// memory for each byte of text is more than any body of ours needs.
-fn decode<T: Decode<()>>(what: &str, body: &[u8]) -> Result<T, DecodeError> {
+fn decode_with<'a, C, T: BorrowDecode<'a, C>>(what: &str, body: &'a [u8], context: C) -> Result<T, DecodeError> {
     let standard = config::standard();
     let decoded = match body.len() {
-        0..=1_024 => decode_with(body, standard.with_limit::<{ 1 << 16 }>()),
-        1_025..=65_536 => decode_with(body, standard.with_limit::<{ 1 << 22 }>()),
-        65_537..=4_194_304 => decode_with(body, standard.with_limit::<{ 1 << 28 }>()),
-        _ => decode_with(body, standard.with_limit::<{ 1 << 34 }>()),
+        0..=1_024 => decode_within(body, standard.with_limit::<{ 1 << 16 }>(), context),
+        1_025..=65_536 => decode_within(body, standard.with_limit::<{ 1 << 22 }>(), context),
+        65_537..=4_194_304 => decode_within(body, standard.with_limit::<{ 1 << 28 }>(), context),
+        _ => decode_within(body, standard.with_limit::<{ 1 << 34 }>(), context),
     };
     let broken = |why: String| DecodeError::Broken { what: what.to_owned(), why };
     let (value, used) = decoded.map_err(|error| broken(error.to_string()))?;
     if used == body.len() { Ok(value) } else { Err(broken(format!("{} bytes are left over", body.len() - used))) }
 }
 
-fn decode_with<T: Decode<()>>(body: &[u8], config: impl Config) -> Result<(T, usize), BincodeError> {
-    bincode::decode_from_slice(body, config)
+fn decode_within<'a, C, T: BorrowDecode<'a, C>>(
+    body: &'a [u8],
+    config: impl Config,
+    context: C,
+) -> Result<(T, usize), BincodeError> {
+    bincode::borrow_decode_from_slice_with_context(body, config, context)
 }

@@ -23,15 +23,44 @@ use super::merge::three_way;
 pub struct Version {
     value: Option<Json>,
     source: Source,
-    parents: Vec<VersionRef>,
+    parents: Parents,
     /// Of a merge of which one side had left the base as it was: the parent whose value and source these are. The other
     /// one belongs to its history all the same, so that a later join knows that it was seen.
-    taken: Option<usize>,
+    taken: Option<Side>,
     /// The longest way down to a first write: parents are lower, whatever the schedule was.
     height: u32,
     /// Over a stretch of writes that each hid the one before: some way down it, so that a walk takes as many steps as
     /// the logarithm of its length.
     skip: Option<VersionRef>,
+}
+
+/// The versions that one was written over or merged from. There is a version for each write of an execution, so they take
+/// no memory of their own but where there are two.
+#[derive(Debug, Default)]
+enum Parents {
+    #[default]
+    None,
+    One(VersionRef),
+    Two(Box<[VersionRef; 2]>),
+}
+
+impl std::ops::Deref for Parents {
+    type Target = [VersionRef];
+
+    fn deref(&self) -> &[VersionRef] {
+        match self {
+            Self::None => &[],
+            Self::One(parent) => std::slice::from_ref(parent),
+            Self::Two(both) => &**both,
+        }
+    }
+}
+
+/// One of the two parents of a merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Ours,
+    Theirs,
 }
 
 /// Where a version came from.
@@ -78,14 +107,14 @@ impl Version {
     /// A version that a write made over the one that its writer could see.
     #[must_use]
     pub fn written(value: Option<Json>, seq: Seq, writer: Option<TaskId>, over: Option<VersionRef>) -> VersionRef {
-        Self::make(value, Source::Write { seq, writer }, over.into_iter().collect(), None)
+        Self::make(value, Source::Write { seq, writer }, over.map_or(Parents::None, Parents::One), None)
     }
 
-    fn make(value: Option<Json>, source: Source, parents: Vec<VersionRef>, taken: Option<usize>) -> VersionRef {
+    fn make(value: Option<Json>, source: Source, parents: Parents, taken: Option<Side>) -> VersionRef {
         let height = parents.iter().map(|parent| parent.height + 1).max().unwrap_or(0);
-        let skip = match &parents[..] {
-            [only] => Some(only.skip_from_child().clone()),
-            _ => None,
+        let skip = match &parents {
+            Parents::One(only) => Some(only.skip_from_child().clone()),
+            Parents::None | Parents::Two(_) => None,
         };
         VersionRef(Arc::new(Self { value, source, parents, taken, height, skip }))
     }
@@ -134,9 +163,10 @@ impl Version {
             match &version.source {
                 Source::Write { seq, writer } => writes.push((*seq, writer.clone())),
                 Source::Merge { .. } => {
-                    let merged = match version.taken {
-                        Some(taken) => &version.parents[taken..=taken],
-                        None => &version.parents,
+                    let merged = match (version.taken, &version.parents[..]) {
+                        (Some(Side::Ours), [ours, _]) => std::slice::from_ref(ours),
+                        (Some(Side::Theirs), [_, theirs]) => std::slice::from_ref(theirs),
+                        (_, all) => all,
                     };
                     open.extend(
                         merged.iter().rev().filter(|parent| seen.insert(address(parent))).map(|parent| &**parent),
@@ -162,6 +192,19 @@ impl Version {
     }
 }
 
+impl Version {
+    /// Lets go of what it came from, but for the versions that only it had: those are to be let go next.
+    fn let_go(&mut self, next: &mut Vec<Self>) {
+        let mut drop = |version: VersionRef| next.extend(Arc::into_inner(version.0));
+        self.skip.take().into_iter().for_each(&mut drop);
+        match std::mem::take(&mut self.parents) {
+            Parents::None => {}
+            Parents::One(parent) => drop(parent),
+            Parents::Two(both) => both.into_iter().for_each(drop),
+        }
+    }
+}
+
 impl VersionRef {
     /// Where the only child of a version may skip to: stretches double where two of the same length meet, as in a
     /// skew-binary number.
@@ -176,13 +219,10 @@ impl VersionRef {
 impl Drop for Version {
     /// A key that was overwritten a hundred thousand times in a row must not take as many stack frames to let go.
     fn drop(&mut self) {
-        let mut open = std::mem::take(&mut self.parents);
-        open.extend(self.skip.take());
-        while let Some(parent) = open.pop() {
-            if let Some(mut alone) = Arc::into_inner(parent.0) {
-                open.append(&mut alone.parents);
-                open.extend(alone.skip.take());
-            }
+        let mut open = Vec::new();
+        self.let_go(&mut open);
+        while let Some(mut alone) = open.pop() {
+            alone.let_go(&mut open);
         }
     }
 }
@@ -301,10 +341,10 @@ impl Joins {
         }
         let base = self.base(common.last);
         let base = base.as_ref().and_then(|base| base.value.as_ref());
-        let parents = vec![ours.clone(), theirs.clone()];
+        let parents = Parents::Two(Box::new([ours.clone(), theirs.clone()]));
         let merge = match Meeting::of(base, ours.value.as_ref(), theirs.value.as_ref()) {
-            Meeting::Ours => Version::make(ours.value.clone(), ours.source.clone(), parents, Some(0)),
-            Meeting::Theirs => Version::make(theirs.value.clone(), theirs.source.clone(), parents, Some(1)),
+            Meeting::Ours => Version::make(ours.value.clone(), ours.source.clone(), parents, Some(Side::Ours)),
+            Meeting::Theirs => Version::make(theirs.value.clone(), theirs.source.clone(), parents, Some(Side::Theirs)),
             Meeting::Both { value, collision } => Version::make(value, Source::Merge { collision }, parents, None),
         };
         self.merges.insert(pair, merge.clone());
@@ -352,7 +392,7 @@ impl Meetings {
         let mut open = vec![version];
         while let Some(version) = open.pop() {
             if self.history.insert(address(version)) {
-                open.extend(&version.parents);
+                open.extend(&version.parents[..]);
             }
         }
     }

@@ -233,7 +233,7 @@ impl Decider<'_> {
     /// Makes an event: folds it, and keeps it for the log.
     fn emit(&mut self, event: Event) -> Result<(), Rejection> {
         let recorded = Recorded { seq: self.state.next_seq(), time: self.now, event };
-        self.state.apply(&recorded, self.graphs)?;
+        self.state.apply(recorded.lent(), self.graphs)?;
         self.decision.events.push(recorded);
         Ok(())
     }

@@ -185,7 +185,7 @@ pub enum Origin {
 }
 
 /// A value was written. One event for each key and attempt: the value that the attempt left.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct ContextWritten {
     /// Who wrote it.
     pub origin: Origin,
@@ -196,7 +196,7 @@ pub struct ContextWritten {
 }
 
 /// A value was removed.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct ContextRemoved {
     /// Who removed it.
     pub origin: Origin,
@@ -205,7 +205,7 @@ pub struct ContextRemoved {
 }
 
 /// An attempt has a slot and runs.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct TaskStarted {
     /// The task.
     pub task: TaskId,
@@ -216,7 +216,7 @@ pub struct TaskStarted {
 }
 
 /// An attempt succeeded.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct TaskCompleted {
     /// The task.
     pub task: TaskId,

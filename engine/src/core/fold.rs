@@ -29,6 +29,25 @@ pub struct Recorded {
     pub event: Event,
 }
 
+/// A [`Recorded`] that lies elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Happened<'a> {
+    /// Its place in the stream.
+    pub seq: Seq,
+    /// When it was decided.
+    pub time: Timestamp,
+    /// What happened.
+    pub event: &'a Event,
+}
+
+impl Recorded {
+    /// Lends it.
+    #[must_use]
+    pub fn lent(&self) -> Happened<'_> {
+        Happened { seq: self.seq, time: self.time, event: &self.event }
+    }
+}
+
 /// Finds the graph of a definition.
 pub trait Graphs {
     /// The graph of the definition with this fingerprint.
@@ -87,24 +106,49 @@ pub fn fold(
     graphs: &dyn Graphs,
 ) -> Result<Execution, IllegalEvent> {
     match state {
-        None => Execution::begin(id, recorded, graphs),
-        Some(mut state) => state.apply(recorded, graphs).map(|()| state),
+        None => Execution::begin(id, recorded.lent(), graphs),
+        Some(mut state) => state.apply(recorded.lent(), graphs).map(|()| state),
+    }
+}
+
+/// The same where the state stands and the event lies: neither is moved, which counts where there are many.
+///
+/// # Errors
+/// [`IllegalEvent`]; there is no state any more.
+pub fn fold_on<'a>(
+    state: &'a mut Option<Execution>,
+    id: ExecutionId,
+    happened: Happened<'_>,
+    graphs: &dyn Graphs,
+) -> Result<&'a Execution, IllegalEvent> {
+    if let Some(before) = state {
+        if let Err(illegal) = before.apply(happened, graphs) {
+            *state = None;
+            return Err(illegal);
+        }
+    } else {
+        *state = Some(Execution::begin(id, happened, graphs)?);
+    }
+    match state {
+        Some(after) => Ok(after),
+        None => unreachable!("it was there, or has begun"),
     }
 }
 
 impl Execution {
-    fn begin(id: ExecutionId, recorded: &Recorded, graphs: &dyn Graphs) -> Result<Self, IllegalEvent> {
-        let illegal = |what: String| IllegalEvent { seq: recorded.seq, event: recorded.event.name(), what };
-        let Event::ExecutionStarted(started) = &recorded.event else {
+    fn begin(id: ExecutionId, happened: Happened<'_>, graphs: &dyn Graphs) -> Result<Self, IllegalEvent> {
+        let Happened { seq, time, event } = happened;
+        let illegal = |what: String| IllegalEvent { seq, event: event.name(), what };
+        let Event::ExecutionStarted(started) = event else {
             return Err(illegal("cannot be the first event; ExecutionStarted is".to_owned()));
         };
-        if recorded.seq != 0 {
+        if seq != 0 {
             return Err(illegal("is the first event, but not at seq 0".to_owned()));
         }
         let graph = graphs.graph(started.definition).ok_or_else(|| {
             illegal(format!("names the definition {}, which the log does not have", started.definition))
         })?;
-        Ok(Self::new(id, recorded.time, started, graph))
+        Ok(Self::new(id, time, started, graph))
     }
 
     fn new(id: ExecutionId, time: Timestamp, started: &ExecutionStarted, graph: Arc<Graph>) -> Self {
@@ -123,6 +167,7 @@ impl Execution {
             recoveries: 0,
             inputs_missing: started.inputs,
             tasks,
+            named: TaskIndex(0),
             unsettled: graph.len(),
             failed_ends: Default::default(),
             ready: Default::default(),
@@ -143,13 +188,13 @@ impl Execution {
     }
 
     /// Folds one event after the first.
-    pub(super) fn apply(&mut self, recorded: &Recorded, graphs: &dyn Graphs) -> Result<(), IllegalEvent> {
-        let Recorded { seq, time, event } = recorded;
-        let illegal = |what: String| IllegalEvent { seq: *seq, event: event.name(), what };
-        if *seq != self.next_seq {
+    pub(super) fn apply(&mut self, happened: Happened<'_>, graphs: &dyn Graphs) -> Result<(), IllegalEvent> {
+        let Happened { seq, time, event } = happened;
+        let illegal = |what: String| IllegalEvent { seq, event: event.name(), what };
+        if seq != self.next_seq {
             return Err(illegal(format!("comes where seq {} should", self.next_seq)));
         }
-        if *time < self.last {
+        if time < self.last {
             return Err(illegal("is older than the event before it".to_owned()));
         }
         if self.status.is_final() {
@@ -159,9 +204,9 @@ impl Execution {
         if is_input != (self.inputs_missing > 0) {
             return Err(illegal(format!("comes when {} input values are missing", self.inputs_missing)));
         }
-        self.change(*seq, *time, event, graphs).map_err(illegal)?;
+        self.change(seq, time, event, graphs).map_err(illegal)?;
         self.next_seq += 1;
-        self.last = *time;
+        self.last = time;
         Ok(())
     }
 
@@ -201,6 +246,7 @@ impl Execution {
             }
             Origin::Task { task, attempt } => {
                 let task = self.running_attempt(task, *attempt)?;
+                self.named = task;
                 self.tasks[task.at()].pending.push((key.clone(), value.cloned(), seq));
             }
         }
@@ -241,6 +287,7 @@ impl Execution {
         if let Some(timeout) = self.task_timeout(task) {
             self.timers.insert((time.after(timeout), Timer::TaskTimeout(task)));
         }
+        self.named = task;
         let latest = self.latest.clone();
         let slot = &mut self.tasks[task.at()];
         slot.state = TaskState::Running { since: time, worker: started.worker };
@@ -597,6 +644,11 @@ impl Execution {
     }
 
     fn known(&self, task: &str) -> Result<TaskIndex, String> {
+        // Events come in runs that name one task: what comes with it in a decision, and all where one task runs at a time.
+        let tasks = &self.graph.definition().tasks;
+        if tasks.get(self.named.at()).is_some_and(|named| *named.id == *task) {
+            return Ok(self.named);
+        }
         self.graph.find(task).ok_or_else(|| format!("names task '{task}', which the definition does not have"))
     }
 

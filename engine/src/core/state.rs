@@ -45,6 +45,9 @@ pub struct Execution {
     /// How many input values are still to come before anything else may.
     pub(super) inputs_missing: u32,
     pub(super) tasks: Vec<TaskSlot>,
+    /// The task that was named last, where the next event's is looked for first. Of another graph it may be any task, or
+    /// none.
+    pub(super) named: TaskIndex,
     pub(super) unsettled: usize,
     /// Tasks at the end of the graph that a failure has reached.
     pub(super) failed_ends: BTreeSet<TaskIndex>,

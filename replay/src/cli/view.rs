@@ -20,6 +20,7 @@ use super::{
 use crate::ahead::Ahead;
 use crate::at::{At, NotThere};
 use crate::errors::number;
+use crate::folding::let_go;
 use crate::graph::{self, Picture};
 use crate::history::fold_to;
 use crate::json::document::{NotWritten, Object, write_history};
@@ -213,8 +214,8 @@ impl View<'_, '_> {
         self.fold_to_moment(|_| ())
     }
 
-    /// The same, and `each` sees every event on the way.
-    fn fold_to_moment(&self, each: impl FnMut(&Entry)) -> Result<(Execution, Entry), Failure> {
+    /// The same, and `each` gets every event on the way.
+    fn fold_to_moment(&self, each: impl FnMut(Entry)) -> Result<(Execution, Entry), Failure> {
         let at = match self.arguments.at.clone().unwrap_or_default() {
             task @ At::Task(_) => At::Seq(self.seq(&task)?),
             other => other,
@@ -235,10 +236,12 @@ impl View<'_, '_> {
             let mut object = self.object("state")?;
             object.member("state", &StateJson::new(&state)?)?;
             object.end()?;
+            let_go(state);
             return Ok(code::OK);
         }
         self.header(&head, ChainWord::Unread)?;
         state_view::write(self.screen, self.found, &state, &entry)?;
+        let_go(state);
         let back = entry.seq.checked_sub(1);
         let forth = Some(entry.seq + 1).filter(|seq| *seq < head.entry.records);
         let mut steps: Vec<String> = [back, forth].into_iter().flatten().map(|seq| format!("--at {seq}")).collect();
@@ -312,6 +315,8 @@ impl View<'_, '_> {
         let mut facts = Facts::default();
         let (state, entry) = self.fold_to_moment(|entry| facts.note(entry))?;
         let steps = facts.why(&state, key).map_err(|error| self.no_value(error, entry.seq))?;
+        let started = state.started();
+        let_go(state);
         if self.arguments.json {
             let steps = steps.iter().map(|step| StepJson::new(step).map_err(io::Error::from));
             let mut object = self.object("why")?;
@@ -323,7 +328,7 @@ impl View<'_, '_> {
         }
         let head = self.head()?;
         self.header(&head, ChainWord::Unread)?;
-        why_view::write(self.screen, &steps, state.started())?;
+        why_view::write(self.screen, &steps, started)?;
         let writer = steps.first().and_then(|step| step.write.as_ref()?.writer.clone());
         if let Some((task, _)) = writer {
             self.hint(&[format!("explain {}", quoted(&task)), format!("context {}", quoted(key))])?;

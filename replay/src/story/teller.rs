@@ -65,10 +65,10 @@ struct Gathered {
 }
 
 impl<D: Definitions> Teller<D> {
-    fn take(&mut self, entry: &mut Entry) {
+    fn take(&mut self, entry: &Entry) {
         self.events += 1;
         if let Some(folder) = &mut self.folder
-            && let Err(trouble) = folder.lend(entry)
+            && let Err(trouble) = folder.step(entry)
         {
             self.trouble.get_or_insert(trouble);
             self.folder = None;

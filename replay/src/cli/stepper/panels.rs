@@ -64,7 +64,7 @@ impl Show<'_> {
     fn why(&self, state: &Execution, key: &str) -> Result<Vec<crate::why::Step>, NoValue> {
         let mut facts = Facts::default();
         let until = state.next_seq();
-        self.history.entries.iter().take_while(|entry| entry.seq < until).for_each(|entry| facts.note(entry));
+        self.history.entries.iter().take_while(|entry| entry.seq < until).cloned().for_each(|entry| facts.note(entry));
         facts.why(state, key)
     }
 }

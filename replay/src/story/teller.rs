@@ -33,7 +33,7 @@ pub fn tell<D: Definitions>(
     };
     for entry in entries {
         match entry {
-            Ok(mut entry) => teller.take(&mut entry),
+            Ok(entry) => teller.take(&entry),
             Err(trouble) => {
                 teller.trouble.get_or_insert(trouble);
             }

@@ -5,8 +5,12 @@
 mod common;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use cloacina_store::log::LogReader;
+use cloacina_store::checkpoint;
+use cloacina_store::keeper::{Change, Keeper};
+use cloacina_store::log::{EventLog, LogReader};
+use cloacina_store::record::Timestamp;
 use common::{Altered, histories, replay, replay_with};
 use serde_json::Value;
 
@@ -183,6 +187,11 @@ fn what_is_said_of_logs_and_files_is_what_the_schema_says() {
     let path = directory.path().join("log");
     let log = std::sync::Arc::new(cloacina_store::open(&path, &cloacina_store::Options::default()).expect("a log"));
     histories::all_into(&common::Log(log.clone()));
+    let checkpoint = checkpoint::sign(&*log, &[7; 32], Timestamp(common::START)).expect("a checkpoint");
+    log.change(Change::Sign(checkpoint.clone())).expect("a signed log");
+    let signed = directory.path().join("checkpoint");
+    std::fs::write(&signed, checkpoint.to_text()).expect("a file");
+    let (signed, key) = (signed.display(), checkpoint::hex(&checkpoint.key));
     let (log_option, out) = (format!("--log {}", path.display()), directory.path().join("out"));
     let (out, golden) = (out.display(), golden.display());
     for line in [
@@ -192,6 +201,11 @@ fn what_is_said_of_logs_and_files_is_what_the_schema_says() {
         format!("verify --proof {golden}/inclusion.json"),
         format!("verify --proof {golden}/erased.json"),
         format!("verify --proof {golden}/growth.json"),
+        format!("9f3ac102 prove 4 {log_option}"),
+        format!("9f3ac102 prove 4 --without-body {log_option}"),
+        format!("prove --since {signed} {log_option}"),
+        format!("verify --checkpoint {signed} {log_option}"),
+        format!("verify --checkpoint {signed} --key {key} {log_option}"),
         format!("9f3ac101 report -o {out} {log_option}"),
         format!("9f3ac101 export --to chrome -o {out} {log_option}"),
         format!("9f3ac101 export --to archive -o {out}.cloaca {log_option}"),
@@ -201,6 +215,30 @@ fn what_is_said_of_logs_and_files_is_what_the_schema_says() {
         assert_eq!(ran.err, "", "{line}");
         holds(&ran.out).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
+}
+
+/// What a program reads that starts `serve` and wants to know where.
+#[test]
+fn where_a_log_is_served_is_what_the_schema_says() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = cloacina_store::open(&directory.path().join("log"), &cloacina_store::Options::default()).expect("a log");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_replay"))
+        .args(["serve", "--json", "--log", "log"])
+        .current_dir(directory.path())
+        .env("XDG_STATE_HOME", directory.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a server");
+    // It goes on until it is ended, so the object ends where its JSON does.
+    let out = child.stdout.take().expect("its output");
+    let written = serde_json::Deserializer::from_reader(out).into_iter::<Value>().next();
+    child.kill().expect("it still serves");
+    child.wait().expect("it ends");
+    let written = written.expect("an object").expect("JSON");
+    assert_eq!((&written["what"], &written["log"]), (&Value::from("serve"), &Value::from("log")));
+    holds(&written.to_string()).unwrap_or_else(|error| panic!("{error}"));
+    log.close().expect("it closes");
 }
 
 #[test]

@@ -7,10 +7,16 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use cloacina_engine::core::codec::encode_schedule_event;
+use cloacina_engine::core::event::Request;
+use cloacina_engine::core::schedule::{
+    Catchup, ScheduleCreated, ScheduleEnabled, ScheduleEvent, ScheduleFired, ScheduleSkipped, ScheduleUpdated,
+    SkipCause,
+};
 use cloacina_store::checkpoint;
 use cloacina_store::keeper::{Change, Keeper};
-use cloacina_store::log::{EventLog, LogReader};
-use cloacina_store::record::Timestamp;
+use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader};
+use cloacina_store::record::{StreamId, StreamKind, Timestamp};
 use common::{Altered, histories, replay, replay_with};
 use serde_json::Value;
 
@@ -215,6 +221,51 @@ fn what_is_said_of_logs_and_files_is_what_the_schema_says() {
         assert_eq!(ran.err, "", "{line}");
         holds(&ran.out).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
+}
+
+#[test]
+fn a_schedule_is_what_the_schema_says() {
+    let log = histories::all();
+    let request = Request { by: "ann".into(), reason: Some("holidays".into()) };
+    let next = Some(cloacina_engine::core::time::Timestamp(common::START));
+    let skipped = |why| {
+        ScheduleEvent::Skipped(ScheduleSkipped {
+            first: next.expect("a time"),
+            until: next.expect("a time"),
+            why,
+            next,
+        })
+    };
+    let (expression, timezone): (std::sync::Arc<str>, std::sync::Arc<str>) = ("@daily".into(), "UTC".into());
+    let events = [
+        ScheduleEvent::Created(ScheduleCreated {
+            workflow: "nightly".into(),
+            expression: expression.clone(),
+            timezone: timezone.clone(),
+            catchup: Catchup::RunAll,
+            input: vec![("rows".into(), common::json("[1]"))],
+            next,
+        }),
+        ScheduleEvent::Updated(ScheduleUpdated { expression, timezone, next: None }),
+        ScheduleEvent::Disabled(request.clone()),
+        ScheduleEvent::Enabled(ScheduleEnabled { request: request.clone(), next }),
+        ScheduleEvent::Fired(ScheduleFired { scheduled: next.expect("a time"), execution: common::id(1), next }),
+        skipped(SkipCause::Missed),
+        skipped(SkipCause::LimitReached { limit: 7 }),
+        ScheduleEvent::Deleted(request),
+    ];
+    let frame = Frame {
+        stream: StreamId::from_bytes(common::id(0x5c4e_d001).0),
+        kind: StreamKind::Schedule,
+        expected_seq: 0,
+        time: Timestamp(common::START),
+        bodies: events.iter().map(encode_schedule_event).collect(),
+        listing: Listing::Open(Vec::new()),
+    };
+    log.0.append(Batch { definitions: Vec::new(), frames: vec![frame] }).expect("a schedule");
+    let ran = replay(&log, "5c4ed001 --json");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    holds(&ran.out).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// What a program reads that starts `serve` and wants to know where.

@@ -227,15 +227,9 @@ fn what_is_said_of_logs_and_files_is_what_the_schema_says() {
 fn a_schedule_is_what_the_schema_says() {
     let log = histories::all();
     let request = Request { by: "ann".into(), reason: Some("holidays".into()) };
-    let next = Some(cloacina_engine::core::time::Timestamp(common::START));
-    let skipped = |why| {
-        ScheduleEvent::Skipped(ScheduleSkipped {
-            first: next.expect("a time"),
-            until: next.expect("a time"),
-            why,
-            next,
-        })
-    };
+    let moment = cloacina_engine::core::time::Timestamp(common::START);
+    let next = Some(moment);
+    let skipped = |why| ScheduleEvent::Skipped(ScheduleSkipped { first: moment, until: moment, why, next });
     let (expression, timezone): (std::sync::Arc<str>, std::sync::Arc<str>) = ("@daily".into(), "UTC".into());
     let events = [
         ScheduleEvent::Created(ScheduleCreated {
@@ -249,7 +243,7 @@ fn a_schedule_is_what_the_schema_says() {
         ScheduleEvent::Updated(ScheduleUpdated { expression, timezone, next: None }),
         ScheduleEvent::Disabled(request.clone()),
         ScheduleEvent::Enabled(ScheduleEnabled { request: request.clone(), next }),
-        ScheduleEvent::Fired(ScheduleFired { scheduled: next.expect("a time"), execution: common::id(1), next }),
+        ScheduleEvent::Fired(ScheduleFired { scheduled: moment, execution: common::id(1), next }),
         skipped(SkipCause::Missed),
         skipped(SkipCause::LimitReached { limit: 7 }),
         ScheduleEvent::Deleted(request),

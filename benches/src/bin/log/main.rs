@@ -39,9 +39,6 @@ const LOADS: [(usize, u64); 4] = [(1, 2_000), (16, 16_000), (4096, 82_000), (256
 /// The goal for what our log takes on the disk, as a multiple of the bodies of its events.
 const PAYLOADS: f64 = 2.0;
 
-/// The goal for what our log takes on the disk, as a multiple of the bodies of its events.
-const PAYLOADS: f64 = 2.0;
-
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -202,8 +199,7 @@ fn compare(names: &[&str], directory: &str) -> Outcome {
         "bytes an event",
         "x the payload"
     );
-    let mut ours = None;
-    let mut ours = None;
+    let mut ours: Option<f64> = None;
     #[allow(clippy::cast_precision_loss, reason = "a million and two hundred")]
     for (name, written, read) in &measured {
         let bytes = written.get("bytes") / events() as f64;
@@ -221,9 +217,8 @@ fn compare(names: &[&str], directory: &str) -> Outcome {
         }
     }
     if let Some(times) = ours {
-        println!();
         let said = if times < PAYLOADS { "met" } else { "MISSED" };
-        println!("goal: less than {PAYLOADS} x the payload on the disk; {said}, it is {times:.2} x");
+        println!("\ngoal: less than {PAYLOADS} x the payload on the disk; {said}, it is {times:.2} x");
     }
     Ok(())
 }

@@ -205,6 +205,34 @@ fn a_proof_that_was_altered_holds_for_nobody() {
     world.both_refuse("proof", forgeries.map(String::into_bytes));
 }
 
+/// What `prove --json` wrote was read by `replay` alone: the verifier in Python knew the proof only without the object around it.
+#[test]
+fn a_proof_within_what_json_writes_is_checked_twice_too() {
+    let world = World::new();
+    world.checkpoint("first");
+    world.proven("plain", "9f3ac102 prove 4");
+    world.proven("wrapped", "9f3ac102 prove 4 --json");
+    world.proven("growth", "prove --since first --json");
+    world.proven("hidden", "9f3ac102 prove 4 --without-body --json");
+    for name in ["wrapped", "growth", "hidden"] {
+        assert!(world.both(&format!("{name} --checkpoint first")), "{name}");
+    }
+    let read = |name: &str| fs::read_to_string(world.path(name)).unwrap();
+    let value = |name: &str| serde_json::from_str::<serde_json::Value>(&read(name)).unwrap();
+    assert_eq!(value("wrapped")["proof"], value("plain"), "they are one proof");
+
+    let wrapped = read("wrapped");
+    let others = [
+        wrapped.replace("cloaca.replay/1", "cloaca.replay/2"),
+        wrapped.replace("\"what\":\"proof\"", "\"what\":\"history\""),
+        wrapped.replace("cloaca.proof/1", "cloaca.proof/2"),
+        wrapped.replace("\"proof\":", "\"poof\":"),
+        wrapped.replace("\"what\":\"proof\",", ""),
+    ];
+    assert!(others.iter().all(|other| *other != wrapped));
+    world.both_refuse("proof", altered(&wrapped).chain(others).map(String::into_bytes));
+}
+
 #[test]
 fn a_log_that_grew_goes_on_from_its_older_checkpoints() {
     let mut world = World::new();

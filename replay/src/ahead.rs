@@ -5,9 +5,10 @@ use std::thread;
 
 use cloacina_engine::core::event::{ExecutionId, Seq};
 use cloacina_store::log::{LogReader, ReadError};
+use cloacina_store::paging::Records;
 use cloacina_store::record::Record;
 
-use crate::reading::{Decoder, Entry, Records, Trouble};
+use crate::reading::{Decoder, Entry, Trouble, stream_of};
 
 /// How many records are handed over at once.
 const PAGE: usize = 512;
@@ -74,7 +75,7 @@ impl<'a> Ahead<'a> {
         mut prepare: impl FnMut(Record) -> Result<P, E> + Send,
         work: impl FnOnce(&mut dyn Iterator<Item = Result<P, E>>) -> T,
     ) -> T {
-        let records = Records::new(self.reader, self.id, self.from);
+        let records = Records::new(self.reader, stream_of(self.id), self.from);
         let prepared = records.map(move |record| record.map_err(E::from).and_then(&mut prepare));
         thread::scope(|scope| {
             let (send, receive) = sync_channel(PAGES);

@@ -85,13 +85,13 @@ fn steps_back(text: &str) -> Option<usize> {
 }
 
 /// The hex digits of an id or a part of one, as `…9f3ac1d2`, `9F3AC1D2` or with dashes.
-fn digits(text: &str) -> Option<String> {
+pub(crate) fn digits(text: &str) -> Option<String> {
     let text = text.trim_start_matches(['…', '.']).replace('-', "").to_ascii_lowercase();
     let is_hex = !text.is_empty() && text.len() <= 32 && text.chars().all(|letter| letter.is_ascii_hexdigit());
     is_hex.then_some(text)
 }
 
-fn hex(id: ExecutionId) -> String {
+pub(crate) fn hex(id: ExecutionId) -> String {
     id.to_string().replace('-', "")
 }
 

@@ -25,6 +25,7 @@ pub mod logs;
 pub mod proof;
 pub mod reading;
 pub mod report;
+pub mod schedules;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod source;

@@ -279,12 +279,16 @@ impl Proof {
     pub fn from_json(text: &str) -> Result<Self, BadProof> {
         #[derive(Deserialize)]
         struct Around {
+            format: String,
+            what: String,
             proof: Proof,
         }
-        let proof: Self = serde_json::from_str::<Around>(text)
-            .map(|around| around.proof)
-            .or_else(|_| serde_json::from_str(text))
-            .map_err(|error| BadProof::Foreign(error.to_string()))?;
+        let around = serde_json::from_str::<Around>(text).ok();
+        let around = around.filter(|around| around.format == crate::json::FORMAT && around.what == "proof");
+        let proof: Self = match around {
+            Some(around) => around.proof,
+            None => serde_json::from_str(text).map_err(|error| BadProof::Foreign(error.to_string()))?,
+        };
         if proof.format == FORMAT {
             return Ok(proof);
         }

@@ -10,12 +10,8 @@ use cloacina_engine::core::fold::IllegalEvent;
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_store::log::{Erasure, LogReader, ReadError, StreamEntry};
+use cloacina_store::paging::Records;
 use cloacina_store::record::{Hash, Record, StreamId};
-
-/// How many records are asked for at once at first, and at most. A page that is full is followed by one of twice its length:
-/// records that were decided together are checked together, all of them for each page.
-const PAGE: usize = 512;
-const LONGEST_PAGE: usize = 16 * 1024;
 
 /// Why the past of an execution cannot be told, or not further than to some event.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -169,64 +165,11 @@ pub fn started(entry: &StreamEntry) -> Timestamp {
     Timestamp(entry.started.0)
 }
 
-/// The records of a stream, read page by page. Those before a damaged one are still returned.
-pub struct Records<'a> {
-    reader: &'a dyn LogReader,
-    stream: StreamId,
-    next: Seq,
-    page: std::vec::IntoIter<Record>,
-    limit: usize,
-    over: bool,
-}
-
-impl<'a> Records<'a> {
-    /// The records of an execution from `from` on.
-    #[must_use]
-    pub fn new(reader: &'a dyn LogReader, id: ExecutionId, from: Seq) -> Self {
-        let page = Vec::new().into_iter();
-        Self { reader, stream: stream_of(id), next: from, page, limit: PAGE, over: false }
-    }
-
-    /// Reads on. A page that cannot be read as a whole is read record by record, up to the one that is at fault.
-    fn turn(&mut self) -> Result<(), ReadError> {
-        let page = match self.reader.read(self.stream, self.next, self.limit) {
-            Err(ReadError::Damaged { .. } | ReadError::TailCut { .. }) if self.limit > 1 => {
-                self.limit = 1;
-                self.reader.read(self.stream, self.next, 1)?
-            }
-            other => other?,
-        };
-        if self.limit > 1 && page.len() >= self.limit {
-            self.limit = (self.limit * 2).min(LONGEST_PAGE);
-        }
-        self.over = page.is_empty();
-        self.page = page.into_iter();
-        Ok(())
-    }
-}
-
-impl Iterator for Records<'_> {
-    type Item = Result<Record, ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.page.as_slice().is_empty()
-            && !self.over
-            && let Err(error) = self.turn()
-        {
-            self.over = true;
-            return Some(Err(error));
-        }
-        let record = self.page.next()?;
-        self.next = record.seq + 1;
-        Some(Ok(record))
-    }
-}
-
 /// The events of an execution, in order, read page by page. It ends after the first [`Trouble`].
 pub fn entries(reader: &dyn LogReader, id: ExecutionId) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
     let mut failed = false;
     let mut decoder = Decoder::new(reader);
-    Records::new(reader, id, 0).map_while(move |record| {
+    Records::new(reader, stream_of(id), 0).map_while(move |record| {
         if failed {
             return None;
         }

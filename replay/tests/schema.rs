@@ -5,8 +5,18 @@
 mod common;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use cloacina_store::log::LogReader;
+use cloacina_engine::core::codec::encode_schedule_event;
+use cloacina_engine::core::event::Request;
+use cloacina_engine::core::schedule::{
+    Catchup, ScheduleCreated, ScheduleEnabled, ScheduleEvent, ScheduleFired, ScheduleSkipped, ScheduleUpdated,
+    SkipCause,
+};
+use cloacina_store::checkpoint;
+use cloacina_store::keeper::{Change, Keeper};
+use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader};
+use cloacina_store::record::{StreamId, StreamKind, Timestamp};
 use common::{Altered, histories, replay, replay_with};
 use serde_json::Value;
 
@@ -183,6 +193,11 @@ fn what_is_said_of_logs_and_files_is_what_the_schema_says() {
     let path = directory.path().join("log");
     let log = std::sync::Arc::new(cloacina_store::open(&path, &cloacina_store::Options::default()).expect("a log"));
     histories::all_into(&common::Log(log.clone()));
+    let checkpoint = checkpoint::sign(&*log, &[7; 32], Timestamp(common::START)).expect("a checkpoint");
+    log.change(Change::Sign(checkpoint.clone())).expect("a signed log");
+    let signed = directory.path().join("checkpoint");
+    std::fs::write(&signed, checkpoint.to_text()).expect("a file");
+    let (signed, key) = (signed.display(), checkpoint::hex(&checkpoint.key));
     let (log_option, out) = (format!("--log {}", path.display()), directory.path().join("out"));
     let (out, golden) = (out.display(), golden.display());
     for line in [
@@ -192,6 +207,11 @@ fn what_is_said_of_logs_and_files_is_what_the_schema_says() {
         format!("verify --proof {golden}/inclusion.json"),
         format!("verify --proof {golden}/erased.json"),
         format!("verify --proof {golden}/growth.json"),
+        format!("9f3ac102 prove 4 {log_option}"),
+        format!("9f3ac102 prove 4 --without-body {log_option}"),
+        format!("prove --since {signed} {log_option}"),
+        format!("verify --checkpoint {signed} {log_option}"),
+        format!("verify --checkpoint {signed} --key {key} {log_option}"),
         format!("9f3ac101 report -o {out} {log_option}"),
         format!("9f3ac101 export --to chrome -o {out} {log_option}"),
         format!("9f3ac101 export --to archive -o {out}.cloaca {log_option}"),
@@ -201,6 +221,69 @@ fn what_is_said_of_logs_and_files_is_what_the_schema_says() {
         assert_eq!(ran.err, "", "{line}");
         holds(&ran.out).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
+}
+
+#[test]
+fn a_schedule_is_what_the_schema_says() {
+    let log = histories::all();
+    let request = Request { by: "ann".into(), reason: Some("holidays".into()) };
+    let moment = cloacina_engine::core::time::Timestamp(common::START);
+    let next = Some(moment);
+    let skipped = |why| ScheduleEvent::Skipped(ScheduleSkipped { first: moment, until: moment, why, next });
+    let (expression, timezone): (std::sync::Arc<str>, std::sync::Arc<str>) = ("@daily".into(), "UTC".into());
+    let events = [
+        ScheduleEvent::Created(ScheduleCreated {
+            workflow: "nightly".into(),
+            expression: expression.clone(),
+            timezone: timezone.clone(),
+            catchup: Catchup::RunAll,
+            input: vec![("rows".into(), common::json("[1]"))],
+            next,
+        }),
+        ScheduleEvent::Updated(ScheduleUpdated { expression, timezone, next: None }),
+        ScheduleEvent::Disabled(request.clone()),
+        ScheduleEvent::Enabled(ScheduleEnabled { request: request.clone(), next }),
+        ScheduleEvent::Fired(ScheduleFired { scheduled: moment, execution: common::id(1), next }),
+        skipped(SkipCause::Missed),
+        skipped(SkipCause::LimitReached { limit: 7 }),
+        ScheduleEvent::Deleted(request),
+    ];
+    let frame = Frame {
+        stream: StreamId::from_bytes(common::id(0x5c4e_d001).0),
+        kind: StreamKind::Schedule,
+        expected_seq: 0,
+        time: Timestamp(common::START),
+        bodies: events.iter().map(encode_schedule_event).collect(),
+        listing: Listing::Open(Vec::new()),
+    };
+    log.0.append(Batch { definitions: Vec::new(), frames: vec![frame] }).expect("a schedule");
+    let ran = replay(&log, "5c4ed001 --json");
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    holds(&ran.out).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// What a program reads that starts `serve` and wants to know where.
+#[test]
+fn where_a_log_is_served_is_what_the_schema_says() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = cloacina_store::open(&directory.path().join("log"), &cloacina_store::Options::default()).expect("a log");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_replay"))
+        .args(["serve", "--json", "--log", "log"])
+        .current_dir(directory.path())
+        .env("XDG_STATE_HOME", directory.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a server");
+    // It goes on until it is ended, so the object ends where its JSON does.
+    let out = child.stdout.take().expect("its output");
+    let written = serde_json::Deserializer::from_reader(out).into_iter::<Value>().next();
+    child.kill().expect("it still serves");
+    child.wait().expect("it ends");
+    let written = written.expect("an object").expect("JSON");
+    assert_eq!((&written["what"], &written["log"]), (&Value::from("serve"), &Value::from("log")));
+    holds(&written.to_string()).unwrap_or_else(|error| panic!("{error}"));
+    log.close().expect("it closes");
 }
 
 #[test]

@@ -86,6 +86,44 @@ fn one_broken_execution_is_named_and_the_others_are_whole() {
     insta::assert_snapshot!(without_hashes(&ran.to_string()));
 }
 
+/// It said "9 executions are whole, the log is not", and no word of what was lost then; and where all of them were broken,
+/// that "the others are" whole.
+#[test]
+fn what_is_lost_with_the_end_of_a_log_is_said() {
+    let (mut log_alone, mut all_of_them) = (0, 0);
+    let made = Made::new();
+    let file = made.path().join("db");
+    let whole = fs::read(&file).unwrap();
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    for back in (0..4_000).step_by(97) {
+        let mut damaged = whole.clone();
+        damaged[used - back] ^= 8;
+        fs::write(&file, damaged).unwrap();
+        let ran = made.verify(open_reader, "");
+        if ran.code == 0 {
+            // It was garbage that sled had left behind.
+            continue;
+        }
+        assert_eq!(ran.code, 5, "{ran}");
+        assert!(
+            ran.err.contains("hint: cp -a log COPY (keeps it as it is), then cloaca log repair --log log --to NEW")
+        );
+        assert!(ran.out.contains("\nchecked: "), "{ran}");
+        if ran.out.contains("\nwhole: 9 executions, each event of them") {
+            log_alone += 1;
+            assert!(ran.out.contains("\nnot whole: the log itself. What it has lost is in none"), "{ran}");
+            let open = "1 of them is not over: its last events may be among what is lost";
+            assert!(ran.out.replace("\n  ", " ").contains(open), "{ran}");
+        } else if ran.out.contains("\nnot whole: all 9 executions") {
+            all_of_them += 1;
+            assert!(!ran.out.contains("\nwhole: "), "{ran}");
+            let notes = ran.out.matches("does not fit").count();
+            assert!(notes <= 3, "what is wrong with all of them is said once: {ran}");
+        }
+    }
+    assert!(log_alone > 0 && all_of_them > 0, "{log_alone} {all_of_them}");
+}
+
 /// Salts make hashes different in each log: they become one word, and so do the spaces after them.
 fn without_hashes(text: &str) -> String {
     let is_hash = |word: &str| {

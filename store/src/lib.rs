@@ -32,6 +32,7 @@ pub mod log_event;
 mod memory_log;
 pub mod merkle;
 mod own_stream;
+pub mod paging;
 mod parts;
 mod read_through;
 mod reader;

@@ -75,8 +75,11 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
     match reach(path)? {
         Reached::Live(reader) => reader.verify().map_err(|error| OpenError::Io {
             path: path.to_owned(),
-            doing: "asking the process that has it".to_owned(),
-            reason: error.to_string(),
+            doing: "having it checked by the process that has it".to_owned(),
+            reason: match error {
+                ReadError::Gone => "that process closed it before all was checked; check it again".to_owned(),
+                other => other.to_string(),
+            },
         }),
         Reached::Unheld(lock) => {
             let Broken { core, mut findings, .. } = open_whatever(path, lock)?;

@@ -17,6 +17,7 @@ use crate::keeper::ChangeError;
 use crate::log::{Batch, Erasure, EventLog, LogReader, OpenError, ReadError, StreamEntry};
 use crate::log_event::LogEvent;
 use crate::own_stream;
+use crate::paging::Records;
 use crate::reader::{Broken, open_broken};
 use crate::record::{Record, StreamId};
 use crate::sled_log::{Options, SledLog, open};
@@ -67,9 +68,6 @@ impl From<ChangeError> for RepairError {
         Self::Write(error.to_string())
     }
 }
-
-/// How many records are read at once.
-const PAGE: usize = 1_024;
 
 /// Copies the whole streams of a log that nobody has, damaged or not, into a new log. The old one is not changed.
 ///
@@ -166,13 +164,9 @@ fn most_of(sources: &[Source], stream: StreamId) -> Whole {
 /// All records of a stream, if it is whole; else how many are, and what is wrong.
 fn whole_stream(reader: &dyn LogReader, stream: StreamId) -> Whole {
     let mut records: Vec<Record> = Vec::new();
-    let mut limit = PAGE;
-    loop {
-        match reader.read(stream, records.len() as u64, limit) {
-            Ok(page) if page.is_empty() => break,
-            Ok(page) => records.extend(page),
-            // Record by record, up to the one that is at fault.
-            Err(ReadError::Damaged { .. } | ReadError::TailCut { .. }) if limit > 1 => limit = 1,
+    for record in Records::new(reader, stream, 0) {
+        match record {
+            Ok(record) => records.push(record),
             Err(error) => return Err((records.len() as u64, error)),
         }
     }

@@ -73,6 +73,30 @@ fn a_flipped_byte_in_any_value_is_found_and_never_returned() {
     }
 }
 
+/// One changed byte makes an imported frame of one that was appended. No hash covers that letter: its bodies are what was
+/// written, and that nobody has imported them is found.
+#[test]
+fn a_frame_that_says_that_it_was_imported_is_found() {
+    let (disk, original) = written();
+    for key in disk.keys().into_iter().filter(|key| key[0] == b'F' && key[25..] == [0, 0]) {
+        let damaged = disk.copy();
+        let mut value = disk.value(&key).unwrap();
+        assert_eq!(value[0], b'F');
+        value[0] = b'I';
+        damaged.damage(&key, Some(&value));
+        let Ok(log) = MemoryLog::open(&damaged) else { continue };
+        let findings = log.verify().findings;
+        assert!(
+            findings.iter().any(|error| error.to_string().contains("one from an archive stands there")),
+            "{findings:?}"
+        );
+        for number in [1, 2] {
+            let records = log.read(stream(number), 0, 100).unwrap_or_default();
+            assert_eq!(wrong(&records, &original), None);
+        }
+    }
+}
+
 #[test]
 fn a_wrong_byte_is_named_with_its_stream_and_seq() {
     let (disk, _) = written();

@@ -7,7 +7,7 @@
 mod suite;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -216,5 +216,39 @@ fn a_reader_is_answered_while_more_clients_than_there_are_places_say_nothing() {
     last.read_exact(&mut answer).unwrap();
     assert_eq!(answer[4..], [1, 4], "the head was answered");
     drop(silent);
+    log.close().unwrap();
+}
+
+/// Thirty-two clients that asked for much and read nothing locked all others out for ten seconds.
+#[test]
+fn a_reader_is_answered_while_clients_that_read_no_answer_have_all_places() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    log.append(one(stream(1), 0, &[3; 100_000])).unwrap();
+    let tail = message(&[&[1, 4][..], &[0; 8], &[0xff; 4]].concat());
+    let deaf: Vec<_> = (0..32)
+        .map(|_| {
+            let mut socket = connect(&path);
+            socket.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+            // Until the socket takes no more requests: then nobody reads them, for nobody reads the answers.
+            while socket.write_all(&tail.repeat(100)).is_ok() {}
+            socket
+        })
+        .collect();
+    let more = [(); 3].map(|()| {
+        // Each asks once, is not told to try again later, and stays.
+        let mut socket = connect(&path);
+        socket.write_all(&message(&[1, 6])).unwrap();
+        let mut heard = [0; 6];
+        socket.read_exact(&mut heard).unwrap();
+        assert_eq!(heard[4..], [1, 4], "the head was answered");
+        socket
+    });
+    // The one that had taken nothing for longest had to go. What it asked for besides was not read: its system says so.
+    let mut first = &deaf[0];
+    let ended = first.read_to_end(&mut Vec::new());
+    assert!(!matches!(&ended, Err(error) if error.kind() == ErrorKind::WouldBlock), "it was let go: {ended:?}");
+    drop((deaf, more));
     log.close().unwrap();
 }

@@ -91,6 +91,16 @@ fn what_is_no_expression_or_no_zone_is_refused_with_the_reason() {
     assert_eq!(CronExpression::parse("0 0 30 2 *", "UTC").unwrap().next_after(at("2026-01-01T00:00:00Z")), None);
 }
 
+/// A fuzzer found it: the parser takes a list of nothing, and looked for a moment that meets it for more than ten seconds,
+/// on the thread that runs everything.
+#[test]
+fn a_list_of_nothing_is_refused() {
+    for wrong in ["0 , * 2  * *", ", * * * *", "* ,, * * *"] {
+        let error = CronExpression::parse(wrong, "UTC").unwrap_err().to_string();
+        assert!(error.contains("is a list of nothing"), "{error}");
+    }
+}
+
 #[test]
 fn one_fixed_time_of_day_fires_once_on_the_day_without_it() {
     let before = "2026-03-28T12:00:00Z";

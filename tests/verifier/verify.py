@@ -21,6 +21,7 @@ import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 class Bad(Exception):
@@ -382,9 +383,15 @@ def check_record(record: dict[str, object]) -> tuple[int, bytes]:
     return position, computed
 
 
+def unwrapped(found: Any) -> Any:
+    """The proof itself, also out of the object that `replay prove --json` writes around it."""
+    around = found["format"] == "cloaca.replay/1" and found["what"] == "proof"
+    return found["proof"] if around else found
+
+
 def verify_proof(text: str, kept: Checkpoint | None, key: str | None) -> str:
     try:
-        proof = json.loads(text)
+        proof = unwrapped(json.loads(text))
         if proof["format"] != "cloaca.proof/1":
             raise Bad(f"it has the format {proof['format']!r}")
         checkpoint = read_checkpoint(proof["checkpoint"], key)

@@ -29,13 +29,14 @@ use cloacina_replay::ahead::Ahead;
 use cloacina_replay::at::At;
 use cloacina_replay::folding::let_go;
 use cloacina_replay::history::fold_to;
-use cloacina_replay::reading::{Entry, Records, entries};
+use cloacina_replay::reading::{Entry, entries, stream_of};
 use cloacina_replay::source::{Wanted, head, list};
 use cloacina_replay::verify::verify;
 use cloacina_replay::why::Facts;
 use cloacina_store::checkpoint::sign;
 use cloacina_store::keeper::{Change, Keeper as _};
 use cloacina_store::log::{Batch, Definition as Stored, Durability, EventLog, Frame, Listing};
+use cloacina_store::paging::Records;
 use cloacina_store::record::{Hash, StreamId, StreamKind, Timestamp as StoreTime};
 use cloacina_store::{Options, open, open_reader};
 
@@ -226,7 +227,7 @@ fn ask_long(path: &Path) -> Outcome {
         list(reader, &Wanted { limit: Some(1), ..Wanted::default() })?.0.pop().ok_or("there is no execution")?;
     let (id, count) = (entry.id, entry.entry.records);
     timed("header: what the index says", 0, || Ok(head(reader, id)?))?;
-    timed("records", count, || Ok(Records::new(reader, id, 0).try_for_each(|record| record.map(drop))?))?;
+    timed("records", count, || Ok(Records::new(reader, stream_of(id), 0).try_for_each(|record| record.map(drop))?))?;
     timed("events", count, || Ok(entries(reader, id).try_for_each(|entry| entry.map(drop))?))?;
     let at = |each: &mut dyn FnMut(Entry)| -> Outcome<Execution> {
         let last = At::Seq(count - 1);

@@ -84,6 +84,10 @@ impl CronExpression {
         if expression.len() > LONGEST {
             return Err(wrong(format!("it is longer than {LONGEST} bytes")));
         }
+        // The parser takes it for a field that nothing meets, and then looks for that through some thousand years.
+        if let Some(field) = expression.split_whitespace().find(|field| field.bytes().all(|byte| byte == b',')) {
+            return Err(wrong(format!("the field '{field}' is a list of nothing")));
+        }
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let known = if expression.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { expression };
         let cron = parser.parse(known).map_err(|error| wrong(reason(error)))?;

@@ -21,7 +21,7 @@ use crate::at::{At, Since};
     subcommand_negates_reqs = false
 )]
 pub struct Arguments {
-    /// The execution: its id, or any unique end or beginning of it; `latest` or `@` is the newest, `@-` the one before; or a file that was exported
+    /// The execution: its id, or any unique end or beginning of it; `latest` or `@` is the newest, `@-` the one before; or a file that was exported. Also the id of a schedule
     #[arg(value_name = "ID", add = ArgValueCompleter::new(executions))]
     pub id: Option<String>,
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cloacina_engine::core::event::{Event, Seq};
 use cloacina_engine::core::state::Status;
 use cloacina_store::log::{LogReader, ReadError};
+use cloacina_store::paging::Records;
 
 use super::failure::{Failure, code};
 use super::found::Found;
@@ -14,7 +15,7 @@ use super::header::{self, ChainWord};
 use super::screen::Screen;
 use super::surroundings::{Opener, Pause};
 use crate::json::lines::Lines;
-use crate::reading::{Decoder, Entry, Records};
+use crate::reading::{Decoder, Entry, stream_of};
 use crate::source;
 
 /// For how long the log is waited for before it is asked whether Ctrl-C was pressed. What happens is seen at once all the same.
@@ -58,7 +59,7 @@ impl Follow<'_> {
             let reader = again.as_deref().unwrap_or(&*found.log.reader);
             let live = reader.head().ok().filter(|head| head.durability.is_some());
             let mut decoder = Decoder::new(reader);
-            let read = Records::new(reader, found.id, next).try_for_each(|record| {
+            let read = Records::new(reader, stream_of(found.id), next).try_for_each(|record| {
                 let entry = decoder.decode(&record?)?;
                 if self.jsonl {
                     lines.entry(screen.out, &entry, &reader)?;

@@ -7,12 +7,14 @@ use cloacina_engine::core::event::ExecutionId;
 use cloacina_store::log::{LogReader, OpenError};
 
 use super::failure::Failure;
+use super::schedule_view::Schedule;
 use super::screen::Screen;
 use super::surroundings::Surroundings;
 use super::text;
 use crate::errors::number;
 use crate::ids::{self, NotFound};
 use crate::logs::{ChosenBy, Logs, NoLog, choose};
+use crate::schedules;
 use crate::source::{self, Head, Wanted};
 
 /// How many executions of a file are named where one was meant.
@@ -166,6 +168,28 @@ pub fn execution(
         }
     }
     Err(unknown(text, &near, &searched, screen))
+}
+
+/// Finds a schedule in the logs that are meant, in their order; `None` if no id of one is like that.
+///
+/// # Errors
+/// [`Failure`] if several are.
+pub fn schedule(option: Option<&Path>, text: &str, around: &Surroundings<'_>) -> Result<Option<Schedule>, Failure> {
+    let logs = logs(option, around)?;
+    for path in &logs.paths {
+        let Ok(log) = open(&logs, path, around) else { continue };
+        let mut fitting = schedules::matching(&*log.reader, text)?;
+        if let [first, _, ..] = &fitting[..] {
+            let error = format!("'{text}' fits {} schedules in {}", fitting.len(), path.display());
+            let whole = ExecutionId(*first.stream.as_bytes()).to_string();
+            let failure = Failure::not_found(error, next_command(&whole, "", &log.option));
+            return Err(failure.numbered(number::AMBIGUOUS));
+        }
+        if let Some(entry) = fitting.pop() {
+            return Ok(Some(Schedule { log, entry }));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether what was typed names a file and no id.

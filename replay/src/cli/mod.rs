@@ -22,6 +22,7 @@ mod progress;
 mod proof_view;
 mod report_view;
 mod run;
+mod schedule_view;
 mod screen;
 #[cfg(feature = "serve")]
 mod serve_view;

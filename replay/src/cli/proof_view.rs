@@ -11,7 +11,7 @@ use cloacina_store::log_event::Checkpoint;
 
 use super::arguments::{ProveArguments, VerifyArguments};
 use super::failure::{Failure, code};
-use super::found::FoundLog;
+use super::found::{FoundLog, quoted};
 use super::screen::Screen;
 use super::style::Tone;
 use super::text;
@@ -64,12 +64,15 @@ fn not_what_was_signed(error: String) -> Failure {
 
 /// A log, called `location`, of which something is not as it was written.
 pub fn not_what_was_written(location: &str) -> Failure {
+    let log = quoted(location);
     Failure::Told {
         code: code::VERIFY_FAILED,
         number: crate::errors::number::DAMAGED_LOG,
         error: format!("{} is not what was written", text::clean(location)),
         details: Vec::new(),
-        hint: "keep a copy of it as it is; cloaca log repair --to NEW copies what is whole".to_owned(),
+        hint: format!(
+            "cp -a {log} COPY (keeps it as it is), then cloaca log repair --log {log} --to NEW (copies what is whole)"
+        ),
     }
 }
 

@@ -148,7 +148,10 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             Err(Failure::usage(error, format!("replay latest {}", command.name())))
         }
         (Some(id), command) => {
-            let found = found::execution(arguments.log.as_deref(), id, around, &screen)?;
+            let found = match found::execution(arguments.log.as_deref(), id, around, &screen) {
+                Ok(found) => found,
+                Err(failure) => return or_schedule(failure, arguments, id, around, screen),
+            };
             let path = around.whole(&found.log.path);
             screen.out = around.out;
             if arguments.interactive {
@@ -173,6 +176,25 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             view.show(command.as_ref())
         }
     }
+}
+
+/// Shows the schedule with an id that no execution has, if that is all that is asked for.
+fn or_schedule<'a>(
+    failure: Failure,
+    arguments: &Arguments,
+    id: &str,
+    around: &'a mut Surroundings<'_>,
+    mut screen: Screen<'a>,
+) -> Result<i32, Failure> {
+    let Arguments { command, interactive, follow, jsonl, values, at, .. } = arguments;
+    let more = command.is_some() || *interactive || *follow || *jsonl || *values || at.is_some();
+    let is_unknown = matches!(&failure, Failure::Told { number, .. } if *number == errors::number::NO_EXECUTION);
+    if more || !is_unknown {
+        return Err(failure);
+    }
+    let Some(schedule) = found::schedule(arguments.log.as_deref(), id, around)? else { return Err(failure) };
+    screen.out = around.out;
+    schedule.write(&mut screen, around.err, (arguments.full, arguments.json))
 }
 
 /// Checks a whole log, or a file against one.

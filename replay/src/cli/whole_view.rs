@@ -20,7 +20,8 @@ use crate::ids::short;
 use crate::json::document::Object;
 use crate::json::log::{CheckedJson, WholeJson};
 use crate::reading::stream_of;
-use crate::whole::{Checked, Whole};
+use crate::verify::Verdict;
+use crate::whole::{Checked, Whole, stream};
 
 /// What of it is counted.
 #[derive(Default)]
@@ -30,6 +31,10 @@ struct Sums {
     erased: u64,
     /// The executions of which a verdict says that they are not whole.
     told: BTreeSet<StreamId>,
+    /// Those that are whole.
+    whole: BTreeSet<StreamId>,
+    /// How many of them are not over: an end that they have lost would not be missed.
+    open: u64,
     /// Why not all executions could be looked at, if they could not.
     unread: Option<String>,
 }
@@ -54,9 +59,11 @@ impl Sums {
         if !checked.verification.is_ok() {
             self.not_whole += 1;
             self.told.insert(stream_of(checked.head.id));
-        } else if checked.first().is_some() {
-            self.erased += 1;
+            return;
         }
+        self.whole.insert(stream_of(checked.head.id));
+        self.open += u64::from(checked.head.entry.open);
+        self.erased += u64::from(checked.first().is_some());
     }
 }
 
@@ -101,10 +108,11 @@ pub fn write(
             ],
             1,
         );
+        let mut said = String::new();
         for checked in whole.executions(&progress) {
             let Some(checked) = sums.take(checked) else { break };
             if !checked.verification.is_ok() {
-                row(&mut table, &checked);
+                row(&mut table, &checked, &mut said);
             }
         }
         if sums.not_whole > 0 {
@@ -122,15 +130,23 @@ fn is_whole(whole: &Whole, sums: &Sums) -> bool {
     sums.not_whole == 0 && whole.findings.is_empty() && sums.unread.is_none()
 }
 
-fn row(table: &mut Table, checked: &Checked) {
-    let says = checked.first().map(ToString::to_string).unwrap_or_default();
+/// The row of an execution that is not whole. Why is not said again where it was `said` of the one above.
+fn row(table: &mut Table, checked: &Checked, said: &mut String) {
     table.row(vec![
         Cell::new(format!("…{}", short(checked.head.id))).tone(Tone::Strong),
         Cell::new(text::clean(checked.head.workflow())),
         Cell::new(checked.head.status()),
         Cell::new(checked.verdict()).tone(Tone::Bad),
     ]);
-    table.note(Tone::Plain, text::clean(&says));
+    let says = match checked.first() {
+        // The verdict stands in the row.
+        Some(Verdict::Unreadable(why)) => why.clone(),
+        first => first.map(ToString::to_string).unwrap_or_default(),
+    };
+    if says != *said {
+        table.note(Tone::Plain, text::clean(&says));
+        *said = says;
+    }
 }
 
 /// What is wrong beside what the executions' own verdicts say.
@@ -143,6 +159,10 @@ fn others(screen: &mut Screen<'_>, whole: &Whole, sums: &Sums) -> io::Result<()>
     let unreadable = sums.unread.as_deref().filter(|_| whole.findings.is_empty());
     if let Some(error) = unreadable {
         screen.paragraph(0, Tone::Bad, &text::clean(error))?;
+    }
+    if others.iter().any(|finding| stream(finding).is_some_and(|stream| sums.whole.contains(&stream))) {
+        let note = "what is named here and not in a table is whole by itself: the log's own account of it is not";
+        screen.paragraph(2, Tone::Plain, note)?;
     }
     if !others.is_empty() || unreadable.is_some() {
         screen.line("")?;
@@ -166,12 +186,48 @@ fn totals(screen: &mut Screen<'_>, whole: &Whole, sums: &Sums) -> io::Result<()>
             format!("{ok}: {executions}, {records} are what was written, and nothing is missing{erased}{digest}");
         return screen.line(&line);
     }
-    let sound = match (&sums.unread, sums.not_whole) {
-        (Some(_), _) if sums.executions == 0 => "the executions could not be looked at one by one".to_owned(),
-        (Some(_), count) => format!("{count} of {executions} not whole; the others could not be looked at"),
-        (None, 0) => format!("{executions} are whole, the log is not"),
-        (None, count) => format!("{count} of {executions} not whole, the others are"),
-    };
+    not_whole(screen, whole, sums, &executions)?;
     let findings = text::count(whole.findings.len() as u64, "finding");
-    screen.line(&format!("{sound}; {records} checked, {findings}{erased}"))
+    told(screen, "checked", &format!("{records}; {findings}{erased}"))
+}
+
+/// A line of the sum, which goes on below if it is long.
+fn told(screen: &mut Screen<'_>, name: &str, says: &str) -> io::Result<()> {
+    screen.paragraph(0, Tone::Plain, &format!("{name}: {says}"))
+}
+
+/// What is lost, and what is not.
+fn not_whole(screen: &mut Screen<'_>, whole: &Whole, sums: &Sums, executions: &str) -> io::Result<()> {
+    match (&sums.unread, sums.not_whole) {
+        (Some(_), _) if sums.executions == 0 => {
+            told(screen, "not known", "the executions could not be looked at one by one")?;
+        }
+        (Some(_), count) => {
+            told(screen, "not whole", &format!("{count} of {executions}; the others could not be looked at"))?;
+        }
+        (None, 0) => {}
+        (None, count) if count == sums.executions => told(screen, "not whole", &format!("all {executions}"))?,
+        (None, count) => told(screen, "not whole", &format!("{count} of {executions}, those above"))?,
+    }
+    let log_is_damaged = !whole.other_findings(&sums.told).is_empty();
+    let count = sums.whole.len() as u64;
+    if log_is_damaged {
+        let lost = match count {
+            0 => "",
+            _ => {
+                ". What it has lost is in none of the executions that are over and whole. It may be executions that began \
+                 later and are not listed any more, events of schedules and triggers, or who opened and closed it"
+            }
+        };
+        told(screen, "not whole", &format!("the log itself{lost}"))?;
+    }
+    if count > 0 {
+        let open = match sums.open {
+            count if count == 0 || !log_is_damaged => String::new(),
+            1 => "; 1 of them is not over: its last events may be among what is lost".to_owned(),
+            count => format!("; {count} of them are not over: their last events may be among what is lost"),
+        };
+        told(screen, "whole", &format!("{}, each event of them{open}", text::count(count, "execution")))?;
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ pub mod graph;
 pub mod lines;
 pub mod log;
 pub mod outcomes;
+pub mod schedules;
 pub mod starts;
 pub mod values;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cloacina_engine::core::event::{ExecutionId, Seq};
 use cloacina_engine::core::state::Execution;
 use cloacina_store::log::{LogReader, ReadError};
+use cloacina_store::paging::Records;
 use cloacina_store::record::{StreamId, StreamKind};
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use super::watch::{Tick, Watch};
 use crate::json::definitions::DefinitionJson;
 use crate::json::events::EntryJson;
 use crate::json::facts::ExecutionJson;
-use crate::reading::{Decoder, Records, stream_of};
+use crate::reading::{Decoder, stream_of};
 use crate::report::document::{Layouts, write_documents};
 use crate::report::frames::{Frame, Framer};
 use crate::report::layout::Layout;
@@ -100,7 +101,7 @@ impl Follower {
         let mut seen = 0;
         let mut broken = false;
         let mut decoder = Decoder::new(&*reader);
-        for record in Records::new(&*reader, self.id, self.next).take(PAGE) {
+        for record in Records::new(&*reader, stream_of(self.id), self.next).take(PAGE) {
             let entry = match record {
                 Ok(record) => decoder.decode(&record),
                 // It is being written, or the engine has gone: later.

@@ -99,8 +99,10 @@ pub(crate) fn check_start<B: Backend>(core: &Core<B>, head: &Tip) -> Result<(), 
     };
     if found.0 < head.position {
         return Err(Unfit::Damaged(format!(
-            "it ends at position {}, its head file says that {} records were durable",
-            found.0, head.position
+            "it ends at position {}, its head file says that {} records were durable ({} lost)",
+            found.0,
+            head.position,
+            head.position - found.0
         )));
     }
     if found != (head.position, head.hash) {

@@ -1,6 +1,7 @@
 //! Walking a whole log and checking everything in it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 
@@ -41,8 +42,20 @@ struct Told {
 /// Checks a whole log: that positions leave no gap, that every hash fits and chains, that every frame, stream and
 /// definition is whole, and that nothing is there that no commit entry names.
 pub(crate) fn verify<B: Backend>(core: &Core<B>) -> Verified {
+    walk(core, &AtomicBool::new(false))
+}
+
+/// The same; `None` if `stopping` was set before all was checked.
+pub(crate) fn verify_unless<B: Backend>(core: &Core<B>, stopping: &AtomicBool) -> Option<Verified> {
+    let verified = walk(core, stopping);
+    (!stopping.load(Ordering::Acquire)).then_some(verified)
+}
+
+/// What is checked and found until `stopping` is set.
+fn walk<B: Backend>(core: &Core<B>, stopping: &AtomicBool) -> Verified {
     let mut walk = Walk {
         core,
+        stopping,
         end: core.tip(),
         verified: Verified::default(),
         streams: HashMap::new(),
@@ -63,6 +76,8 @@ pub(crate) fn verify<B: Backend>(core: &Core<B>) -> Verified {
 
 struct Walk<'a, B> {
     core: &'a Core<B>,
+    /// Whether nobody wants to know any more. Each loop that is as long as the log asks.
+    stopping: &'a AtomicBool,
     /// Where the log ended when the walk began; what is appended meanwhile is not looked at.
     end: Tip,
     verified: Verified,
@@ -76,6 +91,10 @@ struct Walk<'a, B> {
 }
 
 impl<B: Backend> Walk<'_, B> {
+    fn goes_on(&self) -> bool {
+        !self.stopping.load(Ordering::Acquire)
+    }
+
     fn found(&mut self, error: ReadError) {
         // One broken frame is met by several checks.
         if !self.verified.findings.contains(&error) {
@@ -87,7 +106,7 @@ impl<B: Backend> Walk<'_, B> {
     fn groups(&mut self) {
         let end = self.end;
         let mut tip = Tip::EMPTY;
-        while tip.position < end.position {
+        while tip.position < end.position && self.goes_on() {
             let entry = self.core.groups_from(tip.position, end.position, 1).map(|mut page| page.pop());
             match entry {
                 Ok(Some((position, entry))) => tip = self.group(&tip, position, &entry),
@@ -119,6 +138,9 @@ impl<B: Backend> Walk<'_, B> {
         let mut time = tip.time;
         let mut heads = Vec::with_capacity(entry.frames.len());
         for place in &entry.frames {
+            if !self.goes_on() {
+                break;
+            }
             match self.frame(place, at) {
                 Ok((head, frame_time)) => {
                     if frame_time < time {
@@ -218,7 +240,7 @@ impl<B: Backend> Walk<'_, B> {
     /// The hash of the last of a stream's imported records, each of which is checked.
     fn imported_stream(&mut self, stream: StreamId, records: u64) -> Result<Hash, ReadError> {
         let (mut next, mut before, mut head) = (0, Before::START, Hash::ZERO);
-        while next < records {
+        while next < records && self.goes_on() {
             let Some(frame) = self.core.load_frame(stream, next)? else {
                 return Err(ReadError::TailCut { stream, head: records, found: next });
             };
@@ -262,6 +284,9 @@ impl<B: Backend> Walk<'_, B> {
             }
         }
         for (stream, seq) in told {
+            if !self.goes_on() {
+                break;
+            }
             if let Ok(records) = self.core.read(stream, seq, 1)
                 && records.iter().any(|record| record.body.bytes().is_some())
             {
@@ -284,6 +309,9 @@ impl<B: Backend> Walk<'_, B> {
             }
         }
         for stream in unlisted {
+            if !self.goes_on() {
+                break;
+            }
             // One that was moved from the open to the closed ones meanwhile is found now. A pruned one is not listed.
             if !matches!(self.core.stream(stream), Ok(_) | Err(ReadError::Pruned { .. })) {
                 self.found(ReadError::DamagedLog(format!("stream {stream} is missing in the listing")));
@@ -304,6 +332,9 @@ impl<B: Backend> Walk<'_, B> {
         let mut last = None;
         for (key, value) in self.core.backend.scan(&range, PAGE, Direction::Down)? {
             let (_, _, stream) = keys::parse_listing(&key).map_err(|why| damaged_log("a key of the listing", why))?;
+            if !self.goes_on() {
+                return Ok(None);
+            }
             last = Some(stream);
             unlisted.remove(&stream);
             match decode_listed(&key, &value).and_then(|_| self.core.stream(stream)) {
@@ -318,7 +349,7 @@ impl<B: Backend> Walk<'_, B> {
     /// Every frame belongs to a stream that the commit entries name, and none lies behind its end.
     fn strays(&mut self) -> Result<(), ReadError> {
         let mut after = None;
-        loop {
+        while self.goes_on() {
             let range = keys::frames_after(after);
             let Some((key, _)) = self.core.backend.scan(&range, 1, Direction::Up)?.pop() else {
                 return Ok(());
@@ -338,12 +369,13 @@ impl<B: Backend> Walk<'_, B> {
                 Err(error) => self.found(error),
             }
         }
+        Ok(())
     }
 
     /// Every definition has the content that its fingerprint says.
     fn definitions(&mut self) -> Result<(), ReadError> {
         let mut after = None;
-        loop {
+        while self.goes_on() {
             let range = keys::definitions_after(after);
             let Some((key, _)) = self.core.backend.scan(&range, 1, Direction::Up)?.pop() else {
                 return Ok(());
@@ -363,6 +395,7 @@ impl<B: Backend> Walk<'_, B> {
                 Err(error) => self.found(error),
             }
         }
+        Ok(())
     }
 }
 

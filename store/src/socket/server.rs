@@ -20,17 +20,20 @@ use crate::backend::Backend;
 use crate::changes;
 use crate::core::Core;
 use crate::core::read::Budget;
-use crate::core::verify::verify;
+use crate::core::verify::verify_unless;
 use crate::keeper::ChangeError;
 use crate::log::{LogReader, ReadError, StreamFilter};
 use crate::sync::lock;
 use crate::writer_thread::Message;
 
-/// How many readers are served at once. For one more, the one is let go that has waited longest without a whole request.
-const MOST_CONNECTIONS: usize = 32;
+/// How many readers are served at once. For one more, one is let go that keeps its place and does nothing with it.
+pub(super) const MOST_CONNECTIONS: usize = 32;
 
-/// Who has waited for less is not let go for another one: a request may be on its way.
+/// Who has been without a whole request for less is not let go for another one: it may be on its way.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// Nor is one that has taken some of its answer within so long. Who wants a place waits as long for one at the most.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// A reader that says nothing for so long is let go; it comes back when it wants something.
 const IDLE: Duration = Duration::from_secs(60);
@@ -73,8 +76,31 @@ struct Connections {
 struct Connection {
     stream: UnixStream,
     thread: Option<JoinHandle<()>>,
-    /// Since when it waits for a whole request; none while one is answered.
-    waits_since: Option<Instant>,
+    doing: Doing,
+    /// Since when it does that, and nothing has moved.
+    since: Instant,
+}
+
+/// What a connection has its place for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    /// The reader has not said all of a request.
+    Asking,
+    /// What it asked for is being made.
+    Answering,
+    /// The reader has not taken all of the answer.
+    Taking,
+}
+
+impl Connection {
+    /// When its place may go to another reader, if nothing moves until then.
+    fn keeps_until(&self) -> Option<Instant> {
+        match self.doing {
+            Doing::Asking => Some(self.since + GRACE),
+            Doing::Answering => None,
+            Doing::Taking => Some(self.since + STUCK),
+        }
+    }
 }
 
 /// Whether there is room for one more reader.
@@ -87,20 +113,20 @@ enum Room {
 }
 
 impl Connections {
-    /// Notes that a connection waits for a request, or has one, and says whether it is still to be served.
-    fn note(&mut self, number: u64, waits: bool) -> bool {
+    /// Notes what a connection does from now on, and says whether it is still to be served.
+    fn note(&mut self, number: u64, doing: Doing) -> bool {
         let connection = self.open.get_mut(&number);
-        connection.map(|connection| connection.waits_since = waits.then(Instant::now)).is_some()
+        connection.map(|connection| (connection.doing, connection.since) = (doing, Instant::now())).is_some()
     }
 
-    /// Makes room for one more, if there is none.
-    fn make_room(&mut self) -> Room {
+    /// Makes room for one more, if there is none: the one has to go whose time has been up for longest.
+    fn make_room(&mut self, now: Instant) -> Room {
         if self.open.len() < MOST_CONNECTIONS {
             return Room::Is;
         }
-        let waiting = self.open.iter().filter_map(|(number, connection)| Some((connection.waits_since?, *number)));
-        let Some((since, number)) = waiting.min() else { return Room::IsNot };
-        let left = GRACE.saturating_sub(since.elapsed());
+        let ends = self.open.iter().filter_map(|(number, connection)| Some((connection.keeps_until()?, *number)));
+        let Some((end, number)) = ends.min() else { return Room::IsNot };
+        let left = end.saturating_duration_since(now);
         if !left.is_zero() {
             return Room::In(left);
         }
@@ -194,17 +220,20 @@ impl<B: Backend> Acceptor<B> {
     }
 
     fn take(&self, stream: UnixStream) -> io::Result<()> {
+        let end = Instant::now() + STUCK;
         let mut connections = lock(&self.connections);
         loop {
-            match connections.make_room() {
+            let now = Instant::now();
+            match connections.make_room(now) {
                 Room::Is => break,
-                Room::In(left) => {
+                // All of them go on: after so long, there is no more hope than before.
+                Room::In(left) if now + left <= end && !self.stopping.load(Ordering::Acquire) => {
                     drop(connections);
                     // In short steps: somebody may leave before.
                     thread::sleep(left.min(Duration::from_millis(5)));
                     connections = lock(&self.connections);
                 }
-                Room::IsNot => {
+                Room::In(_) | Room::IsNot => {
                     drop(connections);
                     return turn_away(stream);
                 }
@@ -212,13 +241,14 @@ impl<B: Backend> Acceptor<B> {
         }
         let number = connections.next;
         connections.next += 1;
-        let connection = Connection { stream: stream.try_clone()?, thread: None, waits_since: Some(Instant::now()) };
+        let (doing, since) = (Doing::Asking, Instant::now());
+        let connection = Connection { stream: stream.try_clone()?, thread: None, doing, since };
         connections.open.insert(number, connection);
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
-        let messages = self.messages.clone();
+        let (messages, stopping) = (self.messages.clone(), Arc::clone(&self.stopping));
         let thread = thread::Builder::new().name("cloacina-reader".to_owned()).spawn(move || {
             // Where it ends, and why, concerns the reader alone.
-            let _ = serve(&stream, &core, &messages, |waits| lock(&all).note(number, waits));
+            let _ = serve(&stream, &core, (&messages, &stopping), |doing| lock(&all).note(number, doing));
             lock(&all).open.remove(&number);
         });
         match thread {
@@ -243,27 +273,31 @@ fn turn_away(mut stream: UnixStream) -> io::Result<()> {
     transport::send(&mut stream, &Answer::Error(busy).encode())
 }
 
-/// Answers one reader until it leaves, or `note` says that it is not to be served any more. That is told whether the reader
-/// waits for a request, or has one.
+/// Answers one reader until it leaves, or `note` says that it is not to be served any more. That is told what is done for it.
 fn serve<B: Backend>(
     stream: &UnixStream,
     core: &Core<B>,
-    messages: &Sender<Message>,
-    note: impl Fn(bool) -> bool,
+    (messages, stopping): (&Sender<Message>, &AtomicBool),
+    note: impl Fn(Doing) -> bool,
 ) -> io::Result<()> {
     while let Some(request) = next_request(stream)? {
-        if !note(false) {
+        if !note(Doing::Answering) {
             break;
         }
         let request = Request::decode(&request);
         let goes_on = request.is_ok();
         let answer = match request {
             Ok(Request::Change(change)) => Answer::Changed(changes::on_thread(messages, change)),
-            Ok(request) => answer(&request, core),
+            Ok(request) => answer(&request, core, stopping),
             Err(malformed) => Answer::Error(ReadError::Io(malformed.to_string())),
         };
-        transport::send(&mut Until::within(stream, UNREAD_ANSWER), &answer.encode())?;
-        if !goes_on || !note(true) {
+        let answer = answer.encode();
+        let moved = || {
+            note(Doing::Taking);
+        };
+        moved();
+        transport::send(&mut Until::within(stream, UNREAD_ANSWER).telling(&moved), &answer)?;
+        if !goes_on || !note(Doing::Asking) {
             break;
         }
     }
@@ -280,7 +314,8 @@ fn next_request(mut stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
     transport::receive(&mut first.chain(Until::within(stream, HALF_REQUEST)), requests::LONGEST)
 }
 
-fn answer<B: Backend>(request: &Request, core: &Core<B>) -> Answer {
+/// The answer to a request; to one that takes long, that the log is gone, once the server is to stop.
+fn answer<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool) -> Answer {
     let answered = match request {
         Request::Read { stream, from, limit } => core.read_within(*stream, *from, budget(*limit)).map(Answer::Records),
         Request::Tail { from, limit } => core.tail_within(*from, budget(*limit)).map(Answer::Records),
@@ -303,9 +338,11 @@ fn answer<B: Backend>(request: &Request, core: &Core<B>) -> Answer {
         // It is made by the writer, not answered from here.
         Request::Change(_) => Ok(Answer::Changed(Err(ChangeError::Closed))),
         Request::Verify => {
-            let mut verified = verify(core);
-            verified.findings.truncate(MOST_FINDINGS);
-            Ok(Answer::Verified(verified))
+            let verified = verify_unless(core, stopping).ok_or(ReadError::Gone);
+            verified.map(|mut verified| {
+                verified.findings.truncate(MOST_FINDINGS);
+                Answer::Verified(verified)
+            })
         }
     };
     answered.unwrap_or_else(Answer::Error)
@@ -314,4 +351,55 @@ fn answer<B: Backend>(request: &Request, core: &Core<B>) -> Answer {
 fn budget(limit: u32) -> Budget {
     let records = crate::bytes::usize_of(limit).min(MOST_RECORDS);
     Budget { records, enough: records.min(PAGE), bytes: PAGE_BYTES }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many connections as there are places, each doing the same since the same time.
+    fn full(doing: Doing, since: Instant) -> Connections {
+        let mut connections = Connections::default();
+        for number in 0..MOST_CONNECTIONS as u64 {
+            let (stream, _) = UnixStream::pair().unwrap();
+            connections.open.insert(number, Connection { stream, thread: None, doing, since });
+        }
+        connections
+    }
+
+    fn room(connections: &mut Connections, now: Instant) -> Option<Duration> {
+        match connections.make_room(now) {
+            Room::Is => Some(Duration::ZERO),
+            Room::In(left) => Some(left),
+            Room::IsNot => None,
+        }
+    }
+
+    #[test]
+    fn a_place_is_kept_while_something_moves_and_a_little_longer() {
+        let start = Instant::now();
+        for (doing, kept) in [(Doing::Asking, GRACE), (Doing::Taking, STUCK)] {
+            let mut connections = full(doing, start);
+            assert_eq!(room(&mut connections, start), Some(kept), "{doing:?}");
+            assert_eq!(connections.open.len(), MOST_CONNECTIONS);
+            assert_eq!(room(&mut connections, start + kept), Some(Duration::ZERO), "{doing:?}");
+            assert_eq!(connections.open.len(), MOST_CONNECTIONS - 1, "one had to go");
+        }
+        let mut answering = full(Doing::Answering, start);
+        assert_eq!(room(&mut answering, start + IDLE), None, "who is being answered is never disturbed");
+    }
+
+    #[test]
+    fn the_one_goes_whose_time_has_been_up_for_longest() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut connections = full(Doing::Answering, start);
+        let mut set = |number, doing, since| {
+            let connection = connections.open.get_mut(&number).unwrap();
+            (connection.doing, connection.since) = (doing, since);
+        };
+        set(3, Doing::Asking, start + second * 4);
+        set(7, Doing::Taking, start + second * 2);
+        assert_eq!(room(&mut connections, start + second * 5), Some(Duration::ZERO));
+        assert!(!connections.open.contains_key(&7) && connections.open.contains_key(&3));
+    }
 }

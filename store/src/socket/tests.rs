@@ -1,21 +1,34 @@
 //! Requests and answers: that they come over as they were sent, and that no bytes harm who receives them.
 
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::answers::Answer;
+use super::client::SocketReader;
 use super::requests::{self, Request};
+use super::server::{MOST_CONNECTIONS, Server};
 use super::transport;
 use super::until::Until;
+use crate::backend::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
+use crate::core::open::open_for_reading;
+use crate::core::recover::Care;
 use crate::core::verify::Verified;
 use crate::keeper::{Change, ChangeError, Changed, Erase, Import, Prune};
-use crate::log::{Durability, LogHead, ReadError, StreamEntry, StreamFilter};
+use crate::layout::keys;
+use crate::log::{Batch, Definition, Durability, EventLog, LogHead, ReadError, StreamEntry, StreamFilter};
 use crate::log_event::Checkpoint;
 use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
+use crate::sync::lock;
+use crate::{MemoryDisk, MemoryLog, seal};
 
 fn stream() -> StreamId {
     StreamId::from_bytes([7; 16])
@@ -201,4 +214,95 @@ fn what_is_half_there_has_one_deadline_however_little_moves_at_once() {
     let mut over = Until::within(&here, Duration::ZERO);
     assert_eq!(over.read(&mut byte).unwrap_err().kind(), ErrorKind::TimedOut, "though there is a byte");
     assert_eq!(over.write(b"d").unwrap_err().kind(), ErrorKind::TimedOut, "though there is room");
+}
+
+/// A log that has a definition after every definition: whoever checks all of it does not come to an end.
+struct Endless {
+    disk: MemoryDisk,
+    /// Is told of each thread that checks it.
+    begun: Sender<()>,
+    known: Mutex<HashSet<ThreadId>>,
+    /// Ends it all the same: a test that has failed ends, too.
+    over: Arc<AtomicBool>,
+}
+
+impl Backend for Endless {
+    fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
+        let first = keys::definitions_after(None);
+        if range.from < first.from || range.from >= first.below || self.over.load(Ordering::Acquire) {
+            return self.disk.scan(range, limit, direction);
+        }
+        if lock(&self.known).insert(thread::current().id()) {
+            let _ = self.begun.send(());
+        }
+        self.disk.scan(&first, limit, direction)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<::bytes::Bytes>, BackendError> {
+        self.disk.get(key)
+    }
+
+    fn apply(&self, changes: Changes) -> Result<(), BackendError> {
+        self.disk.apply(changes)
+    }
+
+    fn write_out(&self) -> Result<(), BackendError> {
+        self.disk.write_out()
+    }
+
+    fn sync(&self) -> Result<(), BackendError> {
+        self.disk.sync()
+    }
+
+    fn load_head(&self) -> Result<Option<Vec<u8>>, BackendError> {
+        self.disk.load_head()
+    }
+
+    fn save_head(&self, head: &[u8]) -> Result<(), BackendError> {
+        self.disk.save_head(head)
+    }
+
+    fn close(&self) {}
+}
+
+/// Closing a log waited for whoever had it checked through the socket: minutes, of a large one.
+#[test]
+fn stopping_cuts_off_who_has_the_log_checked_and_meanwhile_nobody_takes_their_places() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    let bytes: Arc<[u8]> = b"a definition".as_slice().into();
+    let definition = Definition { fingerprint: seal::fingerprint(&bytes), bytes };
+    log.append(Batch { definitions: vec![definition], frames: Vec::new() }).unwrap();
+    log.close().unwrap();
+    let (begun, begins) = channel();
+    let over = Arc::new(AtomicBool::new(false));
+    let endless = Endless { disk, begun, known: Mutex::default(), over: Arc::clone(&over) };
+    let core = Arc::new(open_for_reading(endless, "endless".to_owned(), Care::Frames).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory.path(), core, crossbeam_channel::unbounded().0).unwrap();
+
+    let patience = Duration::from_secs(60);
+    thread::scope(|scope| {
+        let checks: Vec<_> = (0..MOST_CONNECTIONS)
+            .map(|_| scope.spawn(|| SocketReader::connect(directory.path()).unwrap().verify()))
+            .collect();
+        for _ in 0..MOST_CONNECTIONS {
+            begins.recv_timeout(patience).unwrap();
+        }
+        // Who is being answered keeps the place, however long it takes.
+        let one_more = SocketReader::connect(directory.path()).map(drop);
+        assert!(one_more.unwrap_err().to_string().contains("32 readers are being answered; try again later"));
+
+        let (stopped, stops) = channel();
+        scope.spawn(move || {
+            server.stop();
+            let _ = stopped.send(());
+        });
+        let stopped = stops.recv_timeout(patience);
+        over.store(true, Ordering::Release);
+        assert_eq!(stopped, Ok(()), "it waits for those who check");
+        for check in checks {
+            assert_eq!(check.join().unwrap(), Err(ReadError::Gone));
+        }
+    });
 }

@@ -4,15 +4,25 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+/// What is written at once: of more, it would not be seen while it moves.
+const STEP: usize = 64 * 1024;
+
 /// What is read and written through this is over by one time.
 pub(super) struct Until<'a> {
     stream: &'a UnixStream,
     end: Instant,
+    /// Is told whenever something was written.
+    moved: &'a dyn Fn(),
 }
 
 impl<'a> Until<'a> {
     pub(super) fn within(stream: &'a UnixStream, patience: Duration) -> Self {
-        Self { stream, end: Instant::now() + patience }
+        Self { stream, end: Instant::now() + patience, moved: &|| () }
+    }
+
+    /// The same; `moved` is told whenever the other side has made room for more.
+    pub(super) fn telling(self, moved: &'a dyn Fn()) -> Self {
+        Self { moved, ..self }
     }
 
     /// What is left of the time.
@@ -32,7 +42,9 @@ impl Read for Until<'_> {
 impl Write for Until<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(Some(self.left()?))?;
-        self.stream.write(bytes)
+        let written = self.stream.write(&bytes[..bytes.len().min(STEP)])?;
+        (self.moved)();
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -36,6 +36,9 @@ const STORES: [(&str, Open); 5] = [
 /// So many decisions with so many in flight, one after the other: a million events in the end.
 const LOADS: [(usize, u64); 4] = [(1, 2_000), (16, 16_000), (4096, 82_000), (256, 150_000)];
 
+/// The goal for what our log takes on the disk, as a multiple of the bodies of its events.
+const PAYLOADS: f64 = 2.0;
+
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -196,6 +199,7 @@ fn compare(names: &[&str], directory: &str) -> Outcome {
         "bytes an event",
         "x the payload"
     );
+    let mut ours: Option<f64> = None;
     #[allow(clippy::cast_precision_loss, reason = "a million and two hundred")]
     for (name, written, read) in &measured {
         let bytes = written.get("bytes") / events() as f64;
@@ -208,6 +212,13 @@ fn compare(names: &[&str], directory: &str) -> Outcome {
             read.get("memory") / 1_048_576.0,
             bytes / BODY as f64,
         );
+        if *name == "this log" {
+            ours = Some(bytes / BODY as f64);
+        }
+    }
+    if let Some(times) = ours {
+        let said = if times < PAYLOADS { "met" } else { "MISSED" };
+        println!("\ngoal: less than {PAYLOADS} x the payload on the disk; {said}, it is {times:.2} x");
     }
     Ok(())
 }

@@ -1,0 +1,104 @@
+//! What happened to a schedule: when it fired, and which times went by without a fire.
+
+use cloacina_engine::core::codec;
+use cloacina_engine::core::event::{ExecutionId, Request, Seq};
+use cloacina_engine::core::schedule::{ScheduleEvent, SkipCause};
+use cloacina_engine::core::time::Timestamp;
+use cloacina_store::log::{LogReader, ReadError, StreamEntry, StreamFilter};
+use cloacina_store::paging::Records;
+use cloacina_store::record::StreamKind;
+
+use crate::ids::{digits, hex, short};
+
+/// One event of a schedule with its place and its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happened {
+    /// Its place in the stream.
+    pub seq: Seq,
+    /// When it was appended.
+    pub time: Timestamp,
+    /// What happened; why that cannot be told, if it cannot.
+    pub event: Result<ScheduleEvent, String>,
+}
+
+/// The schedules whose id ends or begins as was typed, newest first.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn matching(reader: &dyn LogReader, text: &str) -> Result<Vec<StreamEntry>, ReadError> {
+    let Some(wanted) = digits(text) else { return Ok(Vec::new()) };
+    let all = StreamFilter { kind: Some(StreamKind::Schedule), limit: usize::MAX, ..StreamFilter::default() };
+    let is_meant = |entry: &StreamEntry| {
+        let whole = hex(ExecutionId(*entry.stream.as_bytes()));
+        whole.ends_with(&wanted) || whole.starts_with(&wanted)
+    };
+    Ok(reader.streams(&all)?.into_iter().filter(is_meant).collect())
+}
+
+/// All that happened to a schedule, in order.
+///
+/// # Errors
+/// [`ReadError`], after what stands before it.
+pub fn events<'a>(
+    reader: &'a dyn LogReader,
+    entry: &StreamEntry,
+) -> impl Iterator<Item = Result<Happened, ReadError>> + use<'a> {
+    Records::new(reader, entry.stream, 0).map(|record| {
+        let record = record?;
+        let event = match record.body.bytes() {
+            Some(bytes) => codec::decode_schedule_event(bytes).map_err(|why| why.to_string()),
+            None => Err("its body was erased".to_owned()),
+        };
+        Ok(Happened { seq: record.seq, time: Timestamp(record.time.0), event })
+    })
+}
+
+/// What happened, in a word.
+#[must_use]
+pub fn word(event: &ScheduleEvent) -> &'static str {
+    match event {
+        ScheduleEvent::Created(_) => "created",
+        ScheduleEvent::Updated(_) => "updated",
+        ScheduleEvent::Enabled(_) => "enabled",
+        ScheduleEvent::Disabled(_) => "disabled",
+        ScheduleEvent::Deleted(_) => "deleted",
+        ScheduleEvent::Fired(_) => "fired",
+        ScheduleEvent::Skipped(_) => "skipped",
+    }
+}
+
+/// What an event says beside that word. Moments are written by `date`.
+#[must_use]
+pub fn says(event: &ScheduleEvent, date: impl Fn(Timestamp) -> String) -> String {
+    let next = |next: &Option<Timestamp>| match next {
+        Some(next) => format!("next at {}", date(*next)),
+        None => "it does not fire any more".to_owned(),
+    };
+    let asked = |request: &Request| {
+        let why = request.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        format!("by {}{why}", request.by)
+    };
+    match event {
+        ScheduleEvent::Created(created) => {
+            let (workflow, expression, zone) = (&created.workflow, &created.expression, &created.timezone);
+            let catchup = created.catchup.name();
+            format!("{workflow} at {expression} ({zone}), catch-up {catchup}; {}", next(&created.next))
+        }
+        ScheduleEvent::Updated(updated) => {
+            format!("to {} ({}); {}", updated.expression, updated.timezone, next(&updated.next))
+        }
+        ScheduleEvent::Enabled(enabled) => format!("{}; {}", asked(&enabled.request), next(&enabled.next)),
+        ScheduleEvent::Disabled(request) | ScheduleEvent::Deleted(request) => asked(request),
+        ScheduleEvent::Fired(fired) => format!("for {}: …{}", date(fired.scheduled), short(fired.execution)),
+        ScheduleEvent::Skipped(skipped) => {
+            let why = match skipped.why {
+                SkipCause::Missed => "no runner was there in time, and it is not to catch up".to_owned(),
+                SkipCause::LimitReached { limit } => {
+                    format!("more were due than the {limit} that may be caught up with")
+                }
+            };
+            let (first, until) = (date(skipped.first), date(skipped.until));
+            format!("what was due from {first} to {until}: {why}; {}", next(&skipped.next))
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! How a stream is read from end to end: in few pages, also where many records were appended together.
+
+// Helpers outside of tests fail by panicking too.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader, ReadError};
+use cloacina_store::paging::Records;
+use cloacina_store::record::{Record, StreamId, StreamKind, Timestamp};
+use cloacina_store::{MemoryDisk, MemoryLog, read_through};
+
+const STREAM: StreamId = StreamId::from_bytes([7; 16]);
+
+/// Counts how often it is read, and says of one record that it is damaged.
+struct Counting {
+    log: MemoryLog,
+    reads: AtomicUsize,
+    damaged: u64,
+}
+
+impl LogReader for Counting {
+    read_through!(self => self.log; stream, streams, tail, hashes, erasures, definition, head, location);
+
+    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let records = self.log.read(stream, from, limit)?;
+        match records.last() {
+            Some(last) if last.seq >= self.damaged => Err(damaged(self.damaged)),
+            _ => Ok(records),
+        }
+    }
+}
+
+fn damaged(seq: u64) -> ReadError {
+    ReadError::Damaged { stream: STREAM, seq, what: "a flipped bit".to_owned() }
+}
+
+/// A log with so many records that were appended together.
+fn together(count: usize, damaged: u64) -> Counting {
+    let log = MemoryLog::open(&MemoryDisk::new()).unwrap();
+    let frame = Frame {
+        stream: STREAM,
+        kind: StreamKind::Execution,
+        expected_seq: 0,
+        time: Timestamp(1),
+        bodies: (0..count).map(|number| number.to_be_bytes().to_vec()).collect(),
+        listing: Listing::Open(b"label".to_vec()),
+    };
+    log.append(Batch { definitions: Vec::new(), frames: vec![frame] }).unwrap();
+    Counting { log, reads: AtomicUsize::new(0), damaged }
+}
+
+/// An attempt had written 200,000 keys. All of its records were checked again for every 512 of them, which took minutes.
+#[test]
+fn many_records_that_were_appended_together_are_read_in_few_pages() {
+    let log = together(60_000, u64::MAX);
+    let records: Vec<Record> = Records::new(&log, STREAM, 0).map(Result::unwrap).collect();
+    assert!(records.iter().map(|record| record.seq).eq(0..60_000));
+    let pages = log.reads.load(Ordering::Relaxed);
+    assert!(pages < 12, "{pages} pages");
+}
+
+/// The last page before a damaged record was read record by record, and all that had been appended together was checked
+/// again for each: some thousand times of some ten thousand records.
+#[test]
+fn what_stands_before_a_damaged_record_is_read_in_few_pages_too() {
+    for damaged_at in [0, 1, 511, 512, 7_000, 29_999] {
+        let log = together(30_000, damaged_at);
+        let mut records = Records::new(&log, STREAM, 0);
+        for seq in 0..damaged_at {
+            assert_eq!(records.next().map(|record| record.map(|record| record.seq)), Some(Ok(seq)));
+        }
+        assert_eq!(records.next(), Some(Err(damaged(damaged_at))));
+        assert_eq!(records.next(), None);
+        let pages = log.reads.load(Ordering::Relaxed);
+        assert!(pages < 40, "{pages} pages up to {damaged_at}");
+    }
+}

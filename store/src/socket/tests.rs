@@ -226,6 +226,15 @@ struct Endless {
     over: Arc<AtomicBool>,
 }
 
+/// However a test goes, what is endless ends with it: a panic waits for the threads that check.
+struct Ending(Arc<AtomicBool>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 impl Backend for Endless {
     fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
         let first = keys::definitions_after(None);
@@ -235,6 +244,8 @@ impl Backend for Endless {
         if lock(&self.known).insert(thread::current().id()) {
             let _ = self.begun.send(());
         }
+        // A disk takes its time. Thirty-two threads that take none leave nothing to who is to stop them.
+        thread::sleep(Duration::from_millis(1));
         self.disk.scan(&first, limit, direction)
     }
 
@@ -283,6 +294,7 @@ fn stopping_cuts_off_who_has_the_log_checked_and_meanwhile_nobody_takes_their_pl
 
     let patience = Duration::from_secs(60);
     thread::scope(|scope| {
+        let ending = Ending(over);
         let checks: Vec<_> = (0..MOST_CONNECTIONS)
             .map(|_| scope.spawn(|| SocketReader::connect(directory.path()).unwrap().verify()))
             .collect();
@@ -299,7 +311,7 @@ fn stopping_cuts_off_who_has_the_log_checked_and_meanwhile_nobody_takes_their_pl
             let _ = stopped.send(());
         });
         let stopped = stops.recv_timeout(patience);
-        over.store(true, Ordering::Release);
+        drop(ending);
         assert_eq!(stopped, Ok(()), "it waits for those who check");
         for check in checks {
             assert_eq!(check.join().unwrap(), Err(ReadError::Gone));

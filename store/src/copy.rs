@@ -14,12 +14,11 @@ use tempfile::TempDir;
 use crate::backend::Backend;
 use crate::backend::sled::{DATA_FILE, SledBackend};
 use crate::core::Core;
-use crate::core::behind;
+use crate::core::behind::{self, WrittenGroup};
 use crate::core::open::open_for_reading;
 use crate::core::recover::Care;
 use crate::directory::lock_file::{self, LINGER, host_name};
 use crate::directory::{self, Snapshots, creation, io_error, is_snapshot};
-use crate::layout::group::FramePlace;
 use crate::log::{LogReader, OpenError};
 use crate::sled_log::open_sled;
 
@@ -41,7 +40,7 @@ impl LogReader for CopiedLog {
 pub(crate) struct Copied {
     pub(crate) directory: TempDir,
     /// What the data file has, of a log that was not closed: see [`behind`].
-    pub(crate) written: Vec<FramePlace>,
+    pub(crate) written: Vec<WrittenGroup>,
 }
 
 /// Takes up a log in a copy, to see whether it can be. Whoever calls this holds the log's lock.

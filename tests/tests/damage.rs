@@ -206,8 +206,31 @@ fn a_flipped_byte_in_a_log_that_was_not_closed_is_found_or_costs_no_more_than_th
     ground.unguarded = 1;
     ground.written[0].acknowledged.pop_last();
     let used = ground.used();
-    let damages: Vec<Damage<'_>> = (0..400).map(|part| flip("db", part * used / 400)).collect();
+    // Each byte of the last groups, and some of the others.
+    let last = used - 1_000;
+    let places = (0..300).map(|part| part * last / 300).chain(last..used);
+    let damages: Vec<Damage<'_>> = places.map(|place| flip("db", place)).collect();
     all_are_found("flipped bytes of a log that was not closed", &ground, &damages, 10);
+}
+
+/// Where the damaged message was the commit entry of the last group but one, what lies behind the end is the last group
+/// alone, and it was taken for the one that may be unfinished: a log passed for whole after it had lost two groups.
+#[test]
+fn a_damaged_commit_entry_of_a_log_that_was_not_closed_is_found_or_is_the_last() {
+    let place = tempfile::tempdir().unwrap();
+    let mut ground = Ground::new(&["small"], place.path());
+    ground.unguarded = 1;
+    ground.written[0].acknowledged.pop_last();
+    let database = &ground.files["db"];
+    let damages: Vec<Damage<'_>> = (0..ground.whole.records.len() as u64)
+        .flat_map(|position| {
+            let key = [&b"C"[..], &position.to_be_bytes()].concat();
+            let places = (0..ground.used()).filter(|place| database[*place..].starts_with(&key));
+            places.map(|place| flip("db", place + key.len() + 20)).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(damages.len() >= ground.whole.records.len(), "{} commit entries", damages.len());
+    all_are_found("damaged commit entries of a log that was not closed", &ground, &damages, 10);
 }
 
 /// Most damage of a larger log that was closed concerns some pages of its database, and the streams that are on them.

@@ -2,8 +2,8 @@
 //!
 //! sled takes a damaged place for the end of a log that was cut by a crash, and forgets what lies behind. The head file
 //! says how far a closed log goes; of one whose process died it knows little. But there, the data file tells: the next
-//! group is only written when the one before it is on the disk. So at most one group can lie behind the end. Where there
-//! are more, acknowledged ones were lost.
+//! group is only written when the one before it is on the disk. So at most one group can lie behind the end, and it begins
+//! there. Where there are more, or one begins later, acknowledged ones were lost.
 
 use std::io;
 use std::path::Path;
@@ -11,8 +11,9 @@ use std::path::Path;
 use super::Core;
 use super::recover::Unfit;
 use crate::backend::Backend;
-use crate::backend::sled_file::written::each_segment;
+use crate::backend::sled_file::written::{Written, each_segment};
 use crate::layout::group::{FramePlace, GroupEntry, MAX_FRAMES};
+use crate::layout::keys;
 use crate::log::{Durability, LogReader, ReadError};
 use crate::log_event::LogEvent;
 use crate::record::StreamId;
@@ -20,56 +21,62 @@ use crate::record::StreamId;
 /// How many of the last commit entries of each segment are kept. Where a log goes on behind its end, all of them do.
 const KEPT: usize = 4;
 
-/// The first frames of some groups that are in the data file of a directory, whether or not sled still finds them.
-pub(crate) fn written_groups(directory: &Path) -> io::Result<Vec<FramePlace>> {
+/// A group that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WrittenGroup {
+    /// Its first frame.
+    first: FramePlace,
+    /// Its first position, where that is known.
+    position: Option<u64>,
+}
+
+/// Some groups that are in the data file of a directory, whether or not sled still finds them.
+pub(crate) fn written_groups(directory: &Path) -> io::Result<Vec<WrittenGroup>> {
     let mut found = Vec::new();
-    each_segment(directory, |contents| found.extend(last_groups(contents)))?;
+    each_segment(directory, |values| found.extend(values.filter_map(|value| written_group(&value)).take(KEPT)))?;
     Ok(found)
 }
 
-/// The first frames of the last groups in the contents of a segment.
-fn last_groups(contents: &[&[u8]]) -> Vec<FramePlace> {
-    let mut places: Vec<FramePlace> = contents.iter().flat_map(|content| entries(content)).collect();
-    places.split_off(places.len().saturating_sub(KEPT))
-}
-
-/// What looks like a commit entry, by its first frame.
-fn entries(bytes: &[u8]) -> Vec<FramePlace> {
-    let mut places = Vec::new();
-    let mut from = 0;
-    while let Some(at) = bytes[from..].iter().position(|byte| *byte == b'C').map(|at| from + at) {
-        from = at + 1;
-        // A full entry may be one of several of a group.
-        if let Some(entry) = GroupEntry::decode_beginning(&bytes[at..])
-            && entry.frames.len() < MAX_FRAMES
-        {
-            places.extend(entry.frames.first().copied());
-        }
-    }
-    places
+/// The group whose commit entry a value is. A full entry may be one of several of a group.
+fn written_group(written: &Written) -> Option<WrittenGroup> {
+    let position = match &written.key {
+        Some(key) => Some(keys::group_position(key)?),
+        None => None,
+    };
+    let entry = GroupEntry::decode(&written.value).ok().filter(|entry| entry.frames.len() < MAX_FRAMES)?;
+    Some(WrittenGroup { first: *entry.frames.first()?, position })
 }
 
 /// That no more than an unfinished group lies behind the end.
-pub(crate) fn check<B: Backend>(core: &Core<B>, written: &[FramePlace]) -> Result<(), Unfit> {
+pub(crate) fn check<B: Backend>(core: &Core<B>, written: &[WrittenGroup]) -> Result<(), Unfit> {
     if !was_synced(core)? {
         return Ok(());
     }
+    let end = core.tip().position;
     let mut lost: Vec<FramePlace> = Vec::new();
-    for place in written {
-        if !lost.contains(place) && !core.has_frame(place)? {
-            lost.push(*place);
-        }
-        if lost.len() > 1 {
-            let end = core.tip().position;
-            let [first, second] = [lost[0], *place];
-            return Err(Unfit::Damaged(format!(
-                "it ends at position {end}, but later records of it are in its database, such as {} seq {} and {} seq {}: \
-                 what lies between was damaged",
-                first.stream, first.first_seq, second.stream, second.first_seq
-            )));
+    for group in written {
+        if !lost.contains(&group.first) && !core.has_frame(&group.first)? {
+            lost.push(group.first);
+            if lost.len() > 1 || group.position.is_some_and(|position| is_beyond(end, position)) {
+                return Err(beyond(end, &lost));
+            }
         }
     }
     Ok(())
+}
+
+/// Whether a commit entry at a position is of a later group than the one that may be unfinished. That one can have several
+/// entries, all but the last full: so one that far behind the end tells nothing.
+fn is_beyond(end: u64, position: u64) -> bool {
+    position > end && position - end < MAX_FRAMES as u64
+}
+
+fn beyond(end: u64, lost: &[FramePlace]) -> Unfit {
+    let such: Vec<String> = lost.iter().map(|place| format!("{} seq {}", place.stream, place.first_seq)).collect();
+    let such = such.join(" and ");
+    Unfit::Damaged(format!(
+        "it ends at position {end}, but later records of it are in its database, such as {such}: what lies between was damaged"
+    ))
 }
 
 /// Whether whoever had the log last acknowledged only what was on the disk.
@@ -95,28 +102,33 @@ mod tests {
         FramePlace { stream: StreamId::from_bytes([number; 16]), kind: StreamKind::Execution, first_seq: 0, count: 1 }
     }
 
-    fn entry(places: &[FramePlace]) -> Vec<u8> {
+    fn written(key: Option<Vec<u8>>, places: &[FramePlace]) -> Written {
         let pairs: Vec<_> = places.iter().map(|place| (*place, Hash([1; 32]))).collect();
-        GroupEntry::seal(0, &Hash::ZERO, &pairs).encode()
+        let value = GroupEntry::seal(0, &Hash::ZERO, &pairs).encode().into();
+        Written { key: key.map(Into::into), value }
     }
 
     #[test]
-    fn commit_entries_are_found_wherever_they_stand() {
-        let behind = [b"C, C and C".to_vec(), entry(&[place(1), place(2)]), vec![0; 100]].concat();
-        assert_eq!(last_groups(&[b"Commit", &behind]), [place(1)]);
+    fn a_commit_entry_tells_its_first_frame_and_its_position_where_its_key_is_known() {
+        let places = [place(1), place(2)];
+        let group = |position| Some(WrittenGroup { first: place(1), position });
+        assert_eq!(written_group(&written(Some(keys::group(7)), &places)), group(Some(7)));
+        assert_eq!(written_group(&written(None, &places)), group(None));
     }
 
     #[test]
-    fn a_part_of_a_group_and_what_looks_like_an_entry_do_not_count() {
-        let full = entry(&vec![place(1); MAX_FRAMES]);
-        let cut = &entry(&[place(2)])[..50];
-        assert_eq!(last_groups(&[&full, cut]), []);
+    fn a_part_of_a_group_and_what_has_another_key_do_not_count() {
+        assert_eq!(written_group(&written(Some(keys::group(7)), &vec![place(1); MAX_FRAMES])), None);
+        assert_eq!(written_group(&written(Some(keys::frame(StreamId::LOG, 0, 0)), &[place(1)])), None);
+        assert_eq!(written_group(&Written { key: None, value: b"C, C and C".to_vec().into() }), None);
     }
 
     #[test]
-    fn the_last_entries_of_each_segment_are_kept() {
-        let entries: Vec<Vec<u8>> = (0..10).map(|number| entry(&[place(number)])).collect();
-        let contents: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
-        assert_eq!(last_groups(&contents), [6, 7, 8, 9].map(place));
+    fn a_group_that_begins_behind_the_end_is_of_a_later_time_unless_it_may_be_a_part() {
+        assert!(!is_beyond(10, 9));
+        assert!(!is_beyond(10, 10));
+        assert!(is_beyond(10, 11));
+        assert!(is_beyond(10, 9 + MAX_FRAMES as u64));
+        assert!(!is_beyond(10, 10 + MAX_FRAMES as u64));
     }
 }

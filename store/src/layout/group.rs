@@ -71,13 +71,6 @@ impl GroupEntry {
         bytes
     }
 
-    /// The entry that some bytes begin with, if they do.
-    pub(crate) fn decode_beginning(bytes: &[u8]) -> Option<Self> {
-        let head = bytes.get(..HEADER_LENGTH).filter(|head| head.starts_with(&header(MAGIC)))?;
-        let count = u16::from_be_bytes([head[HEADER_LENGTH - 2], head[HEADER_LENGTH - 1]]);
-        Self::decode(bytes.get(..HEADER_LENGTH + usize::from(count) * PLACE_LENGTH)?).ok()
-    }
-
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(bytes);
         expect_header(&mut cursor, MAGIC)?;

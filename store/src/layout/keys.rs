@@ -83,6 +83,11 @@ pub(crate) fn parse_group(key: &[u8]) -> Result<u64, Malformed> {
     Ok(position)
 }
 
+/// The position, if some bytes are a key that [`group`] made.
+pub(crate) fn group_position(bytes: &[u8]) -> Option<u64> {
+    bytes.starts_with(&[GROUP]).then(|| parse_group(bytes).ok()).flatten()
+}
+
 /// The commit entries that begin at `from` or later and below `below` (`None`: to the last).
 pub(crate) fn groups(from: u64, below: Option<u64>) -> KeyRange {
     KeyRange { from: group(from), below: below.map_or_else(|| vec![GROUP + 1], group) }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use cloacina_engine::core::context::{ContextMap, Joins, Version};
+use cloacina_engine::core::context::{Joined, Joins, Ledger, Scope, Version, VersionRef};
 use cloacina_engine::core::definition::TaskDefinition;
 use cloacina_engine::core::event::{Key, Seen};
 use cloacina_engine::core::json::Json;
@@ -220,8 +220,16 @@ fn what_a_read_saw_is_recorded_as_it_was() {
     assert_eq!(reads, expected.map(|(key, seen)| (key.to_owned(), seen)));
 }
 
-fn one(key: &Key, version: &cloacina_engine::core::context::VersionRef) -> ContextMap {
-    ContextMap::unit(key.clone(), version.clone())
+fn one(key: &Key, version: &VersionRef) -> Scope {
+    Scope::from_iter([(key.clone(), version.clone())])
+}
+
+fn join(joins: &mut Joins, branches: &[&Scope]) -> Joined {
+    joins.join(&Ledger::default(), branches)
+}
+
+fn version(joined: &Joined, key: &str) -> VersionRef {
+    Ledger::default().look(&joined.scope, key).unwrap().clone()
 }
 
 #[test]
@@ -234,10 +242,10 @@ fn a_key_overwritten_a_hundred_thousand_times_takes_no_deep_stack() {
     }
     let aside = Version::written(Some(Json::from(json!(-1))), 100_001, Some("u".into()), Some(first.clone()));
     let mut joins = Joins::default();
-    let joined = joins.join(&[&one(&key, &aside), &one(&key, &last)]);
-    assert_eq!(joined.context[&key].value().unwrap().as_str(), "100000");
+    let joined = join(&mut joins, &[&one(&key, &aside), &one(&key, &last)]);
+    assert_eq!(version(&joined, &key).value().unwrap().as_str(), "100000");
     assert_eq!(joined.collisions.len(), 1);
-    assert_eq!(joins.join(&[&one(&key, &first), &one(&key, &last)]).context[&key], last);
+    assert_eq!(version(&join(&mut joins, &[&one(&key, &first), &one(&key, &last)]), &key), last);
     drop((joined, joins, last, aside, first));
 }
 
@@ -246,14 +254,14 @@ fn deep_chains_of_merges_take_no_deep_stack_either() {
     let key: Key = "list".into();
     let mut joins = Joins::default();
     let mut seq = 0;
-    let mut write = |over: Option<cloacina_engine::core::context::VersionRef>, writer: &str| {
+    let mut write = |over: Option<VersionRef>, writer: &str| {
         seq += 1;
         Version::written(Some(Json::from(json!([seq]))), seq, Some(writer.into()), over)
     };
     let mut last = write(None, "a");
     for _ in 0..20_000 {
         let (left, right) = (write(Some(last.clone()), "a"), write(Some(last), "b"));
-        last = joins.join(&[&one(&key, &left), &one(&key, &right)]).context[&key].clone();
+        last = version(&join(&mut joins, &[&one(&key, &left), &one(&key, &right)]), &key).clone();
     }
     assert_eq!(last.writes().len(), 2);
 }
@@ -266,11 +274,11 @@ fn a_value_too_deep_to_be_merged_is_taken_whole_and_never_becomes_null() {
     let left = Version::written(Some(deep("1")), 1, Some("l".into()), Some(start.clone()));
     let right = Version::written(Some(deep("2")), 2, Some("r".into()), Some(start.clone()));
     let key: Key = "k".into();
-    let joined = Joins::default().join(&[&one(&key, &left), &one(&key, &right)]);
-    assert_eq!(joined.context[&key].value(), Some(&deep("2")));
+    let joined = join(&mut Joins::default(), &[&one(&key, &left), &one(&key, &right)]);
+    assert_eq!(version(&joined, &key).value(), Some(&deep("2")));
     assert_eq!(joined.collisions.len(), 1);
-    let joined = Joins::default().join(&[&one(&key, &left), &one(&key, &start)]);
-    assert_eq!(joined.context[&key].value(), Some(&deep("1")));
+    let joined = join(&mut Joins::default(), &[&one(&key, &left), &one(&key, &start)]);
+    assert_eq!(version(&joined, &key).value(), Some(&deep("1")));
 }
 
 /// A number that one branch wrote came back in another spelling after a join that had nothing to merge.
@@ -281,8 +289,8 @@ fn what_is_taken_whole_keeps_its_text() {
     let start = Version::written(Some(spelled("1")), 0, None, None);
     let left = Version::written(Some(spelled("{\"b\" : 1.0E2, \"a\": \"\\u00e9\"}")), 1, None, Some(start.clone()));
     let right = Version::written(Some(spelled("[ 1e2 ]")), 2, None, Some(start));
-    let joined = Joins::default().join(&[&one(&key, &right), &one(&key, &left)]);
-    assert_eq!(joined.context[&key].value().unwrap().as_str(), "{\"b\" : 1.0E2, \"a\": \"\\u00e9\"}");
+    let joined = join(&mut Joins::default(), &[&one(&key, &right), &one(&key, &left)]);
+    assert_eq!(version(&joined, &key).value().unwrap().as_str(), "{\"b\" : 1.0E2, \"a\": \"\\u00e9\"}");
 }
 
 /// Ten thousand workers wrote one key and met at one task. Each one's history was compared with all of those before it,
@@ -291,24 +299,24 @@ fn what_is_taken_whole_keeps_its_text() {
 fn a_wide_fan_onto_one_key_costs_what_it_holds() {
     let key: Key = "total".into();
     let start = Version::written(Some(Json::from(json!(0))), 0, None, None);
-    let branches: Vec<ContextMap> = (1..=10_000)
+    let branches: Vec<Scope> = (1..=10_000)
         .map(|seq| {
             let task = format!("t{seq}").as_str().into();
             one(&key, &Version::written(Some(Json::from(json!(seq))), seq, Some(task), Some(start.clone())))
         })
         .collect();
     // Some branches have seen the whole of it, or nothing new.
-    let mut all: Vec<&ContextMap> = branches.iter().collect();
+    let mut all: Vec<&Scope> = branches.iter().collect();
     let untouched = one(&key, &start);
     all.push(&untouched);
     let mut joins = Joins::default();
-    let joined = joins.join(&all);
-    assert_eq!(joined.context[&key].value().unwrap().as_str(), "10000");
+    let joined = join(&mut joins, &all);
+    assert_eq!(version(&joined, &key).value().unwrap().as_str(), "10000");
     assert_eq!(joined.collisions.len(), 1);
     assert_eq!((joined.collisions[0].writes.len(), &joined.collisions[0].taken[..]), (10_000, &[10_000][..]));
-    let above = Version::written(None, 10_001, Some("end".into()), Some(joined.context[&key].clone()));
-    let above = one(&key, &above);
+    let end = Version::written(None, 10_001, Some("end".into()), Some(version(&joined, &key)));
+    let above = one(&key, &end);
     all.push(&above);
-    assert_eq!(joins.join(&all).context[&key], above[&key]);
-    assert_eq!(joins.join(&all).collisions, []);
+    assert_eq!(version(&join(&mut joins, &all), &key), end);
+    assert_eq!(join(&mut joins, &all).collisions, []);
 }

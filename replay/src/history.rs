@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cloacina_engine::core::context::ContextMap;
+use cloacina_engine::core::context::Context;
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::{ExecutionId, Seq};
 use cloacina_engine::core::graph::Graph;
@@ -121,7 +121,7 @@ impl History {
     ///
     /// # Errors
     /// As [`History::state`].
-    pub fn context(&self, at: At) -> Result<ContextMap, NotThere> {
+    pub fn context(&self, at: At) -> Result<Context, NotThere> {
         self.state(at).map(|state| state.context())
     }
 

@@ -167,7 +167,7 @@ impl Facts {
     pub fn why(&self, state: &Execution, key: &str) -> Result<Vec<Step>, NoValue> {
         let context = state.context();
         let Some(version) = context.get(key) else {
-            let keys: Vec<&str> = context.keys().map(|key| &**key).collect();
+            let keys: Vec<&str> = context.iter().map(|(key, _)| &**key).collect();
             return Err(NoValue::Unknown {
                 key: key.to_owned(),
                 nearest: nearest(key, keys).map(ToOwned::to_owned),

@@ -108,7 +108,7 @@ fn check(sum: &Sum, state: &Execution, history: &History) {
         .collect();
     assert_eq!(sum.values(history), texts, "seq {}", says["seq"]);
     for (key, seen) in &sum.context {
-        let version = &context[key.as_str()];
+        let version = context.get(key).unwrap();
         match (seen.as_u64(), version.source()) {
             (Some(seq), Source::Write { seq: other, .. }) => assert_eq!(seq, *other, "seq {} {key}", says["seq"]),
             (None, Source::Merge { collision }) => {

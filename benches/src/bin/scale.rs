@@ -160,13 +160,11 @@ fn run(shape: Shape, writes: Writes, count: usize) -> Result<Measured, Box<dyn E
     Ok(Measured { graph: checked, decide: decided, fold: clock.elapsed() })
 }
 
-/// How many tasks are measured. Where a join costs more the more tasks there are, fewer: branches of a random graph
-/// share ever less of what they hold; and where everybody in it writes the same key, what two of them started from is
-/// itself a merge of many, and so on down.
+/// How many tasks are measured. Where everybody in a random graph writes the same key, fewer: what two of them started from
+/// is itself a merge of many, and so on down.
 fn tasks(shape: Shape, writes: Writes) -> usize {
     match (shape, writes) {
         (Shape::Near | Shape::Layers, Writes::Same) => 1_000,
-        (Shape::Near | Shape::Layers, Writes::Own) => 10_000,
         _ => 100_000,
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::context::{ContextMap, Joins, Version};
+use super::context::{Joins, Scope};
 use super::definition::Fingerprint;
 use super::event::{
     AbandonReason, Event, ExecutionEnded, ExecutionId, ExecutionRecovered, ExecutionStarted, Key, Origin, Seen, Seq,
@@ -175,8 +175,8 @@ impl Execution {
             undecided: Default::default(),
             running: Default::default(),
             timers: Default::default(),
-            input: ContextMap::new(),
-            latest: ContextMap::new(),
+            input: Scope::default(),
+            ledger: Arc::default(),
             joins: Joins::default(),
             graph,
         };
@@ -237,8 +237,8 @@ impl Execution {
     fn written(&mut self, seq: Seq, origin: &Origin, key: &Key, value: Option<&Json>) -> Result<(), String> {
         match origin {
             Origin::Input => {
-                let version = Version::written(value.cloned(), seq, None, self.input.get(key).cloned());
-                self.input.insert(key.clone(), version);
+                let ledger = Arc::make_mut(&mut self.ledger);
+                self.input = ledger.commit(&self.input, None, [(key.clone(), value.cloned(), seq)]);
                 self.inputs_missing -= 1;
                 if self.inputs_missing == 0 {
                     self.ask_roots();
@@ -288,12 +288,12 @@ impl Execution {
             self.timers.insert((time.after(timeout), Timer::TaskTimeout(task)));
         }
         self.named = task;
-        let latest = self.latest.clone();
+        let ledger = self.ledger.clone();
         let slot = &mut self.tasks[task.at()];
         slot.state = TaskState::Running { since: time, worker: started.worker };
         slot.attempts = started.attempt;
         slot.started.get_or_insert(time);
-        slot.latest_at_start = latest;
+        slot.ledger_at_start = Some(ledger);
         Ok(())
     }
 
@@ -303,16 +303,11 @@ impl Execution {
         let slot = &mut self.tasks[task.at()];
         if !completed.reads.keys.iter().any(|read| matches!(read.seen, Seen::Undeclared(_))) {
             // Nobody asks for it any more. And while it is held, each write below would copy what it shares with it.
-            slot.latest_at_start = ContextMap::new();
+            slot.ledger_at_start = None;
         }
-        let mut gives = slot.sees.clone().unwrap_or_default();
-        for (key, value, write) in std::mem::take(&mut slot.pending) {
-            let over = gives.get(&key).cloned();
-            let version = Version::written(value, write, Some(completed.task.clone()), over);
-            self.latest.insert(key.clone(), version.clone());
-            gives.insert(key, version);
-        }
-        slot.gives = Some(gives);
+        let sees = slot.sees.clone().unwrap_or_default();
+        let writes = std::mem::take(&mut slot.pending);
+        slot.gives = Some(Arc::make_mut(&mut self.ledger).commit(&sees, Some(&completed.task), writes));
         self.settle(task, TaskState::Completed, seq, time);
         Ok(())
     }
@@ -537,7 +532,6 @@ impl Execution {
     }
 
     fn ask_roots(&mut self) {
-        self.latest = ContextMap::new();
         for task in self.graph.roots() {
             self.ask(task);
         }
@@ -569,7 +563,7 @@ impl Execution {
             return false;
         }
         self.look_around(task);
-        self.tasks[task.at()].sees.as_ref().is_some_and(|sees| rule::asks_for_erased(rule, sees))
+        rule::asks_for_erased(rule, &self.sees(task))
     }
 
     fn skip_reason(&mut self, task: TaskIndex) -> Option<SkipReason> {
@@ -583,13 +577,12 @@ impl Execution {
             .iter()
             .filter_map(|up| Some((graph.name(*up).clone(), self.tasks[up.at()].state.settled()?)))
             .collect();
-        let nothing = ContextMap::new();
         rule::skip_reason(
             rule,
             &Facts {
                 dependencies: &dependencies,
                 settled: &|name| graph.find(name).and_then(|up| self.tasks[up.at()].state.settled()),
-                context: self.tasks[task.at()].sees.as_ref().unwrap_or(&nothing),
+                context: &self.sees(task),
             },
         )
     }
@@ -604,10 +597,10 @@ impl Execution {
             [] => (self.input.clone(), Vec::new()),
             [only] => (self.tasks[only.at()].gives.clone().unwrap_or_default(), Vec::new()),
             several => {
-                let branches: Vec<&ContextMap> =
+                let branches: Vec<&Scope> =
                     several.iter().filter_map(|up| self.tasks[up.at()].gives.as_ref()).collect();
-                let joined = self.joins.join(&branches);
-                (joined.context, joined.collisions)
+                let joined = self.joins.join(&self.ledger, &branches);
+                (joined.scope, joined.collisions)
             }
         };
         let slot = &mut self.tasks[task.at()];

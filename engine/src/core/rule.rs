@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::context::ContextMap;
+use super::context::Context;
 use super::definition::{Condition, Operator, TriggerRule};
 use super::event::{Key, Settled, SkipReason, TaskId};
 use super::json::Json;
@@ -17,7 +17,7 @@ pub struct Facts<'a> {
     /// How any task that a condition names ended. All of them are settled by then.
     pub settled: &'a dyn Fn(&str) -> Option<Settled>,
     /// What the task would see.
-    pub context: &'a ContextMap,
+    pub context: &'a Context,
 }
 
 /// `None` if the task runs, else why it is skipped.
@@ -50,14 +50,14 @@ pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> 
 
 /// Whether a rule asks for a value that was erased: then only the log knows what it came to.
 #[must_use]
-pub fn asks_for_erased(rule: &TriggerRule, context: &ContextMap) -> bool {
+pub fn asks_for_erased(rule: &TriggerRule, context: &Context) -> bool {
     match rule {
         TriggerRule::When(condition) => condition_asks_for_erased(condition, context),
         _ => false,
     }
 }
 
-fn condition_asks_for_erased(condition: &Condition, context: &ContextMap) -> bool {
+fn condition_asks_for_erased(condition: &Condition, context: &Context) -> bool {
     match condition {
         Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
             parts.iter().any(|part| condition_asks_for_erased(part, context))

@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::context::{Collision, ContextMap, Joins, Source, View};
+use super::context::{Collision, Context, Joined, Joins, Ledger, Scope, Source, View};
 use super::definition::{Definition, Fingerprint, TaskDefinition};
 use super::event::{
     Attempt, Cause, Environment, ExecutionId, ExecutionOptions, Key, Reads, Seen, Seq, Settled, SkipReason, TaskError,
@@ -59,8 +59,8 @@ pub struct Execution {
     pub(super) undecided: BTreeSet<TaskIndex>,
     pub(super) running: BTreeSet<TaskIndex>,
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
-    pub(super) input: ContextMap,
-    pub(super) latest: ContextMap,
+    pub(super) input: Scope,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) joins: Joins,
 }
 
@@ -180,12 +180,12 @@ pub struct TaskSlot {
     /// The writes of the attempt that runs, which have no effect yet.
     pub(super) pending: Vec<(Key, Option<Json>, Seq)>,
     /// What its ancestry gives; known once everything upstream is settled and somebody asked.
-    pub(super) sees: Option<ContextMap>,
+    pub(super) sees: Option<Scope>,
     pub(super) collisions: Vec<Collision>,
     /// What those downstream see of it; known once it is settled.
-    pub(super) gives: Option<ContextMap>,
-    /// Everybody's latest writes when its last attempt started, for as long as somebody may ask what it saw of them.
-    pub(super) latest_at_start: ContextMap,
+    pub(super) gives: Option<Scope>,
+    /// What had taken effect when its last attempt started, for as long as somebody may ask what it saw of that.
+    pub(super) ledger_at_start: Option<Arc<Ledger>>,
     pub(super) failure: Option<Box<Failure>>,
     pub(super) skipped: Option<Box<SkipReason>>,
     pub(super) started: Option<Timestamp>,
@@ -216,7 +216,7 @@ impl TaskSlot {
             sees: None,
             collisions: Vec::new(),
             gives: None,
-            latest_at_start: ContextMap::new(),
+            ledger_at_start: None,
             failure: None,
             skipped: None,
             started: None,
@@ -396,8 +396,12 @@ impl Execution {
 
     /// The input.
     #[must_use]
-    pub fn input(&self) -> &ContextMap {
-        &self.input
+    pub fn input(&self) -> Context {
+        self.seen_in(&self.input)
+    }
+
+    fn seen_in(&self, scope: &Scope) -> Context {
+        Context::new(self.ledger.clone(), scope.clone())
     }
 
     /// What the last attempt at a task saw, or sees. Of one that completed and read nothing undeclared, only what its
@@ -405,37 +409,53 @@ impl Execution {
     #[must_use]
     pub fn view(&self, task: TaskIndex) -> View {
         let slot = &self.tasks[task.at()];
-        View { declared: slot.sees.clone().unwrap_or_default(), latest: slot.latest_at_start.clone() }
+        View { declared: self.sees(task), latest: slot.ledger_at_start.clone().unwrap_or_default() }
+    }
+
+    /// What a task's ancestry gives, as far as it is known.
+    pub(super) fn sees(&self, task: TaskIndex) -> Context {
+        self.tasks[task.at()].sees.as_ref().map(|scope| self.seen_in(scope)).unwrap_or_default()
     }
 
     /// What those downstream of a task see of it; `None` until it is settled.
     #[must_use]
-    pub fn gives(&self, task: TaskIndex) -> Option<&ContextMap> {
-        self.tasks[task.at()].gives.as_ref()
+    pub fn gives(&self, task: TaskIndex) -> Option<Context> {
+        self.tasks[task.at()].gives.as_ref().map(|scope| self.seen_in(scope))
     }
 
     /// The final context: what a task that depends on every leaf would see. While tasks are unsettled, those count with
     /// what they see so far.
     #[must_use]
-    pub fn context(&self) -> ContextMap {
+    pub fn context(&self) -> Context {
+        self.seen_in(&self.join_ends().scope)
+    }
+
+    /// What collides where the ends of the graph meet in [`Execution::context`].
+    #[must_use]
+    pub fn collisions_at_the_end(&self) -> Vec<Collision> {
+        self.join_ends().collisions
+    }
+
+    fn join_ends(&self) -> Joined {
         let mut joins = self.joins.clone();
-        if self.graph.leaves().iter().all(|leaf| self.gives(*leaf).is_some()) {
-            let ends: Vec<&ContextMap> = self.graph.leaves().iter().filter_map(|leaf| self.gives(*leaf)).collect();
-            return joins.join(&ends).context;
+        let gives = |task: &TaskIndex| self.tasks[task.at()].gives.as_ref();
+        let ends: Option<Vec<&Scope>> = self.graph.leaves().iter().map(gives).collect();
+        if let Some(ends) = ends {
+            return joins.join(&self.ledger, &ends);
         }
-        let mut so_far: Vec<ContextMap> = vec![self.input.clone(); self.graph.len()];
-        for &task in self.graph.topological_order() {
-            if let Some(given) = self.gives(task) {
+        let mut so_far: Vec<Scope> = vec![self.input.clone(); self.graph.len()];
+        for task in self.graph.topological_order() {
+            if let Some(given) = gives(task) {
                 so_far[task.at()] = given.clone();
                 continue;
             }
-            let upstream: Vec<&ContextMap> = self.graph.dependencies(task).iter().map(|up| &so_far[up.at()]).collect();
+            let upstream: Vec<&Scope> = self.graph.dependencies(*task).iter().map(|up| &so_far[up.at()]).collect();
             if !upstream.is_empty() {
-                so_far[task.at()] = joins.join(&upstream).context;
+                so_far[task.at()] = joins.join(&self.ledger, &upstream).scope;
             }
         }
-        let ends: Vec<&ContextMap> = self.graph.leaves().iter().map(|leaf| &so_far[leaf.at()]).collect();
-        joins.join(&ends).context
+        let ends: Vec<&Scope> = self.graph.leaves().iter().map(|leaf| &so_far[leaf.at()]).collect();
+        joins.join(&self.ledger, &ends)
     }
 
     /// The merges that were made so far. Joins that are made with a copy of them give the very versions that
@@ -457,13 +477,13 @@ impl Execution {
     #[must_use]
     pub fn missing_dependencies(&self, reads: &Reads) -> Vec<(Key, TaskId)> {
         let undeclared = reads.keys.iter().filter(|read| matches!(read.seen, Seen::Nothing | Seen::Undeclared(_)));
-        undeclared.filter_map(|read| Some((read.key.clone(), writer(&self.latest, &read.key)?))).collect()
+        undeclared.filter_map(|read| Some((read.key.clone(), writer(&self.ledger, &read.key)?))).collect()
     }
 
     /// The undeclared reads of the last attempt at a task: each key, with the task whose write it saw.
     #[must_use]
     pub fn undeclared(&self, task: TaskIndex, reads: &Reads) -> Vec<(Key, TaskId)> {
-        let seen = &self.tasks[task.at()].latest_at_start;
+        let Some(seen) = &self.tasks[task.at()].ledger_at_start else { return Vec::new() };
         let undeclared = reads.keys.iter().filter(|read| matches!(read.seen, Seen::Undeclared(_)));
         undeclared.filter_map(|read| Some((read.key.clone(), writer(seen, &read.key)?))).collect()
     }
@@ -490,9 +510,9 @@ impl Execution {
     }
 }
 
-/// The task that wrote the value of a key, if there is one and it is not the input's.
-fn writer(context: &ContextMap, key: &str) -> Option<TaskId> {
-    let version = context.get(key).filter(|version| version.value().is_some())?;
+/// The task whose write to a key took effect last, if it left a value.
+fn writer(ledger: &Ledger, key: &str) -> Option<TaskId> {
+    let version = ledger.latest(key).filter(|version| version.value().is_some())?;
     match version.source() {
         Source::Write { writer, .. } => writer.clone(),
         Source::Merge { .. } => None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::context::{Sight, View, values};
+use super::context::{Ledger, Scope, Sight, Version, View, values};
 use super::event::{Key, Read, Reads, Seen};
 use super::json::Json;
 
@@ -80,10 +80,8 @@ impl TaskContext {
     /// A context that belongs to no attempt and holds these values.
     #[must_use]
     pub fn from_values(values: impl IntoIterator<Item = (Key, Json)>) -> Self {
-        let declared = values
-            .into_iter()
-            .map(|(key, value)| (key, super::context::Version::written(Some(value), 0, None, None)))
-            .collect();
+        let declared =
+            values.into_iter().map(|(key, value)| (key, Version::written(Some(value), 0, None, None))).collect();
         Self::new(View { declared, ..View::default() }, false)
     }
 
@@ -91,7 +89,9 @@ impl TaskContext {
     #[must_use]
     pub fn sighting(&self) -> Sighting {
         let declared = values(&self.view.declared).map(|(key, value)| (key.clone(), value.clone())).collect();
-        let undeclared = values(&self.view.latest)
+        let latest = self.view.latest.all_latest();
+        let undeclared = latest
+            .filter_map(|(key, version)| Some((key, version.value()?)))
             .filter(|(key, _)| matches!(self.view.look(key), Sight::Undeclared(_)))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
@@ -101,12 +101,13 @@ impl TaskContext {
     /// A context that shows what another one saw. What is done to it comes back with [`TaskContext::deeds`].
     #[must_use]
     pub fn from_sighting(sighting: Sighting) -> Self {
-        let map = |values: Vec<(Key, Json)>| {
-            let version = |value| super::context::Version::written(Some(value), 0, None, None);
-            values.into_iter().map(|(key, value)| (key, version(value))).collect()
-        };
-        let view = View { declared: map(sighting.declared), latest: map(sighting.undeclared) };
-        Self::new(view, sighting.strict)
+        let version = |value| Version::written(Some(value), 0, None, None);
+        let declared = sighting.declared.into_iter().map(|(key, value)| (key, version(value))).collect();
+        // Who wrote it is nothing that a context says.
+        let (nobody, mut latest) = ("".into(), Ledger::default());
+        let undeclared = sighting.undeclared.into_iter().map(|(key, value)| (key, Some(value), 0));
+        latest.commit(&Scope::default(), Some(&nobody), undeclared);
+        Self::new(View { declared, latest: latest.into() }, sighting.strict)
     }
 
     /// What was done to this context.

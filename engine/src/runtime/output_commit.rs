@@ -130,7 +130,7 @@ pub(super) fn notices(
             let index = state.graph().find(task)?;
             let observer = workflow.observers[index.at()].clone()?;
             let context = match end {
-                AttemptEnd::Completed => state.gives(index)?.clone(),
+                AttemptEnd::Completed => state.gives(index)?,
                 AttemptEnd::Retrying(_) | AttemptEnd::Failed(_) => state.view(index).declared,
             };
             let context = values(&context).map(|(key, value)| (key.clone(), value.clone())).collect();

@@ -192,7 +192,7 @@ pub(crate) fn found(
             && let Cause::Trigger { name } = state.cause()
             && let Some(trigger) = found.get_mut(&TriggerId::of(name))
         {
-            trigger.left_running(*execution, digest(state.input()));
+            trigger.left_running(*execution, digest(&state.input()));
         }
     }
     Ok(found)

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cloacina_engine::core::codec;
-use cloacina_engine::core::context::{ContextMap, values};
+use cloacina_engine::core::context::{Context, values};
 use cloacina_engine::core::definition::{Condition, Definition, Fingerprint, Operator, TaskDefinition, TriggerRule};
 use cloacina_engine::core::event::{Event, ExecutionId, TaskError};
 use cloacina_engine::core::graph::Graph;
@@ -131,7 +131,7 @@ pub fn error(kind: &str, message: &str) -> TaskError {
 }
 
 /// A context as one JSON object.
-pub fn object(context: &ContextMap) -> Value {
+pub fn object(context: &Context) -> Value {
     Value::Object(values(context).map(|(key, value)| (key.to_string(), value.value())).collect())
 }
 

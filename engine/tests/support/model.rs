@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloacina_engine::core::context::ContextMap;
+use cloacina_engine::core::context::Context;
 use cloacina_engine::core::definition::{Condition, Definition, Operator, TaskDefinition, TriggerRule};
 use cloacina_engine::core::event::{Event, ExecutionOptions, Origin, Seen, Seq, Settled};
 use cloacina_engine::core::fold::Recorded;
@@ -397,12 +397,12 @@ pub fn assert_agrees(model: &Model<'_>, state: &Execution) {
             let sees = model.sees(heap, name);
             assert_terms(&view.declared, &sees, heap, &format!("what {name} sees"));
             let latest: BTreeMap<String, Seq> =
-                view.latest.iter().map(|(key, version)| (key.to_string(), version.writes()[0])).collect();
+                view.latest.all_latest().map(|(key, version)| (key.to_string(), version.writes()[0])).collect();
             assert_eq!(latest, model.latest(name), "the undeclared keys of {name}");
         }
         if let Some(gives) = state.gives(task) {
             let expected = model.gives(heap, name);
-            assert_terms(gives, &expected, heap, &format!("what {name} gives"));
+            assert_terms(&gives, &expected, heap, &format!("what {name} gives"));
         }
     }
     let context = model.context(heap);
@@ -428,7 +428,7 @@ pub fn assert_skips_rightly(before: &Model<'_>, skipped: &cloacina_engine::core:
     assert_eq!(said, why, "why {} is skipped", skipped.task);
 }
 
-fn assert_terms(context: &ContextMap, terms: &Terms, heap: &Heap, what: &str) {
+fn assert_terms(context: &Context, terms: &Terms, heap: &Heap, what: &str) {
     if heap.ambiguous {
         return;
     }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cloacina_engine::core::context::{Collision, ContextMap, digest};
+use cloacina_engine::core::context::{Collision, Context, VersionRef, digest};
 use cloacina_engine::core::decide::{Command, Decision, decide};
 use cloacina_engine::core::definition::Fingerprint;
-use cloacina_engine::core::event::{Seen, Seq};
+use cloacina_engine::core::event::{Key, Seen, Seq};
 use cloacina_engine::core::fold::{Graphs, Recorded, fold};
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::retry::Jitter;
@@ -52,9 +52,12 @@ struct TaskObservation {
     latest: Option<Seeing>,
 }
 
-pub fn seeing(context: &ContextMap) -> Seeing {
-    context
-        .iter()
+pub fn seeing(context: &Context) -> Seeing {
+    told(context.iter())
+}
+
+fn told<'a>(versions: impl Iterator<Item = (&'a Key, &'a VersionRef)>) -> Seeing {
+    versions
         .map(|(key, version)| (key.to_string(), (version.value().cloned(), version.seen(), version.writes())))
         .collect()
 }
@@ -75,7 +78,7 @@ impl Observation {
             ready: state.ready().map(|task| task.0).collect(),
             running: state.running().map(|task| task.0).collect(),
             next_timer: state.next_timer(),
-            input: seeing(state.input()),
+            input: seeing(&state.input()),
             digest: digest(&context),
             context: seeing(&context),
         }
@@ -97,9 +100,9 @@ impl TaskObservation {
             started: slot.started(),
             ended: slot.ended(),
             collisions: slot.collisions().to_vec(),
-            gives: state.gives(task).map(seeing),
+            gives: state.gives(task).as_ref().map(seeing),
             declared: view.as_ref().map(|view| seeing(&view.declared)),
-            latest: view.as_ref().map(|view| seeing(&view.latest)),
+            latest: view.as_ref().map(|view| told(view.latest.all_latest())),
         }
     }
 }

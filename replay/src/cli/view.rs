@@ -437,7 +437,7 @@ fn next_steps(story: &Story) -> Vec<String> {
     if let Some((row, last)) = failed {
         let mut steps = vec![format!("explain {}", quoted(&row.task)), format!("--at {}", last.started)];
         let context = story.state.as_ref().map(Execution::context).unwrap_or_default();
-        let read = last.reads.keys.iter().find(|read| context.contains_key(&read.key));
+        let read = last.reads.keys.iter().find(|read| context.get(&read.key).is_some());
         steps.extend(read.map(|read| format!("why {}", quoted(&read.key))));
         return steps;
     }
@@ -483,7 +483,7 @@ fn next_to_explain(story: &Story, state: &Execution, task: TaskIndex) -> Vec<Str
     };
     let mut steps = vec![format!("--at {}", last.started)];
     let context = state.context();
-    let read = last.reads.keys.iter().find(|read| context.contains_key(&read.key));
+    let read = last.reads.keys.iter().find(|read| context.get(&read.key).is_some());
     steps.extend(read.map(|read| format!("why {}", quoted(&read.key))));
     steps
 }

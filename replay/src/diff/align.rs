@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use cloacina_engine::core::context::{self, ContextMap};
+use cloacina_engine::core::context::{self, Context};
 use cloacina_engine::core::event::{Key, Seq, TaskId};
 use cloacina_engine::core::json::Json;
 
@@ -63,7 +63,7 @@ pub fn input(story: &Story) -> Values {
 }
 
 /// The values of a context that are there.
-pub fn context(context: &ContextMap) -> Values {
+pub fn context(context: &Context) -> Values {
     context::values(context).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 

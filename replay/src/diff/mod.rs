@@ -10,7 +10,7 @@ pub mod values;
 
 use std::sync::Arc;
 
-use cloacina_engine::core::context::ContextMap;
+use cloacina_engine::core::context::Context;
 use cloacina_engine::core::event::{Attempt, Key, Seq, TaskError, TaskId};
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::json::Json;
@@ -37,7 +37,7 @@ impl<'a> Side<'a> {
         self.story.state.as_ref().map(|state| state.graph())
     }
 
-    fn context(&self) -> ContextMap {
+    fn context(&self) -> Context {
         self.story.state.as_ref().map(|state| state.context()).unwrap_or_default()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cloacina_engine::core::codec::{Label, LabelStatus};
-use cloacina_engine::core::context::{ContextMap, Version, values};
+use cloacina_engine::core::context::{Context, Version, values};
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::{ExecutionId, Seq, TaskId};
 use cloacina_engine::core::graph::TaskIndex;
@@ -369,13 +369,13 @@ impl TaskStateJson {
 ///
 /// # Errors
 /// Never, for a context of ours.
-pub fn context(context: &ContextMap) -> serde_json::Result<BTreeMap<String, Box<RawValue>>> {
+pub fn context(context: &Context) -> serde_json::Result<BTreeMap<String, Box<RawValue>>> {
     values(context).map(|(key, value)| Ok((key.to_string(), raw(value)?))).collect()
 }
 
 /// The keys whose values were erased, or follow from one that was.
 #[must_use]
-pub fn erased_keys(context: &ContextMap) -> Vec<String> {
+pub fn erased_keys(context: &Context) -> Vec<String> {
     values(context).filter(|(_, value)| value.is_erased()).map(|(key, _)| key.to_string()).collect()
 }
 

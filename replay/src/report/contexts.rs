@@ -12,11 +12,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use cloacina_engine::core::context::{ContextMap, Joins, VersionRef};
+use cloacina_engine::core::context::{Context, Joins, VersionRef};
 use cloacina_engine::core::event::Key;
 use cloacina_engine::core::graph::{Graph, TaskIndex};
 use cloacina_engine::core::state::Execution;
-use imbl::ordmap::DiffItem;
 
 /// What an execution's context is, and what an event changes in it.
 pub struct Contexts {
@@ -28,7 +27,7 @@ pub struct Contexts {
     open_after: Vec<usize>,
     /// How many open tasks have no dependencies: what they see is the input.
     open_beginnings: usize,
-    input: ContextMap,
+    input: Context,
     frontier: Frontier,
     context: BTreeMap<Key, VersionRef>,
 }
@@ -53,12 +52,12 @@ impl Contexts {
         let begins = |task: &TaskIndex| open[task.at()] && graph.dependencies(*task).is_empty();
         let open_beginnings = graph.tasks().filter(begins).count();
         let mut frontier = Frontier::default();
-        let input = state.input().clone();
+        let input = state.input();
         if open_beginnings > 0 {
             frontier.add(&input);
         }
         for task in graph.tasks().filter(|task| is_end[task.at()] || open_after[task.at()] > 0) {
-            state.gives(task).into_iter().for_each(|given| frontier.add(given));
+            state.gives(task).iter().for_each(|given| frontier.add(given));
         }
         let context = BTreeMap::new();
         let mut contexts = Self { graph, open, is_end, open_after, open_beginnings, input, frontier, context };
@@ -80,7 +79,7 @@ impl Contexts {
 
     /// Takes in that the input has another value.
     pub fn input_written(&mut self, state: &Execution) -> Changes {
-        let old = std::mem::replace(&mut self.input, state.input().clone());
+        let old = std::mem::replace(&mut self.input, state.input());
         if self.open_beginnings > 0 {
             self.frontier.replace(&old, &self.input);
         }
@@ -92,7 +91,7 @@ impl Contexts {
         let Some(given) = state.gives(task).filter(|_| std::mem::take(&mut self.open[task.at()])) else {
             return Changes::new();
         };
-        let mut leave: Vec<&ContextMap> = Vec::new();
+        let mut leave: Vec<Context> = Vec::new();
         for up in self.graph.dependencies(task) {
             self.open_after[up.at()] -= 1;
             if self.open_after[up.at()] == 0 && !self.is_end[up.at()] {
@@ -101,17 +100,17 @@ impl Contexts {
         }
         if self.graph.dependencies(task).is_empty() {
             self.open_beginnings -= 1;
-            leave.extend(Some(&self.input).filter(|_| self.open_beginnings == 0));
+            leave.extend(Some(self.input.clone()).filter(|_| self.open_beginnings == 0));
         }
         let joins_frontier = self.is_end[task.at()] || self.open_after[task.at()] > 0;
         match leave.pop() {
             // What came from there is mostly what is given on.
-            Some(left) if joins_frontier => self.frontier.replace(left, given),
-            Some(left) => self.frontier.remove(left),
-            None if joins_frontier => self.frontier.add(given),
+            Some(left) if joins_frontier => self.frontier.replace(&left, &given),
+            Some(left) => self.frontier.remove(&left),
+            None if joins_frontier => self.frontier.add(&given),
             None => {}
         }
-        leave.into_iter().for_each(|left| self.frontier.remove(left));
+        leave.iter().for_each(|left| self.frontier.remove(left));
         self.changes(state)
     }
 
@@ -138,7 +137,7 @@ impl Contexts {
 struct Meeting<'a> {
     graph: &'a Graph,
     state: &'a Execution,
-    input: &'a ContextMap,
+    input: &'a Context,
     /// A copy of the execution's, once versions meet.
     joins: Option<Joins>,
 }
@@ -148,13 +147,13 @@ impl Meeting<'_> {
         match given {
             [] => None,
             [only] => Some(only.clone()),
-            _ => self.last_of_row(key, given).or_else(|| self.follow(key)),
+            _ => self.last_of_row(given).or_else(|| self.follow(key)),
         }
     }
 
     /// The version that had seen all others, if each two of them had seen one the other: then nobody joins versions that
     /// did not.
-    fn last_of_row(&mut self, key: &Key, given: &[VersionRef]) -> Option<VersionRef> {
+    fn last_of_row(&mut self, given: &[VersionRef]) -> Option<VersionRef> {
         const FEW: usize = 8;
         if given.len() > FEW {
             return None;
@@ -162,12 +161,12 @@ impl Meeting<'_> {
         let mut last = given.first()?.clone();
         for (at, one) in given.iter().enumerate() {
             for other in &given[at + 1..] {
-                let joined = self.join(key, [one, other].into_iter().cloned())?;
+                let joined = self.join([one, other].into_iter().cloned())?;
                 if joined != *one && joined != *other {
                     return None;
                 }
             }
-            last = self.join(key, [last, one.clone()].into_iter())?;
+            last = self.join([last, one.clone()].into_iter())?;
         }
         Some(last)
     }
@@ -185,14 +184,14 @@ impl Meeting<'_> {
             seen[task.at()] = if upstream.is_empty() {
                 self.input.get(key).cloned()
             } else {
-                self.join(key, upstream.iter().filter_map(|up| given(&seen, up)))
+                self.join(upstream.iter().filter_map(|up| given(&seen, up)))
             };
         }
-        self.join(key, graph.leaves().iter().filter_map(|end| given(&seen, end)))
+        self.join(graph.leaves().iter().filter_map(|end| given(&seen, end)))
     }
 
     /// Joins versions of one key, in their order.
-    fn join(&mut self, key: &Key, versions: impl Iterator<Item = VersionRef>) -> Option<VersionRef> {
+    fn join(&mut self, versions: impl Iterator<Item = VersionRef>) -> Option<VersionRef> {
         let mut different: Vec<VersionRef> = Vec::new();
         for version in versions {
             if different.last() != Some(&version) && !different.contains(&version) {
@@ -202,10 +201,7 @@ impl Meeting<'_> {
         if different.len() <= 1 {
             return different.pop();
         }
-        let branches: Vec<ContextMap> =
-            different.into_iter().map(|version| ContextMap::unit(key.clone(), version)).collect();
-        let joins = self.joins.get_or_insert_with(|| self.state.joins().clone());
-        joins.join(&branches.iter().collect::<Vec<_>>()).context.get(key).cloned()
+        self.joins.get_or_insert_with(|| self.state.joins().clone()).join_versions(different)
     }
 }
 
@@ -223,23 +219,20 @@ impl Frontier {
         counts.map(|(version, _)| version.clone()).collect()
     }
 
-    fn add(&mut self, map: &ContextMap) {
-        map.iter().for_each(|(key, version)| self.count(key, version));
+    fn add(&mut self, context: &Context) {
+        context.iter().for_each(|(key, version)| self.count(key, version));
     }
 
-    fn remove(&mut self, map: &ContextMap) {
-        map.iter().for_each(|(key, version)| self.discount(key, version));
+    fn remove(&mut self, context: &Context) {
+        context.iter().for_each(|(key, version)| self.discount(key, version));
     }
 
-    fn replace(&mut self, old: &ContextMap, new: &ContextMap) {
-        for item in old.diff(new) {
-            match item {
-                DiffItem::Add(key, after) => self.count(key, after),
-                DiffItem::Update { old: (key, before), new: (_, after) } => {
-                    self.count(key, after);
-                    self.discount(key, before);
-                }
-                DiffItem::Remove(key, before) => self.discount(key, before),
+    fn replace(&mut self, old: &Context, new: &Context) {
+        for key in old.differing(new) {
+            let (before, after) = (old.get(&key), new.get(&key));
+            if before != after {
+                after.into_iter().for_each(|after| self.count(&key, after));
+                before.into_iter().for_each(|before| self.discount(&key, before));
             }
         }
     }

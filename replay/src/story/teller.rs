@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use cloacina_engine::core::context::{Collision, Joins};
+use cloacina_engine::core::context::Collision;
 use cloacina_engine::core::event::{Attempt, Event, ExecutionId, Key, Read, Reads, Seen, Seq, TaskId};
+use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::state::{Execution, Status};
 use cloacina_engine::core::time::Timestamp;
@@ -134,7 +135,7 @@ impl<D: Definitions> Teller<D> {
     /// What a task that was just skipped saw of some keys: it hands on what it saw.
     fn asked(&self, task: &TaskId, keys: &[Key]) -> Vec<(Key, Option<Json>)> {
         let saw = self.state().and_then(|state| state.gives(state.graph().find(task)?));
-        let value = |key: &Key| saw.and_then(|saw| saw.get(key)?.value().cloned());
+        let value = |key: &Key| saw.as_ref().and_then(|saw| saw.get(key)?.value().cloned());
         keys.iter().filter(|_| saw.is_some()).map(|key| (key.clone(), value(key))).collect()
     }
 
@@ -258,8 +259,8 @@ fn add_hints(state: &Execution, row: &mut TaskRow) {
     }
 }
 
-/// What collides where the ends of the graph meet in the final context.
+/// What collides where the ends of the graph meet in the final context, if all of them were reached.
 fn final_collisions(state: &Execution) -> Vec<Collision> {
-    let ends: Option<Vec<_>> = state.graph().leaves().iter().map(|leaf| state.gives(*leaf)).collect();
-    ends.map(|ends| Joins::default().join(&ends).collisions).unwrap_or_default()
+    let settled = |task: &TaskIndex| state.task(*task).state().settled().is_some();
+    if state.graph().leaves().iter().all(settled) { state.collisions_at_the_end() } else { Vec::new() }
 }

@@ -1,0 +1,96 @@
+//! What two versions of a key have in common.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::version::{Version, VersionRef, address};
+
+/// What the histories of two versions of a key have in common.
+pub(super) struct CommonHistory {
+    pub(super) is_all_of_ours: bool,
+    pub(super) is_all_of_theirs: bool,
+    /// The common versions that no other common one hides.
+    pub(super) last: Vec<VersionRef>,
+}
+
+/// A version on the way down, the highest first.
+struct Step(VersionRef);
+
+impl PartialEq for Step {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Step {}
+
+impl PartialOrd for Step {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Step {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.height.cmp(&other.0.height)
+    }
+}
+
+const OURS: u8 = 1;
+const THEIRS: u8 = 2;
+const HIDDEN: u8 = 4;
+
+impl CommonHistory {
+    /// Walks down from both, the highest version first, and marks who can reach what. A version that both reach is
+    /// common; what lies below a common one is hidden by it. Where all that `ours` came from is known, the walk from
+    /// there is spared.
+    pub(super) fn of(ours: &VersionRef, theirs: &VersionRef, history: Option<&HashSet<usize>>) -> Self {
+        let is_ours = |version: &VersionRef| history.is_some_and(|known| known.contains(&address(version)));
+        let mut marks: HashMap<*const Version, u8> = HashMap::new();
+        let mut open = BinaryHeap::new();
+        let mut common = Self { is_all_of_ours: false, is_all_of_theirs: false, last: Vec::new() };
+        // How many versions wait that are not known to be hidden: when there are none, the rest is history.
+        let mut visible = 0_usize;
+        let starts = [(theirs, THEIRS), (ours, OURS)];
+        for (version, mark) in starts.into_iter().take(if history.is_some() { 1 } else { 2 }) {
+            let known = marks.entry(Arc::as_ptr(&version.0)).or_insert(0);
+            if *known == 0 {
+                open.push(Step(version.clone()));
+                visible += 1;
+            }
+            *known |= mark;
+        }
+        while visible > 0 {
+            let Some(Step(version)) = open.pop() else { break };
+            let mut mark = marks.get(&Arc::as_ptr(&version.0)).copied().unwrap_or(0);
+            if is_ours(&version) {
+                mark |= OURS;
+            }
+            if mark & HIDDEN == 0 {
+                visible -= 1;
+            }
+            let mut pass_on = mark;
+            if mark & (OURS | THEIRS) == OURS | THEIRS && mark & HIDDEN == 0 {
+                common.is_all_of_ours |= version == *ours;
+                common.is_all_of_theirs |= version == *theirs;
+                common.last.push(version.clone());
+                pass_on |= HIDDEN;
+            }
+            // Everything else that waits is as low as the next one: what lies above that can only be reached from here.
+            let floor = open.peek().map_or(0, |next| next.0.height);
+            let skip = version.skip.as_ref().filter(|skip| skip.height >= floor && history.is_none());
+            for parent in skip.map_or(&version.parents[..], std::slice::from_ref) {
+                let known = marks.entry(Arc::as_ptr(&parent.0)).or_insert(0);
+                let (new, was_visible) = (*known == 0, *known != 0 && *known & HIDDEN == 0);
+                *known |= pass_on;
+                let is_visible = *known & HIDDEN == 0;
+                if new {
+                    open.push(Step(parent.clone()));
+                }
+                visible = visible + usize::from(is_visible && !was_visible) - usize::from(was_visible && !is_visible);
+            }
+        }
+        common
+    }
+}

@@ -16,12 +16,13 @@ use serde_json::{Value, json};
 use support::cases;
 use support::term::{Heap, Terms};
 
-/// A task: which of those before it it comes after, what it writes, how early it is done, and how much others write
-/// just before.
+/// A task: which of those before it it comes after, what it writes, whether it also writes to each of many keys, how
+/// early it is done, and how much others write just before.
 #[derive(Clone, Debug)]
 struct Planned {
     after: Vec<u8>,
     writes: Vec<(u8, u8)>,
+    writes_many: bool,
     early: u8,
     noise: usize,
     hears_noise: bool,
@@ -29,11 +30,23 @@ struct Planned {
 
 fn planned() -> impl Strategy<Value = Planned> {
     let noise = prop_oneof![12 => Just(0_usize), 2 => 1..20_usize, 1 => 400..600_usize];
-    (vec(any::<u8>(), 0..4), vec((0..7_u8, 0..9_u8), 0..4), any::<u8>(), noise, prop::bool::weighted(0.2))
-        .prop_map(|(after, writes, early, noise, hears_noise)| Planned { after, writes, early, noise, hears_noise })
+    let after = vec(any::<u8>(), 0..4);
+    let writes = (vec((0..MANY.start + 3, 0..9_u8), 0..4), prop::bool::weighted(0.15));
+    let noise = (noise, prop::bool::weighted(0.2));
+    (after, writes, any::<u8>(), noise).prop_map(|(after, (writes, writes_many), early, (noise, hears_noise))| {
+        Planned { after, writes, writes_many, early, noise, hears_noise }
+    })
 }
 
+/// The keys that some tasks write all at once: there are enough of them for a join to go by what is new.
+const MANY: std::ops::Range<u8> = 7..40;
+
 impl Planned {
+    fn writes(&self) -> Vec<(u8, u8)> {
+        let many = MANY.filter(|_| self.writes_many).map(|key| (key, self.early));
+        many.chain(self.writes.iter().copied()).collect()
+    }
+
     /// The tasks among the `before` ones that it comes after; each once, in the order of the list.
     fn dependencies(&self, before: usize) -> Vec<usize> {
         let mut known = BTreeSet::new();
@@ -42,10 +55,12 @@ impl Planned {
     }
 }
 
-fn value(number: u8) -> Option<Json> {
-    match number {
-        0 => None,
-        1..=3 => Some(Json::from(json!(number))),
+/// Some keys only ever have numbers, others lists as well.
+fn value(key: u8, number: u8) -> Option<Json> {
+    match (key, number % 4) {
+        (_, 0) => None,
+        (0..4, plain) => Some(Json::from(json!(plain))),
+        _ if number < 4 => Some(Json::from(json!(number))),
         _ => Some(Json::from(json!([number, "x"]))),
     }
 }
@@ -77,7 +92,7 @@ impl World {
         let nobody: TaskId = "noise".into();
         for _ in 0..commits {
             self.seq += 1;
-            let write = (format!("noise{:05}", self.seq).as_str().into(), value(1), self.seq);
+            let write = (format!("noise{:05}", self.seq).as_str().into(), value(0, 1), self.seq);
             self.noise = Arc::make_mut(&mut self.ledger).commit(&self.noise, Some(&nobody), [write]);
         }
     }
@@ -99,13 +114,14 @@ impl World {
         let mut terms = self.heap.join(&branches.iter().map(|done| done.terms.clone()).collect::<Vec<_>>());
 
         let (mut map_after, mut writes) = (plain, Vec::new());
-        for (key, number) in &task.writes {
+        for (key, number) in task.writes() {
             self.seq += 1;
+            let value = value(key, number);
             let key: Key = format!("key{key}").as_str().into();
             let over = terms.get(&*key).copied();
-            let term = self.heap.write(self.seq, Some(name.to_owned()), value(*number).as_ref(), over);
+            let term = self.heap.write(self.seq, Some(name.to_owned()), value.as_ref(), over);
             terms.insert(key.to_string(), term);
-            writes.push((key, value(*number), self.seq));
+            writes.push((key, value, self.seq));
         }
         let writer: TaskId = name.into();
         let gives = Arc::make_mut(&mut self.ledger).commit(&joined.scope, Some(&writer), writes.clone());

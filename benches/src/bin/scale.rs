@@ -1,12 +1,13 @@
 //! How the core scales: large workflows driven through start, `StartTask` and `AttemptFinished`, without a log.
 //!
-//! Prints the microseconds for each task of ten and a hundred thousand tasks, how much more a task costs in the larger
-//! one, and the most memory that the process ever had. `scale SHAPE` measures one shape alone (its peak is its own).
+//! Prints the microseconds of processor time for each task of ten and a hundred thousand tasks, how much more a task costs in the larger
+//! one, and the most memory that the process ever had. `scale SHAPE WRITES` measures one
+//! alone (its peak is its own), and `scale SHAPE WRITES TASKS` another size.
 #![allow(clippy::print_stdout, reason = "it is a program that prints")]
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloacina_engine::core::codec;
 use cloacina_engine::core::decide::{Command, Start, decide, start};
@@ -18,6 +19,7 @@ use cloacina_engine::core::json::Json;
 use cloacina_engine::core::retry::Jitter;
 use cloacina_engine::core::task_context::Write;
 use cloacina_engine::core::time::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
 /// What the edges look like.
 #[derive(Clone, Copy, PartialEq)]
@@ -40,6 +42,8 @@ enum Writes {
     Nothing,
     /// A key of its own.
     Own,
+    /// The same key as the task next to it.
+    Two,
     /// The same key as everybody.
     Same,
 }
@@ -51,8 +55,8 @@ const SHAPES: [(&str, Shape); 5] = [
     ("ladder", Shape::Ladder),
     ("layers", Shape::Layers),
 ];
-const WRITES: [(&str, Writes); 3] =
-    [("nothing", Writes::Nothing), ("own key", Writes::Own), ("same key", Writes::Same)];
+const WRITES: [(&str, Writes); 4] =
+    [("nothing", Writes::Nothing), ("own key", Writes::Own), ("shared key", Writes::Two), ("same key", Writes::Same)];
 
 /// Numbers that look random and are the same every time.
 struct Dice(u64);
@@ -93,6 +97,23 @@ fn workflow(shape: Shape, count: usize) -> Definition {
     Definition { workflow: "scale".into(), tasks: tasks.collect() }
 }
 
+/// The processor time of this program, which has one thread: what else the machine does is not in it.
+struct Clock(Duration);
+
+impl Clock {
+    fn start() -> Self {
+        Self(Self::now())
+    }
+
+    fn elapsed(&self) -> Duration {
+        Self::now().saturating_sub(self.0)
+    }
+
+    fn now() -> Duration {
+        Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+    }
+}
+
 /// The time to check the definition, to decide everything, and to fold the events again.
 struct Measured {
     graph: Duration,
@@ -103,7 +124,7 @@ struct Measured {
 fn run(shape: Shape, writes: Writes, count: usize) -> Result<Measured, Box<dyn Error>> {
     let definition = Arc::new(workflow(shape, count));
     let fingerprint = codec::fingerprint(&definition);
-    let clock = Instant::now();
+    let clock = Clock::start();
     let graph = Arc::new(Graph::new(definition)?);
     let checked = clock.elapsed();
 
@@ -118,7 +139,7 @@ fn run(shape: Shape, writes: Writes, count: usize) -> Result<Measured, Box<dyn E
         options,
         input: Vec::new(),
     };
-    let clock = Instant::now();
+    let clock = Clock::start();
     let (mut state, decision) = start(command, Timestamp(0))?;
     let mut events = decision.events;
     let mut now = 0;
@@ -131,6 +152,7 @@ fn run(shape: Shape, writes: Writes, count: usize) -> Result<Measured, Box<dyn E
         let key: Option<Key> = match writes {
             Writes::Nothing => None,
             Writes::Own => Some(name.clone()),
+            Writes::Two => Some(format!("key{}", task.at() / 2).as_str().into()),
             Writes::Same => Some("total".into()),
         };
         let write = key.map(|key| Write { key, value: Some(Json::from_serializer(now.to_string())) });
@@ -152,7 +174,7 @@ fn run(shape: Shape, writes: Writes, count: usize) -> Result<Measured, Box<dyn E
     drop(state);
 
     let graphs = |_| Some(graph.clone());
-    let clock = Instant::now();
+    let clock = Clock::start();
     let mut folded = None;
     for recorded in &events {
         folded = Some(fold(folded, id, recorded, &graphs)?);
@@ -160,11 +182,11 @@ fn run(shape: Shape, writes: Writes, count: usize) -> Result<Measured, Box<dyn E
     Ok(Measured { graph: checked, decide: decided, fold: clock.elapsed() })
 }
 
-/// How many tasks are measured. Where everybody in a random graph writes the same key, fewer: what two of them started from
-/// is itself a merge of many, and so on down.
+/// How many tasks are measured, if nobody says. Fewer where a join costs more the more tasks there are: see the README.
 fn tasks(shape: Shape, writes: Writes) -> usize {
     match (shape, writes) {
-        (Shape::Near | Shape::Layers, Writes::Same) => 1_000,
+        (Shape::Near | Shape::Layers, Writes::Two) => 1_000,
+        (Shape::Near | Shape::Layers, Writes::Same) => 10_000,
         _ => 100_000,
     }
 }
@@ -186,7 +208,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("µs for each task        tasks      check   decide     fold   decide against a tenth of the tasks");
     for (shape_name, shape) in SHAPES.into_iter().filter(|(name, _)| wanted(name, 0)) {
         for (writes_name, writes) in WRITES.into_iter().filter(|(name, _)| wanted(name, 1)) {
-            let count = tasks(shape, writes);
+            let count = arguments.get(2).map_or(Ok(tasks(shape, writes)), |count| count.parse())?;
             let small = run(shape, writes, count / 10)?;
             let large = run(shape, writes, count)?;
             let [check, decide, fold] = [large.graph, large.decide, large.fold].map(|time| micros(time, count));

@@ -15,23 +15,23 @@ pub(super) struct CommonHistory {
 }
 
 /// A version on the way down, the highest first.
-struct Step(VersionRef);
+struct Step<'a>(&'a VersionRef);
 
-impl PartialEq for Step {
+impl PartialEq for Step<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Step {}
+impl Eq for Step<'_> {}
 
-impl PartialOrd for Step {
+impl PartialOrd for Step<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Step {
+impl Ord for Step<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.0.height.cmp(&other.0.height)
     }
@@ -56,7 +56,7 @@ impl CommonHistory {
         for (version, mark) in starts.into_iter().take(if history.is_some() { 1 } else { 2 }) {
             let known = marks.entry(Arc::as_ptr(&version.0)).or_insert(0);
             if *known == 0 {
-                open.push(Step(version.clone()));
+                open.push(Step(version));
                 visible += 1;
             }
             *known |= mark;
@@ -72,8 +72,8 @@ impl CommonHistory {
             }
             let mut pass_on = mark;
             if mark & (OURS | THEIRS) == OURS | THEIRS && mark & HIDDEN == 0 {
-                common.is_all_of_ours |= version == *ours;
-                common.is_all_of_theirs |= version == *theirs;
+                common.is_all_of_ours |= version == ours;
+                common.is_all_of_theirs |= version == theirs;
                 common.last.push(version.clone());
                 pass_on |= HIDDEN;
             }
@@ -86,7 +86,7 @@ impl CommonHistory {
                 *known |= pass_on;
                 let is_visible = *known & HIDDEN == 0;
                 if new {
-                    open.push(Step(parent.clone()));
+                    open.push(Step(parent));
                 }
                 visible = visible + usize::from(is_visible && !was_visible) - usize::from(was_visible && !is_visible);
             }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use serde_json::Value;
+
 use super::history::CommonHistory;
 use super::ledger::{Apart, Ledger, Scope, differing_apart};
 use super::version::{Side, Source, Version, VersionRef, address};
@@ -102,14 +104,15 @@ impl Joins {
         if let Some(known) = self.merges.get(&pair) {
             return known.clone();
         }
-        let common = CommonHistory::of(ours, theirs, history);
+        let mut common = CommonHistory::of(ours, theirs, history);
         if common.is_all_of_theirs {
             return ours.clone();
         }
         if common.is_all_of_ours {
             return theirs.clone();
         }
-        let base = self.base(common.last);
+        let base =
+            if any_is_as_good_a_base(&common.last, ours, theirs) { common.last.pop() } else { self.base(common.last) };
         let base = base.as_ref().and_then(|base| base.value.as_ref());
         let merge = match Meeting::of(base, ours.value.as_ref(), theirs.value.as_ref()) {
             Meeting::Ours => Version::merged(ours.value.clone(), ours.source.clone(), [ours, theirs], Some(Side::Ours)),
@@ -130,6 +133,20 @@ impl Joins {
         last.sort_by_cached_key(|version| version.order());
         last.into_iter().reduce(|ours, theirs| self.merge(&ours, &theirs))
     }
+}
+
+/// Whether two versions give the same together whichever of these is their base, so that they need not be merged.
+///
+/// Plain values that meet give one of them. So a base that is merged from plain values has the value of one of them: the
+/// one that they all have, if they do. And if neither side has any of them, nobody left the base as it was.
+fn any_is_as_good_a_base(last: &[VersionRef], ours: &VersionRef, theirs: &VersionRef) -> bool {
+    if last.len() < 2 || !ours.plain || !theirs.plain {
+        return false;
+    }
+    let value = |version: &VersionRef| version.value().map(Json::value);
+    let sides = [value(ours), value(theirs)];
+    let values: Vec<Option<Value>> = last.iter().map(value).collect();
+    values.iter().all(|value| !sides.contains(value)) || values.windows(2).all(|pair| pair[0] == pair[1])
 }
 
 /// How often a key has met in one join.

@@ -18,6 +18,8 @@ pub struct Version {
     taken: Option<Side>,
     /// Of a version on the chain of its key: the commit that it took effect with.
     commit: usize,
+    /// Whether neither it nor anything that it came from is a list, an object, or erased.
+    pub(super) plain: bool,
     /// The longest way down to a first write: parents are lower, whatever the schedule was.
     pub(super) height: u32,
     /// Over a stretch of writes that each hid the one before: some way down it, so that a walk takes as many steps as
@@ -123,11 +125,12 @@ impl Version {
 
     fn make(commit: usize, value: Option<Json>, source: Source, parents: Parents, taken: Option<Side>) -> VersionRef {
         let height = parents.iter().map(|parent| parent.height + 1).max().unwrap_or(0);
+        let plain = value.as_ref().is_none_or(is_plain) && parents.iter().all(|parent| parent.plain);
         let skip = match &parents {
             Parents::One(only) => Some(only.skip_from_child().clone()),
             Parents::None | Parents::Two(_) => None,
         };
-        VersionRef(Arc::new(Self { value, source, parents, taken, commit, height, skip }))
+        VersionRef(Arc::new(Self { value, source, parents, taken, commit, plain, height, skip }))
     }
 
     /// The value, `None` if it was removed; [`Json::erased`] if it was erased, or follows from one that was.
@@ -249,6 +252,11 @@ impl Drop for Version {
             alone.let_go(&mut open);
         }
     }
+}
+
+/// Whether a value is taken whole wherever it meets another one.
+fn is_plain(value: &Json) -> bool {
+    !value.is_erased() && !value.as_str().trim_start().starts_with(['[', '{'])
 }
 
 pub(super) fn address(version: &VersionRef) -> usize {

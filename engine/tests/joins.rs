@@ -232,6 +232,44 @@ fn version(joined: &Joined, key: &str) -> VersionRef {
     Ledger::default().look(&joined.scope, key).unwrap().clone()
 }
 
+/// Two tasks write numbers, two that see both of them in different orders write others, and one sees those. What those two
+/// started from is what the first two give together, in the order of their names.
+fn criss_cross([one, other]: [&str; 2], first: [i64; 2], second: [i64; 2]) -> (Value, usize) {
+    let graph = workflow([
+        task("start"),
+        task(one).after(["start"]),
+        task(other).after(["start"]),
+        task("x").after([one, other]),
+        task("y").after([other, one]),
+        task("end").after(["x", "y"]),
+    ]);
+    let mut story = Story::of(&graph);
+    story.runs("start", [("n", json!(0))]);
+    for (task, number) in [one, other, "x", "y"].into_iter().zip(first.into_iter().chain(second)) {
+        story.runs(task, [("n", json!(number))]);
+    }
+    story.starts("end");
+    let end = story.index("end");
+    (support::object(&story.state.view(end).declared)["n"].clone(), story.state.task(end).collisions().len())
+}
+
+#[test]
+fn plain_values_are_merged_into_a_base_wherever_that_can_be_told() {
+    for names in [["a", "b"], ["b", "a"]] {
+        // The later name's value is the base, and who left it as it was does not win.
+        let base = if names[0] < names[1] { 2 } else { 1 };
+        assert_eq!(criss_cross(names, [1, 2], [1, 2]), (json!(3 - base), 0), "{names:?}");
+        assert_eq!(criss_cross(names, [1, 2], [2, 1]), (json!(3 - base), 0), "{names:?}");
+        assert_eq!(criss_cross(names, [1, 2], [1, 7]), if base == 1 { (json!(7), 0) } else { (json!(7), 1) });
+        // Nobody left any of them as it was.
+        assert_eq!(criss_cross(names, [1, 2], [3, 4]), (json!(4), 1));
+        assert_eq!(criss_cross(names, [1, 2], [3, 3]), (json!(3), 0));
+        // Both had written the same.
+        assert_eq!(criss_cross(names, [1, 1], [1, 5]), (json!(5), 0));
+        assert_eq!(criss_cross(names, [1, 1], [5, 1]), (json!(5), 0));
+    }
+}
+
 #[test]
 fn a_key_overwritten_a_hundred_thousand_times_takes_no_deep_stack() {
     let key: Key = "n".into();

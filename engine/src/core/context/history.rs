@@ -64,7 +64,7 @@ impl CommonHistory {
         while visible > 0 {
             let Some(Step(version)) = open.pop() else { break };
             let mut mark = marks.get(&Arc::as_ptr(&version.0)).copied().unwrap_or(0);
-            if is_ours(&version) {
+            if is_ours(version) {
                 mark |= OURS;
             }
             if mark & HIDDEN == 0 {

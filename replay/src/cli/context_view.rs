@@ -58,7 +58,7 @@ pub fn all(screen: &mut Screen<'_>, state: &Execution, seq: u64) -> Result<Optio
     );
     let shown: BTreeMap<_, _> = values(&context).collect();
     for (key, value) in &shown {
-        let by = context.get(*key).map(|version| written_by(version)).unwrap_or_default();
+        let by = context.get(key).map(|version| written_by(version)).unwrap_or_default();
         table.row(vec![
             Cell::new(text::clean(key)),
             Cell::new(text::value_size(value)),

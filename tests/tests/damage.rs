@@ -222,7 +222,9 @@ fn a_damaged_commit_entry_of_a_log_that_was_not_closed_is_found_or_is_the_last()
         let place = tempfile::tempdir().unwrap();
         let mut ground = Ground::new(&[load], place.path());
         ground.unguarded = records;
-        (0..batches).for_each(|_| drop(ground.written[0].acknowledged.pop_last()));
+        for _ in 0..batches {
+            ground.written[0].acknowledged.pop_last();
+        }
         let damages = commit_entries(&ground.files["db"]);
         assert!(damages.len() > 4, "{} commit entries", damages.len());
         all_are_found("damaged commit entries of a log that was not closed", &ground, &damages, 10);

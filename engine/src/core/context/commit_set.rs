@@ -43,7 +43,7 @@ impl Node {
         if height == 0 { Self::Bits([0; WORDS]) } else { Self::Nodes([const { None }; WIDTH]) }
     }
 
-    /// What both have.
+    /// What either has.
     fn union(ours: &Arc<Self>, theirs: &Arc<Self>) -> Arc<Self> {
         if Arc::ptr_eq(ours, theirs) {
             return ours.clone();

@@ -21,8 +21,8 @@ pub(crate) fn compact(arguments: &LogArguments, path: &Path, around: &mut Surrou
 
 pub(crate) fn repair(to: &Path, path: &Path, around: &mut Surroundings<'_>) -> Result<(), Failure> {
     let new = around.directory.join(to);
-    let Repaired { streams, records, lost, pruned, findings } =
-        cloacina_store::repair::repair(path, &new).map_err(|error| match error {
+    let Repaired { streams, records, lost, doubtful, pruned, findings } = cloacina_store::repair::repair(path, &new)
+        .map_err(|error| match error {
             RepairError::Open(error) => error.into(),
             RepairError::Exists(_) => Failure::told(code::NOT_DONE, error.to_string(), "cloaca log repair --to OTHER"),
             other => {
@@ -42,10 +42,14 @@ pub(crate) fn repair(to: &Path, path: &Path, around: &mut Surroundings<'_>) -> R
             text::clean(&why.to_string())
         )?;
     }
+    for stream in &doubtful {
+        let line = "copied, and may have gone on: records are missing in the log behind its last one";
+        writeln!(around.out, "{line}: {stream}")?;
+    }
     for finding in &findings {
         writeln!(around.out, "also wrong: {}", text::clean(&finding.to_string()))?;
     }
-    if lost.is_empty() && findings.is_empty() {
+    if lost.is_empty() && doubtful.is_empty() && findings.is_empty() {
         return Ok(());
     }
     Err(Failure::told(

@@ -42,6 +42,7 @@ pub mod seal;
 mod sled_log;
 mod socket;
 mod sync;
+mod tails;
 mod writer_thread;
 
 pub use crate::backend::memory::MemoryDisk;

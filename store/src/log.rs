@@ -220,7 +220,7 @@ pub trait EventLog: Keeper {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge);
 
     /// Appends batches that were decided together, in order, each with its own acknowledgement. Each is atomic for itself;
-    /// they are handed over at once, so that they share a flush.
+    /// they are handed over at once, so that up to 256 of them share a flush.
     fn append_all_then(&self, batches: Vec<(Batch, Acknowledge)>) {
         batches.into_iter().for_each(|(batch, acknowledge)| self.append_then(batch, acknowledge));
     }

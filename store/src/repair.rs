@@ -1,7 +1,8 @@
 //! Taking what is whole out of a damaged log.
 //!
 //! A stream is whole or it is not: one of which a record is missing would be another history. Whole streams go into a new
-//! log, with their hashes as they are, as if they had been imported; the rest is listed.
+//! log, with their hashes as they are, as if they had been imported; the rest is listed. So are those of which nobody can
+//! tell whether they went on: records are missing in the log that may have been theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,6 +22,7 @@ use crate::paging::Records;
 use crate::reader::{Broken, open_broken};
 use crate::record::{Record, StreamId};
 use crate::sled_log::{Options, SledLog, open};
+use crate::tails::Tails;
 
 /// What was taken out of a damaged log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,9 @@ pub struct Repaired {
     pub records: u64,
     /// The streams that are not whole, each with how many of its first records are, and what is wrong behind them.
     pub lost: Vec<Lost>,
+    /// Streams that are in the new log, and may have gone on: they had not been closed, and behind their last record
+    /// records are missing in the log.
+    pub doubtful: Vec<StreamId>,
     /// The streams that had been pruned, of which there was nothing to be taken.
     pub pruned: u64,
     /// What else is wrong.
@@ -89,12 +94,22 @@ pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
     let new = open(to, &Options { serve_readers: false, ..Options::default() })?;
     copy_definitions(&sources, &new, &mut repaired)?;
     let told = Told::by(&sources, &mut repaired.findings);
+    let mut tails = Tails::of(&sources);
+    let mut unclosed = Vec::new();
     let streams: BTreeSet<_> = sources.iter().flat_map(|source| source.all_streams(&mut repaired.findings)).collect();
     for stream in streams {
         // What was pruned may still lie in the files; it was to go.
         let sources = if told.pruned.contains(&stream) { &sources[..1] } else { &sources[..] };
-        match most_of(sources, stream) {
+        match most_of(sources, stream).and_then(|whole| not_cut(whole, tails.named(stream))) {
             Ok((entry, mut records)) => {
+                // What was imported has the positions of another log.
+                let last = records.last().filter(|_| !told.imported.contains(&stream)).map(|last| last.position);
+                if last.is_some() {
+                    tails.account_for(&records);
+                }
+                if entry.open {
+                    unclosed.push((stream, last));
+                }
                 let erasures = told.erasures.get(&stream).cloned().unwrap_or_default();
                 keep_erased(&mut records, &erasures.iter().map(|erasure| erasure.seq).collect());
                 repaired.streams += 1;
@@ -104,6 +119,10 @@ pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
             Err((_, ReadError::Pruned { .. })) => repaired.pruned += 1,
             Err((whole, why)) => repaired.lost.push(Lost { stream, whole, why }),
         }
+    }
+    if let Some(missing) = tails.last_missing() {
+        let doubtful = unclosed.into_iter().filter(|(_, last)| last.is_none_or(|last| last < missing));
+        repaired.doubtful = doubtful.map(|(stream, _)| stream).collect();
     }
     new.close().map_err(|error| RepairError::Write(error.to_string()))?;
     drop(sources);
@@ -178,12 +197,22 @@ fn whole_stream(reader: &dyn LogReader, stream: StreamId) -> Whole {
     Err((found, ReadError::TailCut { stream, head, found }))
 }
 
+/// A stream that seems whole, unless a commit entry names more of it.
+fn not_cut((entry, records): (StreamEntry, Vec<Record>), named: u64) -> Whole {
+    let found = records.len() as u64;
+    if found < named {
+        return Err((found, ReadError::TailCut { stream: entry.stream, head: named, found }));
+    }
+    Ok((entry, records))
+}
+
 /// What the log's own stream says of other streams, as far as it can be read.
 #[derive(Default)]
 struct Told {
     erasures: BTreeMap<StreamId, Vec<Erasure>>,
     /// The streams that were pruned, and not imported again.
     pruned: BTreeSet<StreamId>,
+    imported: BTreeSet<StreamId>,
 }
 
 impl Told {
@@ -203,6 +232,7 @@ impl Told {
                     }
                     LogEvent::Imported(imported) => {
                         told.pruned.remove(&imported.stream);
+                        told.imported.insert(imported.stream);
                     }
                     _ => {}
                 }

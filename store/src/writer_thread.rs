@@ -13,7 +13,8 @@ use crate::keeper::{ChangeError, Changed};
 use crate::log::{AppendError, Durability};
 use crate::record::Timestamp;
 
-/// How many frames a group has at the most. More of them add latency and nothing else.
+/// A group with this many frames takes nothing more. More of them add latency and nothing else but memory: sled holds all
+/// that a batch writes until it is written out.
 const GROUP_FRAMES: usize = 256;
 
 /// A group with this many bytes takes nothing more.
@@ -42,9 +43,10 @@ pub(crate) fn run<B: Backend>(
     durability: Durability,
     now: impl Fn(Timestamp) -> Timestamp,
 ) {
+    let mut inbox = Inbox { messages, left: None };
     let mut pace = Pace::new(durability);
-    while let Some(first) = pace.next(messages, &mut writer) {
-        let (jobs, last) = take_waiting(first, messages);
+    while let Some(first) = pace.next(&mut inbox, &mut writer) {
+        let (jobs, last) = inbox.take_group(first);
         if !jobs.is_empty() {
             writer.commit(jobs).into_iter().for_each(tell);
             writer.tell_readers();
@@ -67,27 +69,6 @@ pub(crate) fn run<B: Backend>(
         }
     }
     writer.sync();
-}
-
-/// All that is waiting, up to a group's bounds, and the message that ends it, if there was one.
-fn take_waiting(first: Message, messages: &Receiver<Message>) -> (Vec<Job>, Option<Message>) {
-    let (mut jobs, mut frames, mut bytes) = (Vec::new(), 0, 0);
-    let mut next = Some(first);
-    while let Some(message) = next {
-        match message {
-            Message::Append(together) => {
-                frames += together.iter().map(|job| job.batch.frames.len()).sum::<usize>();
-                bytes += together.iter().map(|job| job.batch.bytes()).sum::<usize>();
-                jobs.extend(together);
-            }
-            other => return (jobs, Some(other)),
-        }
-        if frames >= GROUP_FRAMES || bytes >= GROUP_BYTES {
-            break;
-        }
-        next = messages.try_recv().ok();
-    }
-    (jobs, None)
 }
 
 /// An acknowledgement that panics must not take the log with it.
@@ -113,20 +94,20 @@ impl Pace {
     }
 
     /// The next message; `None` when nobody can send one any more.
-    fn next<B: Backend>(&mut self, messages: &Receiver<Message>, writer: &mut Writer<B>) -> Option<Message> {
+    fn next<B: Backend>(&mut self, inbox: &mut Inbox<'_>, writer: &mut Writer<B>) -> Option<Message> {
         loop {
             let Some(interval) = self.interval.filter(|_| writer.is_unsynced()) else {
                 self.due = None;
-                return receive(messages);
+                return inbox.receive();
             };
             let now = Instant::now();
             // An interval beyond all clocks is never due.
             let Some(due) = self.due.or_else(|| now.checked_add(interval)) else {
-                return messages.recv().ok();
+                return inbox.receive();
             };
             self.due = Some(due);
             if now < due {
-                match messages.recv_deadline(due) {
+                match inbox.receive_before(due) {
                     Ok(message) => return Some(message),
                     Err(RecvTimeoutError::Disconnected) => return None,
                     Err(RecvTimeoutError::Timeout) => {}
@@ -136,21 +117,65 @@ impl Pace {
             self.due = None;
             if writer.is_unsynced() {
                 // The sync failed: the log has stopped, and there is nothing to be made durable any more.
-                return messages.recv().ok();
+                return inbox.receive();
             }
         }
     }
 }
 
-/// The next message, which is looked for before it is waited for; `None` when nobody can send one any more.
-fn receive(messages: &Receiver<Message>) -> Option<Message> {
-    let until = Instant::now() + AWAKE;
-    while Instant::now() < until {
-        match messages.try_recv() {
-            Ok(message) => return Some(message),
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) => thread::yield_now(),
+/// What the thread was told, and has not done yet.
+struct Inbox<'a> {
+    messages: &'a Receiver<Message>,
+    /// What did not fit the last group. It comes before all other messages.
+    left: Option<Message>,
+}
+
+impl Inbox<'_> {
+    /// The next message, which is looked for before it is waited for; `None` when nobody can send one any more.
+    fn receive(&mut self) -> Option<Message> {
+        let until = Instant::now() + AWAKE;
+        loop {
+            match self.receive_waiting() {
+                Ok(message) => return Some(message),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if Instant::now() < until => thread::yield_now(),
+                Err(TryRecvError::Empty) => return self.messages.recv().ok(),
+            }
         }
     }
-    messages.recv().ok()
+
+    fn receive_before(&mut self, due: Instant) -> Result<Message, RecvTimeoutError> {
+        self.left.take().map_or_else(|| self.messages.recv_deadline(due), Ok)
+    }
+
+    fn receive_waiting(&mut self) -> Result<Message, TryRecvError> {
+        self.left.take().map_or_else(|| self.messages.try_recv(), Ok)
+    }
+
+    /// All that is waiting, up to a group's bounds, and the message that ends it, if there was one. Batches that were handed
+    /// over together can come to be in several groups.
+    fn take_group(&mut self, first: Message) -> (Vec<Job>, Option<Message>) {
+        let (mut jobs, mut frames, mut bytes) = (Vec::new(), 0, 0);
+        let mut next = Some(first);
+        while let Some(message) = next {
+            let Message::Append(together) = message else { return (jobs, Some(message)) };
+            let mut together = together.into_iter();
+            while frames < GROUP_FRAMES
+                && bytes < GROUP_BYTES
+                && let Some(job) = together.next()
+            {
+                frames += job.batch.frames.len();
+                bytes += job.batch.bytes();
+                jobs.push(job);
+            }
+            if together.len() > 0 {
+                self.left = Some(Message::Append(together.collect()));
+            }
+            if frames >= GROUP_FRAMES || bytes >= GROUP_BYTES {
+                break;
+            }
+            next = self.receive_waiting().ok();
+        }
+        (jobs, None)
+    }
 }

@@ -8,7 +8,7 @@ mod suite;
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use cloacina_store::log::{AppendError, EventLog, LogReader};
+use cloacina_store::log::{Acknowledge, AppendError, EventLog, LogReader};
 use cloacina_store::{Options, SledLog, open};
 use suite::{one, stream};
 
@@ -69,6 +69,24 @@ fn a_thousand_that_wait_take_four_groups_in_the_order_of_the_calls() {
     let positions: Vec<u64> = receiver.iter().take(1_000).collect();
     assert_eq!(positions, (2..=1_001).collect::<Vec<_>>());
     assert_eq!(log.flushes(), 5);
+}
+
+/// All that was handed over together became one group, however much it was. While it was written sled held all of it in
+/// memory: a hundred megabytes more with 4,096 decisions.
+#[test]
+fn a_thousand_that_are_handed_over_together_take_four_groups_in_their_order() {
+    let (_directory, log) = log();
+    let (sender, receiver) = mpsc::channel();
+    let batches = (1..=1_000).map(|number| {
+        let sender = sender.clone();
+        let told: Acknowledge = Box::new(move |result| sender.send(result.unwrap().position).unwrap());
+        (one(stream(number), 0, b"a"), told)
+    });
+    log.append_all_then(batches.collect());
+    let positions: Vec<u64> = receiver.iter().take(1_000).collect();
+    assert_eq!(positions, (1..=1_000).collect::<Vec<_>>());
+    assert_eq!(log.flushes(), 4);
+    assert_eq!(log.verify().findings, []);
 }
 
 #[test]

@@ -46,7 +46,8 @@ pub const LOADS: [Load; 8] = [
     SMALL,
     // Bodies of many chunks: they cross sled's segments of 512 KiB.
     Load { name: "large", batches: 16, streams: 2, sizes: (1_000, 120_000), ..SMALL },
-    Load { name: "many-streams", batches: 40, frames: 8, streams: 320, records: 2, in_flight: 8, ..SMALL },
+    // Groups of more frames than one commit entry takes.
+    Load { name: "many-streams", batches: 80, frames: 8, streams: 320, records: 2, in_flight: 40, ..SMALL },
     Load { name: "creation", batches: 2, streams: 1, close: true, ..SMALL },
     // Long enough for sled's own flusher and its collection of garbage to take part.
     Load {

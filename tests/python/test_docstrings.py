@@ -21,11 +21,11 @@ PACKAGE = Path(__file__).resolve().parents[2] / "bindings" / "python" / "cloaca"
 OPERATORS = {
     "cloaca.Context": ["len(", " in ", "del ", "list(", "==", '["rows"]'],
     "cloaca.runner.DefaultRunner": ["with "],
-    "cloaca.runner.Execution": ["await "],
+    "cloaca.execution.Execution": ["await "],
     "cloaca.workflow.WorkflowBuilder": ["with "],
     "cloaca.history.History": ["len("],
-    "cloaca.history.Verification": ["bool("],
-    "cloaca.history.Why": ["print("],
+    "cloaca.answers.Verification": ["bool("],
+    "cloaca.answers.Why": ["print("],
     "cloaca.namespace.TaskNamespace": ["str(", "=="],
 }
 

@@ -217,20 +217,23 @@ fn a_flipped_byte_in_a_log_that_was_not_closed_is_found_or_costs_no_more_than_th
 /// alone, and it was taken for the one that may be unfinished: a log passed for whole after it had lost two groups.
 #[test]
 fn a_damaged_commit_entry_of_a_log_that_was_not_closed_is_found_or_is_the_last() {
-    let place = tempfile::tempdir().unwrap();
-    let mut ground = Ground::new(&["small"], place.path());
-    ground.unguarded = 1;
-    ground.written[0].acknowledged.pop_last();
-    let database = &ground.files["db"];
-    let damages: Vec<Damage<'_>> = (0..ground.whole.records.len() as u64)
-        .flat_map(|position| {
-            let key = [&b"C"[..], &position.to_be_bytes()].concat();
-            let places = (0..ground.used()).filter(|place| database[*place..].starts_with(&key));
-            places.map(|place| flip("db", place + key.len() + 20)).collect::<Vec<_>>()
-        })
-        .collect();
-    assert!(damages.len() >= ground.whole.records.len(), "{} commit entries", damages.len());
-    all_are_found("damaged commit entries of a log that was not closed", &ground, &damages, 10);
+    // The last group of the second has at most 256 frames of two records, which are 32 batches.
+    for (load, records, batches) in [("small", 1, 1), ("many-streams", 512, 32)] {
+        let place = tempfile::tempdir().unwrap();
+        let mut ground = Ground::new(&[load], place.path());
+        ground.unguarded = records;
+        (0..batches).for_each(|_| drop(ground.written[0].acknowledged.pop_last()));
+        let damages = commit_entries(&ground.files["db"]);
+        assert!(damages.len() > 4, "{} commit entries", damages.len());
+        all_are_found("damaged commit entries of a log that was not closed", &ground, &damages, 10);
+    }
+}
+
+/// A flipped byte in each thing that is written under the key of a commit entry.
+fn commit_entries<'a>(database: &[u8]) -> Vec<Damage<'a>> {
+    let is_key = |key: &[u8]| key[0] == b'C' && key[1..6] == [0; 5];
+    let places = database.windows(9).enumerate().filter(|(_, key)| is_key(key));
+    places.map(|(place, key)| flip("db", place + key.len() + 20)).collect()
 }
 
 /// Most damage of a larger log that was closed concerns some pages of its database, and the streams that are on them.

@@ -69,9 +69,10 @@ from .workflow import Workflow, WorkflowBuilder, register_workflow_constructor
 
 if _typing.TYPE_CHECKING:
     from . import events, testing
+    from .execution import Execution, ExecutionInfo
     from .history import History
     from .result import PipelineResult, TaskResult, WorkflowResult
-    from .runner import DefaultRunner, Execution, ExecutionInfo
+    from .runner import DefaultRunner
 
 __all__ = [
     "AttemptOverError",
@@ -137,8 +138,8 @@ _MutableMapping.register(Context)
 # What needs asyncio and logging is imported when it is asked for: a program that only defines tasks starts faster.
 _LAZY = {
     "DefaultRunner": "runner",
-    "Execution": "runner",
-    "ExecutionInfo": "runner",
+    "Execution": "execution",
+    "ExecutionInfo": "execution",
     "History": "history",
     "PipelineResult": "result",
     "TaskResult": "result",

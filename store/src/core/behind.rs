@@ -12,7 +12,7 @@ use super::Core;
 use super::recover::Unfit;
 use crate::backend::Backend;
 use crate::backend::sled_file::written::{Written, each_segment};
-use crate::layout::group::{FramePlace, GroupEntry, MAX_FRAMES};
+use crate::layout::group::{FramePlace, GroupEntry};
 use crate::layout::keys;
 use crate::log::{Durability, LogReader, ReadError};
 use crate::log_event::LogEvent;
@@ -37,13 +37,13 @@ pub(crate) fn written_groups(directory: &Path) -> io::Result<Vec<WrittenGroup>> 
     Ok(found)
 }
 
-/// The group whose commit entry a value is. A full entry may be one of several of a group.
+/// The group whose first commit entry a value is.
 fn written_group(written: &Written) -> Option<WrittenGroup> {
     let position = match &written.key {
         Some(key) => Some(keys::group_position(key)?),
         None => None,
     };
-    let entry = GroupEntry::decode(&written.value).ok().filter(|entry| entry.frames.len() < MAX_FRAMES)?;
+    let entry = GroupEntry::decode(&written.value).ok().filter(|entry| !entry.continues)?;
     Some(WrittenGroup { first: *entry.frames.first()?, position })
 }
 
@@ -57,18 +57,12 @@ pub(crate) fn check<B: Backend>(core: &Core<B>, written: &[WrittenGroup]) -> Res
     for group in written {
         if !lost.contains(&group.first) && !core.has_frame(&group.first)? {
             lost.push(group.first);
-            if lost.len() > 1 || group.position.is_some_and(|position| is_beyond(end, position)) {
+            if lost.len() > 1 || group.position.is_some_and(|position| position > end) {
                 return Err(beyond(end, &lost));
             }
         }
     }
     Ok(())
-}
-
-/// Whether a commit entry at a position is of a later group than the one that may be unfinished. That one can have several
-/// entries, all but the last full: so one that far behind the end tells nothing.
-fn is_beyond(end: u64, position: u64) -> bool {
-    position > end && position - end < MAX_FRAMES as u64
 }
 
 fn beyond(end: u64, lost: &[FramePlace]) -> Unfit {
@@ -102,33 +96,23 @@ mod tests {
         FramePlace { stream: StreamId::from_bytes([number; 16]), kind: StreamKind::Execution, first_seq: 0, count: 1 }
     }
 
-    fn written(key: Option<Vec<u8>>, places: &[FramePlace]) -> Written {
-        let pairs: Vec<_> = places.iter().map(|place| (*place, Hash([1; 32]))).collect();
-        let value = GroupEntry::seal(0, &Hash::ZERO, &pairs).encode().into();
+    fn written(key: Option<Vec<u8>>, continues: bool) -> Written {
+        let pairs = [place(1), place(2)].map(|place| (place, Hash([1; 32])));
+        let value = GroupEntry::seal(continues, 0, &Hash::ZERO, &pairs).encode().into();
         Written { key: key.map(Into::into), value }
     }
 
     #[test]
     fn a_commit_entry_tells_its_first_frame_and_its_position_where_its_key_is_known() {
-        let places = [place(1), place(2)];
         let group = |position| Some(WrittenGroup { first: place(1), position });
-        assert_eq!(written_group(&written(Some(keys::group(7)), &places)), group(Some(7)));
-        assert_eq!(written_group(&written(None, &places)), group(None));
+        assert_eq!(written_group(&written(Some(keys::group(7)), false)), group(Some(7)));
+        assert_eq!(written_group(&written(None, false)), group(None));
     }
 
     #[test]
-    fn a_part_of_a_group_and_what_has_another_key_do_not_count() {
-        assert_eq!(written_group(&written(Some(keys::group(7)), &vec![place(1); MAX_FRAMES])), None);
-        assert_eq!(written_group(&written(Some(keys::frame(StreamId::LOG, 0, 0)), &[place(1)])), None);
+    fn a_later_part_of_a_group_and_what_has_another_key_do_not_count() {
+        assert_eq!(written_group(&written(Some(keys::group(7)), true)), None);
+        assert_eq!(written_group(&written(Some(keys::frame(StreamId::LOG, 0, 0)), false)), None);
         assert_eq!(written_group(&Written { key: None, value: b"C, C and C".to_vec().into() }), None);
-    }
-
-    #[test]
-    fn a_group_that_begins_behind_the_end_is_of_a_later_time_unless_it_may_be_a_part() {
-        assert!(!is_beyond(10, 9));
-        assert!(!is_beyond(10, 10));
-        assert!(is_beyond(10, 11));
-        assert!(is_beyond(10, 9 + MAX_FRAMES as u64));
-        assert!(!is_beyond(10, 10 + MAX_FRAMES as u64));
     }
 }

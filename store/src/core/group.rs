@@ -31,6 +31,8 @@ pub(crate) struct Group {
     /// The frames since the last commit entry, with the hashes of their last records.
     places: Vec<(FramePlace, Hash)>,
     places_from: u64,
+    /// Whether it has a commit entry already.
+    continues: bool,
     tip: Tip,
 }
 
@@ -48,6 +50,7 @@ impl Group {
             hidden: Hidden::default(),
             places: Vec::new(),
             places_from: tip.position,
+            continues: false,
             tip,
         }
     }
@@ -186,10 +189,11 @@ impl Group {
 
     /// Writes the commit entry for the frames since the last one.
     fn seal_places(&mut self) {
-        let entry = GroupEntry::seal(self.places_from, &self.tip.hash, &self.places);
+        let entry = GroupEntry::seal(self.continues, self.places_from, &self.tip.hash, &self.places);
         self.changes.put(keys::group(self.places_from), entry.encode());
         self.tip.hash = entry.hash;
         self.places_from = self.tip.position;
+        self.continues = true;
         self.places.clear();
     }
 

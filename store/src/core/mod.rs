@@ -6,6 +6,7 @@
 
 pub(crate) mod behind;
 pub(crate) mod change;
+pub(crate) mod ends;
 pub(crate) mod frames;
 pub(crate) mod group;
 pub(crate) mod import;
@@ -24,6 +25,7 @@ use std::sync::{Arc, RwLock};
 
 use crate::backend::{Backend, BackendError};
 use crate::bytes::Malformed;
+use crate::core::ends::Ends;
 use crate::core::moving::Moving;
 use crate::layout::frame::FrameHeader;
 use crate::layout::head::Tip;
@@ -47,6 +49,7 @@ pub(crate) struct Core<B> {
     pub(crate) failed: AtomicBool,
     /// Where readers wait until it moves.
     pub(crate) moving: Arc<Moving>,
+    ends: Ends,
 }
 
 /// What of the backend may be shown.
@@ -89,6 +92,7 @@ impl<B: Backend> Core<B> {
             closed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             moving: Arc::default(),
+            ends: Ends::default(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! Reading, with every check: each record against its hash, each hash against the one before it, the end of a stream
 //! against what the listing knows.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -92,7 +91,6 @@ impl<B: Backend> Core<B> {
         if from >= tip || budget.enough == 0 {
             return Ok(records);
         }
-        let mut streams = HashMap::new();
         let mut bytes = 0;
         let (mut position, mut entry) = self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
         loop {
@@ -100,7 +98,7 @@ impl<B: Backend> Core<B> {
             for place in &entry.frames {
                 let after = position + u64::from(place.count);
                 if after > from && records.len() < budget.enough && bytes < budget.bytes {
-                    let frame = self.tail_frame(place, position, &mut streams)?;
+                    let frame = self.tail_frame(place, position)?;
                     bytes +=
                         frame.iter().filter_map(|record| record.body.bytes()).map(<[u8]>::len).sum::<usize>() as u64;
                     records.extend(frame.into_iter().filter(|record| record.position >= from));
@@ -131,23 +129,24 @@ impl<B: Backend> Core<B> {
     }
 
     /// The records of a frame that a commit entry names.
-    fn tail_frame(
-        &self,
-        place: &FramePlace,
-        position: u64,
-        streams: &mut HashMap<StreamId, (u64, Before)>,
-    ) -> Result<Vec<Record>, ReadError> {
+    fn tail_frame(&self, place: &FramePlace, position: u64) -> Result<Vec<Record>, ReadError> {
         let frame = self.load_named(place, position)?;
         if frame.header.standing == Standing::Pruned {
             return Ok(Vec::new());
         }
-        let before = match streams.get(&place.stream) {
-            Some((next, before)) if *next == place.first_seq => *before,
-            _ => self.before(place.stream, place.first_seq)?,
+        self.open_named(place, frame)
+    }
+
+    fn open_named(&self, place: &FramePlace, frame: StoredFrame) -> Result<Vec<Record>, ReadError> {
+        let FramePlace { stream, first_seq, count, .. } = *place;
+        let before = match self.ends.get(stream, first_seq) {
+            Some(before) => before,
+            None => self.before(stream, first_seq)?,
         };
-        let next = place.first_seq + u64::from(place.count);
-        streams.insert(place.stream, (next, Before::after(&frame.header)));
-        self.open_frame(place.stream, place.first_seq, frame, before)
+        let after = Before::after(&frame.header);
+        let records = self.open_frame(stream, first_seq, frame, before)?;
+        self.ends.remember(stream, first_seq.saturating_add(u64::from(count)), after);
+        Ok(records)
     }
 
     /// The frame that a commit entry names, if it is the one.
@@ -317,14 +316,13 @@ impl<B: Backend> Core<B> {
         if from >= tip || limit == 0 {
             return Ok(hashes);
         }
-        let mut streams = HashMap::new();
         let (mut position, mut entry) = self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
         loop {
             let first = position;
             for place in &entry.frames {
                 let after = position + u64::from(place.count);
                 if after > from && hashes.len() < limit {
-                    let found = self.frame_hashes(place, position, &mut streams)?;
+                    let found = self.frame_hashes(place, position)?;
                     let passed = usize::try_from(from.saturating_sub(position)).unwrap_or(usize::MAX);
                     hashes.extend(found.into_iter().skip(passed));
                 }
@@ -342,17 +340,12 @@ impl<B: Backend> Core<B> {
         Ok(hashes)
     }
 
-    fn frame_hashes(
-        &self,
-        place: &FramePlace,
-        position: u64,
-        streams: &mut HashMap<StreamId, (u64, Before)>,
-    ) -> Result<Vec<Hash>, ReadError> {
+    fn frame_hashes(&self, place: &FramePlace, position: u64) -> Result<Vec<Hash>, ReadError> {
         let frame = self.load_named(place, position)?;
         if frame.header.standing == Standing::Pruned {
             return Ok(frame.hashes());
         }
-        let records = self.tail_frame(place, position, streams)?;
+        let records = self.open_named(place, frame)?;
         Ok(records.into_iter().map(|record| record.hash).collect())
     }
 

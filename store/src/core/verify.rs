@@ -441,11 +441,17 @@ impl<B: Backend> Core<B> {
     }
 
     fn named_streams(&self, streams: &mut BTreeSet<StreamId>) -> Result<(), ReadError> {
+        self.each_group(|_, entry| streams.extend(entry.frames.iter().map(|place| place.stream)));
+        Ok(())
+    }
+
+    /// Every commit entry that can be read, with its position.
+    pub(crate) fn each_group(&self, mut visit: impl FnMut(u64, &GroupEntry)) {
         let (end, mut position) = (self.tip().position, 0);
         while position < end {
             match self.groups_from(position, end, 1).map(|mut page| page.pop()) {
                 Ok(Some((first, entry))) => {
-                    streams.extend(entry.frames.iter().map(|place| place.stream));
+                    visit(first, &entry);
                     position = first.saturating_add(entry.records().max(1));
                 }
                 Ok(None) => break,
@@ -453,7 +459,6 @@ impl<B: Backend> Core<B> {
                 Err(_) => position += 1,
             }
         }
-        Ok(())
     }
 
     /// The definitions that have the content that their fingerprints say; of the others, findings.

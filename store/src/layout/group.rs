@@ -1,16 +1,17 @@
 //! A commit entry: what one group (or a part of a large one) appended, in the order of positions.
 //!
 //! ```text
-//! 'C' packing format 0 | log hash 32 | frames u16 | for each frame: stream 16, kind u8, first seq u64, records u32
+//! 'C' or 'c', packing format 0 | log hash 32 | frames u16 | for each frame: stream 16, kind u8, first seq u64, records u32
 //! ```
-//! Its first position is in the key.
+//! Its first position is in the key. The first entry of a group begins with `C`, another one of the same group with `c`.
 
 use super::{MAX_VALUE, expect_header, header};
 use crate::bytes::{Cursor, Malformed, Put};
 use crate::record::{Hash, StreamId, StreamKind};
 use crate::seal;
 
-const MAGIC: u8 = b'C';
+const FIRST: u8 = b'C';
+const CONTINUES: u8 = b'c';
 const HEADER_LENGTH: usize = 4 + 32 + 2;
 const PLACE_LENGTH: usize = 16 + 1 + 8 + 4;
 
@@ -30,6 +31,8 @@ pub(crate) struct FramePlace {
 /// A commit entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GroupEntry {
+    /// Whether another entry of the same group stands before it.
+    pub(crate) continues: bool,
     /// The log-wide hash after it.
     pub(crate) hash: Hash,
     pub(crate) frames: Vec<FramePlace>,
@@ -38,9 +41,10 @@ pub(crate) struct GroupEntry {
 impl GroupEntry {
     /// The entry for frames (and the hashes of their last records) that stand from a position on, at most
     /// [`MAX_FRAMES`] of them.
-    pub(crate) fn seal(first_position: u64, previous: &Hash, frames: &[(FramePlace, Hash)]) -> Self {
+    pub(crate) fn seal(continues: bool, first_position: u64, previous: &Hash, frames: &[(FramePlace, Hash)]) -> Self {
         let pairs = frames.iter().map(|(place, head)| (place, head));
         Self {
+            continues,
             hash: seal::group_hash(first_position, previous, count_of(frames.len()), pairs),
             frames: frames.iter().map(|(place, _)| *place).collect(),
         }
@@ -59,7 +63,7 @@ impl GroupEntry {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_LENGTH + self.frames.len() * PLACE_LENGTH);
-        bytes.put(&header(MAGIC));
+        bytes.put(&header(if self.continues { CONTINUES } else { FIRST }));
         bytes.put(&self.hash.0);
         bytes.put_u16(count_of(self.frames.len()));
         for place in &self.frames {
@@ -73,7 +77,8 @@ impl GroupEntry {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(bytes);
-        expect_header(&mut cursor, MAGIC)?;
+        let continues = cursor.peek() == Some(CONTINUES);
+        expect_header(&mut cursor, if continues { CONTINUES } else { FIRST })?;
         let hash = cursor.hash()?;
         let count = usize::from(cursor.u16()?);
         if count == 0 || count > MAX_FRAMES {
@@ -89,7 +94,7 @@ impl GroupEntry {
             });
         }
         cursor.end()?;
-        Ok(Self { hash, frames })
+        Ok(Self { continues, hash, frames })
     }
 }
 

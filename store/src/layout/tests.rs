@@ -74,9 +74,12 @@ fn a_frame_of_format_1_has_these_bytes() {
 #[test]
 fn a_commit_entry_of_format_1_has_these_bytes() {
     let place = FramePlace { stream: StreamId::from_bytes([7; 16]), kind: StreamKind::Trigger, first_seq: 5, count: 2 };
-    let entry = GroupEntry { hash: Hash([0xee; 32]), frames: vec![place] };
-    let expected = ["43000100", &"ee".repeat(32), "0001", &"07".repeat(16), "03", "0000000000000005", "00000002"];
-    assert_eq!(hex(&entry.encode()), expected.concat());
+    for (continues, begins) in [(false, "43000100"), (true, "63000100")] {
+        let entry = GroupEntry { continues, hash: Hash([0xee; 32]), frames: vec![place] };
+        let expected = [begins, &"ee".repeat(32), "0001", &"07".repeat(16), "03", "0000000000000005", "00000002"];
+        assert_eq!(hex(&entry.encode()), expected.concat());
+        assert_eq!(GroupEntry::decode(&entry.encode()), Ok(entry));
+    }
 }
 
 #[test]
@@ -170,6 +173,7 @@ fn a_newer_value_is_told_from_a_damaged_one() {
 fn every_value_of_a_newer_format_says_which_and_what_to_do() {
     let (frame, _) = seal(&[b"ab".to_vec()], || [1; 16]).unwrap();
     let group = GroupEntry::seal(
+        false,
         0,
         &Hash::ZERO,
         &[(FramePlace { stream: place().stream, kind: StreamKind::Execution, first_seq: 5, count: 1 }, Hash::ZERO)],

@@ -1,0 +1,232 @@
+"""Executions that a runner was given, and as it lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .history import History
+    from .result import WorkflowResult
+    from .runner import DefaultRunner
+
+__all__ = ["Execution", "ExecutionInfo"]
+
+
+class ExecutionInfo(NamedTuple):
+    """An execution in a listing.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(): ...
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     result = runner.execute("etl")
+        ...     [info] = runner.list_executions("Completed", "etl", limit=1)
+        >>> info.workflow_name, info.blocked, info.id == result.execution_id
+        ('etl', None, True)
+    """
+
+    id: str
+    """Its id."""
+    workflow_name: str
+    """The workflow's name."""
+    status: str
+    """As in [`WorkflowResult`][cloaca.WorkflowResult]."""
+    start_time: str
+    """When it started (RFC 3339, UTC)."""
+    end_time: str | None
+    """When it ended, or ``None``."""
+    events: int
+    """How many events it has."""
+    blocked: str | None
+    """Why it is not resumed, if it is held: what differs between its workflow and the registered one."""
+
+
+class Execution:
+    """An execution that was submitted. It can be awaited: ``result = await execution``.
+
+    Example:
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl"):
+        ...     @cloaca.task
+        ...     def extract(context):
+        ...         context["rows"] = 3
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     execution = runner.submit("etl")
+        ...     execution.result(timeout=30).final_context["rows"]
+        3
+        >>> import asyncio
+        >>> async def submit_and_wait(runner):
+        ...     execution = runner.submit("etl")
+        ...     return await execution
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     asyncio.run(submit_and_wait(runner)).status
+        'Completed'
+    """
+
+    __slots__ = ("_id", "_runner")
+
+    def __init__(self, runner: DefaultRunner, execution_id: str) -> None:
+        self._runner = runner
+        self._id = execution_id
+
+    @property
+    def id(self) -> str:
+        """Its id, a UUID. Ids sort by the time at which they were made.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     first, second = runner.submit("etl"), runner.submit("etl")
+            ...     runner.get_execution(first.id) == first, first.id < second.id
+            (True, True)
+        """
+        return self._id
+
+    @property
+    def status(self) -> str:
+        """How it stands: ``Pending``, ``Running``, ``Paused``, ``Completed``, ``Failed`` or ``Cancelled``.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("etl")
+            ...     _ = execution.result()
+            ...     execution.status
+            'Completed'
+        """
+        return self._runner._engine.outcome(self._id)["status"]
+
+    def result(self, timeout: float | None = None) -> WorkflowResult:
+        """Waits for its end. Ctrl-C leaves the wait, and the execution running.
+
+        Args:
+            timeout: How many seconds to wait at most; ``None``: for ever.
+
+        Raises:
+            WaitTimeoutError: It was still running then. (A ``TimeoutError``.)
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("waits"):
+            ...     @cloaca.task
+            ...     def wait(context, handle):
+            ...         handle.defer_until(lambda: ready, poll_interval_ms=10)
+            >>> ready = False
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("waits")
+            ...     try:
+            ...         execution.result(timeout=0.01)
+            ...     except TimeoutError:
+            ...         print("not yet")
+            ...     ready = True
+            ...     execution.result().status
+            not yet
+            'Completed'
+        """
+        check_timeout(timeout)
+        return self._runner._wait(self._id, timeout)
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Cancels it: what has not started never does, an ``async def`` task is cancelled, and what a thread still does
+        counts no more. One that is blocked can be cancelled, too.
+
+        Args:
+            reason: Kept in the log.
+
+        Raises:
+            Error: It has ended.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("waits"):
+            ...     @cloaca.task
+            ...     def wait(context, handle):
+            ...         handle.defer_until(lambda: False)
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("waits")
+            ...     execution.cancel("the input was wrong")
+            ...     execution.result().error_message
+            'cancelled by user: the input was wrong'
+        """
+        self._runner._engine.cancel(self._id, reason)
+
+    def pause(self) -> None:
+        """Lets no further attempt start. What runs ends as usual.
+
+        Raises:
+            Error: It has ended, is paused already, or is blocked.
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("steps"):
+            ...     @cloaca.task
+            ...     def first(context, handle):
+            ...         handle.defer_until(lambda: paused, poll_interval_ms=10)
+            ...     @cloaca.task(dependencies=[first])
+            ...     def second(): ...
+            >>> paused = False
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("steps")
+            ...     execution.pause()
+            ...     paused = True
+            ...     execution.status
+            ...     execution.resume()
+            ...     execution.result().status
+            'Paused'
+            'Completed'
+        """
+        self._runner._engine.pause(self._id)
+
+    def resume(self) -> None:
+        """Lets attempts start again after [`pause`][cloaca.Execution.pause]. (What is blocked:
+        [`DefaultRunner.resume`][cloaca.DefaultRunner.resume].)
+
+        Raises:
+            Error: It is not paused.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("etl")
+            ...     _ = execution.result()
+            ...     try:
+            ...         execution.resume()
+            ...     except cloaca.Error as error:
+            ...         print(str(error).replace(execution.id, "…"))
+            execution …: the execution has ended (Completed)
+        """
+        self._runner._engine.unpause(self._id)
+
+    def history(self) -> History:
+        """What has happened up to now: every event, what each task saw, and where each value came from.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("etl")
+            ...     _ = execution.result()
+            ...     [event.kind for event in execution.history().events]
+            ['ExecutionStarted', 'TaskStarted', 'ContextWritten', 'TaskCompleted', 'ExecutionCompleted']
+        """
+        return self._runner._past.history(self._id)
+
+    def __await__(self) -> Generator[Any, None, WorkflowResult]:
+        return self._runner._wait_async(self._id).__await__()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Execution) and (self._id, self._runner) == (other._id, other._runner)
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("an Execution belongs to its runner; pickle its id, and ask a runner: get_execution(id)")
+
+    def __repr__(self) -> str:
+        return f"Execution(id={self._id!r})"
+
+
+def check_timeout(timeout: object) -> None:
+    """Before anything is started: a wrong timeout starts nothing."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    if timeout != timeout:
+        raise ValueError("timeout must be a number of seconds or None, not nan")

@@ -12,8 +12,11 @@ use cloacina_store::record::Record;
 
 use crate::reading::{Decoder, Entry, Trouble, stream_of, up_to_trouble};
 
-/// How many pages of records wait at most: enough that reading goes on while the graph is made that the first event names.
-const PAGES: usize = 256;
+/// How many records are handed over at once, at most.
+const PAGE: usize = 512;
+/// How many pages wait at most: enough that reading goes on for a while when the graph is made that the first event names, and
+/// not more than memory is there for.
+const PAGES: usize = 128;
 
 /// Who wants to know how far reading is.
 pub trait Watch {
@@ -128,22 +131,35 @@ fn hand_over<E: From<ReadError>>(
             Ok(page) => up_to_wrong(page, &mut check),
             Err(error) => (Vec::new(), Some(E::from(error))),
         };
-        match send.try_send(Ok(Page::Read(page.into_iter()))) {
-            Ok(()) => {}
-            // Whoever takes them is behind: so there is time to decode them here.
-            Err(TrySendError::Full(Ok(Page::Read(page)))) => {
-                let entries: Vec<_> = page.map(|record| decoder.decode(&record)).collect();
-                if send.send(Ok(Page::Decoded(entries.into_iter()))).is_err() {
-                    return;
-                }
+        let mut rest = page.into_iter();
+        while !rest.as_slice().is_empty() {
+            // What was appended together may be far more than a page.
+            let page = match rest.len() {
+                ..=PAGE => std::mem::take(&mut rest),
+                _ => rest.by_ref().take(PAGE).collect::<Vec<_>>().into_iter(),
+            };
+            if !hand_page_over(page, &mut decoder, send) {
+                return;
             }
-            Err(_) => return,
         }
         if let Some(wrong) = wrong {
             // Where nobody takes any more, nobody wants to know.
             drop(send.send(Err(wrong)));
             return;
         }
+    }
+}
+
+/// Whether somebody took it, or will.
+fn hand_page_over<E>(page: IntoIter<Record>, decoder: &mut Decoder<'_>, send: &SyncSender<Result<Page, E>>) -> bool {
+    match send.try_send(Ok(Page::Read(page))) {
+        Ok(()) => true,
+        // Whoever takes them is behind: so there is time to decode them here.
+        Err(TrySendError::Full(Ok(Page::Read(page)))) => {
+            let entries: Vec<_> = page.map(|record| decoder.decode(&record)).collect();
+            send.send(Ok(Page::Decoded(entries.into_iter()))).is_ok()
+        }
+        Err(_) => false,
     }
 }
 

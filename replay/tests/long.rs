@@ -58,7 +58,7 @@ impl LogReader for InSips<'_> {
     read_through!(self => self.reader; stream, streams, tail, hashes, erasures, definition, head, location);
 
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        if self.given.fetch_add(1, Ordering::Relaxed) == 257 {
+        if self.given.fetch_add(1, Ordering::Relaxed) == 129 {
             self.far_ahead.send(()).unwrap();
         }
         self.reader.read(stream, from, limit.min(5))

@@ -1,20 +1,22 @@
-//! Reading ahead: a thread of its own reads, checks and decodes records, while whoever wants the events folds them.
+//! Reading ahead: a thread of its own reads and checks records, while whoever wants the events folds them. Whichever of the
+//! two has time decodes them.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
+use std::vec::IntoIter;
 
 use cloacina_engine::core::event::{ExecutionId, Seq};
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::paging::Records;
 use cloacina_store::record::Record;
 
-use crate::reading::{Decoder, Entry, Trouble, stream_of};
+use crate::reading::{Decoder, Entry, Trouble, stream_of, up_to_trouble};
 
-/// How many records are handed over at once.
+/// How many records are handed over at once, at most.
 const PAGE: usize = 512;
-/// How many pages wait at most: enough that neither side waits for the other's every page, nor reading for the graph to be
-/// made that the first event names.
-const PAGES: usize = 64;
+/// How many pages wait at most: enough that reading goes on for a while when the graph is made that the first event names, and
+/// not more than memory is there for.
+const PAGES: usize = 128;
 
 /// Who wants to know how far reading is.
 pub trait Watch {
@@ -64,69 +66,136 @@ impl<'a> Ahead<'a> {
 
     /// Gives the events to `work`, in order, up to the first [`Trouble`].
     pub fn entries<T>(&self, work: impl FnOnce(&mut dyn Iterator<Item = Result<Entry, Trouble>>) -> T) -> T {
-        let mut decoder = Decoder::new(self.reader);
-        self.records(move |record| decoder.decode(&record), work)
+        let unchecked = |_: &Record| Ok::<(), Trouble>(());
+        self.checked(unchecked, |entries| work(&mut up_to_trouble(entries.map(Result::flatten))))
     }
 
-    /// Gives the records to `work`, in order, each after `prepare` had it on the thread that reads. Ends after the first
-    /// error.
-    pub fn records<P: Send, E: From<ReadError> + Send, T>(
+    /// Gives the events to `work`, in order, each after `check` had its record on the thread that reads. Ends after the first
+    /// record that cannot be read or does not pass; one that cannot be decoded ends nothing.
+    pub fn checked<E: From<ReadError> + Send, T>(
         &self,
-        mut prepare: impl FnMut(Record) -> Result<P, E> + Send,
-        work: impl FnOnce(&mut dyn Iterator<Item = Result<P, E>>) -> T,
+        check: impl FnMut(&Record) -> Result<(), E> + Send,
+        work: impl FnOnce(&mut dyn Iterator<Item = Result<Result<Entry, Trouble>, E>>) -> T,
     ) -> T {
         let records = Records::new(self.reader, stream_of(self.id), self.from);
-        let prepared = records.map(move |record| record.map_err(E::from).and_then(&mut prepare));
+        let decoder = Decoder::new(self.reader);
         thread::scope(|scope| {
             let (send, receive) = sync_channel(PAGES);
             let reading = thread::Builder::new().name("replay-reading".to_owned());
-            let started = reading.spawn_scoped(scope, move || hand_over(prepared, &send));
+            let started = reading.spawn_scoped(scope, move || hand_over(records, check, decoder, &send));
             if let Err(error) = started {
                 // What was to be read went with the thread that could not be.
                 let failed = ReadError::Io(format!("no thread to read with: {error}"));
                 return work(&mut std::iter::once(Err(E::from(failed))));
             }
-            let mut taken = Taken { receive, page: Vec::new().into_iter(), count: 0, watch: self.watch };
-            work(&mut taken)
+            let decoder = Decoder::new(self.reader);
+            let page = Page::Read(Vec::new().into_iter());
+            work(&mut Taken { receive, page, decoder, count: 0, watch: self.watch })
         })
     }
 }
 
-/// Reads until the end, the first error, or nobody takes any more.
-fn hand_over<P, E>(mut records: impl Iterator<Item = Result<P, E>>, send: &SyncSender<Vec<Result<P, E>>>) {
-    loop {
-        let mut page = Vec::with_capacity(PAGE);
-        let mut failed = false;
-        while page.len() < PAGE && !failed {
-            let Some(record) = records.next() else { break };
-            failed = record.is_err();
-            page.push(record);
+/// Records that were read and checked together.
+enum Page {
+    /// As they were read.
+    Read(IntoIter<Record>),
+    /// Decoded.
+    Decoded(IntoIter<Result<Entry, Trouble>>),
+}
+
+impl Page {
+    fn len(&self) -> usize {
+        match self {
+            Self::Read(records) => records.len(),
+            Self::Decoded(entries) => entries.len(),
         }
-        let over = failed || page.len() < PAGE;
-        if send.send(page).is_err() || over {
+    }
+
+    fn next(&mut self, decoder: &mut Decoder<'_>) -> Option<Result<Entry, Trouble>> {
+        match self {
+            Self::Read(records) => records.next().map(|record| decoder.decode(&record)),
+            Self::Decoded(entries) => entries.next(),
+        }
+    }
+}
+
+/// Reads until the end, the first error, or nobody takes any more.
+fn hand_over<E: From<ReadError>>(
+    mut records: Records<'_>,
+    mut check: impl FnMut(&Record) -> Result<(), E>,
+    mut decoder: Decoder<'_>,
+    send: &SyncSender<Result<Page, E>>,
+) {
+    while let Some(page) = records.next_page() {
+        let (page, wrong) = match page {
+            Ok(page) => up_to_wrong(page, &mut check),
+            Err(error) => (Vec::new(), Some(E::from(error))),
+        };
+        let mut rest = page.into_iter();
+        while !rest.as_slice().is_empty() {
+            // What was appended together may be far more than a page.
+            let page = match rest.len() {
+                ..=PAGE => std::mem::take(&mut rest),
+                _ => rest.by_ref().take(PAGE).collect::<Vec<_>>().into_iter(),
+            };
+            if !hand_page_over(page, &mut decoder, send) {
+                return;
+            }
+        }
+        if let Some(wrong) = wrong {
+            // Where nobody takes any more, nobody wants to know.
+            drop(send.send(Err(wrong)));
             return;
         }
     }
 }
 
-struct Taken<'a, P, E> {
-    receive: Receiver<Vec<Result<P, E>>>,
-    page: std::vec::IntoIter<Result<P, E>>,
+/// Whether somebody took it, or will.
+fn hand_page_over<E>(page: IntoIter<Record>, decoder: &mut Decoder<'_>, send: &SyncSender<Result<Page, E>>) -> bool {
+    match send.try_send(Ok(Page::Read(page))) {
+        Ok(()) => true,
+        // Whoever takes them is behind: so there is time to decode them here.
+        Err(TrySendError::Full(Ok(Page::Read(page)))) => {
+            let entries: Vec<_> = page.map(|record| decoder.decode(&record)).collect();
+            send.send(Ok(Page::Decoded(entries.into_iter()))).is_ok()
+        }
+        Err(_) => false,
+    }
+}
+
+/// The records before the first one that does not pass, and why that does not.
+fn up_to_wrong<E>(mut page: Vec<Record>, mut check: impl FnMut(&Record) -> Result<(), E>) -> (Vec<Record>, Option<E>) {
+    let wrong = page.iter().enumerate().find_map(|(at, record)| check(record).err().map(|wrong| (at, wrong)));
+    if let Some((at, _)) = wrong {
+        page.truncate(at);
+    }
+    (page, wrong.map(|(_, wrong)| wrong))
+}
+
+struct Taken<'a, E> {
+    receive: Receiver<Result<Page, E>>,
+    page: Page,
+    decoder: Decoder<'a>,
     count: u64,
     watch: Option<&'a dyn Watch>,
 }
 
-impl<P, E> Iterator for Taken<'_, P, E> {
-    type Item = Result<P, E>;
+impl<E> Iterator for Taken<'_, E> {
+    type Item = Result<Result<Entry, Trouble>, E>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.as_slice().is_empty() {
-            self.page = self.receive.recv().ok()?.into_iter();
+        loop {
+            if let Some(entry) = self.page.next(&mut self.decoder) {
+                return Some(Ok(entry));
+            }
+            match self.receive.recv().ok()? {
+                Ok(page) => self.page = page,
+                Err(wrong) => return Some(Err(wrong)),
+            }
             if let Some(watch) = self.watch {
                 watch.reached(self.count);
             }
-            self.count += self.page.as_slice().len() as u64;
+            self.count += self.page.len() as u64;
         }
-        self.page.next()
     }
 }

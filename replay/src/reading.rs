@@ -84,6 +84,14 @@ pub struct Entry {
     pub erased: Option<Erased>,
 }
 
+impl Entry {
+    /// Whether its body was erased, also where nothing says by whom.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.erased.is_some() || self.event.is_none()
+    }
+}
+
 /// That a body was erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erased {
@@ -167,13 +175,20 @@ pub fn started(entry: &StreamEntry) -> Timestamp {
 
 /// The events of an execution, in order, read page by page. It ends after the first [`Trouble`].
 pub fn entries(reader: &dyn LogReader, id: ExecutionId) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
-    let mut failed = false;
     let mut decoder = Decoder::new(reader);
-    Records::new(reader, stream_of(id), 0).map_while(move |record| {
+    let records = Records::new(reader, stream_of(id), 0);
+    up_to_trouble(records.map(move |record| decoder.decode(&record?)))
+}
+
+/// Events up to the first [`Trouble`], and that.
+pub(crate) fn up_to_trouble(
+    entries: impl Iterator<Item = Result<Entry, Trouble>>,
+) -> impl Iterator<Item = Result<Entry, Trouble>> {
+    let mut failed = false;
+    entries.map_while(move |entry| {
         if failed {
             return None;
         }
-        let entry = record.map_err(Trouble::from).and_then(|record| decoder.decode(&record));
         failed = entry.is_err();
         Some(entry)
     })

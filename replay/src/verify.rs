@@ -3,12 +3,12 @@
 use cloacina_engine::core::context::digest;
 use cloacina_engine::core::event::{Event, ExecutionId, Seq};
 use cloacina_store::log::{LogReader, ReadError};
-use cloacina_store::record::{Body, Hash, Record};
+use cloacina_store::record::{Hash, Record};
 use cloacina_store::seal;
 
 use crate::ahead::Ahead;
 use crate::folding::{Folder, let_go};
-use crate::reading::{Decoder, Entry, Erased, Trouble, stream_of};
+use crate::reading::{Entry, Erased, Trouble, stream_of};
 
 /// What verifying found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -233,20 +233,21 @@ pub fn verify(reader: &dyn LogReader, id: ExecutionId) -> Result<Verification, R
 pub fn verify_ahead(records: &Ahead<'_>) -> Result<Verification, ReadError> {
     let (reader, id) = (records.reader(), records.id());
     let mut found = Verification { records: reader.stream(stream_of(id))?.records, ..Verification::default() };
-    let mut refold = Refold { decoder: Decoder::new(reader), folder: Some(Folder::new(id, reader)) };
+    let mut refold = Refold { folder: Some(Folder::new(id, reader)) };
     let mut chain = Chain::default();
-    let check = |record: Record| chain.check(&record).map(|()| record).map_err(Wrong::Verdict);
-    let whole = records.records(check, |records: &mut dyn Iterator<Item = Result<Record, Wrong>>| {
-        for record in records {
-            let record = match record {
-                Ok(record) => record,
+    let check = |record: &Record| chain.check(record).map_err(Wrong::Verdict);
+    let whole = records.checked(check, |entries| {
+        for entry in entries {
+            match entry {
+                Ok(entry) => {
+                    found.chained += 1;
+                    refold.step(entry, &mut found);
+                }
                 Err(wrong) => {
                     found.verdicts.push(wrong.verdict());
                     return false;
                 }
-            };
-            found.chained += 1;
-            refold.step(&record, &mut found);
+            }
         }
         true
     });
@@ -278,15 +279,14 @@ impl Wrong {
     }
 }
 
-/// Folds records again, up to one that cannot be folded.
+/// Folds events again, up to one that cannot be folded.
 struct Refold<'a> {
-    decoder: Decoder<'a>,
     folder: Option<Folder<&'a dyn LogReader>>,
 }
 
 impl Refold<'_> {
-    fn step(&mut self, record: &Record, found: &mut Verification) {
-        let entry = match self.decoder.decode(record) {
+    fn step(&mut self, entry: Result<Entry, Trouble>, found: &mut Verification) {
+        let entry = match entry {
             Ok(entry) => entry,
             Err(trouble) => {
                 // After the first one that cannot be folded, nothing is asked of the others.
@@ -296,7 +296,7 @@ impl Refold<'_> {
                 return;
             }
         };
-        if matches!(record.body, Body::Erased { .. }) {
+        if entry.is_erased() {
             found.verdicts.push(match &entry.erased {
                 Some(Erased { by, reason, .. }) => {
                     Verdict::BodyErased { seq: entry.seq, by: by.clone(), reason: reason.clone() }

@@ -4,7 +4,15 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+
 use cloacina_engine::core::retry::RetryPolicy;
+use cloacina_replay::ahead::Ahead;
+use cloacina_replay::reading::{Entry, entries};
+use cloacina_store::log::{LogReader, ReadError};
+use cloacina_store::read_through;
+use cloacina_store::record::{Record, StreamId};
 use common::{Log, Recorder, id, json, replay, task};
 
 /// A workflow of so many tasks in chains of ten, all of them run: three events a task.
@@ -37,4 +45,38 @@ fn every_view_tells_a_history_of_thousands_of_events() {
     }
     let all = replay(&log, "00000001 --full").out;
     assert!(all.lines().count() > 3_000, "a line for each event");
+}
+
+/// Gives few records at a time, and says so when it has given as many pages as may wait and two more.
+struct InSips<'a> {
+    reader: &'a dyn LogReader,
+    given: AtomicUsize,
+    far_ahead: Sender<()>,
+}
+
+impl LogReader for InSips<'_> {
+    read_through!(self => self.reader; stream, streams, tail, hashes, erasures, definition, head, location);
+
+    fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
+        if self.given.fetch_add(1, Ordering::Relaxed) == 129 {
+            self.far_ahead.send(()).unwrap();
+        }
+        self.reader.read(stream, from, limit.min(5))
+    }
+}
+
+#[test]
+fn events_are_the_same_whichever_thread_decodes_them() {
+    let log = long(1_000);
+    let (far_ahead, told) = channel();
+    let reader = InSips { reader: &*log.0, given: AtomicUsize::new(0), far_ahead };
+    let ahead: Vec<Entry> = Ahead::new(&reader, id(1)).entries(|entries| {
+        // The pages that wait by now are decoded here, those that find no more room where they are read.
+        let first = entries.next().unwrap();
+        told.recv().unwrap();
+        std::iter::once(first).chain(entries).map(Result::unwrap).collect()
+    });
+    let expected: Vec<Entry> = entries(&*log.0, id(1)).map(Result::unwrap).collect();
+    assert!(expected.len() > 3_000);
+    assert_eq!(ahead, expected);
 }

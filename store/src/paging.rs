@@ -3,9 +3,10 @@
 use crate::log::{LogReader, ReadError};
 use crate::record::{Record, StreamId};
 
-/// How many records are asked for at once at first, and at most. A page that is full is followed by one of twice its length:
-/// records that were appended together are checked together, all of them for each page.
+/// How many records are asked for at once. What is read at once is to stay in the cache of a processor until it is used.
 const PAGE: usize = 512;
+/// How many at most. Records that were appended together are checked together, all of them for each page: so a page of which
+/// all may have been is followed by one of twice its length.
 const LONGEST_PAGE: usize = 16 * 1024;
 
 /// The records of a stream, read page by page. Those before a damaged one are still returned, but for those that were
@@ -41,6 +42,31 @@ impl<'a> Records<'a> {
         Self { reader, stream, next: from, page, limit: PAGE, failed: false, over: false }
     }
 
+    /// The records that are left of the page that was read last, or those of the next one. `None` at the end.
+    ///
+    /// # Errors
+    /// As the next record's. It ends after the first one.
+    pub fn next_page(&mut self) -> Option<Result<Vec<Record>, ReadError>> {
+        if let Err(error) = self.come_to_record()? {
+            return Some(Err(error));
+        }
+        let page = std::mem::take(&mut self.page).collect::<Vec<_>>();
+        self.next = page.last()?.seq + 1;
+        Some(Ok(page))
+    }
+
+    /// Reads on if there is no record left. `None` at the end.
+    fn come_to_record(&mut self) -> Option<Result<(), ReadError>> {
+        if self.page.as_slice().is_empty()
+            && !self.over
+            && let Err(error) = self.turn()
+        {
+            self.over = true;
+            return Some(Err(error));
+        }
+        (!self.page.as_slice().is_empty()).then_some(Ok(()))
+    }
+
     /// Reads on. A page that cannot be read as a whole is followed by ones of half its length, down to the record that is at
     /// fault. One by one would take too long: each read checks all records that were appended together with the one it is for.
     fn turn(&mut self) -> Result<(), ReadError> {
@@ -53,7 +79,8 @@ impl<'a> Records<'a> {
                 other => break other?,
             }
         };
-        if !self.failed && page.len() >= self.limit {
+        let appended_together = page.first().map(|record| record.time) == page.last().map(|record| record.time);
+        if !self.failed && page.len() >= self.limit && appended_together {
             self.limit = (self.limit * 2).min(LONGEST_PAGE);
         }
         self.over = page.is_empty();
@@ -66,11 +93,7 @@ impl Iterator for Records<'_> {
     type Item = Result<Record, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.as_slice().is_empty()
-            && !self.over
-            && let Err(error) = self.turn()
-        {
-            self.over = true;
+        if let Err(error) = self.come_to_record()? {
             return Some(Err(error));
         }
         let record = self.page.next()?;

@@ -61,6 +61,25 @@ fn many_records_that_were_appended_together_are_read_in_few_pages() {
     assert!(pages < 12, "{pages} pages");
 }
 
+#[test]
+fn records_that_were_appended_at_different_times_are_read_in_pages_of_the_same_length() {
+    let log = together(1, u64::MAX);
+    for seq in 1..3_000 {
+        let frame = Frame {
+            stream: STREAM,
+            kind: StreamKind::Execution,
+            expected_seq: seq,
+            time: Timestamp(i64::MAX / 2 + i64::try_from(seq).unwrap()),
+            bodies: vec![seq.to_be_bytes().to_vec()],
+            listing: Listing::Keep,
+        };
+        log.log.append(Batch { definitions: Vec::new(), frames: vec![frame] }).unwrap();
+    }
+    let mut records = Records::new(&log, STREAM, 0);
+    let pages: Vec<usize> = std::iter::from_fn(|| records.next_page()).map(|page| page.unwrap().len()).collect();
+    assert_eq!(pages, [512, 512, 512, 512, 512, 440]);
+}
+
 /// The last page before a damaged record was read record by record, and all that had been appended together was checked
 /// again for each: some thousand times of some ten thousand records.
 #[test]

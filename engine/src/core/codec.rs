@@ -167,7 +167,8 @@ pub fn encode_definition(definition: &Definition) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_definition(bytes: &[u8]) -> Result<Definition, DecodeError> {
-    open(DEFINITION, "a definition", bytes).and_then(|(_, body)| decode("a definition", body))
+    let (_, body) = open(DEFINITION, "a definition", bytes)?;
+    decode_among("a definition", body, &mut Names::default())
 }
 
 /// Encodes a label.

@@ -38,7 +38,7 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// A workflow as data.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct Definition {
     /// Its name.
     pub workflow: Arc<str>,
@@ -47,7 +47,7 @@ pub struct Definition {
 }
 
 /// A task as data.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub struct TaskDefinition {
     /// Its name.
     pub id: TaskId,

@@ -572,10 +572,10 @@ impl Execution {
         if let super::definition::TriggerRule::When(_) = rule {
             self.look_around(task);
         }
-        let dependencies: Vec<(TaskId, Settled)> = graph
+        let dependencies: Vec<(&TaskId, Settled)> = graph
             .dependencies(task)
             .iter()
-            .filter_map(|up| Some((graph.name(*up).clone(), self.tasks[up.at()].state.settled()?)))
+            .filter_map(|up| Some((graph.name(*up), self.tasks[up.at()].state.settled()?)))
             .collect();
         rule::skip_reason(
             rule,
@@ -637,10 +637,13 @@ impl Execution {
     }
 
     fn known(&self, task: &str) -> Result<TaskIndex, String> {
-        // Events come in runs that name one task: what comes with it in a decision, and all where one task runs at a time.
+        // Events come in runs that name one task: what comes with it in a decision, and all where one task runs at a time. A
+        // run begins with the task that the engine starts next, which is the first that is ready.
+        let likely = [Some(&self.named), self.ready.first()];
         let tasks = &self.graph.definition().tasks;
-        if tasks.get(self.named.at()).is_some_and(|named| *named.id == *task) {
-            return Ok(self.named);
+        let is_meant = |index: &&TaskIndex| tasks.get(index.at()).is_some_and(|likely| *likely.id == *task);
+        if let Some(index) = likely.into_iter().flatten().find(is_meant) {
+            return Ok(*index);
         }
         self.graph.find(task).ok_or_else(|| format!("names task '{task}', which the definition does not have"))
     }

@@ -1,13 +1,18 @@
 //! The graph of a definition: who waits for whom, and whether it is a graph at all.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
-use super::definition::{Condition, Definition, TriggerRule};
+use super::definition::{Condition, Definition};
 use super::event::TaskId;
+
+mod edges;
+
+use edges::{Edges, Lists};
 
 /// The place of a task in its definition, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,12 +35,7 @@ impl TaskIndex {
 pub struct Graph {
     definition: Arc<Definition>,
     index: HashMap<TaskId, TaskIndex>,
-    /// What each task's context is joined from, in the order of its `dependencies`.
-    dependencies: Vec<Vec<TaskIndex>>,
-    /// What has to be settled before each task's rule is asked: its dependencies, and the tasks that its conditions name.
-    upstream: Vec<Vec<TaskIndex>>,
-    /// The other direction of `upstream`, in the order of the definition.
-    downstream: Vec<Vec<TaskIndex>>,
+    edges: Edges,
     /// Which tasks nobody depends on.
     leaves: Vec<TaskIndex>,
     order: Vec<TaskIndex>,
@@ -134,15 +134,7 @@ impl Graph {
             return Err(InvalidDefinition { workflow: definition.workflow.clone(), problems });
         }
         let leaves = edges.leaves();
-        Ok(Self {
-            definition,
-            index,
-            dependencies: edges.dependencies,
-            upstream: edges.upstream,
-            downstream: edges.downstream,
-            leaves,
-            order,
-        })
+        Ok(Self { definition, index, edges, leaves, order })
     }
 
     /// The definition that it is the graph of.
@@ -183,19 +175,19 @@ impl Graph {
     /// What a task's context is joined from, in the order that matters.
     #[must_use]
     pub fn dependencies(&self, task: TaskIndex) -> &[TaskIndex] {
-        &self.dependencies[task.at()]
+        self.edges.dependencies.of(task)
     }
 
     /// What has to be settled before a task's rule is asked: its dependencies, and the tasks that its conditions name.
     #[must_use]
     pub fn upstream(&self, task: TaskIndex) -> &[TaskIndex] {
-        &self.upstream[task.at()]
+        self.edges.upstream.of(task)
     }
 
     /// Who waits for a task.
     #[must_use]
     pub fn downstream(&self, task: TaskIndex) -> &[TaskIndex] {
-        &self.downstream[task.at()]
+        self.edges.downstream.of(task)
     }
 
     /// The tasks that nobody depends on, in the order of the definition.
@@ -236,7 +228,7 @@ impl Graph {
     /// The tasks whose writes a task sees.
     #[must_use]
     pub fn ancestors(&self, task: TaskIndex) -> BTreeSet<TaskIndex> {
-        self.reach(task, &self.dependencies)
+        reach(task, &self.edges.dependencies)
     }
 
     /// Whether neither task waits for the other.
@@ -248,17 +240,18 @@ impl Graph {
     /// Whether a task waits for another, directly or through others.
     #[must_use]
     pub fn waits_for(&self, task: TaskIndex, other: TaskIndex) -> bool {
-        self.reach(task, &self.upstream).contains(&other)
+        reach(task, &self.edges.upstream).contains(&other)
     }
+}
 
-    fn reach(&self, task: TaskIndex, edges: &[Vec<TaskIndex>]) -> BTreeSet<TaskIndex> {
-        let mut seen = BTreeSet::new();
-        let mut open = vec![task];
-        while let Some(next) = open.pop() {
-            open.extend(edges[next.at()].iter().copied().filter(|up| seen.insert(*up)));
-        }
-        seen
+/// All that a task leads to.
+fn reach(task: TaskIndex, edges: &Lists) -> BTreeSet<TaskIndex> {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![task];
+    while let Some(next) = open.pop() {
+        open.extend(edges.of(next).iter().copied().filter(|up| seen.insert(*up)));
     }
+    seen
 }
 
 /// What makes two definitions the same graph, although their code may differ: tasks, order, dependencies and rules.
@@ -314,80 +307,18 @@ fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<
     index
 }
 
-struct Edges {
-    dependencies: Vec<Vec<TaskIndex>>,
-    upstream: Vec<Vec<TaskIndex>>,
-    downstream: Vec<Vec<TaskIndex>>,
-}
-
-impl Edges {
-    fn of(definition: &Definition, index: &HashMap<TaskId, TaskIndex>, problems: &mut Vec<Problem>) -> Self {
-        let count = definition.tasks.len();
-        let mut edges = Self {
-            dependencies: Vec::with_capacity(count),
-            upstream: Vec::with_capacity(count),
-            downstream: vec![Vec::new(); count],
-        };
-        for (at, task) in (0_u32..).map(TaskIndex).zip(&definition.tasks) {
-            let mut find = |name: &TaskId| {
-                let found = index.get(name).copied();
-                if found.is_none() {
-                    let nearest = nearest(name, index.keys().map(|key| &**key)).map(Into::into);
-                    problems.push(Problem::Missing { task: task.id.clone(), missing: name.clone(), nearest });
-                }
-                found
-            };
-            let mut dependencies: Vec<TaskIndex> = Vec::with_capacity(task.dependencies.len());
-            let mut known = BTreeSet::new();
-            dependencies.extend(task.dependencies.iter().filter_map(&mut find).filter(|up| known.insert(*up)));
-            let mut upstream = dependencies.clone();
-            if let TriggerRule::When(condition) = &task.rule
-                && condition.is_bounded()
-            {
-                upstream.extend(named(condition).into_iter().filter_map(&mut find).filter(|up| known.insert(*up)));
-            }
-            if matches!(&task.rule, TriggerRule::When(condition) if !condition.is_bounded()) {
-                problems.push(Problem::TooDeep { task: task.id.clone() });
-            }
-            for up in &upstream {
-                edges.downstream[up.at()].push(at);
-            }
-            edges.dependencies.push(dependencies);
-            edges.upstream.push(upstream);
-        }
-        edges
-    }
-
-    fn leaves(&self) -> Vec<TaskIndex> {
-        let mut depended_on = vec![false; self.dependencies.len()];
-        self.dependencies.iter().flatten().for_each(|up| depended_on[up.at()] = true);
-        (0_u32..).map(TaskIndex).zip(depended_on).filter(|(_, is)| !is).map(|(task, _)| task).collect()
-    }
-}
-
-/// The tasks that a condition names, in its order.
-fn named(condition: &Condition) -> Vec<&TaskId> {
-    match condition {
-        Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
-            parts.iter().flat_map(named).collect()
-        }
-        Condition::TaskSuccess(task) | Condition::TaskFailed(task) | Condition::TaskSkipped(task) => vec![task],
-        Condition::Always | Condition::ContextValue { .. } => Vec::new(),
-    }
-}
-
 /// Kahn's order with the lowest index first. What it cannot order lies on or behind a cycle.
 fn topological(definition: &Definition, edges: &Edges, problems: &mut Vec<Problem>) -> Vec<TaskIndex> {
-    let mut waits: Vec<usize> = edges.upstream.iter().map(Vec::len).collect();
-    let mut free: BTreeSet<TaskIndex> =
-        (0_u32..).map(TaskIndex).zip(&waits).filter(|(_, count)| **count == 0).map(|(task, _)| task).collect();
+    let mut waits: Vec<usize> = edges.upstream.each().map(|(_, upstream)| upstream.len()).collect();
+    let mut free: BinaryHeap<Reverse<TaskIndex>> =
+        (0_u32..).map(TaskIndex).zip(&waits).filter(|(_, count)| **count == 0).map(|(task, _)| Reverse(task)).collect();
     let mut order = Vec::with_capacity(waits.len());
-    while let Some(task) = free.pop_first() {
+    while let Some(Reverse(task)) = free.pop() {
         order.push(task);
-        for down in &edges.downstream[task.at()] {
+        for down in edges.downstream.of(task) {
             waits[down.at()] -= 1;
             if waits[down.at()] == 0 {
-                free.insert(*down);
+                free.push(Reverse(*down));
             }
         }
     }
@@ -401,9 +332,9 @@ fn topological(definition: &Definition, edges: &Edges, problems: &mut Vec<Proble
 fn cycles(definition: &Definition, edges: &Edges) -> Vec<Problem> {
     let mut graph: DiGraph<(), ()> = DiGraph::new();
     let nodes: Vec<NodeIndex> = definition.tasks.iter().map(|_| graph.add_node(())).collect();
-    for (up, downs) in edges.downstream.iter().enumerate() {
+    for (up, downs) in edges.downstream.each() {
         for down in downs {
-            graph.add_edge(nodes[up], nodes[down.at()], ());
+            graph.add_edge(nodes[up.at()], nodes[down.at()], ());
         }
     }
     // Kosaraju's search keeps its own stack; Tarjan's in petgraph is recursive.

@@ -13,7 +13,7 @@ use super::json::Json;
 /// What a rule is asked about.
 pub struct Facts<'a> {
     /// The task's dependencies, in order, with how they ended.
-    pub dependencies: &'a [(TaskId, Settled)],
+    pub dependencies: &'a [(&'a TaskId, Settled)],
     /// How any task that a condition names ended. All of them are settled by then.
     pub settled: &'a dyn Fn(&str) -> Option<Settled>,
     /// What the task would see.
@@ -25,7 +25,7 @@ pub struct Facts<'a> {
 pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> {
     let deps = facts.dependencies;
     let of = |wanted: fn(Settled) -> bool| -> Vec<(TaskId, Settled)> {
-        deps.iter().filter(|(_, settled)| wanted(*settled)).cloned().collect()
+        deps.iter().filter(|(_, settled)| wanted(*settled)).map(|(task, settled)| ((*task).clone(), *settled)).collect()
     };
     let succeeded = |settled: Settled| settled == Settled::Completed;
     let failed = is_failure;
@@ -34,8 +34,8 @@ pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> 
         TriggerRule::AllSuccess => (of(succeeded).len() == deps.len(), of(|settled| settled != Settled::Completed)),
         TriggerRule::AllDone | TriggerRule::Always => (true, Vec::new()),
         TriggerRule::AllFailed => (of(failed).len() == deps.len(), of(|settled| !is_failure(settled))),
-        TriggerRule::OneSuccess => (deps.is_empty() || !of(succeeded).is_empty(), deps.to_vec()),
-        TriggerRule::OneFailed => (deps.is_empty() || !of(failed).is_empty(), deps.to_vec()),
+        TriggerRule::OneSuccess => (deps.is_empty() || !of(succeeded).is_empty(), of(|_| true)),
+        TriggerRule::OneFailed => (deps.is_empty() || !of(failed).is_empty(), of(|_| true)),
         TriggerRule::When(condition) => {
             let verdict = judge(condition, facts);
             // A value may be what it is because the dependency that should have written it failed: nobody took that

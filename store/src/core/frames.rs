@@ -124,7 +124,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// The bytes of a definition, unchecked.
-    pub(crate) fn load_definition(&self, fingerprint: Hash) -> Result<Option<Vec<u8>>, ReadError> {
+    pub(crate) fn load_definition(&self, fingerprint: Hash) -> Result<Option<Bytes>, ReadError> {
         use crate::layout::definition::{decode, stored_length};
 
         let damaged = |why| damaged_log(&format!("the definition {fingerprint}"), why);
@@ -134,7 +134,7 @@ impl<B: Backend> Core<B> {
         let length = stored_length(&first).map_err(damaged)?;
         let key = |chunk| keys::definition(fingerprint, chunk);
         let bytes = self.load_chunks(first, length, key)?.map_err(damaged)?;
-        Ok(Some(decode(&bytes).map_err(damaged)?.to_vec()))
+        Ok(Some(bytes.slice_ref(decode(&bytes).map_err(damaged)?)))
     }
 }
 

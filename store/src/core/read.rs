@@ -26,6 +26,10 @@ pub(crate) struct Budget {
     pub(crate) bytes: u64,
 }
 
+/// For how many records there is room from the start, however many are asked for, and how many more the last frame may have.
+const PAGE_ROOM: usize = 1024;
+const FRAME_ROOM: usize = 16;
+
 /// Where a stream stands before a frame: what the frame must go on from.
 #[derive(Clone, Copy)]
 pub(crate) struct Before {
@@ -45,7 +49,8 @@ impl<B: Backend> Core<B> {
     /// Records of a stream from `from` on.
     pub(crate) fn read_within(&self, stream: StreamId, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
         let tip = self.tip().position;
-        let mut records = Vec::new();
+        // For a page and the rest of its last frame. Growing would clear and copy as much memory again, page by page.
+        let mut records: Vec<Record> = Vec::with_capacity(budget.enough.min(PAGE_ROOM) + FRAME_ROOM);
         let mut bytes = 0;
         self.check_shown(stream)?;
         let Some((mut next, found)) = self.last_frame(stream, from, tip)? else {
@@ -68,8 +73,10 @@ impl<B: Backend> Core<B> {
             }
             let (first_seq, header) = (next, frame.header.clone());
             bytes += frame.own_bytes();
-            let opened = self.open_frame(stream, first_seq, frame, before)?;
-            records.extend(opened.into_iter().filter(|record| record.seq >= from));
+            self.open_frame_into(&mut records, stream, first_seq, frame, before)?;
+            if first_seq < from {
+                records.retain(|record| record.seq >= from);
+            }
             before = Before::after(&header);
             next = first_seq + u64::from(header.count);
         }
@@ -206,15 +213,29 @@ impl<B: Backend> Core<B> {
         frame: StoredFrame,
         before: Before,
     ) -> Result<Vec<Record>, ReadError> {
+        let mut records = Vec::new();
+        self.open_frame_into(&mut records, stream, first_seq, frame, before)?;
+        Ok(records)
+    }
+
+    /// The same, and the records are put behind others.
+    fn open_frame_into(
+        &self,
+        records: &mut Vec<Record>,
+        stream: StreamId,
+        first_seq: u64,
+        frame: StoredFrame,
+        before: Before,
+    ) -> Result<(), ReadError> {
         let (bytes, own) = (frame.header.bytes, frame.own_bytes());
-        let records = frame.open(stream, first_seq, before.head).map_err(|(seq, what)| {
+        frame.open_into(records, stream, first_seq, before.head).map_err(|(seq, what)| {
             // The first one is also wrong if the hash before it is: then that one is to be named.
             let blamed = if seq == first_seq { self.blame_previous(stream, first_seq) } else { None };
             blamed.unwrap_or(ReadError::Damaged { stream, seq, what })
         })?;
         let expected = before.bytes.saturating_add(own);
         if bytes == expected {
-            return Ok(records);
+            return Ok(());
         }
         let what = format!("its frame says that the stream has {bytes} bytes so far, it has {expected}");
         Err(ReadError::Damaged { stream, seq: first_seq, what })
@@ -412,7 +433,7 @@ impl<B: Backend> LogReader for Core<B> {
         };
         let found = seal::fingerprint(&bytes);
         if found == fingerprint {
-            Ok(Some(bytes.into()))
+            Ok(Some(Arc::from(&bytes[..])))
         } else {
             Err(ReadError::DamagedLog(format!("the definition {fingerprint} has content with fingerprint {found}")))
         }

@@ -349,8 +349,21 @@ impl StoredFrame {
     /// # Errors
     /// The `seq` of the first one that does not fit, and what does not.
     pub(crate) fn open(self, stream: StreamId, first_seq: u64, previous: Hash) -> Result<Vec<Record>, (u64, String)> {
+        let mut records = Vec::new();
+        self.open_into(&mut records, stream, first_seq, previous)?;
+        Ok(records)
+    }
+
+    /// The same, and the records are put behind others.
+    pub(crate) fn open_into(
+        self,
+        records: &mut Vec<Record>,
+        stream: StreamId,
+        first_seq: u64,
+        previous: Hash,
+    ) -> Result<(), (u64, String)> {
         let mut previous = previous;
-        let mut opened = Vec::with_capacity(self.records.len());
+        records.reserve(self.records.len());
         for (offset, stored) in (0u64..).zip(self.records) {
             let seq = first_seq.checked_add(offset).ok_or_else(|| (first_seq, "its seq cannot be".to_owned()))?;
             let record = Record {
@@ -368,8 +381,8 @@ impl StoredFrame {
                 return Err((seq, what));
             }
             previous = record.hash;
-            opened.push(record);
+            records.push(record);
         }
-        Ok(opened)
+        Ok(())
     }
 }

@@ -135,15 +135,21 @@ impl Content {
 
 /// The keys of a page, behind what they share. They are slices of one piece of memory.
 fn read_keys(cursor: &mut Cursor<'_>, count: u64, prefix: &[u8]) -> Result<Vec<Bytes>, Malformed> {
-    let (mut all, mut ends) = (Vec::new(), Vec::new());
-    for _ in 0..count {
+    let own = (0..count).map(|_| bytes(cursor)).collect::<Result<Vec<_>, _>>()?;
+    // In one piece of the right length: there is a page for every few records of a log.
+    let mut all = Vec::with_capacity(own.iter().map(|key| prefix.len() + key.len()).sum());
+    for key in &own {
         all.extend_from_slice(prefix);
-        all.extend_from_slice(bytes(cursor)?);
-        ends.push(all.len());
+        all.extend_from_slice(key);
     }
     let all = Bytes::from(all);
-    let starts = std::iter::once(0).chain(ends.iter().copied());
-    Ok(starts.zip(&ends).map(|(start, end)| all.slice(start..*end)).collect())
+    let mut end = 0;
+    let whole = own.iter().map(|key| {
+        let start = end;
+        end += prefix.len() + key.len();
+        all.slice(start..end)
+    });
+    Ok(whole.collect())
 }
 
 impl<'a> Link<'a> {

@@ -1,0 +1,121 @@
+//! The edges of a graph in both directions, as they follow from a definition.
+
+use std::collections::HashMap;
+
+use super::super::definition::{Condition, Definition, TriggerRule};
+use super::super::event::TaskId;
+use super::{Problem, TaskIndex, nearest};
+
+/// A list of tasks for each task, all in one piece of memory: a graph has hundreds of thousands of such lists, most of
+/// them of one task.
+#[derive(Debug)]
+pub(super) struct Lists {
+    items: Vec<TaskIndex>,
+    /// Where each list ends, and the next one begins.
+    ends: Vec<usize>,
+}
+
+impl Lists {
+    fn with_capacity(count: usize) -> Self {
+        Self { items: Vec::with_capacity(count), ends: Vec::with_capacity(count) }
+    }
+
+    /// Ends the list of the next task.
+    fn end(&mut self) {
+        self.ends.push(self.items.len());
+    }
+
+    /// The list of a task.
+    pub(super) fn of(&self, task: TaskIndex) -> &[TaskIndex] {
+        let start = task.at().checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.items[start..self.ends[task.at()]]
+    }
+
+    /// The list of each task, in the order of the tasks.
+    pub(super) fn each(&self) -> impl Iterator<Item = (TaskIndex, &[TaskIndex])> {
+        (0_u32..).map(TaskIndex).take(self.ends.len()).map(|task| (task, self.of(task)))
+    }
+
+    /// For each task, in whose lists it is, in the order of the tasks.
+    fn turned(&self) -> Self {
+        // How many there are of each, then where the list of each begins; where it is filled up to; and where it ends.
+        let mut ends = vec![0; self.ends.len()];
+        for item in &self.items {
+            ends[item.at()] += 1;
+        }
+        let mut start = 0;
+        for end in &mut ends {
+            start += std::mem::replace(end, start);
+        }
+        let mut items = vec![TaskIndex(0); self.items.len()];
+        for (task, list) in self.each() {
+            for item in list {
+                let end = &mut ends[item.at()];
+                items[*end] = task;
+                *end += 1;
+            }
+        }
+        Self { items, ends }
+    }
+}
+
+/// Who waits for whom.
+#[derive(Debug)]
+pub(super) struct Edges {
+    /// What each task's context is joined from, in the order of its `dependencies`.
+    pub(super) dependencies: Lists,
+    /// What has to be settled before each task's rule is asked: its dependencies, and the tasks that its conditions name.
+    pub(super) upstream: Lists,
+    /// The other direction of `upstream`, in the order of the definition.
+    pub(super) downstream: Lists,
+}
+
+impl Edges {
+    pub(super) fn of(definition: &Definition, index: &HashMap<TaskId, TaskIndex>, problems: &mut Vec<Problem>) -> Self {
+        let count = definition.tasks.len();
+        let (mut dependencies, mut upstream) = (Lists::with_capacity(count), Lists::with_capacity(count));
+        // Which task last had a task upstream: so each is in a list once.
+        let mut last_above: Vec<Option<TaskIndex>> = vec![None; count];
+        for (at, task) in (0_u32..).map(TaskIndex).zip(&definition.tasks) {
+            let mut find = |name: &TaskId| {
+                let found = index.get(name).copied();
+                if found.is_none() {
+                    let nearest = nearest(name, index.keys().map(|key| &**key)).map(Into::into);
+                    problems.push(Problem::Missing { task: task.id.clone(), missing: name.clone(), nearest });
+                }
+                found.filter(|up| last_above[up.at()].replace(at) != Some(at))
+            };
+            let first = dependencies.items.len();
+            dependencies.items.extend(task.dependencies.iter().filter_map(&mut find));
+            upstream.items.extend_from_slice(&dependencies.items[first..]);
+            match &task.rule {
+                TriggerRule::When(condition) if condition.is_bounded() => {
+                    upstream.items.extend(named(condition).into_iter().filter_map(&mut find));
+                }
+                TriggerRule::When(_) => problems.push(Problem::TooDeep { task: task.id.clone() }),
+                _ => {}
+            }
+            dependencies.end();
+            upstream.end();
+        }
+        let downstream = upstream.turned();
+        Self { dependencies, upstream, downstream }
+    }
+
+    pub(super) fn leaves(&self) -> Vec<TaskIndex> {
+        let mut depended_on = vec![false; self.dependencies.ends.len()];
+        self.dependencies.items.iter().for_each(|up| depended_on[up.at()] = true);
+        (0_u32..).map(TaskIndex).zip(depended_on).filter(|(_, is)| !is).map(|(task, _)| task).collect()
+    }
+}
+
+/// The tasks that a condition names, in its order.
+fn named(condition: &Condition) -> Vec<&TaskId> {
+    match condition {
+        Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
+            parts.iter().flat_map(named).collect()
+        }
+        Condition::TaskSuccess(task) | Condition::TaskFailed(task) | Condition::TaskSkipped(task) => vec![task],
+        Condition::Always | Condition::ContextValue { .. } => Vec::new(),
+    }
+}

@@ -147,7 +147,8 @@ pub struct LogHead {
 /// Whoever implements it checks what it reads: a record that does not fit its hash or the one before it is
 /// [`ReadError::Damaged`], never returned as if it were whole.
 pub trait LogReader: Send + Sync {
-    /// At most `limit` records of a stream from `from` on, in order; empty at its end.
+    /// At most `limit` records of a stream from `from` on, in order; empty at its end. The hash of each was computed from its
+    /// content, whoever sent it.
     ///
     /// # Errors
     /// [`ReadError::NoStream`] if there is no such stream, [`ReadError::Damaged`] where the log is not what was written.

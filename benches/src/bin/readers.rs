@@ -179,7 +179,7 @@ struct Shared {
 }
 
 /// What a reader does at a time, and how many records it reads.
-type Look = fn(&dyn LogReader, &mut Place) -> Result<u64, ReadError>;
+type Look = fn(&dyn LogReader, &mut Place, &AtomicU64) -> Result<(), ReadError>;
 
 /// In a process of its own: reads while it is told to.
 fn read(log: &Path) -> Outcome {
@@ -192,7 +192,7 @@ fn read(log: &Path) -> Outcome {
             let mut place = Place { position: reader.head()?.position, ..Place::default() };
             while !shared.ended.load(Ordering::Acquire) {
                 if shared.reading.load(Ordering::Acquire) {
-                    shared.records.fetch_add(look(&*reader, &mut place)?, Ordering::Relaxed);
+                    look(&*reader, &mut place, &shared.records)?;
                 }
                 thread::sleep(EVERY);
             }
@@ -221,7 +221,7 @@ struct Place {
 }
 
 /// Reads what is new of an execution; of the newest one, where that has ended.
-fn follow(reader: &dyn LogReader, place: &mut Place) -> Result<u64, ReadError> {
+fn follow(reader: &dyn LogReader, place: &mut Place, records: &AtomicU64) -> Result<(), ReadError> {
     reader.head()?;
     let (stream, from) = match place.stream {
         Some(found) => found,
@@ -229,7 +229,7 @@ fn follow(reader: &dyn LogReader, place: &mut Place) -> Result<u64, ReadError> {
             let filter = StreamFilter { kind: Some(StreamKind::Execution), limit: 1, ..StreamFilter::default() };
             match reader.streams(&filter)?.pop() {
                 Some(entry) => (entry.stream, 0),
-                None => return Ok(0),
+                None => return Ok(()),
             }
         }
     };
@@ -237,28 +237,28 @@ fn follow(reader: &dyn LogReader, place: &mut Place) -> Result<u64, ReadError> {
     loop {
         let page = reader.read(stream, next, PAGE)?;
         next += page.len() as u64;
+        records.fetch_add(page.len() as u64, Ordering::Relaxed);
         if page.len() < PAGE {
             break;
         }
     }
     let entry = reader.stream(stream)?;
     place.stream = (entry.open || entry.records > next).then_some((stream, next));
-    Ok(next - from)
+    Ok(())
 }
 
 /// Reads what is new in the log, and the entries of the executions that changed.
-fn list(reader: &dyn LogReader, place: &mut Place) -> Result<u64, ReadError> {
-    let from = place.position;
-    if reader.head()?.position == from {
-        return Ok(0);
+fn list(reader: &dyn LogReader, place: &mut Place, records: &AtomicU64) -> Result<(), ReadError> {
+    if reader.head()?.position == place.position {
+        return Ok(());
     }
     let mut changed: BTreeSet<StreamId> = BTreeSet::new();
     loop {
         let page = reader.tail(place.position, PAGE)?;
         let Some(last) = page.last() else { break };
         place.position = last.position + 1;
+        records.fetch_add(page.len() as u64, Ordering::Relaxed);
         changed.extend(page.iter().map(|record| record.stream));
     }
-    changed.into_iter().try_for_each(|stream| reader.stream(stream).map(drop))?;
-    Ok(place.position - from)
+    changed.into_iter().try_for_each(|stream| reader.stream(stream).map(drop))
 }

@@ -99,7 +99,7 @@ fn sound() {
 fn record_differs() {
     let found = verdicts(flip);
     assert!(
-        matches!(&found[..], [Verdict::RecordDiffers { seq: 6, what }] if what.starts_with("stored ")),
+        matches!(&found[..], [Verdict::RecordDiffers { seq: 6, what }] if what.starts_with("its hash is ")),
         "{found:?}"
     );
 }

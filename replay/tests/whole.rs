@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cloacina_store::log::{EventLog, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::record::{Body, Record, StreamId};
 use cloacina_store::{Options, open, open_reader, read_through};
-use common::{Log, Ran, histories, id, replay_with};
+use common::{Log, Ran, checked, histories, id, replay_with};
 use serde_json::Value;
 
 /// Opens a log for reading.
@@ -63,7 +63,7 @@ impl LogReader for OneFlipped {
                 }
             }
         }
-        Ok(records)
+        checked(records)
     }
 }
 

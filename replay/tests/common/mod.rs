@@ -26,9 +26,9 @@ use cloacina_replay::cli::{paging::Sharing, run, surroundings::Surroundings};
 use cloacina_replay::reading::{entries, stream_of};
 use cloacina_store::keeper::{Change, Erase};
 use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader, OpenError, ReadError};
-use cloacina_store::read_through;
 use cloacina_store::record::{Hash, Record, StreamId, StreamKind, Timestamp as StoreTime};
 use cloacina_store::{MemoryDisk, MemoryLog};
+use cloacina_store::{read_through, seal};
 
 /// Opens a log for reading.
 type Opens = dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>;
@@ -52,14 +52,26 @@ impl Default for Log {
 /// What is done to records on their way from the log to the reader.
 pub type Alter = fn(Vec<Record>) -> Vec<Record>;
 
-/// A reader of the log that alters what it reads, as no honest one does.
+/// Computes the hash of each record before it is given away, as every reader of a log does.
+pub fn checked(records: Vec<Record>) -> Result<Vec<Record>, ReadError> {
+    for record in &records {
+        seal::check(record).map_err(|computed| ReadError::Damaged {
+            stream: record.stream,
+            seq: record.seq,
+            what: format!("its hash is {}, its content gives {computed}", record.hash),
+        })?;
+    }
+    Ok(records)
+}
+
+/// A reader of a log whose records are others than those that were written.
 pub struct Altered(pub Log, pub Alter);
 
 impl LogReader for Altered {
     read_through!(self => self.0.0; stream, streams, tail, hashes, erasures, definition, head, location);
 
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.0.0.read(stream, from, limit).map(self.1)
+        self.0.0.read(stream, from, limit).map(self.1).and_then(checked)
     }
 }
 

@@ -4,6 +4,8 @@
 //! into those of the engine, and back. A thread that waits here holds no GIL, and a thread of the engine never asks for
 //! it: what Python has to do goes through an [`executor::Inbox`], whose readers are Python's own threads.
 
+#[cfg(target_os = "linux")]
+mod allocator;
 mod callbacks;
 mod canonical;
 mod cli;

@@ -1,78 +1,90 @@
 //! Where the memory of Rust values comes from: the allocator of the process, or mimalloc once it is the program `replay`.
 //!
-//! An application that imports `cloaca` keeps its own allocator: it has half the memory with it. The console script `replay`
-//! makes and drops millions of small values, as the program of the same name does, and mimalloc takes a fifth of the time off
-//! that. (`benches/README.md` has the numbers of both.) The script cannot choose before the first allocation: importing
+//! An application that imports `cloaca` keeps its own allocator: it has less memory with it. The console script `replay`
+//! makes and drops millions of small values, as the program of the same name does, and takes less of the processor with
+//! mimalloc. (`benches/README.md` has the numbers of both.) The script cannot choose before the first allocation: importing
 //! anything of the package loads this module, and that allocates. So it chooses when the program starts, once and for good,
 //! and each block goes back to the allocator that it came from.
+//!
+//! This is no `#[global_allocator]`. With one, whatever it does, the compiler no longer sees that a block which is filled with
+//! zeros could be asked for as zeros, which costs nothing until it is used: an application had 21 MB more, most of its
+//! increase for statistics of sled that nobody takes. So the standard library has its ordinary allocator, and the linker leads
+//! its calls of `malloc` here (`--wrap`, in `build.rs`), and those of nothing outside of this module.
+#![expect(unsafe_code, reason = "an allocator is made of raw blocks")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use mimalloc::MiMalloc;
-
-#[global_allocator]
-static ALLOCATOR: Chosen = Chosen;
+use libmimalloc_sys::{mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_zalloc};
 
 /// Whether new blocks are mimalloc's. Set once, never unset.
 static MIMALLOC: AtomicBool = AtomicBool::new(false);
 
-/// From here on new blocks of this process are mimalloc's.
+/// From here on new blocks of this module are mimalloc's.
 pub fn use_mimalloc() {
     MIMALLOC.store(true, Relaxed);
 }
 
-struct Chosen;
-
-#[expect(unsafe_code)]
 unsafe extern "C" {
-    /// mimalloc's own, of the library that its crate links. It looks the address up in a table of the pages that mimalloc
-    /// gives blocks from, reads nothing at the address, and may be asked of any.
+    // The allocator of the process, by the names that the linker has for it.
+    fn __real_malloc(size: usize) -> *mut c_void;
+    fn __real_calloc(count: usize, size: usize) -> *mut c_void;
+    fn __real_realloc(block: *mut c_void, size: usize) -> *mut c_void;
+    fn __real_posix_memalign(block: *mut *mut c_void, align: usize, size: usize) -> c_int;
+    fn __real_free(block: *mut c_void);
+
+    /// mimalloc's own. It looks the address up in a table of the pages that mimalloc gives blocks from, reads nothing at the
+    /// address, and may be asked of any.
     safe fn mi_is_in_heap_region(block: *const c_void) -> bool;
 }
 
 /// Whether mimalloc made this block. Who has a block of mimalloc's also sees that it was chosen: the flag was set before the
 /// block was made, and what handed the block to this thread handed that over, too. So a process that never chooses looks
 /// nothing up.
-#[inline]
-fn is_of_mimalloc(block: *mut u8) -> bool {
-    MIMALLOC.load(Relaxed) && mi_is_in_heap_region(block.cast())
+fn is_of_mimalloc(block: *mut c_void) -> bool {
+    MIMALLOC.load(Relaxed) && mi_is_in_heap_region(block)
 }
 
-// SAFETY: both allocators keep the contract of `GlobalAlloc`, the layouts are passed on as they are, and a block is moved and
-// freed by the one that made it.
-#[expect(unsafe_code)]
-unsafe impl GlobalAlloc for Chosen {
-    #[inline]
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if MIMALLOC.load(Relaxed) { unsafe { MiMalloc.alloc(layout) } } else { unsafe { System.alloc(layout) } }
-    }
+// SAFETY of all five: they keep the contract of the C function that they stand for, because both allocators do, and because a
+// block is moved and freed by the one that made it.
 
-    #[inline]
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if MIMALLOC.load(Relaxed) {
-            unsafe { MiMalloc.alloc_zeroed(layout) }
-        } else {
-            unsafe { System.alloc_zeroed(layout) }
-        }
-    }
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __wrap_malloc(size: usize) -> *mut c_void {
+    if MIMALLOC.load(Relaxed) { unsafe { mi_malloc(size) } } else { unsafe { __real_malloc(size) } }
+}
 
-    #[inline]
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if is_of_mimalloc(block) {
-            unsafe { MiMalloc.dealloc(block, layout) }
-        } else {
-            unsafe { System.dealloc(block, layout) }
-        }
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __wrap_calloc(count: usize, size: usize) -> *mut c_void {
+    if !MIMALLOC.load(Relaxed) {
+        return unsafe { __real_calloc(count, size) };
     }
+    match count.checked_mul(size) {
+        Some(size) => unsafe { mi_zalloc(size) },
+        None => std::ptr::null_mut(),
+    }
+}
 
-    #[inline]
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if is_of_mimalloc(block) {
-            unsafe { MiMalloc.realloc(block, layout, size) }
-        } else {
-            unsafe { System.realloc(block, layout, size) }
-        }
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __wrap_realloc(block: *mut c_void, size: usize) -> *mut c_void {
+    if is_of_mimalloc(block) { unsafe { mi_realloc(block, size) } } else { unsafe { __real_realloc(block, size) } }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __wrap_posix_memalign(block: *mut *mut c_void, align: usize, size: usize) -> c_int {
+    /// The number of the error, the same in every Linux.
+    const ENOMEM: c_int = 12;
+    if !MIMALLOC.load(Relaxed) {
+        return unsafe { __real_posix_memalign(block, align, size) };
     }
+    let made = unsafe { mi_malloc_aligned(size, align) };
+    if made.is_null() {
+        return ENOMEM;
+    }
+    unsafe { block.write(made) };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __wrap_free(block: *mut c_void) {
+    if is_of_mimalloc(block) { unsafe { mi_free(block) } } else { unsafe { __real_free(block) } }
 }

@@ -1,0 +1,133 @@
+"""Whose memory Rust values are in: the program ``replay`` has mimalloc, an application keeps the allocator that it has.
+
+mimalloc itself says what it was asked for: with ``MIMALLOC_SHOW_STATS=1`` it counts its pages when the process ends.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cloaca
+import pytest
+
+from conftest import LIMIT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="replay has mimalloc on Linux only")
+
+SHOWN = {"MIMALLOC_SHOW_STATS": "1"}
+
+
+def pages(statistics: str) -> float:
+    """How many pages mimalloc had at most, by its own account. Where it was asked for nothing it has no such line."""
+    assert "subproc 0" in statistics, f"mimalloc said nothing:\n{statistics}"
+    found = re.search(r"^ *pages *: *([\d.]+)", statistics, re.MULTILINE)
+    return float(found[1]) if found else 0
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    with cloaca.WorkflowBuilder("greeting"):
+
+        @cloaca.task
+        def greet(context: cloaca.Context) -> None:
+            context.set("letters", len(context.get("name")))
+
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        runner.execute("greeting", {"name": "Ada"})
+    return str(tmp_path / "log")
+
+
+@pytest.mark.parametrize("question", [["--version"], ["list"], ["latest", "why", "letters"], ["latest", "verify"]])
+def test_the_program_replay_has_mimalloc(log: str, question: list[str]) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("replay"), *question, "--log", log],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+        env={**os.environ, **SHOWN},
+    )
+    assert done.returncode == 0, done.stderr
+    assert pages(done.stderr) > 0
+
+
+def test_an_application_keeps_its_allocator(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = run_python(
+        """
+        import cloaca
+
+        with cloaca.WorkflowBuilder("greeting"):
+
+            @cloaca.task
+            def greet(context):
+                context.set("letters", len(context.get("name")))
+
+        with cloaca.DefaultRunner("log") as runner:
+            result = runner.execute("greeting", {"name": "Ada"})
+            print(result.final_context["letters"], len(result.history().events) > 3)
+        """,
+        env=SHOWN,
+    )
+    assert done.stdout == "3 True\n"
+    assert pages(done.stderr) == 0
+
+
+def test_importing_changes_nothing_of_the_process_that_its_children_would_have(
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    # mimalloc can be built to turn huge pages off, for the whole process and all that it starts.
+    done = run_python(
+        """
+        import os
+        from pathlib import Path
+
+        def of_the_process():
+            status = Path("/proc/self/status").read_text()
+            return dict(os.environ), [line for line in status.splitlines() if line.startswith("THP_enabled")]
+
+        before = of_the_process()
+        import cloaca
+        print(of_the_process() == before)
+        """
+    )
+    assert done.stdout == "True\n"
+
+
+def test_what_was_there_before_the_program_began_goes_back_to_where_it_came_from(
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = run_python(
+        """
+        import sys
+        import cloaca
+        from cloaca import _cli
+
+        def context(first):
+            return cloaca.Context({f"key {number}": ["x" * number] * 3 for number in range(first, first + 200)})
+
+        kept, dropped = context(0), context(0)
+        sys.argv = ["replay", "--version"]
+        assert _cli.replay() == 0
+
+        # The blocks of `kept` are another's than the new ones. They grow, are changed and go, in turns with those.
+        for number in range(200):
+            kept.set(f"key {number}", ["y" * 3 * number] * 30)
+            kept.set(f"new {number}", "z" * number)
+        of_mimalloc = context(1000)
+        del dropped
+        for number in range(0, 200, 2):
+            kept.delete(f"key {number}")
+            of_mimalloc.set(f"key {number + 1000}", kept.get(f"key {number + 1}"))
+        assert kept.get("key 199") == ["y" * 597] * 30 and len(kept.get("new 199")) == 199
+        assert of_mimalloc.get("key 1198") == ["y" * 597] * 30
+        del kept, of_mimalloc
+        """,
+        env=SHOWN,
+    )
+    assert done.stdout.startswith("replay ")
+    assert pages(done.stderr) > 0

@@ -90,8 +90,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Copies all that a log holds into a new one, once it was found to be whole, and checks that too.
 fn copy(path: &Path, new: &Path, was_left_in_order: bool) -> Result<(), OpenError> {
     let found = find_journal(path, was_left_in_order)?;
-    let (old, damage) = Journaled::reading(open_sled(path, path, CACHE)?, found)
-        .map_err(|error| damaged(path, error.to_string()))?;
+    let (old, damage) =
+        Journaled::reading(open_sled(path, path, CACHE)?, found).map_err(|error| damaged(path, error.to_string()))?;
     let (core, findings) = open_for_verifying(old, path.display().to_string());
     let damage = damage.into_iter().map(ReadError::DamagedLog);
     whole(path, damage.chain(findings).chain(verify::verify(&core).findings))?;

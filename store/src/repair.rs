@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::backend::{Backend, journal};
 use crate::backend::sled_file::salvage::Salvage;
+use crate::backend::{Backend, journal};
 use crate::core::change::Work;
 use crate::core::import::{Taken, keep_erased};
 use crate::core::open::open_for_verifying;

@@ -8,10 +8,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::backend::{Backend, BackendError};
 use crate::backend::journal::{self, Found as FoundJournal};
 use crate::backend::journaled::Journaled;
 use crate::backend::sled::{self, DATA_FILE, SledBackend, SledOpenError};
+use crate::backend::{Backend, BackendError};
 use crate::changes;
 use crate::copy;
 use crate::core::Core;
@@ -300,10 +300,9 @@ impl SledLog {
             if closed {
                 self.write_snapshot();
             }
-            lock.forget_holder();
-            // It is empty: only its room is left.
-            if let Err(error) = journal::remove(&self.path()) {
-                tracing::debug!(log = self.core.location(), %error, "the room of the journal could not be taken back");
+            // The name first: a log that has one and no journal has lost it.
+            if let Err(error) = lock.forget_holder().and_then(|()| journal::remove(&self.path())) {
+                tracing::debug!(log = self.core.location(), %error, "closed without taking back the room of the journal");
             }
         }
         ended

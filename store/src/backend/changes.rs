@@ -11,18 +11,30 @@ use crate::layout::MAX_VALUE;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     list: Vec<(Bytes, Option<Bytes>)>,
+    bytes: usize,
     positions: Option<Range<u64>>,
 }
 
 impl Changes {
     /// Puts a value under a key.
     pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.list.push((key.into(), Some(value.into())));
+        let (key, value) = (key.into(), value.into());
+        self.bytes += key.len() + value.len();
+        self.list.push((key, Some(value)));
     }
 
     /// Deletes a key.
     pub fn delete(&mut self, key: impl Into<Bytes>) {
-        self.list.push((key.into(), None));
+        let key = key.into();
+        self.bytes += key.len();
+        self.list.push((key, None));
+    }
+
+    /// Adds others behind these. What they append is not known any more.
+    pub(crate) fn extend(&mut self, others: &Self) {
+        self.list.extend(others.list.iter().cloned());
+        self.bytes += others.bytes;
+        self.positions = None;
     }
 
     /// Says which positions of the log these changes append.
@@ -43,7 +55,7 @@ impl Changes {
 
     /// The bytes of all keys and values.
     pub(crate) fn bytes(&self) -> usize {
-        self.iter().map(|(key, value)| key.len() + value.map_or(0, Bytes::len)).sum()
+        self.bytes
     }
 
     /// How many there are.
@@ -61,9 +73,9 @@ impl Changes {
     /// # Errors
     /// [`BackendError::Failed`], naming the key.
     pub(crate) fn check_lengths(&self) -> Result<(), BackendError> {
-        let too_long = self.iter().find_map(|(key, value)| {
-            value.filter(|value| value.len() > MAX_VALUE).map(|value| (key, value.len()))
-        });
+        let too_long = self
+            .iter()
+            .find_map(|(key, value)| value.filter(|value| value.len() > MAX_VALUE).map(|value| (key, value.len())));
         match too_long {
             None => Ok(()),
             Some((key, length)) => Err(BackendError::Failed(format!(

@@ -30,6 +30,8 @@ pub(crate) struct Journaled<B> {
 struct Writing {
     journal: Journal,
     name: PathBuf,
+    /// Whether the database has nothing: it gets the first group at once. So one that is empty has lost something.
+    is_new: bool,
     next: Option<Next>,
     /// What was written and not synced.
     unsynced: Unsynced,
@@ -90,6 +92,7 @@ impl<B: Backend> Journaled<B> {
     pub(crate) fn begin(self, directory: &Path, name: &Path) -> Result<Self, BackendError> {
         let found = std::mem::take(&mut write_lock(&self.shared.layers).active);
         self.shared.bring(&found)?;
+        let is_new = end_of(&self.shared.database)? == 0;
         let failed = |doing: &str, error: &std::io::Error| failed(name, doing, error);
         let journal = Journal::open(directory).map_err(|error| failed("opening", &error))?;
         let shared = Arc::clone(&self.shared);
@@ -97,8 +100,14 @@ impl<B: Backend> Journaled<B> {
             .name("cloacina-drain".to_owned())
             .spawn(move || shared.drain())
             .map_err(|error| failed("starting the thread that drains", &error))?;
-        *lock(&self.writing) =
-            Some(Writing { journal, name: name.to_owned(), next: None, unsynced: Unsynced::default(), drainer });
+        *lock(&self.writing) = Some(Writing {
+            journal,
+            name: name.to_owned(),
+            is_new,
+            next: None,
+            unsynced: Unsynced::default(),
+            drainer,
+        });
         Ok(self)
     }
 
@@ -121,21 +130,18 @@ fn end_of(database: &impl Backend) -> Result<u64, BackendError> {
 }
 
 impl<B: Backend> Shared<B> {
-    /// Brings groups into the database, durably.
+    /// Brings groups into the database, durably: some together, since sled writes something for each time it is given anything.
     fn bring(&self, groups: &Overlay) -> Result<(), BackendError> {
-        let mut bytes = 0;
-        for group in groups.groups() {
-            self.database.apply(group)?;
-            bytes += group.bytes();
-            if bytes >= PIECE {
+        let mut groups = groups.groups().iter().peekable();
+        let mut piece = Changes::default();
+        while let Some(group) = groups.next() {
+            piece.extend(group);
+            if piece.bytes() >= PIECE || groups.peek().is_none() {
+                self.database.apply(&piece)?;
                 self.database.write_out()?;
                 self.database.sync()?;
-                bytes = 0;
+                piece = Changes::default();
             }
-        }
-        if bytes > 0 {
-            self.database.write_out()?;
-            self.database.sync()?;
         }
         Ok(())
     }
@@ -144,7 +150,8 @@ impl<B: Backend> Shared<B> {
     fn drain(&self) {
         while let Some(draining) = self.next_to_drain() {
             let brought = catch_unwind(AssertUnwindSafe(|| self.bring(&draining)));
-            let brought = brought.unwrap_or_else(|_| Err(BackendError::Failed("the thread that drains panicked".to_owned())));
+            let brought =
+                brought.unwrap_or_else(|_| Err(BackendError::Failed("the thread that drains panicked".to_owned())));
             let mut drain = lock(&self.drain);
             match brought {
                 Ok(()) => write_lock(&self.layers).draining = None,
@@ -229,7 +236,9 @@ impl Writing {
         changes.check_lengths()?;
         shared.check()?;
         let follows = !self.unsynced.journal && !self.unsynced.database;
-        let entry = journal::entry::encode(changes, follows).filter(|(_, entry)| Journal::can_take(entry.len()));
+        let entry = journal::entry::encode(changes, follows)
+            .filter(|(_, entry)| !self.is_new && Journal::can_take(entry.len()));
+        self.is_new = false;
         self.next = Some(match entry {
             Some((start, entry)) => {
                 if !self.journal.has_room(entry.len()) {
@@ -338,3 +347,6 @@ impl<B> Drop for Journaled<B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

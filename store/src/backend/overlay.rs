@@ -72,7 +72,10 @@ pub(super) fn merge(above: Covered, below: Vec<Entry>, limit: usize, direction: 
     }
     let mut above = above.into_iter().peekable();
     let mut below = below.into_iter().peekable();
-    std::iter::from_fn(|| next(&mut above, &mut below, direction)).filter_map(|(key, value)| Some((key, value?))).take(limit).collect()
+    std::iter::from_fn(|| next(&mut above, &mut below, direction))
+        .filter_map(|(key, value)| Some((key, value?)))
+        .take(limit)
+        .collect()
 }
 
 fn next(

@@ -181,11 +181,12 @@ fn unsupported(error: io::Error) -> io::Error {
 }
 
 impl DirectoryLock {
-    /// Names nobody any more: the log was closed in order, and its journal is empty.
-    pub(crate) fn forget_holder(&self) {
-        // Who finds a name looks into the journal, in vain.
-        if let Err(error) = self.file.set_len(0) {
-            tracing::debug!(%error, "the lock file could not be emptied");
-        }
+    /// Names nobody any more, durably: the log was closed in order, and its journal is empty.
+    ///
+    /// # Errors
+    /// Of the system; whoever comes next looks into the journal then, and must find it.
+    pub(crate) fn forget_holder(&self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.sync_all()
     }
 }

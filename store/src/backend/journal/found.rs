@@ -7,8 +7,8 @@ use std::path::Path;
 
 use ::bytes::Bytes;
 
-use super::sector::{self, CONTENT, Part, SECTOR, Sector};
 use super::entry::{self, Group};
+use super::sector::{self, CONTENT, Part, SECTOR, Sector};
 use super::{LENGTH, NAME};
 
 /// The entries of a journal.
@@ -35,7 +35,8 @@ impl Found {
         };
         let mut found = Self::of(&bytes);
         if bytes.is_empty() {
-            found.damage = vec!["its journal (the file `journal`) is missing: what was written last is in it".to_owned()];
+            found.damage =
+                vec!["its journal (the file `journal`) is missing: what was written last is in it".to_owned()];
         }
         found.was_left_in_order = was_left_in_order;
         if was_left_in_order {

@@ -13,6 +13,8 @@
 
 pub(crate) mod entry;
 mod found;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod sector;
 
 use std::fs::{File, OpenOptions};
@@ -121,3 +123,6 @@ impl Journal {
         self.sync()
     }
 }
+
+#[cfg(test)]
+mod tests;

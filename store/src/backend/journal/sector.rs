@@ -58,7 +58,9 @@ pub(super) fn read(number: u64, bytes: &[u8]) -> Result<Sector<'_>, Malformed> {
     }
     let [magic, packing, format, kind] = cursor.array()?;
     if format > FORMAT {
-        return Err(Malformed(format!("it has format {format}, this version reads up to {FORMAT}; upgrade to read it")));
+        return Err(Malformed(format!(
+            "it has format {format}, this version reads up to {FORMAT}; upgrade to read it"
+        )));
     }
     if (magic, packing, format) != (MAGIC, PACKING, FORMAT) || kind > 1 {
         return Err(Malformed::new("it is not one of a journal"));
@@ -90,7 +92,7 @@ pub(super) fn write(first: u64, start: u64, entry: &[u8], into: &mut Vec<u8>) {
     }
 }
 
-fn checksum_of(number: u64, bytes: &[u8]) -> u32 {
+pub(super) fn checksum_of(number: u64, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&number.to_be_bytes());
     hasher.update(bytes);

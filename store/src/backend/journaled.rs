@@ -35,7 +35,7 @@ struct Writing {
     next: Option<Next>,
     /// What was written and not synced.
     unsynced: Unsynced,
-    drainer: JoinHandle<()>,
+    drainer: Option<JoinHandle<()>>,
 }
 
 /// Where the next changes go.
@@ -76,7 +76,15 @@ struct Drain {
 impl<B: Backend> Journaled<B> {
     /// A database and the journal that was found beside it, for reading; and what is wrong with the journal.
     pub(crate) fn reading(database: B, found: Found) -> Result<(Self, Vec<String>), BackendError> {
-        let Found { groups, damage, .. } = found.behind(end_of(&database)?);
+        let (end, unknown) = match end_of(&database) {
+            _ if found.groups.is_empty() => (0, None),
+            Ok(end) => (end, None),
+            // All that is in the journal can still be read.
+            Err(BackendError::Damaged(what)) => (0, Some(what)),
+            Err(error) => return Err(error),
+        };
+        let Found { groups, mut damage, .. } = found.behind(end);
+        damage.extend(unknown);
         let mut active = Overlay::default();
         groups.into_iter().for_each(|group| active.add(group.changes));
         let shared = Shared {
@@ -106,7 +114,7 @@ impl<B: Backend> Journaled<B> {
             is_new,
             next: None,
             unsynced: Unsynced::default(),
-            drainer,
+            drainer: Some(drainer),
         });
         Ok(self)
     }
@@ -208,6 +216,14 @@ impl<B: Backend> Shared<B> {
         Ok(())
     }
 
+    /// Brings all that is left into the database, ends the thread that does it, and empties the journal.
+    fn end(&self, writing: Writing) -> Result<(), BackendError> {
+        let brought = self.turn().and_then(|()| self.wait_drained());
+        let Writing { mut journal, name, .. } = self.end_draining(writing);
+        brought?;
+        journal.clear().map_err(|error| failed(&name, "emptying", &error))
+    }
+
     /// What the layers say of a key.
     fn layered(&self, key: &[u8]) -> Option<Option<Bytes>> {
         let layers = read_lock(&self.layers);
@@ -215,18 +231,13 @@ impl<B: Backend> Shared<B> {
     }
 }
 
-impl<B: Backend> Shared<B> {
-    /// Ends the thread that drains, brings all that is left into the database, and empties the journal.
-    fn end(&self, writing: Writing) -> Result<(), BackendError> {
-        let Writing { mut journal, name, drainer, .. } = writing;
+impl<B> Shared<B> {
+    /// Ends the thread that drains. What it panicked of was caught.
+    fn end_draining(&self, mut writing: Writing) -> Writing {
         lock(&self.drain).over = true;
         self.turned.notify_all();
-        // What it panicked of was caught.
-        let _ = drainer.join();
-        self.check()?;
-        let left = std::mem::take(&mut write_lock(&self.layers).active);
-        self.bring(&left)?;
-        journal.clear().map_err(|error| failed(&name, "emptying", &error))
+        let _ = writing.drainer.take().map(JoinHandle::join);
+        writing
     }
 }
 
@@ -341,9 +352,7 @@ impl<B> Drop for Journaled<B> {
     fn drop(&mut self) {
         // Of a log that was closed nothing is left; of one that was refused the thread that drains is, which has the database.
         if let Some(writing) = lock(&self.writing).take() {
-            lock(&self.shared.drain).over = true;
-            self.shared.turned.notify_all();
-            let _ = writing.drainer.join();
+            self.shared.end_draining(writing);
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
+use crate::backend::journal;
 use crate::backend::sled_file::{SledFile, Unreadable};
 use crate::copy::{self, open_copy, wait_for_database};
 use crate::core::Core;
@@ -51,7 +52,9 @@ pub(crate) struct InPlace {
 /// Takes up a log that nobody has, for reading, if it was closed in order and is found so. Whoever calls this holds the
 /// log's lock, shared.
 pub(crate) fn in_place(path: &Path) -> Option<InPlace> {
-    let in_order = lock_file::was_left_in_order(path) && matches!(creation::is_unfinished(path), Ok(false));
+    let in_order = lock_file::was_left_in_order(path)
+        && journal::is_removed(path)
+        && matches!(creation::is_unfinished(path), Ok(false));
     if !in_order || creation::check_made(path).is_err() {
         return None;
     }

@@ -9,13 +9,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::backend::journal;
+use crate::backend::journaled::Journaled;
 use crate::backend::sled::DATA_FILE;
 use crate::backend::{Backend, Changes, Direction, KeyRange};
 use crate::core::open::open_for_verifying;
 use crate::core::verify;
-use crate::directory::{self, Found, creation, io_error, lock_file, sync_directory};
+use crate::directory::{self, creation, io_error, lock_file, sync_directory};
 use crate::log::{OpenError, ReadError};
-use crate::sled_log::open_sled;
+use crate::sled_log::{find_journal, open_sled};
 
 /// How many entries are copied at once.
 const PAGE: usize = 4_096;
@@ -42,7 +44,7 @@ pub struct Compacted {
 /// [`OpenError::Locked`] if a process has it; [`OpenError::Damaged`] if it is not whole (nothing is changed then), and as for
 /// [`open`](crate::open).
 pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
-    if directory::look(path)? != Found::Log {
+    if directory::look(path)? != directory::Found::Log {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let failed = |doing: &str| {
@@ -50,7 +52,7 @@ pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
         move |error: io::Error| io_error(&path, &doing, &error)
     };
     let path = &path.canonicalize().map_err(failed("finding it"))?;
-    let _lock = lock_file::acquire(path)?;
+    let lock = lock_file::acquire(path, journal::prepare)?;
     creation::check_made(path)?;
     directory::read_through(path)?;
     let new = beside(path, "compacting");
@@ -59,7 +61,7 @@ pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
     }
     let length = |directory: &Path| fs::metadata(directory.join(DATA_FILE)).map_or(0, |file| file.len());
     let before = length(path);
-    let copied = copy(path, &new);
+    let copied = copy(path, &new, lock.was_left_in_order);
     if let Err(error) = copied {
         let _ = fs::remove_dir_all(&new);
         return Err(error);
@@ -72,6 +74,7 @@ pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
     let removed = fs::rename(&new, &old)
         .and_then(|()| sync_directory(parent))
         .and_then(|()| write_over(&old.join(DATA_FILE)))
+        .and_then(|()| write_over(&old.join(journal::NAME)))
         .and_then(|()| fs::remove_dir_all(&old))
         .and_then(|()| sync_directory(parent));
     removed.map_err(failed("removing the old database, which is beside it"))?;
@@ -85,10 +88,13 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Copies all that a log holds into a new one, once it was found to be whole, and checks that too.
-fn copy(path: &Path, new: &Path) -> Result<(), OpenError> {
-    let old = open_sled(path, path, CACHE)?;
+fn copy(path: &Path, new: &Path, was_left_in_order: bool) -> Result<(), OpenError> {
+    let found = find_journal(path, was_left_in_order)?;
+    let (old, damage) =
+        Journaled::reading(open_sled(path, path, CACHE)?, found).map_err(|error| damaged(path, error.to_string()))?;
     let (core, findings) = open_for_verifying(old, path.display().to_string());
-    whole(path, findings.into_iter().chain(verify::verify(&core).findings))?;
+    let damage = damage.into_iter().map(ReadError::DamagedLog);
+    whole(path, damage.chain(findings).chain(verify::verify(&core).findings))?;
     let tip = core.backend.load_head().map_err(|error| damaged(path, error.to_string()))?;
     creation::begin(new)?;
     let copied = open_sled(new, new, CACHE)?;
@@ -100,8 +106,8 @@ fn copy(path: &Path, new: &Path) -> Result<(), OpenError> {
         from = last.to_vec();
         from.push(0);
         let mut changes = Changes::default();
-        page.into_iter().for_each(|(key, value)| changes.put(key.into(), value.into()));
-        let written = copied.apply(changes).and_then(|()| copied.write_out());
+        page.into_iter().for_each(|(key, value)| changes.put(key, value));
+        let written = copied.apply(&changes).and_then(|()| copied.write_out());
         written.map_err(|error| cannot_write(new, error.to_string()))?;
     }
     copied.sync().map_err(|error| cannot_write(new, error.to_string()))?;
@@ -131,9 +137,13 @@ fn cannot_write(path: &Path, reason: String) -> OpenError {
     OpenError::Io { path: path.to_owned(), doing: "writing the copy".to_owned(), reason }
 }
 
-/// Writes zeros over a file, down to the disk.
+/// Writes zeros over a file, down to the disk. A log of an earlier version may lack its journal.
 fn write_over(file: &Path) -> io::Result<()> {
-    let mut left = fs::metadata(file)?.len();
+    let mut left = match fs::metadata(file) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
     let mut opened: File = OpenOptions::new().write(true).open(file)?;
     let zeros = vec![0; 1 << 20];
     while left > 0 {

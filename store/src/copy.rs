@@ -12,22 +12,24 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::backend::Backend;
+use crate::backend::journal::Found;
+use crate::backend::journaled::Journaled;
 use crate::backend::sled::{DATA_FILE, SledBackend};
 use crate::core::Core;
 use crate::core::behind::{self, WrittenGroup};
 use crate::core::open::open_for_reading;
-use crate::core::recover::Care;
+use crate::core::recover::{Care, Unfit};
 use crate::directory::lock_file::{self, LINGER, host_name};
 use crate::directory::{self, Snapshots, creation, io_error, is_snapshot};
-use crate::log::{LogReader, OpenError};
-use crate::sled_log::open_sled;
+use crate::log::{LogReader, OpenError, ReadError};
+use crate::sled_log::{Disk, find_journal, open_sled};
 
 /// How much of a copy sled may keep in memory.
 const CACHE: u64 = 64 * 1024 * 1024;
 
 /// A log that nobody has, as it was when it was opened.
 pub(crate) struct CopiedLog {
-    core: Core<SledBackend>,
+    core: Core<Disk>,
     /// Removed with it. It stands after the core: sled is closed first.
     _copy: TempDir,
 }
@@ -39,6 +41,8 @@ impl LogReader for CopiedLog {
 /// The files of a log, copied.
 pub(crate) struct Copied {
     pub(crate) directory: TempDir,
+    /// What the journal has, of a log that was not closed.
+    pub(crate) journal: Found,
     /// What the data file has, of a log that was not closed: see [`behind`].
     pub(crate) written: Vec<WrittenGroup>,
 }
@@ -53,9 +57,14 @@ pub(crate) fn try_in_a_copy(path: &Path) -> Result<(), OpenError> {
 
 /// Opens a copy. sled's snapshot only makes opening faster; where it is damaged, the data is still there.
 pub(crate) fn open_copy(path: &Path, copied: Copied, care: Care) -> Result<CopiedLog, OpenError> {
-    let Copied { directory: copy, written } = copied;
+    let Copied { directory: copy, journal, written } = copied;
     let open = |copy: &Path| {
-        let backend = open_copied_sled(path, copy)?;
+        let database = open_copied_sled(path, copy)?;
+        let (backend, damage) = Journaled::reading(database, journal.clone())
+            .map_err(|error| Unfit::from(ReadError::from(error)).refuse(path))?;
+        if let Some(what) = damage.into_iter().next() {
+            return Err(OpenError::Damaged { path: path.to_owned(), what });
+        }
         open_for_reading(backend, path.display().to_string(), care)
             .and_then(|core| behind::check(&core, &written).map(|()| core))
             .map_err(|unfit| unfit.refuse(path))
@@ -95,16 +104,18 @@ pub(crate) fn copy(path: &Path) -> Result<Copied, OpenError> {
     let copy = tempfile::Builder::new().prefix("cloacina-").tempdir().map_err(|error| failed(&error))?;
     if creation::is_unfinished(path)? {
         // What it has left is nothing yet: the copy is an empty log.
-        return Ok(Copied { directory: copy, written: Vec::new() });
+        return Ok(Copied { directory: copy, journal: Found::default(), written: Vec::new() });
     }
     creation::check_made(path)?;
     copy_files(path, copy.path()).map_err(|error| failed(&error))?;
-    let written = if lock_file::was_left_in_order(path) {
+    let was_left_in_order = lock_file::was_left_in_order(path);
+    let journal = find_journal(path, was_left_in_order)?;
+    let written = if was_left_in_order {
         Vec::new()
     } else {
         behind::written_groups(copy.path()).map_err(|error| failed(&error))?
     };
-    Ok(Copied { directory: copy, written })
+    Ok(Copied { directory: copy, journal, written })
 }
 
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {

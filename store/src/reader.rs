@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::archive::{is_archive, open_archive};
 use crate::backend::Backend;
+use crate::backend::journal;
+use crate::backend::journaled::Journaled;
 use crate::backend::sled_file::SledFile;
 use crate::backend::sled_file::salvage::Salvage;
 use crate::closed::{self, ClosedLog};
@@ -20,7 +22,7 @@ use crate::copy::{self, Copied, open_copy};
 use crate::core::Core;
 use crate::core::behind;
 use crate::core::open::open_for_verifying;
-use crate::core::recover::Care;
+use crate::core::recover::{Care, Unfit};
 use crate::core::verify::{self, Verified};
 use crate::directory::lock_file::{self, DirectoryLock, LINGER};
 use crate::directory::{self, Found};
@@ -95,6 +97,8 @@ pub(crate) struct Broken {
     pub(crate) core: Core<Box<dyn Backend>>,
     /// What an open would refuse it for.
     pub(crate) findings: Vec<ReadError>,
+    /// What the journal has.
+    pub(crate) journal: journal::Found,
     /// Removed with it. It stands after the core: sled is closed first.
     pub(crate) copy: TempDir,
 }
@@ -113,7 +117,7 @@ pub(crate) fn open_broken(path: &Path) -> Result<Broken, OpenError> {
 
 /// Opens a log with sled, as whoever writes it next will. Where sled gives it up, it is read without sled.
 fn open_whatever(path: &Path, lock: Option<DirectoryLock>) -> Result<Broken, OpenError> {
-    let Copied { directory: copy, written } = copy::copy(path)?;
+    let Copied { directory: copy, journal, written } = copy::copy(path)?;
     drop(lock);
     // sled writes to it, and removes a snapshot that could be of use.
     let (backend, refused): (Box<dyn Backend>, _) = match copy::open_damaged(path, copy.path()) {
@@ -124,10 +128,21 @@ fn open_whatever(path: &Path, lock: Option<DirectoryLock>) -> Result<Broken, Ope
         },
         Err(other) => return Err(other),
     };
+    let (backend, damage) = over(backend, journal.clone()).map_err(|error| Unfit::from(error).refuse(path))?;
     let (core, found) = open_for_verifying(backend, path.display().to_string());
-    let mut findings: Vec<_> = refused.into_iter().chain(found).collect();
+    let mut findings: Vec<_> = refused.into_iter().chain(damage.into_iter().map(ReadError::DamagedLog)).collect();
+    findings.extend(found);
     findings.extend(behind::check(&core, &written).err().map(ReadError::from));
-    Ok(Broken { core, findings, copy })
+    Ok(Broken { core, findings, journal, copy })
+}
+
+/// A database, and what its journal has, as far as it is whole.
+pub(crate) fn over(
+    database: Box<dyn Backend>,
+    journal: journal::Found,
+) -> Result<(Box<dyn Backend>, Vec<String>), ReadError> {
+    let (journaled, damage) = Journaled::reading(database, journal)?;
+    Ok((Box::new(journaled), damage))
 }
 
 /// The database of a log that sled gives up: where its pages are known, from there, else from whatever is whole.

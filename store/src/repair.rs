@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::backend::Backend;
 use crate::backend::sled_file::salvage::Salvage;
+use crate::backend::{Backend, journal};
 use crate::core::change::Work;
 use crate::core::import::{Taken, keep_erased};
 use crate::core::open::open_for_verifying;
@@ -19,7 +19,7 @@ use crate::log::{Batch, Erasure, EventLog, LogReader, OpenError, ReadError, Stre
 use crate::log_event::LogEvent;
 use crate::own_stream;
 use crate::paging::Records;
-use crate::reader::{Broken, open_broken};
+use crate::reader::{Broken, open_broken, over};
 use crate::record::{Record, StreamId};
 use crate::sled_log::{Options, SledLog, open};
 use crate::tails::Tails;
@@ -85,11 +85,11 @@ pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
     if directory::look(to)? != Found::Nothing {
         return Err(RepairError::Exists(to.display().to_string()));
     }
-    let Broken { core, findings, copy } = open_broken(from)?;
+    let Broken { core, findings, journal, copy } = open_broken(from)?;
     let mut repaired = Repaired { findings, ..Repaired::default() };
     let mut sources = vec![core];
     if !verify::verify(&sources[0]).findings.is_empty() || !repaired.findings.is_empty() {
-        sources.extend(salvage(from));
+        sources.extend(salvage(from, journal));
     }
     let new = open(to, &Options { serve_readers: false, ..Options::default() })?;
     copy_definitions(&sources, &new, &mut repaired)?;
@@ -136,11 +136,11 @@ type Whole = Result<(StreamEntry, Vec<Record>), (u64, ReadError)>;
 type Source = Core<Box<dyn Backend>>;
 
 /// What is whole in the files of a log, as a log.
-fn salvage(path: &Path) -> Option<Source> {
+fn salvage(path: &Path, journal: journal::Found) -> Option<Source> {
     match Salvage::gather(path) {
         Ok(salvage) => {
-            let salvage: Box<dyn Backend> = Box::new(salvage);
-            Some(open_for_verifying(salvage, path.display().to_string()).0)
+            let (backend, _) = over(Box::new(salvage), journal).ok()?;
+            Some(open_for_verifying(backend, path.display().to_string()).0)
         }
         Err(why) => {
             tracing::warn!(log = %path.display(), ?why, "its files cannot be searched");

@@ -8,18 +8,21 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::backend::Backend;
+use crate::backend::journal::{self, Found as FoundJournal};
+use crate::backend::journaled::Journaled;
 use crate::backend::sled::{self, DATA_FILE, SledBackend, SledOpenError};
+use crate::backend::{Backend, BackendError};
 use crate::changes;
 use crate::copy;
 use crate::core::Core;
 use crate::core::change::Work;
 use crate::core::open::open_for_writing;
+use crate::core::recover::Unfit;
 use crate::core::writer::{Job, Writer};
 use crate::directory::lock_file::{self, DirectoryLock, LINGER, host_name};
 use crate::directory::{self, Found, Snapshots, creation, io_error};
 use crate::keeper::{Change, ChangeError, Changed, Keeper};
-use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
+use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError, ReadError};
 use crate::log_event::Opened;
 use crate::record::Timestamp;
 use crate::socket::server::Server;
@@ -54,11 +57,14 @@ impl Default for Options {
     }
 }
 
+/// Where a log in a directory is kept.
+pub(crate) type Disk = Journaled<SledBackend>;
+
 /// A log in a directory, open for writing. Nobody else can write to it until it is closed or dropped.
 ///
 /// Dropping it without [`EventLog::close`] writes what was appended, and leaves no note that it was closed in order.
 pub struct SledLog {
-    core: Arc<Core<SledBackend>>,
+    core: Arc<Core<Disk>>,
     /// `None` once the log was closed.
     held: Mutex<Option<Held>>,
     messages: Sender<Message>,
@@ -100,7 +106,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
     }
-    let lock = lock_file::acquire(path)?;
+    let lock = lock_file::acquire(path, journal::prepare)?;
     let is_new = creation::is_unfinished(path)?;
     if is_new {
         creation::clear(path)?;
@@ -109,7 +115,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
         creation::check_made(path)?;
         look_before_opening(path, &lock)?;
     }
-    let backend = open_for_good(path, options.cache_capacity)?;
+    let backend = open_for_good(path, options.cache_capacity, is_new || lock.was_left_in_order)?;
     // Also for sled's files that were lost and made anew; it costs an open little.
     creation::sync_files(path)?;
     let opened = Opened::new(host_name(), std::process::id(), options.durability);
@@ -124,8 +130,8 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
 fn start(
     path: &Path,
     options: &Options,
-    core: Arc<Core<SledBackend>>,
-    writer: Writer<SledBackend>,
+    core: Arc<Core<Disk>>,
+    writer: Writer<Disk>,
     lock: DirectoryLock,
 ) -> Result<SledLog, OpenError> {
     let (messages, waiting) = crossbeam_channel::unbounded();
@@ -141,7 +147,7 @@ fn start(
 }
 
 fn spawn_writer(
-    writer: Writer<SledBackend>,
+    writer: Writer<Disk>,
     waiting: Receiver<Message>,
     durability: Durability,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -151,7 +157,7 @@ fn spawn_writer(
 }
 
 /// A log that cannot be read by others meanwhile is worth a warning, not a refusal.
-fn serve(path: &Path, core: &Arc<Core<SledBackend>>, messages: &Sender<Message>) -> Option<Server> {
+fn serve(path: &Path, core: &Arc<Core<Disk>>, messages: &Sender<Message>) -> Option<Server> {
     match Server::start(path, Arc::clone(core), messages.clone()) {
         Ok(server) => Some(server),
         Err(error) => {
@@ -179,8 +185,30 @@ fn look_before_opening(path: &Path, lock: &DirectoryLock) -> Result<(), OpenErro
     }
 }
 
+/// Opens the database of a log to write to it, and brings into it what only the journal has.
+fn open_for_good(path: &Path, cache_capacity: u64, was_left_in_order: bool) -> Result<Disk, OpenError> {
+    let found = find_journal(path, was_left_in_order)?;
+    let damaged = |what| OpenError::Damaged { path: path.to_owned(), what };
+    // Before sled writes anything.
+    if let Some(what) = found.damage.first() {
+        return Err(damaged(what.clone()));
+    }
+    let database = open_database(path, cache_capacity)?;
+    let cannot = |error: BackendError| Unfit::from(ReadError::from(error)).refuse(path);
+    let (journaled, damage) = Journaled::reading(database, found).map_err(cannot)?;
+    if let Some(what) = damage.into_iter().next() {
+        return Err(damaged(what));
+    }
+    journaled.begin(path, path).map_err(cannot)
+}
+
+/// What the journal in the directory of a log has.
+pub(crate) fn find_journal(path: &Path, was_left_in_order: bool) -> Result<FoundJournal, OpenError> {
+    FoundJournal::read(path, was_left_in_order).map_err(|error| io_error(path, "reading its journal", &error))
+}
+
 /// Opens the database of a log to write to it. A damaged snapshot is left out: sled reads it before anything else.
-fn open_for_good(path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
+fn open_database(path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
     let remove = |which| {
         directory::remove_snapshots(path, which).map_err(|error| io_error(path, "removing a snapshot of sled", &error))
     };
@@ -264,11 +292,18 @@ impl SledLog {
         let _ = self.messages.send(last);
         // An acknowledgement that drops the log runs on the writer thread, which cannot wait for itself.
         let ended = if writer.thread().id() == thread::current().id() { Ok(()) } else { writer.join() };
+        if let Err(error) = self.core.backend.close() {
+            tracing::error!(log = self.core.location(), %error, "the log could not be closed in order");
+            self.core.failed.store(true, Ordering::Release);
+        }
         if !self.core.failed.load(Ordering::Acquire) {
             if closed {
                 self.write_snapshot();
             }
-            lock.forget_holder();
+            // The name first: a log that has one and no journal has lost it.
+            if let Err(error) = lock.forget_holder().and_then(|()| journal::remove(&self.path())) {
+                tracing::debug!(log = self.core.location(), %error, "closed without taking back the room of the journal");
+            }
         }
         ended
     }
@@ -317,7 +352,6 @@ impl Drop for SledLog {
         if let Some(held) = lock(&self.held).take() {
             // Nobody is left to be told how it went.
             let _ = self.let_go(held, Message::Leave);
-            self.core.backend.close();
         }
     }
 }

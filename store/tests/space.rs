@@ -94,10 +94,10 @@ fn an_event_takes_what_the_format_says_and_nothing_more() {
 }
 
 /// sled writes most entries more than once, and keeps room for what comes, by half a megabyte. How much that is came to light
-/// in benches alone, which nobody had to look at. Measured: 472 to 485, and 624 to 657 with one at once.
+/// in benches alone, which nobody had to look at. Measured: 472 to 485, and 592 with one at once.
 #[test]
 fn an_event_takes_no_more_on_the_disk_than_was_measured() {
-    for (count, at_once, bound) in [(20_000, 50, 520), (4_000, 1, 720)] {
+    for (count, at_once, bound) in [(20_000, 50, 520), (4_000, 1, 650)] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         append_all(&open(&path, &Options::default()).unwrap(), batches(count, at_once));

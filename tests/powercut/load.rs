@@ -42,7 +42,7 @@ const SMALL: Load = Load {
 };
 
 /// All loads, by name.
-pub const LOADS: [Load; 8] = [
+pub const LOADS: [Load; 11] = [
     SMALL,
     // Bodies of many chunks: they cross sled's segments of 512 KiB.
     Load { name: "large", batches: 16, streams: 2, sizes: (1_000, 120_000), ..SMALL },
@@ -61,10 +61,16 @@ pub const LOADS: [Load; 8] = [
         close: true,
         ..SMALL
     },
-    // Few calls, each of which fails in turn.
-    Load { name: "failing", batches: 8, streams: 2, sizes: (100, 9_000), close: true, ..SMALL },
+    // Few calls, each of which fails in turn; and so much that a half of the journal is full once.
+    Load { name: "failing", batches: 8, frames: 18, streams: 18, sizes: (100, 9_000), close: true, ..SMALL },
+    // Fills both halves of the journal, so that they are brought into the database meanwhile.
+    Load { name: "turning", batches: 900, streams: 30, records: 4, sizes: (200, 400), in_flight: 4, ..SMALL },
+    // Groups that no half of the journal can take.
+    Load { name: "huge", batches: 24, streams: 2, sizes: (60_000, 120_000), in_flight: 12, ..SMALL },
     // So small that each of its bytes can be damaged in turn.
     Load { name: "tiny", batches: 4, streams: 2, sizes: (5, 30), close: true, ..SMALL },
+    // The same of a log that was not closed.
+    Load { name: "barely", batches: 4, streams: 2, sizes: (5, 30), ..SMALL },
     // What is appended to show that a log goes on.
     Load { name: "more", batches: 3, streams: 2, sizes: (10, 9_000), close: true, ..SMALL },
 ];

@@ -82,9 +82,9 @@ impl Ground {
         Self { files: files(log), whole, written: written.collect(), unguarded: 0 }
     }
 
-    /// How far the database is used: behind that, all is 0.
-    fn used(&self) -> usize {
-        self.files["db"].iter().rposition(|byte| *byte != 0).unwrap() + 1
+    /// How far a file is used: behind that, all is 0.
+    fn used(&self, name: &str) -> usize {
+        self.files[name].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
     }
 
     /// What came of a damage, in a word, or why it is not as it must be.
@@ -189,7 +189,7 @@ fn every_flipped_byte_is_found_or_harmless() {
     let ground = Ground::new(&["tiny"], place.path());
     let mut damages = Vec::new();
     for (name, content) in &ground.files {
-        let used = if name == "db" { ground.used() } else { content.len() };
+        let used = ground.used(name);
         damages.extend((0..used).map(|place| flip(name, place)));
         // What is 0 is the room for what comes: some of it will do.
         damages.extend((used..content.len()).step_by(16_381).map(|place| flip(name, place)));
@@ -197,38 +197,91 @@ fn every_flipped_byte_is_found_or_harmless() {
     all_are_found("flipped bytes", &ground, &damages, 8);
 }
 
-/// A process that was killed leaves a log that ends where its database says. sled takes a damaged place for that end, and a
-/// log that had lost all but its first record used to open as a whole one.
+/// A process that was killed leaves a log that ends where its journal says, and before that its database. sled takes a damaged
+/// place for the end of the database, and a log that had lost all but its first record used to open as a whole one.
 #[test]
-fn a_flipped_byte_in_a_log_that_was_not_closed_is_found_or_costs_no_more_than_the_last_group() {
+fn a_flipped_byte_in_a_log_that_was_not_closed_is_found() {
     let place = tempfile::tempdir().unwrap();
-    let mut ground = Ground::new(&["small"], place.path());
-    ground.unguarded = 1;
-    ground.written[0].acknowledged.pop_last();
-    let used = ground.used();
-    // Each byte of the last groups, and some of the others.
-    let last = used - 1_000;
-    let places = (0..300).map(|part| part * last / 300).chain(last..used);
-    let damages: Vec<Damage<'_>> = places.map(|place| flip("db", place)).collect();
+    let ground = Ground::new(&["turning"], place.path());
+    let mut damages = Vec::new();
+    for name in ["db", "journal"] {
+        let used = ground.used(name);
+        damages.extend((0..200).map(|part| flip(name, part * used / 200)));
+    }
     all_are_found("flipped bytes of a log that was not closed", &ground, &damages, 10);
+}
+
+/// What is in the journal alone: each byte of it, and of it all that is not written yet, which is 0.
+#[test]
+fn each_flipped_byte_of_a_journal_is_found() {
+    let place = tempfile::tempdir().unwrap();
+    let ground = Ground::new(&["barely"], place.path());
+    let used = ground.used("journal");
+    let unused = (used..ground.files["journal"].len()).step_by(16_381);
+    let damages: Vec<Damage<'_>> = (0..used).chain(unused).map(|place| flip("journal", place)).collect();
+    let counts = all_are_found("flipped bytes of a journal", &ground, &damages, 40);
+    assert_eq!(counts.keys().copied().collect::<Vec<_>>(), ["refused", "refused to writers"]);
+}
+
+/// The journal has what was acknowledged last, and nobody else has.
+#[test]
+fn a_journal_that_is_cut_or_missing_or_an_older_one_is_found() {
+    let place = tempfile::tempdir().unwrap();
+    let log = place.path().join("log");
+    write("tiny", 0, &log);
+    let closed = files(&log);
+    write("small", 1, &log);
+    let ground = Ground::of(&log, &["tiny", "small"]);
+    let length = ground.files["journal"].len();
+    let cuts = [0, 1, 511, 512, 5_000, length / 2, length - 512, length - 1];
+    let mut damages: Vec<Damage<'_>> = cuts.into_iter().map(|at| cut("journal", at)).collect();
+    let longer = |files: &Files| with(files, "journal", |content| content.push(0));
+    damages.push(("a longer journal".to_owned(), Box::new(longer)));
+    let older = closed["journal"].clone();
+    damages.push((
+        "the journal of before".to_owned(),
+        Box::new(move |files| with(files, "journal", |content| content.clone_from(&older))),
+    ));
+    let missing = |files: &Files| {
+        files
+            .iter()
+            .filter(|(name, _)| *name != "journal")
+            .map(|(name, content)| (name.clone(), content.clone()))
+            .collect()
+    };
+    damages.push(("no journal".to_owned(), Box::new(missing)));
+    let counts = all_are_found("harmed journals", &ground, &damages, 1);
+    assert_eq!(counts.keys().copied().collect::<Vec<_>>(), ["refused", "refused to writers"]);
+}
+
+/// Only the lock says that a log was not closed. Where it is gone, what the journal has counts all the same.
+#[test]
+fn a_log_that_was_not_closed_and_has_lost_its_lock_is_whole() {
+    let place = tempfile::tempdir().unwrap();
+    let ground = Ground::new(&["small"], place.path());
+    let without = |files: &Files| {
+        files
+            .iter()
+            .filter(|(name, _)| *name != "lock")
+            .map(|(name, content)| (name.clone(), content.clone()))
+            .collect()
+    };
+    let damages: Vec<Damage<'_>> = vec![("no lock".to_owned(), Box::new(without))];
+    let counts = all_are_found("a missing lock", &ground, &damages, 1);
+    assert_eq!(counts.keys().copied().collect::<Vec<_>>(), ["harmless", "harmless to writers"]);
 }
 
 /// Where the damaged message was the commit entry of the last group but one, what lies behind the end is the last group
 /// alone, and it was taken for the one that may be unfinished: a log passed for whole after it had lost two groups.
 #[test]
-fn a_damaged_commit_entry_of_a_log_that_was_not_closed_is_found_or_is_the_last() {
-    // The last group of the second has at most 256 frames of two records, which are 32 batches.
-    for (load, records, batches) in [("small", 1, 1), ("many-streams", 512, 32)] {
-        let place = tempfile::tempdir().unwrap();
-        let mut ground = Ground::new(&[load], place.path());
-        ground.unguarded = records;
-        for _ in 0..batches {
-            ground.written[0].acknowledged.pop_last();
-        }
-        let damages = commit_entries(&ground.files["db"]);
-        assert!(damages.len() > 4, "{} commit entries", damages.len());
-        all_are_found("damaged commit entries of a log that was not closed", &ground, &damages, 10);
-    }
+fn a_damaged_commit_entry_of_a_log_that_was_not_closed_is_found() {
+    let place = tempfile::tempdir().unwrap();
+    let ground = Ground::new(&["turning"], place.path());
+    let damages = commit_entries(&ground.files["db"]);
+    assert!(damages.len() > 100, "{} commit entries", damages.len());
+    let nth = damages.len() / 100;
+    let damages: Vec<Damage<'_>> = damages.into_iter().step_by(nth).collect();
+    all_are_found("damaged commit entries of a log that was not closed", &ground, &damages, 10);
 }
 
 /// A flipped byte in each thing that is written under the key of a commit entry.
@@ -243,7 +296,7 @@ fn commit_entries<'a>(database: &[u8]) -> Vec<Damage<'a>> {
 fn damage_leaves_other_streams_readable() {
     let place = tempfile::tempdir().unwrap();
     let ground = Ground::new(&["long"], place.path());
-    let used = ground.used();
+    let used = ground.used("db");
     let damages: Vec<Damage<'_>> = (0..150).map(|part| flip("db", part * used / 150)).collect();
     let counts = all_are_found("flipped bytes of a larger log", &ground, &damages, 10);
     let refused = counts.get("refused").copied().unwrap_or_default();
@@ -258,7 +311,7 @@ fn a_file_that_was_cut_anywhere_is_found_or_harmless() {
     let ground = Ground::new(&["tiny"], place.path());
     let mut damages = Vec::new();
     for (name, content) in &ground.files {
-        let used = if name == "db" { ground.used() } else { content.len() };
+        let used = ground.used(name);
         // Behind what is used, all is 0 to the end: of those lengths the first and the last will do, and some between them.
         let unused = used..content.len();
         let near = (0..64).flat_map(|distance| [used + distance, content.len().saturating_sub(distance + 1)]);

@@ -218,6 +218,18 @@ fn many_streams_in_groups_survive() {
     nothing_is_lost("many-streams", 100);
 }
 
+/// What lies in the journal is brought into the database while more is written.
+#[test]
+fn a_journal_that_is_full_survives() {
+    nothing_is_lost("turning", 100);
+}
+
+/// They go to the database at once, behind what the journal has.
+#[test]
+fn groups_that_fit_no_journal_survive() {
+    nothing_is_lost("huge", 60);
+}
+
 #[test]
 fn a_first_creation_survives() {
     nothing_is_lost("creation", 150);
@@ -233,7 +245,7 @@ fn a_log_whose_flusher_and_garbage_collection_are_at_work_survives() {
 fn recovery_survives() {
     let Some(recorder) = victim::recorder() else { return };
     let (mut images, mut losses) = (0, Vec::new());
-    for (name, tries) in [("small", 3), ("large", 2), ("many-streams", 2)] {
+    for (name, tries) in [("small", 3), ("large", 2), ("many-streams", 1), ("turning", 2)] {
         for seed in 0..tries {
             let place = tempfile::tempdir().unwrap();
             let first = record(recorder, name, place.path());

@@ -174,11 +174,11 @@ impl Backend for MemoryDisk {
         })
     }
 
-    fn apply(&self, changes: Changes) -> Result<(), BackendError> {
+    fn apply(&self, changes: &Changes) -> Result<(), BackendError> {
         changes.check_lengths()?;
         let mut state = lock(&self.state);
         strike(&mut state.faults.apply)?;
-        let changes: Vec<Change> = changes.into_parts().map(|(key, value)| (key, value.map(Bytes::from))).collect();
+        let changes: Vec<Change> = changes.iter().map(|(key, value)| (key.to_vec(), value.cloned())).collect();
         apply_all(&mut state.seen, [&changes]);
         state.pending.push(changes);
         Ok(())
@@ -209,5 +209,7 @@ impl Backend for MemoryDisk {
     }
 
     /// A log in memory can be read after it was closed: that is what tests look at.
-    fn close(&self) {}
+    fn close(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }

@@ -3,63 +3,22 @@
 //! All that makes a log (order, sealing, conflicts, the listing) is written once over this trait; a new place to keep
 //! a log in is a new implementation of it, and `tests/suite` says whether it is a good one.
 
+mod changes;
+pub(crate) mod journal;
+pub(crate) mod journaled;
 pub(crate) mod memory;
+mod overlay;
 mod patience;
 pub(crate) mod sled;
 pub(crate) mod sled_file;
 
 use ::bytes::Bytes;
 
-use crate::layout::MAX_VALUE;
+pub use self::changes::Changes;
 pub use crate::layout::keys::KeyRange;
 
 /// A key and its value.
 pub type Entry = (Bytes, Bytes);
-
-/// Puts and deletes that are applied together or not at all.
-#[derive(Clone, Debug, Default)]
-pub struct Changes {
-    changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-}
-
-impl Changes {
-    /// Puts a value under a key.
-    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.changes.push((key, Some(value)));
-    }
-
-    /// Deletes a key.
-    pub fn delete(&mut self, key: Vec<u8>) {
-        self.changes.push((key, None));
-    }
-
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-
-    /// The changes, in order: a value to put, or `None` to delete.
-    pub fn into_parts(self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> {
-        self.changes.into_iter()
-    }
-
-    /// That no value is longer than the store keeps safe.
-    ///
-    /// # Errors
-    /// [`BackendError::Failed`], naming the key.
-    pub(crate) fn check_lengths(&self) -> Result<(), BackendError> {
-        let too_long = self.changes.iter().find_map(|(key, value)| {
-            value.as_ref().filter(|value| value.len() > MAX_VALUE).map(|value| (key, value.len()))
-        });
-        match too_long {
-            None => Ok(()),
-            Some((key, length)) => Err(BackendError::Failed(format!(
-                "a value of {length} bytes under {key:02x?} is longer than {MAX_VALUE}: it should have been cut into chunks"
-            ))),
-        }
-    }
-}
 
 /// In which order keys are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +58,19 @@ pub trait Backend: Send + Sync + 'static {
     /// [`BackendError`].
     fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError>;
 
+    /// Waits until changes can be applied at once. Need not be called.
+    ///
+    /// # Errors
+    /// [`BackendError`]; nothing was applied.
+    fn make_room(&self, changes: &Changes) -> Result<(), BackendError> {
+        changes.check_lengths()
+    }
+
     /// Applies changes: after a crash all of them are there or none is. Readers see them at once.
     ///
     /// # Errors
     /// [`BackendError`]; whether the changes are there is then unknown.
-    fn apply(&self, changes: Changes) -> Result<(), BackendError>;
+    fn apply(&self, changes: &Changes) -> Result<(), BackendError>;
 
     /// Hands all that was applied to the operating system: it survives this process.
     ///
@@ -129,8 +96,11 @@ pub trait Backend: Send + Sync + 'static {
     /// [`BackendError`]; the bytes that were saved before are still there.
     fn save_head(&self, head: &[u8]) -> Result<(), BackendError>;
 
-    /// Lets go of everything. Whatever is asked later is [`BackendError::Closed`], unless it can still be answered.
-    fn close(&self);
+    /// Lets go of everything, once. Whatever is asked later is [`BackendError::Closed`], unless it can still be answered.
+    ///
+    /// # Errors
+    /// [`BackendError`]: what was applied is safe as far as it was synced, but it was not left in order.
+    fn close(&self) -> Result<(), BackendError>;
 }
 
 /// Whichever backend a log was found in.
@@ -143,7 +113,11 @@ impl Backend for Box<dyn Backend> {
         (**self).scan(range, limit, direction)
     }
 
-    fn apply(&self, changes: Changes) -> Result<(), BackendError> {
+    fn make_room(&self, changes: &Changes) -> Result<(), BackendError> {
+        (**self).make_room(changes)
+    }
+
+    fn apply(&self, changes: &Changes) -> Result<(), BackendError> {
         (**self).apply(changes)
     }
 
@@ -163,7 +137,7 @@ impl Backend for Box<dyn Backend> {
         (**self).save_head(head)
     }
 
-    fn close(&self) {
-        (**self).close();
+    fn close(&self) -> Result<(), BackendError> {
+        (**self).close()
     }
 }

@@ -209,13 +209,13 @@ impl Backend for SledBackend {
         })
     }
 
-    fn apply(&self, changes: Changes) -> Result<(), BackendError> {
+    fn apply(&self, changes: &Changes) -> Result<(), BackendError> {
         changes.check_lengths()?;
         let mut batch = ::sled::Batch::default();
-        for (key, value) in changes.into_parts() {
+        for (key, value) in changes.iter() {
             match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
+                Some(value) => batch.insert(&key[..], &value[..]),
+                None => batch.remove(&key[..]),
             }
         }
         self.write("writing", |database| database.apply_batch(batch))
@@ -239,17 +239,19 @@ impl Backend for SledBackend {
         head_file::save(&self.directory, head).map_err(|error| BackendError::Failed(error.to_string()))
     }
 
-    fn close(&self) {
+    fn close(&self) -> Result<(), BackendError> {
         // First, for it has the database too.
         drop(write_lock(&self.patience).take());
         if let Some(database) = write_lock(&self.database).take() {
             let_go(database, &self.directory);
         }
+        Ok(())
     }
 }
 
 impl Drop for SledBackend {
     fn drop(&mut self) {
-        self.close();
+        // It cannot fail.
+        let _ = self.close();
     }
 }

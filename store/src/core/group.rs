@@ -31,6 +31,8 @@ pub(crate) struct Group {
     /// The frames since the last commit entry, with the hashes of their last records.
     places: Vec<(FramePlace, Hash)>,
     places_from: u64,
+    /// The position that it begins at.
+    from: u64,
     /// Whether it has a commit entry already.
     continues: bool,
     tip: Tip,
@@ -50,6 +52,7 @@ impl Group {
             hidden: Hidden::default(),
             places: Vec::new(),
             places_from: tip.position,
+            from: tip.position,
             continues: false,
             tip,
         }
@@ -202,7 +205,8 @@ impl Group {
         if !self.places.is_empty() {
             self.seal_places();
         }
-        let Self { changes, hidden, tip, .. } = self;
+        let Self { mut changes, hidden, tip, from, .. } = self;
+        changes.append(from..tip.position);
         (!changes.is_empty()).then_some(Sealed { changes, hidden, tip })
     }
 }

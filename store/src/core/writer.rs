@@ -302,7 +302,9 @@ impl<B: Backend> Writer<B> {
         let Sealed { changes, hidden, tip } = sealed;
         let core = Arc::clone(&self.core);
         let written = core
-            .apply_hidden(hidden, tip.position, |backend| backend.apply(changes))
+            .backend
+            .make_room(&changes)
+            .and_then(|()| core.apply_hidden(hidden, tip.position, |backend| backend.apply(&changes)))
             .and_then(|()| core.backend.write_out())
             .and_then(|()| match core.durability {
                 Some(Durability::Interval(_) | Durability::Os) => {
@@ -385,10 +387,13 @@ impl<B: Backend> Writer<B> {
     /// Closes the log in order: says so in it, syncs, and writes down how far it goes.
     pub(crate) fn close(&mut self, time: Timestamp) -> Result<(), AppendError> {
         let recorded = self.record(&LogEvent::Closed, time);
-        let closed = self.save_head().and(recorded);
+        let saved = self.save_head().and(recorded);
         self.core.closed.store(true, Ordering::Release);
-        self.core.backend.close();
+        let closed = self.core.backend.close().map_err(|error| {
+            self.stop(&error);
+            AppendError::Failed(error.to_string())
+        });
         self.stopped.get_or_insert(AppendError::Closed);
-        closed
+        saved.and(closed)
     }
 }

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::{format_file, head_file, io_error, is_snapshot, sync_directory};
+use crate::backend::journal;
 use crate::backend::sled::DATA_FILE;
 use crate::log::OpenError;
 
@@ -44,6 +45,9 @@ pub(crate) fn clear(path: &Path) -> Result<(), OpenError> {
                 fs::remove_dir_all(entry.path())?;
             } else if name == "conf" || name == DATA_FILE || is_snapshot(&name) {
                 fs::remove_file(entry.path())?;
+            } else if name == journal::NAME {
+                journal::remove(path)?;
+                journal::prepare(path)?;
             }
         }
         Ok(())

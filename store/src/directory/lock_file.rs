@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, test_kill_process};
 
-use super::io_error;
+use super::{io_error, sync_directory};
 use crate::log::OpenError;
 
 pub(crate) const NAME: &str = "lock";
@@ -89,8 +89,12 @@ enum Mode {
     Shared,
 }
 
-/// Takes the lock to write, and names this process in it.
-pub(crate) fn acquire(directory: &Path) -> Result<DirectoryLock, OpenError> {
+/// Takes the lock to write, prepares for it, and names this process in it, durably: what is written from then on may be where
+/// only one looks who finds the log not left in order.
+pub(crate) fn acquire(
+    directory: &Path,
+    prepare: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<DirectoryLock, OpenError> {
     let doing = "taking its lock";
     let mut file = OpenOptions::new()
         .read(true)
@@ -102,9 +106,14 @@ pub(crate) fn acquire(directory: &Path) -> Result<DirectoryLock, OpenError> {
     wait_for(&mut file, Mode::Exclusive, directory)?;
     let was_left_in_order =
         file.metadata().map_err(|error| io_error(directory, doing, &error)).map(|before| before.len() == 0)?;
+    prepare(directory).map_err(|error| io_error(directory, "preparing its journal", &error))?;
     let holder = Holder::this();
-    let named =
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{} {}", holder.pid, holder.host));
+    let named = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{} {}", holder.pid, holder.host))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_directory(directory));
     named.map_err(|error| io_error(directory, doing, &error))?;
     Ok(DirectoryLock { file, was_left_in_order })
 }
@@ -172,11 +181,12 @@ fn unsupported(error: io::Error) -> io::Error {
 }
 
 impl DirectoryLock {
-    /// Names nobody any more: the log was closed in order.
-    pub(crate) fn forget_holder(&self) {
-        // Only a name in a message depends on it.
-        if let Err(error) = self.file.set_len(0) {
-            tracing::debug!(%error, "the lock file could not be emptied");
-        }
+    /// Names nobody any more, durably: the log was closed in order, and its journal is empty.
+    ///
+    /// # Errors
+    /// Of the system; whoever comes next looks into the journal then, and must find it.
+    pub(crate) fn forget_holder(&self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.sync_all()
     }
 }

@@ -5,6 +5,7 @@
 //! format     what this is, written as a whole
 //! lock       held by whoever writes; names the process
 //! db, conf, blobs/, snap.*    sled's
+//! journal    what was appended last, before sled has it
 //! head       how far the log is known to go
 //! socket     where readers ask while a process holds the log
 //! ```

@@ -11,7 +11,7 @@ pub(crate) mod keys;
 pub(crate) mod listing;
 
 use crate::bytes::{Cursor, Malformed};
-use crate::seal::FORMAT;
+pub(crate) use crate::seal::FORMAT;
 
 /// The longest value that may be stored. Above some 128 KB sled moves a leaf (up to 16 values) into a file that it
 /// never syncs; 16 values of this length stay well below.
@@ -21,11 +21,11 @@ pub(crate) const MAX_VALUE: usize = 4096;
 pub(crate) const MAX_CHUNKED: usize = 255 * 1024 * 1024;
 
 /// Values are stored as they are. A later version may compress them, under another number.
-const PLAIN: u8 = 0;
+pub(crate) const PACKING: u8 = 0;
 
 /// The four bytes that every value begins with: what it is, how it is packed, its format, and a spare one.
 fn header(magic: u8) -> [u8; 4] {
-    [magic, PLAIN, FORMAT, 0]
+    [magic, PACKING, FORMAT, 0]
 }
 
 /// Checks the four bytes.
@@ -35,7 +35,7 @@ fn expect_header(cursor: &mut Cursor<'_>, magic: u8) -> Result<(), Malformed> {
         return Ok(());
     }
     let [found_magic, packing, format, _] = found;
-    if found_magic == magic && packing == PLAIN && format > FORMAT {
+    if found_magic == magic && packing == PACKING && format > FORMAT {
         return Err(Malformed(format!(
             "it has format {format}, this version reads up to {FORMAT}; upgrade to read it"
         )));

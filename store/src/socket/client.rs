@@ -141,8 +141,29 @@ impl SocketReader {
 fn exchange(stream: &mut UnixStream, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    transport::send(stream, &request.encode())?;
-    transport::receive(stream, answers::LONGEST)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    // Who is turned away is told why before he has asked, and may then not be heard any more.
+    let asked = transport::send(stream, &request.encode());
+    match (transport::receive(stream, answers::LONGEST), asked) {
+        (Ok(Some(answer)), _) => Ok(answer),
+        (_, Err(error)) | (Err(error), Ok(())) => Err(error),
+        (Ok(None), Ok(())) => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that was turned away was told of a broken pipe where the other side was the faster one.
+    #[test]
+    fn an_answer_counts_also_where_nobody_hears_the_question_any_more() {
+        let (mut asker, mut answerer) = UnixStream::pair().unwrap();
+        transport::send(&mut answerer, b"too many readers").unwrap();
+        drop(answerer);
+        let answer = exchange(&mut asker, &Request::Head, PATIENCE).unwrap();
+        assert_eq!(answer, b"too many readers");
+        exchange(&mut asker, &Request::Head, PATIENCE).unwrap_err();
+    }
 }
 
 fn unexpected(answer: Answer) -> ReadError {

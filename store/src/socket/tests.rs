@@ -253,7 +253,7 @@ impl Backend for Endless {
         self.disk.get(key)
     }
 
-    fn apply(&self, changes: Changes) -> Result<(), BackendError> {
+    fn apply(&self, changes: &Changes) -> Result<(), BackendError> {
         self.disk.apply(changes)
     }
 
@@ -273,7 +273,9 @@ impl Backend for Endless {
         self.disk.save_head(head)
     }
 
-    fn close(&self) {}
+    fn close(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 /// Closing a log waited for whoever had it checked through the socket: minutes, of a large one.

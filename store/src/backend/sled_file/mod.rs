@@ -301,7 +301,7 @@ impl Backend for SledFile {
         }
     }
 
-    fn apply(&self, _: Changes) -> Result<(), BackendError> {
+    fn apply(&self, _: &Changes) -> Result<(), BackendError> {
         Err(read_only())
     }
 
@@ -321,5 +321,7 @@ impl Backend for SledFile {
         Err(read_only())
     }
 
-    fn close(&self) {}
+    fn close(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }

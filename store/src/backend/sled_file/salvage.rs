@@ -149,7 +149,7 @@ impl Backend for Salvage {
         })
     }
 
-    fn apply(&self, _: Changes) -> Result<(), BackendError> {
+    fn apply(&self, _: &Changes) -> Result<(), BackendError> {
         Err(read_only())
     }
 
@@ -169,7 +169,9 @@ impl Backend for Salvage {
         Err(read_only())
     }
 
-    fn close(&self) {}
+    fn close(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ fn run(directory: &Path, steps: &[Step]) -> Map {
                         }
                     }
                 }
-                backend.apply(changes).unwrap();
+                backend.apply(&changes).unwrap();
                 backend.write_out().unwrap();
             }
             Step::Clear(from, count) => {
@@ -77,17 +77,17 @@ fn run(directory: &Path, steps: &[Step]) -> Map {
                         changes.delete(key(number));
                     }
                 }
-                backend.apply(changes).unwrap();
+                backend.apply(&changes).unwrap();
                 backend.write_out().unwrap();
             }
             Step::Reopen => {
-                backend.close();
+                backend.close().unwrap();
                 write_snapshot(directory, CACHE);
                 backend = open();
             }
         }
     }
-    backend.close();
+    backend.close().unwrap();
     map
 }
 

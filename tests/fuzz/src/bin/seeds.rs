@@ -147,6 +147,25 @@ fn files(seeds: &Seeds) {
     }
 }
 
+/// The journal of a log that is open, as far as it is written; its last entry by itself; and one that is torn.
+fn journals(seeds: &Seeds) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    write(&log);
+    log.append(batch(9, &[&[b'x'; 1_200]], 0, Listing::Open(b"label".to_vec()))).unwrap();
+    let mut journal = fs::read(path.join("journal")).unwrap();
+    let used = journal.chunks(512).take_while(|sector| sector.iter().any(|byte| *byte != 0)).count();
+    journal.truncate(used * 512);
+    let entry: Vec<u8> = journal.chunks(512).take(1).flat_map(|sector| sector[20..].to_vec()).collect();
+    let length = usize::try_from(u32::from_be_bytes(journal[16..20].try_into().unwrap())).unwrap();
+    seeds.put("journal", "entry", &entry[..length.min(entry.len())]);
+    seeds.put("journal", "written", &journal);
+    journal[(used - 2) * 512..][..512].fill(0);
+    seeds.put("journal", "torn", &journal);
+    log.close().unwrap();
+}
+
 fn texts(seeds: &Seeds) {
     let texts: [(&str, &[&str]); 4] = [
         ("format_file", &["cloacina-log 1\n", "cloacina-log 7\n"]),
@@ -183,5 +202,6 @@ fn main() {
     values(&seeds);
     questions(&seeds);
     files(&seeds);
+    journals(&seeds);
     texts(&seeds);
 }

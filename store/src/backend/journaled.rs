@@ -11,6 +11,7 @@ use ::bytes::Bytes;
 use super::journal::{self, Found, Journal};
 use super::overlay::{Overlay, merge, needed};
 use super::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
+use crate::bytes::Malformed;
 use crate::layout::group::GroupEntry;
 use crate::layout::keys;
 use crate::sync::{lock, read_lock, write_lock};
@@ -41,7 +42,7 @@ struct Writing {
 /// Where the next changes go.
 enum Next {
     /// Into the journal: the first position and the bytes of their entry.
-    Journal(u64, Vec<u8>),
+    Journal(u64, Bytes),
     /// Into the database at once.
     Database,
 }
@@ -256,7 +257,7 @@ impl Writing {
                     shared.turn()?;
                     self.journal.turn();
                 }
-                Next::Journal(start, entry)
+                Next::Journal(start, entry.into())
             }
             None => {
                 shared.turn()?;
@@ -300,11 +301,17 @@ impl<B: Backend> Backend for Journaled<B> {
             if writing.next.is_none() {
                 writing.make_room(changes, &self.shared)?;
             }
-            match writing.next {
-                Some(Next::Journal(..)) => write_lock(&self.shared.layers).active.add(changes.clone()),
-                Some(Next::Database) | None => self.shared.database.apply(changes)?,
+            match &writing.next {
+                Some(Next::Journal(start, entry)) => {
+                    // The overlay shares the bytes of the entry: keys and values by themselves go back to where they came from.
+                    let group = journal::entry::decode(*start, entry);
+                    let group = group
+                        .map_err(|Malformed(why)| BackendError::Failed(format!("a group cannot be kept: {why}")))?;
+                    write_lock(&self.shared.layers).active.add(group.changes);
+                    Ok(())
+                }
+                Some(Next::Database) | None => self.shared.database.apply(changes),
             }
-            Ok(())
         })
     }
 

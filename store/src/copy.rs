@@ -58,6 +58,10 @@ pub(crate) fn try_in_a_copy(path: &Path) -> Result<(), OpenError> {
 /// Opens a copy. sled's snapshot only makes opening faster; where it is damaged, the data is still there.
 pub(crate) fn open_copy(path: &Path, copied: Copied, care: Care) -> Result<CopiedLog, OpenError> {
     let Copied { directory: copy, journal, written } = copied;
+    // No other look at the database helps.
+    if let Some(what) = journal.damage.first() {
+        return Err(OpenError::Damaged { path: path.to_owned(), what: what.clone() });
+    }
     let open = |copy: &Path| {
         let database = open_copied_sled(path, copy)?;
         let (backend, damage) = Journaled::reading(database, journal.clone())

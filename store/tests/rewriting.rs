@@ -263,12 +263,18 @@ fn what_sled_gives_up_is_repaired_from_its_files() {
 
 /// A log with a stream that goes on, of which the last frame is damaged, and perhaps the commit entry that names it.
 fn without_its_end(world: &World, with_its_name: bool) {
-    let log = open(&world.path("log"), &Options::default()).unwrap();
+    let open = || open(&world.path("log"), &Options::default()).unwrap();
+    let log = open();
     log.append(batch(vec![frame(stream(90), 0, &[b"begun"], open_label("runs"))])).unwrap();
     for number in 1..20 {
         log.append(batch(vec![frame(stream(number), 0, &[b"one"], closed_label("over"))])).unwrap();
     }
+    // What is brought into sled at once may stand in one place of it, which is then damaged as a whole.
+    log.close().unwrap();
+    let log = open();
     log.append(one(stream(90), 1, b"gone on with")).unwrap();
+    log.close().unwrap();
+    let log = open();
     for number in 20..40 {
         log.append(batch(vec![frame(stream(number), 0, &[b"one"], closed_label("over"))])).unwrap();
     }

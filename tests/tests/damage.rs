@@ -211,14 +211,18 @@ fn a_flipped_byte_in_a_log_that_was_not_closed_is_found() {
     all_are_found("flipped bytes of a log that was not closed", &ground, &damages, 10);
 }
 
-/// What is in the journal alone: each byte of it, and of it all that is not written yet, which is 0.
+/// What is in the journal alone: every third byte of the sectors that are written, and some of the others, which are 0.
 #[test]
-fn each_flipped_byte_of_a_journal_is_found() {
+fn a_flipped_byte_of_a_journal_is_found() {
     let place = tempfile::tempdir().unwrap();
     let ground = Ground::new(&["barely"], place.path());
-    let used = ground.used("journal");
-    let unused = (used..ground.files["journal"].len()).step_by(16_381);
-    let damages: Vec<Damage<'_>> = (0..used).chain(unused).map(|place| flip("journal", place)).collect();
+    let is_written = |sector: &[u8]| sector.iter().any(|byte| *byte != 0);
+    let sectors = ground.files["journal"].chunks(512).enumerate().filter(|(_, sector)| is_written(sector));
+    let written: Vec<usize> = sectors.flat_map(|(number, _)| number * 512..(number + 1) * 512).collect();
+    assert!(written.len() >= 4 * 512, "{} bytes", written.len());
+    let others = (0..ground.files["journal"].len()).step_by(16_381);
+    let damages: Vec<Damage<'_>> =
+        written.into_iter().step_by(3).chain(others).map(|place| flip("journal", place)).collect();
     let counts = all_are_found("flipped bytes of a journal", &ground, &damages, 40);
     assert_eq!(counts.keys().copied().collect::<Vec<_>>(), ["refused", "refused to writers"]);
 }

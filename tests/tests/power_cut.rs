@@ -190,7 +190,10 @@ impl Scene {
     }
 }
 
+/// `CLOACA_POWER_CUT_TIMES=20` looks at twenty times as many images.
 fn nothing_is_lost(name: &str, images: usize) {
+    let times = std::env::var("CLOACA_POWER_CUT_TIMES").map_or(1, |times| times.parse().unwrap());
+    let images = images * times;
     let Some(recorder) = victim::recorder() else { return };
     let place = tempfile::tempdir().unwrap();
     let losses = record(recorder, name, place.path()).cut(Believes::All, images);

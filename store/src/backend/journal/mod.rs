@@ -57,7 +57,7 @@ pub(crate) fn is_removed(directory: &Path) -> bool {
 
 /// Whether a journal has nothing.
 fn is_zero(directory: &Path) -> io::Result<bool> {
-    Ok(std::fs::read(directory.join(NAME))?.iter().all(|byte| *byte == 0))
+    Ok(std::fs::read(directory.join(NAME))?.chunks(SECTOR).all(|sector| sector == sector::EMPTY))
 }
 
 /// A journal that is written.

@@ -16,6 +16,8 @@ const HEADER: usize = 4 + 4 + 8 + 4;
 /// How many bytes of an entry a sector has.
 pub(super) const CONTENT: usize = SECTOR - HEADER;
 const MAGIC: u8 = b'J';
+/// A sector that nothing was ever written to, or that was written over.
+pub(super) const EMPTY: [u8; SECTOR] = [0; SECTOR];
 
 /// How many sectors an entry takes.
 pub(super) fn count_for(length: usize) -> usize {
@@ -48,7 +50,7 @@ impl<'a> Part<'a> {
 
 /// Reads the sector with a number.
 pub(super) fn read(number: u64, bytes: &[u8]) -> Result<Sector<'_>, Malformed> {
-    if bytes.len() == SECTOR && bytes.iter().all(|byte| *byte == 0) {
+    if bytes == EMPTY {
         return Ok(Sector::Empty);
     }
     let mut cursor = Cursor::new(bytes);

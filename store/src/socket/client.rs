@@ -150,22 +150,6 @@ fn exchange(stream: &mut UnixStream, request: &Request, patience: Duration) -> i
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A reader that was turned away was told of a broken pipe where the other side was the faster one.
-    #[test]
-    fn an_answer_counts_also_where_nobody_hears_the_question_any_more() {
-        let (mut asker, mut answerer) = UnixStream::pair().unwrap();
-        transport::send(&mut answerer, b"too many readers").unwrap();
-        drop(answerer);
-        let answer = exchange(&mut asker, &Request::Head, PATIENCE).unwrap();
-        assert_eq!(answer, b"too many readers");
-        exchange(&mut asker, &Request::Head, PATIENCE).unwrap_err();
-    }
-}
-
 fn unexpected(answer: Answer) -> ReadError {
     match answer {
         Answer::Error(error) => error,
@@ -254,5 +238,21 @@ impl LogReader for SocketReader {
 
     fn location(&self) -> String {
         self.directory.display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reader that was turned away was told of a broken pipe where the other side was the faster one.
+    #[test]
+    fn an_answer_counts_also_where_nobody_hears_the_question_any_more() {
+        let (mut asker, mut answerer) = UnixStream::pair().unwrap();
+        transport::send(&mut answerer, b"too many readers").unwrap();
+        drop(answerer);
+        let answer = exchange(&mut asker, &Request::Head, PATIENCE).unwrap();
+        assert_eq!(answer, b"too many readers");
+        exchange(&mut asker, &Request::Head, PATIENCE).unwrap_err();
     }
 }

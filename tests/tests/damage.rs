@@ -183,6 +183,15 @@ fn cut(name: &str, length: usize) -> Damage<'_> {
     (format!("{name}, cut at {length}"), Box::new(move |files| with(files, name, |content| content.truncate(length))))
 }
 
+fn without(name: &str) -> Damage<'_> {
+    let removed = move |files: &Files| {
+        let mut files = files.clone();
+        files.remove(name);
+        files
+    };
+    (format!("{name} is missing"), Box::new(removed))
+}
+
 #[test]
 fn every_flipped_byte_is_found_or_harmless() {
     let place = tempfile::tempdir().unwrap();
@@ -246,14 +255,7 @@ fn a_journal_that_is_cut_or_missing_or_an_older_one_is_found() {
         "the journal of before".to_owned(),
         Box::new(move |files| with(files, "journal", |content| content.clone_from(&older))),
     ));
-    let missing = |files: &Files| {
-        files
-            .iter()
-            .filter(|(name, _)| *name != "journal")
-            .map(|(name, content)| (name.clone(), content.clone()))
-            .collect()
-    };
-    damages.push(("no journal".to_owned(), Box::new(missing)));
+    damages.push(without("journal"));
     let counts = all_are_found("harmed journals", &ground, &damages, 1);
     assert_eq!(counts.keys().copied().collect::<Vec<_>>(), ["refused", "refused to writers"]);
 }
@@ -263,15 +265,7 @@ fn a_journal_that_is_cut_or_missing_or_an_older_one_is_found() {
 fn a_log_that_was_not_closed_and_has_lost_its_lock_is_whole() {
     let place = tempfile::tempdir().unwrap();
     let ground = Ground::new(&["small"], place.path());
-    let without = |files: &Files| {
-        files
-            .iter()
-            .filter(|(name, _)| *name != "lock")
-            .map(|(name, content)| (name.clone(), content.clone()))
-            .collect()
-    };
-    let damages: Vec<Damage<'_>> = vec![("no lock".to_owned(), Box::new(without))];
-    let counts = all_are_found("a missing lock", &ground, &damages, 1);
+    let counts = all_are_found("a missing lock", &ground, &[without("lock")], 1);
     assert_eq!(counts.keys().copied().collect::<Vec<_>>(), ["harmless", "harmless to writers"]);
 }
 
@@ -282,8 +276,9 @@ fn a_damaged_commit_entry_of_a_log_that_was_not_closed_is_found() {
     let place = tempfile::tempdir().unwrap();
     let ground = Ground::new(&["turning"], place.path());
     let damages = commit_entries(&ground.files["db"]);
-    assert!(damages.len() > 100, "{} commit entries", damages.len());
-    let nth = damages.len() / 100;
+    // How many there are depends on how many batches came to share a group.
+    assert!(damages.len() > 20, "{} commit entries", damages.len());
+    let nth = (damages.len() / 100).max(1);
     let damages: Vec<Damage<'_>> = damages.into_iter().step_by(nth).collect();
     all_are_found("damaged commit entries of a log that was not closed", &ground, &damages, 10);
 }
@@ -334,14 +329,7 @@ fn missing_and_older_files_are_found_or_harmless() {
     let log = older.path().join("log");
     let mut damages: Vec<Damage<'_>> = Vec::new();
     for name in ground.files.keys() {
-        damages.push((
-            format!("{name} is missing"),
-            Box::new(move |files| {
-                let mut files = files.clone();
-                files.remove(name);
-                files
-            }),
-        ));
+        damages.push(without(name));
     }
     // A copy of the same log as it was before: after its first load, and after that was closed in order.
     write("small", 0, &log);

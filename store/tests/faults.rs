@@ -61,6 +61,30 @@ fn a_failed_write_or_sync_is_final_and_acknowledges_nothing() {
     }
 }
 
+/// The disk of a running engine became full. The thread that brings groups into sled met it first, and sled told the next one
+/// who asked it anything: the writer, which looked up the end of a stream. That batch alone was refused, as if it were wrong,
+/// the reason did not say that the log had stopped, and what was asked of it next got another one.
+#[test]
+fn a_disk_that_fails_when_the_end_of_a_stream_is_looked_up_stops_the_log() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    log.append(batch(vec![frame(stream(1), 0, &[b"a"], open_label("runs"))])).unwrap();
+    log.close().unwrap();
+    let log = MemoryLog::open(&disk).unwrap();
+    let acknowledged = log.tail(0, usize::MAX).unwrap();
+    disk.fail_read(1, "file too large");
+    let stopped = log.append(one(stream(1), 1, b"b")).unwrap_err();
+    assert_eq!(
+        stopped.to_string(),
+        "the log stopped: what it goes on from cannot be read: cannot read the log: file too large; nothing that waited was \
+         acknowledged. Mend the cause and open the log again"
+    );
+    disk.mend();
+    assert_eq!(log.append(one(stream(1), 1, b"b")), Err(stopped.clone()), "it stays stopped");
+    assert_eq!(log.close(), Err(stopped));
+    assert_keeps(&disk.after_power_cut(), &acknowledged);
+}
+
 #[test]
 fn whatever_was_acknowledged_survives_a_crash_at_any_point() {
     for nth in 1..=19 {

@@ -58,6 +58,7 @@ struct State {
 
 #[derive(Clone, Debug, Default)]
 struct Faults {
+    read: Option<(u64, String)>,
     apply: Option<(u64, String)>,
     sync: Option<(u64, String)>,
 }
@@ -78,6 +79,11 @@ impl MemoryDisk {
     /// Lets the `nth` sync from now on fail (1: the next), and every one after it.
     pub fn fail_sync(&self, nth: u64, reason: &str) {
         lock(&self.state).faults.sync = Some((nth, reason.to_owned()));
+    }
+
+    /// Lets the `nth` read from now on fail (1: the next), and every one after it.
+    pub fn fail_read(&self, nth: u64, reason: &str) {
+        lock(&self.state).faults.read = Some((nth, reason.to_owned()));
     }
 
     /// Lets nothing fail any more.
@@ -157,14 +163,17 @@ fn strike(fault: &mut Option<(u64, String)>) -> Result<(), BackendError> {
 
 impl Backend for MemoryDisk {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BackendError> {
-        Ok(lock(&self.state).seen.get(key).cloned())
+        let mut state = lock(&self.state);
+        strike(&mut state.faults.read)?;
+        Ok(state.seen.get(key).cloned())
     }
 
     fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
         if range.from >= range.below {
             return Ok(Vec::new());
         }
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        strike(&mut state.faults.read)?;
         let bounds = (Bound::Included(&range.from[..]), Bound::Excluded(&range.below[..]));
         let entries = state.seen.range::<[u8], _>(bounds);
         let copy = |(key, value): (&Vec<u8>, &Bytes)| (Bytes::copy_from_slice(key), value.clone());

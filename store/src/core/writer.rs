@@ -293,9 +293,16 @@ impl<B: Backend> Writer<B> {
         Ok(Some(StreamState { kind: last.kind, next_seq, head: last.head, bytes: last.bytes, listed }))
     }
 
-    /// A batch is refused for what it would have to go on from; others can go on.
-    fn unreadable(&self, error: ReadError) -> AppendError {
-        AppendError::Invalid(format!("what it goes on from cannot be read: {error}"))
+    /// A batch is refused where what it would have to go on from is damaged or gone; others can go on. Where the disk fails, nothing can:
+    /// a failed write, of which sled tells whoever comes next, can first be met by a read.
+    fn unreadable(&mut self, error: ReadError) -> AppendError {
+        let what = format!("what it goes on from cannot be read: {error}");
+        if !matches!(error, ReadError::Io(_)) {
+            return AppendError::Invalid(what);
+        }
+        let stopped = AppendError::Failed(what);
+        self.stopped = Some(stopped.clone());
+        stopped
     }
 
     fn make_durable(&mut self, sealed: Sealed) {

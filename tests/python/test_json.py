@@ -316,13 +316,22 @@ def test_a_text_is_stored_as_the_values_that_python_reads_from_it_would_be(text:
     assert context.to_json() == json.dumps(expected, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def without_lone_surrogates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Refuses them also where a later pair with the same key takes the place of theirs, which Python then forgets.
+
+    A backslash that was removed had left half of a pair of surrogates there; from_json refuses the text all the same.
+    """
+    json.dumps(pairs, ensure_ascii=False).encode()
+    return dict(pairs)
+
+
 @settings(max_examples=300)
 @given(objects, st.integers(0, 200), st.sampled_from(["", "}", ",", '"', "\\", "0", "x", "\n", "é", "-", "."]))
 def test_a_text_with_one_wrong_character_is_refused_where_python_refuses_it(text: str, at: int, wrong: str) -> None:
     broken = text[: at % len(text)] + wrong + text[at % len(text) + 1 :]
     try:
         # What it reads may still be no value: a lone surrogate, an infinite float.
-        expected = cloaca.Context(json.loads(broken))
+        expected = cloaca.Context(json.loads(broken, object_pairs_hook=without_lone_surrogates))
     except (ValueError, TypeError):
         with pytest.raises(ValueError, match="JSON"):
             cloaca.Context.from_json(broken)

@@ -91,18 +91,27 @@ fn read(open: Open, directory: &Path) -> Outcome {
     let (done, _ends) = crossbeam_channel::unbounded();
     let store = open(directory, done)?;
     println!("open {}", millis(began.elapsed()));
+    println!("scan {}", scanned(|| store.scan())?);
+    if let Some(first) = store.scan_in_order() {
+        first?;
+        println!("ordered {}", scanned(|| store.scan_in_order().unwrap_or(Ok(0)))?);
+    }
+    println!("memory {}", peak_memory()?);
+    store.close()
+}
+
+/// Events a second, of the middle one of three scans.
+fn scanned(scan: impl Fn() -> Outcome<u64>) -> Outcome<f64> {
     let mut times = Vec::new();
     for _ in 0..3 {
         let began = Instant::now();
-        let found = store.scan()?;
+        let found = scan()?;
         times.push(began.elapsed());
         if found != events() {
             return Err(format!("{found} events were found, {} were appended", events()).into());
         }
     }
-    println!("scan {}", per_second(events(), at_share(&mut times, 50)));
-    println!("memory {}", peak_memory()?);
-    store.close()
+    Ok(per_second(events(), at_share(&mut times, 50)))
 }
 
 fn events() -> u64 {
@@ -215,6 +224,9 @@ fn compare(names: &[&str], directory: &str) -> Outcome {
         if *name == "this log" {
             ours = Some(bytes / BODY as f64);
         }
+    }
+    for (name, _, read) in measured.iter().filter(|(_, _, read)| read.get("ordered").is_finite()) {
+        println!("\n{name}, in the order of the log: {:.0} events a second", read.get("ordered"));
     }
     if let Some(times) = ours {
         let said = if times < PAYLOADS { "met" } else { "MISSED" };

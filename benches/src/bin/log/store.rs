@@ -18,6 +18,11 @@ pub trait Store {
     /// what it checks.
     fn scan(&self) -> Outcome<u64>;
 
+    /// The same in the order in which the events were appended, where that is another one.
+    fn scan_in_order(&self) -> Option<Outcome<u64>> {
+        None
+    }
+
     fn close(self: Box<Self>) -> Outcome;
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn run(
     writeln!(around.out, "erased what {} of {} said", text::count(done, "event"), head.id)?;
     writeln!(
         around.err,
-        "no reader is shown it any more; the database file may still hold the bytes in places that it no longer uses\n\nhint: cloaca log compact (removes them, once no process has the log) · replay {} verify",
+        "no reader is shown it any more, and its bytes are written over when the log is closed, if not earlier\n\nhint: replay {} verify",
         select::name(head.id)
     )?;
     Ok(())

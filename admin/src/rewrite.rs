@@ -11,7 +11,7 @@ use crate::failure::{Failure, code};
 use crate::surroundings::Surroundings;
 
 pub(crate) fn compact(arguments: &LogArguments, path: &Path, around: &mut Surroundings<'_>) -> Result<(), Failure> {
-    let question = format!("{} will be written anew; its old database is written over and removed.", path.display());
+    let question = format!("{} will be written anew; its old files are written over and removed.", path.display());
     confirm(around, arguments.yes, &question)?;
     let done = cloacina_store::compact(path)?;
     let (before, after) = (text::size(done.before), text::size(done.after));

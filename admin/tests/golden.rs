@@ -1,12 +1,13 @@
-//! A log directory as format 1 was first written, kept in `tests/golden/log-v1`: whatever reads and writes logs from then on
-//! must read it, say the same of it, and go on writing it.
+//! Log directories as format 1 was first written, kept in `tests/golden/log-v1`, and as it was written once there were segments, in
+//! `tests/golden/log-v1-segments`: whatever reads and writes logs from then on must read them, say the same of them, and go on
+//! writing them.
 //!
 //! The next golden log (of a format 2, or with kinds of events that this one does not have) is made beside this one, by
 //!
 //!     GOLDEN_LOG=$PWD/tests/golden/log-v2 cargo test -p cloacina-admin --test golden
 //!
 //! which also writes what `replay` says of it. A golden log is never written anew. Where the words of `replay` were changed on
-//! purpose, `GOLDEN_SAID=1` with the same command writes only those of this one.
+//! purpose, `GOLDEN_SAID=1` with the same command writes only those of these two.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
@@ -45,8 +46,10 @@ const ASKED: [(&str, &str); 5] = [
     ("verify --all", "verify.txt"),
 ];
 
-fn golden() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/log-v1"))
+/// The golden logs.
+fn golden_logs() -> impl Iterator<Item = PathBuf> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    ["log-v1", "log-v1-segments"].into_iter().map(move |name| golden.join(name))
 }
 
 /// A program with its arguments, in a directory: what it printed, if all went well.
@@ -176,79 +179,113 @@ fn make(directory: &Path) {
     }
 }
 
-/// A copy of the golden log, as a checkout has it.
-fn copied() -> tempfile::TempDir {
+/// A copy of a golden log, as a checkout has it.
+fn copied(golden: &Path) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    fs::create_dir(directory.path().join("log")).unwrap();
-    for entry in fs::read_dir(golden().join("log")).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_file() {
-            fs::copy(entry.path(), directory.path().join("log").join(entry.file_name())).unwrap();
-        }
-    }
-    fs::copy(golden().join("checkpoint"), directory.path().join("checkpoint")).unwrap();
+    copy(&golden.join("log"), &directory.path().join("log"));
+    fs::copy(golden.join("checkpoint"), directory.path().join("checkpoint")).unwrap();
     directory
 }
 
-fn says_what_it_said(directory: &Path, asked: &[(&str, &str)]) {
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// All files of a directory and those below it.
+fn files(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            files.extend(self::files(&entry.path()));
+        } else {
+            files.push((entry.path(), fs::read(entry.path()).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
+fn says_what_it_said(golden: &Path, directory: &Path, asked: &[(&str, &str)]) {
     for (arguments, file) in asked {
         let now = said("replay", arguments, directory);
         if std::env::var_os("GOLDEN_SAID").is_some() {
-            fs::write(golden().join(file), &now).unwrap();
+            fs::write(golden.join(file), &now).unwrap();
         }
-        assert_eq!(now, fs::read_to_string(golden().join(file)).unwrap(), "replay {arguments}");
+        let before = fs::read_to_string(golden.join(file)).unwrap();
+        assert_eq!(now, before, "replay {arguments}, of {}", golden.display());
     }
 }
 
 #[test]
-fn the_golden_log_of_format_1_is_read_where_it_lies_and_says_what_it_said() {
-    let directory = copied();
-    let files = |path: &Path| -> Vec<(OsString, Vec<u8>)> {
-        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
-        let mut files: Vec<_> = entries.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap())).collect();
-        files.sort();
-        files
-    };
-    let before = files(&directory.path().join("log"));
-    says_what_it_said(directory.path(), &ASKED);
-    said("replay", "verify --checkpoint checkpoint", directory.path());
-    let reader = open_reader(&directory.path().join("log")).unwrap();
-    let listed = |kind| {
-        let filter = StreamFilter { kind: Some(kind), limit: 100, ..StreamFilter::default() };
-        reader.streams(&filter).unwrap().len()
-    };
-    assert_eq!((listed(StreamKind::Execution), listed(StreamKind::Schedule), listed(StreamKind::Trigger)), (9, 1, 1));
-    drop(reader);
-    assert!(before == files(&directory.path().join("log")), "reading writes nothing");
+fn a_golden_log_is_read_where_it_lies_and_says_what_it_said() {
+    for golden in golden_logs() {
+        let directory = copied(&golden);
+        let before = files(&directory.path().join("log"));
+        says_what_it_said(&golden, directory.path(), &ASKED);
+        said("replay", "verify --checkpoint checkpoint", directory.path());
+        let reader = open_reader(&directory.path().join("log")).unwrap();
+        let listed = |kind| {
+            let filter = StreamFilter { kind: Some(kind), limit: 100, ..StreamFilter::default() };
+            reader.streams(&filter).unwrap().len()
+        };
+        let counts = [StreamKind::Execution, StreamKind::Schedule, StreamKind::Trigger].map(listed);
+        assert_eq!(counts, [9, 1, 1], "{}", golden.display());
+        drop(reader);
+        assert!(before == files(&directory.path().join("log")), "reading writes nothing");
+    }
 }
 
 #[test]
-fn the_golden_log_of_format_1_is_gone_on_with() {
-    let directory = copied();
-    let log = Arc::new(open(&directory.path().join("log"), &Options::default()).unwrap());
-    assert_eq!(log.verify().findings, []);
-    let before = log.head().unwrap().position;
-    histories::completed(&Log(log.clone()), id(0x51b0_0078));
-    assert!(log.head().unwrap().position > before);
-    log.close().unwrap();
-    drop(log);
-    said("replay", "51b00078", directory.path());
-    said("replay", "verify --all", directory.path());
-    said("replay", "verify --checkpoint checkpoint", directory.path());
-    // All executions are as they were.
-    says_what_it_said(directory.path(), &ASKED[1..4]);
+fn a_golden_log_is_gone_on_with() {
+    for golden in golden_logs() {
+        let directory = copied(&golden);
+        let log = Arc::new(open(&directory.path().join("log"), &Options::default()).unwrap());
+        assert_eq!(log.verify().findings, []);
+        let before = log.head().unwrap().position;
+        histories::completed(&Log(log.clone()), id(0x51b0_0078));
+        assert!(log.head().unwrap().position > before);
+        log.close().unwrap();
+        drop(log);
+        said("replay", "51b00078", directory.path());
+        said("replay", "verify --all", directory.path());
+        said("replay", "verify --checkpoint checkpoint", directory.path());
+        // All executions are as they were.
+        says_what_it_said(&golden, directory.path(), &ASKED[1..4]);
+    }
+}
+
+/// What an earlier version has put into sled goes where a later one would have put it.
+#[test]
+fn a_golden_log_that_is_written_anew_says_what_it_said() {
+    for golden in golden_logs() {
+        let directory = copied(&golden);
+        said("cloaca", "compact", directory.path());
+        says_what_it_said(&golden, directory.path(), &ASKED);
+        said("replay", "verify --checkpoint checkpoint", directory.path());
+    }
 }
 
 #[test]
-fn an_archive_of_the_golden_log_holds_for_both_verifiers() {
-    let directory = copied();
-    said("cloaca", "archive 9f3ac101 9f3ac102 51b00003 51b00008 51b00077 -o some.cloaca", directory.path());
+fn an_archive_of_a_golden_log_holds_for_both_verifiers() {
     let verifier = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/verifier/verify.py");
-    for (what, file) in [("archive", "some.cloaca"), ("checkpoint", "checkpoint")] {
-        let ran = Command::new("python3").args([verifier, what, file]).current_dir(directory.path()).output().unwrap();
-        assert!(ran.status.success(), "{what}: {}", String::from_utf8_lossy(&ran.stdout));
+    for golden in golden_logs() {
+        let directory = copied(&golden);
+        said("cloaca", "archive 9f3ac101 9f3ac102 51b00003 51b00008 51b00077 -o some.cloaca", directory.path());
+        for (what, file) in [("archive", "some.cloaca"), ("checkpoint", "checkpoint")] {
+            let ran =
+                Command::new("python3").args([verifier, what, file]).current_dir(directory.path()).output().unwrap();
+            assert!(ran.status.success(), "{what}: {}", String::from_utf8_lossy(&ran.stdout));
+        }
+        said("replay", "verify --all --log some.cloaca", directory.path());
     }
-    said("replay", "verify --all --log some.cloaca", directory.path());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
+use crate::backend::indexed::Indexed;
 use crate::backend::journal;
 use crate::backend::sled_file::{SledFile, Unreadable};
 use crate::copy::{self, open_copy, wait_for_database};
@@ -45,7 +46,7 @@ impl Stamp {
 
 /// A log that was found in order.
 pub(crate) struct InPlace {
-    core: Core<SledFile>,
+    core: Core<Indexed<SledFile>>,
     stamp: Stamp,
 }
 
@@ -60,9 +61,9 @@ pub(crate) fn in_place(path: &Path) -> Option<InPlace> {
     }
     let _database_lock = wait_for_database(path).ok()?;
     let stamp = Stamp::of(path);
-    let file = match SledFile::open(path) {
+    let file = match open_indexed(path) {
         Ok(file) => file,
-        Err(Unreadable::Strange(why) | Unreadable::Failed(why)) => {
+        Err(why) => {
             tracing::debug!(log = %path.display(), why, "not read where it lies");
             return None;
         }
@@ -74,6 +75,14 @@ pub(crate) fn in_place(path: &Path) -> Option<InPlace> {
             None
         }
     }
+}
+
+/// The database of a log, and its segments as far as the database leads into them; else why they are not read.
+fn open_indexed(path: &Path) -> Result<Indexed<SledFile>, String> {
+    let file = SledFile::open(path).map_err(|(Unreadable::Strange(why) | Unreadable::Failed(why))| why)?;
+    let indexed = Indexed::over(file, path, path).map_err(|error| error.to_string())?;
+    indexed.check_end().and_then(|()| indexed.open_all()).map_err(|error| error.to_string())?;
+    Ok(indexed)
 }
 
 /// A reader of a log that was closed in order, and of what becomes of it.

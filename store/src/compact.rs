@@ -1,7 +1,7 @@
 //! Writing a log anew, without what it does not hold any more: erased bodies, pruned records, and what sled has written over.
 //!
-//! sled appends, and keeps what was there before: an erased body stays in the database file in a place that nothing points
-//! to, and a pruned stream leaves the file as long as it was. So all that the log holds is copied into a new database
+//! The segments only grow, and what sled replaces stays in its file until it happens to write over it: a pruned stream leaves
+//! both as long as they were. So all that the log holds is copied into a new one
 //! beside it, that is checked, and both change places in one step of the file system. Nothing of the log changes: not a hash,
 //! not a position.
 
@@ -9,10 +9,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::backend::indexed::Indexed;
 use crate::backend::journal;
 use crate::backend::journaled::Journaled;
+use crate::backend::segments;
 use crate::backend::sled::DATA_FILE;
-use crate::backend::{Backend, Changes, Direction, KeyRange};
+use crate::backend::{Backend, BackendError, Changes, Direction, KeyRange};
 use crate::core::open::open_for_verifying;
 use crate::core::verify;
 use crate::directory::{self, creation, io_error, lock_file, sync_directory};
@@ -28,9 +30,9 @@ const CACHE: u64 = 64 * 1024 * 1024;
 /// What writing a log anew came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compacted {
-    /// How long its database was.
+    /// How long its database and its segments were.
     pub before: u64,
-    /// How long it is.
+    /// How long they are.
     pub after: u64,
 }
 
@@ -59,7 +61,9 @@ pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
     if new.symlink_metadata().is_ok() {
         fs::remove_dir_all(&new).map_err(failed("removing what an earlier attempt has left"))?;
     }
-    let length = |directory: &Path| fs::metadata(directory.join(DATA_FILE)).map_or(0, |file| file.len());
+    let length = |directory: &Path| -> u64 {
+        files(directory).iter().map(|file| fs::metadata(file).map_or(0, |file| file.len())).sum()
+    };
     let before = length(path);
     let copied = copy(path, &new, lock.was_left_in_order);
     if let Err(error) = copied {
@@ -73,12 +77,18 @@ pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let removed = fs::rename(&new, &old)
         .and_then(|()| sync_directory(parent))
-        .and_then(|()| write_over(&old.join(DATA_FILE)))
-        .and_then(|()| write_over(&old.join(journal::NAME)))
+        .and_then(|()| files(&old).iter().chain([&old.join(journal::NAME)]).try_for_each(|file| write_over(file)))
         .and_then(|()| fs::remove_dir_all(&old))
         .and_then(|()| sync_directory(parent));
     removed.map_err(failed("removing the old database, which is beside it"))?;
     Ok(Compacted { before, after })
+}
+
+/// The files that have what is in a log, as long as nobody has it.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = segments::files(directory).unwrap_or_default();
+    files.push(directory.join(DATA_FILE));
+    files
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -90,30 +100,32 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Copies all that a log holds into a new one, once it was found to be whole, and checks that too.
 fn copy(path: &Path, new: &Path, was_left_in_order: bool) -> Result<(), OpenError> {
     let found = find_journal(path, was_left_in_order)?;
-    let (old, damage) =
-        Journaled::reading(open_sled(path, path, CACHE)?, found).map_err(|error| damaged(path, error.to_string()))?;
+    let unread = |error: BackendError| damaged(path, error.to_string());
+    let indexed = Indexed::over(open_sled(path, path, CACHE)?, path, path).map_err(unread)?;
+    indexed.check_end().map_err(unread)?;
+    let (old, damage) = Journaled::reading(indexed, found).map_err(unread)?;
     let (core, findings) = open_for_verifying(old, path.display().to_string());
     let damage = damage.into_iter().map(ReadError::DamagedLog);
     whole(path, damage.chain(findings).chain(verify::verify(&core).findings))?;
-    let tip = core.backend.load_head().map_err(|error| damaged(path, error.to_string()))?;
+    let tip = core.backend.load_head().map_err(unread)?;
     creation::begin(new)?;
-    let copied = open_sled(new, new, CACHE)?;
+    let unwritten = |error: BackendError| cannot_write(new, error.to_string());
+    let copied = Indexed::over(open_sled(new, new, CACHE)?, new, new).map_err(unwritten)?;
+    copied.begin(new, &[]).map_err(unwritten)?;
     let mut from = Vec::new();
     loop {
         let range = KeyRange { from: from.clone(), below: vec![u8::MAX] };
-        let page = core.backend.scan(&range, PAGE, Direction::Up).map_err(|error| damaged(path, error.to_string()))?;
+        let page = core.backend.scan(&range, PAGE, Direction::Up).map_err(unread)?;
         let Some((last, _)) = page.last() else { break };
         from = last.to_vec();
         from.push(0);
         let mut changes = Changes::default();
         page.into_iter().for_each(|(key, value)| changes.put(key, value));
-        let written = copied.apply(&changes).and_then(|()| copied.write_out());
-        written.map_err(|error| cannot_write(new, error.to_string()))?;
+        copied.bring(&[changes]).map_err(unwritten)?;
     }
-    copied.sync().map_err(|error| cannot_write(new, error.to_string()))?;
     creation::sync_files(new)?;
     if let Some(tip) = tip {
-        copied.save_head(&tip).map_err(|error| cannot_write(new, error.to_string()))?;
+        copied.save_head(&tip).map_err(unwritten)?;
     }
     creation::finish(new)?;
     let (copy, findings) = open_for_verifying(copied, new.display().to_string());

@@ -1,7 +1,8 @@
 //! A log in a copy: what sled may write to.
 //!
 //! sled cannot open a database without writing to it. So a log that was not closed in order, and one that is damaged, is
-//! copied into a private directory (its lock held meanwhile, so that nobody begins to write), and the copy is opened.
+//! copied into a private directory (its lock held meanwhile, so that nobody begins to write), and the copy is opened. What
+//! sled does not touch is read where it lies: the segments, which only grow.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -12,15 +13,18 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::backend::Backend;
+use crate::backend::indexed::Indexed;
 use crate::backend::journal::Found;
 use crate::backend::journaled::Journaled;
+use crate::backend::segments;
 use crate::backend::sled::{DATA_FILE, SledBackend};
 use crate::core::Core;
-use crate::core::behind::{self, WrittenGroup};
+use crate::core::behind;
 use crate::core::open::open_for_reading;
 use crate::core::recover::{Care, Unfit};
 use crate::directory::lock_file::{self, LINGER, host_name};
 use crate::directory::{self, Snapshots, creation, io_error, is_snapshot};
+use crate::layout::run::End;
 use crate::log::{LogReader, OpenError, ReadError};
 use crate::sled_log::{Disk, find_journal, open_sled};
 
@@ -43,8 +47,8 @@ pub(crate) struct Copied {
     pub(crate) directory: TempDir,
     /// What the journal has, of a log that was not closed.
     pub(crate) journal: Found,
-    /// What the data file has, of a log that was not closed: see [`behind`].
-    pub(crate) written: Vec<WrittenGroup>,
+    /// Where the segments ended, of a log that was not closed: see [`behind`].
+    pub(crate) written: Option<End>,
 }
 
 /// Takes up a log in a copy, to see whether it can be. Whoever calls this holds the log's lock.
@@ -63,14 +67,15 @@ pub(crate) fn open_copy(path: &Path, copied: Copied, care: Care) -> Result<Copie
         return Err(OpenError::Damaged { path: path.to_owned(), what: what.clone() });
     }
     let open = |copy: &Path| {
-        let database = open_copied_sled(path, copy)?;
-        let (backend, damage) = Journaled::reading(database, journal.clone())
-            .map_err(|error| Unfit::from(ReadError::from(error)).refuse(path))?;
+        let cannot = |error| Unfit::from(ReadError::from(error)).refuse(path);
+        let database = Indexed::over(open_copied_sled(path, copy)?, path, path).map_err(cannot)?;
+        database.check_end().and_then(|()| database.open_all()).map_err(cannot)?;
+        let (backend, damage) = Journaled::reading(database, journal.clone()).map_err(cannot)?;
         if let Some(what) = damage.into_iter().next() {
             return Err(OpenError::Damaged { path: path.to_owned(), what });
         }
         open_for_reading(backend, path.display().to_string(), care)
-            .and_then(|core| behind::check(&core, &written).map(|()| core))
+            .and_then(|core| behind::check(&core, path, written).map(|()| core))
             .map_err(|unfit| unfit.refuse(path))
     };
     let core = match open(copy.path()) {
@@ -90,7 +95,8 @@ pub(crate) fn open_damaged(path: &Path, copy: &Path) -> Result<Box<dyn Backend>,
         }
         other => other,
     };
-    opened.map(|backend| Box::new(backend) as _)
+    let cannot = |error| Unfit::from(ReadError::from(error)).refuse(path);
+    Ok(Box::new(Indexed::over(opened?, path, path).map_err(cannot)?))
 }
 
 fn open_copied_sled(path: &Path, copy: &Path) -> Result<SledBackend, OpenError> {
@@ -108,17 +114,13 @@ pub(crate) fn copy(path: &Path) -> Result<Copied, OpenError> {
     let copy = tempfile::Builder::new().prefix("cloacina-").tempdir().map_err(|error| failed(&error))?;
     if creation::is_unfinished(path)? {
         // What it has left is nothing yet: the copy is an empty log.
-        return Ok(Copied { directory: copy, journal: Found::default(), written: Vec::new() });
+        return Ok(Copied { directory: copy, journal: Found::default(), written: None });
     }
     creation::check_made(path)?;
     copy_files(path, copy.path()).map_err(|error| failed(&error))?;
     let was_left_in_order = lock_file::was_left_in_order(path);
     let journal = find_journal(path, was_left_in_order)?;
-    let written = if was_left_in_order {
-        Vec::new()
-    } else {
-        behind::written_groups(copy.path()).map_err(|error| failed(&error))?
-    };
+    let written = if was_left_in_order { None } else { Some(segments::end(path).map_err(|error| failed(&error))?) };
     Ok(Copied { directory: copy, journal, written })
 }
 

@@ -96,9 +96,11 @@ pub fn examine(path: &Path) -> Result<Diagnosis, OpenError> {
 fn size_of(directory: &Path) -> io::Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(directory)? {
-        let metadata = entry?.metadata()?;
+        let entry = entry?;
+        let metadata = entry.metadata()?;
         // What is on the disk: a file can have holes.
         sum += if metadata.is_file() { metadata.blocks() * 512 } else { 0 };
+        sum += if metadata.is_dir() { size_of(&entry.path())? } else { 0 };
     }
     Ok(sum)
 }

@@ -18,6 +18,7 @@ use crate::layout::{definition, keys};
 use crate::record::{Hash, StreamId};
 
 pub use crate::backend::journal::fuzzing::journal;
+pub use crate::backend::segments::fuzzing::segment;
 pub use crate::backend::sled_file::fuzzing::{sled_files, sled_input};
 pub use crate::socket::fuzzing::{answer, message, request};
 

@@ -6,6 +6,7 @@
 //! - [`log`] says what a log does ([`LogReader`](log::LogReader), [`EventLog`](log::EventLog)), [`record`] what is in it.
 //! - [`open`] makes or opens the log in a directory for writing; [`open_reader`] reads one, also while it is being
 //!   written; [`MemoryLog`] is one in memory.
+//! - What was appended is written to a journal, from there to segments, and sled knows where in them it is: [`backend`].
 //! - [`keeper`] changes what is in a log other than by appending, [`archive`] puts streams of it into a file.
 //! - [`checkpoint`] signs what a log holds, [`merkle`] proves what is in it.
 //! - `FORMAT.md`, beside this crate's sources, says what each stored byte means.

@@ -22,11 +22,12 @@ pub(crate) fn put_body(bytes: &mut Vec<u8>, body: &Body) {
     }
 }
 
-pub(crate) fn take_body(cursor: &mut Cursor<'_>) -> Result<Body, Malformed> {
+/// Its bytes are kept in a way that the caller says.
+pub(crate) fn take_body<'a>(cursor: &mut Cursor<'a>, keep: impl Fn(&'a [u8]) -> Bytes) -> Result<Body, Malformed> {
     Ok(if cursor.flag()? {
         Body::Erased { commitment: cursor.hash()?, length: cursor.u32()? }
     } else {
-        Body::Present { salt: cursor.array()?, bytes: Bytes::copy_from_slice(cursor.counted()?) }
+        Body::Present { salt: cursor.array()?, bytes: keep(cursor.counted()?) }
     })
 }
 
@@ -65,9 +66,9 @@ pub(crate) fn put_list<Item>(bytes: &mut Vec<u8>, items: &[Item], put: impl Fn(&
 }
 
 /// A list grows with what is read: its length is only believed in the end.
-pub(crate) fn take_list<Item>(
-    cursor: &mut Cursor<'_>,
-    take: impl Fn(&mut Cursor<'_>) -> Result<Item, Malformed>,
+pub(crate) fn take_list<'a, Item>(
+    cursor: &mut Cursor<'a>,
+    take: impl Fn(&mut Cursor<'a>) -> Result<Item, Malformed>,
 ) -> Result<Vec<Item>, Malformed> {
     let count = cursor.u32()?;
     let mut items = Vec::new();

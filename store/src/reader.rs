@@ -2,7 +2,7 @@
 //!
 //! Two processes cannot have a sled database open at once, and sled has no read-only mode. So while a process holds the
 //! log, it is asked through its socket; a log that was closed in order is read where it lies, without sled; and any other
-//! log is copied, and the [copy] opened with sled. What is read is thus never altered, also on a disk that cannot be
+//! log has sled's files copied, and the [copy] opened with sled. What is read is thus never altered, also on a disk that cannot be
 //! written to.
 
 use std::path::Path;
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::archive::{is_archive, open_archive};
 use crate::backend::Backend;
+use crate::backend::indexed::Indexed;
 use crate::backend::journal;
 use crate::backend::journaled::Journaled;
 use crate::backend::sled_file::SledFile;
@@ -32,8 +33,8 @@ use crate::socket::client::SocketReader;
 /// Opens the log in a directory for reading, whether or not a process is writing it, and changes nothing there.
 ///
 /// A log that was closed in order is read where it lies, and a process may open and write it meanwhile: from then on
-/// that process is asked. A log whose process died is read from a copy in the directory for temporary files, which needs
-/// as much space as the log and is removed when the reader is dropped. An [archive](crate::archive) is read in place of a
+/// that process is asked. Of a log whose process died the index is copied into the directory for temporary files, which takes
+/// some hundredths of the space of the log and is removed when the reader is dropped. An [archive](crate::archive) is read in place of a
 /// log.
 ///
 /// # Errors
@@ -132,7 +133,7 @@ fn open_whatever(path: &Path, lock: Option<DirectoryLock>) -> Result<Broken, Ope
     let (core, found) = open_for_verifying(backend, path.display().to_string());
     let mut findings: Vec<_> = refused.into_iter().chain(damage.into_iter().map(ReadError::DamagedLog)).collect();
     findings.extend(found);
-    findings.extend(behind::check(&core, &written).err().map(ReadError::from));
+    findings.extend(behind::check(&core, path, written).err().map(ReadError::from));
     Ok(Broken { core, findings, journal, copy })
 }
 
@@ -148,7 +149,7 @@ pub(crate) fn over(
 /// The database of a log that sled gives up: where its pages are known, from there, else from whatever is whole.
 fn read_without_sled(path: &Path) -> Option<Box<dyn Backend>> {
     match SledFile::open(path) {
-        Ok(file) => Some(Box::new(file)),
+        Ok(file) => Indexed::over(file, path, path).ok().map(|indexed| Box::new(indexed) as _),
         Err(_) => Salvage::gather(path).ok().map(|salvage| Box::new(salvage) as _),
     }
 }

@@ -7,6 +7,10 @@
 //! Everything here is SHA-256 over a fixed big-endian layout that begins with a domain byte of its own, so that no hash
 //! of one sort can ever pass for one of another. `FORMAT.md` has the layouts.
 
+use std::sync::LazyLock;
+use std::thread;
+
+use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
 use crate::layout::group::FramePlace;
@@ -21,8 +25,6 @@ pub const SALT_LENGTH: usize = 16;
 const COMMITMENT: u8 = 1;
 const RECORD: u8 = 2;
 const GROUP: u8 = 3;
-
-const RECORD_LENGTH: usize = 1 + 1 + 1 + 16 + 8 + 8 + 8 + 32 + 32;
 
 /// The part of a record that its hash covers besides the chain and the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,31 +50,59 @@ pub fn fingerprint(bytes: &[u8]) -> Hash {
 /// The commitment to a body.
 #[must_use]
 pub fn commitment(salt: &[u8; SALT_LENGTH], body: &[u8]) -> Hash {
-    let mut prefix = [0; 1 + SALT_LENGTH];
-    prefix[0] = COMMITMENT;
-    prefix[1..].copy_from_slice(salt);
-    Hash(Sha256::new().chain_update(prefix).chain_update(body).finalize().into())
+    sha256([&[COMMITMENT], salt, body])
 }
 
 /// The hash of a record.
 #[must_use]
 pub fn record_hash(header: &Header, previous: &Hash, commitment: &Hash) -> Hash {
-    let mut layout = [0; RECORD_LENGTH];
-    let mut rest = layout.as_mut_slice();
-    for field in [
-        &[RECORD, FORMAT, header.kind.number()][..],
+    sha256([
+        &[RECORD, FORMAT, header.kind.number()],
         header.stream.as_bytes(),
         &header.seq.to_be_bytes(),
         &header.position.to_be_bytes(),
         &header.time.0.to_be_bytes(),
         &previous.0,
         &commitment.0,
-    ] {
-        let (place, after) = rest.split_at_mut(field.len());
-        place.copy_from_slice(field);
-        rest = after;
+    ])
+}
+
+/// What SHA-256 begins with: FIPS 180-4, section 5.3.3.
+const INITIAL: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
+/// How many blocks of 64 bytes are hashed in one go.
+const BLOCKS: usize = 8;
+/// Behind a message stand a byte and its length, at the least.
+const PADDING: usize = 1 + 8;
+
+/// SHA-256 of some bytes after each other. A short message is laid out in whole blocks and hashed with one call, which takes a seventh
+/// less of the time than to feed it piece by piece; and most of what is read or written here is short messages.
+fn sha256<const N: usize>(parts: [&[u8]; N]) -> Hash {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let count = (length + PADDING).div_ceil(64);
+    if count > BLOCKS {
+        let mut hasher = Sha256::new();
+        parts.iter().for_each(|part| hasher.update(part));
+        return Hash(hasher.finalize().into());
     }
-    Hash(Sha256::digest(layout).into())
+    let mut blocks = [[0; 64]; BLOCKS];
+    let message = &mut blocks.as_flattened_mut()[..count * 64];
+    let mut at = 0;
+    for part in parts {
+        message[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    message[at] = 0x80;
+    if let Some(bits) = message.last_chunk_mut() {
+        *bits = (length as u64 * 8).to_be_bytes();
+    }
+    let mut state = INITIAL;
+    compress256(&mut state, &blocks[..count]);
+    let mut hash = [0; 32];
+    for (bytes, word) in hash.chunks_exact_mut(4).zip(state) {
+        bytes.copy_from_slice(&word.to_be_bytes());
+    }
+    Hash(hash)
 }
 
 /// The log-wide hash after a group: over the one before it and, frame by frame, what the group appended.
@@ -134,6 +164,38 @@ pub fn check(record: &Record) -> Result<(), Hash> {
     if hash == record.hash { Ok(()) } else { Err(hash) }
 }
 
+/// From so many records on, a second thread checks the half of them: fewer are checked here before it has begun.
+const FOR_TWO: usize = 1_024;
+
+/// Checks records, each against its own hash; half of them on another thread where there are many, and a processor for it.
+///
+/// # Errors
+/// Where the first one is that does not fit, and what is wrong with it.
+pub(crate) fn check_all(records: &[Record]) -> Result<(), (usize, String)> {
+    if records.len() < FOR_TWO || *PROCESSORS < 2 {
+        return check_each(records);
+    }
+    let (front, back) = records.split_at(records.len() / 2);
+    let on_two = thread::scope(|scope| {
+        let other = thread::Builder::new().name("cloacina-check".to_owned()).spawn_scoped(scope, || check_each(back));
+        let other = other.ok()?;
+        let front_checked = check_each(front);
+        // It fails only where the other thread panicked.
+        let back_checked = other.join().ok()?.map_err(|(at, what)| (front.len() + at, what));
+        Some(front_checked.and(back_checked))
+    });
+    on_two.unwrap_or_else(|| check_each(records))
+}
+
+/// How many processors this process may use.
+static PROCESSORS: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+
+fn check_each(records: &[Record]) -> Result<(), (usize, String)> {
+    records.iter().enumerate().try_for_each(|(at, record)| {
+        check(record).map_err(|found| (at, format!("its hash is {}, its content gives {found}", record.hash)))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +225,20 @@ mod tests {
         let group = group_hash(69_997, &Hash([0xcd; 32]), 2, places.iter().zip(&heads));
         assert_eq!(group.to_string(), "7d2e5615c58a88b0a7463d7051b585f9fa96e9f763d5424d5ba45f3f9449bd36");
         assert_eq!(fingerprint(b"").to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn a_message_of_any_length_is_hashed_as_by_the_library() {
+        let bytes: Vec<u8> = (0..1_000_u32).map(|byte| byte.to_le_bytes()[0]).collect();
+        for length in 0..bytes.len() {
+            let expected = Hash(Sha256::digest(&bytes[..length]).into());
+            assert_eq!(sha256([&bytes[..length]]), expected, "{length} bytes");
+            assert_eq!(
+                sha256([&bytes[..length / 3], &[], &bytes[length / 3..length]]),
+                expected,
+                "{length} bytes in parts"
+            );
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::backend::indexed::Indexed;
 use crate::backend::journal::{self, Found as FoundJournal};
 use crate::backend::journaled::Journaled;
 use crate::backend::sled::{self, DATA_FILE, SledBackend, SledOpenError};
@@ -58,7 +59,7 @@ impl Default for Options {
 }
 
 /// Where a log in a directory is kept.
-pub(crate) type Disk = Journaled<SledBackend>;
+pub(crate) type Disk = Journaled<Indexed<SledBackend>>;
 
 /// A log in a directory, open for writing. Nobody else can write to it until it is closed or dropped.
 ///
@@ -193,13 +194,14 @@ fn open_for_good(path: &Path, cache_capacity: u64, was_left_in_order: bool) -> R
     if let Some(what) = found.damage.first() {
         return Err(damaged(what.clone()));
     }
-    let database = open_database(path, cache_capacity)?;
     let cannot = |error: BackendError| Unfit::from(ReadError::from(error)).refuse(path);
+    let database = Indexed::over(open_database(path, cache_capacity)?, path, path).map_err(cannot)?;
+    database.check_end().map_err(cannot)?;
     let (journaled, damage) = Journaled::reading(database, found).map_err(cannot)?;
     if let Some(what) = damage.into_iter().next() {
         return Err(damaged(what));
     }
-    journaled.begin(path, path).map_err(cannot)
+    journaled.begin(path, path, |database, groups| database.begin(path, groups)).map_err(cannot)
 }
 
 /// What the journal in the directory of a log has.

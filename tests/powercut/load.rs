@@ -62,11 +62,11 @@ pub const LOADS: [Load; 11] = [
         ..SMALL
     },
     // Few calls, each of which fails in turn; and so much that a half of the journal is full once.
-    Load { name: "failing", batches: 8, frames: 18, streams: 18, sizes: (100, 9_000), close: true, ..SMALL },
+    Load { name: "failing", batches: 8, frames: 18, streams: 18, sizes: (100, 18_000), close: true, ..SMALL },
     // Fills both halves of the journal, so that they are brought into the database meanwhile.
-    Load { name: "turning", batches: 900, streams: 30, records: 4, sizes: (200, 400), in_flight: 4, ..SMALL },
+    Load { name: "turning", batches: 900, streams: 30, records: 4, sizes: (400, 800), in_flight: 4, ..SMALL },
     // Groups that no half of the journal can take.
-    Load { name: "huge", batches: 24, streams: 2, sizes: (60_000, 120_000), in_flight: 12, ..SMALL },
+    Load { name: "huge", batches: 40, streams: 2, sizes: (60_000, 120_000), in_flight: 20, ..SMALL },
     // So small that each of its bytes can be damaged in turn.
     Load { name: "tiny", batches: 4, streams: 2, sizes: (5, 30), close: true, ..SMALL },
     // The same of a log that was not closed.

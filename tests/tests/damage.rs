@@ -36,6 +36,9 @@ fn write(load: &str, phase: u64, log: &Path) {
     assert!(written.unwrap().success());
 }
 
+/// The only segment of such logs.
+const SEGMENT: &str = "segments/0000000001";
+
 fn files(log: &Path) -> Files {
     let mut files = Files::new();
     for entry in fs::read_dir(log).unwrap() {
@@ -44,12 +47,14 @@ fn files(log: &Path) -> Files {
             files.insert(entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
         }
     }
+    files.insert(SEGMENT.to_owned(), fs::read(log.join(SEGMENT)).unwrap());
     files
 }
 
 fn put(files: &Files, log: &Path) {
     let _ = fs::remove_dir_all(log);
     fs::create_dir_all(log.join("blobs")).unwrap();
+    fs::create_dir_all(log.join("segments")).unwrap();
     for (name, content) in files {
         fs::write(log.join(name), content).unwrap();
     }
@@ -213,7 +218,7 @@ fn a_flipped_byte_in_a_log_that_was_not_closed_is_found() {
     let place = tempfile::tempdir().unwrap();
     let ground = Ground::new(&["turning"], place.path());
     let mut damages = Vec::new();
-    for name in ["db", "journal"] {
+    for name in ["db", "journal", SEGMENT] {
         let used = ground.used(name);
         damages.extend((0..200).map(|part| flip(name, part * used / 200)));
     }
@@ -275,7 +280,7 @@ fn a_log_that_was_not_closed_and_has_lost_its_lock_is_whole() {
 fn a_damaged_commit_entry_of_a_log_that_was_not_closed_is_found() {
     let place = tempfile::tempdir().unwrap();
     let ground = Ground::new(&["turning"], place.path());
-    let damages = commit_entries(&ground.files["db"]);
+    let damages = commit_entries(&ground.files[SEGMENT]);
     // How many there are depends on how many batches came to share a group.
     assert!(damages.len() > 20, "{} commit entries", damages.len());
     let nth = (damages.len() / 100).max(1);
@@ -284,19 +289,21 @@ fn a_damaged_commit_entry_of_a_log_that_was_not_closed_is_found() {
 }
 
 /// A flipped byte in each thing that is written under the key of a commit entry.
-fn commit_entries<'a>(database: &[u8]) -> Vec<Damage<'a>> {
+fn commit_entries<'a>(segment: &[u8]) -> Vec<Damage<'a>> {
     let is_key = |key: &[u8]| key[0] == b'C' && key[1..6] == [0; 5];
-    let places = database.windows(9).enumerate().filter(|(_, key)| is_key(key));
-    places.map(|(place, key)| flip("db", place + key.len() + 20)).collect()
+    let places = segment.windows(9).enumerate().filter(|(_, key)| is_key(key));
+    places.map(|(place, key)| flip(SEGMENT, place + key.len() + 20)).collect()
 }
 
-/// Most damage of a larger log that was closed concerns some pages of its database, and the streams that are on them.
+/// Most damage of a larger log that was closed concerns some streams. Where it is in its database, what the segments have is found by a
+/// repair.
 #[test]
 fn damage_leaves_other_streams_readable() {
     let place = tempfile::tempdir().unwrap();
     let ground = Ground::new(&["long"], place.path());
-    let used = ground.used("db");
-    let damages: Vec<Damage<'_>> = (0..150).map(|part| flip("db", part * used / 150)).collect();
+    let flips = |name| (0..100).map(move |part| (name, part));
+    let damages: Vec<Damage<'_>> =
+        flips("db").chain(flips(SEGMENT)).map(|(name, part)| flip(name, part * ground.used(name) / 100)).collect();
     let counts = all_are_found("flipped bytes of a larger log", &ground, &damages, 10);
     let refused = counts.get("refused").copied().unwrap_or_default();
     assert!(refused * 5 < damages.len(), "{refused} of {} left nothing to read", damages.len());

@@ -11,6 +11,8 @@
 //!   'Z' streams u32 | records u64 | SHA-256 of all before it 32                      once, last
 //! ```
 
+use ::bytes::Bytes;
+
 use crate::bytes::{Cursor, Malformed, Put};
 use crate::log::{Erasure, StreamEntry};
 use crate::parts::{put_body, put_entry, take_body, take_entry, take_text};
@@ -174,7 +176,16 @@ pub(super) fn decode_records(bytes: &[u8], start: Start) -> Result<Vec<Record>, 
     let mut records: Vec<Record> = Vec::new();
     for _ in 0..count {
         let (position, time, hash) = (cursor.u64()?, cursor.time()?, cursor.hash()?);
-        let record = Record { stream, kind, seq, position, time, previous, hash, body: take_body(&mut cursor)? };
+        let record = Record {
+            stream,
+            kind,
+            seq,
+            position,
+            time,
+            previous,
+            hash,
+            body: take_body(&mut cursor, Bytes::copy_from_slice)?,
+        };
         if let Err(computed) = seal::check(&record) {
             return Err(Malformed(format!(
                 "{stream}: the record at seq {seq} has hash {hash}, its content gives {computed}"

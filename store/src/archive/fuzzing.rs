@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use ::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::format::{self, Counts, Start};
@@ -110,7 +111,7 @@ fn resealed_records(
     let Start { stream, kind, mut seq, mut previous } = *start;
     for _ in 0..count {
         let (position, time, _) = (cursor.u64()?, cursor.time()?, cursor.hash()?);
-        let body = take_body(&mut cursor)?;
+        let body = take_body(&mut cursor, Bytes::copy_from_slice)?;
         let header = seal::Header { stream, kind, seq, position, time };
         let hash = seal::record_hash(&header, &previous, &body.commitment());
         records.push(Record { stream, kind, seq, position, time, previous, hash, body });

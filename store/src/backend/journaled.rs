@@ -16,10 +16,6 @@ use crate::layout::group::GroupEntry;
 use crate::layout::keys;
 use crate::sync::{lock, read_lock, write_lock};
 
-/// How many bytes the database takes before it is made durable. sled uses its segments, of 512 KiB, again as soon as it takes
-/// what replaced them for safe, and it writes some three times what it is given.
-const PIECE: usize = 128 * 1024;
-
 /// A database behind a journal.
 pub(crate) struct Journaled<B> {
     shared: Arc<Shared<B>>,
@@ -97,10 +93,15 @@ impl<B: Backend> Journaled<B> {
         Ok((Self { shared: Arc::new(shared), writing: Mutex::new(None) }, damage))
     }
 
-    /// Goes on to write: brings what was found in the journal into the database, and begins the journal in a directory anew.
-    pub(crate) fn begin(self, directory: &Path, name: &Path) -> Result<Self, BackendError> {
+    /// Goes on to write: has the database begin with what was found in the journal, and begins the journal in a directory anew.
+    pub(crate) fn begin(
+        self,
+        directory: &Path,
+        name: &Path,
+        begin: impl FnOnce(&B, &[Changes]) -> Result<(), BackendError>,
+    ) -> Result<Self, BackendError> {
         let found = std::mem::take(&mut write_lock(&self.shared.layers).active);
-        self.shared.bring(&found)?;
+        begin(&self.shared.database, found.groups())?;
         let is_new = end_of(&self.shared.database)? == 0;
         let failed = |doing: &str, error: &std::io::Error| failed(name, doing, error);
         let journal = Journal::open(directory).map_err(|error| failed("opening", &error))?;
@@ -139,26 +140,10 @@ fn end_of(database: &impl Backend) -> Result<u64, BackendError> {
 }
 
 impl<B: Backend> Shared<B> {
-    /// Brings groups into the database, durably: some together, since sled writes something for each time it is given anything.
-    fn bring(&self, groups: &Overlay) -> Result<(), BackendError> {
-        let mut groups = groups.groups().iter().peekable();
-        let mut piece = Changes::default();
-        while let Some(group) = groups.next() {
-            piece.extend(group);
-            if piece.bytes() >= PIECE || groups.peek().is_none() {
-                self.database.apply(&piece)?;
-                self.database.write_out()?;
-                self.database.sync()?;
-                piece = Changes::default();
-            }
-        }
-        Ok(())
-    }
-
     /// Brings what is to be drained into the database, until all is over.
     fn drain(&self) {
         while let Some(draining) = self.next_to_drain() {
-            let brought = catch_unwind(AssertUnwindSafe(|| self.bring(&draining)));
+            let brought = catch_unwind(AssertUnwindSafe(|| self.database.bring(draining.groups())));
             let brought =
                 brought.unwrap_or_else(|_| Err(BackendError::Failed("the thread that drains panicked".to_owned())));
             let mut drain = lock(&self.drain);
@@ -225,6 +210,29 @@ impl<B: Backend> Shared<B> {
         journal.clear().map_err(|error| failed(&name, "emptying", &error))
     }
 
+    /// What is in a range: what the layers say of it, over what the database does.
+    fn laid_over(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+        below: impl FnOnce(&B, usize) -> Result<Vec<Entry>, BackendError>,
+    ) -> Result<Vec<Entry>, BackendError> {
+        if range.from >= range.below {
+            return Ok(Vec::new());
+        }
+        let (active, draining) = {
+            let layers = read_lock(&self.layers);
+            let cover = |layer: &Overlay, limit| layer.cover(range, limit, direction);
+            let active = cover(&layers.active, limit);
+            let draining = layers.draining.as_ref().map(|layer| cover(layer, needed(limit, &active)));
+            (active, draining.unwrap_or_default())
+        };
+        let wanted = needed(limit, &active);
+        let below = below(&self.database, needed(wanted, &draining))?;
+        Ok(merge(active, merge(draining, below, wanted, direction), limit, direction))
+    }
+
     /// What the layers say of a key.
     fn layered(&self, key: &[u8]) -> Option<Option<Bytes>> {
         let layers = read_lock(&self.layers);
@@ -276,20 +284,25 @@ impl<B: Backend> Backend for Journaled<B> {
         self.shared.layered(key).map_or_else(|| self.shared.database.get(key), Ok)
     }
 
+    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, BackendError> {
+        // The layers first, as for one of them.
+        let layered: Vec<_> = keys.iter().map(|key| self.shared.layered(key)).collect();
+        let below: Vec<Bytes> =
+            keys.iter().zip(&layered).filter(|(_, layered)| layered.is_none()).map(|(key, _)| key.clone()).collect();
+        let mut below = self.shared.database.get_many(&below)?.into_iter();
+        Ok(layered.into_iter().map(|layered| layered.unwrap_or_else(|| below.next().flatten())).collect())
+    }
+
     fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
-        if range.from >= range.below {
-            return Ok(Vec::new());
-        }
-        let (active, draining) = {
-            let layers = read_lock(&self.shared.layers);
-            let cover = |layer: &Overlay, limit| layer.cover(range, limit, direction);
-            let active = cover(&layers.active, limit);
-            let draining = layers.draining.as_ref().map(|layer| cover(layer, needed(limit, &active)));
-            (active, draining.unwrap_or_default())
-        };
-        let wanted = needed(limit, &active);
-        let below = self.shared.database.scan(range, needed(wanted, &draining), direction)?;
-        Ok(merge(active, merge(draining, below, wanted, direction), limit, direction))
+        self.shared.laid_over(range, limit, direction, |database, limit| database.scan(range, limit, direction))
+    }
+
+    fn keys(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Bytes>, BackendError> {
+        let entries = self.shared.laid_over(range, limit, direction, |database, limit| {
+            let keys = database.keys(range, limit, direction)?;
+            Ok(keys.into_iter().map(|key| (key, Bytes::new())).collect())
+        })?;
+        Ok(entries.into_iter().map(|(key, _)| key).collect())
     }
 
     fn make_room(&self, changes: &Changes) -> Result<(), BackendError> {

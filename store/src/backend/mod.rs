@@ -4,11 +4,13 @@
 //! a log in is a new implementation of it, and `tests/suite` says whether it is a good one.
 
 mod changes;
+pub(crate) mod indexed;
 pub(crate) mod journal;
 pub(crate) mod journaled;
 pub(crate) mod memory;
 mod overlay;
 mod patience;
+pub(crate) mod segments;
 pub(crate) mod sled;
 pub(crate) mod sled_file;
 
@@ -52,11 +54,27 @@ pub trait Backend: Send + Sync + 'static {
     /// [`BackendError`], as for all of these.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BackendError>;
 
+    /// The values under some keys, in their order. To ask for many at once can take far less time than to ask for each.
+    ///
+    /// # Errors
+    /// [`BackendError`], for the first of them that cannot be read.
+    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, BackendError> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
     /// At most `limit` entries of a range.
     ///
     /// # Errors
     /// [`BackendError`].
     fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError>;
+
+    /// The keys of at most `limit` entries of a range. What is wrong with their values is not found here.
+    ///
+    /// # Errors
+    /// [`BackendError`].
+    fn keys(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Bytes>, BackendError> {
+        Ok(self.scan(range, limit, direction)?.into_iter().map(|(key, _)| key).collect())
+    }
 
     /// Waits until changes can be applied at once. Need not be called.
     ///
@@ -71,6 +89,17 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// [`BackendError`]; whether the changes are there is then unknown.
     fn apply(&self, changes: &Changes) -> Result<(), BackendError>;
+
+    /// Applies groups of changes that are kept elsewhere as well, and makes them durable. After a crash some of them may be there, or
+    /// a part of one: whoever calls this applies them again then.
+    ///
+    /// # Errors
+    /// [`BackendError`], and nothing may be relied on from then on.
+    fn bring(&self, groups: &[Changes]) -> Result<(), BackendError> {
+        groups.iter().try_for_each(|group| self.apply(group))?;
+        self.write_out()?;
+        self.sync()
+    }
 
     /// Hands all that was applied to the operating system: it survives this process.
     ///
@@ -109,8 +138,16 @@ impl Backend for Box<dyn Backend> {
         (**self).get(key)
     }
 
+    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, BackendError> {
+        (**self).get_many(keys)
+    }
+
     fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
         (**self).scan(range, limit, direction)
+    }
+
+    fn keys(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Bytes>, BackendError> {
+        (**self).keys(range, limit, direction)
     }
 
     fn make_room(&self, changes: &Changes) -> Result<(), BackendError> {
@@ -119,6 +156,10 @@ impl Backend for Box<dyn Backend> {
 
     fn apply(&self, changes: &Changes) -> Result<(), BackendError> {
         (**self).apply(changes)
+    }
+
+    fn bring(&self, groups: &[Changes]) -> Result<(), BackendError> {
+        (**self).bring(groups)
     }
 
     fn write_out(&self) -> Result<(), BackendError> {

@@ -5,8 +5,10 @@
 //! by another one. What is remembered of a frame never changes: neither erasing nor pruning touches its last hash or what its
 //! header counts.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Mutex;
+
+use rustc_hash::FxHashMap;
 
 use super::read::Before;
 use crate::record::StreamId;
@@ -24,7 +26,7 @@ pub(crate) struct Ends(Mutex<Remembered>);
 
 #[derive(Default)]
 struct Remembered {
-    known: HashMap<End, Before>,
+    known: FxHashMap<End, Before>,
     /// The oldest first.
     order: VecDeque<End>,
 }

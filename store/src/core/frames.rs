@@ -1,7 +1,5 @@
 //! Finding and loading frames, commit entries and definitions, without yet judging their content.
 
-use std::collections::VecDeque;
-
 use ::bytes::Bytes;
 
 use super::{Core, damaged_log};
@@ -86,7 +84,7 @@ impl<B: Backend> Core<B> {
         let mut below = at_most.checked_add(1);
         loop {
             let range = keys::frames(stream, 0, below);
-            let Some((key, _)) = self.backend.scan(&range, 1, Direction::Down)?.pop() else {
+            let Some(key) = self.backend.keys(&range, 1, Direction::Down)?.pop() else {
                 return Ok(None);
             };
             let (_, first_seq, _) = keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
@@ -138,80 +136,8 @@ impl<B: Backend> Core<B> {
     }
 }
 
-/// The frames of a stream one after the other. Asking sled for each chunk alone costs a way from the root of its tree
-/// each time, so some chunks are read ahead of those that are wanted.
-///
-/// What was read ahead is only a faster way to the same bytes. Where it does not hold the next chunk (it was appended
-/// since, or is missing, or something further on cannot be read), the database is asked for that chunk itself.
-pub(crate) struct FramesAhead<'a, B> {
-    core: &'a Core<B>,
-    stream: StreamId,
-    chunks: VecDeque<Entry>,
-    /// How many chunks are read ahead the next time.
-    ahead: usize,
-}
-
-impl<'a, B: Backend> FramesAhead<'a, B> {
-    /// More than this at once would only take memory: chunks have up to 4 KiB.
-    const MOST: usize = 512;
-
-    /// For a reader that wants about so many records.
-    pub(crate) fn new(core: &'a Core<B>, stream: StreamId, wanted: usize) -> Self {
-        Self { core, stream, chunks: VecDeque::new(), ahead: wanted.min(Self::MOST) }
-    }
-
-    /// The frame that begins at a `seq`, if there is one.
-    pub(crate) fn load(&mut self, first_seq: u64) -> Result<Option<StoredFrame>, ReadError> {
-        if self.chunks.is_empty() && self.ahead > 1 {
-            self.read_ahead(first_seq);
-        }
-        match self.take(first_seq) {
-            Some(bytes) => frame::decode(&bytes).map(Some).map_err(|Malformed(what)| ReadError::Damaged {
-                stream: self.stream,
-                seq: first_seq,
-                what,
-            }),
-            None => {
-                self.chunks.clear();
-                self.core.load_frame(self.stream, first_seq)
-            }
-        }
-    }
-
-    /// An error here is one of what lies ahead: it is told when that is wanted.
-    fn read_ahead(&mut self, first_seq: u64) {
-        let range = keys::frames(self.stream, first_seq, None);
-        match self.core.backend.scan(&range, self.ahead, Direction::Up) {
-            Ok(entries) => self.chunks = entries.into(),
-            // So that a damaged place is not tried again and again.
-            Err(_) => self.ahead = 0,
-        }
-    }
-
-    /// The whole frame that begins at a `seq`, if all of it was read ahead.
-    fn take(&mut self, first_seq: u64) -> Option<Bytes> {
-        let (key, first) = self.chunks.front()?;
-        if *key != keys::frame(self.stream, first_seq, 0) {
-            return None;
-        }
-        let length = frame::decode_header(first).ok()?.length;
-        let chunks = chunk_count(length).ok()?;
-        let (_, first) = self.chunks.pop_front()?;
-        let mut more = Vec::new();
-        for chunk in 1..chunks {
-            let (key, found) = self.chunks.pop_front()?;
-            if key != keys::frame(self.stream, first_seq, chunk) {
-                return None;
-            }
-            more.push(found);
-        }
-        let bytes = joined(first, &more);
-        (bytes.len() == length).then_some(bytes)
-    }
-}
-
 /// Chunks in one piece. Where there is only one, nothing is copied.
-fn joined(first: Bytes, more: &[Bytes]) -> Bytes {
+pub(super) fn joined(first: Bytes, more: &[Bytes]) -> Bytes {
     if more.is_empty() {
         return first;
     }

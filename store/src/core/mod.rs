@@ -4,6 +4,7 @@
 //! frames from its position on do not exist yet, and the listing entries and definitions that the unfinished group
 //! touches are taken as they were before.
 
+pub(crate) mod ahead;
 pub(crate) mod behind;
 pub(crate) mod change;
 pub(crate) mod ends;
@@ -16,6 +17,7 @@ pub(crate) mod open;
 pub(crate) mod read;
 pub(crate) mod ready;
 pub(crate) mod recover;
+pub(crate) mod tail;
 pub(crate) mod verify;
 pub(crate) mod writer;
 

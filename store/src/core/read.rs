@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::frames::FramesAhead;
+use super::ahead::FramesAhead;
 use super::{Core, Listed};
 use crate::backend::{Backend, Direction};
 use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
-use crate::layout::group::{FramePlace, GroupEntry};
 use crate::layout::keys;
 use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter};
 use crate::record::{Hash, Record, StreamId, StreamKind};
@@ -24,6 +23,23 @@ pub(crate) struct Budget {
     pub(crate) enough: usize,
     /// Reading stops after the frame with which the bodies reach this.
     pub(crate) bytes: u64,
+    pub(crate) hashes: Hashes,
+}
+
+impl Budget {
+    /// So many records, each checked.
+    fn all(records: usize) -> Self {
+        Self { records, enough: records, bytes: u64::MAX, hashes: Hashes::Checked }
+    }
+}
+
+/// Who computes the hashes of what is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hashes {
+    /// It is done here.
+    Checked,
+    /// Whoever it is sent to does it, of each record: the one who writes has no time to spare.
+    ForTheReceiver,
 }
 
 /// For how many records there is room from the start, however many are asked for, and how many more the last frame may have.
@@ -33,7 +49,7 @@ const FRAME_ROOM: usize = 16;
 /// Where a stream stands before a frame: what the frame must go on from.
 #[derive(Clone, Copy)]
 pub(crate) struct Before {
-    head: Hash,
+    pub(super) head: Hash,
     bytes: u64,
 }
 
@@ -51,123 +67,74 @@ impl<B: Backend> Core<B> {
         let tip = self.tip().position;
         // For a page and the rest of its last frame. Growing would clear and copy as much memory again, page by page.
         let mut records: Vec<Record> = Vec::with_capacity(budget.enough.min(PAGE_ROOM) + FRAME_ROOM);
-        let mut bytes = 0;
         self.check_shown(stream)?;
-        let Some((mut next, found)) = self.last_frame(stream, from, tip)? else {
-            // There is none that begins at `from` or before: none at all, or the first ones are lost.
-            return self.explain_absence(stream).map(|()| records);
-        };
-        if found.standing == Standing::Pruned {
-            return Err(self.pruned(stream)?);
-        }
-        let mut before = self.before(stream, next)?;
-        let mut frames = FramesAhead::new(self, stream, budget.enough);
-        while records.len() < budget.enough && bytes < budget.bytes {
-            let Some(frame) = frames.load(next)? else {
-                self.check_end(stream, next)?;
-                break;
-            };
-            if !frame.header.is_before(tip) {
-                self.check_position(stream, next, &frame.header)?;
-                break;
-            }
-            let (first_seq, header) = (next, frame.header.clone());
-            bytes += frame.own_bytes();
-            self.open_frame_into(&mut records, stream, first_seq, frame, before)?;
-            if first_seq < from {
-                records.retain(|record| record.seq >= from);
-            }
-            before = Before::after(&header);
-            next = first_seq + u64::from(header.count);
-        }
-        records.truncate(budget.records);
-        Ok(records)
-    }
-
-    /// Records of the log from a position on.
-    pub(crate) fn tail_within(&self, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
-        let tip = self.tip().position;
-        let mut records: Vec<Record> = Vec::new();
-        if from >= tip || budget.enough == 0 {
-            return Ok(records);
-        }
-        let mut bytes = 0;
-        let (mut position, mut entry) = self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
-        loop {
-            let first = position;
-            for place in &entry.frames {
-                let after = position + u64::from(place.count);
-                if after > from && records.len() < budget.enough && bytes < budget.bytes {
-                    let frame = self.tail_frame(place, position)?;
-                    bytes +=
-                        frame.iter().filter_map(|record| record.body.bytes()).map(<[u8]>::len).sum::<usize>() as u64;
-                    records.extend(frame.into_iter().filter(|record| record.position >= from));
-                }
-                position = after;
-            }
-            if position <= from {
-                return Err(no_group(from));
-            }
-            if position >= tip || records.len() >= budget.enough || bytes >= budget.bytes {
-                break;
-            }
-            entry = self.next_group(first, position)?;
-        }
-        records.truncate(budget.records);
-        Ok(records)
-    }
-
-    /// The commit entry that must begin where the one at `previous` ended.
-    fn next_group(&self, previous: u64, position: u64) -> Result<GroupEntry, ReadError> {
-        match self.groups_from(previous + 1, u64::MAX, 1)?.pop() {
-            Some((found, entry)) if found == position => Ok(entry),
-            Some((found, _)) => Err(ReadError::DamagedLog(format!(
-                "the commit entry at position {previous} ends at {position}, the next begins at {found}"
-            ))),
-            None => Err(no_group(position)),
-        }
-    }
-
-    /// The records of a frame that a commit entry names.
-    fn tail_frame(&self, place: &FramePlace, position: u64) -> Result<Vec<Record>, ReadError> {
-        let frame = self.load_named(place, position)?;
-        if frame.header.standing == Standing::Pruned {
-            return Ok(Vec::new());
-        }
-        self.open_named(place, frame)
-    }
-
-    fn open_named(&self, place: &FramePlace, frame: StoredFrame) -> Result<Vec<Record>, ReadError> {
-        let FramePlace { stream, first_seq, count, .. } = *place;
-        let before = match self.ends.get(stream, first_seq) {
-            Some(before) => before,
-            None => self.before(stream, first_seq)?,
-        };
-        let after = Before::after(&frame.header);
-        let records = self.open_frame(stream, first_seq, frame, before)?;
-        self.ends.remember(stream, first_seq.saturating_add(u64::from(count)), after);
-        Ok(records)
-    }
-
-    /// The frame that a commit entry names, if it is the one.
-    pub(crate) fn load_named(&self, place: &FramePlace, position: u64) -> Result<StoredFrame, ReadError> {
-        let FramePlace { stream, kind, first_seq, count } = *place;
-        let differs = |what: String| ReadError::Damaged { stream, seq: first_seq, what };
-        let frame = self
-            .load_frame(stream, first_seq)?
-            .ok_or_else(|| differs("the log names its frame, and it is missing".to_owned()))?;
-        if frame.header.standing == Standing::Imported {
-            return Err(differs("the log names its frame, and one from an archive stands there".to_owned()));
-        }
-        let found = (frame.header.kind, frame.header.count, frame.header.first_position);
-        if found == (kind, count, position) {
-            Ok(frame)
+        let next = if from == 0 && budget.enough > 0 {
+            0
         } else {
-            Err(differs(format!(
-                "the log says {kind:?}, {count} records from position {position}; its frame says {:?}, {} from {}",
-                found.0, found.1, found.2
-            )))
+            match self.last_frame(stream, from, tip)? {
+                Some((_, found)) if found.standing == Standing::Pruned => return Err(self.pruned(stream)?),
+                Some((next, _)) => next,
+                // There is none that begins at `from` or before: none at all, or the first ones are lost.
+                None => return self.explain_absence(stream).map(|()| records),
+            }
+        };
+        let passed = usize::try_from(from - next).unwrap_or(usize::MAX);
+        let loaded = self.load_page(&mut records, stream, next, passed, budget);
+        // What is wrong with an earlier record is told before what is wrong with a later one.
+        self.check_hashes(&records, budget.hashes)?;
+        loaded?;
+        records.drain(..passed.min(records.len()));
+        records.truncate(budget.records);
+        Ok(records)
+    }
+
+    /// Puts the records of the frames from the one that begins at a `seq` on behind others, without a look at their hashes. The first
+    /// ones do not count for the budget.
+    fn load_page(
+        &self,
+        records: &mut Vec<Record>,
+        stream: StreamId,
+        first_seq: u64,
+        passed: usize,
+        budget: Budget,
+    ) -> Result<(), ReadError> {
+        let tip = self.tip().position;
+        let (mut next, mut bytes) = (first_seq, 0);
+        let mut before = self.before(stream, next)?;
+        let mut last = None;
+        let mut frames = FramesAhead::new(self, stream, budget.enough);
+        while records.len().saturating_sub(passed) < budget.enough && bytes < budget.bytes {
+            let frame = match (frames.load(next)?, last) {
+                (Some(frame), _) if frame.header.is_before(tip) => frame,
+                (Some(frame), Some(_)) => return self.check_position(stream, next, &frame.header),
+                (None, Some(last)) => return self.check_end(stream, next, last),
+                (_, None) => return self.explain_absence(stream),
+            };
+            if frame.header.standing == Standing::Pruned {
+                return Err(self.pruned(stream)?);
+            }
+            let (header, own) = (frame.header.clone(), frame.own_bytes());
+            bytes += own;
+            let cannot_be = |(seq, what)| ReadError::Damaged { stream, seq, what };
+            frame.records_into(records, stream, next, before.head).map_err(cannot_be)?;
+            check_bytes(stream, next, before, own, &header)?;
+            before = Before::after(&header);
+            let after = next + u64::from(header.count);
+            last = Some((next, header));
+            next = after;
         }
+        Ok(())
+    }
+
+    /// Checks the hashes of records.
+    pub(super) fn check_hashes(&self, records: &[Record], hashes: Hashes) -> Result<(), ReadError> {
+        if hashes == Hashes::ForTheReceiver {
+            return Ok(());
+        }
+        let Err((at, what)) = seal::check_all(records) else { return Ok(()) };
+        let Record { stream, seq, .. } = records[at];
+        // It is also wrong if the hash before it is: then that one is to be named.
+        Err(self.blame_previous(stream, seq).unwrap_or(ReadError::Damaged { stream, seq, what }))
     }
 
     /// Checks the records of the frame that begins at a `seq`, and that it goes on from the frame before it.
@@ -214,31 +181,15 @@ impl<B: Backend> Core<B> {
         before: Before,
     ) -> Result<Vec<Record>, ReadError> {
         let mut records = Vec::new();
-        self.open_frame_into(&mut records, stream, first_seq, frame, before)?;
-        Ok(records)
-    }
-
-    /// The same, and the records are put behind others.
-    fn open_frame_into(
-        &self,
-        records: &mut Vec<Record>,
-        stream: StreamId,
-        first_seq: u64,
-        frame: StoredFrame,
-        before: Before,
-    ) -> Result<(), ReadError> {
-        let (bytes, own) = (frame.header.bytes, frame.own_bytes());
-        frame.open_into(records, stream, first_seq, before.head).map_err(|(seq, what)| {
-            // The first one is also wrong if the hash before it is: then that one is to be named.
-            let blamed = if seq == first_seq { self.blame_previous(stream, first_seq) } else { None };
-            blamed.unwrap_or(ReadError::Damaged { stream, seq, what })
+        let (header, own) = (frame.header.clone(), frame.own_bytes());
+        frame.records_into(&mut records, stream, first_seq, before.head).map_err(|(seq, what)| ReadError::Damaged {
+            stream,
+            seq,
+            what,
         })?;
-        let expected = before.bytes.saturating_add(own);
-        if bytes == expected {
-            return Ok(());
-        }
-        let what = format!("its frame says that the stream has {bytes} bytes so far, it has {expected}");
-        Err(ReadError::Damaged { stream, seq: first_seq, what })
+        self.check_hashes(&records, Hashes::Checked)?;
+        check_bytes(stream, first_seq, before, own, &header)?;
+        Ok(records)
     }
 
     /// What is wrong with the frame before the one at a `seq`, if it is.
@@ -251,19 +202,23 @@ impl<B: Backend> Core<B> {
         Some(ReadError::Damaged { stream, seq, what })
     }
 
-    /// Nothing stands at `next`: whether the stream may end there.
-    fn check_end(&self, stream: StreamId, next: u64) -> Result<(), ReadError> {
-        let later = self.backend.scan(&keys::frames(stream, next, None), 1, Direction::Up)?;
+    /// Nothing stands at `next`: whether the stream may end there, behind a frame.
+    fn check_end(&self, stream: StreamId, next: u64, last: (u64, FrameHeader)) -> Result<(), ReadError> {
+        let later = self.backend.keys(&keys::frames(stream, next, None), 1, Direction::Up)?;
         // Unless it was appended just now.
-        if later.first().is_some_and(|(key, _)| *key != keys::frame(stream, next, 0)) {
+        if later.first().is_some_and(|key| *key != keys::frame(stream, next, 0)) {
             let what = "it is missing, though later ones are there".to_owned();
             return Err(ReadError::Damaged { stream, seq: next, what });
         }
         self.with_view(|view| {
-            let Some(last) = self.last_frame(stream, u64::MAX, view.tip.position)? else {
-                return Ok(());
-            };
             let listed = self.listed(view, last.1.kind, stream)?;
+            // What was appended just now is listed as well.
+            let last = match &listed {
+                Some(listed) if !listed.open && listed.entry.records > next => {
+                    self.last_frame(stream, u64::MAX, view.tip.position)?.unwrap_or(last)
+                }
+                _ => last,
+            };
             check_closed(listed.as_ref(), stream, &last)
         })
     }
@@ -309,46 +264,6 @@ impl<B: Backend> Core<B> {
         Ok(ReadError::Pruned { stream, records })
     }
 
-    /// The hashes of the log's records from a position on, also of those that were pruned. Each that is there is checked.
-    pub(crate) fn hashes_within(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
-        let tip = self.tip().position;
-        let mut hashes = Vec::new();
-        if from >= tip || limit == 0 {
-            return Ok(hashes);
-        }
-        let (mut position, mut entry) = self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
-        loop {
-            let first = position;
-            for place in &entry.frames {
-                let after = position + u64::from(place.count);
-                if after > from && hashes.len() < limit {
-                    let found = self.frame_hashes(place, position)?;
-                    let passed = usize::try_from(from.saturating_sub(position)).unwrap_or(usize::MAX);
-                    hashes.extend(found.into_iter().skip(passed));
-                }
-                position = after;
-            }
-            if position <= from {
-                return Err(no_group(from));
-            }
-            if position >= tip || hashes.len() >= limit {
-                break;
-            }
-            entry = self.next_group(first, position)?;
-        }
-        hashes.truncate(limit);
-        Ok(hashes)
-    }
-
-    fn frame_hashes(&self, place: &FramePlace, position: u64) -> Result<Vec<Hash>, ReadError> {
-        let frame = self.load_named(place, position)?;
-        if frame.header.standing == Standing::Pruned {
-            return Ok(frame.hashes());
-        }
-        let records = self.open_named(place, frame)?;
-        Ok(records.into_iter().map(|record| record.hash).collect())
-    }
-
     /// One stream's entry.
     fn one_stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
         self.check_shown(stream)?;
@@ -371,6 +286,22 @@ impl<B: Backend> Core<B> {
             None => self.explain_absence(stream).and(Err(ReadError::NoStream(stream))),
         }
     }
+}
+
+/// That a frame goes on with the count of bytes where the one before it has ended.
+pub(super) fn check_bytes(
+    stream: StreamId,
+    first_seq: u64,
+    before: Before,
+    own: u64,
+    frame: &FrameHeader,
+) -> Result<(), ReadError> {
+    let (bytes, expected) = (frame.bytes, before.bytes.saturating_add(own));
+    if bytes == expected {
+        return Ok(());
+    }
+    let what = format!("its frame says that the stream has {bytes} bytes so far, it has {expected}");
+    Err(ReadError::Damaged { stream, seq: first_seq, what })
 }
 
 /// A closed stream's last frame against what was written down when it was closed.
@@ -399,13 +330,9 @@ fn check_closed(
     Ok(())
 }
 
-fn no_group(position: u64) -> ReadError {
-    ReadError::DamagedLog(format!("no commit entry has position {position}, though later ones were acknowledged"))
-}
-
 impl<B: Backend> LogReader for Core<B> {
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.read_within(stream, from, Budget { records: limit, enough: limit, bytes: u64::MAX })
+        self.read_within(stream, from, Budget::all(limit))
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
@@ -417,7 +344,7 @@ impl<B: Backend> LogReader for Core<B> {
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.tail_within(from, Budget { records: limit, enough: limit, bytes: u64::MAX })
+        self.tail_within(from, Budget::all(limit))
     }
 
     fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {

@@ -351,7 +351,7 @@ impl<B: Backend> Walk<'_, B> {
         let mut after = None;
         while self.goes_on() {
             let range = keys::frames_after(after);
-            let Some((key, _)) = self.core.backend.scan(&range, 1, Direction::Up)?.pop() else {
+            let Some(key) = self.core.backend.keys(&range, 1, Direction::Up)?.pop() else {
                 return Ok(());
             };
             let (stream, _, _) = keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
@@ -377,7 +377,7 @@ impl<B: Backend> Walk<'_, B> {
         let mut after = None;
         while self.goes_on() {
             let range = keys::definitions_after(after);
-            let Some((key, _)) = self.core.backend.scan(&range, 1, Direction::Up)?.pop() else {
+            let Some(key) = self.core.backend.keys(&range, 1, Direction::Up)?.pop() else {
                 return Ok(());
             };
             let fingerprint =
@@ -415,7 +415,7 @@ impl<B: Backend> Core<B> {
 
     fn streams_with_frames(&self, streams: &mut BTreeSet<StreamId>) -> Result<(), ReadError> {
         let mut after = None;
-        while let Some((key, _)) = self.backend.scan(&keys::frames_after(after), 1, Direction::Up)?.pop() {
+        while let Some(key) = self.backend.keys(&keys::frames_after(after), 1, Direction::Up)?.pop() {
             let (stream, _, _) = keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
             after = Some(stream);
             streams.insert(stream);

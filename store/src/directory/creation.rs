@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::{format_file, head_file, io_error, is_snapshot, sync_directory};
 use crate::backend::journal;
+use crate::backend::segments;
 use crate::backend::sled::DATA_FILE;
 use crate::log::OpenError;
 
@@ -41,7 +42,7 @@ pub(crate) fn clear(path: &Path) -> Result<(), OpenError> {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
             let name = entry.file_name();
-            if name == "blobs" {
+            if name == "blobs" || name == segments::DIRECTORY {
                 fs::remove_dir_all(entry.path())?;
             } else if name == "conf" || name == DATA_FILE || is_snapshot(&name) {
                 fs::remove_file(entry.path())?;

@@ -4,7 +4,8 @@
 //! creating   stands here while the log is being made
 //! format     what this is, written as a whole
 //! lock       held by whoever writes; names the process
-//! db, conf, blobs/, snap.*    sled's
+//! segments/  what was appended, one behind the other
+//! db, conf, blobs/, snap.*    sled's: where in the segments what is, the listing, definitions
 //! journal    what was appended last, before sled has it
 //! head       how far the log is known to go
 //! socket     where readers ask while a process holds the log

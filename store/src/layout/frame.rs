@@ -350,12 +350,13 @@ impl StoredFrame {
     /// The `seq` of the first one that does not fit, and what does not.
     pub(crate) fn open(self, stream: StreamId, first_seq: u64, previous: Hash) -> Result<Vec<Record>, (u64, String)> {
         let mut records = Vec::new();
-        self.open_into(&mut records, stream, first_seq, previous)?;
+        self.records_into(&mut records, stream, first_seq, previous)?;
+        seal::check_all(&records).map_err(|(at, what)| (records[at].seq, what))?;
         Ok(records)
     }
 
-    /// The same, and the records are put behind others.
-    pub(crate) fn open_into(
+    /// Its records, put behind others. Their hashes are for [`seal::check_all`] to check.
+    pub(crate) fn records_into(
         self,
         records: &mut Vec<Record>,
         stream: StreamId,
@@ -376,10 +377,6 @@ impl StoredFrame {
                 hash: stored.hash,
                 body: stored.body,
             };
-            if let Err(found) = seal::check(&record) {
-                let what = format!("its hash is {}, its content gives {found}", record.hash);
-                return Err((seq, what));
-            }
             previous = record.hash;
             records.push(record);
         }

@@ -8,6 +8,11 @@ const GROUP: u8 = b'C';
 const DEFINITION: u8 = b'D';
 const OPEN: u8 = b'O';
 const CLOSED: u8 = b'X';
+/// Where the index says how far the segments are in it.
+pub(crate) const INDEXED: &[u8] = b"e";
+const WASTE: u8 = b'w';
+/// The first bytes of all keys of the index are above this, those of all other keys below.
+const INDEX: u8 = b'a';
 
 /// All keys from `from` on and below `below`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,83 @@ pub(crate) fn is_key(bytes: &[u8]) -> bool {
         Some(&(OPEN | CLOSED)) => parse_listing(bytes).is_ok(),
         _ => false,
     }
+}
+
+/// How the values under some keys are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// In the tree.
+    Here,
+    /// In a segment; the tree has its place. So many bytes of a key are also those of its neighbours in the index.
+    Placed { shared: usize },
+}
+
+impl Kept {
+    /// How what has this key is kept.
+    pub(crate) fn of(key: &[u8]) -> Self {
+        match key.first() {
+            Some(&FRAME) => Self::Placed { shared: 1 + 16 },
+            Some(&GROUP) => Self::Placed { shared: 1 },
+            _ => Self::Here,
+        }
+    }
+}
+
+/// Cuts a range where its values are kept otherwise, in order; keys of the index are left out.
+pub(crate) fn parts(range: &KeyRange) -> Vec<(Kept, KeyRange)> {
+    let kept_alike = [0, GROUP, GROUP + 1, FRAME, FRAME + 1, INDEX];
+    let part = |bounds: &[u8]| {
+        let from = range.from.clone().max(vec![bounds[0]]);
+        let below = range.below.clone().min(vec![bounds[1]]);
+        (from < below).then(|| (Kept::of(&bounds[..1]), KeyRange { from, below }))
+    };
+    kept_alike.windows(2).filter_map(part).collect()
+}
+
+/// The key of the entry of the index that begins with the place of what has this key.
+pub(crate) fn run(key: &[u8]) -> Vec<u8> {
+    let mut run = key.to_vec();
+    if let Some(first) = run.first_mut() {
+        first.make_ascii_lowercase();
+    }
+    run
+}
+
+/// What has its place first in the entry of the index with this key.
+pub(crate) fn first_of_run(run: &[u8]) -> Vec<u8> {
+    let mut key = run.to_vec();
+    if let Some(first) = key.first_mut() {
+        first.make_ascii_uppercase();
+    }
+    key
+}
+
+/// A value in a segment that was replaced, and is to be wiped.
+pub(crate) fn waste(segment: u32, offset: u32) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9);
+    key.push(WASTE);
+    key.extend_from_slice(&segment.to_be_bytes());
+    key.extend_from_slice(&offset.to_be_bytes());
+    key
+}
+
+/// The segment and the place in it in a key that [`waste`] made.
+pub(crate) fn parse_waste(key: &[u8]) -> Result<(u32, u32), Malformed> {
+    let mut cursor = Cursor::new(key);
+    cursor.take(1)?;
+    let parts = (cursor.u32()?, cursor.u32()?);
+    cursor.end()?;
+    Ok(parts)
+}
+
+/// All that is to be wiped.
+pub(crate) fn wastes() -> KeyRange {
+    KeyRange { from: vec![WASTE], below: vec![WASTE + 1] }
+}
+
+/// Whether a key is one of a frame.
+pub(crate) fn is_frame(key: &[u8]) -> bool {
+    key.first() == Some(&FRAME)
 }
 
 /// A chunk of a frame: `F`, stream, the frame's first `seq`, chunk.

@@ -9,6 +9,8 @@ pub(crate) mod group;
 pub(crate) mod head;
 pub(crate) mod keys;
 pub(crate) mod listing;
+pub(crate) mod run;
+pub(crate) mod segment;
 
 use crate::bytes::{Cursor, Malformed};
 pub(crate) use crate::seal::FORMAT;

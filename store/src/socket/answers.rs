@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ::bytes::Bytes;
+
 use super::requests::VERSION;
 use crate::bytes::{Cursor, Malformed, Put};
 use crate::core::verify::Verified;
@@ -104,7 +106,8 @@ impl Answer {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// Reads an answer. The bodies of records are slices of it, which stays in memory as long as one of them.
+    pub(super) fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(bytes);
         let version = cursor.u8()?;
         if version != VERSION {
@@ -113,7 +116,7 @@ impl Answer {
             )));
         }
         let answer = match cursor.u8()? {
-            number::RECORDS => Self::Records(take_list(&mut cursor, take_record)?),
+            number::RECORDS => Self::Records(take_list(&mut cursor, |cursor| take_record(cursor, bytes))?),
             number::STREAMS => Self::Streams(take_list(&mut cursor, take_entry)?),
             number::DEFINITION => {
                 let is_there = cursor.flag()?;
@@ -149,7 +152,7 @@ fn put_record(bytes: &mut Vec<u8>, record: &Record) {
     put_body(bytes, &record.body);
 }
 
-fn take_record(cursor: &mut Cursor<'_>) -> Result<Record, Malformed> {
+fn take_record<'a>(cursor: &mut Cursor<'a>, answer: &'a Bytes) -> Result<Record, Malformed> {
     Ok(Record {
         stream: cursor.stream()?,
         kind: cursor.kind()?,
@@ -158,7 +161,7 @@ fn take_record(cursor: &mut Cursor<'_>) -> Result<Record, Malformed> {
         time: cursor.time()?,
         previous: cursor.hash()?,
         hash: cursor.hash()?,
-        body: take_body(cursor)?,
+        body: take_body(cursor, |body| answer.slice_ref(body))?,
     })
 }
 

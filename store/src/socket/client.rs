@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a check of the whole log is waited for.
 const LONG_PATIENCE: Duration = Duration::from_secs(3600);
 
-/// Reads a log through the process that has it. It checks every record again: what arrives is what was sealed.
+/// Reads a log through the process that has it. It checks every record, which that process does not: what arrives is what was sealed.
 pub(crate) struct SocketReader {
     directory: PathBuf,
     /// `None` after a failure: the next request connects anew.
@@ -53,7 +53,7 @@ impl SocketReader {
         let unreachable = |error: io::Error| ChangeError::Unreachable(error.to_string());
         let mut stream = address::connect(&self.directory).map_err(unreachable)?;
         let answer = exchange(&mut stream, &Request::Change(change), LONG_PATIENCE).map_err(unreachable)?;
-        match Answer::decode(&answer).map_err(|why| ChangeError::Unreachable(why.to_string()))? {
+        match Answer::decode(&answer.into()).map_err(|why| ChangeError::Unreachable(why.to_string()))? {
             Answer::Changed(changed) => changed,
             other => Err(ChangeError::Unreachable(unexpected(other).to_string())),
         }
@@ -75,21 +75,21 @@ impl SocketReader {
         if let Some(mut stream) = kept
             && let Ok(answer) = exchange(&mut stream, request, patience)
         {
-            return self.finish(&mut connection, stream, &answer);
+            return self.finish(&mut connection, stream, answer);
         }
         let mut stream = address::connect(&self.directory).map_err(|_| ReadError::Gone)?;
         let answer = exchange(&mut stream, request, patience)
             .map_err(|error| ReadError::Io(format!("the process that has the log: {error}")))?;
-        self.finish(&mut connection, stream, &answer)
+        self.finish(&mut connection, stream, answer)
     }
 
     fn finish(
         &self,
         connection: &mut Option<UnixStream>,
         stream: UnixStream,
-        answer: &[u8],
+        answer: Vec<u8>,
     ) -> Result<Answer, ReadError> {
-        let answer = Answer::decode(answer)
+        let answer = Answer::decode(&answer.into())
             .map_err(|why| ReadError::Io(format!("the process that has the log answers nonsense: {why}")))?;
         *connection = Some(stream);
         match answer {
@@ -103,14 +103,8 @@ impl SocketReader {
             Answer::Records(records) => records,
             other => return Err(unexpected(other)),
         };
-        for record in &records {
-            seal::check(record).map_err(|found| ReadError::Damaged {
-                stream: record.stream,
-                seq: record.seq,
-                what: format!("its hash is {}, its content gives {found}", record.hash),
-            })?;
-        }
-        Ok(records)
+        let Err((at, what)) = seal::check_all(&records) else { return Ok(records) };
+        Err(ReadError::Damaged { stream: records[at].stream, seq: records[at].seq, what })
     }
 
     /// Page by page, until there are enough or no more.

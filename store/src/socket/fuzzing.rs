@@ -1,5 +1,7 @@
 //! See [`crate::fuzzing`].
 
+use ::bytes::Bytes;
+
 use super::answers::Answer;
 use super::requests::{self, Request};
 use super::transport;
@@ -15,10 +17,10 @@ pub fn request(bytes: &[u8]) {
 
 /// An answer.
 pub fn answer(bytes: &[u8]) {
-    if let Ok(answer) = Answer::decode(bytes) {
+    if let Ok(answer) = Answer::decode(&Bytes::copy_from_slice(bytes)) {
         let again = answer.encode();
         assert!(again.len() <= bytes.len(), "nothing is written longer than it was read");
-        assert_eq!(Answer::decode(&again), Ok(answer), "an answer reads again as it was read");
+        assert_eq!(Answer::decode(&again.into()), Ok(answer), "an answer reads again as it was read");
     }
 }
 

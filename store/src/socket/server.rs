@@ -19,7 +19,7 @@ use super::{address, transport};
 use crate::backend::Backend;
 use crate::changes;
 use crate::core::Core;
-use crate::core::read::Budget;
+use crate::core::read::{Budget, Hashes};
 use crate::core::verify::verify_unless;
 use crate::keeper::ChangeError;
 use crate::log::{LogReader, ReadError, StreamFilter};
@@ -350,7 +350,8 @@ fn answer<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool) 
 
 fn budget(limit: u32) -> Budget {
     let records = crate::bytes::usize_of(limit).min(MOST_RECORDS);
-    Budget { records, enough: records.min(PAGE), bytes: PAGE_BYTES }
+    // The reader's side computes each hash: see `SocketReader`.
+    Budget { records, enough: records.min(PAGE), bytes: PAGE_BYTES, hashes: Hashes::ForTheReceiver }
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ fn answers_come_over_as_they_were_sent() {
         answers.push(Answer::Head(head));
     }
     for answer in answers {
-        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+        assert_eq!(Answer::decode(&answer.encode().into()), Ok(answer));
     }
 }
 
@@ -168,7 +168,7 @@ fn another_version_is_refused_on_both_sides_with_what_to_do() {
     let request = [requests::VERSION + 1, 6];
     let why = Request::decode(&request).unwrap_err().to_string();
     assert_eq!(why, "the request has version 2, the process that has the log speaks 1; use the same version of both");
-    let why = Answer::decode(&request).unwrap_err().to_string();
+    let why = Answer::decode(&request.to_vec().into()).unwrap_err().to_string();
     assert_eq!(
         why,
         "the process that has the log answers in version 2, this one speaks 1; use the same version of both"
@@ -194,7 +194,7 @@ proptest! {
     fn no_bytes_harm_who_receives_them(bytes in vec(any::<u8>(), 0..200), number in 0..15u8) {
         for bytes in [bytes.clone(), [&[requests::VERSION, number], &bytes[..]].concat()] {
             let _ = Request::decode(&bytes);
-            let _ = Answer::decode(&bytes);
+            let _ = Answer::decode(&bytes.clone().into());
             let _ = transport::receive(&mut &bytes[..], 1 << 30);
         }
     }

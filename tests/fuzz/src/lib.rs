@@ -25,7 +25,7 @@ const PER_BYTE: usize = 1_024;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a folder in `corpus/`, and a file in `fuzz_targets/` under the same name.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     ("value", store::value),
     ("key", store::key),
     ("log_event", store::log_event),
@@ -37,6 +37,7 @@ pub const TARGETS: [Target; 19] = [
     ("format_file", store::format_file),
     ("sled_files", store::sled_files),
     ("journal", store::journal),
+    ("segment", store::segment),
     ("event", engine::event),
     ("label", engine::label),
     ("definition", engine::definition),

@@ -30,7 +30,7 @@ use self::sector::SECTOR;
 pub(crate) const NAME: &str = "journal";
 
 /// The sectors of a half: enough for some three hundred decisions of four events.
-const HALF: usize = 1_024;
+const HALF: usize = 2_048;
 const LENGTH: u64 = (2 * HALF * SECTOR) as u64;
 
 /// Makes room for the journal in the directory of a log that is taken up. Of a log that was closed it has no length; one that has

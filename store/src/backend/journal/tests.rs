@@ -116,7 +116,7 @@ fn an_entry_takes_a_sector_for_each_492_bytes() {
     let (bytes, _, ends) = written(&[0], true);
     assert_eq!(ends, [1]);
     assert_eq!(&bytes[4..8], [b'J', 0, 1, 1]);
-    assert_eq!(bytes.len(), 1_048_576);
+    assert_eq!(bytes.len(), 2_097_152);
 }
 
 #[test]

@@ -17,7 +17,6 @@ pub(crate) mod salvage;
 mod scalars;
 #[cfg(test)]
 mod tests;
-pub(crate) mod written;
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,7 +1,8 @@
-//! What can still be read of a damaged database, whatever sled says of it.
+//! What can still be read of a damaged log, whatever sled says of it.
 //!
-//! Each message in the data file has a checksum of its own. So all messages are gathered that are whole, wherever they
-//! are, and of each key the newest value counts. That loses what only a damaged message said, and nothing else. It can
+//! Each value in the segments has a checksum of its own, and so has each message in sled's data file. So all are gathered that are
+//! whole, wherever they are, and of each key the newest value counts; one in a segment before one in sled, which only has what
+//! an earlier version has put there. That loses what only a damaged message said, and nothing else. It can
 //! bring back a value that was replaced: what must not come back (an erased body, a pruned stream) is for the caller to
 //! see to, who knows what was erased.
 //!
@@ -18,11 +19,13 @@ use super::message::{Data, Kind, Message, SEGMENT_HEADER, peek_length};
 use super::node::{Content, Link, Node};
 use super::pages::Pages;
 use super::{Unreadable, failed, open_data, read_only};
+use crate::backend::segments;
 use crate::backend::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
 use crate::directory::head_file;
 use crate::layout::keys;
+use crate::layout::run::End;
 
-/// The whole messages of a damaged database, as an ordered map in memory.
+/// What is whole of a damaged log, as an ordered map in memory.
 pub(crate) struct Salvage {
     values: BTreeMap<Vec<u8>, Bytes>,
     head: Option<Vec<u8>>,
@@ -36,20 +39,39 @@ type Newest = BTreeMap<Vec<u8>, (u64, Option<Bytes>)>;
 impl Salvage {
     /// Gathers what is whole. The values are held in memory: as much as the log has.
     pub(crate) fn gather(directory: &Path) -> Result<Self, Unreadable> {
-        let data = open_data(directory)?;
-        let known = Pages::snapshot(directory).unwrap_or_default();
-        let mut found = Found::new();
-        let mut bytes = Vec::new();
-        for number in 0..data.segments() {
-            let offset = number * data.segment;
-            data.read_segment(offset, &mut bytes).map_err(|error| failed("reading its database", &error))?;
-            gather_segment(&data, &bytes, known.within(offset, data.segment), &mut found);
-        }
-        let mut values: BTreeMap<_, _> =
-            newest(&found).into_iter().filter_map(|(key, (_, value))| Some((key, value?))).collect();
+        let mut values = gather_database(directory).or_else(|unreadable| match unreadable {
+            Unreadable::Strange(why) => {
+                tracing::debug!(log = %directory.display(), why, "nothing can be found in its database");
+                Ok(BTreeMap::new())
+            }
+            failed @ Unreadable::Failed(_) => Err(failed),
+        })?;
+        let end = segments::end(directory).map_err(|error| failed("reading its segments", &error))?;
+        segments::each_value(directory, End::default(), end, |_, key, value| {
+            // One that was wiped was replaced by another, or is gone.
+            match value.filter(|_| keys::is_key(key)) {
+                Some(value) => drop(values.insert(key.to_vec(), Bytes::copy_from_slice(value))),
+                None => drop(values.remove(key)),
+            }
+        })
+        .map_err(|error| failed("reading its segments", &error))?;
         drop_moved(&mut values);
         Ok(Self { values, head: head_file::load(directory).ok().flatten() })
     }
+}
+
+/// What is whole in the database.
+fn gather_database(directory: &Path) -> Result<BTreeMap<Vec<u8>, Bytes>, Unreadable> {
+    let data = open_data(directory)?;
+    let known = Pages::snapshot(directory).unwrap_or_default();
+    let mut found = Found::new();
+    let mut bytes = Vec::new();
+    for number in 0..data.segments() {
+        let offset = number * data.segment;
+        data.read_segment(offset, &mut bytes).map_err(|error| failed("reading its database", &error))?;
+        gather_segment(&data, &bytes, known.within(offset, data.segment), &mut found);
+    }
+    Ok(newest(&found).into_iter().filter_map(|(key, (_, value))| Some((key, value?))).collect())
 }
 
 /// Gathers the messages of a segment: from its beginning on as far as they follow each other, and those that are known.

@@ -1,0 +1,181 @@
+//! Reading the log in the order of its positions, by the commit entries: each names the frames of a group.
+
+use super::Core;
+use super::ahead::{GroupsAhead, NamedAhead};
+use super::read::{Before, Budget, Hashes, check_bytes};
+use crate::backend::Backend;
+use crate::layout::frame::{Standing, StoredFrame};
+use crate::layout::group::{FramePlace, GroupEntry};
+use crate::log::ReadError;
+use crate::record::{Hash, Record};
+
+impl<B: Backend> Core<B> {
+    /// Records of the log from a position on.
+    pub(crate) fn tail_within(&self, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
+        let mut records: Vec<Record> = Vec::new();
+        let named = self.named_from(from, budget.enough)?;
+        let loaded = self.load_tail(&mut records, &named, budget);
+        // What is wrong with an earlier record is told before what is wrong with a later one.
+        self.check_hashes(&records, budget.hashes)?;
+        loaded?;
+        let passed = records.partition_point(|record| record.position < from);
+        records.drain(..passed);
+        records.truncate(budget.records);
+        Ok(records)
+    }
+
+    /// The frames with the records from a position on, some of them, each with its first position.
+    fn named_from(&self, from: u64, enough: usize) -> Result<Vec<(FramePlace, u64)>, ReadError> {
+        let tip = self.tip().position;
+        let mut named = Vec::new();
+        if from >= tip || enough == 0 {
+            return Ok(named);
+        }
+        let (mut position, mut entry) = self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
+        let mut groups = GroupsAhead::new(self);
+        let enough = from.saturating_add(enough as u64);
+        loop {
+            let first = position;
+            for place in &entry.frames {
+                let after = position + u64::from(place.count);
+                if after > from && position < enough {
+                    named.push((*place, position));
+                }
+                position = after;
+            }
+            if position <= from {
+                return Err(no_group(from));
+            }
+            if position >= tip || position >= enough {
+                return Ok(named);
+            }
+            entry = next_group(&mut groups, first, position)?;
+        }
+    }
+
+    /// Puts the records of frames behind others, without a look at their hashes, as far as there is room for them.
+    fn load_tail(
+        &self,
+        records: &mut Vec<Record>,
+        named: &[(FramePlace, u64)],
+        budget: Budget,
+    ) -> Result<(), ReadError> {
+        let mut bytes = 0;
+        let mut frames = NamedAhead::new(self, named);
+        for (place, position) in named {
+            if bytes >= budget.bytes {
+                break;
+            }
+            let frame = frames.load(place, *position)?;
+            if frame.header.standing != Standing::Pruned {
+                bytes += frame.own_bytes();
+                self.records_of(records, place, frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the records of a frame that a commit entry names behind others, without a look at their hashes.
+    fn records_of(&self, records: &mut Vec<Record>, place: &FramePlace, frame: StoredFrame) -> Result<(), ReadError> {
+        let FramePlace { stream, first_seq, count, .. } = *place;
+        let before = match self.ends.get(stream, first_seq) {
+            Some(before) => before,
+            None => self.before(stream, first_seq)?,
+        };
+        let (header, own) = (frame.header.clone(), frame.own_bytes());
+        let cannot_be = |(seq, what)| ReadError::Damaged { stream, seq, what };
+        frame.records_into(records, stream, first_seq, before.head).map_err(cannot_be)?;
+        check_bytes(stream, first_seq, before, own, &header)?;
+        self.ends.remember(stream, first_seq.saturating_add(u64::from(count)), Before::after(&header));
+        Ok(())
+    }
+
+    /// The hashes of the log's records from a position on, also of those that were pruned. Each that is there is checked.
+    pub(crate) fn hashes_within(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
+        let tip = self.tip().position;
+        let mut hashes = Vec::new();
+        if from >= tip || limit == 0 {
+            return Ok(hashes);
+        }
+        let (mut position, mut entry) = self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
+        let mut groups = GroupsAhead::new(self);
+        loop {
+            let first = position;
+            for place in &entry.frames {
+                let after = position + u64::from(place.count);
+                if after > from && hashes.len() < limit {
+                    let found = self.frame_hashes(place, position)?;
+                    let passed = usize::try_from(from.saturating_sub(position)).unwrap_or(usize::MAX);
+                    hashes.extend(found.into_iter().skip(passed));
+                }
+                position = after;
+            }
+            if position <= from {
+                return Err(no_group(from));
+            }
+            if position >= tip || hashes.len() >= limit {
+                break;
+            }
+            entry = next_group(&mut groups, first, position)?;
+        }
+        hashes.truncate(limit);
+        Ok(hashes)
+    }
+
+    fn frame_hashes(&self, place: &FramePlace, position: u64) -> Result<Vec<Hash>, ReadError> {
+        let frame = self.load_named(place, position)?;
+        if frame.header.standing == Standing::Pruned {
+            return Ok(frame.hashes());
+        }
+        let mut records = Vec::new();
+        self.records_of(&mut records, place, frame)?;
+        self.check_hashes(&records, Hashes::Checked)?;
+        Ok(records.into_iter().map(|record| record.hash).collect())
+    }
+
+    /// The frame that a commit entry names, if it is the one.
+    pub(crate) fn load_named(&self, place: &FramePlace, position: u64) -> Result<StoredFrame, ReadError> {
+        let FramePlace { stream, first_seq, .. } = *place;
+        let missing = "the log names its frame, and it is missing".to_owned();
+        let frame =
+            self.load_frame(stream, first_seq)?.ok_or(ReadError::Damaged { stream, seq: first_seq, what: missing })?;
+        check_named(place, position, frame)
+    }
+}
+
+/// That a frame is the one that a commit entry names.
+pub(super) fn check_named(place: &FramePlace, position: u64, frame: StoredFrame) -> Result<StoredFrame, ReadError> {
+    let FramePlace { stream, kind, first_seq, count } = *place;
+    let differs = |what: String| ReadError::Damaged { stream, seq: first_seq, what };
+    if frame.header.standing == Standing::Imported {
+        return Err(differs("the log names its frame, and one from an archive stands there".to_owned()));
+    }
+    let found = (frame.header.kind, frame.header.count, frame.header.first_position);
+    if found == (kind, count, position) {
+        Ok(frame)
+    } else {
+        Err(differs(format!(
+            "the log says {kind:?}, {count} records from position {position}; its frame says {:?}, {} from {}",
+            found.0, found.1, found.2
+        )))
+    }
+}
+
+/// The commit entry that must begin where the one at `previous` ended.
+fn next_group<B: Backend>(
+    groups: &mut GroupsAhead<'_, B>,
+    previous: u64,
+    position: u64,
+) -> Result<GroupEntry, ReadError> {
+    match groups.after(previous)? {
+        Some((found, entry)) if found == position => Ok(entry),
+        Some((found, _)) => Err(ReadError::DamagedLog(format!(
+            "the commit entry at position {previous} ends at {position}, the next begins at {found}"
+        ))),
+        None => Err(no_group(position)),
+    }
+}
+
+fn no_group(position: u64) -> ReadError {
+    ReadError::DamagedLog(format!("no commit entry has position {position}, though later ones were acknowledged"))
+}

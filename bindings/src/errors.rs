@@ -12,6 +12,7 @@ use cloacina_engine::runtime::triggers::TriggerError;
 use cloacina_replay::at::NotThere;
 use cloacina_replay::attempt::NoAttempt;
 use cloacina_replay::reading::Trouble;
+use cloacina_replay::source::Head;
 use cloacina_replay::why::NoValue;
 use cloacina_store::log::{OpenError, ReadError};
 use pyo3::exceptions::PyValueError;
@@ -163,25 +164,33 @@ fn reading_class(why: &ReadError) -> &'static str {
     }
 }
 
-fn trouble(py: Python<'_>, why: &Trouble, execution: ExecutionId) -> PyErr {
+/// The event that a damaged record holds.
+fn place_of(why: &ReadError) -> Option<u64> {
+    match why {
+        ReadError::Damaged { seq, .. } => Some(*seq),
+        _ => None,
+    }
+}
+
+fn trouble(py: Python<'_>, why: &Trouble, of: &Head) -> PyErr {
     let (class, seq) = match why {
-        Trouble::Log(why) => (reading_class(why), None),
+        Trouble::Log(why) => (reading_class(why), place_of(why)),
         Trouble::Newer { seq, .. } => ("LogVersionError", Some(*seq)),
         Trouble::Undecodable { seq, .. } => ("LogCorruptedError", Some(*seq)),
-        Trouble::Definition { .. } => ("LogCorruptedError", None),
+        Trouble::Definition { .. } | Trouble::Told(_) => ("LogCorruptedError", None),
         Trouble::Impossible { illegal, .. } => ("LogCorruptedError", Some(illegal.seq)),
         Trouble::Erased { seq, .. } => ("LogError", Some(*seq)),
     };
-    let mut attributes = vec![("execution_id", text(py, execution))];
+    let mut attributes = vec![("execution_id", text(py, of.id)), ("path", text(py, &of.location))];
     attributes.extend(seq.map(|seq| ("seq", PyInt::new(py, seq).into_any())));
     error(py, class, &why.to_string(), &attributes)
 }
 
 /// A moment that an execution does not have.
-pub fn not_there(py: Python<'_>, why: &NotThere, execution: ExecutionId) -> PyErr {
-    let mut attributes = vec![("execution_id", text(py, execution))];
+pub fn not_there(py: Python<'_>, why: &NotThere, of: &Head) -> PyErr {
+    let mut attributes = vec![("execution_id", text(py, of.id))];
     match why {
-        NotThere::Trouble(why) => return trouble(py, why, execution),
+        NotThere::Trouble(why) => return trouble(py, why, of),
         NotThere::Seq { seq, .. } => attributes.push(("seq", PyInt::new(py, *seq).into_any())),
         NotThere::Task(task) => attributes.push(("task_id", text(py, task))),
         NotThere::Before | NotThere::Empty => {}
@@ -190,23 +199,23 @@ pub fn not_there(py: Python<'_>, why: &NotThere, execution: ExecutionId) -> PyEr
 }
 
 /// A value that was never there.
-pub fn no_value(py: Python<'_>, why: &NoValue, key: &str, execution: ExecutionId) -> PyErr {
-    let attributes = [("execution_id", text(py, execution)), ("key", text(py, key))];
+pub fn no_value(py: Python<'_>, why: &NoValue, key: &str, of: &Head) -> PyErr {
+    let attributes = [("execution_id", text(py, of.id)), ("key", text(py, key))];
     match why {
         NoValue::Unknown { nearest, .. } => {
             let near = nearest.as_ref().map(|near| format!("; did you mean '{near}'?")).unwrap_or_default();
             error(py, "UnknownKeyError", &format!("{why}{near}"), &attributes)
         }
-        NoValue::Trouble(why) => trouble(py, why, execution),
+        NoValue::Trouble(why) => trouble(py, why, of),
     }
 }
 
 /// An attempt that was never made.
-pub fn no_attempt(py: Python<'_>, why: &NoAttempt, task: &str, execution: ExecutionId) -> PyErr {
+pub fn no_attempt(py: Python<'_>, why: &NoAttempt, task: &str, of: &Head) -> PyErr {
     match why {
-        NoAttempt::NotThere(why) => not_there(py, why, execution),
+        NoAttempt::NotThere(why) => not_there(py, why, of),
         _ => {
-            let attributes = [("execution_id", text(py, execution)), ("task_id", text(py, task))];
+            let attributes = [("execution_id", text(py, of.id)), ("task_id", text(py, task))];
             error(py, "MomentNotFoundError", &why.to_string(), &attributes)
         }
     }

@@ -35,7 +35,7 @@ impl NativeHistory {
     }
 
     fn not_there(&self, py: Python<'_>, why: &NotThere) -> PyErr {
-        errors::not_there(py, why, self.history.id())
+        errors::not_there(py, why, &self.history.head)
     }
 }
 
@@ -128,7 +128,7 @@ impl NativeHistory {
         let at = moment(at, task)?;
         let steps = py.detach(|| self.history.why(key, at)).map_err(|why| match why {
             WhyNot::Moment(why) => self.not_there(py, &why),
-            WhyNot::Value(why) => errors::no_value(py, &why, key, self.history.id()),
+            WhyNot::Value(why) => errors::no_value(py, &why, key, &self.history.head),
         })?;
         steps.iter().map(|step| python(py, &StepJson::new(step).map_err(failed)?)).collect()
     }
@@ -154,7 +154,7 @@ impl NativeHistory {
         number: Option<u32>,
     ) -> PyResult<(u32, u64, &'static str, Context, DeedsParts)> {
         let found = py.detach(|| self.history.attempt(task, number));
-        let past = found.map_err(|why| errors::no_attempt(py, &why, task, self.history.id()))?;
+        let past = found.map_err(|why| errors::no_attempt(py, &why, task, &self.history.head))?;
         let outcome = match past.outcome {
             Outcome::Running => "running",
             Outcome::Completed => "completed",

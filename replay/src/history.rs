@@ -42,7 +42,7 @@ pub struct History {
     pub graphs: BTreeMap<Fingerprint, Arc<Graph>>,
     /// What was found when its records were read; `None` if it did not come from a log.
     pub verification: Option<Verification>,
-    /// Why the events could not be read to the end.
+    /// Why the events could not be read, or not folded, to the end.
     pub trouble: Option<Trouble>,
 }
 
@@ -67,12 +67,12 @@ impl History {
         let verification = verify(reader, id)?;
         let mut folder = Some(Folder::new(id, reader));
         let mut graphs = BTreeMap::new();
-        let (mut kept, mut trouble) = (Vec::new(), None);
+        let (mut kept, mut trouble, mut unread) = (Vec::new(), None, None);
         for entry in entries(reader, id) {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    trouble.get_or_insert(error);
+                    unread = Some(error);
                     break;
                 }
             };
@@ -90,7 +90,16 @@ impl History {
         if let Some(folder) = folder {
             graphs = folder.finish().1;
         }
+        // What cannot be read goes before what cannot be folded: it says where the events end, and folding them again
+        // says the other.
+        let trouble = unread.or_else(|| head.cut(kept.len() as u64)).or(trouble);
         Ok(Self { head, entries: kept, graphs, verification: Some(verification), trouble })
+    }
+
+    /// The events, and after them why there are no more, where that is so.
+    pub(crate) fn told(&self) -> impl Iterator<Item = Result<Entry, Trouble>> + '_ {
+        let unread = self.trouble.as_ref().filter(|trouble| trouble.ends_reading());
+        self.entries.iter().cloned().map(Ok).chain(unread.cloned().map(Err))
     }
 
     /// The execution's id.
@@ -104,17 +113,16 @@ impl History {
     /// # Errors
     /// [`NotThere`].
     pub fn seq(&self, at: &At) -> Result<Seq, NotThere> {
-        at.find(self.entries.iter().cloned().map(Ok))
+        at.find(self.told())
     }
 
     /// The state at a moment.
     ///
     /// # Errors
-    /// [`NotThere`] if there is no such moment, or an event before it cannot be folded.
+    /// [`NotThere`] if there is no such moment, or an event before it cannot be read or folded.
     pub fn state(&self, at: At) -> Result<Execution, NotThere> {
-        let entries = || self.entries.iter().cloned().map(Ok);
-        let at = at.resolved(entries())?;
-        fold_to(self.id(), self.graphs.clone(), &mut entries(), &at, |_| ()).map(|(state, _)| state)
+        let at = at.resolved(self.told())?;
+        fold_to(self.id(), self.graphs.clone(), &mut self.told(), &at, |_| ()).map(|(state, _)| state)
     }
 
     /// The context at a moment: what a task that depends on every leaf would see.
@@ -128,7 +136,7 @@ impl History {
     /// What happened, task by task.
     #[must_use]
     pub fn story(&self) -> Story {
-        tell(self.id(), self.graphs.clone(), self.entries.iter().cloned().map(Ok))
+        tell(self.id(), self.graphs.clone(), self.told())
     }
 
     /// What was found when the records were read; `None` if the history did not come from a log.

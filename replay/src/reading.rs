@@ -55,6 +55,9 @@ pub enum Trouble {
         /// The event, and why.
         illegal: IllegalEvent,
     },
+    /// A history that was written elsewhere says that it is not whole.
+    #[error("where this history was written: {0}")]
+    Told(String),
     /// The body of an event was erased: what follows from it is not known any more.
     #[error("execution {id}, seq {seq}: the body of this event was erased; what follows from it cannot be told")]
     Erased {
@@ -63,6 +66,16 @@ pub enum Trouble {
         /// The event.
         seq: Seq,
     },
+}
+
+impl Trouble {
+    /// Whether it is why there are no events after the last one that was read.
+    pub(crate) fn ends_reading(&self) -> bool {
+        match self {
+            Self::Log(_) | Self::Newer { .. } | Self::Undecodable { .. } | Self::Told(_) => true,
+            Self::Definition { .. } | Self::Impossible { .. } | Self::Erased { .. } => false,
+        }
+    }
 }
 
 /// One event with its envelope.

@@ -7,7 +7,7 @@ use cloacina_store::log::{Durability, LogReader, ReadError, StreamEntry, StreamF
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
-use crate::reading::stream_of;
+use crate::reading::{Trouble, stream_of};
 
 /// How many entries of the index are asked for at once.
 const PAGE: usize = 512;
@@ -39,6 +39,13 @@ impl Head {
     pub fn ended(&self) -> Option<Timestamp> {
         let is_over = self.label.as_ref().is_ok_and(|label| label.ended.is_some());
         is_over.then_some(Timestamp(self.entry.last.0))
+    }
+
+    /// What is wrong if only so many of its events can be read without an error.
+    #[must_use]
+    pub fn cut(&self, read: u64) -> Option<Trouble> {
+        let (stream, head) = (self.entry.stream, self.entry.records);
+        (read < head).then(|| ReadError::TailCut { stream, head, found: read }.into())
     }
 
     /// How it stands, in a word.

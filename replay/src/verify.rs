@@ -151,7 +151,7 @@ impl Verdict {
                 Self::ImpossibleEvent { seq: illegal.seq, what: format!("{} {}", illegal.event, illegal.what) }
             }
             Trouble::Erased { seq, .. } => Self::BodyMissing { seq },
-            Trouble::Definition { .. } => Self::Unreadable(trouble.to_string()),
+            Trouble::Definition { .. } | Trouble::Told(_) => Self::Unreadable(trouble.to_string()),
         }
     }
 

@@ -376,6 +376,7 @@ def test_errors_about_a_log_say_its_path(tmp_path: Path) -> None:
 
 
 def test_damage_is_told_with_its_place(tmp_path: Path) -> None:
+    """A first event that was altered in the file: it was "the execution has no events" once."""
     simple("log")
     log = tmp_path / "log"
     with cloaca.DefaultRunner(str(log)) as runner:
@@ -383,10 +384,16 @@ def test_damage_is_told_with_its_place(tmp_path: Path) -> None:
     for file in log.rglob("*"):
         if file.is_file() and b"find me in the file" in file.read_bytes():
             file.write_bytes(file.read_bytes().replace(b"find me in the file", b"find it in the file"))
-    # Either the log is refused as a whole, or the execution's own history says at which event.
-    with pytest.raises(cloaca.LogError) as caught:
-        cloaca.History.open(log, result.execution_id).state()
-    assert caught.value.path == str(log) or caught.value.seq is not None
+    history = cloaca.History.open(log, result.execution_id)
+    assert "seq 1 is damaged" in str(history.trouble)
+    again = cloaca.History.from_json(history.to_json())
+    for read, seq in ((history, 1), (again, None)):
+        assert read.events == ()
+        for ask in (read.state, read.context, lambda read=read: read.why("text"), lambda read=read: read.state("+1s")):
+            with pytest.raises(cloaca.LogCorruptedError, match="seq 1 is damaged") as caught:
+                ask()
+            assert (caught.value.path, caught.value.seq) == (str(log), seq)
+            assert caught.value.execution_id == result.execution_id
 
 
 @pytest.mark.parametrize("name", [name for name in cloaca.__all__ if name.endswith("Error")])

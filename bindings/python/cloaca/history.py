@@ -119,7 +119,9 @@ class History:
 
     @property
     def trouble(self) -> str | None:
-        """Why the events could not be read to the end; ``None`` if they could.
+        """Why the events could not be read, or not folded, to the end; ``None`` if they could.
+
+        What was before can be looked at; whatever asks for more raises this as a ``LogError``.
 
         Example:
             >>> print(history.trouble)
@@ -156,6 +158,7 @@ class History:
 
         Raises:
             MomentNotFoundError: There was no such moment. (A ``LookupError``.)
+            LogError: An event before it cannot be read: see ``trouble``.
             ValueError: That is no moment.
 
         Example:

@@ -155,7 +155,9 @@ impl From<Trouble> for Failure {
             Trouble::Undecodable { id, .. } | Trouble::Impossible { id, .. } | Trouble::Erased { id, .. } => {
                 format!("replay {} verify", crate::ids::short(*id))
             }
-            Trouble::Log(_) | Trouble::Definition { .. } => "replay list (shows what can still be read)".to_owned(),
+            Trouble::Log(_) | Trouble::Definition { .. } | Trouble::Told(_) => {
+                "replay list (shows what can still be read)".to_owned()
+            }
         };
         let number = match &trouble {
             Trouble::Newer { .. } => number::NEWER_EVENT,
@@ -164,6 +166,7 @@ impl From<Trouble> for Failure {
             Trouble::Erased { .. } => number::ERASED,
             Trouble::Definition { .. } => number::NO_DEFINITION,
             Trouble::Log(error) => of_read(error),
+            Trouble::Told(_) => number::CANNOT_READ,
         };
         Self::cannot_read(trouble.to_string(), hint).numbered(number)
     }

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use cloacina_engine::core::event::{Seq, TaskId};
 use cloacina_engine::core::graph::{TaskIndex, nearest};
 use cloacina_engine::core::state::{Execution, TaskState};
-use cloacina_store::log::ReadError;
 
 use super::arguments::{Arguments, Command, GraphFormat};
 use super::failure::{Failure, code};
@@ -162,10 +161,7 @@ impl View<'_, '_> {
         let head = self.begin()?;
         let mut story = self.ahead().entries(|entries| tell(self.found.id, &*self.found.log.reader, entries));
         let (head_says, read) = (head.entry.records, story.events);
-        if story.trouble.is_none() && read < head_says {
-            let stream = head.entry.stream;
-            story.trouble = Some(ReadError::TailCut { stream, head: head_says, found: read }.into());
-        }
+        story.trouble = story.trouble.or_else(|| head.cut(read));
         let chain = match &story.trouble {
             Some(Trouble::Log(_)) => ChainWord::Broken,
             _ if read < head_says => ChainWord::Unread,

@@ -140,6 +140,8 @@ pub fn definition_of(entry: &Entry) -> Option<Fingerprint> {
 struct HistoryJson {
     format: String,
     execution: ExecutionJson,
+    #[serde(default)]
+    trouble: Option<String>,
     events: Vec<EntryJson>,
     definitions: Vec<DefinitionJson>,
 }
@@ -164,6 +166,7 @@ impl HistoryJson {
         Ok(Self {
             format: format.ok_or_else(|| missing("format"))?,
             execution: execution.ok_or_else(|| missing("execution"))?,
+            trouble: None,
             events,
             definitions,
         })
@@ -178,8 +181,7 @@ impl History {
     pub fn to_json(&self) -> Result<String, NotWritten> {
         let execution = ExecutionJson::new(&self.head, &self.head.location);
         let mut bytes = Vec::new();
-        let entries = self.entries.iter().cloned().map(Ok);
-        write_history(&mut bytes, &execution, &self.story(), entries, &self.graphs)?;
+        write_history(&mut bytes, &execution, &self.story(), self.told(), &self.graphs)?;
         String::from_utf8(bytes).map_err(|error| io::Error::other(error).into())
     }
 
@@ -200,6 +202,7 @@ impl History {
             graphs.insert(fingerprint, Arc::new(graph.map_err(|error| NotAHistory::Part(error.to_string()))?));
         }
         let entries = json.events.iter().map(EntryJson::entry).collect::<Result<_, _>>()?;
-        Ok(Self { head: json.execution.head()?, entries, graphs, verification: None, trouble: None })
+        let trouble = json.trouble.map(Trouble::Told);
+        Ok(Self { head: json.execution.head()?, entries, graphs, verification: None, trouble })
     }
 }

@@ -1,0 +1,92 @@
+//! Histories that cannot be read to their end: what was before is shown, and whatever asks for more is told why not.
+
+#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
+
+mod common;
+
+use cloacina_engine::core::context::values;
+use cloacina_replay::at::{At, NotThere};
+use cloacina_replay::history::{History, WhyNot};
+use cloacina_replay::reading::Trouble;
+use cloacina_store::log::ReadError;
+use common::histories::{self, COMPLETED};
+use common::{Alter, Altered, id};
+
+fn past(alter: Alter) -> History {
+    History::open(&Altered(histories::all(), alter), id(COMPLETED)).unwrap()
+}
+
+fn differs_at_nine() -> History {
+    past(|mut records| {
+        records.iter_mut().filter(|record| record.seq == 9).for_each(|record| record.time.0 += 1);
+        records
+    })
+}
+
+fn is_damaged_at(seq: u64, why: &NotThere) -> bool {
+    matches!(why, NotThere::Trouble(Trouble::Log(ReadError::Damaged { seq: at, .. })) if *at == seq)
+}
+
+fn last(history: &History, at: &str) -> Result<u64, NotThere> {
+    history.state(at.parse().unwrap()).map(|state| state.next_seq() - 1)
+}
+
+/// A record was altered, and the state of the whole execution was the one before that record, without a word; of an
+/// execution whose first record was altered it was said that it had no events.
+#[test]
+fn the_end_of_an_execution_is_not_the_last_event_that_can_be_read() {
+    let history = differs_at_nine();
+    assert_eq!(history.entries.len(), 9);
+    for at in [At::End, "+1h".parse().unwrap(), "9".parse().unwrap(), "load".parse().unwrap()] {
+        let why = history.state(at.clone()).unwrap_err();
+        assert!(is_damaged_at(9, &why), "{at}: {why}");
+        let why = history.why("rows", at.clone()).unwrap_err();
+        assert!(matches!(&why, WhyNot::Moment(why) if is_damaged_at(9, why)), "{at}: {why}");
+    }
+    assert_eq!(history.story().trouble, history.trouble);
+
+    let nothing = past(|mut records| {
+        records.iter_mut().filter(|record| record.seq == 1).for_each(|record| record.time.0 += 1);
+        records
+    });
+    let why = nothing.state(At::End).unwrap_err();
+    assert!(is_damaged_at(1, &why), "{why}");
+}
+
+#[test]
+fn what_was_before_the_damage_can_be_looked_at() {
+    let (history, whole) = (differs_at_nine(), past(|records| records));
+    for seq in 0..=8 {
+        assert_eq!(last(&history, &seq.to_string()), Ok(seq));
+        let seen = |of: &History| -> Vec<(String, String)> {
+            let context = of.context(At::Seq(seq)).unwrap();
+            values(&context).map(|(key, value)| (key.to_string(), value.to_string())).collect()
+        };
+        assert_eq!(seen(&history), seen(&whole));
+    }
+}
+
+#[test]
+fn an_execution_whose_last_events_are_gone_has_a_cut_tail() {
+    let history = past(|mut records| {
+        records.retain(|record| record.seq < 9);
+        records
+    });
+    let (stream, head) = (history.head.entry.stream, history.head.entry.records);
+    assert!(head > 9);
+    let cut = Trouble::Log(ReadError::TailCut { stream, head, found: 9 });
+    assert_eq!(last(&history, "+1h"), Err(NotThere::Trouble(cut.clone())));
+    assert_eq!(history.trouble, Some(cut));
+    assert_eq!(last(&history, "8"), Ok(8));
+}
+
+#[test]
+fn a_history_that_was_written_out_says_that_it_is_not_whole_when_it_is_read_back() {
+    let history = differs_at_nine();
+    let back = History::from_json(&history.to_json().unwrap()).unwrap();
+    assert_eq!(back.entries, history.entries);
+    let told = Trouble::Told(history.trouble.unwrap().to_string());
+    assert_eq!(last(&back, "+1h"), Err(NotThere::Trouble(told.clone())));
+    assert_eq!(back.trouble, Some(told));
+    assert_eq!(last(&back, "8"), Ok(8));
+}

@@ -7,13 +7,11 @@
 //! Everything here is SHA-256 over a fixed big-endian layout that begins with a domain byte of its own, so that no hash
 //! of one sort can ever pass for one of another. `FORMAT.md` has the layouts.
 
-use std::sync::LazyLock;
-use std::thread;
-
 use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
 use crate::layout::group::FramePlace;
+use crate::parallel::{FOR_TWO, both};
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
 /// The format that this version seals with. It is part of every hash.
@@ -164,31 +162,18 @@ pub fn check(record: &Record) -> Result<(), Hash> {
     if hash == record.hash { Ok(()) } else { Err(hash) }
 }
 
-/// From so many records on, a second thread checks the half of them: fewer are checked here before it has begun.
-const FOR_TWO: usize = 1_024;
-
-/// Checks records, each against its own hash; half of them on another thread where there are many, and a processor for it.
+/// Checks records, each against its own hash; half of them on another thread where there are many.
 ///
 /// # Errors
 /// Where the first one is that does not fit, and what is wrong with it.
 pub(crate) fn check_all(records: &[Record]) -> Result<(), (usize, String)> {
-    if records.len() < FOR_TWO || *PROCESSORS < 2 {
+    if records.len() < FOR_TWO {
         return check_each(records);
     }
     let (front, back) = records.split_at(records.len() / 2);
-    let on_two = thread::scope(|scope| {
-        let other = thread::Builder::new().name("cloacina-check".to_owned()).spawn_scoped(scope, || check_each(back));
-        let other = other.ok()?;
-        let front_checked = check_each(front);
-        // It fails only where the other thread panicked.
-        let back_checked = other.join().ok()?.map_err(|(at, what)| (front.len() + at, what));
-        Some(front_checked.and(back_checked))
-    });
-    on_two.unwrap_or_else(|| check_each(records))
+    let (front_checked, back_checked) = both(|| check_each(front), || check_each(back));
+    front_checked.and(back_checked.map_err(|(at, what)| (front.len() + at, what)))
 }
-
-/// How many processors this process may use.
-static PROCESSORS: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
 
 fn check_each(records: &[Record]) -> Result<(), (usize, String)> {
     records.iter().enumerate().try_for_each(|(at, record)| {

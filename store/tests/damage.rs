@@ -115,6 +115,44 @@ fn a_wrong_byte_is_named_with_its_stream_and_seq() {
     assert!(log.append(one(stream(1), 4, b"goes on")).is_ok(), "its end is known");
 }
 
+/// A page in two parts, each of which has its own first damage.
+#[test]
+fn of_a_long_page_the_first_damage_in_the_order_of_the_log_is_told() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    for round in 0..30 {
+        let frames = |number| frame(stream(number), round * 2, &[b"a", b"b"], open_label("x"));
+        log.append(batch((1..=30).map(frames).collect())).unwrap();
+    }
+    log.close().unwrap();
+    let key = |number: u8, round: u8| {
+        let is_it = |key: &Vec<u8>| key[0] == b'F' && (key[16], key[24]) == (number, round * 2);
+        disk.keys().into_iter().find(is_it).unwrap()
+    };
+    // The last byte of a body, a whole frame, and the first byte, which says what it is.
+    let flipped = |key: &[u8]| {
+        let mut value = disk.value(key).unwrap();
+        *value.last_mut().unwrap() ^= 1;
+        Some(value)
+    };
+    let unreadable = |key: &[u8]| disk.value(key).map(|value| [&[0], &value[1..]].concat());
+    for (first, second) in [((2, 20), (29, 21)), ((29, 20), (2, 21)), ((3, 20), (2, 21)), ((29, 20), (28, 29))] {
+        for damage in [&flipped as &dyn Fn(&[u8]) -> Option<Vec<u8>>, &unreadable, &|_| None] {
+            let damaged = disk.copy();
+            for (number, round) in [first, second] {
+                let key = key(number, round);
+                damaged.damage(&key, damage(&key).as_deref());
+            }
+            let log = MemoryLog::open(&damaged).unwrap();
+            let Err(ReadError::Damaged { stream: named, seq, .. }) = log.tail(0, usize::MAX) else {
+                panic!("the damage of {first:?} was not found")
+            };
+            assert_eq!((named, seq / 2), (stream(first.0.into()), first.1.into()), "of {first:?} and {second:?}");
+            assert_eq!(log.tail(0, 1_150).unwrap().len(), 1_150, "what is before the damage can be read");
+        }
+    }
+}
+
 #[test]
 fn a_lost_frame_is_found() {
     let (disk, _) = written();

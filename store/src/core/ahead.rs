@@ -44,11 +44,14 @@ impl<'a, B: Backend> GroupsAhead<'a, B> {
     }
 }
 
+/// A frame that a commit entry names, and its first position.
+pub(crate) type Named = (FramePlace, u64);
+
 /// Frames that commit entries name, one after the other.
 pub(crate) struct NamedAhead<'a, B> {
     core: &'a Core<B>,
-    /// Those that are not read ahead yet, each with its first position.
-    named: &'a [(FramePlace, u64)],
+    /// Those that are not read ahead yet.
+    named: &'a [Named],
     /// The first chunks of those that come next.
     firsts: VecDeque<Option<Bytes>>,
 }
@@ -57,7 +60,7 @@ impl<'a, B: Backend> NamedAhead<'a, B> {
     /// More than this at once would only take memory: a chunk has up to 4 KiB.
     const MOST: usize = 1_024;
 
-    pub(crate) fn new(core: &'a Core<B>, named: &'a [(FramePlace, u64)]) -> Self {
+    pub(crate) fn new(core: &'a Core<B>, named: &'a [Named]) -> Self {
         Self { core, named, firsts: VecDeque::new() }
     }
 
@@ -65,8 +68,7 @@ impl<'a, B: Backend> NamedAhead<'a, B> {
     pub(crate) fn load(&mut self, place: &FramePlace, position: u64) -> Result<StoredFrame, ReadError> {
         if self.firsts.is_empty() {
             let (next, left) = self.named.split_at(self.named.len().min(Self::MOST));
-            let keys: Vec<Bytes> =
-                next.iter().map(|(place, _)| keys::frame(place.stream, place.first_seq, 0).into()).collect();
+            let keys = keys::first_chunks(next.iter().map(|(place, _)| place));
             // An error here is one of what lies ahead: it is told when that is wanted.
             self.firsts = self.core.backend.get_many(&keys).unwrap_or_else(|_| vec![None; keys.len()]).into();
             self.named = left;

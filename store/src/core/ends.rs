@@ -51,6 +51,35 @@ impl Ends {
     }
 }
 
+/// The same while some frames are read: only the last end of each stream goes to the others.
+pub(crate) struct PageEnds<'a> {
+    all: &'a Ends,
+    page: FxHashMap<StreamId, (u64, Before)>,
+}
+
+impl<'a> PageEnds<'a> {
+    pub(crate) fn of(all: &'a Ends) -> Self {
+        Self { all, page: FxHashMap::default() }
+    }
+
+    /// What a frame that begins at a `seq` goes on from, if it is known.
+    pub(crate) fn get(&self, stream: StreamId, seq: u64) -> Option<Before> {
+        let here = self.page.get(&stream).filter(|(end, _)| *end == seq);
+        here.map(|(_, before)| *before).or_else(|| self.all.get(stream, seq))
+    }
+
+    /// Keeps what the frame that begins at a `seq` goes on from.
+    pub(crate) fn remember(&mut self, stream: StreamId, seq: u64, before: Before) {
+        self.page.insert(stream, (seq, before));
+    }
+}
+
+impl Drop for PageEnds<'_> {
+    fn drop(&mut self) {
+        self.page.drain().for_each(|(stream, (seq, before))| self.all.remember(stream, seq, before));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

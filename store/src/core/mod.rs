@@ -14,6 +14,7 @@ pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod moving;
 pub(crate) mod open;
+mod part;
 pub(crate) mod read;
 pub(crate) mod ready;
 pub(crate) mod recover;

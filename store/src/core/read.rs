@@ -81,7 +81,7 @@ impl<B: Backend> Core<B> {
         let passed = usize::try_from(from - next).unwrap_or(usize::MAX);
         let loaded = self.load_page(&mut records, stream, next, passed, budget);
         // What is wrong with an earlier record is told before what is wrong with a later one.
-        self.check_hashes(&records, budget.hashes)?;
+        self.check_hashes(&records, budget.hashes).map_err(|(_, error)| error)?;
         loaded?;
         records.drain(..passed.min(records.len()));
         records.truncate(budget.records);
@@ -126,15 +126,15 @@ impl<B: Backend> Core<B> {
         Ok(())
     }
 
-    /// Checks the hashes of records.
-    pub(super) fn check_hashes(&self, records: &[Record], hashes: Hashes) -> Result<(), ReadError> {
+    /// Checks the hashes of records; says of the first one that does not fit which it is, too.
+    pub(super) fn check_hashes(&self, records: &[Record], hashes: Hashes) -> Result<(), (usize, ReadError)> {
         if hashes == Hashes::ForTheReceiver {
             return Ok(());
         }
         let Err((at, what)) = seal::check_all(records) else { return Ok(()) };
         let Record { stream, seq, .. } = records[at];
         // It is also wrong if the hash before it is: then that one is to be named.
-        Err(self.blame_previous(stream, seq).unwrap_or(ReadError::Damaged { stream, seq, what }))
+        Err((at, self.blame_previous(stream, seq).unwrap_or(ReadError::Damaged { stream, seq, what })))
     }
 
     /// Checks the records of the frame that begins at a `seq`, and that it goes on from the frame before it.
@@ -187,7 +187,7 @@ impl<B: Backend> Core<B> {
             seq,
             what,
         })?;
-        self.check_hashes(&records, Hashes::Checked)?;
+        self.check_hashes(&records, Hashes::Checked).map_err(|(_, error)| error)?;
         check_bytes(stream, first_seq, before, own, &header)?;
         Ok(records)
     }

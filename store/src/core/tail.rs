@@ -1,8 +1,9 @@
 //! Reading the log in the order of its positions, by the commit entries: each names the frames of a group.
 
 use super::Core;
-use super::ahead::{GroupsAhead, NamedAhead};
-use super::read::{Before, Budget, Hashes, check_bytes};
+use super::ahead::{GroupsAhead, Named, NamedAhead};
+use super::ends::PageEnds;
+use super::read::{Budget, Hashes};
 use crate::backend::Backend;
 use crate::layout::frame::{Standing, StoredFrame};
 use crate::layout::group::{FramePlace, GroupEntry};
@@ -12,12 +13,8 @@ use crate::record::{Hash, Record};
 impl<B: Backend> Core<B> {
     /// Records of the log from a position on.
     pub(crate) fn tail_within(&self, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
-        let mut records: Vec<Record> = Vec::new();
         let named = self.named_from(from, budget.enough)?;
-        let loaded = self.load_tail(&mut records, &named, budget);
-        // What is wrong with an earlier record is told before what is wrong with a later one.
-        self.check_hashes(&records, budget.hashes)?;
-        loaded?;
+        let mut records = self.records_named(&named, budget)?;
         let passed = records.partition_point(|record| record.position < from);
         records.drain(..passed);
         records.truncate(budget.records);
@@ -25,7 +22,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// The frames with the records from a position on, some of them, each with its first position.
-    fn named_from(&self, from: u64, enough: usize) -> Result<Vec<(FramePlace, u64)>, ReadError> {
+    fn named_from(&self, from: u64, enough: usize) -> Result<Vec<Named>, ReadError> {
         let tip = self.tip().position;
         let mut named = Vec::new();
         if from >= tip || enough == 0 {
@@ -53,84 +50,22 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    /// Puts the records of frames behind others, without a look at their hashes, as far as there is room for them.
-    fn load_tail(
-        &self,
-        records: &mut Vec<Record>,
-        named: &[(FramePlace, u64)],
-        budget: Budget,
-    ) -> Result<(), ReadError> {
-        let mut bytes = 0;
-        let mut frames = NamedAhead::new(self, named);
-        for (place, position) in named {
-            if bytes >= budget.bytes {
-                break;
-            }
-            let frame = frames.load(place, *position)?;
-            if frame.header.standing != Standing::Pruned {
-                bytes += frame.own_bytes();
-                self.records_of(records, place, frame)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts the records of a frame that a commit entry names behind others, without a look at their hashes.
-    fn records_of(&self, records: &mut Vec<Record>, place: &FramePlace, frame: StoredFrame) -> Result<(), ReadError> {
-        let FramePlace { stream, first_seq, count, .. } = *place;
-        let before = match self.ends.get(stream, first_seq) {
-            Some(before) => before,
-            None => self.before(stream, first_seq)?,
-        };
-        let (header, own) = (frame.header.clone(), frame.own_bytes());
-        let cannot_be = |(seq, what)| ReadError::Damaged { stream, seq, what };
-        frame.records_into(records, stream, first_seq, before.head).map_err(cannot_be)?;
-        check_bytes(stream, first_seq, before, own, &header)?;
-        self.ends.remember(stream, first_seq.saturating_add(u64::from(count)), Before::after(&header));
-        Ok(())
-    }
-
     /// The hashes of the log's records from a position on, also of those that were pruned. Each that is there is checked.
     pub(crate) fn hashes_within(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
-        let tip = self.tip().position;
+        let named = self.named_from(from, limit)?;
+        let mut frames = NamedAhead::new(self, &named);
+        let mut ends = PageEnds::of(&self.ends);
         let mut hashes = Vec::new();
-        if from >= tip || limit == 0 {
-            return Ok(hashes);
-        }
-        let (mut position, mut entry) = self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
-        let mut groups = GroupsAhead::new(self);
-        loop {
-            let first = position;
-            for place in &entry.frames {
-                let after = position + u64::from(place.count);
-                if after > from && hashes.len() < limit {
-                    let found = self.frame_hashes(place, position)?;
-                    let passed = usize::try_from(from.saturating_sub(position)).unwrap_or(usize::MAX);
-                    hashes.extend(found.into_iter().skip(passed));
-                }
-                position = after;
-            }
-            if position <= from {
-                return Err(no_group(from));
-            }
-            if position >= tip || hashes.len() >= limit {
-                break;
-            }
-            entry = next_group(&mut groups, first, position)?;
+        for (place, position) in &named {
+            let frame = frames.load(place, *position)?;
+            let passed = usize::try_from(from.saturating_sub(*position)).unwrap_or(usize::MAX);
+            hashes.extend(frame.hashes().into_iter().skip(passed));
+            let mut records = Vec::new();
+            self.records_of(&mut records, place, frame, &mut ends)?;
+            self.check_hashes(&records, Hashes::Checked).map_err(|(_, error)| error)?;
         }
         hashes.truncate(limit);
         Ok(hashes)
-    }
-
-    fn frame_hashes(&self, place: &FramePlace, position: u64) -> Result<Vec<Hash>, ReadError> {
-        let frame = self.load_named(place, position)?;
-        if frame.header.standing == Standing::Pruned {
-            return Ok(frame.hashes());
-        }
-        let mut records = Vec::new();
-        self.records_of(&mut records, place, frame)?;
-        self.check_hashes(&records, Hashes::Checked)?;
-        Ok(records.into_iter().map(|record| record.hash).collect())
     }
 
     /// The frame that a commit entry names, if it is the one.

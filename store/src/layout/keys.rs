@@ -1,9 +1,14 @@
 //! Keys. Numbers in them are big-endian, so that they sort by value.
 
+use ::bytes::Bytes;
+
+use super::group::FramePlace;
 use crate::bytes::{Cursor, Malformed};
 use crate::record::{Hash, StreamId, StreamKind};
 
 const FRAME: u8 = b'F';
+/// How long the key of a chunk of a frame is.
+const FRAME_KEY: usize = 1 + 16 + 8 + 2;
 const GROUP: u8 = b'C';
 const DEFINITION: u8 = b'D';
 const OPEN: u8 = b'O';
@@ -113,12 +118,22 @@ pub(crate) fn is_frame(key: &[u8]) -> bool {
 
 /// A chunk of a frame: `F`, stream, the frame's first `seq`, chunk.
 pub(crate) fn frame(stream: StreamId, first_seq: u64, chunk: u16) -> Vec<u8> {
-    let mut key = Vec::with_capacity(27);
+    let mut key = Vec::with_capacity(FRAME_KEY);
     key.push(FRAME);
     key.extend_from_slice(stream.as_bytes());
     key.extend_from_slice(&first_seq.to_be_bytes());
     key.extend_from_slice(&chunk.to_be_bytes());
     key
+}
+
+/// The keys of the first chunks of frames, which share their memory.
+pub(crate) fn first_chunks<'a>(places: impl ExactSizeIterator<Item = &'a FramePlace>) -> Vec<Bytes> {
+    let mut keys = Vec::with_capacity(places.len() * FRAME_KEY);
+    for place in places {
+        keys.extend_from_slice(&frame(place.stream, place.first_seq, 0));
+    }
+    let keys = Bytes::from(keys);
+    (0..keys.len()).step_by(FRAME_KEY).map(|at| keys.slice(at..at + FRAME_KEY)).collect()
 }
 
 /// The stream, first `seq` and chunk in a key that [`frame`] made.

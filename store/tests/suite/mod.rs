@@ -56,6 +56,7 @@ macro_rules! conformance {
                 closing_a_stream_moves_it_to_the_closed_ones
                 a_stream_without_a_label_is_listed_too
                 the_tail_goes_across_streams_in_order
+                a_long_page_of_the_tail_is_what_short_ones_are
                 definitions_are_stored_once_and_found_by_fingerprint
                 large_bodies_come_back_whole
                 many_small_records_in_one_frame_come_back_whole
@@ -382,6 +383,24 @@ pub fn the_tail_goes_across_streams_in_order(place: &impl Place) {
             assert_eq!(log.tail(from as u64, limit).unwrap(), expected, "from {from}, limit {limit}");
         }
     }
+}
+
+/// A long page is read in two parts, each of other streams; a short one is not.
+pub fn a_long_page_of_the_tail_is_what_short_ones_are(place: &impl Place) {
+    let log = place.open();
+    for round in 0..60 {
+        let frames = |number: u128| frame(stream(number * 7 % 30), round * 2, &[b"a", b"b"], Listing::Keep);
+        log.append(batch((1..30).map(frames).collect())).unwrap();
+    }
+    let all = everything(&*log);
+    assert!(all.len() > 60 * 29 * 2, "{}", all.len());
+    assert!(all.iter().zip(0..).all(|(record, position)| record.position == position));
+    let short = (0..all.len()).step_by(100).flat_map(|from| log.tail(from as u64, 100).unwrap());
+    assert!(short.eq(all.iter().cloned()));
+    assert_eq!(log.tail(1_001, 1_500).unwrap(), all[1_001..2_501]);
+    let hashes: Vec<Hash> = all.iter().map(|record| record.hash).collect();
+    assert_eq!(log.hashes(0, usize::MAX).unwrap(), hashes);
+    assert_eq!(log.hashes(1_001, 1_500).unwrap(), hashes[1_001..2_501]);
 }
 
 pub fn definitions_are_stored_once_and_found_by_fingerprint(place: &impl Place) {

@@ -26,6 +26,13 @@ const KEPT: usize = 100_000;
 /// What is left of the key of a frame behind what those of all frames of its stream begin with: its first `seq` and its chunk.
 type Rest = [u8; 10];
 
+/// What sorts as it does, and is compared sooner.
+fn number(rest: &Rest) -> u128 {
+    let mut bytes = [0; 16];
+    bytes[6..].copy_from_slice(rest);
+    u128::from_be_bytes(bytes)
+}
+
 /// All places of a stream, in order.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -35,7 +42,8 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn place(&self, rest: &[u8]) -> Option<Place> {
-        let found = self.places.binary_search_by(|(other, _)| other[..].cmp(rest));
+        let wanted = number(&Rest::try_from(rest).ok()?);
+        let found = self.places.binary_search_by_key(&wanted, |(rest, _)| number(rest));
         found.ok().map(|at| self.places[at].1)
     }
 

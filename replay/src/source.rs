@@ -1,5 +1,7 @@
 //! What the index of a log says: which executions there are, and how each one stands. Reads no events.
 
+use std::collections::BTreeMap;
+
 use cloacina_engine::core::codec::{self, DecodeError, Label, LabelStatus};
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::core::time::Timestamp;
@@ -147,6 +149,25 @@ pub fn list(reader: &dyn LogReader, wanted: &Wanted) -> Result<(Vec<Head>, bool)
         found.push(head);
     }
     Ok((found, false))
+}
+
+/// The executions that have events from a position on, each as it is now, without how they were acknowledged; and the position to ask
+/// from the next time.
+///
+/// # Errors
+/// [`ReadError`] where the log cannot be read now.
+pub fn heads_since(reader: &dyn LogReader, from: u64) -> Result<(Vec<Head>, u64), ReadError> {
+    let (mut next, mut changed) = (from, BTreeMap::new());
+    loop {
+        let since = reader.streams_since(next, PAGE)?;
+        if since.next == next {
+            break;
+        }
+        next = since.next;
+        let executions = since.streams.into_iter().filter(|entry| entry.kind == StreamKind::Execution);
+        changed.extend(executions.map(|entry| (entry.stream, entry)));
+    }
+    Ok((changed.into_values().map(|entry| Head::new(reader, entry, None)).collect(), next))
 }
 
 /// All executions of a log, newest first, read page by page; without how they were acknowledged.

@@ -18,7 +18,7 @@ use crate::core::Core;
 use crate::core::open::open_for_reading;
 use crate::core::recover::Care;
 use crate::directory::{creation, head_file, lock_file};
-use crate::log::{Erasure, LogHead, LogReader, ReadError, StreamEntry, StreamFilter};
+use crate::log::{Erasure, LogHead, LogReader, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::reader::open_reader;
 use crate::record::{Hash, Record, StreamId};
 use crate::sync::{read_lock, write_lock};
@@ -173,6 +173,10 @@ impl LogReader for ClosedLog {
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.ask(|reader| reader.tail(from, limit))
+    }
+
+    fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
+        self.ask(|reader| reader.streams_since(from, limit))
     }
 
     fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {

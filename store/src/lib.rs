@@ -41,6 +41,7 @@ mod reader;
 pub mod record;
 pub mod repair;
 pub mod seal;
+mod since;
 mod sled_log;
 mod socket;
 mod sync;

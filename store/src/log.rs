@@ -114,6 +114,15 @@ pub struct StreamFilter {
     pub limit: usize,
 }
 
+/// Streams that were appended to, and where to go on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamsSince {
+    /// Each once, as it is now, in the order in which they were first appended to.
+    pub streams: Vec<StreamEntry>,
+    /// The position from which to ask for more. There is no more if it is the one that was asked from.
+    pub next: u64,
+}
+
 /// One record whose body was erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erasure {
@@ -171,6 +180,43 @@ pub trait LogReader: Send + Sync {
     /// # Errors
     /// [`ReadError::Damaged`] where the log is not what was written.
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError>;
+
+    /// At most `limit` streams that have records from a position on, each as it is now, and where to go on. One that cannot be shown (it
+    /// was pruned, or is damaged) is left out; [`LogReader::stream`] says why.
+    ///
+    /// Whoever shows a list of streams asks for what has changed in it. No record is read for that but the last one of each stream.
+    ///
+    /// # Errors
+    /// [`ReadError::DamagedLog`] where the log does not say which streams they are.
+    ///
+    /// # Examples
+    /// ```
+    /// use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader};
+    /// use cloacina_store::record::{StreamId, StreamKind, Timestamp};
+    /// use cloacina_store::{MemoryDisk, MemoryLog};
+    ///
+    /// let log = MemoryLog::open(&MemoryDisk::new())?;
+    /// let seen = log.head()?.position;
+    /// let stream = StreamId::from_bytes([7; 16]);
+    /// let frame = Frame {
+    ///     stream,
+    ///     kind: StreamKind::Execution,
+    ///     expected_seq: 0,
+    ///     time: Timestamp(0),
+    ///     bodies: vec![b"a".to_vec()],
+    ///     listing: Listing::Keep,
+    /// };
+    /// log.append(Batch { definitions: Vec::new(), frames: vec![frame] })?;
+    ///
+    /// let since = log.streams_since(seen, 10)?;
+    /// assert_eq!(since.streams[0].stream, stream);
+    /// assert_eq!(since.next, seen + 1);
+    /// assert!(log.streams_since(since.next, 10)?.streams.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
+        crate::since::by_records(self, from, limit)
+    }
 
     /// At most `limit` hashes of the log's records from a position on, in order, also of those that were pruned; empty at
     /// the end of the log. Records that are there are checked. These are the leaves of the log's tree.

@@ -11,7 +11,7 @@
 /// struct Frozen(MemoryLog, LogHead);
 ///
 /// impl LogReader for Frozen {
-///     read_through!(self => self.0; read, stream, streams, tail, hashes, erasures, definition, location);
+///     read_through!(self => self.0; read, stream, streams, tail, streams_since, hashes, erasures, definition, location);
 ///
 ///     fn head(&self) -> Result<LogHead, ReadError> {
 ///         Ok(self.1.clone())
@@ -26,7 +26,7 @@
 #[macro_export]
 macro_rules! read_through {
     ($self:ident => $inner:expr) => {
-        $crate::read_through!($self => $inner; read, stream, streams, tail, hashes, erasures, definition, head, wait, location);
+        $crate::read_through!($self => $inner; read, stream, streams, tail, streams_since, hashes, erasures, definition, head, wait, location);
     };
     ($self:ident => $inner:expr; $($method:ident),+) => {
         $($crate::read_through!(@$method $self $inner);)+
@@ -60,6 +60,15 @@ macro_rules! read_through {
     (@tail $self:ident $inner:expr) => {
         fn tail(&$self, from: u64, limit: usize) -> Result<Vec<$crate::record::Record>, $crate::log::ReadError> {
             $inner.tail(from, limit)
+        }
+    };
+    (@streams_since $self:ident $inner:expr) => {
+        fn streams_since(
+            &$self,
+            from: u64,
+            limit: usize,
+        ) -> Result<$crate::log::StreamsSince, $crate::log::ReadError> {
+            $inner.streams_since(from, limit)
         }
     };
     (@hashes $self:ident $inner:expr) => {

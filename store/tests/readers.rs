@@ -52,6 +52,9 @@ fn a_reader_sees_what_the_writer_sees() {
     assert_eq!(reader.location(), log.location());
     for (from, limit) in [(0, usize::MAX), (0, 10), (2_000, 1_500), (9_000, 1)] {
         assert_eq!(reader.tail(from, limit), log.tail(from, limit));
+        let since = reader.streams_since(from, limit.min(1_000)).unwrap();
+        assert_eq!(since, log.streams_since(from, limit.min(1_000)).unwrap());
+        assert_eq!(since.streams.is_empty(), since.next == from);
     }
     for id in [StreamId::LOG, stream(1), stream(7), stream(8), stream(5_000)] {
         assert_eq!(reader.read(id, 0, 100), log.read(id, 0, 100));

@@ -1,12 +1,11 @@
 //! What readers cost the one who writes: the same load with four readers in another process and without them, by turns.
 //!
 //! `readers [DIRECTORY]` writes a log on the disk of that directory, or of the working directory. Two of the readers do
-//! what `replay ID --follow` does: every 100 ms they ask for the head and read what is new of one execution. The two others
-//! do what `replay serve` does for a page with the list: every 100 ms they ask for the head, read all that is new in the
-//! whole log, and ask for the entry of each execution that changed.
+//! what `replay ID --follow` does: every 100 ms they ask for the head and read what is new of one execution. One does what
+//! `replay serve` does for a page with the list: every 100 ms it asks for the head and for the executions that changed. One
+//! reads, every 100 ms, all that is new in the whole log, as a program would that hands events on to elsewhere.
 #![allow(clippy::print_stdout, reason = "it is a program that prints")]
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -27,7 +26,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 /// How often the log is asked for more, as in `replay`.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// As `replay serve` reads the whole log.
+/// How many records, or entries, are asked for at once.
 const PAGE: usize = 512;
 
 /// How often there are two turns, one with readers and one without. A disk is faster and slower for seconds: many short pairs tell
@@ -56,7 +55,9 @@ fn compare(directory: &Path) -> Outcome {
     // So that there is something to read.
     rate(&log, &mut decisions, 16, 4_000)?;
     let mut readers = Readers::start(&path)?;
-    println!("the log with four readers (two follow an execution, two list all of them), and without, by turns");
+    println!(
+        "the log with four readers (two follow an execution, one lists all, one reads all), and without, by turns"
+    );
     for (in_flight, count) in TURNS {
         let mut ratios = Vec::new();
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
@@ -68,36 +69,55 @@ fn compare(directory: &Path) -> Outcome {
                 if with_readers {
                     readers.tell("go")?;
                     let before = Instant::now();
-                    beside.push(rate(&log, &mut decisions, in_flight, count)?);
+                    beside.push(turn_of(&log, &mut decisions, in_flight, count)?);
                     let (records, busy) = readers.tell("rest")?;
                     read += per_second(records, before.elapsed()) as u64;
                     used += busy;
                 } else {
-                    alone.push(rate(&log, &mut decisions, in_flight, count)?);
+                    alone.push(turn_of(&log, &mut decisions, in_flight, count)?);
                 }
             }
-            ratios.push(beside[turn] / alone[turn]);
+            ratios.push(beside[turn].rate / alone[turn].rate);
         }
         ratios.sort_by(f64::total_cmp);
         let slower = |ratio: f64| (1.0 - ratio) * 100.0;
         println!(
             "  {in_flight:>4} in flight: {:>7.0} events a second alone; slower with readers by {:.1} % (half of the pairs: \
-             from {:.1} to {:.1} %); they read {} records a second, and computed for {} ms a turn",
-            middle(&mut alone),
+             from {:.1} to {:.1} %); an event takes {:.2} us of the processor alone and {:.2} us with readers, {:.2} us more in \
+             their process; they read {} records a second",
+            middle(alone.iter().map(|turn| turn.rate)),
             slower(ratios[PAIRS / 2]),
             slower(ratios[PAIRS * 3 / 4]),
             slower(ratios[PAIRS / 4]),
+            middle(alone.iter().map(|turn| turn.processor)),
+            middle(beside.iter().map(|turn| turn.processor)),
+            used as f64 / (PAIRS as u64 * count * EVENTS) as f64,
             read / PAIRS as u64,
-            used / PAIRS as u64,
         );
     }
     readers.end()?;
     Ok(log.close()?)
 }
 
-fn middle(rates: &mut [f64]) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
+fn middle(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// How it went with so many decisions.
+struct Turn {
+    /// Acknowledged events a second.
+    rate: f64,
+    /// Microseconds of the processor that an event took, in all threads of this process.
+    processor: f64,
+}
+
+fn turn_of(log: &SledLog, decisions: &mut Decisions, in_flight: usize, count: u64) -> Outcome<Turn> {
+    let before = processor_time();
+    let rate = rate(log, decisions, in_flight, count)?;
+    let processor = (processor_time() - before).as_secs_f64() * 1e6 / (count * EVENTS) as f64;
+    Ok(Turn { rate, processor })
 }
 
 /// Acknowledged events a second.
@@ -153,7 +173,7 @@ impl Readers {
         Ok(Self { child, orders, answers })
     }
 
-    /// Has them begin or rest; how many records they read since the last order, and for how many milliseconds they
+    /// Has them begin or rest; how many records they read since the last order, and for how many microseconds they
     /// computed.
     fn tell(&mut self, order: &str) -> Outcome<(u64, u64)> {
         writeln!(self.orders, "{order}")?;
@@ -185,7 +205,7 @@ type Look = fn(&dyn LogReader, &mut Place, &AtomicU64) -> Result<(), ReadError>;
 /// In a process of its own: reads while it is told to.
 fn read(log: &Path) -> Outcome {
     let shared = Arc::new(Shared::default());
-    let looks: [Look; 4] = [follow, follow, list, list];
+    let looks: [Look; 4] = [follow, follow, list, read_all];
     let mut threads = Vec::new();
     for look in looks {
         let (reader, shared) = (cloacina_store::open_reader(log)?, Arc::clone(&shared));
@@ -210,7 +230,7 @@ fn read(log: &Path) -> Outcome {
     for order in std::io::stdin().lines() {
         shared.reading.store(order? == "go", Ordering::Release);
         let now = processor_time();
-        println!("{} {}", shared.records.swap(0, Ordering::Relaxed), (now - used).as_millis());
+        println!("{} {}", shared.records.swap(0, Ordering::Relaxed), (now - used).as_micros());
         used = now;
     }
     shared.ended.store(true, Ordering::Release);
@@ -254,18 +274,26 @@ fn follow(reader: &dyn LogReader, place: &mut Place, records: &AtomicU64) -> Res
     Ok(())
 }
 
-/// Reads what is new in the log, and the entries of the executions that changed.
-fn list(reader: &dyn LogReader, place: &mut Place, records: &AtomicU64) -> Result<(), ReadError> {
+/// Asks for the entries of the executions that changed.
+fn list(reader: &dyn LogReader, place: &mut Place, _: &AtomicU64) -> Result<(), ReadError> {
     if reader.head()?.position == place.position {
         return Ok(());
     }
-    let mut changed: BTreeSet<StreamId> = BTreeSet::new();
+    loop {
+        let since = reader.streams_since(place.position, PAGE)?;
+        if since.next == place.position {
+            return Ok(());
+        }
+        place.position = since.next;
+    }
+}
+
+/// Reads what is new in the log.
+fn read_all(reader: &dyn LogReader, place: &mut Place, records: &AtomicU64) -> Result<(), ReadError> {
     loop {
         let page = reader.tail(place.position, PAGE)?;
-        let Some(last) = page.last() else { break };
+        let Some(last) = page.last() else { return Ok(()) };
         place.position = last.position + 1;
         records.fetch_add(page.len() as u64, Ordering::Relaxed);
-        changed.extend(page.iter().map(|record| record.stream));
     }
-    changed.into_iter().try_for_each(|stream| reader.stream(stream).map(drop))
 }

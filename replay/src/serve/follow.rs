@@ -8,7 +8,7 @@ use cloacina_engine::core::event::{ExecutionId, Seq};
 use cloacina_engine::core::state::Execution;
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::paging::Records;
-use cloacina_store::record::{StreamId, StreamKind};
+use cloacina_store::record::StreamId;
 use serde::Serialize;
 
 use super::watch::{Tick, Watch};
@@ -217,18 +217,9 @@ impl Lister {
             return self.all().map(Some);
         }
         self.opened = Some(tick.opened);
-        let mut changed: BTreeSet<StreamId> = BTreeSet::new();
-        loop {
-            let page = reader.tail(self.position, PAGE).map_err(io::Error::other)?;
-            let Some(last) = page.last() else { break };
-            self.position = last.position + 1;
-            changed.extend(page.iter().map(|record| record.stream));
-        }
-        let heads = changed.into_iter().filter_map(|stream| {
-            let entry = reader.stream(stream).ok().filter(|entry| entry.kind == StreamKind::Execution)?;
-            source::head(&*reader, ExecutionId(*entry.stream.as_bytes())).ok()
-        });
-        let executions: Vec<ExecutionJson> = heads.map(|head| self.json(&head)).collect();
+        let (heads, next) = source::heads_since(&*reader, self.position).map_err(io::Error::other)?;
+        self.position = next;
+        let executions: Vec<ExecutionJson> = heads.iter().map(|head| self.json(head)).collect();
         if executions.is_empty() {
             return Ok(None);
         }

@@ -3,7 +3,7 @@
 use ::bytes::Bytes;
 
 use super::{Core, damaged_log};
-use crate::backend::{Backend, BackendError, Direction, Entry};
+use crate::backend::{Backend, BackendError, Direction, Entry, KeyRange};
 use crate::bytes::Malformed;
 use crate::layout::frame::{self, FrameHeader, StoredFrame};
 use crate::layout::group::{FramePlace, GroupEntry};
@@ -31,19 +31,21 @@ impl<B: Backend> Core<B> {
 
     /// The frame of a stream that begins at a `seq`, if there is one.
     pub(crate) fn load_frame(&self, stream: StreamId, first_seq: u64) -> Result<Option<StoredFrame>, ReadError> {
-        let damaged = |Malformed(what)| ReadError::Damaged { stream, seq: first_seq, what };
         let first = self.backend.get(&keys::frame(stream, first_seq, 0));
-        let Some(bytes) = first.map_err(of_record(stream, first_seq))? else {
-            return Ok(None);
-        };
-        let length = frame::decode_header(&bytes).map_err(damaged)?.length;
+        let first = first.map_err(of_record(stream, first_seq))?;
+        first.map(|bytes| self.frame_of(stream, first_seq, bytes)).transpose()
+    }
+
+    /// The frame with this first chunk.
+    pub(crate) fn frame_of(&self, stream: StreamId, first_seq: u64, first: Bytes) -> Result<StoredFrame, ReadError> {
+        let damaged = |Malformed(what)| ReadError::Damaged { stream, seq: first_seq, what };
+        let length = frame::decode_header(&first).map_err(damaged)?.length;
         let key = |chunk| keys::frame(stream, first_seq, chunk);
-        let bytes = self.load_chunks(bytes, length, key).map_err(|error| match error {
+        let bytes = self.load_chunks(first, length, key).map_err(|error| match error {
             ReadError::DamagedLog(what) => ReadError::Damaged { stream, seq: first_seq, what },
             other => other,
         })?;
-        let bytes = bytes.map_err(damaged)?;
-        frame::decode(&bytes).map(Some).map_err(damaged)
+        frame::decode(&bytes.map_err(damaged)?).map_err(damaged)
     }
 
     /// Puts the chunks after the first one behind it. Nothing is allocated before it is there.
@@ -81,31 +83,49 @@ impl<B: Backend> Core<B> {
         at_most: u64,
         below_position: u64,
     ) -> Result<Option<Located>, ReadError> {
+        Ok(self.last_chunk(stream, at_most, below_position)?.map(|(located, _)| located))
+    }
+
+    /// The same, and the first chunk of it.
+    pub(crate) fn last_chunk(
+        &self,
+        stream: StreamId,
+        at_most: u64,
+        below_position: u64,
+    ) -> Result<Option<(Located, Bytes)>, ReadError> {
         let mut below = at_most.checked_add(1);
         loop {
             let range = keys::frames(stream, 0, below);
-            let Some(key) = self.backend.keys(&range, 1, Direction::Down)?.pop() else {
-                return Ok(None);
-            };
-            let (_, first_seq, _) = keys::parse_frame(&key).map_err(|why| damaged_log("the key of a frame", why))?;
-            let header = self.frame_header(stream, first_seq)?;
+            let Some((first_seq, first)) = self.chunk_before(stream, &range)? else { return Ok(None) };
+            let damaged = |Malformed(what)| ReadError::Damaged { stream, seq: first_seq, what };
+            let header = frame::decode_header(&first).map_err(damaged)?;
             if header.is_before(below_position) {
-                return Ok(Some((first_seq, header)));
+                return Ok(Some(((first_seq, header), first)));
             }
             self.check_position(stream, first_seq, &header)?;
             below = Some(first_seq);
         }
     }
 
-    /// What the header of a frame says of which a chunk is there.
-    fn frame_header(&self, stream: StreamId, first_seq: u64) -> Result<FrameHeader, ReadError> {
-        let damaged = |Malformed(what)| ReadError::Damaged { stream, seq: first_seq, what };
-        let bytes = self
-            .backend
-            .get(&keys::frame(stream, first_seq, 0))
-            .map_err(of_record(stream, first_seq))?
-            .ok_or_else(|| damaged(Malformed::new("the first chunk of its frame is missing")))?;
-        frame::decode_header(&bytes).map_err(damaged)
+    /// Where the last frame in a range begins of which a chunk is there, and its first chunk.
+    fn chunk_before(&self, stream: StreamId, range: &KeyRange) -> Result<Option<(u64, Bytes)>, ReadError> {
+        let first_seq_of = |key: &[u8]| {
+            let (_, first_seq, chunk) = keys::parse_frame(key).map_err(|why| damaged_log("the key of a frame", why))?;
+            Ok::<_, ReadError>((first_seq, chunk))
+        };
+        // Most often the last chunk is the first one, and whole.
+        if let Ok(mut found) = self.backend.scan(range, 1, Direction::Down) {
+            let Some((key, value)) = found.pop() else { return Ok(None) };
+            if let (first_seq, 0) = first_seq_of(&key)? {
+                return Ok(Some((first_seq, value)));
+            }
+        }
+        let Some(key) = self.backend.keys(range, 1, Direction::Down)?.pop() else { return Ok(None) };
+        let (first_seq, _) = first_seq_of(&key)?;
+        let damaged = |what| ReadError::Damaged { stream, seq: first_seq, what };
+        let first = self.backend.get(&keys::frame(stream, first_seq, 0)).map_err(of_record(stream, first_seq))?;
+        let first = first.ok_or_else(|| damaged("the first chunk of its frame is missing".to_owned()))?;
+        Ok(Some((first_seq, first)))
     }
 
     /// The last commit entry that begins below a position.

@@ -10,7 +10,7 @@ use super::{Core, Listed};
 use crate::backend::{Backend, Direction};
 use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
 use crate::layout::keys;
-use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter};
+use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::record::{Hash, Record, StreamId, StreamKind};
 use crate::seal;
 
@@ -151,7 +151,10 @@ impl<B: Backend> Core<B> {
             // There is nothing to check: the hash of the log covers its last hash.
             return Ok(());
         }
-        let before = self.before(stream, first_seq)?;
+        let before = match self.ends.get(stream, first_seq) {
+            Some(before) => before,
+            None => self.before(stream, first_seq)?,
+        };
         self.open_frame(stream, first_seq, frame, before).map(drop)
     }
 
@@ -268,7 +271,7 @@ impl<B: Backend> Core<B> {
     fn one_stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
         self.check_shown(stream)?;
         let entry = self.with_view(|view| {
-            let Some(last) = self.last_frame(stream, u64::MAX, view.tip.position)? else {
+            let Some((last, first_chunk)) = self.last_chunk(stream, u64::MAX, view.tip.position)? else {
                 return Ok::<_, ReadError>(None);
             };
             if last.1.standing == Standing::Pruned {
@@ -278,7 +281,7 @@ impl<B: Backend> Core<B> {
                 .listed(view, last.1.kind, stream)?
                 .ok_or_else(|| ReadError::DamagedLog(format!("stream {stream} is missing in the listing")))?;
             check_closed(Some(&listed), stream, &last)?;
-            self.check_last(stream, last.0)?;
+            self.check_frame(stream, last.0, self.frame_of(stream, last.0, first_chunk)?)?;
             Ok(Some(Self::stream_entry(listed, Some(&last))))
         })?;
         match entry {
@@ -345,6 +348,10 @@ impl<B: Backend> LogReader for Core<B> {
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.tail_within(from, Budget::all(limit))
+    }
+
+    fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
+        self.streams_since_within(from, limit)
     }
 
     fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {

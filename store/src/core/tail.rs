@@ -7,8 +7,9 @@ use super::read::{Budget, Hashes};
 use crate::backend::Backend;
 use crate::layout::frame::{Standing, StoredFrame};
 use crate::layout::group::{FramePlace, GroupEntry};
-use crate::log::ReadError;
+use crate::log::{ReadError, StreamsSince};
 use crate::record::{Hash, Record};
+use crate::since;
 
 impl<B: Backend> Core<B> {
     /// Records of the log from a position on.
@@ -66,6 +67,14 @@ impl<B: Backend> Core<B> {
         }
         hashes.truncate(limit);
         Ok(hashes)
+    }
+
+    /// Streams that have records from a position on, each as it is now: by the commit entries alone.
+    pub(crate) fn streams_since_within(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
+        let enough = if limit == 0 { 0 } else { since::MOST_RECORDS };
+        let named = self.named_from(from, enough)?;
+        let end = named.last().map_or(from, |(place, position)| position + u64::from(place.count));
+        since::streams_of(self, from, limit, named.iter().map(|(place, position)| (place.stream, *position)), end)
     }
 
     /// The frame that a commit entry names, if it is the one.

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use ::bytes::Bytes;
 
 use super::requests::VERSION;
-use crate::bytes::{Cursor, Malformed, Put};
+use crate::bytes::{Cursor, Malformed, Put, usize_of};
 use crate::core::verify::Verified;
 use crate::keeper::{ChangeError, Changed};
 use crate::layout::MAX_CHUNKED;
-use crate::log::{Durability, LogHead, ReadError, StreamEntry};
+use crate::log::{Durability, LogHead, ReadError, StreamEntry, StreamsSince};
 use crate::parts::{put_body, put_entry, put_list, take_body, take_entry, take_list, take_text};
 use crate::record::{Hash, Record};
 
 /// The longest answer: a frame as long as can be (it is read as a whole), and its records' envelopes.
 pub(super) const LONGEST: usize = 2 * MAX_CHUNKED;
+
+/// More than a record takes besides its body.
+const ENVELOPE: usize = 192;
 
 /// An answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,7 @@ pub(super) enum Answer {
     Verified(Verified),
     Error(ReadError),
     Hashes(Vec<Hash>),
+    StreamsSince(StreamsSince),
     Changed(Result<Changed, ChangeError>),
 }
 
@@ -40,6 +44,7 @@ mod number {
     pub(super) const HASHES: u8 = 7;
     pub(super) const CHANGED: u8 = 8;
     pub(super) const UNCHANGED: u8 = 9;
+    pub(super) const STREAMS_SINCE: u8 = 10;
 
     pub(super) const NO_STREAM: u8 = 1;
     pub(super) const DAMAGED: u8 = 2;
@@ -62,6 +67,8 @@ impl Answer {
         let mut bytes = vec![VERSION];
         match self {
             Self::Records(records) => {
+                // Once for all of them: to grow would copy a page several times.
+                bytes.reserve(records.iter().map(|record| ENVELOPE + usize_of(record.body.length())).sum());
                 bytes.push(number::RECORDS);
                 put_list(&mut bytes, records, put_record);
             }
@@ -91,6 +98,11 @@ impl Answer {
             Self::Hashes(hashes) => {
                 bytes.push(number::HASHES);
                 put_list(&mut bytes, hashes, |bytes, hash| bytes.put(&hash.0));
+            }
+            Self::StreamsSince(since) => {
+                bytes.push(number::STREAMS_SINCE);
+                bytes.put_u64(since.next);
+                put_list(&mut bytes, &since.streams, put_entry);
             }
             Self::Changed(Ok(changed)) => {
                 bytes.push(number::CHANGED);
@@ -130,6 +142,10 @@ impl Answer {
             }),
             number::ERROR => Self::Error(take_error(&mut cursor)?),
             number::HASHES => Self::Hashes(take_list(&mut cursor, |cursor| cursor.hash())?),
+            number::STREAMS_SINCE => {
+                let next = cursor.u64()?;
+                Self::StreamsSince(StreamsSince { streams: take_list(&mut cursor, take_entry)?, next })
+            }
             number::CHANGED => {
                 Self::Changed(Ok(Changed { streams: cursor.u64()?, records: cursor.u64()?, already: cursor.u64()? }))
             }

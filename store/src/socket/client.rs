@@ -11,7 +11,7 @@ use super::requests::Request;
 use super::{address, transport};
 use crate::core::verify::Verified;
 use crate::keeper::{Change, ChangeError, Changed};
-use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter};
+use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::record::{Hash, Record, StreamId};
 use crate::seal;
 use crate::sync::lock;
@@ -185,6 +185,14 @@ impl LogReader for SocketReader {
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.pages(from, limit, |from, limit| Request::Tail { from, limit }, |record| record.position)
+    }
+
+    fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        match self.ask(&Request::StreamsSince { from, limit }, PATIENCE)? {
+            Answer::StreamsSince(since) => Ok(since),
+            other => Err(unexpected(other)),
+        }
     }
 
     fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {

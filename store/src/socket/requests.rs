@@ -48,6 +48,10 @@ pub(super) enum Request {
         from: u64,
         limit: u32,
     },
+    StreamsSince {
+        from: u64,
+        limit: u32,
+    },
     Change(Change),
 }
 
@@ -66,6 +70,7 @@ mod number {
     pub(super) const IMPORT: u8 = 11;
     pub(super) const SIGN: u8 = 12;
     pub(super) const WAIT: u8 = 13;
+    pub(super) const STREAMS_SINCE: u8 = 14;
 }
 
 impl Request {
@@ -107,6 +112,11 @@ impl Request {
                 bytes.put_u64(*from);
                 bytes.put_u32(*limit);
             }
+            Self::StreamsSince { from, limit } => {
+                bytes.push(number::STREAMS_SINCE);
+                bytes.put_u64(*from);
+                bytes.put_u32(*limit);
+            }
             Self::Change(change) => put_change(&mut bytes, change),
         }
         bytes
@@ -130,6 +140,7 @@ impl Request {
             number::WAIT => Self::Wait { after: cursor.u64()?, milliseconds: cursor.u32()? },
             number::VERIFY => Self::Verify,
             number::HASHES => Self::Hashes { from: cursor.u64()?, limit: cursor.u32()? },
+            number::STREAMS_SINCE => Self::StreamsSince { from: cursor.u64()?, limit: cursor.u32()? },
             number::ERASE => Self::Change(Change::Erase(take_erase(&mut cursor)?)),
             number::PRUNE => Self::Change(Change::Prune(take_prune(&mut cursor)?)),
             number::IMPORT => Self::Change(Change::Import(take_import(&mut cursor)?)),

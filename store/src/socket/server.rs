@@ -335,6 +335,10 @@ fn answer<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool) 
             let limit = crate::bytes::usize_of(*limit).min(HASHES);
             core.hashes_within(*from, limit).map(Answer::Hashes)
         }
+        Request::StreamsSince { from, limit } => {
+            let limit = crate::bytes::usize_of(*limit).min(PAGE);
+            core.streams_since_within(*from, limit).map(Answer::StreamsSince)
+        }
         // It is made by the writer, not answered from here.
         Request::Change(_) => Ok(Answer::Changed(Err(ChangeError::Closed))),
         Request::Verify => {

@@ -24,7 +24,9 @@ use crate::core::recover::Care;
 use crate::core::verify::Verified;
 use crate::keeper::{Change, ChangeError, Changed, Erase, Import, Prune};
 use crate::layout::keys;
-use crate::log::{Batch, Definition, Durability, EventLog, LogHead, ReadError, StreamEntry, StreamFilter};
+use crate::log::{
+    Batch, Definition, Durability, EventLog, LogHead, ReadError, StreamEntry, StreamFilter, StreamsSince,
+};
 use crate::log_event::Checkpoint;
 use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
 use crate::sync::lock;
@@ -85,6 +87,7 @@ fn requests_come_over_as_they_were_sent() {
         signature: [8; 64],
     };
     requests.push(Request::Hashes { from: 3, limit: 4 });
+    requests.push(Request::StreamsSince { from: 5, limit: 6 });
     requests.extend(
         [
             Change::Erase(Erase { stream: stream(), records: vec![(1, b"note".to_vec())], reason: text(), by: text() }),
@@ -126,7 +129,8 @@ fn answers_come_over_as_they_were_sent() {
     };
     let mut answers = vec![
         Answer::Records(vec![present, erased]),
-        Answer::Streams(vec![entry]),
+        Answer::Streams(vec![entry.clone()]),
+        Answer::StreamsSince(StreamsSince { streams: vec![entry], next: 7 }),
         Answer::Definition(Some(b"source".as_slice().into())),
         Answer::Definition(None),
         Answer::Verified(Verified { records: 1, streams: 2, findings: errors() }),

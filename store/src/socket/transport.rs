@@ -7,10 +7,15 @@ use crate::bytes::usize_of;
 /// What is read at once: memory grows with what has come, not with what was announced.
 const STEP: u64 = 64 * 1024;
 
+/// How much of a message is sent together with its length.
+const FIRST: usize = 64 * 1024 - 4;
+
 pub(super) fn send(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
     let length = u32::try_from(message.len()).map_err(|_| io::Error::other("the message is too long"))?;
-    stream.write_all(&length.to_be_bytes())?;
-    stream.write_all(message)?;
+    // Together: whoever waits would be woken by the length alone, and wait once more.
+    let (first, rest) = message.split_at(message.len().min(FIRST));
+    stream.write_all(&[&length.to_be_bytes(), first].concat())?;
+    stream.write_all(rest)?;
     stream.flush()
 }
 

@@ -23,7 +23,7 @@ use cloacina_store::log::{
 };
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
-use cloacina_store::seal;
+use cloacina_store::{read_through, seal};
 
 /// Where logs are kept, for a test.
 pub trait Place {
@@ -57,6 +57,7 @@ macro_rules! conformance {
                 a_stream_without_a_label_is_listed_too
                 the_tail_goes_across_streams_in_order
                 a_long_page_of_the_tail_is_what_short_ones_are
+                what_was_appended_to_since_a_position_is_told_with_where_to_go_on
                 definitions_are_stored_once_and_found_by_fingerprint
                 large_bodies_come_back_whole
                 many_small_records_in_one_frame_come_back_whole
@@ -401,6 +402,47 @@ pub fn a_long_page_of_the_tail_is_what_short_ones_are(place: &impl Place) {
     let hashes: Vec<Hash> = all.iter().map(|record| record.hash).collect();
     assert_eq!(log.hashes(0, usize::MAX).unwrap(), hashes);
     assert_eq!(log.hashes(1_001, 1_500).unwrap(), hashes[1_001..2_501]);
+}
+
+/// A reader that has nothing but records to tell which streams were appended to.
+struct ByRecords<'a>(&'a dyn EventLog);
+
+impl LogReader for ByRecords<'_> {
+    read_through!(self => self.0; read, stream, streams, tail, hashes, erasures, definition, head, wait, location);
+}
+
+pub fn what_was_appended_to_since_a_position_is_told_with_where_to_go_on(place: &impl Place) {
+    let log = place.open();
+    for round in 0..4 {
+        log.append(batch(vec![
+            frame(stream(2), round, &[b"a"], open_label("two")),
+            frame(stream(u128::from(round) + 3), 0, &[b"b", b"c"], closed_label("own")),
+        ]))
+        .unwrap();
+    }
+    let all = everything(&*log);
+    for from in 0..=all.len() + 2 {
+        for limit in [0, 1, 2, 3, 100] {
+            let since = log.streams_since(from as u64, limit).unwrap();
+            // Those that come first, each once, and where the first one begins that is too many.
+            let (mut expected, mut next) = (Vec::new(), all.len().max(from));
+            for (at, record) in all.iter().enumerate().skip(from) {
+                if !expected.contains(&record.stream) {
+                    if expected.len() == limit {
+                        next = at;
+                        break;
+                    }
+                    expected.push(record.stream);
+                }
+            }
+            let shown: Vec<StreamId> = since.streams.iter().map(|entry| entry.stream).collect();
+            assert_eq!((shown, since.next), (expected, next as u64), "from {from}, limit {limit}");
+            assert_eq!(ByRecords(&*log).streams_since(from as u64, limit).unwrap(), since);
+            for entry in since.streams {
+                assert_eq!(entry, log.stream(entry.stream).unwrap(), "as it is now");
+            }
+        }
+    }
 }
 
 pub fn definitions_are_stored_once_and_found_by_fingerprint(place: &impl Place) {

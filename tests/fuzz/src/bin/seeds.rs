@@ -105,7 +105,7 @@ fn questions(seeds: &Seeds) {
     let (stream, hash, number, text) = ([7; 16], [0; 32], [0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 1, b'x']);
     let limit = [0, 0, 0, 9];
     let checkpoint = [&hash[..], &number, &hash, &[0, 0, 0, 1], &hash, &number, &hash, &[0; 64]].concat();
-    let requests: [(u8, Vec<u8>); 13] = [
+    let requests = [
         (1, [&stream[..], &[0; 8], &limit].concat()),
         (1, [&[9; 16][..], &[0; 8], &limit].concat()),
         (2, stream.to_vec()),
@@ -119,9 +119,11 @@ fn questions(seeds: &Seeds) {
         (10, [&stream[..], &hash, &[1], &hash, &text, &text].concat()),
         (11, [&hash[..], &text].concat()),
         (12, checkpoint),
+        (13, [&[0; 8][..], &limit].concat()),
+        (14, [&number[..], &limit].concat()),
     ];
     for (place, (number, fields)) in requests.into_iter().enumerate() {
-        let request = [&[1, number][..], &fields].concat();
+        let request = [&[1_u8, number][..], &fields].concat();
         let message = [&u32::try_from(request.len()).unwrap().to_be_bytes()[..], &request].concat();
         let mut socket = UnixStream::connect(path.join("socket")).unwrap();
         socket.write_all(&message).unwrap();
@@ -147,6 +149,17 @@ fn files(seeds: &Seeds) {
     }
 }
 
+/// What stands behind the header of a segment.
+fn segments(seeds: &Seeds) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    write(&log);
+    log.close().unwrap();
+    let segment = fs::read(path.join("segments/0000000001")).unwrap();
+    seeds.put("segment", "written", &segment[8..]);
+}
+
 /// The journal of a log that is open, as far as it is written; its last entry by itself; and one that is torn.
 fn journals(seeds: &Seeds) {
     let directory = tempfile::tempdir().unwrap();
@@ -154,9 +167,12 @@ fn journals(seeds: &Seeds) {
     let log = open(&path, &Options::default()).unwrap();
     write(&log);
     log.append(batch(9, &[&[b'x'; 1_200]], 0, Listing::Open(b"label".to_vec()))).unwrap();
-    let mut journal = fs::read(path.join("journal")).unwrap();
-    let used = journal.chunks(512).take_while(|sector| sector.iter().any(|byte| *byte != 0)).count();
-    journal.truncate(used * 512);
+    let journal = fs::read(path.join("journal")).unwrap();
+    // It may be that only its second half is written to.
+    let is_used = |sector: &&[u8]| sector.iter().any(|byte| *byte != 0);
+    let sectors = journal.chunks(512).skip_while(|sector| !is_used(sector)).take_while(is_used);
+    let mut journal: Vec<u8> = sectors.flatten().copied().collect();
+    let used = journal.len() / 512;
     let entry: Vec<u8> = journal.chunks(512).take(1).flat_map(|sector| sector[20..].to_vec()).collect();
     let length = usize::try_from(u32::from_be_bytes(journal[16..20].try_into().unwrap())).unwrap();
     seeds.put("journal", "entry", &entry[..length.min(entry.len())]);
@@ -203,5 +219,6 @@ fn main() {
     questions(&seeds);
     files(&seeds);
     journals(&seeds);
+    segments(&seeds);
     texts(&seeds);
 }

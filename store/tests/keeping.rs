@@ -147,6 +147,20 @@ fn a_pruned_stream_leaves_hashes_and_a_tombstone_and_the_others_as_they_are() {
 }
 
 #[test]
+fn a_pruned_stream_is_none_of_those_that_have_changed() {
+    let (_, log) = filled();
+    log.change(prune(&log, stream(1))).unwrap();
+    let since = log.streams_since(0, 10).unwrap();
+    let shown: Vec<StreamId> = since.streams.iter().map(|entry| entry.stream).collect();
+    assert_eq!(shown, [StreamId::LOG, stream(2), stream(3)]);
+    assert_eq!(since.next, log.head().unwrap().position);
+    // It still counts among those that are looked at.
+    let first = log.streams_since(0, 2).unwrap();
+    assert_eq!(first.streams.iter().map(|entry| entry.stream).collect::<Vec<_>>(), [StreamId::LOG]);
+    assert_eq!(log.streams_since(first.next, 2).unwrap().streams[0].stream, stream(2));
+}
+
+#[test]
 fn what_was_pruned_comes_back_from_its_archive_as_it_was() {
     let (disk, log) = filled();
     let directory = tempfile::tempdir().unwrap();

@@ -26,12 +26,13 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 /// How often the log is asked for more, as in `replay`.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// How many records, or entries, are asked for at once.
+/// How many records, or entries, are asked for at once: by the one who reads all, as many as an engine gives at once.
 const PAGE: usize = 512;
+const LONG_PAGE: usize = 1024;
 
 /// How often there are two turns, one with readers and one without. A disk is faster and slower for seconds: many short pairs tell
 /// more than few long ones.
-const PAIRS: usize = 41;
+const PAIRS: usize = 61;
 
 /// So many decisions in a turn, with so many in flight: about three tenths of a second.
 const TURNS: [(usize, u64); 3] = [(1, 1_200), (16, 10_000), (256, 20_000)];
@@ -291,7 +292,7 @@ fn list(reader: &dyn LogReader, place: &mut Place, _: &AtomicU64) -> Result<(), 
 /// Reads what is new in the log.
 fn read_all(reader: &dyn LogReader, place: &mut Place, records: &AtomicU64) -> Result<(), ReadError> {
     loop {
-        let page = reader.tail(place.position, PAGE)?;
+        let page = reader.tail(place.position, LONG_PAGE)?;
         let Some(last) = page.last() else { return Ok(()) };
         place.position = last.position + 1;
         records.fetch_add(page.len() as u64, Ordering::Relaxed);

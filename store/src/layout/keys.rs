@@ -79,6 +79,12 @@ pub(crate) fn run(key: &[u8]) -> Vec<u8> {
     run
 }
 
+/// What the keys of all frames begin with of the stream that the entry of the index with this key is about, if it is about one.
+pub(crate) fn stream_of_run(run: &[u8]) -> Option<Vec<u8>> {
+    let key = first_of_run(run.get(..1 + 16)?);
+    (is_frame(&key) && run[0].is_ascii_lowercase()).then_some(key)
+}
+
 /// What has its place first in the entry of the index with this key.
 pub(crate) fn first_of_run(run: &[u8]) -> Vec<u8> {
     let mut key = run.to_vec();

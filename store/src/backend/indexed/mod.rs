@@ -319,7 +319,7 @@ impl<B: Backend> Indexed<B> {
 
     fn change_index(&self, changes: &Changes) -> Result<(), BackendError> {
         let changed = self.index.apply(changes);
-        self.streams.change();
+        self.streams.change(changes);
         changed
     }
 

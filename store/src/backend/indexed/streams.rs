@@ -2,7 +2,7 @@
 //!
 //! Whoever reads a stream asks for its first frame, for its last one, for some from here on, and whether there are more behind. Each of
 //! that is a way through sled's tree; to go backwards there takes it several times as long. So all that the index has of a stream is
-//! read once, and kept until the index changes.
+//! read once, and kept until the index has other places of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 
 use super::update::MOST_PLACES;
 use super::{Indexed, Placed};
-use crate::backend::{Backend, BackendError, Direction, KeyRange};
+use crate::backend::{Backend, BackendError, Changes, Direction, KeyRange};
 use crate::bytes::Malformed;
 use crate::layout::keys;
 use crate::layout::segment::Place;
@@ -76,41 +76,57 @@ impl Stream {
     }
 }
 
-/// The streams that are kept, as the index was when it had changed so often.
+/// The streams that are kept.
 #[derive(Default)]
 pub(super) struct Streams {
+    /// How often the index was changed.
     changes: AtomicU64,
     kept: Mutex<Kept>,
 }
 
 #[derive(Default)]
 struct Kept {
-    changes: u64,
     /// `None` of one that is too long.
     streams: FxHashMap<Bytes, Option<Arc<Stream>>>,
     places: usize,
 }
 
+/// What a stream counts for among those that are kept.
+fn weight(stream: Option<&Arc<Stream>>) -> usize {
+    1 + stream.map_or(0, |stream| stream.places.len())
+}
+
 impl Streams {
-    /// The index was changed: what was read before counts no more.
-    pub(super) fn change(&self) {
+    /// The index was changed, and this is what became of it: what was read of those streams before counts no more.
+    pub(super) fn change(&self, changes: &Changes) {
+        // First: what is being read now is not kept.
         self.changes.fetch_add(1, Ordering::AcqRel);
+        let mut kept = lock(&self.kept);
+        for alike in changes.iter().filter_map(|(key, _)| keys::stream_of_run(key)) {
+            if let Some(stream) = kept.streams.remove(&alike[..]) {
+                kept.places -= weight(stream.as_ref());
+            }
+        }
     }
 
     fn get(&self, alike: &[u8]) -> Option<Option<Arc<Stream>>> {
-        let kept = lock(&self.kept);
-        kept.streams.get(alike).filter(|_| kept.changes == self.changes.load(Ordering::Acquire)).cloned()
+        lock(&self.kept).streams.get(alike).cloned()
     }
 
-    /// Keeps what was read while the index was as it was after so many changes.
+    /// Keeps what was read since the index had changed so often, unless it has changed again.
     fn keep(&self, changes: u64, alike: Bytes, stream: Option<Arc<Stream>>) {
         let mut kept = lock(&self.kept);
-        let more = 1 + stream.as_ref().map_or(0, |stream| stream.places.len());
-        if kept.changes != changes || kept.places + more > KEPT {
-            *kept = Kept { changes, ..Kept::default() };
+        if self.changes.load(Ordering::Acquire) != changes {
+            return;
+        }
+        let more = weight(stream.as_ref());
+        if kept.places + more > KEPT {
+            *kept = Kept::default();
         }
         kept.places += more;
-        kept.streams.insert(alike, stream);
+        if let Some(before) = kept.streams.insert(alike, stream) {
+            kept.places -= weight(before.as_ref());
+        }
     }
 }
 

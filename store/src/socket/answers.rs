@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::bytes::Bytes;
 
 use super::requests::VERSION;
-use crate::bytes::{Cursor, Malformed, Put, usize_of};
+use crate::bytes::{Cursor, Malformed, Put};
 use crate::core::verify::Verified;
 use crate::keeper::{ChangeError, Changed};
 use crate::layout::MAX_CHUNKED;
@@ -68,7 +68,8 @@ impl Answer {
         match self {
             Self::Records(records) => {
                 // Once for all of them: to grow would copy a page several times.
-                bytes.reserve(records.iter().map(|record| ENVELOPE + usize_of(record.body.length())).sum());
+                let length = |record: &Record| ENVELOPE + record.body.bytes().map_or(0, <[u8]>::len);
+                bytes.reserve(records.iter().map(length).sum());
                 bytes.push(number::RECORDS);
                 put_list(&mut bytes, records, put_record);
             }

@@ -56,7 +56,7 @@ pub enum Trouble {
         illegal: IllegalEvent,
     },
     /// A history that was written elsewhere says that it is not whole.
-    #[error("where this history was written: {0}")]
+    #[error("{0}")]
     Told(String),
     /// The body of an event was erased: what follows from it is not known any more.
     #[error("execution {id}, seq {seq}: the body of this event was erased; what follows from it cannot be told")]

@@ -88,5 +88,7 @@ fn a_history_that_was_written_out_says_that_it_is_not_whole_when_it_is_read_back
     let told = Trouble::Told(history.trouble.unwrap().to_string());
     assert_eq!(last(&back, "+1h"), Err(NotThere::Trouble(told.clone())));
     assert_eq!(back.trouble, Some(told));
+    let again = History::from_json(&back.to_json().unwrap()).unwrap();
+    assert_eq!(again.trouble, back.trouble, "it is told again as it was told");
     assert_eq!(last(&back, "8"), Ok(8));
 }

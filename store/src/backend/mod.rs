@@ -8,6 +8,8 @@ pub(crate) mod indexed;
 pub(crate) mod journal;
 pub(crate) mod journaled;
 pub(crate) mod memory;
+#[cfg(test)]
+mod model;
 mod overlay;
 mod patience;
 pub(crate) mod segments;

@@ -1,9 +1,8 @@
 // Helpers outside of tests fail by panicking too.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
-use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 
 use proptest::collection::vec;
@@ -12,6 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::MemoryDisk;
+use crate::backend::model::{Model, scanned};
 use crate::backend::segments;
 use crate::layout::run;
 use crate::record::{Hash, StreamId, StreamKind};
@@ -19,9 +19,6 @@ use crate::record::{Hash, StreamId, StreamKind};
 mod damage;
 mod erasing;
 mod meanwhile;
-
-/// What a database and its segments together must look like.
-type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 type Change = (Vec<u8>, Option<Vec<u8>>);
 
@@ -160,20 +157,6 @@ fn changes(group: &[Change]) -> Changes {
 /// As those who write a log anew ask for it.
 fn everything() -> KeyRange {
     KeyRange { from: Vec::new(), below: vec![u8::MAX] }
-}
-
-fn scanned(model: &Model, range: &KeyRange, limit: usize, direction: Direction) -> Vec<Entry> {
-    if range.from >= range.below {
-        return Vec::new();
-    }
-    let bounds = (Bound::Included(range.from.clone()), Bound::Excluded(range.below.clone()));
-    let mut all: Vec<Entry> =
-        model.range(bounds).map(|(key, value)| (Bytes::from(key.clone()), Bytes::from(value.clone()))).collect();
-    if direction == Direction::Down {
-        all.reverse();
-    }
-    all.truncate(limit);
-    all
 }
 
 /// The last one sorts behind all others.

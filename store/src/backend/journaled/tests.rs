@@ -1,19 +1,14 @@
 // Helpers outside of tests fail by panicking too.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
 use crate::MemoryDisk;
+use crate::backend::model::{Model, scanned};
 use crate::layout::group::FramePlace;
 use crate::record::{Hash, StreamId, StreamKind};
-
-/// What the layers together must look like.
-type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A log's database in memory, behind a journal on the disk.
 struct Ground {
@@ -91,20 +86,6 @@ fn everything(backend: &impl Backend) -> Model {
     let all = KeyRange { from: Vec::new(), below: vec![u8::MAX] };
     let entries = backend.scan(&all, usize::MAX, Direction::Up).unwrap();
     entries.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
-}
-
-fn scanned(model: &Model, range: &KeyRange, limit: usize, direction: Direction) -> Vec<Entry> {
-    if range.from >= range.below {
-        return Vec::new();
-    }
-    let bounds = (Bound::Included(range.from.clone()), Bound::Excluded(range.below.clone()));
-    let mut all: Vec<Entry> =
-        model.range(bounds).map(|(key, value)| (Bytes::from(key.clone()), Bytes::from(value.clone()))).collect();
-    if direction == Direction::Down {
-        all.reverse();
-    }
-    all.truncate(limit);
-    all
 }
 
 #[derive(Clone, Debug)]

@@ -153,8 +153,9 @@ pub struct LogHead {
 
 /// Reads a log. What it shows is durable: nothing of it can be taken back.
 ///
-/// Whoever implements it checks what it reads: a record that does not fit its hash or the one before it is
-/// [`ReadError::Damaged`], never returned as if it were whole.
+/// Whoever implements it checks what it reads from a disk: a record that does not fit its hash or the one before it is
+/// [`ReadError::Damaged`], never returned as if it were whole. What [`LogReader::tail`], [`LogReader::stream`] and
+/// [`LogReader::streams_since`] tell of what was written a moment ago may come from the memory of the process that wrote it.
 pub trait LogReader: Send + Sync {
     /// At most `limit` records of a stream from `from` on, in order; empty at its end. The hash of each was computed from its
     /// content, whoever sent it.

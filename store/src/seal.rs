@@ -175,7 +175,7 @@ pub(crate) fn check_all(records: &[Record]) -> Result<(), (usize, String)> {
     front_checked.and(back_checked.map_err(|(at, what)| (front.len() + at, what)))
 }
 
-fn check_each(records: &[Record]) -> Result<(), (usize, String)> {
+pub(crate) fn check_each(records: &[Record]) -> Result<(), (usize, String)> {
     records.iter().enumerate().try_for_each(|(at, record)| {
         check(record).map_err(|found| (at, format!("its hash is {}, its content gives {found}", record.hash)))
     })

@@ -153,6 +153,25 @@ fn of_a_long_page_the_first_damage_in_the_order_of_the_log_is_told() {
     }
 }
 
+/// What a log keeps in memory of what it wrote says nothing of the disk.
+#[test]
+fn verifying_looks_at_what_is_stored_also_where_it_was_written_just_now() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    log.append(one(stream(1), 0, b"a")).unwrap();
+    let key = disk.keys().into_iter().find(|key| key[0] == b'F' && key[1..17] == *stream(1).as_bytes()).unwrap();
+    let whole = disk.value(&key).unwrap();
+    let damages: [&dyn Fn() -> Option<Vec<u8>>; 2] = [&|| None, &|| Some([&whole[..whole.len() - 1], b"b"].concat())];
+    for damage in damages {
+        disk.damage(&key, damage().as_deref());
+        assert_eq!(log.stream(stream(1)).unwrap().records, 1);
+        assert_eq!(log.tail(1, 10).unwrap()[0].body.bytes(), Some(&b"a"[..]));
+        assert!(log.verify().findings.iter().any(|finding| finding.to_string().contains(&stream(1).to_string())));
+        disk.damage(&key, Some(&whole));
+        assert_eq!(log.verify().findings, []);
+    }
+}
+
 #[test]
 fn a_lost_frame_is_found() {
     let (disk, _) = written();

@@ -79,6 +79,7 @@ fn erasing_takes_bodies_and_leaves_every_hash() {
     let (disk, log) = filled();
     let before = log.read(stream(1), 0, 100).unwrap();
     let position = log.head().unwrap().position;
+    assert_eq!(everything(&log).iter().filter(|record| record.body.bytes().is_none()).count(), 0);
     assert_eq!(log.change(erase(stream(1), &[5, 1, 2, 1])), Ok(Changed { streams: 1, records: 3, already: 0 }));
     for log in [log, MemoryLog::open(&disk.after_power_cut()).unwrap()] {
         let after = log.read(stream(1), 0, 100).unwrap();
@@ -95,6 +96,9 @@ fn erasing_takes_bodies_and_leaves_every_hash() {
         assert_eq!(log.erasures(stream(2)), Ok(Vec::new()));
         assert_eq!(log.verify().findings, []);
         assert_eq!(log.stream(stream(1)).unwrap().records, 6);
+        // Nor does a log show it that still has in memory what it wrote.
+        let of_one: Vec<_> = everything(&log).into_iter().filter(|record| record.stream == stream(1)).collect();
+        assert_eq!(of_one, after);
     }
     for key in disk.keys() {
         let value = disk.value(&key).unwrap();

@@ -50,7 +50,7 @@ fn a_reader_sees_what_the_writer_sees() {
     let reader = open_reader(path).unwrap();
     assert_eq!(reader.head(), log.head());
     assert_eq!(reader.location(), log.location());
-    for (from, limit) in [(0, usize::MAX), (0, 10), (2_000, 1_500), (9_000, 1)] {
+    for (from, limit) in [(0, usize::MAX), (0, 10), (2_000, 1_500), (2_001, 3), (2_001, 1_500), (9_000, 1)] {
         assert_eq!(reader.tail(from, limit), log.tail(from, limit));
         let since = reader.streams_since(from, limit.min(1_000)).unwrap();
         assert_eq!(since, log.streams_since(from, limit.min(1_000)).unwrap());

@@ -10,8 +10,8 @@ use std::error::Error;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -198,6 +198,8 @@ struct Shared {
     reading: AtomicBool,
     ended: AtomicBool,
     records: AtomicU64,
+    /// Held for reading by each while it looks.
+    looking: RwLock<()>,
 }
 
 /// What a reader does at a time, and how many records it reads.
@@ -214,6 +216,7 @@ fn read(log: &Path) -> Outcome {
             let mut place = Place::default();
             let mut is_reading = false;
             while !shared.ended.load(Ordering::Acquire) {
+                let looking = shared.looking.read().map_err(|_| ReadError::Gone)?;
                 let was_reading = std::mem::replace(&mut is_reading, shared.reading.load(Ordering::Acquire));
                 if is_reading && !was_reading {
                     // What was written while it rested is not read: a reader that is always there has read it by then.
@@ -222,6 +225,7 @@ fn read(log: &Path) -> Outcome {
                 if is_reading {
                     look(&*reader, &mut place, &shared.records)?;
                 }
+                drop(looking);
                 thread::sleep(EVERY);
             }
             Ok(())
@@ -230,8 +234,11 @@ fn read(log: &Path) -> Outcome {
     let mut used = processor_time();
     for order in std::io::stdin().lines() {
         shared.reading.store(order? == "go", Ordering::Release);
+        let records = shared.records.swap(0, Ordering::Relaxed);
+        // Whoever is told that they rest must not find them reading what is left: the turn without them would be slower for it.
+        drop(shared.looking.write().map_err(|_| "a reader panicked")?);
         let now = processor_time();
-        println!("{} {}", shared.records.swap(0, Ordering::Relaxed), (now - used).as_micros());
+        println!("{records} {}", (now - used).as_micros());
         used = now;
     }
     shared.ended.store(true, Ordering::Release);

@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 
+use ::bytes::Bytes;
+
 use super::ready::ReadyFrame;
+use super::recent::{Written, WrittenFrame};
 use super::{Hidden, Listed};
 use crate::backend::Changes;
 use crate::bytes::Malformed;
+use crate::layout::encoded::EncodedFrame;
 use crate::layout::frame::{FrameHeader, Place};
 use crate::layout::group::{FramePlace, GroupEntry, MAX_FRAMES};
 use crate::layout::head::Tip;
@@ -35,6 +39,9 @@ pub(crate) struct Group {
     from: u64,
     /// Whether it has a commit entry already.
     continues: bool,
+    /// Whether it changes what was written before it.
+    rewriting: bool,
+    written: Written,
     tip: Tip,
 }
 
@@ -42,6 +49,10 @@ pub(crate) struct Group {
 pub(crate) struct Sealed {
     pub(crate) changes: Changes,
     pub(crate) hidden: Hidden,
+    /// Whether it changes what was written before it.
+    pub(crate) rewriting: bool,
+    /// The frames that it appends.
+    pub(crate) written: Written,
     pub(crate) tip: Tip,
 }
 
@@ -54,6 +65,8 @@ impl Group {
             places_from: tip.position,
             from: tip.position,
             continues: false,
+            rewriting: false,
+            written: Written::default(),
             tip,
         }
     }
@@ -93,7 +106,7 @@ impl Group {
             bytes: old.as_ref().map_or(0, |old| old.bytes),
         };
         let (bytes, header) = content?.seal(&place)?;
-        self.put_frame(stream, expected_seq, bytes);
+        self.put_frame(bytes.into(), &header, &place);
         let next_seq = expected_seq + u64::from(header.count);
         match old {
             Some(state) => {
@@ -116,18 +129,18 @@ impl Group {
     }
 
     /// Stores a frame's bytes in its place.
-    pub(crate) fn put_frame(&mut self, stream: StreamId, first_seq: u64, bytes: Vec<u8>) {
-        if bytes.len() <= crate::layout::MAX_VALUE {
-            self.changes.put(keys::frame(stream, first_seq, 0), bytes);
-            return;
-        }
+    fn put_frame(&mut self, bytes: Bytes, header: &FrameHeader, place: &Place) {
+        let Place { stream, first_seq, previous, .. } = *place;
         for (chunk, part) in chunks(&bytes) {
-            self.changes.put(keys::frame(stream, first_seq, chunk), part.to_vec());
+            self.changes.put(keys::frame(stream, first_seq, chunk), bytes.slice_ref(part));
         }
+        self.written
+            .add(WrittenFrame { encoded: EncodedFrame { stream, first_seq, previous, bytes }, header: header.clone() });
     }
 
-    /// Puts a value under a key, or deletes the key.
+    /// Puts a value under a key that was written before, or deletes it.
     pub(crate) fn change(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.rewriting = true;
         match value {
             Some(value) => self.changes.put(key, value),
             None => self.changes.delete(key),
@@ -205,8 +218,8 @@ impl Group {
         if !self.places.is_empty() {
             self.seal_places();
         }
-        let Self { mut changes, hidden, tip, from, .. } = self;
+        let Self { mut changes, hidden, rewriting, written, tip, from, .. } = self;
         changes.append(from..tip.position);
-        (!changes.is_empty()).then_some(Sealed { changes, hidden, tip })
+        (!changes.is_empty()).then_some(Sealed { changes, hidden, rewriting, written, tip })
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod open;
 mod part;
 pub(crate) mod read;
 pub(crate) mod ready;
+pub(crate) mod recent;
 pub(crate) mod recover;
 pub(crate) mod tail;
 pub(crate) mod verify;
@@ -30,6 +31,7 @@ use crate::backend::{Backend, BackendError};
 use crate::bytes::Malformed;
 use crate::core::ends::Ends;
 use crate::core::moving::Moving;
+use crate::core::recent::{Recent, Written};
 use crate::layout::frame::FrameHeader;
 use crate::layout::head::Tip;
 use crate::layout::listing::ListingEntry;
@@ -61,6 +63,8 @@ pub(crate) struct View {
     pub(crate) tip: Tip,
     /// What the unfinished group hides.
     pub(crate) hidden: Hidden,
+    /// The durable log's last frames.
+    pub(crate) recent: Recent,
 }
 
 /// What an unfinished group has changed besides appending frames, as it was before.
@@ -87,7 +91,7 @@ impl<B: Backend> Core<B> {
     pub(crate) fn new(backend: B, tip: Tip, durability: Option<Durability>, location: String) -> Self {
         Self {
             backend,
-            view: RwLock::new(View { tip, hidden: Hidden::default() }),
+            view: RwLock::new(View { tip, hidden: Hidden::default(), recent: Recent::default() }),
             end: AtomicU64::new(u64::MAX),
             durability,
             location,
@@ -119,25 +123,32 @@ impl<B: Backend> Core<B> {
         work(&read_lock(&self.view))
     }
 
-    /// Applies a group so that no reader sees any of it yet.
+    /// Applies a group so that no reader sees any of it yet. One that changes what was written before it is `rewriting`.
     pub(crate) fn apply_hidden(
         &self,
         hidden: Hidden,
+        rewriting: bool,
         end: u64,
         apply: impl FnOnce(&B) -> Result<(), BackendError>,
     ) -> Result<(), BackendError> {
         let mut view = write_lock(&self.view);
         view.hidden = hidden;
+        if rewriting {
+            view.recent.clear();
+        }
         self.end.store(end, Ordering::Release);
         apply(&self.backend)
     }
 
     /// Shows the group that was hidden: it is durable.
-    pub(crate) fn show(&self, tip: Tip) {
-        let mut view = write_lock(&self.view);
-        view.tip = tip;
-        self.end.store(tip.position, Ordering::Release);
-        view.hidden = Hidden::default();
+    pub(crate) fn show(&self, tip: Tip, written: Written) {
+        let _oldest = {
+            let mut view = write_lock(&self.view);
+            view.tip = tip;
+            self.end.store(tip.position, Ordering::Release);
+            view.hidden = Hidden::default();
+            view.recent.add(written)
+        };
         self.flushes.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Core;
+use super::recent::Written;
 use super::recover::{Care, Unfit, check_start, follow, saved_head};
 use super::writer::Writer;
 use crate::backend::Backend;
@@ -17,7 +18,7 @@ pub(crate) fn open_for_reading<B: Backend>(backend: B, location: String, care: C
     let head = saved_head(&backend)?;
     let core = Core::new(backend, Tip::EMPTY, None, location);
     let tip = follow(&core, head, care)?;
-    core.show(tip);
+    core.show(tip, Written::default());
     Ok(core)
 }
 
@@ -29,9 +30,9 @@ pub(crate) fn open_for_verifying<B: Backend>(backend: B, location: String) -> (C
     match core.group_before(u64::MAX) {
         Ok(Some((position, entry))) => {
             let position = position.saturating_add(entry.records());
-            core.show(Tip { position, hash: entry.hash, ..Tip::EMPTY });
+            core.show(Tip { position, hash: entry.hash, ..Tip::EMPTY }, Written::default());
         }
-        Ok(None) => core.show(Tip::EMPTY),
+        Ok(None) => core.show(Tip::EMPTY, Written::default()),
         Err(error) => findings.push(error),
     }
     (core, findings)
@@ -58,7 +59,7 @@ pub(crate) fn open_for_writing<B: Backend>(
     let head = saved_head(&backend)?;
     let core = Core::new(backend, Tip::EMPTY, Some(durability), location);
     let tip = follow(&core, head, Care::Frames)?;
-    core.show(tip);
+    core.show(tip, Written::default());
     let core = Arc::new(core);
     let mut writer = Writer::new(Arc::clone(&core), head.position);
     let time = now(writer.last_time());

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::ahead::FramesAhead;
-use super::{Core, Listed};
+use super::frames::Located;
+use super::{Core, Listed, View};
 use crate::backend::{Backend, Direction};
 use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
 use crate::layout::keys;
@@ -30,6 +31,12 @@ impl Budget {
     /// So many records, each checked.
     fn all(records: usize) -> Self {
         Self { records, enough: records, bytes: u64::MAX, hashes: Hashes::Checked }
+    }
+
+    /// For how many records there is to be room from the start: for a page and the rest of its last frame. Growing would clear and copy
+    /// as much memory again, page by page.
+    pub(super) fn room(&self) -> usize {
+        self.enough.min(PAGE_ROOM) + FRAME_ROOM
     }
 }
 
@@ -65,8 +72,7 @@ impl<B: Backend> Core<B> {
     /// Records of a stream from `from` on.
     pub(crate) fn read_within(&self, stream: StreamId, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
         let tip = self.tip().position;
-        // For a page and the rest of its last frame. Growing would clear and copy as much memory again, page by page.
-        let mut records: Vec<Record> = Vec::with_capacity(budget.enough.min(PAGE_ROOM) + FRAME_ROOM);
+        let mut records: Vec<Record> = Vec::with_capacity(budget.room());
         self.check_shown(stream)?;
         let next = if from == 0 && budget.enough > 0 {
             0
@@ -267,8 +273,17 @@ impl<B: Backend> Core<B> {
         Ok(ReadError::Pruned { stream, records })
     }
 
-    /// One stream's entry.
+    /// One stream's entry: by what was written last, or by what is stored.
     fn one_stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+        let written = self.with_view(|view| match view.recent.last(stream) {
+            Some(last) => self.entry_at(view, stream, &last).map(Some),
+            None => Ok(None),
+        });
+        written?.map_or_else(|| self.stored_stream(stream), Ok)
+    }
+
+    /// One stream's entry, by what is stored.
+    pub(super) fn stored_stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
         self.check_shown(stream)?;
         let entry = self.with_view(|view| {
             let Some((last, first_chunk)) = self.last_chunk(stream, u64::MAX, view.tip.position)? else {
@@ -277,17 +292,23 @@ impl<B: Backend> Core<B> {
             if last.1.standing == Standing::Pruned {
                 return Err(self.pruned(stream)?);
             }
-            let listed = self
-                .listed(view, last.1.kind, stream)?
-                .ok_or_else(|| ReadError::DamagedLog(format!("stream {stream} is missing in the listing")))?;
-            check_closed(Some(&listed), stream, &last)?;
+            let entry = self.entry_at(view, stream, &last)?;
             self.check_frame(stream, last.0, self.frame_of(stream, last.0, first_chunk)?)?;
-            Ok(Some(Self::stream_entry(listed, Some(&last))))
+            Ok(Some(entry))
         })?;
         match entry {
             Some(entry) => Ok(entry),
             None => self.explain_absence(stream).and(Err(ReadError::NoStream(stream))),
         }
+    }
+
+    /// The entry of a stream with this last frame.
+    fn entry_at(&self, view: &View, stream: StreamId, last: &Located) -> Result<StreamEntry, ReadError> {
+        let listed = self
+            .listed(view, last.1.kind, stream)?
+            .ok_or_else(|| ReadError::DamagedLog(format!("stream {stream} is missing in the listing")))?;
+        check_closed(Some(&listed), stream, last)?;
+        Ok(Self::stream_entry(listed, Some(last)))
     }
 }
 

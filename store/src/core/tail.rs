@@ -14,8 +14,10 @@ use crate::since;
 impl<B: Backend> Core<B> {
     /// Records of the log from a position on.
     pub(crate) fn tail_within(&self, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
-        let named = self.named_from(from, budget.enough)?;
-        let mut records = self.records_named(&named, budget)?;
+        let mut records = match self.written_from(from, budget.enough) {
+            Some(written) => written.records(budget)?,
+            None => self.records_named(&self.named_from(from, budget.enough)?, budget)?,
+        };
         let passed = records.partition_point(|record| record.position < from);
         records.drain(..passed);
         records.truncate(budget.records);
@@ -69,8 +71,14 @@ impl<B: Backend> Core<B> {
         Ok(hashes)
     }
 
-    /// Streams that have records from a position on, each as it is now: by the commit entries alone.
+    /// Streams that have records from a position on, each as it is now: by what was written last, or by the commit entries.
     pub(crate) fn streams_since_within(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
+        if limit > 0
+            && let Some(written) = self.written_from(from, usize::MAX)
+        {
+            let named = written.frames().map(|frame| (frame.encoded.stream, frame.header.first_position));
+            return since::streams_of(self, from, limit, named, written.end());
+        }
         let enough = if limit == 0 { 0 } else { since::MOST_RECORDS };
         let named = self.named_from(from, enough)?;
         let end = named.last().map_or(from, |(place, position)| position + u64::from(place.count));

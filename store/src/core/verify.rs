@@ -313,7 +313,7 @@ impl<B: Backend> Walk<'_, B> {
                 break;
             }
             // One that was moved from the open to the closed ones meanwhile is found now. A pruned one is not listed.
-            if !matches!(self.core.stream(stream), Ok(_) | Err(ReadError::Pruned { .. })) {
+            if !matches!(self.core.stored_stream(stream), Ok(_) | Err(ReadError::Pruned { .. })) {
                 self.found(ReadError::DamagedLog(format!("stream {stream} is missing in the listing")));
             }
         }
@@ -337,7 +337,7 @@ impl<B: Backend> Walk<'_, B> {
             }
             last = Some(stream);
             unlisted.remove(&stream);
-            match decode_listed(&key, &value).and_then(|_| self.core.stream(stream)) {
+            match decode_listed(&key, &value).and_then(|_| self.core.stored_stream(stream)) {
                 // There is no stream yet where its first group is unfinished.
                 Ok(_) | Err(ReadError::NoStream(_)) => {}
                 Err(error) => self.found(error),

@@ -306,12 +306,12 @@ impl<B: Backend> Writer<B> {
     }
 
     fn make_durable(&mut self, sealed: Sealed) {
-        let Sealed { changes, hidden, tip } = sealed;
+        let Sealed { changes, hidden, rewriting, written, tip } = sealed;
         let core = Arc::clone(&self.core);
-        let written = core
+        let done = core
             .backend
             .make_room(&changes)
-            .and_then(|()| core.apply_hidden(hidden, tip.position, |backend| backend.apply(&changes)))
+            .and_then(|()| core.apply_hidden(hidden, rewriting, tip.position, |backend| backend.apply(&changes)))
             .and_then(|()| core.backend.write_out())
             .and_then(|()| match core.durability {
                 Some(Durability::Interval(_) | Durability::Os) => {
@@ -320,10 +320,10 @@ impl<B: Backend> Writer<B> {
                 }
                 Some(Durability::Sync) | None => core.backend.sync(),
             });
-        match written {
+        match done {
             Ok(()) => {
                 self.tip = tip;
-                core.show(tip);
+                core.show(tip, written);
                 if tip.position - self.head_saved >= HEAD_EVERY {
                     // The group itself is durable. That the log stopped is told to the next one.
                     let _ = self.save_head();

@@ -4,6 +4,7 @@
 //! [`MAX_VALUE`]; what is longer is cut into chunks under consecutive keys, written in the same atomic batch.
 
 pub(crate) mod definition;
+pub(crate) mod encoded;
 pub(crate) mod frame;
 pub(crate) mod group;
 pub(crate) mod head;

@@ -9,6 +9,7 @@ use crate::bytes::{Cursor, Malformed, Put};
 use crate::core::verify::Verified;
 use crate::keeper::{ChangeError, Changed};
 use crate::layout::MAX_CHUNKED;
+use crate::layout::encoded::EncodedFrame;
 use crate::log::{Durability, LogHead, ReadError, StreamEntry, StreamsSince};
 use crate::parts::{put_body, put_entry, put_list, take_body, take_entry, take_list, take_text};
 use crate::record::{Hash, Record};
@@ -16,13 +17,15 @@ use crate::record::{Hash, Record};
 /// The longest answer: a frame as long as can be (it is read as a whole), and its records' envelopes.
 pub(super) const LONGEST: usize = 2 * MAX_CHUNKED;
 
-/// More than a record takes besides its body.
+/// More than a record takes besides its body, and a frame besides its bytes.
 const ENVELOPE: usize = 192;
 
 /// An answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Records(Vec<Record>),
+    /// Frames from memory, as they were written: nobody needs to check their records. The first may begin before what was asked for.
+    Frames(Vec<EncodedFrame>),
     Streams(Vec<StreamEntry>),
     Definition(Option<Arc<[u8]>>),
     Head(LogHead),
@@ -45,6 +48,7 @@ mod number {
     pub(super) const CHANGED: u8 = 8;
     pub(super) const UNCHANGED: u8 = 9;
     pub(super) const STREAMS_SINCE: u8 = 10;
+    pub(super) const FRAMES: u8 = 11;
 
     pub(super) const NO_STREAM: u8 = 1;
     pub(super) const DAMAGED: u8 = 2;
@@ -72,6 +76,11 @@ impl Answer {
                 bytes.reserve(records.iter().map(length).sum());
                 bytes.push(number::RECORDS);
                 put_list(&mut bytes, records, put_record);
+            }
+            Self::Frames(frames) => {
+                bytes.reserve(frames.iter().map(|frame| ENVELOPE + frame.bytes.len()).sum());
+                bytes.push(number::FRAMES);
+                put_list(&mut bytes, frames, put_frame);
             }
             Self::Streams(entries) => {
                 bytes.push(number::STREAMS);
@@ -130,6 +139,7 @@ impl Answer {
         }
         let answer = match cursor.u8()? {
             number::RECORDS => Self::Records(take_list(&mut cursor, |cursor| take_record(cursor, bytes))?),
+            number::FRAMES => Self::Frames(take_list(&mut cursor, |cursor| take_frame(cursor, bytes))?),
             number::STREAMS => Self::Streams(take_list(&mut cursor, take_entry)?),
             number::DEFINITION => {
                 let is_there = cursor.flag()?;
@@ -179,6 +189,22 @@ fn take_record<'a>(cursor: &mut Cursor<'a>, answer: &'a Bytes) -> Result<Record,
         previous: cursor.hash()?,
         hash: cursor.hash()?,
         body: take_body(cursor, |body| answer.slice_ref(body))?,
+    })
+}
+
+fn put_frame(bytes: &mut Vec<u8>, frame: &EncodedFrame) {
+    bytes.put(frame.stream.as_bytes());
+    bytes.put_u64(frame.first_seq);
+    bytes.put(&frame.previous.0);
+    bytes.put_counted(&frame.bytes);
+}
+
+fn take_frame<'a>(cursor: &mut Cursor<'a>, answer: &'a Bytes) -> Result<EncodedFrame, Malformed> {
+    Ok(EncodedFrame {
+        stream: cursor.stream()?,
+        first_seq: cursor.u64()?,
+        previous: cursor.hash()?,
+        bytes: answer.slice_ref(cursor.counted()?),
     })
 }
 

@@ -9,8 +9,10 @@ use std::time::Duration;
 use super::answers::{self, Answer};
 use super::requests::Request;
 use super::{address, transport};
+use crate::bytes::Malformed;
 use crate::core::verify::Verified;
 use crate::keeper::{Change, ChangeError, Changed};
+use crate::layout::encoded::EncodedFrame;
 use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::record::{Hash, Record, StreamId};
 use crate::seal;
@@ -22,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a check of the whole log is waited for.
 const LONG_PATIENCE: Duration = Duration::from_secs(3600);
 
-/// Reads a log through the process that has it. It checks every record, which that process does not: what arrives is what was sealed.
+/// Reads a log through the process that has it. It checks every record that was read from the disk, which that process does not: what
+/// arrives is what was sealed.
 pub(crate) struct SocketReader {
     directory: PathBuf,
     /// `None` after a failure: the next request connects anew.
@@ -89,8 +92,7 @@ impl SocketReader {
         stream: UnixStream,
         answer: Vec<u8>,
     ) -> Result<Answer, ReadError> {
-        let answer = Answer::decode(&answer.into())
-            .map_err(|why| ReadError::Io(format!("the process that has the log answers nonsense: {why}")))?;
+        let answer = Answer::decode(&answer.into()).map_err(nonsense)?;
         *connection = Some(stream);
         match answer {
             Answer::Error(error) => Err(error),
@@ -101,9 +103,10 @@ impl SocketReader {
     fn records(&self, request: &Request) -> Result<Vec<Record>, ReadError> {
         let records = match self.ask(request, PATIENCE)? {
             Answer::Records(records) => records,
+            Answer::Frames(frames) => return records_of(&frames),
             other => return Err(unexpected(other)),
         };
-        let Err((at, what)) = seal::check_all(&records) else { return Ok(records) };
+        let Err((at, what)) = seal::check_each(&records) else { return Ok(records) };
         Err(ReadError::Damaged { stream: records[at].stream, seq: records[at].seq, what })
     }
 
@@ -119,7 +122,9 @@ impl SocketReader {
         let mut next = from;
         loop {
             let wanted = u32::try_from(limit - records.len()).unwrap_or(u32::MAX);
-            let page = self.records(&request(next, wanted))?;
+            let mut page = self.records(&request(next, wanted))?;
+            // A frame may begin before.
+            page.drain(..page.partition_point(|record| place(record) < next));
             let Some(last) = page.last() else { break };
             next = place(last).saturating_add(1);
             records.extend(page);
@@ -142,6 +147,19 @@ fn exchange(stream: &mut UnixStream, request: &Request, patience: Duration) -> i
         (_, Err(error)) | (Err(error), Ok(())) => Err(error),
         (Ok(None), Ok(())) => Err(io::ErrorKind::UnexpectedEof.into()),
     }
+}
+
+/// The records of frames from the memory of the process that wrote them.
+fn records_of(frames: &[EncodedFrame]) -> Result<Vec<Record>, ReadError> {
+    let mut records = Vec::new();
+    for frame in frames {
+        frame.records_into(&mut records).map_err(nonsense)?;
+    }
+    Ok(records)
+}
+
+fn nonsense(why: Malformed) -> ReadError {
+    ReadError::Io(format!("the process that has the log answers nonsense: {why}"))
 }
 
 fn unexpected(answer: Answer) -> ReadError {
@@ -246,6 +264,14 @@ impl LogReader for SocketReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_that_is_none_is_called_nonsense() {
+        let (stream, previous) = (StreamId::LOG, Hash::ZERO);
+        let frame = EncodedFrame { stream, first_seq: 0, previous, bytes: b"no frame".as_slice().into() };
+        let Err(ReadError::Io(what)) = records_of(&[frame]) else { panic!("it was taken") };
+        assert!(what.starts_with("the process that has the log answers nonsense: it begins with"), "{what}");
+    }
 
     /// A reader that was turned away was told of a broken pipe where the other side was the faster one.
     #[test]

@@ -11,7 +11,7 @@ use crate::parts::{put_list, take_list, take_text};
 use crate::record::{Hash, StreamId};
 
 /// The version of requests and answers. Both sides must speak the same.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// More than any request needs: what can be erased at once is the most, and fits one event of the log.
 pub(super) const LONGEST: usize = 128 * 1024;

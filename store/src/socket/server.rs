@@ -318,7 +318,13 @@ fn next_request(mut stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
 fn answer<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool) -> Answer {
     let answered = match request {
         Request::Read { stream, from, limit } => core.read_within(*stream, *from, budget(*limit)).map(Answer::Records),
-        Request::Tail { from, limit } => core.tail_within(*from, budget(*limit)).map(Answer::Records),
+        Request::Tail { from, limit } => {
+            let budget = budget(*limit);
+            match core.written_from(*from, budget.enough) {
+                Some(written) => Ok(Answer::Frames(written.encoded(budget.bytes))),
+                None => core.tail_within(*from, budget).map(Answer::Records),
+            }
+        }
         Request::Stream { stream } => core.stream(*stream).map(|entry| Answer::Streams(vec![entry])),
         Request::Streams { filter } => {
             let filter = StreamFilter { limit: filter.limit.min(PAGE), ..filter.clone() };

@@ -23,6 +23,7 @@ use crate::core::open::open_for_reading;
 use crate::core::recover::Care;
 use crate::core::verify::Verified;
 use crate::keeper::{Change, ChangeError, Changed, Erase, Import, Prune};
+use crate::layout::encoded::EncodedFrame;
 use crate::layout::keys;
 use crate::log::{
     Batch, Definition, Durability, EventLog, LogHead, ReadError, StreamEntry, StreamFilter, StreamsSince,
@@ -129,6 +130,12 @@ fn answers_come_over_as_they_were_sent() {
     };
     let mut answers = vec![
         Answer::Records(vec![present, erased]),
+        Answer::Frames(vec![EncodedFrame {
+            stream: stream(),
+            first_seq: 3,
+            previous: Hash([4; 32]),
+            bytes: b"a frame".as_slice().into(),
+        }]),
         Answer::Streams(vec![entry.clone()]),
         Answer::StreamsSince(StreamsSince { streams: vec![entry], next: 7 }),
         Answer::Definition(Some(b"source".as_slice().into())),
@@ -171,11 +178,11 @@ fn a_message_that_is_too_long_or_cut_off_is_refused() {
 fn another_version_is_refused_on_both_sides_with_what_to_do() {
     let request = [requests::VERSION + 1, 6];
     let why = Request::decode(&request).unwrap_err().to_string();
-    assert_eq!(why, "the request has version 2, the process that has the log speaks 1; use the same version of both");
+    assert_eq!(why, "the request has version 3, the process that has the log speaks 2; use the same version of both");
     let why = Answer::decode(&request.to_vec().into()).unwrap_err().to_string();
     assert_eq!(
         why,
-        "the process that has the log answers in version 2, this one speaks 1; use the same version of both"
+        "the process that has the log answers in version 3, this one speaks 2; use the same version of both"
     );
 }
 

@@ -123,7 +123,7 @@ fn questions(seeds: &Seeds) {
         (14, [&number[..], &limit].concat()),
     ];
     for (place, (number, fields)) in requests.into_iter().enumerate() {
-        let request = [&[1_u8, number][..], &fields].concat();
+        let request = [&[2_u8, number][..], &fields].concat();
         let message = [&u32::try_from(request.len()).unwrap().to_be_bytes()[..], &request].concat();
         let mut socket = UnixStream::connect(path.join("socket")).unwrap();
         socket.write_all(&message).unwrap();

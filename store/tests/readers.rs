@@ -189,6 +189,41 @@ fn readers_and_writers_do_not_disturb_each_other() {
     assert_eq!(log.verify().findings, []);
 }
 
+/// What was written last comes from memory, what was written before from the disk: who falls behind goes from one to the other and back.
+#[test]
+fn who_reads_the_whole_log_beside_the_writer_gets_every_record_once_also_after_falling_behind() {
+    let Written { _directory, path, log } = written();
+    let writer = std::thread::spawn(move || {
+        let body = vec![7; 60_000];
+        for seq in 0..800u64 {
+            let id = stream(20_000 + u128::from(seq % 5));
+            log.append(batch(vec![frame(id, seq / 5 * 2, &[&seq.to_be_bytes(), &body], open_label("o"))])).unwrap();
+        }
+        log
+    });
+    let reader = open_reader(&path).unwrap();
+    let (mut read, mut pages) = (Vec::new(), 0);
+    loop {
+        let is_over = writer.is_finished();
+        let page = reader.tail(read.len() as u64, 7).unwrap();
+        if page.is_empty() && is_over {
+            break;
+        }
+        read.extend(page);
+        pages += 1;
+        if pages == 500 {
+            // What is kept in memory is a third of what the writer writes.
+            while !writer.is_finished() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+    writer.join().unwrap().close().unwrap();
+    let mut stored = open_reader(&path).unwrap().tail(0, usize::MAX).unwrap();
+    assert_eq!(stored.pop().map(|closed| closed.stream), Some(StreamId::LOG));
+    assert!(read == stored, "{} records were read, {} are stored", read.len(), stored.len());
+}
+
 /// A frame of many records was loaded, and every hash of it checked, again for each page of 1,024 of them.
 #[test]
 fn a_frame_of_many_records_is_not_read_again_for_every_page() {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use cloacina_store::log::{EventLog, LogReader};
 use cloacina_store::{Options, open, open_reader};
-use suite::{one, stream};
+use suite::{VERSION, one, stream};
 
 /// How many events are written meanwhile, at the least.
 const EVENTS: u64 = 300;
@@ -55,23 +55,23 @@ fn nonsense(log: &Path) {
     }
     for number in 0..=20_u8 {
         for fields in [&[][..], &[0; 7], &[0xff; 64], &[0; 300], &[0xff; 300]] {
-            ask(log, &message(&[&[1, number][..], fields].concat()));
+            ask(log, &message(&[&[VERSION, number][..], fields].concat()));
         }
     }
     for from in [0_u64, 1, u64::MAX - 1, u64::MAX] {
         for limit in [0_u32, 1, u32::MAX] {
             let range = [&from.to_be_bytes()[..], &limit.to_be_bytes()].concat();
-            ask(log, &message(&[&[1, 1][..], &[0; 16], &range].concat()));
-            ask(log, &message(&[&[1, 4][..], &range].concat()));
-            ask(log, &message(&[&[1, 8][..], &range].concat()));
+            ask(log, &message(&[&[VERSION, 1][..], &[0; 16], &range].concat()));
+            ask(log, &message(&[&[VERSION, 4][..], &range].concat()));
+            ask(log, &message(&[&[VERSION, 8][..], &range].concat()));
         }
     }
     // Changes of what is not there, of what is open, and of no record at all; a list that says that it is long.
     for count in [0_u32, 1, 1_000_000, u32::MAX] {
-        let erase = [&[1, 9][..], &stream, &count.to_be_bytes(), &[0; 8], &text, &text, &text].concat();
+        let erase = [&[VERSION, 9][..], &stream, &count.to_be_bytes(), &[0; 8], &text, &text, &text].concat();
         ask(log, &message(&erase));
     }
-    ask(log, &message(&[&[1, 10][..], &[1; 16], &[0; 32], &[0], &[0; 32], &text, &text].concat()));
+    ask(log, &message(&[&[VERSION, 10][..], &[1; 16], &[0; 32], &[0], &[0; 32], &text, &text].concat()));
 }
 
 /// Archives to import that are none, and one that a reader would wait for.
@@ -80,7 +80,7 @@ fn imports(log: &Path, beside: &Path) {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for path in [pipe.to_str().unwrap(), "/dev/zero", "/", "/nowhere", "\0", ""] {
         let length = u32::try_from(path.len()).unwrap().to_be_bytes();
-        let heard = ask(log, &message(&[&[1, 11][..], &[0; 32], &length, path.as_bytes()].concat()));
+        let heard = ask(log, &message(&[&[VERSION, 11][..], &[0; 32], &length, path.as_bytes()].concat()));
         assert!(heard.len() > 6, "the import of {path:?} was refused with a reason");
     }
 }
@@ -90,7 +90,7 @@ fn restless(log: &Path) {
     for number in 0..1_000 {
         let mut socket = connect(log);
         if number % 3 > 0 {
-            let request = message(&[&[1, 4][..], &[0; 8], &[0xff; 4]].concat());
+            let request = message(&[&[VERSION, 4][..], &[0; 8], &[0xff; 4]].concat());
             let _ = socket.write_all(&request[..request.len() - number % 2]);
         }
     }
@@ -99,7 +99,7 @@ fn restless(log: &Path) {
 /// Asks for the whole log again and again, and reads no answer.
 fn deaf(log: &Path) {
     let mut socket = connect(log);
-    let request = message(&[&[1, 4][..], &[0; 8], &[0xff; 4]].concat()).repeat(1_000);
+    let request = message(&[&[VERSION, 4][..], &[0; 8], &[0xff; 4]].concat()).repeat(1_000);
     while socket.write_all(&request).is_ok() {}
 }
 
@@ -145,7 +145,7 @@ fn clients_that_mean_no_good_harm_nobody_and_leave_nothing() {
         let silent: Vec<_> = (0..8)
             .map(|length| {
                 let mut socket = connect(path);
-                socket.write_all(&message(&[1, 6, 0, 0, 0])[..length]).unwrap();
+                socket.write_all(&message(&[VERSION, 6, 0, 0, 0])[..length]).unwrap();
                 socket
             })
             .collect();
@@ -193,7 +193,7 @@ fn a_reader_is_answered_while_more_clients_than_there_are_places_say_nothing() {
     let log = open(&path, &Options::default()).unwrap();
     log.append(one(stream(1), 0, b"there")).unwrap();
     let first = open_reader(&path).unwrap();
-    let half = &message(&[1, 6])[..5];
+    let half = &message(&[VERSION, 6])[..5];
     let silent: Vec<_> = (0..40)
         .map(|number| {
             let mut socket = connect(&path);
@@ -211,10 +211,10 @@ fn a_reader_is_answered_while_more_clients_than_there_are_places_say_nothing() {
     let mut longest = &silent[0];
     assert_eq!(longest.read(&mut [0; 1]).unwrap(), 0, "it was let go");
     let mut last = &silent[39];
-    last.write_all(&message(&[1, 6])[39 % 6..]).unwrap();
+    last.write_all(&message(&[VERSION, 6])[39 % 6..]).unwrap();
     let mut answer = [0; 6];
     last.read_exact(&mut answer).unwrap();
-    assert_eq!(answer[4..], [1, 4], "the head was answered");
+    assert_eq!(answer[4..], [VERSION, 4], "the head was answered");
     drop(silent);
     log.close().unwrap();
 }
@@ -226,7 +226,7 @@ fn a_reader_is_answered_while_clients_that_read_no_answer_have_all_places() {
     let path = directory.path().join("log");
     let log = open(&path, &Options::default()).unwrap();
     log.append(one(stream(1), 0, &[3; 100_000])).unwrap();
-    let tail = message(&[&[1, 4][..], &[0; 8], &[0xff; 4]].concat());
+    let tail = message(&[&[VERSION, 4][..], &[0; 8], &[0xff; 4]].concat());
     let deaf: Vec<_> = (0..32)
         .map(|_| {
             let mut socket = connect(&path);
@@ -239,10 +239,10 @@ fn a_reader_is_answered_while_clients_that_read_no_answer_have_all_places() {
     let more = [(); 3].map(|()| {
         // Each asks once, is not told to try again later, and stays.
         let mut socket = connect(&path);
-        socket.write_all(&message(&[1, 6])).unwrap();
+        socket.write_all(&message(&[VERSION, 6])).unwrap();
         let mut heard = [0; 6];
         socket.read_exact(&mut heard).unwrap();
-        assert_eq!(heard[4..], [1, 4], "the head was answered");
+        assert_eq!(heard[4..], [VERSION, 4], "the head was answered");
         socket
     });
     // The one that had taken nothing for longest had to go. What it asked for besides was not read: its system says so.

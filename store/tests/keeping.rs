@@ -12,7 +12,7 @@ use cloacina_store::keeper::{Change, ChangeError, Changed, Erase, Import, Keeper
 use cloacina_store::log::{AppendError, Definition, EventLog, LogReader, ReadError, StreamFilter};
 use cloacina_store::record::{Body, Hash, Record, StreamId, Timestamp};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open, open_reader, seal, verify};
-use suite::{batch, bodies, closed_label, frame, one, open_label, stream};
+use suite::{VERSION, batch, bodies, closed_label, frame, one, open_label, stream};
 
 const SECRET: &[u8] = b"a secret that nobody may read any more";
 
@@ -377,11 +377,16 @@ fn broken_requests_for_a_change_change_nothing() {
     let log = open(&path, &Options::default()).unwrap();
     fill(&log);
     let before = (log.head().unwrap(), everything(&log));
+    let mut asking = UnixStream::connect(path.join("socket")).unwrap();
+    asking.write_all(&[0, 0, 0, 2, VERSION, 6]).unwrap();
+    let mut heard = [0; 6];
+    asking.read_exact(&mut heard).unwrap();
+    assert_eq!(heard[4..], [VERSION, 4], "a whole request for the head is answered");
     // The version, the number of a request (hashes, erase, prune, import, sign, and none), and what does not belong there.
     for number in 8..=14_u8 {
         for length in [0_usize, 1, 15, 16, 40, 200, 5_000, 100_000] {
             let filling = (0..length).map(|at| (at * 131 + usize::from(number)) as u8);
-            let request: Vec<u8> = [1, number].into_iter().chain(filling).collect();
+            let request: Vec<u8> = [VERSION, number].into_iter().chain(filling).collect();
             let announced = u32::try_from(request.len()).unwrap().to_be_bytes();
             let mut socket = UnixStream::connect(path.join("socket")).unwrap();
             socket.write_all(&announced).unwrap();
@@ -392,7 +397,7 @@ fn broken_requests_for_a_change_change_nothing() {
         }
         // One that goes away in the middle, and one that announces more than is taken.
         let mut socket = UnixStream::connect(path.join("socket")).unwrap();
-        socket.write_all(&[0, 0, 1, 0, 1, number]).unwrap();
+        socket.write_all(&[0, 0, 1, 0, VERSION, number]).unwrap();
         drop(socket);
         let mut socket = UnixStream::connect(path.join("socket")).unwrap();
         socket.write_all(&u32::MAX.to_be_bytes()).unwrap();

@@ -5,6 +5,7 @@
 
 mod suite;
 
+use cloacina_store::keeper::{Change, ChangeError, Keeper, Prune};
 use cloacina_store::log::{Definition, EventLog, LogReader, ReadError, StreamFilter};
 use cloacina_store::record::Record;
 use cloacina_store::{MemoryDisk, MemoryLog, seal};
@@ -170,6 +171,25 @@ fn verifying_looks_at_what_is_stored_also_where_it_was_written_just_now() {
         disk.damage(&key, Some(&whole));
         assert_eq!(log.verify().findings, []);
     }
+}
+
+/// What a log had in memory of what it wrote vouched for what was stored, and a damaged stream was dropped as if it were whole.
+#[test]
+fn a_stream_that_is_damaged_where_it_is_stored_is_not_dropped_for_what_is_in_memory() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    log.append(batch(vec![frame(stream(1), 0, &[b"a"], closed_label("c"))])).unwrap();
+    let head = log.stream(stream(1)).unwrap().head;
+    let key = disk.keys().into_iter().find(|key| key[0] == b'F' && key[1..17] == *stream(1).as_bytes()).unwrap();
+    let whole = disk.value(&key).unwrap();
+    disk.damage(&key, Some(&[&whole[..whole.len() - 1], b"b"].concat()));
+    let prune = || {
+        let (reason, by) = ("old".to_owned(), "ann".to_owned());
+        log.change(Change::Prune(Prune { stream: stream(1), head, archive: None, reason, by }))
+    };
+    assert!(matches!(prune(), Err(ChangeError::Read(ReadError::Damaged { .. }))));
+    disk.damage(&key, Some(&whole));
+    assert_eq!(prune().unwrap().records, 1);
 }
 
 #[test]

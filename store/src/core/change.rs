@@ -15,7 +15,7 @@ use crate::bytes::Malformed;
 use crate::keeper::{ChangeError, Changed, Erase, MOST_ERASED, Prune};
 use crate::layout::frame::{self, FrameHeader, Standing, StoredFrame};
 use crate::layout::{chunk_count, keys};
-use crate::log::{AppendError, LogReader, ReadError};
+use crate::log::{AppendError, ReadError};
 use crate::log_event::{Checkpoint, Erased, LogEvent, Pruned};
 use crate::record::{Body, Hash, StreamId, Timestamp};
 
@@ -49,7 +49,8 @@ impl<B: Backend> Writer<B> {
         if stream == StreamId::LOG {
             return Err(ChangeError::Refused("the log's own stream stays as it is".to_owned()));
         }
-        let entry = self.core().stream(stream)?;
+        // By what is stored: that is what will be changed.
+        let entry = self.core().stored_stream(stream)?;
         if entry.open { Err(ChangeError::Open(stream)) } else { Ok(entry) }
     }
 

@@ -65,7 +65,7 @@ impl<B: Backend> Writer<B> {
         if stream == StreamId::LOG || records.is_empty() {
             return Err(ChangeError::Refused(format!("{stream} cannot be imported")));
         }
-        match self.core().stream(stream) {
+        match self.core().stored_stream(stream) {
             Ok(here) if here.records >= entry.records && self.has(&records)? => {
                 return Ok(Changed { already: 1, ..Changed::default() });
             }

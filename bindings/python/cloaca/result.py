@@ -46,7 +46,8 @@ class TaskResult(NamedTuple):
     attempts: int
     """How many attempts were started."""
     error: str | None
-    """The last error, as ``ValueError: what it says``; why it was skipped, for a skipped task."""
+    """The last error, as ``ValueError: what it says``; why it was skipped, for a skipped task, which begins with
+    ``skipped by failure`` if a failure upstream was not handled."""
     traceback: str | None
     """Where that was raised."""
     started: str | None

@@ -314,6 +314,43 @@ def test_a_loop_that_breaks_is_replaced(runner: cloaca.DefaultRunner, caplog: py
     assert "the runner's event loop broke" in caplog.text
 
 
+def test_a_loop_that_is_blocked_is_replaced(
+    runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One coroutine that blocks instead of awaiting keeps all others from running, also those that start later."""
+    monkeypatch.setattr(_loop, "_PATIENCE", 0.05)
+    release, started = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder("bystander"):
+
+        @cloaca.task(retry_attempts=1)
+        async def bystander() -> None:
+            started.set()
+            while not release.is_set():
+                await asyncio.sleep(0.001)
+
+    with cloaca.WorkflowBuilder("blocks"):
+
+        @cloaca.task(retry_attempts=1, timeout_seconds=0.05)
+        async def blocks() -> None:
+            release.wait(LIMIT)
+
+    with cloaca.WorkflowBuilder("later"):
+
+        @cloaca.task(retry_attempts=1, timeout_seconds=0.05)
+        async def later() -> None:
+            await asyncio.sleep(0)
+
+    other = runner.submit("bystander")
+    assert started.wait(LIMIT)
+    result = runner.execute("blocks", timeout=LIMIT)
+    assert "TaskTimeoutError" in (result.error_message or "")
+    wait_until(lambda: runner.execute("later", timeout=LIMIT).status == "Completed")
+    assert f"attempt 1 at task 'blocks' of execution {result.execution_id} blocks the event loop" in caplog.text
+    release.set()
+    assert other.result(LIMIT).status == "Completed"
+    wait_until(lambda: len([it for it in threading.enumerate() if it.name.startswith("cloaca-loop-")]) <= 1)
+
+
 def test_a_trigger_that_would_end_the_loop_ends_its_poll(runner: cloaca.DefaultRunner) -> None:
     """The loop runs triggers, too: one that raised SystemExit ended all polling of coroutines."""
     polls = 0

@@ -481,6 +481,31 @@ def test_who_ignores_the_cancellation_holds_nobody_up(
     go_on = False
 
 
+def test_who_awaits_what_another_attempt_has_started_is_told_whose_it_was(runner: cloaca.DefaultRunner) -> None:
+    """Two attempts can await one task. When the attempt that had started it ended, the other one just had a
+    CancelledError that nobody had asked for."""
+    shared: list[asyncio.Task[None]] = []
+    with cloaca.WorkflowBuilder("shares"):
+
+        @cloaca.task(retry_attempts=1)
+        async def starts() -> None:
+            shared.append(asyncio.create_task(asyncio.sleep(LIMIT)))
+            while len(shared) < 2:
+                await asyncio.sleep(0.001)
+
+        @cloaca.task(retry_attempts=1)
+        async def awaits() -> None:
+            while not shared:
+                await asyncio.sleep(0.001)
+            shared.append(shared[0])
+            await shared[0]
+
+    result = runner.execute("shares", timeout=LIMIT)
+    owner = f"attempt 1 at task 'starts' of execution {result.execution_id}"
+    # Before Python 3.11, the message is in the error behind it.
+    assert f"CancelledError: it belongs to {owner}, which has ended" in (result.tasks["awaits"].traceback or "")
+
+
 def test_what_is_to_outlive_an_attempt_is_started_in_a_context_of_its_own(runner: cloaca.DefaultRunner) -> None:
     """A pool that a program keeps for all its attempts is no attempt's."""
     kept: list[asyncio.Task[None]] = []

@@ -42,6 +42,8 @@ class _Run:
         fail: Callable[[BaseException], object],
     ) -> None:
         self.name = name
+        # For whoever else awaits one of its tasks.
+        self._reason = f"it belongs to {name}, which has ended"
         self._function = function
         self._complete = complete
         self._fail = fail
@@ -78,7 +80,7 @@ class _Run:
         if task.done():
             return
         if self.is_over:
-            task.cancel()
+            task.cancel(self._reason)
             return
         self._tasks.add(task)
         task.add_done_callback(self._task_ended, context=Context())
@@ -118,14 +120,15 @@ class _Run:
         if self._ending is None and not self.is_over:
             self._ending = _start(self._loop, self._end())
             for task in list(self._tasks):
-                task.cancel()
+                task.cancel(self._reason)
 
     def lose(self, error: BaseException) -> None:
         """Fails the run: its loop runs no more."""
         if not self.is_over:
             self.is_over = True
+            fail = self._fail
             self._leave()
-            self._fail(error)
+            fail(error)
 
     def _main_ended(self, _: object) -> None:
         if self._ending is not None:
@@ -139,7 +142,9 @@ class _Run:
         """Ends what is left, waits for it, and reports."""
         for timer in list(self._timers):
             timer.cancel()
-        left = await _cancelled(self._left, _PATIENCE) and await _cancelled(self._left, _LAST_PATIENCE)
+        left = await _cancelled(self._left, _PATIENCE, self._reason)
+        if left:
+            left = await _cancelled(self._left, _LAST_PATIENCE, self._reason)
         for generator in list(self._generators):
             if not generator.ag_running:
                 self.close_generator(generator)
@@ -173,8 +178,9 @@ class _Run:
             self._leave()
 
     def _leave(self) -> None:
-        # It leads back here; what is over should go at once, not with the next garbage collection.
-        on_over, self.on_over = self.on_over, lambda: None
+        on_over = self.on_over
+        # A timer that was cancelled stays in the loop until its time comes, and with it all that leads from here.
+        del self.on_over, self._function, self._complete, self._fail
         on_over()
 
     def _outcome(self) -> object:
@@ -189,14 +195,16 @@ class _Run:
         raise self._thrown
 
 
-async def _cancelled(left: Callable[[], set[asyncio.Future[Any]]], patience: float) -> set[asyncio.Future[Any]]:
+async def _cancelled(
+    left: Callable[[], set[asyncio.Future[Any]]], patience: float, reason: str
+) -> set[asyncio.Future[Any]]:
     """Cancels tasks, and those that they start while they end. Returns those that are left after `patience` seconds."""
     loop = asyncio.get_running_loop()
     limit = loop.time() + patience
     told: set[asyncio.Future[Any]] = set()
     while tasks := left():
         for task in tasks - told:
-            task.cancel()
+            task.cancel(reason)
         told |= tasks
         rest = limit - loop.time()
         if rest <= 0:
@@ -313,7 +321,7 @@ class Loop:
             error.__cause__ = broken
             _logging.warning("%s", error)
         else:
-            _close(loop)
+            _close(loop, _PATIENCE)
         with self._lock:
             runs = self._runs.pop(loop, set())
         for run in list(runs):
@@ -377,7 +385,8 @@ def run(name: str, function: Callable[[], Awaitable[object]]) -> object:
 
     loop.call_soon(_Run(name, function, partial(over, returned), partial(over, raised)).begin, loop, context=Context())
     broken = _drive(loop, lambda: bool(returned or raised))
-    _close(loop)
+    # What is left has ignored its cancellation already.
+    _close(loop, patience=0.0)
     if raised or broken is not None:
         raise raised[0] if raised else Error(f"the event loop of {name} broke") from broken
     return returned[0]
@@ -498,15 +507,16 @@ def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
         loop.call_soon_threadsafe(what, context=Context())
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
+def _close(loop: asyncio.AbstractEventLoop, patience: float) -> None:
     """Cancels what is left on a loop, gives it a few seconds, and closes the loop."""
     ended: list[object] = []
+    reason = "the runner is shut down"
 
     async def end() -> None:
         own = asyncio.current_task()
-        await _cancelled(lambda: {task for task in asyncio.all_tasks(loop) if task is not own}, _PATIENCE)
+        await _cancelled(lambda: {task for task in asyncio.all_tasks(loop) if task is not own}, patience, reason)
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(loop.shutdown_asyncgens(), _PATIENCE)
+            await asyncio.wait_for(loop.shutdown_asyncgens(), patience)
 
     def over(_: object) -> None:
         ended.append(None)

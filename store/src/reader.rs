@@ -9,8 +9,6 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 use crate::archive::{is_archive, open_archive};
 use crate::backend::Backend;
 use crate::backend::indexed::Indexed;
@@ -25,9 +23,11 @@ use crate::core::behind;
 use crate::core::open::open_for_verifying;
 use crate::core::recover::{Care, Unfit};
 use crate::core::verify::{self, Verified};
+use crate::descriptors::reserve_standard_streams;
 use crate::directory::lock_file::{self, DirectoryLock, LINGER};
 use crate::directory::{self, Found};
 use crate::log::{LogReader, OpenError, ReadError};
+use crate::scratch::Scratch;
 use crate::socket::client::SocketReader;
 
 /// Opens the log in a directory for reading, whether or not a process is writing it, and changes nothing there.
@@ -53,6 +53,7 @@ use crate::socket::client::SocketReader;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open_reader(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
+    reserve(path)?;
     if is_archive(path) {
         return open_archive(path).map(|archive| Box::new(archive) as _);
     }
@@ -75,6 +76,7 @@ pub fn open_reader(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
 /// [`OpenError`] if there is no log, or nothing of it can be read. What is wrong inside is not an error of this call: it
 /// is in the findings.
 pub fn verify(path: &Path) -> Result<Verified, OpenError> {
+    reserve(path)?;
     match reach(path)? {
         Reached::Live(reader) => reader.verify().map_err(|error| OpenError::Io {
             path: path.to_owned(),
@@ -85,12 +87,17 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
             },
         }),
         Reached::Unheld(lock) => {
-            let Broken { core, mut findings, .. } = open_whatever(path, lock)?;
+            let Broken { core, mut findings, copy, .. } = open_whatever(path, lock)?;
+            copy.remove_names();
             let mut verified = verify::verify(&core);
             findings.append(&mut verified.findings);
             Ok(Verified { findings, ..verified })
         }
     }
+}
+
+fn reserve(path: &Path) -> Result<(), OpenError> {
+    reserve_standard_streams().map_err(|error| directory::io_error(path, "reserving the standard streams", &error))
 }
 
 /// A log that may be damaged, opened as far as it can be.
@@ -101,7 +108,7 @@ pub(crate) struct Broken {
     /// What the journal has.
     pub(crate) journal: journal::Found,
     /// Removed with it. It stands after the core: sled is closed first.
-    pub(crate) copy: TempDir,
+    pub(crate) copy: Scratch,
 }
 
 /// Opens a log that nobody has, damaged or not, in a copy.

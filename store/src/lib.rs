@@ -41,6 +41,7 @@ mod parts;
 mod read_through;
 mod reader;
 pub mod record;
+mod reopening;
 pub mod repair;
 mod scratch;
 pub mod seal;

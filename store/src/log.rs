@@ -1,6 +1,6 @@
 //! What a log does: the traits that every backend implements, and the words of its interface.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -386,6 +386,23 @@ pub enum OpenError {
         /// What the system answered, and what to do about it.
         reason: String,
     },
+}
+
+impl OpenError {
+    /// The same of a log that the user calls so, and that was reached by another path.
+    pub(crate) fn of(mut self, reached: &Path, name: &Path) -> Self {
+        let (Self::Missing { path }
+        | Self::NotALog { path, .. }
+        | Self::Locked { path, .. }
+        | Self::NewerFormat { path, .. }
+        | Self::DamagedArchive { path, .. }
+        | Self::Damaged { path, .. }
+        | Self::Io { path, .. }) = &mut self;
+        name.clone_into(path);
+        let (Self::Damaged { what: text, .. } | Self::Io { reason: text, .. }) = &mut self else { return self };
+        *text = text.replace(&*reached.to_string_lossy(), &name.to_string_lossy());
+        self
+    }
 }
 
 /// Why an append was not acknowledged.

@@ -203,7 +203,7 @@ class History:
         """
         if not isinstance(key, str):
             raise TypeError(f"a context key must be a str, not {type(key).__name__}")
-        return Why(Step(**raw) for raw in self._native.why(key, *self._moment(at)))
+        return Why(Step._of(raw) for raw in self._native.why(key, *self._moment(at)))
 
     def diff(self, other: History) -> Diff:
         """What differs between this execution, A, and another, B. Timing alone makes no two executions differ.
@@ -307,7 +307,7 @@ class History:
             ...     context["whole"]
             '10'
         """
-        from ._task import task_id_of
+        from ._references import task_id_of
 
         yield self._native.attempt(task_id_of(task), attempt)[3]
 
@@ -334,7 +334,7 @@ class History:
         if isinstance(at, str):
             return None, at
         if callable(at):
-            from ._task import task_id_of
+            from ._references import task_id_of
 
             return None, task_id_of(at)
         raise TypeError(f"a moment is the seq of an event, a time, or a task; not {type(at).__name__}")

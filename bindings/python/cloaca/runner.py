@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
 import platform
 import threading
@@ -13,7 +12,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from . import _cloaca, _isolation, _logging, _url
+from . import _cloaca, _interpreter, _isolation, _logging, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
 from ._past import Past
 from ._threads import Threads
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     pass
 
 __all__ = ["DefaultRunner"]
-
-_log = logging.getLogger("cloaca.runner")
 
 # What a running attempt gets on shutdown() before it is left to the recovery, in seconds.
 _GRACE = 5.0
@@ -59,6 +56,7 @@ class DefaultRunner(Scheduling):
         LogLockedError: Another process has the log.
         LogCorruptedError: The log is not what was written.
         LogVersionError: A newer version wrote it.
+        Error: gevent or eventlet has replaced Python's threads by its own.
 
     Example:
         >>> import cloaca
@@ -92,12 +90,15 @@ class DefaultRunner(Scheduling):
             )
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
+        _interpreter.check_threads()
         _logging.start()
         _logging.refresh_level()
         if location.ignored_options:
-            _log.warning("the options '?%s' of the database URL are ignored", location.ignored_options)
+            _logging.warning("the options '?%s' of the database URL are ignored", location.ignored_options)
         if location.is_sqlite and location.path is not None:
-            _log.info("there is no SQLite here: the embedded event log is opened in the directory %s", location.path)
+            _logging.info(
+                "there is no SQLite here: the embedded event log is opened in the directory %s", location.path
+            )
         self._config = config
         self._location = location
         self._clock = _clock
@@ -524,8 +525,8 @@ class DefaultRunner(Scheduling):
         # What went wrong in the block is what the program has to hear of.
         try:
             self.shutdown()
-        except Exception:
-            _log.exception("the runner could not be shut down in order after an error")
+        except Exception as problem:
+            _logging.failure("the runner could not be shut down in order after an error", problem)
 
     def __repr__(self) -> str:
         where = ":memory:" if self._location.path is None else self._location.path
@@ -541,8 +542,10 @@ def _at_exit() -> None:
     for runner in list(_runners):
         try:
             runner._shutdown(_GRACE_AT_EXIT)
-        except Exception:
-            _log.exception("a runner could not be shut down in order; what it left is recovered when its log is opened")
+        except Exception as error:
+            _logging.failure(
+                "a runner could not be shut down in order; what it left is recovered when its log is opened", error
+            )
 
 
 atexit.register(_at_exit)

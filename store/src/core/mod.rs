@@ -19,6 +19,7 @@ pub(crate) mod read;
 pub(crate) mod ready;
 pub(crate) mod recent;
 pub(crate) mod recover;
+mod rewrites;
 pub(crate) mod tail;
 pub(crate) mod verify;
 pub(crate) mod writer;
@@ -32,10 +33,11 @@ use crate::bytes::Malformed;
 use crate::core::ends::Ends;
 use crate::core::moving::Moving;
 use crate::core::recent::{Recent, Written};
+use crate::core::rewrites::Rewrites;
 use crate::layout::frame::FrameHeader;
 use crate::layout::head::Tip;
 use crate::layout::listing::ListingEntry;
-use crate::log::{Durability, ReadError};
+use crate::log::{Durability, ListingKey, ReadError};
 use crate::record::{Hash, StreamId, StreamKind};
 use crate::sync::{read_lock, write_lock};
 
@@ -55,6 +57,7 @@ pub(crate) struct Core<B> {
     /// Where readers wait until it moves.
     pub(crate) moving: Arc<Moving>,
     ends: Ends,
+    rewrites: Rewrites,
 }
 
 /// What of the backend may be shown.
@@ -87,6 +90,13 @@ pub(crate) struct Listed {
     pub(crate) entry: ListingEntry,
 }
 
+impl Listed {
+    /// Its place in the listing.
+    pub(crate) fn key(&self) -> ListingKey {
+        ListingKey { started: self.entry.started, stream: self.stream }
+    }
+}
+
 impl<B: Backend> Core<B> {
     pub(crate) fn new(backend: B, tip: Tip, durability: Option<Durability>, location: String) -> Self {
         Self {
@@ -100,6 +110,7 @@ impl<B: Backend> Core<B> {
             failed: AtomicBool::new(false),
             moving: Arc::default(),
             ends: Ends::default(),
+            rewrites: Rewrites::default(),
         }
     }
 
@@ -134,6 +145,7 @@ impl<B: Backend> Core<B> {
         let mut view = write_lock(&self.view);
         view.hidden = hidden;
         if rewriting {
+            self.rewrites.begin();
             view.recent.clear();
         }
         self.end.store(end, Ordering::Release);
@@ -149,6 +161,7 @@ impl<B: Backend> Core<B> {
             view.hidden = Hidden::default();
             view.recent.add(written)
         };
+        self.rewrites.end();
         self.flushes.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 
 from . import _code, _isolation
 from ._cloaca import BackoffStrategy, Context, RetryCondition, RetryPolicy, TaskSpec, nearest
 from ._functions import shape
-from .conditions import ConditionTree
+from .conditions import Condition, ConditionTree, TaskReference
+from .namespace import TaskNamespace
+
+if TYPE_CHECKING:
+    from .inputs import Part
+    from .literals import Backoff, Isolation, RetryWhen, Rule
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-RetryOn: TypeAlias = str | type[BaseException] | tuple[type[BaseException], ...]
+RetryOn: TypeAlias = "RetryWhen | type[BaseException] | tuple[type[BaseException], ...]"
 
 _HANDLE_NAMES = ("handle", "task_handle")
 _BACKOFFS: dict[str, Callable[[], BackoffStrategy]] = {
@@ -34,6 +39,8 @@ class Collector(Protocol):
     def name(self) -> str: ...
 
     def _collect(self, spec: TaskSpec) -> None: ...
+
+    def _declare(self, part: Part) -> None: ...
 
 
 class _Registry:
@@ -92,15 +99,23 @@ def workflow_around() -> str | None:
     return _open.collectors[-1].name if _open.collectors else None
 
 
-def task_id_of(reference: str | Callable[..., Any]) -> str:
-    """The id that a reference to a task means: an id, or the decorated function.
+def declare_around(part: Part) -> bool:
+    """Declares inputs of the workflow whose ``with`` block this is in; false outside of one."""
+    if not _open.collectors:
+        return False
+    _open.collectors[-1]._declare(part)
+    return True
+
+
+def task_id_of(reference: TaskReference) -> str:
+    """The id that a reference to a task means: an id, a full id, or the decorated function.
 
     Raises:
         TypeError: It is neither.
         ValueError: The function is not decorated.
     """
-    if isinstance(reference, str):
-        return reference
+    if isinstance(reference, (str, TaskNamespace)):
+        return str(reference)
     if not callable(reference):
         raise TypeError(
             f"a task is named by a string task ID or a function object, not by {type(reference).__name__} "
@@ -148,18 +163,18 @@ def task(
     /,
     *,
     id: str | None = None,
-    dependencies: Iterable[str | Callable[..., Any]] | None = None,
+    dependencies: Iterable[TaskReference] | None = None,
     retry: RetryPolicy | None = None,
     retry_attempts: int | None = None,
-    retry_backoff: str | None = None,
+    retry_backoff: Backoff | None = None,
     retry_delay_ms: int | None = None,
     retry_max_delay_ms: int | None = None,
     retry_condition: RetryOn | None = None,
     retry_jitter: bool | None = None,
     trigger_rules: ConditionTree | None = None,
-    trigger_rule: str | None = None,
+    trigger_rule: Rule | None = None,
     timeout_seconds: float | None = None,
-    isolation: str | None = None,
+    isolation: Isolation | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
     on_retry: Callable[[str, str, Context, int], object] | None = None,
@@ -171,18 +186,18 @@ def task(
     /,
     *,
     id: str | None = None,
-    dependencies: Iterable[str | Callable[..., Any]] | None = None,
+    dependencies: Iterable[TaskReference] | None = None,
     retry: RetryPolicy | None = None,
     retry_attempts: int | None = None,
-    retry_backoff: str | None = None,
+    retry_backoff: Backoff | None = None,
     retry_delay_ms: int | None = None,
     retry_max_delay_ms: int | None = None,
     retry_condition: RetryOn | None = None,
     retry_jitter: bool | None = None,
     trigger_rules: ConditionTree | None = None,
-    trigger_rule: str | None = None,
+    trigger_rule: Rule | None = None,
     timeout_seconds: float | None = None,
-    isolation: str | None = None,
+    isolation: Isolation | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
     on_retry: Callable[[str, str, Context, int], object] | None = None,
@@ -199,7 +214,7 @@ def task(
 
     Args:
         id: The task's id; the function's name by default.
-        dependencies: Ids or decorated functions, in the order that matters where their writes meet.
+        dependencies: Ids, full ids or decorated functions, in the order that matters where their writes meet.
         retry: A whole policy; not together with any ``retry_*``.
         retry_attempts: How many runs there are at most; 0 and 1 are one run. 3 by default.
         retry_backoff: ``"fixed"``, ``"linear"`` or ``"exponential"`` (the default, doubling).
@@ -299,7 +314,7 @@ def _check_callbacks(**callbacks: Any) -> None:
             raise TypeError(f"{name} must be a plain function: nobody would await {_shown(callback)}")
 
 
-def _dependencies(dependencies: Iterable[str | Callable[..., Any]] | None) -> list[str]:
+def _dependencies(dependencies: Iterable[TaskReference] | None) -> list[str]:
     if dependencies is None:
         return []
     if isinstance(dependencies, str) or not isinstance(dependencies, Iterable):
@@ -381,8 +396,6 @@ def _rule(name: str | None, tree: ConditionTree | None) -> Any:
         raise TypeError(f"trigger_rule must be the name of a rule, not {name!r}; trigger_rules takes a condition tree")
     if tree is None:
         return name if name is not None else "none_failed"
-    from ._cloaca import Condition
-
     return Condition.parse(tree)
 
 

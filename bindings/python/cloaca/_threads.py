@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from . import _failure
 from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
-from ._trigger import fires_with
+from ._trigger import fires_with, triggers
+from .inputs import check_scheduled
+from .workflow import workflows
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,6 +81,8 @@ class Threads:
                 self._poll(work)
             elif not isinstance(work, Attempt):
                 _call(work)
+            elif self._refuses(work):
+                pass
             elif work.in_process:
                 self._run_in_process(work)
             elif work.is_async:
@@ -87,6 +91,18 @@ class Threads:
                 self._run(work)
             # Otherwise the last context would live until the next attempt.
             del work
+
+    def _refuses(self, attempt: Attempt) -> bool:
+        """Fails an attempt whose execution a schedule started with an input that the workflow does not take."""
+        workflow = workflows.find(attempt.workflow)
+        if workflow is None or not workflow._inputs or attempt.task_id not in workflow.get_roots():
+            return False
+        try:
+            check_scheduled(workflow._inputs, attempt)
+        except Exception as error:
+            self._fail(attempt, error)
+            return True
+        return False
 
     def _run(self, attempt: Attempt) -> None:
         try:
@@ -177,8 +193,10 @@ def _end_poll(poll: Poll, returned: object) -> None:
     context = fires_with(poll.name, returned, none_fires=poll.by_cron)
     if context is None:
         poll.skip()
-    else:
-        poll.fire(context)
+        return
+    trigger = triggers.find(poll.name)
+    workflow = None if trigger is None else workflows.find(trigger.workflow)
+    poll.fire(context if workflow is None else workflow._inputs.complete(workflow.name, context))
 
 
 def _fail_poll(poll: Poll, error: BaseException) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import stat
 from typing import NamedTuple
 
+from . import _logging
 from .errors import ConfigurationError
 
 FORMS = (
     'these work: "cloaca:///relative/path", "cloaca:////absolute/path", a plain path, "sqlite:///path" (opens the '
     'event log in a directory of that name), ":memory:"'
 )
-
-
-_log = logging.getLogger("cloaca.runner")
 
 
 class Location(NamedTuple):
@@ -31,12 +28,12 @@ class Location(NamedTuple):
     def announce(self) -> None:
         """Logs what a user might not expect of the URL."""
         if self.ignored_options:
-            _log.warning("the options '?%s' of the database URL are ignored", self.ignored_options)
+            _logging.warning("the options '?%s' of the database URL are ignored", self.ignored_options)
         if self.path is None:
             return
         if self.absolute is not None and _probably_absolute(self.path, self.absolute):
             scheme = "sqlite" if self.is_sqlite else "cloaca"
-            _log.warning(
+            _logging.warning(
                 "three slashes make a path relative to the working directory: this opens %s, not %s; for the absolute "
                 "path write four: %s:///%s",
                 self.path,
@@ -45,7 +42,7 @@ class Location(NamedTuple):
                 self.absolute,
             )
         if self.is_sqlite:
-            _log.info("there is no SQLite here: the embedded event log is opened in the directory %s", self.path)
+            _logging.info("there is no SQLite here: the embedded event log is opened in the directory %s", self.path)
 
     def make_room(self) -> None:
         """Removes an empty file where the log's directory is to be: what ``tempfile.NamedTemporaryFile`` leaves.
@@ -65,7 +62,7 @@ class Location(NamedTuple):
                     f"use another path",
                     path=self.path,
                 ) from error
-            _log.warning("%s was an empty file: a directory with the event log replaces it", self.path)
+            _logging.warning("%s was an empty file: a directory with the event log replaces it", self.path)
 
 
 def _is_empty_file(path: str) -> bool:

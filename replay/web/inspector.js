@@ -3,7 +3,7 @@
 import { byId, clean, cleanLine, cut, element } from "./dom.js";
 import { ERASED } from "./model.js";
 import { longText, valueBlock } from "./value.js";
-import { clock, counted, look, micros, shortId, size, skipped, skipReason, span } from "./words.js";
+import { counted, dayTime, look, micros, shortId, size, skipped, skipReason, span } from "./words.js";
 
 const MOST_STEPS = 200;
 const DEEPEST = 8;
@@ -61,7 +61,7 @@ export class Inspector {
     const erased = seqs.filter((seq) => this.page.past.events[seq].erased);
     return erased.map((seq) => {
       const { by, reason, time } = this.page.past.events[seq].erased;
-      return warning(`The value of seq ${seq} was erased by ${cut(by, 80)} on ${clock(micros(time))}: ${cut(reason, 400)}`);
+      return warning(`The value of seq ${seq} was erased by ${cut(by, 80)} on ${dayTime(micros(time))}: ${cut(reason, 400)}`);
     });
   }
 

@@ -354,6 +354,16 @@ def test_a_full_id_of_another_workflow_is_refused() -> None:
         def tell() -> None: ...
 
 
+def test_a_task_that_is_named_by_both_its_ids_is_one_dependency_too_many() -> None:
+    with pytest.raises(cloaca.WorkflowValidationError, match="name task 'load' twice"), cloaca.WorkflowBuilder("both"):
+
+        @cloaca.task
+        def load() -> None: ...
+
+        @cloaca.task(dependencies=[load, "public::embedded::both::load"])
+        def tell() -> None: ...
+
+
 def test_an_id_with_colons_of_a_task_that_is_called_so_stays() -> None:
     with cloaca.WorkflowBuilder("colons") as builder:
 

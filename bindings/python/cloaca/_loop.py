@@ -25,6 +25,9 @@ _PATIENCE = 5.0
 # The same once it is cancelled for the second time, having ignored the first.
 _LAST_PATIENCE = 1.0
 
+# What ends a loop, or what all that runs on it shares.
+_ENDS = ("stop", "close", "shutdown_asyncgens", "shutdown_default_executor")
+
 _run: ContextVar[_Run | None] = ContextVar("cloaca_run", default=None)
 
 
@@ -365,7 +368,7 @@ def _blame(error: BaseException) -> None:
 
 def _watch(loop: asyncio.AbstractEventLoop) -> None:
     """Has a loop say what belongs to which run, and lets no run end it."""
-    create_task, stop, close = loop.create_task, loop.stop, loop.close
+    create_task = loop.create_task
 
     def owner_in(context: Context | None) -> _Run | None:
         return _run.get() if context is None else context.get(_run)
@@ -386,10 +389,11 @@ def _watch(loop: asyncio.AbstractEventLoop) -> None:
             owner.adopt_timer(timer)
         return timer
 
-    def refused(what: str, act: Callable[[], None]) -> None:
+    def refused(act: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
         owner = _run.get()
         if owner is None:
-            return act()
+            return act(*args, **keywords)
+        what = getattr(act, "__name__", repr(act))
         error = RuntimeError(f"{owner.name} called {what}() on the event loop, which it shares with other coroutines")
         owner.throw(error)
         raise error
@@ -397,8 +401,7 @@ def _watch(loop: asyncio.AbstractEventLoop) -> None:
     changed: dict[str, Any] = {
         "create_task": owned_task,
         "call_at": partial(owned_timer, loop.call_at),
-        "stop": partial(refused, "stop", stop),
-        "close": partial(refused, "close", close),
+        **{name: partial(refused, getattr(loop, name)) for name in _ENDS},
     }
     if not isinstance(loop, asyncio.BaseEventLoop):
         # There, it is made of `call_at`.

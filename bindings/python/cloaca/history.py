@@ -316,7 +316,7 @@ class History:
 
     def _task_id(self, task: TaskReference) -> str:
         """The id of a task of this execution, however it is named."""
-        from ._task import task_id_of
+        from ._references import task_id_of
 
         task_id = task_id_of(task)
         if task_id not in self.tasks and is_full_id(task_id):

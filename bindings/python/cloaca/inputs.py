@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from . import _json_types, _logging
+from . import _json_types
 from ._cloaca import Context, nearest, sighting_of
 from .errors import WorkflowInputError
 
@@ -235,6 +235,8 @@ class _Declaration:
 
     def __del__(self) -> None:
         if not self._is_used:
+            from . import _logging
+
             _logging.warning(
                 "workflow_params(%s) has no effect: it was called outside of a `with cloaca.WorkflowBuilder(...)` "
                 "block, and decorates no task",

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 from . import _isolation
 from ._cloaca import NativeWorkflow, TaskSpec, nearest
-from ._task import close_collector, open_collector, registry, task_id_of
+from ._references import Reference, resolve, task_id_of
+from ._scope import Block, Scope, close_block, open_block
+from ._task import Definition, registry
 from .conditions import TaskReference
 from .errors import WorkflowValidationError
 from .inputs import Inputs, Parameter, Part, declared_on
-from .namespace import WorkflowContext, is_full_id, plain_id
+from .namespace import TaskNamespace, WorkflowContext, is_full_id, plain_id
 
 __all__ = ["Workflow", "WorkflowBuilder", "register_workflow_constructor"]
 
@@ -174,12 +176,13 @@ class Workflow:
             >>> workflow.can_run_parallel("load", "check"), workflow.can_run_parallel("extract", "check")
             (True, False)
         """
-        one, other = (self._plain_id(task) for task in (task1, task2))
-        return self._native.independent(one, other)
+        return self._native.independent(self._id_of(task1), self._id_of(task2))
 
-    def _plain_id(self, task: TaskReference) -> str:
-        """The id of one of its tasks, however it is named."""
-        return plain_id(task_id_of(task), self._namespace, self.tasks)
+    def _id_of(self, task: TaskReference) -> str:
+        """The id of the task that is meant, of those that this workflow has."""
+        named = isinstance(task, (str, TaskNamespace))
+        own = [] if named else [spec.id for spec in self._native.specs if spec.function == task]
+        return own[0] if len(own) == 1 else plain_id(task_id_of(task), self._namespace, self.tasks)
 
     def validate(self) -> None:
         """Checks it again. A workflow that was built is valid, so this says nothing.
@@ -265,7 +268,11 @@ class WorkflowBuilder:
         # The full ids of its tasks begin so.
         self._namespace = WorkflowContext(tenant or "public", package or "embedded", workflow or name)
         # In order of addition. True: somebody said add_task; False: it was only defined here.
-        self._tasks: dict[str, tuple[TaskSpec, bool]] = {}
+        self._tasks: dict[str, tuple[Definition, bool]] = {}
+        self._scope = Scope(name)
+        self._blocks: list[Block] = []
+        # The tasks that the open block has defined, or somebody has added.
+        self._defined: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -320,7 +327,7 @@ class WorkflowBuilder:
             Traceback (most recent call last):
             cloaca.errors.WorkflowValidationError: Task 'loud' not found in registry; did you mean 'load'?
         """
-        task_id = plain_id(task_id_of(task), self._namespace, self._tasks)
+        task_id = plain_id(resolve(task, self._scope).task_id, self._namespace, self._tasks)
         if not task_id:
             raise WorkflowValidationError("a task id cannot be empty", workflow=self._name)
         own = self._tasks.get(task_id)
@@ -328,15 +335,16 @@ class WorkflowBuilder:
             raise WorkflowValidationError(
                 f"workflow '{self._name}' is not valid: Duplicate task: {task_id}", workflow=self._name, task_id=task_id
             )
-        spec = own[0] if own is not None else registry.find(task_id)
-        if spec is None:
+        definition = own[0] if own is not None else registry.find(task_id)
+        if definition is None:
             names = [*self._tasks, *registry.names()]
             near = nearest(task_id, names)
             hint = f"; did you mean '{near}'?" if near else f"; known tasks: {', '.join(names) or 'none'}"
             raise WorkflowValidationError(
                 f"Task '{task_id}' not found in registry{hint}", workflow=self._name, task_id=task_id
             )
-        self._tasks[task_id] = (spec, True)
+        self._tasks[task_id] = (definition, True)
+        self._defined.add(task_id)
         return self
 
     def build(self) -> Workflow:
@@ -352,7 +360,7 @@ class WorkflowBuilder:
             Traceback (most recent call last):
             cloaca.errors.WorkflowValidationError: workflow 'empty' is not valid: workflow cannot be empty
         """
-        specs = [self._with_plain_ids(spec) for spec, _ in self._tasks.values()]
+        specs = [self._with_plain_ids(definition.spec) for definition, _ in self._tasks.values()]
         try:
             native = NativeWorkflow(self._name, specs)
         except WorkflowValidationError as error:
@@ -361,6 +369,10 @@ class WorkflowBuilder:
                 raise
             raise WorkflowValidationError(f"{error}; {foreign}", workflow=self._name) from None
         problems = [problem for spec in specs if (problem := _isolation.problem(spec)) is not None]
+        problems += [problem for spec in specs if (problem := _named_twice(spec)) is not None]
+        for definition, _ in self._tasks.values():
+            mixed = (self._mixed_up(definition, reference) for reference in definition.references)
+            problems += [problem for problem in mixed if problem is not None]
         if problems:
             raise WorkflowValidationError(
                 f"workflow '{self._name}' is not valid: {'; '.join(problems)}", workflow=self._name
@@ -400,23 +412,63 @@ class WorkflowBuilder:
             message = f"workflow '{self._name}' is not valid: {error}"
             raise WorkflowValidationError(message, workflow=self._name) from None
 
-    def _collect(self, spec: TaskSpec) -> None:
+    def _mixed_up(self, definition: Definition, reference: Reference) -> str | None:
+        """Why a function that a task depends on is not the task that this workflow has under its id."""
+        own = self._tasks.get(reference.task_id)
+        if own is None or reference.scope is None or own[0].scope is reference.scope:
+            return None
+        return (
+            f"task '{definition.spec.id}' depends on the function that is task '{reference.task_id}' "
+            f"{reference.scope}, but '{reference.task_id}' of this workflow is another function ({own[0].place}); give "
+            f"one of them another id"
+        )
+
+    def _collect(self, definition: Definition) -> None:
         """Takes a task that is defined inside the ``with`` block. Called by the decorator."""
-        self._tasks[spec.id] = (spec, False)
+        task_id = definition.spec.id
+        earlier = self._tasks.get(task_id)
+        # A block that is run again, in a notebook, replaces what it defined before.
+        if earlier is not None and task_id in self._defined:
+            places = f"at {earlier[0].place} and at {definition.place}"
+            if earlier[0].place == definition.place:
+                places = f"at {definition.place}, in a loop or twice; give each its own id: @cloaca.task(id=...)"
+            raise WorkflowValidationError(
+                f"workflow '{self._name}' is not valid: Duplicate task: {task_id}, {places}",
+                workflow=self._name,
+                task_id=task_id,
+            )
+        self._tasks[task_id] = (definition, False)
+        self._defined.add(task_id)
 
     def __enter__(self) -> WorkflowBuilder:
-        open_collector(self)
+        if not any(block.is_open for block in self._blocks):
+            self._defined = {task_id for task_id, (_, added) in self._tasks.items() if added}
+        self._blocks.append(open_block(self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        close_collector(self)
-        if kind is None:
-            workflows.register(self.build())
+        overlaps = close_block(self._blocks.pop())
+        if kind is not None:
+            return
+        if overlaps is not None:
+            raise WorkflowValidationError(
+                f"the `with` blocks of the workflows '{self._name}' and '{overlaps}' overlap, and neither is inside "
+                f"the other, so tasks may be in the wrong one. Neither is registered. Generators share the blocks of "
+                f"their thread: do not yield inside of one",
+                workflow=self._name,
+            )
+        workflows.register(self.build())
 
     def __repr__(self) -> str:
         return f"WorkflowBuilder(name={self._name!r}, tasks={list(self._tasks)!r})"
+
+
+def _named_twice(spec: TaskSpec) -> str | None:
+    """A dependency that a task names both by its id and by its full id."""
+    twice = [task_id for number, task_id in enumerate(spec.dependencies) if task_id in spec.dependencies[:number]]
+    return f"dependencies of task '{spec.id}' name task '{twice[0]}' twice" if twice else None
 
 
 class Subscriber(Protocol):

@@ -355,7 +355,7 @@ def test_a_full_id_of_another_workflow_is_refused() -> None:
 
 
 def test_a_task_that_is_named_by_both_its_ids_is_one_dependency_too_many() -> None:
-    with pytest.raises(cloaca.WorkflowValidationError, match="name task 'load' twice"), cloaca.WorkflowBuilder("both"):
+    with pytest.raises(cloaca.WorkflowValidationError, match="depends on 'load' twice"), cloaca.WorkflowBuilder("both"):
 
         @cloaca.task
         def load() -> None: ...

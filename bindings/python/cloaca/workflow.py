@@ -369,7 +369,6 @@ class WorkflowBuilder:
                 raise
             raise WorkflowValidationError(f"{error}; {foreign}", workflow=self._name) from None
         problems = [problem for spec in specs if (problem := _isolation.problem(spec)) is not None]
-        problems += [problem for spec in specs if (problem := _named_twice(spec)) is not None]
         for definition, _ in self._tasks.values():
             mixed = (self._mixed_up(definition, reference) for reference in definition.references)
             problems += [problem for problem in mixed if problem is not None]
@@ -463,12 +462,6 @@ class WorkflowBuilder:
 
     def __repr__(self) -> str:
         return f"WorkflowBuilder(name={self._name!r}, tasks={list(self._tasks)!r})"
-
-
-def _named_twice(spec: TaskSpec) -> str | None:
-    """A dependency that a task names both by its id and by its full id."""
-    twice = [task_id for number, task_id in enumerate(spec.dependencies) if task_id in spec.dependencies[:number]]
-    return f"dependencies of task '{spec.id}' name task '{twice[0]}' twice" if twice else None
 
 
 class Subscriber(Protocol):

@@ -214,7 +214,7 @@ def test_the_names_that_cloacina_has(call: Callable[[], object]) -> None:
 
 def test_an_error_is_needed_to_ask_whether_it_is_tried_again() -> None:
     with pytest.raises(TypeError, match="needs the error"):
-        cloaca.RetryPolicy.default().should_retry(1)  # type: ignore[call-overload]
+        cloaca.RetryPolicy.default().should_retry(1)
 
 
 def test_two_tasks_that_are_compared_have_names() -> None:

@@ -12,13 +12,15 @@ from ._functions import shape
 from ._references import Reference, remember, resolve, shown
 from ._scope import MODULE_LEVEL, Scope, innermost, place_of
 from .conditions import Condition, ConditionTree, TaskReference
+from .literals import RetryWhen
+from .namespace import TaskNamespace
 
 if TYPE_CHECKING:
     from .inputs import Part
-    from .literals import Backoff, Isolation, RetryWhen, Rule
+    from .literals import Backoff, Isolation, Rule
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-RetryOn: TypeAlias = "RetryWhen | type[BaseException] | tuple[type[BaseException], ...]"
+RetryOn: TypeAlias = RetryWhen | type[BaseException] | tuple[type[BaseException], ...]
 
 _HANDLE_NAMES = ("handle", "task_handle")
 # Of timeouts, in seconds.
@@ -259,10 +261,15 @@ def _check_callbacks(**callbacks: Any) -> None:
             raise TypeError(f"{name} must be a plain function: nobody would await {shown(callback)}")
 
 
+def _is_one(dependencies: object) -> bool:
+    """Whether it is one dependency, where a list of them should be."""
+    return isinstance(dependencies, (str, bytes, TaskNamespace)) or callable(dependencies)
+
+
 def _dependencies(dependencies: Sequence[TaskReference] | None) -> tuple[Reference, ...]:
     if dependencies is None:
         return ()
-    if isinstance(dependencies, (str, bytes)) or callable(dependencies):
+    if _is_one(dependencies):
         raise TypeError(f"dependencies must be a list of ids or functions: dependencies=[{shown(dependencies)}]")
     if isinstance(dependencies, Set) and not isinstance(dependencies, KeysView):
         raise TypeError(

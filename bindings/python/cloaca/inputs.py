@@ -219,7 +219,7 @@ class _Declaration:
         if self._is_used:
             return decorated
         self._is_used = True
-        if not callable(decorated):
+        if not _is_function(decorated):
             raise TypeError(f"workflow_params decorates a task's function, not {decorated!r}")
         try:
             setattr(decorated, _ON_FUNCTION, self._part)
@@ -242,6 +242,10 @@ class _Declaration:
                 "block, and decorates no task",
                 ", ".join(self._part.parameters),
             )
+
+
+def _is_function(decorated: object) -> bool:
+    return callable(decorated)
 
 
 def workflow_params(model: type | None = None, /, **params: Any) -> Callable[[Decorated], Decorated]:

@@ -175,7 +175,7 @@ impl NativeEngine {
     fn start(&self, py: Python<'_>, workflow: &str, context: &Context, execution_id: Option<&str>) -> PyResult<String> {
         let request = StartRequest {
             workflow: workflow.into(),
-            input: context.peek().into_iter().collect(),
+            input: context.input(py)?,
             execution: execution_id.map(id_of).transpose()?,
             cause: Cause::Call,
         };

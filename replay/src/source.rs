@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cloacina_engine::core::codec::{self, DecodeError, Label, LabelStatus};
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::core::time::Timestamp;
-use cloacina_store::log::{Durability, LogReader, ReadError, StreamEntry, StreamFilter};
+use cloacina_store::log::{Durability, ListingKey, LogReader, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
@@ -172,20 +172,17 @@ pub fn heads_since(reader: &dyn LogReader, from: u64) -> Result<(Vec<Head>, u64)
 
 /// All executions of a log, newest first, read page by page; without how they were acknowledged.
 pub fn heads(reader: &dyn LogReader) -> impl Iterator<Item = Result<Head, ReadError>> + '_ {
-    executions(reader, None).map(|entry| entry.map(|entry| Head::new(reader, entry, None)))
+    executions(reader).map(|entry| entry.map(|entry| Head::new(reader, entry, None)))
 }
 
-/// The executions of a log with an id below `before`, newest first, read page by page.
-pub fn executions(
-    reader: &dyn LogReader,
-    before: Option<StreamId>,
-) -> impl Iterator<Item = Result<StreamEntry, ReadError>> + '_ {
-    Executions { reader, before, page: Vec::new().into_iter(), over: false }
+/// The executions of a log, newest first, read page by page: the one that started last comes first.
+pub fn executions(reader: &dyn LogReader) -> impl Iterator<Item = Result<StreamEntry, ReadError>> + '_ {
+    Executions { reader, before: None, page: Vec::new().into_iter(), over: false }
 }
 
 struct Executions<'a> {
     reader: &'a dyn LogReader,
-    before: Option<StreamId>,
+    before: Option<ListingKey>,
     page: std::vec::IntoIter<StreamEntry>,
     over: bool,
 }
@@ -209,7 +206,7 @@ impl Iterator for Executions<'_> {
             }
         }
         let entry = self.page.next()?;
-        self.before = Some(entry.stream);
+        self.before = Some(entry.listing_key());
         Some(Ok(entry))
     }
 }

@@ -1,6 +1,6 @@
 //! What a log does: the traits that every backend implements, and the words of its interface.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,6 +101,23 @@ pub struct StreamEntry {
     pub label: Vec<u8>,
 }
 
+/// The place of a stream in the listing: the order of starts, and of ids where two started at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListingKey {
+    /// When its first record was appended.
+    pub started: Timestamp,
+    /// Its id.
+    pub stream: StreamId,
+}
+
+impl StreamEntry {
+    /// Its place in the listing.
+    #[must_use]
+    pub fn listing_key(&self) -> ListingKey {
+        ListingKey { started: self.started, stream: self.stream }
+    }
+}
+
 /// Which streams are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamFilter {
@@ -108,8 +125,8 @@ pub struct StreamFilter {
     pub kind: Option<StreamKind>,
     /// Only the unfinished ones.
     pub open_only: bool,
-    /// Only those with an id below this one.
-    pub before: Option<StreamId>,
+    /// Only those that come after this one in the listing: those that started before it.
+    pub before: Option<ListingKey>,
     /// At most this many.
     pub limit: usize,
 }
@@ -170,7 +187,8 @@ pub trait LogReader: Send + Sync {
     /// As [`LogReader::read`].
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError>;
 
-    /// The streams that the filter takes, highest id (the newest) first. Reads an index, not the log.
+    /// The streams that the filter takes, newest first: in the order of [`ListingKey`], the last one first. Reads an index, not the
+    /// log.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] where the log is not what was written.
@@ -368,6 +386,23 @@ pub enum OpenError {
         /// What the system answered, and what to do about it.
         reason: String,
     },
+}
+
+impl OpenError {
+    /// The same of a log that the user calls so, and that was reached by another path.
+    pub(crate) fn of(mut self, reached: &Path, name: &Path) -> Self {
+        let (Self::Missing { path }
+        | Self::NotALog { path, .. }
+        | Self::Locked { path, .. }
+        | Self::NewerFormat { path, .. }
+        | Self::DamagedArchive { path, .. }
+        | Self::Damaged { path, .. }
+        | Self::Io { path, .. }) = &mut self;
+        name.clone_into(path);
+        let (Self::Damaged { what: text, .. } | Self::Io { reason: text, .. }) = &mut self else { return self };
+        *text = text.replace(&*reached.to_string_lossy(), &name.to_string_lossy());
+        self
+    }
 }
 
 /// Why an append was not acknowledged.

@@ -28,6 +28,7 @@ from ._cloaca import (
     RetryPolicy,
     RetryPolicyBuilder,
 )
+from ._erased import Erased
 from ._handle import TaskHandle
 from ._task import task
 from ._trigger import TriggerResult, trigger
@@ -88,6 +89,7 @@ __all__ = [
     "ContextError",
     "DefaultRunner",
     "DefaultRunnerConfig",
+    "Erased",
     "Error",
     "Execution",
     "ExecutionInfo",

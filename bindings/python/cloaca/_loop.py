@@ -321,9 +321,11 @@ def _drive(loop: asyncio.AbstractEventLoop, is_done: Callable[[], bool]) -> Base
             loop.call_soon(_first_turn, turned, context=Context())
             loop.run_forever()
         except BaseException as error:
-            if not turned.is_set():
+            handle = _handle_behind(error)
+            if not turned.is_set() or (handle is None and issubclass(type(error), Exception)):
+                # No callback raised it, but the loop itself.
                 return error
-            _blame(error)
+            _blame(error, handle)
     return None
 
 
@@ -350,16 +352,21 @@ def _first_turn(turned: threading.Event) -> None:
     sys.set_asyncgen_hooks(firstiter, finalizer)
 
 
-def _blame(error: BaseException) -> None:
-    """Fails the run that has thrown something out of the loop."""
+def _handle_behind(error: BaseException) -> asyncio.Handle | None:
+    """The callback that threw something out of the loop. Takes the frames before it, asyncio's and ours, off."""
     at = _failure.traceback_of(error)
     while at is not None and at.tb_frame.f_code is not asyncio.Handle._run.__code__:
         at = at.tb_next
-    owner = None
-    if at is not None:
-        owner = at.tb_frame.f_locals["self"]._context.get(_run)
-        # What stands before it is asyncio's and ours.
-        _failure.set_traceback(error, at.tb_next)
+    if at is None:
+        return None
+    _failure.set_traceback(error, at.tb_next)
+    handle: asyncio.Handle = at.tb_frame.f_locals["self"]
+    return handle
+
+
+def _blame(error: BaseException, handle: asyncio.Handle | None) -> None:
+    """Fails the run that has thrown something out of the loop."""
+    owner = None if handle is None else handle._context.get(_run)  # type: ignore[attr-defined]
     if owner is not None and not issubclass(type(error), Exception):
         owner.throw(error)
     else:

@@ -151,7 +151,8 @@ def task(
     module defines while it is imported inside the block is at module level.
 
     The function takes the context, or nothing; a second parameter called ``handle`` or ``task_handle`` gets a
-    [`TaskHandle`][cloaca.TaskHandle]. An ``async def`` function runs on the runner's event loop. What it returns: the
+    [`TaskHandle`][cloaca.TaskHandle]. An ``async def`` function runs on the runner's event loop; what it has started
+    there is cancelled when its attempt ends. Each attempt has a fresh context of ``contextvars``. What it returns: the
     context or ``None`` (what it wrote to the context counts), another [`Context`][cloaca.Context] (its difference
     counts), or a ``dict`` (its keys are set).
 

@@ -17,7 +17,7 @@ from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import _failure, _logging
+from . import _failure, _interpreter, _logging
 from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
 from ._trigger import fires_with, triggers
@@ -168,6 +168,7 @@ class Threads:
         try:
             with self._lock:
                 if self._processes is None:
+                    _interpreter.check_processes()
                     from ._processes import Processes
 
                     self._processes = Processes(self.errors.keep)
@@ -216,6 +217,7 @@ class Threads:
 
         with self._lock:
             if self._loop is None:
+                _interpreter.check_loop()
                 self._loop = Loop(lambda: f"cloaca-loop-{next(_number)}")
                 if self._closed:
                     self._loop.close()

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ._cloaca import Context
+from ._erased import Erased
 from .events import Reads, TaskError
 
 if TYPE_CHECKING:
@@ -254,6 +255,14 @@ class Step:
     """Whether the writer took the whole context."""
     told_before: bool
     """Whether what the writer had read was told before, at a step with the same ``seq``."""
+
+    @classmethod
+    def _of(cls, raw: Mapping[str, Any]) -> Step:
+        said = dict(raw)
+        for name, erased in (("value", said.pop("erased", None)), ("before", said.pop("before_erased", None))):
+            if erased is not None:
+                said[name] = Erased(**erased)
+        return cls(**said)
 
     def __str__(self) -> str:
         if self.seq is None:

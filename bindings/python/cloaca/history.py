@@ -208,7 +208,7 @@ class History:
         """
         if not isinstance(key, str):
             raise TypeError(f"a context key must be a str, not {type(key).__name__}")
-        return Why(Step(**raw) for raw in self._native.why(key, *self._moment(at)))
+        return Why(Step._of(raw) for raw in self._native.why(key, *self._moment(at)))
 
     def diff(self, other: History) -> Diff:
         """What differs between this execution, A, and another, B. Timing alone makes no two executions differ.

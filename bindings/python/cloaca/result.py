@@ -225,7 +225,9 @@ class WorkflowResult:
         """Returns the result if the execution completed.
 
         Raises:
-            WorkflowFailedError: It did not. The cause is what the task raised, if that is still in this process.
+            WorkflowFailedError: It did not. The cause is what the task raised, if that is still in this process: the
+                exception and its traceback, but not the local variables of its frames, which are freed when the attempt
+                ends.
 
         Example:
             >>> try:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from . import _cloaca, _isolation, _logging, _url
+from . import _cloaca, _interpreter, _isolation, _logging, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
 from ._past import Past
 from ._threads import Threads
@@ -64,6 +64,7 @@ class DefaultRunner(Scheduling):
         LogLockedError: Another process has the log.
         LogCorruptedError: The log is not what was written.
         LogVersionError: A newer version wrote it.
+        Error: gevent or eventlet has replaced Python's threads by its own.
 
     Example:
         >>> import cloaca
@@ -97,6 +98,7 @@ class DefaultRunner(Scheduling):
             )
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
+        _interpreter.check_threads()
         _logging.start()
         _logging.refresh_level()
         location.announce()

@@ -15,7 +15,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::outcomes::{AskedJson, ErrorJson, ReadsJson, SkipJson, abandon_name};
 use super::starts::CauseJson;
-use super::values::{maybe, raw};
+use super::values::{ErasedJson, maybe, raw};
 use super::{NotAHistory, time, unhex};
 use crate::reading::{started, stream_of};
 use crate::source::{Head, status_name};
@@ -452,6 +452,12 @@ pub struct StepJson {
     attempt: Option<u32>,
     value: Option<Box<RawValue>>,
     before: Option<Box<RawValue>>,
+    /// Who erased `value`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased: Option<ErasedJson>,
+    /// Who erased `before`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before_erased: Option<ErasedJson>,
     read_all: bool,
     told_before: bool,
 }
@@ -482,6 +488,8 @@ impl StepJson {
             attempt: writer.map(|(_, attempt)| *attempt),
             value: write.and_then(|write| write.value.as_ref()).map(raw).transpose()?,
             before: write.and_then(|write| write.before.as_ref()).map(raw).transpose()?,
+            erased: write.and_then(|write| write.value.as_ref()).and_then(ErasedJson::of),
+            before_erased: write.and_then(|write| write.before.as_ref()).and_then(ErasedJson::of),
             read_all: write.is_some_and(|write| write.read_all),
             told_before: step.told_before,
         })

@@ -200,7 +200,7 @@ impl LogReader for SocketReader {
                 other => return Err(unexpected(other)),
             };
             let Some(last) = page.last() else { break };
-            rest.before = Some(last.stream);
+            rest.before = Some(last.listing_key());
             entries.extend(page);
             if entries.len() >= filter.limit {
                 break;

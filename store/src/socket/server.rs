@@ -21,6 +21,7 @@ use crate::changes;
 use crate::core::Core;
 use crate::core::read::{Budget, Hashes};
 use crate::core::verify::verify_unless;
+use crate::descriptors::above_standard_streams;
 use crate::keeper::ChangeError;
 use crate::log::{LogReader, ReadError, StreamFilter};
 use crate::sync::lock;
@@ -206,7 +207,7 @@ impl<B: Backend> Acceptor<B> {
             match accepted {
                 Ok((stream, _)) => {
                     // Whoever comes next is not made to wait for one who left before it was answered.
-                    if let Err(error) = self.take(stream) {
+                    if let Err(error) = above_standard_streams(stream).and_then(|stream| self.take(stream)) {
                         tracing::debug!(%error, "a reader could not be served");
                     }
                 }
@@ -242,7 +243,8 @@ impl<B: Backend> Acceptor<B> {
         let number = connections.next;
         connections.next += 1;
         let (doing, since) = (Doing::Asking, Instant::now());
-        let connection = Connection { stream: stream.try_clone()?, thread: None, doing, since };
+        let connection =
+            Connection { stream: stream.try_clone().and_then(above_standard_streams)?, thread: None, doing, since };
         connections.open.insert(number, connection);
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
         let (messages, stopping) = (self.messages.clone(), Arc::clone(&self.stopping));

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from .history import History
+    from .literals import ExecutionStatus
     from .result import WorkflowResult
     from .runner import DefaultRunner
 
@@ -32,7 +33,7 @@ class ExecutionInfo(NamedTuple):
     """Its id."""
     workflow_name: str
     """The workflow's name."""
-    status: str
+    status: ExecutionStatus
     """As in [`WorkflowResult`][cloaca.WorkflowResult]."""
     start_time: str
     """When it started (RFC 3339, UTC)."""
@@ -85,7 +86,7 @@ class Execution:
         return self._id
 
     @property
-    def status(self) -> str:
+    def status(self) -> ExecutionStatus:
         """How it stands: ``Pending``, ``Running``, ``Paused``, ``Completed``, ``Failed`` or ``Cancelled``.
 
         Example:

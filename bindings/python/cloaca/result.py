@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._cloaca import RawOutcome
     from ._past import Past
     from .history import History
+    from .literals import ExecutionStatus, TaskStatus
 
 __all__ = ["PipelineResult", "TaskResult", "WorkflowResult"]
 
@@ -41,7 +42,7 @@ class TaskResult(NamedTuple):
         ('Failed', 1, 'ValueError: as asked')
     """
 
-    state: str
+    state: TaskStatus
     """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
     attempts: int
     """How many attempts were started."""
@@ -138,7 +139,7 @@ class WorkflowResult:
         return self._workflow_name
 
     @property
-    def status(self) -> str:
+    def status(self) -> ExecutionStatus:
         """``Pending``, ``Running``, ``Completed``, ``Failed``, ``Cancelled`` or ``Paused``.
 
         Example:

@@ -18,14 +18,21 @@ from ._past import Past
 from ._threads import Threads
 from ._trigger import triggers
 from .config import DefaultRunnerConfig
-from .errors import Error, WaitTimeoutError, WorkerImportError
+from .errors import (
+    ConfigurationError,
+    ExecutionNotFoundError,
+    OperationError,
+    WaitTimeoutError,
+    WorkerImportError,
+    WorkflowInputError,
+)
 from .execution import Execution, ExecutionInfo, check_timeout
 from .result import WorkflowResult, rfc3339
 from .scheduling import Scheduling
 from .workflow import workflows
 
 if TYPE_CHECKING:
-    pass
+    from .literals import ExecutionStatus
 
 __all__ = ["DefaultRunner"]
 
@@ -47,8 +54,9 @@ class DefaultRunner(Scheduling):
 
     Args:
         database_url: ``"cloaca:///path"``, a plain path, or ``"sqlite:///path"`` (the event log in a directory of that
-            name). Three slashes are relative to the working directory, four absolute. ``":memory:"`` keeps the log in
-            memory. Options after ``?`` are ignored with a warning.
+            name). Three slashes are relative to the working directory, four absolute; where three probably mean an
+            absolute path, a warning names both. ``":memory:"`` keeps the log in memory. Options after ``?`` are ignored
+            with a warning. An empty file at that path is replaced by the log's directory, with a warning.
         config: How it runs.
 
     Raises:
@@ -93,12 +101,8 @@ class DefaultRunner(Scheduling):
         _interpreter.check_threads()
         _logging.start()
         _logging.refresh_level()
-        if location.ignored_options:
-            _logging.warning("the options '?%s' of the database URL are ignored", location.ignored_options)
-        if location.is_sqlite and location.path is not None:
-            _logging.info(
-                "there is no SQLite here: the embedded event log is opened in the directory %s", location.path
-            )
+        location.announce()
+        location.make_room()
         self._config = config
         self._location = location
         self._clock = _clock
@@ -142,7 +146,7 @@ class DefaultRunner(Scheduling):
 
     def _refuse_fork(self) -> None:
         if self._process != os.getpid():
-            raise Error(f"this runner belongs to process {self._process}; open one of its own after a fork")
+            raise OperationError(f"this runner belongs to process {self._process}; open one of its own after a fork")
 
     def _open(self, registered: list[NativeWorkflow], polled: list[TriggerSpec]) -> NativeEngine:
         config = self._config
@@ -183,8 +187,11 @@ class DefaultRunner(Scheduling):
     def with_schema(cls, database_url: str, schema: str) -> DefaultRunner:
         """A runner for a schema of a shared log. The embedded log has none: a schema is a directory beside the others.
 
+        Options after ``?`` are ignored with a warning.
+
         Raises:
-            ValueError: The schema's name is not letters, digits and ``_``.
+            ConfigurationError: The schema's name is not ASCII letters, digits and ``_``, or the URL is PostgreSQL's.
+                (A ``ValueError``.)
 
         Example:
             >>> import pathlib
@@ -193,12 +200,22 @@ class DefaultRunner(Scheduling):
             ['orders.acme']
             >>> cloaca.DefaultRunner.with_schema("orders", "acme/../beta")
             Traceback (most recent call last):
-            ValueError: a schema's name is letters, digits and '_', not 'acme/../beta'
-        """
+            cloaca.errors.ConfigurationError: Schema name must contain only alphanumeric characters and underscores, not 'acme/../beta'
+        """  # noqa: E501 - the message is one line
+        if schema == "":
+            raise ConfigurationError("Schema name cannot be empty")
         if not isinstance(schema, str) or not schema.replace("_", "a").isalnum() or not schema.isascii():
-            raise ValueError(f"a schema's name is letters, digits and '_', not {schema!r}")
-        location = _url.parse(database_url)
-        return cls(database_url if location.path is None else f"{location.path}.{schema}")
+            raise ConfigurationError(
+                f"Schema name must contain only alphanumeric characters and underscores, not {schema!r}"
+            )
+        try:
+            location = _url.parse(database_url)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"Failed to create DefaultRunner with schema '{schema}': Failed to set up schema '{schema}': {error}"
+            ) from None
+        location.announce()
+        return cls(":memory:" if location.path is None else f"{location.path}.{schema}")
 
     @property
     def config(self) -> DefaultRunnerConfig:
@@ -282,6 +299,8 @@ class DefaultRunner(Scheduling):
 
         Raises:
             WorkflowNotFoundError: No such workflow; the message has the nearest name.
+            WorkflowInputError: The input is not what the workflow declares with
+                [`workflow_params`][cloaca.workflow_params].
             WaitTimeoutError: It was still running after ``timeout``. It goes on.
             Error: The execution with that id is blocked, or one of another workflow.
             TypeError, ValueError: The input is not a context, or not JSON.
@@ -369,7 +388,7 @@ class DefaultRunner(Scheduling):
 
     def list_executions(
         self,
-        status: str | None = None,
+        status: ExecutionStatus | None = None,
         workflow: str | None = None,
         limit: int = 100,
         before: str | Execution | None = None,
@@ -477,8 +496,29 @@ class DefaultRunner(Scheduling):
             raise TypeError(f"a workflow is executed by its name, a str, not {type(workflow_name).__name__}")
         if not isinstance(context, Context):
             context = Context(context)
+        context = self._checked(workflow_name, context, execution_id)
         _logging.refresh_level()
         return self._engine.start(workflow_name, context, execution_id)
+
+    def _checked(self, workflow_name: str, context: Context, execution_id: str | None) -> Context:
+        """The input with the defaults that its workflow declares."""
+        workflow = workflows.find(workflow_name)
+        if workflow is None:
+            return context
+        try:
+            return workflow._inputs.complete(workflow_name, context)
+        except WorkflowInputError:
+            # To attach to an execution, nobody needs its input.
+            if execution_id is not None and self._has(execution_id):
+                return context
+            raise
+
+    def _has(self, execution_id: str) -> bool:
+        try:
+            self._engine.outcome(execution_id)
+        except ExecutionNotFoundError:
+            return False
+        return True
 
     def _wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
         on_main_thread = threading.current_thread() is threading.main_thread()

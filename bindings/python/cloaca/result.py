@@ -136,7 +136,8 @@ class WorkflowResult:
 
     @property
     def status(self) -> str:
-        """``Pending``, ``Running``, ``Completed``, ``Failed``, ``Cancelled`` or ``Paused``.
+        """``Completed``, ``Failed`` or ``Cancelled``; of one that goes on, as
+        [`Execution.status`][cloaca.Execution.status].
 
         Example:
             >>> result.status

@@ -20,7 +20,7 @@ from ._threads import Threads
 from ._trigger import triggers
 from .config import DefaultRunnerConfig
 from .errors import Error, WaitTimeoutError, WorkerImportError
-from .execution import Execution, ExecutionInfo, check_timeout
+from .execution import HELD, Execution, ExecutionInfo, check_timeout
 from .result import WorkflowResult, rfc3339
 from .scheduling import Scheduling
 from .workflow import workflows
@@ -376,7 +376,8 @@ class DefaultRunner(Scheduling):
         """The executions of this log, newest first.
 
         Args:
-            status: Only those that stand so.
+            status: Only those that stand so (see [`Execution.status`][cloaca.Execution.status]). ``Pending`` is
+                every one that is blocked or damaged.
             workflow: Only those of this workflow.
             limit: At most so many.
             before: Only those older than this one: for the next page, the last of this page.
@@ -397,6 +398,10 @@ class DefaultRunner(Scheduling):
             raise ValueError(f"limit must be an int from 0 on, not {limit!r}")
         if isinstance(before, (Execution, ExecutionInfo)):
             before = before.id
+        statuses = HELD if isinstance(status, str) and status.lower() == "pending" else (status,)
+        found = [raw for one in statuses for raw in self._engine.executions(one, workflow, limit, before)]
+        if len(statuses) > 1:
+            found.sort(key=lambda raw: (raw["started"], raw["execution_id"]), reverse=True)
         return [
             ExecutionInfo(
                 id=raw["execution_id"],
@@ -405,16 +410,18 @@ class DefaultRunner(Scheduling):
                 start_time=rfc3339(raw["started"]),
                 end_time=None if raw["ended"] is None else rfc3339(raw["ended"]),
                 events=raw["events"],
-                blocked=raw["blocked"],
+                reason=raw["reason"],
+                until=None if raw["until"] is None else rfc3339(raw["until"]),
+                next_step=raw["next_step"],
             )
-            for raw in self._engine.executions(status, workflow, limit, before)
+            for raw in found[:limit]
         ]
 
     def resume(self, execution_id: str) -> Execution:
         """Resumes a blocked execution on purpose, with the workflow that is registered now. (What is paused:
         [`Execution.resume`][cloaca.Execution.resume].) An unfinished execution is blocked when its log is opened
-        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``;
-        ``list_executions`` says why.
+        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``.
+        A warning in the log of that runner says so, and ``list_executions`` says why and what to do.
 
         Raises:
             ExecutionNotFoundError: There is no such execution.
@@ -433,7 +440,8 @@ class DefaultRunner(Scheduling):
             ...     @cloaca.task(dependencies=[send])
             ...     def tell(context): ...
             >>> with cloaca.DefaultRunner("blocked.log") as runner:
-            ...     print(runner.list_executions()[0].blocked)
+            ...     [info] = runner.list_executions("Blocked")
+            ...     print(info.blocked)
             ...     runner.resume(unfinished).result().status
             workflow 'upload' has another graph now: task 'tell' is new
             'Completed'

@@ -75,12 +75,20 @@ const SETTLED = {
   completed: "completed",
   failed: "failed",
   skipped: "was skipped",
-  skipped_by_failure: "was skipped after a failure",
+  skipped_by_failure: "was skipped by failure",
 };
 
-/** Why a task was skipped. */
+const isFailure = ({ settled }) => settled === "failed" || settled === "skipped_by_failure";
+
+/** How a task was skipped: by its own rule, or by failure. */
+export function skipped(why) {
+  return why.failure ? "skipped by failure" : "skipped";
+}
+
+/** Why a task was skipped, failures first. */
 export function skipReason(why) {
-  const says = why.tasks.slice(0, 3).map(({ task, settled }) => `${task} ${SETTLED[settled]}`);
+  const tasks = [...why.tasks].sort((one, other) => isFailure(other) - isFailure(one));
+  const says = tasks.slice(0, 3).map(({ task, settled }) => `${task} ${SETTLED[settled]}`);
   if (why.tasks.length > 3) says.push(`${why.tasks.length - 3} more`);
   if (says.length === 0) return `${why.rule} does not hold`;
   return why.rule === "none_failed" ? says.join(", ") : `${says.join(", ")}; ${why.rule} does not hold`;
@@ -129,7 +137,7 @@ export function told({ event, body, erased }) {
       return about(body.retry_at ? "WaitingRetry" : "Failed", body.task, words);
     }
     case "TaskSkipped":
-      return about("Skipped", body.task, `skipped: ${skipReason(body.why)}`);
+      return about("Skipped", body.task, `${skipped(body.why)}: ${skipReason(body.why)}`);
     case "TaskAbandoned":
       return about("Abandoned", body.task, `abandoned: ${ABANDONED[body.why] ?? body.why}${nth(body.attempt)}`);
     case "ExecutionPaused":

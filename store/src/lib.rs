@@ -39,6 +39,7 @@ mod parts;
 mod read_through;
 mod reader;
 pub mod record;
+mod reopening;
 pub mod repair;
 pub mod seal;
 mod since;

@@ -219,7 +219,8 @@ fn describe_skip(why: &crate::core::event::SkipReason) -> String {
     let tasks = why.tasks.iter().map(|(task, settled)| format!("{task}: {settled:?}"));
     let keys = why.keys.iter().map(|key| format!("context '{key}'"));
     let decided: Vec<String> = tasks.chain(keys).collect();
-    format!("rule {} ({})", why.rule, decided.join(", "))
+    let by_failure = if why.failure { "skipped by failure: " } else { "" };
+    format!("{by_failure}rule {} ({})", why.rule, decided.join(", "))
 }
 
 /// What the listing tells of an execution. `known` is how it stands, where its engine knows more than its events say.

@@ -81,8 +81,11 @@ impl SocketReader {
             return self.finish(&mut connection, stream, answer);
         }
         let mut stream = address::connect(&self.directory).map_err(|_| ReadError::Gone)?;
-        let answer = exchange(&mut stream, request, patience)
-            .map_err(|error| ReadError::Io(format!("the process that has the log: {error}")))?;
+        let answer = exchange(&mut stream, request, patience).map_err(|error| match is_hanging_up(&error) {
+            // It closed the log, or died, before it answered.
+            true => ReadError::Gone,
+            false => ReadError::Io(format!("the process that has the log: {error}")),
+        })?;
         self.finish(&mut connection, stream, answer)
     }
 
@@ -135,6 +138,12 @@ impl SocketReader {
         records.truncate(limit);
         Ok(records)
     }
+}
+
+/// Whether the other side ended a connection that was answered before, or never got to it.
+fn is_hanging_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 fn exchange(stream: &mut UnixStream, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {

@@ -235,6 +235,13 @@ impl NativeEngine {
         outcome::outcome(py, &*found.map_err(|why| errors::engine(py, &why))?)
     }
 
+    /// How an execution stands, why, and what to do. Reads no events.
+    fn standing<'py>(&self, py: Python<'py>, execution_id: &str) -> PyResult<Bound<'py, PyDict>> {
+        let execution = id_of(execution_id)?;
+        let found = py.detach(|| self.engine.standing(execution));
+        outcome::standing(py, &found.map_err(|why| errors::engine(py, &why))?)
+    }
+
     /// Lets the engine die once an execution's event with this number is durable. For tests.
     fn crash_after(&self, seq: u64) {
         if let Some(log) = &self.crashing {

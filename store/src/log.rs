@@ -1,5 +1,6 @@
 //! What a log does: the traits that every backend implements, and the words of its interface.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -276,9 +277,21 @@ pub trait LogReader: Send + Sync {
         self.head()
     }
 
+    /// What the process that has the log says of its streams beside what is in them, by stream: see [`EventLog::post`]. Empty
+    /// where no process has the log.
+    ///
+    /// # Errors
+    /// As [`LogReader::head`].
+    fn notices(&self) -> Result<Notices, ReadError> {
+        Ok(Notices::new())
+    }
+
     /// Where the log is, for messages: a path, or `memory`.
     fn location(&self) -> String;
 }
+
+/// What the process that has a log says of streams, opaque to the log.
+pub type Notices = BTreeMap<StreamId, Arc<[u8]>>;
 
 /// Writes a log.
 pub trait EventLog: Keeper {
@@ -305,6 +318,27 @@ pub trait EventLog: Keeper {
             }),
         );
         receiver.recv().unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Says something of a stream to whoever reads the log meanwhile, or no longer does. It is no part of the log: it is kept in
+    /// memory, and gone when the log is closed. A notice of more than 64 KiB is not taken.
+    ///
+    /// # Examples
+    /// ```
+    /// use cloacina_store::log::{EventLog, LogReader};
+    /// use cloacina_store::record::StreamId;
+    /// use cloacina_store::{MemoryDisk, MemoryLog};
+    ///
+    /// let log = MemoryLog::open(&MemoryDisk::new())?;
+    /// let stream = StreamId::from_bytes([7; 16]);
+    /// log.post(stream, Some(b"blocked".as_slice().into()));
+    /// assert_eq!(&*log.notices()?[&stream], b"blocked");
+    /// log.close()?;
+    /// assert!(log.notices()?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
+        let _ = (stream, notice);
     }
 
     /// How many times the log made something durable since it was opened (the cost that counts).

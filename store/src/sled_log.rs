@@ -28,7 +28,7 @@ use crate::keeper::{Change, ChangeError, Changed, Keeper};
 use crate::leftover;
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError, ReadError};
 use crate::log_event::Opened;
-use crate::record::Timestamp;
+use crate::record::{StreamId, Timestamp};
 use crate::socket::server::Server;
 use crate::sync::lock;
 use crate::writer_thread::{self, Message};
@@ -380,6 +380,10 @@ impl EventLog for SledLog {
         let jobs = batches.into_iter().map(|(batch, acknowledge)| Job::new(batch, acknowledge)).collect();
         // Where nobody takes it, dropping the job says that the log is closed.
         let _ = self.messages.send(Message::Append(jobs));
+    }
+
+    fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
+        self.core.post(stream, notice);
     }
 
     fn flushes(&self) -> u64 {

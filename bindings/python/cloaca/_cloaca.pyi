@@ -73,6 +73,13 @@ class RawOutcome(TypedDict):
     tasks: list[RawTask]
 
 @type_check_only
+class RawStanding(TypedDict):
+    status: str
+    reason: str | None
+    until: int | None
+    next_step: str | None
+
+@type_check_only
 class RawListed(TypedDict):
     execution_id: str
     workflow_name: str
@@ -80,7 +87,9 @@ class RawListed(TypedDict):
     started: int
     ended: int | None
     events: int
-    blocked: str | None
+    reason: str | None
+    until: int | None
+    next_step: str | None
 
 @type_check_only
 class RawSchedule(TypedDict):
@@ -386,6 +395,7 @@ class NativeEngine:
     def wait(self, execution_id: str, timeout: float | None, watch_signals: bool) -> RawOutcome: ...
     def notify(self, execution_id: str, call: Callable[[], object]) -> None: ...
     def outcome(self, execution_id: str) -> RawOutcome: ...
+    def standing(self, execution_id: str) -> RawStanding: ...
     def history(self, execution_id: str) -> NativeHistory: ...
     def crash_after(self, seq: int) -> None: ...
     def crashed(self, timeout: float) -> tuple[str, int] | None: ...

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from . import _cloaca, _interpreter, _isolation, _logging, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
@@ -26,7 +26,7 @@ from .errors import (
     WorkerImportError,
     WorkflowInputError,
 )
-from .execution import Execution, ExecutionInfo, check_timeout
+from .execution import HELD, Execution, ExecutionInfo, check_timeout
 from .result import WorkflowResult, rfc3339
 from .scheduling import Scheduling
 from .workflow import workflows
@@ -388,7 +388,7 @@ class DefaultRunner(Scheduling):
 
     def list_executions(
         self,
-        status: ExecutionStatus | None = None,
+        status: ExecutionStatus | Literal["Pending"] | None = None,
         workflow: str | None = None,
         limit: int = 100,
         before: str | Execution | None = None,
@@ -396,7 +396,8 @@ class DefaultRunner(Scheduling):
         """The executions of this log, newest first.
 
         Args:
-            status: Only those that stand so.
+            status: Only those that stand so (see [`Execution.status`][cloaca.Execution.status]). ``Pending`` is
+                every one that is blocked or damaged.
             workflow: Only those of this workflow.
             limit: At most so many.
             before: Only those older than this one: for the next page, the last of this page.
@@ -417,6 +418,10 @@ class DefaultRunner(Scheduling):
             raise ValueError(f"limit must be an int from 0 on, not {limit!r}")
         if isinstance(before, (Execution, ExecutionInfo)):
             before = before.id
+        statuses = HELD if isinstance(status, str) and status.lower() == "pending" else (status,)
+        found = [raw for one in statuses for raw in self._engine.executions(one, workflow, limit, before)]
+        if len(statuses) > 1:
+            found.sort(key=lambda raw: (raw["started"], raw["execution_id"]), reverse=True)
         return [
             ExecutionInfo(
                 id=raw["execution_id"],
@@ -425,16 +430,18 @@ class DefaultRunner(Scheduling):
                 start_time=rfc3339(raw["started"]),
                 end_time=None if raw["ended"] is None else rfc3339(raw["ended"]),
                 events=raw["events"],
-                blocked=raw["blocked"],
+                reason=raw["reason"],
+                until=None if raw["until"] is None else rfc3339(raw["until"]),
+                next_step=raw["next_step"],
             )
-            for raw in self._engine.executions(status, workflow, limit, before)
+            for raw in found[:limit]
         ]
 
     def resume(self, execution_id: str) -> Execution:
         """Resumes a blocked execution on purpose, with the workflow that is registered now. (What is paused:
         [`Execution.resume`][cloaca.Execution.resume].) An unfinished execution is blocked when its log is opened
-        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``;
-        ``list_executions`` says why.
+        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``.
+        A warning in the log of that runner says so, and ``list_executions`` says why and what to do.
 
         Raises:
             ExecutionNotFoundError: There is no such execution.
@@ -453,7 +460,8 @@ class DefaultRunner(Scheduling):
             ...     @cloaca.task(dependencies=[send])
             ...     def tell(context): ...
             >>> with cloaca.DefaultRunner("blocked.log") as runner:
-            ...     print(runner.list_executions()[0].blocked)
+            ...     [info] = runner.list_executions("Blocked")
+            ...     print(info.blocked)
             ...     runner.resume(unfinished).result().status
             workflow 'upload' has another graph now: task 'tell' is new
             'Completed'

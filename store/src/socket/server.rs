@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::answers::Answer;
+use super::answers::{self, Answer};
 use super::requests::{self, Request};
 use super::until::Until;
 use super::{address, transport};
@@ -23,7 +23,8 @@ use crate::core::read::{Budget, Hashes};
 use crate::core::verify::verify_unless;
 use crate::descriptors::above_standard_streams;
 use crate::keeper::ChangeError;
-use crate::log::{LogReader, ReadError, StreamFilter};
+use crate::log::{LogReader, Notices, ReadError, StreamFilter};
+use crate::record::StreamId;
 use crate::sync::lock;
 use crate::writer_thread::Message;
 
@@ -351,6 +352,7 @@ fn answered<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool
             let limit = crate::bytes::usize_of(*limit).min(PAGE);
             core.streams_since_within(*from, limit).map(Answer::StreamsSince)
         }
+        Request::Notices => Ok(Answer::Notices(some_notices(core.posted()))),
         // It is made by the writer, not answered from here.
         Request::Change(_) => Ok(Answer::Changed(Err(ChangeError::Closed))),
         Request::Verify => {
@@ -361,6 +363,19 @@ fn answered<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool
             })
         }
     }
+}
+
+/// As many notices as an answer has room for: those of the newest streams.
+fn some_notices(notices: Notices) -> Notices {
+    /// What each one takes besides its bytes: more than its stream and its length.
+    const ENVELOPE: usize = 32;
+    let mut room = answers::LONGEST / 2;
+    let fits = |(_, notice): &(StreamId, Arc<[u8]>)| {
+        let left = room.checked_sub(ENVELOPE + notice.len());
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    notices.into_iter().rev().take_while(fits).collect()
 }
 
 fn budget(limit: u32) -> Budget {

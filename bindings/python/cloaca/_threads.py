@@ -100,7 +100,7 @@ class Threads:
         thread = threading.Thread(target=self._work, name=f"cloaca-worker-{next(_number)}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:
+        except Exception:
             # There are no more threads to be had; work waits for one of those that there are.
             with self._lock:
                 self._starting -= 1

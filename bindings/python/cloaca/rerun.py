@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,9 @@ def rerun(history: History, task: TaskReference, attempt: int | None) -> Rerun:
     spec = _spec(history.workflow_name, task_id)
     error: BaseException | None = None
     try:
-        _call(spec, context, TaskHandle(task_id, number, history.execution_id))
+        # As the runner does: what the task sets in its context of `contextvars` is not the caller's.
+        handle = TaskHandle(task_id, number, history.execution_id)
+        contextvars.Context().run(_call, spec, context, handle)
     except Exception as raised:
         error = raised
     writes = deeds_of(context)[0]

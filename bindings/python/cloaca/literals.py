@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 Backend: TypeAlias = Literal["sqlite"] | Literal["postgres"]
-"""What [`get_backend`][cloaca.get_backend] returns."""
+"""What ``cloaca.get_backend()`` returns."""
 
 Backoff: TypeAlias = Literal["fixed"] | Literal["linear"] | Literal["exponential"]
 """``retry_backoff`` of [`task`][cloaca.task]."""

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from . import _failure, _interpreter, _logging
 from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
-from ._trigger import fires_with
+from ._trigger import fires_with, triggers
+from .inputs import check_scheduled
+from .workflow import workflows
 
 if TYPE_CHECKING:
     from ._loop import Loop
@@ -124,7 +126,9 @@ class Threads:
     def _do(self, work: Attempt | Poll | Notices | Callable[[], object]) -> None:
         if isinstance(work, Attempt):
             self.errors.forget_before(work)
-            if work.in_process:
+            if self._refuses(work):
+                pass
+            elif work.in_process:
                 self._have_one_waiting()
                 self._run_in_process(work)
             elif work.is_async:
@@ -140,6 +144,18 @@ class Threads:
         else:
             # It is ours, and waits for nothing.
             _call(work)
+
+    def _refuses(self, attempt: Attempt) -> bool:
+        """Fails an attempt whose execution a schedule started with an input that the workflow does not take."""
+        workflow = workflows.find(attempt.workflow)
+        if workflow is None or not workflow._inputs or attempt.task_id not in workflow.get_roots():
+            return False
+        try:
+            check_scheduled(workflow._inputs, attempt)
+        except Exception as error:
+            self._fail(attempt, error)
+            return True
+        return False
 
     def _run(self, attempt: Attempt) -> None:
         try:
@@ -223,8 +239,10 @@ def _end_poll(poll: Poll, returned: object) -> None:
     context = fires_with(poll.name, returned, none_fires=poll.by_cron)
     if context is None:
         poll.skip()
-    else:
-        poll.fire(context)
+        return
+    trigger = triggers.find(poll.name)
+    workflow = None if trigger is None else workflows.find(trigger.workflow)
+    poll.fire(context if workflow is None else workflow._inputs.complete(workflow.name, context))
 
 
 def _tell_callbacks(notices: Notices) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from ._handle import TaskHandle
 from .errors import WorkflowValidationError
 
 if TYPE_CHECKING:
+    from .conditions import TaskReference
     from .history import History
 
 __all__ = ["Rerun"]
@@ -57,11 +58,9 @@ class Rerun:
     """What it raised now."""
 
 
-def rerun(history: History, task: str | Callable[..., Any], attempt: int | None) -> Rerun:
+def rerun(history: History, task: TaskReference, attempt: int | None) -> Rerun:
     """See [`cloaca.History.rerun`][cloaca.History.rerun]."""
-    from ._references import task_id_of
-
-    task_id = task_id_of(task)
+    task_id = history._task_id(task)
     number, _, outcome, context, (recorded, _, _) = history._native.attempt(task_id, attempt)
     spec = _spec(history.workflow_name, task_id)
     error: BaseException | None = None

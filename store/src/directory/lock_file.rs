@@ -1,12 +1,13 @@
 //! The lock of a log: who writes holds it, and is named in it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, test_kill_process};
 
+use super::files::{self, Access};
 use super::{io_error, sync_directory};
 use crate::log::OpenError;
 
@@ -93,20 +94,16 @@ enum Mode {
 /// only one looks who finds the log not left in order.
 pub(crate) fn acquire(
     directory: &Path,
-    prepare: impl FnOnce(&Path) -> io::Result<()>,
+    prepare: impl FnOnce(&Path) -> Result<(), OpenError>,
 ) -> Result<DirectoryLock, OpenError> {
     let doing = "taking its lock";
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(directory.join(NAME))
+    let mut file = Access::of(directory)
+        .and_then(|access| files::to_read_and_write(&directory.join(NAME), access))
         .map_err(|error| io_error(directory, doing, &error))?;
     wait_for(&mut file, Mode::Exclusive, directory)?;
     let was_left_in_order =
         file.metadata().map_err(|error| io_error(directory, doing, &error)).map(|before| before.len() == 0)?;
-    prepare(directory).map_err(|error| io_error(directory, "preparing its journal", &error))?;
+    prepare(directory)?;
     let holder = Holder::this();
     let named = file
         .set_len(0)
@@ -120,24 +117,25 @@ pub(crate) fn acquire(
 
 /// Whether whoever had the log last has let go of it in order. Asked by those who hold the lock, shared.
 pub(crate) fn was_left_in_order(directory: &Path) -> bool {
-    std::fs::metadata(directory.join(NAME)).map_or(true, |lock| lock.len() == 0)
+    std::fs::symlink_metadata(directory.join(NAME)).map_or(true, |lock| lock.len() == 0)
 }
 
 /// Who is named in the lock: the process, 0 if none is, and its host.
 pub(crate) fn holder(directory: &Path) -> (u32, String) {
     let Holder { pid, host } =
-        File::open(directory.join(NAME)).map(|mut file| Holder::read(&mut file)).unwrap_or_default();
+        files::to_read(&directory.join(NAME)).map(|mut file| Holder::read(&mut file)).unwrap_or_default();
     (pid, host)
 }
 
 /// Whether a process has the log now.
 pub(crate) fn is_held(directory: &Path) -> bool {
-    File::open(directory.join(NAME)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    files::to_read(&directory.join(NAME))
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
 pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, OpenError> {
-    let mut file = match File::open(directory.join(NAME)) {
+    let mut file = match files::to_read(&directory.join(NAME)) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(directory, "taking its lock", &error)),

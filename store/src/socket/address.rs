@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::descriptors::above_standard_streams;
+
 const NAME: &str = "socket";
 
 /// What surely fits an address.
@@ -41,6 +43,7 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     remove(directory)?;
     let address = Address::of(directory)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket = above_standard_streams(socket)?;
     // On Linux the file gets the mode that the socket had when it was bound: it is never open to others, not for a moment.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(&address.path)?)?;
@@ -49,7 +52,7 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
 }
 
 pub(super) fn connect(directory: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(Address::of(directory)?.path)
+    UnixStream::connect(Address::of(directory)?.path).and_then(above_standard_streams)
 }
 
 pub(super) fn remove(directory: &Path) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::bytes::Malformed;
 use crate::core::verify::Verified;
 use crate::keeper::{Change, ChangeError, Changed};
 use crate::layout::encoded::EncodedFrame;
-use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter, StreamsSince};
+use crate::log::{LogHead, LogReader, Notices, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::record::{Hash, Record, StreamId};
 use crate::seal;
 use crate::sync::lock;
@@ -200,7 +200,7 @@ impl LogReader for SocketReader {
                 other => return Err(unexpected(other)),
             };
             let Some(last) = page.last() else { break };
-            rest.before = Some(last.stream);
+            rest.before = Some(last.listing_key());
             entries.extend(page);
             if entries.len() >= filter.limit {
                 break;
@@ -261,6 +261,13 @@ impl LogReader for SocketReader {
         let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         match self.ask_over(&self.waiting, &Request::Wait { after, milliseconds }, patience.saturating_add(PATIENCE))? {
             Answer::Head(head) => Ok(head),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn notices(&self) -> Result<Notices, ReadError> {
+        match self.ask(&Request::Notices, PATIENCE)? {
+            Answer::Notices(notices) => Ok(notices),
             other => Err(unexpected(other)),
         }
     }

@@ -239,7 +239,8 @@ class Loop:
 
     def __init__(self, thread_name: Callable[[], str]) -> None:
         self._thread_name = thread_name
-        self._lock = threading.Lock()
+        # A signal's handler may shut the runner down where its own thread holds this.
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         # What runs, by the loop that it runs on: the one that is used, and those that were replaced.
         self._runs: dict[asyncio.AbstractEventLoop, set[_Run]] = {}

@@ -23,6 +23,7 @@ mod copy;
 mod core;
 mod directory;
 pub mod doctor;
+pub mod forks;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -46,11 +47,13 @@ mod sled_log;
 mod socket;
 mod sync;
 mod tails;
+mod threads;
 mod writer_thread;
 
 pub use crate::backend::memory::MemoryDisk;
 pub use crate::compact::{Compacted, compact};
 pub use crate::core::verify::Verified;
+pub use crate::directory::holders::Process;
 pub use crate::layout::listing::MAX_LABEL;
 pub use crate::log::OpenError;
 pub use crate::memory_log::MemoryLog;

@@ -5,6 +5,7 @@
 //! log has sled's files copied, and the [copy] opened with sled. What is read is thus never altered, also on a disk that cannot be
 //! written to.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -175,6 +176,14 @@ fn reach(path: &Path) -> Result<Reached, OpenError> {
         };
         match SocketReader::connect(path) {
             Ok(reader) => return Ok(Reached::Live(reader)),
+            // It says who does not answer, and what to do; asking again would be as much in vain.
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                return Err(OpenError::Io {
+                    path: path.to_owned(),
+                    doing: "asking the process that has it".to_owned(),
+                    reason: error.to_string(),
+                });
+            }
             Err(error) if Instant::now() >= until => {
                 return Err(OpenError::Io {
                     path: path.to_owned(),

@@ -33,7 +33,7 @@ class Errors:
     """What tasks of this process raised last, by execution and task."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._errors: OrderedDict[tuple[str, str], tuple[int, BaseException]] = OrderedDict()
 
     def keep(self, attempt: Attempt, error: BaseException) -> None:
@@ -57,16 +57,19 @@ class Threads:
     def __init__(self, inbox: Inbox) -> None:
         self.errors = Errors()
         self._inbox = inbox
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._processes: Processes | None = None
-        self._start()
+        # Without a first one nothing would ever run.
+        self._thread().start()
+
+    def _thread(self) -> threading.Thread:
+        return threading.Thread(target=self._work, name=f"cloaca-worker-{next(_number)}", daemon=True)
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._work, name=f"cloaca-worker-{next(_number)}", daemon=True)
         # There may be no more threads to be had; then work waits for one of those that there are.
         with contextlib.suppress(RuntimeError):
-            thread.start()
+            self._thread().start()
 
     def _work(self) -> None:
         inbox = self._inbox

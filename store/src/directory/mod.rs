@@ -14,6 +14,7 @@
 pub(crate) mod creation;
 pub(crate) mod format_file;
 pub(crate) mod head_file;
+pub(crate) mod holders;
 pub(crate) mod lock_file;
 
 use std::ffi::OsStr;

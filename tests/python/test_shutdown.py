@@ -358,7 +358,7 @@ def test_an_unclosed_file_is_written_at_the_end(run_python: Run, tmp_path: Path)
 
 
 def test_a_workflow_that_its_own_function_refers_to_is_collected() -> None:
-    """Native objects did not show what they keep to Python's garbage collector: a cycle through a task was never freed."""
+    """Native objects did not show Python's collector what they keep: a cycle through a task was never freed."""
 
     class Kept: ...
 

@@ -119,7 +119,7 @@ pub struct Erased {
 /// Decodes the records of one execution, and looks up what was erased from it where it meets that.
 pub struct Decoder<'a> {
     reader: &'a dyn LogReader,
-    erasures: Option<BTreeMap<Seq, Erasure>>,
+    erasures: Erasures,
     names: Names,
 }
 
@@ -127,7 +127,7 @@ impl<'a> Decoder<'a> {
     /// A decoder that asks a log.
     #[must_use]
     pub fn new(reader: &'a dyn LogReader) -> Self {
-        Self { reader, erasures: None, names: Names::default() }
+        Self { reader, erasures: Erasures::default(), names: Names::default() }
     }
 
     /// Decodes a record; one whose body was erased, and the log does not say what it was, has no event.
@@ -148,14 +148,7 @@ impl<'a> Decoder<'a> {
             entry.event = self.event(record, bytes).map(Some)?;
             return Ok(entry);
         }
-        let erasures = match &mut self.erasures {
-            Some(known) => known,
-            None => {
-                let found = self.reader.erasures(record.stream)?;
-                self.erasures.insert(found.into_iter().map(|erasure| (erasure.seq, erasure)).collect())
-            }
-        };
-        if let Some(Erasure { time, note, reason, by, .. }) = erasures.get(&record.seq) {
+        if let Some(Erasure { time, note, reason, by, .. }) = self.erasures.of(self.reader, record)? {
             entry.erased = Some(Erased { time: Timestamp(time.0), by: by.clone(), reason: reason.clone() });
             let note = note.clone();
             entry.event = self.event(record, &note).map(Some)?;
@@ -171,6 +164,29 @@ impl<'a> Decoder<'a> {
                 _ => Trouble::Undecodable { id, seq, why },
             }
         })
+    }
+}
+
+/// What is known to be erased of a stream.
+#[derive(Default)]
+struct Erasures {
+    by_seq: BTreeMap<Seq, Erasure>,
+    /// How many records the log's own stream had, which says what was erased, when it was read last.
+    read_up_to: u64,
+}
+
+impl Erasures {
+    /// What the log says of a record whose body is not there. It may have been erased since the log was asked last.
+    fn of(&mut self, reader: &dyn LogReader, record: &Record) -> Result<Option<&Erasure>, ReadError> {
+        if !self.by_seq.contains_key(&record.seq) {
+            let end = reader.stream(StreamId::LOG).map_or(u64::MAX, |entry| entry.records);
+            if end != self.read_up_to {
+                let found = reader.erasures(record.stream)?;
+                self.by_seq = found.into_iter().map(|erasure| (erasure.seq, erasure)).collect();
+                self.read_up_to = end;
+            }
+        }
+        Ok(self.by_seq.get(&record.seq))
     }
 }
 

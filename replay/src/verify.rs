@@ -91,6 +91,12 @@ pub enum Verdict {
         /// The digest of the context that the events give.
         folded: Hash,
     },
+    /// The execution was pruned while it was verified.
+    #[error("pruned meanwhile: the log keeps the hashes of its {records} records, and their chain holds")]
+    PrunedMeanwhile {
+        /// How many records it had.
+        records: u64,
+    },
     /// The log cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(String),
@@ -109,6 +115,7 @@ impl Verdict {
             Self::BodyErased { .. } => "body erased",
             Self::BodyMissing { .. } => "body missing",
             Self::ContextDiffers { .. } => "final context differs",
+            Self::PrunedMeanwhile { .. } => "pruned meanwhile",
             Self::Unreadable(_) => "cannot be read",
         }
     }
@@ -123,14 +130,16 @@ impl Verdict {
             | Self::BodyErased { seq, .. }
             | Self::BodyMissing { seq }
             | Self::ContextDiffers { seq, .. } => Some(*seq),
-            Self::TailCut { .. } | Self::UnfinishedTail { .. } | Self::Unreadable(_) => None,
+            Self::TailCut { .. } | Self::UnfinishedTail { .. } | Self::PrunedMeanwhile { .. } | Self::Unreadable(_) => {
+                None
+            }
         }
     }
 
-    /// Whether it says that the log is not what was written. An erased body is meant to be erased.
+    /// Whether it says that the log is not what was written. What was erased or pruned is meant to be gone.
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        !matches!(self, Self::BodyErased { .. })
+        !matches!(self, Self::BodyErased { .. } | Self::PrunedMeanwhile { .. })
     }
 
     /// Whether it says that the chain does not hold.
@@ -155,10 +164,11 @@ impl Verdict {
         }
     }
 
-    fn unreadable(error: ReadError) -> Self {
+    pub(crate) fn unreadable(error: ReadError) -> Self {
         match error {
             ReadError::Damaged { seq, what, .. } => Self::RecordDiffers { seq, what },
             ReadError::TailCut { head, found, .. } => Self::TailCut { head, found },
+            ReadError::Pruned { records, .. } => Self::PrunedMeanwhile { records },
             other => Self::Unreadable(other.to_string()),
         }
     }
@@ -215,12 +225,37 @@ pub fn verify(reader: &dyn LogReader, id: ExecutionId) -> Result<Verification, R
     verify_ahead(&Ahead::new(reader, id))
 }
 
+/// How often an execution is verified again that changes meanwhile.
+const TRIES: usize = 10;
+
 /// Verifies an execution whose records are read ahead: the thread that reads them has the chain computed again, this one
-/// folds the events again.
+/// folds the events again. What looks wrong is verified again, until the same is found twice: values may have been erased
+/// meanwhile, or the execution pruned.
 ///
 /// # Errors
 /// As [`verify`].
 pub fn verify_ahead(records: &Ahead<'_>) -> Result<Verification, ReadError> {
+    let mut found = verify_once(records)?;
+    for _ in 1..TRIES {
+        if found.is_ok() {
+            break;
+        }
+        let again = match verify_once(records) {
+            Err(ReadError::Pruned { records, .. }) => {
+                let verdicts = vec![Verdict::PrunedMeanwhile { records }];
+                return Ok(Verification { verdicts, ..Verification::default() });
+            }
+            again => again?,
+        };
+        if again == found {
+            break;
+        }
+        found = again;
+    }
+    Ok(found)
+}
+
+fn verify_once(records: &Ahead<'_>) -> Result<Verification, ReadError> {
     let (reader, id) = (records.reader(), records.id());
     let mut found = Verification { records: reader.stream(stream_of(id))?.records, ..Verification::default() };
     let mut refold = Refold { folder: Some(Folder::new(id, reader)) };

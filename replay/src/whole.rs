@@ -88,8 +88,7 @@ impl Whole {
             let head = head?;
             let verification = verify_ahead(&Ahead::new(reader, head.id)).unwrap_or_else(|error| {
                 // That it is listed and cannot be read is a verdict like any other.
-                let verdicts = vec![Verdict::Unreadable(error.to_string())];
-                Verification { verdicts, ..Verification::default() }
+                Verification { verdicts: vec![Verdict::unreadable(error)], ..Verification::default() }
             });
             watch.reached(number);
             Ok(Checked { head, verification })
@@ -99,19 +98,7 @@ impl Whole {
     /// The findings that no verdict of one of these executions tells.
     #[must_use]
     pub fn other_findings(&self, told: &BTreeSet<StreamId>) -> Vec<&ReadError> {
-        self.findings.iter().filter(|finding| stream(finding).is_none_or(|stream| !told.contains(&stream))).collect()
-    }
-}
-
-/// The stream that a finding is about.
-#[must_use]
-pub fn stream(finding: &ReadError) -> Option<StreamId> {
-    match finding {
-        ReadError::NoStream(stream)
-        | ReadError::Damaged { stream, .. }
-        | ReadError::Pruned { stream, .. }
-        | ReadError::TailCut { stream, .. } => Some(*stream),
-        _ => None,
+        self.findings.iter().filter(|finding| finding.stream().is_none_or(|stream| !told.contains(&stream))).collect()
     }
 }
 

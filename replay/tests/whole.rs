@@ -6,8 +6,13 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
+use cloacina_engine::core::codec::encode_event;
+use cloacina_engine::core::erasure::{What, plan};
+use cloacina_engine::core::event::Event;
+use cloacina_replay::reading::entries;
+use cloacina_store::keeper::{Change, ChangeError, Erase, Prune, open_keeper};
 use cloacina_store::log::{EventLog, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::record::{Body, Record, StreamId};
 use cloacina_store::{Options, open, open_reader, read_through};
@@ -243,4 +248,54 @@ fn a_log_of_which_nothing_can_be_read_is_not_what_was_written() {
     let ran = made.verify(open_reader, "");
     assert_eq!((ran.code, ran.out.as_str()), (5, ""));
     assert!(ran.err.contains("its head file") && !ran.err.contains("hint: replay verify --all"), "{ran}");
+}
+
+/// Reads a log in which, once its executions are listed, one is pruned and a value of another is erased.
+struct ChangedMeanwhile(Box<dyn LogReader>, Once);
+
+impl ChangedMeanwhile {
+    fn change(&self) -> Result<(), ChangeError> {
+        let keeper = open_keeper(Path::new(&self.0.location())).unwrap();
+        let stream = |of: u32| StreamId::from_bytes(id(of).0);
+        let head = keeper.stream(stream(histories::COMPLETED))?.head;
+        let prune = Prune {
+            stream: stream(histories::COMPLETED),
+            head,
+            archive: None,
+            reason: "old".to_owned(),
+            by: "ann".to_owned(),
+        };
+        keeper.change(Change::Prune(prune))?;
+        let (reason, by) = ("asked to".to_owned(), "ann".to_owned());
+        let events = entries(&*keeper, id(histories::BRANCHES)).map(Result::unwrap);
+        let events: Vec<(u64, Event)> = events.map(|entry| (entry.seq, entry.event.unwrap())).collect();
+        let is_value = |(_, event): &&(u64, Event)| matches!(event, Event::ContextWritten(_));
+        let value = What::Seq(events.iter().find(is_value).unwrap().0);
+        let planned = plan(&events, &[value]).unwrap();
+        let records = planned.iter().map(|(seq, left)| (*seq, encode_event(left))).collect();
+        let erase = Erase { stream: stream(histories::BRANCHES), records, reason, by };
+        keeper.change(Change::Erase(erase)).map(drop)
+    }
+}
+
+impl LogReader for ChangedMeanwhile {
+    read_through!(self => self.0; read, streams, tail, hashes, erasures, definition, head, location);
+
+    fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+        self.1.call_once(|| self.change().unwrap());
+        self.0.stream(stream)
+    }
+}
+
+/// `replay verify --all` beside `cloaca log prune` said of a sound log that it "is not what was written".
+#[test]
+fn what_was_pruned_while_it_was_verified_is_no_damage_and_said() {
+    let open: Opens = |path| Ok(Box::new(ChangedMeanwhile(open_reader(path)?, Once::new())));
+    let ran = Made::new().verify(open, "");
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.out.contains("ok: 8 executions, "), "{ran}");
+    assert!(ran.out.contains("; of 1 execution, values were erased; 1 execution pruned meanwhile"), "{ran}");
+    let ran = Made::new().verify(open, " --json");
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, &json["ok"], &json["whole"]["pruned_meanwhile"]), (0, &true.into(), &1.into()));
 }

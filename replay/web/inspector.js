@@ -3,7 +3,7 @@
 import { byId, clean, cleanLine, cut, element } from "./dom.js";
 import { ERASED } from "./model.js";
 import { longText, valueBlock } from "./value.js";
-import { clock, counted, look, micros, shortId, size, skipReason, span } from "./words.js";
+import { counted, dayTime, look, micros, shortId, size, skipped, skipReason, span } from "./words.js";
 
 const MOST_STEPS = 200;
 const DEEPEST = 8;
@@ -61,7 +61,7 @@ export class Inspector {
     const erased = seqs.filter((seq) => this.page.past.events[seq].erased);
     return erased.map((seq) => {
       const { by, reason, time } = this.page.past.events[seq].erased;
-      return warning(`The value of seq ${seq} was erased by ${cut(by, 80)} on ${clock(micros(time))}: ${cut(reason, 400)}`);
+      return warning(`The value of seq ${seq} was erased by ${cut(by, 80)} on ${dayTime(micros(time))}: ${cut(reason, 400)}`);
     });
   }
 
@@ -135,7 +135,7 @@ export class Inspector {
     if (state === "Ready") return [element("p", {}, "It can start, and waits for a free slot.")];
     const seqs = past.eventsOf.get(name)?.filter((seq) => seq <= moment.seq) ?? [];
     const last = past.events[seqs.at(-1)];
-    if (state === "Skipped" && last?.body.why) return [element("p", {}, clean(skipReason(last.body.why)))];
+    if (state === "Skipped" && last?.body.why) return [element("p", {}, clean(`${skipped(last.body.why)}: ${skipReason(last.body.why)}`))];
     if (state === "WaitingRetry" && last?.body.retry_at) {
       return [element("p", {}, `Its next attempt is due at +${span(micros(last.body.retry_at) - past.start)}.`)];
     }

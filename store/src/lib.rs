@@ -40,6 +40,7 @@ mod parts;
 mod read_through;
 mod reader;
 pub mod record;
+mod reopening;
 pub mod repair;
 pub mod seal;
 mod since;

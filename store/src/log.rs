@@ -246,7 +246,7 @@ pub trait LogReader: Send + Sync {
     /// Where the log ends.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] if the engine that was asked has closed the log.
+    /// [`ReadError::Gone`] if the log was closed, by the engine whose log this is.
     fn head(&self) -> Result<LogHead, ReadError>;
 
     /// Where the log ends, once it has more than `after` records or somebody has closed it, at the latest after `patience`:
@@ -473,6 +473,18 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// The stream that it is about; `None` where it is about the log.
+    #[must_use]
+    pub fn stream(&self) -> Option<StreamId> {
+        match self {
+            Self::NoStream(stream)
+            | Self::Damaged { stream, .. }
+            | Self::Pruned { stream, .. }
+            | Self::TailCut { stream, .. } => Some(*stream),
+            Self::DamagedLog(_) | Self::Gone | Self::Io(_) => None,
+        }
+    }
+
     /// Whether what was read is not what was written.
     #[must_use]
     pub fn is_damage(&self) -> bool {

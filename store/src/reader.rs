@@ -1,11 +1,11 @@
-//! Opening a log for reading, whoever has it.
+//! Opening a log for reading, whoever holds it.
 //!
 //! Two processes cannot have a sled database open at once, and sled has no read-only mode. So while a process holds the
-//! log, it is asked through its socket; a log that was closed in order is read where it lies, without sled; and any other
+//! log, it is asked through its socket; a log that was closed in order is read in place, without sled; and any other
 //! log has sled's files copied, and the [copy] opened with sled. What is read is thus never altered, also on a disk that cannot be
-//! written to.
+//! written to. [`ReopeningReader`] goes from one to the other when the log is opened or closed.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,24 +19,27 @@ use crate::backend::journal;
 use crate::backend::journaled::Journaled;
 use crate::backend::sled_file::SledFile;
 use crate::backend::sled_file::salvage::Salvage;
-use crate::closed::{self, ClosedLog};
-use crate::copy::{self, Copied, open_copy};
+use crate::closed::Stamp;
+use crate::copy::{self, Copied};
 use crate::core::Core;
 use crate::core::behind;
 use crate::core::open::open_for_verifying;
-use crate::core::recover::{Care, Unfit};
+use crate::core::recover::Unfit;
 use crate::core::verify::{self, Verified};
 use crate::directory::lock_file::{self, DirectoryLock, LINGER};
 use crate::directory::{self, Found};
 use crate::log::{LogReader, OpenError, ReadError};
+use crate::reopening::{RESTLESS, ReopeningReader};
 use crate::socket::client::SocketReader;
 
 /// Opens the log in a directory for reading, whether or not a process is writing it, and changes nothing there.
 ///
-/// A log that was closed in order is read where it lies, and a process may open and write it meanwhile: from then on
-/// that process is asked. Of a log whose process died the index is copied into the directory for temporary files, which takes
-/// some hundredths of the space of the log and is removed when the reader is dropped. An [archive](crate::archive) is read in place of a
-/// log.
+/// The reader stays with its log: when a process opens, closes or changes the log meanwhile, the reader opens it again. So it
+/// never fails with [`ReadError::Gone`], and it reports damage only of a log that nobody changed while it was read.
+///
+/// While a process holds the log, that process is asked; a log that was closed in order is read in place. Of a log whose
+/// process died the index is copied into the directory for temporary files, which takes some hundredths of the space of the log
+/// and is removed when the reader is dropped. An [archive](crate::archive) is read in place of a log.
 ///
 /// # Errors
 /// [`OpenError::Missing`] and [`OpenError::NotALog`] if there is no log; [`OpenError::Damaged`] if it ends earlier than it
@@ -57,41 +60,47 @@ pub fn open_reader(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
     if is_archive(path) {
         return open_archive(path).map(|archive| Box::new(archive) as _);
     }
-    match reach(path)? {
-        Reached::Live(reader) => Ok(Box::new(reader)),
-        Reached::Unheld(lock) => match closed::in_place(path) {
-            Some(log) => Ok(Box::new(ClosedLog::new(path, log))),
-            None => {
-                let copied = copy::copy(path)?;
-                drop(lock);
-                Ok(Box::new(open_copy(path, copied, Care::Groups)?))
-            }
-        },
-    }
+    ReopeningReader::open(path).map(|reader| Box::new(reader) as _)
 }
 
-/// Checks a whole log, record by record, also while a process is writing it, and changes nothing there.
+/// How often a log may be opened or closed by others while it is checked.
+const CHECKS: usize = 20;
+
+/// Checks a whole log, record by record, also while a process is writing it, and changes nothing there. When a process opens or
+/// closes the log meanwhile, it is checked again.
 ///
 /// # Errors
 /// [`OpenError`] if there is no log, or nothing of it can be read. What is wrong inside is not an error of this call: it
 /// is in the findings.
 pub fn verify(path: &Path) -> Result<Verified, OpenError> {
-    match reach(path)? {
-        Reached::Live(reader) => reader.verify().map_err(|error| OpenError::Io {
-            path: path.to_owned(),
-            doing: "having it checked by the process that has it".to_owned(),
-            reason: match error {
-                ReadError::Gone => "that process closed it before all was checked; check it again".to_owned(),
-                other => other.to_string(),
+    let by_holder = |reason: String| OpenError::Io {
+        path: path.to_owned(),
+        doing: "having it checked by the process that holds it".to_owned(),
+        reason,
+    };
+    for _ in 0..CHECKS {
+        match reach(path)? {
+            Reached::Live(reader) => match reader.verify() {
+                // It was closed before all was checked.
+                Err(ReadError::Gone) => {}
+                answer => return answer.map_err(|error| by_holder(error.to_string())),
             },
-        }),
-        Reached::Unheld(lock) => {
-            let Broken { core, mut findings, .. } = open_whatever(path, lock)?;
-            let mut verified = verify::verify(&core);
-            findings.append(&mut verified.findings);
-            Ok(Verified { findings, ..verified })
+            Reached::Unheld(lock) => {
+                let stamp = Stamp::of(path);
+                let found = open_whatever(path, lock).map(|Broken { core, mut findings, .. }| {
+                    let mut verified = verify::verify(&core);
+                    findings.append(&mut verified.findings);
+                    Verified { findings, ..verified }
+                });
+                let is_sound = found.as_ref().is_ok_and(|verified| verified.findings.is_empty());
+                // What looks like damage may be what a process has changed that opened the log since.
+                if is_sound || stamp == Stamp::of(path) {
+                    return found;
+                }
+            }
         }
     }
+    Err(OpenError::Io { path: path.to_owned(), doing: "checking it".to_owned(), reason: RESTLESS.to_owned() })
 }
 
 /// A log that may be damaged, opened as far as it can be.
@@ -156,13 +165,14 @@ fn read_without_sled(path: &Path) -> Option<Box<dyn Backend>> {
 }
 
 /// How a log can be read.
-enum Reached {
+pub(crate) enum Reached {
     Live(SocketReader),
     /// Nobody has it, nor will anybody while this lock is held; a log that has no lock file has none.
     Unheld(Option<DirectoryLock>),
 }
 
-fn reach(path: &Path) -> Result<Reached, OpenError> {
+/// Asks who holds a log.
+pub(crate) fn reach(path: &Path) -> Result<Reached, OpenError> {
     if directory::look(path)? == Found::Nothing {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
@@ -177,13 +187,7 @@ fn reach(path: &Path) -> Result<Reached, OpenError> {
         match SocketReader::connect(path) {
             Ok(reader) => return Ok(Reached::Live(reader)),
             // It says who does not answer, and what to do; asking again would be as much in vain.
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                return Err(OpenError::Io {
-                    path: path.to_owned(),
-                    doing: "asking the process that has it".to_owned(),
-                    reason: error.to_string(),
-                });
-            }
+            Err(error) if error.kind() == ErrorKind::TimedOut => return Err(does_not_answer(path, &error)),
             Err(error) if Instant::now() >= until => {
                 return Err(OpenError::Io {
                     path: path.to_owned(),
@@ -194,4 +198,10 @@ fn reach(path: &Path) -> Result<Reached, OpenError> {
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// The refusal of a log whose process says nothing.
+pub(crate) fn does_not_answer(path: &Path, error: &io::Error) -> OpenError {
+    let doing = "asking the process that has it".to_owned();
+    OpenError::Io { path: path.to_owned(), doing, reason: error.to_string() }
 }

@@ -121,6 +121,6 @@ def context_value(key: str, operator: str, value: Any = None) -> Condition:
 
 
 def _on_task(kind: str, task: TaskReference) -> Condition:
-    from ._task import task_id_of
+    from ._references import task_id_of
 
     return Condition.parse({"type": kind, "task_name": task_id_of(task)})

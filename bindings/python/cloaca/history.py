@@ -307,7 +307,7 @@ class History:
             ...     context["whole"]
             '10'
         """
-        from ._task import task_id_of
+        from ._references import task_id_of
 
         yield self._native.attempt(task_id_of(task), attempt)[3]
 
@@ -334,7 +334,7 @@ class History:
         if isinstance(at, str):
             return None, at
         if callable(at):
-            from ._task import task_id_of
+            from ._references import task_id_of
 
             return None, task_id_of(at)
         raise TypeError(f"a moment is the seq of an event, a time, or a task; not {type(at).__name__}")

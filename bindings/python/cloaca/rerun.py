@@ -58,7 +58,7 @@ class Rerun:
 
 def rerun(history: History, task: str | Callable[..., Any], attempt: int | None) -> Rerun:
     """See [`cloaca.History.rerun`][cloaca.History.rerun]."""
-    from ._task import task_id_of
+    from ._references import task_id_of
 
     task_id = task_id_of(task)
     number, _, outcome, context, (recorded, _, _) = history._native.attempt(task_id, attempt)
@@ -92,7 +92,9 @@ def _spec(workflow: str | None, task_id: str) -> TaskSpec:
 
     registered = workflows.find(workflow) if workflow is not None else None
     specs = {} if registered is None else {spec.id: spec for spec in registered._native.specs}
-    spec = specs.get(task_id) or registry.find(task_id)
+    spec, defined = specs.get(task_id), registry.find(task_id)
+    if spec is None and defined is not None:
+        spec = defined.spec
     if spec is None:
         near = nearest(task_id, [*specs, *registry.names()])
         hint = f"; did you mean '{near}'?" if near else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import platform
 import threading
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     pass
 
 __all__ = ["DefaultRunner"]
-
-_log = logging.getLogger("cloaca.runner")
 
 # What a running attempt gets on shutdown() before it is left to the recovery, in seconds.
 _GRACE = 5.0
@@ -100,9 +97,11 @@ class DefaultRunner(Scheduling):
         _start_threads(_logging.start)
         _logging.refresh_level()
         if location.ignored_options:
-            _log.warning("the options '?%s' of the database URL are ignored", location.ignored_options)
+            _logging.warning("the options '?%s' of the database URL are ignored", location.ignored_options)
         if location.is_sqlite and location.path is not None:
-            _log.info("there is no SQLite here: the embedded event log is opened in the directory %s", location.path)
+            _logging.info(
+                "there is no SQLite here: the embedded event log is opened in the directory %s", location.path
+            )
         self._config = config
         self._location = location
         self._clock = _clock
@@ -544,8 +543,8 @@ class DefaultRunner(Scheduling):
         # What went wrong in the block is what the program has to hear of.
         try:
             self.shutdown()
-        except Exception:
-            _log.exception("the runner could not be shut down in order after an error")
+        except Exception as problem:
+            _logging.failure("the runner could not be shut down in order after an error", problem)
 
     def __repr__(self) -> str:
         where = ":memory:" if self._location.path is None else self._location.path
@@ -565,9 +564,9 @@ def shut_down_all() -> None:
             done.add(id(runner))
             try:
                 runner._shutdown(grace)
-            except Exception:
-                _log.exception(
-                    "a runner could not be shut down in order; what it left is recovered when its log is opened"
+            except Exception as error:
+                _logging.failure(
+                    "a runner could not be shut down in order; what it left is recovered when its log is opened", error
                 )
             except BaseException:
                 # Ctrl-C: the runner is shut down, and the next ones get no time.

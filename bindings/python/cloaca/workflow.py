@@ -9,8 +9,10 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from . import _isolation
-from ._cloaca import NativeWorkflow, TaskSpec, nearest
-from ._task import close_collector, open_collector, registry, task_id_of
+from ._cloaca import NativeWorkflow, nearest
+from ._references import Reference, resolve, task_id_of
+from ._scope import Block, Scope, close_block, open_block
+from ._task import Definition, registry
 from .errors import WorkflowValidationError
 
 __all__ = ["Workflow", "WorkflowBuilder", "register_workflow_constructor"]
@@ -145,7 +147,12 @@ class Workflow:
             >>> workflow.can_run_parallel("load", "check"), workflow.can_run_parallel("extract", "check")
             (True, False)
         """
-        return self._native.independent(task_id_of(a), task_id_of(b))
+        return self._native.independent(self._id_of(a), self._id_of(b))
+
+    def _id_of(self, task: str | Callable[..., Any]) -> str:
+        """The id of the task that is meant, of those that this workflow has."""
+        own = [] if isinstance(task, str) else [spec.id for spec in self._native.specs if spec.function == task]
+        return own[0] if len(own) == 1 else task_id_of(task)
 
     def validate(self) -> None:
         """Checks it again. A workflow that was built is valid, so this says nothing.
@@ -231,7 +238,11 @@ class WorkflowBuilder:
         self._description = ""
         self._tags: dict[str, str] = {}
         # In order of addition. True: somebody said add_task; False: it was only defined here.
-        self._tasks: dict[str, tuple[TaskSpec, bool]] = {}
+        self._tasks: dict[str, tuple[Definition, bool]] = {}
+        self._scope = Scope(name)
+        self._blocks: list[Block] = []
+        # The tasks that the open block has defined, or somebody has added.
+        self._defined: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -286,7 +297,7 @@ class WorkflowBuilder:
             Traceback (most recent call last):
             cloaca.errors.WorkflowValidationError: Task 'loud' not found in registry; did you mean 'load'?
         """
-        task_id = task_id_of(task)
+        task_id = resolve(task, self._scope).task_id
         if not task_id:
             raise WorkflowValidationError("a task id cannot be empty", workflow=self._name)
         own = self._tasks.get(task_id)
@@ -294,15 +305,16 @@ class WorkflowBuilder:
             raise WorkflowValidationError(
                 f"workflow '{self._name}' is not valid: Duplicate task: {task_id}", workflow=self._name, task_id=task_id
             )
-        spec = own[0] if own is not None else registry.find(task_id)
-        if spec is None:
+        definition = own[0] if own is not None else registry.find(task_id)
+        if definition is None:
             names = [*self._tasks, *registry.names()]
             near = nearest(task_id, names)
             hint = f"; did you mean '{near}'?" if near else f"; known tasks: {', '.join(names) or 'none'}"
             raise WorkflowValidationError(
                 f"Task '{task_id}' not found in registry{hint}", workflow=self._name, task_id=task_id
             )
-        self._tasks[task_id] = (spec, True)
+        self._tasks[task_id] = (definition, True)
+        self._defined.add(task_id)
         return self
 
     def build(self) -> Workflow:
@@ -318,29 +330,66 @@ class WorkflowBuilder:
             Traceback (most recent call last):
             cloaca.errors.WorkflowValidationError: workflow 'empty' is not valid: workflow cannot be empty
         """
-        specs = [spec for spec, _ in self._tasks.values()]
+        specs = [definition.spec for definition, _ in self._tasks.values()]
         native = NativeWorkflow(self._name, specs)
         problems = [problem for spec in specs if (problem := _isolation.problem(spec)) is not None]
+        for definition, _ in self._tasks.values():
+            mixed = (self._mixed_up(definition, reference) for reference in definition.references)
+            problems += [problem for problem in mixed if problem is not None]
         if problems:
             raise WorkflowValidationError(
                 f"workflow '{self._name}' is not valid: {'; '.join(problems)}", workflow=self._name
             )
         return Workflow(native, self._description, dict(self._tags))
 
-    def _collect(self, spec: TaskSpec) -> None:
+    def _mixed_up(self, definition: Definition, reference: Reference) -> str | None:
+        """Why a function that a task depends on is not the task that this workflow has under its id."""
+        own = self._tasks.get(reference.task_id)
+        if own is None or reference.scope is None or own[0].scope is reference.scope:
+            return None
+        return (
+            f"task '{definition.spec.id}' depends on the function that is task '{reference.task_id}' "
+            f"{reference.scope}, but '{reference.task_id}' of this workflow is another function ({own[0].place}); give "
+            f"one of them another id"
+        )
+
+    def _collect(self, definition: Definition) -> None:
         """Takes a task that is defined inside the ``with`` block. Called by the decorator."""
-        self._tasks[spec.id] = (spec, False)
+        task_id = definition.spec.id
+        earlier = self._tasks.get(task_id)
+        # A block that is run again, in a notebook, replaces what it defined before.
+        if earlier is not None and task_id in self._defined:
+            places = f"at {earlier[0].place} and at {definition.place}"
+            if earlier[0].place == definition.place:
+                places = f"at {definition.place}, in a loop or twice; give each its own id: @cloaca.task(id=...)"
+            raise WorkflowValidationError(
+                f"workflow '{self._name}' is not valid: Duplicate task: {task_id}, {places}",
+                workflow=self._name,
+                task_id=task_id,
+            )
+        self._tasks[task_id] = (definition, False)
+        self._defined.add(task_id)
 
     def __enter__(self) -> WorkflowBuilder:
-        open_collector(self)
+        if not any(block.is_open for block in self._blocks):
+            self._defined = {task_id for task_id, (_, added) in self._tasks.items() if added}
+        self._blocks.append(open_block(self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        close_collector(self)
-        if kind is None:
-            workflows.register(self.build())
+        overlaps = close_block(self._blocks.pop())
+        if kind is not None:
+            return
+        if overlaps is not None:
+            raise WorkflowValidationError(
+                f"the `with` blocks of the workflows '{self._name}' and '{overlaps}' overlap, and neither is inside "
+                f"the other, so tasks may be in the wrong one. Neither is registered. Generators share the blocks of "
+                f"their thread: do not yield inside of one",
+                workflow=self._name,
+            )
+        workflows.register(self.build())
 
     def __repr__(self) -> str:
         return f"WorkflowBuilder(name={self._name!r}, tasks={list(self._tasks)!r})"

@@ -28,8 +28,9 @@ pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
         Event::TaskFailed(failed) => tell_failed(execution, workflow, failed),
         Event::TaskSkipped(skipped) => {
             let (task, rule) = (&skipped.task, &skipped.why.rule);
+            let by = if skipped.why.failure { "failure" } else { "its rule" };
             tracing::info!(
-            target: TARGET, %execution, %workflow, %task, %rule, "task '{task}' was skipped by its rule: {rule}");
+            target: TARGET, %execution, %workflow, %task, %rule, "task '{task}' was skipped by {by}: {rule}");
         }
         Event::TaskAbandoned(abandoned) => {
             let (task, attempt, why) = (&abandoned.task, abandoned.attempt, abandoned.why);

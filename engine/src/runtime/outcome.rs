@@ -201,7 +201,8 @@ fn describe_skip(why: &crate::core::event::SkipReason) -> String {
     let tasks = why.tasks.iter().map(|(task, settled)| format!("{task}: {settled:?}"));
     let keys = why.keys.iter().map(|key| format!("context '{key}'"));
     let decided: Vec<String> = tasks.chain(keys).collect();
-    format!("rule {} ({})", why.rule, decided.join(", "))
+    let by_failure = if why.failure { "skipped by failure: " } else { "" };
+    format!("{by_failure}rule {} ({})", why.rule, decided.join(", "))
 }
 
 fn status(status: Status) -> ExecutionStatus {

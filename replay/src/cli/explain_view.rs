@@ -75,8 +75,8 @@ fn why(screen: &Screen<'_>, state: &Execution, task: TaskIndex) -> String {
     let rule = rule(&state.task_definition(task).rule);
     match slot.state() {
         TaskState::Skipped { .. } => {
-            let why = slot.skipped().map(|why| text::clean(&words::skip(why))).unwrap_or_default();
-            format!("was skipped: {why} (its rule: {rule})")
+            let Some(why) = slot.skipped() else { return "was skipped".to_owned() };
+            format!("was {}: {} (its rule: {rule})", words::skipped(why), text::clean(&words::skip(why)))
         }
         TaskState::Pending => {
             let open = waits_for(state, task);

@@ -127,9 +127,10 @@ impl View<'_> {
 
     fn outcome(&self, screen: &Screen<'_>, row: &TaskRow) -> (String, Tone) {
         if let Some(why) = &row.skipped {
-            let says = format!("skipped: {}", text::clean(&words::skip(why)));
+            let how = words::skipped(why);
+            let says = format!("{how}: {}", text::clean(&words::skip(why)));
             let fits = text::width(&says) <= WHAT;
-            return (if fits { says } else { "skipped".to_owned() }, Tone::Dim);
+            return (if fits { says } else { how.to_owned() }, Tone::Dim);
         }
         let Some(last) = row.attempts.last() else { return (String::new(), Tone::Plain) };
         let attempt = if last.number > 1 { format!(", attempt {}", last.number) } else { String::new() };
@@ -151,9 +152,11 @@ impl View<'_> {
         match &row.what {
             What::Task(task) => {
                 let told_below = self.root.is_some_and(|root| root.task == task.task);
-                let why = task.skipped.as_ref().map(|why| text::clean(&words::skip(why)));
-                if let Some(why) = why.filter(|why| text::width("skipped: ") + text::width(why) > WHAT) {
-                    table.note(Tone::Plain, why);
+                if let Some(why) = &task.skipped {
+                    let (how, why) = (words::skipped(why), text::clean(&words::skip(why)));
+                    if text::width(how) + text::width(": ") + text::width(&why) > WHAT {
+                        table.note(Tone::Plain, why);
+                    }
                 }
                 let columns = screen.width.saturating_sub(30).max(30);
                 notes::asked(task, columns).for_each(|asked| table.note(Tone::Plain, asked));

@@ -65,6 +65,6 @@ fn meaning(verdict: &Verdict) -> Option<&'static str> {
         Verdict::BodyMissing { .. } => Some(
             "somebody took it out of the files, and not with `cloaca log erase`; what follows from it cannot be told",
         ),
-        Verdict::BodyErased { .. } | Verdict::Unreadable(_) => None,
+        Verdict::BodyErased { .. } | Verdict::PrunedMeanwhile { .. } | Verdict::Unreadable(_) => None,
     }
 }

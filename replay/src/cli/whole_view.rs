@@ -21,7 +21,7 @@ use crate::json::document::Object;
 use crate::json::log::{CheckedJson, WholeJson};
 use crate::reading::stream_of;
 use crate::verify::Verdict;
-use crate::whole::{Checked, Whole, stream};
+use crate::whole::{Checked, Whole};
 
 /// What of it is counted.
 #[derive(Default)]
@@ -29,6 +29,8 @@ struct Sums {
     executions: u64,
     not_whole: u64,
     erased: u64,
+    /// How many were pruned while they were verified.
+    pruned_meanwhile: u64,
     /// The executions of which a verdict says that they are not whole.
     told: BTreeSet<StreamId>,
     /// Those that are whole.
@@ -55,6 +57,10 @@ impl Sums {
     }
 
     fn add(&mut self, checked: &Checked) {
+        if let Some(Verdict::PrunedMeanwhile { .. }) = checked.first() {
+            self.pruned_meanwhile += 1;
+            return;
+        }
         self.executions += 1;
         if !checked.verification.is_ok() {
             self.not_whole += 1;
@@ -93,7 +99,7 @@ pub fn write(
             Some(serde_json::value::to_raw_value(&CheckedJson::from(&checked)).map_err(Failure::from))
         });
         object.list("executions", checked)?;
-        object.member("whole", &WholeJson::new(&whole, sums.unread.clone()))?;
+        object.member("whole", &WholeJson::new(&whole, sums.pruned_meanwhile, sums.unread.clone()))?;
         object.member("ok", &is_whole(&whole, &sums))?;
         object.end()?;
     } else {
@@ -160,7 +166,7 @@ fn others(screen: &mut Screen<'_>, whole: &Whole, sums: &Sums) -> io::Result<()>
     if let Some(error) = unreadable {
         screen.paragraph(0, Tone::Bad, &text::clean(error))?;
     }
-    if others.iter().any(|finding| stream(finding).is_some_and(|stream| sums.whole.contains(&stream))) {
+    if others.iter().any(|finding| finding.stream().is_some_and(|stream| sums.whole.contains(&stream))) {
         let note = "what is named here and not in a table is whole by itself: the log's own account of it is not";
         screen.paragraph(2, Tone::Plain, note)?;
     }
@@ -179,6 +185,11 @@ fn totals(screen: &mut Screen<'_>, whole: &Whole, sums: &Sums) -> io::Result<()>
         0 => String::new(),
         count => format!("; of {}, values were erased", text::count(count, "execution")),
     };
+    let pruned = match sums.pruned_meanwhile {
+        0 => String::new(),
+        count => format!("; {} pruned meanwhile", text::count(count, "execution")),
+    };
+    let erased = format!("{erased}{pruned}");
     let digest = whole.digest.map(|digest| format!("; digest {digest}")).unwrap_or_default();
     if is_whole(whole, sums) {
         let ok = screen.style.paint(Tone::Good, "ok");

@@ -5,7 +5,6 @@ use cloacina_engine::core::time::Timestamp;
 use cloacina_store::doctor::{FileSystem, Holder, SyncCost};
 use cloacina_store::log::ReadError;
 use cloacina_store::log_event::Checkpoint;
-use cloacina_store::record::StreamId;
 use serde::Serialize;
 
 use super::facts::VerdictJson;
@@ -13,7 +12,7 @@ use super::hex;
 use crate::ground::{About, Ground};
 use crate::proof::{Shown, What};
 use crate::time::rfc3339;
-use crate::whole::{Checked, Whole, seq, stream};
+use crate::whole::{Checked, Whole, seq};
 use crate::words;
 
 /// One execution of a log that was checked.
@@ -53,7 +52,7 @@ pub struct FindingJson {
 
 impl From<&ReadError> for FindingJson {
     fn from(finding: &ReadError) -> Self {
-        let stream = stream(finding).map(|stream: StreamId| stream.to_string());
+        let stream = finding.stream().map(|stream| stream.to_string());
         Self { stream, seq: seq(finding), says: finding.to_string() }
     }
 }
@@ -65,18 +64,21 @@ pub struct WholeJson {
     streams: Option<u64>,
     digest: Option<String>,
     findings: Vec<FindingJson>,
+    pruned_meanwhile: u64,
     unreadable: Option<String>,
 }
 
 impl WholeJson {
-    /// What was found. `unreadable` says why the executions could not all be looked at, if they could not.
+    /// What was found. So many executions were pruned while they were verified; `unreadable` says why the executions could not
+    /// all be looked at, if they could not.
     #[must_use]
-    pub fn new(whole: &Whole, unreadable: Option<String>) -> Self {
+    pub fn new(whole: &Whole, pruned_meanwhile: u64, unreadable: Option<String>) -> Self {
         Self {
             records: whole.records,
             streams: whole.streams,
             digest: whole.digest.map(|digest| digest.to_string()),
             findings: whole.findings.iter().map(FindingJson::from).collect(),
+            pruned_meanwhile,
             unreadable,
         }
     }

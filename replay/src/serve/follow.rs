@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use cloacina_engine::core::event::{ExecutionId, Seq};
+use cloacina_engine::core::codec::LabelStatus;
+use cloacina_engine::core::event::{Event, ExecutionId, Seq};
 use cloacina_engine::core::state::Execution;
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::paging::Records;
@@ -26,6 +27,9 @@ const PAGE: usize = 512;
 
 /// How many executions a list begins with.
 pub const LISTED: usize = 2_000;
+
+/// How many letters of an error the list gets: more than a line shows. The page of the execution has all of it.
+const LONGEST_ERROR: usize = 400;
 
 /// A message to a page.
 pub struct Message {
@@ -184,9 +188,47 @@ impl Follower {
     }
 }
 
+/// An execution in the list.
+#[derive(Serialize)]
+pub struct Listed {
+    #[serde(flatten)]
+    execution: ExecutionJson,
+    /// Its error in a line, or who stopped it and why.
+    error: Option<String>,
+}
+
+impl Listed {
+    /// An execution as the list shows it. Reads its last event, if that may say why it ended or stands still.
+    pub fn new(reader: &dyn LogReader, head: &Head, location: &str) -> Self {
+        Self { execution: ExecutionJson::new(head, location), error: error(reader, head) }
+    }
+}
+
+fn error(reader: &dyn LogReader, head: &Head) -> Option<String> {
+    let status = head.label.as_ref().ok()?.status;
+    if !matches!(status, LabelStatus::Failed | LabelStatus::Cancelled | LabelStatus::Paused) {
+        return None;
+    }
+    let last = head.entry.records.checked_sub(1)?;
+    let record = match reader.read(stream_of(head.id), last, 1) {
+        Ok(records) => records.into_iter().next()?,
+        Err(error) => return Some(format!("cannot be read: {error}")),
+    };
+    let reason = match Decoder::new(reader).decode(&record).ok()?.event? {
+        Event::ExecutionFailed(ended) | Event::ExecutionCancelled(ended) => ended.reason.to_string(),
+        Event::ExecutionPaused(paused) => match &paused.reason {
+            Some(reason) => format!("paused by {}: {reason}", paused.by),
+            None => format!("paused by {}", paused.by),
+        },
+        _ => return None,
+    };
+    let cut = reason.char_indices().nth(LONGEST_ERROR).map_or(reason.len(), |(at, _)| at);
+    Some(reason[..cut].to_owned()).filter(|reason| !reason.is_empty())
+}
+
 #[derive(Serialize)]
 struct Executions {
-    executions: Vec<ExecutionJson>,
+    executions: Vec<Listed>,
 }
 
 /// Follows the list of executions for one page.
@@ -219,7 +261,7 @@ impl Lister {
         self.opened = Some(tick.opened);
         let (heads, next) = source::heads_since(&*reader, self.position).map_err(io::Error::other)?;
         self.position = next;
-        let executions: Vec<ExecutionJson> = heads.iter().map(|head| self.json(head)).collect();
+        let executions: Vec<Listed> = heads.iter().map(|head| self.listed(&*reader, head)).collect();
         if executions.is_empty() {
             return Ok(None);
         }
@@ -228,12 +270,13 @@ impl Lister {
 
     fn all(&self) -> io::Result<Message> {
         let wanted = Wanted { limit: Some(LISTED), ..Wanted::default() };
-        let (heads, _) = source::list(&*self.watch.reader(), &wanted).map_err(io::Error::other)?;
-        let executions = heads.iter().map(|head| self.json(head)).collect();
+        let reader = self.watch.reader();
+        let (heads, _) = source::list(&*reader, &wanted).map_err(io::Error::other)?;
+        let executions = heads.iter().map(|head| self.listed(&*reader, head)).collect();
         Message::new("executions", &Executions { executions })
     }
 
-    fn json(&self, head: &Head) -> ExecutionJson {
-        ExecutionJson::new(head, &self.watch.location)
+    fn listed(&self, reader: &dyn LogReader, head: &Head) -> Listed {
+        Listed::new(reader, head, &self.watch.location)
     }
 }

@@ -59,6 +59,8 @@ pub struct Watch {
     reader: Mutex<Arc<dyn LogReader>>,
     /// The files of the log when it was opened last.
     files: Mutex<Vec<FileState>>,
+    /// Its lock file, which each engine changes that opens or closes it, when it was looked at last.
+    lock: Mutex<Option<FileState>>,
     ticks: Sender<Tick>,
     /// Whether the watching is over; and what says that this, or the number of those who listen, has changed.
     over: Mutex<bool>,
@@ -81,12 +83,12 @@ impl Watch {
     /// # Errors
     /// [`OpenError`].
     pub fn open(path: PathBuf, location: String) -> Result<Self, OpenError> {
-        let files = Mutex::new(files(&path));
+        let (files, lock) = (Mutex::new(files(&path)), Mutex::new(lock_file(&path)));
         let reader: Arc<dyn LogReader> = cloacina_store::open_reader(&path)?.into();
         let (position, live) = reader.head().map_or((0, false), |head| (head.position, head.durability.is_some()));
         let (ticks, _) = tokio::sync::watch::channel(Tick { position, standing: Standing::of(live), opened: 0 });
         let (over, changed) = (Mutex::new(false), Condvar::new());
-        Ok(Self { path, location, reader: Mutex::new(reader), files, ticks, over, changed })
+        Ok(Self { path, location, reader: Mutex::new(reader), files, lock, ticks, over, changed })
     }
 
     /// Reads the log as it is now.
@@ -110,12 +112,16 @@ impl Watch {
         // Of two that look at once, one opens it.
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let last = self.ticks.borrow().clone();
+        let is_held_as_before = {
+            let (now, mut last) = (lock_file(&self.path), self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            std::mem::replace(&mut *last, now.clone()) == now
+        };
         match self.reader().head() {
-            Ok(head) if head.durability.is_some() => {
+            Ok(head) if head.durability.is_some() && is_held_as_before => {
                 self.tell(Tick { position: head.position, standing: Standing::of(true), ..last });
             }
             // To read a log that nobody has is to copy it: only if somebody has been at it since.
-            Ok(_) if *files == self::files(&self.path) => {}
+            Ok(head) if head.durability.is_none() && *files == self::files(&self.path) => {}
             Ok(_) | Err(ReadError::Gone) => {
                 *files = self::files(&self.path);
                 self.open_again(last);
@@ -182,6 +188,13 @@ impl Watch {
 
 /// A file: its path, its size, and when it was changed.
 type FileState = (PathBuf, u64, Option<SystemTime>);
+
+/// The lock file of a log.
+fn lock_file(path: &Path) -> Option<FileState> {
+    let path = path.join("lock");
+    let data = fs::metadata(&path).ok()?;
+    Some((path, data.len(), data.modified().ok()))
+}
 
 /// What tells whether somebody has been at a log: its files, their sizes and their times.
 fn files(path: &Path) -> Vec<FileState> {

@@ -19,6 +19,7 @@ pub(crate) mod read;
 pub(crate) mod ready;
 pub(crate) mod recent;
 pub(crate) mod recover;
+mod rewrites;
 pub(crate) mod tail;
 pub(crate) mod verify;
 pub(crate) mod writer;
@@ -32,6 +33,7 @@ use crate::bytes::Malformed;
 use crate::core::ends::Ends;
 use crate::core::moving::Moving;
 use crate::core::recent::{Recent, Written};
+use crate::core::rewrites::Rewrites;
 use crate::layout::frame::FrameHeader;
 use crate::layout::head::Tip;
 use crate::layout::listing::ListingEntry;
@@ -55,6 +57,7 @@ pub(crate) struct Core<B> {
     /// Where readers wait until it moves.
     pub(crate) moving: Arc<Moving>,
     ends: Ends,
+    rewrites: Rewrites,
 }
 
 /// What of the backend may be shown.
@@ -100,6 +103,7 @@ impl<B: Backend> Core<B> {
             failed: AtomicBool::new(false),
             moving: Arc::default(),
             ends: Ends::default(),
+            rewrites: Rewrites::default(),
         }
     }
 
@@ -134,6 +138,7 @@ impl<B: Backend> Core<B> {
         let mut view = write_lock(&self.view);
         view.hidden = hidden;
         if rewriting {
+            self.rewrites.begin();
             view.recent.clear();
         }
         self.end.store(end, Ordering::Release);
@@ -149,6 +154,7 @@ impl<B: Backend> Core<B> {
             view.hidden = Hidden::default();
             view.recent.add(written)
         };
+        self.rewrites.end();
         self.flushes.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -71,6 +71,9 @@ impl Before {
 impl<B: Backend> Core<B> {
     /// Records of a stream from `from` on.
     pub(crate) fn read_within(&self, stream: StreamId, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
+        if stream == StreamId::LOG {
+            self.wait_for_rewrite();
+        }
         let tip = self.tip().position;
         let mut records: Vec<Record> = Vec::with_capacity(budget.room());
         self.check_shown(stream)?;
@@ -275,6 +278,9 @@ impl<B: Backend> Core<B> {
 
     /// One stream's entry: by what was written last, or by what is stored.
     fn one_stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+        if stream == StreamId::LOG {
+            self.wait_for_rewrite();
+        }
         let written = self.with_view(|view| match view.recent.last(stream) {
             Some(last) => self.entry_at(view, stream, &last).map(Some),
             None => Ok(None),
@@ -356,27 +362,27 @@ fn check_closed(
 
 impl<B: Backend> LogReader for Core<B> {
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.read_within(stream, from, Budget::all(limit))
+        self.settled(|| self.read_within(stream, from, Budget::all(limit)))
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        self.one_stream(stream)
+        self.settled(|| self.one_stream(stream))
     }
 
     fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
-        self.list(filter)
+        self.settled(|| self.list(filter))
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.tail_within(from, Budget::all(limit))
+        self.settled(|| self.tail_within(from, Budget::all(limit)))
     }
 
     fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
-        self.streams_since_within(from, limit)
+        self.settled(|| self.streams_since_within(from, limit))
     }
 
     fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
-        self.hashes_within(from, limit)
+        self.settled(|| self.hashes_within(from, limit))
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {

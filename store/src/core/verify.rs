@@ -51,8 +51,41 @@ pub(crate) fn verify_unless<B: Backend>(core: &Core<B>, stopping: &AtomicBool) -
     (!stopping.load(Ordering::Acquire)).then_some(verified)
 }
 
-/// What is checked and found until `stopping` is set.
+/// How often a log is walked through again that was changed meanwhile.
+const WALKS: usize = 5;
+
+/// What is checked and found until `stopping` is set. A finding counts where nothing was changed during the walk, or where the
+/// next walk finds something wrong with the same stream.
 fn walk<B: Backend>(core: &Core<B>, stopping: &AtomicBool) -> Verified {
+    let mut suspected: Option<HashSet<Suspect>> = None;
+    for _ in 1..WALKS {
+        let before = core.rewritten();
+        let mut verified = walk_once(core, stopping);
+        if let Some(suspected) = &suspected {
+            verified.findings.retain(|finding| suspected.contains(&Suspect::of(finding)));
+        }
+        let is_settled = verified.findings.is_empty() || !core.was_rewritten_since(before);
+        if is_settled || stopping.load(Ordering::Acquire) {
+            return verified;
+        }
+        suspected = Some(verified.findings.iter().map(Suspect::of).collect());
+    }
+    let mut verified = walk_once(core, stopping);
+    verified.findings.retain(|finding| suspected.iter().flatten().any(|suspect| *suspect == Suspect::of(finding)));
+    verified
+}
+
+/// What a finding is about, however it is worded.
+#[derive(PartialEq, Eq, Hash)]
+struct Suspect(std::mem::Discriminant<ReadError>, Option<StreamId>);
+
+impl Suspect {
+    fn of(finding: &ReadError) -> Self {
+        Self(std::mem::discriminant(finding), finding.stream())
+    }
+}
+
+fn walk_once<B: Backend>(core: &Core<B>, stopping: &AtomicBool) -> Verified {
     let mut walk = Walk {
         core,
         stopping,

@@ -106,7 +106,12 @@ impl SocketReader {
             ErrorKind::TimedOut => silent(error),
             _ => ReadError::Gone,
         })?;
-        let answer = exchange(&mut stream, &self.directory, request, patience).map_err(silent)?;
+        let answer =
+            exchange(&mut stream, &self.directory, request, patience).map_err(|error| match is_hanging_up(&error) {
+                // It closed the log, or died, before it answered.
+                true => ReadError::Gone,
+                false => silent(error),
+            })?;
         self.finish(&mut connection, stream, answer)
     }
 
@@ -159,6 +164,12 @@ impl SocketReader {
         records.truncate(limit);
         Ok(records)
     }
+}
+
+/// Whether the other side ended a connection that was answered before, or never got to it.
+fn is_hanging_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 /// How long an answer is waited for.

@@ -320,7 +320,11 @@ fn next_request(mut stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
 
 /// The answer to a request; to one that takes long, that the log is gone, once the server is to stop.
 fn answer<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool) -> Answer {
-    let answered = match request {
+    core.settled(|| answered(request, core, stopping)).unwrap_or_else(Answer::Error)
+}
+
+fn answered<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool) -> Result<Answer, ReadError> {
+    match request {
         Request::Read { stream, from, limit } => core.read_within(*stream, *from, budget(*limit)).map(Answer::Records),
         Request::Tail { from, limit } => {
             let budget = budget(*limit);
@@ -358,8 +362,7 @@ fn answer<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool) 
                 Answer::Verified(verified)
             })
         }
-    };
-    answered.unwrap_or_else(Answer::Error)
+    }
 }
 
 fn budget(limit: u32) -> Budget {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::directory::holders::{self, Process};
 use crate::keeper::Keeper;
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
@@ -382,6 +383,17 @@ pub enum OpenError {
         /// The host.
         host: String,
     },
+    /// The process that had it is gone, or did not name itself, and something still holds a lock on one of its files: a fork
+    /// of that process, perhaps.
+    #[error("the log {path} is locked by {}", left_locked(*.owner, .holders))]
+    LeftLocked {
+        /// The path.
+        path: PathBuf,
+        /// The process that took the lock; 0 if it is not named.
+        owner: u32,
+        /// Those that have the locked file open; empty if none can be seen.
+        holders: Vec<Process>,
+    },
     /// It was written by a newer version.
     #[error("the log {path} has format {found}, this version reads up to format {known}; upgrade cloaca to open it")]
     NewerFormat {
@@ -428,6 +440,7 @@ impl OpenError {
         let (Self::Missing { path }
         | Self::NotALog { path, .. }
         | Self::Locked { path, .. }
+        | Self::LeftLocked { path, .. }
         | Self::NewerFormat { path, .. }
         | Self::DamagedArchive { path, .. }
         | Self::Damaged { path, .. }
@@ -436,6 +449,23 @@ impl OpenError {
         let (Self::Damaged { what: text, .. } | Self::Io { reason: text, .. }) = &mut self else { return self };
         *text = text.replace(&*reached.to_string_lossy(), &name.to_string_lossy());
         self
+    }
+}
+
+fn left_locked(owner: u32, holders: &[Process]) -> String {
+    let gone = match owner {
+        0 => "the lock names no process".to_owned(),
+        owner => format!("process {owner}, which opened the log, is gone"),
+    };
+    match holders {
+        [] => format!(
+            "a process that cannot be seen from here ({gone}): another user's, or in another container. `lslocks`, run as root \
+             on the host, names it; end it and try again"
+        ),
+        some => format!(
+            "{}; {gone}, and what it started still holds the lock. End what holds it, and try again",
+            holders::list(some)
+        ),
     }
 }
 

@@ -31,6 +31,12 @@ impl Callbacks {
         self.on_success.is_none() && self.on_failure.is_none() && self.on_retry.is_none()
     }
 
+    /// The same callbacks.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        let same = |callback: &Option<Py<PyAny>>| callback.as_ref().map(|callback| callback.clone_ref(py));
+        Self { on_success: same(&self.on_success), on_failure: same(&self.on_failure), on_retry: same(&self.on_retry) }
+    }
+
     /// Shows them to Python's garbage collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         [&self.on_success, &self.on_failure, &self.on_retry].into_iter().try_for_each(|callback| visit.call(callback))

@@ -175,7 +175,7 @@ impl NativeEngine {
     fn start(&self, py: Python<'_>, workflow: &str, context: &Context, execution_id: Option<&str>) -> PyResult<String> {
         let request = StartRequest {
             workflow: workflow.into(),
-            input: context.peek().into_iter().collect(),
+            input: context.input(py)?,
             execution: execution_id.map(id_of).transpose()?,
             cause: Cause::Call,
         };
@@ -223,6 +223,13 @@ impl NativeEngine {
         let execution = id_of(execution_id)?;
         let found = without_gil(py, || self.engine.outcome(execution))?;
         outcome::outcome(py, &*found.map_err(|why| errors::engine(py, &why))?)
+    }
+
+    /// How an execution stands, why, and what to do. Reads no events.
+    fn standing<'py>(&self, py: Python<'py>, execution_id: &str) -> PyResult<Bound<'py, PyDict>> {
+        let execution = id_of(execution_id)?;
+        let found = py.detach(|| self.engine.standing(execution));
+        outcome::standing(py, &found.map_err(|why| errors::engine(py, &why))?)
     }
 
     /// Lets the engine die once an execution's event with this number is durable. For tests.

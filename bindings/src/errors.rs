@@ -87,14 +87,16 @@ pub fn start(py: Python<'_>, why: &StartError) -> PyErr {
         StartError::UnknownWorkflow { name, .. } => {
             error(py, "WorkflowNotFoundError", &message, &[("workflow", text(py, name))])
         }
-        StartError::Blocked { execution, .. } => error(py, "Error", &message, &[("execution_id", text(py, execution))]),
+        StartError::Blocked { execution, .. } => {
+            error(py, "OperationError", &message, &[("execution_id", text(py, execution))])
+        }
         StartError::OtherWorkflow { execution, workflow, .. } => {
             let attributes = [("execution_id", text(py, execution)), ("workflow", text(py, workflow))];
-            error(py, "Error", &message, &attributes)
+            error(py, "OperationError", &message, &attributes)
         }
         StartError::ValueTooLarge { key, .. } => error(py, "ContextError", &message, &[("key", text(py, key))]),
         StartError::Log(_) => error(py, "LogError", &message, &[]),
-        _ => error(py, "Error", &message, &[]),
+        _ => error(py, "OperationError", &message, &[]),
     }
 }
 
@@ -112,10 +114,10 @@ pub fn wait(py: Python<'_>, why: &WaitError) -> PyErr {
             error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, execution))])
         }
         WaitError::Blocked { execution, .. } | WaitError::ShutDown(execution) => {
-            error(py, "Error", &message, &[("execution_id", text(py, execution))])
+            error(py, "OperationError", &message, &[("execution_id", text(py, execution))])
         }
         WaitError::Log(_) => error(py, "LogError", &message, &[]),
-        _ => error(py, "Error", &message, &[]),
+        _ => error(py, "OperationError", &message, &[]),
     }
 }
 
@@ -127,10 +129,10 @@ pub fn engine(py: Python<'_>, why: &EngineError) -> PyErr {
             error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, execution))])
         }
         EngineError::Rejected { execution, .. } => {
-            error(py, "Error", &message, &[("execution_id", text(py, execution))])
+            error(py, "OperationError", &message, &[("execution_id", text(py, execution))])
         }
         EngineError::Log(_) => error(py, "LogError", &message, &[]),
-        _ => error(py, "Error", &message, &[]),
+        _ => error(py, "OperationError", &message, &[]),
     }
 }
 
@@ -139,7 +141,7 @@ pub fn schedule(py: Python<'_>, doing: &str, why: &ScheduleError) -> PyErr {
     let message = format!("{doing}: {why}");
     match why {
         ScheduleError::Log(_) => error(py, "LogError", &message, &[]),
-        ScheduleError::ShutDown => error(py, "Error", &message, &[]),
+        ScheduleError::ShutDown => error(py, "OperationError", &message, &[]),
         ScheduleError::ValueTooLarge { key, .. } => error(py, "ContextError", &message, &[("key", text(py, key))]),
         _ => PyValueError::new_err(message),
     }
@@ -150,7 +152,7 @@ pub fn trigger(py: Python<'_>, doing: &str, why: &TriggerError) -> PyErr {
     let message = format!("{doing}: {why}");
     match why {
         TriggerError::Log(_) => error(py, "LogError", &message, &[]),
-        TriggerError::ShutDown => error(py, "Error", &message, &[]),
+        TriggerError::ShutDown => error(py, "OperationError", &message, &[]),
         _ => PyValueError::new_err(message),
     }
 }

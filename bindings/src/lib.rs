@@ -39,7 +39,7 @@ mod _cloaca {
     #[pymodule_export]
     use super::clock::PyVirtualClock;
     #[pymodule_export]
-    use super::condition::PyCondition;
+    use super::condition::{checked_condition, shown_condition};
     #[pymodule_export]
     use super::context::Context;
     #[pymodule_export]

@@ -58,7 +58,7 @@ impl NativeScheduling {
         let catchup = catchup_of(catchup).ok_or_else(|| {
             PyValueError::new_err(format!("{doing}: catchup must be \"skip\" or \"run_all\", not \"{catchup}\""))
         })?;
-        let input = context.peek().into_iter().collect();
+        let input = context.input(py)?;
         let new = NewSchedule { workflow: workflow.into(), expression, timezone, catchup, input };
         let made = without_gil(py, || self.engine.create_schedule(new))?;
         made.map(|id| id.to_string()).map_err(|why| errors::schedule(py, doing, &why))

@@ -1,8 +1,11 @@
 //! A decorated function: what the log will know of it, and how it is called.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cloacina_engine::core::definition::{TaskDefinition, TriggerRule};
+use cloacina_engine::core::event::TaskId;
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::task::{RunningAttempt, Task, TaskBody};
 use pyo3::exceptions::PyValueError;
@@ -11,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::callbacks::Callbacks;
-use crate::condition::PyCondition;
+use crate::condition::{condition_of, rename};
 use crate::executor::{Message, Outlet};
 use crate::retry::PyRetryPolicy;
 
@@ -101,6 +104,38 @@ impl TaskSpec {
         self.definition.dependencies.iter().map(ToString::to_string).collect()
     }
 
+    /// The ids of the tasks that its dependencies and its rule name.
+    fn named(&self) -> Vec<String> {
+        let mut named = self.dependencies();
+        if let TriggerRule::When(condition) = &self.definition.rule {
+            // Only looks: what the copy is renamed to is dropped.
+            let seen = RefCell::new(&mut named);
+            rename(&mut condition.clone(), &|task| {
+                seen.borrow_mut().push(task.to_string());
+                task.clone()
+            });
+        }
+        named
+    }
+
+    /// The same task, with other ids for the tasks that its dependencies and its rule name.
+    fn renamed(&self, py: Python<'_>, names: HashMap<String, String>) -> Self {
+        let name = |task: &TaskId| names.get(&**task).map_or_else(|| task.clone(), |name| name.as_str().into());
+        let mut definition = self.definition.clone();
+        definition.dependencies = definition.dependencies.iter().map(name).collect();
+        if let TriggerRule::When(condition) = &mut definition.rule {
+            rename(condition, &name);
+        }
+        Self {
+            definition,
+            function: self.function.clone_ref(py),
+            parameters: self.parameters,
+            is_async: self.is_async,
+            in_process: self.in_process,
+            callbacks: self.callbacks.clone_ref(py),
+        }
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.function)?;
         self.callbacks.traverse(&visit)
@@ -114,7 +149,7 @@ impl TaskSpec {
 /// A rule by its name, or a condition tree.
 fn rule_of(rule: &Bound<'_, PyAny>) -> PyResult<TriggerRule> {
     let Ok(name) = rule.cast::<PyString>() else {
-        return Ok(TriggerRule::When(PyCondition::parse(rule)?.inner));
+        return Ok(TriggerRule::When(condition_of(rule)?));
     };
     let name = name.to_str()?;
     TriggerRule::named(name).ok_or_else(|| {

@@ -137,8 +137,9 @@ impl Poll {
     }
 
     /// Ends the poll: the workflow is to be started, with this context.
-    fn fire(&self, context: &Context) {
-        self.finish(Ok(Polled::Fire(context.peek().into_iter().collect())));
+    fn fire(&self, py: Python<'_>, context: &Context) -> PyResult<()> {
+        self.finish(Ok(Polled::Fire(context.input(py)?)));
+        Ok(())
     }
 
     /// Ends the poll with an error, as `cloaca._failure.describe` describes it.

@@ -37,8 +37,8 @@ export class Header {
     document.title = `${cleanLine(execution.workflow ?? "execution").slice(0, 80)} …${shortId(execution.id)} · replay`;
     byId("workflow").replaceChildren(element("bdi", {}, cut(execution.workflow ?? "unknown workflow", 120)));
     byId("status").className = `badge ${state.colour}`;
-    const took = execution.duration_us === null ? `for ${span(this.page.now())}` : `after ${span(execution.duration_us)}`;
-    byId("status").replaceChildren(element("span", { className: "sign", "aria-hidden": "true" }, state.sign), ` ${statusWord(execution.status)} ${took}`);
+    const took = execution.duration_us !== null ? ` after ${span(execution.duration_us)}` : execution.status === "Running" ? ` for ${span(this.page.now())}` : "";
+    byId("status").replaceChildren(element("span", { className: "sign", "aria-hidden": "true" }, state.sign), ` ${statusWord(execution.status)}${took}`);
     const id = element("button", { className: "link id", title: `${execution.id}: copy`, onclick: () => navigator.clipboard?.writeText(execution.id) }, `…${shortId(execution.id)}`);
     byId("facts").replaceChildren(
       ...(log ? [element("a", { href: log }, "← all executions")] : []),

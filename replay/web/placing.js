@@ -46,11 +46,12 @@ export function placed(layout, width, height) {
   return spread(layout, best, width, height);
 }
 
-/** The tasks of each layer, by their places in `tasks`, from top to bottom. */
-function layersOf({ tasks, columns }) {
-  const layers = Array.from({ length: Math.max(1, columns) }, () => []);
+/** The tasks of each layer, by their places in `tasks`, from top to bottom; and in `bends` how high edges pass. */
+function layersOf({ tasks, edges, columns }) {
+  const layers = Array.from({ length: Math.max(1, columns) }, () => Object.assign([], { bends: [] }));
   tasks.forEach(({ x, y }, at) => layers[x].push({ at, y }));
   for (const layer of layers) layer.sort((one, other) => one.y - other.y);
+  for (const [x, y] of edges.flatMap(({ via = [] }) => via)) layers[x].bends.push(y);
   return layers;
 }
 
@@ -62,25 +63,33 @@ function folds(layers) {
   return found;
 }
 
-/** The columns that layers make if none may have more than `most` rows. Each has its tasks with their rows. */
+/** The columns that layers make if none may have more than `most` rows: in each its tasks with their rows. */
 function columnsOf(layers, most) {
   const extent = (layer) => (layer.length === 0 ? 1 : layer.at(-1).y - layer[0].y + 1);
   const folded = layers.some((layer) => extent(layer) > most);
   const columns = layers.flatMap((layer) => {
-    if (!folded) return [layer.map(({ at, y }) => ({ at, row: y }))];
+    if (!folded) return [columnOf(layer.map(({ at, y }) => ({ at, row: y })), layer.bends)];
     if (extent(layer) <= most) {
       const middle = layer.length === 0 ? 0 : (layer[0].y + layer.at(-1).y) / 2;
-      return [layer.map(({ at, y }) => ({ at, row: y - middle }))];
+      return [columnOf(layer.map(({ at, y }) => ({ at, row: y - middle })))];
     }
     // Columns of the same height, and in each the tasks below each other.
     const rows = Math.ceil(layer.length / Math.ceil(layer.length / most));
     const parts = [];
     for (let from = 0; from < layer.length; from += rows) {
-      parts.push(layer.slice(from, from + rows).map(({ at }, row) => ({ at, row: row - (rows - 1) / 2 })));
+      parts.push(columnOf(layer.slice(from, from + rows).map(({ at }, row) => ({ at, row: row - (rows - 1) / 2 }))));
     }
     return parts;
   });
   return { columns, folded };
+}
+
+/** A column, with its highest row and its lowest. */
+function columnOf(tasks, bends = []) {
+  let [top, bottom] = [Infinity, -Infinity];
+  for (const { row } of tasks) [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
+  for (const row of bends) [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
+  return { tasks, top, bottom };
 }
 
 /** Columns in bands of so many: where each band's rows begin and end, and how large it all is at some distances. */
@@ -88,8 +97,8 @@ function planOf(columns, per, folded) {
   const bands = [];
   for (let from = 0; from < columns.length; from += per) {
     const part = columns.slice(from, from + per);
-    let [top, bottom] = [Infinity, -Infinity];
-    for (const { row } of part.flat()) [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
+    const top = Math.min(...part.map((column) => column.top));
+    const bottom = Math.max(...part.map((column) => column.bottom));
     bands.push(top === Infinity ? { columns: part, top: 0, rows: 1 } : { columns: part, top, rows: bottom - top + 1 });
   }
   const rows = bands.reduce((sum, band) => sum + band.rows, 0);
@@ -123,7 +132,7 @@ function spread(layout, plan, width, height) {
   const bandAt = [];
   let top = MARGIN;
   bands.forEach((band, number) => {
-    band.columns.forEach((tasks, at) => {
+    band.columns.forEach(({ tasks }, at) => {
       for (const { at: task, row } of tasks) {
         nodes[task] = { task: layout.tasks[task].task, x: left + at * column, y: top + (row - band.top) * line, wide: box };
         bandAt[task] = number;

@@ -167,7 +167,7 @@ export class TimelineView {
     context.beginPath();
     context.rect(this.gutter, 0, width - this.gutter, height);
     context.clip();
-    this.#grid(context, palette, x, width, height);
+    this.#grid(context, palette, x, width, height, now);
     for (let lane = from; lane < to; lane += 1) {
       const y = AXIS + lane * LANE - scrollTop;
       const { name } = this.lanes[lane];
@@ -257,7 +257,7 @@ export class TimelineView {
     return this.by === "task" ? took : `${cleanLine(attempt.task).slice(0, 80)}  ${took}`;
   }
 
-  #grid(context, palette, x, width, height) {
+  #grid(context, palette, x, width, height, now) {
     const visible = (width - this.gutter) / this.perMicro;
     const step = niceStep(visible / Math.max(3, (width - this.gutter) / 110));
     context.font = SMALL;
@@ -270,8 +270,9 @@ export class TimelineView {
       line(context, x(time), AXIS - 6, x(time), height);
       context.globalAlpha = 1;
       context.fillStyle = palette.muted;
-      // No words at the edge, where they would be cut.
-      if (x(time) > width - 50) continue;
+      // No words at the edge, where they would be cut, and none under the line of the moment.
+      const [left, right] = [x(time), x(time) + 50];
+      if (right > width || (x(now) > left + 1 && x(now) < right)) continue;
       context.fillText(time === 0 ? "0" : `+${span(Math.round(time)).replace(/\.0+(?= )/, "")}`, x(time) + 4, AXIS / 2);
     }
   }

@@ -3,6 +3,10 @@
 // Helpers outside of tests fail by panicking too.
 #![allow(clippy::unwrap_used)]
 
+#[path = "directories/moved.rs"]
+mod moved;
+#[path = "directories/shared_machine.rs"]
+mod shared_machine;
 mod suite;
 
 use std::fs::{self, File};
@@ -32,7 +36,7 @@ fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
         if entry.file_type().unwrap().is_dir() {
             files.extend(content(&entry.path()));
             files.push((name, Vec::new()));
-        } else {
+        } else if entry.file_type().unwrap().is_file() {
             files.push((name, fs::read(entry.path()).unwrap()));
         }
     }

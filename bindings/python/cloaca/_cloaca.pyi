@@ -4,6 +4,8 @@ import builtins
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, Sequence, ValuesView
 from typing import Any, ClassVar, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
+from .literals import Catchup, ExecutionStatus, TaskStatus
+
 _Default = TypeVar("_Default")
 
 __all__ = [
@@ -11,7 +13,6 @@ __all__ = [
     "Attempt",
     "BackoffStrategy",
     "Call",
-    "Condition",
     "Context",
     "Inbox",
     "NativeEngine",
@@ -27,6 +28,7 @@ __all__ = [
     "TaskSpec",
     "TriggerSpec",
     "VirtualClock",
+    "checked_condition",
     "cloaca_main",
     "context_of",
     "deeds_of",
@@ -37,6 +39,7 @@ __all__ = [
     "nearest",
     "replay_main",
     "ring_logs",
+    "shown_condition",
     "sighting_of",
     "start_logging",
     "take_logs",
@@ -52,7 +55,7 @@ _Deeds: TypeAlias = tuple[list[tuple[str, str | None]], list[str], bool]
 @type_check_only
 class RawTask(TypedDict):
     task_id: str
-    state: str
+    state: TaskStatus
     attempts: int
     error: str | None
     error_type: str | None
@@ -65,7 +68,7 @@ class RawTask(TypedDict):
 class RawOutcome(TypedDict):
     execution_id: str
     workflow_name: str
-    status: str
+    status: ExecutionStatus
     started: int
     ended: int | None
     context: Context
@@ -74,14 +77,23 @@ class RawOutcome(TypedDict):
     tasks: list[RawTask]
 
 @type_check_only
+class RawStanding(TypedDict):
+    status: str
+    reason: str | None
+    until: int | None
+    next_step: str | None
+
+@type_check_only
 class RawListed(TypedDict):
     execution_id: str
     workflow_name: str
-    status: str
+    status: ExecutionStatus
     started: int
     ended: int | None
     events: int
-    blocked: str | None
+    reason: str | None
+    until: int | None
+    next_step: str | None
 
 @type_check_only
 class RawSchedule(TypedDict):
@@ -90,7 +102,7 @@ class RawSchedule(TypedDict):
     expression: str
     timezone: str
     enabled: bool
-    catchup: str
+    catchup: Catchup
     next: int | None
     last_run: int | None
     created: int
@@ -140,7 +152,7 @@ class Context(MutableMapping[str, Any]):
     def update_from_dict(self, data: Mapping[str, Any] | Context) -> None: ...
     def to_json(self) -> str: ...
     @staticmethod
-    def from_json(text: str) -> Context: ...
+    def from_json(json_str: str) -> Context: ...
     def keys(self) -> KeysView[str]: ...
     def values(self) -> ValuesView[Any]: ...
     def items(self) -> ItemsView[str, Any]: ...
@@ -154,13 +166,6 @@ class Context(MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any, /) -> None: ...
     def __delitem__(self, key: str, /) -> None: ...
     def __iter__(self) -> Iterator[str]: ...
-    def __eq__(self, other: object, /) -> bool: ...
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-
-@final
-class Condition:
-    @staticmethod
-    def parse(tree: Condition | Mapping[str, Any]) -> Condition: ...
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
@@ -205,7 +210,9 @@ class RetryPolicy:
     @property
     def with_jitter(self) -> bool: ...
     def calculate_delay(self, attempt: int) -> float: ...
-    def should_retry(self, attempt: int, error: BaseException | str) -> bool: ...
+    def should_retry(
+        self, attempt: int, error: BaseException | str | None = None, *, _error_type: str | None = None
+    ) -> bool: ...
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
@@ -213,8 +220,8 @@ class RetryPolicy:
 class RetryPolicyBuilder:
     def __new__(cls) -> RetryPolicyBuilder: ...
     def max_attempts(self, attempts: int) -> RetryPolicyBuilder: ...
-    def initial_delay(self, seconds: float) -> RetryPolicyBuilder: ...
-    def max_delay(self, seconds: float) -> RetryPolicyBuilder: ...
+    def initial_delay(self, delay_seconds: float) -> RetryPolicyBuilder: ...
+    def max_delay(self, delay_seconds: float) -> RetryPolicyBuilder: ...
     def backoff_strategy(self, strategy: BackoffStrategy) -> RetryPolicyBuilder: ...
     def retry_condition(self, condition: RetryCondition) -> RetryPolicyBuilder: ...
     def with_jitter(self, jitter: bool) -> RetryPolicyBuilder: ...
@@ -228,7 +235,7 @@ class TaskSpec:
         function: Callable[..., Any],
         *,
         dependencies: Sequence[str],
-        rule: str | Condition,
+        rule: str | Mapping[str, Any],
         retry: RetryPolicy,
         timeout_ms: int | None,
         code: bytes,
@@ -252,6 +259,8 @@ class TaskSpec:
     def is_async(self) -> bool: ...
     @property
     def dependencies(self) -> list[str]: ...
+    def named(self) -> list[str]: ...
+    def renamed(self, names: Mapping[str, str]) -> TaskSpec: ...
 
 @final
 class TriggerSpec:
@@ -396,6 +405,7 @@ class NativeEngine:
     def wait(self, execution_id: str, timeout: float | None, watch_signals: bool) -> RawOutcome: ...
     def notify(self, execution_id: str, call: Callable[[], object]) -> None: ...
     def outcome(self, execution_id: str) -> RawOutcome: ...
+    def standing(self, execution_id: str) -> RawStanding: ...
     def history(self, execution_id: str) -> NativeHistory: ...
     def crash_after(self, seq: int) -> None: ...
     def crashed(self, timeout: float) -> tuple[str, int] | None: ...
@@ -443,6 +453,8 @@ class NativeHistory:
     def diff(self, other: NativeHistory) -> dict[str, Any]: ...
     def attempt(self, task: str, number: int | None) -> tuple[int, int, str, Context, _Deeds]: ...
 
+def checked_condition(tree: Mapping[str, Any]) -> dict[str, Any]: ...
+def shown_condition(tree: Mapping[str, Any]) -> str: ...
 def sighting_of(context: Context) -> _Sighting: ...
 def context_of(sighting: _Sighting) -> Context: ...
 def take_returned(context: Context, returned: Any, task_id: str) -> None: ...

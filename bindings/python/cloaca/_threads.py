@@ -19,10 +19,12 @@ from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import _failure, _logging
+from . import _failure, _interpreter, _logging
 from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
-from ._trigger import fires_with
+from ._trigger import fires_with, triggers
+from .inputs import check_scheduled
+from .workflow import workflows
 
 if TYPE_CHECKING:
     from ._loop import Loop
@@ -95,8 +97,8 @@ class Threads:
 
     def _have_one_waiting(self) -> None:
         """Starts a thread, unless one waits or is about to."""
-        # There may be no more threads to be had; then work waits for one of those that there are.
-        with contextlib.suppress(RuntimeError):
+        # If no more threads can be started, the work waits for one of those that run.
+        with contextlib.suppress(Exception):
             self._start_one()
 
     def _start_one(self) -> None:
@@ -107,7 +109,7 @@ class Threads:
         thread = threading.Thread(target=self._work, name=f"cloaca-worker-{next(_number)}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:
+        except Exception:
             with self._lock:
                 self._starting -= 1
             raise
@@ -133,7 +135,9 @@ class Threads:
     def _do(self, work: Attempt | Poll | Notices | Callable[[], object]) -> None:
         if isinstance(work, Attempt):
             self.errors.forget_before(work)
-            if work.in_process:
+            if self._refuses(work):
+                pass
+            elif work.in_process:
                 self._have_one_waiting()
                 self._run_in_process(work)
             elif work.is_async:
@@ -150,6 +154,18 @@ class Threads:
             # It is ours, and waits for nothing.
             _call(work)
 
+    def _refuses(self, attempt: Attempt) -> bool:
+        """Fails an attempt whose execution a schedule started with an input that the workflow does not take."""
+        workflow = workflows.find(attempt.workflow)
+        if workflow is None or not workflow._inputs or attempt.task_id not in workflow.get_roots():
+            return False
+        try:
+            check_scheduled(workflow._inputs, attempt)
+        except Exception as error:
+            self._fail(attempt, error)
+            return True
+        return False
+
     def _run(self, attempt: Attempt) -> None:
         try:
             returned = Context().run(attempt.function, *_arguments(attempt))
@@ -163,6 +179,7 @@ class Threads:
         try:
             with self._lock:
                 if self._processes is None:
+                    _interpreter.check_processes()
                     from ._processes import Processes
 
                     self._processes = Processes(self.errors.keep)
@@ -225,6 +242,7 @@ class Threads:
 
         with self._lock:
             if self._loop is None:
+                _interpreter.check_loop()
                 self._loop = Loop(lambda: f"cloaca-loop-{next(_number)}")
                 if self._closed:
                     self._loop.close()
@@ -246,8 +264,10 @@ def _end_poll(poll: Poll, returned: object) -> None:
     context = fires_with(poll.name, returned, none_fires=poll.by_cron)
     if context is None:
         poll.skip()
-    else:
-        poll.fire(context)
+        return
+    trigger = triggers.find(poll.name)
+    workflow = None if trigger is None else workflows.find(trigger.workflow)
+    poll.fire(context if workflow is None else workflow._inputs.complete(workflow.name, context))
 
 
 def _tell_callbacks(notices: Notices) -> None:

@@ -9,22 +9,30 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from . import _cloaca, _isolation, _logging, _url
+from . import _cloaca, _interpreter, _isolation, _logging, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
 from ._past import Past
 from ._threads import Threads
 from ._trigger import triggers
 from .config import DefaultRunnerConfig
-from .errors import Error, WaitTimeoutError, WorkerImportError
-from .execution import Execution, ExecutionInfo, check_timeout
+from .errors import (
+    ConfigurationError,
+    Error,
+    ExecutionNotFoundError,
+    OperationError,
+    WaitTimeoutError,
+    WorkerImportError,
+    WorkflowInputError,
+)
+from .execution import HELD, Execution, ExecutionInfo, check_timeout
 from .result import WorkflowResult, rfc3339
 from .scheduling import Scheduling
 from .workflow import workflows
 
 if TYPE_CHECKING:
-    pass
+    from .literals import ExecutionStatus
 
 __all__ = ["DefaultRunner"]
 
@@ -47,8 +55,9 @@ class DefaultRunner(Scheduling):
 
     Args:
         database_url: ``"cloaca:///path"``, a plain path, or ``"sqlite:///path"`` (the event log in a directory of that
-            name). Three slashes are relative to the working directory, four absolute. ``":memory:"`` keeps the log in
-            memory. Options after ``?`` are ignored with a warning.
+            name). Three slashes are relative to the working directory, four absolute; where three probably mean an
+            absolute path, a warning names both. ``":memory:"`` keeps the log in memory. Options after ``?`` are ignored
+            with a warning. An empty file at that path is replaced by the log's directory, with a warning.
         config: How it runs.
 
     Raises:
@@ -56,6 +65,7 @@ class DefaultRunner(Scheduling):
         LogLockedError: Another process has the log.
         LogCorruptedError: The log is not what was written.
         LogVersionError: A newer version wrote it.
+        Error: gevent or eventlet has replaced Python's threads by its own.
 
     Example:
         >>> import cloaca
@@ -89,6 +99,7 @@ class DefaultRunner(Scheduling):
             )
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
+        _interpreter.check_threads()
         if _cloaca.is_exiting():
             raise Error(
                 "the interpreter is ending: no runner can be opened any more. Open it earlier, or in an atexit handler "
@@ -96,12 +107,8 @@ class DefaultRunner(Scheduling):
             )
         _start_threads(_logging.start)
         _logging.refresh_level()
-        if location.ignored_options:
-            _logging.warning("the options '?%s' of the database URL are ignored", location.ignored_options)
-        if location.is_sqlite and location.path is not None:
-            _logging.info(
-                "there is no SQLite here: the embedded event log is opened in the directory %s", location.path
-            )
+        location.announce()
+        location.make_room()
         self._config = config
         self._location = location
         self._clock = _clock
@@ -152,7 +159,7 @@ class DefaultRunner(Scheduling):
 
     def _refuse_fork(self) -> None:
         if self._process != os.getpid():
-            raise Error(
+            raise OperationError(
                 f"this runner belongs to process {self._process}, and its threads are not in this fork of it; fork "
                 f"before the runner is opened, or start the process anew (multiprocessing's start method 'spawn')"
             )
@@ -196,8 +203,11 @@ class DefaultRunner(Scheduling):
     def with_schema(cls, database_url: str, schema: str) -> DefaultRunner:
         """A runner for a schema of a shared log. The embedded log has none: a schema is a directory beside the others.
 
+        Options after ``?`` are ignored with a warning.
+
         Raises:
-            ValueError: The schema's name is not letters, digits and ``_``.
+            ConfigurationError: The schema's name is not ASCII letters, digits and ``_``, or the URL is PostgreSQL's.
+                (A ``ValueError``.)
 
         Example:
             >>> import pathlib
@@ -206,12 +216,22 @@ class DefaultRunner(Scheduling):
             ['orders.acme']
             >>> cloaca.DefaultRunner.with_schema("orders", "acme/../beta")
             Traceback (most recent call last):
-            ValueError: a schema's name is letters, digits and '_', not 'acme/../beta'
-        """
+            cloaca.errors.ConfigurationError: Schema name must contain only alphanumeric characters and underscores, not 'acme/../beta'
+        """  # noqa: E501 - the message is one line
+        if schema == "":
+            raise ConfigurationError("Schema name cannot be empty")
         if not isinstance(schema, str) or not schema.replace("_", "a").isalnum() or not schema.isascii():
-            raise ValueError(f"a schema's name is letters, digits and '_', not {schema!r}")
-        location = _url.parse(database_url)
-        return cls(database_url if location.path is None else f"{location.path}.{schema}")
+            raise ConfigurationError(
+                f"Schema name must contain only alphanumeric characters and underscores, not {schema!r}"
+            )
+        try:
+            location = _url.parse(database_url)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"Failed to create DefaultRunner with schema '{schema}': Failed to set up schema '{schema}': {error}"
+            ) from None
+        location.announce()
+        return cls(":memory:" if location.path is None else f"{location.path}.{schema}")
 
     @property
     def config(self) -> DefaultRunnerConfig:
@@ -295,6 +315,8 @@ class DefaultRunner(Scheduling):
 
         Raises:
             WorkflowNotFoundError: No such workflow; the message has the nearest name.
+            WorkflowInputError: The input is not what the workflow declares with
+                [`workflow_params`][cloaca.workflow_params].
             WaitTimeoutError: It was still running after ``timeout``. It goes on.
             Error: The execution with that id is blocked, or one of another workflow.
             TypeError, ValueError: The input is not a context, or not JSON.
@@ -382,7 +404,7 @@ class DefaultRunner(Scheduling):
 
     def list_executions(
         self,
-        status: str | None = None,
+        status: ExecutionStatus | Literal["Pending"] | None = None,
         workflow: str | None = None,
         limit: int = 100,
         before: str | Execution | None = None,
@@ -390,7 +412,8 @@ class DefaultRunner(Scheduling):
         """The executions of this log, newest first.
 
         Args:
-            status: Only those that stand so.
+            status: Only those that stand so (see [`Execution.status`][cloaca.Execution.status]). ``Pending`` is
+                every one that is blocked or damaged.
             workflow: Only those of this workflow.
             limit: At most so many.
             before: Only those older than this one: for the next page, the last of this page.
@@ -411,6 +434,10 @@ class DefaultRunner(Scheduling):
             raise ValueError(f"limit must be an int from 0 on, not {limit!r}")
         if isinstance(before, (Execution, ExecutionInfo)):
             before = before.id
+        statuses = HELD if isinstance(status, str) and status.lower() == "pending" else (status,)
+        found = [raw for one in statuses for raw in self._engine.executions(one, workflow, limit, before)]
+        if len(statuses) > 1:
+            found.sort(key=lambda raw: (raw["started"], raw["execution_id"]), reverse=True)
         return [
             ExecutionInfo(
                 id=raw["execution_id"],
@@ -419,16 +446,18 @@ class DefaultRunner(Scheduling):
                 start_time=rfc3339(raw["started"]),
                 end_time=None if raw["ended"] is None else rfc3339(raw["ended"]),
                 events=raw["events"],
-                blocked=raw["blocked"],
+                reason=raw["reason"],
+                until=None if raw["until"] is None else rfc3339(raw["until"]),
+                next_step=raw["next_step"],
             )
-            for raw in self._engine.executions(status, workflow, limit, before)
+            for raw in found[:limit]
         ]
 
     def resume(self, execution_id: str) -> Execution:
         """Resumes a blocked execution on purpose, with the workflow that is registered now. (What is paused:
         [`Execution.resume`][cloaca.Execution.resume].) An unfinished execution is blocked when its log is opened
-        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``;
-        ``list_executions`` says why.
+        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``.
+        A warning in the log of that runner says so, and ``list_executions`` says why and what to do.
 
         Raises:
             ExecutionNotFoundError: There is no such execution.
@@ -447,7 +476,8 @@ class DefaultRunner(Scheduling):
             ...     @cloaca.task(dependencies=[send])
             ...     def tell(context): ...
             >>> with cloaca.DefaultRunner("blocked.log") as runner:
-            ...     print(runner.list_executions()[0].blocked)
+            ...     [info] = runner.list_executions("Blocked")
+            ...     print(info.blocked)
             ...     runner.resume(unfinished).result().status
             workflow 'upload' has another graph now: task 'tell' is new
             'Completed'
@@ -495,8 +525,29 @@ class DefaultRunner(Scheduling):
             raise TypeError(f"a workflow is executed by its name, a str, not {type(workflow_name).__name__}")
         if not isinstance(context, Context):
             context = Context(context)
+        context = self._checked(workflow_name, context, execution_id)
         _logging.refresh_level()
         return self._engine.start(workflow_name, context, execution_id)
+
+    def _checked(self, workflow_name: str, context: Context, execution_id: str | None) -> Context:
+        """The input with the defaults that its workflow declares."""
+        workflow = workflows.find(workflow_name)
+        if workflow is None:
+            return context
+        try:
+            return workflow._inputs.complete(workflow_name, context)
+        except WorkflowInputError:
+            # To attach to an execution, nobody needs its input.
+            if execution_id is not None and self._has(execution_id):
+                return context
+            raise
+
+    def _has(self, execution_id: str) -> bool:
+        try:
+            self._engine.outcome(execution_id)
+        except ExecutionNotFoundError:
+            return False
+        return True
 
     def _wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
         on_main_thread = threading.current_thread() is threading.main_thread()

@@ -10,8 +10,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::{Clock, Follower, Settled, TimeSource};
 use super::erasing::{EraseError, erase};
 use super::fault::LogFault;
-use super::message::{Control, HeldReasons, Message};
+use super::message::{Control, Message};
 use super::scheduler::{Found, Scheduler, Shell};
+use super::standings::Standings;
 use super::waiting::Waits;
 use super::workers::Workers;
 use super::workflow::Registry;
@@ -29,7 +30,7 @@ pub use config::{EngineConfig, StartRequest};
 pub use errors::{EngineError, StartError, WaitError};
 pub(crate) use opening::{LISTING_PAGE, new_execution_id};
 use opening::{environment, unfinished};
-pub use told::{ExecutionStatus, Listed, Outcome, TaskOutcome};
+pub use told::{ExecutionStatus, Listed, Outcome, Standing, TaskOutcome};
 
 /// An engine: one scheduler over one log. Closed by [`Engine::shutdown`], or when it is dropped.
 ///
@@ -73,7 +74,7 @@ pub use told::{ExecutionStatus, Listed, Outcome, TaskOutcome};
 pub struct Engine {
     log: Arc<dyn EventLog>,
     messages: Sender<Message>,
-    held_reasons: HeldReasons,
+    standings: Standings,
     recovered: Vec<ExecutionId>,
     pub(crate) config: EngineConfig,
     registry: Arc<Registry>,
@@ -95,7 +96,7 @@ impl Engine {
         let head = log.head().map_err(failed)?;
         let recovered: Vec<ExecutionId> = unfinished.keys().copied().collect();
         let (messages, receiver) = crossbeam_channel::unbounded();
-        let held_reasons = HeldReasons::default();
+        let standings = Standings::new(log.clone());
         let shell = Shell {
             log: log.clone(),
             registry: registry.clone(),
@@ -104,7 +105,7 @@ impl Engine {
             workers: Arc::new(Workers::new(config.max_concurrent_tasks.max(1))),
             messages: receiver,
             own: messages.clone(),
-            held_reasons: held_reasons.clone(),
+            standings: standings.clone(),
             config: config.clone(),
         };
         let to_scheduler = messages.clone();
@@ -117,8 +118,7 @@ impl Engine {
         if let TimeSource::Virtual(clock) = &config.time {
             clock.follow(Arc::new(ToScheduler(messages.clone())));
         }
-        let engine =
-            Self { log, messages, held_reasons, recovered, config, registry, waits: Waits::default(), scheduler };
+        let engine = Self { log, messages, standings, recovered, config, registry, waits: Waits::default(), scheduler };
         engine.catch_up();
         Ok(engine)
     }

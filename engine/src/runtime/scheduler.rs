@@ -14,8 +14,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::Clock;
 use super::completion::{Completion, Durable, Promise};
 use super::engine::{EngineConfig, EngineError};
-use super::message::{AttemptKey, Finished, HeldReasons, Message, SlotRequest, Unfinished};
+use super::message::{AttemptKey, Finished, Message, SlotRequest, Unfinished};
 use super::output_commit::Released;
+use super::standings::Standings;
 use super::workers::Workers;
 use super::workflow::{Registry, Workflow};
 use crate::core::decide::{Command, Decision, Effect, Rejection, decide};
@@ -57,7 +58,7 @@ pub(crate) struct Shell {
     pub(crate) messages: Receiver<Message>,
     /// A way back to itself, for what happens on other threads.
     pub(crate) own: Sender<Message>,
-    pub(crate) held_reasons: HeldReasons,
+    pub(crate) standings: Standings,
 }
 
 /// What a log was found to hold when it was opened.
@@ -95,6 +96,8 @@ pub(crate) struct Scheduler {
     runnable: VecDeque<ExecutionId>,
     /// Executions with something for the log.
     touched: Vec<ExecutionId>,
+    /// Executions of which an attempt has left its slot, or come back to one, in this turn.
+    moved: HashSet<ExecutionId>,
     /// Executions with answers.
     asked: Vec<ExecutionId>,
     slots: Slots,
@@ -142,6 +145,7 @@ impl Scheduler {
             asked_sources: Vec::new(),
             runnable: VecDeque::new(),
             touched: Vec::new(),
+            moved: HashSet::new(),
             asked: Vec::new(),
             slots: Slots::new(slots),
             released: Released::new(),
@@ -273,7 +277,10 @@ impl Scheduler {
     fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
         let first = self.live.get(&attempt.0).and_then(|live| first_slot(&live.state, &attempt));
         match (first, request) {
-            (Some(first), request) => self.slots.request(attempt, first, request),
+            (Some(first), request) => {
+                self.moved.insert(attempt.0);
+                self.slots.request(attempt, first, request);
+            }
             (None, SlotRequest::Take(waiter)) => waiter(Err(over(&attempt))),
             (None, SlotRequest::GiveBack) => {}
         }
@@ -347,6 +354,7 @@ impl Scheduler {
     /// Gives free slots to ready tasks, and hands everything that was decided to the log.
     fn finish_turn(&mut self) {
         self.fill_slots();
+        self.note_standings();
         self.hand_over();
         for execution in std::mem::take(&mut self.asked) {
             let Some(live) = self.live.get_mut(&execution) else { continue };

@@ -8,7 +8,7 @@
 //! - A write that fails on one of its threads can leave it asleep for ever. See [`patience`](super::patience).
 
 use std::any::Any;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,9 @@ use ::bytes::Bytes;
 
 use super::patience::Patience;
 use super::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
-use crate::directory::head_file;
+use crate::descriptors::reserve_standard_streams;
+use crate::directory::files::{self, Access};
+use crate::directory::{head_file, is_snapshot};
 use crate::sync::{read_lock, write_lock};
 use crate::threads;
 
@@ -55,7 +57,8 @@ impl SledBackend {
     /// Opens, or makes, the database in a directory. In messages it has another name where it is a copy.
     pub(crate) fn open(directory: &Path, name: &Path, cache_capacity: u64) -> Result<Self, SledOpenError> {
         let database = open_database(directory, cache_capacity)?;
-        let opened = File::open(directory.join(DATA_FILE))
+        let opened = give_to_owner(directory)
+            .and_then(|()| files::to_read(&directory.join(DATA_FILE)))
             .and_then(|data| Patience::with(database.clone()).map(|patience| (data, patience)));
         match opened {
             Ok((data, patience)) => Ok(Self {
@@ -115,6 +118,33 @@ impl SledBackend {
     }
 }
 
+/// The other file that sled makes, and its directory.
+const OTHERS: [&str; 2] = ["conf", "blobs"];
+
+/// Makes what sled would make in a new database, for those alone whom the log is for: sled asks nobody for whom it makes files.
+fn prepare(directory: &Path) -> io::Result<()> {
+    let access = Access::of(directory)?;
+    let is_there = |made: io::Result<()>| match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    };
+    is_there(files::create_directory(&directory.join("blobs"), access))?;
+    ["conf", DATA_FILE].iter().try_for_each(|name| is_there(files::create(&directory.join(name), access).map(drop)))
+}
+
+/// Gives what sled has made to those whom the log is for.
+fn give_to_owner(directory: &Path) -> io::Result<()> {
+    let access = Access::of(directory)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if is_snapshot(&name) || name == DATA_FILE || OTHERS.iter().any(|other| name == *other) {
+            files::give(&entry.path(), access)?;
+        }
+    }
+    Ok(())
+}
+
 /// The threads that sled keeps for all databases of a process, from the first on.
 const POOL: usize = 7;
 
@@ -145,7 +175,10 @@ pub(crate) fn check_process() -> io::Result<()> {
 }
 
 fn open_database(directory: &Path, cache_capacity: u64) -> Result<::sled::Db, SledOpenError> {
-    check_process().map_err(SledOpenError::Io)?;
+    check_process()
+        .and_then(|()| reserve_standard_streams())
+        .and_then(|()| prepare(directory))
+        .map_err(SledOpenError::Io)?;
     let config = ::sled::Config::new()
         .path(directory)
         .cache_capacity(cache_capacity)
@@ -161,7 +194,12 @@ fn open_database(directory: &Path, cache_capacity: u64) -> Result<::sled::Db, Sl
 /// a snapshot sled reads it from the beginning, and no further than the first damaged place.
 pub(crate) fn write_snapshot(directory: &Path, cache_capacity: u64) {
     match open_database(directory, cache_capacity) {
-        Ok(database) => let_go(database, directory),
+        Ok(database) => {
+            let_go(database, directory);
+            if let Err(error) = give_to_owner(directory) {
+                tracing::warn!(directory = %directory.display(), %error, "the snapshot keeps its mode");
+            }
+        }
         Err(error) => tracing::warn!(directory = %directory.display(), ?error, "no snapshot could be written"),
     }
 }

@@ -1,12 +1,13 @@
 //! The lock of a log: who writes holds it, and is named in it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, test_kill_process};
 
+use super::files::{self, Access};
 use super::holders::{self, Process};
 use super::{io_error, sync_directory};
 use crate::forks::KeptOut;
@@ -42,13 +43,12 @@ struct LockFile {
 }
 
 impl LockFile {
-    fn open(options: &OpenOptions, directory: &Path) -> io::Result<Self> {
-        let file = options.open(directory.join(NAME))?;
-        Ok(Self { _kept_out: KeptOut::new(&file), file, process: std::process::id() })
+    fn new(file: File) -> Self {
+        Self { _kept_out: KeptOut::new(&file), file, process: std::process::id() }
     }
 
     fn open_to_read(directory: &Path) -> io::Result<Self> {
-        Self::open(OpenOptions::new().read(true), directory)
+        files::to_read(&directory.join(NAME)).map(Self::new)
     }
 }
 
@@ -123,17 +123,18 @@ enum Mode {
 /// only one looks who finds the log not left in order.
 pub(crate) fn acquire(
     directory: &Path,
-    prepare: impl FnOnce(&Path) -> io::Result<()>,
+    prepare: impl FnOnce(&Path) -> Result<(), OpenError>,
 ) -> Result<DirectoryLock, OpenError> {
     let doing = "taking its lock";
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut lock = LockFile::open(&options, directory).map_err(|error| io_error(directory, doing, &error))?;
+    let mut lock = Access::of(directory)
+        .and_then(|access| files::to_read_and_write(&directory.join(NAME), access))
+        .map(LockFile::new)
+        .map_err(|error| io_error(directory, doing, &error))?;
     wait_for(&mut lock.file, Mode::Exclusive, directory)?;
     let file = &mut lock.file;
     let was_left_in_order =
         file.metadata().map_err(|error| io_error(directory, doing, &error)).map(|before| before.len() == 0)?;
-    prepare(directory).map_err(|error| io_error(directory, "preparing its journal", &error))?;
+    prepare(directory)?;
     let holder = Holder::this();
     let named = file
         .set_len(0)
@@ -147,13 +148,13 @@ pub(crate) fn acquire(
 
 /// Whether whoever had the log last has let go of it in order. Asked by those who hold the lock, shared.
 pub(crate) fn was_left_in_order(directory: &Path) -> bool {
-    std::fs::metadata(directory.join(NAME)).map_or(true, |lock| lock.len() == 0)
+    std::fs::symlink_metadata(directory.join(NAME)).map_or(true, |lock| lock.len() == 0)
 }
 
 /// Who is named in the lock: the process, 0 if none is, and its host.
 pub(crate) fn holder(directory: &Path) -> (u32, String) {
     let Holder { pid, host } =
-        File::open(directory.join(NAME)).map(|mut file| Holder::read(&mut file)).unwrap_or_default();
+        files::to_read(&directory.join(NAME)).map(|mut file| Holder::read(&mut file)).unwrap_or_default();
     (pid, host)
 }
 

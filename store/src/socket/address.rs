@@ -13,6 +13,8 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::descriptors::above_standard_streams;
+
 const NAME: &str = "socket";
 
 /// What surely fits an address.
@@ -46,6 +48,7 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     remove(directory)?;
     let address = Address::of(directory)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket = above_standard_streams(socket)?;
     // On Linux the file gets the mode that the socket had when it was bound: it is never open to others, not for a moment.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(&address.path)?)?;
@@ -65,7 +68,7 @@ pub(super) fn connect(directory: &Path, patience: Duration) -> io::Result<UnixSt
             Ok(()) => {
                 let stream = UnixStream::from(socket);
                 stream.set_nonblocking(false)?;
-                return Ok(stream);
+                return above_standard_streams(stream);
             }
             Err(Errno::AGAIN) if Instant::now() < until => thread::sleep(RETRY_EVERY),
             Err(Errno::AGAIN) => return Err(ErrorKind::TimedOut.into()),

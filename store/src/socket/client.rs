@@ -16,7 +16,7 @@ use crate::directory::lock_file;
 use crate::forks::KeptOut;
 use crate::keeper::{Change, ChangeError, Changed};
 use crate::layout::encoded::EncodedFrame;
-use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter, StreamsSince};
+use crate::log::{LogHead, LogReader, Notices, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::record::{Hash, Record, StreamId};
 use crate::seal;
 use crate::sync::lock;
@@ -319,7 +319,7 @@ impl LogReader for SocketReader {
                 other => return Err(unexpected(other)),
             };
             let Some(last) = page.last() else { break };
-            rest.before = Some(last.stream);
+            rest.before = Some(last.listing_key());
             entries.extend(page);
             if entries.len() >= filter.limit {
                 break;
@@ -381,6 +381,13 @@ impl LogReader for SocketReader {
         let request = Request::Wait { after, milliseconds };
         match self.ask_over(&self.waiting, &request, Patience::usual().after(patience))? {
             Answer::Head(head) => Ok(head),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn notices(&self) -> Result<Notices, ReadError> {
+        match self.ask(&Request::Notices)? {
+            Answer::Notices(notices) => Ok(notices),
             other => Err(unexpected(other)),
         }
     }

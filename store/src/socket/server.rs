@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::answers::Answer;
+use super::answers::{self, Answer};
 use super::requests::{self, Request};
 use super::until::Until;
 use super::{address, transport};
@@ -21,9 +21,11 @@ use crate::changes;
 use crate::core::Core;
 use crate::core::read::{Budget, Hashes};
 use crate::core::verify::verify_unless;
+use crate::descriptors::above_standard_streams;
 use crate::forks::KeptOut;
 use crate::keeper::ChangeError;
-use crate::log::{LogReader, ReadError, StreamFilter};
+use crate::log::{LogReader, Notices, ReadError, StreamFilter};
+use crate::record::StreamId;
 use crate::sync::lock;
 use crate::writer_thread::Message;
 
@@ -210,7 +212,7 @@ impl<B: Backend> Acceptor<B> {
             match accepted {
                 Ok((stream, _)) => {
                     // Whoever comes next is not made to wait for one who left before it was answered.
-                    if let Err(error) = self.take(stream) {
+                    if let Err(error) = above_standard_streams(stream).and_then(|stream| self.take(stream)) {
                         tracing::debug!(%error, "a reader could not be served");
                     }
                 }
@@ -246,7 +248,8 @@ impl<B: Backend> Acceptor<B> {
         let number = connections.next;
         connections.next += 1;
         let (doing, since) = (Doing::Asking, Instant::now());
-        let connection = Connection { stream: stream.try_clone()?, thread: None, doing, since };
+        let connection =
+            Connection { stream: stream.try_clone().and_then(above_standard_streams)?, thread: None, doing, since };
         connections.open.insert(number, connection);
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
         let (messages, stopping) = (self.messages.clone(), Arc::clone(&self.stopping));
@@ -353,6 +356,7 @@ fn answered<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool
             let limit = crate::bytes::usize_of(*limit).min(PAGE);
             core.streams_since_within(*from, limit).map(Answer::StreamsSince)
         }
+        Request::Notices => Ok(Answer::Notices(some_notices(core.posted()))),
         // It is made by the writer, not answered from here.
         Request::Change(_) => Ok(Answer::Changed(Err(ChangeError::Closed))),
         Request::Verify => {
@@ -363,6 +367,19 @@ fn answered<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool
             })
         }
     }
+}
+
+/// As many notices as an answer has room for: those of the newest streams.
+fn some_notices(notices: Notices) -> Notices {
+    /// What each one takes besides its bytes: more than its stream and its length.
+    const ENVELOPE: usize = 32;
+    let mut room = answers::LONGEST / 2;
+    let fits = |(_, notice): &(StreamId, Arc<[u8]>)| {
+        let left = room.checked_sub(ENVELOPE + notice.len());
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    notices.into_iter().rev().take_while(fits).collect()
 }
 
 fn budget(limit: u32) -> Budget {

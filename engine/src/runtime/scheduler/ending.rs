@@ -8,7 +8,7 @@ use super::{Alarm, Live, Scheduler, Source};
 use crate::core::decide::Command;
 use crate::core::event::{Attempt, ExecutionId, TaskId};
 use crate::core::state::TaskState;
-use crate::runtime::engine::{EngineError, WaitError, lock};
+use crate::runtime::engine::{EngineError, Standing, WaitError};
 use crate::runtime::message::{Reply, Unfinished};
 use crate::runtime::outcome::stream_of;
 
@@ -77,8 +77,9 @@ impl Scheduler {
         live.completion.complete(Err(WaitError::Log(error.clone().into())));
         live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
         if self.shell.log.stream(stream_of(execution)).is_ok_and(|entry| entry.open) {
-            self.held.insert(execution, Unfinished::Broken(error.to_string()));
-            lock(&self.shell.held_reasons).insert(execution, error.to_string());
+            let standing = Standing::refused(&error.to_string());
+            self.shell.standings.set(execution, Some(standing.clone()));
+            self.held.insert(execution, Unfinished::Broken(Box::new(standing)));
         }
     }
 

@@ -19,6 +19,7 @@ import sys as _sys
 import typing as _typing
 from collections.abc import MutableMapping as _MutableMapping
 
+from . import _exit as _exit
 from . import _interpreter as _interpreter
 from ._cloaca import VERSION as __version__
 from ._cloaca import (

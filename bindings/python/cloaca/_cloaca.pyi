@@ -20,6 +20,7 @@ __all__ = [
     "NativeScheduling",
     "NativeWorkflow",
     "Notices",
+    "OutOfForks",
     "Poll",
     "RetryCondition",
     "RetryPolicy",
@@ -31,10 +32,13 @@ __all__ = [
     "cloaca_main",
     "context_of",
     "deeds_of",
-    "exiting",
+    "exit_begins",
+    "exit_is_near",
+    "is_exiting",
     "log_level",
     "nearest",
     "replay_main",
+    "ring_logs",
     "shown_condition",
     "sighting_of",
     "start_logging",
@@ -73,6 +77,13 @@ class RawOutcome(TypedDict):
     tasks: list[RawTask]
 
 @type_check_only
+class RawStanding(TypedDict):
+    status: str
+    reason: str | None
+    until: int | None
+    next_step: str | None
+
+@type_check_only
 class RawListed(TypedDict):
     execution_id: str
     workflow_name: str
@@ -80,7 +91,9 @@ class RawListed(TypedDict):
     started: int
     ended: int | None
     events: int
-    blocked: str | None
+    reason: str | None
+    until: int | None
+    next_step: str | None
 
 @type_check_only
 class RawSchedule(TypedDict):
@@ -343,6 +356,10 @@ class Notices:
     def take(self) -> Call | None: ...
 
 @final
+class OutOfForks:
+    def __new__(cls, descriptor: int) -> OutOfForks: ...
+
+@final
 class Inbox:
     def __new__(cls) -> Inbox: ...
     def take(self) -> Attempt | Poll | Notices | Callable[[], object] | None: ...
@@ -386,6 +403,7 @@ class NativeEngine:
     def wait(self, execution_id: str, timeout: float | None, watch_signals: bool) -> RawOutcome: ...
     def notify(self, execution_id: str, call: Callable[[], object]) -> None: ...
     def outcome(self, execution_id: str) -> RawOutcome: ...
+    def standing(self, execution_id: str) -> RawStanding: ...
     def history(self, execution_id: str) -> NativeHistory: ...
     def crash_after(self, seq: int) -> None: ...
     def crashed(self, timeout: float) -> tuple[str, int] | None: ...
@@ -441,8 +459,11 @@ def take_returned(context: Context, returned: Any, task_id: str) -> None: ...
 def deeds_of(context: Context) -> _Deeds: ...
 def replay_main(argv: Sequence[str]) -> int: ...
 def cloaca_main(argv: Sequence[str]) -> int: ...
-def exiting() -> None: ...
+def exit_begins() -> None: ...
+def exit_is_near() -> None: ...
+def is_exiting() -> bool: ...
 def start_logging() -> None: ...
 def log_level(level: int) -> None: ...
 def take_logs() -> list[tuple[int, str, str, list[tuple[str, str]]]]: ...
 def wait_logs() -> None: ...
+def ring_logs() -> None: ...

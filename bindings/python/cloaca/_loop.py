@@ -69,7 +69,8 @@ class _Run:
         self._loop = loop
         context = Context()
         context.run(_run.set, self)
-        self._main = context.run(loop.create_task, self._call())
+        self._main = _task(loop, self._call(), context)
+        self.adopt(self._main)
         self._main.add_done_callback(self._main_ended, context=Context())
 
     async def _call(self) -> object:
@@ -215,7 +216,14 @@ async def _cancelled(
 
 def _start(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
     """A task that belongs to no run."""
-    return Context().run(loop.create_task, coroutine)
+    return _task(loop, coroutine, Context())
+
+
+def _task(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context
+) -> asyncio.Future[Any]:
+    # Not with the loop's task factory: that may be the program's.
+    return context.run(partial(asyncio.Task, coroutine, loop=loop))
 
 
 def _shown(task: asyncio.Future[Any]) -> str:
@@ -511,6 +519,9 @@ def _close(loop: asyncio.AbstractEventLoop, patience: float) -> None:
     """Cancels what is left on a loop, gives it a few seconds, and closes the loop."""
     ended: list[object] = []
     reason = "the runner is shut down"
+    # The program may have set its own.
+    loop.set_task_factory(None)
+    loop.set_exception_handler(None)
 
     async def end() -> None:
         own = asyncio.current_task()

@@ -9,6 +9,7 @@ the next one on the same thread does not see.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections import OrderedDict, deque
@@ -40,7 +41,7 @@ class Errors:
     """What tasks of this process raised last, by execution and task."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._errors: OrderedDict[tuple[str, str], tuple[int, BaseException]] = OrderedDict()
         self._tracebacks: deque[TracebackType] = deque(maxlen=_KEPT_ERRORS)
 
@@ -84,15 +85,21 @@ class Threads:
     def __init__(self, inbox: Inbox) -> None:
         self.errors = Errors()
         self._inbox = inbox
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._starting = 0
         self._loop: Loop | None = None
         self._processes: Processes | None = None
         self._closed = False
-        self._have_one_waiting()
+        # Without a first one nothing would ever run.
+        self._start_one()
 
     def _have_one_waiting(self) -> None:
         """Starts a thread, unless one waits or is about to."""
+        # If no more threads can be started, the work waits for one of those that run.
+        with contextlib.suppress(Exception):
+            self._start_one()
+
+    def _start_one(self) -> None:
         with self._lock:
             if self._inbox.waiting + self._starting > 0:
                 return
@@ -101,9 +108,9 @@ class Threads:
         try:
             thread.start()
         except Exception:
-            # There are no more threads to be had; work waits for one of those that there are.
             with self._lock:
                 self._starting -= 1
+            raise
 
     def _work(self) -> None:
         with self._lock:

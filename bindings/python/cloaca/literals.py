@@ -50,8 +50,12 @@ Catchup: TypeAlias = Literal["skip"] | Literal["run_all"]
 """``catchup`` of a cron schedule."""
 
 ExecutionStatus: TypeAlias = (
-    Literal["Pending"]
-    | Literal["Running"]
+    Literal["Running"]
+    | Literal["Waiting"]
+    | Literal["Deferred"]
+    | Literal["Blocked"]
+    | Literal["Damaged"]
+    | Literal["NotRunning"]
     | Literal["Paused"]
     | Literal["Completed"]
     | Literal["Failed"]

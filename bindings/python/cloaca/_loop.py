@@ -184,9 +184,11 @@ def run(name: str, function: Callable[[], Awaitable[object]]) -> object:
         _stop(loop)
 
     loop.call_soon(Run(name, function, partial(over, returned), partial(over, raised)).begin, loop, context=Context())
+    asyncio.set_event_loop(loop)
     broken = _drive(loop, lambda: bool(returned or raised))
     # What is left has already ignored its cancellation.
     _close(loop, patience=0.0)
+    asyncio.set_event_loop(None)
     if raised or broken is not None:
         raise raised[0] if raised else Error(f"the event loop of {name} broke") from broken
     return returned[0]

@@ -78,7 +78,7 @@ class RawOutcome(TypedDict):
 
 @type_check_only
 class RawStanding(TypedDict):
-    status: str
+    status: ExecutionStatus
     reason: str | None
     until: int | None
     next_step: str | None

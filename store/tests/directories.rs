@@ -217,6 +217,8 @@ fn a_lock_that_lingers_after_its_holder_is_waited_for() {
     // No process has this number.
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     writeln!(lock, "{} {host}", i32::MAX).unwrap();
+    // As long as a process has the log, its journal has a length.
+    File::options().write(true).open(path.join("journal")).unwrap().set_len(2_097_152).unwrap();
     let released = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
         drop(lock);

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import ctypes
+import decimal
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -139,3 +143,103 @@ def read_undeclared(context: cloaca.Context) -> None:
 def sleep_on(context: cloaca.Context) -> None:
     Path(context["file"]).write_text(str(os.getpid()))
     time.sleep(1000)
+
+
+request_id = contextvars.ContextVar("request_id", default="nobody")
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def tell_context(context: cloaca.Context) -> None:
+    context["pid"] = os.getpid()
+    context["seen"] = [request_id.get(), decimal.getcontext().prec]
+    request_id.set("somebody")
+    decimal.getcontext().prec = 5
+
+
+@cloaca.task(isolation="process", retry_attempts=2, retry_delay_ms=1)
+def hold_port(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", context["port"]))
+    listening.listen()
+    if handle.attempt == 1:
+        raise Delegating("no client")
+
+
+class Delegating(Exception):
+    def __getattr__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+class EndsUnpickling(Exception):
+    def __setstate__(self, state: object) -> None:
+        raise SystemExit("while it was unpickled")
+
+
+ODD = {
+    "delegates": "Delegating",
+    "exits": "SystemExit",
+    "async_exits": "SystemExit",
+    "ends_unpickling": "EndsUnpickling",
+}
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def delegates() -> None:
+    raise Delegating("in a worker")
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def exits() -> None:
+    raise SystemExit("in a worker")
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+async def async_exits() -> None:
+    async def child() -> None:
+        raise SystemExit("in a worker")
+
+    left_alone = asyncio.create_task(child())
+    await asyncio.sleep(1000 if left_alone else 0)
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def ends_unpickling() -> None:
+    raise EndsUnpickling("in a worker")
+
+
+def _fork(context: cloaca.Context) -> int:
+    """Forks; the parent waits for the child, and keeps its exit code."""
+    child = os.fork()
+    if child:
+        context["code"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
+
+
+def _fall_out(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+    if _fork(context):
+        return
+    context["written by"] = "a fork"
+    if context["how"] == "raises":
+        raise RuntimeError("in the fork")
+    if context["how"] == "exits":
+        sys.exit(7)
+    if context["how"] == "asks":
+        handle.defer_until(lambda: True)
+
+
+fall_out_of_process = cloaca.task(id="fall_out_of_process", isolation="process", retry_attempts=1)(_fall_out)
+fall_out_of_thread = cloaca.task(id="fall_out_of_thread", retry_attempts=1)(_fall_out)
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+async def fall_out_of_coroutine(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+    await asyncio.sleep(0)
+    _fall_out(context, handle)
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def tell_place(context: cloaca.Context) -> None:
+    context["pid"] = os.getpid()
+    context["seen"] = [os.environ.get("NOW"), os.environ.get("BEFORE"), os.getcwd()]
+    os.environ["NOW"] = "the task's"
+    os.chdir("/")

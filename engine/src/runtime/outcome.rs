@@ -1,18 +1,20 @@
 //! Outcomes: an execution's state, as its caller is told.
 
-use cloacina_store::log::{LogReader, ReadError, StreamEntry};
+use cloacina_store::log::{Erasure, LogReader, ReadError, StreamEntry};
 use cloacina_store::record::{Body, Hash, StreamId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::engine::{ExecutionStatus, Listed, Outcome, TaskOutcome};
-use crate::core::codec::{self, DecodeError, LabelStatus};
+use super::engine::{ExecutionStatus, Listed, Outcome, Standing, TaskOutcome};
+use crate::core::codec::{self, DecodeError};
 use crate::core::context::values;
 use crate::core::definition::Fingerprint;
+use crate::core::erasure::attributed;
 use crate::core::event::{Event, ExecutionId, Seq};
 use crate::core::fold::{Graphs, IllegalEvent, Recorded, fold};
 use crate::core::graph::Graph;
-use crate::core::state::{Execution, Status};
+use crate::core::json;
+use crate::core::state::Execution;
 use crate::core::time::Timestamp;
 
 /// The stream of an execution.
@@ -65,6 +67,24 @@ pub enum RebuildError {
     Empty(ExecutionId),
 }
 
+impl RebuildError {
+    /// How an unfinished execution stands that cannot be rebuilt.
+    #[must_use]
+    pub fn standing(&self, id: ExecutionId) -> Standing {
+        let what = self.to_string();
+        match self {
+            Self::Decode { error: DecodeError::Newer { .. }, .. } => {
+                Standing::unreadable(&what, "open the log with the version that wrote it, or a newer one")
+            }
+            Self::Erased { .. } => Standing::unreadable(&what, "do its work again under another id"),
+            Self::Read(error) if !error.is_damage() => {
+                Standing::unreadable(&what, "fix the cause and open the log again")
+            }
+            Self::Read(_) | Self::Decode { .. } | Self::Illegal { .. } | Self::Empty(_) => Standing::damaged(id, &what),
+        }
+    }
+}
+
 /// Records that are read at once.
 const PAGE: usize = 1_024;
 
@@ -99,7 +119,7 @@ fn visit(
     execution: ExecutionId,
     mut take: impl FnMut(Recorded) -> Result<(), RebuildError>,
 ) -> Result<(), RebuildError> {
-    let mut notes: Option<BTreeMap<u64, Vec<u8>>> = None;
+    let mut erasures: Option<BTreeMap<u64, Erasure>> = None;
     let mut next = 0;
     loop {
         let page = log.read(stream_of(execution), next, PAGE)?;
@@ -108,31 +128,35 @@ fn visit(
         }
         for record in page {
             let seq = record.seq;
-            let note = match record.body {
-                Body::Erased { .. } => erased_note(log, &mut notes, execution, seq)?,
+            let erasure = match record.body {
+                Body::Erased { .. } => erasure_of(log, &mut erasures, execution, seq)?,
                 Body::Present { .. } => None,
             };
-            let bytes = record.body.bytes().or(note.as_deref());
+            let bytes = record.body.bytes().or(erasure.as_ref().map(|erasure| &erasure.note[..]));
             let bytes = bytes.ok_or(RebuildError::Erased { execution, seq })?;
-            let event = codec::decode_event(bytes).map_err(|error| RebuildError::Decode { execution, seq, error })?;
+            let mut event =
+                codec::decode_event(bytes).map_err(|error| RebuildError::Decode { execution, seq, error })?;
+            if let Some(Erasure { by, reason, time, .. }) = erasure {
+                event = attributed(event, &json::Erasure::new(by, reason, Timestamp(time.0)));
+            }
             take(Recorded { seq, time: Timestamp(record.time.0), event })?;
             next = seq + 1;
         }
     }
 }
 
-/// What stays of an erased event: see [`crate::core::erasure`].
-fn erased_note(
+/// What the log says of an erased event: see [`crate::core::erasure`].
+fn erasure_of(
     log: &dyn LogReader,
-    notes: &mut Option<BTreeMap<u64, Vec<u8>>>,
+    erasures: &mut Option<BTreeMap<u64, Erasure>>,
     execution: ExecutionId,
     seq: u64,
-) -> Result<Option<Vec<u8>>, ReadError> {
-    let known = match notes {
+) -> Result<Option<Erasure>, ReadError> {
+    let known = match erasures {
         Some(known) => known,
         None => {
-            let erasures = log.erasures(stream_of(execution))?;
-            notes.insert(erasures.into_iter().map(|erasure| (erasure.seq, erasure.note)).collect())
+            let found = log.erasures(stream_of(execution))?;
+            erasures.insert(found.into_iter().map(|erasure| (erasure.seq, erasure)).collect())
         }
     };
     Ok(known.get(&seq).cloned())
@@ -156,11 +180,7 @@ impl Graphs for LogGraphs<'_> {
 #[must_use]
 pub fn outcome(state: &Execution) -> Outcome {
     let is_final = state.status().is_final();
-    // What was erased is not there any more; `replay` shows where it was.
-    let context = values(&state.context())
-        .filter(|(_, value)| !value.is_erased())
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect::<BTreeMap<_, _>>();
+    let context = values(&state.context()).map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>();
     let failed = state.root_failures().and_then(|(task, _)| {
         let failure = state.task(task).failure()?;
         Some((state.graph().name(task).clone(), failure.attempt))
@@ -168,7 +188,7 @@ pub fn outcome(state: &Execution) -> Outcome {
     Outcome {
         execution: state.id(),
         workflow: state.workflow().clone(),
-        status: status(state.status()),
+        status: Standing::of(state).status,
         started: state.started(),
         ended: is_final.then(|| state.last()),
         context,
@@ -205,34 +225,16 @@ fn describe_skip(why: &crate::core::event::SkipReason) -> String {
     format!("{by_failure}rule {} ({})", why.rule, decided.join(", "))
 }
 
-fn status(status: Status) -> ExecutionStatus {
-    match status {
-        Status::Running => ExecutionStatus::Running,
-        Status::Paused => ExecutionStatus::Paused,
-        Status::Completed => ExecutionStatus::Completed,
-        Status::Failed => ExecutionStatus::Failed,
-        Status::Cancelled => ExecutionStatus::Cancelled,
-    }
-}
-
-/// What the listing tells of an execution.
-pub(crate) fn listed(entry: &StreamEntry, held: Option<&str>) -> Result<Listed, DecodeError> {
+/// What the listing tells of an execution. `known` is how it stands, where its engine knows more than its events say.
+pub(crate) fn listed(entry: &StreamEntry, known: Option<Standing>) -> Result<Listed, DecodeError> {
     let label = codec::decode_label(&entry.label)?;
-    let status = match label.status {
-        _ if held.is_some() => ExecutionStatus::Pending,
-        LabelStatus::Running => ExecutionStatus::Running,
-        LabelStatus::Paused => ExecutionStatus::Paused,
-        LabelStatus::Completed => ExecutionStatus::Completed,
-        LabelStatus::Failed => ExecutionStatus::Failed,
-        LabelStatus::Cancelled => ExecutionStatus::Cancelled,
-    };
     Ok(Listed {
         execution: execution_of(entry.stream),
         workflow: label.workflow,
-        status,
+        // What was known of it before its end is no longer so.
+        standing: known.filter(|_| label.ended.is_none()).unwrap_or_else(|| ExecutionStatus::from(label.status).into()),
         started: label.started,
         ended: label.ended,
         events: entry.records,
-        blocked: held.map(ToOwned::to_owned),
     })
 }

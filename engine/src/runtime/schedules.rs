@@ -282,7 +282,7 @@ pub(crate) fn how_it_stands(log: &dyn LogReader, execution: ExecutionId) -> Resu
     match log.stream(stream_of(execution)) {
         Ok(entry) => {
             let listed = listed(&entry, None)?;
-            Ok(Standing::Known { status: listed.status, ended: listed.ended })
+            Ok(Standing::Known { status: listed.standing.status, ended: listed.ended })
         }
         Err(ReadError::Pruned { .. }) => Ok(Standing::Pruned),
         Err(ReadError::NoStream(_)) => Ok(Standing::Missing),
@@ -302,7 +302,7 @@ pub(crate) fn streams(log: &dyn LogReader, kind: StreamKind, open_only: bool) ->
     loop {
         let page = log.streams(&filter)?;
         let Some(last) = page.last() else { return Ok(found) };
-        filter.before = Some(last.stream);
+        filter.before = Some(last.listing_key());
         found.extend(page);
     }
 }

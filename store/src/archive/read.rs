@@ -144,10 +144,11 @@ impl LogReader for ArchiveReader {
         let wanted = |entry: &&StreamEntry| {
             filter.kind.is_none_or(|kind| kind == entry.kind)
                 && (entry.open || !filter.open_only)
-                && filter.before.is_none_or(|before| entry.stream < before)
+                && filter.before.is_none_or(|before| entry.listing_key() < before)
         };
-        let entries = self.index.streams.values().rev().map(|stream| &stream.entry);
-        Ok(entries.filter(wanted).take(filter.limit).cloned().collect())
+        let mut entries: Vec<_> = self.index.streams.values().map(|stream| &stream.entry).filter(wanted).collect();
+        entries.sort_unstable_by_key(|entry| Reverse(entry.listing_key()));
+        Ok(entries.into_iter().take(filter.limit).cloned().collect())
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {

@@ -21,12 +21,12 @@ pub(super) fn unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unf
     loop {
         let page = log.streams(&filter)?;
         let Some(last) = page.last() else { return Ok(found) };
-        filter.before = Some(last.stream);
+        filter.before = Some(last.listing_key());
         for entry in page {
             let execution = execution_of(entry.stream);
             let unfinished = match rebuild(log, execution) {
                 Ok(state) => Unfinished::Whole(Box::new(state)),
-                Err(error) => Unfinished::Broken(error.to_string()),
+                Err(error) => Unfinished::Broken(Box::new(error.standing(execution))),
             };
             found.insert(execution, unfinished);
         }

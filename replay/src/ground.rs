@@ -177,16 +177,39 @@ fn content(reader: &dyn LogReader) -> Result<Content, ReadError> {
     Ok(Content { executions: count, unfinished, records: reader.head()?.position, oldest })
 }
 
-/// How whoever had the log last acknowledged.
+/// How the process acknowledged that wrote to the log last. One that has only changed what was there, as `cloaca log prune` does, says
+/// nothing of how the executions in it were acknowledged.
 fn last_mode(reader: &dyn LogReader) -> Option<Durability> {
-    let records = reader.stream(StreamId::LOG).ok()?.records;
-    let from = records.saturating_sub(64);
-    let page = reader.read(StreamId::LOG, from, 64).ok()?;
-    page.iter().rev().find_map(|record| match LogEvent::decode(record.body.bytes()?) {
-        Ok(LogEvent::Opened(opened)) => opened.durability(),
-        _ => None,
-    })
+    let mut newest = None;
+    // The position of what was written down behind a process's own events, and how many of these there are.
+    let (mut end, mut own, mut changes) = (reader.head().ok()?.position, 0, false);
+    let mut below = reader.stream(StreamId::LOG).ok()?.records;
+    while below > 0 {
+        let from = below.saturating_sub(LOG_EVENTS_AT_ONCE);
+        let page = reader.read(StreamId::LOG, from, usize::try_from(below - from).ok()?).ok()?;
+        for record in page.iter().rev() {
+            own += 1;
+            match LogEvent::decode(record.body.bytes()?) {
+                Ok(LogEvent::Opened(opened)) => {
+                    newest = newest.or_else(|| opened.durability());
+                    let wrote_nothing_else = changes && end - record.position == own;
+                    if !wrote_nothing_else {
+                        return opened.durability();
+                    }
+                    (end, own, changes) = (record.position, 0, false);
+                }
+                Ok(LogEvent::Closed) => {}
+                Ok(_) => changes = true,
+                Err(_) => return newest,
+            }
+        }
+        below = from;
+    }
+    newest
 }
+
+/// How many events of the log's own are read at once.
+const LOG_EVENTS_AT_ONCE: u64 = 256;
 
 /// For how many seconds Linux may keep what was written in memory alone, if it says so.
 #[must_use]

@@ -60,6 +60,7 @@ pub use crate::core::verify::Verified;
 pub use crate::descriptors::reserve_standard_streams;
 pub use crate::directory::holders::Process;
 pub use crate::layout::listing::MAX_LABEL;
+pub use crate::leftover::is_left_by_compact;
 pub use crate::log::OpenError;
 pub use crate::memory_log::MemoryLog;
 pub use crate::reader::{open_reader, verify};

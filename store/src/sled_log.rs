@@ -140,7 +140,7 @@ fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<
         if directory::look(path)? == Found::Nothing {
             creation::begin(path)?;
         }
-        journal::prepare(path).map_err(|error| io_error(path, "preparing its journal", &error))
+        prepare_journal(path)
     })?;
     remove_leftover(name);
     let is_new = creation::is_unfinished(path)?;
@@ -232,6 +232,16 @@ fn look_before_opening(path: &Path, lock: &DirectoryLock) -> Result<(), OpenErro
         }
         tried => tried,
     }
+}
+
+/// Makes room for the journal of a log that is taken up. One that was not closed in order has its journal, or has lost it. Whoever
+/// calls this holds the log's lock and is not named in it yet.
+pub(crate) fn prepare_journal(path: &Path) -> Result<(), OpenError> {
+    let was_closed = lock_file::was_left_in_order(path) || creation::is_unfinished(path)?;
+    if !was_closed && journal::is_removed(path) {
+        return Err(OpenError::Damaged { path: path.to_owned(), what: journal::MISSING.to_owned() });
+    }
+    journal::prepare(path).map_err(|error| io_error(path, "preparing its journal", &error))
 }
 
 /// Opens the database of a log to write to it, and brings into it what only the journal has.

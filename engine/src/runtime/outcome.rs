@@ -5,7 +5,7 @@ use cloacina_store::record::{Body, Hash, StreamId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::engine::{ExecutionStatus, Listed, Outcome, TaskOutcome};
+use super::engine::{ExecutionStatus, ForeignId, Listed, Outcome, TaskOutcome};
 use crate::core::codec::{self, DecodeError, LabelStatus};
 use crate::core::context::values;
 use crate::core::definition::Fingerprint;
@@ -65,6 +65,9 @@ pub enum RebuildError {
     /// The stream is empty.
     #[error("execution {0} has no events")]
     Empty(ExecutionId),
+    /// The stream is not that of an execution.
+    #[error(transparent)]
+    Foreign(#[from] ForeignId),
 }
 
 /// Records that are read at once.
@@ -109,6 +112,7 @@ fn visit(
             return Ok(());
         }
         for record in page {
+            ForeignId::check(execution, record.kind)?;
             let seq = record.seq;
             let erasure = match record.body {
                 Body::Erased { .. } => erasure_of(log, &mut erasures, execution, seq)?,

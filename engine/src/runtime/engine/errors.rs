@@ -3,8 +3,39 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloacina_store::record::StreamKind;
+
 use crate::core::event::{ExecutionId, Key};
 use crate::runtime::fault::LogFault;
+
+/// An id that belongs to something else than an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{id} is the id of {}, not of an execution; take another id", words(*kind))]
+pub struct ForeignId {
+    /// The id.
+    pub id: ExecutionId,
+    /// What it belongs to.
+    pub kind: StreamKind,
+}
+
+fn words(kind: StreamKind) -> &'static str {
+    match kind {
+        StreamKind::Log => "the log itself",
+        StreamKind::Execution => "an execution",
+        StreamKind::Schedule => "a schedule",
+        StreamKind::Trigger => "a trigger",
+    }
+}
+
+impl ForeignId {
+    /// Checks that a stream is that of an execution.
+    ///
+    /// # Errors
+    /// [`ForeignId`] if it is not.
+    pub fn check(id: ExecutionId, kind: StreamKind) -> Result<(), Self> {
+        if kind == StreamKind::Execution { Ok(()) } else { Err(Self { id, kind }) }
+    }
+}
 
 /// Why an execution could not be started.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -38,6 +69,9 @@ pub enum StartError {
         /// The one that was asked for.
         asked: Arc<str>,
     },
+    /// The id belongs to something else.
+    #[error(transparent)]
+    Foreign(#[from] ForeignId),
     /// A value is too long.
     #[error("context key '{key}': the value has {bytes} bytes of JSON, more than max_value_bytes ({limit})")]
     ValueTooLarge {
@@ -71,6 +105,9 @@ pub enum WaitError {
     /// There is no such execution.
     #[error("there is no execution {0} in this log")]
     NotFound(ExecutionId),
+    /// The id belongs to something else.
+    #[error(transparent)]
+    Foreign(#[from] ForeignId),
     /// It is held.
     #[error(
         "execution {execution} is blocked: {why}; register the workflow that it began with, or resume it on purpose"
@@ -102,6 +139,9 @@ pub enum EngineError {
     /// There is no such execution.
     #[error("there is no execution {0} in this log")]
     NotFound(ExecutionId),
+    /// The id belongs to something else.
+    #[error(transparent)]
+    Foreign(#[from] ForeignId),
     /// The execution cannot take the request in its state.
     #[error("execution {execution}: {why}")]
     Rejected {

@@ -3,6 +3,7 @@
 use cloacina_engine::core::definition::TaskDefinition;
 use cloacina_engine::core::event::{AbandonReason, Cause, Environment, Settled, SkipReason, TaskError, TaskId};
 use cloacina_engine::core::retry::{Backoff, RetryPolicy};
+use cloacina_engine::core::rule::is_failure;
 use cloacina_store::log::Durability;
 
 use crate::ids::short;
@@ -50,16 +51,24 @@ pub fn settled(settled: Settled) -> &'static str {
         Settled::Completed => "completed",
         Settled::Failed => "failed",
         Settled::Skipped => "was skipped",
-        Settled::SkippedByFailure => "was skipped after a failure",
+        Settled::SkippedByFailure => "was skipped by failure",
     }
 }
 
-/// Why a task was skipped: the tasks that decided, or the condition that did not hold.
+/// How a task was skipped: by its own rule, or by failure.
+#[must_use]
+pub fn skipped(why: &SkipReason) -> &'static str {
+    if why.failure { "skipped by failure" } else { "skipped" }
+}
+
+/// Why a task was skipped: the tasks that decided, failures first, or the condition that did not hold.
 #[must_use]
 pub fn skip(why: &SkipReason) -> String {
     const NAMED: usize = 3;
+    let mut tasks: Vec<&(TaskId, Settled)> = why.tasks.iter().collect();
+    tasks.sort_by_key(|(_, how)| !is_failure(*how));
     let mut says: Vec<String> =
-        why.tasks.iter().take(NAMED).map(|(task, how)| format!("{task} {}", settled(*how))).collect();
+        tasks.iter().take(NAMED).map(|(task, how)| format!("{task} {}", settled(*how))).collect();
     if why.tasks.len() > NAMED {
         says.push(format!("{} more", why.tasks.len() - NAMED));
     }

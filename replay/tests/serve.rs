@@ -7,13 +7,14 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cloacina_engine::core::erasure::What;
 use cloacina_replay::reading::{entries, stream_of};
-use cloacina_replay::serve::Server;
+use cloacina_replay::serve::{Limits, Server};
 use cloacina_store::{Options, open};
 use common::{Log, Recorder, erase, histories, id, json, task};
 use serde_json::Value;
@@ -30,12 +31,18 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.stop.take());
-        self.thread.take().unwrap().join().unwrap();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
     }
 }
 
 fn serve(log: &Path) -> Running {
-    let server = Server::bind(log.to_owned(), "./log".to_owned(), 0).unwrap();
+    serve_within(log, Limits::default())
+}
+
+fn serve_within(log: &Path, limits: Limits) -> Running {
+    let server = Server::bind(log.to_owned(), "./log".to_owned(), 0).unwrap().with_limits(limits);
     let url = server.url();
     let mut parts = url.strip_prefix("http://").unwrap().split('/');
     let (host, token) = (parts.next().unwrap().to_owned(), parts.next().unwrap().to_owned());
@@ -69,6 +76,14 @@ impl Running {
 
     fn get(&self, path: &str) -> (u16, String, String) {
         self.ask("GET", &format!("/{}/{path}", self.token), &self.host)
+    }
+
+    /// A connection on which this was sent and nothing is read.
+    fn send(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.host).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
     }
 
     fn listen(&self, path: &str) -> Events {
@@ -298,4 +313,152 @@ fn what_is_erased_while_a_page_is_open_goes_from_it() {
     erase(&log, id, What::Key("request_id".to_owned()), "case 312");
     // The body is gone a moment before the log says why: a page that looks just then is told of that first.
     while !knows.next("whole")["history"].as_str().unwrap().contains("case 312") {}
+}
+
+/// A log with one execution, which no engine has.
+fn left(directory: &Path) -> std::path::PathBuf {
+    let log = log_on_disk(directory);
+    histories::completed(&log, id(1));
+    log.0.close().unwrap();
+    directory.join("log")
+}
+
+/// Waits until the server has closed a connection, whatever it sent before.
+fn is_closed(stream: &mut TcpStream) {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}"),
+    }
+}
+
+const FOR_EVER: Duration = Duration::from_secs(3_600);
+
+/// Any user of the machine could open connections, send half a request on each, and lock the owner out: the server kept
+/// them for ever, without having seen the token.
+#[test]
+fn whoever_holds_connections_without_the_token_makes_place_for_the_owner() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = Limits { connections: 8, pages: 4, head: FOR_EVER, grace: Duration::ZERO };
+    let server = serve_within(&left(directory.path()), limits);
+    let mut list = server.listen("events");
+    list.next("standing");
+    let stranger = format!("POST /none/ HTTP/1.1\r\nHost: {}\r\n", server.host);
+    let halves = [
+        "",
+        "G",
+        "GET / HT",
+        "GET / HTTP/1.1\r\nHost: x\r\nX: ",
+        // Slow bodies: the head is whole, and what it announces never comes.
+        &format!("{stranger}Content-Length: 1000\r\n\r\n1"),
+        &format!("{stranger}Transfer-Encoding: chunked\r\n\r\n5\r\nab"),
+        &format!("{stranger}Expect: 100-continue\r\nContent-Length: 9\r\n\r\n"),
+    ];
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.extend(halves.iter().map(|half| server.send(half)));
+        assert_eq!(server.get("").0, 200);
+    }
+    // The first ones made place; who listens with the token was left alone.
+    held[..40].iter_mut().for_each(is_closed);
+    assert_eq!(server.get("").0, 200);
+    let log = log_on_disk(directory.path());
+    assert_eq!(list.next("standing")["live"], true);
+    drop(log);
+}
+
+#[test]
+fn a_head_that_does_not_come_and_a_connection_that_is_not_used_are_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = Limits { head: Duration::from_millis(50), ..Limits::default() };
+    let server = serve_within(&left(directory.path()), limits);
+    for half in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: x\r\n"] {
+        is_closed(&mut server.send(half));
+    }
+    // With the token, and kept: the answer comes, and after it the next head has to.
+    let mut kept = server.send(&format!("GET /{}/ HTTP/1.1\r\nHost: {}\r\n\r\n", server.token, server.host));
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // Without it nothing is kept.
+    let mut refused = server.send(&format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", server.host));
+    let mut answer = String::new();
+    refused.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("403") && answer.contains("connection: close"), "{answer}");
+    // A stream has no head to wait for.
+    let mut list = server.listen("events");
+    list.next("standing");
+    let log = log_on_disk(directory.path());
+    assert_eq!(list.next("standing")["live"], true);
+    drop(log);
+}
+
+/// Tabs of a browser that is suspended go on listening and read nothing: the newest page is the one that somebody sees.
+#[test]
+fn the_newest_page_is_served_however_many_listen_and_read_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = Limits { connections: 12, pages: 3, ..Limits::default() };
+    let server = serve_within(&left(directory.path()), limits);
+    let listen = format!("GET /{}/events HTTP/1.1\r\nHost: {}\r\n\r\n", server.token, server.host);
+    let mut unread: Vec<TcpStream> = Vec::new();
+    for _ in 0..20 {
+        unread.push(server.send(&listen));
+        let mut newest = server.listen("events");
+        assert_eq!(newest.next("standing")["live"], false);
+    }
+    unread[..16].iter_mut().for_each(is_closed);
+    assert_eq!(server.get("").0, 200);
+}
+
+/// The same by a process with few descriptors: an error of accepting a connection is no reason to end, or to wait until
+/// whoever holds them has gone.
+#[test]
+fn a_server_that_has_no_descriptor_left_answers_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = left(directory.path());
+    let words = format!("ulimit -n 64; exec {} serve --log {}", env!("CARGO_BIN_EXE_replay"), log.display());
+    let mut child = Command::new("sh")
+        .args(["-c", &words])
+        .env("XDG_STATE_HOME", directory.path().join("state"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut url = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    let mut parts = url.trim().strip_prefix("http://").unwrap().split('/');
+    let (host, token) = (parts.next().unwrap().to_owned(), parts.next().unwrap().to_owned());
+    let server = Running { host, token, stop: None, thread: None };
+    let held: Vec<TcpStream> = (0..90).map(|_| server.send("GET / HT")).collect();
+    for _ in 0..3 {
+        assert_eq!(server.get("").0, 200);
+    }
+    assert!(child.try_wait().unwrap().is_none());
+    drop(held);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// The list said "Failed" and nobody knew why before they had opened the page.
+#[test]
+fn the_list_says_why_an_execution_failed_was_cancelled_or_is_paused() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_on_disk(directory.path());
+    histories::all_into(&log);
+    let server = serve(&directory.path().join("log"));
+    let mut list = server.listen("events");
+    let told = list.next("executions");
+    let error = |status: &str| {
+        let mut all = told["executions"].as_array().unwrap().iter();
+        all.find(|execution| execution["status"] == status).unwrap()["error"].clone()
+    };
+    let failed = error("Failed");
+    assert!(failed.as_str().unwrap().contains(" failed, attempt "), "{failed}");
+    assert!(error("Cancelled").as_str().unwrap().starts_with("cancelled by "), "{}", error("Cancelled"));
+    assert_eq!(error("Completed"), Value::Null);
+    let page = server.get("").2;
+    let (_, after) = page.split_once("id=\"log\">").unwrap();
+    let shown: Value = serde_json::from_str(after.split_once("</script>").unwrap().0).unwrap();
+    assert_eq!(shown["executions"].as_array().unwrap().len(), told["executions"].as_array().unwrap().len());
+    assert!(shown["executions"].as_array().unwrap().iter().any(|execution| execution["error"] == failed));
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import cloaca
@@ -118,3 +121,36 @@ def test_a_tree_that_names_no_task_is_refused() -> None:
 
         @cloaca.task(dependencies=[load], trigger_rules=cloaca.all_of(cloaca.task_success("laod")))
         def ruled() -> None: ...
+
+
+def test_a_failure_that_no_task_handled_fails_the_execution_and_every_view_says_so(
+    tmp_path: Path,
+) -> None:
+    """The handler ran only if all failed, and one of two was fine: the execution was reported as completed."""
+    with cloaca.WorkflowBuilder("bills"):
+
+        @cloaca.task(retry_attempts=1)
+        def billing() -> None:
+            raise ConnectionError("billing is down")
+
+        @cloaca.task
+        def mailing() -> None: ...
+
+        @cloaca.task(dependencies=[billing, mailing], trigger_rule="all_failed")
+        def handler() -> None: ...
+
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        result = runner.execute("bills")
+        skipped = result.history().tasks["handler"].skipped
+    assert result.status == "Failed"
+    assert result.error_message == "task 'billing' failed, attempt 1 of 1: ConnectionError: billing is down"
+    assert result.tasks["handler"].error == (
+        "skipped by failure: rule all_failed (mailing: Completed, billing: Failed)"
+    )
+    assert skipped is not None
+    assert skipped["failure"]
+    for view in ([], ["explain", "handler"], ["--full"]):
+        command = [Path(sys.executable).with_name("replay"), "--log", tmp_path / "log", result.execution_id, *view]
+        shown = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+        assert "by failure" in shown, shown
+        assert "billing failed, mailing completed; all_failed does not hold" in shown, shown

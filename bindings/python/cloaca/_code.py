@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
-from types import CodeType
+from functools import partial
+from types import CodeType, MethodType
 from typing import Any
 
 
@@ -14,13 +16,35 @@ def fingerprint(function: Callable[..., Any]) -> bytes:
 
 
 def source(function: Callable[..., Any]) -> str:
-    """The source text, or nothing where there is none (an interactive session, say)."""
+    """The source text; nothing where there is none (an interactive session, say), or where the file has changed since.
+
+    `inspect` cuts the text out of the file as that is now. So it is asked once for each function that was compiled.
+    """
+    code = _code_of(function)
+    if not isinstance(code, CodeType):
+        return _read_source(function, None)
+    known, text = _sources.get(id(code), (None, ""))
+    if known is None or known() is not code:
+        text = _read_source(function, code.co_name)
+        place = id(code)
+        _sources[place] = weakref.ref(code, lambda _: _sources.pop(place, None)), text
+    return text
+
+
+_sources: dict[int, tuple[weakref.ref[CodeType], str]] = {}
+
+
+def _read_source(function: Callable[..., Any], name: str | None) -> str:
     import inspect
+    import re
     import textwrap
 
     try:
         text = textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError, SyntaxError, IndexError):
+    except Exception:
+        # `inspect` reads and parses a file that anybody may have written: there is no list of what that raises.
+        return ""
+    if name is not None and name.isidentifier() and not re.search(rf"\bdef\s+{name}\b", text):
         return ""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -34,16 +58,25 @@ def _hash(value: Any) -> bytes:
 
 
 def _code_of(function: Callable[..., Any]) -> Any:
-    seen = set()
-    while id(function) not in seen:
-        seen.add(id(function))
-        function = getattr(function, "__wrapped__", getattr(function, "__func__", getattr(function, "func", function)))
+    seen: list[object] = []
+    while not any(function is each for each in seen):
+        seen.append(function)
+        function = _inner(function)
     code = getattr(function, "__code__", None)
-    if code is None:
+    if not isinstance(code, CodeType):
         call = getattr(type(function), "__call__", None)  # noqa: B004 - its code is asked for
         code = getattr(call, "__code__", None)
     # A callable without code of its own is known by its name alone.
     return code if code is not None else getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _inner(function: Any) -> Any:
+    """What a decorated function, a method or a partial call is made of; the function itself, if it is one."""
+    if isinstance(function, (MethodType, staticmethod, classmethod)):
+        return function.__func__
+    if isinstance(function, partial):
+        return function.func
+    return getattr(function, "__dict__", {}).get("__wrapped__", function)
 
 
 def _feed(update: Callable[[bytes], object], value: Any) -> None:

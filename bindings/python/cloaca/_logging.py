@@ -1,35 +1,51 @@
 """What the engine says, in ``logging.getLogger("cloaca…")``.
 
 The engine's threads never wait for Python: their records go through a queue, and a thread takes them from there.
+
+Loggers, filters, handlers and formatters are the program's own code. What they raise ends no thread of ours and loses
+no result: it goes to standard error, as what a handler of `logging` raises does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
-from . import _cloaca
+from . import _cloaca, _failure
 
 # Loggers whose level may be set on purpose; those below them inherit it.
 _NAMES = ("cloaca", "cloaca.engine", "cloaca.store")
 
 _lock = threading.RLock()
-_started = False
+_thread: threading.Thread | None = None
+_stopped = False
+# So long the end of the thread is waited for: a handler may hang.
+_ENDING = 1.0
 
 
 def start() -> None:
     """From the first runner on."""
-    global _started
+    global _thread
     with _lock:
-        if _started:
+        if _thread is not None:
             return
-        _started = True
-    _cloaca.start_logging()
-    threading.Thread(target=_forward, name="cloaca-log", daemon=True).start()
+        _cloaca.start_logging()
+        thread = threading.Thread(target=_forward, name="cloaca-log", daemon=True)
+        # Without it nobody would hand over what is said while nobody waits; the next runner tries again.
+        thread.start()
+        _thread = thread
 
 
 def refresh_level() -> None:
     """Tells the engine what is wanted: what nobody listens to is not even written down."""
+    _guarded(_refresh_level)
+
+
+def _refresh_level() -> None:
     lowest = min(logging.getLogger(name).getEffectiveLevel() for name in _NAMES)
     _cloaca.log_level(max(1, min(lowest, 255)))
 
@@ -39,16 +55,71 @@ def flush() -> None:
     # A handler may wait for somebody who flushes: then the records come a little later.
     if not _lock.acquire(timeout=1.0):
         return
+    interrupt = None
     try:
         for record in _cloaca.take_logs():
-            _emit(*record)
+            try:
+                _guarded(_emit, *record)
+            except KeyboardInterrupt as error:
+                interrupt = error
     finally:
         _lock.release()
+    if interrupt is not None:
+        raise interrupt
+
+
+def info(message: str, *arguments: object) -> None:
+    """Says something that the program may want to know, to ``cloaca.runner``."""
+    _guarded(_say, logging.INFO, message, arguments, None)
+
+
+def warning(message: str, *arguments: object, error: BaseException | None = None) -> None:
+    """Says what the program should know, to ``cloaca.runner``."""
+    _guarded(_say, logging.WARNING, message, arguments, error)
+
+
+def failure(message: str, error: BaseException) -> None:
+    """Says that something failed, and why, to ``cloaca.runner``."""
+    _guarded(_say, logging.ERROR, message, (), error)
+
+
+def _say(level: int, message: str, arguments: tuple[object, ...], error: BaseException | None) -> None:
+    logging.getLogger("cloaca.runner").log(level, message, *arguments, exc_info=error)
+
+
+def _guarded(say: Callable[..., object], *arguments: Any) -> None:
+    """Runs the program's logging code.
+
+    Raises:
+        KeyboardInterrupt: On the main thread, since it may be Ctrl-C.
+    """
+    try:
+        say(*arguments)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        if logging.raiseExceptions:
+            # Standard error may be closed, or be the program's own code, too.
+            with contextlib.suppress(BaseException):
+                text = _failure.describe(error)[2]
+                sys.stderr.write(f"--- Logging error ---\n{text}")
+
+
+def stop() -> None:
+    """At the end of the interpreter: hands over what is left, and ends the thread."""
+    global _stopped
+    _stopped = True
+    _cloaca.ring_logs()
+    if _thread is not None:
+        _thread.join(_ENDING)
+    flush()
 
 
 def _forward() -> None:
     while True:
         _cloaca.wait_logs()
+        if _stopped:
+            return
         flush()
         refresh_level()
 

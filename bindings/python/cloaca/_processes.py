@@ -15,7 +15,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from . import _failure, _isolation
+from . import _failure, _isolation, _portable
 from ._cloaca import Attempt, sighting_of
 from .errors import AttemptOverError, Error, WorkerDiedError
 
@@ -175,7 +175,7 @@ class Processes:
             else:
                 described, pickled, deeds = parts
                 attempt.repeat(deeds)
-                return self._fail(attempt, _unpickled(pickled), described)
+                return self._fail(attempt, _portable.unpickled(pickled), described)
         return self._mourn(worker, attempt)
 
     def _mourn(self, worker: Worker, attempt: Attempt) -> None:
@@ -250,15 +250,6 @@ def _has_slot_again(attempt: Attempt) -> bool:
     except AttemptOverError:
         return False
     return True
-
-
-def _unpickled(pickled: bytes | None) -> BaseException | None:
-    try:
-        error = None if pickled is None else pickle.loads(pickled)
-    except Exception:
-        # Its class may be one that only the worker can import.
-        return None
-    return error if isinstance(error, BaseException) else None
 
 
 def _interpreter() -> list[str]:

@@ -2,6 +2,9 @@
 
 They are Python's own threads, not the engine's: nothing native is below a running task, so the interpreter can end at
 any time. And they are daemons: a task that hangs does not hold up the end of the program.
+
+Each call of the program's code (an attempt, a poll, a callback) has a fresh context of `contextvars`: what one sets,
+the next one on the same thread does not see.
 """
 
 from __future__ import annotations
@@ -9,40 +12,65 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextvars import Context
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import _failure
+from . import _failure, _interpreter, _logging
 from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
-from ._trigger import fires_with
+from ._trigger import fires_with, triggers
+from .inputs import check_scheduled
+from .workflow import workflows
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from ._loop import Loop
     from ._processes import Processes
 
 _number = itertools.count(1)
 
 # So many of the last errors are kept as objects, for ``raise_for_status``.
 _KEPT_ERRORS = 100
+# So many threads wait for work; those that come back to more of them end.
+_IDLE_THREADS = 16
 
 
 class Errors:
     """What tasks of this process raised last, by execution and task."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._errors: OrderedDict[tuple[str, str], tuple[int, BaseException]] = OrderedDict()
+        self._tracebacks: deque[TracebackType] = deque(maxlen=_KEPT_ERRORS)
+
+    def settle(self, error: BaseException) -> _failure.Described:
+        """Describes what an attempt raised, and frees what the attempt's frames hold."""
+        with self._lock:
+            earlier = list(self._tracebacks)
+        traceback = _failure.strip(error, earlier)
+        described = _failure.describe(error)
+        _failure.release(error)
+        if traceback is not None:
+            with self._lock:
+                self._tracebacks.append(traceback)
+        return described
 
     def keep(self, attempt: Attempt, error: BaseException) -> None:
+        """Keeps what an attempt raised."""
         key = attempt.execution_id, attempt.task_id
         with self._lock:
             self._errors[key] = (attempt.attempt, error)
             self._errors.move_to_end(key)
             while len(self._errors) > _KEPT_ERRORS:
                 self._errors.popitem(last=False)
+
+    def forget_before(self, attempt: Attempt) -> None:
+        """Lets go what the attempt before this one raised: it may hold what this one needs."""
+        if attempt.attempt > 1:
+            with self._lock:
+                self._errors.pop((attempt.execution_id, attempt.task_id), None)
 
     def find(self, execution_id: str, task_id: str, attempt: int) -> BaseException | None:
         """What this attempt raised, if it is known here and was not an earlier attempt's."""
@@ -52,168 +80,186 @@ class Errors:
 
 
 class Threads:
-    """A pool: there is always one thread more than there is work, up to what the engine gives out at once."""
+    """A pool: one thread waits for work whenever the others have some that blocks them. Coroutines block none."""
 
     def __init__(self, inbox: Inbox) -> None:
         self.errors = Errors()
         self._inbox = inbox
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.RLock()
+        self._starting = 0
+        self._loop: Loop | None = None
         self._processes: Processes | None = None
-        self._start()
+        self._closed = False
+        # Without a first one nothing would ever run.
+        self._start_one()
 
-    def _start(self) -> None:
+    def _have_one_waiting(self) -> None:
+        """Starts a thread, unless one waits or is about to."""
+        # If no more threads can be started, the work waits for one of those that run.
+        with contextlib.suppress(Exception):
+            self._start_one()
+
+    def _start_one(self) -> None:
+        with self._lock:
+            if self._inbox.waiting + self._starting > 0:
+                return
+            self._starting += 1
         thread = threading.Thread(target=self._work, name=f"cloaca-worker-{next(_number)}", daemon=True)
-        # There may be no more threads to be had; then work waits for one of those that there are.
-        with contextlib.suppress(RuntimeError):
+        try:
             thread.start()
+        except Exception:
+            with self._lock:
+                self._starting -= 1
+            raise
 
     def _work(self) -> None:
-        inbox = self._inbox
-        while (work := inbox.take()) is not None:
-            if inbox.waiting == 0:
-                self._start()
-            if isinstance(work, Notices):
-                _tell_callbacks(work)
-            elif isinstance(work, Poll):
-                self._poll(work)
-            elif not isinstance(work, Attempt):
-                _call(work)
+        with self._lock:
+            self._starting -= 1
+        while True:
+            try:
+                work = self._inbox.take()
+                if work is None:
+                    return
+                self._do(work)
+            except BaseException as error:
+                # Nothing of the program's ends a thread of ours: not even what it throws at one from outside.
+                _logging.failure("a thread of the runner was interrupted; it goes on", error)
+            finally:
+                # Otherwise the last context would live until the next attempt.
+                work = None
+            if self._inbox.waiting >= _IDLE_THREADS:
+                return
+
+    def _do(self, work: Attempt | Poll | Notices | Callable[[], object]) -> None:
+        if isinstance(work, Attempt):
+            self.errors.forget_before(work)
+            if self._refuses(work):
+                pass
             elif work.in_process:
+                self._have_one_waiting()
                 self._run_in_process(work)
             elif work.is_async:
                 self._start_coroutine(work)
             else:
+                self._have_one_waiting()
                 self._run(work)
-            # Otherwise the last context would live until the next attempt.
-            del work
+        elif isinstance(work, Poll):
+            self._poll(work)
+        elif isinstance(work, Notices):
+            self._have_one_waiting()
+            _tell_callbacks(work)
+        else:
+            # It is ours, and waits for nothing.
+            _call(work)
+
+    def _refuses(self, attempt: Attempt) -> bool:
+        """Fails an attempt whose execution a schedule started with an input that the workflow does not take."""
+        workflow = workflows.find(attempt.workflow)
+        if workflow is None or not workflow._inputs or attempt.task_id not in workflow.get_roots():
+            return False
+        try:
+            check_scheduled(workflow._inputs, attempt)
+        except Exception as error:
+            self._fail(attempt, error)
+            return True
+        return False
 
     def _run(self, attempt: Attempt) -> None:
         try:
-            attempt.complete(attempt.function(*_arguments(attempt)))
+            attempt.complete(Context().run(attempt.function, *_arguments(attempt)))
         except BaseException as error:
             # SystemExit and KeyboardInterrupt too: a task ends its attempt, never a thread or the program.
             self._fail(attempt, error)
 
     def _run_in_process(self, attempt: Attempt) -> None:
-        with self._lock:
-            if self._processes is None:
-                from ._processes import Processes
+        try:
+            with self._lock:
+                if self._processes is None:
+                    _interpreter.check_processes()
+                    from ._processes import Processes
 
-                self._processes = Processes(self.errors.keep)
-            processes = self._processes
-        processes.run(attempt)
+                    self._processes = Processes(self.errors.keep)
+                processes = self._processes
+            processes.run(attempt)
+        except BaseException as error:
+            self._fail(attempt, error)
 
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
-        _failure.strip(error, __file__)
-        described = _failure.describe(error)
+        described = self.errors.settle(error)
         self.errors.keep(attempt, error)
         attempt.fail(described)
 
     def _start_coroutine(self, attempt: Attempt) -> None:
-        import asyncio
+        def fail(error: BaseException) -> None:
+            self._fail(attempt, error)
 
-        loop = self._event_loop()
-
-        async def run() -> None:
-            current = asyncio.current_task()
-            if current is not None:
-                attempt.on_cancel(lambda: _tell(loop, current.cancel))
-            try:
-                coroutine: Coroutine[Any, Any, Any] = attempt.function(*_arguments(attempt))
-                attempt.complete(await coroutine)
-            except BaseException as error:
-                self._fail(attempt, error)
-
-        asyncio.run_coroutine_threadsafe(run(), loop)
+        name = f"attempt {attempt.attempt} at task '{attempt.task_id}' of execution {attempt.execution_id}"
+        try:
+            loop = self._event_loop()
+            cancel = loop.start(name, lambda: attempt.function(*_arguments(attempt)), attempt.complete, fail)
+            attempt.on_cancel(cancel)
+        except BaseException as error:
+            fail(error)
 
     def _poll(self, poll: Poll) -> None:
-        if poll.is_async:
-            import asyncio
+        def end(returned: object) -> None:
+            _end_poll(poll, returned)
 
-            asyncio.run_coroutine_threadsafe(_poll_async(poll), self._event_loop())
-            return
+        def fail(error: BaseException) -> None:
+            poll.fail(self.errors.settle(error))
+
         try:
-            _end_poll(poll, poll.function())
+            if poll.is_async:
+                self._event_loop().start(f"trigger '{poll.name}'", poll.function, end, fail)
+            else:
+                self._have_one_waiting()
+                end(Context().run(poll.function))
         except BaseException as error:
-            _fail_poll(poll, error)
+            # SystemExit and KeyboardInterrupt too: a trigger ends its poll, never a thread or the program.
+            fail(error)
 
-    def _event_loop(self) -> asyncio.AbstractEventLoop:
-        """The runner's event loop: one, on a thread of its own, from the first ``async def`` task on."""
-        import asyncio
+    def _event_loop(self) -> Loop:
+        """The runner's event loop, from the first coroutine on."""
+        from ._loop import Loop
 
         with self._lock:
             if self._loop is None:
-                loop = self._loop = asyncio.new_event_loop()
-
-                def run() -> None:
-                    asyncio.set_event_loop(loop)
-                    loop.run_forever()
-                    _end(loop)
-
-                threading.Thread(target=run, name=f"cloaca-loop-{next(_number)}", daemon=True).start()
+                _interpreter.check_loop()
+                self._loop = Loop(lambda: f"cloaca-loop-{next(_number)}")
+                if self._closed:
+                    self._loop.close()
             return self._loop
 
     def close(self) -> None:
         """Lets the threads go: those that wait, now; those that run a task, when it ends."""
         self._inbox.close()
         with self._lock:
-            loop, self._loop = self._loop, None
-            processes = self._processes
+            self._closed = True
+            loop, processes = self._loop, self._processes
         if loop is not None:
-            _tell(loop, loop.stop)
+            loop.close()
         if processes is not None:
             processes.close()
-
-
-async def _poll_async(poll: Poll) -> None:
-    try:
-        _end_poll(poll, await poll.function())
-    except BaseException as error:
-        _fail_poll(poll, error)
 
 
 def _end_poll(poll: Poll, returned: object) -> None:
     context = fires_with(poll.name, returned, none_fires=poll.by_cron)
     if context is None:
         poll.skip()
-    else:
-        poll.fire(context)
-
-
-def _fail_poll(poll: Poll, error: BaseException) -> None:
-    """SystemExit and KeyboardInterrupt too: a trigger ends its poll, never a thread or the program."""
-    _failure.strip(error, __file__)
-    poll.fail(_failure.describe(error))
-
-
-def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
-    """Has the loop call something, if it still runs."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(what)
-
-
-def _end(loop: asyncio.AbstractEventLoop) -> None:
-    """What asyncio.run does at its end."""
-    import asyncio
-
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+        return
+    trigger = triggers.find(poll.name)
+    workflow = None if trigger is None else workflows.find(trigger.workflow)
+    poll.fire(context if workflow is None else workflow._inputs.complete(workflow.name, context))
 
 
 def _tell_callbacks(notices: Notices) -> None:
     while (call := notices.take()) is not None:
         try:
-            call.run()
-        except BaseException:
+            Context().run(call.run)
+        except BaseException as error:
             # SystemExit too: a callback ends no thread.
-            import logging
-
-            logging.getLogger("cloaca.runner").exception("a callback of a task raised; that changes nothing")
+            _logging.failure("a callback of a task raised; that changes nothing", error)
+            _failure.release(error)
         finally:
             call.done()
 
@@ -221,10 +267,8 @@ def _tell_callbacks(notices: Notices) -> None:
 def _call(call: Callable[[], object]) -> None:
     try:
         call()
-    except Exception:
-        import logging
-
-        logging.getLogger("cloaca.runner").exception("a callback failed")
+    except Exception as error:
+        _logging.failure("a callback failed", error)
 
 
 def _arguments(attempt: Attempt) -> tuple[Any, ...]:

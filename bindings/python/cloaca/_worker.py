@@ -7,6 +7,7 @@ own: Ctrl-C in the terminal is the program's affair, and whoever kills the worke
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import pickle
 import queue
@@ -14,10 +15,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-from . import _failure, _isolation
+from . import _failure, _isolation, _portable
 from ._cloaca import Context, context_of, deeds_of, take_returned
 from ._handle import TaskHandle
 from .errors import AttemptOverError
@@ -123,11 +125,12 @@ def main(descriptor: int) -> None:
         context = context_of(job["sighting"])
         outcome: tuple[Any, ...] = ("completed",)
         try:
-            _run(job, context, line)
+            contextvars.Context().run(_run, job, context, line)
         except BaseException as error:
             # SystemExit too: a task ends its attempt, and the process is for the next one.
-            _failure.strip(error, __file__)
-            outcome = ("failed", _failure.describe(error), _pickled(error))
+            _failure.strip(error)
+            outcome = ("failed", _failure.describe(error), _portable.pickled(error))
+            _failure.release(error)
         line.end(*outcome, deeds_of(context))
 
 
@@ -135,11 +138,13 @@ def _run(job: Job, context: Context, line: _Line) -> None:
     function = _function(job)
     handle = TaskHandle(job["task_id"], job["attempt"], job["execution_id"])
     handle._native = _Attempt(line, job)  # type: ignore[assignment]
-    returned = function(*(context, handle)[: job["parameters"]])
+    call = partial(function, *(context, handle)[: job["parameters"]])
     if job["is_async"]:
-        import asyncio
+        from . import _loop
 
-        returned = asyncio.run(returned)
+        returned = _loop.run(f"attempt {job['attempt']} at task '{job['task_id']}'", call)
+    else:
+        returned = call()
     take_returned(context, returned, job["task_id"])
 
 
@@ -156,13 +161,3 @@ def _function(job: Job) -> Any:
         return pickle.loads(job["function"])
     finally:
         _isolation.importing_for = None
-
-
-def _pickled(error: BaseException) -> bytes | None:
-    """The exception for the runner, if it comes out of a pickle as it went in."""
-    try:
-        text = pickle.dumps(error)
-        same = type(pickle.loads(text)) is type(error)
-    except Exception:
-        return None
-    return text if same else None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import _portable
 from ._cloaca import Context
+from ._failure import name_of
 from .errors import LogError, TaskTimeoutError, WorkflowFailedError
 
 if TYPE_CHECKING:
     from ._cloaca import RawOutcome
     from ._past import Past
     from .history import History
+    from .literals import ExecutionStatus, TaskStatus
 
 __all__ = ["PipelineResult", "TaskResult", "WorkflowResult"]
 
@@ -39,12 +42,13 @@ class TaskResult(NamedTuple):
         ('Failed', 1, 'ValueError: as asked')
     """
 
-    state: str
+    state: TaskStatus
     """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
     attempts: int
     """How many attempts were started."""
     error: str | None
-    """The last error, as ``ValueError: what it says``; why it was skipped, for a skipped task."""
+    """The last error, as ``ValueError: what it says``; why it was skipped, for a skipped task, which begins with
+    ``skipped by failure`` if a failure upstream was not handled."""
     traceback: str | None
     """Where that was raised."""
     started: str | None
@@ -112,7 +116,7 @@ class WorkflowResult:
             (task["error_type"] for task in raw["tasks"] if failed is not None and task["task_id"] == failed[0]), None
         )
         # An attempt that timed out may have raised something later; that is not why it failed.
-        self._cause = cause if type(cause).__name__ == self._failed_type else None
+        self._cause = cause if cause is not None and name_of(type(cause)) == self._failed_type else None
 
     @property
     def execution_id(self) -> str:
@@ -135,8 +139,9 @@ class WorkflowResult:
         return self._workflow_name
 
     @property
-    def status(self) -> str:
-        """``Pending``, ``Running``, ``Completed``, ``Failed``, ``Cancelled`` or ``Paused``.
+    def status(self) -> ExecutionStatus:
+        """``Completed``, ``Failed`` or ``Cancelled``; of one that goes on, as
+        [`Execution.status`][cloaca.Execution.status].
 
         Example:
             >>> result.status
@@ -221,7 +226,9 @@ class WorkflowResult:
         """Returns the result if the execution completed.
 
         Raises:
-            WorkflowFailedError: It did not. The cause is what the task raised, if that is still in this process.
+            WorkflowFailedError: It did not. The cause is what the task raised, if that is still in this process: the
+                exception and its traceback, but not the local variables of its frames, which are freed when the attempt
+                ends.
 
         Example:
             >>> try:
@@ -273,6 +280,30 @@ class WorkflowResult:
             f"{error}<table><thead><tr><th>task</th><th>state</th><th>attempts</th><th>error</th></tr></thead>"
             f"<tbody>{rows}</tbody></table>"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Whatever the task raised, the result goes to another process; the cause does if it can.
+        return {**self._slots(), "_cause": _portable.pickled(self._cause)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for slot, value in state.items():
+            setattr(self, slot, value)
+        self._cause = _portable.unpickled(state["_cause"])
+
+    def __copy__(self) -> WorkflowResult:
+        # In this process, the cause stays the object that it is.
+        copied = type(self).__new__(type(self))
+        for slot, value in self._slots().items():
+            setattr(copied, slot, value)
+        return copied
+
+    def __deepcopy__(self, _: object) -> WorkflowResult:
+        copied = self.__copy__()
+        copied._final_context = self._final_context.copy()
+        return copied
+
+    def _slots(self) -> dict[str, Any]:
+        return {slot: getattr(self, slot) for slot in self.__slots__}
 
     def __repr__(self) -> str:
         parts = [

@@ -303,11 +303,13 @@ pub struct TaskSkipped {
 pub struct SkipReason {
     /// The rule, by its name, or the condition that did not hold.
     pub rule: Arc<str>,
-    /// The upstream tasks that decided it, with the state that they were in.
+    /// The upstream tasks that decided the rule, and then every other one that failed or was skipped by failure, each
+    /// with how it ended.
     pub tasks: Vec<(TaskId, Settled)>,
     /// The context values that decided it.
     pub keys: Vec<Key>,
-    /// Whether a failure upstream is behind it. Then it counts as a failure of its own dependents' upstream.
+    /// Whether the task is skipped by failure: one that it waits for failed, or was skipped by failure. Then it counts
+    /// as a failure to those that wait for it.
     pub failure: bool,
 }
 
@@ -320,7 +322,7 @@ pub enum Settled {
     Failed,
     /// Its own rule skipped it.
     Skipped,
-    /// It was skipped because of a failure upstream.
+    /// It was skipped while one that it waits for had failed, or was itself skipped by failure.
     SkippedByFailure,
 }
 

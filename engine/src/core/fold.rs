@@ -582,9 +582,16 @@ impl Execution {
             &Facts {
                 dependencies: &dependencies,
                 settled: &|name| graph.find(name).and_then(|up| self.tasks[up.at()].state.settled()),
+                failures: &|| self.failures_upstream(task),
                 context: &self.sees(task),
             },
         )
+    }
+
+    fn failures_upstream(&self, task: TaskIndex) -> Vec<(TaskId, Settled)> {
+        let ends = self.graph.upstream(task).iter().filter_map(|up| Some((*up, self.tasks[up.at()].state.settled()?)));
+        let failures = ends.filter(|(_, settled)| rule::is_failure(*settled));
+        failures.map(|(up, settled)| (self.graph.name(up).clone(), settled)).collect()
     }
 
     /// Finds out what a task's ancestry gives it, once everything upstream is settled.

@@ -1,6 +1,11 @@
 //! Whether a task runs, once everything that it waits for is settled.
+//!
+//! Two questions, answered apart. *Does it run?* is its rule's to say. *Is a skip a failure?* is not: a task that is
+//! skipped while one that it waits for has failed is skipped by failure, whatever its rule looked at. Otherwise a
+//! failure that nobody handled would be lost with the task that was to handle it.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -16,6 +21,8 @@ pub struct Facts<'a> {
     pub dependencies: &'a [(&'a TaskId, Settled)],
     /// How any task that a condition names ended. All of them are settled by then.
     pub settled: &'a dyn Fn(&str) -> Option<Settled>,
+    /// The failures among all that it waits for: its dependencies, and the tasks that its condition names.
+    pub failures: &'a dyn Fn() -> Vec<(TaskId, Settled)>,
     /// What the task would see.
     pub context: &'a Context,
 }
@@ -29,7 +36,7 @@ pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> 
     };
     let succeeded = |settled: Settled| settled == Settled::Completed;
     let failed = is_failure;
-    let (holds, decided_by) = match rule {
+    let (holds, tasks) = match rule {
         TriggerRule::NoneFailed => (of(failed).is_empty(), of(failed)),
         TriggerRule::AllSuccess => (of(succeeded).len() == deps.len(), of(|settled| settled != Settled::Completed)),
         TriggerRule::AllDone | TriggerRule::Always => (true, Vec::new()),
@@ -37,15 +44,21 @@ pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> 
         TriggerRule::OneSuccess => (deps.is_empty() || !of(succeeded).is_empty(), of(|_| true)),
         TriggerRule::OneFailed => (deps.is_empty() || !of(failed).is_empty(), of(|_| true)),
         TriggerRule::When(condition) => {
-            let verdict = judge(condition, facts);
-            // A value may be what it is because the dependency that should have written it failed: nobody took that
-            // failure, so it is not gone.
-            let may_lack_a_write = !verdict.keys.is_empty() && deps.iter().any(|(_, settled)| is_failure(*settled));
-            return (!verdict.holds).then(|| verdict.into_reason(may_lack_a_write));
+            let Verdict { holds, says, tasks, keys } = judge(condition, facts);
+            return (!holds).then(|| reason(says, tasks, keys, facts));
         }
     };
-    let failure = decided_by.iter().any(|(_, settled)| is_failure(*settled));
-    (!holds).then(|| SkipReason { rule: rule.name().into(), tasks: decided_by, keys: Vec::new(), failure })
+    (!holds).then(|| reason(rule.name().into(), tasks, Vec::new(), facts))
+}
+
+/// The reason for a skip: what decided the rule, and the failures upstream, which make it a skip by failure.
+fn reason(rule: Arc<str>, mut tasks: Vec<(TaskId, Settled)>, keys: Vec<Key>, facts: &Facts<'_>) -> SkipReason {
+    let mut failures = (facts.failures)();
+    let failure = !failures.is_empty();
+    let named: BTreeSet<TaskId> = tasks.iter().map(|(task, _)| task.clone()).collect();
+    failures.retain(|(task, _)| !named.contains(task));
+    tasks.extend(failures);
+    SkipReason { rule, tasks, keys, failure }
 }
 
 /// Whether a rule asks for a value that was erased: then only the log knows what it came to.
@@ -81,13 +94,6 @@ struct Verdict {
     says: Arc<str>,
     tasks: Vec<(TaskId, Settled)>,
     keys: Vec<Key>,
-}
-
-impl Verdict {
-    fn into_reason(self, may_lack_a_write: bool) -> SkipReason {
-        let failure = may_lack_a_write || self.tasks.iter().any(|(_, settled)| is_failure(*settled));
-        SkipReason { rule: self.says, tasks: self.tasks, keys: self.keys, failure }
-    }
 }
 
 fn judge(condition: &Condition, facts: &Facts<'_>) -> Verdict {

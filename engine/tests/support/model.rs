@@ -300,14 +300,19 @@ impl Model<'_> {
                 if self.judge(condition, heap, &sees, &mut why) {
                     return None;
                 }
-                // A context value can be what it is because the task that should have written it failed.
-                why.failure =
-                    why.tasks.iter().any(|(_, how)| is_failure(*how)) || (!why.keys.is_empty() && failures > 0);
-                return Some(why);
+                return Some(self.with_failures(task, why));
             }
         };
-        let failure = tasks.iter().any(|(_, how)| is_failure(*how));
-        (!runs).then_some(Why { tasks, keys: BTreeSet::new(), failure })
+        (!runs).then(|| self.with_failures(task, Why { tasks, ..Why::default() }))
+    }
+
+    /// What a task waits for and failed makes its skip one by failure, whatever decided the rule.
+    fn with_failures(&self, task: &TaskDefinition, mut why: Why) -> Why {
+        let ends = self.upstream(task).into_iter().map(|up| (up.clone(), self.settled(&up).unwrap()));
+        let failures: Vec<(String, Settled)> = ends.filter(|(_, how)| is_failure(*how)).collect();
+        why.failure = !failures.is_empty();
+        why.tasks.extend(failures);
+        why
     }
 
     /// Whether a condition holds; adds what made it so.

@@ -166,7 +166,11 @@ impl<'a> Rows<'a> {
                 let hint = failed.error.hint.iter().map(|hint| format!("hint: {}", text::clean(hint))).collect();
                 (format!("attempt {}: {error}{next}{}", failed.attempt, reads(&failed.reads)), Tone::Bad, hint)
             }
-            Event::TaskSkipped(skipped) => one(text::clean(&words::skip(&skipped.why))),
+            Event::TaskSkipped(skipped) => {
+                let why = &skipped.why;
+                let by = if why.failure { "by failure: " } else { "" };
+                one(format!("{by}{}", text::clean(&words::skip(why))))
+            }
             Event::TaskAbandoned(abandoned) => {
                 let why = words::abandoned(abandoned.why);
                 (format!("attempt {}: {why}", abandoned.attempt), Tone::Warning, Vec::new())

@@ -79,7 +79,10 @@ fn detail(screen: &Screen<'_>, state: &Execution, task: TaskIndex, ready: bool) 
         }
         TaskState::Completed => slot.ended().map(|ended| format!("at {}", moment(ended))).unwrap_or_default(),
         TaskState::Failed => slot.failure().map(|failure| super::notes::error_text(&failure.error)).unwrap_or_default(),
-        TaskState::Skipped { .. } => slot.skipped().map(|why| text::clean(&words::skip(why))).unwrap_or_default(),
+        TaskState::Skipped { by_failure } => {
+            let why = slot.skipped().map(|why| text::clean(&words::skip(why))).unwrap_or_default();
+            if by_failure { format!("by failure: {why}") } else { why }
+        }
         TaskState::Cancelled => "the execution ended first".to_owned(),
     }
 }

@@ -179,6 +179,7 @@ fn about(about: About) -> &'static str {
         About::Durability => "durability",
         About::Content => "content",
         About::Clock => "clock",
+        About::Execution => "execution",
     }
 }
 

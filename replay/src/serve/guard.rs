@@ -9,6 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
+use super::connections::Connection;
+
 /// What a request must show.
 pub struct Guard {
     hosts: [String; 2],
@@ -39,10 +41,14 @@ impl Guard {
 
 /// Turns away whoever does not show what they must, and says to the browser what it must not do with the answer.
 pub async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let is_known = guard.knows_host(request.headers()) && guard.knows_token(request.uri().path());
+    if is_known && let Some(connection) = request.extensions().get::<Connection>() {
+        connection.is_known();
+    }
     let mut response = if !guard.knows_host(request.headers()) {
         let says = "This server answers only to its own name: open the address that `replay serve` printed.\n";
         (StatusCode::MISDIRECTED_REQUEST, says).into_response()
-    } else if guard.knows_token(request.uri().path()) {
+    } else if is_known {
         next.run(request).await
     } else {
         let says = "This address lacks the token: open the address that `replay serve` printed.\n";
@@ -56,6 +62,10 @@ pub async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Ne
     ];
     for (name, value) in rules {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if !is_known {
+        // Nothing more is answered on it.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.headers_mut().insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     response

@@ -5,6 +5,7 @@
 //! is made anew for each run. It asks the log and changes nothing. Pages are pushed what is new, as server-sent events, and
 //! the engine that has the log pushes it to the server: it answers a request that waits until the log has moved.
 
+mod connections;
 mod follow;
 mod guard;
 mod routes;
@@ -19,6 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cloacina_store::log::OpenError;
 
+pub use connections::Limits;
 use watch::Watch;
 
 /// A server that listens, and does not answer yet.
@@ -27,6 +29,7 @@ pub struct Server {
     address: SocketAddr,
     token: String,
     watch: Arc<Watch>,
+    limits: Limits,
 }
 
 /// Why there is no server.
@@ -61,7 +64,13 @@ impl Server {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let token = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 24]>());
-        Ok(Self { listener, address, token, watch })
+        Ok(Self { listener, address, token, watch, limits: Limits::default() })
+    }
+
+    /// Keeps connections within other limits than the usual ones.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// The address to open in a browser. Whoever knows it can read the log.
@@ -85,7 +94,7 @@ impl Server {
             let watching = Watch::start(&self.watch)?;
             let app = routes::routes(self.watch.clone(), guard::Guard::new(self.address, self.token));
             let served = tokio::select! {
-                ended = axum::serve(listener, app) => ended,
+                never = connections::answer(listener, app, self.limits) => match never {},
                 interrupted = tokio::signal::ctrl_c() => interrupted,
                 () = until => Ok(()),
             };

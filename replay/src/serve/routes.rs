@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -12,29 +11,25 @@ use axum::middleware::from_fn_with_state;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use cloacina_engine::core::event::ExecutionId;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::follow::{Follower, LISTED, Lister, Message};
+use super::connections::Connection;
+use super::follow::{Follower, LISTED, Listed, Lister, Message};
 use super::guard::{Guard, guarded};
 use super::watch::{Standing, Tick, Watch};
 use crate::json::document::Object;
-use crate::json::facts::ExecutionJson;
 use crate::report::document::{NotReported, write_documents};
 use crate::report::page::{self, Place};
 use crate::source::{self, Wanted};
 
-/// How many pages may listen at once.
-const MOST_PAGES: usize = 64;
-
 #[derive(Clone)]
 struct Served {
     watch: Arc<Watch>,
-    room: Arc<Semaphore>,
 }
 
 /// What is answered, to those whom the guard lets pass.
@@ -44,7 +39,7 @@ pub fn routes(watch: Arc<Watch>, guard: Arc<Guard>) -> Router {
         .route("/{token}/events", get(list_events))
         .route("/{token}/x/{id}", get(execution))
         .route("/{token}/x/{id}/events", get(execution_events))
-        .with_state(Served { watch, room: Arc::new(Semaphore::new(MOST_PAGES)) })
+        .with_state(Served { watch })
         .layer(from_fn_with_state(guard, guarded))
 }
 
@@ -83,14 +78,15 @@ async fn list(State(Served { watch, .. }): State<Served>) -> Response {
     blocking(move || {
         let tick = watch.look();
         let wanted = Wanted { limit: Some(LISTED), ..Wanted::default() };
-        let (heads, more) = source::list(&*watch.reader(), &wanted)?;
+        let reader = watch.reader();
+        let (heads, more) = source::list(&*reader, &wanted)?;
         let mut json = Vec::new();
         let mut object = Object::begin(&mut json, "list")?;
         object.member("log", &watch.location)?;
         object.member("position", &tick.position)?;
         object.member("standing", &tick.standing)?;
         object.member("more", &more)?;
-        let heads = heads.iter().map(|head| Ok::<_, io::Error>(ExecutionJson::new(head, &watch.location)));
+        let heads = heads.iter().map(|head| Ok::<_, io::Error>(Listed::new(&*reader, head, &watch.location)));
         object.list("executions", heads)?;
         object.end()?;
         let mut html = Vec::new();
@@ -131,13 +127,18 @@ struct From {
     erased: usize,
 }
 
-async fn list_events(State(served): State<Served>, Query(From { from, .. }): Query<From>) -> Response {
+async fn list_events(
+    State(served): State<Served>,
+    Extension(connection): Extension<Connection>,
+    Query(From { from, .. }): Query<From>,
+) -> Response {
     let mut lister = Lister::new(served.watch.clone(), from);
-    pushed(served, move |tick| Ok((lister.step(tick)?.into_iter().collect(), false)))
+    pushed(served, &connection, move |tick| Ok((lister.step(tick)?.into_iter().collect(), false)))
 }
 
 async fn execution_events(
     State(served): State<Served>,
+    Extension(connection): Extension<Connection>,
     Path((_, id)): Path<(String, String)>,
     Query(From { from, erased }): Query<From>,
 ) -> Response {
@@ -145,22 +146,19 @@ async fn execution_events(
         return refused(StatusCode::NOT_FOUND, "This is no id of an execution.");
     };
     let mut follower = Follower::new(served.watch.clone(), id, from, erased);
-    pushed(served, move |_| follower.step())
+    pushed(served, &connection, move |_| follower.step())
 }
 
 /// A stream to a page: what `step` gives, each time that the log has moved.
-fn pushed<S>(served: Served, step: S) -> Response
+fn pushed<S>(served: Served, connection: &Connection, step: S) -> Response
 where
     S: FnMut(&Tick) -> io::Result<(Vec<Message>, bool)> + Send + 'static,
 {
-    let Ok(place) = served.room.clone().try_acquire_owned() else {
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "Too many pages are open.");
-    };
+    connection.listens();
     let (sender, receiver) = channel(16);
     tokio::spawn(async move {
         // Whoever no longer listens is told nothing.
         let _ = push(served.watch, step, sender).await;
-        drop(place);
     });
     let events = ReceiverStream::new(receiver);
     Sse::new(events).keep_alive(KeepAlive::default()).into_response()

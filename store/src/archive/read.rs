@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::format;
 use super::index::{Index, Page, Part, Unreadable, read_through};
 use crate::bytes::{Malformed, usize_of};
+use crate::descriptors::above_standard_streams;
 use crate::directory::io_error;
 use crate::log::{Erasure, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
 use crate::record::{Hash, Record, StreamId, Timestamp};
@@ -59,7 +60,8 @@ pub fn open_archive(path: &Path) -> Result<ArchiveReader, OpenError> {
     };
     // A pipe is opened at once, and refused: it would be waited for without an end, and the path may come from a client.
     let not_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(not_waiting).open(path).map_err(|error| failed(&error))?;
+    let file = OpenOptions::new().read(true).custom_flags(not_waiting).open(path).and_then(above_standard_streams);
+    let file = file.map_err(|error| failed(&error))?;
     let metadata = file.metadata().map_err(|error| failed(&error))?;
     if !metadata.is_file() || !super::is_archive(path) {
         return Err(OpenError::NotALog { path: path.to_owned(), found: "no archive of a log".to_owned() });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cloacina_store::record::StreamKind;
 
 use crate::core::event::{ExecutionId, Key};
+use crate::core::standing::Standing;
 use crate::runtime::fault::LogFault;
 
 /// An id that belongs to something else than an execution.
@@ -50,14 +51,12 @@ pub enum StartError {
         nearest: Option<Arc<str>>,
     },
     /// The execution exists and cannot be resumed by itself.
-    #[error(
-        "execution {execution} is blocked: {why}; register the workflow that it began with, or resume it on purpose"
-    )]
+    #[error("execution {execution} is {}: {}", .standing.status.in_a_sentence(), .standing.advice().unwrap_or_default())]
     Blocked {
         /// The execution.
         execution: ExecutionId,
-        /// Why.
-        why: String,
+        /// How it stands, why, and what makes it go on.
+        standing: Box<Standing>,
     },
     /// The execution with that id is one of another workflow.
     #[error("execution {execution} is one of workflow '{workflow}', not of '{asked}'; take another id")]
@@ -109,14 +108,12 @@ pub enum WaitError {
     #[error(transparent)]
     Foreign(#[from] ForeignId),
     /// It is held.
-    #[error(
-        "execution {execution} is blocked: {why}; register the workflow that it began with, or resume it on purpose"
-    )]
+    #[error("execution {execution} is {}: {}", .standing.status.in_a_sentence(), .standing.advice().unwrap_or_default())]
     Blocked {
         /// The execution.
         execution: ExecutionId,
-        /// Why.
-        why: String,
+        /// How it stands, why, and what makes it go on.
+        standing: Box<Standing>,
     },
     /// The log failed.
     #[error(transparent)]

@@ -22,7 +22,8 @@ pub enum TimeSource {
 
 /// A clock that stands still until [`VirtualClock::advance`] moves it: for tests of what takes time.
 ///
-/// Several engines can share one. It begins no earlier than the end of the logs that they open, and only the engine's own
+/// Several engines can share one. It begins no earlier than the end of the logs that they open (a new log begins with it, see
+/// [`VirtualClock::for_log`]), and only the engine's own
 /// waits go by it: a task that sleeps does so by the clock on the wall.
 ///
 /// ```

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cloacina_engine::core::standing::{ExecutionStatus, Standing};
 use cloacina_engine::core::time::Timestamp;
@@ -108,6 +109,8 @@ const MOST_AHEAD: u64 = 60_000_000;
 /// [`ReadError`].
 pub fn ahead_of_clock(reader: &dyn LogReader, now: Timestamp) -> Result<Option<String>, ReadError> {
     let end = Timestamp(reader.head()?.time.0);
+    // What was appended since `now` was asked for is not ahead.
+    let now = now.max(system_time());
     let ahead = end.micros_since(now);
     Ok((ahead > MOST_AHEAD).then(|| {
         format!(
@@ -116,6 +119,11 @@ pub fn ahead_of_clock(reader: &dyn LogReader, now: Timestamp) -> Result<Option<S
             span(ahead)
         )
     }))
+}
+
+fn system_time() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn span(micros: u64) -> String {

@@ -64,4 +64,4 @@ pub use crate::leftover::is_left_by_compact;
 pub use crate::log::OpenError;
 pub use crate::memory_log::MemoryLog;
 pub use crate::reader::{open_reader, verify};
-pub use crate::sled_log::{Options, SledLog, open};
+pub use crate::sled_log::{LogClock, Options, SledLog, open};

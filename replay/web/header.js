@@ -75,8 +75,9 @@ export class Header {
     const banner = byId("banner");
     const parts = [];
     if (past.trouble) parts.push(element("p", { className: "error" }, element("strong", {}, "Cannot be read to its end: "), cut(past.trouble, 600)));
-    const failed = [...past.attempts.values()].flat().filter((attempt) => attempt.outcome === "Failed" && attempt.retryAt === undefined);
-    const first = failed[0];
+    const failed = [...past.attempts.values()].flat().filter((attempt) => attempt.outcome === "Failed" && attempt.retryAt === undefined)
+      .sort((one, other) => one.endSeq - other.endSeq);
+    const first = failed.find((attempt) => attempt.task === past.firstFailure) ?? failed[0];
     if (first) {
       const { error } = past.events[first.endSeq].body;
       const row = past.rows.get(first.task)?.attempts.find((one) => one.attempt === first.number);

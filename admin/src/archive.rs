@@ -19,6 +19,7 @@ use crate::failure::{Failure, code};
 use crate::prune::{Tombstone, drop_stream};
 use crate::select;
 use crate::surroundings::Surroundings;
+use crate::wiping::finish;
 
 pub(crate) fn run(
     arguments: &LogArguments,
@@ -55,7 +56,9 @@ pub(crate) fn run(
     for entry in &archived.streams {
         drop_stream(&*keeper, entry.stream, entry.head, &tombstone)?;
     }
-    writeln!(around.out, "dropped {} from {}", text::count(heads.len() as u64, "execution"), path.display())?;
+    let done = format!("dropped {} from {}", text::count(heads.len() as u64, "execution"), path.display());
+    finish(&*keeper, path, &done)?;
+    writeln!(around.out, "{done}")?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use crate::ask::confirm;
 use crate::failure::{Failure, code};
 use crate::select;
 use crate::surroundings::Surroundings;
+use crate::wiping::finish;
 
 pub(crate) fn run(
     arguments: &LogArguments,
@@ -44,7 +45,9 @@ pub(crate) fn run(
         let erase = Erase { stream: head.entry.stream, records: part.to_vec(), reason, by };
         done += keeper.change(Change::Erase(erase))?.records;
     }
-    writeln!(around.out, "erased what {} of {} said", text::count(done, "event"), head.id)?;
+    let done = format!("erased what {} of {} said", text::count(done, "event"), head.id);
+    finish(&*keeper, path, &done)?;
+    writeln!(around.out, "{done}")?;
     writeln!(
         around.err,
         "no reader is shown it any more, and its bytes are written over when the log is closed, if not earlier\n\nhint: replay {} verify",

@@ -16,6 +16,7 @@ mod rewrite;
 mod run;
 mod select;
 mod surroundings;
+mod wiping;
 
 use std::ffi::OsString;
 
@@ -26,6 +27,8 @@ pub use surroundings::Surroundings;
 /// The program `cloaca`: takes its command line (the program's name first), and returns the exit code.
 #[must_use]
 pub fn main(mut arguments: Vec<OsString>) -> i32 {
+    // Where that cannot be done, opening the log says why.
+    let _ = cloacina_store::reserve_standard_streams();
     if arguments.get(1).is_some_and(|word| word == "replay") {
         arguments.remove(0);
         return cloacina_replay::main(arguments);

@@ -14,6 +14,7 @@ use crate::ask::confirm;
 use crate::failure::Failure;
 use crate::select;
 use crate::surroundings::Surroundings;
+use crate::wiping::finish;
 
 /// What the log is to remember of what is dropped.
 pub(crate) struct Tombstone {
@@ -65,7 +66,9 @@ pub(crate) fn run(
     for head in &heads {
         drop_stream(&*keeper, head.entry.stream, head.entry.head, &tombstone)?;
     }
-    writeln!(around.out, "dropped {} from {}", summary(&heads), path.display())?;
+    let done = format!("dropped {} from {}", summary(&heads), path.display());
+    finish(&*keeper, path, &done)?;
+    writeln!(around.out, "{done}")?;
     writeln!(around.err, "\nhint: cloaca log compact (gives their space back, once no process has the log)")?;
     Ok(())
 }

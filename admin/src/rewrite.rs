@@ -16,7 +16,12 @@ pub(crate) fn compact(arguments: &LogArguments, path: &Path, around: &mut Surrou
     let done = cloacina_store::compact(path)?;
     let (before, after) = (text::size(done.before), text::size(done.after));
     writeln!(around.out, "wrote {} anew: {after}, before {before}", path.display())?;
-    Ok(())
+    let Some((old, why)) = done.left else { return Ok(()) };
+    let error = format!(
+        "its old files are still in {}: {why}. The next process that opens the log to write removes them",
+        old.display()
+    );
+    Err(Failure::told(code::CANNOT_ACCESS, error, "cloaca log compact (once the cause is gone)"))
 }
 
 pub(crate) fn repair(to: &Path, path: &Path, around: &mut Surroundings<'_>) -> Result<(), Failure> {

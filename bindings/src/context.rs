@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cloacina_engine::core::event::Key;
-use cloacina_engine::core::json::Json;
+use cloacina_engine::core::json::{Erasure, Json};
 use cloacina_engine::core::task_context::TaskContext;
+use cloacina_replay::time::{parse_rfc3339, rfc3339};
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyMapping, PyString, PyTuple};
@@ -53,6 +54,21 @@ impl Context {
     /// Every value; this does not count as a read.
     pub fn peek(&self) -> BTreeMap<Key, Json> {
         self.inner().peek()
+    }
+
+    /// Every value, for an execution to begin with.
+    ///
+    /// # Errors
+    /// `ValueError` if one was erased.
+    pub fn input(&self, py: Python<'_>) -> PyResult<Vec<(Key, Json)>> {
+        let values = self.peek();
+        if let Some((key, _)) = values.iter().find(|(_, value)| value.is_erased()) {
+            let shown = quoted(&PyString::new(py, key));
+            let what =
+                format!("context key {shown}: the value was erased from its log; give another one, or leave it out");
+            return Err(PyValueError::new_err(what));
+        }
+        Ok(values.into_iter().collect())
     }
 
     /// What the attempt did up to now. What is done to the context later has no effect any more.
@@ -136,6 +152,19 @@ fn pairs_of(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
     values.iter().map(pair).collect()
 }
 
+/// The same of a context of the past, in which values can be erased.
+fn past_pairs_of(values: &Bound<'_, PyDict>) -> PyResult<Vec<(Key, Json)>> {
+    let pair = |(key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        let key = key_text(&key)?;
+        let value = match erased(&value)? {
+            Some(erased) => erased,
+            None => value_json(&key, &value)?,
+        };
+        Ok((key.into(), value))
+    };
+    values.iter().map(pair).collect()
+}
+
 /// A dict of what any mapping holds.
 fn dict_of<'py>(data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     if let Ok(dict) = data.cast::<PyDict>() {
@@ -163,7 +192,7 @@ impl Context {
     fn new(data: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let pairs = match data {
             None => Vec::new(),
-            Some(data) => pairs_of(&dict_of(data)?)?,
+            Some(data) => past_pairs_of(&dict_of(data)?)?,
         };
         Ok(Self::from_values(pairs))
     }
@@ -182,7 +211,7 @@ impl Context {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match self.look(py, key)? {
-            Some(value) => to_python(py, value.as_str()),
+            Some(value) => value_of(py, &value),
             None => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
         }
     }
@@ -256,7 +285,7 @@ impl Context {
     ///     (3, None)
     fn remove<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match self.take(py, key)? {
-            Some(value) => to_python(py, value.as_str()),
+            Some(value) => value_of(py, &value),
             None => Ok(py.None().into_bound(py)),
         }
     }
@@ -291,7 +320,7 @@ impl Context {
             return Err(PyTypeError::new_err("pop takes a key and at most one default"));
         }
         match self.take(py, key)? {
-            Some(value) => to_python(py, value.as_str()),
+            Some(value) => value_of(py, &value),
             None => default.get_item(0).map_err(|_| missing(key)),
         }
     }
@@ -310,7 +339,7 @@ impl Context {
         let Some((key, value)) = last else { return Err(PyKeyError::new_err("the context is empty")) };
         let removed = self.inner().remove(&key);
         removed.map_err(|read| errors::undeclared(py, &read))?;
-        Ok((key.to_string(), to_python(py, value.as_str())?))
+        Ok((key.to_string(), value_of(py, &value)?))
     }
 
     /// The value of a key; sets it to `default` first if it is not there. It is a copy, as ever: to change it, set it.
@@ -329,7 +358,7 @@ impl Context {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         if let Some(value) = self.look(py, key)? {
-            return to_python(py, value.as_str());
+            return value_of(py, &value);
         }
         let default = default.unwrap_or_else(|| py.None().into_bound(py));
         self.set(key, &default)?;
@@ -360,7 +389,7 @@ impl Context {
         let all = self.inner().all();
         let dict = PyDict::new(py);
         for (key, value) in all {
-            dict.set_item(&*key, to_python(py, value.as_str())?)?;
+            dict.set_item(&*key, value_of(py, &value)?)?;
         }
         Ok(dict)
     }
@@ -406,12 +435,12 @@ impl Context {
     ///     Traceback (most recent call last):
     ///     ValueError: a context is a JSON object, not a list
     #[staticmethod]
-    fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
-        if let Some(members) = canonical::members(py, text) {
+    fn from_json(py: Python<'_>, json_str: &str) -> PyResult<Self> {
+        if let Some(members) = canonical::members(py, json_str) {
             let pairs = members.into_iter().map(|(key, value)| (key.into(), Json::from_serializer(value)));
             return Ok(Self::from_values(pairs));
         }
-        let value = to_python(py, text)?;
+        let value = to_python(py, json_str)?;
         let Ok(dict) = value.cast::<PyDict>() else {
             return Err(PyValueError::new_err(format!("a context is a JSON object, not {}", json_kind(&value))));
         };
@@ -483,7 +512,7 @@ impl Context {
 
     fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match self.look(py, key)? {
-            Some(value) => to_python(py, value.as_str()),
+            Some(value) => value_of(py, &value),
             None => Err(missing(key)),
         }
     }
@@ -514,6 +543,39 @@ impl Context {
     }
 }
 
+/// A value as Python has it; a [`cloaca.Erased`] for one that was erased.
+pub fn value_of<'py>(py: Python<'py>, value: &Json) -> PyResult<Bound<'py, PyAny>> {
+    if !value.is_erased() {
+        return to_python(py, value.as_str());
+    }
+    let class = py.import("cloaca._erased")?.getattr("Erased")?;
+    match value.erasure() {
+        Some(erasure) => {
+            let time = rfc3339(erasure.time());
+            class.call1((erasure.by, erasure.reason, time))
+        }
+        None => class.call0(),
+    }
+}
+
+/// What stands for a value that was erased, if this is one.
+fn erased(value: &Bound<'_, PyAny>) -> PyResult<Option<Json>> {
+    // Most values are not of a class that is asked for by a module.
+    if value.get_type().name()? != "Erased" {
+        return Ok(None);
+    }
+    let class = value.py().import("cloaca._erased")?.getattr("Erased")?;
+    if !value.is_instance(&class)? {
+        return Ok(None);
+    }
+    let part = |name: &str| value.getattr(name)?.extract::<Option<String>>();
+    let (by, reason, time) = (part("by")?, part("reason")?, part("time")?);
+    Ok(Some(match (by, reason, time.as_deref().and_then(parse_rfc3339)) {
+        (Some(by), Some(reason), Some(time)) => Json::erased_by(&Erasure::new(by, reason, time)),
+        _ => Json::erased(),
+    }))
+}
+
 fn json_kind(value: &Bound<'_, PyAny>) -> String {
     match type_name(value).as_str() {
         "NoneType" => "null".to_owned(),
@@ -532,12 +594,14 @@ fn sorted(py: Python<'_>, all: &BTreeMap<Key, Json>) -> PyResult<String> {
         }
         write_text(&mut out, key);
         out.push(':');
-        if !value.as_str().contains('{') {
+        if value.is_erased() {
+            write_text(&mut out, value.as_str());
+        } else if !value.as_str().contains('{') {
             out.push_str(value.as_str());
         } else if let Some(text) = canonical::sorted(py, value.as_str()) {
             out.push_str(&text);
         } else {
-            let value = to_python(py, value.as_str())?;
+            let value = value_of(py, value)?;
             let text: Result<String, json::NotJson> = sorted_text(&value);
             out.push_str(&text.map_err(|problem| problem.into_error(key))?);
         }

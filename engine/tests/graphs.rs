@@ -106,8 +106,11 @@ fn order_levels_ends_and_ancestors() {
 }
 
 #[test]
-fn a_dependency_named_twice_counts_once() {
-    let graph = workflow([task("a"), task("b").after(["a", "a"]).when(success("a"))]);
+fn a_dependency_named_twice_is_refused_and_one_that_a_condition_names_too_is_not() {
+    let twice = problems([task("a"), task("b").after(["a", "a"])]).problems;
+    assert_eq!(twice[0].to_string(), "Duplicate dependency: task 'b' depends on 'a' twice");
+
+    let graph = workflow([task("a"), task("b").after(["a"]).when(success("a"))]);
     support::Story::of(&graph)
         .runs("a", [])
         .runs("b", [])

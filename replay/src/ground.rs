@@ -169,7 +169,7 @@ fn content(reader: &dyn LogReader) -> Result<Content, ReadError> {
     let open = StreamFilter { kind: Some(StreamKind::Execution), open_only: true, before: None, limit: usize::MAX };
     let unfinished = reader.streams(&open)?.len() as u64;
     let (mut count, mut oldest) = (0, None);
-    for entry in executions(reader, None) {
+    for entry in executions(reader) {
         let start = started(&entry?);
         count += 1;
         oldest = Some(oldest.map_or(start, |oldest: Timestamp| oldest.min(start)));

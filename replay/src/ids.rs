@@ -50,7 +50,7 @@ pub fn short(id: ExecutionId) -> String {
 /// [`NotFound`].
 pub fn resolve(reader: &dyn LogReader, text: &str) -> Result<ExecutionId, NotFound> {
     if let Some(back) = steps_back(text) {
-        let found = executions(reader, None).nth(back).transpose()?;
+        let found = executions(reader).nth(back).transpose()?;
         return found
             .map(|entry| ExecutionId(*entry.stream.as_bytes()))
             .ok_or(NotFound::Unknown { nearest: Vec::new() });
@@ -98,7 +98,7 @@ pub(crate) fn hex(id: ExecutionId) -> String {
 /// The executions whose id ends or begins so, newest first; one more than are ever named.
 fn matching(reader: &dyn LogReader, wanted: &str) -> Result<Vec<ExecutionId>, ReadError> {
     let mut found = Vec::new();
-    for entry in executions(reader, None) {
+    for entry in executions(reader) {
         let id = ExecutionId(*entry?.stream.as_bytes());
         let whole = hex(id);
         if whole.ends_with(wanted) || whole.starts_with(wanted) {
@@ -115,7 +115,7 @@ fn matching(reader: &dyn LogReader, wanted: &str) -> Result<Vec<ExecutionId>, Re
 fn nearest(reader: &dyn LogReader, wanted: &str) -> Result<Vec<Head>, ReadError> {
     const NAMED: usize = 3;
     let mut best: Vec<(usize, ExecutionId)> = Vec::new();
-    for entry in executions(reader, None) {
+    for entry in executions(reader) {
         let id = ExecutionId(*entry?.stream.as_bytes());
         let likeness = likeness(&hex(id), wanted);
         let place = best.partition_point(|(other, _)| *other >= likeness);

@@ -44,6 +44,8 @@ use std::ffi::OsString;
 /// and returns the exit code.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> i32 {
+    // Where that cannot be done, opening the log says why.
+    let _ = cloacina_store::reserve_standard_streams();
     match cli::completion::answered(&arguments) {
         Ok(false) => {}
         // A shell shows nothing of what goes wrong while it completes.

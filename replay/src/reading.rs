@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use cloacina_engine::core::codec::{self, DecodeError, Names};
 use cloacina_engine::core::definition::Fingerprint;
+use cloacina_engine::core::erasure::attributed;
 use cloacina_engine::core::event::{Event, ExecutionId, Seq};
 use cloacina_engine::core::fold::IllegalEvent;
 use cloacina_engine::core::graph::Graph;
+use cloacina_engine::core::json;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_store::log::{Erasure, LogReader, ReadError, StreamEntry};
 use cloacina_store::paging::Records;
@@ -151,7 +153,8 @@ impl<'a> Decoder<'a> {
         if let Some(Erasure { time, note, reason, by, .. }) = self.erasures.of(self.reader, record)? {
             entry.erased = Some(Erased { time: Timestamp(time.0), by: by.clone(), reason: reason.clone() });
             let note = note.clone();
-            entry.event = self.event(record, &note).map(Some)?;
+            let erasure = json::Erasure::new(by.clone(), reason.clone(), Timestamp(time.0));
+            entry.event = Some(attributed(self.event(record, &note)?, &erasure));
         }
         Ok(entry)
     }

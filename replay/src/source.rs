@@ -6,7 +6,7 @@ use cloacina_engine::core::codec::{self, DecodeError, Label};
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::time::Timestamp;
-use cloacina_store::log::{Durability, LogReader, ReadError, StreamEntry, StreamFilter};
+use cloacina_store::log::{Durability, ListingKey, LogReader, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
@@ -200,20 +200,17 @@ pub fn open_heads(reader: &dyn LogReader) -> Result<Vec<Head>, ReadError> {
 /// All executions of a log, newest first, read page by page; without how they were acknowledged.
 pub fn heads(reader: &dyn LogReader) -> impl Iterator<Item = Result<Head, ReadError>> + '_ {
     let runner = Runner::of(reader);
-    executions(reader, None).map(move |entry| entry.map(|entry| Head::new(reader, &runner, entry, None)))
+    executions(reader).map(move |entry| entry.map(|entry| Head::new(reader, &runner, entry, None)))
 }
 
-/// The executions of a log with an id below `before`, newest first, read page by page.
-pub fn executions(
-    reader: &dyn LogReader,
-    before: Option<StreamId>,
-) -> impl Iterator<Item = Result<StreamEntry, ReadError>> + '_ {
-    Executions { reader, before, page: Vec::new().into_iter(), over: false }
+/// The executions of a log, newest first, read page by page: the one that started last comes first.
+pub fn executions(reader: &dyn LogReader) -> impl Iterator<Item = Result<StreamEntry, ReadError>> + '_ {
+    Executions { reader, before: None, page: Vec::new().into_iter(), over: false }
 }
 
 struct Executions<'a> {
     reader: &'a dyn LogReader,
-    before: Option<StreamId>,
+    before: Option<ListingKey>,
     page: std::vec::IntoIter<StreamEntry>,
     over: bool,
 }
@@ -237,7 +234,7 @@ impl Iterator for Executions<'_> {
             }
         }
         let entry = self.page.next()?;
-        self.before = Some(entry.stream);
+        self.before = Some(entry.listing_key());
         Some(Ok(entry))
     }
 }

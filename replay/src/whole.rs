@@ -77,7 +77,7 @@ impl Whole {
     /// How many executions there are, as far as that can be told.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.reader.as_deref().map_or(0, |reader| executions(reader, None).count() as u64)
+        self.reader.as_deref().map_or(0, |reader| executions(reader).count() as u64)
     }
 
     /// Verifies each execution, newest first. `watch` is told how many were done.

@@ -34,7 +34,12 @@ struct Terminal {
 
 impl Terminal {
     fn start(directory: &Path, arguments: &str, variables: &[(&str, &str)]) -> Self {
-        let size = PtySize { rows: 30, cols: 120, pixel_width: 0, pixel_height: 0 };
+        Self::start_at(120, directory, arguments, variables)
+    }
+
+    /// In a terminal of so many columns.
+    fn start_at(cols: u16, directory: &Path, arguments: &str, variables: &[(&str, &str)]) -> Self {
+        let size = PtySize { rows: 30, cols, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_replay"));
         command.args(arguments.split_whitespace());
@@ -47,7 +52,7 @@ impl Terminal {
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let mut reader = pair.master.try_clone_reader().unwrap();
-        let got = Got { parser: vt100::Parser::new(30, 120, 1_000), all: Vec::new(), ended: false };
+        let got = Got { parser: vt100::Parser::new(30, cols, 1_000), all: Vec::new(), ended: false };
         let screen = Arc::new((Mutex::new(got), Condvar::new()));
         let shared = screen.clone();
         std::thread::spawn(move || {
@@ -172,6 +177,35 @@ fn panels_tell_why_what_a_step_changed_and_the_graph() {
     terminal.until("preparation_complete is not there before and true now");
     terminal.press("\u{3}");
     assert_eq!(terminal.end().1, 0);
+}
+
+/// In a terminal of the usual 80 columns the keys were cut in the middle of a word, "quit" among those that were gone, and
+/// nothing said how to see the rest.
+#[test]
+fn the_keys_and_messages_of_stepping_fit_in_narrow_terminals_and_help_is_a_key_away() {
+    let directory = log();
+    for columns in [80, 60] {
+        let mut terminal = Terminal::start_at(columns, directory.path(), "51b00003 -i", &[]);
+        terminal.shows(&["$ replay 51b00003 --at 16", "nightly Failed · seq 16 of 16", "? help · q quit", "▶     16"]);
+        terminal.shows(&["read-only", "←/→ event · shift ←/→ task ·"]);
+        // A long filter leaves what else the line says.
+        terminal.press("/ExecutionFailedAndMuchMoreThanFitsIntoALineOfThisWidth");
+        terminal.until("OfThisWidth▏");
+        terminal.press("\r").until("0 of 17");
+        terminal.press("/");
+        terminal.press(&"\u{7f}".repeat(60));
+        terminal.press("\r").until("▶     16");
+        terminal.press("?");
+        terminal.shows(&["Keys", "where the value of a key came", "closes this help", "? help · q quit"]);
+        terminal.press("?").until("▶     16");
+        terminal.press("?").until("closes this help");
+        // Escape closes the help and not the program; any other key does what it does.
+        terminal.press("\u{1b}").until("▶     16");
+        terminal.press("?").until("closes this help");
+        terminal.press(LEFT).until("--at 15");
+        terminal.press("q");
+        assert_eq!(terminal.end().1, 0);
+    }
 }
 
 #[test]

@@ -1,21 +1,14 @@
 // The graph: tasks in layers, coloured by how they stand at the moment. Where tasks lie was worked out by the report.
 
-import { colours, fitted, FONT, Picture, SIGNS, SMALL } from "./canvas.js";
+import { colours, FONT, inLines, Picture, SIGNS, SMALL } from "./canvas.js";
 import { announce, clean, cleanLine, element } from "./dom.js";
+import { HIGH, placed } from "./placing.js";
 import { look } from "./words.js";
 
-/** How far columns lie from each other: as far as there is room for, within these bounds. */
-const NARROWEST = 118;
-const WIDEST = 216;
-/** The part of a column that is left free for edges. */
-const FREE = 0.2;
-const ROW = 48;
-const HIGH = 34;
-const MARGIN = 16;
 /** Below this scale names cannot be read, and a task is a coloured block. */
-const READABLE = 0.45;
-/** Below this scale a small graph is not shown as a whole. */
-const SMALLEST = 0.62;
+const READABLE = 0.5;
+/** How a name is written in its box: the first that holds it. */
+const NAME_SIZES = [{ font: FONT, most: 2 }, { font: SMALL, most: 2 }, { font: SMALL, most: 3 }];
 
 /** Shows the graph in an element. `page` knows the moment, what is chosen, and what to do when a task is chosen. */
 export class GraphView {
@@ -29,7 +22,7 @@ export class GraphView {
     /** How many tasks and edges the last picture was made of. */
     this.drawn = { tasks: 0, edges: 0 };
     this.layout = undefined;
-    this.column = WIDEST;
+    this.fitted = "";
     this.edges = new Picture(host, (context) => this.#drawEdges(context));
     this.picture = new Picture(host, (context, width, height, resized) => this.#drawTasks(context, resized));
     host.tabIndex = 0;
@@ -74,39 +67,25 @@ export class GraphView {
 
   #take(layout) {
     this.layout = layout;
-    this.places = new Map(layout.tasks.map((place) => [place.task, place]));
-    this.#place();
+    this.fitted = "";
     this.fit();
   }
 
-  /** Where tasks and edges lie, at the present width of columns. */
-  #place() {
-    const { column, layout } = this;
-    const wide = Math.round(column * (1 - FREE));
-    this.nodes = layout.tasks.map(({ task, x, y }) => ({ task, name: cleanLine(task.slice(0, 200)), x: x * column, y: y * ROW, wide }));
-    this.lines = layout.edges.map(({ from, to, via = [] }) => {
-      const [a, b] = [this.nodes[from], this.nodes[to]];
-      const bends = via.flatMap(([x, y]) => [[x * column, y * ROW + HIGH / 2], [x * column + wide, y * ROW + HIGH / 2]]);
-      const points = [[a.x + wide, a.y + HIGH / 2], ...bends, [b.x, b.y + HIGH / 2]];
-      const ys = points.map((point) => point[1]);
-      return { from: a.task, to: b.task, points, top: Math.min(...ys), bottom: Math.max(...ys), left: a.x + wide, right: b.x };
-    });
-  }
-
+  /** Lays all of it out for a panel of this size, and shows all of it. */
   #fitTo(width, height) {
-    const { columns, rows } = this.layout;
-    const column = Math.min(WIDEST, Math.max(NARROWEST, Math.floor((width - 2 * MARGIN) / (columns - FREE))));
-    if (column !== this.column) {
-      this.column = column;
-      this.#place();
+    const size = `${width}×${height}`;
+    if (this.fitted !== size) {
+      this.fitted = size;
+      const { nodes, lines, wide, high, scale, folded } = placed(this.layout, width, height);
+      this.nodes = nodes.map((node) => ({ ...node, name: cleanLine(node.task.slice(0, 200)) }));
+      this.places = new Map(this.nodes.map((node) => [node.task, node]));
+      this.lines = lines;
+      this.all = { wide, high, scale, folded };
     }
-    const wide = (columns - FREE) * column + 2 * MARGIN;
-    const high = (rows - 1) * ROW + HIGH + 2 * MARGIN;
-    this.scale = Math.min(1, width / wide, height / high);
-    // A small graph that would be too small to read is shown from its beginning, as far as it can be read.
-    if (this.scale < SMALLEST && this.nodes.length <= 100) this.scale = Math.min(SMALLEST, height / high);
-    this.x = Math.max(width - wide * this.scale, 0) / 2 + MARGIN * this.scale;
-    this.y = (height - high * this.scale) / 2 + MARGIN * this.scale;
+    const { wide, high, scale } = this.all;
+    this.scale = scale;
+    this.x = (width - wide * scale) / 2;
+    this.y = (height - high * scale) / 2;
   }
 
   #drawEdges(context) {
@@ -118,13 +97,14 @@ export class GraphView {
     context.scale(this.scale, this.scale);
     const [left, top] = [-this.x / this.scale, -this.y / this.scale];
     const [right, bottom] = [left + width / this.scale, top + height / this.scale];
-    const seen = this.lines.filter((line) => line.right > left && line.left < right && line.bottom > top - ROW && line.top < bottom + ROW);
+    const seen = this.lines.filter((line) => line.right > left && line.left < right && line.bottom > top && line.top < bottom);
     this.drawn.edges = seen.length;
     const chosen = this.page.task;
     const lit = (line) => chosen !== undefined && (line.from === chosen || line.to === chosen);
     context.lineWidth = 1.25 / Math.max(this.scale, 0.5);
     context.strokeStyle = palette.line;
-    context.globalAlpha = seen.length > 2_000 ? 0.35 : 1;
+    // Where layers are folded, edges pass behind tasks that they have nothing to do with.
+    context.globalAlpha = seen.length > 2_000 || this.all.folded ? 0.6 : 1;
     stroke(context, seen.filter((line) => !lit(line)));
     context.globalAlpha = 1;
     context.strokeStyle = palette.accent;
@@ -232,9 +212,9 @@ export class GraphView {
   #reveal(task) {
     const place = this.places?.get(task);
     if (!place || this.picture.width === 0) return;
-    const wide = this.column * (1 - FREE) * this.scale;
-    const x = place.x * this.column * this.scale + this.x;
-    const y = place.y * ROW * this.scale + this.y;
+    const wide = place.wide * this.scale;
+    const x = place.x * this.scale + this.x;
+    const y = place.y * this.scale + this.y;
     const { width, height } = this.picture;
     if (x >= 0 && y >= 0 && x + wide <= width && y + HIGH * this.scale <= height) return;
     this.x += width / 2 - x - wide / 2;
@@ -258,18 +238,20 @@ function nearestTowards(nodes, here, [right, down]) {
   return best;
 }
 
+/** Draws lines: curves from side to side, and round corners where a line turns to go to another band. */
 function stroke(context, lines) {
   context.beginPath();
   for (const { points } of lines) {
     context.moveTo(...points[0]);
     for (let at = 1; at < points.length; at += 1) {
-      const [[x1, y1], [x2, y2]] = [points[at - 1], points[at]];
-      if (y1 === y2) {
-        context.lineTo(x2, y2);
-        continue;
+      const [[x1, y1], [x2, y2], next] = [points[at - 1], points[at], points[at + 1]];
+      const turns = next && ((x1 === x2 && y2 === next[1]) || (y1 === y2 && x2 === next[0]));
+      if (turns) context.arcTo(x2, y2, ...next, 6);
+      else if (x1 === x2 || y1 === y2) context.lineTo(x2, y2);
+      else {
+        const middle = (x2 - x1) / 2;
+        context.bezierCurveTo(x1 + middle, y1, x2 - middle, y2, x2, y2);
       }
-      const middle = (x2 - x1) / 2;
-      context.bezierCurveTo(x1 + middle, y1, x2 - middle, y2, x2, y2);
     }
   }
   context.stroke();
@@ -314,7 +296,7 @@ function box(context, node, palette, state, attempts) {
   context.font = SIGNS;
   context.textAlign = "center";
   context.fillText(state.sign, x + 13, y + HIGH / 2 + 0.5);
-  let room = wide - 31;
+  let room = wide - 30;
   if (attempts > 1) {
     context.font = SMALL;
     context.textAlign = "right";
@@ -322,7 +304,9 @@ function box(context, node, palette, state, attempts) {
     room -= 22;
   }
   context.textAlign = "left";
-  context.font = FONT;
   context.fillStyle = state.colour === "pending" || state.colour === "skipped" ? palette.muted : palette.text;
-  context.fillText(fitted(context, node.name, room), x + 24, y + HIGH / 2 + 0.5);
+  const { lines, font } = inLines(context, node.name, room, NAME_SIZES);
+  context.font = font;
+  const [high, middle] = [font === FONT ? 15 : 13, y + HIGH / 2 + 0.5];
+  lines.forEach((words, at) => context.fillText(words, x + 24, middle + (at - (lines.length - 1) / 2) * high));
 }

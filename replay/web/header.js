@@ -3,7 +3,7 @@
 import { forgetColours } from "./canvas.js";
 import { byId, clean, cleanLine, cut, element } from "./dom.js";
 import { tally } from "./lists.js";
-import { clock, counted, look, micros, shortId, size, span } from "./words.js";
+import { counted, dayTime, look, micros, shortId, size, span, statusWord } from "./words.js";
 
 const THEMES = ["auto", "light", "dark"];
 const KEYS = [
@@ -37,14 +37,14 @@ export class Header {
     document.title = `${cleanLine(execution.workflow ?? "execution").slice(0, 80)} …${shortId(execution.id)} · replay`;
     byId("workflow").replaceChildren(element("bdi", {}, cut(execution.workflow ?? "unknown workflow", 120)));
     byId("status").className = `badge ${state.colour}`;
-    const took = execution.duration_us === null ? `for ${span(this.page.now())}` : `after ${span(execution.duration_us)}`;
-    byId("status").replaceChildren(element("span", { className: "sign", "aria-hidden": "true" }, state.sign), ` ${execution.status} ${took}`);
+    const took = execution.duration_us !== null ? ` after ${span(execution.duration_us)}` : execution.status === "Running" ? ` for ${span(this.page.now())}` : "";
+    byId("status").replaceChildren(element("span", { className: "sign", "aria-hidden": "true" }, state.sign), ` ${statusWord(execution.status)}${took}`);
     const id = element("button", { className: "link id", title: `${execution.id}: copy`, onclick: () => navigator.clipboard?.writeText(execution.id) }, `…${shortId(execution.id)}`);
     byId("facts").replaceChildren(
       ...(log ? [element("a", { href: log }, "← all executions")] : []),
       id,
       fact(`v${(execution.version ?? "?").replace(/^v/, "")}`),
-      fact(clock(started)),
+      fact(dayTime(started)),
       fact(counted(execution.events, "event")),
       fact(size(execution.bytes)),
       ...(execution.recoveries ? [fact(`recovered ${counted(execution.recoveries, "time")}`, "abandoned")] : []),
@@ -75,8 +75,12 @@ export class Header {
     const banner = byId("banner");
     const parts = [];
     if (past.trouble) parts.push(element("p", { className: "error" }, element("strong", {}, "Cannot be read to its end: "), cut(past.trouble, 600)));
-    const failed = [...past.attempts.values()].flat().filter((attempt) => attempt.outcome === "Failed" && attempt.retryAt === undefined)
-      .sort((one, other) => one.endSeq - other.endSeq);
+    const { execution, failures: failed } = past;
+    if (past.isOpen && execution.reason) {
+      const until = execution.until ? `, until ${dayTime(micros(execution.until))}` : "";
+      parts.push(element("p", { className: "error" }, element("strong", { className: look(execution.status).colour }, statusWord(execution.status)), ": ", element("bdi", {}, cut(execution.reason, 600)), until));
+    }
+    if (past.isOpen && execution.next_step) parts.push(element("p", { className: "hint" }, element("strong", {}, "Next: "), element("bdi", {}, cut(execution.next_step, 600))));
     const first = failed.find((attempt) => attempt.task === past.firstFailure) ?? failed[0];
     if (first) {
       const { error } = past.events[first.endSeq].body;
@@ -98,6 +102,7 @@ export class Header {
     }
     if (past.collisions.length > 3) parts.push(element("p", { className: "warn" }, `and ${counted(past.collisions.length - 3, "more collision")}; they are marked in the context`));
     banner.replaceChildren(...parts);
+    banner.className = first || past.trouble ? "failed" : look(execution.status).colour;
     banner.hidden = parts.length === 0;
   }
 }

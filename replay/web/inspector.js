@@ -3,7 +3,7 @@
 import { byId, clean, cleanLine, cut, element } from "./dom.js";
 import { ERASED } from "./model.js";
 import { longText, valueBlock } from "./value.js";
-import { clock, counted, look, micros, shortId, size, skipped, skipReason, span } from "./words.js";
+import { counted, dayTime, look, micros, shortId, size, skipped, skipReason, span } from "./words.js";
 
 const MOST_STEPS = 200;
 const DEEPEST = 8;
@@ -61,7 +61,7 @@ export class Inspector {
     const erased = seqs.filter((seq) => this.page.past.events[seq].erased);
     return erased.map((seq) => {
       const { by, reason, time } = this.page.past.events[seq].erased;
-      return warning(`The value of seq ${seq} was erased by ${cut(by, 80)} on ${clock(micros(time))}: ${cut(reason, 400)}`);
+      return warning(`The value of seq ${seq} was erased by ${cut(by, 80)} on ${dayTime(micros(time))}: ${cut(reason, 400)}`);
     });
   }
 
@@ -168,16 +168,24 @@ export class Inspector {
       ),
       element("p", { className: "muted" }, "started ", this.#seqLink(attempt.startSeq), ` at +${span(attempt.started)}`, ended && [", ended ", this.#seqLink(attempt.endSeq), ` at +${span(attempt.ended)}`]),
     );
-    if (error) box.append(...this.#error(error, ended ? row?.hint ?? error.hint : undefined));
+    if (error) box.append(...this.#error(error, ended ? row?.hint ?? error.hint : undefined, this.#sameTraceback(attempt, error)));
     else if (ended && row?.hint) box.append(hint(row.hint));
     if (ended) box.append(...this.#reads(attempt), ...this.#writes(attempt));
     return box;
   }
 
-  #error(error, advice) {
+  /** The later attempt whose traceback is the same, and stands above this one's. */
+  #sameTraceback(attempt, { traceback }) {
+    const { past, moment } = this.page;
+    const later = (past.attempts.get(attempt.task) ?? []).filter((one) => one.number > attempt.number && one.endSeq <= moment.seq);
+    return later.find((one) => traceback && past.events[one.endSeq].body.error?.traceback === traceback);
+  }
+
+  #error(error, advice, same) {
     const parts = [element("p", { className: "error" }, element("strong", {}, cleanLine(error.kind)), ": ", element("bdi", {}, cut(error.message, 2_000)))];
     if (advice) parts.push(hint(advice));
-    if (error.traceback) parts.push(element("details", { open: true }, element("summary", {}, "Traceback"), longText(error.traceback, { most: 4_000 })));
+    if (same) parts.push(element("p", { className: "muted" }, `The traceback is the same as that of attempt ${same.number}.`));
+    else if (error.traceback) parts.push(element("details", { open: true }, element("summary", {}, "Traceback"), longText(error.traceback, { most: 4_000 })));
     return parts;
   }
 

@@ -9,12 +9,14 @@ const BEYOND = 4;
 
 /**
  * A list of which only the visible rows are elements. `render(item)` gives what a row holds and the class it has;
- * `choose(item)` is called for the row that is clicked, or entered with the keyboard.
+ * `choose(item)` is called for the row that is clicked, or entered with the keyboard. Rows are of one height unless
+ * `high(item)` gives it; `heads` stay on top of them.
  */
 export class VirtualList {
-  constructor(host, { label, render, choose, move = choose }) {
-    Object.assign(this, { host, render, choose, move, items: [], current: -1 });
+  constructor(host, { label, render, choose, move = choose, high, heads }) {
+    Object.assign(this, { host, render, choose, move, high, items: [], current: -1 });
     this.room = element("div", { className: "room" });
+    if (heads) host.append(heads);
     host.append(this.room);
     host.tabIndex = 0;
     host.setAttribute("role", "listbox");
@@ -25,9 +27,13 @@ export class VirtualList {
     new ResizeObserver(this.redraw).observe(host);
   }
 
-  /** Shows other items. */
+  /** Shows other items, or the same at other heights. */
   show(items) {
     this.items = items;
+    if (this.high) {
+      this.tops = [0];
+      for (const item of items) this.tops.push(this.tops.at(-1) + this.high(item));
+    }
     this.redraw();
   }
 
@@ -35,21 +41,39 @@ export class VirtualList {
   mark(index, { centred = false } = {}) {
     this.current = index;
     if (index >= 0) {
-      const { scrollTop, clientHeight } = this.host;
-      const top = index * ROW_HIGH;
-      if (top < scrollTop || top + ROW_HIGH > scrollTop + clientHeight) {
-        this.room.style.height = `${this.items.length * ROW_HIGH}px`;
-        this.host.scrollTop = centred ? top - clientHeight / 2 : top < scrollTop ? top : top + ROW_HIGH - clientHeight;
+      const { scrollTop } = this.host;
+      const seen = this.host.clientHeight - this.room.offsetTop;
+      const [top, bottom] = [this.#top(index), this.#top(index + 1)];
+      if (top < scrollTop || bottom > scrollTop + seen) {
+        this.room.style.height = `${this.#top(this.items.length)}px`;
+        this.host.scrollTop = centred ? top - seen / 2 : top < scrollTop ? top : bottom - seen;
       }
     }
     this.redraw();
   }
 
+  /** How far below the first row's top a row begins. */
+  #top(index) {
+    return this.tops ? this.tops[index] : index * ROW_HIGH;
+  }
+
+  /** The row at so many pixels below the first row's top. */
+  #at(pixels) {
+    if (!this.tops) return Math.floor(pixels / ROW_HIGH);
+    let [low, high] = [0, this.items.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.tops[middle + 1] <= pixels) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
   #draw() {
     const { scrollTop, clientHeight } = this.host;
-    this.room.style.height = `${this.items.length * ROW_HIGH}px`;
-    const from = Math.max(0, Math.floor(scrollTop / ROW_HIGH) - BEYOND);
-    const to = Math.min(this.items.length, Math.ceil((scrollTop + clientHeight) / ROW_HIGH) + BEYOND);
+    this.room.style.height = `${this.#top(this.items.length)}px`;
+    const from = Math.max(0, this.#at(scrollTop) - BEYOND);
+    const to = Math.min(this.items.length, this.#at(scrollTop + clientHeight) + 1 + BEYOND);
     const rows = [];
     for (let at = from; at < to; at += 1) {
       const { className = "", cells } = this.render(this.items[at], at);
@@ -62,7 +86,8 @@ export class VirtualList {
         "aria-setsize": this.items.length,
         onclick: () => this.choose(this.items[at], at),
       }, cells);
-      row.style.top = `${at * ROW_HIGH}px`;
+      row.style.top = `${this.#top(at)}px`;
+      if (this.tops) row.style.height = `${this.#top(at + 1) - this.#top(at)}px`;
       rows.push(row);
     }
     this.room.replaceChildren(...rows);
@@ -164,9 +189,11 @@ export class ContextView {
 
   /** Shows the moment as it is now. */
   update() {
-    const { moment, words } = this.page;
+    const { past, moment, words } = this.page;
     let keys = [...moment.context.keys()].sort();
     const all = keys.length;
+    // As high as the most keys that there ever are: what is below stays where it is while one steps.
+    this.list.host.style.setProperty("--wanted", `${(past.keys.size + 1) * ROW_HIGH}px`);
     if (words) keys = keys.filter((key) => key.toLowerCase().includes(words));
     byId("context-count").textContent = keys.length === all ? counted(all, "key") : `${keys.length} of ${counted(all, "key")}`;
     this.list.show(keys);
@@ -186,7 +213,7 @@ export class ContextView {
       className: isNew ? "new" : "",
       cells: [
         cell("key", cut(key, 80), { dir: "auto" }),
-        cell("value", cut(text, 160), { dir: "auto" }),
+        cell("content", cut(text, 160), { dir: "auto" }),
         notes && cell(`note ${version.seen.collided ? "failed" : "value"}`, notes),
         cell("size", erased ? "" : size(text.length)),
         cell("by", cut(writers.length > 2 ? `${writers.length} tasks` : writers.join(" + "), 40), { dir: "auto" }),

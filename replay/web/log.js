@@ -4,9 +4,18 @@ import { byId, cut, element } from "./dom.js";
 import { common, showHelp, turnTheme } from "./header.js";
 import { cell, VirtualList } from "./lists.js";
 import { listen, showStanding } from "./live.js";
-import { clock, counted, look, micros, shortId, size, span } from "./words.js";
+import { causeWords, counted, dayTime, isFinal, look, micros, shortId, size, span, statusWord } from "./words.js";
 
-const STATUSES = ["Running", "Paused", "Completed", "Failed", "Cancelled"];
+const STATUSES = ["Running", "Waiting", "Deferred", "Blocked", "Damaged", "NotRunning", "Paused", "Completed", "Failed", "Cancelled"];
+/** The columns: the name of each, and its head. */
+const COLUMNS = [
+  ["sign", ""], ["status", "Status"], ["id", "Id"], ["workflow", "Workflow"], ["started", "Started"], ["took", "Duration"],
+  ["cause", "Cause"], ["events-number", "Events"], ["bytes", "Size"], ["error", "Error or reason"],
+];
+/** How high rows are where a row is one line, and where it is several, without and with an error. */
+const ROWS = { line: 28, few: 46, more: 64 };
+/** How wide a column may become for what is in it, in digits. */
+const WIDE = { workflow: [10, 34], cause: [10, 26] };
 
 /** The page of a log. */
 export class LogPage {
@@ -15,13 +24,18 @@ export class LogPage {
     this.executions = new Map(executions.map((execution) => [execution.id, execution]));
     this.more = more;
     this.log = log;
+    /** Rows of several lines: the same width as in the style. */
+    this.narrow = matchMedia("(max-width: 1000px)");
     this.#build();
     this.list = new VirtualList(byId("executions"), {
       label: "Executions, newest first",
       render: (execution) => this.#row(execution),
       choose: (execution) => location.assign(`x/${execution.id}`),
       move: () => {},
+      high: (execution) => (!this.narrow.matches ? ROWS.line : why(execution) ? ROWS.more : ROWS.few),
+      heads: element("div", { className: "heads", "aria-hidden": "true" }, COLUMNS.map(([name, head]) => cell(name, head))),
     });
+    this.narrow.addEventListener("change", () => this.show());
     this.show();
     showStanding(standing);
     this.live = standing.live;
@@ -43,7 +57,7 @@ export class LogPage {
 
   /** The duration of what runs grows, though nothing happens. */
   #tick() {
-    if (this.shown.some((execution) => execution.status === "Running")) this.list.redraw();
+    if (this.shown.some((execution) => !isFinal(execution.status))) this.list.redraw();
   }
 
   /** Shows those that the filters take. */
@@ -51,12 +65,11 @@ export class LogPage {
     const status = byId("by-status").value;
     const workflow = byId("by-workflow").value;
     const words = byId("filter").value.trim().toLowerCase();
-    // Ids begin with the time: the highest is the newest.
-    const all = [...this.executions.values()].sort((one, other) => (one.id < other.id ? 1 : -1));
+    const all = [...this.executions.values()].sort(newestFirst);
     this.shown = all.filter((execution) =>
       (status === "" || execution.status === status) &&
       (workflow === "" || execution.workflow === workflow) &&
-      (words === "" || `${execution.id} ${execution.workflow} ${execution.status}`.toLowerCase().includes(words)));
+      (words === "" || said(execution).includes(words)));
     byId("executions-count").textContent = this.shown.length === all.length
       ? `${counted(all.length, "execution")}${this.more ? ", the newest of more" : ""}`
       : `${this.shown.length} of ${counted(all.length, "execution")}`;
@@ -67,6 +80,11 @@ export class LogPage {
       select.replaceChildren(element("option", { value: "" }, "every workflow"), ...workflows.map((name) => element("option", { value: name }, cut(name, 60))));
       select.value = workflow;
     }
+    for (const [name, words] of [["workflow", ({ workflow }) => workflow ?? ""], ["cause", ({ cause }) => causeWords(cause)]]) {
+      const longest = this.shown.reduce((most, execution) => Math.max(most, words(execution).length), 0);
+      const [least, most] = WIDE[name];
+      byId("executions").style.setProperty(`--${name}`, `${Math.min(most, Math.max(least, longest + 1))}ch`);
+    }
     this.list.show(this.shown);
   }
 
@@ -75,17 +93,20 @@ export class LogPage {
     const started = micros(execution.started);
     const until = this.live ? Date.now() * 1000 : micros(execution.last);
     const took = execution.duration_us ?? Math.max(0, until - started);
+    const error = why(execution);
     return {
-      className: execution.status === "Running" ? "new" : "",
+      className: state.colour,
       cells: [
         cell(`sign ${state.colour}`, state.sign, { "aria-hidden": "true" }),
-        cell("status", execution.status),
+        cell(`status ${state.colour}`, statusWord(execution.status)),
         element("a", { className: "cell id", href: `x/${execution.id}`, tabIndex: -1, title: execution.id }, `…${shortId(execution.id)}`),
         cell("workflow", cut(execution.workflow ?? "unknown", 80), { dir: "auto" }),
-        cell("started", clock(started)),
+        cell("started", dayTime(started)),
         cell("took", span(took)),
-        cell("events-number", counted(execution.events, "event")),
+        cell("cause", cut(causeWords(execution.cause), 80), { dir: "auto" }),
+        cell("events-number", execution.events.toLocaleString("en")),
         cell("bytes", size(execution.bytes)),
+        cell("error", cut(error, 300), { dir: "auto", title: cut([error, execution.next_step].filter(Boolean).join("\nNext: "), 1_000) }),
       ],
     };
   }
@@ -98,11 +119,11 @@ export class LogPage {
     const buttons = common(redraw);
     document.body.prepend(
       element("header", { id: "top" },
-        element("div", { className: "line" }, element("h1", {}, "Executions"), element("span", { id: "live", className: "badge", hidden: true }), element("span", { className: "spring" }), buttons),
-        element("p", { className: "facts" }, element("span", { className: "fact muted" }, `read from ${cut(this.log, 120)}; read-only, no task code is run`))),
+        element("div", { className: "line" }, element("h1", {}, "Executions"), element("span", { className: "spring" }), buttons),
+        element("p", { className: "facts" }, element("span", { id: "live", className: "badge", hidden: true }), element("span", { className: "fact muted" }, `read from ${cut(this.log, 120)}; read-only, no task code is run`))),
       element("main", {},
         element("div", { className: "line filters" },
-          select("by-status", "Status", [element("option", { value: "" }, "every status"), ...STATUSES.map((status) => element("option", { value: status }, status))]),
+          select("by-status", "Status", [element("option", { value: "" }, "every status"), ...STATUSES.map((status) => element("option", { value: status }, statusWord(status)))]),
           select("by-workflow", "Workflow", [element("option", { value: "" }, "every workflow")]),
           filter,
           element("span", { id: "executions-count", className: "muted" })),
@@ -118,4 +139,20 @@ export class LogPage {
       else if (event.key === "?") showHelp();
     });
   }
+}
+
+/** Why an execution stands as it does: its error, or what keeps it from going on. */
+function why({ error, reason }) {
+  return error ?? reason ?? "";
+}
+
+/** What the filter looks for its words in. */
+function said(execution) {
+  const { id, workflow, status, cause } = execution;
+  return [id, workflow, status, statusWord(status), causeWords(cause), why(execution)].join(" ").toLowerCase();
+}
+
+function newestFirst(one, other) {
+  if (one.started !== other.started) return one.started < other.started ? 1 : -1;
+  return one.id < other.id ? 1 : -1;
 }

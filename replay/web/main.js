@@ -24,6 +24,7 @@ class Page {
     this.log = live ? "../" : undefined;
     this.opened = performance.now();
     this.age = live?.age_us ?? 0;
+    this.live = live && { isLive: live.live };
     build(common(() => this.#recolour()), this);
     this.header = new Header(this);
     this.slider = new Slider(this);
@@ -139,7 +140,6 @@ class Page {
   }
 
   #listen(live) {
-    this.live = { isLive: live.live };
     this.#stand(live);
     const from = () => {
       const { execution, events } = this.past;
@@ -153,7 +153,7 @@ class Page {
     setInterval(() => {
       if (!this.past.isOpen || !this.live.isLive) return;
       this.header.take();
-      if (this.follows) this.timeline.update();
+      this.timeline.grow();
     }, 1000);
   }
 

@@ -4,7 +4,7 @@
 // the sum of frames: this adds them up and takes them back, and decides nothing.
 
 import { elementsOf, membersOf, textAt } from "./raw.js";
-import { micros } from "./words.js";
+import { isFinal, micros } from "./words.js";
 
 /** What stands in the place of a value that was erased. */
 export const ERASED = "(erased)";
@@ -35,6 +35,8 @@ export class Past {
     this.eventsOf = new Map();
     /** Moments that concern all: recoveries, pauses. */
     this.marks = [];
+    /** The keys that the context ever has. */
+    this.keys = new Set();
     this.start = history.events.length ? micros(history.events[0].time) : 0;
     this.end = this.start;
     this.add(historyText, history.events, reportText, report.frames);
@@ -46,7 +48,10 @@ export class Past {
     this.eventTexts.push(...places(eventsText, "events").map((place) => [eventsText, place]));
     this.frameTexts.push(...places(framesText, "frames").map((place) => [framesText, place]));
     for (const event of events) this.#take(event);
-    for (const frame of frames) this.frames.push(frame);
+    for (const frame of frames) {
+      this.frames.push(frame);
+      for (const key of Object.keys(frame.context ?? {})) this.keys.add(key);
+    }
   }
 
   #take(event) {
@@ -107,9 +112,15 @@ export class Past {
     return this.events.length - 1;
   }
 
+  /** The attempts that failed and were not followed by another one, in the order in which they ended. */
+  get failures() {
+    const failed = [...this.attempts.values()].flat().filter((attempt) => attempt.outcome === "Failed" && attempt.retryAt === undefined);
+    return failed.sort((one, other) => one.endSeq - other.endSeq);
+  }
+
   /** Whether more events can follow. */
   get isOpen() {
-    return !["Completed", "Failed", "Cancelled"].includes(this.execution.status);
+    return !isFinal(this.execution.status);
   }
 
   /** The definition that an execution goes by, as it stands at a moment. */

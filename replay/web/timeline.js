@@ -6,6 +6,12 @@ import { look, span } from "./words.js";
 
 const LANE = 22;
 const AXIS = 24;
+/** What is free after the end of the axis, in pixels. */
+const END = 24;
+/** What is below the lanes for the words of marks. */
+const MARK = 20;
+/** How many names are measured to find out how wide they are. */
+const MOST_MEASURED = 500;
 
 /** Shows the timeline in an element, which scrolls. */
 export class TimelineView {
@@ -47,18 +53,25 @@ export class TimelineView {
     this.#measure();
   }
 
-  /** Shows the moment as it is now, and the lane of its event. */
+  /** Shows the moment as it is now, and the lane of its event. That of a failed end is the one of the first failure. */
   update() {
-    this.#reveal(this.page.past.events[this.page.moment.seq]?.body?.task);
+    const { past, moment } = this.page;
+    const { event, body } = past.events[moment.seq] ?? {};
+    this.#reveal(event === "ExecutionFailed" ? past.failures[0] : { task: body?.task, worker: past.attemptAt(moment.seq)?.worker });
+  }
+
+  /** Time has gone on: the axis grows. */
+  grow() {
+    this.#measure();
   }
 
   /** Shows what is chosen now. */
   chosen() {
-    this.#reveal(this.page.task);
+    const { past, moment, task } = this.page;
+    this.#reveal({ task, worker: past.attemptAt(moment.seq)?.worker });
   }
 
-  #reveal(task) {
-    const worker = this.page.past.attemptAt(this.page.moment.seq)?.worker;
+  #reveal({ task, worker } = {}) {
     const at = this.laneOf?.get(this.by === "task" ? task : worker);
     if (at !== undefined) {
       const [top, high] = [at * LANE, this.host.clientHeight - AXIS];
@@ -72,18 +85,25 @@ export class TimelineView {
     const { clientWidth, clientHeight } = this.host;
     this.stage.style.width = `${clientWidth}px`;
     this.stage.style.height = `${clientHeight}px`;
-    this.gutter = Math.min(190, Math.max(90, clientWidth * 0.24));
-    const length = (clientWidth - this.gutter - 24) * this.zoom;
-    this.room.style.width = `${this.gutter + length + 24}px`;
-    this.room.style.height = `${Math.max(0, this.lanes.length * LANE + AXIS + 8 - clientHeight)}px`;
-    this.perMicro = length / Math.max(this.#until(), 1);
+    this.gutter = this.#gutter(clientWidth);
+    const length = (clientWidth - this.gutter - END) * this.zoom;
+    const wanted = this.lanes.length * LANE + AXIS + (this.page.past.marks.length > 0 ? MARK : 8);
+    this.host.style.setProperty("--wanted", `${wanted}px`);
+    this.room.style.width = `${this.gutter + length + END}px`;
+    this.room.style.height = `${Math.max(0, wanted - clientHeight)}px`;
+    const { past } = this.page;
+    /** Where the time axis ends, in microseconds after the start: nothing is drawn beyond. */
+    this.until = Math.max(past.end - past.start, this.page.now(), 1);
+    this.perMicro = length / this.until;
     this.picture.redraw();
   }
 
-  /** Where the time axis ends, in microseconds after the start. */
-  #until() {
-    const { past } = this.page;
-    return Math.max(past.end - past.start, this.page.now());
+  /** How wide the names are: as wide as the longest, if that leaves enough for the bars. */
+  #gutter(width) {
+    const { context } = this.picture;
+    context.font = SMALL;
+    const longest = this.lanes.slice(0, MOST_MEASURED).reduce((most, lane) => Math.max(most, context.measureText(lane.title).width), 0);
+    return Math.min(longest + 42, Math.max(90, width * 0.36));
   }
 
   #zoom(factor, at = this.host.clientWidth / 2) {
@@ -136,7 +156,7 @@ export class TimelineView {
     const palette = colours();
     const { past, moment } = this.page;
     const { scrollLeft, scrollTop } = this.host;
-    const now = past.events[moment.seq]?.at ?? 0;
+    const now = this.#now();
     const x = (time) => this.gutter + time * this.perMicro - scrollLeft;
     const from = Math.max(0, Math.floor(scrollTop / LANE));
     const to = Math.min(this.lanes.length, Math.ceil((scrollTop + height - AXIS) / LANE));
@@ -147,21 +167,23 @@ export class TimelineView {
     context.beginPath();
     context.rect(this.gutter, 0, width - this.gutter, height);
     context.clip();
-    this.#grid(context, palette, x, width, height);
+    this.#grid(context, palette, x, width, height, now);
     for (let lane = from; lane < to; lane += 1) {
       const y = AXIS + lane * LANE - scrollTop;
-      if (this.lanes[lane].name === this.page.task && this.by === "task") {
-        context.fillStyle = palette.accent;
+      const { name } = this.lanes[lane];
+      const tint = this.by !== "task" ? undefined : name === this.page.task ? palette.accent : moment.state(name) === "Failed" ? palette.failed : undefined;
+      if (tint) {
+        context.fillStyle = tint;
         context.globalAlpha = 0.1;
         context.fillRect(this.gutter, y, width, LANE);
         context.globalAlpha = 1;
       }
       let drawnTo = -Infinity;
       for (const attempt of this.lanes[lane].attempts) {
-        const right = x(attempt.ended ?? this.#until());
+        const right = x(attempt.ended ?? this.until);
         // Bars that would lie on one another are one.
         if (right < this.gutter - 50 || x(attempt.started) > width || (right < drawnTo && attempt.outcome === "Completed")) continue;
-        drawnTo = this.#bar(context, palette, attempt, x, y, moment.seq);
+        drawnTo = this.#bar(context, palette, attempt, x, y, moment.seq, now);
       }
     }
     this.#marks(context, palette, x, height, moment.seq);
@@ -173,18 +195,26 @@ export class TimelineView {
     this.#names(context, palette, from, to, scrollTop);
   }
 
-  #bar(context, palette, attempt, x, y, seq) {
+  /** The moment on the axis: that of its event, or now where the end of what runs is looked at. */
+  #now() {
+    const { past, moment, live } = this.page;
+    const isNow = live?.isLive && past.isOpen && moment.seq === past.last;
+    return isNow ? this.until : (past.events[moment.seq]?.at ?? 0);
+  }
+
+  #bar(context, palette, attempt, x, y, seq, now) {
     const ended = attempt.endSeq !== undefined && attempt.endSeq <= seq;
     const begun = attempt.startSeq <= seq;
     const state = look(ended || !begun ? attempt.outcome : "Running");
-    const left = x(attempt.started);
-    const until = attempt.ended ?? this.#until();
+    // Short ones are seen, too, and none runs over the end of the axis.
+    const [end, until] = [x(this.until), attempt.ended ?? this.until];
+    const left = Math.min(x(attempt.started), end - 3);
     const wide = Math.max(3, x(until) - left);
     this.drawn += 1;
     this.hits.push({ x: left, wide, y, attempt });
     context.fillStyle = palette[state.colour];
     context.globalAlpha = begun ? (ended ? 0.85 : 1) : 0.16;
-    const solid = begun && !ended ? Math.max(3, x(Math.min(until, this.page.past.events[seq].at)) - left) : wide;
+    const solid = begun && !ended ? Math.min(wide, Math.max(3, x(Math.min(until, now)) - left)) : wide;
     context.beginPath();
     context.roundRect(left, y + 4, solid, LANE - 8, Math.min(3, solid / 2));
     context.fill();
@@ -197,7 +227,7 @@ export class TimelineView {
       context.strokeStyle = palette.retry;
       context.lineWidth = 1;
       context.setLineDash([2, 3]);
-      line(context, left + wide, y + LANE / 2, x(attempt.retryAt), y + LANE / 2);
+      line(context, left + wide, y + LANE / 2, Math.min(x(attempt.retryAt), end), y + LANE / 2);
       context.setLineDash([]);
     }
     context.globalAlpha = begun ? 1 : 0.3;
@@ -213,8 +243,10 @@ export class TimelineView {
     } else if (state.colour === "failed" || state.colour === "abandoned") {
       context.fillStyle = palette[state.colour];
       context.font = SIGNS;
-      context.textAlign = "left";
-      context.fillText(state.sign, left + wide + 2, y + LANE / 2 + 0.5);
+      // Beside the bar; at the end of the axis, before it.
+      const before = left + wide + 14 > end;
+      context.textAlign = before ? "right" : "left";
+      context.fillText(state.sign, before ? left - 2 : left + wide + 2, y + LANE / 2 + 0.5);
     }
     context.globalAlpha = 1;
     return left + wide;
@@ -225,9 +257,9 @@ export class TimelineView {
     return this.by === "task" ? took : `${cleanLine(attempt.task).slice(0, 80)}  ${took}`;
   }
 
-  #grid(context, palette, x, width, height) {
+  #grid(context, palette, x, width, height, now) {
     const visible = (width - this.gutter) / this.perMicro;
-    const step = niceStep(visible / Math.max(2, (width - this.gutter) / 110));
+    const step = niceStep(visible / Math.max(3, (width - this.gutter) / 110));
     context.font = SMALL;
     context.textAlign = "left";
     context.lineWidth = 1;
@@ -238,8 +270,9 @@ export class TimelineView {
       line(context, x(time), AXIS - 6, x(time), height);
       context.globalAlpha = 1;
       context.fillStyle = palette.muted;
-      // No words at the edge, where they would be cut.
-      if (x(time) > width - 50) continue;
+      // No words at the edge, where they would be cut, and none under the line of the moment.
+      const [left, right] = [x(time), x(time) + 50];
+      if (right > width || (x(now) > left + 1 && x(now) < right)) continue;
       context.fillText(time === 0 ? "0" : `+${span(Math.round(time)).replace(/\.0+(?= )/, "")}`, x(time) + 4, AXIS / 2);
     }
   }

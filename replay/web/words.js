@@ -15,12 +15,32 @@ export const STATES = {
   Cancelled: { sign: "⊘", word: "cancelled", colour: "cancelled" },
   Paused: { sign: "‖", word: "paused", colour: "retry" },
   Abandoned: { sign: "†", word: "abandoned", colour: "abandoned" },
+  Waiting: { sign: "◷", word: "waiting for a time", colour: "waiting" },
+  Deferred: { sign: "◷", word: "deferred", colour: "waiting" },
+  Blocked: { sign: "■", word: "blocked", colour: "retry" },
+  Damaged: { sign: "!", word: "damaged", colour: "failed" },
+  NotRunning: { sign: "◌", word: "not running", colour: "abandoned" },
   unknown: { sign: "?", word: "unknown", colour: "pending" },
 };
 
-/** How a state is shown. */
+/** How a state is shown. One that this page does not know has its own word. */
 export function look(state) {
-  return STATES[state] ?? STATES.unknown;
+  return STATES[state] ?? { ...STATES.unknown, word: spaced(state ?? "unknown").toLowerCase() };
+}
+
+/** The name of a status as people read it: `NotRunning` is "Not running". */
+export function statusWord(status) {
+  const words = spaced(status).toLowerCase();
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+function spaced(name) {
+  return String(name).replace(/(?<=\p{Ll})(?=\p{Lu})|_/gu, " ");
+}
+
+/** Whether nothing more can happen to an execution of this status. */
+export function isFinal(status) {
+  return ["Completed", "Failed", "Cancelled"].includes(status);
 }
 
 /** A time of a document (RFC 3339, to the microsecond) as microseconds since 1970. */
@@ -65,9 +85,12 @@ export function shortId(id) {
   return id.replaceAll("-", "").slice(-8);
 }
 
-/** A time of day where the reader is. */
-export function clock(us) {
-  return new Date(us / 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+/** A day and a time of day where the reader is, always of the same width. */
+export function dayTime(us) {
+  const date = new Date(us / 1000);
+  const two = (number) => String(number).padStart(2, "0");
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
 }
 
 const ABANDONED = { process_died: "its process died", shutdown: "its engine was shut down" };
@@ -94,8 +117,9 @@ export function skipReason(why) {
   return why.rule === "none_failed" ? says.join(", ") : `${says.join(", ")}; ${why.rule} does not hold`;
 }
 
-function cause(cause) {
-  switch (cause.kind) {
+/** What an execution was started by. */
+export function causeWords(cause) {
+  switch (cause?.kind) {
     case "schedule":
       return `schedule …${shortId(cause.schedule)}`;
     case "trigger":
@@ -104,8 +128,12 @@ function cause(cause) {
       return `fork of …${shortId(cause.execution)} at seq ${cause.seq}`;
     case "parent":
       return `task ${cause.task} of …${shortId(cause.execution)}`;
-    default:
+    case undefined:
+      return "";
+    case "call":
       return "call";
+    default:
+      return spaced(cause.kind);
   }
 }
 
@@ -122,7 +150,7 @@ export function told({ event, body, erased }) {
   const about = (state, task, words) => ({ ...look(state), task, words });
   switch (event) {
     case "ExecutionStarted":
-      return about("Running", "", `started by ${cause(body.cause)}`);
+      return about("Running", "", `started by ${causeWords(body.cause)}`);
     case "ContextWritten":
       return { sign: "+", colour: "value", task: body.task ?? "", words: `${body.task ? "wrote" : "input"} ${cut(body.key, 80)}${erased ? ` (erased by ${erased.by})` : ""}` };
     case "ContextRemoved":

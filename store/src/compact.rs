@@ -5,9 +5,11 @@
 //! beside it, that is checked, and both change places in one step of the file system. Nothing of the log changes: not a hash,
 //! not a position.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
 
 use crate::backend::indexed::Indexed;
 use crate::backend::journal;
@@ -17,7 +19,11 @@ use crate::backend::sled::DATA_FILE;
 use crate::backend::{Backend, BackendError, Changes, Direction, KeyRange};
 use crate::core::open::open_for_verifying;
 use crate::core::verify;
-use crate::directory::{self, creation, io_error, lock_file, sync_directory};
+use crate::descriptors::reserve_standard_streams;
+use crate::directory::files::{self, Access};
+use crate::directory::opened::OpenDirectory;
+use crate::directory::{self, creation, io_error, lock_file};
+use crate::leftover;
 use crate::log::{OpenError, ReadError};
 use crate::sled_log::{find_journal, open_sled};
 
@@ -28,73 +34,92 @@ const PAGE: usize = 4_096;
 const CACHE: u64 = 64 * 1024 * 1024;
 
 /// What writing a log anew came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compacted {
     /// How long its database and its segments were.
     pub before: u64,
     /// How long they are.
     pub after: u64,
+    /// Why the old files are still there, and where, if they could not be removed: [`open`](crate::open) removes them.
+    pub left: Option<(PathBuf, String)>,
 }
 
-/// Writes a log anew that nobody has, and puts the new one in its place. The old database file is written over before it is
-/// removed; what a disk or a file system does with that, and copies and snapshots of it, are beyond this.
+/// Writes a log anew that nobody has, and puts the new one in its place, with the modes, owners and groups of the old one. The old
+/// files are written over before they are removed; what a disk or a file system does with that, and copies and snapshots of it, are
+/// beyond this.
 ///
-/// It needs as much space beside the log as the log will need. Where it is stopped, the log is as it was or as it will be; a
-/// directory beside it whose name ends with `.compacting` or `.compacted` may be left, and can be removed.
+/// It needs as much space beside the log as the log will need. Where it is stopped, the log is as it was or as it will be, and whoever
+/// opens it next to write removes the other one.
 ///
 /// # Errors
-/// [`OpenError::Locked`] if a process has it; [`OpenError::Damaged`] if it is not whole (nothing is changed then), and as for
-/// [`open`](crate::open).
+/// [`OpenError::Locked`] if a process has it; [`OpenError::Damaged`] if it is not whole, and as for [`open`](crate::open). Nothing is
+/// changed then.
 pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
     if directory::look(path)? != directory::Found::Log {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
-    let failed = |doing: &str| {
-        let (path, doing) = (path.to_owned(), doing.to_owned());
-        move |error: io::Error| io_error(&path, &doing, &error)
-    };
-    let path = &path.canonicalize().map_err(failed("finding it"))?;
-    let lock = lock_file::acquire(path, journal::prepare)?;
+    let failed = |doing: &'static str| move |error: io::Error| io_error(path, doing, &error);
+    reserve_standard_streams().map_err(failed("reserving the standard streams"))?;
+    let name = path.canonicalize().map_err(failed("finding it"))?;
+    let directory = OpenDirectory::open(&name).map_err(failed("opening the directory"))?;
+    rewrite(&directory, &name).map_err(|error| error.of(directory.path(), path))
+}
+
+fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenError> {
+    let path = directory.path();
+    let failed = |doing: &'static str| move |error: io::Error| io_error(name, doing, &error);
+    let lock = lock_file::acquire(path, |path| journal::prepare(path).map_err(failed("preparing its journal")))?;
     creation::check_made(path)?;
     directory::read_through(path)?;
-    let new = beside(path, "compacting");
-    if new.symlink_metadata().is_ok() {
-        fs::remove_dir_all(&new).map_err(failed("removing what an earlier attempt has left"))?;
-    }
+    leftover::remove(name).map_err(failed("removing what an earlier attempt has left"))?;
+    let other = leftover::path_of(name);
     let length = |directory: &Path| -> u64 {
-        files(directory).iter().map(|file| fs::metadata(file).map_or(0, |file| file.len())).sum()
+        files_of(directory).iter().map(|file| fs::metadata(file).map_or(0, |file| file.len())).sum()
     };
     let before = length(path);
-    let copied = copy(path, &new, lock.was_left_in_order);
-    if let Err(error) = copied {
-        let _ = fs::remove_dir_all(&new);
-        return Err(error);
+    let exchange = || -> Result<u64, OpenError> {
+        copy(path, &other, lock.was_left_in_order)?;
+        keep_access(path, &other).map_err(failed("giving the new files to the owner of the old ones"))?;
+        let after = length(&other);
+        // Whoever finds the old one under its new name leaves it to this process.
+        leftover::claim(directory.file()).map_err(failed("locking the directory"))?;
+        directory.check_in_place(None).map_err(failed("putting the new one in its place"))?;
+        rustix::fs::renameat_with(CWD, name, CWD, &other, RenameFlags::EXCHANGE)
+            .map_err(|error| failed("putting the new one in its place")(error.into()))?;
+        Ok(after)
+    };
+    match exchange() {
+        Ok(after) => {
+            let left = leftover::wipe(&other).err().map(|error| (other, error.to_string()));
+            Ok(Compacted { before, after, left })
+        }
+        Err(error) => {
+            let _ = fs::remove_dir_all(&other);
+            Err(error)
+        }
     }
-    let after = length(&new);
-    rustix::fs::renameat_with(rustix::fs::CWD, path, rustix::fs::CWD, &new, rustix::fs::RenameFlags::EXCHANGE)
-        .map_err(|error| failed("putting the new database in its place")(error.into()))?;
-    let old = beside(path, "compacted");
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let removed = fs::rename(&new, &old)
-        .and_then(|()| sync_directory(parent))
-        .and_then(|()| files(&old).iter().chain([&old.join(journal::NAME)]).try_for_each(|file| write_over(file)))
-        .and_then(|()| fs::remove_dir_all(&old))
-        .and_then(|()| sync_directory(parent));
-    removed.map_err(failed("removing the old database, which is beside it"))?;
-    Ok(Compacted { before, after })
 }
 
 /// The files that have what is in a log, as long as nobody has it.
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_of(directory: &Path) -> Vec<PathBuf> {
     let mut files = segments::files(directory).unwrap_or_default();
     files.push(directory.join(DATA_FILE));
     files
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{suffix}"));
-    path.with_file_name(name)
+/// Gives a new log and each file in it to those whom the old one is for.
+fn keep_access(old: &Path, new: &Path) -> io::Result<()> {
+    let unlike = Access::of(old)?;
+    for relative in [".", segments::DIRECTORY, "blobs"] {
+        let new = new.join(relative);
+        for entry in fs::read_dir(&new)? {
+            let name = entry?.file_name();
+            let before = fs::symlink_metadata(old.join(relative).join(&name)).ok();
+            let access = before.map_or(unlike, |before| Access::like(&before));
+            access.keep(&files::to_read(&new.join(name))?)?;
+        }
+    }
+    Access::like(&fs::metadata(old)?).keep(&files::directory(new)?)
 }
 
 /// Copies all that a log holds into a new one, once it was found to be whole, and checks that too.
@@ -108,6 +133,7 @@ fn copy(path: &Path, new: &Path, was_left_in_order: bool) -> Result<(), OpenErro
     let damage = damage.into_iter().map(ReadError::DamagedLog);
     whole(path, damage.chain(findings).chain(verify::verify(&core).findings))?;
     let tip = core.backend.load_head().map_err(unread)?;
+    creation::make_directory(new)?;
     creation::begin(new)?;
     let unwritten = |error: BackendError| cannot_write(new, error.to_string());
     let copied = Indexed::over(open_sled(new, new, CACHE)?, new, new).map_err(unwritten)?;
@@ -147,21 +173,4 @@ fn damaged(path: &Path, what: String) -> OpenError {
 
 fn cannot_write(path: &Path, reason: String) -> OpenError {
     OpenError::Io { path: path.to_owned(), doing: "writing the copy".to_owned(), reason }
-}
-
-/// Writes zeros over a file, down to the disk. A log of an earlier version may lack its journal.
-fn write_over(file: &Path) -> io::Result<()> {
-    let mut left = match fs::metadata(file) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let mut opened: File = OpenOptions::new().write(true).open(file)?;
-    let zeros = vec![0; 1 << 20];
-    while left > 0 {
-        let part = zeros.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        opened.write_all(&zeros[..part])?;
-        left -= part as u64;
-    }
-    opened.sync_all()
 }

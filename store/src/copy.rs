@@ -4,13 +4,12 @@
 //! copied into a private directory (its lock held meanwhile, so that nobody begins to write), and the copy is opened. What
 //! sled does not touch is read where it lies: the segments, which only grow.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
 
 use crate::backend::Backend;
 use crate::backend::indexed::Indexed;
@@ -22,10 +21,12 @@ use crate::core::Core;
 use crate::core::behind;
 use crate::core::open::open_for_reading;
 use crate::core::recover::{Care, Unfit};
-use crate::directory::lock_file::{self, LINGER, host_name};
+use crate::directory::files;
+use crate::directory::lock_file::{self, LINGER};
 use crate::directory::{self, Snapshots, creation, io_error, is_snapshot};
 use crate::layout::run::End;
 use crate::log::{LogReader, OpenError, ReadError};
+use crate::scratch::Scratch;
 use crate::sled_log::{Disk, find_journal, open_sled};
 
 /// How much of a copy sled may keep in memory.
@@ -35,7 +36,7 @@ const CACHE: u64 = 64 * 1024 * 1024;
 pub(crate) struct CopiedLog {
     core: Core<Disk>,
     /// Removed with it. It stands after the core: sled is closed first.
-    _copy: TempDir,
+    _copy: Scratch,
 }
 
 impl LogReader for CopiedLog {
@@ -44,7 +45,7 @@ impl LogReader for CopiedLog {
 
 /// The files of a log, copied.
 pub(crate) struct Copied {
-    pub(crate) directory: TempDir,
+    pub(crate) directory: Scratch,
     /// What the journal has, of a log that was not closed.
     pub(crate) journal: Found,
     /// Where the segments ended, of a log that was not closed: see [`behind`].
@@ -84,6 +85,7 @@ pub(crate) fn open_copy(path: &Path, copied: Copied, care: Care) -> Result<Copie
         }
         other => other?,
     };
+    copy.remove_names();
     Ok(CopiedLog { core, _copy: copy })
 }
 
@@ -103,25 +105,32 @@ fn open_copied_sled(path: &Path, copy: &Path) -> Result<SledBackend, OpenError> 
     open_sled(copy, path, CACHE).map_err(|error| match error {
         // The log is meant, not the copy, which nobody knows of.
         OpenError::Damaged { what, .. } => OpenError::Damaged { path: path.to_owned(), what },
+        OpenError::Io { doing, reason, .. } => cannot_copy(path, &format!("{doing}: {reason}")),
         other => other,
     })
 }
 
 /// Copies a log that nobody may write to meanwhile.
 pub(crate) fn copy(path: &Path) -> Result<Copied, OpenError> {
-    let failed = |error: &io::Error| io_error(path, "copying it into the directory for temporary files", error);
+    let failed = |error: &io::Error| io_error(path, "looking at its files", error);
     let _database_lock = wait_for_database(path)?;
-    let copy = tempfile::Builder::new().prefix("cloacina-").tempdir().map_err(|error| failed(&error))?;
+    let copy = Scratch::new().map_err(|error| cannot_copy(path, &error))?;
     if creation::is_unfinished(path)? {
         // What it has left is nothing yet: the copy is an empty log.
         return Ok(Copied { directory: copy, journal: Found::default(), written: None });
     }
     creation::check_made(path)?;
-    copy_files(path, copy.path()).map_err(|error| failed(&error))?;
+    copy_files(path, copy.path()).map_err(|error| cannot_copy(path, &error))?;
     let was_left_in_order = lock_file::was_left_in_order(path);
     let journal = find_journal(path, was_left_in_order)?;
     let written = if was_left_in_order { None } else { Some(segments::end(path).map_err(|error| failed(&error))?) };
     Ok(Copied { directory: copy, journal, written })
+}
+
+/// Where there is no room for a copy, the disk of the log is not to blame.
+fn cannot_copy(path: &Path, error: &dyn std::fmt::Display) -> OpenError {
+    let doing = "copying its index into the directory for temporary files".to_owned();
+    OpenError::Io { path: path.to_owned(), doing, reason: Scratch::explain(error) }
 }
 
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
@@ -145,7 +154,8 @@ fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Copies content alone: a file that cannot be written to would make a copy that sled cannot open.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    io::copy(&mut File::open(from)?, &mut File::create_new(to)?).map(drop)
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    io::copy(&mut files::to_read(from)?, &mut copy).map(drop)
 }
 
 /// Waits for sled's own lock, which a process that has just ended can hold for a moment more than ours.
@@ -163,7 +173,7 @@ pub(crate) fn wait_for_database(path: &Path) -> Result<Option<File>, OpenError> 
                 thread::sleep(Duration::from_millis(10));
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked { path: path.to_owned(), pid: 0, host: host_name() });
+                return Err(lock_file::left_locked(path, &file, 0));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(io_error(path, "locking its database", &error));

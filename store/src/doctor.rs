@@ -3,9 +3,10 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::descriptors::reserve_standard_streams;
 use crate::directory::{self, lock_file};
 use crate::log::OpenError;
 use crate::socket::client::SocketReader;
@@ -71,8 +72,8 @@ pub struct Holder {
     pub answers: Result<(), String>,
 }
 
-/// Looks at a log in a directory. What a sync costs is tried on a file without a name beside the log, which is gone at
-/// once.
+/// Looks at a log in a directory. What a sync costs is tried on a file without a name beside the log (in it, where it is a mount
+/// point), which is gone at once.
 ///
 /// # Errors
 /// As [`open_reader`](crate::open_reader): there must be a log.
@@ -81,16 +82,23 @@ pub fn examine(path: &Path) -> Result<Diagnosis, OpenError> {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let failed = |error: &io::Error| directory::io_error(path, "looking at its files", error);
+    reserve_standard_streams().map_err(|error| failed(&error))?;
     let path = &path.canonicalize().map_err(|error| failed(&error))?;
     let files = size_of(path).map_err(|error| failed(&error))?;
     let database = fs::metadata(path.join(crate::backend::sled::DATA_FILE)).map_or(0, |file| file.len());
     Ok(Diagnosis {
         file_system: file_system(path).map_err(|error| failed(&error))?,
-        sync: time_syncs(path.parent().unwrap_or(path)).map_err(|error| error.to_string()),
+        sync: time_syncs(&beside(path)).map_err(|error| error.to_string()),
         holder: holder(path),
         database,
         files,
     })
+}
+
+/// A directory on the file system of a log: the one above it, unless the log is a mount point.
+fn beside(path: &Path) -> PathBuf {
+    let device = |path: &Path| fs::metadata(path).map(|about| about.dev()).ok();
+    path.parent().filter(|above| device(above) == device(path)).unwrap_or(path).to_owned()
 }
 
 fn size_of(directory: &Path) -> io::Result<u64> {

@@ -85,6 +85,11 @@ pub fn key(bytes: &[u8]) {
                 assert_eq!(keys::listing(open, kind, stream), bytes);
             }
         }
+        Some(b'T') => {
+            if let Ok((kind, place)) = keys::parse_started(bytes) {
+                assert_eq!(keys::started(kind, place), bytes);
+            }
+        }
         _ => {
             let _ = keys::parse_definition(bytes);
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::log::{AppendError, EventLog, LogReader, OpenError, ReadError};
 use crate::log_event::Checkpoint;
+use crate::reader::does_not_answer;
 use crate::record::{Hash, StreamId};
 use crate::sled_log::{Options, open};
 use crate::socket::client::SocketReader;
@@ -42,6 +43,15 @@ pub trait Keeper: LogReader {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn change(&self, change: Change) -> Result<Changed, ChangeError>;
+
+    /// Ends the changes. A log that was opened for them is closed: what was erased and dropped is written over by then.
+    ///
+    /// # Errors
+    /// [`ChangeError::Failed`]: what was changed is in the log and stays, but what was erased and dropped may not be written over
+    /// yet. Whoever opens the log next to write does that.
+    fn finish(&self) -> Result<(), ChangeError> {
+        Ok(())
+    }
 }
 
 /// What is to be changed.
@@ -151,7 +161,7 @@ enum Reached {
 }
 
 /// Opens the log in a directory to change it. If a process has it, that process is asked to; otherwise it is opened here,
-/// and closed in order when the keeper is dropped.
+/// and closed in order by [`Keeper::finish`], or when the keeper is dropped.
 ///
 /// # Errors
 /// As [`open`]. No log is made.
@@ -161,6 +171,7 @@ pub fn open_keeper(path: &Path) -> Result<Box<dyn Keeper>, OpenError> {
         Ok(log) => Ok(Box::new(Reached::Here(log))),
         Err(OpenError::Locked { pid, host, .. }) => match SocketReader::connect(path) {
             Ok(client) => Ok(Box::new(Reached::There(client))),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(does_not_answer(path, &error)),
             Err(error) => Err(OpenError::Io {
                 path: path.to_owned(),
                 doing: format!("asking process {pid} on host {host}, which has it"),
@@ -189,6 +200,14 @@ impl Keeper for Reached {
         match self {
             Self::Here(log) => log.change(change),
             Self::There(client) => client.change(change),
+        }
+    }
+
+    fn finish(&self) -> Result<(), ChangeError> {
+        match self {
+            Self::Here(log) => Ok(log.close()?),
+            // The process that has the log writes over it in its own time.
+            Self::There(_) => Ok(()),
         }
     }
 }

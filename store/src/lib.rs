@@ -21,13 +21,16 @@ mod codec;
 mod compact;
 mod copy;
 mod core;
+mod descriptors;
 mod directory;
 pub mod doctor;
+pub mod forks;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod keeper;
 mod layout;
+mod leftover;
 pub mod log;
 pub mod log_event;
 mod memory_log;
@@ -41,17 +44,21 @@ mod reader;
 pub mod record;
 mod reopening;
 pub mod repair;
+mod scratch;
 pub mod seal;
 mod since;
 mod sled_log;
 mod socket;
 mod sync;
 mod tails;
+mod threads;
 mod writer_thread;
 
 pub use crate::backend::memory::MemoryDisk;
 pub use crate::compact::{Compacted, compact};
 pub use crate::core::verify::Verified;
+pub use crate::descriptors::reserve_standard_streams;
+pub use crate::directory::holders::Process;
 pub use crate::layout::listing::MAX_LABEL;
 pub use crate::log::OpenError;
 pub use crate::memory_log::MemoryLog;

@@ -1,10 +1,11 @@
 //! What a log does: the traits that every backend implements, and the words of its interface.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::directory::holders::{self, Process};
 use crate::keeper::Keeper;
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
@@ -102,6 +103,23 @@ pub struct StreamEntry {
     pub label: Vec<u8>,
 }
 
+/// The place of a stream in the listing: the order of starts, and of ids where two started at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListingKey {
+    /// When its first record was appended.
+    pub started: Timestamp,
+    /// Its id.
+    pub stream: StreamId,
+}
+
+impl StreamEntry {
+    /// Its place in the listing.
+    #[must_use]
+    pub fn listing_key(&self) -> ListingKey {
+        ListingKey { started: self.started, stream: self.stream }
+    }
+}
+
 /// Which streams are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamFilter {
@@ -109,8 +127,8 @@ pub struct StreamFilter {
     pub kind: Option<StreamKind>,
     /// Only the unfinished ones.
     pub open_only: bool,
-    /// Only those with an id below this one.
-    pub before: Option<StreamId>,
+    /// Only those that come after this one in the listing: those that started before it.
+    pub before: Option<ListingKey>,
     /// At most this many.
     pub limit: usize,
 }
@@ -171,7 +189,8 @@ pub trait LogReader: Send + Sync {
     /// As [`LogReader::read`].
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError>;
 
-    /// The streams that the filter takes, highest id (the newest) first. Reads an index, not the log.
+    /// The streams that the filter takes, newest first: in the order of [`ListingKey`], the last one first. Reads an index, not the
+    /// log.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] where the log is not what was written.
@@ -364,6 +383,17 @@ pub enum OpenError {
         /// The host.
         host: String,
     },
+    /// The process that had it is gone, or did not name itself, and something still holds a lock on one of its files: a fork
+    /// of that process, perhaps.
+    #[error("the log {path} is locked by {}", left_locked(*.owner, .holders))]
+    LeftLocked {
+        /// The path.
+        path: PathBuf,
+        /// The process that took the lock; 0 if it is not named.
+        owner: u32,
+        /// Those that have the locked file open; empty if none can be seen.
+        holders: Vec<Process>,
+    },
     /// It was written by a newer version.
     #[error("the log {path} has format {found}, this version reads up to format {known}; upgrade cloaca to open it")]
     NewerFormat {
@@ -402,6 +432,41 @@ pub enum OpenError {
         /// What the system answered, and what to do about it.
         reason: String,
     },
+}
+
+impl OpenError {
+    /// The same of a log that the user calls so, and that was reached by another path.
+    pub(crate) fn of(mut self, reached: &Path, name: &Path) -> Self {
+        let (Self::Missing { path }
+        | Self::NotALog { path, .. }
+        | Self::Locked { path, .. }
+        | Self::LeftLocked { path, .. }
+        | Self::NewerFormat { path, .. }
+        | Self::DamagedArchive { path, .. }
+        | Self::Damaged { path, .. }
+        | Self::Io { path, .. }) = &mut self;
+        name.clone_into(path);
+        let (Self::Damaged { what: text, .. } | Self::Io { reason: text, .. }) = &mut self else { return self };
+        *text = text.replace(&*reached.to_string_lossy(), &name.to_string_lossy());
+        self
+    }
+}
+
+fn left_locked(owner: u32, holders: &[Process]) -> String {
+    let gone = match owner {
+        0 => "the lock names no process".to_owned(),
+        owner => format!("process {owner}, which opened the log, is gone"),
+    };
+    match holders {
+        [] => format!(
+            "a process that cannot be seen from here ({gone}): another user's, or in another container. `lslocks`, run as root \
+             on the host, names it; end it and try again"
+        ),
+        some => format!(
+            "{}; {gone}, and what it started still holds the lock. End what holds it, and try again",
+            holders::list(some)
+        ),
+    }
 }
 
 /// Why an append was not acknowledged.

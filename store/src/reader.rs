@@ -5,11 +5,10 @@
 //! log has sled's files copied, and the [copy] opened with sled. What is read is thus never altered, also on a disk that cannot be
 //! written to. [`ReopeningReader`] goes from one to the other when the log is opened or closed.
 
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
 
 use crate::archive::{is_archive, open_archive};
 use crate::backend::Backend;
@@ -25,10 +24,12 @@ use crate::core::behind;
 use crate::core::open::open_for_verifying;
 use crate::core::recover::Unfit;
 use crate::core::verify::{self, Verified};
+use crate::descriptors::reserve_standard_streams;
 use crate::directory::lock_file::{self, DirectoryLock, LINGER};
 use crate::directory::{self, Found};
 use crate::log::{LogReader, OpenError, ReadError};
 use crate::reopening::{RESTLESS, ReopeningReader};
+use crate::scratch::Scratch;
 use crate::socket::client::SocketReader;
 
 /// Opens the log in a directory for reading, whether or not a process is writing it, and changes nothing there.
@@ -56,6 +57,7 @@ use crate::socket::client::SocketReader;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open_reader(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
+    reserve(path)?;
     if is_archive(path) {
         return open_archive(path).map(|archive| Box::new(archive) as _);
     }
@@ -72,6 +74,7 @@ const CHECKS: usize = 20;
 /// [`OpenError`] if there is no log, or nothing of it can be read. What is wrong inside is not an error of this call: it
 /// is in the findings.
 pub fn verify(path: &Path) -> Result<Verified, OpenError> {
+    reserve(path)?;
     let by_holder = |reason: String| OpenError::Io {
         path: path.to_owned(),
         doing: "having it checked by the process that holds it".to_owned(),
@@ -86,7 +89,8 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
             },
             Reached::Unheld(lock) => {
                 let stamp = Stamp::of(path);
-                let found = open_whatever(path, lock).map(|Broken { core, mut findings, .. }| {
+                let found = open_whatever(path, lock).map(|Broken { core, mut findings, copy, .. }| {
+                    copy.remove_names();
                     let mut verified = verify::verify(&core);
                     findings.append(&mut verified.findings);
                     Verified { findings, ..verified }
@@ -102,6 +106,10 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
     Err(OpenError::Io { path: path.to_owned(), doing: "checking it".to_owned(), reason: RESTLESS.to_owned() })
 }
 
+fn reserve(path: &Path) -> Result<(), OpenError> {
+    reserve_standard_streams().map_err(|error| directory::io_error(path, "reserving the standard streams", &error))
+}
+
 /// A log that may be damaged, opened as far as it can be.
 pub(crate) struct Broken {
     pub(crate) core: Core<Box<dyn Backend>>,
@@ -110,7 +118,7 @@ pub(crate) struct Broken {
     /// What the journal has.
     pub(crate) journal: journal::Found,
     /// Removed with it. It stands after the core: sled is closed first.
-    pub(crate) copy: TempDir,
+    pub(crate) copy: Scratch,
 }
 
 /// Opens a log that nobody has, damaged or not, in a copy.
@@ -185,6 +193,8 @@ pub(crate) fn reach(path: &Path) -> Result<Reached, OpenError> {
         };
         match SocketReader::connect(path) {
             Ok(reader) => return Ok(Reached::Live(reader)),
+            // It says who does not answer, and what to do; asking again would be as much in vain.
+            Err(error) if error.kind() == ErrorKind::TimedOut => return Err(does_not_answer(path, &error)),
             Err(error) if Instant::now() >= until => {
                 return Err(OpenError::Io {
                     path: path.to_owned(),
@@ -195,4 +205,10 @@ pub(crate) fn reach(path: &Path) -> Result<Reached, OpenError> {
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// The refusal of a log whose process says nothing.
+pub(crate) fn does_not_answer(path: &Path, error: &io::Error) -> OpenError {
+    let doing = "asking the process that has it".to_owned();
+    OpenError::Io { path: path.to_owned(), doing, reason: error.to_string() }
 }

@@ -1,5 +1,6 @@
 //! The log in a directory: sled, a writer thread, a lock, and a socket for readers.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -20,9 +21,12 @@ use crate::core::change::Work;
 use crate::core::open::open_for_writing;
 use crate::core::recover::Unfit;
 use crate::core::writer::{Job, Writer};
+use crate::descriptors::reserve_standard_streams;
 use crate::directory::lock_file::{self, DirectoryLock, LINGER, host_name};
+use crate::directory::opened::OpenDirectory;
 use crate::directory::{self, Found, Snapshots, creation, io_error};
 use crate::keeper::{Change, ChangeError, Changed, Keeper};
+use crate::leftover;
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError, ReadError};
 use crate::log_event::Opened;
 use crate::record::{StreamId, Timestamp};
@@ -66,6 +70,8 @@ pub(crate) type Disk = Journaled<Indexed<SledBackend>>;
 /// Dropping it without [`EventLog::close`] writes what was appended, and leaves no note that it was closed in order.
 pub struct SledLog {
     core: Arc<Core<Disk>>,
+    directory: OpenDirectory,
+    path: PathBuf,
     /// `None` once the log was closed.
     held: Mutex<Option<Held>>,
     messages: Sender<Message>,
@@ -100,36 +106,72 @@ struct Held {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
-    match directory::look(path)? {
-        Found::Log => {}
-        Found::Nothing if options.create => creation::begin(path)?,
-        Found::Nothing => {
+    let cannot = |doing: &'static str| move |error: std::io::Error| io_error(path, doing, &error);
+    reserve_standard_streams().map_err(cannot("reserving the standard streams"))?;
+    let found = directory::look(path)?;
+    // Before anything is made or locked.
+    sled::check_process().map_err(cannot("starting its threads"))?;
+    if found == Found::Nothing {
+        if !options.create {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
+        creation::make_directory(path)?;
     }
-    let lock = lock_file::acquire(path, journal::prepare)?;
+    let mut tries = TRIES;
+    loop {
+        let directory = OpenDirectory::open(path).map_err(cannot("opening the directory"))?;
+        match open_in(&directory, path, options) {
+            // While its lock was waited for, the log was written anew.
+            Err(_) if tries > 0 && directory.check_in_place(None).is_err() => tries -= 1,
+            opened => return opened.map_err(|error| error.of(directory.path(), path)),
+        }
+    }
+}
+
+/// How often a directory is opened that is replaced meanwhile.
+const TRIES: usize = 3;
+
+/// Opens the log in an open directory. Its path is what the user calls it; whatever stands there now, nothing of it is touched.
+fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<SledLog, OpenError> {
+    let path = directory.path();
+    // Of processes that find no log at once, one makes it, and all others find it.
+    let lock = lock_file::acquire(path, |path| {
+        directory.check_in_place(None).map_err(|error| io_error(path, "opening it", &error))?;
+        if directory::look(path)? == Found::Nothing {
+            creation::begin(path)?;
+        }
+        journal::prepare(path).map_err(|error| io_error(path, "preparing its journal", &error))
+    })?;
+    remove_leftover(name);
     let is_new = creation::is_unfinished(path)?;
     if is_new {
         creation::clear(path)?;
-        creation::sync_parents(path)?;
+        creation::sync_parents(name)?;
     } else {
         creation::check_made(path)?;
         look_before_opening(path, &lock)?;
     }
-    let backend = open_for_good(path, options.cache_capacity, is_new || lock.was_left_in_order)?;
+    let backend = open_for_good(directory, name, options.cache_capacity, is_new || lock.was_left_in_order)?;
     // Also for sled's files that were lost and made anew; it costs an open little.
     creation::sync_files(path)?;
     let opened = Opened::new(host_name(), std::process::id(), options.durability);
-    let location = path.display().to_string();
+    let location = name.display().to_string();
     let (core, writer) =
         open_for_writing(backend, location, options.durability, opened, now).map_err(|unfit| unfit.refuse(path))?;
     creation::finish(path)?;
-    start(path, options, core, writer, lock)
+    start((directory, name), options, core, writer, lock)
+}
+
+/// What a `compact` has left beside the log is no reason not to open it.
+fn remove_leftover(name: &Path) {
+    if let Err(error) = name.canonicalize().and_then(|log| leftover::remove(&log)) {
+        tracing::warn!(log = %name.display(), %error, "what was left when the log was written anew is still beside it");
+    }
 }
 
 /// Starts the threads.
 fn start(
-    path: &Path,
+    (directory, name): (&OpenDirectory, &Path),
     options: &Options,
     core: Arc<Core<Disk>>,
     writer: Writer<Disk>,
@@ -137,10 +179,12 @@ fn start(
 ) -> Result<SledLog, OpenError> {
     let (messages, waiting) = crossbeam_channel::unbounded();
     let writer = spawn_writer(writer, waiting, options.durability)
-        .map_err(|error| io_error(path, "starting its writer thread", &error))?;
-    let server = if options.serve_readers { serve(path, &core, &messages) } else { None };
+        .map_err(|error| io_error(name, "starting its writer thread", &error))?;
+    let server = if options.serve_readers { serve((directory, name), &core, &messages) } else { None };
     Ok(SledLog {
         core,
+        directory: directory.clone(),
+        path: name.to_owned(),
         held: Mutex::new(Some(Held { server, writer, lock })),
         messages,
         cache_capacity: options.cache_capacity,
@@ -158,11 +202,15 @@ fn spawn_writer(
 }
 
 /// A log that cannot be read by others meanwhile is worth a warning, not a refusal.
-fn serve(path: &Path, core: &Arc<Core<Disk>>, messages: &Sender<Message>) -> Option<Server> {
-    match Server::start(path, Arc::clone(core), messages.clone()) {
+fn serve(
+    (directory, name): (&OpenDirectory, &Path),
+    core: &Arc<Core<Disk>>,
+    messages: &Sender<Message>,
+) -> Option<Server> {
+    match Server::start(directory.path(), Arc::clone(core), messages.clone()) {
         Ok(server) => Some(server),
         Err(error) => {
-            tracing::warn!(log = %path.display(), %error, "readers cannot be served while this process has the log");
+            tracing::warn!(log = %name.display(), %error, "readers cannot be served while this process has the log");
             None
         }
     }
@@ -187,7 +235,13 @@ fn look_before_opening(path: &Path, lock: &DirectoryLock) -> Result<(), OpenErro
 }
 
 /// Opens the database of a log to write to it, and brings into it what only the journal has.
-fn open_for_good(path: &Path, cache_capacity: u64, was_left_in_order: bool) -> Result<Disk, OpenError> {
+fn open_for_good(
+    directory: &OpenDirectory,
+    name: &Path,
+    cache_capacity: u64,
+    was_left_in_order: bool,
+) -> Result<Disk, OpenError> {
+    let path = directory.path();
     let found = find_journal(path, was_left_in_order)?;
     let damaged = |what| OpenError::Damaged { path: path.to_owned(), what };
     // Before sled writes anything.
@@ -195,13 +249,13 @@ fn open_for_good(path: &Path, cache_capacity: u64, was_left_in_order: bool) -> R
         return Err(damaged(what.clone()));
     }
     let cannot = |error: BackendError| Unfit::from(ReadError::from(error)).refuse(path);
-    let database = Indexed::over(open_database(path, cache_capacity)?, path, path).map_err(cannot)?;
+    let database = Indexed::over(open_database(path, name, cache_capacity)?, path, name).map_err(cannot)?;
     database.check_end().map_err(cannot)?;
     let (journaled, damage) = Journaled::reading(database, found).map_err(cannot)?;
     if let Some(what) = damage.into_iter().next() {
         return Err(damaged(what));
     }
-    journaled.begin(path, path, |database, groups| database.begin(path, groups)).map_err(cannot)
+    journaled.begin(directory, name, |database, groups| database.begin(path, groups)).map_err(cannot)
 }
 
 /// What the journal in the directory of a log has.
@@ -210,16 +264,16 @@ pub(crate) fn find_journal(path: &Path, was_left_in_order: bool) -> Result<Found
 }
 
 /// Opens the database of a log to write to it. A damaged snapshot is left out: sled reads it before anything else.
-fn open_database(path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
+fn open_database(path: &Path, name: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
     let remove = |which| {
         directory::remove_snapshots(path, which).map_err(|error| io_error(path, "removing a snapshot of sled", &error))
     };
     remove(Snapshots::Unfinished)?;
-    match open_sled(path, path, cache_capacity) {
+    match open_sled(path, name, cache_capacity) {
         // The copy is opened without the snapshot, if need be. Where even that does not help, nothing is touched.
         Err(OpenError::Damaged { what, .. }) if copy::try_in_a_copy(path).is_ok() && remove(Snapshots::All)? => {
-            tracing::warn!(log = %path.display(), what, "opening the log without sled's snapshot");
-            open_sled(path, path, cache_capacity)
+            tracing::warn!(log = %name.display(), what, "opening the log without sled's snapshot");
+            open_sled(path, name, cache_capacity)
         }
         opened => opened,
     }
@@ -236,7 +290,7 @@ pub(crate) fn open_sled(directory: &Path, path: &Path, cache_capacity: u64) -> R
                 thread::sleep(std::time::Duration::from_millis(10));
             }
             Err(SledOpenError::Busy) => {
-                return Err(OpenError::Locked { path: path.to_owned(), pid: 0, host: host_name() });
+                return Err(database_left_locked(directory, path));
             }
             Err(SledOpenError::Io(error)) => {
                 return Err(io_error(path, "opening its database", &error));
@@ -246,6 +300,14 @@ pub(crate) fn open_sled(directory: &Path, path: &Path, cache_capacity: u64) -> R
                 return Err(OpenError::Damaged { path: path.to_owned(), what });
             }
         }
+    }
+}
+
+/// The refusal of a log of which sled's own lock is held, while ours is free.
+fn database_left_locked(directory: &Path, path: &Path) -> OpenError {
+    match File::open(directory.join(DATA_FILE)) {
+        Ok(database) => lock_file::left_locked(path, &database, 0),
+        Err(error) => io_error(path, "opening its database", &error),
     }
 }
 
@@ -259,7 +321,7 @@ impl SledLog {
     /// The directory.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.core.location().into()
+        self.path.clone()
     }
 
     /// Has the writer do a piece of work.
@@ -276,8 +338,8 @@ impl SledLog {
     /// Opens the closed database once more, for its snapshot. As before any other open, it is read through first: where a
     /// read failed, sled would take what it could not read for something that was never finished, and write over it.
     fn write_snapshot(&self) {
-        match directory::read_through(&self.path()) {
-            Ok(()) => sled::write_snapshot(&self.path(), self.cache_capacity),
+        match directory::read_through(self.directory.path()) {
+            Ok(()) => sled::write_snapshot(self.directory.path(), self.cache_capacity),
             Err(error) => tracing::warn!(log = self.core.location(), %error, "closed without a snapshot"),
         }
     }
@@ -303,7 +365,7 @@ impl SledLog {
                 self.write_snapshot();
             }
             // The name first: a log that has one and no journal has lost it.
-            if let Err(error) = lock.forget_holder().and_then(|()| journal::remove(&self.path())) {
+            if let Err(error) = lock.forget_holder().and_then(|()| journal::remove(self.directory.path())) {
                 tracing::debug!(log = self.core.location(), %error, "closed without taking back the room of the journal");
             }
         }

@@ -66,7 +66,11 @@ fn a_reader_sees_what_the_writer_sees() {
     for filter in [
         StreamFilter { limit: usize::MAX, ..StreamFilter::default() },
         StreamFilter { limit: 1_200, open_only: true, ..StreamFilter::default() },
-        StreamFilter { limit: 3, before: Some(stream(40)), ..StreamFilter::default() },
+        StreamFilter {
+            limit: 3,
+            before: Some(log.stream(stream(40)).unwrap().listing_key()),
+            ..StreamFilter::default()
+        },
     ] {
         assert_eq!(reader.streams(&filter), log.streams(&filter));
     }

@@ -164,6 +164,54 @@ fn a_log_that_is_written_anew_is_shorter_and_the_same() {
     assert_eq!(verify(&world.path("log")).unwrap().findings, []);
 }
 
+/// A compact that was killed while it removed the old files left them for good, erased values included, and made every later one fail
+/// when it had changed the log already.
+#[test]
+fn what_a_stopped_rewriting_left_is_gone_with_the_next_open_or_rewriting() {
+    let (world, log) = World::new();
+    log.close().unwrap();
+    let (path, left) = (world.path("log"), world.path(".log.cloaca-compact"));
+    let open_to_write = |path: &Path| open(path, &Options::default()).unwrap().close().unwrap();
+    let write_anew = |path: &Path| assert_eq!(compact(path).unwrap().left, None);
+    for name in ["open", "compact"] {
+        // As it was exchanged, as some of it was removed, as it was begun.
+        for missing in
+            [&[][..], &["db", "format", "journal"], &["lock", "head", "db", "format", "journal", "conf", "segments"]]
+        {
+            fs::rename(world.copy_of_log(), &left).unwrap();
+            for file in missing.iter().map(|name| left.join(name)) {
+                let _ = if file.is_dir() { fs::remove_dir_all(file) } else { fs::remove_file(file) };
+            }
+            open_reader(&path).unwrap();
+            assert!(left.exists(), "a reader changes nothing");
+            if name == "open" {
+                open_to_write(&path)
+            } else {
+                write_anew(&path)
+            }
+            assert!(!left.exists(), "{name}, without {missing:?}");
+        }
+    }
+    assert_eq!(fs::read_dir(world.directory.path()).unwrap().count(), 1);
+    assert_eq!(verify(&path).unwrap().findings, []);
+}
+
+#[test]
+fn what_another_process_is_removing_is_left_to_it() {
+    let (world, log) = World::new();
+    log.close().unwrap();
+    let (path, left) = (world.path("log"), world.path(".log.cloaca-compact"));
+    fs::rename(world.copy_of_log(), &left).unwrap();
+    let other = fs::File::open(&left).unwrap();
+    other.lock().unwrap();
+    open(&path, &Options::default()).unwrap().close().unwrap();
+    assert!(compact(&path).unwrap_err().to_string().contains("another process removes it"));
+    assert!(left.join("segments").exists());
+    drop(other);
+    compact(&path).unwrap();
+    assert!(!left.exists());
+}
+
 #[test]
 fn a_damaged_log_is_not_written_anew() {
     let (world, log) = World::new();

@@ -7,7 +7,7 @@ import { get } from "node:http";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, afterEach, before, test } from "node:test";
-import { browse, build, built, closeQuiet, freshDirectory, openPage, ROOT, SCREENSHOTS } from "./support.mjs";
+import { browse, build, built, closeQuiet, drawn, freshDirectory, openPage, ROOT, SCREENSHOTS } from "./support.mjs";
 
 const PYTHON = process.env.CLOACA_PYTHON ?? join(ROOT, ".venv", "bin", "python");
 
@@ -113,6 +113,70 @@ test("an execution that is started while the list is open appears, moves and end
   await other.screenshot({ path: join(SCREENSHOTS, "live-list.png") });
   await closeQuiet(list);
   await closeQuiet(other);
+});
+
+// The bars of what ran stood still between two events, and a long task looked as if nothing happened.
+test("the timeline grows while nothing happens but time", async () => {
+  const log = join(freshDirectory("grows"), "log");
+  const python = await engine(log);
+  const server = await serve(log);
+  python.say("start");
+  const page = await open(`${server}x/${await python.line()}`, server);
+  await page.waitForFunction(() => window.replay.moment.state("extract") === "Running");
+  const before = await page.evaluate(() => window.replay.timeline.until);
+  const events = await page.evaluate(() => window.replay.past.events.length);
+  await page.waitForFunction((before) => window.replay.timeline.until > before, before);
+  await drawn(page);
+  const { bar, end, cursor, now } = await page.evaluate(() => {
+    const { timeline, past } = window.replay;
+    const { x, wide } = timeline.hits[0];
+    return { bar: x + wide, end: timeline.gutter + timeline.until * timeline.perMicro, cursor: timeline.cursor, now: past.events.length };
+  });
+  assert.equal(now, events, "nothing has happened");
+  assert.ok(Math.abs(bar - end) < 0.01 && Math.abs(cursor - end) < 0.01, `the bar and the moment are at the end of the axis: ${bar}, ${cursor}, ${end}`);
+  await closeQuiet(page);
+});
+
+test("the list says at every width which execution it is, when it began, by what, and why it failed", async () => {
+  const log = join(freshDirectory("list"), "log");
+  const python = await engine(log);
+  const server = await serve(log);
+  python.say("start");
+  const id = await python.line();
+  for (const task of ["extract", "left", "right", "right", "load"]) python.say(`go ${task}`);
+  python.say("start");
+  await python.line();
+  for (const [width, dark] of [[1600, false], [1280, false], [768, true], [400, true]]) {
+    const page = await openPage(browser, server, { width, dark, allow: (url) => url.startsWith(server) });
+    await says(page, "#executions .row .status", "Failed");
+    await says(page, "#executions .row .error", "task 'right' failed, attempt 2 of 2: ConnectionError: </script><b>nobody answers</b>");
+    const row = page.locator("#executions .row", { hasText: "Failed" });
+    assert.match(await row.locator(".id").textContent(), new RegExp(`^…${id.slice(-8)}$`));
+    assert.match(await row.locator(".started").textContent(), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
+    assert.equal(await row.locator(".cause").textContent(), "call");
+    const { cut, apart, tinted, plain, beyond } = await page.evaluate(() => {
+      const [running, failed] = ["Running", "Failed"].map((status) => [...document.querySelectorAll("#executions .row")].find((row) => row.querySelector(".status").textContent === status));
+      const visible = (cell) => cell.getBoundingClientRect().width > 0;
+      const cells = ["status", "id", "workflow", "started", "took", "cause"].map((name) => failed.querySelector(`.${name}`));
+      const heads = ["status", "id", "workflow", "started", "took", "cause"].map((name) => document.querySelector(`.heads .${name}`));
+      const edge = (cell) => (getComputedStyle(cell).textAlign === "end" ? cell.getBoundingClientRect().right : cell.getBoundingClientRect().left);
+      return {
+        cut: cells.filter((cell) => !visible(cell) || cell.scrollWidth > cell.clientWidth + 1).map((cell) => cell.className),
+        apart: cells.map((cell, at) => Math.abs(edge(cell) - edge(heads[at]))).filter((far) => far > 6),
+        tinted: getComputedStyle(failed).backgroundColor,
+        plain: getComputedStyle(running).backgroundColor,
+        beyond: document.documentElement.scrollWidth,
+      };
+    });
+    assert.deepEqual(cut, [], `at ${width}`);
+    if (width > 1_000) assert.deepEqual(apart, [], `heads stand over their columns at ${width}`);
+    assert.notEqual(tinted, plain);
+    assert.ok(beyond <= width);
+    await page.screenshot({ path: join(SCREENSHOTS, `list-${width}-${dark ? "dark" : "light"}.png`) });
+    await page.locator("#filter").fill("nobody answers");
+    await rows(page, 1);
+    await closeQuiet(page);
+  }
 });
 
 test("what a page has when it ends is what a report has", async () => {

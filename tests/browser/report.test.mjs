@@ -346,6 +346,111 @@ describe("themes", () => {
   });
 });
 
+describe("the graph", () => {
+  // Names were cut in their middle: a box said `anal…mers`.
+  test("shows whole names, in as many lines as they need", async () => {
+    for (const width of [1600, 400]) {
+      const page = await open(IDS.tutorial, "", { width });
+      await page.evaluate(() => {
+        const { context } = window.replay.graph.picture;
+        window.texts = [];
+        const { fillText } = context;
+        context.fillText = function noted(text, ...place) {
+          window.texts.push(text);
+          return fillText.call(this, text, ...place);
+        };
+        window.replay.graph.redraw();
+      });
+      await drawn(page);
+      const { texts, names } = await page.evaluate(() => ({ texts: window.texts, names: window.replay.graph.nodes.map(({ name }) => name) }));
+      const all = texts.join("");
+      for (const name of names) {
+        const lines = texts.filter((text) => text.length > 2 && name.includes(text));
+        assert.ok(lines.length > 0 && all.replace(/[^a-z0-9_]/g, "").includes(name), `${name} in ${texts} at ${width}`);
+      }
+      await closeQuiet(page);
+    }
+  });
+
+  test("is all there after Fit, wherever it was moved to and however large", async () => {
+    for (const [id, width] of [[IDS.tutorial, 400], [IDS.many, 1280], [IDS.retried, 1280]]) {
+      const page = await open(id, "", { width });
+      await drawn(page);
+      await page.evaluate(() => document.querySelector("#graph").focus());
+      for (let at = 0; at < 4; at += 1) await page.locator("#graph-panel").getByLabel("Zoom in").click();
+      await page.locator("#graph-panel").getByText("Fit", { exact: true }).click();
+      await drawn(page);
+      const { seen, all } = await page.evaluate(() => {
+        const { graph } = window.replay;
+        const { width, height } = graph.picture;
+        const inside = ({ x, y, wide }) => graph.x + x * graph.scale >= -0.01 && graph.y + y * graph.scale >= -0.01 && graph.x + (x + wide) * graph.scale <= width + 0.01 && graph.y + (y + 40) * graph.scale <= height + 0.01;
+        return { seen: graph.nodes.filter(inside).length, all: graph.nodes.length };
+      });
+      assert.equal(seen, all);
+      await closeQuiet(page);
+    }
+  });
+});
+
+describe("the timeline", () => {
+  // Bars of what had not ended, and the least width of a short one, ran over the end of the axis.
+  test("has no bar that leaves its axis", async () => {
+    for (const id of [IDS.completed, IDS.failed, IDS.running, IDS.cancelled, IDS.recovered, IDS.retried, IDS.many]) {
+      const page = await open(id);
+      for (const zoom of [false, true]) {
+        if (zoom) await page.locator("#timeline-panel").getByLabel("Zoom in").click();
+        await drawn(page);
+        const out = await page.evaluate(() => {
+          const { timeline } = window.replay;
+          const end = timeline.gutter + timeline.until * timeline.perMicro - timeline.host.scrollLeft;
+          return timeline.hits.filter(({ x, wide }) => x + wide > end + 0.01 || wide < 3).length;
+        });
+        assert.equal(out, 0, `${id}${zoom ? ", zoomed" : ""}`);
+      }
+      await closeQuiet(page);
+    }
+  });
+
+  // Whoever opened a failed execution saw its first tasks, and had to scroll to the one that failed.
+  test("opens where the failure is", async () => {
+    const page = await open(IDS.failed, "", { height: 400 });
+    await page.evaluate(() => {
+      // As if a hundred tasks had run before the one that failed.
+      const { timeline } = window.replay;
+      const { take } = timeline;
+      timeline.take = function with_more() {
+        take.call(this);
+        this.lanes = [...Array.from({ length: 100 }, (_, at) => ({ name: `before ${at}`, title: `before ${at}`, attempts: [] })), ...this.lanes];
+        this.laneOf = new Map(this.lanes.map((lane, at) => [lane.name, at]));
+      };
+      timeline.take();
+      timeline.grow();
+      timeline.update();
+    });
+    await drawn(page);
+    const { y, height } = await page.evaluate(() => {
+      const { timeline } = window.replay;
+      return { y: timeline.hits.find(({ attempt }) => attempt.task === "load")?.y, height: timeline.host.clientHeight };
+    });
+    assert.ok(y >= 0 && y < height, `the lane of what failed lies at ${y} of ${height}`);
+    await closeQuiet(page);
+  });
+});
+
+// The mark of a key that is new was as wide as a column, with a frame around nothing.
+test("the mark of what is new in the context is as wide as its word", async () => {
+  const page = await open(IDS.completed);
+  const written = JSON.parse(log.replay(IDS.completed, "--json")).events.find(({ event, body }) => event === "ContextWritten" && body.task === null);
+  await slide(page, written.seq);
+  const { box, word } = await page.locator("#context .note").first().evaluate((note) => {
+    const range = document.createRange();
+    range.selectNodeContents(note);
+    return { box: note.getBoundingClientRect().width, word: range.getBoundingClientRect().width };
+  });
+  assert.ok(box - word < 14, `${box} for ${word}`);
+  await closeQuiet(page);
+});
+
 describe("hostile values", () => {
   test("are shown as text and never run", async () => {
     const page = await open(IDS.hostile, "#key=huge");

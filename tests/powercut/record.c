@@ -136,6 +136,23 @@ static int is_below(const char *path) {
     return root_length && path && !strncmp(path, root, root_length) && (path[root_length] == '/' || !path[root_length]);
 }
 
+/* A path by which something below the root is called, also where it goes through the descriptor of a directory
+ * (/proc/self/fd/N/name); NULL for all others. */
+static const char *below(const char *path, char named[8192]) {
+    static const char through[] = "/proc/self/fd/";
+    if (!path || !root_length) return NULL;
+    if (strncmp(path, through, sizeof through - 1)) return is_below(path) ? path : NULL;
+    const char *rest = path + sizeof through - 1;
+    rest += strcspn(rest, "/");
+    char link[64], directory[4096];
+    snprintf(link, sizeof link, "%.*s", (int)(rest - path), path);
+    ssize_t length = readlink(link, directory, sizeof directory - 1);
+    if (length < 0) return NULL;
+    directory[length] = 0;
+    snprintf(named, 8192, "%s%s", directory, rest);
+    return is_below(named) ? named : NULL;
+}
+
 static int is_ours(int fd) { return fd >= 0 && fd < MOST_DESCRIPTORS ? what_is[fd] : UNKNOWN; }
 
 /* Counts a call, and says what shall become of it. The lock is held. */
@@ -159,7 +176,9 @@ static int opened(const char *path, int flags, mode_t mode) {
         if (fd >= 0 && fd < MOST_DESCRIPTORS) what_is[fd] = MARKS;
         return fd;
     }
-    if (!is_below(path)) {
+    char buffer[8192];
+    const char *named = below(path, buffer);
+    if (!named) {
         int fd = REAL(open)(path, flags, mode);
         if (fd >= 0 && fd < MOST_DESCRIPTORS) what_is[fd] = UNKNOWN;
         return fd;
@@ -172,7 +191,7 @@ static int opened(const char *path, int flags, mode_t mode) {
     if (fd >= 0) {
         if (fd >= MOST_DESCRIPTORS) _exit(96);
         what_is[fd] = FILE_BELOW;
-        put_text(OPEN, fd, flags, path);
+        put_text(OPEN, fd, flags, named);
     }
     pthread_mutex_unlock(&lock);
     errno = error;
@@ -308,39 +327,45 @@ int ftruncate64(int fd, off64_t length) {
 int ftruncate(int fd, off_t length) { return ftruncate64(fd, length); }
 
 int rename(const char *from, const char *to) {
-    if (!is_below(from) && !is_below(to)) return REAL(rename)(from, to);
+    char from_buffer[8192], to_buffer[8192];
+    const char *from_named = below(from, from_buffer), *to_named = below(to, to_buffer);
+    if (!from_named && !to_named) return REAL(rename)(from, to);
     pthread_mutex_lock(&lock);
     int result = -1;
     if (strikes(K_RENAME) == FAIL) errno = fault_errno;
     else result = REAL(rename)(from, to);
     int error = errno;
-    if (!result) put_two(RENAME, from, to);
+    if (!result) put_two(RENAME, from_named ? from_named : from, to_named ? to_named : to);
     pthread_mutex_unlock(&lock);
     errno = error;
     return result;
 }
 
 int unlink(const char *path) {
-    if (!is_below(path)) return REAL(unlink)(path);
+    char buffer[8192];
+    const char *named = below(path, buffer);
+    if (!named) return REAL(unlink)(path);
     pthread_mutex_lock(&lock);
     int result = -1;
     if (strikes(K_UNLINK) == FAIL) errno = fault_errno;
     else result = REAL(unlink)(path);
     int error = errno;
-    if (!result) put_text(UNLINK, -1, 0, path);
+    if (!result) put_text(UNLINK, -1, 0, named);
     pthread_mutex_unlock(&lock);
     errno = error;
     return result;
 }
 
 int mkdir(const char *path, mode_t mode) {
-    if (!is_below(path)) return REAL(mkdir)(path, mode);
+    char buffer[8192];
+    const char *named = below(path, buffer);
+    if (!named) return REAL(mkdir)(path, mode);
     pthread_mutex_lock(&lock);
     int result = -1;
     if (strikes(K_MKDIR) == FAIL) errno = fault_errno;
     else result = REAL(mkdir)(path, mode);
     int error = errno;
-    if (!result) put_text(MKDIR, -1, 0, path);
+    if (!result) put_text(MKDIR, -1, 0, named);
     pthread_mutex_unlock(&lock);
     errno = error;
     return result;

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import ctypes
+import decimal
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -139,3 +143,65 @@ def read_undeclared(context: cloaca.Context) -> None:
 def sleep_on(context: cloaca.Context) -> None:
     Path(context["file"]).write_text(str(os.getpid()))
     time.sleep(1000)
+
+
+request_id = contextvars.ContextVar("request_id", default="nobody")
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def tell_context(context: cloaca.Context) -> None:
+    context["pid"] = os.getpid()
+    context["seen"] = [request_id.get(), decimal.getcontext().prec]
+    request_id.set("somebody")
+    decimal.getcontext().prec = 5
+
+
+@cloaca.task(isolation="process", retry_attempts=2, retry_delay_ms=1)
+def hold_port(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", context["port"]))
+    listening.listen()
+    if handle.attempt == 1:
+        raise Delegating("no client")
+
+
+class Delegating(Exception):
+    def __getattr__(self, name: str) -> Any:
+        raise KeyError(name)
+
+
+class EndsUnpickling(Exception):
+    def __setstate__(self, state: object) -> None:
+        raise SystemExit("while it was unpickled")
+
+
+ODD = {
+    "delegates": "Delegating",
+    "exits": "SystemExit",
+    "async_exits": "SystemExit",
+    "ends_unpickling": "EndsUnpickling",
+}
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def delegates() -> None:
+    raise Delegating("in a worker")
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def exits() -> None:
+    raise SystemExit("in a worker")
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+async def async_exits() -> None:
+    async def child() -> None:
+        raise SystemExit("in a worker")
+
+    left_alone = asyncio.create_task(child())
+    await asyncio.sleep(1000 if left_alone else 0)
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def ends_unpickling() -> None:
+    raise EndsUnpickling("in a worker")

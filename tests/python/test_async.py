@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import errno
 import threading
 import time
+from collections.abc import AsyncIterator, Callable
 
 import cloaca
 import pytest
+from cloaca import _loop
+from cloaca._trigger import triggers
 
 from conftest import LIMIT
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    limit = time.monotonic() + LIMIT
+    while not holds():
+        assert time.monotonic() < limit
+        time.sleep(0.005)
 
 
 def test_async_tasks_run_on_one_loop_together(runner: cloaca.DefaultRunner) -> None:
@@ -176,3 +189,417 @@ def test_who_awaits_hears_of_a_shutdown() -> None:
 
     asyncio.run(main())
     release.set()
+
+
+async def end_program() -> None:
+    await asyncio.sleep(0)
+    raise SystemExit("from a child")
+
+
+async def interrupt() -> None:
+    await asyncio.sleep(0)
+    raise KeyboardInterrupt("from a child")
+
+
+async def raise_odd() -> None:
+    class Odd(BaseException): ...
+
+    await asyncio.sleep(0)
+    raise Odd("from a child")
+
+
+async def stop_the_loop() -> None:
+    asyncio.get_running_loop().stop()
+
+
+async def close_the_loop() -> None:
+    asyncio.get_running_loop().close()
+
+
+async def shut_the_executor_down() -> None:
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def exit_in_callback() -> None:
+    raise SystemExit("from a callback")
+
+
+async def start_callback() -> None:
+    asyncio.get_running_loop().call_soon(exit_in_callback)
+
+
+async def start_timer() -> None:
+    asyncio.get_running_loop().call_later(0.001, exit_in_callback)
+
+
+async def exit_when_done() -> None:
+    asyncio.ensure_future(asyncio.sleep(0)).add_done_callback(lambda _: exit_in_callback())
+
+
+@pytest.mark.parametrize("awaited", [True, False], ids=["awaited", "left alone"])
+@pytest.mark.parametrize(
+    ("child", "kind", "says"),
+    [
+        (end_program, "SystemExit", "from a child"),
+        (interrupt, "KeyboardInterrupt", "from a child"),
+        (raise_odd, "Odd", "from a child"),
+        (stop_the_loop, "RuntimeError", "called stop() on the event loop"),
+        (close_the_loop, "RuntimeError", "called close() on the event loop"),
+        (shut_the_executor_down, "RuntimeError", "called shutdown_default_executor()"),
+        (start_callback, "SystemExit", "from a callback"),
+        (start_timer, "SystemExit", "from a callback"),
+        (exit_when_done, "SystemExit", "from a callback"),
+    ],
+)
+def test_what_would_end_the_loop_fails_its_attempt_and_nothing_else(  # type: ignore[no-untyped-def]
+    runner: cloaca.DefaultRunner, child, kind: str, says: str, awaited: bool
+) -> None:
+    """One SystemExit in a coroutine that a task had started ended the loop's thread. That task, and every async task
+    after it, hung until its timeout (Luigi #439, tasktiger #335 tell the same of threads)."""
+    started, ended = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder("bystander"):
+
+        @cloaca.task(retry_attempts=1)
+        async def bystander() -> None:
+            started.set()
+            while not ended.is_set():
+                await asyncio.sleep(0.001)
+
+    with cloaca.WorkflowBuilder("culprit"):
+
+        @cloaca.task(retry_attempts=1)
+        async def culprit() -> None:
+            await asyncio.gather(child(), asyncio.sleep(LIMIT)) if awaited else asyncio.create_task(child())
+            await asyncio.sleep(LIMIT)
+
+    other = runner.submit("bystander")
+    assert started.wait(LIMIT)
+    result = runner.execute("culprit", timeout=LIMIT)
+    error = result.tasks["culprit"].error or ""
+    assert error.startswith(kind)
+    assert says in error
+    frames = [line.split()[-1] for line in (result.tasks["culprit"].traceback or "").splitlines() if "  File" in line]
+    assert {"_call", "_drive", "run_forever", "_run_once"}.isdisjoint(frames)
+    ended.set()
+    assert other.result(LIMIT).status == "Completed"
+    assert runner.execute("bystander", timeout=LIMIT).status == "Completed"
+
+
+def test_a_loop_that_breaks_is_replaced(runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture) -> None:
+    """A program that closes all descriptors closes the loop's selector, too: nothing can run on it any more."""
+    loops = set()
+
+    def bad_descriptor(_: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    with cloaca.WorkflowBuilder("healthy"):
+
+        @cloaca.task(retry_attempts=1)
+        async def healthy() -> None:
+            loops.add(asyncio.get_running_loop())
+            await asyncio.sleep(0.001)
+
+    with cloaca.WorkflowBuilder("breaks"):
+
+        @cloaca.task(retry_attempts=1)
+        async def breaks() -> None:
+            asyncio.get_running_loop()._selector.select = bad_descriptor  # type: ignore[attr-defined]
+            await asyncio.sleep(LIMIT)
+
+    assert runner.execute("healthy", timeout=LIMIT).status == "Completed"
+    result = runner.execute("breaks", timeout=LIMIT)
+    assert "the runner's event loop broke" in (result.error_message or "")
+    assert runner.execute("healthy", timeout=LIMIT).status == "Completed"
+    assert len(loops) == 2
+    assert "the runner's event loop broke" in caplog.text
+
+
+def test_a_task_factory_or_handler_that_raises_fails_only_who_uses_it(runner: cloaca.DefaultRunner) -> None:
+    """What a program sets on the loop stays there for later attempts."""
+
+    def no_tasks(*_: object, **__: object) -> asyncio.Task[None]:
+        raise SystemExit("no tasks today")
+
+    def no_handler(*_: object) -> None:
+        raise SystemExit("no handler")
+
+    def fail() -> None:
+        raise ValueError("in a callback")
+
+    with cloaca.WorkflowBuilder("sets"):
+
+        @cloaca.task(retry_attempts=1)
+        async def sets() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(no_handler)
+            loop.call_soon(fail)
+            await asyncio.sleep(0.01)
+
+        @cloaca.task(retry_attempts=1, dependencies=[sets], trigger_rule="all_failed")
+        async def replaces() -> None:
+            asyncio.get_running_loop().set_task_factory(no_tasks)
+
+    with cloaca.WorkflowBuilder("after"):
+
+        @cloaca.task(retry_attempts=1)
+        async def plain() -> None:
+            await asyncio.sleep(0.001)
+
+        @cloaca.task(retry_attempts=1)
+        async def starts() -> None:
+            coroutine = asyncio.sleep(0)
+            try:
+                await asyncio.create_task(coroutine)
+            finally:
+                coroutine.close()
+
+    result = runner.execute("sets", timeout=LIMIT)
+    assert result.tasks["sets"].error == "SystemExit: no handler"
+    assert result.tasks["replaces"].state == "Completed"
+    result = runner.execute("after", timeout=LIMIT)
+    assert result.tasks["plain"].state == "Completed"
+    assert result.tasks["starts"].error == "SystemExit: no tasks today"
+
+
+def test_a_loop_that_is_blocked_is_replaced(
+    runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One coroutine that blocks instead of awaiting keeps all others from running, also those that start later."""
+    monkeypatch.setattr(_loop, "_PATIENCE", 0.05)
+    release, started = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder("bystander"):
+
+        @cloaca.task(retry_attempts=1)
+        async def bystander() -> None:
+            started.set()
+            while not release.is_set():
+                await asyncio.sleep(0.001)
+
+    with cloaca.WorkflowBuilder("blocks"):
+
+        @cloaca.task(retry_attempts=1, timeout_seconds=0.05)
+        async def blocks() -> None:
+            release.wait(LIMIT)
+
+    with cloaca.WorkflowBuilder("later"):
+
+        @cloaca.task(retry_attempts=1, timeout_seconds=0.05)
+        async def later() -> None:
+            await asyncio.sleep(0)
+
+    other = runner.submit("bystander")
+    assert started.wait(LIMIT)
+    result = runner.execute("blocks", timeout=LIMIT)
+    assert "TaskTimeoutError" in (result.error_message or "")
+    wait_until(lambda: runner.execute("later", timeout=LIMIT).status == "Completed")
+    assert f"attempt 1 at task 'blocks' of execution {result.execution_id} blocks the event loop" in caplog.text
+    release.set()
+    assert other.result(LIMIT).status == "Completed"
+    wait_until(lambda: len([it for it in threading.enumerate() if it.name.startswith("cloaca-loop-")]) <= 1)
+
+
+def test_a_trigger_that_would_end_the_loop_ends_its_poll(runner: cloaca.DefaultRunner) -> None:
+    """The loop runs triggers, too: one that raised SystemExit ended all polling of coroutines."""
+    polls = 0
+    left_alone: list[object] = []
+    with cloaca.WorkflowBuilder("polled"):
+
+        @cloaca.task
+        async def polled() -> None: ...
+
+        @cloaca.trigger(poll_interval="1ms")
+        async def exits() -> bool:
+            nonlocal polls
+            polls += 1
+            if polls == 1:
+                await asyncio.gather(end_program())
+            if polls == 2:
+                left_alone.append(asyncio.create_task(end_program()))
+                await asyncio.sleep(LIMIT)
+            return True
+
+    try:
+        wait_until(lambda: any(info.status == "Completed" for info in runner.list_executions(workflow="polled")))
+    finally:
+        triggers.unregister("exits")
+    assert polls > 2
+
+
+def test_what_an_attempt_has_started_ends_before_the_next_attempt_begins(runner: cloaca.DefaultRunner) -> None:
+    """`gather` leaves the siblings of a coroutine that failed running: they wrote into the retry (cpython #75633)."""
+    seen: list[str] = []
+    left_alone: list[object] = []
+    with cloaca.WorkflowBuilder("siblings"):
+
+        @cloaca.task(retry_attempts=3, retry_delay_ms=1)
+        async def siblings(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+            name = f"attempt {handle.attempt}"
+
+            async def numbers() -> AsyncIterator[int]:
+                try:
+                    for number in range(1_000):
+                        yield number
+                finally:
+                    await asyncio.sleep(0.001)
+                    seen.append(f"{name}: generator closed")
+
+            async def writes() -> None:
+                left_alone.append(asyncio.create_task(grandchild()))
+                try:
+                    await asyncio.sleep(LIMIT)
+                finally:
+                    await asyncio.sleep(0.001)
+                    seen.append(f"{name}: sibling ended")
+
+            async def grandchild() -> None:
+                try:
+                    await asyncio.sleep(LIMIT)
+                finally:
+                    seen.append(f"{name}: grandchild ended")
+
+            async def fails() -> None:
+                await asyncio.sleep(0.001)
+                if handle.attempt == 1:
+                    raise ConnectionError
+
+            seen.append(f"{name}: begins")
+            asyncio.get_running_loop().call_later(0.05, seen.append, f"{name}: timer")
+            async for _ in numbers():
+                break
+            sibling = asyncio.create_task(writes())
+            await fails()
+            if handle.attempt == 2:
+                await asyncio.gather(sibling, end_program())
+            assert not sibling.done()
+
+    assert runner.execute("siblings", timeout=LIMIT).status == "Completed"
+    time.sleep(0.1)
+    by_attempt = [[line.split(": ")[1] for line in seen if line.startswith(f"attempt {n}")] for n in (1, 2, 3)]
+    assert [line.split(": ")[0] for line in seen] == sorted(line.split(": ")[0] for line in seen)
+    for lines in by_attempt:
+        assert lines[0] == "begins"
+        assert sorted(lines[1:]) == ["generator closed", "grandchild ended", "sibling ended"]
+
+
+def test_a_timeout_cancels_what_the_attempt_has_started(runner: cloaca.DefaultRunner) -> None:
+    """A task that an attempt had created went on after the attempt was cancelled."""
+    cancelled = threading.Event()
+    with cloaca.WorkflowBuilder("timed_out"):
+
+        @cloaca.task(timeout_seconds=0.05, retry_attempts=1)
+        async def timed_out() -> None:
+            async def background() -> None:
+                try:
+                    await asyncio.sleep(LIMIT)
+                finally:
+                    cancelled.set()
+
+            left_alone = asyncio.create_task(background())
+            await asyncio.sleep(LIMIT if left_alone else 0)
+
+    assert runner.execute("timed_out").status == "Failed"
+    assert cancelled.wait(LIMIT)
+
+
+def test_who_ignores_the_cancellation_holds_nobody_up(
+    runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coroutine can ignore that it is cancelled for ever. Its attempt ends all the same, and that is said."""
+    monkeypatch.setattr(_loop, "_PATIENCE", 0.02)
+    monkeypatch.setattr(_loop, "_LAST_PATIENCE", 0.02)
+    go_on = True
+    with cloaca.WorkflowBuilder("stubborn"):
+
+        @cloaca.task(retry_attempts=1)
+        async def stubborn(context: cloaca.Context) -> None:
+            async def ignores() -> None:
+                while go_on:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.sleep(0.005)
+
+            left_alone = asyncio.create_task(ignores())
+            await asyncio.sleep(0)
+            context["done"] = not left_alone.done()
+
+    result = runner.execute("stubborn", timeout=LIMIT)
+    assert (result.status, result.final_context) == ("Completed", {"done": True})
+    assert "1 of its coroutines went on when they were cancelled" in caplog.text
+    assert "ignores" in caplog.text
+    go_on = False
+
+
+def test_who_awaits_what_another_attempt_has_started_is_told_whose_it_was(runner: cloaca.DefaultRunner) -> None:
+    """Two attempts can await one task. When the attempt that had started it ended, the other one just had a
+    CancelledError that nobody had asked for."""
+    shared: list[asyncio.Task[None]] = []
+    with cloaca.WorkflowBuilder("shares"):
+
+        @cloaca.task(retry_attempts=1)
+        async def starts() -> None:
+            shared.append(asyncio.create_task(asyncio.sleep(LIMIT)))
+            while len(shared) < 2:
+                await asyncio.sleep(0.001)
+
+        @cloaca.task(retry_attempts=1)
+        async def awaits() -> None:
+            while not shared:
+                await asyncio.sleep(0.001)
+            shared.append(shared[0])
+            await shared[0]
+
+    result = runner.execute("shares", timeout=LIMIT)
+    owner = f"attempt 1 at task 'starts' of execution {result.execution_id}"
+    # Before Python 3.11, the message is in the error behind it.
+    assert f"CancelledError: it belongs to {owner}, which has ended" in (result.tasks["awaits"].traceback or "")
+
+
+def test_what_is_to_outlive_an_attempt_is_started_in_a_context_of_its_own(runner: cloaca.DefaultRunner) -> None:
+    """A pool that a program keeps for all its attempts is no attempt's."""
+    kept: list[asyncio.Task[None]] = []
+    ended = threading.Event()
+    with cloaca.WorkflowBuilder("pool"):
+
+        @cloaca.task
+        async def opens() -> None:
+            async def serve() -> None:
+                await asyncio.sleep(0.02)
+                ended.set()
+
+            kept.append(contextvars.Context().run(asyncio.ensure_future, serve()))
+
+    assert runner.execute("pool").status == "Completed"
+    assert ended.wait(LIMIT)
+
+
+def test_coroutines_take_no_thread_each() -> None:
+    """3,000 coroutines at once made 2,900 threads, which stayed."""
+    count, most = 600, 0
+    with cloaca.WorkflowBuilder("many"):
+        for number in range(count):
+
+            @cloaca.task(id=f"task_{number}")
+            async def sleeps() -> None:
+                nonlocal most
+                await asyncio.sleep(0.01)
+                most = max(most, threading.active_count())
+
+    before = threading.active_count()
+    with cloaca.DefaultRunner(":memory:", cloaca.DefaultRunnerConfig(max_concurrent_tasks=count)) as runner:
+        assert runner.execute("many").status == "Completed"
+    assert most - before < 10
+
+
+def test_threads_that_are_needed_no_more_end() -> None:
+    """A runner kept as many threads as it had ever needed at once."""
+    together = threading.Barrier(60)
+    with cloaca.WorkflowBuilder("crowd"):
+        for number in range(60):
+
+            @cloaca.task(id=f"task_{number}")
+            def meets() -> None:
+                together.wait(LIMIT)
+
+    before = threading.active_count()
+    with cloaca.DefaultRunner(":memory:", cloaca.DefaultRunnerConfig(max_concurrent_tasks=60)) as runner:
+        assert runner.execute("crowd").status == "Completed"
+        wait_until(lambda: threading.active_count() - before < 25)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import subprocess
+import textwrap
 import threading
 import uuid
 from collections.abc import Callable
@@ -182,3 +183,47 @@ def test_the_wheel_is_for_no_python_without_the_gil() -> None:
     wheel = tags.Tag("cp310", "abi3", "linux_x86_64")
     for abi, fits in (("cp313", True), ("cp313t", False)):
         assert (wheel in set(tags.cpython_tags((3, 13), [abi], ["linux_x86_64"]))) is fits
+
+
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_greenlets_in_the_place_of_threads_are_refused_at_once(run_python: Run, library: str) -> None:
+    """Under `gunicorn -k gevent` a runner hung: its threads were greenlets, and nobody ran them while it waited for
+    them. Eventlet does the same; here it is played, since it is not maintained any more."""
+    patches = {
+        "gevent": "from gevent import monkey; monkey.patch_all()",
+        "eventlet": """
+            import threading, types
+            start = lambda *args: None
+            start.__module__ = "eventlet.green.thread"
+            threading._start_new_thread = threading._start_joinable_thread = start
+        """,
+    }
+    done = run_python(
+        f"{textwrap.dedent(patches[library])}\nimport cloaca\ncloaca.DefaultRunner(':memory:')", check=False
+    )
+    last = done.stderr.splitlines()[-1]
+    assert f"{library} has replaced Python's threads" in last
+    assert "in a process that is not patched" in last
+
+
+def test_what_works_under_a_patch_runs_and_what_does_not_says_why(run_python: Run) -> None:
+    """With its threads left alone, gevent still replaces selectors, sockets and subprocess: coroutines and worker
+    processes waited for ever."""
+    done = run_python("""
+        from gevent import monkey
+
+        monkey.patch_all(thread=False)
+        import cloaca
+
+        with cloaca.WorkflowBuilder("partly"):
+            @cloaca.task
+            def thread(context):
+                context["ran"] = True
+            @cloaca.task(retry_attempts=1)
+            async def coroutine(): ...
+
+        with cloaca.DefaultRunner(":memory:") as runner:
+            result = runner.execute("partly", timeout=20)
+            print(result.final_context["ran"], result.tasks["coroutine"].error)
+    """)
+    assert done.stdout.startswith("True Error: gevent has replaced Python's selectors")

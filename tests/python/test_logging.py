@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import cloaca
 import pytest
 from cloaca import _logging
+
+from conftest import LIMIT
 
 
 def undeclared() -> None:
@@ -149,3 +153,86 @@ def test_the_course_of_an_execution_is_there_for_whoever_asks(
         ("DEBUG", "task 'once' completed, attempt 2"),
         ("INFO", f"execution {result.execution_id} of workflow 'plain' completed"),
     ]
+
+
+class Raises(logging.Filter):
+    """Adds a request id to records that have none, and trips over the engine's."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error: BaseException | None = error
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if self.error is not None and record.name.startswith("cloaca"):
+            raise self.error
+        return True
+
+
+@pytest.mark.parametrize("error", [KeyError("request_id"), SystemExit("enough"), GeneratorExit()], ids=repr)
+@pytest.mark.parametrize("place", ["filter", "handler", "formatter", "logger"])
+def test_logging_code_that_raises_loses_no_result(
+    runner: cloaca.DefaultRunner, capsys: pytest.CaptureFixture[str], place: str, error: BaseException
+) -> None:
+    """A filter of the program's raised KeyError: `execute` raised that instead of returning the result, and the thread
+    that hands records over ended, so that nothing was ever logged again."""
+
+    class Handler(logging.StreamHandler):  # type: ignore[type-arg]
+        def emit(self, record: logging.LogRecord) -> None:
+            if place == "handler":
+                raises.filter(record)
+            told.append(self.format(record))
+
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            if place == "formatter":
+                raises.filter(record)
+            return super().format(record)
+
+    def odd_callback(*_: object) -> None:
+        raise ValueError("in a callback")
+
+    with cloaca.WorkflowBuilder("sad"):
+
+        @cloaca.task(retry_attempts=1, on_failure=odd_callback)
+        def broken() -> None:
+            raise ValueError("no luck")
+
+    told: list[str] = []
+    raises, handler = Raises(error), Handler()
+    handler.setFormatter(Formatter())
+    if place == "filter":
+        handler.addFilter(raises)
+    logger = logging.getLogger("cloaca")
+    engine = logging.getLogger("cloaca.engine.execution")
+    logger.addHandler(handler)
+    if place == "logger":
+        engine.addFilter(raises)
+    try:
+        for _ in range(3):
+            assert runner.execute("sad", timeout=LIMIT).status == "Failed"
+        assert not [line for line in told if "no luck" in line]
+        assert f"{type(error).__name__}" in capsys.readouterr().err
+        raises.error = None
+        runner.submit("sad")
+        limit = time.monotonic() + LIMIT
+        while not [line for line in told if "no luck" in line]:
+            assert time.monotonic() < limit
+            time.sleep(0.005)
+        assert runner.execute("sad", timeout=LIMIT).status == "Failed"
+    finally:
+        logger.removeHandler(handler)
+        engine.removeFilter(raises)
+
+
+def test_logging_code_that_raises_keeps_no_runner_from_opening(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def no_level(self: logging.Logger) -> int:
+        raise RuntimeError("no level")
+
+    monkeypatch.setattr(logging.Logger, "getEffectiveLevel", no_level)
+    raises = Raises(RuntimeError("no record"))
+    logging.getLogger("cloaca.runner").addFilter(raises)
+    try:
+        with cloaca.DefaultRunner(f"{tmp_path}/log?pool=5") as runner:
+            assert not runner.is_shut_down
+    finally:
+        logging.getLogger("cloaca.runner").removeFilter(raises)

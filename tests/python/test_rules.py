@@ -147,7 +147,8 @@ def test_a_failure_that_no_task_handled_fails_the_execution_and_every_view_says_
     assert result.tasks["handler"].error == (
         "skipped by failure: rule all_failed (mailing: Completed, billing: Failed)"
     )
-    assert skipped is not None and skipped["failure"]
+    assert skipped is not None
+    assert skipped["failure"]
     for view in ([], ["explain", "handler"], ["--full"]):
         command = [Path(sys.executable).with_name("replay"), "--log", tmp_path / "log", result.execution_id, *view]
         shown = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
 
 import cloaca
 import pytest
@@ -185,3 +188,63 @@ def test_the_version_does_not_depend_on_the_process_or_the_line(run_python) -> N
         for lines, seed in [(0, 1), (5, 2), (9, 3)]
     }
     assert len(versions) == 1
+
+
+STALE = {
+    "an unclosed bracket": "x = (\n" * 40,
+    "a wrong indentation": "def a():\n        if 1:\n    x\n  y\n" * 10,
+    "no text": "\xff\xfe\x00".encode("latin-1") * 40,
+    "an unclosed string": '"""\n' * 41,
+    "deep brackets": "(" * 5_000 + "\n" + "(" * 5_000,
+    "another function": "\n" * 3 + "        def other(context):\n            pass\n" * 20,
+    "fewer lines": "",
+}
+
+
+@pytest.mark.parametrize("now", STALE, ids=str)
+def test_a_factory_decorates_also_when_its_file_has_changed(tmp_path: Path, now: str) -> None:
+    """A service that was running when its source was replaced could define no more tasks: `inspect` cuts the function
+    out of the new file, and TokenError came out of the decorator."""
+    file = tmp_path / "factory.py"
+    factory = (
+        "def {0}(number):\n        def task(context):\n            context['number'] = number\n        return task\n"
+    )
+    file.write_text(factory.format("known") + factory.format("new"))
+    spec = importlib.util.spec_from_file_location("factory", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def made(make: Callable[[int], Callable[[cloaca.Context], None]]) -> cloaca.Workflow:
+        with cloaca.WorkflowBuilder("made") as builder:
+            cloaca.task(id="made")(make(1))
+        return builder.build()
+
+    before = made(module.known)
+    text = STALE[now]
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    # What is known of a function stays so; of another one, the text of something else is not taken for its own.
+    assert made(module.known).version == before.version
+    made(module.new)
+    with cloaca.DefaultRunner(":memory:") as runner:
+        result = runner.execute("made")
+        assert result.final_context == {"number": 1}
+        assert "other" not in str(result.history().to_json())
+
+
+def test_an_object_that_has_every_attribute_can_be_decorated() -> None:
+    """A proxy makes up an attribute for every name: looking for the function inside one found another one inside that,
+    for ever."""
+
+    class Proxy:
+        def __call__(self, context: cloaca.Context) -> None:
+            context["called"] = True
+
+        def __getattr__(self, name: str) -> Proxy:
+            return Proxy()
+
+    with cloaca.WorkflowBuilder("proxied"):
+        cloaca.task(id="proxied")(Proxy())
+    with cloaca.DefaultRunner(":memory:") as runner:
+        assert runner.execute("proxied").final_context == {"called": True}

@@ -181,19 +181,17 @@ def test_tasks_of_one_id_in_two_workflows_stay_apart(runner: cloaca.DefaultRunne
     assert runner.execute("apart_two").final_context["name"] == "apart_two"
 
 
-def test_decorating_an_id_again_replaces_the_task() -> None:
-    with cloaca.WorkflowBuilder("again") as builder:
+def test_decorating_an_id_again_at_module_level_replaces_the_task() -> None:
+    for dependencies in (["never defined"], ["other_again"]):
 
-        @cloaca.task(id="it")
-        def old() -> None: ...
+        @cloaca.task(id="it_again", dependencies=dependencies)
+        def it() -> None: ...
 
-        @cloaca.task
-        def other() -> None: ...
+    @cloaca.task(id="other_again")
+    def other() -> None: ...
 
-        @cloaca.task(id="it", dependencies=["other"])
-        def new() -> None: ...
-
-    assert builder.build().get_execution_levels() == [["other"], ["it"]]
+    builder = cloaca.WorkflowBuilder("again").add_task("it_again").add_task("other_again")
+    assert builder.build().get_execution_levels() == [["other_again"], ["it_again"]]
 
 
 def test_a_block_collects_the_tasks_of_its_own_thread_only() -> None:

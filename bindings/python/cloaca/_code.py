@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from types import CodeType, MethodType
@@ -16,18 +17,34 @@ def fingerprint(function: Callable[..., Any]) -> bytes:
 
 def source(function: Callable[..., Any]) -> str:
     """The source text; nothing where there is none (an interactive session, say), or where the file has changed since.
-    `inspect` cuts the text out of the file as that is now."""
+
+    `inspect` cuts the text out of the file as that is now. So it is asked once for each function that was compiled.
+    """
+    code = _code_of(function)
+    if not isinstance(code, CodeType):
+        return _read_source(function, None)
+    known, text = _sources.get(id(code), (None, ""))
+    if known is None or known() is not code:
+        text = _read_source(function, code.co_name)
+        place = id(code)
+        _sources[place] = weakref.ref(code, lambda _: _sources.pop(place, None)), text
+    return text
+
+
+_sources: dict[int, tuple[weakref.ref[CodeType], str]] = {}
+
+
+def _read_source(function: Callable[..., Any], name: str | None) -> str:
     import inspect
     import re
     import textwrap
 
     try:
         text = textwrap.dedent(inspect.getsource(function))
-        name = _code_of(function).co_name
     except Exception:
         # `inspect` reads and parses a file that anybody may have written: there is no list of what that raises.
         return ""
-    if name.isidentifier() and not re.search(rf"\bdef\s+{re.escape(name)}\b", text):
+    if name is not None and name.isidentifier() and not re.search(rf"\bdef\s+{name}\b", text):
         return ""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar, overload
+from collections.abc import Callable, KeysView, Sequence, Set
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from . import _code, _isolation
 from ._cloaca import BackoffStrategy, Context, RetryCondition, RetryPolicy, TaskSpec, nearest
 from ._functions import shape
-from .conditions import ConditionTree
+from ._references import Reference, remember, resolve, shown
+from ._scope import MODULE_LEVEL, Scope, innermost, place_of
+from .conditions import Condition, ConditionTree, TaskReference
+from .literals import RetryWhen
+from .namespace import TaskNamespace
+
+if TYPE_CHECKING:
+    from .inputs import Part
+    from .literals import Backoff, Isolation, Rule
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-RetryOn: TypeAlias = str | type[BaseException] | tuple[type[BaseException], ...]
+RetryOn: TypeAlias = RetryWhen | type[BaseException] | tuple[type[BaseException], ...]
 
 _HANDLE_NAMES = ("handle", "task_handle")
+# Of timeouts, in seconds.
+_LONGEST = 10**9
 _BACKOFFS: dict[str, Callable[[], BackoffStrategy]] = {
     "fixed": BackoffStrategy.fixed,
     "linear": lambda: BackoffStrategy.linear(1.0),
@@ -27,27 +37,31 @@ _CONDITIONS: dict[str, Callable[[], RetryCondition]] = {
 }
 
 
-class Collector(Protocol):
-    """What collects the tasks that are decorated inside a ``with`` block."""
+class Definition(NamedTuple):
+    """A task as it was decorated."""
 
-    @property
-    def name(self) -> str: ...
-
-    def _collect(self, spec: TaskSpec) -> None: ...
+    spec: TaskSpec
+    scope: Scope
+    """Where it is defined."""
+    references: tuple[Reference, ...]
+    """The tasks that it depends on."""
+    place: str
+    """``file:line`` of its function."""
 
 
 class _Registry:
     """The tasks that were decorated at module level, by id."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tasks: dict[str, TaskSpec] = {}
+        # Re-entrant: a finalizer or a signal handler may look for a task inside.
+        self._lock = threading.RLock()
+        self._tasks: dict[str, Definition] = {}
 
-    def add(self, spec: TaskSpec) -> None:
+    def add(self, definition: Definition) -> None:
         with self._lock:
-            self._tasks[spec.id] = spec
+            self._tasks[definition.spec.id] = definition
 
-    def find(self, task_id: str) -> TaskSpec | None:
+    def find(self, task_id: str) -> Definition | None:
         with self._lock:
             return self._tasks.get(task_id)
 
@@ -55,11 +69,11 @@ class _Registry:
         with self._lock:
             return sorted(self._tasks)
 
-    def snapshot(self) -> dict[str, TaskSpec]:
+    def snapshot(self) -> dict[str, Definition]:
         with self._lock:
             return dict(self._tasks)
 
-    def restore(self, snapshot: dict[str, TaskSpec]) -> None:
+    def restore(self, snapshot: dict[str, Definition]) -> None:
         with self._lock:
             self._tasks = dict(snapshot)
 
@@ -67,75 +81,19 @@ class _Registry:
 registry = _Registry()
 
 
-class _Open(threading.local):
-    """The ``with`` blocks that are open on this thread."""
-
-    def __init__(self) -> None:
-        self.collectors: list[Collector] = []
-
-
-_open = _Open()
-
-
-def open_collector(collector: Collector) -> None:
-    """From now on, tasks that this thread decorates belong to the collector."""
-    _open.collectors.append(collector)
-
-
-def close_collector(collector: Collector) -> None:
-    """Ends that."""
-    _open.collectors.remove(collector)
-
-
 def workflow_around() -> str | None:
-    """The workflow whose ``with`` block this thread is in."""
-    return _open.collectors[-1].name if _open.collectors else None
+    """The workflow whose ``with`` block is around the caller."""
+    collector = innermost()
+    return collector.name if collector is not None else None
 
 
-def task_id_of(reference: str | Callable[..., Any]) -> str:
-    """The id that a reference to a task means: an id, or the decorated function.
-
-    Raises:
-        TypeError: It is neither.
-        ValueError: The function is not decorated.
-    """
-    if isinstance(reference, str):
-        return reference
-    if not callable(reference):
-        raise TypeError(
-            f"a task is named by a string task ID or a function object, not by {type(reference).__name__} "
-            f"({reference!r})"
-        )
-    task_id = _ids.get(reference)
-    if task_id is None:
-        name = getattr(reference, "__name__", repr(reference))
-        raise ValueError(f"function '{name}' is not a task; decorate it with @cloaca.task")
-    return task_id
-
-
-class _Ids:
-    """Which function is which task. The functions themselves stay as they were, whatever they are."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_function: dict[int, tuple[Callable[..., Any], str]] = {}
-
-    def set(self, function: Callable[..., Any], task_id: str) -> None:
-        try:
-            function.__cloaca_task_id__ = task_id  # type: ignore[attr-defined]
-        except (AttributeError, TypeError):
-            with self._lock:
-                self._by_function[id(function)] = (function, task_id)
-
-    def get(self, function: Callable[..., Any]) -> str | None:
-        task_id = getattr(function, "__cloaca_task_id__", None)
-        if isinstance(task_id, str):
-            return task_id
-        with self._lock:
-            return self._by_function.get(id(function), (None, None))[1]
-
-
-_ids = _Ids()
+def declare_around(part: Part) -> bool:
+    """Declares inputs of the workflow whose ``with`` block is around the caller; false outside of one."""
+    collector = innermost()
+    if collector is None:
+        return False
+    collector._declare(part)
+    return True
 
 
 @overload
@@ -148,18 +106,18 @@ def task(
     /,
     *,
     id: str | None = None,
-    dependencies: Iterable[str | Callable[..., Any]] | None = None,
+    dependencies: Sequence[TaskReference] | None = None,
     retry: RetryPolicy | None = None,
     retry_attempts: int | None = None,
-    retry_backoff: str | None = None,
+    retry_backoff: Backoff | None = None,
     retry_delay_ms: int | None = None,
     retry_max_delay_ms: int | None = None,
     retry_condition: RetryOn | None = None,
     retry_jitter: bool | None = None,
     trigger_rules: ConditionTree | None = None,
-    trigger_rule: str | None = None,
+    trigger_rule: Rule | None = None,
     timeout_seconds: float | None = None,
-    isolation: str | None = None,
+    isolation: Isolation | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
     on_retry: Callable[[str, str, Context, int], object] | None = None,
@@ -171,35 +129,38 @@ def task(
     /,
     *,
     id: str | None = None,
-    dependencies: Iterable[str | Callable[..., Any]] | None = None,
+    dependencies: Sequence[TaskReference] | None = None,
     retry: RetryPolicy | None = None,
     retry_attempts: int | None = None,
-    retry_backoff: str | None = None,
+    retry_backoff: Backoff | None = None,
     retry_delay_ms: int | None = None,
     retry_max_delay_ms: int | None = None,
     retry_condition: RetryOn | None = None,
     retry_jitter: bool | None = None,
     trigger_rules: ConditionTree | None = None,
-    trigger_rule: str | None = None,
+    trigger_rule: Rule | None = None,
     timeout_seconds: float | None = None,
-    isolation: str | None = None,
+    isolation: Isolation | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
     on_retry: Callable[[str, str, Context, int], object] | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Makes a function a task. The function comes back unchanged, so that a unit test can call it.
 
-    At module level the task goes into the registry of the process; inside ``with WorkflowBuilder(...)`` it belongs to
-    that workflow. Decorating the same id again replaces the earlier task.
+    At module level the task goes into the registry of the process, where decorating the same id again replaces the
+    earlier task. Inside ``with WorkflowBuilder(...)`` it belongs to that workflow, and an id can be given once. What a
+    module defines while it is imported inside the block is at module level.
 
     The function takes the context, or nothing; a second parameter called ``handle`` or ``task_handle`` gets a
-    [`TaskHandle`][cloaca.TaskHandle]. An ``async def`` function runs on the runner's event loop. What it returns: the
+    [`TaskHandle`][cloaca.TaskHandle]. An ``async def`` function runs on the runner's event loop; what it has started
+    there is cancelled when its attempt ends. Each attempt has a fresh context of ``contextvars``. What it returns: the
     context or ``None`` (what it wrote to the context counts), another [`Context`][cloaca.Context] (its difference
     counts), or a ``dict`` (its keys are set).
 
     Args:
         id: The task's id; the function's name by default.
-        dependencies: Ids or decorated functions, in the order that matters where their writes meet.
+        dependencies: A list of ids, full ids or decorated functions, in the order that matters where their writes meet.
+            A function that was decorated under several ids names none of them: write the id.
         retry: A whole policy; not together with any ``retry_*``.
         retry_attempts: How many runs there are at most; 0 and 1 are one run. 3 by default.
         retry_backoff: ``"fixed"``, ``"linear"`` or ``"exponential"`` (the default, doubling).
@@ -251,7 +212,7 @@ def task(
     if id is not None and (not isinstance(id, str) or not id):
         raise ValueError("a task id cannot be empty" if id == "" else f"a task id must be a str, not {id!r}")
     in_process = _isolation.is_process(isolation)
-    depends_on = _dependencies(dependencies)
+    references = _dependencies(dependencies)
     _check_callbacks(on_success=on_success, on_failure=on_failure, on_retry=on_retry)
 
     def decorate(function: Function) -> Function:
@@ -264,7 +225,7 @@ def task(
         spec = TaskSpec(
             task_id,
             function,
-            dependencies=depends_on,
+            dependencies=[reference.task_id for reference in references],
             rule=rule,
             retry=policy,
             timeout_ms=timeout_ms,
@@ -277,11 +238,14 @@ def task(
             on_failure=on_failure,
             on_retry=on_retry,
         )
-        _ids.set(function, task_id)
-        if _open.collectors:
-            _open.collectors[-1]._collect(spec)
+        collector = innermost()
+        scope = collector._scope if collector is not None else MODULE_LEVEL
+        definition = Definition(spec, scope, references, place_of(function))
+        if collector is not None:
+            collector._collect(definition)
         else:
-            registry.add(spec)
+            registry.add(definition)
+        remember(function, task_id, scope)
         return function
 
     return decorate if function is None else decorate(function)
@@ -296,19 +260,34 @@ def _check_callbacks(**callbacks: Any) -> None:
         if not callable(callback):
             raise TypeError(f"{name} must be a function, not {callback!r}")
         if inspect.iscoroutinefunction(callback):
-            raise TypeError(f"{name} must be a plain function: nobody would await {_shown(callback)}")
+            raise TypeError(f"{name} must be a plain function: nobody would await {shown(callback)}")
 
 
-def _dependencies(dependencies: Iterable[str | Callable[..., Any]] | None) -> list[str]:
+def _is_one(dependencies: object) -> bool:
+    """Whether it is one dependency, where a list of them should be."""
+    return isinstance(dependencies, (str, bytes, TaskNamespace)) or callable(dependencies)
+
+
+def _dependencies(dependencies: Sequence[TaskReference] | None) -> tuple[Reference, ...]:
     if dependencies is None:
-        return []
-    if isinstance(dependencies, str) or not isinstance(dependencies, Iterable):
-        raise TypeError(f"dependencies must be a list of ids or functions: dependencies=[{_shown(dependencies)}]")
-    return [task_id_of(dependency) for dependency in dependencies]
-
-
-def _shown(reference: object) -> str:
-    return getattr(reference, "__name__", None) or repr(reference)
+        return ()
+    if _is_one(dependencies):
+        raise TypeError(f"dependencies must be a list of ids or functions: dependencies=[{shown(dependencies)}]")
+    if isinstance(dependencies, Set) and not isinstance(dependencies, KeysView):
+        raise TypeError(
+            f"dependencies must be a list, not a {type(dependencies).__name__}, which has no order: where tasks wrote "
+            f"the same key, the later dependency counts"
+        )
+    if not isinstance(dependencies, Sequence):
+        kind = type(dependencies).__name__
+        raise TypeError(f"dependencies must be a list of ids or functions, not {kind}: dependencies=list(...)")
+    references = tuple(resolve(dependency) for dependency in dependencies)
+    seen: set[str] = set()
+    for reference in references:
+        if reference.task_id in seen:
+            raise ValueError(f"dependencies name task '{reference.task_id}' twice")
+        seen.add(reference.task_id)
+    return references
 
 
 def _policy(retry: RetryPolicy | None, **given: Any) -> RetryPolicy:
@@ -381,8 +360,6 @@ def _rule(name: str | None, tree: ConditionTree | None) -> Any:
         raise TypeError(f"trigger_rule must be the name of a rule, not {name!r}; trigger_rules takes a condition tree")
     if tree is None:
         return name if name is not None else "none_failed"
-    from ._cloaca import Condition
-
     return Condition.parse(tree)
 
 
@@ -391,9 +368,16 @@ def _timeout(seconds: float | None) -> int | None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"timeout_seconds must be a number, not {seconds!r}")
-    if not 0 < seconds < 1e9:
-        raise ValueError(f"timeout_seconds must be greater than 0, not {seconds!r}")
+    if not 0 < seconds < _LONGEST:
+        bound = "greater than 0" if not seconds > 0 else f"less than {_LONGEST} (about 31 years)"
+        raise ValueError(f"timeout_seconds must be {bound}, not {seconds!r}; None is no timeout")
     return max(1, round(seconds * 1000))
+
+
+def _is_in_class(function: Callable[..., Any]) -> bool:
+    """Whether a plain function stands in the body of a class."""
+    around = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(around) and not around.endswith("<locals>") and getattr(function, "__self__", None) is None
 
 
 def _shape(function: Callable[..., Any], task_id: str) -> tuple[bool, int]:
@@ -413,7 +397,20 @@ def _shape(function: Callable[..., Any], task_id: str) -> tuple[bool, int]:
     taken = positional[:1]
     if len(positional) > 1 and positional[1].name in _HANDLE_NAMES:
         taken = positional[:2]
+    if positional and positional[0].name in ("self", "cls") and _is_in_class(function):
+        name = getattr(function, "__qualname__", task_id)
+        raise TypeError(
+            f"task '{task_id}' is a method: its parameter '{positional[0].name}' would get the context. Make {name} a "
+            f"@staticmethod, with @cloaca.task below it, or decorate the method of an object: "
+            f"cloaca.task(id='{task_id}')(the_object.{name.rpartition('.')[2]})"
+        )
     surplus = [str(parameter) for parameter in parameters if parameter not in taken]
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if surplus and any(parameter.kind in variadic for parameter in parameters):
+        raise TypeError(
+            f"task '{task_id}' has parameters that a task cannot have: {', '.join(surplus)}. If a decorator wraps the "
+            f"function, use functools.wraps in it, so that the wrapper shows the parameters of the function"
+        )
     if surplus:
         raise TypeError(
             f"task '{task_id}' has parameters that a task cannot have: {', '.join(surplus)}. A task takes the context, "

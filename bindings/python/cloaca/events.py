@@ -46,6 +46,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ._erased import Erased as _Erased
+
 __all__ = [
     "CancelRequested",
     "ContextRemoved",
@@ -494,6 +496,8 @@ def event_of(raw: Mapping[str, Any]) -> Event:
     envelope = {name: raw[name] for name in ("seq", "time", "position", "hash", "previous")}
     if body is None:
         return Erased(**envelope, body=None)
+    if (erased := raw.get("erased")) is not None and "value" in body:
+        body = {**body, "value": _Erased(**erased)}
     kind: Any = _KINDS.get(raw["event"], Event)
     names = kind.__dataclass_fields__.keys() - Event.__dataclass_fields__.keys()
     said = {name: value if (make := _PARTS.get(name)) is None else make(value) for name, value in body.items()}

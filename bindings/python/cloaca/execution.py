@@ -9,6 +9,7 @@ from .errors import Error
 
 if TYPE_CHECKING:
     from .history import History
+    from .literals import ExecutionStatus
     from .result import WorkflowResult
     from .runner import DefaultRunner
 
@@ -37,7 +38,7 @@ class ExecutionInfo(NamedTuple):
     """Its id."""
     workflow_name: str
     """The workflow's name."""
-    status: str
+    status: ExecutionStatus
     """As in [`Execution.status`][cloaca.Execution.status]."""
     start_time: str
     """When it started (RFC 3339, UTC)."""
@@ -104,7 +105,7 @@ class Execution:
         return self._id
 
     @property
-    def status(self) -> str:
+    def status(self) -> ExecutionStatus:
         """How it stands, in the words of ``replay``:
 
         | status | meaning |

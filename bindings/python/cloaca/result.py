@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._cloaca import RawOutcome
     from ._past import Past
     from .history import History
+    from .literals import ExecutionStatus, TaskStatus
 
 __all__ = ["PipelineResult", "TaskResult", "WorkflowResult"]
 
@@ -41,7 +42,7 @@ class TaskResult(NamedTuple):
         ('Failed', 1, 'ValueError: as asked')
     """
 
-    state: str
+    state: TaskStatus
     """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
     attempts: int
     """How many attempts were started."""
@@ -138,7 +139,7 @@ class WorkflowResult:
         return self._workflow_name
 
     @property
-    def status(self) -> str:
+    def status(self) -> ExecutionStatus:
         """``Completed``, ``Failed`` or ``Cancelled``; of one that goes on, as
         [`Execution.status`][cloaca.Execution.status].
 
@@ -225,7 +226,9 @@ class WorkflowResult:
         """Returns the result if the execution completed.
 
         Raises:
-            WorkflowFailedError: It did not. The cause is what the task raised, if that is still in this process.
+            WorkflowFailedError: It did not. The cause is what the task raised, if that is still in this process: the
+                exception and its traceback, but not the local variables of its frames, which are freed when the attempt
+                ends.
 
         Example:
             >>> try:

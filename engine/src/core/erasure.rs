@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::event::{Event, ExecutionEnded, Request, Seq, TaskError};
-use super::json::Json;
+use super::json::{Erasure, Json};
 
 /// What stands in the place of a text.
 pub const ERASED_TEXT: &str = "(erased)";
@@ -132,6 +132,18 @@ fn without_value(event: &Event) -> Option<Event> {
         }
         _ => return None,
     })
+}
+
+/// What stays of an erased event, with who erased it in the place of its value.
+#[must_use]
+pub fn attributed(event: Event, erasure: &Erasure) -> Event {
+    match event {
+        Event::ContextWritten(mut write) if write.value.is_erased() => {
+            write.value = Json::erased_by(erasure);
+            Event::ContextWritten(write)
+        }
+        other => other,
+    }
 }
 
 fn without_reason(request: &Request) -> Request {

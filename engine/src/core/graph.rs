@@ -70,6 +70,14 @@ pub enum Problem {
         /// The nearest name that is there.
         nearest: Option<TaskId>,
     },
+    /// A task names a dependency twice.
+    #[error("Duplicate dependency: task '{task}' depends on '{dependency}' twice")]
+    Repeated {
+        /// The task.
+        task: TaskId,
+        /// What it names twice.
+        dependency: TaskId,
+    },
     /// A condition tree nests without end.
     #[error("The trigger rules of task '{task}' nest deeper than {} levels", Condition::DEEPEST)]
     TooDeep {

@@ -1,6 +1,6 @@
 //! Outcomes: an execution's state, as its caller is told.
 
-use cloacina_store::log::{LogReader, ReadError, StreamEntry};
+use cloacina_store::log::{Erasure, LogReader, ReadError, StreamEntry};
 use cloacina_store::record::{Body, Hash, StreamId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,9 +9,11 @@ use super::engine::{ExecutionStatus, Listed, Outcome, Standing, TaskOutcome};
 use crate::core::codec::{self, DecodeError};
 use crate::core::context::values;
 use crate::core::definition::Fingerprint;
+use crate::core::erasure::attributed;
 use crate::core::event::{Event, ExecutionId, Seq};
 use crate::core::fold::{Graphs, IllegalEvent, Recorded, fold};
 use crate::core::graph::Graph;
+use crate::core::json;
 use crate::core::state::Execution;
 use crate::core::time::Timestamp;
 
@@ -117,7 +119,7 @@ fn visit(
     execution: ExecutionId,
     mut take: impl FnMut(Recorded) -> Result<(), RebuildError>,
 ) -> Result<(), RebuildError> {
-    let mut notes: Option<BTreeMap<u64, Vec<u8>>> = None;
+    let mut erasures: Option<BTreeMap<u64, Erasure>> = None;
     let mut next = 0;
     loop {
         let page = log.read(stream_of(execution), next, PAGE)?;
@@ -126,31 +128,35 @@ fn visit(
         }
         for record in page {
             let seq = record.seq;
-            let note = match record.body {
-                Body::Erased { .. } => erased_note(log, &mut notes, execution, seq)?,
+            let erasure = match record.body {
+                Body::Erased { .. } => erasure_of(log, &mut erasures, execution, seq)?,
                 Body::Present { .. } => None,
             };
-            let bytes = record.body.bytes().or(note.as_deref());
+            let bytes = record.body.bytes().or(erasure.as_ref().map(|erasure| &erasure.note[..]));
             let bytes = bytes.ok_or(RebuildError::Erased { execution, seq })?;
-            let event = codec::decode_event(bytes).map_err(|error| RebuildError::Decode { execution, seq, error })?;
+            let mut event =
+                codec::decode_event(bytes).map_err(|error| RebuildError::Decode { execution, seq, error })?;
+            if let Some(Erasure { by, reason, time, .. }) = erasure {
+                event = attributed(event, &json::Erasure::new(by, reason, Timestamp(time.0)));
+            }
             take(Recorded { seq, time: Timestamp(record.time.0), event })?;
             next = seq + 1;
         }
     }
 }
 
-/// What stays of an erased event: see [`crate::core::erasure`].
-fn erased_note(
+/// What the log says of an erased event: see [`crate::core::erasure`].
+fn erasure_of(
     log: &dyn LogReader,
-    notes: &mut Option<BTreeMap<u64, Vec<u8>>>,
+    erasures: &mut Option<BTreeMap<u64, Erasure>>,
     execution: ExecutionId,
     seq: u64,
-) -> Result<Option<Vec<u8>>, ReadError> {
-    let known = match notes {
+) -> Result<Option<Erasure>, ReadError> {
+    let known = match erasures {
         Some(known) => known,
         None => {
-            let erasures = log.erasures(stream_of(execution))?;
-            notes.insert(erasures.into_iter().map(|erasure| (erasure.seq, erasure.note)).collect())
+            let found = log.erasures(stream_of(execution))?;
+            erasures.insert(found.into_iter().map(|erasure| (erasure.seq, erasure)).collect())
         }
     };
     Ok(known.get(&seq).cloned())
@@ -174,11 +180,7 @@ impl Graphs for LogGraphs<'_> {
 #[must_use]
 pub fn outcome(state: &Execution) -> Outcome {
     let is_final = state.status().is_final();
-    // What was erased is not there any more; `replay` shows where it was.
-    let context = values(&state.context())
-        .filter(|(_, value)| !value.is_erased())
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect::<BTreeMap<_, _>>();
+    let context = values(&state.context()).map(|(key, value)| (key.clone(), value.clone())).collect::<BTreeMap<_, _>>();
     let failed = state.root_failures().and_then(|(task, _)| {
         let failure = state.task(task).failure()?;
         Some((state.graph().name(task).clone(), failure.attempt))

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloacina_store::log::{AppendError, EventLog};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -187,7 +187,7 @@ impl Scheduler {
     /// Waits for a message, but not past the next timer.
     fn receive(&self) -> Result<Message, RecvTimeoutError> {
         let timer = self.timers.first().and_then(|(due, _)| self.shell.clock.instant(*due));
-        let stop = self.stopping.as_ref().and_then(|stopping| stopping.until);
+        let stop = self.stopping.as_ref().and_then(Stopping::until);
         match [timer, stop, self.settling.until()].into_iter().flatten().min() {
             Some(deadline) => self.shell.messages.recv_deadline(deadline),
             None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -237,10 +237,7 @@ impl Scheduler {
             Message::SourceRefused { source, error } => self.source_refused(source, &error),
             Message::Settle { reply } => self.settle(reply),
             Message::Durable(execution) => self.settling.durable(execution),
-            Message::Shutdown { grace, reply } => {
-                self.stopping.get_or_insert(Stopping { until: Instant::now().checked_add(grace), reply });
-                self.disarm_all();
-            }
+            Message::Shutdown { grace, reply } => self.stop_within(grace, reply),
         }
     }
 

@@ -302,7 +302,7 @@ pub(crate) fn streams(log: &dyn LogReader, kind: StreamKind, open_only: bool) ->
     loop {
         let page = log.streams(&filter)?;
         let Some(last) = page.last() else { return Ok(found) };
-        filter.before = Some(last.stream);
+        filter.before = Some(last.listing_key());
         found.extend(page);
     }
 }

@@ -5,14 +5,14 @@ use cloacina_engine::core::event::{
     ContextRemoved, ContextWritten, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Origin, Request, Seq,
     TaskAbandoned, TaskCompleted, TaskFailed, TaskSkipped, TaskStarted,
 };
-use cloacina_engine::core::json::Json;
+use cloacina_engine::core::json::{Erasure, Json};
 use cloacina_store::record::Hash;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::outcomes::{ErrorJson, ReadsJson, SkipJson, abandon_name, abandon_reason};
 use super::starts::{CauseJson, EnvironmentJson, OptionsJson};
-use super::values::{present, raw, shared};
+use super::values::{ErasedJson, present, raw, shared};
 use super::{NotAHistory, hex, time, unhex};
 use crate::reading::{Entry, Erased};
 use crate::time::rfc3339;
@@ -31,13 +31,6 @@ pub struct EntryJson {
     /// That its body was erased: a value in what is left of it stands for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     erased: Option<ErasedJson>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct ErasedJson {
-    time: String,
-    by: String,
-    reason: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -158,13 +151,18 @@ impl EntryJson {
             hash: Hash(unhex(&self.hash)?),
             event: match event {
                 Some(Event::ContextWritten(write)) if erased.is_some() => {
-                    Some(Event::ContextWritten(ContextWritten { value: Json::erased(), ..write }))
+                    Some(Event::ContextWritten(ContextWritten { value: erased_value(erased.as_ref()), ..write }))
                 }
                 event => event,
             },
             erased,
         })
     }
+}
+
+/// What stands for a value that was erased.
+fn erased_value(erased: Option<&Erased>) -> Json {
+    erased.map_or_else(Json::erased, |Erased { time, by, reason }| Json::erased_by(&Erasure::new(by, reason, *time)))
 }
 
 fn body(event: &Event) -> serde_json::Result<Box<RawValue>> {

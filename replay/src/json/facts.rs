@@ -16,7 +16,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::outcomes::{AskedJson, ErrorJson, ReadsJson, SkipJson, abandon_name};
 use super::starts::CauseJson;
-use super::values::{maybe, raw};
+use super::values::{ErasedJson, maybe, raw};
 use super::{NotAHistory, time, unhex};
 use crate::reading::{started, stream_of};
 use crate::source::Head;
@@ -79,13 +79,6 @@ impl ExecutionJson {
             head: entry.head.to_string(),
             durability: head.durability.map(words::durability),
         }
-    }
-
-    /// The same, with a reason for how it stands if it has none.
-    #[must_use]
-    pub fn or_reason(mut self, reason: impl FnOnce() -> Option<String>) -> Self {
-        self.reason = self.reason.take().or_else(reason);
-        self
     }
 
     /// The execution that this is.
@@ -485,6 +478,12 @@ pub struct StepJson {
     attempt: Option<u32>,
     value: Option<Box<RawValue>>,
     before: Option<Box<RawValue>>,
+    /// Who erased `value`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased: Option<ErasedJson>,
+    /// Who erased `before`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before_erased: Option<ErasedJson>,
     read_all: bool,
     told_before: bool,
 }
@@ -515,6 +514,8 @@ impl StepJson {
             attempt: writer.map(|(_, attempt)| *attempt),
             value: write.and_then(|write| write.value.as_ref()).map(raw).transpose()?,
             before: write.and_then(|write| write.before.as_ref()).map(raw).transpose()?,
+            erased: write.and_then(|write| write.value.as_ref()).and_then(ErasedJson::of),
+            before_erased: write.and_then(|write| write.before.as_ref()).and_then(ErasedJson::of),
             read_all: write.is_some_and(|write| write.read_all),
             told_before: step.told_before,
         })

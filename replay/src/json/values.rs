@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::time::Timestamp;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::time::rfc3339;
@@ -16,6 +16,23 @@ use crate::time::rfc3339;
 /// Never, for a text of ours.
 pub fn raw(value: &Json) -> serde_json::Result<Box<RawValue>> {
     RawValue::from_string(value.as_str().to_owned()).or_else(|_| to_raw_value(value.as_str()))
+}
+
+/// Who erased a value, when and why.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ErasedJson {
+    pub(super) time: String,
+    pub(super) by: String,
+    pub(super) reason: String,
+}
+
+impl ErasedJson {
+    /// Who erased a value; `None` of one that was not erased.
+    #[must_use]
+    pub fn of(value: &Json) -> Option<Self> {
+        let erasure = value.erasure()?;
+        Some(Self { time: rfc3339(erasure.time()), by: erasure.by, reason: erasure.reason })
+    }
 }
 
 /// A value that is there; `null` is one too.

@@ -5,12 +5,13 @@ use std::io::{self, Write};
 use sha2::{Digest, Sha256};
 
 /// The modules of the page's program, each after those that it imports from.
-const MODULES: [(&str, &str); 15] = [
+const MODULES: [(&str, &str); 16] = [
     ("dom.js", include_str!("../../web/dom.js")),
     ("raw.js", include_str!("../../web/raw.js")),
     ("words.js", include_str!("../../web/words.js")),
     ("model.js", include_str!("../../web/model.js")),
     ("canvas.js", include_str!("../../web/canvas.js")),
+    ("placing.js", include_str!("../../web/placing.js")),
     ("graph.js", include_str!("../../web/graph.js")),
     ("timeline.js", include_str!("../../web/timeline.js")),
     ("lists.js", include_str!("../../web/lists.js")),

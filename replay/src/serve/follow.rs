@@ -29,8 +29,8 @@ const PAGE: usize = 512;
 /// How many executions a list begins with.
 pub const LISTED: usize = 2_000;
 
-/// How many letters of a reason the list gets: more than a line shows. The page of the execution has all of it.
-const LONGEST_REASON: usize = 400;
+/// How many letters of an error the list gets: more than a line shows. The page of the execution has all of it.
+const LONGEST_ERROR: usize = 400;
 
 /// A message to a page.
 pub struct Message {
@@ -203,17 +203,19 @@ impl Follower {
 pub struct Listed {
     #[serde(flatten)]
     execution: ExecutionJson,
+    /// Its error, or who stopped it and why, in a line.
+    error: Option<String>,
 }
 
 impl Listed {
     /// An execution as the list shows it. Reads its last event, if that may say why it ended or stands still.
     pub fn new(reader: &dyn LogReader, head: &Head, location: &str) -> Self {
-        Self { execution: ExecutionJson::new(head, location).or_reason(|| reason(reader, head)) }
+        Self { execution: ExecutionJson::new(head, location), error: error(reader, head) }
     }
 }
 
-/// Why it stands as it does, in a line: its error, or who stopped it and why.
-fn reason(reader: &dyn LogReader, head: &Head) -> Option<String> {
+/// The error of an execution, or who stopped it and why, in a line.
+fn error(reader: &dyn LogReader, head: &Head) -> Option<String> {
     let status = head.label.as_ref().ok()?.status;
     if !matches!(status, LabelStatus::Failed | LabelStatus::Cancelled | LabelStatus::Paused) {
         return None;
@@ -231,7 +233,7 @@ fn reason(reader: &dyn LogReader, head: &Head) -> Option<String> {
         },
         _ => return None,
     };
-    let cut = reason.char_indices().nth(LONGEST_REASON).map_or(reason.len(), |(at, _)| at);
+    let cut = reason.char_indices().nth(LONGEST_ERROR).map_or(reason.len(), |(at, _)| at);
     Some(reason[..cut].to_owned()).filter(|reason| !reason.is_empty())
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::format;
 use super::index::{Index, Page, Part, Unreadable, read_through};
 use crate::bytes::{Malformed, usize_of};
+use crate::descriptors::above_standard_streams;
 use crate::directory::io_error;
 use crate::log::{Erasure, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
 use crate::record::{Hash, Record, StreamId, Timestamp};
@@ -59,7 +60,8 @@ pub fn open_archive(path: &Path) -> Result<ArchiveReader, OpenError> {
     };
     // A pipe is opened at once, and refused: it would be waited for without an end, and the path may come from a client.
     let not_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(not_waiting).open(path).map_err(|error| failed(&error))?;
+    let file = OpenOptions::new().read(true).custom_flags(not_waiting).open(path).and_then(above_standard_streams);
+    let file = file.map_err(|error| failed(&error))?;
     let metadata = file.metadata().map_err(|error| failed(&error))?;
     if !metadata.is_file() || !super::is_archive(path) {
         return Err(OpenError::NotALog { path: path.to_owned(), found: "no archive of a log".to_owned() });
@@ -142,10 +144,11 @@ impl LogReader for ArchiveReader {
         let wanted = |entry: &&StreamEntry| {
             filter.kind.is_none_or(|kind| kind == entry.kind)
                 && (entry.open || !filter.open_only)
-                && filter.before.is_none_or(|before| entry.stream < before)
+                && filter.before.is_none_or(|before| entry.listing_key() < before)
         };
-        let entries = self.index.streams.values().rev().map(|stream| &stream.entry);
-        Ok(entries.filter(wanted).take(filter.limit).cloned().collect())
+        let mut entries: Vec<_> = self.index.streams.values().map(|stream| &stream.entry).filter(wanted).collect();
+        entries.sort_unstable_by_key(|entry| Reverse(entry.listing_key()));
+        Ok(entries.into_iter().take(filter.limit).cloned().collect())
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {

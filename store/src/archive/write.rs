@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::format::{self, Counts, Header};
 use super::read::open_archive;
+use crate::descriptors::reserve_standard_streams;
 use crate::directory::sync_directory;
 use crate::log::{LogReader, OpenError, ReadError, StreamEntry};
 use crate::record::{Hash, Record, StreamId, Timestamp};
@@ -138,6 +139,7 @@ pub fn write_archive(
         return Err(ArchiveError::Exists(path.to_owned()));
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    reserve_standard_streams().map_err(failed)?;
     let file = tempfile::Builder::new().prefix(".cloaca-").tempfile_in(directory).map_err(failed)?;
     let head = reader.head()?;
     let header = Header {

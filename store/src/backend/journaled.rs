@@ -12,6 +12,7 @@ use super::journal::{self, Found, Journal};
 use super::overlay::{Overlay, merge, needed};
 use super::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
 use crate::bytes::Malformed;
+use crate::directory::opened::OpenDirectory;
 use crate::layout::group::GroupEntry;
 use crate::layout::keys;
 use crate::sync::{lock, read_lock, write_lock};
@@ -26,6 +27,7 @@ pub(crate) struct Journaled<B> {
 /// What only the one who writes needs.
 struct Writing {
     journal: Journal,
+    directory: OpenDirectory,
     name: PathBuf,
     /// Whether the database has nothing: it gets the first group at once. So one that is empty has lost something.
     is_new: bool,
@@ -96,7 +98,7 @@ impl<B: Backend> Journaled<B> {
     /// Goes on to write: has the database begin with what was found in the journal, and begins the journal in a directory anew.
     pub(crate) fn begin(
         self,
-        directory: &Path,
+        directory: &OpenDirectory,
         name: &Path,
         begin: impl FnOnce(&B, &[Changes]) -> Result<(), BackendError>,
     ) -> Result<Self, BackendError> {
@@ -104,7 +106,7 @@ impl<B: Backend> Journaled<B> {
         begin(&self.shared.database, found.groups())?;
         let is_new = end_of(&self.shared.database)? == 0;
         let failed = |doing: &str, error: &std::io::Error| failed(name, doing, error);
-        let journal = Journal::open(directory).map_err(|error| failed("opening", &error))?;
+        let journal = Journal::open(directory.path()).map_err(|error| failed("opening", &error))?;
         let shared = Arc::clone(&self.shared);
         let drainer = thread::Builder::new()
             .name("cloacina-drain".to_owned())
@@ -112,6 +114,7 @@ impl<B: Backend> Journaled<B> {
             .map_err(|error| failed("starting the thread that drains", &error))?;
         *lock(&self.writing) = Some(Writing {
             journal,
+            directory: directory.clone(),
             name: name.to_owned(),
             is_new,
             next: None,
@@ -251,10 +254,17 @@ impl<B> Shared<B> {
 }
 
 impl Writing {
+    /// That what is written next is still in the log that was opened.
+    fn check_in_place(&self) -> Result<(), BackendError> {
+        let journal = (journal::NAME, self.journal.file());
+        self.directory.check_in_place(Some(journal)).map_err(|error| BackendError::Failed(error.to_string()))
+    }
+
     /// Decides where changes go, and makes room for them there.
     fn make_room<B: Backend>(&mut self, changes: &Changes, shared: &Shared<B>) -> Result<(), BackendError> {
         changes.check_lengths()?;
         shared.check()?;
+        self.check_in_place()?;
         let follows = !self.unsynced.journal && !self.unsynced.database;
         let entry = journal::entry::encode(changes, follows)
             .filter(|(_, entry)| !self.is_new && Journal::can_take(entry.len()));
@@ -358,6 +368,7 @@ impl<B: Backend> Backend for Journaled<B> {
     }
 
     fn save_head(&self, head: &[u8]) -> Result<(), BackendError> {
+        self.with_writing(|writing| writing.check_in_place())?;
         self.shared.database.save_head(head)
     }
 

@@ -8,11 +8,12 @@
 //! - A write that fails on one of its threads can leave it asleep for ever. See [`patience`](super::patience).
 
 use std::any::Any;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -20,8 +21,11 @@ use ::bytes::Bytes;
 
 use super::patience::Patience;
 use super::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
-use crate::directory::head_file;
+use crate::descriptors::reserve_standard_streams;
+use crate::directory::files::{self, Access};
+use crate::directory::{head_file, is_snapshot};
 use crate::sync::{read_lock, write_lock};
+use crate::threads;
 
 /// The file of a directory that sled keeps its data in.
 pub(crate) const DATA_FILE: &str = "db";
@@ -53,7 +57,8 @@ impl SledBackend {
     /// Opens, or makes, the database in a directory. In messages it has another name where it is a copy.
     pub(crate) fn open(directory: &Path, name: &Path, cache_capacity: u64) -> Result<Self, SledOpenError> {
         let database = open_database(directory, cache_capacity)?;
-        let opened = File::open(directory.join(DATA_FILE))
+        let opened = give_to_owner(directory)
+            .and_then(|()| files::to_read(&directory.join(DATA_FILE)))
             .and_then(|data| Patience::with(database.clone()).map(|patience| (data, patience)));
         match opened {
             Ok((data, patience)) => Ok(Self {
@@ -113,7 +118,67 @@ impl SledBackend {
     }
 }
 
+/// The other file that sled makes, and its directory.
+const OTHERS: [&str; 2] = ["conf", "blobs"];
+
+/// Makes what sled would make in a new database, for those alone whom the log is for: sled asks nobody for whom it makes files.
+fn prepare(directory: &Path) -> io::Result<()> {
+    let access = Access::of(directory)?;
+    let is_there = |made: io::Result<()>| match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    };
+    is_there(files::create_directory(&directory.join("blobs"), access))?;
+    ["conf", DATA_FILE].iter().try_for_each(|name| is_there(files::create(&directory.join(name), access).map(drop)))
+}
+
+/// Gives what sled has made to those whom the log is for.
+fn give_to_owner(directory: &Path) -> io::Result<()> {
+    let access = Access::of(directory)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if is_snapshot(&name) || name == DATA_FILE || OTHERS.iter().any(|other| name == *other) {
+            files::give(&entry.path(), access)?;
+        }
+    }
+    Ok(())
+}
+
+/// The threads that sled keeps for all databases of a process, from the first on.
+const POOL: usize = 7;
+
+/// The threads that one open log has beside those: sled's that flushes, the one that looks after sled, the one that drains, the
+/// log's writer, the one that takes readers, and for a moment one that lets go of a database.
+const OF_A_LOG: usize = 6;
+
+/// The process in which sled has its threads; 0 before the first database.
+static STARTED_IN: AtomicU32 = AtomicU32::new(0);
+
+/// That sled can work in this process: it waits for ever for threads that it could not start, and for those that a fork does not
+/// have.
+pub(crate) fn check_process() -> io::Result<()> {
+    let this = std::process::id();
+    match STARTED_IN.load(Ordering::SeqCst) {
+        0 => threads::check(POOL + OF_A_LOG)?,
+        process if process == this => return threads::check(OF_A_LOG),
+        parent => {
+            return Err(io::Error::other(format!(
+                "this process is a fork of process {parent}, which had opened a log before, and the threads that work on one \
+                 are missing in a fork. Fork before the first log is opened, or start the process anew (with multiprocessing: \
+                 the start method 'spawn' or 'forkserver')"
+            )));
+        }
+    }
+    STARTED_IN.store(this, Ordering::SeqCst);
+    Ok(())
+}
+
 fn open_database(directory: &Path, cache_capacity: u64) -> Result<::sled::Db, SledOpenError> {
+    check_process()
+        .and_then(|()| reserve_standard_streams())
+        .and_then(|()| prepare(directory))
+        .map_err(SledOpenError::Io)?;
     let config = ::sled::Config::new()
         .path(directory)
         .cache_capacity(cache_capacity)
@@ -129,7 +194,12 @@ fn open_database(directory: &Path, cache_capacity: u64) -> Result<::sled::Db, Sl
 /// a snapshot sled reads it from the beginning, and no further than the first damaged place.
 pub(crate) fn write_snapshot(directory: &Path, cache_capacity: u64) {
     match open_database(directory, cache_capacity) {
-        Ok(database) => let_go(database, directory),
+        Ok(database) => {
+            let_go(database, directory);
+            if let Err(error) = give_to_owner(directory) {
+                tracing::warn!(directory = %directory.display(), %error, "the snapshot keeps its mode");
+            }
+        }
         Err(error) => tracing::warn!(directory = %directory.display(), ?error, "no snapshot could be written"),
     }
 }

@@ -102,7 +102,10 @@ impl<B: Backend> Writer<B> {
         if entry.head != head {
             return Err(ChangeError::Refused(format!("{stream} ends with {}, not with {head}", entry.head)));
         }
-        let mut edits = vec![(keys::listing(false, entry.kind, stream), None)];
+        let mut edits = vec![
+            (keys::listing(false, entry.kind, stream), None),
+            (keys::started(entry.kind, entry.listing_key()), None),
+        ];
         let mut left = Sha256::new();
         let mut from = Some(0);
         while let Some(seq) = from {
@@ -187,7 +190,7 @@ impl<B: Backend> Writer<B> {
 }
 
 /// A key and its new value; `None` deletes it.
-pub(super) type Edit = (Vec<u8>, Option<Vec<u8>>);
+pub(crate) type Edit = (Vec<u8>, Option<Vec<u8>>);
 
 /// Stores a frame in the place of the one that had a header.
 pub(super) fn replace(

@@ -13,7 +13,7 @@ use crate::layout::encoded::EncodedFrame;
 use crate::layout::frame::{FrameHeader, Place};
 use crate::layout::group::{FramePlace, GroupEntry, MAX_FRAMES};
 use crate::layout::head::Tip;
-use crate::layout::listing::ListingEntry;
+use crate::layout::listing::{ListingEntry, started_value};
 use crate::layout::{chunks, definition, keys};
 use crate::log::{Definition, Listing};
 use crate::record::{Hash, StreamId, StreamKind, Timestamp};
@@ -170,6 +170,7 @@ impl Group {
         };
         let listed = Listed { stream, kind: header.kind, open, entry };
         self.put_listed(&listed);
+        self.changes.put(keys::started(listed.kind, listed.key()), started_value());
         self.hidden.listings.entry(stream).or_insert(None);
         listed
     }

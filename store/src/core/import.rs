@@ -14,7 +14,7 @@ use crate::backend::Backend;
 use crate::keeper::{ChangeError, Changed};
 use crate::layout::frame::{FrameHeader, Standing, StoredFrame, StoredRecord};
 use crate::layout::keys;
-use crate::layout::listing::ListingEntry;
+use crate::layout::listing::{ListingEntry, started_value};
 use crate::log::{Definition, Erasure, LogReader, ReadError, StreamEntry};
 use crate::log_event::{Erased, Imported, LogEvent};
 use crate::record::{Body, Hash, Record, StreamId, Timestamp};
@@ -88,6 +88,7 @@ impl<B: Backend> Writer<B> {
             edits.extend(replace(stream, first_seq, &frame.1.header, &frame.1)?);
         }
         edits.push(listing(&entry));
+        edits.push((keys::started(entry.kind, entry.listing_key()), Some(started_value())));
         let event = Imported { stream, records: entry.records, head: entry.head, archive, restored };
         let mut events = vec![LogEvent::Imported(event)];
         events.extend(erasure_events(stream, erasures));

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::change::Edit;
 use super::{Core, Listed, View, damaged_log};
 use crate::backend::{Backend, Direction};
 use crate::layout::frame::FrameHeader;
 use crate::layout::keys;
-use crate::layout::listing::ListingEntry;
-use crate::log::{ReadError, StreamEntry, StreamFilter};
+use crate::layout::listing::{ListingEntry, started_value};
+use crate::log::{ListingKey, ReadError, StreamEntry, StreamFilter};
 use crate::record::{StreamId, StreamKind};
 
 /// How many streams are read while the writer may have to wait.
@@ -52,14 +53,18 @@ impl<B: Backend> Core<B> {
         shown
     }
 
-    /// The streams that a filter takes, highest id first.
+    /// The streams that a filter takes, newest first.
     pub(crate) fn list(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
+        // The open ones are few.
+        if filter.open_only || !self.is_ordered()? {
+            return self.with_view(|view| self.list_sorted(view, filter));
+        }
         let mut shown = Vec::new();
         let mut before = filter.before;
         while shown.len() < filter.limit {
             let page = PAGE.min(filter.limit - shown.len());
             // The writer cannot move a stream from the open to the closed ones while a page is read.
-            let (entries, next) = self.with_view(|view| self.list_page(view, filter, before, page))?;
+            let (entries, next) = self.with_view(|view| self.list_page(view, filter.kind, before, page))?;
             shown.extend(entries);
             match next {
                 Some(_) => before = next,
@@ -70,55 +75,109 @@ impl<B: Backend> Core<B> {
         Ok(shown)
     }
 
-    /// Some of the streams below an id, and the id to go on below.
+    /// Whether the log has the order in which its streams started. Its own stream is the first one in it.
+    pub(crate) fn is_ordered(&self) -> Result<bool, ReadError> {
+        let range = keys::started_before(StreamKind::Log, None);
+        Ok(!self.backend.keys(&range, 1, Direction::Up)?.is_empty())
+    }
+
+    /// Some of the streams that started before a place in the listing, and the place to go on before.
     fn list_page(
         &self,
         view: &View,
-        filter: &StreamFilter,
-        before: Option<StreamId>,
+        kind: Option<StreamKind>,
+        before: Option<ListingKey>,
         page: usize,
-    ) -> Result<(Vec<StreamEntry>, Option<StreamId>), ReadError> {
+    ) -> Result<(Vec<StreamEntry>, Option<ListingKey>), ReadError> {
         let mut found = BTreeMap::new();
-        // Below this id, some range has streams that were not read.
+        // Before this place, some kind has streams that were not read.
         let mut known_down_to = None;
-        for (open, kind) in ranges(filter) {
-            let range = keys::listings(open, kind, before);
-            let entries = self.backend.scan(&range, page, Direction::Down)?;
-            let full = entries.len() == page;
-            for (index, (key, value)) in entries.iter().enumerate() {
-                let listed = decode_listed(key, value)?;
-                if full && index + 1 == page {
-                    known_down_to = known_down_to.max(Some(listed.stream));
+        for kind in StreamKind::ALL.into_iter().filter(|candidate| kind.is_none_or(|kind| kind == *candidate)) {
+            let keys = self.backend.keys(&keys::started_before(kind, before), page, Direction::Down)?;
+            let last = keys.len().checked_sub(1).filter(|_| keys.len() == page);
+            for (at, key) in keys.iter().enumerate() {
+                let (kind, place) =
+                    keys::parse_started(key).map_err(|why| damaged_log("a key of the order of streams", why))?;
+                if Some(at) == last {
+                    known_down_to = known_down_to.max(Some(place));
                 }
-                found.insert(listed.stream, listed);
+                found.insert(place, kind);
             }
         }
-        hide(view, filter, before, &mut found);
-        let mut entries = Vec::with_capacity(page);
-        for (stream, listed) in found.into_iter().rev() {
-            if known_down_to.is_some_and(|down_to| stream < down_to) {
-                break;
-            }
-            let last = match listed.open {
-                true => self.last_frame(stream, u64::MAX, view.tip.position)?,
-                false => None,
-            };
-            entries.push(Self::stream_entry(listed, last.as_ref()));
+        let known = |place: &ListingKey| known_down_to.is_none_or(|down_to| *place >= down_to);
+        let wanted: Vec<_> = found.into_iter().rev().filter(|(place, _)| known(place)).collect();
+        let mut entries = Vec::with_capacity(wanted.len());
+        for listed in self.listed_many(view, &wanted)? {
+            entries.push(self.shown(view, listed)?);
         }
         Ok((entries, known_down_to))
+    }
+
+    /// The entries of streams in the listing. One that has none is left out: a check of the log says so.
+    fn listed_many(&self, view: &View, wanted: &[(ListingKey, StreamKind)]) -> Result<Vec<Listed>, ReadError> {
+        let mut listed: Vec<Option<Listed>> = Vec::with_capacity(wanted.len());
+        let keys = |open| wanted.iter().map(move |(place, kind)| keys::listing(open, *kind, place.stream).into());
+        let closed = self.backend.get_many(&keys(false).collect::<Vec<_>>())?;
+        for ((place, kind), value) in wanted.iter().zip(closed) {
+            listed.push(match (view.hidden.listings.get(&place.stream), value) {
+                (Some(before), _) => before.clone(),
+                (None, Some(value)) => Some(decode_listed(&keys::listing(false, *kind, place.stream), &value)?),
+                (None, None) => self.listed(view, *kind, place.stream)?,
+            });
+        }
+        Ok(listed.into_iter().flatten().collect())
+    }
+
+    /// The streams that a filter takes, read and sorted.
+    fn list_sorted(&self, view: &View, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
+        let mut found = BTreeMap::new();
+        for (open, kind) in ranges(filter) {
+            let mut below = None;
+            loop {
+                let entries = self.backend.scan(&keys::listings(open, kind, below), PAGE, Direction::Down)?;
+                let is_last = entries.len() < PAGE;
+                for (key, value) in entries {
+                    let listed = decode_listed(&key, &value)?;
+                    below = Some(listed.stream);
+                    found.insert(listed.key(), listed);
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        hide(view, filter, &mut found);
+        let is_wanted = |listed: &Listed| filter.before.is_none_or(|before| listed.key() < before);
+        let wanted = found.into_values().rev().filter(is_wanted).take(filter.limit);
+        wanted.map(|listed| self.shown(view, listed)).collect()
+    }
+
+    /// What is shown of a stream.
+    fn shown(&self, view: &View, listed: Listed) -> Result<StreamEntry, ReadError> {
+        let last = match listed.open {
+            true => self.last_frame(listed.stream, u64::MAX, view.tip.position)?,
+            false => None,
+        };
+        Ok(Self::stream_entry(listed, last.as_ref()))
+    }
+
+    /// The order in which the streams started, for a log that was written before logs had it.
+    pub(crate) fn missing_order(&self) -> Result<Vec<Edit>, ReadError> {
+        if self.is_ordered()? {
+            return Ok(Vec::new());
+        }
+        let all = StreamFilter { limit: usize::MAX, ..StreamFilter::default() };
+        let entry = |entry: StreamEntry| (keys::started(entry.kind, entry.listing_key()), Some(started_value()));
+        Ok(self.list(&all)?.into_iter().map(entry).collect())
     }
 }
 
 /// Puts back what the unfinished group has changed.
-fn hide(view: &View, filter: &StreamFilter, before: Option<StreamId>, found: &mut BTreeMap<StreamId, Listed>) {
-    for (stream, old) in &view.hidden.listings {
-        found.remove(stream);
-        let Some(old) = old else { continue };
-        let wanted = filter.kind.is_none_or(|kind| kind == old.kind)
-            && (old.open || !filter.open_only)
-            && before.is_none_or(|before| *stream < before);
-        if wanted {
-            found.insert(*stream, old.clone());
+fn hide(view: &View, filter: &StreamFilter, found: &mut BTreeMap<ListingKey, Listed>) {
+    found.retain(|place, _| !view.hidden.listings.contains_key(&place.stream));
+    for old in view.hidden.listings.values().flatten() {
+        if filter.kind.is_none_or(|kind| kind == old.kind) && (old.open || !filter.open_only) {
+            found.insert(old.key(), old.clone());
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::core::rewrites::Rewrites;
 use crate::layout::frame::FrameHeader;
 use crate::layout::head::Tip;
 use crate::layout::listing::ListingEntry;
-use crate::log::{Durability, Notices, ReadError};
+use crate::log::{Durability, ListingKey, Notices, ReadError};
 use crate::record::{Hash, StreamId, StreamKind};
 use crate::sync::{lock, read_lock, write_lock};
 
@@ -93,6 +93,13 @@ pub(crate) struct Listed {
     pub(crate) kind: StreamKind,
     pub(crate) open: bool,
     pub(crate) entry: ListingEntry,
+}
+
+impl Listed {
+    /// Its place in the listing.
+    pub(crate) fn key(&self) -> ListingKey {
+        ListingKey { started: self.entry.started, stream: self.stream }
+    }
 }
 
 impl<B: Backend> Core<B> {

@@ -63,8 +63,9 @@ pub(crate) fn open_for_writing<B: Backend>(
     let core = Arc::new(core);
     let mut writer = Writer::new(Arc::clone(&core), head.position);
     let time = now(writer.last_time());
+    let order = core.missing_order()?;
     writer
-        .record(&LogEvent::Opened(opened), time)
+        .write_changes(&[LogEvent::Opened(opened)], time, order)
         .map_err(|error| Unfit::Failed(format!("writing down that it was opened: {}", reason(error))))?;
     // From here on a log that comes up shorter has lost something.
     writer.save_head().map_err(|error| Unfit::Failed(reason(error)))?;

@@ -94,10 +94,11 @@ fn walk_once<B: Backend>(core: &Core<B>, stopping: &AtomicBool) -> Verified {
         streams: HashMap::new(),
         imports: HashMap::new(),
         erased: HashSet::new(),
+        is_ordered: core.is_ordered().unwrap_or(true),
         dropped: HashMap::new(),
     };
     walk.groups();
-    for check in [Walk::imported, Walk::listing, Walk::strays, Walk::definitions, Walk::erasures] {
+    for check in [Walk::imported, Walk::listing, Walk::order, Walk::strays, Walk::definitions, Walk::erasures] {
         if let Err(error) = check(&mut walk) {
             walk.verified.findings.push(error);
         }
@@ -119,6 +120,8 @@ struct Walk<'a, B> {
     imports: HashMap<StreamId, (u64, Hash)>,
     /// The records without a body.
     erased: HashSet<(StreamId, u64)>,
+    /// Whether the log has the order in which its streams started.
+    is_ordered: bool,
     /// A hash of what is left of pruned streams; `None` of one that was pruned while it was looked at.
     dropped: HashMap<StreamId, Option<Sha256>>,
 }
@@ -353,6 +356,38 @@ impl<B: Backend> Walk<'_, B> {
         Ok(())
     }
 
+    /// The order of starts has each stream of the listing once, and no other.
+    fn order(&mut self) -> Result<(), ReadError> {
+        if !self.is_ordered {
+            return Ok(());
+        }
+        for kind in StreamKind::ALL {
+            let mut before = None;
+            loop {
+                let page = self.core.backend.keys(&keys::started_before(kind, before), PAGE, Direction::Down)?;
+                let Some(last) = page.last() else { break };
+                let parse = |key: &[u8]| {
+                    keys::parse_started(key).map_err(|why| damaged_log("a key of the order of streams", why))
+                };
+                before = Some(parse(last)?.1);
+                for key in &page {
+                    let place = parse(key)?.1;
+                    let listed = self.core.with_view(|view| self.core.listed(view, kind, place.stream))?;
+                    // There is no stream yet where its first group is unfinished.
+                    let is_new = self.core.with_view(|view| view.hidden.listings.contains_key(&place.stream));
+                    if listed.is_none_or(|listed| listed.key() != place) && !is_new {
+                        let what = format!("the order of streams has {}, and the listing has not", place.stream);
+                        self.found(ReadError::DamagedLog(what));
+                    }
+                }
+                if !self.goes_on() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Checks some entries below an id, and says below which one to go on.
     fn listing_page(
         &mut self,
@@ -370,7 +405,14 @@ impl<B: Backend> Walk<'_, B> {
             }
             last = Some(stream);
             unlisted.remove(&stream);
-            match decode_listed(&key, &value).and_then(|_| self.core.stored_stream(stream)) {
+            let stored = decode_listed(&key, &value).and_then(|listed| {
+                let place = keys::started(kind, listed.key());
+                if self.is_ordered && self.core.backend.get(&place)?.is_none() {
+                    self.found(ReadError::DamagedLog(format!("stream {stream} is missing in the order of streams")));
+                }
+                self.core.stored_stream(stream)
+            });
+            match stored {
                 // There is no stream yet where its first group is unfinished.
                 Ok(_) | Err(ReadError::NoStream(_)) => {}
                 Err(error) => self.found(error),

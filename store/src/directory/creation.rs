@@ -4,10 +4,12 @@
 //! and without the other holds nothing that was ever acknowledged: what is in it may be torn, and the creation begins
 //! again. A directory with neither was a log, and has lost something.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use super::files::{self, Access};
 use super::{format_file, head_file, io_error, is_snapshot, sync_directory};
 use crate::backend::journal;
 use crate::backend::segments;
@@ -16,15 +18,25 @@ use crate::log::OpenError;
 
 pub(super) const NAME: &str = "creating";
 
-/// Makes the directory, and says in it what it is and that it is not finished.
+/// Makes the directory, where there is none: for this user alone. The directories above it are nobody's secret.
+pub(crate) fn make_directory(path: &Path) -> Result<(), OpenError> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    let made = above.map_or(Ok(()), fs::create_dir_all).and_then(|()| DirBuilder::new().mode(0o700).create(path));
+    match made {
+        // What stands there is looked at when it is locked.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io_error(path, "making the directory", &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Says in the directory what it is and that it is not finished. Whoever calls this holds the log's lock, and has found no log.
 pub(crate) fn begin(path: &Path) -> Result<(), OpenError> {
-    fs::create_dir_all(path).map_err(|error| io_error(path, "making the directory", &error))?;
     mark(path).map_err(|error| io_error(path, "writing into the new directory", &error))?;
     format_file::write(path).map_err(|error| io_error(path, "writing its format file", &error))
 }
 
 fn mark(path: &Path) -> io::Result<()> {
-    File::create(path.join(NAME))?.sync_all()?;
+    files::create_anew(&path.join(NAME), Access::of(path)?)?.sync_all()?;
     sync_directory(path)
 }
 
@@ -60,7 +72,7 @@ pub(crate) fn clear(path: &Path) -> Result<(), OpenError> {
 pub(crate) fn sync_files(path: &Path) -> Result<(), OpenError> {
     let sync = || -> io::Result<()> {
         for name in ["conf", DATA_FILE, "blobs"] {
-            match File::open(path.join(name)) {
+            match files::to_read(&path.join(name)) {
                 Ok(file) => file.sync_all()?,
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -116,7 +128,7 @@ pub(crate) fn check_made(path: &Path) -> Result<(), OpenError> {
              log will do",
         );
     }
-    match fs::metadata(path.join(DATA_FILE)) {
+    match fs::symlink_metadata(path.join(DATA_FILE)) {
         Ok(database) if database.len() > 0 => Ok(()),
         Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error(path, "looking at its database", &error)),
         _ => damaged("its database (the file `db`) is missing or empty, though its head file says that there was one"),

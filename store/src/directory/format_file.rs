@@ -1,13 +1,12 @@
 //! The format file: one line of text that says that a directory is a log, and which format it has.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-use super::{io_error, write_whole};
+use super::{files, io_error, write_whole};
 use crate::log::OpenError;
 
-const NAME: &str = "format";
+pub(crate) const NAME: &str = "format";
 pub(super) const TEMPORARY: &str = "format.new";
 const WORD: &str = "cloacina-log";
 
@@ -25,7 +24,7 @@ pub(super) fn write(directory: &Path) -> io::Result<()> {
 pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
     let path = directory.join(NAME);
     let mut content = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut content));
+    let read = files::to_read(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut content));
     match read {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),

@@ -1,10 +1,9 @@
 //! The head file, beside the database: see [`crate::layout::head`].
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-use super::write_whole;
+use super::{files, write_whole};
 
 pub(crate) const NAME: &str = "head";
 
@@ -13,7 +12,7 @@ const LONGEST: u64 = 4096;
 
 pub(crate) fn load(directory: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut content = Vec::new();
-    match File::open(directory.join(NAME)).and_then(|file| file.take(LONGEST).read_to_end(&mut content)) {
+    match files::to_read(&directory.join(NAME)).and_then(|file| file.take(LONGEST).read_to_end(&mut content)) {
         Ok(_) => Ok(Some(content)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(named(error)),

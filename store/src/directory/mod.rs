@@ -10,11 +10,16 @@
 //! head       how far the log is known to go
 //! socket     where readers ask while a process holds the log
 //! ```
+//!
+//! Whoever writes does so through the [open directory](opened), and no symbolic link in it is [followed](files).
 
 pub(crate) mod creation;
+pub(crate) mod files;
 pub(crate) mod format_file;
 pub(crate) mod head_file;
+pub(crate) mod holders;
 pub(crate) mod lock_file;
+pub(crate) mod opened;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -57,6 +62,7 @@ pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
     if !metadata.is_dir() {
         return Err(OpenError::NotALog { path: path.to_owned(), found: describe_file(path) });
     }
+    files::check_no_links(path).map_err(|error| io_error(path, "looking at it", &error))?;
     if format_file::check(path)? {
         return Ok(Found::Log);
     }
@@ -64,7 +70,11 @@ pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
     for entry in entries {
         let entry = entry.map_err(|error| io_error(path, "listing it", &error))?;
         // What a creation leaves that was stopped in its first steps.
-        if ![format_file::TEMPORARY, creation::NAME].iter().any(|left| entry.file_name() == *left) {
+        if ![lock_file::NAME, format_file::TEMPORARY, creation::NAME].iter().any(|left| entry.file_name() == *left) {
+            // Somebody else may be making the log.
+            if format_file::check(path)? {
+                return Ok(Found::Log);
+            }
             let found =
                 format!("a directory with other files in it, such as {}", Path::new(&entry.file_name()).display());
             return Err(OpenError::NotALog { path: path.to_owned(), found });
@@ -77,6 +87,10 @@ pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
 fn describe_file(path: &Path) -> String {
     const SQLITE: &[u8] = b"SQLite format 3\0";
 
+    if !fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        // Opening a pipe waits for somebody who writes to it.
+        return "a pipe, socket or device (a log is a directory)".to_owned();
+    }
     let mut start = Vec::new();
     let read = File::open(path)
         .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, SQLITE.len() as u64), &mut start));
@@ -121,7 +135,7 @@ pub(crate) enum Snapshots {
 /// memory when sled reads it.
 pub(crate) fn read_through(directory: &Path) -> Result<(), OpenError> {
     let read = || -> io::Result<()> {
-        let mut database = File::open(directory.join(DATA_FILE))?;
+        let mut database = files::to_read(&directory.join(DATA_FILE))?;
         let mut buffer = vec![0; READ_AT_ONCE];
         while database.read(&mut buffer)? > 0 {}
         Ok(())
@@ -136,7 +150,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
 /// Writes a small file so that after a crash it has the old content or the new one, and durably.
 pub(crate) fn write_whole(directory: &Path, name: &str, temporary: &str, content: &[u8]) -> io::Result<()> {
     let path = directory.join(temporary);
-    let mut file = File::create(&path)?;
+    let mut file = files::create_anew(&path, files::Access::of(directory)?)?;
     io::Write::write_all(&mut file, content)?;
     file.sync_all()?;
     fs::rename(&path, directory.join(name))?;

@@ -4,7 +4,8 @@ use ::bytes::Bytes;
 
 use super::group::FramePlace;
 use crate::bytes::{Cursor, Malformed};
-use crate::record::{Hash, StreamId, StreamKind};
+use crate::log::ListingKey;
+use crate::record::{Hash, StreamId, StreamKind, Timestamp};
 
 const FRAME: u8 = b'F';
 /// How long the key of a chunk of a frame is.
@@ -13,6 +14,7 @@ const GROUP: u8 = b'C';
 const DEFINITION: u8 = b'D';
 const OPEN: u8 = b'O';
 const CLOSED: u8 = b'X';
+const STARTED: u8 = b'T';
 /// Where the index says how far the segments are in it.
 pub(crate) const INDEXED: &[u8] = b"e";
 const WASTE: u8 = b'w';
@@ -35,6 +37,7 @@ pub(crate) fn is_key(bytes: &[u8]) -> bool {
         Some(&GROUP) => parse_group(bytes).is_ok(),
         Some(&DEFINITION) => parse_definition(bytes).is_ok(),
         Some(&(OPEN | CLOSED)) => parse_listing(bytes).is_ok(),
+        Some(&STARTED) => parse_started(bytes).is_ok(),
         _ => false,
     }
 }
@@ -252,5 +255,35 @@ pub(crate) fn listings(open: bool, kind: StreamKind, before: Option<StreamId>) -
     KeyRange {
         from: vec![prefix, kind.number()],
         below: before.map_or_else(|| vec![prefix, kind.number() + 1], |before| listing(open, kind, before)),
+    }
+}
+
+/// A stream in the order in which streams started: `T`, kind, time, stream.
+pub(crate) fn started(kind: StreamKind, key: ListingKey) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(26);
+    bytes.push(STARTED);
+    bytes.push(kind.number());
+    // Times before 1970 come first, too.
+    bytes.extend_from_slice(&(key.started.0 ^ i64::MIN).to_be_bytes());
+    bytes.extend_from_slice(key.stream.as_bytes());
+    bytes
+}
+
+/// The kind and the stream in a key that [`started`] made.
+pub(crate) fn parse_started(key: &[u8]) -> Result<(StreamKind, ListingKey), Malformed> {
+    let mut cursor = Cursor::new(key);
+    cursor.take(1)?;
+    let kind = cursor.kind()?;
+    let started = Timestamp(cursor.time()?.0 ^ i64::MIN);
+    let stream = cursor.stream()?;
+    cursor.end()?;
+    Ok((kind, ListingKey { started, stream }))
+}
+
+/// The streams of a kind that started before a place in the listing (`None`: all).
+pub(crate) fn started_before(kind: StreamKind, before: Option<ListingKey>) -> KeyRange {
+    KeyRange {
+        from: vec![STARTED, kind.number()],
+        below: before.map_or_else(|| vec![STARTED, kind.number() + 1], |before| started(kind, before)),
     }
 }

@@ -14,6 +14,7 @@ use crate::bytes::{Cursor, Malformed, Put};
 use crate::record::{Hash, Timestamp};
 
 const MAGIC: u8 = b'S';
+const STARTED_MAGIC: u8 = b'T';
 const CHECK_LENGTH: usize = 8;
 
 /// The longest label that a stream can have.
@@ -65,6 +66,11 @@ impl ListingEntry {
         cursor.end()?;
         Ok(entry)
     }
+}
+
+/// What stands under the key that gives a stream its place in the order of starts.
+pub(crate) fn started_value() -> Vec<u8> {
+    header(STARTED_MAGIC).to_vec()
 }
 
 fn check(key: &[u8], content: &[u8]) -> [u8; CHECK_LENGTH] {

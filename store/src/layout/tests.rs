@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use super::frame::{self, Content, FrameHeader, Place, StoredFrame};
 use super::group::{FramePlace, GroupEntry};
 use super::head::Tip;
-use super::listing::ListingEntry;
+use super::listing::{self, ListingEntry};
 use super::{MAX_VALUE, definition, keys};
 use crate::bytes::Malformed;
 use crate::codec;
-use crate::log::Durability;
+use crate::log::{Durability, ListingKey};
 use crate::log_event::{LogEvent, Opened};
 use crate::record::{Body, Hash, StreamId, StreamKind, Timestamp};
 
@@ -87,6 +87,11 @@ fn other_values_of_format_1_begin_with_these_bytes() {
     assert_eq!(hex(&definition::encode(b"xy").unwrap()), "44000100000000027879");
     let key = keys::listing(true, StreamKind::Execution, StreamId::from_bytes([7; 16]));
     assert_eq!(hex(&key), ["4f01", &"07".repeat(16)].concat());
+    let place = ListingKey { started: Timestamp(-5), stream: StreamId::from_bytes([7; 16]) };
+    let key_of_start = keys::started(StreamKind::Execution, place);
+    assert_eq!(hex(&key_of_start), ["5401", "7ffffffffffffffb", &"07".repeat(16)].concat());
+    assert_eq!(keys::parse_started(&key_of_start), Ok((StreamKind::Execution, place)));
+    assert_eq!(hex(&listing::started_value()), "54000100");
     let listed = hex(&entry(b"L".to_vec()).encode(&key));
     let expected = [
         "53000100",
@@ -260,7 +265,7 @@ proptest! {
             let _ = keys::parse_frame(&bytes);
             let _ = keys::parse_group(&bytes);
             let _ = keys::parse_definition(&bytes);
-            let _ = keys::parse_listing(&bytes);
+            let _ = (keys::parse_listing(&bytes), keys::parse_started(&bytes));
         }
     }
 }

@@ -5,13 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::bytes::{Cursor, Malformed, Put};
 use crate::keeper::{Change, Erase, Import, Prune};
-use crate::log::StreamFilter;
+use crate::log::{ListingKey, StreamFilter};
 use crate::log_event::Checkpoint;
 use crate::parts::{put_list, take_list, take_text};
-use crate::record::{Hash, StreamId};
+use crate::record::{Hash, StreamId, Timestamp};
 
 /// The version of requests and answers. Both sides must speak the same.
-pub(super) const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 3;
 
 /// More than any request needs: what can be erased at once is the most, and fits one event of the log.
 pub(super) const LONGEST: usize = 128 * 1024;
@@ -233,7 +233,9 @@ fn put_filter(bytes: &mut Vec<u8>, filter: &StreamFilter) {
     bytes.push(filter.kind.map_or(0, |kind| kind.number()));
     bytes.push(u8::from(filter.open_only));
     bytes.push(u8::from(filter.before.is_some()));
-    bytes.put(filter.before.unwrap_or(StreamId::LOG).as_bytes());
+    let before = filter.before.unwrap_or(ListingKey { started: Timestamp(0), stream: StreamId::LOG });
+    bytes.put_time(before.started);
+    bytes.put(before.stream.as_bytes());
     bytes.put_u32(u32::try_from(filter.limit).unwrap_or(u32::MAX));
 }
 
@@ -242,7 +244,7 @@ fn take_filter(cursor: &mut Cursor<'_>) -> Result<StreamFilter, Malformed> {
     let kind = cursor.kind()?;
     let open_only = cursor.flag()?;
     let has_before = cursor.flag()?;
-    let before = cursor.stream()?;
+    let before = ListingKey { started: cursor.time()?, stream: cursor.stream()? };
     let limit = usize::try_from(cursor.u32()?).unwrap_or(usize::MAX);
     Ok(StreamFilter { kind: has_kind.then_some(kind), open_only, before: has_before.then_some(before), limit })
 }

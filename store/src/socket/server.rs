@@ -21,6 +21,8 @@ use crate::changes;
 use crate::core::Core;
 use crate::core::read::{Budget, Hashes};
 use crate::core::verify::verify_unless;
+use crate::descriptors::above_standard_streams;
+use crate::forks::KeptOut;
 use crate::keeper::ChangeError;
 use crate::log::{LogReader, Notices, ReadError, StreamFilter};
 use crate::record::StreamId;
@@ -142,6 +144,8 @@ impl Connections {
 /// Serves a log until it is stopped.
 pub(crate) struct Server {
     directory: PathBuf,
+    /// A fork that had the listener would keep readers waiting; the connections that it took go with it.
+    _kept_out: KeptOut,
     listener: Arc<UnixListener>,
     stopping: Arc<AtomicBool>,
     connections: Arc<Mutex<Connections>>,
@@ -156,6 +160,7 @@ impl Server {
         messages: Sender<Message>,
     ) -> io::Result<Self> {
         let listener = Arc::new(address::listen(directory)?);
+        let kept_out = KeptOut::new(&*listener);
         let stopping = Arc::new(AtomicBool::new(false));
         let connections = Arc::new(Mutex::new(Connections::default()));
         let acceptor = Acceptor {
@@ -166,7 +171,7 @@ impl Server {
             messages,
         };
         let thread = thread::Builder::new().name("cloacina-readers".to_owned()).spawn(move || acceptor.run())?;
-        Ok(Self { directory: directory.to_owned(), listener, stopping, connections, thread })
+        Ok(Self { directory: directory.to_owned(), _kept_out: kept_out, listener, stopping, connections, thread })
     }
 
     /// Turns all readers away and ends the threads. Nobody waits any more until the log moves.
@@ -207,7 +212,7 @@ impl<B: Backend> Acceptor<B> {
             match accepted {
                 Ok((stream, _)) => {
                     // Whoever comes next is not made to wait for one who left before it was answered.
-                    if let Err(error) = self.take(stream) {
+                    if let Err(error) = above_standard_streams(stream).and_then(|stream| self.take(stream)) {
                         tracing::debug!(%error, "a reader could not be served");
                     }
                 }
@@ -243,7 +248,8 @@ impl<B: Backend> Acceptor<B> {
         let number = connections.next;
         connections.next += 1;
         let (doing, since) = (Doing::Asking, Instant::now());
-        let connection = Connection { stream: stream.try_clone()?, thread: None, doing, since };
+        let connection =
+            Connection { stream: stream.try_clone().and_then(above_standard_streams)?, thread: None, doing, since };
         connections.open.insert(number, connection);
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
         let (messages, stopping) = (self.messages.clone(), Arc::clone(&self.stopping));

@@ -26,7 +26,7 @@ use crate::keeper::{Change, ChangeError, Changed, Erase, Import, Prune};
 use crate::layout::encoded::EncodedFrame;
 use crate::layout::keys;
 use crate::log::{
-    Batch, Definition, Durability, EventLog, LogHead, ReadError, StreamEntry, StreamFilter, StreamsSince,
+    Batch, Definition, Durability, EventLog, ListingKey, LogHead, ReadError, StreamEntry, StreamFilter, StreamsSince,
 };
 use crate::log_event::Checkpoint;
 use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
@@ -66,7 +66,12 @@ fn errors() -> Vec<ReadError> {
 fn requests_come_over_as_they_were_sent() {
     let filters = [
         StreamFilter::default(),
-        StreamFilter { kind: Some(StreamKind::Trigger), open_only: true, before: Some(stream()), limit: 5 },
+        StreamFilter {
+            kind: Some(StreamKind::Trigger),
+            open_only: true,
+            before: Some(ListingKey { started: Timestamp(-3), stream: stream() }),
+            limit: 5,
+        },
     ];
     let mut requests = vec![
         Request::Read { stream: stream(), from: 5, limit: 6 },
@@ -180,11 +185,11 @@ fn a_message_that_is_too_long_or_cut_off_is_refused() {
 fn another_version_is_refused_on_both_sides_with_what_to_do() {
     let request = [requests::VERSION + 1, 6];
     let why = Request::decode(&request).unwrap_err().to_string();
-    assert_eq!(why, "the request has version 3, the process that has the log speaks 2; use the same version of both");
+    assert_eq!(why, "the request has version 4, the process that has the log speaks 3; use the same version of both");
     let why = Answer::decode(&request.to_vec().into()).unwrap_err().to_string();
     assert_eq!(
         why,
-        "the process that has the log answers in version 3, this one speaks 2; use the same version of both"
+        "the process that has the log answers in version 4, this one speaks 3; use the same version of both"
     );
 }
 

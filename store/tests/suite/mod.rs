@@ -279,15 +279,32 @@ pub fn a_stream_that_is_not_there_is_said_so(place: &impl Place) {
     }
 }
 
+/// The listing was sorted by id, and ids may be the user's own: `prune --keep 2` dropped the newest execution, and `latest` was any.
 pub fn the_listing_has_the_newest_first(place: &impl Place) {
     let log = place.open();
-    for number in [3, 1, 2] {
+    let start = log.head().unwrap().time.0;
+    for (number, second) in [(3, 1), (9, 1), (1, 2), (2, 2), (8, 3), (4, 4)] {
         let listing = if number == 2 { closed_label("done") } else { open_label("runs") };
-        log.append(batch(vec![frame(stream(number), 0, &[b"a"], listing)])).unwrap();
+        let time = Timestamp(start + second * 1_000_000);
+        let frame = Frame { time, ..frame(stream(number), 0, &[b"a"], listing) };
+        log.append(batch(vec![frame])).unwrap();
     }
-    assert_eq!(ids(&*log, &executions(10)), [stream(3), stream(2), stream(1)]);
-    let all = StreamFilter { limit: 10, ..StreamFilter::default() };
-    assert_eq!(ids(&*log, &all), [stream(3), stream(2), stream(1), StreamId::LOG]);
+    // What goes on later keeps its place.
+    log.append(batch(vec![frame(stream(9), 1, &[b"b"], closed_label("done"))])).unwrap();
+    written_and_reopened(place, log, |log| {
+        let newest_first = [4, 8, 2, 1, 9, 3].map(stream);
+        assert_eq!(ids(log, &executions(10)), newest_first);
+        assert_eq!(ids(log, &StreamFilter { open_only: true, ..executions(10) }), [4, 8, 1, 3].map(stream));
+        let all = StreamFilter { limit: 10, ..StreamFilter::default() };
+        assert_eq!(ids(log, &all).last(), Some(&StreamId::LOG));
+        let mut paged = Vec::new();
+        let mut filter = executions(1);
+        while let Some(entry) = log.streams(&filter).unwrap().pop() {
+            filter.before = Some(entry.listing_key());
+            paged.push(entry.stream);
+        }
+        assert_eq!(paged, newest_first);
+    });
 }
 
 pub fn the_listing_takes_filters_and_pages(place: &impl Place) {
@@ -315,7 +332,12 @@ pub fn the_listing_takes_filters_and_pages(place: &impl Place) {
         (None, false, Some(1), 10),
         (None, false, None, 0),
     ] {
-        let filter = StreamFilter { kind, open_only, before: before.map(stream), limit };
+        let filter = StreamFilter {
+            kind,
+            open_only,
+            before: before.map(|number| log.stream(stream(number)).unwrap().listing_key()),
+            limit,
+        };
         let is_open = |number: u128| number.is_multiple_of(3) || number == count + 1;
         let is_kind = |number: u128| {
             kind.is_none_or(|kind| (kind == StreamKind::Schedule) == (number.is_multiple_of(5) && number <= count))

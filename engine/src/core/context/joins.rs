@@ -208,7 +208,10 @@ impl Meeting {
         if is_erased(base) || is_erased(ours) && theirs != base || is_erased(theirs) {
             return match ours == base && !is_erased(base) {
                 true => Self::Theirs,
-                false => Self::Both { value: Some(Json::erased()), collision: false },
+                false => Self::Both {
+                    value: [ours, theirs, base].into_iter().flatten().find(|json| json.is_erased()).cloned(),
+                    collision: false,
+                },
             };
         }
         // Most often the texts tell.

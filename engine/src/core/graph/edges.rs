@@ -77,20 +77,24 @@ impl Edges {
         // Which task last had a task upstream: so each is in a list once.
         let mut last_above: Vec<Option<TaskIndex>> = vec![None; count];
         for (at, task) in (0_u32..).map(TaskIndex).zip(&definition.tasks) {
-            let mut find = |name: &TaskId| {
+            let mut find = |name: &TaskId, may_repeat: bool| {
                 let found = index.get(name).copied();
                 if found.is_none() {
                     let nearest = nearest(name, index.keys().map(|key| &**key)).map(Into::into);
                     problems.push(Problem::Missing { task: task.id.clone(), missing: name.clone(), nearest });
                 }
-                found.filter(|up| last_above[up.at()].replace(at) != Some(at))
+                let new = found.filter(|up| last_above[up.at()].replace(at) != Some(at));
+                if found.is_some() && new.is_none() && !may_repeat {
+                    problems.push(Problem::Repeated { task: task.id.clone(), dependency: name.clone() });
+                }
+                new
             };
             let first = dependencies.items.len();
-            dependencies.items.extend(task.dependencies.iter().filter_map(&mut find));
+            dependencies.items.extend(task.dependencies.iter().filter_map(|name| find(name, false)));
             upstream.items.extend_from_slice(&dependencies.items[first..]);
             match &task.rule {
                 TriggerRule::When(condition) if condition.is_bounded() => {
-                    upstream.items.extend(named(condition).into_iter().filter_map(&mut find));
+                    upstream.items.extend(named(condition).into_iter().filter_map(|name| find(name, true)));
                 }
                 TriggerRule::When(_) => problems.push(Problem::TooDeep { task: task.id.clone() }),
                 _ => {}

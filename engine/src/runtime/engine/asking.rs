@@ -116,17 +116,21 @@ impl Engine {
         before: Option<ExecutionId>,
     ) -> Result<Vec<Listed>, EngineError> {
         self.catch_up();
+        let before = match before.map(|execution| self.log.stream(stream_of(execution))).transpose() {
+            Ok(entry) => entry.map(|entry| entry.listing_key()),
+            Err(error) => return Err(LogFault::from(error).into()),
+        };
         let mut found = Vec::new();
         let mut filter = StreamFilter {
             kind: Some(StreamKind::Execution),
             open_only: false,
-            before: before.map(stream_of),
+            before,
             limit: limit.clamp(1, LISTING_PAGE),
         };
         while found.len() < limit {
             let page = self.log.streams(&filter).map_err(LogFault::from)?;
             let Some(last) = page.last() else { break };
-            filter.before = Some(last.stream);
+            filter.before = Some(last.listing_key());
             for entry in &page {
                 let listed = listed(entry, self.standings.get(execution_of(entry.stream))).map_err(LogFault::from)?;
                 let wanted = status.is_none_or(|status| listed.standing.status == status)

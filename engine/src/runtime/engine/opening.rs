@@ -21,7 +21,7 @@ pub(super) fn unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unf
     loop {
         let page = log.streams(&filter)?;
         let Some(last) = page.last() else { return Ok(found) };
-        filter.before = Some(last.stream);
+        filter.before = Some(last.listing_key());
         for entry in page {
             let execution = execution_of(entry.stream);
             let unfinished = match rebuild(log, execution) {

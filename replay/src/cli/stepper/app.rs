@@ -11,7 +11,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{List, ListState, Paragraph};
 
-use super::panels;
+use super::{keys, panels};
 use crate::at::task_of;
 use crate::cli::found::{Found, quoted};
 use crate::cli::screen::Times;
@@ -23,9 +23,6 @@ use crate::source::Head;
 
 /// So many states are kept at most, to go back from without folding all of it again.
 const KEPT: u64 = 64;
-const KEYS: &str =
-    "←/→ event · shift task · home/end · / filter · w why · d step before · g graph · s state · ↑/↓ scroll · q quit";
-
 /// What stands beside the events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Panel {
@@ -58,6 +55,8 @@ pub struct App<'a> {
     filter: String,
     panel: Panel,
     typing: Option<(Typing, String)>,
+    /// Whether the help is shown, instead of the events and what is beside them.
+    helps: bool,
     scroll: u16,
     /// States after some of the events, to fold on from.
     states: BTreeMap<usize, Execution>,
@@ -77,6 +76,7 @@ impl<'a> App<'a> {
             filter: String::new(),
             panel: Panel::State,
             typing: None,
+            helps: false,
             scroll: 0,
             states: BTreeMap::new(),
         }
@@ -89,6 +89,9 @@ impl<'a> App<'a> {
         }
         if let Some((typing, text)) = self.typing.take() {
             self.type_on(typing, text, key.code);
+            return true;
+        }
+        if std::mem::take(&mut self.helps) && matches!(key.code, KeyCode::Esc | KeyCode::Char('?')) {
             return true;
         }
         let shift = key.modifiers.contains(KeyModifiers::SHIFT);
@@ -109,6 +112,7 @@ impl<'a> App<'a> {
             KeyCode::Char('d') => self.show(Panel::Step),
             KeyCode::Char('g') => self.show(Panel::Graph),
             KeyCode::Char('s') => self.show(Panel::State),
+            KeyCode::Char('?') => self.helps = true,
             _ => {}
         }
         true
@@ -222,44 +226,64 @@ impl<'a> App<'a> {
             Layout::vertical([Constraint::Length(1), Constraint::Length(1), Constraint::Min(3), Constraint::Length(1)])
                 .areas(frame.area());
         let strong = Style::new().add_modifier(Modifier::BOLD);
-        frame.render_widget(Paragraph::new(format!("$ {}", self.command())).style(strong), top);
-        frame.render_widget(Paragraph::new(self.about()), below);
-        let width = (middle.width / 2).clamp(30, 64).min(middle.width);
-        let [events, panel] = Layout::horizontal([Constraint::Length(width), Constraint::Min(0)]).areas(middle);
-        self.draw_events(frame, events);
-        self.draw_panel(frame, panel);
+        let columns = usize::from(frame.area().width);
+        let command = text::cut(&format!("$ {}", self.command()), columns);
+        frame.render_widget(Paragraph::new(command).style(strong), top);
+        frame.render_widget(Paragraph::new(self.about(columns)), below);
+        if self.helps {
+            let lines: Vec<Line<'_>> = keys::help(columns).into_iter().map(Line::from).collect();
+            frame.render_widget(Paragraph::new(lines), middle);
+        } else {
+            let width = (middle.width / 2).clamp(30, 64).min(middle.width);
+            let [events, panel] = Layout::horizontal([Constraint::Length(width), Constraint::Min(0)]).areas(middle);
+            self.draw_events(frame, events);
+            self.draw_panel(frame, panel);
+        }
         let prompt = match &self.typing {
-            Some((Typing::Filter, text)) => format!("/{text}▏"),
-            Some((Typing::Key, text)) => format!("why which key? {text}▏"),
-            None => KEYS.to_owned(),
+            Some((Typing::Filter, text)) => end_of(&format!("/{text}▏"), columns),
+            Some((Typing::Key, text)) => end_of(&format!("why which key? {text}▏"), columns),
+            None => keys::footer(columns),
         };
         frame.render_widget(Paragraph::new(prompt), bottom);
     }
 
-    fn about(&self) -> String {
+    /// Which execution and event this is, in so many columns. What there is no room for is left out, the least
+    /// important first.
+    fn about(&self, columns: usize) -> String {
         let (count, head) = (self.history.entries.len(), &self.head);
-        let filter = match &*self.filter {
-            "" => String::new(),
-            filter => format!(" · filter '{filter}': {} of {count}", self.shown.len()),
-        };
+        let at = format!(" {} · seq {} of {}", head.status(), self.seq(), count.saturating_sub(1));
+        let workflow = text::cut(&text::clean(head.workflow()), columns.saturating_sub(text::width(&at)));
+        let mut line = format!("{workflow}{at}");
+        let room = |line: &str| columns.saturating_sub(text::width(line) + 3);
+        if !self.filter.is_empty() {
+            let shown = format!(": {} of {count}", self.shown.len());
+            let fixed = text::width("filter ''") + text::width(&shown);
+            let filter = text::cut(&text::clean(&self.filter), room(&line).saturating_sub(fixed).max(4));
+            line = format!("{line} · filter '{filter}'{shown}");
+        }
+        for note in ["read-only, no task code is run", "read-only"] {
+            if text::width(note) <= room(&line) {
+                line = format!("{line} · {note}");
+                break;
+            }
+        }
         let what = self.entry().map(summary).unwrap_or_default();
-        format!(
-            "{} {} · seq {} of {}{filter} · read-only, no task code is run · {what}",
-            text::clean(head.workflow()),
-            head.status(),
-            self.seq(),
-            count.saturating_sub(1),
-        )
+        if room(&line) > 8 && !what.is_empty() {
+            line = format!("{line} · {}", text::cut(&what, room(&line)));
+        }
+        text::cut(&line, columns)
     }
 
     fn draw_events(&self, frame: &mut Frame<'_>, area: Rect) {
         let selected = self.shown.iter().position(|place| *place == self.at);
         // Only what can be seen is made: a million events are as quick to draw as ten.
         let height = usize::from(area.height);
+        // The sign of the selected one takes two columns, and one is left free before the panel.
+        let columns = usize::from(area.width).saturating_sub(3);
         let first = selected.unwrap_or(0).saturating_sub(height / 2).min(self.shown.len().saturating_sub(height));
         let lines = self.shown.iter().skip(first).take(height).map(|place| {
             let entry = &self.history.entries[*place];
-            Line::from(format!("{:>6}  {}", entry.seq, summary(entry)))
+            Line::from(text::cut(&format!("{:>6}  {}", entry.seq, summary(entry)), columns))
         });
         let list =
             List::new(lines).highlight_symbol("▶ ").highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -280,11 +304,28 @@ impl<'a> App<'a> {
             }
             _ => vec!["the events cannot be folded so far: replay ID verify tells why".to_owned()],
         };
-        let lines: Vec<Line<'_>> = told.into_iter().map(|line| Line::from(format!("│ {line}"))).collect();
+        let is_drawn = self.panel == Panel::Graph;
+        let fitted = told.into_iter().flat_map(|line| match text::width(&line) <= width {
+            true => vec![line],
+            // A drawing cannot go on in the next line.
+            false if is_drawn => vec![text::cut(&line, width)],
+            false => text::wrap(&line, width),
+        });
+        let lines: Vec<Line<'_>> = fitted.map(|line| Line::from(format!("│ {line}"))).collect();
         let most = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_sub(area.height);
         self.scroll = self.scroll.min(most);
         frame.render_widget(Paragraph::new(lines).scroll((self.scroll, 0)), area);
     }
+}
+
+/// The end of what is typed, so that it takes at most so many columns.
+fn end_of(typed: &str, columns: usize) -> String {
+    if text::width(typed) <= columns {
+        return typed.to_owned();
+    }
+    let begins = typed.char_indices().map(|(at, _)| at);
+    let end = begins.map(|at| &typed[at..]).find(|end| text::width(end) < columns);
+    format!("…{}", end.unwrap_or_default())
 }
 
 /// An event in a line.

@@ -1,6 +1,7 @@
 //! `replay ID -i`: stepping through an execution in the terminal. Everything that is shown is what the commands show.
 
 mod app;
+mod keys;
 mod panels;
 
 use std::io;

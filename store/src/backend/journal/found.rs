@@ -1,6 +1,5 @@
 //! What a journal is found to have by whoever takes up a log that was not closed.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::path::Path;
@@ -10,6 +9,7 @@ use ::bytes::Bytes;
 use super::entry::{self, Group};
 use super::sector::{self, CONTENT, Part, SECTOR, Sector};
 use super::{LENGTH, NAME};
+use crate::directory::files;
 
 /// The entries of a journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Found {
     /// all the same, and what is wrong with it does not.
     pub(crate) fn read(directory: &Path, was_left_in_order: bool) -> io::Result<Self> {
         let mut bytes = Vec::new();
-        match File::open(directory.join(NAME)) {
+        match files::to_read(&directory.join(NAME)) {
             // One byte more tells that it is too long.
             Ok(file) => file.take(LENGTH + 1).read_to_end(&mut bytes)?,
             Err(error) if error.kind() == ErrorKind::NotFound => 0,

@@ -17,7 +17,7 @@ mod found;
 pub(crate) mod fuzzing;
 mod sector;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -25,6 +25,7 @@ use std::path::Path;
 pub(crate) use found::Found;
 
 use self::sector::SECTOR;
+use crate::directory::files::{self, Access};
 
 /// The file, in the directory of a log.
 pub(crate) const NAME: &str = "journal";
@@ -36,7 +37,7 @@ const LENGTH: u64 = (2 * HALF * SECTOR) as u64;
 /// Makes room for the journal in the directory of a log that is taken up. Of a log that was closed it has no length; one that has
 /// is left as it is.
 pub(crate) fn prepare(directory: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().create(true).write(true).truncate(false).open(directory.join(NAME))?;
+    let file = files::to_read_and_write(&directory.join(NAME), Access::of(directory)?)?;
     if file.metadata()?.len() == 0 {
         // A hole, which reads as zeros: what is never written takes no space.
         file.set_len(LENGTH)?;
@@ -47,17 +48,17 @@ pub(crate) fn prepare(directory: &Path) -> io::Result<()> {
 
 /// Takes the room back, of a log that was closed.
 pub(crate) fn remove(directory: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).open(directory.join(NAME))?.set_len(0)
+    files::to_write(&directory.join(NAME))?.set_len(0)
 }
 
 /// Whether a log has no journal, as one that was closed.
 pub(crate) fn is_removed(directory: &Path) -> bool {
-    std::fs::metadata(directory.join(NAME)).map_or(true, |journal| journal.len() == 0)
+    fs::symlink_metadata(directory.join(NAME)).map_or(true, |journal| journal.len() == 0)
 }
 
 /// Whether a journal has nothing.
 fn is_zero(directory: &Path) -> io::Result<bool> {
-    Ok(std::fs::read(directory.join(NAME))?.chunks(SECTOR).all(|sector| sector == sector::EMPTY))
+    Ok(files::content(&directory.join(NAME))?.chunks(SECTOR).all(|sector| sector == sector::EMPTY))
 }
 
 /// A journal that is written.
@@ -74,13 +75,18 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the journal in a directory, which was prepared. What is in it counts no more: the database has all of it.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).open(directory.join(NAME))?;
+        let file = files::to_write(&directory.join(NAME))?;
         file.set_len(LENGTH)?;
         let mut journal = Self { file, half: 0, next: 0, used: [HALF; 2], buffer: Vec::new() };
         if is_zero(directory)? {
             journal.used = [0; 2];
         }
         Ok(journal)
+    }
+
+    /// The open file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Whether an entry of so many bytes can be in it at all.

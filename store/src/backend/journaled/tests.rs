@@ -69,7 +69,9 @@ fn take_up(directory: &TempDir, disk: &MemoryDisk, is_new: bool) -> Result<Journ
     let found = Found::read(directory.path(), is_new).unwrap();
     let (journaled, damage) = Journaled::reading(disk.clone(), found)?;
     assert_eq!(damage, Vec::<String>::new());
-    journaled.begin(directory.path(), directory.path(), |database, groups| database.bring(groups))
+    journaled.begin(&OpenDirectory::open(directory.path()).unwrap(), directory.path(), |database, groups| {
+        database.bring(groups)
+    })
 }
 
 fn commit_entry(position: u64) -> Vec<u8> {

@@ -14,9 +14,9 @@ mod search;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -25,6 +25,7 @@ use ::bytes::Bytes;
 pub(crate) use self::search::each_value;
 use super::BackendError;
 use crate::bytes::Malformed;
+use crate::directory::files::{self, Access};
 use crate::directory::sync_directory;
 use crate::layout::MAX_VALUE;
 use crate::layout::run::End;
@@ -78,7 +79,7 @@ impl Segments {
             return Ok(Arc::clone(file));
         }
         let failed = |error: &io::Error| Unread::Failed(format!("segment {number}: {error}"));
-        let file = match File::open(path_of(&self.directory, number)) {
+        let file = match files::to_read(&path_of(&self.directory, number)) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(Unread::Damaged(format!("segment {number} (the file {}) is missing", name_of(number))));
@@ -197,7 +198,7 @@ impl Unread {
 pub(crate) fn end(directory: &Path) -> io::Result<End> {
     let segments = directory.join(DIRECTORY);
     let Some(segment) = numbers(&segments)?.pop() else { return Ok(End::default()) };
-    let length = fs::metadata(path_of(&segments, segment))?.len();
+    let length = fs::symlink_metadata(path_of(&segments, segment))?.len();
     Ok(End { segment, offset: u32::try_from(length).unwrap_or(u32::MAX) })
 }
 
@@ -268,9 +269,10 @@ impl Appender {
 
     fn open_with(directory: &Path, indexed: End, longest: u32) -> io::Result<Self> {
         let segments = directory.join(DIRECTORY);
-        if !segments.is_dir() {
-            fs::create_dir(&segments)?;
-            sync_directory(directory)?;
+        match files::create_directory(&segments, Access::of(directory)?) {
+            Ok(()) => sync_directory(directory)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => files::directory(&segments).map(drop)?,
+            Err(error) => return Err(error),
         }
         let last = numbers(&segments)?.last().copied().unwrap_or(0);
         // One that has no header and nothing that anybody knows of was being made when something stopped it.
@@ -284,10 +286,11 @@ impl Appender {
     /// Begins a segment; where its file is there, and has more than a header, it goes on behind that.
     fn begin(directory: PathBuf, number: u32, longest: u32) -> io::Result<Self> {
         let path = path_of(&directory, number);
-        if fs::metadata(&path).is_ok_and(|file| file.len() > HEADER as u64) {
+        if fs::symlink_metadata(&path).is_ok_and(|file| file.len() > HEADER as u64) {
             return Self::go_on(directory, number, longest);
         }
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        let log = directory.parent().unwrap_or(&directory);
+        let file = files::create_anew(&path, Access::of(log)?)?;
         file.write_all_at(&segment::encode_header(number), 0)?;
         file.sync_all()?;
         sync_directory(&directory)?;
@@ -295,7 +298,7 @@ impl Appender {
     }
 
     fn go_on(directory: PathBuf, number: u32, longest: u32) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).open(path_of(&directory, number))?;
+        let file = files::to_write(&path_of(&directory, number))?;
         match u32::try_from(file.metadata()?.len()) {
             Ok(length) if length < longest => Ok(Self { directory, number, file, length, buffer: Vec::new(), longest }),
             _ => Self::begin(directory, next(number)?, longest),
@@ -330,6 +333,10 @@ impl Appender {
     /// Waits until all that was appended is on the disk.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.write()?;
+        // Through the descriptor it would go on for ever, and be gone with it.
+        if self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::other(format!("{} was removed", name_of(self.number))));
+        }
         self.file.sync_data()
     }
 
@@ -345,7 +352,7 @@ impl Appender {
             let file = match written.entry(place.segment) {
                 std::collections::btree_map::Entry::Occupied(file) => file.into_mut(),
                 std::collections::btree_map::Entry::Vacant(new) => {
-                    new.insert(OpenOptions::new().write(true).open(path_of(&self.directory, place.segment))?)
+                    new.insert(files::to_write(&path_of(&self.directory, place.segment))?)
                 }
             };
             file.write_all_at(&segment::wiped(*place, key), u64::from(place.offset))?;

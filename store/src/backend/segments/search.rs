@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::{DIRECTORY, numbers, path_of, read_up_to};
+use crate::directory::files;
 use crate::layout::run::End;
 use crate::layout::segment::{self, Found, HEADER, LONGEST, Place};
 
@@ -23,7 +24,7 @@ pub(crate) fn each_value(
     let segments = directory.join(DIRECTORY);
     for number in numbers(&segments)?.into_iter().filter(|number| (from.segment..=to.segment).contains(number)) {
         let begin = if number == from.segment { (from.offset as usize).max(HEADER) } else { HEADER };
-        let file = File::open(path_of(&segments, number))?;
+        let file = files::to_read(&path_of(&segments, number))?;
         let mut before_end = |place: Place, key: &[u8], value: Option<&[u8]>| {
             if (place.segment, place.offset) < (to.segment, to.offset) {
                 each(place, key, value);

@@ -1,12 +1,13 @@
 // Helpers outside of tests fail by panicking too.
 #![allow(clippy::unwrap_used)]
 
-use proptest::collection::vec;
-use proptest::prelude::*;
-use tempfile::TempDir;
+use std::fs::OpenOptions;
 
 use super::*;
 use crate::layout::MAX_VALUE;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tempfile::TempDir;
 
 type Placed = Vec<(Bytes, Place)>;
 

@@ -19,7 +19,6 @@ mod scalars;
 mod tests;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -34,7 +33,7 @@ use scalars::{bytes, number};
 use super::sled::DATA_FILE;
 use super::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
 use crate::bytes::{Cursor, Malformed};
-use crate::directory::head_file;
+use crate::directory::{files, head_file};
 use crate::sync::lock;
 
 /// Why sled's files are not read here.
@@ -243,9 +242,9 @@ impl SledFile {
 
 fn open_data(directory: &Path) -> Result<Data, Unreadable> {
     let reading = |error| failed("reading its database", &error);
-    let conf = std::fs::read(directory.join("conf")).map_err(reading)?;
+    let conf = files::content(&directory.join("conf")).map_err(reading)?;
     let segment = segment_size(&conf)?;
-    let file = File::open(directory.join(DATA_FILE)).map_err(reading)?;
+    let file = files::to_read(&directory.join(DATA_FILE)).map_err(reading)?;
     let length = file.metadata().map_err(reading)?.len();
     Ok(Data { file, segment, length })
 }

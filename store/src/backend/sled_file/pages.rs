@@ -8,7 +8,7 @@ use super::message::{Data, Kind, LONGEST_HEADER, Message, SEGMENT_HEADER};
 use super::scalars::{lsn, number};
 use super::{Unreadable, failed};
 use crate::bytes::{Cursor, Malformed};
-use crate::directory::is_snapshot;
+use crate::directory::{files, is_snapshot};
 
 /// A page is made of no more messages: a snapshot counts them in a byte.
 const MOST_MESSAGES: usize = 255;
@@ -62,7 +62,7 @@ impl Pages {
         }
         match newest {
             None => Ok(Self::default()),
-            Some(name) => Ok(Self::read(&fs::read(directory.join(name)).map_err(reading)?)?),
+            Some(name) => Ok(Self::read(&files::content(&directory.join(name)).map_err(reading)?)?),
         }
     }
 

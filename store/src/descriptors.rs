@@ -1,0 +1,90 @@
+//! Keeping the files of a log off the descriptors 0, 1 and 2.
+//!
+//! A process that was started with its standard streams closed (`program >&- 2>&-`, many daemons) gives these numbers to the
+//! next files that it opens. What anybody prints, a C library or a panic, then goes into such a file. So before a log is
+//! opened the free ones among them are taken by `/dev/null`, for good, and a file that gets one all the same is moved to a
+//! higher number.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+
+use rustix::io::{FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
+
+/// The first descriptor that is no standard stream.
+const FIRST: RawFd = 3;
+
+/// Opens `/dev/null` in the place of each standard stream that is closed, and keeps it open. The functions of this crate that
+/// open files do it; a program does it first of all.
+///
+/// # Errors
+/// Of the system.
+///
+/// # Examples
+/// ```
+/// use std::os::fd::AsRawFd;
+///
+/// cloacina_store::reserve_standard_streams()?;
+/// assert!(std::fs::File::open("/dev/null")?.as_raw_fd() > 2);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn reserve_standard_streams() -> io::Result<()> {
+    loop {
+        let placeholder = placeholder()?;
+        if placeholder.as_raw_fd() >= FIRST {
+            return Ok(());
+        }
+        keep(placeholder)?;
+    }
+}
+
+/// A file in which nothing can be damaged: where a system has no `/dev/null`, a directory, which cannot be written to.
+fn placeholder() -> io::Result<OwnedFd> {
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+    Ok(null.or_else(|_| File::open("/"))?.into())
+}
+
+/// Leaves a standard stream open until the process ends, for the programs that it starts, too.
+fn keep(stream: OwnedFd) -> io::Result<()> {
+    fcntl_setfd(&stream, FdFlags::empty())?;
+    let _ = stream.into_raw_fd();
+    Ok(())
+}
+
+/// The same file, under a number that is no standard stream's.
+pub(crate) fn above_standard_streams<F: AsRawFd + Into<OwnedFd> + From<OwnedFd>>(opened: F) -> io::Result<F> {
+    if opened.as_raw_fd() >= FIRST {
+        return Ok(opened);
+    }
+    let mut low: OwnedFd = opened.into();
+    let high = fcntl_dupfd_cloexec(&low, FIRST)?;
+    // In one step: between a close and an open another thread could take the number.
+    let placeholder = placeholder()?;
+    dup2(&placeholder, &mut low)?;
+    keep(low)?;
+    if placeholder.as_raw_fd() < FIRST {
+        keep(placeholder)?;
+    }
+    Ok(high.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_file_with_a_high_number_is_left_as_it_is() {
+        let file = tempfile::tempfile().unwrap();
+        let number = file.as_raw_fd();
+        assert!(number >= FIRST);
+        let mut file = above_standard_streams(file).unwrap();
+        assert_eq!(file.as_raw_fd(), number);
+        file.write_all(b"content").unwrap();
+        file.rewind().unwrap();
+        let mut read = String::new();
+        file.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "content");
+    }
+}

@@ -1,0 +1,132 @@
+//! The directory of a log, opened: what is done through it is done there, whatever becomes of its name.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::descriptors::above_standard_streams;
+
+/// A directory that is open. The last clone of it closes it.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenDirectory {
+    descriptor: Arc<File>,
+    path: PathBuf,
+    name: PathBuf,
+}
+
+impl OpenDirectory {
+    /// Opens a directory. A log may be reached by a symbolic link: it is the user's own.
+    pub(crate) fn open(name: &Path) -> io::Result<Self> {
+        let descriptor = above_standard_streams(File::open(name)?)?;
+        // What the process does later, it may do from another directory.
+        let name = std::path::absolute(name)?;
+        let through = PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+        let leads_there = fs::metadata(&through).is_ok_and(|there| is_same(&descriptor, &there));
+        // Where nothing is mounted at `/proc`, only `check_in_place` tells of another directory.
+        let path = if leads_there { through } else { name.clone() };
+        Ok(Self { descriptor: Arc::new(descriptor), path, name })
+    }
+
+    /// A path that leads to this directory as long as it is open.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open directory itself.
+    pub(crate) fn file(&self) -> &File {
+        &self.descriptor
+    }
+
+    /// That this directory still stands where it was opened, and a file of it, opened when it was, in it. What cannot be found out, for
+    /// lack of permission for example, is no error.
+    ///
+    /// # Errors
+    /// One of them was removed or moved, or another one stands there.
+    pub(crate) fn check_in_place(&self, inside: Option<(&str, &File)>) -> io::Result<()> {
+        if self.descriptor.metadata()?.nlink() == 0 {
+            return self.gone("", "was removed");
+        }
+        if let Some(what) = displaced(&self.descriptor, fs::metadata(&self.name)) {
+            return self.gone("", what);
+        }
+        let Some((name, file)) = inside else { return Ok(()) };
+        match displaced(file, fs::symlink_metadata(self.path.join(name))) {
+            Some(what) => self.gone(name, what),
+            None => Ok(()),
+        }
+    }
+
+    fn gone(&self, inside: &str, what: &str) -> io::Result<()> {
+        let path = self.name.join(inside);
+        let path = if inside.is_empty() { self.name.display() } else { path.display() };
+        let advice = "nothing more is written to it. Put it back, or restart the process with the path of the log";
+        Err(io::Error::other(format!("{path} {what} while this process had the log open: {advice}")))
+    }
+}
+
+/// What has become of something that was opened, by what stands in its place; nothing, or nothing that can be told.
+fn displaced(opened: &File, there: io::Result<fs::Metadata>) -> Option<&'static str> {
+    match there {
+        Ok(there) if is_same(opened, &there) => None,
+        Ok(_) => Some("was replaced"),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Some("was moved or removed")
+        }
+        Err(_) => None,
+    }
+}
+
+/// Both as they are now: on some file systems the number of a directory changes when it is written to for the first time.
+fn is_same(opened: &File, there: &fs::Metadata) -> bool {
+    opened.metadata().is_ok_and(|opened| (opened.dev(), opened.ino()) == (there.dev(), there.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(directory: &OpenDirectory) -> String {
+        directory.check_in_place(None).map_or_else(|error| error.to_string(), |()| "in place".to_owned())
+    }
+
+    #[test]
+    fn a_directory_is_the_same_whatever_becomes_of_its_name() {
+        let ground = tempfile::tempdir().unwrap();
+        let (name, other) = (ground.path().join("one"), ground.path().join("other"));
+        fs::create_dir(&name).unwrap();
+        let opened = OpenDirectory::open(&name).unwrap();
+        assert_eq!(why(&opened), "in place");
+        fs::rename(&name, &other).unwrap();
+        assert!(why(&opened).contains("was moved or removed while"), "{}", why(&opened));
+        fs::create_dir(&name).unwrap();
+        assert!(why(&opened).contains("was replaced while"), "{}", why(&opened));
+        fs::write(opened.path().join("file"), b"").unwrap();
+        assert!(other.join("file").exists() && !name.join("file").exists());
+        fs::remove_dir(&name).unwrap();
+        fs::write(&name, b"").unwrap();
+        assert!(why(&opened).contains("was replaced while"), "{}", why(&opened));
+        fs::remove_file(&name).unwrap();
+        fs::rename(&other, &name).unwrap();
+        assert_eq!(why(&opened), "in place");
+        fs::remove_dir_all(&name).unwrap();
+        assert!(why(&opened).contains("was removed while"), "{}", why(&opened));
+        assert!(fs::write(opened.path().join("file"), b"").is_err());
+    }
+
+    #[test]
+    fn a_log_may_be_reached_by_a_symbolic_link_until_it_leads_elsewhere() {
+        let ground = tempfile::tempdir().unwrap();
+        let [one, two, link] = ["one", "two", "link"].map(|name| ground.path().join(name));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&two).unwrap();
+        std::os::unix::fs::symlink(&one, &link).unwrap();
+        let opened = OpenDirectory::open(&link).unwrap();
+        assert_eq!(why(&opened), "in place");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&two, &link).unwrap();
+        assert!(why(&opened).contains("was replaced while"), "{}", why(&opened));
+    }
+}

@@ -1,0 +1,130 @@
+//! Logs whose directory is moved, removed or replaced while a process has them.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use cloacina_store::log::{EventLog, LogReader};
+use cloacina_store::{Options, SledLog, open, open_reader, verify};
+
+use super::suite::{one, stream};
+use super::{content, writable};
+
+/// A log with ten records, and the process that has it.
+fn begun(path: &Path) -> SledLog {
+    let log = writable(path).unwrap();
+    for seq in 0..10 {
+        log.append(one(stream(1), seq, b"first")).unwrap();
+    }
+    log
+}
+
+/// What the next append is refused for.
+fn refusal(log: &SledLog) -> String {
+    log.append(one(stream(1), 10, b"lost")).unwrap_err().to_string()
+}
+
+/// A runner whose directory was moved away (rotation by `mv`) or removed (a reset by `rm -rf`) went on, and when it was closed wrote
+/// its head file into the log that another runner had made at that path meanwhile: that one was taken for damaged from then on.
+#[test]
+fn a_process_touches_only_the_directory_that_it_opened_and_says_so_at_the_next_append() {
+    let move_away = |path: &Path| fs::rename(path, path.with_extension("old")).unwrap();
+    let remove = |path: &Path| fs::remove_dir_all(path).unwrap();
+    let empty = |path: &Path| {
+        for entry in fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() { fs::remove_dir_all(entry).unwrap() } else { fs::remove_file(entry).unwrap() }
+        }
+    };
+    let lead_elsewhere = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path.with_extension("new")).unwrap();
+        symlink(path.with_extension("new"), path).unwrap();
+    };
+    type Harm<'a> = &'a dyn Fn(&Path);
+    let done: [(&str, Harm<'_>); 4] =
+        [("moved", &move_away), ("removed", &remove), ("emptied", &empty), ("led elsewhere", &lead_elsewhere)];
+    for (what, harm) in done {
+        for asks_first in [true, false] {
+            let ground = tempfile::tempdir().unwrap();
+            let path = ground.path().join("log");
+            if what == "led elsewhere" {
+                fs::create_dir(path.with_extension("old")).unwrap();
+                symlink(path.with_extension("old"), &path).unwrap();
+            }
+            let one_process = begun(&path);
+            harm(&path);
+            if asks_first {
+                let why = refusal(&one_process);
+                assert!(why.contains("while this process had the log open"), "{what}: {why}");
+            }
+            let other = writable(&path).unwrap();
+            other.append(one(stream(2), 0, b"second")).unwrap();
+            let before = content(&path);
+            let why = refusal(&one_process);
+            assert!(why.contains("while this process had the log open"), "{what}: {why}");
+            assert!(one_process.close().is_err(), "{what}");
+            assert_eq!(content(&path), before, "{what}");
+            other.append(one(stream(2), 1, b"second")).unwrap();
+            other.close().unwrap();
+            assert_eq!(verify(&path).unwrap().findings, [], "{what}");
+            assert_eq!(open_reader(&path).unwrap().read(stream(2), 0, 9).unwrap().len(), 2);
+            let old = path.with_extension("old");
+            if old.exists() {
+                assert_eq!(verify(&old).unwrap().findings, [], "{what}");
+                assert_eq!(writable(&old).unwrap().read(stream(1), 0, 99).unwrap().len(), 10, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_that_is_put_back_before_the_next_append_goes_on() {
+    let ground = tempfile::tempdir().unwrap();
+    let (path, away) = (ground.path().join("log"), ground.path().join("away"));
+    let log = begun(&path);
+    fs::rename(&path, &away).unwrap();
+    fs::rename(&away, &path).unwrap();
+    log.append(one(stream(1), 10, b"more")).unwrap();
+    log.close().unwrap();
+    assert_eq!(open_reader(&path).unwrap().read(stream(1), 0, 99).unwrap().len(), 11);
+}
+
+/// A path is bytes. One that is no text was turned into text on the way to the close, which then left its files elsewhere.
+#[test]
+fn a_path_need_not_be_text() {
+    let ground = tempfile::tempdir().unwrap();
+    let name = |bytes: &[u8]| ground.path().join(std::ffi::OsStr::from_bytes(bytes));
+    let paths: [PathBuf; 3] = [name(b"log-\xff\xfe"), name(b"a\nb"), name(&[b'x'; 200]).join("y".repeat(200))];
+    for path in paths {
+        let log = begun(&path);
+        assert_eq!(log.path(), path);
+        assert_eq!(open_reader(&path).unwrap().read(stream(1), 0, 99).unwrap().len(), 10, "through the socket");
+        log.close().unwrap();
+        assert_eq!(fs::metadata(path.join("journal")).unwrap().len(), 0, "its room was taken back at the close");
+        assert_eq!(verify(&path).unwrap().findings, []);
+        let mut names: Vec<_> = fs::read_dir(ground.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.retain(|name| !name.as_bytes().starts_with(b"log-\xff") && !name.as_bytes().starts_with(b"a\n"));
+        assert!(names.iter().all(|name| name.len() == 200), "{names:?}");
+    }
+}
+
+/// Nine of 96 processes that made one log at once were told "No such file or directory": each wrote the format file under one name for
+/// all, before it had the lock.
+#[test]
+fn of_many_that_make_a_log_at_once_all_get_it_or_are_told_who_has_it() {
+    let ground = tempfile::tempdir().unwrap();
+    for round in 0..6 {
+        let path = ground.path().join(format!("below/{round}/log"));
+        let opened = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..24).map(|_| scope.spawn(|| open(&path, &Options::default()))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+        });
+        let refusals: Vec<_> = opened.iter().filter_map(|opened| opened.as_ref().err()).collect();
+        assert_eq!(refusals.len(), 23, "one has it");
+        let named = format!("in use by process {}", std::process::id());
+        assert!(refusals.iter().all(|error| error.to_string().contains(&named)), "{refusals:?}");
+        drop(opened);
+        assert_eq!(writable(&path).unwrap().head().unwrap().position, 2, "it was made once");
+    }
+}

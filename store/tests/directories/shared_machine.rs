@@ -1,0 +1,216 @@
+//! Logs on a machine with other users.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use cloacina_store::log::EventLog;
+use cloacina_store::{compact, open_reader};
+
+use super::suite::{one, stream};
+use super::{content, refusal, writable, written};
+
+/// The modes of a log and of all that is in it; of each, what is above the bits of its owner.
+fn for_others(path: &Path) -> Vec<(String, u32)> {
+    let mut found = vec![(".".to_owned(), fs::symlink_metadata(path).unwrap().mode() & 0o077)];
+    for entry in fs::read_dir(path).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            let inner = for_others(&entry.path());
+            found.extend(inner.into_iter().map(|(inside, mode)| (format!("{name}/{inside}"), mode)));
+        } else {
+            found.push((name, entry.metadata().unwrap().mode() & 0o077));
+        }
+    }
+    found
+}
+
+/// Adds a bit to the modes of all that is there, as `chmod -R g+rX` does.
+fn open_to_group(path: &Path) {
+    let is_directory = path.is_dir();
+    let mode = fs::metadata(path).unwrap().mode() & 0o7777;
+    fs::set_permissions(path, Permissions::from_mode(mode | if is_directory { 0o050 } else { 0o040 })).unwrap();
+    if is_directory {
+        fs::read_dir(path).unwrap().for_each(|entry| open_to_group(&entry.unwrap().path()));
+    }
+}
+
+/// A log was as readable as the umask said, for everybody on most machines.
+#[test]
+fn a_new_log_is_for_its_owner_alone() {
+    let ground = tempfile::tempdir().unwrap();
+    let above = ground.path().join("above");
+    let path = above.join("log");
+    let log = writable(&path).unwrap();
+    assert_eq!(for_others(&path).iter().filter(|(_, mode)| *mode != 0).count(), 0, "{:?}", for_others(&path));
+    log.append(one(stream(1), 0, b"a")).unwrap();
+    log.close().unwrap();
+    assert_eq!(for_others(&path).iter().filter(|(_, mode)| *mode != 0).count(), 0, "{:?}", for_others(&path));
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
+    // Also where the directory was there before, as `mkdir` makes it. It stays as its owner made it.
+    let made = ground.path().join("made");
+    fs::create_dir(&made).unwrap();
+    fs::set_permissions(&made, Permissions::from_mode(0o755)).unwrap();
+    written(&made);
+    assert!(for_others(&made).iter().all(|(name, mode)| *mode == if name == "." { 0o055 } else { 0 }));
+}
+
+/// Who wants a group to read a log changes its mode. What was made later, and a log that was written anew, was for others again.
+#[test]
+fn what_is_made_later_is_for_those_for_whom_the_log_is() {
+    let ground = tempfile::tempdir().unwrap();
+    let path = ground.path().join("log");
+    written(&path);
+    open_to_group(&path);
+    let assert_kept = |after: &str| {
+        for (name, mode) in for_others(&path) {
+            let expected = if name.ends_with('.') && !name.contains("snap") { 0o050 } else { 0o040 };
+            assert_eq!(mode, if name == "socket" { 0 } else { expected }, "{name} after {after}");
+        }
+    };
+    fs::remove_file(path.join("lock")).unwrap();
+    fs::remove_file(path.join("journal")).unwrap();
+    let log = writable(&path).unwrap();
+    assert_kept("an open");
+    log.append(one(stream(7), 0, &[1; 9_000])).unwrap();
+    log.close().unwrap();
+    assert_kept("a close");
+    compact(&path).unwrap();
+    assert_kept("a log written anew");
+    written_more(&path, 8);
+    assert_kept("a close of it");
+}
+
+fn written_more(path: &Path, number: u128) {
+    let log = writable(path).unwrap();
+    log.append(one(stream(number), 0, b"more")).unwrap();
+    log.close().unwrap();
+}
+
+/// A directory that is made for a group before the log is: its files are for that group too.
+#[test]
+fn a_log_in_a_directory_that_was_opened_to_a_group_alone_is_for_that_group() {
+    let ground = tempfile::tempdir().unwrap();
+    let path = ground.path().join("log");
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o2750)).unwrap();
+    written(&path);
+    for (name, mode) in for_others(&path) {
+        assert_eq!(mode & 0o047, 0o040, "{name}");
+    }
+    assert_eq!(fs::metadata(path.join("segments")).unwrap().mode() & 0o7777, 0o2750, "it hands the group down, too");
+}
+
+/// As root, on the log of a user: what is written anew stays the user's. Nobody else can give files away.
+#[test]
+fn a_log_keeps_its_owner_whoever_writes_to_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let ground = tempfile::tempdir().unwrap();
+    let path = ground.path().join("log");
+    written(&path);
+    let give = |path: &Path| std::os::unix::fs::chown(path, Some(65_534), Some(65_533)).unwrap();
+    give(&path);
+    for entry in fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()) {
+        give(&entry);
+    }
+    give(&path.join("segments/0000000001"));
+    let assert_kept = |after: &str| {
+        for name in [".", "head", "format", "lock", "journal", "db", "conf", "blobs", "segments", "segments/0000000001"]
+        {
+            let about = fs::metadata(path.join(name)).unwrap();
+            assert_eq!((about.uid(), about.gid()), (65_534, 65_533), "{name} after {after}");
+        }
+    };
+    written_more(&path, 8);
+    assert_kept("a close");
+    compact(&path).unwrap();
+    written_more(&path, 9);
+    assert_kept("a log written anew");
+}
+
+/// In a directory that others can write to, `creating`, `format.new`, `lock`, `journal` and `head.new` could be links: what they led
+/// to was overwritten, also by root.
+#[test]
+fn nothing_in_the_directory_of_a_log_is_followed_through_a_link() {
+    let ground = tempfile::tempdir().unwrap();
+    let (victim, victims) = (ground.path().join("victim"), ground.path().join("victims"));
+    fs::write(&victim, "a file of somebody else").unwrap();
+    fs::create_dir(&victims).unwrap();
+    let empty = |name: &str| {
+        let path = ground.path().join(format!("empty-{name}"));
+        fs::create_dir(&path).unwrap();
+        path
+    };
+    let made = |name: &str| {
+        let path = ground.path().join(format!("made-{name}"));
+        written(&path);
+        path
+    };
+    let files = [
+        "creating",
+        "format.new",
+        "format",
+        "lock",
+        "journal",
+        "head.new",
+        "head",
+        "conf",
+        "db",
+        "snap.0000000000000001",
+    ];
+    for name in files.into_iter().chain(["segments", "blobs"]) {
+        for path in [empty(name), made(name)] {
+            let link = path.join(name);
+            match fs::symlink_metadata(&link) {
+                Ok(there) if there.is_dir() => fs::remove_dir_all(&link).unwrap(),
+                Ok(_) => fs::remove_file(&link).unwrap(),
+                Err(_) => {}
+            }
+            symlink(if ["segments", "blobs"].contains(&name) { &victims } else { &victim }, &link).unwrap();
+            let before = content(&path);
+            assert!(refusal(&path).contains("a symbolic link"), "{name}: {}", refusal(&path));
+            assert!(open_reader(&path).is_err(), "{name}");
+            assert!(compact(&path).is_err(), "{name}");
+            assert_eq!(content(&path), before, "{name}");
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "a file of somebody else", "{name}");
+            assert_eq!(fs::read_dir(&victims).unwrap().count(), 0, "{name}");
+        }
+    }
+    let segment = made("segment").join("segments/0000000001");
+    fs::rename(&segment, ground.path().join("elsewhere")).unwrap();
+    symlink(ground.path().join("elsewhere"), &segment).unwrap();
+    assert!(writable(&ground.path().join("made-segment")).is_err());
+}
+
+/// A link that is put there while a process has the log: it finds no file of its own there any more.
+#[test]
+fn a_link_that_comes_while_a_log_is_written_is_not_followed() {
+    for name in ["head.new", "journal", "head"] {
+        let ground = tempfile::tempdir().unwrap();
+        let (path, victim) = (ground.path().join("log"), ground.path().join("victim"));
+        fs::write(&victim, "a file of somebody else").unwrap();
+        let log = writable(&path).unwrap();
+        log.append(one(stream(1), 0, b"a")).unwrap();
+        let _ = fs::remove_file(path.join(name));
+        symlink(&victim, path.join(name)).unwrap();
+        let closed = log.close();
+        assert_eq!(closed.is_err(), name == "journal", "{name}: {closed:?}");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "a file of somebody else", "{name}");
+        assert_eq!(fs::metadata(&victim).unwrap().mode() & 0o100, 0);
+    }
+}
+
+/// A pipe in the place of a file was waited for without an end.
+#[test]
+fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
+    for name in ["head", "journal", "lock", "db"] {
+        let ground = tempfile::tempdir().unwrap();
+        let path = ground.path().join("log");
+        written(&path);
+        fs::remove_file(path.join(name)).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path.join(name), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(writable(&path).is_err(), "{name}");
+    }
+}

@@ -9,6 +9,7 @@ use cloacina_engine::core::standing::ExecutionStatus;
 use super::completion::executions;
 use super::screen::Times;
 use crate::at::{At, Since};
+use crate::diff::Ignored;
 
 /// Shows what ran in an execution, in what order, what it read and wrote, and why it stopped. Reads the log of events,
 /// writes nothing to it, and runs no task code.
@@ -145,6 +146,10 @@ pub enum Command {
         /// The other one
         #[arg(add = ArgValueCompleter::new(executions))]
         b: String,
+        /// What not to compare, also several with commas between them: the order of the tasks, how often they were tried, how
+        /// long they took
+        #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+        ignore: Vec<IgnoredArgument>,
     },
     /// Write it for other programs: JSON lines, a trace for Perfetto, spans for OpenTelemetry, runs for OpenLineage, or an
     /// archive, a file that every command here takes in place of an id
@@ -252,6 +257,27 @@ pub enum GraphFormat {
     Svg,
     /// The same as `--json`
     Json,
+}
+
+/// What is not compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IgnoredArgument {
+    /// That tasks ran in another order
+    Order,
+    /// That a task needed more attempts
+    Attempts,
+    /// That a task took longer
+    Time,
+}
+
+impl From<IgnoredArgument> for Ignored {
+    fn from(argument: IgnoredArgument) -> Self {
+        match argument {
+            IgnoredArgument::Order => Self::Order,
+            IgnoredArgument::Attempts => Self::Attempts,
+            IgnoredArgument::Time => Self::Time,
+        }
+    }
 }
 
 /// What an execution is written for.

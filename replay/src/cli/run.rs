@@ -17,6 +17,7 @@ use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
 use super::{diff_view, doctor_view, found, header, list_view, proof_view, stepper, text, whole_view};
+use crate::diff::Ignored;
 use crate::errors::{self, Explained};
 use crate::history::History;
 use crate::json::document::Object;
@@ -91,10 +92,11 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             screen.out = around.out;
             list(arguments, &wanted, &log, &mut screen, around.err)
         }
-        (None, Some(Command::Diff { a, b })) => {
+        (None, Some(Command::Diff { a, b, ignore })) => {
             let (a, b) = found::two(arguments.log.as_deref(), (a, b), around, &screen)?;
             screen.out = around.out;
-            diff_view::show(&mut screen, around.err, arguments.json, (&a, &b))
+            let ignored: Vec<Ignored> = ignore.iter().map(|argument| (*argument).into()).collect();
+            diff_view::show(&mut screen, around.err, (arguments.json, &ignored), (&a, &b))
         }
         (Some(_), Some(Command::ExplainError { code })) => {
             Err(Failure::usage("`explain-error` takes no id", format!("replay explain-error {code}")))
@@ -110,7 +112,7 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
         #[cfg(feature = "serve")]
         (Some(_), Some(Command::Serve { .. })) => Err(Failure::usage("`serve` takes no id", "replay serve")),
         (Some(_), Some(Command::List { .. })) => Err(Failure::usage("`list` takes no id", "replay list")),
-        (Some(_), Some(Command::Diff { a, b })) => {
+        (Some(_), Some(Command::Diff { a, b, .. })) => {
             Err(Failure::usage("`diff` takes both ids behind it", format!("replay diff {a} {b}")))
         }
         (None, Some(Command::Doctor)) => {
@@ -248,7 +250,7 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
             refuse("--jsonl", "this command", format!("replay {id} --jsonl"))
         }
         Some(Command::List { .. }) if arguments.at.is_some() => refuse("--at", "list", "replay list".to_owned()),
-        Some(Command::Diff { a, b }) if arguments.at.is_some() => {
+        Some(Command::Diff { a, b, .. }) if arguments.at.is_some() => {
             refuse("--at", "diff", format!("replay diff {a} {b}"))
         }
         Some(Command::Verify(_)) if arguments.at.is_some() => refuse("--at", "verify", format!("replay {id} verify")),

@@ -203,17 +203,19 @@ impl Follower {
 pub struct Listed {
     #[serde(flatten)]
     execution: ExecutionJson,
+    /// Its error, or who stopped it and why, in a line.
+    error: Option<String>,
 }
 
 impl Listed {
     /// An execution as the list shows it. Reads its last event, if that may say why it ended or stands still.
     pub fn new(reader: &dyn LogReader, head: &Head, location: &str) -> Self {
-        Self { execution: ExecutionJson::new(head, location).or_reason(|| reason(reader, head)) }
+        Self { execution: ExecutionJson::new(head, location), error: error(reader, head) }
     }
 }
 
-/// Why it stands as it does, in a line: its error, or who stopped it and why.
-fn reason(reader: &dyn LogReader, head: &Head) -> Option<String> {
+/// The error of an execution, or who stopped it and why, in a line.
+fn error(reader: &dyn LogReader, head: &Head) -> Option<String> {
     let status = head.label.as_ref().ok()?.status;
     if !matches!(status, LabelStatus::Failed | LabelStatus::Cancelled | LabelStatus::Paused) {
         return None;

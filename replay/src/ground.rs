@@ -37,6 +37,8 @@ pub enum About {
     Durability,
     /// What is in the log.
     Content,
+    /// The clock of this machine, and the log's time.
+    Clock,
     /// An execution that is unfinished, and that nothing runs.
     Execution,
 }
@@ -80,18 +82,47 @@ pub struct Ground {
 ///
 /// # Errors
 /// [`Unfit`] if there is no log, or its index cannot be read.
-pub fn look(path: &Path, opened: Result<Box<dyn LogReader>, OpenError>) -> Result<Ground, Unfit> {
+pub fn look(path: &Path, opened: Result<Box<dyn LogReader>, OpenError>, now: Timestamp) -> Result<Ground, Unfit> {
     let mut ground = Ground { diagnosis: examine(path)?, durability: None, content: None, warnings: Vec::new() };
     match opened {
         Ok(reader) => {
             ground.durability = reader.head()?.durability.or_else(|| last_mode(&*reader));
             ground.content = Some(content(&*reader)?);
+            if let Some(ahead) = ahead_of_clock(&*reader, now)? {
+                ground.warn(About::Clock, ahead);
+            }
             ground.worry_about_unfinished(&*reader)?;
         }
         Err(error) => ground.warn(About::Content, error.to_string()),
     }
     ground.worry();
     Ok(ground)
+}
+
+/// How far the end of a log may lie ahead of the clock without a warning: clocks of machines differ by less.
+const MOST_AHEAD: u64 = 60_000_000;
+
+/// What to say of a log that ends ahead of the clock; nothing, if it does not.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn ahead_of_clock(reader: &dyn LogReader, now: Timestamp) -> Result<Option<String>, ReadError> {
+    let end = Timestamp(reader.head()?.time.0);
+    let ahead = end.micros_since(now);
+    Ok((ahead > MOST_AHEAD).then(|| {
+        format!(
+            "the log's last event lies {} ahead of this machine's clock: a clock is wrong, or was. New events go on from there at \
+             half the pace until the clock has caught up; schedules go by the clock",
+            span(ahead)
+        )
+    }))
+}
+
+fn span(micros: u64) -> String {
+    match micros / 60_000_000 {
+        minutes @ 0..120 => format!("{minutes} min"),
+        minutes => format!("{} h", minutes / 60),
+    }
 }
 
 /// Why nothing can be said of a log's ground.

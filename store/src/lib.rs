@@ -63,4 +63,4 @@ pub use crate::layout::listing::MAX_LABEL;
 pub use crate::log::OpenError;
 pub use crate::memory_log::MemoryLog;
 pub use crate::reader::{open_reader, verify};
-pub use crate::sled_log::{Options, SledLog, open};
+pub use crate::sled_log::{LogClock, Options, SledLog, open};

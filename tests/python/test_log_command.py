@@ -98,8 +98,8 @@ def test_a_checkpoint_signs_the_log(tmp_path: Path, greeting: str, monkeypatch: 
 
 
 def test_an_erased_value_has_a_kind_of_its_own_in_python(tmp_path: Path) -> None:
-    """After `cloaca log erase`, `to_dict()`, `items()` and the key itself raised "ValueError: not JSON" for the whole context,
-    whatever else was in it, and `to_json()` gave a text that was none."""
+    """After `cloaca log erase`, `to_dict()`, `items()` and the key itself raised "ValueError: not JSON" for the whole
+    context, whatever else was in it, and `to_json()` gave a text that was none."""
 
     @cloaca.task
     def note(context: cloaca.Context) -> None:
@@ -119,10 +119,14 @@ def test_an_erased_value_has_a_kind_of_its_own_in_python(tmp_path: Path) -> None
 
     history = cloaca.History.open(log, execution_id)
     context = history.context()
-    assert is_erased(context["name"]) and is_erased(context.get("name")) and is_erased(context.to_dict()["name"])
-    assert context["sum"] == 3 and dict(context.items()).keys() == {"day", "name", "sum"}
+    assert is_erased(context["name"])
+    assert is_erased(context.get("name"))
+    assert is_erased(context.to_dict()["name"])
+    assert context["sum"] == 3
+    assert dict(context.items()).keys() == {"day", "name", "sum"}
     for read_back in (pickle.loads(pickle.dumps(context)), copy.deepcopy(context), cloaca.Context(context.to_dict())):
-        assert read_back == context and is_erased(read_back["name"])
+        assert read_back == context
+        assert is_erased(read_back["name"])
     assert pickle.loads(pickle.dumps(context["name"])) == context["name"] != "erased"
     assert json.loads(context.to_json()) == {"day": "1", "name": "erased", "sum": 3}
 
@@ -130,12 +134,15 @@ def test_an_erased_value_has_a_kind_of_its_own_in_python(tmp_path: Path) -> None
     json.loads(history.to_json())
     for past in (history, again):
         written = {event.key: event.value for event in past.events if isinstance(event, cloaca.events.ContextWritten)}
-        assert is_erased(written["name"]) and written["sum"] == 3
-        assert is_erased(past.why("name")[0].value) and is_erased(past.state().context["name"])
+        assert is_erased(written["name"])
+        assert written["sum"] == 3
+        assert is_erased(past.why("name")[0].value)
+        assert is_erased(past.state().context["name"])
 
     with cloaca.DefaultRunner(log) as runner:
         result = runner.get_execution(execution_id).result()
-        assert result.final_context["sum"] == 3 and is_erased(result.final_context["name"])
+        assert result.final_context["sum"] == 3
+        assert is_erased(result.final_context["name"])
         assert is_erased(pickle.loads(pickle.dumps(result)).final_context["name"])
         with pytest.raises(ValueError, match="'name': the value was erased from its log"):
             runner.execute("notes", result.final_context)

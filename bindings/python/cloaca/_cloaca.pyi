@@ -98,6 +98,9 @@ class RawListed(TypedDict):
 @type_check_only
 class RawSchedule(TypedDict):
     id: str
+    name: str | None
+    context: dict[str, Any]
+    is_registered: bool
     workflow_name: str
     expression: str
     timezone: str
@@ -120,6 +123,7 @@ class RawTrigger(TypedDict):
     name: str
     workflow_name: str
     interval_ms: int | None
+    is_registered: bool
     allow_concurrent: bool
     enabled: bool
     last_poll: int | None
@@ -422,7 +426,9 @@ class NativeEngine:
 @final
 class NativeScheduling:
     def __new__(cls, engine: NativeEngine) -> NativeScheduling: ...
-    def create(self, workflow: str, expression: str, timezone: str, context: Context, catchup: str) -> str: ...
+    def create(
+        self, workflow: str, expression: str, timezone: str, context: Context, catchup: str, name: str | None
+    ) -> str: ...
     def list(self) -> builtins.list[RawSchedule]: ...
     def get(self, id: str) -> RawSchedule: ...
     def update(self, id: str, expression: str, timezone: str) -> None: ...

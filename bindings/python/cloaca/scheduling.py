@@ -54,6 +54,12 @@ class CronSchedule(TypedDict):
     """When it was made."""
     updated_at: str
     """When somebody last changed it. Firing does not."""
+    name: str | None
+    """What its user calls it."""
+    context: dict[str, Any]
+    """The input of each execution."""
+    is_registered: bool
+    """Whether this runner has the workflow: the schedule does not fire before."""
 
 
 class CronExecution(TypedDict):
@@ -135,6 +141,8 @@ class TriggerSchedule(TypedDict):
     """Whether it is polled."""
     last_poll_at: str | None
     """When this runner polled it last (RFC 3339, UTC). Polls are not kept in the log."""
+    is_registered: bool
+    """Whether this runner has the workflow: the trigger is not polled before."""
 
 
 class TriggerExecution(TypedDict):
@@ -196,6 +204,7 @@ class Scheduling:
         *,
         context: Context | Mapping[str, Any] | None = None,
         catchup: Catchup = "skip",
+        name: str | None = None,
     ) -> str:
         """Makes a schedule: from now on, whenever the expression is met, the workflow is started.
 
@@ -218,6 +227,7 @@ class Scheduling:
                 ``schedule_timezone`` and ``scheduled_time`` (RFC 3339, UTC) too.
             catchup: What becomes of times at which no process was there to fire: ``"skip"``, or ``"run_all"``, which
                 runs them late, oldest first, at most ``cron_max_catchup_executions`` of them.
+            name: What you call the schedule, to tell it from others of the same workflow. Need not be unique.
 
         Returns:
             The schedule's id.
@@ -232,9 +242,9 @@ class Scheduling:
             ...     runner.get_cron_schedule(schedule_id)["timezone"]
             'Europe/Berlin'
         """
-        for value in (workflow_name, cron_expression, timezone, catchup):
+        for value in (workflow_name, cron_expression, timezone, catchup, *(() if name is None else (name,))):
             if not isinstance(value, str):
-                raise TypeError(f"workflow_name, cron_expression, timezone and catchup are texts, not {value!r}")
+                raise TypeError(f"workflow_name, cron_expression, timezone, catchup and name are texts, not {value!r}")
         if not isinstance(context, Context):
             context = Context(context)
         workflow = workflows.find(workflow_name)
@@ -244,7 +254,7 @@ class Scheduling:
             except WorkflowInputError as error:
                 message = f"Failed to register cron workflow: {error}"
                 raise WorkflowInputError(message, workflow=workflow_name) from None
-        return self._scheduling.create(workflow_name, cron_expression, timezone, context, catchup)
+        return self._scheduling.create(workflow_name, cron_expression, timezone, context, catchup, name)
 
     def list_cron_schedules(
         self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
@@ -491,6 +501,9 @@ def _schedule(raw: RawSchedule) -> CronSchedule:
         "last_run_at": _time(raw["last_run"]),
         "created_at": rfc3339(raw["created"]),
         "updated_at": rfc3339(raw["updated"]),
+        "name": raw["name"],
+        "context": raw["context"],
+        "is_registered": raw["is_registered"],
     }
 
 
@@ -516,6 +529,7 @@ def _trigger(raw: RawTrigger) -> TriggerSchedule:
         "allow_concurrent": raw["allow_concurrent"],
         "enabled": raw["enabled"],
         "last_poll_at": _time(raw["last_poll"]),
+        "is_registered": raw["is_registered"],
     }
 
 

@@ -247,14 +247,54 @@ class Scheduling:
                 raise TypeError(f"workflow_name, cron_expression, timezone, catchup and name are texts, not {value!r}")
         if not isinstance(context, Context):
             context = Context(context)
-        workflow = workflows.find(workflow_name)
-        if workflow is not None:
-            try:
-                context = workflow._inputs.complete(workflow_name, context, by_schedule=True)
-            except WorkflowInputError as error:
-                message = f"Failed to register cron workflow: {error}"
-                raise WorkflowInputError(message, workflow=workflow_name) from None
+        context = _completed(workflow_name, context)
         return self._scheduling.create(workflow_name, cron_expression, timezone, context, catchup, name)
+
+    def register_workflow_instance(
+        self,
+        workflow_name: str,
+        instance_name: str,
+        cron_expression: str,
+        timezone: str,
+        params: Context | Mapping[str, Any],
+    ) -> str:
+        """Makes a schedule with a name and an input: an instance of a workflow.
+
+        The name is unique for the workflow. Registering the same instance again returns the schedule that is there, so
+        a program can do so whenever it starts. See
+        [`register_cron_workflow`][cloaca.scheduling.Scheduling.register_cron_workflow] for the rest.
+
+        Args:
+            workflow_name: The workflow.
+            instance_name: The schedule's name.
+            cron_expression: When it fires.
+            timezone: The IANA time zone that the expression is read in.
+            params: The input of each execution.
+
+        Returns:
+            The schedule's id.
+
+        Raises:
+            ValueError: ``Failed to register workflow instance: …``, if there is one of that name with another
+                expression, time zone or input; and as ``register_cron_workflow``.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     north = runner.register_workflow_instance("report", "north", "@daily", "UTC", {"region": "north"})
+            ...     south = runner.register_workflow_instance("report", "south", "@daily", "UTC", {"region": "south"})
+            ...     again = runner.register_workflow_instance("report", "north", "@daily", "UTC", {"region": "north"})
+            ...     north == again, north == south, runner.get_cron_schedule(north)["name"]
+            (True, False, 'north')
+        """
+        if not isinstance(instance_name, str) or not instance_name:
+            raise ValueError(f"Failed to register workflow instance: its name is a text, not {instance_name!r}")
+        context = params if isinstance(params, Context) else Context(params)
+        for schedule in self.list_cron_schedules():
+            if (schedule["workflow_name"], schedule["name"]) == (workflow_name, instance_name):
+                return _same_instance(schedule, cron_expression, timezone, _completed(workflow_name, context))
+        return self.register_cron_workflow(
+            workflow_name, cron_expression, timezone, context=context, name=instance_name
+        )
 
     def list_cron_schedules(
         self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
@@ -487,6 +527,31 @@ class Scheduling:
 
 def _time(micros: int | None) -> str | None:
     return None if micros is None else rfc3339(micros)
+
+
+def _completed(workflow_name: str, context: Context) -> Context:
+    """The input of a schedule with the defaults that its workflow declares."""
+    workflow = workflows.find(workflow_name)
+    if workflow is None:
+        return context
+    try:
+        return workflow._inputs.complete(workflow_name, context, by_schedule=True)
+    except WorkflowInputError as error:
+        raise WorkflowInputError(f"Failed to register cron workflow: {error}", workflow=workflow_name) from None
+
+
+def _same_instance(schedule: CronSchedule, cron_expression: str, timezone: str, context: Context) -> str:
+    """The id of a schedule that is registered again."""
+    there = (schedule["cron_expression"], schedule["timezone"], schedule["context"])
+    asked = (cron_expression, timezone, context.to_dict())
+    names = ("expression", "time zone", "input")
+    differences = [name for name, old, new in zip(names, there, asked, strict=True) if old != new]
+    if differences:
+        raise ValueError(
+            f"Failed to register workflow instance: workflow '{schedule['workflow_name']}' has the schedule "
+            f"'{schedule['name']}' ({schedule['id']}) with another {' and '.join(differences)}; update or delete it"
+        )
+    return schedule["id"]
 
 
 def _schedule(raw: RawSchedule) -> CronSchedule:

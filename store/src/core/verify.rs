@@ -13,6 +13,7 @@ use crate::layout::frame::Standing;
 use crate::layout::group::{FramePlace, GroupEntry};
 use crate::layout::head::Tip;
 use crate::layout::keys;
+use crate::layout::listing::started_value;
 use crate::log::{Definition, LogReader, ReadError};
 use crate::log_event::LogEvent;
 use crate::record::{Hash, Record, StreamId, StreamKind};
@@ -407,8 +408,10 @@ impl<B: Backend> Walk<'_, B> {
             unlisted.remove(&stream);
             let stored = decode_listed(&key, &value).and_then(|listed| {
                 let place = keys::started(kind, listed.key());
-                if self.is_ordered && self.core.backend.get(&place)?.is_none() {
-                    self.found(ReadError::DamagedLog(format!("stream {stream} is missing in the order of streams")));
+                if self.is_ordered && self.core.backend.get(&place)?.is_none_or(|value| value != started_value()) {
+                    self.found(ReadError::DamagedLog(format!(
+                        "stream {stream} is not in the order of streams as it was written"
+                    )));
                 }
                 self.core.stored_stream(stream)
             });

@@ -79,7 +79,7 @@ macro_rules! conformance {
 pub(crate) use conformance;
 
 /// The version that requests over the socket begin with: with another one, each would be refused for that alone.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 pub fn stream(number: u128) -> StreamId {
     StreamId::from_bytes(number.to_be_bytes())

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use cloacina_engine::core::codec::LabelStatus;
-use cloacina_engine::core::event::{Event, ExecutionId, Seq};
+use cloacina_engine::core::event::{Event, ExecutionId, Request, Seq};
 use cloacina_engine::core::state::Execution;
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::paging::Records;
@@ -30,6 +30,9 @@ pub const LISTED: usize = 2_000;
 
 /// How many letters of an error the list gets: more than a line shows. The page of the execution has all of it.
 const LONGEST_ERROR: usize = 400;
+
+/// How many of the last events of a paused execution are looked at for who paused it.
+const AFTER_A_PAUSE: u64 = 64;
 
 /// A message to a page.
 pub struct Message {
@@ -205,23 +208,24 @@ impl Listed {
 }
 
 fn error(reader: &dyn LogReader, head: &Head) -> Option<String> {
-    let status = head.label.as_ref().ok()?.status;
-    if !matches!(status, LabelStatus::Failed | LabelStatus::Cancelled | LabelStatus::Paused) {
-        return None;
-    }
-    let last = head.entry.records.checked_sub(1)?;
-    let record = match reader.read(stream_of(head.id), last, 1) {
-        Ok(records) => records.into_iter().next()?,
+    // An end is the last event. After a pause those come that attempts which ran then have had.
+    let looked_at = match head.label.as_ref().ok()?.status {
+        LabelStatus::Failed | LabelStatus::Cancelled => 1,
+        LabelStatus::Paused => AFTER_A_PAUSE,
+        LabelStatus::Running | LabelStatus::Completed => return None,
+    };
+    let from = head.entry.records.saturating_sub(looked_at);
+    let records = match reader.read(stream_of(head.id), from, PAGE) {
+        Ok(records) => records,
         Err(error) => return Some(format!("cannot be read: {error}")),
     };
-    let reason = match Decoder::new(reader).decode(&record).ok()?.event? {
-        Event::ExecutionFailed(ended) | Event::ExecutionCancelled(ended) => ended.reason.to_string(),
-        Event::ExecutionPaused(paused) => match &paused.reason {
-            Some(reason) => format!("paused by {}: {reason}", paused.by),
-            None => format!("paused by {}", paused.by),
-        },
-        _ => return None,
-    };
+    let mut decoder = Decoder::new(reader);
+    let reason = records.iter().rev().find_map(|record| match decoder.decode(record).ok()?.event? {
+        Event::ExecutionFailed(ended) | Event::ExecutionCancelled(ended) => Some(ended.reason.to_string()),
+        Event::ExecutionPaused(Request { by, reason: Some(reason) }) => Some(format!("paused by {by}: {reason}")),
+        Event::ExecutionPaused(Request { by, reason: None }) => Some(format!("paused by {by}")),
+        _ => None,
+    })?;
     let cut = reason.char_indices().nth(LONGEST_ERROR).map_or(reason.len(), |(at, _)| at);
     Some(reason[..cut].to_owned()).filter(|reason| !reason.is_empty())
 }

@@ -1,9 +1,10 @@
 //! Condition trees: from the dicts that people write to the engine's.
 
 use cloacina_engine::core::definition::{Condition, Operator};
+use cloacina_engine::core::event::TaskId;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::json::{from_python, quoted, type_name};
 use crate::parse::to_python;
@@ -12,51 +13,75 @@ const KINDS: &str = "Always, All, Any, None, TaskSuccess, TaskFailed, TaskSkippe
 const OPERATORS: &str =
     "Equals (==), NotEquals (!=), GreaterThan (>), LessThan (<), Contains, NotContains, Exists, NotExists";
 
-/// A condition over the tasks upstream and the values of the context, for `trigger_rules`.
-///
-/// Made by always(), all_of(), any_of(), none_of(), task_success(), task_failed(), task_skipped() and context_value().
-/// Equal trees are equal.
-///
-/// Example:
-///     >>> condition = cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
-///     >>> condition
-///     all_of(task_success('load'), context_value('rows', 'GreaterThan', 0))
-///     >>> condition == cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", "gt", 0))
-///     True
-#[pyclass(frozen, eq, module = "cloaca", name = "Condition")]
-#[derive(PartialEq)]
-pub struct PyCondition {
-    /// The engine's.
-    pub inner: Condition,
+/// The engine's condition for the tree of dicts that a program has.
+pub fn condition_of(tree: &Bound<'_, PyAny>) -> PyResult<Condition> {
+    parse(tree, 0)
 }
 
-#[pymethods]
-impl PyCondition {
-    /// The condition that a plain dict describes; a condition is returned as it is.
-    ///
-    /// Raises:
-    ///     TypeError, ValueError: It describes none; the message says what is missing or unknown, and what there is.
-    ///
-    /// Example:
-    ///     >>> cloaca.Condition.parse({"type": "ContextValue", "key": "rows", "operator": ">", "value": 0})
-    ///     context_value('rows', 'GreaterThan', 0)
-    ///     >>> cloaca.Condition.parse({"type": "TaskSuccess"})
-    ///     Traceback (most recent call last):
-    ///     ValueError: a TaskSuccess needs the entry 'task_name'
-    #[staticmethod]
-    pub fn parse(tree: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Ok(Self { inner: parse(tree, 0)? })
-    }
+/// The same tree as plain dicts, checked, with the operators' full names.
+#[pyfunction]
+pub fn checked_condition<'py>(py: Python<'py>, tree: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    to_dict(py, &condition_of(tree)?)
+}
 
-    fn __repr__(&self, py: Python<'_>) -> String {
-        show(py, &self.inner)
+/// The calls that make a condition tree.
+#[pyfunction]
+pub fn shown_condition(py: Python<'_>, tree: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(show(py, &condition_of(tree)?))
+}
+
+/// Renames the tasks that a condition names.
+pub fn rename(condition: &mut Condition, name: &impl Fn(&TaskId) -> TaskId) {
+    match condition {
+        Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
+            parts.iter_mut().for_each(|part| rename(part, name));
+        }
+        Condition::TaskSuccess(task) | Condition::TaskFailed(task) | Condition::TaskSkipped(task) => *task = name(task),
+        Condition::Always | Condition::ContextValue { .. } => {}
     }
+}
+
+fn to_dict<'py>(py: Python<'py>, condition: &Condition) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let entry = |name: &str, value: Bound<'py, PyAny>| dict.set_item(name, value);
+    let text = |text: &str| PyString::new(py, text).into_any();
+    let parts = |parts: &[Condition]| -> PyResult<Bound<'py, PyAny>> {
+        let parts = parts.iter().map(|part| to_dict(py, part)).collect::<PyResult<Vec<_>>>()?;
+        Ok(PyList::new(py, parts)?.into_any())
+    };
+    let kind = match condition {
+        Condition::Always => "Always",
+        Condition::All(_) => "All",
+        Condition::Any(_) => "Any",
+        Condition::None(_) => "None",
+        Condition::TaskSuccess(_) => "TaskSuccess",
+        Condition::TaskFailed(_) => "TaskFailed",
+        Condition::TaskSkipped(_) => "TaskSkipped",
+        Condition::ContextValue { .. } => "ContextValue",
+    };
+    entry("type", text(kind))?;
+    match condition {
+        Condition::Always => {}
+        Condition::All(conditions) | Condition::Any(conditions) | Condition::None(conditions) => {
+            entry("conditions", parts(conditions)?)?;
+        }
+        Condition::TaskSuccess(task) | Condition::TaskFailed(task) | Condition::TaskSkipped(task) => {
+            entry("task_name", text(task))?;
+        }
+        Condition::ContextValue { key, operator, value } => {
+            entry("key", text(key))?;
+            entry("operator", text(&format!("{operator:?}")))?;
+            let value = match value {
+                Some(value) => to_python(py, value.as_str())?,
+                None => py.None().into_bound(py),
+            };
+            entry("value", value)?;
+        }
+    }
+    Ok(dict)
 }
 
 fn parse(tree: &Bound<'_, PyAny>, depth: usize) -> PyResult<Condition> {
-    if let Ok(condition) = tree.cast::<PyCondition>() {
-        return Ok(condition.get().inner.clone());
-    }
     let Ok(dict) = tree.cast::<PyDict>() else {
         return Err(PyTypeError::new_err(format!(
             "a condition is made by all_of(), any_of(), none_of(), task_success() … or a dict, not {}",

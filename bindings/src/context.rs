@@ -435,12 +435,12 @@ impl Context {
     ///     Traceback (most recent call last):
     ///     ValueError: a context is a JSON object, not a list
     #[staticmethod]
-    fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
-        if let Some(members) = canonical::members(py, text) {
+    fn from_json(py: Python<'_>, json_str: &str) -> PyResult<Self> {
+        if let Some(members) = canonical::members(py, json_str) {
             let pairs = members.into_iter().map(|(key, value)| (key.into(), Json::from_serializer(value)));
             return Ok(Self::from_values(pairs));
         }
-        let value = to_python(py, text)?;
+        let value = to_python(py, json_str)?;
         let Ok(dict) = value.cast::<PyDict>() else {
             return Err(PyValueError::new_err(format!("a context is a JSON object, not {}", json_kind(&value))));
         };

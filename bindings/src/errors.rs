@@ -17,7 +17,21 @@ use cloacina_replay::why::NoValue;
 use cloacina_store::log::{OpenError, ReadError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt};
+
+use crate::exit::interrupted;
+
+const MODULE: &str = "cloaca.errors";
+
+/// The classes by name, from the end of the interpreter on: nothing can be imported then.
+static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+
+/// Keeps the classes for what is asked while the interpreter is torn down.
+pub fn keep_classes(py: Python<'_>) -> PyResult<()> {
+    let classes = || Ok(py.import(MODULE)?.dict().copy()?.unbind());
+    CLASSES.get_or_try_init(py, classes).map(drop)
+}
 
 /// The error of a class of `cloaca.errors`, with these attributes.
 pub fn error<'py>(py: Python<'py>, class: &str, message: &str, attributes: &[(&str, Bound<'py, PyAny>)]) -> PyErr {
@@ -26,7 +40,10 @@ pub fn error<'py>(py: Python<'py>, class: &str, message: &str, attributes: &[(&s
         for (name, value) in attributes {
             keywords.set_item(name, value)?;
         }
-        let class = py.import("cloaca.errors")?.getattr(class)?;
+        let class = match CLASSES.get(py) {
+            Some(classes) => classes.bind(py).as_any().get_item(class)?,
+            None => py.import(MODULE)?.getattr(class)?,
+        };
         Ok(PyErr::from_value(class.call((message,), Some(&keywords))?))
     };
     made().unwrap_or_else(|other| other)
@@ -62,24 +79,32 @@ pub fn invalid(py: Python<'_>, invalid: &InvalidDefinition) -> PyErr {
 
 /// An execution that could not be started.
 pub fn start(py: Python<'_>, why: &StartError) -> PyErr {
+    if let (StartError::ShutDown, Some(exit)) = (why, interrupted()) {
+        return exit;
+    }
     let message = why.to_string();
     match why {
         StartError::UnknownWorkflow { name, .. } => {
             error(py, "WorkflowNotFoundError", &message, &[("workflow", text(py, name))])
         }
-        StartError::Blocked { execution, .. } => error(py, "Error", &message, &[("execution_id", text(py, execution))]),
+        StartError::Blocked { execution, .. } => {
+            error(py, "OperationError", &message, &[("execution_id", text(py, execution))])
+        }
         StartError::OtherWorkflow { execution, workflow, .. } => {
             let attributes = [("execution_id", text(py, execution)), ("workflow", text(py, workflow))];
-            error(py, "Error", &message, &attributes)
+            error(py, "OperationError", &message, &attributes)
         }
         StartError::ValueTooLarge { key, .. } => error(py, "ContextError", &message, &[("key", text(py, key))]),
         StartError::Log(_) => error(py, "LogError", &message, &[]),
-        _ => error(py, "Error", &message, &[]),
+        _ => error(py, "OperationError", &message, &[]),
     }
 }
 
 /// A wait without an outcome. That its time ran out is not an error here: see the caller.
 pub fn wait(py: Python<'_>, why: &WaitError) -> PyErr {
+    if let (WaitError::ShutDown(_), Some(exit)) = (why, interrupted()) {
+        return exit;
+    }
     let message = why.to_string();
     match why {
         WaitError::TimedOut { execution, .. } => {
@@ -89,10 +114,10 @@ pub fn wait(py: Python<'_>, why: &WaitError) -> PyErr {
             error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, execution))])
         }
         WaitError::Blocked { execution, .. } | WaitError::ShutDown(execution) => {
-            error(py, "Error", &message, &[("execution_id", text(py, execution))])
+            error(py, "OperationError", &message, &[("execution_id", text(py, execution))])
         }
         WaitError::Log(_) => error(py, "LogError", &message, &[]),
-        _ => error(py, "Error", &message, &[]),
+        _ => error(py, "OperationError", &message, &[]),
     }
 }
 
@@ -104,10 +129,10 @@ pub fn engine(py: Python<'_>, why: &EngineError) -> PyErr {
             error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, execution))])
         }
         EngineError::Rejected { execution, .. } => {
-            error(py, "Error", &message, &[("execution_id", text(py, execution))])
+            error(py, "OperationError", &message, &[("execution_id", text(py, execution))])
         }
         EngineError::Log(_) => error(py, "LogError", &message, &[]),
-        _ => error(py, "Error", &message, &[]),
+        _ => error(py, "OperationError", &message, &[]),
     }
 }
 
@@ -116,7 +141,7 @@ pub fn schedule(py: Python<'_>, doing: &str, why: &ScheduleError) -> PyErr {
     let message = format!("{doing}: {why}");
     match why {
         ScheduleError::Log(_) => error(py, "LogError", &message, &[]),
-        ScheduleError::ShutDown => error(py, "Error", &message, &[]),
+        ScheduleError::ShutDown => error(py, "OperationError", &message, &[]),
         ScheduleError::ValueTooLarge { key, .. } => error(py, "ContextError", &message, &[("key", text(py, key))]),
         _ => PyValueError::new_err(message),
     }
@@ -127,9 +152,15 @@ pub fn trigger(py: Python<'_>, doing: &str, why: &TriggerError) -> PyErr {
     let message = format!("{doing}: {why}");
     match why {
         TriggerError::Log(_) => error(py, "LogError", &message, &[]),
-        TriggerError::ShutDown => error(py, "Error", &message, &[]),
+        TriggerError::ShutDown => error(py, "OperationError", &message, &[]),
         _ => PyValueError::new_err(message),
     }
+}
+
+/// Something that would wait, while the interpreter ends.
+pub fn exiting(py: Python<'_>) -> PyErr {
+    let message = "the interpreter is ending, and all runners are shut down: nothing can be asked of them any more";
+    error(py, "Error", message, &[])
 }
 
 /// A log that could not be opened. What is a wrong path, and not a log gone wrong, is the configuration's fault.
@@ -137,7 +168,7 @@ pub fn open(py: Python<'_>, why: &OpenError) -> PyErr {
     let message = why.to_string();
     let (class, place) = match why {
         OpenError::NotALog { path, .. } | OpenError::Missing { path } => ("ConfigurationError", path),
-        OpenError::Locked { path, .. } => ("LogLockedError", path),
+        OpenError::Locked { path, .. } | OpenError::LeftLocked { path, .. } => ("LogLockedError", path),
         OpenError::NewerFormat { path, .. } => ("LogVersionError", path),
         OpenError::Damaged { path, .. } => ("LogCorruptedError", path),
         OpenError::Io { path, .. } => ("LogError", path),

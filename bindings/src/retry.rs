@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cloacina_engine::core::event::TaskError;
 use cloacina_engine::core::retry::{Backoff, RetryCondition, RetryPolicy};
 use cloacina_engine::core::time::Millis;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -269,7 +269,17 @@ impl PyRetryPolicy {
     ///     >>> policy = cloaca.RetryPolicy.builder().max_attempts(2).build()
     ///     >>> policy.should_retry(1, OSError("no space")), policy.should_retry(2, OSError("no space"))
     ///     (True, False)
-    fn should_retry(&self, attempt: u32, error: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[pyo3(signature = (attempt, error=None, *, _error_type=None))]
+    fn should_retry(
+        &self,
+        attempt: u32,
+        error: Option<&Bound<'_, PyAny>>,
+        _error_type: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        // `_error_type` is what Cloacina calls it.
+        let Some(error) = error.or(_error_type) else {
+            return Err(PyTypeError::new_err("should_retry() needs the error: an exception, or its text"));
+        };
         let error = if let Ok(text) = error.cast::<PyString>() {
             let text: Arc<str> = text.to_str()?.into();
             TaskError { kind: text.clone(), message: text.clone(), lineage: vec![text], ..TaskError::default() }
@@ -361,8 +371,8 @@ impl RetryPolicyBuilder {
     /// Example:
     ///     >>> cloaca.RetryPolicyBuilder().initial_delay(0.25).build().calculate_delay(1)
     ///     0.25
-    fn initial_delay(&self, seconds: f64) -> PyResult<Self> {
-        let delay = millis("initial_delay", seconds)?;
+    fn initial_delay(&self, delay_seconds: f64) -> PyResult<Self> {
+        let delay = millis("initial_delay", delay_seconds)?;
         Ok(self.with(|policy| policy.initial_delay = delay))
     }
 
@@ -374,8 +384,8 @@ impl RetryPolicyBuilder {
     /// Example:
     ///     >>> cloaca.RetryPolicyBuilder().max_delay(5.0).build().calculate_delay(9)
     ///     5.0
-    fn max_delay(&self, seconds: f64) -> PyResult<Self> {
-        let delay = millis("max_delay", seconds)?;
+    fn max_delay(&self, delay_seconds: f64) -> PyResult<Self> {
+        let delay = millis("max_delay", delay_seconds)?;
         Ok(self.with(|policy| policy.max_delay = delay))
     }
 

@@ -454,18 +454,18 @@ fn the_list_says_why_an_execution_failed_was_cancelled_or_is_paused() {
     let server = serve(&directory.path().join("log"));
     let mut list = server.listen("events");
     let told = list.next("executions");
-    let error = |status: &str| {
+    let reason = |status: &str| {
         let mut all = told["executions"].as_array().unwrap().iter();
-        all.find(|execution| execution["status"] == status).unwrap()["error"].clone()
+        all.find(|execution| execution["status"] == status).unwrap()["reason"].clone()
     };
-    let failed = error("Failed");
+    let failed = reason("Failed");
     assert!(failed.as_str().unwrap().contains(" failed, attempt "), "{failed}");
-    assert!(error("Cancelled").as_str().unwrap().starts_with("cancelled by "), "{}", error("Cancelled"));
-    assert_eq!(error("Paused"), "paused by ann: until Monday");
-    assert_eq!(error("Completed"), Value::Null);
+    assert!(reason("Cancelled").as_str().unwrap().starts_with("cancelled by "), "{}", reason("Cancelled"));
+    assert_eq!(reason("Paused"), "paused by ann: until Monday");
+    assert_eq!(reason("Completed"), Value::Null);
     let page = server.get("").2;
     let (_, after) = page.split_once("id=\"log\">").unwrap();
     let shown: Value = serde_json::from_str(after.split_once("</script>").unwrap().0).unwrap();
     assert_eq!(shown["executions"].as_array().unwrap().len(), told["executions"].as_array().unwrap().len());
-    assert!(shown["executions"].as_array().unwrap().iter().any(|execution| execution["error"] == failed));
+    assert!(shown["executions"].as_array().unwrap().iter().any(|execution| execution["reason"] == failed));
 }

@@ -149,8 +149,8 @@ export class LogPage {
 }
 
 /** Why an execution stands as it does: its error, or what keeps it from going on. */
-function why({ error, reason }) {
-  return error ?? reason ?? "";
+function why({ reason }) {
+  return reason ?? "";
 }
 
 /** What the filter looks for its words in. */

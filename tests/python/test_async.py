@@ -314,6 +314,90 @@ def test_a_loop_that_breaks_is_replaced(runner: cloaca.DefaultRunner, caplog: py
     assert "the runner's event loop broke" in caplog.text
 
 
+def test_a_task_factory_or_handler_that_raises_fails_only_who_uses_it(runner: cloaca.DefaultRunner) -> None:
+    """What a program sets on the loop stays there for later attempts."""
+
+    def no_tasks(*_: object, **__: object) -> asyncio.Task[None]:
+        raise SystemExit("no tasks today")
+
+    def no_handler(*_: object) -> None:
+        raise SystemExit("no handler")
+
+    def fail() -> None:
+        raise ValueError("in a callback")
+
+    with cloaca.WorkflowBuilder("sets"):
+
+        @cloaca.task(retry_attempts=1)
+        async def sets() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(no_handler)
+            loop.call_soon(fail)
+            await asyncio.sleep(0.01)
+
+        @cloaca.task(retry_attempts=1, dependencies=[sets], trigger_rule="all_failed")
+        async def replaces() -> None:
+            asyncio.get_running_loop().set_task_factory(no_tasks)
+
+    with cloaca.WorkflowBuilder("after"):
+
+        @cloaca.task(retry_attempts=1)
+        async def plain() -> None:
+            await asyncio.sleep(0.001)
+
+        @cloaca.task(retry_attempts=1)
+        async def starts() -> None:
+            coroutine = asyncio.sleep(0)
+            try:
+                await asyncio.create_task(coroutine)
+            finally:
+                coroutine.close()
+
+    result = runner.execute("sets", timeout=LIMIT)
+    assert result.tasks["sets"].error == "SystemExit: no handler"
+    assert result.tasks["replaces"].state == "Completed"
+    result = runner.execute("after", timeout=LIMIT)
+    assert result.tasks["plain"].state == "Completed"
+    assert result.tasks["starts"].error == "SystemExit: no tasks today"
+
+
+def test_a_loop_that_is_blocked_is_replaced(
+    runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One coroutine that blocks instead of awaiting keeps all others from running, also those that start later."""
+    monkeypatch.setattr(_loop, "_PATIENCE", 0.05)
+    release, started = threading.Event(), threading.Event()
+    with cloaca.WorkflowBuilder("bystander"):
+
+        @cloaca.task(retry_attempts=1)
+        async def bystander() -> None:
+            started.set()
+            while not release.is_set():
+                await asyncio.sleep(0.001)
+
+    with cloaca.WorkflowBuilder("blocks"):
+
+        @cloaca.task(retry_attempts=1, timeout_seconds=0.05)
+        async def blocks() -> None:
+            release.wait(LIMIT)
+
+    with cloaca.WorkflowBuilder("later"):
+
+        @cloaca.task(retry_attempts=1, timeout_seconds=0.05)
+        async def later() -> None:
+            await asyncio.sleep(0)
+
+    other = runner.submit("bystander")
+    assert started.wait(LIMIT)
+    result = runner.execute("blocks", timeout=LIMIT)
+    assert "TaskTimeoutError" in (result.error_message or "")
+    wait_until(lambda: runner.execute("later", timeout=LIMIT).status == "Completed")
+    assert f"attempt 1 at task 'blocks' of execution {result.execution_id} blocks the event loop" in caplog.text
+    release.set()
+    assert other.result(LIMIT).status == "Completed"
+    wait_until(lambda: len([it for it in threading.enumerate() if it.name.startswith("cloaca-loop-")]) <= 1)
+
+
 def test_a_trigger_that_would_end_the_loop_ends_its_poll(runner: cloaca.DefaultRunner) -> None:
     """The loop runs triggers, too: one that raised SystemExit ended all polling of coroutines."""
     polls = 0
@@ -442,6 +526,31 @@ def test_who_ignores_the_cancellation_holds_nobody_up(
     assert "1 of its coroutines went on when they were cancelled" in caplog.text
     assert "ignores" in caplog.text
     go_on = False
+
+
+def test_who_awaits_what_another_attempt_has_started_is_told_whose_it_was(runner: cloaca.DefaultRunner) -> None:
+    """Two attempts can await one task. When the attempt that had started it ended, the other one just had a
+    CancelledError that nobody had asked for."""
+    shared: list[asyncio.Task[None]] = []
+    with cloaca.WorkflowBuilder("shares"):
+
+        @cloaca.task(retry_attempts=1)
+        async def starts() -> None:
+            shared.append(asyncio.create_task(asyncio.sleep(LIMIT)))
+            while len(shared) < 2:
+                await asyncio.sleep(0.001)
+
+        @cloaca.task(retry_attempts=1)
+        async def awaits() -> None:
+            while not shared:
+                await asyncio.sleep(0.001)
+            shared.append(shared[0])
+            await shared[0]
+
+    result = runner.execute("shares", timeout=LIMIT)
+    owner = f"attempt 1 at task 'starts' of execution {result.execution_id}"
+    # Before Python 3.11, the message is in the error behind it.
+    assert f"CancelledError: it belongs to {owner}, which has ended" in (result.tasks["awaits"].traceback or "")
 
 
 def test_what_is_to_outlive_an_attempt_is_started_in_a_context_of_its_own(runner: cloaca.DefaultRunner) -> None:

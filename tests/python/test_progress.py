@@ -108,3 +108,26 @@ def test_a_program_without_standard_output(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, timeout=LIMIT, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("how", ["plain", "rich"])
+@pytest.mark.parametrize("method", ["isatty", "write", "flush"])
+def test_a_terminal_that_is_gone_loses_no_result(tmp_path: Path, how: str, method: str) -> None:
+    """The bar is drawn on the program's own `sys.stdout`: where that raised, `execute` raised, too."""
+    (tmp_path / "seen").touch()
+    odd = f"""
+    class Odd:
+        encoding = "utf-8"
+        def isatty(self): return True
+        def write(self, text): return len(text)
+        def flush(self): ...
+    def gone(*_):
+        raise OSError(5, "Input/output error")
+    Odd.{method} = gone
+    """
+    program = textwrap.dedent(PROGRAM).replace("print(", "sys.exit(").replace(".status)", '.status != "Completed")')
+    program = program.replace("import cloaca\n", f"import cloaca\n{textwrap.dedent(odd)}\nsys.stdout = Odd()\n", 1)
+    done = subprocess.run(
+        [sys.executable, "-c", program, how], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode in (0, 120), done.stderr

@@ -59,7 +59,7 @@ def script(*answers: Any, **keywords: Any) -> list[int]:
     """Decorates a trigger ``inbox`` that gives these answers, one for each poll, and then none."""
     left, polls = list(answers), [0]
 
-    @cloaca.trigger(**{"on": "etl", "name": "inbox", "poll_interval": "5s", **keywords})
+    @cloaca.trigger(**{"on": "etl", "name": "inbox", **keywords})
     def inbox() -> Any:
         polls[0] += 1
         answer = left.pop(0) if left else False

@@ -1,11 +1,13 @@
-"""The tutorial of the programs that exist, unchanged; and what its missing dependencies mean.
+"""Programs of the first generation, unchanged: ours in ``programs/stations.py``, and Cloacina's tutorial where it is
+beside the checkout (``CLOACA_SEED`` names its folder). And what their missing dependencies mean.
 
-Its `distribute_workload` reads what `prepare_dataset` writes, and does not say that it depends on it: whether it finds
-it is luck. Its `final_comprehensive_report` reads what `generate_customer_report` writes; that is done by then.
+In each, a task reads what another one writes that it does not depend on: whether it finds it the first time is luck.
+Another one reads what is surely done by then, and does not say that it depends on it, either.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -17,13 +19,67 @@ import pytest
 
 from conftest import LIMIT
 
-SEED = Path(os.environ.get("CLOACA_SEED", Path(__file__).resolve().parents[3] / "shared" / "seed"))
-TUTORIAL = SEED / "tutorial_04.py"
 
-pytestmark = pytest.mark.skipif(
-    not TUTORIAL.exists(),
-    reason=f"NOT TESTED: {TUTORIAL.name} is not beside the checkout (CLOACA_SEED names its folder)",
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program, and what is known of it."""
+
+    path: Path
+    #: The directory that its SQLite URL becomes.
+    database: str
+    #: Lines of what it prints.
+    prints: tuple[str, ...]
+    #: What it prints when its workflow has failed.
+    failed: str
+    #: (reader, key, writer): the dependency that is missing, without which it needs luck; and the other one.
+    missing: tuple[tuple[str, str, str], tuple[str, str, str]]
+    #: Source text that is replaced to add each of them.
+    edits: tuple[tuple[str, str], tuple[str, str]]
+
+    def __str__(self) -> str:
+        return self.path.stem
+
+
+OURS = Program(
+    path=Path(__file__).parent / "programs" / "stations.py",
+    database="stations.db",
+    prints=("Status: Completed", r"Rating: hot, hottest: station \d+", r"Difference: [+-]\d+\.\d degrees", r"Done\."),
+    failed="Status: Failed",
+    missing=(
+        ("split_stations", "readings", "collect_readings"),
+        ("write_report", "comparison", "compare_regions"),
+    ),
+    edits=(
+        ('(id="split_stations"', '(id="split_stations", dependencies=["collect_readings"]'),
+        ('dependencies=["rate_heat"]', 'dependencies=["rate_heat", "compare_regions"]'),
+    ),
 )
+
+SEED = Path(os.environ.get("CLOACA_SEED", Path(__file__).resolve().parents[3] / "shared" / "seed"))
+TUTORIAL = Program(
+    path=SEED / "tutorial_04.py",
+    database="tutorial_04.db",
+    prints=(
+        "Workflow Status: Completed",
+        "Customers Analyzed: 100",
+        r"Total Customer Value: \$[\d,]+\.\d\d",
+        r"Segments Identified: \d",
+        r"Key Insights: \d+",
+        "Tutorial completed!",
+    ),
+    failed="Workflow failed with status: Failed",
+    missing=(
+        ("distribute_workload", "dataset", "prepare_dataset"),
+        ("final_comprehensive_report", "customer_report", "generate_customer_report"),
+    ),
+    edits=(
+        ('(id="distribute_workload"', '(id="distribute_workload", dependencies=["prepare_dataset"]'),
+        ('["level_4_predictive_insights"]', '["level_4_predictive_insights", "generate_customer_report"]'),
+    ),
+)
+
+PROGRAMS = [OURS, *([TUTORIAL] if TUTORIAL.path.exists() else [])]
+each_program = pytest.mark.parametrize("program", PROGRAMS, ids=str)
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,15 +91,18 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-#: Runs the tutorial's source as a program would, after a change to it or to the runner; then says how the tasks went.
+#: Runs a program's source as Python would, after a change to it or to the runner; then says how the tasks went.
 WRAPPER = """
     import sys
     from pathlib import Path
     import cloaca
 
     source = Path(sys.argv[1]).read_text(encoding="utf-8")
-    config = cloaca.DefaultRunnerConfig()
-    {change}
+    config = cloaca.DefaultRunnerConfig(strict_context={strict})
+    for before, after in {edits}:
+        assert before in source, before
+        source = source.replace(before, after)
+
     class Runner(cloaca.DefaultRunner):
         def __init__(self, url):
             super().__init__(url, config)
@@ -60,63 +119,52 @@ WRAPPER = """
 """
 
 
-def changed(directory: Path, change: str) -> subprocess.CompletedProcess[str]:
-    """Runs the tutorial after a change."""
-    return run(directory, "-c", textwrap.dedent(WRAPPER.format(change=change)), str(TUTORIAL))
+def changed(
+    directory: Path, program: Program, *edits: tuple[str, str], strict: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program after changes to its source."""
+    wrapper = textwrap.dedent(WRAPPER.format(edits=edits, strict=strict))
+    return run(directory, "-c", wrapper, str(program.path))
 
 
-def test_it_runs_unchanged(tmp_path: Path) -> None:
-    done = run(tmp_path, str(TUTORIAL))
-    assert "Workflow Status: Completed" in done.stdout
-    block = done.stdout.split("=== Workflow Results ===\n")[1]
-    for line in (r"Customers Analyzed: 100", r"Total Customer Value: \$[\d,]+\.\d\d", r"Segments Identified: \d"):
-        assert re.search(f"^{line}$", block, re.MULTILINE), line
-    assert "=== Insights Generated ===\nKey Insights: " in block
-    assert done.stdout.endswith("Tutorial completed!\n")
-    assert os.listdir(tmp_path) == ["tutorial_04.db"]
-    assert (tmp_path / "tutorial_04.db").is_dir()
-
-
-def test_the_log_says_which_dependency_is_missing(tmp_path: Path) -> None:
-    done = run(tmp_path, str(TUTORIAL))
+@each_program
+def test_it_runs_unchanged(program: Program, tmp_path: Path) -> None:
+    done = run(tmp_path, str(program.path))
+    at = 0
+    for line in program.prints:
+        found = re.compile(f"^{line}$", re.MULTILINE).search(done.stdout, at)
+        assert found, line
+        at = found.end()
+    assert done.stdout[at:] == "\n"
+    assert os.listdir(tmp_path) == [program.database]
+    assert (tmp_path / program.database).is_dir()
     assert done.stderr.splitlines() == [
-        "`distribute_workload` reads `dataset`, which `prepare_dataset` writes: add it to its dependencies",
-        "`final_comprehensive_report` reads `customer_report`, which `generate_customer_report` writes: "
-        "add it to its dependencies",
+        f"`{reader}` reads `{key}`, which `{writer}` writes: add it to its dependencies"
+        for reader, key, writer in program.missing
     ]
 
 
-def test_a_strict_context_fails_it_with_that_hint(tmp_path: Path) -> None:
-    done = changed(tmp_path, "config.strict_context = True")
-    assert "Workflow failed with status: Failed" in done.stdout
+@each_program
+def test_a_strict_context_fails_it_with_that_hint(program: Program, tmp_path: Path) -> None:
+    done = changed(tmp_path, program, strict=True)
+    assert program.failed in done.stdout
     [error] = [line for line in done.stdout.splitlines() if line.startswith("error:")]
-    for part in ("distribute_workload", "dataset", "prepare_dataset", "dependencies"):
+    for part in (*program.missing[0], "dependencies"):
         assert part in error
 
 
-#: Adds the dependency without which the tutorial needs luck.
-FIRST = """edge = '(id="distribute_workload"'
-    source = source.replace(edge, edge + ', dependencies=["prepare_dataset"]')
-    assert 'dependencies=["prepare_dataset"])\\ndef distribute_workload' in source
-"""
-#: Adds the other one.
-SECOND = """
-    chain = '["level_4_predictive_insights"'
-    source = source.replace(chain, chain + ', "generate_customer_report"')
-    assert '"generate_customer_report"])\\ndef final_comprehensive_report' in source
-"""
-
-
-def test_with_the_dependency_it_is_right_the_first_time(tmp_path: Path) -> None:
-    done = changed(tmp_path, FIRST)
-    assert "Workflow Status: Completed" in done.stdout
+@each_program
+def test_with_the_dependency_it_is_right_the_first_time(program: Program, tmp_path: Path) -> None:
+    done = changed(tmp_path, program, program.edits[0])
+    assert re.search(program.prints[0], done.stdout)
     assert "attempts: [1]" in done.stdout
     assert "states: ['Completed']" in done.stdout
-    assert "distribute_workload" not in done.stderr
+    assert program.missing[0][0] not in done.stderr
 
 
-def test_with_both_dependencies_it_is_right_in_a_strict_context(tmp_path: Path) -> None:
-    done = changed(tmp_path, FIRST + SECOND + "    config.strict_context = True\n")
-    assert "Workflow Status: Completed" in done.stdout
+@each_program
+def test_with_both_dependencies_it_is_right_in_a_strict_context(program: Program, tmp_path: Path) -> None:
+    done = changed(tmp_path, program, *program.edits, strict=True)
+    assert re.search(program.prints[0], done.stdout)
     assert "attempts: [1]" in done.stdout
     assert done.stderr == ""

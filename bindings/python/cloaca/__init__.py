@@ -19,6 +19,7 @@ import sys as _sys
 import typing as _typing
 from collections.abc import MutableMapping as _MutableMapping
 
+from . import _exit as _exit
 from . import _interpreter as _interpreter
 from ._cloaca import VERSION as __version__
 from ._cloaca import (
@@ -32,6 +33,7 @@ from ._erased import Erased
 from ._handle import TaskHandle
 from ._task import task
 from ._trigger import TriggerResult, trigger
+from ._variables import var, var_or
 from .conditions import (
     Condition,
     all_of,
@@ -55,6 +57,7 @@ from .errors import (
     LogLockedError,
     LogVersionError,
     MomentNotFoundError,
+    OperationError,
     TaskTimeoutError,
     UndeclaredReadError,
     UnknownKeyError,
@@ -62,16 +65,19 @@ from .errors import (
     WorkerDiedError,
     WorkerImportError,
     WorkflowFailedError,
+    WorkflowInputError,
     WorkflowNotFoundError,
     WorkflowValidationError,
 )
+from .inputs import workflow_params
 from .namespace import TaskNamespace, WorkflowContext
 from .workflow import Workflow, WorkflowBuilder, register_workflow_constructor
 
 if _typing.TYPE_CHECKING:
-    from . import events, testing
+    from . import events, literals, testing
     from .execution import Execution, ExecutionInfo
     from .history import History
+    from .literals import Backend
     from .result import PipelineResult, TaskResult, WorkflowResult
     from .runner import DefaultRunner
 
@@ -96,6 +102,7 @@ __all__ = [
     "LogLockedError",
     "LogVersionError",
     "MomentNotFoundError",
+    "OperationError",
     "PipelineResult",
     "RetryCondition",
     "RetryPolicy",
@@ -114,9 +121,11 @@ __all__ = [
     "WorkflowBuilder",
     "WorkflowContext",
     "WorkflowFailedError",
+    "WorkflowInputError",
     "WorkflowNotFoundError",
     "WorkflowResult",
     "WorkflowValidationError",
+    "__backend__",
     "__version__",
     "all_of",
     "always",
@@ -124,7 +133,9 @@ __all__ = [
     "context_value",
     "events",
     "get_backend",
+    "get_version",
     "hello_world",
+    "literals",
     "none_of",
     "register_workflow_constructor",
     "task",
@@ -133,6 +144,9 @@ __all__ = [
     "task_success",
     "testing",
     "trigger",
+    "var",
+    "var_or",
+    "workflow_params",
 ]
 
 _MutableMapping.register(Context)
@@ -148,7 +162,7 @@ _LAZY = {
     "WorkflowResult": "result",
 }
 
-_MODULES = frozenset({"events", "testing"})
+_MODULES = frozenset({"events", "literals", "testing"})
 
 
 if not _typing.TYPE_CHECKING:
@@ -161,7 +175,14 @@ if not _typing.TYPE_CHECKING:
         if name in _MODULES:
             return import_module(f".{name}", __name__)
         if module is None:
-            raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
+            from ._missing import import_message, message
+
+            # `from cloaca import name` drops what an AttributeError says, so that statement gets an ImportError.
+            asked = _sys._getframe(1)
+            is_import = asked.f_globals.get("__name__") == "importlib._bootstrap"
+            if is_import and (reason := import_message(name)) is not None:
+                raise ImportError(reason, name=__name__, path=__file__)
+            raise AttributeError(message(name), name=name, obj=_sys.modules[__name__])
         value = getattr(import_module(f".{module}", __name__), name)
         setattr(_sys.modules[__name__], name, value)
         return value
@@ -171,14 +192,29 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY, *_MODULES})
 
 
-def get_backend() -> str:
-    """What keeps the log: ``"sled"``, the embedded one.
+__backend__: Backend = "sqlite"
+"""What [`get_backend`][cloaca.get_backend] returns."""
+
+
+def get_backend() -> Backend:
+    """The scheme of the database URLs that work: ``"sqlite"``, for the event log in a directory. Programs that choose
+    their URL by it get one that opens.
 
     Example:
-        >>> cloaca.get_backend()
-        'sled'
+        >>> cloaca.get_backend(), cloaca.__backend__
+        ('sqlite', 'sqlite')
     """
-    return "sled"
+    return __backend__
+
+
+def get_version() -> str:
+    """The version of the package.
+
+    Example:
+        >>> cloaca.get_version() == cloaca.__version__
+        True
+    """
+    return __version__
 
 
 def hello_world() -> str:

@@ -125,7 +125,7 @@ def describe(error: BaseException) -> Described:
     """What the log keeps. It never fails, whatever the exception and its class do."""
     kind = type(error)
     lineage = [name for cls in type.__dict__["__mro__"].__get__(kind) if cls is not object for name in type_names(cls)]
-    transient = _or(lambda: is_transient(error) is True, False)
+    transient = answer(lambda: is_transient(error) is True, False)
     return name_of(kind), message_of(error), _traceback_text(error), lineage, transient, None
 
 
@@ -139,7 +139,7 @@ def release(error: BaseException) -> None:
         while at is not None:
             if not _is_suspended(at.tb_frame):
                 # A frame that still runs keeps its variables.
-                _or(at.tb_frame.clear, None)
+                answer(at.tb_frame.clear, None)
             at = at.tb_next
 
 
@@ -193,9 +193,9 @@ def _traceback_text(error: BaseException) -> str:
 
     text = None
     if _is_small(error):
-        text = _or(lambda: "".join(traceback.format_exception(type(error), error, traceback_of(error))), None)
+        text = answer(lambda: "".join(traceback.format_exception(type(error), error, traceback_of(error))), None)
     if text is None:
-        text = _or(lambda: _own_traceback_text(error), None)
+        text = answer(lambda: _own_traceback_text(error), None)
     # A worker process knows the program's main module by another name.
     return _text(text or "", _LONGEST_TRACEBACK).replace("__mp_main__.", "")
 
@@ -244,7 +244,7 @@ def _one_traceback_text(error: BaseException) -> str:
 
     lines = ["Traceback (most recent call last):\n"]
     at = traceback_of(error)
-    lines += _or(lambda: traceback.format_tb(at), []) or _places(at)
+    lines += answer(lambda: traceback.format_tb(at), []) or _places(at)
     lines.append(f"{line_of(error)}\n")
     inner = [member for member in _family(error) if member is not error] if _members(error) else []
     lines += [f"  | {line_of(member)}\n" for member in inner[:_SHOWN]]
@@ -266,7 +266,7 @@ def line_of(error: BaseException) -> str:
     return f"{name}: {message}" if message else name
 
 
-def _or(ask: Callable[[], Value], otherwise: Value) -> Value:
+def answer(ask: Callable[[], Value], otherwise: Value) -> Value:
     """What a user's object answers; something else where it raises."""
     try:
         return ask()

@@ -42,6 +42,8 @@ class _Run:
         fail: Callable[[BaseException], object],
     ) -> None:
         self.name = name
+        # For whoever else awaits one of its tasks.
+        self._reason = f"it belongs to {name}, which has ended"
         self._function = function
         self._complete = complete
         self._fail = fail
@@ -51,16 +53,24 @@ class _Run:
         self._timers: weakref.WeakSet[asyncio.TimerHandle] = weakref.WeakSet()
         self._generators: weakref.WeakSet[Any] = weakref.WeakSet()
         self._closing: set[asyncio.Future[Any]] = set()
+        # Called when it is over.
+        self.on_over: Callable[[], object] = lambda: None
         self._thrown: BaseException | None = None
         self._ending: asyncio.Future[None] | None = None
         self.is_over = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop runs a task of it at this moment. Can be asked on any thread."""
+        return _failure.answer(lambda: asyncio.current_task(self._loop) in self._tasks, False)
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Starts the coroutine."""
         self._loop = loop
         context = Context()
         context.run(_run.set, self)
-        self._main = context.run(loop.create_task, self._call())
+        self._main = _task(loop, self._call(), context)
+        self.adopt(self._main)
         self._main.add_done_callback(self._main_ended, context=Context())
 
     async def _call(self) -> object:
@@ -71,7 +81,7 @@ class _Run:
         if task.done():
             return
         if self.is_over:
-            task.cancel()
+            task.cancel(self._reason)
             return
         self._tasks.add(task)
         task.add_done_callback(self._task_ended, context=Context())
@@ -111,13 +121,15 @@ class _Run:
         if self._ending is None and not self.is_over:
             self._ending = _start(self._loop, self._end())
             for task in list(self._tasks):
-                task.cancel()
+                task.cancel(self._reason)
 
     def lose(self, error: BaseException) -> None:
         """Fails the run: its loop runs no more."""
         if not self.is_over:
             self.is_over = True
-            self._fail(error)
+            fail = self._fail
+            self._leave()
+            fail(error)
 
     def _main_ended(self, _: object) -> None:
         if self._ending is not None:
@@ -131,7 +143,9 @@ class _Run:
         """Ends what is left, waits for it, and reports."""
         for timer in list(self._timers):
             timer.cancel()
-        left = await _cancelled(self._left, _PATIENCE) and await _cancelled(self._left, _LAST_PATIENCE)
+        left = await _cancelled(self._left, _PATIENCE, self._reason)
+        if left:
+            left = await _cancelled(self._left, _LAST_PATIENCE, self._reason)
         for generator in list(self._generators):
             if not generator.ag_running:
                 self.close_generator(generator)
@@ -161,7 +175,14 @@ class _Run:
         except BaseException as error:
             self._fail(error)
         finally:
-            self._main = None
+            self._main = self._thrown = None
+            self._leave()
+
+    def _leave(self) -> None:
+        on_over = self.on_over
+        # A timer that was cancelled stays in the loop until its time comes, and with it all that leads from here.
+        del self.on_over, self._function, self._complete, self._fail
+        on_over()
 
     def _outcome(self) -> object:
         main = self._main
@@ -175,14 +196,16 @@ class _Run:
         raise self._thrown
 
 
-async def _cancelled(left: Callable[[], set[asyncio.Future[Any]]], patience: float) -> set[asyncio.Future[Any]]:
+async def _cancelled(
+    left: Callable[[], set[asyncio.Future[Any]]], patience: float, reason: str
+) -> set[asyncio.Future[Any]]:
     """Cancels tasks, and those that they start while they end. Returns those that are left after `patience` seconds."""
     loop = asyncio.get_running_loop()
     limit = loop.time() + patience
     told: set[asyncio.Future[Any]] = set()
     while tasks := left():
         for task in tasks - told:
-            task.cancel()
+            task.cancel(reason)
         told |= tasks
         rest = limit - loop.time()
         if rest <= 0:
@@ -193,7 +216,14 @@ async def _cancelled(left: Callable[[], set[asyncio.Future[Any]]], patience: flo
 
 def _start(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
     """A task that belongs to no run."""
-    return Context().run(loop.create_task, coroutine)
+    return _task(loop, coroutine, Context())
+
+
+def _task(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context
+) -> asyncio.Future[Any]:
+    # Not with the loop's task factory: that may be the program's.
+    return context.run(partial(asyncio.Task, coroutine, loop=loop))
 
 
 def _shown(task: asyncio.Future[Any]) -> str:
@@ -202,13 +232,18 @@ def _shown(task: asyncio.Future[Any]) -> str:
 
 
 class Loop:
-    """The event loop of a runner: on a thread of its own, from the first coroutine on."""
+    """The event loop of a runner: on a thread of its own, from the first coroutine on.
+
+    A loop that breaks or is blocked is replaced: the next coroutine starts on a new one.
+    """
 
     def __init__(self, thread_name: Callable[[], str]) -> None:
         self._thread_name = thread_name
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._runs: weakref.WeakSet[_Run] = weakref.WeakSet()
+        # What runs, by the loop that it runs on: the one that is used, and those that were replaced.
+        self._runs: dict[asyncio.AbstractEventLoop, set[_Run]] = {}
+        self._is_checking = False
         self._closed = False
 
     def start(
@@ -226,68 +261,119 @@ class Loop:
             complete: Takes what it returned. What this raises is the run's error.
             fail: Takes what it raised.
         """
-        run = _Run(name, function, complete, fail)
         while True:
-            loop = self._running()
+            run = _Run(name, function, complete, fail)
+            loop = self._use(run)
             if loop is None:
                 fail(Error("the runner is shut down"))
                 return lambda: None
-            with self._lock:
-                self._runs.add(run)
             try:
                 loop.call_soon_threadsafe(run.begin, loop, context=Context())
             except RuntimeError:
                 # It was closed this moment.
-                self._forget(loop)
+                self._replace(loop)
+                self._over(loop, run)
                 continue
-            return partial(_tell, loop, run.cancel)
+            return partial(self._cancel, loop, run)
 
-    def _running(self) -> asyncio.AbstractEventLoop | None:
+    def _use(self, run: _Run) -> asyncio.AbstractEventLoop | None:
+        """Counts a run, and returns the loop for it; ``None`` after the end."""
         with self._lock:
-            if self._loop is None and not self._closed:
-                loop = self._loop = asyncio.new_event_loop()
-                _watch(loop)
-                thread = threading.Thread(target=self._work, args=(loop,), name=self._thread_name(), daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:
-                    self._loop = None
-                    loop.close()
-                    raise
-            return self._loop
+            if self._closed:
+                return None
+            if self._loop is None:
+                self._loop = self._new()
+            loop = self._loop
+            self._runs.setdefault(loop, set()).add(run)
+            run.on_over = partial(self._over, loop, run)
+            return loop
 
-    def _forget(self, loop: asyncio.AbstractEventLoop) -> list[_Run]:
-        """Uses a loop no more; the next coroutine gets a new one. Returns the runs that were on it."""
+    def _new(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        _watch(loop)
+        try:
+            threading.Thread(target=self._work, args=(loop,), name=self._thread_name(), daemon=True).start()
+        except BaseException:
+            loop.close()
+            raise
+        return loop
+
+    def _over(self, loop: asyncio.AbstractEventLoop, run: _Run) -> None:
         with self._lock:
-            if self._loop is not loop:
-                return []
-            self._loop = None
-            runs, self._runs = list(self._runs), weakref.WeakSet()
-            return runs
+            runs = self._runs.get(loop, set())
+            runs.discard(run)
+            is_last = not runs and self._loop is not loop
+        if is_last:
+            _tell(loop, partial(_stop, loop))
+
+    def _is_done(self, loop: asyncio.AbstractEventLoop) -> bool:
+        with self._lock:
+            return self._closed or (self._loop is not loop and not self._runs.get(loop))
+
+    def _replace(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Starts nothing more on a loop."""
+        with self._lock:
+            if self._loop is loop:
+                self._loop = None
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        broken = _drive(loop, lambda: self._loop is not loop)
-        if broken is None:
-            _close(loop)
-            return
-        error = Error(
-            f"the runner's event loop broke ({_failure.line_of(broken)}), and with it every coroutine on it; "
-            f"later ones run on a new loop"
-        )
-        error.__cause__ = broken
-        _logging.warning("%s", error)
-        for run in self._forget(loop):
+        error = Error("the runner is shut down")
+        broken = _drive(loop, partial(self._is_done, loop))
+        self._replace(loop)
+        if broken is not None:
+            error = Error(
+                f"the runner's event loop broke ({_failure.line_of(broken)}), and with it every coroutine on it; "
+                f"later ones run on a new loop"
+            )
+            error.__cause__ = broken
+            _logging.warning("%s", error)
+        else:
+            _close(loop, _PATIENCE)
+        with self._lock:
+            runs = self._runs.pop(loop, set())
+        for run in list(runs):
             run.lose(error)
         with contextlib.suppress(Exception):
             loop.close()
 
+    def _cancel(self, loop: asyncio.AbstractEventLoop, run: _Run) -> None:
+        _tell(loop, run.cancel)
+        with self._lock:
+            if self._is_checking or self._loop is not loop:
+                return
+            self._is_checking = True
+        answered = threading.Event()
+        _tell(loop, answered.set)
+        check = threading.Thread(target=self._check, args=(loop, answered), name="cloaca-loop-check", daemon=True)
+        try:
+            check.start()
+        except RuntimeError:
+            # No more threads are to be had; the next one that is cancelled asks again.
+            self._is_checking = False
+
+    def _check(self, loop: asyncio.AbstractEventLoop, answered: threading.Event) -> None:
+        """Replaces a loop that does not answer: a coroutine blocks it, which has run out of its time."""
+        is_answered = answered.wait(_PATIENCE)
+        with self._lock:
+            self._is_checking = False
+            if is_answered or self._loop is not loop:
+                return
+            self._loop = None
+            runs = list(self._runs.get(loop, ()))
+        _tell(loop, partial(_stop, loop))
+        _logging.warning(
+            "%s blocks the event loop, where it should await; coroutines that start from now on run on another loop",
+            next((run.name for run in runs if run.is_running), "a callback"),
+        )
+
     def close(self) -> None:
-        """Cancels what runs, and ends the thread."""
+        """Cancels what runs, and ends the threads."""
         with self._lock:
             self._closed = True
-            loop, self._loop = self._loop, None
-        if loop is not None:
+            self._loop = None
+            loops = list(self._runs)
+        for loop in loops:
             _tell(loop, partial(_stop, loop))
 
 
@@ -307,7 +393,8 @@ def run(name: str, function: Callable[[], Awaitable[object]]) -> object:
 
     loop.call_soon(_Run(name, function, partial(over, returned), partial(over, raised)).begin, loop, context=Context())
     broken = _drive(loop, lambda: bool(returned or raised))
-    _close(loop)
+    # What is left has ignored its cancellation already.
+    _close(loop, patience=0.0)
     if raised or broken is not None:
         raise raised[0] if raised else Error(f"the event loop of {name} broke") from broken
     return returned[0]
@@ -428,15 +515,19 @@ def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
         loop.call_soon_threadsafe(what, context=Context())
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
+def _close(loop: asyncio.AbstractEventLoop, patience: float) -> None:
     """Cancels what is left on a loop, gives it a few seconds, and closes the loop."""
     ended: list[object] = []
+    reason = "the runner is shut down"
+    # The program may have set its own.
+    loop.set_task_factory(None)
+    loop.set_exception_handler(None)
 
     async def end() -> None:
         own = asyncio.current_task()
-        await _cancelled(lambda: {task for task in asyncio.all_tasks(loop) if task is not own}, _PATIENCE)
+        await _cancelled(lambda: {task for task in asyncio.all_tasks(loop) if task is not own}, patience, reason)
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(loop.shutdown_asyncgens(), _PATIENCE)
+            await asyncio.wait_for(loop.shutdown_asyncgens(), patience)
 
     def over(_: object) -> None:
         ended.append(None)

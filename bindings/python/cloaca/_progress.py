@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import Error
-
 if TYPE_CHECKING:
     from ._cloaca import NativeEngine, RawOutcome
 
@@ -52,31 +50,34 @@ def is_wanted() -> bool:
     """Whether somebody would see a bar: standard output is a terminal."""
     try:
         return sys.stdout.isatty()
-    except (AttributeError, ValueError):
-        # There is none, or it is closed.
+    except Exception:
+        # There is none, it is closed, or it is the program's own.
         return False
 
 
 @contextlib.contextmanager
 def following(engine: NativeEngine, execution_id: str) -> Iterator[None]:
-    """Shows how far an execution is, as long as the block lasts. What goes wrong with that goes unsaid."""
+    """Shows how far an execution is, as long as the block lasts. What goes wrong with that goes unsaid: a terminal that
+    is gone loses no result."""
     over = threading.Event()
 
-    def follow(draw: Draw) -> None:
-        while not over.wait(_INTERVAL):
-            with contextlib.suppress(Error):
+    def follow() -> None:
+        with contextlib.suppress(Exception), _bar() as draw:
+            while not over.wait(_INTERVAL):
                 draw(_Standing.of(engine.outcome(execution_id)))
-        with contextlib.suppress(Error):
             draw(_Standing.of(engine.outcome(execution_id)))
 
-    with _bar() as draw:
-        thread = threading.Thread(target=follow, args=(draw,), name="cloaca-progress", daemon=True)
+    thread = threading.Thread(target=follow, name="cloaca-progress", daemon=True)
+    try:
         thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+    except RuntimeError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _bar() -> contextlib.AbstractContextManager[Draw]:

@@ -8,10 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._scope import MODULE_LEVEL, Scope, innermost
 from .errors import WorkflowValidationError
+from .namespace import TaskNamespace
+
+if TYPE_CHECKING:
+    from .conditions import TaskReference
 
 _NAMED_AT_MOST = 5
 
@@ -85,7 +89,7 @@ def _made_from(function: object) -> list[Reference]:
         return list(made.by_name.values()) if isinstance(made, _Made) else []
 
 
-def resolve(reference: str | Callable[..., Any], scope: Scope | None = None) -> Reference:
+def resolve(reference: TaskReference, scope: Scope | None = None) -> Reference:
     """Returns the task that an id or a decorated function means.
 
     Args:
@@ -96,8 +100,8 @@ def resolve(reference: str | Callable[..., Any], scope: Scope | None = None) -> 
         TypeError: It is neither.
         ValueError: The function is not decorated, is several tasks, or is one of another workflow.
     """
-    if isinstance(reference, str):
-        return Reference(reference, None)
+    if isinstance(reference, (str, TaskNamespace)):
+        return Reference(str(reference), None)
     if not callable(reference):
         raise TypeError(
             f"a task is named by a string task ID or a function object, not by {type(reference).__name__} "
@@ -129,7 +133,7 @@ def resolve(reference: str | Callable[..., Any], scope: Scope | None = None) -> 
     )
 
 
-def task_id_of(reference: str | Callable[..., Any]) -> str:
+def task_id_of(reference: TaskReference) -> str:
     """Returns the id of the task that an id or a decorated function means.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ._task import Definition
+    from .inputs import Part
 
 
 class Scope:
@@ -40,6 +41,8 @@ class Collector(Protocol):
     def _scope(self) -> Scope: ...
 
     def _collect(self, definition: Definition) -> None: ...
+
+    def _declare(self, part: Part) -> None: ...
 
 
 class Block:

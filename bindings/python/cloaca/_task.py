@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, KeysView, Sequence, Set
-from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from . import _code, _isolation
 from ._cloaca import BackoffStrategy, Context, RetryCondition, RetryPolicy, TaskSpec, nearest
 from ._functions import shape
 from ._references import Reference, remember, resolve, shown
 from ._scope import MODULE_LEVEL, Scope, innermost, place_of
-from .conditions import ConditionTree
+from .conditions import Condition, ConditionTree, TaskReference
+from .literals import RetryWhen
+from .namespace import TaskNamespace
+
+if TYPE_CHECKING:
+    from .inputs import Part
+    from .literals import Backoff, Isolation, Rule
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-RetryOn: TypeAlias = str | type[BaseException] | tuple[type[BaseException], ...]
+RetryOn: TypeAlias = RetryWhen | type[BaseException] | tuple[type[BaseException], ...]
 
 _HANDLE_NAMES = ("handle", "task_handle")
 # Of timeouts, in seconds.
@@ -47,7 +53,8 @@ class _Registry:
     """The tasks that were decorated at module level, by id."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a finalizer or a signal handler may look for a task inside.
+        self._lock = threading.RLock()
         self._tasks: dict[str, Definition] = {}
 
     def add(self, definition: Definition) -> None:
@@ -80,6 +87,15 @@ def workflow_around() -> str | None:
     return collector.name if collector is not None else None
 
 
+def declare_around(part: Part) -> bool:
+    """Declares inputs of the workflow whose ``with`` block is around the caller; false outside of one."""
+    collector = innermost()
+    if collector is None:
+        return False
+    collector._declare(part)
+    return True
+
+
 @overload
 def task(function: Function, /) -> Function: ...
 
@@ -90,18 +106,18 @@ def task(
     /,
     *,
     id: str | None = None,
-    dependencies: Sequence[str | Callable[..., Any]] | None = None,
+    dependencies: Sequence[TaskReference] | None = None,
     retry: RetryPolicy | None = None,
     retry_attempts: int | None = None,
-    retry_backoff: str | None = None,
+    retry_backoff: Backoff | None = None,
     retry_delay_ms: int | None = None,
     retry_max_delay_ms: int | None = None,
     retry_condition: RetryOn | None = None,
     retry_jitter: bool | None = None,
     trigger_rules: ConditionTree | None = None,
-    trigger_rule: str | None = None,
+    trigger_rule: Rule | None = None,
     timeout_seconds: float | None = None,
-    isolation: str | None = None,
+    isolation: Isolation | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
     on_retry: Callable[[str, str, Context, int], object] | None = None,
@@ -113,18 +129,18 @@ def task(
     /,
     *,
     id: str | None = None,
-    dependencies: Sequence[str | Callable[..., Any]] | None = None,
+    dependencies: Sequence[TaskReference] | None = None,
     retry: RetryPolicy | None = None,
     retry_attempts: int | None = None,
-    retry_backoff: str | None = None,
+    retry_backoff: Backoff | None = None,
     retry_delay_ms: int | None = None,
     retry_max_delay_ms: int | None = None,
     retry_condition: RetryOn | None = None,
     retry_jitter: bool | None = None,
     trigger_rules: ConditionTree | None = None,
-    trigger_rule: str | None = None,
+    trigger_rule: Rule | None = None,
     timeout_seconds: float | None = None,
-    isolation: str | None = None,
+    isolation: Isolation | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
     on_retry: Callable[[str, str, Context, int], object] | None = None,
@@ -143,8 +159,8 @@ def task(
 
     Args:
         id: The task's id; the function's name by default.
-        dependencies: A list of ids or decorated functions, in the order that matters where their writes meet. A
-            function that was decorated under several ids names none of them: write the id.
+        dependencies: A list of ids, full ids or decorated functions, in the order that matters where their writes meet.
+            A function that was decorated under several ids names none of them: write the id.
         retry: A whole policy; not together with any ``retry_*``.
         retry_attempts: How many runs there are at most; 0 and 1 are one run. 3 by default.
         retry_backoff: ``"fixed"``, ``"linear"`` or ``"exponential"`` (the default, doubling).
@@ -247,10 +263,15 @@ def _check_callbacks(**callbacks: Any) -> None:
             raise TypeError(f"{name} must be a plain function: nobody would await {shown(callback)}")
 
 
-def _dependencies(dependencies: Sequence[str | Callable[..., Any]] | None) -> tuple[Reference, ...]:
+def _is_one(dependencies: object) -> bool:
+    """Whether it is one dependency, where a list of them should be."""
+    return isinstance(dependencies, (str, bytes, TaskNamespace)) or callable(dependencies)
+
+
+def _dependencies(dependencies: Sequence[TaskReference] | None) -> tuple[Reference, ...]:
     if dependencies is None:
         return ()
-    if isinstance(dependencies, (str, bytes)) or callable(dependencies):
+    if _is_one(dependencies):
         raise TypeError(f"dependencies must be a list of ids or functions: dependencies=[{shown(dependencies)}]")
     if isinstance(dependencies, Set) and not isinstance(dependencies, KeysView):
         raise TypeError(
@@ -339,8 +360,6 @@ def _rule(name: str | None, tree: ConditionTree | None) -> Any:
         raise TypeError(f"trigger_rule must be the name of a rule, not {name!r}; trigger_rules takes a condition tree")
     if tree is None:
         return name if name is not None else "none_failed"
-    from ._cloaca import Condition
-
     return Condition.parse(tree)
 
 

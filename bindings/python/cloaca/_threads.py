@@ -9,6 +9,7 @@ the next one on the same thread does not see.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from collections import OrderedDict, deque
@@ -20,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 from . import _failure, _interpreter, _logging
 from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
-from ._trigger import fires_with
+from ._trigger import fires_with, triggers
+from .inputs import check_scheduled
+from .workflow import workflows
 
 if TYPE_CHECKING:
     from ._loop import Loop
@@ -38,7 +41,7 @@ class Errors:
     """What tasks of this process raised last, by execution and task."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._errors: OrderedDict[tuple[str, str], tuple[int, BaseException]] = OrderedDict()
         self._tracebacks: deque[TracebackType] = deque(maxlen=_KEPT_ERRORS)
 
@@ -82,15 +85,21 @@ class Threads:
     def __init__(self, inbox: Inbox) -> None:
         self.errors = Errors()
         self._inbox = inbox
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._starting = 0
         self._loop: Loop | None = None
         self._processes: Processes | None = None
         self._closed = False
-        self._have_one_waiting()
+        # Without a first one nothing would ever run.
+        self._start_one()
 
     def _have_one_waiting(self) -> None:
         """Starts a thread, unless one waits or is about to."""
+        # If no more threads can be started, the work waits for one of those that run.
+        with contextlib.suppress(Exception):
+            self._start_one()
+
+    def _start_one(self) -> None:
         with self._lock:
             if self._inbox.waiting + self._starting > 0:
                 return
@@ -98,10 +107,10 @@ class Threads:
         thread = threading.Thread(target=self._work, name=f"cloaca-worker-{next(_number)}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:
-            # There are no more threads to be had; work waits for one of those that there are.
+        except Exception:
             with self._lock:
                 self._starting -= 1
+            raise
 
     def _work(self) -> None:
         with self._lock:
@@ -124,7 +133,9 @@ class Threads:
     def _do(self, work: Attempt | Poll | Notices | Callable[[], object]) -> None:
         if isinstance(work, Attempt):
             self.errors.forget_before(work)
-            if work.in_process:
+            if self._refuses(work):
+                pass
+            elif work.in_process:
                 self._have_one_waiting()
                 self._run_in_process(work)
             elif work.is_async:
@@ -140,6 +151,18 @@ class Threads:
         else:
             # It is ours, and waits for nothing.
             _call(work)
+
+    def _refuses(self, attempt: Attempt) -> bool:
+        """Fails an attempt whose execution a schedule started with an input that the workflow does not take."""
+        workflow = workflows.find(attempt.workflow)
+        if workflow is None or not workflow._inputs or attempt.task_id not in workflow.get_roots():
+            return False
+        try:
+            check_scheduled(workflow._inputs, attempt)
+        except Exception as error:
+            self._fail(attempt, error)
+            return True
+        return False
 
     def _run(self, attempt: Attempt) -> None:
         try:
@@ -223,8 +246,10 @@ def _end_poll(poll: Poll, returned: object) -> None:
     context = fires_with(poll.name, returned, none_fires=poll.by_cron)
     if context is None:
         poll.skip()
-    else:
-        poll.fire(context)
+        return
+    trigger = triggers.find(poll.name)
+    workflow = None if trigger is None else workflows.find(trigger.workflow)
+    poll.fire(context if workflow is None else workflow._inputs.complete(workflow.name, context))
 
 
 def _tell_callbacks(notices: Notices) -> None:

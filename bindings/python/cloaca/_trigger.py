@@ -152,6 +152,11 @@ class _Triggers:
         with self._lock:
             return self._triggers.get(name)
 
+    def restore(self, snapshot: dict[str, TriggerSpec]) -> None:
+        """Has these registered and no others. Runners are not told."""
+        with self._lock:
+            self._triggers = dict(snapshot)
+
     def subscribe(self, subscriber: Subscriber) -> list[TriggerSpec]:
         """What is registered already; everything later is told."""
         with self._lock:
@@ -176,7 +181,7 @@ def trigger(
     *,
     on: str | None = None,
     name: str | None = None,
-    poll_interval: str = _DEFAULT_INTERVAL,
+    poll_interval: str | None = None,
     cron: str | None = None,
     timezone: str | None = None,
     allow_concurrent: bool = False,
@@ -188,7 +193,7 @@ def trigger(
     *,
     on: str | None = None,
     name: str | None = None,
-    poll_interval: str = _DEFAULT_INTERVAL,
+    poll_interval: str | None = None,
     cron: str | None = None,
     timezone: str | None = None,
     allow_concurrent: bool = False,
@@ -212,7 +217,7 @@ def trigger(
         on: Another word for ``workflow``.
         name: The trigger's name; the function's name by default.
         poll_interval: How long after the beginning of a poll the next one begins: an integer and ``ms``, ``s``, ``m``
-            or ``h``. It waits for the end of the poll before.
+            or ``h``; five seconds where there is no ``cron``, either. It waits for the end of the poll before.
         cron: A cron expression instead of an interval: polled whenever it is met. Then a function that returns ``None``
             fires, too. Times that went by while no runner was there are not made up for: see
             [`DefaultRunner.register_cron_workflow`][cloaca.scheduling.Scheduling.register_cron_workflow] for that.
@@ -239,7 +244,7 @@ def trigger(
     workflow = _workflow_of(workflow, on)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"a trigger's name must be a str, not {name!r}")
-    interval_ms = _milliseconds(poll_interval)
+    interval_ms = _milliseconds(_DEFAULT_INTERVAL if poll_interval is None else poll_interval)
     by_cron = _cron(cron, timezone, poll_interval)
     if not isinstance(allow_concurrent, bool):
         raise TypeError(f"allow_concurrent must be True or False, not {allow_concurrent!r}")
@@ -288,14 +293,14 @@ def _milliseconds(text: object) -> int:
     return millis
 
 
-def _cron(cron: object, timezone: object, poll_interval: str) -> tuple[str, str] | None:
+def _cron(cron: object, timezone: object, poll_interval: str | None) -> tuple[str, str] | None:
     if cron is None:
         if timezone is not None:
             raise ValueError("timezone= belongs to cron=, which is missing")
         return None
     if not isinstance(cron, str):
         raise TypeError(f"cron must be a text, not {cron!r}")
-    if poll_interval != _DEFAULT_INTERVAL:
+    if poll_interval is not None:
         raise ValueError("give poll_interval= or cron=, not both")
     if timezone is not None and not isinstance(timezone, str):
         raise TypeError(f"timezone must be a text, not {timezone!r}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from typing import NamedTuple
 
+from . import _logging
 from .errors import ConfigurationError
 
 FORMS = (
@@ -19,6 +22,72 @@ class Location(NamedTuple):
     path: str | None
     ignored_options: str
     is_sqlite: bool
+    #: What a URL with three slashes would mean if its path were absolute.
+    absolute: str | None = None
+
+    def announce(self) -> None:
+        """Logs what a user might not expect of the URL."""
+        if self.ignored_options:
+            _logging.warning("the options '?%s' of the database URL are ignored", self.ignored_options)
+        if self.path is None:
+            return
+        if self.absolute is not None and _probably_absolute(self.path, self.absolute):
+            scheme = "sqlite" if self.is_sqlite else "cloaca"
+            _logging.warning(
+                "three slashes make a path relative to the working directory: this opens %s, not %s; for the absolute "
+                "path write four: %s:///%s",
+                self.path,
+                self.absolute,
+                scheme,
+                self.absolute,
+            )
+        if self.is_sqlite:
+            _logging.info("there is no SQLite here: the embedded event log is opened in the directory %s", self.path)
+
+    def make_room(self) -> None:
+        """Removes an empty file where the log's directory is to be: what ``tempfile.NamedTemporaryFile`` leaves.
+
+        Raises:
+            ConfigurationError: The file cannot be removed.
+        """
+        if self.path is not None and _is_empty_file(self.path):
+            try:
+                os.unlink(self.path)
+            except (FileNotFoundError, IsADirectoryError):
+                # Another process was faster; what it made there is looked at when the log is opened.
+                return
+            except OSError as error:
+                raise ConfigurationError(
+                    f"cannot make a log in place of the empty file {self.path}: {error.strerror}; remove the file, or "
+                    f"use another path",
+                    path=self.path,
+                ) from error
+            _logging.warning("%s was an empty file: a directory with the event log replaces it", self.path)
+
+
+def _is_empty_file(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        found = os.lstat(path)
+        return stat.S_ISREG(found.st_mode) and found.st_size == 0
+    return False
+
+
+def _probably_absolute(relative: str, absolute: str) -> bool:
+    """Whether somebody who wrote three slashes is likely to have meant the absolute path, as in
+    ``f"sqlite://{path}"``."""
+    if relative == absolute:
+        return False
+    parent = os.path.dirname(absolute)
+    if not os.path.isdir(parent):
+        return False
+    if not os.path.isdir(os.path.dirname(relative)):
+        return True
+    if parent.count(os.sep) > 1:
+        # The same chain of directories here and at the root: an earlier run that meant the root made the one here.
+        return True
+    # A file or a log is there already, and nothing is here.
+    there = os.path.isfile(absolute) or os.path.isfile(os.path.join(absolute, "format"))
+    return there and not os.path.lexists(relative)
 
 
 def parse(url: object) -> Location:
@@ -39,16 +108,17 @@ def parse(url: object) -> Location:
         return Location(_memory_or_path(url, url), "", False)
     if scheme in ("postgres", "postgresql"):
         raise ConfigurationError(
-            f"{_without_password(url)}: PostgreSQL (one log for many machines) is not supported by this version; "
-            f"{FORMS}"
+            f"{without_password(url)}: PostgreSQL (one log for many machines) is not supported by this version; {FORMS}"
         )
     if scheme not in ("sqlite", "cloaca"):
-        raise ConfigurationError(f"{_without_password(url)}: unknown scheme '{scheme}'; {FORMS}")
+        raise ConfigurationError(f"{without_password(url)}: unknown scheme '{scheme}'; {FORMS}")
     rest, _, options = rest.partition("?")
     if not rest.startswith("/"):
         # Two slashes: where a host would stand. Programs mean the path.
         return Location(_memory_or_path(rest, url), options, scheme == "sqlite")
-    return Location(_memory_or_path(rest[1:], url), options, scheme == "sqlite")
+    path = _memory_or_path(rest[1:], url)
+    is_relative = path is not None and not rest.startswith("//")
+    return Location(path, options, scheme == "sqlite", _path(rest, url) if is_relative else None)
 
 
 def _memory_or_path(path: str, url: object) -> str | None:
@@ -67,7 +137,7 @@ def _path(path: str | bytes, url: object) -> str:
     return os.path.abspath(text)
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     scheme, _, rest = url.partition("://")
     place = rest.rpartition("@")[2]
     return f"{scheme}://{place}"

@@ -6,11 +6,14 @@ import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._cloaca import Context
 from ._erased import Erased
 from .events import Reads, TaskError
+
+if TYPE_CHECKING:
+    from .literals import ExecutionStatus, TaskStatus
 
 __all__ = [
     "AttemptHistory",
@@ -167,7 +170,7 @@ class TaskState:
         TaskState(state='Pending', attempts=0, waits_for=('extract',), due=None, error=None)
     """
 
-    state: str
+    state: TaskStatus
     """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
     attempts: int
     """How many attempts had been started."""
@@ -203,7 +206,7 @@ class State:
     """After this event."""
     time: str
     """When that happened (RFC 3339, UTC)."""
-    status: str
+    status: ExecutionStatus
     """As in [`cloaca.WorkflowResult`][cloaca.WorkflowResult]."""
     tasks: Mapping[str, TaskState]
     """Each task, by id."""

@@ -8,9 +8,13 @@ all_of(task_success('load'), context_value('rows', 'GreaterThan', 0))
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._cloaca import Condition
+from ._cloaca import checked_condition, shown_condition
+from .namespace import TaskNamespace
+
+if TYPE_CHECKING:
+    from .literals import Operator
 
 __all__ = [
     "Condition",
@@ -25,9 +29,53 @@ __all__ = [
     "task_success",
 ]
 
+
+class Condition(dict[str, Any]):
+    """A condition over the tasks upstream and the values of the context, for ``trigger_rules``: a dict whose ``repr``
+    is the calls that make it.
+
+    Made by always(), all_of(), any_of(), none_of(), task_success(), task_failed(), task_skipped() and context_value().
+    It is equal to the plain dict of the same entries, and is serialised as one.
+
+    Example:
+        >>> condition = cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", ">", 0))
+        >>> condition
+        all_of(task_success('load'), context_value('rows', 'GreaterThan', 0))
+        >>> condition == cloaca.all_of(cloaca.task_success("load"), cloaca.context_value("rows", "gt", 0))
+        True
+        >>> import json
+        >>> json.dumps(cloaca.task_success("load"))
+        '{"type": "TaskSuccess", "task_name": "load"}'
+    """
+
+    @staticmethod
+    def parse(tree: ConditionTree) -> Condition:
+        """Returns the condition that a plain dict describes, with the operators' full names.
+
+        Raises:
+            TypeError, ValueError: It describes none; the message says what is missing or unknown, and what there is.
+
+        Example:
+            >>> cloaca.Condition.parse({"type": "ContextValue", "key": "rows", "operator": ">", "value": 0})
+            context_value('rows', 'GreaterThan', 0)
+            >>> cloaca.Condition.parse({"type": "TaskSuccess"})
+            Traceback (most recent call last):
+            ValueError: a TaskSuccess needs the entry 'task_name'
+        """
+        return Condition(checked_condition(tree))
+
+    def __repr__(self) -> str:
+        try:
+            return shown_condition(self)
+        except (TypeError, ValueError):
+            # It was changed, and describes no condition now.
+            return dict.__repr__(self)
+
+
 ConditionTree: TypeAlias = Condition | Mapping[str, Any]
 """A condition, or a plain dict that describes one: ``{"type": "TaskSuccess", "task_name": "load"}``."""
-TaskReference: TypeAlias = str | Callable[..., Any]
+TaskReference: TypeAlias = str | TaskNamespace | Callable[..., Any]
+"""A task: its id, its full id (``tenant::package::workflow::task``), or the decorated function."""
 
 
 def always() -> Condition:
@@ -70,37 +118,37 @@ def none_of(*conditions: ConditionTree) -> Condition:
     return Condition.parse({"type": "None", "conditions": conditions})
 
 
-def task_success(task: TaskReference) -> Condition:
-    """Holds if the task completed. An id, or the decorated function.
+def task_success(task_name: TaskReference) -> Condition:
+    """Holds if the task completed. An id, a full id, or the decorated function.
 
     Example:
         >>> cloaca.task_success("load")
         task_success('load')
     """
-    return _on_task("TaskSuccess", task)
+    return _on_task("TaskSuccess", task_name)
 
 
-def task_failed(task: TaskReference) -> Condition:
-    """Holds if the task finally failed. An id, or the decorated function.
+def task_failed(task_name: TaskReference) -> Condition:
+    """Holds if the task finally failed. An id, a full id, or the decorated function.
 
     Example:
         >>> cloaca.task_failed("load")
         task_failed('load')
     """
-    return _on_task("TaskFailed", task)
+    return _on_task("TaskFailed", task_name)
 
 
-def task_skipped(task: TaskReference) -> Condition:
-    """Holds if the task was skipped. An id, or the decorated function.
+def task_skipped(task_name: TaskReference) -> Condition:
+    """Holds if the task was skipped. An id, a full id, or the decorated function.
 
     Example:
         >>> cloaca.task_skipped("load")
         task_skipped('load')
     """
-    return _on_task("TaskSkipped", task)
+    return _on_task("TaskSkipped", task_name)
 
 
-def context_value(key: str, operator: str, value: Any = None) -> Condition:
+def context_value(key: str, operator: Operator, value: Any = None) -> Condition:
     """Holds if the value of a context key, as the task would see it, compares so.
 
     Args:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, NoReturn, TypeVar, overload
 
 __all__ = ["DefaultRunnerConfig"]
 
 Value = TypeVar("Value")
+
+# A keyword that was not given.
+_UNSET: Any = object()
 
 
 class _Field(Generic[Value]):
@@ -270,19 +273,49 @@ class DefaultRunnerConfig:
         """,
     )
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(
+        self,
+        # These can be positional, in the order that Cloacina has them.
+        max_concurrent_tasks: int = max_concurrent_tasks.default,
+        scheduler_poll_interval_ms: int = scheduler_poll_interval_ms.default,
+        task_timeout_seconds: int = task_timeout_seconds.default,
+        workflow_timeout_seconds: int | None = workflow_timeout_seconds.default,
+        db_pool_size: int = db_pool_size.default,
+        enable_recovery: bool = enable_recovery.default,
+        enable_cron_scheduling: bool = enable_cron_scheduling.default,
+        cron_poll_interval_seconds: int = cron_poll_interval_seconds.default,
+        cron_max_catchup_executions: int = cron_max_catchup_executions.default,
+        cron_enable_recovery: bool = cron_enable_recovery.default,
+        cron_recovery_interval_seconds: int = cron_recovery_interval_seconds.default,
+        cron_lost_threshold_minutes: int = cron_lost_threshold_minutes.default,
+        cron_max_recovery_age_seconds: int = cron_max_recovery_age_seconds.default,
+        cron_max_recovery_attempts: int = cron_max_recovery_attempts.default,
+        *,
+        executor_poll_interval_ms: int = executor_poll_interval_ms.default,
+        durability: str = durability.default,
+        strict_context: bool = strict_context.default,
+        max_value_bytes: int = max_value_bytes.default,
+        max_recoveries: int = max_recoveries.default,
+        pipeline_timeout_seconds: int | None = _UNSET,
+        **unknown: NoReturn,
+    ) -> None:
+        given = locals()
         known = self._fields()
-        self._values: dict[str, Any] = {name: field.default for name, field in known.items()}
-        if "pipeline_timeout_seconds" in fields and "workflow_timeout_seconds" in fields:
-            raise ValueError("give workflow_timeout_seconds or pipeline_timeout_seconds, not both: they are the same")
-        for name, value in fields.items():
-            if name not in known and name != "pipeline_timeout_seconds":
-                from ._cloaca import nearest
+        for name in unknown:
+            from ._cloaca import nearest
 
-                near = nearest(name, [*known, "pipeline_timeout_seconds"])
-                hint = f"; did you mean {near}?" if near else ""
-                raise TypeError(f"DefaultRunnerConfig has no field {name}{hint}")
-            setattr(self, name, value)
+            near = nearest(name, [*known, "pipeline_timeout_seconds"])
+            hint = f"; did you mean {near}?" if near else ""
+            raise TypeError(f"DefaultRunnerConfig has no field {name}{hint}")
+        self._values: dict[str, Any] = {}
+        for name in known:
+            setattr(self, name, given[name])
+        if pipeline_timeout_seconds is not _UNSET:
+            if workflow_timeout_seconds != known["workflow_timeout_seconds"].default:
+                raise ValueError(
+                    "give workflow_timeout_seconds or pipeline_timeout_seconds, not both: they are the same"
+                )
+            self.pipeline_timeout_seconds = pipeline_timeout_seconds
 
     @classmethod
     def _fields(cls) -> dict[str, _Field[Any]]:
@@ -335,7 +368,9 @@ class DefaultRunnerConfig:
             >>> config.max_concurrent_tasks
             8
         """
-        return DefaultRunnerConfig(**self._values)
+        other = DefaultRunnerConfig()
+        other._values = dict(self._values)
+        return other
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DefaultRunnerConfig):
@@ -348,7 +383,9 @@ class DefaultRunnerConfig:
         return dict(self._values)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        DefaultRunnerConfig.__init__(self, **state)
+        self._values = {}
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def __repr__(self) -> str:
         return f"DefaultRunnerConfig({', '.join(f'{name}={value!r}' for name, value in self._values.items())})"

@@ -1,8 +1,9 @@
 """Everything that cloaca raises by itself.
 
 All of it is an [`Error`][cloaca.errors.Error]; where Python has a word for the kind of mistake (``ValueError``,
-``KeyError``, ``TimeoutError``), it is that too. The attributes say what the message says, for programs. Errors can be
-pickled.
+``KeyError``, ``TimeoutError``), it is that too. Errors of a runner's construction are also ``RuntimeError``, those of
+its methods also ``ValueError``, as programs for Cloacina expect. The attributes say what the message says, for
+programs. Errors can be pickled.
 
 >>> import cloaca
 >>> with cloaca.WorkflowBuilder("etl"):
@@ -26,6 +27,7 @@ __all__ = [
     "LogLockedError",
     "LogVersionError",
     "MomentNotFoundError",
+    "OperationError",
     "TaskTimeoutError",
     "UndeclaredReadError",
     "UnknownKeyError",
@@ -33,6 +35,7 @@ __all__ = [
     "WorkerDiedError",
     "WorkerImportError",
     "WorkflowFailedError",
+    "WorkflowInputError",
     "WorkflowNotFoundError",
     "WorkflowValidationError",
 ]
@@ -133,7 +136,25 @@ class WorkflowNotFoundError(Error, ValueError):
     """
 
 
-class ConfigurationError(Error, ValueError):
+class WorkflowInputError(Error, ValueError):
+    """An input that is not what the workflow declares with [`workflow_params`][cloaca.workflow_params]: every problem
+    that it has is in the message. Nothing was written.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("import_day"):
+        ...     @cloaca.workflow_params(day=str)
+        ...     @cloaca.task
+        ...     def load(context): ...
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     try:
+        ...         runner.execute("import_day", {"dya": "2026-01-31"})
+        ...     except cloaca.WorkflowInputError as error:
+        ...         print(error)
+        the input of workflow 'import_day' is not valid: 'dya' is unknown, did you mean 'day'?; 'day' (str) is missing
+    """
+
+
+class ConfigurationError(Error, ValueError, RuntimeError):
     """A database URL or path that cannot be used. The message has the forms that can be.
 
     Example:
@@ -145,7 +166,7 @@ class ConfigurationError(Error, ValueError):
     """
 
 
-class ContextError(Error):
+class ContextError(Error, ValueError):
     """A value of an input that cannot be stored: it is longer than ``max_value_bytes``.
 
     Example:
@@ -158,8 +179,23 @@ class ContextError(Error):
     """
 
 
-class LogError(Error):
-    """The log could not be opened, read or written.
+class OperationError(Error, ValueError):
+    """A runner cannot do what it was asked: it is shut down, or the execution is not in a state for it.
+
+    Example:
+        >>> runner = cloaca.DefaultRunner(":memory:")
+        >>> runner.shutdown()
+        >>> try:
+        ...     runner.execute("etl")
+        ... except ValueError as error:
+        ...     type(error).__name__
+        'OperationError'
+    """
+
+
+class LogError(Error, RuntimeError, ValueError):
+    """The log could not be opened, read or written. It is a ``RuntimeError``, as what the construction of a runner
+    raises, and a ``ValueError``, as what its methods raise.
 
     Example:
         >>> import pathlib
@@ -292,7 +328,7 @@ class WorkerDiedError(Error):
     """
 
 
-class WorkerImportError(Error):
+class WorkerImportError(Error, RuntimeError):
     """A worker process imported the program to find a task, and came to a line that opens a runner. What the program
     does belongs below ``if __name__ == "__main__":``. No policy tries this again: it would be the same each time.
 
@@ -319,7 +355,7 @@ class WaitTimeoutError(Error, TimeoutError):
     """
 
 
-class ExecutionNotFoundError(Error, LookupError):
+class ExecutionNotFoundError(Error, LookupError, ValueError):
     """No execution in this log has that id.
 
     Example:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from . import _url
 from ._cloaca import Context, NativeHistory
 from .answers import Diff, State, Step, TaskHistory, TaskState, Verification, Why
+from .conditions import TaskReference
 from .errors import ConfigurationError
 from .events import Event, TaskError, event_of
+from .namespace import TaskNamespace, is_full_id
 
 if TYPE_CHECKING:
+    from .literals import ExecutionStatus
     from .rerun import Rerun
 
 __all__ = ["History"]
 
-Moment: TypeAlias = int | datetime | timedelta | str | Callable[..., Any] | None
+Moment: TypeAlias = int | datetime | timedelta | TaskReference | None
 """A moment: after the event with this ``seq``; at a time; so long after the start; or when a task was done (its id, or
 its function), or one of these as text, as ``replay --at`` takes it."""
 
@@ -98,14 +101,16 @@ class History:
         return name
 
     @property
-    def status(self) -> str:
-        """How it stood when it was read, as in [`cloaca.WorkflowResult`][cloaca.WorkflowResult].
+    def status(self) -> ExecutionStatus | Literal["unknown"]:
+        """How it stood when it was read, as in [`cloaca.WorkflowResult`][cloaca.WorkflowResult]; ``"unknown"`` if the
+        log's index cannot be read.
 
         Example:
             >>> history.status
             'Completed'
         """
-        return str(self._head["status"])
+        status: ExecutionStatus | Literal["unknown"] = self._head["status"]
+        return status
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -261,7 +266,7 @@ class History:
         """
         return cls(NativeHistory.from_json(text))
 
-    def rerun(self, task: str | Callable[..., Any], attempt: int | None = None) -> Rerun:
+    def rerun(self, task: TaskReference, attempt: int | None = None) -> Rerun:
         """Calls today's function of a task with the context that it had then, and compares what it writes.
 
         Nothing is written to the log. What the function does besides its context (files, requests) it does again.
@@ -290,7 +295,7 @@ class History:
         return rerun(self, task, attempt)
 
     @contextmanager
-    def debug(self, task: str | Callable[..., Any], attempt: int | None = None) -> Iterator[Context]:
+    def debug(self, task: TaskReference, attempt: int | None = None) -> Iterator[Context]:
         """The context that an attempt had, for a debugger: call the task's function with it, step through it, look at
         what it changed. Nothing is written to the log, and [`rerun`][cloaca.History.rerun] and later blocks see none
         of it.
@@ -307,9 +312,18 @@ class History:
             ...     context["whole"]
             '10'
         """
+        yield self._native.attempt(self._task_id(task), attempt)[3]
+
+    def _task_id(self, task: TaskReference) -> str:
+        """The id of a task of this execution, however it is named."""
         from ._references import task_id_of
 
-        yield self._native.attempt(task_id_of(task), attempt)[3]
+        task_id = task_id_of(task)
+        if task_id not in self.tasks and is_full_id(task_id):
+            full = TaskNamespace.from_string(task_id)
+            if full.workflow_id == self.workflow_name:
+                return full.task_id
+        return task_id
 
     def _moment(self, at: Moment) -> tuple[str | None, str | None]:
         """The moment as (text, task)."""
@@ -329,14 +343,11 @@ class History:
             if at < timedelta(0):
                 raise ValueError("a moment before the start is none")
             return f"+{at // timedelta(microseconds=1)}us", None
-        if isinstance(at, str) and at not in self.tasks:
-            return at, None
-        if isinstance(at, str):
-            return None, at
+        if isinstance(at, (str, TaskNamespace)):
+            task_id = self._task_id(at)
+            return (None, task_id) if task_id in self.tasks else (str(at), None)
         if callable(at):
-            from ._references import task_id_of
-
-            return None, task_id_of(at)
+            return None, self._task_id(at)
         raise TypeError(f"a moment is the seq of an event, a time, or a task; not {type(at).__name__}")
 
     def __len__(self) -> int:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 __all__ = ["TaskNamespace", "WorkflowContext"]
 
 _SEPARATOR = "::"
+
+
+def plain_id(task_id: str, workflow: WorkflowContext, known: Container[str]) -> str:
+    """The plain id that the full id of a task of a workflow means. Any other id stays: a plain one, one that a task of
+    the workflow has as it is, and one of another workflow.
+    """
+    if task_id in known:
+        return task_id
+    return task_id.removeprefix(f"{workflow.workflow_namespace()}{_SEPARATOR}")
+
+
+def is_full_id(task_id: str) -> bool:
+    """Whether it is of the form ``tenant::package::workflow::task``."""
+    parts = task_id.split(_SEPARATOR)
+    return len(parts) == 4 and all(parts)
 
 
 class TaskNamespace:
@@ -27,7 +43,7 @@ class TaskNamespace:
         self._parts = (tenant_id, package_name, workflow_id, task_id)
 
     @staticmethod
-    def from_string(namespace: str) -> TaskNamespace:
+    def from_string(namespace_str: str) -> TaskNamespace:
         """The namespace that the text names.
 
         Raises:
@@ -40,12 +56,11 @@ class TaskNamespace:
             Traceback (most recent call last):
             ValueError: Invalid namespace format: 'etl::load' is not of the form tenant::package::workflow::task
         """
-        parts = namespace.split(_SEPARATOR)
-        if len(parts) != 4 or not all(parts):
+        if not is_full_id(namespace_str):
             raise ValueError(
-                f"Invalid namespace format: '{namespace}' is not of the form tenant::package::workflow::task"
+                f"Invalid namespace format: '{namespace_str}' is not of the form tenant::package::workflow::task"
             )
-        return TaskNamespace(*parts)
+        return TaskNamespace(*namespace_str.split(_SEPARATOR))
 
     @property
     def tenant_id(self) -> str:

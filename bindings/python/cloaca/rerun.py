@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextvars
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from ._handle import TaskHandle
 from .errors import WorkflowValidationError
 
 if TYPE_CHECKING:
+    from .conditions import TaskReference
     from .history import History
 
 __all__ = ["Rerun"]
@@ -56,16 +58,16 @@ class Rerun:
     """What it raised now."""
 
 
-def rerun(history: History, task: str | Callable[..., Any], attempt: int | None) -> Rerun:
+def rerun(history: History, task: TaskReference, attempt: int | None) -> Rerun:
     """See [`cloaca.History.rerun`][cloaca.History.rerun]."""
-    from ._references import task_id_of
-
-    task_id = task_id_of(task)
+    task_id = history._task_id(task)
     number, _, outcome, context, (recorded, _, _) = history._native.attempt(task_id, attempt)
     spec = _spec(history.workflow_name, task_id)
     error: BaseException | None = None
     try:
-        _call(spec, context, TaskHandle(task_id, number, history.execution_id))
+        # As the runner does: what the task sets in its context of `contextvars` is not the caller's.
+        handle = TaskHandle(task_id, number, history.execution_id)
+        contextvars.Context().run(_call, spec, context, handle)
     except Exception as raised:
         error = raised
     writes = deeds_of(context)[0]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._cloaca import RawOutcome
     from ._past import Past
     from .history import History
+    from .literals import ExecutionStatus, TaskStatus
 
 __all__ = ["PipelineResult", "TaskResult", "WorkflowResult"]
 
@@ -41,7 +42,7 @@ class TaskResult(NamedTuple):
         ('Failed', 1, 'ValueError: as asked')
     """
 
-    state: str
+    state: TaskStatus
     """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
     attempts: int
     """How many attempts were started."""
@@ -138,8 +139,9 @@ class WorkflowResult:
         return self._workflow_name
 
     @property
-    def status(self) -> str:
-        """``Pending``, ``Running``, ``Completed``, ``Failed``, ``Cancelled`` or ``Paused``.
+    def status(self) -> ExecutionStatus:
+        """``Completed``, ``Failed`` or ``Cancelled``; of one that goes on, as
+        [`Execution.status`][cloaca.Execution.status].
 
         Example:
             >>> result.status

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import platform
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from . import _cloaca, _interpreter, _isolation, _logging, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
@@ -18,14 +17,22 @@ from ._past import Past
 from ._threads import Threads
 from ._trigger import triggers
 from .config import DefaultRunnerConfig
-from .errors import Error, WaitTimeoutError, WorkerImportError
-from .execution import Execution, ExecutionInfo, check_timeout
+from .errors import (
+    ConfigurationError,
+    Error,
+    ExecutionNotFoundError,
+    OperationError,
+    WaitTimeoutError,
+    WorkerImportError,
+    WorkflowInputError,
+)
+from .execution import HELD, Execution, ExecutionInfo, check_timeout
 from .result import WorkflowResult, rfc3339
 from .scheduling import Scheduling
 from .workflow import workflows
 
 if TYPE_CHECKING:
-    pass
+    from .literals import ExecutionStatus
 
 __all__ = ["DefaultRunner"]
 
@@ -35,6 +42,7 @@ _GRACE = 5.0
 _GRACE_AT_EXIT = 0.5
 
 Runner = TypeVar("Runner", bound="DefaultRunner")
+Started = TypeVar("Started")
 Input: TypeAlias = Context | Mapping[str, Any] | None
 
 
@@ -47,8 +55,9 @@ class DefaultRunner(Scheduling):
 
     Args:
         database_url: ``"cloaca:///path"``, a plain path, or ``"sqlite:///path"`` (the event log in a directory of that
-            name). Three slashes are relative to the working directory, four absolute. ``":memory:"`` keeps the log in
-            memory. Options after ``?`` are ignored with a warning.
+            name). Three slashes are relative to the working directory, four absolute; where three probably mean an
+            absolute path, a warning names both. ``":memory:"`` keeps the log in memory. Options after ``?`` are ignored
+            with a warning. An empty file at that path is replaced by the log's directory, with a warning.
         config: How it runs.
 
     Raises:
@@ -91,14 +100,15 @@ class DefaultRunner(Scheduling):
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
         _interpreter.check_threads()
-        _logging.start()
-        _logging.refresh_level()
-        if location.ignored_options:
-            _logging.warning("the options '?%s' of the database URL are ignored", location.ignored_options)
-        if location.is_sqlite and location.path is not None:
-            _logging.info(
-                "there is no SQLite here: the embedded event log is opened in the directory %s", location.path
+        if _cloaca.is_exiting():
+            raise Error(
+                "the interpreter is ending: no runner can be opened any more. Open it earlier, or in an atexit handler "
+                "that is registered after `import cloaca`"
             )
+        _start_threads(_logging.start)
+        _logging.refresh_level()
+        location.announce()
+        location.make_room()
         self._config = config
         self._location = location
         self._clock = _clock
@@ -107,8 +117,8 @@ class DefaultRunner(Scheduling):
         self._begin()
 
     def _begin(self) -> None:
-        self._closed = threading.Event()
-        self._close_lock = threading.Lock()
+        # Plain flags: a signal handler or a finalizer may shut the runner down while this thread does.
+        self._closed = self._is_ended = False
         self._inbox = Inbox()
         registered, polled = workflows.subscribe(self), triggers.subscribe(self)
         try:
@@ -119,7 +129,14 @@ class DefaultRunner(Scheduling):
             self._inbox.close()
             raise
         self._native_scheduling = NativeScheduling(self._engine)
-        self._threads = Threads(self._inbox)
+        try:
+            self._threads = _start_threads(lambda: Threads(self._inbox))
+        except BaseException:
+            workflows.unsubscribe(self)
+            triggers.unsubscribe(self)
+            self._native.shutdown(0.0)
+            self._inbox.close()
+            raise
         # While it opened, something may have been registered.
         for workflow in workflows.subscribe(self):
             if workflow not in registered:
@@ -142,7 +159,10 @@ class DefaultRunner(Scheduling):
 
     def _refuse_fork(self) -> None:
         if self._process != os.getpid():
-            raise Error(f"this runner belongs to process {self._process}; open one of its own after a fork")
+            raise OperationError(
+                f"this runner belongs to process {self._process}, and its threads are not in this fork of it; fork "
+                f"before the runner is opened, or start the process anew (multiprocessing's start method 'spawn')"
+            )
 
     def _open(self, registered: list[NativeWorkflow], polled: list[TriggerSpec]) -> NativeEngine:
         config = self._config
@@ -183,8 +203,11 @@ class DefaultRunner(Scheduling):
     def with_schema(cls, database_url: str, schema: str) -> DefaultRunner:
         """A runner for a schema of a shared log. The embedded log has none: a schema is a directory beside the others.
 
+        Options after ``?`` are ignored with a warning.
+
         Raises:
-            ValueError: The schema's name is not letters, digits and ``_``.
+            ConfigurationError: The schema's name is not ASCII letters, digits and ``_``, or the URL is PostgreSQL's.
+                (A ``ValueError``.)
 
         Example:
             >>> import pathlib
@@ -193,12 +216,22 @@ class DefaultRunner(Scheduling):
             ['orders.acme']
             >>> cloaca.DefaultRunner.with_schema("orders", "acme/../beta")
             Traceback (most recent call last):
-            ValueError: a schema's name is letters, digits and '_', not 'acme/../beta'
-        """
+            cloaca.errors.ConfigurationError: Schema name must contain only alphanumeric characters and underscores, not 'acme/../beta'
+        """  # noqa: E501 - the message is one line
+        if schema == "":
+            raise ConfigurationError("Schema name cannot be empty")
         if not isinstance(schema, str) or not schema.replace("_", "a").isalnum() or not schema.isascii():
-            raise ValueError(f"a schema's name is letters, digits and '_', not {schema!r}")
-        location = _url.parse(database_url)
-        return cls(database_url if location.path is None else f"{location.path}.{schema}")
+            raise ConfigurationError(
+                f"Schema name must contain only alphanumeric characters and underscores, not {schema!r}"
+            )
+        try:
+            location = _url.parse(database_url)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"Failed to create DefaultRunner with schema '{schema}': Failed to set up schema '{schema}': {error}"
+            ) from None
+        location.announce()
+        return cls(":memory:" if location.path is None else f"{location.path}.{schema}")
 
     @property
     def config(self) -> DefaultRunnerConfig:
@@ -222,7 +255,7 @@ class DefaultRunner(Scheduling):
             >>> runner.is_shut_down
             True
         """
-        return self._closed.is_set()
+        return self._closed
 
     @property
     def recovered(self) -> list[Execution]:
@@ -243,19 +276,19 @@ class DefaultRunner(Scheduling):
         """Hears of a workflow that is registered while the runner lives."""
         engine: NativeEngine | None = getattr(self, "_native", None)
         # In a fork, a runner of the parent's has no use for it.
-        if engine is not None and not self._closed.is_set() and self._process == os.getpid():
+        if engine is not None and not self._closed and self._process == os.getpid():
             engine.register(workflow)
 
     def _trigger_registered(self, trigger: TriggerSpec) -> None:
         """Hears of a trigger that is decorated while the runner lives."""
         engine: NativeEngine | None = getattr(self, "_native", None)
-        if engine is not None and not self._closed.is_set() and self._process == os.getpid():
+        if engine is not None and not self._closed and self._process == os.getpid():
             engine.register_trigger(trigger)
 
     def _trigger_unregistered(self, name: str) -> None:
         """Hears of a trigger that is forgotten while the runner lives."""
         engine: NativeEngine | None = getattr(self, "_native", None)
-        if engine is not None and not self._closed.is_set() and self._process == os.getpid():
+        if engine is not None and not self._closed and self._process == os.getpid():
             engine.unregister_trigger(name)
 
     def execute(
@@ -282,6 +315,8 @@ class DefaultRunner(Scheduling):
 
         Raises:
             WorkflowNotFoundError: No such workflow; the message has the nearest name.
+            WorkflowInputError: The input is not what the workflow declares with
+                [`workflow_params`][cloaca.workflow_params].
             WaitTimeoutError: It was still running after ``timeout``. It goes on.
             Error: The execution with that id is blocked, or one of another workflow.
             TypeError, ValueError: The input is not a context, or not JSON.
@@ -369,7 +404,7 @@ class DefaultRunner(Scheduling):
 
     def list_executions(
         self,
-        status: str | None = None,
+        status: ExecutionStatus | Literal["Pending"] | None = None,
         workflow: str | None = None,
         limit: int = 100,
         before: str | Execution | None = None,
@@ -377,7 +412,8 @@ class DefaultRunner(Scheduling):
         """The executions of this log, newest first.
 
         Args:
-            status: Only those that stand so.
+            status: Only those that stand so (see [`Execution.status`][cloaca.Execution.status]). ``Pending`` is
+                every one that is blocked or damaged.
             workflow: Only those of this workflow.
             limit: At most so many.
             before: Only those older than this one: for the next page, the last of this page.
@@ -398,6 +434,10 @@ class DefaultRunner(Scheduling):
             raise ValueError(f"limit must be an int from 0 on, not {limit!r}")
         if isinstance(before, (Execution, ExecutionInfo)):
             before = before.id
+        statuses = HELD if isinstance(status, str) and status.lower() == "pending" else (status,)
+        found = [raw for one in statuses for raw in self._engine.executions(one, workflow, limit, before)]
+        if len(statuses) > 1:
+            found.sort(key=lambda raw: (raw["started"], raw["execution_id"]), reverse=True)
         return [
             ExecutionInfo(
                 id=raw["execution_id"],
@@ -406,16 +446,18 @@ class DefaultRunner(Scheduling):
                 start_time=rfc3339(raw["started"]),
                 end_time=None if raw["ended"] is None else rfc3339(raw["ended"]),
                 events=raw["events"],
-                blocked=raw["blocked"],
+                reason=raw["reason"],
+                until=None if raw["until"] is None else rfc3339(raw["until"]),
+                next_step=raw["next_step"],
             )
-            for raw in self._engine.executions(status, workflow, limit, before)
+            for raw in found[:limit]
         ]
 
     def resume(self, execution_id: str) -> Execution:
         """Resumes a blocked execution on purpose, with the workflow that is registered now. (What is paused:
         [`Execution.resume`][cloaca.Execution.resume].) An unfinished execution is blocked when its log is opened
-        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``;
-        ``list_executions`` says why.
+        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``.
+        A warning in the log of that runner says so, and ``list_executions`` says why and what to do.
 
         Raises:
             ExecutionNotFoundError: There is no such execution.
@@ -434,7 +476,8 @@ class DefaultRunner(Scheduling):
             ...     @cloaca.task(dependencies=[send])
             ...     def tell(context): ...
             >>> with cloaca.DefaultRunner("blocked.log") as runner:
-            ...     print(runner.list_executions()[0].blocked)
+            ...     [info] = runner.list_executions("Blocked")
+            ...     print(info.blocked)
             ...     runner.resume(unfinished).result().status
             workflow 'upload' has another graph now: task 'tell' is new
             'Completed'
@@ -443,8 +486,11 @@ class DefaultRunner(Scheduling):
         return Execution(self, execution_id)
 
     def shutdown(self) -> None:
-        """Takes nothing new, gives running attempts a few seconds, leaves the rest to the recovery, and closes the log.
-        Twice is fine. The end of a ``with`` block does it, too.
+        """Takes nothing new, gives running attempts 5 seconds, leaves the rest to the recovery, and closes the log.
+        Idempotent, also from another thread or a signal handler while it is at it: it returns when the log is closed.
+        Ctrl-C (or a signal handler that raises) ends the 5 seconds: the log is closed in order, and then the exception
+        raised. Called automatically at the end of a ``with`` block, and at the end of the program, where running
+        attempts get half a second.
 
         Example:
             >>> runner = cloaca.DefaultRunner(":memory:")
@@ -456,29 +502,52 @@ class DefaultRunner(Scheduling):
         self._shutdown(_GRACE)
 
     def _shutdown(self, grace: float) -> None:
-        with self._close_lock:
-            if self._closed.is_set():
-                return
-            self._closed.set()
-            if self._process != os.getpid():
-                # In a fork: the threads are the parent's, and so is the log.
-                return
-            workflows.unsubscribe(self)
-            triggers.unsubscribe(self)
+        if self._is_ended:
+            return
+        self._closed = True
+        if self._process != os.getpid():
+            # In a fork: the threads are the parent's, and so is the log.
+            return
+        # All of it can be done twice: whoever comes while another thread is at it, or in a signal handler in the midst
+        # of it, goes the same way to the same end.
+        workflows.unsubscribe(self)
+        triggers.unsubscribe(self)
+        try:
+            self._native.shutdown(grace)
+        finally:
+            self._threads.close()
+            _logging.flush()
             _runners.discard(self)
-            try:
-                self._engine.shutdown(grace)
-            finally:
-                self._threads.close()
-                _logging.flush()
+        self._is_ended = True
 
     def _start(self, workflow_name: str, context: Input, execution_id: str | None) -> str:
         if not isinstance(workflow_name, str):
             raise TypeError(f"a workflow is executed by its name, a str, not {type(workflow_name).__name__}")
         if not isinstance(context, Context):
             context = Context(context)
+        context = self._checked(workflow_name, context, execution_id)
         _logging.refresh_level()
         return self._engine.start(workflow_name, context, execution_id)
+
+    def _checked(self, workflow_name: str, context: Context, execution_id: str | None) -> Context:
+        """The input with the defaults that its workflow declares."""
+        workflow = workflows.find(workflow_name)
+        if workflow is None:
+            return context
+        try:
+            return workflow._inputs.complete(workflow_name, context)
+        except WorkflowInputError:
+            # To attach to an execution, nobody needs its input.
+            if execution_id is not None and self._has(execution_id):
+                return context
+            raise
+
+    def _has(self, execution_id: str) -> bool:
+        try:
+            self._engine.outcome(execution_id)
+        except ExecutionNotFoundError:
+            return False
+        return True
 
     def _wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
         on_main_thread = threading.current_thread() is threading.main_thread()
@@ -509,8 +578,8 @@ class DefaultRunner(Scheduling):
         return WorkflowResult(raw, cause, self._past)
 
     def __del__(self) -> None:
-        # Not `_engine`: opening may have failed.
-        if getattr(self, "_threads", None) is not None:
+        # Opening may have failed; and after the end of the interpreter's work, nothing is left to do.
+        if getattr(self, "_threads", None) is not None and not self._is_ended:
             self._shutdown(0.0)
 
     def __enter__(self: Runner) -> Runner:
@@ -530,22 +599,45 @@ class DefaultRunner(Scheduling):
 
     def __repr__(self) -> str:
         where = ":memory:" if self._location.path is None else self._location.path
-        state = ", shut down" if self._closed.is_set() else ""
+        state = ", shut down" if self._closed else ""
         return f"DefaultRunner({where!r}, durability={self._config.durability!r}{state})"
 
 
 _runners: weakref.WeakSet[DefaultRunner] = weakref.WeakSet()
 
 
-def _at_exit() -> None:
-    _cloaca.exiting()
-    for runner in list(_runners):
-        try:
-            runner._shutdown(_GRACE_AT_EXIT)
-        except Exception as error:
-            _logging.failure(
-                "a runner could not be shut down in order; what it left is recovered when its log is opened", error
-            )
+def shut_down_all() -> None:
+    """At the end of the interpreter: shuts every runner down."""
+    grace, done = _GRACE_AT_EXIT, set[int]()
+    # Another thread may open one meanwhile.
+    while runners := [runner for runner in list(_runners) if id(runner) not in done]:
+        for runner in runners:
+            done.add(id(runner))
+            try:
+                runner._shutdown(grace)
+            except Exception as error:
+                _logging.failure(
+                    "a runner could not be shut down in order; what it left is recovered when its log is opened", error
+                )
+            except BaseException:
+                # Ctrl-C: the runner is shut down, and the next ones get no time.
+                grace = 0.0
 
 
-atexit.register(_at_exit)
+def _start_threads(start: Callable[[], Started]) -> Started:
+    """Starts what needs a thread.
+
+    Raises:
+        Error: There is none to be had.
+    """
+    try:
+        return start()
+    except RuntimeError as error:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+        limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit} for all processes of this user)"
+        raise Error(
+            f"a runner needs threads of its own, and could not start one: {error}. Raise the limit of threads{limited} "
+            f"or open the runner before the interpreter ends"
+        ) from error

@@ -8,7 +8,10 @@ from datetime import timezone as _timezone
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from ._cloaca import Context, NativeScheduling
+from .errors import WorkflowInputError
+from .literals import Catchup
 from .result import rfc3339
+from .workflow import workflows
 
 if TYPE_CHECKING:
     from ._cloaca import RawFire, RawSchedule, RawTrigger
@@ -41,7 +44,7 @@ class CronSchedule(TypedDict):
     """The IANA time zone that the expression is read in."""
     enabled: bool
     """Whether it fires."""
-    catchup_policy: str
+    catchup_policy: Catchup
     """``"skip"`` or ``"run_all"``."""
     next_run_at: str | None
     """``None`` if it will not fire: it is disabled, or its last time has passed."""
@@ -192,7 +195,7 @@ class Scheduling:
         timezone: str,
         *,
         context: Context | Mapping[str, Any] | None = None,
-        catchup: str = "skip",
+        catchup: Catchup = "skip",
     ) -> str:
         """Makes a schedule: from now on, whenever the expression is met, the workflow is started.
 
@@ -220,7 +223,8 @@ class Scheduling:
             The schedule's id.
 
         Raises:
-            ValueError: ``Failed to register cron workflow: …``, with what is wrong.
+            ValueError: ``Failed to register cron workflow: …``, with what is wrong; also an input that is not what the
+                workflow declares with [`workflow_params`][cloaca.workflow_params].
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -233,6 +237,13 @@ class Scheduling:
                 raise TypeError(f"workflow_name, cron_expression, timezone and catchup are texts, not {value!r}")
         if not isinstance(context, Context):
             context = Context(context)
+        workflow = workflows.find(workflow_name)
+        if workflow is not None:
+            try:
+                context = workflow._inputs.complete(workflow_name, context, by_schedule=True)
+            except WorkflowInputError as error:
+                message = f"Failed to register cron workflow: {error}"
+                raise WorkflowInputError(message, workflow=workflow_name) from None
         return self._scheduling.create(workflow_name, cron_expression, timezone, context, catchup)
 
     def list_cron_schedules(

@@ -9,11 +9,14 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from . import _isolation
-from ._cloaca import NativeWorkflow, nearest
+from ._cloaca import NativeWorkflow, TaskSpec, nearest
 from ._references import Reference, resolve, task_id_of
 from ._scope import Block, Scope, close_block, open_block
 from ._task import Definition, registry
+from .conditions import TaskReference
 from .errors import WorkflowValidationError
+from .inputs import Inputs, Parameter, Part, declared_on
+from .namespace import TaskNamespace, WorkflowContext, is_full_id, plain_id
 
 __all__ = ["Workflow", "WorkflowBuilder", "register_workflow_constructor"]
 
@@ -37,12 +40,21 @@ class Workflow:
         ['extract', 'load', 'check']
     """
 
-    __slots__ = ("_description", "_native", "_tags")
+    __slots__ = ("_description", "_inputs", "_namespace", "_native", "_tags")
 
-    def __init__(self, native: NativeWorkflow, description: str, tags: dict[str, str]) -> None:
+    def __init__(
+        self,
+        native: NativeWorkflow,
+        description: str,
+        tags: dict[str, str],
+        inputs: Inputs,
+        namespace: WorkflowContext,
+    ) -> None:
         self._native = native
         self._description = description
         self._tags = tags
+        self._inputs = inputs
+        self._namespace = namespace
 
     @property
     def name(self) -> str:
@@ -92,6 +104,23 @@ class Workflow:
         return dict(self._tags)
 
     @property
+    def params(self) -> dict[str, Parameter]:
+        """The input that was declared with [`workflow_params`][cloaca.workflow_params], by key; empty if nothing was,
+        and every input is taken.
+
+        Example:
+            >>> workflow.params
+            {}
+            >>> with cloaca.WorkflowBuilder("import_day") as declares:
+            ...     @cloaca.workflow_params(day=str)
+            ...     @cloaca.task
+            ...     def load(context): ...
+            >>> declares.build().params
+            {'day': Parameter(type='str', required=True, default=None)}
+        """
+        return self._inputs.parameters
+
+    @property
     def tasks(self) -> list[str]:
         """The ids of the tasks, in the order in which they were added.
 
@@ -137,7 +166,7 @@ class Workflow:
         """
         return self._native.leaves()
 
-    def can_run_parallel(self, a: str | Callable[..., Any], b: str | Callable[..., Any]) -> bool:
+    def can_run_parallel(self, task1: TaskReference, task2: TaskReference) -> bool:
         """Whether neither task waits for the other.
 
         Raises:
@@ -147,12 +176,13 @@ class Workflow:
             >>> workflow.can_run_parallel("load", "check"), workflow.can_run_parallel("extract", "check")
             (True, False)
         """
-        return self._native.independent(self._id_of(a), self._id_of(b))
+        return self._native.independent(self._id_of(task1), self._id_of(task2))
 
-    def _id_of(self, task: str | Callable[..., Any]) -> str:
+    def _id_of(self, task: TaskReference) -> str:
         """The id of the task that is meant, of those that this workflow has."""
-        own = [] if isinstance(task, str) else [spec.id for spec in self._native.specs if spec.function == task]
-        return own[0] if len(own) == 1 else task_id_of(task)
+        named = isinstance(task, (str, TaskNamespace))
+        own = [] if named else [spec.id for spec in self._native.specs if spec.function == task]
+        return own[0] if len(own) == 1 else plain_id(task_id_of(task), self._namespace, self.tasks)
 
     def validate(self) -> None:
         """Checks it again. A workflow that was built is valid, so this says nothing.
@@ -232,11 +262,11 @@ class WorkflowBuilder:
         if not isinstance(name, str):
             raise TypeError(f"a workflow's name must be a str, not {type(name).__name__}")
         self._name = name
-        self._tenant = tenant
-        self._package = package
-        self._workflow = workflow
         self._description = ""
         self._tags: dict[str, str] = {}
+        self._inputs = Inputs()
+        # The full ids of its tasks begin so.
+        self._namespace = WorkflowContext(tenant or "public", package or "embedded", workflow or name)
         # In order of addition. True: somebody said add_task; False: it was only defined here.
         self._tasks: dict[str, tuple[Definition, bool]] = {}
         self._scope = Scope(name)
@@ -278,9 +308,9 @@ class WorkflowBuilder:
         self._tags[key] = value
         return self
 
-    def add_task(self, task: str | Callable[..., Any]) -> WorkflowBuilder:
-        """Adds a task: its id, or its function. Tasks that are defined inside the ``with`` block of this builder are
-        found first (and are there without this), then those of the registry. Returns the builder.
+    def add_task(self, task: TaskReference) -> WorkflowBuilder:
+        """Adds a task: its id, its full id, or its function. Tasks that are defined inside the ``with`` block of this
+        builder are found first (and are there without this), then those of the registry. Returns the builder.
 
         Raises:
             WorkflowValidationError: There is no such task, or it was added already.
@@ -297,7 +327,7 @@ class WorkflowBuilder:
             Traceback (most recent call last):
             cloaca.errors.WorkflowValidationError: Task 'loud' not found in registry; did you mean 'load'?
         """
-        task_id = resolve(task, self._scope).task_id
+        task_id = plain_id(resolve(task, self._scope).task_id, self._namespace, self._tasks)
         if not task_id:
             raise WorkflowValidationError("a task id cannot be empty", workflow=self._name)
         own = self._tasks.get(task_id)
@@ -330,8 +360,14 @@ class WorkflowBuilder:
             Traceback (most recent call last):
             cloaca.errors.WorkflowValidationError: workflow 'empty' is not valid: workflow cannot be empty
         """
-        specs = [definition.spec for definition, _ in self._tasks.values()]
-        native = NativeWorkflow(self._name, specs)
+        specs = [self._with_plain_ids(definition.spec) for definition, _ in self._tasks.values()]
+        try:
+            native = NativeWorkflow(self._name, specs)
+        except WorkflowValidationError as error:
+            foreign = self._foreign_ids(specs)
+            if not foreign:
+                raise
+            raise WorkflowValidationError(f"{error}; {foreign}", workflow=self._name) from None
         problems = [problem for spec in specs if (problem := _isolation.problem(spec)) is not None]
         for definition, _ in self._tasks.values():
             mixed = (self._mixed_up(definition, reference) for reference in definition.references)
@@ -340,7 +376,40 @@ class WorkflowBuilder:
             raise WorkflowValidationError(
                 f"workflow '{self._name}' is not valid: {'; '.join(problems)}", workflow=self._name
             )
-        return Workflow(native, self._description, dict(self._tags))
+        return Workflow(native, self._description, dict(self._tags), self._declared(specs), self._namespace)
+
+    def _with_plain_ids(self, spec: TaskSpec) -> TaskSpec:
+        """The task with plain ids for those tasks of this workflow that it names by their full ids."""
+        plain = {name: plain_id(name, self._namespace, self._tasks) for name in spec.named()}
+        return spec.renamed(plain) if any(name != found for name, found in plain.items()) else spec
+
+    def _foreign_ids(self, specs: list[TaskSpec]) -> str:
+        """What to say of full ids that name tasks of other workflows; ``""`` if there are none."""
+        named = dict.fromkeys(name for spec in specs for name in spec.named())
+        foreign = [f"'{name}'" for name in named if name not in self._tasks and is_full_id(name)]
+        if not foreign:
+            return ""
+        are = "is a task" if len(foreign) == 1 else "are tasks"
+        own = self._namespace.workflow_namespace()
+        return f"{', '.join(foreign)} {are} of another workflow: the full ids of this one begin with '{own}::'"
+
+    def _declared(self, specs: list[TaskSpec]) -> Inputs:
+        """The inputs that were declared in the block, and on the functions of its tasks."""
+        inputs = self._inputs.copy()
+        for part in declared_on([spec.function for spec in specs]):
+            self._add_inputs(inputs, part)
+        return inputs
+
+    def _declare(self, part: Part) -> None:
+        """Takes inputs that are declared inside the ``with`` block. Called by ``workflow_params``."""
+        self._add_inputs(self._inputs, part)
+
+    def _add_inputs(self, inputs: Inputs, part: Part) -> None:
+        try:
+            inputs.add(part)
+        except ValueError as error:
+            message = f"workflow '{self._name}' is not valid: {error}"
+            raise WorkflowValidationError(message, workflow=self._name) from None
 
     def _mixed_up(self, definition: Definition, reference: Reference) -> str | None:
         """Why a function that a task depends on is not the task that this workflow has under its id."""
@@ -479,5 +548,5 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
         )
     if workflow.name != name:
         native = NativeWorkflow(name, workflow._native.specs)
-        workflow = Workflow(native, workflow.description, workflow.tags)
+        workflow = Workflow(native, workflow.description, workflow.tags, workflow._inputs, workflow._namespace)
     workflows.register(workflow)

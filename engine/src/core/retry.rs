@@ -84,7 +84,7 @@ impl Jitter {
 const TRANSIENT_TYPES: [&str; 2] = ["TimeoutError", "ConnectionError"];
 /// What is wrong with the program itself stays wrong, whatever a policy says: `cloaca` raises it where a worker process
 /// that looks for a task is made to open a runner.
-const PERMANENT_TYPES: [&str; 1] = ["cloaca.errors.WorkerImportError"];
+const PERMANENT_TYPES: [&str; 2] = ["cloaca.errors.WorkerImportError", "cloaca.errors.WorkflowInputError"];
 const TRANSIENT_WORDS: [&str; 5] = ["timeout", "connection", "network", "temporary", "unavailable"];
 
 impl RetryPolicy {

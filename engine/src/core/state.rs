@@ -394,6 +394,11 @@ impl Execution {
         self.timers.first().copied()
     }
 
+    /// Everything that it waits for the clock for, the earliest first.
+    pub fn timers(&self) -> impl Iterator<Item = (Timestamp, Timer)> + '_ {
+        self.timers.iter().copied()
+    }
+
     /// The input.
     #[must_use]
     pub fn input(&self) -> Context {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloacina_store::log::{AppendError, EventLog};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -14,8 +14,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::Clock;
 use super::completion::{Completion, Durable, Promise};
 use super::engine::{EngineConfig, EngineError};
-use super::message::{AttemptKey, Finished, HeldReasons, Message, SlotRequest, Unfinished};
+use super::message::{AttemptKey, Finished, Message, SlotRequest, Unfinished};
 use super::output_commit::Released;
+use super::standings::Standings;
 use super::workers::Workers;
 use super::workflow::{Registry, Workflow};
 use crate::core::decide::{Command, Decision, Effect, Rejection, decide};
@@ -57,7 +58,7 @@ pub(crate) struct Shell {
     pub(crate) messages: Receiver<Message>,
     /// A way back to itself, for what happens on other threads.
     pub(crate) own: Sender<Message>,
-    pub(crate) held_reasons: HeldReasons,
+    pub(crate) standings: Standings,
 }
 
 /// What a log was found to hold when it was opened.
@@ -95,6 +96,8 @@ pub(crate) struct Scheduler {
     runnable: VecDeque<ExecutionId>,
     /// Executions with something for the log.
     touched: Vec<ExecutionId>,
+    /// Executions of which an attempt has left its slot, or come back to one, in this turn.
+    moved: HashSet<ExecutionId>,
     /// Executions with answers.
     asked: Vec<ExecutionId>,
     slots: Slots,
@@ -142,6 +145,7 @@ impl Scheduler {
             asked_sources: Vec::new(),
             runnable: VecDeque::new(),
             touched: Vec::new(),
+            moved: HashSet::new(),
             asked: Vec::new(),
             slots: Slots::new(slots),
             released: Released::new(),
@@ -183,7 +187,7 @@ impl Scheduler {
     /// Waits for a message, but not past the next timer.
     fn receive(&self) -> Result<Message, RecvTimeoutError> {
         let timer = self.timers.first().and_then(|(due, _)| self.shell.clock.instant(*due));
-        let stop = self.stopping.as_ref().and_then(|stopping| stopping.until);
+        let stop = self.stopping.as_ref().and_then(Stopping::until);
         match [timer, stop, self.settling.until()].into_iter().flatten().min() {
             Some(deadline) => self.shell.messages.recv_deadline(deadline),
             None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -233,10 +237,7 @@ impl Scheduler {
             Message::SourceRefused { source, error } => self.source_refused(source, &error),
             Message::Settle { reply } => self.settle(reply),
             Message::Durable(execution) => self.settling.durable(execution),
-            Message::Shutdown { grace, reply } => {
-                self.stopping.get_or_insert(Stopping { until: Instant::now().checked_add(grace), reply });
-                self.disarm_all();
-            }
+            Message::Shutdown { grace, reply } => self.stop_within(grace, reply),
         }
     }
 
@@ -266,7 +267,10 @@ impl Scheduler {
     fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
         let first = self.live.get(&attempt.0).and_then(|live| first_slot(&live.state, &attempt));
         match (first, request) {
-            (Some(first), request) => self.slots.request(attempt, first, request),
+            (Some(first), request) => {
+                self.moved.insert(attempt.0);
+                self.slots.request(attempt, first, request);
+            }
             (None, SlotRequest::Take(waiter)) => waiter(Err(over(&attempt))),
             (None, SlotRequest::GiveBack) => {}
         }
@@ -340,6 +344,7 @@ impl Scheduler {
     /// Gives free slots to ready tasks, and hands everything that was decided to the log.
     fn finish_turn(&mut self) {
         self.fill_slots();
+        self.note_standings();
         self.hand_over();
         for execution in std::mem::take(&mut self.asked) {
             let Some(live) = self.live.get_mut(&execution) else { continue };

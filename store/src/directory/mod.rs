@@ -17,6 +17,7 @@ pub(crate) mod creation;
 pub(crate) mod files;
 pub(crate) mod format_file;
 pub(crate) mod head_file;
+pub(crate) mod holders;
 pub(crate) mod lock_file;
 pub(crate) mod opened;
 
@@ -86,6 +87,10 @@ pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
 fn describe_file(path: &Path) -> String {
     const SQLITE: &[u8] = b"SQLite format 3\0";
 
+    if !fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        // Opening a pipe waits for somebody who writes to it.
+        return "a pipe, socket or device (a log is a directory)".to_owned();
+    }
     let mut start = Vec::new();
     let read = File::open(path)
         .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, SQLITE.len() as u64), &mut start));

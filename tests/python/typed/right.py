@@ -1,6 +1,7 @@
 """A program of a user's, typed as strictly as the tools can. It is checked, not run."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,57 @@ def extract(context: cloaca.Context) -> None:
 def transform(context: cloaca.Context, handle: cloaca.TaskHandle) -> dict[str, Any]:
     handle.defer_until(lambda: handle.attempt > 0, poll_interval_ms=10)
     return {"count": len(context["rows"])}
+
+
+@cloaca.workflow_params(day=str, limit=(int, 100))
+@cloaca.task(
+    dependencies=["public::embedded::etl::extract", cloaca.TaskNamespace("public", "embedded", "etl", "transform")],
+    retry_backoff="exponential",
+    retry_condition="transient",
+    trigger_rule="all_done",
+    isolation="thread",
+)
+def report(context: cloaca.Context) -> None:
+    context["report"] = context["day"]
+
+
+@cloaca.task(retry_condition=OSError, trigger_rules=cloaca.context_value("rows", "not_equals", 1))
+def check(context: cloaca.Context) -> None: ...
+
+
+@cloaca.trigger(on="etl", poll_interval="5s", allow_concurrent=True)
+def inbox() -> cloaca.TriggerResult:
+    return cloaca.TriggerResult.fire({"day": cloaca.var_or("DAY", "today")})
+
+
+@cloaca.trigger(cron="@daily", timezone="Europe/Berlin", poll_interval=None)
+async def nightly() -> bool:
+    return True
+
+
+def settings(given: Mapping[str, Any]) -> cloaca.DefaultRunnerConfig:
+    config = cloaca.DefaultRunnerConfig(8, task_timeout_seconds=60, durability="interval:100")
+    config.pipeline_timeout_seconds = None
+    return cloaca.DefaultRunnerConfig(**given) if given else config
+
+
+def url() -> str:
+    return "postgresql://log.example/flows" if cloaca.get_backend() == "postgres" else "sqlite:///flows"
+
+
+def condition() -> str:
+    tree = cloaca.any_of(cloaca.always(), cloaca.task_failed(task_name=extract))
+    plain: dict[str, Any] = tree
+    return json.dumps(plain) if tree == {"type": "Always"} else str(tree["type"])
+
+
+def words(runner: cloaca.DefaultRunner) -> list[str]:
+    result = runner.execute("etl")
+    schedule = runner.register_cron_workflow("etl", "@daily", "UTC", catchup="run_all")
+    found: list[str] = [info.status for info in runner.list_executions("Running")]
+    if result.status == "Failed" or result.tasks["extract"].state == "Skipped":
+        found += [result.status, runner.get_cron_schedule(schedule)["catchup_policy"]]
+    return found
 
 
 def told(task_id: str, error: str, context: cloaca.Context) -> None:

@@ -87,6 +87,11 @@ impl Slots {
         }
     }
 
+    /// Whether no attempt waits for something outside.
+    pub(super) fn nobody_is_away(&self) -> bool {
+        self.moved.is_empty()
+    }
+
     /// Whether an attempt waits for something outside, and for no slot.
     pub(super) fn is_away(&self, attempt: &AttemptKey) -> bool {
         matches!(self.moved.get(attempt), Some(Moved::Away))

@@ -213,9 +213,18 @@ test("pages outlive the engine, say so, and go on with the next one", async () =
   python.child.kill("SIGKILL");
   await gone;
   for (const one of [list, page]) await says(one, "#live", "○ not live: no engine has the log");
+  // And both say how it stands and what to do, in the same words.
+  await says(list, "#executions .row .status", "Not running");
+  await says(page, "#status", "Not running");
+  await says(page, "#banner", "Next: ");
+  const reason = await list.locator("#executions .row .error").textContent();
+  assert.ok(reason.length > 10 && (await page.locator("#banner").textContent()).includes(reason), reason);
+  await page.screenshot({ path: join(SCREENSHOTS, "live-not-running.png") });
   // The next engine takes the execution up where the log has it.
   python = await engine(log);
   for (const one of [list, page]) await says(one, "#live", "● live");
+  await says(list, "#executions .row .status", "Running");
+  await says(page, "#status", "Running");
   await says(page, "#events .words", "recovered by");
   python.say("go extract");
   await page.waitForFunction(() => window.replay.moment.state("extract") === "Completed");

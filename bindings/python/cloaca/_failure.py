@@ -39,7 +39,7 @@ _NETWORK = {
 _RESOLVER = {"gaierror", "herror"}
 
 # The files whose frames stand before the task's own in a traceback.
-_OURS = {os.path.join(os.path.dirname(__file__), name) for name in ("_threads.py", "_loop.py", "_worker.py")}
+_OURS = {os.path.join(os.path.dirname(__file__), name) for name in ("_threads.py", "_run.py", "_loop.py", "_worker.py")}
 
 # The longest texts that are kept, in characters.
 _LONGEST_MESSAGE = 64 * 1024

@@ -89,6 +89,11 @@ class DefaultRunner(Scheduling):
         *,
         _clock: VirtualClock | None = None,
     ) -> None:
+        if _cloaca.is_exiting():
+            raise Error(
+                "the interpreter is ending: no runner can be opened any more. Open it earlier, or in an atexit handler "
+                "that is registered after `import cloaca`"
+            )
         if config is not None and not isinstance(config, DefaultRunnerConfig):
             raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")
         if _isolation.importing_for is not None:
@@ -100,11 +105,6 @@ class DefaultRunner(Scheduling):
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
         _interpreter.check_threads()
-        if _cloaca.is_exiting():
-            raise Error(
-                "the interpreter is ending: no runner can be opened any more. Open it earlier, or in an atexit handler "
-                "that is registered after `import cloaca`"
-            )
         _start_threads(_logging.start)
         _logging.refresh_level()
         location.announce()

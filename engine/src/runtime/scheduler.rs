@@ -214,6 +214,7 @@ impl Scheduler {
             }
             Message::Finished(finished) => self.attempt_finished(finished),
             Message::Slot { attempt, request } => self.slot_requested(attempt, request),
+            Message::Counts { attempt, counts } => self.count(&attempt, counts),
             Message::Registered => self.attend(),
             Message::Control { execution, control, reply } => match self.control(execution, control) {
                 Ok(()) => self.answer_when_durable(
@@ -261,6 +262,15 @@ impl Scheduler {
                 }
             }
             Err(rejection) => tracing::debug!(%execution, %rejection, "a late result was ignored"),
+        }
+    }
+
+    /// The timeout of an attempt counts from now on, or not yet.
+    fn count(&mut self, (execution, task, attempt): &AttemptKey, counts: bool) {
+        let Some(live) = self.live.get_mut(execution) else { return };
+        match live.state.count_attempt(task, *attempt, counts.then_some(self.now)) {
+            Ok(()) => self.keep(*execution, Decision::default()),
+            Err(why) => tracing::debug!(%execution, why, "what a late attempt said of its time was ignored"),
         }
     }
 

@@ -244,6 +244,29 @@ fn a_traceback_begins_with_the_users_own_frame_and_is_told_once() {
     assert!(replay(&log, "@").out.contains(own), "the table, too");
 }
 
+/// `serve --help` offered `--at`, `--time` and `--jsonl`, and other commands what they refuse.
+#[test]
+fn the_help_of_a_command_offers_only_what_has_a_meaning_for_it() {
+    let log = histories::all();
+    let offered = |command: &str| {
+        let help = replay(&log, &format!("{command} --help")).out;
+        let options = help
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("--").or(line.trim_start().strip_prefix("-o, --")));
+        options.map(|option| option.split([' ', '=']).next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(offered("serve"), ["port", "log", "json"]);
+    assert_eq!(offered("doctor"), ["log", "json", "time", "color"]);
+    assert_eq!(offered("explain"), ["at", "log", "json", "time", "color"]);
+    assert_eq!(offered("diff"), ["ignore", "log", "json", "color"]);
+    assert_eq!(offered("list"), ["status", "workflow", "since", "limit", "log", "json", "jsonl", "time", "color"]);
+    assert_eq!(offered("report"), ["output", "log", "json"]);
+    // What is hidden is still taken where it stands, and refused in words.
+    let ran = replay(&log, "@ verify --at 3");
+    assert!(ran.err.contains("`--at` has no meaning for `verify`"), "{ran}");
+    assert_eq!(replay(&log, "@ explain extract --at 3 --time utc").code, 3, "no such task, but such options");
+}
+
 #[test]
 fn no_line_is_wider_than_the_terminal() {
     let log = histories::all();

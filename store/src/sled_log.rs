@@ -135,7 +135,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
     reserve_standard_streams().map_err(cannot("reserving the standard streams"))?;
     let found = directory::look(path)?;
     // Before anything is made or locked.
-    sled::check_process().map_err(cannot("starting its threads"))?;
+    sled::check_process(sled::OF_A_LOG).map_err(cannot("starting its threads"))?;
     if found == Found::Nothing {
         if !options.create {
             return Err(OpenError::Missing { path: path.to_owned() });

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use clap::{ColorChoice, Parser};
+use clap::ColorChoice;
 
 use super::arguments::{Arguments, Command, ProveArguments, VerifyArguments};
 use super::failure::{Failure, code};
 use super::follow::Follow;
+use super::paging::is_dumb;
 use super::progress::Progress;
 use super::screen::Screen;
 #[cfg(feature = "serve")]
@@ -27,7 +28,7 @@ use crate::source::{self, Wanted};
 
 /// Runs a command line (the program's name first) and gives its exit code.
 pub fn run(arguments: Vec<OsString>, around: &mut Surroundings<'_>) -> i32 {
-    let ended = match Arguments::try_parse_from(arguments) {
+    let ended = match Arguments::of(arguments) {
         Ok(arguments) => perform(&arguments, around),
         Err(error) => return usage(&error, around),
     };
@@ -74,7 +75,7 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
     let on = match arguments.color {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
-        ColorChoice::Auto => terminal.is_some() && !no_color,
+        ColorChoice::Auto => terminal.is_some() && !no_color && !is_dumb(around.variable),
     };
     let mut nowhere = io::sink();
     let width = terminal.unwrap_or(PLAIN_WIDTH).max(40);
@@ -157,7 +158,7 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             let path = around.whole(&found.log.path);
             screen.out = around.out;
             if arguments.interactive {
-                if terminal.is_none() {
+                if terminal.is_none() || is_dumb(around.variable) {
                     let error = "stepping needs a terminal for input and output";
                     return Err(Failure::usage(error, found.command("")).numbered(errors::number::NO_TERMINAL));
                 }

@@ -171,13 +171,19 @@ pub struct Attempt {
     context: Py<Context>,
     running: Mutex<Option<RunningAttempt>>,
     inbox: Outlet,
+    /// The process that runs it. A fork of that has none of the threads that would answer.
+    process: u32,
 }
 
 impl Attempt {
     fn new(py: Python<'_>, spec: Py<TaskSpec>, mut running: RunningAttempt, inbox: Outlet) -> PyResult<Self> {
         let context = Py::new(py, Context::of(std::mem::take(&mut running.context)))?;
         let handle = running.handle().clone();
-        Ok(Self { spec, handle, context, running: Mutex::new(Some(running)), inbox })
+        Ok(Self { spec, handle, context, running: Mutex::new(Some(running)), inbox, process: std::process::id() })
+    }
+
+    fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        if self.process == std::process::id() { Ok(()) } else { Err(errors::over(py, &self.handle.over())) }
     }
 
     fn finish(&self, result: Result<(), TaskError>) {
@@ -261,8 +267,19 @@ impl Attempt {
         self.handle.give_slot_back();
     }
 
+    /// Says that its function has not begun yet: its timeout does not count until begin_timeout().
+    fn hold_timeout(&self) {
+        self.handle.hold_timeout();
+    }
+
+    /// Lets its timeout begin now.
+    fn begin_timeout(&self) {
+        self.handle.begin_timeout();
+    }
+
     /// Waits for a slot.
     fn take_slot(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_process(py)?;
         let taken = without_gil(py, || self.handle.take_slot())?;
         taken.map_err(|over| errors::over(py, &over))
     }
@@ -275,6 +292,7 @@ impl Attempt {
 
     /// Sleeps so many seconds, but no longer than it counts.
     fn sleep(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
+        self.check_process(py)?;
         let time = Duration::try_from_secs_f64(seconds).unwrap_or(LONG);
         let slept = without_gil(py, || self.handle.sleep(time))?;
         slept.map_err(|over| errors::over(py, &over))

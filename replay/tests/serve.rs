@@ -7,12 +7,14 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use cloacina_engine::core::decide::Command;
 use cloacina_engine::core::erasure::What;
+use cloacina_engine::core::event::Request;
 use cloacina_replay::reading::{entries, stream_of};
 use cloacina_replay::serve::{Limits, Server};
 use cloacina_store::{Options, open};
@@ -417,7 +419,7 @@ fn a_server_that_has_no_descriptor_left_answers_on() {
     let directory = tempfile::tempdir().unwrap();
     let log = left(directory.path());
     let words = format!("ulimit -n 64; exec {} serve --log {}", env!("CARGO_BIN_EXE_replay"), log.display());
-    let mut child = Command::new("sh")
+    let mut child = std::process::Command::new("sh")
         .args(["-c", &words])
         .env("XDG_STATE_HOME", directory.path().join("state"))
         .stdout(Stdio::piped())
@@ -445,20 +447,25 @@ fn the_list_says_why_an_execution_failed_was_cancelled_or_is_paused() {
     let directory = tempfile::tempdir().unwrap();
     let log = log_on_disk(directory.path());
     histories::all_into(&log);
+    // What runs when an execution is paused ends after the pause.
+    let mut run = Recorder::start(&log, id(0x99), "held", vec![task("a", &[]), task("b", &["a"])], &[]);
+    run.begin("a", 0).command(Command::Pause(Request { by: "ann".into(), reason: Some("until Monday".into()) }));
+    run.wait(5).finish("a", |_| Ok(()));
     let server = serve(&directory.path().join("log"));
     let mut list = server.listen("events");
     let told = list.next("executions");
-    let error = |status: &str| {
+    let reason = |status: &str| {
         let mut all = told["executions"].as_array().unwrap().iter();
-        all.find(|execution| execution["status"] == status).unwrap()["error"].clone()
+        all.find(|execution| execution["status"] == status).unwrap()["reason"].clone()
     };
-    let failed = error("Failed");
+    let failed = reason("Failed");
     assert!(failed.as_str().unwrap().contains(" failed, attempt "), "{failed}");
-    assert!(error("Cancelled").as_str().unwrap().starts_with("cancelled by "), "{}", error("Cancelled"));
-    assert_eq!(error("Completed"), Value::Null);
+    assert!(reason("Cancelled").as_str().unwrap().starts_with("cancelled by "), "{}", reason("Cancelled"));
+    assert_eq!(reason("Paused"), "paused by ann: until Monday");
+    assert_eq!(reason("Completed"), Value::Null);
     let page = server.get("").2;
     let (_, after) = page.split_once("id=\"log\">").unwrap();
     let shown: Value = serde_json::from_str(after.split_once("</script>").unwrap().0).unwrap();
     assert_eq!(shown["executions"].as_array().unwrap().len(), told["executions"].as_array().unwrap().len());
-    assert!(shown["executions"].as_array().unwrap().iter().any(|execution| execution["error"] == failed));
+    assert!(shown["executions"].as_array().unwrap().iter().any(|execution| execution["reason"] == failed));
 }

@@ -7,6 +7,8 @@ import { look } from "./words.js";
 
 /** Below this scale names cannot be read, and a task is a coloured block. */
 const READABLE = 0.5;
+/** How high the graph is at most where panels stand below each other, of the window's height. */
+const HIGHEST = 0.46;
 /** How a name is written in its box: the first that holds it. */
 const NAME_SIZES = [{ font: FONT, most: 2 }, { font: SMALL, most: 2 }, { font: SMALL, most: 3 }];
 
@@ -73,9 +75,12 @@ export class GraphView {
 
   /** Lays all of it out for a panel of this size, and shows all of it. */
   #fitTo(width, height) {
-    const size = `${width}×${height}`;
+    const size = `${width}×${height} ${innerHeight}`;
     if (this.fitted !== size) {
       this.fitted = size;
+      // Where the panel may be as high as what is in it: within the height that the style allows.
+      const { wide: most, high: tall, scale: by } = placed(this.layout, width, innerHeight * HIGHEST);
+      this.host.style.setProperty("--wanted", `${Math.ceil(tall * Math.min(by, width / most))}px`);
       const { nodes, lines, wide, high, scale, folded } = placed(this.layout, width, height);
       this.nodes = nodes.map((node) => ({ ...node, name: cleanLine(node.task.slice(0, 200)) }));
       this.places = new Map(this.nodes.map((node) => [node.task, node]));

@@ -140,6 +140,7 @@ export class EventsView {
     const all = past.events.map((event) => event.seq);
     this.seqs = words ? all.filter((seq) => this.#says(seq).includes(words)) : all;
     byId("events-count").textContent = words ? `${this.seqs.length.toLocaleString("en")} of ${counted(all.length, "event")}` : counted(all.length, "event");
+    this.list.host.style.setProperty("--wanted", `${all.length * ROW_HIGH}px`);
     this.list.show(this.seqs);
     this.update();
   }

@@ -13,7 +13,7 @@ const COLUMNS = [
   ["cause", "Cause"], ["events-number", "Events"], ["bytes", "Size"], ["error", "Error or reason"],
 ];
 /** How high rows are where a row is one line, and where it is several, without and with an error. */
-const ROWS = { line: 28, few: 46, more: 64 };
+const ROWS = { line: 28, two: 46, three: 64 };
 /** How wide a column may become for what is in it, in digits. */
 const WIDE = { workflow: [10, 34], cause: [10, 26] };
 
@@ -24,18 +24,19 @@ export class LogPage {
     this.executions = new Map(executions.map((execution) => [execution.id, execution]));
     this.more = more;
     this.log = log;
-    /** Rows of several lines: the same width as in the style. */
-    this.narrow = matchMedia("(max-width: 1000px)");
+    /** Where an error has a line of its own, and where the rest of its row has two: the same widths as in the style. */
+    this.middle = matchMedia("(max-width: 1000px)");
+    this.narrow = matchMedia("(max-width: 780px)");
     this.#build();
     this.list = new VirtualList(byId("executions"), {
       label: "Executions, newest first",
       render: (execution) => this.#row(execution),
       choose: (execution) => location.assign(`x/${execution.id}`),
       move: () => {},
-      high: (execution) => (!this.narrow.matches ? ROWS.line : why(execution) ? ROWS.more : ROWS.few),
+      high: (execution) => this.#high(execution),
       heads: element("div", { className: "heads", "aria-hidden": "true" }, COLUMNS.map(([name, head]) => cell(name, head))),
     });
-    this.narrow.addEventListener("change", () => this.show());
+    for (const width of [this.narrow, this.middle]) width.addEventListener("change", () => this.show());
     this.show();
     showStanding(standing);
     this.live = standing.live;
@@ -86,6 +87,12 @@ export class LogPage {
       byId("executions").style.setProperty(`--${name}`, `${Math.min(most, Math.max(least, longest + 1))}ch`);
     }
     this.list.show(this.shown);
+  }
+
+  #high(execution) {
+    const below = this.middle.matches && why(execution) !== "";
+    if (this.narrow.matches) return below ? ROWS.three : ROWS.two;
+    return below ? ROWS.two : ROWS.line;
   }
 
   #row(execution) {
@@ -142,8 +149,8 @@ export class LogPage {
 }
 
 /** Why an execution stands as it does: its error, or what keeps it from going on. */
-function why({ error, reason }) {
-  return error ?? reason ?? "";
+function why({ reason }) {
+  return reason ?? "";
 }
 
 /** What the filter looks for its words in. */

@@ -10,7 +10,7 @@ import { LogPage } from "./log.js";
 import { Moment, Past } from "./model.js";
 import { Slider } from "./slider.js";
 import { TimelineView } from "./timeline.js";
-import { told } from "./words.js";
+import { statusWord, told } from "./words.js";
 
 class Page {
   constructor(past, live) {
@@ -147,6 +147,7 @@ class Page {
     };
     listen(from, {
       standing: (standing) => this.#stand(standing),
+      execution: (data) => this.#stands(JSON.parse(data)),
       add: (data) => this.#add(data),
       whole: (data) => this.#whole(JSON.parse(data)),
     });
@@ -162,6 +163,13 @@ class Page {
     this.live.isLive = standing.live;
     if (this.past.isOpen) showStanding(standing);
     else byId("live").hidden = true;
+  }
+
+  /** Takes in that the execution stands another way, though nothing has happened in it. */
+  #stands(execution) {
+    this.past.execution = execution;
+    this.header.take();
+    announce(statusWord(execution.status));
   }
 
   /** Takes in events that have just happened. Whoever looks at the end goes on looking at the end. */

@@ -6,10 +6,10 @@
 /** How high the box of a task is, in pixels: two lines of its name, or three small ones. */
 export const HIGH = 44;
 /** How far columns and rows lie from each other, in pixels, at least and at most. */
-const COLUMN = { least: 128, most: 250 };
+const COLUMN = { least: 112, most: 250 };
 const LINE = { least: 58, most: 96 };
 /** What a name needs of its column: so much for each of its letters in three lines, and so much beside. But not more than `most`. */
-const NAME = { letter: 2.3, beside: 66, most: 172 };
+const NAME = { letter: 2.3, beside: 80, most: 172 };
 /** The part of a column that is left free for edges, and how much that is at least. */
 const FREE = { part: 0.16, least: 24 };
 const MARGIN = 14;

@@ -238,7 +238,9 @@ export class TimelineView {
       context.fillText(state.sign, left + 5, y + LANE / 2 + 0.5);
       if (wide > 60) {
         context.font = SMALL;
-        context.fillText(fitted(context, this.#says(attempt), wide - 26), left + 20, y + LANE / 2 + 0.5);
+        const words = this.#says(attempt);
+        // A name can be cut, but half a number says something else.
+        if (this.by !== "task" || context.measureText(words).width <= wide - 24) context.fillText(fitted(context, words, wide - 24), left + 20, y + LANE / 2 + 0.5);
       }
     } else if (state.colour === "failed" || state.colour === "abandoned") {
       context.fillStyle = palette[state.colour];

@@ -181,7 +181,8 @@ export function told({ event, body, erased }) {
     case "ExecutionFailed":
       return about("Failed", "", `failed${body.reason ? `: ${body.reason}` : ""}`);
     case "ExecutionCancelled":
-      return about("Cancelled", "", `cancelled${body.reason ? `: ${body.reason}` : ""}`);
+      // Mostly the reason says it all: "cancelled by ann: wrong day".
+      return about("Cancelled", "", body.reason?.startsWith("cancelled") ? body.reason : `cancelled${body.reason ? `: ${body.reason}` : ""}`);
     default:
       return { sign: "×", colour: "pending", task: "", words: event ? event : "the body of this event was erased" };
   }

@@ -335,7 +335,7 @@ describe("themes", () => {
           return light(getComputedStyle(probe).color.match(/[\d.]+/g).map(Number));
         };
         const surface = read("surface");
-        return ["text", "muted", "accent", "running", "retry", "completed", "failed", "cancelled", "abandoned", "value"].map((name) => {
+        return ["text", "muted", "accent", "running", "retry", "completed", "failed", "cancelled", "abandoned", "waiting", "value"].map((name) => {
           const colour = read(name);
           return [name, (Math.max(colour, surface) + 0.05) / (Math.min(colour, surface) + 0.05)];
         });

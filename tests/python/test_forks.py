@@ -283,3 +283,63 @@ def test_a_holder_that_is_suspended_is_named_as_not_answering(tmp_path: Path) ->
     running.kill()
     running.wait()
     running.stdout.close()
+
+
+def test_too_few_threads_are_an_error_at_the_open(run_python: Run) -> None:
+    """Under `ulimit -u`, or a container's limit of processes, opening a log waited for ever for threads that could not
+    be started, or the runner opened without a word and never ran a task."""
+    done = run_python("""
+        import asyncio, logging, os, resource, signal, tempfile
+        import cloaca, cloaca.runner, cloaca.result
+        logging.disable()
+        place = tempfile.TemporaryDirectory()
+        os.chdir(place.name)
+        os.environ["XDG_STATE_HOME"] = os.getcwd() + "/state"
+
+        with cloaca.WorkflowBuilder("needs"):
+            @cloaca.task(retry_attempts=1)
+            def threads(context): ...
+
+        def threads_of_this_user():
+            if os.geteuid() == 0:
+                # Root has no limit.
+                os.chmod(".", 0o777)
+                os.setuid(54321)
+            count = 0
+            for process in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    if os.stat(f"/proc/{process}").st_uid == os.getuid():
+                        count += len(os.listdir(f"/proc/{process}/task"))
+                except OSError:
+                    pass
+            return count
+
+        def try_it(where, more):
+            limit = threads_of_this_user() + more
+            resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+            try:
+                with cloaca.DefaultRunner(where) as runner:
+                    return runner.execute("needs", timeout=20).status
+            except cloaca.Error as error:
+                return f"{type(error).__name__} {error}"
+
+        for where in (":memory:", "log"):
+            for more in (0, 1, 2, 4, 8, 13, 14, 15, 16, 64):
+                reader, writer = os.pipe()
+                if (child := os.fork()) == 0:
+                    signal.alarm(25)
+                    os.write(writer, try_it(f"{where}{more}" if where == "log" else where, more).encode())
+                    os._exit(0)
+                os.close(writer)
+                said = os.read(reader, 2000).decode() or "nothing"
+                print(where, more, os.waitpid(child, 0)[1], said, flush=True)
+        place.cleanup()
+    """)
+    said = [line.split(" ", 3) for line in done.stdout.splitlines()]
+    assert len(said) == 20, done.stdout + done.stderr
+    for where, more, code, what in said:
+        assert code == "0", (where, more, what)
+        assert what == "Completed" or "thread" in what, (where, more, what)
+        assert (what == "Completed") == (more == "64") or 2 < int(more) < 64, (where, more, what)
+        assert where != "log" or what == "Completed" or "ulimit -u" in what, (more, what)
+    assert "panicked" not in done.stderr, done.stderr

@@ -29,7 +29,6 @@ from ._cloaca import (
     RetryPolicy,
     RetryPolicyBuilder,
 )
-from ._erased import Erased
 from ._handle import TaskHandle
 from ._task import task
 from ._trigger import TriggerResult, trigger
@@ -64,6 +63,7 @@ from .errors import (
     WaitTimeoutError,
     WorkerDiedError,
     WorkerImportError,
+    WorkerStartError,
     WorkflowFailedError,
     WorkflowInputError,
     WorkflowNotFoundError,
@@ -75,6 +75,7 @@ from .workflow import Workflow, WorkflowBuilder, register_workflow_constructor
 
 if _typing.TYPE_CHECKING:
     from . import events, literals, testing
+    from ._erased import Erased
     from .execution import Execution, ExecutionInfo
     from .history import History
     from .literals import Backend
@@ -117,6 +118,7 @@ __all__ = [
     "WaitTimeoutError",
     "WorkerDiedError",
     "WorkerImportError",
+    "WorkerStartError",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowContext",
@@ -154,6 +156,7 @@ _MutableMapping.register(Context)
 # What needs asyncio and logging is imported when it is asked for: a program that only defines tasks starts faster.
 _LAZY = {
     "DefaultRunner": "runner",
+    "Erased": "_erased",
     "Execution": "execution",
     "ExecutionInfo": "execution",
     "History": "history",

@@ -78,7 +78,7 @@ class RawOutcome(TypedDict):
 
 @type_check_only
 class RawStanding(TypedDict):
-    status: str
+    status: ExecutionStatus
     reason: str | None
     until: int | None
     next_step: str | None
@@ -98,6 +98,9 @@ class RawListed(TypedDict):
 @type_check_only
 class RawSchedule(TypedDict):
     id: str
+    name: str | None
+    context: dict[str, Any]
+    is_registered: bool
     workflow_name: str
     expression: str
     timezone: str
@@ -120,6 +123,7 @@ class RawTrigger(TypedDict):
     name: str
     workflow_name: str
     interval_ms: int | None
+    is_registered: bool
     allow_concurrent: bool
     enabled: bool
     last_poll: int | None
@@ -337,6 +341,8 @@ class Attempt:
     @property
     def is_over(self) -> bool: ...
     def give_slot_back(self) -> None: ...
+    def hold_timeout(self) -> None: ...
+    def begin_timeout(self) -> None: ...
     def take_slot(self) -> None: ...
     def take_slot_then(self, call: Callable[[], object]) -> None: ...
     def sleep(self, seconds: float) -> None: ...
@@ -420,7 +426,9 @@ class NativeEngine:
 @final
 class NativeScheduling:
     def __new__(cls, engine: NativeEngine) -> NativeScheduling: ...
-    def create(self, workflow: str, expression: str, timezone: str, context: Context, catchup: str) -> str: ...
+    def create(
+        self, workflow: str, expression: str, timezone: str, context: Context, catchup: str, name: str | None
+    ) -> str: ...
     def list(self) -> builtins.list[RawSchedule]: ...
     def get(self, id: str) -> RawSchedule: ...
     def update(self, id: str, expression: str, timezone: str) -> None: ...

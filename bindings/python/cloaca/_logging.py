@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -103,6 +104,15 @@ def _guarded(say: Callable[..., object], *arguments: Any) -> None:
             with contextlib.suppress(BaseException):
                 text = _failure.describe(error)[2]
                 sys.stderr.write(f"--- Logging error ---\n{text}")
+
+
+def _forget_thread() -> None:
+    """In a fork, which does not have it."""
+    global _thread, _lock
+    _thread, _lock = None, threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget_thread)
 
 
 def stop() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
 _number = itertools.count(1)
 
-# So many of the last errors are kept as objects, for ``raise_for_status``.
+# How many of the last errors are kept as objects, for ``raise_for_status``.
 _KEPT_ERRORS = 100
-# So many threads wait for work; those that come back to more of them end.
+# How many idle threads are kept; further ones end.
 _IDLE_THREADS = 16
 
 
@@ -80,11 +81,12 @@ class Errors:
 
 
 class Threads:
-    """A pool: one thread waits for work whenever the others have some that blocks them. Coroutines block none."""
+    """A thread pool: there is always an idle thread, up to what the engine hands out at once. Coroutines take none."""
 
     def __init__(self, inbox: Inbox) -> None:
         self.errors = Errors()
         self._inbox = inbox
+        self._process = os.getpid()
         self._lock = threading.RLock()
         self._starting = 0
         self._loop: Loop | None = None
@@ -122,7 +124,7 @@ class Threads:
                     return
                 self._do(work)
             except BaseException as error:
-                # Nothing of the program's ends a thread of ours: not even what it throws at one from outside.
+                # Not even an exception that the program injects into one of our threads ends it.
                 _logging.failure("a thread of the runner was interrupted; it goes on", error)
             finally:
                 # Otherwise the last context would live until the next attempt.
@@ -149,7 +151,7 @@ class Threads:
             self._have_one_waiting()
             _tell_callbacks(work)
         else:
-            # It is ours, and waits for nothing.
+            # Our own code, which never blocks.
             _call(work)
 
     def _refuses(self, attempt: Attempt) -> bool:
@@ -166,7 +168,9 @@ class Threads:
 
     def _run(self, attempt: Attempt) -> None:
         try:
-            attempt.complete(Context().run(attempt.function, *_arguments(attempt)))
+            returned = Context().run(attempt.function, *_arguments(attempt))
+            self._check_process(None)
+            attempt.complete(returned)
         except BaseException as error:
             # SystemExit and KeyboardInterrupt too: a task ends its attempt, never a thread or the program.
             self._fail(attempt, error)
@@ -184,7 +188,15 @@ class Threads:
         except BaseException as error:
             self._fail(attempt, error)
 
+    def _check_process(self, error: BaseException | None) -> None:
+        """Ends a fork that comes out of the program's code: what it did is its parent's to tell."""
+        if os.getpid() != self._process:
+            from . import _forks
+
+            _forks.leave(error)
+
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
+        self._check_process(error)
         described = self.errors.settle(error)
         self.errors.keep(attempt, error)
         attempt.fail(described)
@@ -193,19 +205,25 @@ class Threads:
         def fail(error: BaseException) -> None:
             self._fail(attempt, error)
 
+        def complete(returned: object) -> None:
+            self._check_process(None)
+            attempt.complete(returned)
+
         name = f"attempt {attempt.attempt} at task '{attempt.task_id}' of execution {attempt.execution_id}"
         try:
             loop = self._event_loop()
-            cancel = loop.start(name, lambda: attempt.function(*_arguments(attempt)), attempt.complete, fail)
+            cancel = loop.start(name, lambda: attempt.function(*_arguments(attempt)), complete, fail)
             attempt.on_cancel(cancel)
         except BaseException as error:
             fail(error)
 
     def _poll(self, poll: Poll) -> None:
         def end(returned: object) -> None:
+            self._check_process(None)
             _end_poll(poll, returned)
 
         def fail(error: BaseException) -> None:
+            self._check_process(error)
             poll.fail(self.errors.settle(error))
 
         try:

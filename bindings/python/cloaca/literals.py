@@ -50,7 +50,8 @@ Catchup: TypeAlias = Literal["skip"] | Literal["run_all"]
 """``catchup`` of a cron schedule."""
 
 ExecutionStatus: TypeAlias = (
-    Literal["Running"]
+    Literal["Pending"]
+    | Literal["Running"]
     | Literal["Waiting"]
     | Literal["Deferred"]
     | Literal["Blocked"]
@@ -61,7 +62,7 @@ ExecutionStatus: TypeAlias = (
     | Literal["Failed"]
     | Literal["Cancelled"]
 )
-"""How an execution stands."""
+"""How an execution stands. ``Pending`` is a word of Cloacina's, for programs that compare with it."""
 
 TaskStatus: TypeAlias = (
     Literal["Pending"]

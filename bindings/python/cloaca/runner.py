@@ -89,6 +89,11 @@ class DefaultRunner(Scheduling):
         *,
         _clock: VirtualClock | None = None,
     ) -> None:
+        if _cloaca.is_exiting():
+            raise Error(
+                "the interpreter is ending: no runner can be opened any more. Open it earlier, or in an atexit handler "
+                "that is registered after `import cloaca`"
+            )
         if config is not None and not isinstance(config, DefaultRunnerConfig):
             raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")
         if _isolation.importing_for is not None:
@@ -100,11 +105,6 @@ class DefaultRunner(Scheduling):
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
         _interpreter.check_threads()
-        if _cloaca.is_exiting():
-            raise Error(
-                "the interpreter is ending: no runner can be opened any more. Open it earlier, or in an atexit handler "
-                "that is registered after `import cloaca`"
-            )
         _start_threads(_logging.start)
         _logging.refresh_level()
         location.announce()
@@ -633,11 +633,13 @@ def _start_threads(start: Callable[[], Started]) -> Started:
     try:
         return start()
     except RuntimeError as error:
-        import resource
+        if "shutdown" in str(error):
+            # Python 3.12 and newer start none from the end of the main thread on.
+            what = "open the runner before the interpreter ends"
+        else:
+            import resource
 
-        limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-        limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit} for all processes of this user)"
-        raise Error(
-            f"a runner needs threads of its own, and could not start one: {error}. Raise the limit of threads{limited} "
-            f"or open the runner before the interpreter ends"
-        ) from error
+            limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+            limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit} for all of this user's)"
+            what = f"raise the limit of threads{limited}"
+        raise Error(f"a runner needs threads of its own, and could not start one: {error}; {what}") from error

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use super::context::{Joins, Scope};
 use super::definition::Fingerprint;
 use super::event::{
-    AbandonReason, Event, ExecutionEnded, ExecutionId, ExecutionRecovered, ExecutionStarted, Key, Origin, Seen, Seq,
-    Settled, SkipReason, TaskAbandoned, TaskCompleted, TaskFailed, TaskId, TaskSkipped, TaskStarted,
+    AbandonReason, Attempt, Event, ExecutionEnded, ExecutionId, ExecutionRecovered, ExecutionStarted, Key, Origin,
+    Seen, Seq, Settled, SkipReason, TaskAbandoned, TaskCompleted, TaskFailed, TaskId, TaskSkipped, TaskStarted,
 };
 use super::graph::{Graph, TaskIndex, difference};
 use super::json::Json;
 use super::rule::{self, Facts};
-use super::state::{Execution, Failure, Status, TaskSlot, TaskState, Timer};
+use super::state::{Counting, Execution, Failure, Status, TaskSlot, TaskState, Timer};
 use super::time::Timestamp;
 
 /// An event with its place and its time.
@@ -284,9 +284,6 @@ impl Execution {
         self.ready.remove(&task);
         self.undecided.remove(&task);
         self.running.insert(task);
-        if let Some(timeout) = self.task_timeout(task) {
-            self.timers.insert((time.after(timeout), Timer::TaskTimeout(task)));
-        }
         self.named = task;
         let ledger = self.ledger.clone();
         let slot = &mut self.tasks[task.at()];
@@ -294,6 +291,10 @@ impl Execution {
         slot.attempts = started.attempt;
         slot.started.get_or_insert(time);
         slot.ledger_at_start = Some(ledger);
+        slot.counting = Counting::FromStart;
+        if let Some(due) = self.task_due(task) {
+            self.timers.insert((due, Timer::TaskTimeout(task)));
+        }
         Ok(())
     }
 
@@ -626,20 +627,46 @@ impl Execution {
     fn arm_task_timeouts(&mut self) {
         self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
         for task in self.running.clone() {
-            if let TaskState::Running { since, .. } = self.tasks[task.at()].state
-                && let Some(timeout) = self.task_timeout(task)
-            {
-                self.timers.insert((since.after(timeout), Timer::TaskTimeout(task)));
+            if let Some(due) = self.task_due(task) {
+                self.timers.insert((due, Timer::TaskTimeout(task)));
             }
         }
     }
 
+    /// When the time of the attempt that runs at a task is over.
+    fn task_due(&self, task: TaskIndex) -> Option<Timestamp> {
+        let slot = &self.tasks[task.at()];
+        let TaskState::Running { since, .. } = slot.state else { return None };
+        let from = match slot.counting {
+            Counting::FromStart => since,
+            Counting::NotYet => return None,
+            Counting::From(time) => time,
+        };
+        self.task_timeout(task).map(|timeout| from.after(timeout))
+    }
+
+    /// Lets the time of an attempt that runs count from now on, or not yet.
+    pub(crate) fn count_attempt(
+        &mut self,
+        task: &str,
+        attempt: Attempt,
+        from: Option<Timestamp>,
+    ) -> Result<(), String> {
+        let task = self.running_attempt(task, attempt)?;
+        if let Some(due) = self.task_due(task) {
+            self.timers.remove(&(due, Timer::TaskTimeout(task)));
+        }
+        self.tasks[task.at()].counting = from.map_or(Counting::NotYet, Counting::From);
+        if let Some(due) = self.task_due(task) {
+            self.timers.insert((due, Timer::TaskTimeout(task)));
+        }
+        Ok(())
+    }
+
     fn stop_running(&mut self, task: TaskIndex) {
         self.running.remove(&task);
-        if let TaskState::Running { since, .. } = self.tasks[task.at()].state
-            && let Some(timeout) = self.task_timeout(task)
-        {
-            self.timers.remove(&(since.after(timeout), Timer::TaskTimeout(task)));
+        if let Some(due) = self.task_due(task) {
+            self.timers.remove(&(due, Timer::TaskTimeout(task)));
         }
     }
 

@@ -175,6 +175,7 @@ pub struct TaskSlot {
     /// How many tasks upstream are not settled.
     pub(super) waits: u32,
     pub(super) attempts: Attempt,
+    pub(super) counting: Counting,
     pub(super) failures: u32,
     pub(super) deaths: u32,
     /// The writes of the attempt that runs, which have no effect yet.
@@ -191,6 +192,18 @@ pub struct TaskSlot {
     pub(super) started: Option<Timestamp>,
     pub(super) ended: Option<Timestamp>,
     pub(super) ended_seq: Option<Seq>,
+}
+
+/// From when on the time of an attempt counts. No event: whoever folds the stream again has no attempt that runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// From its start.
+    #[default]
+    FromStart,
+    /// Not yet: its executor makes ready.
+    NotYet,
+    /// From a later time.
+    From(Timestamp),
 }
 
 /// The last failure of a task.
@@ -210,6 +223,7 @@ impl TaskSlot {
             state: TaskState::Pending,
             waits: u32::try_from(waits).unwrap_or(u32::MAX),
             attempts: 0,
+            counting: Counting::default(),
             failures: 0,
             deaths: 0,
             pending: Vec::new(),

@@ -34,6 +34,8 @@ pub(crate) enum Message {
     Finished(Finished),
     /// An attempt asks something about its slot.
     Slot { attempt: AttemptKey, request: SlotRequest },
+    /// The time of an attempt counts from now on, or not yet.
+    Counts { attempt: AttemptKey, counts: bool },
     /// A workflow was registered.
     Registered,
     /// Somebody asks something of an execution.

@@ -102,6 +102,8 @@ pub(crate) struct Scheduler {
     asked: Vec<ExecutionId>,
     slots: Slots,
     released: Released,
+    /// The time of this turn by the wall clock, which schedules and triggers go by.
+    wall: Timestamp,
     /// The time of this turn: everything that is decided in it happens then.
     now: Timestamp,
     /// The next timer of each live execution, schedule and trigger that has one.
@@ -132,10 +134,11 @@ const TOGETHER: Duration = Duration::from_micros(400);
 
 impl Scheduler {
     pub(crate) fn new(shell: Shell, found: Found) -> Self {
-        let now = shell.clock.now();
+        let (now, wall) = (shell.clock.now(), shell.clock.wall());
         let slots = u32::try_from(shell.config.max_concurrent_tasks.max(1)).unwrap_or(u32::MAX);
         Self {
             shell,
+            wall,
             now,
             live: HashMap::new(),
             held: found.unfinished,
@@ -167,6 +170,7 @@ impl Scheduler {
             }
             let received = self.receive();
             self.now = self.shell.clock.now();
+            self.wall = self.shell.clock.wall();
             match received {
                 Ok(message) => {
                     self.take(message);
@@ -214,6 +218,7 @@ impl Scheduler {
             }
             Message::Finished(finished) => self.attempt_finished(finished),
             Message::Slot { attempt, request } => self.slot_requested(attempt, request),
+            Message::Counts { attempt, counts } => self.count(&attempt, counts),
             Message::Registered => self.attend(),
             Message::Control { execution, control, reply } => match self.control(execution, control) {
                 Ok(()) => self.answer_when_durable(
@@ -261,6 +266,15 @@ impl Scheduler {
                 }
             }
             Err(rejection) => tracing::debug!(%execution, %rejection, "a late result was ignored"),
+        }
+    }
+
+    /// The timeout of an attempt counts from now on, or not yet.
+    fn count(&mut self, (execution, task, attempt): &AttemptKey, counts: bool) {
+        let Some(live) = self.live.get_mut(execution) else { return };
+        match live.state.count_attempt(task, *attempt, counts.then_some(self.now)) {
+            Ok(()) => self.keep(*execution, Decision::default()),
+            Err(why) => tracing::debug!(%execution, why, "what a late attempt said of its time was ignored"),
         }
     }
 

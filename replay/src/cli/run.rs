@@ -304,6 +304,7 @@ fn list(
         return Ok(code::OK);
     }
     header::read_from(screen, &log.path.display().to_string())?;
+    header::warn_if_ahead(screen, &*log.reader)?;
     screen.line("")?;
     if heads.is_empty() {
         screen.line("no executions")?;

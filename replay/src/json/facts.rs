@@ -81,6 +81,13 @@ impl ExecutionJson {
         }
     }
 
+    /// The same, with a reason for how it stands if it has none.
+    #[must_use]
+    pub fn or_reason(mut self, reason: impl FnOnce() -> Option<String>) -> Self {
+        self.reason = self.reason.take().or_else(reason);
+        self
+    }
+
     /// The execution that this is.
     ///
     /// # Errors

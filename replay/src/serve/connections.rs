@@ -43,7 +43,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 192, pages: 64, head: Duration::from_secs(5), grace: Duration::from_millis(250) }
+        Self { connections: 192, pages: 64, head: Duration::from_secs(5), grace: Duration::from_millis(100) }
     }
 }
 

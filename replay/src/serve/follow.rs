@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use cloacina_engine::core::codec::LabelStatus;
-use cloacina_engine::core::event::{Event, ExecutionId, Seq};
+use cloacina_engine::core::event::{Event, ExecutionId, Request, Seq};
 use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::state::Execution;
 use cloacina_store::log::{LogReader, Notices, ReadError};
@@ -29,8 +29,11 @@ const PAGE: usize = 512;
 /// How many executions a list begins with.
 pub const LISTED: usize = 2_000;
 
-/// How many letters of an error the list gets: more than a line shows. The page of the execution has all of it.
-const LONGEST_ERROR: usize = 400;
+/// How many letters of a reason the list gets: more than a line shows. The page of the execution has all of it.
+const LONGEST_REASON: usize = 400;
+
+/// How many of the last events of a paused execution are looked at for who paused it.
+const AFTER_A_PAUSE: u64 = 64;
 
 /// A message to a page.
 pub struct Message {
@@ -198,48 +201,38 @@ impl Follower {
     }
 }
 
-/// An execution in the list.
-#[derive(Serialize)]
-pub struct Listed {
-    #[serde(flatten)]
-    execution: ExecutionJson,
-    /// Its error, or who stopped it and why, in a line.
-    error: Option<String>,
+/// An execution as the list shows it: with the reason for how it stands, which may take a look at its last events.
+pub fn listed(reader: &dyn LogReader, head: &Head, location: &str) -> ExecutionJson {
+    ExecutionJson::new(head, location).or_reason(|| reason(reader, head))
 }
 
-impl Listed {
-    /// An execution as the list shows it. Reads its last event, if that may say why it ended or stands still.
-    pub fn new(reader: &dyn LogReader, head: &Head, location: &str) -> Self {
-        Self { execution: ExecutionJson::new(head, location), error: error(reader, head) }
-    }
-}
-
-/// The error of an execution, or who stopped it and why, in a line.
-fn error(reader: &dyn LogReader, head: &Head) -> Option<String> {
-    let status = head.label.as_ref().ok()?.status;
-    if !matches!(status, LabelStatus::Failed | LabelStatus::Cancelled | LabelStatus::Paused) {
-        return None;
-    }
-    let last = head.entry.records.checked_sub(1)?;
-    let record = match reader.read(stream_of(head.id), last, 1) {
-        Ok(records) => records.into_iter().next()?,
+/// Why it stands as it does, in a line: its error, or who stopped it and why.
+fn reason(reader: &dyn LogReader, head: &Head) -> Option<String> {
+    // An end is the last event. After a pause those come that attempts which ran then have had.
+    let looked_at = match head.label.as_ref().ok()?.status {
+        LabelStatus::Failed | LabelStatus::Cancelled => 1,
+        LabelStatus::Paused => AFTER_A_PAUSE,
+        LabelStatus::Running | LabelStatus::Completed => return None,
+    };
+    let from = head.entry.records.saturating_sub(looked_at);
+    let records = match reader.read(stream_of(head.id), from, PAGE) {
+        Ok(records) => records,
         Err(error) => return Some(format!("cannot be read: {error}")),
     };
-    let reason = match Decoder::new(reader).decode(&record).ok()?.event? {
-        Event::ExecutionFailed(ended) | Event::ExecutionCancelled(ended) => ended.reason.to_string(),
-        Event::ExecutionPaused(paused) => match &paused.reason {
-            Some(reason) => format!("paused by {}: {reason}", paused.by),
-            None => format!("paused by {}", paused.by),
-        },
-        _ => return None,
-    };
-    let cut = reason.char_indices().nth(LONGEST_ERROR).map_or(reason.len(), |(at, _)| at);
+    let mut decoder = Decoder::new(reader);
+    let reason = records.iter().rev().find_map(|record| match decoder.decode(record).ok()?.event? {
+        Event::ExecutionFailed(ended) | Event::ExecutionCancelled(ended) => Some(ended.reason.to_string()),
+        Event::ExecutionPaused(Request { by, reason: Some(reason) }) => Some(format!("paused by {by}: {reason}")),
+        Event::ExecutionPaused(Request { by, reason: None }) => Some(format!("paused by {by}")),
+        _ => None,
+    })?;
+    let cut = reason.char_indices().nth(LONGEST_REASON).map_or(reason.len(), |(at, _)| at);
     Some(reason[..cut].to_owned()).filter(|reason| !reason.is_empty())
 }
 
 #[derive(Serialize)]
 struct Executions {
-    executions: Vec<Listed>,
+    executions: Vec<ExecutionJson>,
 }
 
 /// Follows the list of executions for one page.
@@ -284,7 +277,7 @@ impl Lister {
             // One that is gone meanwhile is on no list any more.
             heads.extend(source::head(&*reader, ExecutionId(*stream.as_bytes())));
         }
-        let executions: Vec<Listed> = heads.iter().map(|head| self.listed(&*reader, head)).collect();
+        let executions: Vec<ExecutionJson> = heads.iter().map(|head| self.listed(&*reader, head)).collect();
         if executions.is_empty() {
             return Ok(None);
         }
@@ -299,7 +292,7 @@ impl Lister {
         Message::new("executions", &Executions { executions })
     }
 
-    fn listed(&self, reader: &dyn LogReader, head: &Head) -> Listed {
-        Listed::new(reader, head, &self.watch.location)
+    fn listed(&self, reader: &dyn LogReader, head: &Head) -> ExecutionJson {
+        listed(reader, head, &self.watch.location)
     }
 }

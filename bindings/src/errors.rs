@@ -195,6 +195,17 @@ pub fn read(py: Python<'_>, why: &ReadError, execution: ExecutionId, location: &
     }
 }
 
+/// No execution of a log has an id like this.
+pub fn unknown_id(py: Python<'_>, asked: &str, location: &str) -> PyErr {
+    let place = [("execution_id", text(py, asked)), ("path", text(py, location))];
+    error(py, "ExecutionNotFoundError", &format!("there is no execution '{asked}' in {location}"), &place)
+}
+
+/// The index of a log cannot be read.
+pub fn open_read(py: Python<'_>, why: &ReadError, location: &str) -> PyErr {
+    error(py, reading_class(why), &why.to_string(), &[("path", text(py, location))])
+}
+
 fn reading_class(why: &ReadError) -> &'static str {
     match why {
         ReadError::Damaged { .. } | ReadError::DamagedLog(_) | ReadError::TailCut { .. } => "LogCorruptedError",

@@ -7,6 +7,7 @@ use cloacina_engine::core::event::ExecutionId;
 use cloacina_replay::at::{At, NoMoment, NotThere};
 use cloacina_replay::diff::Ignored;
 use cloacina_replay::history::{History, WhyNot};
+use cloacina_replay::ids::{NotFound, resolve};
 use cloacina_replay::json::diff::DiffJson;
 use cloacina_replay::json::events::EntryJson;
 use cloacina_replay::json::facts::{ExecutionJson, StateJson, StepJson, VerificationJson, collisions, tasks};
@@ -16,7 +17,6 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::context::Context;
-use crate::engine::id_of;
 use crate::errors;
 use crate::isolation::{DeedsParts, texts_of};
 use crate::parse::to_python;
@@ -70,8 +70,21 @@ impl NativeHistory {
     /// Reads an execution from the log at `path`, also while a process holds it.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf, execution_id: &str) -> PyResult<Self> {
-        let id = id_of(execution_id)?;
         let reader = py.detach(|| cloacina_store::open_reader(&path)).map_err(|why| errors::open(py, &why))?;
+        let location = reader.location();
+        let id = match execution_id.parse() {
+            Ok(whole) => whole,
+            Err(_) => py.detach(|| resolve(&*reader, execution_id)).map_err(|why| match why {
+                NotFound::NoId(_) => PyValueError::new_err(why.to_string()),
+                NotFound::Unknown { .. } => errors::unknown_id(py, execution_id, &location),
+                NotFound::Ambiguous { candidates, more } => {
+                    let ids: Vec<String> = candidates.iter().map(|head| head.id.to_string()).collect();
+                    let more = if more { ", and more" } else { "" };
+                    PyValueError::new_err(format!("'{execution_id}' fits several executions: {}{more}", ids.join(", ")))
+                }
+                NotFound::Log(why) => errors::open_read(py, &why, &location),
+            })?,
+        };
         Self::read(py, &*reader, id)
     }
 

@@ -34,6 +34,18 @@ fn forks_children_and_runs_of_a_schedule_stand_below_what_they_belong_to() {
     insta::assert_snapshot!(replay(&family(), "list --time utc"));
 }
 
+/// A workflow's name with a slip in it was a log without executions.
+#[test]
+fn a_list_of_a_workflow_that_nothing_is_of_says_so() {
+    let ran = replay(&family(), "list --workflow elt");
+    assert!(ran.out.contains("no executions") && ran.code == 0, "{ran}");
+    assert_eq!(ran.err, "\nno execution is of a workflow 'elt'\nhint: replay list --workflow etl\n");
+    let ran = replay(&family(), "list --workflow invoices");
+    assert_eq!(ran.err, "\nno execution is of a workflow 'invoices'; those in this log: etl\n");
+    let ran = replay(&family(), "list --workflow etl --status failed");
+    assert_eq!(ran.err, "", "there are some of that workflow");
+}
+
 #[test]
 fn a_page_of_the_list_shows_what_it_has() {
     let ran = replay(&family(), "list --limit 3 --time utc");

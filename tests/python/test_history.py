@@ -316,8 +316,10 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
     with pytest.raises(cloaca.ConfigurationError, match="in memory"):
         History.open(":memory:", unknown)
-    with pytest.raises(ValueError, match="is not an execution id"):
+    with pytest.raises(cloaca.ExecutionNotFoundError):
         History.open(tmp_path / "log", "latest")
+    with pytest.raises(ValueError, match="is no id"):
+        History.open(tmp_path / "log", "the last one")
 
 
 def test_looking_runs_no_task(past: History) -> None:
@@ -413,3 +415,30 @@ def test_what_is_shown_is_escaped(runner: cloaca.DefaultRunner) -> None:
     assert "<script>" not in shown
     assert "<img>" not in shown
     assert "&lt;b&gt;&amp;" in shown
+
+
+def test_a_history_is_opened_by_the_ids_that_hints_print(tmp_path: Path) -> None:
+    """``History.open`` took whole ids alone, and every hint of ``replay`` prints the end of one."""
+    with cloaca.WorkflowBuilder("short_ids"):
+
+        @cloaca.task
+        def only() -> None: ...
+
+    log = tmp_path / "log"
+    with cloaca.DefaultRunner(str(log)) as runner:
+        first, second = (runner.execute("short_ids").execution_id for _ in range(2))
+        assert cloaca.History.open(log, second[-8:]).execution_id == second, "while a runner has the log"
+    for asked, found in (
+        (first[-8:], first),
+        (f"…{first[-8:]}", first),
+        ("latest", second),
+        ("@", second),
+        ("@-", first),
+    ):
+        assert cloaca.History.open(log, asked).execution_id == found
+    with pytest.raises(ValueError, match="fits several executions"):
+        cloaca.History.open(log, first[:4])
+    with pytest.raises(cloaca.ExecutionNotFoundError, match="no execution"):
+        cloaca.History.open(log, "ffffffff")
+    with pytest.raises(ValueError, match="is no id"):
+        cloaca.History.open(log, "nonsense")

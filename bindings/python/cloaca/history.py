@@ -61,12 +61,14 @@ class History:
 
         Args:
             path: The log, as a runner takes it: a path or a ``cloaca:///`` URL.
-            execution_id: The execution.
+            execution_id: The execution, as ``replay`` takes it: its id, any unique end or beginning of it (such as the
+                one in a hint), ``latest`` or ``@``, ``@-`` for the one before.
 
         Raises:
             ExecutionNotFoundError: The log has no such execution.
             ConfigurationError: There is no log at that path.
             LogError: It cannot be read.
+            ValueError: That is no id, or several ids begin or end so.
 
         Example:
             >>> with cloaca.DefaultRunner("sums.log") as runner:

@@ -1,10 +1,12 @@
 //! From arguments to a view.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use clap::ColorChoice;
+use cloacina_engine::core::graph::nearest;
 
 use super::arguments::{Arguments, Command, ProveArguments, VerifyArguments};
 use super::failure::{Failure, code};
@@ -306,6 +308,10 @@ fn list(
     screen.line("")?;
     if heads.is_empty() {
         screen.line("no executions")?;
+        if let Some(unknown) = wanted.workflow.as_deref() {
+            screen.out.flush()?;
+            say_unknown_workflow(err, unknown, log)?;
+        }
         return Ok(code::OK);
     }
     let (count, newest) = (heads.len(), heads.first().map(|head| head.id));
@@ -318,6 +324,35 @@ fn list(
         writeln!(err, "\nhint: {command}")?;
     }
     Ok(code::OK)
+}
+
+/// Says that no execution is one of a workflow of that name, with the nearest names that there are.
+fn say_unknown_workflow(err: &mut dyn Write, name: &str, log: &found::FoundLog) -> Result<(), Failure> {
+    /// How many names are given.
+    const NAMED: usize = 5;
+    let mut known = BTreeSet::new();
+    for head in source::heads(&*log.reader) {
+        known.insert(head?.workflow().to_owned());
+    }
+    if known.contains(name) {
+        return Ok(());
+    }
+    let name = text::clean(name);
+    match nearest(&name, known.iter().map(String::as_str)) {
+        Some(near) => writeln!(
+            err,
+            "\nno execution is of a workflow '{name}'\nhint: replay list --workflow {}{}",
+            found::quoted(near),
+            log.option
+        )?,
+        None => {
+            let some: Vec<&str> = known.iter().take(NAMED).map(String::as_str).collect();
+            let more = if known.len() > NAMED { ", …" } else { "" };
+            let names = if some.is_empty() { "none".to_owned() } else { text::clean(&some.join(", ")) };
+            writeln!(err, "\nno execution is of a workflow '{name}'; those in this log: {names}{more}")?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells what an error means.

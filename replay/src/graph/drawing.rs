@@ -87,10 +87,13 @@ fn line(state: &str, own: usize, rails: &[Option<usize>], joins: &[bool], ends: 
     for column in 0..rails.len() {
         let sign = match (column == own, joins[column], ends[column]) {
             (true, ..) => self::sign(state),
-            (_, true, true) if column < own => '└',
-            (_, true, true) => '┘',
-            (_, true, false) if column < own => '├',
-            (_, true, false) => '┤',
+            (_, true, true) if column == first => '└',
+            (_, true, true) if column == last => '┘',
+            // The line goes on to both sides.
+            (_, true, true) => '┴',
+            (_, true, false) if column == first => '├',
+            (_, true, false) if column == last => '┤',
+            (_, true, false) => '┼',
             // A rail that has nothing to do with this task goes over the line.
             _ if rails[column].is_some() => '│',
             _ if first < column && column < last => '─',
@@ -133,6 +136,16 @@ mod tests {
     #[test]
     fn a_diamond_parts_and_meets() {
         assert_eq!(drawn(4, &[(0, 1), (0, 2), (1, 3), (2, 3)]).unwrap(), ["●", "├─●", "● │", "●─┘"]);
+    }
+
+    /// A join of four was drawn as four ends beside each other: `●─┘─┘─┘`.
+    #[test]
+    fn the_lines_of_a_join_meet() {
+        let edges = [(0, 4), (1, 4), (2, 4), (3, 4)];
+        assert_eq!(drawn(5, &edges).unwrap(), ["●", "│ ●", "│ │ ●", "│ │ │ ●", "●─┴─┴─┘"]);
+        // One that goes on, and one that has nothing to do with it, between those that end.
+        let edges = [(0, 4), (1, 4), (2, 5), (3, 4), (1, 5)];
+        assert_eq!(drawn(6, &edges).unwrap(), ["●", "│ ●", "│ │ ●", "│ │ │ ●", "●─┼─│─┘", "  ●─┘"]);
     }
 
     #[test]

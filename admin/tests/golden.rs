@@ -102,6 +102,7 @@ fn others(log: &Log) {
     let request = || Request { by: "ops".into(), reason: Some("for tests".into()) };
     let hourly = |time: Timestamp| Some(Timestamp((time.0.div_euclid(3_600_000_000) + 1) * 3_600_000_000));
     let created = ScheduleCreated {
+        name: None,
         workflow: "etl".into(),
         expression: "0 * * * *".into(),
         timezone: "UTC".into(),

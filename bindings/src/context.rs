@@ -385,7 +385,7 @@ impl Context {
     /// Example:
     ///     >>> cloaca.Context({"rows": (1, 2), "day": "2026-01-31"}).to_dict()
     ///     {'day': '2026-01-31', 'rows': [1, 2]}
-    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    pub fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let all = self.inner().all();
         let dict = PyDict::new(py);
         for (key, value) in all {

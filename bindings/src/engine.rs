@@ -78,11 +78,17 @@ fn durability_of(text: &str) -> PyResult<Durability> {
     }
 }
 
-fn open_log(py: Python<'_>, path: Option<PathBuf>, durability: Durability) -> PyResult<Arc<dyn EventLog>> {
+fn open_log(
+    py: Python<'_>,
+    path: Option<PathBuf>,
+    durability: Durability,
+    clock: Option<&PyVirtualClock>,
+) -> PyResult<Arc<dyn EventLog>> {
+    let clock = clock.map(|clock| clock.0.for_log());
     let opened = without_gil(py, || -> Result<Arc<dyn EventLog>, OpenError> {
         Ok(match path {
             Some(path) => {
-                let log = open(&path, &Options { durability, ..Options::default() })?;
+                let log = open(&path, &Options { durability, clock, ..Options::default() })?;
                 cloacina_replay::logs::remember_log(&path);
                 Arc::new(log)
             }
@@ -142,7 +148,7 @@ impl NativeEngine {
         for trigger in &triggers {
             registry.register_trigger(TriggerSpec::bound(trigger.clone_ref(py), &inbox)?);
         }
-        let log = open_log(py, path, durability)?;
+        let log = open_log(py, path, durability, clock)?;
         let crashing = crashable.then(|| CrashingLog::new(log.clone()));
         let log = crashing.clone().map_or(log, |crashing| Arc::new(crashing));
         let opened = without_gil(py, || Engine::open(log, registry.clone(), config))?;

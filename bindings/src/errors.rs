@@ -95,6 +95,7 @@ pub fn start(py: Python<'_>, why: &StartError) -> PyErr {
             error(py, "OperationError", &message, &attributes)
         }
         StartError::ValueTooLarge { key, .. } => error(py, "ContextError", &message, &[("key", text(py, key))]),
+        StartError::Foreign(foreign) => error(py, "Error", &message, &[("execution_id", text(py, &foreign.id))]),
         StartError::Log(_) => error(py, "LogError", &message, &[]),
         _ => error(py, "OperationError", &message, &[]),
     }
@@ -113,6 +114,9 @@ pub fn wait(py: Python<'_>, why: &WaitError) -> PyErr {
         WaitError::NotFound(execution) => {
             error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, execution))])
         }
+        WaitError::Foreign(foreign) => {
+            error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, &foreign.id))])
+        }
         WaitError::Blocked { execution, .. } | WaitError::ShutDown(execution) => {
             error(py, "OperationError", &message, &[("execution_id", text(py, execution))])
         }
@@ -127,6 +131,9 @@ pub fn engine(py: Python<'_>, why: &EngineError) -> PyErr {
     match why {
         EngineError::NotFound(execution) => {
             error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, execution))])
+        }
+        EngineError::Foreign(foreign) => {
+            error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, &foreign.id))])
         }
         EngineError::Rejected { execution, .. } => {
             error(py, "OperationError", &message, &[("execution_id", text(py, execution))])

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cloacina_engine::core::context::values;
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_replay::at::{At, NoMoment, NotThere};
+use cloacina_replay::diff::Ignored;
 use cloacina_replay::history::{History, WhyNot};
 use cloacina_replay::json::diff::DiffJson;
 use cloacina_replay::json::events::EntryJson;
@@ -51,6 +52,13 @@ fn moment(text: Option<&str>, task: Option<&str>) -> PyResult<At> {
 fn python<'py>(py: Python<'py>, value: &impl serde::Serialize) -> PyResult<Bound<'py, PyAny>> {
     let text = serde_json::to_string(value).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
     to_python(py, &text)
+}
+
+fn ignored_named(name: &str) -> PyResult<Ignored> {
+    Ignored::ALL.into_iter().find(|ignored| ignored.name() == name).ok_or_else(|| {
+        let names = Ignored::ALL.map(Ignored::name).join(", ");
+        PyValueError::new_err(format!("'{name}' cannot be ignored; what can be is {names}"))
+    })
 }
 
 fn failed(error: impl ToString) -> PyErr {
@@ -133,9 +141,10 @@ impl NativeHistory {
         steps.iter().map(|step| python(py, &StepJson::new(step).map_err(failed)?)).collect()
     }
 
-    /// What differs between this execution and another.
-    fn diff<'py>(&self, py: Python<'py>, other: &Self) -> PyResult<Bound<'py, PyAny>> {
-        let diff = py.detach(|| self.history.diff(&other.history));
+    /// What differs between this execution and another, but for what is ignored.
+    fn diff<'py>(&self, py: Python<'py>, other: &Self, ignore: Vec<String>) -> PyResult<Bound<'py, PyAny>> {
+        let ignored = ignore.iter().map(|name| ignored_named(name)).collect::<PyResult<Vec<_>>>()?;
+        let diff = py.detach(|| self.history.diff(&other.history, &ignored));
         let logs = (&*self.history.head.location, &*other.history.head.location);
         python(py, &DiffJson::new(&diff, logs).map_err(failed)?)
     }

@@ -299,7 +299,7 @@ fn not_a_value(value: &Bound<'_, PyAny>) -> NotJson {
             "use list(value)"
         }
         ("cloaca", "Context") => "use to_dict()",
-        ("cloaca", "Erased") => "the value was erased from its log: use another one, or None",
+        ("cloaca._erased", "Erased") => "the value was erased from its log: use another one, or None",
         ("builtins", "function" | "type" | "module") => "store data, not code",
         _ if module.starts_with("pathlib") => "use str(value)",
         _ if has("__dataclass_fields__") => "use dataclasses.asdict(value)",

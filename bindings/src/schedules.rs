@@ -44,7 +44,7 @@ impl NativeScheduling {
     }
 
     /// Makes a schedule, and returns its id.
-    #[pyo3(signature = (workflow, expression, timezone, context, catchup))]
+    #[pyo3(signature = (workflow, expression, timezone, context, catchup, name))]
     fn create(
         &self,
         py: Python<'_>,
@@ -53,13 +53,15 @@ impl NativeScheduling {
         timezone: String,
         context: &Context,
         catchup: &str,
+        name: Option<&str>,
     ) -> PyResult<String> {
         let doing = "Failed to register cron workflow";
         let catchup = catchup_of(catchup).ok_or_else(|| {
             PyValueError::new_err(format!("{doing}: catchup must be \"skip\" or \"run_all\", not \"{catchup}\""))
         })?;
         let input = context.input(py)?;
-        let new = NewSchedule { workflow: workflow.into(), expression, timezone, catchup, input };
+        let new =
+            NewSchedule { name: name.map(Into::into), workflow: workflow.into(), expression, timezone, catchup, input };
         let made = without_gil(py, || self.engine.create_schedule(new))?;
         made.map(|id| id.to_string()).map_err(|why| errors::schedule(py, doing, &why))
     }
@@ -166,6 +168,9 @@ fn listed<'py>(py: Python<'py>, listed: &ListedSchedule) -> PyResult<Bound<'py, 
     let label = &listed.label;
     let dict = PyDict::new(py);
     dict.set_item("id", listed.id.to_string())?;
+    dict.set_item("name", listed.name.as_deref())?;
+    dict.set_item("context", Context::from_values(listed.input.iter().cloned()).to_dict(py)?)?;
+    dict.set_item("is_registered", listed.is_registered)?;
     dict.set_item("workflow_name", &*label.workflow)?;
     dict.set_item("expression", &*label.expression)?;
     dict.set_item("timezone", &*label.timezone)?;
@@ -198,6 +203,7 @@ fn listed_trigger<'py>(py: Python<'py>, trigger: &ListedTrigger) -> PyResult<Bou
         Pace::Cron { .. } => None,
     };
     dict.set_item("interval_ms", interval)?;
+    dict.set_item("is_registered", trigger.is_registered)?;
     dict.set_item("allow_concurrent", trigger.definition.allow_concurrent)?;
     dict.set_item("enabled", trigger.enabled)?;
     dict.set_item("last_poll", trigger.last_poll.map(|time| time.0))?;

@@ -282,6 +282,7 @@ fn one_of_each_of_a_schedule() -> Vec<ScheduleEvent> {
     let next = Some(Timestamp(1_774_832_400_000_000));
     vec![
         ScheduleEvent::Created(ScheduleCreated {
+            name: None,
             workflow: "etl".into(),
             expression: "30 2 * * *".into(),
             timezone: "Europe/Berlin".into(),

@@ -25,6 +25,7 @@ fn every(period: i64) -> impl Fn(Timestamp) -> Option<Timestamp> {
 
 fn created(catchup: Catchup) -> ScheduleCreated {
     ScheduleCreated {
+        name: None,
         workflow: "etl".into(),
         expression: "* * * * *".into(),
         timezone: "UTC".into(),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cloacina_engine::core::standing::{ExecutionStatus, Standing};
 use cloacina_engine::core::time::Timestamp;
@@ -37,6 +38,8 @@ pub enum About {
     Durability,
     /// What is in the log.
     Content,
+    /// The clock of this machine, and the log's time.
+    Clock,
     /// An execution that is unfinished, and that nothing runs.
     Execution,
 }
@@ -80,18 +83,54 @@ pub struct Ground {
 ///
 /// # Errors
 /// [`Unfit`] if there is no log, or its index cannot be read.
-pub fn look(path: &Path, opened: Result<Box<dyn LogReader>, OpenError>) -> Result<Ground, Unfit> {
+pub fn look(path: &Path, opened: Result<Box<dyn LogReader>, OpenError>, now: Timestamp) -> Result<Ground, Unfit> {
     let mut ground = Ground { diagnosis: examine(path)?, durability: None, content: None, warnings: Vec::new() };
     match opened {
         Ok(reader) => {
             ground.durability = reader.head()?.durability.or_else(|| last_mode(&*reader));
             ground.content = Some(content(&*reader)?);
+            if let Some(ahead) = ahead_of_clock(&*reader, now)? {
+                ground.warn(About::Clock, ahead);
+            }
             ground.worry_about_unfinished(&*reader)?;
         }
         Err(error) => ground.warn(About::Content, error.to_string()),
     }
     ground.worry();
     Ok(ground)
+}
+
+/// How far the end of a log may lie ahead of the clock without a warning: clocks of machines differ by less.
+const MOST_AHEAD: u64 = 60_000_000;
+
+/// What to say of a log that ends ahead of the clock; nothing, if it does not.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn ahead_of_clock(reader: &dyn LogReader, now: Timestamp) -> Result<Option<String>, ReadError> {
+    let end = Timestamp(reader.head()?.time.0);
+    // What was appended since `now` was asked for is not ahead.
+    let now = now.max(system_time());
+    let ahead = end.micros_since(now);
+    Ok((ahead > MOST_AHEAD).then(|| {
+        format!(
+            "the log's last event lies {} ahead of this machine's clock: a clock is wrong, or was. New events go on from there at \
+             half the pace until the clock has caught up; schedules go by the clock",
+            span(ahead)
+        )
+    }))
+}
+
+fn system_time() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn span(micros: u64) -> String {
+    match micros / 60_000_000 {
+        minutes @ 0..120 => format!("{minutes} min"),
+        minutes => format!("{} h", minutes / 60),
+    }
 }
 
 /// Why nothing can be said of a log's ground.
@@ -177,16 +216,39 @@ fn content(reader: &dyn LogReader) -> Result<Content, ReadError> {
     Ok(Content { executions: count, unfinished, records: reader.head()?.position, oldest })
 }
 
-/// How whoever had the log last acknowledged.
+/// How the process acknowledged that wrote to the log last. One that has only changed what was there, as `cloaca log prune` does, says
+/// nothing of how the executions in it were acknowledged.
 fn last_mode(reader: &dyn LogReader) -> Option<Durability> {
-    let records = reader.stream(StreamId::LOG).ok()?.records;
-    let from = records.saturating_sub(64);
-    let page = reader.read(StreamId::LOG, from, 64).ok()?;
-    page.iter().rev().find_map(|record| match LogEvent::decode(record.body.bytes()?) {
-        Ok(LogEvent::Opened(opened)) => opened.durability(),
-        _ => None,
-    })
+    let mut newest = None;
+    // The position of what was written down behind a process's own events, and how many of these there are.
+    let (mut end, mut own, mut changes) = (reader.head().ok()?.position, 0, false);
+    let mut below = reader.stream(StreamId::LOG).ok()?.records;
+    while below > 0 {
+        let from = below.saturating_sub(LOG_EVENTS_AT_ONCE);
+        let page = reader.read(StreamId::LOG, from, usize::try_from(below - from).ok()?).ok()?;
+        for record in page.iter().rev() {
+            own += 1;
+            match LogEvent::decode(record.body.bytes()?) {
+                Ok(LogEvent::Opened(opened)) => {
+                    newest = newest.or_else(|| opened.durability());
+                    let wrote_nothing_else = changes && end - record.position == own;
+                    if !wrote_nothing_else {
+                        return opened.durability();
+                    }
+                    (end, own, changes) = (record.position, 0, false);
+                }
+                Ok(LogEvent::Closed) => {}
+                Ok(_) => changes = true,
+                Err(_) => return newest,
+            }
+        }
+        below = from;
+    }
+    newest
 }
+
+/// How many events of the log's own are read at once.
+const LOG_EVENTS_AT_ONCE: u64 = 256;
 
 /// For how many seconds Linux may keep what was written in memory alone, if it says so.
 #[must_use]

@@ -1,11 +1,13 @@
 //! Which log is meant: the one that is named, else the one in the working directory, else those opened last;
 //! and the small file in which those are remembered.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use cloacina_store::is_left_by_compact;
 use cloacina_store::log::{LogReader, OpenError};
 
 /// What opens a log for reading.
@@ -97,8 +99,10 @@ fn in_directory(directory: &Path) -> Vec<PathBuf> {
     }
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok().map(|entry| entry.file_name()));
-    let mut found: Vec<PathBuf> =
-        names.filter(|name| is_log(&directory.join(name))).map(|name| Path::new(".").join(name)).collect();
+    let mut found: Vec<PathBuf> = names
+        .filter(|name| !is_left_by_compact(Path::new(name)) && is_log(&directory.join(name)))
+        .map(|name| Path::new(".").join(name))
+        .collect();
     found.sort();
     found
 }
@@ -125,18 +129,22 @@ pub fn remember_log(path: &Path) {
 /// Puts a log at the top of the file of logs that were opened last: one absolute path a line, newest first, each once.
 ///
 /// # Errors
-/// Whatever reading and writing give; and a path that is not one line of UTF-8 cannot be remembered.
+/// Whatever reading and writing give; and a path that is not one line cannot be remembered.
 pub fn remember(file: &Path, log: &Path) -> io::Result<()> {
     let log = std::path::absolute(log)?;
-    let Some(log) = log.to_str().filter(|log| !log.contains(['\n', '\r'])) else {
+    // A path is bytes, which need not be text.
+    let log = log.as_os_str().as_bytes();
+    if log.contains(&b'\n') {
         return Err(ErrorKind::InvalidInput.into());
-    };
-    let before = fs::read_to_string(file).unwrap_or_default();
-    if before.lines().next() == Some(log) {
+    }
+    let before = fs::read(file).unwrap_or_default();
+    if lines(&before).next() == Some(log) {
         return Ok(());
     }
-    let others = before.lines().filter(|line| !line.is_empty() && *line != log);
-    let lines: String = std::iter::once(log).chain(others).take(REMEMBERED).flat_map(|line| [line, "\n"]).collect();
+    let others = lines(&before).filter(|line| *line != log);
+    let lines: Vec<&[u8]> =
+        std::iter::once(log).chain(others).take(REMEMBERED).flat_map(|line| [line, b"\n"]).collect();
+    let lines = lines.concat();
     if let Some(directory) = file.parent() {
         create_private(directory)?;
     }
@@ -167,6 +175,10 @@ fn remembered(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 
 /// The logs that were opened last and are still there, newest first.
 fn recent(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let text = remembered(variable).and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-    text.lines().map(PathBuf::from).filter(|path| is_log(path)).collect()
+    let text = remembered(variable).and_then(|file| fs::read(file).ok()).unwrap_or_default();
+    lines(&text).map(|line| PathBuf::from(OsStr::from_bytes(line))).filter(|path| is_log(path)).collect()
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }

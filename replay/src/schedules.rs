@@ -82,7 +82,14 @@ pub fn says(event: &ScheduleEvent, date: impl Fn(Timestamp) -> String) -> String
         ScheduleEvent::Created(created) => {
             let (workflow, expression, zone) = (&created.workflow, &created.expression, &created.timezone);
             let catchup = created.catchup.name();
-            format!("{workflow} at {expression} ({zone}), catch-up {catchup}; {}", next(&created.next))
+            let name = created.name.as_ref().map(|name| format!("'{name}': ")).unwrap_or_default();
+            let first = next(&created.next);
+            let begin = format!("{name}{workflow} at {expression} ({zone}), catch-up {catchup}; {first}");
+            let input: Vec<String> = created.input.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            match input.is_empty() {
+                true => begin,
+                false => format!("{begin}; input {}", input.join(", ")),
+            }
         }
         ScheduleEvent::Updated(updated) => {
             format!("to {} ({}); {}", updated.expression, updated.timezone, next(&updated.next))
@@ -95,6 +102,11 @@ pub fn says(event: &ScheduleEvent, date: impl Fn(Timestamp) -> String) -> String
                 SkipCause::Missed => "no runner was there in time, and it is not to catch up".to_owned(),
                 SkipCause::LimitReached { limit } => {
                     format!("more were due than the {limit} that may be caught up with")
+                }
+                SkipCause::CouldNotFire => {
+                    "the schedule was changed while it could not fire: its workflow was not registered, or the runner \
+                     fires no schedules"
+                        .to_owned()
                 }
             };
             let (first, until) = (date(skipped.first), date(skipped.until));

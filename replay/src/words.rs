@@ -112,17 +112,25 @@ pub fn milliseconds(span: u64) -> String {
     }
 }
 
-/// A span of microseconds.
+/// A span of microseconds, rounded to the nearest of what is shown. Every view writes spans so, Python's too.
 #[must_use]
 pub fn span(micros: u64) -> String {
-    let seconds = micros / 1_000_000;
-    match micros {
-        0..100_000 => format!("{}.{:03} s", seconds, micros / 1_000),
-        100_000..100_000_000 => format!("{}.{:02} s", seconds, micros / 10_000 % 100),
-        100_000_000..3_600_000_000 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        3_600_000_000..172_800_000_000 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    let rounded = |unit: u64| micros.saturating_add(unit / 2) / unit;
+    let (thousandths, hundredths) = (rounded(1_000), rounded(10_000));
+    let (seconds, minutes, hours) = (rounded(1_000_000), rounded(60_000_000), rounded(3_600_000_000));
+    if thousandths < 100 {
+        return format!("0.{thousandths:03} s");
     }
+    if hundredths < 10_000 {
+        return format!("{}.{:02} s", hundredths / 100, hundredths % 100);
+    }
+    if seconds < 3_600 {
+        return format!("{} min {:02} s", seconds / 60, seconds % 60);
+    }
+    if minutes < 2 * 24 * 60 {
+        return format!("{} h {:02} min", minutes / 60, minutes % 60);
+    }
+    format!("{} d {} h", hours / 24, hours % 24)
 }
 
 /// An error's type and what it says.

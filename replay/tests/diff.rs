@@ -9,7 +9,7 @@ use cloacina_engine::core::event::TaskError;
 use cloacina_engine::core::retry::{Backoff, RetryPolicy};
 use cloacina_engine::core::task_context::TaskContext;
 use cloacina_engine::core::time::Millis;
-use cloacina_replay::diff::{Diff, Difference, Looked, Standing};
+use cloacina_replay::diff::{Diff, Difference, Ignored, Looked, Standing};
 use cloacina_replay::history::History;
 use common::{Log, Recorder, error, id, json, replay, task};
 
@@ -138,7 +138,7 @@ fn both(b: &Run) -> Log {
 fn compare(b: &Run) -> Diff {
     let log = both(b);
     let open = |end| History::open(&*log.0, id(end)).unwrap();
-    open(A).diff(&open(B))
+    open(A).diff(&open(B), &[])
 }
 
 fn sentence(b: &Run) -> String {
@@ -207,8 +207,80 @@ fn a_failure_and_a_retry_are_differences() {
     let failed = compare(&Run { fails: true, ..PLAIN });
     assert_eq!(differs_in(&failed), [("load", vec!["outcome", "attempts", "output"])]);
     let retried = compare(&Run { failures: 2, ..PLAIN });
-    assert_eq!(retried.first.as_ref().unwrap().sentence, "load was tried once in A and 3 times in B");
+    let sentence = "the same but for retries: load was tried once in A and 3 times in B";
+    assert_eq!(retried.first.as_ref().unwrap().sentence, sentence);
     assert!(!retried.is_same());
+}
+
+/// A task that was only tried again was called the first divergence, although a later one gave something else.
+#[test]
+fn a_retry_is_not_where_two_executions_part_if_something_else_differs() {
+    let log = Log::default();
+    let fetch_and_sum = |end: u32, failures: u32, sum: &'static str| {
+        let mut fetch = task("fetch", &[]);
+        fetch.retry = RetryPolicy { max_attempts: 3, jitter: false, ..RetryPolicy::default() };
+        let mut run = Recorder::start(&log, id(end), "sums", vec![fetch, task("sum", &["fetch"])], &[]);
+        for _ in 0..failures {
+            run.run("fetch", 5, |_| Err(error("ConnectionError", "reset"))).wait(5_000);
+        }
+        run.run("fetch", 5, |_| Ok(()));
+        run.run("sum", 5, move |context| {
+            context.set("sum", json(sum));
+            Ok(())
+        });
+    };
+    fetch_and_sum(A, 0, "1");
+    fetch_and_sum(B, 1, "2");
+    fetch_and_sum(A + 8, 1, "1");
+    let open = |end| History::open(&*log.0, id(end)).unwrap();
+    let first = open(A).diff(&open(B), &[]).first.unwrap();
+    assert_eq!((first.aspect, first.task.as_deref()), ("output", Some("sum")), "{}", first.sentence);
+    let same = open(A).diff(&open(A + 8), &[Ignored::Attempts, Ignored::Time]);
+    assert_eq!((same.is_same(), same.first), (true, None));
+
+    let ids = (id(A).to_string(), id(A + 8).to_string());
+    let ran = replay(&log, &format!("diff {} {}", ids.0, ids.1));
+    assert_eq!(ran.code, 1, "{ran}");
+    assert!(ran.out.contains("the same but for retries: fetch") && !ran.out.contains("first divergence"), "{ran}");
+    let ran = replay(&log, &format!("diff {} {} --ignore order,attempts,time", ids.0, ids.1));
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.out.contains("same: every task"), "{ran}");
+    let ran = replay(&log, &format!("diff {} {} --ignore output", ids.0, ids.1));
+    assert_eq!(ran.code, 2, "{ran}");
+}
+
+/// Of two texts that differ behind their first letters, the screen and the sentence showed the letters that are the same. So it
+/// was with what stands deep in a value, with a list of texts, and with a line of code.
+#[test]
+fn of_long_values_the_place_that_differs_is_shown() {
+    let log = Log::default();
+    let write = |end: u32, tail: &'static str| {
+        let mut page = task("page", &[]);
+        page.code = [u8::try_from(end % 7).unwrap(); 32];
+        page.source = format!("def page(context):\n    return {}{tail}\n", "1 + ".repeat(60)).into();
+        let mut run = Recorder::start(&log, id(end), "text", vec![page], &[]);
+        run.run("page", 5, move |context| {
+            let long = "é日".repeat(450);
+            context.set("page", json(&format!("\"{long}{tail}\"")));
+            context.set("pages", json(&format!("[\"same\", {{\"deep\": [\"{long}{tail} and more {long}\"]}}]")));
+            Ok(())
+        });
+    };
+    write(A, "LEFT");
+    write(B, "RIGHT");
+    let ran = replay(&log, &format!("diff {} {}", id(A), id(B)));
+    for shown in ["page: \"…é日é日é日é日é日é日LEFT\" ", "\"…é日é日é日é日é日é日RIGHT\" ", "(from character 900 on)"]
+    {
+        assert!(ran.out.contains(shown), "{shown}: {ran}");
+    }
+    assert!(ran.out.contains("pages[1].deep[0]: \"…é日é日é日é日é日é日LEFT and"), "{ran}");
+    assert!(
+        ran.out.contains("line 2 in A: …1 + 1 + 1 + LEFT") && ran.out.contains("in B: …1 + 1 + 1 + RIGHT"),
+        "{ran}"
+    );
+    let open = |end| History::open(&*log.0, id(end)).unwrap();
+    let sentence = open(A).diff(&open(B), &[]).first.unwrap().sentence;
+    assert!(sentence.contains("LEFT\" in A and ") && sentence.contains("RIGHT\" in B"), "{sentence}");
 }
 
 #[test]
@@ -242,7 +314,7 @@ fn a_key_that_one_removed_is_a_difference() {
     record(&log, A, &same);
     record(&log, B, &same);
     let open = |end| History::open(&*log.0, id(end)).unwrap();
-    assert_eq!(open(A).diff(&open(B)).first, None);
+    assert_eq!(open(A).diff(&open(B), &[]).first, None);
 }
 
 /// A task that reads what it does not depend on: who is faster decides what it sees, and the sentence says so.
@@ -268,7 +340,7 @@ fn a_race_is_named_as_one() {
         }
     }
     let open = |end| History::open(&*log.0, id(end)).unwrap();
-    let diff = open(A).diff(&open(B));
+    let diff = open(A).diff(&open(B), &[]);
     let reader = diff.tasks.iter().find(|task| &*task.task == "reader").unwrap();
     let Difference::Input(read) = &reader.differences[0] else { panic!("{:?}", reader.differences) };
     assert_eq!((&read.a, &read.b), (&Looked::Value(json("7")), &Looked::Nothing));
@@ -285,7 +357,7 @@ fn two_workflows_are_told_to_be_two() {
     record(&log, A, &PLAIN);
     common::histories::completed(&log, id(B));
     let open = |end| History::open(&*log.0, id(end)).unwrap();
-    assert_eq!(open(A).diff(&open(B)).first.unwrap().sentence, "they are of two workflows: A of prices, B of etl");
+    assert_eq!(open(A).diff(&open(B), &[]).first.unwrap().sentence, "they are of two workflows: A of prices, B of etl");
 }
 
 macro_rules! screen {

@@ -84,7 +84,7 @@ fn lines_read_back_as_the_same_history() {
         let back = History::from_json(&written).unwrap();
         assert_eq!(back.entries, history.entries);
         assert_eq!(back.graphs.keys().collect::<Vec<_>>(), history.graphs.keys().collect::<Vec<_>>());
-        assert_eq!(back.diff(&history).first, None);
+        assert_eq!(back.diff(&history, &[]).first, None);
     }
     let cut = replay(&log, &format!("{} --jsonl --at 4", ALL[0])).out;
     assert_eq!(History::from_json(&cut).unwrap().entries.len(), 5);

@@ -31,6 +31,7 @@ fn log() -> Log {
     };
     let events = [
         ScheduleEvent::Created(ScheduleCreated {
+            name: None,
             workflow: "nightly".into(),
             expression: "* * * * *".into(),
             timezone: "UTC".into(),

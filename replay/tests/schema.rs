@@ -233,6 +233,7 @@ fn a_schedule_is_what_the_schema_says() {
     let (expression, timezone): (std::sync::Arc<str>, std::sync::Arc<str>) = ("@daily".into(), "UTC".into());
     let events = [
         ScheduleEvent::Created(ScheduleCreated {
+            name: None,
             workflow: "nightly".into(),
             expression: expression.clone(),
             timezone: timezone.clone(),

@@ -6,7 +6,8 @@ mod common;
 
 use cloacina_engine::core::codec::encode_standing;
 use cloacina_engine::core::decide::Command;
-use cloacina_engine::core::event::{ExecutionId, Request};
+use cloacina_engine::core::event::{ExecutionId, Request, TaskError};
+use cloacina_engine::core::retry::RetryPolicy;
 use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::history::History;
@@ -157,6 +158,113 @@ fn what_waits_is_waiting_and_says_until_when() {
     log.0.post(stream_of(id(0x36)), Some(encode_standing(&deferred).into()));
     let ran = replay(&log, "list");
     assert!(ran.out.contains("Deferred: tasks 'extract', 'load' wait for something outside"), "{ran}");
+}
+
+/// `zeta` failed at once, `alpha` later: the hint, the report and the line of what failed took the first by name.
+#[test]
+fn every_view_names_the_failure_that_came_first() {
+    let log = Log::default();
+    let tasks = ["alpha", "middle", "zeta"].map(|name| {
+        let mut one = task(name, &[]);
+        one.retry = RetryPolicy::never();
+        one
+    });
+    let mut run = Recorder::start(&log, id(0x41), "three", tasks.to_vec(), &[]);
+    run.begin("alpha", 0).begin("middle", 1).begin("zeta", 2).wait(10);
+    run.finish("zeta", |_| Err(common::error("ValueError", "the cause"))).wait(10);
+    run.finish("middle", |_| Err(common::error("ValueError", "then"))).wait(10);
+    run.finish("alpha", |_| Err(common::error("ValueError", "last")));
+    let ran = replay(&log, "@");
+    assert!(ran.out.contains("zeta failed, attempt 1 of 1: ValueError: the cause"), "{ran}");
+    assert!(ran.out.contains("failed too: middle, alpha"), "in the order in which they failed: {ran}");
+    assert!(ran.err.contains("hint: replay 00000041 explain zeta"), "{ran}");
+    let said: Value = serde_json::from_str(&replay(&log, "@ --json").out).unwrap();
+    assert_eq!(said["first_failure"], "zeta");
+    let report = replay(&log, "@ report -o -").out;
+    assert!(report.contains("\"first_failure\":\"zeta\""), "the page names it, too");
+}
+
+/// A recovery with other code or another graph was a line with a process in it; a task that was taken out was unknown to
+/// `explain`, although its events stood in the table.
+#[test]
+fn what_a_recovery_changed_is_told_and_what_it_took_out_can_be_explained() {
+    let log = Log::default();
+    let mut check = task("check", &["extract"]);
+    check.retry = RetryPolicy::never();
+    let tasks = vec![task("extract", &[]), check, task("load", &["check"]), task("never", &["load"])];
+    let mut run = Recorder::start(&log, id(0x42), "etl", tasks, &[]);
+    run.run("extract", 5, |_| Ok(())).begin("check", 0).wait(5);
+    let mut load = task("load", &["extract"]);
+    load.code = [7; 32];
+    load.retry = RetryPolicy::never();
+    run.recover_with(vec![task("extract", &[]), load, task("tell", &["load"])]);
+    for arguments in ["@", "@ --full"] {
+        let ran = replay(&log, arguments);
+        let changes =
+            ["other code: load", "task added: tell", "task removed: check, never", "other dependencies or rule: load"];
+        for change in changes.into_iter().chain(["another retry policy or timeout: load"]) {
+            assert!(ran.out.contains(change), "{arguments}: {change}: {ran}");
+        }
+    }
+    let ran = replay(&log, "@ explain check");
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.out.contains("check: removed") && ran.out.contains("attempt 1 (seq 3"), "{ran}");
+    let ran = replay(&log, "@ explain never");
+    assert!(ran.out.contains("nothing had happened to it until then"), "{ran}");
+    let ran = replay(&log, "@ explain chek");
+    assert!(ran.err.contains("explain check"), "{ran}");
+    let ran = replay(&log, "@ graph");
+    assert!(ran.out.contains("removed: check is not in the graph any more"), "{ran}");
+    let said: Value = serde_json::from_str(&replay(&log, "@ explain check --json").out).unwrap();
+    assert_eq!(said["tasks"][0]["task"], "check");
+    // Whoever recovers with the same workflow changes nothing.
+    run.recover();
+    let ran = replay(&log, "@ --full");
+    assert_eq!(ran.out.matches("other code").count(), 1, "{ran}");
+}
+
+/// A traceback of a library's depths began with the library, and three attempts with the same one filled the screen.
+#[test]
+fn a_traceback_begins_with_the_users_own_frame_and_is_told_once() {
+    let log = Log::default();
+    let mut fetch = task("fetch", &[]);
+    fetch.retry = RetryPolicy { max_attempts: 3, jitter: false, ..RetryPolicy::default() };
+    let mut run = Recorder::start(&log, id(0x43), "etl", vec![fetch], &[]);
+    for _ in 0..3 {
+        run.wait(10_000).run("fetch", 5, |_| {
+            let traceback = "Traceback (most recent call last):\n  File \"/app/flow.py\", line 7, in fetch\n    get(url)\n  File \"/app/.venv/lib/python3.12/site-packages/http.py\", line 99, in get\n    raise Refused\nRefused\n";
+            Err(TaskError { traceback: Some(traceback.into()), ..common::error("Refused", "no") })
+        });
+    }
+    let ran = replay(&log, "@ explain fetch");
+    assert_eq!(ran.out.matches("| Traceback").count(), 1, "{ran}");
+    assert_eq!(ran.out.matches("(the same traceback as attempt 1)").count(), 2, "{ran}");
+    let own = "  File \"/app/flow.py\", line 7, in fetch: get(url) (raised below it, in";
+    assert_eq!(ran.out.matches(own).count(), 3, "{ran}");
+    assert!(replay(&log, "@").out.contains(own), "the table, too");
+}
+
+/// `serve --help` offered `--at`, `--time` and `--jsonl`, and other commands what they refuse.
+#[test]
+fn the_help_of_a_command_offers_only_what_has_a_meaning_for_it() {
+    let log = histories::all();
+    let offered = |command: &str| {
+        let help = replay(&log, &format!("{command} --help")).out;
+        let options = help
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix("--").or(line.trim_start().strip_prefix("-o, --")));
+        options.map(|option| option.split([' ', '=']).next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(offered("serve"), ["port", "log", "json"]);
+    assert_eq!(offered("doctor"), ["log", "json", "time", "color"]);
+    assert_eq!(offered("explain"), ["at", "log", "json", "time", "color"]);
+    assert_eq!(offered("diff"), ["ignore", "log", "json", "color"]);
+    assert_eq!(offered("list"), ["status", "workflow", "since", "limit", "log", "json", "jsonl", "time", "color"]);
+    assert_eq!(offered("report"), ["output", "log", "json"]);
+    // What is hidden is still taken where it stands, and refused in words.
+    let ran = replay(&log, "@ verify --at 3");
+    assert!(ran.err.contains("`--at` has no meaning for `verify`"), "{ran}");
+    assert_eq!(replay(&log, "@ explain extract --at 3 --time utc").code, 3, "no such task, but such options");
 }
 
 #[test]

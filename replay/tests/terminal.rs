@@ -235,6 +235,25 @@ fn long_output_goes_through_the_pager_and_short_output_does_not() {
     assert!(last.starts_with("hint: replay 51b00003"), "{shown}");
 }
 
+/// A `PAGER` that is not installed took the whole output with it; a terminal that is dumb was written to with colours and a
+/// pager.
+#[test]
+fn without_a_pager_that_is_there_and_in_a_dumb_terminal_output_is_written_as_it_is() {
+    let directory = log();
+    for pager in ["no-such-pager-anywhere -R", "LESS=FRX no-such-pager-anywhere", "/nowhere/less"] {
+        let (shown, code) = Terminal::start(directory.path(), "9f3ac102 --json", &[("PAGER", pager)]).end();
+        assert!(
+            shown.contains("\"what\":\"history\"") && shown.contains("definitions") && code == 0,
+            "{pager}: {shown}"
+        );
+    }
+    let dumb = [("TERM", "dumb"), ("PAGER", "sed s/^/paged:/")];
+    let (shown, code) = Terminal::start(directory.path(), "9f3ac102 --full", &dumb).end();
+    assert!(shown.contains("TaskStarted") && !shown.contains("paged:") && !shown.contains('\u{1b}'), "{shown}");
+    assert_eq!(code, 0);
+    assert_eq!(Terminal::start(directory.path(), "51b00003 -i", &dumb).end().1, 2, "it cannot be stepped through");
+}
+
 #[test]
 fn a_shell_is_offered_commands_and_the_ids_of_executions() {
     let directory = log();

@@ -81,7 +81,7 @@ export class Header {
       parts.push(element("p", { className: "error" }, element("strong", { className: look(execution.status).colour }, statusWord(execution.status)), ": ", element("bdi", {}, cut(execution.reason, 600)), until));
     }
     if (past.isOpen && execution.next_step) parts.push(element("p", { className: "hint" }, element("strong", {}, "Next: "), element("bdi", {}, cut(execution.next_step, 600))));
-    const first = failed[0];
+    const first = failed.find((attempt) => attempt.task === past.firstFailure) ?? failed[0];
     if (first) {
       const { error } = past.events[first.endSeq].body;
       const row = past.rows.get(first.task)?.attempts.find((one) => one.attempt === first.number);

@@ -19,6 +19,8 @@ export class Past {
     this.verification = report.verification;
     this.made = report.made;
     this.rows = new Map(history.tasks.map((row) => [row.task, row]));
+    /** The task whose failure came first, as far as that is known. */
+    this.firstFailure = history.first_failure;
     this.collisions = history.collisions;
     this.definitions = new Map(history.definitions.map((definition) => [definition.fingerprint, definition]));
     this.layouts = new Map(report.layouts.map((layout) => [layout.definition, layout]));

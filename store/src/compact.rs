@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::backend::indexed::Indexed;
-use crate::backend::journal;
 use crate::backend::journaled::Journaled;
 use crate::backend::segments;
 use crate::backend::sled::DATA_FILE;
@@ -25,7 +24,7 @@ use crate::directory::opened::OpenDirectory;
 use crate::directory::{self, creation, io_error, lock_file};
 use crate::leftover;
 use crate::log::{OpenError, ReadError};
-use crate::sled_log::{find_journal, open_sled};
+use crate::sled_log::{find_journal, open_sled, prepare_journal};
 
 /// How many entries are copied at once.
 const PAGE: usize = 4_096;
@@ -68,7 +67,7 @@ pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
 fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenError> {
     let path = directory.path();
     let failed = |doing: &'static str| move |error: io::Error| io_error(name, doing, &error);
-    let lock = lock_file::acquire(path, |path| journal::prepare(path).map_err(failed("preparing its journal")))?;
+    let lock = lock_file::acquire(path, prepare_journal)?;
     creation::check_made(path)?;
     directory::read_through(path)?;
     leftover::remove(name).map_err(failed("removing what an earlier attempt has left"))?;

@@ -158,3 +158,16 @@ fn holder(path: &Path) -> Option<Holder> {
     let answers = SocketReader::connect(path).map(drop).map_err(|error| error.to_string());
     Some(Holder { pid, host, holds, answers })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `doctor` measured the disk above the log, which is another one where the log is a mount point.
+    #[test]
+    fn a_sync_is_timed_on_the_file_system_of_the_log() {
+        assert_eq!(beside(Path::new("/proc")), Path::new("/proc"), "it is mounted there");
+        assert_eq!(beside(Path::new("/proc/sys")), Path::new("/proc"));
+        assert_eq!(beside(Path::new("/")), Path::new("/"));
+    }
+}

@@ -12,12 +12,30 @@ use crate::compact::files_of;
 use crate::directory::files;
 use crate::directory::sync_directory;
 
+/// What its name ends with.
+const SUFFIX: &str = ".cloaca-compact";
+
 /// Where the other log stands while a log is written anew.
 pub(crate) fn path_of(log: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(log.file_name().unwrap_or_default());
-    name.push(".cloaca-compact");
+    name.push(SUFFIX);
     log.with_file_name(name)
+}
+
+/// Whether a path is that of the other log, which is nobody's to read, while [`compact`](crate::compact) writes a log anew or after it
+/// was stopped.
+///
+/// # Examples
+/// ```
+/// use std::path::Path;
+///
+/// assert!(cloacina_store::is_left_by_compact(Path::new("runs/.log.cloaca-compact")));
+/// assert!(!cloacina_store::is_left_by_compact(Path::new("runs/log")));
+/// ```
+#[must_use]
+pub fn is_left_by_compact(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(SUFFIX.as_bytes()))
 }
 
 /// Makes a directory this process's own, until it is closed.

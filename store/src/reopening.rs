@@ -13,7 +13,7 @@ use crate::closed::{self, InPlace, Stamp};
 use crate::copy::{self, CopiedLog, open_copy};
 use crate::core::recover::Care;
 use crate::directory::lock_file;
-use crate::log::{Erasure, LogHead, LogReader, OpenError, ReadError, StreamEntry, StreamFilter, StreamsSince};
+use crate::log::{Erasure, LogHead, LogReader, Notices, OpenError, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::reader::{Reached, reach};
 use crate::record::{Hash, Record, StreamId};
 use crate::socket::client::SocketReader;
@@ -179,6 +179,10 @@ impl LogReader for ReopeningReader {
     /// Waits for the process that holds the log now. A log that no process holds gives its end at once.
     fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
         self.ask(|reader| reader.wait(after, patience))
+    }
+
+    fn notices(&self) -> Result<Notices, ReadError> {
+        self.ask(|reader| reader.notices())
     }
 
     fn location(&self) -> String {

@@ -54,11 +54,36 @@ pub struct Options {
     pub cache_capacity: u64,
     /// Whether other processes may read while this one has the log.
     pub serve_readers: bool,
+    /// Where the events of the log itself get their time: that of the system, if it is not given. Tests give another one.
+    pub clock: Option<LogClock>,
+}
+
+/// A clock for the events of a log itself: that it was opened, changed, closed.
+#[derive(Clone)]
+pub struct LogClock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl LogClock {
+    /// A clock that asks a function what time it is.
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+}
+
+impl std::fmt::Debug for LogClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LogClock({:?})", (self.0)())
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { durability: Durability::Sync, create: true, cache_capacity: 64 * 1024 * 1024, serve_readers: true }
+        Self {
+            durability: Durability::Sync,
+            create: true,
+            cache_capacity: 64 * 1024 * 1024,
+            serve_readers: true,
+            clock: None,
+        }
     }
 }
 
@@ -110,7 +135,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
     reserve_standard_streams().map_err(cannot("reserving the standard streams"))?;
     let found = directory::look(path)?;
     // Before anything is made or locked.
-    sled::check_process().map_err(cannot("starting its threads"))?;
+    sled::check_process(sled::OF_A_LOG).map_err(cannot("starting its threads"))?;
     if found == Found::Nothing {
         if !options.create {
             return Err(OpenError::Missing { path: path.to_owned() });
@@ -140,7 +165,7 @@ fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<
         if directory::look(path)? == Found::Nothing {
             creation::begin(path)?;
         }
-        journal::prepare(path).map_err(|error| io_error(path, "preparing its journal", &error))
+        prepare_journal(path)
     })?;
     remove_leftover(name);
     let is_new = creation::is_unfinished(path)?;
@@ -156,8 +181,8 @@ fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<
     creation::sync_files(path)?;
     let opened = Opened::new(host_name(), std::process::id(), options.durability);
     let location = name.display().to_string();
-    let (core, writer) =
-        open_for_writing(backend, location, options.durability, opened, now).map_err(|unfit| unfit.refuse(path))?;
+    let (core, writer) = open_for_writing(backend, location, options.durability, opened, now_by(options.clock.clone()))
+        .map_err(|unfit| unfit.refuse(path))?;
     creation::finish(path)?;
     start((directory, name), options, core, writer, lock)
 }
@@ -178,8 +203,8 @@ fn start(
     lock: DirectoryLock,
 ) -> Result<SledLog, OpenError> {
     let (messages, waiting) = crossbeam_channel::unbounded();
-    let writer = spawn_writer(writer, waiting, options.durability)
-        .map_err(|error| io_error(name, "starting its writer thread", &error))?;
+    let writer =
+        spawn_writer(writer, waiting, options).map_err(|error| io_error(name, "starting its writer thread", &error))?;
     let server = if options.serve_readers { serve((directory, name), &core, &messages) } else { None };
     Ok(SledLog {
         core,
@@ -194,8 +219,9 @@ fn start(
 fn spawn_writer(
     writer: Writer<Disk>,
     waiting: Receiver<Message>,
-    durability: Durability,
+    options: &Options,
 ) -> std::io::Result<JoinHandle<()>> {
+    let (durability, now) = (options.durability, now_by(options.clock.clone()));
     thread::Builder::new()
         .name("cloacina-log".to_owned())
         .spawn(move || writer_thread::run(writer, &waiting, durability, now))
@@ -232,6 +258,16 @@ fn look_before_opening(path: &Path, lock: &DirectoryLock) -> Result<(), OpenErro
         }
         tried => tried,
     }
+}
+
+/// Makes room for the journal of a log that is taken up. One that was not closed in order has its journal, or has lost it. Whoever
+/// calls this holds the log's lock and is not named in it yet.
+pub(crate) fn prepare_journal(path: &Path) -> Result<(), OpenError> {
+    let was_closed = lock_file::was_left_in_order(path) || creation::is_unfinished(path)?;
+    if !was_closed && journal::is_removed(path) {
+        return Err(OpenError::Damaged { path: path.to_owned(), what: journal::MISSING.to_owned() });
+    }
+    journal::prepare(path).map_err(|error| io_error(path, "preparing its journal", &error))
 }
 
 /// Opens the database of a log to write to it, and brings into it what only the journal has.
@@ -311,10 +347,17 @@ fn database_left_locked(directory: &Path, path: &Path) -> OpenError {
     }
 }
 
-/// The time by the system's clock, or the log's last where that is later.
-fn now(last: Timestamp) -> Timestamp {
+/// The time by a clock, the system's by default, or the log's last where that is later.
+fn now_by(clock: Option<LogClock>) -> impl Fn(Timestamp) -> Timestamp {
+    move |last| {
+        let now = clock.as_ref().map_or_else(system_time, |LogClock(now)| now());
+        now.max(last)
+    }
+}
+
+fn system_time() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)).max(last)
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 impl SledLog {

@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cloacina_store::log::{Durability, EventLog, LogReader, OpenError};
-use cloacina_store::{Options, open, open_reader, verify};
+use cloacina_store::{Options, compact, open, open_reader, verify};
 use suite::{batch, frame, one, open_label, stream};
 
 fn writable(path: &Path) -> Result<cloacina_store::SledLog, OpenError> {
@@ -208,6 +208,11 @@ fn a_second_writer_is_told_at_once_who_has_it() {
     writable(&path).unwrap();
 }
 
+/// As long as a process has a log, and after it has died, the journal has a length.
+fn make_journal(path: &Path) {
+    File::options().write(true).open(path.join("journal")).unwrap().set_len(2_097_152).unwrap();
+}
+
 #[test]
 fn a_lock_that_lingers_after_its_holder_is_waited_for() {
     let directory = tempfile::tempdir().unwrap();
@@ -218,6 +223,7 @@ fn a_lock_that_lingers_after_its_holder_is_waited_for() {
     // No process has this number.
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     writeln!(lock, "{} {host}", i32::MAX).unwrap();
+    make_journal(&path);
     let released = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
         drop(lock);
@@ -240,6 +246,46 @@ fn a_lost_or_shortened_database_is_never_taken_for_a_fresh_log() {
     for kept in [0, used / 3] {
         fs::write(path.join("db"), &database[..kept]).unwrap();
         assert!(matches!(writable(&path), Err(OpenError::Damaged { .. })), "{kept} bytes");
+    }
+}
+
+/// An engine opened a log without a word whose process had died and whose journal was gone, with everything that was acknowledged last,
+/// while a reader refused it.
+#[test]
+fn a_log_whose_process_died_and_whose_journal_is_gone_is_refused_by_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, killed) = (directory.path().join("log"), directory.path().join("killed"));
+    for lost in ["missing", "emptied"] {
+        let log = writable(&path).unwrap();
+        log.append(one(stream(9), 0, b"acknowledged")).unwrap();
+        copy_files(&path, &killed);
+        log.close().unwrap();
+        let journal = killed.join("journal");
+        if lost == "missing" {
+            fs::remove_file(journal).unwrap()
+        } else {
+            fs::write(journal, "").unwrap()
+        }
+        let before = content(&killed);
+        assert!(refusal(&killed).contains("its journal (the file `journal`) is missing"), "{}", refusal(&killed));
+        assert!(open_reader(&killed).err().unwrap().to_string().contains("`journal`) is missing"));
+        assert!(compact(&killed).unwrap_err().to_string().contains("`journal`) is missing"));
+        assert_eq!(content(&killed), before, "{lost}");
+        fs::remove_dir_all(&killed).unwrap();
+        fs::remove_dir_all(&path).unwrap();
+    }
+}
+
+/// The files of a log as a kill would leave them now.
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_files(&entry.path(), &target);
+        } else if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
@@ -364,6 +410,7 @@ fn a_lock_that_outlives_its_owner_is_refused_with_the_name_of_who_holds_it() {
     // Its owner is named, and gone.
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     fs::write(path.join("lock"), format!("{} {host}\n", i32::MAX)).unwrap();
+    make_journal(&path);
     let mut child = Command::new("sleep").arg("60").stdin(Stdio::from(lock)).spawn().unwrap();
     let refused = |error: OpenError| match error {
         OpenError::LeftLocked { ref holders, .. } => {

@@ -1,7 +1,7 @@
 //! What is written to a log that will be harmed: loads whose every byte follows from its number, so that whoever reads
 //! the log afterwards knows what must be in it.
 
-use cloacina_store::log::{Batch, Definition, Frame, Listing};
+use cloacina_store::log::{Batch, Definition, Durability, Frame, Listing};
 use cloacina_store::record::{Hash, StreamId, StreamKind, Timestamp};
 use cloacina_store::seal;
 
@@ -27,6 +27,8 @@ pub struct Load {
     pub pause: u64,
     /// Whether the log is closed in order at the end; otherwise the process ends where it is.
     pub close: bool,
+    /// When an append is acknowledged.
+    pub durability: Durability,
 }
 
 const SMALL: Load = Load {
@@ -39,10 +41,11 @@ const SMALL: Load = Load {
     in_flight: 1,
     pause: 0,
     close: false,
+    durability: Durability::Sync,
 };
 
 /// All loads, by name.
-pub const LOADS: [Load; 11] = [
+pub const LOADS: [Load; 14] = [
     SMALL,
     // Bodies of many chunks: they cross sled's segments of 512 KiB.
     Load { name: "large", batches: 16, streams: 2, sizes: (1_000, 120_000), ..SMALL },
@@ -71,6 +74,27 @@ pub const LOADS: [Load; 11] = [
     Load { name: "tiny", batches: 4, streams: 2, sizes: (5, 30), close: true, ..SMALL },
     // The same of a log that was not closed.
     Load { name: "barely", batches: 4, streams: 2, sizes: (5, 30), ..SMALL },
+    // Acknowledged before it is on the disk: in groups that no half of the journal can take, and in the journal.
+    Load {
+        name: "os",
+        batches: 40,
+        streams: 2,
+        sizes: (60_000, 120_000),
+        in_flight: 20,
+        durability: Durability::Os,
+        ..SMALL
+    },
+    Load {
+        name: "interval",
+        batches: 500,
+        streams: 30,
+        records: 4,
+        sizes: (400, 800),
+        durability: Durability::Interval(2),
+        ..SMALL
+    },
+    // A few closed streams with bodies to erase.
+    Load { name: "secrets", batches: 16, streams: 2, sizes: (900, 900), close: true, ..SMALL },
     // What is appended to show that a log goes on.
     Load { name: "more", batches: 3, streams: 2, sizes: (10, 9_000), close: true, ..SMALL },
 ];

@@ -79,11 +79,20 @@ impl Run {
 
 /// Writes a load into the log of a disk, everything recorded beside it, with a fault if one is named.
 pub fn write(recorder: &Path, load: &str, phase: u64, root: &Path, fault: Option<&str>) -> Result<Run, String> {
+    run(recorder, ["write", load, &phase.to_string()], root, fault)
+}
+
+/// Erases what a stream of the log of a disk says, with a fault if one is named.
+pub fn erase(recorder: &Path, root: &Path, fault: Option<&str>) -> Result<Run, String> {
+    run(recorder, ["erase", "secrets", "0"], root, fault)
+}
+
+fn run(recorder: &Path, what: [&str; 3], root: &Path, fault: Option<&str>) -> Result<Run, String> {
     let beside = |what: &str| root.with_extension(what);
     let (recording, counts, said) = (beside("recording"), beside("counts"), beside("said"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_log_victim"));
     command
-        .args(["write", load, &phase.to_string()])
+        .args(what)
         .args([root.join(LOG), beside("marks")])
         .env("LD_PRELOAD", recorder)
         .env("CLOACA_RECORD_ROOT", root)

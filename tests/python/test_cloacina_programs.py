@@ -410,6 +410,40 @@ def test_another_name_is_missing_as_anywhere_else() -> None:
         exec("from cloaca import nothing")
 
 
+# Instances
+
+
+def test_an_instance_is_a_schedule_with_a_name_and_an_input(tmp_path: Path) -> None:
+    declared = cloaca.workflow_params(region=str, limit=(int, 100))
+
+    with cloaca.WorkflowBuilder("report"):
+
+        @declared
+        @cloaca.task
+        def write(context: cloaca.Context) -> None: ...
+
+    for _ in range(2):  # a program registers its instances whenever it starts
+        with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+            for region in ("north", "south"):
+                params = cloaca.Context({"region": region})
+                runner.register_workflow_instance("report", region, "@daily", "UTC", params)
+            schedules = runner.list_cron_schedules()
+            assert sorted((one["name"], one["context"]["region"]) for one in schedules) == [
+                ("north", "north"),
+                ("south", "south"),
+            ]
+            assert all(one["context"]["limit"] == 100 for one in schedules)
+            for other in (("@hourly", {"region": "north"}), ("@daily", {"region": "east"})):
+                with pytest.raises(ValueError, match=r"has the schedule 'north' .* with another (expression|input)"):
+                    runner.register_workflow_instance("report", "north", other[0], "UTC", other[1])
+            with pytest.raises(ValueError, match="Failed to register"):
+                runner.register_workflow_instance("report", "west", "never", "UTC", {"region": "west"})
+            with pytest.raises(ValueError, match=r"'region' .str. is missing"):
+                runner.register_workflow_instance("report", "west", "@daily", "UTC", {})
+            with pytest.raises(ValueError, match="its name is a text"):
+                runner.register_workflow_instance("report", "", "@daily", "UTC", {"region": "west"})
+
+
 # Settings of the machine
 
 

@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -32,6 +33,9 @@ SCHEDULE_KEYS = [
     "last_run_at",
     "created_at",
     "updated_at",
+    "name",
+    "context",
+    "is_registered",
 ]
 HISTORY_KEYS = [
     "id",
@@ -91,8 +95,70 @@ def test_a_schedule_has_the_keys_of_the_contract_in_their_order(scheduled: cloac
         "last_run_at": None,
         "created_at": at(0),
         "updated_at": at(0),
+        "name": None,
+        "context": {},
+        "is_registered": True,
     }
     assert scheduled.list_cron_schedules() == [schedule]
+
+
+def test_two_schedules_of_one_workflow_are_told_apart_by_name_and_input(tmp_path: Path) -> None:
+    """Two schedules of one workflow, with other inputs, looked the same in every list, in Python and in `replay`."""
+    log = str(tmp_path / "log")
+    with cloaca.DefaultRunner(log) as runner:
+        first = runner.register_cron_workflow("report", "@daily", "UTC", context={"source": "s3://a"}, name="from a")
+        runner.register_cron_workflow("report", "@daily", "UTC", context={"source": "s3://b"})
+        unknown = runner.register_cron_workflow("nightly", "@daily", "UTC")
+        shown = {it["name"]: (it["context"], it["is_registered"]) for it in runner.list_cron_schedules()[1:]}
+        assert shown == {"from a": ({"source": "s3://a"}, True), None: ({"source": "s3://b"}, True)}
+        assert runner.get_cron_schedule(unknown)["is_registered"] is False
+        with pytest.raises(ValueError, match="a schedule's name has 1 to"):
+            runner.register_cron_workflow("report", "@daily", "UTC", name="")
+    told = subprocess.run(
+        [Path(sys.executable).with_name("replay"), "--log", log, first], capture_output=True, text=True, check=True
+    )
+    assert "'from a': report at @daily (UTC)" in " ".join(told.stdout.split())
+    assert 'input source="s3://a"' in " ".join(told.stdout.split())
+
+
+def test_a_virtual_clock_in_the_past_counts_on_the_disk_as_in_memory(tmp_path: Path) -> None:
+    """A test's clock that began in January was moved to today where the log was on the disk, and the schedule of half
+    past nine fired for another day."""
+    for log in (":memory:", str(tmp_path / "log")):
+        clock = VirtualClock(datetime(2020, 1, 31, 9, tzinfo=timezone.utc).timestamp())
+        with cloaca.DefaultRunner(log, _clock=clock) as runner:
+            schedule_id = runner.register_cron_workflow("report", "30 9 * * *", "UTC")
+            clock.advance(HOUR)
+            [fire] = runner.get_cron_execution_history(schedule_id)
+        assert fire["scheduled_time"].startswith("2020-01-31T09:30:00"), log
+        assert clock.now() == datetime(2020, 1, 31, 10, tzinfo=timezone.utc).timestamp()
+
+
+def test_a_log_that_ends_ahead_of_the_clock_is_warned_about_and_caught_up_with(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A machine's clock was wrong by hours once, and every event since was hours ahead, without a word; and schedules
+    fired hours early."""
+    log, ahead = str(tmp_path / "log"), datetime.now(timezone.utc) + timedelta(hours=5)
+    with cloaca.DefaultRunner(log, _clock=VirtualClock(ahead.timestamp())) as runner:
+        runner.execute("report", {"scheduled_time": ""})
+    with caplog.at_level(logging.WARNING, logger="cloaca"), cloaca.DefaultRunner(log) as runner:
+        assert any("s ahead of this machine's clock" in line.message for line in caplog.records)
+        first = runner.register_cron_workflow("report", "* * * * * *", "UTC")
+        until = time.monotonic() + 30
+        while len(runner.get_cron_execution_history(first)) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        scheduled = [fire["scheduled_time"] for fire in runner.get_cron_execution_history(first)]
+        assert len(scheduled) >= 2, "it fires by the wall clock"
+        assert all(datetime.fromisoformat(it) < ahead - timedelta(hours=4) for it in scheduled)
+    for command in (["doctor"], ["list"]):
+        told = subprocess.run(
+            [Path(sys.executable).with_name("replay"), "--log", log, *command],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "ahead of this machine's clock" in " ".join(told.stdout.split()), command
 
 
 def test_a_fire_starts_an_execution_that_is_told_of_it(scheduled: cloaca.DefaultRunner, clock: VirtualClock) -> None:

@@ -234,6 +234,7 @@ def test_a_trigger_is_polled_and_its_fires_start_executions(polling: cloaca.Defa
         "allow_concurrent": False,
         "enabled": True,
         "last_poll_at": at(15),
+        "is_registered": True,
     }
     assert polling.get_trigger_schedule("nonexistent") is None
 

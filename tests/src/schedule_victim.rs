@@ -16,6 +16,7 @@ pub fn workflows(effects: &SideEffects) -> Vec<Workflow> {
 #[must_use]
 pub fn schedules() -> Vec<NewSchedule> {
     let every = |expression: &str| NewSchedule {
+        name: None,
         workflow: "chain".into(),
         expression: expression.to_owned(),
         timezone: "America/New_York".into(),

@@ -27,6 +27,25 @@ fn next(expression: &str, zone: &str, after: &str, count: usize) -> Vec<String> 
     fires.take(count).map(local).collect()
 }
 
+/// Samoa had no 30 December 2011, Kwajalein no 21 August 1993: a schedule there ended on the day before, without a word.
+#[test]
+fn a_day_that_a_zone_skips_ends_no_schedule() {
+    let days = |fires: Vec<String>| fires.iter().map(|fire| fire[..8].to_owned()).collect::<Vec<_>>();
+    let fires = next("30 2 * * *", "Pacific/Apia", "2011-12-29T11:00:00Z", 3);
+    assert_eq!(days(fires), ["29 02:30", "31 02:30", "01 02:30"]);
+    let fires = next("0 */8 * * *", "Pacific/Apia", "2011-12-30T00:00:00Z", 4);
+    assert_eq!(days(fires), ["29 16:00", "31 00:00", "31 08:00", "31 16:00"]);
+    for (zone, after) in [("Pacific/Apia", "2011-11-20T00:00:00Z"), ("Pacific/Kwajalein", "1993-07-10T00:00:00Z")] {
+        for expression in
+            ["30 2 * * *", "*/20 * * * *", "15 6,18 * * *", "0 0 30 * *", "0 0 21 8 *", "0 12 * * FRI", "@yearly"]
+        {
+            assert_eq!(next(expression, zone, after, 60).len(), 60, "{expression} in {zone}");
+        }
+    }
+    let never = CronExpression::parse("0 0 30 2 *", "Pacific/Apia").unwrap();
+    assert_eq!(never.next_after(at("2011-12-29T00:00:00Z")), None);
+}
+
 #[test]
 fn expressions_have_five_or_six_fields_or_are_words() {
     let cases = [

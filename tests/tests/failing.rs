@@ -278,3 +278,27 @@ fn a_history_whose_times_the_log_has_raised_is_whole() {
     assert_eq!(rebuilt.reason().as_ref(), "the workflow ran longer than 0.05 s; not done: waits");
     door.open();
 }
+
+/// A worker process took longer to import a task's module than the task's timeout was: each attempt ran out of time before
+/// the task had begun, and the next one was a new process again.
+#[test]
+fn what_an_executor_does_before_the_task_begins_counts_towards_no_timeout() {
+    let timeout = Duration::from_millis(400);
+    let ready = Task::with_handle("ready", move |_, handle| {
+        handle.hold_timeout();
+        std::thread::sleep(timeout * 2);
+        handle.begin_timeout();
+        Ok(())
+    });
+    let slow = Task::with_handle("slow", move |_, handle| {
+        handle.hold_timeout();
+        handle.begin_timeout();
+        handle.sleep(Duration::from_secs(60)).map_err(|over| error(&over.to_string()))
+    });
+    let tasks = [ready, slow].map(|task| task.retry(once()).timeout(timeout));
+    let engine = World::of([workflow("starts", tasks)]).open();
+    let outcome = run(&engine, "starts");
+    assert_eq!(task(&outcome, "ready"), ("Completed", 1));
+    let [(failed, _)] = &failures(&engine, &outcome)[..] else { panic!("one of them ran out of time") };
+    assert_eq!((&*failed.task, &*failed.error.kind), ("slow", "TaskTimeoutError"));
+}

@@ -7,19 +7,21 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use cloacina_engine::core::codec::decode_schedule_event;
 use cloacina_engine::core::event::{Cause, Event, ExecutionId};
-use cloacina_engine::core::schedule::{Catchup, ScheduleId};
+use cloacina_engine::core::schedule::{Catchup, ScheduleEvent, ScheduleId, SkipCause};
 use cloacina_engine::core::time::Timestamp;
 use cloacina_engine::runtime::clock::{TimeSource, VirtualClock};
 use cloacina_engine::runtime::cron::rfc3339;
 use cloacina_engine::runtime::engine::{Engine, ExecutionStatus};
 use cloacina_engine::runtime::schedules::{NewSchedule, PastFire, ScheduleError, Standing, rebuild_schedule};
 use cloacina_store::log::EventLog;
+use cloacina_store::record::StreamId;
 use cloacina_tests::GUARD;
 use cloacina_tests::gate::GatedLog;
 use cloacina_tests::history::history;
 use cloacina_tests::workflows::{step, workflow};
-use cloacina_tests::world::{World, end_of, input, value};
+use cloacina_tests::world::{World, call_as, end_of, input, value};
 use serde_json::json;
 
 /// The first second of 2030: after the wall clock of every machine that runs this, for the log itself goes by that.
@@ -49,6 +51,7 @@ fn new_process() -> (World, VirtualClock) {
 
 fn hourly(catchup: Catchup) -> NewSchedule {
     NewSchedule {
+        name: None,
         workflow: "etl".into(),
         expression: "@hourly".into(),
         timezone: "UTC".into(),
@@ -114,6 +117,7 @@ fn an_execution_is_told_of_its_schedule() {
     let (world, clock) = new_process();
     let engine = world.open();
     let new = NewSchedule {
+        name: None,
         expression: "30 2 * * *".into(),
         timezone: "Europe/Berlin".into(),
         input: vec![input("day", json!("all")), input("schedule_id", json!("not yours"))],
@@ -211,6 +215,71 @@ fn a_kill_at_the_moment_of_a_fire_leaves_both_or_neither() {
         assert_eq!(hours(&engine, id), [1], "one fire, whoever made it");
         check_executions(&engine, id);
     }
+}
+
+/// The events of a schedule after the first one.
+fn changes(engine: &Engine, id: ScheduleId) -> Vec<ScheduleEvent> {
+    let records = engine.log().read(StreamId::from_bytes(id.0), 1, usize::MAX).unwrap();
+    let bytes = records.iter().map(|record| record.body.bytes().unwrap());
+    bytes.map(|bytes| decode_schedule_event(bytes).unwrap()).collect()
+}
+
+/// A schedule was updated, disabled or deleted while a time of it was due, and that time was lost without a word. (Reported of
+/// django-celery-beat and of Prefect.) Here the process was down for five hours, and the next one changes the schedule before it
+/// registers the workflow, or does not fire schedules at all.
+#[test]
+fn what_is_due_is_settled_before_a_schedule_is_changed() {
+    type Change = fn(&Engine, ScheduleId);
+    let other: Change = |engine, id| engine.update_schedule(id, "30 * * * *", "UTC").unwrap();
+    let disable: Change = |engine, id| engine.enable_schedule(id, false).unwrap();
+    let delete: Change = |engine, id| engine.delete_schedule(id).unwrap();
+    let until = at(5 * HOUR + 600);
+    for (fires_schedules, change) in [(true, other), (true, disable), (true, delete), (false, other), (false, delete)] {
+        let (world, _clock) = new_process();
+        let id = world.open().create_schedule(hourly(Catchup::RunAll)).unwrap();
+        let clock = VirtualClock::starting_at(until);
+        let late = world.in_new_process().configured(|config| {
+            config.time = TimeSource::Virtual(clock.clone());
+            config.cron = fires_schedules;
+        });
+        let engine = late.open();
+        change(&engine, id);
+        let changes = changes(&engine, id);
+        let ScheduleEvent::Skipped(skipped) = &changes[0] else { panic!("{changes:?}") };
+        assert_eq!((skipped.first, skipped.until, skipped.why), (at(HOUR), until, SkipCause::CouldNotFire));
+        assert_eq!(changes.len(), 2, "{changes:?}");
+    }
+    for (catchup, fired) in [(Catchup::RunAll, vec![1, 2, 3, 4, 5, 6]), (Catchup::Skip, vec![6])] {
+        let (world, _clock) = new_process();
+        let id = world.open().create_schedule(hourly(catchup)).unwrap();
+        let clock = VirtualClock::starting_at(until);
+        let late = world.in_new_process().configured(|config| config.time = TimeSource::Virtual(clock.clone()));
+        let engine = late.open();
+        engine.update_schedule(id, "@hourly", "UTC").unwrap();
+        assert!(!engine.schedule(id).unwrap().is_registered);
+        engine.registry().register(workflow("etl", [step("load")]));
+        clock.advance(seconds(HOUR));
+        assert_eq!(hours(&engine, id), fired, "an update that changes nothing loses nothing");
+        assert!(engine.schedule(id).unwrap().is_registered);
+    }
+}
+
+/// An execution with the id of the log's own stream or of a schedule was started, and broke off in the middle of decoding.
+#[test]
+fn an_id_that_belongs_to_something_else_is_refused_in_words() {
+    let (world, _clock) = new_process();
+    let engine = world.open();
+    let schedule = engine.create_schedule(hourly(Catchup::Skip)).unwrap();
+    for (id, whose) in [(ExecutionId([0; 16]), "the log itself"), (ExecutionId(schedule.0), "a schedule")] {
+        let refused = format!("{id} is the id of {whose}, not of an execution; take another id");
+        assert_eq!(engine.start(call_as("etl", id)).unwrap_err().to_string(), refused);
+        assert_eq!(engine.outcome(id).unwrap_err().to_string(), refused);
+        assert_eq!(engine.wait(id, None).unwrap_err().to_string(), refused);
+        assert_eq!(engine.resume(id).unwrap_err().to_string(), refused);
+        assert_eq!(engine.cancel(id, None).unwrap_err().to_string(), refused);
+        assert_eq!(engine.executions(None, None, 10, Some(id)).unwrap_err().to_string(), refused);
+    }
+    assert_eq!(hours(&engine, schedule), [0; 0], "the schedule is as it was");
 }
 
 #[test]

@@ -169,3 +169,23 @@ fn an_attempt_that_was_abandoned_before_it_ran_does_not_run() {
     assert_eq!(ran.arrivals(), 0, "an attempt ran after it had been abandoned");
     assert!(tells(&world.log(), execution, "TaskAbandoned async 1 Shutdown"));
 }
+
+/// A signal handler shut an engine down that was being shut down: it returned at once and closed the process's files under
+/// the first one, or both waited for each other.
+#[test]
+fn a_second_shutdown_waits_for_the_same_end_and_its_shorter_grace_counts() {
+    let door = Door::closed();
+    let world = World::of([two(&door)]);
+    let engine = world.open();
+    let execution = start(&engine, "two");
+    door.wait_for_arrivals(1);
+    let first = engine.begin_shutdown(Duration::MAX);
+    assert!(first.within(Duration::from_millis(20)).is_none());
+    let second = engine.begin_shutdown(Duration::MAX);
+    engine.shutdown(Duration::ZERO).unwrap();
+    for ending in [first, second] {
+        ending.within(GUARD).unwrap().unwrap();
+    }
+    assert!(tells(&world.log(), execution, "TaskAbandoned first 1 Shutdown"));
+    door.open();
+}

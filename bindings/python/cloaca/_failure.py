@@ -38,17 +38,17 @@ _NETWORK = {
 # Errors of name resolution: their numbers are not those of errno.
 _RESOLVER = {"gaierror", "herror"}
 
-# The files whose frames stand before the task's own in a traceback.
+# Our own files, whose frames come before the task's in a traceback.
 _OURS = {os.path.join(os.path.dirname(__file__), name) for name in ("_threads.py", "_run.py", "_loop.py", "_worker.py")}
 
 # The longest texts that are kept, in characters.
 _LONGEST_MESSAGE = 64 * 1024
 _LONGEST_TRACEBACK = 256 * 1024
 _LONGEST_NAME = 1024
-# So many exceptions of one family are looked at, and so many are shown where Python's own text cannot be had.
+# How many related exceptions are visited, and how many are shown where Python's own formatting fails.
 _FAMILY = 10_000
 _SHOWN = 20
-# `traceback` follows every path into a group of groups, recursively: what is wider or deeper is not given to it.
+# `traceback` formats groups recursively, along every path: larger ones are not passed to it.
 _PATHS = 1_000
 _DEPTH = 30
 

@@ -18,7 +18,7 @@ from . import _failure, _logging, _run
 from ._run import OWNER, Run, cancelled, start
 from .errors import Error
 
-# What ends a loop, or what all that runs on it shares.
+# Methods that end the loop, or something that everything on it shares.
 _ENDS = ("stop", "close", "shutdown_asyncgens", "shutdown_default_executor")
 
 
@@ -30,10 +30,10 @@ class Loop:
 
     def __init__(self, thread_name: Callable[[], str]) -> None:
         self._thread_name = thread_name
-        # A signal's handler may shut the runner down where its own thread holds this.
+        # Re-entrant: a signal handler may shut the runner down while its own thread holds the lock.
         self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        # What runs, by the loop that it runs on: the one that is used, and those that were replaced.
+        # The live runs of each loop: the current one, and those that were replaced.
         self._runs: dict[asyncio.AbstractEventLoop, set[Run]] = {}
         self._is_checking = False
         self._closed = False
@@ -62,7 +62,7 @@ class Loop:
             try:
                 loop.call_soon_threadsafe(run.begin, loop, context=Context())
             except RuntimeError:
-                # It was closed this moment.
+                # The loop was closed a moment ago.
                 self._replace(loop)
                 self._over(loop, run)
                 continue
@@ -141,7 +141,7 @@ class Loop:
         try:
             check.start()
         except RuntimeError:
-            # No more threads are to be had; the next one that is cancelled asks again.
+            # The next cancellation checks again.
             self._is_checking = False
 
     def _check(self, loop: asyncio.AbstractEventLoop, answered: threading.Event) -> None:
@@ -184,9 +184,11 @@ def run(name: str, function: Callable[[], Awaitable[object]]) -> object:
         _stop(loop)
 
     loop.call_soon(Run(name, function, partial(over, returned), partial(over, raised)).begin, loop, context=Context())
+    asyncio.set_event_loop(loop)
     broken = _drive(loop, lambda: bool(returned or raised))
-    # What is left has ignored its cancellation already.
+    # What is left has already ignored its cancellation.
     _close(loop, patience=0.0)
+    asyncio.set_event_loop(None)
     if raised or broken is not None:
         raise raised[0] if raised else Error(f"the event loop of {name} broke") from broken
     return returned[0]
@@ -332,7 +334,7 @@ def _close(loop: asyncio.AbstractEventLoop, patience: float) -> None:
     """Cancels what is left on a loop, gives it a few seconds, and closes the loop."""
     ended: list[object] = []
     reason = "the runner is shut down"
-    # The program may have set its own.
+    # The program may have set its own, and they may raise.
     loop.set_task_factory(None)
     loop.set_exception_handler(None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -47,7 +48,9 @@ Draw = Callable[[_Standing], object]
 
 
 def is_wanted() -> bool:
-    """Whether somebody would see a bar: standard output is a terminal."""
+    """Whether somebody would see a bar: standard output is a terminal, and one that can write over what it has shown."""
+    if os.environ.get("TERM") == "dumb":
+        return False
     try:
         return sys.stdout.isatty()
     except Exception:

@@ -16,12 +16,12 @@ from typing import Any
 from . import _failure, _logging
 from .errors import Error
 
-# So long a coroutine may take to end once it is cancelled, in seconds.
+# How many seconds a coroutine may take to end once it is cancelled.
 PATIENCE = 5.0
-# The same once it is cancelled for the second time, having ignored the first.
+# The same after a second cancellation, once the first was ignored.
 LAST_PATIENCE = 1.0
 
-# The run that the code belongs to which reads this.
+# The run that the current code belongs to.
 OWNER: ContextVar[Run | None] = ContextVar("cloaca_run", default=None)
 
 
@@ -36,7 +36,7 @@ class Run:
         fail: Callable[[BaseException], object],
     ) -> None:
         self.name = name
-        # For whoever else awaits one of its tasks.
+        # The message of the CancelledError in other coroutines that await one of its tasks.
         self._reason = f"it belongs to {name}, which has ended"
         self._function = function
         self._complete = complete
@@ -47,7 +47,7 @@ class Run:
         self._timers: weakref.WeakSet[asyncio.TimerHandle] = weakref.WeakSet()
         self._generators: weakref.WeakSet[Any] = weakref.WeakSet()
         self._closing: set[asyncio.Future[Any]] = set()
-        # Called when it is over.
+        # Called once, when it is over.
         self.on_over: Callable[[], object] = lambda: None
         self._thrown: BaseException | None = None
         self._ending: asyncio.Future[None] | None = None
@@ -174,7 +174,7 @@ class Run:
 
     def _leave(self) -> None:
         on_over = self.on_over
-        # A timer that was cancelled stays in the loop until its time comes, and with it all that leads from here.
+        # A cancelled timer stays in the loop until its time comes, and keeps this object alive.
         del self.on_over, self._function, self._complete, self._fail
         on_over()
 
@@ -185,7 +185,7 @@ class Run:
         if self._thrown is None:
             return main.result()
         if not main.cancelled():
-            # What it raised on its way is known.
+            # Marks its own exception as retrieved.
             main.exception()
         raise self._thrown
 
@@ -216,7 +216,7 @@ def start(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) 
 def _task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], context: Context
 ) -> asyncio.Future[Any]:
-    # Not with the loop's task factory: that may be the program's.
+    # Bypasses the loop's task factory, which the program may have set.
     return context.run(partial(asyncio.Task, coroutine, loop=loop))
 
 

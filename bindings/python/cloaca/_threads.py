@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 _number = itertools.count(1)
 
-# So many of the last errors are kept as objects, for ``raise_for_status``.
+# How many of the last errors are kept as objects, for ``raise_for_status``.
 _KEPT_ERRORS = 100
-# So many threads wait for work; those that come back to more of them end.
+# How many idle threads are kept; further ones end.
 _IDLE_THREADS = 16
 
 
@@ -81,7 +81,7 @@ class Errors:
 
 
 class Threads:
-    """A pool: one thread waits for work whenever the others have some that blocks them. Coroutines block none."""
+    """A thread pool: there is always an idle thread, up to what the engine hands out at once. Coroutines take none."""
 
     def __init__(self, inbox: Inbox) -> None:
         self.errors = Errors()
@@ -124,7 +124,7 @@ class Threads:
                     return
                 self._do(work)
             except BaseException as error:
-                # Nothing of the program's ends a thread of ours: not even what it throws at one from outside.
+                # Not even an exception that the program injects into one of our threads ends it.
                 _logging.failure("a thread of the runner was interrupted; it goes on", error)
             finally:
                 # Otherwise the last context would live until the next attempt.
@@ -151,7 +151,7 @@ class Threads:
             self._have_one_waiting()
             _tell_callbacks(work)
         else:
-            # It is ours, and waits for nothing.
+            # Our own code, which never blocks.
             _call(work)
 
     def _refuses(self, attempt: Attempt) -> bool:

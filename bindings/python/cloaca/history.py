@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -210,8 +210,16 @@ class History:
             raise TypeError(f"a context key must be a str, not {type(key).__name__}")
         return Why(Step._of(raw) for raw in self._native.why(key, *self._moment(at)))
 
-    def diff(self, other: History) -> Diff:
+    def diff(self, other: History, ignore: Iterable[Literal["order", "attempts", "time"]] = ()) -> Diff:
         """What differs between this execution, A, and another, B. Timing alone makes no two executions differ.
+
+        Args:
+            other: B.
+            ignore: What not to compare: the ``order`` of the tasks, how many ``attempts`` they needed, how much
+                ``time`` they took.
+
+        Raises:
+            ValueError: Something else is to be ignored.
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -224,7 +232,7 @@ class History:
         """
         if not isinstance(other, History):
             raise TypeError(f"a history is compared with another one, not with {type(other).__name__}")
-        raw = self._native.diff(other._native)
+        raw = self._native.diff(other._native, [ignore] if isinstance(ignore, str) else list(ignore))
         return Diff(raw["same"], raw["first"], tuple(raw["input"]), tuple(raw["tasks"]), tuple(raw["context"]))
 
     def verify(self) -> Verification:

@@ -633,11 +633,13 @@ def _start_threads(start: Callable[[], Started]) -> Started:
     try:
         return start()
     except RuntimeError as error:
-        import resource
+        if "shutdown" in str(error):
+            # Python 3.12 and newer start none from the end of the main thread on.
+            what = "open the runner before the interpreter ends"
+        else:
+            import resource
 
-        limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-        limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit} for all processes of this user)"
-        raise Error(
-            f"a runner needs threads of its own, and could not start one: {error}. Raise the limit of threads{limited} "
-            f"or open the runner before the interpreter ends"
-        ) from error
+            limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+            limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit} for all of this user's)"
+            what = f"raise the limit of threads{limited}"
+        raise Error(f"a runner needs threads of its own, and could not start one: {error}; {what}") from error

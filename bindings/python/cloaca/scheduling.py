@@ -54,6 +54,12 @@ class CronSchedule(TypedDict):
     """When it was made."""
     updated_at: str
     """When somebody last changed it. Firing does not."""
+    name: str | None
+    """What its user calls it."""
+    context: dict[str, Any]
+    """The input of each execution."""
+    is_registered: bool
+    """Whether this runner has the workflow: the schedule does not fire before."""
 
 
 class CronExecution(TypedDict):
@@ -135,6 +141,8 @@ class TriggerSchedule(TypedDict):
     """Whether it is polled."""
     last_poll_at: str | None
     """When this runner polled it last (RFC 3339, UTC). Polls are not kept in the log."""
+    is_registered: bool
+    """Whether this runner has the workflow: the trigger is not polled before."""
 
 
 class TriggerExecution(TypedDict):
@@ -196,6 +204,7 @@ class Scheduling:
         *,
         context: Context | Mapping[str, Any] | None = None,
         catchup: Catchup = "skip",
+        name: str | None = None,
     ) -> str:
         """Makes a schedule: from now on, whenever the expression is met, the workflow is started.
 
@@ -218,6 +227,7 @@ class Scheduling:
                 ``schedule_timezone`` and ``scheduled_time`` (RFC 3339, UTC) too.
             catchup: What becomes of times at which no process was there to fire: ``"skip"``, or ``"run_all"``, which
                 runs them late, oldest first, at most ``cron_max_catchup_executions`` of them.
+            name: What you call the schedule, to tell it from others of the same workflow. Need not be unique.
 
         Returns:
             The schedule's id.
@@ -232,19 +242,59 @@ class Scheduling:
             ...     runner.get_cron_schedule(schedule_id)["timezone"]
             'Europe/Berlin'
         """
-        for value in (workflow_name, cron_expression, timezone, catchup):
+        for value in (workflow_name, cron_expression, timezone, catchup, *(() if name is None else (name,))):
             if not isinstance(value, str):
-                raise TypeError(f"workflow_name, cron_expression, timezone and catchup are texts, not {value!r}")
+                raise TypeError(f"workflow_name, cron_expression, timezone, catchup and name are texts, not {value!r}")
         if not isinstance(context, Context):
             context = Context(context)
-        workflow = workflows.find(workflow_name)
-        if workflow is not None:
-            try:
-                context = workflow._inputs.complete(workflow_name, context, by_schedule=True)
-            except WorkflowInputError as error:
-                message = f"Failed to register cron workflow: {error}"
-                raise WorkflowInputError(message, workflow=workflow_name) from None
-        return self._scheduling.create(workflow_name, cron_expression, timezone, context, catchup)
+        context = _completed(workflow_name, context)
+        return self._scheduling.create(workflow_name, cron_expression, timezone, context, catchup, name)
+
+    def register_workflow_instance(
+        self,
+        workflow_name: str,
+        instance_name: str,
+        cron_expression: str,
+        timezone: str,
+        params: Context | Mapping[str, Any],
+    ) -> str:
+        """Makes a schedule with a name and an input: an instance of a workflow.
+
+        The name is unique for the workflow. Registering the same instance again returns the schedule that is there, so
+        a program can do so whenever it starts. See
+        [`register_cron_workflow`][cloaca.scheduling.Scheduling.register_cron_workflow] for the rest.
+
+        Args:
+            workflow_name: The workflow.
+            instance_name: The schedule's name.
+            cron_expression: When it fires.
+            timezone: The IANA time zone that the expression is read in.
+            params: The input of each execution.
+
+        Returns:
+            The schedule's id.
+
+        Raises:
+            ValueError: ``Failed to register workflow instance: …``, if there is one of that name with another
+                expression, time zone or input; and as ``register_cron_workflow``.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     north = runner.register_workflow_instance("report", "north", "@daily", "UTC", {"region": "north"})
+            ...     south = runner.register_workflow_instance("report", "south", "@daily", "UTC", {"region": "south"})
+            ...     again = runner.register_workflow_instance("report", "north", "@daily", "UTC", {"region": "north"})
+            ...     north == again, north == south, runner.get_cron_schedule(north)["name"]
+            (True, False, 'north')
+        """
+        if not isinstance(instance_name, str) or not instance_name:
+            raise ValueError(f"Failed to register workflow instance: its name is a text, not {instance_name!r}")
+        context = params if isinstance(params, Context) else Context(params)
+        for schedule in self.list_cron_schedules():
+            if (schedule["workflow_name"], schedule["name"]) == (workflow_name, instance_name):
+                return _same_instance(schedule, cron_expression, timezone, _completed(workflow_name, context))
+        return self.register_cron_workflow(
+            workflow_name, cron_expression, timezone, context=context, name=instance_name
+        )
 
     def list_cron_schedules(
         self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
@@ -479,6 +529,31 @@ def _time(micros: int | None) -> str | None:
     return None if micros is None else rfc3339(micros)
 
 
+def _completed(workflow_name: str, context: Context) -> Context:
+    """The input of a schedule with the defaults that its workflow declares."""
+    workflow = workflows.find(workflow_name)
+    if workflow is None:
+        return context
+    try:
+        return workflow._inputs.complete(workflow_name, context, by_schedule=True)
+    except WorkflowInputError as error:
+        raise WorkflowInputError(f"Failed to register cron workflow: {error}", workflow=workflow_name) from None
+
+
+def _same_instance(schedule: CronSchedule, cron_expression: str, timezone: str, context: Context) -> str:
+    """The id of a schedule that is registered again."""
+    there = (schedule["cron_expression"], schedule["timezone"], schedule["context"])
+    asked = (cron_expression, timezone, context.to_dict())
+    names = ("expression", "time zone", "input")
+    differences = [name for name, old, new in zip(names, there, asked, strict=True) if old != new]
+    if differences:
+        raise ValueError(
+            f"Failed to register workflow instance: workflow '{schedule['workflow_name']}' has the schedule "
+            f"'{schedule['name']}' ({schedule['id']}) with another {' and '.join(differences)}; update or delete it"
+        )
+    return schedule["id"]
+
+
 def _schedule(raw: RawSchedule) -> CronSchedule:
     return {
         "id": raw["id"],
@@ -491,6 +566,9 @@ def _schedule(raw: RawSchedule) -> CronSchedule:
         "last_run_at": _time(raw["last_run"]),
         "created_at": rfc3339(raw["created"]),
         "updated_at": rfc3339(raw["updated"]),
+        "name": raw["name"],
+        "context": raw["context"],
+        "is_registered": raw["is_registered"],
     }
 
 
@@ -516,6 +594,7 @@ def _trigger(raw: RawTrigger) -> TriggerSchedule:
         "allow_concurrent": raw["allow_concurrent"],
         "enabled": raw["enabled"],
         "last_poll_at": _time(raw["last_poll"]),
+        "is_registered": raw["is_registered"],
     }
 
 

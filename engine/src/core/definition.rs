@@ -1,6 +1,7 @@
 //! What a workflow is: tasks, dependencies, rules. Stored once in the log under its fingerprint, so that an execution
 //! can be rebuilt after the code has changed or gone.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,6 +45,81 @@ pub struct Definition {
     pub workflow: Arc<str>,
     /// Its tasks, in the order in which they were added: the order in which the final context joins the leaves.
     pub tasks: Vec<TaskDefinition>,
+}
+
+/// What is different between two definitions of a workflow, by task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The tasks that only the new one has.
+    pub added: Vec<TaskId>,
+    /// The tasks that only the old one has.
+    pub removed: Vec<TaskId>,
+    /// The tasks whose code is another.
+    pub code: Vec<TaskId>,
+    /// The tasks with other dependencies, or another rule.
+    pub rewired: Vec<TaskId>,
+    /// The tasks with another retry policy or timeout.
+    pub policy: Vec<TaskId>,
+}
+
+impl Changes {
+    /// Compares two definitions.
+    ///
+    /// ```
+    /// use cloacina_engine::core::definition::{Changes, Definition, TaskDefinition};
+    /// let of = |tasks: &[&str]| Definition {
+    ///     workflow: "etl".into(),
+    ///     tasks: tasks.iter().map(|name| TaskDefinition::new(*name)).collect(),
+    /// };
+    /// let changes = Changes::between(&of(&["extract", "load"]), &of(&["extract", "check"]));
+    /// assert_eq!(changes.words(), ["task added: check", "task removed: load"]);
+    /// ```
+    #[must_use]
+    pub fn between(old: &Definition, new: &Definition) -> Self {
+        let by_name = |definition: &Definition| -> BTreeMap<TaskId, TaskDefinition> {
+            definition.tasks.iter().map(|task| (task.id.clone(), task.clone())).collect()
+        };
+        let (before, after) = (by_name(old), by_name(new));
+        let mut changes = Self::default();
+        for task in &new.tasks {
+            let Some(then) = before.get(&task.id) else {
+                changes.added.push(task.id.clone());
+                continue;
+            };
+            let mut note = |differs: bool, list: fn(&mut Self) -> &mut Vec<TaskId>| {
+                if differs {
+                    list(&mut changes).push(task.id.clone());
+                }
+            };
+            note(then.code != task.code, |changes| &mut changes.code);
+            note((&then.dependencies, &then.rule) != (&task.dependencies, &task.rule), |changes| &mut changes.rewired);
+            note((&then.retry, then.timeout) != (&task.retry, task.timeout), |changes| &mut changes.policy);
+        }
+        let gone = old.tasks.iter().filter(|task| !after.contains_key(&task.id));
+        changes.removed = gone.map(|task| task.id.clone()).collect();
+        changes
+    }
+
+    /// Each kind of change in a few words, with the tasks: `other code: extract, load`.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        /// How many names stand in a line.
+        const NAMED: usize = 12;
+        let kinds = [
+            ("other code", &self.code),
+            ("task added", &self.added),
+            ("task removed", &self.removed),
+            ("other dependencies or rule", &self.rewired),
+            ("another retry policy or timeout", &self.policy),
+        ];
+        let some = kinds.into_iter().filter(|(_, tasks)| !tasks.is_empty());
+        some.map(|(kind, tasks)| {
+            let named = tasks[..tasks.len().min(NAMED)].join(", ");
+            let more = tasks.len().saturating_sub(NAMED);
+            if more == 0 { format!("{kind}: {named}") } else { format!("{kind}: {named} and {more} more") }
+        })
+        .collect()
+    }
 }
 
 /// A task as data.

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use cloacina_store::LogClock;
+use cloacina_store::record::Timestamp as LogTime;
+
 use super::engine::lock;
 use crate::core::time::Timestamp;
 
@@ -19,7 +22,8 @@ pub enum TimeSource {
 
 /// A clock that stands still until [`VirtualClock::advance`] moves it: for tests of what takes time.
 ///
-/// Several engines can share one. It begins no earlier than the end of the logs that they open, and only the engine's own
+/// Several engines can share one. It begins no earlier than the end of the logs that they open (a new log begins with it, see
+/// [`VirtualClock::for_log`]), and only the engine's own
 /// waits go by it: a task that sleeps does so by the clock on the wall.
 ///
 /// ```
@@ -93,6 +97,17 @@ impl VirtualClock {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp(self.0.now.load(Ordering::SeqCst))
+    }
+
+    /// The clock for the events of the log itself, so that a log on the disk does not begin now.
+    #[must_use]
+    pub fn for_log(&self) -> LogClock {
+        let clock = self.clone();
+        LogClock::new(move || match clock.now() {
+            // Nobody has said yet what time it is.
+            Timestamp(0) => LogTime(wall()),
+            Timestamp(now) => LogTime(now),
+        })
     }
 
     /// Moves the clock, from one due timer to the next, and lets each fire at its own time. At each stop it waits until
@@ -172,6 +187,14 @@ impl Clock {
         }
     }
 
+    /// What time it is by the clock on the wall, which can be set back: schedules go by it.
+    pub(crate) fn wall(&self) -> Timestamp {
+        match self {
+            Self::Wall(clock) => Timestamp((clock.wall)()),
+            Self::Virtual(clock) => clock.now(),
+        }
+    }
+
     /// Until when to wait for `due`, on the clock that waits go by: that stands still while the machine sleeps, and knows
     /// nothing of a wall clock that is set. So a wait that is longer than [`LONGEST_WAIT`] ends before `due`, to look at
     /// the wall clock again. `None` if waiting brings it no nearer.
@@ -186,27 +209,53 @@ impl Clock {
     }
 }
 
-/// The wall clock. Never goes back, not even when the wall clock does, and not behind the end of the log; and never
-/// stands still: where the wall clock is behind what was told before, time passes by the steady clock.
+/// The time of the log: the wall clock, which may be set back, made monotone.
+///
+/// It never goes back, not even behind the end of the log that it begins with. Where it is ahead of the wall clock, because that
+/// was set back or was wrong when the log was written, it goes at half the pace until the wall clock has caught up. So what an
+/// hour's mistake has brought is gone after two hours, and meanwhile every wait for a retry or a timeout still ends, after twice
+/// as long. Schedules do not go by it: see [`Clock::wall`].
 #[derive(Debug)]
 pub(crate) struct WallClock {
-    /// What time it was, by both clocks.
-    begin: (Instant, i64),
-    last: AtomicI64,
+    /// What was told last, and when that was by the steady clock.
+    told: Mutex<(Instant, i64)>,
     /// Reads the clock on the wall.
     wall: fn() -> i64,
+}
+
+/// How far the end of a log may lie ahead of the clock without a warning: clocks of machines differ by less.
+pub const MOST_AHEAD: Duration = Duration::from_secs(60);
+
+/// Warns if the end of a log lies ahead of the wall clock.
+pub(crate) fn warn_if_ahead(log: &str, end: Timestamp) {
+    let ahead = Duration::from_micros(end.micros_since(Timestamp(wall())));
+    if ahead > MOST_AHEAD {
+        tracing::warn!(
+            log,
+            seconds = ahead.as_secs(),
+            "the last event of the log {log} lies {} s ahead of this machine's clock: a clock is wrong, or was. New events go on \
+             from there at half the pace until the clock has caught up; schedules go by the clock. Check the clock",
+            ahead.as_secs()
+        );
+    }
 }
 
 impl WallClock {
     fn from(floor: Timestamp, wall: fn() -> i64) -> Self {
         let begin = wall().max(floor.0);
-        Self { begin: (Instant::now(), begin), last: AtomicI64::new(begin), wall }
+        Self { told: Mutex::new((Instant::now(), begin)), wall }
     }
 
     fn now(&self) -> Timestamp {
-        let passed = i64::try_from(self.begin.0.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let now = (self.wall)().max(self.begin.1.saturating_add(passed));
-        Timestamp(self.last.fetch_max(now, Ordering::Relaxed).max(now))
+        let mut told = lock(&self.told);
+        let steady = Instant::now();
+        let passed = i64::try_from(steady.saturating_duration_since(told.0).as_micros()).unwrap_or(i64::MAX);
+        let now = (self.wall)().max(told.1.saturating_add(passed / 2));
+        // Halves of what is too short to be told are not lost.
+        if now > told.1 {
+            *told = (steady, now);
+        }
+        Timestamp(now)
     }
 }
 
@@ -242,6 +291,22 @@ mod tests {
         let before = clock.now();
         WALL.store(HOUR, Ordering::SeqCst);
         assert!(clock.now() >= before);
+    }
+
+    /// The clock was wrong by hours once: from then on, every event of the log stayed ahead by as much, for ever.
+    #[test]
+    fn a_log_that_is_ahead_is_caught_up_with_and_its_time_does_not_stand_still() {
+        static WALL: AtomicI64 = AtomicI64::new(HOUR);
+        let clock = Clock::Wall(WallClock::from(Timestamp(6 * HOUR), || WALL.load(Ordering::SeqCst)));
+        let first = clock.now();
+        assert!(first >= Timestamp(6 * HOUR), "never behind the end of the log");
+        std::thread::sleep(Duration::from_millis(2));
+        let second = clock.now();
+        assert!(second > first, "waits end");
+        assert!(second.micros_since(first) < HOUR as u64);
+        assert_eq!(clock.wall(), Timestamp(HOUR), "schedules go by the wall");
+        WALL.store(7 * HOUR, Ordering::SeqCst);
+        assert_eq!(clock.now(), Timestamp(7 * HOUR), "the wall clock has caught up");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::core::time::Timestamp;
 /// **When clocks change.** An expression with one fixed time of day (`30 2 * * *`) fires once on every such day: at the first
 /// moment after the missing hour if its time falls into it, and at the first of the two moments if its time comes twice.
 /// Any other expression (`*/15 * * * *`, `0 1,2 * * *`) follows the clock on the wall: it skips the missing hour and fires
-/// in both passes of the repeated one.
+/// in both passes of the repeated one. A day that a zone skips altogether (Samoa had no 30 December 2011) has no times.
 ///
 /// ```
 /// use cloacina_engine::core::schedule::Calendar;
@@ -113,13 +113,53 @@ impl CronExpression {
 
 impl Calendar for CronExpression {
     fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
-        let from = utc(time)?.with_timezone(&self.zone);
-        let next = self.cron.find_next_occurrence(&from, false).ok()?;
-        let next = Timestamp(next.timestamp_micros());
+        let found = self.search(time, false);
+        let next = match found {
+            Some(next) => next,
+            // UTC skips nothing: what comes there comes here, too.
+            None => {
+                self.cron.find_next_occurrence(&utc(time)?, false).ok()?;
+                self.after_gap(time)?
+            }
+        };
         // Never a step back, whatever a zone's rules are: the fold would refuse it.
         (next > time).then_some(next)
     }
 }
+
+impl CronExpression {
+    /// The first time from another on that the expression is met; `None` if it never is, or the search comes upon a day that the
+    /// zone skips: it looks for the end of a missing hour, and gives up where a whole day is missing.
+    fn search(&self, from: Timestamp, inclusive: bool) -> Option<Timestamp> {
+        let start = utc(from)?.with_timezone(&self.zone);
+        let next = self.cron.find_next_occurrence(&start, inclusive).ok()?;
+        Some(Timestamp(next.timestamp_micros()))
+    }
+
+    /// The same where the search comes upon a day that the zone skips: from the moment on at which the next day begins.
+    fn after_gap(&self, time: Timestamp) -> Option<Timestamp> {
+        let lands_in_gap = |from: i64| self.search(Timestamp(from), true).is_none();
+        let (mut before, mut step) = (time.0, DAY);
+        let mut after = time.0.checked_add(step)?;
+        while lands_in_gap(after) {
+            before = after;
+            step = step.checked_mul(2).filter(|step| *step < LONGEST_SEARCH)?;
+            after = after.checked_add(step)?;
+        }
+        // The zone's rules change at a whole second.
+        while after - before > SECOND {
+            let middle = before + (after - before) / 2;
+            *(if lands_in_gap(middle) { &mut before } else { &mut after }) = middle;
+        }
+        let day_begins = after - after.rem_euclid(SECOND);
+        self.search(Timestamp(day_begins), true)
+    }
+}
+
+const SECOND: i64 = 1_000_000;
+const DAY: i64 = 24 * 3_600 * SECOND;
+/// For how long a day that is skipped is looked for. No expression waits longer for a day that comes.
+const LONGEST_SEARCH: i64 = 64 * 366 * DAY;
 
 /// What is wrong, without the parser's own name for the kind of mistake.
 fn reason(error: croner::errors::CronError) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cloacina_store::log::{EventLog, ReadError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::clock::{Clock, Follower, Settled, TimeSource};
+use super::clock::{Clock, Follower, Settled, TimeSource, warn_if_ahead};
 use super::erasing::{EraseError, erase};
 use super::fault::LogFault;
 use super::message::{Control, Message};
@@ -27,7 +27,7 @@ mod opening;
 mod told;
 
 pub use config::{EngineConfig, StartRequest};
-pub use errors::{EngineError, StartError, WaitError};
+pub use errors::{EngineError, ForeignId, StartError, WaitError};
 pub(crate) use opening::{LISTING_PAGE, new_execution_id};
 use opening::{environment, unfinished};
 pub use told::{ExecutionStatus, Listed, Outcome, Standing, TaskOutcome};
@@ -94,6 +94,9 @@ impl Engine {
         let schedules = super::schedules::found(&*log).map_err(failed)?;
         let triggers = super::triggers::found(&*log, &unfinished).map_err(failed)?;
         let head = log.head().map_err(failed)?;
+        if matches!(config.time, TimeSource::Wall) {
+            warn_if_ahead(&log.location(), Timestamp(head.time.0));
+        }
         let recovered: Vec<ExecutionId> = unfinished.keys().copied().collect();
         let (messages, receiver) = crossbeam_channel::unbounded();
         let standings = Standings::new(log.clone());

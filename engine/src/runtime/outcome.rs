@@ -5,7 +5,7 @@ use cloacina_store::record::{Body, Hash, StreamId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::engine::{ExecutionStatus, Listed, Outcome, Standing, TaskOutcome};
+use super::engine::{ExecutionStatus, ForeignId, Listed, Outcome, Standing, TaskOutcome};
 use crate::core::codec::{self, DecodeError};
 use crate::core::context::values;
 use crate::core::definition::Fingerprint;
@@ -65,6 +65,9 @@ pub enum RebuildError {
     /// The stream is empty.
     #[error("execution {0} has no events")]
     Empty(ExecutionId),
+    /// The stream is not that of an execution.
+    #[error(transparent)]
+    Foreign(#[from] ForeignId),
 }
 
 impl RebuildError {
@@ -80,7 +83,9 @@ impl RebuildError {
             Self::Read(error) if !error.is_damage() => {
                 Standing::unreadable(&what, "fix the cause and open the log again")
             }
-            Self::Read(_) | Self::Decode { .. } | Self::Illegal { .. } | Self::Empty(_) => Standing::damaged(id, &what),
+            Self::Read(_) | Self::Decode { .. } | Self::Illegal { .. } | Self::Empty(_) | Self::Foreign(_) => {
+                Standing::damaged(id, &what)
+            }
         }
     }
 }
@@ -127,6 +132,7 @@ fn visit(
             return Ok(());
         }
         for record in page {
+            ForeignId::check(execution, record.kind)?;
             let seq = record.seq;
             let erasure = match record.body {
                 Body::Erased { .. } => erasure_of(log, &mut erasures, execution, seq)?,

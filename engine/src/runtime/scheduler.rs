@@ -102,6 +102,8 @@ pub(crate) struct Scheduler {
     asked: Vec<ExecutionId>,
     slots: Slots,
     released: Released,
+    /// The time of this turn by the wall clock, which schedules and triggers go by.
+    wall: Timestamp,
     /// The time of this turn: everything that is decided in it happens then.
     now: Timestamp,
     /// The next timer of each live execution, schedule and trigger that has one.
@@ -132,10 +134,11 @@ const TOGETHER: Duration = Duration::from_micros(400);
 
 impl Scheduler {
     pub(crate) fn new(shell: Shell, found: Found) -> Self {
-        let now = shell.clock.now();
+        let (now, wall) = (shell.clock.now(), shell.clock.wall());
         let slots = u32::try_from(shell.config.max_concurrent_tasks.max(1)).unwrap_or(u32::MAX);
         Self {
             shell,
+            wall,
             now,
             live: HashMap::new(),
             held: found.unfinished,
@@ -167,6 +170,7 @@ impl Scheduler {
             }
             let received = self.receive();
             self.now = self.shell.clock.now();
+            self.wall = self.shell.clock.wall();
             match received {
                 Ok(message) => {
                     self.take(message);

@@ -24,6 +24,8 @@ use crate::core::time::Timestamp;
 /// A schedule that is to be made.
 #[derive(Clone, Debug)]
 pub struct NewSchedule {
+    /// What its user calls it, to tell it from others of the same workflow.
+    pub name: Option<Arc<str>>,
     /// The workflow that it starts.
     pub workflow: Arc<str>,
     /// When it fires: see [`CronExpression`].
@@ -44,6 +46,12 @@ pub struct ListedSchedule {
     pub id: ScheduleId,
     /// How it stands.
     pub label: ScheduleLabel,
+    /// What its user calls it.
+    pub name: Option<Arc<str>>,
+    /// The input of its executions.
+    pub input: Vec<(Key, Json)>,
+    /// Whether its workflow is registered: it does not fire before.
+    pub is_registered: bool,
 }
 
 /// A fire in a schedule's history.
@@ -111,6 +119,9 @@ pub enum ScheduleError {
     /// The name cannot be listed.
     #[error("a workflow's name has 1 to {LONGEST_NAME} bytes")]
     Name,
+    /// The schedule's own name is empty or too long.
+    #[error("a schedule's name has 1 to {LONGEST_NAME} bytes")]
+    ScheduleName,
     /// A value is too long.
     #[error("context key '{key}': the value has {bytes} bytes of JSON, more than max_value_bytes ({limit})")]
     ValueTooLarge {
@@ -152,7 +163,11 @@ impl Engine {
         if let Some((key, value)) = new.input.iter().find(|(_, value)| value.as_str().len() > limit) {
             return Err(ScheduleError::ValueTooLarge { key: key.clone(), bytes: value.as_str().len(), limit });
         }
+        if new.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > LONGEST_NAME) {
+            return Err(ScheduleError::ScheduleName);
+        }
         let created = ScheduleCreated {
+            name: new.name,
             workflow: new.workflow,
             expression: calendar.expression().clone(),
             timezone: calendar.timezone().clone(),
@@ -208,7 +223,7 @@ impl Engine {
     /// [`ScheduleError::Log`] if the listing cannot be read.
     pub fn schedules(&self) -> Result<Vec<ListedSchedule>, ScheduleError> {
         let entries = streams(&**self.log(), StreamKind::Schedule, true)?;
-        entries.iter().map(listed_schedule).collect()
+        entries.iter().map(|entry| self.listed_schedule(entry)).collect()
     }
 
     /// A schedule that is not deleted.
@@ -217,7 +232,18 @@ impl Engine {
     /// See [`ScheduleError`].
     pub fn schedule(&self, id: ScheduleId) -> Result<ListedSchedule, ScheduleError> {
         let entry = self.schedule_stream(id)?;
-        if entry.open { listed_schedule(&entry) } else { Err(ScheduleError::NotFound(id)) }
+        if entry.open { self.listed_schedule(&entry) } else { Err(ScheduleError::NotFound(id)) }
+    }
+
+    fn listed_schedule(&self, entry: &StreamEntry) -> Result<ListedSchedule, ScheduleError> {
+        let label = codec::decode_schedule_label(&entry.label).map_err(LogFault::from)?;
+        let first = read_page(&**self.log(), entry.stream, 0, 1)?.into_iter().next();
+        let (name, input) = match first.map(|recorded| recorded.event) {
+            Some(ScheduleEvent::Created(created)) => (created.name, created.input),
+            _ => (None, Vec::new()),
+        };
+        let is_registered = self.registry().find(&label.workflow).is_some();
+        Ok(ListedSchedule { id: ScheduleId(*entry.stream.as_bytes()), label, name, input, is_registered })
     }
 
     fn schedule_stream(&self, id: ScheduleId) -> Result<StreamEntry, ScheduleError> {
@@ -288,11 +314,6 @@ pub(crate) fn how_it_stands(log: &dyn LogReader, execution: ExecutionId) -> Resu
         Err(ReadError::NoStream(_)) => Ok(Standing::Missing),
         Err(error) => Err(error.into()),
     }
-}
-
-fn listed_schedule(entry: &StreamEntry) -> Result<ListedSchedule, ScheduleError> {
-    let label = codec::decode_schedule_label(&entry.label).map_err(LogFault::from)?;
-    Ok(ListedSchedule { id: ScheduleId(*entry.stream.as_bytes()), label })
 }
 
 /// The streams of a kind, newest first.

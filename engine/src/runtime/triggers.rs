@@ -26,6 +26,8 @@ pub struct ListedTrigger {
     pub enabled: bool,
     /// When this engine polled it last.
     pub last_poll: Option<Timestamp>,
+    /// Whether its workflow is registered: it is not polled before.
+    pub is_registered: bool,
 }
 
 /// A fire in a trigger's history.
@@ -80,9 +82,21 @@ impl Engine {
         self.settle_triggers()?;
         let polls = self.ask(|reply| Message::Triggers(TriggerRequest::LastPolls { reply })).unwrap_or_default();
         let entries = streams(&**self.log(), StreamKind::Trigger, false)?;
-        let mut found: Vec<_> = entries.iter().map(|entry| listed_trigger(entry, &polls)).collect::<Result<_, _>>()?;
+        let mut found: Vec<_> =
+            entries.iter().map(|entry| self.listed_trigger(entry, &polls)).collect::<Result<_, _>>()?;
         found.sort_by(|one, other| one.definition.name.cmp(&other.definition.name));
         Ok(found)
+    }
+
+    fn listed_trigger(
+        &self,
+        entry: &StreamEntry,
+        polls: &BTreeMap<TriggerId, Timestamp>,
+    ) -> Result<ListedTrigger, TriggerError> {
+        let label = codec::decode_trigger_label(&entry.label).map_err(LogFault::from)?;
+        let last_poll = polls.get(&TriggerId::of(&label.definition.name)).copied();
+        let is_registered = self.registry().find(&label.definition.workflow).is_some();
+        Ok(ListedTrigger { definition: label.definition, enabled: label.enabled, last_poll, is_registered })
     }
 
     /// Waits until every trigger that is registered is durable.
@@ -136,12 +150,6 @@ impl Engine {
             })
             .collect()
     }
-}
-
-fn listed_trigger(entry: &StreamEntry, polls: &BTreeMap<TriggerId, Timestamp>) -> Result<ListedTrigger, TriggerError> {
-    let label = codec::decode_trigger_label(&entry.label).map_err(LogFault::from)?;
-    let last_poll = polls.get(&TriggerId::of(&label.definition.name)).copied();
-    Ok(ListedTrigger { definition: label.definition, enabled: label.enabled, last_poll })
 }
 
 /// Records that are read at once.

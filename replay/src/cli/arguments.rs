@@ -1,14 +1,16 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use cloacina_engine::core::standing::ExecutionStatus;
 
 use super::completion::executions;
 use super::screen::Times;
 use crate::at::{At, Since};
+use crate::diff::Ignored;
 
 /// Shows what ran in an execution, in what order, what it read and wrote, and why it stopped. Reads the log of events,
 /// writes nothing to it, and runs no task code.
@@ -71,6 +73,44 @@ pub struct Arguments {
     /// What to show
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// The options that every command takes, by name, and those of them that have a meaning for a command: the others are not in its
+/// help.
+const MEANT: [(&str, &[&str]); 13] = [
+    ("list", &["log", "json", "jsonl", "time", "color"]),
+    ("context", &["at", "log", "json", "time", "color"]),
+    ("why", &["at", "log", "json", "time", "color"]),
+    ("explain", &["at", "log", "json", "time", "color"]),
+    ("graph", &["at", "log", "json", "time", "color"]),
+    ("report", &["log", "json"]),
+    ("serve", &["log", "json"]),
+    ("diff", &["log", "json", "color"]),
+    ("export", &["log", "json"]),
+    ("explain-error", &["json", "color"]),
+    ("verify", &["log", "json", "time", "color"]),
+    ("prove", &["log", "json", "time", "color"]),
+    ("doctor", &["log", "json", "time", "color"]),
+];
+
+impl Arguments {
+    /// Reads a command line, the program's name first.
+    ///
+    /// # Errors
+    /// Help, or what is wrong.
+    pub fn of(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let options: Vec<Arg> = command.get_arguments().filter(|option| option.is_global_set()).cloned().collect();
+        let names: Vec<String> = command.get_subcommands().map(|known| known.get_name().to_owned()).collect();
+        for name in names {
+            // What it is not told is hidden, and refused in words by the command itself.
+            let Some((_, meant)) = MEANT.iter().find(|(known, _)| *known == name) else { continue };
+            let hidden = options.iter().filter(|option| !meant.contains(&option.get_id().as_str()));
+            let hidden: Vec<Arg> = hidden.map(|option| option.clone().hide(true)).collect();
+            command = command.mut_subcommand(name, |known| known.args(hidden));
+        }
+        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
 }
 
 /// What to show.
@@ -145,6 +185,10 @@ pub enum Command {
         /// The other one
         #[arg(add = ArgValueCompleter::new(executions))]
         b: String,
+        /// What not to compare, also several with commas between them: the order of the tasks, how often they were tried, how
+        /// long they took
+        #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+        ignore: Vec<IgnoredArgument>,
     },
     /// Write it for other programs: JSON lines, a trace for Perfetto, spans for OpenTelemetry, runs for OpenLineage, or an
     /// archive, a file that every command here takes in place of an id
@@ -252,6 +296,27 @@ pub enum GraphFormat {
     Svg,
     /// The same as `--json`
     Json,
+}
+
+/// What is not compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IgnoredArgument {
+    /// That tasks ran in another order
+    Order,
+    /// That a task needed more attempts
+    Attempts,
+    /// That a task took longer
+    Time,
+}
+
+impl From<IgnoredArgument> for Ignored {
+    fn from(argument: IgnoredArgument) -> Self {
+        match argument {
+            IgnoredArgument::Order => Self::Order,
+            IgnoredArgument::Attempts => Self::Attempts,
+            IgnoredArgument::Time => Self::Time,
+        }
+    }
 }
 
 /// What an execution is written for.

@@ -98,11 +98,19 @@ impl Cell {
         if text::width(&whole) <= columns || self.parts.len() < 2 {
             return text::cut(&whole, columns);
         }
-        (1..self.parts.len())
-            .rev()
-            .map(|shown| format!("{} … {} more", self.parts[..shown].join(", "), self.parts.len() - shown))
-            .find(|candidate| text::width(candidate) <= columns)
-            .unwrap_or_else(|| text::cut(&whole, columns))
+        // Parts are looked at until they are too wide, and no further: there may be thousands.
+        let mut used = 0;
+        let ends = self.parts[..self.parts.len() - 1].iter().enumerate().map(|(place, part)| {
+            used += text::width(part) + if place == 0 { 0 } else { text::width(", ") };
+            used
+        });
+        let more = |shown: usize| format!(" … {} more", self.parts.len() - shown);
+        let fits = |(shown, used): &(usize, usize)| used + text::width(&more(*shown)) <= columns;
+        let shown = (1..).zip(ends.take_while(|used| *used <= columns)).filter(fits).last();
+        match shown {
+            Some((shown, _)) => format!("{}{}", self.parts[..shown].join(", "), more(shown)),
+            None => text::cut(&whole, columns),
+        }
     }
 }
 
@@ -210,5 +218,23 @@ impl Table {
             line.push_str(&if column.right { format!("{space}{painted}") } else { format!("{painted}{space}") });
         }
         screen.line(&line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each number of parts was tried with all of them put together: a task with 16,000 keys took 20 seconds to be shown.
+    #[test]
+    fn a_list_shows_as_many_parts_as_fit_however_many_there_are() {
+        let cell = |count: usize| Cell::list((0..count).map(|number| format!("+ key{number}")).collect());
+        assert_eq!(cell(3).fit(40), "+ key0, + key1, + key2");
+        assert_eq!(cell(5).fit(30), "+ key0, + key1 … 3 more");
+        assert_eq!(cell(12).fit(22), "+ key0 … 11 more");
+        assert_eq!(cell(5).fit(8), "+ key0,…");
+        assert_eq!(cell(200_000).fit(40), "+ key0, + key1, + key2 … 199997 more");
+        let wide = Cell::list(vec!["日本".to_owned(), "語".to_owned(), "x".repeat(30)]);
+        assert_eq!(wide.fit(20), "日本, 語 … 1 more");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use cloacina_engine::core::json::Json;
+
 use super::columns::{Cell, Column, Table};
 use super::failure::{Failure, code};
 use super::found::{Found, quoted};
@@ -10,7 +12,8 @@ use super::screen::Screen;
 use super::style::Tone;
 use super::text;
 use crate::ahead::Ahead;
-use crate::diff::{Diff, Difference, KeyDiff, Looked, Ran, ReadDiff, Side, Standing, TaskDiff, diff};
+use crate::diff::excerpt;
+use crate::diff::{Diff, Difference, Ignored, KeyDiff, Looked, Ran, ReadDiff, Side, Standing, TaskDiff, diff};
 use crate::json::diff::DiffJson;
 use crate::json::document::Object;
 use crate::source;
@@ -26,7 +29,7 @@ const PLACES: usize = 5;
 pub fn show(
     screen: &mut Screen<'_>,
     err: &mut dyn Write,
-    json: bool,
+    (json, ignored): (bool, &[Ignored]),
     (a, b): (&Found, &Found),
 ) -> Result<i32, Failure> {
     let story = |found: &Found| -> Result<(source::Head, Story), Failure> {
@@ -40,7 +43,7 @@ pub fn show(
         }
     };
     let ((head_a, story_a), (head_b, story_b)) = (story(a)?, story(b)?);
-    let found = diff(Side { head: &head_a, story: &story_a }, Side { head: &head_b, story: &story_b });
+    let found = diff(Side { head: &head_a, story: &story_a }, Side { head: &head_b, story: &story_b }, ignored);
     let exit = if found.is_same() { code::OK } else { code::DIFFERS };
     if json {
         let logs = (a.log.path.display().to_string(), b.log.path.display().to_string());
@@ -60,7 +63,9 @@ fn write(screen: &mut Screen<'_>, diff: &Diff) -> io::Result<()> {
     let Some(first) = &diff.first else {
         return screen.paragraph(0, Tone::Good, "same: every task ran the same code, saw and left the same values");
     };
-    if first.counts {
+    if first.aspect == Difference::Attempts.name() {
+        screen.paragraph(0, Tone::Warning, &text::clean(&first.sentence))?;
+    } else if first.counts {
         let says = format!("first divergence: {}", text::clean(&first.sentence));
         screen.paragraph(0, Tone::Strong, &says)?;
     } else {
@@ -161,9 +166,9 @@ fn notes(table: &mut Table, task: &TaskDiff) {
                 table.note(Tone::Dim, format!("ran on the other side of {}", text::clean(other)));
             }
             Difference::Code { line: Some(line), a, b } => {
-                let (a, b) = (text::clean(a.trim()), text::clean(b.trim()));
-                table.note(Tone::Plain, format!("line {line} in A: {}", text::cut(&a, 100)));
-                table.note(Tone::Plain, format!("line {line} in B: {}", text::cut(&b, 100)));
+                let found = excerpt::texts(a.trim(), b.trim(), 100);
+                table.note(Tone::Plain, format!("line {line} in A: {}", text::clean(&found.a)));
+                table.note(Tone::Plain, format!("line {line} in B: {}", text::clean(&found.b)));
             }
             Difference::Code { line: None, .. } | Difference::Attempts | Difference::Time => {}
         }
@@ -204,6 +209,17 @@ fn places(diff: &KeyDiff, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = shown
         .map(|place| match (&place.a, &place.b) {
             (None, None) => format!("{}: removed in one of them", text::clean(&place.path)),
+            (Some(a), Some(b)) => {
+                let (path, found) = (text::clean(&place.path), excerpt::values(a, b, columns));
+                // How long a value is, is worth saying where not all of it is shown.
+                let size = |value: &Json, shown: &str| match shown.contains('…') {
+                    true => format!(" ({})", text::value_size(value)),
+                    false => String::new(),
+                };
+                let (one, other) = (text::clean(&found.a), text::clean(&found.b));
+                let (long, longer) = (size(a, &found.a), size(b, &found.b));
+                format!("{path}: {one}{long} in A, {other}{longer} in B{}", found.place())
+            }
             (a, b) => format!("{}: {} in A, {} in B", text::clean(&place.path), value(a), value(b)),
         })
         .collect();

@@ -25,7 +25,7 @@ pub fn write(
     opened: Result<Box<dyn LogReader>, OpenError>,
     json: bool,
 ) -> Result<i32, Failure> {
-    let ground = look(path, opened).map_err(|unfit| match unfit {
+    let ground = look(path, opened, screen.now).map_err(|unfit| match unfit {
         Unfit::Open(error) => Failure::open(&error),
         Unfit::Read(error) => error.into(),
     })?;
@@ -119,6 +119,7 @@ impl Lines<'_, '_> {
         };
         self.say("durability", &durability)?;
         self.warnings(About::Durability)?;
+        self.warnings(About::Clock)?;
         let executions = text::count(content.executions, "execution");
         let records = text::count(content.records, "record");
         self.say("holds", &format!("{executions}, {} unfinished, {records}", content.unfinished))?;

@@ -3,7 +3,7 @@
 use std::io;
 
 use cloacina_engine::core::definition::TriggerRule;
-use cloacina_engine::core::event::{Seen, TaskId};
+use cloacina_engine::core::event::{Seen, Seq, TaskError, TaskId};
 use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::core::state::{Execution, TaskState};
 use cloacina_engine::core::time::Timestamp;
@@ -39,10 +39,33 @@ pub fn write(screen: &mut Screen<'_>, story: &Story, state: &Execution, task: Ta
             screen.paragraph(2, Tone::Warning, &notes::collision(met))?;
         }
         let count = words::allowed(state.task_definition(task));
-        for row in &row.attempts {
+        for (place, one) in row.attempts.iter().enumerate() {
             screen.line("")?;
-            attempt(screen, row, state.started(), count)?;
+            attempt(screen, one, &row.attempts[..place], state.started(), Some(count))?;
         }
+    }
+    Ok(())
+}
+
+/// Writes the explanation of a task that the recovery at `seq` took out.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn write_removed(
+    screen: &mut Screen<'_>,
+    story: &Story,
+    state: &Execution,
+    (name, seq): (&str, Seq),
+) -> io::Result<()> {
+    let painted = screen.style.paint(Tone::Warning, "removed");
+    screen.line(&format!("{}: {painted}", text::clean(name)))?;
+    let says = "is not in the graph any more: the execution was resumed with another one";
+    screen.paragraph(2, Tone::Plain, &format!("{says} (seq {seq})"))?;
+    let row = row_of(story, &name.into());
+    let Some(row) = row else { return screen.paragraph(2, Tone::Plain, "nothing had happened to it until then") };
+    for (place, one) in row.attempts.iter().enumerate() {
+        screen.line("")?;
+        attempt(screen, one, &row.attempts[..place], state.started(), None)?;
     }
     Ok(())
 }
@@ -112,7 +135,13 @@ fn rule(rule: &TriggerRule) -> String {
     format!("{}, {means}", rule.name())
 }
 
-fn attempt(screen: &mut Screen<'_>, row: &AttemptRow, start: Timestamp, allowed: u32) -> io::Result<()> {
+fn attempt(
+    screen: &mut Screen<'_>,
+    row: &AttemptRow,
+    before: &[AttemptRow],
+    start: Timestamp,
+    allowed: Option<u32>,
+) -> io::Result<()> {
     let at = screen.moment(row.since, start);
     let took = row.ended.map(|ended| format!(" after {}", text::span(ended.micros_since(row.since))));
     let took = took.unwrap_or_default();
@@ -146,16 +175,37 @@ fn attempt(screen: &mut Screen<'_>, row: &AttemptRow, start: Timestamp, allowed:
         screen.paragraph(2, Tone::Plain, &format!("{} at seq {seq}{effect}", super::history_view::change(change)))?;
     }
     let Outcome::Failed { error, retry_at } = &row.outcome else { return Ok(()) };
-    for line in error.traceback.iter().flat_map(|traceback| traceback.trim_end().lines()) {
-        screen.line(&format!("  | {}", text::clean(line)))?;
-    }
-    let next = match retry_at {
-        Some(due) => format!("next attempt due at {}", screen.moment(*due, start)),
-        None => format!("no further attempt (at most {allowed} may fail)"),
+    traceback(screen, error, before)?;
+    let next = match (retry_at, allowed) {
+        (Some(due), _) => format!("next attempt due at {}", screen.moment(*due, start)),
+        (None, Some(allowed)) => format!("no further attempt (at most {allowed} may fail)"),
+        (None, None) => "no further attempt".to_owned(),
     };
     screen.paragraph(2, Tone::Plain, &next)?;
     match &row.hint {
         Some(hint) => screen.paragraph(2, Tone::Plain, &format!("hint: {}", text::clean(hint))),
         None => Ok(()),
     }
+}
+
+/// The traceback of an error: first where the user's own code raised it, then all of it; one that an attempt before had, too,
+/// only by that attempt's number.
+fn traceback(screen: &mut Screen<'_>, error: &TaskError, before: &[AttemptRow]) -> io::Result<()> {
+    let Some(traceback) = error.traceback.as_deref() else { return Ok(()) };
+    let same = before.iter().find(|one| match &one.outcome {
+        Outcome::Failed { error, .. } => error.traceback.as_deref() == Some(traceback),
+        _ => false,
+    });
+    // Of a traceback with one place, that is the first thing in it.
+    let is_short = same.is_none() && traceback.matches("File \"").count() < 2;
+    if let Some(place) = notes::raised_at(traceback).filter(|_| !is_short) {
+        screen.paragraph(2, Tone::Strong, &text::clean(&place))?;
+    }
+    if let Some(same) = same {
+        return screen.paragraph(2, Tone::Dim, &format!("(the same traceback as attempt {})", same.number));
+    }
+    for line in traceback.trim_end().lines() {
+        screen.line(&format!("  | {}", text::clean(line)))?;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use cloacina_store::log::{OpenError, ReadError};
 
-use super::found::quoted;
+use super::found::quoted_path;
 use crate::errors::number;
 use crate::reading::Trouble;
 
@@ -101,7 +101,7 @@ impl Failure {
             OpenError::Damaged { path, .. } => {
                 return Self::cannot_read(
                     error.to_string(),
-                    format!("replay verify --all --log {}", quoted(&path.display().to_string())),
+                    format!("replay verify --all --log {}", quoted_path(path)),
                 )
                 .numbered(number::DAMAGED_LOG);
             }

@@ -88,12 +88,15 @@ impl Follow<'_> {
                 Ok(()) => {}
             }
             // What was said when it began is not said again.
-            let now = source::standing(reader, found.id).unwrap_or_else(|_| standing.clone());
-            if standing != now {
+            let mut look = |screen: &Screen<'_>, err: &mut dyn Write| {
+                let now = source::standing(reader, found.id).unwrap_or_else(|_| standing.clone());
+                // Its end is the last event.
+                let is_news = standing != now && !now.status.is_final();
                 standing = now;
-                say(screen, err, &standing)?;
-            }
+                if is_news { say(screen, err, &standing) } else { Ok(()) }
+            };
             let Some(before) = live else {
+                look(screen, err)?;
                 writeln!(err, "\nno process has the log, so nothing more will come\nhint: {}", found.command(""))?;
                 return Ok(code::STILL_RUNNING);
             };
@@ -107,6 +110,7 @@ impl Follow<'_> {
                 )?;
                 return Ok(code::STILL_RUNNING);
             }
+            look(screen, err)?;
             let began = Instant::now();
             // That it is gone is found by the next reading.
             let moved = reader.wait(before.position, PATIENCE).is_ok_and(|head| head.position > before.position);

@@ -1,5 +1,6 @@
 //! From the command line to a log, and to an execution in it.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -71,10 +72,7 @@ pub fn logs(option: Option<&Path>, around: &Surroundings<'_>) -> Result<Logs, Fa
                 "replay --log PATH list (PATH is the directory that the runner was opened with)".to_owned()
             }
             NoLog::Several { paths, .. } => {
-                format!(
-                    "replay --log {} list",
-                    paths.first().map(|path| quoted(&path.display().to_string())).unwrap_or_default()
-                )
+                format!("replay --log {} list", paths.first().map(|path| quoted_path(path)).unwrap_or_default())
             }
         };
         let number = match &error {
@@ -92,12 +90,27 @@ pub fn quoted(text: &str) -> String {
     if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
+/// A path as it can be typed at a shell, whatever bytes it has.
+pub fn quoted_path(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => quoted(text),
+        _ => {
+            let escaped = path.as_os_str().as_bytes().iter().map(|byte| match byte {
+                b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
+                b' '..=b'~' => char::from(*byte).to_string(),
+                _ => format!("\\x{byte:02x}"),
+            });
+            format!("$'{}'", escaped.collect::<String>())
+        }
+    }
+}
+
 fn open(logs: &Logs, path: &Path, around: &Surroundings<'_>) -> Result<FoundLog, OpenError> {
     let reader = (around.open)(&around.whole(path))?;
     let option = match logs.by {
-        ChosenBy::Option => format!(" --log {}", quoted(&path.display().to_string())),
+        ChosenBy::Option => format!(" --log {}", quoted_path(path)),
         ChosenBy::Recent if logs.paths.first().is_some_and(|first| first != path) => {
-            format!(" --log {}", quoted(&path.display().to_string()))
+            format!(" --log {}", quoted_path(path))
         }
         _ => String::new(),
     };

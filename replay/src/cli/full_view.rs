@@ -1,9 +1,13 @@
 //! `replay ID --full`: every event, a row each. Rows are written while they are read, so that a long history costs no
 //! memory.
 
+use std::cell::RefCell;
 use std::io;
+use std::sync::Arc;
 
+use cloacina_engine::core::definition::{Changes, Fingerprint};
 use cloacina_engine::core::event::{Event, Origin, Reads, Seen};
+use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::time::Timestamp;
 
 use super::failure::Failure;
@@ -64,6 +68,8 @@ pub struct Rows<'a> {
     seq: usize,
     time: usize,
     task: usize,
+    /// The definition that the execution went by at the last event.
+    definition: RefCell<Option<Arc<Graph>>>,
 }
 
 impl<'a> Rows<'a> {
@@ -76,7 +82,7 @@ impl<'a> Rows<'a> {
         // What an event says is worth more than the whole of a long name.
         let room = screen.width.saturating_sub(seq + time + EVENT + 5 * 2 + WHAT);
         let task = task_width(found, head).min(room.max(8));
-        Self { found, start, values, seq, time, task }
+        Self { found, start, values, seq, time, task, definition: RefCell::default() }
     }
 
     /// Writes what stands above the rows.
@@ -131,15 +137,28 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
+    /// What is different in the definition that the execution goes by from now on, in words.
+    fn changes(&self, now: Fingerprint) -> Vec<String> {
+        let graph = (&&*self.found.log.reader).load(now).ok();
+        let before = self.definition.replace(graph.clone());
+        match (before, graph) {
+            (Some(before), Some(now)) => Changes::between(before.definition(), now.definition()).words(),
+            _ => Vec::new(),
+        }
+    }
+
     /// What an event says, in a line and further ones.
     fn what(&self, screen: &Screen<'_>, event: &Event, room: usize) -> (String, Tone, Vec<String>) {
         let one = |text: String| (text, Tone::Plain, Vec::new());
         match event {
-            Event::ExecutionStarted(started) => one(format!(
-                "by {}; {}",
-                text::clean(&words::cause(&started.cause)),
-                text::clean(&words::environment(&started.environment))
-            )),
+            Event::ExecutionStarted(started) => one({
+                self.changes(started.definition);
+                format!(
+                    "by {}; {}",
+                    text::clean(&words::cause(&started.cause)),
+                    text::clean(&words::environment(&started.environment))
+                )
+            }),
             Event::ContextWritten(write) => {
                 let key = text::clean(&write.key);
                 let by = origin(&write.origin);
@@ -180,7 +199,8 @@ impl<'a> Rows<'a> {
                 (format!("by {}", text::clean(&request.by)), Tone::Warning, reason)
             }
             Event::ExecutionRecovered(recovered) => {
-                (text::clean(&words::environment(&recovered.environment)), Tone::Warning, Vec::new())
+                let changes = self.changes(recovered.definition).iter().map(|change| text::clean(change)).collect();
+                (text::clean(&words::environment(&recovered.environment)), Tone::Warning, changes)
             }
             Event::ExecutionCompleted(_) => (String::new(), Tone::Good, Vec::new()),
             Event::ExecutionFailed(ended) => (text::clean(&ended.reason), Tone::Bad, Vec::new()),

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use cloacina_engine::core::event::{Seq, TaskId};
+
 use super::screen::Screen;
 use super::style::{Tone, tone_of};
 use super::text;
@@ -46,6 +48,22 @@ fn plain(picture: &Picture) -> Vec<Line> {
     let rails = |level: usize, state| format!("{}{}", "  ".repeat(level.min(DEEPEST)), sign(state));
     let lines = picture.nodes.iter().enumerate();
     lines.map(|(node, it)| Line { rails: rails(it.level, it.state), node }).collect()
+}
+
+/// Names the tasks that are not in the graph any more.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn removed(screen: &mut Screen<'_>, tasks: &[(TaskId, Seq)]) -> io::Result<()> {
+    for (number, (task, seq)) in tasks.iter().enumerate() {
+        if number == 0 {
+            screen.line("")?;
+        }
+        let says =
+            format!("removed: {} is not in the graph any more since the recovery at seq {seq}", text::clean(task));
+        screen.paragraph(0, Tone::Warning, &says)?;
+    }
+    Ok(())
 }
 
 fn undeclared(screen: &mut Screen<'_>, picture: &Picture) -> io::Result<()> {

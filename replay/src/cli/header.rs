@@ -5,10 +5,13 @@ use std::io;
 use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::time::Timestamp;
 
+use cloacina_store::log::LogReader;
+
 use super::found::Found;
 use super::screen::Screen;
 use super::style::{Tone, tone_of};
 use super::text;
+use crate::ground::ahead_of_clock;
 use crate::ids::short;
 use crate::reading::started;
 use crate::source::Head;
@@ -57,7 +60,19 @@ pub fn write_without_standing(screen: &mut Screen<'_>, found: &Found, head: &Hea
         line(screen, "  ", &second)?;
     }
     read_from(screen, &found.log.path.display().to_string())?;
+    warn_if_ahead(screen, &*found.log.reader)?;
     screen.line("")
+}
+
+/// Says so if the log ends ahead of the clock. One that cannot be read says so elsewhere.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn warn_if_ahead(screen: &mut Screen<'_>, reader: &dyn LogReader) -> io::Result<()> {
+    match ahead_of_clock(reader, screen.now) {
+        Ok(Some(ahead)) => screen.paragraph(0, Tone::Warning, &ahead),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the header, and why the execution does not go on by itself, where that is so.

@@ -29,19 +29,24 @@ const WHAT: usize = 44;
 /// # Errors
 /// Whatever writing gives.
 pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, story: &Story, values: bool) -> io::Result<()> {
-    let view = View { start: started(&head.entry), head, story, found, values, root: root_failure(story) };
+    let view = View {
+        start: started(&head.entry),
+        head,
+        story,
+        found,
+        values,
+        root: story.first_failure().filter(|_| is_failed(story)),
+    };
     view.table(screen).write(screen)?;
     view.unfinished(screen)?;
     view.tolerated(screen)?;
     view.failure(screen)
 }
 
-/// The row of the failure that made the execution fail.
-fn root_failure(story: &Story) -> Option<&TaskRow> {
-    let state = story.state.as_ref().filter(|state| state.status() == Status::Failed)?;
-    let (task, _) = state.root_failures()?;
-    let name = state.graph().name(task);
-    task_rows(story).find(|row| row.task == *name)
+/// Whether the execution failed because of a task.
+fn is_failed(story: &Story) -> bool {
+    let state = story.state.as_ref().filter(|state| state.status() == Status::Failed);
+    state.is_some_and(|state| state.root_failures().is_some())
 }
 
 fn task_rows(story: &Story) -> impl Iterator<Item = &TaskRow> {
@@ -112,7 +117,7 @@ impl View<'_> {
             What::Paused(request) => plain(format!("paused by {}", text::clean(&request.by))),
             What::Unpaused(request) => plain(format!("unpaused by {}", text::clean(&request.by))),
             What::CancelRequested(request) => plain(format!("cancel requested by {}", text::clean(&request.by))),
-            What::Recovered(environment) => {
+            What::Recovered { environment, .. } => {
                 let host = text::clean(&environment.host);
                 plain(format!("recovered by pid {} on {host}", environment.pid))
             }
@@ -169,7 +174,10 @@ impl View<'_> {
                 }
             }
             What::Ended { collisions, .. } => notes::collisions(table, collisions),
-            What::Started { .. } | What::Recovered(_) | What::Erased => {}
+            What::Recovered { changes, .. } => {
+                changes.iter().for_each(|change| table.note(Tone::Warning, text::clean(change)));
+            }
+            What::Started { .. } | What::Erased => {}
         }
         if self.values {
             let columns = screen.width.saturating_sub(30).max(30);
@@ -227,11 +235,8 @@ impl View<'_> {
         let Some(root) = self.root else { return self.reason(screen) };
         screen.line("")?;
         notes::failure(screen, root, self.story.state.as_ref())?;
-        let finally = |row: &&TaskRow| {
-            matches!(row.attempts.last().map(|last| &last.outcome), Some(Outcome::Failed { retry_at: None, .. }))
-        };
-        let others: Vec<_> =
-            task_rows(self.story).filter(finally).map(|row| &row.task).filter(|task| **task != root.task).collect();
+        let failures = self.story.failures();
+        let others: Vec<_> = failures.iter().map(|row| &row.task).filter(|task| **task != root.task).collect();
         if !others.is_empty() {
             let names = text::clean(&words::names(others, NAMES));
             screen.paragraph(0, Tone::Plain, &format!("failed too: {names}"))?;

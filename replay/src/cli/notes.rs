@@ -189,18 +189,34 @@ pub fn failure(screen: &mut Screen<'_>, row: &TaskRow, state: Option<&Execution>
     Ok(())
 }
 
-/// The last place that a Python traceback names, with its line of code.
-fn raised_at(traceback: &str) -> Option<String> {
+/// Where an error was raised, by its Python traceback: the last place in the user's own code, with its line. If a library raised it
+/// below that, the library is named too.
+#[must_use]
+pub fn raised_at(traceback: &str) -> Option<String> {
     let mut lines = traceback.lines().map(str::trim).skip_while(|line| !line.starts_with("File \"")).peekable();
-    let mut place = None;
+    let mut places: Vec<(&str, Option<&str>)> = Vec::new();
     while let Some(line) = lines.next() {
         if line.starts_with("File \"") {
             let code = lines.peek().filter(|next| !next.starts_with("File \"") && !next.is_empty());
-            place = Some(match code {
-                Some(code) => format!("{line}: {code}"),
-                None => line.to_owned(),
-            });
+            places.push((line, code.copied()));
         }
     }
-    place
+    let says = |(place, code): &(&str, Option<&str>)| match code {
+        Some(code) => format!("{place}: {code}"),
+        None => (*place).to_owned(),
+    };
+    let last = places.last()?;
+    let own = places.iter().rfind(|(place, _)| !is_library(place)).unwrap_or(last);
+    match own == last {
+        true => Some(says(own)),
+        false => Some(format!("{} (raised below it, in {})", says(own), last.0.trim_start_matches("File "))),
+    }
+}
+
+/// Whether a place of a traceback is in what was installed, or in Python itself, and not in the user's own code.
+fn is_library(place: &str) -> bool {
+    let path = place.trim_start_matches("File \"").split('"').next().unwrap_or_default().replace('\\', "/");
+    path.starts_with('<') && path != "<stdin>" && path != "<string>" && !path.starts_with("<ipython")
+        || ["/site-packages/", "/dist-packages/"].iter().any(|part| path.contains(part))
+        || path.split('/').any(|part| part.strip_prefix("python3.").is_some_and(|minor| minor.parse::<u32>().is_ok()))
 }

@@ -41,7 +41,8 @@ impl<'a> Paging<'a> {
             Some(pager) => Some(pager).filter(|pager| !pager.is_empty() && pager != "cat"),
             None => Some("less".into()),
         };
-        Self { sharing, pager: pager.filter(|_| terminal), kept: Vec::new(), out: Out::Direct(io::stdout()) }
+        let pages = terminal && !is_dumb(variable);
+        Self { sharing, pager: pager.filter(|_| pages), kept: Vec::new(), out: Out::Direct(io::stdout()) }
     }
 
     /// Ends the output, and waits until the pager was left.
@@ -73,11 +74,34 @@ impl<'a> Paging<'a> {
     }
 }
 
+/// Whether the terminal can do nothing but write lines: it gets no pager, no colours, and nothing that is written over.
+pub fn is_dumb(variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
+    variable("TERM").is_some_and(|terminal| terminal == "dumb")
+}
+
+/// Whether the program that a pager names is there. A shell that does not find it takes the output and shows none of it.
+fn is_there(pager: &OsString) -> bool {
+    let Some(text) = pager.to_str() else { return true };
+    // `LESS=FRX less -S` names the program after what it sets.
+    let program = text.split_whitespace().find(|word| !word.contains('='));
+    let Some(program) = program else { return false };
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "command -v \"$1\"", "sh", program])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    shell.status().is_ok_and(|status| status.success())
+}
+
 /// Starts a pager; `None` where there is none.
 fn start(pager: &OsString) -> Option<(Child, std::process::ChildStdin)> {
     let mut command = if pager == "less" {
         Command::new("less")
     } else {
+        if !is_there(pager) {
+            return None;
+        }
         // It may have arguments, as a shell reads them.
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(pager);

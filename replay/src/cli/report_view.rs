@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use super::failure::{Failure, code};
-use super::found::{Found, quoted};
+use super::found::{Found, quoted_path};
 use super::screen::Screen;
 use super::text;
 use super::view::View;
@@ -37,7 +37,7 @@ pub fn write(view: View<'_, '_>, output: &Path) -> Result<i32, Failure> {
         return Ok(code::OK);
     }
     writeln!(err, "{}: {}", output.display(), text::size(written))?;
-    writeln!(err, "\nhint: xdg-open {}", quoted(&output.display().to_string()))?;
+    writeln!(err, "\nhint: xdg-open {}", quoted_path(output))?;
     Ok(code::OK)
 }
 

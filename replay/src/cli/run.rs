@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use clap::{ColorChoice, Parser};
+use clap::ColorChoice;
 
 use super::arguments::{Arguments, Command, ProveArguments, VerifyArguments};
 use super::failure::{Failure, code};
 use super::follow::Follow;
+use super::paging::is_dumb;
 use super::progress::Progress;
 use super::screen::Screen;
 #[cfg(feature = "serve")]
@@ -17,6 +18,7 @@ use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::view::View;
 use super::{diff_view, doctor_view, found, header, list_view, proof_view, stepper, text, whole_view};
+use crate::diff::Ignored;
 use crate::errors::{self, Explained};
 use crate::history::History;
 use crate::json::document::Object;
@@ -26,7 +28,7 @@ use crate::source::{self, Wanted};
 
 /// Runs a command line (the program's name first) and gives its exit code.
 pub fn run(arguments: Vec<OsString>, around: &mut Surroundings<'_>) -> i32 {
-    let ended = match Arguments::try_parse_from(arguments) {
+    let ended = match Arguments::of(arguments) {
         Ok(arguments) => perform(&arguments, around),
         Err(error) => return usage(&error, around),
     };
@@ -73,7 +75,7 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
     let on = match arguments.color {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
-        ColorChoice::Auto => terminal.is_some() && !no_color,
+        ColorChoice::Auto => terminal.is_some() && !no_color && !is_dumb(around.variable),
     };
     let mut nowhere = io::sink();
     let width = terminal.unwrap_or(PLAIN_WIDTH).max(40);
@@ -91,10 +93,11 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             screen.out = around.out;
             list(arguments, &wanted, &log, &mut screen, around.err)
         }
-        (None, Some(Command::Diff { a, b })) => {
+        (None, Some(Command::Diff { a, b, ignore })) => {
             let (a, b) = found::two(arguments.log.as_deref(), (a, b), around, &screen)?;
             screen.out = around.out;
-            diff_view::show(&mut screen, around.err, arguments.json, (&a, &b))
+            let ignored: Vec<Ignored> = ignore.iter().map(|argument| (*argument).into()).collect();
+            diff_view::show(&mut screen, around.err, (arguments.json, &ignored), (&a, &b))
         }
         (Some(_), Some(Command::ExplainError { code })) => {
             Err(Failure::usage("`explain-error` takes no id", format!("replay explain-error {code}")))
@@ -110,7 +113,7 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
         #[cfg(feature = "serve")]
         (Some(_), Some(Command::Serve { .. })) => Err(Failure::usage("`serve` takes no id", "replay serve")),
         (Some(_), Some(Command::List { .. })) => Err(Failure::usage("`list` takes no id", "replay list")),
-        (Some(_), Some(Command::Diff { a, b })) => {
+        (Some(_), Some(Command::Diff { a, b, .. })) => {
             Err(Failure::usage("`diff` takes both ids behind it", format!("replay diff {a} {b}")))
         }
         (None, Some(Command::Doctor)) => {
@@ -155,7 +158,7 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             let path = around.whole(&found.log.path);
             screen.out = around.out;
             if arguments.interactive {
-                if terminal.is_none() {
+                if terminal.is_none() || is_dumb(around.variable) {
                     let error = "stepping needs a terminal for input and output";
                     return Err(Failure::usage(error, found.command("")).numbered(errors::number::NO_TERMINAL));
                 }
@@ -248,7 +251,7 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
             refuse("--jsonl", "this command", format!("replay {id} --jsonl"))
         }
         Some(Command::List { .. }) if arguments.at.is_some() => refuse("--at", "list", "replay list".to_owned()),
-        Some(Command::Diff { a, b }) if arguments.at.is_some() => {
+        Some(Command::Diff { a, b, .. }) if arguments.at.is_some() => {
             refuse("--at", "diff", format!("replay diff {a} {b}"))
         }
         Some(Command::Verify(_)) if arguments.at.is_some() => refuse("--at", "verify", format!("replay {id} verify")),
@@ -299,6 +302,7 @@ fn list(
         return Ok(code::OK);
     }
     header::read_from(screen, &log.path.display().to_string())?;
+    header::warn_if_ahead(screen, &*log.reader)?;
     screen.line("")?;
     if heads.is_empty() {
         screen.line("no executions")?;

@@ -55,6 +55,7 @@ impl Schedule {
         }
         self.header(screen)?;
         header::read_from(screen, &location)?;
+        header::warn_if_ahead(screen, &*self.log.reader)?;
         screen.line("")?;
         let heading = if screen.times == Some(Times::Utc) { "time (UTC)" } else { "time" };
         let columns = vec![Column::right("seq"), Column::left(heading), Column::giving_way("what", 16)];

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cloacina_engine::core::time::Timestamp;
 
-use super::paging::{Aside, Paging, Sharing};
+use super::paging::{Aside, Paging, Sharing, is_dumb};
 pub use crate::logs::Opener;
 
 /// The width that is written for when it is not a terminal that reads.
@@ -70,7 +70,7 @@ pub fn with_process<T>(run: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
         open: &cloacina_store::open_reader,
         pause: &pause,
         sharing: &sharing,
-        shows_progress: io::stderr().is_terminal(),
+        shows_progress: io::stderr().is_terminal() && !is_dumb(&variable),
     };
     let ended = run(&mut surroundings);
     // That a pager was left before its end is no error, and all else that could be was told by `run`.

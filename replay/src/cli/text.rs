@@ -174,8 +174,13 @@ mod tests {
 
     #[test]
     fn spans_and_sizes() {
-        let shown = [0, 2_000, 99_999, 410_000, 3_420_000, 125_000_000, 3_720_000_000, 200_000_000_000].map(span);
-        assert_eq!(shown, ["0.000 s", "0.002 s", "0.099 s", "0.41 s", "3.42 s", "2 min 05 s", "1 h 02 min", "2 d 7 h"]);
+        let shown = [0, 2_000, 99_499, 410_000, 3_420_000, 125_000_000, 3_720_000_000, 200_000_000_000].map(span);
+        assert_eq!(shown, ["0.000 s", "0.002 s", "0.099 s", "0.41 s", "3.42 s", "2 min 05 s", "1 h 02 min", "2 d 8 h"]);
+        // What is rounded up to the next unit is written in that.
+        let shown = [499, 500, 99_500, 99_994_999, 99_995_000, 3_599_500_000, 172_770_000_000, u64::MAX].map(span);
+        let written =
+            ["0.000 s", "0.001 s", "0.10 s", "99.99 s", "1 min 40 s", "1 h 00 min", "2 d 0 h", "213503982 d 8 h"];
+        assert_eq!(shown, written);
         assert_eq!([999, 1_000, 12_300, 1_250_000].map(size), ["999 B", "1 KB", "12 KB", "1.2 MB"]);
     }
 

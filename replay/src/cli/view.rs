@@ -28,7 +28,7 @@ use crate::json::graph::GraphJson;
 use crate::json::lines::Lines;
 use crate::reading::{Entry, Trouble, entries};
 use crate::source::{self, Head};
-use crate::story::{Outcome, Story, What, tell};
+use crate::story::{Story, What, tell};
 use crate::verify::verify_ahead;
 use crate::why::{Facts, NoValue};
 
@@ -362,13 +362,18 @@ impl View<'_, '_> {
     fn explain(mut self, name: &str) -> Result<i32, Failure> {
         self.begin()?;
         let (state, entry) = self.state_at()?;
-        let task = state.graph().find(name).ok_or_else(|| self.no_task(&state, name))?;
         let story = self.ahead().entries(|entries| {
             let some = entries.take_while(|other| is_until(other, entry.seq));
             tell(self.found.id, &*self.found.log.reader, some)
         });
         let head = self.head()?;
         let story = if entry.seq + 1 >= head.entry.records { story.standing(&head.standing) } else { story };
+        let Some(task) = state.graph().find(name) else {
+            if let Some((_, seq)) = story.removed.iter().find(|(task, _)| **task == *name) {
+                return self.explain_removed(&head, &story, &state, (name, *seq));
+            }
+            return Err(self.no_task(&story, &state, name));
+        };
         if self.arguments.json {
             let of_task = facts::tasks(&story).filter(|row| row.is_of(name));
             let mut object = self.object("explain")?;
@@ -383,6 +388,29 @@ impl View<'_, '_> {
         if !steps.is_empty() {
             self.hint(&steps)?;
         }
+        Ok(code::OK)
+    }
+
+    /// A task that a recovery with another graph took out.
+    fn explain_removed(
+        mut self,
+        head: &Head,
+        story: &Story,
+        state: &Execution,
+        (name, seq): (&str, Seq),
+    ) -> Result<i32, Failure> {
+        if self.arguments.json {
+            let of_task = facts::tasks(story).filter(|row| row.is_of(name));
+            let mut object = self.object("explain")?;
+            object.member("removed", &seq)?;
+            object.list("tasks", of_task.map(Ok::<_, io::Error>))?;
+            object.end()?;
+            return Ok(code::OK);
+        }
+        self.header(head, ChainWord::Unread)?;
+        explain_view::write_removed(self.screen, story, state, (name, seq))?;
+        let before = seq.saturating_sub(1);
+        self.hint(&[format!("--at {before}"), format!("--at {seq}")])?;
         Ok(code::OK)
     }
 
@@ -409,6 +437,7 @@ impl View<'_, '_> {
             _ => {
                 self.header(&head, ChainWord::Unread)?;
                 graph_view::write(self.screen, &picture, critical)?;
+                graph_view::removed(self.screen, &story.removed)?;
                 let path = if critical { "" } else { " --critical-path" };
                 self.hint(&[format!("graph{path} --format svg"), "graph --format mermaid".to_owned()])?;
             }
@@ -416,9 +445,10 @@ impl View<'_, '_> {
         Ok(code::OK)
     }
 
-    fn no_task(&self, state: &Execution, name: &str) -> Failure {
+    fn no_task(&self, story: &Story, state: &Execution, name: &str) -> Failure {
         let graph = state.graph();
-        let names: Vec<&str> = graph.tasks().map(|task| &**graph.name(task)).collect();
+        let removed = story.removed.iter().map(|(task, _)| &**task);
+        let names: Vec<&str> = graph.tasks().map(|task| &**graph.name(task)).chain(removed).collect();
         let hint = match nearest(name, names.iter().copied()) {
             Some(near) => format!("explain {}", quoted(near)),
             None => "--at 0".to_owned(),
@@ -436,11 +466,8 @@ fn next_steps(story: &Story) -> Vec<String> {
             _ => None,
         })
     };
-    let failed = rows().find_map(|row| {
-        let last = row.attempts.last()?;
-        matches!(last.outcome, Outcome::Failed { retry_at: None, .. }).then_some((row, last))
-    });
-    if let Some((row, last)) = failed {
+    let failed = story.first_failure();
+    if let Some((row, last)) = failed.and_then(|row| Some((row, row.attempts.last()?))) {
         let mut steps = vec![format!("explain {}", quoted(&row.task)), format!("--at {}", last.started)];
         let context = story.state.as_ref().map(Execution::context).unwrap_or_default();
         let read = last.reads.keys.iter().find(|read| context.get(&read.key).is_some());

@@ -3,6 +3,7 @@
 use cloacina_engine::core::event::{Seq, TaskId};
 use cloacina_engine::core::json::Json;
 
+use super::excerpt;
 use super::{Diff, Difference, KeyDiff, Looked, Ran, ReadDiff, Side, Standing, TaskDiff};
 
 /// How many letters of a value stand in a sentence.
@@ -30,6 +31,7 @@ pub fn divergence(diff: &Diff, a: Side<'_>, b: Side<'_>) -> Option<Divergence> {
     before_tasks(diff)
         .or_else(|| among_tasks(diff))
         .or_else(|| at_the_end(diff, a, b))
+        .or_else(|| retries(diff))
         .or_else(|| diff.tasks.iter().find_map(|task| about(task, |_| true)))
 }
 
@@ -47,11 +49,12 @@ fn before_tasks(diff: &Diff) -> Option<Divergence> {
 }
 
 fn among_tasks(diff: &Diff) -> Option<Divergence> {
-    let counts = |difference: &Difference| difference.counts();
+    // A task that was only tried again is not where they part: what leads somewhere else comes later.
+    let counts = |difference: &Difference| difference.counts() && !matches!(difference, Difference::Attempts);
     let mut first = diff.tasks.iter().find_map(|task| about(task, counts))?;
     // Other code that gives the same is where they part, but not what somebody looks for.
     let results = |difference: &Difference| difference.is_result() || matches!(difference, Difference::Input(_));
-    if matches!(first.aspect, "code" | "definition" | "attempts")
+    if matches!(first.aspect, "code" | "definition")
         && let Some(result) = diff.tasks.iter().find_map(|task| about(task, results))
         && result.task != first.task
     {
@@ -62,6 +65,18 @@ fn among_tasks(diff: &Diff) -> Option<Divergence> {
     {
         first.sentence = format!("{}: {}", first.sentence, result_words(task, result));
     }
+    Some(first)
+}
+
+/// Where only the number of attempts differs.
+fn retries(diff: &Diff) -> Option<Divergence> {
+    let mut found = diff.tasks.iter().filter_map(|task| about(task, |it| matches!(it, Difference::Attempts)));
+    let mut first = found.next()?;
+    let more = match found.count() {
+        0 => String::new(),
+        more => format!(", and so were {more} more"),
+    };
+    first.sentence = format!("the same but for retries: {}{more}", first.sentence);
     Some(first)
 }
 
@@ -152,7 +167,10 @@ pub fn value_words(diff: &KeyDiff) -> String {
     let more = diff.more + diff.places.len() as u64 - 1;
     let more = if more == 0 { String::new() } else { format!(", and {more} more") };
     match (&place.a, &place.b) {
-        (Some(a), Some(b)) => format!("{path} is {} in A and {} in B{more}", short(a), short(b)),
+        (Some(a), Some(b)) => {
+            let found = excerpt::values(a, b, VALUE);
+            format!("{path} is {} in A and {} in B{}{more}", found.a, found.b, found.place())
+        }
         (Some(a), None) => format!("{path} is {} in A and not there in B{more}", short(a)),
         (None, Some(b)) => format!("{path} is not there in A and {} in B{more}", short(b)),
         (None, None) => format!("{path} was removed in one of them"),

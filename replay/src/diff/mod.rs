@@ -4,6 +4,7 @@
 //! executions *differ*; another order of tasks that do not wait for each other, or more time, does not.
 
 mod align;
+pub mod excerpt;
 pub mod first;
 mod tasks;
 pub mod values;
@@ -109,6 +110,32 @@ impl Standing {
             Self::OnlyA => "only in A",
             Self::OnlyB => "only in B",
             Self::Differs => "differs",
+        }
+    }
+}
+
+/// What a comparison leaves out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// That tasks ran in another order.
+    Order,
+    /// That a task needed more attempts.
+    Attempts,
+    /// That a task took longer.
+    Time,
+}
+
+impl Ignored {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Order, Self::Attempts, Self::Time];
+
+    /// Its name, the same as [`Difference::name`].
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Attempts => "attempts",
+            Self::Time => "time",
         }
     }
 }
@@ -230,13 +257,16 @@ impl Diff {
     }
 }
 
-/// Compares two executions.
+/// Compares two executions, but for what is `ignored`.
 #[must_use]
-pub fn diff(a: Side<'_>, b: Side<'_>) -> Diff {
+pub fn diff(a: Side<'_>, b: Side<'_>, ignored: &[Ignored]) -> Diff {
     let input = keys(&align::input(a.story), &align::input(b.story));
     let context = keys(&align::context(&a.context()), &align::context(&b.context()));
-    let mut diff =
-        Diff { a: a.head.clone(), b: b.head.clone(), first: None, input, tasks: tasks::compare(a, b), context };
+    let mut tasks = tasks::compare(a, b);
+    for task in &mut tasks {
+        task.differences.retain(|difference| ignored.iter().all(|ignored| ignored.name() != difference.name()));
+    }
+    let mut diff = Diff { a: a.head.clone(), b: b.head.clone(), first: None, input, tasks, context };
     diff.first = first::divergence(&diff, a, b);
     diff
 }
@@ -248,19 +278,19 @@ fn keys(a: &align::Values, b: &align::Values) -> Vec<KeyDiff> {
 }
 
 impl History {
-    /// What differs between this execution, A, and another one, B.
+    /// What differs between this execution, A, and another one, B, but for what is `ignored`.
     ///
     /// ```no_run
     /// # fn f(one: &cloacina_replay::history::History, other: &cloacina_replay::history::History) {
-    /// let diff = one.diff(other);
+    /// let diff = one.diff(other, &[]);
     /// if let Some(first) = &diff.first {
     ///     println!("{}", first.sentence);
     /// }
     /// # }
     /// ```
     #[must_use]
-    pub fn diff(&self, other: &Self) -> Diff {
+    pub fn diff(&self, other: &Self, ignored: &[Ignored]) -> Diff {
         let (a, b) = (self.story(), other.story());
-        diff(Side { head: &self.head, story: &a }, Side { head: &other.head, story: &b })
+        diff(Side { head: &self.head, story: &a }, Side { head: &other.head, story: &b }, ignored)
     }
 }

@@ -147,7 +147,7 @@ impl<'a> Trace<'a> {
                 What::Paused(_) => "paused",
                 What::Unpaused(_) => "unpaused",
                 What::CancelRequested(_) => "cancel requested",
-                What::Recovered(_) => "recovered",
+                What::Recovered { .. } => "recovered",
                 _ => continue,
             };
             let ts = self.since_start(row.time);

@@ -41,7 +41,7 @@ impl<'a> Told<'a> {
     /// The processes that ran it, from first to last, each with the time from which it did.
     fn processes(&self) -> Vec<(Timestamp, &'a Environment)> {
         let rows = self.story.rows.iter().filter_map(|row| match &row.what {
-            What::Started { environment, .. } | What::Recovered(environment) => Some((row.time, environment)),
+            What::Started { environment, .. } | What::Recovered { environment, .. } => Some((row.time, environment)),
             _ => None,
         });
         rows.collect()

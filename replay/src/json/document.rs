@@ -101,6 +101,7 @@ pub fn write_history(
     let mut object = Object::begin(out, "history")?;
     object.member("execution", execution)?;
     object.member("trouble", &story.trouble.as_ref().map(ToString::to_string))?;
+    object.member("first_failure", &story.first_failure().map(|row| &*row.task))?;
     object.list("tasks", tasks(story).map(Ok::<_, io::Error>))?;
     object.member("collisions", &collisions(story))?;
     let mut named: BTreeMap<Fingerprint, Arc<Graph>> = BTreeMap::new();

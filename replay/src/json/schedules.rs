@@ -29,6 +29,8 @@ pub struct HappenedJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     catchup: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<BTreeMap<String, Box<RawValue>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<String>,
@@ -66,6 +68,7 @@ impl HappenedJson {
             ScheduleEvent::Created(created) => {
                 let input = created.input.iter().map(|(key, value)| Ok((key.to_string(), raw(value)?)));
                 Self {
+                    name: created.name.as_ref().map(ToString::to_string),
                     workflow: Some(created.workflow.to_string()),
                     expression: Some(created.expression.to_string()),
                     timezone: Some(created.timezone.to_string()),
@@ -93,6 +96,7 @@ impl HappenedJson {
                 let (why, limit) = match skipped.why {
                     SkipCause::Missed => ("missed", None),
                     SkipCause::LimitReached { limit } => ("limit_reached", Some(limit)),
+                    SkipCause::CouldNotFire => ("could_not_fire", None),
                 };
                 let (first, until) = (Some(rfc3339(skipped.first)), Some(rfc3339(skipped.until)));
                 Self { first, until, why: Some(why), limit, next: maybe(skipped.next), ..begin }

@@ -201,18 +201,9 @@ impl Follower {
     }
 }
 
-/// An execution in the list.
-#[derive(Serialize)]
-pub struct Listed {
-    #[serde(flatten)]
-    execution: ExecutionJson,
-}
-
-impl Listed {
-    /// An execution as the list shows it. Reads its last event, if that may say why it ended or stands still.
-    pub fn new(reader: &dyn LogReader, head: &Head, location: &str) -> Self {
-        Self { execution: ExecutionJson::new(head, location).or_reason(|| reason(reader, head)) }
-    }
+/// An execution as the list shows it: with the reason for how it stands, which may take a look at its last events.
+pub fn listed(reader: &dyn LogReader, head: &Head, location: &str) -> ExecutionJson {
+    ExecutionJson::new(head, location).or_reason(|| reason(reader, head))
 }
 
 /// Why it stands as it does, in a line: its error, or who stopped it and why.
@@ -241,7 +232,7 @@ fn reason(reader: &dyn LogReader, head: &Head) -> Option<String> {
 
 #[derive(Serialize)]
 struct Executions {
-    executions: Vec<Listed>,
+    executions: Vec<ExecutionJson>,
 }
 
 /// Follows the list of executions for one page.
@@ -286,7 +277,7 @@ impl Lister {
             // One that is gone meanwhile is on no list any more.
             heads.extend(source::head(&*reader, ExecutionId(*stream.as_bytes())));
         }
-        let executions: Vec<Listed> = heads.iter().map(|head| self.listed(&*reader, head)).collect();
+        let executions: Vec<ExecutionJson> = heads.iter().map(|head| self.listed(&*reader, head)).collect();
         if executions.is_empty() {
             return Ok(None);
         }
@@ -301,7 +292,7 @@ impl Lister {
         Message::new("executions", &Executions { executions })
     }
 
-    fn listed(&self, reader: &dyn LogReader, head: &Head) -> Listed {
-        Listed::new(reader, head, &self.watch.location)
+    fn listed(&self, reader: &dyn LogReader, head: &Head) -> ExecutionJson {
+        listed(reader, head, &self.watch.location)
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::connections::Connection;
-use super::follow::{Follower, LISTED, Listed, Lister, Message};
+use super::follow::{Follower, LISTED, Lister, Message, listed};
 use super::guard::{Guard, guarded};
 use super::watch::{Standing, Tick, Watch};
 use crate::json::document::Object;
@@ -86,7 +86,7 @@ async fn list(State(Served { watch, .. }): State<Served>) -> Response {
         object.member("position", &tick.position)?;
         object.member("standing", &tick.standing)?;
         object.member("more", &more)?;
-        let heads = heads.iter().map(|head| Ok::<_, io::Error>(Listed::new(&*reader, head, &watch.location)));
+        let heads = heads.iter().map(|head| Ok::<_, io::Error>(listed(&*reader, head, &watch.location)));
         object.list("executions", heads)?;
         object.end()?;
         let mut html = Vec::new();

@@ -26,6 +26,8 @@ pub struct Story {
     pub state: Option<Execution>,
     /// Why reading or folding stopped.
     pub trouble: Option<Trouble>,
+    /// The tasks that a recovery with another graph took out, each with the event of that recovery.
+    pub removed: Vec<(TaskId, Seq)>,
     /// Whether nothing runs it although it is unfinished.
     is_left: bool,
 }
@@ -45,6 +47,30 @@ impl Story {
         }
         self.is_left = true;
         self
+    }
+
+    /// The tasks that finally failed, in the order in which they did.
+    #[must_use]
+    pub fn failures(&self) -> Vec<&TaskRow> {
+        let failed = |row: &&Row| match &row.what {
+            What::Task(task) => {
+                matches!(task.attempts.last().map(|last| &last.outcome), Some(Outcome::Failed { retry_at: None, .. }))
+            }
+            _ => false,
+        };
+        let mut rows: Vec<&Row> = self.rows.iter().filter(failed).collect();
+        // The last event of a task that finally failed says that it did.
+        rows.sort_by_key(|row| row.last);
+        rows.into_iter().filter_map(Row::task).collect()
+    }
+
+    /// The failure that made the execution fail, or else the first one: what every view names first.
+    #[must_use]
+    pub fn first_failure(&self) -> Option<&TaskRow> {
+        let state = self.state.as_ref().filter(|state| state.status() == Status::Failed);
+        let root = state.and_then(|state| Some(state.graph().name(state.root_failures()?.0)));
+        let failures = self.failures();
+        failures.iter().find(|row| Some(&row.task) == root).or(failures.first()).copied()
     }
 
     /// Whether nothing runs it where this ends, although it is unfinished.
@@ -76,6 +102,17 @@ pub struct Row {
     pub what: What,
 }
 
+impl Row {
+    /// The task that it is about, if it is about one.
+    #[must_use]
+    pub fn task(&self) -> Option<&TaskRow> {
+        match &self.what {
+            What::Task(task) => Some(task),
+            _ => None,
+        }
+    }
+}
+
 /// What a row is about.
 #[derive(Debug)]
 pub enum What {
@@ -97,7 +134,12 @@ pub enum What {
     /// Somebody asked for the execution to be cancelled.
     CancelRequested(Request),
     /// Another process took over.
-    Recovered(Environment),
+    Recovered {
+        /// That process.
+        environment: Environment,
+        /// What is different in the workflow since, in words; empty if nothing is.
+        changes: Vec<String>,
+    },
     /// The execution ended.
     Ended {
         /// How.

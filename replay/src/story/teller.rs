@@ -1,9 +1,11 @@
 //! Gathering events into rows.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cloacina_engine::core::context::Collision;
-use cloacina_engine::core::event::{Attempt, Event, ExecutionId, Key, Read, Reads, Seen, Seq, TaskId};
+use cloacina_engine::core::definition::{Changes, Definition};
+use cloacina_engine::core::event::{Attempt, Environment, Event, ExecutionId, Key, Read, Reads, Seen, Seq, TaskId};
 use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::state::{Execution, Status};
@@ -31,6 +33,8 @@ pub fn tell<D: Definitions>(
         tasks: Vec::new(),
         places: HashMap::new(),
         writers: Vec::new(),
+        before: None,
+        removed: Vec::new(),
     };
     for entry in entries {
         match entry {
@@ -55,6 +59,10 @@ struct Teller<D> {
     places: HashMap<TaskId, usize>,
     /// Who made each write, in ascending order.
     writers: Vec<(Seq, Option<TaskId>)>,
+    /// The definition that the execution went by before the event that is told.
+    before: Option<Arc<Definition>>,
+    /// The tasks that are not in its definition any more, each with the event that took it out.
+    removed: Vec<(TaskId, Seq)>,
 }
 
 /// A task's row while it grows.
@@ -68,6 +76,7 @@ struct Gathered {
 impl<D: Definitions> Teller<D> {
     fn take(&mut self, entry: &Entry) {
         self.events += 1;
+        self.before = self.state().map(|state| state.definition().clone());
         if let Some(folder) = &mut self.folder
             && let Err(trouble) = folder.step(entry)
         {
@@ -105,11 +114,23 @@ impl<D: Definitions> Teller<D> {
             Event::ExecutionPaused(request) => self.push(entry, What::Paused(request.clone())),
             Event::ExecutionUnpaused(request) => self.push(entry, What::Unpaused(request.clone())),
             Event::CancelRequested(request) => self.push(entry, What::CancelRequested(request.clone())),
-            Event::ExecutionRecovered(recovered) => self.push(entry, What::Recovered(recovered.environment.clone())),
+            Event::ExecutionRecovered(recovered) => self.recovered(entry, &recovered.environment),
             Event::ExecutionCompleted(ended) => self.ended(entry, Status::Completed, &ended.reason),
             Event::ExecutionFailed(ended) => self.ended(entry, Status::Failed, &ended.reason),
             Event::ExecutionCancelled(ended) => self.ended(entry, Status::Cancelled, &ended.reason),
         }
+    }
+
+    /// Another process took over, maybe with another workflow.
+    fn recovered(&mut self, entry: &Entry, environment: &Environment) {
+        let after = self.state().map(|state| state.definition().clone());
+        let changes = match (&self.before, &after) {
+            (Some(before), Some(after)) if before != after => Changes::between(before, after),
+            _ => Changes::default(),
+        };
+        self.removed.retain(|(task, _)| !changes.added.contains(task));
+        self.removed.extend(changes.removed.iter().map(|task| (task.clone(), entry.seq)));
+        self.push(entry, What::Recovered { environment: environment.clone(), changes: changes.words() });
     }
 
     fn push(&mut self, entry: &Entry, what: What) {
@@ -245,7 +266,7 @@ impl<D: Definitions> Teller<D> {
             rows.push(Row { first, last, time, what: What::Task(row) });
         }
         rows.sort_by_key(|row| row.first);
-        Story { rows, events: self.events, state, trouble: self.trouble, is_left: false }
+        Story { rows, events: self.events, state, trouble: self.trouble, removed: self.removed, is_left: false }
     }
 }
 

@@ -150,18 +150,21 @@ const POOL: usize = 7;
 
 /// The threads that one open log has beside those: sled's that flushes, the one that looks after sled, the one that drains, the
 /// log's writer, the one that takes readers, and for a moment one that lets go of a database.
-const OF_A_LOG: usize = 6;
+pub(crate) const OF_A_LOG: usize = 6;
+
+/// Those of a database alone: the one that flushes, and the one that lets go of it.
+const OF_A_DATABASE: usize = 2;
 
 /// The process in which sled has its threads; 0 before the first database.
 static STARTED_IN: AtomicU32 = AtomicU32::new(0);
 
-/// That sled can work in this process: it waits for ever for threads that it could not start, and for those that a fork does not
-/// have.
-pub(crate) fn check_process() -> io::Result<()> {
+/// That sled can work in this process, with so many threads beside those of its pool: it waits for ever for threads that it
+/// could not start, and for those that a fork does not have.
+pub(crate) fn check_process(needed: usize) -> io::Result<()> {
     let this = std::process::id();
     match STARTED_IN.load(Ordering::SeqCst) {
-        0 => threads::check(POOL + OF_A_LOG)?,
-        process if process == this => return threads::check(OF_A_LOG),
+        0 => threads::check(POOL + needed)?,
+        process if process == this => return threads::check(needed),
         parent => {
             return Err(io::Error::other(format!(
                 "this process is a fork of process {parent}, which had opened a log before, and the threads that work on one \
@@ -175,7 +178,7 @@ pub(crate) fn check_process() -> io::Result<()> {
 }
 
 fn open_database(directory: &Path, cache_capacity: u64) -> Result<::sled::Db, SledOpenError> {
-    check_process()
+    check_process(OF_A_DATABASE)
         .and_then(|()| reserve_standard_streams())
         .and_then(|()| prepare(directory))
         .map_err(SledOpenError::Io)?;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! log_victim write LOAD PHASE LOG MARKS
+//! log_victim erase LOAD PHASE LOG MARKS
 //! log_victim check < one line a log: read LOG | write PHASE LOG
 //! ```
 
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use cloacina_store::keeper::{Change, ChangeError, Erase, open_keeper};
 use cloacina_store::log::{EventLog, LogReader, StreamFilter};
 use cloacina_store::record::{Hash, StreamId, StreamKind};
 use cloacina_store::{Options, SledLog, open, open_reader, seal, verify};
@@ -39,8 +41,9 @@ fn main() -> Outcome {
             let load = load::named(name).ok_or("no load has this name")?;
             write(&load, phase.parse()?, Path::new(log), File::create(marks)?)
         }
+        ["erase", _, _, log, marks] => erase(Path::new(log), File::create(marks)?),
         ["check"] => check_all(),
-        _ => Err("log_victim write LOAD PHASE LOG MARKS | log_victim check".into()),
+        _ => Err("log_victim write|erase LOAD PHASE LOG MARKS | log_victim check".into()),
     }
 }
 
@@ -48,7 +51,7 @@ fn main() -> Outcome {
 fn write(load: &Load, phase: u64, path: &Path, marks: File) -> Outcome {
     let marks = Arc::new(marks);
     let say = |what: String| (&*marks).write_all(what.as_bytes());
-    let log = match open(path, &Options { serve_readers: false, ..Options::default() }) {
+    let log = match open(path, &Options { durability: load.durability, serve_readers: false, ..Options::default() }) {
         Ok(log) => log,
         Err(error) => return Ok(say(format!("not opened: {error}"))?),
     };
@@ -63,6 +66,31 @@ fn write(load: &Load, phase: u64, path: &Path, marks: File) -> Outcome {
     }
     // As a killed process would: nothing is tidied up.
     std::process::exit(0)
+}
+
+/// Erases what the first closed stream of a log says, as `cloaca log erase` does. What it came to is a mark.
+fn erase(path: &Path, marks: File) -> Outcome {
+    let say = |what: String| (&marks).write_all(what.as_bytes());
+    let keeper = match open_keeper(path) {
+        Ok(keeper) => keeper,
+        Err(error) => return Ok(say(format!("not opened: {error}"))?),
+    };
+    let filter = StreamFilter { kind: Some(StreamKind::Execution), limit: MANY, ..StreamFilter::default() };
+    let erased = keeper.streams(&filter).map_err(ChangeError::from).and_then(|entries| {
+        let closed = entries.iter().find(|entry| !entry.open).map(|entry| entry.stream);
+        let stream = closed.ok_or_else(|| ChangeError::Refused("no stream is closed".to_owned()))?;
+        let records = keeper.read(stream, 0, usize::MAX)?.iter().map(|record| (record.seq, Vec::new())).collect();
+        keeper.change(Change::Erase(Erase { stream, records, reason: "a test".to_owned(), by: "it".to_owned() }))
+    });
+    match erased {
+        Ok(_) => say("erased".to_owned())?,
+        Err(error) => return Ok(say(format!("not erased: {error}"))?),
+    }
+    match keeper.finish() {
+        Ok(()) => say("wiped".to_owned())?,
+        Err(error) => say(format!("not wiped: {error}"))?,
+    }
+    Ok(())
 }
 
 fn append_all(load: &Load, phase: u64, log: &SledLog, marks: &Arc<File>) {

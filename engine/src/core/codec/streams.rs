@@ -1,17 +1,49 @@
 //! The events of schedules and triggers as bytes.
 
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+
 use super::{DecodeError, EVENT, FORMAT, decode, open, seal};
-use crate::core::event::Request;
+use crate::core::event::{Key, Request};
+use crate::core::json::Json;
 use crate::core::schedule::{
-    ScheduleCreated, ScheduleEnabled, ScheduleEvent, ScheduleFired, ScheduleSkipped, ScheduleUpdated,
+    Catchup, ScheduleCreated, ScheduleEnabled, ScheduleEvent, ScheduleFired, ScheduleSkipped, ScheduleUpdated,
 };
+use crate::core::time::Timestamp;
 use crate::core::trigger::{TriggerDefined, TriggerDropped, TriggerEvent, TriggerFired};
+
+/// A schedule without a name, as kind 32 has it.
+#[derive(Encode, Decode)]
+struct Unnamed {
+    workflow: Arc<str>,
+    expression: Arc<str>,
+    timezone: Arc<str>,
+    catchup: Catchup,
+    input: Vec<(Key, Json)>,
+    next: Option<Timestamp>,
+}
+
+impl From<ScheduleCreated> for Unnamed {
+    fn from(created: ScheduleCreated) -> Self {
+        let ScheduleCreated { name: _, workflow, expression, timezone, catchup, input, next } = created;
+        Self { workflow, expression, timezone, catchup, input, next }
+    }
+}
+
+impl From<Unnamed> for ScheduleCreated {
+    fn from(unnamed: Unnamed) -> Self {
+        let Unnamed { workflow, expression, timezone, catchup, input, next } = unnamed;
+        Self { name: None, workflow, expression, timezone, catchup, input, next }
+    }
+}
 
 /// Encodes an event of a schedule.
 #[must_use]
 pub fn encode_schedule_event(event: &ScheduleEvent) -> Vec<u8> {
     let kind = event.kind();
     match event {
+        ScheduleEvent::Created(body) if body.name.is_none() => seal(EVENT, kind, &Unnamed::from(body.clone())),
         ScheduleEvent::Created(body) => seal(EVENT, kind, body),
         ScheduleEvent::Updated(body) => seal(EVENT, kind, body),
         ScheduleEvent::Enabled(body) => seal(EVENT, kind, body),
@@ -29,13 +61,14 @@ pub fn decode_schedule_event(bytes: &[u8]) -> Result<ScheduleEvent, DecodeError>
     let (kind, body) = open(EVENT, "an event", bytes)?;
     let what = ScheduleEvent::kind_name(kind);
     Ok(match kind {
-        32 => ScheduleEvent::Created(decode::<ScheduleCreated>(what, body)?),
+        32 => ScheduleEvent::Created(decode::<Unnamed>(what, body)?.into()),
         33 => ScheduleEvent::Updated(decode::<ScheduleUpdated>(what, body)?),
         34 => ScheduleEvent::Enabled(decode::<ScheduleEnabled>(what, body)?),
         35 => ScheduleEvent::Disabled(decode::<Request>(what, body)?),
         36 => ScheduleEvent::Deleted(decode::<Request>(what, body)?),
         37 => ScheduleEvent::Fired(decode::<ScheduleFired>(what, body)?),
         38 => ScheduleEvent::Skipped(decode::<ScheduleSkipped>(what, body)?),
+        39 => ScheduleEvent::Created(decode::<ScheduleCreated>(what, body)?),
         _ => return Err(unknown("a schedule's event", kind)),
     })
 }
@@ -78,6 +111,7 @@ impl ScheduleEvent {
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
+            Self::Created(created) if created.name.is_some() => 39,
             Self::Created(_) => 32,
             Self::Updated(_) => 33,
             Self::Enabled(_) => 34,
@@ -96,7 +130,7 @@ impl ScheduleEvent {
 
     fn kind_name(kind: u16) -> &'static str {
         match kind {
-            32 => "ScheduleCreated",
+            32 | 39 => "ScheduleCreated",
             33 => "ScheduleUpdated",
             34 => "ScheduleEnabled",
             35 => "ScheduleDisabled",

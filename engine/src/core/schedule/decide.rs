@@ -43,6 +43,8 @@ pub enum Command {
     Delete(Request),
     /// Fire for what is due by now, and skip what is not to be caught up with.
     Fire(CatchupLimits),
+    /// Skip what is due by now: the schedule is about to be changed, and cannot fire.
+    Skip,
 }
 
 /// How much of what is due is fired for.
@@ -136,8 +138,9 @@ pub fn decide(
     if state.is_deleted() {
         return Err(Rejection::Deleted);
     }
-    let now = now.max(state.last());
-    let mut decider = Decider { state, calendar, now, decision: Decision::default() };
+    // Schedules go by the clock on the wall, which may be behind the last event.
+    let time = now.max(state.last());
+    let mut decider = Decider { state, calendar, now, time, decision: Decision::default() };
     decider.take(command)?;
     Ok(decider.decision)
 }
@@ -145,13 +148,16 @@ pub fn decide(
 struct Decider<'a> {
     state: &'a mut Schedule,
     calendar: &'a dyn Calendar,
+    /// What is due by then is due.
     now: Timestamp,
+    /// When it is decided.
+    time: Timestamp,
     decision: Decision,
 }
 
 impl Decider<'_> {
     fn emit(&mut self, event: ScheduleEvent) -> Result<(), Rejection> {
-        let recorded = Recorded { seq: self.state.next_seq(), time: self.now, event };
+        let recorded = Recorded { seq: self.state.next_seq(), time: self.time, event };
         self.state.apply(&recorded)?;
         self.decision.events.push(recorded);
         Ok(())
@@ -160,7 +166,10 @@ impl Decider<'_> {
     fn take(&mut self, command: Command) -> Result<(), Rejection> {
         match command {
             Command::Update { expression, timezone } => {
-                let next = self.calendar.next_after(self.now);
+                let is_same = expression == *self.state.expression() && timezone == *self.state.timezone();
+                // What is due stays due, where nothing changes.
+                let due = self.state.next().filter(|due| is_same && *due <= self.now);
+                let next = due.or_else(|| self.calendar.next_after(self.now));
                 if next.is_none() {
                     return Err(never(&expression, &timezone));
                 }
@@ -175,6 +184,7 @@ impl Decider<'_> {
             Command::Disable(request) => self.emit(ScheduleEvent::Disabled(request)),
             Command::Delete(request) => self.emit(ScheduleEvent::Deleted(request)),
             Command::Fire(limits) => self.fire(limits),
+            Command::Skip => self.skip(SkipCause::CouldNotFire),
         }
     }
 
@@ -191,11 +201,15 @@ impl Decider<'_> {
             self.emit(ScheduleEvent::Fired(ScheduleFired { scheduled, execution, next }))?;
             self.decision.fires.push(Fire { execution, scheduled });
         }
-        let Some(first) = self.state.next().filter(|due| *due <= self.now) else { return Ok(()) };
-        let why = match self.state.catchup() {
+        self.skip(match self.state.catchup() {
             Catchup::Skip => SkipCause::Missed,
             Catchup::RunAll => SkipCause::LimitReached { limit: limits.limit },
-        };
+        })
+    }
+
+    /// Skips what is due by now, if anything is.
+    fn skip(&mut self, why: SkipCause) -> Result<(), Rejection> {
+        let Some(first) = self.state.next().filter(|due| *due <= self.now) else { return Ok(()) };
         let next = self.calendar.next_after(self.now);
         self.emit(ScheduleEvent::Skipped(ScheduleSkipped { first, until: self.now, why, next }))
     }

@@ -57,6 +57,8 @@ pub enum ScheduleEvent {
 /// A schedule was made.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ScheduleCreated {
+    /// What its user calls it, to tell it from others of the same workflow.
+    pub name: Option<Arc<str>>,
     /// The workflow that it starts.
     pub workflow: Arc<str>,
     /// When it fires: a cron expression of 5 or 6 fields, or a word like `@daily`.
@@ -146,4 +148,6 @@ pub enum SkipCause {
         /// How many may.
         limit: u32,
     },
+    /// The schedule was changed while it could not fire: its workflow was not registered, or the runner fires no schedules.
+    CouldNotFire,
 }

@@ -32,6 +32,7 @@ pub struct Recorded {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     id: ScheduleId,
+    name: Option<Arc<str>>,
     workflow: Arc<str>,
     expression: Arc<str>,
     timezone: Arc<str>,
@@ -69,10 +70,11 @@ impl Schedule {
         if recorded.seq != 0 {
             return Err(illegal("is the first event, but not at seq 0"));
         }
-        let ScheduleCreated { workflow, expression, timezone, catchup, input, next } = created.clone();
+        let ScheduleCreated { name, workflow, expression, timezone, catchup, input, next } = created.clone();
         let time = recorded.time;
         Ok(Self {
             id,
+            name,
             workflow,
             expression,
             timezone,
@@ -179,6 +181,12 @@ impl Schedule {
     #[must_use]
     pub fn id(&self) -> ScheduleId {
         self.id
+    }
+
+    /// What its user calls it.
+    #[must_use]
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.name.as_ref()
     }
 
     /// The workflow that it starts.

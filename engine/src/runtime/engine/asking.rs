@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloacina_store::log::{AppendError, ReadError, StreamFilter};
+use cloacina_store::log::{AppendError, ListingKey, ReadError, StreamFilter};
 use cloacina_store::record::StreamKind;
 use crossbeam_channel::SendError;
 
 use super::opening::LISTING_PAGE;
-use super::{Engine, EngineError, ExecutionStatus, Listed, Outcome, Standing, WaitError};
+use super::{Engine, EngineError, ExecutionStatus, ForeignId, Listed, Outcome, Standing, WaitError};
 use crate::core::event::ExecutionId;
 use crate::runtime::completion::Waiter;
 use crate::runtime::fault::LogFault;
@@ -61,6 +61,7 @@ impl Engine {
             Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
                 Err(WaitError::NotFound(execution))
             }
+            Err(RebuildError::Foreign(foreign)) => Err(foreign.into()),
             Err(RebuildError::Read(ReadError::Gone)) => Err(WaitError::ShutDown(execution)),
             Err(error) => Err(WaitError::Log(error.into())),
         }
@@ -79,6 +80,7 @@ impl Engine {
             Err(RebuildError::Read(ReadError::NoStream(_)) | RebuildError::Empty(_)) => {
                 return Err(EngineError::NotFound(execution));
             }
+            Err(RebuildError::Foreign(foreign)) => return Err(foreign.into()),
             Err(error) => return Err(EngineError::Log(error.into())),
         };
         if let Some(standing) = self.standings.held(execution) {
@@ -116,10 +118,7 @@ impl Engine {
         before: Option<ExecutionId>,
     ) -> Result<Vec<Listed>, EngineError> {
         self.catch_up();
-        let before = match before.map(|execution| self.log.stream(stream_of(execution))).transpose() {
-            Ok(entry) => entry.map(|entry| entry.listing_key()),
-            Err(error) => return Err(LogFault::from(error).into()),
-        };
+        let before = before.map(|execution| self.listing_key(execution)).transpose()?;
         let mut found = Vec::new();
         let mut filter = StreamFilter {
             kind: Some(StreamKind::Execution),
@@ -141,6 +140,18 @@ impl Engine {
             }
         }
         Ok(found)
+    }
+
+    /// The place of an execution in the listing.
+    fn listing_key(&self, execution: ExecutionId) -> Result<ListingKey, EngineError> {
+        match self.log.stream(stream_of(execution)) {
+            Ok(entry) => {
+                ForeignId::check(execution, entry.kind)?;
+                Ok(entry.listing_key())
+            }
+            Err(ReadError::NoStream(_)) => Err(EngineError::NotFound(execution)),
+            Err(error) => Err(LogFault::from(error).into()),
+        }
     }
 }
 

@@ -3,9 +3,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cloacina_store::record::StreamKind;
+
 use crate::core::event::{ExecutionId, Key};
 use crate::core::standing::Standing;
 use crate::runtime::fault::LogFault;
+
+/// An id that belongs to something else than an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{id} is the id of {}, not of an execution; take another id", words(*kind))]
+pub struct ForeignId {
+    /// The id.
+    pub id: ExecutionId,
+    /// What it belongs to.
+    pub kind: StreamKind,
+}
+
+fn words(kind: StreamKind) -> &'static str {
+    match kind {
+        StreamKind::Log => "the log itself",
+        StreamKind::Execution => "an execution",
+        StreamKind::Schedule => "a schedule",
+        StreamKind::Trigger => "a trigger",
+    }
+}
+
+impl ForeignId {
+    /// Checks that a stream is that of an execution.
+    ///
+    /// # Errors
+    /// [`ForeignId`] if it is not.
+    pub fn check(id: ExecutionId, kind: StreamKind) -> Result<(), Self> {
+        if kind == StreamKind::Execution { Ok(()) } else { Err(Self { id, kind }) }
+    }
+}
 
 /// Why an execution could not be started.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -37,6 +68,9 @@ pub enum StartError {
         /// The one that was asked for.
         asked: Arc<str>,
     },
+    /// The id belongs to something else.
+    #[error(transparent)]
+    Foreign(#[from] ForeignId),
     /// A value is too long.
     #[error("context key '{key}': the value has {bytes} bytes of JSON, more than max_value_bytes ({limit})")]
     ValueTooLarge {
@@ -70,6 +104,9 @@ pub enum WaitError {
     /// There is no such execution.
     #[error("there is no execution {0} in this log")]
     NotFound(ExecutionId),
+    /// The id belongs to something else.
+    #[error(transparent)]
+    Foreign(#[from] ForeignId),
     /// It is held.
     #[error("execution {execution} is {}: {}", .standing.status.in_a_sentence(), .standing.advice().unwrap_or_default())]
     Blocked {
@@ -99,6 +136,9 @@ pub enum EngineError {
     /// There is no such execution.
     #[error("there is no execution {0} in this log")]
     NotFound(ExecutionId),
+    /// The id belongs to something else.
+    #[error(transparent)]
+    Foreign(#[from] ForeignId),
     /// The execution cannot take the request in its state.
     #[error("execution {execution}: {why}")]
     Rejected {

@@ -1,13 +1,14 @@
 //! What is asked of an execution: how it stands, its end, to pause, to go on, to be cancelled.
 
 use cloacina_store::log::ReadError;
+use cloacina_store::record::StreamKind;
 
 use super::{Answer, Live, Scheduler};
 use crate::core::decide::{Command, Rejection};
 use crate::core::event::{ExecutionId, Request, TaskId};
 use crate::core::state::Status;
 use crate::runtime::completion::Waiter;
-use crate::runtime::engine::{EngineError, ExecutionStatus, Outcome, Standing};
+use crate::runtime::engine::{EngineError, ExecutionStatus, ForeignId, Outcome, Standing};
 use crate::runtime::message::{Attached, Control, Reply};
 use crate::runtime::outcome::{listed, outcome, stream_of};
 
@@ -43,6 +44,7 @@ impl Scheduler {
             return EngineError::Rejected { execution, why };
         }
         match self.shell.log.stream(stream_of(execution)) {
+            Ok(entry) if entry.kind != StreamKind::Execution => ForeignId { id: execution, kind: entry.kind }.into(),
             Ok(entry) => match listed(&entry, None) {
                 Ok(listed) => EngineError::Rejected {
                     execution,

@@ -200,7 +200,7 @@ impl Scheduler {
 
     /// Has a source's alarm ring at a time, or not at all.
     pub(super) fn arm(&mut self, source: Source, due: Option<Timestamp>) {
-        let due = due.filter(|_| self.failed.is_none() && self.stopping.is_none());
+        let due = due.filter(|_| self.failed.is_none() && self.stopping.is_none()).map(|due| self.by_log(due));
         let alarm = match source {
             Source::Schedule(id) => self.schedules.get_mut(&id).map(|live| &mut live.alarm),
             Source::Trigger(id) => self.triggers.get_mut(&id).map(|live| &mut live.alarm),
@@ -210,6 +210,17 @@ impl Scheduler {
         let ringing = super::Alarm::Source(source);
         before.map(|due| self.timers.remove(&(due, ringing)));
         due.map(|due| self.timers.insert((due, ringing)));
+    }
+
+    /// When, by the time of the log, to look again at what is due at a time by the wall clock. Where the log is ahead, its time goes
+    /// at half the pace, or at the wall's: so this is not too late.
+    fn by_log(&self, due: Timestamp) -> Timestamp {
+        match self.now.micros_since(self.wall) {
+            0 => due,
+            _ => {
+                Timestamp(self.now.0.saturating_add(i64::try_from(due.micros_since(self.wall) / 2).unwrap_or(i64::MAX)))
+            }
+        }
     }
 
     pub(super) fn disarm(&mut self, source: Source) {

@@ -8,7 +8,7 @@ use crate::core::codec;
 use crate::core::event::{Cause, Key};
 use crate::core::json::Json;
 use crate::core::schedule::{
-    CatchupLimits, Command, Decision, Fire, Schedule, ScheduleEvent, ScheduleId, create, decide, label,
+    Calendar, CatchupLimits, Command, Decision, Fire, Schedule, ScheduleEvent, ScheduleId, create, decide, label,
 };
 use crate::core::time::Timestamp;
 use crate::runtime::cron::{CronExpression, rfc3339};
@@ -50,13 +50,18 @@ impl Scheduler {
             return;
         }
         let limit = self.shell.config.max_catchup;
-        let now = self.now;
+        let now = self.wall;
         let Some(live) = self.schedules.get_mut(&id) else { return };
         let Some(workflow) = self.shell.registry.find(live.state.workflow()) else {
-            if live.state.next().is_some_and(|due| due <= now) {
-                tracing::warn!(schedule = %id, workflow = %live.state.workflow(), "a schedule is due, and its workflow is not registered; it waits for that");
-            }
             live.attended = false;
+            let next = live.state.next();
+            if next.is_none_or(|due| due > now) {
+                // So that it is said when it is due.
+                return self.arm(Source::Schedule(id), next);
+            }
+            let name = live.state.workflow().clone();
+            let unknown = self.unknown_workflow(&name);
+            tracing::warn!(schedule = %id, "a schedule is due and does not fire: {unknown}. It waits for it");
             return self.disarm(Source::Schedule(id));
         };
         let Some(calendar) = &live.calendar else { return };
@@ -104,7 +109,7 @@ impl Scheduler {
                 if let Some(error) = self.refuses_schedules() {
                     return drop(reply.send(Err(error)));
                 }
-                match create(id, *created, &calendar, self.now) {
+                match create(id, *created, &calendar, self.wall) {
                     Ok((state, decision)) => {
                         let attended = self.shell.registry.find(state.workflow()).is_some();
                         if !attended {
@@ -142,7 +147,10 @@ impl Scheduler {
         if let Some(error) = self.refuses_schedules() {
             return Err(error);
         }
-        let now = self.now;
+        if matches!(command, Command::Update { .. } | Command::Disable(_) | Command::Delete(_)) {
+            self.settle_due(id, &command);
+        }
+        let now = self.wall;
         let live = self.schedules.get_mut(&id).ok_or(ScheduleError::NotFound(id))?;
         let never = |_: Timestamp| None;
         let decided = match (&calendar, &live.calendar) {
@@ -158,6 +166,32 @@ impl Scheduler {
         }
         self.keep_schedule(id, decision);
         Ok(())
+    }
+
+    /// Fires for what is due, or skips it, before the schedule is changed: both go to the log in one batch.
+    fn settle_due(&mut self, id: ScheduleId, change: &Command) {
+        let now = self.wall;
+        let Some(live) = self.schedules.get_mut(&id) else { return };
+        if live.state.next().is_none_or(|due| due > now) {
+            return;
+        }
+        let can_fire = self.shell.config.cron && self.shell.registry.find(live.state.workflow()).is_some();
+        if can_fire && live.calendar.is_some() {
+            return self.fire_schedule(id);
+        }
+        if let Command::Update { expression, timezone } = change
+            && (expression, timezone) == (live.state.expression(), live.state.timezone())
+        {
+            return;
+        }
+        let never = |_: Timestamp| None;
+        let calendar: &dyn Calendar = live.calendar.as_ref().map_or(&never, |calendar| calendar);
+        match decide(&mut live.state, Command::Skip, calendar, now) {
+            Ok(decision) => self.keep_schedule(id, decision),
+            Err(rejection) => {
+                tracing::error!(schedule = %id, %rejection, "what was due could not be skipped; this is a bug")
+            }
+        }
     }
 
     /// Answers once everything that was decided on a schedule so far is durable.

@@ -10,7 +10,7 @@ use crate::core::event::{Cause, ExecutionId, ExecutionOptions, Key};
 use crate::core::graph::nearest;
 use crate::core::json::Json;
 use crate::core::state::Execution;
-use crate::runtime::engine::{StartError, StartRequest};
+use crate::runtime::engine::{ForeignId, StartError, StartRequest};
 use crate::runtime::message::Reply;
 use crate::runtime::outcome::{listed, stream_of};
 use crate::runtime::workflow::Workflow;
@@ -87,6 +87,11 @@ impl Scheduler {
             return Some(other(live.state.workflow()).map_or(Ok(()), Err));
         }
         let entry = self.shell.log.stream(stream_of(id));
+        if let Ok(entry) = &entry
+            && let Err(foreign) = ForeignId::check(id, entry.kind)
+        {
+            return Some(Err(foreign.into()));
+        }
         if let Ok(entry) = &entry
             && let Ok(listed) = listed(entry, None)
             && let Some(other) = other(&listed.workflow)

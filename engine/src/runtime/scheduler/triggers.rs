@@ -93,8 +93,14 @@ impl Scheduler {
         let Some(live) = self.triggers.get_mut(&id) else { return };
         let is_new = !is_polled(live);
         live.polled = Some(trigger.clone());
+        let (name, workflow) = (live.state.definition().name.clone(), live.state.definition().workflow.clone());
+        if is_new && self.shell.registry.find(&workflow).is_none() {
+            let unknown = self.unknown_workflow(&workflow);
+            tracing::warn!(trigger = %name, "trigger '{name}' is not polled: {unknown}. It waits for it");
+        }
+        let Some(live) = self.triggers.get_mut(&id) else { return };
         if (is_new || live.alarm.is_none()) && !live.polling {
-            self.arm_trigger(id, trigger.first_poll(self.now));
+            self.arm_trigger(id, trigger.first_poll(self.wall));
         }
     }
 
@@ -111,7 +117,7 @@ impl Scheduler {
         let Some(live) = self.triggers.get_mut(&id) else { return };
         let Some(trigger) = live.polled.clone().filter(|_| !live.polling && live.state.is_enabled()) else { return };
         live.polling = true;
-        live.last_poll = Some(self.now);
+        live.last_poll = Some(self.wall);
         let own = self.shell.own.clone();
         let report = Box::new(move |result| {
             let _scheduler_may_be_gone = own.send(Message::Triggers(TriggerRequest::Polled { id, result }));
@@ -133,7 +139,7 @@ impl Scheduler {
         }
         let Some(live) = self.triggers.get(&id) else { return };
         let next =
-            live.polled.as_ref().and_then(|trigger| trigger.next_poll(live.last_poll.unwrap_or(self.now), self.now));
+            live.polled.as_ref().and_then(|trigger| trigger.next_poll(live.last_poll.unwrap_or(self.wall), self.wall));
         self.arm_trigger(id, next);
     }
 
@@ -252,7 +258,7 @@ impl Scheduler {
         let decision = decide(&mut live.state, command, self.now)
             .map_err(|rejection| TriggerError::Rejected { name: name.clone(), why: rejection.to_string() })?;
         let (changed, polling) = (!decision.events.is_empty(), live.polling);
-        let first = live.polled.as_ref().and_then(|trigger| trigger.first_poll(self.now));
+        let first = live.polled.as_ref().and_then(|trigger| trigger.first_poll(self.wall));
         self.keep_trigger(id, decision);
         if changed && !polling {
             self.arm_trigger(id, first);

@@ -8,7 +8,7 @@ use ::bytes::Bytes;
 
 use super::entry::{self, Group};
 use super::sector::{self, CONTENT, Part, SECTOR, Sector};
-use super::{LENGTH, NAME};
+use super::{LENGTH, MISSING, NAME};
 use crate::directory::files;
 
 /// The entries of a journal.
@@ -35,8 +35,7 @@ impl Found {
         };
         let mut found = Self::of(&bytes);
         if bytes.is_empty() {
-            found.damage =
-                vec!["its journal (the file `journal`) is missing: what was written last is in it".to_owned()];
+            found.damage = vec![MISSING.to_owned()];
         }
         found.was_left_in_order = was_left_in_order;
         if was_left_in_order {

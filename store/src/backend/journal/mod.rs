@@ -30,6 +30,9 @@ use crate::directory::files::{self, Access};
 /// The file, in the directory of a log.
 pub(crate) const NAME: &str = "journal";
 
+/// What is wrong with a log whose process died and that has no journal.
+pub(crate) const MISSING: &str = "its journal (the file `journal`) is missing: what was written last is in it";
+
 /// The sectors of a half: enough for some three hundred decisions of four events.
 const HALF: usize = 2_048;
 const LENGTH: u64 = (2 * HALF * SECTOR) as u64;

@@ -154,7 +154,7 @@ export class Inspector {
   #attempt(attempt, definition) {
     const { past, moment } = this.page;
     const ended = attempt.endSeq !== undefined && attempt.endSeq <= moment.seq;
-    const state = look(ended ? attempt.outcome : "Running");
+    const state = look(ended ? attempt.outcome : past.openState(moment.seq));
     const until = ended ? attempt.ended : past.events[moment.seq].at;
     const row = past.rows.get(attempt.task)?.attempts.find((one) => one.attempt === attempt.number);
     const event = ended ? past.events[attempt.endSeq] : undefined;

@@ -169,6 +169,7 @@ class Page {
   #stands(execution) {
     this.past.execution = execution;
     this.header.take();
+    this.#update();
     announce(statusWord(execution.status));
   }
 

@@ -123,6 +123,12 @@ export class Past {
     return !isFinal(this.execution.status);
   }
 
+  /** How an attempt stands at a moment that has not ended by then: at the end of what nothing runs any more it does not run. */
+  openState(seq) {
+    const isLeft = ["NotRunning", "Blocked", "Damaged"].includes(this.execution.status);
+    return isLeft && seq >= this.last ? "NotRunning" : "Running";
+  }
+
   /** The definition that an execution goes by, as it stands at a moment. */
   definition(moment) {
     return this.definitions.get(moment.definition) ?? this.definitions.values().next().value;
@@ -241,6 +247,7 @@ export class Moment {
   state(task) {
     const known = this.tasks.get(task);
     if (!known) return "unknown";
+    if (known.state === "Running") return this.past.openState(this.seq);
     return known.ready && known.state === "Pending" ? "Ready" : known.state;
   }
 

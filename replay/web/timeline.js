@@ -205,7 +205,7 @@ export class TimelineView {
   #bar(context, palette, attempt, x, y, seq, now) {
     const ended = attempt.endSeq !== undefined && attempt.endSeq <= seq;
     const begun = attempt.startSeq <= seq;
-    const state = look(ended || !begun ? attempt.outcome : "Running");
+    const state = look(ended || (!begun && attempt.outcome !== "Running") ? attempt.outcome : this.page.past.openState(seq));
     // Short ones are seen, too, and none runs over the end of the axis.
     const [end, until] = [x(this.until), attempt.ended ?? this.until];
     const left = Math.min(x(attempt.started), end - 3);

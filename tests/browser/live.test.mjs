@@ -217,6 +217,8 @@ test("pages outlive the engine, say so, and go on with the next one", async () =
   await says(list, "#executions .row .status", "Not running");
   await says(page, "#status", "Not running");
   await says(page, "#banner", "Next: ");
+  // Nothing is said to run.
+  await says(page, "#tally", "1 not running");
   const reason = await list.locator("#executions .row .error").textContent();
   assert.ok(reason.length > 10 && (await page.locator("#banner").textContent()).includes(reason), reason);
   await page.screenshot({ path: join(SCREENSHOTS, "live-not-running.png") });

@@ -95,7 +95,9 @@ pub fn start(py: Python<'_>, why: &StartError) -> PyErr {
             error(py, "OperationError", &message, &attributes)
         }
         StartError::ValueTooLarge { key, .. } => error(py, "ContextError", &message, &[("key", text(py, key))]),
-        StartError::Foreign(foreign) => error(py, "Error", &message, &[("execution_id", text(py, &foreign.id))]),
+        StartError::Foreign(foreign) => {
+            error(py, "OperationError", &message, &[("execution_id", text(py, foreign.id))])
+        }
         StartError::Log(_) => error(py, "LogError", &message, &[]),
         _ => error(py, "OperationError", &message, &[]),
     }
@@ -115,7 +117,7 @@ pub fn wait(py: Python<'_>, why: &WaitError) -> PyErr {
             error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, execution))])
         }
         WaitError::Foreign(foreign) => {
-            error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, &foreign.id))])
+            error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, foreign.id))])
         }
         WaitError::Blocked { execution, .. } | WaitError::ShutDown(execution) => {
             error(py, "OperationError", &message, &[("execution_id", text(py, execution))])
@@ -133,7 +135,7 @@ pub fn engine(py: Python<'_>, why: &EngineError) -> PyErr {
             error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, execution))])
         }
         EngineError::Foreign(foreign) => {
-            error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, &foreign.id))])
+            error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, foreign.id))])
         }
         EngineError::Rejected { execution, .. } => {
             error(py, "OperationError", &message, &[("execution_id", text(py, execution))])
@@ -167,7 +169,7 @@ pub fn trigger(py: Python<'_>, doing: &str, why: &TriggerError) -> PyErr {
 /// Something that would wait, while the interpreter ends.
 pub fn exiting(py: Python<'_>) -> PyErr {
     let message = "the interpreter is ending, and all runners are shut down: nothing can be asked of them any more";
-    error(py, "Error", message, &[])
+    error(py, "OperationError", message, &[])
 }
 
 /// A log that could not be opened. What is a wrong path, and not a log gone wrong, is the configuration's fault.

@@ -45,6 +45,7 @@ impl NativeScheduling {
 
     /// Makes a schedule, and returns its id.
     #[pyo3(signature = (workflow, expression, timezone, context, catchup, name))]
+    #[allow(clippy::too_many_arguments)]
     fn create(
         &self,
         py: Python<'_>,

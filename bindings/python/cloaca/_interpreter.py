@@ -62,9 +62,9 @@ def _refuse(parts: tuple[object, ...], what: str, so: str) -> None:
     libraries = {str(getattr(part, "__module__", "")).partition(".")[0] for part in parts}
     for library in _GREENLETS:
         if library in libraries:
-            from .errors import Error
+            from .errors import OperationError
 
-            raise Error(
+            raise OperationError(
                 f"{library} has replaced Python's {what} by its own (monkey patching), with which a runner does not "
                 f"work: {so}. Open the runner in a process that is not patched"
             )

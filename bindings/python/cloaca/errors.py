@@ -180,8 +180,9 @@ class ContextError(Error, ValueError):
     """
 
 
-class OperationError(Error, ValueError):
-    """A runner cannot do what it was asked: it is shut down, or the execution is not in a state for it.
+class OperationError(Error, ValueError, RuntimeError):
+    """A runner cannot do what it was asked: it is shut down, the process is not one for it, or the execution is not in
+    a state for it.
 
     Example:
         >>> runner = cloaca.DefaultRunner(":memory:")

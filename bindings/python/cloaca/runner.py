@@ -19,7 +19,6 @@ from ._trigger import triggers
 from .config import DefaultRunnerConfig
 from .errors import (
     ConfigurationError,
-    Error,
     ExecutionNotFoundError,
     OperationError,
     WaitTimeoutError,
@@ -90,7 +89,7 @@ class DefaultRunner(Scheduling):
         _clock: VirtualClock | None = None,
     ) -> None:
         if _cloaca.is_exiting():
-            raise Error(
+            raise OperationError(
                 "the interpreter is ending: no runner can be opened any more. Open it earlier, or in an atexit handler "
                 "that is registered after `import cloaca`"
             )
@@ -642,4 +641,4 @@ def _start_threads(start: Callable[[], Started]) -> Started:
             limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
             limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit} for all of this user's)"
             what = f"raise the limit of threads{limited}"
-        raise Error(f"a runner needs threads of its own, and could not start one: {error}; {what}") from error
+        raise OperationError(f"a runner needs threads of its own, and could not start one: {error}; {what}") from error

@@ -48,7 +48,7 @@ Draw = Callable[[_Standing], object]
 
 
 def is_wanted() -> bool:
-    """Whether somebody would see a bar: standard output is a terminal, and one that can write over what it has shown."""
+    """Whether somebody would see a bar: standard output is a terminal that can write over what it has shown."""
     if os.environ.get("TERM") == "dumb":
         return False
     try:

@@ -34,7 +34,7 @@ use crate::{canonical, errors, json};
 ///     True
 ///     >>> context["when"] = [{"day": {1, 2}}]
 ///     Traceback (most recent call last):
-///     TypeError: context key 'when', at [0]['day']: set is not a JSON value; use sorted(value), or list(value)
+///     cloaca.errors.NotJsonError: context key 'when', at [0]['day']: set is not a JSON value; use sorted(value), or list(value)
 #[pyclass(frozen, mapping, weakref, module = "cloaca", name = "Context")]
 pub struct Context {
     inner: Mutex<TaskContext>,
@@ -228,7 +228,7 @@ impl Context {
     ///     4
     ///     >>> context.set("mean", float("nan"))
     ///     Traceback (most recent call last):
-    ///     ValueError: context key 'mean': nan is not a JSON value; use None, or a text such as str(value)
+    ///     cloaca.errors.NotJsonError: context key 'mean': nan is not a JSON value; use None, or a text such as str(value)
     fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = key_text(key)?;
         let value = value_json(&key, value)?;
@@ -406,7 +406,7 @@ impl Context {
     ///     Context({"day":"2026-01-31","file":"a.csv","rows":4})
     ///     >>> context.update_from_dict({"rows": 5, "file": b"a.csv"})
     ///     Traceback (most recent call last):
-    ///     TypeError: context key 'file': bytes is not a JSON value; use decode(), or base64.b64encode(value).decode()
+    ///     cloaca.errors.NotJsonError: context key 'file': bytes is not a JSON value; use decode(), or base64.b64encode(value).decode()
     ///     >>> context["rows"]
     ///     4
     fn update_from_dict(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -157,6 +157,7 @@ impl NativeHistory {
         let past = found.map_err(|why| errors::no_attempt(py, &why, task, &self.history.head))?;
         let outcome = match past.outcome {
             Outcome::Running => "running",
+            Outcome::Deferred => "deferred",
             Outcome::Completed => "completed",
             Outcome::Failed { .. } => "failed",
             Outcome::Abandoned(_) => "abandoned",

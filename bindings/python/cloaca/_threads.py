@@ -17,7 +17,7 @@ from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import _failure, _interpreter, _logging
+from . import _failure, _interpreter, _logging, _running
 from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
 from ._trigger import fires_with, triggers
@@ -159,7 +159,7 @@ class Threads:
 
     def _run(self, attempt: Attempt) -> None:
         try:
-            attempt.complete(Context().run(attempt.function, *_arguments(attempt)))
+            attempt.complete(Context().run(_running.call, attempt, *_arguments(attempt)))
         except BaseException as error:
             # SystemExit and KeyboardInterrupt too: a task ends its attempt, never a thread or the program.
             self._fail(attempt, error)
@@ -189,7 +189,7 @@ class Threads:
         name = f"attempt {attempt.attempt} at task '{attempt.task_id}' of execution {attempt.execution_id}"
         try:
             loop = self._event_loop()
-            cancel = loop.start(name, lambda: attempt.function(*_arguments(attempt)), attempt.complete, fail)
+            cancel = loop.start(name, lambda: _running.call(attempt, *_arguments(attempt)), attempt.complete, fail)
             attempt.on_cancel(cancel)
         except BaseException as error:
             fail(error)

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::Clock;
 use super::completion::{Completion, Durable, Promise};
 use super::engine::{EngineConfig, EngineError};
-use super::message::{AttemptKey, Finished, HeldReasons, Message, SlotRequest, Unfinished};
+use super::message::{Finished, HeldReasons, Message, Unfinished};
 use super::output_commit::Released;
 use super::workers::Workers;
 use super::workflow::{Registry, Workflow};
@@ -32,6 +32,7 @@ mod asking;
 mod ending;
 mod handing_over;
 mod held;
+mod nested;
 mod outbox;
 mod schedules;
 mod settling;
@@ -40,10 +41,11 @@ mod starting;
 mod triggers;
 
 use ending::Stopping;
+use nested::NestedWaits;
 pub(crate) use outbox::Source;
 pub(crate) use schedules::LiveSchedule;
 use settling::Settling;
-use slots::{Slots, first_slot, over};
+use slots::{Slots, slot_of};
 pub(crate) use triggers::LiveTrigger;
 
 /// What the scheduler works with.
@@ -98,6 +100,7 @@ pub(crate) struct Scheduler {
     /// Executions with answers.
     asked: Vec<ExecutionId>,
     slots: Slots,
+    nested: NestedWaits,
     released: Released,
     /// The time of this turn: everything that is decided in it happens then.
     now: Timestamp,
@@ -144,6 +147,7 @@ impl Scheduler {
             touched: Vec::new(),
             asked: Vec::new(),
             slots: Slots::new(slots),
+            nested: NestedWaits::new(),
             released: Released::new(),
             timers: BTreeSet::new(),
             warned: HashSet::new(),
@@ -209,6 +213,8 @@ impl Scheduler {
                 let _asker_may_be_gone = reply.send(attached);
             }
             Message::Finished(finished) => self.attempt_finished(finished),
+            Message::WaitBegins { ticket, wait } => drop(self.nested.insert(ticket, wait)),
+            Message::WaitEnds { ticket } => drop(self.nested.remove(&ticket)),
             Message::Slot { attempt, request } => self.slot_requested(attempt, request),
             Message::Registered => self.attend(),
             Message::Control { execution, control, reply } => match self.control(execution, control) {
@@ -251,24 +257,15 @@ impl Scheduler {
         let Finished { execution, task, attempt, writes, reads, result } = finished;
         let Some(live) = self.live.get(&execution) else { return };
         let key = (execution, task.clone(), attempt);
-        let first = first_slot(&live.state, &key);
+        let slot = slot_of(&live.state, &key);
         let command = Command::AttemptFinished { task, attempt, writes, reads, result, jitter: jitter() };
         match self.decide(execution, command) {
             Ok(()) => {
-                if let Some(first) = first {
-                    self.slots.leave(&key, first);
+                if let Some(slot) = slot {
+                    self.slots.leave(&key, slot);
                 }
             }
             Err(rejection) => tracing::debug!(%execution, %rejection, "a late result was ignored"),
-        }
-    }
-
-    fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
-        let first = self.live.get(&attempt.0).and_then(|live| first_slot(&live.state, &attempt));
-        match (first, request) {
-            (Some(first), request) => self.slots.request(attempt, first, request),
-            (None, SlotRequest::Take(waiter)) => waiter(Err(over(&attempt))),
-            (None, SlotRequest::GiveBack) => {}
         }
     }
 
@@ -340,6 +337,7 @@ impl Scheduler {
     /// Gives free slots to ready tasks, and hands everything that was decided to the log.
     fn finish_turn(&mut self) {
         self.fill_slots();
+        self.refuse_hopeless_wait();
         self.hand_over();
         for execution in std::mem::take(&mut self.asked) {
             let Some(live) = self.live.get_mut(&execution) else { continue };
@@ -358,7 +356,7 @@ impl Scheduler {
         if self.failed.is_some() {
             return;
         }
-        self.slots.let_return();
+        self.let_return();
         if self.stopping.is_some() {
             return;
         }

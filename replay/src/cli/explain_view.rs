@@ -116,6 +116,7 @@ fn attempt(screen: &mut Screen<'_>, row: &AttemptRow, start: Timestamp, allowed:
     let took = took.unwrap_or_default();
     let (how, tone) = match &row.outcome {
         Outcome::Running => ("runs".to_owned(), Tone::Plain),
+        Outcome::Deferred => ("is deferred: waits for something outside, without a slot".to_owned(), Tone::Warning),
         Outcome::Completed => (format!("completed{took}"), Tone::Good),
         Outcome::Failed { error, .. } => (format!("failed{took}: {}", error_text(error)), Tone::Bad),
         Outcome::Abandoned(why) => (format!("abandoned{took}: {}", words::abandoned(*why)), Tone::Warning),

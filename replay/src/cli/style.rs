@@ -46,7 +46,7 @@ pub fn tone_of(name: &str) -> Tone {
     match name {
         "Completed" => Tone::Good,
         "Failed" => Tone::Bad,
-        "Paused" | "Cancelled" | "WaitingRetry" => Tone::Warning,
+        "Paused" | "Cancelled" | "WaitingRetry" | "Deferred" => Tone::Warning,
         "Skipped" | "Pending" => Tone::Dim,
         _ => Tone::Plain,
     }

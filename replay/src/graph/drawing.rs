@@ -72,6 +72,7 @@ pub fn sign(state: &str) -> char {
         "Failed" => '✗',
         "Running" => '◐',
         "WaitingRetry" => '↻',
+        "Deferred" => '◷',
         "Skipped" => '◌',
         "Cancelled" => '⊘',
         _ => '○',

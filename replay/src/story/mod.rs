@@ -139,6 +139,8 @@ pub struct AttemptRow {
 pub enum Outcome {
     /// Not yet.
     Running,
+    /// Not yet: it waits for something outside, without a slot.
+    Deferred,
     /// It succeeded.
     Completed,
     /// It failed.

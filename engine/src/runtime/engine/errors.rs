@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::event::{ExecutionId, Key};
+use crate::core::event::{ExecutionId, Key, TaskId};
 use crate::runtime::fault::LogFault;
 
 /// Why an execution could not be started.
@@ -80,6 +80,20 @@ pub enum WaitError {
         execution: ExecutionId,
         /// Why.
         why: String,
+    },
+    /// The wait would never end: every slot is held by an attempt that waits for an execution which needs one.
+    #[error(
+        "execution {execution} cannot get a slot: each of the {slots} slots (max_concurrent_tasks) is held by a task that \
+         waits for an execution, and '{task}' is one of them. Give the slot back while the task waits: start the \
+         execution with submit, and wait for its end with defer_until on the task's handle. Or raise max_concurrent_tasks"
+    )]
+    NoSlotLeft {
+        /// The execution that was waited for.
+        execution: ExecutionId,
+        /// The task that waited.
+        task: TaskId,
+        /// How many slots there are.
+        slots: usize,
     },
     /// The log failed.
     #[error(transparent)]

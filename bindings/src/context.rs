@@ -132,7 +132,13 @@ fn key_text(key: &Bound<'_, PyAny>) -> PyResult<String> {
     let Ok(text) = key.cast::<PyString>() else {
         return Err(PyTypeError::new_err(format!("a context key must be a str, not {}", type_name(key))));
     };
-    Ok(text.to_str()?.to_owned())
+    text.to_str().map(ToOwned::to_owned).map_err(|_| {
+        let shown = quoted(key);
+        let message = format!(
+            "context key {shown} has a lone surrogate, which is not Unicode; use key.encode('utf-8', 'replace').decode()"
+        );
+        crate::errors::error(key.py(), "NotJsonError", &message, &[])
+    })
 }
 
 /// A value for a key, as JSON.

@@ -1,12 +1,12 @@
 //! Attempts that wait for something outside, without holding a slot.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
-use cloacina_engine::core::event::TaskError;
-use cloacina_engine::runtime::engine::ExecutionStatus;
+use cloacina_engine::core::event::{ExecutionId, TaskError};
+use cloacina_engine::runtime::engine::{Engine, ExecutionStatus, WaitError};
 use cloacina_engine::runtime::handle::{AttemptOver, TaskHandle};
 use cloacina_engine::runtime::task::{Task, TaskBody};
 use cloacina_tests::GUARD;
@@ -198,4 +198,40 @@ fn who_asks_for_a_slot_too_late_is_told() {
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Cancelled);
     asks.open();
     assert!(answered.pass());
+}
+
+/// A task that starts `child` on the engine that runs it, and waits for its end as `how` says.
+fn parent(engine: &Arc<OnceLock<Weak<Engine>>>, how: fn(&Engine, &TaskHandle, ExecutionId) -> bool) -> Task {
+    let engine = engine.clone();
+    Task::with_handle("parent", move |context, handle| {
+        let engine = engine.get().and_then(Weak::upgrade).expect("the engine is open");
+        let child = start(&engine, "child");
+        write(context, "waited", json!(how(&engine, handle, child)));
+        Ok(())
+    })
+    .retry(once())
+}
+
+/// As many parents as there are slots waited for children, which never got one.
+#[test]
+fn a_wait_for_an_execution_is_refused_when_every_slot_is_held_by_one() {
+    let refused = |engine: &Engine, _: &TaskHandle, child| {
+        matches!(engine.wait(child, None), Err(WaitError::NoSlotLeft { slots: 1, .. }))
+    };
+    // Without a slot, and with a limit: both can end.
+    let deferred = |engine: &Engine, handle: &TaskHandle, child| {
+        let is_over = || engine.outcome(child).is_ok_and(|outcome| outcome.ended.is_some());
+        handle.defer_until(is_over, OFTEN).is_ok() && engine.wait(child, None).is_ok()
+    };
+    let limited = |engine: &Engine, _: &TaskHandle, child| {
+        matches!(engine.wait(child, Some(Duration::from_millis(20))), Err(WaitError::TimedOut { .. }))
+    };
+    let hows: [fn(&Engine, &TaskHandle, ExecutionId) -> bool; 3] = [refused, deferred, limited];
+    for how in hows {
+        let itself = Arc::new(OnceLock::new());
+        let flows = [workflow("parent", [parent(&itself, how)]), workflow("child", [step("child")])];
+        let engine = Arc::new(World::of(flows).with_slots(1).open());
+        itself.set(Arc::downgrade(&engine)).unwrap();
+        assert_eq!(value(&run(&engine, "parent"), "waited"), json!(true));
+    }
 }

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::runtime::task::{AttemptEnd, Notice};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::context::Context;
 use crate::outcome::says;
+use crate::task::SharedSpec;
 
 /// What is called when an attempt at a task has ended.
 #[derive(Default)]
@@ -29,6 +31,17 @@ impl Callbacks {
         self.on_success.is_none() && self.on_failure.is_none() && self.on_retry.is_none()
     }
 
+    /// The same callbacks.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        let same = |callback: &Option<Py<PyAny>>| callback.as_ref().map(|callback| callback.clone_ref(py));
+        Self { on_success: same(&self.on_success), on_failure: same(&self.on_failure), on_retry: same(&self.on_retry) }
+    }
+
+    /// Shows them to Python's garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        [&self.on_success, &self.on_failure, &self.on_retry].into_iter().try_for_each(|callback| visit.call(callback))
+    }
+
     fn of(&self, end: &AttemptEnd) -> Option<&Py<PyAny>> {
         match end {
             AttemptEnd::Completed => self.on_success.as_ref(),
@@ -44,7 +57,7 @@ pub struct Untold(Arc<Mutex<HashMap<ExecutionId, VecDeque<Telling>>>>);
 
 /// A notice, and whom it is for. Those who wait for the execution are answered after it was dropped.
 struct Telling {
-    callbacks: Arc<Callbacks>,
+    task: SharedSpec,
     notice: Notice,
 }
 
@@ -54,12 +67,12 @@ impl Untold {
     }
 
     /// Keeps a notice, if anybody wants it. Returns whether its execution has no reader yet and now needs one.
-    pub fn keep(&self, callbacks: Arc<Callbacks>, notice: Notice) -> bool {
-        if callbacks.of(&notice.end).is_none() {
+    pub fn keep(&self, task: SharedSpec, notice: Notice) -> bool {
+        if task.get().callbacks().of(&notice.end).is_none() {
             return false;
         }
         let execution = notice.info.execution;
-        let telling = Telling { callbacks, notice };
+        let telling = Telling { task, notice };
         match self.queues().entry(execution) {
             Entry::Occupied(mut queue) => {
                 queue.get_mut().push_back(telling);
@@ -126,8 +139,8 @@ impl Call {
 impl Call {
     fn call<'py>(&self, py: Python<'py>) -> PyResult<Option<(Py<PyAny>, Bound<'py, PyTuple>)>> {
         let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Telling { callbacks, notice }) = &*told else { return Ok(None) };
-        let Some(function) = callbacks.of(&notice.end) else { return Ok(None) };
+        let Some(Telling { task: spec, notice }) = &*told else { return Ok(None) };
+        let Some(function) = spec.get().callbacks().of(&notice.end) else { return Ok(None) };
         let task = notice.info.task.to_string();
         let context = Bound::new(py, Context::from_values(notice.context.iter().cloned()))?;
         let arguments = match &notice.end {

@@ -19,7 +19,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::clock::PyVirtualClock;
 use crate::context::Context;
 use crate::executor::{Attempt, CallOnDrop, Inbox, LONG, Outlet};
-use crate::exit::sleep_on_if_exiting;
+use crate::exit::without_gil;
 use crate::history::NativeHistory;
 use crate::trigger::TriggerSpec;
 use crate::workflow::NativeWorkflow;
@@ -106,7 +106,7 @@ fn durability_of(text: &str) -> PyResult<Durability> {
 }
 
 fn open_log(py: Python<'_>, path: Option<PathBuf>, durability: Durability) -> PyResult<Arc<dyn EventLog>> {
-    let opened = py.detach(|| -> Result<Arc<dyn EventLog>, OpenError> {
+    let opened = without_gil(py, || -> Result<Arc<dyn EventLog>, OpenError> {
         Ok(match path {
             Some(path) => {
                 let log = open(&path, &Options { durability, ..Options::default() })?;
@@ -116,7 +116,7 @@ fn open_log(py: Python<'_>, path: Option<PathBuf>, durability: Durability) -> Py
             None => Arc::new(MemoryLog::open_with(&MemoryDisk::default(), durability)?),
         })
     });
-    opened.map_err(|why| errors::open(py, &why))
+    opened?.map_err(|why| errors::open(py, &why))
 }
 
 #[pymethods]
@@ -167,12 +167,12 @@ impl NativeEngine {
             registry.register(workflow.get().bound(py, &inbox)?);
         }
         for trigger in &triggers {
-            registry.register_trigger(trigger.get().bound(&inbox)?);
+            registry.register_trigger(TriggerSpec::bound(trigger.clone_ref(py), &inbox)?);
         }
         let log = open_log(py, path, durability)?;
         let crashing = crashable.then(|| CrashingLog::new(log.clone()));
         let log = crashing.clone().map_or(log, |crashing| Arc::new(crashing));
-        let opened = py.detach(|| Engine::open(log, registry.clone(), config));
+        let opened = without_gil(py, || Engine::open(log, registry.clone(), config))?;
         let engine = opened.map_err(|why| errors::engine(py, &why))?;
         let (engine, process) = (Arc::new(engine), std::process::id());
         Ok(Self { engine, process, registry, inbox, crashing })
@@ -186,8 +186,8 @@ impl NativeEngine {
     }
 
     /// Has a trigger polled, in place of one of the same name.
-    fn register_trigger(&self, py: Python<'_>, trigger: &TriggerSpec) -> PyResult<()> {
-        let trigger = trigger.bound(&self.inbox)?;
+    fn register_trigger(&self, py: Python<'_>, trigger: Py<TriggerSpec>) -> PyResult<()> {
+        let trigger = TriggerSpec::bound(trigger, &self.inbox)?;
         py.detach(|| self.registry.register_trigger(trigger));
         Ok(())
     }
@@ -206,11 +206,7 @@ impl NativeEngine {
             execution: execution_id.map(id_of).transpose()?,
             cause: Cause::Call,
         };
-        let started = py.detach(|| {
-            let started = self.engine.start(request);
-            sleep_on_if_exiting();
-            started
-        });
+        let started = without_gil(py, || self.engine.start(request))?;
         started.map(|id| id.to_string()).map_err(|why| errors::start(py, &why))
     }
 
@@ -227,11 +223,7 @@ impl NativeEngine {
     ) -> PyResult<Bound<'py, PyDict>> {
         let execution = id_of(execution_id)?;
         if let Some(attempt) = attempt.filter(|_| timeout.is_none()) {
-            let ended = py.detach(|| {
-                let ended = self.engine.wait_in(attempt.handle(), execution);
-                sleep_on_if_exiting();
-                ended
-            });
+            let ended = without_gil(py, || self.engine.wait_in(attempt.handle(), execution))?;
             return outcome::outcome(py, &*ended.map_err(|why| errors::wait(py, &why))?);
         }
         let began = Instant::now();
@@ -239,12 +231,7 @@ impl NativeEngine {
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
         loop {
             let left = limit.map_or(LONG, |limit| limit.saturating_sub(began.elapsed()));
-            let ended = py.detach(|| {
-                let ended = self.engine.wait(execution, Some(left.min(slice)));
-                sleep_on_if_exiting();
-                ended
-            });
-            match ended {
+            match without_gil(py, || self.engine.wait(execution, Some(left.min(slice))))? {
                 Ok(ended) => return outcome::outcome(py, &ended),
                 Err(WaitError::TimedOut { .. }) => py.check_signals()?,
                 Err(why) => return Err(errors::wait(py, &why)),
@@ -260,8 +247,7 @@ impl NativeEngine {
         let execution = id_of(execution_id)?;
         let call = CallOnDrop::new(call, self.inbox.clone());
         let done = Box::new(move |_| drop(call));
-        py.detach(|| self.engine.when_done(execution, done));
-        Ok(())
+        without_gil(py, || self.engine.when_done(execution, done))
     }
 
     /// Says that an attempt waits for an execution. `call` is called, by a reader of the inbox, when that cannot end.
@@ -273,15 +259,22 @@ impl NativeEngine {
             *lock(&told) = Some(why);
             drop(call);
         };
-        let guard = py.detach(|| self.engine.watch(attempt.handle(), execution, refuse));
+        let guard = without_gil(py, || self.engine.watch(attempt.handle(), execution, refuse))?;
         Ok(NestedWait { guard: Mutex::new(Some(guard)), refused })
     }
 
     /// How an execution stands.
     fn outcome<'py>(&self, py: Python<'py>, execution_id: &str) -> PyResult<Bound<'py, PyDict>> {
         let execution = id_of(execution_id)?;
-        let found = py.detach(|| self.engine.outcome(execution));
+        let found = without_gil(py, || self.engine.outcome(execution))?;
         outcome::outcome(py, &*found.map_err(|why| errors::engine(py, &why))?)
+    }
+
+    /// How an execution stands, why, and what to do. Reads no events.
+    fn standing<'py>(&self, py: Python<'py>, execution_id: &str) -> PyResult<Bound<'py, PyDict>> {
+        let execution = id_of(execution_id)?;
+        let found = py.detach(|| self.engine.standing(execution));
+        outcome::standing(py, &found.map_err(|why| errors::engine(py, &why))?)
     }
 
     /// Lets the engine die once an execution's event with this number is durable. For tests.
@@ -316,7 +309,7 @@ impl NativeEngine {
     ) -> PyResult<Bound<'py, PyList>> {
         let status = status.map(outcome::status_named).transpose()?;
         let before = before.map(id_of).transpose()?;
-        let found = py.detach(|| self.engine.executions(status, workflow, limit, before));
+        let found = without_gil(py, || self.engine.executions(status, workflow, limit, before))?;
         let found = found.map_err(|why| errors::engine(py, &why))?;
         let found = found.iter().map(|one| outcome::listed(py, one)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, found)
@@ -326,25 +319,25 @@ impl NativeEngine {
     #[pyo3(signature = (execution_id, reason))]
     fn cancel(&self, py: Python<'_>, execution_id: &str, reason: Option<String>) -> PyResult<()> {
         let execution = id_of(execution_id)?;
-        py.detach(|| self.engine.cancel(execution, reason)).map_err(|why| errors::engine(py, &why))
+        without_gil(py, || self.engine.cancel(execution, reason))?.map_err(|why| errors::engine(py, &why))
     }
 
     /// Lets no further attempt start.
     fn pause(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
         let execution = id_of(execution_id)?;
-        py.detach(|| self.engine.pause(execution, None)).map_err(|why| errors::engine(py, &why))
+        without_gil(py, || self.engine.pause(execution, None))?.map_err(|why| errors::engine(py, &why))
     }
 
     /// Lets attempts start again.
     fn unpause(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
         let execution = id_of(execution_id)?;
-        py.detach(|| self.engine.unpause(execution)).map_err(|why| errors::engine(py, &why))
+        without_gil(py, || self.engine.unpause(execution))?.map_err(|why| errors::engine(py, &why))
     }
 
     /// Resumes a blocked execution on purpose.
     fn resume(&self, py: Python<'_>, execution_id: &str) -> PyResult<()> {
         let execution = id_of(execution_id)?;
-        py.detach(|| self.engine.resume(execution)).map_err(|why| errors::engine(py, &why))
+        without_gil(py, || self.engine.resume(execution))?.map_err(|why| errors::engine(py, &why))
     }
 
     /// The executions that were unfinished when the log was opened, oldest first.
@@ -352,9 +345,27 @@ impl NativeEngine {
         py.detach(|| self.engine.recovered()).iter().map(ToString::to_string).collect()
     }
 
-    /// Gives running attempts so many seconds, abandons the rest, and closes the log.
+    /// Gives running attempts so many seconds, abandons the rest, and closes the log. From then on it holds no Python object.
+    ///
+    /// Called again while it is at it, by whatever thread or signal handler, it waits for the same end. A signal handler that
+    /// raises ends the time of the running attempts; what it raised is raised once all is closed.
     fn shutdown(&self, py: Python<'_>, grace: f64) -> PyResult<()> {
         let grace = Duration::try_from_secs_f64(grace.max(0.0)).unwrap_or(LONG);
-        py.detach(|| self.engine.shutdown(grace)).map_err(|why| errors::engine(py, &why))
+        let ending = self.engine.begin_shutdown(grace);
+        let mut interrupted = None;
+        let ended = loop {
+            if let Some(ended) = without_gil(py, || ending.within(SIGNAL_CHECK))? {
+                break ended;
+            }
+            if let Err(raised) = py.check_signals() {
+                interrupted.get_or_insert(raised);
+                drop(self.engine.begin_shutdown(Duration::ZERO));
+            }
+        };
+        self.registry.clear();
+        if let (Some(raised), _) | (None, Err(raised)) = (interrupted, ended.map_err(|why| errors::engine(py, &why))) {
+            return Err(raised);
+        }
+        Ok(())
     }
 }

@@ -17,7 +17,21 @@ use cloacina_replay::why::NoValue;
 use cloacina_store::log::{OpenError, ReadError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt};
+
+use crate::exit::interrupted;
+
+const MODULE: &str = "cloaca.errors";
+
+/// The classes by name, from the end of the interpreter on: nothing can be imported then.
+static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+
+/// Keeps the classes for what is asked while the interpreter is torn down.
+pub fn keep_classes(py: Python<'_>) -> PyResult<()> {
+    let classes = || Ok(py.import(MODULE)?.dict().copy()?.unbind());
+    CLASSES.get_or_try_init(py, classes).map(drop)
+}
 
 /// The error of a class of `cloaca.errors`, with these attributes.
 pub fn error<'py>(py: Python<'py>, class: &str, message: &str, attributes: &[(&str, Bound<'py, PyAny>)]) -> PyErr {
@@ -26,7 +40,10 @@ pub fn error<'py>(py: Python<'py>, class: &str, message: &str, attributes: &[(&s
         for (name, value) in attributes {
             keywords.set_item(name, value)?;
         }
-        let class = py.import("cloaca.errors")?.getattr(class)?;
+        let class = match CLASSES.get(py) {
+            Some(classes) => classes.bind(py).as_any().get_item(class)?,
+            None => py.import(MODULE)?.getattr(class)?,
+        };
         Ok(PyErr::from_value(class.call((message,), Some(&keywords))?))
     };
     made().unwrap_or_else(|other| other)
@@ -62,6 +79,9 @@ pub fn invalid(py: Python<'_>, invalid: &InvalidDefinition) -> PyErr {
 
 /// An execution that could not be started.
 pub fn start(py: Python<'_>, why: &StartError) -> PyErr {
+    if let (StartError::ShutDown, Some(exit)) = (why, interrupted()) {
+        return exit;
+    }
     let message = why.to_string();
     match why {
         StartError::UnknownWorkflow { name, .. } => {
@@ -82,6 +102,9 @@ pub fn start(py: Python<'_>, why: &StartError) -> PyErr {
 
 /// A wait without an outcome. That its time ran out is not an error here: see the caller.
 pub fn wait(py: Python<'_>, why: &WaitError) -> PyErr {
+    if let (WaitError::ShutDown(_), Some(exit)) = (why, interrupted()) {
+        return exit;
+    }
     let message = why.to_string();
     match why {
         WaitError::TimedOut { execution, .. } => {
@@ -144,12 +167,18 @@ pub fn trigger(py: Python<'_>, doing: &str, why: &TriggerError) -> PyErr {
     }
 }
 
+/// Something that would wait, while the interpreter ends.
+pub fn exiting(py: Python<'_>) -> PyErr {
+    let message = "the interpreter is ending, and all runners are shut down: nothing can be asked of them any more";
+    error(py, "Error", message, &[])
+}
+
 /// A log that could not be opened. What is a wrong path, and not a log gone wrong, is the configuration's fault.
 pub fn open(py: Python<'_>, why: &OpenError) -> PyErr {
     let message = why.to_string();
     let (class, place) = match why {
         OpenError::NotALog { path, .. } | OpenError::Missing { path } => ("ConfigurationError", path),
-        OpenError::Locked { path, .. } => ("LogLockedError", path),
+        OpenError::Locked { path, .. } | OpenError::LeftLocked { path, .. } => ("LogLockedError", path),
         OpenError::NewerFormat { path, .. } => ("LogVersionError", path),
         OpenError::Damaged { path, .. } => ("LogCorruptedError", path),
         OpenError::Io { path, .. } => ("LogError", path),

@@ -13,23 +13,24 @@ use cloacina_engine::runtime::handle::TaskHandle;
 use cloacina_engine::runtime::task::{Notice, RunningAttempt};
 use cloacina_engine::runtime::trigger::RunningPoll;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::callbacks::{Callbacks, Notices, Untold};
+use crate::callbacks::{Notices, Untold};
 use crate::context::Context;
 use crate::errors;
-use crate::exit::sleep_on_if_exiting;
+use crate::exit::{is_exiting, without_gil};
 use crate::json::type_name;
-use crate::task::Callable;
-use crate::trigger::{Poll, Polling};
+use crate::task::{SharedSpec, TaskSpec};
+use crate::trigger::{Poll, TriggerSpec};
 
 /// What a thread of Python's is asked to do.
 pub enum Message {
     /// Run an attempt.
-    Run(Arc<Callable>, Box<RunningAttempt>),
+    Run(SharedSpec, Box<RunningAttempt>),
     /// Poll a trigger.
-    Poll(Arc<Polling>, Box<RunningPoll>),
+    Poll(Arc<Py<TriggerSpec>>, Box<RunningPoll>),
     /// Call something without arguments.
     Call(Py<PyAny>),
     /// Call the callbacks of an execution's tasks.
@@ -50,9 +51,9 @@ impl Outlet {
     }
 
     /// Leaves word of how an attempt ended.
-    pub fn tell(&self, callbacks: Arc<Callbacks>, notice: Notice) {
+    pub fn tell(&self, task: SharedSpec, notice: Notice) {
         let execution = notice.info.execution;
-        if self.untold.keep(callbacks, notice) {
+        if self.untold.keep(task, notice) {
             self.send(Message::Tell(execution));
         }
     }
@@ -119,16 +120,18 @@ impl Inbox {
     /// Waits for the next thing to do: an Attempt, a Poll, Notices, or something to call. None once the inbox is closed and no call is
     /// left in it.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let message = py.detach(|| {
+        if is_exiting() {
+            return Ok(None);
+        }
+        let message = without_gil(py, || {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let message = select! {
                 recv(self.receiver) -> message => message.ok(),
                 recv(self.closed) -> _ => self.last_call(),
             };
             self.waiting.fetch_sub(1, Ordering::SeqCst);
-            sleep_on_if_exiting();
             message
-        });
+        })?;
         match message {
             None => Ok(None),
             Some(Message::Call(call)) => Ok(Some(call.into_bound(py))),
@@ -136,9 +139,12 @@ impl Inbox {
                 let notices = Notices::new(self.outlet.untold.clone(), execution);
                 Ok(Some(Bound::new(py, notices)?.into_any()))
             }
-            Some(Message::Poll(polling, running)) => Ok(Some(Bound::new(py, Poll::new(polling, *running))?.into_any())),
-            Some(Message::Run(callable, running)) => {
-                let attempt = Attempt::new(py, callable, *running, self.outlet())?;
+            Some(Message::Poll(trigger, running)) => {
+                let poll = Poll::new(trigger.clone_ref(py), *running);
+                Ok(Some(Bound::new(py, poll)?.into_any()))
+            }
+            Some(Message::Run(spec, running)) => {
+                let attempt = Attempt::new(py, spec.clone_ref(py), *running, self.outlet())?;
                 Ok(Some(Bound::new(py, attempt)?.into_any()))
             }
         }
@@ -159,11 +165,13 @@ impl Inbox {
 /// One attempt at a task, to be run by a thread of Python's.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct Attempt {
-    callable: Arc<Callable>,
+    spec: Py<TaskSpec>,
     handle: TaskHandle,
     context: Py<Context>,
     running: Mutex<Option<RunningAttempt>>,
     inbox: Outlet,
+    /// The process that runs it. A fork of that has none of the threads that would answer.
+    process: u32,
 }
 
 impl Attempt {
@@ -172,10 +180,14 @@ impl Attempt {
         &self.handle
     }
 
-    fn new(py: Python<'_>, callable: Arc<Callable>, mut running: RunningAttempt, inbox: Outlet) -> PyResult<Self> {
+    fn new(py: Python<'_>, spec: Py<TaskSpec>, mut running: RunningAttempt, inbox: Outlet) -> PyResult<Self> {
         let context = Py::new(py, Context::of(std::mem::take(&mut running.context)))?;
         let handle = running.handle().clone();
-        Ok(Self { callable, handle, context, running: Mutex::new(Some(running)), inbox })
+        Ok(Self { spec, handle, context, running: Mutex::new(Some(running)), inbox, process: std::process::id() })
+    }
+
+    fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        if self.process == std::process::id() { Ok(()) } else { Err(errors::over(py, &self.handle.over())) }
     }
 
     fn finish(&self, result: Result<(), TaskError>) {
@@ -191,25 +203,25 @@ impl Attempt {
     /// The task's function.
     #[getter]
     fn function(&self, py: Python<'_>) -> Py<PyAny> {
-        self.callable.function.clone_ref(py)
+        self.spec.get().function(py)
     }
 
     /// How many arguments it takes: nothing, the context, or the context and a handle.
     #[getter]
     fn parameters(&self) -> u8 {
-        self.callable.parameters
+        self.spec.get().parameters()
     }
 
     /// Whether it runs in a worker process.
     #[getter]
     fn in_process(&self) -> bool {
-        self.callable.in_process
+        self.spec.get().in_process()
     }
 
     /// Whether it is a coroutine function.
     #[getter]
     fn is_async(&self) -> bool {
-        self.callable.is_async
+        self.spec.get().is_async()
     }
 
     /// What it sees.
@@ -259,13 +271,20 @@ impl Attempt {
         self.handle.give_slot_back();
     }
 
+    /// Says that its function has not begun yet: its timeout does not count until begin_timeout().
+    fn hold_timeout(&self) {
+        self.handle.hold_timeout();
+    }
+
+    /// Lets its timeout begin now.
+    fn begin_timeout(&self) {
+        self.handle.begin_timeout();
+    }
+
     /// Waits for a slot.
     fn take_slot(&self, py: Python<'_>) -> PyResult<()> {
-        let taken = py.detach(|| {
-            let taken = self.handle.take_slot();
-            sleep_on_if_exiting();
-            taken
-        });
+        self.check_process(py)?;
+        let taken = without_gil(py, || self.handle.take_slot())?;
         taken.map_err(|over| errors::over(py, &over))
     }
 
@@ -277,12 +296,9 @@ impl Attempt {
 
     /// Sleeps so many seconds, but no longer than it counts.
     fn sleep(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
+        self.check_process(py)?;
         let time = Duration::try_from_secs_f64(seconds).unwrap_or(LONG);
-        let slept = py.detach(|| {
-            let slept = self.handle.sleep(time);
-            sleep_on_if_exiting();
-            slept
-        });
+        let slept = without_gil(py, || self.handle.sleep(time))?;
         slept.map_err(|over| errors::over(py, &over))
     }
 
@@ -317,6 +333,11 @@ impl Attempt {
     fn fail(&self, described: &Bound<'_, PyAny>) -> PyResult<()> {
         self.finish(Err(task_error(described)?));
         Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.spec)?;
+        visit.call(&self.context)
     }
 
     fn __repr__(&self) -> String {

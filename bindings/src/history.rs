@@ -158,6 +158,7 @@ impl NativeHistory {
         let outcome = match past.outcome {
             Outcome::Running => "running",
             Outcome::Deferred => "deferred",
+            Outcome::Left => "not running",
             Outcome::Completed => "completed",
             Outcome::Failed { .. } => "failed",
             Outcome::Abandoned(_) => "abandoned",

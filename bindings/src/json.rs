@@ -316,5 +316,10 @@ fn not_a_value(value: &Bound<'_, PyAny>) -> NotJson {
         _ if has("keys") => "use dict(value)",
         _ => "use None, bool, int, float, str, list or dict",
     };
-    NotJson::new(format!("{name} is not a JSON value; {use_}"))
+    // numpy's `bool` is not the one of Python.
+    let shown = match name.as_str() {
+        "bool" | "int" | "float" | "str" | "list" | "dict" => format!("{module}.{name}"),
+        _ => name,
+    };
+    NotJson::new(format!("{shown} is not a JSON value; {use_}"))
 }

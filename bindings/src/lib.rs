@@ -16,6 +16,7 @@ mod engine;
 mod errors;
 mod executor;
 mod exit;
+mod forks;
 mod history;
 mod isolation;
 mod json;
@@ -46,13 +47,15 @@ mod _cloaca {
     #[pymodule_export]
     use super::executor::{Attempt, Inbox};
     #[pymodule_export]
-    use super::exit::exiting;
+    use super::exit::{exit_begins, exit_is_near, is_exiting};
+    #[pymodule_export]
+    use super::forks::OutOfForks;
     #[pymodule_export]
     use super::history::NativeHistory;
     #[pymodule_export]
     use super::isolation::{context_of, deeds_of, sighting_of, take_returned};
     #[pymodule_export]
-    use super::logging::{log_level, start_logging, take_logs, wait_logs};
+    use super::logging::{log_level, ring_logs, start_logging, take_logs, wait_logs};
     #[pymodule_export]
     use super::retry::{PyBackoff, PyRetryCondition, PyRetryPolicy, RetryPolicyBuilder};
     #[pymodule_export]
@@ -63,6 +66,12 @@ mod _cloaca {
     use super::trigger::{Poll, TriggerSpec};
     #[pymodule_export]
     use super::workflow::{NativeWorkflow, nearest};
+
+    #[pymodule_init]
+    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        super::forks::let_go_in_forks();
+        Ok(())
+    }
 
     /// The version of the package.
     #[pymodule_export]

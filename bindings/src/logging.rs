@@ -15,7 +15,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::exit::sleep_on_if_exiting;
+use crate::exit::without_gil;
 
 /// Python's number for a level, the logger's name, the message, and the fields: those of the event, then of its spans.
 type LogRecord = (u8, String, String, Vec<(String, String)>);
@@ -138,12 +138,16 @@ pub fn take_logs() -> Vec<LogRecord> {
     records().receiver.try_iter().collect()
 }
 
-/// Waits until there are records; it takes none.
+/// Waits until there are records, or somebody rings; it takes none.
 #[pyfunction]
-pub fn wait_logs(py: Python<'_>) {
-    py.detach(|| {
-        // The sender lives as long as the process.
-        let _ = records().bell.1.recv();
-        sleep_on_if_exiting();
-    });
+pub fn wait_logs(py: Python<'_>) -> PyResult<()> {
+    // The sender lives as long as the process.
+    without_gil(py, || records().bell.1.recv()).map(drop)
+}
+
+/// Wakes who waits for records.
+#[pyfunction]
+pub fn ring_logs() {
+    // A bell that rings already need not ring twice.
+    let _ = records().bell.0.try_send(());
 }

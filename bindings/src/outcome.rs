@@ -1,39 +1,31 @@
 //! How an execution ended, as plain Python values.
 
 use cloacina_engine::core::event::TaskError;
-use cloacina_engine::runtime::engine::{ExecutionStatus, Listed, Outcome, TaskOutcome};
+use cloacina_engine::core::standing::{ExecutionStatus, Standing, UnknownStatus};
+use cloacina_engine::runtime::engine::{Listed, Outcome, TaskOutcome};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::context::Context;
 
-/// The word for a status.
-pub fn status_name(status: ExecutionStatus) -> &'static str {
-    match status {
-        ExecutionStatus::Pending => "Pending",
-        ExecutionStatus::Running => "Running",
-        ExecutionStatus::Paused => "Paused",
-        ExecutionStatus::Completed => "Completed",
-        ExecutionStatus::Failed => "Failed",
-        ExecutionStatus::Cancelled => "Cancelled",
-    }
-}
-
 /// The status with this name, in any case.
 pub fn status_named(name: &str) -> PyResult<ExecutionStatus> {
-    let all = [
-        ExecutionStatus::Pending,
-        ExecutionStatus::Running,
-        ExecutionStatus::Paused,
-        ExecutionStatus::Completed,
-        ExecutionStatus::Failed,
-        ExecutionStatus::Cancelled,
-    ];
-    all.into_iter().find(|status| status_name(*status).eq_ignore_ascii_case(name)).ok_or_else(|| {
-        let names = all.map(status_name).join(", ");
-        PyValueError::new_err(format!("unknown status '{name}'; the statuses are {names}"))
-    })
+    name.parse().map_err(|unknown: UnknownStatus| PyValueError::new_err(unknown.to_string()))
+}
+
+/// How an execution stands, as a dict; `RawStanding` in the stubs.
+pub fn standing<'py>(py: Python<'py>, standing: &Standing) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    put_standing(&dict, standing)?;
+    Ok(dict)
+}
+
+fn put_standing(dict: &Bound<'_, PyDict>, standing: &Standing) -> PyResult<()> {
+    dict.set_item("status", standing.status.name())?;
+    dict.set_item("reason", standing.reason.as_deref())?;
+    dict.set_item("until", standing.until.map(|time| time.0))?;
+    dict.set_item("next_step", standing.next.as_deref())
 }
 
 /// An outcome as a dict; `RawOutcome` in the stubs.
@@ -41,7 +33,7 @@ pub fn outcome<'py>(py: Python<'py>, outcome: &Outcome) -> PyResult<Bound<'py, P
     let dict = PyDict::new(py);
     dict.set_item("execution_id", outcome.execution.to_string())?;
     dict.set_item("workflow_name", &*outcome.workflow)?;
-    dict.set_item("status", status_name(outcome.status))?;
+    dict.set_item("status", outcome.status.name())?;
     dict.set_item("started", outcome.started.0)?;
     dict.set_item("ended", outcome.ended.map(|time| time.0))?;
     let context = outcome.context.iter().map(|(key, value)| (key.clone(), value.clone()));
@@ -82,10 +74,9 @@ pub fn listed<'py>(py: Python<'py>, listed: &Listed) -> PyResult<Bound<'py, PyDi
     let dict = PyDict::new(py);
     dict.set_item("execution_id", listed.execution.to_string())?;
     dict.set_item("workflow_name", &*listed.workflow)?;
-    dict.set_item("status", status_name(listed.status))?;
+    put_standing(&dict, &listed.standing)?;
     dict.set_item("started", listed.started.0)?;
     dict.set_item("ended", listed.ended.map(|time| time.0))?;
     dict.set_item("events", listed.events)?;
-    dict.set_item("blocked", listed.blocked.as_deref())?;
     Ok(dict)
 }

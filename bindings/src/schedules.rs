@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::context::Context;
 use crate::engine::NativeEngine;
 use crate::errors;
+use crate::exit::without_gil;
 
 /// What can be asked of an engine's schedules and triggers.
 #[pyclass(frozen, module = "cloaca._cloaca")]
@@ -59,13 +60,13 @@ impl NativeScheduling {
         })?;
         let input = context.input(py)?;
         let new = NewSchedule { workflow: workflow.into(), expression, timezone, catchup, input };
-        let made = py.detach(|| self.engine.create_schedule(new));
+        let made = without_gil(py, || self.engine.create_schedule(new))?;
         made.map(|id| id.to_string()).map_err(|why| errors::schedule(py, doing, &why))
     }
 
     /// The schedules that are not deleted, newest first.
     fn list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let found = py.detach(|| self.engine.schedules());
+        let found = without_gil(py, || self.engine.schedules())?;
         let found = found.map_err(|why| errors::schedule(py, "Failed to list cron schedules", &why))?;
         let found = found.iter().map(|one| listed(py, one)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, found)
@@ -74,28 +75,28 @@ impl NativeScheduling {
     /// A schedule that is not deleted.
     fn get<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Bound<'py, PyDict>> {
         let id = id_of(id)?;
-        let found = py.detach(|| self.engine.schedule(id));
+        let found = without_gil(py, || self.engine.schedule(id))?;
         listed(py, &found.map_err(|why| errors::schedule(py, "Failed to get cron schedule", &why))?)
     }
 
     /// Gives a schedule another expression and time zone.
     fn update(&self, py: Python<'_>, id: &str, expression: &str, timezone: &str) -> PyResult<()> {
         let id = id_of(id)?;
-        let done = py.detach(|| self.engine.update_schedule(id, expression, timezone));
+        let done = without_gil(py, || self.engine.update_schedule(id, expression, timezone))?;
         done.map_err(|why| errors::schedule(py, "Failed to update cron schedule", &why))
     }
 
     /// Lets a schedule fire, or not.
     fn enable(&self, py: Python<'_>, id: &str, enabled: bool) -> PyResult<()> {
         let id = id_of(id)?;
-        let done = py.detach(|| self.engine.enable_schedule(id, enabled));
+        let done = without_gil(py, || self.engine.enable_schedule(id, enabled))?;
         done.map_err(|why| errors::schedule(py, "Failed to update cron schedule", &why))
     }
 
     /// Deletes a schedule. Its history stays.
     fn delete(&self, py: Python<'_>, id: &str) -> PyResult<()> {
         let id = id_of(id)?;
-        let done = py.detach(|| self.engine.delete_schedule(id));
+        let done = without_gil(py, || self.engine.delete_schedule(id))?;
         done.map_err(|why| errors::schedule(py, "Failed to delete cron schedule", &why))
     }
 
@@ -109,7 +110,7 @@ impl NativeScheduling {
         offset: usize,
     ) -> PyResult<Bound<'py, PyList>> {
         let id = id_of(id)?;
-        let found = py.detach(|| self.engine.schedule_history(id, limit.unwrap_or(usize::MAX), offset));
+        let found = without_gil(py, || self.engine.schedule_history(id, limit.unwrap_or(usize::MAX), offset))?;
         let found = found.map_err(|why| errors::schedule(py, "Failed to get cron execution history", &why))?;
         let found = found.iter().map(|one| past_fire(py, one)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, found)
@@ -117,14 +118,14 @@ impl NativeScheduling {
 
     /// How the fires since a time went: how many there were, how many executions have completed, how many are lost.
     fn stats(&self, py: Python<'_>, since: i64) -> PyResult<(u64, u64, u64)> {
-        let stats = py.detach(|| self.engine.schedule_stats(Timestamp(since)));
+        let stats = without_gil(py, || self.engine.schedule_stats(Timestamp(since)))?;
         let stats = stats.map_err(|why| errors::schedule(py, "Failed to get cron execution stats", &why))?;
         Ok((stats.total, stats.successful, stats.lost))
     }
 
     /// The triggers of the log, in the order of their names.
     fn triggers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let found = py.detach(|| self.engine.triggers());
+        let found = without_gil(py, || self.engine.triggers())?;
         let found = found.map_err(|why| errors::trigger(py, "Failed to list trigger schedules", &why))?;
         let found = found.iter().map(|one| listed_trigger(py, one)).collect::<PyResult<Vec<_>>>()?;
         PyList::new(py, found)
@@ -132,7 +133,7 @@ impl NativeScheduling {
 
     /// Lets a trigger be polled, or not.
     fn enable_trigger(&self, py: Python<'_>, name: &str, enabled: bool) -> PyResult<()> {
-        let done = py.detach(|| self.engine.enable_trigger(name, enabled));
+        let done = without_gil(py, || self.engine.enable_trigger(name, enabled))?;
         done.map_err(|why| errors::trigger(py, "Failed to update trigger", &why))
     }
 
@@ -145,7 +146,7 @@ impl NativeScheduling {
         limit: Option<usize>,
         offset: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let found = py.detach(|| self.engine.trigger_history(name, limit.unwrap_or(usize::MAX), offset));
+        let found = without_gil(py, || self.engine.trigger_history(name, limit.unwrap_or(usize::MAX), offset))?;
         let found = found.map_err(|why| errors::trigger(py, "Failed to get trigger execution history", &why))?;
         let fires = found.iter().map(|fire| {
             let dict = PyDict::new(py);

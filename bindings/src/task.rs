@@ -9,6 +9,7 @@ use cloacina_engine::core::event::TaskId;
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::task::{RunningAttempt, Task, TaskBody};
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -17,25 +18,20 @@ use crate::condition::{condition_of, rename};
 use crate::executor::{Message, Outlet};
 use crate::retry::PyRetryPolicy;
 
-/// A function, and how it is called.
-pub struct Callable {
-    /// The function.
-    pub function: Py<PyAny>,
-    /// How many arguments it takes.
-    pub parameters: u8,
-    /// Whether it is a coroutine function.
-    pub is_async: bool,
-    /// Whether its attempts run in worker processes.
-    pub in_process: bool,
-}
-
-/// A task as it was decorated.
+/// A task as it was decorated. It alone has the function and the callbacks: whoever runs them has the task, so that
+/// Python's garbage collector sees who keeps what.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct TaskSpec {
     definition: TaskDefinition,
-    callable: Arc<Callable>,
-    callbacks: Arc<Callbacks>,
+    function: Py<PyAny>,
+    parameters: u8,
+    is_async: bool,
+    in_process: bool,
+    callbacks: Callbacks,
 }
+
+/// A task in the hands of the engine, whose threads have no GIL to count references with.
+pub type SharedSpec = Arc<Py<TaskSpec>>;
 
 #[pymethods]
 impl TaskSpec {
@@ -73,8 +69,8 @@ impl TaskSpec {
             code,
             source: source.into(),
         };
-        let callable = Arc::new(Callable { function, parameters, is_async, in_process });
-        Ok(Self { definition, callable, callbacks: Arc::new(Callbacks { on_success, on_failure, on_retry }) })
+        let callbacks = Callbacks { on_success, on_failure, on_retry };
+        Ok(Self { definition, function, parameters, is_async, in_process, callbacks })
     }
 
     /// Its name.
@@ -85,26 +81,26 @@ impl TaskSpec {
 
     /// The function.
     #[getter]
-    fn function(&self, py: Python<'_>) -> Py<PyAny> {
-        self.callable.function.clone_ref(py)
+    pub fn function(&self, py: Python<'_>) -> Py<PyAny> {
+        self.function.clone_ref(py)
     }
 
     /// Whether its attempts run in worker processes.
     #[getter]
-    fn in_process(&self) -> bool {
-        self.callable.in_process
+    pub fn in_process(&self) -> bool {
+        self.in_process
     }
 
     /// How many arguments it takes: nothing, the context, or the context and a handle.
     #[getter]
-    fn parameters(&self) -> u8 {
-        self.callable.parameters
+    pub fn parameters(&self) -> u8 {
+        self.parameters
     }
 
     /// Whether it is a coroutine function.
     #[getter]
-    fn is_async(&self) -> bool {
-        self.callable.is_async
+    pub fn is_async(&self) -> bool {
+        self.is_async
     }
 
     /// The tasks whose writes it sees, in the order that matters at joins.
@@ -128,14 +124,26 @@ impl TaskSpec {
     }
 
     /// The same task, with other ids for the tasks that its dependencies and its rule name.
-    fn renamed(&self, names: HashMap<String, String>) -> Self {
+    fn renamed(&self, py: Python<'_>, names: HashMap<String, String>) -> Self {
         let name = |task: &TaskId| names.get(&**task).map_or_else(|| task.clone(), |name| name.as_str().into());
         let mut definition = self.definition.clone();
         definition.dependencies = definition.dependencies.iter().map(name).collect();
         if let TriggerRule::When(condition) = &mut definition.rule {
             rename(condition, &name);
         }
-        Self { definition, callable: self.callable.clone(), callbacks: self.callbacks.clone() }
+        Self {
+            definition,
+            function: self.function.clone_ref(py),
+            parameters: self.parameters,
+            is_async: self.is_async,
+            in_process: self.in_process,
+            callbacks: self.callbacks.clone_ref(py),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)?;
+        self.callbacks.traverse(&visit)
     }
 
     fn __repr__(&self) -> String {
@@ -163,16 +171,23 @@ impl TaskSpec {
         Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(|_| {})), observer: None }
     }
 
+    /// What is called when an attempt has ended.
+    pub fn callbacks(&self) -> &Callbacks {
+        &self.callbacks
+    }
+
     /// The task with a body that leaves the attempt in an inbox, and an observer that does so with the notices.
-    pub fn bound(&self, inbox: &Outlet) -> Task {
-        let (callable, runs) = (self.callable.clone(), inbox.clone());
-        let body = move |running: RunningAttempt| runs.send(Message::Run(callable.clone(), Box::new(running)));
-        let task =
-            Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(body)), observer: None };
-        if self.callbacks.is_empty() {
+    pub fn bound(spec: Py<Self>, inbox: &Outlet) -> Task {
+        let definition = spec.get().definition.clone();
+        let has_callbacks = !spec.get().callbacks.is_empty();
+        let spec: SharedSpec = Arc::new(spec);
+        let (runs, to) = (spec.clone(), inbox.clone());
+        let body = move |running: RunningAttempt| to.send(Message::Run(runs.clone(), Box::new(running)));
+        let task = Task { definition, body: TaskBody::Detached(Arc::new(body)), observer: None };
+        if !has_callbacks {
             return task;
         }
-        let (callbacks, tells) = (self.callbacks.clone(), inbox.clone());
-        task.observe(move |notice| tells.tell(callbacks.clone(), notice))
+        let to = inbox.clone();
+        task.observe(move |notice| to.tell(spec.clone(), notice))
     }
 }

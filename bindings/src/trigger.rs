@@ -6,38 +6,34 @@ use cloacina_engine::core::time::Millis;
 use cloacina_engine::core::trigger::Pace;
 use cloacina_engine::runtime::trigger::{Poll as Polled, PollResult, RunningPoll, Trigger, TriggerBody};
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::context::Context;
 use crate::executor::{Message, Outlet, task_error};
 
-/// A function, and how it is called.
-pub struct Polling {
-    name: String,
-    function: Py<PyAny>,
-    is_async: bool,
-    by_cron: bool,
-}
-
-/// A trigger as it was decorated.
+/// A trigger as it was decorated. It alone has the function, as a [`TaskSpec`](crate::task::TaskSpec) has its own.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct TriggerSpec {
+    name: String,
     workflow: String,
     pace: Pace,
     allow_concurrent: bool,
-    polling: Arc<Polling>,
+    function: Py<PyAny>,
+    is_async: bool,
 }
 
 impl TriggerSpec {
     /// The trigger, with a body that leaves polls in an inbox.
-    pub fn bound(&self, inbox: &Outlet) -> PyResult<Trigger> {
-        let (inbox, polling) = (inbox.clone(), self.polling.clone());
-        let body = move |poll| inbox.send(Message::Poll(polling.clone(), Box::new(poll)));
-        self.with_body(TriggerBody::Detached(Arc::new(body)))
+    pub fn bound(spec: Py<Self>, inbox: &Outlet) -> PyResult<Trigger> {
+        let (inbox, polled) = (inbox.clone(), Arc::new(spec));
+        let polls = polled.clone();
+        let body = move |poll| inbox.send(Message::Poll(polls.clone(), Box::new(poll)));
+        polled.get().with_body(TriggerBody::Detached(Arc::new(body)))
     }
 
     fn with_body(&self, body: TriggerBody) -> PyResult<Trigger> {
-        let name = self.polling.name.as_str();
+        let name = self.name.as_str();
         let trigger = Trigger::new(name, self.workflow.as_str(), self.pace.clone(), body)
             .map_err(|invalid| PyValueError::new_err(invalid.to_string()))?;
         Ok(if self.allow_concurrent { trigger.allow_concurrent() } else { trigger })
@@ -57,13 +53,11 @@ impl TriggerSpec {
         allow_concurrent: bool,
         is_async: bool,
     ) -> PyResult<Self> {
-        let by_cron = cron.is_some();
         let pace = match cron {
             Some((expression, timezone)) => Pace::Cron { expression: expression.into(), timezone: timezone.into() },
             None => Pace::Interval(Millis(interval_ms)),
         };
-        let polling = Arc::new(Polling { name, function, is_async, by_cron });
-        let spec = Self { workflow, pace, allow_concurrent, polling };
+        let spec = Self { name, workflow, pace, allow_concurrent, function, is_async };
         // So that what is wrong is said where it is decorated.
         spec.with_body(TriggerBody::Detached(Arc::new(drop)))?;
         Ok(spec)
@@ -72,7 +66,7 @@ impl TriggerSpec {
     /// Its name.
     #[getter]
     fn name(&self) -> &str {
-        &self.polling.name
+        &self.name
     }
 
     /// The name of the workflow that it starts.
@@ -81,22 +75,26 @@ impl TriggerSpec {
         &self.workflow
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)
+    }
+
     fn __repr__(&self) -> String {
-        format!("TriggerSpec('{}')", self.polling.name)
+        format!("TriggerSpec('{}')", self.name)
     }
 }
 
 /// One poll of a trigger, to be run by a thread of Python's.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct Poll {
-    polling: Arc<Polling>,
+    trigger: Py<TriggerSpec>,
     running: Mutex<Option<RunningPoll>>,
 }
 
 impl Poll {
     /// A poll that the engine asks for.
-    pub fn new(polling: Arc<Polling>, running: RunningPoll) -> Self {
-        Self { polling, running: Mutex::new(Some(running)) }
+    pub fn new(trigger: Py<TriggerSpec>, running: RunningPoll) -> Self {
+        Self { trigger, running: Mutex::new(Some(running)) }
     }
 
     fn finish(&self, result: PollResult) {
@@ -112,25 +110,25 @@ impl Poll {
     /// The trigger's name.
     #[getter]
     fn name(&self) -> &str {
-        &self.polling.name
+        &self.trigger.get().name
     }
 
     /// The trigger's function.
     #[getter]
     fn function(&self, py: Python<'_>) -> Py<PyAny> {
-        self.polling.function.clone_ref(py)
+        self.trigger.get().function.clone_ref(py)
     }
 
     /// Whether it is a coroutine function.
     #[getter]
     fn is_async(&self) -> bool {
-        self.polling.is_async
+        self.trigger.get().is_async
     }
 
     /// Whether it is polled by a cron expression.
     #[getter]
     fn by_cron(&self) -> bool {
-        self.polling.by_cron
+        matches!(self.trigger.get().pace, Pace::Cron { .. })
     }
 
     /// Ends the poll: there is nothing to do.
@@ -150,7 +148,11 @@ impl Poll {
         Ok(())
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.trigger)
+    }
+
     fn __repr__(&self) -> String {
-        format!("Poll('{}')", self.polling.name)
+        format!("Poll('{}')", self.trigger.get().name)
     }
 }

@@ -3,6 +3,7 @@
 use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::runtime::workflow::Workflow;
 use pyo3::exceptions::PyKeyError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::errors;
@@ -19,7 +20,7 @@ pub struct NativeWorkflow {
 impl NativeWorkflow {
     /// The same, with bodies that leave attempts in an inbox.
     pub fn bound(&self, py: Python<'_>, inbox: &Outlet) -> PyResult<Workflow> {
-        let tasks = self.specs.iter().map(|spec| spec.get().bound(inbox));
+        let tasks = self.specs.iter().map(|spec| TaskSpec::bound(spec.clone_ref(py), inbox));
         Workflow::new(self.checked.name().clone(), tasks).map_err(|invalid| errors::invalid(py, &invalid))
     }
 
@@ -41,6 +42,10 @@ impl NativeWorkflow {
         let tasks = specs.iter().map(|spec| spec.get().unbound());
         let checked = Workflow::new(name, tasks).map_err(|invalid| errors::invalid(py, &invalid))?;
         Ok(Self { specs, checked })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.specs.iter().try_for_each(|spec| visit.call(spec))
     }
 
     #[getter]

@@ -3,17 +3,26 @@
 use std::fs;
 use std::path::Path;
 
+use cloacina_engine::core::standing::{ExecutionStatus, Standing};
 use cloacina_engine::core::time::Timestamp;
 use cloacina_store::doctor::{Diagnosis, examine};
 use cloacina_store::log::{Durability, LogReader, OpenError, ReadError, StreamFilter};
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
-use crate::reading::started;
-use crate::source::executions;
+use crate::folding::Folder;
+use crate::ids::short;
+use crate::reading::{entries, started};
+use crate::source::{self, Head, executions};
 
 /// Less than this is soon used up, in bytes.
 const LITTLE: u64 = 1024 * 1024 * 1024;
+
+/// How many executions are named that nothing runs.
+const MOST_NAMED: usize = 5;
+
+/// How many records of unfinished executions are read to find out whether they are damaged.
+const MOST_READ: u64 = 100_000;
 
 /// What a warning is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +37,8 @@ pub enum About {
     Durability,
     /// What is in the log.
     Content,
+    /// An execution that is unfinished, and that nothing runs.
+    Execution,
 }
 
 /// Something to worry about.
@@ -75,6 +86,7 @@ pub fn look(path: &Path, opened: Result<Box<dyn LogReader>, OpenError>) -> Resul
         Ok(reader) => {
             ground.durability = reader.head()?.durability.or_else(|| last_mode(&*reader));
             ground.content = Some(content(&*reader)?);
+            ground.worry_about_unfinished(&*reader)?;
         }
         Err(error) => ground.warn(About::Content, error.to_string()),
     }
@@ -98,6 +110,24 @@ impl Ground {
         self.warnings.push(Warning { about, text: text.into() });
     }
 
+    /// Names the executions that are unfinished and that nothing runs, each with the reason and what to do.
+    fn worry_about_unfinished(&mut self, reader: &dyn LogReader) -> Result<(), ReadError> {
+        let left = unfinished(reader)?.into_iter().filter(|head| head.standing.status.is_left());
+        let left: Vec<Head> = left.collect();
+        for head in left.iter().take(MOST_NAMED) {
+            let Standing { status, .. } = head.standing;
+            let advice = head.standing.advice().unwrap_or_default();
+            let text = format!("execution …{} of workflow '{}': {status}: {advice}", short(head.id), head.workflow());
+            self.warn(About::Execution, text);
+        }
+        if left.len() > MOST_NAMED {
+            let more = left.len() - MOST_NAMED;
+            let text = format!("{more} more executions are unfinished, and nothing runs them: replay list");
+            self.warn(About::Execution, text);
+        }
+        Ok(())
+    }
+
     fn worry(&mut self) {
         if let Some(warning) = self.diagnosis.file_system.warning {
             self.warn(About::FileSystem, warning);
@@ -117,6 +147,22 @@ impl Ground {
             self.warn(About::Durability, "what is acknowledged is not on the disk yet");
         }
     }
+}
+
+/// The unfinished executions, newest first. Those that no process has are read: what is damaged of them is known only then.
+fn unfinished(reader: &dyn LogReader) -> Result<Vec<Head>, ReadError> {
+    let mut found = source::open_heads(reader)?;
+    let (mut left, mut read) = (MOST_READ, found.iter_mut());
+    while let Some(head) = read.next().filter(|head| head.entry.records <= left) {
+        left -= head.entry.records;
+        if head.standing.status == ExecutionStatus::NotRunning {
+            let mut folder = Folder::new(head.id, reader);
+            let trouble =
+                entries(reader, head.id).find_map(|entry| entry.and_then(|entry| folder.step(&entry).map(drop)).err());
+            head.note(trouble.as_ref());
+        }
+    }
+    Ok(found)
 }
 
 fn content(reader: &dyn LogReader) -> Result<Content, ReadError> {

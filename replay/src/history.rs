@@ -93,6 +93,8 @@ impl History {
         // What cannot be read goes before what cannot be folded: it says where the events end, and folding them again
         // says the other.
         let trouble = unread.or_else(|| head.cut(kept.len() as u64)).or(trouble);
+        let mut head = head;
+        head.note(trouble.as_ref());
         Ok(Self { head, entries: kept, graphs, verification: Some(verification), trouble })
     }
 
@@ -136,7 +138,7 @@ impl History {
     /// What happened, task by task.
     #[must_use]
     pub fn story(&self) -> Story {
-        tell(self.id(), self.graphs.clone(), self.told())
+        tell(self.id(), self.graphs.clone(), self.told()).standing(&self.head.standing)
     }
 
     /// What was found when the records were read; `None` if the history did not come from a log.

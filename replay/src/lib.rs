@@ -29,6 +29,7 @@ pub mod schedules;
 #[cfg(feature = "serve")]
 pub mod serve;
 pub mod source;
+pub mod standing;
 pub mod story;
 pub mod time;
 pub mod tree;

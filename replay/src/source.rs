@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use cloacina_engine::core::codec::{self, DecodeError, Label, LabelStatus};
+use cloacina_engine::core::codec::{self, DecodeError, Label};
 use cloacina_engine::core::event::ExecutionId;
+use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_store::log::{Durability, ListingKey, LogReader, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
 use crate::reading::{Trouble, stream_of};
+use crate::standing::{Runner, is_damage};
 
 /// How many entries of the index are asked for at once.
 const PAGE: usize = 512;
@@ -27,13 +29,30 @@ pub struct Head {
     pub entry: StreamEntry,
     /// What its engine wanted to be shown.
     pub label: Result<Label, DecodeError>,
+    /// How it stands, why, and what to do.
+    pub standing: Standing,
 }
 
 impl Head {
-    fn new(reader: &dyn LogReader, entry: StreamEntry, durability: Option<Durability>) -> Self {
+    fn new(reader: &dyn LogReader, runner: &Runner, entry: StreamEntry, durability: Option<Durability>) -> Self {
         let label = codec::decode_label(&entry.label);
         let id = ExecutionId(*entry.stream.as_bytes());
-        Self { id, location: reader.location(), durability, entry, label }
+        let standing = runner.standing(id, &label);
+        Self { id, location: reader.location(), durability, entry, label, standing }
+    }
+
+    /// Takes in what was found when its events were read: an unfinished execution whose history is damaged stands so.
+    pub fn note(&mut self, trouble: Option<&Trouble>) {
+        if trouble.is_some_and(is_damage) {
+            self.note_damage(&trouble.map(ToString::to_string).unwrap_or_default());
+        }
+    }
+
+    /// Takes in what is damaged of it. One that is over stands as it ended.
+    pub fn note_damage(&mut self, what: &str) {
+        if !self.standing.status.is_final() {
+            self.standing = Standing::damaged(self.id, what);
+        }
     }
 
     /// When it ended: its last event ends it.
@@ -50,28 +69,16 @@ impl Head {
         (read < head).then(|| ReadError::TailCut { stream, head, found: read }.into())
     }
 
-    /// How it stands, in a word.
+    /// How it stands, in a word; `unknown` where its label cannot be read.
     #[must_use]
     pub fn status(&self) -> &'static str {
-        self.label.as_ref().map_or("unknown", |label| status_name(label.status))
+        if self.label.is_ok() { self.standing.status.name() } else { "unknown" }
     }
 
     /// The workflow's name.
     #[must_use]
     pub fn workflow(&self) -> &str {
         self.label.as_ref().map_or("unknown", |label| &label.workflow)
-    }
-}
-
-/// The name of a status, the same as [`cloacina_engine::core::state::Status::name`].
-#[must_use]
-pub fn status_name(status: LabelStatus) -> &'static str {
-    match status {
-        LabelStatus::Running => "Running",
-        LabelStatus::Paused => "Paused",
-        LabelStatus::Completed => "Completed",
-        LabelStatus::Failed => "Failed",
-        LabelStatus::Cancelled => "Cancelled",
     }
 }
 
@@ -85,7 +92,16 @@ pub fn head(reader: &dyn LogReader, id: ExecutionId) -> Result<Head, ReadError> 
         return Err(ReadError::NoStream(entry.stream));
     }
     let durability = written_with(reader, &entry);
-    Ok(Head::new(reader, entry, durability))
+    Ok(Head::new(reader, &Runner::of(reader), entry, durability))
+}
+
+/// How an execution stands now.
+///
+/// # Errors
+/// [`ReadError::NoStream`] if there is no such execution.
+pub fn standing(reader: &dyn LogReader, id: ExecutionId) -> Result<Standing, ReadError> {
+    let entry = reader.stream(stream_of(id))?;
+    Ok(Runner::of(reader).standing(id, &codec::decode_label(&entry.label)))
 }
 
 /// How the log acknowledged the first events of an execution: what the process said that had opened it for them.
@@ -167,12 +183,24 @@ pub fn heads_since(reader: &dyn LogReader, from: u64) -> Result<(Vec<Head>, u64)
         let executions = since.streams.into_iter().filter(|entry| entry.kind == StreamKind::Execution);
         changed.extend(executions.map(|entry| (entry.stream, entry)));
     }
-    Ok((changed.into_values().map(|entry| Head::new(reader, entry, None)).collect(), next))
+    let runner = Runner::of(reader);
+    Ok((changed.into_values().map(|entry| Head::new(reader, &runner, entry, None)).collect(), next))
+}
+
+/// The unfinished executions of a log, newest first; without how they were acknowledged.
+///
+/// # Errors
+/// [`ReadError`] where the index is not what was written.
+pub fn open_heads(reader: &dyn LogReader) -> Result<Vec<Head>, ReadError> {
+    let open = StreamFilter { kind: Some(StreamKind::Execution), open_only: true, before: None, limit: usize::MAX };
+    let runner = Runner::of(reader);
+    Ok(reader.streams(&open)?.into_iter().map(|entry| Head::new(reader, &runner, entry, None)).collect())
 }
 
 /// All executions of a log, newest first, read page by page; without how they were acknowledged.
 pub fn heads(reader: &dyn LogReader) -> impl Iterator<Item = Result<Head, ReadError>> + '_ {
-    executions(reader).map(|entry| entry.map(|entry| Head::new(reader, entry, None)))
+    let runner = Runner::of(reader);
+    executions(reader).map(move |entry| entry.map(|entry| Head::new(reader, &runner, entry, None)))
 }
 
 /// The executions of a log, newest first, read page by page: the one that started last comes first.

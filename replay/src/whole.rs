@@ -85,11 +85,14 @@ impl Whole {
         let reader = self.reader.as_deref().ok();
         let all = reader.into_iter().flat_map(|reader| source::heads(reader).map(move |head| (reader, head)));
         all.zip(1..).map(|((reader, head), number)| {
-            let head = head?;
+            let mut head = head?;
             let verification = verify_ahead(&Ahead::new(reader, head.id)).unwrap_or_else(|error| {
                 // That it is listed and cannot be read is a verdict like any other.
                 Verification { verdicts: vec![Verdict::unreadable(error)], ..Verification::default() }
             });
+            if let Some(verdict) = verification.verdicts.iter().find(|verdict| verdict.is_failure()) {
+                head.note_damage(&verdict.to_string());
+            }
             watch.reached(number);
             Ok(Checked { head, verification })
         })

@@ -4,7 +4,15 @@
 
 mod common;
 
-use common::{histories, replay};
+use cloacina_engine::core::codec::encode_standing;
+use cloacina_engine::core::decide::Command;
+use cloacina_engine::core::event::{ExecutionId, Request};
+use cloacina_engine::core::standing::Standing;
+use cloacina_engine::core::time::Timestamp;
+use cloacina_replay::history::History;
+use cloacina_replay::reading::stream_of;
+use common::{Log, Recorder, histories, id, replay, task};
+use serde_json::Value;
 
 macro_rules! screen {
     ($name:ident, $arguments:expr) => {
@@ -73,6 +81,82 @@ fn narrow_terminal_with_colours() {
     let open = common::opener(&log);
     let ran = common::replay_with(&open, Some(60), "9f3ac102");
     insta::assert_snapshot!(ran.to_string().replace('\u{1b}', "ESC"));
+}
+
+/// An execution that the engine held (another graph, no workflow of its name, damage), or that no process ran any more, was
+/// `Running` in every view, and nothing said why it stood still.
+#[test]
+fn every_view_says_how_an_execution_stands_why_and_what_to_do() {
+    let (blocked, gone, hurt) = (id(0x31), id(0x32), id(0x33));
+    let standings = [
+        Standing::other_graph(blocked, "etl", "task 'new' is new"),
+        Standing::not_registered(gone, "etl"),
+        Standing::damaged(hurt, "the record at seq 1 is damaged"),
+    ];
+    for (standing, execution) in standings.into_iter().zip([blocked, gone, hurt]) {
+        let log = left(execution);
+        log.0.post(stream_of(execution), Some(encode_standing(&standing).into()));
+        assert_views_say(&log, standing.status.name(), standing.reason.as_deref().unwrap());
+        // Once its engine goes on with it, nothing of that is left.
+        log.0.post(stream_of(execution), None);
+        let ran = replay(&log, "@ explain extract");
+        assert!(ran.out.contains("extract: Running") && ran.out.contains("runs"), "{ran}");
+    }
+    let closed = left(id(0x34));
+    closed.0.close().unwrap();
+    assert_views_say(&closed, "NotRunning", "no process has the log");
+    let mut paused = Recorder::start(&Log::default(), id(0x35), "etl", vec![task("extract", &[])], &[]);
+    paused.command(Command::Pause(Request { by: "ann".into(), reason: None }));
+    paused.log().0.close().unwrap();
+    assert_views_say(&paused.log(), "Paused", "no process has the log");
+}
+
+/// One task runs, another waits for it.
+fn left(execution: ExecutionId) -> Log {
+    let log = Log::default();
+    let tasks = vec![task("extract", &[]), task("load", &["extract"])];
+    Recorder::start(&log, execution, "etl", tasks, &[]).begin("extract", 0);
+    log
+}
+
+fn assert_views_say(log: &Log, status: &str, reason: &str) {
+    for arguments in ["list", "@", "@ explain extract", "@ graph", "@ context", "@ --at 0", "@ --full", "@ --follow"] {
+        let ran = replay(log, arguments);
+        let flat = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(&format!("{status}: {reason}")), "{arguments}: {ran}");
+        assert!(arguments == "list" || flat.contains(" next: "), "{arguments}: {ran}");
+        assert!(!flat.contains(": runs") && !flat.contains("extract Running"), "{arguments}: {ran}");
+    }
+    for arguments in ["list --json", "@ --json", "@ explain extract --json", "@ graph --json", "@ --jsonl"] {
+        let ran = replay(log, arguments);
+        let line = ran.out.lines().next().unwrap();
+        let said: Value = serde_json::from_str(&ran.out).or_else(|_| serde_json::from_str(line)).unwrap();
+        let execution = if arguments.starts_with("list") { &said["executions"][0] } else { &said["execution"] };
+        let told = (execution["status"].as_str().unwrap(), execution["reason"].as_str().unwrap());
+        assert!(told.0 == status && told.1.contains(reason), "{arguments}: {ran}");
+        assert!(execution["next_step"].is_string(), "{arguments}: {ran}");
+    }
+    let back = History::from_json(&replay(log, "@ --json").out).unwrap();
+    assert_eq!(back.head.status(), status);
+    let only = replay(log, &format!("list --status {status}"));
+    assert!(only.out.contains("etl"), "{only}");
+    let others = replay(log, "list --status Running");
+    assert!(others.out.contains("no executions"), "{others}");
+}
+
+/// An execution that waited for its next attempt, or whose tasks waited for something outside, was `Running`.
+#[test]
+fn what_waits_is_waiting_and_says_until_when() {
+    let log = left(id(0x36));
+    let due = Timestamp(common::START + 3_600_000_000);
+    let waiting = Standing::waiting_for_retry(&"extract".into(), due);
+    log.0.post(stream_of(id(0x36)), Some(encode_standing(&waiting).into()));
+    let ran = replay(&log, "@ --time utc");
+    assert!(ran.out.contains("Waiting: task 'extract' waits for its next attempt, until 2026-11-24 04:22:10"), "{ran}");
+    let deferred = Standing::deferred(&[&"extract".into(), &"load".into()]);
+    log.0.post(stream_of(id(0x36)), Some(encode_standing(&deferred).into()));
+    let ran = replay(&log, "list");
+    assert!(ran.out.contains("Deferred: tasks 'extract', 'load' wait for something outside"), "{ran}");
 }
 
 #[test]

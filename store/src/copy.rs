@@ -22,7 +22,7 @@ use crate::core::behind;
 use crate::core::open::open_for_reading;
 use crate::core::recover::{Care, Unfit};
 use crate::directory::files;
-use crate::directory::lock_file::{self, LINGER, host_name};
+use crate::directory::lock_file::{self, LINGER};
 use crate::directory::{self, Snapshots, creation, io_error, is_snapshot};
 use crate::layout::run::End;
 use crate::log::{LogReader, OpenError, ReadError};
@@ -173,7 +173,7 @@ pub(crate) fn wait_for_database(path: &Path) -> Result<Option<File>, OpenError> 
                 thread::sleep(Duration::from_millis(10));
             }
             Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::Locked { path: path.to_owned(), pid: 0, host: host_name() });
+                return Err(lock_file::left_locked(path, &file, 0));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(io_error(path, "locking its database", &error));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::log::{AppendError, EventLog, LogReader, OpenError, ReadError};
 use crate::log_event::Checkpoint;
+use crate::reader::does_not_answer;
 use crate::record::{Hash, StreamId};
 use crate::sled_log::{Options, open};
 use crate::socket::client::SocketReader;
@@ -170,6 +171,7 @@ pub fn open_keeper(path: &Path) -> Result<Box<dyn Keeper>, OpenError> {
         Ok(log) => Ok(Box::new(Reached::Here(log))),
         Err(OpenError::Locked { pid, host, .. }) => match SocketReader::connect(path) {
             Ok(client) => Ok(Box::new(Reached::There(client))),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(does_not_answer(path, &error)),
             Err(error) => Err(OpenError::Io {
                 path: path.to_owned(),
                 doing: format!("asking process {pid} on host {host}, which has it"),

@@ -24,6 +24,7 @@ mod core;
 mod descriptors;
 mod directory;
 pub mod doctor;
+pub mod forks;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -50,12 +51,14 @@ mod sled_log;
 mod socket;
 mod sync;
 mod tails;
+mod threads;
 mod writer_thread;
 
 pub use crate::backend::memory::MemoryDisk;
 pub use crate::compact::{Compacted, compact};
 pub use crate::core::verify::Verified;
 pub use crate::descriptors::reserve_standard_streams;
+pub use crate::directory::holders::Process;
 pub use crate::layout::listing::MAX_LABEL;
 pub use crate::log::OpenError;
 pub use crate::memory_log::MemoryLog;

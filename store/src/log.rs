@@ -1,9 +1,11 @@
 //! What a log does: the traits that every backend implements, and the words of its interface.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::directory::holders::{self, Process};
 use crate::keeper::Keeper;
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
@@ -276,9 +278,21 @@ pub trait LogReader: Send + Sync {
         self.head()
     }
 
+    /// What the process that has the log says of its streams beside what is in them, by stream: see [`EventLog::post`]. Empty
+    /// where no process has the log.
+    ///
+    /// # Errors
+    /// As [`LogReader::head`].
+    fn notices(&self) -> Result<Notices, ReadError> {
+        Ok(Notices::new())
+    }
+
     /// Where the log is, for messages: a path, or `memory`.
     fn location(&self) -> String;
 }
+
+/// What the process that has a log says of streams, opaque to the log.
+pub type Notices = BTreeMap<StreamId, Arc<[u8]>>;
 
 /// Writes a log.
 pub trait EventLog: Keeper {
@@ -305,6 +319,27 @@ pub trait EventLog: Keeper {
             }),
         );
         receiver.recv().unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Says something of a stream to whoever reads the log meanwhile, or no longer does. It is no part of the log: it is kept in
+    /// memory, and gone when the log is closed. A notice of more than 64 KiB is not taken.
+    ///
+    /// # Examples
+    /// ```
+    /// use cloacina_store::log::{EventLog, LogReader};
+    /// use cloacina_store::record::StreamId;
+    /// use cloacina_store::{MemoryDisk, MemoryLog};
+    ///
+    /// let log = MemoryLog::open(&MemoryDisk::new())?;
+    /// let stream = StreamId::from_bytes([7; 16]);
+    /// log.post(stream, Some(b"blocked".as_slice().into()));
+    /// assert_eq!(&*log.notices()?[&stream], b"blocked");
+    /// log.close()?;
+    /// assert!(log.notices()?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
+        let _ = (stream, notice);
     }
 
     /// How many times the log made something durable since it was opened (the cost that counts).
@@ -347,6 +382,17 @@ pub enum OpenError {
         pid: u32,
         /// The host.
         host: String,
+    },
+    /// The process that had it is gone, or did not name itself, and something still holds a lock on one of its files: a fork
+    /// of that process, perhaps.
+    #[error("the log {path} is locked by {}", left_locked(*.owner, .holders))]
+    LeftLocked {
+        /// The path.
+        path: PathBuf,
+        /// The process that took the lock; 0 if it is not named.
+        owner: u32,
+        /// Those that have the locked file open; empty if none can be seen.
+        holders: Vec<Process>,
     },
     /// It was written by a newer version.
     #[error("the log {path} has format {found}, this version reads up to format {known}; upgrade cloaca to open it")]
@@ -394,6 +440,7 @@ impl OpenError {
         let (Self::Missing { path }
         | Self::NotALog { path, .. }
         | Self::Locked { path, .. }
+        | Self::LeftLocked { path, .. }
         | Self::NewerFormat { path, .. }
         | Self::DamagedArchive { path, .. }
         | Self::Damaged { path, .. }
@@ -402,6 +449,23 @@ impl OpenError {
         let (Self::Damaged { what: text, .. } | Self::Io { reason: text, .. }) = &mut self else { return self };
         *text = text.replace(&*reached.to_string_lossy(), &name.to_string_lossy());
         self
+    }
+}
+
+fn left_locked(owner: u32, holders: &[Process]) -> String {
+    let gone = match owner {
+        0 => "the lock names no process".to_owned(),
+        owner => format!("process {owner}, which opened the log, is gone"),
+    };
+    match holders {
+        [] => format!(
+            "a process that cannot be seen from here ({gone}): another user's, or in another container. `lslocks`, run as root \
+             on the host, names it; end it and try again"
+        ),
+        some => format!(
+            "{}; {gone}, and what it started still holds the lock. End what holds it, and try again",
+            holders::list(some)
+        ),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::core::writer::{Job, Writer};
 use crate::keeper::{Change, ChangeError, Changed, Keeper};
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
+use crate::record::StreamId;
 use crate::sync::lock;
 
 /// A log in memory, for tests and simulations, and for those who want no file.
@@ -75,6 +76,10 @@ impl EventLog for MemoryLog {
         // The writer is free again: an acknowledgement may append.
         outcomes.into_iter().for_each(|outcome| outcome.tell());
         self.core.moving.moved();
+    }
+
+    fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
+        self.core.post(stream, notice);
     }
 
     fn flushes(&self) -> u64 {

@@ -26,7 +26,7 @@
 #[macro_export]
 macro_rules! read_through {
     ($self:ident => $inner:expr) => {
-        $crate::read_through!($self => $inner; read, stream, streams, tail, streams_since, hashes, erasures, definition, head, wait, location);
+        $crate::read_through!($self => $inner; read, stream, streams, tail, streams_since, hashes, erasures, definition, head, wait, notices, location);
     };
     ($self:ident => $inner:expr; $($method:ident),+) => {
         $($crate::read_through!(@$method $self $inner);)+
@@ -104,6 +104,11 @@ macro_rules! read_through {
             patience: std::time::Duration,
         ) -> Result<$crate::log::LogHead, $crate::log::ReadError> {
             $inner.wait(after, patience)
+        }
+    };
+    (@notices $self:ident $inner:expr) => {
+        fn notices(&$self) -> Result<$crate::log::Notices, $crate::log::ReadError> {
+            $inner.notices()
         }
     };
     (@location $self:ident $inner:expr) => {

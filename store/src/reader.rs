@@ -5,6 +5,7 @@
 //! log has sled's files copied, and the [copy] opened with sled. What is read is thus never altered, also on a disk that cannot be
 //! written to. [`ReopeningReader`] goes from one to the other when the log is opened or closed.
 
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -192,6 +193,8 @@ pub(crate) fn reach(path: &Path) -> Result<Reached, OpenError> {
         };
         match SocketReader::connect(path) {
             Ok(reader) => return Ok(Reached::Live(reader)),
+            // It says who does not answer, and what to do; asking again would be as much in vain.
+            Err(error) if error.kind() == ErrorKind::TimedOut => return Err(does_not_answer(path, &error)),
             Err(error) if Instant::now() >= until => {
                 return Err(OpenError::Io {
                     path: path.to_owned(),
@@ -202,4 +205,10 @@ pub(crate) fn reach(path: &Path) -> Result<Reached, OpenError> {
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// The refusal of a log whose process says nothing.
+pub(crate) fn does_not_answer(path: &Path, error: &io::Error) -> OpenError {
+    let doing = "asking the process that has it".to_owned();
+    OpenError::Io { path: path.to_owned(), doing, reason: error.to_string() }
 }

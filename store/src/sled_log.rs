@@ -1,5 +1,6 @@
 //! The log in a directory: sled, a writer thread, a lock, and a socket for readers.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -28,7 +29,7 @@ use crate::keeper::{Change, ChangeError, Changed, Keeper};
 use crate::leftover;
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError, ReadError};
 use crate::log_event::Opened;
-use crate::record::Timestamp;
+use crate::record::{StreamId, Timestamp};
 use crate::socket::server::Server;
 use crate::sync::lock;
 use crate::writer_thread::{self, Message};
@@ -107,7 +108,10 @@ struct Held {
 pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
     let cannot = |doing: &'static str| move |error: std::io::Error| io_error(path, doing, &error);
     reserve_standard_streams().map_err(cannot("reserving the standard streams"))?;
-    if directory::look(path)? == Found::Nothing {
+    let found = directory::look(path)?;
+    // Before anything is made or locked.
+    sled::check_process().map_err(cannot("starting its threads"))?;
+    if found == Found::Nothing {
         if !options.create {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
@@ -286,7 +290,7 @@ pub(crate) fn open_sled(directory: &Path, path: &Path, cache_capacity: u64) -> R
                 thread::sleep(std::time::Duration::from_millis(10));
             }
             Err(SledOpenError::Busy) => {
-                return Err(OpenError::Locked { path: path.to_owned(), pid: 0, host: host_name() });
+                return Err(database_left_locked(directory, path));
             }
             Err(SledOpenError::Io(error)) => {
                 return Err(io_error(path, "opening its database", &error));
@@ -296,6 +300,14 @@ pub(crate) fn open_sled(directory: &Path, path: &Path, cache_capacity: u64) -> R
                 return Err(OpenError::Damaged { path: path.to_owned(), what });
             }
         }
+    }
+}
+
+/// The refusal of a log of which sled's own lock is held, while ours is free.
+fn database_left_locked(directory: &Path, path: &Path) -> OpenError {
+    match File::open(directory.join(DATA_FILE)) {
+        Ok(database) => lock_file::left_locked(path, &database, 0),
+        Err(error) => io_error(path, "opening its database", &error),
     }
 }
 
@@ -380,6 +392,10 @@ impl EventLog for SledLog {
         let jobs = batches.into_iter().map(|(batch, acknowledge)| Job::new(batch, acknowledge)).collect();
         // Where nobody takes it, dropping the job says that the log is closed.
         let _ = self.messages.send(Message::Append(jobs));
+    }
+
+    fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
+        self.core.post(stream, notice);
     }
 
     fn flushes(&self) -> u64 {

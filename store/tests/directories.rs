@@ -12,6 +12,7 @@ mod suite;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cloacina_store::log::{Durability, EventLog, LogReader, OpenError};
@@ -349,4 +350,40 @@ fn every_durability_keeps_what_was_closed() {
         log.close().unwrap();
         assert_eq!(open_reader(&path).unwrap().read(stream(1), 0, 100).unwrap().len(), 10);
     }
+}
+
+/// A program that was killed left children behind that shared its lock: the next start said that a process was in the way
+/// that did not exist, and readers waited for it.
+#[test]
+fn a_lock_that_outlives_its_owner_is_refused_with_the_name_of_who_holds_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    writable(&path).unwrap().close().unwrap();
+    let lock = fs::OpenOptions::new().read(true).write(true).open(path.join("lock")).unwrap();
+    lock.lock().unwrap();
+    // Its owner is named, and gone.
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    fs::write(path.join("lock"), format!("{} {host}\n", i32::MAX)).unwrap();
+    let mut child = Command::new("sleep").arg("60").stdin(Stdio::from(lock)).spawn().unwrap();
+    let refused = |error: OpenError| match error {
+        OpenError::LeftLocked { ref holders, .. } => {
+            let holders: Vec<u32> = holders.iter().map(|holder| holder.pid).collect();
+            (holders, error.to_string())
+        }
+        other => panic!("{other}"),
+    };
+    let (writer, reader) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| writable(&path).map(drop).map_err(refused));
+        let reader = scope.spawn(|| open_reader(&path).map(drop).map_err(refused));
+        (writer.join().unwrap(), reader.join().unwrap())
+    });
+    for refusal in [writer, reader] {
+        let (holders, message) = refusal.unwrap_err();
+        assert_eq!(holders, [child.id()], "{message}");
+        assert!(message.contains(&format!("process {} (sleep 60)", child.id())), "{message}");
+        assert!(message.contains("is gone"), "{message}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    writable(&path).unwrap();
 }

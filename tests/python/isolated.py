@@ -205,3 +205,41 @@ async def async_exits() -> None:
 @cloaca.task(isolation="process", retry_attempts=1)
 def ends_unpickling() -> None:
     raise EndsUnpickling("in a worker")
+
+
+def _fork(context: cloaca.Context) -> int:
+    """Forks; the parent waits for the child, and keeps its exit code."""
+    child = os.fork()
+    if child:
+        context["code"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
+
+
+def _fall_out(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+    if _fork(context):
+        return
+    context["written by"] = "a fork"
+    if context["how"] == "raises":
+        raise RuntimeError("in the fork")
+    if context["how"] == "exits":
+        sys.exit(7)
+    if context["how"] == "asks":
+        handle.defer_until(lambda: True)
+
+
+fall_out_of_process = cloaca.task(id="fall_out_of_process", isolation="process", retry_attempts=1)(_fall_out)
+fall_out_of_thread = cloaca.task(id="fall_out_of_thread", retry_attempts=1)(_fall_out)
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+async def fall_out_of_coroutine(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+    await asyncio.sleep(0)
+    _fall_out(context, handle)
+
+
+@cloaca.task(isolation="process", retry_attempts=1)
+def tell_place(context: cloaca.Context) -> None:
+    context["pid"] = os.getpid()
+    context["seen"] = [os.environ.get("NOW"), os.environ.get("BEFORE"), os.getcwd()]
+    os.environ["NOW"] = "the task's"
+    os.chdir("/")

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 import cloaca
 import pytest
-from cloaca import _loop
+from cloaca import _run
 from cloaca._trigger import triggers
 
 from conftest import LIMIT
@@ -314,11 +314,58 @@ def test_a_loop_that_breaks_is_replaced(runner: cloaca.DefaultRunner, caplog: py
     assert "the runner's event loop broke" in caplog.text
 
 
+def test_a_task_factory_or_handler_that_raises_fails_only_who_uses_it(runner: cloaca.DefaultRunner) -> None:
+    """What a program sets on the loop stays there for later attempts."""
+
+    def no_tasks(*_: object, **__: object) -> asyncio.Task[None]:
+        raise SystemExit("no tasks today")
+
+    def no_handler(*_: object) -> None:
+        raise SystemExit("no handler")
+
+    def fail() -> None:
+        raise ValueError("in a callback")
+
+    with cloaca.WorkflowBuilder("sets"):
+
+        @cloaca.task(retry_attempts=1)
+        async def sets() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(no_handler)
+            loop.call_soon(fail)
+            await asyncio.sleep(0.01)
+
+        @cloaca.task(retry_attempts=1, dependencies=[sets], trigger_rule="all_failed")
+        async def replaces() -> None:
+            asyncio.get_running_loop().set_task_factory(no_tasks)
+
+    with cloaca.WorkflowBuilder("after"):
+
+        @cloaca.task(retry_attempts=1)
+        async def plain() -> None:
+            await asyncio.sleep(0.001)
+
+        @cloaca.task(retry_attempts=1)
+        async def starts() -> None:
+            coroutine = asyncio.sleep(0)
+            try:
+                await asyncio.create_task(coroutine)
+            finally:
+                coroutine.close()
+
+    result = runner.execute("sets", timeout=LIMIT)
+    assert result.tasks["sets"].error == "SystemExit: no handler"
+    assert result.tasks["replaces"].state == "Completed"
+    result = runner.execute("after", timeout=LIMIT)
+    assert result.tasks["plain"].state == "Completed"
+    assert result.tasks["starts"].error == "SystemExit: no tasks today"
+
+
 def test_a_loop_that_is_blocked_is_replaced(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One coroutine that blocks instead of awaiting keeps all others from running, also those that start later."""
-    monkeypatch.setattr(_loop, "_PATIENCE", 0.05)
+    monkeypatch.setattr(_run, "PATIENCE", 0.05)
     release, started = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("bystander"):
 
@@ -458,8 +505,8 @@ def test_who_ignores_the_cancellation_holds_nobody_up(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A coroutine can ignore that it is cancelled for ever. Its attempt ends all the same, and that is said."""
-    monkeypatch.setattr(_loop, "_PATIENCE", 0.02)
-    monkeypatch.setattr(_loop, "_LAST_PATIENCE", 0.02)
+    monkeypatch.setattr(_run, "PATIENCE", 0.02)
+    monkeypatch.setattr(_run, "LAST_PATIENCE", 0.02)
     go_on = True
     with cloaca.WorkflowBuilder("stubborn"):
 

@@ -11,6 +11,7 @@ import decimal
 import gc
 import pickle
 import socket
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -21,7 +22,6 @@ from typing import Any, NoReturn
 
 import cloaca
 import pytest
-from cloaca import _failure
 from cloaca._trigger import triggers
 
 import isolated
@@ -580,9 +580,46 @@ def test_an_odd_exception_of_a_worker_process_is_recorded_like_any_other(
     assert result.tasks[task].error == f"{isolated.ODD[task]}: in a worker"
 
 
-def test_a_class_of_the_script_is_one_class_in_threads_and_in_worker_processes() -> None:
+FLAKY = """
+import cloaca
+
+class Flaky(Exception): ...
+class Flakier(Flaky):
+    def __init__(self, code, body):
+        super().__init__(f"{code}: {body}")
+        self.code = code
+
+def fail():
+    raise Flakier(503, "again")
+
+for isolation in ("thread", "process"):
+    with cloaca.WorkflowBuilder(isolation):
+        cloaca.task(id="fail", retry_condition=(KeyError, Flaky), retry_delay_ms=1, isolation=isolation)(fail)
+
+if __name__ == "__main__":
+    with cloaca.DefaultRunner(":memory:") as runner:
+        for isolation in ("thread", "process"):
+            result = runner.execute(isolation, timeout=20)
+            [error] = {event.error for event in result.history().events if event.kind == "TaskFailed"}
+            try:
+                result.raise_for_status()
+            except cloaca.WorkflowFailedError as failed:
+                cause = failed.__cause__
+            print(result.tasks["fail"].attempts, error.lineage, cause.code, isinstance(cause, Flaky))
+            print(result.tasks["fail"].traceback)
+"""
+
+
+@pytest.mark.parametrize("how", [["flaky.py"], ["-m", "flaky"]], ids=["script", "module"])
+def test_a_class_of_the_script_is_one_class_in_threads_and_in_worker_processes(tmp_path: Path, how: list[str]) -> None:
     """A worker process imports the script as `__mp_main__`: `retry_condition=Flaky` never held there, and each failure
     was the last (Prefect #14745)."""
-    flaky = type("Flaky", (Exception,), {"__module__": "__mp_main__"})
-    assert _failure.type_names(flaky) == ["Flaky", "__main__.Flaky"]
-    assert "__mp_main__" not in (_failure.describe(flaky("again"))[2] or "")
+    (tmp_path / "flaky.py").write_text(FLAKY)
+    done = subprocess.run(
+        [sys.executable, *how], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    thread, process = done.stdout[: len(done.stdout) // 2], done.stdout[len(done.stdout) // 2 :]
+    assert thread == process
+    assert thread.startswith("3 ('Flakier', '__main__.Flakier', 'Flaky', '__main__.Flaky', 'Exception'")
+    assert "503 True" in thread

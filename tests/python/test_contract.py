@@ -229,9 +229,9 @@ def test_an_execution_whose_graph_has_changed_is_held_until_it_is_resumed_on_pur
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
         (execution,) = runner.recovered
         assert execution.id == execution_id
-        (info,) = runner.list_executions("Pending")
+        (info,) = runner.list_executions("Blocked")
         assert "third" in (info.blocked or "")
-        assert execution.status == "Pending"
+        assert execution.status == "Blocked"
         for call in (lambda: execution.result(LIMIT), lambda: runner.execute("changing", execution_id=execution_id)):
             with pytest.raises(cloaca.Error, match=r"is blocked.*third") as caught:
                 call()
@@ -243,7 +243,7 @@ def test_an_execution_whose_graph_has_changed_is_held_until_it_is_resumed_on_pur
         assert result.final_context.to_dict() == {"first": 1, "second": 2, "third": 3}
         with pytest.raises(cloaca.Error, match=r"the execution has ended \(Completed\)"):
             runner.resume(execution_id)
-        assert runner.list_executions("Pending") == []
+        assert runner.list_executions("Blocked") == []
 
 
 def test_other_code_in_the_same_graph_goes_on_by_itself(tmp_path: Path, run_python: Run) -> None:
@@ -270,7 +270,7 @@ def test_without_recovery_nothing_is_taken_over(tmp_path: Path, run_python: Run)
     simple("changing")
     config = cloaca.DefaultRunnerConfig(enable_recovery=False)
     with cloaca.DefaultRunner(str(tmp_path / "log"), config) as runner:
-        assert "enable_recovery" in (runner.list_executions("Pending")[0].blocked or "")
+        assert "enable_recovery" in (runner.list_executions("Blocked")[0].blocked or "")
         assert runner.resume(execution_id).result(LIMIT).status == "Completed"
 
 

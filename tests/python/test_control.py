@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import cloaca
@@ -32,6 +34,13 @@ def door_workflow(name: str) -> tuple[threading.Event, threading.Event, list[str
             context["second"] = True
 
     return started, door, ran
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + LIMIT
+    while not holds():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.005)
 
 
 def test_who_stops_awaiting_leaves_the_execution_alone(runner: cloaca.DefaultRunner) -> None:
@@ -179,7 +188,10 @@ def test_a_long_listing_is_read_page_by_page(runner: cloaca.DefaultRunner) -> No
     assert [info.id for info in runner.list_executions(before=runner.get_execution(ids[4]))] == ids[5:]
 
 
-def test_what_is_blocked_is_pending_and_says_why_until_it_is_resumed_on_purpose(tmp_path: Path) -> None:
+def test_what_is_blocked_says_so_and_why_until_it_is_resumed_on_purpose(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was held in silence: nothing in the log of the program, and ``Running`` in every view of ``replay``."""
     started, door, _ = door_workflow("blocked")
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
         execution_id = runner.submit("blocked").id
@@ -194,18 +206,28 @@ def test_what_is_blocked_is_pending_and_says_why_until_it_is_resumed_on_purpose(
 
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
         assert [execution.id for execution in runner.recovered] == [execution_id]
-        [info] = runner.list_executions("Pending")
+        [warning] = [record for record in caplog.records if "is unfinished and blocked" in record.getMessage()]
+        assert (warning.levelname, warning.name) == ("WARNING", "cloaca.engine.execution")
+        assert "another graph" in warning.getMessage()
+        assert f"runner.resume('{execution_id}')" in warning.getMessage()
+        [info] = runner.list_executions("Blocked")
+        assert runner.list_executions("Pending") == [info], "the word of programs for other engines"
         assert info.id == execution_id
+        assert f"runner.resume('{execution_id}')" in (info.next_step or "")
         assert info.blocked is not None
         assert "another graph" in info.blocked
         execution = runner.get_execution(execution_id)
-        assert execution.status == "Pending"
+        assert execution.status == "Blocked"
+        assert (info.blocked or "?") in (execution.blocked or "")
+        assert "status='Blocked', reason=\"workflow" in repr(execution)
+        assert execution.history().status == "Blocked"
+        assert cloaca.History.open(tmp_path / "log", execution_id).status == "Blocked", "also from outside"
         with pytest.raises(cloaca.Error, match=r"is blocked: .*another graph"):
             execution.result(LIMIT)
         with pytest.raises(cloaca.Error, match="is blocked"):
             runner.execute("blocked", execution_id=execution_id)
         for act in (execution.pause, execution.resume):
-            with pytest.raises(cloaca.Error, match=r"another graph.*resume or cancel it"):
+            with pytest.raises(cloaca.Error, match=r"it is blocked: .*another graph.*resume"):
                 act()
 
         async def main() -> None:
@@ -221,3 +243,57 @@ def test_what_is_blocked_is_pending_and_says_why_until_it_is_resumed_on_purpose(
         for act in (runner.resume, runner.get_execution, cloaca.Execution(runner, missing).cancel):
             with pytest.raises(cloaca.ExecutionNotFoundError, match=missing):
                 act() if act.__name__ == "cancel" else act(missing)  # type: ignore[operator]
+
+
+def test_what_waits_says_what_for_and_runs_again_afterwards(tmp_path: Path) -> None:
+    """An execution whose tasks waited, for the next attempt or in ``defer_until``, was ``Running`` like any other."""
+    door = threading.Event()
+
+    with cloaca.WorkflowBuilder("defers"):
+
+        @cloaca.task
+        def ask(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+            handle.defer_until(door.is_set, poll_interval_ms=5)
+
+    with cloaca.WorkflowBuilder("retries"):
+
+        @cloaca.task(retry_attempts=2, retry_delay_ms=3_600_000, retry_max_delay_ms=3_600_000)
+        def stumble() -> None:
+            raise ValueError("no")
+
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        defers, retries = runner.submit("defers"), runner.submit("retries")
+        until(lambda: defers.status == "Deferred" and retries.status == "Waiting")
+        [deferred] = runner.list_executions("Deferred")
+        assert (deferred.id, deferred.reason) == (defers.id, "task 'ask' waits for something outside")
+        [waiting] = runner.list_executions("Waiting")
+        assert (waiting.id, waiting.reason) == (retries.id, "task 'stumble' waits for its next attempt")
+        assert (waiting.until or "") > waiting.start_time
+        assert (waiting.blocked, defers.blocked, waiting.next_step) == (None, None, None)
+        assert cloaca.History.open(tmp_path / "log", defers.id).status == "Deferred"
+        door.set()
+        assert defers.result(LIMIT).status == "Completed"
+        assert runner.get_execution(defers.id).status == "Completed"
+        retries.cancel()
+        assert runner.list_executions("Waiting") == runner.list_executions("Deferred") == []
+
+
+def test_a_hundred_that_are_held_for_one_reason_are_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    started, door, _ = door_workflow("many")
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        ids = {runner.submit("many").id for _ in range(100)}
+        assert started.wait(LIMIT)
+        runner._shutdown(0.0)
+    door.set()
+    with cloaca.WorkflowBuilder("many"):
+
+        @cloaca.task
+        def other() -> None: ...
+
+    with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
+        said = [record.getMessage() for record in caplog.records if "unfinished and blocked" in record.getMessage()]
+        assert len(said) == 1
+        assert "so are 99 others" in said[0]
+        assert {info.id for info in runner.list_executions("Blocked")} == ids

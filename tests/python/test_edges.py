@@ -92,11 +92,11 @@ def test_a_blocked_execution_is_cancelled_without_being_resumed(tmp_path: Path) 
     started, _ = waiting("unwanted", other_graph=True)
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
         execution = runner.get_execution(execution_id)
-        assert execution.status == "Pending"
+        assert execution.status == "Blocked"
         execution.cancel("nobody needs it")
         result = execution.result(LIMIT)
         assert (result.status, result.error) == ("Cancelled", "cancelled by user: nobody needs it")
-        assert runner.list_executions("Pending") == []
+        assert runner.list_executions("Blocked") == []
         assert result.history().verify()
     assert not started.is_set()
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:

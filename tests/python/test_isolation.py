@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import multiprocessing.spawn
 import os
 import pickle
 import select
@@ -396,3 +398,150 @@ def test_its_errors_can_be_pickled() -> None:
     error = cloaca.WorkerDiedError("dead", task_id="a", attempt=2)
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), again.message, again.task_id, again.attempt) == (cloaca.WorkerDiedError, "dead", "a", 2)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "task"),
+    [
+        (how, code, task)
+        for how, code in [("returns", 0), ("raises", 1), ("exits", 7), ("asks", 1)]
+        for task in ("fall_out_of_process", "fall_out_of_thread", "fall_out_of_coroutine")
+        if (how, task) != ("asks", "fall_out_of_coroutine")
+    ],
+)
+def test_a_fork_does_not_answer_for_its_parent(runner: cloaca.DefaultRunner, how: str, code: int, task: str) -> None:
+    """A task forked, and its child came out of the task's function: it told the runner how the attempt had ended, and
+    later attempts in that worker got the answers of earlier ones."""
+    workflow_of("forks", task)
+    result = runner.execute("forks", {"how": how}, timeout=LIMIT)
+    assert result.error_message is None
+    context = result.final_context.to_dict()
+    assert "written by" not in context
+    assert context["code"] == code
+    workflow_of("next", "double")
+    for number in range(3):
+        assert (
+            runner.execute("next", {"number": number, "exact": 0}, timeout=LIMIT).final_context["double"] == 2 * number
+        )
+
+
+def test_a_worker_has_the_environment_and_the_directory_of_now(
+    runner: cloaca.DefaultRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker kept the environment that it had been started with, whatever the program had set since."""
+    workflow_of("place", "tell_place")
+    monkeypatch.setenv("BEFORE", "1")
+    monkeypatch.setenv("NOW", "first")
+    first = runner.execute("place", timeout=LIMIT).final_context
+    monkeypatch.delenv("BEFORE")
+    monkeypatch.setenv("NOW", "second")
+    monkeypatch.chdir(tmp_path)
+    second = runner.execute("place", timeout=LIMIT).final_context
+    assert first["pid"] == second["pid"]
+    assert first["seen"][:2] == ["first", "1"]
+    assert second["seen"] == ["second", None, str(tmp_path)]
+
+
+SLOW_START = """
+    import sys, time
+    if __name__ != "__main__":
+        time.sleep({import_takes})  # imports something large
+    import cloaca
+
+    with cloaca.WorkflowBuilder("starts"):
+        @cloaca.task(isolation="process", timeout_seconds=1, retry_attempts=2, retry_delay_ms=1)
+        def quick(context, handle):
+            time.sleep({task_takes})
+
+    if __name__ == "__main__":
+        from cloaca import _processes
+        _processes._START = {limit}
+        with cloaca.DefaultRunner(":memory:") as runner:
+            result = runner.execute("starts", timeout=25)
+            print(result.status, result.tasks["quick"].attempts, result.error_message)
+"""
+
+
+@pytest.mark.parametrize(
+    ("import_takes", "task_takes", "limit", "says"),
+    [
+        (1.3, 0, 300.0, "Completed 1 None"),
+        (
+            0,
+            60,
+            300.0,
+            "Failed 2 task 'quick' failed, attempt 2 of 2: TaskTimeoutError: the attempt ran longer than 1 s",
+        ),
+        (60, 0, 0.5, "Failed 2 task 'quick' failed, attempt 2 of 2: WorkerStartError: the worker process"),
+    ],
+)
+def test_the_start_of_a_worker_is_not_the_time_of_its_task(
+    tmp_path: Path, import_takes: float, task_takes: float, limit: float, says: str
+) -> None:
+    """A module that took longer to import than the task's timeout could never run its tasks: each attempt was a new
+    worker, and timed out while it imported."""
+    done = run_script(tmp_path, SLOW_START.format(import_takes=import_takes, task_takes=task_takes, limit=limit))
+    assert done.stdout.startswith(says), done.stdout + done.stderr
+
+
+PRINTS = """
+    import os, sys, time
+    import cloaca
+
+    with cloaca.WorkflowBuilder("prints"):
+        @cloaca.task(isolation="process", retry_attempts=1, timeout_seconds=1)
+        def says(context):
+            print("printed", context["how"])
+            print("warned", context["how"], file=sys.stderr)
+            if context["how"] == "timeout":
+                time.sleep(60)
+            if context["how"] == "kill":
+                os._exit(9)
+
+    if __name__ == "__main__":
+        with cloaca.DefaultRunner(":memory:") as runner:
+            for how in ("ok", "kill", "timeout"):
+                runner.execute("prints", {"how": how}, timeout=25)
+                print("after", how, flush=True)
+"""
+
+
+def test_what_a_task_in_a_worker_prints_appears_when_it_prints_it(tmp_path: Path) -> None:
+    """With standard output in a pipe or a file, what a task printed came with the end of its worker, and not at all if
+    that was killed."""
+    done = run_script(tmp_path, PRINTS)
+    lines = [line for line in done.stdout.splitlines() if line]
+    assert lines == [line for how in ("ok", "kill", "timeout") for line in (f"printed {how}", f"after {how}")]
+    assert [line for line in done.stderr.splitlines() if line.startswith("warned")] == [
+        f"warned {how}" for how in ("ok", "kill", "timeout")
+    ]
+
+
+@pytest.mark.parametrize("flags", [["-bb"], ["-W", "error"], ["-X", "dev", "-bb", "-W", "error"], ["-I"], ["-O", "-E"]])
+def test_workers_start_under_every_option_of_the_interpreter(tmp_path: Path, flags: list[str]) -> None:
+    """Under ``python -bb`` no worker could start."""
+    done = run_script(tmp_path, SLOW_START.format(import_takes=0, task_takes=0, limit=300.0), *flags, "script.py")
+    assert done.stdout == "Completed 1 None\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("executable", ["/no/such/python", "/bin/false"])
+def test_workers_that_cannot_start_leave_nothing_open(runner: cloaca.DefaultRunner, executable: str) -> None:
+    """Each attempt whose worker could not be started kept a descriptor, until there were no more."""
+    workflow_of("cannot", "nothing")
+    before = multiprocessing.spawn.get_executable()
+    multiprocessing.set_executable(executable)
+    try:
+        runner.execute("cannot", timeout=LIMIT)
+        opened = len(os.listdir("/proc/self/fd"))
+        results = [runner.execute("cannot", timeout=LIMIT) for _ in range(20)]
+        # A worker that died is let go of by its own thread.
+        until = time.monotonic() + LIMIT
+        while len(os.listdir("/proc/self/fd")) > opened and time.monotonic() < until:
+            time.sleep(0.01)
+        assert len(os.listdir("/proc/self/fd")) <= opened
+    finally:
+        multiprocessing.set_executable(before)
+    expected = (
+        "WorkerStartError: a worker process could not" if "no" in executable else "with exit code 1 before the task"
+    )
+    assert all(expected in (result.error_message or "") for result in results), results[0].error_message

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
 import threading
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import cloaca
 import pytest
+from cloaca.testing import clean_registry
 
 from conftest import LIMIT
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def test_after_shutdown_nothing_is_started(runner: cloaca.DefaultRunner) -> None:
@@ -99,3 +106,280 @@ def test_what_one_runner_left_the_next_one_finishes(tmp_path: Path) -> None:
         assert [recovered.id for recovered in second.recovered] == [execution.id]
         result = second.recovered[0].result(LIMIT)
         assert result.final_context == {"done": 1, "attempt": 2}
+
+
+PROGRAM = """
+    import atexit, os, signal, sys, threading, time, weakref
+    {before}
+    import cloaca
+
+    with cloaca.WorkflowBuilder("cleanup"):
+        @cloaca.task
+        def tidy(context):
+            context["tidied"] = True
+
+    with cloaca.WorkflowBuilder("slow"):
+        @cloaca.task
+        def work(context):
+            time.sleep(60)
+
+    def tries(call):
+        try:
+            print(call(), flush=True)
+        except cloaca.Error as error:
+            print("Error:", error, flush=True)
+"""
+
+NEW = "cloaca.DefaultRunner(':memory:').execute('cleanup', timeout=20).status"
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("runner.execute('cleanup', timeout=20).status", "Completed"),
+        (NEW, "Completed"),
+        ("execution.status", "Completed"),
+        ("execution.result(20).status", "Completed"),
+    ],
+)
+def test_a_runner_works_in_what_is_called_at_exit(run_python: Run, call: str, says: str) -> None:
+    """A runner that was used in an atexit handler waited for ever for threads that were no longer there: such programs
+    had to be killed."""
+    done = run_python(
+        PROGRAM.format(before="")
+        + f"""
+    atexit.register(lambda: tries(lambda: {call}))
+    threading._register_atexit(lambda: tries(lambda: {call}))
+    runner = cloaca.DefaultRunner(":memory:")
+    execution = runner.submit("cleanup")
+    execution.result()
+    """
+    )
+    assert done.stdout.splitlines() == [says, says]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("runner.execute('cleanup', timeout=20).status", "shut down"),
+        (NEW, "the interpreter is ending"),
+        ("execution.status", "Completed"),
+        ("execution.result(20).status", "Completed"),
+        ("runner.shutdown()", "None"),
+    ],
+)
+@pytest.mark.parametrize(
+    "how", ["in a handler", "in a thread of a handler", "in a finalizer", "in a weakref's callback"]
+)
+def test_after_its_shutdown_at_exit_a_runner_answers_at_once(run_python: Run, how: str, call: str, says: str) -> None:
+    """Handlers that were registered before the import, finalizers of globals and callbacks of weak references run when
+    the runners are gone: they are told so, and the process ends."""
+    handler = "lambda: tries(lambda: " + call + ")"
+    before = {
+        "in a handler": f"atexit.register({handler})",
+        "in a thread of a handler": f"""
+    def in_a_thread():
+        thread = threading.Thread(target={handler})
+        thread.start()
+        thread.join()
+    atexit.register(in_a_thread)""",
+    }
+    after = {
+        "in a finalizer": f"""
+    class Resource:
+        def __del__(self, tries=tries, runner=runner, execution=execution, cloaca=cloaca):
+            ({handler})()
+    resource = Resource()""",
+        "in a weakref's callback": f"""
+    class Resource: ...
+    resource = Resource()
+    def gone(_, tries=tries, runner=runner, execution=execution, cloaca=cloaca):
+        ({handler})()
+    reference = weakref.ref(resource, gone)
+    # With the registry of modules it goes, after all handlers.
+    sys.modules["resource of the program"] = resource
+    del resource""",
+    }
+    done = run_python(
+        PROGRAM.format(before=before.get(how, ""))
+        + f"""
+    runner = cloaca.DefaultRunner(":memory:")
+    execution = runner.submit("cleanup")
+    execution.result()
+    {after.get(how, "")}
+    """
+    )
+    if how == "in a thread of a handler" and call.startswith("execution."):
+        # Waiting is for the thread that ends the interpreter only.
+        assert says in done.stdout or "the interpreter is ending" in done.stdout
+    else:
+        assert says in done.stdout, done.stdout + done.stderr
+
+
+def test_a_daemon_thread_that_submits_while_the_interpreter_ends_holds_nobody_up(run_python: Run) -> None:
+    """A thread that came back from a wait while the interpreter was torn down could crash the process or hang it."""
+    done = run_python(
+        PROGRAM.format(before="")
+        + """
+    runner = cloaca.DefaultRunner("log")
+
+    def submits():
+        while True:
+            try:
+                runner.execute("cleanup")
+            except cloaca.Error:
+                pass
+
+    for _ in range(4):
+        threading.Thread(target=submits, daemon=True).start()
+    while len(runner.list_executions()) < 5:
+        time.sleep(0.01)
+    print("main ends", flush=True)
+    """
+    )
+    assert (done.stdout, done.stderr) == ("main ends\n", "")
+
+
+@pytest.mark.parametrize("log", [":memory:", "log"])
+def test_a_signal_handler_may_shut_down_what_is_being_shut_down(run_python: Run, log: str) -> None:
+    """A program shut its runner down, and SIGTERM came meanwhile, whose handler shuts the runner down, too: it hung for
+    ever, and only SIGKILL helped."""
+    done = run_python(
+        PROGRAM.format(before="")
+        + f"""
+    runner = cloaca.DefaultRunner({log!r})
+
+    def on_term(signum, frame):
+        print("SIGTERM", flush=True)
+        # From here, and from a thread that is waited for here.
+        thread = threading.Thread(target=runner.shutdown)
+        thread.start()
+        runner._shutdown(0.1)
+        thread.join()
+        print("handled", flush=True)
+
+    signal.signal(signal.SIGTERM, on_term)
+    runner.submit("slow")
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    runner._shutdown(60)
+    print("shut down", flush=True)
+    """
+    )
+    assert done.stdout.split("\n") == ["SIGTERM", "handled", "shut down", ""]
+
+
+def test_a_second_ctrl_c_ends_the_time_that_running_tasks_get(run_python: Run) -> None:
+    """Ctrl-C left the block, its end gave the running task its 5 seconds, and nothing could end them: whoever pressed
+    Ctrl-C again killed the process in the end, and the log was not closed in order."""
+    done = run_python(
+        PROGRAM.format(before="")
+        + """
+    class Patient(cloaca.DefaultRunner):
+        def shutdown(self):
+            threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+            self._shutdown(60)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Patient("log") as runner:
+            execution = runner.submit("slow")
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(20)
+    except KeyboardInterrupt:
+        print("interrupted", runner.is_shut_down, flush=True)
+    with cloaca.DefaultRunner("log") as runner:
+        [left] = runner.recovered
+        print(left == runner.get_execution(execution.id))
+        runner._shutdown(0)
+    """
+    )
+    assert done.stdout == "interrupted True\nTrue\n"
+
+
+@pytest.mark.parametrize("runs", [False, True])
+@pytest.mark.parametrize("of", ["task", "callback", "trigger", "workflow", "handle"])
+def test_what_a_program_keeps_is_freed_at_its_end(run_python: Run, of: str, runs: bool) -> None:
+    """The registries kept the functions of a script alive, and with them its globals: finalizers did not run, and what
+    was written to a file that was never closed did not arrive."""
+    program = f"""
+    import os, threading, time
+    import cloaca
+
+    class Connection:
+        def __del__(self):
+            print("closed", flush=True)
+
+    connection = Connection()
+    out = open("report.txt", "w")
+    handles = []
+
+    def note(*_):
+        out.write("a callback\\n")
+
+    with cloaca.WorkflowBuilder("keeps") as builder:
+        @cloaca.task(on_success=note if {of == "callback"} else None)
+        def writes(context, handle):
+            out.write("a task\\n")
+            if {of == "handle"}:
+                handles.append(handle)
+
+    if {of == "trigger"}:
+        @cloaca.trigger("keeps", poll_interval="1h")
+        def looks():
+            out.write("a trigger\\n")
+            return cloaca.TriggerResult.skip()
+
+    if {of == "workflow"}:
+        with cloaca.WorkflowBuilder("other") as other:
+            @cloaca.task
+            def also(context): ...
+
+    if {runs}:
+        runner = cloaca.DefaultRunner(":memory:")
+        runner.execute("keeps")
+    """
+    done = run_python(program)
+    assert done.stdout == "closed\n"
+
+
+def test_an_unclosed_file_is_written_at_the_end(run_python: Run, tmp_path: Path) -> None:
+    run_python("""
+        import cloaca
+        out = open("report.txt", "w")
+        out.write("the report\\n")
+        with cloaca.WorkflowBuilder("reports"):
+            @cloaca.task
+            def task(context):
+                out.write("a line of the task\\n")
+        with cloaca.DefaultRunner(":memory:") as runner:
+            runner.execute("reports")
+    """)
+    assert (tmp_path / "report.txt").read_text() == "the report\na line of the task\n"
+
+
+def test_a_workflow_that_its_own_function_refers_to_is_collected() -> None:
+    """Native objects did not show Python's collector what they keep: a cycle through a task was never freed."""
+
+    class Kept: ...
+
+    def define() -> weakref.ref[Kept]:
+        kept = Kept()
+        builder = cloaca.WorkflowBuilder("cycle")
+
+        @cloaca.task(on_failure=lambda *_: workflow)
+        def task() -> None:
+            print(kept, workflow)
+
+        spec = builder.add_task(task)
+        workflow = spec.build()
+        with cloaca.DefaultRunner(":memory:") as runner:
+            from cloaca.workflow import workflows
+
+            workflows.register(workflow)
+            runner.execute("cycle")
+        return weakref.ref(kept)
+
+    with clean_registry():
+        reference = define()
+    gc.collect()
+    assert reference() is None

@@ -108,7 +108,7 @@ def test_the_package_says_that_it_is_there() -> None:
     assert cloaca.hello_world() == "Hello from Cloaca backend!"
     assert cloaca.HelloClass().get_message() == "Hello from HelloClass!"
     assert "HelloClass" in repr(cloaca.HelloClass())
-    assert cloaca.get_backend() == "sled"
+    assert cloaca.get_backend() == "sqlite"
     assert cloaca.__version__.count(".") == 2
 
 

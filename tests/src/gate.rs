@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use cloacina_store::keeper::{Change, ChangeError, Changed, Keeper};
 use cloacina_store::log::{Acknowledge, AppendError, Batch, EventLog, LogReader};
+use cloacina_store::record::StreamId;
 
 use crate::GUARD;
 
@@ -89,6 +90,10 @@ impl<L: EventLog> EventLog for GatedLog<L> {
             drop(state);
             self.inner.append_then(batch, acknowledge);
         }
+    }
+
+    fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
+        self.inner.post(stream, notice);
     }
 
     fn flushes(&self) -> u64 {

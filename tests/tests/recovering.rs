@@ -76,13 +76,16 @@ fn an_execution_waits_for_its_workflow_to_be_registered() {
     let (world, execution) = killed();
     let engine = world.open();
     let listed = only_listed(&engine);
-    assert_eq!(listed.status, ExecutionStatus::Pending);
-    assert_eq!(listed.blocked.as_deref(), Some("workflow 'work' is not registered in this process"));
+    assert_eq!(listed.standing.status, ExecutionStatus::Blocked);
+    assert_eq!(
+        listed.standing.reason.as_deref(),
+        Some("workflow 'work' is not registered in the process that has the log")
+    );
     let heard = engine.wait(execution, None).unwrap_err();
     assert!(matches!(heard, WaitError::Blocked { .. }), "{heard}");
     world.registry.register(interrupted(&open_door()));
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
-    assert_eq!(only_listed(&engine).blocked, None);
+    assert_eq!(only_listed(&engine).standing.reason, None);
 }
 
 /// Right after opening, the listing said `Running` of an execution that was held: the scheduler had not come to it yet.
@@ -91,7 +94,7 @@ fn what_is_held_is_listed_as_pending_from_the_first_moment_on() {
     let (world, _) = killed();
     for _ in 0..50 {
         let world = World { disk: world.disk.copy(), ..world.in_new_process() };
-        assert_eq!(only_listed(&world.open()).status, ExecutionStatus::Pending);
+        assert_eq!(only_listed(&world.open()).standing.status, ExecutionStatus::Blocked);
     }
 }
 
@@ -133,7 +136,7 @@ fn what_is_held_can_be_cancelled_and_none_of_its_tasks_runs() {
         let (world, execution) = killed();
         let world = if register { world.knowing([changed()]) } else { world };
         let engine = world.open();
-        assert_eq!(only_listed(&engine).status, ExecutionStatus::Pending);
+        assert_eq!(only_listed(&engine).standing.status, ExecutionStatus::Blocked);
         let started = |tale: &[String]| tale.iter().filter(|told| told.starts_with("TaskStarted")).count();
         let before = started(&tale(&**engine.log(), execution));
         engine.cancel(execution, Some("nobody needs it".into())).unwrap();
@@ -142,7 +145,7 @@ fn what_is_held_can_be_cancelled_and_none_of_its_tasks_runs() {
         assert_eq!(outcome.error.as_deref(), Some("cancelled by user: nobody needs it"));
         assert_eq!(started(&tale(&**engine.log(), execution)), before);
         let listed = only_listed(&engine);
-        assert_eq!((listed.status, listed.blocked), (ExecutionStatus::Cancelled, None));
+        assert_eq!((listed.standing.status, listed.standing.reason), (ExecutionStatus::Cancelled, None));
         let again = engine.cancel(execution, None).unwrap_err();
         assert!(again.to_string().contains("the execution has ended (Cancelled)"), "{again}");
         engine.shutdown(Duration::ZERO).unwrap();
@@ -157,11 +160,16 @@ fn another_graph_holds_the_execution_until_somebody_resumes_it_on_purpose() {
     let engine = world.knowing([changed]).open();
     let why = "workflow 'work' has another graph now: task 'c' is gone; task 'b' is new; task 'wait' depends on [b] instead of [a]";
     let listed = only_listed(&engine);
-    assert_eq!((listed.status, listed.blocked.as_deref()), (ExecutionStatus::Pending, Some(why)));
+    assert_eq!((listed.standing.status, listed.standing.reason.as_deref()), (ExecutionStatus::Blocked, Some(why)));
     let outcome = engine.outcome(execution).unwrap();
-    assert_eq!((outcome.status, outcome.error.as_deref()), (ExecutionStatus::Pending, Some(why)));
+    assert_eq!(outcome.status, ExecutionStatus::Blocked);
+    let advice = outcome.error.as_deref().unwrap();
+    assert!(advice.starts_with(why) && advice.contains(&format!("runner.resume('{execution}')")), "{advice}");
     let refused = engine.start(call_as("work", execution)).unwrap_err();
-    assert!(matches!(&refused, StartError::Blocked { why: said, .. } if said == why), "{refused}");
+    assert!(
+        matches!(&refused, StartError::Blocked { standing, .. } if standing.reason.as_deref() == Some(why)),
+        "{refused}"
+    );
     let refused = engine.pause(execution, None).unwrap_err();
     assert!(matches!(&refused, EngineError::Rejected { why: said, .. } if said.contains(why)), "{refused}");
 
@@ -290,7 +298,7 @@ fn a_paused_execution_is_still_paused_after_a_kill() {
     door.open();
     let engine = after.open();
     assert_eq!(engine.outcome(execution).unwrap().status, ExecutionStatus::Paused);
-    assert_eq!(only_listed(&engine).status, ExecutionStatus::Paused);
+    assert_eq!(only_listed(&engine).standing.status, ExecutionStatus::Paused);
     engine.unpause(execution).unwrap();
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
 }
@@ -323,8 +331,9 @@ fn damage_in_one_history_holds_that_execution_and_no_other() {
     let engine = after.knowing([interrupted(&open_door()), chain("quick")]).open();
     assert_eq!(end_of(&engine, whole).status, ExecutionStatus::Completed);
     let heard = engine.wait(damaged, None).unwrap_err();
-    assert!(matches!(&heard, WaitError::Blocked { why, .. } if why.contains("damaged")), "{heard}");
-    let listed = engine.executions(Some(ExecutionStatus::Pending), None, 10, None).unwrap();
+    assert!(heard.to_string().contains(&format!("replay {damaged} verify")), "it has advice of its own: {heard}");
+    assert_eq!(engine.standing(damaged).unwrap().status, ExecutionStatus::Damaged);
+    let listed = engine.executions(Some(ExecutionStatus::Damaged), None, 10, None).unwrap();
     assert_eq!(listed.iter().map(|listed| listed.execution).collect::<Vec<_>>(), [damaged]);
     assert!(matches!(engine.resume(damaged).unwrap_err(), EngineError::Rejected { .. }));
     assert_eq!(run(&engine, "quick").status, ExecutionStatus::Completed);
@@ -334,7 +343,7 @@ fn damage_in_one_history_holds_that_execution_and_no_other() {
 fn recovery_can_be_turned_off_and_done_on_purpose() {
     let (world, execution) = killed();
     let engine = world.configured(|config| config.recover = false).knowing([interrupted(&open_door())]).open();
-    assert_eq!(only_listed(&engine).status, ExecutionStatus::Pending);
+    assert_eq!(only_listed(&engine).standing.status, ExecutionStatus::Blocked);
     engine.resume(execution).unwrap();
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
 }

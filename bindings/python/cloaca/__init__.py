@@ -19,6 +19,7 @@ import sys as _sys
 import typing as _typing
 from collections.abc import MutableMapping as _MutableMapping
 
+from . import _exit as _exit
 from . import _interpreter as _interpreter
 from ._cloaca import VERSION as __version__
 from ._cloaca import (
@@ -28,7 +29,6 @@ from ._cloaca import (
     RetryPolicy,
     RetryPolicyBuilder,
 )
-from ._erased import Erased
 from ._handle import TaskHandle
 from ._task import task
 from ._trigger import TriggerResult, trigger
@@ -67,6 +67,7 @@ from .errors import (
     WaitTimeoutError,
     WorkerDiedError,
     WorkerImportError,
+    WorkerStartError,
     WorkflowFailedError,
     WorkflowInputError,
     WorkflowNotFoundError,
@@ -78,6 +79,7 @@ from .workflow import Workflow, WorkflowBuilder, register_workflow_constructor
 
 if _typing.TYPE_CHECKING:
     from . import events, literals, testing
+    from ._erased import Erased
     from .execution import Execution, ExecutionInfo
     from .history import History
     from .literals import Backend
@@ -124,6 +126,7 @@ __all__ = [
     "WaitTimeoutError",
     "WorkerDiedError",
     "WorkerImportError",
+    "WorkerStartError",
     "Workflow",
     "WorkflowBuilder",
     "WorkflowContext",
@@ -161,6 +164,7 @@ _MutableMapping.register(Context)
 # What needs asyncio and logging is imported when it is asked for: a program that only defines tasks starts faster.
 _LAZY = {
     "DefaultRunner": "runner",
+    "Erased": "_erased",
     "Execution": "execution",
     "ExecutionInfo": "execution",
     "History": "history",

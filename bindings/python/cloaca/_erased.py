@@ -46,7 +46,3 @@ class Erased:
         when = "" if self.time is None else f" at {self.time}"
         why = "" if self.reason is None else f": {self.reason}"
         return f"<erased{who}{when}{why}>"
-
-
-# Where users find it, also in a pickle.
-Erased.__module__ = "cloaca"

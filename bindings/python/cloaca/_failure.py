@@ -42,7 +42,8 @@ _RESOLVER = {"gaierror", "herror"}
 
 # The files whose frames stand before the task's own in a traceback.
 _OURS = {
-    os.path.join(os.path.dirname(__file__), name) for name in ("_threads.py", "_loop.py", "_running.py", "_worker.py")
+    os.path.join(os.path.dirname(__file__), name)
+    for name in ("_threads.py", "_run.py", "_loop.py", "_running.py", "_worker.py")
 }
 
 # The longest texts that are kept, in characters.

@@ -3,7 +3,9 @@ greenlets in the place of threads, before anything is started."""
 
 from __future__ import annotations
 
+import _thread
 import sys
+import threading
 
 _GREENLETS = ("gevent", "eventlet")
 
@@ -26,9 +28,6 @@ def check_threads() -> None:
     Raises:
         Error: gevent or eventlet has patched `threading`.
     """
-    import _thread
-    import threading
-
     starts = (_thread.start_new_thread, *(getattr(threading, name, None) for name in _STARTS))
     _refuse(starts, "threads", "it would wait for its own threads for ever")
 

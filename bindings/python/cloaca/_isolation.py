@@ -6,6 +6,7 @@ A worker process is started anew (spawned, never forked) and imports what it run
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -121,7 +122,9 @@ def preparation() -> dict[str, Any]:
     import os
 
     data: dict[str, Any] = {"name": "cloaca-worker", "sys_path": list(sys.path), "sys_argv": list(sys.argv)}
-    data["dir"] = os.getcwd()
+    # It may be gone; then the worker stays where it is.
+    with contextlib.suppress(OSError):
+        data["dir"] = os.getcwd()
     main = sys.modules["__main__"]
     spec_name = getattr(getattr(main, "__spec__", None), "name", None)
     path = getattr(main, "__file__", None)

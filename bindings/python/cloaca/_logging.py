@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -21,18 +22,23 @@ from . import _cloaca, _failure
 _NAMES = ("cloaca", "cloaca.engine", "cloaca.store")
 
 _lock = threading.RLock()
-_started = False
+_thread: threading.Thread | None = None
+_stopped = False
+# So long the end of the thread is waited for: a handler may hang.
+_ENDING = 1.0
 
 
 def start() -> None:
     """From the first runner on."""
-    global _started
+    global _thread
     with _lock:
-        if _started:
+        if _thread is not None:
             return
-        _started = True
-    _cloaca.start_logging()
-    threading.Thread(target=_forward, name="cloaca-log", daemon=True).start()
+        _cloaca.start_logging()
+        thread = threading.Thread(target=_forward, name="cloaca-log", daemon=True)
+        # Without it nobody would hand over what is said while nobody waits; the next runner tries again.
+        thread.start()
+        _thread = thread
 
 
 def refresh_level() -> None:
@@ -100,9 +106,30 @@ def _guarded(say: Callable[..., object], *arguments: Any) -> None:
                 sys.stderr.write(f"--- Logging error ---\n{text}")
 
 
+def _forget_thread() -> None:
+    """In a fork, which does not have it."""
+    global _thread, _lock
+    _thread, _lock = None, threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget_thread)
+
+
+def stop() -> None:
+    """At the end of the interpreter: hands over what is left, and ends the thread."""
+    global _stopped
+    _stopped = True
+    _cloaca.ring_logs()
+    if _thread is not None:
+        _thread.join(_ENDING)
+    flush()
+
+
 def _forward() -> None:
     while True:
         _cloaca.wait_logs()
+        if _stopped:
+            return
         flush()
         refresh_level()
 

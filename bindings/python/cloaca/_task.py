@@ -62,7 +62,8 @@ class _Registry:
     """The tasks that were decorated at module level, by id."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a finalizer or a signal handler may look for a task inside.
+        self._lock = threading.RLock()
         self._tasks: dict[str, Definition] = {}
 
     def add(self, definition: Definition) -> None:

@@ -9,7 +9,9 @@ the next one on the same thread does not see.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -40,7 +42,7 @@ class Errors:
     """What tasks of this process raised last, by execution and task."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._errors: OrderedDict[tuple[str, str], tuple[int, BaseException]] = OrderedDict()
         self._tracebacks: deque[TracebackType] = deque(maxlen=_KEPT_ERRORS)
 
@@ -84,15 +86,22 @@ class Threads:
     def __init__(self, inbox: Inbox) -> None:
         self.errors = Errors()
         self._inbox = inbox
-        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._lock = threading.RLock()
         self._starting = 0
         self._loop: Loop | None = None
         self._processes: Processes | None = None
         self._closed = False
-        self._have_one_waiting()
+        # Without a first one nothing would ever run.
+        self._start_one()
 
     def _have_one_waiting(self) -> None:
         """Starts a thread, unless one waits or is about to."""
+        # If no more threads can be started, the work waits for one of those that run.
+        with contextlib.suppress(Exception):
+            self._start_one()
+
+    def _start_one(self) -> None:
         with self._lock:
             if self._inbox.waiting + self._starting > 0:
                 return
@@ -101,9 +110,9 @@ class Threads:
         try:
             thread.start()
         except Exception:
-            # There are no more threads to be had; work waits for one of those that there are.
             with self._lock:
                 self._starting -= 1
+            raise
 
     def _work(self) -> None:
         with self._lock:
@@ -159,7 +168,9 @@ class Threads:
 
     def _run(self, attempt: Attempt) -> None:
         try:
-            attempt.complete(Context().run(_running.call, attempt, *_arguments(attempt)))
+            returned = Context().run(_running.call, attempt, *_arguments(attempt))
+            self._check_process(None)
+            attempt.complete(returned)
         except BaseException as error:
             # SystemExit and KeyboardInterrupt too: a task ends its attempt, never a thread or the program.
             self._fail(attempt, error)
@@ -177,7 +188,15 @@ class Threads:
         except BaseException as error:
             self._fail(attempt, error)
 
+    def _check_process(self, error: BaseException | None) -> None:
+        """Ends a fork that comes out of the program's code: what it did is its parent's to tell."""
+        if os.getpid() != self._process:
+            from . import _forks
+
+            _forks.leave(error)
+
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
+        self._check_process(error)
         described = self.errors.settle(error)
         self.errors.keep(attempt, error)
         attempt.fail(described)
@@ -186,19 +205,25 @@ class Threads:
         def fail(error: BaseException) -> None:
             self._fail(attempt, error)
 
+        def complete(returned: object) -> None:
+            self._check_process(None)
+            attempt.complete(returned)
+
         name = f"attempt {attempt.attempt} at task '{attempt.task_id}' of execution {attempt.execution_id}"
         try:
             loop = self._event_loop()
-            cancel = loop.start(name, lambda: _running.call(attempt, *_arguments(attempt)), attempt.complete, fail)
+            cancel = loop.start(name, lambda: _running.call(attempt, *_arguments(attempt)), complete, fail)
             attempt.on_cancel(cancel)
         except BaseException as error:
             fail(error)
 
     def _poll(self, poll: Poll) -> None:
         def end(returned: object) -> None:
+            self._check_process(None)
             _end_poll(poll, returned)
 
         def fail(error: BaseException) -> None:
+            self._check_process(error)
             poll.fail(self.errors.settle(error))
 
         try:

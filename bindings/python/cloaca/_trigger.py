@@ -152,6 +152,11 @@ class _Triggers:
         with self._lock:
             return self._triggers.get(name)
 
+    def restore(self, snapshot: dict[str, TriggerSpec]) -> None:
+        """Has these registered and no others. Runners are not told."""
+        with self._lock:
+            self._triggers = dict(snapshot)
+
     def subscribe(self, subscriber: Subscriber) -> list[TriggerSpec]:
         """What is registered already; everything later is told."""
         with self._lock:

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import io
 import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import _failure, _isolation, _portable
-from ._cloaca import Context, context_of, deeds_of, take_returned
+from . import _failure, _forks, _isolation, _portable
+from ._cloaca import Context, OutOfForks, context_of, deeds_of, take_returned
 from ._handle import TaskHandle
 from .errors import AttemptOverError
 
-# What an attempt is told: function, is_async, parameters, task_id, attempt, execution_id, sighting, preparation.
+if TYPE_CHECKING:
+    from ._processes import Key
+
+# What an attempt is told: function, is_async, parameters, task_id, attempt, execution_id, sighting, environment,
+# preparation.
 Job = dict[str, Any]
 
 
@@ -33,8 +39,13 @@ class _Line:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._process = os.getpid()
+        # A fork of the task's must not answer for this process: its end of the line is no line.
+        self._out_of_forks = OutOfForks(connection.fileno())
+        self._key: Key | None = None
         self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._saying = threading.Lock()
         self._busy = False
         threading.Thread(target=self._read, name="cloaca-line", daemon=True).start()
 
@@ -56,7 +67,14 @@ class _Line:
         job: Job | None = self._messages.get()
         with self._lock:
             self._busy = job is not None
+        if job is not None:
+            self._key = (self._process, job["execution_id"], job["task_id"], job["attempt"])
         return job
+
+    @property
+    def is_in_fork(self) -> bool:
+        """Whether this is a fork of the worker process."""
+        return os.getpid() != self._process
 
     def ask(self, *message: Any) -> Any:
         """Says something to the runner and waits for its answer."""
@@ -65,8 +83,10 @@ class _Line:
 
     def say(self, *message: Any) -> None:
         """Says something to the runner. If that is gone, the reader hears of it."""
-        with contextlib.suppress(OSError):
-            self._connection.send_bytes(pickle.dumps(message))
+        text = pickle.dumps((self._key, *message))
+        # Threads of the task may ask for slots at the same time.
+        with self._saying, contextlib.suppress(OSError):
+            self._connection.send_bytes(text)
 
     def end(self, *message: Any) -> None:
         """Says how the attempt ended."""
@@ -85,11 +105,17 @@ class _Attempt:
         self.is_over = False
         self.is_slot_held = True
 
+    def _check_process(self) -> None:
+        if self._line.is_in_fork:
+            raise self.over("a fork of the worker process cannot ask for it")
+
     def give_slot_back(self) -> None:
+        self._check_process()
         self.is_slot_held = False
         self._line.say("give_slot_back")
 
     def take_slot(self) -> None:
+        self._check_process()
         self.is_slot_held = bool(self._line.ask("take_slot"))
         if not self.is_slot_held:
             raise self.over()
@@ -106,10 +132,10 @@ class _Attempt:
         # When the attempt is over, the process is killed.
         time.sleep(seconds)
 
-    def over(self) -> AttemptOverError:
+    def over(self, why: str = "counts no more") -> AttemptOverError:
         job = self._job
         return AttemptOverError(
-            f"attempt {job['attempt']} at task '{job['task_id']}' of execution {job['execution_id']} counts no more",
+            f"attempt {job['attempt']} at task '{job['task_id']}' of execution {job['execution_id']}: {why}",
             execution_id=job["execution_id"],
             task_id=job["task_id"],
             attempt=job["attempt"],
@@ -119,19 +145,32 @@ class _Attempt:
 def main(descriptor: int) -> None:
     """Runs attempts until the runner is gone."""
     os.set_inheritable(descriptor, False)
+    _print_at_once()
     line = _Line(Connection(descriptor))
     while (job := line.next_job()) is not None:
-        line.say("running")
+        line.say("accepted")
         context = context_of(job["sighting"])
         outcome: tuple[Any, ...] = ("completed",)
         try:
             contextvars.Context().run(_run, job, context, line)
+            if line.is_in_fork:
+                _forks.leave(None)
         except BaseException as error:
+            if line.is_in_fork:
+                _forks.leave(error)
             # SystemExit too: a task ends its attempt, and the process is for the next one.
             _failure.strip(error)
             outcome = ("failed", _failure.describe(error), _portable.pickled(error))
             _failure.release(error)
+        _forks.flush_output()
         line.end(*outcome, deeds_of(context))
+
+
+def _print_at_once() -> None:
+    """Has each line appear when it is printed, as on a terminal: a worker may be killed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
 
 
 def _run(job: Job, context: Context, line: _Line) -> None:
@@ -139,6 +178,7 @@ def _run(job: Job, context: Context, line: _Line) -> None:
     handle = TaskHandle(job["task_id"], job["attempt"], job["execution_id"])
     handle._native = _Attempt(line, job)  # type: ignore[assignment]
     call = partial(function, *(context, handle)[: job["parameters"]])
+    line.say("running")
     if job["is_async"]:
         from . import _loop
 
@@ -148,12 +188,23 @@ def _run(job: Job, context: Context, line: _Line) -> None:
     take_returned(context, returned, job["task_id"])
 
 
+def _be_as_now(job: Job) -> None:
+    """Takes over the environment of the runner's process. (Its directory comes with the preparation.)"""
+    environment: dict[bytes, bytes] = job["environment"]
+    for name in os.environb.keys() - environment.keys():
+        del os.environb[name]
+    for name, value in environment.items():
+        if os.environb.get(name) != value:
+            os.environb[name] = value
+
+
 def _function(job: Job) -> Any:
     from multiprocessing import spawn
 
     preparation = job["preparation"]
     if not _isolation.needs_main(job["function"]):
         preparation = {key: value for key, value in preparation.items() if not key.startswith("init_main")}
+    _be_as_now(job)
     _isolation.importing_for = job["task_id"]
     try:
         # It imports the main module once; later calls find that it is there.

@@ -38,6 +38,7 @@ __all__ = [
     "WaitTimeoutError",
     "WorkerDiedError",
     "WorkerImportError",
+    "WorkerStartError",
     "WorkflowFailedError",
     "WorkflowInputError",
     "WorkflowNotFoundError",
@@ -343,6 +344,19 @@ class AttemptOverError(Error):
         ...     _ = waiting.wait()
         ...     execution.cancel()
         ...     tidied.wait()
+        True
+    """
+
+
+class WorkerStartError(Error):
+    """A worker process for a task with ``isolation="process"`` could not be started, or has not come to the task's
+    function within 300 seconds. What it needs to start (it imports the task's module) counts towards no timeout of the
+    task.
+
+    Example:
+        >>> @cloaca.task(isolation="process", retry_condition=cloaca.WorkerStartError)
+        ... def render(context): ...
+        >>> issubclass(cloaca.WorkerStartError, cloaca.Error)
         True
     """
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .errors import Error
+
 if TYPE_CHECKING:
     from .history import History
     from .literals import ExecutionStatus
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from .runner import DefaultRunner
 
 __all__ = ["Execution", "ExecutionInfo"]
+
+# The states of what is unfinished and not run by the runner that was asked.
+HELD = ("Blocked", "Damaged")
 
 
 class ExecutionInfo(NamedTuple):
@@ -25,7 +30,7 @@ class ExecutionInfo(NamedTuple):
         >>> with cloaca.DefaultRunner(":memory:") as runner:
         ...     result = runner.execute("etl")
         ...     [info] = runner.list_executions("Completed", "etl", limit=1)
-        >>> info.workflow_name, info.blocked, info.id == result.execution_id
+        >>> info.workflow_name, info.reason, info.id == result.execution_id
         ('etl', None, True)
     """
 
@@ -34,15 +39,29 @@ class ExecutionInfo(NamedTuple):
     workflow_name: str
     """The workflow's name."""
     status: ExecutionStatus
-    """As in [`WorkflowResult`][cloaca.WorkflowResult]."""
+    """As in [`Execution.status`][cloaca.Execution.status]."""
     start_time: str
     """When it started (RFC 3339, UTC)."""
     end_time: str | None
     """When it ended, or ``None``."""
     events: int
     """How many events it has."""
-    blocked: str | None
-    """Why it is not resumed, if it is held: what differs between its workflow and the registered one."""
+    reason: str | None
+    """Why it is blocked, damaged, deferred or waiting; otherwise ``None``."""
+    until: str | None
+    """Until when it waits (RFC 3339, UTC), where that is known."""
+    next_step: str | None
+    """What makes it go on, if somebody has to do something."""
+
+    @property
+    def blocked(self) -> str | None:
+        """The ``reason``, if it is blocked or damaged: it is unfinished, and this runner does not run it.
+
+        Example:
+            >>> info.blocked is None
+            True
+        """
+        return self.reason if self.status in HELD else None
 
 
 class Execution:
@@ -87,7 +106,19 @@ class Execution:
 
     @property
     def status(self) -> ExecutionStatus:
-        """How it stands: ``Pending``, ``Running``, ``Paused``, ``Completed``, ``Failed`` or ``Cancelled``.
+        """How it stands, in the words of ``replay``:
+
+        | status | meaning |
+        |---|---|
+        | ``Running`` | An attempt runs, or one is ready to. |
+        | ``Waiting`` | Nothing runs until the next attempt at a task is due. |
+        | ``Deferred`` | Its tasks wait in ``defer_until``, and hold no slot. |
+        | ``Blocked`` | This runner does not run it: its workflow has another graph, or is not registered. |
+        | ``Damaged`` | Its history in the log is not what was written: it cannot be resumed. |
+        | ``Paused`` | No further attempt starts until ``resume``. |
+        | ``Completed``, ``Failed``, ``Cancelled`` | It is over. |
+
+        (``replay`` has one more: ``NotRunning``, unfinished in a log that no process has.)
 
         Example:
             >>> with cloaca.DefaultRunner(":memory:") as runner:
@@ -96,7 +127,22 @@ class Execution:
             ...     execution.status
             'Completed'
         """
-        return self._runner._engine.outcome(self._id)["status"]
+        return self._runner._engine.standing(self._id)["status"]
+
+    @property
+    def blocked(self) -> str | None:
+        """Why this runner does not run it although it is unfinished, and what to do; ``None`` if that is not so.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     execution = runner.submit("etl")
+            ...     print(execution.blocked)
+            None
+        """
+        standing = self._runner._engine.standing(self._id)
+        if standing["status"] not in HELD:
+            return None
+        return f"{standing['reason']}; {standing['next_step']}"
 
     @property
     def done(self) -> bool:
@@ -239,7 +285,13 @@ class Execution:
         raise TypeError("an Execution belongs to its runner; pickle its id, and ask a runner: get_execution(id)")
 
     def __repr__(self) -> str:
-        return f"Execution(id={self._id!r})"
+        try:
+            standing = self._runner._engine.standing(self._id)
+        except Error:
+            # It belongs to another process, or its log cannot be read: what it is called can still be said.
+            return f"Execution(id={self._id!r})"
+        reason = "" if standing["reason"] is None else f", reason={standing['reason']!r}"
+        return f"Execution(id={self._id!r}, status={standing['status']!r}{reason})"
 
 
 def check_timeout(timeout: object) -> None:

@@ -303,7 +303,8 @@ def _part(model: Any, params: Mapping[str, Any]) -> Part:
 def declared_on(functions: Sequence[Callable[..., Any]]) -> list[Part]:
     """What was declared on the functions of a workflow's tasks."""
     parts = (getattr(function, _ON_FUNCTION, None) for function in functions)
-    return [part for part in parts if part is not None]
+    # A proxy has an attribute of every name.
+    return [part for part in parts if isinstance(part, (_Fields, _Model))]
 
 
 def check_scheduled(inputs: Inputs, attempt: Attempt) -> None:

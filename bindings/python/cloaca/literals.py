@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 Backend: TypeAlias = Literal["sqlite"] | Literal["postgres"]
-"""What [`get_backend`][cloaca.get_backend] returns."""
+"""What ``cloaca.get_backend()`` returns."""
 
 Backoff: TypeAlias = Literal["fixed"] | Literal["linear"] | Literal["exponential"]
 """``retry_backoff`` of [`task`][cloaca.task]."""
@@ -52,12 +52,17 @@ Catchup: TypeAlias = Literal["skip"] | Literal["run_all"]
 ExecutionStatus: TypeAlias = (
     Literal["Pending"]
     | Literal["Running"]
+    | Literal["Waiting"]
+    | Literal["Deferred"]
+    | Literal["Blocked"]
+    | Literal["Damaged"]
+    | Literal["NotRunning"]
     | Literal["Paused"]
     | Literal["Completed"]
     | Literal["Failed"]
     | Literal["Cancelled"]
 )
-"""How an execution stands."""
+"""How an execution stands. ``Pending`` is a word of Cloacina's, for programs that compare with it."""
 
 TaskStatus: TypeAlias = (
     Literal["Pending"]

@@ -141,7 +141,8 @@ class WorkflowResult:
 
     @property
     def status(self) -> ExecutionStatus:
-        """``Pending``, ``Running``, ``Completed``, ``Failed``, ``Cancelled`` or ``Paused``.
+        """``Completed``, ``Failed`` or ``Cancelled``; of one that goes on, as
+        [`Execution.status`][cloaca.Execution.status].
 
         Example:
             >>> result.status

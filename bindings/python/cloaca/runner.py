@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import platform
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from . import _cloaca, _interpreter, _isolation, _logging, _running, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
@@ -20,13 +19,14 @@ from ._trigger import triggers
 from .config import DefaultRunnerConfig
 from .errors import (
     ConfigurationError,
+    Error,
     ExecutionNotFoundError,
     OperationError,
     WaitTimeoutError,
     WorkerImportError,
     WorkflowInputError,
 )
-from .execution import Execution, ExecutionInfo, check_timeout
+from .execution import HELD, Execution, ExecutionInfo, check_timeout
 from .result import WorkflowResult, rfc3339
 from .scheduling import Scheduling
 from .workflow import workflows
@@ -42,6 +42,7 @@ _GRACE = 5.0
 _GRACE_AT_EXIT = 0.5
 
 Runner = TypeVar("Runner", bound="DefaultRunner")
+Started = TypeVar("Started")
 Input: TypeAlias = Context | Mapping[str, Any] | None
 
 
@@ -88,6 +89,11 @@ class DefaultRunner(Scheduling):
         *,
         _clock: VirtualClock | None = None,
     ) -> None:
+        if _cloaca.is_exiting():
+            raise Error(
+                "the interpreter is ending: no runner can be opened any more. Open it earlier, or in an atexit handler "
+                "that is registered after `import cloaca`"
+            )
         if config is not None and not isinstance(config, DefaultRunnerConfig):
             raise TypeError(f"config must be a DefaultRunnerConfig, not {type(config).__name__}")
         if _isolation.importing_for is not None:
@@ -99,7 +105,7 @@ class DefaultRunner(Scheduling):
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
         _interpreter.check_threads()
-        _logging.start()
+        _start_threads(_logging.start)
         _logging.refresh_level()
         location.announce()
         location.make_room()
@@ -111,8 +117,8 @@ class DefaultRunner(Scheduling):
         self._begin()
 
     def _begin(self) -> None:
-        self._closed = threading.Event()
-        self._close_lock = threading.Lock()
+        # Plain flags: a signal handler or a finalizer may shut the runner down while this thread does.
+        self._closed = self._is_ended = False
         self._inbox = Inbox()
         registered, polled = workflows.subscribe(self), triggers.subscribe(self)
         try:
@@ -123,7 +129,14 @@ class DefaultRunner(Scheduling):
             self._inbox.close()
             raise
         self._native_scheduling = NativeScheduling(self._engine)
-        self._threads = Threads(self._inbox)
+        try:
+            self._threads = _start_threads(lambda: Threads(self._inbox))
+        except BaseException:
+            workflows.unsubscribe(self)
+            triggers.unsubscribe(self)
+            self._native.shutdown(0.0)
+            self._inbox.close()
+            raise
         # While it opened, something may have been registered.
         for workflow in workflows.subscribe(self):
             if workflow not in registered:
@@ -146,7 +159,10 @@ class DefaultRunner(Scheduling):
 
     def _refuse_fork(self) -> None:
         if self._process != os.getpid():
-            raise OperationError(f"this runner belongs to process {self._process}; open one of its own after a fork")
+            raise OperationError(
+                f"this runner belongs to process {self._process}, and its threads are not in this fork of it; fork "
+                f"before the runner is opened, or start the process anew (multiprocessing's start method 'spawn')"
+            )
 
     def _open(self, registered: list[NativeWorkflow], polled: list[TriggerSpec]) -> NativeEngine:
         config = self._config
@@ -239,7 +255,7 @@ class DefaultRunner(Scheduling):
             >>> runner.is_shut_down
             True
         """
-        return self._closed.is_set()
+        return self._closed
 
     @property
     def recovered(self) -> list[Execution]:
@@ -260,19 +276,19 @@ class DefaultRunner(Scheduling):
         """Hears of a workflow that is registered while the runner lives."""
         engine: NativeEngine | None = getattr(self, "_native", None)
         # In a fork, a runner of the parent's has no use for it.
-        if engine is not None and not self._closed.is_set() and self._process == os.getpid():
+        if engine is not None and not self._closed and self._process == os.getpid():
             engine.register(workflow)
 
     def _trigger_registered(self, trigger: TriggerSpec) -> None:
         """Hears of a trigger that is decorated while the runner lives."""
         engine: NativeEngine | None = getattr(self, "_native", None)
-        if engine is not None and not self._closed.is_set() and self._process == os.getpid():
+        if engine is not None and not self._closed and self._process == os.getpid():
             engine.register_trigger(trigger)
 
     def _trigger_unregistered(self, name: str) -> None:
         """Hears of a trigger that is forgotten while the runner lives."""
         engine: NativeEngine | None = getattr(self, "_native", None)
-        if engine is not None and not self._closed.is_set() and self._process == os.getpid():
+        if engine is not None and not self._closed and self._process == os.getpid():
             engine.unregister_trigger(name)
 
     def execute(
@@ -388,7 +404,7 @@ class DefaultRunner(Scheduling):
 
     def list_executions(
         self,
-        status: ExecutionStatus | None = None,
+        status: ExecutionStatus | Literal["Pending"] | None = None,
         workflow: str | None = None,
         limit: int = 100,
         before: str | Execution | None = None,
@@ -396,7 +412,8 @@ class DefaultRunner(Scheduling):
         """The executions of this log, newest first.
 
         Args:
-            status: Only those that stand so.
+            status: Only those that stand so (see [`Execution.status`][cloaca.Execution.status]). ``Pending`` is
+                every one that is blocked or damaged.
             workflow: Only those of this workflow.
             limit: At most so many.
             before: Only those older than this one: for the next page, the last of this page.
@@ -417,6 +434,10 @@ class DefaultRunner(Scheduling):
             raise ValueError(f"limit must be an int from 0 on, not {limit!r}")
         if isinstance(before, (Execution, ExecutionInfo)):
             before = before.id
+        statuses = HELD if isinstance(status, str) and status.lower() == "pending" else (status,)
+        found = [raw for one in statuses for raw in self._engine.executions(one, workflow, limit, before)]
+        if len(statuses) > 1:
+            found.sort(key=lambda raw: (raw["started"], raw["execution_id"]), reverse=True)
         return [
             ExecutionInfo(
                 id=raw["execution_id"],
@@ -425,16 +446,18 @@ class DefaultRunner(Scheduling):
                 start_time=rfc3339(raw["started"]),
                 end_time=None if raw["ended"] is None else rfc3339(raw["ended"]),
                 events=raw["events"],
-                blocked=raw["blocked"],
+                reason=raw["reason"],
+                until=None if raw["until"] is None else rfc3339(raw["until"]),
+                next_step=raw["next_step"],
             )
-            for raw in self._engine.executions(status, workflow, limit, before)
+            for raw in found[:limit]
         ]
 
     def resume(self, execution_id: str) -> Execution:
         """Resumes a blocked execution on purpose, with the workflow that is registered now. (What is paused:
         [`Execution.resume`][cloaca.Execution.resume].) An unfinished execution is blocked when its log is opened
-        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``;
-        ``list_executions`` says why.
+        by a program whose workflow of that name has another graph, or by a runner without ``enable_recovery``.
+        A warning in the log of that runner says so, and ``list_executions`` says why and what to do.
 
         Raises:
             ExecutionNotFoundError: There is no such execution.
@@ -453,7 +476,8 @@ class DefaultRunner(Scheduling):
             ...     @cloaca.task(dependencies=[send])
             ...     def tell(context): ...
             >>> with cloaca.DefaultRunner("blocked.log") as runner:
-            ...     print(runner.list_executions()[0].blocked)
+            ...     [info] = runner.list_executions("Blocked")
+            ...     print(info.blocked)
             ...     runner.resume(unfinished).result().status
             workflow 'upload' has another graph now: task 'tell' is new
             'Completed'
@@ -462,8 +486,11 @@ class DefaultRunner(Scheduling):
         return Execution(self, execution_id)
 
     def shutdown(self) -> None:
-        """Takes nothing new, gives running attempts a few seconds, leaves the rest to the recovery, and closes the log.
-        Twice is fine. The end of a ``with`` block does it, too.
+        """Takes nothing new, gives running attempts 5 seconds, leaves the rest to the recovery, and closes the log.
+        Idempotent, also from another thread or a signal handler while it is at it: it returns when the log is closed.
+        Ctrl-C (or a signal handler that raises) ends the 5 seconds: the log is closed in order, and then the exception
+        raised. Called automatically at the end of a ``with`` block, and at the end of the program, where running
+        attempts get half a second.
 
         Example:
             >>> runner = cloaca.DefaultRunner(":memory:")
@@ -475,21 +502,23 @@ class DefaultRunner(Scheduling):
         self._shutdown(_GRACE)
 
     def _shutdown(self, grace: float) -> None:
-        with self._close_lock:
-            if self._closed.is_set():
-                return
-            self._closed.set()
-            if self._process != os.getpid():
-                # In a fork: the threads are the parent's, and so is the log.
-                return
-            workflows.unsubscribe(self)
-            triggers.unsubscribe(self)
+        if self._is_ended:
+            return
+        self._closed = True
+        if self._process != os.getpid():
+            # In a fork: the threads are the parent's, and so is the log.
+            return
+        # All of it can be done twice: whoever comes while another thread is at it, or in a signal handler in the midst
+        # of it, goes the same way to the same end.
+        workflows.unsubscribe(self)
+        triggers.unsubscribe(self)
+        try:
+            self._native.shutdown(grace)
+        finally:
+            self._threads.close()
+            _logging.flush()
             _runners.discard(self)
-            try:
-                self._engine.shutdown(grace)
-            finally:
-                self._threads.close()
-                _logging.flush()
+        self._is_ended = True
 
     def _start(self, workflow_name: str, context: Input, execution_id: str | None) -> str:
         if not isinstance(workflow_name, str):
@@ -557,8 +586,8 @@ class DefaultRunner(Scheduling):
         return WorkflowResult(raw, cause, self._past)
 
     def __del__(self) -> None:
-        # Not `_engine`: opening may have failed.
-        if getattr(self, "_threads", None) is not None:
+        # Opening may have failed; and after the end of the interpreter's work, nothing is left to do.
+        if getattr(self, "_threads", None) is not None and not self._is_ended:
             self._shutdown(0.0)
 
     def __enter__(self: Runner) -> Runner:
@@ -578,22 +607,45 @@ class DefaultRunner(Scheduling):
 
     def __repr__(self) -> str:
         where = ":memory:" if self._location.path is None else self._location.path
-        state = ", shut down" if self._closed.is_set() else ""
+        state = ", shut down" if self._closed else ""
         return f"DefaultRunner({where!r}, durability={self._config.durability!r}{state})"
 
 
 _runners: weakref.WeakSet[DefaultRunner] = weakref.WeakSet()
 
 
-def _at_exit() -> None:
-    _cloaca.exiting()
-    for runner in list(_runners):
-        try:
-            runner._shutdown(_GRACE_AT_EXIT)
-        except Exception as error:
-            _logging.failure(
-                "a runner could not be shut down in order; what it left is recovered when its log is opened", error
-            )
+def shut_down_all() -> None:
+    """At the end of the interpreter: shuts every runner down."""
+    grace, done = _GRACE_AT_EXIT, set[int]()
+    # Another thread may open one meanwhile.
+    while runners := [runner for runner in list(_runners) if id(runner) not in done]:
+        for runner in runners:
+            done.add(id(runner))
+            try:
+                runner._shutdown(grace)
+            except Exception as error:
+                _logging.failure(
+                    "a runner could not be shut down in order; what it left is recovered when its log is opened", error
+                )
+            except BaseException:
+                # Ctrl-C: the runner is shut down, and the next ones get no time.
+                grace = 0.0
 
 
-atexit.register(_at_exit)
+def _start_threads(start: Callable[[], Started]) -> Started:
+    """Starts what needs a thread.
+
+    Raises:
+        Error: There is none to be had.
+    """
+    try:
+        return start()
+    except RuntimeError as error:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+        limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit} for all processes of this user)"
+        raise Error(
+            f"a runner needs threads of its own, and could not start one: {error}. Raise the limit of threads{limited} "
+            f"or open the runner before the interpreter ends"
+        ) from error

@@ -27,6 +27,7 @@ use super::event::{
     TaskFailed, TaskResumed, TaskSkipped,
 };
 use super::schedule::Catchup;
+use super::standing::Standing;
 use super::time::Timestamp;
 use super::trigger::TriggerDefined;
 
@@ -47,6 +48,8 @@ const LABEL: u8 = b'L';
 /// The kinds of labels; an execution's is 0.
 const SCHEDULE_LABEL: u16 = 1;
 const TRIGGER_LABEL: u16 = 2;
+/// What an engine says of an execution beside its events; it is shown to readers, and never stored.
+const STANDING: u16 = 3;
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -214,6 +217,21 @@ pub fn encode_trigger_label(label: &TriggerLabel) -> Vec<u8> {
 pub fn decode_trigger_label(bytes: &[u8]) -> Result<TriggerLabel, DecodeError> {
     let what = "a trigger's label";
     decode(what, open_label(what, TRIGGER_LABEL, bytes)?)
+}
+
+/// Encodes what an engine says of an execution beside its events.
+#[must_use]
+pub fn encode_standing(standing: &Standing) -> Vec<u8> {
+    seal(LABEL, STANDING, standing)
+}
+
+/// Reads what [`encode_standing`] wrote.
+///
+/// # Errors
+/// [`DecodeError`]; never a guess.
+pub fn decode_standing(bytes: &[u8]) -> Result<Standing, DecodeError> {
+    let what = "the standing of an execution";
+    decode(what, open_label(what, STANDING, bytes)?)
 }
 
 fn open_label<'a>(what: &'static str, wanted: u16, bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use super::context::{Joins, Scope};
 use super::definition::Fingerprint;
 use super::event::{
-    AbandonReason, Event, ExecutionEnded, ExecutionId, ExecutionRecovered, ExecutionStarted, Key, Origin, Seen, Seq,
-    Settled, SkipReason, TaskAbandoned, TaskCompleted, TaskDeferred, TaskFailed, TaskId, TaskResumed, TaskSkipped,
-    TaskStarted,
+    AbandonReason, Attempt, Event, ExecutionEnded, ExecutionId, ExecutionRecovered, ExecutionStarted, Key, Origin,
+    Seen, Seq, Settled, SkipReason, TaskAbandoned, TaskCompleted, TaskDeferred, TaskFailed, TaskId, TaskResumed,
+    TaskSkipped, TaskStarted,
 };
 use super::graph::{Graph, TaskIndex, difference};
 use super::json::Json;
 use super::rule::{self, Facts};
-use super::state::{Execution, ExecutionClock, Failure, Status, TaskSlot, TaskState, Timer};
+use super::state::{Counting, Execution, ExecutionClock, Failure, Status, TaskSlot, TaskState, Timer};
 use super::time::Timestamp;
 
 /// An event with its place and its time.
@@ -296,6 +296,7 @@ impl Execution {
         slot.started.get_or_insert(time);
         slot.ledger_at_start = Some(ledger);
         slot.ran = 0;
+        slot.counting = Counting::FromStart;
         self.run(task, time, started.worker);
         Ok(())
     }
@@ -318,7 +319,12 @@ impl Execution {
         self.running.insert(task);
         self.deferred.insert(task);
         let slot = &mut self.tasks[task.at()];
-        slot.ran = slot.ran.saturating_add(time.micros_since(since));
+        let counted_from = match slot.counting {
+            Counting::FromStart => since,
+            Counting::NotYet => time,
+            Counting::From(from) => from.max(since),
+        };
+        slot.ran = slot.ran.saturating_add(time.micros_since(counted_from));
         slot.state = TaskState::Deferred { since: time };
         Ok(())
     }
@@ -328,6 +334,7 @@ impl Execution {
         if !self.deferred.remove(&task) {
             return Err(format!("resumes task '{}', which is not deferred", resumed.task));
         }
+        self.tasks[task.at()].counting = Counting::FromStart;
         self.run(task, time, resumed.worker);
         Ok(())
     }
@@ -685,13 +692,6 @@ impl Execution {
         }
     }
 
-    /// When the time of the attempt that runs at a task is over.
-    fn task_due(&self, task: TaskIndex) -> Option<Timestamp> {
-        let slot = &self.tasks[task.at()];
-        let TaskState::Running { since, .. } = slot.state else { return None };
-        self.task_timeout(task).map(|timeout| since.after(timeout).before(slot.ran))
-    }
-
     /// A timeout is no part of the graph: whatever definition it goes on with may give the tasks that run another one.
     fn arm_task_timeouts(&mut self) {
         self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
@@ -700,6 +700,36 @@ impl Execution {
                 self.timers.insert((due, Timer::TaskTimeout(task)));
             }
         }
+    }
+
+    /// When the time of the attempt that runs at a task is over.
+    fn task_due(&self, task: TaskIndex) -> Option<Timestamp> {
+        let slot = &self.tasks[task.at()];
+        let TaskState::Running { since, .. } = slot.state else { return None };
+        let from = match slot.counting {
+            Counting::FromStart => since,
+            Counting::NotYet => return None,
+            Counting::From(time) => time,
+        };
+        self.task_timeout(task).map(|timeout| from.after(timeout).before(slot.ran))
+    }
+
+    /// Lets the time of an attempt that runs count from now on, or not yet.
+    pub(crate) fn count_attempt(
+        &mut self,
+        task: &str,
+        attempt: Attempt,
+        from: Option<Timestamp>,
+    ) -> Result<(), String> {
+        let task = self.running_attempt(task, attempt)?;
+        if let Some(due) = self.task_due(task) {
+            self.timers.remove(&(due, Timer::TaskTimeout(task)));
+        }
+        self.tasks[task.at()].counting = from.map_or(Counting::NotYet, Counting::From);
+        if let Some(due) = self.task_due(task) {
+            self.timers.insert((due, Timer::TaskTimeout(task)));
+        }
+        Ok(())
     }
 
     fn stop_running(&mut self, task: TaskIndex) {

@@ -16,6 +16,7 @@ pub mod merge;
 pub mod retry;
 pub mod rule;
 pub mod schedule;
+pub mod standing;
 pub mod state;
 pub mod task_context;
 pub mod time;

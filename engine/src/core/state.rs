@@ -202,6 +202,7 @@ pub struct TaskSlot {
     /// How many tasks upstream are not settled.
     pub(super) waits: u32,
     pub(super) attempts: Attempt,
+    pub(super) counting: Counting,
     pub(super) failures: u32,
     pub(super) deaths: u32,
     /// The microseconds that the attempt ran before it was deferred last.
@@ -222,6 +223,18 @@ pub struct TaskSlot {
     pub(super) ended_seq: Option<Seq>,
 }
 
+/// From when on the time of an attempt counts. No event: whoever folds the stream again has no attempt that runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// From its start.
+    #[default]
+    FromStart,
+    /// Not yet: its executor makes ready.
+    NotYet,
+    /// From a later time.
+    From(Timestamp),
+}
+
 /// The last failure of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
@@ -239,6 +252,7 @@ impl TaskSlot {
             state: TaskState::Pending,
             waits: u32::try_from(waits).unwrap_or(u32::MAX),
             attempts: 0,
+            counting: Counting::default(),
             failures: 0,
             deaths: 0,
             ran: 0,
@@ -422,6 +436,11 @@ impl Execution {
     #[must_use]
     pub fn next_timer(&self) -> Option<(Timestamp, Timer)> {
         self.timers.first().copied()
+    }
+
+    /// Everything that it waits for the clock for, the earliest first.
+    pub fn timers(&self) -> impl Iterator<Item = (Timestamp, Timer)> + '_ {
+        self.timers.iter().copied()
     }
 
     /// The input.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloacina_store::keeper::{Change, ChangeError, Changed, Keeper};
 use cloacina_store::log::{Acknowledge, AppendError, Batch, EventLog, LogReader};
-use cloacina_store::record::StreamKind;
+use cloacina_store::record::{StreamId, StreamKind};
 
 use super::engine::lock;
 use super::outcome::execution_of;
@@ -98,6 +98,10 @@ impl EventLog for CrashingLog {
                 );
             }
         }
+    }
+
+    fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
+        self.inner.post(stream, notice);
     }
 
     fn flushes(&self) -> u64 {

@@ -5,13 +5,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cloacina_store::log::{EventLog, ReadError};
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::{Clock, Follower, Settled, TimeSource};
 use super::erasing::{EraseError, erase};
 use super::fault::LogFault;
-use super::message::{Control, HeldReasons, Message};
+use super::message::{Control, Message};
 use super::scheduler::{Found, Scheduler, Shell};
+use super::standings::Standings;
 use super::waiting::Waits;
 use super::workers::Workers;
 use super::workflow::Registry;
@@ -30,7 +31,7 @@ pub use config::{EngineConfig, StartRequest};
 pub use errors::{EngineError, StartError, WaitError};
 pub(crate) use opening::{LISTING_PAGE, new_execution_id};
 use opening::{environment, unfinished};
-pub use told::{ExecutionStatus, Listed, Outcome, TaskOutcome};
+pub use told::{ExecutionStatus, Listed, Outcome, Standing, TaskOutcome};
 
 /// An engine: one scheduler over one log. Closed by [`Engine::shutdown`], or when it is dropped.
 ///
@@ -74,7 +75,7 @@ pub use told::{ExecutionStatus, Listed, Outcome, TaskOutcome};
 pub struct Engine {
     log: Arc<dyn EventLog>,
     messages: Sender<Message>,
-    held_reasons: HeldReasons,
+    standings: Standings,
     recovered: Vec<ExecutionId>,
     pub(crate) config: EngineConfig,
     registry: Arc<Registry>,
@@ -96,7 +97,7 @@ impl Engine {
         let head = log.head().map_err(failed)?;
         let recovered: Vec<ExecutionId> = unfinished.keys().copied().collect();
         let (messages, receiver) = crossbeam_channel::unbounded();
-        let held_reasons = HeldReasons::default();
+        let standings = Standings::new(log.clone());
         let shell = Shell {
             log: log.clone(),
             registry: registry.clone(),
@@ -105,7 +106,7 @@ impl Engine {
             workers: Arc::new(Workers::new(config.max_concurrent_tasks.max(1))),
             messages: receiver,
             own: messages.clone(),
-            held_reasons: held_reasons.clone(),
+            standings: standings.clone(),
             config: config.clone(),
         };
         let to_scheduler = messages.clone();
@@ -118,8 +119,7 @@ impl Engine {
         if let TimeSource::Virtual(clock) = &config.time {
             clock.follow(Arc::new(ToScheduler(messages.clone())));
         }
-        let engine =
-            Self { log, messages, held_reasons, recovered, config, registry, waits: Waits::default(), scheduler };
+        let engine = Self { log, messages, standings, recovered, config, registry, waits: Waits::default(), scheduler };
         engine.catch_up();
         Ok(engine)
     }
@@ -202,16 +202,33 @@ impl Engine {
     }
 
     /// Stops: takes nothing new, gives running attempts `grace`, abandons the rest in order, and closes the log. A
-    /// second call does nothing.
+    /// second call, from whatever thread, waits for the same end; of two graces the one that ends first counts.
     ///
     /// # Errors
     /// [`EngineError::Log`] if what was decided last could not be made durable.
     pub fn shutdown(&self, grace: Duration) -> Result<(), EngineError> {
-        let Some(scheduler) = lock(&self.scheduler).take() else { return Ok(()) };
-        let stopped = self.ask(|reply| Message::Shutdown { grace, reply }).unwrap_or(Ok(()));
-        // A panic of the scheduler was reported by its own thread; there is nothing left to stop.
-        let _ = scheduler.join();
-        stopped
+        self.begin_shutdown(grace).wait()
+    }
+
+    /// Begins what [`Engine::shutdown`] does, for those who have something else to do while they wait for its end.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use std::time::Duration;
+    /// # use cloacina_engine::runtime::engine::{Engine, EngineConfig};
+    /// # let log = Arc::new(cloacina_store::MemoryLog::open(&cloacina_store::MemoryDisk::default())?);
+    /// # let engine = Engine::open(log, Arc::default(), EngineConfig::default())?;
+    /// let ending = engine.begin_shutdown(Duration::from_secs(5));
+    /// while ending.within(Duration::from_millis(50)).is_none() {
+    ///     // Somebody may have become impatient: engine.begin_shutdown(Duration::ZERO);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn begin_shutdown(&self, grace: Duration) -> Ending<'_> {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        // Where nobody takes it, the reply is dropped, and with it the wait is over.
+        let _ = self.messages.send(Message::Shutdown { grace, reply });
+        Ending { engine: self, answer }
     }
 
     /// Waits until the scheduler has taken everything that it was told before; first of all, what it holds and why.
@@ -225,6 +242,36 @@ impl Engine {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.messages.send(message(reply)).ok()?;
         answer.recv().ok()
+    }
+}
+
+/// The end of an engine, to be waited for.
+pub struct Ending<'a> {
+    engine: &'a Engine,
+    answer: Receiver<Result<(), EngineError>>,
+}
+
+impl Ending<'_> {
+    /// Waits for the end, at most so long; `None` if it has not come by then.
+    #[must_use]
+    pub fn within(&self, time: Duration) -> Option<Result<(), EngineError>> {
+        match self.answer.recv_timeout(time) {
+            Ok(stopped) => Some(self.ended(stopped)),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(self.ended(Ok(()))),
+        }
+    }
+
+    /// Waits for the end.
+    fn wait(&self) -> Result<(), EngineError> {
+        self.ended(self.answer.recv().unwrap_or(Ok(())))
+    }
+
+    fn ended(&self, stopped: Result<(), EngineError>) -> Result<(), EngineError> {
+        let scheduler = lock(&self.engine.scheduler).take();
+        // A panic of the scheduler was reported by its own thread; there is nothing left to stop.
+        let _ = scheduler.map(JoinHandle::join);
+        stopped
     }
 }
 

@@ -191,10 +191,26 @@ impl TaskHandle {
         if self.life.is_over_within(time) { Err(self.over()) } else { Ok(()) }
     }
 
+    /// Says that the task's function has not begun yet: an executor that has to make ready first (to start a process, say)
+    /// calls it before it does, and looks after how long that may take. Until [`TaskHandle::begin_timeout`] the attempt's
+    /// timeout does not count.
+    pub fn hold_timeout(&self) {
+        self.count(false);
+    }
+
+    /// Lets the attempt's timeout begin now.
+    pub fn begin_timeout(&self) {
+        self.count(true);
+    }
+
+    fn count(&self, counts: bool) {
+        // If the scheduler is gone, nobody looks at the time.
+        let _ = self.scheduler.send(Message::Counts { attempt: self.key(), counts });
+    }
+
     fn ask(&self, request: SlotRequest) {
-        let AttemptInfo { execution, task, attempt, .. } = self.info.clone();
         // If the scheduler is gone, so are its slots; a waiter in the request is dropped.
-        let _ = self.scheduler.send(Message::Slot { attempt: (execution, task, attempt), request });
+        let _ = self.scheduler.send(Message::Slot { attempt: self.key(), request });
     }
 
     /// What is told of an attempt that counts no more.

@@ -18,6 +18,7 @@ use super::trigger::PollResult;
 use super::triggers::TriggerError;
 use crate::core::event::{Attempt, ExecutionId, Reads, TaskError, TaskId};
 use crate::core::schedule::{self, ScheduleCreated, ScheduleId};
+use crate::core::standing::Standing;
 use crate::core::state::Execution;
 use crate::core::task_context::Write;
 use crate::core::time::Timestamp;
@@ -37,6 +38,8 @@ pub(crate) enum Message {
     WaitEnds { ticket: u64 },
     /// An attempt asks something about its slot.
     Slot { attempt: AttemptKey, request: SlotRequest },
+    /// The time of an attempt counts from now on, or not yet.
+    Counts { attempt: AttemptKey, counts: bool },
     /// A workflow was registered.
     Registered,
     /// Somebody asks something of an execution.
@@ -136,7 +139,7 @@ pub(crate) enum Attached {
     /// The waiter will be called.
     Waiting,
     /// The execution is held; the waiter comes back.
-    Blocked(String, Waiter),
+    Blocked(Box<Standing>, Waiter),
     /// It does not run here: it is over, or not in this log, or the log has failed, for this reason. The waiter comes
     /// back.
     NotLive(Waiter, Option<AppendError>),
@@ -146,9 +149,6 @@ pub(crate) enum Attached {
 pub(crate) enum Unfinished {
     /// It can go on once its workflow is there.
     Whole(Box<Execution>),
-    /// Its history cannot be folded.
-    Broken(String),
+    /// Its history cannot be folded: how it stands therefore.
+    Broken(Box<Standing>),
 }
-
-/// Executions that wait for somebody to say how they go on, with the reason, for those who ask from other threads.
-pub(crate) type HeldReasons = Arc<std::sync::Mutex<BTreeMap<ExecutionId, String>>>;

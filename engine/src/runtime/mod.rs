@@ -17,6 +17,7 @@ pub mod outcome;
 mod output_commit;
 mod scheduler;
 pub mod schedules;
+mod standings;
 pub mod task;
 pub mod trigger;
 pub mod triggers;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::core::event::{Event, ExecutionId, TaskFailed};
+use crate::core::standing::Standing;
 
 /// `cloaca.engine.execution` in Python: it speaks of executions, not of a part of the engine.
 const TARGET: &str = "cloacina_engine::execution";
@@ -59,6 +60,28 @@ pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
         | Event::CancelRequested(_)
         | Event::ExecutionRecovered(_) => {}
     }
+}
+
+/// Tells of executions that are held for the same reason, each with the first one's next step. They stay as they are until
+/// somebody does something, so it is a warning.
+pub(super) fn tell_held(ids: &[ExecutionId], standing: &Standing) {
+    /// How many ids are named.
+    const NAMED: usize = 5;
+    let [first, others @ ..] = ids else { return };
+    let status = standing.status.in_a_sentence();
+    let advice = standing.advice().unwrap_or_default();
+    let more = match others.len() {
+        0 => String::new(),
+        count => {
+            let named: Vec<String> = others.iter().take(NAMED).map(ToString::to_string).collect();
+            let rest = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+            format!(" (so are {count} others: {}{rest})", named.join(", "))
+        }
+    };
+    tracing::warn!(
+        target: TARGET, execution = %first, %status,
+        "execution {first} is unfinished and {status}: {advice}{more}"
+    );
 }
 
 fn tell_failed(execution: ExecutionId, workflow: &Arc<str>, failed: &TaskFailed) {

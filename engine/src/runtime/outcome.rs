@@ -5,8 +5,8 @@ use cloacina_store::record::{Body, Hash, StreamId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::engine::{ExecutionStatus, Listed, Outcome, TaskOutcome};
-use crate::core::codec::{self, DecodeError, LabelStatus};
+use super::engine::{ExecutionStatus, Listed, Outcome, Standing, TaskOutcome};
+use crate::core::codec::{self, DecodeError};
 use crate::core::context::values;
 use crate::core::definition::Fingerprint;
 use crate::core::erasure::attributed;
@@ -14,7 +14,7 @@ use crate::core::event::{Event, ExecutionId, Seq};
 use crate::core::fold::{Graphs, IllegalEvent, Recorded, fold};
 use crate::core::graph::Graph;
 use crate::core::json;
-use crate::core::state::{Execution, Status};
+use crate::core::state::Execution;
 use crate::core::time::Timestamp;
 
 /// The stream of an execution.
@@ -65,6 +65,24 @@ pub enum RebuildError {
     /// The stream is empty.
     #[error("execution {0} has no events")]
     Empty(ExecutionId),
+}
+
+impl RebuildError {
+    /// How an unfinished execution stands that cannot be rebuilt.
+    #[must_use]
+    pub fn standing(&self, id: ExecutionId) -> Standing {
+        let what = self.to_string();
+        match self {
+            Self::Decode { error: DecodeError::Newer { .. }, .. } => {
+                Standing::unreadable(&what, "open the log with the version that wrote it, or a newer one")
+            }
+            Self::Erased { .. } => Standing::unreadable(&what, "do its work again under another id"),
+            Self::Read(error) if !error.is_damage() => {
+                Standing::unreadable(&what, "fix the cause and open the log again")
+            }
+            Self::Read(_) | Self::Decode { .. } | Self::Illegal { .. } | Self::Empty(_) => Standing::damaged(id, &what),
+        }
+    }
 }
 
 /// Records that are read at once.
@@ -170,7 +188,7 @@ pub fn outcome(state: &Execution) -> Outcome {
     Outcome {
         execution: state.id(),
         workflow: state.workflow().clone(),
-        status: status(state.status()),
+        status: Standing::of(state).status,
         started: state.started(),
         ended: is_final.then(|| state.last()),
         context,
@@ -207,34 +225,16 @@ fn describe_skip(why: &crate::core::event::SkipReason) -> String {
     format!("{by_failure}rule {} ({})", why.rule, decided.join(", "))
 }
 
-fn status(status: Status) -> ExecutionStatus {
-    match status {
-        Status::Running => ExecutionStatus::Running,
-        Status::Paused => ExecutionStatus::Paused,
-        Status::Completed => ExecutionStatus::Completed,
-        Status::Failed => ExecutionStatus::Failed,
-        Status::Cancelled => ExecutionStatus::Cancelled,
-    }
-}
-
-/// What the listing tells of an execution.
-pub(crate) fn listed(entry: &StreamEntry, held: Option<&str>) -> Result<Listed, DecodeError> {
+/// What the listing tells of an execution. `known` is how it stands, where its engine knows more than its events say.
+pub(crate) fn listed(entry: &StreamEntry, known: Option<Standing>) -> Result<Listed, DecodeError> {
     let label = codec::decode_label(&entry.label)?;
-    let status = match label.status {
-        _ if held.is_some() => ExecutionStatus::Pending,
-        LabelStatus::Running => ExecutionStatus::Running,
-        LabelStatus::Paused => ExecutionStatus::Paused,
-        LabelStatus::Completed => ExecutionStatus::Completed,
-        LabelStatus::Failed => ExecutionStatus::Failed,
-        LabelStatus::Cancelled => ExecutionStatus::Cancelled,
-    };
     Ok(Listed {
         execution: execution_of(entry.stream),
         workflow: label.workflow,
-        status,
+        // What was known of it before its end is no longer so.
+        standing: known.filter(|_| label.ended.is_none()).unwrap_or_else(|| ExecutionStatus::from(label.status).into()),
         started: label.started,
         ended: label.ended,
         events: entry.records,
-        blocked: held.map(ToOwned::to_owned),
     })
 }

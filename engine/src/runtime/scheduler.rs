@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cloacina_store::log::{AppendError, EventLog};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -14,8 +14,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::Clock;
 use super::completion::{Completion, Durable, Promise};
 use super::engine::{EngineConfig, EngineError};
-use super::message::{Finished, HeldReasons, Message, Unfinished};
+use super::message::{AttemptKey, Finished, Message, Unfinished};
 use super::output_commit::Released;
+use super::standings::Standings;
 use super::workers::Workers;
 use super::workflow::{Registry, Workflow};
 use crate::core::decide::{Command, Decision, Effect, Rejection, decide};
@@ -59,7 +60,7 @@ pub(crate) struct Shell {
     pub(crate) messages: Receiver<Message>,
     /// A way back to itself, for what happens on other threads.
     pub(crate) own: Sender<Message>,
-    pub(crate) held_reasons: HeldReasons,
+    pub(crate) standings: Standings,
 }
 
 /// What a log was found to hold when it was opened.
@@ -97,6 +98,8 @@ pub(crate) struct Scheduler {
     runnable: VecDeque<ExecutionId>,
     /// Executions with something for the log.
     touched: Vec<ExecutionId>,
+    /// Executions of which an attempt has left its slot, or come back to one, in this turn.
+    moved: HashSet<ExecutionId>,
     /// Executions with answers.
     asked: Vec<ExecutionId>,
     slots: Slots,
@@ -145,6 +148,7 @@ impl Scheduler {
             asked_sources: Vec::new(),
             runnable: VecDeque::new(),
             touched: Vec::new(),
+            moved: HashSet::new(),
             asked: Vec::new(),
             slots: Slots::new(slots),
             nested: NestedWaits::new(),
@@ -187,7 +191,7 @@ impl Scheduler {
     /// Waits for a message, but not past the next timer.
     fn receive(&self) -> Result<Message, RecvTimeoutError> {
         let timer = self.timers.first().and_then(|(due, _)| self.shell.clock.instant(*due));
-        let stop = self.stopping.as_ref().and_then(|stopping| stopping.until);
+        let stop = self.stopping.as_ref().and_then(Stopping::until);
         match [timer, stop, self.settling.until()].into_iter().flatten().min() {
             Some(deadline) => self.shell.messages.recv_deadline(deadline),
             None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -216,6 +220,7 @@ impl Scheduler {
             Message::WaitBegins { ticket, wait } => drop(self.nested.insert(ticket, wait)),
             Message::WaitEnds { ticket } => drop(self.nested.remove(&ticket)),
             Message::Slot { attempt, request } => self.slot_requested(attempt, request),
+            Message::Counts { attempt, counts } => self.count(&attempt, counts),
             Message::Registered => self.attend(),
             Message::Control { execution, control, reply } => match self.control(execution, control) {
                 Ok(()) => self.answer_when_durable(
@@ -239,10 +244,7 @@ impl Scheduler {
             Message::SourceRefused { source, error } => self.source_refused(source, &error),
             Message::Settle { reply } => self.settle(reply),
             Message::Durable(execution) => self.settling.durable(execution),
-            Message::Shutdown { grace, reply } => {
-                self.stopping.get_or_insert(Stopping { until: Instant::now().checked_add(grace), reply });
-                self.disarm_all();
-            }
+            Message::Shutdown { grace, reply } => self.stop_within(grace, reply),
         }
     }
 
@@ -266,6 +268,15 @@ impl Scheduler {
                 }
             }
             Err(rejection) => tracing::debug!(%execution, %rejection, "a late result was ignored"),
+        }
+    }
+
+    /// The timeout of an attempt counts from now on, or not yet.
+    fn count(&mut self, (execution, task, attempt): &AttemptKey, counts: bool) {
+        let Some(live) = self.live.get_mut(execution) else { return };
+        match live.state.count_attempt(task, *attempt, counts.then_some(self.now)) {
+            Ok(()) => self.keep(*execution, Decision::default()),
+            Err(why) => tracing::debug!(%execution, why, "what a late attempt said of its time was ignored"),
         }
     }
 
@@ -338,6 +349,7 @@ impl Scheduler {
     fn finish_turn(&mut self) {
         self.fill_slots();
         self.refuse_hopeless_wait();
+        self.note_standings();
         self.hand_over();
         for execution in std::mem::take(&mut self.asked) {
             let Some(live) = self.live.get_mut(&execution) else { continue };

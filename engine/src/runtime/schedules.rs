@@ -282,7 +282,7 @@ pub(crate) fn how_it_stands(log: &dyn LogReader, execution: ExecutionId) -> Resu
     match log.stream(stream_of(execution)) {
         Ok(entry) => {
             let listed = listed(&entry, None)?;
-            Ok(Standing::Known { status: listed.status, ended: listed.ended })
+            Ok(Standing::Known { status: listed.standing.status, ended: listed.ended })
         }
         Err(ReadError::Pruned { .. }) => Ok(Standing::Pruned),
         Err(ReadError::NoStream(_)) => Ok(Standing::Missing),

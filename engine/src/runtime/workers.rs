@@ -16,7 +16,21 @@ use super::trigger::{PollReport, RunningPoll, TriggerBody};
 use crate::core::event::{Attempt, ExecutionId, TaskError, TaskId};
 use crate::core::task_context::TaskContext;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// What a thread does; without one, it says why not.
+type Job = Box<dyn FnOnce(Result<(), NoThread>) + Send>;
+
+/// That no thread can be had, and none is there that will be free.
+struct NoThread(std::io::Error);
+
+impl NoThread {
+    fn refuse(self) -> TaskError {
+        no_executor(&format!("there is no thread to run it on: {}", self.0))
+    }
+}
+
+fn no_executor(why: &str) -> TaskError {
+    TaskError { kind: "NoExecutor".into(), message: why.into(), ..TaskError::default() }
+}
 
 /// Tokio, started when the first async task is.
 #[derive(Default)]
@@ -33,6 +47,8 @@ pub(crate) struct Workers {
     waiting: Receiver<Job>,
     /// How many threads wait for a job that nobody has sent yet.
     idle: Arc<AtomicUsize>,
+    /// How many threads there are, at work or not.
+    alive: Arc<AtomicUsize>,
     /// How many threads are kept when there is nothing to do.
     kept: usize,
     closed: AtomicBool,
@@ -47,6 +63,7 @@ impl Workers {
             jobs,
             waiting,
             idle: Arc::new(AtomicUsize::new(0)),
+            alive: Arc::default(),
             kept,
             closed: AtomicBool::new(false),
             tokio: Mutex::default(),
@@ -62,8 +79,11 @@ impl Workers {
         }
         let report = self.stoppable(&handle, report);
         match body.clone() {
-            TaskBody::Blocking(function) => self.start_blocking(Box::new(move || {
+            TaskBody::Blocking(function) => self.start_blocking(Box::new(move |thread| {
                 let mut context = context;
+                if let Err(missing) = thread {
+                    return report(context, Err(missing.refuse()));
+                }
                 let span = attempt_span(handle.info()).entered();
                 let result = catch_unwind(AssertUnwindSafe(|| handle.run_as(|| function(&mut context, &handle))));
                 drop(span);
@@ -84,7 +104,10 @@ impl Workers {
             return;
         }
         match body.clone() {
-            TriggerBody::Blocking(function) => self.start_blocking(Box::new(move || {
+            TriggerBody::Blocking(function) => self.start_blocking(Box::new(move |thread| {
+                if let Err(missing) = thread {
+                    return report(Err(missing.refuse()));
+                }
                 let result = catch_unwind(AssertUnwindSafe(|| function()));
                 report(result.unwrap_or_else(|panic| Err(panicked(&*panic))));
             })),
@@ -114,18 +137,22 @@ impl Workers {
         let (waiting, idle, kept) = (self.waiting.clone(), self.idle.clone(), self.kept);
         let first = Arc::new(Mutex::new(Some(job)));
         let job = first.clone();
+        let alive = Alive::counted(&self.alive);
         let body = move || {
-            if let Some(job) = lock(&job).take() {
-                job();
+            let _alive = alive;
+            let job = lock(&job).take();
+            if let Some(job) = job {
+                job(Ok(()));
             }
             work(&waiting, &idle, kept);
         };
-        if let Err(error) = thread::Builder::new().name("cloacina-worker".into()).spawn(body) {
-            tracing::error!(%error, "cannot start a worker thread; the attempt waits for one that is free");
-            if let Some(job) = lock(&first).take() {
-                let _ = self.jobs.send(job);
-            }
+        let Err(error) = thread::Builder::new().name("cloacina-worker".into()).spawn(body) else { return };
+        let Some(job) = lock(&first).take() else { return };
+        if self.alive.load(Ordering::SeqCst) == 0 {
+            return job(Err(NoThread(error)));
         }
+        tracing::error!(%error, "cannot start a worker thread; the attempt waits for one that is free");
+        let _ = self.jobs.send(job);
     }
 
     fn start_async<F>(&self, body: impl FnOnce(TaskHandle) -> F + Send + 'static, handle: TaskHandle, report: Report)
@@ -135,9 +162,8 @@ impl Workers {
         let runtime = match self.tokio() {
             Ok(runtime) => runtime,
             Err(error) => {
-                let message = format!("the engine could not start the threads for async tasks: {error}").into();
-                let error = TaskError { kind: "NoExecutor".into(), message, ..TaskError::default() };
-                return report(TaskContext::default(), Err(error));
+                let why = format!("the engine could not start the threads for async tasks: {error}");
+                return report(TaskContext::default(), Err(no_executor(&why)));
             }
         };
         let (life, span) = (handle.life().clone(), attempt_span(handle.info()));
@@ -175,11 +201,15 @@ impl Workers {
             Tokio::Closed => return Err(std::io::Error::other("the engine is shut down")),
             Tokio::Off => {}
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("cloacina-tokio")
-            .enable_time()
-            .build()?;
+        // It panics where it cannot start its threads.
+        let built = catch_unwind(|| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .thread_name("cloacina-tokio")
+                .enable_time()
+                .build()
+        });
+        let runtime = built.map_err(|panic| std::io::Error::other(panicked(&*panic).message.to_string()))??;
         let handle = runtime.handle().clone();
         *tokio = Tokio::On(runtime);
         Ok(handle)
@@ -199,9 +229,25 @@ fn work(waiting: &Receiver<Job>, idle: &AtomicUsize, kept: usize) {
     while idle.load(Ordering::SeqCst) < kept {
         idle.fetch_add(1, Ordering::SeqCst);
         match waiting.recv() {
-            Ok(job) => job(),
+            Ok(job) => job(Ok(())),
             Err(_) => return,
         }
+    }
+}
+
+/// Counts one thread, from before it is started until it has ended or could not be started.
+struct Alive(Arc<AtomicUsize>);
+
+impl Alive {
+    fn counted(threads: &Arc<AtomicUsize>) -> Self {
+        threads.fetch_add(1, Ordering::SeqCst);
+        Self(threads.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

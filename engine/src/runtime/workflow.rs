@@ -116,6 +116,13 @@ impl Registry {
         was_there
     }
 
+    /// Forgets everything: whoever keeps a registry after its engine is shut down keeps no function alive with it.
+    pub fn clear(&self) {
+        let entries = std::mem::take(&mut *self.entries());
+        // Dropped without the lock: a task's body may hold anything.
+        drop(entries);
+    }
+
     /// Every trigger, in the order of the names.
     pub(crate) fn triggers(&self) -> Vec<Arc<Trigger>> {
         self.entries().triggers.values().cloned().collect()

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
+use cloacina_engine::core::standing::ExecutionStatus;
 
 use super::completion::executions;
 use super::screen::Times;
@@ -78,8 +79,8 @@ pub enum Command {
     /// The executions, newest first
     #[command(override_usage = "replay list [OPTIONS]")]
     List {
-        /// Only those that are Running, Paused, Completed, Failed or Cancelled
-        #[arg(long, ignore_case = true, value_parser = ["Running", "Paused", "Completed", "Failed", "Cancelled"])]
+        /// Only those in this state
+        #[arg(long, value_name = "STATUS", ignore_case = true, value_parser = ExecutionStatus::ALL.map(ExecutionStatus::name))]
         status: Option<String>,
         /// Only those of this workflow
         #[arg(long, value_name = "NAME")]

@@ -122,6 +122,7 @@ impl Lines<'_, '_> {
         let executions = text::count(content.executions, "execution");
         let records = text::count(content.records, "record");
         self.say("holds", &format!("{executions}, {} unfinished, {records}", content.unfinished))?;
+        self.warnings(About::Execution)?;
         match content.oldest {
             Some(oldest) => {
                 let date = self.screen.date(oldest);

@@ -26,10 +26,11 @@ const NAMES: usize = 8;
 pub fn write(screen: &mut Screen<'_>, story: &Story, state: &Execution, task: TaskIndex) -> io::Result<()> {
     let name = state.graph().name(task);
     let standing = state.task(task).state();
-    let painted = screen.style.paint(tone_of(standing.name()), standing.name());
+    let standing = story.state_name(standing);
+    let painted = screen.style.paint(tone_of(standing), standing);
     screen.line(&format!("{}: {painted}", text::clean(name)))?;
     dependencies(screen, state, task)?;
-    screen.paragraph(2, Tone::Plain, &why(screen, state, task))?;
+    screen.paragraph(2, Tone::Plain, &why(screen, state, task, story.is_left()))?;
     if let Some(row) = row_of(story, name) {
         for asked in notes::asked(row, screen.width.saturating_sub(4)) {
             screen.paragraph(4, Tone::Plain, &asked)?;
@@ -70,7 +71,7 @@ fn dependencies(screen: &mut Screen<'_>, state: &Execution, task: TaskIndex) -> 
 }
 
 /// Why it ran, was skipped, or still waits.
-fn why(screen: &Screen<'_>, state: &Execution, task: TaskIndex) -> String {
+fn why(screen: &Screen<'_>, state: &Execution, task: TaskIndex, left: bool) -> String {
     let slot = state.task(task);
     let rule = rule(&state.task_definition(task).rule);
     match slot.state() {
@@ -81,14 +82,15 @@ fn why(screen: &Screen<'_>, state: &Execution, task: TaskIndex) -> String {
         TaskState::Pending => {
             let open = waits_for(state, task);
             if open.is_empty() {
-                return format!(
-                    "is ready: it runs once an engine that has the log has a slot for it (its rule holds: {rule})"
-                );
+                let when = if left { "its execution goes on" } else { "there is a slot for it" };
+                return format!("is ready: it runs once {when} (its rule holds: {rule})");
             }
             format!("waits for {}; then its rule is asked: {rule}", text::clean(&words::names(open, NAMES)))
         }
         TaskState::WaitingRetry { due } => {
-            format!("waits for its next attempt, due at {}", screen.moment(due, state.started()))
+            let due = screen.moment(due, state.started());
+            let left = if left { "; it starts once its execution goes on" } else { "" };
+            format!("waits for its next attempt, due at {due}{left}")
         }
         TaskState::Cancelled if slot.attempts() == 0 => "did not run: the execution ended first".to_owned(),
         _ => format!("ran because its rule holds: {rule}"),
@@ -117,6 +119,7 @@ fn attempt(screen: &mut Screen<'_>, row: &AttemptRow, start: Timestamp, allowed:
     let (how, tone) = match &row.outcome {
         Outcome::Running => ("runs".to_owned(), Tone::Plain),
         Outcome::Deferred => ("is deferred: waits for something outside, without a slot".to_owned(), Tone::Warning),
+        Outcome::Left => ("not running: nothing runs it now, and it left no outcome".to_owned(), Tone::Warning),
         Outcome::Completed => (format!("completed{took}"), Tone::Good),
         Outcome::Failed { error, .. } => (format!("failed{took}: {}", error_text(error)), Tone::Bad),
         Outcome::Abandoned(why) => (format!("abandoned{took}: {}", words::abandoned(*why)), Tone::Warning),

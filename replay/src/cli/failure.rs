@@ -112,7 +112,7 @@ impl Failure {
         }
         let number = match error {
             OpenError::Missing { .. } | OpenError::NotALog { .. } => number::NOT_A_LOG,
-            OpenError::Locked { .. } => number::IN_USE,
+            OpenError::Locked { .. } | OpenError::LeftLocked { .. } => number::IN_USE,
             OpenError::NewerFormat { .. } => number::NEWER_LOG,
             _ => number::CANNOT_READ,
         };

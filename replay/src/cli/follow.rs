@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use cloacina_engine::core::event::{Event, Seq};
+use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::state::Status;
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::paging::Records;
@@ -14,6 +15,7 @@ use super::full_view;
 use super::header::{self, ChainWord};
 use super::screen::Screen;
 use super::surroundings::{Opener, Pause};
+use super::text;
 use crate::json::lines::Lines;
 use crate::reading::{Decoder, Entry, stream_of};
 use crate::source;
@@ -53,6 +55,7 @@ impl Follow<'_> {
             view.heading(screen)?;
         }
         let mut again: Option<Box<dyn LogReader>> = None;
+        let mut standing = head.standing;
         let mut next: Seq = 0;
         let mut rest = Duration::ZERO;
         loop {
@@ -84,6 +87,12 @@ impl Follow<'_> {
                 Err(Stop::Failed(failure)) => return Err(failure),
                 Ok(()) => {}
             }
+            // What was said when it began is not said again.
+            let now = source::standing(reader, found.id).unwrap_or_else(|_| standing.clone());
+            if standing != now {
+                standing = now;
+                say(screen, err, &standing)?;
+            }
             let Some(before) = live else {
                 writeln!(err, "\nno process has the log, so nothing more will come\nhint: {}", found.command(""))?;
                 return Ok(code::STILL_RUNNING);
@@ -91,8 +100,9 @@ impl Follow<'_> {
             if !(self.pause)(rest) {
                 writeln!(
                     err,
-                    "\ndetached after seq {}; it runs on\nhint: {}",
+                    "\ndetached after seq {}; it {}\nhint: {}",
                     next.saturating_sub(1),
+                    if standing.status.is_left() { "stays as it is" } else { "runs on" },
                     found.command("--follow")
                 )?;
                 return Ok(code::STILL_RUNNING);
@@ -104,6 +114,14 @@ impl Follow<'_> {
             rest = if moved || began.elapsed() >= PATIENCE { Duration::ZERO } else { PATIENCE };
         }
     }
+}
+
+/// Says that the execution stands another way now.
+fn say(screen: &Screen<'_>, err: &mut dyn Write, standing: &Standing) -> io::Result<()> {
+    let line = header::standing_line(screen, standing.status.name(), standing)
+        .unwrap_or_else(|| standing.status.name().to_owned());
+    writeln!(err, "{line}")?;
+    standing.next.iter().try_for_each(|next| writeln!(err, "next: {}", text::clean(next)))
 }
 
 enum Stop {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::time::Timestamp;
 
 use super::found::Found;
@@ -24,11 +25,11 @@ pub enum ChainWord {
     Unread,
 }
 
-/// Writes the header.
+/// Writes the header of a view that says below it how the execution stands.
 ///
 /// # Errors
 /// Whatever writing gives.
-pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, chain: ChainWord) -> io::Result<()> {
+pub fn write_without_standing(screen: &mut Screen<'_>, found: &Found, head: &Head, chain: ChainWord) -> io::Result<()> {
     let mut first = vec![
         ("execution …", Tone::Plain, short(head.id), Tone::Strong),
         ("", Tone::Plain, text::clean(head.workflow()), Tone::Strong),
@@ -57,6 +58,36 @@ pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, chain: ChainWo
     }
     read_from(screen, &found.log.path.display().to_string())?;
     screen.line("")
+}
+
+/// Writes the header, and why the execution does not go on by itself, where that is so.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, chain: ChainWord) -> io::Result<()> {
+    write_without_standing(screen, found, head, chain)?;
+    if standing(screen, head)? { screen.line("") } else { Ok(()) }
+}
+
+/// Writes why an execution does not go on by itself, and what to do. Returns whether there was anything to say.
+///
+/// # Errors
+/// Whatever writing gives.
+pub fn standing(screen: &mut Screen<'_>, head: &Head) -> io::Result<bool> {
+    let Some(reason) = standing_line(screen, head.status(), &head.standing) else { return Ok(false) };
+    screen.paragraph(0, tone_of(head.status()), &reason)?;
+    if let Some(next) = &head.standing.next {
+        screen.paragraph(0, Tone::Plain, &format!("next: {}", text::clean(next)))?;
+    }
+    Ok(true)
+}
+
+/// Why an execution stands as it does, in a line: `Blocked: workflow 'etl' is not registered …`.
+#[must_use]
+pub fn standing_line(screen: &Screen<'_>, status: &str, standing: &Standing) -> Option<String> {
+    let reason = text::clean(standing.reason.as_deref()?);
+    let until = standing.until.map(|until| format!(", until {}", screen.date(until))).unwrap_or_default();
+    Some(format!("{status}: {reason}{until}"))
 }
 
 /// Writes the header of two executions.

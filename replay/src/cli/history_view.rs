@@ -7,14 +7,13 @@ use cloacina_engine::core::event::{Seq, TaskId};
 use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::core::state::{Execution, Status, TaskState};
 use cloacina_engine::core::time::Timestamp;
-use cloacina_store::archive::is_archive;
 
 use super::columns::{Cell, Column, Table};
 use super::found::Found;
-use super::notes;
 use super::screen::Screen;
 use super::style::Tone;
 use super::text;
+use super::{header, notes};
 use crate::reading::started;
 use crate::source::Head;
 use crate::story::{Change, Outcome, Row, Story, TaskRow, What};
@@ -30,7 +29,7 @@ const WHAT: usize = 44;
 /// # Errors
 /// Whatever writing gives.
 pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, story: &Story, values: bool) -> io::Result<()> {
-    let view = View { start: started(&head.entry), story, found, values, root: root_failure(story) };
+    let view = View { start: started(&head.entry), head, story, found, values, root: root_failure(story) };
     view.table(screen).write(screen)?;
     view.unfinished(screen)?;
     view.tolerated(screen)?;
@@ -54,6 +53,7 @@ fn task_rows(story: &Story) -> impl Iterator<Item = &TaskRow> {
 
 struct View<'a> {
     start: Timestamp,
+    head: &'a Head,
     story: &'a Story,
     found: &'a Found,
     values: bool,
@@ -137,6 +137,7 @@ impl View<'_> {
         match &last.outcome {
             Outcome::Running => (format!("running{attempt}"), Tone::Strong),
             Outcome::Deferred => (format!("deferred{attempt}; waits without a slot"), Tone::Warning),
+            Outcome::Left => (format!("not running{attempt}: nothing runs it now"), Tone::Warning),
             Outcome::Completed => (format!("completed{attempt}"), Tone::Good),
             Outcome::Cancelled => (format!("stopped{attempt}, the execution ended first"), Tone::Warning),
             _ if row.cancelled => (format!("not finished{attempt}, the execution ended first"), Tone::Warning),
@@ -182,27 +183,18 @@ impl View<'_> {
         let Some(state) = self.story.state.as_ref().filter(|state| !state.status().is_final()) else { return Ok(()) };
         let ready: Vec<_> = state.ready().map(|task| state.graph().name(task)).collect();
         let waiting: Vec<_> = waiting(state).collect();
-        let stands_still = self.stands_still(state);
-        if !ready.is_empty() || !waiting.is_empty() || stands_still {
+        let standing = &self.head.standing;
+        if !ready.is_empty() || !waiting.is_empty() || standing.reason.is_some() {
             screen.line("")?;
         }
-        if stands_still {
-            let says = "nothing runs it now: no process has the log. It goes on once a runner that knows the workflow opens it";
-            screen.paragraph(0, Tone::Warning, says)?;
-        }
-        let ready_means = if stands_still { "will run first" } else { "ready, without a slot yet" };
+        header::standing(screen, self.head)?;
+        let ready_means = if standing.status.is_left() { "will run first" } else { "ready, without a slot yet" };
         for (what, names) in [(ready_means, ready), ("waiting", waiting)] {
             if !names.is_empty() {
                 screen.paragraph(0, Tone::Plain, &format!("{what}: {}", text::clean(&words::names(names, NAMES))))?;
             }
         }
         Ok(())
-    }
-
-    /// Whether nobody runs it, who could. An archive is a copy, which nobody ever runs.
-    fn stands_still(&self, state: &Execution) -> bool {
-        let is_held = || self.found.log.reader.head().map_or(true, |head| head.durability.is_some());
-        state.status() == Status::Running && !is_archive(&self.found.log.path) && !is_held()
     }
 
     /// Says of an execution that completed although a task failed why it did.

@@ -49,14 +49,14 @@ pub fn write(screen: &mut Screen<'_>, heads: Vec<Head>) -> io::Result<()> {
             Cell::new(text::size(head.entry.bytes)),
             Cell::new(cause(head)),
         ]);
+        if let Some(line) = super::header::standing_line(screen, head.status(), &head.standing) {
+            table.note(tone_of(head.status()), line);
+        }
         if let Ok(label) = &head.label
             && label.recoveries > 0
         {
             let times = text::count(u64::from(label.recoveries), "time");
             table.note(Tone::Dim, format!("recovered {times}, by another process"));
-        }
-        if let Err(error) = &head.label {
-            table.note(Tone::Bad, format!("its label cannot be read: {error}"));
         }
     }
     table.write(screen)

@@ -45,8 +45,8 @@ impl Style {
 pub fn tone_of(name: &str) -> Tone {
     match name {
         "Completed" => Tone::Good,
-        "Failed" => Tone::Bad,
-        "Paused" | "Cancelled" | "WaitingRetry" | "Deferred" => Tone::Warning,
+        "Failed" | "Damaged" => Tone::Bad,
+        "Paused" | "Cancelled" | "WaitingRetry" | "Deferred" | "Blocked" | "NotRunning" => Tone::Warning,
         "Skipped" | "Pending" => Tone::Dim,
         _ => Tone::Plain,
     }

@@ -94,11 +94,14 @@ impl View<'_, '_> {
 
     /// Everything, whatever else was asked for.
     fn history_json(self) -> Result<i32, Failure> {
-        let execution = self.execution_json(&self.head()?);
+        let mut head = self.head()?;
         let reader = &*self.found.log.reader;
         let until = self.arguments.at.as_ref().map(|at| self.seq(at)).transpose()?.unwrap_or(Seq::MAX);
         let some = || entries(reader, self.found.id).take_while(move |entry| is_until(entry, until));
         let story = tell(self.found.id, reader, some());
+        head.note(story.trouble.as_ref());
+        let story = if until == Seq::MAX { story.standing(&head.standing) } else { story };
+        let execution = self.execution_json(&head);
         write_history(self.screen.out, &execution, &story, some(), &reader).map_err(|error| match error {
             NotWritten::Output(error) => Failure::from(error),
             NotWritten::Trouble(trouble) => trouble.into(),
@@ -158,17 +161,22 @@ impl View<'_, '_> {
     }
 
     fn history(mut self) -> Result<i32, Failure> {
-        let head = self.begin()?;
+        let mut head = self.begin()?;
         let mut story = self.ahead().entries(|entries| tell(self.found.id, &*self.found.log.reader, entries));
         let (head_says, read) = (head.entry.records, story.events);
         story.trouble = story.trouble.or_else(|| head.cut(read));
+        head.note(story.trouble.as_ref());
+        let story = story.standing(&head.standing);
         let chain = match &story.trouble {
             Some(Trouble::Log(_)) => ChainWord::Broken,
             _ if read < head_says => ChainWord::Unread,
             _ => ChainWord::Ok,
         };
         let said = self.painted;
-        self.header(&head, chain)?;
+        if !said {
+            header::write_without_standing(self.screen, self.found, &head, chain)?;
+            self.painted = true;
+        }
         history_view::write(self.screen, self.found, &head, &story, self.arguments.values)?;
         if said && chain == ChainWord::Ok {
             self.screen.line(&format!("\nchain ok: all {} fit", text::count(read, "record")))?;
@@ -359,15 +367,16 @@ impl View<'_, '_> {
             let some = entries.take_while(|other| is_until(other, entry.seq));
             tell(self.found.id, &*self.found.log.reader, some)
         });
+        let head = self.head()?;
+        let story = if entry.seq + 1 >= head.entry.records { story.standing(&head.standing) } else { story };
         if self.arguments.json {
             let of_task = facts::tasks(&story).filter(|row| row.is_of(name));
             let mut object = self.object("explain")?;
-            object.member("state", &StateJson::of_task(&state, task)?)?;
+            object.member("state", &StateJson::of_task(&story, &state, task)?)?;
             object.list("tasks", of_task.map(Ok::<_, io::Error>))?;
             object.end()?;
             return Ok(code::OK);
         }
-        let head = self.head()?;
         self.header(&head, ChainWord::Unread)?;
         explain_view::write(self.screen, &story, &state, task)?;
         let steps = next_to_explain(&story, &state, task);
@@ -383,6 +392,8 @@ impl View<'_, '_> {
             let some = entries.take_while(|entry| is_until(entry, until));
             tell(self.found.id, &*self.found.log.reader, some)
         });
+        let head = self.head()?;
+        let story = if until == Seq::MAX { story.standing(&head.standing) } else { story };
         let Some(picture) = Picture::of(&story) else {
             return Err(story.trouble.map_or_else(|| self.not_there(NotThere::Empty), Failure::from));
         };
@@ -396,7 +407,6 @@ impl View<'_, '_> {
                 object.end()?;
             }
             _ => {
-                let head = self.head()?;
                 self.header(&head, ChainWord::Unread)?;
                 graph_view::write(self.screen, &picture, critical)?;
                 let path = if critical { "" } else { " --critical-path" };

@@ -124,6 +124,7 @@ fn outcome(row: &TaskRow) -> &'static str {
         Some(_) if row.cancelled => "cancelled",
         Some(Outcome::Running) => "running",
         Some(Outcome::Deferred) => "deferred",
+        Some(Outcome::Left) => "not running",
         Some(Outcome::Failed { retry_at: None, .. }) => "failed",
         Some(Outcome::Failed { .. } | Outcome::Abandoned(_)) => "waiting",
         Some(Outcome::Cancelled) => "cancelled",

@@ -76,6 +76,7 @@ fn outcome(attempt: &AttemptRow) -> &'static str {
     match &attempt.outcome {
         Outcome::Running => "running",
         Outcome::Deferred => "deferred",
+        Outcome::Left => "not running",
         Outcome::Completed => "completed",
         Outcome::Failed { .. } => "failed",
         Outcome::Abandoned(_) => "abandoned",

@@ -71,6 +71,7 @@ pub fn sign(state: &str) -> char {
         "Completed" => '●',
         "Failed" => '✗',
         "Running" => '◐',
+        "NotRunning" => '◑',
         "WaitingRetry" => '↻',
         "Deferred" => '◷',
         "Skipped" => '◌',

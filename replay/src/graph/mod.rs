@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use cloacina_engine::core::event::TaskId;
 use cloacina_engine::core::graph::TaskIndex;
+use cloacina_engine::core::standing::ExecutionStatus;
 use cloacina_engine::core::state::Execution;
 
 use crate::story::{Story, What};
@@ -100,7 +101,7 @@ impl Picture {
             }
         }
         edges.extend(undeclared(story, state, &places));
-        let nodes = order.iter().zip(levels).map(|(task, level)| node(state, *task, level)).collect();
+        let nodes = order.iter().zip(levels).map(|(task, level)| node(story, state, *task, level)).collect();
         Some(Self {
             workflow: state.workflow().to_string(),
             nodes,
@@ -118,10 +119,13 @@ impl Picture {
     }
 }
 
-fn node(state: &Execution, task: TaskIndex, level: usize) -> Node {
+fn node(story: &Story, state: &Execution, task: TaskIndex, level: usize) -> Node {
     let slot = state.task(task);
     let took = slot.started().map(|started| slot.ended().unwrap_or(state.last()).micros_since(started));
-    Node { task: state.graph().name(task).clone(), state: slot.state().name(), attempts: slot.attempts(), took, level }
+    let name = story.state_name(slot.state());
+    // How long an attempt took whose process is gone is not known.
+    let took = took.filter(|_| name != ExecutionStatus::NotRunning.name());
+    Node { task: state.graph().name(task).clone(), state: name, attempts: slot.attempts(), took, level }
 }
 
 fn undeclared(story: &Story, state: &Execution, places: &HashMap<TaskIndex, usize>) -> Vec<Edge> {

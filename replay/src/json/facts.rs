@@ -7,6 +7,7 @@ use cloacina_engine::core::context::{Context, Version, values};
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::{ExecutionId, Seq, TaskId};
 use cloacina_engine::core::graph::TaskIndex;
+use cloacina_engine::core::standing::{ExecutionStatus, Standing, UnknownStatus};
 use cloacina_engine::core::state::{Execution, TaskState};
 use cloacina_store::log::StreamEntry;
 use cloacina_store::record::{Hash, StreamKind, Timestamp};
@@ -18,7 +19,7 @@ use super::starts::CauseJson;
 use super::values::{ErasedJson, maybe, raw};
 use super::{NotAHistory, time, unhex};
 use crate::reading::{started, stream_of};
-use crate::source::{Head, status_name};
+use crate::source::Head;
 use crate::story::{AttemptRow, Change, Met, Outcome, Story, TaskRow, Undeclared, What};
 use crate::time::rfc3339;
 use crate::verify::{Verdict, Verification};
@@ -34,6 +35,12 @@ pub struct ExecutionJson {
     version: Option<String>,
     definition: Option<String>,
     status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_step: Option<String>,
     started: String,
     last: String,
     ended: Option<String>,
@@ -58,6 +65,9 @@ impl ExecutionJson {
             version: label.map(|label| label.definition.version()),
             definition: label.map(|label| label.definition.to_string()),
             status: head.status().to_owned(),
+            reason: head.standing.reason.clone(),
+            until: maybe(head.standing.until),
+            next_step: head.standing.next.clone(),
             started: rfc3339(started(entry)),
             last: rfc3339(cloacina_engine::core::time::Timestamp(entry.last.0)),
             ended: maybe(ended),
@@ -71,6 +81,13 @@ impl ExecutionJson {
         }
     }
 
+    /// The same, with a reason for how it stands if it has none.
+    #[must_use]
+    pub fn or_reason(mut self, reason: impl FnOnce() -> Option<String>) -> Self {
+        self.reason = self.reason.take().or_else(reason);
+        self
+    }
+
     /// The execution that this is.
     ///
     /// # Errors
@@ -78,7 +95,7 @@ impl ExecutionJson {
     pub fn head(&self) -> Result<Head, NotAHistory> {
         let wrong = |what: &str| NotAHistory::Part(format!("'{what}' cannot be"));
         let id: ExecutionId = self.id.parse().map_err(|_| wrong(&self.id))?;
-        let label = self.label()?;
+        let (label, standing) = (self.label()?, self.standing()?);
         Ok(Head {
             id,
             location: self.log.clone(),
@@ -98,6 +115,21 @@ impl ExecutionJson {
                 what: "a label".to_owned(),
                 why: "it could not be read where this was written".to_owned(),
             }),
+            standing,
+        })
+    }
+
+    /// How it stood where this was written.
+    fn standing(&self) -> Result<Standing, NotAHistory> {
+        if self.workflow.is_none() {
+            let reason = self.reason.as_deref().unwrap_or("its label could not be read where this was written");
+            return Ok(Standing::unreadable(reason, self.next_step.as_deref().unwrap_or_default()));
+        }
+        Ok(Standing {
+            status: self.status.parse().map_err(|unknown: UnknownStatus| NotAHistory::Part(unknown.to_string()))?,
+            reason: self.reason.clone(),
+            until: self.until.as_deref().map(time).transpose()?,
+            next: self.next_step.clone(),
         })
     }
 
@@ -107,17 +139,16 @@ impl ExecutionJson {
         else {
             return Ok(None);
         };
-        let all = [
-            LabelStatus::Running,
-            LabelStatus::Paused,
-            LabelStatus::Completed,
-            LabelStatus::Failed,
-            LabelStatus::Cancelled,
-        ];
-        let status = all.into_iter().find(|status| status_name(*status) == self.status);
+        let status = match self.standing()?.status {
+            ExecutionStatus::Paused => LabelStatus::Paused,
+            ExecutionStatus::Completed => LabelStatus::Completed,
+            ExecutionStatus::Failed => LabelStatus::Failed,
+            ExecutionStatus::Cancelled => LabelStatus::Cancelled,
+            _ => LabelStatus::Running,
+        };
         Ok(Some(Label {
             workflow: workflow.as_str().into(),
-            status: status.ok_or_else(|| NotAHistory::Part(format!("there is no status '{}'", self.status)))?,
+            status,
             started: time(&self.started)?,
             ended: self.ended.as_deref().map(time).transpose()?,
             definition: Fingerprint(unhex(definition)?),
@@ -239,6 +270,7 @@ impl AttemptJson {
         let (outcome, error, retry_at, abandoned) = match &row.outcome {
             Outcome::Running => ("running", None, None, None),
             Outcome::Deferred => ("deferred", None, None, None),
+            Outcome::Left => ("not running", None, None, None),
             Outcome::Completed => ("completed", None, None, None),
             Outcome::Cancelled => ("cancelled", None, None, None),
             Outcome::Failed { error, retry_at } => ("failed", Some(ErrorJson::from(error)), maybe(*retry_at), None),
@@ -340,8 +372,9 @@ impl StateJson {
     ///
     /// # Errors
     /// Never, for a state of ours.
-    pub fn of_task(state: &Execution, task: TaskIndex) -> serde_json::Result<Box<RawValue>> {
-        to_raw_value(&TaskStateJson::new(state, task))
+    pub fn of_task(story: &Story, state: &Execution, task: TaskIndex) -> serde_json::Result<Box<RawValue>> {
+        let word = story.state_name(state.task(task).state());
+        to_raw_value(&TaskStateJson { state: word, ..TaskStateJson::new(state, task) })
     }
 }
 

@@ -178,6 +178,7 @@ fn about(about: About) -> &'static str {
         About::Holder => "holder",
         About::Durability => "durability",
         About::Content => "content",
+        About::Execution => "execution",
     }
 }
 

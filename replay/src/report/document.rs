@@ -70,12 +70,14 @@ pub fn write_documents(
     history: &mut dyn Write,
     report: &mut dyn Write,
 ) -> Result<Seq, NotReported> {
-    let head = source::head(reader, id)?;
-    let execution = ExecutionJson::new(&head, location);
+    let mut head = source::head(reader, id)?;
     // A running execution goes on while it is read: all parts end with the same event.
     let until = head.entry.records;
     let some = || entries(reader, id).take_while(move |entry| entry.as_ref().map_or(true, |entry| entry.seq < until));
     let story = tell(id, reader, some());
+    head.note(story.trouble.as_ref());
+    let story = story.standing(&head.standing);
+    let execution = ExecutionJson::new(&head, location);
     write_history(history, &execution, &story, some(), &reader)?;
     let mut framer = Framer::new(id, reader);
     let mut layouts = Layouts::default();

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use cloacina_engine::core::codec::LabelStatus;
 use cloacina_engine::core::event::{Event, ExecutionId, Seq};
+use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::state::Execution;
-use cloacina_store::log::{LogReader, ReadError};
+use cloacina_store::log::{LogReader, Notices, ReadError};
 use cloacina_store::paging::Records;
 use cloacina_store::record::StreamId;
 use serde::Serialize;
@@ -77,6 +78,8 @@ pub struct Follower {
     erased: usize,
     /// How many records the log's own stream, which says what was erased, had when it was looked at last.
     looked_at: Option<u64>,
+    /// How it stood when the page was told last.
+    standing: Option<Standing>,
 }
 
 impl Follower {
@@ -85,7 +88,7 @@ impl Follower {
     pub fn new(watch: Arc<Watch>, id: ExecutionId, from: Seq, erased: usize) -> Self {
         let framer = Framer::new(id, watch.clone());
         let layouts = Layouts::default();
-        Self { watch, id, from, next: 0, framer, layouts, ended: false, erased, looked_at: None }
+        Self { watch, id, from, next: 0, framer, layouts, ended: false, erased, looked_at: None, standing: None }
     }
 
     /// What has happened since it was last asked: messages for the page, and whether there may be more at once.
@@ -139,10 +142,17 @@ impl Follower {
             // Only the end tells all, and only the whole tells what is broken.
             return Ok((vec![self.whole()?.0], false));
         }
-        if events.is_empty() {
+        let standing = source::standing(&*reader, self.id).map_err(io::Error::other)?;
+        let stands_otherwise = self.standing.as_ref().is_some_and(|told| *told != standing);
+        self.standing = Some(standing);
+        if events.is_empty() && !stands_otherwise {
             return Ok((Vec::new(), more));
         }
         let head = source::head(&*reader, self.id).map_err(io::Error::other)?;
+        if events.is_empty() {
+            let execution = ExecutionJson::new(&head, &self.watch.location);
+            return Ok((vec![Message::new("execution", &execution)?], more));
+        }
         let definition = |state: &Execution| DefinitionJson::new(state.definition());
         let definitions = self.framer.state().map(definition).transpose()?;
         let added = Added {
@@ -193,18 +203,17 @@ impl Follower {
 pub struct Listed {
     #[serde(flatten)]
     execution: ExecutionJson,
-    /// Its error in a line, or who stopped it and why.
-    error: Option<String>,
 }
 
 impl Listed {
     /// An execution as the list shows it. Reads its last event, if that may say why it ended or stands still.
     pub fn new(reader: &dyn LogReader, head: &Head, location: &str) -> Self {
-        Self { execution: ExecutionJson::new(head, location), error: error(reader, head) }
+        Self { execution: ExecutionJson::new(head, location).or_reason(|| reason(reader, head)) }
     }
 }
 
-fn error(reader: &dyn LogReader, head: &Head) -> Option<String> {
+/// Why it stands as it does, in a line: its error, or who stopped it and why.
+fn reason(reader: &dyn LogReader, head: &Head) -> Option<String> {
     let status = head.label.as_ref().ok()?.status;
     if !matches!(status, LabelStatus::Failed | LabelStatus::Cancelled | LabelStatus::Paused) {
         return None;
@@ -237,13 +246,16 @@ pub struct Lister {
     /// The first record of the log that the page knows nothing of.
     position: u64,
     opened: Option<u64>,
+    /// What the engine said of executions when the page was told of them.
+    notices: Arc<Notices>,
 }
 
 impl Lister {
     /// For a page that was made when the log had so many records.
     #[must_use]
     pub fn new(watch: Arc<Watch>, position: u64) -> Self {
-        Self { watch, position, opened: None }
+        let notices = watch.ticks().borrow().notices.clone();
+        Self { watch, position, opened: None, notices }
     }
 
     /// The executions that changed since it was last asked.
@@ -256,11 +268,20 @@ impl Lister {
             // Another engine, or another state of the files: told anew, which is never wrong.
             self.opened = Some(tick.opened);
             self.position = tick.position;
+            self.notices = tick.notices.clone();
             return self.all().map(Some);
         }
         self.opened = Some(tick.opened);
-        let (heads, next) = source::heads_since(&*reader, self.position).map_err(io::Error::other)?;
+        let (mut heads, next) = source::heads_since(&*reader, self.position).map_err(io::Error::other)?;
         self.position = next;
+        let told = std::mem::replace(&mut self.notices, tick.notices.clone());
+        let differs = |id: &&StreamId| told.get(id) != tick.notices.get(id);
+        let moved: BTreeSet<StreamId> = told.keys().chain(tick.notices.keys()).filter(differs).copied().collect();
+        let known: BTreeSet<StreamId> = heads.iter().map(|head| head.entry.stream).collect();
+        for stream in moved.difference(&known) {
+            // One that is gone meanwhile is on no list any more.
+            heads.extend(source::head(&*reader, ExecutionId(*stream.as_bytes())));
+        }
         let executions: Vec<Listed> = heads.iter().map(|head| self.listed(&*reader, head)).collect();
         if executions.is_empty() {
             return Ok(None);

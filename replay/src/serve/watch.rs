@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::graph::Graph;
-use cloacina_store::log::{LogReader, OpenError, ReadError};
+use cloacina_store::log::{LogReader, Notices, OpenError, ReadError};
 use serde::Serialize;
 use tokio::sync::watch::{Receiver, Sender};
 
@@ -49,6 +49,8 @@ pub struct Tick {
     pub standing: Standing,
     /// How often the log was opened anew: what was known of it may be no longer so.
     pub opened: u64,
+    /// What the engine says of executions beside their events.
+    pub notices: Arc<Notices>,
 }
 
 /// A log that is watched.
@@ -86,7 +88,9 @@ impl Watch {
         let (files, lock) = (Mutex::new(files(&path)), Mutex::new(lock_file(&path)));
         let reader: Arc<dyn LogReader> = cloacina_store::open_reader(&path)?.into();
         let (position, live) = reader.head().map_or((0, false), |head| (head.position, head.durability.is_some()));
-        let (ticks, _) = tokio::sync::watch::channel(Tick { position, standing: Standing::of(live), opened: 0 });
+        let notices = notices(&*reader);
+        let (ticks, _) =
+            tokio::sync::watch::channel(Tick { position, standing: Standing::of(live), opened: 0, notices });
         let (over, changed) = (Mutex::new(false), Condvar::new());
         Ok(Self { path, location, reader: Mutex::new(reader), files, lock, ticks, over, changed })
     }
@@ -118,7 +122,8 @@ impl Watch {
         };
         match self.reader().head() {
             Ok(head) if head.durability.is_some() && is_held_as_before => {
-                self.tell(Tick { position: head.position, standing: Standing::of(true), ..last });
+                let notices = notices(&*self.reader());
+                self.tell(Tick { position: head.position, standing: Standing::of(true), notices, ..last });
             }
             // To read a log that nobody has is to copy it: only if somebody has been at it since.
             Ok(head) if head.durability.is_none() && *files == self::files(&self.path) => {}
@@ -139,8 +144,9 @@ impl Watch {
             Ok(reader) => {
                 let (position, live) =
                     reader.head().map_or((last.position, false), |head| (head.position, head.durability.is_some()));
+                let notices = notices(&*reader);
                 *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = reader.into();
-                self.tell(Tick { position, standing: Standing::of(live), opened: last.opened + 1 });
+                self.tell(Tick { position, standing: Standing::of(live), opened: last.opened + 1, notices });
             }
             Err(error) => self.tell(Tick { standing: Standing { live: false, why: error.to_string() }, ..last }),
         }
@@ -184,6 +190,11 @@ impl Watch {
         let waiting = self.changed.wait_while(over, |over| !*over && self.ticks.receiver_count() == 0);
         !*waiting.unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the engine that has a log says of executions; nothing where it does not answer now.
+fn notices(reader: &dyn LogReader) -> Arc<Notices> {
+    Arc::new(reader.notices().unwrap_or_default())
 }
 
 /// A file: its path, its size, and when it was changed.

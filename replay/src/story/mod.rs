@@ -7,7 +7,8 @@ use cloacina_engine::core::event::{
     AbandonReason, Attempt, Cause, Environment, Key, Reads, Request, Seq, SkipReason, TaskError, TaskId,
 };
 use cloacina_engine::core::json::Json;
-use cloacina_engine::core::state::{Execution, Status};
+use cloacina_engine::core::standing::{ExecutionStatus, Standing};
+use cloacina_engine::core::state::{Execution, Status, TaskState};
 use cloacina_engine::core::time::Timestamp;
 
 use crate::reading::Trouble;
@@ -25,6 +26,45 @@ pub struct Story {
     pub state: Option<Execution>,
     /// Why reading or folding stopped.
     pub trouble: Option<Trouble>,
+    /// Whether nothing runs it although it is unfinished.
+    is_left: bool,
+}
+
+impl Story {
+    /// The same, where the execution stands so at its end: an attempt that has not ended runs only if its execution does.
+    #[must_use]
+    pub fn standing(mut self, standing: &Standing) -> Self {
+        if !standing.status.is_left() {
+            return self;
+        }
+        for row in &mut self.rows {
+            let What::Task(task) = &mut row.what else { continue };
+            let unfinished =
+                |attempt: &&mut AttemptRow| matches!(attempt.outcome, Outcome::Running | Outcome::Deferred);
+            for attempt in task.attempts.iter_mut().filter(unfinished) {
+                attempt.outcome = Outcome::Left;
+            }
+        }
+        self.is_left = true;
+        self
+    }
+
+    /// Whether nothing runs it where this ends, although it is unfinished.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.is_left
+    }
+
+    /// The word for a task's state where this ends: one does not run whose execution does not.
+    #[must_use]
+    pub fn state_name(&self, state: TaskState) -> &'static str {
+        match state {
+            TaskState::Running { .. } | TaskState::Deferred { .. } if self.is_left => {
+                ExecutionStatus::NotRunning.name()
+            }
+            other => other.name(),
+        }
+    }
 }
 
 /// Some events that belong together.
@@ -141,6 +181,8 @@ pub enum Outcome {
     Running,
     /// Not yet: it waits for something outside, without a slot.
     Deferred,
+    /// Not, and nothing runs it: its process is gone, or does not run its execution.
+    Left,
     /// It succeeded.
     Completed,
     /// It failed.

@@ -253,7 +253,7 @@ impl<D: Definitions> Teller<D> {
             rows.push(Row { first, last, time, what: What::Task(row) });
         }
         rows.sort_by_key(|row| row.first);
-        Story { rows, events: self.events, state, trouble: self.trouble }
+        Story { rows, events: self.events, state, trouble: self.trouble, is_left: false }
     }
 }
 

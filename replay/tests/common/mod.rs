@@ -68,7 +68,7 @@ pub fn checked(records: Vec<Record>) -> Result<Vec<Record>, ReadError> {
 pub struct Altered(pub Log, pub Alter);
 
 impl LogReader for Altered {
-    read_through!(self => self.0.0; stream, streams, tail, hashes, erasures, definition, head, location);
+    read_through!(self => self.0.0; stream, streams, tail, hashes, erasures, definition, head, notices, location);
 
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.0.0.read(stream, from, limit).map(self.1).and_then(checked)
@@ -222,6 +222,11 @@ impl Recorder {
         work: impl FnOnce(&mut TaskContext) -> Result<(), TaskError>,
     ) -> &mut Self {
         self.begin(task, 0).wait(milliseconds).finish(task, work)
+    }
+
+    /// The log that it appends to.
+    pub fn log(&self) -> Log {
+        self.log.clone()
     }
 
     /// Another process takes over, in which the workflow has other tasks.

@@ -13,6 +13,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::descriptors::reserve_standard_streams;
 use crate::directory::files::{self, Access};
 use crate::directory::{head_file, is_snapshot};
 use crate::sync::{read_lock, write_lock};
+use crate::threads;
 
 /// The file of a directory that sled keeps its data in.
 pub(crate) const DATA_FILE: &str = "db";
@@ -143,8 +145,40 @@ fn give_to_owner(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The threads that sled keeps for all databases of a process, from the first on.
+const POOL: usize = 7;
+
+/// The threads that one open log has beside those: sled's that flushes, the one that looks after sled, the one that drains, the
+/// log's writer, the one that takes readers, and for a moment one that lets go of a database.
+const OF_A_LOG: usize = 6;
+
+/// The process in which sled has its threads; 0 before the first database.
+static STARTED_IN: AtomicU32 = AtomicU32::new(0);
+
+/// That sled can work in this process: it waits for ever for threads that it could not start, and for those that a fork does not
+/// have.
+pub(crate) fn check_process() -> io::Result<()> {
+    let this = std::process::id();
+    match STARTED_IN.load(Ordering::SeqCst) {
+        0 => threads::check(POOL + OF_A_LOG)?,
+        process if process == this => return threads::check(OF_A_LOG),
+        parent => {
+            return Err(io::Error::other(format!(
+                "this process is a fork of process {parent}, which had opened a log before, and the threads that work on one \
+                 are missing in a fork. Fork before the first log is opened, or start the process anew (with multiprocessing: \
+                 the start method 'spawn' or 'forkserver')"
+            )));
+        }
+    }
+    STARTED_IN.store(this, Ordering::SeqCst);
+    Ok(())
+}
+
 fn open_database(directory: &Path, cache_capacity: u64) -> Result<::sled::Db, SledOpenError> {
-    reserve_standard_streams().and_then(|()| prepare(directory)).map_err(SledOpenError::Io)?;
+    check_process()
+        .and_then(|()| reserve_standard_streams())
+        .and_then(|()| prepare(directory))
+        .map_err(SledOpenError::Io)?;
     let config = ::sled::Config::new()
         .path(directory)
         .cache_capacity(cache_capacity)

@@ -26,7 +26,7 @@ pub(crate) mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use crate::backend::{Backend, BackendError};
 use crate::bytes::Malformed;
@@ -37,9 +37,12 @@ use crate::core::rewrites::Rewrites;
 use crate::layout::frame::FrameHeader;
 use crate::layout::head::Tip;
 use crate::layout::listing::ListingEntry;
-use crate::log::{Durability, ListingKey, ReadError};
+use crate::log::{Durability, ListingKey, Notices, ReadError};
 use crate::record::{Hash, StreamId, StreamKind};
-use crate::sync::{read_lock, write_lock};
+use crate::sync::{lock, read_lock, write_lock};
+
+/// A longer notice is not taken.
+const LONGEST_NOTICE: usize = 64 * 1024;
 
 /// A log, for its readers.
 pub(crate) struct Core<B> {
@@ -57,6 +60,8 @@ pub(crate) struct Core<B> {
     /// Where readers wait until it moves.
     pub(crate) moving: Arc<Moving>,
     ends: Ends,
+    /// What the process that writes says of streams.
+    notices: Mutex<Notices>,
     rewrites: Rewrites,
 }
 
@@ -110,6 +115,7 @@ impl<B: Backend> Core<B> {
             failed: AtomicBool::new(false),
             moving: Arc::default(),
             ends: Ends::default(),
+            notices: Mutex::default(),
             rewrites: Rewrites::default(),
         }
     }
@@ -117,6 +123,21 @@ impl<B: Backend> Core<B> {
     /// Where the durable log ends.
     pub(crate) fn tip(&self) -> Tip {
         read_lock(&self.view).tip
+    }
+
+    /// Says something of a stream, or no longer.
+    pub(crate) fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
+        let mut notices = lock(&self.notices);
+        let known = match notice.filter(|notice| notice.len() <= LONGEST_NOTICE) {
+            Some(notice) => notices.insert(stream, notice),
+            None => notices.remove(&stream),
+        };
+        drop(known);
+    }
+
+    /// What the process that writes says of streams.
+    pub(crate) fn posted(&self) -> Notices {
+        if self.closed.load(Ordering::Acquire) { Notices::new() } else { lock(&self.notices).clone() }
     }
 
     /// That a frame can be: a wrong position would make it look like one that is not durable yet.

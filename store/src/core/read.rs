@@ -11,7 +11,7 @@ use super::{Core, Listed, View};
 use crate::backend::{Backend, Direction};
 use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
 use crate::layout::keys;
-use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter, StreamsSince};
+use crate::log::{LogHead, LogReader, Notices, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::record::{Hash, Record, StreamId, StreamKind};
 use crate::seal;
 
@@ -417,6 +417,10 @@ impl<B: Backend> LogReader for Core<B> {
             self.moving.wait(patience, usize::MAX, || self.tip().position > after);
         }
         self.head()
+    }
+
+    fn notices(&self) -> Result<Notices, ReadError> {
+        Ok(self.posted())
     }
 
     fn location(&self) -> String {

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, test_kill_process};
 
 use super::files::{self, Access};
+use super::holders::{self, Process};
 use super::{io_error, sync_directory};
+use crate::forks::KeptOut;
 use crate::log::OpenError;
 
 pub(crate) const NAME: &str = "lock";
@@ -24,9 +26,39 @@ const LONGEST: u64 = 512;
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
     /// The lock goes with the descriptor.
-    file: File,
+    file: LockFile,
     /// Whether whoever had it before has let go of it in order.
     pub(crate) was_left_in_order: bool,
+}
+
+/// A lock file that is open. A fork of this process shares the descriptor, and with it the lock: it is kept out of forks, and
+/// what this process has locked it unlocks itself, whoever else has the descriptor.
+#[derive(Debug)]
+struct LockFile {
+    /// Forgets the descriptor before it is closed.
+    _kept_out: KeptOut,
+    file: File,
+    /// The process that opened it: a fork of it must not unlock what is its parent's.
+    process: u32,
+}
+
+impl LockFile {
+    fn new(file: File) -> Self {
+        Self { _kept_out: KeptOut::new(&file), file, process: std::process::id() }
+    }
+
+    fn open_to_read(directory: &Path) -> io::Result<Self> {
+        files::to_read(&directory.join(NAME)).map(Self::new)
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            // It fails where there are no locks; closing the file does the rest.
+            let _ = self.file.unlock();
+        }
+    }
 }
 
 /// Who holds a lock.
@@ -52,12 +84,13 @@ impl Holder {
         }
     }
 
-    /// Whether waiting is in vain: the holder runs, or is on a host where that cannot be seen.
-    fn is_alive(&self) -> bool {
+    /// Whether waiting is in vain: the holder runs, or is on a host where that cannot be seen. A process that has not
+    /// opened the lock file only has the id of one that is gone.
+    fn is_alive(&self, lock: &File) -> bool {
         if self.host.is_empty() {
             return false;
         }
-        self.host != host_name() || is_running(self.pid)
+        self.host != host_name() || (is_running(self.pid) && holders::has_open(self.pid, lock) != Some(false))
     }
 }
 
@@ -74,11 +107,7 @@ fn is_running(pid: u32) -> bool {
         return false;
     };
     let exists = !matches!(test_kill_process(process), Err(rustix::io::Errno::SRCH));
-    let ending = std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()))
-        .is_some_and(|state| matches!(state, 'Z' | 'X'));
-    exists && !ending
+    exists && !matches!(holders::state(pid), Some('Z' | 'X'))
 }
 
 /// How a lock is asked for.
@@ -97,10 +126,12 @@ pub(crate) fn acquire(
     prepare: impl FnOnce(&Path) -> Result<(), OpenError>,
 ) -> Result<DirectoryLock, OpenError> {
     let doing = "taking its lock";
-    let mut file = Access::of(directory)
+    let mut lock = Access::of(directory)
         .and_then(|access| files::to_read_and_write(&directory.join(NAME), access))
+        .map(LockFile::new)
         .map_err(|error| io_error(directory, doing, &error))?;
-    wait_for(&mut file, Mode::Exclusive, directory)?;
+    wait_for(&mut lock.file, Mode::Exclusive, directory)?;
+    let file = &mut lock.file;
     let was_left_in_order =
         file.metadata().map_err(|error| io_error(directory, doing, &error)).map(|before| before.len() == 0)?;
     prepare(directory)?;
@@ -112,7 +143,7 @@ pub(crate) fn acquire(
         .and_then(|()| file.sync_all())
         .and_then(|()| sync_directory(directory));
     named.map_err(|error| io_error(directory, doing, &error))?;
-    Ok(DirectoryLock { file, was_left_in_order })
+    Ok(DirectoryLock { file: lock, was_left_in_order })
 }
 
 /// Whether whoever had the log last has let go of it in order. Asked by those who hold the lock, shared.
@@ -129,19 +160,19 @@ pub(crate) fn holder(directory: &Path) -> (u32, String) {
 
 /// Whether a process has the log now.
 pub(crate) fn is_held(directory: &Path) -> bool {
-    files::to_read(&directory.join(NAME))
-        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    LockFile::open_to_read(directory)
+        .is_ok_and(|lock| matches!(lock.file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
 pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, OpenError> {
-    let mut file = match files::to_read(&directory.join(NAME)) {
-        Ok(file) => file,
+    let mut lock = match LockFile::open_to_read(directory) {
+        Ok(lock) => lock,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(directory, "taking its lock", &error)),
     };
-    wait_for(&mut file, Mode::Shared, directory)?;
-    Ok(Some(DirectoryLock { file, was_left_in_order: false }))
+    wait_for(&mut lock.file, Mode::Shared, directory)?;
+    Ok(Some(DirectoryLock { file: lock, was_left_in_order: false }))
 }
 
 fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenError> {
@@ -155,27 +186,34 @@ fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenErr
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => {
-                return Err(io_error(directory, "taking its lock", &unsupported(error)));
+                return Err(io_error(directory, "taking its lock", &holders::unsupported(error)));
             }
         }
         let holder = Holder::read(file);
-        if holder.is_alive() || Instant::now() >= until {
-            return Err(OpenError::Locked {
-                path: directory.to_owned(),
-                pid: holder.pid,
-                host: if holder.host.is_empty() { host_name() } else { holder.host },
-            });
+        if holder.is_alive(file) {
+            return Err(OpenError::Locked { path: directory.to_owned(), pid: holder.pid, host: holder.host });
+        }
+        if Instant::now() >= until {
+            return Err(left_locked(directory, file, holder.pid));
         }
         std::thread::sleep(RETRY_EVERY);
     }
 }
 
-fn unsupported(error: io::Error) -> io::Error {
-    if error.kind() == ErrorKind::Unsupported {
-        io::Error::new(error.kind(), format!("{error}; this file system has no locks: choose a local disk"))
-    } else {
-        error
+/// The refusal of a log whose owner is gone, or names itself nowhere, while a lock on one of its files is still held.
+pub(crate) fn left_locked(directory: &Path, file: &File, owner: u32) -> OpenError {
+    OpenError::LeftLocked { path: directory.to_owned(), owner, holders: holders::of(file) }
+}
+
+/// What is known of the process that is named in the lock: it alone if it may still have it, else those that have the lock
+/// file open.
+pub(crate) fn kept_by(directory: &Path) -> Vec<Process> {
+    let Ok(mut lock) = LockFile::open_to_read(directory) else { return Vec::new() };
+    let holder = Holder::read(&mut lock.file);
+    if holder.host == host_name() && holder.is_alive(&lock.file) {
+        return vec![Process::with_id(holder.pid)];
     }
+    if holder.is_alive(&lock.file) { Vec::new() } else { holders::of(&lock.file) }
 }
 
 impl DirectoryLock {
@@ -184,7 +222,7 @@ impl DirectoryLock {
     /// # Errors
     /// Of the system; whoever comes next looks into the journal then, and must find it.
     pub(crate) fn forget_holder(&self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.sync_all()
+        self.file.file.set_len(0)?;
+        self.file.file.sync_all()
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod creation;
 pub(crate) mod files;
 pub(crate) mod format_file;
 pub(crate) mod head_file;
+pub(crate) mod holders;
 pub(crate) mod lock_file;
 pub(crate) mod opened;
 

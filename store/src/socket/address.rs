@@ -6,8 +6,11 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::descriptors::above_standard_streams;
@@ -19,6 +22,8 @@ const SHORT: usize = 100;
 
 /// How many connections may wait to be taken.
 const BACKLOG: i32 = 16;
+
+const RETRY_EVERY: Duration = Duration::from_millis(10);
 
 /// An address that is short enough, and the descriptor that it goes through, if it does.
 struct Address {
@@ -51,8 +56,25 @@ pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
-pub(super) fn connect(directory: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(Address::of(directory)?.path).and_then(above_standard_streams)
+/// Connects, within some time: a process that takes no connections (it is suspended, perhaps) lets some wait, and then the
+/// system would keep the next one waiting for good.
+pub(super) fn connect(directory: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let address = Address::of(directory)?;
+    let until = Instant::now() + patience;
+    loop {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        match rustix::net::connect(&socket, &SocketAddrUnix::new(&address.path)?) {
+            Ok(()) => {
+                let stream = UnixStream::from(socket);
+                stream.set_nonblocking(false)?;
+                return above_standard_streams(stream);
+            }
+            Err(Errno::AGAIN) if Instant::now() < until => thread::sleep(RETRY_EVERY),
+            Err(Errno::AGAIN) => return Err(ErrorKind::TimedOut.into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 pub(super) fn remove(directory: &Path) -> io::Result<()> {

@@ -10,7 +10,7 @@ use crate::core::verify::Verified;
 use crate::keeper::{ChangeError, Changed};
 use crate::layout::MAX_CHUNKED;
 use crate::layout::encoded::EncodedFrame;
-use crate::log::{Durability, LogHead, ReadError, StreamEntry, StreamsSince};
+use crate::log::{Durability, LogHead, Notices, ReadError, StreamEntry, StreamsSince};
 use crate::parts::{put_body, put_entry, put_list, take_body, take_entry, take_list, take_text};
 use crate::record::{Hash, Record};
 
@@ -33,6 +33,7 @@ pub(super) enum Answer {
     Error(ReadError),
     Hashes(Vec<Hash>),
     StreamsSince(StreamsSince),
+    Notices(Notices),
     Changed(Result<Changed, ChangeError>),
 }
 
@@ -49,6 +50,7 @@ mod number {
     pub(super) const UNCHANGED: u8 = 9;
     pub(super) const STREAMS_SINCE: u8 = 10;
     pub(super) const FRAMES: u8 = 11;
+    pub(super) const NOTICES: u8 = 12;
 
     pub(super) const NO_STREAM: u8 = 1;
     pub(super) const DAMAGED: u8 = 2;
@@ -114,6 +116,14 @@ impl Answer {
                 bytes.put_u64(since.next);
                 put_list(&mut bytes, &since.streams, put_entry);
             }
+            Self::Notices(notices) => {
+                bytes.push(number::NOTICES);
+                let notices: Vec<_> = notices.iter().collect();
+                put_list(&mut bytes, &notices, |bytes, (stream, notice)| {
+                    bytes.put(stream.as_bytes());
+                    bytes.put_counted(notice);
+                });
+            }
             Self::Changed(Ok(changed)) => {
                 bytes.push(number::CHANGED);
                 bytes.put_u64(changed.streams);
@@ -156,6 +166,10 @@ impl Answer {
             number::STREAMS_SINCE => {
                 let next = cursor.u64()?;
                 Self::StreamsSince(StreamsSince { streams: take_list(&mut cursor, take_entry)?, next })
+            }
+            number::NOTICES => {
+                let notices = take_list(&mut cursor, |cursor| Ok((cursor.stream()?, Arc::from(cursor.counted()?))))?;
+                Self::Notices(notices.into_iter().collect())
             }
             number::CHANGED => {
                 Self::Changed(Ok(Changed { streams: cursor.u64()?, records: cursor.u64()?, already: cursor.u64()? }))

@@ -1,19 +1,22 @@
 //! Asking the process that has a log.
 
-use std::io;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::answers::{self, Answer};
 use super::requests::Request;
 use super::{address, transport};
 use crate::bytes::Malformed;
 use crate::core::verify::Verified;
+use crate::directory::holders::{self, Process};
+use crate::directory::lock_file;
+use crate::forks::KeptOut;
 use crate::keeper::{Change, ChangeError, Changed};
 use crate::layout::encoded::EncodedFrame;
-use crate::log::{LogHead, LogReader, ReadError, StreamEntry, StreamFilter, StreamsSince};
+use crate::log::{LogHead, LogReader, Notices, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::record::{Hash, Record, StreamId};
 use crate::seal;
 use crate::sync::lock;
@@ -21,7 +24,13 @@ use crate::sync::lock;
 /// How long an answer is waited for; one page is read in far less.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a check of the whole log is waited for.
+/// How long nothing may come before it is found out whether the other process still answers anything.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long it may take for that.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// How long a check of the whole log is waited for, as long as the process gives signs of life.
 const LONG_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Reads a log through the process that has it. It checks every record that was read from the disk, which that process does not: what
@@ -36,26 +45,35 @@ pub(crate) struct SocketReader {
 
 impl SocketReader {
     pub(crate) fn connect(directory: &Path) -> io::Result<Self> {
-        let connection = Mutex::new(Some(address::connect(directory)?));
-        let reader = Self { directory: directory.to_owned(), connection, waiting: Mutex::new(None) };
+        let mut stream = connect(directory)?;
         // That it answers, and in which version, is better known now than later.
-        reader.head().map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(reader)
+        let answer = exchange(&mut stream, directory, &Request::Head, Patience::usual())?;
+        match Answer::decode(&answer.into()).map_err(|why| io::Error::other(nonsense(why).to_string()))? {
+            Answer::Head(_) => {}
+            other => return Err(io::Error::other(unexpected(other).to_string())),
+        }
+        Ok(Self { directory: directory.to_owned(), connection: Mutex::new(Some(stream)), waiting: Mutex::new(None) })
     }
 
     /// Checks the whole log over there.
     pub(crate) fn verify(&self) -> Result<Verified, ReadError> {
-        match self.ask(&Request::Verify, LONG_PATIENCE)? {
+        match self.ask_over(&self.connection, &Request::Verify, Patience::long())? {
             Answer::Verified(verified) => Ok(verified),
             other => Err(unexpected(other)),
         }
     }
 
-    /// Has a change made over there. It is asked once: whether it was made is not known where no answer comes.
+    /// Has a change made over there. It is asked once: whether it was made is not known where no answer comes. So one that
+    /// answers nothing is not asked.
     pub(crate) fn change(&self, change: Change) -> Result<Changed, ChangeError> {
         let unreachable = |error: io::Error| ChangeError::Unreachable(error.to_string());
-        let mut stream = address::connect(&self.directory).map_err(unreachable)?;
-        let answer = exchange(&mut stream, &Request::Change(change), LONG_PATIENCE).map_err(unreachable)?;
+        let mut stream = connect(&self.directory).map_err(unreachable)?;
+        exchange(&mut stream, &self.directory, &Request::Head, Patience::usual()).map_err(unreachable)?;
+        let unanswered = |error: io::Error| {
+            ChangeError::Unreachable(format!("{error}. It was asked for the change before, and may still make it"))
+        };
+        let answer =
+            exchange(&mut stream, &self.directory, &Request::Change(change), Patience::long()).map_err(unanswered)?;
         match Answer::decode(&answer.into()).map_err(|why| ChangeError::Unreachable(why.to_string()))? {
             Answer::Changed(changed) => changed,
             other => Err(ChangeError::Unreachable(unexpected(other).to_string())),
@@ -63,29 +81,37 @@ impl SocketReader {
     }
 
     /// Asks once, and once more over a new connection: an idle one may have been let go.
-    fn ask(&self, request: &Request, patience: Duration) -> Result<Answer, ReadError> {
-        self.ask_over(&self.connection, request, patience)
+    fn ask(&self, request: &Request) -> Result<Answer, ReadError> {
+        self.ask_over(&self.connection, request, Patience::usual())
     }
 
     fn ask_over(
         &self,
         connection: &Mutex<Option<UnixStream>>,
         request: &Request,
-        patience: Duration,
+        patience: Patience,
     ) -> Result<Answer, ReadError> {
+        let silent = |error: io::Error| ReadError::Io(format!("the process that has the log: {error}"));
         let mut connection = lock(connection);
         let kept = connection.take();
-        if let Some(mut stream) = kept
-            && let Ok(answer) = exchange(&mut stream, request, patience)
-        {
-            return self.finish(&mut connection, stream, answer);
+        if let Some(mut stream) = kept {
+            match exchange(&mut stream, &self.directory, request, patience) {
+                Ok(answer) => return self.finish(&mut connection, stream, answer),
+                // Over another connection it would be waited for once more, and as much in vain.
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Err(silent(error)),
+                Err(_) => {}
+            }
         }
-        let mut stream = address::connect(&self.directory).map_err(|_| ReadError::Gone)?;
-        let answer = exchange(&mut stream, request, patience).map_err(|error| match is_hanging_up(&error) {
-            // It closed the log, or died, before it answered.
-            true => ReadError::Gone,
-            false => ReadError::Io(format!("the process that has the log: {error}")),
+        let mut stream = connect(&self.directory).map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => silent(error),
+            _ => ReadError::Gone,
         })?;
+        let answer =
+            exchange(&mut stream, &self.directory, request, patience).map_err(|error| match is_hanging_up(&error) {
+                // It closed the log, or died, before it answered.
+                true => ReadError::Gone,
+                false => silent(error),
+            })?;
         self.finish(&mut connection, stream, answer)
     }
 
@@ -104,7 +130,7 @@ impl SocketReader {
     }
 
     fn records(&self, request: &Request) -> Result<Vec<Record>, ReadError> {
-        let records = match self.ask(request, PATIENCE)? {
+        let records = match self.ask(request)? {
             Answer::Records(records) => records,
             Answer::Frames(frames) => return records_of(&frames),
             other => return Err(unexpected(other)),
@@ -146,16 +172,109 @@ fn is_hanging_up(error: &io::Error) -> bool {
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
-fn exchange(stream: &mut UnixStream, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(patience))?;
+/// How long an answer is waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// In all, while the process gives signs of life.
+    whole: Duration,
+    /// Without a sign of life.
+    silence: Duration,
+}
+
+impl Patience {
+    /// One page is read in far less.
+    const fn usual() -> Self {
+        Self { whole: PATIENCE, silence: SILENCE }
+    }
+
+    /// For what the process has much to do for.
+    const fn long() -> Self {
+        Self { whole: LONG_PATIENCE, silence: SILENCE }
+    }
+
+    /// For an answer that is not due before.
+    fn after(self, due: Duration) -> Self {
+        Self { whole: self.whole.saturating_add(due), silence: self.silence.saturating_add(due) }
+    }
+}
+
+fn connect(directory: &Path) -> io::Result<UnixStream> {
+    address::connect(directory, SIGN_OF_LIFE).map_err(|error| match error.kind() {
+        ErrorKind::TimedOut => does_not_answer(directory),
+        _ => error,
+    })
+}
+
+fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, patience: Patience) -> io::Result<Vec<u8>> {
+    let _kept_out = KeptOut::new(stream);
     stream.set_write_timeout(Some(PATIENCE))?;
     // Who is turned away is told why before he has asked, and may then not be heard any more.
     let asked = transport::send(stream, &request.encode());
-    match (transport::receive(stream, answers::LONGEST), asked) {
+    let mut answer = Listening { stream, directory, until: Instant::now() + patience.whole, silence: patience.silence };
+    match (transport::receive(&mut answer, answers::LONGEST), asked) {
         (Ok(Some(answer)), _) => Ok(answer),
         (_, Err(error)) | (Err(error), Ok(())) => Err(error),
         (Ok(None), Ok(())) => Err(io::ErrorKind::UnexpectedEof.into()),
     }
+}
+
+/// An answer on its way. Where nothing comes for a while, the process is asked for a sign of life: one that is suspended is
+/// not waited for.
+struct Listening<'a> {
+    stream: &'a UnixStream,
+    directory: &'a Path,
+    until: Instant,
+    silence: Duration,
+}
+
+impl Read for Listening<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let left = self.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::Error::new(ErrorKind::TimedOut, "it answers other questions, and not this one"));
+            }
+            self.stream.set_read_timeout(Some(left.min(self.silence)))?;
+            match self.stream.read(into) {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    check_answers(self.directory)?;
+                }
+                read => return read,
+            }
+        }
+    }
+}
+
+/// That the process that has the log answers a simple question. Anything but silence is an answer.
+fn check_answers(directory: &Path) -> io::Result<()> {
+    if lock_file::kept_by(directory).iter().any(Process::is_suspended) {
+        return Err(does_not_answer(directory));
+    }
+    let asked = address::connect(directory, SIGN_OF_LIFE).and_then(|mut stream| {
+        stream.set_read_timeout(Some(SIGN_OF_LIFE))?;
+        transport::send(&mut stream, &Request::Head.encode())?;
+        stream.read(&mut [0])
+    });
+    match asked {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Err(does_not_answer(directory))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The error for a process that has the log and says nothing, which names it and what to do about it.
+fn does_not_answer(directory: &Path) -> io::Error {
+    let what = match lock_file::kept_by(directory).as_slice() {
+        [] => "it does not answer; look at it on its host, and end it if it hangs".to_owned(),
+        [process] if process.is_suspended() => format!(
+            "{process} does not answer: it is suspended (Ctrl-Z, SIGSTOP or a debugger). Let it go on with `kill -CONT {0}`, \
+             or end it with `kill -KILL {0}`",
+            process.pid
+        ),
+        some => format!("{} does not answer; end it if it hangs, or wait until it does", holders::list(some)),
+    };
+    io::Error::new(ErrorKind::TimedOut, what)
 }
 
 /// The records of frames from the memory of the process that wrote them.
@@ -184,7 +303,7 @@ impl LogReader for SocketReader {
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        match self.ask(&Request::Stream { stream }, PATIENCE)? {
+        match self.ask(&Request::Stream { stream })? {
             Answer::Streams(entries) => entries.into_iter().next().ok_or(ReadError::NoStream(stream)),
             other => Err(unexpected(other)),
         }
@@ -195,7 +314,7 @@ impl LogReader for SocketReader {
         let mut rest = filter.clone();
         loop {
             rest.limit = filter.limit - entries.len();
-            let page = match self.ask(&Request::Streams { filter: rest.clone() }, PATIENCE)? {
+            let page = match self.ask(&Request::Streams { filter: rest.clone() })? {
                 Answer::Streams(page) => page,
                 other => return Err(unexpected(other)),
             };
@@ -216,7 +335,7 @@ impl LogReader for SocketReader {
 
     fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        match self.ask(&Request::StreamsSince { from, limit }, PATIENCE)? {
+        match self.ask(&Request::StreamsSince { from, limit })? {
             Answer::StreamsSince(since) => Ok(since),
             other => Err(unexpected(other)),
         }
@@ -227,7 +346,7 @@ impl LogReader for SocketReader {
         while hashes.len() < limit {
             let wanted = u32::try_from(limit - hashes.len()).unwrap_or(u32::MAX);
             let request = Request::Hashes { from: from.saturating_add(hashes.len() as u64), limit: wanted };
-            match self.ask(&request, PATIENCE)? {
+            match self.ask(&request)? {
                 Answer::Hashes(page) if page.is_empty() => break,
                 Answer::Hashes(page) => hashes.extend(page),
                 other => return Err(unexpected(other)),
@@ -238,7 +357,7 @@ impl LogReader for SocketReader {
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        let definition = match self.ask(&Request::Definition { fingerprint }, PATIENCE)? {
+        let definition = match self.ask(&Request::Definition { fingerprint })? {
             Answer::Definition(definition) => definition,
             other => return Err(unexpected(other)),
         };
@@ -251,7 +370,7 @@ impl LogReader for SocketReader {
     }
 
     fn head(&self) -> Result<LogHead, ReadError> {
-        match self.ask(&Request::Head, PATIENCE)? {
+        match self.ask(&Request::Head)? {
             Answer::Head(head) => Ok(head),
             other => Err(unexpected(other)),
         }
@@ -259,8 +378,16 @@ impl LogReader for SocketReader {
 
     fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
         let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-        match self.ask_over(&self.waiting, &Request::Wait { after, milliseconds }, patience.saturating_add(PATIENCE))? {
+        let request = Request::Wait { after, milliseconds };
+        match self.ask_over(&self.waiting, &request, Patience::usual().after(patience))? {
             Answer::Head(head) => Ok(head),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn notices(&self) -> Result<Notices, ReadError> {
+        match self.ask(&Request::Notices)? {
+            Answer::Notices(notices) => Ok(notices),
             other => Err(unexpected(other)),
         }
     }
@@ -288,8 +415,9 @@ mod tests {
         let (mut asker, mut answerer) = UnixStream::pair().unwrap();
         transport::send(&mut answerer, b"too many readers").unwrap();
         drop(answerer);
-        let answer = exchange(&mut asker, &Request::Head, PATIENCE).unwrap();
+        let nowhere = Path::new("no-log");
+        let answer = exchange(&mut asker, nowhere, &Request::Head, Patience::usual()).unwrap();
         assert_eq!(answer, b"too many readers");
-        exchange(&mut asker, &Request::Head, PATIENCE).unwrap_err();
+        exchange(&mut asker, nowhere, &Request::Head, Patience::usual()).unwrap_err();
     }
 }

@@ -52,6 +52,8 @@ pub(super) enum Request {
         from: u64,
         limit: u32,
     },
+    /// What the process that has the log says of streams.
+    Notices,
     Change(Change),
 }
 
@@ -71,6 +73,7 @@ mod number {
     pub(super) const SIGN: u8 = 12;
     pub(super) const WAIT: u8 = 13;
     pub(super) const STREAMS_SINCE: u8 = 14;
+    pub(super) const NOTICES: u8 = 15;
 }
 
 impl Request {
@@ -117,6 +120,7 @@ impl Request {
                 bytes.put_u64(*from);
                 bytes.put_u32(*limit);
             }
+            Self::Notices => bytes.push(number::NOTICES),
             Self::Change(change) => put_change(&mut bytes, change),
         }
         bytes
@@ -141,6 +145,7 @@ impl Request {
             number::VERIFY => Self::Verify,
             number::HASHES => Self::Hashes { from: cursor.u64()?, limit: cursor.u32()? },
             number::STREAMS_SINCE => Self::StreamsSince { from: cursor.u64()?, limit: cursor.u32()? },
+            number::NOTICES => Self::Notices,
             number::ERASE => Self::Change(Change::Erase(take_erase(&mut cursor)?)),
             number::PRUNE => Self::Change(Change::Prune(take_prune(&mut cursor)?)),
             number::IMPORT => Self::Change(Change::Import(take_import(&mut cursor)?)),

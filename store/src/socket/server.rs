@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::answers::Answer;
+use super::answers::{self, Answer};
 use super::requests::{self, Request};
 use super::until::Until;
 use super::{address, transport};
@@ -22,8 +22,10 @@ use crate::core::Core;
 use crate::core::read::{Budget, Hashes};
 use crate::core::verify::verify_unless;
 use crate::descriptors::above_standard_streams;
+use crate::forks::KeptOut;
 use crate::keeper::ChangeError;
-use crate::log::{LogReader, ReadError, StreamFilter};
+use crate::log::{LogReader, Notices, ReadError, StreamFilter};
+use crate::record::StreamId;
 use crate::sync::lock;
 use crate::writer_thread::Message;
 
@@ -142,6 +144,8 @@ impl Connections {
 /// Serves a log until it is stopped.
 pub(crate) struct Server {
     directory: PathBuf,
+    /// A fork that had the listener would keep readers waiting; the connections that it took go with it.
+    _kept_out: KeptOut,
     listener: Arc<UnixListener>,
     stopping: Arc<AtomicBool>,
     connections: Arc<Mutex<Connections>>,
@@ -156,6 +160,7 @@ impl Server {
         messages: Sender<Message>,
     ) -> io::Result<Self> {
         let listener = Arc::new(address::listen(directory)?);
+        let kept_out = KeptOut::new(&*listener);
         let stopping = Arc::new(AtomicBool::new(false));
         let connections = Arc::new(Mutex::new(Connections::default()));
         let acceptor = Acceptor {
@@ -166,7 +171,7 @@ impl Server {
             messages,
         };
         let thread = thread::Builder::new().name("cloacina-readers".to_owned()).spawn(move || acceptor.run())?;
-        Ok(Self { directory: directory.to_owned(), listener, stopping, connections, thread })
+        Ok(Self { directory: directory.to_owned(), _kept_out: kept_out, listener, stopping, connections, thread })
     }
 
     /// Turns all readers away and ends the threads. Nobody waits any more until the log moves.
@@ -351,6 +356,7 @@ fn answered<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool
             let limit = crate::bytes::usize_of(*limit).min(PAGE);
             core.streams_since_within(*from, limit).map(Answer::StreamsSince)
         }
+        Request::Notices => Ok(Answer::Notices(some_notices(core.posted()))),
         // It is made by the writer, not answered from here.
         Request::Change(_) => Ok(Answer::Changed(Err(ChangeError::Closed))),
         Request::Verify => {
@@ -361,6 +367,19 @@ fn answered<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool
             })
         }
     }
+}
+
+/// As many notices as an answer has room for: those of the newest streams.
+fn some_notices(notices: Notices) -> Notices {
+    /// What each one takes besides its bytes: more than its stream and its length.
+    const ENVELOPE: usize = 32;
+    let mut room = answers::LONGEST / 2;
+    let fits = |(_, notice): &(StreamId, Arc<[u8]>)| {
+        let left = room.checked_sub(ENVELOPE + notice.len());
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    notices.into_iter().rev().take_while(fits).collect()
 }
 
 fn budget(limit: u32) -> Budget {

@@ -94,6 +94,7 @@ fn requests_come_over_as_they_were_sent() {
     };
     requests.push(Request::Hashes { from: 3, limit: 4 });
     requests.push(Request::StreamsSince { from: 5, limit: 6 });
+    requests.push(Request::Notices);
     requests.extend(
         [
             Change::Erase(Erase { stream: stream(), records: vec![(1, b"note".to_vec())], reason: text(), by: text() }),
@@ -143,6 +144,7 @@ fn answers_come_over_as_they_were_sent() {
         }]),
         Answer::Streams(vec![entry.clone()]),
         Answer::StreamsSince(StreamsSince { streams: vec![entry], next: 7 }),
+        Answer::Notices([(stream(), b"blocked".as_slice().into()), (StreamId::LOG, [].as_slice().into())].into()),
         Answer::Definition(Some(b"source".as_slice().into())),
         Answer::Definition(None),
         Answer::Verified(Verified { records: 1, streams: 2, findings: errors() }),

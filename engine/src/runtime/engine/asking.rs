@@ -9,7 +9,7 @@ use cloacina_store::record::StreamKind;
 use crossbeam_channel::{SendError, Sender};
 
 use super::opening::LISTING_PAGE;
-use super::{Engine, EngineError, ExecutionStatus, Listed, Outcome, WaitError, lock};
+use super::{Engine, EngineError, ExecutionStatus, Listed, Outcome, Standing, WaitError};
 use crate::core::event::ExecutionId;
 use crate::runtime::completion::Waiter;
 use crate::runtime::fault::LogFault;
@@ -96,7 +96,7 @@ impl Engine {
         }
         match answer.recv() {
             Ok(Attached::Waiting) => {}
-            Ok(Attached::Blocked(why, done)) => done(Err(WaitError::Blocked { execution, why })),
+            Ok(Attached::Blocked(standing, done)) => done(Err(WaitError::Blocked { execution, standing })),
             Ok(Attached::NotLive(done, failed)) => done(self.past(execution, failed)),
             // The callback went down with the scheduler; being dropped, it has been called.
             Err(_) => {}
@@ -134,11 +134,27 @@ impl Engine {
             }
             Err(error) => return Err(EngineError::Log(error.into())),
         };
-        if let Some(why) = lock(&self.held_reasons).get(&execution) {
-            told.status = ExecutionStatus::Pending;
-            told.error = Some(why.clone());
+        if let Some(standing) = self.standings.held(execution) {
+            told.status = standing.status;
+            told.error = standing.advice();
         }
         Ok(Arc::new(told))
+    }
+
+    /// How an execution stands, why, and what to do. Unlike [`Engine::outcome`] it reads no events, so that it also answers
+    /// for an execution whose history is damaged.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], or [`EngineError::Log`] if the log's index cannot be read.
+    pub fn standing(&self, execution: ExecutionId) -> Result<Standing, EngineError> {
+        self.catch_up();
+        let entry = match self.log.stream(stream_of(execution)) {
+            Ok(entry) if entry.kind == StreamKind::Execution => entry,
+            Ok(_) | Err(ReadError::NoStream(_)) => return Err(EngineError::NotFound(execution)),
+            Err(error) => return Err(EngineError::Log(error.into())),
+        };
+        let listed = listed(&entry, self.standings.get(execution)).map_err(LogFault::from)?;
+        Ok(listed.standing)
     }
 
     /// Executions, newest first: at most `limit`, of one status, of one workflow, and older than `before`, as asked.
@@ -168,11 +184,9 @@ impl Engine {
             let page = self.log.streams(&filter).map_err(LogFault::from)?;
             let Some(last) = page.last() else { break };
             filter.before = Some(last.listing_key());
-            let held = lock(&self.held_reasons);
             for entry in &page {
-                let why = held.get(&execution_of(entry.stream)).map(String::as_str);
-                let listed = listed(entry, why).map_err(LogFault::from)?;
-                let wanted = status.is_none_or(|status| listed.status == status)
+                let listed = listed(entry, self.standings.get(execution_of(entry.stream))).map_err(LogFault::from)?;
+                let wanted = status.is_none_or(|status| listed.standing.status == status)
                     && workflow.is_none_or(|workflow| &*listed.workflow == workflow);
                 if wanted && found.len() < limit {
                     found.push(listed);

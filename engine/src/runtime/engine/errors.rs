@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::event::{ExecutionId, Key, TaskId};
+use crate::core::standing::Standing;
 use crate::runtime::fault::LogFault;
 
 /// Why an execution could not be started.
@@ -19,14 +20,12 @@ pub enum StartError {
         nearest: Option<Arc<str>>,
     },
     /// The execution exists and cannot be resumed by itself.
-    #[error(
-        "execution {execution} is blocked: {why}; register the workflow that it began with, or resume it on purpose"
-    )]
+    #[error("execution {execution} is {}: {}", .standing.status.in_a_sentence(), .standing.advice().unwrap_or_default())]
     Blocked {
         /// The execution.
         execution: ExecutionId,
-        /// Why.
-        why: String,
+        /// How it stands, why, and what makes it go on.
+        standing: Box<Standing>,
     },
     /// The execution with that id is one of another workflow.
     #[error("execution {execution} is one of workflow '{workflow}', not of '{asked}'; take another id")]
@@ -72,14 +71,12 @@ pub enum WaitError {
     #[error("there is no execution {0} in this log")]
     NotFound(ExecutionId),
     /// It is held.
-    #[error(
-        "execution {execution} is blocked: {why}; register the workflow that it began with, or resume it on purpose"
-    )]
+    #[error("execution {execution} is {}: {}", .standing.status.in_a_sentence(), .standing.advice().unwrap_or_default())]
     Blocked {
         /// The execution.
         execution: ExecutionId,
-        /// Why.
-        why: String,
+        /// How it stands, why, and what makes it go on.
+        standing: Box<Standing>,
     },
     /// The wait would never end: every slot is held by an attempt that waits for an execution which needs one.
     #[error(

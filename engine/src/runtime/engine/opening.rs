@@ -26,7 +26,7 @@ pub(super) fn unfinished(log: &dyn EventLog) -> Result<BTreeMap<ExecutionId, Unf
             let execution = execution_of(entry.stream);
             let unfinished = match rebuild(log, execution) {
                 Ok(state) => Unfinished::Whole(Box::new(state)),
-                Err(error) => Unfinished::Broken(error.to_string()),
+                Err(error) => Unfinished::Broken(Box::new(error.standing(execution))),
             };
             found.insert(execution, unfinished);
         }

@@ -7,22 +7,7 @@ use crate::core::event::{ExecutionId, Key, TaskError, TaskId};
 use crate::core::json::Json;
 use crate::core::time::Timestamp;
 
-/// The state of an execution, in the words that people are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExecutionStatus {
-    /// Unfinished, and nobody runs it: its workflow is not registered, or is another one.
-    Pending,
-    /// It runs.
-    Running,
-    /// It starts no further attempts until it is unpaused.
-    Paused,
-    /// Over, without a failure at the end of the graph.
-    Completed,
-    /// Over, with one.
-    Failed,
-    /// Over, cancelled.
-    Cancelled,
-}
+pub use crate::core::standing::{ExecutionStatus, Standing};
 
 /// How an execution ended, or how it stands.
 #[derive(Clone, Debug)]
@@ -39,7 +24,7 @@ pub struct Outcome {
     pub ended: Option<Timestamp>,
     /// The final context; while it runs, what a task after all that has been done would see.
     pub context: BTreeMap<Key, Json>,
-    /// Why it failed: which task, which attempt, which error, and the hint.
+    /// Why it failed: which task, which attempt, which error, and the hint; or why it does not go on, and what to do.
     pub error: Option<String>,
     /// The attempt that made it fail.
     pub failed: Option<(TaskId, u32)>,
@@ -73,14 +58,12 @@ pub struct Listed {
     pub execution: ExecutionId,
     /// The workflow's name.
     pub workflow: Arc<str>,
-    /// How it stands.
-    pub status: ExecutionStatus,
     /// When it started.
     pub started: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
     /// How many events it has.
     pub events: u64,
-    /// Why it is not resumed, if it is held: the difference between its workflow and the registered one.
-    pub blocked: Option<String>,
+    /// How it stands, why, and what to do.
+    pub standing: Standing,
 }

@@ -2,12 +2,12 @@
 
 use cloacina_store::log::ReadError;
 
-use super::{Answer, Scheduler};
+use super::{Answer, Live, Scheduler};
 use crate::core::decide::{Command, Rejection};
-use crate::core::event::{ExecutionId, Request};
+use crate::core::event::{ExecutionId, Request, TaskId};
 use crate::core::state::Status;
 use crate::runtime::completion::Waiter;
-use crate::runtime::engine::{EngineError, Outcome, lock};
+use crate::runtime::engine::{EngineError, ExecutionStatus, Outcome, Standing};
 use crate::runtime::message::{Attached, Control, Reply};
 use crate::runtime::outcome::{listed, outcome, stream_of};
 
@@ -38,14 +38,16 @@ impl Scheduler {
 
     /// Why nothing can be asked of an execution that is not live.
     pub(super) fn not_live(&self, execution: ExecutionId) -> EngineError {
-        if let Some(why) = self.held_reason(execution) {
-            return EngineError::Rejected { execution, why: format!("it is blocked ({why}); resume or cancel it") };
+        if let Some(standing) = self.shell.standings.held(execution) {
+            let why = format!("it is {}: {}", standing.status.in_a_sentence(), standing.advice().unwrap_or_default());
+            return EngineError::Rejected { execution, why };
         }
         match self.shell.log.stream(stream_of(execution)) {
             Ok(entry) => match listed(&entry, None) {
-                Ok(listed) => {
-                    EngineError::Rejected { execution, why: format!("the execution has ended ({:?})", listed.status) }
-                }
+                Ok(listed) => EngineError::Rejected {
+                    execution,
+                    why: format!("the execution has ended ({})", listed.standing.status),
+                },
                 Err(error) => EngineError::Log(error.into()),
             },
             Err(ReadError::NoStream(_)) => EngineError::NotFound(execution),
@@ -56,7 +58,10 @@ impl Scheduler {
     /// How a live execution stands, told once all of it is durable. Where that fails, and where it is not live, the log
     /// has to tell.
     pub(super) fn peek(&mut self, execution: ExecutionId, reply: Reply<Option<Box<Outcome>>>) {
-        let told = self.live.get(&execution).map(|live| Box::new(outcome(&live.state)));
+        let told = self.live.get(&execution).map(|live| {
+            let status = self.standing_of(live).status;
+            Box::new(Outcome { status, ..outcome(&live.state) })
+        });
         self.answer_when_durable(
             execution,
             Box::new(move |durable| {
@@ -65,13 +70,39 @@ impl Scheduler {
         );
     }
 
+    /// Notes of each execution that something happened to in this turn whether it waits now.
+    pub(super) fn note_standings(&mut self) {
+        let moved = std::mem::take(&mut self.moved);
+        for execution in self.touched.iter().chain(&moved) {
+            let Some(live) = self.live.get(execution) else { continue };
+            let standing = self.standing_of(live);
+            // All else the label says.
+            let is_news = matches!(standing.status, ExecutionStatus::Waiting | ExecutionStatus::Deferred);
+            self.shell.standings.set(*execution, is_news.then_some(standing));
+        }
+    }
+
+    /// How a live execution stands.
+    fn standing_of(&self, live: &Live) -> Standing {
+        let standing = Standing::of(&live.state);
+        let waits = standing.status == ExecutionStatus::Running
+            && live.state.ready().next().is_none()
+            && live.state.running().next().is_some()
+            && self.is_idle(live);
+        if !waits {
+            return standing;
+        }
+        let names: Vec<&TaskId> = live.state.running().map(|task| live.state.graph().name(task)).collect();
+        Standing::deferred(&names)
+    }
+
     pub(super) fn attach(&self, execution: ExecutionId, waiter: Waiter) -> Attached {
         if let Some(live) = self.live.get(&execution) {
             live.completion.wait(waiter);
             return Attached::Waiting;
         }
-        match self.held_reason(execution) {
-            Some(why) => Attached::Blocked(why, waiter),
+        match self.shell.standings.held(execution) {
+            Some(standing) => Attached::Blocked(Box::new(standing), waiter),
             None => Attached::NotLive(waiter, self.failed.clone()),
         }
     }
@@ -83,9 +114,5 @@ impl Scheduler {
             self.asked.push(execution);
         }
         live.answers.push(answer);
-    }
-
-    pub(super) fn held_reason(&self, execution: ExecutionId) -> Option<String> {
-        lock(&self.shell.held_reasons).get(&execution).cloned()
     }
 }

@@ -1,6 +1,6 @@
 //! The end: of an execution that the log refuses, of a log that failed, and of the scheduler itself.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cloacina_store::log::AppendError;
 
@@ -8,18 +8,34 @@ use super::slots::slot_of;
 use super::{Alarm, Live, Scheduler, Source};
 use crate::core::decide::Command;
 use crate::core::event::{Attempt, ExecutionId, TaskId};
-use crate::runtime::engine::{EngineError, WaitError, lock};
+use crate::runtime::engine::{EngineError, Standing, WaitError};
 use crate::runtime::message::{Reply, Unfinished};
 use crate::runtime::outcome::stream_of;
 
 /// That the scheduler was told to stop.
 pub(super) struct Stopping {
     /// `None` lies beyond all clocks.
-    pub(super) until: Option<Instant>,
-    pub(super) reply: Reply<Result<(), EngineError>>,
+    until: Option<Instant>,
+    /// Everybody who told it.
+    replies: Vec<Reply<Result<(), EngineError>>>,
+}
+
+impl Stopping {
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
 }
 
 impl Scheduler {
+    /// Is told to stop. Told again, it gives running attempts the shorter time.
+    pub(super) fn stop_within(&mut self, grace: Duration, reply: Reply<Result<(), EngineError>>) {
+        let until = Instant::now().checked_add(grace);
+        let stopping = self.stopping.get_or_insert(Stopping { until, replies: Vec::new() });
+        stopping.until = [stopping.until, until].into_iter().flatten().min();
+        stopping.replies.push(reply);
+        self.disarm_all();
+    }
+
     /// The log has failed: everybody who waits is told, and nothing is taken any more.
     pub(super) fn log_failed(&mut self, error: AppendError) {
         if self.failed.is_some() {
@@ -62,8 +78,9 @@ impl Scheduler {
         live.completion.complete(Err(WaitError::Log(error.clone().into())));
         live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
         if self.shell.log.stream(stream_of(execution)).is_ok_and(|entry| entry.open) {
-            self.held.insert(execution, Unfinished::Broken(error.to_string()));
-            lock(&self.shell.held_reasons).insert(execution, error.to_string());
+            let standing = Standing::refused(&error.to_string());
+            self.shell.standings.set(execution, Some(standing.clone()));
+            self.held.insert(execution, Unfinished::Broken(Box::new(standing)));
         }
     }
 
@@ -106,8 +123,8 @@ impl Scheduler {
         for (id, live) in self.live.drain().filter(|(_, live)| !live.state.status().is_final()) {
             live.completion.complete(Err(WaitError::ShutDown(id)));
         }
-        if let Some(stopping) = self.stopping {
-            let _asker_may_be_gone = stopping.reply.send(closed);
+        for reply in self.stopping.into_iter().flat_map(|stopping| stopping.replies) {
+            let _asker_may_be_gone = reply.send(closed.clone());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Executions that another process left unfinished: taken over, or held with the reason.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Scheduler;
@@ -7,17 +8,27 @@ use crate::core::decide::Command;
 use crate::core::event::{ExecutionId, Request};
 use crate::core::graph::difference;
 use crate::core::state::Status;
-use crate::runtime::engine::{EngineError, lock};
+use crate::runtime::engine::{EngineError, Standing};
 use crate::runtime::message::Unfinished;
+use crate::runtime::narration;
 use crate::runtime::workflow::Workflow;
 
 impl Scheduler {
     /// Takes over every held execution whose workflow is registered with the same graph, and says why not of the others.
     pub(super) fn take_over_held(&mut self) {
         let ids: Vec<ExecutionId> = self.held.keys().copied().collect();
+        let mut news: BTreeMap<Option<String>, Vec<ExecutionId>> = BTreeMap::new();
         for id in ids {
-            if let Err(why) = self.take_over(id, false) {
-                lock(&self.shell.held_reasons).insert(id, why);
+            let Err(standing) = self.take_over(id, false) else { continue };
+            let reason = standing.reason.clone();
+            if self.shell.standings.set(id, Some(standing)) {
+                news.entry(reason).or_default().push(id);
+            }
+        }
+        // One line for all that are held for the same reason: there may be thousands.
+        for ids in news.into_values() {
+            if let Some(standing) = ids.first().and_then(|first| self.shell.standings.get(*first)) {
+                narration::tell_held(&ids, &standing);
             }
         }
     }
@@ -33,7 +44,8 @@ impl Scheduler {
             };
             return Err(EngineError::Rejected { execution, why });
         }
-        self.take_over(execution, true).map_err(|why| EngineError::Rejected { execution, why })
+        self.take_over(execution, true)
+            .map_err(|standing| EngineError::Rejected { execution, why: standing.advice().unwrap_or_default() })
     }
 
     /// Cancels a held execution, whatever became of its workflow: it is taken over as it began, only to end it, and none
@@ -42,7 +54,7 @@ impl Scheduler {
         let rejected = |why: String| EngineError::Rejected { execution, why };
         let workflow = match self.held.get(&execution) {
             Some(Unfinished::Whole(state)) => Arc::new(Workflow::of_the_past(state.graph())),
-            Some(Unfinished::Broken(why)) => return Err(rejected(why.clone())),
+            Some(Unfinished::Broken(standing)) => return Err(rejected(standing.advice().unwrap_or_default())),
             None => return Err(self.not_live(execution)),
         };
         // First the attempts that its process took with it: they hold no slot here.
@@ -50,29 +62,29 @@ impl Scheduler {
         self.decide(execution, Command::Cancel(request)).map_err(|rejection| rejected(rejection.to_string()))
     }
 
-    /// Takes a held execution over; with another graph only `on_purpose`.
-    fn take_over(&mut self, id: ExecutionId, on_purpose: bool) -> Result<(), String> {
+    /// Takes a held execution over; with another graph only `on_purpose`. Otherwise says how it stands.
+    fn take_over(&mut self, id: ExecutionId, on_purpose: bool) -> Result<(), Standing> {
         let workflow = {
             let state = match self.held.get(&id) {
                 Some(Unfinished::Whole(state)) => state,
-                Some(Unfinished::Broken(why)) => return Err(why.clone()),
-                None => return Err("it is not held".to_owned()),
+                Some(Unfinished::Broken(standing)) => return Err((**standing).clone()),
+                None => return Ok(()),
             };
             if !self.shell.config.recover && !on_purpose {
-                return Err("recovery is turned off (enable_recovery)".to_owned());
+                return Err(Standing::recovery_is_off(id));
             }
             let name = state.workflow();
             let Some(workflow) = self.shell.registry.find(name) else {
-                return Err(format!("workflow '{name}' is not registered in this process"));
+                return Err(Standing::not_registered(id, name));
             };
             if let Some(difference) = difference(state.definition(), workflow.graph().definition())
                 && !on_purpose
             {
-                return Err(format!("workflow '{name}' has another graph now: {difference}"));
+                return Err(Standing::other_graph(id, name, &difference));
             }
             workflow
         };
-        self.recover(id, workflow)?;
+        self.recover(id, workflow).map_err(|why| Standing::refused(&why))?;
         tracing::info!(execution = %id, "took over an unfinished execution");
         Ok(())
     }
@@ -80,7 +92,7 @@ impl Scheduler {
     /// Makes a held execution live, with this workflow.
     fn recover(&mut self, id: ExecutionId, workflow: Arc<Workflow>) -> Result<(), String> {
         let Some(Unfinished::Whole(state)) = self.held.remove(&id) else { return Ok(()) };
-        lock(&self.shell.held_reasons).remove(&id);
+        self.shell.standings.set(id, None);
         let definition = (workflow.fingerprint(), workflow.graph().clone());
         self.go_live(*state, workflow);
         let command = Command::Recover { environment: self.shell.environment.clone(), definition };

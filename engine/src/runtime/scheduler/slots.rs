@@ -98,6 +98,9 @@ impl super::Scheduler {
     /// An attempt gives its slot back, or wants one again.
     pub(super) fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
         let under_way = self.live.get(&attempt.0).and_then(|live| slot_of(&live.state, &attempt));
+        if under_way.is_some() {
+            self.moved.insert(attempt.0);
+        }
         match (under_way, request) {
             (Some(Some(slot)), SlotRequest::GiveBack) => {
                 let (execution, task, number) = attempt;

@@ -97,8 +97,8 @@ impl Scheduler {
             Err(ReadError::NoStream(_)) => None,
             Err(error) => Some(Err(StartError::Log(error.into()))),
             Ok(entry) if !entry.open => Some(Ok(())),
-            Ok(_) => Some(match (self.held_reason(id), &self.failed) {
-                (Some(why), _) => Err(StartError::Blocked { execution: id, why }),
+            Ok(_) => Some(match (self.shell.standings.held(id), &self.failed) {
+                (Some(standing), _) => Err(StartError::Blocked { execution: id, standing: Box::new(standing) }),
                 (None, Some(error)) => Err(StartError::Log(error.clone().into())),
                 (None, None) => Ok(()),
             }),

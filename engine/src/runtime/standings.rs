@@ -1,0 +1,50 @@
+//! What an engine knows of its unfinished executions beyond what their events say: those that it holds, and those that
+//! wait. The log shows it to its readers as notices.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use cloacina_store::log::EventLog;
+
+use super::engine::lock;
+use super::outcome::stream_of;
+use crate::core::codec::encode_standing;
+use crate::core::event::ExecutionId;
+use crate::core::standing::Standing;
+
+/// The standing of each execution for which the log alone does not tell it. Shared between threads.
+#[derive(Clone)]
+pub(crate) struct Standings {
+    log: Arc<dyn EventLog>,
+    known: Arc<Mutex<BTreeMap<ExecutionId, Standing>>>,
+}
+
+impl Standings {
+    pub(crate) fn new(log: Arc<dyn EventLog>) -> Self {
+        Self { log, known: Arc::default() }
+    }
+
+    /// The standing of an execution, if it is another one than its events say.
+    pub(crate) fn get(&self, id: ExecutionId) -> Option<Standing> {
+        lock(&self.known).get(&id).cloned()
+    }
+
+    /// The standing of an execution that this engine holds.
+    pub(crate) fn held(&self, id: ExecutionId) -> Option<Standing> {
+        self.get(id).filter(|standing| standing.status.is_left())
+    }
+
+    /// Sets or clears the standing of an execution. Returns whether that is new.
+    pub(crate) fn set(&self, id: ExecutionId, standing: Option<Standing>) -> bool {
+        let mut known = lock(&self.known);
+        if known.get(&id) == standing.as_ref() {
+            return false;
+        }
+        self.log.post(stream_of(id), standing.as_ref().map(|standing| encode_standing(standing).into()));
+        match standing {
+            Some(standing) => drop(known.insert(id, standing)),
+            None => drop(known.remove(&id)),
+        }
+        true
+    }
+}

@@ -1,0 +1,99 @@
+//! Which descriptors a fork of this process must not keep.
+//!
+//! A fork without `exec` (`os.fork`, `multiprocessing`, `ProcessPoolExecutor`) shares every open file with its parent, and
+//! with them the lock of a log: the parent can die, and its child goes on locking a log that it knows nothing of. Linux has
+//! no flag that keeps a descriptor out of a fork. So what marks a log (its lock file, the sockets of its readers) is noted
+//! here, and a program that may be forked lets go of it in the child, before anything else runs there:
+//! [`marks`] is made for that moment. It takes no lock and allocates nothing. The Python package does it with
+//! `pthread_atfork`.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+const FREE: RawFd = -1;
+const AT_ONCE: usize = 64;
+
+/// Room for some descriptors, and for more where that is full. It only grows.
+struct Slots {
+    descriptors: [AtomicI32; AT_ONCE],
+    more: OnceLock<Box<Slots>>,
+}
+
+static SLOTS: Slots = Slots::new();
+
+impl Slots {
+    const fn new() -> Self {
+        Self { descriptors: [const { AtomicI32::new(FREE) }; AT_ONCE], more: OnceLock::new() }
+    }
+
+    fn take(&self, descriptor: RawFd) -> &AtomicI32 {
+        let free =
+            |slot: &&AtomicI32| slot.compare_exchange(FREE, descriptor, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        match self.descriptors.iter().find(free) {
+            Some(slot) => slot,
+            None => self.more.get_or_init(|| Box::new(Self::new())).take(descriptor),
+        }
+    }
+}
+
+/// A descriptor that is kept out of forks until this is dropped. Drop it before the descriptor is closed.
+///
+/// # Examples
+/// ```
+/// use std::os::fd::AsRawFd;
+///
+/// let file = tempfile::tempfile()?;
+/// let kept_out = cloacina_store::forks::KeptOut::new(&file);
+/// assert!(cloacina_store::forks::marks().any(|descriptor| descriptor == file.as_raw_fd()));
+/// drop(kept_out);
+/// assert!(cloacina_store::forks::marks().all(|descriptor| descriptor != file.as_raw_fd()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct KeptOut(&'static AtomicI32);
+
+impl KeptOut {
+    /// Notes an open descriptor.
+    #[must_use]
+    pub fn new(descriptor: &impl AsRawFd) -> Self {
+        Self(SLOTS.take(descriptor.as_raw_fd()))
+    }
+}
+
+impl Drop for KeptOut {
+    fn drop(&mut self) {
+        self.0.store(FREE, Ordering::SeqCst);
+    }
+}
+
+/// The descriptors that are noted now. Where one is the lock file of a log, whatever else is open in that directory belongs
+/// to the log as well; where one is a listening socket, so do the connections that it took.
+pub fn marks() -> impl Iterator<Item = RawFd> {
+    std::iter::successors(Some(&SLOTS), |slots| slots.more.get().map(|more| &**more))
+        .flat_map(|slots| &slots.descriptors)
+        .map(|slot| slot.load(Ordering::SeqCst))
+        .filter(|descriptor| *descriptor != FREE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_descriptors_than_there_was_room_for_are_all_noted_and_forgotten() {
+        struct Number(RawFd);
+        impl AsRawFd for Number {
+            fn as_raw_fd(&self) -> RawFd {
+                self.0
+            }
+        }
+        let numbers: Vec<RawFd> = (1_000_000..1_000_000 + 3 * AT_ONCE as RawFd).collect();
+        let noted = || marks().filter(|number| numbers.contains(number)).count();
+        let kept: Vec<KeptOut> = numbers.iter().map(|number| KeptOut::new(&Number(*number))).collect();
+        assert_eq!(noted(), numbers.len());
+        drop(kept);
+        assert_eq!(noted(), 0);
+        assert!(numbers.iter().all(|number| SLOTS.take(*number).swap(FREE, Ordering::SeqCst) == *number));
+    }
+}

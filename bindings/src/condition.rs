@@ -89,7 +89,9 @@ fn parse(tree: &Bound<'_, PyAny>, depth: usize) -> PyResult<Condition> {
         )));
     };
     if depth > 100 {
-        return Err(PyValueError::new_err("a condition tree may be nested 100 levels deep"));
+        return Err(PyValueError::new_err(
+            "a condition tree is nested too deep; put conditions side by side: any_of(*many), all_of(*many)",
+        ));
     }
     let kind = text_field(dict, "type", "condition")?;
     let parts = || -> PyResult<Vec<Condition>> {

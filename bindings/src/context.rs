@@ -34,7 +34,7 @@ use crate::{canonical, errors, json};
 ///     True
 ///     >>> context["when"] = [{"day": {1, 2}}]
 ///     Traceback (most recent call last):
-///     TypeError: context key 'when', at [0]['day']: set is not a JSON value; use sorted(value), or list(value)
+///     cloaca.errors.NotJsonError: context key 'when', at [0]['day']: set is not a JSON value; use sorted(value), or list(value)
 #[pyclass(frozen, mapping, weakref, module = "cloaca", name = "Context")]
 pub struct Context {
     inner: Mutex<TaskContext>,
@@ -132,7 +132,13 @@ fn key_text(key: &Bound<'_, PyAny>) -> PyResult<String> {
     let Ok(text) = key.cast::<PyString>() else {
         return Err(PyTypeError::new_err(format!("a context key must be a str, not {}", type_name(key))));
     };
-    Ok(text.to_str()?.to_owned())
+    text.to_str().map(ToOwned::to_owned).map_err(|_| {
+        let shown = quoted(key);
+        let message = format!(
+            "context key {shown} has a lone surrogate, which is not Unicode; use key.encode('utf-8', 'replace').decode()"
+        );
+        crate::errors::error(key.py(), "NotJsonError", &message, &[])
+    })
 }
 
 /// A value for a key, as JSON.
@@ -228,7 +234,7 @@ impl Context {
     ///     4
     ///     >>> context.set("mean", float("nan"))
     ///     Traceback (most recent call last):
-    ///     ValueError: context key 'mean': nan is not a JSON value; use None, or a text such as str(value)
+    ///     cloaca.errors.NotJsonError: context key 'mean': nan is not a JSON value; use None, or a text such as str(value)
     fn set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let key = key_text(key)?;
         let value = value_json(&key, value)?;
@@ -406,7 +412,7 @@ impl Context {
     ///     Context({"day":"2026-01-31","file":"a.csv","rows":4})
     ///     >>> context.update_from_dict({"rows": 5, "file": b"a.csv"})
     ///     Traceback (most recent call last):
-    ///     TypeError: context key 'file': bytes is not a JSON value; use decode(), or base64.b64encode(value).decode()
+    ///     cloaca.errors.NotJsonError: context key 'file': bytes is not a JSON value; use decode(), or base64.b64encode(value).decode()
     ///     >>> context["rows"]
     ///     4
     fn update_from_dict(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {

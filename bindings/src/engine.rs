@@ -1,14 +1,14 @@
 //! An open engine, and how Python waits for it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use cloacina_engine::core::event::{Cause, ExecutionId};
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::clock::TimeSource;
 use cloacina_engine::runtime::crashing::CrashingLog;
-use cloacina_engine::runtime::engine::{Engine, EngineConfig, StartRequest, WaitError};
+use cloacina_engine::runtime::engine::{Engine, EngineConfig, NestedWaitGuard, StartRequest, WaitError};
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
@@ -18,7 +18,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::clock::PyVirtualClock;
 use crate::context::Context;
-use crate::executor::{CallOnDrop, Inbox, LONG, Outlet};
+use crate::executor::{Attempt, CallOnDrop, Inbox, LONG, Outlet};
 use crate::exit::without_gil;
 use crate::history::NativeHistory;
 use crate::trigger::TriggerSpec;
@@ -47,6 +47,33 @@ impl Drop for NativeEngine {
             std::mem::forget(self.engine.clone());
         }
     }
+}
+
+/// An attempt's wait for an execution.
+#[pyclass(frozen, module = "cloaca._cloaca")]
+pub struct NestedWait {
+    guard: Mutex<Option<NestedWaitGuard>>,
+    refused: Arc<Mutex<Option<WaitError>>>,
+}
+
+#[pymethods]
+impl NestedWait {
+    /// Ends it.
+    fn close(&self) {
+        drop(lock(&self.guard).take());
+    }
+
+    /// Raises the reason, if it was refused.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        match &*lock(&self.refused) {
+            Some(why) => Err(errors::wait(py, why)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl NativeEngine {
@@ -190,16 +217,21 @@ impl NativeEngine {
     }
 
     /// Waits for the end of an execution, at most so many seconds. `watch_signals` is for the main thread: it lets Ctrl-C
-    /// through.
-    #[pyo3(signature = (execution_id, timeout, watch_signals))]
+    /// through. `attempt` is the one that waits, if it is one.
+    #[pyo3(signature = (execution_id, timeout, watch_signals, attempt=None))]
     fn wait<'py>(
         &self,
         py: Python<'py>,
         execution_id: &str,
         timeout: Option<f64>,
         watch_signals: bool,
+        attempt: Option<&Attempt>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let execution = id_of(execution_id)?;
+        if let Some(attempt) = attempt.filter(|_| timeout.is_none()) {
+            let ended = without_gil(py, || self.engine.wait_in(attempt.handle(), execution))?;
+            return outcome::outcome(py, &*ended.map_err(|why| errors::wait(py, &why))?);
+        }
         let began = Instant::now();
         let limit = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONG));
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
@@ -222,6 +254,19 @@ impl NativeEngine {
         let call = CallOnDrop::new(call, self.inbox.clone());
         let done = Box::new(move |_| drop(call));
         without_gil(py, || self.engine.when_done(execution, done))
+    }
+
+    /// Says that an attempt waits for an execution. `call` is called, by a reader of the inbox, when that cannot end.
+    fn watch(&self, py: Python<'_>, execution_id: &str, attempt: &Attempt, call: Py<PyAny>) -> PyResult<NestedWait> {
+        let execution = id_of(execution_id)?;
+        let refused = Arc::new(Mutex::new(None));
+        let (call, told) = (CallOnDrop::new(call, self.inbox.clone()), refused.clone());
+        let refuse = move |why: WaitError| {
+            *lock(&told) = Some(why);
+            drop(call);
+        };
+        let guard = without_gil(py, || self.engine.watch(attempt.handle(), execution, refuse))?;
+        Ok(NestedWait { guard: Mutex::new(Some(guard)), refused })
     }
 
     /// How an execution stands.

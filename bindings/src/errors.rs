@@ -119,6 +119,16 @@ pub fn wait(py: Python<'_>, why: &WaitError) -> PyErr {
         WaitError::Foreign(foreign) => {
             error(py, "ExecutionNotFoundError", &message, &[("execution_id", text(py, foreign.id))])
         }
+        WaitError::NoSlotLeft { execution, task, slots } => {
+            let message = format!(
+                "execution {execution} cannot get a slot: each of the {slots} slots (max_concurrent_tasks) is held by a task \
+                 that waits for an execution, and '{task}' is one of them. Give the slot back while it waits: \
+                 execution = runner.submit(...); handle.defer_until(lambda: execution.done); execution.result(). Or raise \
+                 max_concurrent_tasks"
+            );
+            let attributes = [("execution_id", text(py, execution)), ("task_id", text(py, task))];
+            error(py, "NoSlotLeftError", &message, &attributes)
+        }
         WaitError::Blocked { execution, .. } | WaitError::ShutDown(execution) => {
             error(py, "OperationError", &message, &[("execution_id", text(py, execution))])
         }

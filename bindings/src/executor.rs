@@ -13,7 +13,6 @@ use cloacina_engine::runtime::handle::TaskHandle;
 use cloacina_engine::runtime::task::{Notice, RunningAttempt};
 use cloacina_engine::runtime::trigger::RunningPoll;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -176,6 +175,11 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// What it can ask.
+    pub fn handle(&self) -> &TaskHandle {
+        &self.handle
+    }
+
     fn new(py: Python<'_>, spec: Py<TaskSpec>, mut running: RunningAttempt, inbox: Outlet) -> PyResult<Self> {
         let context = Py::new(py, Context::of(std::mem::take(&mut running.context)))?;
         let handle = running.handle().clone();
@@ -351,11 +355,18 @@ pub fn returns(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task: 
     } else if let Ok(values) = returned.cast::<PyDict>() {
         context.get().set_all(values)?;
     } else if !returned.is_none() {
-        return Err(PyTypeError::new_err(format!(
-            "task '{task}' returned a value of type {}; a task returns the context, None, another Context, or a dict of \
-             the keys to set",
-            type_name(returned)
-        )));
+        let kind = type_name(returned);
+        let message = match kind.as_str() {
+            "coroutine" => format!(
+                "task '{task}' returned a coroutine, which nobody awaits: an async function is behind a decorator that is \
+                 not. Make the decorator's wrapper `async def`, with `return await function(...)`"
+            ),
+            _ => format!(
+                "task '{task}' returned a value of type {kind}; a task returns the context, None, another Context, or a \
+                 dict of the keys to set"
+            ),
+        };
+        return Err(crate::errors::error(returned.py(), "ReturnedTypeError", &message, &[]));
     }
     Ok(())
 }

@@ -179,6 +179,7 @@ impl NativeHistory {
         let past = found.map_err(|why| errors::no_attempt(py, &why, task, &self.history.head))?;
         let outcome = match past.outcome {
             Outcome::Running => "running",
+            Outcome::Deferred => "deferred",
             Outcome::Left => "not running",
             Outcome::Completed => "completed",
             Outcome::Failed { .. } => "failed",

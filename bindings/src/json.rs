@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 
 use cloacina_engine::core::json::Json;
 use num_bigint::BigInt;
-use pyo3::exceptions::{PyTypeError, PyUnicodeEncodeError, PyValueError};
+use pyo3::exceptions::PyUnicodeEncodeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
+
+use crate::errors;
 
 /// Values may be nested this deep.
 pub const MAX_DEPTH: usize = 1_000;
@@ -16,8 +18,6 @@ const SHOWN_STEPS: usize = 6;
 
 /// Why a value is not JSON, and where in it.
 pub struct NotJson {
-    /// `TypeError` or `ValueError`.
-    is_type: bool,
     /// From the inside out.
     path: Vec<Step>,
     problem: String,
@@ -29,12 +29,8 @@ enum Step {
 }
 
 impl NotJson {
-    fn kind(problem: String) -> Self {
-        Self { is_type: true, path: Vec::new(), problem }
-    }
-
-    fn value(problem: String) -> Self {
-        Self { is_type: false, path: Vec::new(), problem }
+    fn new(problem: String) -> Self {
+        Self { path: Vec::new(), problem }
     }
 
     fn at(mut self, step: Step) -> Self {
@@ -61,7 +57,7 @@ impl NotJson {
         };
         let at = if place.is_empty() { String::new() } else { format!(", at {place}") };
         let message = format!("{what}{at}: {}", self.problem);
-        if self.is_type { PyTypeError::new_err(message) } else { PyValueError::new_err(message) }
+        Python::attach(|py| errors::error(py, "NotJsonError", &message, &[]))
     }
 }
 
@@ -138,10 +134,10 @@ impl Writer {
     fn open(&mut self, value: &Bound<'_, PyAny>) -> Result<(), NotJson> {
         let id = value.as_ptr() as usize;
         if self.open.contains(&id) {
-            return Err(NotJson::value(format!("the {} contains itself", type_name(value))));
+            return Err(NotJson::new(format!("the {} contains itself", type_name(value))));
         }
         if self.open.len() >= MAX_DEPTH {
-            return Err(NotJson::value(format!("the value is nested deeper than {MAX_DEPTH} levels")));
+            return Err(NotJson::new(format!("the value is nested deeper than {MAX_DEPTH} levels")));
         }
         self.open.push(id);
         Ok(())
@@ -202,7 +198,7 @@ impl Writer {
             return Ok(());
         }
         // Not `str`: Python refuses to write integers of more than 4,300 digits.
-        let big: BigInt = value.extract().map_err(|error: PyErr| NotJson::value(error.to_string()))?;
+        let big: BigInt = value.extract().map_err(|error: PyErr| NotJson::new(error.to_string()))?;
         let _ = write!(self.out, "{big}");
         Ok(())
     }
@@ -211,13 +207,13 @@ impl Writer {
         let value = float.value();
         if !value.is_finite() {
             let name = if value.is_nan() { "nan" } else { "an infinite float" };
-            return Err(NotJson::value(format!("{name} is not a JSON value; use None, or a text such as str(value)")));
+            return Err(NotJson::new(format!("{name} is not a JSON value; use None, or a text such as str(value)")));
         }
         // Python's own text, to the last digit: where two are equally short and equally near, others choose otherwise.
         // The base class's: a subclass may call itself something else (`np.float64(1.0)`).
         let is_plain = float.is_exact_instance_of::<PyFloat>();
         let text = if is_plain { float.repr() } else { PyFloat::new(float.py(), value).repr() };
-        let text = text.map_err(|error| NotJson::value(error.to_string()))?;
+        let text = text.map_err(|error| NotJson::new(error.to_string()))?;
         self.out.push_str(&text.to_string_lossy());
         Ok(())
     }
@@ -273,7 +269,7 @@ fn surrogate(text: &Bound<'_, PyString>, error: &PyErr) -> NotJson {
         .then(|| error.value(py).getattr("start").and_then(|start| start.extract::<usize>()).ok())
         .flatten();
     let place = place.map(|index| format!(" at index {index}")).unwrap_or_default();
-    NotJson::value(format!(
+    NotJson::new(format!(
         "the text has a lone surrogate{place}, which is not Unicode; use value.encode('utf-8', 'replace').decode()"
     ))
 }
@@ -281,29 +277,38 @@ fn surrogate(text: &Bound<'_, PyString>, error: &PyErr) -> NotJson {
 fn key_not_text(dict: &Bound<'_, PyDict>) -> NotJson {
     let key = dict.iter().map(|(key, _)| key).find(|key| !key.is_instance_of::<PyString>());
     let (shown, kind) = key.map_or_else(Default::default, |key| (quoted(&key), type_name(&key)));
-    NotJson::kind(format!("the key {shown} is of type {kind}; JSON keys are texts; use str(key)"))
+    NotJson::new(format!("the key {shown} is of type {kind}; JSON keys are texts; use str(key)"))
 }
 
 fn not_a_value(value: &Bound<'_, PyAny>) -> NotJson {
     let name = type_name(value);
     let module = value.get_type().module().map(|module| module.to_string()).unwrap_or_else(|_| String::new());
     let has = |attribute: &str| value.hasattr(attribute).unwrap_or(false);
+    let is_scalar = || value.getattr("ndim").and_then(|ndim| ndim.extract::<usize>()).is_ok_and(|ndim| ndim == 0);
     let use_ = match (module.as_str(), name.as_str()) {
+        _ if value.is_instance_of::<PyType>() => "store data, not code",
         (_, "datetime" | "date" | "time") => "use isoformat()",
         (_, "timedelta") => "use total_seconds()",
         (_, "set" | "frozenset") => "use sorted(value), or list(value)",
-        (_, "bytes" | "bytearray" | "memoryview") => "use decode(), or base64.b64encode(value).decode()",
-        (_, "Decimal" | "UUID" | "Fraction") => "use str(value)",
+        (_, "bytes" | "bytearray") => "use decode(), or base64.b64encode(value).decode()",
+        (_, "memoryview" | "array" | "bytes_") => "use base64.b64encode(value).decode()",
+        (_, "Decimal" | "UUID" | "Fraction" | "datetime64" | "timedelta64") => "use str(value)",
         (_, "complex") => "use [value.real, value.imag]",
-        (_, "range" | "generator" | "map" | "filter" | "zip" | "dict_keys" | "dict_values" | "deque") => {
-            "use list(value)"
-        }
+        (
+            _,
+            "range" | "generator" | "map" | "filter" | "zip" | "dict_keys" | "dict_values" | "dict_items" | "deque",
+        ) => "use list(value)",
+        (_, "NAType" | "NaTType") => "use None",
         ("cloaca", "Context") => "use to_dict()",
         ("cloaca._erased", "Erased") => "the value was erased from its log: use another one, or None",
-        ("builtins", "function" | "type" | "module") => "store data, not code",
+        ("builtins", "function" | "module") => "store data, not code",
         _ if module.starts_with("pathlib") => "use str(value)",
         _ if has("__dataclass_fields__") => "use dataclasses.asdict(value)",
+        _ if has("__attrs_attrs__") => "use attrs.asdict(value)",
         _ if has("model_dump") => "use model_dump(mode='json')",
+        _ if has("to_dicts") => "use to_dicts()",
+        _ if has("to_dict") && has("columns") => "use to_dict('records')",
+        _ if has("item") && is_scalar() => "use item()",
         _ if has("tolist") => "use tolist()",
         _ if has("to_dict") => "use to_dict()",
         _ if has("isoformat") => "use isoformat()",
@@ -311,5 +316,10 @@ fn not_a_value(value: &Bound<'_, PyAny>) -> NotJson {
         _ if has("keys") => "use dict(value)",
         _ => "use None, bool, int, float, str, list or dict",
     };
-    NotJson::kind(format!("{name} is not a JSON value; {use_}"))
+    // numpy's `bool` is not the one of Python.
+    let shown = match name.as_str() {
+        "bool" | "int" | "float" | "str" | "list" | "dict" => format!("{module}.{name}"),
+        _ => name,
+    };
+    NotJson::new(format!("{shown} is not a JSON value; {use_}"))
 }

@@ -43,7 +43,7 @@ mod _cloaca {
     #[pymodule_export]
     use super::context::Context;
     #[pymodule_export]
-    use super::engine::NativeEngine;
+    use super::engine::{NativeEngine, NestedWait};
     #[pymodule_export]
     use super::executor::{Attempt, Inbox};
     #[pymodule_export]

@@ -110,8 +110,9 @@ impl PyRetryCondition {
         Self(RetryCondition::Never)
     }
 
-    /// Errors that pass: a TimeoutError, a ConnectionError, an OSError of the network kind, or any whose message has one of
-    /// the words timeout, connection, network, temporary, unavailable.
+    /// Errors that pass: a TimeoutError, a subprocess.TimeoutExpired, a ConnectionError, an OSError of the network kind, a
+    /// group of nothing but these, or any error whose message has one of the words timeout, timed out, network, temporary,
+    /// unavailable, or says that a connection was refused, reset, closed, lost and the like.
     ///
     /// Example:
     ///     >>> transient = cloaca.RetryCondition.transient_only()
@@ -209,7 +210,7 @@ impl PyRetryPolicy {
     ///     True
     #[staticmethod]
     fn builder() -> RetryPolicyBuilder {
-        RetryPolicyBuilder { inner: RetryPolicy::default() }
+        RetryPolicyBuilder::new()
     }
 
     /// How many runs there are at most, the first one counted.
@@ -329,13 +330,15 @@ fn millis(name: &str, seconds: f64) -> PyResult<Millis> {
 #[pyclass(frozen, module = "cloaca", name = "RetryPolicyBuilder")]
 pub struct RetryPolicyBuilder {
     inner: RetryPolicy,
+    /// Whether somebody said how long the longest wait is.
+    has_max_delay: bool,
 }
 
 impl RetryPolicyBuilder {
     fn with(&self, change: impl FnOnce(&mut RetryPolicy)) -> Self {
         let mut inner = self.inner.clone();
         change(&mut inner);
-        Self { inner }
+        Self { inner, has_max_delay: self.has_max_delay }
     }
 }
 
@@ -343,7 +346,7 @@ impl RetryPolicyBuilder {
 impl RetryPolicyBuilder {
     #[new]
     fn new() -> Self {
-        Self { inner: RetryPolicy::default() }
+        Self { inner: RetryPolicy::default(), has_max_delay: false }
     }
 
     /// How many runs there are at most; 0 and 1 are one run.
@@ -363,7 +366,8 @@ impl RetryPolicyBuilder {
         Ok(self.with(|policy| policy.max_attempts = attempts.max(1)))
     }
 
-    /// The wait after the first failure, in seconds, to the millisecond.
+    /// The wait after the first failure, in seconds, to the millisecond. One above the default longest wait of 60 s raises
+    /// that.
     ///
     /// Raises:
     ///     ValueError: It is negative, or not a finite number.
@@ -386,7 +390,9 @@ impl RetryPolicyBuilder {
     ///     5.0
     fn max_delay(&self, delay_seconds: f64) -> PyResult<Self> {
         let delay = millis("max_delay", delay_seconds)?;
-        Ok(self.with(|policy| policy.max_delay = delay))
+        let mut with = self.with(|policy| policy.max_delay = delay);
+        with.has_max_delay = true;
+        Ok(with)
     }
 
     /// How the wait grows.
@@ -420,16 +426,29 @@ impl RetryPolicyBuilder {
 
     /// The policy, for `@cloaca.task(retry=...)`. The builder can be used again.
     ///
+    /// Raises:
+    ///     ValueError: `initial_delay` is longer than the `max_delay` that was given.
+    ///
     /// Example:
     ///     >>> builder = cloaca.RetryPolicyBuilder().initial_delay(0.5)
     ///     >>> fetch, load = builder.max_attempts(5).build(), builder.max_attempts(2).build()
     ///     >>> fetch.max_attempts, load.max_attempts, load.initial_delay
     ///     (5, 2, 0.5)
-    fn build(&self) -> PyRetryPolicy {
-        PyRetryPolicy { inner: self.inner.clone() }
+    fn build(&self) -> PyResult<PyRetryPolicy> {
+        let mut inner = self.inner.clone();
+        let (first, longest) = (inner.initial_delay, inner.max_delay);
+        if first > longest && self.has_max_delay {
+            return Err(PyValueError::new_err(format!(
+                "the first delay ({} s) is longer than the longest ({} s); raise the longest, or leave it out",
+                seconds(first),
+                seconds(longest)
+            )));
+        }
+        inner.max_delay = inner.longest_delay();
+        Ok(PyRetryPolicy { inner })
     }
 
     fn __repr__(&self) -> String {
-        format!("RetryPolicyBuilder({})", self.build().__repr__())
+        format!("RetryPolicyBuilder({})", PyRetryPolicy { inner: self.inner.clone() }.__repr__())
     }
 }

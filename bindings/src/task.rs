@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cloacina_engine::core::definition::{TaskDefinition, TriggerRule};
+use cloacina_engine::core::definition::{TaskDefinition, Timeout, TriggerRule};
 use cloacina_engine::core::event::TaskId;
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::task::{RunningAttempt, Task, TaskBody};
@@ -37,7 +37,7 @@ pub type SharedSpec = Arc<Py<TaskSpec>>;
 impl TaskSpec {
     #[new]
     #[pyo3(signature = (id, function, *, dependencies, rule, retry, timeout_ms, code, source, parameters, is_async, in_process=false,
-        on_success=None, on_failure=None, on_retry=None))]
+        timeout_off=false, on_success=None, on_failure=None, on_retry=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         id: String,
@@ -51,6 +51,7 @@ impl TaskSpec {
         parameters: u8,
         is_async: bool,
         in_process: bool,
+        timeout_off: bool,
         on_success: Option<Py<PyAny>>,
         on_failure: Option<Py<PyAny>>,
         on_retry: Option<Py<PyAny>>,
@@ -60,7 +61,11 @@ impl TaskSpec {
             dependencies: dependencies.into_iter().map(Into::into).collect(),
             rule: rule_of(rule)?,
             retry: retry.inner.clone(),
-            timeout: timeout_ms.map(Millis),
+            timeout: match timeout_ms {
+                Some(limit) => Timeout::After(Millis(limit)),
+                None if timeout_off => Timeout::Off,
+                None => Timeout::Inherited,
+            },
             code,
             source: source.into(),
         };

@@ -245,6 +245,8 @@ fn one_of_each() -> Vec<Event> {
         Event::ExecutionCompleted(ended("")),
         Event::ExecutionFailed(ended("task 'load' failed")),
         Event::ExecutionCancelled(ended("cancelled by ops")),
+        Event::TaskDeferred(TaskDeferred { task: task(), attempt: 3 }),
+        Event::TaskResumed(TaskResumed { task: task(), attempt: 3, worker: 7 }),
     ]
 }
 
@@ -272,7 +274,7 @@ fn the_bytes_of_format_1_do_not_change() {
         assert_eq!(hex(&encode_event(&event)), golden, "{} is written otherwise than format 1 says", event.name());
         assert_eq!(decode_event(&unhex(&golden)), Ok(event), "a log of format 1 is not read any more");
     }
-    assert!(one_of_each().len() == 15 && decode_event(&[b'E', 1, 1, 16, 0]).is_err(), "a new kind needs a golden file");
+    assert!(one_of_each().len() == 17 && decode_event(&[b'E', 1, 1, 18, 0]).is_err(), "a new kind needs a golden file");
 }
 
 /// One event of each kind of a schedule, with every field set.

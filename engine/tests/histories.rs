@@ -105,7 +105,7 @@ fn a_late_result_of_an_attempt_that_was_timed_out_counts_no_more() {
     let graph = workflow([task("a").tried(2).timeout(100)]);
     let mut story = Story::of(&graph);
     story.starts("a").wait(99).assert_task("a", "Running").wait(1).assert_task("a", "WaitingRetry");
-    assert!(matches!(story.effects[..], [Effect::Stop { task: TaskIndex(0), attempt: 1, worker: 0 }]));
+    assert!(matches!(story.effects[..], [Effect::Stop { task: TaskIndex(0), attempt: 1, worker: Some(0) }]));
     let late = |story: &Story| Command::AttemptFinished {
         task: "a".into(),
         attempt: 1,

@@ -43,6 +43,8 @@ fn rename(event: &mut Event, name: &str) {
         Event::TaskFailed(body) => body.task = name.into(),
         Event::TaskSkipped(body) => body.task = name.into(),
         Event::TaskAbandoned(body) => body.task = name.into(),
+        Event::TaskDeferred(body) => body.task = name.into(),
+        Event::TaskResumed(body) => body.task = name.into(),
         Event::ContextWritten(ContextWritten { origin: Origin::Task { task, .. }, .. })
         | Event::ContextRemoved(ContextRemoved { origin: Origin::Task { task, .. }, .. }) => *task = name.into(),
         _ => {}
@@ -56,6 +58,8 @@ fn number(event: &mut Event, number: u32) {
         Event::TaskCompleted(body) => body.attempt = number,
         Event::TaskFailed(body) => body.attempt = number,
         Event::TaskAbandoned(body) => body.attempt = number,
+        Event::TaskDeferred(body) => body.attempt = number,
+        Event::TaskResumed(body) => body.attempt = number,
         Event::ContextWritten(ContextWritten { origin: Origin::Task { attempt, .. }, .. })
         | Event::ContextRemoved(ContextRemoved { origin: Origin::Task { attempt, .. }, .. }) => *attempt = number,
         _ => {}

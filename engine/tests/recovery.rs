@@ -179,3 +179,75 @@ fn a_recovery_during_a_pause_stays_paused_and_an_ended_execution_is_not_recovere
     assert!(matches!(story.attempt(again), Err(Rejection::Ended("Completed"))));
     assert!(matches!(story.attempt(Command::TimerFired { jitter: Jitter::NONE }), Err(Rejection::Ended(_))));
 }
+
+/// An approval waited in `defer_until`. After the fourth deploy it had failed: "its process died while it ran, 4 times".
+#[test]
+fn an_attempt_that_dies_while_it_is_deferred_does_not_count_against_its_task() {
+    let graph = workflow([task("ask"), task("pay").after(["ask"])]);
+    let mut story = Story::with(&graph, [], ExecutionOptions { max_recoveries: 0, ..options() });
+    for _ in 0..5 {
+        story.starts("ask").defers("ask").then().crashes();
+        story.assert_task("ask", "Pending").assert_ready(["ask"]);
+    }
+    assert_eq!(story.state.task(story.index("ask")).deaths(), 0);
+    story.starts("ask").defers("ask").assert_task("ask", "Deferred").resumes("ask");
+    // What it does after the wait is its own again.
+    story.crashes().assert_status(Status::Failed);
+    assert!(story.reason().contains("its process died while it ran, 1 times"), "{}", story.reason());
+}
+
+/// It also died of its timeout of five minutes, while nobody had answered yet.
+#[test]
+fn a_deferred_wait_counts_towards_no_timeout() {
+    let graph = workflow([task("ask").timeout(1_000), task("other")]);
+    let mut story = Story::with(&graph, [], ExecutionOptions { timeout: Some(Millis(5_000)), ..options() });
+    story.runs("other", []).starts("ask").later(600).defers("ask");
+    assert_eq!(story.state.next_timer(), None, "nothing is waited for but the answer");
+    let day = 86_400_000;
+    story.wait(day).assert_task("ask", "Deferred").resumes("ask").wait(399).assert_task("ask", "Running");
+    // A second wait, and the rest of its second.
+    story.defers("ask").wait(day).resumes("ask").wait(1).assert_task("ask", "Failed").assert_status(Status::Failed);
+    assert!(story.reason().contains("the attempt ran longer than 1 s"), "{}", story.reason());
+}
+
+#[test]
+fn the_time_of_the_execution_stands_still_only_while_all_that_is_under_way_waits() {
+    let graph = workflow([task("ask"), task("work")]);
+    let mut story = Story::with(&graph, [], ExecutionOptions { timeout: Some(Millis(5_000)), ..options() });
+    story.starts("ask").starts("work").later(1_000).defers("ask");
+    story.wait(2_000).completes("work", []).wait(60_000).resumes("ask").wait(1_999).assert_status(Status::Running);
+    story.wait(1).assert_status(Status::Failed);
+    assert!(story.reason().contains("the workflow ran longer than 5 s; not done: ask"), "{}", story.reason());
+}
+
+#[test]
+fn a_deferred_attempt_can_end_be_cancelled_and_be_given_up() {
+    let graph = workflow([task("ask").tried(2), task("next").after(["ask"])]);
+    Story::of(&graph).starts("ask").defers("ask").completes("ask", [("ok", json!(true))]).assert_ready(["next"]);
+    Story::of(&graph)
+        .starts("ask")
+        .defers("ask")
+        .fails_by("ask", support::error("ValueError", "no"), |_| {})
+        .assert_task("ask", "WaitingRetry");
+    let mut story = Story::of(&graph);
+    story.starts("ask").defers("ask").then().command(Command::Shutdown);
+    story.assert_tells(["ask#1 abandoned: Shutdown"]).assert_ready(["ask"]);
+    story.starts("ask").defers("ask").command(Command::Cancel(request("ops", None))).assert_status(Status::Cancelled);
+    // Of an attempt that is over, nothing is heard.
+    let late = Command::Resume { task: "ask".into(), attempt: 1, worker: 0 };
+    assert!(matches!(story.attempt(late), Err(Rejection::Ended(_))));
+}
+
+#[test]
+fn what_runs_cannot_resume_and_what_waits_cannot_be_deferred_again() {
+    let graph = workflow([task("ask")]);
+    let mut story = Story::of(&graph);
+    story.starts("ask");
+    let again = |resume: bool| match resume {
+        true => Command::Resume { task: "ask".into(), attempt: 1, worker: 0 },
+        false => Command::Defer { task: "ask".into(), attempt: 1 },
+    };
+    assert!(matches!(story.attempt(again(true)), Err(Rejection::Impossible(_))));
+    story.defers("ask");
+    assert!(matches!(story.attempt(again(false)), Err(Rejection::Impossible(_))));
+}

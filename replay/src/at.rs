@@ -245,6 +245,8 @@ pub fn task_of(event: &Event) -> Option<&TaskId> {
         Event::TaskFailed(failed) => Some(&failed.task),
         Event::TaskSkipped(skipped) => Some(&skipped.task),
         Event::TaskAbandoned(abandoned) => Some(&abandoned.task),
+        Event::TaskDeferred(deferred) => Some(&deferred.task),
+        Event::TaskResumed(resumed) => Some(&resumed.task),
         _ => None,
     }
 }

@@ -235,7 +235,7 @@ export function tally(moment) {
     const state = moment.state(task);
     counts.set(state, (counts.get(state) ?? 0) + 1);
   }
-  const order = ["Failed", "WaitingRetry", "NotRunning", "Running", "Ready", "Pending", "Completed", "Skipped", "Cancelled"];
+  const order = ["Failed", "WaitingRetry", "NotRunning", "Deferred", "Running", "Ready", "Pending", "Completed", "Skipped", "Cancelled"];
   return order.filter((state) => counts.has(state)).map((state) => {
     const { sign, word, colour } = look(state);
     const count = counts.get(state).toLocaleString("en");

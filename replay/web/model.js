@@ -93,6 +93,12 @@ export class Past {
       case "TaskAbandoned":
         end(last, "Abandoned");
         break;
+      case "TaskDeferred":
+        if (last) last.deferred = true;
+        break;
+      case "TaskResumed":
+        if (last) last.deferred = false;
+        break;
       case "ExecutionFailed":
       case "ExecutionCancelled":
         for (const attempts of this.attempts.values()) {

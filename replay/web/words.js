@@ -8,6 +8,7 @@ export const STATES = {
   Pending: { sign: "○", word: "waiting", colour: "pending" },
   Ready: { sign: "◎", word: "ready", colour: "ready" },
   Running: { sign: "▶", word: "running", colour: "running" },
+  Deferred: { sign: "◷", word: "deferred", colour: "retry" },
   WaitingRetry: { sign: "↻", word: "waits for its next attempt", colour: "retry" },
   Completed: { sign: "✓", word: "completed", colour: "completed" },
   Failed: { sign: "✕", word: "failed", colour: "failed" },
@@ -168,6 +169,10 @@ export function told({ event, body, erased }) {
       return about("Skipped", body.task, `${skipped(body.why)}: ${skipReason(body.why)}`);
     case "TaskAbandoned":
       return about("Abandoned", body.task, `abandoned: ${ABANDONED[body.why] ?? body.why}${nth(body.attempt)}`);
+    case "TaskDeferred":
+      return about("Deferred", body.task, `waits without a slot${nth(body.attempt)}`);
+    case "TaskResumed":
+      return about("Running", body.task, `runs on${nth(body.attempt)}`);
     case "ExecutionPaused":
       return about("Paused", "", request("paused", body));
     case "ExecutionUnpaused":

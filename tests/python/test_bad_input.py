@@ -288,3 +288,74 @@ def test_an_unknown_task_is_refused_with_the_nearest() -> None:
     with pytest.raises(cloaca.WorkflowValidationError, match="'bad_input_known_tsak' not found in registry") as caught:
         builder.add_task("bad_input_known_tsak").build()
     assert "bad_input_known_task'" in str(caught.value)
+
+
+def test_a_name_or_a_key_that_cannot_be_kept_is_refused_in_words(runner: cloaca.DefaultRunner) -> None:
+    """A workflow with a long name was registered, and each execution of it was refused by the log."""
+    with pytest.raises(cloaca.WorkflowValidationError, match="the workflow name is 5000 bytes long; at most 1000"):
+        cloaca.WorkflowBuilder("w" * 5000).add_task(cloaca.task(id="named_w")(lambda: None)).build()
+    context = cloaca.Context()
+    for use in (
+        lambda: context.set("a\ud800", 1),
+        lambda: "a\ud800" in context,
+        lambda: cloaca.Context({"a\ud800": 1}),
+    ):
+        with pytest.raises(cloaca.errors.NotJsonError, match=r"context key 'a\\ud800' has a lone surrogate"):
+            use()
+
+
+def test_a_deep_condition_is_told_to_be_wide() -> None:
+    tree = cloaca.always()
+    for _ in range(70):
+        tree = cloaca.any_of(tree, cloaca.always())
+    builder = cloaca.WorkflowBuilder("deep").add_task(cloaca.task(id="of_deep", trigger_rules=tree)(lambda: None))
+    with pytest.raises(cloaca.WorkflowValidationError, match=r"put conditions side by side: any_of\(\*many\)"):
+        builder.build()
+    flat = cloaca.any_of(*[cloaca.always()] * 1_000)
+    assert cloaca.WorkflowBuilder("flat").add_task(cloaca.task(id="of_flat", trigger_rules=flat)(lambda: None)).build()
+
+
+@pytest.mark.parametrize(
+    ("expression", "timezone", "message"),
+    [
+        (
+            "@reboot",
+            "UTC",
+            "a schedule fires by the clock; to run a workflow when the program starts, execute it there",
+        ),
+        ("@daily", "utc", "did you mean 'UTC'"),
+        ("@daily", "europe/berlin", "did you mean 'Europe/Berlin'"),
+        ("@daily", "GMT+2", r"did you mean 'Etc/GMT-2'\?; .* the sign is turned round"),
+        ("@daily", "UTC-05:00", r"did you mean 'Etc/GMT\+5'"),
+    ],
+)
+def test_what_other_schedulers_know_is_answered_with_what_there_is(
+    runner: cloaca.DefaultRunner, expression: str, timezone: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        runner.register_cron_workflow("any", expression, timezone)
+
+
+def test_a_timeout_that_is_too_long_is_not_called_too_short() -> None:
+    with pytest.raises(ValueError, match="timeout_seconds must be less than 1000000000"):
+        cloaca.task(timeout_seconds=10**9)
+
+
+def test_a_task_below_the_main_guard_is_refused_for_worker_processes_when_it_is_built(tmp_path: Path) -> None:
+    """It was found out by the worker, which could not import it, once for each attempt."""
+    program = tmp_path / "guarded.py"
+    program.write_text(
+        "import cloaca\n"
+        "@cloaca.task(isolation='process')\n"
+        "def above(context): ...\n"
+        "if __name__ == '__main__':\n"
+        "    cloaca.WorkflowBuilder('fine').add_task(above).build()\n"
+        "    @cloaca.task(isolation='process')\n"
+        "    def below(context): ...\n"
+        "    try:\n"
+        "        cloaca.WorkflowBuilder('guarded').add_task(below).build()\n"
+        "    except cloaca.WorkflowValidationError as error:\n"
+        "        print(error)\n"
+    )
+    run = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=True)
+    assert "task 'below' cannot run in a worker process: it is defined below `if __name__" in run.stdout

@@ -131,19 +131,24 @@ def define_endless(ended: threading.Event, deferred: threading.Event, **options:
     return raised
 
 
-def test_a_timeout_ends_the_wait(narrow: cloaca.DefaultRunner) -> None:
-    ended, deferred = threading.Event(), threading.Event()
-    raised = define_endless(ended, deferred, timeout_seconds=0.05)
-    define_other()
+def test_the_wait_counts_towards_no_timeout_and_shows_as_deferred(narrow: cloaca.DefaultRunner) -> None:
+    """An approval that waited in a task failed after the five minutes of the default timeout."""
+    seen: list[str] = []
+    with cloaca.WorkflowBuilder("approval"):
+
+        @cloaca.task(retry_attempts=1, timeout_seconds=0.05)
+        def ask(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
+            def condition() -> bool:
+                seen.append(runner.get_execution(handle.execution_id).history().state().tasks["ask"].state)
+                return len(seen) > 10
+
+            handle.defer_until(condition, poll_interval_ms=10)
+
     with narrow as runner:
-        result = runner.execute("endless", timeout=LIMIT)
-        assert result.status == "Failed"
-        assert "ran longer than" in (result.error_message or "")
-        assert ended.wait(LIMIT)
-        assert runner.execute("other", timeout=LIMIT).status == "Completed"
-    (over,) = raised
-    assert isinstance(over, cloaca.AttemptOverError)
-    assert (over.task_id, over.attempt, over.execution_id) == ("patient", 1, result.execution_id)
+        result = runner.execute("approval", timeout=LIMIT)
+    assert (result.status, result.tasks["ask"].attempts) == ("Completed", 1)
+    assert seen[-1] == "Deferred"
+    assert [event.kind for event in result.history().events][1:4] == ["TaskStarted", "TaskDeferred", "TaskResumed"]
 
 
 def test_cancelling_ends_the_wait(runner: cloaca.DefaultRunner) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import builtins
 import errno
+import functools
 import pickle
+import subprocess
 import threading
+import time
+import warnings
+from typing import Any
 
 import cloaca
 import pytest
+from cloaca import Context
 
 from conftest import LIMIT
 
@@ -121,6 +129,13 @@ def runs_of(runner: cloaca.DefaultRunner, error: BaseException, **keywords) -> i
         (OSError(errno.EHOSTUNREACH, "no route"), {"retry_condition": "transient"}, 3),
         (OSError(errno.ENOENT, "no file"), {"retry_condition": "transient"}, 1),
         (RuntimeError("service temporarily Unavailable"), {"retry_condition": "transient"}, 3),
+        (subprocess.TimeoutExpired("pg_dump", 5), {"retry_condition": "transient"}, 3),
+        (asyncio.TimeoutError(), {"retry_condition": "transient"}, 3),
+        (RuntimeError("the request timed out"), {"retry_condition": "transient"}, 3),
+        (RuntimeError("Lost connection to MySQL server"), {"retry_condition": "transient"}, 3),
+        (RuntimeError("connection reset by peer"), {"retry_condition": "transient"}, 3),
+        (ValueError("failed to parse the connection string"), {"retry_condition": "transient"}, 1),
+        (KeyError("no such connection: 'orders'"), {"retry_condition": "transient"}, 1),
         (ValueError(), {"retry_condition": ValueError}, 3),
         (Broken(), {"retry_condition": ValueError}, 3),
         (Broken(), {"retry_condition": (KeyError, Broken)}, 3),
@@ -142,6 +157,123 @@ def test_a_task_is_tried_again_as_its_policy_says(runner, error, keywords, runs)
         assert len(count) == runs
     else:
         assert runs_of(runner, error, **keywords) == runs
+
+
+def test_a_group_passes_if_all_of_its_errors_do() -> None:
+    # Of Python 3.11.
+    group: Any = getattr(builtins, "ExceptionGroup", None)
+    if group is None:
+        return
+    transient = cloaca.RetryPolicy.builder().retry_condition(cloaca.RetryCondition.transient_only()).build()
+    assert transient.should_retry(1, group("both", [TimeoutError(), group("inner", [ConnectionResetError()])]))
+    assert not transient.should_retry(1, group("one", [TimeoutError(), ValueError()]))
+
+
+def not_json(context: Context) -> None:
+    context["when"] = {"at": object()}
+
+
+def not_a_number(context: Context) -> None:
+    context["mean"] = float("nan")
+
+
+def no_return(context: Context) -> Any:
+    return 3
+
+
+def own(context: Context) -> None:
+    raise Unpayable("the customer has no address")
+
+
+class Unpayable(cloaca.PermanentError): ...
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (not_json, "NotJsonError"),
+        (not_a_number, "NotJsonError"),
+        (no_return, "ReturnedTypeError"),
+        (own, "Unpayable"),
+    ],
+)
+@pytest.mark.parametrize("condition", ["all", Exception])
+def test_what_another_attempt_would_only_repeat_is_not_tried_again(
+    runner: cloaca.DefaultRunner, body: Any, kind: str, condition: Any
+) -> None:
+    """A value that is not JSON was tried three times, with the waits in between."""
+    with cloaca.WorkflowBuilder("permanent"):
+        cloaca.task(id="fails", retry_delay_ms=1, retry_condition=condition)(body)
+    task = runner.execute("permanent").tasks["fails"]
+    assert (task.state, task.attempts, (task.error or "").partition(":")[0]) == ("Failed", 1, kind)
+
+
+def test_an_undeclared_read_in_a_strict_context_is_not_tried_again() -> None:
+    with cloaca.WorkflowBuilder("strict"):
+
+        @cloaca.task
+        def write(context: Context) -> None:
+            context["rows"] = 3
+
+        @cloaca.task(retry_delay_ms=1)
+        def read(context: Context) -> None:
+            assert context["rows"]
+
+    config = cloaca.DefaultRunnerConfig(strict_context=True, max_concurrent_tasks=1)
+    with cloaca.DefaultRunner(":memory:", config) as runner:
+        task = runner.execute("strict").tasks["read"]
+    assert (task.state, task.attempts) == ("Failed", 1)
+
+
+def test_no_delay_is_cut_silently() -> None:
+    """`retry_delay_ms=300_000` waited for a minute: the default maximum."""
+    raised = cloaca.RetryPolicy.builder().initial_delay(300).build()
+    assert [raised.calculate_delay(failures) for failures in (1, 2)] == [300, 300]
+    with pytest.raises(ValueError, match=r"the first delay \(5 s\) is longer than the longest \(0.1 s\)"):
+        cloaca.task(retry_delay_ms=5_000, retry_max_delay_ms=100)
+    with pytest.raises(ValueError, match="is longer than the longest"):
+        cloaca.RetryPolicy.builder().max_delay(60).initial_delay(61).build()
+
+
+def test_a_timeout_of_none_is_no_timeout() -> None:
+    with cloaca.WorkflowBuilder("unlimited"):
+
+        @cloaca.task(timeout_seconds=None)
+        def slow() -> None:
+            time.sleep(1.2)
+
+        @cloaca.task(retry_attempts=1)
+        def limited(context: Context, handle: cloaca.TaskHandle) -> None:
+            while not handle.is_over:
+                time.sleep(0.01)
+            over.set()
+
+    # What a plain task asks, in order not to run beside its next attempt.
+    over = threading.Event()
+    config = cloaca.DefaultRunnerConfig(task_timeout_seconds=1)
+    with cloaca.DefaultRunner(":memory:", config) as runner:
+        tasks = runner.execute("unlimited").tasks
+        assert over.wait(LIMIT)
+    assert (tasks["slow"].state, tasks["limited"].state) == ("Completed", "Failed")
+
+
+def test_a_coroutine_behind_a_plain_decorator_is_told_to_await_it(runner: cloaca.DefaultRunner) -> None:
+    def timed(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(*arguments: Any) -> Any:
+            return function(*arguments)
+
+        return wrapper
+
+    async def load(context: Context) -> None: ...
+
+    with cloaca.WorkflowBuilder("wrapped"):
+        cloaca.task(timed(load))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        task = runner.execute("wrapped").tasks["load"]
+    assert task.attempts == 1
+    assert "returned a coroutine, which nobody awaits" in (task.error or "")
 
 
 def test_an_attempt_that_takes_too_long_is_failed_and_what_it_does_later_is_ignored(

@@ -53,6 +53,8 @@ fn describe(event: &Event) -> String {
         Event::TaskCompleted(event) => format!("{name} {} {}", event.task, event.attempt),
         Event::TaskFailed(event) => format!("{name} {} {}", event.task, event.attempt),
         Event::TaskAbandoned(event) => format!("{name} {} {} {:?}", event.task, event.attempt, event.why),
+        Event::TaskDeferred(event) => format!("{name} {} {}", event.task, event.attempt),
+        Event::TaskResumed(event) => format!("{name} {} {}", event.task, event.attempt),
         Event::TaskSkipped(event) => format!("{name} {}", event.task),
         Event::ContextWritten(event) => format!("{name} {}", event.key),
         Event::ContextRemoved(event) => format!("{name} {}", event.key),

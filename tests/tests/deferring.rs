@@ -1,12 +1,12 @@
 //! Attempts that wait for something outside, without holding a slot.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
-use cloacina_engine::core::event::TaskError;
-use cloacina_engine::runtime::engine::ExecutionStatus;
+use cloacina_engine::core::event::{ExecutionId, TaskError};
+use cloacina_engine::runtime::engine::{Engine, ExecutionStatus, WaitError};
 use cloacina_engine::runtime::handle::{AttemptOver, TaskHandle};
 use cloacina_engine::runtime::task::{Task, TaskBody};
 use cloacina_tests::GUARD;
@@ -67,6 +67,8 @@ fn with_one_slot_others_run_while_one_waits_and_it_gets_a_slot_again() {
         [
             "ExecutionStarted",
             "TaskStarted patient 1",
+            "TaskDeferred patient 1",
+            "TaskResumed patient 1",
             "ContextWritten held while it waited",
             "ContextWritten held after it",
             "TaskCompleted patient 1",
@@ -149,19 +151,6 @@ fn telling(name: &'static str, deferred: &Door, ended: &Door) -> Task {
 }
 
 #[test]
-fn an_attempt_that_runs_out_of_time_while_it_waits_is_failed_and_its_wait_ends() {
-    let (deferred, ended) = (Door::closed(), Door::closed());
-    let patient = telling("patient", &deferred, &ended).timeout(Duration::from_millis(20));
-    let world = World::of([workflow("patient", [patient]), workflow("other", [step("other")])]).with_slots(1);
-    let engine = world.open();
-    let outcome = run(&engine, "patient");
-    assert_eq!((outcome.status, task(&outcome, "patient")), (ExecutionStatus::Failed, ("Failed", 1)));
-    assert!(outcome.error.as_ref().unwrap().contains("ran longer than 0.02 s"), "{:?}", outcome.error);
-    assert!(ended.pass());
-    assert_eq!(run(&engine, "other").status, ExecutionStatus::Completed);
-}
-
-#[test]
 fn cancelling_ends_the_wait() {
     let (deferred, ended) = (Door::closed(), Door::closed());
     let engine = World::of([workflow("patient", [telling("patient", &deferred, &ended)])]).open();
@@ -185,12 +174,12 @@ fn a_shutdown_does_not_wait_for_what_waits_itself() {
     assert!(tells(&world.log(), execution, "TaskAbandoned patient 1 Shutdown"));
 }
 
-/// A detached executor that asked for its slot a moment after its attempt had timed out was never answered.
+/// A detached executor that asked for its slot a moment after its attempt was over was never answered.
 #[test]
 fn who_asks_for_a_slot_too_late_is_told() {
     let (asks, answered) = (Door::closed(), Door::closed());
     let (ask, answer) = (asks.clone(), answered.clone());
-    let mut patient = Task::new("patient", |_| Ok(())).retry(once()).timeout(Duration::from_millis(20));
+    let mut patient = Task::new("patient", |_| Ok(())).retry(once());
     patient.body = TaskBody::Detached(Arc::new(move |attempt| {
         let (ask, answer) = (ask.clone(), answer.clone());
         thread::spawn(move || {
@@ -204,7 +193,45 @@ fn who_asks_for_a_slot_too_late_is_told() {
         });
     }));
     let engine = World::of([workflow("patient", [patient])]).open();
-    assert_eq!(run(&engine, "patient").status, ExecutionStatus::Failed);
+    let execution = start(&engine, "patient");
+    engine.cancel(execution, None).unwrap();
+    assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Cancelled);
     asks.open();
     assert!(answered.pass());
+}
+
+/// A task that starts `child` on the engine that runs it, and waits for its end as `how` says.
+fn parent(engine: &Arc<OnceLock<Weak<Engine>>>, how: fn(&Engine, &TaskHandle, ExecutionId) -> bool) -> Task {
+    let engine = engine.clone();
+    Task::with_handle("parent", move |context, handle| {
+        let engine = engine.get().and_then(Weak::upgrade).expect("the engine is open");
+        let child = start(&engine, "child");
+        write(context, "waited", json!(how(&engine, handle, child)));
+        Ok(())
+    })
+    .retry(once())
+}
+
+/// As many parents as there are slots waited for children, which never got one.
+#[test]
+fn a_wait_for_an_execution_is_refused_when_every_slot_is_held_by_one() {
+    let refused = |engine: &Engine, _: &TaskHandle, child| {
+        matches!(engine.wait(child, None), Err(WaitError::NoSlotLeft { slots: 1, .. }))
+    };
+    // Without a slot, and with a limit: both can end.
+    let deferred = |engine: &Engine, handle: &TaskHandle, child| {
+        let is_over = || engine.outcome(child).is_ok_and(|outcome| outcome.ended.is_some());
+        handle.defer_until(is_over, OFTEN).is_ok() && engine.wait(child, None).is_ok()
+    };
+    let limited = |engine: &Engine, _: &TaskHandle, child| {
+        matches!(engine.wait(child, Some(Duration::from_millis(20))), Err(WaitError::TimedOut { .. }))
+    };
+    let hows: [fn(&Engine, &TaskHandle, ExecutionId) -> bool; 3] = [refused, deferred, limited];
+    for how in hows {
+        let itself = Arc::new(OnceLock::new());
+        let flows = [workflow("parent", [parent(&itself, how)]), workflow("child", [step("child")])];
+        let engine = Arc::new(World::of(flows).with_slots(1).open());
+        itself.set(Arc::downgrade(&engine)).unwrap();
+        assert_eq!(value(&run(&engine, "parent"), "waited"), json!(true));
+    }
 }

@@ -19,6 +19,7 @@ __all__ = [
     "NativeHistory",
     "NativeScheduling",
     "NativeWorkflow",
+    "NestedWait",
     "Notices",
     "OutOfForks",
     "Poll",
@@ -247,6 +248,7 @@ class TaskSpec:
         parameters: int,
         is_async: bool,
         in_process: bool = False,
+        timeout_off: bool = False,
         on_success: Callable[..., object] | None = None,
         on_failure: Callable[..., object] | None = None,
         on_retry: Callable[..., object] | None = None,
@@ -380,6 +382,11 @@ class VirtualClock:
     def now(self) -> float: ...
 
 @final
+class NestedWait:
+    def close(self) -> None: ...
+    def check(self) -> None: ...
+
+@final
 class NativeEngine:
     def __new__(
         cls,
@@ -406,7 +413,10 @@ class NativeEngine:
     def register_trigger(self, trigger: TriggerSpec) -> None: ...
     def unregister_trigger(self, name: str) -> bool: ...
     def start(self, workflow: str, context: Context, execution_id: str | None) -> str: ...
-    def wait(self, execution_id: str, timeout: float | None, watch_signals: bool) -> RawOutcome: ...
+    def wait(
+        self, execution_id: str, timeout: float | None, watch_signals: bool, attempt: Attempt | None = None
+    ) -> RawOutcome: ...
+    def watch(self, execution_id: str, attempt: Attempt, call: Callable[[], object]) -> NestedWait: ...
     def notify(self, execution_id: str, call: Callable[[], object]) -> None: ...
     def outcome(self, execution_id: str) -> RawOutcome: ...
     def standing(self, execution_id: str) -> RawStanding: ...

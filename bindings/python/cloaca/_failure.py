@@ -35,11 +35,16 @@ _NETWORK = {
     )
     if hasattr(errno, name)
 }
+# Of subprocess, and of asyncio and concurrent.futures before Python 3.11, which had classes of their own.
+_TIMEOUTS = {"TimeoutError", "TimeoutExpired"}
 # Errors of name resolution: their numbers are not those of errno.
 _RESOLVER = {"gaierror", "herror"}
 
 # Our own files, whose frames come before the task's in a traceback.
-_OURS = {os.path.join(os.path.dirname(__file__), name) for name in ("_threads.py", "_run.py", "_loop.py", "_worker.py")}
+_OURS = {
+    os.path.join(os.path.dirname(__file__), name)
+    for name in ("_threads.py", "_run.py", "_loop.py", "_running.py", "_worker.py")
+}
 
 # The longest texts that are kept, in characters.
 _LONGEST_MESSAGE = 64 * 1024
@@ -82,12 +87,16 @@ def type_names(cls: type[BaseException]) -> list[str]:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether it is of the kind that passes."""
-    if isinstance(error, (TimeoutError, ConnectionError)):
+    """Whether it is of the kind that passes; of a group, whether all of its errors are.
+
+    The engine knows the types and the words of errors that pass, and asks them by itself.
+    """
+    if _GROUP is not None and isinstance(error, _GROUP):
+        return all(is_transient(member) for member in _GROUP.__dict__["exceptions"].__get__(error))
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if not names.isdisjoint(_TIMEOUTS) or isinstance(error, ConnectionError):
         return True
-    if not isinstance(error, OSError):
-        return False
-    return error.errno in _NETWORK or any(cls.__name__ in _RESOLVER for cls in type(error).__mro__)
+    return isinstance(error, OSError) and (error.errno in _NETWORK or not names.isdisjoint(_RESOLVER))
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:

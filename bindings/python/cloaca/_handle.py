@@ -90,6 +90,31 @@ class TaskHandle:
         """
         return self._execution_id
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the attempt counts no more: it timed out, its execution was cancelled, or the runner was shut down.
+
+        A thread cannot be stopped from outside. A plain task that may outlive its timeout asks this between its steps
+        and returns; until it does, it runs beside the next attempt. (An ``async def`` task is cancelled, and a worker
+        process killed.)
+
+        Example:
+            >>> import time
+            >>> with cloaca.WorkflowBuilder("long"):
+            ...     @cloaca.task(timeout_seconds=0.01, retry_attempts=1)
+            ...     def load(context, handle):
+            ...         while not handle.is_over:  # one row after another
+            ...             time.sleep(0.001)
+            ...         ended.append(handle.attempt)
+            >>> ended = []
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     runner.execute("long").error_message
+            "task 'load' failed, attempt 1 of 1: TaskTimeoutError: the attempt ran longer than 0.01 s"
+            >>> while not ended:
+            ...     time.sleep(0.001)
+        """
+        return False if self._native is None else self._native.is_over
+
     def is_slot_held(self) -> bool:
         """Whether the attempt holds one of the runner's ``max_concurrent_tasks`` slots. It does not while it waits in
         [`defer_until`][cloaca.TaskHandle.defer_until].
@@ -110,8 +135,9 @@ class TaskHandle:
         """Waits until ``condition()`` is true, without holding a slot: other tasks run meanwhile.
 
         The slot goes back before the condition is asked for the first time, and the attempt has one again before this
-        returns (or raises what the condition raised). The task's timeout goes on. In an ``async def`` task it is
-        awaited, and the condition may be a coroutine function; in a plain task it just waits.
+        returns (or raises what the condition raised). The wait counts towards no timeout, and if the process dies
+        meanwhile, not towards ``max_recoveries``: the next runner starts another attempt. In an ``async def`` task it
+        is awaited, and the condition may be a coroutine function; in a plain task it just waits.
 
         Args:
             condition: Asked at once, and then every ``poll_interval_ms``.

@@ -70,7 +70,32 @@ def problem(spec: TaskSpec) -> str | None:
             f"task '{spec.id}' cannot run in a worker process: it was defined in an interactive session, which the "
             f"process cannot import. Put it into a module"
         )
+    if needs_main(text) and is_under_main_guard(spec.function):
+        return (
+            f"task '{spec.id}' cannot run in a worker process: it is defined below `if __name__ == \"__main__\":`, which "
+            f"a process that imports the program does not run. Define it above that line"
+        )
     return None
+
+
+def is_under_main_guard(function: Callable[..., Any]) -> bool:
+    """Whether a function of the main module stands in its ``if __name__ == "__main__":`` block."""
+    import ast
+    import inspect
+
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    if code is None or path is None or code.co_filename != path:
+        return False
+    try:
+        with open(path, "rb") as file:
+            body = ast.parse(file.read()).body
+    except (OSError, SyntaxError, ValueError):
+        return False
+    guards = (node for node in body if isinstance(node, ast.If) and "__name__" in ast.dump(node.test))
+    lines = ((node.body[0].lineno, node.body[-1].end_lineno or 0) for node in guards)
+    # A decorated function begins at its first decorator, whose line the block's first node may not count.
+    return any(first - 1 <= code.co_firstlineno <= last for first, last in lines)
 
 
 def pickled(function: Callable[..., Any]) -> bytes:

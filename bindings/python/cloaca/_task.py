@@ -25,6 +25,15 @@ RetryOn: TypeAlias = RetryWhen | type[BaseException] | tuple[type[BaseException]
 _HANDLE_NAMES = ("handle", "task_handle")
 # Of timeouts, in seconds.
 _LONGEST = 10**9
+
+
+class _RunnersTimeout:
+    def __repr__(self) -> str:
+        return "<the runner's task_timeout_seconds>"
+
+
+# Where nothing is said; None says that there is no timeout.
+RUNNERS_TIMEOUT: Any = _RunnersTimeout()
 _BACKOFFS: dict[str, Callable[[], BackoffStrategy]] = {
     "fixed": BackoffStrategy.fixed,
     "linear": lambda: BackoffStrategy.linear(1.0),
@@ -116,7 +125,7 @@ def task(
     retry_jitter: bool | None = None,
     trigger_rules: ConditionTree | None = None,
     trigger_rule: Rule | None = None,
-    timeout_seconds: float | None = None,
+    timeout_seconds: float | None = RUNNERS_TIMEOUT,
     isolation: Isolation | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
@@ -139,7 +148,7 @@ def task(
     retry_jitter: bool | None = None,
     trigger_rules: ConditionTree | None = None,
     trigger_rule: Rule | None = None,
-    timeout_seconds: float | None = None,
+    timeout_seconds: float | None = RUNNERS_TIMEOUT,
     isolation: Isolation | None = None,
     on_success: Callable[[str, Context], object] | None = None,
     on_failure: Callable[[str, str, Context], object] | None = None,
@@ -165,14 +174,18 @@ def task(
         retry_attempts: How many runs there are at most; 0 and 1 are one run. 3 by default.
         retry_backoff: ``"fixed"``, ``"linear"`` or ``"exponential"`` (the default, doubling).
         retry_delay_ms: The wait after the first failure, in milliseconds. 1,000 by default.
-        retry_max_delay_ms: The longest wait, in milliseconds. 60,000 by default.
+        retry_max_delay_ms: The longest wait, in milliseconds. 60,000 by default, or ``retry_delay_ms`` if that is
+            longer.
         retry_condition: ``"never"``, ``"transient"`` or ``"all"`` (the default), an exception class or a tuple of them.
+            What a [`PermanentError`][cloaca.errors.PermanentError] says is never tried again.
         retry_jitter: Whether each wait is varied by up to a quarter. True by default.
         trigger_rules: A condition tree: see [`cloaca.conditions`][cloaca.conditions].
         trigger_rule: ``"none_failed"`` (the default), ``"all_success"``, ``"all_done"``, ``"all_failed"``,
             ``"one_success"``, ``"one_failed"`` or ``"always"``.
-        timeout_seconds: How long an attempt may take; the runner's ``task_timeout_seconds`` by default. An attempt on a
-            thread cannot be stopped: it is failed, and what it returns later is ignored.
+        timeout_seconds: How long an attempt may take; ``None``: without a limit. The runner's ``task_timeout_seconds``
+            by default, which is 300. A wait in ``handle.defer_until`` does not count. An attempt on a thread cannot be
+            stopped: it is failed, what it returns later is ignored, and until it does it runs beside the next attempt.
+            [`handle.is_over`][cloaca.TaskHandle.is_over] tells it to stop.
         isolation: ``"thread"`` (the default), or ``"process"``: attempts run in worker processes, which are started
             anew (spawned), used again, and import the function from its module. So CPU-bound tasks use all cores, a
             crash is a failed attempt ([`WorkerDiedError`][cloaca.errors.WorkerDiedError]), and an attempt that times
@@ -211,6 +224,7 @@ def task(
     timeout_ms = _timeout(timeout_seconds)
     if id is not None and (not isinstance(id, str) or not id):
         raise ValueError("a task id cannot be empty" if id == "" else f"a task id must be a str, not {id!r}")
+    timeout_off = timeout_seconds is None
     in_process = _isolation.is_process(isolation)
     references = _dependencies(dependencies)
     _check_callbacks(on_success=on_success, on_failure=on_failure, on_retry=on_retry)
@@ -229,6 +243,7 @@ def task(
             rule=rule,
             retry=policy,
             timeout_ms=timeout_ms,
+            timeout_off=timeout_off,
             code=_code.fingerprint(function),
             source=_code.source(function),
             parameters=parameters,
@@ -364,7 +379,7 @@ def _rule(name: str | None, tree: ConditionTree | None) -> Any:
 
 
 def _timeout(seconds: float | None) -> int | None:
-    if seconds is None:
+    if seconds is None or seconds is RUNNERS_TIMEOUT:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"timeout_seconds must be a number, not {seconds!r}")

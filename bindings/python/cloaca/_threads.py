@@ -19,7 +19,7 @@ from contextvars import Context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import _failure, _interpreter, _logging
+from . import _failure, _interpreter, _logging, _running
 from ._cloaca import Attempt, Inbox, Notices, Poll
 from ._handle import TaskHandle
 from ._trigger import fires_with, triggers
@@ -168,7 +168,7 @@ class Threads:
 
     def _run(self, attempt: Attempt) -> None:
         try:
-            returned = Context().run(attempt.function, *_arguments(attempt))
+            returned = Context().run(_running.call, attempt, *_arguments(attempt))
             self._check_process(None)
             attempt.complete(returned)
         except BaseException as error:
@@ -212,7 +212,7 @@ class Threads:
         name = f"attempt {attempt.attempt} at task '{attempt.task_id}' of execution {attempt.execution_id}"
         try:
             loop = self._event_loop()
-            cancel = loop.start(name, lambda: attempt.function(*_arguments(attempt)), complete, fail)
+            cancel = loop.start(name, lambda: _running.call(attempt, *_arguments(attempt)), complete, fail)
             attempt.on_cancel(cancel)
         except BaseException as error:
             fail(error)

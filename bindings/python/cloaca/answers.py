@@ -171,7 +171,8 @@ class TaskState:
     """
 
     state: TaskStatus
-    """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
+    """``Pending``, ``Running``, ``Deferred`` (it waits without a slot), ``WaitingRetry``, ``Completed``, ``Failed``,
+    ``Skipped`` or ``Cancelled``."""
     attempts: int
     """How many attempts had been started."""
     waits_for: tuple[str, ...] = ()

@@ -27,7 +27,11 @@ __all__ = [
     "LogLockedError",
     "LogVersionError",
     "MomentNotFoundError",
+    "NoSlotLeftError",
+    "NotJsonError",
     "OperationError",
+    "PermanentError",
+    "ReturnedTypeError",
     "TaskTimeoutError",
     "UndeclaredReadError",
     "UnknownKeyError",
@@ -108,6 +112,34 @@ class Error(Exception):
         return _rebuild, (type(self), self.message, attributes)
 
 
+class NoSlotLeftError(Error, RuntimeError):
+    """A task waited for an execution that could never run: every slot of the runner was held by a task that did so.
+
+    Each of them would have waited for ever. So the wait that came last is refused, and what it waited for goes on. To
+    wait without a slot, submit the execution, and let [`defer_until`][cloaca.TaskHandle.defer_until] wait until it is
+    [`done`][cloaca.Execution.done].
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("parent"):
+        ...     @cloaca.task(retry_attempts=1)
+        ...     def parent(context):
+        ...         runner.execute("etl")
+        >>> with cloaca.DefaultRunner(":memory:", cloaca.DefaultRunnerConfig(max_concurrent_tasks=1)) as runner:
+        ...     runner.execute("parent").tasks["parent"].error.partition(":")[0]
+        'NoSlotLeftError'
+    """
+
+
+class PermanentError(Error):
+    """What another attempt would only repeat: a task that fails with it is not tried again, whatever its policy says.
+    A program may raise it, or a class of its own that derives from it.
+
+    Example:
+        >>> cloaca.RetryPolicy.default().should_retry(1, cloaca.PermanentError("the customer has no address"))
+        False
+    """
+
+
 class WorkflowValidationError(Error, ValueError):
     """A workflow that cannot be: every problem that it has is in the message.
 
@@ -137,7 +169,7 @@ class WorkflowNotFoundError(Error, ValueError):
     """
 
 
-class WorkflowInputError(Error, ValueError):
+class WorkflowInputError(PermanentError, ValueError):
     """An input that is not what the workflow declares with [`workflow_params`][cloaca.workflow_params]: every problem
     that it has is in the message. Nothing was written.
 
@@ -343,7 +375,32 @@ class WorkerDiedError(Error):
     """
 
 
-class WorkerImportError(Error, RuntimeError):
+class NotJsonError(PermanentError, TypeError, ValueError):
+    """A value that is not JSON, and where in it; the message says what to use instead.
+
+    Example:
+        >>> cloaca.Context()["tags"] = {"red"}
+        Traceback (most recent call last):
+        cloaca.errors.NotJsonError: context key 'tags': set is not a JSON value; use sorted(value), or list(value)
+    """
+
+
+class ReturnedTypeError(PermanentError, TypeError):
+    """A task returned something that a task cannot return.
+
+    Example:
+        >>> with cloaca.WorkflowBuilder("count"):
+        ...     @cloaca.task
+        ...     def count(context):
+        ...         return 3
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     task = runner.execute("count").tasks["count"]
+        >>> task.attempts, task.error.partition(":")[0]
+        (1, 'ReturnedTypeError')
+    """
+
+
+class WorkerImportError(PermanentError, RuntimeError):
     """A worker process imported the program to find a task, and came to a line that opens a runner. What the program
     does belongs below ``if __name__ == "__main__":``. No policy tries this again: it would be the same each time.
 
@@ -411,7 +468,7 @@ class UnknownKeyError(Error, KeyError):
     """
 
 
-class UndeclaredReadError(Error, KeyError):
+class UndeclaredReadError(PermanentError, KeyError):
     """With ``strict_context``: a task read a key that only a task wrote which it does not depend on. Where a task does
     not catch it, its attempt fails.
 

@@ -67,9 +67,11 @@ __all__ = [
     "Request",
     "TaskAbandoned",
     "TaskCompleted",
+    "TaskDeferred",
     "TaskError",
     "TaskEvent",
     "TaskFailed",
+    "TaskResumed",
     "TaskSkipped",
     "TaskStarted",
 ]
@@ -349,6 +351,35 @@ class TaskAbandoned(TaskEvent):
 
 
 @dataclass(frozen=True)
+class TaskDeferred(TaskEvent):
+    """An attempt waits in ``handle.defer_until``, without a slot. Its timeout stands still.
+
+    Example:
+        >>> deferred = events(steered, cloaca.events.TaskDeferred)
+        >>> {event.task for event in deferred}
+        {'wait'}
+    """
+
+    attempt: int
+    """Its number."""
+
+
+@dataclass(frozen=True)
+class TaskResumed(TaskEvent):
+    """An attempt that was deferred has a slot again, and runs on.
+
+    Example:
+        >>> cloaca.events.TaskResumed.__mro__[1].__name__
+        'TaskEvent'
+    """
+
+    attempt: int
+    """Its number."""
+    worker: int
+    """The slot that it runs in now, from 0."""
+
+
+@dataclass(frozen=True)
 class Request(Event):
     """Somebody asked for something.
 
@@ -477,6 +508,8 @@ _KINDS: dict[str, type[Event]] = {
         TaskFailed,
         TaskSkipped,
         TaskAbandoned,
+        TaskDeferred,
+        TaskResumed,
         ExecutionPaused,
         ExecutionUnpaused,
         CancelRequested,

@@ -144,6 +144,25 @@ class Execution:
             return None
         return f"{standing['reason']}; {standing['next_step']}"
 
+    @property
+    def done(self) -> bool:
+        """Whether it has ended: Completed, Failed or Cancelled.
+
+        A task that waits for another execution gives its slot back with this, so that the other can run:
+
+        Example:
+            >>> with cloaca.WorkflowBuilder("nightly"):
+            ...     @cloaca.task
+            ...     def whole(context, handle):
+            ...         execution = runner.submit("etl")
+            ...         handle.defer_until(lambda: execution.done, poll_interval_ms=10)
+            ...         context["etl"] = execution.result().status
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     runner.execute("nightly").final_context["etl"]
+            'Completed'
+        """
+        return self.status in ("Completed", "Failed", "Cancelled")
+
     def result(self, timeout: float | None = None) -> WorkflowResult:
         """Waits for its end. Ctrl-C leaves the wait, and the execution running.
 

@@ -67,6 +67,7 @@ ExecutionStatus: TypeAlias = (
 TaskStatus: TypeAlias = (
     Literal["Pending"]
     | Literal["Running"]
+    | Literal["Deferred"]
     | Literal["WaitingRetry"]
     | Literal["Completed"]
     | Literal["Failed"]

@@ -43,7 +43,8 @@ class TaskResult(NamedTuple):
     """
 
     state: TaskStatus
-    """``Pending``, ``Running``, ``WaitingRetry``, ``Completed``, ``Failed``, ``Skipped`` or ``Cancelled``."""
+    """``Pending``, ``Running``, ``Deferred`` (it waits without a slot), ``WaitingRetry``, ``Completed``, ``Failed``,
+    ``Skipped`` or ``Cancelled``."""
     attempts: int
     """How many attempts were started."""
     error: str | None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from . import _cloaca, _interpreter, _isolation, _logging, _url
+from . import _cloaca, _interpreter, _isolation, _logging, _running, _url
 from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
 from ._past import Past
 from ._threads import Threads
@@ -550,7 +550,7 @@ class DefaultRunner(Scheduling):
 
     def _wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
         on_main_thread = threading.current_thread() is threading.main_thread()
-        raw = self._engine.wait(execution_id, timeout, on_main_thread)
+        raw = self._engine.wait(execution_id, timeout, on_main_thread, _running.attempt())
         _logging.flush()
         return self._result(raw)
 
@@ -567,8 +567,16 @@ class DefaultRunner(Scheduling):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(wake)
 
+        attempt = _running.attempt()
+        nested = None if attempt is None else self._engine.watch(execution_id, attempt, done)
         self._engine.notify(execution_id, done)
-        await ended
+        try:
+            await ended
+        finally:
+            if nested is not None:
+                nested.close()
+        if nested is not None:
+            nested.check()
         return self._wait(execution_id, 0.0)
 
     def _result(self, raw: _cloaca.RawOutcome) -> WorkflowResult:

@@ -23,7 +23,8 @@ use sha2::{Digest, Sha256};
 
 use super::definition::{Definition, Fingerprint};
 use super::event::{
-    Cause, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Request, TaskAbandoned, TaskFailed, TaskSkipped,
+    Cause, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Request, TaskAbandoned, TaskDeferred,
+    TaskFailed, TaskResumed, TaskSkipped,
 };
 use super::schedule::Catchup;
 use super::standing::Standing;
@@ -253,6 +254,8 @@ pub fn encode_event(event: &Event) -> Vec<u8> {
         Event::TaskFailed(body) => seal(EVENT, kind, body),
         Event::TaskSkipped(body) => seal(EVENT, kind, body),
         Event::TaskAbandoned(body) => seal(EVENT, kind, body),
+        Event::TaskDeferred(body) => seal(EVENT, kind, body),
+        Event::TaskResumed(body) => seal(EVENT, kind, body),
         Event::ExecutionPaused(body) | Event::ExecutionUnpaused(body) | Event::CancelRequested(body) => {
             seal(EVENT, kind, body)
         }
@@ -303,6 +306,8 @@ pub fn decode_event_among(bytes: &[u8], names: &mut Names) -> Result<Event, Deco
         13 => Event::ExecutionCompleted(decode::<ExecutionEnded>(what, body)?),
         14 => Event::ExecutionFailed(decode::<ExecutionEnded>(what, body)?),
         15 => Event::ExecutionCancelled(decode::<ExecutionEnded>(what, body)?),
+        16 => Event::TaskDeferred(decode::<TaskDeferred>(what, body)?),
+        17 => Event::TaskResumed(decode::<TaskResumed>(what, body)?),
         _ => {
             return Err(DecodeError::Newer {
                 what: format!("an event of kind {kind}"),
@@ -333,6 +338,8 @@ impl Event {
             Self::ExecutionCompleted(_) => 13,
             Self::ExecutionFailed(_) => 14,
             Self::ExecutionCancelled(_) => 15,
+            Self::TaskDeferred(_) => 16,
+            Self::TaskResumed(_) => 17,
         }
     }
 
@@ -359,6 +366,8 @@ impl Event {
             13 => "ExecutionCompleted",
             14 => "ExecutionFailed",
             15 => "ExecutionCancelled",
+            16 => "TaskDeferred",
+            17 => "TaskResumed",
             _ => "an event of an unknown kind",
         }
     }

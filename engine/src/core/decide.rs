@@ -13,7 +13,7 @@ use super::definition::Fingerprint;
 use super::event::{
     AbandonReason, Attempt, Cause, ContextRemoved, ContextWritten, Environment, Event, ExecutionEnded, ExecutionId,
     ExecutionOptions, ExecutionRecovered, ExecutionStarted, Key, Origin, Reads, Request, TaskAbandoned, TaskCompleted,
-    TaskError, TaskFailed, TaskId, TaskSkipped, TaskStarted,
+    TaskDeferred, TaskError, TaskFailed, TaskId, TaskResumed, TaskSkipped, TaskStarted,
 };
 use super::fold::{Graphs, IllegalEvent, Recorded};
 use super::graph::{Graph, TaskIndex};
@@ -47,6 +47,22 @@ pub enum Command {
         result: Result<(), TaskError>,
         /// What varies the wait before the next one.
         jitter: Jitter,
+    },
+    /// An attempt waits for something outside, and gives its slot back.
+    Defer {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// An attempt that was deferred gets a slot again.
+    Resume {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        attempt: Attempt,
+        /// The slot.
+        worker: u32,
     },
     /// The clock has moved on: whatever is due by now happens.
     TimerFired {
@@ -116,8 +132,8 @@ pub enum Effect {
         task: TaskIndex,
         /// The attempt.
         attempt: Attempt,
-        /// The slot that it had, which is free now.
-        worker: u32,
+        /// The slot that it had, if it had one, which is free now.
+        worker: Option<u32>,
     },
     /// Answer those who wait: the execution is over.
     Answer,
@@ -251,6 +267,14 @@ impl Decider<'_> {
             Command::StartTask { task, worker } => self.start_task(task, worker),
             Command::AttemptFinished { task, attempt, writes, reads, result, jitter } => {
                 self.attempt_finished(&task, attempt, writes, reads, result, jitter)
+            }
+            Command::Defer { task, attempt } => {
+                self.state.running_attempt(&task, attempt).map_err(Rejection::Stale)?;
+                self.emit(Event::TaskDeferred(TaskDeferred { task, attempt }))
+            }
+            Command::Resume { task, attempt, worker } => {
+                self.state.running_attempt(&task, attempt).map_err(Rejection::Stale)?;
+                self.emit(Event::TaskResumed(TaskResumed { task, attempt, worker }))
             }
             Command::TimerFired { jitter } => self.timers_fired(jitter),
             Command::Pause(request) => self.emit(Event::ExecutionPaused(request)),
@@ -411,9 +435,12 @@ impl Decider<'_> {
 
     fn stop(&mut self, task: TaskIndex) {
         let slot = self.state.task(task);
-        if let TaskState::Running { worker, .. } = slot.state() {
-            self.decision.effects.push(Effect::Stop { task, attempt: slot.attempts(), worker });
-        }
+        let worker = match slot.state() {
+            TaskState::Running { worker, .. } => Some(worker),
+            TaskState::Deferred { .. } => None,
+            _ => return,
+        };
+        self.decision.effects.push(Effect::Stop { task, attempt: slot.attempts(), worker });
     }
 
     fn recover(&mut self, environment: Environment, definition: Fingerprint) -> Result<(), Rejection> {
@@ -421,13 +448,15 @@ impl Decider<'_> {
         self.abandon_running(AbandonReason::ProcessDied)
     }
 
-    /// Ends the attempts that run without an outcome. A task whose attempts keep dying with their process has failed.
+    /// Ends the attempts under way without an outcome. A task whose attempts keep dying with their process while they run
+    /// has failed; one that was deferred did nothing that could kill it.
     fn abandon_running(&mut self, why: AbandonReason) -> Result<(), Rejection> {
         let running: Vec<TaskIndex> = self.state.running().collect();
         for index in running {
             let slot = self.state.task(index);
             let (task, attempt, deaths) = (self.state.graph().name(index).clone(), slot.attempts(), slot.deaths() + 1);
-            if why == AbandonReason::ProcessDied && deaths > self.state.options().max_recoveries {
+            let died = why == AbandonReason::ProcessDied && !self.state.deferred.contains(&index);
+            if died && deaths > self.state.options().max_recoveries {
                 let error = TaskError {
                     kind: "ProcessDied".into(),
                     message: format!("its process died while it ran, {deaths} times").into(),

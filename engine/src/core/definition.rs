@@ -133,8 +133,8 @@ pub struct TaskDefinition {
     pub rule: TriggerRule,
     /// What happens when it fails.
     pub retry: RetryPolicy,
-    /// How long an attempt may run; `None` leaves it to the execution's options.
-    pub timeout: Option<Millis>,
+    /// How long an attempt may run.
+    pub timeout: Timeout,
     /// A hash of its code: two tasks of the same hash do the same.
     pub code: [u8; 32],
     /// Its source text, for the debugger; empty where there is none.
@@ -150,11 +150,23 @@ impl TaskDefinition {
             dependencies: Vec::new(),
             rule: TriggerRule::NoneFailed,
             retry: RetryPolicy::default(),
-            timeout: None,
+            timeout: Timeout::Inherited,
             code: [0; 32],
             source: "".into(),
         }
     }
+}
+
+/// How long an attempt at a task may run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Timeout {
+    /// As long as the execution's options say.
+    #[default]
+    Inherited,
+    /// So long.
+    After(Millis),
+    /// Without a limit.
+    Off,
 }
 
 /// Whether a task runs once its dependencies are settled; otherwise it is skipped.

@@ -67,6 +67,10 @@ pub enum Event {
     TaskSkipped(TaskSkipped),
     /// An attempt ended without an outcome.
     TaskAbandoned(TaskAbandoned),
+    /// An attempt waits for something outside and gave its slot back.
+    TaskDeferred(TaskDeferred),
+    /// An attempt that was deferred has a slot again and runs on.
+    TaskResumed(TaskResumed),
     /// No further attempt starts until [`Event::ExecutionUnpaused`].
     ExecutionPaused(Request),
     /// Attempts start again.
@@ -149,7 +153,8 @@ pub struct Environment {
 /// Rules that hold for a whole execution. They are recorded, so that a recovery keeps them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ExecutionOptions {
-    /// How long it may run, counted from its start or its last recovery.
+    /// How long it may run, counted from its start or its last recovery. Time in which it only waits, because each of its
+    /// attempts is deferred, does not count.
     pub timeout: Option<Millis>,
     /// How long an attempt may run whose task does not say.
     pub task_timeout: Option<Millis>,
@@ -340,10 +345,31 @@ pub struct TaskAbandoned {
 /// Why an attempt ended without an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum AbandonReason {
-    /// Its process died. Counts against `max_recoveries`.
+    /// Its process died. Counts against `max_recoveries`, unless the attempt was deferred.
     ProcessDied,
     /// Its engine was shut down in order. Does not count.
     Shutdown,
+}
+
+/// An attempt waits for something outside, in the memory of its process, and gave its slot back. While it waits, its
+/// timeout stands still, and its end with the process does not count against `max_recoveries`.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct TaskDeferred {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+/// An attempt that was deferred runs on.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct TaskResumed {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The slot that it runs in now, from 0.
+    pub worker: u32,
 }
 
 /// Who asked for something, and why.

@@ -10,12 +10,13 @@ use super::context::{Joins, Scope};
 use super::definition::Fingerprint;
 use super::event::{
     AbandonReason, Attempt, Event, ExecutionEnded, ExecutionId, ExecutionRecovered, ExecutionStarted, Key, Origin,
-    Seen, Seq, Settled, SkipReason, TaskAbandoned, TaskCompleted, TaskFailed, TaskId, TaskSkipped, TaskStarted,
+    Seen, Seq, Settled, SkipReason, TaskAbandoned, TaskCompleted, TaskDeferred, TaskFailed, TaskId, TaskResumed,
+    TaskSkipped, TaskStarted,
 };
 use super::graph::{Graph, TaskIndex, difference};
 use super::json::Json;
 use super::rule::{self, Facts};
-use super::state::{Counting, Execution, Failure, Status, TaskSlot, TaskState, Timer};
+use super::state::{Counting, Execution, ExecutionClock, Failure, Status, TaskSlot, TaskState, Timer};
 use super::time::Timestamp;
 
 /// An event with its place and its time.
@@ -174,13 +175,15 @@ impl Execution {
             to_skip: Default::default(),
             undecided: Default::default(),
             running: Default::default(),
+            deferred: Default::default(),
+            clock: ExecutionClock::default(),
             timers: Default::default(),
             input: Scope::default(),
             ledger: Arc::default(),
             joins: Joins::default(),
             graph,
         };
-        state.arm_execution_timeout(time);
+        state.count_time(time);
         if state.inputs_missing == 0 {
             state.ask_roots();
         }
@@ -205,6 +208,7 @@ impl Execution {
             return Err(illegal(format!("comes when {} input values are missing", self.inputs_missing)));
         }
         self.change(seq, time, event, graphs).map_err(illegal)?;
+        self.count_time(time);
         self.next_seq += 1;
         self.last = time;
         Ok(())
@@ -221,10 +225,12 @@ impl Execution {
             Event::TaskFailed(failed) => self.task_failed(seq, time, failed),
             Event::TaskSkipped(skipped) => self.task_skipped(seq, time, skipped),
             Event::TaskAbandoned(abandoned) => self.task_abandoned(abandoned),
+            Event::TaskDeferred(deferred) => self.task_deferred(time, deferred),
+            Event::TaskResumed(resumed) => self.task_resumed(time, resumed),
             Event::ExecutionPaused(_) => self.switch(Status::Running, Status::Paused),
             Event::ExecutionUnpaused(_) => self.switch(Status::Paused, Status::Running),
             Event::CancelRequested(_) => Ok(()),
-            Event::ExecutionRecovered(recovered) => self.recovered(time, recovered, graphs),
+            Event::ExecutionRecovered(recovered) => self.recovered(recovered, graphs),
             Event::ExecutionCompleted(ended) => self.completed(time, ended),
             Event::ExecutionFailed(ended) => self.failed(time, ended),
             Event::ExecutionCancelled(ended) => {
@@ -283,18 +289,53 @@ impl Execution {
         self.look_around(task);
         self.ready.remove(&task);
         self.undecided.remove(&task);
-        self.running.insert(task);
         self.named = task;
         let ledger = self.ledger.clone();
         let slot = &mut self.tasks[task.at()];
-        slot.state = TaskState::Running { since: time, worker: started.worker };
         slot.attempts = started.attempt;
         slot.started.get_or_insert(time);
         slot.ledger_at_start = Some(ledger);
+        slot.ran = 0;
         slot.counting = Counting::FromStart;
+        self.run(task, time, started.worker);
+        Ok(())
+    }
+
+    /// An attempt has a slot, from now on.
+    fn run(&mut self, task: TaskIndex, since: Timestamp, worker: u32) {
+        self.running.insert(task);
+        self.tasks[task.at()].state = TaskState::Running { since, worker };
         if let Some(due) = self.task_due(task) {
             self.timers.insert((due, Timer::TaskTimeout(task)));
         }
+    }
+
+    fn task_deferred(&mut self, time: Timestamp, deferred: &TaskDeferred) -> Result<(), String> {
+        let task = self.running_attempt(&deferred.task, deferred.attempt)?;
+        let TaskState::Running { since, .. } = self.tasks[task.at()].state else {
+            return Err(format!("defers task '{}', which is deferred already", deferred.task));
+        };
+        self.stop_running(task);
+        self.running.insert(task);
+        self.deferred.insert(task);
+        let slot = &mut self.tasks[task.at()];
+        let counted_from = match slot.counting {
+            Counting::FromStart => since,
+            Counting::NotYet => time,
+            Counting::From(from) => from.max(since),
+        };
+        slot.ran = slot.ran.saturating_add(time.micros_since(counted_from));
+        slot.state = TaskState::Deferred { since: time };
+        Ok(())
+    }
+
+    fn task_resumed(&mut self, time: Timestamp, resumed: &TaskResumed) -> Result<(), String> {
+        let task = self.running_attempt(&resumed.task, resumed.attempt)?;
+        if !self.deferred.remove(&task) {
+            return Err(format!("resumes task '{}', which is not deferred", resumed.task));
+        }
+        self.tasks[task.at()].counting = Counting::FromStart;
+        self.run(task, time, resumed.worker);
         Ok(())
     }
 
@@ -367,12 +408,13 @@ impl Execution {
 
     fn task_abandoned(&mut self, abandoned: &TaskAbandoned) -> Result<(), String> {
         let task = self.running_attempt(&abandoned.task, abandoned.attempt)?;
+        let was_deferred = self.deferred.contains(&task);
         self.stop_running(task);
         let slot = &mut self.tasks[task.at()];
         slot.pending.clear();
         slot.state = TaskState::Pending;
         slot.sees = None;
-        if abandoned.why == AbandonReason::ProcessDied {
+        if abandoned.why == AbandonReason::ProcessDied && !was_deferred {
             slot.deaths += 1;
         }
         // In another graph than it started in it may have to wait, or not to run at all.
@@ -391,12 +433,7 @@ impl Execution {
         Ok(())
     }
 
-    fn recovered(
-        &mut self,
-        time: Timestamp,
-        recovered: &ExecutionRecovered,
-        graphs: &dyn Graphs,
-    ) -> Result<(), String> {
+    fn recovered(&mut self, recovered: &ExecutionRecovered, graphs: &dyn Graphs) -> Result<(), String> {
         if recovered.definition != self.fingerprint {
             let graph = graphs
                 .graph(recovered.definition)
@@ -407,7 +444,7 @@ impl Execution {
         }
         self.environment = recovered.environment.clone();
         self.recoveries += 1;
-        self.arm_execution_timeout(time);
+        self.restart_clock();
         Ok(())
     }
 
@@ -424,10 +461,12 @@ impl Execution {
         self.tasks =
             graph.tasks().map(|task| slots.remove(graph.name(task)).unwrap_or_else(|| TaskSlot::new(0))).collect();
         self.timers.clear();
+        self.clock.due = None;
         self.ready.clear();
         self.to_skip.clear();
         self.undecided.clear();
         self.running.clear();
+        self.deferred.clear();
         self.failed_ends.clear();
         self.unsettled = 0;
         for task in graph.tasks() {
@@ -438,6 +477,10 @@ impl Execution {
                 TaskState::Pending => slot.sees = None,
                 TaskState::Running { .. } => {
                     self.running.insert(task);
+                }
+                TaskState::Deferred { .. } => {
+                    self.running.insert(task);
+                    self.deferred.insert(task);
                 }
                 TaskState::WaitingRetry { .. } if waits > 0 => {
                     slot.sees = None;
@@ -497,6 +540,7 @@ impl Execution {
         self.to_skip.clear();
         self.undecided.clear();
         self.running.clear();
+        self.deferred.clear();
         if self.unsettled == 0 {
             return;
         }
@@ -616,10 +660,35 @@ impl Execution {
         slot.collisions = collisions;
     }
 
-    fn arm_execution_timeout(&mut self, from: Timestamp) {
-        self.timers.retain(|(_, timer)| *timer != Timer::ExecutionTimeout);
-        if let Some(timeout) = self.options.timeout {
-            self.timers.insert((from.after(timeout), Timer::ExecutionTimeout));
+    /// Counts the execution's time anew.
+    fn restart_clock(&mut self) {
+        self.stop_clock();
+        self.clock = ExecutionClock::default();
+    }
+
+    fn stop_clock(&mut self) {
+        if let Some(due) = self.clock.due.take() {
+            self.timers.remove(&(due, Timer::ExecutionTimeout));
+        }
+    }
+
+    /// Counts the execution's time, unless all that it does is to wait: then its clock stands still.
+    fn count_time(&mut self, now: Timestamp) {
+        let only_waits = !self.deferred.is_empty() && self.deferred.len() == self.running.len();
+        let Some(timeout) = self.options.timeout.filter(|_| !self.status.is_final()) else { return };
+        match self.clock.since {
+            Some(since) if only_waits => {
+                self.clock.counted = self.clock.counted.saturating_add(now.micros_since(since));
+                self.clock.since = None;
+                self.stop_clock();
+            }
+            None if !only_waits => {
+                let due = now.after(timeout).before(self.clock.counted);
+                self.clock.since = Some(now);
+                self.clock.due = Some(due);
+                self.timers.insert((due, Timer::ExecutionTimeout));
+            }
+            _ => {}
         }
     }
 
@@ -642,7 +711,7 @@ impl Execution {
             Counting::NotYet => return None,
             Counting::From(time) => time,
         };
-        self.task_timeout(task).map(|timeout| from.after(timeout))
+        self.task_timeout(task).map(|timeout| from.after(timeout).before(slot.ran))
     }
 
     /// Lets the time of an attempt that runs count from now on, or not yet.
@@ -665,6 +734,7 @@ impl Execution {
 
     fn stop_running(&mut self, task: TaskIndex) {
         self.running.remove(&task);
+        self.deferred.remove(&task);
         if let Some(due) = self.task_due(task) {
             self.timers.remove(&(due, Timer::TaskTimeout(task)));
         }
@@ -682,12 +752,12 @@ impl Execution {
         self.graph.find(task).ok_or_else(|| format!("names task '{task}', which the definition does not have"))
     }
 
-    /// The task, if this attempt at it runs.
+    /// The task, if this attempt at it is under way.
     pub(super) fn running_attempt(&self, task: &str, attempt: u32) -> Result<TaskIndex, String> {
         let index = self.known(task)?;
         let slot = &self.tasks[index.at()];
         match slot.state {
-            TaskState::Running { .. } if slot.attempts == attempt => Ok(index),
+            TaskState::Running { .. } | TaskState::Deferred { .. } if slot.attempts == attempt => Ok(index),
             state => Err(format!(
                 "is of attempt {attempt} at task '{task}', which is {} after {} attempts",
                 state.name(),

@@ -14,6 +14,9 @@ mod edges;
 
 use edges::{Edges, Lists};
 
+/// The longest names of workflows and tasks, in bytes: what the listing shows of an execution may hold both.
+pub const LONGEST_NAME: usize = 1_000;
+
 /// The place of a task in its definition, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskIndex(pub u32);
@@ -57,6 +60,14 @@ pub enum Problem {
     /// There are no tasks, or a name is empty.
     #[error("{0} cannot be empty")]
     Empty(&'static str),
+    /// A name is longer than the listing of executions can hold.
+    #[error("the {what} is {bytes} bytes long; at most {LONGEST_NAME} are possible")]
+    TooLong {
+        /// What is named.
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
     /// Two tasks have one name.
     #[error("Duplicate task: {0}")]
     Duplicate(TaskId),
@@ -79,7 +90,10 @@ pub enum Problem {
         dependency: TaskId,
     },
     /// A condition tree nests without end.
-    #[error("The trigger rules of task '{task}' nest deeper than {} levels", Condition::DEEPEST)]
+    #[error(
+        "The trigger rules of task '{task}' nest deeper than {} levels; put conditions side by side: any_of(*many), all_of(*many)",
+        Condition::DEEPEST
+    )]
     TooDeep {
         /// Whose.
         task: TaskId,
@@ -300,6 +314,9 @@ fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<
     if definition.workflow.is_empty() {
         problems.push(Problem::Empty("workflow name"));
     }
+    if definition.workflow.len() > LONGEST_NAME {
+        problems.push(Problem::TooLong { what: "workflow name", bytes: definition.workflow.len() });
+    }
     if definition.tasks.is_empty() {
         problems.push(Problem::Empty("workflow"));
     }
@@ -307,6 +324,9 @@ fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<
     for (at, task) in (0_u32..).zip(&definition.tasks) {
         if task.id.is_empty() {
             problems.push(Problem::Empty("task id"));
+        }
+        if task.id.len() > LONGEST_NAME {
+            problems.push(Problem::TooLong { what: "id of a task", bytes: task.id.len() });
         }
         if index.insert(task.id.clone(), TaskIndex(at)).is_some() {
             problems.push(Problem::Duplicate(task.id.clone()));

@@ -16,7 +16,7 @@ pub struct RetryPolicy {
     pub backoff: Backoff,
     /// The wait after the first failure.
     pub initial_delay: Millis,
-    /// No wait is longer.
+    /// No wait is longer than this, or than the first, whichever is longer.
     pub max_delay: Millis,
     /// Whether each wait is varied by up to a quarter, so that many failures do not come back at once.
     pub jitter: bool,
@@ -81,11 +81,35 @@ impl Jitter {
     pub const NONE: Self = Self(500);
 }
 
-const TRANSIENT_TYPES: [&str; 2] = ["TimeoutError", "ConnectionError"];
-/// What is wrong with the program itself stays wrong, whatever a policy says: `cloaca` raises it where a worker process
-/// that looks for a task is made to open a runner.
-const PERMANENT_TYPES: [&str; 2] = ["cloaca.errors.WorkerImportError", "cloaca.errors.WorkflowInputError"];
-const TRANSIENT_WORDS: [&str; 5] = ["timeout", "connection", "network", "temporary", "unavailable"];
+const TRANSIENT_TYPES: [&str; 3] = ["TimeoutError", "ConnectionError", "subprocess.TimeoutExpired"];
+/// What another attempt would only repeat, whatever a policy says: the engine's own errors about what a task wrote, read
+/// or returned.
+const PERMANENT_TYPES: [&str; 2] = ["cloaca.errors.PermanentError", "ValueTooLarge"];
+const TRANSIENT_WORDS: [&str; 7] =
+    ["timeout", "timed out", "time-out", "network", "temporary", "temporarily", "unavailable"];
+/// What befalls a connection. Other messages about one, such as a connection string that cannot be parsed, do not pass.
+const CONNECTION_TROUBLE: [&str; 17] = [
+    "refused",
+    "reset",
+    "aborted",
+    "closed",
+    "lost",
+    "broken",
+    "dropped",
+    "failed",
+    "failure",
+    "terminated",
+    "interrupted",
+    "establish",
+    "established",
+    "unexpectedly",
+    "gone",
+    "error",
+    "errors",
+];
+/// What may stand after "connection" in the name of a setting.
+const CONNECTION_SETTINGS: [&str; 9] =
+    ["string", "id", "name", "url", "uri", "parameter", "parameters", "settings", "options"];
 
 impl RetryPolicy {
     /// A policy without a second attempt.
@@ -113,7 +137,13 @@ impl RetryPolicy {
         };
         #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let delay = (self.initial_delay.0 as f64 * factor).max(0.0) as u64;
-        Millis(delay.min(self.max_delay.0))
+        Millis(delay.min(self.longest_delay().0))
+    }
+
+    /// The longest wait. A first delay above the maximum raises it: no wait is cut silently.
+    #[must_use]
+    pub fn longest_delay(&self) -> Millis {
+        self.max_delay.max(self.initial_delay)
     }
 
     /// The wait after so many failures, varied by at most a quarter either way, and never longer than the longest.
@@ -125,7 +155,7 @@ impl RetryPolicy {
         }
         let per_mille = 750 + u128::from(jitter.0.min(1_000)) / 2;
         let varied = u64::try_from(u128::from(delay) * per_mille / 1_000).unwrap_or(u64::MAX);
-        Millis(varied.min(self.max_delay.0))
+        Millis(varied.min(self.longest_delay().0))
     }
 
     /// Whether a task that has failed so often (from 1), lastly with this error, is tried again.
@@ -146,10 +176,27 @@ impl RetryCondition {
             Self::Never => false,
             Self::All => true,
             Self::Transient => {
-                error.transient || TRANSIENT_TYPES.into_iter().any(is) || TRANSIENT_WORDS.into_iter().any(says)
+                error.transient
+                    || TRANSIENT_TYPES.into_iter().any(is)
+                    || TRANSIENT_WORDS.into_iter().any(says)
+                    || tells_of_connection_trouble(&error.message)
             }
             Self::Pattern(words) => words.iter().any(|word| says(word)),
             Self::Type(names) => names.iter().any(|name| is(name)),
         }
     }
+}
+
+/// Whether a message says that something happened to a connection: "Connection reset by peer", "lost the connection".
+fn tells_of_connection_trouble(message: &str) -> bool {
+    /// How many words away from "connection" the trouble may stand.
+    const NEAR: usize = 4;
+    let message = message.to_lowercase();
+    let words: Vec<&str> =
+        message.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    words.iter().enumerate().filter(|(_, word)| matches!(**word, "connection" | "connections")).any(|(at, _)| {
+        let is_setting = words.get(at + 1).is_some_and(|next| CONNECTION_SETTINGS.contains(next));
+        let near = &words[at.saturating_sub(NEAR)..words.len().min(at + NEAR + 1)];
+        !is_setting && near.iter().any(|word| CONNECTION_TROUBLE.contains(word))
+    })
 }

@@ -4,13 +4,15 @@
 //! |---|---|---|
 //! | Pending | Running | TaskStarted, once all that it waits for is settled and its rule holds |
 //! | Pending | Skipped | TaskSkipped, once all that it waits for is settled and its rule does not hold |
-//! | Running | Completed | TaskCompleted |
-//! | Running | WaitingRetry | TaskFailed with a time for the next attempt |
-//! | Running | Failed | TaskFailed without one |
-//! | Running | Pending | TaskAbandoned |
+//! | Running, Deferred | Completed | TaskCompleted |
+//! | Running, Deferred | WaitingRetry | TaskFailed with a time for the next attempt |
+//! | Running, Deferred | Failed | TaskFailed without one |
+//! | Running | Deferred | TaskDeferred: it waits without a slot |
+//! | Deferred | Running | TaskResumed |
+//! | Running, Deferred | Pending | TaskAbandoned |
 //! | WaitingRetry | Running | TaskStarted |
 //! | WaitingRetry | Pending | ExecutionRecovered with another graph, in which it has to wait |
-//! | Pending, Running, WaitingRetry | Cancelled | ExecutionCancelled, ExecutionFailed (out of time) |
+//! | Pending, Running, Deferred, WaitingRetry | Cancelled | ExecutionCancelled, ExecutionFailed (out of time) |
 //!
 //! Completed, Failed, Skipped and Cancelled are final. Only [`crate::core::fold`] changes a state.
 
@@ -18,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::context::{Collision, Context, Joined, Joins, Ledger, Scope, Source, View};
-use super::definition::{Definition, Fingerprint, TaskDefinition};
+use super::definition::{Definition, Fingerprint, TaskDefinition, Timeout};
 use super::event::{
     Attempt, Cause, Environment, ExecutionId, ExecutionOptions, Key, Reads, Seen, Seq, Settled, SkipReason, TaskError,
     TaskId,
@@ -57,11 +59,26 @@ pub struct Execution {
     pub(super) to_skip: BTreeMap<TaskIndex, SkipReason>,
     /// Pending, all upstream settled, and the rule asks for a value that was erased: the log says what it came to.
     pub(super) undecided: BTreeSet<TaskIndex>,
+    /// An attempt is under way: it runs, or is deferred.
     pub(super) running: BTreeSet<TaskIndex>,
+    /// Those of `running` that are deferred.
+    pub(super) deferred: BTreeSet<TaskIndex>,
+    pub(super) clock: ExecutionClock,
     pub(super) timers: BTreeSet<(Timestamp, Timer)>,
     pub(super) input: Scope,
     pub(super) ledger: Arc<Ledger>,
     pub(super) joins: Joins,
+}
+
+/// How much of its time an execution has used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ExecutionClock {
+    /// The microseconds that were counted before `since`.
+    pub(super) counted: u64,
+    /// Since when time counts; `None` while the execution only waits.
+    pub(super) since: Option<Timestamp>,
+    /// When the time is over, as it stands in the timers.
+    pub(super) due: Option<Timestamp>,
 }
 
 /// How an execution stands.
@@ -117,10 +134,15 @@ pub enum TaskState {
     Pending,
     /// An attempt runs.
     Running {
-        /// When it started.
+        /// When it started, or went on after it was deferred.
         since: Timestamp,
         /// The slot that it runs in.
         worker: u32,
+    },
+    /// An attempt waits for something outside, and holds no slot.
+    Deferred {
+        /// Since when.
+        since: Timestamp,
     },
     /// An attempt failed, and another one will follow.
     WaitingRetry {
@@ -147,6 +169,7 @@ impl TaskState {
         match self {
             Self::Pending => "Pending",
             Self::Running { .. } => "Running",
+            Self::Deferred { .. } => "Deferred",
             Self::WaitingRetry { .. } => "WaitingRetry",
             Self::Completed => "Completed",
             Self::Failed => "Failed",
@@ -163,7 +186,11 @@ impl TaskState {
             Self::Failed => Some(Settled::Failed),
             Self::Skipped { by_failure: false } => Some(Settled::Skipped),
             Self::Skipped { by_failure: true } => Some(Settled::SkippedByFailure),
-            Self::Pending | Self::Running { .. } | Self::WaitingRetry { .. } | Self::Cancelled => None,
+            Self::Pending
+            | Self::Running { .. }
+            | Self::Deferred { .. }
+            | Self::WaitingRetry { .. }
+            | Self::Cancelled => None,
         }
     }
 }
@@ -178,6 +205,8 @@ pub struct TaskSlot {
     pub(super) counting: Counting,
     pub(super) failures: u32,
     pub(super) deaths: u32,
+    /// The microseconds that the attempt ran before it was deferred last.
+    pub(super) ran: u64,
     /// The writes of the attempt that runs, which have no effect yet.
     pub(super) pending: Vec<(Key, Option<Json>, Seq)>,
     /// What its ancestry gives; known once everything upstream is settled and somebody asked.
@@ -226,6 +255,7 @@ impl TaskSlot {
             counting: Counting::default(),
             failures: 0,
             deaths: 0,
+            ran: 0,
             pending: Vec::new(),
             sees: None,
             collisions: Vec::new(),
@@ -257,7 +287,7 @@ impl TaskSlot {
         self.failures
     }
 
-    /// How many attempts died with their process.
+    /// How many attempts died with their process while they ran.
     #[must_use]
     pub fn deaths(&self) -> u32 {
         self.deaths
@@ -397,7 +427,7 @@ impl Execution {
         self.ready.iter().copied().filter(move |_| may_start)
     }
 
-    /// The tasks that run.
+    /// The tasks of which an attempt is under way: it runs, or is deferred.
     pub fn running(&self) -> impl Iterator<Item = TaskIndex> + '_ {
         self.running.iter().copied()
     }
@@ -487,7 +517,11 @@ impl Execution {
     /// How long an attempt at a task may run.
     #[must_use]
     pub fn task_timeout(&self, task: TaskIndex) -> Option<Millis> {
-        self.task_definition(task).timeout.or(self.options.task_timeout)
+        match self.task_definition(task).timeout {
+            Timeout::Inherited => self.options.task_timeout,
+            Timeout::After(limit) => Some(limit),
+            Timeout::Off => None,
+        }
     }
 
     /// The dependencies that may be missing, as far as an attempt's reads and everybody's writes tell: each key that it

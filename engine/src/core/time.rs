@@ -18,6 +18,12 @@ impl Timestamp {
         Self(self.0.saturating_add(micros))
     }
 
+    /// The time that lies so many microseconds earlier.
+    #[must_use]
+    pub fn before(self, micros: u64) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(micros).unwrap_or(i64::MAX)))
+    }
+
     /// The microseconds from `earlier` to this, 0 if it lies before.
     #[must_use]
     pub fn micros_since(self, earlier: Self) -> u64 {

@@ -60,8 +60,9 @@ pub enum CronError {
     },
     /// The time zone is not known.
     #[error(
-        "unknown time zone '{timezone}'{}; use a name of the IANA database, like UTC or Europe/Berlin",
-        .nearest.map(|name| format!(", did you mean '{name}'?")).unwrap_or_default()
+        "unknown time zone '{timezone}'{}; use a name of the IANA database, like UTC or Europe/Berlin{}",
+        .nearest.map(|name| format!(", did you mean '{name}'?")).unwrap_or_default(),
+        if .nearest.is_some_and(|name| name.starts_with("Etc/")) { " (in Etc/GMT names the sign is turned round)" } else { "" }
     )]
     TimeZone {
         /// The name.
@@ -87,6 +88,10 @@ impl CronExpression {
         // The parser takes it for a field that nothing meets, and then looks for that through some thousand years.
         if let Some(field) = expression.split_whitespace().find(|field| field.bytes().all(|byte| byte == b',')) {
             return Err(wrong(format!("the field '{field}' is a list of nothing")));
+        }
+        if expression.trim().eq_ignore_ascii_case("@reboot") {
+            let why = "a schedule fires by the clock; to run a workflow when the program starts, execute it there";
+            return Err(wrong(why.to_owned()));
         }
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
         let known = if expression.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { expression };
@@ -173,7 +178,23 @@ fn reason(error: croner::errors::CronError) -> String {
 }
 
 fn nearest_zone(name: &str) -> Option<&'static str> {
-    nearest(name, TZ_VARIANTS.iter().map(|zone| zone.name()))
+    let known = || TZ_VARIANTS.iter().map(|zone| zone.name());
+    let same = known().find(|zone| zone.eq_ignore_ascii_case(name));
+    same.or_else(|| offset_zone(name)).or_else(|| nearest(name, known()))
+}
+
+/// The zone of a fixed offset that people write as `GMT+2` or `UTC+02:00`. Its own name has the other sign.
+fn offset_zone(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase();
+    let offset = name.strip_prefix("GMT").or_else(|| name.strip_prefix("UTC")).unwrap_or(&name).trim();
+    let (sign, hours) = match offset.split_at_checked(1)? {
+        ("+", hours) => ('-', hours),
+        ("-", hours) => ('+', hours),
+        _ => return None,
+    };
+    let hours: u8 = hours.strip_suffix(":00").unwrap_or(hours).parse().ok()?;
+    let wanted = format!("Etc/GMT{sign}{hours}");
+    TZ_VARIANTS.iter().map(|zone| zone.name()).find(|zone| *zone == wanted)
 }
 
 fn utc(time: Timestamp) -> Option<DateTime<Utc>> {

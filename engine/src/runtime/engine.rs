@@ -26,6 +26,7 @@ mod errors;
 mod opening;
 mod told;
 
+pub use asking::NestedWaitGuard;
 pub use config::{EngineConfig, StartRequest};
 pub use errors::{EngineError, ForeignId, StartError, WaitError};
 pub(crate) use opening::{LISTING_PAGE, new_execution_id};

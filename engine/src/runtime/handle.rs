@@ -1,5 +1,6 @@
 //! What an attempt can ask while it runs: who it is, and to wait without holding its slot.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -58,6 +59,10 @@ pub struct TaskHandle {
     scheduler: Sender<Message>,
 }
 
+thread_local! {
+    static ON_THIS_THREAD: RefCell<Option<TaskHandle>> = const { RefCell::new(None) };
+}
+
 impl TaskHandle {
     pub(crate) fn new(info: AttemptInfo, scheduler: Sender<Message>) -> Self {
         Self { info, life: Life::default(), holds_slot: Arc::new(AtomicBool::new(true)), scheduler }
@@ -67,6 +72,33 @@ impl TaskHandle {
     #[must_use]
     pub fn info(&self) -> &AttemptInfo {
         &self.info
+    }
+
+    /// The attempt that runs on this thread, if it is a function on one of the engine's worker threads.
+    #[must_use]
+    pub fn of_this_thread() -> Option<Self> {
+        ON_THIS_THREAD.with_borrow(Clone::clone)
+    }
+
+    /// Runs a function as the attempt of this thread.
+    pub(crate) fn run_as<T>(&self, function: impl FnOnce() -> T) -> T {
+        /// Also after a panic.
+        struct Restore(Option<TaskHandle>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                ON_THIS_THREAD.set(self.0.take());
+            }
+        }
+        let _restore = Restore(ON_THIS_THREAD.replace(Some(self.clone())));
+        function()
+    }
+
+    pub(crate) fn belongs_to(&self, scheduler: &Sender<Message>) -> bool {
+        self.scheduler.same_channel(scheduler)
+    }
+
+    pub(crate) fn key(&self) -> AttemptKey {
+        (self.info.execution, self.info.task.clone(), self.info.attempt)
     }
 
     pub(crate) fn life(&self) -> &Life {
@@ -80,14 +112,16 @@ impl TaskHandle {
     }
 
     /// Whether the attempt counts no more: it has ended, timed out, its execution was cancelled, or its engine was shut
-    /// down.
+    /// down. A thread cannot be stopped from outside: a function that may outlive its timeout asks this between its steps,
+    /// and returns. Until it does, it runs beside the next attempt.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.life.is_over()
     }
 
     /// Waits until a condition holds, without a slot: other attempts run meanwhile. Takes a slot again before it returns.
-    /// The condition is asked at once, and then every `poll`; the attempt's timeout goes on.
+    /// The condition is asked at once, and then every `poll`. Meanwhile the attempt is deferred: the wait counts towards no
+    /// timeout, and if the process dies, not towards `max_recoveries`.
     ///
     /// # Errors
     /// [`AttemptOver`] as soon as the attempt counts no more.
@@ -177,10 +211,6 @@ impl TaskHandle {
     fn ask(&self, request: SlotRequest) {
         // If the scheduler is gone, so are its slots; a waiter in the request is dropped.
         let _ = self.scheduler.send(Message::Slot { attempt: self.key(), request });
-    }
-
-    fn key(&self) -> AttemptKey {
-        (self.info.execution, self.info.task.clone(), self.info.attempt)
     }
 
     /// What is told of an attempt that counts no more.

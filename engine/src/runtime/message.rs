@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use super::clock::Settled;
 use super::completion::Waiter;
 use super::cron::CronExpression;
-use super::engine::{EngineError, StartError, StartRequest};
+use super::engine::{EngineError, StartError, StartRequest, WaitError};
 use super::handle::SlotWaiter;
 use super::scheduler::Source;
 use super::schedules::ScheduleError;
@@ -32,6 +32,10 @@ pub(crate) enum Message {
     Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
     /// An attempt has ended.
     Finished(Finished),
+    /// An attempt waits for an execution.
+    WaitBegins { ticket: u64, wait: NestedWait },
+    /// It does no more.
+    WaitEnds { ticket: u64 },
     /// An attempt asks something about its slot.
     Slot { attempt: AttemptKey, request: SlotRequest },
     /// The time of an attempt counts from now on, or not yet.
@@ -105,6 +109,14 @@ pub(crate) struct Finished {
 
 /// Which attempt.
 pub(crate) type AttemptKey = (ExecutionId, TaskId, Attempt);
+
+/// A wait of an attempt for an execution, without a limit.
+pub(crate) struct NestedWait {
+    pub(crate) attempt: AttemptKey,
+    pub(crate) execution: ExecutionId,
+    /// Called, at most once, if it cannot end.
+    pub(crate) refuse: Box<dyn FnOnce(WaitError) + Send>,
+}
 
 /// What an attempt asks about its slot.
 pub(crate) enum SlotRequest {

@@ -40,6 +40,16 @@ pub(super) fn tell(execution: ExecutionId, workflow: &Arc<str>, event: &Event) {
                 "task '{task}' was running, attempt {attempt}, and was left: {why:?}"
             );
         }
+        Event::TaskDeferred(deferred) => {
+            let (task, attempt) = (&deferred.task, deferred.attempt);
+            tracing::debug!(
+            target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' waits without a slot, attempt {attempt}");
+        }
+        Event::TaskResumed(resumed) => {
+            let (task, attempt) = (&resumed.task, resumed.attempt);
+            tracing::debug!(
+            target: TARGET, %execution, %workflow, %task, attempt, "task '{task}' runs on, attempt {attempt}");
+        }
         Event::ExecutionCompleted(_) => tell_ended(execution, workflow, "completed"),
         Event::ExecutionFailed(_) => tell_ended(execution, workflow, "failed"),
         Event::ExecutionCancelled(_) => tell_ended(execution, workflow, "was cancelled"),

@@ -154,7 +154,8 @@ fn refuse_long_values(
         long.key,
         length(long)
     );
-    let error = TaskError { kind: "ValueTooLarge".into(), message: message.into(), ..TaskError::default() };
+    let lineage = vec!["ValueTooLarge".into()];
+    let error = TaskError { kind: "ValueTooLarge".into(), message: message.into(), lineage, ..TaskError::default() };
     (writes.into_iter().filter(|write| length(write) <= limit).collect(), result.and(Err(error)))
 }
 

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::Clock;
 use super::completion::{Completion, Durable, Promise};
 use super::engine::{EngineConfig, EngineError};
-use super::message::{AttemptKey, Finished, Message, SlotRequest, Unfinished};
+use super::message::{AttemptKey, Finished, Message, Unfinished};
 use super::output_commit::Released;
 use super::standings::Standings;
 use super::workers::Workers;
@@ -33,6 +33,7 @@ mod asking;
 mod ending;
 mod handing_over;
 mod held;
+mod nested;
 mod outbox;
 mod schedules;
 mod settling;
@@ -41,10 +42,11 @@ mod starting;
 mod triggers;
 
 use ending::Stopping;
+use nested::NestedWaits;
 pub(crate) use outbox::Source;
 pub(crate) use schedules::LiveSchedule;
 use settling::Settling;
-use slots::{Slots, first_slot, over};
+use slots::{Slots, slot_of};
 pub(crate) use triggers::LiveTrigger;
 
 /// What the scheduler works with.
@@ -101,6 +103,7 @@ pub(crate) struct Scheduler {
     /// Executions with answers.
     asked: Vec<ExecutionId>,
     slots: Slots,
+    nested: NestedWaits,
     released: Released,
     /// The time of this turn by the wall clock, which schedules and triggers go by.
     wall: Timestamp,
@@ -151,6 +154,7 @@ impl Scheduler {
             moved: HashSet::new(),
             asked: Vec::new(),
             slots: Slots::new(slots),
+            nested: NestedWaits::new(),
             released: Released::new(),
             timers: BTreeSet::new(),
             warned: HashSet::new(),
@@ -217,6 +221,8 @@ impl Scheduler {
                 let _asker_may_be_gone = reply.send(attached);
             }
             Message::Finished(finished) => self.attempt_finished(finished),
+            Message::WaitBegins { ticket, wait } => drop(self.nested.insert(ticket, wait)),
+            Message::WaitEnds { ticket } => drop(self.nested.remove(&ticket)),
             Message::Slot { attempt, request } => self.slot_requested(attempt, request),
             Message::Counts { attempt, counts } => self.count(&attempt, counts),
             Message::Registered => self.attend(),
@@ -257,12 +263,12 @@ impl Scheduler {
         let Finished { execution, task, attempt, writes, reads, result } = finished;
         let Some(live) = self.live.get(&execution) else { return };
         let key = (execution, task.clone(), attempt);
-        let first = first_slot(&live.state, &key);
+        let slot = slot_of(&live.state, &key);
         let command = Command::AttemptFinished { task, attempt, writes, reads, result, jitter: jitter() };
         match self.decide(execution, command) {
             Ok(()) => {
-                if let Some(first) = first {
-                    self.slots.leave(&key, first);
+                if let Some(slot) = slot {
+                    self.slots.leave(&key, slot);
                 }
             }
             Err(rejection) => tracing::debug!(%execution, %rejection, "a late result was ignored"),
@@ -275,18 +281,6 @@ impl Scheduler {
         match live.state.count_attempt(task, *attempt, counts.then_some(self.now)) {
             Ok(()) => self.keep(*execution, Decision::default()),
             Err(why) => tracing::debug!(%execution, why, "what a late attempt said of its time was ignored"),
-        }
-    }
-
-    fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
-        let first = self.live.get(&attempt.0).and_then(|live| first_slot(&live.state, &attempt));
-        match (first, request) {
-            (Some(first), request) => {
-                self.moved.insert(attempt.0);
-                self.slots.request(attempt, first, request);
-            }
-            (None, SlotRequest::Take(waiter)) => waiter(Err(over(&attempt))),
-            (None, SlotRequest::GiveBack) => {}
         }
     }
 
@@ -358,6 +352,7 @@ impl Scheduler {
     /// Gives free slots to ready tasks, and hands everything that was decided to the log.
     fn finish_turn(&mut self) {
         self.fill_slots();
+        self.refuse_hopeless_wait();
         self.note_standings();
         self.hand_over();
         for execution in std::mem::take(&mut self.asked) {
@@ -377,7 +372,7 @@ impl Scheduler {
         if self.failed.is_some() {
             return;
         }
-        self.slots.let_return();
+        self.let_return();
         if self.stopping.is_some() {
             return;
         }

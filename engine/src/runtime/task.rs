@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::completion::Hold;
 use super::engine::{Outcome, WaitError};
 use super::handle::TaskHandle;
-use crate::core::definition::{TaskDefinition, TriggerRule};
+use crate::core::definition::{TaskDefinition, Timeout, TriggerRule};
 use crate::core::event::{Attempt as AttemptNumber, ExecutionId, Key, TaskError, TaskId};
 use crate::core::json::Json;
 use crate::core::retry::RetryPolicy;
@@ -192,7 +192,14 @@ impl Task {
     /// Says how long an attempt may run.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.definition.timeout = Some(Millis(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)));
+        self.definition.timeout = Timeout::After(Millis(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)));
+        self
+    }
+
+    /// Lets an attempt run without a limit, whatever the execution's options say.
+    #[must_use]
+    pub fn without_timeout(mut self) -> Self {
+        self.definition.timeout = Timeout::Off;
         self
     }
 

@@ -85,7 +85,7 @@ impl Workers {
                     return report(context, Err(missing.refuse()));
                 }
                 let span = attempt_span(handle.info()).entered();
-                let result = catch_unwind(AssertUnwindSafe(|| function(&mut context, &handle)));
+                let result = catch_unwind(AssertUnwindSafe(|| handle.run_as(|| function(&mut context, &handle))));
                 drop(span);
                 report(context, result.unwrap_or_else(|panic| Err(panicked(&*panic))));
             })),

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use cloacina_engine::core::codec;
 use cloacina_engine::core::context::{Context, values};
-use cloacina_engine::core::definition::{Condition, Definition, Fingerprint, Operator, TaskDefinition, TriggerRule};
+use cloacina_engine::core::definition::{
+    Condition, Definition, Fingerprint, Operator, TaskDefinition, Timeout, TriggerRule,
+};
 use cloacina_engine::core::event::{Event, ExecutionId, TaskError};
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::json::Json;
@@ -76,7 +78,7 @@ impl Sentence for TaskDefinition {
     }
 
     fn timeout(mut self, millis: u64) -> Self {
-        self.timeout = Some(Millis(millis));
+        self.timeout = Timeout::After(Millis(millis));
         self
     }
 
@@ -154,6 +156,8 @@ pub fn say(event: &Event) -> String {
             format!("{} {by}: {} [{}]", body.task, body.why.rule, [tasks.join(", "), keys.join(", ")].concat())
         }
         Event::TaskAbandoned(body) => format!("{}#{} abandoned: {:?}", body.task, body.attempt, body.why),
+        Event::TaskDeferred(body) => format!("{}#{} deferred", body.task, body.attempt),
+        Event::TaskResumed(body) => format!("{}#{} resumes", body.task, body.attempt),
         Event::ExecutionPaused(_) => "paused".to_owned(),
         Event::ExecutionUnpaused(_) => "unpaused".to_owned(),
         Event::CancelRequested(_) => "cancel requested".to_owned(),

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloacina_engine::core::context::Context;
-use cloacina_engine::core::definition::{Condition, Definition, Operator, TaskDefinition, TriggerRule};
+use cloacina_engine::core::definition::{Condition, Definition, Operator, TaskDefinition, Timeout, TriggerRule};
 use cloacina_engine::core::event::{Event, ExecutionOptions, Origin, Seen, Seq, Settled};
 use cloacina_engine::core::fold::Recorded;
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::state::{Execution, Status, TaskState};
-use cloacina_engine::core::time::Timestamp;
+use cloacina_engine::core::time::{Millis, Timestamp};
 use serde_json::Value;
 
 use super::term::{Heap, Terms};
@@ -25,6 +25,7 @@ pub struct Model<'a> {
 pub enum State {
     Pending,
     Running(Timestamp),
+    Deferred(Timestamp),
     Waiting(Timestamp),
     Settled(Settled),
     Cancelled,
@@ -78,6 +79,8 @@ impl Model<'_> {
         for recorded in self.events {
             state = match &recorded.event {
                 Event::TaskStarted(body) if &*body.task == task => State::Running(recorded.time),
+                Event::TaskDeferred(body) if &*body.task == task => State::Deferred(recorded.time),
+                Event::TaskResumed(body) if &*body.task == task => State::Running(recorded.time),
                 Event::TaskCompleted(body) if &*body.task == task => State::Settled(Settled::Completed),
                 Event::TaskFailed(body) if &*body.task == task => match body.retry_at {
                     Some(due) => State::Waiting(due),
@@ -166,19 +169,45 @@ impl Model<'_> {
         for task in &self.definition.tasks {
             match self.state(&task.id) {
                 State::Waiting(due) if due > self.ticked => timers.push(due),
-                State::Running(since) => {
-                    timers.extend(task.timeout.or(self.options().task_timeout).map(|limit| since.after(limit)));
+                State::Running(_) => {
+                    let limit = match task.timeout {
+                        Timeout::Inherited => self.options().task_timeout,
+                        Timeout::After(limit) => Some(limit),
+                        Timeout::Off => None,
+                    };
+                    let begins = |event: &Event| matches!(event, Event::TaskStarted(body) if body.task == task.id);
+                    let counts = |model: &Model<'_>| matches!(model.state(&task.id), State::Running(_));
+                    timers.extend(limit.map(|limit| self.due(limit, begins, counts)));
                 }
                 _ => {}
             }
         }
-        let from = self
-            .events
-            .iter()
-            .rev()
-            .find(|recorded| matches!(recorded.event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_)));
-        timers.extend(self.options().timeout.map(|limit| from.unwrap().time.after(limit)));
+        if !self.only_waits() {
+            let begins = |event: &Event| matches!(event, Event::ExecutionStarted(_) | Event::ExecutionRecovered(_));
+            let counts = |model: &Model<'_>| !model.only_waits();
+            timers.extend(self.options().timeout.map(|limit| self.due(limit, begins, counts)));
+        }
         timers.into_iter().min()
+    }
+
+    /// Whether all that is under way is deferred, and something is.
+    fn only_waits(&self) -> bool {
+        let states: Vec<State> = self.definition.tasks.iter().map(|task| self.state(&task.id)).collect();
+        let runs = states.iter().any(|state| matches!(state, State::Running(_)));
+        !runs && states.iter().any(|state| matches!(state, State::Deferred(_)))
+    }
+
+    /// When a limit is reached that is counted from the last event that begins it, in the times that count.
+    fn due(&self, limit: Millis, begins: impl Fn(&Event) -> bool, counts: impl Fn(&Model<'_>) -> bool) -> Timestamp {
+        let first = self.events.iter().rposition(|recorded| begins(&recorded.event)).unwrap();
+        let mut used = 0;
+        for at in first + 1..self.events.len() {
+            let before = Model { events: &self.events[..at], ..*self };
+            if counts(&before) {
+                used += self.events[at].time.micros_since(self.events[at - 1].time);
+            }
+        }
+        self.events.last().unwrap().time.after(limit).before(used)
     }
 
     /// Whether the execution is over and how, if every task is settled.
@@ -392,6 +421,7 @@ pub fn assert_agrees(model: &Model<'_>, state: &Execution) {
         let expected = match slot.state() {
             TaskState::Pending => State::Pending,
             TaskState::Running { since, .. } => State::Running(since),
+            TaskState::Deferred { since } => State::Deferred(since),
             TaskState::WaitingRetry { due } => State::Waiting(due),
             TaskState::Cancelled => State::Cancelled,
             settled => State::Settled(settled.settled().unwrap()),

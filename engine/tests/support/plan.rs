@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use cloacina_engine::core::context::View;
-use cloacina_engine::core::definition::{Condition, Operator, TaskDefinition, TriggerRule};
+use cloacina_engine::core::definition::{Condition, Operator, TaskDefinition, Timeout, TriggerRule};
 use cloacina_engine::core::event::{Reads, TaskError};
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::json::Json;
@@ -187,7 +187,7 @@ fn build(tasks: Vec<TaskPlan>, shape: Shape, input: Vec<(String, Value)>) -> Pla
                 jitter: plan.jitter,
                 ..RetryPolicy::default()
             },
-            timeout: plan.timeout.map(Millis),
+            timeout: plan.timeout.map_or(Timeout::Inherited, |limit| Timeout::After(Millis(limit))),
             ..TaskDefinition::new(NAMES[at])
         };
         definitions.push((plan.place, definition));

@@ -1,7 +1,7 @@
 //! A runtime without threads, clock or disk: it starts, finishes and forgets attempts as it is told, and keeps the
 //! batches that a log would keep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cloacina_engine::core::context::View;
 use cloacina_engine::core::decide::{Command, Decision, Effect, Rejection, Start, decide, start};
@@ -10,7 +10,7 @@ use cloacina_engine::core::fold::Recorded;
 use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::retry::Jitter;
-use cloacina_engine::core::state::Execution;
+use cloacina_engine::core::state::{Execution, TaskState};
 use cloacina_engine::core::time::Timestamp;
 use serde_json::Value;
 
@@ -25,6 +25,8 @@ pub struct Simulation<'a> {
     pub log: Vec<Vec<Recorded>>,
     /// What runs: also what was timed out and will report late.
     running: BTreeMap<(TaskIndex, Attempt), View>,
+    /// What was deferred before.
+    waited: BTreeSet<(TaskIndex, Attempt)>,
     pub now: Timestamp,
     pub ticked: Timestamp,
     pub slots: usize,
@@ -36,6 +38,9 @@ pub struct Simulation<'a> {
 enum Next {
     Start(TaskIndex),
     Finish(TaskIndex, Attempt),
+    /// An attempt waits without a slot, or gets one again.
+    Defer(TaskIndex, Attempt),
+    Resume(TaskIndex, Attempt),
     Tick,
 }
 
@@ -56,6 +61,7 @@ impl<'a> Simulation<'a> {
             state,
             log: vec![decision.events],
             running: BTreeMap::new(),
+            waited: BTreeSet::new(),
             now: at(0),
             ticked: at(0),
             slots,
@@ -77,21 +83,36 @@ impl<'a> Simulation<'a> {
 
     /// Does one of the things that can happen next. False if there is none.
     pub fn step(&mut self, choice: u16) -> bool {
-        let live = self.running.keys().filter(|(task, attempt)| self.is_live(*task, *attempt)).count();
+        let live: Vec<(TaskIndex, Attempt)> =
+            self.running.keys().copied().filter(|(task, attempt)| self.is_live(*task, *attempt)).collect();
+        let (deferred, live): (Vec<_>, Vec<_>) = live.into_iter().partition(|(task, _)| self.is_deferred(*task));
         let mut next: Vec<Next> = Vec::new();
-        if live < self.slots {
+        if live.len() < self.slots {
             next.extend(self.state.ready().map(Next::Start));
+            next.extend(deferred.iter().map(|(task, attempt)| Next::Resume(*task, *attempt)));
         }
         next.extend(self.running.keys().map(|(task, attempt)| Next::Finish(*task, *attempt)));
         if !self.is_over() && self.state.next_timer().is_some() {
             next.push(Next::Tick);
         }
+        // Each attempt at most once, so that the story ends.
+        let fresh = live.iter().filter(|attempt| !self.waited.contains(attempt));
+        next.extend(fresh.map(|(task, attempt)| Next::Defer(*task, *attempt)));
         if next.is_empty() {
             return false;
         }
         match next[usize::from(choice) % next.len()] {
             Next::Start(task) => {
-                self.command(Command::StartTask { task, worker: live as u32 }).unwrap();
+                self.command(Command::StartTask { task, worker: live.len() as u32 }).unwrap();
+            }
+            Next::Defer(task, attempt) => {
+                self.waited.insert((task, attempt));
+                let task = self.state.graph().name(task).clone();
+                self.command(Command::Defer { task, attempt }).unwrap();
+            }
+            Next::Resume(task, attempt) => {
+                let task = self.state.graph().name(task).clone();
+                self.command(Command::Resume { task, attempt, worker: live.len() as u32 }).unwrap();
             }
             Next::Finish(task, attempt) => self.finish(task, attempt),
             Next::Tick => {
@@ -105,6 +126,10 @@ impl<'a> Simulation<'a> {
 
     fn is_live(&self, task: TaskIndex, attempt: Attempt) -> bool {
         self.state.running().any(|running| running == task) && self.state.task(task).attempts() == attempt
+    }
+
+    fn is_deferred(&self, task: TaskIndex) -> bool {
+        matches!(self.state.task(task).state(), TaskState::Deferred { .. })
     }
 
     fn finish(&mut self, task: TaskIndex, attempt: Attempt) {

@@ -113,6 +113,18 @@ impl Story {
         self.command(Command::StartTask { task, worker: 0 })
     }
 
+    /// The attempt waits without a slot.
+    pub fn defers(&mut self, task: &str) -> &mut Self {
+        let attempt = self.state.task(self.index(task)).attempts();
+        self.command(Command::Defer { task: task.into(), attempt })
+    }
+
+    /// The attempt has a slot again.
+    pub fn resumes(&mut self, task: &str) -> &mut Self {
+        let attempt = self.state.task(self.index(task)).attempts();
+        self.command(Command::Resume { task: task.into(), attempt, worker: 1 })
+    }
+
     pub fn ends(&self, task: &str, writes: Vec<Write>, reads: Reads, result: Result<(), TaskError>) -> Command {
         let attempt = self.state.task(self.index(task)).attempts();
         Command::AttemptFinished { task: task.into(), attempt, writes, reads, result, jitter: self.jitter }

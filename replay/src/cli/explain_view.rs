@@ -147,6 +147,7 @@ fn attempt(
     let took = took.unwrap_or_default();
     let (how, tone) = match &row.outcome {
         Outcome::Running => ("runs".to_owned(), Tone::Plain),
+        Outcome::Deferred => ("is deferred: waits for something outside, without a slot".to_owned(), Tone::Warning),
         Outcome::Left => ("not running: nothing runs it now, and it left no outcome".to_owned(), Tone::Warning),
         Outcome::Completed => (format!("completed{took}"), Tone::Good),
         Outcome::Failed { error, .. } => (format!("failed{took}: {}", error_text(error)), Tone::Bad),

@@ -194,6 +194,8 @@ impl<'a> Rows<'a> {
                 let why = words::abandoned(abandoned.why);
                 (format!("attempt {}: {why}", abandoned.attempt), Tone::Warning, Vec::new())
             }
+            Event::TaskDeferred(deferred) => one(format!("attempt {}: waits without a slot", deferred.attempt)),
+            Event::TaskResumed(resumed) => one(format!("attempt {}, worker {}", resumed.attempt, resumed.worker)),
             Event::ExecutionPaused(request) | Event::ExecutionUnpaused(request) | Event::CancelRequested(request) => {
                 let reason = request.reason.iter().map(|reason| format!("reason: {}", text::clean(reason))).collect();
                 (format!("by {}", text::clean(&request.by)), Tone::Warning, reason)

@@ -141,6 +141,7 @@ impl View<'_> {
         let attempt = if last.number > 1 { format!(", attempt {}", last.number) } else { String::new() };
         match &last.outcome {
             Outcome::Running => (format!("running{attempt}"), Tone::Strong),
+            Outcome::Deferred => (format!("deferred{attempt}; waits without a slot"), Tone::Warning),
             Outcome::Left => (format!("not running{attempt}: nothing runs it now"), Tone::Warning),
             Outcome::Completed => (format!("completed{attempt}"), Tone::Good),
             Outcome::Cancelled => (format!("stopped{attempt}, the execution ended first"), Tone::Warning),

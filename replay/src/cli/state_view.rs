@@ -73,6 +73,7 @@ fn detail(screen: &Screen<'_>, state: &Execution, task: TaskIndex, ready: bool) 
             format!("waits for {}", text::clean(&words::names(open, NAMES)))
         }
         TaskState::Running { since, worker } => format!("since {}, worker {worker}", moment(since)),
+        TaskState::Deferred { since } => format!("waits without a slot since {}", moment(since)),
         TaskState::WaitingRetry { due } => {
             let kind = slot.failure().map(|failure| text::clean(&failure.error.kind)).unwrap_or_default();
             format!("{kind}; next attempt at {}", moment(due))

@@ -46,7 +46,7 @@ pub fn tone_of(name: &str) -> Tone {
     match name {
         "Completed" => Tone::Good,
         "Failed" | "Damaged" => Tone::Bad,
-        "Paused" | "Cancelled" | "WaitingRetry" | "Blocked" | "NotRunning" => Tone::Warning,
+        "Paused" | "Cancelled" | "WaitingRetry" | "Deferred" | "Blocked" | "NotRunning" => Tone::Warning,
         "Skipped" | "Pending" => Tone::Dim,
         _ => Tone::Plain,
     }

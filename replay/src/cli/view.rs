@@ -494,6 +494,7 @@ fn held_up_by(story: &Story) -> Option<&TaskId> {
     let state = story.state.as_ref().filter(|state| !state.status().is_final())?;
     let of = |wanted: fn(TaskState) -> bool| state.graph().tasks().find(|task| wanted(state.task(*task).state()));
     let open = of(|state| matches!(state, TaskState::Running { .. }))
+        .or_else(|| of(|state| matches!(state, TaskState::Deferred { .. })))
         .or_else(|| of(|state| matches!(state, TaskState::WaitingRetry { .. })))
         .or_else(|| state.ready().next())?;
     Some(state.graph().name(open))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use cloacina_engine::core::definition::TaskDefinition;
+use cloacina_engine::core::definition::{TaskDefinition, Timeout};
 use cloacina_engine::core::event::{Key, Read, Seen, Seq, TaskId};
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::state::{Execution, TaskState};
@@ -123,6 +123,7 @@ fn outcome(row: &TaskRow) -> &'static str {
         Some(Outcome::Completed) => "completed",
         Some(_) if row.cancelled => "cancelled",
         Some(Outcome::Running) => "running",
+        Some(Outcome::Deferred) => "deferred",
         Some(Outcome::Left) => "not running",
         Some(Outcome::Failed { retry_at: None, .. }) => "failed",
         Some(Outcome::Failed { .. } | Outcome::Abandoned(_)) => "waiting",
@@ -156,8 +157,9 @@ fn definitions(a: &TaskDefinition, b: &TaskDefinition, differences: &mut Vec<Dif
         differences.push(code(&a.source, &b.source));
     }
     let timeout = |task: &TaskDefinition| match task.timeout {
-        Some(limit) => words::milliseconds(limit.0),
-        None => "none of its own".to_owned(),
+        Timeout::After(limit) => words::milliseconds(limit.0),
+        Timeout::Inherited => "none of its own".to_owned(),
+        Timeout::Off => "off".to_owned(),
     };
     let list = |task: &TaskDefinition| match &task.dependencies[..] {
         [] => "none".to_owned(),

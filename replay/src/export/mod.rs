@@ -75,6 +75,7 @@ fn attempt_digest(id: ExecutionId, task: &str, attempt: Attempt) -> [u8; 16] {
 fn outcome(attempt: &AttemptRow) -> &'static str {
     match &attempt.outcome {
         Outcome::Running => "running",
+        Outcome::Deferred => "deferred",
         Outcome::Left => "not running",
         Outcome::Completed => "completed",
         Outcome::Failed { .. } => "failed",

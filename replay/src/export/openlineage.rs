@@ -61,7 +61,7 @@ fn failure(task: &TaskRow) -> Option<&TaskError> {
 
 fn end(attempt: &AttemptRow) -> Option<(&'static str, Timestamp)> {
     let kind = match &attempt.outcome {
-        Outcome::Running | Outcome::Left => return None,
+        Outcome::Running | Outcome::Deferred | Outcome::Left => return None,
         Outcome::Completed => "COMPLETE",
         Outcome::Failed { .. } => "FAIL",
         Outcome::Abandoned(_) | Outcome::Cancelled => "ABORT",

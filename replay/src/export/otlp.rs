@@ -100,7 +100,7 @@ fn span(told: &Told<'_>, task: &TaskRow, attempt: &AttemptRow) -> Value {
             set_status(&mut span, Some(ERROR), &words::error(error));
         }
         Outcome::Abandoned(why) => set_status(&mut span, Some(ERROR), words::abandoned(*why)),
-        Outcome::Running | Outcome::Left | Outcome::Cancelled => {}
+        Outcome::Running | Outcome::Deferred | Outcome::Left | Outcome::Cancelled => {}
     }
     span
 }

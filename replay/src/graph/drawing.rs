@@ -73,6 +73,7 @@ pub fn sign(state: &str) -> char {
         "Running" => '◐',
         "NotRunning" => '◑',
         "WaitingRetry" => '↻',
+        "Deferred" => '◷',
         "Skipped" => '◌',
         "Cancelled" => '⊘',
         _ => '○',

@@ -18,12 +18,13 @@ pub fn detail(node: &Node) -> String {
 }
 
 /// The states, each with the colour of its border and of its ground: light enough for black text.
-const COLOURS: [(&str, &str, &str); 8] = [
+const COLOURS: [(&str, &str, &str); 9] = [
     ("Completed", "#1a7f37", "#dafbe1"),
     ("Failed", "#cf222e", "#ffebe9"),
     ("Running", "#0969da", "#ddf4ff"),
     ("NotRunning", "#9a6700", "#fff8c5"),
     ("WaitingRetry", "#9a6700", "#fff8c5"),
+    ("Deferred", "#9a6700", "#fff8c5"),
     ("Cancelled", "#9a6700", "#fff8c5"),
     ("Skipped", "#6e7781", "#f6f8fa"),
     ("Pending", "#6e7781", "#ffffff"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cloacina_engine::core::codec::fingerprint;
-use cloacina_engine::core::definition::{Condition, Definition, Operator, TaskDefinition, TriggerRule};
+use cloacina_engine::core::definition::{Condition, Definition, Operator, TaskDefinition, Timeout, TriggerRule};
 use cloacina_engine::core::json::Json;
 use cloacina_engine::core::retry::{Backoff, RetryCondition, RetryPolicy};
 use cloacina_engine::core::time::Millis;
@@ -31,6 +31,9 @@ struct TaskJson {
     condition: Option<ConditionJson>,
     retry: RetryJson,
     timeout_ms: Option<u64>,
+    /// Whether an attempt may run without a limit, whatever the execution's options say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    timeout_off: bool,
     code: String,
     source: String,
 }
@@ -129,7 +132,11 @@ impl TaskJson {
                 _ => None,
             },
             retry: RetryJson::from(&task.retry),
-            timeout_ms: task.timeout.map(|span| span.0),
+            timeout_ms: match task.timeout {
+                Timeout::After(limit) => Some(limit.0),
+                Timeout::Inherited | Timeout::Off => None,
+            },
+            timeout_off: task.timeout == Timeout::Off,
             code: hex(&task.code),
             source: task.source.to_string(),
         })
@@ -145,7 +152,11 @@ impl TaskJson {
             dependencies: self.dependencies.iter().map(|name| name.as_str().into()).collect(),
             rule: rule.ok_or_else(|| NotAHistory::Part(format!("there is no trigger rule '{}'", self.rule)))?,
             retry: self.retry.policy()?,
-            timeout: self.timeout_ms.map(Millis),
+            timeout: match self.timeout_ms {
+                Some(limit) => Timeout::After(Millis(limit)),
+                None if self.timeout_off => Timeout::Off,
+                None => Timeout::Inherited,
+            },
             code: unhex(&self.code)?,
             source: self.source.as_str().into(),
         })

@@ -3,7 +3,7 @@
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::{
     ContextRemoved, ContextWritten, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Origin, Request, Seq,
-    TaskAbandoned, TaskCompleted, TaskFailed, TaskSkipped, TaskStarted,
+    TaskAbandoned, TaskCompleted, TaskDeferred, TaskFailed, TaskResumed, TaskSkipped, TaskStarted,
 };
 use cloacina_engine::core::json::{Erasure, Json};
 use cloacina_store::record::Hash;
@@ -87,6 +87,12 @@ struct AbandonedJson {
     task: String,
     attempt: u32,
     why: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeferredJson {
+    task: String,
+    attempt: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -206,6 +212,13 @@ fn body(event: &Event) -> serde_json::Result<Box<RawValue>> {
             let (task, attempt) = (abandoned.task.to_string(), abandoned.attempt);
             to_raw_value(&AbandonedJson { task, attempt, why: abandon_name(abandoned.why).to_owned() })
         }
+        Event::TaskDeferred(deferred) => {
+            to_raw_value(&DeferredJson { task: deferred.task.to_string(), attempt: deferred.attempt })
+        }
+        Event::TaskResumed(resumed) => {
+            let (task, attempt, worker) = (resumed.task.to_string(), resumed.attempt, resumed.worker);
+            to_raw_value(&TaskStartedJson { task, attempt, worker })
+        }
         Event::ExecutionPaused(request) | Event::ExecutionUnpaused(request) | Event::CancelRequested(request) => {
             let (by, reason) = (request.by.to_string(), request.reason.as_ref().map(ToString::to_string));
             to_raw_value(&RequestJson { by, reason })
@@ -254,6 +267,14 @@ fn event(name: &str, body: &str) -> Result<Event, NotAHistory> {
         "TaskAbandoned" => {
             let AbandonedJson { task, attempt, why } = serde_json::from_str(body)?;
             Event::TaskAbandoned(TaskAbandoned { task: task.into(), attempt, why: abandon_reason(&why)? })
+        }
+        "TaskDeferred" => {
+            let DeferredJson { task, attempt } = serde_json::from_str(body)?;
+            Event::TaskDeferred(TaskDeferred { task: task.into(), attempt })
+        }
+        "TaskResumed" => {
+            let TaskStartedJson { task, attempt, worker } = serde_json::from_str(body)?;
+            Event::TaskResumed(TaskResumed { task: task.into(), attempt, worker })
         }
         "ExecutionPaused" => Event::ExecutionPaused(serde_json::from_str::<RequestJson>(body)?.into()),
         "ExecutionUnpaused" => Event::ExecutionUnpaused(serde_json::from_str::<RequestJson>(body)?.into()),

@@ -269,6 +269,7 @@ impl AttemptJson {
     fn new(row: &AttemptRow) -> Self {
         let (outcome, error, retry_at, abandoned) = match &row.outcome {
             Outcome::Running => ("running", None, None, None),
+            Outcome::Deferred => ("deferred", None, None, None),
             Outcome::Left => ("not running", None, None, None),
             Outcome::Completed => ("completed", None, None, None),
             Outcome::Cancelled => ("cancelled", None, None, None),

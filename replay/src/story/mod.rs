@@ -41,7 +41,9 @@ impl Story {
         }
         for row in &mut self.rows {
             let What::Task(task) = &mut row.what else { continue };
-            for attempt in task.attempts.iter_mut().filter(|attempt| attempt.outcome == Outcome::Running) {
+            let unfinished =
+                |attempt: &&mut AttemptRow| matches!(attempt.outcome, Outcome::Running | Outcome::Deferred);
+            for attempt in task.attempts.iter_mut().filter(unfinished) {
                 attempt.outcome = Outcome::Left;
             }
         }
@@ -83,7 +85,9 @@ impl Story {
     #[must_use]
     pub fn state_name(&self, state: TaskState) -> &'static str {
         match state {
-            TaskState::Running { .. } if self.is_left => ExecutionStatus::NotRunning.name(),
+            TaskState::Running { .. } | TaskState::Deferred { .. } if self.is_left => {
+                ExecutionStatus::NotRunning.name()
+            }
             other => other.name(),
         }
     }
@@ -217,6 +221,8 @@ pub struct AttemptRow {
 pub enum Outcome {
     /// Not yet.
     Running,
+    /// Not yet: it waits for something outside, without a slot.
+    Deferred,
     /// Not, and nothing runs it: its process is gone, or does not run its execution.
     Left,
     /// It succeeded.

@@ -106,6 +106,8 @@ impl<D: Definitions> Teller<D> {
             Event::TaskAbandoned(abandoned) => {
                 self.attempt_ended(entry, &abandoned.task, Outcome::Abandoned(abandoned.why), None);
             }
+            Event::TaskDeferred(deferred) => self.attempt_goes_on(entry, &deferred.task, Outcome::Deferred),
+            Event::TaskResumed(resumed) => self.attempt_goes_on(entry, &resumed.task, Outcome::Running),
             Event::TaskSkipped(skipped) => {
                 let asked = self.asked(&skipped.task, &skipped.why.keys);
                 let row = self.task_row(entry, &skipped.task);
@@ -207,6 +209,12 @@ impl<D: Definitions> Teller<D> {
         });
     }
 
+    fn attempt_goes_on(&mut self, entry: &Entry, task: &TaskId, how: Outcome) {
+        if let Some(attempt) = self.task_row(entry, task).attempts.last_mut() {
+            attempt.outcome = how;
+        }
+    }
+
     fn attempt_ended(&mut self, entry: &Entry, task: &TaskId, outcome: Outcome, reads: Option<&Reads>) {
         let undeclared = reads.map(|reads| self.undeclared(reads)).unwrap_or_default();
         let Some(attempt) = self.task_row(entry, task).attempts.last_mut() else { return };
@@ -223,7 +231,7 @@ impl<D: Definitions> Teller<D> {
         for Gathered { row, .. } in &mut self.tasks {
             let Some(attempt) = row.attempts.last_mut() else { continue };
             match attempt.outcome {
-                Outcome::Running => {
+                Outcome::Running | Outcome::Deferred => {
                     attempt.outcome = Outcome::Cancelled;
                     attempt.ended = Some(entry.time);
                     row.cancelled = true;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cloacina_store::record::StreamKind;
 
-use crate::core::event::{ExecutionId, Key};
+use crate::core::event::{ExecutionId, Key, TaskId};
 use crate::core::standing::Standing;
 use crate::runtime::fault::LogFault;
 
@@ -114,6 +114,20 @@ pub enum WaitError {
         execution: ExecutionId,
         /// How it stands, why, and what makes it go on.
         standing: Box<Standing>,
+    },
+    /// The wait would never end: every slot is held by an attempt that waits for an execution which needs one.
+    #[error(
+        "execution {execution} cannot get a slot: each of the {slots} slots (max_concurrent_tasks) is held by a task that \
+         waits for an execution, and '{task}' is one of them. Give the slot back while the task waits: start the \
+         execution with submit, and wait for its end with defer_until on the task's handle. Or raise max_concurrent_tasks"
+    )]
+    NoSlotLeft {
+        /// The execution that was waited for.
+        execution: ExecutionId,
+        /// The task that waited.
+        task: TaskId,
+        /// How many slots there are.
+        slots: usize,
     },
     /// The log failed.
     #[error(transparent)]

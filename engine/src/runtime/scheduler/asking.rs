@@ -88,7 +88,6 @@ impl Scheduler {
     fn standing_of(&self, live: &Live) -> Standing {
         let standing = Standing::of(&live.state);
         let waits = standing.status == ExecutionStatus::Running
-            && !self.slots.nobody_is_away()
             && live.state.ready().next().is_none()
             && live.state.running().next().is_some()
             && self.is_idle(live);

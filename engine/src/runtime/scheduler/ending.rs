@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use cloacina_store::log::AppendError;
 
+use super::slots::slot_of;
 use super::{Alarm, Live, Scheduler, Source};
 use crate::core::decide::Command;
 use crate::core::event::{Attempt, ExecutionId, TaskId};
-use crate::core::state::TaskState;
 use crate::runtime::engine::{EngineError, Standing, WaitError};
 use crate::runtime::message::{Reply, Unfinished};
 use crate::runtime::outcome::stream_of;
@@ -69,8 +69,9 @@ impl Scheduler {
         live.timer.map(|due| self.timers.remove(&(due, Alarm::Execution(execution))));
         for task in live.state.running() {
             let slot = live.state.task(task);
-            if let TaskState::Running { worker, .. } = slot.state() {
-                self.slots.leave(&(execution, live.state.graph().name(task).clone(), slot.attempts()), worker);
+            let attempt = (execution, live.state.graph().name(task).clone(), slot.attempts());
+            if let Some(slot) = slot_of(&live.state, &attempt) {
+                self.slots.leave(&attempt, slot);
             }
             self.shell.workers.stop(execution, live.state.graph().name(task), slot.attempts());
         }
@@ -92,7 +93,10 @@ impl Scheduler {
 
     /// Whether none of its attempts runs, apart from those that wait for something outside: nobody knows for how long.
     pub(super) fn is_idle(&self, live: &Live) -> bool {
-        running_attempts(live).into_iter().all(|(task, attempt)| self.slots.is_away(&(live.state.id(), task, attempt)))
+        running_attempts(live).into_iter().all(|(task, attempt)| {
+            let attempt = (live.state.id(), task, attempt);
+            slot_of(&live.state, &attempt) == Some(None) && !self.slots.is_wanted_by(&attempt)
+        })
     }
 
     /// Abandons what still runs, waits until everything is durable, and closes the log.

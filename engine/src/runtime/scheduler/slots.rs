@@ -2,31 +2,25 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use crate::core::decide::Command;
 use crate::core::event::TaskId;
-use crate::core::state::TaskState;
+use crate::core::state::{Execution, TaskState};
 use crate::runtime::handle::{AttemptOver, SlotWaiter};
 use crate::runtime::message::{AttemptKey, SlotRequest};
 
-/// The slots, by number. An attempt begins in the slot that its `TaskStarted` names.
+/// The slots, by number. Which attempt is in which stands in the state of its execution.
 pub(super) struct Slots {
     free: BTreeSet<u32>,
     count: usize,
-    /// The attempts that have left the slot they began in.
-    moved: HashMap<AttemptKey, Moved>,
-    /// Those that want one again, in the order in which they asked. One that is over by now stands in `moved` no more.
+    /// The attempts that want a slot again, in the order in which they asked.
     returning: VecDeque<AttemptKey>,
-}
-
-/// Where an attempt is that has left its first slot.
-enum Moved {
-    Away,
-    Returning(SlotWaiter),
-    In(u32),
+    /// Who is to be told of it. One that is over by now is in `returning` only.
+    waiters: HashMap<AttemptKey, SlotWaiter>,
 }
 
 impl Slots {
     pub(super) fn new(count: u32) -> Self {
-        Self { free: (0..count).collect(), count: count as usize, moved: HashMap::new(), returning: VecDeque::new() }
+        Self { free: (0..count).collect(), count: count as usize, returning: VecDeque::new(), waiters: HashMap::new() }
     }
 
     /// Takes a free slot.
@@ -39,81 +33,114 @@ impl Slots {
         self.free.insert(slot);
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether one is free.
+    pub(super) fn is_any_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
     /// Whether some are free, and some are not.
     pub(super) fn are_partly_free(&self) -> bool {
         !self.free.is_empty() && self.free.len() < self.count
     }
 
-    /// An attempt is over that began in `first`: frees what it has.
-    pub(super) fn leave(&mut self, attempt: &AttemptKey, first: u32) {
-        match self.moved.remove(attempt) {
-            None => self.put(first),
-            Some(Moved::In(slot)) => self.put(slot),
-            Some(Moved::Away) => {}
-            Some(Moved::Returning(waiter)) => waiter(Err(over(attempt))),
+    /// An attempt is over that had this slot, if any.
+    pub(super) fn leave(&mut self, attempt: &AttemptKey, slot: Option<u32>) {
+        slot.map(|slot| self.put(slot));
+        self.refuse(attempt);
+    }
+
+    /// An attempt without a slot wants one again.
+    fn want(&mut self, attempt: AttemptKey, waiter: SlotWaiter) {
+        self.refuse(&attempt);
+        self.waiters.insert(attempt.clone(), waiter);
+        self.returning.push_back(attempt);
+    }
+
+    /// An attempt needs no slot any more, if it waited for one.
+    fn refuse(&mut self, attempt: &AttemptKey) {
+        if let Some(waiter) = self.waiters.remove(attempt) {
+            waiter(Err(over(attempt)));
         }
     }
 
-    /// An attempt that runs, and began in `first`, gives its slot back or wants one again.
-    pub(super) fn request(&mut self, attempt: AttemptKey, first: u32, request: SlotRequest) {
-        match request {
-            SlotRequest::GiveBack => match self.moved.insert(attempt.clone(), Moved::Away) {
-                None => self.put(first),
-                Some(Moved::In(slot)) => self.put(slot),
-                Some(Moved::Away) => {}
-                Some(Moved::Returning(waiter)) => waiter(Err(over(&attempt))),
-            },
-            SlotRequest::Take(waiter) => match self.moved.get_mut(&attempt) {
-                None | Some(Moved::In(_)) => waiter(Ok(())),
-                Some(moved) => {
-                    *moved = Moved::Returning(waiter);
-                    self.returning.push_back(attempt);
-                }
-            },
-        }
-    }
-
-    /// Lets those come back for whom there is a slot.
-    pub(super) fn let_return(&mut self) {
-        while let Some(&slot) = self.free.first() {
-            let Some(attempt) = self.returning.pop_front() else { return };
-            let Some(moved) = self.moved.get_mut(&attempt) else { continue };
-            if matches!(moved, Moved::Returning(_))
-                && let Moved::Returning(waiter) = std::mem::replace(moved, Moved::In(slot))
-            {
+    /// The next attempt that comes back, with the slot that it gets, if there is one.
+    fn next_return(&mut self) -> Option<(AttemptKey, u32, SlotWaiter)> {
+        let slot = *self.free.first()?;
+        while let Some(attempt) = self.returning.pop_front() {
+            if let Some(waiter) = self.waiters.remove(&attempt) {
                 self.free.remove(&slot);
-                waiter(Ok(()));
+                return Some((attempt, slot, waiter));
             }
         }
+        None
     }
 
-    /// Whether no attempt waits for something outside.
-    pub(super) fn nobody_is_away(&self) -> bool {
-        self.moved.is_empty()
-    }
-
-    /// Whether an attempt waits for something outside, and for no slot.
-    pub(super) fn is_away(&self, attempt: &AttemptKey) -> bool {
-        matches!(self.moved.get(attempt), Some(Moved::Away))
+    /// Whether an attempt waits for a slot.
+    pub(super) fn is_wanted_by(&self, attempt: &AttemptKey) -> bool {
+        self.waiters.contains_key(attempt)
     }
 
     /// Tells everybody who waits for a slot that there will be none.
     pub(super) fn close(&mut self) {
         self.returning.clear();
-        for (attempt, moved) in self.moved.drain() {
-            if let Moved::Returning(waiter) = moved {
-                waiter(Err(over(&attempt)));
+        for (attempt, waiter) in self.waiters.drain() {
+            waiter(Err(over(&attempt)));
+        }
+    }
+}
+
+impl super::Scheduler {
+    /// An attempt gives its slot back, or wants one again.
+    pub(super) fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
+        let under_way = self.live.get(&attempt.0).and_then(|live| slot_of(&live.state, &attempt));
+        if under_way.is_some() {
+            self.moved.insert(attempt.0);
+        }
+        match (under_way, request) {
+            (Some(Some(slot)), SlotRequest::GiveBack) => {
+                let (execution, task, number) = attempt;
+                if self.decide(execution, Command::Defer { task, attempt: number }).is_ok() {
+                    self.slots.put(slot);
+                }
+            }
+            (Some(None), SlotRequest::GiveBack) => self.slots.refuse(&attempt),
+            (Some(Some(_)), SlotRequest::Take(waiter)) => waiter(Ok(())),
+            (Some(None), SlotRequest::Take(waiter)) => self.slots.want(attempt, waiter),
+            (None, SlotRequest::Take(waiter)) => waiter(Err(over(&attempt))),
+            (None, SlotRequest::GiveBack) => {}
+        }
+    }
+
+    /// Lets attempts come back for which there is a slot. They go on once that is durable.
+    pub(super) fn let_return(&mut self) {
+        while let Some((attempt, slot, waiter)) = self.slots.next_return() {
+            let (execution, task, number) = attempt.clone();
+            match self.decide(execution, Command::Resume { task, attempt: number, worker: slot }) {
+                Ok(()) => self.answer_when_durable(
+                    execution,
+                    Box::new(move |durable| waiter(durable.map_err(|_| over(&attempt)))),
+                ),
+                Err(_) => {
+                    self.slots.put(slot);
+                    waiter(Err(over(&attempt)));
+                }
             }
         }
     }
 }
 
-/// The slot that an attempt began in, if it is the one that runs.
-pub(super) fn first_slot(state: &crate::core::state::Execution, attempt: &AttemptKey) -> Option<u32> {
+/// The slot of an attempt that is under way: none while it is deferred. `None` if it is not under way.
+pub(super) fn slot_of(state: &Execution, attempt: &AttemptKey) -> Option<Option<u32>> {
     let (_, task, number): &(_, TaskId, _) = attempt;
     let slot = state.task(state.graph().find(task)?);
     match slot.state() {
-        TaskState::Running { worker, .. } if slot.attempts() == *number => Some(worker),
+        TaskState::Running { worker, .. } if slot.attempts() == *number => Some(Some(worker)),
+        TaskState::Deferred { .. } if slot.attempts() == *number => Some(None),
         _ => None,
     }
 }

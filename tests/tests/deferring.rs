@@ -13,7 +13,7 @@ use cloacina_tests::GUARD;
 use cloacina_tests::history::{tale, tells};
 use cloacina_tests::meeting::Door;
 use cloacina_tests::workflows::{once, step, waiting, workflow, write};
-use cloacina_tests::world::{World, end_of, run, start, task, value};
+use cloacina_tests::world::{World, end_of, run, start, value};
 use serde_json::json;
 
 const OFTEN: Duration = Duration::from_millis(1);

@@ -715,12 +715,10 @@ impl Execution {
     }
 
     /// Lets the time of an attempt that runs count from now on, or not yet.
-    pub(crate) fn count_attempt(
-        &mut self,
-        task: &str,
-        attempt: Attempt,
-        from: Option<Timestamp>,
-    ) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// No such attempt runs.
+    pub fn count_attempt(&mut self, task: &str, attempt: Attempt, from: Option<Timestamp>) -> Result<(), String> {
         let task = self.running_attempt(task, attempt)?;
         if let Some(due) = self.task_due(task) {
             self.timers.remove(&(due, Timer::TaskTimeout(task)));

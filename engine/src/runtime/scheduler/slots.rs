@@ -50,7 +50,9 @@ impl Slots {
 
     /// An attempt is over that had this slot, if any.
     pub(super) fn leave(&mut self, attempt: &AttemptKey, slot: Option<u32>) {
-        slot.map(|slot| self.put(slot));
+        if let Some(slot) = slot {
+            self.put(slot);
+        }
         self.refuse(attempt);
     }
 

@@ -155,14 +155,15 @@ fn a_condition_nested_without_end_is_refused() {
     assert_eq!(problem.problems, [Problem::TooDeep { task: "a".into() }]);
     assert_eq!(
         problem.to_string(),
-        "workflow 'w' is not valid: The trigger rules of task 'a' nest deeper than 64 levels"
+        "workflow 'w' is not valid: The trigger rules of task 'a' nest deeper than 64 levels; put conditions \
+         side by side: any_of(*many), all_of(*many)"
     );
 }
 
 #[test]
 fn what_a_newer_version_wrote_is_refused_by_name() {
     let event = encode_event(&Event::ExecutionPaused(Request::default()));
-    for (place, byte) in [(2, 2), (3, 16), (4, 1)] {
+    for (place, byte) in [(2, 2), (3, 18), (4, 1)] {
         let mut newer = event.clone();
         newer[place] = byte;
         let error = decode_event(&newer).unwrap_err();
@@ -282,16 +283,19 @@ fn one_of_each_of_a_schedule() -> Vec<ScheduleEvent> {
     let request = || Request { by: "ops".into(), reason: Some("late".into()) };
     let time = Timestamp(1_774_746_000_000_000);
     let next = Some(Timestamp(1_774_832_400_000_000));
-    vec![
+    let created = |name: Option<&str>| {
         ScheduleEvent::Created(ScheduleCreated {
-            name: None,
+            name: name.map(Into::into),
             workflow: "etl".into(),
             expression: "30 2 * * *".into(),
             timezone: "Europe/Berlin".into(),
             catchup: Catchup::RunAll,
             input: vec![("day".into(), Json::parse("1.50").unwrap())],
             next: Some(time),
-        }),
+        })
+    };
+    vec![
+        created(None),
         ScheduleEvent::Updated(ScheduleUpdated { expression: "@daily".into(), timezone: "UTC".into(), next }),
         ScheduleEvent::Enabled(ScheduleEnabled { request: request(), next }),
         ScheduleEvent::Disabled(request()),
@@ -303,6 +307,7 @@ fn one_of_each_of_a_schedule() -> Vec<ScheduleEvent> {
             why: SkipCause::LimitReached { limit: 100 },
             next,
         }),
+        created(Some("nightly")),
     ]
 }
 
@@ -340,8 +345,8 @@ fn the_bytes_of_schedules_and_triggers_do_not_change() {
         comes_back(&event, encode_trigger_event, decode_trigger_event);
         is_golden(kind, event.name(), &encode_trigger_event(&event));
     }
-    assert_eq!((one_of_each_of_a_schedule().len(), one_of_each_of_a_trigger().len()), (7, 5));
-    for unknown in [16, 31, 39, 47, 53] {
+    assert_eq!((one_of_each_of_a_schedule().len(), one_of_each_of_a_trigger().len()), (8, 5));
+    for unknown in [18, 31, 40, 47, 53] {
         let bytes = [b'E', 1, 1, unknown, 0];
         assert!(matches!(decode_schedule_event(&bytes), Err(DecodeError::Newer { .. })));
         assert!(matches!(decode_trigger_event(&bytes), Err(DecodeError::Newer { .. })));

@@ -221,6 +221,8 @@ fn deeds() -> impl Strategy<Value = Vec<(i64, Deed)>> {
 /// A schedule as somebody would keep it who knows no events: which times are accounted for, and how.
 struct Naive {
     period: i64,
+    /// The period that it was last updated to.
+    updated: Option<i64>,
     enabled: bool,
     since: i64,
     fired: Vec<i64>,
@@ -229,6 +231,15 @@ struct Naive {
 impl Naive {
     fn due(&self, now: i64) -> Vec<i64> {
         (self.since + 1..=now).filter(|time| time % self.period == 0).collect()
+    }
+
+    /// An update that changes nothing leaves what is due as it is.
+    fn update(&mut self, period: i64, now: i64) {
+        let is_due = self.enabled && !self.due(now).is_empty();
+        if self.updated != Some(period) || !is_due {
+            (self.period, self.since) = (period, now);
+        }
+        self.updated = Some(period);
     }
 
     fn fire(&mut self, attended: bool, limit: u32, catchup: Catchup, now: i64) {
@@ -253,7 +264,7 @@ proptest! {
         let catchup = if run_all { Catchup::RunAll } else { Catchup::Skip };
         let (mut state, begin) = create(ID, created(catchup), &every(period), Timestamp(0)).unwrap();
         let mut events = begin.events;
-        let mut naive = Naive { period, enabled: true, since: 0, fired: Vec::new() };
+        let mut naive = Naive { period, updated: None, enabled: true, since: 0, fired: Vec::new() };
         let mut now = 0;
         for (later, deed) in deeds {
             now += later;
@@ -273,7 +284,7 @@ proptest! {
                     Command::Disable(Request::default())
                 }
                 Deed::Update(period) => {
-                    (naive.period, naive.since) = (period, now);
+                    naive.update(period, now);
                     Command::Update { expression: period.to_string().into(), timezone: "UTC".into() }
                 }
             };

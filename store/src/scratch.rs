@@ -34,7 +34,11 @@ impl Scratch {
             let mut builder = tempfile::Builder::new();
             builder.prefix(PREFIX).permissions(Permissions::from_mode(0o700));
             let directory = builder.tempdir_in(&place)?;
-            let lock = above_standard_streams(File::open(directory.path())?)?;
+            let lock = match File::open(directory.path()) {
+                // Another process took it for one that was left, before it could be locked.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => above_standard_streams(opened?)?,
+            };
             if lock.try_lock().is_ok() && directory.path().try_exists()? {
                 return Ok(Self { directory, _lock: lock });
             }
@@ -106,6 +110,18 @@ mod tests {
         drop(lock);
         remove_left(place.path()).unwrap();
         assert!(!used.exists());
+    }
+
+    /// Processes that started together removed each other's new directories, and failed.
+    #[test]
+    fn those_who_make_one_at_once_each_get_their_own() {
+        let make = || (0..50).map(|_| Scratch::new().unwrap()).collect::<Vec<_>>();
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+            for made in all.into_iter().flat_map(|thread| thread.join().unwrap()) {
+                assert!(made.path().exists());
+            }
+        });
     }
 
     #[test]

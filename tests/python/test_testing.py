@@ -105,7 +105,7 @@ def test_the_clock_of_a_test(pytester: pytest.Pytester) -> None:
 
             execution = cloaca_runner.submit("patient")
             cloaca_clock.advance(6 * 3600)
-            assert execution.status == "Running"
+            assert execution.status == "Waiting"
             cloaca_clock.advance(24 * 3600)
             result = execution.result(10)
             assert result.status == "Completed"

@@ -33,7 +33,8 @@ fn a_value_that_was_erased_is_gone_and_the_execution_is_as_it_was() {
     let engine = world.open();
     let outcome = engine.outcome(execution).unwrap();
     assert_eq!((outcome.status, value(&outcome, "letters")), (ExecutionStatus::Completed, json!(12)));
-    assert!(!outcome.context.contains_key("name"), "what is erased is left out, not made up");
+    let erased = outcome.context["name"].erasure().expect("who erased it is known, and no value is made up");
+    assert_eq!((&*erased.by, &*erased.reason), ("ann", "case 311"));
     let told = engine.log().erasures(cloacina_engine::runtime::outcome::stream_of(execution)).unwrap();
     assert_eq!((&*told[0].by, &*told[0].reason), ("ann", "case 311"));
     assert_eq!(world.log().verify().findings, []);

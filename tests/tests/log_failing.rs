@@ -4,8 +4,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use cloacina_engine::runtime::engine::{Engine, EngineError, ExecutionStatus, StartError, WaitError};
-use cloacina_engine::runtime::task::Task;
+use cloacina_engine::core::event::Cause;
+use cloacina_engine::runtime::engine::{Engine, EngineError, ExecutionStatus, StartError, StartRequest, WaitError};
 use cloacina_tests::GUARD;
 use cloacina_tests::meeting::Door;
 use cloacina_tests::workflows::{attempts, chain, stumbling, waiting, workflow};
@@ -109,16 +109,16 @@ fn a_timer_that_is_due_after_the_failure_does_not_hang_the_engine() {
 }
 
 /// A batch that the log refuses for what it is leaves the log as it was. The engine took every refusal for the end of
-/// the log, and stopped: one workflow with an absurd name took all others with it.
+/// the log, and stopped: one start with an absurd name took all others with it.
 #[test]
 fn a_batch_that_is_refused_for_what_it_is_concerns_only_its_own_execution() {
     let door = Door::closed();
-    let absurd = "x".repeat(10_000);
-    let world = world(&door).knowing([workflow(&absurd, [Task::new("t", |_| Ok(()))])]).with_slots(2);
+    let world = world(&door).with_slots(2);
     let engine = world.open();
     let slow = start(&engine, "slow");
     for _ in 0..4 {
-        let refused = engine.start(call(&absurd)).unwrap_err();
+        let cause = Cause::Trigger { name: "x".repeat(10_000).into() };
+        let refused = engine.start(StartRequest { cause, ..call("quick") }).unwrap_err();
         assert!(matches!(&refused, StartError::Log(why) if why.to_string().contains("label")), "{refused}");
     }
     assert_eq!(run(&engine, "quick").status, ExecutionStatus::Completed, "the slots of the refused ones are free");

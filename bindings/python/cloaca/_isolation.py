@@ -72,8 +72,8 @@ def problem(spec: TaskSpec) -> str | None:
         )
     if needs_main(text) and is_under_main_guard(spec.function):
         return (
-            f"task '{spec.id}' cannot run in a worker process: it is defined below `if __name__ == \"__main__\":`, which "
-            f"a process that imports the program does not run. Define it above that line"
+            f"task '{spec.id}' cannot run in a worker process: it is defined below `if __name__ == \"__main__\":`, "
+            f"which a process that imports the program does not run. Define it above that line"
         )
     return None
 

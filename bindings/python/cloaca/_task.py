@@ -27,13 +27,15 @@ _HANDLE_NAMES = ("handle", "task_handle")
 _LONGEST = 10**9
 
 
-class _RunnersTimeout:
+class _RunnersTimeout(float):
+    """The default of ``timeout_seconds``: that of the runner. ``None`` means that there is no timeout."""
+
     def __repr__(self) -> str:
         return "<the runner's task_timeout_seconds>"
 
 
-# Where nothing is said; None says that there is no timeout.
-RUNNERS_TIMEOUT: Any = _RunnersTimeout()
+# Compared by identity. It is a float, so that its type is that of the parameter.
+RUNNERS_TIMEOUT = _RunnersTimeout()
 _BACKOFFS: dict[str, Callable[[], BackoffStrategy]] = {
     "fixed": BackoffStrategy.fixed,
     "linear": lambda: BackoffStrategy.linear(1.0),

@@ -137,10 +137,12 @@ class DefaultRunnerConfig:
         """How long an execution may take, in seconds; ``None``: for ever. One that takes longer has failed.
 
         Example:
+            >>> import time
             >>> with cloaca.WorkflowBuilder("never_ready"):
             ...     @cloaca.task
             ...     def wait(context, handle):
-            ...         handle.defer_until(lambda: False)
+            ...         while not handle.is_over:
+            ...             time.sleep(0.01)
             >>> clock = cloaca.testing.VirtualClock()
             >>> config = cloaca.DefaultRunnerConfig(workflow_timeout_seconds=60)
             >>> with cloaca.testing.Runner(":memory:", config, clock=clock) as runner:

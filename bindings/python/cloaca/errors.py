@@ -308,10 +308,12 @@ class TaskTimeoutError(Error, TimeoutError):
     """An attempt that took longer than its timeout. It is the cause of a ``WorkflowFailedError``.
 
     Example:
+        >>> import time
         >>> with cloaca.WorkflowBuilder("slow"):
         ...     @cloaca.task(retry_attempts=1, timeout_seconds=60)
         ...     def wait(context, handle):
-        ...         handle.defer_until(lambda: False)
+        ...         while not handle.is_over:
+        ...             time.sleep(0.01)
         >>> clock = cloaca.testing.VirtualClock()
         >>> with cloaca.testing.Runner(":memory:", clock=clock) as runner:
         ...     execution = runner.submit("slow")

@@ -9,13 +9,13 @@ registries of tasks and workflows are what they were before it.
 >>> clock = VirtualClock()
 >>> with clean_registry():
 ...     with cloaca.WorkflowBuilder("patient"):
-...         @cloaca.task(retry_delay_ms=3_600_000)
+...         @cloaca.task(retry_delay_ms=600_000)
 ...         def patient(context, handle):
 ...             if handle.attempt == 1:
-...                 raise ConnectionError("try again in an hour")
+...                 raise ConnectionError("try again in ten minutes")
 ...     with Runner(":memory:", clock=clock) as runner:
 ...         execution = runner.submit("patient")
-...         clock.advance(2 * 3600)
+...         clock.advance(900)
 ...         execution.result().status
 'Completed'
 """
@@ -95,14 +95,14 @@ class Runner(DefaultRunner):
 
     Example:
         >>> with cloaca.WorkflowBuilder("patient"):
-        ...     @cloaca.task(retry_delay_ms=3_600_000)
+        ...     @cloaca.task(retry_delay_ms=600_000)
         ...     def call(context, handle):
         ...         if handle.attempt == 1:
-        ...             raise ConnectionError("try again in an hour")
+        ...             raise ConnectionError("try again in ten minutes")
         >>> clock = cloaca.testing.VirtualClock()
         >>> with cloaca.testing.Runner(":memory:", clock=clock) as runner:
         ...     execution = runner.submit("patient")
-        ...     clock.advance(2 * 3600)
+        ...     clock.advance(900)
         ...     execution.result().tasks["call"].attempts
         2
     """
@@ -187,7 +187,7 @@ class Runner(DefaultRunner):
             ...     execution = runner.submit("patient")
             ...     runner.restart()
             ...     [execution.id for execution in runner.recovered] == [execution.id]
-            ...     runner.clock.advance(2 * 3600)
+            ...     runner.clock.advance(900)
             ...     execution.result().status
             True
             'Completed'

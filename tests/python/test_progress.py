@@ -30,8 +30,13 @@ PROGRAM = """
             # Until somebody has seen the bar.
             while not Path("seen").exists():
                 threading.Event().wait(0.01)
-            if "fail" in sys.argv:
+            if "fail" in sys.argv or "warn" in sys.argv:
                 raise cloaca.Error("no")
+        if "warn" in sys.argv:
+            @cloaca.task(dependencies=[second], trigger_rule="all_done")
+            def third(context):
+                # The bar is drawn on beside the warning of the failure.
+                threading.Event().wait(0.5)
 
     with cloaca.DefaultRunner(":memory:") as runner:
         print(runner.execute("[b]steps", progress=True, timeout=20).status)
@@ -61,7 +66,7 @@ def on_terminal(tmp_path: Path, *arguments: str) -> str:
             if not part:
                 break
             shown += part
-            if b"1/2" in shown and b"second" in shown:
+            if re.search(rb"1/[23]", shown) and b"second" in shown:
                 (tmp_path / "seen").touch()
         assert process.wait(LIMIT) == 0, shown
     finally:
@@ -85,6 +90,18 @@ def test_a_terminal_shows_how_far_it_is(tmp_path: Path, how: str) -> None:
 def test_a_failure_ends_the_bar_too(tmp_path: Path, how: str) -> None:
     shown = on_terminal(tmp_path, how, "fail")
     assert shown.rstrip().endswith("Failed")
+
+
+@pytest.mark.parametrize("how", ["plain", "rich"])
+def test_a_warning_begins_a_line_of_its_own(tmp_path: Path, how: str) -> None:
+    """A warning was written behind the bar: `steps [####----] 1/2 0 s secondtask 'second' ... failed in attempt 1`."""
+    shown = on_terminal(tmp_path, how, "warn")
+    lines = shown.replace("\r\n", "\n").split("\n")
+    [warning] = [line for line in lines if "failed in attempt 1: Error: no" in line]
+    # What a terminal shows of a line is what follows the last return to its beginning.
+    shown_of_it = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", warning).split("\r")[-1]
+    assert shown_of_it.startswith("task 'second' of workflow")
+    assert shown.rstrip().endswith("Completed")
 
 
 def test_elsewhere_nothing_is_shown(tmp_path: Path) -> None:

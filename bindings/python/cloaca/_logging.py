@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import _cloaca, _failure
@@ -26,6 +26,18 @@ _thread: threading.Thread | None = None
 _stopped = False
 # So long the end of the thread is waited for: a handler may hang.
 _ENDING = 1.0
+# What is drawn on the terminal just now: each is hidden while a record is handled, which may go to the same terminal.
+_drawings: list[Callable[[], contextlib.AbstractContextManager[None]]] = []
+
+
+@contextlib.contextmanager
+def hiding(hidden: Callable[[], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+    """Handles records inside ``hidden()``, as long as the block lasts."""
+    _drawings.append(hidden)
+    try:
+        yield
+    finally:
+        _drawings.remove(hidden)
 
 
 def start() -> None:
@@ -85,7 +97,18 @@ def failure(message: str, error: BaseException) -> None:
 
 
 def _say(level: int, message: str, arguments: tuple[object, ...], error: BaseException | None) -> None:
-    logging.getLogger("cloaca.runner").log(level, message, *arguments, exc_info=error)
+    logger = logging.getLogger("cloaca.runner")
+    if logger.isEnabledFor(level):
+        with _nothing_drawn():
+            logger.log(level, message, *arguments, exc_info=error)
+
+
+@contextlib.contextmanager
+def _nothing_drawn() -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for hidden in list(_drawings):
+            stack.enter_context(hidden())
+        yield
 
 
 def _guarded(say: Callable[..., object], *arguments: Any) -> None:
@@ -145,4 +168,5 @@ def _emit(level: int, name: str, message: str, fields: list[tuple[str, str]]) ->
     for field, value in fields:
         # `execution`, `task`, `key` … for handlers; what a record has itself stays as it is.
         record.__dict__.setdefault(field, value)
-    logger.handle(record)
+    with _nothing_drawn():
+        logger.handle(record)

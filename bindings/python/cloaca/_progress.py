@@ -8,7 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+from . import _logging
 
 if TYPE_CHECKING:
     from ._cloaca import NativeEngine, RawOutcome
@@ -44,7 +47,11 @@ class _Standing(NamedTuple):
         return ", ".join(self.running[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-Draw = Callable[[_Standing], object]
+class _Bar(NamedTuple):
+    """A bar on the terminal. Neither function is called while the other one is at work."""
+
+    draw: Callable[[_Standing], object]
+    hide: Callable[[], object]
 
 
 def is_wanted() -> bool:
@@ -63,12 +70,23 @@ def following(engine: NativeEngine, execution_id: str) -> Iterator[None]:
     """Shows how far an execution is, as long as the block lasts. What goes wrong with that goes unsaid: a terminal that
     is gone loses no result."""
     over = threading.Event()
+    # Held while the bar is drawn, and while a record is handled that may go to the same terminal.
+    terminal = threading.RLock()
+
+    def draw(bar: _Bar) -> None:
+        standing = _Standing.of(engine.outcome(execution_id))
+        # A handler may hang: then the bar stands still, and the result is not waited for.
+        if terminal.acquire(timeout=_INTERVAL):
+            try:
+                bar.draw(standing)
+            finally:
+                terminal.release()
 
     def follow() -> None:
-        with contextlib.suppress(Exception), _bar() as draw:
+        with contextlib.suppress(Exception), _bar() as bar, _logging.hiding(partial(_hidden, bar, terminal)):
             while not over.wait(_INTERVAL):
-                draw(_Standing.of(engine.outcome(execution_id)))
-            draw(_Standing.of(engine.outcome(execution_id)))
+                draw(bar)
+            draw(bar)
 
     thread = threading.Thread(target=follow, name="cloaca-progress", daemon=True)
     try:
@@ -83,7 +101,16 @@ def following(engine: NativeEngine, execution_id: str) -> Iterator[None]:
         thread.join()
 
 
-def _bar() -> contextlib.AbstractContextManager[Draw]:
+@contextlib.contextmanager
+def _hidden(bar: _Bar, terminal: threading.RLock) -> Iterator[None]:
+    """Takes the bar off the terminal, as long as the block lasts. It is drawn again by whoever draws it next."""
+    with terminal:
+        with contextlib.suppress(Exception):
+            bar.hide()
+        yield
+
+
+def _bar() -> contextlib.AbstractContextManager[_Bar]:
     try:
         import rich.progress  # noqa: F401 - it is tried
     except ImportError:
@@ -92,7 +119,7 @@ def _bar() -> contextlib.AbstractContextManager[Draw]:
 
 
 @contextlib.contextmanager
-def _rich_bar() -> Iterator[Draw]:
+def _rich_bar() -> Iterator[_Bar]:
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -101,6 +128,8 @@ def _rich_bar() -> Iterator[Draw]:
         bar = progress.add_task("", total=None, at_work="")
 
         def draw(standing: _Standing) -> None:
+            # It was stopped if it was hidden.
+            progress.start()
             progress.update(
                 bar,
                 description=escape(standing.workflow),
@@ -109,11 +138,11 @@ def _rich_bar() -> Iterator[Draw]:
                 at_work=escape(standing.at_work),
             )
 
-        yield draw
+        yield _Bar(draw, progress.stop)
 
 
 @contextlib.contextmanager
-def _plain_bar() -> Iterator[Draw]:
+def _plain_bar() -> Iterator[_Bar]:
     began = time.monotonic()
     out = sys.stdout
 
@@ -126,8 +155,12 @@ def _plain_bar() -> Iterator[Draw]:
         out.write(f"\r{_in_one_line(line)}\x1b[K")
         out.flush()
 
+    def hide() -> None:
+        out.write("\r\x1b[K")
+        out.flush()
+
     try:
-        yield draw
+        yield _Bar(draw, hide)
     finally:
         out.write("\n")
         out.flush()

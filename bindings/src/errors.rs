@@ -209,8 +209,13 @@ pub fn read(py: Python<'_>, why: &ReadError, execution: ExecutionId, location: &
 
 /// No execution of a log has an id like this.
 pub fn unknown_id(py: Python<'_>, asked: &str, location: &str) -> PyErr {
+    not_found(py, &format!("there is no execution '{asked}' in {location}"), asked, location)
+}
+
+/// No execution of a log is meant by what was asked for.
+pub fn not_found(py: Python<'_>, message: &str, asked: &str, location: &str) -> PyErr {
     let place = [("execution_id", text(py, asked)), ("path", text(py, location))];
-    error(py, "ExecutionNotFoundError", &format!("there is no execution '{asked}' in {location}"), &place)
+    error(py, "ExecutionNotFoundError", message, &place)
 }
 
 /// The index of a log cannot be read.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use cloacina_engine::core::context::values;
 use cloacina_engine::core::event::ExecutionId;
+use cloacina_engine::runtime::engine::ForeignId;
+use cloacina_engine::runtime::outcome::stream_of;
 use cloacina_replay::at::{At, NoMoment, NotThere};
 use cloacina_replay::diff::Ignored;
 use cloacina_replay::history::{History, WhyNot};
@@ -85,6 +87,11 @@ impl NativeHistory {
                 NotFound::Log(why) => errors::open_read(py, &why, &location),
             })?,
         };
+        if let Ok(entry) = py.detach(|| reader.stream(stream_of(id)))
+            && let Err(foreign) = ForeignId::check(id, entry.kind)
+        {
+            return Err(errors::not_found(py, &foreign.to_string(), execution_id, &location));
+        }
         Self::read(py, &*reader, id)
     }
 

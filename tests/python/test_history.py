@@ -442,3 +442,18 @@ def test_a_history_is_opened_by_the_ids_that_hints_print(tmp_path: Path) -> None
         cloaca.History.open(log, "ffffffff")
     with pytest.raises(ValueError, match="is no id"):
         cloaca.History.open(log, "nonsense")
+
+
+def test_an_id_that_is_something_elses_is_refused_in_words(tmp_path: Path) -> None:
+    """The id of a schedule, and that of the log itself, were said to be of no execution that there is."""
+    log = str(tmp_path / "log")
+    with cloaca.WorkflowBuilder("nightly"):
+
+        @cloaca.task
+        def sweep(context: cloaca.Context) -> None: ...
+
+    with cloaca.DefaultRunner(log) as runner:
+        schedule = runner.register_cron_workflow("nightly", "0 0 1 1 *", "UTC")
+    for foreign, whose in ((schedule, "a schedule"), ("00000000-0000-0000-0000-000000000000", "the log itself")):
+        with pytest.raises(cloaca.ExecutionNotFoundError, match=f"{foreign} is the id of {whose}, not of an execution"):
+            History.open(log, foreign)

@@ -4,16 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cloacina_engine::core::standing::{ExecutionStatus, Standing};
+use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_store::doctor::{Diagnosis, examine};
 use cloacina_store::log::{Durability, LogReader, OpenError, ReadError, StreamFilter};
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
-use crate::folding::Folder;
+use crate::damage::DamageFinder;
 use crate::ids::short;
-use crate::reading::{entries, started};
+use crate::reading::started;
 use crate::source::{self, Head, executions};
 
 /// Less than this is soon used up, in bytes.
@@ -21,9 +21,6 @@ const LITTLE: u64 = 1024 * 1024 * 1024;
 
 /// How many executions are named that nothing runs.
 const MOST_NAMED: usize = 5;
-
-/// How many records of unfinished executions are read to find out whether they are damaged.
-const MOST_READ: u64 = 100_000;
 
 /// What a warning is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,19 +185,11 @@ impl Ground {
     }
 }
 
-/// The unfinished executions, newest first. Those that no process has are read: what is damaged of them is known only then.
+/// The unfinished executions, newest first, also with the damage that only reading them tells.
 fn unfinished(reader: &dyn LogReader) -> Result<Vec<Head>, ReadError> {
     let mut found = source::open_heads(reader)?;
-    let (mut left, mut read) = (MOST_READ, found.iter_mut());
-    while let Some(head) = read.next().filter(|head| head.entry.records <= left) {
-        left -= head.entry.records;
-        if head.standing.status == ExecutionStatus::NotRunning {
-            let mut folder = Folder::new(head.id, reader);
-            let trouble =
-                entries(reader, head.id).find_map(|entry| entry.and_then(|entry| folder.step(&entry).map(drop)).err());
-            head.note(trouble.as_ref());
-        }
-    }
+    let mut finder = DamageFinder::new(reader);
+    found.iter_mut().for_each(|head| finder.look(head));
     Ok(found)
 }
 

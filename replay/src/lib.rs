@@ -12,6 +12,7 @@ pub mod ahead;
 pub mod at;
 pub mod attempt;
 pub mod cli;
+mod damage;
 pub mod diff;
 pub mod errors;
 pub mod export;

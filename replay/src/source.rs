@@ -1,4 +1,5 @@
-//! What the index of a log says: which executions there are, and how each one stands. Reads no events.
+//! What the index of a log says: which executions there are, and how each one stands. Of events, only those are read whose
+//! damage would not be known otherwise.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use cloacina_store::log::{Durability, ListingKey, LogReader, ReadError, StreamEn
 use cloacina_store::log_event::LogEvent;
 use cloacina_store::record::{StreamId, StreamKind};
 
+use crate::damage::DamageFinder;
 use crate::reading::{Trouble, stream_of};
 use crate::standing::{Runner, is_damage};
 
@@ -147,15 +149,17 @@ impl Wanted {
     }
 }
 
-/// The executions of a log, newest first, and whether there are more.
+/// The executions of a log, newest first, and whether there are more. Of those that nothing runs, it says which are damaged.
 ///
 /// # Errors
 /// [`ReadError`] where the log is not what was written.
 pub fn list(reader: &dyn LogReader, wanted: &Wanted) -> Result<(Vec<Head>, bool), ReadError> {
     let limit = wanted.limit.unwrap_or(usize::MAX);
     let mut found = Vec::new();
+    let mut finder = DamageFinder::new(reader);
     for head in heads(reader) {
-        let head = head?;
+        let mut head = head?;
+        finder.look(&mut head);
         if !wanted.takes(&head) {
             continue;
         }

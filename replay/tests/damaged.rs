@@ -8,8 +8,9 @@ use cloacina_engine::core::context::values;
 use cloacina_replay::at::{At, NotThere};
 use cloacina_replay::history::{History, WhyNot};
 use cloacina_replay::reading::Trouble;
+use cloacina_replay::source::{self, Wanted};
 use cloacina_store::log::ReadError;
-use common::histories::{self, COMPLETED};
+use common::histories::{self, COMPLETED, RUNNING};
 use common::{Alter, Altered, id};
 
 fn past(alter: Alter) -> History {
@@ -51,6 +52,24 @@ fn the_end_of_an_execution_is_not_the_last_event_that_can_be_read() {
     });
     let why = nothing.state(At::End).unwrap_err();
     assert!(is_damaged_at(1, &why), "{why}");
+}
+
+/// `replay list` said of a damaged execution that it goes on once a runner opens the log, and no runner could go on with it.
+#[test]
+fn a_list_says_which_of_those_that_nothing_runs_are_damaged() {
+    let status = |alter: Alter| {
+        let log = histories::all();
+        log.0.close().unwrap();
+        let (heads, _) = source::list(&Altered(log, alter), &Wanted::default()).unwrap();
+        let named = |name| heads.iter().find(|head| head.id == id(name)).unwrap().status();
+        (named(RUNNING), named(COMPLETED))
+    };
+    assert_eq!(status(|records| records), ("NotRunning", "Completed"));
+    let damaged = status(|mut records| {
+        records.iter_mut().filter(|record| record.seq == 1).for_each(|record| record.time.0 += 1);
+        records
+    });
+    assert_eq!(damaged, ("Damaged", "Completed"));
 }
 
 #[test]

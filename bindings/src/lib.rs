@@ -57,6 +57,8 @@ mod _cloaca {
     #[pymodule_export]
     use super::logging::{log_level, ring_logs, start_logging, take_logs, wait_logs};
     #[pymodule_export]
+    use super::outcome::span;
+    #[pymodule_export]
     use super::retry::{PyBackoff, PyRetryCondition, PyRetryPolicy, RetryPolicyBuilder};
     #[pymodule_export]
     use super::schedules::NativeScheduling;

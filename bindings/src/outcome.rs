@@ -80,3 +80,9 @@ pub fn listed<'py>(py: Python<'py>, listed: &Listed) -> PyResult<Bound<'py, PyDi
     dict.set_item("events", listed.events)?;
     Ok(dict)
 }
+
+/// A span of microseconds, as `replay` writes it.
+#[pyfunction]
+pub fn span(micros: u64) -> String {
+    cloacina_replay::words::span(micros)
+}

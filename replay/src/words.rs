@@ -112,7 +112,8 @@ pub fn milliseconds(span: u64) -> String {
     }
 }
 
-/// A span of microseconds, rounded to the nearest of what is shown. Every view in a terminal writes spans so; pages have finer units.
+/// A span of microseconds, rounded to the nearest of what is shown. Every view writes spans so, the pages
+/// (`words.js`) and Python too.
 #[must_use]
 pub fn span(micros: u64) -> String {
     let rounded = |unit: u64| micros.saturating_add(unit / 2) / unit;

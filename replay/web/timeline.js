@@ -2,7 +2,7 @@
 
 import { colours, fitted, Picture, SIGNS, SMALL } from "./canvas.js";
 import { cleanLine, element } from "./dom.js";
-import { look, span } from "./words.js";
+import { look, span, tick } from "./words.js";
 
 const LANE = 22;
 const AXIS = 24;
@@ -275,7 +275,7 @@ export class TimelineView {
       // No words at the edge, where they would be cut, and none under the line of the moment.
       const [left, right] = [x(time), x(time) + 50];
       if (right > width || (x(now) > left + 1 && x(now) < right)) continue;
-      context.fillText(time === 0 ? "0" : `+${span(Math.round(time)).replace(/\.0+(?= )/, "")}`, x(time) + 4, AXIS / 2);
+      context.fillText(time === 0 ? "0" : `+${tick(Math.round(time)).replace(/\.0+(?= )/, "")}`, x(time) + 4, AXIS / 2);
     }
   }
 

@@ -52,8 +52,20 @@ export function micros(time) {
   return whole * 1000 + Number(fraction.slice(0, -1).padEnd(6, "0").slice(0, 6));
 }
 
-/** A span of microseconds: 0, 12 µs, 340 ms, 3.42 s, 2 min 5 s, 3 h 12 min. */
+/** A span of microseconds, as every view of `replay` writes it (`words::span`): 0.012 s, 3.42 s, 2 min 05 s, 3 h 12 min. */
 export function span(us) {
+  const rounded = (unit) => Math.round(us / unit);
+  const two = (number) => String(number).padStart(2, "0");
+  if (rounded(1e3) < 100) return `${(rounded(1e3) / 1e3).toFixed(3)} s`;
+  if (rounded(1e4) < 10_000) return `${(rounded(1e4) / 100).toFixed(2)} s`;
+  const [seconds, minutes, hours] = [rounded(1e6), rounded(6e7), rounded(3.6e9)];
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`;
+  if (minutes < 2 * 24 * 60) return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+/** A place on a time axis: in the unit that tells it from its neighbours. */
+export function tick(us) {
   if (us === 0) return "0";
   if (us < 1000) return `${Math.round(us)} µs`;
   if (us < 999_500) return us < 9_995 ? `${(us / 1000).toFixed(1)} ms` : `${Math.round(us / 1000)} ms`;

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Past } from "../../replay/web/model.js";
 import { HIGH, placed } from "../../replay/web/placing.js";
-import { causeWords, look, statusWord } from "../../replay/web/words.js";
+import { causeWords, look, span, statusWord } from "../../replay/web/words.js";
 
 /** The layout that a report has of layers of so many tasks, each of which depends on all of the layer before, or on some. */
 function layered(sizes, { name = (layer, at) => `task_${layer}_${at}`, upstream = () => true } = {}) {
@@ -119,4 +119,14 @@ test("every cause has its words, also one that is not known", () => {
   const schedule = { kind: "schedule", schedule: "01a2301c-5736-7639-981a-ab9fca14ff8c" };
   const causes = [undefined, { kind: "call" }, schedule, { kind: "trigger", name: "new_files" }, { kind: "started_by_hand" }];
   assert.deepEqual(causes.map(causeWords), ["", "call", "schedule …ca14ff8c", "trigger new_files", "started by hand"]);
+});
+
+describe("spans of time", () => {
+  // The same as in the test of `words::span`: pages once wrote 99 ms where the terminal wrote 0.099 s.
+  test("are written as in the terminal", () => {
+    const shown = [0, 2_000, 99_499, 410_000, 3_420_000, 125_000_000, 3_720_000_000, 200_000_000_000].map(span);
+    assert.deepEqual(shown, ["0.000 s", "0.002 s", "0.099 s", "0.41 s", "3.42 s", "2 min 05 s", "1 h 02 min", "2 d 8 h"]);
+    const rounded = [499, 500, 99_500, 99_994_999, 99_995_000, 3_599_500_000, 172_770_000_000].map(span);
+    assert.deepEqual(rounded, ["0.000 s", "0.001 s", "0.10 s", "99.99 s", "1 min 40 s", "1 h 00 min", "2 d 0 h"]);
+  });
 });

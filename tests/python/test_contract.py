@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -318,8 +319,10 @@ def test_a_result_shows_itself(runner: cloaca.DefaultRunner) -> None:
     simple("shown<")
     result = runner.execute("shown<", {"fail": True}, timeout=LIMIT)
     assert repr(result).startswith("WorkflowResult(status='Failed', workflow_name='shown<', execution_id=")
+    took = re.search(r"duration=(\d\.\d{2,3} s),", repr(result))
+    assert took is not None
     shown = result._repr_html_()
-    assert "<b>shown&lt;</b> Failed" in shown
+    assert f"<b>shown&lt;</b> Failed, {took[1]}<br>" in shown
     assert "<td>second</td><td>Failed</td><td>1</td><td>ValueError: as asked</td>" in shown
     back = pickle.loads(pickle.dumps(result))
     assert (back.execution_id, back.final_context, back.tasks) == (

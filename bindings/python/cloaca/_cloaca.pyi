@@ -42,6 +42,7 @@ __all__ = [
     "ring_logs",
     "shown_condition",
     "sighting_of",
+    "span",
     "start_logging",
     "take_logs",
     "take_returned",
@@ -317,6 +318,7 @@ class NativeWorkflow:
     def edges(self) -> list[tuple[str, list[str]]]: ...
 
 def nearest(wanted: str, names: Sequence[str]) -> str | None: ...
+def span(micros: int) -> str: ...
 
 @final
 class Attempt:

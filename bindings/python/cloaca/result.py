@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _portable
-from ._cloaca import Context
+from ._cloaca import Context, span
 from ._failure import name_of
 from .errors import LogError, TaskTimeoutError, WorkflowFailedError
 
@@ -272,7 +272,7 @@ class WorkflowResult:
     def _repr_html_(self) -> str:
         import html
 
-        took = "" if self.duration is None else f", {self.duration.total_seconds():.3f} s"
+        took = "" if self.duration is None else f", {_shown(self.duration)}"
         cells = [(name, task.state, str(task.attempts), task.error or "") for name, task in self.tasks.items()]
         rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
         error = "" if self.error_message is None else f"<p>{html.escape(self.error_message)}</p>"
@@ -313,10 +313,14 @@ class WorkflowResult:
             f"execution_id={self.execution_id!r}",
         ]
         if self.duration is not None:
-            parts.append(f"duration={self.duration.total_seconds():.3f}s")
+            parts.append(f"duration={_shown(self.duration)}")
         if self.error_message is not None:
             parts.append(f"error_message={self.error_message!r}")
         return f"WorkflowResult({', '.join(parts)})"
+
+
+def _shown(duration: timedelta) -> str:
+    return span(duration // timedelta(microseconds=1))
 
 
 def _time(micros: int | None) -> str | None:

@@ -18,8 +18,8 @@ use crate::condition::{condition_of, rename};
 use crate::executor::{Message, Outlet};
 use crate::retry::PyRetryPolicy;
 
-/// A task as it was decorated. It alone has the function and the callbacks: whoever runs them has the task, so that
-/// Python's garbage collector sees who keeps what.
+/// A task as it was decorated. It alone holds the function and the callbacks; other objects hold the task, so that
+/// Python's garbage collector sees every reference.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 pub struct TaskSpec {
     definition: TaskDefinition,

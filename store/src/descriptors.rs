@@ -30,16 +30,16 @@ const FIRST: RawFd = 3;
 /// ```
 pub fn reserve_standard_streams() -> io::Result<()> {
     loop {
-        let placeholder = placeholder()?;
-        if placeholder.as_raw_fd() >= FIRST {
+        let null = null_device()?;
+        if null.as_raw_fd() >= FIRST {
             return Ok(());
         }
-        keep(placeholder)?;
+        keep(null)?;
     }
 }
 
 /// A file in which nothing can be damaged: where a system has no `/dev/null`, a directory, which cannot be written to.
-fn placeholder() -> io::Result<OwnedFd> {
+fn null_device() -> io::Result<OwnedFd> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null");
     Ok(null.or_else(|_| File::open("/"))?.into())
 }
@@ -59,11 +59,11 @@ pub(crate) fn above_standard_streams<F: AsRawFd + Into<OwnedFd> + From<OwnedFd>>
     let mut low: OwnedFd = opened.into();
     let high = fcntl_dupfd_cloexec(&low, FIRST)?;
     // In one step: between a close and an open another thread could take the number.
-    let placeholder = placeholder()?;
-    dup2(&placeholder, &mut low)?;
+    let null = null_device()?;
+    dup2(&null, &mut low)?;
     keep(low)?;
-    if placeholder.as_raw_fd() < FIRST {
-        keep(placeholder)?;
+    if null.as_raw_fd() < FIRST {
+        keep(null)?;
     }
     Ok(high.into())
 }

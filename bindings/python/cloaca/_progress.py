@@ -103,7 +103,7 @@ def following(engine: NativeEngine, execution_id: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hidden(bar: _Bar, terminal: threading.RLock) -> Iterator[None]:
-    """Takes the bar off the terminal, as long as the block lasts. It is drawn again by whoever draws it next."""
+    """Takes the bar off the terminal, as long as the block lasts. The next call of ``draw`` shows it again."""
     with terminal:
         with contextlib.suppress(Exception):
             bar.hide()

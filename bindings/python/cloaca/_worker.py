@@ -29,7 +29,7 @@ from .errors import AttemptOverError
 if TYPE_CHECKING:
     from ._processes import Key
 
-# What an attempt is told: function, is_async, parameters, task_id, attempt, execution_id, sighting, environment,
+# The fields of an attempt: function, is_async, parameters, task_id, attempt, execution_id, sighting, environment,
 # preparation.
 Job = dict[str, Any]
 

@@ -507,8 +507,7 @@ class DefaultRunner(Scheduling):
         if self._process != os.getpid():
             # In a fork: the threads are the parent's, and so is the log.
             return
-        # All of it can be done twice: whoever comes while another thread is at it, or in a signal handler in the midst
-        # of it, goes the same way to the same end.
+        # Each step is idempotent: a second thread, or a signal handler in the middle of a shutdown, runs the same steps.
         workflows.unsubscribe(self)
         triggers.unsubscribe(self)
         try:

@@ -195,7 +195,7 @@ def run(name: str, function: Callable[[], Awaitable[object]]) -> object:
 
 
 def _drive(loop: asyncio.AbstractEventLoop, is_done: Callable[[], bool]) -> BaseException | None:
-    """Runs a loop until `is_done`, also after an exception or a `stop()`. Returns the exception that broke it, if any."""
+    """Runs a loop until `is_done`, also after an exception or `stop()`. Returns the exception that broke it, if any."""
     while not is_done():
         turned = threading.Event()
         try:

@@ -507,7 +507,7 @@ class DefaultRunner(Scheduling):
         if self._process != os.getpid():
             # In a fork: the threads are the parent's, and so is the log.
             return
-        # Each step is idempotent: a second thread, or a signal handler in the middle of a shutdown, runs the same steps.
+        # Each step is idempotent: a second thread, or a signal handler during a shutdown, runs the same steps.
         workflows.unsubscribe(self)
         triggers.unsubscribe(self)
         try:

@@ -19,7 +19,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use crate::log::{LogReader, ReadError};
 use crate::log_event::{Checkpoint, LogEvent};
 use crate::merkle::Tree;
-use crate::record::{Hash, Timestamp};
+use crate::record::{Hash, StreamId, Timestamp};
 
 const FIRST_LINE: &str = "cloacina-checkpoint 1";
 
@@ -173,16 +173,21 @@ pub fn last(reader: &dyn LogReader, wanted: impl Fn(&Checkpoint) -> bool) -> Res
 /// The tree of the first records of a log, from `tree` on. Reads the hashes once.
 ///
 /// # Errors
-/// As [`LogReader::hashes`]; [`ReadError::DamagedLog`] if the log has fewer.
+/// As [`LogReader::tree`]; [`ReadError::DamagedLog`] if the log has fewer.
 pub fn grow(reader: &dyn LogReader, mut tree: Tree, size: u64) -> Result<Tree, ReadError> {
     while tree.size() < size {
         let left = usize::try_from(size - tree.size()).unwrap_or(usize::MAX);
-        let hashes = reader.hashes(tree.size(), PAGE.min(left))?;
-        if hashes.is_empty() {
+        let nodes = reader.tree(tree.size(), PAGE.min(left))?;
+        if nodes.is_empty() {
             let what = format!("it has {} records, and should have {size}", tree.size());
             return Err(ReadError::DamagedLog(what));
         }
-        hashes.iter().for_each(|hash| tree.push(hash));
+        for node in &nodes {
+            if tree.size() + node.size > size || !tree.push_node(node) {
+                let what = format!("records from position {} on were pruned together with later ones", tree.size());
+                return Err(ReadError::DamagedLog(what));
+            }
+        }
     }
     Ok(tree)
 }
@@ -208,7 +213,7 @@ pub fn grow(reader: &dyn LogReader, mut tree: Tree, size: u64) -> Result<Tree, R
 /// ```
 pub fn sign(reader: &dyn LogReader, secret: &[u8; 32], time: Timestamp) -> Result<Checkpoint, SignError> {
     let size = reader.head()?.position;
-    let origin = *reader.hashes(0, 1)?.first().ok_or(SignError::Empty)?;
+    let origin = reader.read(StreamId::LOG, 0, 1)?.first().ok_or(SignError::Empty)?.hash;
     let key = SigningKey::from_bytes(secret);
     let public = key.verifying_key().to_bytes();
     // Whoever can write the files can write an event too: only what this key has signed is gone on from.

@@ -1,41 +1,49 @@
-//! Writing a log anew, without what it does not hold any more: erased bodies, pruned records, and what sled has written over.
+//! Writing a log anew, without what it does not hold any more: pruned records, and the room of erased bodies.
 //!
-//! The segments only grow, and what sled replaces stays in its file until it happens to write over it: a pruned stream leaves
-//! both as long as they were. So all that the log holds is copied into a new one
-//! beside it, that is checked, and both change places in one step of the file system. Nothing of the log changes: not a hash,
-//! not a position.
+//! What was pruned is written over where it stands, and keeps its length: a segment only grows. So all that the log holds is written into
+//! a new one beside it, that is checked, and both change places in one step of the file system. Of pruned records next to each
+//! other a few hashes are left, from which the tree of the log can still be worked out. Nothing of the log changes: not a hash of a record, not
+//! a position, not the hash of the log.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, RenameFlags};
 
-use crate::backend::indexed::Indexed;
-use crate::backend::journaled::Journaled;
-use crate::backend::segments;
-use crate::backend::sled::DATA_FILE;
-use crate::backend::{Backend, BackendError, Changes, Direction, KeyRange};
-use crate::core::open::open_for_verifying;
-use crate::core::verify;
+use crate::core::fold::events_of;
+use crate::core::follow::Unfit;
+use crate::core::open::{each_group, load_head, open_for_verifying, save_head};
+use crate::core::{Core, verify};
 use crate::descriptors::reserve_standard_streams;
 use crate::directory::files::{self, Access};
 use crate::directory::opened::OpenDirectory;
 use crate::directory::{self, creation, io_error, lock_file};
+use crate::disk::Disk;
+use crate::disk::directory::DirectoryDisk;
+use crate::layout::frame::Standing;
+use crate::layout::gap::Gap;
+use crate::layout::group::{self, GroupHeader};
+use crate::layout::head::{Head, LogId, Tip};
+use crate::layout::segment::SegmentHeader;
 use crate::leftover;
 use crate::log::{OpenError, ReadError};
-use crate::sled_log::{find_journal, open_sled, prepare_journal};
+use crate::log_event::LogEvent;
+use crate::merkle::{Node, Tree, largest};
+use crate::record::StreamId;
+use crate::segments::appender::{Appender, LONGEST};
+use crate::segments::walk::{Found, Group, Item};
+use crate::segments::{self, name_of};
+use crate::sled_log::new_id;
 
-/// How many entries are copied at once.
-const PAGE: usize = 4_096;
-
-/// How much of both databases sled may keep in memory.
-const CACHE: u64 = 64 * 1024 * 1024;
+/// A group of the new log has about so many bytes.
+const GROUP: usize = 1024 * 1024;
 
 /// What writing a log anew came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compacted {
-    /// How long its database and its segments were.
+    /// How long its segments were.
     pub before: u64,
     /// How long they are.
     pub after: u64,
@@ -67,9 +75,7 @@ pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
 fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenError> {
     let path = directory.path();
     let failed = |doing: &'static str| move |error: io::Error| io_error(name, doing, &error);
-    let lock = lock_file::acquire(path, prepare_journal)?;
-    creation::check_made(path)?;
-    directory::read_through(path)?;
+    let _lock = lock_file::acquire(path, |_| Ok(()))?;
     leftover::remove(name).map_err(failed("removing what an earlier attempt has left"))?;
     let other = leftover::path_of(name);
     let length = |directory: &Path| -> u64 {
@@ -77,7 +83,7 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
     };
     let before = length(path);
     let exchange = || -> Result<u64, OpenError> {
-        copy(path, &other, lock.was_left_in_order)?;
+        write_anew(path, &other)?;
         keep_access(path, &other).map_err(failed("giving the new files to the owner of the old ones"))?;
         let after = length(&other);
         // Whoever finds the old one under its new name leaves it to this process.
@@ -99,17 +105,16 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
     }
 }
 
-/// The files that have what is in a log, as long as nobody has it.
+/// The files that have what is in a log.
 pub(crate) fn files_of(directory: &Path) -> Vec<PathBuf> {
-    let mut files = segments::files(directory).unwrap_or_default();
-    files.push(directory.join(DATA_FILE));
-    files
+    let numbers = segments::numbers(&DirectoryDisk::reading(directory)).unwrap_or_default();
+    numbers.into_iter().map(|number| directory.join(name_of(number))).collect()
 }
 
 /// Gives a new log and each file in it to those whom the old one is for.
 fn keep_access(old: &Path, new: &Path) -> io::Result<()> {
     let unlike = Access::of(old)?;
-    for relative in [".", segments::DIRECTORY, "blobs"] {
+    for relative in [".", segments::DIRECTORY] {
         let new = new.join(relative);
         for entry in fs::read_dir(&new)? {
             let name = entry?.file_name();
@@ -121,55 +126,207 @@ fn keep_access(old: &Path, new: &Path) -> io::Result<()> {
     Access::like(&fs::metadata(old)?).keep(&files::directory(new)?)
 }
 
-/// Copies all that a log holds into a new one, once it was found to be whole, and checks that too.
-fn copy(path: &Path, new: &Path, was_left_in_order: bool) -> Result<(), OpenError> {
-    let found = find_journal(path, was_left_in_order)?;
-    let unread = |error: BackendError| damaged(path, error.to_string());
-    let indexed = Indexed::over(open_sled(path, path, CACHE)?, path, path).map_err(unread)?;
-    indexed.check_end().map_err(unread)?;
-    let (old, damage) = Journaled::reading(indexed, found).map_err(unread)?;
-    let (core, findings) = open_for_verifying(old, path.display().to_string());
-    let damage = damage.into_iter().map(ReadError::DamagedLog);
-    whole(path, damage.chain(findings).chain(verify::verify(&core).findings))?;
-    let tip = core.backend.load_head().map_err(unread)?;
+/// Writes all that a log holds into a new one, once it was found to be whole, and checks that too.
+fn write_anew(path: &Path, new: &Path) -> Result<(), OpenError> {
+    let old = whole(path)?;
     creation::make_directory(new)?;
     creation::begin(new)?;
-    let unwritten = |error: BackendError| cannot_write(new, error.to_string());
-    let copied = Indexed::over(open_sled(new, new, CACHE)?, new, new).map_err(unwritten)?;
-    copied.begin(new, &[]).map_err(unwritten)?;
-    let mut from = Vec::new();
-    loop {
-        let range = KeyRange { from: from.clone(), below: vec![u8::MAX] };
-        let page = core.backend.scan(&range, PAGE, Direction::Up).map_err(unread)?;
-        let Some((last, _)) = page.last() else { break };
-        from = last.to_vec();
-        from.push(0);
-        let mut changes = Changes::default();
-        page.into_iter().for_each(|(key, value)| changes.put(key, value));
-        copied.bring(&[changes]).map_err(unwritten)?;
-    }
-    creation::sync_files(new)?;
-    if let Some(tip) = tip {
-        copied.save_head(&tip).map_err(unwritten)?;
-    }
+    let unwritten = |unfit: Unfit| unfit.refuse(new);
+    let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::reading(new));
+    let (keeping, checkpoints) = kept(&old).map_err(unwritten)?;
+    let mut writing = Writing::begin(disk, checkpoints).map_err(unwritten)?;
+    each_group(&old.segments, |group| writing.take(group, &keeping)).map_err(unwritten)?;
+    writing.end(old.tip()).map_err(unwritten)?;
     creation::finish(new)?;
-    let (copy, findings) = open_for_verifying(copied, new.display().to_string());
-    let verified = verify::verify(&copy);
-    whole(new, findings.into_iter().chain(verified.findings))?;
-    if copy.tip().hash != core.tip().hash {
-        return Err(damaged(new, "the copy does not end as the log does".to_owned()));
+    let copy = whole(new)?;
+    if copy.tip() == old.tip() {
+        return Ok(());
     }
-    Ok(())
+    Err(OpenError::Damaged { path: new.to_owned(), what: "the new log does not end as the old one does".to_owned() })
 }
 
-fn whole(path: &Path, mut findings: impl Iterator<Item = ReadError>) -> Result<(), OpenError> {
-    findings.next().map_or(Ok(()), |finding| Err(damaged(path, finding.to_string())))
+/// Opens a log that must be whole.
+fn whole(path: &Path) -> Result<Core, OpenError> {
+    let damaged = |finding: ReadError| OpenError::Damaged { path: path.to_owned(), what: finding.to_string() };
+    let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::reading(path));
+    if load_head(&*disk).map_err(|unfit| unfit.refuse(path))?.is_none() {
+        return Err(creation::no_head(path));
+    }
+    let opened = open_for_verifying(&disk, path.display().to_string());
+    let (core, findings) = opened.map_err(|unfit| unfit.refuse(path))?;
+    match findings.into_iter().chain(verify::verify(&core).findings).next() {
+        Some(finding) => Err(damaged(finding)),
+        None => Ok(core),
+    }
 }
 
-fn damaged(path: &Path, what: String) -> OpenError {
-    OpenError::Damaged { path: path.to_owned(), what }
+/// Which frames of a log stay, and at which sizes of it somebody has signed its tree: no hash may go across those.
+fn kept(core: &Core) -> Result<(impl Fn(&Found) -> bool, Vec<u64>), Unfit> {
+    let mut checkpoints = Vec::new();
+    core.each_frame(StreamId::LOG, 0, |_, frame| {
+        for event in events_of(&frame) {
+            if let LogEvent::Checkpoint(checkpoint) = event {
+                checkpoints.push(checkpoint.size);
+            }
+        }
+        Ok(true)
+    })?;
+    checkpoints.sort_unstable();
+    let is_kept = |found: &Found| match &found.item {
+        Item::Frame(header) => !header.pruned,
+        Item::Definition => true,
+        Item::Gap(..) => false,
+    };
+    Ok((is_kept, checkpoints))
 }
 
-fn cannot_write(path: &Path, reason: String) -> OpenError {
-    OpenError::Io { path: path.to_owned(), doing: "writing the copy".to_owned(), reason }
+/// A log that is written anew.
+struct Writing {
+    disk: Arc<dyn Disk>,
+    log: LogId,
+    appender: Appender,
+    checkpoints: Vec<u64>,
+    bytes: Vec<u8>,
+    items: u32,
+    /// Where the log ended before the group, and the tree with what is in it.
+    before: Tip,
+    tip: Tip,
+    tree: Tree,
+    /// What of the last records is not kept.
+    gap: Vec<Node>,
+}
+
+impl Writing {
+    fn begin(disk: Arc<dyn Disk>, checkpoints: Vec<u64>) -> Result<Self, Unfit> {
+        let log = new_id();
+        let header = SegmentHeader { number: 1, log, before: Tip::empty(), length_before: 0 };
+        let appender = Appender::begin(Arc::clone(&disk), &header, LONGEST).map_err(|error| failed(&error))?;
+        Ok(Self {
+            disk,
+            log,
+            appender,
+            checkpoints,
+            bytes: vec![0; group::HEADER],
+            items: 0,
+            before: Tip::empty(),
+            tip: Tip::empty(),
+            tree: Tree::default(),
+            gap: Vec::new(),
+        })
+    }
+
+    /// Takes what is kept of a group.
+    fn take(&mut self, group: &Group, is_kept: &impl Fn(&Found) -> bool) -> Result<(), Unfit> {
+        for found in group.items() {
+            let found = found?;
+            if is_kept(&found) {
+                self.end_gap();
+                self.keep(&found)?;
+            } else {
+                self.drop(&found)?;
+            }
+        }
+        self.tip = group.tip();
+        // What follows the end of this group can belong to it: there is no gap in it yet.
+        if self.bytes.len() >= GROUP { self.write(group.tip()) } else { Ok(()) }
+    }
+
+    fn keep(&mut self, found: &Found) -> Result<(), Unfit> {
+        if let Item::Frame(header) = &found.item
+            && header.standing == Standing::Own
+        {
+            let hashes = found.frame()?.hashes().map_err(|why| Unfit::Damaged(why.to_string()))?;
+            hashes.iter().for_each(|hash| self.tree.push(hash));
+        }
+        self.put(&found.bytes);
+        Ok(())
+    }
+
+    fn drop(&mut self, found: &Found) -> Result<(), Unfit> {
+        match &found.item {
+            Item::Frame(header) if header.standing == Standing::Own => {
+                let hashes = found.frame()?.hashes().map_err(|why| Unfit::Damaged(why.to_string()))?;
+                let leaves = (header.first_position..).zip(&hashes).map(|(at, hash)| Node::of_record(at, hash));
+                self.gap.extend(leaves);
+            }
+            Item::Gap(..) => self.gap.extend(found.gap()?.nodes),
+            // It has no positions: nothing needs its hashes.
+            Item::Frame(_) | Item::Definition => {}
+        }
+        Ok(())
+    }
+
+    /// Puts down what is left of the last records that are gone. Where a checkpoint lies among them, a new gap begins.
+    fn end_gap(&mut self) {
+        let nodes = std::mem::take(&mut self.gap);
+        let mut rest = &nodes[..];
+        while let Some(first) = rest.first() {
+            let next = self.checkpoints.iter().copied().find(|size| *size > first.first).unwrap_or(u64::MAX);
+            let (own, after) = rest.split_at(rest.partition_point(|node| node.first < next));
+            rest = after;
+            let nodes = largest(own.iter().copied());
+            let end = nodes.last().map_or(first.first, |last| last.first + last.size);
+            nodes.iter().for_each(|node| {
+                // Where it does not fit, the hash of the log says so.
+                let _ = self.tree.push_node(node);
+            });
+            let mut bytes = Vec::new();
+            Gap { first: first.first, end, nodes }.put(&mut bytes);
+            self.put(&bytes);
+        }
+    }
+
+    fn put(&mut self, item: &[u8]) {
+        self.bytes.extend_from_slice(item);
+        self.items += 1;
+    }
+
+    /// Writes what there is as a group, behind which the log ends so.
+    fn write(&mut self, tip: Tip) -> Result<(), Unfit> {
+        self.end_gap();
+        let mut bytes = std::mem::replace(&mut self.bytes, vec![0; group::HEADER]);
+        let items = std::mem::take(&mut self.items);
+        if items == 0 {
+            return Ok(());
+        }
+        let found = Tip { position: self.tree.size(), hash: self.tree.root(), ..tip };
+        if found != tip {
+            let (size, position) = (found.position, tip.position);
+            return Err(Unfit::Damaged(format!("the new log has {size} records where the old one has {position}, or other ones")));
+        }
+        if self.appender.is_full() {
+            let end = self.appender.end();
+            let (number, log, before, length_before) = (end.segment + 1, self.log, self.before, end.offset);
+            let header = SegmentHeader { number, log, before, length_before };
+            self.appender.turn(&header).map_err(|error| failed(&error))?;
+        }
+        let header = GroupHeader {
+            length: bytes.len(),
+            items,
+            first: self.before.position,
+            end: tip.position,
+            time: tip.time,
+            synced: 0,
+            before: self.before.hash,
+            after: tip.hash,
+        };
+        header.write(&mut bytes, self.log, self.appender.end());
+        self.appender.write(&bytes).map_err(|error| failed(&error))?;
+        self.before = tip;
+        Ok(())
+    }
+
+    /// Writes the rest, down to the disk, and the head.
+    fn end(mut self, tip: Tip) -> Result<(), Unfit> {
+        self.write(tip)?;
+        self.appender.finish().map_err(|error| failed(&error))?;
+        let place = self.appender.end();
+        let wiped = tip.position;
+        let head = Head { closed: true, log: self.log, tip, place, wiped, index: 0, tree: self.tree };
+        save_head(&*self.disk, &head).map_err(|error| failed(&error))
+    }
+}
+
+fn failed(error: &io::Error) -> Unfit {
+    Unfit::Failed(format!("writing the new log: {error}"))
 }

@@ -29,8 +29,8 @@ pub struct Diagnosis {
     pub sync: Result<SyncCost, String>,
     /// Who has the log.
     pub holder: Option<Holder>,
-    /// The bytes of its database, and of all its files.
-    pub database: u64,
+    /// The bytes of its index, which can be made anew.
+    pub index: u64,
     /// The bytes of all its files.
     pub files: u64,
 }
@@ -85,12 +85,12 @@ pub fn examine(path: &Path) -> Result<Diagnosis, OpenError> {
     reserve_standard_streams().map_err(|error| failed(&error))?;
     let path = &path.canonicalize().map_err(|error| failed(&error))?;
     let files = size_of(path).map_err(|error| failed(&error))?;
-    let database = fs::metadata(path.join(crate::backend::sled::DATA_FILE)).map_or(0, |file| file.len());
+    let index = size_of(&path.join(crate::index::store::DIRECTORY)).unwrap_or(0);
     Ok(Diagnosis {
         file_system: file_system(path).map_err(|error| failed(&error))?,
         sync: time_syncs(&beside(path)).map_err(|error| error.to_string()),
         holder: holder(path),
-        database,
+        index,
         files,
     })
 }

@@ -4,7 +4,14 @@
 //! Each change is one atomic, durable step, and each leaves an event in the log's own stream that says what was done. A
 //! log that a process has is changed through that process ([`open_keeper`]).
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+use bincode::de::{BorrowDecoder, Decoder};
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{BorrowDecode, Decode, Encode};
 
 use crate::log::{AppendError, EventLog, LogReader, OpenError, ReadError};
 use crate::log_event::Checkpoint;
@@ -55,11 +62,11 @@ pub trait Keeper: LogReader {
 }
 
 /// What is to be changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Change {
     /// Erases bodies.
     Erase(Erase),
-    /// Drops a stream.
+    /// Drops streams.
     Prune(Prune),
     /// Takes over the streams of an archive.
     Import(Import),
@@ -68,7 +75,7 @@ pub enum Change {
 }
 
 /// Erases bodies of a closed stream. What stays of each is the commitment to it, so that every hash still holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Erase {
     /// The stream.
     pub stream: StreamId,
@@ -81,14 +88,13 @@ pub struct Erase {
     pub by: String,
 }
 
-/// Drops the records of a closed stream. What stays are the hashes of its records, and a tombstone in the log's own stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Drops the records of closed streams, all of them with one sync. What stays are the hashes of the records, and an event in the log's own
+/// stream that names the streams.
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Prune {
-    /// The stream.
-    pub stream: StreamId,
-    /// The hash of its last record, as it was when it was decided to drop it.
-    pub head: Hash,
-    /// The digest of the archive that it was put into before, if it was.
+    /// The streams, each with the hash of its last record, as it was when it was decided to drop it; at most [`MOST_PRUNED`].
+    pub streams: Vec<(StreamId, Hash)>,
+    /// The digest of the archive that they were put into before, if they were.
     pub archive: Option<Hash>,
     /// Why.
     pub reason: String,
@@ -96,8 +102,8 @@ pub struct Prune {
     pub by: String,
 }
 
-/// Takes over all streams of an archive, with their hashes as they are. One that this very log has pruned goes back to its
-/// place; of one that is there already, with the same records, nothing is done.
+/// Takes over all streams of an archive, with their hashes as they are. Of one that is there already, with the same records, nothing
+/// is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
     /// The archive, by an absolute path where another process is asked.
@@ -106,11 +112,35 @@ pub struct Import {
     pub digest: Hash,
 }
 
+/// A path is bytes, not text.
+impl Encode for Import {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.archive.as_os_str().as_bytes().encode(encoder)?;
+        self.digest.encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Import {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let archive = PathBuf::from(OsString::from_vec(Vec::<u8>::decode(decoder)?));
+        Ok(Self { archive, digest: Hash::decode(decoder)? })
+    }
+}
+
+impl<'de, Context> BorrowDecode<'de, Context> for Import {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Self::decode(decoder)
+    }
+}
+
+/// How many streams can be dropped by one change.
+pub const MOST_PRUNED: usize = 2048;
+
 /// How many records can be erased by one change.
 pub const MOST_ERASED: usize = 128;
 
 /// What was changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Changed {
     /// How many streams were changed.
     pub streams: u64,
@@ -121,7 +151,7 @@ pub struct Changed {
 }
 
 /// Why a log was not changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, bincode::Encode, bincode::Decode)]
 #[non_exhaustive]
 pub enum ChangeError {
     /// What it concerns cannot be read.

@@ -7,7 +7,6 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use crate::backend::journal;
 use crate::compact::files_of;
 use crate::directory::files;
 use crate::directory::sync_directory;
@@ -64,8 +63,7 @@ pub(crate) fn wipe(path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     // A power cut must not bring the old one back after it was written over.
     sync_directory(parent)?;
-    let journal = path.join(journal::NAME);
-    files_of(path).iter().chain([&journal]).try_for_each(|file| write_over(file))?;
+    files_of(path).iter().try_for_each(|file| write_over(file))?;
     fs::remove_dir_all(path)?;
     sync_directory(parent)
 }

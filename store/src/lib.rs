@@ -6,28 +6,27 @@
 //! - [`log`] says what a log does ([`LogReader`](log::LogReader), [`EventLog`](log::EventLog)), [`record`] what is in it.
 //! - [`open`] makes or opens the log in a directory for writing; [`open_reader`] reads one, also while it is being
 //!   written; [`MemoryLog`] is one in memory.
-//! - What was appended is written to a journal, from there to segments, and sled knows where in them it is: [`backend`].
+//! - What is appended is written once, to segments on a [`disk`]; sled is an index of them that can be thrown away at any time.
 //! - [`keeper`] changes what is in a log other than by appending, [`archive`] puts streams of it into a file.
 //! - [`checkpoint`] signs what a log holds, [`merkle`] proves what is in it.
 //! - `FORMAT.md`, beside this crate's sources, says what each stored byte means.
 
 pub mod archive;
-pub mod backend;
 mod bytes;
 mod changes;
 pub mod checkpoint;
-mod closed;
 mod codec;
 mod compact;
-mod copy;
 mod core;
 mod descriptors;
 mod directory;
+pub mod disk;
 pub mod doctor;
 pub mod forks;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod index;
 pub mod keeper;
 mod layout;
 mod leftover;
@@ -44,22 +43,21 @@ mod reader;
 pub mod record;
 mod reopening;
 pub mod repair;
-mod scratch;
 pub mod seal;
+mod segments;
 mod since;
 mod sled_log;
 mod socket;
 mod sync;
-mod tails;
 mod threads;
 mod writer_thread;
 
-pub use crate::backend::memory::MemoryDisk;
+pub use crate::disk::memory::MemoryDisk;
 pub use crate::compact::{Compacted, compact};
 pub use crate::core::verify::Verified;
 pub use crate::descriptors::reserve_standard_streams;
 pub use crate::directory::holders::Process;
-pub use crate::layout::listing::MAX_LABEL;
+pub use crate::layout::MAX_LABEL;
 pub use crate::leftover::is_left_by_compact;
 pub use crate::log::OpenError;
 pub use crate::memory_log::MemoryLog;

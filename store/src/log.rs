@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::directory::holders::{self, Process};
 use crate::keeper::Keeper;
+use crate::merkle::Node;
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
 /// Some events of one stream, decided together: all of them are in the log or none is.
@@ -69,7 +70,7 @@ pub struct Appended {
 pub type Acknowledge = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
 
 /// When an append is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Durability {
     /// When it is on the disk: every acknowledged event survives a power cut.
     Sync,
@@ -81,7 +82,7 @@ pub enum Durability {
 }
 
 /// A stream, as the listing has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct StreamEntry {
     /// Its id.
     pub stream: StreamId,
@@ -104,12 +105,17 @@ pub struct StreamEntry {
 }
 
 /// The place of a stream in the listing: the order of starts, and of ids where two started at the same time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode)]
 pub struct ListingKey {
     /// When its first record was appended.
     pub started: Timestamp,
     /// Its id.
     pub stream: StreamId,
+}
+
+impl ListingKey {
+    pub(crate) const FIRST: Self = Self { started: Timestamp(i64::MIN), stream: StreamId::from_bytes([0; 16]) };
+    pub(crate) const LAST: Self = Self { started: Timestamp(i64::MAX), stream: StreamId::from_bytes([u8::MAX; 16]) };
 }
 
 impl StreamEntry {
@@ -121,7 +127,7 @@ impl StreamEntry {
 }
 
 /// Which streams are wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct StreamFilter {
     /// Only those of this kind.
     pub kind: Option<StreamKind>,
@@ -134,9 +140,9 @@ pub struct StreamFilter {
 }
 
 /// Streams that were appended to, and where to go on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct StreamsSince {
-    /// Each once, as it is now, in the order in which they were first appended to.
+    /// Each once, as it is now, in the order in which they were last appended to.
     pub streams: Vec<StreamEntry>,
     /// The position from which to ask for more. There is no more if it is the one that was asked from.
     pub next: u64,
@@ -158,11 +164,11 @@ pub struct Erasure {
 }
 
 /// Where the log ends, and what is known of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct LogHead {
     /// How many records the log has: the position that the next one gets.
     pub position: u64,
-    /// The log-wide hash after the last group.
+    /// The hash of the log: the root of its tree.
     pub hash: Hash,
     /// The time of the last record.
     pub time: Timestamp,
@@ -239,13 +245,13 @@ pub trait LogReader: Send + Sync {
         crate::since::by_records(self, from, limit)
     }
 
-    /// At most `limit` hashes of the log's records from a position on, in order, also of those that were pruned; empty at
-    /// the end of the log. Records that are there are checked. These are the leaves of the log's tree.
+    /// At most `limit` nodes of the log's tree from a position on, in order and without a gap; empty at the end of the log. Of each
+    /// record it is the leaf, and that record is checked; of pruned ones there may be the roots of larger subtrees alone.
     ///
     /// # Errors
     /// As [`LogReader::tail`]; [`ReadError::Io`] where not all records are at hand, as in an archive.
-    fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
-        crate::own_stream::hashes(self, from, limit)
+    fn tree(&self, from: u64, limit: usize) -> Result<Vec<Node>, ReadError> {
+        crate::own_stream::tree(self, from, limit)
     }
 
     /// What was erased from a stream, in the order in which it was. The log's own stream says so, all of which is read.
@@ -497,7 +503,7 @@ pub enum AppendError {
 }
 
 /// Why a log cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, bincode::Encode, bincode::Decode)]
 #[non_exhaustive]
 pub enum ReadError {
     /// There is no such stream.

@@ -19,7 +19,7 @@ pub enum LogEvent {
     Checkpoint(Checkpoint),
     /// Bodies were erased.
     Erased(Erased),
-    /// The records of a stream were dropped.
+    /// The records of streams were dropped.
     Pruned(Pruned),
     /// A stream was taken over from an archive.
     Imported(Imported),
@@ -49,18 +49,42 @@ pub struct Checkpoint {
 pub struct Erased {
     /// The stream.
     pub stream: StreamId,
-    /// The records, each with what the log's user wants to remember of it (opaque here; never what was erased).
-    pub records: Vec<(u64, Vec<u8>)>,
+    /// The records.
+    pub records: Vec<Wiped>,
     /// Why.
     pub reason: String,
     /// Who asked for it.
     pub by: String,
 }
 
-/// A stream was dropped. What stays are the hashes of its records, and this.
+/// A record whose body was erased.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Wiped {
+    /// The record's place in its stream.
+    pub seq: u64,
+    /// The commitment to what was there: whoever wipes it, and is stopped, finds here what has to stand in its place.
+    pub commitment: Hash,
+    /// What the log's user wants to remember of it (opaque here; never what was erased).
+    pub note: Vec<u8>,
+}
+
+/// Streams were dropped. What stays of their records are the hashes, and this.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Pruned {
-    /// The stream.
+    /// The streams.
+    pub streams: Vec<Dropped>,
+    /// The digest of the archive that they were put into before, if they were.
+    pub archive: Option<Hash>,
+    /// Why.
+    pub reason: String,
+    /// Who asked for it.
+    pub by: String,
+}
+
+/// A stream that was dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Dropped {
+    /// It.
     pub stream: StreamId,
     /// What it was the history of.
     pub kind: StreamKind,
@@ -70,16 +94,8 @@ pub struct Pruned {
     pub bytes: u64,
     /// The hash of the last one.
     pub head: Hash,
-    /// SHA-256 of what is left of its frames, one after the other.
-    pub left: Hash,
     /// The time of the first and of the last one.
     pub times: (Timestamp, Timestamp),
-    /// The digest of the archive that it was put into before, if it was.
-    pub archive: Option<Hash>,
-    /// Why.
-    pub reason: String,
-    /// Who asked for it.
-    pub by: String,
 }
 
 /// A stream was taken over from an archive, with its hashes as they were.
@@ -93,15 +109,20 @@ pub struct Imported {
     pub head: Hash,
     /// The digest of the archive.
     pub archive: Hash,
-    /// Whether it was put back in its place in the log that it came from.
-    pub restored: bool,
 }
 
 impl Erased {
     /// What was erased, record by record, if this was recorded at a time.
     pub(crate) fn erasures(self, time: Timestamp) -> impl Iterator<Item = Erasure> {
         let Self { records, reason, by, .. } = self;
-        records.into_iter().map(move |(seq, note)| Erasure { seq, time, note, reason: reason.clone(), by: by.clone() })
+        let (reason, by) = (reason.clone(), by.clone());
+        records.into_iter().map(move |Wiped { seq, note, .. }| Erasure {
+            seq,
+            time,
+            note,
+            reason: reason.clone(),
+            by: by.clone(),
+        })
     }
 }
 

@@ -1,19 +1,24 @@
-//! The log in memory: the same logic as the one on a disk, with a disk that tests can make fail.
+//! The log in memory: the same logic as the one in a directory, on a disk that tests can make fail.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use crate::backend::memory::MemoryDisk;
 use crate::changes;
 use crate::core::Core;
-use crate::core::open::open_for_writing;
+use crate::core::open::{Taking, create, find, load_head, open_for_writing};
 use crate::core::writer::{Job, Writer};
+use crate::disk::Disk;
+use crate::disk::memory::MemoryDisk;
 use crate::keeper::{Change, ChangeError, Changed, Keeper};
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
 use crate::record::StreamId;
+use crate::sled_log::new_id;
 use crate::sync::lock;
+
+/// A segment is short here, so that tests have several.
+const LONGEST_SEGMENT: u32 = 1024 * 1024;
 
 /// A log in memory, for tests and simulations, and for those who want no file.
 ///
@@ -21,8 +26,8 @@ use crate::sync::lock;
 /// when it returns; the log's own records get the time of the record before them. So a simulation that gives times
 /// itself is the same in every run (but for the salts, and so the hashes). It stays readable after it was closed.
 pub struct MemoryLog {
-    core: Arc<Core<MemoryDisk>>,
-    writer: Mutex<Writer<MemoryDisk>>,
+    core: Arc<Core>,
+    writer: Mutex<Writer>,
 }
 
 impl MemoryLog {
@@ -42,8 +47,17 @@ impl MemoryLog {
     pub fn open_with(disk: &MemoryDisk, durability: Durability) -> Result<Self, OpenError> {
         let location = "memory".to_owned();
         let opened = Opened::new(location.clone(), 0, durability);
-        let (core, writer) = open_for_writing(disk.clone(), location.clone(), durability, opened, |last| last)
-            .map_err(|unfit| unfit.refuse(Path::new(&location)))?;
+        let open = || {
+            let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+            let head = match load_head(&*disk)? {
+                Some(head) => head,
+                None => create(&disk, new_id())?,
+            };
+            let found = find(&disk, head, None, false)?;
+            let (location, longest_segment) = (location.clone(), LONGEST_SEGMENT);
+            open_for_writing(&disk, found, Taking { location, durability, opened, now: |last| last, longest_segment })
+        };
+        let (core, writer) = open().map_err(|unfit| unfit.refuse(Path::new(&location)))?;
         Ok(Self { core, writer: Mutex::new(writer) })
     }
 
@@ -92,7 +106,7 @@ impl EventLog for MemoryLog {
         }
         let mut writer = lock(&self.writer);
         let time = writer.last_time();
-        let closed = writer.close(time);
+        let closed = writer.close(time, || 0);
         self.core.moving.end();
         closed
     }

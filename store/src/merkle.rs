@@ -7,15 +7,50 @@
 use sha2::{Digest, Sha256};
 
 use crate::record::Hash;
+use crate::seal;
 
 /// The hash of a leaf: of a record's hash.
 #[must_use]
 pub fn leaf(record: &Hash) -> Hash {
-    Hash(Sha256::new().chain_update([0]).chain_update(record.0).finalize().into())
+    seal::sha256([&[0], &record.0])
 }
 
 fn node(left: &Hash, right: &Hash) -> Hash {
-    Hash(Sha256::new().chain_update([1]).chain_update(left.0).chain_update(right.0).finalize().into())
+    seal::sha256([&[1], &left.0, &right.0])
+}
+
+/// The root of a complete subtree of the log's tree: of one record, or of a power of two of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct Node {
+    /// The position of its first record, a multiple of its size.
+    pub first: u64,
+    /// How many records it is of.
+    pub size: u64,
+    /// Its root; of one record the hash of the leaf.
+    pub hash: Hash,
+}
+
+impl Node {
+    /// Of one record, with its hash.
+    #[must_use]
+    pub fn of_record(position: u64, record: &Hash) -> Self {
+        Self { first: position, size: 1, hash: leaf(record) }
+    }
+}
+
+/// The largest complete subtrees of some consecutive records, given smaller ones from left to right: as few as can be.
+#[must_use]
+pub fn largest(nodes: impl IntoIterator<Item = Node>) -> Vec<Node> {
+    let mut largest: Vec<Node> = Vec::new();
+    for mut next in nodes {
+        while let Some(left) = largest.pop_if(|left| {
+            left.size == next.size && left.first + left.size == next.first && left.first.is_multiple_of(2 * left.size)
+        }) {
+            next = Node { first: left.first, size: 2 * left.size, hash: node(&left.hash, &next.hash) };
+        }
+        largest.push(next);
+    }
+    largest
 }
 
 /// A tree that grows: no more of it is kept than the roots of its largest complete subtrees.
@@ -46,17 +81,29 @@ impl Tree {
 
     /// Adds the hash of the next record.
     pub fn push(&mut self, record: &Hash) {
-        let mut hash = leaf(record);
-        let mut size = self.size;
-        // Each set bit at the low end is a complete subtree that the new leaf completes to a larger one.
-        while size & 1 == 1 {
+        self.add(1, leaf(record));
+    }
+
+    /// Adds the next records by the root of their subtree. Whether it was added: such a subtree begins at a multiple of its size.
+    pub fn push_node(&mut self, node: &Node) -> bool {
+        let fits = node.size.is_power_of_two() && self.size.is_multiple_of(node.size);
+        if fits {
+            self.add(node.size, node.hash);
+        }
+        fits
+    }
+
+    fn add(&mut self, size: u64, mut hash: Hash) {
+        let mut complete = self.size / size;
+        // Each set bit at the low end is a complete subtree that the new one completes to a larger one.
+        while complete & 1 == 1 {
             if let Some(left) = self.peaks.pop() {
                 hash = node(&left, &hash);
             }
-            size >>= 1;
+            complete >>= 1;
         }
         self.peaks.push(hash);
-        self.size += 1;
+        self.size += size;
     }
 
     /// How many leaves it has.
@@ -150,10 +197,10 @@ pub enum ProofError<Error: std::error::Error> {
 /// How many hashes are read at once.
 const PAGE: usize = 16 * 1024;
 
-/// The roots of some parts, in the order in which they are given. The hashes are read once, from front to back.
+/// The roots of some parts, in the order in which they are given. The nodes are read once, from front to back.
 fn roots<Error: std::error::Error>(
     parts: &[Part],
-    mut read: impl FnMut(u64, usize) -> Result<Vec<Hash>, Error>,
+    mut read: impl FnMut(u64, usize) -> Result<Vec<Node>, Error>,
 ) -> Result<Vec<Hash>, ProofError<Error>> {
     let mut order: Vec<usize> = (0..parts.len()).collect();
     order.sort_unstable_by_key(|at| parts[*at].from);
@@ -163,27 +210,32 @@ fn roots<Error: std::error::Error>(
         let mut tree = Tree::default();
         while from + tree.size() < to {
             let left = usize::try_from(to - from - tree.size()).unwrap_or(usize::MAX);
-            let hashes = read(from + tree.size(), PAGE.min(left)).map_err(ProofError::Read)?;
-            if hashes.is_empty() {
+            let nodes = read(from + tree.size(), PAGE.min(left)).map_err(ProofError::Read)?;
+            if nodes.is_empty() {
                 let what = format!("the log ends at {}, the tree should have {to} leaves", from + tree.size());
                 return Err(ProofError::OutOfRange(what));
             }
-            hashes.iter().for_each(|hash| tree.push(hash));
+            for node in &nodes {
+                if from + tree.size() + node.size > to || !tree.push_node(node) {
+                    let what = format!("the records at position {} and behind were pruned", from + tree.size());
+                    return Err(ProofError::OutOfRange(what));
+                }
+            }
         }
         found[at] = tree.root();
     }
     Ok(found)
 }
 
-/// The proof that the record at a position is in the tree of the first `size` records, given how hashes from a position
-/// on are read.
+/// The proof that the record at a position is in the tree of the first `size` records, given how nodes of the tree from a
+/// position on are read.
 ///
 /// # Errors
 /// [`ProofError`].
 pub fn prove_inclusion<Error: std::error::Error>(
     position: u64,
     size: u64,
-    read: impl FnMut(u64, usize) -> Result<Vec<Hash>, Error>,
+    read: impl FnMut(u64, usize) -> Result<Vec<Node>, Error>,
 ) -> Result<Vec<Hash>, ProofError<Error>> {
     if position >= size {
         return Err(ProofError::OutOfRange(format!("a tree of {size} leaves has none at {position}")));
@@ -198,7 +250,7 @@ pub fn prove_inclusion<Error: std::error::Error>(
 pub fn prove_consistency<Error: std::error::Error>(
     old: u64,
     size: u64,
-    read: impl FnMut(u64, usize) -> Result<Vec<Hash>, Error>,
+    read: impl FnMut(u64, usize) -> Result<Vec<Node>, Error>,
 ) -> Result<Vec<Hash>, ProofError<Error>> {
     if old == 0 || old > size {
         return Err(ProofError::OutOfRange(format!("a tree of {size} leaves does not go on from one of {old}")));
@@ -298,9 +350,41 @@ mod tests {
         }
     }
 
-    fn reads(hashes: &[Hash]) -> impl Fn(u64, usize) -> Result<Vec<Hash>, Infallible> + '_ {
+    fn leaves(hashes: &[Hash]) -> Vec<Node> {
+        (0..).zip(hashes).map(|(at, hash)| Node::of_record(at, hash)).collect()
+    }
+
+    fn reads(hashes: &[Hash]) -> impl Fn(u64, usize) -> Result<Vec<Node>, Infallible> + '_ {
         // In small pages, to see that they are put together.
-        |from, limit| Ok(hashes.iter().skip(from as usize).take(limit.min(3)).copied().collect())
+        |from, limit| Ok(leaves(hashes).into_iter().skip(from as usize).take(limit.min(3)).collect())
+    }
+
+    /// What is pruned is left as the largest subtrees: from those, and the leaves around them, every root comes out as before.
+    #[test]
+    fn a_tree_with_gaps_has_the_root_of_the_tree_without() {
+        let hashes = hashes(41);
+        for from in 0..41 {
+            for to in from + 1..=41 {
+                let nodes = leaves(&hashes);
+                let gap = largest(nodes[from..to].iter().copied());
+                assert!(gap.iter().all(|node| node.first.is_multiple_of(node.size)), "{from} to {to}");
+                assert!(gap.len() <= 2 * 6, "{from} to {to}: {}", gap.len());
+                let mut tree = Tree::default();
+                for node in nodes[..from].iter().chain(&gap).chain(&nodes[to..]) {
+                    assert!(tree.push_node(node), "{from} to {to}");
+                }
+                assert_eq!(tree.root(), naive_root(&hashes), "{from} to {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_subtree_is_only_added_where_it_stands() {
+        let mut tree = Tree::default();
+        tree.push(&Hash::ZERO);
+        assert!(!tree.push_node(&Node { first: 0, size: 2, hash: Hash::ZERO }));
+        assert!(!tree.push_node(&Node { first: 1, size: 3, hash: Hash::ZERO }));
+        assert_eq!(tree.size(), 1);
     }
 
     fn root(hashes: &[Hash]) -> Hash {

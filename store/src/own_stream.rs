@@ -1,8 +1,9 @@
-//! What can be told of a log through any reader: what its own stream says, and the hashes of its records.
+//! What can be told of a log through any reader: what its own stream says, and the leaves of its tree.
 
 use crate::log::{Erasure, LogReader, ReadError};
 use crate::log_event::LogEvent;
-use crate::record::{Hash, Record, StreamId};
+use crate::merkle::Node;
+use crate::record::{Record, StreamId};
 
 /// How many records are read at once.
 const PAGE: usize = 512;
@@ -47,11 +48,11 @@ pub(crate) fn erasures<R: LogReader + ?Sized>(reader: &R, stream: StreamId) -> R
     Ok(found)
 }
 
-/// The hashes of the records from a position on, which must all be at hand.
-pub(crate) fn hashes<R: LogReader + ?Sized>(reader: &R, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
+/// The leaves of the records from a position on, which must all be at hand.
+pub(crate) fn tree<R: LogReader + ?Sized>(reader: &R, from: u64, limit: usize) -> Result<Vec<Node>, ReadError> {
     let records = reader.tail(from, limit)?;
     match (from..).zip(&records).find(|(position, record)| *position != record.position) {
-        None => Ok(records.iter().map(|record| record.hash).collect()),
+        None => Ok(records.iter().map(|record| Node::of_record(record.position, &record.hash)).collect()),
         Some((position, _)) => Err(ReadError::Io(format!(
             "{} does not have the record at position {position}; ask the log that it was made from",
             reader.location()

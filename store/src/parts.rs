@@ -58,26 +58,6 @@ pub(crate) fn take_entry(cursor: &mut Cursor<'_>) -> Result<StreamEntry, Malform
     })
 }
 
-pub(crate) fn put_list<Item>(bytes: &mut Vec<u8>, items: &[Item], put: impl Fn(&mut Vec<u8>, &Item)) {
-    bytes.put_u32(u32::try_from(items.len()).unwrap_or(u32::MAX));
-    for item in items {
-        put(bytes, item);
-    }
-}
-
-/// A list grows with what is read: its length is only believed in the end.
-pub(crate) fn take_list<'a, Item>(
-    cursor: &mut Cursor<'a>,
-    take: impl Fn(&mut Cursor<'a>) -> Result<Item, Malformed>,
-) -> Result<Vec<Item>, Malformed> {
-    let count = cursor.u32()?;
-    let mut items = Vec::new();
-    for _ in 0..count {
-        items.push(take(cursor)?);
-    }
-    Ok(items)
-}
-
 pub(crate) fn take_text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
     let text = String::from_utf8(cursor.counted()?.to_vec());
     text.map_err(|_| Malformed::new("a text is not UTF-8"))

@@ -11,7 +11,7 @@
 /// struct Frozen(MemoryLog, LogHead);
 ///
 /// impl LogReader for Frozen {
-///     read_through!(self => self.0; read, stream, streams, tail, streams_since, hashes, erasures, definition, location);
+///     read_through!(self => self.0; read, stream, streams, tail, streams_since, tree, erasures, definition, location);
 ///
 ///     fn head(&self) -> Result<LogHead, ReadError> {
 ///         Ok(self.1.clone())
@@ -26,7 +26,7 @@
 #[macro_export]
 macro_rules! read_through {
     ($self:ident => $inner:expr) => {
-        $crate::read_through!($self => $inner; read, stream, streams, tail, streams_since, hashes, erasures, definition, head, wait, notices, location);
+        $crate::read_through!($self => $inner; read, stream, streams, tail, streams_since, tree, erasures, definition, head, wait, notices, location);
     };
     ($self:ident => $inner:expr; $($method:ident),+) => {
         $($crate::read_through!(@$method $self $inner);)+
@@ -71,9 +71,9 @@ macro_rules! read_through {
             $inner.streams_since(from, limit)
         }
     };
-    (@hashes $self:ident $inner:expr) => {
-        fn hashes(&$self, from: u64, limit: usize) -> Result<Vec<$crate::record::Hash>, $crate::log::ReadError> {
-            $inner.hashes(from, limit)
+    (@tree $self:ident $inner:expr) => {
+        fn tree(&$self, from: u64, limit: usize) -> Result<Vec<$crate::merkle::Node>, $crate::log::ReadError> {
+            $inner.tree(from, limit)
         }
     };
     (@erasures $self:ident $inner:expr) => {

@@ -1,35 +1,28 @@
 //! Opening a log for reading, whoever holds it.
 //!
-//! Two processes cannot have a sled database open at once, and sled has no read-only mode. So while a process holds the
-//! log, it is asked through its socket; a log that was closed in order is read in place, without sled; and any other
-//! log has sled's files copied, and the [copy] opened with sled. What is read is thus never altered, also on a disk that cannot be
-//! written to. [`ReopeningReader`] goes from one to the other when the log is opened or closed.
+//! While a process holds the log, it is asked through its socket: it knows what is durable, and where everything stands. The segments of a
+//! log that nobody holds are gone through once, and read where they lie. What is read is thus never altered, also on a disk that
+//! cannot be written to. [`ReopeningReader`] goes from one to the other when the log is opened or closed.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::archive::{is_archive, open_archive};
-use crate::backend::Backend;
-use crate::backend::indexed::Indexed;
-use crate::backend::journal;
-use crate::backend::journaled::Journaled;
-use crate::backend::sled_file::SledFile;
-use crate::backend::sled_file::salvage::Salvage;
-use crate::closed::Stamp;
-use crate::copy::{self, Copied};
 use crate::core::Core;
-use crate::core::behind;
-use crate::core::open::open_for_verifying;
-use crate::core::recover::Unfit;
+use crate::core::open::{create, open_for_reading, open_for_verifying};
 use crate::core::verify::{self, Verified};
 use crate::descriptors::reserve_standard_streams;
 use crate::directory::lock_file::{self, DirectoryLock, LINGER};
-use crate::directory::{self, Found};
+use crate::directory::{self, Found, creation};
+use crate::disk::Disk;
+use crate::disk::directory::DirectoryDisk;
+use crate::disk::memory::MemoryDisk;
+use crate::layout::head::LogId;
 use crate::log::{LogReader, OpenError, ReadError};
-use crate::reopening::{RESTLESS, ReopeningReader};
-use crate::scratch::Scratch;
+use crate::reopening::{RESTLESS, ReopeningReader, Stamp};
 use crate::socket::client::SocketReader;
 
 /// Opens the log in a directory for reading, whether or not a process is writing it, and changes nothing there.
@@ -37,9 +30,8 @@ use crate::socket::client::SocketReader;
 /// The reader stays with its log: when a process opens, closes or changes the log meanwhile, the reader opens it again. So it
 /// never fails with [`ReadError::Gone`], and it reports damage only of a log that nobody changed while it was read.
 ///
-/// While a process holds the log, that process is asked; a log that was closed in order is read in place. Of a log whose
-/// process died the index is copied into the directory for temporary files, which takes some hundredths of the space of the log
-/// and is removed when the reader is dropped. An [archive](crate::archive) is read in place of a log.
+/// While a process holds the log, that process is asked. Otherwise the segments are gone through once, which takes a tenth of a second
+/// for a million records. An [archive](crate::archive) is read in place of a log.
 ///
 /// # Errors
 /// [`OpenError::Missing`] and [`OpenError::NotALog`] if there is no log; [`OpenError::Damaged`] if it ends earlier than it
@@ -89,8 +81,8 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
             },
             Reached::Unheld(lock) => {
                 let stamp = Stamp::of(path);
-                let found = open_whatever(path, lock).map(|Broken { core, mut findings, copy, .. }| {
-                    copy.remove_names();
+                let found = open_whatever(path).map(|Broken { core, mut findings }| {
+                    drop(lock);
                     let mut verified = verify::verify(&core);
                     findings.append(&mut verified.findings);
                     Verified { findings, ..verified }
@@ -110,21 +102,32 @@ fn reserve(path: &Path) -> Result<(), OpenError> {
     reserve_standard_streams().map_err(|error| directory::io_error(path, "reserving the standard streams", &error))
 }
 
-/// A log that may be damaged, opened as far as it can be.
-pub(crate) struct Broken {
-    pub(crate) core: Core<Box<dyn Backend>>,
-    /// What an open would refuse it for.
-    pub(crate) findings: Vec<ReadError>,
-    /// What the journal has.
-    pub(crate) journal: journal::Found,
-    /// Removed with it. It stands after the core: sled is closed first.
-    pub(crate) copy: Scratch,
+/// The files of a log that nobody has, as a disk. What an unfinished creation has left is nothing yet: then it is an empty log.
+fn disk_of(path: &Path) -> Result<Arc<dyn Disk>, OpenError> {
+    if creation::is_unfinished(path)? {
+        let empty: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+        create(&empty, LogId([0; 16])).map_err(|unfit| unfit.refuse(path))?;
+        return Ok(empty);
+    }
+    Ok(Arc::new(DirectoryDisk::reading(path)))
 }
 
-/// Opens a log that nobody has, damaged or not, in a copy.
+/// Opens a log that nobody has, for reading. Whoever calls this holds its lock.
+pub(crate) fn open_unheld(path: &Path) -> Result<Core, OpenError> {
+    open_for_reading(&disk_of(path)?, path.display().to_string()).map_err(|unfit| unfit.refuse(path))
+}
+
+/// A log that may be damaged, opened as far as it can be.
+pub(crate) struct Broken {
+    pub(crate) core: Core,
+    /// What an open would refuse it for.
+    pub(crate) findings: Vec<ReadError>,
+}
+
+/// Opens a log that nobody has, damaged or not.
 pub(crate) fn open_broken(path: &Path) -> Result<Broken, OpenError> {
     match reach(path)? {
-        Reached::Unheld(lock) => open_whatever(path, lock),
+        Reached::Unheld(_lock) => open_whatever(path),
         Reached::Live(_) => {
             // Whoever has it knows of no damage that is in the way.
             let (pid, host) = lock_file::holder(path);
@@ -133,42 +136,10 @@ pub(crate) fn open_broken(path: &Path) -> Result<Broken, OpenError> {
     }
 }
 
-/// Opens a log with sled, as whoever writes it next will. Where sled gives it up, it is read without sled.
-fn open_whatever(path: &Path, lock: Option<DirectoryLock>) -> Result<Broken, OpenError> {
-    let Copied { directory: copy, journal, written } = copy::copy(path)?;
-    drop(lock);
-    // sled writes to it, and removes a snapshot that could be of use.
-    let (backend, refused): (Box<dyn Backend>, _) = match copy::open_damaged(path, copy.path()) {
-        Ok(backend) => (backend, None),
-        Err(OpenError::Damaged { path: refused, what }) => match read_without_sled(path) {
-            Some(backend) => (backend, Some(ReadError::DamagedLog(what))),
-            None => return Err(OpenError::Damaged { path: refused, what }),
-        },
-        Err(other) => return Err(other),
-    };
-    let (backend, damage) = over(backend, journal.clone()).map_err(|error| Unfit::from(error).refuse(path))?;
-    let (core, found) = open_for_verifying(backend, path.display().to_string());
-    let mut findings: Vec<_> = refused.into_iter().chain(damage.into_iter().map(ReadError::DamagedLog)).collect();
-    findings.extend(found);
-    findings.extend(behind::check(&core, path, written).err().map(ReadError::from));
-    Ok(Broken { core, findings, journal, copy })
-}
-
-/// A database, and what its journal has, as far as it is whole.
-pub(crate) fn over(
-    database: Box<dyn Backend>,
-    journal: journal::Found,
-) -> Result<(Box<dyn Backend>, Vec<String>), ReadError> {
-    let (journaled, damage) = Journaled::reading(database, journal)?;
-    Ok((Box::new(journaled), damage))
-}
-
-/// The database of a log that sled gives up: where its pages are known, from there, else from whatever is whole.
-fn read_without_sled(path: &Path) -> Option<Box<dyn Backend>> {
-    match SledFile::open(path) {
-        Ok(file) => Indexed::over(file, path, path).ok().map(|indexed| Box::new(indexed) as _),
-        Err(_) => Salvage::gather(path).ok().map(|salvage| Box::new(salvage) as _),
-    }
+fn open_whatever(path: &Path) -> Result<Broken, OpenError> {
+    let opened = open_for_verifying(&disk_of(path)?, path.display().to_string());
+    let (core, findings) = opened.map_err(|unfit| unfit.refuse(path))?;
+    Ok(Broken { core, findings })
 }
 
 /// How a log can be read.

@@ -4,20 +4,39 @@
 //! meanwhile. A process that closed the log answers no more; a log that a process has opened since is not read in place any
 //! more. In both cases the answer counts for nothing, the log is opened again, and the question is asked again.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use crate::closed::{self, InPlace, Stamp};
-use crate::copy::{self, CopiedLog, open_copy};
-use crate::core::recover::Care;
+use crate::core::Core;
+use crate::core::open::HEAD;
 use crate::directory::lock_file;
 use crate::log::{Erasure, LogHead, LogReader, Notices, OpenError, ReadError, StreamEntry, StreamFilter, StreamsSince};
-use crate::reader::{Reached, reach};
-use crate::record::{Hash, Record, StreamId};
+use crate::merkle::Node;
+use crate::reader::{Reached, open_unheld, reach};
+use crate::record::{Record, StreamId};
 use crate::socket::client::SocketReader;
 use crate::sync::{lock, read_lock, write_lock};
+
+/// What changes when a process opens a log: it names itself in the lock file and saves the head anew, before anything else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    lock: Option<(u64, SystemTime)>,
+    head: Option<(u64, SystemTime)>,
+}
+
+impl Stamp {
+    pub(crate) fn of(directory: &Path) -> Self {
+        let lock = fs::metadata(directory.join(lock_file::NAME)).ok();
+        let head = fs::metadata(directory.join(HEAD)).ok();
+        Self {
+            lock: lock.and_then(|file| Some((file.len(), file.modified().ok()?))),
+            head: head.and_then(|file| Some((file.ino(), file.modified().ok()?))),
+        }
+    }
+}
 
 /// How often a log may be opened or closed by others during one read.
 const TRIES: usize = 100;
@@ -32,41 +51,31 @@ pub(crate) struct ReopeningReader {
     access: RwLock<Arc<Access>>,
     /// Held while the log is opened again: of many threads, one opens it.
     reopening: Mutex<()>,
-    /// Whether a copy was tried for damage that was found in place.
-    doubted: AtomicBool,
 }
 
 /// How the log is read.
 enum Access {
     /// By asking the process that holds it.
     Live(SocketReader),
-    /// In place, as long as the stamp is the same.
-    InPlace(Box<InPlace>, Stamp),
-    /// Through a copy of the index and the segments in place, as long as the stamp is the same.
-    Copied(Box<CopiedLog>, Stamp),
+    /// Where it lies, as long as the stamp is the same.
+    Unheld(Box<Core>, Stamp),
 }
 
 impl Access {
     fn open(path: &Path) -> Result<Self, OpenError> {
-        let lock = match reach(path)? {
+        // Nobody changes it while the lock is held.
+        let _lock = match reach(path)? {
             Reached::Live(reader) => return Ok(Self::Live(reader)),
             Reached::Unheld(lock) => lock,
         };
-        // Nobody changes it while the lock is held.
         let stamp = Stamp::of(path);
-        if let Some(log) = closed::in_place(path) {
-            return Ok(Self::InPlace(Box::new(log), stamp));
-        }
-        let copied = copy::copy(path)?;
-        drop(lock);
-        Ok(Self::Copied(Box::new(open_copy(path, copied, Care::Groups)?), stamp))
+        Ok(Self::Unheld(Box::new(open_unheld(path)?), stamp))
     }
 
     fn reader(&self) -> &dyn LogReader {
         match self {
             Self::Live(reader) => reader,
-            Self::InPlace(log, _) => &**log,
-            Self::Copied(log, _) => &**log,
+            Self::Unheld(log, _) => &**log,
         }
     }
 
@@ -74,7 +83,7 @@ impl Access {
     fn still_holds<T>(&self, path: &Path, answer: &Result<T, ReadError>) -> bool {
         match self {
             Self::Live(_) => !matches!(answer, Err(ReadError::Gone)),
-            Self::InPlace(_, stamp) | Self::Copied(_, stamp) => *stamp == Stamp::of(path),
+            Self::Unheld(_, stamp) => *stamp == Stamp::of(path),
         }
     }
 }
@@ -82,21 +91,17 @@ impl Access {
 impl ReopeningReader {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let access = RwLock::new(Arc::new(Access::open(path)?));
-        Ok(Self { path: path.to_owned(), access, reopening: Mutex::new(()), doubted: AtomicBool::new(false) })
+        Ok(Self { path: path.to_owned(), access, reopening: Mutex::new(()) })
     }
 
     fn ask<T>(&self, ask: impl Fn(&dyn LogReader) -> Result<T, ReadError>) -> Result<T, ReadError> {
         for _ in 0..TRIES {
             let access = Arc::clone(&read_lock(&self.access));
             let answer = ask(access.reader());
-            if !access.still_holds(&self.path, &answer) {
-                self.reopen(&access)?;
-                continue;
+            if access.still_holds(&self.path, &answer) {
+                return answer;
             }
-            match (&*access, answer) {
-                (Access::InPlace(..), Err(error)) if error.is_damage() && self.doubt() => {}
-                (_, answer) => return answer,
-            }
+            self.reopen(&access)?;
         }
         Err(ReadError::Io(RESTLESS.to_owned()))
     }
@@ -110,32 +115,8 @@ impl ReopeningReader {
                 other => ReadError::Io(other.to_string()),
             })?;
             *write_lock(&self.access) = Arc::new(access);
-            self.doubted.store(false, Ordering::Release);
         }
         Ok(())
-    }
-
-    /// Has damage that was found in place confirmed by sled, in a copy. Returns whether there is one to ask; where sled cannot
-    /// open the log at all, the rest is still read in place.
-    fn doubt(&self) -> bool {
-        if self.doubted.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        let copied = lock_file::acquire_shared(&self.path).and_then(|lock| {
-            let (stamp, copied) = (Stamp::of(&self.path), copy::copy(&self.path));
-            drop(lock);
-            Ok(Access::Copied(Box::new(open_copy(&self.path, copied?, Care::Groups)?), stamp))
-        });
-        match copied {
-            Ok(copied) => {
-                *write_lock(&self.access) = Arc::new(copied);
-                true
-            }
-            Err(error) => {
-                tracing::debug!(log = %self.path.display(), %error, "no copy of the damaged log can be opened");
-                false
-            }
-        }
     }
 }
 
@@ -160,15 +141,15 @@ impl LogReader for ReopeningReader {
         self.ask(|reader| reader.streams_since(from, limit))
     }
 
-    fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
-        self.ask(|reader| reader.hashes(from, limit))
+    fn tree(&self, from: u64, limit: usize) -> Result<Vec<Node>, ReadError> {
+        self.ask(|reader| reader.tree(from, limit))
     }
 
     fn erasures(&self, stream: StreamId) -> Result<Vec<Erasure>, ReadError> {
         self.ask(|reader| reader.erasures(stream))
     }
 
-    fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
+    fn definition(&self, fingerprint: crate::record::Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
         self.ask(|reader| reader.definition(fingerprint))
     }
 

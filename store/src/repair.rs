@@ -7,22 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::backend::sled_file::salvage::Salvage;
-use crate::backend::{Backend, journal};
+use crate::core::Core;
 use crate::core::change::Work;
 use crate::core::import::{Taken, keep_erased};
-use crate::core::open::open_for_verifying;
-use crate::core::{Core, verify};
+use crate::core::open::load_head;
+use crate::core::verify;
 use crate::directory::{self, Found};
+use crate::disk::directory::DirectoryDisk;
 use crate::keeper::ChangeError;
 use crate::log::{Batch, Erasure, EventLog, LogReader, OpenError, ReadError, StreamEntry};
 use crate::log_event::LogEvent;
 use crate::own_stream;
 use crate::paging::Records;
-use crate::reader::{Broken, open_broken, over};
+use crate::reader::{Broken, open_broken};
 use crate::record::{Record, StreamId};
 use crate::sled_log::{Options, SledLog, open};
-use crate::tails::Tails;
 
 /// What was taken out of a damaged log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,8 +75,7 @@ impl From<ChangeError> for RepairError {
 
 /// Copies the whole streams of a log that nobody has, damaged or not, into a new log. The old one is not changed.
 ///
-/// What sled cannot find any more is looked for in its files, record by record; that takes as much memory as the log has
-/// bytes. A body that was erased, and a stream that was pruned, do not come back.
+/// A body that was erased, and a stream that was pruned, do not come back.
 ///
 /// # Errors
 /// [`RepairError`]; what was already written of the new log stays, and is whole by itself.
@@ -85,30 +83,26 @@ pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
     if directory::look(to)? != Found::Nothing {
         return Err(RepairError::Exists(to.display().to_string()));
     }
-    let Broken { core, findings, journal, copy } = open_broken(from)?;
-    let mut repaired = Repaired { findings, ..Repaired::default() };
-    let mut sources = vec![core];
-    if !verify::verify(&sources[0]).findings.is_empty() || !repaired.findings.is_empty() {
-        sources.extend(salvage(from, journal));
+    let Broken { core, mut findings } = open_broken(from)?;
+    // Of findings, those about records are told with their streams.
+    let of_log = |finding: &ReadError| finding.stream().is_none();
+    for finding in verify::verify(&core).findings.into_iter().filter(of_log) {
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
     }
+    let mut repaired = Repaired { findings, ..Repaired::default() };
     let new = open(to, &Options { serve_readers: false, ..Options::default() })?;
-    copy_definitions(&sources, &new, &mut repaired)?;
-    let told = Told::by(&sources, &mut repaired.findings);
-    let mut tails = Tails::of(&sources);
-    let mut unclosed = Vec::new();
-    let streams: BTreeSet<_> = sources.iter().flat_map(|source| source.all_streams(&mut repaired.findings)).collect();
-    for stream in streams {
-        // What was pruned may still lie in the files; it was to go.
-        let sources = if told.pruned.contains(&stream) { &sources[..1] } else { &sources[..] };
-        match most_of(sources, stream).and_then(|whole| not_cut(whole, tails.named(stream))) {
+    copy_definitions(&core, &new, &mut repaired)?;
+    let told = Told::by(&core, &mut repaired.findings);
+    let missing = last_missing(from, &core);
+    for stream in core.all_streams() {
+        match whole_stream(&core, stream) {
             Ok((entry, mut records)) => {
                 // What was imported has the positions of another log.
                 let last = records.last().filter(|_| !told.imported.contains(&stream)).map(|last| last.position);
-                if last.is_some() {
-                    tails.account_for(&records);
-                }
-                if entry.open {
-                    unclosed.push((stream, last));
+                if entry.open && missing.is_some_and(|missing| last.is_none_or(|last| last < missing)) {
+                    repaired.doubtful.push(stream);
                 }
                 let erasures = told.erasures.get(&stream).cloned().unwrap_or_default();
                 keep_erased(&mut records, &erasures.iter().map(|erasure| erasure.seq).collect());
@@ -120,64 +114,34 @@ pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
             Err((whole, why)) => repaired.lost.push(Lost { stream, whole, why }),
         }
     }
-    if let Some(missing) = tails.last_missing() {
-        let doubtful = unclosed.into_iter().filter(|(_, last)| last.is_none_or(|last| last < missing));
-        repaired.doubtful = doubtful.map(|(stream, _)| stream).collect();
-    }
     new.close().map_err(|error| RepairError::Write(error.to_string()))?;
-    drop(sources);
-    drop(copy);
     Ok(repaired)
+}
+
+/// The last position of a log of which no record can be told: any stream may have had it that had not been closed before.
+fn last_missing(path: &Path, core: &Core) -> Option<u64> {
+    let saved = load_head(&DirectoryDisk::reading(path)).ok().flatten().map_or(0, |head| head.tip.position);
+    let mut known = core.known_positions();
+    known.sort_unstable_by_key(|(_, end)| std::cmp::Reverse(*end));
+    let mut from = saved.max(core.tip().position);
+    for (start, end) in known {
+        if end < from {
+            break;
+        }
+        from = from.min(start);
+    }
+    from.checked_sub(1)
 }
 
 /// A whole stream; or how many of its first records are whole, and what is wrong behind them.
 type Whole = Result<(StreamEntry, Vec<Record>), (u64, ReadError)>;
-/// A log, wherever it is read from.
-type Source = Core<Box<dyn Backend>>;
 
-/// What is whole in the files of a log, as a log.
-fn salvage(path: &Path, journal: journal::Found) -> Option<Source> {
-    match Salvage::gather(path) {
-        Ok(salvage) => {
-            let (backend, _) = over(Box::new(salvage), journal).ok()?;
-            Some(open_for_verifying(backend, path.display().to_string()).0)
-        }
-        Err(why) => {
-            tracing::warn!(log = %path.display(), ?why, "its files cannot be searched");
-            None
-        }
-    }
-}
-
-fn copy_definitions(sources: &[Source], new: &SledLog, repaired: &mut Repaired) -> Result<(), RepairError> {
-    let mut copied = BTreeSet::new();
-    for source in sources {
-        for definition in source.whole_definitions(&mut repaired.findings) {
-            if copied.insert(definition.fingerprint) {
-                let batch = Batch { definitions: vec![definition], frames: Vec::new() };
-                new.append(batch).map_err(|error| RepairError::Write(error.to_string()))?;
-            }
-        }
+fn copy_definitions(core: &Core, new: &SledLog, repaired: &mut Repaired) -> Result<(), RepairError> {
+    for definition in core.whole_definitions(&mut repaired.findings) {
+        let batch = Batch { definitions: vec![definition], frames: Vec::new() };
+        new.append(batch).map_err(|error| RepairError::Write(error.to_string()))?;
     }
     Ok(())
-}
-
-/// A stream from where most of it is; where it is whole nowhere, how far it is.
-fn most_of(sources: &[Source], stream: StreamId) -> Whole {
-    let mut best: Whole = Err((0, ReadError::NoStream(stream)));
-    for source in sources {
-        let found = whole_stream(source, stream);
-        let better = match (&best, &found) {
-            (Ok((_, had)), Ok((_, has))) => has.len() > had.len(),
-            (Err((_, ReadError::NoStream(_))), _) | (Err(_), Ok(_)) => true,
-            (Err((had, _)), Err((has, _))) => has > had,
-            (Ok(_), Err(_)) => false,
-        };
-        if better {
-            best = found;
-        }
-    }
-    best
 }
 
 /// All records of a stream, if it is whole; else how many are, and what is wrong.
@@ -197,49 +161,27 @@ fn whole_stream(reader: &dyn LogReader, stream: StreamId) -> Whole {
     Err((found, ReadError::TailCut { stream, head, found }))
 }
 
-/// A stream that seems whole, unless a commit entry names more of it.
-fn not_cut((entry, records): (StreamEntry, Vec<Record>), named: u64) -> Whole {
-    let found = records.len() as u64;
-    if found < named {
-        return Err((found, ReadError::TailCut { stream: entry.stream, head: named, found }));
-    }
-    Ok((entry, records))
-}
-
 /// What the log's own stream says of other streams, as far as it can be read.
 #[derive(Default)]
 struct Told {
     erasures: BTreeMap<StreamId, Vec<Erasure>>,
-    /// The streams that were pruned, and not imported again.
-    pruned: BTreeSet<StreamId>,
     imported: BTreeSet<StreamId>,
 }
 
 impl Told {
-    fn by(sources: &[Source], findings: &mut Vec<ReadError>) -> Self {
+    fn by(core: &Core, findings: &mut Vec<ReadError>) -> Self {
         let mut told = Self::default();
-        for source in sources {
-            let visited = own_stream::visit(source, |record, event| {
-                match event {
-                    LogEvent::Erased(erased) => {
-                        let of = told.erasures.entry(erased.stream).or_default();
-                        let new = erased.erasures(record.time);
-                        let known: BTreeSet<u64> = of.iter().map(|erasure| erasure.seq).collect();
-                        of.extend(new.into_iter().filter(|erasure| !known.contains(&erasure.seq)));
-                    }
-                    LogEvent::Pruned(pruned) => {
-                        told.pruned.insert(pruned.stream);
-                    }
-                    LogEvent::Imported(imported) => {
-                        told.pruned.remove(&imported.stream);
-                        told.imported.insert(imported.stream);
-                    }
-                    _ => {}
+        let visited = own_stream::visit(core, |record, event| {
+            match event {
+                LogEvent::Erased(erased) => {
+                    told.erasures.entry(erased.stream).or_default().extend(erased.erasures(record.time));
                 }
-                true
-            });
-            findings.extend(visited.err());
-        }
+                LogEvent::Imported(imported) => drop(told.imported.insert(imported.stream)),
+                _ => {}
+            }
+            true
+        });
+        findings.extend(visited.err());
         told
     }
 }

@@ -1,4 +1,4 @@
-//! What makes a record unforgeable: the commitment to its body, its own hash, and the hash of a group.
+//! What makes a record unforgeable: the commitment to its body, and its own hash.
 //!
 //! A record's hash covers its header, the hash of the record before it, and a *commitment* to its body, not the body
 //! itself. So a body can be erased later, leaving its commitment, and the chain still holds; and nobody can find out
@@ -10,7 +10,6 @@
 use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
-use crate::layout::group::FramePlace;
 use crate::parallel::{FOR_TWO, both};
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
@@ -22,7 +21,6 @@ pub const SALT_LENGTH: usize = 16;
 
 const COMMITMENT: u8 = 1;
 const RECORD: u8 = 2;
-const GROUP: u8 = 3;
 
 /// The part of a record that its hash covers besides the chain and the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +73,7 @@ const PADDING: usize = 1 + 8;
 
 /// SHA-256 of some bytes after each other. A short message is laid out in whole blocks and hashed with one call, which takes a seventh
 /// less of the time than to feed it piece by piece; and most of what is read or written here is short messages.
-fn sha256<const N: usize>(parts: [&[u8]; N]) -> Hash {
+pub(crate) fn sha256<const N: usize>(parts: [&[u8]; N]) -> Hash {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let count = (length + PADDING).div_ceil(64);
     if count > BLOCKS {
@@ -101,28 +99,6 @@ fn sha256<const N: usize>(parts: [&[u8]; N]) -> Hash {
         bytes.copy_from_slice(&word.to_be_bytes());
     }
     Hash(hash)
-}
-
-/// The log-wide hash after a group: over the one before it and, frame by frame, what the group appended.
-pub(crate) fn group_hash<'a>(
-    first_position: u64,
-    previous: &Hash,
-    count: u16,
-    frames: impl Iterator<Item = (&'a FramePlace, &'a Hash)>,
-) -> Hash {
-    let mut hasher = Sha256::new();
-    hasher.update([GROUP, FORMAT]);
-    hasher.update(first_position.to_be_bytes());
-    hasher.update(previous.0);
-    hasher.update(count.to_be_bytes());
-    for (place, head) in frames {
-        hasher.update(place.stream.as_bytes());
-        hasher.update([place.kind.number()]);
-        hasher.update(place.first_seq.to_be_bytes());
-        hasher.update(place.count.to_be_bytes());
-        hasher.update(head.0);
-    }
-    Hash(hasher.finalize().into())
 }
 
 /// Checks a record against its own hash.
@@ -202,13 +178,6 @@ mod tests {
         assert_eq!(commitment.to_string(), "a849dc3976a5ee2777b29ff60e55cac6894725e2dc32ac7221e4911b30e7d1ac");
         let record = record_hash(&header(), &Hash([0xab; 32]), &commitment);
         assert_eq!(record.to_string(), "f3286d1186eda4018bef0ca41cf2ddf4cb117f5b88ffc2d70e01d993fa893d62");
-        let places = [
-            FramePlace { stream: header().stream, kind: StreamKind::Execution, first_seq: 0, count: 4 },
-            FramePlace { stream: StreamId::LOG, kind: StreamKind::Log, first_seq: 9, count: 1 },
-        ];
-        let heads = [record, commitment];
-        let group = group_hash(69_997, &Hash([0xcd; 32]), 2, places.iter().zip(&heads));
-        assert_eq!(group.to_string(), "7d2e5615c58a88b0a7463d7051b585f9fa96e9f763d5424d5ba45f3f9449bd36");
         assert_eq!(fingerprint(b"").to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 

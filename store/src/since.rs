@@ -1,6 +1,6 @@
 //! Which streams were appended to since a position.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use crate::log::{LogReader, ReadError, StreamsSince};
 use crate::record::StreamId;
@@ -8,26 +8,19 @@ use crate::record::StreamId;
 /// How many records are looked at for one answer: the one who asks comes again.
 pub(crate) const MOST_RECORDS: usize = 16_384;
 
-/// The streams among those that were named with their positions, in the order of the log, as a reader shows them.
+/// Some streams, in the order in which they were last written to (each with the position after its last record), as a reader shows them.
 pub(crate) fn streams_of<R: LogReader + ?Sized>(
     reader: &R,
     from: u64,
     limit: usize,
-    named: impl Iterator<Item = (StreamId, u64)>,
+    written: &[(u64, StreamId)],
     end: u64,
 ) -> Result<StreamsSince, ReadError> {
-    let mut seen = BTreeSet::new();
-    let mut since = StreamsSince { streams: Vec::new(), next: end.max(from) };
-    for (stream, position) in named {
-        if seen.contains(&stream) {
-            continue;
-        }
-        if seen.len() == limit {
-            since.next = position.max(from);
-            break;
-        }
-        seen.insert(stream);
-        match reader.stream(stream) {
+    let shown = &written[..limit.min(written.len())];
+    let next = if shown.len() < written.len() { shown.last().map_or(from, |(end, _)| *end) } else { end };
+    let mut since = StreamsSince { streams: Vec::new(), next: next.max(from) };
+    for (_, stream) in shown {
+        match reader.stream(*stream) {
             Ok(entry) => since.streams.push(entry),
             // It says so to whoever asks for it.
             Err(ReadError::NoStream(_) | ReadError::Pruned { .. }) => {}
@@ -36,6 +29,14 @@ pub(crate) fn streams_of<R: LogReader + ?Sized>(
         }
     }
     Ok(since)
+}
+
+/// The streams of records, which stand in the order of the log, each once, with the position after its last one, in that order.
+pub(crate) fn last_written(records: impl DoubleEndedIterator<Item = (u64, StreamId)>) -> Vec<(u64, StreamId)> {
+    let mut seen = HashSet::new();
+    let mut written: Vec<_> = records.rev().filter(|(_, stream)| seen.insert(*stream)).collect();
+    written.reverse();
+    written
 }
 
 /// The same for a reader that has nothing but records to tell it.
@@ -49,5 +50,6 @@ pub(crate) fn by_records<R: LogReader + ?Sized>(
     }
     let records = reader.tail(from, MOST_RECORDS)?;
     let end = records.last().map_or(from, |last| last.position + 1);
-    streams_of(reader, from, limit, records.iter().map(|record| (record.stream, record.position)), end)
+    let written = last_written(records.iter().map(|record| (record.position + 1, record.stream)));
+    streams_of(reader, from, limit, &written, end)
 }

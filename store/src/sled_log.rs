@@ -1,35 +1,35 @@
-//! The log in a directory: sled, a writer thread, a lock, and a socket for readers.
+//! The log in a directory: segments, an index in sled, a writer thread, a lock, and a socket for readers.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender};
+use rand::RngCore;
 
-use crate::backend::indexed::Indexed;
-use crate::backend::journal::{self, Found as FoundJournal};
-use crate::backend::journaled::Journaled;
-use crate::backend::sled::{self, DATA_FILE, SledBackend, SledOpenError};
-use crate::backend::{Backend, BackendError};
 use crate::changes;
-use crate::copy;
 use crate::core::Core;
 use crate::core::change::Work;
-use crate::core::open::open_for_writing;
-use crate::core::recover::Unfit;
+use crate::core::follow::Unfit;
+use crate::core::open::{Found as FoundLog, Taking, create, find, load_head, open_for_writing};
 use crate::core::writer::{Job, Writer};
 use crate::descriptors::reserve_standard_streams;
-use crate::directory::lock_file::{self, DirectoryLock, LINGER, host_name};
+use crate::directory::lock_file::{self, DirectoryLock, host_name};
 use crate::directory::opened::OpenDirectory;
-use crate::directory::{self, Found, Snapshots, creation, io_error};
+use crate::directory::{self, Found, creation, io_error};
+use crate::disk::Disk;
+use crate::disk::directory::DirectoryDisk;
+use crate::index::store::{self, Lost, Store};
+use crate::index::process;
 use crate::keeper::{Change, ChangeError, Changed, Keeper};
+use crate::layout::head::{Head, LogId};
 use crate::leftover;
-use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError, ReadError};
+use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
 use crate::record::{StreamId, Timestamp};
+use crate::segments::appender::LONGEST;
 use crate::socket::server::Server;
 use crate::sync::lock;
 use crate::writer_thread::{self, Message};
@@ -50,7 +50,7 @@ pub struct Options {
     pub durability: Durability,
     /// Whether a new log is made where there is none.
     pub create: bool,
-    /// The bytes that sled may keep in memory of what is on the disk (it overshoots about twofold).
+    /// The bytes that sled may keep in memory of the index (it overshoots about twofold).
     pub cache_capacity: u64,
     /// Whether other processes may read while this one has the log.
     pub serve_readers: bool,
@@ -80,31 +80,23 @@ impl Default for Options {
         Self {
             durability: Durability::Sync,
             create: true,
-            cache_capacity: 64 * 1024 * 1024,
+            cache_capacity: 32 * 1024 * 1024,
             serve_readers: true,
             clock: None,
         }
     }
 }
 
-/// Where a log in a directory is kept.
-pub(crate) type Disk = Journaled<Indexed<SledBackend>>;
-
 /// A log in a directory, open for writing. Nobody else can write to it until it is closed or dropped.
 ///
 /// Dropping it without [`EventLog::close`] writes what was appended, and leaves no note that it was closed in order.
 pub struct SledLog {
-    core: Arc<Core<Disk>>,
-    directory: OpenDirectory,
+    core: Arc<Core>,
     path: PathBuf,
     /// `None` once the log was closed.
     held: Mutex<Option<Held>>,
     messages: Sender<Message>,
-    cache_capacity: u64,
 }
-
-/// The longest database that is tried in a copy after its process has died: copying it takes a fraction of a second.
-const LONGEST_TRIED: u64 = 256 * 1024 * 1024;
 
 /// What is let go of at the end, in this order.
 struct Held {
@@ -116,8 +108,7 @@ struct Held {
 /// Opens the log in a directory for writing, or makes it.
 ///
 /// # Errors
-/// [`OpenError`]; nothing is made where something else stands. Of a log that is damaged nothing is changed where that can
-/// be told without sled, or from a copy, in which a log whose process died is tried first if it is not too large.
+/// [`OpenError`]; nothing is made where something else stands, and of a log that is damaged nothing is changed.
 ///
 /// # Examples
 /// ```
@@ -135,7 +126,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
     reserve_standard_streams().map_err(cannot("reserving the standard streams"))?;
     let found = directory::look(path)?;
     // Before anything is made or locked.
-    sled::check_process(sled::OF_A_LOG).map_err(cannot("starting its threads"))?;
+    process::check(process::OF_A_LOG).map_err(cannot("starting its threads"))?;
     if found == Found::Nothing {
         if !options.create {
             return Err(OpenError::Missing { path: path.to_owned() });
@@ -162,29 +153,86 @@ fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<
     // Of processes that find no log at once, one makes it, and all others find it.
     let lock = lock_file::acquire(path, |path| {
         directory.check_in_place(None).map_err(|error| io_error(path, "opening it", &error))?;
-        if directory::look(path)? == Found::Nothing {
-            creation::begin(path)?;
-        }
-        prepare_journal(path)
+        if directory::look(path)? == Found::Nothing { creation::begin(path) } else { Ok(()) }
     })?;
     remove_leftover(name);
-    let is_new = creation::is_unfinished(path)?;
-    if is_new {
+    let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory));
+    let refuse = |unfit: Unfit| unfit.refuse(path);
+    let head = if creation::is_unfinished(path)? {
         creation::clear(path)?;
         creation::sync_parents(name)?;
+        create(&disk, new_id()).map_err(refuse)?
     } else {
-        creation::check_made(path)?;
-        look_before_opening(path, &lock)?;
-    }
-    let backend = open_for_good(directory, name, options.cache_capacity, is_new || lock.was_left_in_order)?;
-    // Also for sled's files that were lost and made anew; it costs an open little.
-    creation::sync_files(path)?;
-    let opened = Opened::new(host_name(), std::process::id(), options.durability);
-    let location = name.display().to_string();
-    let (core, writer) = open_for_writing(backend, location, options.durability, opened, now_by(options.clock.clone()))
-        .map_err(|unfit| unfit.refuse(path))?;
+        load_head(&*disk).map_err(refuse)?.ok_or_else(|| creation::no_head(path))?
+    };
+    let found = find_with_index(&disk, path, name, &head, options).map_err(refuse)?;
+    let taking = Taking {
+        location: name.display().to_string(),
+        durability: options.durability,
+        opened: Opened::new(host_name(), std::process::id(), options.durability),
+        now: now_by(options.clock.clone()),
+        longest_segment: LONGEST,
+    };
+    let (core, writer) = open_for_writing(&disk, found, taking).map_err(refuse)?;
     creation::finish(path)?;
     start((directory, name), options, core, writer, lock)
+}
+
+/// An id that no other log has.
+pub(crate) fn new_id() -> LogId {
+    let mut id = [0; 16];
+    rand::rng().fill_bytes(&mut id);
+    LogId(id)
+}
+
+/// Follows a log with its index, if that can be relied on; else with one that is made anew.
+fn find_with_index(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    name: &Path,
+    head: &Head,
+    options: &Options,
+) -> Result<FoundLog, Unfit> {
+    let directory = path.join(store::DIRECTORY);
+    let is_new = !directory.is_dir();
+    match open_index(&directory, head, options.cache_capacity) {
+        Ok(store) if store.end().tip.position > 0 => match find(disk, head.clone(), Some(store), true) {
+            // What the index says may be what is wrong.
+            Err(Unfit::Lost(why) | Unfit::Damaged(why)) => tell_lost(name, &why),
+            found => return found,
+        },
+        Ok(store) if is_new || head.tip.position == 0 => {
+            if head.tip.position > 0 {
+                tell_lost(name, "it is missing");
+            }
+            return find(disk, head.clone(), Some(store), true);
+        }
+        Ok(_) => tell_lost(name, "it is empty"),
+        Err(Lost(why)) => tell_lost(name, &why),
+    }
+    let failed = |error: std::io::Error| Unfit::Failed(format!("removing its index: {error}"));
+    store::remove(&directory).map_err(failed)?;
+    match Store::open(&directory, head.log, options.cache_capacity) {
+        Ok(store) => find(disk, head.clone(), Some(store), true),
+        Err(Lost(why)) => {
+            tracing::warn!(log = %name.display(), why, "the log has no index but in memory");
+            find(disk, head.clone(), None, true)
+        }
+    }
+}
+
+fn tell_lost(name: &Path, why: &str) {
+    tracing::warn!(log = %name.display(), why, "the index cannot be used; it is made anew from the log");
+}
+
+/// Opens the index of a log. One that was let go of in order is what it was, if its files are; of another one each entry is counted.
+fn open_index(directory: &Path, head: &Head, cache: u64) -> Result<Store, Lost> {
+    let is_as_it_was = head.closed && head.index != 0 && store::checksum(directory).is_ok_and(|sum| sum == head.index);
+    let store = Store::open(directory, head.log, cache)?;
+    if !is_as_it_was {
+        store.check()?;
+    }
+    Ok(store)
 }
 
 /// What a `compact` has left beside the log is no reason not to open it.
@@ -198,152 +246,39 @@ fn remove_leftover(name: &Path) {
 fn start(
     (directory, name): (&OpenDirectory, &Path),
     options: &Options,
-    core: Arc<Core<Disk>>,
-    writer: Writer<Disk>,
+    core: Arc<Core>,
+    writer: Writer,
     lock: DirectoryLock,
 ) -> Result<SledLog, OpenError> {
     let (messages, waiting) = crossbeam_channel::unbounded();
-    let writer =
-        spawn_writer(writer, waiting, options).map_err(|error| io_error(name, "starting its writer thread", &error))?;
+    let index = directory.path().join(store::DIRECTORY);
+    let writer = spawn_writer(writer, waiting, options, index)
+        .map_err(|error| io_error(name, "starting its writer thread", &error))?;
     let server = if options.serve_readers { serve((directory, name), &core, &messages) } else { None };
-    Ok(SledLog {
-        core,
-        directory: directory.clone(),
-        path: name.to_owned(),
-        held: Mutex::new(Some(Held { server, writer, lock })),
-        messages,
-        cache_capacity: options.cache_capacity,
-    })
+    Ok(SledLog { core, path: name.to_owned(), held: Mutex::new(Some(Held { server, writer, lock })), messages })
 }
 
 fn spawn_writer(
-    writer: Writer<Disk>,
+    writer: Writer,
     waiting: Receiver<Message>,
     options: &Options,
+    index: PathBuf,
 ) -> std::io::Result<JoinHandle<()>> {
     let (durability, now) = (options.durability, now_by(options.clock.clone()));
+    let checksum = move || store::checksum(&index).unwrap_or(0);
     thread::Builder::new()
         .name("cloacina-log".to_owned())
-        .spawn(move || writer_thread::run(writer, &waiting, durability, now))
+        .spawn(move || writer_thread::run(writer, &waiting, durability, now, checksum))
 }
 
 /// A log that cannot be read by others meanwhile is worth a warning, not a refusal.
-fn serve(
-    (directory, name): (&OpenDirectory, &Path),
-    core: &Arc<Core<Disk>>,
-    messages: &Sender<Message>,
-) -> Option<Server> {
+fn serve((directory, name): (&OpenDirectory, &Path), core: &Arc<Core>, messages: &Sender<Message>) -> Option<Server> {
     match Server::start(directory.path(), Arc::clone(core), messages.clone()) {
         Ok(server) => Some(server),
         Err(error) => {
             tracing::warn!(log = %name.display(), %error, "readers cannot be served while this process has the log");
             None
         }
-    }
-}
-
-/// What can be found out before sled opens the database. Where it finds an end that was not finished, it writes over what
-/// lies behind; it takes damage for such an end, and what it cannot read too.
-fn look_before_opening(path: &Path, lock: &DirectoryLock) -> Result<(), OpenError> {
-    directory::read_through(path)?;
-    let length = std::fs::metadata(path.join(DATA_FILE)).map_or(0, |database| database.len());
-    if lock.was_left_in_order || length > LONGEST_TRIED {
-        return Ok(());
-    }
-    match copy::try_in_a_copy(path) {
-        // There may be no room for a copy, and that must not be in the way of opening the log.
-        Err(error @ OpenError::Io { .. }) => {
-            tracing::warn!(log = %path.display(), %error, "the log is opened without having been tried in a copy");
-            Ok(())
-        }
-        tried => tried,
-    }
-}
-
-/// Makes room for the journal of a log that is taken up. One that was not closed in order has its journal, or has lost it. Whoever
-/// calls this holds the log's lock and is not named in it yet.
-pub(crate) fn prepare_journal(path: &Path) -> Result<(), OpenError> {
-    let was_closed = lock_file::was_left_in_order(path) || creation::is_unfinished(path)?;
-    if !was_closed && journal::is_removed(path) {
-        return Err(OpenError::Damaged { path: path.to_owned(), what: journal::MISSING.to_owned() });
-    }
-    journal::prepare(path).map_err(|error| io_error(path, "preparing its journal", &error))
-}
-
-/// Opens the database of a log to write to it, and brings into it what only the journal has.
-fn open_for_good(
-    directory: &OpenDirectory,
-    name: &Path,
-    cache_capacity: u64,
-    was_left_in_order: bool,
-) -> Result<Disk, OpenError> {
-    let path = directory.path();
-    let found = find_journal(path, was_left_in_order)?;
-    let damaged = |what| OpenError::Damaged { path: path.to_owned(), what };
-    // Before sled writes anything.
-    if let Some(what) = found.damage.first() {
-        return Err(damaged(what.clone()));
-    }
-    let cannot = |error: BackendError| Unfit::from(ReadError::from(error)).refuse(path);
-    let database = Indexed::over(open_database(path, name, cache_capacity)?, path, name).map_err(cannot)?;
-    database.check_end().map_err(cannot)?;
-    let (journaled, damage) = Journaled::reading(database, found).map_err(cannot)?;
-    if let Some(what) = damage.into_iter().next() {
-        return Err(damaged(what));
-    }
-    journaled.begin(directory, name, |database, groups| database.begin(path, groups)).map_err(cannot)
-}
-
-/// What the journal in the directory of a log has.
-pub(crate) fn find_journal(path: &Path, was_left_in_order: bool) -> Result<FoundJournal, OpenError> {
-    FoundJournal::read(path, was_left_in_order).map_err(|error| io_error(path, "reading its journal", &error))
-}
-
-/// Opens the database of a log to write to it. A damaged snapshot is left out: sled reads it before anything else.
-fn open_database(path: &Path, name: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
-    let remove = |which| {
-        directory::remove_snapshots(path, which).map_err(|error| io_error(path, "removing a snapshot of sled", &error))
-    };
-    remove(Snapshots::Unfinished)?;
-    match open_sled(path, name, cache_capacity) {
-        // The copy is opened without the snapshot, if need be. Where even that does not help, nothing is touched.
-        Err(OpenError::Damaged { what, .. }) if copy::try_in_a_copy(path).is_ok() && remove(Snapshots::All)? => {
-            tracing::warn!(log = %name.display(), what, "opening the log without sled's snapshot");
-            open_sled(path, name, cache_capacity)
-        }
-        opened => opened,
-    }
-}
-
-/// Opens sled in the directory of the log at a path, or of its copy. Its own lock can linger for a moment after the process
-/// that held it has ended.
-pub(crate) fn open_sled(directory: &Path, path: &Path, cache_capacity: u64) -> Result<SledBackend, OpenError> {
-    let until = Instant::now() + LINGER;
-    loop {
-        match SledBackend::open(directory, path, cache_capacity) {
-            Ok(backend) => return Ok(backend),
-            Err(SledOpenError::Busy) if Instant::now() < until => {
-                thread::sleep(std::time::Duration::from_millis(10));
-            }
-            Err(SledOpenError::Busy) => {
-                return Err(database_left_locked(directory, path));
-            }
-            Err(SledOpenError::Io(error)) => {
-                return Err(io_error(path, "opening its database", &error));
-            }
-            Err(SledOpenError::Damaged(what)) => {
-                let what = format!("its database cannot be read: {what}");
-                return Err(OpenError::Damaged { path: path.to_owned(), what });
-            }
-        }
-    }
-}
-
-/// The refusal of a log of which sled's own lock is held, while ours is free.
-fn database_left_locked(directory: &Path, path: &Path) -> OpenError {
-    match File::open(directory.join(DATA_FILE)) {
-        Ok(database) => lock_file::left_locked(path, &database, 0),
-        Err(error) => io_error(path, "opening its database", &error),
     }
 }
 
@@ -378,15 +313,6 @@ impl SledLog {
         crate::core::verify::verify(&self.core)
     }
 
-    /// Opens the closed database once more, for its snapshot. As before any other open, it is read through first: where a
-    /// read failed, sled would take what it could not read for something that was never finished, and write over it.
-    fn write_snapshot(&self) {
-        match directory::read_through(self.directory.path()) {
-            Ok(()) => sled::write_snapshot(self.directory.path(), self.cache_capacity),
-            Err(error) => tracing::warn!(log = self.core.location(), %error, "closed without a snapshot"),
-        }
-    }
-
     /// Ends the threads, then lets go of the lock. Once.
     fn let_go(&self, held: Held, last: Message) -> thread::Result<()> {
         let Held { server, writer, lock } = held;
@@ -394,23 +320,16 @@ impl SledLog {
         if let Some(server) = server {
             server.stop();
         }
-        let closed = matches!(last, Message::Close(_));
         // It fails only where the thread has ended by itself.
         let _ = self.messages.send(last);
         // An acknowledgement that drops the log runs on the writer thread, which cannot wait for itself.
         let ended = if writer.thread().id() == thread::current().id() { Ok(()) } else { writer.join() };
-        if let Err(error) = self.core.backend.close() {
-            tracing::error!(log = self.core.location(), %error, "the log could not be closed in order");
-            self.core.failed.store(true, Ordering::Release);
-        }
-        if !self.core.failed.load(Ordering::Acquire) {
-            if closed {
-                self.write_snapshot();
-            }
-            // The name first: a log that has one and no journal has lost it.
-            if let Err(error) = lock.forget_holder().and_then(|()| journal::remove(self.directory.path())) {
-                tracing::debug!(log = self.core.location(), %error, "closed without taking back the room of the journal");
-            }
+        self.core.closed.store(true, Ordering::Release);
+        self.core.index.close();
+        if !self.core.failed.load(Ordering::Acquire)
+            && let Err(error) = lock.forget_holder()
+        {
+            tracing::debug!(log = self.core.location(), %error, "the lock still names this process");
         }
         ended
     }

@@ -6,15 +6,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
-use crate::backend::Backend;
 use crate::core::change::Work;
 use crate::core::writer::{Job, Outcome, Writer};
 use crate::keeper::{ChangeError, Changed};
 use crate::log::{AppendError, Durability};
 use crate::record::Timestamp;
 
-/// A group with this many frames takes nothing more. More of them add latency and nothing else but memory: sled holds all
-/// that a batch writes until it is written out.
+/// A group with this many frames takes nothing more. More of them add latency and nothing else.
 const GROUP_FRAMES: usize = 256;
 
 /// A group with this many bytes takes nothing more.
@@ -37,11 +35,14 @@ pub(crate) enum Message {
 }
 
 /// Writes until it is told to end.
-pub(crate) fn run<B: Backend>(
-    mut writer: Writer<B>,
+///
+/// Once the index is let go of in order, `checksum` says what it was left as.
+pub(crate) fn run(
+    mut writer: Writer,
     messages: &Receiver<Message>,
     durability: Durability,
     now: impl Fn(Timestamp) -> Timestamp,
+    checksum: impl FnOnce() -> u32,
 ) {
     let mut inbox = Inbox { messages, left: None };
     let mut pace = Pace::new(durability);
@@ -63,7 +64,7 @@ pub(crate) fn run<B: Backend>(
             Some(Message::Close(reply)) => {
                 let time = now(writer.last_time());
                 // The one who closes waits for it.
-                let _ = reply.send(writer.close(time));
+                let _ = reply.send(writer.close(time, checksum));
                 return;
             }
         }
@@ -94,7 +95,7 @@ impl Pace {
     }
 
     /// The next message; `None` when nobody can send one any more.
-    fn next<B: Backend>(&mut self, inbox: &mut Inbox<'_>, writer: &mut Writer<B>) -> Option<Message> {
+    fn next(&mut self, inbox: &mut Inbox<'_>, writer: &mut Writer) -> Option<Message> {
         loop {
             let Some(interval) = self.interval.filter(|_| writer.is_unsynced()) else {
                 self.due = None;

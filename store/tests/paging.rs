@@ -20,7 +20,7 @@ struct Counting {
 }
 
 impl LogReader for Counting {
-    read_through!(self => self.log; stream, streams, tail, hashes, erasures, definition, head, location);
+    read_through!(self => self.log; stream, streams, tail, tree, erasures, definition, head, location);
 
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.reads.fetch_add(1, Ordering::Relaxed);

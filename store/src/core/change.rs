@@ -1,26 +1,19 @@
-//! Changes other than appending. Each is one group with an event in the log's own stream; the writer makes it between two
-//! others.
-//!
-//! Readers see frames that are replaced before that is durable. It does no harm: what they see is what will be, or, after a
-//! crash in that moment, what was.
+//! Changes other than appending. Each is one group with events in the log's own stream; the writer makes it between two others, and
+//! writes over what is to go then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest, Sha256};
-
-use super::group::Group;
 use super::writer::Writer;
-use crate::backend::Backend;
 use crate::bytes::Malformed;
-use crate::keeper::{ChangeError, Changed, Erase, MOST_ERASED, Prune};
-use crate::layout::frame::{self, FrameHeader, Standing, StoredFrame};
-use crate::layout::{chunk_count, keys};
+use crate::index::StreamState;
+use crate::keeper::{ChangeError, Changed, Erase, MOST_ERASED, MOST_PRUNED, Prune};
 use crate::log::{AppendError, ReadError};
-use crate::log_event::{Checkpoint, Erased, LogEvent, Pruned};
+use crate::log_event::{Checkpoint, Dropped, Erased, LogEvent, Pruned, Wiped};
 use crate::record::{Body, Hash, StreamId, Timestamp};
+use crate::segments::Span;
 
-/// How many frames of a stream are looked for at once.
-const PAGE: usize = 256;
+/// How many streams one event names: it has some 30 KiB then.
+const STREAMS: usize = 256;
 
 /// What the writer is asked to do between two groups.
 pub(crate) enum Work {
@@ -30,7 +23,7 @@ pub(crate) enum Work {
     Sign(Checkpoint),
 }
 
-impl<B: Backend> Writer<B> {
+impl Writer {
     /// Makes a change durable, or does nothing.
     pub(crate) fn change(&mut self, work: Work, time: Timestamp) -> Result<Changed, ChangeError> {
         if let Some(stopped) = self.stopped() {
@@ -44,101 +37,96 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    /// The end of a closed stream of the log's users.
-    pub(super) fn closed_stream(&self, stream: StreamId) -> Result<crate::log::StreamEntry, ChangeError> {
+    /// What is known of a closed stream of the log's users.
+    fn closed_stream(&self, stream: StreamId) -> Result<StreamState, ChangeError> {
         if stream == StreamId::LOG {
             return Err(ChangeError::Refused("the log's own stream stays as it is".to_owned()));
         }
-        // By what is stored: that is what will be changed.
-        let entry = self.core().stored_stream(stream)?;
-        if entry.open { Err(ChangeError::Open(stream)) } else { Ok(entry) }
+        match self.core().ask(|index| index.stream(stream))? {
+            None => Err(ReadError::NoStream(stream).into()),
+            Some(state) if state.pruned => Err(ReadError::Pruned { stream, records: state.records }.into()),
+            Some(state) if state.open => Err(ChangeError::Open(stream)),
+            Some(state) => Ok(state),
+        }
     }
 
     fn erase(&mut self, erase: Erase, time: Timestamp) -> Result<Changed, ChangeError> {
         let Erase { stream, mut records, reason, by } = erase;
-        let entry = self.closed_stream(stream)?;
+        let state = self.closed_stream(stream)?;
         records.sort_unstable();
         records.dedup_by_key(|(seq, _)| *seq);
         if records.is_empty() || records.len() > MOST_ERASED {
             let what = format!("between 1 and {MOST_ERASED} records can be erased at once, not {}", records.len());
             return Err(ChangeError::Refused(what));
         }
-        if let Some((seq, _)) = records.iter().find(|(seq, _)| *seq >= entry.records) {
-            return Err(ChangeError::Refused(format!("{stream} has no seq {seq}, it has {} records", entry.records)));
+        if let Some((seq, _)) = records.iter().find(|(seq, _)| *seq >= state.records) {
+            return Err(ChangeError::Refused(format!("{stream} has no seq {seq}, it has {} records", state.records)));
         }
-        let seqs: BTreeSet<u64> = records.iter().map(|(seq, _)| *seq).collect();
-        let mut edits = Vec::new();
-        let mut erased = BTreeSet::new();
-        let mut next = seqs.first().copied();
-        while let Some(seq) = next {
-            let (first_seq, mut frame) = self.whole_frame(stream, seq)?;
-            let old = frame.header.clone();
-            let after = first_seq + u64::from(old.count);
-            for seq in seqs.range(first_seq..after) {
-                let at = usize::try_from(seq - first_seq).unwrap_or(usize::MAX);
-                let Some(record) = frame.records.get_mut(at) else { continue };
-                if let Body::Present { .. } = record.body {
-                    let (commitment, length) = (record.body.commitment(), record.body.length());
-                    record.body = Body::Erased { commitment, length };
-                    erased.insert(*seq);
-                }
-            }
-            edits.extend(replace(stream, first_seq, &old, &frame)?);
-            next = seqs.range(after..).next().copied();
-        }
-        records.retain(|(seq, _)| erased.contains(seq));
+        let commitments = self.commitments(stream, records.iter().map(|(seq, _)| *seq).collect())?;
+        let records: Vec<Wiped> = records
+            .into_iter()
+            .filter_map(|(seq, note)| Some(Wiped { seq, commitment: *commitments.get(&seq)?, note }))
+            .collect();
         if records.is_empty() {
             return Ok(Changed::default());
         }
         let count = records.len() as u64;
         let event = LogEvent::Erased(Erased { stream, records, reason, by });
-        self.write_changes(&[event], time, edits)?;
+        self.wipe_with(&[event], time, |core| core.wipe_erased(stream, &commitments))?;
         Ok(Changed { streams: 1, records: count, already: 0 })
     }
 
-    fn prune(&mut self, prune: Prune, time: Timestamp) -> Result<Changed, ChangeError> {
-        let Prune { stream, head, archive, reason, by } = prune;
-        let entry = self.closed_stream(stream)?;
-        if entry.head != head {
-            return Err(ChangeError::Refused(format!("{stream} ends with {}, not with {head}", entry.head)));
-        }
-        let mut edits = vec![
-            (keys::listing(false, entry.kind, stream), None),
-            (keys::started(entry.kind, entry.listing_key()), None),
-        ];
-        let mut left = Sha256::new();
-        let mut from = Some(0);
-        while let Some(seq) = from {
-            let frames = self.frames_from(stream, seq)?;
-            from = frames.last().map(|(first_seq, frame)| first_seq + u64::from(frame.header.count));
-            for (first_seq, frame) in frames {
-                match frame.header.standing {
-                    Standing::Own => {
-                        let stub = frame.without_records();
-                        left.update(frame::encode(&stub).map_err(unsealable)?.0);
-                        edits.extend(replace(stream, first_seq, &frame.header, &stub)?);
-                    }
-                    // No commit entry names it: nothing needs its hashes but the event that it was imported with.
-                    Standing::Imported => edits.extend(remove(stream, first_seq, &frame.header, 0)?),
-                    Standing::Pruned => {}
+    /// The commitments to bodies that are there, of records that are whole.
+    fn commitments(&self, stream: StreamId, seqs: BTreeSet<u64>) -> Result<BTreeMap<u64, Hash>, ReadError> {
+        let core = self.core();
+        let mut commitments = BTreeMap::new();
+        let mut next = seqs.first().copied();
+        while let Some(seq) = next {
+            let frames = core.stream_frames(stream, seq, super::read::Budget { records: 1, enough: 1, bytes: u64::MAX })?;
+            let records = super::read::checked_records(&frames)?;
+            for record in records.iter().filter(|record| seqs.contains(&record.seq)) {
+                if let Body::Present { .. } = record.body {
+                    commitments.insert(record.seq, record.body.commitment());
                 }
             }
+            let after = records.last().map_or(seq, |record| record.seq).saturating_add(1);
+            next = seqs.range(after..).next().copied();
         }
-        let event = LogEvent::Pruned(Pruned {
-            stream,
-            kind: entry.kind,
-            records: entry.records,
-            bytes: entry.bytes,
-            head,
-            left: Hash(left.finalize().into()),
-            times: (entry.started, entry.last),
-            archive,
-            reason,
-            by,
-        });
-        self.write_changes(&[event], time, edits)?;
-        self.forget_stream(stream);
-        Ok(Changed { streams: 1, records: entry.records, already: 0 })
+        Ok(commitments)
+    }
+
+    fn prune(&mut self, prune: Prune, time: Timestamp) -> Result<Changed, ChangeError> {
+        let Prune { streams, archive, reason, by } = prune;
+        if streams.len() > MOST_PRUNED {
+            let what = format!("at most {MOST_PRUNED} streams can be dropped at once, not {}", streams.len());
+            return Err(ChangeError::Refused(what));
+        }
+        let core = self.core();
+        let mut dropped: Vec<Dropped> = Vec::with_capacity(streams.len());
+        let mut spans: Vec<Span> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (stream, head) in streams.into_iter().filter(|(stream, _)| seen.insert(*stream)) {
+            let state = self.closed_stream(stream)?;
+            if state.head != head {
+                return Err(ChangeError::Refused(format!("{stream} ends with {}, not with {head}", state.head)));
+            }
+            let frames = core.ask(|index| index.frames(stream, 0, usize::MAX - 1))?;
+            spans.extend(frames.iter().map(|frame| frame.span));
+            let StreamState { kind, records, bytes, started, last, .. } = state;
+            dropped.push(Dropped { stream, kind, records, bytes, head, times: (started, last) });
+        }
+        if dropped.is_empty() {
+            return Ok(Changed::default());
+        }
+        let records = dropped.iter().map(|dropped| dropped.records).sum();
+        let changed = Changed { streams: dropped.len() as u64, records, already: 0 };
+        let event = |streams: &[Dropped]| {
+            let (reason, by) = (reason.clone(), by.clone());
+            LogEvent::Pruned(Pruned { streams: streams.to_vec(), archive, reason, by })
+        };
+        let events: Vec<LogEvent> = dropped.chunks(STREAMS).map(event).collect();
+        self.wipe_with(&events, time, |core| core.wipe_pruned(&spans))?;
+        Ok(changed)
     }
 
     fn sign(&mut self, checkpoint: Checkpoint, time: Timestamp) -> Result<Changed, ChangeError> {
@@ -147,70 +135,40 @@ impl<B: Backend> Writer<B> {
             let what = format!("a checkpoint of {} records, and the log has {end}", checkpoint.size);
             return Err(ChangeError::Refused(what));
         }
-        self.write_changes(&[LogEvent::Checkpoint(checkpoint)], time, Vec::new())?;
+        self.record(&LogEvent::Checkpoint(checkpoint), time)?;
         Ok(Changed::default())
     }
 
-    /// Some of a stream's frames, from the one that begins at a `seq` on.
-    fn frames_from(&self, stream: StreamId, seq: u64) -> Result<Vec<(u64, StoredFrame)>, ChangeError> {
-        let mut frames = Vec::new();
-        let mut next = seq;
-        while frames.len() < PAGE {
-            let Some(frame) = self.core().load_frame(stream, next)? else { break };
-            let first_seq = next;
-            next += u64::from(frame.header.count);
-            frames.push((first_seq, frame));
-        }
-        Ok(frames)
-    }
-
-    /// The frame with a record of a stream, all of whose records fit their hashes.
-    fn whole_frame(&self, stream: StreamId, seq: u64) -> Result<(u64, StoredFrame), ChangeError> {
-        let missing = || ReadError::Damaged { stream, seq, what: "it is missing".to_owned() };
-        let (first_seq, _) = self.core().last_frame(stream, seq, u64::MAX)?.ok_or_else(missing)?;
-        let frame = self.core().load_frame(stream, first_seq)?.ok_or_else(missing)?;
-        if first_seq + u64::from(frame.header.count) <= seq {
-            return Err(missing().into());
-        }
-        self.core().check_frame(stream, first_seq, frame.clone())?;
-        Ok((first_seq, frame))
-    }
-
-    /// Writes events of the log's own stream and other changes as one group.
-    pub(super) fn write_changes(
+    /// Writes events down, durably, and what they say over what is to go.
+    fn wipe_with(
         &mut self,
         events: &[LogEvent],
         time: Timestamp,
-        edits: Vec<Edit>,
-    ) -> Result<(), AppendError> {
-        self.record_with(events, time, |group: &mut Group| {
-            edits.into_iter().for_each(|(key, value)| group.change(key, value));
-        })
+        wipe: impl FnOnce(&super::Core) -> Result<(), ReadError>,
+    ) -> Result<(), ChangeError> {
+        self.note_wiping(true);
+        let core = self.core();
+        let recorded = self.record_with(events, time, |_, _| Ok(()));
+        if let Err(error @ (AppendError::Invalid(_) | AppendError::Conflict { .. })) = recorded {
+            self.note_wiping(false);
+            return Err(error.into());
+        }
+        recorded?;
+        // Whatever appends are acknowledged by: what is written over is gone.
+        self.sync();
+        if let Some(stopped) = self.stopped() {
+            return Err(stopped.into());
+        }
+        if let Err(error) = core.rewriting(|| wipe(&core)) {
+            let what = format!(
+                "{error}. That it is to go is in the log; not all of it is written over yet. Whoever opens the log next to write does that"
+            );
+            self.stop(&what);
+            return Err(ChangeError::Failed(what));
+        }
+        self.note_wiping(false);
+        Ok(())
     }
-}
-
-/// A key and its new value; `None` deletes it.
-pub(crate) type Edit = (Vec<u8>, Option<Vec<u8>>);
-
-/// Stores a frame in the place of the one that had a header.
-pub(super) fn replace(
-    stream: StreamId,
-    first_seq: u64,
-    old: &FrameHeader,
-    new: &StoredFrame,
-) -> Result<Vec<Edit>, ChangeError> {
-    let (bytes, header) = frame::encode(new).map_err(unsealable)?;
-    let chunks = crate::layout::chunks(&bytes);
-    let mut edits: Vec<Edit> =
-        chunks.map(|(chunk, part)| (keys::frame(stream, first_seq, chunk), Some(part.to_vec()))).collect();
-    edits.extend(remove(stream, first_seq, old, chunk_count(header.length).map_err(unsealable)?)?);
-    Ok(edits)
-}
-
-/// Removes the chunks of a frame from one on.
-fn remove(stream: StreamId, first_seq: u64, old: &FrameHeader, from: u16) -> Result<Vec<Edit>, ChangeError> {
-    let chunks = chunk_count(old.length).map_err(unsealable)?;
-    Ok((from..chunks).map(|chunk| (keys::frame(stream, first_seq, chunk), None)).collect())
 }
 
 pub(super) fn unsealable(Malformed(what): Malformed) -> ChangeError {

@@ -1,73 +1,59 @@
-//! A group in the making: what is appended with one flush.
+//! A group in the making: what is appended with one write and one sync.
 
-use std::collections::HashMap;
-
-use ::bytes::Bytes;
-
+use super::Core;
+use super::fold::Fold;
 use super::ready::ReadyFrame;
-use super::recent::{Written, WrittenFrame};
-use super::{Hidden, Listed};
-use crate::backend::Changes;
 use crate::bytes::Malformed;
-use crate::layout::encoded::EncodedFrame;
-use crate::layout::frame::{FrameHeader, Place};
-use crate::layout::group::{FramePlace, GroupEntry, MAX_FRAMES};
-use crate::layout::head::Tip;
-use crate::layout::listing::{ListingEntry, started_value};
-use crate::layout::{chunks, definition, keys};
-use crate::log::{Definition, Listing};
-use crate::record::{Hash, StreamId, StreamKind, Timestamp};
+use crate::index::{Lost, Part, StreamState};
+use crate::layout::definition;
+use crate::layout::frame::{FrameHeader, FramePlace};
+use crate::layout::group::{GroupHeader, HEADER};
+use crate::layout::head::{LogId, Tip};
+use crate::layout::segment::Place;
+use crate::log::Definition;
+use crate::log_event::LogEvent;
+use crate::merkle::Tree;
+use crate::record::{Hash, StreamId, Timestamp};
+use crate::segments::Span;
 
-/// What the writer knows of a stream.
-#[derive(Clone, Debug)]
-pub(crate) struct StreamState {
-    pub(crate) kind: StreamKind,
-    pub(crate) next_seq: u64,
-    pub(crate) head: Hash,
-    pub(crate) bytes: u64,
-    pub(crate) listed: Listed,
-}
+/// Where the index is asked for what the group does not know.
+type Known<'a> = Box<dyn Fn(StreamId) -> Result<Option<StreamState>, Lost> + 'a>;
 
-/// Everything that one flush makes durable.
-pub(crate) struct Group {
-    changes: Changes,
-    hidden: Hidden,
-    /// The frames since the last commit entry, with the hashes of their last records.
-    places: Vec<(FramePlace, Hash)>,
-    places_from: u64,
-    /// The position that it begins at.
-    from: u64,
-    /// Whether it has a commit entry already.
-    continues: bool,
-    /// Whether it changes what was written before it.
-    rewriting: bool,
-    written: Written,
+/// Everything that one sync makes durable.
+pub(crate) struct Group<'a> {
+    bytes: Vec<u8>,
+    items: u32,
+    fold: Fold<Known<'a>>,
+    log: LogId,
+    place: Place,
+    before: Tip,
     tip: Tip,
+    tree: Tree,
 }
 
 /// A finished group.
 pub(crate) struct Sealed {
-    pub(crate) changes: Changes,
-    pub(crate) hidden: Hidden,
-    /// Whether it changes what was written before it.
-    pub(crate) rewriting: bool,
-    /// The frames that it appends.
-    pub(crate) written: Written,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) part: Part,
     pub(crate) tip: Tip,
+    pub(crate) tree: Tree,
 }
 
-impl Group {
-    pub(crate) fn new(tip: Tip) -> Self {
+impl<'a> Group<'a> {
+    /// One that comes to stand at a place, behind the log as the index knows it.
+    pub(crate) fn new(core: &'a Core, place: Place, tree: &Tree) -> Self {
+        let tip = core.tip();
+        let known: Known<'a> =
+            Box::new(|stream| core.ask(|index| index.stream(stream)).map_err(|error| Lost(error.to_string())));
         Self {
-            changes: Changes::default(),
-            hidden: Hidden::default(),
-            places: Vec::new(),
-            places_from: tip.position,
-            from: tip.position,
-            continues: false,
-            rewriting: false,
-            written: Written::default(),
+            bytes: vec![0; HEADER],
+            items: 0,
+            fold: Fold::new(known),
+            log: core.segments.log,
+            place,
+            before: tip,
             tip,
+            tree: tree.clone(),
         }
     }
 
@@ -76,151 +62,101 @@ impl Group {
         self.tip.position
     }
 
+    /// What is known of a stream, with what the group writes to it.
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+        self.fold.stream(stream)
+    }
+
+    /// Whether the group itself has written to a stream.
+    pub(crate) fn has_written(&self, stream: StreamId) -> bool {
+        self.fold.part.streams.contains_key(&stream)
+    }
+
+    pub(crate) fn has_definition(&self, fingerprint: Hash) -> bool {
+        self.fold.part.definitions.contains_key(&fingerprint)
+    }
+
+    /// Puts something behind what is there.
+    fn put(&mut self, item: &[u8]) -> Result<Span, Malformed> {
+        let malformed = || Malformed::new("a group is too long");
+        let offset = u32::try_from(self.bytes.len()).ok().and_then(|at| self.place.offset.checked_add(at));
+        let place = Place { offset: offset.ok_or_else(malformed)?, ..self.place };
+        let length = u32::try_from(item.len()).map_err(|_| malformed())?;
+        place.offset.checked_add(length).ok_or_else(malformed)?;
+        self.bytes.extend_from_slice(item);
+        self.items += 1;
+        Ok(Span { place, length })
+    }
+
     /// Stores a definition that the log does not have.
     pub(crate) fn add_definition(&mut self, definition: &Definition) -> Result<(), Malformed> {
-        let bytes = definition::encode(&definition.bytes)?;
-        for (chunk, part) in chunks(&bytes) {
-            self.changes.put(keys::definition(definition.fingerprint, chunk), part.to_vec());
-        }
-        self.hidden.definitions.insert(definition.fingerprint);
+        let mut item = Vec::with_capacity(definition::HEADER + definition.bytes.len());
+        definition::put(&mut item, definition.fingerprint, &definition.bytes);
+        let span = self.put(&item)?;
+        self.fold.part.define(definition.fingerprint, span);
         Ok(())
     }
 
-    /// Seals a frame that was found to be in order, and keeps the stream's state up to date.
-    pub(crate) fn add_frame(
-        &mut self,
-        frame: ReadyFrame,
-        streams: &mut HashMap<StreamId, StreamState>,
-    ) -> Result<(), Malformed> {
-        let ReadyFrame { stream, kind, expected_seq, time, content, listing } = frame;
-        let old = streams.get_mut(&stream);
+    /// Seals a frame that was found to be in order.
+    pub(crate) fn add_frame(&mut self, frame: ReadyFrame) -> Result<(), Malformed> {
+        let ReadyFrame { stream, kind, expected_seq, time, content } = frame;
+        let content = content?;
+        let label = content.label().to_vec();
+        let before = self.fold.stream(stream).map_err(|Lost(why)| Malformed(why))?;
         // What was imported may be of a log whose clock was ahead.
-        let time = time.max(self.tip.time).max(old.as_ref().map_or(Timestamp(i64::MIN), |old| old.listed.entry.last));
-        let place = Place {
+        let last = before.as_ref().map_or(Timestamp(i64::MIN), |before| before.last);
+        let time = time.max(self.tip.time).max(last);
+        let place = FramePlace {
             stream,
             kind,
             first_seq: expected_seq,
             first_position: self.tip.position,
             time,
-            previous: old.as_ref().map_or(Hash::ZERO, |old| old.head),
-            bytes: old.as_ref().map_or(0, |old| old.bytes),
+            previous: before.as_ref().map_or(Hash::ZERO, |before| before.head),
+            bytes: before.as_ref().map_or(0, |before| before.bytes),
         };
-        let (bytes, header) = content?.seal(&place)?;
-        self.put_frame(bytes.into(), &header, &place);
-        let next_seq = expected_seq + u64::from(header.count);
-        match old {
-            Some(state) => {
-                self.list(listing, &mut state.listed, &header, next_seq);
-                (state.next_seq, state.head, state.bytes) = (next_seq, header.head, header.bytes);
-            }
-            None => {
-                let listed = self.list_new(stream, listing, &header);
-                let state = StreamState { kind, next_seq, head: header.head, bytes: header.bytes, listed };
-                streams.insert(stream, state);
-            }
-        }
-        self.tip.position += u64::from(header.count);
-        self.tip.time = time;
-        self.places.push((FramePlace { stream, kind, first_seq: expected_seq, count: header.count }, header.head));
-        if self.places.len() == MAX_FRAMES {
-            self.seal_places();
-        }
+        let tree = &mut self.tree;
+        let (bytes, header) = content.seal(&place, |hash| tree.push(hash))?;
+        let span = self.put(&bytes)?;
+        let end = header.end();
+        self.fold.frame(&header, &label, span, end).map_err(|Lost(why)| Malformed(why))?;
+        (self.tip.position, self.tip.time) = (end, time);
         Ok(())
     }
 
-    /// Stores a frame's bytes in its place.
-    fn put_frame(&mut self, bytes: Bytes, header: &FrameHeader, place: &Place) {
-        let Place { stream, first_seq, previous, .. } = *place;
-        for (chunk, part) in chunks(&bytes) {
-            self.changes.put(keys::frame(stream, first_seq, chunk), bytes.slice_ref(part));
-        }
-        self.written
-            .add(WrittenFrame { encoded: EncodedFrame { stream, first_seq, previous, bytes }, header: header.clone() });
+    /// Adds a frame of records that were sealed elsewhere.
+    pub(crate) fn add_imported(&mut self, bytes: &[u8], label: &[u8]) -> Result<(), Malformed> {
+        let header = FrameHeader::decode(bytes)?;
+        let span = self.put(bytes)?;
+        let end = self.tip.position;
+        self.fold.frame(&header, label, span, end).map_err(|Lost(why)| Malformed(why))
     }
 
-    /// Puts a value under a key that was written before, or deletes it.
-    pub(crate) fn change(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
-        self.rewriting = true;
-        match value {
-            Some(value) => self.changes.put(key, value),
-            None => self.changes.delete(key),
-        }
-    }
-
-    /// Hides a stream that is being imported until it is durable.
-    pub(crate) fn hide_imported(&mut self, stream: StreamId) {
-        self.hidden.imported = Some(stream);
-        self.hidden.listings.insert(stream, None);
-    }
-
-    /// Writes the entry of a new stream in the listing.
-    fn list_new(&mut self, stream: StreamId, listing: Listing, header: &FrameHeader) -> Listed {
-        let (open, label) = match listing {
-            Listing::Open(label) => (true, label),
-            Listing::Closed(label) => (false, label),
-            Listing::Keep => (true, Vec::new()),
-        };
-        let entry = ListingEntry {
-            started: header.time,
-            last: header.time,
-            records: u64::from(header.count),
-            bytes: header.bytes,
-            head: header.head,
-            label,
-        };
-        let listed = Listed { stream, kind: header.kind, open, entry };
-        self.put_listed(&listed);
-        self.changes.put(keys::started(listed.kind, listed.key()), started_value());
-        self.hidden.listings.entry(stream).or_insert(None);
-        listed
-    }
-
-    /// Keeps a stream's entry up to date, and writes it where the frame changes it. The end of an open stream is read from
-    /// its last frame: no need to write it down with each.
-    fn list(&mut self, listing: Listing, listed: &mut Listed, header: &FrameHeader, records: u64) {
-        let is_written = listing != Listing::Keep || !listed.open;
-        if is_written {
-            self.hidden.listings.entry(listed.stream).or_insert_with(|| Some(listed.clone()));
-        }
-        let was_open = listed.open;
-        match listing {
-            Listing::Open(label) => (listed.open, listed.entry.label) = (true, label),
-            Listing::Closed(label) => (listed.open, listed.entry.label) = (false, label),
-            Listing::Keep => {}
-        }
-        let entry = &mut listed.entry;
-        (entry.last, entry.records, entry.bytes, entry.head) = (header.time, records, header.bytes, header.head);
-        if is_written {
-            self.put_listed(listed);
-            if was_open != listed.open {
-                self.changes.delete(keys::listing(was_open, listed.kind, listed.stream));
-            }
-        }
-    }
-
-    fn put_listed(&mut self, listed: &Listed) {
-        let key = keys::listing(listed.open, listed.kind, listed.stream);
-        let entry = listed.entry.encode(&key);
-        self.changes.put(key, entry);
-    }
-
-    /// Writes the commit entry for the frames since the last one.
-    fn seal_places(&mut self) {
-        let entry = GroupEntry::seal(self.continues, self.places_from, &self.tip.hash, &self.places);
-        self.changes.put(keys::group(self.places_from), entry.encode());
-        self.tip.hash = entry.hash;
-        self.places_from = self.tip.position;
-        self.continues = true;
-        self.places.clear();
+    /// What an event of the log's own stream says of others.
+    pub(crate) fn note_event(&mut self, event: &LogEvent) {
+        let end = self.tip.position;
+        self.fold.event(event, end);
     }
 
     /// The whole group, `None` if nothing is in it.
-    pub(crate) fn finish(mut self) -> Option<Sealed> {
-        if !self.places.is_empty() {
-            self.seal_places();
+    pub(crate) fn finish(self, synced: u64) -> Option<Sealed> {
+        let Self { mut bytes, items, mut fold, log, place, before, mut tip, tree } = self;
+        if items == 0 {
+            return None;
         }
-        let Self { mut changes, hidden, rewriting, written, tip, from, .. } = self;
-        changes.append(from..tip.position);
-        (!changes.is_empty()).then_some(Sealed { changes, hidden, rewriting, written, tip })
+        tip.hash = tree.root();
+        let header = GroupHeader {
+            length: bytes.len(),
+            items,
+            first: before.position,
+            end: tip.position,
+            time: tip.time,
+            synced,
+            before: before.hash,
+            after: tip.hash,
+        };
+        header.write(&mut bytes, log, place);
+        fold.part.note_group(before.position, place);
+        Some(Sealed { bytes, part: fold.part, tip, tree })
     }
 }

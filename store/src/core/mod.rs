@@ -1,55 +1,45 @@
-//! A log over any backend: what its readers and its writer share.
+//! A log on any disk: what its readers and its writer share.
 //!
-//! sled shows a batch to readers as soon as it is applied, before it is durable. So every reader goes by the [`View`]:
-//! frames from its position on do not exist yet, and the listing entries and definitions that the unfinished group
-//! touches are taken as they were before.
+//! The writer makes a group durable first and adds it to the index then. So whoever asks the index sees nothing that a power cut could
+//! take back.
 
-pub(crate) mod ahead;
-pub(crate) mod behind;
 pub(crate) mod change;
-pub(crate) mod ends;
-pub(crate) mod frames;
+pub(crate) mod fold;
+pub(crate) mod follow;
 pub(crate) mod group;
 pub(crate) mod import;
-pub(crate) mod listing;
 pub(crate) mod moving;
 pub(crate) mod open;
-mod part;
 pub(crate) mod read;
 pub(crate) mod ready;
-pub(crate) mod recent;
-pub(crate) mod recover;
 mod rewrites;
 pub(crate) mod tail;
 pub(crate) mod verify;
+pub(crate) mod wiping;
 pub(crate) mod writer;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 
-use crate::backend::{Backend, BackendError};
-use crate::bytes::Malformed;
-use crate::core::ends::Ends;
+use crate::core::follow::Follow;
 use crate::core::moving::Moving;
-use crate::core::recent::{Recent, Written};
 use crate::core::rewrites::Rewrites;
-use crate::layout::frame::FrameHeader;
+use crate::index::{Index, Lost};
 use crate::layout::head::Tip;
-use crate::layout::listing::ListingEntry;
-use crate::log::{Durability, ListingKey, Notices, ReadError};
-use crate::record::{Hash, StreamId, StreamKind};
-use crate::sync::{lock, read_lock, write_lock};
+use crate::log::{Durability, Notices, ReadError};
+use crate::record::StreamId;
+use crate::segments::{Segments, Unread};
+use crate::sync::lock;
 
 /// A longer notice is not taken.
 const LONGEST_NOTICE: usize = 64 * 1024;
 
 /// A log, for its readers.
-pub(crate) struct Core<B> {
-    pub(crate) backend: B,
-    view: RwLock<View>,
-    /// Where the log ends with the unfinished group: a frame beyond it was never written. Unknown until it was opened.
-    end: AtomicU64,
+pub(crate) struct Core {
+    pub(crate) segments: Segments,
+    pub(crate) index: Index,
+    /// Held while the index is made anew: of many threads, one does it.
+    rebuilding: Mutex<()>,
     /// How appends are acknowledged; `None` for a reader.
     pub(crate) durability: Option<Durability>,
     pub(crate) location: String,
@@ -59,62 +49,23 @@ pub(crate) struct Core<B> {
     pub(crate) failed: AtomicBool,
     /// Where readers wait until it moves.
     pub(crate) moving: Arc<Moving>,
-    ends: Ends,
     /// What the process that writes says of streams.
     notices: Mutex<Notices>,
     rewrites: Rewrites,
 }
 
-/// What of the backend may be shown.
-pub(crate) struct View {
-    /// Where the durable log ends.
-    pub(crate) tip: Tip,
-    /// What the unfinished group hides.
-    pub(crate) hidden: Hidden,
-    /// The durable log's last frames.
-    pub(crate) recent: Recent,
-}
-
-/// What an unfinished group has changed besides appending frames, as it was before.
-#[derive(Default)]
-pub(crate) struct Hidden {
-    /// Streams' entries in the listing; `None` for a stream that is new.
-    pub(crate) listings: HashMap<StreamId, Option<Listed>>,
-    /// Definitions that are new.
-    pub(crate) definitions: HashSet<Hash>,
-    /// A stream that is being imported: its frames have no positions that would tell.
-    pub(crate) imported: Option<StreamId>,
-}
-
-/// A stream's place and entry in the listing.
-#[derive(Clone, Debug)]
-pub(crate) struct Listed {
-    pub(crate) stream: StreamId,
-    pub(crate) kind: StreamKind,
-    pub(crate) open: bool,
-    pub(crate) entry: ListingEntry,
-}
-
-impl Listed {
-    /// Its place in the listing.
-    pub(crate) fn key(&self) -> ListingKey {
-        ListingKey { started: self.entry.started, stream: self.stream }
-    }
-}
-
-impl<B: Backend> Core<B> {
-    pub(crate) fn new(backend: B, tip: Tip, durability: Option<Durability>, location: String) -> Self {
+impl Core {
+    pub(crate) fn new(segments: Segments, index: Index, durability: Option<Durability>, location: String) -> Self {
         Self {
-            backend,
-            view: RwLock::new(View { tip, hidden: Hidden::default(), recent: Recent::default() }),
-            end: AtomicU64::new(u64::MAX),
+            segments,
+            index,
+            rebuilding: Mutex::default(),
             durability,
             location,
             flushes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             moving: Arc::default(),
-            ends: Ends::default(),
             notices: Mutex::default(),
             rewrites: Rewrites::default(),
         }
@@ -122,7 +73,26 @@ impl<B: Backend> Core<B> {
 
     /// Where the durable log ends.
     pub(crate) fn tip(&self) -> Tip {
-        read_lock(&self.view).tip
+        self.index.tip()
+    }
+
+    /// Asks the index. One that is lost is made anew from the log.
+    pub(crate) fn ask<T>(&self, ask: impl Fn(&Index) -> Result<T, Lost>) -> Result<T, ReadError> {
+        if let Ok(answer) = ask(&self.index) {
+            return Ok(answer);
+        }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(ReadError::Gone);
+        }
+        let _rebuilding = lock(&self.rebuilding);
+        match ask(&self.index) {
+            Ok(answer) => Ok(answer),
+            Err(Lost(why)) => {
+                tracing::warn!(log = self.location, why, "the index was lost; it is made anew from the log");
+                self.index.replace(|tip, place| Follow::index_up_to(&self.segments, tip, place))?;
+                ask(&self.index).map_err(|Lost(why)| ReadError::Io(format!("the index was lost: {why}")))
+            }
+        }
     }
 
     /// Says something of a stream, or no longer.
@@ -139,65 +109,13 @@ impl<B: Backend> Core<B> {
     pub(crate) fn posted(&self) -> Notices {
         if self.closed.load(Ordering::Acquire) { Notices::new() } else { lock(&self.notices).clone() }
     }
-
-    /// That a frame can be: a wrong position would make it look like one that is not durable yet.
-    pub(crate) fn check_position(&self, stream: StreamId, seq: u64, frame: &FrameHeader) -> Result<(), ReadError> {
-        let end = self.end.load(Ordering::Acquire);
-        if frame.first_position < end {
-            return Ok(());
-        }
-        let what = format!("its position is {}, the log ends at {end}", frame.first_position);
-        Err(ReadError::Damaged { stream, seq, what })
-    }
-
-    /// Does something while no group becomes visible or durable.
-    pub(crate) fn with_view<T>(&self, work: impl FnOnce(&View) -> T) -> T {
-        work(&read_lock(&self.view))
-    }
-
-    /// Applies a group so that no reader sees any of it yet. One that changes what was written before it is `rewriting`.
-    pub(crate) fn apply_hidden(
-        &self,
-        hidden: Hidden,
-        rewriting: bool,
-        end: u64,
-        apply: impl FnOnce(&B) -> Result<(), BackendError>,
-    ) -> Result<(), BackendError> {
-        let mut view = write_lock(&self.view);
-        view.hidden = hidden;
-        if rewriting {
-            self.rewrites.begin();
-            view.recent.clear();
-        }
-        self.end.store(end, Ordering::Release);
-        apply(&self.backend)
-    }
-
-    /// Shows the group that was hidden: it is durable.
-    pub(crate) fn show(&self, tip: Tip, written: Written) {
-        let _oldest = {
-            let mut view = write_lock(&self.view);
-            view.tip = tip;
-            self.end.store(tip.position, Ordering::Release);
-            view.hidden = Hidden::default();
-            view.recent.add(written)
-        };
-        self.rewrites.end();
-        self.flushes.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
-impl From<BackendError> for ReadError {
-    fn from(error: BackendError) -> Self {
-        match error {
-            BackendError::Closed => Self::Gone,
-            BackendError::Failed(reason) => Self::Io(reason),
-            BackendError::Damaged(what) => Self::DamagedLog(what),
+impl From<Unread> for ReadError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Damaged(what) => Self::DamagedLog(what),
+            Unread::Failed(why) => Self::Io(why),
         }
     }
-}
-
-/// Damage that no single record can be named for.
-pub(crate) fn damaged_log(what: &str, Malformed(why): Malformed) -> ReadError {
-    ReadError::DamagedLog(format!("{what}: {why}"))
 }

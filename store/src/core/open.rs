@@ -4,38 +4,102 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Core;
-use super::recent::Written;
-use super::recover::{Care, Unfit, check_start, follow, saved_head};
+use super::follow::{Followed, Follow, Next, Unfit, check_segments, follow};
+use super::wiping;
 use super::writer::Writer;
-use crate::backend::Backend;
-use crate::layout::head::Tip;
-use crate::log::{AppendError, Durability, ReadError};
+use crate::disk::{Disk, content};
+use crate::index::{Index, Part, Store};
+use crate::layout::head::{Head, LogId, Tip};
+use crate::layout::segment::{HEADER, Place, SegmentHeader};
+use crate::log::{AppendError, Durability, OpenError, ReadError};
 use crate::log_event::{LogEvent, Opened};
+use crate::merkle::Tree;
 use crate::record::Timestamp;
+use crate::segments::Segments;
+use crate::segments::appender::Appender;
 
-/// Takes up a log for reading, once it was checked.
-pub(crate) fn open_for_reading<B: Backend>(backend: B, location: String, care: Care) -> Result<Core<B>, Unfit> {
-    let head = saved_head(&backend)?;
-    let core = Core::new(backend, Tip::EMPTY, None, location);
-    let tip = follow(&core, head, care)?;
-    core.show(tip, Written::default());
-    Ok(core)
+/// The file that says how far the log is known to go, and more than it ever has.
+pub(crate) const HEAD: &str = "head";
+const LONGEST_HEAD: usize = 8 * 1024;
+
+impl Unfit {
+    /// The error of whoever opens the log at a path.
+    pub(crate) fn refuse(self, path: &std::path::Path) -> OpenError {
+        match self {
+            Self::Damaged(what) => OpenError::Damaged { path: path.to_owned(), what },
+            Self::Failed(reason) | Self::Lost(reason) => {
+                OpenError::Io { path: path.to_owned(), doing: "taking it up".to_owned(), reason }
+            }
+        }
+    }
 }
 
-/// Takes up a log to find out what is wrong with it: whatever the open would refuse it for is returned beside it.
-pub(crate) fn open_for_verifying<B: Backend>(backend: B, location: String) -> (Core<B>, Vec<ReadError>) {
-    let core = Core::new(backend, Tip::EMPTY, None, location);
-    let checked = saved_head(&core.backend).and_then(|head| check_start(&core, &head));
-    let mut findings: Vec<_> = checked.err().map(ReadError::from).into_iter().collect();
-    match core.group_before(u64::MAX) {
-        Ok(Some((position, entry))) => {
-            let position = position.saturating_add(entry.records());
-            core.show(Tip { position, hash: entry.hash, ..Tip::EMPTY }, Written::default());
-        }
-        Ok(None) => core.show(Tip::EMPTY, Written::default()),
-        Err(error) => findings.push(error),
+/// The head of a log; `None` if it has none.
+pub(crate) fn load_head(disk: &dyn Disk) -> Result<Option<Head>, Unfit> {
+    let bytes = content(disk, HEAD, LONGEST_HEAD).map_err(|error| Unfit::Failed(format!("the head file: {error}")))?;
+    let decoded = bytes.map(|bytes| Head::decode(&bytes)).transpose();
+    decoded.map_err(|why| Unfit::Damaged(format!("the head file: {why}")))
+}
+
+pub(crate) fn save_head(disk: &dyn Disk, head: &Head) -> std::io::Result<()> {
+    disk.replace(HEAD, &head.encode())
+}
+
+/// Makes an empty log on a disk that has none: its first segment, then its head.
+pub(crate) fn create(disk: &Arc<dyn Disk>, log: LogId) -> Result<Head, Unfit> {
+    let failed = |error: std::io::Error| Unfit::Failed(format!("making its first segment: {error}"));
+    let header = SegmentHeader { number: 1, log, before: Tip::empty(), length_before: 0 };
+    Appender::begin(Arc::clone(disk), &header, crate::segments::appender::LONGEST).map_err(failed)?;
+    let place = Place { segment: 1, offset: HEADER as u32 };
+    let head = Head { closed: false, log, tip: Tip::empty(), place, wiped: 0, index: 0, tree: Tree::default() };
+    save_head(&**disk, &head).map_err(failed)?;
+    Ok(head)
+}
+
+/// A log that was found to be in order.
+pub(crate) struct Found {
+    pub(crate) segments: Segments,
+    pub(crate) index: Index,
+    pub(crate) head: Head,
+    pub(crate) followed: Followed,
+    pub(crate) numbers: Vec<u32>,
+}
+
+/// Follows a log to its end, with an index that may have a part of it, or none.
+pub(crate) fn find(disk: &Arc<dyn Disk>, head: Head, store: Option<Store>, keep: bool) -> Result<Found, Unfit> {
+    let segments = Segments::new(Arc::clone(disk), head.log);
+    let numbers = check_segments(&segments, &head)?;
+    let (tip, place) = store.as_ref().map_or((Tip::empty(), Place::default()), |store| (store.end().tip, store.end().place));
+    let index = Index::new(Part::default(), tip, place, store);
+    if keep {
+        index.keep().map_err(|error| Unfit::Failed(format!("starting the thread of its index: {error}")))?;
     }
-    (core, findings)
+    let followed = follow(&segments, &numbers, &head, &index)?;
+    Ok(Found { segments, index, head, followed, numbers })
+}
+
+/// Takes up a log for reading.
+pub(crate) fn open_for_reading(disk: &Arc<dyn Disk>, location: String) -> Result<Core, Unfit> {
+    let head = load_head(&**disk)?.ok_or_else(|| Unfit::Damaged("its head file (`head`) is missing".to_owned()))?;
+    let Found { segments, index, .. } = find(disk, head, None, false)?;
+    Ok(Core::new(segments, index, None, location))
+}
+
+/// Takes up a log as far as it can be, damaged or not: whatever an open would refuse it for is returned beside it.
+pub(crate) fn open_for_verifying(disk: &Arc<dyn Disk>, location: String) -> Result<(Core, Vec<ReadError>), Unfit> {
+    match open_for_reading(disk, location.clone()) {
+        Ok(core) => Ok((core, Vec::new())),
+        Err(Unfit::Damaged(what)) => {
+            let log = load_head(&**disk).ok().flatten().map(|head| head.log);
+            let log = log.or_else(|| super::verify::log_of(&**disk)).ok_or_else(|| Unfit::Damaged(what.clone()))?;
+            let segments = Segments::new(Arc::clone(disk), log);
+            let part = super::verify::whatever_is_whole(&segments)?;
+            let (part, tip, place) = part;
+            let index = Index::new(part, tip, place, None);
+            Ok((Core::new(segments, index, None, location), vec![ReadError::DamagedLog(what)]))
+        }
+        Err(other) => Err(other),
+    }
 }
 
 /// What failed: that the log stopped is not to the point before it began.
@@ -46,29 +110,58 @@ fn reason(error: AppendError) -> String {
     }
 }
 
-/// Takes up a log for writing, once it was checked, and writes down that it did.
-///
-/// `now` is asked for the time, given the time of the last record.
-pub(crate) fn open_for_writing<B: Backend>(
-    backend: B,
-    location: String,
-    durability: Durability,
-    opened: Opened,
-    now: impl FnOnce(Timestamp) -> Timestamp,
-) -> Result<(Arc<Core<B>>, Writer<B>), Unfit> {
-    let head = saved_head(&backend)?;
-    let core = Core::new(backend, Tip::EMPTY, Some(durability), location);
-    let tip = follow(&core, head, Care::Frames)?;
-    core.show(tip, Written::default());
-    let core = Arc::new(core);
-    let mut writer = Writer::new(Arc::clone(&core), head.position);
+/// How a log is taken up for writing.
+pub(crate) struct Taking<Now> {
+    pub(crate) location: String,
+    pub(crate) durability: Durability,
+    pub(crate) opened: Opened,
+    /// Gives the time, given the time of the last record.
+    pub(crate) now: Now,
+    /// After how many bytes a segment is not written to any more.
+    pub(crate) longest_segment: u32,
+}
+
+/// Goes on to write a log that was found to be in order, and writes down that it does.
+pub(crate) fn open_for_writing<Now: FnOnce(Timestamp) -> Timestamp>(
+    disk: &Arc<dyn Disk>,
+    found: Found,
+    taking: Taking<Now>,
+) -> Result<(Arc<Core>, Writer), Unfit> {
+    let Found { segments, index, head, followed, numbers } = found;
+    let Taking { location, durability, opened, now, longest_segment } = taking;
+    let failed = |doing: &str, error: std::io::Error| Unfit::Failed(format!("{doing}: {error}"));
+    // What was never finished is gone before anything is written: the last segment first.
+    for number in numbers.iter().rev().filter(|number| **number > followed.place.segment) {
+        disk.remove(&crate::segments::name_of(*number)).map_err(|error| failed("removing a segment that was never begun", error))?;
+    }
+    let appender = Appender::go_on(Arc::clone(disk), followed.place, longest_segment)
+        .map_err(|error| failed("opening the last segment", error))?;
+    let core = Arc::new(Core::new(segments, index, Some(durability), location));
+    wiping::wipe_pending(&core, head.wiped)?;
+    followed.check_suspects(&core.segments)?;
+    let mut writer = Writer::new(Arc::clone(&core), appender, &head, followed);
     let time = now(writer.last_time());
-    let order = core.missing_order()?;
     writer
-        .write_changes(&[LogEvent::Opened(opened)], time, order)
+        .record(&LogEvent::Opened(opened), time)
         .map_err(|error| Unfit::Failed(format!("writing down that it was opened: {}", reason(error))))?;
     // From here on a log that comes up shorter has lost something.
     writer.save_head().map_err(|error| Unfit::Failed(reason(error)))?;
     core.flushes.store(0, Ordering::Relaxed);
     Ok((core, writer))
+}
+
+/// Goes through all of a log, from group to group, for those who want no index.
+pub(crate) fn each_group(
+    segments: &Segments,
+    mut visit: impl FnMut(&crate::segments::walk::Group) -> Result<(), Unfit>,
+) -> Result<Tip, Unfit> {
+    let numbers = segments.open_all().map_err(|error| Unfit::Failed(error.to_string()))?;
+    let mut follow = Follow::all(segments, &numbers);
+    loop {
+        match follow.next() {
+            Next::Group(group) => visit(&group)?,
+            Next::Unfit(unread) => return Err(unread.into()),
+            Next::End => return Ok(follow.tip),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use rand::RngCore;
 
 use crate::bytes::Malformed;
 use crate::layout::frame::Content;
-use crate::log::{Batch, Definition, Frame, Listing};
+use crate::log::{Batch, Definition, Frame};
 use crate::record::{StreamId, StreamKind, Timestamp};
 use crate::seal::SALT_LENGTH;
 
@@ -21,7 +21,6 @@ pub(crate) struct ReadyFrame {
     pub(crate) kind: StreamKind,
     pub(crate) expected_seq: u64,
     pub(crate) time: Timestamp,
-    pub(crate) listing: Listing,
     /// Why its batch will be refused, if it has too much.
     pub(crate) content: Result<Content, Malformed>,
 }
@@ -41,7 +40,7 @@ impl From<Frame> for ReadyFrame {
             random.fill_bytes(&mut salt);
             salt
         };
-        Self { stream, kind, expected_seq, time, listing, content: Content::new(&bodies, salt) }
+        Self { stream, kind, expected_seq, time, content: Content::new(&bodies, &listing, salt) }
     }
 }
 

@@ -1,15 +1,13 @@
 //! Reading beside changes of what was written before: erasing, pruning, importing.
 //!
-//! An answer is put together from several reads of the backend. A change between two of them makes the answer look like
-//! damage: records of a stream without its entry in the listing, a place in a segment whose value was wiped. So damage counts
-//! only where nothing was changed while it was found, and is looked for again otherwise.
+//! What is read while it is written over looks like damage. So damage counts only where nothing was changed while it was found, and is
+//! looked for again otherwise.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use super::Core;
-use crate::backend::Backend;
 use crate::log::ReadError;
 
 /// How often a reader tries again beside changes that follow each other.
@@ -43,7 +41,15 @@ fn is_under_way(count: u64) -> bool {
     count % 2 == 1
 }
 
-impl<B: Backend> Core<B> {
+impl Core {
+    /// Changes what was written before, while readers read it again that was damaged meanwhile.
+    pub(super) fn rewriting<T>(&self, change: impl FnOnce() -> T) -> T {
+        self.rewrites.begin();
+        let changed = change();
+        self.rewrites.end();
+        changed
+    }
+
     /// Reads, and reads again what looked like damage while something was changed.
     pub(crate) fn settled<T>(&self, read: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
         let mut tries = 0;

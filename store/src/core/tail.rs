@@ -1,133 +1,159 @@
-//! Reading the log in the order of its positions, by the commit entries: each names the frames of a group.
+//! Reading the log in the order of its positions: the order of its files.
 
 use super::Core;
-use super::ahead::{GroupsAhead, Named, NamedAhead};
-use super::ends::PageEnds;
-use super::read::{Budget, Hashes};
-use crate::backend::Backend;
+use super::read::Budget;
 use crate::layout::frame::{Standing, StoredFrame};
-use crate::layout::group::{FramePlace, GroupEntry};
+use crate::layout::segment::{HEADER, Place};
 use crate::log::{ReadError, StreamsSince};
-use crate::record::{Hash, Record};
+use crate::merkle::Node;
+use crate::record::Record;
+use crate::segments::walk::{A_LITTLE, ALL, Group, Item, Step, Walk};
 use crate::since;
 
-impl<B: Backend> Core<B> {
-    /// Records of the log from a position on.
+/// On the way through the durable log.
+pub(crate) struct LogWalk<'a> {
+    walk: Walk<'a>,
+    segments: Vec<u32>,
+    /// Where the log ended when the walk began.
+    end: u64,
+    position: u64,
+}
+
+impl LogWalk<'_> {
+    /// The next group; `None` at the end of the log.
+    pub(crate) fn next_group(&mut self) -> Result<Option<Group>, ReadError> {
+        while self.position < self.end {
+            match self.walk.step() {
+                Step::Group(group) => {
+                    self.position = self.position.max(group.header.end);
+                    return Ok(Some(group));
+                }
+                Step::Unfit(unread) => return Err(unread.into()),
+                Step::End => match self.walk.next_segment(&self.segments) {
+                    Some(header) => drop(header?),
+                    None => {
+                        let what = format!("it ends at position {}, and goes to {}", self.position, self.end);
+                        return Err(ReadError::DamagedLog(what));
+                    }
+                },
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Core {
+    /// From the group on that has a position, or a little before it.
+    pub(crate) fn walk_from(&self, position: u64, at_once: usize) -> Result<LogWalk<'_>, ReadError> {
+        let first = Place { segment: 1, offset: HEADER as u32 };
+        let place = self.ask(|index| index.group_before(position))?.unwrap_or(first);
+        let (end, last) = (self.tip().position, self.index.place().segment);
+        let position = if place == first { 0 } else { position.min(end) };
+        Ok(LogWalk { walk: Walk::new(&self.segments, place, at_once), segments: (1..=last).collect(), end, position })
+    }
+
+    /// Visits the frames with the records from a position on, in their order, until told to stop.
+    fn each_frame_from(
+        &self,
+        from: u64,
+        enough: usize,
+        mut visit: impl FnMut(StoredFrame) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        if from >= self.tip().position || enough == 0 {
+            return Ok(());
+        }
+        let mut walk = self.walk_from(from, if enough > 1_000 { ALL } else { A_LITTLE })?;
+        while let Some(group) = walk.next_group()? {
+            if group.header.end <= from {
+                continue;
+            }
+            for found in group.items() {
+                let found = found?;
+                if let Item::Frame(header) = &found.item
+                    && header.standing == Standing::Own
+                    && header.end() > from
+                    && !visit(found.frame()?)?
+                {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames of the log from the one with a position on, unchecked, as far as the budget goes. Of pruned ones nothing is left.
+    pub(crate) fn tail_frames(&self, from: u64, budget: Budget) -> Result<Vec<StoredFrame>, ReadError> {
+        let (mut frames, mut records, mut bytes) = (Vec::new(), 0_u64, 0_u64);
+        self.each_frame_from(from, budget.enough, |frame| {
+            if !frame.header.pruned {
+                records += frame.header.end() - frame.header.first_position.max(from);
+                bytes += frame.bytes().len() as u64;
+                frames.push(frame);
+            }
+            Ok(records < budget.enough as u64 && bytes < budget.bytes)
+        })?;
+        Ok(frames)
+    }
+
+    /// Records of the log from a position on, each checked.
     pub(crate) fn tail_within(&self, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
-        let mut records = match self.written_from(from, budget.enough) {
-            Some(written) => written.records(budget)?,
-            None => self.records_named(&self.named_from(from, budget.enough)?, budget)?,
-        };
+        let frames = self.tail_frames(from, budget)?;
+        let mut records = super::read::checked_records(&frames)?;
         let passed = records.partition_point(|record| record.position < from);
         records.drain(..passed);
         records.truncate(budget.records);
         Ok(records)
     }
 
-    /// The frames with the records from a position on, some of them, each with its first position.
-    fn named_from(&self, from: u64, enough: usize) -> Result<Vec<Named>, ReadError> {
-        let tip = self.tip().position;
-        let mut named = Vec::new();
-        if from >= tip || enough == 0 {
-            return Ok(named);
+    /// The log's tree from a position on: the leaves of records, and what is left of those that were pruned.
+    pub(crate) fn nodes_within(&self, from: u64, limit: usize) -> Result<Vec<Node>, ReadError> {
+        let mut nodes = Vec::new();
+        if from >= self.tip().position {
+            return Ok(nodes);
         }
-        let (mut position, mut entry) = self.group_before(from + 1)?.ok_or_else(|| no_group(from))?;
-        let mut groups = GroupsAhead::new(self);
-        let enough = from.saturating_add(enough as u64);
-        loop {
-            let first = position;
-            for place in &entry.frames {
-                let after = position + u64::from(place.count);
-                if after > from && position < enough {
-                    named.push((*place, position));
+        let mut walk = self.walk_from(from, ALL)?;
+        while let Some(group) = walk.next_group()? {
+            for found in group.items() {
+                let found = found?;
+                match &found.item {
+                    Item::Frame(header) if header.standing == Standing::Own && header.end() > from => {
+                        let frame = found.frame()?;
+                        if !frame.header.pruned {
+                            super::read::checked_records(std::slice::from_ref(&frame))?;
+                        }
+                        let hashes = frame.hashes().map_err(|why| ReadError::DamagedLog(why.to_string()))?;
+                        nodes.extend((header.first_position..).zip(&hashes).map(|(at, hash)| Node::of_record(at, hash)));
+                    }
+                    Item::Gap(_, end) if *end > from => nodes.extend(found.gap()?.nodes),
+                    _ => {}
                 }
-                position = after;
             }
-            if position <= from {
-                return Err(no_group(from));
+            nodes.retain(|node| node.first >= from);
+            if nodes.len() >= limit {
+                break;
             }
-            if position >= tip || position >= enough {
-                return Ok(named);
-            }
-            entry = next_group(&mut groups, first, position)?;
         }
+        nodes.truncate(limit);
+        Ok(nodes)
     }
 
-    /// The hashes of the log's records from a position on, also of those that were pruned. Each that is there is checked.
-    pub(crate) fn hashes_within(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
-        let named = self.named_from(from, limit)?;
-        let mut frames = NamedAhead::new(self, &named);
-        let mut ends = PageEnds::of(&self.ends);
-        let mut hashes = Vec::new();
-        for (place, position) in &named {
-            let frame = frames.load(place, *position)?;
-            let passed = usize::try_from(from.saturating_sub(*position)).unwrap_or(usize::MAX);
-            hashes.extend(frame.hashes().into_iter().skip(passed));
-            let mut records = Vec::new();
-            self.records_of(&mut records, place, frame, &mut ends)?;
-            self.check_hashes(&records, Hashes::Checked).map_err(|(_, error)| error)?;
-        }
-        hashes.truncate(limit);
-        Ok(hashes)
-    }
-
-    /// Streams that have records from a position on, each as it is now: by what was written last, or by the commit entries.
+    /// Streams that were written to from a position on, each as it is now.
     pub(crate) fn streams_since_within(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
-        if limit > 0
-            && let Some(written) = self.written_from(from, usize::MAX)
-        {
-            let named = written.frames().map(|frame| (frame.encoded.stream, frame.header.first_position));
-            return since::streams_of(self, from, limit, named, written.end());
+        if limit == 0 {
+            return Ok(StreamsSince { streams: Vec::new(), next: from });
         }
-        let enough = if limit == 0 { 0 } else { since::MOST_RECORDS };
-        let named = self.named_from(from, enough)?;
-        let end = named.last().map_or(from, |(place, position)| position + u64::from(place.count));
-        since::streams_of(self, from, limit, named.iter().map(|(place, position)| (place.stream, *position)), end)
+        let end = self.tip().position;
+        if let Some(written) = self.ask(|index| index.since(from))? {
+            return since::streams_of(self, from, limit, &written, end);
+        }
+        let mut frames = Vec::new();
+        let enough = from.saturating_add(since::MOST_RECORDS as u64);
+        self.each_frame_from(from, since::MOST_RECORDS, |frame| {
+            frames.push((frame.header.end(), frame.header.stream));
+            Ok(frame.header.end() < enough)
+        })?;
+        // Behind the last frame that was looked at there is nothing, or there was enough.
+        let reached = frames.last().map(|(end, _)| *end).filter(|reached| *reached >= enough).unwrap_or(end);
+        since::streams_of(self, from, limit, &since::last_written(frames.into_iter()), reached)
     }
-
-    /// The frame that a commit entry names, if it is the one.
-    pub(crate) fn load_named(&self, place: &FramePlace, position: u64) -> Result<StoredFrame, ReadError> {
-        let FramePlace { stream, first_seq, .. } = *place;
-        let missing = "the log names its frame, and it is missing".to_owned();
-        let frame =
-            self.load_frame(stream, first_seq)?.ok_or(ReadError::Damaged { stream, seq: first_seq, what: missing })?;
-        check_named(place, position, frame)
-    }
-}
-
-/// That a frame is the one that a commit entry names.
-pub(super) fn check_named(place: &FramePlace, position: u64, frame: StoredFrame) -> Result<StoredFrame, ReadError> {
-    let FramePlace { stream, kind, first_seq, count } = *place;
-    let differs = |what: String| ReadError::Damaged { stream, seq: first_seq, what };
-    if frame.header.standing == Standing::Imported {
-        return Err(differs("the log names its frame, and one from an archive stands there".to_owned()));
-    }
-    let found = (frame.header.kind, frame.header.count, frame.header.first_position);
-    if found == (kind, count, position) {
-        Ok(frame)
-    } else {
-        Err(differs(format!(
-            "the log says {kind:?}, {count} records from position {position}; its frame says {:?}, {} from {}",
-            found.0, found.1, found.2
-        )))
-    }
-}
-
-/// The commit entry that must begin where the one at `previous` ended.
-fn next_group<B: Backend>(
-    groups: &mut GroupsAhead<'_, B>,
-    previous: u64,
-    position: u64,
-) -> Result<GroupEntry, ReadError> {
-    match groups.after(previous)? {
-        Some((found, entry)) if found == position => Ok(entry),
-        Some((found, _)) => Err(ReadError::DamagedLog(format!(
-            "the commit entry at position {previous} ends at {position}, the next begins at {found}"
-        ))),
-        None => Err(no_group(position)),
-    }
-}
-
-fn no_group(position: u64) -> ReadError {
-    ReadError::DamagedLog(format!("no commit entry has position {position}, though later ones were acknowledged"))
 }

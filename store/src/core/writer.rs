@@ -1,32 +1,30 @@
 //! The one who writes: takes what is waiting, refuses what does not fit, seals the rest as a group, makes it durable, and
 //! only then says so.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::group::{Group, Sealed, StreamState};
+use super::Core;
+use super::follow::Followed;
+use super::group::{Group, Sealed};
+use super::open::save_head;
 use super::ready::{ReadyBatch, ReadyFrame};
-use super::{Core, Listed};
-use crate::backend::{Backend, BackendError};
 use crate::bytes::Malformed;
-use crate::layout::frame::Standing;
-use crate::layout::head::Tip;
-use crate::layout::keys;
-use crate::layout::listing::MAX_LABEL;
+use crate::index::{Lost, StreamState};
+use crate::layout::definition;
+use crate::layout::head::{Head, Tip};
+use crate::layout::segment::SegmentHeader;
 use crate::log::{Acknowledge, AppendError, Appended, Batch, Definition, Durability, Frame, Listing, ReadError};
 use crate::log_event::LogEvent;
-use crate::record::{Hash, StreamId, StreamKind, Timestamp};
+use crate::merkle::Tree;
+use crate::record::{StreamId, StreamKind, Timestamp};
 use crate::seal;
+use crate::segments::appender::Appender;
 
 /// How many records may lie behind the head file: what an open after a crash has to check.
 const HEAD_EVERY: u64 = 65_536;
-
-/// How many streams the writer remembers; it looks the others up again.
-const REMEMBERED_STREAMS: usize = 100_000;
-
-/// How many definitions the writer remembers to have stored.
-const REMEMBERED_DEFINITIONS: usize = 10_000;
 
 /// A batch that waits, and who waits for it.
 pub(crate) struct Job {
@@ -75,41 +73,46 @@ impl Outcome {
 }
 
 /// The writer of a log.
-pub(crate) struct Writer<B> {
-    core: Arc<Core<B>>,
-    tip: Tip,
-    streams: HashMap<StreamId, StreamState>,
-    definitions: HashSet<Hash>,
+pub(crate) struct Writer {
+    core: Arc<Core>,
+    appender: Appender,
+    tree: Tree,
+    /// Up to where the log is known to be on the disk.
+    synced: u64,
+    /// From which position on events say that something was erased or pruned that is not written over yet.
+    wiping: Option<u64>,
     /// The position in the head file.
     head_saved: u64,
-    /// Whether something was acknowledged that is not synced.
-    unsynced: bool,
     /// Why nothing more is taken.
     stopped: Option<AppendError>,
 }
 
-impl<B: Backend> Writer<B> {
+impl Writer {
     /// A writer that goes on where the log ends.
-    pub(crate) fn new(core: Arc<Core<B>>, head_saved: u64) -> Self {
+    pub(crate) fn new(core: Arc<Core>, appender: Appender, head: &Head, followed: Followed) -> Self {
         Self {
-            tip: core.tip(),
             core,
-            streams: HashMap::new(),
-            definitions: HashSet::new(),
-            head_saved,
-            unsynced: false,
+            appender,
+            tree: followed.tree,
+            synced: head.tip.position,
+            wiping: None,
+            head_saved: head.tip.position,
             stopped: None,
         }
     }
 
+    fn tip(&self) -> Tip {
+        self.core.tip()
+    }
+
     /// Whether something was acknowledged that a power cut could still take back.
     pub(crate) fn is_unsynced(&self) -> bool {
-        self.unsynced
+        self.synced < self.tip().position
     }
 
     /// The time of the last record.
     pub(crate) fn last_time(&self) -> Timestamp {
-        self.tip.time
+        self.tip().time
     }
 
     /// Wakes the readers that wait until the log moves. It has moved, and whoever appended was told.
@@ -118,8 +121,8 @@ impl<B: Backend> Writer<B> {
     }
 
     /// The log, for those who change it.
-    pub(super) fn core(&self) -> &Core<B> {
-        &self.core
+    pub(super) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
     }
 
     /// Why nothing more is taken, if so.
@@ -127,30 +130,24 @@ impl<B: Backend> Writer<B> {
         self.stopped.clone()
     }
 
-    /// Forgets what is known of a stream that was changed.
-    pub(super) fn forget_stream(&mut self, stream: StreamId) {
-        self.streams.remove(&stream);
+    /// Notes that the next events say what is to be written over, or that all of it is.
+    pub(super) fn note_wiping(&mut self, begins: bool) {
+        self.wiping = begins.then(|| self.tip().position);
     }
 
-    /// Those definitions that the log does not have.
-    pub(super) fn new_definitions(&mut self, mut definitions: Vec<Definition>) -> Result<Vec<Definition>, AppendError> {
-        for definition in &definitions {
-            self.check_definition(definition)?;
-        }
-        definitions.retain(|definition| self.definitions.insert(definition.fingerprint));
-        Ok(definitions)
-    }
-
-    /// Makes everything that waits durable, with one flush.
+    /// Makes everything that waits durable, with one sync.
     pub(crate) fn commit(&mut self, jobs: Vec<Job>) -> Vec<Outcome> {
-        self.forget();
-        let mut group = Group::new(self.tip);
+        let core = Arc::clone(&self.core);
+        if let Err(error) = self.make_room() {
+            self.stop(&format!("beginning a segment: {error}"));
+        }
+        let mut group = Group::new(&core, self.appender.end(), &self.tree);
         let mut outcomes = Vec::with_capacity(jobs.len());
         for Job { batch, waiting } in jobs {
             let result = self.admit(batch, &mut group);
             outcomes.push(Outcome { waiting, result });
         }
-        if let Some(sealed) = group.finish()
+        if let Some(sealed) = group.finish(self.synced)
             && self.stopped.is_none()
         {
             self.make_durable(sealed);
@@ -163,21 +160,29 @@ impl<B: Backend> Writer<B> {
         outcomes
     }
 
-    fn forget(&mut self) {
-        if self.streams.len() > REMEMBERED_STREAMS {
-            self.streams.clear();
+    /// Begins a segment where the last one is full.
+    fn make_room(&mut self) -> io::Result<()> {
+        if self.stopped.is_some() || !self.appender.is_full() {
+            return Ok(());
         }
-        if self.definitions.len() > REMEMBERED_DEFINITIONS {
-            self.definitions.clear();
-        }
+        let end = self.appender.end();
+        let header = SegmentHeader {
+            number: end.segment + 1,
+            log: self.core.segments.log,
+            before: self.tip(),
+            length_before: end.offset,
+        };
+        self.appender.turn(&header)?;
+        self.synced = self.tip().position;
+        self.write_head(false, 0)
     }
 
     /// Takes a batch into the group, or refuses all of it.
-    fn admit(&mut self, batch: ReadyBatch, group: &mut Group) -> Result<Appended, AppendError> {
+    pub(super) fn admit(&mut self, batch: ReadyBatch, group: &mut Group<'_>) -> Result<Appended, AppendError> {
         if let Some(stopped) = &self.stopped {
             return Err(stopped.clone());
         }
-        self.check(&batch)?;
+        self.check(&batch, group)?;
         let position = group.position();
         self.add(batch, group).map_err(|why| {
             // Everything was checked before: what is in the group now is half of a batch.
@@ -188,17 +193,29 @@ impl<B: Backend> Writer<B> {
         Ok(Appended { position, records: group.position() - position })
     }
 
-    fn add(&mut self, batch: ReadyBatch, group: &mut Group) -> Result<(), Malformed> {
+    fn add(&self, batch: ReadyBatch, group: &mut Group<'_>) -> Result<(), Malformed> {
         for definition in &batch.definitions {
-            if self.definitions.insert(definition.fingerprint) {
-                group.add_definition(definition)?;
-            }
+            self.define(definition, group)?;
         }
-        batch.frames.into_iter().try_for_each(|frame| group.add_frame(frame, &mut self.streams))
+        batch.frames.into_iter().try_for_each(|frame| group.add_frame(frame))
+    }
+
+    /// Stores a definition, unless the log has it.
+    pub(super) fn define(&self, definition: &Definition, group: &mut Group<'_>) -> Result<(), Malformed> {
+        match self.knows(definition, group).map_err(|error| Malformed(error.to_string()))? {
+            true => Ok(()),
+            false => group.add_definition(definition),
+        }
+    }
+
+    /// Whether the log has a definition.
+    fn knows(&self, definition: &Definition, group: &Group<'_>) -> Result<bool, ReadError> {
+        let fingerprint = definition.fingerprint;
+        Ok(group.has_definition(fingerprint) || self.core.ask(|index| index.definition(fingerprint))?.is_some())
     }
 
     /// Everything that a batch can be refused for. Nothing is changed before all of it was checked.
-    fn check(&mut self, batch: &ReadyBatch) -> Result<(), AppendError> {
+    fn check(&mut self, batch: &ReadyBatch, group: &Group<'_>) -> Result<(), AppendError> {
         if batch.frames.is_empty() && batch.definitions.is_empty() {
             return Err(AppendError::Invalid("the batch is empty".to_owned()));
         }
@@ -209,12 +226,16 @@ impl<B: Backend> Writer<B> {
                 let what = format!("stream {} has two frames in one batch; join them", frame.stream);
                 return Err(AppendError::Invalid(what));
             }
-            self.check_frame(frame)?;
+            self.check_frame(frame, group)?;
         }
-        batch.definitions.iter().try_for_each(|definition| self.check_definition(definition))
+        batch.definitions.iter().try_for_each(|definition| match self.knows(definition, group) {
+            Ok(true) => Ok(()),
+            Ok(false) => check_definition(definition),
+            Err(error) => Err(self.unreadable(error)),
+        })
     }
 
-    fn check_frame(&mut self, frame: &ReadyFrame) -> Result<(), AppendError> {
+    fn check_frame(&mut self, frame: &ReadyFrame, group: &Group<'_>) -> Result<(), AppendError> {
         let stream = frame.stream;
         let invalid = |what: &str| Err(AppendError::Invalid(format!("stream {stream}: {what}")));
         if frame.content.as_ref().is_ok_and(|content| content.count() == 0) {
@@ -223,20 +244,15 @@ impl<B: Backend> Writer<B> {
         if (stream == StreamId::LOG) != (frame.kind == StreamKind::Log) {
             return invalid("the stream of kind Log is the log's own, and the only one");
         }
-        if let Listing::Open(label) | Listing::Closed(label) = &frame.listing
-            && label.len() > MAX_LABEL
-        {
-            return invalid(&format!("a label of {} bytes is longer than {MAX_LABEL}", label.len()));
-        }
         if let Err(Malformed(why)) = &frame.content {
             return invalid(why);
         }
-        let next = match self.find_stream(stream)? {
+        let next = match self.find_stream(stream, group)? {
             Some(state) if state.kind != frame.kind => {
                 let what = format!("it is of kind {:?}, not {:?}", state.kind, frame.kind);
                 return invalid(&what);
             }
-            Some(state) => state.next_seq,
+            Some(state) => state.records,
             None => 0,
         };
         if frame.expected_seq != next {
@@ -245,56 +261,20 @@ impl<B: Backend> Writer<B> {
         Ok(())
     }
 
-    /// Checks a definition, and learns whether the log has it.
-    fn check_definition(&mut self, definition: &Definition) -> Result<(), AppendError> {
-        let fingerprint = definition.fingerprint;
-        if self.definitions.contains(&fingerprint) {
-            return Ok(());
-        }
-        let found = seal::fingerprint(&definition.bytes);
-        if found != fingerprint {
-            let what = format!("the definition {fingerprint} has content with fingerprint {found}");
-            return Err(AppendError::Invalid(what));
-        }
-        if crate::layout::definition::fits(&definition.bytes) {
-            let stored = self.core.backend.get(&keys::definition(fingerprint, 0));
-            if stored.map_err(|error| self.unreadable(error.into()))?.is_some() {
-                self.definitions.insert(fingerprint);
+    /// What is known of a stream. What is appended goes on from its last record: so one that this process has not written must be whole.
+    fn find_stream(&mut self, stream: StreamId, group: &Group<'_>) -> Result<Option<StreamState>, AppendError> {
+        let known = group.stream(stream).map_err(|Lost(why)| ReadError::Io(why));
+        let found = known.and_then(|state| match state {
+            Some(state) if state.pruned => Err(ReadError::Pruned { stream, records: state.records }),
+            Some(state) if !group.has_written(stream) && !self.core.index.is_in_memory(stream) => {
+                self.core.check_last(stream, &state).map(|()| Some(state))
             }
-            return Ok(());
-        }
-        let length = definition.bytes.len();
-        Err(AppendError::Invalid(format!("the definition {fingerprint} of {length} bytes is too long")))
+            state => Ok(state),
+        });
+        found.map_err(|error| self.unreadable(error))
     }
 
-    /// What is known of a stream, from memory or from its end.
-    fn find_stream(&mut self, stream: StreamId) -> Result<Option<&StreamState>, AppendError> {
-        if !self.streams.contains_key(&stream)
-            && let Some(state) = self.load_stream(stream).map_err(|error| self.unreadable(error))?
-        {
-            self.streams.insert(stream, state);
-        }
-        Ok(self.streams.get(&stream))
-    }
-
-    fn load_stream(&self, stream: StreamId) -> Result<Option<StreamState>, ReadError> {
-        let Some((first_seq, last)) = self.core.last_frame(stream, u64::MAX, u64::MAX)? else {
-            return Ok(None);
-        };
-        let next_seq = first_seq.saturating_add(u64::from(last.count));
-        if last.standing == Standing::Pruned {
-            return Err(ReadError::Pruned { stream, records: next_seq });
-        }
-        // What is appended goes on from it, so it must be whole.
-        self.core.check_last(stream, first_seq)?;
-        let listed: Option<Listed> = self.core.with_view(|view| self.core.listed(view, last.kind, stream))?;
-        let listed =
-            listed.ok_or_else(|| ReadError::DamagedLog(format!("stream {stream} is missing in the listing")))?;
-        Ok(Some(StreamState { kind: last.kind, next_seq, head: last.head, bytes: last.bytes, listed }))
-    }
-
-    /// A batch is refused where what it would have to go on from is damaged or gone; others can go on. Where the disk fails, nothing can:
-    /// a failed write, of which sled tells whoever comes next, can first be met by a read.
+    /// A batch is refused where what it would have to go on from is damaged or gone; others can go on. Where the disk fails, nothing can.
     fn unreadable(&mut self, error: ReadError) -> AppendError {
         let what = format!("what it goes on from cannot be read: {error}");
         if !matches!(error, ReadError::Io(_)) {
@@ -306,101 +286,146 @@ impl<B: Backend> Writer<B> {
     }
 
     fn make_durable(&mut self, sealed: Sealed) {
-        let Sealed { changes, hidden, rewriting, written, tip } = sealed;
-        let core = Arc::clone(&self.core);
-        let done = core
-            .backend
-            .make_room(&changes)
-            .and_then(|()| core.apply_hidden(hidden, rewriting, tip.position, |backend| backend.apply(&changes)))
-            .and_then(|()| core.backend.write_out())
-            .and_then(|()| match core.durability {
-                Some(Durability::Interval(_) | Durability::Os) => {
-                    self.unsynced = true;
-                    Ok(())
-                }
-                Some(Durability::Sync) | None => core.backend.sync(),
-            });
-        match done {
-            Ok(()) => {
-                self.tip = tip;
-                core.show(tip, written);
-                if tip.position - self.head_saved >= HEAD_EVERY {
-                    // The group itself is durable. That the log stopped is told to the next one.
-                    let _ = self.save_head();
-                }
-            }
-            Err(error) => self.stop(&error),
+        let Sealed { bytes, part, tip, tree } = sealed;
+        if let Err(error) = self.write(&bytes) {
+            return self.stop(&error.to_string());
+        }
+        self.tree = tree;
+        if self.core.durability == Some(Durability::Sync) {
+            self.synced = tip.position;
+        }
+        self.core.index.append(part, tip, self.appender.end());
+        self.core.flushes.fetch_add(1, Ordering::Relaxed);
+        if tip.position - self.head_saved >= HEAD_EVERY {
+            // The group itself is durable. That the log stopped is told to the next one.
+            let _ = self.save_head();
+        }
+    }
+
+    fn write(&mut self, group: &[u8]) -> io::Result<()> {
+        self.core.segments.disk().check_in_place()?;
+        self.appender.write(group)?;
+        match self.core.durability {
+            Some(Durability::Interval(_) | Durability::Os) => Ok(()),
+            Some(Durability::Sync) | None => self.appender.sync(),
         }
     }
 
     /// A failed write or sync is final: the system may have dropped what it could not write, and a second sync would
     /// claim that all is well.
-    fn stop(&mut self, error: &BackendError) {
-        tracing::error!(log = self.core.location, %error, "the log stopped");
-        self.stopped = Some(AppendError::Failed(error.to_string()));
+    pub(super) fn stop(&mut self, error: &str) {
+        tracing::error!(log = self.core.location, error, "the log stopped");
+        self.stopped = Some(AppendError::Failed(error.to_owned()));
         self.core.failed.store(true, Ordering::Release);
     }
 
     /// Syncs what was acknowledged before it was on the disk.
     pub(crate) fn sync(&mut self) {
-        if self.stopped.is_some() || !self.unsynced {
+        if self.stopped.is_some() || !self.is_unsynced() {
             return;
         }
-        match self.core.backend.sync() {
-            Ok(()) => self.unsynced = false,
-            Err(error) => self.stop(&error),
+        match self.appender.sync() {
+            Ok(()) => self.synced = self.tip().position,
+            Err(error) => self.stop(&error.to_string()),
         }
+    }
+
+    fn write_head(&mut self, closed: bool, index: u32) -> io::Result<()> {
+        let tip = self.tip();
+        let head = Head {
+            closed,
+            log: self.core.segments.log,
+            tip,
+            place: self.appender.end(),
+            wiped: self.wiping.unwrap_or(tip.position),
+            index,
+            tree: self.tree.clone(),
+        };
+        self.core.segments.disk().check_in_place()?;
+        save_head(&**self.core.segments.disk(), &head)?;
+        self.head_saved = tip.position;
+        Ok(())
     }
 
     /// Writes down how far the log goes, once that is on the disk.
     pub(crate) fn save_head(&mut self) -> Result<(), AppendError> {
         self.sync();
-        if self.stopped.is_none() && self.tip.position != self.head_saved {
-            match self.core.backend.save_head(&self.tip.encode()) {
-                Ok(()) => self.head_saved = self.tip.position,
-                Err(error) => self.stop(&error),
-            }
+        if self.stopped.is_none()
+            && self.tip().position != self.head_saved
+            && let Err(error) = self.write_head(false, 0)
+        {
+            self.stop(&format!("the head file: {error}"));
         }
         self.stopped.clone().map_or(Ok(()), Err)
     }
 
     /// Appends to the log's own stream.
     pub(crate) fn record(&mut self, event: &LogEvent, time: Timestamp) -> Result<(), AppendError> {
-        self.record_with(std::slice::from_ref(event), time, |_| {})
+        self.record_with(std::slice::from_ref(event), time, |_, _| Ok(()))
     }
 
-    /// Appends to the log's own stream, and changes something else in the same group.
+    /// Appends to the log's own stream, and more in the same group.
     pub(super) fn record_with(
         &mut self,
         events: &[LogEvent],
         time: Timestamp,
-        change: impl FnOnce(&mut Group),
+        more: impl FnOnce(&Self, &mut Group<'_>) -> Result<(), Malformed>,
     ) -> Result<(), AppendError> {
         let encoded: Result<Vec<_>, _> = events.iter().map(LogEvent::encode).collect();
         let bodies = encoded.map_err(|error| AppendError::Invalid(error.to_string()))?;
-        let expected_seq = self.find_stream(StreamId::LOG)?.map_or(0, |state| state.next_seq);
+        let core = Arc::clone(&self.core);
+        if let Err(error) = self.make_room() {
+            self.stop(&format!("beginning a segment: {error}"));
+        }
+        let mut group = Group::new(&core, self.appender.end(), &self.tree);
+        let expected_seq = self.find_stream(StreamId::LOG, &group)?.map_or(0, |state| state.records);
         let frame =
             Frame { stream: StreamId::LOG, kind: StreamKind::Log, expected_seq, time, bodies, listing: Listing::Keep };
         let batch = Batch { definitions: Vec::new(), frames: vec![frame] };
-        let mut group = Group::new(self.tip);
         self.admit(batch.into(), &mut group)?;
-        change(&mut group);
-        if let Some(sealed) = group.finish() {
+        events.iter().for_each(|event| group.note_event(event));
+        more(self, &mut group).map_err(|Malformed(why)| AppendError::Invalid(why))?;
+        if let Some(sealed) = group.finish(self.synced) {
             self.make_durable(sealed);
         }
         self.stopped.clone().map_or(Ok(()), Err)
     }
 
-    /// Closes the log in order: says so in it, syncs, and writes down how far it goes.
-    pub(crate) fn close(&mut self, time: Timestamp) -> Result<(), AppendError> {
+    /// Closes the log in order: says so in it, syncs, lets go of the index, and writes down how far all of that goes. `index` gives
+    /// the checksum of the index once it was let go of; 0 if there is none.
+    pub(crate) fn close(&mut self, time: Timestamp, index: impl FnOnce() -> u32) -> Result<(), AppendError> {
         let recorded = self.record(&LogEvent::Closed, time);
-        let saved = self.save_head().and(recorded);
+        self.sync();
         self.core.closed.store(true, Ordering::Release);
-        let closed = self.core.backend.close().map_err(|error| {
-            self.stop(&error);
-            AppendError::Failed(error.to_string())
-        });
+        let is_whole = self.core.index.close();
+        if self.stopped.is_none() {
+            let checksum = if is_whole { index() } else { 0 };
+            let finished = self.appender.finish().and_then(|()| self.write_head(true, checksum));
+            if let Err(error) = finished {
+                self.stop(&error.to_string());
+            }
+        }
+        let failed = self.stopped.clone().map_or(Ok(()), Err);
         self.stopped.get_or_insert(AppendError::Closed);
-        saved.and(closed)
+        recorded.and(failed)
+    }
+}
+
+fn check_definition(definition: &Definition) -> Result<(), AppendError> {
+    let fingerprint = definition.fingerprint;
+    let length = definition.bytes.len();
+    if !definition::fits(&definition.bytes) {
+        return Err(AppendError::Invalid(format!("the definition {fingerprint} of {length} bytes is too long")));
+    }
+    let found = seal::fingerprint(&definition.bytes);
+    if found == fingerprint {
+        return Ok(());
+    }
+    Err(AppendError::Invalid(format!("the definition {fingerprint} has content with fingerprint {found}")))
+}
+
+impl From<Lost> for Malformed {
+    fn from(Lost(why): Lost) -> Self {
+        Self(why)
     }
 }

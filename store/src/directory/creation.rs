@@ -10,11 +10,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::files::{self, Access};
-use super::{format_file, head_file, io_error, is_snapshot, sync_directory};
-use crate::backend::journal;
-use crate::backend::segments;
-use crate::backend::sled::DATA_FILE;
+use super::{format_file, io_error, sync_directory};
+use crate::core::open::HEAD;
+use crate::index::store;
 use crate::log::OpenError;
+use crate::segments;
 
 pub(super) const NAME: &str = "creating";
 
@@ -45,42 +45,18 @@ pub(crate) fn is_unfinished(path: &Path) -> Result<bool, OpenError> {
     let is_there = |name: &str| {
         path.join(name).try_exists().map_err(|error| io_error(path, &format!("looking for its file {name}"), &error))
     };
-    Ok(is_there(NAME)? && !is_there(head_file::NAME)?)
+    Ok(is_there(NAME)? && !is_there(HEAD)?)
 }
 
 /// Removes what an unfinished creation has left. Whoever calls this holds the log's lock.
 pub(crate) fn clear(path: &Path) -> Result<(), OpenError> {
     let clear = || -> io::Result<()> {
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name == "blobs" || name == segments::DIRECTORY {
-                fs::remove_dir_all(entry.path())?;
-            } else if name == "conf" || name == DATA_FILE || is_snapshot(&name) {
-                fs::remove_file(entry.path())?;
-            } else if name == journal::NAME {
-                journal::remove(path)?;
-                journal::prepare(path)?;
-            }
+        for directory in [segments::DIRECTORY, store::DIRECTORY] {
+            store::remove(&path.join(directory))?;
         }
         Ok(())
     };
     clear().map_err(|error| io_error(path, "removing what an unfinished creation has left", &error))
-}
-
-/// Syncs the files that sled makes: one that a creation has just made, or an open in place of a lost one.
-pub(crate) fn sync_files(path: &Path) -> Result<(), OpenError> {
-    let sync = || -> io::Result<()> {
-        for name in ["conf", DATA_FILE, "blobs"] {
-            match files::to_read(&path.join(name)) {
-                Ok(file) => file.sync_all()?,
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        sync_directory(path)
-    };
-    sync().map_err(|error| io_error(path, "syncing its files", &error))
 }
 
 /// Syncs the directories above a new log: its name is not durable before its parent is, which may have been made with it,
@@ -117,20 +93,9 @@ pub(crate) fn finish(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// That the files are there which a log has that was made: sled would make an empty database in place of a lost one. What
-/// can be told without sled is told before it.
-pub(crate) fn check_made(path: &Path) -> Result<(), OpenError> {
-    let damaged = |what: &str| Err(OpenError::Damaged { path: path.to_owned(), what: what.to_owned() });
-    let head = head_file::load(path).map_err(|error| io_error(path, "reading its head file", &error))?;
-    if head.is_none() {
-        return damaged(
-            "its head file (`head`), which says how far it goes, is missing. One of an earlier time from a backup of this \
-             log will do",
-        );
-    }
-    match fs::symlink_metadata(path.join(DATA_FILE)) {
-        Ok(database) if database.len() > 0 => Ok(()),
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error(path, "looking at its database", &error)),
-        _ => damaged("its database (the file `db`) is missing or empty, though its head file says that there was one"),
-    }
+/// The refusal of a log without a head file.
+pub(crate) fn no_head(path: &Path) -> OpenError {
+    let what = "its head file (`head`), which says how far it goes, is missing. One of an earlier time from a backup of this \
+                log will do";
+    OpenError::Damaged { path: path.to_owned(), what: what.to_owned() }
 }

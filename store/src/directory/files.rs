@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -111,16 +111,14 @@ pub(crate) fn to_read(path: &Path) -> io::Result<File> {
     open(options().read(true), path)
 }
 
-/// All that is in a file.
-pub(crate) fn content(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    to_read(path)?.read_to_end(&mut content)?;
-    Ok(content)
-}
-
 /// Opens a file that is there to write to it.
 pub(crate) fn to_write(path: &Path) -> io::Result<File> {
     open(options().write(true), path)
+}
+
+/// Opens a file that is there to read and write it.
+pub(crate) fn to_change(path: &Path) -> io::Result<File> {
+    open(options().read(true).write(true), path)
 }
 
 /// Opens a file to read and write it, and makes it where there is none.

@@ -27,8 +27,6 @@ const LONGEST: u64 = 512;
 pub(crate) struct DirectoryLock {
     /// The lock goes with the descriptor.
     file: LockFile,
-    /// Whether whoever had it before has let go of it in order.
-    pub(crate) was_left_in_order: bool,
 }
 
 /// A lock file that is open. A fork of this process shares the descriptor, and with it the lock: it is kept out of forks, and
@@ -119,8 +117,7 @@ enum Mode {
     Shared,
 }
 
-/// Takes the lock to write, prepares for it, and names this process in it, durably: what is written from then on may be where
-/// only one looks who finds the log not left in order.
+/// Takes the lock to write, prepares for it, and names this process in it, durably.
 pub(crate) fn acquire(
     directory: &Path,
     prepare: impl FnOnce(&Path) -> Result<(), OpenError>,
@@ -131,10 +128,8 @@ pub(crate) fn acquire(
         .map(LockFile::new)
         .map_err(|error| io_error(directory, doing, &error))?;
     wait_for(&mut lock.file, Mode::Exclusive, directory)?;
-    let file = &mut lock.file;
-    let was_left_in_order =
-        file.metadata().map_err(|error| io_error(directory, doing, &error)).map(|before| before.len() == 0)?;
     prepare(directory)?;
+    let file = &mut lock.file;
     let holder = Holder::this();
     let named = file
         .set_len(0)
@@ -143,12 +138,7 @@ pub(crate) fn acquire(
         .and_then(|()| file.sync_all())
         .and_then(|()| sync_directory(directory));
     named.map_err(|error| io_error(directory, doing, &error))?;
-    Ok(DirectoryLock { file: lock, was_left_in_order })
-}
-
-/// Whether whoever had the log last has let go of it in order. Asked by those who hold the lock, shared.
-pub(crate) fn was_left_in_order(directory: &Path) -> bool {
-    std::fs::symlink_metadata(directory.join(NAME)).map_or(true, |lock| lock.len() == 0)
+    Ok(DirectoryLock { file: lock })
 }
 
 /// Who is named in the lock: the process, 0 if none is, and its host.
@@ -172,7 +162,7 @@ pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, 
         Err(error) => return Err(io_error(directory, "taking its lock", &error)),
     };
     wait_for(&mut lock.file, Mode::Shared, directory)?;
-    Ok(Some(DirectoryLock { file: lock, was_left_in_order: false }))
+    Ok(Some(DirectoryLock { file: lock }))
 }
 
 fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenError> {
@@ -217,10 +207,10 @@ pub(crate) fn kept_by(directory: &Path) -> Vec<Process> {
 }
 
 impl DirectoryLock {
-    /// Names nobody any more, durably: the log was closed in order, and its journal is empty.
+    /// Names nobody any more, durably: the log was closed in order.
     ///
     /// # Errors
-    /// Of the system; whoever comes next looks into the journal then, and must find it.
+    /// Of the system.
     pub(crate) fn forget_holder(&self) -> io::Result<()> {
         self.file.file.set_len(0)?;
         self.file.file.sync_all()

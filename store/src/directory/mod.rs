@@ -4,9 +4,8 @@
 //! creating   stands here while the log is being made
 //! format     what this is, written as a whole
 //! lock       held by whoever writes; names the process
-//! segments/  what was appended, one behind the other
-//! db, conf, blobs/, snap.*    sled's: where in the segments what is, the listing, definitions
-//! journal    what was appended last, before sled has it
+//! segments/  the log: what was appended, one behind the other
+//! index/     sled's: where in the segments what is; it can be removed
 //! head       how far the log is known to go
 //! socket     where readers ask while a process holds the log
 //! ```
@@ -16,20 +15,15 @@
 pub(crate) mod creation;
 pub(crate) mod files;
 pub(crate) mod format_file;
-pub(crate) mod head_file;
 pub(crate) mod holders;
 pub(crate) mod lock_file;
 pub(crate) mod opened;
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use crate::backend::sled::DATA_FILE;
 use crate::log::OpenError;
-
-const READ_AT_ONCE: usize = 1024 * 1024;
 
 /// The error for what the operating system refused, with what to do about it.
 pub(crate) fn io_error(path: &Path, doing: &str, error: &io::Error) -> OpenError {
@@ -99,48 +93,6 @@ fn describe_file(path: &Path) -> String {
     } else {
         "a file (a log is a directory)".to_owned()
     }
-}
-
-/// Whether a file is one of sled's snapshots.
-pub(crate) fn is_snapshot(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b"snap.")
-}
-
-/// Removes sled's snapshots, or only those that are unfinished, and says whether there were any. They make opening faster:
-/// all that is in them is in the database too.
-pub(crate) fn remove_snapshots(directory: &Path, which: Snapshots) -> io::Result<bool> {
-    let mut removed = false;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let unfinished = name.as_encoded_bytes().ends_with(b".generating");
-        if is_snapshot(&name) && (unfinished || which == Snapshots::All) {
-            fs::remove_file(entry.path())?;
-            removed = true;
-        }
-    }
-    Ok(removed)
-}
-
-/// Which snapshots are meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Snapshots {
-    All,
-    /// Those that were being written when something stopped it: sled would take one for the newest, and for damaged.
-    Unfinished,
-}
-
-/// Reads the database from end to end, and forgets it. What cannot be read is found out here: sled would take a part that
-/// it cannot read for one that was never finished, and write over what comes after it. And what was read once is in
-/// memory when sled reads it.
-pub(crate) fn read_through(directory: &Path) -> Result<(), OpenError> {
-    let read = || -> io::Result<()> {
-        let mut database = files::to_read(&directory.join(DATA_FILE))?;
-        let mut buffer = vec![0; READ_AT_ONCE];
-        while database.read(&mut buffer)? > 0 {}
-        Ok(())
-    };
-    read().map_err(|error| io_error(directory, "reading its database", &error))
 }
 
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {

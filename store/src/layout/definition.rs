@@ -1,42 +1,49 @@
-//! A definition: `'D' packing format 0 | length u32 | bytes`, in chunks. Its fingerprint is in the key and checks it.
+//! A definition: `'D' packing format 0 | length of all u32 | checksum u32 | fingerprint 32 | the text`.
 
-use super::{MAX_CHUNKED, expect_header, header};
+use ::bytes::Bytes;
+
+use super::{LONGEST_ITEM, begin, check_sum, expect_only, put_checksum};
 use crate::bytes::{Cursor, Malformed, Put, usize_of};
+use crate::record::Hash;
 
-const MAGIC: u8 = b'D';
-const HEADER_LENGTH: usize = 4 + 4;
-
-pub(crate) fn encode(definition: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let length = definition.len();
-    if length > MAX_CHUNKED - HEADER_LENGTH {
-        return Err(Malformed(format!("a definition of {length} bytes is longer than {MAX_CHUNKED}")));
-    }
-    let mut bytes = Vec::with_capacity(HEADER_LENGTH + length);
-    bytes.put(&header(MAGIC));
-    bytes.put_counted(definition);
-    Ok(bytes)
-}
-
-/// How long the stored definition is, all chunks, by its first one.
-pub(crate) fn stored_length(first_chunk: &[u8]) -> Result<usize, Malformed> {
-    let mut cursor = Cursor::new(first_chunk);
-    expect_header(&mut cursor, MAGIC)?;
-    let length = usize_of(cursor.u32()?);
-    if length > MAX_CHUNKED - HEADER_LENGTH {
-        return Err(Malformed(format!("a definition of {length} bytes is longer than {MAX_CHUNKED}")));
-    }
-    Ok(HEADER_LENGTH + length)
-}
-
-pub(crate) fn decode(bytes: &[u8]) -> Result<&[u8], Malformed> {
-    let mut cursor = Cursor::new(bytes);
-    expect_header(&mut cursor, MAGIC)?;
-    let definition = cursor.counted()?;
-    cursor.end()?;
-    Ok(definition)
-}
+pub(crate) const MAGIC: u8 = b'D';
+pub(crate) const HEADER: usize = 4 + 4 + 4 + 32;
 
 /// Whether a definition is short enough.
-pub(crate) fn fits(definition: &[u8]) -> bool {
-    definition.len() <= MAX_CHUNKED - HEADER_LENGTH
+pub(crate) fn fits(text: &[u8]) -> bool {
+    text.len() <= LONGEST_ITEM - HEADER
+}
+
+/// Puts a definition that is short enough behind other bytes.
+pub(crate) fn put(into: &mut Vec<u8>, fingerprint: Hash, text: &[u8]) {
+    let start = into.len();
+    into.put(&begin(MAGIC, 0));
+    into.put_u32(u32::try_from(HEADER + text.len()).unwrap_or(u32::MAX));
+    into.put_u32(0);
+    into.put(&fingerprint.0);
+    into.put(text);
+    put_checksum(&mut into[start..], &[]);
+}
+
+/// Its fingerprint, by its first bytes.
+pub(crate) fn fingerprint_of(bytes: &[u8]) -> Result<Hash, Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    expect_only(&mut cursor, MAGIC)?;
+    cursor.take(8)?;
+    cursor.hash()
+}
+
+/// Its fingerprint and its text.
+pub(crate) fn decode(bytes: &Bytes) -> Result<(Hash, Bytes), Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    expect_only(&mut cursor, MAGIC)?;
+    let length = usize_of(cursor.u32()?);
+    if length != bytes.len() {
+        return Err(Malformed(format!("the definition says {length} bytes, it has {}", bytes.len())));
+    }
+    cursor.u32()?;
+    let fingerprint = cursor.hash()?;
+    let text = bytes.slice_ref(cursor.all());
+    check_sum(bytes, &[])?;
+    Ok((fingerprint, text))
 }

@@ -1,98 +1,176 @@
-//! A frame: the sealed records of one decision in one stream.
+//! A frame: the sealed records of one decision in one stream, and what the listing shows of the stream from then on. It can be read and
+//! checked with nothing but its own bytes.
 //!
 //! ```text
-//! 'F' packing format 0 | length of all u32 | first position u64 | time i64 | records u32 | bytes so far u64 | head 32
-//! for each record:  hash 32 (not of the last: that is the head) | erased u8 | body length u32
-//!                   | salt 16, body    or, erased:  commitment 32
+//! 'F' packing format sort | length of all u32 | checksum u32 | kind u8 | listing u8 | label length u16 | stream 16 | first seq u64
+//!                         | first position u64 | time i64 | records u32 | bytes so far u64 | previous 32 | head 32 | label
+//! for each record:  hash 32 (not of the last: that is the head) | erased u8 | body length u32 | content
+//! content:          salt 16, body    or, erased:  commitment 32      and zeros up to the same length, 32 bytes at the least
 //! ```
-//! The stream and the first `seq` are in the key, and in every hash. A frame that was taken over from an archive begins with
-//! `I`: its positions and times are those of the log that it was sealed in. Of a pruned one, which begins with `P`, the
-//! header and the hashes of its records are left.
+//! Sorts: 0 appended, 1 taken over from an archive (its positions and times are those of the log that it was sealed in). Of a pruned
+//! frame (2 and 3) all content is zeros; its hashes stay. The length never changes: erasing and pruning write over what stands there.
 
 use ::bytes::Bytes;
 
-use super::{MAX_CHUNKED, expect_header, header};
+use super::{LONGEST_ITEM, MAX_LABEL, begin, check_sum, expect, put_checksum};
 use crate::bytes::{Cursor, Malformed, Put, usize_of};
+use crate::log::Listing;
 use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
 use crate::seal::{self, Header, SALT_LENGTH};
 
-const OWN: u8 = b'F';
-const IMPORTED: u8 = b'I';
-const PRUNED: u8 = b'P';
+pub(crate) const MAGIC: u8 = b'F';
+/// The length of what stands before the label.
+pub(crate) const HEADER: usize = 4 + 4 + 4 + 1 + 1 + 2 + 16 + 8 + 8 + 8 + 4 + 8 + 32 + 32;
 
-/// The length of what stands before the records.
-const HEADER_LENGTH: usize = 4 + 1 + 4 + 8 + 8 + 4 + 8 + 32;
-
-/// What a record takes besides its body: hash, flag, length, salt.
-const RECORD_OVERHEAD: usize = 32 + 1 + 4 + SALT_LENGTH;
-
+/// The least that the content of a record takes: a commitment must fit.
+const LEAST_CONTENT: usize = 32;
 /// The least that a record takes: the last one, with an empty body.
-const LEAST_RECORD: usize = 1 + 4 + SALT_LENGTH;
+const LEAST_RECORD: usize = 1 + 4 + LEAST_CONTENT;
 
 /// What a frame is to its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It was appended.
     Own,
-    /// It was taken over from an archive. No commit entry names it.
+    /// It was taken over from an archive: it has no positions of this log.
     Imported,
-    /// It was appended, and its records were dropped.
-    Pruned,
 }
 
-impl Standing {
-    const fn magic(self) -> u8 {
-        match self {
-            Self::Own => OWN,
-            Self::Imported => IMPORTED,
-            Self::Pruned => PRUNED,
-        }
-    }
+/// How a frame changes the listing of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListingChange {
+    Keep,
+    Open,
+    Closed,
 }
 
 /// What is known of a frame without looking at its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     pub(crate) standing: Standing,
-    /// The length of the whole frame, all chunks.
+    /// Whether its content is gone.
+    pub(crate) pruned: bool,
+    /// The length of the whole frame.
     pub(crate) length: usize,
     pub(crate) kind: StreamKind,
+    pub(crate) listing: ListingChange,
+    pub(crate) label_length: u16,
+    pub(crate) stream: StreamId,
+    pub(crate) first_seq: u64,
     pub(crate) first_position: u64,
     pub(crate) time: Timestamp,
     pub(crate) count: u32,
     /// The bytes of all bodies of the stream up to and with this frame.
     pub(crate) bytes: u64,
+    /// The hash of the stream's record before the first one.
+    pub(crate) previous: Hash,
     /// The hash of the last record.
     pub(crate) head: Hash,
 }
 
 impl FrameHeader {
-    /// Whether it is there for those who see the log up to a position. An imported frame has no position of this log.
-    pub(crate) fn is_before(&self, position: u64) -> bool {
-        self.standing == Standing::Imported || self.first_position < position
+    /// The `seq` after its last record.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.first_seq + u64::from(self.count)
     }
-}
 
-/// A frame as it is stored. Nothing of it is checked against its hashes yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoredFrame {
-    pub(crate) header: FrameHeader,
-    /// None of a pruned one.
-    pub(crate) records: Vec<StoredRecord>,
-    /// The hashes of the records of a pruned one.
-    pub(crate) pruned: Vec<Hash>,
-}
+    /// The position after its last record.
+    pub(crate) fn end(&self) -> u64 {
+        self.first_position + u64::from(self.count)
+    }
 
-/// A record as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoredRecord {
-    pub(crate) hash: Hash,
-    pub(crate) body: Body,
+    /// Reads the header at the beginning of a frame.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut cursor = Cursor::new(bytes);
+        let sort = expect(&mut cursor, MAGIC)?;
+        let (standing, pruned) = match sort {
+            0 => (Standing::Own, false),
+            1 => (Standing::Imported, false),
+            2 => (Standing::Own, true),
+            3 => (Standing::Imported, true),
+            other => return Err(Malformed(format!("its sort is {other}, this version knows 0 to 3"))),
+        };
+        let length = usize_of(cursor.u32()?);
+        cursor.u32()?;
+        let kind = cursor.kind()?;
+        let listing = match cursor.u8()? {
+            0 => ListingChange::Keep,
+            1 => ListingChange::Open,
+            2 => ListingChange::Closed,
+            other => return Err(Malformed(format!("no change of a listing has the number {other}"))),
+        };
+        let frame = Self {
+            standing,
+            pruned,
+            length,
+            kind,
+            listing,
+            label_length: cursor.u16()?,
+            stream: cursor.stream()?,
+            first_seq: cursor.u64()?,
+            first_position: cursor.u64()?,
+            time: cursor.time()?,
+            count: cursor.u32()?,
+            bytes: cursor.u64()?,
+            previous: cursor.hash()?,
+            head: cursor.hash()?,
+        };
+        frame.check()?;
+        Ok(frame)
+    }
+
+    fn check(&self) -> Result<(), Malformed> {
+        let Self { length, count, label_length, .. } = *self;
+        if length > LONGEST_ITEM {
+            return Err(Malformed(format!("a frame of {length} bytes is longer than {LONGEST_ITEM}")));
+        }
+        if count == 0 {
+            return Err(Malformed::new("a frame has no record"));
+        }
+        if usize::from(label_length) > MAX_LABEL {
+            return Err(Malformed(format!("a label of {label_length} bytes is longer than {MAX_LABEL}")));
+        }
+        let is_reached = |from: u64| from.checked_add(u64::from(count)).is_some();
+        if !is_reached(self.first_position) || !is_reached(self.first_seq) {
+            return Err(Malformed(format!("position {} or seq {} cannot be", self.first_position, self.first_seq)));
+        }
+        // Before anything is allocated for them: so many records must fit.
+        let room = length.saturating_sub(HEADER + usize::from(label_length));
+        if usize_of(count) > room / LEAST_RECORD {
+            return Err(Malformed(format!("{count} records do not fit {length} bytes")));
+        }
+        Ok(())
+    }
+
+    fn put(&self, into: &mut [u8]) -> Result<(), Malformed> {
+        let sort = u8::from(self.standing == Standing::Imported) + 2 * u8::from(self.pruned);
+        let mut bytes = Vec::with_capacity(HEADER);
+        bytes.put(&begin(MAGIC, sort));
+        bytes.put_u32(u32::try_from(self.length).map_err(|_| Malformed::new("a frame is too long"))?);
+        bytes.put_u32(0);
+        bytes.push(self.kind.number());
+        bytes.push(match self.listing {
+            ListingChange::Keep => 0,
+            ListingChange::Open => 1,
+            ListingChange::Closed => 2,
+        });
+        bytes.put_u16(self.label_length);
+        bytes.put(self.stream.as_bytes());
+        bytes.put_u64(self.first_seq);
+        bytes.put_u64(self.first_position);
+        bytes.put_time(self.time);
+        bytes.put_u32(self.count);
+        bytes.put_u64(self.bytes);
+        bytes.put(&self.previous.0);
+        bytes.put(&self.head.0);
+        into[..HEADER].copy_from_slice(&bytes);
+        Ok(())
+    }
 }
 
 /// Where a frame comes to stand.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct FramePlace {
     pub(crate) stream: StreamId,
     pub(crate) kind: StreamKind,
     pub(crate) first_seq: u64,
@@ -104,16 +182,17 @@ pub(crate) struct Place {
     pub(crate) bytes: u64,
 }
 
-/// How long a frame with these bodies is, if it is not too long.
-pub(crate) fn encoded_length(bodies: &[Vec<u8>]) -> Result<usize, Malformed> {
-    let length =
-        bodies.iter().fold(HEADER_LENGTH, |sum, body| sum.saturating_add(body.len()).saturating_add(RECORD_OVERHEAD));
-    if length > MAX_CHUNKED {
-        return Err(Malformed(format!(
-            "a frame of {length} bytes is longer than {MAX_CHUNKED}; keep large values outside of the log and record where they are"
-        )));
+/// How many bytes the content of a body of some length takes.
+fn content_length(body: usize) -> usize {
+    (SALT_LENGTH + body).max(LEAST_CONTENT)
+}
+
+fn label_of(listing: &Listing) -> (ListingChange, &[u8]) {
+    match listing {
+        Listing::Keep => (ListingChange::Keep, &[]),
+        Listing::Open(label) => (ListingChange::Open, label),
+        Listing::Closed(label) => (ListingChange::Closed, label),
     }
-    Ok(length)
 }
 
 /// Bodies on their way into a frame: all that can be made before it is known where the frame comes to stand. Whoever appends
@@ -126,19 +205,40 @@ pub(crate) struct Content {
     /// Where the records begin, but for the last, whose hash stands in the header.
     starts: Vec<usize>,
     body_bytes: u64,
+    listing: ListingChange,
+    label_length: u16,
 }
 
 impl Content {
     /// Commits to bodies, each with a salt of its own.
-    pub(crate) fn new(bodies: &[Vec<u8>], mut salt: impl FnMut() -> [u8; SALT_LENGTH]) -> Result<Self, Malformed> {
-        let length = encoded_length(bodies)?.saturating_sub(32);
+    pub(crate) fn new(
+        bodies: &[Vec<u8>],
+        listing: &Listing,
+        mut salt: impl FnMut() -> [u8; SALT_LENGTH],
+    ) -> Result<Self, Malformed> {
+        let (listing, label) = label_of(listing);
+        let label_length = u16::try_from(label.len())
+            .ok()
+            .filter(|_| label.len() <= MAX_LABEL)
+            .ok_or_else(|| Malformed(format!("a label of {} bytes is longer than {MAX_LABEL}", label.len())))?;
+        let length = bodies
+            .iter()
+            .fold(HEADER + label.len(), |sum, body| sum.saturating_add(32 + 1 + 4).saturating_add(content_length(body.len())));
+        if length > LONGEST_ITEM {
+            return Err(Malformed(format!(
+                "a frame of {length} bytes is longer than {LONGEST_ITEM}; keep large values outside of the log and record where they are"
+            )));
+        }
         let mut content = Self {
             bytes: Vec::with_capacity(length),
             commitments: Vec::with_capacity(bodies.len()),
             starts: Vec::with_capacity(bodies.len()),
             body_bytes: bodies.iter().map(|body| body.len() as u64).sum(),
+            listing,
+            label_length,
         };
-        content.bytes.resize(HEADER_LENGTH, 0);
+        content.bytes.resize(HEADER, 0);
+        content.bytes.put(label);
         for (index, body) in bodies.iter().enumerate() {
             let salt = salt();
             if index + 1 < bodies.len() {
@@ -161,40 +261,50 @@ impl Content {
         self.bytes.len()
     }
 
-    /// Seals the bodies in their place: the frame's bytes, and what its header says.
-    pub(crate) fn seal(self, place: &Place) -> Result<(Vec<u8>, FrameHeader), Malformed> {
-        let Self { mut bytes, commitments, starts, body_bytes } = self;
+    /// Its label.
+    pub(crate) fn label(&self) -> &[u8] {
+        &self.bytes[HEADER..HEADER + usize::from(self.label_length)]
+    }
+
+    /// Seals the bodies in their place. Each record's hash is told, in order.
+    pub(crate) fn seal(
+        self,
+        place: &FramePlace,
+        mut sealed: impl FnMut(&Hash),
+    ) -> Result<(Vec<u8>, FrameHeader), Malformed> {
+        let Self { mut bytes, commitments, starts, body_bytes, listing, label_length } = self;
         let count = u32::try_from(commitments.len()).map_err(|_| Malformed::new("too many records in a frame"))?;
-        let mut sealed = Header {
-            stream: place.stream,
-            kind: place.kind,
-            seq: place.first_seq,
-            position: place.first_position,
-            time: place.time,
-        };
-        let mut head = place.previous;
+        let FramePlace { stream, kind, first_seq, first_position, time, previous, bytes: before } = *place;
+        let mut record = Header { stream, kind, seq: first_seq, position: first_position, time };
+        let mut head = previous;
         let mut starts = starts.into_iter();
         for commitment in &commitments {
-            head = seal::record_hash(&sealed, &head, commitment);
+            head = seal::record_hash(&record, &head, commitment);
+            sealed(&head);
             if let Some(start) = starts.next() {
                 bytes[start..start + 32].copy_from_slice(&head.0);
             }
-            sealed.seq += 1;
-            sealed.position += 1;
+            record.seq += 1;
+            record.position += 1;
         }
         let header = FrameHeader {
             standing: Standing::Own,
+            pruned: false,
             length: bytes.len(),
-            kind: place.kind,
-            first_position: place.first_position,
-            time: place.time,
+            kind,
+            listing,
+            label_length,
+            stream,
+            first_seq,
+            first_position,
+            time,
             count,
-            bytes: place.bytes.saturating_add(body_bytes),
+            bytes: before.saturating_add(body_bytes),
+            previous,
             head,
         };
-        let mut encoded = Vec::with_capacity(HEADER_LENGTH);
-        put_header(&mut encoded, &header)?;
-        bytes[..HEADER_LENGTH].copy_from_slice(&encoded);
+        header.put(&mut bytes)?;
+        put_checksum(&mut bytes, &[]);
         Ok((bytes, header))
     }
 }
@@ -204,182 +314,195 @@ fn put_body(bytes: &mut Vec<u8>, salt: &[u8; SALT_LENGTH], body: &[u8]) -> Resul
     bytes.put_u32(u32::try_from(body.len()).map_err(|_| Malformed::new("a body is too long"))?);
     bytes.put(salt);
     bytes.put(body);
+    bytes.resize(bytes.len() + content_length(body.len()) - SALT_LENGTH - body.len(), 0);
     Ok(())
 }
 
-/// A frame as it is stored, with bodies as they are now, and the header that goes with it.
-pub(crate) fn encode(frame: &StoredFrame) -> Result<(Vec<u8>, FrameHeader), Malformed> {
-    let mut content = Vec::new();
-    for (index, StoredRecord { hash, body }) in frame.records.iter().enumerate() {
-        if index + 1 < frame.records.len() {
-            content.put(&hash.0);
+/// A frame of records that were sealed elsewhere, of one stream and without a gap: taken over, with their hashes as they are.
+pub(crate) fn imported(records: &[Record], bytes_so_far: u64, listing: &Listing) -> Result<Vec<u8>, Malformed> {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else {
+        return Err(Malformed::new("a frame has no record"));
+    };
+    let (listing, label) = label_of(listing);
+    let mut bytes = vec![0; HEADER];
+    bytes.put(label);
+    for (index, record) in records.iter().enumerate() {
+        if index + 1 < records.len() {
+            bytes.put(&record.hash.0);
         }
-        match body {
-            Body::Present { salt, bytes } => put_body(&mut content, salt, bytes)?,
+        match &record.body {
+            Body::Present { salt, bytes: body } => put_body(&mut bytes, salt, body)?,
             Body::Erased { commitment, length } => {
-                content.push(1);
-                content.put_u32(*length);
-                content.put(&commitment.0);
+                bytes.push(1);
+                bytes.put_u32(*length);
+                bytes.put(&commitment.0);
+                bytes.resize(bytes.len() + content_length(usize_of(*length)) - LEAST_CONTENT, 0);
             }
         }
     }
-    content.put(
-        &frame.pruned.iter().take(frame.pruned.len().saturating_sub(1)).map(|hash| hash.0).collect::<Vec<_>>().concat(),
-    );
-    let header = FrameHeader { length: HEADER_LENGTH + content.len(), ..frame.header.clone() };
-    if header.length > MAX_CHUNKED {
-        return Err(Malformed(format!("a frame of {} bytes is longer than {MAX_CHUNKED}", header.length)));
-    }
-    let mut bytes = Vec::with_capacity(header.length);
-    put_header(&mut bytes, &header)?;
-    bytes.put(&content);
-    Ok((bytes, header))
-}
-
-fn put_header(bytes: &mut Vec<u8>, frame: &FrameHeader) -> Result<(), Malformed> {
-    bytes.put(&header(frame.standing.magic()));
-    bytes.push(frame.kind.number());
-    bytes.put_u32(u32::try_from(frame.length).map_err(|_| Malformed::new("a frame is too long"))?);
-    bytes.put_u64(frame.first_position);
-    bytes.put_time(frame.time);
-    bytes.put_u32(frame.count);
-    bytes.put_u64(frame.bytes);
-    bytes.put(&frame.head.0);
-    Ok(())
-}
-
-/// Reads the header at the beginning of a frame's first chunk.
-pub(crate) fn decode_header(bytes: &[u8]) -> Result<FrameHeader, Malformed> {
-    take_header(&mut Cursor::new(bytes))
-}
-
-fn take_header(cursor: &mut Cursor<'_>) -> Result<FrameHeader, Malformed> {
-    let standing = match cursor.peek() {
-        Some(IMPORTED) => Standing::Imported,
-        Some(PRUNED) => Standing::Pruned,
-        _ => Standing::Own,
+    let header = FrameHeader {
+        standing: Standing::Imported,
+        pruned: false,
+        length: bytes.len(),
+        kind: first.kind,
+        listing,
+        label_length: u16::try_from(label.len()).map_err(|_| Malformed::new("a label is too long"))?,
+        stream: first.stream,
+        first_seq: first.seq,
+        first_position: first.position,
+        time: first.time,
+        count: u32::try_from(records.len()).map_err(|_| Malformed::new("too many records in a frame"))?,
+        bytes: bytes_so_far,
+        previous: first.previous,
+        head: last.hash,
     };
-    expect_header(cursor, standing.magic())?;
-    let frame = FrameHeader {
-        standing,
-        kind: cursor.kind()?,
-        length: usize_of(cursor.u32()?),
-        first_position: cursor.u64()?,
-        time: cursor.time()?,
-        count: cursor.u32()?,
-        bytes: cursor.u64()?,
-        head: cursor.hash()?,
-    };
-    if frame.length > MAX_CHUNKED {
-        return Err(Malformed(format!("a frame of {} bytes is longer than {MAX_CHUNKED}", frame.length)));
-    }
-    if frame.count == 0 {
-        return Err(Malformed::new("a frame has no record"));
-    }
-    if frame.first_position.checked_add(u64::from(frame.count)).is_none() {
-        return Err(Malformed(format!("position {} cannot be", frame.first_position)));
-    }
-    Ok(frame)
+    header.put(&mut bytes)?;
+    header.check()?;
+    put_checksum(&mut bytes, &[]);
+    Ok(bytes)
 }
 
-/// Reads a whole frame. Its bodies are slices of it, which stays in memory as long as one of them.
-pub(crate) fn decode(bytes: &Bytes) -> Result<StoredFrame, Malformed> {
-    let mut cursor = Cursor::new(bytes);
-    let header = take_header(&mut cursor)?;
-    if header.length != bytes.len() {
-        return Err(Malformed(format!("the frame says {} bytes, it has {}", header.length, bytes.len())));
-    }
-    if header.standing == Standing::Pruned {
-        return decode_pruned(header, &mut cursor);
-    }
-    // Before anything is allocated for them: so many records must fit.
-    if usize_of(header.count) > cursor.remaining() / LEAST_RECORD {
-        return Err(Malformed(format!("{} records do not fit {} bytes", header.count, bytes.len())));
-    }
-    let mut records = Vec::with_capacity(usize_of(header.count));
-    for index in 1..=header.count {
-        let hash = if index == header.count { header.head } else { cursor.hash()? };
-        let erased = cursor.flag()?;
-        let length = cursor.u32()?;
-        let body = take_body(bytes, &mut cursor, erased, length)?;
-        records.push(StoredRecord { hash, body });
-    }
-    cursor.end()?;
-    Ok(StoredFrame { header, records, pruned: Vec::new() })
+/// A record as it stands in a frame.
+#[derive(Clone, Copy, Debug)]
+struct Standard<'a> {
+    hash: Hash,
+    erased: bool,
+    length: u32,
+    content: &'a [u8],
+    /// Where its content begins in the frame; the flag stands five bytes before it.
+    at: usize,
 }
 
-fn decode_pruned(header: FrameHeader, cursor: &mut Cursor<'_>) -> Result<StoredFrame, Malformed> {
-    if (usize_of(header.count) - 1).checked_mul(32) != Some(cursor.remaining()) {
-        return Err(Malformed(format!("{} hashes do not fit {} bytes", header.count, header.length)));
-    }
-    let mut pruned = Vec::with_capacity(usize_of(header.count));
-    while cursor.remaining() > 0 {
-        pruned.push(cursor.hash()?);
-    }
-    pruned.push(header.head);
-    Ok(StoredFrame { header, records: Vec::new(), pruned })
-}
-
-fn take_body(frame: &Bytes, cursor: &mut Cursor<'_>, erased: bool, length: u32) -> Result<Body, Malformed> {
-    if erased {
-        return Ok(Body::Erased { commitment: cursor.hash()?, length });
-    }
-    Ok(Body::Present { salt: cursor.array()?, bytes: frame.slice_ref(cursor.take(usize_of(length))?) })
+/// A whole frame. Nothing of it is checked against its hashes or its checksum yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredFrame {
+    pub(crate) header: FrameHeader,
+    bytes: Bytes,
 }
 
 impl StoredFrame {
-    /// The bytes of the bodies of this frame alone.
-    pub(crate) fn own_bytes(&self) -> u64 {
-        self.records.iter().map(|record| u64::from(record.body.length())).sum()
+    /// Reads a whole frame, without a look at its checksum: hashes tell more precisely what is wrong.
+    pub(crate) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
+        let header = FrameHeader::decode(&bytes)?;
+        if header.length != bytes.len() {
+            return Err(Malformed(format!("the frame says {} bytes, it has {}", header.length, bytes.len())));
+        }
+        Ok(Self { header, bytes })
+    }
+
+    /// That all of it is as it was written.
+    pub(crate) fn check(&self) -> Result<(), Malformed> {
+        check_sum(&self.bytes, &[])
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The label that its stream has from then on, if it changes it.
+    pub(crate) fn label(&self) -> &[u8] {
+        &self.bytes[HEADER..HEADER + usize::from(self.header.label_length)]
+    }
+
+    fn each(&self, mut visit: impl FnMut(Standard<'_>) -> Result<(), Malformed>) -> Result<(), Malformed> {
+        let mut cursor = Cursor::new(&self.bytes[HEADER + usize::from(self.header.label_length)..]);
+        for index in 1..=self.header.count {
+            let hash = if index == self.header.count { self.header.head } else { cursor.hash()? };
+            let erased = cursor.flag()?;
+            let length = cursor.u32()?;
+            let at = self.bytes.len() - cursor.remaining();
+            let content = cursor.take(content_length(usize_of(length)))?;
+            visit(Standard { hash, erased, length, content, at })?;
+        }
+        cursor.end()
     }
 
     /// The hashes of its records, also of those that were pruned.
-    pub(crate) fn hashes(&self) -> Vec<Hash> {
-        self.records.iter().map(|record| record.hash).chain(self.pruned.iter().copied()).collect()
+    pub(crate) fn hashes(&self) -> Result<Vec<Hash>, Malformed> {
+        let mut hashes = Vec::with_capacity(usize_of(self.header.count));
+        self.each(|record| {
+            hashes.push(record.hash);
+            Ok(())
+        })?;
+        Ok(hashes)
     }
 
-    /// What stays of it when its records are dropped.
-    pub(crate) fn without_records(&self) -> Self {
-        let header = FrameHeader { standing: Standing::Pruned, ..self.header.clone() };
-        Self { header, records: Vec::new(), pruned: self.hashes() }
-    }
-
-    /// Its records, each checked against its hash; `previous` is the hash of the record before the first.
-    ///
-    /// # Errors
-    /// The `seq` of the first one that does not fit, and what does not.
-    pub(crate) fn open(self, stream: StreamId, first_seq: u64, previous: Hash) -> Result<Vec<Record>, (u64, String)> {
-        let mut records = Vec::new();
-        self.records_into(&mut records, stream, first_seq, previous)?;
-        seal::check_all(&records).map_err(|(at, what)| (records[at].seq, what))?;
-        Ok(records)
-    }
-
-    /// Its records, put behind others. Their hashes are for [`seal::check_all`] to check.
-    pub(crate) fn records_into(
-        self,
-        records: &mut Vec<Record>,
-        stream: StreamId,
-        first_seq: u64,
-        previous: Hash,
-    ) -> Result<(), (u64, String)> {
-        let mut previous = previous;
-        records.reserve(self.records.len());
-        for (offset, stored) in (0u64..).zip(self.records) {
-            let seq = first_seq.checked_add(offset).ok_or_else(|| (first_seq, "its seq cannot be".to_owned()))?;
-            let record = Record {
-                stream,
-                kind: self.header.kind,
-                seq,
-                position: self.header.first_position + offset,
-                time: self.header.time,
-                previous,
-                hash: stored.hash,
-                body: stored.body,
-            };
+    /// Puts its records behind others. Their hashes are for [`seal::check_all`] to check. A pruned frame has none.
+    pub(crate) fn records_into(&self, records: &mut Vec<Record>) -> Result<(), Malformed> {
+        if self.header.pruned {
+            return Ok(());
+        }
+        let FrameHeader { stream, kind, first_seq, first_position, time, .. } = self.header;
+        let (mut previous, mut offset, mut own) = (self.header.previous, 0, 0);
+        records.reserve(usize_of(self.header.count));
+        self.each(|record| {
+            let body = self.body_of(&record)?;
+            own += u64::from(record.length);
+            let (seq, position) = (first_seq + offset, first_position + offset);
+            records.push(Record { stream, kind, seq, position, time, previous, hash: record.hash, body });
             previous = record.hash;
-            records.push(record);
+            offset += 1;
+            Ok(())
+        })?;
+        if own > self.header.bytes {
+            return Err(Malformed(format!("its bodies have {own} bytes, and all of its stream {}", self.header.bytes)));
         }
         Ok(())
+    }
+
+    fn body_of(&self, record: &Standard<'_>) -> Result<Body, Malformed> {
+        let mut cursor = Cursor::new(record.content);
+        let (body, rest) = if record.erased {
+            (Body::Erased { commitment: cursor.hash()?, length: record.length }, cursor.all())
+        } else {
+            let salt = cursor.array()?;
+            let bytes = self.bytes.slice_ref(cursor.take(usize_of(record.length))?);
+            (Body::Present { salt, bytes }, cursor.all())
+        };
+        match rest.iter().all(|byte| *byte == 0) {
+            true => Ok(body),
+            false => Err(Malformed::new("there is something behind a body")),
+        }
+    }
+
+    /// The bytes of the bodies of this frame alone.
+    pub(crate) fn own_bytes(&self) -> Result<u64, Malformed> {
+        let mut own = 0;
+        self.each(|record| {
+            own += u64::from(record.length);
+            Ok(())
+        })?;
+        Ok(own)
+    }
+
+    /// What stands in its place when bodies are erased: each by its place in the stream, with the commitment that is left of it.
+    pub(crate) fn erased(&self, commitment_of: impl Fn(u64) -> Option<Hash>) -> Result<Vec<u8>, Malformed> {
+        let mut bytes = self.bytes.to_vec();
+        let mut seq = self.header.first_seq;
+        self.each(|record| {
+            if let Some(commitment) = commitment_of(seq) {
+                bytes[record.at - 5] = 1;
+                let content = &mut bytes[record.at..record.at + record.content.len()];
+                content.fill(0);
+                content[..32].copy_from_slice(&commitment.0);
+            }
+            seq += 1;
+            Ok(())
+        })?;
+        put_checksum(&mut bytes, &[]);
+        Ok(bytes)
+    }
+
+    /// What stands in its place when it is pruned.
+    pub(crate) fn pruned(&self) -> Result<Vec<u8>, Malformed> {
+        let mut bytes = self.bytes.to_vec();
+        self.each(|record| {
+            bytes[record.at..record.at + record.content.len()].fill(0);
+            Ok(())
+        })?;
+        FrameHeader { pruned: true, ..self.header.clone() }.put(&mut bytes)?;
+        put_checksum(&mut bytes, &[]);
+        Ok(bytes)
     }
 }

@@ -1,104 +1,84 @@
-//! A commit entry: what one group (or a part of a large one) appended, in the order of positions.
+//! A group: what one write and one sync have made durable, all of it or nothing.
 //!
 //! ```text
-//! 'C' or 'c', packing format 0 | log hash 32 | frames u16 | for each frame: stream 16, kind u8, first seq u64, records u32
+//! 'G' packing format 0 | length of all u32 | checksum u32 | items u32 | first position u64 | end u64 | time i64 | synced u64
+//!                      | hash of the log before it 32, and after it 32 | the items
 //! ```
-//! Its first position is in the key. The first entry of a group begins with `C`, another one of the same group with `c`.
+//! The checksum is over the header, the id of the log and the place; each item has one of its own. So content that only looks like a
+//! group is not taken for one. `synced` is up to where the log was known to be on the disk when the group was written: what is not
+//! whole before that was lost, what is not whole behind it was never finished.
 
-use super::{MAX_VALUE, expect_header, header};
-use crate::bytes::{Cursor, Malformed, Put};
-use crate::record::{Hash, StreamId, StreamKind};
-use crate::seal;
+use super::head::LogId;
+use super::segment::Place;
+use super::{begin, check_sum, expect_only, put_checksum};
+use crate::bytes::{Cursor, Malformed, Put, usize_of};
+use crate::record::{Hash, Timestamp};
 
-const FIRST: u8 = b'C';
-const CONTINUES: u8 = b'c';
-const HEADER_LENGTH: usize = 4 + 32 + 2;
-const PLACE_LENGTH: usize = 16 + 1 + 8 + 4;
+pub(crate) const MAGIC: u8 = b'G';
+pub(crate) const HEADER: usize = 4 + 4 + 4 + 4 + 8 + 8 + 8 + 8 + 32 + 32;
 
-/// How many frames fit one commit entry.
-pub(crate) const MAX_FRAMES: usize = (MAX_VALUE - HEADER_LENGTH) / PLACE_LENGTH;
-
-/// Where a frame of the group is.
+/// What stands before the items of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FramePlace {
-    pub(crate) stream: StreamId,
-    pub(crate) kind: StreamKind,
-    pub(crate) first_seq: u64,
-    /// How many records it has.
-    pub(crate) count: u32,
+pub(crate) struct GroupHeader {
+    /// The length of the whole group.
+    pub(crate) length: usize,
+    pub(crate) items: u32,
+    /// The position of its first record, and the one after its last. It may have none.
+    pub(crate) first: u64,
+    pub(crate) end: u64,
+    /// The time of the last record up to its end.
+    pub(crate) time: Timestamp,
+    pub(crate) synced: u64,
+    pub(crate) before: Hash,
+    pub(crate) after: Hash,
 }
 
-/// A commit entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GroupEntry {
-    /// Whether another entry of the same group stands before it.
-    pub(crate) continues: bool,
-    /// The log-wide hash after it.
-    pub(crate) hash: Hash,
-    pub(crate) frames: Vec<FramePlace>,
-}
-
-impl GroupEntry {
-    /// The entry for frames (and the hashes of their last records) that stand from a position on, at most
-    /// [`MAX_FRAMES`] of them.
-    pub(crate) fn seal(continues: bool, first_position: u64, previous: &Hash, frames: &[(FramePlace, Hash)]) -> Self {
-        let pairs = frames.iter().map(|(place, head)| (place, head));
-        Self {
-            continues,
-            hash: seal::group_hash(first_position, previous, count_of(frames.len()), pairs),
-            frames: frames.iter().map(|(place, _)| *place).collect(),
-        }
+impl GroupHeader {
+    /// Writes it at the beginning of a group.
+    pub(crate) fn write(&self, group: &mut [u8], log: LogId, place: Place) {
+        let mut bytes = Vec::with_capacity(HEADER);
+        bytes.put(&begin(MAGIC, 0));
+        bytes.put_u32(u32::try_from(self.length).unwrap_or(u32::MAX));
+        bytes.put_u32(0);
+        bytes.put_u32(self.items);
+        bytes.put_u64(self.first);
+        bytes.put_u64(self.end);
+        bytes.put_time(self.time);
+        bytes.put_u64(self.synced);
+        bytes.put(&self.before.0);
+        bytes.put(&self.after.0);
+        put_checksum(&mut bytes, &place_of(log, place));
+        group[..HEADER].copy_from_slice(&bytes);
     }
 
-    /// The hash that its frames give, with the hashes of their last records.
-    pub(crate) fn expected_hash(&self, first_position: u64, previous: &Hash, heads: &[Hash]) -> Hash {
-        let pairs = self.frames.iter().zip(heads);
-        seal::group_hash(first_position, previous, count_of(self.frames.len()), pairs)
-    }
-
-    /// How many records it has.
-    pub(crate) fn records(&self) -> u64 {
-        self.frames.iter().map(|place| u64::from(place.count)).sum()
-    }
-
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_LENGTH + self.frames.len() * PLACE_LENGTH);
-        bytes.put(&header(if self.continues { CONTINUES } else { FIRST }));
-        bytes.put(&self.hash.0);
-        bytes.put_u16(count_of(self.frames.len()));
-        for place in &self.frames {
-            bytes.put(place.stream.as_bytes());
-            bytes.push(place.kind.number());
-            bytes.put_u64(place.first_seq);
-            bytes.put_u32(place.count);
-        }
-        bytes
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(bytes: &[u8], log: LogId, place: Place) -> Result<Self, Malformed> {
+        let bytes = bytes.get(..HEADER).ok_or_else(|| Malformed(format!("{HEADER} bytes are needed, {} are left", bytes.len())))?;
         let mut cursor = Cursor::new(bytes);
-        let continues = cursor.peek() == Some(CONTINUES);
-        expect_header(&mut cursor, if continues { CONTINUES } else { FIRST })?;
-        let hash = cursor.hash()?;
-        let count = usize::from(cursor.u16()?);
-        if count == 0 || count > MAX_FRAMES {
-            return Err(Malformed(format!("a commit entry cannot have {count} frames")));
+        expect_only(&mut cursor, MAGIC)?;
+        let length = usize_of(cursor.u32()?);
+        cursor.u32()?;
+        check_sum(bytes, &place_of(log, place))?;
+        let header = Self {
+            length,
+            items: cursor.u32()?,
+            first: cursor.u64()?,
+            end: cursor.u64()?,
+            time: cursor.time()?,
+            synced: cursor.u64()?,
+            before: cursor.hash()?,
+            after: cursor.hash()?,
+        };
+        if header.length < HEADER || header.first > header.end {
+            return Err(Malformed::new("a group cannot be like this"));
         }
-        let mut frames = Vec::with_capacity(count);
-        for _ in 0..count {
-            frames.push(FramePlace {
-                stream: cursor.stream()?,
-                kind: cursor.kind()?,
-                first_seq: cursor.u64()?,
-                count: cursor.u32()?,
-            });
-        }
-        cursor.end()?;
-        Ok(Self { continues, hash, frames })
+        Ok(header)
     }
 }
 
-/// Never more than [`MAX_FRAMES`], which fits.
-fn count_of(frames: usize) -> u16 {
-    u16::try_from(frames).unwrap_or(u16::MAX)
+fn place_of(log: LogId, place: Place) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..16].copy_from_slice(&log.0);
+    bytes[16..20].copy_from_slice(&place.segment.to_be_bytes());
+    bytes[20..].copy_from_slice(&place.offset.to_be_bytes());
+    bytes
 }

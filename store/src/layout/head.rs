@@ -1,40 +1,76 @@
-//! The head file: how far the log is known to go. A log that ends before it has lost something.
+//! The head: how far the log is known to go. A log that ends before it has lost something.
 //!
 //! ```text
-//! 'H' packing format 0 | position u64 | time i64 | log hash 32 | check 8
+//! 'H' packing format closed | id of the log 16 | position u64 | time i64 | hash 32 | segment u32, offset u32 | wiped u64
+//!                           | checksum of the index u32 | peaks of the tree u8, each 32 | check 8
 //! ```
 
 use sha2::{Digest, Sha256};
 
-use super::{expect_header, header};
+use super::segment::Place;
+use super::{begin, expect};
 use crate::bytes::{Cursor, Malformed, Put};
+use crate::merkle::Tree;
 use crate::record::{Hash, Timestamp};
 
 const MAGIC: u8 = b'H';
 const CHECK_LENGTH: usize = 8;
 
+/// Tells one log from all others: random bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub(crate) struct LogId(pub(crate) [u8; 16]);
+
 /// Where a log ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub(crate) struct Tip {
     /// How many records it has.
     pub(crate) position: u64,
     /// The time of the last one.
     pub(crate) time: Timestamp,
-    /// The log-wide hash.
+    /// The hash of the log: the root of its tree.
     pub(crate) hash: Hash,
 }
 
 impl Tip {
     /// Where an empty log ends.
-    pub(crate) const EMPTY: Self = Self { position: 0, time: Timestamp(0), hash: Hash::ZERO };
+    pub(crate) fn empty() -> Self {
+        Self { position: 0, time: Timestamp(0), hash: Tree::default().root() }
+    }
+}
 
+/// What the head file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Whether the log was closed in order there.
+    pub(crate) closed: bool,
+    pub(crate) log: LogId,
+    pub(crate) tip: Tip,
+    /// Where the last group before it ends.
+    pub(crate) place: Place,
+    /// Events before this position that say that something was erased or pruned are carried out: it was wiped.
+    pub(crate) wiped: u64,
+    /// The checksum over the files of the index as they were left by an orderly close.
+    pub(crate) index: u32,
+    /// The log's tree up to there.
+    pub(crate) tree: Tree,
+}
+
+impl Head {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(60);
-        bytes.put(&header(MAGIC));
-        bytes.put_u64(self.position);
-        bytes.put_time(self.time);
-        bytes.put(&self.hash.0);
-        let check = short_check(Sha256::new().chain_update(&bytes));
+        let mut bytes = Vec::with_capacity(160);
+        bytes.put(&begin(MAGIC, u8::from(self.closed)));
+        bytes.put(&self.log.0);
+        bytes.put_u64(self.tip.position);
+        bytes.put_time(self.tip.time);
+        bytes.put(&self.tip.hash.0);
+        bytes.put_u32(self.place.segment);
+        bytes.put_u32(self.place.offset);
+        bytes.put_u64(self.wiped);
+        bytes.put_u32(self.index);
+        // One for each bit of a size.
+        bytes.push(u8::try_from(self.tree.peaks().len()).unwrap_or(u8::MAX));
+        self.tree.peaks().iter().for_each(|peak| bytes.put(&peak.0));
+        let check = check(&bytes);
         bytes.put(&check);
         bytes
     }
@@ -44,19 +80,32 @@ impl Tip {
             return Err(Malformed(format!("{} bytes are too few", bytes.len())));
         };
         let mut cursor = Cursor::new(content);
-        expect_header(&mut cursor, MAGIC)?;
-        if *found != short_check(Sha256::new().chain_update(content)) {
+        let sort = expect(&mut cursor, MAGIC)?;
+        if *found != check(content) {
             return Err(Malformed::new("its check does not fit its content"));
         }
-        let tip = Self { position: cursor.u64()?, time: cursor.time()?, hash: cursor.hash()? };
+        let closed = match sort {
+            0 => false,
+            1 => true,
+            other => return Err(Malformed(format!("its sort is {other}, this version knows 0 and 1"))),
+        };
+        let log = LogId(cursor.array()?);
+        let tip = Tip { position: cursor.u64()?, time: cursor.time()?, hash: cursor.hash()? };
+        let place = Place { segment: cursor.u32()?, offset: cursor.u32()? };
+        let (wiped, index) = (cursor.u64()?, cursor.u32()?);
+        let count = cursor.u8()?;
+        let peaks = (0..count).map(|_| cursor.hash()).collect::<Result<Vec<_>, _>>()?;
         cursor.end()?;
-        Ok(tip)
+        let tree = Tree::resume(tip.position, peaks)
+            .filter(|tree| tree.root() == tip.hash)
+            .ok_or_else(|| Malformed::new("its tree is not that of its hash"))?;
+        Ok(Self { closed, log, tip, place, wiped, index, tree })
     }
 }
 
 /// The beginning of a hash: enough against accidents.
-pub(super) fn short_check(hasher: Sha256) -> [u8; CHECK_LENGTH] {
-    let hash: [u8; 32] = hasher.finalize().into();
+fn check(content: &[u8]) -> [u8; CHECK_LENGTH] {
+    let hash: [u8; 32] = Sha256::digest(content).into();
     let mut check = [0; CHECK_LENGTH];
     check.copy_from_slice(&hash[..CHECK_LENGTH]);
     check

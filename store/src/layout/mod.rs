@@ -1,60 +1,96 @@
-//! What stands where in the store: keys, and the layout of the values under them. `FORMAT.md` says the same in words.
+//! What each byte of a log's files means. `FORMAT.md` says the same in words.
 //!
-//! All of a log is one tree, whose keys are told apart by their first byte. A value is never longer than
-//! [`MAX_VALUE`]; what is longer is cut into chunks under consecutive keys, written in the same atomic batch.
+//! A [segment](segment) begins with a header and holds [groups](group), one behind the other. A group has [frames](frame),
+//! [definitions](definition) and [gaps](gap). The [head](head) says how far all of that is known to go.
 
 pub(crate) mod definition;
-pub(crate) mod encoded;
 pub(crate) mod frame;
+pub(crate) mod gap;
 pub(crate) mod group;
 pub(crate) mod head;
-pub(crate) mod keys;
-pub(crate) mod listing;
-pub(crate) mod run;
 pub(crate) mod segment;
 
 use crate::bytes::{Cursor, Malformed};
 pub(crate) use crate::seal::FORMAT;
 
-/// The longest value that may be stored. Above some 128 KB sled moves a leaf (up to 16 values) into a file that it
-/// never syncs; 16 values of this length stay well below.
-pub(crate) const MAX_VALUE: usize = 4096;
+/// The longest frame or definition.
+pub(crate) const LONGEST_ITEM: usize = 255 * 1024 * 1024;
 
-/// The longest thing that can be cut into chunks: a little less than 65,536 of them.
-pub(crate) const MAX_CHUNKED: usize = 255 * 1024 * 1024;
+/// The longest label that a stream can have.
+pub const MAX_LABEL: usize = 3 * 1024;
 
-/// Values are stored as they are. A later version may compress them, under another number.
+/// Content is stored as it is. A later version may compress it, under another number.
 pub(crate) const PACKING: u8 = 0;
 
-/// The four bytes that every value begins with: what it is, how it is packed, its format, and a spare one.
-fn header(magic: u8) -> [u8; 4] {
-    [magic, PACKING, FORMAT, 0]
+/// The four bytes that everything begins with: what it is, how it is packed, its format, and which of its sorts it is.
+pub(crate) fn begin(magic: u8, sort: u8) -> [u8; 4] {
+    [magic, PACKING, FORMAT, sort]
 }
 
-/// Checks the four bytes.
-fn expect_header(cursor: &mut Cursor<'_>, magic: u8) -> Result<(), Malformed> {
+/// Checks the four bytes, and gives the sort.
+pub(crate) fn expect(cursor: &mut Cursor<'_>, magic: u8) -> Result<u8, Malformed> {
     let found: [u8; 4] = cursor.array()?;
-    if found == header(magic) {
-        return Ok(());
+    let [found_magic, packing, format, sort] = found;
+    if [found_magic, packing, format] == [magic, PACKING, FORMAT] {
+        return Ok(sort);
     }
-    let [found_magic, packing, format, _] = found;
     if found_magic == magic && packing == PACKING && format > FORMAT {
         return Err(Malformed(format!(
             "it has format {format}, this version reads up to {FORMAT}; upgrade to read it"
         )));
     }
-    Err(Malformed(format!("it begins with {found:02x?}, expected {:02x?}", header(magic))))
+    Err(Malformed(format!("it begins with {found:02x?}, expected {:02x?}", begin(magic, 0))))
 }
 
-/// Cuts bytes into values.
-pub(crate) fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    (0..=u16::MAX).zip(bytes.chunks(MAX_VALUE))
+/// The same of what has one sort only.
+pub(crate) fn expect_only(cursor: &mut Cursor<'_>, magic: u8) -> Result<(), Malformed> {
+    match expect(cursor, magic)? {
+        0 => Ok(()),
+        sort => Err(Malformed(format!("its sort is {sort}, this version knows 0"))),
+    }
 }
 
-/// How many values some bytes are cut into, if they can be.
-pub(crate) fn chunk_count(length: usize) -> Result<u16, Malformed> {
-    let count = length.div_ceil(MAX_VALUE);
-    u16::try_from(count).map_err(|_| Malformed(format!("{length} bytes are more than can be stored")))
+/// Where the checksum of an item, a group or a segment's header stands: behind its length.
+pub(crate) const CHECKSUM_AT: usize = 8;
+
+/// The checksum over something that has it behind its length: over all but those four bytes, and over what says where it stands.
+pub(crate) fn checksum(bytes: &[u8], place: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(place);
+    hasher.update(&bytes[..CHECKSUM_AT]);
+    hasher.update(&bytes[CHECKSUM_AT + 4..]);
+    hasher.finalize()
+}
+
+/// Writes the checksum in its place.
+pub(crate) fn put_checksum(bytes: &mut [u8], place: &[u8]) {
+    let sum = checksum(bytes, place);
+    bytes[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// That the checksum in its place fits.
+pub(crate) fn check_sum(bytes: &[u8], place: &[u8]) -> Result<(), Malformed> {
+    let found = bytes.get(CHECKSUM_AT..CHECKSUM_AT + 4);
+    if found == Some(&checksum(bytes, place).to_be_bytes()[..]) {
+        Ok(())
+    } else {
+        Err(Malformed::new("its checksum does not fit its content"))
+    }
+}
+
+/// What the next item is and how long, by its first bytes.
+pub(crate) fn peek_item(bytes: &[u8]) -> Result<(u8, usize), Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let magic = cursor.peek().unwrap_or_default();
+    if ![frame::MAGIC, definition::MAGIC, gap::MAGIC].contains(&magic) {
+        return Err(Malformed(format!("there is no item: it begins with byte {magic:#04x}")));
+    }
+    expect(&mut cursor, magic)?;
+    let length = crate::bytes::usize_of(cursor.u32()?);
+    if length > LONGEST_ITEM {
+        return Err(Malformed(format!("an item of {length} bytes is longer than {LONGEST_ITEM}")));
+    }
+    Ok((magic, length))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::answers::{self, Answer};
+use super::answers::{self, Answer, Said};
 use super::requests::Request;
 use super::{address, transport};
 use crate::bytes::Malformed;
@@ -15,7 +15,8 @@ use crate::directory::holders::{self, Process};
 use crate::directory::lock_file;
 use crate::forks::KeptOut;
 use crate::keeper::{Change, ChangeError, Changed};
-use crate::layout::encoded::EncodedFrame;
+use crate::merkle::Node;
+use crate::core::read::checked_records;
 use crate::log::{LogHead, LogReader, Notices, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::record::{Hash, Record, StreamId};
 use crate::seal;
@@ -49,7 +50,7 @@ impl SocketReader {
         // That it answers, and in which version, is better known now than later.
         let answer = exchange(&mut stream, directory, &Request::Head, Patience::usual())?;
         match Answer::decode(&answer.into()).map_err(|why| io::Error::other(nonsense(why).to_string()))? {
-            Answer::Head(_) => {}
+            Answer::Said(Said::Head(_)) => {}
             other => return Err(io::Error::other(unexpected(other).to_string())),
         }
         Ok(Self { directory: directory.to_owned(), connection: Mutex::new(Some(stream)), waiting: Mutex::new(None) })
@@ -58,7 +59,7 @@ impl SocketReader {
     /// Checks the whole log over there.
     pub(crate) fn verify(&self) -> Result<Verified, ReadError> {
         match self.ask_over(&self.connection, &Request::Verify, Patience::long())? {
-            Answer::Verified(verified) => Ok(verified),
+            Answer::Said(Said::Verified(verified)) => Ok(verified),
             other => Err(unexpected(other)),
         }
     }
@@ -75,7 +76,7 @@ impl SocketReader {
         let answer =
             exchange(&mut stream, &self.directory, &Request::Change(change), Patience::long()).map_err(unanswered)?;
         match Answer::decode(&answer.into()).map_err(|why| ChangeError::Unreachable(why.to_string()))? {
-            Answer::Changed(changed) => changed,
+            Answer::Said(Said::Changed(changed)) => changed,
             other => Err(ChangeError::Unreachable(unexpected(other).to_string())),
         }
     }
@@ -124,19 +125,16 @@ impl SocketReader {
         let answer = Answer::decode(&answer.into()).map_err(nonsense)?;
         *connection = Some(stream);
         match answer {
-            Answer::Error(error) => Err(error),
+            Answer::Said(Said::Error(error)) => Err(error),
             answer => Ok(answer),
         }
     }
 
     fn records(&self, request: &Request) -> Result<Vec<Record>, ReadError> {
-        let records = match self.ask(request)? {
-            Answer::Records(records) => records,
-            Answer::Frames(frames) => return records_of(&frames),
-            other => return Err(unexpected(other)),
-        };
-        let Err((at, what)) = seal::check_each(&records) else { return Ok(records) };
-        Err(ReadError::Damaged { stream: records[at].stream, seq: records[at].seq, what })
+        match self.ask(request)? {
+            Answer::Frames(frames) => checked_records(&frames),
+            other => Err(unexpected(other)),
+        }
     }
 
     /// Page by page, until there are enough or no more.
@@ -209,7 +207,7 @@ fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, patien
     let _kept_out = KeptOut::new(stream);
     stream.set_write_timeout(Some(PATIENCE))?;
     // Who is turned away is told why before he has asked, and may then not be heard any more.
-    let asked = transport::send(stream, &request.encode());
+    let asked = request.encode().map_err(io::Error::other).and_then(|request| transport::send(stream, &request));
     let mut answer = Listening { stream, directory, until: Instant::now() + patience.whole, silence: patience.silence };
     match (transport::receive(&mut answer, answers::LONGEST), asked) {
         (Ok(Some(answer)), _) => Ok(answer),
@@ -252,7 +250,7 @@ fn check_answers(directory: &Path) -> io::Result<()> {
     }
     let asked = address::connect(directory, SIGN_OF_LIFE).and_then(|mut stream| {
         stream.set_read_timeout(Some(SIGN_OF_LIFE))?;
-        transport::send(&mut stream, &Request::Head.encode())?;
+        transport::send(&mut stream, &Request::Head.encode().map_err(io::Error::other)?)?;
         stream.read(&mut [0])
     });
     match asked {
@@ -277,22 +275,13 @@ fn does_not_answer(directory: &Path) -> io::Error {
     io::Error::new(ErrorKind::TimedOut, what)
 }
 
-/// The records of frames from the memory of the process that wrote them.
-fn records_of(frames: &[EncodedFrame]) -> Result<Vec<Record>, ReadError> {
-    let mut records = Vec::new();
-    for frame in frames {
-        frame.records_into(&mut records).map_err(nonsense)?;
-    }
-    Ok(records)
-}
-
 fn nonsense(why: Malformed) -> ReadError {
     ReadError::Io(format!("the process that has the log answers nonsense: {why}"))
 }
 
 fn unexpected(answer: Answer) -> ReadError {
     match answer {
-        Answer::Error(error) => error,
+        Answer::Said(Said::Error(error)) => error,
         _ => ReadError::Io("the process that has the log answers something else than was asked".to_owned()),
     }
 }
@@ -304,7 +293,7 @@ impl LogReader for SocketReader {
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
         match self.ask(&Request::Stream { stream })? {
-            Answer::Streams(entries) => entries.into_iter().next().ok_or(ReadError::NoStream(stream)),
+            Answer::Said(Said::Streams(entries)) => entries.into_iter().next().ok_or(ReadError::NoStream(stream)),
             other => Err(unexpected(other)),
         }
     }
@@ -315,7 +304,7 @@ impl LogReader for SocketReader {
         loop {
             rest.limit = filter.limit - entries.len();
             let page = match self.ask(&Request::Streams { filter: rest.clone() })? {
-                Answer::Streams(page) => page,
+                Answer::Said(Said::Streams(page)) => page,
                 other => return Err(unexpected(other)),
             };
             let Some(last) = page.last() else { break };
@@ -336,24 +325,24 @@ impl LogReader for SocketReader {
     fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         match self.ask(&Request::StreamsSince { from, limit })? {
-            Answer::StreamsSince(since) => Ok(since),
+            Answer::Said(Said::StreamsSince(since)) => Ok(since),
             other => Err(unexpected(other)),
         }
     }
 
-    fn hashes(&self, from: u64, limit: usize) -> Result<Vec<Hash>, ReadError> {
-        let mut hashes: Vec<Hash> = Vec::new();
-        while hashes.len() < limit {
-            let wanted = u32::try_from(limit - hashes.len()).unwrap_or(u32::MAX);
-            let request = Request::Hashes { from: from.saturating_add(hashes.len() as u64), limit: wanted };
-            match self.ask(&request)? {
-                Answer::Hashes(page) if page.is_empty() => break,
-                Answer::Hashes(page) => hashes.extend(page),
+    fn tree(&self, from: u64, limit: usize) -> Result<Vec<Node>, ReadError> {
+        let mut nodes: Vec<Node> = Vec::new();
+        while nodes.len() < limit {
+            let wanted = u32::try_from(limit - nodes.len()).unwrap_or(u32::MAX);
+            let from = nodes.last().map_or(from, |last| last.first.saturating_add(last.size));
+            match self.ask(&Request::Tree { from, limit: wanted })? {
+                Answer::Said(Said::Tree(page)) if page.is_empty() => break,
+                Answer::Said(Said::Tree(page)) => nodes.extend(page),
                 other => return Err(unexpected(other)),
             }
         }
-        hashes.truncate(limit);
-        Ok(hashes)
+        nodes.truncate(limit);
+        Ok(nodes)
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
@@ -371,7 +360,7 @@ impl LogReader for SocketReader {
 
     fn head(&self) -> Result<LogHead, ReadError> {
         match self.ask(&Request::Head)? {
-            Answer::Head(head) => Ok(head),
+            Answer::Said(Said::Head(head)) => Ok(head),
             other => Err(unexpected(other)),
         }
     }
@@ -380,14 +369,14 @@ impl LogReader for SocketReader {
         let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         let request = Request::Wait { after, milliseconds };
         match self.ask_over(&self.waiting, &request, Patience::usual().after(patience))? {
-            Answer::Head(head) => Ok(head),
+            Answer::Said(Said::Head(head)) => Ok(head),
             other => Err(unexpected(other)),
         }
     }
 
     fn notices(&self) -> Result<Notices, ReadError> {
         match self.ask(&Request::Notices)? {
-            Answer::Notices(notices) => Ok(notices),
+            Answer::Said(Said::Notices(notices)) => Ok(notices),
             other => Err(unexpected(other)),
         }
     }
@@ -400,14 +389,6 @@ impl LogReader for SocketReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_frame_that_is_none_is_called_nonsense() {
-        let (stream, previous) = (StreamId::LOG, Hash::ZERO);
-        let frame = EncodedFrame { stream, first_seq: 0, previous, bytes: b"no frame".as_slice().into() };
-        let Err(ReadError::Io(what)) = records_of(&[frame]) else { panic!("it was taken") };
-        assert!(what.starts_with("the process that has the log answers nonsense: it begins with"), "{what}");
-    }
 
     /// A reader that was turned away was told of a broken pipe where the other side was the faster one.
     #[test]

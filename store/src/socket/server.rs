@@ -12,14 +12,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::answers::{self, Answer};
+use super::answers::{self, Answer, Said};
 use super::requests::{self, Request};
 use super::until::Until;
 use super::{address, transport};
-use crate::backend::Backend;
 use crate::changes;
 use crate::core::Core;
-use crate::core::read::{Budget, Hashes};
+use crate::core::read::Budget;
 use crate::core::verify::verify_unless;
 use crate::descriptors::above_standard_streams;
 use crate::forks::KeptOut;
@@ -63,8 +62,8 @@ const MOST_RECORDS: usize = 1024 * 1024;
 /// The bytes of bodies after which an answer ends.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How many hashes it has at the most.
-const HASHES: usize = 16 * 1024;
+/// How many nodes of the tree it has at the most.
+const NODES: usize = 16 * 1024;
 
 /// How many findings of a check are told.
 const MOST_FINDINGS: usize = 1000;
@@ -154,9 +153,9 @@ pub(crate) struct Server {
 
 impl Server {
     /// Begins to serve. Whoever calls this holds the log's lock.
-    pub(crate) fn start<B: Backend>(
+    pub(crate) fn start(
         directory: &Path,
-        core: Arc<Core<B>>,
+        core: Arc<Core>,
         messages: Sender<Message>,
     ) -> io::Result<Self> {
         let listener = Arc::new(address::listen(directory)?);
@@ -193,16 +192,16 @@ impl Server {
     }
 }
 
-struct Acceptor<B> {
+struct Acceptor {
     listener: Arc<UnixListener>,
     stopping: Arc<AtomicBool>,
     connections: Arc<Mutex<Connections>>,
-    core: Arc<Core<B>>,
+    core: Arc<Core>,
     /// To the writer, for what is to be changed.
     messages: Sender<Message>,
 }
 
-impl<B: Backend> Acceptor<B> {
+impl Acceptor {
     fn run(self) {
         loop {
             let accepted = self.listener.accept();
@@ -277,13 +276,13 @@ impl<B: Backend> Acceptor<B> {
 fn turn_away(mut stream: UnixStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     let busy = ReadError::Io(format!("{MOST_CONNECTIONS} readers are being answered; try again later"));
-    transport::send(&mut stream, &Answer::Error(busy).encode())
+    transport::send(&mut stream, &Answer::error(busy).encode())
 }
 
 /// Answers one reader until it leaves, or `note` says that it is not to be served any more. That is told what is done for it.
-fn serve<B: Backend>(
+fn serve(
     stream: &UnixStream,
-    core: &Core<B>,
+    core: &Core,
     (messages, stopping): (&Sender<Message>, &AtomicBool),
     note: impl Fn(Doing) -> bool,
 ) -> io::Result<()> {
@@ -294,9 +293,9 @@ fn serve<B: Backend>(
         let request = Request::decode(&request);
         let goes_on = request.is_ok();
         let answer = match request {
-            Ok(Request::Change(change)) => Answer::Changed(changes::on_thread(messages, change)),
+            Ok(Request::Change(change)) => Answer::Said(Said::Changed(changes::on_thread(messages, change))),
             Ok(request) => answer(&request, core, stopping),
-            Err(malformed) => Answer::Error(ReadError::Io(malformed.to_string())),
+            Err(malformed) => Answer::error(ReadError::Io(malformed.to_string())),
         };
         let answer = answer.encode();
         let moved = || {
@@ -322,58 +321,58 @@ fn next_request(mut stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// The answer to a request; to one that takes long, that the log is gone, once the server is to stop.
-fn answer<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool) -> Answer {
-    core.settled(|| answered(request, core, stopping)).unwrap_or_else(Answer::Error)
+fn answer(request: &Request, core: &Core, stopping: &AtomicBool) -> Answer {
+    core.settled(|| answered(request, core, stopping)).unwrap_or_else(Answer::error)
 }
 
-fn answered<B: Backend>(request: &Request, core: &Core<B>, stopping: &AtomicBool) -> Result<Answer, ReadError> {
-    match request {
-        Request::Read { stream, from, limit } => core.read_within(*stream, *from, budget(*limit)).map(Answer::Records),
-        Request::Tail { from, limit } => {
-            let budget = budget(*limit);
-            match core.written_from(*from, budget.enough) {
-                Some(written) => Ok(Answer::Frames(written.encoded(budget.bytes))),
-                None => core.tail_within(*from, budget).map(Answer::Records),
+fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Answer, ReadError> {
+    let said = match request {
+        Request::Read { stream, from, limit } => {
+            if *stream == StreamId::LOG {
+                core.wait_for_rewrite();
             }
+            return core.stream_frames(*stream, *from, budget(*limit)).map(Answer::Frames);
         }
-        Request::Stream { stream } => core.stream(*stream).map(|entry| Answer::Streams(vec![entry])),
+        Request::Tail { from, limit } => return core.tail_frames(*from, budget(*limit)).map(Answer::Frames),
+        Request::Definition { fingerprint } => return core.definition(*fingerprint).map(Answer::Definition),
+        Request::Stream { stream } => core.one_stream(*stream).map(|entry| Said::Streams(vec![entry])),
         Request::Streams { filter } => {
             let filter = StreamFilter { limit: filter.limit.min(PAGE), ..filter.clone() };
-            core.streams(&filter).map(Answer::Streams)
+            core.streams(&filter).map(Said::Streams)
         }
-        Request::Definition { fingerprint } => core.definition(*fingerprint).map(Answer::Definition),
-        Request::Head => core.head().map(Answer::Head),
+        Request::Head => core.head().map(Said::Head),
         Request::Wait { after, milliseconds } => {
             let patience = Duration::from_millis((*milliseconds).into()).min(LONGEST_WAIT);
             core.moving.wait(patience, MOST_WAITING, || core.tip().position > *after);
-            core.head().map(Answer::Head)
+            core.head().map(Said::Head)
         }
-        Request::Hashes { from, limit } => {
-            let limit = crate::bytes::usize_of(*limit).min(HASHES);
-            core.hashes_within(*from, limit).map(Answer::Hashes)
+        Request::Tree { from, limit } => {
+            let limit = crate::bytes::usize_of(*limit).min(NODES);
+            core.nodes_within(*from, limit).map(Said::Tree)
         }
         Request::StreamsSince { from, limit } => {
             let limit = crate::bytes::usize_of(*limit).min(PAGE);
-            core.streams_since_within(*from, limit).map(Answer::StreamsSince)
+            core.streams_since_within(*from, limit).map(Said::StreamsSince)
         }
-        Request::Notices => Ok(Answer::Notices(some_notices(core.posted()))),
+        Request::Notices => Ok(Said::Notices(some_notices(core.posted()))),
         // It is made by the writer, not answered from here.
-        Request::Change(_) => Ok(Answer::Changed(Err(ChangeError::Closed))),
+        Request::Change(_) => Ok(Said::Changed(Err(ChangeError::Closed))),
         Request::Verify => {
             let verified = verify_unless(core, stopping).ok_or(ReadError::Gone);
             verified.map(|mut verified| {
                 verified.findings.truncate(MOST_FINDINGS);
-                Answer::Verified(verified)
+                Said::Verified(verified)
             })
         }
-    }
+    };
+    said.map(Answer::Said)
 }
 
 /// As many notices as an answer has room for: those of the newest streams.
 fn some_notices(notices: Notices) -> Notices {
     /// What each one takes besides its bytes: more than its stream and its length.
     const ENVELOPE: usize = 32;
-    let mut room = answers::LONGEST / 2;
+    let mut room = answers::MOST_SAID / 2;
     let fits = |(_, notice): &(StreamId, Arc<[u8]>)| {
         let left = room.checked_sub(ENVELOPE + notice.len());
         room = left.unwrap_or_default();
@@ -384,8 +383,7 @@ fn some_notices(notices: Notices) -> Notices {
 
 fn budget(limit: u32) -> Budget {
     let records = crate::bytes::usize_of(limit).min(MOST_RECORDS);
-    // The reader's side computes each hash: see `SocketReader`.
-    Budget { records, enough: records.min(PAGE), bytes: PAGE_BYTES, hashes: Hashes::ForTheReceiver }
+    Budget { records, enough: records.min(PAGE), bytes: PAGE_BYTES }
 }
 
 #[cfg(test)]

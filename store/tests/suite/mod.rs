@@ -22,6 +22,7 @@ use cloacina_store::log::{
     AppendError, Batch, Definition, EventLog, Frame, Listing, LogReader, ReadError, StreamFilter,
 };
 use cloacina_store::log_event::LogEvent;
+use cloacina_store::merkle::Node;
 use cloacina_store::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
 use cloacina_store::{read_through, seal};
 
@@ -79,7 +80,7 @@ macro_rules! conformance {
 pub(crate) use conformance;
 
 /// The version that requests over the socket begin with: with another one, each would be refused for that alone.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 pub fn stream(number: u128) -> StreamId {
     StreamId::from_bytes(number.to_be_bytes())
@@ -422,7 +423,6 @@ pub fn the_tail_goes_across_streams_in_order(place: &impl Place) {
     });
 }
 
-/// A long page is read in two parts, each of other streams; a short one is not.
 pub fn a_long_page_of_the_tail_is_what_short_ones_are(place: &impl Place) {
     let log = place.open();
     for round in 0..60 {
@@ -436,9 +436,9 @@ pub fn a_long_page_of_the_tail_is_what_short_ones_are(place: &impl Place) {
         let short = (0..all.len()).step_by(100).flat_map(|from| log.tail(from as u64, 100).unwrap());
         assert!(short.eq(all.iter().cloned()));
         assert_eq!(log.tail(1_001, 1_500).unwrap(), all[1_001..2_501]);
-        let hashes: Vec<Hash> = all.iter().map(|record| record.hash).collect();
-        assert_eq!(log.hashes(0, usize::MAX).unwrap(), hashes);
-        assert_eq!(log.hashes(1_001, 1_500).unwrap(), hashes[1_001..2_501]);
+        let leaves: Vec<Node> = all.iter().map(|record| Node::of_record(record.position, &record.hash)).collect();
+        assert_eq!(log.tree(0, usize::MAX).unwrap(), leaves);
+        assert_eq!(log.tree(1_001, 1_500).unwrap(), leaves[1_001..2_501]);
     });
 }
 
@@ -446,7 +446,7 @@ pub fn a_long_page_of_the_tail_is_what_short_ones_are(place: &impl Place) {
 struct ByRecords<'a>(&'a dyn EventLog);
 
 impl LogReader for ByRecords<'_> {
-    read_through!(self => self.0; read, stream, streams, tail, hashes, erasures, definition, head, wait, location);
+    read_through!(self => self.0; read, stream, streams, tail, tree, erasures, definition, head, wait, location);
 }
 
 pub fn what_was_appended_to_since_a_position_is_told_with_where_to_go_on(place: &impl Place) {
@@ -466,17 +466,16 @@ fn tells_what_was_appended_to(log: &dyn EventLog) {
     for from in 0..=all.len() + 2 {
         for limit in [0, 1, 2, 3, 100] {
             let since = log.streams_since(from as u64, limit).unwrap();
-            // Those that come first, each once, and where the first one begins that is too many.
-            let (mut expected, mut next) = (Vec::new(), all.len().max(from));
-            for (at, record) in all.iter().enumerate().skip(from) {
-                if !expected.contains(&record.stream) {
-                    if expected.len() == limit {
-                        next = at;
-                        break;
-                    }
-                    expected.push(record.stream);
-                }
-            }
+            // Each once, in the order of their last records, and where the last one ends that there was room for.
+            let is_last = |at: usize| all[at + 1..].iter().all(|later| later.stream != all[at].stream);
+            let written: Vec<usize> = (from..all.len()).filter(|at| is_last(*at)).collect();
+            let shown = &written[..limit.min(written.len())];
+            let expected: Vec<StreamId> = shown.iter().map(|at| all[*at].stream).collect();
+            let next = match (shown.len() < written.len(), shown.last()) {
+                (true, Some(last)) => last + 1,
+                (true, None) => from,
+                (false, _) => all.len().max(from),
+            };
             let shown: Vec<StreamId> = since.streams.iter().map(|entry| entry.stream).collect();
             assert_eq!((shown, since.next), (expected, next as u64), "from {from}, limit {limit}");
             assert_eq!(ByRecords(log).streams_since(from as u64, limit).unwrap(), since);

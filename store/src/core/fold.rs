@@ -1,0 +1,127 @@
+//! What the index learns from the log, frame by frame.
+
+use std::sync::Arc;
+
+use crate::index::{FrameAt, Lost, Part, StreamState};
+use crate::layout::definition;
+use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
+use crate::log_event::{Dropped, LogEvent};
+use crate::record::{StreamId, StreamKind};
+use crate::segments::walk::{Found, Group, Item};
+use crate::segments::{Span, Unread};
+
+/// The index of some groups that follow a log.
+pub(crate) struct Fold<Known> {
+    pub(crate) part: Part,
+    /// What is known of a stream from the log before.
+    known: Known,
+}
+
+/// Why a group cannot be folded.
+pub(crate) enum Unfolded {
+    Unread(Unread),
+    Lost(Lost),
+}
+
+impl From<Unread> for Unfolded {
+    fn from(unread: Unread) -> Self {
+        Self::Unread(unread)
+    }
+}
+
+impl From<Lost> for Unfolded {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
+    pub(crate) fn new(known: Known) -> Self {
+        Self { part: Part::default(), known }
+    }
+
+    /// What is known of a stream.
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+        match self.part.streams.get(&stream) {
+            Some(touched) => Ok(Some(touched.state.clone())),
+            None => (self.known)(stream),
+        }
+    }
+
+    /// Adds a frame of a group that ends at a position.
+    pub(crate) fn frame(&mut self, header: &FrameHeader, label: &[u8], span: Span, end: u64) -> Result<(), Lost> {
+        let before = self.stream(header.stream)?;
+        let end = if header.standing == Standing::Own { header.end() } else { end };
+        let state = StreamState::after(before.as_ref(), header, label, end);
+        // What was pruned and is taken over from an archive begins anew.
+        let anew = header.first_seq == 0 && before.is_some();
+        self.part.add(header.stream, state, FrameAt { first_seq: header.first_seq, span }, anew);
+        Ok(())
+    }
+
+    /// What the events of the log's own stream say of other streams.
+    pub(crate) fn event(&mut self, event: &LogEvent, end: u64) {
+        let LogEvent::Pruned(pruned) = event else { return };
+        for Dropped { stream, kind, records, bytes, head, times } in &pruned.streams {
+            let (started, last) = *times;
+            let state = StreamState {
+                kind: *kind,
+                open: false,
+                pruned: true,
+                started,
+                last,
+                records: *records,
+                bytes: *bytes,
+                head: *head,
+                end,
+                label: Arc::from([]),
+            };
+            self.part.prune(*stream, state);
+        }
+    }
+
+    /// Adds a whole group, up to the first thing in it that cannot be told.
+    pub(crate) fn group(&mut self, group: &Group) -> Result<(), Unfolded> {
+        self.part.note_group(group.header.first, group.place);
+        for found in group.items() {
+            self.item(&found?, group.header.end)?;
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, found: &Found, end: u64) -> Result<(), Unfolded> {
+        let span = Span { place: found.place, length: u32::try_from(found.bytes.len()).unwrap_or(u32::MAX) };
+        match &found.item {
+            // Nothing is left of it that could be found.
+            Item::Frame(header) if header.pruned => {
+                let before = self.stream(header.stream)?;
+                self.part.prune(header.stream, StreamState::after(before.as_ref(), header, &[], end));
+            }
+            Item::Frame(header) => {
+                let frame = found.frame()?;
+                self.frame(header, frame.label(), span, end)?;
+                if header.kind == StreamKind::Log {
+                    events_of(&frame).iter().for_each(|event| self.event(event, end));
+                }
+            }
+            Item::Definition => {
+                let fingerprint = definition::fingerprint_of(&found.bytes);
+                if let Ok(fingerprint) = fingerprint {
+                    self.part.define(fingerprint, span);
+                }
+            }
+            Item::Gap(..) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The events in a frame of the log's own stream. What cannot be understood is passed over: a check of the log says so.
+pub(crate) fn events_of(frame: &StoredFrame) -> Vec<LogEvent> {
+    let mut records = Vec::new();
+    if frame.records_into(&mut records).is_err() {
+        return Vec::new();
+    }
+    let bodies = records.iter().filter_map(|record| record.body.bytes());
+    bodies.filter_map(|body| LogEvent::decode(body).ok()).collect()
+}

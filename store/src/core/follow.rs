@@ -1,0 +1,378 @@
+//! Following a log to its end: what whoever takes it up checks for itself.
+//!
+//! Up to where the head file goes, everything must be there. Behind it the log ends with the first group that is not whole, if that was
+//! never finished: nothing was written behind it that says otherwise.
+
+use super::fold::{Fold, Unfolded};
+use crate::index::{Index, Lost, Part};
+use crate::layout::frame::Standing;
+use crate::layout::head::{Head, Tip};
+use crate::layout::segment::{HEADER, Place};
+use crate::log::ReadError;
+use crate::merkle::{Node, Tree};
+use crate::segments::walk::{A_LITTLE, ALL, Group, Item, Step, Walk};
+use crate::segments::{Segments, Unread, name_of};
+
+/// How much of the segments is passed before it is said that this takes a while.
+const A_WHILE: u64 = 512 * 1024 * 1024;
+
+/// Why a log is not taken up again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It is not what was written.
+    Damaged(String),
+    /// It could not be read or written: nothing is known of it.
+    Failed(String),
+    /// Its index is not that of this log.
+    Lost(String),
+}
+
+impl From<Unread> for Unfit {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Damaged(what) => Self::Damaged(what),
+            Unread::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl From<Lost> for Unfit {
+    fn from(Lost(why): Lost) -> Self {
+        Self::Lost(why)
+    }
+}
+
+impl From<Unfolded> for Unfit {
+    fn from(unfolded: Unfolded) -> Self {
+        match unfolded {
+            Unfolded::Unread(unread) => unread.into(),
+            Unfolded::Lost(lost) => lost.into(),
+        }
+    }
+}
+
+impl From<ReadError> for Unfit {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(_) | ReadError::Gone => Self::Failed(error.to_string()),
+            // It is said where this is shown, too.
+            ReadError::DamagedLog(what) => Self::Damaged(what),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<Unfit> for ReadError {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Damaged(what) => Self::DamagedLog(what),
+            Unfit::Failed(reason) | Unfit::Lost(reason) => Self::Io(reason),
+        }
+    }
+}
+
+/// What comes next in a log.
+pub(crate) enum Next {
+    Group(Group),
+    End,
+    Unfit(Unread),
+}
+
+/// On the way through a log, from group to group, each of which must go on where the one before has ended.
+pub(crate) struct Follow<'a> {
+    segments: &'a Segments,
+    numbers: &'a [u32],
+    walk: Walk<'a>,
+    pub(crate) tip: Tip,
+    /// Where the last group has ended.
+    pub(crate) place: Place,
+    /// Groups whose content does not fit its checksums, though they were whole once.
+    suspects: Vec<(Place, Unread)>,
+}
+
+impl<'a> Follow<'a> {
+    pub(crate) fn new(segments: &'a Segments, numbers: &'a [u32], tip: Tip, place: Place, at_once: usize) -> Self {
+        Self { segments, numbers, walk: Walk::new(segments, place, at_once), tip, place, suspects: Vec::new() }
+    }
+
+    /// From the beginning of the log.
+    pub(crate) fn all(segments: &'a Segments, numbers: &'a [u32]) -> Self {
+        Self::new(segments, numbers, Tip::empty(), Place { segment: 1, offset: HEADER as u32 }, ALL)
+    }
+
+    pub(crate) fn next(&mut self) -> Next {
+        loop {
+            match self.walk.step() {
+                Step::Group(group) => return self.take(group),
+                Step::Unfit(unread) => return Next::Unfit(unread),
+                Step::End => {}
+            }
+            match self.walk.next_segment(self.numbers) {
+                None => return Next::End,
+                Some(Err(unread)) => return Next::Unfit(unread),
+                Some(Ok(header)) if header.before != self.tip => {
+                    let (segment, position) = (header.number, header.before.position);
+                    return Next::Unfit(Unread::Damaged(format!(
+                        "segment {segment} goes on from position {position}, the log before it ends at {}",
+                        self.tip.position
+                    )));
+                }
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    fn take(&mut self, group: Group) -> Next {
+        let (first, before) = (group.header.first, group.header.before);
+        if (first, before) != (self.tip.position, self.tip.hash) || group.header.time < self.tip.time {
+            let at = format!("segment {} at byte {}", group.place.segment, group.place.offset);
+            return Next::Unfit(Unread::Damaged(if first == self.tip.position {
+                format!("{at}: the group at position {first} does not go on from the hash or the time of the log before it")
+            } else {
+                format!("{at}: the group begins at position {first}, the log before it ends at {}", self.tip.position)
+            }));
+        }
+        (self.tip, self.place) = (group.tip(), group.end());
+        Next::Group(group)
+    }
+
+    /// The index of a log up to where it is known to end.
+    pub(crate) fn index_up_to(segments: &Segments, tip: Tip, place: Place) -> Result<Part, Unfit> {
+        let numbers = segments.open_all().map_err(|error| Unfit::Failed(error.to_string()))?;
+        let mut follow = Follow::all(segments, &numbers);
+        let mut fold = Fold::new(|_| Ok(None));
+        while follow.tip.position < tip.position || follow.place < place {
+            match follow.next() {
+                Next::Group(group) => fold.group(&group)?,
+                Next::Unfit(unread) => return Err(unread.into()),
+                Next::End => {
+                    let found = follow.tip.position;
+                    return Err(Unfit::Damaged(format!("it ends at position {found}, and went to {}", tip.position)));
+                }
+            }
+        }
+        Ok(fold.part)
+    }
+
+    /// Adds what lies between here and the head to an index.
+    fn to_head(&mut self, head: &Head, index: &Index, progress: &mut Progress) -> Result<(), Unfit> {
+        while self.place < head.place {
+            match self.next() {
+                Next::Group(group) => {
+                    self.suspects.extend(group.check().err().map(|unread| (group.place, unread)));
+                    self.index(&group, index)?;
+                    progress.passed(group.header.length as u64);
+                }
+                Next::Unfit(unread) => return Err(unread.into()),
+                Next::End => return Err(short_of(head, &self.tip)),
+            }
+        }
+        if (self.tip, self.place) != (head.tip, head.place) {
+            return Err(Unfit::Damaged(format!(
+                "at position {} its hash is {}, its head file says {} at {}",
+                self.tip.position, self.tip.hash, head.tip.hash, head.tip.position
+            )));
+        }
+        Ok(())
+    }
+
+    /// Adds a group that was found to an index, unless the index has it.
+    fn index(&self, group: &Group, index: &Index) -> Result<(), Unfit> {
+        if self.place <= index.place() {
+            return Ok(());
+        }
+        let mut fold = Fold::new(|stream| index.stream(stream));
+        fold.group(group)?;
+        index.append(fold.part, self.tip, self.place);
+        Ok(())
+    }
+
+    /// Follows the log from the head to its end, and grows the tree.
+    fn from_head(&mut self, head: &Head, index: &Index) -> Result<Tree, Unfit> {
+        let mut tree = head.tree.clone();
+        let known = index.place();
+        // An index that goes further than the head, as it does while the log is written, must meet the log where it ends.
+        let mut is_met = known <= self.place;
+        loop {
+            let (tip, place) = (self.tip, self.place);
+            let unfit = match self.next() {
+                Next::End => break,
+                Next::Unfit(unread) => unread,
+                Next::Group(group) => match grow(&mut tree, &group).and_then(|()| self.check(head, &group, (tip, place))) {
+                    Ok(()) => {
+                        if self.place == known {
+                            is_met = index.tip() == self.tip;
+                        }
+                        self.index(&group, index)?;
+                        continue;
+                    }
+                    Err(unread) => unread,
+                },
+            };
+            let Unread::Damaged(what) = unfit else { return Err(unfit.into()) };
+            (self.tip, self.place) = (tip, place);
+            self.check_unfinished(head, place, tip.position, &what)?;
+            break;
+        }
+        if !is_met {
+            return Err(Unfit::Lost("it does not end where the log does".to_owned()));
+        }
+        Ok(tree)
+    }
+
+    /// Checks the content of a group that goes on from where the log was. One that something was written behind was whole once: what has
+    /// become of it may be for whoever erases to mend.
+    fn check(&mut self, head: &Head, group: &Group, (tip, place): (Tip, Place)) -> Result<(), Unread> {
+        let Err(unread) = group.check() else { return Ok(()) };
+        let what = match &unread {
+            Unread::Damaged(what) => what.clone(),
+            Unread::Failed(_) => return Err(unread),
+        };
+        if self.check_unfinished(head, place, tip.position, &what).is_ok() {
+            return Err(unread);
+        }
+        self.suspects.push((group.place, unread));
+        Ok(())
+    }
+
+    /// That what follows was never finished: in front of it everything was on the disk before anything was written behind it.
+    fn check_unfinished(&self, head: &Head, place: Place, end: u64, what: &str) -> Result<(), Unfit> {
+        if head.closed {
+            return Err(Unfit::Damaged(format!("it was closed at position {end}, and goes on behind that: {what}")));
+        }
+        let mut walk = Walk::new(self.segments, place, ALL);
+        loop {
+            while let Some(header) = walk.search()? {
+                if header.synced > end {
+                    return Err(Unfit::Damaged(format!(
+                        "it ends at position {end}, but later records of it are there, from {} on: what lies between was damaged ({what})",
+                        header.first
+                    )));
+                }
+            }
+            match walk.next_segment(self.numbers) {
+                None => return Ok(()),
+                // One that was being made when something stopped it has nothing behind its header.
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// Adds the records of a group to the tree, whose root must be the hash that the group says.
+fn grow(tree: &mut Tree, group: &Group) -> Result<(), Unread> {
+    let before = tree.clone();
+    for found in group.items() {
+        let found = found?;
+        match &found.item {
+            Item::Frame(header) if header.standing == Standing::Own => {
+                let hashes = found.frame()?.hashes().map_err(|why| crate::segments::damaged_at(found.place, &why.0))?;
+                hashes.iter().for_each(|hash| tree.push(hash));
+            }
+            Item::Gap(..) => {
+                let fits = |node: &Node| tree.push_node(node);
+                if !found.gap()?.nodes.iter().all(fits) {
+                    return Err(crate::segments::damaged_at(found.place, "a gap does not fit the log's tree"));
+                }
+            }
+            Item::Frame(_) | Item::Definition => {}
+        }
+    }
+    if (tree.size(), tree.root()) == (group.header.end, group.header.after) {
+        return Ok(());
+    }
+    let (found, at) = (tree.root(), group.header.end);
+    *tree = before;
+    Err(Unread::Damaged(format!("the hash of the log at position {at} is {}, its content gives {found}", group.header.after)))
+}
+
+fn short_of(head: &Head, tip: &Tip) -> Unfit {
+    let (found, known) = (tip.position, head.tip.position);
+    Unfit::Damaged(format!(
+        "it ends at position {found}, its head file says that {known} records were durable ({} lost)",
+        known.saturating_sub(found)
+    ))
+}
+
+/// Says so when it takes a while to go through the segments.
+#[derive(Default)]
+pub(crate) struct Progress {
+    bytes: u64,
+    told: u64,
+}
+
+impl Progress {
+    fn passed(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if self.bytes - self.told >= A_WHILE {
+            self.told = self.bytes;
+            tracing::info!(mebibytes = self.bytes >> 20, "the index is being made anew from the log");
+        }
+    }
+}
+
+/// That all segments are there, up to the one that the head names, and each as long as the next one says.
+pub(crate) fn check_segments(segments: &Segments, head: &Head) -> Result<Vec<u32>, Unfit> {
+    let numbers = segments.open_all().map_err(|error| Unfit::Failed(format!("opening its segments: {error}")))?;
+    let last = numbers.last().copied().unwrap_or(0).max(head.place.segment);
+    if let Some(missing) = (1..=last).find(|number| !numbers.contains(number)) {
+        return Err(Unfit::Damaged(format!("segment {missing} (the file {}) is missing", name_of(missing))));
+    }
+    let length = |number: u32| -> Result<u64, Unfit> {
+        segments.file(number)?.length().map_err(|error| Unfit::Failed(format!("segment {number}: {error}")))
+    };
+    for number in 1..=head.place.segment {
+        let wanted = if number == head.place.segment {
+            head.place.offset
+        } else {
+            segments.header(number + 1)?.length_before
+        };
+        let found = length(number)?;
+        if found < u64::from(wanted) {
+            let name = name_of(number);
+            return Err(Unfit::Damaged(format!("segment {number} (the file {name}) has {found} bytes, and should have {wanted}")));
+        }
+        segments.header(number)?;
+    }
+    Ok(numbers)
+}
+
+/// A log that was followed to its end.
+pub(crate) struct Followed {
+    pub(crate) tree: Tree,
+    pub(crate) tip: Tip,
+    pub(crate) place: Place,
+    suspects: Vec<(Place, Unread)>,
+}
+
+impl Followed {
+    /// That nothing in it is damaged, once everything was wiped that was to be.
+    pub(crate) fn check_suspects(&self, segments: &Segments) -> Result<(), Unfit> {
+        for (place, unread) in &self.suspects {
+            let is_whole = match Walk::new(segments, *place, A_LITTLE).step() {
+                Step::Group(group) => group.check().is_ok(),
+                Step::End | Step::Unfit(_) => false,
+            };
+            if !is_whole {
+                return Err(unread.clone().into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Follows a log from where its index ends, or from its beginning, to its end.
+pub(crate) fn follow(segments: &Segments, numbers: &[u32], head: &Head, index: &Index) -> Result<Followed, Unfit> {
+    let (tip, place) = (index.tip(), index.place());
+    let mut follow = if place < head.place {
+        let from = if place == Place::default() { Place { segment: 1, offset: HEADER as u32 } } else { place };
+        let mut follow = Follow::new(segments, numbers, tip, from, ALL);
+        follow.to_head(head, index, &mut Progress::default())?;
+        follow
+    } else {
+        Follow::new(segments, numbers, head.tip, head.place, ALL)
+    };
+    let tree = follow.from_head(head, index)?;
+    let Follow { tip, place, suspects, .. } = follow;
+    Ok(Followed { tree, tip, place, suspects })
+}

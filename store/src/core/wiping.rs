@@ -1,0 +1,164 @@
+//! Writing over what was erased or pruned, where it stands.
+//!
+//! The event that says so is durable first. Whoever is stopped then leaves the rest to the next one who writes: the head says up to which
+//! of these events everything is done, and doing it once more changes nothing.
+
+use std::collections::BTreeMap;
+
+use super::Core;
+use super::fold::events_of;
+use super::follow::Unfit;
+use crate::layout::frame::StoredFrame;
+use crate::layout::segment::Place;
+use crate::log::ReadError;
+use crate::log_event::LogEvent;
+use crate::record::{Hash, StreamId};
+use crate::segments::appender::Appender;
+use crate::segments::Span;
+use crate::segments::walk::{ALL, Item};
+
+/// How many frames of a stream are looked for at once, and how many bytes are written over before others are looked for.
+const FRAMES: usize = 1024;
+const BYTES: usize = 8 * 1024 * 1024;
+
+/// What stands in place of frames.
+#[derive(Default)]
+struct Overwriting {
+    changes: Vec<(Place, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Overwriting {
+    fn add(&mut self, core: &Core, place: Place, bytes: Vec<u8>) -> Result<(), ReadError> {
+        self.bytes += bytes.len();
+        self.changes.push((place, bytes));
+        if self.bytes >= BYTES { self.write(core) } else { Ok(()) }
+    }
+
+    fn write(&mut self, core: &Core) -> Result<(), ReadError> {
+        let Self { changes, .. } = std::mem::take(self);
+        Appender::overwrite(&**core.segments.disk(), &changes).map_err(|error| ReadError::Io(error.to_string()))
+    }
+}
+
+impl Core {
+    /// Visits the frames of a stream, from the one with a `seq` on, until told to stop.
+    pub(crate) fn each_frame(
+        &self,
+        stream: StreamId,
+        from: u64,
+        mut visit: impl FnMut(Place, StoredFrame) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        let mut next = from;
+        loop {
+            let frames = self.ask(|index| index.frames(stream, next, FRAMES))?;
+            for frame in &frames {
+                let stored = self.segments.frame(frame.span)?;
+                next = stored.header.next_seq();
+                if !visit(frame.span.place, stored)? {
+                    return Ok(());
+                }
+            }
+            if frames.len() <= FRAMES {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes over bodies that were erased.
+    pub(crate) fn wipe_erased(&self, stream: StreamId, commitments: &BTreeMap<u64, Hash>) -> Result<(), ReadError> {
+        let mut overwriting = Overwriting::default();
+        let mut next = commitments.keys().next().copied();
+        while let Some(seq) = next {
+            next = None;
+            self.each_frame(stream, seq, |place, frame| {
+                let after = frame.header.next_seq();
+                let bytes = frame.erased(|seq| commitments.get(&seq).copied());
+                let bytes = bytes.map_err(|why| ReadError::DamagedLog(why.to_string()))?;
+                overwriting.add(self, place, bytes)?;
+                next = commitments.range(after..).next().map(|(seq, _)| *seq);
+                // The one behind it is most often the next one.
+                Ok(next == Some(after))
+            })?;
+        }
+        overwriting.write(self)
+    }
+
+    /// Writes over the frames of streams that were pruned. The index does not know them any more: whoever prunes says where they are.
+    pub(crate) fn wipe_pruned(&self, places: &[Span]) -> Result<(), ReadError> {
+        let mut overwriting = Overwriting::default();
+        for span in places {
+            let frame = self.segments.frame(*span)?;
+            let bytes = frame.pruned().map_err(|why| ReadError::DamagedLog(why.to_string()))?;
+            overwriting.add(self, span.place, bytes)?;
+        }
+        overwriting.write(self)
+    }
+}
+
+/// Does what a process has written down and was stopped before it had done: for the events from a position on.
+pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), Unfit> {
+    let mut pending = Vec::new();
+    core.each_own_frame(from, |frame| pending.extend(events_of(frame)))?;
+    let mut dropped = Vec::new();
+    for event in pending {
+        match event {
+            LogEvent::Erased(erased) => {
+                let commitments = erased.records.iter().map(|record| (record.seq, record.commitment)).collect();
+                core.wipe_erased(erased.stream, &commitments)?;
+            }
+            LogEvent::Pruned(pruned) => dropped.extend(pruned.streams.iter().map(|dropped| dropped.stream)),
+            _ => {}
+        }
+    }
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    dropped.sort_unstable();
+    let spans = core.frames_of(&dropped)?;
+    Ok(core.wipe_pruned(&spans)?)
+}
+
+impl Core {
+    /// Visits the frames of the log's own stream that have positions from one on.
+    fn each_own_frame(&self, from: u64, mut visit: impl FnMut(&StoredFrame)) -> Result<(), ReadError> {
+        let mut walk = self.walk_from(from, ALL)?;
+        while let Some(step) = walk.next_group()? {
+            for found in step.items() {
+                let found = found?;
+                if let Item::Frame(header) = &found.item
+                    && header.stream == StreamId::LOG
+                    && header.end() > from
+                {
+                    visit(&found.frame()?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the frames of streams stand that the index does not know any more: all of the log is gone through. One that was taken over
+    /// from an archive since is left as it is.
+    fn frames_of(&self, streams: &[StreamId]) -> Result<Vec<Span>, ReadError> {
+        let mut spans = Vec::new();
+        let mut known: BTreeMap<StreamId, Vec<Span>> = BTreeMap::new();
+        for stream in streams {
+            let frames = self.ask(|index| index.frames(*stream, 0, usize::MAX - 1))?;
+            known.insert(*stream, frames.iter().map(|frame| frame.span).collect());
+        }
+        let mut walk = self.walk_from(0, ALL)?;
+        while let Some(group) = walk.next_group()? {
+            for found in group.items() {
+                let found = found?;
+                if let Item::Frame(header) = &found.item
+                    && !header.pruned
+                    && known.get(&header.stream).is_some_and(|live| live.iter().all(|span| span.place != found.place))
+                {
+                    let length = u32::try_from(found.bytes.len()).unwrap_or(u32::MAX);
+                    spans.push(Span { place: found.place, length });
+                }
+            }
+        }
+        Ok(spans)
+    }
+}

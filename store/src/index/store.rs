@@ -1,0 +1,358 @@
+//! The index in sled.
+//!
+//! It can be thrown away at any time: nothing is in it that is not in the segments. So nobody waits for it, and nothing of it is
+//! synced. Whatever is wrong with it (it does not open, panics, lacks an entry, has one too many) is [`Lost`], and it is made anew.
+
+use std::any::Any;
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use rustc_hash::FxHashSet;
+
+use super::entries::{self, END, End};
+use super::part::{Part, Touched};
+use super::process;
+use super::state::{FrameAt, StreamState};
+use crate::bytes::Malformed;
+use crate::directory::files::{self, Access};
+use crate::layout::head::{LogId, Tip};
+use crate::layout::segment::Place;
+use crate::log::ListingKey;
+use crate::record::{Hash, StreamId, StreamKind};
+use crate::segments::Span;
+use crate::sync::lock;
+
+/// The directory of the index, in that of a log.
+pub(crate) const DIRECTORY: &str = "index";
+
+/// How many frames are in one entry at the most: it has some 700 bytes then.
+const FRAMES: usize = 64;
+
+/// How long sled may take to let go of its files.
+const LETTING_GO: Duration = Duration::from_secs(10);
+
+/// The index cannot be used any more, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lost(pub(crate) String);
+
+impl From<Malformed> for Lost {
+    fn from(Malformed(why): Malformed) -> Self {
+        Self(why)
+    }
+}
+
+/// The index in a directory.
+pub(crate) struct Store {
+    /// `None` once it was closed.
+    database: Mutex<Option<::sled::Db>>,
+    end: Mutex<End>,
+}
+
+impl Store {
+    /// Opens the index in a directory, or makes it: then it reaches nowhere.
+    pub(crate) fn open(directory: &Path, log: LogId, cache: u64) -> Result<Self, Lost> {
+        let lost = |doing: &str, error: io::Error| Lost(format!("{doing}: {error}"));
+        process::check(process::OF_AN_INDEX).map_err(|error| lost("starting its threads", error))?;
+        prepare(directory).map_err(|error| lost("making its directory", error))?;
+        let config = ::sled::Config::new().path(directory).cache_capacity(cache).flush_every_ms(Some(500));
+        let database = guarded(|| config.open())?;
+        let end = End { log, tip: Tip::empty(), place: Place::default(), entries: 0, sum: 0 };
+        let store = Self { database: Mutex::new(Some(database)), end: Mutex::new(end) };
+        give_to_owner(directory).map_err(|error| lost("giving it to its owner", error))?;
+        match store.get::<End>(END)? {
+            Some(end) if end.log != log => return Err(Lost("it is the index of another log".to_owned())),
+            Some(end) => *lock(&store.end) = end,
+            None if store.with(|database| Ok(database.is_empty()))? => {}
+            None => return Err(Lost("it does not say how far it reaches".to_owned())),
+        }
+        Ok(store)
+    }
+
+    /// Up to where it reaches.
+    pub(crate) fn end(&self) -> End {
+        *lock(&self.end)
+    }
+
+    /// That every entry is there that should be, and no other one.
+    pub(crate) fn check(&self) -> Result<(), Lost> {
+        let (mut entries, mut sum) = (0_u64, 0_u64);
+        self.with(|database| {
+            for entry in database.iter() {
+                let (key, value) = entry?;
+                if key != END {
+                    entries += 1;
+                    sum = sum.wrapping_add(entries::weight(&key, &value));
+                }
+            }
+            Ok(())
+        })?;
+        let end = self.end();
+        if (entries, sum) == (end.entries, end.sum) {
+            return Ok(());
+        }
+        Err(Lost(format!("it has {entries} entries, which do not add up to the {} that it should have", end.entries)))
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&::sled::Db) -> Result<T, ::sled::Error>) -> Result<T, Lost> {
+        let database = lock(&self.database).clone().ok_or_else(|| Lost("it was closed".to_owned()))?;
+        guarded(|| work(&database))
+    }
+
+    fn get<Value: Decode<()>>(&self, key: &[u8]) -> Result<Option<Value>, Lost> {
+        let found = self.with(|database| database.get(key))?;
+        Ok(found.map(|value| entries::decode(key, &value)).transpose()?)
+    }
+
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+        self.get(&entries::stream(stream))
+    }
+
+    pub(crate) fn definition(&self, fingerprint: Hash) -> Result<Option<Span>, Lost> {
+        self.get(&entries::definition(fingerprint))
+    }
+
+    /// The frames of a stream from the one with a `seq` on, some of them: at least `limit` if there are so many.
+    pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, Lost> {
+        let (first, end) = (entries::frames(stream, 0), entries::frames_end(stream));
+        let sought = entries::frames(stream, seq);
+        let found = self.with(|database| {
+            let before = database.range(&first[..]..=&sought[..]).next_back().transpose()?;
+            let from = before.map_or_else(|| ::sled::IVec::from(&first[..]), |(key, _)| key);
+            let mut found: Vec<FrameAt> = Vec::new();
+            for entry in database.range(&from[..]..&end[..]) {
+                let (key, value) = entry?;
+                match entries::decode::<Vec<FrameAt>>(&key, &value) {
+                    Ok(some) => found.extend(some),
+                    Err(malformed) => return Ok(Err(malformed)),
+                }
+                let passed = found.partition_point(|frame| frame.first_seq <= seq).saturating_sub(1);
+                if found.len() - passed > limit {
+                    found.drain(..passed);
+                    break;
+                }
+            }
+            Ok(Ok(found))
+        })?;
+        Ok(found?)
+    }
+
+    /// Streams of a kind that started before a place in the listing, newest first.
+    pub(crate) fn before(
+        &self,
+        open_only: bool,
+        kind: StreamKind,
+        before: Option<ListingKey>,
+        limit: usize,
+    ) -> Result<Vec<ListingKey>, Lost> {
+        let from = entries::listed(open_only, kind, ListingKey::FIRST);
+        let mut below = entries::listed(open_only, kind, before.unwrap_or(ListingKey::LAST));
+        if before.is_none() {
+            below.push(0);
+        }
+        let keys: Vec<::sled::IVec> = self.with(|database| {
+            let entries = database.range(&from[..]..&below[..]).rev();
+            entries.take(limit).map(|entry| entry.map(|(key, _)| key)).collect()
+        })?;
+        keys.iter().map(|key| entries::parse_listed(key).map_err(Lost::from)).collect()
+    }
+
+    /// Where a group begins at or before a position.
+    pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, Lost> {
+        let (from, to) = (entries::group(0), entries::group(position));
+        let found = self.with(|database| database.range(&from[..]..=&to[..]).next_back().transpose())?;
+        Ok(found.map(|(key, value)| entries::decode(&key, &value)).transpose()?)
+    }
+
+    /// Takes a part of the log that follows what it has, and reaches up to an end; all of it or nothing.
+    pub(crate) fn take(&self, part: &Part, tip: Tip, place: Place) -> Result<(), Lost> {
+        let mut change =
+            Change { store: self, batch: ::sled::Batch::default(), removed: FxHashSet::default(), end: self.end() };
+        for (stream, touched) in &part.streams {
+            change.stream(*stream, touched)?;
+        }
+        for (fingerprint, span) in &part.definitions {
+            change.replace(entries::definition(*fingerprint), span)?;
+        }
+        for (first, place) in &part.groups {
+            change.replace(entries::group(*first), place)?;
+        }
+        let Change { mut batch, end, .. } = change;
+        let end = End { tip, place, ..end };
+        batch.insert(END, entries::encode(END, &end)?);
+        self.with(|database| database.apply_batch(batch))?;
+        *lock(&self.end) = end;
+        Ok(())
+    }
+
+    /// Has all that it was given written to its files, and lets go of them. Whether it is whole then.
+    pub(crate) fn close(&self) -> bool {
+        let Some(database) = lock(&self.database).take() else { return false };
+        let flushed = guarded(|| database.flush());
+        let_go(database) && flushed.is_ok()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Some(database) = lock(&self.database).take() {
+            let_go(database);
+        }
+    }
+}
+
+/// Changes that are made together.
+struct Change<'a> {
+    store: &'a Store,
+    batch: ::sled::Batch,
+    removed: FxHashSet<Vec<u8>>,
+    end: End,
+}
+
+impl Change<'_> {
+    fn stream(&mut self, stream: StreamId, touched: &Touched) -> Result<(), Lost> {
+        let Touched { state, frames, anew } = touched;
+        let before = self.store.stream(stream)?;
+        for open_only in [false, true] {
+            let listed = |state: &StreamState| {
+                let is_listed = !state.pruned && (state.open || !open_only);
+                is_listed.then(|| entries::listed(open_only, state.kind, state.key(stream)))
+            };
+            let (old, new) = (before.as_ref().and_then(listed), listed(state));
+            if old != new {
+                old.into_iter().try_for_each(|key| self.remove(key))?;
+                new.into_iter().try_for_each(|key| self.replace(key, &()))?;
+            }
+        }
+        if *anew {
+            self.forget_frames(stream)?;
+        }
+        for some in frames.chunks(FRAMES) {
+            self.replace(entries::frames(stream, some[0].first_seq), &some.to_vec())?;
+        }
+        self.replace(entries::stream(stream), state)
+    }
+
+    fn forget_frames(&mut self, stream: StreamId) -> Result<(), Lost> {
+        let (from, end) = (entries::frames(stream, 0), entries::frames_end(stream));
+        let keys: Vec<_> = self.store.with(|database| database.range(&from[..]..&end[..]).keys().collect())?;
+        keys.into_iter().try_for_each(|key| self.remove(key.to_vec()))
+    }
+
+    /// Takes what stood under a key out of the sum, once.
+    fn forget(&mut self, key: &[u8]) -> Result<(), Lost> {
+        if self.removed.contains(key) {
+            return Ok(());
+        }
+        if let Some(old) = self.store.with(|database| database.get(key))? {
+            self.end.entries = self.end.entries.wrapping_sub(1);
+            self.end.sum = self.end.sum.wrapping_sub(entries::weight(key, &old));
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: Vec<u8>) -> Result<(), Lost> {
+        self.forget(&key)?;
+        self.batch.remove(&key[..]);
+        self.removed.insert(key);
+        Ok(())
+    }
+
+    fn replace(&mut self, key: Vec<u8>, value: &impl Encode) -> Result<(), Lost> {
+        self.forget(&key)?;
+        let value = entries::encode(&key, value)?;
+        self.end.entries += 1;
+        self.end.sum = self.end.sum.wrapping_add(entries::weight(&key, &value));
+        self.batch.insert(key, value);
+        Ok(())
+    }
+}
+
+/// Asks sled something: damage can make it panic.
+fn guarded<T>(work: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, Lost> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(answer) => answer.map_err(|error| Lost(error.to_string())),
+        Err(panic) => Err(Lost(format!("it gave up: {}", panic_text(&*panic)))),
+    }
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it does not say why".to_owned())
+}
+
+/// Lets go of a database: at its end it flushes, and where that fails it may panic, or wait for ever.
+fn let_go(database: ::sled::Db) -> bool {
+    let (done, waiting) = crossbeam_channel::bounded(1);
+    let let_go = move || {
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(database)));
+        // Nobody waits any more where it took too long.
+        let _ = done.send(dropped.is_ok());
+    };
+    // Where there can be no thread the closure is dropped, and the database with it.
+    let spawned = catch_unwind(AssertUnwindSafe(|| {
+        thread::Builder::new().name("cloacina-letting-go".to_owned()).spawn(let_go).is_ok()
+    }));
+    spawned.unwrap_or(false) && waiting.recv_timeout(LETTING_GO) == Ok(true)
+}
+
+/// Makes the directory, and what sled would make in it, for those alone whom the log is for: sled asks nobody for whom it makes files.
+fn prepare(directory: &Path) -> io::Result<()> {
+    let access = Access::of(directory.parent().unwrap_or(directory))?;
+    let is_there = |made: io::Result<()>| match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    };
+    is_there(files::create_directory(directory, access))?;
+    files::directory(directory)?;
+    files::check_no_links(directory)?;
+    is_there(files::create_directory(&directory.join("blobs"), access))?;
+    ["conf", "db"].iter().try_for_each(|name| is_there(files::create(&directory.join(name), access).map(drop)))
+}
+
+/// Gives what sled has made to those whom the log is for.
+fn give_to_owner(directory: &Path) -> io::Result<()> {
+    let access = Access::of(directory.parent().unwrap_or(directory))?;
+    for entry in fs::read_dir(directory)? {
+        files::give(&entry?.path(), access)?;
+    }
+    Ok(())
+}
+
+/// Removes the index in a directory.
+pub(crate) fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// A checksum over all files of an index that is closed: their names, lengths and contents.
+pub(crate) fn checksum(directory: &Path) -> io::Result<u32> {
+    let mut names: Vec<PathBuf> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    names.sort_unstable();
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 1024 * 1024];
+    for path in names {
+        hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        if fs::symlink_metadata(&path)?.is_dir() {
+            hasher.update(&checksum(&path)?.to_be_bytes());
+            continue;
+        }
+        let mut file = files::to_read(&path)?;
+        hasher.update(&file.metadata()?.len().to_be_bytes());
+        loop {
+            match io::Read::read(&mut file, &mut buffer)? {
+                0 => break,
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    }
+    Ok(hasher.finalize())
+}

@@ -1,0 +1,138 @@
+//! The segments: files that only grow, in which everything is written once, one group behind the other.
+//!
+//! The order of the log is the order of the files. A group is whole or it is the unfinished end of the log; see [`walk`] for going
+//! through them, [`appender`] for the one who writes.
+
+pub(crate) mod appender;
+pub(crate) mod walk;
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, RwLock};
+
+use ::bytes::Bytes;
+
+use crate::bytes::Malformed;
+use crate::disk::{Disk, DiskFile};
+use crate::layout::frame::StoredFrame;
+use crate::layout::head::LogId;
+use crate::layout::segment::{HEADER, Place, SegmentHeader};
+use crate::sync::{read_lock, write_lock};
+
+/// The directory of the segments, in that of a log.
+pub(crate) const DIRECTORY: &str = "segments";
+
+/// The name of a segment's file.
+pub(crate) fn name_of(number: u32) -> String {
+    format!("{DIRECTORY}/{number:010}")
+}
+
+/// The numbers of the segments that there are, in order. A file that is called otherwise is none of ours.
+pub(crate) fn numbers(disk: &dyn Disk) -> io::Result<Vec<u32>> {
+    let parse = |name: &String| name.parse().ok().filter(|number: &u32| format!("{number:010}") == *name);
+    let mut numbers: Vec<u32> = disk.names(DIRECTORY)?.iter().filter_map(parse).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Where a frame or a definition stands, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub(crate) struct Span {
+    pub(crate) place: Place,
+    pub(crate) length: u32,
+}
+
+/// Why something cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It is not what was written.
+    Damaged(String),
+    /// The system refused.
+    Failed(String),
+}
+
+/// The segments of a log, for reading. Files are opened when they are read, and stay open: there are few of them.
+pub(crate) struct Segments {
+    disk: Arc<dyn Disk>,
+    pub(crate) log: LogId,
+    open: RwLock<BTreeMap<u32, Arc<dyn DiskFile>>>,
+}
+
+impl Segments {
+    pub(crate) fn new(disk: Arc<dyn Disk>, log: LogId) -> Self {
+        Self { disk, log, open: RwLock::default() }
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Opens all that there are, so that they can be read whatever becomes of their names.
+    pub(crate) fn open_all(&self) -> io::Result<Vec<u32>> {
+        let numbers = numbers(&*self.disk)?;
+        for number in &numbers {
+            if let Err(Unread::Failed(why)) = self.file(*number) {
+                return Err(io::Error::other(why));
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// The file of a segment.
+    pub(crate) fn file(&self, number: u32) -> Result<Arc<dyn DiskFile>, Unread> {
+        if let Some(file) = read_lock(&self.open).get(&number) {
+            return Ok(Arc::clone(file));
+        }
+        let file = self.disk.open(&name_of(number)).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Unread::Damaged(format!("segment {number} (the file {}) is missing", name_of(number))),
+            _ => Unread::Failed(format!("segment {number}: {error}")),
+        })?;
+        write_lock(&self.open).insert(number, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// What a segment says of itself, if it is one of this log.
+    pub(crate) fn header(&self, number: u32) -> Result<SegmentHeader, Unread> {
+        let bytes = self.read(Place { segment: number, offset: 0 }, HEADER)?;
+        let header = SegmentHeader::decode(&bytes)
+            .map_err(|Malformed(why)| Unread::Damaged(format!("the header of segment {number}: {why}")))?;
+        if header.number != number {
+            return Err(Unread::Damaged(format!("the file of segment {number} is segment {}", header.number)));
+        }
+        if header.log != self.log {
+            return Err(Unread::Damaged(format!("segment {number} is of another log")));
+        }
+        Ok(header)
+    }
+
+    /// Bytes from a place on, as many as there are.
+    pub(crate) fn read_up_to(&self, place: Place, length: usize) -> Result<Bytes, Unread> {
+        let mut bytes = vec![0; length];
+        let failed = |error: io::Error| {
+            Unread::Failed(format!("segment {} at byte {}: {error}", place.segment, place.offset))
+        };
+        let read = self.file(place.segment)?.read_at(&mut bytes, place.offset.into()).map_err(failed)?;
+        bytes.truncate(read);
+        Ok(bytes.into())
+    }
+
+    /// So many bytes at a place.
+    pub(crate) fn read(&self, place: Place, length: usize) -> Result<Bytes, Unread> {
+        let bytes = self.read_up_to(place, length)?;
+        if bytes.len() == length {
+            return Ok(bytes);
+        }
+        let end = u64::from(place.offset) + length as u64;
+        Err(Unread::Damaged(format!("segment {} ends before byte {end}", place.segment)))
+    }
+
+    /// A frame.
+    pub(crate) fn frame(&self, span: Span) -> Result<StoredFrame, Unread> {
+        let bytes = self.read(span.place, crate::bytes::usize_of(span.length))?;
+        StoredFrame::decode(bytes).map_err(|Malformed(why)| damaged_at(span.place, &why))
+    }
+}
+
+pub(crate) fn damaged_at(place: Place, why: &str) -> Unread {
+    Unread::Damaged(format!("segment {} at byte {}: {why}", place.segment, place.offset))
+}

@@ -41,7 +41,7 @@ TOKENS = re.compile(
     r"""
       //[^\n]* | (?P<block>/\*)
     | b?r(?P<hashes>\#*)".*?"(?P=hashes)
-    | b?"(?:\\.|[^"\\])*"
+    | (?P<string>b?"(?:\\.|[^"\\])*")
     | b?'(?:\\.[^']*|[^'\\])'
     | '\w+
     | (?P<word>(?:r\#)?[A-Za-z_]\w*|::|[{}()\[\];,*!=<>\#$])
@@ -59,7 +59,7 @@ RELATIVE = {"crate", "self", "super"}
 
 
 def words_of(source: str) -> list[str]:
-    """The identifiers and the punctuation of a source text; comments, strings and numbers are dropped."""
+    """The identifiers and the punctuation of a source text, and the string of a `path` attribute."""
     words, at = [], 0
     while found := TOKENS.search(source, at):
         at = found.end()
@@ -70,6 +70,8 @@ def words_of(source: str) -> list[str]:
                 at = mark.end()
         elif found["word"]:
             words.append(found["word"].removeprefix("r#"))
+        elif found["string"] and words[-3:] == ["[", "path", "="]:
+            words.append(found["string"].strip('"'))
     return words
 
 
@@ -106,8 +108,6 @@ class Reader:
 
     def __init__(self, module: Module, source: str) -> None:
         self.words = words_of(source)
-        # A path attribute is the one string that matters.
-        self.path_attributes = iter(re.findall(r'^\s*#\[path\s*=\s*"([^"]+)"\]', source, re.MULTILINE))
         self.at = 0
         self.read(module)
 
@@ -127,7 +127,7 @@ class Reader:
                 attribute = self.attribute(module)
                 for_tests = for_tests or is_for_tests(attribute)
                 if attribute[:2] == ["path", "="]:
-                    path = next(self.path_attributes)
+                    path = attribute[2]
                 continue
             if for_tests:
                 self.at -= 1

@@ -9,8 +9,8 @@ use cloacina_store::record::{StreamId, StreamKind};
 use super::cron::CronError;
 use super::fault::LogFault;
 use super::ids::stream_of;
-use super::listing::streams;
 use super::outcome::listed;
+use super::streams::{read_page, streams};
 use super::trigger::LONGEST_NAME;
 use crate::core::codec::{self, ScheduleLabel};
 use crate::core::event::{ExecutionId, Key};
@@ -193,11 +193,11 @@ impl Iterator for Backwards<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.is_empty() && self.before > 0 {
             let from = self.before.saturating_sub(PAGE);
-            match read_page(self.log, self.stream, from, self.before - from) {
+            match read_events(self.log, self.stream, from, self.before - from) {
                 Ok(page) => self.page = page,
                 Err(error) => {
                     self.before = 0;
-                    return Some(Err(error));
+                    return Some(Err(error.into()));
                 }
             }
             self.before = from;
@@ -206,21 +206,14 @@ impl Iterator for Backwards<'_> {
     }
 }
 
-pub(super) fn read_page(
+/// At most `count` events of a schedule.
+pub(super) fn read_events(
     log: &dyn LogReader,
     stream: StreamId,
     from: u64,
     count: u64,
-) -> Result<Vec<Recorded>, ScheduleError> {
-    let records = log.read(stream, from, usize::try_from(count).unwrap_or(usize::MAX))?;
-    let mut page = Vec::with_capacity(records.len());
-    for record in records {
-        let seq = record.seq;
-        let bytes = record.body.bytes().ok_or(LogFault::Erased { stream, seq })?;
-        let event = codec::decode_schedule_event(bytes).map_err(|error| LogFault::Decode { stream, seq, error })?;
-        page.push(Recorded { seq, time: Timestamp(record.time.0), event });
-    }
-    Ok(page)
+) -> Result<Vec<Recorded>, LogFault> {
+    read_page(log, stream, from, usize::try_from(count).unwrap_or(usize::MAX), codec::decode_schedule_event)
 }
 
 /// Rebuilds a schedule: reads its stream, and folds it.
@@ -232,7 +225,7 @@ pub fn rebuild_schedule(log: &dyn LogReader, id: ScheduleId) -> Result<Schedule,
     let mut state = None;
     let mut from = 0;
     loop {
-        let page = read_page(log, stream, from, PAGE)?;
+        let page = read_events(log, stream, from, PAGE)?;
         let Some(last) = page.last() else { return state.ok_or(ScheduleError::NotFound(id)) };
         from = last.seq + 1;
         for recorded in page {

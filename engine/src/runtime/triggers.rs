@@ -7,8 +7,8 @@ use cloacina_store::log::{EventLog, LogReader, ReadError};
 use cloacina_store::record::{StreamId, StreamKind};
 
 use super::fault::LogFault;
-use super::listing::streams;
 use super::schedules::Standing;
+use super::streams::{read_page, streams};
 use crate::core::codec;
 use crate::core::event::ExecutionId;
 use crate::core::time::Timestamp;
@@ -73,19 +73,13 @@ impl From<ReadError> for TriggerError {
 const PAGE: usize = 512;
 
 pub(super) fn read_all(log: &dyn LogReader, id: TriggerId) -> Result<Vec<Recorded>, LogFault> {
-    let stream = StreamId::from_bytes(id.0);
     let mut events = Vec::new();
     loop {
-        let page = log.read(stream, events.len() as u64, PAGE)?;
+        let page = read_page(log, StreamId::from_bytes(id.0), events.len() as u64, PAGE, codec::decode_trigger_event)?;
         if page.is_empty() {
             return Ok(events);
         }
-        for record in page {
-            let seq = record.seq;
-            let bytes = record.body.bytes().ok_or(LogFault::Erased { stream, seq })?;
-            let event = codec::decode_trigger_event(bytes).map_err(|error| LogFault::Decode { stream, seq, error })?;
-            events.push(Recorded { seq, time: Timestamp(record.time.0), event });
-        }
+        events.extend(page);
     }
 }
 

@@ -6,8 +6,8 @@ use cloacina_store::log::{EventLog, ReadError};
 use cloacina_store::record::StreamKind;
 
 use super::ids::execution_of;
-use super::listing::streams;
 use super::rebuild::rebuild;
+use super::streams::streams;
 use crate::core::event::ExecutionId;
 use crate::core::standing::Standing;
 use crate::core::state::Execution;

@@ -16,10 +16,10 @@ use crate::runtime::errors::{EngineError, WaitError};
 use crate::runtime::fault::LogFault;
 use crate::runtime::handle::TaskHandle;
 use crate::runtime::ids::{ForeignId, execution_of, stream_of};
-use crate::runtime::listing::LISTING_PAGE;
 use crate::runtime::message::{Attached, Message, NestedWait};
 use crate::runtime::outcome::{Listed, Outcome, listed, outcome};
 use crate::runtime::rebuild::{RebuildError, rebuild};
+use crate::runtime::streams::LISTING_PAGE;
 
 /// A wait of an attempt for an execution; see [`Engine::watch`].
 pub struct NestedWaitGuard {

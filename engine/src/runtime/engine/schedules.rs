@@ -11,12 +11,12 @@ use crate::core::standing::ExecutionStatus;
 use crate::core::time::Timestamp;
 use crate::runtime::cron::CronExpression;
 use crate::runtime::fault::LogFault;
-use crate::runtime::listing::streams;
 use crate::runtime::message::{Message, ScheduleRequest};
 use crate::runtime::schedules::{
     Backwards, ListedSchedule, NewSchedule, PastFire, ScheduleError, ScheduleStats, Standing, how_it_stands, past_fire,
-    read_page,
+    read_events,
 };
+use crate::runtime::streams::streams;
 use crate::runtime::trigger::LONGEST_NAME;
 
 impl Engine {
@@ -107,7 +107,7 @@ impl Engine {
 
     fn listed_schedule(&self, entry: &StreamEntry) -> Result<ListedSchedule, ScheduleError> {
         let label = codec::decode_schedule_label(&entry.label).map_err(LogFault::from)?;
-        let first = read_page(&**self.log(), entry.stream, 0, 1)?.into_iter().next();
+        let first = read_events(&**self.log(), entry.stream, 0, 1)?.into_iter().next();
         let (name, input) = match first.map(|recorded| recorded.event) {
             Some(ScheduleEvent::Created(created)) => (created.name, created.input),
             _ => (None, Vec::new()),

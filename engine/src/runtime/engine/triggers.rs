@@ -11,9 +11,9 @@ use crate::core::event::Request;
 use crate::core::time::Timestamp;
 use crate::core::trigger::{Command, TriggerEvent, TriggerId};
 use crate::runtime::fault::LogFault;
-use crate::runtime::listing::streams;
 use crate::runtime::message::{Message, TriggerRequest};
 use crate::runtime::schedules::how_it_stands;
+use crate::runtime::streams::streams;
 use crate::runtime::triggers::{ListedTrigger, PastTriggerFire, TriggerError, read_all};
 
 impl Engine {

@@ -94,6 +94,8 @@ pub enum Believes {
     All,
     /// All but fdatasync: what a log without its own sync would leave.
     AllButFdatasync,
+    /// All but the fsync of a directory: what a log that never syncs one would leave.
+    AllButDirectories,
     /// None: it lies.
     Nothing,
 }
@@ -285,10 +287,15 @@ impl Disk {
 
     fn synced(&mut self, thread: i64, by: Sync) {
         let Some((id, end)) = self.syncing.remove(&thread) else { return };
-        match self.believes {
-            Believes::All => {}
-            Believes::AllButFdatasync if by == Sync::Fsync => {}
-            Believes::AllButFdatasync | Believes::Nothing => return,
+        let is_directory = matches!(self.nodes[id], Node::Directory { .. });
+        let is_believed = match self.believes {
+            Believes::All => true,
+            Believes::AllButFdatasync => by == Sync::Fsync,
+            Believes::AllButDirectories => !is_directory,
+            Believes::Nothing => false,
+        };
+        if !is_believed {
+            return;
         }
         match &mut self.nodes[id] {
             Node::File { durable, since } => {

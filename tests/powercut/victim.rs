@@ -104,6 +104,11 @@ pub fn erase(recorder: &Path, root: &Path, fault: Option<&str>) -> Result<Run, S
     run_victim(recorder, ["erase", "secrets", "0"], root, fault)
 }
 
+/// Makes a change of the log of a disk (`changing.rs`), and records it.
+pub fn change(recorder: &Path, what: &str, root: &Path) -> Result<Run, String> {
+    run_victim(recorder, ["change", what, "0"], root, None)
+}
+
 fn run_victim(recorder: &Path, what: [&str; 3], root: &Path, fault: Option<&str>) -> Result<Run, String> {
     let mut victim = Command::new(recorder);
     victim.arg(env!("CARGO_BIN_EXE_log_victim")).args(what).args([root.join(LOG), marks_beside(root)]);

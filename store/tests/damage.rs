@@ -178,6 +178,7 @@ fn a_log_without_one_of_its_files_is_refused() {
     for closed in [true, false] {
         let (disk, _) = long(closed);
         assert!(disk.names().len() >= 4, "{:?}", disk.names());
+        assert!(!is_refused(&disk.after_kill()));
         for name in disk.names() {
             let damaged = disk.after_kill();
             damaged.damage(&name, None);

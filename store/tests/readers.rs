@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::suite::{VERSION, batch, closed_label, frame, one, open_label, stream};
 use cloacina_store::keeper::{Change, Erase, Keeper, Prune};
 use cloacina_store::log::{Batch, Definition, EventLog, LogReader, ReadError, StreamFilter};
 use cloacina_store::record::{Hash, StreamId};
 use cloacina_store::{Options, SledLog, open, open_reader, seal, verify};
-use crate::suite::{VERSION, batch, closed_label, frame, one, open_label, stream};
 
 /// Longer than any test takes: one that waits so long, and is not woken, does not end.
 const LONG: Duration = Duration::from_secs(3_600);
@@ -142,7 +142,12 @@ fn a_reader_stays_with_a_log_that_others_open_change_and_close() {
 
 fn pruned(log: &dyn LogReader, stream: StreamId) -> Change {
     let head = log.stream(stream).unwrap().head;
-    Change::Prune(Prune { streams: vec![(stream, head)], archive: None, reason: "old".to_owned(), by: "ann".to_owned() })
+    Change::Prune(Prune {
+        streams: vec![(stream, head)],
+        archive: None,
+        reason: "old".to_owned(),
+        by: "ann".to_owned(),
+    })
 }
 
 /// Reads here and there, and returns whatever looked like damage.

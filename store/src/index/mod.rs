@@ -283,9 +283,11 @@ impl Index {
         self.shared.let_go.load(Ordering::Acquire)
     }
 
-    /// Brings all that is in memory into sled, and lets go of it. Whether sled has the whole index then.
+    /// Brings all that is in memory into sled, and lets go of it, once. Whether sled has the whole index then.
     pub(crate) fn close(&self) -> bool {
-        lock(&self.shared.turn).over = true;
+        if std::mem::replace(&mut lock(&self.shared.turn).over, true) {
+            return false;
+        }
         self.shared.turned.notify_all();
         // What it panicked of was caught.
         if let Some(keeper) = lock(&self.keeper).take() {

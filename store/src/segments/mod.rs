@@ -19,6 +19,9 @@ use crate::layout::head::LogId;
 use crate::layout::segment::{HEADER, Place, SegmentHeader};
 use crate::sync::{read_lock, write_lock};
 
+/// Nobody reads more at once who has not been told that there is more.
+const LARGE: usize = 1024 * 1024;
+
 /// The directory of the segments, in that of a log.
 pub(crate) const DIRECTORY: &str = "segments";
 
@@ -112,7 +115,7 @@ impl Segments {
         };
         let file = self.file(place.segment)?;
         // Memory for what is there, not for what somebody says that there is.
-        let length = if length > walk::ALL {
+        let length = if length > LARGE {
             let left = file.length().map_err(failed)?.saturating_sub(place.offset.into());
             length.min(usize::try_from(left).unwrap_or(usize::MAX))
         } else {

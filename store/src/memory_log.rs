@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 use crate::changes;
 use crate::core::Core;
 use crate::core::open::{Taking, create, find, load_head, open_for_writing};
+use crate::core::follow::Unfit;
 use crate::core::writer::{Job, Writer};
 use crate::disk::Disk;
 use crate::disk::memory::MemoryDisk;
 use crate::keeper::{Change, ChangeError, Changed, Keeper};
+use crate::layout::segment::HEADER;
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
 use crate::record::StreamId;
+use crate::segments::{name_of, numbers};
 use crate::sled_log::new_id;
 use crate::sync::lock;
 
@@ -51,6 +54,7 @@ impl MemoryLog {
             let disk: Arc<dyn Disk> = Arc::new(disk.clone());
             let head = match load_head(&*disk)? {
                 Some(head) => head,
+                None if is_begun(&*disk)? => return Err(Unfit::Damaged("its head file (`head`) is missing".to_owned())),
                 None => create(&disk, new_id())?,
             };
             let found = find(&disk, head, None, false)?;
@@ -66,6 +70,15 @@ impl MemoryLog {
     pub fn verify(&self) -> crate::Verified {
         crate::core::verify::verify(&self.core)
     }
+}
+
+/// Whether something was appended: a log that was being made when something stopped it has nothing in its segment.
+fn is_begun(disk: &dyn Disk) -> Result<bool, Unfit> {
+    let failed = |error: std::io::Error| Unfit::Failed(format!("looking at its segments: {error}"));
+    let numbers = numbers(disk).map_err(failed)?;
+    let lengths = numbers.iter().map(|number| disk.open(&name_of(*number))?.length());
+    let lengths: Vec<u64> = lengths.collect::<std::io::Result<_>>().map_err(failed)?;
+    Ok(lengths.iter().any(|length| *length > HEADER as u64))
 }
 
 impl LogReader for MemoryLog {

@@ -8,6 +8,7 @@ use crate::bytes::Malformed;
 use crate::index::StreamState;
 use crate::keeper::{ChangeError, Changed, Erase, MOST_ERASED, MOST_PRUNED, Prune};
 use crate::log::{AppendError, ReadError};
+use crate::paging::Records;
 use crate::log_event::{Checkpoint, Dropped, Erased, LogEvent, Pruned, Wiped};
 use crate::record::{Body, Hash, StreamId, Timestamp};
 use crate::segments::Span;
@@ -110,6 +111,8 @@ impl Writer {
             if state.head != head {
                 return Err(ChangeError::Refused(format!("{stream} ends with {}, not with {head}", state.head)));
             }
+            // What is damaged is not dropped as if it were whole, and could not be written over either.
+            Records::new(&*core, stream, 0).try_for_each(|record| record.map(drop))?;
             let frames = core.ask(|index| index.frames(stream, 0, usize::MAX - 1))?;
             spans.extend(frames.iter().map(|frame| frame.span));
             let StreamState { kind, records, bytes, started, last, .. } = state;

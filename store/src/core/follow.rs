@@ -198,8 +198,12 @@ impl<'a> Follow<'a> {
             let unfit = match self.next() {
                 Next::End => break,
                 Next::Unfit(unread) => unread,
-                Next::Group(group) => match grow(&mut tree, &group).and_then(|()| self.check(head, &group, (tip, place))) {
-                    Ok(()) => {
+                Next::Group(group) => match grown(&tree, &group).and_then(|grown| {
+                    self.check(head, &group, (tip, place))?;
+                    Ok(grown)
+                }) {
+                    Ok(grown) => {
+                        tree = grown;
                         if self.place == known {
                             is_met = index.tip() == self.tip;
                         }
@@ -259,9 +263,9 @@ impl<'a> Follow<'a> {
     }
 }
 
-/// Adds the records of a group to the tree, whose root must be the hash that the group says.
-fn grow(tree: &mut Tree, group: &Group) -> Result<(), Unread> {
-    let before = tree.clone();
+/// The tree with the records of a group, whose root must be the hash that the group says.
+fn grown(tree: &Tree, group: &Group) -> Result<Tree, Unread> {
+    let mut tree = tree.clone();
     for found in group.items() {
         let found = found?;
         match &found.item {
@@ -278,10 +282,9 @@ fn grow(tree: &mut Tree, group: &Group) -> Result<(), Unread> {
         }
     }
     if (tree.size(), tree.root()) == (group.header.end, group.header.after) {
-        return Ok(());
+        return Ok(tree);
     }
     let (found, at) = (tree.root(), group.header.end);
-    *tree = before;
     Err(Unread::Damaged(format!("the hash of the log at position {at} is {}, its content gives {found}", group.header.after)))
 }
 

@@ -81,8 +81,13 @@ pub(crate) fn find(disk: &Arc<dyn Disk>, head: Head, store: Option<Store>, keep:
 /// Takes up a log for reading.
 pub(crate) fn open_for_reading(disk: &Arc<dyn Disk>, location: String) -> Result<Core, Unfit> {
     let head = load_head(&**disk)?.ok_or_else(|| Unfit::Damaged("its head file (`head`) is missing".to_owned()))?;
-    let Found { segments, index, .. } = find(disk, head, None, false)?;
-    Ok(Core::new(segments, index, None, location))
+    let Found { segments, index, head, followed, .. } = find(disk, head, None, false)?;
+    let core = Core::new(segments, index, None, location);
+    // What looks like damage may be half of what is to be written over; whoever reads a record checks it then.
+    if !wiping::is_pending(&core, head.wiped)? {
+        followed.check_suspects(&core.segments)?;
+    }
+    Ok(core)
 }
 
 /// Takes up a log as far as it can be, damaged or not: whatever an open would refuse it for is returned beside it.

@@ -82,7 +82,14 @@ impl Core {
 
     /// Frames of the log from the one with a position on, unchecked, as far as the budget goes. Of pruned ones nothing is left.
     pub(crate) fn tail_frames(&self, from: u64, budget: Budget) -> Result<Vec<StoredFrame>, ReadError> {
-        let (mut frames, mut records, mut bytes) = (Vec::new(), 0_u64, 0_u64);
+        let mut frames = Vec::new();
+        self.tail_frames_into(&mut frames, from, budget)?;
+        Ok(frames)
+    }
+
+    /// The same; those in front of what is wrong are there also where something is.
+    fn tail_frames_into(&self, frames: &mut Vec<StoredFrame>, from: u64, budget: Budget) -> Result<(), ReadError> {
+        let (mut records, mut bytes) = (0_u64, 0_u64);
         self.each_frame_from(from, budget.enough, |frame| {
             if !frame.header.pruned {
                 records += frame.header.end() - frame.header.first_position.max(from);
@@ -90,14 +97,16 @@ impl Core {
                 frames.push(frame);
             }
             Ok(records < budget.enough as u64 && bytes < budget.bytes)
-        })?;
-        Ok(frames)
+        })
     }
 
     /// Records of the log from a position on, each checked.
     pub(crate) fn tail_within(&self, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
-        let frames = self.tail_frames(from, budget)?;
+        let mut frames = Vec::new();
+        let walked = self.tail_frames_into(&mut frames, from, budget);
+        // What is wrong with an earlier record is told before what is wrong with a later one.
         let mut records = super::read::checked_records(&frames)?;
+        walked?;
         let passed = records.partition_point(|record| record.position < from);
         records.drain(..passed);
         records.truncate(budget.records);

@@ -96,6 +96,16 @@ impl Core {
     }
 }
 
+/// Whether the events from a position on say that something is to be written over.
+pub(crate) fn is_pending(core: &Core, from: u64) -> Result<bool, Unfit> {
+    let mut is_pending = false;
+    core.each_own_frame(from, |frame| {
+        let is_to_go = |event: &LogEvent| matches!(event, LogEvent::Erased(_) | LogEvent::Pruned(_));
+        is_pending |= events_of(frame).iter().any(is_to_go);
+    })?;
+    Ok(is_pending)
+}
+
 /// Does what a process has written down and was stopped before it had done: for the events from a position on.
 pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), Unfit> {
     let mut pending = Vec::new();

@@ -127,25 +127,21 @@ impl Index {
                 anew |= touched.anew;
             }
         }
-        // Whatever the first frame in memory has, sled has what is before it.
-        let in_memory = later.iter().filter_map(|frames| frames.first()).map(|frame| frame.first_seq).min();
-        let mut frames = if anew || in_memory.is_some_and(|first| first <= seq) {
+        later.retain(|some| !some.is_empty());
+        // The newest part that has the frame, or one before it; what is older is before that.
+        let begin = later.iter().position(|some| some[0].first_seq <= seq);
+        let mut frames = if anew || begin.is_some() {
             Vec::new()
         } else {
             self.shared.stored(|store| store.frames(stream, seq, limit).map(Some))?.unwrap_or_default()
         };
+        frames.drain(..passed_by(&frames, seq));
+        later.truncate(begin.map_or(later.len(), |begin| begin + 1));
         for some in later.into_iter().rev() {
-            if frames.len() > limit {
-                break;
-            }
-            let passed = some.partition_point(|frame| frame.first_seq <= seq).saturating_sub(1);
-            let passed = if frames.is_empty() { passed } else { 0 };
+            let passed = if frames.is_empty() { passed_by(some, seq) } else { 0 };
             let wanted = limit.saturating_add(1).saturating_sub(frames.len());
             frames.extend(some[passed..].iter().take(wanted));
         }
-        // The last of an earlier part may be the one before that with the `seq`.
-        let passed = frames.partition_point(|frame| frame.first_seq <= seq).saturating_sub(1);
-        frames.drain(..passed);
         Ok(frames)
     }
 
@@ -233,7 +229,8 @@ impl Index {
             if known_down_to.is_some_and(|down_to| key < down_to) {
                 break;
             }
-            let known = layers.parts().find_map(|part| part.streams.get(&key.stream).map(|touched| touched.state.clone()));
+            let known =
+                layers.parts().find_map(|part| part.streams.get(&key.stream).map(|touched| touched.state.clone()));
             let state = match known {
                 Some(state) => Some(state),
                 None => self.shared.stored(|store| store.stream(key.stream))?,
@@ -310,6 +307,11 @@ impl Index {
     }
 }
 
+/// How many frames lie before the one that has a `seq`.
+fn passed_by(frames: &[FrameAt], seq: u64) -> usize {
+    frames.partition_point(|frame| frame.first_seq <= seq).saturating_sub(1)
+}
+
 impl Layers {
     /// What is in memory, the newest first.
     fn parts(&self) -> impl Iterator<Item = &Part> {
@@ -354,7 +356,10 @@ impl Shared {
                 Ok(()) => write_lock(&self.layers).leaving = None,
                 // It stays in memory.
                 Err(lost) => {
-                    tracing::warn!(why = lost.0, "the index takes nothing more; it is made anew when the log is opened");
+                    tracing::warn!(
+                        why = lost.0,
+                        "the index takes nothing more; it is made anew when the log is opened"
+                    );
                     turn.failed = Some(lost);
                 }
             }

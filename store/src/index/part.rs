@@ -108,10 +108,16 @@ impl Part {
         let is_near = self.groups.last().is_some_and(|(_, last)| {
             last.segment == place.segment && place.offset.saturating_sub(last.offset) < GROUP_EVERY
         });
-        if !is_near {
-            self.size += 16;
-            self.groups.push((first, place));
+        if is_near {
+            return;
         }
+        // Of groups with the same first position, the last one has the record there.
+        if let Some(last) = self.groups.last_mut().filter(|(last, _)| *last == first) {
+            last.1 = place;
+            return;
+        }
+        self.size += 16;
+        self.groups.push((first, place));
     }
 
     /// Adds what was written behind this part.
@@ -130,11 +136,7 @@ impl Part {
     }
 
     /// The streams of a kind that started before a place in the listing, newest first.
-    pub(crate) fn before(
-        &self,
-        kind: StreamKind,
-        before: Option<ListingKey>,
-    ) -> impl Iterator<Item = ListingKey> + '_ {
+    pub(crate) fn before(&self, kind: StreamKind, before: Option<ListingKey>) -> impl Iterator<Item = ListingKey> + '_ {
         let below = before.map_or(Bound::Included((kind, ListingKey::LAST)), |before| Bound::Excluded((kind, before)));
         self.order.range((Bound::Included((kind, ListingKey::FIRST)), below)).rev().map(|(_, key)| *key)
     }

@@ -235,8 +235,7 @@ impl Writing {
         if let Item::Frame(header) = &found.item
             && header.standing == Standing::Own
         {
-            let hashes = found.frame()?.hashes().map_err(|why| Unfit::Damaged(why.to_string()))?;
-            hashes.iter().for_each(|hash| self.tree.push(hash));
+            found.hashes()?.iter().for_each(|hash| self.tree.push(hash));
         }
         self.put(&found.bytes);
         Ok(())
@@ -245,7 +244,7 @@ impl Writing {
     fn drop(&mut self, found: &Found) -> Result<(), Unfit> {
         match &found.item {
             Item::Frame(header) if header.standing == Standing::Own => {
-                let hashes = found.frame()?.hashes().map_err(|why| Unfit::Damaged(why.to_string()))?;
+                let hashes = found.hashes()?;
                 let leaves = (header.first_position..).zip(&hashes).map(|(at, hash)| Node::of_record(at, hash));
                 self.gap.extend(leaves);
             }

@@ -36,7 +36,6 @@ mod memory_log;
 pub mod merkle;
 mod own_stream;
 pub mod paging;
-mod parallel;
 mod parts;
 mod read_through;
 mod reader;

@@ -81,8 +81,9 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
             },
             Reached::Unheld(lock) => {
                 let stamp = Stamp::of(path);
+                // Whoever opens it to write does not wait for a reader.
+                drop(lock);
                 let found = open_whatever(path).map(|Broken { core, mut findings }| {
-                    drop(lock);
                     let mut verified = verify::verify(&core);
                     findings.append(&mut verified.findings);
                     Verified { findings, ..verified }
@@ -112,7 +113,7 @@ fn disk_of(path: &Path) -> Result<Arc<dyn Disk>, OpenError> {
     Ok(Arc::new(DirectoryDisk::reading(path)))
 }
 
-/// Opens a log that nobody has, for reading. Whoever calls this holds its lock.
+/// Opens a log that nobody has, for reading. What a process changes meanwhile can look like damage: whoever calls this finds out.
 pub(crate) fn open_unheld(path: &Path) -> Result<Core, OpenError> {
     open_for_reading(&disk_of(path)?, path.display().to_string()).map_err(|unfit| unfit.refuse(path))
 }

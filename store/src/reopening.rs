@@ -63,13 +63,17 @@ enum Access {
 
 impl Access {
     fn open(path: &Path) -> Result<Self, OpenError> {
-        // Nobody changes it while the lock is held.
-        let _lock = match reach(path)? {
-            Reached::Live(reader) => return Ok(Self::Live(reader)),
-            Reached::Unheld(lock) => lock,
-        };
-        let stamp = Stamp::of(path);
-        Ok(Self::Unheld(Box::new(open_unheld(path)?), stamp))
+        loop {
+            // The lock is not kept while the log is gone through: whoever opens it to write does not wait for a reader.
+            let stamp = match reach(path)? {
+                Reached::Live(reader) => return Ok(Self::Live(reader)),
+                Reached::Unheld(_lock) => Stamp::of(path),
+            };
+            let opened = open_unheld(path);
+            if stamp == Stamp::of(path) {
+                return Ok(Self::Unheld(Box::new(opened?), stamp));
+            }
+        }
     }
 
     fn reader(&self) -> &dyn LogReader {

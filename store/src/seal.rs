@@ -10,7 +10,6 @@
 use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
-use crate::parallel::{FOR_TWO, both};
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
 /// The format that this version seals with. It is part of every hash.
@@ -138,20 +137,11 @@ pub fn check(record: &Record) -> Result<(), Hash> {
     if hash == record.hash { Ok(()) } else { Err(hash) }
 }
 
-/// Checks records, each against its own hash; half of them on another thread where there are many.
+/// Checks records, each against its own hash.
 ///
 /// # Errors
 /// Where the first one is that does not fit, and what is wrong with it.
 pub(crate) fn check_all(records: &[Record]) -> Result<(), (usize, String)> {
-    if records.len() < FOR_TWO {
-        return check_each(records);
-    }
-    let (front, back) = records.split_at(records.len() / 2);
-    let (front_checked, back_checked) = both(|| check_each(front), || check_each(back));
-    front_checked.and(back_checked.map_err(|(at, what)| (front.len() + at, what)))
-}
-
-pub(crate) fn check_each(records: &[Record]) -> Result<(), (usize, String)> {
     records.iter().enumerate().try_for_each(|(at, record)| {
         check(record).map_err(|found| (at, format!("its hash is {}, its content gives {found}", record.hash)))
     })

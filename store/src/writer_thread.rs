@@ -13,7 +13,7 @@ use crate::log::{AppendError, Durability};
 use crate::record::Timestamp;
 
 /// A group with this many frames takes nothing more. More of them add latency and nothing else.
-const GROUP_FRAMES: usize = 256;
+const GROUP_FRAMES: usize = 4_096;
 
 /// A group with this many bytes takes nothing more.
 const GROUP_BYTES: usize = 8 * 1024 * 1024;

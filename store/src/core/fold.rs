@@ -40,6 +40,11 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
         Self { part: Part::default(), known }
     }
 
+    /// For a part that is made to be appended to another one.
+    pub(crate) fn small(known: Known) -> Self {
+        Self { part: Part::small(), known }
+    }
+
     /// What is known of a stream.
     pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
         match self.part.streams.get(&stream) {
@@ -98,7 +103,7 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
                 self.part.prune(header.stream, StreamState::after(before.as_ref(), header, &[], end));
             }
             Item::Frame(header) => {
-                let frame = found.frame()?;
+                let Some(frame) = found.frame() else { return Ok(()) };
                 self.frame(header, frame.label(), span, end)?;
                 if header.kind == StreamKind::Log {
                     events_of(&frame).iter().for_each(|event| self.event(event, end));

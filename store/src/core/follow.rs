@@ -10,7 +10,7 @@ use crate::layout::head::{Head, Tip};
 use crate::layout::segment::{HEADER, Place};
 use crate::log::ReadError;
 use crate::merkle::{Node, Tree};
-use crate::segments::walk::{A_LITTLE, ALL, Group, Item, Step, Walk};
+use crate::segments::walk::{Group, Item, Step, Walk};
 use crate::segments::{Segments, Unread, name_of};
 
 /// How much of the segments is passed before it is said that this takes a while.
@@ -91,13 +91,13 @@ pub(crate) struct Follow<'a> {
 }
 
 impl<'a> Follow<'a> {
-    pub(crate) fn new(segments: &'a Segments, numbers: &'a [u32], tip: Tip, place: Place, at_once: usize) -> Self {
-        Self { segments, numbers, walk: Walk::new(segments, place, at_once), tip, place, suspects: Vec::new() }
+    pub(crate) fn new(segments: &'a Segments, numbers: &'a [u32], tip: Tip, place: Place) -> Self {
+        Self { segments, numbers, walk: Walk::new(segments, place), tip, place, suspects: Vec::new() }
     }
 
     /// From the beginning of the log.
     pub(crate) fn all(segments: &'a Segments, numbers: &'a [u32]) -> Self {
-        Self::new(segments, numbers, Tip::empty(), Place { segment: 1, offset: HEADER as u32 }, ALL)
+        Self::new(segments, numbers, Tip::empty(), Place { segment: 1, offset: HEADER as u32 })
     }
 
     pub(crate) fn next(&mut self) -> Next {
@@ -181,7 +181,7 @@ impl<'a> Follow<'a> {
         if self.place <= index.place() {
             return Ok(());
         }
-        let mut fold = Fold::new(|stream| index.stream(stream));
+        let mut fold = Fold::small(|stream| index.stream(stream));
         fold.group(group)?;
         index.append(fold.part, self.tip, self.place);
         Ok(())
@@ -240,7 +240,7 @@ impl<'a> Follow<'a> {
         if head.closed {
             return Err(Unfit::Damaged(format!("it was closed at position {end}, and goes on behind that: {what}")));
         }
-        let mut walk = Walk::new(self.segments, place, ALL);
+        let mut walk = Walk::new(self.segments, place);
         loop {
             while let Some(header) = walk.search()? {
                 if header.synced > end {
@@ -266,8 +266,7 @@ fn grow(tree: &mut Tree, group: &Group) -> Result<(), Unread> {
         let found = found?;
         match &found.item {
             Item::Frame(header) if header.standing == Standing::Own => {
-                let hashes = found.frame()?.hashes().map_err(|why| crate::segments::damaged_at(found.place, &why.0))?;
-                hashes.iter().for_each(|hash| tree.push(hash));
+                found.hashes()?.iter().for_each(|hash| tree.push(hash));
             }
             Item::Gap(..) => {
                 let fits = |node: &Node| tree.push_node(node);
@@ -340,7 +339,6 @@ pub(crate) fn check_segments(segments: &Segments, head: &Head) -> Result<Vec<u32
 /// A log that was followed to its end.
 pub(crate) struct Followed {
     pub(crate) tree: Tree,
-    pub(crate) tip: Tip,
     pub(crate) place: Place,
     suspects: Vec<(Place, Unread)>,
 }
@@ -349,7 +347,7 @@ impl Followed {
     /// That nothing in it is damaged, once everything was wiped that was to be.
     pub(crate) fn check_suspects(&self, segments: &Segments) -> Result<(), Unfit> {
         for (place, unread) in &self.suspects {
-            let is_whole = match Walk::new(segments, *place, A_LITTLE).step() {
+            let is_whole = match Walk::new(segments, *place).step() {
                 Step::Group(group) => group.check().is_ok(),
                 Step::End | Step::Unfit(_) => false,
             };
@@ -366,13 +364,13 @@ pub(crate) fn follow(segments: &Segments, numbers: &[u32], head: &Head, index: &
     let (tip, place) = (index.tip(), index.place());
     let mut follow = if place < head.place {
         let from = if place == Place::default() { Place { segment: 1, offset: HEADER as u32 } } else { place };
-        let mut follow = Follow::new(segments, numbers, tip, from, ALL);
+        let mut follow = Follow::new(segments, numbers, tip, from);
         follow.to_head(head, index, &mut Progress::default())?;
         follow
     } else {
-        Follow::new(segments, numbers, head.tip, head.place, ALL)
+        Follow::new(segments, numbers, head.tip, head.place)
     };
     let tree = follow.from_head(head, index)?;
-    let Follow { tip, place, suspects, .. } = follow;
-    Ok(Followed { tree, tip, place, suspects })
+    let Follow { place, suspects, .. } = follow;
+    Ok(Followed { tree, place, suspects })
 }

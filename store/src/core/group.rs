@@ -48,7 +48,7 @@ impl<'a> Group<'a> {
         Self {
             bytes: vec![0; HEADER],
             items: 0,
-            fold: Fold::new(known),
+            fold: Fold::small(known),
             log: core.segments.log,
             place,
             before: tip,

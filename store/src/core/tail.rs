@@ -7,7 +7,7 @@ use crate::layout::segment::{HEADER, Place};
 use crate::log::{ReadError, StreamsSince};
 use crate::merkle::Node;
 use crate::record::Record;
-use crate::segments::walk::{A_LITTLE, ALL, Group, Item, Step, Walk};
+use crate::segments::walk::{Group, Item, Step, Walk};
 use crate::since;
 
 /// On the way through the durable log.
@@ -44,12 +44,12 @@ impl LogWalk<'_> {
 
 impl Core {
     /// From the group on that has a position, or a little before it.
-    pub(crate) fn walk_from(&self, position: u64, at_once: usize) -> Result<LogWalk<'_>, ReadError> {
+    pub(crate) fn walk_from(&self, position: u64) -> Result<LogWalk<'_>, ReadError> {
         let first = Place { segment: 1, offset: HEADER as u32 };
         let place = self.ask(|index| index.group_before(position))?.unwrap_or(first);
         let (end, last) = (self.tip().position, self.index.place().segment);
         let position = if place == first { 0 } else { position.min(end) };
-        Ok(LogWalk { walk: Walk::new(&self.segments, place, at_once), segments: (1..=last).collect(), end, position })
+        Ok(LogWalk { walk: Walk::new(&self.segments, place), segments: (1..=last).collect(), end, position })
     }
 
     /// Visits the frames with the records from a position on, in their order, until told to stop.
@@ -62,17 +62,16 @@ impl Core {
         if from >= self.tip().position || enough == 0 {
             return Ok(());
         }
-        let mut walk = self.walk_from(from, if enough > 1_000 { ALL } else { A_LITTLE })?;
+        let mut walk = self.walk_from(from)?;
         while let Some(group) = walk.next_group()? {
             if group.header.end <= from {
                 continue;
             }
             for found in group.items() {
                 let found = found?;
-                if let Item::Frame(header) = &found.item
-                    && header.standing == Standing::Own
-                    && header.end() > from
-                    && !visit(found.frame()?)?
+                let is_wanted = |frame: &StoredFrame| frame.header.standing == Standing::Own && frame.header.end() > from;
+                if let Some(frame) = found.frame().filter(is_wanted)
+                    && !visit(frame)?
                 {
                     return Ok(());
                 }
@@ -111,17 +110,16 @@ impl Core {
         if from >= self.tip().position {
             return Ok(nodes);
         }
-        let mut walk = self.walk_from(from, ALL)?;
+        let mut walk = self.walk_from(from)?;
         while let Some(group) = walk.next_group()? {
             for found in group.items() {
                 let found = found?;
                 match &found.item {
                     Item::Frame(header) if header.standing == Standing::Own && header.end() > from => {
-                        let frame = found.frame()?;
-                        if !frame.header.pruned {
+                        if let Some(frame) = found.frame().filter(|frame| !frame.header.pruned) {
                             super::read::checked_records(std::slice::from_ref(&frame))?;
                         }
-                        let hashes = frame.hashes().map_err(|why| ReadError::DamagedLog(why.to_string()))?;
+                        let hashes = found.hashes()?;
                         nodes.extend((header.first_position..).zip(&hashes).map(|(at, hash)| Node::of_record(at, hash)));
                     }
                     Item::Gap(_, end) if *end > from => nodes.extend(found.gap()?.nodes),

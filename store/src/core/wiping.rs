@@ -15,7 +15,7 @@ use crate::log_event::LogEvent;
 use crate::record::{Hash, StreamId};
 use crate::segments::appender::Appender;
 use crate::segments::Span;
-use crate::segments::walk::{ALL, Item};
+use crate::segments::walk::Item;
 
 /// How many frames of a stream are looked for at once, and how many bytes are written over before others are looked for.
 const FRAMES: usize = 1024;
@@ -122,15 +122,12 @@ pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), Unfit> {
 impl Core {
     /// Visits the frames of the log's own stream that have positions from one on.
     fn each_own_frame(&self, from: u64, mut visit: impl FnMut(&StoredFrame)) -> Result<(), ReadError> {
-        let mut walk = self.walk_from(from, ALL)?;
+        let mut walk = self.walk_from(from)?;
         while let Some(step) = walk.next_group()? {
             for found in step.items() {
-                let found = found?;
-                if let Item::Frame(header) = &found.item
-                    && header.stream == StreamId::LOG
-                    && header.end() > from
-                {
-                    visit(&found.frame()?);
+                let is_own = |frame: &StoredFrame| frame.header.stream == StreamId::LOG && frame.header.end() > from;
+                if let Some(frame) = found?.frame().filter(is_own) {
+                    visit(&frame);
                 }
             }
         }
@@ -146,7 +143,7 @@ impl Core {
             let frames = self.ask(|index| index.frames(*stream, 0, usize::MAX - 1))?;
             known.insert(*stream, frames.iter().map(|frame| frame.span).collect());
         }
-        let mut walk = self.walk_from(0, ALL)?;
+        let mut walk = self.walk_from(0)?;
         while let Some(group) = walk.next_group()? {
             for found in group.items() {
                 let found = found?;

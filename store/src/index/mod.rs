@@ -276,9 +276,11 @@ impl Index {
         Ok(())
     }
 
-    /// Brings all that is in memory into sled, and lets go of it. Whether sled has the whole index then.
+    /// Brings all that is in memory into sled, and lets go of it, once. Whether sled has the whole index then.
     pub(crate) fn close(&self) -> bool {
-        lock(&self.shared.turn).over = true;
+        if std::mem::replace(&mut lock(&self.shared.turn).over, true) {
+            return false;
+        }
         self.shared.turned.notify_all();
         // What it panicked of was caught.
         let _ = lock(&self.keeper).take().map(JoinHandle::join);

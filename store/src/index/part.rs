@@ -33,7 +33,9 @@ pub(crate) struct Touched {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Part {
     pub(crate) streams: FxHashMap<StreamId, Touched>,
+    /// In the order of the listing; not of a part that is only made to be appended to another one.
     order: BTreeSet<(StreamKind, ListingKey)>,
+    is_small: bool,
     pub(crate) definitions: FxHashMap<Hash, Span>,
     /// Some groups, each with its first position.
     pub(crate) groups: Vec<(u64, Place)>,
@@ -41,6 +43,11 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// One that is made to be appended to another one.
+    pub(crate) fn small() -> Self {
+        Self { is_small: true, ..Self::default() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.streams.is_empty() && self.definitions.is_empty() && self.groups.is_empty()
     }
@@ -74,7 +81,7 @@ impl Part {
             std::collections::hash_map::Entry::Occupied(known) => {
                 let touched = known.into_mut();
                 let before = (touched.state.kind, touched.state.key(stream));
-                if before != place {
+                if before != place && !self.is_small {
                     self.order.remove(&before);
                     self.order.insert(place);
                 }
@@ -83,7 +90,9 @@ impl Part {
             }
             std::collections::hash_map::Entry::Vacant(new) => {
                 self.size += STREAM + state.label.len();
-                self.order.insert(place);
+                if !self.is_small {
+                    self.order.insert(place);
+                }
                 new.insert(Touched { state, frames: Vec::new(), anew: false })
             }
         }

@@ -8,8 +8,8 @@ use crate::threads;
 /// The threads that sled keeps for all databases of a process, from the first on.
 const POOL: usize = 7;
 
-/// Those of an index: sled's that flushes, and the one that lets go of it.
-pub(crate) const OF_AN_INDEX: usize = 2;
+/// Those of an index: the one that lets go of it.
+pub(crate) const OF_AN_INDEX: usize = 1;
 
 /// The threads that one open log has: those of its index, the one that brings it up to date, the log's writer, and the one that takes
 /// readers.

@@ -60,7 +60,7 @@ impl Store {
         let lost = |doing: &str, error: io::Error| Lost(format!("{doing}: {error}"));
         process::check(process::OF_AN_INDEX).map_err(|error| lost("starting its threads", error))?;
         prepare(directory).map_err(|error| lost("making its directory", error))?;
-        let config = ::sled::Config::new().path(directory).cache_capacity(cache).flush_every_ms(Some(500));
+        let config = ::sled::Config::new().path(directory).cache_capacity(cache).flush_every_ms(None);
         let database = guarded(|| config.open())?;
         let end = End { log, tip: Tip::empty(), place: Place::default(), entries: 0, sum: 0 };
         let store = Self { database: Mutex::new(Some(database)), end: Mutex::new(end) };
@@ -185,7 +185,8 @@ impl Store {
         let Change { mut batch, end, .. } = change;
         let end = End { tip, place, ..end };
         batch.insert(END, entries::encode(END, &end)?);
-        self.with(|database| database.apply_batch(batch))?;
+        // What a killed process leaves is to be of use; nothing of it is synced.
+        self.with(|database| database.apply_batch(batch).and_then(|()| database.flush()))?;
         *lock(&self.end) = end;
         Ok(())
     }

@@ -390,6 +390,11 @@ impl StoredFrame {
         Ok(Self { header, bytes })
     }
 
+    /// A frame whose header was read.
+    pub(crate) fn new(header: FrameHeader, bytes: Bytes) -> Self {
+        Self { header, bytes }
+    }
+
     /// That all of it is as it was written.
     pub(crate) fn check(&self) -> Result<(), Malformed> {
         check_sum(&self.bytes, &[])

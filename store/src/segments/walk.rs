@@ -11,10 +11,10 @@ use crate::layout::group::{self, GroupHeader};
 use crate::layout::head::Tip;
 use crate::layout::segment::{HEADER, Place, SegmentHeader};
 use crate::layout::{check_sum, peek_item};
+use crate::record::Hash;
 
-/// How much is read at once by whoever goes through all of it, and by whoever wants a little.
-pub(crate) const ALL: usize = 1024 * 1024;
-pub(crate) const A_LITTLE: usize = 128 * 1024;
+/// How much is read at once, where a group is not longer. More takes longer: such memory is asked of the system each time.
+const AT_ONCE: usize = 96 * 1024;
 
 /// A group that was found.
 #[derive(Clone, Debug)]
@@ -39,9 +39,18 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// The whole frame, unchecked.
-    pub(crate) fn frame(&self) -> Result<StoredFrame, Unread> {
-        StoredFrame::decode(self.bytes.clone()).map_err(|Malformed(why)| damaged_at(self.place, &why))
+    /// The whole frame, unchecked; `None` of what is none.
+    pub(crate) fn frame(&self) -> Option<StoredFrame> {
+        match &self.item {
+            Item::Frame(header) => Some(StoredFrame::new(header.clone(), self.bytes.clone())),
+            Item::Definition | Item::Gap(..) => None,
+        }
+    }
+
+    /// The hashes of a frame's records; none of what is none.
+    pub(crate) fn hashes(&self) -> Result<Vec<Hash>, Unread> {
+        let hashes = self.frame().map(|frame| frame.hashes()).transpose();
+        Ok(hashes.map_err(|Malformed(why)| damaged_at(self.place, &why))?.unwrap_or_default())
     }
 
     /// What is left of records.
@@ -137,13 +146,12 @@ pub(crate) struct Walk<'a> {
     pub(crate) place: Place,
     window: Bytes,
     window_at: Place,
-    at_once: usize,
 }
 
 impl<'a> Walk<'a> {
     /// From a place on, which is the beginning of a group.
-    pub(crate) fn new(segments: &'a Segments, place: Place, at_once: usize) -> Self {
-        Self { segments, place, window: Bytes::new(), window_at: place, at_once }
+    pub(crate) fn new(segments: &'a Segments, place: Place) -> Self {
+        Self { segments, place, window: Bytes::new(), window_at: place }
     }
 
     /// The bytes from where it goes on, so many if they are there, at the least.
@@ -154,7 +162,7 @@ impl<'a> Walk<'a> {
         if is_inside && passed.saturating_add(wanted) <= self.window.len() {
             return Ok(self.window.slice(passed..));
         }
-        self.window = self.segments.read_up_to(self.place, wanted.max(self.at_once))?;
+        self.window = self.segments.read_up_to(self.place, wanted.max(AT_ONCE))?;
         self.window_at = self.place;
         Ok(self.window.clone())
     }

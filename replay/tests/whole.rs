@@ -51,7 +51,7 @@ impl Made {
 struct OneFlipped(Box<dyn LogReader>);
 
 impl LogReader for OneFlipped {
-    read_through!(self => self.0; stream, streams, tail, hashes, erasures, definition, head, location);
+    read_through!(self => self.0; stream, streams, tail, tree, erasures, definition, head, location);
 
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         let mut records = self.0.read(stream, from, limit)?;
@@ -139,7 +139,7 @@ fn says_once_what_is_wrong_with_all(ran: &Ran) {
 struct NothingFits(Box<dyn LogReader>);
 
 impl LogReader for NothingFits {
-    read_through!(self => self.0; stream, streams, tail, hashes, erasures, definition, head, location);
+    read_through!(self => self.0; stream, streams, tail, tree, erasures, definition, head, location);
 
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         if stream == StreamId::LOG {
@@ -216,7 +216,7 @@ fn a_log_that_cannot_be_opened_says_so_and_is_not_called_whole() {
 struct NoList(Box<dyn LogReader>);
 
 impl LogReader for NoList {
-    read_through!(self => self.0; read, stream, tail, hashes, erasures, definition, head, location);
+    read_through!(self => self.0; read, stream, tail, tree, erasures, definition, head, location);
 
     fn streams(&self, _: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
         Err(ReadError::DamagedLog("an entry of the listing".to_owned()))
@@ -255,8 +255,7 @@ impl ChangedMeanwhile {
         let stream = |of: u32| StreamId::from_bytes(id(of).0);
         let head = keeper.stream(stream(histories::COMPLETED))?.head;
         let prune = Prune {
-            stream: stream(histories::COMPLETED),
-            head,
+            streams: vec![(stream(histories::COMPLETED), head)],
             archive: None,
             reason: "old".to_owned(),
             by: "ann".to_owned(),
@@ -275,7 +274,7 @@ impl ChangedMeanwhile {
 }
 
 impl LogReader for ChangedMeanwhile {
-    read_through!(self => self.0; read, streams, tail, hashes, erasures, definition, head, location);
+    read_through!(self => self.0; read, streams, tail, tree, erasures, definition, head, location);
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
         self.1.call_once(|| self.change().unwrap());

@@ -183,6 +183,10 @@ pub fn grow(reader: &dyn LogReader, mut tree: Tree, size: u64) -> Result<Tree, R
             return Err(ReadError::DamagedLog(what));
         }
         for node in &nodes {
+            // Of pruned records there are fewer nodes than records.
+            if tree.size() == size {
+                break;
+            }
             if tree.size() + node.size > size || !tree.push_node(node) {
                 let what = format!("records from position {} on were pruned together with later ones", tree.size());
                 return Err(ReadError::DamagedLog(what));

@@ -14,8 +14,8 @@ use rustix::fs::{CWD, RenameFlags};
 
 use crate::core::fold::events_of;
 use crate::core::follow::Unfit;
-use crate::core::open::{each_group, load_head, open_for_verifying, save_head};
-use crate::core::{Core, verify};
+use crate::core::open::{Found, each_group, find, load_head, open_for_verifying, save_head};
+use crate::core::{Core, verify, wiping};
 use crate::descriptors::reserve_standard_streams;
 use crate::directory::files::{self, Access};
 use crate::directory::opened::OpenDirectory;
@@ -33,7 +33,7 @@ use crate::log_event::LogEvent;
 use crate::merkle::{Node, Tree, largest};
 use crate::record::StreamId;
 use crate::segments::appender::{Appender, LONGEST};
-use crate::segments::walk::{Found, Group, Item};
+use crate::segments::walk::{Found as FoundItem, Group, Item};
 use crate::segments::{self, name_of};
 use crate::sled_log::new_id;
 
@@ -83,6 +83,7 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
     };
     let before = length(path);
     let exchange = || -> Result<u64, OpenError> {
+        wipe_pending(directory)?;
         write_anew(path, &other)?;
         keep_access(path, &other).map_err(failed("giving the new files to the owner of the old ones"))?;
         let after = length(&other);
@@ -103,6 +104,24 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
             Err(error)
         }
     }
+}
+
+/// Carries out what a process has written down, erasures for example, and was stopped before it had done. Of a log that is not whole
+/// nothing is changed.
+fn wipe_pending(directory: &OpenDirectory) -> Result<(), OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory));
+    let wipe = || -> Result<(), Unfit> {
+        let Some(head) = load_head(&*disk)? else { return Ok(()) };
+        let (closed, wiped) = (head.closed, head.wiped);
+        if closed && wiped == head.tip.position {
+            return Ok(());
+        }
+        let Found { segments, index, followed, .. } = find(&disk, head, None, false)?;
+        let core = Core::new(segments, index, None, directory.path().display().to_string());
+        wiping::wipe_pending(&core, wiped)?;
+        followed.check_suspects(&core.segments)
+    };
+    wipe().map_err(|unfit| unfit.refuse(directory.path()))
 }
 
 /// The files that have what is in a log.
@@ -161,7 +180,7 @@ fn whole(path: &Path) -> Result<Core, OpenError> {
 }
 
 /// Which frames of a log stay, and at which sizes of it somebody has signed its tree: no hash may go across those.
-fn kept(core: &Core) -> Result<(impl Fn(&Found) -> bool, Vec<u64>), Unfit> {
+fn kept(core: &Core) -> Result<(impl Fn(&FoundItem) -> bool, Vec<u64>), Unfit> {
     let mut checkpoints = Vec::new();
     core.each_frame(StreamId::LOG, 0, |_, frame| {
         for event in events_of(&frame) {
@@ -172,7 +191,7 @@ fn kept(core: &Core) -> Result<(impl Fn(&Found) -> bool, Vec<u64>), Unfit> {
         Ok(true)
     })?;
     checkpoints.sort_unstable();
-    let is_kept = |found: &Found| match &found.item {
+    let is_kept = |found: &FoundItem| match &found.item {
         Item::Frame(header) => !header.pruned,
         Item::Definition => true,
         Item::Gap(..) => false,
@@ -216,7 +235,7 @@ impl Writing {
     }
 
     /// Takes what is kept of a group.
-    fn take(&mut self, group: &Group, is_kept: &impl Fn(&Found) -> bool) -> Result<(), Unfit> {
+    fn take(&mut self, group: &Group, is_kept: &impl Fn(&FoundItem) -> bool) -> Result<(), Unfit> {
         for found in group.items() {
             let found = found?;
             if is_kept(&found) {
@@ -231,7 +250,7 @@ impl Writing {
         if self.bytes.len() >= GROUP { self.write(group.tip()) } else { Ok(()) }
     }
 
-    fn keep(&mut self, found: &Found) -> Result<(), Unfit> {
+    fn keep(&mut self, found: &FoundItem) -> Result<(), Unfit> {
         if let Item::Frame(header) = &found.item
             && header.standing == Standing::Own
         {
@@ -241,7 +260,7 @@ impl Writing {
         Ok(())
     }
 
-    fn drop(&mut self, found: &Found) -> Result<(), Unfit> {
+    fn drop(&mut self, found: &FoundItem) -> Result<(), Unfit> {
         match &found.item {
             Item::Frame(header) if header.standing == Standing::Own => {
                 let hashes = found.hashes()?;

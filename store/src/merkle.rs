@@ -216,6 +216,10 @@ fn roots<Error: std::error::Error>(
                 return Err(ProofError::OutOfRange(what));
             }
             for node in &nodes {
+                // Of pruned records there are fewer nodes than records.
+                if from + tree.size() == to {
+                    break;
+                }
                 if from + tree.size() + node.size > to || !tree.push_node(node) {
                     let what = format!("the records at position {} and behind were pruned", from + tree.size());
                     return Err(ProofError::OutOfRange(what));

@@ -15,9 +15,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::suite::{batch, frame, one, open_label, stream};
 use cloacina_store::log::{Durability, EventLog, LogReader, OpenError};
 use cloacina_store::{Options, compact, open, open_reader, verify};
-use suite::{batch, frame, one, open_label, stream};
 
 fn writable(path: &Path) -> Result<cloacina_store::SledLog, OpenError> {
     open(path, &Options::default())
@@ -96,7 +96,7 @@ fn a_missing_log_is_made_by_a_writer_with_its_parents_and_never_by_a_reader() {
     writable(&directory.path().join("empty")).unwrap().close().unwrap();
 }
 
-/// A power cut during the first creation can tear whatever sled has made by then. That was taken for damage: the log could
+/// A power cut during the first creation can tear whatever was made by then. That was taken for damage: the log could
 /// never be made at that path, though nothing had been acknowledged.
 #[test]
 fn a_creation_that_was_stopped_anywhere_begins_again() {
@@ -104,21 +104,35 @@ fn a_creation_that_was_stopped_anywhere_begins_again() {
     let log = directory.path().join("log");
     written(&log);
     let begun = directory.path().join("begun");
-    fs::create_dir(&begun).unwrap();
-    for (name, torn) in
-        [("creating", ""), ("format.new", "cloac"), ("format", "cloacina-log 1\n"), ("conf", "seg"), ("db", "?")]
-    {
+    fs::create_dir_all(begun.join("segments")).unwrap();
+    fs::create_dir_all(begun.join("index/blobs")).unwrap();
+    let whole = fs::read(log.join("segments/0000000001")).unwrap();
+    for (name, torn) in [
+        ("creating", &b""[..]),
+        ("format.new", b"cloac"),
+        ("format", b"cloacina-log 1\n"),
+        ("segments/0000000001", b""),
+        ("segments/0000000001", &whole[..50]),
+        ("segments/0000000001", &[0; 84]),
+        ("head.new", b"H"),
+        ("index/conf", b"seg"),
+        ("index/db", b"?"),
+    ] {
+        // With this directory alone, or with nothing at all, it is not known for a log.
         fs::write(begun.join(name), torn).unwrap();
         let copy = directory.path().join("copy");
-        fs::create_dir(&copy).unwrap();
-        for (name, bytes) in content(&begun) {
-            fs::write(copy.join(name), bytes).unwrap();
-        }
+        copy_files(&begun, &copy);
         if copy.join("format").exists() {
             assert_eq!(open_reader(&copy).unwrap().head().unwrap().position, 0, "{name}");
+        } else {
+            fs::remove_dir_all(copy.join("segments")).unwrap();
+            fs::remove_dir_all(copy.join("index")).unwrap();
         }
-        writable(&copy).unwrap().close().unwrap();
+        let log = writable(&copy).unwrap();
+        log.append(one(stream(1), 0, b"a")).unwrap();
+        log.close().unwrap();
         assert!(!copy.join("creating").exists());
+        assert_eq!(verify(&copy).unwrap().findings, [], "{name}");
         fs::remove_dir_all(&copy).unwrap();
     }
     // A cut can also leave the mark of a creation that was finished.
@@ -130,14 +144,20 @@ fn a_creation_that_was_stopped_anywhere_begins_again() {
 
 /// A log of which only the format file was left used to open as a new and empty one.
 #[test]
-fn a_log_that_has_lost_its_database_and_its_head_file_is_not_a_new_one() {
+fn a_log_that_has_lost_its_head_file_and_its_segments_is_not_a_new_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     written(&path);
-    for name in ["head", "db"] {
-        fs::remove_file(path.join(name)).unwrap();
+    fs::remove_file(path.join("head")).unwrap();
+    for name in ["", "index", "segments"] {
+        if !name.is_empty() {
+            fs::remove_dir_all(path.join(name)).unwrap();
+        }
+        let before = content(&path);
         assert!(refusal(&path).contains("its head file (`head`)"), "{}", refusal(&path));
         assert!(matches!(open_reader(&path), Err(OpenError::Damaged { .. })));
+        fs::write(path.join("lock"), "").unwrap();
+        assert_eq!(content(&path), before, "nothing is made in it");
     }
 }
 
@@ -148,36 +168,14 @@ fn a_creation_that_was_killed_while_sled_began_is_taken_up_again() {
     for left in [&b""[..], b"\x01\x02"] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        fs::create_dir_all(path.join("blobs")).unwrap();
-        fs::write(path.join("creating"), "").unwrap();
-        fs::write(path.join("format"), "cloacina-log 1\n").unwrap();
-        fs::write(path.join("conf"), left).unwrap();
+        written(&path);
+        for name in ["conf", "db"] {
+            fs::write(path.join("index").join(name), left).unwrap();
+        }
         let log = writable(&path).unwrap();
-        log.append(one(stream(1), 0, b"a")).unwrap();
+        log.append(one(stream(9), 0, b"a")).unwrap();
         log.close().unwrap();
-        assert_eq!(open_reader(&path).unwrap().read(stream(1), 0, 10).unwrap().len(), 1);
-    }
-}
-
-/// sled writes a snapshot under a name of its own and then renames it; but it looks for snapshots by a name that it no
-/// longer uses for unfinished ones, so that it took what a kill had left for its newest snapshot, and for damage. Every
-/// open writes one. A log that had been killed in that moment could not be opened again.
-#[test]
-fn a_log_that_was_killed_over_a_snapshot_opens() {
-    for left in [&b""[..], b"\x01\x02", &[7; 100]] {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("log");
-        let log = writable(&path).unwrap();
-        log.append(one(stream(1), 0, b"a")).unwrap();
-        log.close().unwrap();
-        let unfinished = path.join("snap.FFFFFFFFFFFFFFFF.generating");
-        fs::write(&unfinished, left).unwrap();
-        assert_eq!(open_reader(&path).unwrap().read(stream(1), 0, 10).unwrap().len(), 1);
-        assert!(unfinished.exists(), "a reader changes nothing");
-        let log = writable(&path).unwrap();
-        assert_eq!(log.read(stream(1), 0, 10).unwrap().len(), 1);
-        log.append(one(stream(1), 1, b"b")).unwrap();
-        log.close().unwrap();
+        assert_eq!(open_reader(&path).unwrap().read(stream(9), 0, 10).unwrap().len(), 1);
     }
 }
 
@@ -208,11 +206,6 @@ fn a_second_writer_is_told_at_once_who_has_it() {
     writable(&path).unwrap();
 }
 
-/// As long as a process has a log, and after it has died, the journal has a length.
-fn make_journal(path: &Path) {
-    File::options().write(true).open(path.join("journal")).unwrap().set_len(2_097_152).unwrap();
-}
-
 #[test]
 fn a_lock_that_lingers_after_its_holder_is_waited_for() {
     let directory = tempfile::tempdir().unwrap();
@@ -223,7 +216,6 @@ fn a_lock_that_lingers_after_its_holder_is_waited_for() {
     // No process has this number.
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     writeln!(lock, "{} {host}", i32::MAX).unwrap();
-    make_journal(&path);
     let released = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
         drop(lock);
@@ -232,48 +224,62 @@ fn a_lock_that_lingers_after_its_holder_is_waited_for() {
     released.join().unwrap();
 }
 
-#[test]
-fn a_lost_or_shortened_database_is_never_taken_for_a_fresh_log() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("log");
-    written(&path);
-    let database = fs::read(path.join("db")).unwrap();
-    fs::remove_file(path.join("db")).unwrap();
-    assert!(refusal(&path).contains("`db`) is missing"), "{}", refusal(&path));
-    assert!(open_reader(&path).err().unwrap().to_string().contains("`db`) is missing"));
-    assert!(!path.join("db").exists());
-    let used = database.iter().rposition(|byte| *byte != 0).unwrap();
-    for kept in [0, used / 3] {
-        fs::write(path.join("db"), &database[..kept]).unwrap();
-        assert!(matches!(writable(&path), Err(OpenError::Damaged { .. })), "{kept} bytes");
-    }
+/// What a process leaves of a log that was killed after it had acknowledged something.
+fn killed(path: &Path, as_it_was: &Path) {
+    let log = writable(path).unwrap();
+    log.append(one(stream(9), 0, b"acknowledged")).unwrap();
+    copy_files(path, as_it_was);
+    log.close().unwrap();
 }
 
-/// An engine opened a log without a word whose process had died and whose journal was gone, with everything that was acknowledged last,
-/// while a reader refused it.
+/// An engine opened a log without a word whose process had died and of which what was acknowledged last was gone, while a reader refused
+/// it.
 #[test]
-fn a_log_whose_process_died_and_whose_journal_is_gone_is_refused_by_all() {
+fn a_log_that_has_lost_a_segment_or_a_part_of_one_is_refused_by_all_and_nothing_is_changed() {
     let directory = tempfile::tempdir().unwrap();
-    let (path, killed) = (directory.path().join("log"), directory.path().join("killed"));
-    for lost in ["missing", "emptied"] {
-        let log = writable(&path).unwrap();
-        log.append(one(stream(9), 0, b"acknowledged")).unwrap();
-        copy_files(&path, &killed);
-        log.close().unwrap();
-        let journal = killed.join("journal");
-        if lost == "missing" {
-            fs::remove_file(journal).unwrap()
-        } else {
-            fs::write(journal, "").unwrap()
+    let (path, died) = (directory.path().join("log"), directory.path().join("died"));
+    written(&path);
+    killed(&path, &died);
+    for log in [&path, &died] {
+        let segment = log.join("segments/0000000001");
+        let whole = fs::read(&segment).unwrap();
+        let used = whole.iter().rposition(|byte| *byte != 0).unwrap();
+        let end = if log == &path { used } else { used * 3 / 4 };
+        for (kept, with_index) in [(None, true), (None, false), (Some(0), true), (Some(0), false), (Some(50), true)]
+            .into_iter()
+            .chain([84, 200, used / 3, end].map(|kept| (Some(kept), true)))
+        {
+            match kept {
+                None => drop(fs::remove_file(&segment)),
+                Some(kept) => fs::write(&segment, &whole[..kept]).unwrap(),
+            }
+            let copy = directory.path().join("copy");
+            copy_files(log, &copy);
+            if !with_index {
+                fs::remove_dir_all(copy.join("index")).unwrap();
+            }
+            let before = log_content(&copy);
+            let told = format!("{kept:?}, index: {with_index}");
+            assert!(matches!(writable(&copy), Err(OpenError::Damaged { .. })), "{told}: {}", refusal(&copy));
+            assert!(matches!(open_reader(&copy), Err(OpenError::Damaged { .. })), "{told}");
+            assert!(matches!(compact(&copy), Err(OpenError::Damaged { .. })), "{told}");
+            assert!(!verify(&copy).unwrap().findings.is_empty(), "{told}");
+            assert_eq!(log_content(&copy), before, "{told}");
+            if kept.is_none() {
+                assert!(refusal(&copy).contains("(the file segments/0000000001) is missing"), "{}", refusal(&copy));
+            }
+            fs::remove_dir_all(&copy).unwrap();
         }
-        let before = content(&killed);
-        assert!(refusal(&killed).contains("its journal (the file `journal`) is missing"), "{}", refusal(&killed));
-        assert!(open_reader(&killed).err().unwrap().to_string().contains("`journal`) is missing"));
-        assert!(compact(&killed).unwrap_err().to_string().contains("`journal`) is missing"));
-        assert_eq!(content(&killed), before, "{lost}");
-        fs::remove_dir_all(&killed).unwrap();
-        fs::remove_dir_all(&path).unwrap();
+        fs::write(&segment, &whole).unwrap();
     }
+    assert_eq!(writable(&died).unwrap().read(stream(9), 0, 9).unwrap().len(), 1, "whole, it goes on");
+}
+
+/// What a log holds, without what may be thrown away and without the name of whoever looked at it.
+fn log_content(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut content = content(path);
+    content.retain(|(name, _)| name == "head" || name == "format" || name.starts_with("00"));
+    content
 }
 
 /// The files of a log as a kill would leave them now.
@@ -300,6 +306,7 @@ fn a_damaged_head_file_is_said_so() {
     assert!(refusal(&path).contains("the head file: its check does not fit"), "{}", refusal(&path));
     let findings = verify(&path).unwrap().findings;
     assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(matches!(open_reader(&path), Err(OpenError::Damaged { .. })));
 }
 
 #[test]
@@ -337,48 +344,29 @@ fn who_reads_a_closed_log_is_in_nobodys_way_and_goes_along_with_whoever_opens_it
 }
 
 #[test]
-fn damage_in_the_database_file_is_found_or_harmless() {
+fn damage_in_a_segment_is_found_or_harmless() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     written(&path);
     let original = open_reader(&path).unwrap().tail(0, 1000).unwrap();
-    let database = fs::read(path.join("db")).unwrap();
-    let used = database.iter().rposition(|byte| *byte != 0).unwrap();
-    for place in (0..used).step_by(used / 25) {
-        let mut damaged = database.clone();
+    let segment = path.join("segments/0000000001");
+    let whole = fs::read(&segment).unwrap();
+    for place in (0..whole.len()).step_by(whole.len() / 60) {
+        let mut damaged = whole.clone();
         damaged[place] ^= 0x20;
-        fs::write(path.join("db"), damaged).unwrap();
+        fs::write(&segment, damaged).unwrap();
+        assert_ne!(verify(&path).unwrap().findings, [], "byte {place}");
         let Ok(reader) = open_reader(&path) else {
             continue;
         };
-        if let Ok(records) = reader.tail(0, 1000) {
-            assert_eq!(records, original, "byte {place}");
+        assert!(reader.tail(0, 1000).is_err(), "byte {place}");
+        for id in [stream(1), stream(2)] {
+            if let Ok(records) = reader.read(id, 0, 1000) {
+                let expected: Vec<_> = original.iter().filter(|record| record.stream == id).cloned().collect();
+                assert_eq!(records, expected, "byte {place}");
+            }
         }
     }
-}
-
-/// What a failed or killed open leaves of a snapshot was taken for the newest one, and for damage, at every later open. One
-/// that is really damaged is left out too: all that is in it is in the database.
-#[test]
-fn an_unfinished_or_damaged_snapshot_is_left_out() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("log");
-    written(&path);
-    let snapshots = || {
-        let names = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
-        names.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("snap.")).collect::<Vec<_>>()
-    };
-    assert_eq!(snapshots().len(), 1, "an orderly close leaves a snapshot");
-    fs::write(path.join("snap.FFFFFFFFFFFFFFFF.generating"), "half").unwrap();
-    assert_eq!(open_reader(&path).unwrap().read(stream(2), 0, 100).unwrap().len(), 20);
-    writable(&path).unwrap().close().unwrap();
-    for snapshot in snapshots() {
-        fs::write(snapshot, "not what was written").unwrap();
-    }
-    assert_eq!(open_reader(&path).unwrap().read(stream(2), 0, 100).unwrap().len(), 20);
-    let log = writable(&path).unwrap();
-    assert_eq!(log.read(stream(2), 0, 100).unwrap().len(), 20);
-    assert_eq!(log.verify().findings, []);
 }
 
 #[test]
@@ -410,7 +398,6 @@ fn a_lock_that_outlives_its_owner_is_refused_with_the_name_of_who_holds_it() {
     // Its owner is named, and gone.
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     fs::write(path.join("lock"), format!("{} {host}\n", i32::MAX)).unwrap();
-    make_journal(&path);
     let mut child = Command::new("sleep").arg("60").stdin(Stdio::from(lock)).spawn().unwrap();
     let refused = |error: OpenError| match error {
         OpenError::LeftLocked { ref holders, .. } => {

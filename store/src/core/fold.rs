@@ -6,9 +6,9 @@ use crate::index::{FrameAt, Lost, Part, StreamState};
 use crate::layout::definition;
 use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
 use crate::log_event::{Dropped, LogEvent};
-use crate::record::{StreamId, StreamKind};
+use crate::record::{Hash, StreamId, StreamKind};
 use crate::segments::walk::{Found, Group, Item};
-use crate::segments::{Span, Unread};
+use crate::segments::{Span, Unread, damaged_at};
 
 /// The index of some groups that follow a log.
 pub(crate) struct Fold<Known> {
@@ -89,12 +89,31 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
     pub(crate) fn group(&mut self, group: &Group) -> Result<(), Unfolded> {
         self.part.note_group(group.header.first, group.place);
         for found in group.items() {
-            self.item(&found?, group.header.end)?;
+            let found = found?;
+            if !self.goes_on(&found)? {
+                return Err(damaged_at(found.place, "a frame does not go on from what its stream has").into());
+            }
+            self.item(&found, group.header.end)?;
         }
         Ok(())
     }
 
-    fn item(&mut self, found: &Found, end: u64) -> Result<(), Unfolded> {
+    /// Whether a frame goes on from the end of its stream. Where its checksum does not fit, this tells a damaged body from a header that
+    /// names another stream, and so hides the end of its own.
+    pub(crate) fn goes_on(&self, found: &Found) -> Result<bool, Lost> {
+        let Item::Frame(header) = &found.item else { return Ok(true) };
+        let from = match self.part.streams.get(&header.stream) {
+            Some(touched) => Some((touched.state.records, touched.state.head)),
+            None => (self.known)(header.stream)?.map(|state| (state.records, state.head)),
+        };
+        let begins = header.first_seq == 0 && header.previous == Hash::ZERO;
+        Ok(match from {
+            None => begins,
+            Some(from) => from == (header.first_seq, header.previous) || begins && header.standing == Standing::Imported,
+        })
+    }
+
+    pub(crate) fn item(&mut self, found: &Found, end: u64) -> Result<(), Unfolded> {
         let span = Span { place: found.place, length: u32::try_from(found.bytes.len()).unwrap_or(u32::MAX) };
         match &found.item {
             // Nothing is left of it that could be found.

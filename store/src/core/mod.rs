@@ -80,6 +80,9 @@ impl Core {
 
     /// Asks the index. One that is lost is made anew from the log.
     pub(crate) fn ask<T>(&self, ask: impl Fn(&Index) -> Result<T, Lost>) -> Result<T, ReadError> {
+        if self.index.is_let_go() {
+            return Err(ReadError::Gone);
+        }
         if let Ok(answer) = ask(&self.index) {
             return Ok(answer);
         }

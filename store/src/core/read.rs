@@ -154,7 +154,7 @@ impl Core {
                 }
             }
             if is_last_page {
-                return self.check_end(stream, next, frames);
+                return Self::check_end(stream, &state, next, frames);
             }
         }
     }
@@ -172,9 +172,8 @@ impl Core {
         Err(ReadError::Damaged { stream, seq, what: "another frame is in its place".to_owned() })
     }
 
-    /// That a stream ends where the index says.
-    fn check_end(&self, stream: StreamId, next: u64, frames: &[StoredFrame]) -> Result<(), ReadError> {
-        let state = self.known(stream)?;
+    /// That a stream ends where the index says. It may have grown since the index said so.
+    fn check_end(stream: StreamId, state: &StreamState, next: u64, frames: &[StoredFrame]) -> Result<(), ReadError> {
         if next < state.records {
             return Err(ReadError::TailCut { stream, head: state.records, found: next });
         }
@@ -209,7 +208,7 @@ impl Core {
     pub(crate) fn check_last(&self, stream: StreamId, state: &StreamState) -> Result<(), ReadError> {
         let last = state.records.saturating_sub(1);
         let frames = self.stream_frames(stream, last, Budget::all(1))?;
-        self.check_end(stream, state.records, &frames)?;
+        Self::check_end(stream, state, state.records, &frames)?;
         checked_records(&frames).map(drop)
     }
 

@@ -10,7 +10,7 @@ use super::read::{Before, checked_records};
 use crate::disk::Disk;
 use crate::index::Part;
 use crate::layout::definition;
-use crate::layout::frame::{Standing, StoredFrame};
+use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
 use crate::layout::head::{LogId, Tip};
 use crate::layout::segment::{HEADER, Place, SegmentHeader};
 use crate::log::{Definition, LogReader, ReadError};
@@ -465,8 +465,13 @@ pub(crate) fn whatever_is_whole(segments: &Segments) -> Result<(Part, Tip, Place
     while let Some(next) = scan.next() {
         match next {
             Ok(group) => {
-                // What can be told of it.
-                let _ = fold.group(&group);
+                fold.part.note_group(group.header.first, group.place);
+                for found in group.items().flatten() {
+                    // A frame with a damaged body still says what is lost; one whose own words are damaged says nothing.
+                    if found.check().is_ok() || matches!(fold.goes_on(&found), Ok(true)) {
+                        let _ = fold.item(&found, group.header.end);
+                    }
+                }
                 (tip, place) = (group.tip(), group.end());
             }
             Err(Unread::Failed(why)) => return Err(Unfit::Failed(why)),
@@ -491,16 +496,25 @@ impl Core {
         while let Some(next) = scan.next() {
             let Ok(group) = next else { continue };
             for found in group.items().flatten() {
-                match found.item {
-                    Item::Frame(header) if header.standing == Standing::Own => {
+                match &found.item {
+                    Item::Frame(header) if header.standing == Standing::Own && self.is_told(&found, header) => {
                         known.push((header.first_position, header.end()));
                     }
-                    Item::Gap(first, end) => known.push((first, end)),
+                    Item::Gap(first, end) if found.check().is_ok() => known.push((*first, *end)),
                     _ => {}
                 }
             }
         }
         known
+    }
+
+    /// Whether what a frame says of itself can be believed: it is whole, or the index has taken it for one of its stream.
+    fn is_told(&self, found: &Found, header: &FrameHeader) -> bool {
+        let is_indexed = || {
+            let frames = self.index.frames(header.stream, header.first_seq, 0);
+            frames.is_ok_and(|frames| frames.first().is_some_and(|frame| frame.span.place == found.place))
+        };
+        found.check().is_ok() || is_indexed()
     }
 
     /// The definitions that have the content that their fingerprints say; of the others, findings.

@@ -73,7 +73,8 @@ impl DiskFile for File {
     fn sync(&self) -> io::Result<()> {
         // Through the descriptor it would go on for ever, and be gone with it.
         if self.metadata()?.nlink() == 0 {
-            return Err(io::Error::other("the file was removed"));
+            let what = "a file of it was removed while this process had the log open: nothing more is written to it";
+            return Err(io::Error::other(what));
         }
         self.sync_data()
     }

@@ -13,6 +13,7 @@ pub(crate) mod store;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
@@ -44,6 +45,7 @@ struct Shared {
     store: RwLock<Option<Store>>,
     turn: Mutex<Turn>,
     turned: Condvar,
+    let_go: AtomicBool,
 }
 
 /// What is in memory, the newest first.
@@ -66,7 +68,7 @@ impl Index {
     pub(crate) fn new(newest: Part, tip: Tip, place: Place, store: Option<Store>) -> Self {
         let layers = RwLock::new(Layers { newest, leaving: None, tip, place });
         let (store, turn, turned) = (RwLock::new(store), Mutex::default(), Condvar::new());
-        Self { shared: Arc::new(Shared { layers, store, turn, turned }), keeper: Mutex::new(None) }
+        Self { shared: Arc::new(Shared { layers, store, turn, turned, let_go: AtomicBool::new(false) }), keeper: Mutex::new(None) }
     }
 
     /// Starts the thread that brings what is in memory into sled.
@@ -273,6 +275,11 @@ impl Index {
         Ok(())
     }
 
+    /// Whether the log in a directory was closed, and its index with it.
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.shared.let_go.load(Ordering::Acquire)
+    }
+
     /// Brings all that is in memory into sled, and lets go of it, once. Whether sled has the whole index then.
     pub(crate) fn close(&self) -> bool {
         if std::mem::replace(&mut lock(&self.shared.turn).over, true) {
@@ -280,7 +287,10 @@ impl Index {
         }
         self.shared.turned.notify_all();
         // What it panicked of was caught.
-        let _ = lock(&self.keeper).take().map(JoinHandle::join);
+        if let Some(keeper) = lock(&self.keeper).take() {
+            let _ = keeper.join();
+            self.shared.let_go.store(true, Ordering::Release);
+        }
         let store = read_lock(&self.shared.store);
         let Some(store) = store.as_ref() else { return false };
         let mut layers = write_lock(&self.shared.layers);

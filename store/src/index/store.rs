@@ -313,8 +313,21 @@ fn prepare(directory: &Path) -> io::Result<()> {
     is_there(files::create_directory(directory, access))?;
     files::directory(directory)?;
     files::check_no_links(directory)?;
+    check_files(directory)?;
     is_there(files::create_directory(&directory.join("blobs"), access))?;
     ["conf", "db"].iter().try_for_each(|name| is_there(files::create(&directory.join(name), access).map(drop)))
+}
+
+/// That there is nothing but files and directories: sled would wait for whoever writes to a pipe.
+fn check_files(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let sort = entry.file_type()?;
+        if !sort.is_file() && !sort.is_dir() {
+            return Err(io::Error::other(format!("`{}` in it is no file", entry.path().display())));
+        }
+    }
+    Ok(())
 }
 
 /// Gives what sled has made to those whom the log is for.
@@ -347,6 +360,9 @@ pub(crate) fn checksum(directory: &Path) -> io::Result<u32> {
             continue;
         }
         let mut file = files::to_read(&path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("there is something else than a file"));
+        }
         hasher.update(&file.metadata()?.len().to_be_bytes());
         loop {
             match io::Read::read(&mut file, &mut buffer)? {

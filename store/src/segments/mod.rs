@@ -19,6 +19,9 @@ use crate::layout::head::LogId;
 use crate::layout::segment::{HEADER, Place, SegmentHeader};
 use crate::sync::{read_lock, write_lock};
 
+/// Nobody reads more at once who has not been told that there is more.
+const LARGE: usize = 1024 * 1024;
+
 /// The directory of the segments, in that of a log.
 pub(crate) const DIRECTORY: &str = "segments";
 
@@ -107,11 +110,19 @@ impl Segments {
 
     /// Bytes from a place on, as many as there are.
     pub(crate) fn read_up_to(&self, place: Place, length: usize) -> Result<Bytes, Unread> {
-        let mut bytes = vec![0; length];
         let failed = |error: io::Error| {
             Unread::Failed(format!("segment {} at byte {}: {error}", place.segment, place.offset))
         };
-        let read = self.file(place.segment)?.read_at(&mut bytes, place.offset.into()).map_err(failed)?;
+        let file = self.file(place.segment)?;
+        // Memory for what is there, not for what somebody says that there is.
+        let length = if length > LARGE {
+            let left = file.length().map_err(failed)?.saturating_sub(place.offset.into());
+            length.min(usize::try_from(left).unwrap_or(usize::MAX))
+        } else {
+            length
+        };
+        let mut bytes = vec![0; length];
+        let read = file.read_at(&mut bytes, place.offset.into()).map_err(failed)?;
         bytes.truncate(read);
         Ok(bytes.into())
     }

@@ -7,8 +7,8 @@ use std::path::Path;
 use cloacina_store::log::EventLog;
 use cloacina_store::{compact, open_reader};
 
-use super::suite::{one, stream};
 use super::{content, refusal, writable, written};
+use crate::suite::{one, stream};
 
 /// The modes of a log and of all that is in it; of each, what is above the bits of its owner.
 fn for_others(path: &Path) -> Vec<(String, u32)> {
@@ -64,12 +64,12 @@ fn what_is_made_later_is_for_those_for_whom_the_log_is() {
     open_to_group(&path);
     let assert_kept = |after: &str| {
         for (name, mode) in for_others(&path) {
-            let expected = if name.ends_with('.') && !name.contains("snap") { 0o050 } else { 0o040 };
+            let expected = if name.ends_with('.') && !name.contains("snap.") { 0o050 } else { 0o040 };
             assert_eq!(mode, if name == "socket" { 0 } else { expected }, "{name} after {after}");
         }
     };
     fs::remove_file(path.join("lock")).unwrap();
-    fs::remove_file(path.join("journal")).unwrap();
+    fs::remove_dir_all(path.join("index")).unwrap();
     let log = writable(&path).unwrap();
     assert_kept("an open");
     log.append(one(stream(7), 0, &[1; 9_000])).unwrap();
@@ -117,9 +117,12 @@ fn a_log_keeps_its_owner_whoever_writes_to_it() {
     }
     give(&path.join("segments/0000000001"));
     let assert_kept = |after: &str| {
-        for name in [".", "head", "format", "lock", "journal", "db", "conf", "blobs", "segments", "segments/0000000001"]
-        {
-            let about = fs::metadata(path.join(name)).unwrap();
+        let in_index = ["index", "index/db", "index/conf", "index/blobs"];
+        for name in [".", "head", "format", "lock", "segments", "segments/0000000001"].into_iter().chain(in_index) {
+            let Ok(about) = fs::metadata(path.join(name)) else {
+                assert!(in_index.contains(&name) && after == "a log written anew", "{name} after {after}");
+                continue;
+            };
             assert_eq!((about.uid(), about.gid()), (65_534, 65_533), "{name} after {after}");
         }
     };
@@ -130,7 +133,7 @@ fn a_log_keeps_its_owner_whoever_writes_to_it() {
     assert_kept("a log written anew");
 }
 
-/// In a directory that others can write to, `creating`, `format.new`, `lock`, `journal` and `head.new` could be links: what they led
+/// In a directory that others can write to, `creating`, `format.new`, `lock` and `head.new` could be links: what they led
 /// to was overwritten, also by root.
 #[test]
 fn nothing_in_the_directory_of_a_log_is_followed_through_a_link() {
@@ -139,36 +142,41 @@ fn nothing_in_the_directory_of_a_log_is_followed_through_a_link() {
     fs::write(&victim, "a file of somebody else").unwrap();
     fs::create_dir(&victims).unwrap();
     let empty = |name: &str| {
-        let path = ground.path().join(format!("empty-{name}"));
+        let path = ground.path().join(format!("empty-{}", name.replace('/', "-")));
         fs::create_dir(&path).unwrap();
         path
     };
     let made = |name: &str| {
-        let path = ground.path().join(format!("made-{name}"));
+        let path = ground.path().join(format!("made-{}", name.replace('/', "-")));
         written(&path);
         path
     };
-    let files = [
-        "creating",
-        "format.new",
-        "format",
-        "lock",
-        "journal",
-        "head.new",
-        "head",
-        "conf",
-        "db",
-        "snap.0000000000000001",
-    ];
-    for name in files.into_iter().chain(["segments", "blobs"]) {
+    let files = ["creating", "format.new", "format", "lock", "head.new", "head"];
+    let of_index = ["index/conf", "index/db", "index/snap.0000000000000001"];
+    let directories = ["segments", "index", "index/blobs"];
+    for name in files.into_iter().chain(of_index).chain(directories) {
         for path in [empty(name), made(name)] {
             let link = path.join(name);
+            if !link.parent().unwrap().exists() {
+                continue;
+            }
             match fs::symlink_metadata(&link) {
                 Ok(there) if there.is_dir() => fs::remove_dir_all(&link).unwrap(),
                 Ok(_) => fs::remove_file(&link).unwrap(),
                 Err(_) => {}
             }
-            symlink(if ["segments", "blobs"].contains(&name) { &victims } else { &victim }, &link).unwrap();
+            symlink(if directories.contains(&name) { &victims } else { &victim }, &link).unwrap();
+            if name.starts_with("index") {
+                // It can be thrown away, with what is in it, and is made anew.
+                let opened = writable(&path).and_then(|log| {
+                    log.append(one(stream(7), 0, b"a")).unwrap();
+                    Ok(log.close().unwrap())
+                });
+                assert!(opened.is_ok() || refusal(&path).contains("a symbolic link"), "{name}: {opened:?}");
+                assert_eq!(fs::read_to_string(&victim).unwrap(), "a file of somebody else", "{name}");
+                assert_eq!(fs::read_dir(&victims).unwrap().count(), 0, "{name}");
+                continue;
+            }
             let before = content(&path);
             assert!(refusal(&path).contains("a symbolic link"), "{name}: {}", refusal(&path));
             assert!(open_reader(&path).is_err(), "{name}");
@@ -187,7 +195,7 @@ fn nothing_in_the_directory_of_a_log_is_followed_through_a_link() {
 /// A link that is put there while a process has the log: it finds no file of its own there any more.
 #[test]
 fn a_link_that_comes_while_a_log_is_written_is_not_followed() {
-    for name in ["head.new", "journal", "head"] {
+    for name in ["head.new", "head", "segments/0000000001", "index/db"] {
         let ground = tempfile::tempdir().unwrap();
         let (path, victim) = (ground.path().join("log"), ground.path().join("victim"));
         fs::write(&victim, "a file of somebody else").unwrap();
@@ -196,7 +204,7 @@ fn a_link_that_comes_while_a_log_is_written_is_not_followed() {
         let _ = fs::remove_file(path.join(name));
         symlink(&victim, path.join(name)).unwrap();
         let closed = log.close();
-        assert_eq!(closed.is_err(), name == "journal", "{name}: {closed:?}");
+        assert_eq!(closed.is_err(), name.starts_with("segments"), "{name}: {closed:?}");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "a file of somebody else", "{name}");
         assert_eq!(fs::metadata(&victim).unwrap().mode() & 0o100, 0);
     }
@@ -205,12 +213,15 @@ fn a_link_that_comes_while_a_log_is_written_is_not_followed() {
 /// A pipe in the place of a file was waited for without an end.
 #[test]
 fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
-    for name in ["head", "journal", "lock", "db"] {
+    for name in ["head", "lock", "segments/0000000001", "index/db", "index/conf"] {
         let ground = tempfile::tempdir().unwrap();
         let path = ground.path().join("log");
         written(&path);
         fs::remove_file(path.join(name)).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, path.join(name), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        assert!(writable(&path).is_err(), "{name}");
+        // The index is made anew.
+        assert_eq!(writable(&path).is_err(), !name.starts_with("index"), "{name}");
+        // Who only reads, and finds nobody in the lock, needs nothing of it but that it can be locked.
+        assert_eq!(open_reader(&path).is_err(), !name.starts_with("index") && name != "lock", "{name}");
     }
 }

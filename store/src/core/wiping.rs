@@ -157,8 +157,9 @@ impl Core {
         while let Some(group) = walk.next_group()? {
             for found in group.items() {
                 let found = found?;
+                // Of one that was stopped in the middle, the header may say already that it is done.
                 if let Item::Frame(header) = &found.item
-                    && !header.pruned
+                    && (!header.pruned || found.check().is_err())
                     && known.get(&header.stream).is_some_and(|live| live.iter().all(|span| span.place != found.place))
                 {
                     let length = u32::try_from(found.bytes.len()).unwrap_or(u32::MAX);

@@ -69,8 +69,7 @@ impl Core {
             }
             for found in group.items() {
                 let found = found?;
-                let is_wanted =
-                    |frame: &StoredFrame| frame.header.standing == Standing::Own && frame.header.end() > from;
+                let is_wanted = |frame: &StoredFrame| frame.header.standing == Standing::Own && frame.header.end() > from;
                 if let Some(frame) = found.frame().filter(is_wanted)
                     && !visit(frame)?
                 {
@@ -130,8 +129,7 @@ impl Core {
                             super::read::checked_records(std::slice::from_ref(&frame))?;
                         }
                         let hashes = found.hashes()?;
-                        nodes
-                            .extend((header.first_position..).zip(&hashes).map(|(at, hash)| Node::of_record(at, hash)));
+                        nodes.extend((header.first_position..).zip(&hashes).map(|(at, hash)| Node::of_record(at, hash)));
                     }
                     Item::Gap(_, end) if *end > from => nodes.extend(found.gap()?.nodes),
                     _ => {}

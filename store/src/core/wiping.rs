@@ -13,8 +13,8 @@ use crate::layout::segment::Place;
 use crate::log::ReadError;
 use crate::log_event::LogEvent;
 use crate::record::{Hash, StreamId};
-use crate::segments::Span;
 use crate::segments::appender::Appender;
+use crate::segments::Span;
 use crate::segments::walk::Item;
 
 /// How many frames of a stream are looked for at once, and how many bytes are written over before others are looked for.

@@ -153,7 +153,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Begins to serve. Whoever calls this holds the log's lock.
-    pub(crate) fn start(directory: &Path, core: Arc<Core>, messages: Sender<Message>) -> io::Result<Self> {
+    pub(crate) fn start(
+        directory: &Path,
+        core: Arc<Core>,
+        messages: Sender<Message>,
+    ) -> io::Result<Self> {
         let listener = Arc::new(address::listen(directory)?);
         let kept_out = KeptOut::new(&*listener);
         let stopping = Arc::new(AtomicBool::new(false));

@@ -34,13 +34,18 @@ demo: $(WHEEL) ## run a workflow of 15 tasks, then replay that very run
 test: $(WHEEL) ## run all tests
 	@$(PYTHON) tests/run.py
 
-lint: $(WHEEL) ## check format, lints, types and stubs
+# Fails on a warning, such as a broken link.
+RUSTDOC := RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay -p cloacina-admin
+
+lint: $(WHEEL) ## check format, lints, types, stubs and the documentation of the crates
 	$(call quietly,cargo fmt --all --check)
 	$(call quietly,cargo clippy --quiet --workspace --all-targets --locked -- -D warnings)
 	$(call quietly,cargo clippy --quiet -p cloacina-engine --no-default-features --locked -- -D warnings)
 	$(call quietly,$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .)
 	$(call quietly,$(VENV)/bin/mypy --strict bindings/python/cloaca)
 	$(call quietly,$(PYTHON) -m mypy.stubtest cloaca)
+	$(call quietly,$(RUSTDOC))
+	@$(PYTHON) tests/javascript.py
 	@echo "lint: ok"
 
 # How long each target of `make fuzz` runs.
@@ -74,7 +79,7 @@ bench: $(WHEEL) ## measure, as ratios to this disk's own sync time
 
 docs: $(WHEEL) ## build the documentation, for Python and for Rust
 	$(call quietly,NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict --config-file docs/mkdocs.yml)
-	$(call quietly,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay -p cloacina-admin)
+	$(call quietly,$(RUSTDOC))
 	@echo "docs: target/site/index.html, target/doc/cloacina_engine/index.html"
 
 clean: ## remove what was built

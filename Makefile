@@ -19,7 +19,7 @@ SOURCES := Cargo.toml Cargo.lock bindings/pyproject.toml \
 # Runs a command and shows what it said only if it failed.
 quietly = @mkdir -p $(VENV) && { $(1); } > $(VENV)/last.log 2>&1 || { cat $(VENV)/last.log; exit 1; }
 
-.PHONY: help build demo test lint fuzz bench docs clean
+.PHONY: help build develop demo test quick lint fuzz bench docs clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +33,13 @@ demo: $(WHEEL) ## run a workflow of 15 tasks, then replay that very run
 
 test: $(WHEEL) ## run all tests
 	@$(PYTHON) tests/run.py
+
+quick: $(TOOLS) ## check what changed since main: format, lints, types, unit tests
+	@$(PYTHON) tests/quick.py
+
+develop: $(TOOLS) ## install a debug build into .venv that follows the Python sources
+	@rm -f $(WHEEL)
+	$(call quietly,$(VENV)/bin/maturin develop --quiet --locked --manifest-path bindings/Cargo.toml)
 
 # Fails on a warning, such as a broken link.
 RUSTDOC := RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay -p cloacina-admin

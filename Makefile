@@ -44,7 +44,7 @@ develop: $(TOOLS) ## install a debug build into .venv that follows the Python so
 # Fails on a warning, such as a broken link.
 RUSTDOC := RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay -p cloacina-admin
 
-lint: $(WHEEL) ## check format, lints, types, stubs and the documentation of the crates
+lint: $(WHEEL) ## check format, lints, types, stubs, documentation and import circles
 	$(call quietly,cargo fmt --all --check)
 	$(call quietly,cargo clippy --quiet --workspace --all-targets --locked -- -D warnings)
 	$(call quietly,cargo clippy --quiet -p cloacina-engine --no-default-features --locked -- -D warnings)
@@ -53,6 +53,7 @@ lint: $(WHEEL) ## check format, lints, types, stubs and the documentation of the
 	$(call quietly,$(PYTHON) -m mypy.stubtest cloaca)
 	$(call quietly,$(RUSTDOC))
 	@$(PYTHON) tests/javascript.py
+	@$(PYTHON) tests/circles.py
 	@echo "lint: ok"
 
 # How long each target of `make fuzz` runs.

@@ -222,6 +222,16 @@ fn a_call_that_is_made_by_hand_fails_on_command() {
     }
 }
 
+/// Under the recorder itself: a process is traced by one other only.
+#[test]
+fn the_recorder_says_where_it_may_not_trace() {
+    let Some(recorder) = victim::recorder() else { return };
+    let run = Command::new(recorder).arg(recorder).args(["true"]).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(victim::NOT_PERMITTED), "{said}");
+    assert!(said.contains("cannot be traced here"), "{said}");
+}
+
 /// How many of so many cuts lose a write that was acknowledged, and how many an acknowledged swap.
 fn losses(recorder: &Path, when: &str, how: &str, images: u64) -> (usize, usize) {
     let place = tempfile::tempdir().unwrap();

@@ -147,7 +147,7 @@ fn small_values_survive() {
 }
 
 #[test]
-fn values_of_many_chunks_survive() {
+fn long_values_survive() {
     nothing_is_lost("large", 80);
 }
 
@@ -156,15 +156,15 @@ fn many_streams_in_groups_survive() {
     nothing_is_lost("many-streams", 100);
 }
 
-/// What lies in the journal is brought into the database while more is written.
+/// Behind each group there are zeros, until there are not, and more are written.
 #[test]
-fn a_journal_that_is_full_survives() {
+fn a_segment_that_makes_room_ahead_survives() {
     nothing_is_lost("turning", 100);
 }
 
-/// They go to the database at once, behind what the journal has.
+/// Behind them no room is made ahead: the file grows.
 #[test]
-fn groups_that_fit_no_journal_survive() {
+fn long_groups_survive() {
     nothing_is_lost("huge", 60);
 }
 
@@ -174,7 +174,7 @@ fn a_first_creation_survives() {
 }
 
 #[test]
-fn a_log_whose_flusher_and_garbage_collection_are_at_work_survives() {
+fn a_log_that_is_written_to_for_seconds_survives() {
     nothing_is_lost("long", 40);
 }
 
@@ -245,12 +245,12 @@ fn a_disk_that_lies_leaves_a_beginning_or_an_error() {
     }
 }
 
-/// What was acknowledged before it was on the disk may be lost with the power. What is left is a beginning of what was written, never
-/// another history. A few of many such logs are still refused, which are counted here: One log is to open each of them.
+/// What was acknowledged before it was on the disk may be lost with the power: 4 of 180 such logs could not be opened at all. What is left
+/// is a beginning of what was written, never another history, and never refused.
 #[test]
-fn a_log_that_runs_ahead_of_the_disk_leaves_a_beginning_or_an_error() {
+fn a_log_that_runs_ahead_of_the_disk_leaves_a_beginning() {
     let Some(recorder) = victim::recorder() else { return };
-    for (name, images) in [("os", 20), ("interval", 15)] {
+    for (name, images) in [("os", 100), ("interval", 80)] {
         let images = times(images);
         let place = tempfile::tempdir().unwrap();
         let scene = record(recorder, name, place.path());
@@ -272,8 +272,9 @@ fn a_log_that_runs_ahead_of_the_disk_leaves_a_beginning_or_an_error() {
                 }
             }
         });
-        println!("{name}: {seen} opens, {} refused\n{}", refused.len(), refused.join("\n"));
-        assert!(seen > images, "{name}: most opens are refused: {refused:?}");
+        println!("{name}: {seen} opens of {images} images, {} refused", refused.len());
+        assert!(refused.is_empty(), "{name}: refused: {}", refused.join("\n"));
+        assert!(seen > images, "{name}: there was no log in most images");
     }
 }
 

@@ -76,7 +76,8 @@ impl Original {
         assert!(new.iter().all(|record| record.stream == StreamId::LOG), "{what}");
         assert!(tail.is_err() || old.len() as u64 >= least, "{what}: {} records", old.len());
         for number in [1, 2] {
-            let written: Vec<_> = self.records.iter().filter(|record| record.stream == stream(number)).cloned().collect();
+            let written: Vec<_> =
+                self.records.iter().filter(|record| record.stream == stream(number)).cloned().collect();
             let durable = written.iter().filter(|record| record.position < least).count();
             match log.read(stream(number), 0, 100) {
                 Ok(found) => {

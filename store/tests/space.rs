@@ -81,7 +81,8 @@ fn an_event_takes_what_the_format_says_and_nothing_more() {
     for at_once in [1, 20] {
         let disk = MemoryDisk::new();
         append_all(&MemoryLog::open(&disk).unwrap(), batches(2_000, at_once));
-        let is_label = |length: u64| [0, "nightly, running".len(), "nightly, completed".len()].contains(&(length as usize));
+        let is_label =
+            |length: u64| [0, "nightly, running".len(), "nightly, completed".len()].contains(&(length as usize));
         let groups = stored::groups(&disk);
         // The log's own stream apart: that it was opened, and closed.
         let own = |group: &&stored::Group| group.items.iter().all(|item| item.is_frame_of(StreamId::LOG));

@@ -132,7 +132,9 @@ impl<'a> Follow<'a> {
         if (first, before) != (self.tip.position, self.tip.hash) || group.header.time < self.tip.time {
             let at = format!("segment {} at byte {}", group.place.segment, group.place.offset);
             return Next::Unfit(Unread::Damaged(if first == self.tip.position {
-                format!("{at}: the group at position {first} does not go on from the hash or the time of the log before it")
+                format!(
+                    "{at}: the group at position {first} does not go on from the hash or the time of the log before it"
+                )
             } else {
                 format!("{at}: the group begins at position {first}, the log before it ends at {}", self.tip.position)
             }));
@@ -305,7 +307,10 @@ fn grown(tree: &Tree, group: &Group) -> Result<Tree, Unread> {
         return Ok(tree);
     }
     let (found, at) = (tree.root(), group.header.end);
-    Err(Unread::Damaged(format!("the hash of the log at position {at} is {}, its content gives {found}", group.header.after)))
+    Err(Unread::Damaged(format!(
+        "the hash of the log at position {at} is {}, its content gives {found}",
+        group.header.after
+    )))
 }
 
 fn short_of(head: &Head, tip: &Tip) -> Unfit {
@@ -344,15 +349,14 @@ pub(crate) fn check_segments(segments: &Segments, head: &Head) -> Result<Vec<u32
         segments.file(number)?.length().map_err(|error| Unfit::Failed(format!("segment {number}: {error}")))
     };
     for number in 1..=head.place.segment {
-        let wanted = if number == head.place.segment {
-            head.place.offset
-        } else {
-            segments.header(number + 1)?.length_before
-        };
+        let wanted =
+            if number == head.place.segment { head.place.offset } else { segments.header(number + 1)?.length_before };
         let found = length(number)?;
         if found < u64::from(wanted) {
             let name = name_of(number);
-            return Err(Unfit::Damaged(format!("segment {number} (the file {name}) has {found} bytes, and should have {wanted}")));
+            return Err(Unfit::Damaged(format!(
+                "segment {number} (the file {name}) has {found} bytes, and should have {wanted}"
+            )));
         }
         segments.header(number)?;
     }

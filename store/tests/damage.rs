@@ -173,6 +173,28 @@ fn a_file_that_is_cut_anywhere_is_refused_or_nothing_wrong_is_returned() {
     }
 }
 
+/// Zeros are where the log ends, or where something was that the disk has lost.
+#[test]
+fn zeros_in_the_middle_of_a_log_are_refused() {
+    for closed in [true, false] {
+        let (disk, original) = written(closed);
+        let groups = stored::groups(&disk);
+        for (number, group) in groups.iter().enumerate() {
+            let content = disk.content(&group.name).unwrap();
+            for length in [112, group.length] {
+                let damaged = disk.after_kill();
+                let mut zeros = content.clone();
+                zeros[group.at..group.at + length].fill(0);
+                damaged.damage(&group.name, Some(&zeros));
+                let is_tail = !closed && number + 1 == groups.len();
+                let what = format!("{length} zeros in group {number}, closed: {closed}");
+                assert_eq!(is_refused(&damaged.after_kill()), !is_tail, "{what}");
+                assert_refused_or_right(&damaged, &original, durable(&disk, &original, closed), &what);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_log_without_one_of_its_files_is_refused() {
     for closed in [true, false] {

@@ -205,7 +205,8 @@ impl<'a> Follow<'a> {
         loop {
             let (tip, place) = (self.tip, self.place);
             let unfit = match self.next() {
-                Next::End => break,
+                // Zeros are the end, or what was there is gone.
+                Next::End => Unread::Damaged("there are zeros".to_owned()),
                 Next::Unfit(unread) => unread,
                 Next::Group(group) => match grown(&tree, &group).and_then(|grown| {
                     self.check(&group, (tip, place))?;

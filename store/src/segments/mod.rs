@@ -4,6 +4,8 @@
 //! through them, [`appender`] for the one who writes.
 
 pub(crate) mod appender;
+#[cfg(test)]
+mod tests;
 pub(crate) mod walk;
 
 use std::collections::BTreeMap;

@@ -377,6 +377,12 @@ fn an_index_that_is_missing_cut_or_of_yesterday_changes_nothing() {
     let (yesterday, other) = (ground.path().join("yesterday"), ground.path().join("other"));
     copy(&path, &yesterday);
     in_a_directory(&other);
+    // Another future of the same log, as long as this one.
+    let fork = ground.path().join("fork");
+    copy(&path, &fork);
+    let log = open(&fork, &Options::default()).unwrap();
+    log.append(one(stream(1), 4, b"other")).unwrap();
+    log.close().unwrap();
     let log = open(&path, &Options::default()).unwrap();
     log.append(one(stream(1), 4, b"fifth")).unwrap();
     let killed = ground.path().join("killed");
@@ -384,7 +390,7 @@ fn an_index_that_is_missing_cut_or_of_yesterday_changes_nothing() {
     log.close().unwrap();
     for today in [&path, &killed] {
         let original = Original::of(&*open_reader(today).unwrap());
-        let harms: [&dyn Fn(&Path); 7] = [
+        let harms: [&dyn Fn(&Path); 8] = [
             &|index| fs::remove_dir_all(index).unwrap(),
             &|index| fs::remove_file(index.join("db")).unwrap(),
             &|index| fs::remove_file(index.join("conf")).unwrap(),
@@ -400,6 +406,10 @@ fn an_index_that_is_missing_cut_or_of_yesterday_changes_nothing() {
             &|index| {
                 fs::remove_dir_all(index).unwrap();
                 copy(&other.join("log/index"), index);
+            },
+            &|index| {
+                fs::remove_dir_all(index).unwrap();
+                copy(&fork.join("index"), index);
             },
         ];
         for (number, harm) in harms.iter().enumerate() {

@@ -201,7 +201,7 @@ impl<'a> Follow<'a> {
         let mut tree = head.tree.clone();
         let known = index.place();
         // An index that goes further than the head, as it does while the log is written, must meet the log where it ends.
-        let mut is_met = known <= self.place;
+        let mut is_met = known < self.place || (known, index.tip()) == (self.place, self.tip);
         loop {
             let (tip, place) = (self.tip, self.place);
             let unfit = match self.next() {

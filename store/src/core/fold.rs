@@ -109,7 +109,9 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
         let begins = header.first_seq == 0 && header.previous == Hash::ZERO;
         Ok(match from {
             None => begins,
-            Some(from) => from == (header.first_seq, header.previous) || begins && header.standing == Standing::Imported,
+            Some(from) => {
+                from == (header.first_seq, header.previous) || begins && header.standing == Standing::Imported
+            }
         })
     }
 

@@ -164,6 +164,9 @@ impl<'a> Follow<'a> {
         // It was written when a segment was begun: then nothing stands between it and the end of the one before.
         self.until = Some(head.place);
         while self.place < head.place {
+            if self.enters(head.place)? {
+                break;
+            }
             match self.next() {
                 Next::Group(group) => {
                     self.suspects.extend(group.check().err().map(|unread| (group.place, unread)));
@@ -183,6 +186,17 @@ impl<'a> Follow<'a> {
             )));
         }
         Ok(())
+    }
+
+    /// Goes on to the beginning of a segment, if the log goes to the end of the one before it: nothing was in it yet when the head was
+    /// written.
+    fn enters(&mut self, place: Place) -> Result<bool, Unread> {
+        let next = Place { segment: self.place.segment.saturating_add(1), offset: HEADER as u32 };
+        if place != next || self.segments.header(place.segment)?.length_before != self.place.offset {
+            return Ok(false);
+        }
+        (self.place, self.walk.place) = (place, place);
+        Ok(true)
     }
 
     /// Adds a group that was found to an index, unless the index has it.

@@ -79,7 +79,10 @@ impl Before {
             return Err(ReadError::Damaged { stream, seq: self.seq, what });
         }
         if header.previous != self.head {
-            return damaged(format!("it goes on from the hash {}, the record before it has {}", header.previous, self.head));
+            return damaged(format!(
+                "it goes on from the hash {}, the record before it has {}",
+                header.previous, self.head
+            ));
         }
         let own = frame.own_bytes().map_err(|why| ReadError::Damaged { stream, seq, what: why.to_string() })?;
         let expected = self.bytes.saturating_add(own);
@@ -107,7 +110,12 @@ impl Core {
 
     /// Frames of a stream from the one with a `seq` on, as far as the budget goes, each of which goes on from the one before it. Their
     /// records are not checked.
-    pub(crate) fn stream_frames(&self, stream: StreamId, from: u64, budget: Budget) -> Result<Vec<StoredFrame>, ReadError> {
+    pub(crate) fn stream_frames(
+        &self,
+        stream: StreamId,
+        from: u64,
+        budget: Budget,
+    ) -> Result<Vec<StoredFrame>, ReadError> {
         let mut frames = Vec::new();
         self.stream_frames_into(&mut frames, stream, from, budget)?;
         Ok(frames)
@@ -175,11 +183,13 @@ impl Core {
         }
         let last = frames.last().filter(|_| next == state.records);
         match last {
-            Some(last) if (last.header.head, last.header.bytes) != (state.head, state.bytes) => Err(ReadError::Damaged {
-                stream,
-                seq: next.saturating_sub(1),
-                what: format!("the stream ends with {}, and should with {}", last.header.head, state.head),
-            }),
+            Some(last) if (last.header.head, last.header.bytes) != (state.head, state.bytes) => {
+                Err(ReadError::Damaged {
+                    stream,
+                    seq: next.saturating_sub(1),
+                    what: format!("the stream ends with {}, and should with {}", last.header.head, state.head),
+                })
+            }
             _ => Ok(()),
         }
     }

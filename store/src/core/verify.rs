@@ -194,7 +194,10 @@ impl Checking<'_> {
             }
         }
         if position != group.header.end && !self.is_broken {
-            let what = format!("the group at position {} ends at {position}, and says {}", group.header.first, group.header.end);
+            let what = format!(
+                "the group at position {} ends at {position}, and says {}",
+                group.header.first, group.header.end
+            );
             return self.broken(ReadError::DamagedLog(what));
         }
         // With something missing, the hash says nothing more than that finding does.
@@ -247,7 +250,10 @@ impl Checking<'_> {
                 let is_here = gap.first == *position;
                 *position = gap.end;
                 if !is_here || !gap.nodes.iter().all(|node| self.tree.push_node(node)) {
-                    return Err(ReadError::DamagedLog(format!("a gap does not fit the log's tree at position {}", gap.first)));
+                    return Err(ReadError::DamagedLog(format!(
+                        "a gap does not fit the log's tree at position {}",
+                        gap.first
+                    )));
                 }
                 Ok(())
             }
@@ -363,7 +369,10 @@ impl Checking<'_> {
         Err(if found < head {
             ReadError::TailCut { stream, head, found }
         } else {
-            let what = format!("the index says {head} records and head {}, the stream has {found} and {}", state.head, told.before.head);
+            let what = format!(
+                "the index says {head} records and head {}, the stream has {found} and {}",
+                state.head, told.before.head
+            );
             ReadError::Damaged { stream, seq: found.saturating_sub(1), what }
         })
     }

@@ -8,11 +8,11 @@ use super::transport;
 
 /// A request.
 pub fn request(bytes: &[u8]) {
-    if let Ok(request) = Request::decode(bytes) {
-        let again = request.encode();
-        assert!(again.len() <= bytes.len(), "nothing is written longer than it was read");
-        assert_eq!(Request::decode(&again), Ok(request), "a request reads again as it was read");
-    }
+    let Ok(request) = Request::decode(bytes) else { return };
+    let again = request.encode();
+    assert!(again.as_ref().is_ok_and(|again| again.len() <= bytes.len()), "nothing is written longer than it was read");
+    let again = again.and_then(|again| Request::decode(&again));
+    assert_eq!(again, Ok(request), "a request reads again as it was read");
 }
 
 /// An answer.

@@ -174,6 +174,28 @@ fn a_file_that_is_cut_anywhere_is_refused_or_nothing_wrong_is_returned() {
     }
 }
 
+/// Zeros are where the log ends, or where something was that the disk has lost.
+#[test]
+fn zeros_in_the_middle_of_a_log_are_refused() {
+    for closed in [true, false] {
+        let (disk, original) = written(closed);
+        let groups = stored::groups(&disk);
+        for (number, group) in groups.iter().enumerate() {
+            let content = disk.content(&group.name).unwrap();
+            for length in [112, group.length] {
+                let damaged = disk.after_kill();
+                let mut zeros = content.clone();
+                zeros[group.at..group.at + length].fill(0);
+                damaged.damage(&group.name, Some(&zeros));
+                let is_tail = !closed && number + 1 == groups.len();
+                let what = format!("{length} zeros in group {number}, closed: {closed}");
+                assert_eq!(is_refused(&damaged.after_kill()), !is_tail, "{what}");
+                assert_refused_or_right(&damaged, &original, durable(&disk, &original, closed), &what);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_log_without_one_of_its_files_is_refused() {
     for closed in [true, false] {
@@ -356,6 +378,12 @@ fn an_index_that_is_missing_cut_or_of_yesterday_changes_nothing() {
     let (yesterday, other) = (ground.path().join("yesterday"), ground.path().join("other"));
     copy(&path, &yesterday);
     in_a_directory(&other);
+    // Another future of the same log, as long as this one.
+    let fork = ground.path().join("fork");
+    copy(&path, &fork);
+    let log = open(&fork, &Options::default()).unwrap();
+    log.append(one(stream(1), 4, b"other")).unwrap();
+    log.close().unwrap();
     let log = open(&path, &Options::default()).unwrap();
     log.append(one(stream(1), 4, b"fifth")).unwrap();
     let killed = ground.path().join("killed");
@@ -363,7 +391,7 @@ fn an_index_that_is_missing_cut_or_of_yesterday_changes_nothing() {
     log.close().unwrap();
     for today in [&path, &killed] {
         let original = Original::of(&*open_reader(today).unwrap());
-        let harms: [&dyn Fn(&Path); 7] = [
+        let harms: [&dyn Fn(&Path); 8] = [
             &|index| fs::remove_dir_all(index).unwrap(),
             &|index| fs::remove_file(index.join("db")).unwrap(),
             &|index| fs::remove_file(index.join("conf")).unwrap(),
@@ -379,6 +407,10 @@ fn an_index_that_is_missing_cut_or_of_yesterday_changes_nothing() {
             &|index| {
                 fs::remove_dir_all(index).unwrap();
                 copy(&other.join("log/index"), index);
+            },
+            &|index| {
+                fs::remove_dir_all(index).unwrap();
+                copy(&fork.join("index"), index);
             },
         ];
         for (number, harm) in harms.iter().enumerate() {

@@ -217,11 +217,12 @@ impl<'a> Follow<'a> {
         let mut tree = head.tree.clone();
         let known = index.place();
         // An index that goes further than the head, as it does while the log is written, must meet the log where it ends.
-        let mut is_met = known <= self.place;
+        let mut is_met = known < self.place || (known, index.tip()) == (self.place, self.tip);
         loop {
             let (tip, place) = (self.tip, self.place);
             let unfit = match self.next() {
-                Next::End => break,
+                // Zeros are the end, or what was there is gone.
+                Next::End => Unread::Damaged("there are zeros".to_owned()),
                 Next::Unfit(unread) => unread,
                 Next::Group(group) => match grown(&tree, &group).and_then(|grown| {
                     self.check(&group, (tip, place))?;

@@ -4,6 +4,8 @@
 //! through them, [`appender`] for the one who writes.
 
 pub(crate) mod appender;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 pub(crate) mod walk;

@@ -158,7 +158,8 @@ impl Core {
             for found in group.items() {
                 let found = found?;
                 if let Item::Frame(header) = &found.item
-                    && !header.pruned
+                    // One that was written over in a part says that it is gone, and is not.
+                    && (!header.pruned || found.check().is_err())
                     && known.get(&header.stream).is_some_and(|live| live.iter().all(|span| span.place != found.place))
                 {
                     let length = u32::try_from(found.bytes.len()).unwrap_or(u32::MAX);

@@ -310,7 +310,9 @@ impl Writing {
         let found = Tip { position: self.tree.size(), hash: self.tree.root(), ..tip };
         if found != tip {
             let (size, position) = (found.position, tip.position);
-            return Err(Unfit::Damaged(format!("the new log has {size} records where the old one has {position}, or other ones")));
+            return Err(Unfit::Damaged(format!(
+                "the new log has {size} records where the old one has {position}, or other ones"
+            )));
         }
         if self.appender.is_full() {
             let end = self.appender.end();

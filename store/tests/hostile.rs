@@ -15,14 +15,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::suite::{VERSION, one, stream};
 use cloacina_store::log::{EventLog, LogReader};
 use cloacina_store::{Options, open, open_reader};
-use suite::{VERSION, one, stream};
 
 /// How many events are written meanwhile, at the least.
 const EVENTS: u64 = 300;
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// The numbers of requests, and of the answer that says where the log ends.
+const READ: u8 = 0;
+const TAIL: u8 = 3;
+const HEAD: u8 = 5;
+const TREE: u8 = 8;
+const SINCE: u8 = 9;
+const CHANGE: u8 = 11;
+const ANSWER_HEAD: u8 = 3;
+
+/// A number, as requests have it.
+fn number(number: u64) -> Vec<u8> {
+    [&[253][..], &number.to_le_bytes()].concat()
+}
+
+/// A request for all of the log, from its beginning.
+fn all() -> Vec<u8> {
+    message(&[&[VERSION, TAIL, 0, 252][..], &u32::MAX.to_le_bytes()].concat())
+}
 
 fn message(bytes: &[u8]) -> Vec<u8> {
     [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
@@ -46,32 +65,44 @@ fn ask(log: &Path, said: &[u8]) -> Vec<u8> {
     heard
 }
 
+/// Asks until there is an answer: among so many that come and go, one may be let go before it was asked.
+fn hear(log: &Path, said: &[u8]) -> Vec<u8> {
+    (0..50).map(|_| ask(log, said)).find(|answer| !answer.is_empty()).unwrap_or_default()
+}
+
 /// Lengths that nothing has, requests that are none, ranges that are not there.
 fn nonsense(log: &Path) {
-    let stream = [7; 16];
-    let text = [0, 0, 0, 1, b'x'];
-    for huge in [u32::MAX, 1 << 31, 128 * 1024 + 1] {
+    let text = [1, b'x'];
+    for huge in [u32::MAX, 1 << 31, 256 * 1024 + 1] {
         ask(log, &[&huge.to_be_bytes()[..], &[1; 1_000]].concat());
     }
-    for number in 0..=20_u8 {
-        for fields in [&[][..], &[0; 7], &[0xff; 64], &[0; 300], &[0xff; 300]] {
-            ask(log, &message(&[&[VERSION, number][..], fields].concat()));
+    for request in 0..=20_u8 {
+        for fields in [&[][..], &[0; 7], &[0xff; 64], &[253; 64], &[0; 300], &[0xff; 300]] {
+            ask(log, &message(&[&[VERSION, request][..], fields].concat()));
         }
     }
     for from in [0_u64, 1, u64::MAX - 1, u64::MAX] {
         for limit in [0_u32, 1, u32::MAX] {
-            let range = [&from.to_be_bytes()[..], &limit.to_be_bytes()].concat();
-            ask(log, &message(&[&[VERSION, 1][..], &[0; 16], &range].concat()));
-            ask(log, &message(&[&[VERSION, 4][..], &range].concat()));
-            ask(log, &message(&[&[VERSION, 8][..], &range].concat()));
+            let range = [&number(from)[..], &[252], &limit.to_le_bytes()].concat();
+            ask(log, &message(&[&[VERSION, READ][..], &[0; 16], &range].concat()));
+            for request in [TAIL, TREE, SINCE] {
+                let heard = hear(log, &message(&[&[VERSION, request][..], &range].concat()));
+                assert!(heard.len() >= 6, "request {request} was understood: {heard:?}");
+            }
         }
     }
-    // Changes of what is not there, of what is open, and of no record at all; a list that says that it is long.
-    for count in [0_u32, 1, 1_000_000, u32::MAX] {
-        let erase = [&[VERSION, 9][..], &stream, &count.to_be_bytes(), &[0; 8], &text, &text, &text].concat();
+    // Changes of what is not there, of what is open, and of no record at all; lists that say that they are long.
+    for count in [0_u64, 1, 1_000_000, u64::MAX] {
+        let erase = [&[VERSION, CHANGE, 0][..], &[7; 16], &number(count), &[0], &text, &text, &text].concat();
         ask(log, &message(&erase));
+        let prune = [&[VERSION, CHANGE, 1][..], &number(count), &[1; 16], &[0; 32], &[0], &text, &text].concat();
+        ask(log, &message(&prune));
     }
-    ask(log, &message(&[&[VERSION, 10][..], &[1; 16], &[0; 32], &[0], &[0; 32], &text, &text].concat()));
+    for stream in [[1; 16], [0; 16]] {
+        let prune = [&[VERSION, CHANGE, 1, 1][..], &stream, &[0; 32], &[0], &text, &text].concat();
+        let heard = hear(log, &message(&prune));
+        assert!(heard.len() > 6, "it was refused with a reason: {heard:?}");
+    }
 }
 
 /// Archives to import that are none, and one that a reader would wait for.
@@ -79,8 +110,8 @@ fn imports(log: &Path, beside: &Path) {
     let pipe = beside.join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for path in [pipe.to_str().unwrap(), "/dev/zero", "/", "/nowhere", "\0", ""] {
-        let length = u32::try_from(path.len()).unwrap().to_be_bytes();
-        let heard = ask(log, &message(&[&[VERSION, 11][..], &[0; 32], &length, path.as_bytes()].concat()));
+        let length = u8::try_from(path.len()).unwrap();
+        let heard = hear(log, &message(&[&[VERSION, CHANGE, 2, length][..], path.as_bytes(), &[0; 32]].concat()));
         assert!(heard.len() > 6, "the import of {path:?} was refused with a reason");
     }
 }
@@ -90,7 +121,7 @@ fn restless(log: &Path) {
     for number in 0..1_000 {
         let mut socket = connect(log);
         if number % 3 > 0 {
-            let request = message(&[&[VERSION, 4][..], &[0; 8], &[0xff; 4]].concat());
+            let request = all();
             let _ = socket.write_all(&request[..request.len() - number % 2]);
         }
     }
@@ -99,7 +130,7 @@ fn restless(log: &Path) {
 /// Asks for the whole log again and again, and reads no answer.
 fn deaf(log: &Path) {
     let mut socket = connect(log);
-    let request = message(&[&[VERSION, 4][..], &[0; 8], &[0xff; 4]].concat()).repeat(1_000);
+    let request = all().repeat(1_000);
     while socket.write_all(&request).is_ok() {}
 }
 
@@ -121,6 +152,23 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+/// What is counted here is all of a process: so a test that counts has one of its own. Returns whether this is it; where it is not,
+/// the test was run in one, and has passed.
+fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "CLOACINA_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let module = module_path!().split_once("::").map_or("", |(_, module)| module);
+    let name = if module.is_empty() { test.to_owned() } else { format!("{module}::{test}") };
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", &name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("1 passed"), "it was run: {said}");
+    false
+}
+
 /// The most memory that this process ever had, in KiB.
 fn most_memory() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -130,6 +178,9 @@ fn most_memory() -> usize {
 
 #[test]
 fn clients_that_mean_no_good_harm_nobody_and_leave_nothing() {
+    if !is_alone("clients_that_mean_no_good_harm_nobody_and_leave_nothing") {
+        return;
+    }
     std::panic::set_hook(Box::new(|panic| {
         PANICS.fetch_add(1, Ordering::SeqCst);
         eprintln!("{panic}");
@@ -145,7 +196,7 @@ fn clients_that_mean_no_good_harm_nobody_and_leave_nothing() {
         let silent: Vec<_> = (0..8)
             .map(|length| {
                 let mut socket = connect(path);
-                socket.write_all(&message(&[VERSION, 6, 0, 0, 0])[..length]).unwrap();
+                socket.write_all(&message(&[VERSION, HEAD, 0, 0, 0])[..length]).unwrap();
                 socket
             })
             .collect();
@@ -193,7 +244,7 @@ fn a_reader_is_answered_while_more_clients_than_there_are_places_say_nothing() {
     let log = open(&path, &Options::default()).unwrap();
     log.append(one(stream(1), 0, b"there")).unwrap();
     let first = open_reader(&path).unwrap();
-    let half = &message(&[VERSION, 6])[..5];
+    let half = &message(&[VERSION, HEAD])[..5];
     let silent: Vec<_> = (0..40)
         .map(|number| {
             let mut socket = connect(&path);
@@ -211,10 +262,10 @@ fn a_reader_is_answered_while_more_clients_than_there_are_places_say_nothing() {
     let mut longest = &silent[0];
     assert_eq!(longest.read(&mut [0; 1]).unwrap(), 0, "it was let go");
     let mut last = &silent[39];
-    last.write_all(&message(&[VERSION, 6])[39 % 6..]).unwrap();
+    last.write_all(&message(&[VERSION, HEAD])[39 % 6..]).unwrap();
     let mut answer = [0; 6];
     last.read_exact(&mut answer).unwrap();
-    assert_eq!(answer[4..], [VERSION, 4], "the head was answered");
+    assert_eq!(answer[4..], [VERSION, ANSWER_HEAD], "the head was answered");
     drop(silent);
     log.close().unwrap();
 }
@@ -226,7 +277,7 @@ fn a_reader_is_answered_while_clients_that_read_no_answer_have_all_places() {
     let path = directory.path().join("log");
     let log = open(&path, &Options::default()).unwrap();
     log.append(one(stream(1), 0, &[3; 100_000])).unwrap();
-    let tail = message(&[&[VERSION, 4][..], &[0; 8], &[0xff; 4]].concat());
+    let tail = all();
     let deaf: Vec<_> = (0..32)
         .map(|_| {
             let mut socket = connect(&path);
@@ -239,10 +290,10 @@ fn a_reader_is_answered_while_clients_that_read_no_answer_have_all_places() {
     let more = [(); 3].map(|()| {
         // Each asks once, is not told to try again later, and stays.
         let mut socket = connect(&path);
-        socket.write_all(&message(&[VERSION, 6])).unwrap();
+        socket.write_all(&message(&[VERSION, HEAD])).unwrap();
         let mut heard = [0; 6];
         socket.read_exact(&mut heard).unwrap();
-        assert_eq!(heard[4..], [VERSION, 4], "the head was answered");
+        assert_eq!(heard[4..], [VERSION, ANSWER_HEAD], "the head was answered");
         socket
     });
     // The one that had taken nothing for longest had to go. What it asked for besides was not read: its system says so.

@@ -84,7 +84,7 @@ impl Writer {
         let mut next = seqs.first().copied();
         while let Some(seq) = next {
             let frames = core.stream_frames(stream, seq, super::read::Budget { records: 1, enough: 1, bytes: u64::MAX })?;
-            let records = super::read::checked_records(&frames)?;
+            let records = super::read::checked_records(&frames, 0)?;
             for record in records.iter().filter(|record| seqs.contains(&record.seq)) {
                 if let Body::Present { .. } = record.body {
                     commitments.insert(record.seq, record.body.commitment());

@@ -84,15 +84,17 @@ pub(crate) struct Follow<'a> {
     numbers: &'a [u32],
     walk: Walk<'a>,
     pub(crate) tip: Tip,
-    /// Where the last group has ended.
+    /// Where the last group has ended, or where its segment begins if there is none in it.
     pub(crate) place: Place,
+    /// Where it is not gone on from.
+    until: Option<Place>,
     /// Groups whose content does not fit its checksums, though they were whole once.
     suspects: Vec<(Place, Unread)>,
 }
 
 impl<'a> Follow<'a> {
     pub(crate) fn new(segments: &'a Segments, numbers: &'a [u32], tip: Tip, place: Place) -> Self {
-        Self { segments, numbers, walk: Walk::new(segments, place), tip, place, suspects: Vec::new() }
+        Self { segments, numbers, walk: Walk::new(segments, place), tip, place, until: None, suspects: Vec::new() }
     }
 
     /// From the beginning of the log.
@@ -117,7 +119,10 @@ impl<'a> Follow<'a> {
                         self.tip.position
                     )));
                 }
-                Some(Ok(_)) => {}
+                Some(Ok(_)) => self.place = self.walk.place,
+            }
+            if self.until == Some(self.place) {
+                return Next::End;
             }
         }
     }
@@ -156,7 +161,12 @@ impl<'a> Follow<'a> {
 
     /// Adds what lies between here and the head to an index.
     fn to_head(&mut self, head: &Head, index: &Index, progress: &mut Progress) -> Result<(), Unfit> {
+        // It was written when a segment was begun: then nothing stands between it and the end of the one before.
+        self.until = Some(head.place);
         while self.place < head.place {
+            if self.enters(head.place)? {
+                break;
+            }
             match self.next() {
                 Next::Group(group) => {
                     self.suspects.extend(group.check().err().map(|unread| (group.place, unread)));
@@ -164,9 +174,11 @@ impl<'a> Follow<'a> {
                     progress.passed(group.header.length as u64);
                 }
                 Next::Unfit(unread) => return Err(unread.into()),
+                Next::End if self.place == head.place => break,
                 Next::End => return Err(short_of(head, &self.tip)),
             }
         }
+        self.until = None;
         if (self.tip, self.place) != (head.tip, head.place) {
             return Err(Unfit::Damaged(format!(
                 "at position {} its hash is {}, its head file says {} at {}",
@@ -174,6 +186,17 @@ impl<'a> Follow<'a> {
             )));
         }
         Ok(())
+    }
+
+    /// Goes on to the beginning of a segment, if the log goes to the end of the one before it: nothing was in it yet when the head was
+    /// written.
+    fn enters(&mut self, place: Place) -> Result<bool, Unread> {
+        let next = Place { segment: self.place.segment.saturating_add(1), offset: HEADER as u32 };
+        if place != next || self.segments.header(place.segment)?.length_before != self.place.offset {
+            return Ok(false);
+        }
+        (self.place, self.walk.place) = (place, place);
+        Ok(true)
     }
 
     /// Adds a group that was found to an index, unless the index has it.
@@ -199,7 +222,7 @@ impl<'a> Follow<'a> {
                 Next::End => break,
                 Next::Unfit(unread) => unread,
                 Next::Group(group) => match grown(&tree, &group).and_then(|grown| {
-                    self.check(head, &group, (tip, place))?;
+                    self.check(&group, (tip, place))?;
                     Ok(grown)
                 }) {
                     Ok(grown) => {
@@ -215,7 +238,7 @@ impl<'a> Follow<'a> {
             };
             let Unread::Damaged(what) = unfit else { return Err(unfit.into()) };
             (self.tip, self.place) = (tip, place);
-            self.check_unfinished(head, place, tip.position, &what)?;
+            self.check_unfinished(place, tip.position, &what)?;
             break;
         }
         if !is_met {
@@ -226,13 +249,13 @@ impl<'a> Follow<'a> {
 
     /// Checks the content of a group that goes on from where the log was. One that something was written behind was whole once: what has
     /// become of it may be for whoever erases to mend.
-    fn check(&mut self, head: &Head, group: &Group, (tip, place): (Tip, Place)) -> Result<(), Unread> {
+    fn check(&mut self, group: &Group, (tip, place): (Tip, Place)) -> Result<(), Unread> {
         let Err(unread) = group.check() else { return Ok(()) };
         let what = match &unread {
             Unread::Damaged(what) => what.clone(),
             Unread::Failed(_) => return Err(unread),
         };
-        if self.check_unfinished(head, place, tip.position, &what).is_ok() {
+        if self.check_unfinished(place, tip.position, &what).is_ok() {
             return Err(unread);
         }
         self.suspects.push((group.place, unread));
@@ -240,10 +263,7 @@ impl<'a> Follow<'a> {
     }
 
     /// That what follows was never finished: in front of it everything was on the disk before anything was written behind it.
-    fn check_unfinished(&self, head: &Head, place: Place, end: u64, what: &str) -> Result<(), Unfit> {
-        if head.closed {
-            return Err(Unfit::Damaged(format!("it was closed at position {end}, and goes on behind that: {what}")));
-        }
+    fn check_unfinished(&self, place: Place, end: u64, what: &str) -> Result<(), Unfit> {
         let mut walk = Walk::new(self.segments, place);
         loop {
             while let Some(header) = walk.search()? {

@@ -14,6 +14,8 @@ pub(crate) mod read;
 pub(crate) mod ready;
 mod rewrites;
 pub(crate) mod tail;
+#[cfg(test)]
+mod tests;
 pub(crate) mod verify;
 pub(crate) mod wiping;
 pub(crate) mod writer;

@@ -194,7 +194,10 @@ impl Checking<'_> {
             }
         }
         if position != group.header.end && !self.is_broken {
-            let what = format!("the group at position {} ends at {position}, and says {}", group.header.first, group.header.end);
+            let what = format!(
+                "the group at position {} ends at {position}, and says {}",
+                group.header.first, group.header.end
+            );
             return self.broken(ReadError::DamagedLog(what));
         }
         // With something missing, the hash says nothing more than that finding does.
@@ -247,7 +250,10 @@ impl Checking<'_> {
                 let is_here = gap.first == *position;
                 *position = gap.end;
                 if !is_here || !gap.nodes.iter().all(|node| self.tree.push_node(node)) {
-                    return Err(ReadError::DamagedLog(format!("a gap does not fit the log's tree at position {}", gap.first)));
+                    return Err(ReadError::DamagedLog(format!(
+                        "a gap does not fit the log's tree at position {}",
+                        gap.first
+                    )));
                 }
                 Ok(())
             }
@@ -272,7 +278,7 @@ impl Checking<'_> {
         if header.pruned {
             return Ok(());
         }
-        let records = checked_records(std::slice::from_ref(frame))?;
+        let records = checked_records(std::slice::from_ref(frame), 0)?;
         self.verified.records += records.len() as u64;
         for record in &records {
             match &record.body {
@@ -363,7 +369,10 @@ impl Checking<'_> {
         Err(if found < head {
             ReadError::TailCut { stream, head, found }
         } else {
-            let what = format!("the index says {head} records and head {}, the stream has {found} and {}", state.head, told.before.head);
+            let what = format!(
+                "the index says {head} records and head {}, the stream has {found} and {}",
+                state.head, told.before.head
+            );
             ReadError::Damaged { stream, seq: found.saturating_sub(1), what }
         })
     }

@@ -133,12 +133,10 @@ impl Core {
     /// Visits the frames of the log's own stream that have positions from one on.
     fn each_own_frame(&self, from: u64, mut visit: impl FnMut(&StoredFrame)) -> Result<(), ReadError> {
         let mut walk = self.walk_from(from)?;
-        while let Some(step) = walk.next_group()? {
-            for found in step.items() {
-                let is_own = |frame: &StoredFrame| frame.header.stream == StreamId::LOG && frame.header.end() > from;
-                if let Some(frame) = found?.frame().filter(is_own) {
-                    visit(&frame);
-                }
+        while let Some(found) = walk.next()? {
+            let is_own = |frame: &StoredFrame| frame.header.stream == StreamId::LOG && frame.header.end() > from;
+            if let Some(frame) = found.into_frame().filter(is_own) {
+                visit(&frame);
             }
         }
         Ok(())
@@ -154,16 +152,14 @@ impl Core {
             known.insert(*stream, frames.iter().map(|frame| frame.span).collect());
         }
         let mut walk = self.walk_from(0)?;
-        while let Some(group) = walk.next_group()? {
-            for found in group.items() {
-                let found = found?;
-                if let Item::Frame(header) = &found.item
-                    && !header.pruned
-                    && known.get(&header.stream).is_some_and(|live| live.iter().all(|span| span.place != found.place))
-                {
-                    let length = u32::try_from(found.bytes.len()).unwrap_or(u32::MAX);
-                    spans.push(Span { place: found.place, length });
-                }
+        while let Some(found) = walk.next()? {
+            // Of one that was stopped in the middle, the header may say already that it is done.
+            if let Item::Frame(header) = &found.item
+                && (!header.pruned || found.check().is_err())
+                && known.get(&header.stream).is_some_and(|live| live.iter().all(|span| span.place != found.place))
+            {
+                let length = u32::try_from(found.bytes.len()).unwrap_or(u32::MAX);
+                spans.push(Span { place: found.place, length });
             }
         }
         Ok(spans)

@@ -77,8 +77,12 @@ pub(crate) fn group(position: u64) -> Vec<u8> {
 /// A value, behind its checksum.
 pub(crate) fn encode(key: &[u8], value: &impl Encode) -> Result<Vec<u8>, Malformed> {
     let content = bincode::encode_to_vec(value, CONFIG).map_err(|error| Malformed(error.to_string()))?;
-    let checksum = checksum(key, &content);
-    Ok([&checksum.to_be_bytes()[..], &content].concat())
+    Ok(checked(key, &content))
+}
+
+/// The content of a value, behind its checksum.
+pub(super) fn checked(key: &[u8], content: &[u8]) -> Vec<u8> {
+    [&checksum(key, content).to_be_bytes()[..], content].concat()
 }
 
 /// Reads a value, whose checksum must fit.
@@ -90,7 +94,11 @@ pub(crate) fn decode<Value: Decode<()>>(key: &[u8], bytes: &[u8]) -> Result<Valu
         return Err(Malformed::new("a checksum does not fit"));
     }
     let (value, used) = bincode::decode_from_slice(content, CONFIG).map_err(|error| Malformed(error.to_string()))?;
-    if used == content.len() { Ok(value) } else { Err(Malformed(format!("{} bytes are left over", content.len() - used))) }
+    if used == content.len() {
+        Ok(value)
+    } else {
+        Err(Malformed(format!("{} bytes are left over", content.len() - used)))
+    }
 }
 
 fn checksum(key: &[u8], content: &[u8]) -> u32 {

@@ -4,6 +4,8 @@
 //! brings it into sled ([`Store`]), and nobody waits for that. A reader, and a log in memory, have all of it in memory.
 
 mod entries;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod part;
 pub(crate) mod process;
 mod state;
@@ -68,7 +70,10 @@ impl Index {
     pub(crate) fn new(newest: Part, tip: Tip, place: Place, store: Option<Store>) -> Self {
         let layers = RwLock::new(Layers { newest, leaving: None, tip, place });
         let (store, turn, turned) = (RwLock::new(store), Mutex::default(), Condvar::new());
-        Self { shared: Arc::new(Shared { layers, store, turn, turned, let_go: AtomicBool::new(false) }), keeper: Mutex::new(None) }
+        Self {
+            shared: Arc::new(Shared { layers, store, turn, turned, let_go: AtomicBool::new(false) }),
+            keeper: Mutex::new(None),
+        }
     }
 
     /// Starts the thread that brings what is in memory into sled.

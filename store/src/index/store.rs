@@ -343,6 +343,7 @@ fn give_to_owner(directory: &Path) -> io::Result<()> {
 pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(directory),
         removed => removed,
     }
 }

@@ -5,6 +5,8 @@
 
 pub(crate) mod definition;
 pub(crate) mod frame;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod gap;
 pub(crate) mod group;
 pub(crate) mod head;

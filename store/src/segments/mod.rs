@@ -4,6 +4,8 @@
 //! through them, [`appender`] for the one who writes.
 
 pub(crate) mod appender;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod walk;
 
 use std::collections::BTreeMap;
@@ -87,7 +89,9 @@ impl Segments {
             return Ok(Arc::clone(file));
         }
         let file = self.disk.open(&name_of(number)).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Unread::Damaged(format!("segment {number} (the file {}) is missing", name_of(number))),
+            ErrorKind::NotFound => {
+                Unread::Damaged(format!("segment {number} (the file {}) is missing", name_of(number)))
+            }
             _ => Unread::Failed(format!("segment {number}: {error}")),
         })?;
         write_lock(&self.open).insert(number, Arc::clone(&file));
@@ -110,9 +114,8 @@ impl Segments {
 
     /// Bytes from a place on, as many as there are.
     pub(crate) fn read_up_to(&self, place: Place, length: usize) -> Result<Bytes, Unread> {
-        let failed = |error: io::Error| {
-            Unread::Failed(format!("segment {} at byte {}: {error}", place.segment, place.offset))
-        };
+        let failed =
+            |error: io::Error| Unread::Failed(format!("segment {} at byte {}: {error}", place.segment, place.offset));
         let file = self.file(place.segment)?;
         // Memory for what is there, not for what somebody says that there is.
         let length = if length > LARGE {

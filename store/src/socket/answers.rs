@@ -101,7 +101,10 @@ fn frames(mut rest: Bytes) -> Result<Vec<StoredFrame>, Malformed> {
     while !rest.is_empty() {
         let length = FrameHeader::decode(&rest)?.length;
         if length > rest.len() {
-            return Err(Malformed(format!("a frame of {length} bytes is longer than the {} that are left", rest.len())));
+            return Err(Malformed(format!(
+                "a frame of {length} bytes is longer than the {} that are left",
+                rest.len()
+            )));
         }
         frames.push(StoredFrame::decode(rest.split_to(length))?);
     }

@@ -10,14 +10,14 @@ use super::answers::{self, Answer, Said};
 use super::requests::Request;
 use super::{address, transport};
 use crate::bytes::Malformed;
+use crate::core::read::checked_records;
 use crate::core::verify::Verified;
 use crate::directory::holders::{self, Process};
 use crate::directory::lock_file;
 use crate::forks::KeptOut;
 use crate::keeper::{Change, ChangeError, Changed};
-use crate::merkle::Node;
-use crate::core::read::checked_records;
 use crate::log::{LogHead, LogReader, Notices, ReadError, StreamEntry, StreamFilter, StreamsSince};
+use crate::merkle::Node;
 use crate::record::{Hash, Record, StreamId};
 use crate::seal;
 use crate::sync::lock;
@@ -132,7 +132,7 @@ impl SocketReader {
 
     fn records(&self, request: &Request) -> Result<Vec<Record>, ReadError> {
         match self.ask(request)? {
-            Answer::Frames(frames) => checked_records(&frames),
+            Answer::Frames(frames) => checked_records(&frames, 0),
             other => Err(unexpected(other)),
         }
     }

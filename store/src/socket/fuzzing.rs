@@ -8,11 +8,11 @@ use super::transport;
 
 /// A request.
 pub fn request(bytes: &[u8]) {
-    if let Ok(request) = Request::decode(bytes) {
-        let again = request.encode();
-        assert!(again.len() <= bytes.len(), "nothing is written longer than it was read");
-        assert_eq!(Request::decode(&again), Ok(request), "a request reads again as it was read");
-    }
+    let Ok(request) = Request::decode(bytes) else { return };
+    let again = request.encode();
+    assert!(again.as_ref().is_ok_and(|again| again.len() <= bytes.len()), "nothing is written longer than it was read");
+    let again = again.and_then(|again| Request::decode(&again));
+    assert_eq!(again, Ok(request), "a request reads again as it was read");
 }
 
 /// An answer.
@@ -22,7 +22,7 @@ pub fn answer(bytes: &[u8]) {
         assert!(again.len() <= bytes.len(), "nothing is written longer than it was read");
         if let Answer::Frames(frames) = &answer {
             let mut records = Vec::new();
-            let _ = frames.iter().try_for_each(|frame| frame.records_into(&mut records).map(drop));
+            let _ = frames.iter().try_for_each(|frame| frame.records_into(&mut records, 0).map(drop));
         }
         assert_eq!(Answer::decode(&again.into()), Ok(answer), "an answer reads again as it was read");
     }

@@ -1,7 +1,7 @@
 //! Requests and answers: that they come over as they were sent, and that no bytes harm who receives them.
 
 use std::collections::HashSet;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -12,26 +12,26 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::answers::Answer;
+use super::answers::{Answer, Said};
 use super::client::SocketReader;
 use super::requests::{self, Request};
 use super::server::{MOST_CONNECTIONS, Server};
 use super::transport;
 use super::until::Until;
-use crate::backend::{Backend, BackendError, Changes, Direction, Entry, KeyRange};
 use crate::core::open::open_for_reading;
-use crate::core::recover::Care;
 use crate::core::verify::Verified;
+use crate::disk::{Disk, DiskFile};
 use crate::keeper::{Change, ChangeError, Changed, Erase, Import, Prune};
-use crate::layout::encoded::EncodedFrame;
-use crate::layout::keys;
+use crate::layout::frame::{self, StoredFrame};
 use crate::log::{
-    Batch, Definition, Durability, EventLog, ListingKey, LogHead, ReadError, StreamEntry, StreamFilter, StreamsSince,
+    Batch, Durability, EventLog, Frame, Listing, ListingKey, LogHead, ReadError, StreamEntry, StreamFilter,
+    StreamsSince,
 };
 use crate::log_event::Checkpoint;
+use crate::merkle::Node;
 use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
 use crate::sync::lock;
-use crate::{MemoryDisk, MemoryLog, seal};
+use crate::{MemoryDisk, MemoryLog};
 
 fn stream() -> StreamId {
     StreamId::from_bytes([7; 16])
@@ -92,16 +92,15 @@ fn requests_come_over_as_they_were_sent() {
         key: [7; 32],
         signature: [8; 64],
     };
-    requests.push(Request::Hashes { from: 3, limit: 4 });
+    requests.push(Request::Tree { from: 3, limit: 4 });
     requests.push(Request::StreamsSince { from: 5, limit: 6 });
     requests.push(Request::Notices);
     requests.extend(
         [
             Change::Erase(Erase { stream: stream(), records: vec![(1, b"note".to_vec())], reason: text(), by: text() }),
-            Change::Prune(Prune { stream: stream(), head: Hash::ZERO, archive: None, reason: text(), by: text() }),
+            Change::Prune(Prune { streams: vec![], archive: None, reason: text(), by: text() }),
             Change::Prune(Prune {
-                stream: stream(),
-                head: Hash::ZERO,
+                streams: vec![(stream(), Hash::ZERO), (StreamId::LOG, Hash([3; 32]))],
                 archive: Some(Hash([9; 32])),
                 reason: text(),
                 by: text(),
@@ -113,9 +112,24 @@ fn requests_come_over_as_they_were_sent() {
     );
     requests.extend(filters.map(|filter| Request::Streams { filter }));
     for request in requests {
-        let bytes = request.encode();
+        let bytes = request.encode().unwrap();
         assert!(bytes.len() <= requests::LONGEST);
         assert_eq!(Request::decode(&bytes), Ok(request));
+    }
+}
+
+/// What can be erased or dropped at once is asked for at once.
+#[test]
+fn the_largest_change_is_not_too_long_for_a_request() {
+    let text = || "x".repeat(1_000);
+    let streams = vec![(StreamId::from_bytes([255; 16]), Hash([255; 32])); crate::keeper::MOST_PRUNED];
+    let prune = Prune { streams, archive: Some(Hash([9; 32])), reason: text(), by: text() };
+    let records = vec![(u64::MAX, vec![255; 1_000]); crate::keeper::MOST_ERASED];
+    let erase = Erase { stream: stream(), records, reason: text(), by: text() };
+    for change in [Change::Prune(prune), Change::Erase(erase)] {
+        let bytes = Request::Change(change.clone()).encode().unwrap();
+        assert!(bytes.len() <= requests::LONGEST, "{} bytes", bytes.len());
+        assert_eq!(Request::decode(&bytes), Ok(Request::Change(change)));
     }
 }
 
@@ -134,24 +148,26 @@ fn answers_come_over_as_they_were_sent() {
         head: Hash([5; 32]),
         label: b"label".to_vec(),
     };
+    let frames = |records: &[Record]| {
+        let bytes = frame::imported(records, 30, &Listing::Open(b"label".to_vec())).unwrap();
+        StoredFrame::decode(bytes.into()).unwrap()
+    };
     let mut answers = vec![
-        Answer::Records(vec![present, erased]),
-        Answer::Frames(vec![EncodedFrame {
-            stream: stream(),
-            first_seq: 3,
-            previous: Hash([4; 32]),
-            bytes: b"a frame".as_slice().into(),
-        }]),
-        Answer::Streams(vec![entry.clone()]),
-        Answer::StreamsSince(StreamsSince { streams: vec![entry], next: 7 }),
-        Answer::Notices([(stream(), b"blocked".as_slice().into()), (StreamId::LOG, [].as_slice().into())].into()),
+        Answer::Frames(vec![frames(&[present.clone()]), frames(&[present, erased])]),
+        Answer::Frames(vec![]),
         Answer::Definition(Some(b"source".as_slice().into())),
+        Answer::Definition(Some([].as_slice().into())),
         Answer::Definition(None),
-        Answer::Verified(Verified { records: 1, streams: 2, findings: errors() }),
     ];
-    answers.extend(errors().into_iter().map(Answer::Error));
-    answers.push(Answer::Hashes(vec![Hash([1; 32]), Hash([2; 32])]));
-    answers.push(Answer::Changed(Ok(Changed { streams: 1, records: 2, already: 3 })));
+    let mut said = vec![
+        Said::Streams(vec![entry.clone()]),
+        Said::StreamsSince(StreamsSince { streams: vec![entry], next: 7 }),
+        Said::Notices([(stream(), b"blocked".as_slice().into()), (StreamId::LOG, [].as_slice().into())].into()),
+        Said::Verified(Verified { records: 1, streams: 2, findings: errors() }),
+        Said::Tree(vec![Node::of_record(3, &Hash([1; 32])), Node { first: 4, size: 4, hash: Hash([2; 32]) }]),
+        Said::Changed(Ok(Changed { streams: 1, records: 2, already: 3 })),
+    ];
+    said.extend(errors().into_iter().map(Said::Error));
     let refusals = [
         ChangeError::Open(stream()),
         ChangeError::Refused("no".to_owned()),
@@ -159,12 +175,12 @@ fn answers_come_over_as_they_were_sent() {
         ChangeError::Closed,
         ChangeError::Unreachable("gone".to_owned()),
     ];
-    answers.extend(refusals.map(|error| Answer::Changed(Err(error))));
-    answers.extend(errors().into_iter().map(|error| Answer::Changed(Err(error.into()))));
+    said.extend(refusals.map(|error| Said::Changed(Err(error))));
+    said.extend(errors().into_iter().map(|error| Said::Changed(Err(error.into()))));
     for durability in [None, Some(Durability::Sync), Some(Durability::Interval(9)), Some(Durability::Os)] {
-        let head = LogHead { position: 1, hash: Hash([2; 32]), time: Timestamp(3), durability };
-        answers.push(Answer::Head(head));
+        said.push(Said::Head(LogHead { position: 1, hash: Hash([2; 32]), time: Timestamp(3), durability }));
     }
+    answers.extend(said.into_iter().map(Answer::Said));
     for answer in answers {
         assert_eq!(Answer::decode(&answer.encode().into()), Ok(answer));
     }
@@ -183,28 +199,25 @@ fn a_message_that_is_too_long_or_cut_off_is_refused() {
 
 #[test]
 fn another_version_is_refused_on_both_sides_with_what_to_do() {
-    let request = [requests::VERSION + 1, 6];
+    let request = [requests::VERSION + 1, 5];
+    let what_to_do = "version 5, this process speaks 4; use the same version of cloaca in both processes";
     let why = Request::decode(&request).unwrap_err().to_string();
-    assert_eq!(why, "the request has version 4, the process that has the log speaks 3; use the same version of both");
+    assert_eq!(why, format!("the request has {what_to_do}"));
     let why = Answer::decode(&request.to_vec().into()).unwrap_err().to_string();
-    assert_eq!(
-        why,
-        "the process that has the log answers in version 4, this one speaks 3; use the same version of both"
-    );
+    assert_eq!(why, format!("the process that has the log answers in {what_to_do}"));
 }
 
 #[test]
 fn a_text_that_is_none_is_refused() {
     let change = Change::Prune(Prune {
-        stream: stream(),
-        head: Hash::ZERO,
+        streams: vec![(stream(), Hash::ZERO)],
         archive: None,
         reason: "why".to_owned(),
         by: "x".to_owned(),
     });
-    let mut bytes = Request::Change(change).encode();
+    let mut bytes = Request::Change(change).encode().unwrap();
     *bytes.last_mut().unwrap() = 0xff;
-    assert!(Request::decode(&bytes).unwrap_err().to_string().contains("not UTF-8"));
+    assert!(Request::decode(&bytes).unwrap_err().to_string().contains("Utf8"));
 }
 
 proptest! {
@@ -234,65 +247,91 @@ fn what_is_half_there_has_one_deadline_however_little_moves_at_once() {
     assert_eq!(over.write(b"d").unwrap_err().kind(), ErrorKind::TimedOut, "though there is room");
 }
 
-/// A log that has a definition after every definition: whoever checks all of it does not come to an end.
-struct Endless {
+/// A disk that takes its time: whoever checks all of the log on it does not come to an end while a test waits.
+struct Slow {
     disk: MemoryDisk,
-    /// Is told of each thread that checks it.
-    begun: Sender<()>,
-    known: Mutex<HashSet<ThreadId>>,
-    /// Ends it all the same: a test that has failed ends, too.
-    over: Arc<AtomicBool>,
+    state: Arc<Slowness>,
 }
 
-/// However a test goes, what is endless ends with it: a panic waits for the threads that check.
-struct Ending(Arc<AtomicBool>);
+struct Slowness {
+    /// Is told of each thread that reads.
+    begun: Sender<()>,
+    known: Mutex<HashSet<ThreadId>>,
+    /// Whether it takes its time now.
+    slow: AtomicBool,
+}
+
+struct SlowFile {
+    file: Arc<dyn DiskFile>,
+    state: Arc<Slowness>,
+}
+
+/// However a test goes, what is slow ends with it: a panic waits for the threads that check.
+struct Ending(Arc<Slowness>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        self.0.slow.store(false, Ordering::Release);
     }
 }
 
-impl Backend for Endless {
-    fn scan(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Vec<Entry>, BackendError> {
-        let first = keys::definitions_after(None);
-        if range.from < first.from || range.from >= first.below || self.over.load(Ordering::Acquire) {
-            return self.disk.scan(range, limit, direction);
+impl DiskFile for SlowFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.state.slow.load(Ordering::Acquire) {
+            if lock(&self.state.known).insert(thread::current().id()) {
+                let _ = self.state.begun.send(());
+            }
+            thread::sleep(Duration::from_millis(500));
         }
-        if lock(&self.known).insert(thread::current().id()) {
-            let _ = self.begun.send(());
-        }
-        // A disk takes its time. Thirty-two threads that take none leave nothing to who is to stop them.
-        thread::sleep(Duration::from_millis(1));
-        self.disk.scan(&first, limit, direction)
+        self.file.read_at(bytes, offset)
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<::bytes::Bytes>, BackendError> {
-        self.disk.get(key)
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
     }
 
-    fn apply(&self, changes: &Changes) -> Result<(), BackendError> {
-        self.disk.apply(changes)
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
     }
 
-    fn write_out(&self) -> Result<(), BackendError> {
-        self.disk.write_out()
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.file.set_length(length)
     }
 
-    fn sync(&self) -> Result<(), BackendError> {
-        self.disk.sync()
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+impl Slow {
+    fn slowed(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(SlowFile { file, state: Arc::clone(&self.state) })
+    }
+}
+
+impl Disk for Slow {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(name).map(|file| self.slowed(file))
     }
 
-    fn load_head(&self) -> Result<Option<Vec<u8>>, BackendError> {
-        self.disk.load_head()
+    fn open_to_write(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open_to_write(name).map(|file| self.slowed(file))
     }
 
-    fn save_head(&self, head: &[u8]) -> Result<(), BackendError> {
-        self.disk.save_head(head)
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.create(name)
     }
 
-    fn close(&self) -> Result<(), BackendError> {
-        Ok(())
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.disk.replace(name, content)
+    }
+
+    fn names(&self, directory: &str) -> io::Result<Vec<String>> {
+        Disk::names(&self.disk, directory)
     }
 }
 
@@ -301,20 +340,30 @@ impl Backend for Endless {
 fn stopping_cuts_off_who_has_the_log_checked_and_meanwhile_nobody_takes_their_places() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
-    let bytes: Arc<[u8]> = b"a definition".as_slice().into();
-    let definition = Definition { fingerprint: seal::fingerprint(&bytes), bytes };
-    log.append(Batch { definitions: vec![definition], frames: Vec::new() }).unwrap();
+    // More than is read at once, a hundred times.
+    for seq in 0..100 {
+        let frame = Frame {
+            stream: stream(),
+            kind: StreamKind::Execution,
+            expected_seq: seq,
+            time: Timestamp(1),
+            bodies: vec![vec![7; 200_000]],
+            listing: Listing::Keep,
+        };
+        log.append(Batch { definitions: Vec::new(), frames: vec![frame] }).unwrap();
+    }
     log.close().unwrap();
     let (begun, begins) = channel();
-    let over = Arc::new(AtomicBool::new(false));
-    let endless = Endless { disk, begun, known: Mutex::default(), over: Arc::clone(&over) };
-    let core = Arc::new(open_for_reading(endless, "endless".to_owned(), Care::Frames).unwrap());
+    let state = Arc::new(Slowness { begun, known: Mutex::default(), slow: AtomicBool::new(false) });
+    let slow: Arc<dyn Disk> = Arc::new(Slow { disk, state: Arc::clone(&state) });
+    let core = Arc::new(open_for_reading(&slow, "slow".to_owned()).unwrap());
+    state.slow.store(true, Ordering::Release);
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), core, crossbeam_channel::unbounded().0).unwrap();
 
-    let patience = Duration::from_secs(60);
+    let patience = Duration::from_secs(20);
     thread::scope(|scope| {
-        let ending = Ending(over);
+        let ending = Ending(state);
         let checks: Vec<_> = (0..MOST_CONNECTIONS)
             .map(|_| scope.spawn(|| SocketReader::connect(directory.path()).unwrap().verify()))
             .collect();
@@ -330,6 +379,7 @@ fn stopping_cuts_off_who_has_the_log_checked_and_meanwhile_nobody_takes_their_pl
             server.stop();
             let _ = stopped.send(());
         });
+        // Each of a hundred reads and more takes half a second.
         let stopped = stops.recv_timeout(patience);
         drop(ending);
         assert_eq!(stopped, Ok(()), "it waits for those who check");

@@ -162,7 +162,7 @@ impl<'a> Follow<'a> {
     }
 
     /// Adds what lies between here and the head to an index.
-    fn to_head(&mut self, head: &Head, index: &Index, progress: &mut Progress) -> Result<(), Unfit> {
+    fn reach_head(&mut self, head: &Head, index: &Index, progress: &mut Progress) -> Result<(), Unfit> {
         // It was written when a segment was begun: then nothing stands between it and the end of the one before.
         self.until = Some(head.place);
         while self.place < head.place {
@@ -213,7 +213,7 @@ impl<'a> Follow<'a> {
     }
 
     /// Follows the log from the head to its end, and grows the tree.
-    fn from_head(&mut self, head: &Head, index: &Index) -> Result<Tree, Unfit> {
+    fn reach_end(&mut self, head: &Head, index: &Index) -> Result<Tree, Unfit> {
         let mut tree = head.tree.clone();
         let known = index.place();
         // An index that goes further than the head, as it does while the log is written, must meet the log where it ends.
@@ -277,10 +277,9 @@ impl<'a> Follow<'a> {
                     )));
                 }
             }
-            match walk.next_segment(self.numbers) {
-                None => return Ok(()),
-                // One that was being made when something stopped it has nothing behind its header.
-                Some(_) => {}
+            // One that was being made when something stopped it has nothing behind its header.
+            if walk.next_segment(self.numbers).is_none() {
+                return Ok(());
             }
         }
     }
@@ -393,12 +392,12 @@ pub(crate) fn follow(segments: &Segments, numbers: &[u32], head: &Head, index: &
     let mut follow = if place < head.place {
         let from = if place == Place::default() { Place { segment: 1, offset: HEADER as u32 } } else { place };
         let mut follow = Follow::new(segments, numbers, tip, from);
-        follow.to_head(head, index, &mut Progress::default())?;
+        follow.reach_head(head, index, &mut Progress::default())?;
         follow
     } else {
         Follow::new(segments, numbers, head.tip, head.place)
     };
-    let tree = follow.from_head(head, index)?;
+    let tree = follow.reach_end(head, index)?;
     let Follow { place, suspects, .. } = follow;
     Ok(Followed { tree, place, suspects })
 }

@@ -69,9 +69,7 @@ fn a_disk_that_fails_when_the_end_of_a_stream_is_looked_up_stops_the_log() {
     let expected = "the log stopped: what it goes on from cannot be read: cannot read the log: segment 1 at byte";
     assert!(told.starts_with(expected), "{told}");
     assert!(
-        told.ends_with(
-            ": file too large; nothing that waited was acknowledged. Mend the cause and open the log again"
-        ),
+        told.ends_with(": file too large; nothing that waited was acknowledged. Mend the cause and open the log again"),
         "{told}"
     );
     disk.mend();

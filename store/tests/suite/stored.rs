@@ -76,9 +76,8 @@ pub fn items(disk: &MemoryDisk) -> Vec<Item> {
 
 /// The frame of a stream with a `seq`.
 pub fn frame_with(disk: &MemoryDisk, stream: StreamId, seq: u64) -> Item {
-    let has = |item: &Item| {
-        item.is_frame_of(stream) && (item.first_seq()..item.first_seq() + item.count()).contains(&seq)
-    };
+    let has =
+        |item: &Item| item.is_frame_of(stream) && (item.first_seq()..item.first_seq() + item.count()).contains(&seq);
     items(disk).into_iter().find(has).unwrap()
 }
 

@@ -1,20 +1,17 @@
 //! What is erased, pruned and imported, and that the log stays whole through it.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use std::path::{Path, PathBuf};
 
+use crate::suite::stored::{self, overwrite};
+use crate::suite::{VERSION, batch, bodies, closed_label, frame, one, open_label, stream};
 use cloacina_store::archive::{Archived, Selected, open_archive, write_archive};
-use cloacina_store::keeper::{Change, ChangeError, Changed, Erase, Import, Keeper, MOST_ERASED, MOST_PRUNED, Prune, open_keeper};
+use cloacina_store::keeper::{
+    Change, ChangeError, Changed, Erase, Import, Keeper, MOST_ERASED, MOST_PRUNED, Prune, open_keeper,
+};
 use cloacina_store::log::{AppendError, Definition, EventLog, LogReader, ReadError, StreamFilter};
 use cloacina_store::record::{Body, Hash, Record, StreamId, Timestamp};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open, open_reader, seal, verify};
 use proptest::prelude::*;
-use suite::stored::{self, overwrite};
-use suite::{VERSION, batch, bodies, closed_label, frame, one, open_label, stream};
 
 const SECRET: &[u8] = b"a secret that nobody may read any more";
 
@@ -66,7 +63,12 @@ fn erase(stream: StreamId, seqs: &[u64]) -> Change {
 
 fn prune(log: &dyn LogReader, stream: StreamId) -> Change {
     let head = log.stream(stream).unwrap().head;
-    Change::Prune(Prune { streams: vec![(stream, head)], archive: None, reason: "old".to_owned(), by: "ann".to_owned() })
+    Change::Prune(Prune {
+        streams: vec![(stream, head)],
+        archive: None,
+        reason: "old".to_owned(),
+        by: "ann".to_owned(),
+    })
 }
 
 fn import(path: &Path) -> Change {
@@ -190,7 +192,8 @@ fn many_streams_are_pruned_with_one_sync() {
     for number in numbers.clone() {
         log.append(batch(vec![frame(stream(number), 0, &[&text(number)], closed_label("over"))])).unwrap();
     }
-    let streams: Vec<_> = numbers.clone().map(|number| (stream(number), log.stream(stream(number)).unwrap().head)).collect();
+    let streams: Vec<_> =
+        numbers.clone().map(|number| (stream(number), log.stream(stream(number)).unwrap().head)).collect();
     let (nodes, flushes) = (log.tree(0, usize::MAX).unwrap(), log.flushes());
     let twice = [&streams[..599], &streams[..10]].concat();
     let change = Change::Prune(Prune { streams: twice, archive: None, reason: "old".to_owned(), by: "ann".to_owned() });
@@ -405,7 +408,9 @@ fn a_change_that_fails_or_is_cut_is_made_as_a_whole_or_not_at_all() {
                 assert!(matches!(changed, Ok(_) | Err(ChangeError::Failed(_))), "{changed:?}");
                 assert!(nth > 1 || changed.is_err());
                 disk.mend();
-                for left in [disk.after_power_cut(), disk.after_torn_power_cut(|sector| sector % 2 == 0), disk.after_kill()] {
+                for left in
+                    [disk.after_power_cut(), disk.after_torn_power_cut(|sector| sector % 2 == 0), disk.after_kill()]
+                {
                     assert_whole(&left, &before, gone, changed.is_ok());
                 }
             }

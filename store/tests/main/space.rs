@@ -1,18 +1,13 @@
 //! What an event takes on the disk: counted, for a load whose every byte but the salts is the same in each run.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod suite;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::suite::stored;
 use cloacina_store::log::{Batch, EventLog, Frame, Listing};
 use cloacina_store::record::{StreamId, StreamKind, Timestamp};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
-use suite::stored;
 
 /// A decision has so many events, each with a body of so many bytes, and a stream so many decisions.
 const EVENTS: u64 = 4;
@@ -81,7 +76,8 @@ fn an_event_takes_what_the_format_says_and_nothing_more() {
     for at_once in [1, 20] {
         let disk = MemoryDisk::new();
         append_all(&MemoryLog::open(&disk).unwrap(), batches(2_000, at_once));
-        let is_label = |length: u64| [0, "nightly, running".len(), "nightly, completed".len()].contains(&(length as usize));
+        let is_label =
+            |length: u64| [0, "nightly, running".len(), "nightly, completed".len()].contains(&(length as usize));
         let groups = stored::groups(&disk);
         // The log's own stream apart: that it was opened, and closed.
         let own = |group: &&stored::Group| group.items.iter().all(|item| item.is_frame_of(StreamId::LOG));

@@ -1,16 +1,11 @@
 //! What waits together shares a flush.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use crate::suite::{one, stream};
 use cloacina_store::log::{Acknowledge, AppendError, EventLog, LogReader};
 use cloacina_store::{Options, SledLog, open};
-use suite::{one, stream};
 
 fn log() -> (tempfile::TempDir, SledLog) {
     let directory = tempfile::tempdir().unwrap();

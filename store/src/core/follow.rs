@@ -84,17 +84,15 @@ pub(crate) struct Follow<'a> {
     numbers: &'a [u32],
     walk: Walk<'a>,
     pub(crate) tip: Tip,
-    /// Where the last group has ended, or where its segment begins if there is none in it.
+    /// Where the last group has ended.
     pub(crate) place: Place,
-    /// Where it is not gone on from.
-    until: Option<Place>,
     /// Groups whose content does not fit its checksums, though they were whole once.
     suspects: Vec<(Place, Unread)>,
 }
 
 impl<'a> Follow<'a> {
     pub(crate) fn new(segments: &'a Segments, numbers: &'a [u32], tip: Tip, place: Place) -> Self {
-        Self { segments, numbers, walk: Walk::new(segments, place), tip, place, until: None, suspects: Vec::new() }
+        Self { segments, numbers, walk: Walk::new(segments, place), tip, place, suspects: Vec::new() }
     }
 
     /// From the beginning of the log.
@@ -119,10 +117,7 @@ impl<'a> Follow<'a> {
                         self.tip.position
                     )));
                 }
-                Some(Ok(_)) => self.place = self.walk.place,
-            }
-            if self.until == Some(self.place) {
-                return Next::End;
+                Some(Ok(_)) => {}
             }
         }
     }
@@ -176,11 +171,9 @@ impl<'a> Follow<'a> {
                     progress.passed(group.header.length as u64);
                 }
                 Next::Unfit(unread) => return Err(unread.into()),
-                Next::End if self.place == head.place => break,
                 Next::End => return Err(short_of(head, &self.tip)),
             }
         }
-        self.until = None;
         if (self.tip, self.place) != (head.tip, head.place) {
             return Err(Unfit::Damaged(format!(
                 "at position {} its hash is {}, its head file says {} at {}",

@@ -4,10 +4,10 @@
 //! through them, [`appender`] for the one who writes.
 
 pub(crate) mod appender;
-#[cfg(test)]
-mod tests;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+#[cfg(test)]
+mod tests;
 pub(crate) mod walk;
 
 use std::collections::BTreeMap;

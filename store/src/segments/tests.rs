@@ -195,7 +195,8 @@ fn whoever_goes_on_cuts_off_what_stands_behind_and_takes_back_the_room_at_the_en
     let end = places[1].offset as usize + group_at(places[1], 1, &[vec![2; 500]]).len();
     let length = disk.content(&name_of(1)).unwrap().len();
     assert!(length > end + 200_000, "{length}");
-    let mut appender = Appender::go_on(Arc::new(disk.clone()), Place { segment: 1, offset: end as u32 }, u32::MAX).unwrap();
+    let mut appender =
+        Appender::go_on(Arc::new(disk.clone()), Place { segment: 1, offset: end as u32 }, u32::MAX).unwrap();
     assert_eq!(disk.content(&name_of(1)).unwrap().len(), end, "what stands behind it is cut off");
     appender.write(&group_at(appender.end(), 2, &[vec![3; 500]])).unwrap();
     appender.finish().unwrap();

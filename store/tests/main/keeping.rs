@@ -1,12 +1,9 @@
 //! What is erased, pruned and imported, and that the log stays whole through it.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use std::path::{Path, PathBuf};
 
+use crate::suite::stored::{self, overwrite};
+use crate::suite::{VERSION, batch, bodies, closed_label, frame, one, open_label, stream};
 use cloacina_store::archive::{Archived, Selected, open_archive, write_archive};
 use cloacina_store::keeper::{
     Change, ChangeError, Changed, Erase, Import, Keeper, MOST_ERASED, MOST_PRUNED, Prune, open_keeper,
@@ -15,8 +12,6 @@ use cloacina_store::log::{AppendError, Definition, EventLog, LogReader, ReadErro
 use cloacina_store::record::{Body, Hash, Record, StreamId, Timestamp};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open, open_reader, seal, verify};
 use proptest::prelude::*;
-use suite::stored::{self, overwrite};
-use suite::{VERSION, batch, bodies, closed_label, frame, one, open_label, stream};
 
 const SECRET: &[u8] = b"a secret that nobody may read any more";
 

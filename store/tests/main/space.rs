@@ -1,18 +1,13 @@
 //! What an event takes on the disk: counted, for a load whose every byte but the salts is the same in each run.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, missing_docs)]
-
-mod suite;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::suite::stored;
 use cloacina_store::log::{Batch, EventLog, Frame, Listing};
 use cloacina_store::record::{StreamId, StreamKind, Timestamp};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
-use suite::stored;
 
 /// A decision has so many events, each with a body of so many bytes, and a stream so many decisions.
 const EVENTS: u64 = 4;

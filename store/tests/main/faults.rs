@@ -1,15 +1,10 @@
 //! What a log does when its disk fails, and what is left after a crash.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
+use crate::suite::{batch, closed_label, frame, one, open_label, stored, stream};
 use cloacina_store::log::{AppendError, Batch, Definition, Durability, EventLog, LogReader, OpenError, ReadError};
 use cloacina_store::record::{Record, StreamId};
 use cloacina_store::{MemoryDisk, MemoryLog, seal};
 use proptest::prelude::*;
-use suite::{batch, closed_label, frame, one, open_label, stream};
 
 /// The batches of a small history.
 fn batches() -> impl Iterator<Item = Batch> {
@@ -189,7 +184,7 @@ fn a_log_that_is_shorter_than_its_head_is_not_opened() {
     let log = MemoryLog::open(&disk).unwrap();
     run(&log);
     log.close().unwrap();
-    let groups = suite::stored::groups(&disk);
+    let groups = stored::groups(&disk);
     assert!(groups.len() > 18);
     for group in &groups {
         for length in [group.at, group.at + 1, group.at + group.length - 1] {

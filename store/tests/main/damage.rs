@@ -1,22 +1,17 @@
 //! A wrong byte anywhere is found, named, and never returned as if it were right.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::suite::stored::{self, flipped, frame_with, overwrite, with_checksum};
+use crate::suite::{batch, closed_label, frame, one, open_label, stream};
 use cloacina_store::keeper::{Change, ChangeError, Keeper, Prune};
 use cloacina_store::log::{Definition, EventLog, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::merkle::Node;
 use cloacina_store::record::{Record, StreamId};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open, open_reader, seal, verify};
-use suite::stored::{self, flipped, frame_with, overwrite, with_checksum};
-use suite::{batch, closed_label, frame, one, open_label, stream};
 
 /// Everything that can be in a log.
 fn fill(log: &dyn EventLog) {

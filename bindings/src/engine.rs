@@ -8,7 +8,9 @@ use cloacina_engine::core::event::{Cause, ExecutionId};
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::clock::TimeSource;
 use cloacina_engine::runtime::crashing::CrashingLog;
-use cloacina_engine::runtime::engine::{Engine, EngineConfig, NestedWaitGuard, StartRequest, WaitError};
+use cloacina_engine::runtime::engine::{
+    Engine, EngineConfig, ExecuteError, Executing, NestedWaitGuard, StartRequest, WaitError,
+};
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
@@ -18,9 +20,10 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::clock::PyVirtualClock;
 use crate::context::Context;
-use crate::executor::{Attempt, CallOnDrop, Inbox, LONG, Outlet};
+use crate::executor::Attempt;
 use crate::exit::without_gil;
 use crate::history::NativeHistory;
+use crate::inbox::{CallOnDrop, Inbox, LONG, Outlet};
 use crate::trigger::TriggerSpec;
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
@@ -214,6 +217,63 @@ impl NativeEngine {
         };
         let started = without_gil(py, || self.engine.start(request))?;
         started.map(|id| id.to_string()).map_err(|why| errors::start(py, &why))
+    }
+
+    /// Starts an execution and waits for its end, in one.
+    #[pyo3(signature = (workflow, context, execution_id, watch_signals))]
+    fn execute<'py>(
+        &self,
+        py: Python<'py>,
+        workflow: &str,
+        context: &Context,
+        execution_id: Option<&str>,
+        watch_signals: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let mut request = Some(StartRequest {
+            workflow: workflow.into(),
+            input: context.input(py)?,
+            execution: execution_id.map(id_of).transpose()?,
+            cause: Cause::Call,
+        });
+        let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
+        let mut executing = None;
+        loop {
+            let ended = without_gil(py, || {
+                executing = executing.take().or_else(|| request.take().map(|request| self.engine.execute(request)));
+                executing.as_ref().and_then(|executing: &Executing<'_>| executing.within(slice))
+            })?;
+            match ended {
+                Some(Ok(ended)) => return outcome::outcome(py, &ended),
+                Some(Err(ExecuteError::Start(why))) => return Err(errors::start(py, &why)),
+                Some(Err(ExecuteError::Wait(why))) => return Err(errors::wait(py, &why)),
+                None => py.check_signals()?,
+            }
+        }
+    }
+
+    /// Starts many executions with one batch of the log, and returns their ids. The id of each is its own, or a new one.
+    #[pyo3(signature = (workflow, contexts, execution_ids))]
+    fn start_many(
+        &self,
+        py: Python<'_>,
+        workflow: &str,
+        contexts: Vec<PyRef<'_, Context>>,
+        execution_ids: Option<Vec<Option<String>>>,
+    ) -> PyResult<Vec<String>> {
+        let workflow: Arc<str> = workflow.into();
+        let mut ids = execution_ids.into_iter().flatten();
+        let request = |context: &PyRef<'_, Context>| {
+            Ok(StartRequest {
+                workflow: workflow.clone(),
+                input: context.input(py)?,
+                execution: ids.next().flatten().as_deref().map(id_of).transpose()?,
+                cause: Cause::Call,
+            })
+        };
+        let requests = contexts.iter().map(request).collect::<PyResult<Vec<_>>>()?;
+        let started = without_gil(py, || self.engine.start_many(requests))?;
+        let ids = started.map_err(|why| errors::start_many(py, &why))?;
+        Ok(ids.iter().map(ToString::to_string).collect())
     }
 
     /// Waits for the end of an execution, at most so many seconds. `watch_signals` is for the main thread: it lets Ctrl-C

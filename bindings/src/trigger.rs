@@ -10,7 +10,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::context::Context;
-use crate::executor::{Message, Outlet, task_error};
+use crate::executor::task_error;
+use crate::inbox::{Message, Outlet};
 
 /// A trigger as it was decorated. It alone has the function, as a [`TaskSpec`](crate::task::TaskSpec) has its own.
 #[pyclass(frozen, module = "cloaca._cloaca")]

@@ -22,5 +22,6 @@ pub mod task;
 pub mod trigger;
 pub mod triggers;
 mod waiting;
+pub mod work_queue;
 mod workers;
 pub mod workflow;

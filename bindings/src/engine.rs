@@ -9,7 +9,7 @@ use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::clock::TimeSource;
 use cloacina_engine::runtime::crashing::CrashingLog;
 use cloacina_engine::runtime::engine::{
-    Engine, EngineConfig, ExecuteError, Executing, NestedWaitGuard, StartRequest, WaitError,
+    Engine, EngineConfig, ExecuteError, Executing, NestedWaitGuard, Outcome, StartRequest, WaitError,
 };
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
@@ -72,6 +72,20 @@ impl NestedWait {
             Some(why) => Err(errors::wait(py, why)),
             None => Ok(()),
         }
+    }
+}
+
+/// The end of an execution that is awaited.
+#[pyclass(frozen, module = "cloaca._cloaca")]
+#[derive(Default)]
+pub struct AwaitedEnd(Arc<Mutex<Option<Result<Arc<Outcome>, WaitError>>>>);
+
+#[pymethods]
+impl AwaitedEnd {
+    /// The outcome; None if it has not ended. Raises the reason, if the wait gave none.
+    fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let ended = lock(&self.0).clone();
+        ended.map(|ended| outcome::outcome(py, &*ended.map_err(|why| errors::wait(py, &why))?)).transpose()
     }
 }
 
@@ -308,12 +322,18 @@ impl NativeEngine {
         }
     }
 
-    /// Has `call` called, by a reader of the inbox, when an execution has ended.
-    fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<()> {
+    /// Has `call` called, by a reader of the inbox, when an execution has ended. The end is kept for whoever is called.
+    fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<AwaitedEnd> {
         let execution = id_of(execution_id)?;
         let call = CallOnDrop::new(call, self.inbox.clone());
-        let done = Box::new(move |_| drop(call));
-        without_gil(py, || self.engine.when_done(execution, done))
+        let awaited = AwaitedEnd::default();
+        let end = awaited.0.clone();
+        let done = Box::new(move |ended| {
+            *lock(&end) = Some(ended);
+            drop(call);
+        });
+        without_gil(py, || self.engine.when_done(execution, done))?;
+        Ok(awaited)
     }
 
     /// Says that an attempt waits for an execution. `call` is called, by a reader of the inbox, when that cannot end.

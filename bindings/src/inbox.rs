@@ -126,6 +126,10 @@ impl Inbox {
     /// to wait for it leaves what there is to the thread that runs.
     fn next(&self, py: Python<'_>) -> PyResult<Option<Message>> {
         let shared = &*self.0.0;
+        if shared.queue.is_closed() {
+            shared.send_results();
+            return Ok(self.last_call());
+        }
         let mut next = shared.queue.take(Message::is_short);
         loop {
             if !next.as_ref().is_some_and(Message::is_short) {
@@ -146,6 +150,14 @@ impl Inbox {
     fn last_call(&self) -> Option<Message> {
         std::iter::from_fn(|| self.0.0.queue.take(Message::is_short))
             .find(|message| !matches!(message, Message::Run(..) | Message::Poll(..)))
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.0.0.queue.close();
+        // Nobody else can: an outlet may outlive it.
+        while self.last_call().is_some() {}
     }
 }
 

@@ -44,7 +44,7 @@ mod _cloaca {
     #[pymodule_export]
     use super::context::Context;
     #[pymodule_export]
-    use super::engine::{NativeEngine, NestedWait};
+    use super::engine::{AwaitedEnd, NativeEngine, NestedWait};
     #[pymodule_export]
     use super::executor::Attempt;
     #[pymodule_export]

@@ -120,7 +120,9 @@ def test_a_script_that_is_run_again_starts_only_what_is_missing(runner: cloaca.D
 def test_an_id_that_is_there_twice_is_one_execution(runner: cloaca.DefaultRunner) -> None:
     define()
     one = str(uuid.uuid4())
-    executions = runner.submit_many("doubles", [{"number": 1}, {"number": 2}, {"number": 3}], execution_ids=[one, None, one])
+    executions = runner.submit_many(
+        "doubles", [{"number": 1}, {"number": 2}, {"number": 3}], execution_ids=[one, None, one]
+    )
     assert executions[0] == executions[2] != executions[1]
     assert [execution.result(LIMIT).final_context["number"] for execution in executions] == [1, 2, 1]
 

@@ -365,9 +365,8 @@ class DefaultRunner(Scheduling):
         *,
         execution_ids: Iterable[str | None] | None = None,
     ) -> list[Execution]:
-        """Starts a workflow once for each input, all of them with one write to the log. Thousands take as long to become
-        durable as a few calls of [`submit`][cloaca.DefaultRunner.submit]; apart from that each is the same as if it had
-        been submitted by itself.
+        """Starts a workflow once for each input, all with one write to the log. Otherwise each execution is the same as
+        one that [`submit`][cloaca.DefaultRunner.submit] started, which waits for a write of its own.
 
         The start is atomic: if one input is not valid, or the power fails, no execution was started.
 
@@ -639,7 +638,7 @@ class DefaultRunner(Scheduling):
 
         attempt = _running.attempt()
         nested = None if attempt is None else self._engine.watch(execution_id, attempt, done)
-        self._engine.notify(execution_id, done)
+        awaited = self._engine.notify(execution_id, done)
         try:
             await ended
         finally:
@@ -647,7 +646,11 @@ class DefaultRunner(Scheduling):
                 nested.close()
         if nested is not None:
             nested.check()
-        return self._wait(execution_id, 0.0)
+        raw = awaited.outcome()
+        if raw is None:
+            return self._wait(execution_id, 0.0)
+        _logging.flush()
+        return self._result(raw)
 
     def _result(self, raw: _cloaca.RawOutcome) -> WorkflowResult:
         failed = raw["failed"]

@@ -180,6 +180,11 @@ impl<T> WorkQueue<T> {
         state.resting + usize::from(state.watch == Watch::On) + state.coming
     }
 
+    /// Whether it is closed. What is left in it can still be taken.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+
     /// Wakes every thread that waits, now and later.
     pub fn close(&self) {
         lock(&self.state).closed = true;

@@ -34,13 +34,14 @@ demo: $(WHEEL) ## run a workflow of 15 tasks, then replay that very run
 test: $(WHEEL) ## run all tests
 	@$(PYTHON) tests/run.py
 
-lint: $(WHEEL) ## check format, lints, types and stubs
+lint: $(WHEEL) ## check format, lints, types, stubs and import circles
 	$(call quietly,cargo fmt --all --check)
 	$(call quietly,cargo clippy --quiet --workspace --all-targets --locked -- -D warnings)
 	$(call quietly,cargo clippy --quiet -p cloacina-engine --no-default-features --locked -- -D warnings)
 	$(call quietly,$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .)
 	$(call quietly,$(VENV)/bin/mypy --strict bindings/python/cloaca)
 	$(call quietly,$(PYTHON) -m mypy.stubtest cloaca)
+	@$(PYTHON) tests/circles.py
 	@echo "lint: ok"
 
 # How long each target of `make fuzz` runs.

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::errors;
 use crate::exit::without_gil;
 use crate::inbox::{CallOnDrop, LONG, Message, Outlet};
+use crate::failure::task_error;
 use crate::json::type_name;
 use crate::task::TaskSpec;
 
@@ -259,18 +260,4 @@ pub fn returns(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task: 
         return Err(crate::errors::error(returned.py(), "ReturnedTypeError", &message, &[]));
     }
     Ok(())
-}
-
-/// The engine's error for (kind, message, traceback, lineage, transient, hint).
-pub fn task_error(described: &Bound<'_, PyAny>) -> PyResult<TaskError> {
-    type Parts = (String, String, Option<String>, Vec<String>, bool, Option<String>);
-    let (kind, message, traceback, lineage, transient, hint): Parts = described.extract()?;
-    Ok(TaskError {
-        kind: kind.into(),
-        message: message.into(),
-        traceback: traceback.map(Into::into),
-        lineage: lineage.into_iter().map(Into::into).collect(),
-        transient,
-        hint: hint.map(Into::into),
-    })
 }

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::core::task_context::TaskContext;
-use cloacina_engine::runtime::task::{Notice, Results, RunningAttempt, TaskResult};
-use cloacina_engine::runtime::trigger::RunningPoll;
+use cloacina_engine::runtime::task::{Notice, Results, RunningAttempt, Task, TaskBody, TaskResult};
+use cloacina_engine::runtime::trigger::{RunningPoll, Trigger, TriggerBody};
 use cloacina_engine::runtime::work_queue::{Woken, WorkQueue};
 use pyo3::prelude::*;
 
 use crate::callbacks::{Notices, Untold};
 use crate::executor::Attempt;
 use crate::exit::{is_exiting, without_gil};
-use crate::task::SharedSpec;
+use crate::task::{SharedSpec, TaskSpec};
 use crate::trigger::{Poll, TriggerSpec};
 
 /// What a thread of Python's is asked to do.
@@ -67,6 +67,28 @@ impl Outlet {
     /// Leaves a message. In a closed inbox nobody reads it: an attempt fails then, and its engine is shut down anyway.
     pub fn send(&self, message: Message) {
         self.0.queue.push(message);
+    }
+
+    /// A task whose attempts are left here, and the notices of how they ended.
+    pub fn task(&self, spec: Py<TaskSpec>) -> Task {
+        let has_callbacks = !spec.get().callbacks().is_empty();
+        let spec: SharedSpec = Arc::new(spec);
+        let (runs, to) = (spec.clone(), self.clone());
+        let body = move |running: RunningAttempt| to.send(Message::Run(runs.clone(), Box::new(running)));
+        let task = spec.get().with_body(TaskBody::Detached(Arc::new(body)));
+        if !has_callbacks {
+            return task;
+        }
+        let to = self.clone();
+        task.observe(move |notice| to.tell(spec.clone(), notice))
+    }
+
+    /// A trigger whose polls are left here.
+    pub fn trigger(&self, spec: Py<TriggerSpec>) -> PyResult<Trigger> {
+        let (to, spec) = (self.clone(), Arc::new(spec));
+        let polls = spec.clone();
+        let body = move |poll| to.send(Message::Poll(polls.clone(), Box::new(poll)));
+        spec.get().with_body(TriggerBody::Detached(Arc::new(body)))
     }
 
     /// Leaves word of how an attempt ended.

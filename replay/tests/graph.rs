@@ -1,10 +1,6 @@
 //! The graph of an execution: drawn with letters, and for other programs.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
-
-mod common;
-
-use common::{Log, Recorder, histories, id, replay, task};
+use crate::common::{Log, Recorder, histories, id, replay, task};
 
 macro_rules! screen {
     ($name:ident, $arguments:expr) => {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 use uuid::Uuid;
 
-use super::definition::Fingerprint;
+use super::digest::Fingerprint;
 use super::json::Json;
 use super::time::{Millis, Timestamp};
 

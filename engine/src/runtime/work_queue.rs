@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::engine::lock;
+use super::lock::lock;
 
 /// How long a thread at short work may stay away before another one looks after the queue.
 const PATIENCE: Duration = Duration::from_micros(500);
@@ -168,10 +168,11 @@ impl<T> WorkQueue<T> {
         }
     }
 
-    /// Whether the thread at short work takes a further item when it comes back, and is looked after until then.
+    /// Whether the thread at short work takes a further item when it comes back, and is looked after until then. A thread
+    /// that was woken to look after it is on its way.
     pub fn is_more_to_come(&self) -> bool {
         let state = lock(&self.state);
-        state.watch == Watch::On && state.back_by.is_some() && !state.items.is_empty()
+        state.watch != Watch::Off && state.back_by.is_some() && !state.items.is_empty()
     }
 
     /// How many threads wait, or have just been called.
@@ -331,7 +332,8 @@ mod tests {
         let watches = thread::spawn(move || own.wait(|| drop(counted.fetch_add(1, Ordering::SeqCst))));
         until(|| queue.waiting() == 1);
         assert_eq!(queue.take(|_| true), Some(0));
-        until(|| queue.is_more_to_come());
+        until(|| lock(&queue.state).watch == Watch::On);
+        assert!(queue.is_more_to_come());
         assert_eq!(queue.take(|_| true), Some(1));
         until(|| overdue.load(Ordering::SeqCst) > 0);
         assert!(lock(&queue.state).watch == Watch::Off);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::opening::new_execution_id;
 use super::{Engine, ExecuteError, Outcome, StartError, StartRequest, WaitError};
 use crate::core::event::ExecutionId;
+use crate::runtime::ids::new_execution_id;
 use crate::runtime::message::{Executed, Message};
 
 /// An execution that was asked for, and whose end is waited for.

@@ -7,11 +7,9 @@ use super::Scheduler;
 use super::slots::slot_of;
 use crate::core::event::ExecutionId;
 use crate::core::state::{Status, TaskState};
-use crate::runtime::engine::WaitError;
-use crate::runtime::message::{AttemptKey, NestedWait};
-
-/// The waits that are going on, in the order in which they began.
-pub(super) type NestedWaits = BTreeMap<u64, NestedWait>;
+use crate::runtime::attempt::AttemptKey;
+use crate::runtime::errors::WaitError;
+use crate::runtime::message::NestedWait;
 
 impl Scheduler {
     /// Refuses the newest of the waits that can never end, if there are such.

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cloacina_store::log::{Acknowledge, Batch};
 
-use super::{Answer, Scheduler};
+use super::Scheduler;
 use crate::core::event::ExecutionId;
-use crate::runtime::completion::Durable;
-use crate::runtime::engine::{StartError, StartManyError, StartRequest};
+use crate::runtime::completion::{Answer, Durable};
+use crate::runtime::config::StartRequest;
+use crate::runtime::errors::{StartError, StartManyError};
 use crate::runtime::message::Reply;
 use crate::runtime::output_commit::Acknowledged;
 

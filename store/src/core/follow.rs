@@ -127,7 +127,9 @@ impl<'a> Follow<'a> {
         if (first, before) != (self.tip.position, self.tip.hash) || group.header.time < self.tip.time {
             let at = format!("segment {} at byte {}", group.place.segment, group.place.offset);
             return Next::Unfit(Unread::Damaged(if first == self.tip.position {
-                format!("{at}: the group at position {first} does not go on from the hash or the time of the log before it")
+                format!(
+                    "{at}: the group at position {first} does not go on from the hash or the time of the log before it"
+                )
             } else {
                 format!("{at}: the group begins at position {first}, the log before it ends at {}", self.tip.position)
             }));
@@ -155,7 +157,7 @@ impl<'a> Follow<'a> {
     }
 
     /// Adds what lies between here and the head to an index.
-    fn to_head(&mut self, head: &Head, index: &Index, progress: &mut Progress) -> Result<(), Unfit> {
+    fn reach_head(&mut self, head: &Head, index: &Index, progress: &mut Progress) -> Result<(), Unfit> {
         while self.place < head.place {
             if self.enters(head.place)? {
                 break;
@@ -202,7 +204,7 @@ impl<'a> Follow<'a> {
     }
 
     /// Follows the log from the head to its end, and grows the tree.
-    fn from_head(&mut self, head: &Head, index: &Index) -> Result<Tree, Unfit> {
+    fn reach_end(&mut self, head: &Head, index: &Index) -> Result<Tree, Unfit> {
         let mut tree = head.tree.clone();
         let known = index.place();
         // An index that goes further than the head, as it does while the log is written, must meet the log where it ends.
@@ -266,10 +268,9 @@ impl<'a> Follow<'a> {
                     )));
                 }
             }
-            match walk.next_segment(self.numbers) {
-                None => return Ok(()),
-                // One that was being made when something stopped it has nothing behind its header.
-                Some(_) => {}
+            // One that was being made when something stopped it has nothing behind its header.
+            if walk.next_segment(self.numbers).is_none() {
+                return Ok(());
             }
         }
     }
@@ -297,7 +298,10 @@ fn grown(tree: &Tree, group: &Group) -> Result<Tree, Unread> {
         return Ok(tree);
     }
     let (found, at) = (tree.root(), group.header.end);
-    Err(Unread::Damaged(format!("the hash of the log at position {at} is {}, its content gives {found}", group.header.after)))
+    Err(Unread::Damaged(format!(
+        "the hash of the log at position {at} is {}, its content gives {found}",
+        group.header.after
+    )))
 }
 
 fn short_of(head: &Head, tip: &Tip) -> Unfit {
@@ -336,15 +340,14 @@ pub(crate) fn check_segments(segments: &Segments, head: &Head) -> Result<Vec<u32
         segments.file(number)?.length().map_err(|error| Unfit::Failed(format!("segment {number}: {error}")))
     };
     for number in 1..=head.place.segment {
-        let wanted = if number == head.place.segment {
-            head.place.offset
-        } else {
-            segments.header(number + 1)?.length_before
-        };
+        let wanted =
+            if number == head.place.segment { head.place.offset } else { segments.header(number + 1)?.length_before };
         let found = length(number)?;
         if found < u64::from(wanted) {
             let name = name_of(number);
-            return Err(Unfit::Damaged(format!("segment {number} (the file {name}) has {found} bytes, and should have {wanted}")));
+            return Err(Unfit::Damaged(format!(
+                "segment {number} (the file {name}) has {found} bytes, and should have {wanted}"
+            )));
         }
         segments.header(number)?;
     }
@@ -380,12 +383,12 @@ pub(crate) fn follow(segments: &Segments, numbers: &[u32], head: &Head, index: &
     let mut follow = if place < head.place {
         let from = if place == Place::default() { Place { segment: 1, offset: HEADER as u32 } } else { place };
         let mut follow = Follow::new(segments, numbers, tip, from);
-        follow.to_head(head, index, &mut Progress::default())?;
+        follow.reach_head(head, index, &mut Progress::default())?;
         follow
     } else {
         Follow::new(segments, numbers, head.tip, head.place)
     };
-    let tree = follow.from_head(head, index)?;
+    let tree = follow.reach_end(head, index)?;
     let Follow { place, suspects, .. } = follow;
     Ok(Followed { tree, place, suspects })
 }

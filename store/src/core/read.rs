@@ -171,7 +171,7 @@ impl Core {
             Unread::Failed(why) => ReadError::Io(why),
         })?;
         if (frame.header.stream, frame.header.first_seq) == (stream, seq) {
-            return Ok(frame);
+            return Ok(self.pending.done_to(at.span.place, frame));
         }
         Err(ReadError::Damaged { stream, seq, what: "another frame is in its place".to_owned() })
     }

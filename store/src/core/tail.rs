@@ -83,9 +83,10 @@ impl Core {
         }
         let mut walk = self.walk_from(from)?;
         while let Some(found) = walk.next()? {
+            let place = found.place;
             let is_wanted = |frame: &StoredFrame| frame.header.standing == Standing::Own && frame.header.end() > from;
             if let Some(frame) = found.into_frame().filter(is_wanted)
-                && !visit(frame)?
+                && !visit(self.pending.done_to(place, frame))?
             {
                 break;
             }
@@ -137,7 +138,8 @@ impl Core {
         {
             match &found.item {
                 Item::Frame(header) if header.standing == Standing::Own && header.end() > from => {
-                    if let Some(frame) = found.frame().filter(|frame| !frame.header.pruned) {
+                    let frame = found.frame().map(|frame| self.pending.done_to(found.place, frame));
+                    if let Some(frame) = frame.filter(|frame| !frame.header.pruned) {
                         super::read::checked_records(std::slice::from_ref(&frame), 0)?;
                     }
                     let hashes = found.hashes()?;

@@ -221,9 +221,9 @@ impl Content {
             .ok()
             .filter(|_| label.len() <= MAX_LABEL)
             .ok_or_else(|| Malformed(format!("a label of {} bytes is longer than {MAX_LABEL}", label.len())))?;
-        let length = bodies
-            .iter()
-            .fold(HEADER + label.len(), |sum, body| sum.saturating_add(32 + 1 + 4).saturating_add(content_length(body.len())));
+        let length = bodies.iter().fold(HEADER + label.len(), |sum, body| {
+            sum.saturating_add(32 + 1 + 4).saturating_add(content_length(body.len()))
+        });
         if length > LONGEST_ITEM {
             return Err(Malformed(format!(
                 "a frame of {length} bytes is longer than {LONGEST_ITEM}; keep large values outside of the log and record where they are"

@@ -95,7 +95,8 @@ impl Group {
             let place = after(self.place, at);
             if left == 0 {
                 failed = true;
-                return (at != self.bytes.len()).then(|| Err(damaged_at(place, "there is something behind the items of a group")));
+                return (at != self.bytes.len())
+                    .then(|| Err(damaged_at(place, "there is something behind the items of a group")));
             }
             let found = self.item(at, place);
             match &found {

@@ -60,5 +60,5 @@ pub use crate::layout::MAX_LABEL;
 pub use crate::leftover::is_left_by_compact;
 pub use crate::log::OpenError;
 pub use crate::memory_log::MemoryLog;
-pub use crate::reader::{open_reader, verify};
+pub use crate::reader::{open_damaged, open_reader, verify};
 pub use crate::sled_log::{LogClock, Options, SledLog, open};

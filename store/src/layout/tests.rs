@@ -244,8 +244,10 @@ fn events_of_the_logs_own_stream_begin_with_these_bytes() {
     assert_eq!(hex(&LogEvent::Closed.encode().unwrap()), "4c01010200");
 }
 
-/// Each layout, whole, and whether some bytes are still taken for one.
-fn layouts() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> bool)> {
+/// What it is, whole, and whether some bytes are still taken for it.
+type Layout = (&'static str, Vec<u8>, fn(&[u8]) -> bool);
+
+fn layouts() -> Vec<Layout> {
     let (frame, _) = sealed(&[b"one".to_vec(), b"two".to_vec()], &Listing::Closed(b"label".to_vec()));
     let records = records_of(&decode(&frame).unwrap()).unwrap();
     let imported = frame::imported(&records, 6, &Listing::Keep).unwrap();

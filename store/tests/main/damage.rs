@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::suite::stored::{self, flipped, frame_with, overwrite, with_checksum};
 use crate::suite::{batch, closed_label, frame, one, open_label, stream};
 use cloacina_store::keeper::{Change, ChangeError, Keeper, Prune};
-use cloacina_store::log::{Definition, EventLog, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
+use cloacina_store::log::{Batch, Definition, EventLog, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::merkle::Node;
 use cloacina_store::record::{Record, StreamId};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open, open_reader, seal, verify};
@@ -167,6 +167,21 @@ fn a_file_that_is_cut_anywhere_is_refused_or_nothing_wrong_is_returned() {
             }
         }
     }
+}
+
+/// A group of definitions alone has no position, by which the groups behind it could say that it was on the disk.
+#[test]
+#[ignore = "a group says up to which position the log was synced: of a group without records that tells nothing"]
+fn a_damaged_group_of_definitions_is_no_end_of_the_log() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    let definition = Definition { fingerprint: seal::fingerprint(b"source"), bytes: b"source".as_slice().into() };
+    log.append(Batch { definitions: vec![definition], frames: Vec::new() }).unwrap();
+    log.append(one(stream(1), 0, b"acknowledged")).unwrap();
+    let item = stored::items(&disk).into_iter().find(|item| item.bytes[0] == b'D').unwrap();
+    let damaged = disk.after_kill();
+    overwrite(&damaged, &item, &flipped(&item, item.bytes.len() - 1));
+    assert!(is_refused(&damaged));
 }
 
 /// Zeros are where the log ends, or where something was that the disk has lost.

@@ -16,7 +16,7 @@ use cloacina_store::record::{Hash, Timestamp};
 use crate::arguments::{ArchiveArguments, LogArguments};
 use crate::ask::confirm;
 use crate::failure::{Failure, code};
-use crate::prune::{Tombstone, drop_stream};
+use crate::prune::{Tombstone, drop_streams};
 use crate::select;
 use crate::surroundings::Surroundings;
 use crate::wiping::finish;
@@ -53,9 +53,8 @@ pub(crate) fn run(
     let archived = put(&*keeper, &heads, what, around)?;
     let by = arguments.by.clone().unwrap_or_else(|| around.user());
     let tombstone = Tombstone { archive: Some(archived.digest), reason: what.reason.clone(), by };
-    for entry in &archived.streams {
-        drop_stream(&*keeper, entry.stream, entry.head, &tombstone)?;
-    }
+    let streams: Vec<_> = archived.streams.iter().map(|entry| (entry.stream, entry.head)).collect();
+    drop_streams(&*keeper, &streams, &tombstone)?;
     let done = format!("dropped {} from {}", text::count(heads.len() as u64, "execution"), path.display());
     finish(&*keeper, path, &done)?;
     writeln!(around.out, "{done}")?;

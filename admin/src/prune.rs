@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cloacina_replay::cli::text;
 use cloacina_replay::source::{Head, Wanted};
-use cloacina_store::keeper::{Change, Changed, Keeper, Prune, open_keeper};
+use cloacina_store::keeper::{Change, Keeper, MOST_PRUNED, Prune, open_keeper};
 use cloacina_store::log::LogReader;
 use cloacina_store::open_reader;
 use cloacina_store::record::{Hash, StreamId};
@@ -23,16 +23,18 @@ pub(crate) struct Tombstone {
     pub(crate) by: String,
 }
 
-/// Drops a stream that still ends as it did when it was chosen.
-pub(crate) fn drop_stream(
+/// Drops streams that still end as they did when they were chosen, each given with the hash of its last record. Many go with one sync.
+pub(crate) fn drop_streams(
     keeper: &dyn Keeper,
-    stream: StreamId,
-    head: Hash,
+    streams: &[(StreamId, Hash)],
     tombstone: &Tombstone,
-) -> Result<Changed, Failure> {
+) -> Result<(), Failure> {
     let Tombstone { archive, reason, by } = tombstone;
-    let (reason, by) = (reason.clone(), by.clone());
-    Ok(keeper.change(Change::Prune(Prune { stream, head, archive: *archive, reason, by }))?)
+    for some in streams.chunks(MOST_PRUNED) {
+        let (streams, reason, by) = (some.to_vec(), reason.clone(), by.clone());
+        keeper.change(Change::Prune(Prune { streams, archive: *archive, reason, by }))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn run(
@@ -63,9 +65,8 @@ pub(crate) fn run(
     confirm(around, arguments.yes, &question)?;
     let by = arguments.by.clone().unwrap_or_else(|| around.user());
     let tombstone = Tombstone { archive: None, reason: what.reason.clone(), by };
-    for head in &heads {
-        drop_stream(&*keeper, head.entry.stream, head.entry.head, &tombstone)?;
-    }
+    let streams: Vec<_> = heads.iter().map(|head| (head.entry.stream, head.entry.head)).collect();
+    drop_streams(&*keeper, &streams, &tombstone)?;
     let done = format!("dropped {} from {}", summary(&heads), path.display());
     finish(&*keeper, path, &done)?;
     writeln!(around.out, "{done}")?;

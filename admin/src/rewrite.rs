@@ -60,6 +60,6 @@ pub(crate) fn repair(to: &Path, path: &Path, around: &mut Surroundings<'_>) -> R
     Err(Failure::told(
         code::DAMAGED,
         format!("not all that was written to {} could be copied", path.display()),
-        format!("replay --log {} ID --full (shows what is still there of one)", path.display()),
+        format!("replay verify --all --log {} (says of each execution what is wrong)", path.display()),
     ))
 }

@@ -236,12 +236,12 @@ fn a_log_is_written_anew_and_copied_once_nobody_has_it() {
 #[test]
 fn a_damaged_log_is_copied_as_far_as_it_is_whole_and_says_what_is_not() {
     let world = World::closed();
-    let database = world.path("log").join("db");
-    let mut bytes = std::fs::read(&database).unwrap();
+    let segment = world.path("log").join("segments/0000000001");
+    let mut bytes = std::fs::read(&segment).unwrap();
     let word = b"complex_customer_analysis";
     let found: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(word)).collect();
     found.iter().for_each(|at| bytes[at + 3] ^= 1);
-    std::fs::write(&database, bytes).unwrap();
+    std::fs::write(&segment, bytes).unwrap();
     let verified = {
         let path = world.path("log");
         let arguments = ["replay", "verify", "--all", "--log", path.to_str().unwrap()].map(OsString::from).to_vec();

@@ -1,13 +1,12 @@
-//! Log directories as format 1 was first written, kept in `tests/golden/log-v1`, and as it was written once there were segments, in
-//! `tests/golden/log-v1-segments`: whatever reads and writes logs from then on must read them, say the same of them, and go on
-//! writing them.
+//! A log directory as format 1 is written, kept in `tests/golden/log-v1`: whatever reads and writes logs from then on must read it, say
+//! the same of it, and go on writing it.
 //!
 //! The next golden log (of a format 2, or with kinds of events that this one does not have) is made beside this one, by
 //!
 //!     GOLDEN_LOG=$PWD/tests/golden/log-v2 cargo test -p cloacina-admin golden
 //!
 //! which also writes what `replay` says of it. A golden log is never written anew. Where the words of `replay` were changed on
-//! purpose, `GOLDEN_SAID=1` with the same command writes only those of these two.
+//! purpose, `GOLDEN_SAID=1` with the same command writes only those of this one.
 
 use std::ffi::OsString;
 use std::fs;
@@ -41,10 +40,10 @@ const ASKED: [(&str, &str); 5] = [
     ("verify --all", "verify.txt"),
 ];
 
-/// The golden logs.
+/// The golden logs: one for each format.
 fn golden_logs() -> impl Iterator<Item = PathBuf> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
-    ["log-v1", "log-v1-segments"].into_iter().map(move |name| golden.join(name))
+    ["log-v1"].into_iter().map(move |name| golden.join(name))
 }
 
 /// A program with its arguments, in a directory: what it printed, if all went well.
@@ -258,7 +257,6 @@ fn a_golden_log_is_gone_on_with() {
     }
 }
 
-/// What an earlier version has put into sled goes where a later one would have put it.
 #[test]
 fn a_golden_log_that_is_written_anew_says_what_it_said() {
     for golden in golden_logs() {

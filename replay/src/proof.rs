@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use cloacina_store::checkpoint::{NotACheckpoint, hex, unhex};
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::log_event::Checkpoint;
-use cloacina_store::merkle::{ProofError, includes, is_consistent, prove_consistency, prove_inclusion};
+use cloacina_store::merkle::{Node, ProofError, includes, is_consistent, prove_consistency, prove_inclusion};
 use cloacina_store::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
 use cloacina_store::seal::{self, Header};
 use serde::{Deserialize, Serialize};
@@ -137,7 +137,7 @@ pub fn of_record(
     with_body: bool,
 ) -> Result<Proof, NoProof> {
     let position = record.position;
-    if reader.hashes(position, 1)?.first() != Some(&record.hash) {
+    if reader.tree(position, 1)?.first() != Some(&Node::of_record(position, &record.hash)) {
         return Err(NoProof::Imported);
     }
     let covers = |checkpoint: &Checkpoint| checkpoint.size > position && checkpoint.check().is_ok();
@@ -146,7 +146,7 @@ pub fn of_record(
         Some(_) => return Err(NoProof::NoCheckpoint { position }),
         None => cloacina_store::checkpoint::last(reader, covers)?.ok_or(NoProof::NoCheckpoint { position })?,
     };
-    let path = prove_inclusion(position, checkpoint.size, |from, limit| reader.hashes(from, limit))?;
+    let path = prove_inclusion(position, checkpoint.size, |from, limit| reader.tree(from, limit))?;
     if !includes(&checkpoint.root, checkpoint.size, position, &record.hash, &path) {
         return Err(NoProof::Differs(differs(&checkpoint)));
     }
@@ -162,7 +162,7 @@ pub fn of_growth(reader: &dyn LogReader, since: &Checkpoint) -> Result<Proof, No
     let newer = |checkpoint: &Checkpoint| checkpoint.size >= since.size && checkpoint.check().is_ok();
     let last = cloacina_store::checkpoint::last(reader, newer)?;
     let last = last.ok_or(NoProof::NoCheckpoint { position: since.size.saturating_sub(1) })?;
-    let path = prove_consistency(since.size, last.size, |from, limit| reader.hashes(from, limit))?;
+    let path = prove_consistency(since.size, last.size, |from, limit| reader.tree(from, limit))?;
     let holds = since.origin == last.origin && is_consistent((since.size, &since.root), (last.size, &last.root), &path);
     if !holds {
         return Err(NoProof::Differs(differs(since)));
@@ -187,7 +187,7 @@ pub fn check_log(reader: &dyn LogReader, checkpoint: &Checkpoint) -> Result<(), 
         let size = checkpoint.size;
         return Err(NoProof::Differs(format!("the checkpoint was signed for {size} records, this log has {end}")));
     }
-    let origin = reader.hashes(0, 1)?.first().copied();
+    let origin = reader.read(StreamId::LOG, 0, 1)?.first().map(|record| record.hash);
     if origin != Some(checkpoint.origin) {
         let what = format!("the checkpoint is of another log: that one begins with {}", checkpoint.origin);
         return Err(NoProof::Differs(what));

@@ -65,7 +65,12 @@ impl Whole {
         }
         let found = cloacina_store::verify(path)?;
         let streams = Some(found.streams);
-        Ok(Self { records: found.records, streams, digest: None, findings: found.findings, reader: open(path) })
+        let reader = match open(path) {
+            // A damaged log is refused to everybody else: here it is told what is still whole.
+            Err(OpenError::Damaged { .. }) if !found.findings.is_empty() => cloacina_store::open_damaged(path),
+            opened => opened,
+        };
+        Ok(Self { records: found.records, streams, digest: None, findings: found.findings, reader })
     }
 
     /// Why its executions cannot be looked at one by one, if they cannot.

@@ -144,7 +144,7 @@ fn golden_log() {
 struct Damaged(Log);
 
 impl LogReader for Damaged {
-    read_through!(self => self.0.0; stream, streams, tail, hashes, erasures, definition, head, location);
+    read_through!(self => self.0.0; stream, streams, tail, tree, erasures, definition, head, location);
 
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         let records = self.0.0.read(stream, from, limit)?;

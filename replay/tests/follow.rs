@@ -13,7 +13,7 @@ use cloacina_store::record::StreamId;
 struct Live(Log, bool);
 
 impl LogReader for Live {
-    read_through!(self => self.0.0; read, stream, streams, tail, hashes, erasures, definition, location);
+    read_through!(self => self.0.0; read, stream, streams, tail, tree, erasures, definition, location);
 
     fn head(&self) -> Result<LogHead, ReadError> {
         let durability = self.1.then_some(Durability::Sync);

@@ -51,7 +51,7 @@ struct InSips<'a> {
 }
 
 impl LogReader for InSips<'_> {
-    read_through!(self => self.reader; stream, streams, tail, hashes, erasures, definition, head, location);
+    read_through!(self => self.reader; stream, streams, tail, tree, erasures, definition, head, location);
 
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         if self.given.fetch_add(1, Ordering::Relaxed) == 129 {

@@ -51,14 +51,14 @@ mod sync;
 mod threads;
 mod writer_thread;
 
-pub use crate::disk::memory::MemoryDisk;
 pub use crate::compact::{Compacted, compact};
 pub use crate::core::verify::Verified;
 pub use crate::descriptors::reserve_standard_streams;
 pub use crate::directory::holders::Process;
+pub use crate::disk::memory::MemoryDisk;
 pub use crate::layout::MAX_LABEL;
 pub use crate::leftover::is_left_by_compact;
 pub use crate::log::OpenError;
 pub use crate::memory_log::MemoryLog;
-pub use crate::reader::{open_reader, verify};
+pub use crate::reader::{open_damaged, open_reader, verify};
 pub use crate::sled_log::{LogClock, Options, SledLog, open};

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::changes;
 use crate::core::Core;
-use crate::core::open::{Taking, create, find, load_head, open_for_writing};
 use crate::core::follow::Unfit;
+use crate::core::open::{Taking, create, find, load_head, open_for_writing};
 use crate::core::writer::{Job, Writer};
 use crate::disk::Disk;
 use crate::disk::memory::MemoryDisk;
@@ -54,7 +54,9 @@ impl MemoryLog {
             let disk: Arc<dyn Disk> = Arc::new(disk.clone());
             let head = match load_head(&*disk)? {
                 Some(head) => head,
-                None if is_begun(&*disk)? => return Err(Unfit::Damaged("its head file (`head`) is missing".to_owned())),
+                None if is_begun(&*disk)? => {
+                    return Err(Unfit::Damaged("its head file (`head`) is missing".to_owned()));
+                }
                 None => create(&disk, new_id())?,
             };
             let found = find(&disk, head, None, false)?;

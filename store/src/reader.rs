@@ -56,6 +56,16 @@ pub fn open_reader(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
     ReopeningReader::open(path).map(|reader| Box::new(reader) as _)
 }
 
+/// Opens a log that nobody holds for reading, damaged or not: damage is an error where it is read, and not here. For those who tell what
+/// is still whole; everybody else is told of the damage by [`open_reader`].
+///
+/// # Errors
+/// [`OpenError`] if there is no log, nothing of it can be read, or a process holds it.
+pub fn open_damaged(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
+    reserve(path)?;
+    open_broken(path).map(|broken| Box::new(broken.core) as _)
+}
+
 /// How often a log may be opened or closed by others while it is checked.
 const CHECKS: usize = 20;
 

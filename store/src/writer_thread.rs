@@ -16,7 +16,7 @@ use crate::record::Timestamp;
 const GROUP_FRAMES: usize = 4_096;
 
 /// A group with this many bytes takes nothing more.
-const GROUP_BYTES: usize = 8 * 1024 * 1024;
+const GROUP_BYTES: usize = 1024 * 1024;
 
 /// How long the thread looks for more after a message before it goes to sleep. Waking a thread takes a good part of what a
 /// sync takes, and who waits for an acknowledgement often has the next decision at once. Meanwhile it gives way to all others.

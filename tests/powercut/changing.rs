@@ -13,7 +13,7 @@ use cloacina_store::record::{StreamId, Timestamp};
 use cloacina_store::repair::repair;
 use cloacina_store::{Options, compact, open, open_reader};
 
-use crate::load;
+use super::load;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -78,7 +78,7 @@ fn change_stream(keeper: &(impl Keeper + ?Sized), what: &str, stream: StreamId) 
         let records = keeper.read(stream, 0, usize::MAX)?.iter().map(|record| (record.seq, Vec::new())).collect();
         Change::Erase(Erase { stream, records, reason, by })
     } else {
-        Change::Prune(Prune { stream, head: keeper.stream(stream)?.head, archive: None, reason, by })
+        Change::Prune(Prune { streams: vec![(stream, keeper.stream(stream)?.head)], archive: None, reason, by })
     })?;
     Ok(())
 }

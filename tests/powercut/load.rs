@@ -5,7 +5,7 @@ use cloacina_store::log::{Batch, Definition, Durability, Frame, Listing};
 use cloacina_store::record::{Hash, StreamId, StreamKind, Timestamp};
 use cloacina_store::seal;
 
-use crate::dice::Dice;
+use super::dice::Dice;
 
 /// What a load is like.
 #[derive(Clone, Copy, Debug)]
@@ -53,12 +53,12 @@ const CLOSED: Load =
 /// All loads, by name.
 pub const LOADS: [Load; 16] = [
     SMALL,
-    // Bodies of many chunks: they cross sled's segments of 512 KiB.
+    // Long bodies: groups for which room is made ahead, and groups for which it is not.
     Load { name: "large", batches: 16, streams: 2, sizes: (1_000, 120_000), ..SMALL },
-    // Groups of more frames than one commit entry takes.
+    // Groups of many frames.
     Load { name: "many-streams", batches: 80, frames: 8, streams: 320, records: 2, in_flight: 40, ..SMALL },
     Load { name: "creation", batches: 2, streams: 1, close: true, ..SMALL },
-    // Long enough for sled's own flusher and its collection of garbage to take part.
+    // Over seconds, in groups of all lengths.
     Load {
         name: "long",
         batches: 250,
@@ -70,17 +70,17 @@ pub const LOADS: [Load; 16] = [
         close: true,
         ..SMALL
     },
-    // Few calls, each of which fails in turn; and so much that a half of the journal is full once.
+    // Few calls, each of which fails in turn; and so much that room is made ahead more than once.
     Load { name: "failing", batches: 8, frames: 18, streams: 18, sizes: (100, 18_000), close: true, ..SMALL },
-    // Fills both halves of the journal, so that they are brought into the database meanwhile.
+    // Small groups, for which room is made ahead some times.
     Load { name: "turning", batches: 900, streams: 30, records: 4, sizes: (400, 800), in_flight: 4, ..SMALL },
-    // Groups that no half of the journal can take.
+    // Long groups: for those no room is made ahead.
     Load { name: "huge", batches: 40, streams: 2, sizes: (60_000, 120_000), in_flight: 20, ..SMALL },
     // So small that each of its bytes can be damaged in turn.
     Load { name: "tiny", batches: 4, streams: 2, sizes: (5, 30), close: true, ..SMALL },
     // The same of a log that was not closed.
     Load { name: "barely", batches: 4, streams: 2, sizes: (5, 30), ..SMALL },
-    // Acknowledged before it is on the disk: in groups that no half of the journal can take, and in the journal.
+    // Acknowledged before it is on the disk: in long groups, and in short ones.
     Load {
         name: "os",
         batches: 40,

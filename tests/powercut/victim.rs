@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use crate::recording::{self, Event};
+use super::recording::{self, Event};
 
 /// Where the log is on a disk. Its parents are made with it.
 pub const LOG: &str = "runs/here/log";
@@ -16,7 +16,7 @@ pub const LOG: &str = "runs/here/log";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The exit code of the recorder where processes cannot be traced.
-const NOT_PERMITTED: i32 = 94;
+pub const NOT_PERMITTED: i32 = 94;
 
 /// Builds the recorder, once. `None`, with a loud line, where it cannot be built or may not trace; a failure where nothing
 /// may be skipped.

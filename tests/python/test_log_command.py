@@ -8,7 +8,6 @@ import os
 import pickle
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -182,51 +181,36 @@ def test_a_killed_compact_is_finished_by_the_next_command(tmp_path: Path, at: st
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
-def interrupted(directory: Path) -> list[Path]:
-    """What a reader of a dead process's log leaves that is interrupted while it removes the names of its copy."""
-    written(directory, "kill")
-    temporary = directory / "tmp"
-    temporary.mkdir()
-    inject = "unlink,unlinkat,rmdir:signal=SIGINT:when=2"
-    strace(directory, inject, "replay", "list", TMPDIR=str(temporary))
-    return list(temporary.iterdir())
-
-
-def test_the_copy_of_an_interrupted_reader_is_private_and_removed_by_the_next_start(tmp_path: Path) -> None:
-    """A reader that was interrupted left a copy of the index in /tmp, for everybody to read and for good."""
-    for path in interrupted(tmp_path):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o700
-        assert all(stat.S_IMODE(inside.stat().st_mode) & 0o077 == 0 for inside in path.iterdir())
-    program = Path(sys.executable).with_name("replay")
-    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
-    subprocess.run([program, "list"], cwd=tmp_path, env=environment, capture_output=True, timeout=LIMIT, check=True)
-    assert list((tmp_path / "tmp").iterdir()) == []
-
-
-@pytest.mark.xfail(strict=True, reason="One log: no reader copies a database any more")
 def test_an_interrupted_reader_leaves_nothing(tmp_path: Path) -> None:
-    assert interrupted(tmp_path) == []
+    """A reader that was interrupted left a copy of the index in /tmp, for everybody to read and for good."""
+    log = written(tmp_path, "kill")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    before = sorted(log.rglob("*"))
+    for call in range(1, 4):
+        inject = f"pread64:signal=SIGINT:when={call}"
+        strace(tmp_path, inject, "replay", "list", TMPDIR=str(temporary))
+        assert list(temporary.iterdir()) == []
+        assert sorted(log.rglob("*")) == before
 
 
-def test_a_directory_for_temporary_files_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
-    """A full directory for temporary files was reported as the disk of the log."""
+def test_a_reader_needs_no_directory_for_temporary_files(tmp_path: Path) -> None:
+    """The log of a dead process could not be read where $TMPDIR was full, or not there."""
     written(tmp_path, "kill")
     program = Path(sys.executable).with_name("replay")
     environment = os.environ | {"TMPDIR": str(tmp_path / "missing")}
     done = subprocess.run(
         [program, "list"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
     )
-    assert done.returncode == 4
-    assert "TMPDIR" in done.stderr
-    assert str(tmp_path / "missing") in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "20 executions" in done.stdout or done.stdout.count("Completed") == 20, done.stdout
 
 
-@pytest.mark.xfail(strict=True, reason="One log: a journal of zeros is the same as an empty one")
 def test_a_log_that_lost_what_was_acknowledged_is_refused_by_the_engine(tmp_path: Path) -> None:
-    """A log whose process died and whose journal came back as zeros was opened without a word, as an empty one."""
+    """A log whose process died and whose events came back as zeros was opened without a word, as an empty one."""
     log = written(tmp_path, "kill")
-    journal = log / "journal"
-    journal.write_bytes(bytes(journal.stat().st_size))
+    for segment in (log / "segments").iterdir():
+        segment.write_bytes(bytes(segment.stat().st_size))
     with pytest.raises(cloaca.LogCorruptedError):
         cloaca.DefaultRunner(str(log)).shutdown()
 

@@ -6,36 +6,17 @@
 //!
 //! A failure keeps its recording and says how to have that image again.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
-
-#[path = "../powercut/checker.rs"]
-mod checker;
-#[path = "../powercut/dice.rs"]
-mod dice;
-#[path = "../powercut/disk.rs"]
-mod disk;
-#[path = "../powercut/images.rs"]
-mod images;
-#[path = "../powercut/judge.rs"]
-mod judge;
-#[path = "../powercut/load.rs"]
-mod load;
-#[path = "../powercut/recording.rs"]
-mod recording;
-#[path = "../powercut/victim.rs"]
-mod victim;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use checker::{Answer, Checker, scratch};
-use dice::Dice;
-use disk::Believes;
-use images::{Recorded, copy, times};
-use judge::Written;
-use recording::Event;
+use crate::powercut::checker::{Answer, Checker, scratch};
+use crate::powercut::dice::Dice;
+use crate::powercut::disk::Believes;
+use crate::powercut::images::{Recorded, copy, times};
+use crate::powercut::judge::{self, Written};
+use crate::powercut::recording::{self, Event};
+use crate::powercut::{load, victim};
 
 /// What was recorded, and on what.
 struct Scene {
@@ -49,7 +30,7 @@ struct Scene {
 }
 
 /// How a failure is had again, after the place where it is kept.
-const AGAIN: &str = "cargo test -p cloacina-tests --test power_cut repeat";
+const AGAIN: &str = "cargo test -p cloacina-tests --test main power_cut::repeat";
 
 /// Records a load on an empty disk.
 fn record(recorder: &Path, name: &str, place: &Path) -> Scene {
@@ -166,7 +147,7 @@ fn small_values_survive() {
 }
 
 #[test]
-fn values_of_many_chunks_survive() {
+fn long_values_survive() {
     nothing_is_lost("large", 80);
 }
 
@@ -175,15 +156,15 @@ fn many_streams_in_groups_survive() {
     nothing_is_lost("many-streams", 100);
 }
 
-/// What lies in the journal is brought into the database while more is written.
+/// Behind each group there are zeros, until there are not, and more are written.
 #[test]
-fn a_journal_that_is_full_survives() {
+fn a_segment_that_makes_room_ahead_survives() {
     nothing_is_lost("turning", 100);
 }
 
-/// They go to the database at once, behind what the journal has.
+/// Behind them no room is made ahead: the file grows.
 #[test]
-fn groups_that_fit_no_journal_survive() {
+fn long_groups_survive() {
     nothing_is_lost("huge", 60);
 }
 
@@ -193,7 +174,7 @@ fn a_first_creation_survives() {
 }
 
 #[test]
-fn a_log_whose_flusher_and_garbage_collection_are_at_work_survives() {
+fn a_log_that_is_written_to_for_seconds_survives() {
     nothing_is_lost("long", 40);
 }
 
@@ -264,12 +245,12 @@ fn a_disk_that_lies_leaves_a_beginning_or_an_error() {
     }
 }
 
-/// What was acknowledged before it was on the disk may be lost with the power. What is left is a beginning of what was written, never
-/// another history. A few of many such logs are still refused, which are counted here: One log is to open each of them.
+/// What was acknowledged before it was on the disk may be lost with the power: 4 of 180 such logs could not be opened at all. What is left
+/// is a beginning of what was written, never another history, and never refused.
 #[test]
-fn a_log_that_runs_ahead_of_the_disk_leaves_a_beginning_or_an_error() {
+fn a_log_that_runs_ahead_of_the_disk_leaves_a_beginning() {
     let Some(recorder) = victim::recorder() else { return };
-    for (name, images) in [("os", 20), ("interval", 15)] {
+    for (name, images) in [("os", 100), ("interval", 80)] {
         let images = times(images);
         let place = tempfile::tempdir().unwrap();
         let scene = record(recorder, name, place.path());
@@ -291,8 +272,9 @@ fn a_log_that_runs_ahead_of_the_disk_leaves_a_beginning_or_an_error() {
                 }
             }
         });
-        println!("{name}: {seen} opens, {} refused\n{}", refused.len(), refused.join("\n"));
-        assert!(seen > images, "{name}: most opens are refused: {refused:?}");
+        println!("{name}: {seen} opens of {images} images, {} refused", refused.len());
+        assert!(refused.is_empty(), "{name}: refused: {}", refused.join("\n"));
+        assert!(seen > images, "{name}: there was no log in most images");
     }
 }
 

@@ -1,28 +1,16 @@
 //! The recorder that the power-cut and fault tests rest on sees every call, also one that no library makes; refuses what it
 //! does not understand; and a program that acknowledges too early is found out.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
-
-#[path = "../powercut/dice.rs"]
-mod dice;
-#[path = "../powercut/disk.rs"]
-mod disk;
-#[path = "../powercut/recording.rs"]
-mod recording;
-#[path = "../powercut/victim.rs"]
-mod victim;
-
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use dice::Dice;
-use disk::{Believes, Disk};
-use recording::{Event, FileRef};
-use victim::Run;
+use crate::powercut::dice::Dice;
+use crate::powercut::disk::{Believes, Disk};
+use crate::powercut::recording::{Event, FileRef};
+use crate::powercut::victim::{self, Run};
 
 /// What each step of `calls.c` is recorded as.
 const EVERY_CALL: &[(&str, &[&str])] = &[
@@ -232,6 +220,16 @@ fn a_call_that_is_made_by_hand_fails_on_command() {
             assert_eq!((run.status.code(), run.said.trim()), (Some(4), said), "{fault} {how}");
         }
     }
+}
+
+/// Under the recorder itself: a process is traced by one other only.
+#[test]
+fn the_recorder_says_where_it_may_not_trace() {
+    let Some(recorder) = victim::recorder() else { return };
+    let run = Command::new(recorder).arg(recorder).args(["true"]).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(victim::NOT_PERMITTED), "{said}");
+    assert!(said.contains("cannot be traced here"), "{said}");
 }
 
 /// How many of so many cuts lose a write that was acknowledged, and how many an acknowledged swap.

@@ -93,7 +93,7 @@ fn an_execution_waits_for_its_workflow_to_be_registered() {
 fn what_is_held_is_listed_as_pending_from_the_first_moment_on() {
     let (world, _) = killed();
     for _ in 0..50 {
-        let world = World { disk: world.disk.copy(), ..world.in_new_process() };
+        let world = World { disk: world.disk.after_kill(), ..world.in_new_process() };
         assert_eq!(only_listed(&world.open()).standing.status, ExecutionStatus::Blocked);
     }
 }
@@ -303,32 +303,32 @@ fn a_paused_execution_is_still_paused_after_a_kill() {
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
 }
 
+/// A log that was closed is opened by its index, without a look at what lies in the segments.
 #[test]
 fn damage_in_one_history_holds_that_execution_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let opened = || Arc::new(cloacina_store::open(&path, &cloacina_store::Options::default()).unwrap());
     let door = Door::closed();
     let world = World::of([interrupted(&door)]).with_slots(2);
-    let engine = world.open();
+    let engine = world.open_on(opened());
     let damaged = engine.start(call_as("work", id(1))).unwrap();
     let whole = engine.start(call_as("work", id(2))).unwrap();
     door.wait_for_arrivals(2);
     engine.shutdown(Duration::ZERO).unwrap();
-    let after = world.in_new_process();
     door.open();
-    let marker = id(1).0;
-    let keys = after.disk.keys();
-    let key = keys
-        .iter()
-        .find(|key| {
-            let is_its = key.windows(16).any(|part| part == marker);
-            is_its && after.disk.value(key).is_some_and(|value| value.windows(4).any(|part| part == b"path"))
-        })
-        .expect("a stored frame of the execution");
-    let mut bytes = after.disk.value(key).unwrap();
-    let place = bytes.windows(4).position(|part| part == b"path").unwrap();
+    drop(engine);
+    let segment = path.join("segments/0000000001");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // A frame of the execution names it, and has what its first event says behind that.
+    let find =
+        |from: usize, word: &[u8]| from + bytes[from..].windows(word.len()).position(|part| part == word).unwrap();
+    let place = find(find(0, &id(1).0), b"path");
     bytes[place] ^= 1;
-    after.disk.damage(key, Some(&bytes));
+    std::fs::write(&segment, bytes).unwrap();
 
-    let engine = after.knowing([interrupted(&open_door()), chain("quick")]).open();
+    let after = world.in_new_process().knowing([interrupted(&open_door()), chain("quick")]);
+    let engine = after.open_on(opened());
     assert_eq!(end_of(&engine, whole).status, ExecutionStatus::Completed);
     let heard = engine.wait(damaged, None).unwrap_err();
     assert!(heard.to_string().contains(&format!("replay {damaged} verify")), "it has advice of its own: {heard}");

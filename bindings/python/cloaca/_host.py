@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from . import _cloaca, _logging, _running
-from ._cloaca import Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
+from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
 from ._past import Past
 from ._threads import Threads
 from ._trigger import triggers
@@ -134,10 +134,20 @@ class Host:
         if engine is not None and not self.is_closed and self._process == os.getpid():
             engine.unregister_trigger(name)
 
+    @property
+    def can_execute(self) -> bool:
+        """Whether the caller can call ``execute``: an attempt says first that it waits."""
+        return _running.attempt() is None
+
+    def execute(self, workflow_name: str, context: Context, execution_id: str | None) -> WorkflowResult:
+        """Starts an execution and waits for its end, on a thread that sleeps only once for that."""
+        raw = self.engine.execute(workflow_name, context, execution_id, _is_main_thread())
+        _logging.flush()
+        return self._result(raw)
+
     def wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
         """Waits for the end of an execution."""
-        on_main_thread = threading.current_thread() is threading.main_thread()
-        raw = self.engine.wait(execution_id, timeout, on_main_thread, _running.attempt())
+        raw = self.engine.wait(execution_id, timeout, _is_main_thread(), _running.attempt())
         _logging.flush()
         return self._result(raw)
 
@@ -157,7 +167,7 @@ class Host:
 
         attempt = _running.attempt()
         nested = None if attempt is None else self.engine.watch(execution_id, attempt, done)
-        self.engine.notify(execution_id, done)
+        awaited = self.engine.notify(execution_id, done)
         try:
             await ended
         finally:
@@ -165,7 +175,11 @@ class Host:
                 nested.close()
         if nested is not None:
             nested.check()
-        return self.wait(execution_id, 0.0)
+        raw = awaited.outcome()
+        if raw is None:
+            return self.wait(execution_id, 0.0)
+        _logging.flush()
+        return self._result(raw)
 
     def _result(self, raw: _cloaca.RawOutcome) -> WorkflowResult:
         failed = raw["failed"]
@@ -195,6 +209,10 @@ class Host:
         # Opening may have failed; and after the end of the interpreter's work, nothing is left to do.
         if getattr(self, "_threads", None) is not None and not self._is_ended:
             self.shutdown(0.0)
+
+
+def _is_main_thread() -> bool:
+    return threading.get_ident() == threading.main_thread().ident
 
 
 _hosts: weakref.WeakSet[Host] = weakref.WeakSet()

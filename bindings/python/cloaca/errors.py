@@ -261,7 +261,7 @@ class LogCorruptedError(LogError):
     Example:
         >>> import pathlib
         >>> cloaca.DefaultRunner("damaged.log").shutdown()
-        >>> _ = pathlib.Path("damaged.log", "db").write_bytes(b"something else")
+        >>> _ = pathlib.Path("damaged.log", "head").write_bytes(b"something else")
         >>> try:
         ...     cloaca.DefaultRunner("damaged.log")
         ... except cloaca.LogCorruptedError as error:

@@ -68,8 +68,8 @@ impl Lines<'_, '_> {
 
     fn disk(&mut self) -> io::Result<()> {
         let found = &self.ground.diagnosis;
-        let (files, database) = (text::size(found.files), text::size(found.database));
-        self.say("files", &format!("{files}, of which the database has {database}"))?;
+        let (files, index) = (text::size(found.files), text::size(found.index));
+        self.say("files", &format!("{files}, of which the index has {index}"))?;
         let disk = &found.file_system;
         self.say(
             "file system",

@@ -88,7 +88,7 @@ impl WholeJson {
 #[derive(Debug, Serialize)]
 pub struct GroundJson {
     files_bytes: u64,
-    database_bytes: u64,
+    index_bytes: u64,
     file_system: FileSystemJson,
     sync: Option<SyncJson>,
     sync_failed: Option<String>,
@@ -141,7 +141,7 @@ impl From<&Ground> for GroundJson {
         let micros = |span: std::time::Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         Self {
             files_bytes: found.files,
-            database_bytes: found.database,
+            index_bytes: found.index,
             file_system: FileSystemJson { kind: kind.clone(), free_bytes: *free, bytes: *size },
             sync: found.sync.as_ref().ok().map(|SyncCost { median, longest, seems_real }| SyncJson {
                 median_us: micros(*median),

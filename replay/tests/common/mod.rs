@@ -75,7 +75,7 @@ pub fn checked(records: Vec<Record>) -> Result<Vec<Record>, ReadError> {
 pub struct Altered(pub Log, pub Alter);
 
 impl LogReader for Altered {
-    read_through!(self => self.0.0; stream, streams, tail, hashes, erasures, definition, head, notices, location);
+    read_through!(self => self.0.0; stream, streams, tail, tree, erasures, definition, head, notices, location);
 
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
         self.0.0.read(stream, from, limit).map(self.1).and_then(checked)

@@ -8,8 +8,8 @@ use crate::bytes::Malformed;
 use crate::index::StreamState;
 use crate::keeper::{ChangeError, Changed, Erase, MOST_ERASED, MOST_PRUNED, Prune};
 use crate::log::{AppendError, ReadError};
-use crate::paging::Records;
 use crate::log_event::{Checkpoint, Dropped, Erased, LogEvent, Pruned, Wiped};
+use crate::paging::Records;
 use crate::record::{Body, Hash, StreamId, Timestamp};
 use crate::segments::Span;
 
@@ -83,8 +83,9 @@ impl Writer {
         let mut commitments = BTreeMap::new();
         let mut next = seqs.first().copied();
         while let Some(seq) = next {
-            let frames = core.stream_frames(stream, seq, super::read::Budget { records: 1, enough: 1, bytes: u64::MAX })?;
-            let records = super::read::checked_records(&frames)?;
+            let frames =
+                core.stream_frames(stream, seq, super::read::Budget { records: 1, enough: 1, bytes: u64::MAX })?;
+            let records = super::read::checked_records(&frames, 0)?;
             for record in records.iter().filter(|record| seqs.contains(&record.seq)) {
                 if let Body::Present { .. } = record.body {
                     commitments.insert(record.seq, record.body.commitment());

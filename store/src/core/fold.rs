@@ -145,7 +145,7 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
 /// The events in a frame of the log's own stream. What cannot be understood is passed over: a check of the log says so.
 pub(crate) fn events_of(frame: &StoredFrame) -> Vec<LogEvent> {
     let mut records = Vec::new();
-    if frame.records_into(&mut records).is_err() {
+    if frame.records_into(&mut records, 0).is_err() {
         return Vec::new();
     }
     let bodies = records.iter().filter_map(|record| record.body.bytes());

@@ -127,7 +127,9 @@ impl<'a> Follow<'a> {
         if (first, before) != (self.tip.position, self.tip.hash) || group.header.time < self.tip.time {
             let at = format!("segment {} at byte {}", group.place.segment, group.place.offset);
             return Next::Unfit(Unread::Damaged(if first == self.tip.position {
-                format!("{at}: the group at position {first} does not go on from the hash or the time of the log before it")
+                format!(
+                    "{at}: the group at position {first} does not go on from the hash or the time of the log before it"
+                )
             } else {
                 format!("{at}: the group begins at position {first}, the log before it ends at {}", self.tip.position)
             }));
@@ -155,7 +157,9 @@ impl<'a> Follow<'a> {
     }
 
     /// Adds what lies between here and the head to an index.
-    fn to_head(&mut self, head: &Head, index: &Index, progress: &mut Progress) -> Result<(), Unfit> {
+    fn reach_head(&mut self, head: &Head, index: &Index, progress: &mut Progress) -> Result<(), Unfit> {
+        // It was written when a segment was begun: then nothing stands between it and the end of the one before.
+        self.until = Some(head.place);
         while self.place < head.place {
             if self.enters(head.place)? {
                 break;
@@ -202,18 +206,19 @@ impl<'a> Follow<'a> {
     }
 
     /// Follows the log from the head to its end, and grows the tree.
-    fn from_head(&mut self, head: &Head, index: &Index) -> Result<Tree, Unfit> {
+    fn reach_end(&mut self, head: &Head, index: &Index) -> Result<Tree, Unfit> {
         let mut tree = head.tree.clone();
         let known = index.place();
         // An index that goes further than the head, as it does while the log is written, must meet the log where it ends.
-        let mut is_met = known <= self.place;
+        let mut is_met = known < self.place || (known, index.tip()) == (self.place, self.tip);
         loop {
             let (tip, place) = (self.tip, self.place);
             let unfit = match self.next() {
-                Next::End => break,
+                // Zeros are the end, or what was there is gone.
+                Next::End => Unread::Damaged("there are zeros".to_owned()),
                 Next::Unfit(unread) => unread,
                 Next::Group(group) => match grown(&tree, &group).and_then(|grown| {
-                    self.check(head, &group, (tip, place))?;
+                    self.check(&group, (tip, place))?;
                     Ok(grown)
                 }) {
                     Ok(grown) => {
@@ -229,7 +234,7 @@ impl<'a> Follow<'a> {
             };
             let Unread::Damaged(what) = unfit else { return Err(unfit.into()) };
             (self.tip, self.place) = (tip, place);
-            self.check_unfinished(head, place, tip.position, &what)?;
+            self.check_unfinished(place, tip.position, &what)?;
             break;
         }
         if !is_met {
@@ -240,13 +245,13 @@ impl<'a> Follow<'a> {
 
     /// Checks the content of a group that goes on from where the log was. One that something was written behind was whole once: what has
     /// become of it may be for whoever erases to mend.
-    fn check(&mut self, head: &Head, group: &Group, (tip, place): (Tip, Place)) -> Result<(), Unread> {
+    fn check(&mut self, group: &Group, (tip, place): (Tip, Place)) -> Result<(), Unread> {
         let Err(unread) = group.check() else { return Ok(()) };
         let what = match &unread {
             Unread::Damaged(what) => what.clone(),
             Unread::Failed(_) => return Err(unread),
         };
-        if self.check_unfinished(head, place, tip.position, &what).is_ok() {
+        if self.check_unfinished(place, tip.position, &what).is_ok() {
             return Err(unread);
         }
         self.suspects.push((group.place, unread));
@@ -254,10 +259,7 @@ impl<'a> Follow<'a> {
     }
 
     /// That what follows was never finished: in front of it everything was on the disk before anything was written behind it.
-    fn check_unfinished(&self, head: &Head, place: Place, end: u64, what: &str) -> Result<(), Unfit> {
-        if head.closed {
-            return Err(Unfit::Damaged(format!("it was closed at position {end}, and goes on behind that: {what}")));
-        }
+    fn check_unfinished(&self, place: Place, end: u64, what: &str) -> Result<(), Unfit> {
         let mut walk = Walk::new(self.segments, place);
         loop {
             while let Some(header) = walk.search()? {
@@ -268,10 +270,9 @@ impl<'a> Follow<'a> {
                     )));
                 }
             }
-            match walk.next_segment(self.numbers) {
-                None => return Ok(()),
-                // One that was being made when something stopped it has nothing behind its header.
-                Some(_) => {}
+            // One that was being made when something stopped it has nothing behind its header.
+            if walk.next_segment(self.numbers).is_none() {
+                return Ok(());
             }
         }
     }
@@ -299,7 +300,10 @@ fn grown(tree: &Tree, group: &Group) -> Result<Tree, Unread> {
         return Ok(tree);
     }
     let (found, at) = (tree.root(), group.header.end);
-    Err(Unread::Damaged(format!("the hash of the log at position {at} is {}, its content gives {found}", group.header.after)))
+    Err(Unread::Damaged(format!(
+        "the hash of the log at position {at} is {}, its content gives {found}",
+        group.header.after
+    )))
 }
 
 fn short_of(head: &Head, tip: &Tip) -> Unfit {
@@ -338,15 +342,14 @@ pub(crate) fn check_segments(segments: &Segments, head: &Head) -> Result<Vec<u32
         segments.file(number)?.length().map_err(|error| Unfit::Failed(format!("segment {number}: {error}")))
     };
     for number in 1..=head.place.segment {
-        let wanted = if number == head.place.segment {
-            head.place.offset
-        } else {
-            segments.header(number + 1)?.length_before
-        };
+        let wanted =
+            if number == head.place.segment { head.place.offset } else { segments.header(number + 1)?.length_before };
         let found = length(number)?;
         if found < u64::from(wanted) {
             let name = name_of(number);
-            return Err(Unfit::Damaged(format!("segment {number} (the file {name}) has {found} bytes, and should have {wanted}")));
+            return Err(Unfit::Damaged(format!(
+                "segment {number} (the file {name}) has {found} bytes, and should have {wanted}"
+            )));
         }
         segments.header(number)?;
     }
@@ -382,12 +385,12 @@ pub(crate) fn follow(segments: &Segments, numbers: &[u32], head: &Head, index: &
     let mut follow = if place < head.place {
         let from = if place == Place::default() { Place { segment: 1, offset: HEADER as u32 } } else { place };
         let mut follow = Follow::new(segments, numbers, tip, from);
-        follow.to_head(head, index, &mut Progress::default())?;
+        follow.reach_head(head, index, &mut Progress::default())?;
         follow
     } else {
         Follow::new(segments, numbers, head.tip, head.place)
     };
-    let tree = follow.from_head(head, index)?;
+    let tree = follow.reach_end(head, index)?;
     let Follow { place, suspects, .. } = follow;
     Ok(Followed { tree, place, suspects })
 }

@@ -69,7 +69,14 @@ impl Writer {
                 let what = format!("{stream} is in this log, with other records; import it into another log");
                 return Err(ChangeError::Refused(what));
             }
-            Err(ReadError::NoStream(_) | ReadError::Pruned { .. }) => {}
+            Err(ReadError::NoStream(_)) => {}
+            Err(ReadError::Pruned { .. }) => {
+                let pruned = core.ask(|index| index.stream(stream))?;
+                if pruned.is_some_and(|pruned| pruned.records == entry.records && pruned.head != entry.head) {
+                    let what = "and with other records than the archive has; import it into another log";
+                    return Err(ChangeError::Refused(format!("this log has pruned {stream}, {what}")));
+                }
+            }
             Err(error) => return Err(error.into()),
         }
         let known: HashSet<u64> = core.erasures(stream)?.into_iter().map(|erasure| erasure.seq).collect();

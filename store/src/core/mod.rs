@@ -14,6 +14,8 @@ pub(crate) mod read;
 pub(crate) mod ready;
 mod rewrites;
 pub(crate) mod tail;
+#[cfg(test)]
+mod tests;
 pub(crate) mod verify;
 pub(crate) mod wiping;
 pub(crate) mod writer;
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use crate::core::follow::Follow;
 use crate::core::moving::Moving;
 use crate::core::rewrites::Rewrites;
+use crate::core::wiping::Pending;
 use crate::index::{Index, Lost};
 use crate::layout::head::Tip;
 use crate::log::{Durability, Notices, ReadError};
@@ -52,6 +55,8 @@ pub(crate) struct Core {
     /// What the process that writes says of streams.
     notices: Mutex<Notices>,
     rewrites: Rewrites,
+    /// What a reader shows as if it were written over: whoever writes does that before all else.
+    pub(crate) pending: Pending,
 }
 
 impl Core {
@@ -68,6 +73,7 @@ impl Core {
             moving: Arc::default(),
             notices: Mutex::default(),
             rewrites: Rewrites::default(),
+            pending: Pending::default(),
         }
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Core;
-use super::follow::{Followed, Follow, Next, Unfit, check_segments, follow};
-use super::wiping;
+use super::follow::{Follow, Followed, Next, Unfit, check_segments, follow};
+use super::wiping::{self, Pending};
 use super::writer::Writer;
 use crate::disk::{Disk, content};
 use crate::index::{Index, Part, Store};
@@ -69,7 +69,8 @@ pub(crate) struct Found {
 pub(crate) fn find(disk: &Arc<dyn Disk>, head: Head, store: Option<Store>, keep: bool) -> Result<Found, Unfit> {
     let segments = Segments::new(Arc::clone(disk), head.log);
     let numbers = check_segments(&segments, &head)?;
-    let (tip, place) = store.as_ref().map_or((Tip::empty(), Place::default()), |store| (store.end().tip, store.end().place));
+    let (tip, place) =
+        store.as_ref().map_or((Tip::empty(), Place::default()), |store| (store.end().tip, store.end().place));
     let index = Index::new(Part::default(), tip, place, store);
     if keep {
         index.keep().map_err(|error| Unfit::Failed(format!("starting the thread of its index: {error}")))?;
@@ -82,9 +83,10 @@ pub(crate) fn find(disk: &Arc<dyn Disk>, head: Head, store: Option<Store>, keep:
 pub(crate) fn open_for_reading(disk: &Arc<dyn Disk>, location: String) -> Result<Core, Unfit> {
     let head = load_head(&**disk)?.ok_or_else(|| Unfit::Damaged("its head file (`head`) is missing".to_owned()))?;
     let Found { segments, index, head, followed, .. } = find(disk, head, None, false)?;
-    let core = Core::new(segments, index, None, location);
+    let mut core = Core::new(segments, index, None, location);
+    core.pending = Pending::of(&core, head.wiped)?;
     // What looks like damage may be half of what is to be written over; whoever reads a record checks it then.
-    if !wiping::is_pending(&core, head.wiped)? {
+    if core.pending.is_empty() {
         followed.check_suspects(&core.segments)?;
     }
     Ok(core)
@@ -137,7 +139,8 @@ pub(crate) fn open_for_writing<Now: FnOnce(Timestamp) -> Timestamp>(
     let failed = |doing: &str, error: std::io::Error| Unfit::Failed(format!("{doing}: {error}"));
     // What was never finished is gone before anything is written: the last segment first.
     for number in numbers.iter().rev().filter(|number| **number > followed.place.segment) {
-        disk.remove(&crate::segments::name_of(*number)).map_err(|error| failed("removing a segment that was never begun", error))?;
+        disk.remove(&crate::segments::name_of(*number))
+            .map_err(|error| failed("removing a segment that was never begun", error))?;
     }
     let appender = Appender::go_on(Arc::clone(disk), followed.place, longest_segment)
         .map_err(|error| failed("opening the last segment", error))?;

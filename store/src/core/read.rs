@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Core;
+use crate::bytes::Malformed;
 use crate::index::{FrameAt, StreamState};
 use crate::layout::definition;
 use crate::layout::frame::StoredFrame;
@@ -35,31 +36,26 @@ impl Budget {
 /// How many frames are looked up at once.
 const FRAMES: usize = 1024;
 
-/// The records of frames, each checked against its hash.
-pub(crate) fn checked_records(frames: &[StoredFrame]) -> Result<Vec<Record>, ReadError> {
+/// The records of frames, each checked against its hash, but for so many of the first ones.
+pub(crate) fn checked_records(frames: &[StoredFrame], passed: u64) -> Result<Vec<Record>, ReadError> {
     let count = frames.iter().map(|frame| crate::bytes::usize_of(frame.header.count)).sum();
     let mut records: Vec<Record> = Vec::with_capacity(count);
-    let mut failed = None;
+    let mut passed = passed;
     for frame in frames {
         let (stream, seq) = (frame.header.stream, frame.header.first_seq);
+        let damaged = |why: Malformed| ReadError::Damaged { stream, seq, what: why.to_string() };
         let start = records.len();
-        if let Err(why) = frame.records_into(&mut records) {
-            // What is wrong with an earlier record is told before what is wrong with a later one.
-            records.truncate(start);
-            failed = Some(ReadError::Damaged { stream, seq, what: why.to_string() });
-            break;
+        let taken = frame.records_into(&mut records, std::mem::take(&mut passed));
+        // What is wrong with an earlier record is told before what is wrong with a later one.
+        if let Err((at, what)) = seal::check_all(&records[start..]) {
+            let Record { stream, seq, .. } = records[start + at];
+            return Err(ReadError::Damaged { stream, seq, what });
         }
+        taken.map_err(damaged)?;
+        // What no hash covers: a label, and what is counted.
+        frame.check().map_err(damaged)?;
     }
-    if let Err((at, what)) = seal::check_all(&records) {
-        let Record { stream, seq, .. } = records[at];
-        return Err(ReadError::Damaged { stream, seq, what });
-    }
-    // What no hash covers: a label, and what is counted.
-    for frame in frames {
-        let (stream, seq) = (frame.header.stream, frame.header.first_seq);
-        frame.check().map_err(|why| ReadError::Damaged { stream, seq, what: why.to_string() })?;
-    }
-    failed.map_or(Ok(records), Err)
+    Ok(records)
 }
 
 /// Where a stream stands before a frame: what the frame must go on from.
@@ -175,7 +171,7 @@ impl Core {
             Unread::Failed(why) => ReadError::Io(why),
         })?;
         if (frame.header.stream, frame.header.first_seq) == (stream, seq) {
-            return Ok(frame);
+            return Ok(self.pending.done_to(at.span.place, frame));
         }
         Err(ReadError::Damaged { stream, seq, what: "another frame is in its place".to_owned() })
     }
@@ -206,10 +202,9 @@ impl Core {
         let mut frames = Vec::new();
         let loaded = self.stream_frames_into(&mut frames, stream, from, budget);
         // What is wrong with an earlier record is told before what is wrong with a later one.
-        let mut records = checked_records(&frames)?;
+        let passed = frames.first().map_or(0, |first| from.saturating_sub(first.header.first_seq));
+        let mut records = checked_records(&frames, passed)?;
         loaded?;
-        let passed = records.partition_point(|record| record.seq < from);
-        records.drain(..passed);
         records.truncate(budget.records);
         Ok(records)
     }
@@ -219,7 +214,7 @@ impl Core {
         let last = state.records.saturating_sub(1);
         let frames = self.stream_frames(stream, last, Budget::all(1))?;
         Self::check_end(stream, state, state.records, &frames)?;
-        checked_records(&frames).map(drop)
+        checked_records(&frames, 0).map(drop)
     }
 
     /// One stream's entry.

@@ -7,49 +7,68 @@ use crate::layout::segment::{HEADER, Place};
 use crate::log::{ReadError, StreamsSince};
 use crate::merkle::Node;
 use crate::record::Record;
-use crate::segments::walk::{Group, Item, Step, Walk};
+use crate::segments::walk::{Found, Item, Walk};
 use crate::since;
 
-/// On the way through the durable log.
+/// On the way through the durable log, item by item.
 pub(crate) struct LogWalk<'a> {
     walk: Walk<'a>,
     segments: Vec<u32>,
+    /// Groups that end before it are passed.
+    from: u64,
     /// Where the log ended when the walk began.
     end: u64,
     position: u64,
+    /// Where the group ends that it is in.
+    group_end: Option<Place>,
 }
 
 impl LogWalk<'_> {
-    /// The next group; `None` at the end of the log.
-    pub(crate) fn next_group(&mut self) -> Result<Option<Group>, ReadError> {
-        while self.position < self.end {
-            match self.walk.step() {
-                Step::Group(group) => {
-                    self.position = self.position.max(group.header.end);
-                    return Ok(Some(group));
+    /// The next item; `None` at the end of the log.
+    pub(crate) fn next(&mut self) -> Result<Option<Found>, ReadError> {
+        loop {
+            if let Some(end) = self.group_end {
+                match self.walk.item(end)? {
+                    None => self.group_end = None,
+                    found => return Ok(found),
                 }
-                Step::Unfit(unread) => return Err(unread.into()),
-                Step::End => match self.walk.next_segment(&self.segments) {
-                    Some(header) => drop(header?),
-                    None => {
-                        let what = format!("it ends at position {}, and goes to {}", self.position, self.end);
-                        return Err(ReadError::DamagedLog(what));
-                    }
-                },
+            }
+            if self.position >= self.end {
+                return Ok(None);
+            }
+            self.enter()?;
+        }
+    }
+
+    /// Goes on with the next group that does not end before what is wanted.
+    fn enter(&mut self) -> Result<(), ReadError> {
+        if let Some((header, end)) = self.walk.enter()? {
+            self.position = self.position.max(header.end);
+            match header.end <= self.from {
+                true => self.walk.place = end,
+                false => self.group_end = Some(end),
+            }
+            return Ok(());
+        }
+        match self.walk.next_segment(&self.segments) {
+            Some(header) => Ok(header.map(drop)?),
+            None => {
+                let what = format!("it ends at position {}, and goes to {}", self.position, self.end);
+                Err(ReadError::DamagedLog(what))
             }
         }
-        Ok(None)
     }
 }
 
 impl Core {
-    /// From the group on that has a position, or a little before it.
-    pub(crate) fn walk_from(&self, position: u64) -> Result<LogWalk<'_>, ReadError> {
+    /// From the beginning of the group on that has a position.
+    pub(crate) fn walk_from(&self, from: u64) -> Result<LogWalk<'_>, ReadError> {
         let first = Place { segment: 1, offset: HEADER as u32 };
-        let place = self.ask(|index| index.group_before(position))?.unwrap_or(first);
+        let place = self.ask(|index| index.group_before(from))?.unwrap_or(first);
         let (end, last) = (self.tip().position, self.index.place().segment);
-        let position = if place == first { 0 } else { position.min(end) };
-        Ok(LogWalk { walk: Walk::new(&self.segments, place), segments: (1..=last).collect(), end, position })
+        let position = if place == first { 0 } else { from.min(end) };
+        let segments = (1..=last).collect();
+        Ok(LogWalk { walk: Walk::new(&self.segments, place), segments, from, end, position, group_end: None })
     }
 
     /// Visits the frames with the records from a position on, in their order, until told to stop.
@@ -63,18 +82,13 @@ impl Core {
             return Ok(());
         }
         let mut walk = self.walk_from(from)?;
-        while let Some(group) = walk.next_group()? {
-            if group.header.end <= from {
-                continue;
-            }
-            for found in group.items() {
-                let found = found?;
-                let is_wanted = |frame: &StoredFrame| frame.header.standing == Standing::Own && frame.header.end() > from;
-                if let Some(frame) = found.frame().filter(is_wanted)
-                    && !visit(frame)?
-                {
-                    return Ok(());
-                }
+        while let Some(found) = walk.next()? {
+            let place = found.place;
+            let is_wanted = |frame: &StoredFrame| frame.header.standing == Standing::Own && frame.header.end() > from;
+            if let Some(frame) = found.into_frame().filter(is_wanted)
+                && !visit(self.pending.done_to(place, frame))?
+            {
+                break;
             }
         }
         Ok(())
@@ -105,10 +119,9 @@ impl Core {
         let mut frames = Vec::new();
         let walked = self.tail_frames_into(&mut frames, from, budget);
         // What is wrong with an earlier record is told before what is wrong with a later one.
-        let mut records = super::read::checked_records(&frames)?;
+        let passed = frames.first().map_or(0, |first| from.saturating_sub(first.header.first_position));
+        let mut records = super::read::checked_records(&frames, passed)?;
         walked?;
-        let passed = records.partition_point(|record| record.position < from);
-        records.drain(..passed);
         records.truncate(budget.records);
         Ok(records)
     }
@@ -120,24 +133,23 @@ impl Core {
             return Ok(nodes);
         }
         let mut walk = self.walk_from(from)?;
-        while let Some(group) = walk.next_group()? {
-            for found in group.items() {
-                let found = found?;
-                match &found.item {
-                    Item::Frame(header) if header.standing == Standing::Own && header.end() > from => {
-                        if let Some(frame) = found.frame().filter(|frame| !frame.header.pruned) {
-                            super::read::checked_records(std::slice::from_ref(&frame))?;
-                        }
-                        let hashes = found.hashes()?;
-                        nodes.extend((header.first_position..).zip(&hashes).map(|(at, hash)| Node::of_record(at, hash)));
+        while nodes.len() < limit
+            && let Some(found) = walk.next()?
+        {
+            match &found.item {
+                Item::Frame(header) if header.standing == Standing::Own && header.end() > from => {
+                    let frame = found.frame().map(|frame| self.pending.done_to(found.place, frame));
+                    if let Some(frame) = frame.filter(|frame| !frame.header.pruned) {
+                        super::read::checked_records(std::slice::from_ref(&frame), 0)?;
                     }
-                    Item::Gap(_, end) if *end > from => nodes.extend(found.gap()?.nodes),
-                    _ => {}
+                    let hashes = found.hashes()?;
+                    let leaves = (header.first_position..).zip(&hashes).map(|(at, hash)| Node::of_record(at, hash));
+                    nodes.extend(leaves.filter(|node| node.first >= from));
                 }
-            }
-            nodes.retain(|node| node.first >= from);
-            if nodes.len() >= limit {
-                break;
+                Item::Gap(_, end) if *end > from => {
+                    nodes.extend(found.gap()?.nodes.into_iter().filter(|node| node.first >= from));
+                }
+                _ => {}
             }
         }
         nodes.truncate(limit);

@@ -214,6 +214,7 @@ impl Checking<'_> {
                 let (stream, seq) = (header.stream, header.first_seq);
                 let damaged = |what: String| ReadError::Damaged { stream, seq, what };
                 let Some(frame) = found.frame() else { return Ok(()) };
+                let frame = self.core.pending.done_to(found.place, frame);
                 let hashes = frame.hashes().map_err(|why| damaged(why.to_string()))?;
                 if header.standing == Standing::Own {
                     if header.first_position != *position {
@@ -223,10 +224,8 @@ impl Checking<'_> {
                     *position += u64::from(header.count);
                     hashes.iter().for_each(|hash| self.tree.push(hash));
                 }
-                let sound = found.check().map_err(|unread| match unread {
-                    Unread::Damaged(what) => damaged(what),
-                    Unread::Failed(why) => ReadError::Io(why),
-                });
+                let Place { segment, offset } = found.place;
+                let sound = frame.check().map_err(|why| damaged(format!("segment {segment} at byte {offset}: {why}")));
                 if let Err(error) = self.frame(&frame).and(sound) {
                     self.streams.entry(stream).or_insert(Told::NEW).broken = true;
                     self.found(error);
@@ -278,7 +277,7 @@ impl Checking<'_> {
         if header.pruned {
             return Ok(());
         }
-        let records = checked_records(std::slice::from_ref(frame))?;
+        let records = checked_records(std::slice::from_ref(frame), 0)?;
         self.verified.records += records.len() as u64;
         for record in &records {
             match &record.body {

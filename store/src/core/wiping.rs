@@ -13,8 +13,8 @@ use crate::layout::segment::Place;
 use crate::log::ReadError;
 use crate::log_event::LogEvent;
 use crate::record::{Hash, StreamId};
-use crate::segments::appender::Appender;
 use crate::segments::Span;
+use crate::segments::appender::Appender;
 use crate::segments::walk::Item;
 
 /// How many frames of a stream are looked for at once, and how many bytes are written over before others are looked for.
@@ -96,49 +96,78 @@ impl Core {
     }
 }
 
-/// Whether the events from a position on say that something is to be written over.
-pub(crate) fn is_pending(core: &Core, from: u64) -> Result<bool, Unfit> {
-    let mut is_pending = false;
-    core.each_own_frame(from, |frame| {
-        let is_to_go = |event: &LogEvent| matches!(event, LogEvent::Erased(_) | LogEvent::Pruned(_));
-        is_pending |= events_of(frame).iter().any(is_to_go);
-    })?;
-    Ok(is_pending)
+/// What the log says was erased or pruned, and may not be written over yet, or half of it.
+#[derive(Default)]
+pub(crate) struct Pending {
+    erased: BTreeMap<StreamId, BTreeMap<u64, Hash>>,
+    /// Each with where the event stands that says so: what stands behind it was taken over from an archive since.
+    pruned: BTreeMap<StreamId, Place>,
+}
+
+impl Pending {
+    /// What the events from a position on say.
+    pub(crate) fn of(core: &Core, from: u64) -> Result<Self, ReadError> {
+        let mut pending = Self::default();
+        core.each_own_frame(from, |place, frame| {
+            for event in events_of(frame) {
+                match event {
+                    LogEvent::Erased(erased) => {
+                        let commitments = erased.records.iter().map(|record| (record.seq, record.commitment));
+                        pending.erased.entry(erased.stream).or_default().extend(commitments);
+                    }
+                    LogEvent::Pruned(pruned) => {
+                        pending.pruned.extend(pruned.streams.iter().map(|dropped| (dropped.stream, place)));
+                    }
+                    _ => {}
+                }
+            }
+        })?;
+        Ok(pending)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.erased.is_empty() && self.pruned.is_empty()
+    }
+
+    /// A frame as it is to be.
+    pub(crate) fn done_to(&self, place: Place, frame: StoredFrame) -> StoredFrame {
+        if self.is_empty() {
+            return frame;
+        }
+        let stream = frame.header.stream;
+        let done = if self.pruned.get(&stream).is_some_and(|event| place < *event) {
+            frame.pruned().ok()
+        } else {
+            let commitments = self.erased.get(&stream);
+            commitments.and_then(|commitments| frame.erased(|seq| commitments.get(&seq).copied()).ok())
+        };
+        done.and_then(|bytes| StoredFrame::decode(bytes.into()).ok()).unwrap_or(frame)
+    }
 }
 
 /// Does what a process has written down and was stopped before it had done: for the events from a position on.
 pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), Unfit> {
-    let mut pending = Vec::new();
-    core.each_own_frame(from, |frame| pending.extend(events_of(frame)))?;
-    let mut dropped = Vec::new();
-    for event in pending {
-        match event {
-            LogEvent::Erased(erased) => {
-                let commitments = erased.records.iter().map(|record| (record.seq, record.commitment)).collect();
-                core.wipe_erased(erased.stream, &commitments)?;
-            }
-            LogEvent::Pruned(pruned) => dropped.extend(pruned.streams.iter().map(|dropped| dropped.stream)),
-            _ => {}
-        }
+    let Pending { erased, pruned } = Pending::of(core, from)?;
+    for (stream, commitments) in &erased {
+        core.wipe_erased(*stream, commitments)?;
     }
-    if dropped.is_empty() {
+    if pruned.is_empty() {
         return Ok(());
     }
-    dropped.sort_unstable();
-    let spans = core.frames_of(&dropped)?;
+    let streams: Vec<StreamId> = pruned.into_keys().collect();
+    let spans = core.frames_of(&streams)?;
     Ok(core.wipe_pruned(&spans)?)
 }
 
 impl Core {
     /// Visits the frames of the log's own stream that have positions from one on.
-    fn each_own_frame(&self, from: u64, mut visit: impl FnMut(&StoredFrame)) -> Result<(), ReadError> {
+    fn each_own_frame(&self, from: u64, mut visit: impl FnMut(Place, &StoredFrame)) -> Result<(), ReadError> {
         let mut walk = self.walk_from(from)?;
-        while let Some(step) = walk.next_group()? {
-            for found in step.items() {
-                let is_own = |frame: &StoredFrame| frame.header.stream == StreamId::LOG && frame.header.end() > from;
-                if let Some(frame) = found?.frame().filter(is_own) {
-                    visit(&frame);
-                }
+        while let Some(found) = walk.next()? {
+            let place = found.place;
+            let is_own = |frame: &StoredFrame| frame.header.stream == StreamId::LOG && frame.header.end() > from;
+            if let Some(frame) = found.into_frame().filter(is_own) {
+                visit(place, &frame);
             }
         }
         Ok(())
@@ -154,17 +183,14 @@ impl Core {
             known.insert(*stream, frames.iter().map(|frame| frame.span).collect());
         }
         let mut walk = self.walk_from(0)?;
-        while let Some(group) = walk.next_group()? {
-            for found in group.items() {
-                let found = found?;
-                if let Item::Frame(header) = &found.item
-                    // One that was written over in a part says that it is gone, and is not.
-                    && (!header.pruned || found.check().is_err())
-                    && known.get(&header.stream).is_some_and(|live| live.iter().all(|span| span.place != found.place))
-                {
-                    let length = u32::try_from(found.bytes.len()).unwrap_or(u32::MAX);
-                    spans.push(Span { place: found.place, length });
-                }
+        while let Some(found) = walk.next()? {
+            // Of one that was stopped in the middle, the header may say already that it is done.
+            if let Item::Frame(header) = &found.item
+                && (!header.pruned || found.check().is_err())
+                && known.get(&header.stream).is_some_and(|live| live.iter().all(|span| span.place != found.place))
+            {
+                let length = u32::try_from(found.bytes.len()).unwrap_or(u32::MAX);
+                spans.push(Span { place: found.place, length });
             }
         }
         Ok(spans)

@@ -212,7 +212,7 @@ impl Index {
         wanted: usize,
     ) -> Result<(Vec<(StreamId, StreamState)>, Option<ListingKey>), Lost> {
         let layers = read_lock(&self.shared.layers);
-        let page = wanted.min(PAGE).max(1);
+        let page = wanted.clamp(1, PAGE);
         let mut keys: BTreeMap<ListingKey, StreamKind> = BTreeMap::new();
         // Before this place, somebody has streams that were not looked at.
         let mut known_down_to = None;

@@ -221,9 +221,9 @@ impl Content {
             .ok()
             .filter(|_| label.len() <= MAX_LABEL)
             .ok_or_else(|| Malformed(format!("a label of {} bytes is longer than {MAX_LABEL}", label.len())))?;
-        let length = bodies
-            .iter()
-            .fold(HEADER + label.len(), |sum, body| sum.saturating_add(32 + 1 + 4).saturating_add(content_length(body.len())));
+        let length = bodies.iter().fold(HEADER + label.len(), |sum, body| {
+            sum.saturating_add(32 + 1 + 4).saturating_add(content_length(body.len()))
+        });
         if length > LONGEST_ITEM {
             return Err(Malformed(format!(
                 "a frame of {length} bytes is longer than {LONGEST_ITEM}; keep large values outside of the log and record where they are"
@@ -433,8 +433,9 @@ impl StoredFrame {
         Ok(hashes)
     }
 
-    /// Puts its records behind others. Their hashes are for [`seal::check_all`] to check. A pruned frame has none.
-    pub(crate) fn records_into(&self, records: &mut Vec<Record>) -> Result<(), Malformed> {
+    /// Puts its records behind others, but for so many of the first ones. Their hashes are for [`seal::check_all`] to check. A pruned
+    /// frame has none.
+    pub(crate) fn records_into(&self, records: &mut Vec<Record>, passed: u64) -> Result<(), Malformed> {
         if self.header.pruned {
             return Ok(());
         }
@@ -442,10 +443,12 @@ impl StoredFrame {
         let (mut previous, mut offset, mut own) = (self.header.previous, 0, 0);
         records.reserve(usize_of(self.header.count));
         self.each(|record| {
-            let body = self.body_of(&record)?;
             own += u64::from(record.length);
-            let (seq, position) = (first_seq + offset, first_position + offset);
-            records.push(Record { stream, kind, seq, position, time, previous, hash: record.hash, body });
+            if offset >= passed {
+                let body = self.body_of(&record)?;
+                let (seq, position) = (first_seq + offset, first_position + offset);
+                records.push(Record { stream, kind, seq, position, time, previous, hash: record.hash, body });
+            }
             previous = record.hash;
             offset += 1;
             Ok(())

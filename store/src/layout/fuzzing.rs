@@ -36,7 +36,7 @@ pub fn frame(bytes: &[u8]) {
     assert_eq!(peek_item(&bytes), Ok((frame::MAGIC, bytes.len())));
     assert_eq!(frame.check(), Ok(()));
     let mut records = Vec::new();
-    let read = frame.records_into(&mut records);
+    let read = frame.records_into(&mut records, 0);
     let Ok(hashes) = frame.hashes() else {
         return assert!(read.is_err() || frame.header.pruned, "records that are there have hashes");
     };

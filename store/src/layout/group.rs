@@ -52,7 +52,9 @@ impl GroupHeader {
     }
 
     pub(crate) fn decode(bytes: &[u8], log: LogId, place: Place) -> Result<Self, Malformed> {
-        let bytes = bytes.get(..HEADER).ok_or_else(|| Malformed(format!("{HEADER} bytes are needed, {} are left", bytes.len())))?;
+        let bytes = bytes
+            .get(..HEADER)
+            .ok_or_else(|| Malformed(format!("{HEADER} bytes are needed, {} are left", bytes.len())))?;
         let mut cursor = Cursor::new(bytes);
         expect_only(&mut cursor, MAGIC)?;
         let length = usize_of(cursor.u32()?);

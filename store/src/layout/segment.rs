@@ -49,7 +49,9 @@ impl SegmentHeader {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let bytes = bytes.get(..HEADER).ok_or_else(|| Malformed(format!("{HEADER} bytes are needed, {} are left", bytes.len())))?;
+        let bytes = bytes
+            .get(..HEADER)
+            .ok_or_else(|| Malformed(format!("{HEADER} bytes are needed, {} are left", bytes.len())))?;
         let mut cursor = Cursor::new(bytes);
         expect_only(&mut cursor, MAGIC)?;
         let number = cursor.u32()?;

@@ -44,7 +44,7 @@ fn decode(bytes: &[u8]) -> Result<StoredFrame, Malformed> {
 
 fn records_of(frame: &StoredFrame) -> Result<Vec<Record>, Malformed> {
     let mut records = Vec::new();
-    frame.records_into(&mut records)?;
+    frame.records_into(&mut records, 0)?;
     Ok(records)
 }
 

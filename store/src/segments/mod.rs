@@ -6,6 +6,8 @@
 pub(crate) mod appender;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+#[cfg(test)]
+mod tests;
 pub(crate) mod walk;
 
 use std::collections::BTreeMap;

@@ -13,8 +13,11 @@ use crate::layout::segment::{HEADER, Place, SegmentHeader};
 use crate::layout::{check_sum, peek_item};
 use crate::record::Hash;
 
-/// How much is read at once, where a group is not longer. More takes longer: such memory is asked of the system each time.
-const AT_ONCE: usize = 96 * 1024;
+/// How much is read at once, where what is wanted is not longer. More takes longer: such memory is asked of the system each time.
+const AT_ONCE: usize = 64 * 1024;
+
+/// What tells how long an item is.
+const ITEM: usize = 8;
 
 /// A group that was found.
 #[derive(Clone, Debug)]
@@ -43,6 +46,14 @@ impl Found {
     pub(crate) fn frame(&self) -> Option<StoredFrame> {
         match &self.item {
             Item::Frame(header) => Some(StoredFrame::new(header.clone(), self.bytes.clone())),
+            Item::Definition | Item::Gap(..) => None,
+        }
+    }
+
+    /// The same, without what else is known of it.
+    pub(crate) fn into_frame(self) -> Option<StoredFrame> {
+        match self.item {
+            Item::Frame(header) => Some(StoredFrame::new(header, self.bytes)),
             Item::Definition | Item::Gap(..) => None,
         }
     }
@@ -84,7 +95,8 @@ impl Group {
             let place = after(self.place, at);
             if left == 0 {
                 failed = true;
-                return (at != self.bytes.len()).then(|| Err(damaged_at(place, "there is something behind the items of a group")));
+                return (at != self.bytes.len())
+                    .then(|| Err(damaged_at(place, "there is something behind the items of a group")));
             }
             let found = self.item(at, place);
             match &found {
@@ -99,13 +111,25 @@ impl Group {
     }
 
     fn item(&self, at: usize, place: Place) -> Result<Found, Unread> {
-        let damaged = |Malformed(why)| damaged_at(place, &why);
-        let rest = &self.bytes[at..];
-        let (magic, length) = peek_item(rest).map_err(damaged)?;
+        let rest = self.bytes.slice(at..);
+        let (_, length) = peek_item(&rest).map_err(|Malformed(why)| damaged_at(place, &why))?;
         if length > rest.len() || length == 0 {
             return Err(damaged_at(place, "an item is longer than its group"));
         }
-        let bytes = self.bytes.slice(at..at + length);
+        Found::at(place, rest.slice(..length))
+    }
+
+    /// That everything in it is as it was written, by its checksums.
+    pub(crate) fn check(&self) -> Result<(), Unread> {
+        self.items().try_for_each(|found| found?.check())
+    }
+}
+
+impl Found {
+    /// What the bytes at a place are, all of which belong to one item.
+    fn at(place: Place, bytes: Bytes) -> Result<Self, Unread> {
+        let damaged = |Malformed(why)| damaged_at(place, &why);
+        let (magic, _) = peek_item(&bytes).map_err(damaged)?;
         let item = match magic {
             frame::MAGIC => Item::Frame(FrameHeader::decode(&bytes).map_err(damaged)?),
             gap::MAGIC => {
@@ -117,12 +141,7 @@ impl Group {
                 Item::Definition
             }
         };
-        Ok(Found { item, place, bytes })
-    }
-
-    /// That everything in it is as it was written, by its checksums.
-    pub(crate) fn check(&self) -> Result<(), Unread> {
-        self.items().try_for_each(|found| found?.check())
+        Ok(Self { item, place, bytes })
     }
 }
 
@@ -180,18 +199,45 @@ impl<'a> Walk<'a> {
     }
 
     fn group(&mut self) -> Result<Option<Group>, Unread> {
+        let place = self.place;
+        let Some(header) = self.header()? else { return Ok(None) };
+        let bytes = self.look(header.length)?;
+        if bytes.len() < header.length {
+            return Err(damaged_at(place, "the segment ends in the middle of a group"));
+        }
+        Ok(Some(Group { place, header, bytes: bytes.slice(..header.length) }))
+    }
+
+    fn header(&mut self) -> Result<Option<GroupHeader>, Unread> {
         let bytes = self.look(group::HEADER)?;
         if bytes.iter().take(group::HEADER).all(|byte| *byte == 0) {
             return Ok(None);
         }
+        let header = GroupHeader::decode(&bytes, self.segments.log, self.place);
+        header.map(Some).map_err(|Malformed(why)| damaged_at(self.place, &why))
+    }
+
+    /// Goes on with the first item of the next group, if there is one; says what the group is, and where it ends.
+    pub(crate) fn enter(&mut self) -> Result<Option<(GroupHeader, Place)>, Unread> {
+        let Some(header) = self.header()? else { return Ok(None) };
+        let end = after(self.place, header.length);
+        self.place = after(self.place, group::HEADER);
+        Ok(Some((header, end)))
+    }
+
+    /// Goes on behind the next item of a group that ends at a place; `None` where that is reached.
+    pub(crate) fn item(&mut self, end: Place) -> Result<Option<Found>, Unread> {
         let place = self.place;
-        let damaged = |why: &str| damaged_at(place, why);
-        let header = GroupHeader::decode(&bytes, self.segments.log, place).map_err(|Malformed(why)| damaged(&why))?;
-        let bytes = self.look(header.length)?;
-        if bytes.len() < header.length {
-            return Err(damaged("the segment ends in the middle of a group"));
+        if place >= end {
+            return Ok(None);
         }
-        Ok(Some(Group { place, header, bytes: bytes.slice(..header.length) }))
+        let (_, length) = peek_item(&self.look(ITEM)?).map_err(|Malformed(why)| damaged_at(place, &why))?;
+        let bytes = self.look(length)?;
+        if length == 0 || length > bytes.len() {
+            return Err(damaged_at(place, "an item is longer than its segment"));
+        }
+        self.place = after(place, length);
+        Found::at(place, bytes.slice(..length)).map(Some)
     }
 
     /// Goes on with the next segment, if there is one, and says what stands at its beginning.

@@ -132,7 +132,7 @@ impl SocketReader {
 
     fn records(&self, request: &Request) -> Result<Vec<Record>, ReadError> {
         match self.ask(request)? {
-            Answer::Frames(frames) => checked_records(&frames),
+            Answer::Frames(frames) => checked_records(&frames, 0),
             other => Err(unexpected(other)),
         }
     }

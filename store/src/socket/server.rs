@@ -23,6 +23,7 @@ use crate::core::verify::verify_unless;
 use crate::descriptors::above_standard_streams;
 use crate::forks::KeptOut;
 use crate::keeper::ChangeError;
+use crate::layout::frame::StoredFrame;
 use crate::log::{LogReader, Notices, ReadError, StreamFilter};
 use crate::record::StreamId;
 use crate::sync::lock;
@@ -153,11 +154,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Begins to serve. Whoever calls this holds the log's lock.
-    pub(crate) fn start(
-        directory: &Path,
-        core: Arc<Core>,
-        messages: Sender<Message>,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(directory: &Path, core: Arc<Core>, messages: Sender<Message>) -> io::Result<Self> {
         let listener = Arc::new(address::listen(directory)?);
         let kept_out = KeptOut::new(&*listener);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -331,9 +328,9 @@ fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Ans
             if *stream == StreamId::LOG {
                 core.wait_for_rewrite();
             }
-            return core.stream_frames(*stream, *from, budget(*limit)).map(Answer::Frames);
+            return frames(core, || core.stream_frames(*stream, *from, budget(*limit)));
         }
-        Request::Tail { from, limit } => return core.tail_frames(*from, budget(*limit)).map(Answer::Frames),
+        Request::Tail { from, limit } => return frames(core, || core.tail_frames(*from, budget(*limit))),
         Request::Definition { fingerprint } => return core.definition(*fingerprint).map(Answer::Definition),
         Request::Stream { stream } => core.one_stream(*stream).map(|entry| Said::Streams(vec![entry])),
         Request::Streams { filter } => {
@@ -366,6 +363,19 @@ fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Ans
         }
     };
     said.map(Answer::Said)
+}
+
+/// Frames, which whoever gets them checks. What is written over while it is read is found here, and read again.
+fn frames(core: &Core, read: impl Fn() -> Result<Vec<StoredFrame>, ReadError>) -> Result<Answer, ReadError> {
+    let before = core.rewritten();
+    let frames = read()?;
+    if core.was_rewritten_since(before) {
+        for frame in &frames {
+            let (stream, seq) = (frame.header.stream, frame.header.first_seq);
+            frame.check().map_err(|why| ReadError::Damaged { stream, seq, what: why.to_string() })?;
+        }
+    }
+    Ok(Answer::Frames(frames))
 }
 
 /// As many notices as an answer has room for: those of the newest streams.

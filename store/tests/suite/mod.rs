@@ -16,6 +16,8 @@
     missing_docs
 )]
 
+pub mod stored;
+
 use std::sync::mpsc;
 
 use cloacina_store::log::{

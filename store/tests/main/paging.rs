@@ -1,8 +1,5 @@
 //! How a stream is read from end to end: in few pages, also where many records were appended together.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader, ReadError};

@@ -1,16 +1,11 @@
 //! What waits together shares a flush.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use crate::suite::{one, stream};
 use cloacina_store::log::{Acknowledge, AppendError, EventLog, LogReader};
 use cloacina_store::{Options, SledLog, open};
-use suite::{one, stream};
 
 fn log() -> (tempfile::TempDir, SledLog) {
     let directory = tempfile::tempdir().unwrap();
@@ -53,40 +48,45 @@ fn appends_of_many_threads_that_wait_together_share_one_flush() {
     assert_eq!(log.verify().findings, []);
 }
 
+/// So large that some two hundred make a mebibyte, with which a group takes nothing more.
+const LARGE: [u8; 5_000] = [7; 5_000];
+
 #[test]
-fn a_thousand_that_wait_take_four_groups_in_the_order_of_the_calls() {
+fn a_thousand_large_ones_that_wait_take_five_groups_in_the_order_of_the_calls() {
     let (_directory, log) = log();
     let gate = hold_writer(&log);
     let (sender, receiver) = mpsc::channel();
     for number in 1..=1_000 {
         let sender = sender.clone();
         log.append_then(
-            one(stream(number), 0, b"a"),
+            one(stream(number), 0, &LARGE),
             Box::new(move |result| sender.send(result.unwrap().position).unwrap()),
         );
     }
     drop(gate);
     let positions: Vec<u64> = receiver.iter().take(1_000).collect();
     assert_eq!(positions, (2..=1_001).collect::<Vec<_>>());
-    assert_eq!(log.flushes(), 5);
+    assert_eq!(log.flushes(), 6, "one for the first, five for the thousand");
 }
 
 /// All that was handed over together became one group, however much it was. While it was written sled held all of it in
 /// memory: a hundred megabytes more with 4,096 decisions.
 #[test]
-fn a_thousand_that_are_handed_over_together_take_four_groups_in_their_order() {
-    let (_directory, log) = log();
-    let (sender, receiver) = mpsc::channel();
-    let batches = (1..=1_000).map(|number| {
-        let sender = sender.clone();
-        let told: Acknowledge = Box::new(move |result| sender.send(result.unwrap().position).unwrap());
-        (one(stream(number), 0, b"a"), told)
-    });
-    log.append_all_then(batches.collect());
-    let positions: Vec<u64> = receiver.iter().take(1_000).collect();
-    assert_eq!(positions, (1..=1_000).collect::<Vec<_>>());
-    assert_eq!(log.flushes(), 4);
-    assert_eq!(log.verify().findings, []);
+fn what_is_handed_over_together_takes_groups_of_a_mebibyte_or_of_some_thousand_frames_in_its_order() {
+    for (count, body, groups) in [(1_000, &LARGE[..], 5), (1_000, b"a", 1), (5_000, b"a", 2)] {
+        let (_directory, log) = log();
+        let (sender, receiver) = mpsc::channel();
+        let batches = (1..=count).map(|number| {
+            let sender = sender.clone();
+            let told: Acknowledge = Box::new(move |result| sender.send(result.unwrap().position).unwrap());
+            (one(stream(number), 0, body), told)
+        });
+        log.append_all_then(batches.collect());
+        let positions: Vec<u64> = receiver.iter().take(count as usize).collect();
+        assert_eq!(positions, (1..=count as u64).collect::<Vec<_>>());
+        assert_eq!(log.flushes(), groups, "{count} of {} bytes", body.len());
+        assert_eq!(log.verify().findings, []);
+    }
 }
 
 #[test]

@@ -1,12 +1,9 @@
 //! The suite that every backend passes, for the two that there are.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use cloacina_store::log::EventLog;
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
+
+use crate::suite;
 
 struct Memory(MemoryDisk);
 

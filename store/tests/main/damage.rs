@@ -1,0 +1,613 @@
+//! A wrong byte anywhere is found, named, and never returned as if it were right.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::suite::stored::{self, flipped, frame_with, overwrite, with_checksum};
+use crate::suite::{batch, closed_label, frame, one, open_label, stream};
+use cloacina_store::keeper::{Change, ChangeError, Keeper, Prune};
+use cloacina_store::log::{Definition, EventLog, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
+use cloacina_store::merkle::Node;
+use cloacina_store::record::{Record, StreamId};
+use cloacina_store::{MemoryDisk, MemoryLog, Options, open, open_reader, seal, verify};
+
+/// Everything that can be in a log.
+fn fill(log: &dyn EventLog) {
+    let definition = Definition { fingerprint: seal::fingerprint(b"source"), bytes: b"source".as_slice().into() };
+    let mut first = one(stream(1), 0, b"first");
+    first.definitions.push(definition);
+    log.append(first).unwrap();
+    log.append(batch(vec![
+        frame(stream(1), 1, &[b"second", b"third"], open_label("one")),
+        frame(stream(2), 0, &[b"a", &[7; 450]], open_label("two")),
+    ]))
+    .unwrap();
+    log.append(batch(vec![frame(stream(2), 2, &[b"end"], closed_label("two, done"))])).unwrap();
+    log.append(one(stream(1), 3, b"fourth")).unwrap();
+}
+
+/// A log with everything in it, which a process still has, or which was closed in order.
+fn written(closed: bool) -> (MemoryDisk, Original) {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    fill(&log);
+    if closed {
+        log.close().unwrap();
+    }
+    let original = Original::of(&log);
+    (disk.after_kill(), original)
+}
+
+/// What a log says that is whole.
+struct Original {
+    records: Vec<Record>,
+    streams: BTreeMap<StreamId, StreamEntry>,
+    nodes: Vec<Node>,
+}
+
+impl Original {
+    fn of(log: &dyn LogReader) -> Self {
+        let all = StreamFilter { limit: 100, ..StreamFilter::default() };
+        let streams = log.streams(&all).unwrap().into_iter().map(|entry| (entry.stream, entry)).collect();
+        Self { records: log.tail(0, usize::MAX).unwrap(), streams, nodes: log.tree(0, usize::MAX).unwrap() }
+    }
+
+    fn end(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    /// Whatever a log returns is what was written, and of a stream that it knows all or an error. From `least` on records may be missing.
+    fn assert_nothing_wrong(&self, log: &dyn LogReader, least: u64, what: &str) {
+        let tail = log.tail(0, usize::MAX);
+        let is_missing = |record: &Record| record.position >= least && record.position < self.end();
+        let (old, new): (Vec<_>, Vec<_>) =
+            tail.clone().unwrap_or_default().into_iter().partition(|record| record.position < self.end());
+        for (found, written) in old.iter().zip(&self.records) {
+            // Where records are missing at the end, others stand there now, which say who opened the log.
+            assert!(found == written || is_missing(found) && found.stream == StreamId::LOG, "{what}: {found:?}");
+        }
+        assert!(new.iter().all(|record| record.stream == StreamId::LOG), "{what}");
+        assert!(tail.is_err() || old.len() as u64 >= least, "{what}: {} records", old.len());
+        for number in [1, 2] {
+            let written: Vec<_> =
+                self.records.iter().filter(|record| record.stream == stream(number)).cloned().collect();
+            let durable = written.iter().filter(|record| record.position < least).count();
+            match log.read(stream(number), 0, 100) {
+                Ok(found) => {
+                    assert!(found.len() >= durable, "{what}: {} records of {number}", found.len());
+                    assert_eq!(found, written[..found.len()], "{what}");
+                }
+                Err(ReadError::NoStream(_)) => assert_eq!(durable, 0, "{what}"),
+                Err(error) => assert!(error.is_damage(), "{what}: {error}"),
+            }
+            if let Ok(entry) = log.stream(stream(number)) {
+                let is_it = Some(&entry) == self.streams.get(&stream(number));
+                assert!(is_it || entry.records < written.len() as u64, "{what}: {entry:?}");
+            }
+        }
+        match log.definition(seal::fingerprint(b"source")) {
+            Ok(Some(bytes)) => assert_eq!(&*bytes, b"source", "{what}"),
+            Ok(None) => assert!(least <= 2, "{what}"),
+            Err(_) => {}
+        }
+        for (found, written) in log.tree(0, usize::MAX).unwrap_or_default().iter().zip(&self.nodes) {
+            assert!(found == written || found.first >= least, "{what}");
+        }
+    }
+}
+
+/// Of a log that was killed the last group may be one that was never finished: nothing tells. So its records may be missing, and
+/// no others.
+fn durable(disk: &MemoryDisk, original: &Original, closed: bool) -> u64 {
+    let last = stored::groups(disk).last().unwrap().first;
+    if closed { original.end() } else { last }
+}
+
+/// Opens a damaged log: either it is refused, or nothing wrong is returned.
+fn assert_refused_or_right(disk: &MemoryDisk, original: &Original, least: u64, what: &str) {
+    match MemoryLog::open(disk) {
+        Ok(log) => {
+            assert_eq!(log.verify().findings, [], "{what}: it was taken up");
+            original.assert_nothing_wrong(&log, least, what);
+        }
+        Err(OpenError::Damaged { .. }) => {}
+        Err(other) => panic!("{what}: {other}"),
+    }
+}
+
+/// Whether a log is refused.
+fn is_refused(disk: &MemoryDisk) -> bool {
+    matches!(MemoryLog::open(disk), Err(OpenError::Damaged { .. }))
+}
+
+#[test]
+fn a_flipped_byte_in_any_file_is_refused_or_nothing_wrong_is_returned() {
+    for closed in [true, false] {
+        let (disk, original) = written(closed);
+        let groups = stored::groups(&disk);
+        let (last, end) = groups.last().map(|group| (group.at, group.at + group.length)).unwrap();
+        let least = durable(&disk, &original, closed);
+        for name in disk.names() {
+            let content = disk.content(&name).unwrap();
+            // What lies behind the log are zeros, for groups that come.
+            for place in 0..content.len().min(end + 300) {
+                let damaged = disk.after_kill();
+                let mut flipped = content.clone();
+                flipped[place] ^= 0x41;
+                damaged.damage(&name, Some(&flipped));
+                let what = format!("byte {place} of {name}, closed: {closed}");
+                let is_tail = !closed && name != "head" && place >= last;
+                assert!(is_tail || is_refused(&damaged.after_kill()), "{what}");
+                assert_refused_or_right(&damaged, &original, least, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_anywhere_is_refused_or_nothing_wrong_is_returned() {
+    for closed in [true, false] {
+        let (disk, original) = written(closed);
+        let groups = stored::groups(&disk);
+        let end = groups.last().map(|group| group.at + group.length).unwrap();
+        // The head was written when the log was opened, or when it was closed.
+        let covered = if closed { end } else { groups[0].at + groups[0].length };
+        for name in disk.names() {
+            let content = disk.content(&name).unwrap();
+            for length in 0..content.len().min(end + 300) {
+                let damaged = disk.after_kill();
+                damaged.damage(&name, Some(&content[..length]));
+                let what = format!("{name} cut to {length} bytes, closed: {closed}");
+                let must = name == "head" || length < covered;
+                assert_eq!(is_refused(&damaged.after_kill()), must, "{what}");
+                let whole = groups.iter().take_while(|group| group.at + group.length <= length).last();
+                assert_refused_or_right(&damaged, &original, whole.map_or(0, |group| group.end), &what);
+            }
+        }
+    }
+}
+
+/// Zeros are where the log ends, or where something was that the disk has lost.
+#[test]
+fn zeros_in_the_middle_of_a_log_are_refused() {
+    for closed in [true, false] {
+        let (disk, original) = written(closed);
+        let groups = stored::groups(&disk);
+        for (number, group) in groups.iter().enumerate() {
+            let content = disk.content(&group.name).unwrap();
+            for length in [112, group.length] {
+                let damaged = disk.after_kill();
+                let mut zeros = content.clone();
+                zeros[group.at..group.at + length].fill(0);
+                damaged.damage(&group.name, Some(&zeros));
+                let is_tail = !closed && number + 1 == groups.len();
+                let what = format!("{length} zeros in group {number}, closed: {closed}");
+                assert_eq!(is_refused(&damaged.after_kill()), !is_tail, "{what}");
+                assert_refused_or_right(&damaged, &original, durable(&disk, &original, closed), &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_without_one_of_its_files_is_refused() {
+    for closed in [true, false] {
+        let (disk, _) = long(closed);
+        assert!(disk.names().len() >= 4, "{:?}", disk.names());
+        assert!(!is_refused(&disk.after_kill()));
+        for name in disk.names() {
+            let damaged = disk.after_kill();
+            damaged.damage(&name, None);
+            // A log without its head would be a new one in memory, were it not for what stands there.
+            let refused = MemoryLog::open(&damaged).err();
+            assert!(matches!(refused, Some(OpenError::Damaged { .. })), "without {name}: {refused:?}");
+        }
+        for name in disk.names() {
+            let damaged = disk.after_kill();
+            damaged.damage(&name, Some(&[]));
+            assert!(is_refused(&damaged), "{name}, emptied");
+        }
+    }
+}
+
+/// A log of several segments.
+fn long(closed: bool) -> (MemoryDisk, Vec<Record>) {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    for round in 0..12 {
+        log.append(one(stream(1), round, &[round as u8; 300_000])).unwrap();
+    }
+    if closed {
+        log.close().unwrap();
+    }
+    let records = log.tail(0, usize::MAX).unwrap();
+    (disk.after_kill(), records)
+}
+
+#[test]
+fn a_file_of_yesterday_is_refused() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    fill(&log);
+    log.close().unwrap();
+    let yesterday = disk.after_kill();
+    let log = MemoryLog::open(&disk).unwrap();
+    log.append(one(stream(1), 4, b"fifth")).unwrap();
+    let killed = (disk.after_kill(), Original::of(&log), false);
+    log.close().unwrap();
+    for (today, original, closed) in [(disk, Original::of(&log), true), killed] {
+        for name in today.names() {
+            let damaged = today.after_kill();
+            damaged.damage(&name, yesterday.content(&name).as_deref());
+            let what = format!("{name} of yesterday, closed: {closed}");
+            // The head of yesterday knows less, and nothing that is wrong.
+            assert_eq!(is_refused(&damaged.after_kill()), name != "head", "{what}");
+            assert_refused_or_right(&damaged, &original, original.end(), &what);
+        }
+    }
+}
+
+#[test]
+fn a_segment_of_another_log_or_of_another_place_is_refused() {
+    let (disk, _) = long(true);
+    let (other, _) = long(true);
+    let names: Vec<_> = disk.names().into_iter().filter(|name| name.starts_with("segments/")).collect();
+    assert!(names.len() >= 3, "{names:?}");
+    for name in &names {
+        let damaged = disk.after_kill();
+        damaged.damage(name, other.content(name).as_deref());
+        assert!(is_refused(&damaged), "{name} of another log");
+        for from in names.iter().filter(|from| *from != name) {
+            let damaged = disk.after_kill();
+            damaged.damage(name, disk.content(from).as_deref());
+            assert!(is_refused(&damaged), "{from} in place of {name}");
+        }
+    }
+    let damaged = disk.after_kill();
+    damaged.damage("head", other.content("head").as_deref());
+    assert!(is_refused(&damaged));
+}
+
+/// The files of a log in a directory, but for the lock.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else if path.file_name().is_some_and(|name| name != "lock") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else if path.is_file() {
+            fs::copy(&path, target).unwrap();
+        }
+    }
+}
+
+/// A log in a directory, with everything in it and closed in order.
+fn in_a_directory(directory: &Path) -> (PathBuf, Original) {
+    let path = directory.join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    fill(&log);
+    log.close().unwrap();
+    let original = Original::of(&*open_reader(&path).unwrap());
+    (path, original)
+}
+
+#[test]
+fn a_flipped_byte_of_a_log_in_a_directory_is_found_by_verify_and_never_shown_to_a_reader() {
+    let ground = tempfile::tempdir().unwrap();
+    let (path, original) = in_a_directory(ground.path());
+    let mut looked_at = 0;
+    // A reader does not look at the index.
+    for file in files(&path).into_iter().filter(|file| !file.starts_with(path.join("index"))) {
+        let content = fs::read(&file).unwrap();
+        for place in 0..content.len() {
+            let mut flipped = content.clone();
+            flipped[place] ^= 0x41;
+            fs::write(&file, flipped).unwrap();
+            let what = format!("byte {place} of {}", file.display());
+            let found = verify(&path).map(|verified| verified.findings);
+            assert!(found.as_ref().map_or(true, |findings| !findings.is_empty()), "{what}: {found:?}");
+            if let Ok(reader) = open_reader(&path) {
+                original.assert_nothing_wrong(&*reader, original.end(), &what);
+            }
+            looked_at += 1;
+        }
+        fs::write(&file, content).unwrap();
+    }
+    assert!(looked_at > 2_000, "{looked_at}");
+    assert_eq!(verify(&path).unwrap().findings, []);
+}
+
+/// An engine that finds the index as it was left does not look at all of the log. What it then reads, it checks.
+#[test]
+fn a_flipped_byte_of_a_log_in_a_directory_is_refused_or_found_by_the_engine_and_never_returned() {
+    let ground = tempfile::tempdir().unwrap();
+    let (path, original) = in_a_directory(ground.path());
+    let damaged = ground.path().join("damaged");
+    for file in files(&path) {
+        let content = fs::read(&file).unwrap();
+        let is_index = file.starts_with(path.join("index"));
+        // Few of the many bytes of the index, and a prime number, so that every field has its turn.
+        let every = if is_index { (content.len() / 6).max(1) } else { 131 };
+        for place in (0..content.len()).step_by(every) {
+            copy(&path, &damaged);
+            let mut flipped = content.clone();
+            flipped[place] ^= 0x41;
+            fs::write(damaged.join(file.strip_prefix(&path).unwrap()), flipped).unwrap();
+            let what = format!("byte {place} of {}", file.display());
+            match open(&damaged, &Options { serve_readers: false, ..Options::default() }) {
+                Ok(log) => {
+                    original.assert_nothing_wrong(&log, original.end(), &what);
+                    let findings = log.verify().findings;
+                    assert_eq!(findings.is_empty(), is_index, "{what}: {findings:?}");
+                    log.close().unwrap();
+                    assert_eq!(verify(&damaged).unwrap().findings.is_empty(), is_index, "{what}");
+                }
+                Err(refused) => assert!(!is_index, "{what}: {refused}"),
+            }
+            fs::remove_dir_all(&damaged).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_index_that_is_missing_cut_or_of_yesterday_changes_nothing() {
+    let ground = tempfile::tempdir().unwrap();
+    let (path, _) = in_a_directory(ground.path());
+    let (yesterday, other) = (ground.path().join("yesterday"), ground.path().join("other"));
+    copy(&path, &yesterday);
+    in_a_directory(&other);
+    // Another future of the same log, as long as this one.
+    let fork = ground.path().join("fork");
+    copy(&path, &fork);
+    let log = open(&fork, &Options::default()).unwrap();
+    log.append(one(stream(1), 4, b"other")).unwrap();
+    log.close().unwrap();
+    let log = open(&path, &Options::default()).unwrap();
+    log.append(one(stream(1), 4, b"fifth")).unwrap();
+    let killed = ground.path().join("killed");
+    copy(&path, &killed);
+    log.close().unwrap();
+    for today in [&path, &killed] {
+        let original = Original::of(&*open_reader(today).unwrap());
+        let harms: [&dyn Fn(&Path); 8] = [
+            &|index| fs::remove_dir_all(index).unwrap(),
+            &|index| fs::remove_file(index.join("db")).unwrap(),
+            &|index| fs::remove_file(index.join("conf")).unwrap(),
+            &|index| fs::write(index.join("db"), []).unwrap(),
+            &|index| {
+                let db = fs::read(index.join("db")).unwrap();
+                fs::write(index.join("db"), &db[..db.len() / 2]).unwrap();
+            },
+            &|index| {
+                fs::remove_dir_all(index).unwrap();
+                copy(&yesterday.join("index"), index);
+            },
+            &|index| {
+                fs::remove_dir_all(index).unwrap();
+                copy(&other.join("log/index"), index);
+            },
+            &|index| {
+                fs::remove_dir_all(index).unwrap();
+                copy(&fork.join("index"), index);
+            },
+        ];
+        for (number, harm) in harms.iter().enumerate() {
+            let damaged = ground.path().join("damaged");
+            copy(today, &damaged);
+            harm(&damaged.join("index"));
+            let what = format!("harm {number} to {}", today.display());
+            let log = open(&damaged, &Options::default()).unwrap();
+            original.assert_nothing_wrong(&log, original.end(), &what);
+            assert_eq!(log.verify().findings, [], "{what}");
+            log.append(one(stream(1), 5, b"sixth")).unwrap();
+            log.close().unwrap();
+            assert_eq!(verify(&damaged).unwrap().findings, [], "{what}");
+            let log = open(&damaged, &Options::default()).unwrap();
+            assert_eq!(log.stream(stream(1)).unwrap().records, 6, "{what}");
+            drop(log);
+            fs::remove_dir_all(&damaged).unwrap();
+        }
+    }
+}
+
+/// A log that is open, so that what is damaged under it is met by those who read.
+fn opened() -> (MemoryDisk, MemoryLog, Original) {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    fill(&log);
+    let original = Original::of(&log);
+    (disk, log, original)
+}
+
+/// One changed byte makes an imported frame of one that was appended. No hash covers that number, and whoever changes it can make the
+/// checksum fit: its bodies are what was written, and that it has no positions then is found.
+#[test]
+fn a_frame_that_says_that_it_was_imported_is_found() {
+    for number in [1, 2] {
+        let (disk, log, original) = opened();
+        let item = frame_with(&disk, stream(number), 0);
+        let mut bytes = item.bytes.clone();
+        assert_eq!(bytes[3], 0);
+        bytes[3] = 1;
+        overwrite(&disk, &item, &with_checksum(bytes));
+        assert_ne!(log.verify().findings, []);
+        let records = log.read(stream(number), 0, 100).unwrap_or_default();
+        assert!(records.iter().all(|record| original.records.contains(record)));
+        assert!(log.tail(0, 100).unwrap_or_default().iter().all(|record| original.records.contains(record)));
+        assert!(is_refused(&disk.after_kill()));
+    }
+}
+
+#[test]
+fn a_wrong_byte_is_named_with_its_stream_and_seq() {
+    let (disk, log, _) = opened();
+    let item = frame_with(&disk, stream(1), 2);
+    assert_eq!((item.first_seq(), item.count()), (1, 2));
+    // A byte of the last body, whose five bytes are padded to sixteen.
+    let last_body = item.bytes.len() - 16;
+    overwrite(&disk, &item, &flipped(&item, last_body));
+    let Err(ReadError::Damaged { stream: named, seq, what }) = log.read(stream(1), 0, 10) else {
+        panic!("the damage was not found")
+    };
+    assert_eq!((named, seq), (stream(1), 2));
+    assert!(what.contains("its hash is"), "{what}");
+    assert_eq!(log.read(stream(1), 0, 1).unwrap().len(), 1, "what is before it can be read");
+    assert_eq!(log.read(stream(2), 0, 10).unwrap().len(), 3, "other streams can be read");
+    assert!(log.append(one(stream(1), 4, b"goes on")).is_ok(), "its end is known");
+    let named = |finding: &ReadError| matches!(finding, ReadError::Damaged { stream: of, .. } if *of == stream(1));
+    assert!(log.verify().findings.iter().any(named));
+}
+
+/// A page in two parts, each of which has its own first damage.
+#[test]
+fn of_a_long_page_the_first_damage_in_the_order_of_the_log_is_told() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    for round in 0..30 {
+        let frames = |number| frame(stream(number), round * 2, &[b"a", b"b"], open_label("x"));
+        log.append(batch((1..=30).map(frames).collect())).unwrap();
+    }
+    let last_body = |item: &stored::Item| item.bytes.len() - 16;
+    for (first, second) in [((2, 20), (29, 21)), ((29, 20), (2, 21)), ((3, 20), (2, 21)), ((29, 20), (28, 29))] {
+        // The last body, and the first byte, which says that it is a frame: whose it is cannot be told then.
+        for (at_first, at_second) in [(false, false), (false, true), (true, false)] {
+            let items = [first, second].map(|(number, round)| frame_with(&disk, stream(number), round * 2));
+            for (item, at_begin) in items.iter().zip([at_first, at_second]) {
+                overwrite(&disk, item, &flipped(item, if at_begin { 0 } else { last_body(item) }));
+            }
+            let told = log.tail(0, usize::MAX).unwrap_err();
+            if at_first {
+                let place = format!("at byte {}", items[0].at);
+                assert!(matches!(&told, ReadError::DamagedLog(what) if what.contains(&place)), "{told}");
+            } else {
+                let ReadError::Damaged { stream: named, seq, .. } = told else { panic!("{told}") };
+                assert_eq!((named, seq / 2), (stream(first.0), first.1), "of {first:?} and {second:?}");
+            }
+            assert_eq!(log.tail(0, 1_150).unwrap().len(), 1_150, "what is before the damage can be read");
+            items.iter().for_each(|item| overwrite(&disk, item, &item.bytes));
+        }
+    }
+    assert_eq!(log.tail(0, usize::MAX).unwrap().len(), 1_801);
+}
+
+/// What a log keeps in memory of what it wrote says nothing of the disk.
+#[test]
+fn verifying_looks_at_what_is_stored_also_where_it_was_written_just_now() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    log.append(one(stream(1), 0, b"a")).unwrap();
+    let item = frame_with(&disk, stream(1), 0);
+    for at in 0..item.bytes.len() {
+        overwrite(&disk, &item, &flipped(&item, at));
+        assert_eq!(log.stream(stream(1)).unwrap().records, 1);
+        assert_ne!(log.verify().findings, [], "byte {at}");
+        overwrite(&disk, &item, &item.bytes);
+        assert_eq!(log.verify().findings, []);
+    }
+    overwrite(&disk, &item, &flipped(&item, item.bytes.len() - 16));
+    assert!(log.verify().findings.iter().any(|finding| finding.to_string().contains(&stream(1).to_string())));
+    assert!(log.read(stream(1), 0, 1).is_err() && log.tail(1, 10).is_err());
+}
+
+/// What a log had in memory of what it wrote vouched for what was stored, and a damaged stream was dropped as if it were whole.
+#[test]
+fn a_stream_that_is_damaged_where_it_is_stored_is_not_dropped_for_what_is_in_memory() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    log.append(batch(vec![frame(stream(1), 0, &[b"a"], closed_label("c"))])).unwrap();
+    let head = log.stream(stream(1)).unwrap().head;
+    let item = frame_with(&disk, stream(1), 0);
+    let before = log.head().unwrap();
+    let prune = || {
+        let (reason, by) = ("old".to_owned(), "ann".to_owned());
+        log.change(Change::Prune(Prune { streams: vec![(stream(1), head)], archive: None, reason, by }))
+    };
+    for at in 0..item.bytes.len() {
+        overwrite(&disk, &item, &flipped(&item, at));
+        let refused = prune();
+        let is_damage = matches!(&refused, Err(ChangeError::Read(error)) if error.is_damage());
+        assert!(is_damage, "byte {at}: {refused:?}");
+    }
+    overwrite(&disk, &item, &item.bytes);
+    assert_eq!(log.head().unwrap(), before);
+    assert_eq!(prune().unwrap().records, 1);
+}
+
+#[test]
+fn a_lost_frame_is_found() {
+    let (disk, log, _) = opened();
+    for item in stored::items(&disk).into_iter().filter(|item| item.bytes[0] == b'F') {
+        overwrite(&disk, &item, &vec![0; item.bytes.len()]);
+        assert_ne!(log.verify().findings, [], "{item:?}");
+        let id = StreamId::from_bytes(item.bytes[16..32].try_into().unwrap());
+        let Err(ReadError::Damaged { stream, seq, .. }) = log.read(id, 0, 100) else { panic!("{item:?}") };
+        assert_eq!((stream, seq), (id, item.first_seq()));
+        assert!(log.tail(0, 100).is_err());
+        assert!(MemoryLog::open(&disk.after_kill()).map_or(true, |log| log.verify().findings.is_empty()));
+        overwrite(&disk, &item, &item.bytes);
+    }
+    assert_eq!(log.verify().findings, []);
+}
+
+/// A frame that stands where another one belongs, of the same length and whole in itself: a copy, or one of another stream.
+#[test]
+fn a_stray_frame_is_found() {
+    let disk = MemoryDisk::new();
+    let log = MemoryLog::open(&disk).unwrap();
+    for seq in 0..3 {
+        log.append(batch(vec![
+            frame(stream(1), seq, &[b"a"], open_label("x")),
+            frame(stream(2), seq, &[b"b"], open_label("x")),
+        ]))
+        .unwrap();
+    }
+    let items: Vec<_> = stored::items(&disk).into_iter().filter(|item| !item.is_frame_of(StreamId::LOG)).collect();
+    assert_eq!(items.len(), 6);
+    for item in &items {
+        let id = StreamId::from_bytes(item.bytes[16..32].try_into().unwrap());
+        for stray in items.iter().filter(|stray| stray.at != item.at) {
+            overwrite(&disk, item, &stray.bytes);
+            assert_ne!(log.verify().findings, []);
+            assert!(log.read(id, 0, 10).is_err());
+            overwrite(&disk, item, &item.bytes);
+        }
+    }
+    assert_eq!(log.verify().findings, []);
+}
+
+#[test]
+fn a_definition_that_is_damaged_is_found_and_never_returned() {
+    let (disk, log, _) = opened();
+    let item = stored::items(&disk).into_iter().find(|item| item.bytes[0] == b'D').unwrap();
+    let fingerprint = seal::fingerprint(b"source");
+    for at in 0..item.bytes.len() {
+        for bytes in [flipped(&item, at), with_checksum(flipped(&item, at))] {
+            overwrite(&disk, &item, &bytes);
+            let is_it = bytes == item.bytes;
+            assert_eq!(log.verify().findings.is_empty(), is_it, "byte {at}");
+            if let Ok(found) = log.definition(fingerprint) {
+                assert_eq!(found.as_deref(), Some(&b"source"[..]), "byte {at}");
+                assert!(is_it || (12..44).contains(&at), "only of its own fingerprint something else can be wrong");
+            }
+        }
+    }
+    overwrite(&disk, &item, &item.bytes);
+    assert_eq!(log.definition(fingerprint), Ok(Some(Arc::from(&b"source"[..]))));
+}

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::archive::fuzzing as archives;
 use crate::bytes::Put;
 
-pub use crate::index::fuzzing::index_entry;
+pub use crate::index::fuzzing::{index_entries, index_entry};
 pub use crate::layout::fuzzing::{frame, layout};
 pub use crate::segments::fuzzing::segment;
 pub use crate::socket::fuzzing::{answer, message, request};

@@ -1,6 +1,8 @@
 //! See [`crate::fuzzing`].
 
 use std::fmt::Debug;
+use std::io;
+use std::path::Path;
 
 use bincode::{Decode, Encode};
 
@@ -36,4 +38,18 @@ fn stays<Value: Decode<()> + Encode + PartialEq + Debug>(key: &[u8], content: &[
     assert!(again.len() <= bytes.len(), "nothing is written longer than it was read");
     assert_eq!(entries::decode::<Value>(key, &again).as_ref(), Ok(&value), "it reads again as it was read");
     assert!(entries::decode::<Value>(b"another key", &again).is_err(), "a value is one of its key");
+}
+
+/// What the index of a closed log has: the contents of its values, without their checksums, and its keys.
+///
+/// # Errors
+/// Of sled.
+pub fn index_entries(log: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let database = ::sled::Config::new().path(log.join(super::store::DIRECTORY)).open()?;
+    let mut entries = Vec::new();
+    for entry in database.iter() {
+        let (key, value) = entry?;
+        entries.extend([key.to_vec(), value.get(4..).unwrap_or_default().to_vec()]);
+    }
+    Ok(entries)
 }

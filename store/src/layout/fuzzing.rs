@@ -117,12 +117,14 @@ fn rooted(bytes: &[u8]) -> Vec<u8> {
     const POSITION: usize = 20;
     const HASH: usize = 36;
     const PEAKS: usize = 88;
-    let mut head = bytes.to_vec();
+    let mut head = bytes.split_last_chunk::<8>().map_or(bytes, |(content, _)| content).to_vec();
     let peaks = head.get(PEAKS + 1..).unwrap_or_default().chunks_exact(32);
     let peaks: Vec<Hash> = peaks.filter_map(|peak| peak.try_into().ok()).map(Hash).collect();
     let position = head.get(POSITION..POSITION + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-    if let Some(tree) = position.and_then(|position| Tree::resume(position, peaks)) {
-        head[HASH..HASH + 32].copy_from_slice(&tree.root().0);
+    if let Some(tree) = position.and_then(|position| Tree::resume(position, peaks))
+        && let Some(hash) = head.get_mut(HASH..HASH + 32)
+    {
+        hash.copy_from_slice(&tree.root().0);
     }
     checked(&head)
 }

@@ -25,9 +25,11 @@ const PER_BYTE: usize = 1_024;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a folder in `corpus/`, and a file in `fuzz_targets/` under the same name.
-pub const TARGETS: [Target; 20] = [
-    ("value", store::value),
-    ("key", store::key),
+pub const TARGETS: [Target; 19] = [
+    ("frame", store::frame),
+    ("layout", store::layout),
+    ("segment", store::segment),
+    ("index_entry", store::index_entry),
     ("log_event", store::log_event),
     ("archive", store::archive),
     ("request", store::request),
@@ -35,9 +37,6 @@ pub const TARGETS: [Target; 20] = [
     ("message", store::message),
     ("checkpoint", store::checkpoint),
     ("format_file", store::format_file),
-    ("sled_files", store::sled_files),
-    ("journal", store::journal),
-    ("segment", store::segment),
     ("event", engine::event),
     ("label", engine::label),
     ("definition", engine::definition),

@@ -11,9 +11,11 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use cloacina_store::archive::{Selected, write_archive};
+use cloacina_store::keeper::{Change, Erase, Import, Keeper, Prune};
 use cloacina_store::log::{Batch, Definition, EventLog, Frame, Listing, LogReader};
 use cloacina_store::record::{StreamId, StreamKind, Timestamp};
-use cloacina_store::{MemoryDisk, MemoryLog, Options, open, seal};
+use cloacina_store::{Options, compact, open, seal};
 
 struct Seeds(PathBuf);
 
@@ -82,48 +84,100 @@ fn write(log: &dyn EventLog) {
     log.append(batch(8, &[b"d"], 0, Listing::Open(b"label".to_vec()))).unwrap();
 }
 
-fn values(seeds: &Seeds) {
-    let disk = MemoryDisk::new();
-    let log = MemoryLog::open(&disk).unwrap();
-    write(&log);
-    log.close().unwrap();
-    for (number, key) in disk.keys().into_iter().enumerate() {
-        seeds.put("key", &number.to_string(), &key);
-        seeds.put("value", &number.to_string(), &disk.value(&key).unwrap());
-    }
-    for record in log.read(StreamId::LOG, 0, 10).unwrap() {
-        seeds.put("log_event", &record.seq.to_string(), record.body.bytes().unwrap());
+/// The first eight bytes of everything in a segment say what it is and how long.
+fn length_of(bytes: &[u8]) -> usize {
+    usize::try_from(u32::from_be_bytes(bytes[4..8].try_into().unwrap())).unwrap()
+}
+
+/// The lengths of the headers of a segment and of a group.
+const SEGMENT_HEADER: usize = 80;
+const GROUP_HEADER: usize = 112;
+
+/// What is in a log: all that stands behind the header of its segment, and each thing by itself.
+fn segment(seeds: &Seeds, name: &str, log: &Path) {
+    let segment = fs::read(log.join("segments/0000000001")).unwrap();
+    let (header, groups) = segment.split_at(SEGMENT_HEADER);
+    seeds.put("segment", name, groups);
+    seeds.put("layout", &format!("{name}-segment"), header);
+    seeds.put("layout", &format!("{name}-head"), &fs::read(log.join("head")).unwrap());
+    let mut rest = groups;
+    while rest.len() > GROUP_HEADER {
+        let at = groups.len() - rest.len();
+        let (group, after) = rest.split_at(length_of(rest));
+        seeds.put("layout", &format!("{name}-group-{at}"), &group[..GROUP_HEADER]);
+        let mut items = &group[GROUP_HEADER..];
+        while !items.is_empty() {
+            let (item, others) = items.split_at(length_of(items));
+            let target = if item[0] == b'F' { "frame" } else { "layout" };
+            seeds.put(target, &format!("{name}-{at}-{}", others.len()), item);
+            items = others;
+        }
+        rest = after;
     }
 }
 
-/// Asks a log in a directory all that can be asked, in the bytes of FORMAT's protocol.
-fn questions(seeds: &Seeds) {
+/// Logs as they are stored: written, erased and pruned from, imported into, written anew.
+fn stored(seeds: &Seeds) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let log = open(&path, &Options::default()).unwrap();
     write(&log);
-    let (stream, hash, number, text) = ([7; 16], [0; 32], [0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 1, b'x']);
-    let limit = [0, 0, 0, 9];
-    let checkpoint = [&hash[..], &number, &hash, &[0, 0, 0, 1], &hash, &number, &hash, &[0; 64]].concat();
+    for record in log.read(StreamId::LOG, 0, 10).unwrap() {
+        seeds.put("log_event", &record.seq.to_string(), record.body.bytes().unwrap());
+    }
+    log.close().unwrap();
+    segment(seeds, "written", &path);
+    for (number, entry) in cloacina_store::fuzzing::index_entries(&path).unwrap().into_iter().enumerate() {
+        seeds.put("index_entry", &number.to_string(), &entry);
+    }
+    let log = open(&path, &Options::default()).unwrap();
+    let stream = StreamId::from_bytes([7; 16]);
+    let archive = directory.path().join("archive");
+    let archived = write_archive(&log, &[Selected::stream(stream)], &archive, Timestamp(1)).unwrap();
+    let (reason, by) = ("asked to".to_owned(), "ann".to_owned());
+    let erase = Erase { stream, records: vec![(1, b"note".to_vec())], reason: reason.clone(), by: by.clone() };
+    log.change(Change::Erase(erase)).unwrap();
+    let streams = vec![(stream, log.stream(stream).unwrap().head)];
+    log.change(Change::Prune(Prune { streams, archive: Some(archived.digest), reason, by })).unwrap();
+    log.change(Change::Import(Import { archive, digest: archived.digest })).unwrap();
+    for record in log.read(StreamId::LOG, 3, 10).unwrap() {
+        seeds.put("log_event", &record.seq.to_string(), record.body.bytes().unwrap());
+    }
+    log.close().unwrap();
+    segment(seeds, "changed", &path);
+    compact(&path).unwrap();
+    segment(seeds, "anew", &path);
+}
+
+/// Asks a log in a directory all that can be asked, in the bytes of the protocol.
+fn questions(seeds: &Seeds) {
+    const VERSION: u8 = 4;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let log = open(&path, &Options::default()).unwrap();
+    write(&log);
+    let (stream, other, hash, text) = ([7; 16], [8; 16], [0; 32], [1, b'x']);
+    let checkpoint = [&hash[..], &[1], &hash, &[1], &hash, &[2], &hash, &[0; 64]].concat();
     let requests = [
-        (1, [&stream[..], &[0; 8], &limit].concat()),
-        (1, [&[9; 16][..], &[0; 8], &limit].concat()),
-        (2, stream.to_vec()),
-        (3, [&[1, 1, 0, 0][..], &stream, &limit].concat()),
-        (4, [&number[..], &limit].concat()),
-        (5, seal::fingerprint(b"source").0.to_vec()),
-        (6, Vec::new()),
-        (7, Vec::new()),
-        (8, [&number[..], &limit].concat()),
-        (9, [&[8; 16][..], &[0, 0, 0, 1], &number, &text, &text, &text].concat()),
-        (10, [&stream[..], &hash, &[1], &hash, &text, &text].concat()),
-        (11, [&hash[..], &text].concat()),
-        (12, checkpoint),
-        (13, [&[0; 8][..], &limit].concat()),
-        (14, [&number[..], &limit].concat()),
+        [&[0][..], &stream, &[0, 9]].concat(),
+        [&[0][..], &[9; 16], &[0, 9]].concat(),
+        [&[1][..], &stream].concat(),
+        [&[2, 1, 0, 1, 1, 2][..], &stream, &[9]].concat(),
+        vec![3, 1, 9],
+        [&[4][..], &seal::fingerprint(b"source").0].concat(),
+        vec![5],
+        vec![6, 1, 1],
+        vec![7],
+        vec![8, 0, 9],
+        vec![9, 1, 9],
+        vec![10],
+        [&[11, 0][..], &other, &[1, 1], &text, &text, &text].concat(),
+        [&[11, 1, 1][..], &stream, &hash, &[1], &hash, &text, &text].concat(),
+        [&[11, 2][..], &text, &hash].concat(),
+        [&[11, 3][..], &checkpoint].concat(),
     ];
-    for (place, (number, fields)) in requests.into_iter().enumerate() {
-        let request = [&[2_u8, number][..], &fields].concat();
+    for (place, request) in requests.into_iter().enumerate() {
+        let request = [&[VERSION][..], &request].concat();
         let message = [&u32::try_from(request.len()).unwrap().to_be_bytes()[..], &request].concat();
         let mut socket = UnixStream::connect(path.join("socket")).unwrap();
         socket.write_all(&message).unwrap();
@@ -134,52 +188,6 @@ fn questions(seeds: &Seeds) {
         seeds.put("message", &place.to_string(), &message);
         seeds.put("answer", &place.to_string(), &answer[4..]);
     }
-}
-
-/// sled's files of a log that was closed, after one execution and after some more.
-fn files(seeds: &Seeds) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("log");
-    for round in 0..3_u8 {
-        let log = open(&path, &Options::default()).unwrap();
-        log.append(batch(20 + round, &[b"a", b"b"], 0, Listing::Open(b"label".to_vec()))).unwrap();
-        log.append(batch(20 + round, &[b"c"], 2, Listing::Closed(b"done".to_vec()))).unwrap();
-        log.close().unwrap();
-        seeds.put("sled_files", &round.to_string(), &cloacina_store::fuzzing::sled_input(&path).unwrap());
-    }
-}
-
-/// What stands behind the header of a segment.
-fn segments(seeds: &Seeds) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("log");
-    let log = open(&path, &Options::default()).unwrap();
-    write(&log);
-    log.close().unwrap();
-    let segment = fs::read(path.join("segments/0000000001")).unwrap();
-    seeds.put("segment", "written", &segment[8..]);
-}
-
-/// The journal of a log that is open, as far as it is written; its last entry by itself; and one that is torn.
-fn journals(seeds: &Seeds) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("log");
-    let log = open(&path, &Options::default()).unwrap();
-    write(&log);
-    log.append(batch(9, &[&[b'x'; 1_200]], 0, Listing::Open(b"label".to_vec()))).unwrap();
-    let journal = fs::read(path.join("journal")).unwrap();
-    // It may be that only its second half is written to.
-    let is_used = |sector: &&[u8]| sector.iter().any(|byte| *byte != 0);
-    let sectors = journal.chunks(512).skip_while(|sector| !is_used(sector)).take_while(is_used);
-    let mut journal: Vec<u8> = sectors.flatten().copied().collect();
-    let used = journal.len() / 512;
-    let entry: Vec<u8> = journal.chunks(512).take(1).flat_map(|sector| sector[20..].to_vec()).collect();
-    let length = usize::try_from(u32::from_be_bytes(journal[16..20].try_into().unwrap())).unwrap();
-    seeds.put("journal", "entry", &entry[..length.min(entry.len())]);
-    seeds.put("journal", "written", &journal);
-    journal[(used - 2) * 512..][..512].fill(0);
-    seeds.put("journal", "torn", &journal);
-    log.close().unwrap();
 }
 
 fn texts(seeds: &Seeds) {
@@ -215,10 +223,7 @@ fn main() {
     let folder = std::env::args_os().nth(1).map(PathBuf::from).unwrap_or_else(|| PathBuf::from("target/fuzz/seeds"));
     let seeds = Seeds(folder);
     golden(&seeds, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden"));
-    values(&seeds);
+    stored(&seeds);
     questions(&seeds);
-    files(&seeds);
-    journals(&seeds);
-    segments(&seeds);
     texts(&seeds);
 }

@@ -133,7 +133,7 @@ fn says_once_what_is_wrong_with_all(ran: &Ran) {
     assert!((1..=3).contains(&notes), "what is wrong with all of them is said once: {ran}");
 }
 
-/// Reads a log whose executions are all in one damaged place of its database.
+/// Reads a log whose executions are all in one damaged place of it.
 struct NothingFits(Box<dyn LogReader>);
 
 impl LogReader for NothingFits {
@@ -143,7 +143,7 @@ impl LogReader for NothingFits {
         if stream == StreamId::LOG {
             return self.0.read(stream, from, limit);
         }
-        let what = "reading log: a checksum of the database does not fit".to_owned();
+        let what = "reading log: the checksum of its content does not fit".to_owned();
         Err(ReadError::Damaged { stream, seq: from, what })
     }
 }

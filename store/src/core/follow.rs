@@ -158,8 +158,6 @@ impl<'a> Follow<'a> {
 
     /// Adds what lies between here and the head to an index.
     fn reach_head(&mut self, head: &Head, index: &Index, progress: &mut Progress) -> Result<(), Unfit> {
-        // It was written when a segment was begun: then nothing stands between it and the end of the one before.
-        self.until = Some(head.place);
         while self.place < head.place {
             if self.enters(head.place)? {
                 break;

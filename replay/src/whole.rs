@@ -91,10 +91,16 @@ impl Whole {
         let all = reader.into_iter().flat_map(|reader| source::heads(reader).map(move |head| (reader, head)));
         all.zip(1..).map(|((reader, head), number)| {
             let mut head = head?;
-            let verification = verify_ahead(&Ahead::new(reader, head.id)).unwrap_or_else(|error| {
+            let mut verification = verify_ahead(&Ahead::new(reader, head.id)).unwrap_or_else(|error| {
                 // That it is listed and cannot be read is a verdict like any other.
                 Verification { verdicts: vec![Verdict::unreadable(error)], ..Verification::default() }
             });
+            // What is still there of it may be whole by itself, where the log has found that more of it was lost.
+            let stream = head.entry.stream;
+            let lost = self.findings.iter().find(|finding| finding.is_damage() && finding.stream() == Some(stream));
+            if let Some(finding) = lost.filter(|_| verification.is_ok() && verification.verdicts.is_empty()) {
+                verification.verdicts.push(Verdict::unreadable(finding.clone()));
+            }
             if let Some(verdict) = verification.verdicts.iter().find(|verdict| verdict.is_failure()) {
                 head.note_damage(&verdict.to_string());
             }

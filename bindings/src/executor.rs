@@ -14,8 +14,8 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::context::Context;
 use crate::errors;
 use crate::exit::without_gil;
-use crate::inbox::{CallOnDrop, LONG, Message, Outlet};
 use crate::failure::task_error;
+use crate::inbox::{CallOnDrop, LONG, Message, Outlet};
 use crate::json::type_name;
 use crate::task::TaskSpec;
 

@@ -26,7 +26,7 @@ use crate::layout::frame::Standing;
 use crate::layout::gap::Gap;
 use crate::layout::group::{self, GroupHeader};
 use crate::layout::head::{Head, LogId, Tip};
-use crate::layout::segment::SegmentHeader;
+use crate::layout::segment::{Place, SegmentHeader};
 use crate::leftover;
 use crate::log::{OpenError, ReadError};
 use crate::log_event::LogEvent;
@@ -326,7 +326,7 @@ impl Writing {
             first: self.before.position,
             end: tip.position,
             time: tip.time,
-            synced: 0,
+            synced: Place::default(),
             before: self.before.hash,
             after: tip.hash,
         };

@@ -1,10 +1,5 @@
 //! A log that is written anew: it is shorter, and the same.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,13 +1,7 @@
 //! What opening does with all that can stand at a path, and who may have a log.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-#[path = "directories/moved.rs"]
 mod moved;
-#[path = "directories/shared_machine.rs"]
 mod shared_machine;
-mod suite;
 
 use std::fs::{self, File};
 use std::io::Write;

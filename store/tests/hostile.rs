@@ -1,11 +1,6 @@
 //! Clients of the socket that mean no good, or are broken, while the log is written: nothing that they do is felt by who
 //! writes, or stays when they are gone.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;

@@ -1,10 +1,5 @@
 //! The index can be thrown away: whatever becomes of it, no event is lost, hidden or changed, and where it is made anew that is said.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,5 @@
 //! Logs that are written anew: without what they no longer hold, or without what is damaged.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,6 @@
 //! What was erased or pruned is gone, wherever the process that did it was stopped: that it is to go is written down first, and whoever
 //! opens the log next to write does the rest.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used)]
-
-mod suite;
-
 use std::collections::BTreeSet;
 
 use cloacina_store::keeper::{Change, ChangeError, Erase, Keeper, Prune};

@@ -171,7 +171,7 @@ fn only_the_bindings_may_contain_unsafe_code() {
 /// A file beside `tests/main.rs` that no program names would never be run, and nobody would be told.
 #[test]
 fn every_file_of_tests_is_part_of_a_program() {
-    for member in ["engine", "replay", "admin", "tests"] {
+    for member in ["store", "engine", "replay", "admin", "tests"] {
         let tests = root().join(member).join("tests");
         let main = fs::read_to_string(tests.join("main.rs")).unwrap();
         let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();

@@ -261,7 +261,7 @@ impl<'a> Follow<'a> {
         let mut walk = Walk::new(self.segments, place);
         loop {
             while let Some(header) = walk.search()? {
-                if header.synced > end {
+                if header.synced > place {
                     return Err(Unfit::Damaged(format!(
                         "it ends at position {end}, but later records of it are there, from {} on: what lies between was damaged ({what})",
                         header.first

@@ -139,7 +139,7 @@ impl<'a> Group<'a> {
     }
 
     /// The whole group, `None` if nothing is in it.
-    pub(crate) fn finish(self, synced: u64) -> Option<Sealed> {
+    pub(crate) fn finish(self, synced: Place) -> Option<Sealed> {
         let Self { mut bytes, items, mut fold, log, place, before, mut tip, tree } = self;
         if items == 0 {
             return None;

@@ -15,7 +15,7 @@ use crate::bytes::Malformed;
 use crate::index::{Lost, StreamState};
 use crate::layout::definition;
 use crate::layout::head::{Head, Tip};
-use crate::layout::segment::SegmentHeader;
+use crate::layout::segment::{Place, SegmentHeader};
 use crate::log::{Acknowledge, AppendError, Appended, Batch, Definition, Durability, Frame, Listing, ReadError};
 use crate::log_event::LogEvent;
 use crate::merkle::Tree;
@@ -78,7 +78,7 @@ pub(crate) struct Writer {
     appender: Appender,
     tree: Tree,
     /// Up to where the log is known to be on the disk.
-    synced: u64,
+    synced: Place,
     /// From which position on events say that something was erased or pruned that is not written over yet.
     wiping: Option<u64>,
     /// The position in the head file.
@@ -94,7 +94,7 @@ impl Writer {
             core,
             appender,
             tree: followed.tree,
-            synced: head.tip.position,
+            synced: head.place,
             wiping: None,
             head_saved: head.tip.position,
             stopped: None,
@@ -107,7 +107,7 @@ impl Writer {
 
     /// Whether something was acknowledged that a power cut could still take back.
     pub(crate) fn is_unsynced(&self) -> bool {
-        self.synced < self.tip().position
+        self.synced < self.appender.end()
     }
 
     /// The time of the last record.
@@ -173,7 +173,8 @@ impl Writer {
             length_before: end.offset,
         };
         self.appender.turn(&header)?;
-        self.synced = self.tip().position;
+        // Not the beginning of the new segment: nothing that is written there is on the disk by it.
+        self.synced = end;
         self.write_head(false, 0)
     }
 
@@ -292,7 +293,7 @@ impl Writer {
         }
         self.tree = tree;
         if self.core.durability == Some(Durability::Sync) {
-            self.synced = tip.position;
+            self.synced = self.appender.end();
         }
         self.core.index.append(part, tip, self.appender.end());
         self.core.flushes.fetch_add(1, Ordering::Relaxed);
@@ -325,7 +326,7 @@ impl Writer {
             return;
         }
         match self.appender.sync() {
-            Ok(()) => self.synced = self.tip().position,
+            Ok(()) => self.synced = self.appender.end(),
             Err(error) => self.stop(&error.to_string()),
         }
     }

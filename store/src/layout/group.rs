@@ -1,8 +1,8 @@
 //! A group: what one write and one sync have made durable, all of it or nothing.
 //!
 //! ```text
-//! 'G' packing format 0 | length of all u32 | checksum u32 | items u32 | first position u64 | end u64 | time i64 | synced u64
-//!                      | hash of the log before it 32, and after it 32 | the items
+//! 'G' packing format 0 | length of all u32 | checksum u32 | items u32 | first position u64 | end u64 | time i64
+//!                      | synced u32 segment, u32 offset | hash of the log before it 32, and after it 32 | the items
 //! ```
 //! The checksum is over the header, the id of the log and the place; each item has one of its own. So content that only looks like a
 //! group is not taken for one. `synced` is up to where the log was known to be on the disk when the group was written: what is not
@@ -28,7 +28,8 @@ pub(crate) struct GroupHeader {
     pub(crate) end: u64,
     /// The time of the last record up to its end.
     pub(crate) time: Timestamp,
-    pub(crate) synced: u64,
+    /// Where the log was known to be on the disk when this was written.
+    pub(crate) synced: Place,
     pub(crate) before: Hash,
     pub(crate) after: Hash,
 }
@@ -44,7 +45,8 @@ impl GroupHeader {
         bytes.put_u64(self.first);
         bytes.put_u64(self.end);
         bytes.put_time(self.time);
-        bytes.put_u64(self.synced);
+        bytes.put_u32(self.synced.segment);
+        bytes.put_u32(self.synced.offset);
         bytes.put(&self.before.0);
         bytes.put(&self.after.0);
         put_checksum(&mut bytes, &place_of(log, place));
@@ -66,7 +68,7 @@ impl GroupHeader {
             first: cursor.u64()?,
             end: cursor.u64()?,
             time: cursor.time()?,
-            synced: cursor.u64()?,
+            synced: Place { segment: cursor.u32()?, offset: cursor.u32()? },
             before: cursor.hash()?,
             after: cursor.hash()?,
         };

@@ -61,7 +61,16 @@ fn segment_header() -> SegmentHeader {
 
 fn group_header() -> GroupHeader {
     let (before, after) = (Hash([1; 32]), Hash([2; 32]));
-    GroupHeader { length: group::HEADER, items: 0, first: 80, end: 82, time: Timestamp(9), synced: 70, before, after }
+    GroupHeader {
+        length: group::HEADER,
+        items: 0,
+        first: 80,
+        end: 82,
+        time: Timestamp(9),
+        synced: Place { segment: 3, offset: 70 },
+        before,
+        after,
+    }
 }
 
 fn group_bytes() -> Vec<u8> {
@@ -193,7 +202,7 @@ fn a_group_of_format_1_begins_with_these_bytes() {
         "0000000000000050",
         "0000000000000052",
         "0000000000000009",
-        "0000000000000046",
+        "0000000300000046",
         &"01".repeat(32),
         &"02".repeat(32),
     ];
@@ -451,9 +460,9 @@ proptest! {
     }
 
     #[test]
-    fn a_group_comes_back_as_it_went_in(length in group::HEADER..100_000, items: u32, first: u64, more in 0..1000u64, time: i64, synced: u64) {
+    fn a_group_comes_back_as_it_went_in(length in group::HEADER..100_000, items: u32, first: u64, more in 0..1000u64, time: i64, synced: (u32, u32)) {
         let end = first.saturating_add(more);
-        let header = GroupHeader { length, items, first, end, time: Timestamp(time), synced, ..group_header() };
+        let header = GroupHeader { length, items, first, end, time: Timestamp(time), synced: Place { segment: synced.0, offset: synced.1 }, ..group_header() };
         let mut bytes = vec![0; group::HEADER];
         header.write(&mut bytes, LOG, PLACE);
         prop_assert_eq!(GroupHeader::decode(&bytes, LOG, PLACE), Ok(header));

@@ -27,7 +27,7 @@ fn group_at(place: Place, number: u64, texts: &[Vec<u8>]) -> Vec<u8> {
         first: number,
         end: number + 1,
         time: Timestamp(0),
-        synced: 0,
+        synced: Place::default(),
         before: Hash::ZERO,
         after: Hash::ZERO,
     };

@@ -153,7 +153,7 @@ fn answers_come_over_as_they_were_sent() {
         StoredFrame::decode(bytes.into()).unwrap()
     };
     let mut answers = vec![
-        Answer::Frames(vec![frames(&[present.clone()]), frames(&[present, erased])]),
+        Answer::Frames(vec![frames(std::slice::from_ref(&present)), frames(&[present, erased])]),
         Answer::Frames(vec![]),
         Answer::Definition(Some(b"source".as_slice().into())),
         Answer::Definition(Some([].as_slice().into())),

@@ -47,6 +47,9 @@ impl World {
 }
 
 /// Appends closed streams, each in three frames that stand among those of others.
+/// What is done to a log between two times that it is written anew.
+type Step<'a> = &'a dyn Fn(&SledLog);
+
 fn append(log: &SledLog, numbers: std::ops::Range<u128>, body: usize) {
     let source = format!("source of {numbers:?}").into_bytes();
     let definition = Definition { fingerprint: seal::fingerprint(&source), bytes: source.into() };
@@ -231,7 +234,7 @@ fn what_was_imported_erased_and_pruned_again_is_the_same_in_a_log_that_is_writte
     prune(&log, 10..40);
     log.close().unwrap();
 
-    let steps: [(&str, &dyn Fn(&SledLog)); 5] = [
+    let steps: [(&str, Step<'_>); 5] = [
         ("imported", &|log| assert_eq!(import(log, &foreign), 20)),
         ("come back", &|log| assert_eq!(import(log, &own), 30)),
         ("erased", &|log| [11, 205, 50].into_iter().for_each(|number| erase(log, number))),

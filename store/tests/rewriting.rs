@@ -359,7 +359,7 @@ fn a_stream_that_may_have_had_what_is_missing_in_the_log_is_copied_and_said_to_b
     assert!(done.lost.is_empty(), "no stream is made up");
     assert_eq!(open_reader(&world.path("new")).unwrap().read(stream(90), 0, 9).unwrap().len(), 1);
     // Whoever reads the damaged log must not take one record for all of them.
-    let read = open_reader(&world.path("log")).and_then(|reader| Ok(reader.read(stream(90), 0, 9)));
+    let read = open_reader(&world.path("log")).map(|reader| reader.read(stream(90), 0, 9));
     assert!(!matches!(read, Ok(Ok(_))), "{read:?}");
 }
 
@@ -395,7 +395,13 @@ fn one_damaged_byte_costs_one_stream_at_most_also_of_a_log_that_was_not_closed()
             assert!(!done.findings.is_empty() || !done.lost.is_empty(), "{told}");
             let copy = open_reader(&new).unwrap();
             let all_read = |number: &u8| copy.read(stream((*number).into()), 0, 100).is_ok_and(|all| all.len() == 10);
-            assert_eq!((1..50).filter(all_read).count() as u64, done.streams, "{told}");
+            // What lost its end with the header of a group may have been as it is now: that is said.
+            let is_told = |number: &u8| {
+                let id = stream((*number).into());
+                done.lost.iter().any(|lost| lost.stream == id) || done.doubtful.contains(&id)
+            };
+            let lacking: Vec<u8> = (1..50).filter(|number| !all_read(number)).collect();
+            assert!(lacking.len() <= 1 && lacking.iter().all(is_told), "{told}, lacking {lacking:?}");
             fs::remove_dir_all(&new).unwrap();
         }
         fs::write(&file, &sound).unwrap();

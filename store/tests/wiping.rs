@@ -35,6 +35,9 @@ fn written(durability: Durability, filler: usize) -> MemoryDisk {
     disk
 }
 
+/// What is stopped in the middle.
+type Doing = fn(&MemoryLog) -> Result<(), ChangeError>;
+
 fn erase(log: &MemoryLog) -> Result<(), ChangeError> {
     for number in CHANGED {
         let records = vec![(1, b"a note".to_vec()), (3, b"a note".to_vec()), (7, b"a note".to_vec())];
@@ -115,7 +118,7 @@ fn taken_up(left: &MemoryDisk, before: &[(u128, Vec<Record>)], told: &str) -> Ve
 
 /// Makes a change on a disk that fails with a write, or with a sync, and lets the process be killed, or the power be cut. Returns how
 /// often it was done whole, in a part, or not at all.
-fn stopped_anywhere(change: fn(&MemoryLog) -> Result<(), ChangeError>, durability: Durability) -> [usize; 3] {
+fn stopped_anywhere(change: Doing, durability: Durability) -> [usize; 3] {
     let sound = written(durability, 10);
     let before: Vec<(u128, Vec<Record>)> = {
         let log = MemoryLog::open(&sound.after_kill()).unwrap();
@@ -191,7 +194,7 @@ fn an_open_that_is_stopped_while_it_does_the_rest_leaves_it_to_the_next_one() {
         let log = MemoryLog::open(&sound.after_kill()).unwrap();
         (1..7).map(|number| (number, log.read(stream(number), 0, 99).unwrap())).collect()
     };
-    let changes: [(&str, fn(&MemoryLog) -> Result<(), ChangeError>); 2] = [("erase", erase), ("prune", prune)];
+    let changes: [(&str, Doing); 2] = [("erase", erase), ("prune", prune)];
     for (name, change) in changes {
         // The event is written, and the first write of what it says fails.
         let stopped = (1..)

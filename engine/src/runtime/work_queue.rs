@@ -32,6 +32,7 @@ pub struct WorkQueue<T> {
     called: Condvar,
     /// Wakes the thread that watches.
     watcher: Condvar,
+    patience: Duration,
 }
 
 struct State<T> {
@@ -70,6 +71,13 @@ pub enum Woken {
 
 impl<T> Default for WorkQueue<T> {
     fn default() -> Self {
+        Self::with_patience(PATIENCE)
+    }
+}
+
+impl<T> WorkQueue<T> {
+    /// A queue that expects threads at short work back within a time.
+    fn with_patience(patience: Duration) -> Self {
         let state = State {
             items: VecDeque::new(),
             resting: 0,
@@ -80,11 +88,9 @@ impl<T> Default for WorkQueue<T> {
             moved: false,
             closed: false,
         };
-        Self { state: Mutex::new(state), called: Condvar::new(), watcher: Condvar::new() }
+        Self { state: Mutex::new(state), called: Condvar::new(), watcher: Condvar::new(), patience }
     }
-}
 
-impl<T> WorkQueue<T> {
     /// Adds an item, and wakes a thread for it if that is needed. Never blocks.
     pub fn push(&self, item: T) {
         let mut state = lock(&self.state);
@@ -114,7 +120,7 @@ impl<T> WorkQueue<T> {
         let item = state.items.pop_front()?;
         state.moved = true;
         if is_short(&item) {
-            state.back_by = Some(Instant::now() + PATIENCE);
+            state.back_by = Some(Instant::now() + self.patience);
             if !state.items.is_empty() {
                 self.have_watched(&mut state);
             }
@@ -152,7 +158,7 @@ impl<T> WorkQueue<T> {
         state.watch = Watch::On;
         loop {
             state.moved = false;
-            let waited = self.watcher.wait_timeout(state, PATIENCE);
+            let waited = self.watcher.wait_timeout(state, self.patience);
             let (after, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             state = after;
             let mut woken = woken(&mut state);
@@ -250,7 +256,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::{Receiver, channel};
     use std::thread;
 
@@ -285,60 +290,62 @@ mod tests {
         assert_eq!(queue.take_called(|_| true), Some(1));
     }
 
+    /// A queue whose first item is on its way to a thread, while another one rests.
+    fn with_one_called(queue: &Arc<WorkQueue<usize>>) -> Receiver<Woken> {
+        let threads = [waiting_thread(queue), waiting_thread(queue)];
+        queue.push(0);
+        let mut resting = Vec::new();
+        until(|| lock(&queue.state).coming == 1);
+        thread::sleep(Duration::from_millis(50));
+        resting.extend(threads.into_iter().filter(|thread| thread.try_recv().is_err()));
+        assert_eq!(resting.len(), 1, "one is called");
+        resting.remove(0)
+    }
+
     #[test]
     fn who_is_at_short_work_takes_what_comes_meanwhile_and_no_other_is_called() {
-        let queue = Arc::new(WorkQueue::default());
-        queue.push(0);
-        let woken = waiting_thread(&queue);
-        let mut taken = vec![queue.take(|_| true).unwrap()];
+        let queue = Arc::new(WorkQueue::with_patience(SOON));
+        let other = with_one_called(&queue);
+        let mut taken = vec![queue.take_called(|_| true).unwrap()];
         for item in 1..100 {
             queue.push(item);
             taken.extend(queue.take(|_| true));
         }
         assert_eq!(taken, (0..100).collect::<Vec<_>>());
-        assert!(woken.try_recv().is_err());
+        assert!(other.try_recv().is_err());
     }
 
     #[test]
     fn another_is_called_when_short_work_takes_long_after_all() {
         let queue = Arc::new(WorkQueue::default());
-        queue.push(0);
-        let woken = waiting_thread(&queue);
-        assert_eq!(queue.take(|_| true), Some(0));
+        let other = with_one_called(&queue);
+        assert_eq!(queue.take_called(|_| true), Some(0));
         queue.push(1);
-        assert_eq!(woken.recv_timeout(SOON), Ok(Woken::Called));
+        assert_eq!(other.recv_timeout(SOON), Ok(Woken::Called));
         assert_eq!(queue.take_called(|_| true), Some(1));
     }
 
     #[test]
     fn another_is_called_at_once_when_an_item_is_long() {
-        let queue = Arc::new(WorkQueue::default());
-        [0, 1, 2].map(|item| queue.push(item));
-        let woken = waiting_thread(&queue);
-        assert_eq!(queue.take(|_| false), Some(0));
-        assert_eq!(woken.recv_timeout(SOON), Ok(Woken::Called));
-        // One is on its way: no other is called before it has come.
-        let other = waiting_thread(&queue);
-        assert_eq!(queue.take(|_| false), Some(1));
-        assert!(other.try_recv().is_err());
+        let queue = Arc::new(WorkQueue::with_patience(Duration::from_secs(1_000)));
+        let other = with_one_called(&queue);
+        queue.push(1);
+        assert_eq!(queue.take_called(|_| false), Some(0));
+        assert_eq!(other.recv_timeout(SOON), Ok(Woken::Called));
+        assert_eq!(queue.take_called(|_| false), Some(1));
     }
 
     #[test]
-    fn whoever_looks_after_short_work_says_when_it_is_overdue_and_goes_to_sleep_when_nothing_moves() {
-        let queue = Arc::new(WorkQueue::<u8>::default());
-        [0, 1].map(|item| queue.push(item));
-        let (overdue, own) = (Arc::new(AtomicUsize::new(0)), queue.clone());
-        let counted = overdue.clone();
-        let watches = thread::spawn(move || own.wait(|| drop(counted.fetch_add(1, Ordering::SeqCst))));
-        until(|| queue.waiting() == 1);
-        assert_eq!(queue.take(|_| true), Some(0));
-        until(|| lock(&queue.state).watch == Watch::On);
+    fn whoever_looks_after_short_work_goes_to_sleep_when_nothing_moves() {
+        let queue = Arc::new(WorkQueue::with_patience(Duration::from_millis(300)));
+        let other = with_one_called(&queue);
+        queue.push(1);
+        assert_eq!(queue.take_called(|_| true), Some(0));
         assert!(queue.is_more_to_come());
         assert_eq!(queue.take(|_| true), Some(1));
-        until(|| overdue.load(Ordering::SeqCst) > 0);
-        assert!(lock(&queue.state).watch == Watch::Off);
-        queue.close();
-        assert_eq!(watches.join().unwrap(), Woken::Closed);
+        assert!(!queue.is_more_to_come());
+        until(|| lock(&queue.state).watch == Watch::Off);
+        assert!(other.try_recv().is_err());
     }
 
     #[test]

@@ -124,8 +124,9 @@ class Reader:
         depth, for_tests, path = 0, False, None
         while word := self.next():
             if word == "#" and self.peek() in {"[", "!"}:
-                attribute = self.attribute(module)
-                for_tests = for_tests or is_for_tests(attribute)
+                is_inner = self.peek() == "!"
+                attribute = self.attribute()
+                for_tests = for_tests or (is_for_tests(attribute) and not is_inner)
                 if attribute[:2] == ["path", "="]:
                     path = attribute[2]
                 continue
@@ -154,8 +155,8 @@ class Reader:
                 self.path(module, word)
             for_tests, path = False, None
 
-    def attribute(self, module: Module) -> list[str]:
-        """Reads an attribute; what it derives may be a path as well."""
+    def attribute(self) -> list[str]:
+        """Reads an attribute."""
         if self.peek() == "!":
             self.next()
         start = self.at + 1
@@ -171,7 +172,8 @@ class Reader:
                 return
 
     def skip_item(self) -> None:
-        """Skips an item: up to its semicolon, its comma or the end of its block."""
+        """Skips an item up to its semicolon or the end of its block; what is none (a field, an arm) up to its comma."""
+        ends = {";"} if self.peek() in {*ITEMS, "pub", "impl", "mod", "use", "async", "unsafe"} else {";", ","}
         while word := self.peek():
             if word in CLOSING:
                 return
@@ -181,7 +183,7 @@ class Reader:
                     return
                 continue
             self.next()
-            if word in {";", ","}:
+            if word in ends:
                 return
 
     def module(self, module: Module, path: str | None) -> None:

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use cloacina_store::record::StreamId;
 use tempfile::TempDir;
 
-use crate::checker::{Answer, Checker, Seen};
-use crate::disk::Believes;
-use crate::images::{Recorded, copy, times};
-use crate::judge::{self, Written};
-use crate::recording::Event;
-use crate::{load, victim};
+use super::checker::{Answer, Checker, Seen};
+use super::disk::Believes;
+use super::images::{Recorded, copy, times};
+use super::judge::{self, Written};
+use super::recording::Event;
+use super::{load, victim};
 
 pub type Checked = Result<(), String>;
 

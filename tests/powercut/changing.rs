@@ -13,7 +13,7 @@ use cloacina_store::record::{StreamId, Timestamp};
 use cloacina_store::repair::repair;
 use cloacina_store::{Options, compact, open, open_reader};
 
-use crate::load;
+use super::load;
 
 type Outcome = Result<(), Box<dyn Error>>;
 

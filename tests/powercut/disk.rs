@@ -15,8 +15,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::dice::Dice;
-use crate::recording::{Event, FileRef, Sync};
+use super::dice::Dice;
+use super::recording::{Event, FileRef, Sync};
 
 const SECTOR: usize = 512;
 const O_CREAT: i64 = 0o100;

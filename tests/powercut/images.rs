@@ -4,10 +4,10 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::checker::scratch;
-use crate::dice::Dice;
-use crate::disk::{Believes, Disk};
-use crate::recording::Event;
+use super::checker::scratch;
+use super::dice::Dice;
+use super::disk::{Believes, Disk};
+use super::recording::Event;
 
 /// What was recorded, and on what.
 #[derive(Clone, Copy, Debug)]

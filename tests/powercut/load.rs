@@ -5,7 +5,7 @@ use cloacina_store::log::{Batch, Definition, Durability, Frame, Listing};
 use cloacina_store::record::{Hash, StreamId, StreamKind, Timestamp};
 use cloacina_store::seal;
 
-use crate::dice::Dice;
+use super::dice::Dice;
 
 /// What a load is like.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use crate::recording::{self, Event};
+use super::recording::{self, Event};
 
 /// Where the log is on a disk. Its parents are made with it.
 pub const LOG: &str = "runs/here/log";

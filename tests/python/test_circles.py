@@ -123,6 +123,8 @@ def test_what_is_compiled_for_tests_only_is_left_out(tmp_path: Path) -> None:
                 use crate::a::A;
                 #[cfg(test)]
                 mod tests { use crate::a::{A}; fn f() { { crate::a::B } } }
+                #[cfg(test)]
+                fn helper<T, U>(_: T, _: U) -> [u8; 2] { crate::a::B; [0, 0] }
                 pub struct After;
             """,
         },

@@ -6,36 +6,17 @@
 //!
 //! A failure keeps its recording and says how to have that image again.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
-
-#[path = "../powercut/checker.rs"]
-mod checker;
-#[path = "../powercut/dice.rs"]
-mod dice;
-#[path = "../powercut/disk.rs"]
-mod disk;
-#[path = "../powercut/images.rs"]
-mod images;
-#[path = "../powercut/judge.rs"]
-mod judge;
-#[path = "../powercut/load.rs"]
-mod load;
-#[path = "../powercut/recording.rs"]
-mod recording;
-#[path = "../powercut/victim.rs"]
-mod victim;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use checker::{Answer, Checker, scratch};
-use dice::Dice;
-use disk::Believes;
-use images::{Recorded, copy, times};
-use judge::Written;
-use recording::Event;
+use crate::powercut::checker::{Answer, Checker, scratch};
+use crate::powercut::dice::Dice;
+use crate::powercut::disk::Believes;
+use crate::powercut::images::{Recorded, copy, times};
+use crate::powercut::judge::{self, Written};
+use crate::powercut::recording::{self, Event};
+use crate::powercut::{load, victim};
 
 /// What was recorded, and on what.
 struct Scene {
@@ -49,7 +30,7 @@ struct Scene {
 }
 
 /// How a failure is had again, after the place where it is kept.
-const AGAIN: &str = "cargo test -p cloacina-tests --test power_cut repeat";
+const AGAIN: &str = "cargo test -p cloacina-tests --test main power_cut::repeat";
 
 /// Records a load on an empty disk.
 fn record(recorder: &Path, name: &str, place: &Path) -> Scene {

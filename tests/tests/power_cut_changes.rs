@@ -3,43 +3,22 @@
 //!
 //! As in `power_cut.rs`, from a recording of the calls. A failure keeps the recording and the image.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
-
-#[path = "../powercut/change_cut.rs"]
-mod change_cut;
-#[path = "../powercut/changing.rs"]
-mod changing;
-#[path = "../powercut/checker.rs"]
-mod checker;
-#[path = "../powercut/dice.rs"]
-mod dice;
-#[path = "../powercut/disk.rs"]
-mod disk;
-#[path = "../powercut/images.rs"]
-mod images;
-#[path = "../powercut/judge.rs"]
-mod judge;
-#[path = "../powercut/load.rs"]
-mod load;
-#[path = "../powercut/recording.rs"]
-mod recording;
-#[path = "../powercut/victim.rs"]
-mod victim;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use change_cut::{AFTERWARDS, Checked, Cut, Rules, Scene, Streams, files, no_text_of, seen, streams_of};
-use changing::{ARCHIVED, CHANGED, IMPORTED, REPAIRED};
-use checker::{Answer, Checker};
+use crate::powercut::change_cut::{
+    AFTERWARDS, Checked, Cut, Rules, Scene, Streams, files, no_text_of, seen, streams_of,
+};
+use crate::powercut::changing::{self, ARCHIVED, CHANGED, IMPORTED, REPAIRED};
+use crate::powercut::checker::{Answer, Checker};
+use crate::powercut::disk::Believes;
+use crate::powercut::recording::Event;
+use crate::powercut::{judge, load, victim};
 use cloacina_store::archive::open_archive;
 use cloacina_store::keeper::{Change, Import, open_keeper};
 use cloacina_store::record::StreamId;
 use cloacina_store::repair::repair;
 use cloacina_store::{is_left_by_compact, open_reader};
-use disk::Believes;
-use recording::Event;
 
 /// A disk with a log that has a load.
 fn disk_with(recorder: &Path, place: &Path, load: &str, phase: u64) -> PathBuf {

@@ -1,28 +1,16 @@
 //! The recorder that the power-cut and fault tests rest on sees every call, also one that no library makes; refuses what it
 //! does not understand; and a program that acknowledges too early is found out.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
-
-#[path = "../powercut/dice.rs"]
-mod dice;
-#[path = "../powercut/disk.rs"]
-mod disk;
-#[path = "../powercut/recording.rs"]
-mod recording;
-#[path = "../powercut/victim.rs"]
-mod victim;
-
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use dice::Dice;
-use disk::{Believes, Disk};
-use recording::{Event, FileRef};
-use victim::Run;
+use crate::powercut::dice::Dice;
+use crate::powercut::disk::{Believes, Disk};
+use crate::powercut::recording::{Event, FileRef};
+use crate::powercut::victim::{self, Run};
 
 /// What each step of `calls.c` is recorded as.
 const EVERY_CALL: &[(&str, &[&str])] = &[

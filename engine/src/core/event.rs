@@ -87,6 +87,18 @@ pub enum Event {
     ExecutionCancelled(ExecutionEnded),
 }
 
+impl Event {
+    /// The definition that the execution goes by from this event on.
+    #[must_use]
+    pub fn definition(&self) -> Option<Fingerprint> {
+        match self {
+            Self::ExecutionStarted(started) => Some(started.definition),
+            Self::ExecutionRecovered(recovered) => Some(recovered.definition),
+            _ => None,
+        }
+    }
+}
+
 /// Which workflow is executed, why, and by whom.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ExecutionStarted {

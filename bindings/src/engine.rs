@@ -75,10 +75,13 @@ impl NestedWait {
     }
 }
 
+/// How an execution ended, or why nobody can tell.
+type Ended = Result<Arc<Outcome>, WaitError>;
+
 /// The end of an execution that is awaited.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 #[derive(Default)]
-pub struct AwaitedEnd(Arc<Mutex<Option<Result<Arc<Outcome>, WaitError>>>>);
+pub struct AwaitedEnd(Arc<Mutex<Option<Ended>>>);
 
 #[pymethods]
 impl AwaitedEnd {

@@ -33,6 +33,8 @@ pub enum Message {
     Poll(Arc<Py<TriggerSpec>>, Box<RunningPoll>),
     /// Call something without arguments.
     Call(Py<PyAny>),
+    /// Look at what the attempts do.
+    Look(Arc<Py<PyAny>>),
     /// Call the callbacks of an execution's tasks.
     Tell(ExecutionId),
 }
@@ -98,7 +100,7 @@ impl Inbox {
     /// The next call that is left in a closed inbox: somebody waits for it. Attempts are dropped: their engine is shut
     /// down, and who resumes them will run them again. So are polls.
     fn last_call(&self) -> Option<Message> {
-        self.receiver.try_iter().find(|message| !matches!(message, Message::Run(..) | Message::Poll(..)))
+        self.receiver.try_iter().find(|message| matches!(message, Message::Call(_) | Message::Tell(_)))
     }
 
     /// The end that messages are put in at.
@@ -135,6 +137,7 @@ impl Inbox {
         match message {
             None => Ok(None),
             Some(Message::Call(call)) => Ok(Some(call.into_bound(py))),
+            Some(Message::Look(look)) => Ok(Some(look.bind(py).clone())),
             Some(Message::Tell(execution)) => {
                 let notices = Notices::new(self.outlet.untold.clone(), execution);
                 Ok(Some(Bound::new(py, notices)?.into_any()))

@@ -27,6 +27,7 @@ mod retry;
 mod schedules;
 mod task;
 mod trigger;
+mod waits;
 mod workflow;
 
 /// The private module `cloaca._cloaca`.
@@ -43,7 +44,7 @@ mod _cloaca {
     #[pymodule_export]
     use super::context::Context;
     #[pymodule_export]
-    use super::engine::{NativeEngine, NestedWait};
+    use super::engine::NativeEngine;
     #[pymodule_export]
     use super::executor::{Attempt, Inbox};
     #[pymodule_export]
@@ -66,6 +67,8 @@ mod _cloaca {
     use super::task::TaskSpec;
     #[pymodule_export]
     use super::trigger::{Poll, TriggerSpec};
+    #[pymodule_export]
+    use super::waits::{CoroutineWait, ThreadWait};
     #[pymodule_export]
     use super::workflow::{NativeWorkflow, nearest};
 

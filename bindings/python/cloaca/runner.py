@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import threading
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
@@ -31,6 +31,7 @@ from .scheduling import Scheduling
 from .workflow import workflows
 
 if TYPE_CHECKING:
+    from ._activity import Observer
     from .literals import ExecutionStatus
 
 __all__ = ["DefaultRunner"]
@@ -118,6 +119,7 @@ class DefaultRunner(Scheduling):
     def _begin(self) -> None:
         # Plain flags: a signal handler or a finalizer may shut the runner down while this thread does.
         self._closed = self._is_ended = False
+        self._observer: Observer | None = None
         self._inbox = Inbox()
         registered, polled = workflows.subscribe(self), triggers.subscribe(self)
         try:
@@ -136,6 +138,7 @@ class DefaultRunner(Scheduling):
             self._native.shutdown(0.0)
             self._inbox.close()
             raise
+        self._native.on_stall(partial(_look, weakref.ref(self)))
         # While it opened, something may have been registered.
         for workflow in workflows.subscribe(self):
             if workflow not in registered:
@@ -548,8 +551,13 @@ class DefaultRunner(Scheduling):
         return True
 
     def _wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
-        on_main_thread = threading.current_thread() is threading.main_thread()
-        raw = self._engine.wait(execution_id, timeout, on_main_thread, _running.attempt())
+        on_main_thread = _running.is_main_thread()
+        if timeout is None and not on_main_thread:
+            wait = self._engine.begin_wait(execution_id, _running.attempt())
+            with _running.waits(wait.ticket):
+                raw = wait.end()
+        else:
+            raw = self._engine.wait(execution_id, timeout, on_main_thread)
         _logging.flush()
         return self._result(raw)
 
@@ -566,17 +574,26 @@ class DefaultRunner(Scheduling):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(wake)
 
-        attempt = _running.attempt()
-        nested = None if attempt is None else self._engine.watch(execution_id, attempt, done)
-        self._engine.notify(execution_id, done)
+        wait = self._engine.watch(execution_id, _running.attempt(), done)
         try:
-            await ended
+            with _running.waits(wait.ticket, ended):
+                self._engine.notify(execution_id, done)
+                await ended
         finally:
-            if nested is not None:
-                nested.close()
-        if nested is not None:
-            nested.check()
+            wait.close()
+        wait.check()
         return self._wait(execution_id, 0.0)
+
+    def _report_activity(self) -> None:
+        """Tells the engine which attempts wait for threads that wait for executions."""
+        try:
+            if self._observer is None:
+                from ._activity import Observer
+
+                self._observer = Observer()
+            self._native.report_activity(self._observer.look())
+        except Exception as error:
+            _logging.failure("what the tasks wait for could not be seen; that changes nothing", error)
 
     def _result(self, raw: _cloaca.RawOutcome) -> WorkflowResult:
         failed = raw["failed"]
@@ -607,6 +624,12 @@ class DefaultRunner(Scheduling):
         where = ":memory:" if self._location.path is None else self._location.path
         state = ", shut down" if self._closed else ""
         return f"DefaultRunner({where!r}, durability={self._config.durability!r}{state})"
+
+
+def _look(runner: weakref.ref[DefaultRunner]) -> None:
+    # The engine keeps this, and must not keep the runner.
+    if (found := runner()) is not None:
+        found._report_activity()
 
 
 _runners: weakref.WeakSet[DefaultRunner] = weakref.WeakSet()

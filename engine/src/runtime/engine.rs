@@ -23,12 +23,13 @@ use crate::core::time::Timestamp;
 mod asking;
 mod config;
 mod errors;
+mod nested;
 mod opening;
 mod told;
 
-pub use asking::NestedWaitGuard;
 pub use config::{EngineConfig, StartRequest};
 pub use errors::{EngineError, ForeignId, StartError, WaitError};
+pub use nested::{AttemptActivity, NestedWaitGuard, PendingWait, WaitTicket};
 pub(crate) use opening::{LISTING_PAGE, new_execution_id};
 use opening::{environment, unfinished};
 pub use told::{ExecutionStatus, Listed, Outcome, Standing, TaskOutcome};

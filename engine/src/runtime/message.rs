@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use super::clock::Settled;
 use super::completion::Waiter;
 use super::cron::CronExpression;
-use super::engine::{EngineError, StartError, StartRequest, WaitError};
+use super::engine::{AttemptActivity, EngineError, StartError, StartRequest, WaitError, WaitTicket};
 use super::handle::SlotWaiter;
 use super::scheduler::Source;
 use super::schedules::ScheduleError;
@@ -32,10 +32,14 @@ pub(crate) enum Message {
     Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
     /// An attempt has ended.
     Finished(Finished),
-    /// An attempt waits for an execution.
-    WaitBegins { ticket: u64, wait: NestedWait },
+    /// Somebody waits for an execution, without a limit.
+    WaitBegins { ticket: WaitTicket, wait: NestedWait },
     /// It does no more.
-    WaitEnds { ticket: u64 },
+    WaitEnds { ticket: WaitTicket },
+    /// What is called when the slots seem to stall.
+    OnStall(Box<dyn Fn() + Send>),
+    /// What the running attempts do.
+    Activities(Vec<Activity>),
     /// An attempt asks something about its slot.
     Slot { attempt: AttemptKey, request: SlotRequest },
     /// The time of an attempt counts from now on, or not yet.
@@ -110,9 +114,13 @@ pub(crate) struct Finished {
 /// Which attempt.
 pub(crate) type AttemptKey = (ExecutionId, TaskId, Attempt);
 
-/// A wait of an attempt for an execution, without a limit.
+/// What a running attempt does.
+pub(crate) type Activity = (AttemptKey, AttemptActivity);
+
+/// A wait for an execution, without a limit.
 pub(crate) struct NestedWait {
-    pub(crate) attempt: AttemptKey,
+    /// The attempt that waits; `None` if that is not known, or none does.
+    pub(crate) attempt: Option<AttemptKey>,
     pub(crate) execution: ExecutionId,
     /// Called, at most once, if it cannot end.
     pub(crate) refuse: Box<dyn FnOnce(WaitError) + Send>,

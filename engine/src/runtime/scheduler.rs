@@ -38,6 +38,7 @@ mod outbox;
 mod schedules;
 mod settling;
 mod slots;
+mod stalls;
 mod starting;
 mod triggers;
 
@@ -47,6 +48,7 @@ pub(crate) use outbox::Source;
 pub(crate) use schedules::LiveSchedule;
 use settling::Settling;
 use slots::{Slots, slot_of};
+use stalls::Stalls;
 pub(crate) use triggers::LiveTrigger;
 
 /// What the scheduler works with.
@@ -104,6 +106,7 @@ pub(crate) struct Scheduler {
     asked: Vec<ExecutionId>,
     slots: Slots,
     nested: NestedWaits,
+    stalls: Stalls,
     released: Released,
     /// The time of this turn by the wall clock, which schedules and triggers go by.
     wall: Timestamp,
@@ -155,6 +158,7 @@ impl Scheduler {
             asked: Vec::new(),
             slots: Slots::new(slots),
             nested: NestedWaits::new(),
+            stalls: Stalls::default(),
             released: Released::new(),
             timers: BTreeSet::new(),
             warned: HashSet::new(),
@@ -196,7 +200,7 @@ impl Scheduler {
     fn receive(&self) -> Result<Message, RecvTimeoutError> {
         let timer = self.timers.first().and_then(|(due, _)| self.shell.clock.instant(*due));
         let stop = self.stopping.as_ref().and_then(Stopping::until);
-        match [timer, stop, self.settling.until()].into_iter().flatten().min() {
+        match [timer, stop, self.settling.until(), self.stalls.until()].into_iter().flatten().min() {
             Some(deadline) => self.shell.messages.recv_deadline(deadline),
             None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -223,6 +227,8 @@ impl Scheduler {
             Message::Finished(finished) => self.attempt_finished(finished),
             Message::WaitBegins { ticket, wait } => drop(self.nested.insert(ticket, wait)),
             Message::WaitEnds { ticket } => drop(self.nested.remove(&ticket)),
+            Message::OnStall(look) => self.stalls.on_stall(look),
+            Message::Activities(report) => self.take_activities(&report),
             Message::Slot { attempt, request } => self.slot_requested(attempt, request),
             Message::Counts { attempt, counts } => self.count(&attempt, counts),
             Message::Registered => self.attend(),
@@ -352,7 +358,8 @@ impl Scheduler {
     /// Gives free slots to ready tasks, and hands everything that was decided to the log.
     fn finish_turn(&mut self) {
         self.fill_slots();
-        self.refuse_hopeless_wait();
+        self.refuse_hopeless_wait(&[]);
+        self.look_for_stalls();
         self.note_standings();
         self.hand_over();
         for execution in std::mem::take(&mut self.asked) {

@@ -6,7 +6,11 @@ mod common;
 
 use std::collections::BTreeSet;
 
+use cloacina_engine::core::codec::encode_standing;
+use cloacina_engine::core::standing::Standing;
+use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::cli::arguments::Arguments;
+use cloacina_replay::reading::stream_of;
 use common::{Log, Ran, histories, replay};
 
 /// For each option in the help of each command: a command line without it, and what is added to it. That changes what is
@@ -34,7 +38,7 @@ const CHANGES: &[(&str, &str, &str, &str)] = &[
     ("context", "at", "9f3ac102 context", "--at 0"),
     ("context", "log", "9f3ac102 context", "--log other"),
     ("context", "json", "9f3ac102 context", "--json"),
-    ("context", "time", "9f3ac102 context", "--time utc"),
+    ("context", "time", "51b00007 context", "--time relative"),
     ("context", "color", "9f3ac102 context", "--color always"),
     ("why", "at", "9f3ac101 why rows", "--at 0"),
     ("why", "log", "9f3ac101 why rows", "--log other"),
@@ -51,7 +55,7 @@ const CHANGES: &[(&str, &str, &str, &str)] = &[
     ("graph", "at", "9f3ac101 graph", "--at 0"),
     ("graph", "log", "9f3ac101 graph", "--log other"),
     ("graph", "json", "9f3ac101 graph", "--json"),
-    ("graph", "time", "9f3ac101 graph", "--time utc"),
+    ("graph", "time", "51b00007 graph", "--time relative"),
     ("graph", "color", "9f3ac101 graph", "--color always"),
     ("report", "output", "9f3ac101 report", "-o -"),
     ("report", "log", "9f3ac101 report -o -", "--log other"),
@@ -59,7 +63,7 @@ const CHANGES: &[(&str, &str, &str, &str)] = &[
     ("serve", "port", "serve!", "--port 0"),
     ("serve", "log", "serve!", "--log PATH"),
     ("serve", "json", "serve!", "--json"),
-    ("diff", "ignore", "diff 9f3ac101 9f3ac102", "--ignore order,attempts,time"),
+    ("diff", "ignore", "diff A B!", "--ignore order,attempts,time"),
     ("diff", "log", "diff 9f3ac101 9f3ac102", "--log other"),
     ("diff", "json", "diff 9f3ac101 9f3ac102", "--json"),
     ("diff", "color", "diff 9f3ac101 51b00003", "--color always"),
@@ -74,19 +78,17 @@ const CHANGES: &[(&str, &str, &str, &str)] = &[
     ("verify", "key", "verify", "--key 00"),
     ("verify", "log", "9f3ac101 verify", "--log other"),
     ("verify", "json", "9f3ac101 verify", "--json"),
-    ("verify", "time", "9f3ac101 verify", "--time utc"),
+    ("verify", "time", "51b00007 verify", "--time relative"),
     ("verify", "color", "9f3ac101 verify", "--color always"),
     ("doctor", "log", "doctor", "--log other"),
-    ("doctor", "json", "doctor", "--json"),
-    ("doctor", "time", "doctor", "--time utc"),
-    ("doctor", "color", "doctor", "--color always"),
+    ("doctor", "json", "doctor!", "--json"),
+    ("doctor", "time", "doctor!", "--time utc"),
+    ("doctor", "color", "doctor!", "--color always"),
     ("prove", "since", "prove", "--since FILE"),
     ("prove", "checkpoint", "9f3ac101 prove 0", "--checkpoint FILE"),
     ("prove", "without_body", "9f3ac101 prove 0!", "--without-body"),
     ("prove", "log", "9f3ac101 prove 0", "--log other"),
     ("prove", "json", "9f3ac101 prove 0!", "--json"),
-    ("prove", "time", "9f3ac101 prove 0!", "--time utc"),
-    ("prove", "color", "9f3ac101 prove 0!", "--color always"),
 ];
 
 /// A line for each command that runs but for what is added.
@@ -124,6 +126,15 @@ fn commands() -> Vec<(String, BTreeSet<String>)> {
     std::iter::once(own).chain(others).collect()
 }
 
+/// Many histories; the one that ends in 51b00007 waits for its next attempt.
+fn logs() -> Log {
+    let log = histories::all();
+    let until = Timestamp(common::START + 3_600_000_000);
+    let waiting = Standing::waiting_for_retry(&"extract".into(), until);
+    log.0.post(stream_of(common::id(histories::RUNNING)), Some(encode_standing(&waiting).into()));
+    log
+}
+
 fn said(ran: &Ran) -> String {
     ran.to_string()
 }
@@ -147,16 +158,19 @@ fn every_option_in_a_help_has_a_meaning_that_is_known() {
 
 #[test]
 fn every_option_in_a_help_changes_something() {
-    let log = histories::all();
+    let log = logs();
     let elsewhere = |line: &str| line.ends_with('!');
+    let mut inert = Vec::new();
     for (command, option, line, added) in CHANGES.iter().filter(|(_, _, line, _)| !elsewhere(line)) {
         let (without, with) = (replay(&log, line), replay(&log, &format!("{line} {added}")));
-        assert_ne!(said(&without), said(&with), "{command} --{option}: {line} {added}");
-        assert!(!with.err.contains("has no meaning"), "{command} --{option}: {with}");
+        if said(&without) == said(&with) || with.err.contains("has no meaning") {
+            inert.push(format!("{command} --{option}: {line} {added}"));
+        }
     }
+    assert!(inert.is_empty(), "these change nothing: {inert:#?}");
 }
 
-/// Two that are in no help of a command, and in that of `replay`: they are refused wherever they stand.
+/// What is in the help of `replay` alone is refused wherever it stands.
 #[test]
 fn every_other_option_is_refused_in_words() {
     let log = histories::all();

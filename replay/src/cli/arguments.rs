@@ -94,7 +94,7 @@ const MEANT: [(&str, &[&str]); 13] = [
     ("export", &["log", "json"]),
     ("explain-error", &["json"]),
     ("verify", &["log", "json", "time", "color"]),
-    ("prove", &["log", "json", "time", "color"]),
+    ("prove", &["log", "json"]),
     ("doctor", &["log", "json", "time", "color"]),
 ];
 

@@ -19,7 +19,7 @@ SOURCES := Cargo.toml Cargo.lock bindings/pyproject.toml \
 # Runs a command and shows what it said only if it failed.
 quietly = @mkdir -p $(VENV) && { $(1); } > $(VENV)/last.log 2>&1 || { cat $(VENV)/last.log; exit 1; }
 
-.PHONY: help build demo test lint fuzz bench docs clean
+.PHONY: help build develop demo test quick lint fuzz bench docs clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,13 +34,26 @@ demo: $(WHEEL) ## run a workflow of 15 tasks, then replay that very run
 test: $(WHEEL) ## run all tests
 	@$(PYTHON) tests/run.py
 
-lint: $(WHEEL) ## check format, lints, types and stubs
+quick: $(TOOLS) ## check what changed since main: format, lints, types, unit tests
+	@$(PYTHON) tests/quick.py
+
+develop: $(TOOLS) ## install a debug build into .venv that follows the Python sources
+	@rm -f $(WHEEL)
+	$(call quietly,$(VENV)/bin/maturin develop --quiet --locked --manifest-path bindings/Cargo.toml)
+
+# Fails on a warning, such as a broken link.
+RUSTDOC := RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay -p cloacina-admin
+
+lint: $(WHEEL) ## check format, lints, types, stubs, documentation and import circles
 	$(call quietly,cargo fmt --all --check)
 	$(call quietly,cargo clippy --quiet --workspace --all-targets --locked -- -D warnings)
 	$(call quietly,cargo clippy --quiet -p cloacina-engine --no-default-features --locked -- -D warnings)
 	$(call quietly,$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .)
 	$(call quietly,$(VENV)/bin/mypy --strict bindings/python/cloaca)
 	$(call quietly,$(PYTHON) -m mypy.stubtest cloaca)
+	$(call quietly,$(RUSTDOC))
+	@$(PYTHON) tests/javascript.py
+	@$(PYTHON) tests/circles.py
 	@echo "lint: ok"
 
 # How long each target of `make fuzz` runs.
@@ -74,7 +87,7 @@ bench: $(WHEEL) ## measure, as ratios to this disk's own sync time
 
 docs: $(WHEEL) ## build the documentation, for Python and for Rust
 	$(call quietly,NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict --config-file docs/mkdocs.yml)
-	$(call quietly,RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay -p cloacina-admin)
+	$(call quietly,$(RUSTDOC))
 	@echo "docs: target/site/index.html, target/doc/cloacina_engine/index.html"
 
 clean: ## remove what was built

@@ -7,12 +7,13 @@ CLOACA_NOTHING_SKIPPED=1 a test that was skipped is a failure.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from javascript import BROWSER, missing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,25 +32,11 @@ PYTEST = re.compile(r"^=* ?(?P<summary>.*\d+ (?:passed|failed).*) in [\d.]+s", r
 
 NODE = re.compile(r"^# (?P<word>pass|fail|skipped) (?P<count>\d+)$", re.MULTILINE)
 
-BROWSER = ROOT / "tests" / "browser"
 PARTS = [
     Part("rust", ["cargo", "test", "--quiet", "--locked", "--no-fail-fast"], CARGO),
     Part("python", [sys.executable, "-m", "pytest", "-q", "-rs", "tests/python"], PYTEST),
     Part("browser", ["node", "--test", "--test-reporter=tap", *map(str, sorted(BROWSER.glob("*.test.mjs")))], NODE),
 ]
-
-
-def missing_for_the_browser() -> str | None:
-    """What the browser tests lack on this machine; None if they can run."""
-    lacks = [name for name in ("node", "npm", "chromium") if shutil.which(name) is None]
-    if lacks:
-        return f"there is no {' and no '.join(lacks)} here (on Debian: apt-get install nodejs npm chromium)"
-    if not (BROWSER / "node_modules" / "playwright-core").is_dir():
-        install = ["npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(BROWSER)]
-        installed = subprocess.run(install, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        if installed.returncode != 0:
-            return f"npm cannot install playwright-core: {installed.stdout.strip()[-300:]}"
-    return None
 
 
 def count(part: Part, output: str) -> tuple[int, int, int]:
@@ -74,7 +61,7 @@ def main() -> int:
     passed = failed = skipped = 0
     broken = False
     for part in PARTS:
-        why = missing_for_the_browser() if part.name == "browser" else None
+        why = missing("chromium") if part.name == "browser" else None
         if why is not None:
             print(f"browser: SKIPPED, NOTHING OF REPLAY'S PAGES IS TESTED: {why}", flush=True)
             skipped += 1

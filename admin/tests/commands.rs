@@ -1,22 +1,16 @@
 //! `cloaca log …` on a log in a directory, also while a process has it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-
 use std::ffi::OsString;
 use std::io::{BufRead, Cursor};
 use std::path::PathBuf;
 
+use crate::common::histories::{self, BRANCHES, COMPLETED, FAILED, RUNNING, TUTORIAL};
+use crate::common::{self, Log, START};
 use cloacina_admin::{Surroundings, code, run};
 use cloacina_engine::core::time::Timestamp;
 use cloacina_store::log::{EventLog, LogReader};
 use cloacina_store::record::StreamId;
 use cloacina_store::{Options, SledLog, open, open_reader, verify};
-use common::histories::{self, BRANCHES, COMPLETED, FAILED, RUNNING, TUTORIAL};
-use common::{Log, START};
-
-// The same histories as those that `replay` shows.
-#[path = "../../replay/tests/common/mod.rs"]
-mod common;
 
 struct World {
     directory: tempfile::TempDir,

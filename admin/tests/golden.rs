@@ -4,12 +4,10 @@
 //!
 //! The next golden log (of a format 2, or with kinds of events that this one does not have) is made beside this one, by
 //!
-//!     GOLDEN_LOG=$PWD/tests/golden/log-v2 cargo test -p cloacina-admin --test golden
+//!     GOLDEN_LOG=$PWD/tests/golden/log-v2 cargo test -p cloacina-admin golden
 //!
 //! which also writes what `replay` says of it. A golden log is never written anew. Where the words of `replay` were changed on
 //! purpose, `GOLDEN_SAID=1` with the same command writes only those of these two.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::common::{self, Log, START, histories, id};
 use cloacina_admin::Surroundings;
 use cloacina_engine::core::codec::{
     encode_schedule_event, encode_schedule_label, encode_trigger_event, encode_trigger_label,
@@ -29,10 +28,6 @@ use cloacina_engine::core::trigger::{self, Pace, TriggerDefined, TriggerId};
 use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader, StreamFilter};
 use cloacina_store::record::{StreamId, StreamKind, Timestamp as StoreTime};
 use cloacina_store::{Options, open, open_reader};
-use common::{LATER, Log, START, histories, id};
-
-#[path = "../../replay/tests/common/mod.rs"]
-mod common;
 
 /// An execution that comes from another log.
 const IMPORTED: u32 = 0x51b0_0077;
@@ -157,7 +152,7 @@ fn foreign(archive: &Path) {
 /// Makes a log with what there is, in `log`, and writes down what `replay` says of it.
 fn make(directory: &Path) {
     // A log takes no times before its own; so that tasks take time, all happens from now on.
-    LATER.get_or_init(|| chrono::Utc::now().timestamp_micros() - START);
+    common::begin_now();
     let log = Arc::new(open(&directory.join("log"), &Options::default()).unwrap());
     let shared = Log(log.clone());
     histories::all_into(&shared);

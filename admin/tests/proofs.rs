@@ -1,8 +1,6 @@
 //! Checkpoints and proofs, made by `cloaca log` and `replay`, and checked twice: by `replay`, and by a verifier in plain
 //! Python that shares no code with it (`tests/verifier/verify.py`). Both must say the same of everything.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,15 +8,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
+use crate::common::histories;
+use crate::common::{Log, START};
 use cloacina_admin::{Surroundings, code, run};
 use cloacina_engine::core::time::Timestamp;
 use cloacina_store::log::EventLog;
 use cloacina_store::{Options, SledLog, open, open_reader};
-use common::histories;
-use common::{Log, START};
-
-#[path = "../../replay/tests/common/mod.rs"]
-mod common;
 
 struct World {
     directory: tempfile::TempDir,

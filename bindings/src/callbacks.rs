@@ -6,50 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::runtime::task::{AttemptEnd, Notice};
-use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::context::Context;
 use crate::outcome::says;
 use crate::task::SharedSpec;
-
-/// What is called when an attempt at a task has ended.
-#[derive(Default)]
-pub struct Callbacks {
-    /// It succeeded.
-    pub on_success: Option<Py<PyAny>>,
-    /// It failed, and with it the task.
-    pub on_failure: Option<Py<PyAny>>,
-    /// It failed, and another one will follow.
-    pub on_retry: Option<Py<PyAny>>,
-}
-
-impl Callbacks {
-    /// Whether there are none at all.
-    pub fn is_empty(&self) -> bool {
-        self.on_success.is_none() && self.on_failure.is_none() && self.on_retry.is_none()
-    }
-
-    /// The same callbacks.
-    pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        let same = |callback: &Option<Py<PyAny>>| callback.as_ref().map(|callback| callback.clone_ref(py));
-        Self { on_success: same(&self.on_success), on_failure: same(&self.on_failure), on_retry: same(&self.on_retry) }
-    }
-
-    /// Shows them to Python's garbage collector.
-    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        [&self.on_success, &self.on_failure, &self.on_retry].into_iter().try_for_each(|callback| visit.call(callback))
-    }
-
-    fn of(&self, end: &AttemptEnd) -> Option<&Py<PyAny>> {
-        match end {
-            AttemptEnd::Completed => self.on_success.as_ref(),
-            AttemptEnd::Failed(_) => self.on_failure.as_ref(),
-            AttemptEnd::Retrying(_) => self.on_retry.as_ref(),
-        }
-    }
-}
 
 /// What is to be told, by execution.
 #[derive(Clone, Default)]

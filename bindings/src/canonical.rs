@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyFloat;
 
 use crate::json::write_text;
-use crate::parse::unescaped;
+use crate::scan::{Cursor, Number};
 
 /// Deeper texts go the long way.
 const MAX_DEPTH: usize = 100;
@@ -26,29 +26,29 @@ const SAFE_DIGITS: usize = 15;
 pub fn members(py: Python<'_>, text: &str) -> Option<Vec<(String, String)>> {
     let mut scanner = Scanner::new(py, text, false);
     let mut members: Vec<(String, String)> = Vec::new();
-    scanner.space();
+    scanner.cursor.space();
     scanner.expect(b'{')?;
-    scanner.space();
-    if !scanner.take(b'}') {
+    scanner.cursor.space();
+    if !scanner.cursor.take(b'}') {
         loop {
-            scanner.space();
+            scanner.cursor.space();
             let key = scanner.plain_key()?.to_owned();
             if members.len() == MAX_KEYS || members.iter().any(|(other, _)| *other == key) {
                 return None;
             }
-            scanner.space();
+            scanner.cursor.space();
             scanner.expect(b':')?;
             scanner.value(1)?;
             members.push((key, std::mem::take(&mut scanner.out)));
-            scanner.space();
-            if scanner.take(b'}') {
+            scanner.cursor.space();
+            if scanner.cursor.take(b'}') {
                 break;
             }
             scanner.expect(b',')?;
         }
     }
-    scanner.space();
-    (scanner.at == text.len()).then_some(members)
+    scanner.cursor.space();
+    scanner.cursor.is_at_end().then_some(members)
 }
 
 /// A stored value with the keys of its objects sorted. `None`: go the long way.
@@ -56,14 +56,12 @@ pub fn sorted(py: Python<'_>, stored: &str) -> Option<String> {
     let mut scanner = Scanner::new(py, stored, true);
     scanner.out.reserve(stored.len());
     scanner.value(0)?;
-    (scanner.at == stored.len()).then_some(scanner.out)
+    scanner.cursor.is_at_end().then_some(scanner.out)
 }
 
 struct Scanner<'a, 'py> {
     py: Python<'py>,
-    text: &'a str,
-    bytes: &'a [u8],
-    at: usize,
+    cursor: Cursor<'a>,
     out: String,
     /// Whether the text is a stored one, whose keys are to be sorted.
     sorts: bool,
@@ -73,12 +71,12 @@ struct Scanner<'a, 'py> {
 
 impl<'a, 'py> Scanner<'a, 'py> {
     fn new(py: Python<'py>, text: &'a str, sorts: bool) -> Self {
-        Self { py, text, bytes: text.as_bytes(), at: 0, out: String::new(), sorts, keys: Vec::new() }
+        Self { py, cursor: Cursor::new(text), out: String::new(), sorts, keys: Vec::new() }
     }
 
     fn value(&mut self, depth: usize) -> Option<()> {
-        self.space();
-        match self.bytes.get(self.at)? {
+        self.cursor.space();
+        match self.cursor.peek()? {
             b'"' => self.string(),
             b'{' if depth < MAX_DEPTH => self.object(depth),
             b'[' if depth < MAX_DEPTH => self.list(depth),
@@ -91,14 +89,14 @@ impl<'a, 'py> Scanner<'a, 'py> {
     }
 
     fn list(&mut self, depth: usize) -> Option<()> {
-        self.at += 1;
+        self.cursor.at += 1;
         self.out.push('[');
-        self.space();
-        if !self.take(b']') {
+        self.cursor.space();
+        if !self.cursor.take(b']') {
             loop {
                 self.value(depth + 1)?;
-                self.space();
-                if self.take(b']') {
+                self.cursor.space();
+                if self.cursor.take(b']') {
                     break;
                 }
                 self.expect(b',')?;
@@ -110,17 +108,17 @@ impl<'a, 'py> Scanner<'a, 'py> {
     }
 
     fn object(&mut self, depth: usize) -> Option<()> {
-        self.at += 1;
+        self.cursor.at += 1;
         self.out.push('{');
         let (first, begin) = (self.keys.len(), self.out.len());
-        self.space();
-        if !self.take(b'}') {
+        self.cursor.space();
+        if !self.cursor.take(b'}') {
             loop {
-                self.space();
+                self.cursor.space();
                 let key = self.plain_key()?;
-                let place = self.at - 1 - key.len()..self.at - 1;
+                let place = self.cursor.at - 1 - key.len()..self.cursor.at - 1;
                 let siblings = &self.keys[first..];
-                let is_there = |(other, _): &(Range<usize>, usize)| self.text.get(other.clone()) == Some(key);
+                let is_there = |(other, _): &(Range<usize>, usize)| self.cursor.text.get(other.clone()) == Some(key);
                 if siblings.len() == MAX_KEYS || siblings.iter().any(is_there) {
                     return None;
                 }
@@ -128,11 +126,11 @@ impl<'a, 'py> Scanner<'a, 'py> {
                 self.out.push('"');
                 self.out.push_str(key);
                 self.out.push_str("\":");
-                self.space();
+                self.cursor.space();
                 self.expect(b':')?;
                 self.value(depth + 1)?;
-                self.space();
-                if self.take(b'}') {
+                self.cursor.space();
+                if self.cursor.take(b'}') {
                     break;
                 }
                 self.expect(b',')?;
@@ -149,7 +147,7 @@ impl<'a, 'py> Scanner<'a, 'py> {
 
     /// Puts the members that were written from `begin` on in the order of their keys.
     fn sort(&mut self, first: usize, begin: usize) {
-        let text = self.text;
+        let text = self.cursor.text;
         let key = |(place, _): &(Range<usize>, usize)| &text[place.clone()];
         let members = &self.keys[first..];
         if members.is_sorted_by_key(key) {
@@ -173,41 +171,40 @@ impl<'a, 'py> Scanner<'a, 'py> {
     /// A key without escapes, from its opening quote past the closing one.
     fn plain_key(&mut self) -> Option<&'a str> {
         self.expect(b'"')?;
-        let start = self.at;
-        self.at += self.bytes[start..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=31))?;
-        let key = &self.text[start..self.at];
+        let start = self.cursor.at;
+        self.cursor.plain()?;
+        let key = &self.cursor.text[start..self.cursor.at];
         self.expect(b'"')?;
         Some(key)
     }
 
     fn string(&mut self) -> Option<()> {
-        let mut from = self.at;
-        self.at += 1;
+        let text = self.cursor.text;
+        let mut from = self.cursor.at;
+        self.cursor.at += 1;
         loop {
-            self.at += self.bytes[self.at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=31))?;
-            match self.bytes[self.at] {
+            match self.cursor.plain()? {
                 b'"' => break,
-                b'\\' => match self.bytes.get(self.at + 1)? {
-                    b'"' | b'\\' | b'n' | b'r' | b't' | b'b' | b'f' => self.at += 2,
+                b'\\' => match text.as_bytes().get(self.cursor.at + 1)? {
+                    b'"' | b'\\' | b'n' | b'r' | b't' | b'b' | b'f' => self.cursor.at += 2,
                     b'/' | b'u' => {
-                        self.out.push_str(&self.text[from..self.at]);
+                        self.out.push_str(&text[from..self.cursor.at]);
                         self.unescape()?;
-                        from = self.at;
+                        from = self.cursor.at;
                     }
                     _ => return None,
                 },
                 _ => return None,
             }
         }
-        self.at += 1;
-        self.out.push_str(&self.text[from..self.at]);
+        self.cursor.at += 1;
+        self.out.push_str(&text[from..self.cursor.at]);
         Some(())
     }
 
     /// An escape that is written otherwise when it is stored.
     fn unescape(&mut self) -> Option<()> {
-        let (char, length) = unescaped(self.text, self.at)?;
-        self.at += length;
+        let char = self.cursor.escape()?;
         let quoted = self.out.len();
         write_text(&mut self.out, char.encode_utf8(&mut [0; 4]));
         self.out.pop();
@@ -216,29 +213,8 @@ impl<'a, 'py> Scanner<'a, 'py> {
     }
 
     fn number(&mut self) -> Option<()> {
-        let start = self.at;
-        self.take(b'-');
-        let whole = self.digits();
-        if whole == 0 || (whole > 1 && self.bytes[self.at - whole] == b'0') {
-            return None;
-        }
-        let mut fraction = None;
-        if self.take(b'.') {
-            fraction = Some(self.digits());
-        }
-        let mut exponent = false;
-        if self.take(b'e') || self.take(b'E') {
-            exponent = true;
-            if !self.take(b'+') {
-                self.take(b'-');
-            }
-            if self.digits() == 0 {
-                return None;
-            }
-        }
-        let text = &self.text[start..self.at];
+        let Number { text, whole, fraction, exponent } = self.cursor.number()?;
         match fraction {
-            Some(0) => None,
             None if !exponent => {
                 self.out.push_str(if text == "-0" { "0" } else { text });
                 Some(())
@@ -259,35 +235,14 @@ impl<'a, 'py> Scanner<'a, 'py> {
         Some(())
     }
 
-    fn digits(&mut self) -> usize {
-        let start = self.at;
-        while matches!(self.bytes.get(self.at), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-        self.at - start
-    }
-
     fn word(&mut self, word: &str) -> Option<()> {
-        self.bytes[self.at..].starts_with(word.as_bytes()).then_some(())?;
-        self.at += word.len();
+        self.cursor.word(word).then_some(())?;
         self.out.push_str(word);
         Some(())
     }
 
-    fn space(&mut self) {
-        while matches!(self.bytes.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            self.at += 1;
-        }
-    }
-
-    fn take(&mut self, byte: u8) -> bool {
-        let there = self.bytes.get(self.at) == Some(&byte);
-        self.at += usize::from(there);
-        there
-    }
-
     fn expect(&mut self, byte: u8) -> Option<()> {
-        self.take(byte).then_some(())
+        self.cursor.take(byte).then_some(())
     }
 }
 

@@ -147,7 +147,7 @@ impl NativeEngine {
             registry.register(workflow.get().bound(py, &inbox)?);
         }
         for trigger in &triggers {
-            registry.register_trigger(TriggerSpec::bound(trigger.clone_ref(py), &inbox)?);
+            registry.register_trigger(inbox.trigger(trigger.clone_ref(py))?);
         }
         let log = open_log(py, path, durability, clock)?;
         let crashing = crashable.then(|| CrashingLog::new(log.clone()));
@@ -167,7 +167,7 @@ impl NativeEngine {
 
     /// Has a trigger polled, in place of one of the same name.
     fn register_trigger(&self, py: Python<'_>, trigger: Py<TriggerSpec>) -> PyResult<()> {
-        let trigger = TriggerSpec::bound(trigger, &self.inbox)?;
+        let trigger = self.inbox.trigger(trigger)?;
         py.detach(|| self.registry.register_trigger(trigger));
         Ok(())
     }

@@ -17,37 +17,10 @@ use cloacina_replay::why::NoValue;
 use cloacina_store::log::{OpenError, ReadError};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyInt};
+use pyo3::types::PyInt;
 
+pub use crate::classes::error;
 use crate::exit::interrupted;
-
-const MODULE: &str = "cloaca.errors";
-
-/// The classes by name, from the end of the interpreter on: nothing can be imported then.
-static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-
-/// Keeps the classes for what is asked while the interpreter is torn down.
-pub fn keep_classes(py: Python<'_>) -> PyResult<()> {
-    let classes = || Ok(py.import(MODULE)?.dict().copy()?.unbind());
-    CLASSES.get_or_try_init(py, classes).map(drop)
-}
-
-/// The error of a class of `cloaca.errors`, with these attributes.
-pub fn error<'py>(py: Python<'py>, class: &str, message: &str, attributes: &[(&str, Bound<'py, PyAny>)]) -> PyErr {
-    let made = || -> PyResult<PyErr> {
-        let keywords = PyDict::new(py);
-        for (name, value) in attributes {
-            keywords.set_item(name, value)?;
-        }
-        let class = match CLASSES.get(py) {
-            Some(classes) => classes.bind(py).as_any().get_item(class)?,
-            None => py.import(MODULE)?.getattr(class)?,
-        };
-        Ok(PyErr::from_value(class.call((message,), Some(&keywords))?))
-    };
-    made().unwrap_or_else(|other| other)
-}
 
 fn text<'py>(py: Python<'py>, value: impl ToString) -> Bound<'py, PyAny> {
     pyo3::types::PyString::new(py, &value.to_string()).into_any()
@@ -174,12 +147,6 @@ pub fn trigger(py: Python<'_>, doing: &str, why: &TriggerError) -> PyErr {
         TriggerError::ShutDown => error(py, "OperationError", &message, &[]),
         _ => PyValueError::new_err(message),
     }
-}
-
-/// Something that would wait, while the interpreter ends.
-pub fn exiting(py: Python<'_>) -> PyErr {
-    let message = "the interpreter is ending, and all runners are shut down: nothing can be asked of them any more";
-    error(py, "OperationError", message, &[])
 }
 
 /// A log that could not be opened. What is a wrong path, and not a log gone wrong, is the configuration's fault.

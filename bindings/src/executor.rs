@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use cloacina_engine::core::event::{ExecutionId, TaskError};
 use cloacina_engine::runtime::handle::TaskHandle;
-use cloacina_engine::runtime::task::{Notice, RunningAttempt};
-use cloacina_engine::runtime::trigger::RunningPoll;
+use cloacina_engine::runtime::task::{Notice, RunningAttempt, Task, TaskBody};
+use cloacina_engine::runtime::trigger::{RunningPoll, Trigger, TriggerBody};
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -21,6 +21,7 @@ use crate::callbacks::{Notices, Untold};
 use crate::context::Context;
 use crate::errors;
 use crate::exit::{is_exiting, without_gil};
+use crate::failure::task_error;
 use crate::json::type_name;
 use crate::task::{SharedSpec, TaskSpec};
 use crate::trigger::{Poll, TriggerSpec};
@@ -50,6 +51,28 @@ impl Outlet {
     /// Leaves a message. In a closed inbox nobody reads it: an attempt fails then, and its engine is shut down anyway.
     pub fn send(&self, message: Message) {
         let _ = self.sender.send(message);
+    }
+
+    /// A task whose attempts are left here, and the notices of how they ended.
+    pub fn task(&self, spec: Py<TaskSpec>) -> Task {
+        let has_callbacks = !spec.get().callbacks().is_empty();
+        let spec: SharedSpec = Arc::new(spec);
+        let (runs, to) = (spec.clone(), self.clone());
+        let body = move |running: RunningAttempt| to.send(Message::Run(runs.clone(), Box::new(running)));
+        let task = spec.get().with_body(TaskBody::Detached(Arc::new(body)));
+        if !has_callbacks {
+            return task;
+        }
+        let to = self.clone();
+        task.observe(move |notice| to.tell(spec.clone(), notice))
+    }
+
+    /// A trigger whose polls are left here.
+    pub fn trigger(&self, spec: Py<TriggerSpec>) -> PyResult<Trigger> {
+        let (to, spec) = (self.clone(), Arc::new(spec));
+        let polls = spec.clone();
+        let body = move |poll| to.send(Message::Poll(polls.clone(), Box::new(poll)));
+        spec.get().with_body(TriggerBody::Detached(Arc::new(body)))
     }
 
     /// Leaves word of how an attempt ended.
@@ -372,18 +395,4 @@ pub fn returns(context: &Bound<'_, Context>, returned: &Bound<'_, PyAny>, task: 
         return Err(crate::errors::error(returned.py(), "ReturnedTypeError", &message, &[]));
     }
     Ok(())
-}
-
-/// The engine's error for (kind, message, traceback, lineage, transient, hint).
-pub fn task_error(described: &Bound<'_, PyAny>) -> PyResult<TaskError> {
-    type Parts = (String, String, Option<String>, Vec<String>, bool, Option<String>);
-    let (kind, message, traceback, lineage, transient, hint): Parts = described.extract()?;
-    Ok(TaskError {
-        kind: kind.into(),
-        message: message.into(),
-        traceback: traceback.map(Into::into),
-        lineage: lineage.into_iter().map(Into::into).collect(),
-        transient,
-        hint: hint.map(Into::into),
-    })
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
-use crate::errors;
+use crate::classes::{error, keep_classes};
 
 /// The thread that ends the interpreter, from when that begins.
 static ENDING: OnceLock<ThreadId> = OnceLock::new();
@@ -40,7 +40,7 @@ pub fn exit_begins() {
 /// more, except by the thread that ends the interpreter.
 #[pyfunction]
 pub fn exit_is_near(py: Python<'_>) -> PyResult<()> {
-    errors::keep_classes(py)?;
+    keep_classes(py)?;
     py.detach(|| {
         let until = Instant::now() + COMING_BACK;
         while WAITING.load(Ordering::SeqCst) > 0 && Instant::now() < until {
@@ -83,7 +83,7 @@ fn is_left_behind() -> bool {
 /// `cloaca.Error` on another thread than the one that ends the interpreter, once all runners are shut down.
 pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> PyResult<T> {
     if is_left_behind() {
-        return Err(errors::exiting(py));
+        return Err(exiting(py));
     }
     let done = py.detach(|| {
         WAITING.fetch_add(1, Ordering::SeqCst);
@@ -95,4 +95,10 @@ pub fn without_gil<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> 
     });
     WAITING.fetch_sub(1, Ordering::SeqCst);
     Ok(done)
+}
+
+/// Something that would wait, while the interpreter ends.
+fn exiting(py: Python<'_>) -> PyErr {
+    let message = "the interpreter is ending, and all runners are shut down: nothing can be asked of them any more";
+    error(py, "OperationError", message, &[])
 }

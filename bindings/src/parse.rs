@@ -8,22 +8,22 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
+use crate::scan::Cursor;
+
 /// Deeper texts are refused: whoever wrote them, they must not exhaust the stack.
 const MAX_DEPTH: usize = crate::json::MAX_DEPTH + 8;
 
 /// The value of a JSON text.
 pub fn to_python<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
-    let mut parser = Parser { py, text, bytes: text.as_bytes(), at: 0, depth: 0, keys: Vec::new() };
+    let mut parser = Parser { py, cursor: Cursor::new(text), depth: 0, keys: Vec::new() };
     let value = parser.value()?;
-    parser.space();
-    if parser.at < text.len() { Err(parser.unexpected()) } else { Ok(value) }
+    parser.cursor.space();
+    if parser.cursor.is_at_end() { Ok(value) } else { Err(parser.unexpected()) }
 }
 
 struct Parser<'a, 'py> {
     py: Python<'py>,
-    text: &'a str,
-    bytes: &'a [u8],
-    at: usize,
+    cursor: Cursor<'a>,
     depth: usize,
     /// Keys that were met, each in the place that its text gives: objects in a list have the same ones.
     keys: Vec<Option<(&'a str, Bound<'py, PyString>)>>,
@@ -37,8 +37,8 @@ const LONGEST_KEPT: usize = 64;
 
 impl<'a, 'py> Parser<'a, 'py> {
     fn value(&mut self) -> PyResult<Bound<'py, PyAny>> {
-        self.space();
-        match self.bytes.get(self.at) {
+        self.cursor.space();
+        match self.cursor.peek() {
             Some(b'"') => Ok(self.text()?.into_any()),
             Some(b'{') => self.nested(Self::object),
             Some(b'[') => self.nested(Self::list),
@@ -55,7 +55,7 @@ impl<'a, 'py> Parser<'a, 'py> {
             return Err(PyValueError::new_err(format!("the JSON text is nested deeper than {MAX_DEPTH} levels")));
         }
         self.depth += 1;
-        self.at += 1;
+        self.cursor.at += 1;
         let value = inside(self);
         self.depth -= 1;
         value
@@ -63,18 +63,18 @@ impl<'a, 'py> Parser<'a, 'py> {
 
     fn object(&mut self) -> PyResult<Bound<'py, PyAny>> {
         let dict = PyDict::new(self.py);
-        if self.take_after_space(b'}') {
+        if self.cursor.take_after_space(b'}') {
             return Ok(dict.into_any());
         }
         loop {
-            self.space();
-            if self.bytes.get(self.at) != Some(&b'"') {
+            self.cursor.space();
+            if self.cursor.peek() != Some(b'"') {
                 return Err(self.unexpected());
             }
             let key = self.key()?;
             self.expect(b':')?;
             dict.set_item(key, self.value()?)?;
-            if self.take_after_space(b'}') {
+            if self.cursor.take_after_space(b'}') {
                 return Ok(dict.into_any());
             }
             self.expect(b',')?;
@@ -83,10 +83,10 @@ impl<'a, 'py> Parser<'a, 'py> {
 
     fn list(&mut self) -> PyResult<Bound<'py, PyAny>> {
         let mut items = Vec::new();
-        if !self.take_after_space(b']') {
+        if !self.cursor.take_after_space(b']') {
             loop {
                 items.push(self.value()?);
-                if self.take_after_space(b']') {
+                if self.cursor.take_after_space(b']') {
                     break;
                 }
                 self.expect(b',')?;
@@ -97,16 +97,16 @@ impl<'a, 'py> Parser<'a, 'py> {
 
     /// A key. One that was met before is the same object: it is made and hashed once.
     fn key(&mut self) -> PyResult<Bound<'py, PyString>> {
-        let start = self.at + 1;
-        let length =
-            self.bytes[start..].iter().take(LONGEST_KEPT).position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
-        let Some(length) = length.filter(|length| self.bytes[start + length] == b'"') else { return self.text() };
-        let text = &self.text[start..start + length];
+        let start = self.cursor.at + 1;
+        let bytes = self.cursor.text.as_bytes();
+        let length = bytes[start..].iter().take(LONGEST_KEPT).position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
+        let Some(length) = length.filter(|length| bytes[start + length] == b'"') else { return self.text() };
+        let text = &self.cursor.text[start..start + length];
         let hash = text.bytes().fold(length, |hash, byte| (hash ^ byte as usize).wrapping_mul(0x0100_0193));
         if self.keys.is_empty() {
             self.keys = vec![None; KEPT_KEYS];
         }
-        self.at = start + length + 1;
+        self.cursor.at = start + length + 1;
         let place = &mut self.keys[hash % KEPT_KEYS];
         match place {
             Some((kept, key)) if *kept == text => Ok(key.clone()),
@@ -120,26 +120,23 @@ impl<'a, 'py> Parser<'a, 'py> {
 
     /// From the opening quote past the closing one.
     fn text(&mut self) -> PyResult<Bound<'py, PyString>> {
-        self.at += 1;
-        let start = self.at;
+        self.cursor.at += 1;
         let mut unescaped = None;
-        let mut from = start;
+        let mut from = self.cursor.at;
         loop {
-            match self.bytes.get(self.at) {
+            match self.cursor.plain() {
                 Some(b'"') => break,
                 Some(b'\\') => {
                     let out: &mut String = unescaped.get_or_insert_default();
-                    out.push_str(&self.text[from..self.at]);
-                    let escaped = self.escape()?;
-                    out.push(escaped);
-                    from = self.at;
+                    out.push_str(&self.cursor.text[from..self.cursor.at]);
+                    out.push(self.escape()?);
+                    from = self.cursor.at;
                 }
-                Some(0..=31) | None => return Err(self.unexpected()),
-                Some(_) => self.at += 1,
+                _ => return Err(self.unexpected()),
             }
         }
-        let rest = &self.text[from..self.at];
-        self.at += 1;
+        let rest = &self.cursor.text[from..self.cursor.at];
+        self.cursor.at += 1;
         Ok(match unescaped {
             None => PyString::new(self.py, rest),
             Some(mut out) => {
@@ -150,11 +147,10 @@ impl<'a, 'py> Parser<'a, 'py> {
     }
 
     fn escape(&mut self) -> PyResult<char> {
-        if let Some((char, length)) = unescaped(self.text, self.at) {
-            self.at += length;
+        if let Some(char) = self.cursor.escape() {
             return Ok(char);
         }
-        if self.bytes.get(self.at + 1) != Some(&b'u') {
+        if self.cursor.text.as_bytes().get(self.cursor.at + 1) != Some(&b'u') {
             return Err(self.unexpected());
         }
         let place = self.place();
@@ -162,109 +158,27 @@ impl<'a, 'py> Parser<'a, 'py> {
     }
 
     fn number(&mut self) -> PyResult<Bound<'py, PyAny>> {
-        let start = self.at;
-        self.take(b'-');
-        let digits = self.digits();
-        if digits == 0 || (digits > 1 && self.bytes[self.at - digits] == b'0') {
-            return Err(self.unexpected());
-        }
-        let mut integer = true;
-        if self.take(b'.') {
-            integer = false;
-            if self.digits() == 0 {
-                return Err(self.unexpected());
-            }
-        }
-        if self.take(b'e') || self.take(b'E') {
-            integer = false;
-            if !self.take(b'+') {
-                self.take(b'-');
-            }
-            if self.digits() == 0 {
-                return Err(self.unexpected());
-            }
-        }
-        let text = &self.text[start..self.at];
-        if integer { integer_of(self.py, text) } else { float_of(self.py, text) }
-    }
-
-    fn digits(&mut self) -> usize {
-        let start = self.at;
-        while matches!(self.bytes.get(self.at), Some(b'0'..=b'9')) {
-            self.at += 1;
-        }
-        self.at - start
+        let number = self.cursor.number().ok_or_else(|| self.unexpected())?;
+        let is_integer = number.fraction.is_none() && !number.exponent;
+        if is_integer { integer_of(self.py, number.text) } else { float_of(self.py, number.text) }
     }
 
     fn word(&mut self, word: &str) -> PyResult<()> {
-        if !self.text[self.at..].starts_with(word) {
-            return Err(self.unexpected());
-        }
-        self.at += word.len();
-        Ok(())
-    }
-
-    fn space(&mut self) {
-        while matches!(self.bytes.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            self.at += 1;
-        }
-    }
-
-    fn take(&mut self, byte: u8) -> bool {
-        let there = self.bytes.get(self.at) == Some(&byte);
-        self.at += usize::from(there);
-        there
-    }
-
-    fn take_after_space(&mut self, byte: u8) -> bool {
-        self.space();
-        self.take(byte)
+        if self.cursor.word(word) { Ok(()) } else { Err(self.unexpected()) }
     }
 
     fn expect(&mut self, byte: u8) -> PyResult<()> {
-        if self.take_after_space(byte) { Ok(()) } else { Err(self.unexpected()) }
+        if self.cursor.take_after_space(byte) { Ok(()) } else { Err(self.unexpected()) }
     }
 
     fn place(&self) -> usize {
-        self.text.get(..self.at).map_or(self.at, |before| before.chars().count()) + 1
+        self.cursor.text.get(..self.cursor.at).map_or(self.cursor.at, |before| before.chars().count()) + 1
     }
 
     fn unexpected(&self) -> PyErr {
-        let found = self.text.get(self.at..).and_then(|rest| rest.chars().next());
+        let found = self.cursor.text.get(self.cursor.at..).and_then(|rest| rest.chars().next());
         let found = found.map_or_else(|| "the end of the text".to_owned(), |char| format!("{char:?}"));
         PyValueError::new_err(format!("not JSON: unexpected {found} at character {}", self.place()))
-    }
-}
-
-/// The character that an escape at this place of the text stands for, and how many bytes the escape has.
-pub fn unescaped(text: &str, at: usize) -> Option<(char, usize)> {
-    let plain = match text.as_bytes().get(at + 1)? {
-        b'"' => '"',
-        b'\\' => '\\',
-        b'/' => '/',
-        b'n' => '\n',
-        b'r' => '\r',
-        b't' => '\t',
-        b'b' => '\u{8}',
-        b'f' => '\u{c}',
-        b'u' => return unescaped_unicode(text, at),
-        _ => return None,
-    };
-    Some((plain, 2))
-}
-
-fn unescaped_unicode(text: &str, at: usize) -> Option<(char, usize)> {
-    let unit = |at: usize| {
-        let digits = text.get(at..at + 4)?;
-        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok()).flatten()
-    };
-    match unit(at + 2)? {
-        high @ 0xD800..=0xDBFF => {
-            let paired = text.get(at + 6..at + 8) == Some("\\u");
-            let low = paired.then(|| unit(at + 8)).flatten().filter(|unit| (0xDC00..0xE000).contains(unit))?;
-            Some((char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))?, 12))
-        }
-        code => Some((char::from_u32(code)?, 6)),
     }
 }
 

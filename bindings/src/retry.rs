@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::executor::task_error;
+use crate::failure::task_error;
 
 /// How the wait between attempts grows.
 ///

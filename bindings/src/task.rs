@@ -7,16 +7,52 @@ use std::sync::Arc;
 use cloacina_engine::core::definition::{TaskDefinition, Timeout, TriggerRule};
 use cloacina_engine::core::event::TaskId;
 use cloacina_engine::core::time::Millis;
-use cloacina_engine::runtime::task::{RunningAttempt, Task, TaskBody};
+use cloacina_engine::runtime::task::{AttemptEnd, Task, TaskBody};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::callbacks::Callbacks;
 use crate::condition::{condition_of, rename};
-use crate::executor::{Message, Outlet};
 use crate::retry::PyRetryPolicy;
+
+/// What is called when an attempt at a task has ended.
+#[derive(Default)]
+pub struct Callbacks {
+    /// It succeeded.
+    pub on_success: Option<Py<PyAny>>,
+    /// It failed, and with it the task.
+    pub on_failure: Option<Py<PyAny>>,
+    /// It failed, and another one will follow.
+    pub on_retry: Option<Py<PyAny>>,
+}
+
+impl Callbacks {
+    /// Whether there are none at all.
+    pub fn is_empty(&self) -> bool {
+        self.on_success.is_none() && self.on_failure.is_none() && self.on_retry.is_none()
+    }
+
+    /// The same callbacks.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        let same = |callback: &Option<Py<PyAny>>| callback.as_ref().map(|callback| callback.clone_ref(py));
+        Self { on_success: same(&self.on_success), on_failure: same(&self.on_failure), on_retry: same(&self.on_retry) }
+    }
+
+    /// Shows them to Python's garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        [&self.on_success, &self.on_failure, &self.on_retry].into_iter().try_for_each(|callback| visit.call(callback))
+    }
+
+    /// The one for this end.
+    pub fn of(&self, end: &AttemptEnd) -> Option<&Py<PyAny>> {
+        match end {
+            AttemptEnd::Completed => self.on_success.as_ref(),
+            AttemptEnd::Failed(_) => self.on_failure.as_ref(),
+            AttemptEnd::Retrying(_) => self.on_retry.as_ref(),
+        }
+    }
+}
 
 /// A task as it was decorated. It alone holds the function and the callbacks; other objects hold the task, so that
 /// Python's garbage collector sees every reference.
@@ -168,26 +204,16 @@ fn rule_of(rule: &Bound<'_, PyAny>) -> PyResult<TriggerRule> {
 impl TaskSpec {
     /// The task with a body that does nothing, to have its definition checked.
     pub fn unbound(&self) -> Task {
-        Task { definition: self.definition.clone(), body: TaskBody::Detached(Arc::new(|_| {})), observer: None }
+        self.with_body(TaskBody::Detached(Arc::new(|_| {})))
+    }
+
+    /// The task with a body.
+    pub fn with_body(&self, body: TaskBody) -> Task {
+        Task { definition: self.definition.clone(), body, observer: None }
     }
 
     /// What is called when an attempt has ended.
     pub fn callbacks(&self) -> &Callbacks {
         &self.callbacks
-    }
-
-    /// The task with a body that leaves the attempt in an inbox, and an observer that does so with the notices.
-    pub fn bound(spec: Py<Self>, inbox: &Outlet) -> Task {
-        let definition = spec.get().definition.clone();
-        let has_callbacks = !spec.get().callbacks.is_empty();
-        let spec: SharedSpec = Arc::new(spec);
-        let (runs, to) = (spec.clone(), inbox.clone());
-        let body = move |running: RunningAttempt| to.send(Message::Run(runs.clone(), Box::new(running)));
-        let task = Task { definition, body: TaskBody::Detached(Arc::new(body)), observer: None };
-        if !has_callbacks {
-            return task;
-        }
-        let to = inbox.clone();
-        task.observe(move |notice| to.tell(spec.clone(), notice))
     }
 }

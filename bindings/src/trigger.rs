@@ -10,7 +10,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::context::Context;
-use crate::executor::{Message, Outlet, task_error};
+use crate::failure::task_error;
 
 /// A trigger as it was decorated. It alone has the function, as a [`TaskSpec`](crate::task::TaskSpec) has its own.
 #[pyclass(frozen, module = "cloaca._cloaca")]
@@ -24,15 +24,8 @@ pub struct TriggerSpec {
 }
 
 impl TriggerSpec {
-    /// The trigger, with a body that leaves polls in an inbox.
-    pub fn bound(spec: Py<Self>, inbox: &Outlet) -> PyResult<Trigger> {
-        let (inbox, polled) = (inbox.clone(), Arc::new(spec));
-        let polls = polled.clone();
-        let body = move |poll| inbox.send(Message::Poll(polls.clone(), Box::new(poll)));
-        polled.get().with_body(TriggerBody::Detached(Arc::new(body)))
-    }
-
-    fn with_body(&self, body: TriggerBody) -> PyResult<Trigger> {
+    /// The trigger with a body.
+    pub fn with_body(&self, body: TriggerBody) -> PyResult<Trigger> {
         let name = self.name.as_str();
         let trigger = Trigger::new(name, self.workflow.as_str(), self.pace.clone(), body)
             .map_err(|invalid| PyValueError::new_err(invalid.to_string()))?;

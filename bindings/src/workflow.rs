@@ -20,7 +20,7 @@ pub struct NativeWorkflow {
 impl NativeWorkflow {
     /// The same, with bodies that leave attempts in an inbox.
     pub fn bound(&self, py: Python<'_>, inbox: &Outlet) -> PyResult<Workflow> {
-        let tasks = self.specs.iter().map(|spec| TaskSpec::bound(spec.clone_ref(py), inbox));
+        let tasks = self.specs.iter().map(|spec| inbox.task(spec.clone_ref(py)));
         Workflow::new(self.checked.name().clone(), tasks).map_err(|invalid| errors::invalid(py, &invalid))
     }
 

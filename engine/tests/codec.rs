@@ -1,11 +1,10 @@
 //! Bytes: everything comes back as it went in, nothing that is not ours is guessed at, and format 1 stays format 1.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
 use std::fmt::Debug;
 
+use crate::support::plan::plans;
+use crate::support::simulate::Simulation;
+use crate::support::{Sentence, cases, task};
 use cloacina_engine::core::codec::*;
 use cloacina_engine::core::definition::*;
 use cloacina_engine::core::event::*;
@@ -16,9 +15,6 @@ use cloacina_engine::core::time::Timestamp;
 use cloacina_engine::core::trigger::{DropCause, Pace, TriggerDefined, TriggerDropped, TriggerEvent, TriggerFired};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::plan::plans;
-use support::simulate::Simulation;
-use support::{Sentence, cases, task};
 
 /// Every reader of bytes; none may panic.
 fn decode_all(bytes: &[u8]) {

@@ -1,11 +1,10 @@
 //! What is erased is gone, everything else is as it was, and no value is ever made up.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::plan::plans;
+use crate::support::simulate::Simulation;
+use crate::support::{ID, Sentence, Story, cases, error, library, task, workflow};
 use cloacina_engine::core::codec::{decode_event, encode_event};
 use cloacina_engine::core::context::values;
 use cloacina_engine::core::definition::{Condition, Operator, TriggerRule};
@@ -17,9 +16,6 @@ use cloacina_engine::core::state::Execution;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
-use support::plan::plans;
-use support::simulate::Simulation;
-use support::{ID, Sentence, Story, cases, error, library, task, workflow};
 
 fn numbered(events: &[Recorded]) -> Vec<(Seq, Event)> {
     events.iter().map(|recorded| (recorded.seq, recorded.event.clone())).collect()

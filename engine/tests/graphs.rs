@@ -1,14 +1,10 @@
 //! Definitions: what is refused, and in what words; and that size is no reason.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::{self, Sentence, failed, success, task, workflow};
 use cloacina_engine::core::definition::{Condition, Definition, TaskDefinition};
 use cloacina_engine::core::graph::{Graph, InvalidDefinition, Problem, TaskIndex};
-use support::{Sentence, failed, success, task, workflow};
 
 fn problems(tasks: impl IntoIterator<Item = TaskDefinition>) -> InvalidDefinition {
     let definition = Definition { workflow: "flow".into(), tasks: tasks.into_iter().collect() };

@@ -1,9 +1,7 @@
 //! Whole histories: given these events, when this is asked, then those.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
+use crate::support::story::{options, request};
+use crate::support::{self, Sentence, Story, error, json, task, workflow};
 use cloacina_engine::core::decide::{Command, Effect, Rejection};
 use cloacina_engine::core::definition::TriggerRule;
 use cloacina_engine::core::event::{ExecutionOptions, Reads};
@@ -11,8 +9,6 @@ use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::core::retry::{Backoff, Jitter, RetryCondition, RetryPolicy};
 use cloacina_engine::core::state::Status;
 use cloacina_engine::core::time::Millis;
-use support::story::{options, request};
-use support::{Sentence, Story, error, json, task, workflow};
 
 #[test]
 fn a_chain_from_input_to_end() {

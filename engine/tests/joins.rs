@@ -1,15 +1,11 @@
 //! Which value a task sees: ancestry, joins, removals, collisions.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
+use crate::support::{self, Sentence, Story, json, task, workflow};
 use cloacina_engine::core::context::{Joined, Joins, Ledger, Scope, Version, VersionRef};
 use cloacina_engine::core::definition::TaskDefinition;
 use cloacina_engine::core::event::{Key, Seen};
 use cloacina_engine::core::json::Json;
 use serde_json::Value;
-use support::{Sentence, Story, json, task, workflow};
 
 fn diamond() -> [TaskDefinition; 4] {
     [task("start"), task("left").after(["start"]), task("right").after(["start"]), task("end").after(["left", "right"])]

@@ -1,20 +1,16 @@
 //! What is seen in a scope of a ledger is what each task would see if it had a map of its own.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::support::cases;
+use crate::support::term::{Heap, Terms};
 use cloacina_engine::core::context::{Context, Joins, Ledger, Scope, VersionRef};
 use cloacina_engine::core::event::{Key, Seq, TaskId};
 use cloacina_engine::core::json::Json;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::cases;
-use support::term::{Heap, Terms};
 
 /// A task: which of those before it it comes after, what it writes, whether it also writes to each of many keys, how
 /// early it is done, and how much others write just before.

@@ -1,9 +1,9 @@
 //! Events that the state cannot take: refused with an error that names both, never a panic, and the state is as it was.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
+use crate::support::observe::{Observation, folded};
+use crate::support::plan::{Plan, plans};
+use crate::support::simulate::Simulation;
+use crate::support::{ID, Sentence, Story, cases, json, library, task, workflow};
 use cloacina_engine::core::decide::Command;
 use cloacina_engine::core::definition::Fingerprint;
 use cloacina_engine::core::event::*;
@@ -12,10 +12,6 @@ use cloacina_engine::core::state::Execution;
 use cloacina_engine::core::time::{Millis, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::observe::{Observation, folded};
-use support::plan::{Plan, plans};
-use support::simulate::Simulation;
-use support::{ID, Sentence, Story, cases, json, library, task, workflow};
 
 /// Folds one event on a clone. After a refusal the clone can still be looked at: `fold` takes the state with it, so
 /// nobody can go on with one that has refused.

@@ -1,10 +1,12 @@
 //! Properties of every workflow, under every schedule: the fold agrees with a slow model after each event, the result
 //! does not depend on the schedule, and a crash after any append changes nothing.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
+use crate::support::model::{Model, assert_agrees, assert_decided, assert_skips_rightly};
+use crate::support::observe::{Observation, assert_same, folded};
+use crate::support::plan::plans;
+use crate::support::simulate::Simulation;
+use crate::support::story::request;
+use crate::support::{ID, cases, library};
 use cloacina_engine::core::decide::Command;
 use cloacina_engine::core::event::{Event, ExecutionOptions};
 use cloacina_engine::core::fold::fold;
@@ -12,12 +14,6 @@ use cloacina_engine::core::state::{Execution, Status};
 use cloacina_engine::core::time::Millis;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::model::{Model, assert_agrees, assert_decided, assert_skips_rightly};
-use support::observe::{Observation, assert_same, folded};
-use support::plan::plans;
-use support::simulate::Simulation;
-use support::story::request;
-use support::{ID, cases, library};
 
 /// What may happen between two steps.
 fn disturb(simulation: &mut Simulation<'_>, choice: u16) {

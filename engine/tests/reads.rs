@@ -1,16 +1,12 @@
 //! Reads of what no ancestor wrote: visible, recorded, and followed by the dependency that is missing.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
+use crate::support::story::options;
+use crate::support::{Sentence, Story, error, json, task, workflow};
 use cloacina_engine::core::decide::Effect;
 use cloacina_engine::core::definition::TriggerRule;
 use cloacina_engine::core::event::{ExecutionOptions, Seen};
 use cloacina_engine::core::state::Status;
 use cloacina_engine::core::task_context::{TaskContext, UndeclaredRead};
-use support::story::options;
-use support::{Sentence, Story, error, json, task, workflow};
 
 /// What the runtime is asked to warn about.
 fn warnings(story: &Story) -> Vec<(String, String, String)> {

@@ -1,9 +1,7 @@
 //! Another process takes over: what ran is abandoned and runs again, what was done stays done.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
+use crate::support::story::{options, request};
+use crate::support::{self, Sentence, Story, fingerprint, json, skipped, task, workflow};
 use cloacina_engine::core::decide::{Command, Rejection};
 use cloacina_engine::core::definition::TriggerRule;
 use cloacina_engine::core::event::{Environment, ExecutionOptions, Reads};
@@ -11,8 +9,6 @@ use cloacina_engine::core::graph::difference;
 use cloacina_engine::core::retry::Jitter;
 use cloacina_engine::core::state::Status;
 use cloacina_engine::core::time::Millis;
-use support::story::{options, request};
-use support::{Sentence, Story, fingerprint, json, skipped, task, workflow};
 
 #[test]
 fn what_ran_is_abandoned_and_runs_again_and_what_was_done_stays_done() {

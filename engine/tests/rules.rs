@@ -1,12 +1,8 @@
 //! Every trigger rule over every way in which what is upstream can end, condition trees, and where a failure goes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
+use crate::support::{self, Sentence, Story, failed, json, skipped, success, task, value, workflow};
 use cloacina_engine::core::definition::{Condition, Operator, TaskDefinition, TriggerRule};
 use cloacina_engine::core::state::Status;
-use support::{Sentence, Story, failed, json, skipped, success, task, value, workflow};
 
 /// Four tasks that end in the four ways: `done`, `broken`, `left` (skipped by its own rule), `lost` (skipped because
 /// `broken` failed). `work` is the task in question; nothing else depends on them.

@@ -1,11 +1,8 @@
 //! Schedules and triggers: given events, when a command, then events; and a naive model that counts every fire.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::cases;
 use cloacina_engine::core::codec;
 use cloacina_engine::core::event::{ExecutionId, Request};
 use cloacina_engine::core::json::Json;
@@ -14,7 +11,6 @@ use cloacina_engine::core::time::{Millis, Timestamp};
 use cloacina_engine::core::trigger::{self, DropCause, Pace, TriggerDefined, TriggerEvent, TriggerId};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::cases;
 
 const ID: ScheduleId = ScheduleId([9; 16]);
 

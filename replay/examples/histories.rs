@@ -15,7 +15,7 @@ use cloacina_engine::core::erasure::What;
 use cloacina_engine::core::retry::{Backoff, RetryPolicy};
 use cloacina_engine::core::time::Millis;
 use cloacina_store::{Options, open};
-use common::{LATER, Log, Recorder, START, erase, error, histories, id, json, task};
+use common::{Log, Recorder, erase, error, histories, id, json, task};
 
 /// The executions that only browser tests look at.
 const HOSTILE: u32 = 0xbad0_0010;
@@ -25,7 +25,7 @@ const ERASED: u32 = 0xe7a5_0013;
 
 fn main() {
     let directory = std::env::args_os().nth(1).unwrap();
-    LATER.get_or_init(|| chrono::Utc::now().timestamp_micros() - START);
+    common::begin_now();
     let log = Log(Arc::new(open(Path::new(&directory), &Options::default()).unwrap()));
     histories::all_into(&log);
     hostile(&log);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cloacina_engine::core::definition::Fingerprint;
-use cloacina_engine::core::event::{Event, ExecutionId};
+use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::core::fold::{Happened, fold_on};
 use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::state::Execution;
@@ -42,7 +42,7 @@ impl<D: Definitions> Folder<D> {
             self.state = None;
             return Err(Trouble::Erased { id: self.id, seq: entry.seq });
         };
-        if let Some(fingerprint) = definition_of(event)
+        if let Some(fingerprint) = event.definition()
             && !self.graphs.contains_key(&fingerprint)
         {
             let graph = self.definitions.load(fingerprint).inspect_err(|_| self.state = None)?;
@@ -78,13 +78,4 @@ pub fn let_go(state: Execution) {
     let thread = std::thread::Builder::new().name("replay-letting-go".to_owned());
     // Where there is no thread to be had, it goes here.
     drop(thread.spawn(move || drop(state)));
-}
-
-/// The definition that an event says the execution goes by from now on.
-fn definition_of(event: &Event) -> Option<Fingerprint> {
-    match event {
-        Event::ExecutionStarted(started) => Some(started.definition),
-        Event::ExecutionRecovered(recovered) => Some(recovered.definition),
-        _ => None,
-    }
 }

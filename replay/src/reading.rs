@@ -100,6 +100,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The definition that the execution goes by from this event on.
+    #[must_use]
+    pub fn definition(&self) -> Option<Fingerprint> {
+        self.event.as_ref()?.definition()
+    }
+
     /// Whether its body was erased, also where nothing says by whom.
     #[must_use]
     pub fn is_erased(&self) -> bool {

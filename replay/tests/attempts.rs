@@ -1,17 +1,13 @@
 //! Attempts as they were: what they saw, and what they wrote.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
-
-mod common;
-
 use std::path::Path;
 
+use crate::common::histories::{self, COMPLETED, TUTORIAL};
+use crate::common::{id, opener};
 use cloacina_engine::core::event::Seen;
 use cloacina_replay::attempt::{NoAttempt, PastAttempt};
 use cloacina_replay::history::History;
 use cloacina_replay::story::Outcome;
-use common::histories::{self, COMPLETED, TUTORIAL};
-use common::{id, opener};
 
 fn past(execution: u32) -> History {
     let reader = opener(&histories::all())(Path::new("log")).unwrap();

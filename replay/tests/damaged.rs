@@ -1,17 +1,13 @@
 //! Histories that cannot be read to their end: what was before is shown, and whatever asks for more is told why not.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
-
-mod common;
-
+use crate::common::histories::{self, COMPLETED, RUNNING};
+use crate::common::{Alter, Altered, id};
 use cloacina_engine::core::context::values;
 use cloacina_replay::at::{At, NotThere};
 use cloacina_replay::history::{History, WhyNot};
 use cloacina_replay::reading::Trouble;
 use cloacina_replay::source::{self, Wanted};
 use cloacina_store::log::ReadError;
-use common::histories::{self, COMPLETED, RUNNING};
-use common::{Alter, Altered, id};
 
 fn past(alter: Alter) -> History {
     History::open(&Altered(histories::all(), alter), id(COMPLETED)).unwrap()

@@ -1,9 +1,6 @@
 //! What differs between two executions: where they first part, task by task, and key by key.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
+use crate::common::{self, Log, Recorder, error, id, json, replay, task};
 use cloacina_engine::core::definition::TaskDefinition;
 use cloacina_engine::core::event::TaskError;
 use cloacina_engine::core::retry::{Backoff, RetryPolicy};
@@ -11,7 +8,6 @@ use cloacina_engine::core::task_context::TaskContext;
 use cloacina_engine::core::time::Millis;
 use cloacina_replay::diff::{Diff, Difference, Ignored, Looked, Standing};
 use cloacina_replay::history::History;
-use common::{Log, Recorder, error, id, json, replay, task};
 
 /// What one run of the workflow does otherwise than the plain one.
 #[derive(Clone)]

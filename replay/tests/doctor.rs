@@ -1,16 +1,12 @@
 //! `replay doctor` on logs in directories: held, closed, left by a process that died, and none.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::common::{Log, Ran, histories, replay_with};
 use cloacina_store::log::{Durability, EventLog};
 use cloacina_store::{Options, SledLog, open, open_reader};
-use common::{Log, Ran, histories, replay_with};
 
 fn made(path: &Path, durability: Durability) -> Arc<SledLog> {
     let log = Arc::new(open(path, &Options { durability, ..Options::default() }).unwrap());

@@ -1,15 +1,11 @@
 //! An execution of which a value was erased: every view shows that it was, and none shows what it was.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
-
-mod common;
-
+use crate::common::{Log, erase, histories, replay};
 use cloacina_engine::core::erasure::What;
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_replay::history::History;
 use cloacina_replay::ids::resolve;
 use cloacina_replay::verify::{Verdict, verify};
-use common::{Log, erase, histories, replay};
 
 /// The execution whose id ends so, after values of it were erased.
 fn erased(end: &str, what: What) -> (Log, ExecutionId) {

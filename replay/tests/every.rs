@@ -1,16 +1,12 @@
 //! Every command on every kind of history: standard output, standard error and exit code.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::common::{self, Log, Ran, histories, replay_with};
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::record::{Record, StreamId, StreamKind};
 use cloacina_store::{open_reader, read_through};
-use common::{Log, Ran, histories, replay_with};
 
 /// Each is typed behind the id.
 const COMMANDS: [&str; 12] = [

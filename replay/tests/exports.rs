@@ -1,12 +1,8 @@
 //! What is written for other programs is what they take.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use common::{histories, replay};
+use crate::common::{self, histories, replay};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};

@@ -1,16 +1,12 @@
 //! Which log is meant, and which execution in it.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::histories::{self, COMPLETED, TUTORIAL};
+use crate::common::id;
 use cloacina_replay::ids::{NotFound, resolve};
 use cloacina_replay::logs::{ChosenBy, NoLog, choose};
-use common::histories::{self, COMPLETED, TUTORIAL};
-use common::id;
 
 #[test]
 fn an_id_is_found_whole_by_its_end_and_by_its_beginning() {

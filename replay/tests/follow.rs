@@ -1,17 +1,13 @@
 //! Following an execution while it runs.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
 use std::cell::RefCell;
 use std::path::Path;
 
+use crate::common::{Log, Ran, Recorder, error, id, json, replay, replay_pausing, task};
 use cloacina_replay::history::History;
 use cloacina_store::log::{Durability, LogHead, LogReader, OpenError, ReadError};
 use cloacina_store::read_through;
 use cloacina_store::record::StreamId;
-use common::{Log, Ran, Recorder, error, id, json, replay, replay_pausing, task};
 
 /// A log that a process has, or had: then it is gone after so many reads.
 struct Live(Log, bool);

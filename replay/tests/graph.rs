@@ -1,10 +1,6 @@
 //! The graph of an execution: drawn with letters, and for other programs.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
-
-mod common;
-
-use common::{Log, Recorder, histories, id, replay, task};
+use crate::common::{Log, Recorder, histories, id, replay, task};
 
 macro_rules! screen {
     ($name:ident, $arguments:expr) => {
@@ -47,6 +43,29 @@ fn names_cannot_break_out_of_a_language() {
     assert!(mermaid.contains("a#34;b#60;c#62;#38;#92;d#10;") && mermaid.contains("#93;#59; end"), "{mermaid}");
 }
 
+/// The boxes of a picture: left side, upper side, width and height.
+fn boxes(svg: &str) -> Vec<[i64; 4]> {
+    let number = |text: &str, name: &str| -> i64 {
+        let from = text.split(&format!(" {name}=\"")).nth(1).unwrap();
+        from.split('"').next().unwrap().parse().unwrap()
+    };
+    let rects = svg.split("<rect").skip(1);
+    rects.map(|text| [number(text, "x"), number(text, "y"), number(text, "width"), number(text, "height")]).collect()
+}
+
+/// It ran through them, and was not seen behind them.
+#[test]
+fn an_edge_over_several_columns_goes_around_the_boxes_between() {
+    let log = Log::default();
+    let tasks = vec![task("a", &[]), task("b", &["a"]), task("c", &["b", "a"])];
+    Recorder::start(&log, id(7), "long", tasks, &[]);
+    let svg = replay(&log, "@ graph --format svg").out;
+    let [_, upper, _, height] = boxes(&svg)[1];
+    let long = svg.split("<path d=\"").find_map(|path| path.split('"').next()?.split_once('H')).unwrap().0;
+    let passes: i64 = long.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(passes < upper || passes > upper + height, "{svg}");
+}
+
 /// Every task of the graph lies somewhere, and no two lie on each other.
 #[test]
 fn boxes_of_a_picture_do_not_overlap() {
@@ -60,15 +79,7 @@ fn boxes_of_a_picture_do_not_overlap() {
     let run = Recorder::start(&log, id(7), "many", tasks.collect(), &[]);
     drop(run);
     let svg = replay(&log, "@ graph --format svg").out;
-    let number = |text: &str, name: &str| -> i64 {
-        let from = text.split(&format!(" {name}=\"")).nth(1).unwrap();
-        from.split('"').next().unwrap().parse().unwrap()
-    };
-    let boxes: Vec<[i64; 4]> = svg
-        .split("<rect")
-        .skip(1)
-        .map(|text| [number(text, "x"), number(text, "y"), number(text, "width"), number(text, "height")])
-        .collect();
+    let boxes = boxes(&svg);
     assert_eq!(boxes.len(), 60);
     for (place, [x, y, width, height]) in boxes.iter().enumerate() {
         for [other_x, other_y, other_width, other_height] in &boxes[..place] {

@@ -1,14 +1,10 @@
 //! The JSON: the same facts as the screen, values verbatim, and back again.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
+use crate::common::{histories, replay};
 use cloacina_replay::at::At;
 use cloacina_replay::history::History;
 use cloacina_replay::ids::resolve;
 use cloacina_replay::reading::stream_of;
-use common::{histories, replay};
 
 const ALL: [&str; 9] =
     ["9f3ac101", "9f3ac102", "51b00003", "51b00004", "51b00005", "51b00006", "51b00007", "51b00008", "51b00009"];

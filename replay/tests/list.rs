@@ -1,13 +1,9 @@
 //! The list: what belongs together stands together, and what of an id has to be typed stands out.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
+use crate::common::{Log, Recorder, START, id, opener, replay, replay_with, task};
 use cloacina_engine::core::event::{Cause, ExecutionId};
 use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::tree::unique_ends;
-use common::{Log, Recorder, START, id, opener, replay, replay_with, task};
 
 fn caused(log: &Log, end: u32, cause: Cause) {
     Recorder::start_by(log, id(end), "etl", vec![task("extract", &[])], &[], cause).run("extract", 5, |_| Ok(()));

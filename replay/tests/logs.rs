@@ -1,7 +1,5 @@
 //! Which log is meant, and how logs are remembered. Nothing here touches the home of whoever runs it.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};

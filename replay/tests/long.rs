@@ -1,19 +1,15 @@
 //! A long history, read through many pages.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
-
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
+use crate::common::{Log, Recorder, id, json, replay, task};
 use cloacina_engine::core::retry::RetryPolicy;
 use cloacina_replay::ahead::Ahead;
 use cloacina_replay::reading::{Entry, entries};
 use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::read_through;
 use cloacina_store::record::{Record, StreamId};
-use common::{Log, Recorder, id, json, replay, task};
 
 /// A workflow of so many tasks in chains of ten, all of them run: three events a task.
 fn long(tasks: usize) -> Log {

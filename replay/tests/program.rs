@@ -1,16 +1,12 @@
 //! The program itself, on a log on the disk: while a process has it, and when nobody has.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
-
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
+use crate::common::{Log, histories};
 use cloacina_store::{Options, open};
-use common::{Log, histories};
 
 fn program(directory: &Path, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_replay"));

@@ -1,11 +1,8 @@
 //! The report: what it says of every moment is what the fold says, and what is in it is only shown.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
 use std::collections::BTreeMap;
 
+use crate::common::{self, Log, Recorder, error, histories, id, json, replay, task};
 use cloacina_engine::core::context::{Source, values};
 use cloacina_engine::core::definition::{TaskDefinition, TriggerRule};
 use cloacina_engine::core::event::ExecutionId;
@@ -18,7 +15,6 @@ use cloacina_replay::reading::stream_of;
 use cloacina_replay::report::document::write_documents;
 use cloacina_replay::report::frames::Framer;
 use cloacina_replay::report::write_report;
-use common::{Log, Recorder, error, histories, id, json, replay, task};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;

@@ -1,9 +1,6 @@
 //! `replay SCHEDULE`: when it fired, and which times went by without a fire.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
+use crate::common::{self, Log, START, histories, id, replay};
 use cloacina_engine::core::codec::{ScheduleLabel, encode_schedule_event, encode_schedule_label};
 use cloacina_engine::core::schedule::{
     Catchup, ScheduleCreated, ScheduleEvent, ScheduleFired, ScheduleSkipped, SkipCause,
@@ -11,7 +8,6 @@ use cloacina_engine::core::schedule::{
 use cloacina_engine::core::time::Timestamp;
 use cloacina_store::log::{Batch, Frame, Listing};
 use cloacina_store::record::{StreamId, StreamKind, Timestamp as StoreTime};
-use common::{Log, START, histories, id, replay};
 
 const SCHEDULE: u32 = 0x5c4e_d001;
 

@@ -1,12 +1,9 @@
 //! Every kind of JSON object is what the committed schema says.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::common::{self, Altered, histories, replay, replay_with};
 use cloacina_engine::core::codec::encode_schedule_event;
 use cloacina_engine::core::event::Request;
 use cloacina_engine::core::schedule::{
@@ -17,7 +14,6 @@ use cloacina_store::checkpoint;
 use cloacina_store::keeper::{Change, Keeper};
 use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader};
 use cloacina_store::record::{StreamId, StreamKind, Timestamp};
-use common::{Altered, histories, replay, replay_with};
 use serde_json::Value;
 
 const SCHEMA: &str = include_str!("../schema/cloaca.replay-1.schema.json");

@@ -1,9 +1,6 @@
 //! What stands on the screen: standard output, standard error and exit code of whole command lines.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
+use crate::common::{self, Log, Recorder, histories, id, replay, task};
 use cloacina_engine::core::codec::encode_standing;
 use cloacina_engine::core::decide::Command;
 use cloacina_engine::core::event::{ExecutionId, Request, TaskError};
@@ -12,7 +9,6 @@ use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::history::History;
 use cloacina_replay::reading::stream_of;
-use common::{Log, Recorder, histories, id, replay, task};
 use serde_json::Value;
 
 macro_rules! screen {

@@ -1,9 +1,5 @@
 //! `replay serve`: who is answered, and what is pushed while a log is written.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only what is marked as a test for one")]
-
-mod common;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -12,13 +8,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::common::{Log, Recorder, erase, histories, id, json, task};
 use cloacina_engine::core::decide::Command;
 use cloacina_engine::core::erasure::What;
 use cloacina_engine::core::event::Request;
 use cloacina_replay::reading::{entries, stream_of};
 use cloacina_replay::serve::{Limits, Server};
 use cloacina_store::{Options, open};
-use common::{Log, Recorder, erase, histories, id, json, task};
 use serde_json::Value;
 use tokio::sync::oneshot::Sender;
 

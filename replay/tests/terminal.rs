@@ -1,17 +1,13 @@
 //! The program in a terminal: a pseudo-terminal, and what its screen shows.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::common::{Log, Recorder, histories, id, json, task};
 use cloacina_store::{Options, open};
-use common::{Log, Recorder, histories, id, json, task};
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
 /// What nobody waits for longer.

@@ -1,11 +1,8 @@
 //! What verifying says of a log that is not what was written, each thing by its own name.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
 use std::path::Path;
 
+use crate::common::{Alter, Altered, histories, replay_with};
 use cloacina_engine::core::codec::encode_event;
 use cloacina_engine::core::event::{Event, TaskStarted};
 use cloacina_replay::ids::resolve;
@@ -13,7 +10,6 @@ use cloacina_replay::verify::{Verdict, verify};
 use cloacina_store::log::{LogReader, OpenError};
 use cloacina_store::record::{Body, Hash, Record};
 use cloacina_store::seal::{Header, commitment, record_hash};
-use common::{Alter, Altered, histories, replay_with};
 
 fn verdicts(alter: Alter) -> Vec<Verdict> {
     let log = histories::all();

@@ -1,13 +1,10 @@
 //! `replay verify --all`: a verdict for each execution, and one of the whole log; also where only one of them is broken.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
+use crate::common::{Log, Ran, checked, histories, id, replay_with};
 use cloacina_engine::core::codec::encode_event;
 use cloacina_engine::core::erasure::{What, plan};
 use cloacina_engine::core::event::Event;
@@ -16,7 +13,6 @@ use cloacina_store::keeper::{Change, ChangeError, Erase, Prune, open_keeper};
 use cloacina_store::log::{EventLog, LogReader, OpenError, ReadError, StreamEntry, StreamFilter};
 use cloacina_store::record::{Body, Record, StreamId};
 use cloacina_store::{Options, open, open_reader, read_through};
-use common::{Log, Ran, checked, histories, id, replay_with};
 use serde_json::Value;
 
 /// Opens a log for reading.

@@ -34,7 +34,7 @@ export class Picture {
   constructor(host, draw) {
     this.host = host;
     this.canvas = element("canvas", { "aria-hidden": "true" });
-    this.context = this.canvas.getContext("2d");
+    this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     this.width = 0;
     this.height = 0;
     this.redraw = oncePerFrame(() => this.#draw(draw));

@@ -1,8 +1,16 @@
 // Elements, and text that cannot do harm. Everything that comes out of a log becomes a text node; nothing here, or
 // anywhere in this page, takes text for markup.
 
-/** Makes an element. Attributes that begin with `on` are listeners; children that are no nodes become text. */
+/**
+ * Makes an element. Attributes that begin with `on` are listeners; children that are no nodes become text.
+ * @template {keyof HTMLElementTagNameMap} Name
+ * @param {Name} name
+ * @param {Record<string, any>} [attributes]
+ * @param {...any} children
+ * @returns {HTMLElementTagNameMap[Name]}
+ */
 export function element(name, attributes = {}, ...children) {
+  /** @type {any} */
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === null || value === false) continue;
@@ -16,9 +24,16 @@ export function element(name, attributes = {}, ...children) {
 
 const DIRECT = { className: 1, tabIndex: 1, value: 1, hidden: 1, disabled: 1, open: 1 };
 
-/** The element with an id; it is there, for the page makes it before anything asks. */
-export function byId(id) {
-  return document.getElementById(id);
+/**
+ * The element with an id; it is there, for the page makes it before anything asks. `kind` says to the checker of types which
+ * kind of element the page makes under this id.
+ * @template {HTMLElement} [Kind=HTMLElement]
+ * @param {string} id
+ * @param {new () => Kind} [kind]
+ * @returns {Kind}
+ */
+export function byId(id, kind) {
+  return /** @type {Kind} */ (document.getElementById(id));
 }
 
 // Control characters, and those that turn the direction of text, which could make a line say something else.

@@ -14,6 +14,12 @@ const NAME_SIZES = [{ font: FONT, most: 2 }, { font: SMALL, most: 2 }, { font: S
 
 /** Shows the graph in an element. `page` knows the moment, what is chosen, and what to do when a task is chosen. */
 export class GraphView {
+  /**
+   * The tasks with their places, once they are laid out.
+   * @type {any[]}
+   */
+  nodes;
+
   constructor(host, page) {
     this.page = page;
     this.host = host;
@@ -24,6 +30,8 @@ export class GraphView {
     /** How many tasks and edges the last picture was made of. */
     this.drawn = { tasks: 0, edges: 0 };
     this.layout = undefined;
+    /** How large all of it is, as it was laid out last. */
+    this.all = { wide: 0, high: 0, scale: 1, folded: false };
     this.fitted = "";
     this.edges = new Picture(host, (context) => this.#drawEdges(context));
     this.picture = new Picture(host, (context, width, height, resized) => this.#drawTasks(context, resized));

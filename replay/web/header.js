@@ -131,7 +131,7 @@ export function common(redraw) {
 
 /** Shows the keys. */
 export function showHelp() {
-  byId("help").showModal();
+  byId("help", HTMLDialogElement).showModal();
 }
 
 /** The next theme: as the system has it, light, dark. */
@@ -158,7 +158,7 @@ function setTheme(theme, button) {
 function stored() {
   try {
     const theme = localStorage.getItem("cloaca.replay.theme");
-    return THEMES.includes(theme) ? theme : undefined;
+    return THEMES.find((one) => one === theme);
   } catch {
     return undefined;
   }

@@ -182,6 +182,7 @@ export class Inspector {
   }
 
   #error(error, advice, same) {
+    /** @type {HTMLElement[]} */
     const parts = [element("p", { className: "error" }, element("strong", {}, cleanLine(error.kind)), ": ", element("bdi", {}, cut(error.message, 2_000)))];
     if (advice) parts.push(hint(advice));
     if (same) parts.push(element("p", { className: "muted" }, `The traceback is the same as that of attempt ${same.number}.`));
@@ -217,6 +218,7 @@ export class Inspector {
     const facts = [["rule", task.rule], ["code", task.code.slice(0, 12)]];
     if (task.retry.max_attempts > 1) facts.push(["retry", `${task.retry.backoff.kind}, ${task.retry.max_attempts} attempts, from ${span(task.retry.initial_delay_ms * 1000)}`]);
     if (task.timeout_ms !== null) facts.push(["timeout", span(task.timeout_ms * 1000)]);
+    /** @type {HTMLElement[]} */
     const parts = [
       element("h3", {}, "Definition"),
       element("dl", {}, facts.flatMap(([name, words]) => [element("dt", {}, name), element("dd", {}, cleanLine(words))])),

@@ -8,13 +8,33 @@ const ROW_HIGH = 26;
 const BEYOND = 4;
 
 /**
- * A list of which only the visible rows are elements. `render(item)` gives what a row holds and the class it has;
- * `choose(item)` is called for the row that is clicked, or entered with the keyboard. Rows are of one height unless
- * `high(item)` gives it; `heads` stay on top of them.
+ * How a list shows its items. Rows are of one height unless `high` gives it; `heads` stay on top of them.
+ * @typedef {object} Rows
+ * @property {string} label
+ * @property {(item: any, at: number) => { className?: string, cells: any[] }} render What a row holds, and the class it has.
+ * @property {(item: any, at: number) => void} choose The row was clicked, or entered with the keyboard.
+ * @property {(item: any, at: number) => void} [move] The keyboard moved to the row.
+ * @property {(item: any) => number} [high]
+ * @property {HTMLElement} [heads]
  */
+
+/** A list of which only the visible rows are elements. */
 export class VirtualList {
+  /**
+   * @param {HTMLElement} host
+   * @param {Rows} rows
+   */
   constructor(host, { label, render, choose, move = choose, high, heads }) {
-    Object.assign(this, { host, render, choose, move, high, items: [], current: -1 });
+    this.host = host;
+    this.render = render;
+    this.choose = choose;
+    this.move = move;
+    this.high = high;
+    /** @type {any[]} */
+    this.items = [];
+    /** @type {number[] | undefined} */
+    this.tops = undefined;
+    this.current = -1;
     this.room = element("div", { className: "room" });
     if (heads) host.append(heads);
     host.append(this.room);
@@ -30,9 +50,10 @@ export class VirtualList {
   /** Shows other items, or the same at other heights. */
   show(items) {
     this.items = items;
-    if (this.high) {
-      this.tops = [0];
-      for (const item of items) this.tops.push(this.tops.at(-1) + this.high(item));
+    const { high } = this;
+    if (high) {
+      let top = 0;
+      this.tops = [top, ...items.map((item) => (top += high(item)))];
     }
     this.redraw();
   }

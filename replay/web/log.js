@@ -14,14 +14,19 @@ const COLUMNS = [
 ];
 /** How high rows are where a row is one line, and where it is several, without and with an error. */
 const ROWS = { line: 28, two: 46, three: 64 };
-/** How wide a column may become for what is in it, in digits. */
-const WIDE = { workflow: [10, 34], cause: [10, 26] };
+/** The columns that are as wide as what is in them, and how wide they may become, in digits. */
+const WIDE = {
+  workflow: { least: 10, most: 34, words: (execution) => execution.workflow ?? "" },
+  cause: { least: 10, most: 26, words: (execution) => causeWords(execution.cause) },
+};
 
 /** The page of a log. */
 export class LogPage {
   constructor(text) {
     const { executions, more, log, position, standing } = JSON.parse(text);
     this.executions = new Map(executions.map((execution) => [execution.id, execution]));
+    /** @type {any[]} */
+    this.shown = [];
     this.more = more;
     this.log = log;
     /** Where an error has a line of its own, and where the rest of its row has two: the same widths as in the style. */
@@ -63,9 +68,9 @@ export class LogPage {
 
   /** Shows those that the filters take. */
   show() {
-    const status = byId("by-status").value;
-    const workflow = byId("by-workflow").value;
-    const words = byId("filter").value.trim().toLowerCase();
+    const status = byId("by-status", HTMLSelectElement).value;
+    const workflow = byId("by-workflow", HTMLSelectElement).value;
+    const words = byId("filter", HTMLInputElement).value.trim().toLowerCase();
     const all = [...this.executions.values()].sort(newestFirst);
     this.shown = all.filter((execution) =>
       (status === "" || execution.status === status) &&
@@ -76,14 +81,13 @@ export class LogPage {
       : `${this.shown.length} of ${counted(all.length, "execution")}`;
     byId("none").hidden = this.shown.length > 0;
     const workflows = [...new Set(all.map((execution) => execution.workflow ?? ""))].sort();
-    const select = byId("by-workflow");
+    const select = byId("by-workflow", HTMLSelectElement);
     if (select.options.length !== workflows.length + 1) {
       select.replaceChildren(element("option", { value: "" }, "every workflow"), ...workflows.map((name) => element("option", { value: name }, cut(name, 60))));
       select.value = workflow;
     }
-    for (const [name, words] of [["workflow", ({ workflow }) => workflow ?? ""], ["cause", ({ cause }) => causeWords(cause)]]) {
+    for (const [name, { least, most, words }] of Object.entries(WIDE)) {
       const longest = this.shown.reduce((most, execution) => Math.max(most, words(execution).length), 0);
-      const [least, most] = WIDE[name];
       byId("executions").style.setProperty(`--${name}`, `${Math.min(most, Math.max(least, longest + 1))}ch`);
     }
     this.list.show(this.shown);
@@ -138,7 +142,7 @@ export class LogPage {
         element("p", { id: "none", className: "muted", hidden: true }, "No execution fits.")),
       element("div", { id: "announcements", "aria-live": "polite", className: "unseen" }));
     addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement) return;
       if (event.key === "/") {
         event.preventDefault();
         filter.focus();

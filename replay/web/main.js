@@ -132,7 +132,7 @@ class Page {
   #writeAddress() {
     const wanted = new URLSearchParams();
     this.follows = this.moment.seq >= this.past.last;
-    if (!this.follows || !this.past.isOpen) wanted.set("seq", this.moment.seq);
+    if (!this.follows || !this.past.isOpen) wanted.set("seq", String(this.moment.seq));
     if (this.task !== undefined) wanted.set("task", this.task);
     if (this.key !== undefined) wanted.set("key", this.key);
     const text = wanted.toString();
@@ -202,7 +202,7 @@ class Page {
   }
 
   #keyPressed(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || byId("help", HTMLDialogElement).open) return;
     const { target, key } = event;
     if (key === "Escape") {
       this.#escape(target);
@@ -260,7 +260,7 @@ class Page {
 
   #escape(target) {
     if (target.id === "filter" || this.words) {
-      byId("filter").value = "";
+      byId("filter", HTMLInputElement).value = "";
       this.setFilter("");
       byId("filter").blur();
     } else this.choose(undefined);
@@ -333,7 +333,7 @@ function build(buttons, page) {
 
 /** Starts the page that this document is. */
 function begin() {
-  const text = (id) => byId(id)?.textContent;
+  const text = (id) => document.getElementById(id)?.textContent;
   if (text("log")) return new LogPage(text("log"));
   const live = text("live-state");
   return new Page(new Past(text("history"), text("report")), live && JSON.parse(live));

@@ -259,6 +259,7 @@ export class Moment {
 
   #add(frame) {
     this.cost += 1;
+    /** @type {{ status: string, definition: string, tasks: [string, any][], context: [string, any][] }} */
     const before = { status: this.status, definition: this.definition, tasks: [], context: [] };
     if (frame.status) this.status = frame.status;
     if (frame.definition) {

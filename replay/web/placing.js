@@ -48,6 +48,7 @@ export function placed(layout, width, height) {
 
 /** The tasks of each layer, by their places in `tasks`, from top to bottom; and in `bends` how high edges pass. */
 function layersOf({ tasks, edges, columns }) {
+  /** @type {(Array<{ at: number, y: number }> & { bends: number[] })[]} */
   const layers = Array.from({ length: Math.max(1, columns) }, () => Object.assign([], { bends: [] }));
   tasks.forEach(({ x, y }, at) => layers[x].push({ at, y }));
   for (const layer of layers) layer.sort((one, other) => one.y - other.y);

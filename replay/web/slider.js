@@ -10,10 +10,10 @@ const MOST_MARKS = 2_000;
 export class Slider {
   constructor(page) {
     this.page = page;
-    this.input = byId("slider");
+    this.input = byId("slider", HTMLInputElement);
     this.input.addEventListener("input", () => page.go(Number(this.input.value)));
     this.picture = new Picture(byId("slider-marks"), (context, width, height) => this.#draw(context, width, height));
-    for (const [id, by] of [["first", -Infinity], ["previous", -1], ["next", 1], ["last", Infinity]]) {
+    for (const [id, by] of Object.entries({ first: -Infinity, previous: -1, next: 1, last: Infinity })) {
       byId(id).addEventListener("click", () => page.go(page.moment.seq + by));
     }
     byId("play").addEventListener("click", () => this.play());
@@ -30,8 +30,8 @@ export class Slider {
     const { past, moment } = this.page;
     const event = past.events[moment.seq];
     this.input.value = String(moment.seq);
-    byId("previous").disabled = byId("first").disabled = moment.seq <= 0;
-    byId("next").disabled = byId("last").disabled = moment.seq >= past.last;
+    for (const id of ["first", "previous"]) byId(id, HTMLButtonElement).disabled = moment.seq <= 0;
+    for (const id of ["next", "last"]) byId(id, HTMLButtonElement).disabled = moment.seq >= past.last;
     byId("seq").textContent = `${moment.seq} / ${past.last}`;
     if (!event) return;
     const { sign, colour, task, words } = told(event);
@@ -76,7 +76,7 @@ export class Slider {
 
   /** Stops going by itself. */
   stop() {
-    cancelAnimationFrame(this.playing);
+    cancelAnimationFrame(this.playing ?? 0);
     this.playing = undefined;
     byId("play").setAttribute("aria-pressed", "false");
     byId("play").textContent = "▶";

@@ -15,6 +15,19 @@ const MOST_MEASURED = 500;
 
 /** Shows the timeline in an element, which scrolls. */
 export class TimelineView {
+  /**
+   * `take` makes them.
+   * @type {any[]}
+   */
+  lanes;
+  /**
+   * How wide the names are, and a microsecond of the axis, in pixels; `#measure` finds them out.
+   * @type {number}
+   */
+  gutter;
+  /** @type {number} */
+  perMicro;
+
   constructor(host, page) {
     this.page = page;
     this.host = host;
@@ -56,8 +69,9 @@ export class TimelineView {
   /** Shows the moment as it is now, and the lane of its event. That of a failed end is the one of the first failure. */
   update() {
     const { past, moment } = this.page;
-    const { event, body } = past.events[moment.seq] ?? {};
-    this.#reveal(event === "ExecutionFailed" ? past.failures[0] : { task: body?.task, worker: past.attemptAt(moment.seq)?.worker });
+    const at = past.events[moment.seq];
+    const task = at?.body?.task;
+    this.#reveal(at?.event === "ExecutionFailed" ? past.failures[0] : { task, worker: past.attemptAt(moment.seq)?.worker });
   }
 
   /** Time has gone on: the axis grows. */
@@ -71,6 +85,7 @@ export class TimelineView {
     this.#reveal({ task, worker: past.attemptAt(moment.seq)?.worker });
   }
 
+  /** @param {{ task?: string, worker?: string }} [of] */
   #reveal({ task, worker } = {}) {
     const at = this.laneOf?.get(this.by === "task" ? task : worker);
     if (at !== undefined) {
@@ -333,7 +348,7 @@ function niceStep(least) {
   const steps = [60e6, 120e6, 300e6, 600e6, 1800e6, 3600e6, 7200e6, 21_600e6, 86_400e6];
   if (least > 30e6) return steps.find((step) => step >= least) ?? Math.ceil(least / 86_400e6) * 86_400e6;
   const power = 10 ** Math.floor(Math.log10(Math.max(least, 1)));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least);
+  return ([1, 2, 5].find((factor) => factor * power >= least) ?? 10) * power;
 }
 
 function lanesByTask(past, filter) {

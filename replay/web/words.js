@@ -8,7 +8,6 @@ export const STATES = {
   Pending: { sign: "○", word: "waiting", colour: "pending" },
   Ready: { sign: "◎", word: "ready", colour: "ready" },
   Running: { sign: "▶", word: "running", colour: "running" },
-  Deferred: { sign: "◷", word: "deferred", colour: "retry" },
   WaitingRetry: { sign: "↻", word: "waits for its next attempt", colour: "retry" },
   Completed: { sign: "✓", word: "completed", colour: "completed" },
   Failed: { sign: "✕", word: "failed", colour: "failed" },
@@ -123,7 +122,7 @@ export function skipped(why) {
 
 /** Why a task was skipped, failures first. */
 export function skipReason(why) {
-  const tasks = [...why.tasks].sort((one, other) => isFailure(other) - isFailure(one));
+  const tasks = [...why.tasks].sort((one, other) => Number(isFailure(other)) - Number(isFailure(one)));
   const says = tasks.slice(0, 3).map(({ task, settled }) => `${task} ${SETTLED[settled]}`);
   if (why.tasks.length > 3) says.push(`${why.tasks.length - 3} more`);
   if (says.length === 0) return `${why.rule} does not hold`;

@@ -146,7 +146,7 @@ test("the list says at every width which execution it is, when it began, by what
   for (const task of ["extract", "left", "right", "right", "load"]) python.say(`go ${task}`);
   python.say("start");
   await python.line();
-  for (const [width, dark] of [[1600, false], [1280, false], [820, true], [400, true]]) {
+  for (const { width, dark } of [{ width: 1600 }, { width: 1280 }, { width: 820, dark: true }, { width: 400, dark: true }]) {
     const page = await openPage(browser, server, { width, dark, allow: (url) => url.startsWith(server) });
     await says(page, "#executions .row .status", "Failed");
     await says(page, "#executions .row .error", "task 'right' failed, attempt 2 of 2: ConnectionError: </script><b>nobody answers</b>");

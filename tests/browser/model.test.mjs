@@ -7,7 +7,11 @@ import { Past } from "../../replay/web/model.js";
 import { HIGH, placed } from "../../replay/web/placing.js";
 import { causeWords, look, span, statusWord } from "../../replay/web/words.js";
 
-/** The layout that a report has of layers of so many tasks, each of which depends on all of the layer before, or on some. */
+/**
+ * The layout that a report has of layers of so many tasks, each of which depends on all of the layer before, or on some.
+ * @param {number[]} sizes
+ * @param {{ name?: (layer: number, at: number) => string, upstream?: (from: number, to: number) => boolean }} [options]
+ */
 function layered(sizes, { name = (layer, at) => `task_${layer}_${at}`, upstream = () => true } = {}) {
   const tasks = [];
   const edges = [];

@@ -42,7 +42,7 @@ async function shown(page) {
       tasks: [...moment.tasks].map(([task, { state, attempts }]) => [task, [state, attempts]]),
       ready: [...moment.tasks].filter(([, { ready }]) => ready).map(([task]) => task).sort(),
       context: [...moment.context.keys()].map((key) => [key, past.value(moment, key)]),
-      slider: document.getElementById("slider").value,
+      slider: /** @type {HTMLInputElement} */ (document.getElementById("slider")).value,
       seq: document.getElementById("seq").textContent,
       event: document.querySelector('#events [aria-selected="true"] .seq')?.textContent,
       rows: [...document.querySelectorAll("#context .row .key")].map((cell) => cell.textContent),
@@ -263,7 +263,7 @@ describe("the keyboard", () => {
     for (let at = 0; at < 80; at += 1) {
       await page.keyboard.press("Tab");
       const name = await page.evaluate(() => {
-        const { activeElement: at } = document;
+        const at = /** @type {HTMLElement} */ (document.activeElement);
         return at === document.body ? undefined : `${at.id || at.tagName} | ${at.getAttribute("aria-label") ?? at.title ?? ""}${at.textContent.slice(0, 30)}`;
       });
       if (name === undefined) break;
@@ -330,7 +330,7 @@ describe("themes", () => {
     for (const theme of [false, true]) {
       const page = await open(IDS.failed, "", { dark: theme });
       const ratios = await page.evaluate(() => {
-        const light = ([r, g, b]) => [r, g, b].map((value) => value / 255).map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)).reduce((sum, value, at) => sum + value * [0.2126, 0.7152, 0.0722][at], 0);
+        const light = (colour) => colour.slice(0, 3).map((value) => value / 255).map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)).reduce((sum, value, at) => sum + value * [0.2126, 0.7152, 0.0722][at], 0);
         const probe = document.body.appendChild(document.createElement("span"));
         const read = (name) => {
           probe.style.color = `var(--${name})`;
@@ -339,10 +339,10 @@ describe("themes", () => {
         const surface = read("surface");
         return ["text", "muted", "accent", "running", "retry", "completed", "failed", "cancelled", "abandoned", "waiting", "value"].map((name) => {
           const colour = read(name);
-          return [name, (Math.max(colour, surface) + 0.05) / (Math.min(colour, surface) + 0.05)];
+          return { name, ratio: (Math.max(colour, surface) + 0.05) / (Math.min(colour, surface) + 0.05) };
         });
       });
-      for (const [name, ratio] of ratios) assert.ok(ratio >= 4.5, `${theme ? "dark" : "light"}: ${name} has ${ratio}`);
+      for (const { name, ratio } of ratios) assert.ok(ratio >= 4.5, `${theme ? "dark" : "light"}: ${name} has ${ratio}`);
       await closeQuiet(page);
     }
   });
@@ -378,7 +378,7 @@ describe("the graph", () => {
     for (const [id, width] of [[IDS.tutorial, 400], [IDS.many, 1280], [IDS.retried, 1280]]) {
       const page = await open(id, "", { width });
       await drawn(page);
-      await page.evaluate(() => document.querySelector("#graph").focus());
+      await page.evaluate(() => document.getElementById("graph").focus());
       for (let at = 0; at < 4; at += 1) await page.locator("#graph-panel").getByLabel("Zoom in").click();
       await page.locator("#graph-panel").getByText("Fit", { exact: true }).click();
       await drawn(page);
@@ -537,9 +537,9 @@ describe("5,000 tasks", () => {
       const { graph } = window.replay;
       let count = 0;
       const { clearRect } = CanvasRenderingContext2D.prototype;
-      graph.picture.context.clearRect = function count_(...box) {
+      graph.picture.context.clearRect = function count_(x, y, width, height) {
         count += 1;
-        return clearRect.apply(this, box);
+        return clearRect.call(this, x, y, width, height);
       };
       for (let seq = 0; seq < 200; seq += 1) window.replay.go(seq);
       await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));

@@ -20,7 +20,9 @@ after(() => browser?.close());
 
 const SHOWN = { retried: "#seq=37&task=score_east", failed: "#task=load", collision: "#key=total", many: "#seq=7000", recovered: "#seq=6", tutorial: "#key=batch_1_result" };
 
-for (const [width, height, dark] of [[1280, 860, false], [1280, 860, true], [400, 800, false], [400, 800, true]]) {
+const SIZES = [{ width: 1280, height: 860 }, { width: 400, height: 800 }];
+
+for (const { width, height, dark } of SIZES.flatMap((size) => [false, true].map((dark) => ({ ...size, dark })))) {
   const theme = dark ? "dark" : "light";
   test(`pictures of ${width} pixels in ${theme}`, async () => {
     for (const name of ["completed", "failed", "retried", "recovered", "skipped", "collision", "running", "tutorial", "hostile", "many"]) {

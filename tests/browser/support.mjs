@@ -59,8 +59,7 @@ export class Log {
 
   /** Runs replay on the log, and gives what it prints. */
   replay(...words) {
-    const options = { encoding: "utf8", maxBuffer: 1 << 28, stdio: ["ignore", "pipe", "ignore"] };
-    return execFileSync(built("replay"), ["--log", this.path, ...words], options);
+    return execFileSync(built("replay"), ["--log", this.path, ...words], { encoding: "utf8", maxBuffer: 1 << 28, stdio: ["ignore", "pipe", "ignore"] });
   }
 
   /** The report of an execution, as a file. */
@@ -81,11 +80,15 @@ export function browse() {
   return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
 }
 
-/** Opens an address in a page of its own. `page.noise` gathers what it should not do. */
+/**
+ * Opens an address in a page of its own. `page.noise` gathers what it should not do.
+ * @param {import("playwright-core").Browser} browser
+ * @param {string} address
+ * @param {{ width?: number, height?: number, dark?: boolean, allow?: (url: string) => boolean }} [options]
+ */
 export async function openPage(browser, address, { width = 1280, height = 860, dark = false, allow = () => false } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light", reducedMotion: "reduce" });
-  const page = await context.newPage();
-  page.noise = [];
+  const page = Object.assign(await context.newPage(), { noise: /** @type {string[]} */ ([]) });
   page.on("console", (message) => {
     // The tests read pixels back, which the page itself never does.
     if (message.text().includes("willReadFrequently")) return;

@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Seen {
     /// Every record that the tail shows, as a line: stream, seq, fingerprint of the body, hash.
     pub records: Vec<String>,
-    /// Every stream that could be read, as a line: id, records, hash of the last, and whether it is as listed.
+    /// Every stream that could be read, as a line: id, records, hash of the last, of all bodies, and whether it is as
+    /// listed.
     pub streams: Vec<String>,
     /// What the check of the whole log found.
     pub findings: Vec<String>,

@@ -3,36 +3,61 @@
 //!
 //! - A file's content is durable as far as a finished fsync or fdatasync of it covers; a directory's entries as far as an
 //!   fsync of the directory does. A file that was synced in a directory that was not can be gone.
-//! - Of what came later, each write is dropped, kept, or torn at 512 bytes; each change of a directory is there or not,
-//!   a rename as a whole; the size of a file is any that it had since. What is kept is applied in order: a sector that
-//!   was written twice has one of its three states, whichever was written back last.
+//! - Of what came later, each write and each hole is dropped, kept, or torn at 512 bytes; each change of a directory is
+//!   there or not, a rename or an exchange of two names as a whole, also between directories; the size of a file is any
+//!   that it had since. What is kept is applied in order: a sector that was written twice has one of its three states,
+//!   whichever was written back last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::ops::Range;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::dice::Dice;
-use crate::recording::{Event, Sync};
+use super::dice::Dice;
+use super::recording::{Event, FileRef, Sync};
 
 const SECTOR: usize = 512;
 const O_CREAT: i64 = 0o100;
 const O_TRUNC: i64 = 0o1000;
+const O_TMPFILE: i64 = 0o20_000_000;
+const KEEP_SIZE: i32 = 1;
+const PUNCH_HOLE: i32 = 2;
+const ZERO_RANGE: i32 = 16;
 
 type NodeId = usize;
 type Entries = BTreeMap<String, NodeId>;
 
-/// A change of a directory, as a whole: names, and what they lead to from then on.
-type DirectoryChange = Vec<(String, Option<NodeId>)>;
+/// A change of a directory, as a whole: names, and what they lead to from then on. One of two directories is in both, under
+/// the same number.
+#[derive(Clone, Debug)]
+struct DirectoryChange {
+    number: usize,
+    names: Names,
+}
+
+type Names = Vec<(String, Option<NodeId>)>;
 
 #[derive(Clone, Debug)]
 enum FileChange {
-    Write { offset: usize, data: Rc<[u8]> },
+    Write {
+        offset: usize,
+        data: Rc<[u8]>,
+    },
     Truncate(usize),
+    /// At least this long.
+    Grow(usize),
+    /// Zeros, which make the file longer or not.
+    Zero {
+        range: Range<usize>,
+        grows: bool,
+    },
 }
 
 #[derive(Debug)]
 enum Node {
+    Symlink(String),
     File { durable: Vec<u8>, since: Since<FileChange> },
     Directory { durable: Entries, seen: Entries, since: Since<DirectoryChange> },
 }
@@ -69,6 +94,8 @@ pub enum Believes {
     All,
     /// All but fdatasync: what a log without its own sync would leave.
     AllButFdatasync,
+    /// All but the fsync of a directory: what a log that never syncs one would leave.
+    AllButDirectories,
     /// None: it lies.
     Nothing,
 }
@@ -79,9 +106,12 @@ pub struct Disk {
     root: String,
     believes: Believes,
     nodes: Vec<Node>,
-    descriptors: HashMap<i32, NodeId>,
-    /// How many changes there were when a sync of a descriptor began.
-    syncing: HashMap<i32, usize>,
+    files: HashMap<i32, NodeId>,
+    /// What a thread is syncing, and how many changes there were when it began.
+    syncing: HashMap<i64, (NodeId, usize)>,
+    directory_changes: usize,
+    /// Changes of two directories that are durable in one of them, and so in both.
+    settled: HashSet<usize>,
 }
 
 impl Disk {
@@ -91,8 +121,10 @@ impl Disk {
             root: String::new(),
             believes,
             nodes: Vec::new(),
-            descriptors: HashMap::new(),
+            files: HashMap::new(),
             syncing: HashMap::new(),
+            directory_changes: 0,
+            settled: HashSet::new(),
         };
         disk.load(root);
         disk
@@ -108,6 +140,8 @@ impl Disk {
                 self.load(&entry.path())
             } else if kind.is_file() {
                 self.add(Node::File { durable: fs::read(entry.path()).unwrap(), since: Since::new() })
+            } else if kind.is_symlink() {
+                self.add(Node::Symlink(fs::read_link(entry.path()).unwrap().into_os_string().into_string().unwrap()))
             } else {
                 continue;
             };
@@ -137,78 +171,133 @@ impl Disk {
         (directory, name, found)
     }
 
-    fn change_directory(&mut self, directory: NodeId, change: DirectoryChange) {
+    fn change_directory(&mut self, directory: NodeId, names: Names) {
+        self.directory_changes += 1;
+        self.change_names(directory, names);
+    }
+
+    fn change_names(&mut self, directory: NodeId, names: Names) {
         let Node::Directory { seen, since, .. } = &mut self.nodes[directory] else { panic!("a file has no entries") };
-        change_entries(seen, &change);
+        change_entries(seen, &names);
+        since.changes.push(DirectoryChange { number: self.directory_changes, names });
+    }
+
+    /// Changes two names, as one.
+    fn change_two(&mut self, one: (NodeId, String, Option<NodeId>), other: (NodeId, String, Option<NodeId>)) {
+        let (first, second) = ((one.1, one.2), (other.1, other.2));
+        if one.0 == other.0 {
+            return self.change_directory(one.0, vec![first, second]);
+        }
+        self.change_directory(one.0, vec![first]);
+        self.change_names(other.0, vec![second]);
+    }
+
+    fn change_file(&mut self, id: NodeId, change: FileChange) {
+        let Node::File { since, .. } = &mut self.nodes[id] else { panic!("only a file has content") };
         since.changes.push(change);
     }
 
-    fn change_file(&mut self, descriptor: i32, change: FileChange) {
-        let id = self.descriptors[&descriptor];
-        let Node::File { since, .. } = &mut self.nodes[id] else { panic!("a directory has no content") };
-        since.changes.push(change);
+    fn file(&self, file: &FileRef) -> NodeId {
+        match file {
+            FileRef::Opened(file) => self.files[file],
+            FileRef::At(path) => self.find(path).2.unwrap_or_else(|| panic!("{path} is not there")),
+        }
     }
 
     /// Lets happen what happened.
     pub fn apply(&mut self, event: &Event) {
         match event {
-            Event::Open { descriptor, flags, path } => self.open(*descriptor, *flags, path),
-            Event::Close { descriptor } => {
-                self.descriptors.remove(descriptor);
+            Event::Open { file, flags, path } => self.open(*file, *flags, path),
+            Event::Write { file, offset, data } => {
+                self.change_file(self.files[file], FileChange::Write { offset: *offset, data: Rc::clone(data) });
             }
-            Event::Write { descriptor, offset, data } => {
-                self.change_file(*descriptor, FileChange::Write { offset: *offset, data: Rc::clone(data) });
+            Event::Truncate { file, length } => self.change_file(self.file(file), FileChange::Truncate(*length)),
+            Event::Allocate { file, range, mode } => self.allocate(self.files[file], range.clone(), *mode),
+            Event::Rename { from, to } => self.rename(from, to),
+            Event::Exchange { one, other } => {
+                let ((directory, name, node), (other_directory, other_name, other)) =
+                    (self.find(one), self.find(other));
+                self.change_two((directory, name, other), (other_directory, other_name, node));
             }
-            Event::Truncate { descriptor, length } => self.change_file(*descriptor, FileChange::Truncate(*length)),
-            Event::Rename { from, to } => {
-                let ((directory, old, node), (target, new, _)) = (self.find(from), self.find(to));
-                assert_eq!(directory, target, "a rename between directories is not understood");
-                self.change_directory(directory, vec![(old, None), (new, node)]);
+            Event::Link { file, to } => {
+                let (directory, name, _) = self.find(to);
+                self.change_directory(directory, vec![(name, Some(self.file(file)))]);
             }
+            Event::Symlink { target, path } => self.make(path, Node::Symlink(target.clone())),
             Event::Unlink { path } => {
                 let (directory, name, _) = self.find(path);
                 self.change_directory(directory, vec![(name, None)]);
             }
-            Event::MakeDirectory { path } => {
-                let (directory, name, _) = self.find(path);
-                let made = self.add(empty_directory());
-                self.change_directory(directory, vec![(name, Some(made))]);
-            }
-            Event::SyncBegins { descriptor, .. } => {
-                let end = match &self.nodes[self.descriptors[descriptor]] {
+            Event::MakeDirectory { path } => self.make(path, empty_directory()),
+            Event::SyncBegins { file, thread } => {
+                let id = self.files[file];
+                let end = match &self.nodes[id] {
                     Node::File { since, .. } => since.end(),
                     Node::Directory { since, .. } => since.end(),
+                    Node::Symlink(_) => 0,
                 };
-                self.syncing.insert(*descriptor, end);
+                self.syncing.insert(*thread, (id, end));
             }
-            Event::SyncEnds { descriptor, by } => self.synced(*descriptor, *by),
+            Event::SyncEnds { thread, by } => self.synced(*thread, *by),
             Event::Root(root) => root.clone_into(&mut self.root),
             Event::Range | Event::Mark(_) | Event::Fault(_) => {}
         }
     }
 
-    fn open(&mut self, descriptor: i32, flags: i64, path: &str) {
-        let (directory, name, found) = self.find(path);
+    fn open(&mut self, file: i32, flags: i64, path: &str) {
+        let found = if flags & O_TMPFILE == 0 { self.find(path).2 } else { None };
         let node = found.unwrap_or_else(|| {
-            assert!(flags & O_CREAT != 0, "{path} was opened and is not there");
+            assert!(flags & (O_CREAT | O_TMPFILE) != 0, "{path} was opened and is not there");
             let made = self.add(Node::File { durable: Vec::new(), since: Since::new() });
-            self.change_directory(directory, vec![(name, Some(made))]);
+            if flags & O_TMPFILE == 0 {
+                let (directory, name, _) = self.find(path);
+                self.change_directory(directory, vec![(name, Some(made))]);
+            }
             made
         });
-        self.descriptors.insert(descriptor, node);
+        self.files.insert(file, node);
         if flags & O_TRUNC != 0 {
-            self.change_file(descriptor, FileChange::Truncate(0));
+            self.change_file(node, FileChange::Truncate(0));
         }
     }
 
-    fn synced(&mut self, descriptor: i32, by: Sync) {
-        let Some(end) = self.syncing.remove(&descriptor) else { return };
-        match self.believes {
-            Believes::All => {}
-            Believes::AllButFdatasync if by == Sync::Fsync => {}
-            Believes::AllButFdatasync | Believes::Nothing => return,
+    fn make(&mut self, path: &str, node: Node) {
+        let (directory, name, _) = self.find(path);
+        let made = self.add(node);
+        self.change_directory(directory, vec![(name, Some(made))]);
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        let ((directory, old, node), (target, new, replaced)) = (self.find(from), self.find(to));
+        // Two names of one file are left alone.
+        if node != replaced {
+            self.change_two((directory, old, None), (target, new, node));
         }
-        match &mut self.nodes[self.descriptors[&descriptor]] {
+    }
+
+    fn allocate(&mut self, file: NodeId, range: Range<usize>, mode: i32) {
+        let change = match mode {
+            0 => FileChange::Grow(range.end),
+            KEEP_SIZE => return,
+            mode if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 => FileChange::Zero { range, grows: mode & KEEP_SIZE == 0 },
+            other => panic!("fallocate with mode {other} is not understood"),
+        };
+        self.change_file(file, change);
+    }
+
+    fn synced(&mut self, thread: i64, by: Sync) {
+        let Some((id, end)) = self.syncing.remove(&thread) else { return };
+        let is_directory = matches!(self.nodes[id], Node::Directory { .. });
+        let is_believed = match self.believes {
+            Believes::All => true,
+            Believes::AllButFdatasync => by == Sync::Fsync,
+            Believes::AllButDirectories => !is_directory,
+            Believes::Nothing => false,
+        };
+        if !is_believed {
+            return;
+        }
+        match &mut self.nodes[id] {
             Node::File { durable, since } => {
                 for change in since.take_until(end) {
                     change_content(durable, &change);
@@ -216,21 +305,30 @@ impl Disk {
             }
             Node::Directory { durable, since, .. } => {
                 for change in since.take_until(end) {
-                    change_entries(durable, &change);
+                    change_entries(durable, &change.names);
+                    self.settled.insert(change.number);
                 }
             }
+            Node::Symlink(_) => {}
         }
+    }
+
+    /// Writes everything into a directory, which is made, as if there had been no power cut.
+    pub fn write_out(&self, to: &Path) {
+        self.cut_node(0, 100, &mut Dice::new(&[]), &mut HashMap::new(), to);
     }
 
     /// Writes what a power cut could leave into a directory, which is made.
     pub fn cut(&self, dice: &mut Dice, to: &Path) {
         // Most cuts leave some of everything; some leave nothing that was not synced, or all of it.
         let kept = [0, 20, 50, 80, 95, 100][usize::try_from(dice.below(6)).unwrap()];
-        self.cut_node(0, kept, dice, to);
+        self.cut_node(0, kept, dice, &mut HashMap::new(), to);
     }
 
-    fn cut_node(&self, node: NodeId, kept: u64, dice: &mut Dice, to: &Path) {
+    /// `decided`: which changes of directories are there.
+    fn cut_node(&self, node: NodeId, kept: u64, dice: &mut Dice, decided: &mut HashMap<usize, bool>, to: &Path) {
         match &self.nodes[node] {
+            Node::Symlink(target) => symlink(target, to).unwrap(),
             Node::File { durable, since } => {
                 fs::write(to, cut_content(durable.clone(), &since.changes, kept, dice)).unwrap();
             }
@@ -238,12 +336,13 @@ impl Disk {
                 fs::create_dir(to).unwrap();
                 let mut entries = durable.clone();
                 for change in &since.changes {
-                    if dice.percent(kept) {
-                        change_entries(&mut entries, change);
+                    let settled = self.settled.contains(&change.number);
+                    if settled || *decided.entry(change.number).or_insert_with(|| dice.percent(kept)) {
+                        change_entries(&mut entries, &change.names);
                     }
                 }
                 for (name, child) in entries {
-                    self.cut_node(child, kept, dice, &to.join(name));
+                    self.cut_node(child, kept, dice, decided, &to.join(name));
                 }
             }
         }
@@ -254,8 +353,8 @@ fn empty_directory() -> Node {
     Node::Directory { durable: Entries::new(), seen: Entries::new(), since: Since::new() }
 }
 
-fn change_entries(entries: &mut Entries, change: &DirectoryChange) {
-    for (name, node) in change {
+fn change_entries(entries: &mut Entries, names: &[(String, Option<NodeId>)]) {
+    for (name, node) in names {
         match node {
             Some(node) => entries.insert(name.clone(), *node),
             None => entries.remove(name),
@@ -267,10 +366,24 @@ fn change_content(content: &mut Vec<u8>, change: &FileChange) {
     match change {
         FileChange::Write { offset, data } => write_at(content, *offset, data),
         FileChange::Truncate(length) => content.resize(*length, 0),
+        FileChange::Grow(length) => content.resize(content.len().max(*length), 0),
+        FileChange::Zero { range, grows } => {
+            let zeros = zeros_for(content, range, *grows);
+            write_at(content, range.start, &zeros);
+        }
     }
 }
 
+/// The zeros that are written to a range: all of them, or as far as the content goes.
+fn zeros_for(content: &[u8], range: &Range<usize>, grows: bool) -> Vec<u8> {
+    let end = if grows { range.end } else { range.end.min(content.len()) };
+    vec![0; end.saturating_sub(range.start)]
+}
+
 fn write_at(content: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
     let end = offset + data.len();
     if content.len() < end {
         content.resize(end, 0);
@@ -293,13 +406,20 @@ fn cut_content(mut content: Vec<u8>, changes: &[FileChange], kept: u64, dice: &m
                     content.resize(size, 0);
                 }
             }
+            FileChange::Grow(length) => {
+                size = size.max(*length);
+                if dice.percent(kept) {
+                    change_content(&mut content, change);
+                }
+            }
             FileChange::Write { offset, data } => {
                 size = size.max(offset + data.len());
-                match dice.below(3) {
-                    0 if kept < 100 && kept > 0 => tear(&mut content, *offset, data, kept, dice),
-                    _ if dice.percent(kept) => write_at(&mut content, *offset, data),
-                    _ => {}
-                }
+                cut_write(&mut content, *offset, data, kept, dice);
+            }
+            FileChange::Zero { range, grows } => {
+                size = if *grows { size.max(range.end) } else { size };
+                let zeros = zeros_for(&content, range, *grows);
+                cut_write(&mut content, range.start, &zeros, kept, dice);
             }
         }
         sizes.push(size);
@@ -310,6 +430,15 @@ fn cut_content(mut content: Vec<u8>, changes: &[FileChange], kept: u64, dice: &m
         content.resize(size, 0);
     }
     content
+}
+
+/// Drops, keeps or tears a write.
+fn cut_write(content: &mut Vec<u8>, offset: usize, data: &[u8], kept: u64, dice: &mut Dice) {
+    match dice.below(3) {
+        0 if kept < 100 && kept > 0 => tear(content, offset, data, kept, dice),
+        _ if dice.percent(kept) => write_at(content, offset, data),
+        _ => {}
+    }
 }
 
 /// Keeps some sectors of a write.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use cloacina_store::record::StreamId;
 
-use crate::checker::{Answer, Seen};
-use crate::load::{self, Load, Planned};
+use super::checker::{Answer, Seen};
+use super::load::{self, Load, Planned};
 
 /// What was written in a phase, and what of it was acknowledged.
 #[derive(Clone, Debug)]

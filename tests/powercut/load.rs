@@ -5,7 +5,7 @@ use cloacina_store::log::{Batch, Definition, Durability, Frame, Listing};
 use cloacina_store::record::{Hash, StreamId, StreamKind, Timestamp};
 use cloacina_store::seal;
 
-use crate::dice::Dice;
+use super::dice::Dice;
 
 /// What a load is like.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,8 @@ pub struct Load {
     pub close: bool,
     /// When an append is acknowledged.
     pub durability: Durability,
+    /// Whether bodies are text that names their stream, so that a piece of one is recognised (`named_text`).
+    pub text: bool,
 }
 
 const SMALL: Load = Load {
@@ -42,10 +44,14 @@ const SMALL: Load = Load {
     pause: 0,
     close: false,
     durability: Durability::Sync,
+    text: false,
 };
 
+const CLOSED: Load =
+    Load { name: "closed", batches: 48, streams: 6, sizes: (300, 6_000), close: true, text: true, ..SMALL };
+
 /// All loads, by name.
-pub const LOADS: [Load; 14] = [
+pub const LOADS: [Load; 16] = [
     SMALL,
     // Bodies of many chunks: they cross sled's segments of 512 KiB.
     Load { name: "large", batches: 16, streams: 2, sizes: (1_000, 120_000), ..SMALL },
@@ -95,6 +101,9 @@ pub const LOADS: [Load; 14] = [
     },
     // A few closed streams with bodies to erase.
     Load { name: "secrets", batches: 16, streams: 2, sizes: (900, 900), close: true, ..SMALL },
+    // Closed streams, each with bodies to erase, of a log that was closed; and of one that was not.
+    CLOSED,
+    Load { name: "left", close: false, ..CLOSED },
     // What is appended to show that a log goes on.
     Load { name: "more", batches: 3, streams: 2, sizes: (10, 9_000), close: true, ..SMALL },
 ];
@@ -136,7 +145,6 @@ fn definition(text: String) -> Definition {
 }
 
 fn frame(load: &Load, phase: u64, stream: u64, first_seq: u64) -> Frame {
-    let id = u128::from(phase) << 64 | u128::from(stream + 1);
     let bodies = (first_seq..first_seq + load.records).map(|seq| body(load, phase, stream, seq)).collect();
     let listing = match first_seq / load.records {
         0 => Listing::Open(format!("stream {stream}").into_bytes()),
@@ -144,7 +152,7 @@ fn frame(load: &Load, phase: u64, stream: u64, first_seq: u64) -> Frame {
         _ => Listing::Keep,
     };
     Frame {
-        stream: StreamId::from_bytes(id.to_be_bytes()),
+        stream: stream_id(phase, stream),
         kind: StreamKind::Execution,
         expected_seq: first_seq,
         time: Timestamp(0),
@@ -157,7 +165,24 @@ fn body(load: &Load, phase: u64, stream: u64, seq: u64) -> Vec<u8> {
     let mut dice = Dice::new(&[phase, stream, seq]);
     let (shortest, longest) = load.sizes;
     let length = shortest + dice.below(longest - shortest + 1);
+    if load.text {
+        return named_text(phase, stream).into_bytes().into_iter().cycle().take(length as usize).collect();
+    }
     (0..length).map(|_| dice.byte()).collect()
+}
+
+/// What the text of a stream is made of. Each sector of it has this, and no other stream does.
+pub fn named_text(phase: u64, stream: u64) -> String {
+    format!("<text of {phase}.{stream}>")
+}
+
+/// The streams of a load in a phase.
+pub fn streams(load: &Load, phase: u64) -> Vec<StreamId> {
+    (0..load.streams).map(|stream| stream_id(phase, stream)).collect()
+}
+
+fn stream_id(phase: u64, stream: u64) -> StreamId {
+    StreamId::from_bytes((u128::from(phase) << 64 | u128::from(stream + 1)).to_be_bytes())
 }
 
 /// The records of a batch, in the order of the log.

@@ -1,161 +1,131 @@
-/* Stands between a program and the system (LD_PRELOAD): writes down, in order, every change and sync of files below a
- * directory, and lets calls fail on command.
+/* Runs a program and traces its system calls (seccomp and ptrace, so also those that no library makes): writes down, in
+ * order, every change and sync of files below a directory, and lets calls fail on command.
  *
- *   CLOACA_RECORD_ROOT   the directory (absolute)
+ *   record PROGRAM ARGUMENTS ...
+ *
+ *   CLOACA_RECORD_ROOT   the directory
  *   CLOACA_RECORD_TO     where the recording goes; nothing is recorded without it
  *   CLOACA_RECORD_MARKS  the file whose writes are marks: what the program says to the reader of the recording
  *   CLOACA_FAULT         KIND:NTH:WHAT:TIMES  the NTH call (from 1) of a kind fails
- *                        KIND   any, open, write, sync, range, truncate, rename, unlink, mkdir, read
+ *                        KIND   any, or one of `kind_names`
  *                        WHAT   a number (errno); short (half of a write); lie (a sync that does nothing)
  *                        TIMES  once, or forever (that call and every one after it)
  *   CLOACA_RECORD_COUNTS where the number of calls of each kind is written at the end
  *
- * A record: kind u8, descriptor i32, offset i64, length i64, bytes u32, then so many bytes; numbers as the machine has
- * them. A change is recorded when it has happened, together with it (under one lock); a sync when it begins and when it
- * has ended, so that what is written meanwhile is not taken for synced.
+ * It ends as the program does. 94: threads cannot be traced here. 95: the program did what is not understood.
+ *
+ * A record: kind u8, file i32, offset i64, length i64, bytes u32, then so many bytes; numbers as the machine has them. A
+ * file has a number from an OPEN on, however many descriptors refer to it; -1 is none. A change is recorded when it has
+ * happened, and no other happens meanwhile; a sync when it begins and when it has ended, so that what is written
+ * meanwhile is not taken for synced; a mark before it is written.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
+#include "tracee.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <stdarg.h>
-#include <stdint.h>
+#include <limits.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/fs.h>
+#include <linux/ptrace.h>
+#include <linux/seccomp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/types.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-enum { OPEN = 1, CLOSE, WRITE, TRUNCATE, RENAME, UNLINK, MKDIR, SYNC_BEGINS, SYNC_ENDS, DATASYNC_BEGINS, DATASYNC_ENDS,
-       RANGE, MARK, FAULT, ROOT };
+enum { OPEN = 1, WRITE = 3, TRUNCATE, RENAME, UNLINK, MKDIR, SYNC_BEGINS, SYNC_ENDS, DATASYNC_BEGINS, DATASYNC_ENDS, RANGE,
+       MARK, FAULT, ROOT, EXCHANGE, LINK, ALLOCATE, SYMLINK };
 
-enum { K_OPEN, K_WRITE, K_SYNC, K_RANGE, K_TRUNCATE, K_RENAME, K_UNLINK, K_MKDIR, K_READ, KINDS, K_ANY };
+enum { K_OPEN, K_WRITE, K_SYNC, K_RANGE, K_TRUNCATE, K_RENAME, K_UNLINK, K_MKDIR, K_READ, K_LINK, K_ALLOCATE, KINDS, K_ANY };
 static const char *const kind_names[KINDS] = { "open", "write", "sync", "range", "truncate", "rename", "unlink", "mkdir",
-                                               "read" };
+                                               "read", "link", "allocate" };
 
-#define MOST_DESCRIPTORS 4096
-enum { UNKNOWN = 0, FILE_BELOW, MARKS };
-static unsigned char what_is[MOST_DESCRIPTORS];
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char root[4096], marks[4096];
-static size_t root_length;
-static int out = -1;
+static char root[PATH_ROOM], marks[PATH_ROOM];
+static FILE *out;
 static unsigned long counts[KINDS], total;
 
 enum { NO_FAULT, FAIL, SHORT, LIE };
 static int fault_kind = -1, fault_what, fault_errno, fault_forever;
 static unsigned long fault_nth;
 
-/* How far from its beginning a file was read or written: the system has that in memory, and a disk that fails does not
- * show in it. Only other reads can fail. */
-static struct { dev_t device; ino_t inode; off64_t until; } cached[64];
-static int cached_files;
+/* The files that were opened below the directory, and that of the marks. A file is known by its inode, so that it does
+ * not matter through which descriptor it is used. `cached_until`: how far from its beginning it was read or written; the
+ * system has that in memory, and a disk that fails does not show in it. Only other reads can fail. */
+#define MARKS_FILE (-2)
+struct file { dev_t device; ino_t inode; int number; int64_t cached_until; };
+static struct file *files;
+static size_t file_count, file_room;
+static int last_number;
 
-static off64_t *cached_until(int fd) {
-    struct stat about;
-    if (fstat(fd, &about)) return NULL;
-    for (int at = 0; at < cached_files; at++)
-        if (cached[at].device == about.st_dev && cached[at].inode == about.st_ino) return &cached[at].until;
-    if (cached_files == 64) return NULL;
-    cached[cached_files].device = about.st_dev;
-    cached[cached_files].inode = about.st_ino;
-    cached[cached_files].until = 0;
-    return &cached[cached_files++].until;
+static struct file *known(const struct stat *status) {
+    for (size_t at = file_count; at-- > 0;)
+        if (files[at].inode == status->st_ino && files[at].device == status->st_dev) return &files[at];
+    return NULL;
 }
 
-static void cache(int fd, off64_t offset, ssize_t length) {
-    off64_t *until = cached_until(fd);
-    if (until && length > 0 && offset <= *until && offset + length > *until) *until = offset + length;
+static struct file *file_of(const struct call *call, int descriptor) {
+    struct stat status;
+    return status_of(call->thread, descriptor, &status) ? known(&status) : NULL;
 }
 
-#define REAL(name) ((__typeof__(&name))real(#name))
-static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
+static void remember(const struct stat *status, int number) {
+    struct file *file = known(status);
+    if (!file) {
+        if (file_count == file_room) {
+            file_room = file_room ? 2 * file_room : 64;
+            if (!(files = realloc(files, file_room * sizeof *files))) give_up(96, "no memory");
+        }
+        file = &files[file_count++];
+        *file = (struct file){ status->st_dev, status->st_ino, number, 0 };
+    }
+    file->number = number;
+    if (file->cached_until > status->st_size) file->cached_until = status->st_size;
+}
 
-static void put(int kind, int fd, int64_t offset, int64_t length, const void *bytes, uint32_t count) {
-    if (out < 0) return;
+static void cache(struct file *file, int64_t offset, int64_t length) {
+    if (length > 0 && offset <= file->cached_until && offset + length > file->cached_until)
+        file->cached_until = offset + length;
+}
+
+static void put(int kind, int file, int64_t offset, int64_t length, const void *bytes, size_t count) {
+    if (!out) return;
     unsigned char head[25];
-    int32_t descriptor = fd;
+    int32_t number = file;
+    uint32_t short_count = (uint32_t)count;
     head[0] = (unsigned char)kind;
-    memcpy(head + 1, &descriptor, 4);
+    memcpy(head + 1, &number, 4);
     memcpy(head + 5, &offset, 8);
     memcpy(head + 13, &length, 8);
-    memcpy(head + 21, &count, 4);
-    struct iovec parts[2] = { { head, sizeof head }, { (void *)bytes, count } };
-    if (REAL(writev)(out, parts, 2) != (ssize_t)(sizeof head + count)) _exit(97);
+    memcpy(head + 21, &short_count, 4);
+    if (short_count != count || fwrite(head, sizeof head, 1, out) != 1 || fwrite(bytes, 1, count, out) != count)
+        give_up(97, "cannot write the recording");
 }
 
-static void put_text(int kind, int fd, int64_t offset, const char *text) {
-    put(kind, fd, offset, 0, text, (uint32_t)strlen(text));
-}
+static void put_text(int kind, int file, int64_t offset, const char *text) { put(kind, file, offset, 0, text, strlen(text)); }
 
-static void put_two(int kind, const char *first, const char *second) {
-    char both[8192];
-    int length = snprintf(both, sizeof both, "%s%c%s", first, '\n', second);
-    put(kind, -1, 0, 0, both, (uint32_t)length);
-}
-
-static void write_counts(void) {
-    const char *path = getenv("CLOACA_RECORD_COUNTS");
-    if (!path) return;
-    FILE *file = fopen(path, "w");
-    if (!file) return;
-    for (int kind = 0; kind < KINDS; kind++) fprintf(file, "%s %lu\n", kind_names[kind], counts[kind]);
-    fprintf(file, "any %lu\n", total);
-    fclose(file);
-}
-
-__attribute__((constructor)) static void begin(void) {
-    const char *value = getenv("CLOACA_RECORD_ROOT");
-    if (!value) return;
-    snprintf(root, sizeof root, "%s", value);
-    if ((value = getenv("CLOACA_RECORD_MARKS"))) snprintf(marks, sizeof marks, "%s", value);
-    if ((value = getenv("CLOACA_RECORD_TO"))) {
-        out = REAL(open)(value, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        if (out < 0) _exit(98);
-    }
-    if ((value = getenv("CLOACA_FAULT"))) {
-        char kind[16], what[16], times[16];
-        if (sscanf(value, "%15[^:]:%lu:%15[^:]:%15s", kind, &fault_nth, what, times) != 4) _exit(99);
-        for (int candidate = 0; candidate < KINDS; candidate++)
-            if (!strcmp(kind, kind_names[candidate])) fault_kind = candidate;
-        if (!strcmp(kind, "any")) fault_kind = K_ANY;
-        fault_what = !strcmp(what, "short") ? SHORT : !strcmp(what, "lie") ? LIE : FAIL;
-        fault_errno = atoi(what);
-        fault_forever = !strcmp(times, "forever");
-    }
-    atexit(write_counts);
-    root_length = strlen(root);
-    put_text(ROOT, -1, 0, root);
+static void put_two(int kind, int file, const char *first, const char *second) {
+    char both[2 * PATH_ROOM];
+    snprintf(both, sizeof both, "%s\n%s", first, second);
+    put_text(kind, file, 0, both);
 }
 
 static int is_below(const char *path) {
-    return root_length && path && !strncmp(path, root, root_length) && (path[root_length] == '/' || !path[root_length]);
+    size_t length = strlen(root);
+    return length && !strncmp(path, root, length) && (path[length] == '/' || !path[length]);
 }
 
-/* A path by which something below the root is called, also where it goes through the descriptor of a directory
- * (/proc/self/fd/N/name); NULL for all others. */
-static const char *below(const char *path, char named[8192]) {
-    static const char through[] = "/proc/self/fd/";
-    if (!path || !root_length) return NULL;
-    if (strncmp(path, through, sizeof through - 1)) return is_below(path) ? path : NULL;
-    const char *rest = path + sizeof through - 1;
-    rest += strcspn(rest, "/");
-    char link[64], directory[4096];
-    snprintf(link, sizeof link, "%.*s", (int)(rest - path), path);
-    ssize_t length = readlink(link, directory, sizeof directory - 1);
-    if (length < 0) return NULL;
-    directory[length] = 0;
-    snprintf(named, 8192, "%s%s", directory, rest);
-    return is_below(named) ? named : NULL;
-}
+/* What is not understood must not pass unseen. */
+_Noreturn static void refuse(const char *what) { give_up(95, "not understood: %s", what); }
 
-static int is_ours(int fd) { return fd >= 0 && fd < MOST_DESCRIPTORS ? what_is[fd] : UNKNOWN; }
-
-/* Counts a call, and says what shall become of it. The lock is held. */
+/* Counts a call, and says what shall become of it. */
 static int strikes(int kind) {
     unsigned long number = ++counts[kind];
     total++;
@@ -170,237 +140,489 @@ static int strikes(int kind) {
     return NO_FAULT;
 }
 
-static int opened(const char *path, int flags, mode_t mode) {
-    if (marks[0] && !strcmp(path, marks)) {
-        int fd = REAL(open)(path, flags, mode);
-        if (fd >= 0 && fd < MOST_DESCRIPTORS) what_is[fd] = MARKS;
-        return fd;
-    }
-    char buffer[8192];
-    const char *named = below(path, buffer);
-    if (!named) {
-        int fd = REAL(open)(path, flags, mode);
-        if (fd >= 0 && fd < MOST_DESCRIPTORS) what_is[fd] = UNKNOWN;
-        return fd;
-    }
-    pthread_mutex_lock(&lock);
-    int fd = -1;
-    if (strikes(K_OPEN) == FAIL) errno = fault_errno;
-    else fd = REAL(open)(path, flags, mode);
-    int error = errno;
-    if (fd >= 0) {
-        if (fd >= MOST_DESCRIPTORS) _exit(96);
-        what_is[fd] = FILE_BELOW;
-        put_text(OPEN, fd, flags, named);
-    }
-    pthread_mutex_unlock(&lock);
-    errno = error;
-    return fd;
+/* Lets a call fail if it is its turn; whether it does. */
+static int fails(const struct call *call, int kind) {
+    if (strikes(kind) != FAIL) return 0;
+    skip(call, -fault_errno);
+    return 1;
 }
 
-#define WITH_MODE \
-    mode_t mode = 0; \
-    if (flags & (O_CREAT | O_TMPFILE)) { \
-        va_list rest; \
-        va_start(rest, flags); \
-        mode = va_arg(rest, mode_t); \
-        va_end(rest); \
+/* Whether a call happens and succeeds. */
+static int succeeds(const struct call *call, int kind) { return !fails(call, kind) && run(call) >= 0; }
+
+/* How a thread goes on after its call was looked at. */
+typedef enum { GO_ON = PTRACE_CONT, STOP_AT_EXIT = PTRACE_SYSCALL } answer;
+
+#define ARGUMENT(at) (call->arguments[at])
+#define DESCRIPTOR(at) ((int)call->arguments[at])
+
+static answer opened_by(const struct call *call, int directory, uint64_t name, int flags) {
+    char path[PATH_ROOM];
+    struct stat status;
+    int found = resolve(call->thread, directory, name, path);
+    if (found && is_below(path) && fails(call, K_OPEN)) return GO_ON;
+    int64_t descriptor = run(call);
+    if (descriptor < 0 || !status_of(call->thread, (int)descriptor, &status)) return GO_ON;
+    int is_named = path_of(call->thread, (int)descriptor, path);
+    if (is_named && marks[0] && !strcmp(path, marks)) {
+        remember(&status, MARKS_FILE);
+    } else if (is_named && is_below(path) && (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))) {
+        if ((flags & O_ACCMODE) != O_RDONLY && flags & O_DSYNC) refuse("O_SYNC or O_DSYNC");
+        remember(&status, ++last_number);
+        put_text(OPEN, last_number, flags, path);
+    } else if (known(&status)) {
+        /* Its inode belonged to a file that is gone. */
+        known(&status)->number = -1;
+        known(&status)->inode = 0;
     }
-
-int open(const char *path, int flags, ...) { WITH_MODE return opened(path, flags, mode); }
-int open64(const char *path, int flags, ...) { WITH_MODE return opened(path, flags | O_LARGEFILE, mode); }
-int openat(int directory, const char *path, int flags, ...) {
-    WITH_MODE
-    return path[0] == '/' ? opened(path, flags, mode) : REAL(openat)(directory, path, flags, mode);
-}
-int openat64(int directory, const char *path, int flags, ...) {
-    WITH_MODE
-    return path[0] == '/' ? opened(path, flags, mode) : REAL(openat)(directory, path, flags, mode);
+    return GO_ON;
 }
 
-int close(int fd) {
-    if (!is_ours(fd)) return REAL(close)(fd);
-    pthread_mutex_lock(&lock);
-    put(CLOSE, fd, 0, 0, "", 0);
-    what_is[fd] = UNKNOWN;
-    int result = REAL(close)(fd);
-    pthread_mutex_unlock(&lock);
-    return result;
+static answer on_openat(const struct call *call) { return opened_by(call, DESCRIPTOR(0), ARGUMENT(1), (int)ARGUMENT(2)); }
+static answer on_openat2(const struct call *call) {
+    struct { uint64_t flags, mode, resolve; } how;
+    read_memory(call->thread, ARGUMENT(2), &how, sizeof how);
+    return opened_by(call, DESCRIPTOR(0), ARGUMENT(1), (int)how.flags);
 }
 
-static ssize_t written(int fd, const void *bytes, size_t length, off64_t offset, int moves) {
-    pthread_mutex_lock(&lock);
-    if (moves) offset = lseek64(fd, 0, SEEK_CUR);
+/* Copies what some parts of a thread's memory have, so many bytes. */
+static unsigned char *gather(const struct call *call, const struct iovec *parts, size_t length) {
+    unsigned char *bytes = malloc(length + 1);
+    if (!bytes) give_up(96, "no memory");
+    for (size_t done = 0; done < length; parts++) {
+        size_t part = parts->iov_len < length - done ? parts->iov_len : length - done;
+        read_memory(call->thread, (uintptr_t)parts->iov_base, bytes + done, part);
+        done += part;
+    }
+    return bytes;
+}
+
+/* Where so many bytes were written, once they are: `at` in the file, or -1 for its descriptor's own place. */
+static int64_t place_of(const struct call *call, int descriptor, int64_t at, int64_t length) {
+    struct position position = position_of(call->thread, descriptor);
+    struct stat status;
+    if (at < 0) return position.at - length;
+    /* Linux appends then, whatever the place. */
+    if (position.flags & O_APPEND && status_of(call->thread, descriptor, &status)) return status.st_size - length;
+    return at;
+}
+
+/* A write of so many parts, to a place in the file or to the descriptor's own (-1). Half of it is half of the bytes or,
+ * where there are several parts, of the parts. */
+static answer written(const struct call *call, const struct iovec *parts, size_t count, int64_t at) {
+    struct file *file = file_of(call, DESCRIPTOR(0));
+    size_t length = 0;
+    for (size_t part = 0; part < count; part++) length += parts[part].iov_len;
+    if (!file) return GO_ON;
+    if (file->number == MARKS_FILE) {
+        unsigned char *bytes = gather(call, parts, length);
+        put(MARK, -1, 0, 0, bytes, length);
+        free(bytes);
+        return GO_ON;
+    }
     int fault = strikes(K_WRITE);
-    ssize_t result = -1;
-    if (fault == FAIL) errno = fault_errno;
-    else {
-        if (fault == SHORT && length > 1) length /= 2;
-        result = moves ? REAL(write)(fd, bytes, length) : REAL(pwrite64)(fd, bytes, length, offset);
+    if (fault == FAIL) {
+        skip(call, -fault_errno);
+        return GO_ON;
     }
-    int error = errno;
-    if (result > 0) put(WRITE, fd, offset, result, bytes, (uint32_t)result);
-    cache(fd, offset, result);
-    pthread_mutex_unlock(&lock);
-    errno = error;
-    return result;
-}
-
-ssize_t write(int fd, const void *bytes, size_t length) {
-    switch (is_ours(fd)) {
-    case FILE_BELOW:
-        return written(fd, bytes, length, 0, 1);
-    case MARKS:
-        pthread_mutex_lock(&lock);
-        put(MARK, fd, 0, 0, bytes, (uint32_t)length);
-        ssize_t result = REAL(write)(fd, bytes, length);
-        pthread_mutex_unlock(&lock);
-        return result;
-    default:
-        return REAL(write)(fd, bytes, length);
+    int is_short = fault == SHORT && ARGUMENT(2) > 1;
+    if (is_short) set_argument(call, 2, ARGUMENT(2) / 2);
+    int64_t result = run(call);
+    /* The program may rely on a call to leave its registers alone. */
+    if (is_short) set_argument(call, 2, ARGUMENT(2));
+    if (result > 0) {
+        int64_t offset = place_of(call, DESCRIPTOR(0), at, result);
+        unsigned char *bytes = gather(call, parts, (size_t)result);
+        put(WRITE, file->number, offset, result, bytes, (size_t)result);
+        free(bytes);
+        cache(file, offset, result);
     }
-}
-ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
-    return is_ours(fd) ? written(fd, bytes, length, offset, 0) : REAL(pwrite64)(fd, bytes, length, offset);
-}
-ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) { return pwrite64(fd, bytes, length, offset); }
-
-/* What is not understood must not pass unseen. */
-static int refuse(const char *name) {
-    fprintf(stderr, "record.c: %s of a recorded file is not understood\n", name);
-    _exit(95);
-}
-ssize_t writev(int fd, const struct iovec *parts, int count) {
-    if (is_ours(fd)) refuse("writev");
-    return REAL(writev)(fd, parts, count);
-}
-ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t offset) {
-    if (is_ours(fd)) refuse("pwritev");
-    return REAL(pwritev64)(fd, parts, count, offset);
-}
-int fallocate64(int fd, int mode, off64_t offset, off64_t length) {
-    if (is_ours(fd)) refuse("fallocate");
-    return REAL(fallocate64)(fd, mode, offset, length);
-}
-ssize_t copy_file_range(int from, off64_t *from_at, int to, off64_t *to_at, size_t length, unsigned flags) {
-    if (is_ours(to)) refuse("copy_file_range");
-    return REAL(copy_file_range)(from, from_at, to, to_at, length, flags);
+    return GO_ON;
 }
 
-static ssize_t read_at(int fd, void *bytes, size_t length, off64_t offset, int moves) {
-    pthread_mutex_lock(&lock);
-    if (moves) offset = lseek64(fd, 0, SEEK_CUR);
-    off64_t *until = cached_until(fd);
-    struct stat about;
-    int in_memory = until && !fstat(fd, &about) && (offset + (off64_t)length <= *until || about.st_size <= *until);
-    ssize_t result = -1;
-    if (!in_memory && strikes(K_READ) == FAIL) errno = fault_errno;
-    else result = moves ? REAL(read)(fd, bytes, length) : REAL(pread64)(fd, bytes, length, offset);
-    int error = errno;
-    cache(fd, offset, result);
-    pthread_mutex_unlock(&lock);
-    errno = error;
-    return result;
-}
-ssize_t read(int fd, void *bytes, size_t length) {
-    return is_ours(fd) == FILE_BELOW ? read_at(fd, bytes, length, 0, 1) : REAL(read)(fd, bytes, length);
-}
-ssize_t pread64(int fd, void *bytes, size_t length, off64_t offset) {
-    return is_ours(fd) == FILE_BELOW ? read_at(fd, bytes, length, offset, 0) : REAL(pread64)(fd, bytes, length, offset);
-}
-ssize_t pread(int fd, void *bytes, size_t length, off_t offset) { return pread64(fd, bytes, length, offset); }
-
-int ftruncate64(int fd, off64_t length) {
-    if (!is_ours(fd)) return REAL(ftruncate64)(fd, length);
-    pthread_mutex_lock(&lock);
-    int result = -1;
-    if (strikes(K_TRUNCATE) == FAIL) errno = fault_errno;
-    else result = REAL(ftruncate64)(fd, length);
-    int error = errno;
-    if (!result) put(TRUNCATE, fd, 0, length, "", 0);
-    off64_t *until = cached_until(fd);
-    if (!result && until && *until > length) *until = length;
-    pthread_mutex_unlock(&lock);
-    errno = error;
-    return result;
-}
-int ftruncate(int fd, off_t length) { return ftruncate64(fd, length); }
-
-int rename(const char *from, const char *to) {
-    char from_buffer[8192], to_buffer[8192];
-    const char *from_named = below(from, from_buffer), *to_named = below(to, to_buffer);
-    if (!from_named && !to_named) return REAL(rename)(from, to);
-    pthread_mutex_lock(&lock);
-    int result = -1;
-    if (strikes(K_RENAME) == FAIL) errno = fault_errno;
-    else result = REAL(rename)(from, to);
-    int error = errno;
-    if (!result) put_two(RENAME, from_named ? from_named : from, to_named ? to_named : to);
-    pthread_mutex_unlock(&lock);
-    errno = error;
-    return result;
+static answer written_at_once(const struct call *call, int64_t at) {
+    struct iovec part = { (void *)(uintptr_t)ARGUMENT(1), ARGUMENT(2) };
+    return written(call, &part, 1, at);
 }
 
-int unlink(const char *path) {
-    char buffer[8192];
-    const char *named = below(path, buffer);
-    if (!named) return REAL(unlink)(path);
-    pthread_mutex_lock(&lock);
-    int result = -1;
-    if (strikes(K_UNLINK) == FAIL) errno = fault_errno;
-    else result = REAL(unlink)(path);
-    int error = errno;
-    if (!result) put_text(UNLINK, -1, 0, named);
-    pthread_mutex_unlock(&lock);
-    errno = error;
-    return result;
+static answer written_in_parts(const struct call *call, int64_t at, uint64_t flags) {
+    struct iovec parts[IOV_MAX];
+    if (!file_of(call, DESCRIPTOR(0)) || ARGUMENT(2) > IOV_MAX) return GO_ON;
+    if (flags & (RWF_SYNC | RWF_DSYNC | RWF_APPEND)) refuse("pwritev2 with flags");
+    read_memory(call->thread, ARGUMENT(1), parts, ARGUMENT(2) * sizeof *parts);
+    return written(call, parts, ARGUMENT(2), at);
 }
 
-int mkdir(const char *path, mode_t mode) {
-    char buffer[8192];
-    const char *named = below(path, buffer);
-    if (!named) return REAL(mkdir)(path, mode);
-    pthread_mutex_lock(&lock);
-    int result = -1;
-    if (strikes(K_MKDIR) == FAIL) errno = fault_errno;
-    else result = REAL(mkdir)(path, mode);
-    int error = errno;
-    if (!result) put_text(MKDIR, -1, 0, named);
-    pthread_mutex_unlock(&lock);
-    errno = error;
-    return result;
+static answer on_write(const struct call *call) { return written_at_once(call, -1); }
+static answer on_pwrite(const struct call *call) { return written_at_once(call, (int64_t)ARGUMENT(3)); }
+static answer on_writev(const struct call *call) { return written_in_parts(call, -1, 0); }
+static answer on_pwritev(const struct call *call) { return written_in_parts(call, (int64_t)ARGUMENT(3), 0); }
+static answer on_pwritev2(const struct call *call) {
+    return written_in_parts(call, (int64_t)ARGUMENT(3), ARGUMENT(5));
 }
 
-static int synced(int fd, int begins, int (*sync)(int)) {
-    pthread_mutex_lock(&lock);
+/* What the system copied into a file by itself is read from there. */
+static void put_copied(const struct call *call, int descriptor, struct file *file, int64_t offset, int64_t length) {
+    char path[PATH_ROOM], name[32];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", descriptor);
+    reach(call->thread, AT_FDCWD, name, path);
+    int from = open(path, O_RDONLY | O_CLOEXEC);
+    unsigned char *bytes = malloc((size_t)length);
+    if (from < 0 || !bytes || pread(from, bytes, (size_t)length, offset) != length)
+        give_up(96, "cannot read what was copied: %s", strerror(errno));
+    close(from);
+    put(WRITE, file->number, offset, length, bytes, (size_t)length);
+    free(bytes);
+    cache(file, offset, length);
+}
+
+static answer copied(const struct call *call, int to, uint64_t place) {
+    struct file *file = file_of(call, to);
+    int64_t at = -1;
+    if (!file) return GO_ON;
+    if (file->number == MARKS_FILE) refuse("a mark by a copy");
+    if (place) read_memory(call->thread, place, &at, sizeof at);
+    if (fails(call, K_WRITE)) return GO_ON;
+    int64_t result = run(call);
+    if (result > 0) put_copied(call, to, file, place_of(call, to, at, result), result);
+    return GO_ON;
+}
+
+static answer on_copy_file_range(const struct call *call) { return copied(call, DESCRIPTOR(2), ARGUMENT(3)); }
+static answer on_sendfile(const struct call *call) { return copied(call, DESCRIPTOR(0), 0); }
+
+static answer on_read(const struct call *call, int64_t at) {
+    struct file *file = file_of(call, DESCRIPTOR(0));
+    struct stat status;
+    if (!file || file->number == MARKS_FILE || !status_of(call->thread, DESCRIPTOR(0), &status)) return GO_ON;
+    if (!S_ISREG(status.st_mode)) return GO_ON;
+    if (at < 0) at = position_of(call->thread, DESCRIPTOR(0)).at;
+    int in_memory = at + (int64_t)ARGUMENT(2) <= file->cached_until || status.st_size <= file->cached_until;
+    if (!in_memory && fails(call, K_READ)) return GO_ON;
+    cache(file, at, run(call));
+    return GO_ON;
+}
+
+static answer on_read_on(const struct call *call) { return on_read(call, -1); }
+static answer on_pread(const struct call *call) { return on_read(call, (int64_t)ARGUMENT(3)); }
+
+static answer on_ftruncate(const struct call *call) {
+    struct file *file = file_of(call, DESCRIPTOR(0));
+    if (!file || !succeeds(call, K_TRUNCATE)) return GO_ON;
+    put(TRUNCATE, file->number, 0, (int64_t)ARGUMENT(1), "", 0);
+    if (file->cached_until > (int64_t)ARGUMENT(1)) file->cached_until = (int64_t)ARGUMENT(1);
+    return GO_ON;
+}
+
+static answer on_truncate(const struct call *call) {
+    char path[PATH_ROOM], target[PATH_MAX];
+    if (!resolve(call->thread, AT_FDCWD, ARGUMENT(0), path) || !realpath(path, target) || !is_below(target)) return GO_ON;
+    if (succeeds(call, K_TRUNCATE)) put(TRUNCATE, -1, 0, (int64_t)ARGUMENT(1), target, strlen(target));
+    return GO_ON;
+}
+
+static answer on_fallocate(const struct call *call) {
+    struct file *file = file_of(call, DESCRIPTOR(0));
+    int32_t mode = (int32_t)ARGUMENT(1);
+    if (!file) return GO_ON;
+    if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) refuse("this kind of fallocate");
+    if (succeeds(call, K_ALLOCATE))
+        put(ALLOCATE, file->number, (int64_t)ARGUMENT(2), (int64_t)ARGUMENT(3), &mode, sizeof mode);
+    return GO_ON;
+}
+
+static answer renamed(const struct call *call, int from_at, uint64_t from, int to_at, uint64_t to, uint64_t flags) {
+    char old[PATH_ROOM], new[PATH_ROOM];
+    if (!resolve(call->thread, from_at, from, old) || !resolve(call->thread, to_at, to, new)) return GO_ON;
+    if (!is_below(old) && !is_below(new)) return GO_ON;
+    if (fails(call, K_RENAME) || run(call) < 0) return GO_ON;
+    if (!is_below(old) || !is_below(new)) refuse("a rename into or out of the disk");
+    if (flags & ~(uint64_t)(RENAME_EXCHANGE | RENAME_NOREPLACE)) refuse("this kind of renameat2");
+    put_two(flags & RENAME_EXCHANGE ? EXCHANGE : RENAME, -1, old, new);
+    return GO_ON;
+}
+
+static answer on_renameat(const struct call *call) {
+    return renamed(call, DESCRIPTOR(0), ARGUMENT(1), DESCRIPTOR(2), ARGUMENT(3), 0);
+}
+static answer on_renameat2(const struct call *call) {
+    return renamed(call, DESCRIPTOR(0), ARGUMENT(1), DESCRIPTOR(2), ARGUMENT(3), ARGUMENT(4));
+}
+
+static answer linked(const struct call *call, int from_at, uint64_t from, int to_at, uint64_t to, int flags) {
+    char text[PATH_ROOM], reached[PATH_ROOM], old[PATH_ROOM] = "", new[PATH_ROOM];
+    struct stat status;
+    if (!resolve(call->thread, to_at, to, new) || !is_below(new)) return GO_ON;
+    read_text(call->thread, from, text);
+    int is_empty = flags & AT_EMPTY_PATH && !text[0];
+    reach(call->thread, from_at, text, reached);
+    /* A file that has no name yet is linked by its descriptor. */
+    int found = is_empty ? status_of(call->thread, from_at, &status)
+                         : !fstatat(AT_FDCWD, reached, &status, flags & AT_SYMLINK_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW);
+    struct file *file = found ? known(&status) : NULL;
+    if (!is_empty) resolve(call->thread, from_at, from, old);
+    if (!succeeds(call, K_LINK)) return GO_ON;
+    int number = file && file->number > 0 ? file->number : -1;
+    if (number < 0 && !is_below(old)) refuse("a link from elsewhere");
+    put_two(LINK, number, old, new);
+    return GO_ON;
+}
+
+static answer on_linkat(const struct call *call) {
+    return linked(call, DESCRIPTOR(0), ARGUMENT(1), DESCRIPTOR(2), ARGUMENT(3), (int)ARGUMENT(4));
+}
+
+static answer named(const struct call *call, int directory, uint64_t name, int kind, int event) {
+    char path[PATH_ROOM];
+    if (!resolve(call->thread, directory, name, path) || !is_below(path)) return GO_ON;
+    if (succeeds(call, kind)) put_text(event, -1, 0, path);
+    return GO_ON;
+}
+
+static answer on_unlinkat(const struct call *call) { return named(call, DESCRIPTOR(0), ARGUMENT(1), K_UNLINK, UNLINK); }
+static answer on_mkdirat(const struct call *call) { return named(call, DESCRIPTOR(0), ARGUMENT(1), K_MKDIR, MKDIR); }
+
+static answer symlinked(const struct call *call, uint64_t target, int directory, uint64_t name) {
+    char path[PATH_ROOM], text[PATH_ROOM];
+    if (!resolve(call->thread, directory, name, path) || !is_below(path)) return GO_ON;
+    read_text(call->thread, target, text);
+    if (succeeds(call, K_LINK)) put_two(SYMLINK, -1, text, path);
+    return GO_ON;
+}
+
+static answer on_symlinkat(const struct call *call) {
+    return symlinked(call, ARGUMENT(0), DESCRIPTOR(1), ARGUMENT(2));
+}
+
+static answer on_mknodat(const struct call *call) {
+    char path[PATH_ROOM];
+    if (resolve(call->thread, DESCRIPTOR(0), ARGUMENT(1), path) && is_below(path)) refuse("mknod");
+    return GO_ON;
+}
+
+/* The syncs that are under way. */
+static struct { pid_t thread; int file, ends; } syncing[256];
+static int sync_count;
+
+static answer synced(const struct call *call, int begins) {
+    struct file *file = file_of(call, DESCRIPTOR(0));
+    if (!file || file->number == MARKS_FILE) return GO_ON;
     int fault = strikes(K_SYNC);
-    if (fault == NO_FAULT) put(begins, fd, 0, 0, "", 0);
-    pthread_mutex_unlock(&lock);
-    if (fault == LIE) return 0;
-    if (fault == FAIL) {
-        errno = fault_errno;
-        return -1;
+    if (fault == NO_FAULT) {
+        if (sync_count == 256) give_up(96, "too many syncs at once");
+        syncing[sync_count].thread = call->thread;
+        syncing[sync_count].file = file->number;
+        syncing[sync_count++].ends = begins + 1;
+        put(begins, file->number, call->thread, 0, "", 0);
+        return STOP_AT_EXIT;
     }
-    int result = sync(fd), error = errno;
-    pthread_mutex_lock(&lock);
-    if (!result) put(begins + 1, fd, 0, 0, "", 0);
-    pthread_mutex_unlock(&lock);
-    errno = error;
-    return result;
+    skip(call, fault == LIE ? 0 : -fault_errno);
+    return GO_ON;
 }
-int fsync(int fd) { return is_ours(fd) ? synced(fd, SYNC_BEGINS, REAL(fsync)) : REAL(fsync)(fd); }
-int fdatasync(int fd) { return is_ours(fd) ? synced(fd, DATASYNC_BEGINS, REAL(fdatasync)) : REAL(fdatasync)(fd); }
 
-int sync_file_range(int fd, off64_t offset, off64_t length, unsigned flags) {
-    if (!is_ours(fd)) return REAL(sync_file_range)(fd, offset, length, flags);
-    pthread_mutex_lock(&lock);
-    int fault = strikes(K_RANGE);
-    put(RANGE, fd, offset, length, "", 0);
-    pthread_mutex_unlock(&lock);
-    if (fault == LIE) return 0;
-    if (fault == FAIL) {
-        errno = fault_errno;
-        return -1;
+static void ended(pid_t thread, int64_t result) {
+    for (int at = 0; at < sync_count; at++) {
+        if (syncing[at].thread != thread) continue;
+        if (!result) put(syncing[at].ends, syncing[at].file, thread, 0, "", 0);
+        syncing[at] = syncing[--sync_count];
+        return;
     }
-    return REAL(sync_file_range)(fd, offset, length, flags);
+}
+
+static answer on_fsync(const struct call *call) { return synced(call, SYNC_BEGINS); }
+static answer on_fdatasync(const struct call *call) { return synced(call, DATASYNC_BEGINS); }
+
+static answer on_range(const struct call *call) {
+    struct file *file = file_of(call, DESCRIPTOR(0));
+    if (!file) return GO_ON;
+    int fault = strikes(K_RANGE);
+    put(RANGE, file->number, (int64_t)ARGUMENT(1), (int64_t)ARGUMENT(2), "", 0);
+    if (fault != NO_FAULT) skip(call, fault == LIE ? 0 : -fault_errno);
+    return GO_ON;
+}
+
+static answer on_mmap(const struct call *call) {
+    if (!file_of(call, DESCRIPTOR(4))) return GO_ON;
+    /* mprotect makes it writable where the descriptor is. */
+    if ((position_of(call->thread, DESCRIPTOR(4)).flags & O_ACCMODE) != O_RDONLY) refuse("a shared mapping");
+    return GO_ON;
+}
+
+static answer on_ioctl(const struct call *call) {
+    if (file_of(call, DESCRIPTOR(0))) refuse("ioctl");
+    return GO_ON;
+}
+
+static answer on_splice(const struct call *call) { return copied(call, DESCRIPTOR(2), ARGUMENT(3)); }
+static answer on_unknown(const struct call *call) { give_up(95, "not understood: system call %ld", call->number); }
+
+#ifdef SYS_open
+static answer on_open(const struct call *call) { return opened_by(call, AT_FDCWD, ARGUMENT(0), (int)ARGUMENT(1)); }
+static answer on_creat(const struct call *call) {
+    return opened_by(call, AT_FDCWD, ARGUMENT(0), O_CREAT | O_WRONLY | O_TRUNC);
+}
+static answer on_rename(const struct call *call) { return renamed(call, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1), 0); }
+static answer on_link(const struct call *call) { return linked(call, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1), 0); }
+static answer on_unlink(const struct call *call) { return named(call, AT_FDCWD, ARGUMENT(0), K_UNLINK, UNLINK); }
+static answer on_mkdir(const struct call *call) { return named(call, AT_FDCWD, ARGUMENT(0), K_MKDIR, MKDIR); }
+static answer on_symlink(const struct call *call) { return symlinked(call, ARGUMENT(0), AT_FDCWD, ARGUMENT(1)); }
+static answer on_mknod(const struct call *call) {
+    char path[PATH_ROOM];
+    if (resolve(call->thread, AT_FDCWD, ARGUMENT(0), path) && is_below(path)) refuse("mknod");
+    return GO_ON;
+}
+#endif
+
+static const struct { unsigned number; answer (*on)(const struct call *); } calls[] = {
+    { SYS_openat, on_openat }, { SYS_openat2, on_openat2 }, { SYS_write, on_write }, { SYS_pwrite64, on_pwrite },
+    { SYS_writev, on_writev }, { SYS_pwritev, on_pwritev }, { SYS_pwritev2, on_pwritev2 },
+    { SYS_copy_file_range, on_copy_file_range }, { SYS_sendfile, on_sendfile }, { SYS_splice, on_splice },
+    { SYS_read, on_read_on }, { SYS_pread64, on_pread }, { SYS_ftruncate, on_ftruncate }, { SYS_truncate, on_truncate },
+    { SYS_fallocate, on_fallocate }, { SYS_renameat2, on_renameat2 }, { SYS_linkat, on_linkat },
+    { SYS_unlinkat, on_unlinkat }, { SYS_mkdirat, on_mkdirat }, { SYS_symlinkat, on_symlinkat },
+    { SYS_mknodat, on_mknodat }, { SYS_fsync, on_fsync }, { SYS_fdatasync, on_fdatasync }, { SYS_sync_file_range, on_range },
+    { SYS_mmap, on_mmap }, { SYS_ioctl, on_ioctl }, { SYS_sync, on_unknown }, { SYS_syncfs, on_unknown },
+    { SYS_io_uring_setup, on_unknown }, { SYS_io_submit, on_unknown }, { SYS_open_by_handle_at, on_unknown },
+#ifdef SYS_renameat
+    { SYS_renameat, on_renameat },
+#endif
+#ifdef SYS_open
+    { SYS_open, on_open }, { SYS_creat, on_creat }, { SYS_rename, on_rename }, { SYS_link, on_link },
+    { SYS_unlink, on_unlink }, { SYS_rmdir, on_unlink }, { SYS_mkdir, on_mkdir }, { SYS_symlink, on_symlink },
+    { SYS_mknod, on_mknod },
+#endif
+};
+#define CALLS (sizeof calls / sizeof *calls)
+
+static answer entered(const struct call *call) {
+    for (size_t at = 0; at < CALLS; at++)
+        if (calls[at].number == call->number) return calls[at].on(call);
+    return GO_ON;
+}
+
+#if defined(__x86_64__)
+#define ARCHITECTURE AUDIT_ARCH_X86_64
+#else
+#define ARCHITECTURE AUDIT_ARCH_AARCH64
+#endif
+#define LOAD(what) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)offsetof(struct seccomp_data, what))
+#define ANSWER(what) BPF_STMT(BPF_RET | BPF_K, what)
+#define IS(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
+#define HAS(bits, yes, no) BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, yes, no)
+
+/* Has the calls above stop, and no others: memory that no file is behind, and most of what ioctl does, pass. */
+static void install_filter(void) {
+    static const struct sock_filter begin[] = {
+        LOAD(arch), IS(ARCHITECTURE, 1, 0), ANSWER(SECCOMP_RET_KILL_PROCESS), LOAD(nr),
+        IS(SYS_mmap, 0, 4), LOAD(args[3]), HAS(MAP_ANONYMOUS, 1, 0), HAS(MAP_SHARED, 1, 0), ANSWER(SECCOMP_RET_ALLOW),
+        LOAD(nr), IS(SYS_ioctl, 0, 4), LOAD(args[1]), IS((unsigned)FICLONE, 2, 0), IS((unsigned)FICLONERANGE, 1, 0),
+        ANSWER(SECCOMP_RET_ALLOW), LOAD(nr),
+    };
+    const size_t length = sizeof begin / sizeof *begin;
+    struct sock_filter filter[sizeof begin / sizeof *begin + 2 * CALLS + 1];
+    memcpy(filter, begin, sizeof begin);
+    for (size_t at = 0; at < CALLS; at++) {
+        filter[length + 2 * at] = (struct sock_filter)IS(calls[at].number, 0, 1);
+        filter[length + 2 * at + 1] = (struct sock_filter)ANSWER(SECCOMP_RET_TRACE);
+    }
+    filter[length + 2 * CALLS] = (struct sock_filter)ANSWER(SECCOMP_RET_ALLOW);
+    struct sock_fprog program = { (unsigned short)(length + 2 * CALLS + 1), filter };
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+        give_up(94, "calls cannot be trapped here: %s", strerror(errno));
+}
+
+/* Starts the program, stopped at its first traced call. */
+static pid_t start(char **arguments) {
+    int ready[2];
+    char byte = 0;
+    if (pipe(ready)) give_up(96, "no pipe: %s", strerror(errno));
+    pid_t child = fork();
+    if (child < 0) give_up(96, "cannot fork: %s", strerror(errno));
+    if (!child) {
+        close(ready[1]);
+        if (read(ready[0], &byte, 1) != 1) _exit(94);
+        close(ready[0]);
+        install_filter();
+        execvp(arguments[0], arguments);
+        give_up(96, "cannot run %s: %s", arguments[0], strerror(errno));
+    }
+    close(ready[0]);
+    const unsigned options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK
+                             | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
+    if (trace(PTRACE_SEIZE, child, 0, options)) give_up(94, "processes cannot be traced here: %s", strerror(errno));
+    if (write(ready[1], &byte, 1) != 1) give_up(96, "cannot start the program");
+    close(ready[1]);
+    return child;
+}
+
+static void stopped(pid_t thread, int status) {
+    struct call call;
+    int signal = WSTOPSIG(status), event = status >> 16;
+    if (event == PTRACE_EVENT_SECCOMP) {
+        if (read_call(thread, &call)) trace((long)entered(&call), thread, 0, 0);
+    } else if (signal == (SIGTRAP | 0x80)) {
+        ended(thread, result_of(thread));
+        trace(PTRACE_CONT, thread, 0, 0);
+    } else if (event == PTRACE_EVENT_STOP && signal != SIGTRAP) {
+        trace(PTRACE_LISTEN, thread, 0, 0);
+    } else {
+        trace(PTRACE_CONT, thread, 0, event ? 0 : (uintptr_t)signal);
+    }
+}
+
+static void begin(void) {
+    const char *value;
+    char kind[16], what[16], times[16];
+    if ((value = getenv("CLOACA_RECORD_ROOT")) && !realpath(value, root)) give_up(96, "%s: %s", value, strerror(errno));
+    if ((value = getenv("CLOACA_RECORD_MARKS"))) {
+        char parent[PATH_ROOM], resolved[PATH_MAX];
+        snprintf(parent, sizeof parent, "%s", value);
+        char *last = strrchr(parent, '/');
+        if (!last) give_up(96, "CLOACA_RECORD_MARKS is no absolute path");
+        *last++ = 0;
+        if (!realpath(parent, resolved)) give_up(96, "%s: %s", parent, strerror(errno));
+        snprintf(marks, sizeof marks, "%s/%s", resolved, last);
+    }
+    if ((value = getenv("CLOACA_RECORD_TO")) && !(out = fopen(value, "we")))
+        give_up(98, "%s: %s", value, strerror(errno));
+    if ((value = getenv("CLOACA_FAULT"))) {
+        if (sscanf(value, "%15[^:]:%lu:%15[^:]:%15s", kind, &fault_nth, what, times) != 4) give_up(99, "%s", value);
+        for (int candidate = 0; candidate < KINDS; candidate++)
+            if (!strcmp(kind, kind_names[candidate])) fault_kind = candidate;
+        if (!strcmp(kind, "any")) fault_kind = K_ANY;
+        fault_what = !strcmp(what, "short") ? SHORT : !strcmp(what, "lie") ? LIE : FAIL;
+        fault_errno = atoi(what);
+        fault_forever = !strcmp(times, "forever");
+    }
+    put_text(ROOT, -1, 0, root);
+}
+
+static void write_counts(void) {
+    const char *path = getenv("CLOACA_RECORD_COUNTS");
+    FILE *file = path ? fopen(path, "w") : NULL;
+    if (!file) return;
+    for (int kind = 0; kind < KINDS; kind++) fprintf(file, "%s %lu\n", kind_names[kind], counts[kind]);
+    fprintf(file, "any %lu\n", total);
+    fclose(file);
+}
+
+int main(int count, char **arguments) {
+    if (count < 2) give_up(99, "record PROGRAM ARGUMENTS ...");
+    begin();
+    pid_t program = start(arguments + 1), thread;
+    int status, end = 0;
+    while ((thread = next_stop(&status)) > 0) {
+        if (WIFSTOPPED(status)) {
+            stopped(thread, status);
+        } else {
+            ended(thread, -EINTR);
+            if (thread == program) end = status;
+        }
+    }
+    if (out && fclose(out)) give_up(97, "cannot write the recording");
+    write_counts();
+    if (WIFEXITED(end)) return WEXITSTATUS(end);
+    signal(WTERMSIG(end), SIG_DFL);
+    raise(WTERMSIG(end));
+    return 96;
 }

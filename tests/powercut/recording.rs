@@ -1,34 +1,53 @@
-//! What `record.c` wrote down, read back.
+//! What the recorder (`record.c`) wrote down, read back.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
 /// One thing that happened, in order.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// The file has this number from here on. It can have several: one for each open.
     Open {
-        descriptor: i32,
+        file: i32,
         /// As for open(2).
         flags: i64,
         path: String,
     },
-    Close {
-        descriptor: i32,
-    },
     Write {
-        descriptor: i32,
+        file: i32,
         offset: usize,
         data: Rc<[u8]>,
     },
     Truncate {
-        descriptor: i32,
+        file: FileRef,
         length: usize,
+    },
+    Allocate {
+        file: i32,
+        range: Range<usize>,
+        /// As for fallocate(2).
+        mode: i32,
     },
     Rename {
         from: String,
         to: String,
     },
+    /// Two names change places.
+    Exchange {
+        one: String,
+        other: String,
+    },
+    Link {
+        file: FileRef,
+        to: String,
+    },
+    Symlink {
+        target: String,
+        path: String,
+    },
+    /// Of a file or a directory.
     Unlink {
         path: String,
     },
@@ -36,11 +55,11 @@ pub enum Event {
         path: String,
     },
     SyncBegins {
-        descriptor: i32,
-        by: Sync,
+        file: i32,
+        thread: i64,
     },
     SyncEnds {
-        descriptor: i32,
+        thread: i64,
         by: Sync,
     },
     /// sync_file_range, which promises nothing over a power cut.
@@ -50,6 +69,13 @@ pub enum Event {
     Fault(String),
     /// The directory below which everything happens.
     Root(String),
+}
+
+/// A file by its number or, where it was never opened, by its path.
+#[derive(Clone, Debug)]
+pub enum FileRef {
+    Opened(i32),
+    At(String),
 }
 
 /// Which call syncs.
@@ -68,35 +94,55 @@ pub fn read(path: &Path) -> Vec<Event> {
         let number = |from: usize| i64::from_le_bytes(head[from..from + 8].try_into().unwrap());
         let count = u32::from_le_bytes(head[21..].try_into().unwrap()) as usize;
         let Some((data, after)) = after.split_at_checked(count) else { break };
-        let descriptor = i32::from_le_bytes(head[1..5].try_into().unwrap());
-        events.push(event(head[0], descriptor, number(5), number(13), data));
+        let file = i32::from_le_bytes(head[1..5].try_into().unwrap());
+        events.push(event(head[0], file, number(5), number(13), data));
         rest = after;
     }
     events
 }
 
-fn event(kind: u8, descriptor: i32, offset: i64, length: i64, data: &[u8]) -> Event {
+fn event(kind: u8, file: i32, offset: i64, length: i64, data: &[u8]) -> Event {
     let text = || String::from_utf8(data.to_vec()).unwrap();
+    let two = || {
+        let both = text();
+        let (first, second) = both.split_once('\n').unwrap();
+        (first.to_owned(), second.to_owned())
+    };
+    let size = |number: i64| usize::try_from(number).unwrap();
+    let or_at = |path: String| if file < 0 { FileRef::At(path) } else { FileRef::Opened(file) };
     match kind {
-        1 => Event::Open { descriptor, flags: offset, path: text() },
-        2 => Event::Close { descriptor },
-        3 => Event::Write { descriptor, offset: offset.try_into().unwrap(), data: data.into() },
-        4 => Event::Truncate { descriptor, length: length.try_into().unwrap() },
+        1 => Event::Open { file, flags: offset, path: text() },
+        3 => Event::Write { file, offset: size(offset), data: data.into() },
+        4 => Event::Truncate { file: or_at(text()), length: size(length) },
         5 => {
-            let both = text();
-            let (from, to) = both.split_once('\n').unwrap();
-            Event::Rename { from: from.to_owned(), to: to.to_owned() }
+            let (from, to) = two();
+            Event::Rename { from, to }
         }
         6 => Event::Unlink { path: text() },
         7 => Event::MakeDirectory { path: text() },
-        8 => Event::SyncBegins { descriptor, by: Sync::Fsync },
-        9 => Event::SyncEnds { descriptor, by: Sync::Fsync },
-        10 => Event::SyncBegins { descriptor, by: Sync::Fdatasync },
-        11 => Event::SyncEnds { descriptor, by: Sync::Fdatasync },
+        8 | 10 => Event::SyncBegins { file, thread: offset },
+        9 => Event::SyncEnds { thread: offset, by: Sync::Fsync },
+        11 => Event::SyncEnds { thread: offset, by: Sync::Fdatasync },
         12 => Event::Range,
         13 => Event::Mark(text()),
         14 => Event::Fault(text()),
         15 => Event::Root(text()),
+        16 => {
+            let (one, other) = two();
+            Event::Exchange { one, other }
+        }
+        17 => {
+            let (from, to) = two();
+            Event::Link { file: or_at(from), to }
+        }
+        18 => {
+            let range = size(offset)..size(offset) + size(length);
+            Event::Allocate { file, range, mode: i32::from_le_bytes(data.try_into().unwrap()) }
+        }
+        19 => {
+            let (target, path) = two();
+            Event::Symlink { target, path }
+        }
         other => panic!("no event has the number {other}"),
     }
 }

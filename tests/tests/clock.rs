@@ -1,7 +1,5 @@
 //! A virtual clock: what takes time happens when the clock is moved, at its own time, and as the same story every time.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
 use std::sync::Arc;
 use std::time::Duration;
 

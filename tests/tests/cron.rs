@@ -1,7 +1,5 @@
 //! Cron expressions in time zones: at the changes of the clocks, and beside a model that looks at every minute.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Datelike, NaiveDateTime, TimeDelta, TimeZone, Timelike, Utc};

@@ -3,26 +3,15 @@
 //! Every byte of a small log is flipped, one at a time; its files are cut, removed, and exchanged for older ones. Each
 //! time a process of its own checks the log, reads all of it, and (of some) opens it for writing.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
-
-#[path = "../powercut/checker.rs"]
-mod checker;
-#[path = "../powercut/dice.rs"]
-mod dice;
-#[path = "../powercut/judge.rs"]
-mod judge;
-#[path = "../powercut/load.rs"]
-mod load;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use checker::{Answer, Checker, Seen, scratch};
-use judge::Written;
+use crate::powercut::checker::{Answer, Checker, Seen, scratch};
+use crate::powercut::judge::{self, Written};
+use crate::powercut::load;
 
 /// The files of a log, by their paths in it.
 type Files = BTreeMap<String, Vec<u8>>;

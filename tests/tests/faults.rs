@@ -4,32 +4,17 @@
 //! Every call that a log makes of the system, while it is made, written to, closed, and taken up again, is let fail in
 //! turn: with an error of the disk, for lack of space, as a write of half, as a sync that does nothing.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
-
-#[path = "../powercut/checker.rs"]
-mod checker;
-#[path = "../powercut/dice.rs"]
-mod dice;
-#[path = "../powercut/judge.rs"]
-mod judge;
-#[path = "../powercut/load.rs"]
-mod load;
-#[path = "../powercut/recording.rs"]
-mod recording;
-#[path = "../powercut/victim.rs"]
-mod victim;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use checker::{Checker, scratch};
+use crate::powercut::checker::{Checker, scratch};
+use crate::powercut::judge::{self, Written};
+use crate::powercut::load;
+use crate::powercut::recording::Event;
+use crate::powercut::victim::{self, Run};
 use cloacina_store::log::{EventLog, Listing};
-use judge::Written;
-use recording::Event;
-use victim::Run;
 
 const LOAD: &str = "failing";
 const EIO: &str = "5";

@@ -6,33 +6,17 @@
 //!
 //! A failure keeps its recording and says how to have that image again.
 
-// Helpers outside of tests fail by panicking too.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
-
-#[path = "../powercut/checker.rs"]
-mod checker;
-#[path = "../powercut/dice.rs"]
-mod dice;
-#[path = "../powercut/disk.rs"]
-mod disk;
-#[path = "../powercut/judge.rs"]
-mod judge;
-#[path = "../powercut/load.rs"]
-mod load;
-#[path = "../powercut/recording.rs"]
-mod recording;
-#[path = "../powercut/victim.rs"]
-mod victim;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use checker::{Answer, Checker, scratch};
-use dice::Dice;
-use disk::{Believes, Disk};
-use judge::Written;
-use recording::Event;
+use crate::powercut::checker::{Answer, Checker, scratch};
+use crate::powercut::dice::Dice;
+use crate::powercut::disk::Believes;
+use crate::powercut::images::{Recorded, copy, times};
+use crate::powercut::judge::{self, Written};
+use crate::powercut::recording::{self, Event};
+use crate::powercut::{load, victim};
 
 /// What was recorded, and on what.
 struct Scene {
@@ -46,7 +30,7 @@ struct Scene {
 }
 
 /// How a failure is had again, after the place where it is kept.
-const AGAIN: &str = "cargo test -p cloacina-tests --test power_cut repeat";
+const AGAIN: &str = "cargo test -p cloacina-tests --test main power_cut::repeat";
 
 /// Records a load on an empty disk.
 fn record(recorder: &Path, name: &str, place: &Path) -> Scene {
@@ -65,46 +49,21 @@ fn record_on(recorder: &Path, name: &str, phase: u64, place: &Path, before: Path
     Scene { load, events: run.events, before, earlier, recording: run.recording }
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else if entry.file_type().unwrap().is_file() {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 impl Scene {
-    /// After how many events an image is cut: every second one right after an acknowledgement.
-    fn moment(&self, image: usize) -> usize {
-        let mut dice = Dice::new(&[1, image as u64]);
-        let mut choose = |from: usize| usize::try_from(dice.below(from as u64)).unwrap();
-        if image % 2 == 1 {
-            return choose(self.events.len() + 1);
-        }
-        let marks: Vec<usize> =
-            (0..self.events.len()).filter(|at| matches!(self.events[*at], Event::Mark(_))).collect();
-        marks[choose(marks.len())] + 1
+    fn recorded(&self) -> Recorded<'_> {
+        Recorded { events: &self.events, before: &self.before }
     }
 
     /// What must be there after so many events.
     fn written(&self, moment: usize) -> Written {
-        let marks = self.events[..moment].iter().filter_map(|event| match event {
-            Event::Mark(text) => Some(text.as_str()),
-            _ => None,
-        });
-        Written::new(&self.load, self.earlier.len() as u64, judge::acknowledged(marks))
+        Written::new(&self.load, self.earlier.len() as u64, judge::acknowledged(self.recorded().marks(moment)))
     }
 
     /// Cuts the power so many times, and tells what was lost.
     fn cut(&self, believes: Believes, images: usize) -> Vec<String> {
         let mut losses = Vec::new();
         let mut checker = Checker::new();
-        self.each_image(believes, 0..images, |image, moment, root| {
+        self.recorded().each(believes, 0..images, |image, moment, root| {
             if let Err(what) = self.check(&mut checker, moment, root) {
                 let events = self.events.len();
                 let mut loss =
@@ -116,28 +75,6 @@ impl Scene {
             }
         });
         losses
-    }
-
-    /// Makes some images, in the order of their moments, each in the root of a disk.
-    fn each_image(
-        &self,
-        believes: Believes,
-        images: std::ops::Range<usize>,
-        mut check: impl FnMut(usize, usize, &Path),
-    ) {
-        let mut disk = Disk::of(&self.before, believes);
-        let place = tempfile::tempdir_in(scratch()).unwrap();
-        let mut cuts: Vec<(usize, usize)> = images.map(|image| (self.moment(image), image)).collect();
-        cuts.sort_unstable();
-        let mut happened = 0;
-        for (moment, image) in cuts {
-            self.events[happened..moment].iter().for_each(|event| disk.apply(event));
-            happened = moment;
-            let root = place.path().join(image.to_string());
-            disk.cut(&mut Dice::new(&[2, image as u64]), &root);
-            check(image, moment, &root);
-            fs::remove_dir_all(&root).unwrap();
-        }
     }
 
     /// That an image holds what was acknowledged, and goes on.
@@ -190,10 +127,8 @@ impl Scene {
     }
 }
 
-/// `CLOACA_POWER_CUT_TIMES=20` looks at twenty times as many images.
 fn nothing_is_lost(name: &str, images: usize) {
-    let times = std::env::var("CLOACA_POWER_CUT_TIMES").map_or(1, |times| times.parse().unwrap());
-    let images = images * times;
+    let images = times(images);
     let Some(recorder) = victim::recorder() else { return };
     let place = tempfile::tempdir().unwrap();
     let losses = record(recorder, name, place.path()).cut(Believes::All, images);
@@ -254,7 +189,7 @@ fn recovery_survives() {
             let first = record(recorder, name, place.path());
             let mut image = None;
             let wanted = usize::try_from(Dice::new(&[3, seed]).below(40)).unwrap();
-            first.each_image(Believes::All, wanted..wanted + 1, |_, moment, root| {
+            first.recorded().each(Believes::All, wanted..wanted + 1, |_, moment, root| {
                 let before = place.path().join("before");
                 copy(root, &before);
                 image = Some((before, first.written(moment)));
@@ -289,7 +224,7 @@ fn a_disk_that_lies_leaves_a_beginning_or_an_error() {
         let place = tempfile::tempdir().unwrap();
         let scene = record(recorder, name, place.path());
         let (mut refused, mut checker) = (0, Checker::new());
-        scene.each_image(Believes::Nothing, 0..images, |image, moment, root| {
+        scene.recorded().each(Believes::Nothing, 0..images, |image, moment, root| {
             let written = [Written::new(&scene.load, 0, BTreeSet::new())];
             let log = root.join(victim::LOG);
             let answers = [checker.read(&log), checker.go_on(&log, 1)];
@@ -315,12 +250,12 @@ fn a_disk_that_lies_leaves_a_beginning_or_an_error() {
 #[test]
 fn a_log_that_runs_ahead_of_the_disk_leaves_a_beginning_or_an_error() {
     let Some(recorder) = victim::recorder() else { return };
-    let times = std::env::var("CLOACA_POWER_CUT_TIMES").map_or(1, |times| times.parse().unwrap());
     for (name, images) in [("os", 20), ("interval", 15)] {
+        let images = times(images);
         let place = tempfile::tempdir().unwrap();
         let scene = record(recorder, name, place.path());
         let (mut refused, mut seen, mut checker) = (Vec::new(), 0, Checker::new());
-        scene.each_image(Believes::All, 0..images * times, |image, moment, root| {
+        scene.recorded().each(Believes::All, 0..images, |image, moment, root| {
             let log = root.join(victim::LOG);
             for answer in [checker.read(&log), checker.go_on(&log, 1)] {
                 match answer {
@@ -338,7 +273,7 @@ fn a_log_that_runs_ahead_of_the_disk_leaves_a_beginning_or_an_error() {
             }
         });
         println!("{name}: {seen} opens, {} refused\n{}", refused.len(), refused.join("\n"));
-        assert!(seen > images * times, "{name}: most opens are refused: {refused:?}");
+        assert!(seen > images, "{name}: most opens are refused: {refused:?}");
     }
 }
 
@@ -348,7 +283,7 @@ fn repeat() {
     let Some(kept) = std::env::var_os("CLOACA_POWER_CUT") else { return };
     let (scene, image) = Scene::kept(Path::new(&kept));
     let mut checker = Checker::new();
-    scene.each_image(Believes::All, image..image + 1, |_, moment, root| {
+    scene.recorded().each(Believes::All, image..image + 1, |_, moment, root| {
         let image = scratch().join("power-cut-image");
         let _ = fs::remove_dir_all(&image);
         copy(root, &image);

@@ -167,3 +167,19 @@ fn only_the_bindings_may_contain_unsafe_code() {
     }
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
+
+/// A file beside `tests/main.rs` that no program names would never be run, and nobody would be told.
+#[test]
+fn every_file_of_tests_is_part_of_a_program() {
+    for member in ["engine", "replay", "admin", "tests"] {
+        let tests = root().join(member).join("tests");
+        let main = fs::read_to_string(tests.join("main.rs")).unwrap();
+        let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
+        for path in fs::read_dir(&tests).unwrap().map(|entry| entry.unwrap().path()) {
+            let Some(name) = path.file_name().unwrap().to_str().unwrap().strip_suffix(".rs") else { continue };
+            let (module, program) = (format!("mod {name};"), format!("path = \"tests/{name}.rs\""));
+            let is_named = main.lines().any(|line| line == module) || manifest.lines().any(|line| line == program);
+            assert!(is_named, "{} is in no program: name it in {}/main.rs", path.display(), tests.display());
+        }
+    }
+}

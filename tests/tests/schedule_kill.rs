@@ -3,8 +3,6 @@
 //! The schedules are to catch up with everything. So in the end each second since they were made was fired for exactly
 //! once, by whichever process; each fire has its execution, which has ended; and no execution is there without a fire.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::thread;

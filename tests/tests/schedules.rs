@@ -1,7 +1,5 @@
 //! Schedules in an engine: they fire when the clock reaches them, once, and survive restarts.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;

@@ -1,7 +1,5 @@
 //! Triggers in an engine: polled one at a time, fires that start executions, and fires that are dropped.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

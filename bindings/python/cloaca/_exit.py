@@ -15,9 +15,9 @@ def _at_exit() -> None:
 
     _cloaca.exit_begins()
     # Only what was imported: a program that defines tasks and runs none has neither runners nor logging.
-    runner = sys.modules.get("cloaca.runner")
-    if runner is not None:
-        runner.shut_down_all()
+    host = sys.modules.get("cloaca._host")
+    if host is not None:
+        host.shut_down_all()
         sys.modules["cloaca._logging"].stop()
     _cloaca.exit_is_near()
     # Functions keep the globals of their module alive: with them registered, the interpreter would free none of the

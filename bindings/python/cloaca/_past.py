@@ -1,26 +1,32 @@
-"""Where the past of an execution can be read: from its runner, or, when that is gone, from the log."""
+"""Where the past of an execution can be read: from the engine that has its log, or, when that is gone, from the log."""
 
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from ._cloaca import NativeHistory
+from ._cloaca import NativeEngine, NativeHistory
 from .errors import LogError
+from .history import History
 
-if TYPE_CHECKING:
-    from .history import History
-    from .runner import DefaultRunner
+
+class LogHolder(Protocol):
+    """What holds a log while it is open."""
+
+    is_closed: bool
+
+    @property
+    def engine(self) -> NativeEngine: ...
 
 
 class Past:
-    """A log, and the runner that holds it as long as it lives."""
+    """A log, and what holds it as long as it is open."""
 
-    __slots__ = ("_path", "_runner")
+    __slots__ = ("_holder", "_path")
 
-    def __init__(self, path: str | None, runner: DefaultRunner | None = None) -> None:
+    def __init__(self, path: str | None, holder: LogHolder | None = None) -> None:
         self._path = path
-        self._runner = None if runner is None else weakref.ref(runner)
+        self._holder = None if holder is None else weakref.ref(holder)
 
     def history(self, execution_id: str) -> History:
         """The past of an execution.
@@ -28,11 +34,9 @@ class Past:
         Raises:
             LogError: The log cannot be read, or was one in memory and is gone.
         """
-        from .history import History
-
-        runner = None if self._runner is None else self._runner()
-        if runner is not None and (self._path is None or not runner.is_shut_down):
-            return History(runner._engine.history(execution_id))
+        holder = None if self._holder is None else self._holder()
+        if holder is not None and (self._path is None or not holder.is_closed):
+            return History(holder.engine.history(execution_id))
         if self._path is None:
             raise LogError(
                 "the log was kept in memory, and went with its runner; ask for the history before that",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .errors import Error
 
 if TYPE_CHECKING:
+    from ._host import Host
     from .history import History
     from .literals import ExecutionStatus
     from .result import WorkflowResult
-    from .runner import DefaultRunner
 
 __all__ = ["Execution", "ExecutionInfo"]
 
@@ -86,10 +86,10 @@ class Execution:
         'Completed'
     """
 
-    __slots__ = ("_id", "_runner")
+    __slots__ = ("_host", "_id")
 
-    def __init__(self, runner: DefaultRunner, execution_id: str) -> None:
-        self._runner = runner
+    def __init__(self, host: Host, execution_id: str) -> None:
+        self._host = host
         self._id = execution_id
 
     @property
@@ -127,7 +127,7 @@ class Execution:
             ...     execution.status
             'Completed'
         """
-        return self._runner._engine.standing(self._id)["status"]
+        return self._host.engine.standing(self._id)["status"]
 
     @property
     def blocked(self) -> str | None:
@@ -139,7 +139,7 @@ class Execution:
             ...     print(execution.blocked)
             None
         """
-        standing = self._runner._engine.standing(self._id)
+        standing = self._host.engine.standing(self._id)
         if standing["status"] not in HELD:
             return None
         return f"{standing['reason']}; {standing['next_step']}"
@@ -190,7 +190,7 @@ class Execution:
             'Completed'
         """
         check_timeout(timeout)
-        return self._runner._wait(self._id, timeout)
+        return self._host.wait(self._id, timeout)
 
     def cancel(self, reason: str | None = None) -> None:
         """Cancels it: what has not started never does, an ``async def`` task is cancelled, and what a thread still does
@@ -213,7 +213,7 @@ class Execution:
             ...     execution.result().error_message
             'cancelled by user: the input was wrong'
         """
-        self._runner._engine.cancel(self._id, reason)
+        self._host.engine.cancel(self._id, reason)
 
     def pause(self) -> None:
         """Lets no further attempt start. What runs ends as usual.
@@ -239,7 +239,7 @@ class Execution:
             'Paused'
             'Completed'
         """
-        self._runner._engine.pause(self._id)
+        self._host.engine.pause(self._id)
 
     def resume(self) -> None:
         """Lets attempts start again after [`pause`][cloaca.Execution.pause]. (What is blocked:
@@ -258,7 +258,7 @@ class Execution:
             ...         print(str(error).replace(execution.id, "…"))
             execution …: the execution has ended (Completed)
         """
-        self._runner._engine.unpause(self._id)
+        self._host.engine.unpause(self._id)
 
     def history(self) -> History:
         """What has happened up to now: every event, what each task saw, and where each value came from.
@@ -270,13 +270,13 @@ class Execution:
             ...     [event.kind for event in execution.history().events]
             ['ExecutionStarted', 'TaskStarted', 'ContextWritten', 'TaskCompleted', 'ExecutionCompleted']
         """
-        return self._runner._past.history(self._id)
+        return self._host.past.history(self._id)
 
     def __await__(self) -> Generator[Any, None, WorkflowResult]:
-        return self._runner._wait_async(self._id).__await__()
+        return self._host.wait_async(self._id).__await__()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Execution) and (self._id, self._runner) == (other._id, other._runner)
+        return isinstance(other, Execution) and (self._id, self._host) == (other._id, other._host)
 
     def __hash__(self) -> int:
         return hash(self._id)
@@ -286,7 +286,7 @@ class Execution:
 
     def __repr__(self) -> str:
         try:
-            standing = self._runner._engine.standing(self._id)
+            standing = self._host.engine.standing(self._id)
         except Error:
             # It belongs to another process, or its log cannot be read: what it is called can still be said.
             return f"Execution(id={self._id!r})"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _portable
 from ._cloaca import Context, span
 from ._failure import name_of
+from ._times import optional_rfc3339, rfc3339
 from .errors import LogError, TaskTimeoutError, WorkflowFailedError
 
 if TYPE_CHECKING:
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
     from .literals import ExecutionStatus, TaskStatus
 
 __all__ = ["PipelineResult", "TaskResult", "WorkflowResult"]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-def rfc3339(micros: int) -> str:
-    """The time so many microseconds after 1970, UTC, as text."""
-    return (_EPOCH + timedelta(microseconds=micros)).isoformat(timespec="microseconds")
 
 
 class TaskResult(NamedTuple):
@@ -104,8 +98,8 @@ class WorkflowResult:
                 attempts=task["attempts"],
                 error=task["error"] if task["error"] is not None else task["skipped"],
                 traceback=task["traceback"],
-                started=_time(task["started"]),
-                ended=_time(task["ended"]),
+                started=optional_rfc3339(task["started"]),
+                ended=optional_rfc3339(task["ended"]),
             )
             for task in raw["tasks"]
         }
@@ -201,7 +195,7 @@ class WorkflowResult:
             >>> result.end_time > result.start_time
             True
         """
-        return _time(self._ended)
+        return optional_rfc3339(self._ended)
 
     @property
     def duration(self) -> timedelta | None:
@@ -321,10 +315,6 @@ class WorkflowResult:
 
 def _shown(duration: timedelta) -> str:
     return span(duration // timedelta(microseconds=1))
-
-
-def _time(micros: int | None) -> str | None:
-    return None if micros is None else rfc3339(micros)
 
 
 PipelineResult = WorkflowResult

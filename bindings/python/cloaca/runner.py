@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
-import weakref
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
-from . import _cloaca, _interpreter, _isolation, _logging, _running, _url
-from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
-from ._past import Past
-from ._threads import Threads
-from ._trigger import triggers
+from . import _cloaca, _interpreter, _isolation, _logging, _url
+from ._cloaca import Context, NativeEngine, VirtualClock
+from ._host import Host, start_threads
+from ._times import optional_rfc3339, rfc3339
 from .config import DefaultRunnerConfig
 from .errors import (
     ConfigurationError,
@@ -26,23 +21,19 @@ from .errors import (
     WorkflowInputError,
 )
 from .execution import HELD, Execution, ExecutionInfo, check_timeout
-from .result import WorkflowResult, rfc3339
+from .result import WorkflowResult
 from .scheduling import Scheduling
 from .workflow import workflows
 
 if TYPE_CHECKING:
-    from ._activity import Observer
     from .literals import ExecutionStatus
 
 __all__ = ["DefaultRunner"]
 
 # What a running attempt gets on shutdown() before it is left to the recovery, in seconds.
 _GRACE = 5.0
-# The same at the end of the interpreter.
-_GRACE_AT_EXIT = 0.5
 
 Runner = TypeVar("Runner", bound="DefaultRunner")
-Started = TypeVar("Started")
 Input: TypeAlias = Context | Mapping[str, Any] | None
 
 
@@ -105,89 +96,15 @@ class DefaultRunner(Scheduling):
         location = _url.parse(database_url)
         config = DefaultRunnerConfig() if config is None else config.copy()
         _interpreter.check_threads()
-        _start_threads(_logging.start)
+        start_threads(_logging.start)
         _logging.refresh_level()
         location.announce()
         location.make_room()
-        self._config = config
-        self._location = location
-        self._clock = _clock
-        self._past = Past(location.path, self)
-        self._process = os.getpid()
-        self._begin()
-
-    def _begin(self) -> None:
-        # Plain flags: a signal handler or a finalizer may shut the runner down while this thread does.
-        self._closed = self._is_ended = False
-        self._observer: Observer | None = None
-        self._inbox = Inbox()
-        registered, polled = workflows.subscribe(self), triggers.subscribe(self)
-        try:
-            self._native = self._open(registered, polled)
-        except BaseException:
-            workflows.unsubscribe(self)
-            triggers.unsubscribe(self)
-            self._inbox.close()
-            raise
-        self._native_scheduling = NativeScheduling(self._engine)
-        try:
-            self._threads = _start_threads(lambda: Threads(self._inbox))
-        except BaseException:
-            workflows.unsubscribe(self)
-            triggers.unsubscribe(self)
-            self._native.shutdown(0.0)
-            self._inbox.close()
-            raise
-        self._native.on_stall(partial(_look, weakref.ref(self)))
-        # While it opened, something may have been registered.
-        for workflow in workflows.subscribe(self):
-            if workflow not in registered:
-                self._engine.register(workflow)
-        for trigger in triggers.subscribe(self):
-            if trigger not in polled:
-                self._engine.register_trigger(trigger)
-        _runners.add(self)
+        self._host = Host(location, config, _clock, self._crashable)
 
     @property
     def _engine(self) -> NativeEngine:
-        """The engine; an error in a fork, which has its memory, but none of its threads: nobody would answer."""
-        self._refuse_fork()
-        return self._native
-
-    @property
-    def _scheduling(self) -> NativeScheduling:
-        self._refuse_fork()
-        return self._native_scheduling
-
-    def _refuse_fork(self) -> None:
-        if self._process != os.getpid():
-            raise OperationError(
-                f"this runner belongs to process {self._process}, and its threads are not in this fork of it; fork "
-                f"before the runner is opened, or start the process anew (multiprocessing's start method 'spawn')"
-            )
-
-    def _open(self, registered: list[NativeWorkflow], polled: list[TriggerSpec]) -> NativeEngine:
-        config = self._config
-        timeout = config.workflow_timeout_seconds
-        return NativeEngine(
-            self._location.path,
-            self._inbox,
-            registered,
-            durability=config.durability,
-            max_concurrent_tasks=config.max_concurrent_tasks,
-            task_timeout_ms=config.task_timeout_seconds * 1000,
-            workflow_timeout_ms=None if timeout is None else timeout * 1000,
-            strict_context=config.strict_context,
-            max_recoveries=config.max_recoveries,
-            max_value_bytes=config.max_value_bytes,
-            recover=config.enable_recovery,
-            cron=config.enable_cron_scheduling,
-            max_catchup=min(config.cron_max_catchup_executions, 2**32 - 1),
-            python=platform.python_version(),
-            triggers=polled,
-            clock=self._clock,
-            crashable=self._crashable,
-        )
+        return self._host.engine
 
     @classmethod
     def with_config(cls, database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
@@ -244,7 +161,7 @@ class DefaultRunner(Scheduling):
             ...     runner.config.task_timeout_seconds
             300
         """
-        return self._config.copy()
+        return self._host.config.copy()
 
     @property
     def is_shut_down(self) -> bool:
@@ -257,7 +174,7 @@ class DefaultRunner(Scheduling):
             >>> runner.is_shut_down
             True
         """
-        return self._closed
+        return self._host.is_closed
 
     @property
     def recovered(self) -> list[Execution]:
@@ -272,26 +189,7 @@ class DefaultRunner(Scheduling):
             ...     execution.result().status
             'Completed'
         """
-        return [Execution(self, execution_id) for execution_id in self._engine.recovered()]
-
-    def _workflow_registered(self, workflow: NativeWorkflow) -> None:
-        """Hears of a workflow that is registered while the runner lives."""
-        engine: NativeEngine | None = getattr(self, "_native", None)
-        # In a fork, a runner of the parent's has no use for it.
-        if engine is not None and not self._closed and self._process == os.getpid():
-            engine.register(workflow)
-
-    def _trigger_registered(self, trigger: TriggerSpec) -> None:
-        """Hears of a trigger that is decorated while the runner lives."""
-        engine: NativeEngine | None = getattr(self, "_native", None)
-        if engine is not None and not self._closed and self._process == os.getpid():
-            engine.register_trigger(trigger)
-
-    def _trigger_unregistered(self, name: str) -> None:
-        """Hears of a trigger that is forgotten while the runner lives."""
-        engine: NativeEngine | None = getattr(self, "_native", None)
-        if engine is not None and not self._closed and self._process == os.getpid():
-            engine.unregister_trigger(name)
+        return [Execution(self._host, execution_id) for execution_id in self._engine.recovered()]
 
     def execute(
         self,
@@ -343,8 +241,8 @@ class DefaultRunner(Scheduling):
 
             if _progress.is_wanted():
                 with _progress.following(self._engine, started):
-                    return self._wait(started, timeout)
-        return self._wait(started, timeout)
+                    return self._host.wait(started, timeout)
+        return self._host.wait(started, timeout)
 
     def submit(self, workflow_name: str, context: Input = None, *, execution_id: str | None = None) -> Execution:
         """Starts a workflow, and returns as soon as that is durable. As [`execute`][cloaca.DefaultRunner.execute],
@@ -356,7 +254,7 @@ class DefaultRunner(Scheduling):
             ...     [execution.result().final_context["rows"] for execution in executions]
             [['2026-01-29'], ['2026-01-30'], ['2026-01-31']]
         """
-        return Execution(self, self._start(workflow_name, context, execution_id))
+        return Execution(self._host, self._start(workflow_name, context, execution_id))
 
     async def execute_async(
         self,
@@ -382,9 +280,9 @@ class DefaultRunner(Scheduling):
         loop = asyncio.get_running_loop()
         started = await loop.run_in_executor(None, self._start, workflow_name, context, execution_id)
         if timeout is None:
-            return await self._wait_async(started)
+            return await self._host.wait_async(started)
         try:
-            return await asyncio.wait_for(self._wait_async(started), timeout)
+            return await asyncio.wait_for(self._host.wait_async(started), timeout)
         except asyncio.TimeoutError:
             message = f"execution {started} was still running after {timeout:g} s; it goes on"
             raise WaitTimeoutError(message, execution_id=started) from None
@@ -402,7 +300,7 @@ class DefaultRunner(Scheduling):
             ...     runner.get_execution(execution_id).result().status
             'Completed'
         """
-        return Execution(self, self._engine.outcome(execution_id)["execution_id"])
+        return Execution(self._host, self._engine.outcome(execution_id)["execution_id"])
 
     def list_executions(
         self,
@@ -446,10 +344,10 @@ class DefaultRunner(Scheduling):
                 workflow_name=raw["workflow_name"],
                 status=raw["status"],
                 start_time=rfc3339(raw["started"]),
-                end_time=None if raw["ended"] is None else rfc3339(raw["ended"]),
+                end_time=optional_rfc3339(raw["ended"]),
                 events=raw["events"],
                 reason=raw["reason"],
-                until=None if raw["until"] is None else rfc3339(raw["until"]),
+                until=optional_rfc3339(raw["until"]),
                 next_step=raw["next_step"],
             )
             for raw in found[:limit]
@@ -485,7 +383,7 @@ class DefaultRunner(Scheduling):
             'Completed'
         """
         self._engine.resume(execution_id)
-        return Execution(self, execution_id)
+        return Execution(self._host, execution_id)
 
     def shutdown(self) -> None:
         """Takes nothing new, gives running attempts 5 seconds, leaves the rest to the recovery, and closes the log.
@@ -504,22 +402,7 @@ class DefaultRunner(Scheduling):
         self._shutdown(_GRACE)
 
     def _shutdown(self, grace: float) -> None:
-        if self._is_ended:
-            return
-        self._closed = True
-        if self._process != os.getpid():
-            # In a fork: the threads are the parent's, and so is the log.
-            return
-        # Each step is idempotent: a second thread, or a signal handler during a shutdown, runs the same steps.
-        workflows.unsubscribe(self)
-        triggers.unsubscribe(self)
-        try:
-            self._native.shutdown(grace)
-        finally:
-            self._threads.close()
-            _logging.flush()
-            _runners.discard(self)
-        self._is_ended = True
+        self._host.shutdown(grace)
 
     def _start(self, workflow_name: str, context: Input, execution_id: str | None) -> str:
         if not isinstance(workflow_name, str):
@@ -550,61 +433,6 @@ class DefaultRunner(Scheduling):
             return False
         return True
 
-    def _wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
-        on_main_thread = _running.is_main_thread()
-        if timeout is None and not on_main_thread:
-            wait = self._engine.begin_wait(execution_id, _running.attempt())
-            with _running.waits(wait.ticket):
-                raw = wait.end()
-        else:
-            raw = self._engine.wait(execution_id, timeout, on_main_thread)
-        _logging.flush()
-        return self._result(raw)
-
-    async def _wait_async(self, execution_id: str) -> WorkflowResult:
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-
-        def wake() -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        def done() -> None:
-            # The loop may be closed by now; then nobody waits.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(wake)
-
-        wait = self._engine.watch(execution_id, _running.attempt(), done)
-        try:
-            with _running.waits(wait.ticket, ended):
-                self._engine.notify(execution_id, done)
-                await ended
-        finally:
-            wait.close()
-        wait.check()
-        return self._wait(execution_id, 0.0)
-
-    def _report_activity(self) -> None:
-        """Tells the engine which attempts wait for threads that wait for executions."""
-        try:
-            if self._observer is None:
-                from ._activity import Observer
-
-                self._observer = Observer()
-            self._native.report_activity(self._observer.look())
-        except Exception as error:
-            _logging.failure("what the tasks wait for could not be seen; that changes nothing", error)
-
-    def _result(self, raw: _cloaca.RawOutcome) -> WorkflowResult:
-        failed = raw["failed"]
-        cause = None if failed is None else self._threads.errors.find(raw["execution_id"], *failed)
-        return WorkflowResult(raw, cause, self._past)
-
-    def __del__(self) -> None:
-        # Opening may have failed; and after the end of the interpreter's work, nothing is left to do.
-        if getattr(self, "_threads", None) is not None and not self._is_ended:
-            self._shutdown(0.0)
-
     def __enter__(self: Runner) -> Runner:
         return self
 
@@ -621,54 +449,6 @@ class DefaultRunner(Scheduling):
             _logging.failure("the runner could not be shut down in order after an error", problem)
 
     def __repr__(self) -> str:
-        where = ":memory:" if self._location.path is None else self._location.path
-        state = ", shut down" if self._closed else ""
-        return f"DefaultRunner({where!r}, durability={self._config.durability!r}{state})"
-
-
-def _look(runner: weakref.ref[DefaultRunner]) -> None:
-    # The engine keeps this, and must not keep the runner.
-    if (found := runner()) is not None:
-        found._report_activity()
-
-
-_runners: weakref.WeakSet[DefaultRunner] = weakref.WeakSet()
-
-
-def shut_down_all() -> None:
-    """At the end of the interpreter: shuts every runner down."""
-    grace, done = _GRACE_AT_EXIT, set[int]()
-    # Another thread may open one meanwhile.
-    while runners := [runner for runner in list(_runners) if id(runner) not in done]:
-        for runner in runners:
-            done.add(id(runner))
-            try:
-                runner._shutdown(grace)
-            except Exception as error:
-                _logging.failure(
-                    "a runner could not be shut down in order; what it left is recovered when its log is opened", error
-                )
-            except BaseException:
-                # Ctrl-C: the runner is shut down, and the next ones get no time.
-                grace = 0.0
-
-
-def _start_threads(start: Callable[[], Started]) -> Started:
-    """Starts what needs a thread.
-
-    Raises:
-        Error: There is none to be had.
-    """
-    try:
-        return start()
-    except RuntimeError as error:
-        if "shutdown" in str(error):
-            # Python 3.12 and newer start none from the end of the main thread on.
-            what = "open the runner before the interpreter ends"
-        else:
-            import resource
-
-            limit = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-            limited = "" if limit == resource.RLIM_INFINITY else f" (`ulimit -u` is {limit} for all of this user's)"
-            what = f"raise the limit of threads{limited}"
-        raise OperationError(f"a runner needs threads of its own, and could not start one: {error}; {what}") from error
+        where = ":memory:" if self._host.location.path is None else self._host.location.path
+        state = ", shut down" if self._host.is_closed else ""
+        return f"DefaultRunner({where!r}, durability={self._host.config.durability!r}{state})"

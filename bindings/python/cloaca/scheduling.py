@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from datetime import timezone as _timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from ._cloaca import Context, NativeScheduling
+from ._cloaca import Context
+from ._times import micros, optional_rfc3339, rfc3339
 from .errors import WorkflowInputError
 from .literals import Catchup
-from .result import rfc3339
 from .workflow import workflows
 
 if TYPE_CHECKING:
     from ._cloaca import RawFire, RawSchedule, RawTrigger
+    from ._host import Host
 
 __all__ = ["CronExecution", "CronSchedule", "CronStats", "Scheduling", "TriggerExecution", "TriggerSchedule"]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=_timezone.utc)
 
 Entry = TypeVar("Entry")
 
@@ -192,9 +190,7 @@ class Scheduling:
         1
     """
 
-    @property
-    def _scheduling(self) -> NativeScheduling:
-        raise NotImplementedError
+    _host: Host
 
     def register_cron_workflow(
         self,
@@ -248,7 +244,7 @@ class Scheduling:
         if not isinstance(context, Context):
             context = Context(context)
         context = _completed(workflow_name, context)
-        return self._scheduling.create(workflow_name, cron_expression, timezone, context, catchup, name)
+        return self._host.scheduling.create(workflow_name, cron_expression, timezone, context, catchup, name)
 
     def register_workflow_instance(
         self,
@@ -316,7 +312,7 @@ class Scheduling:
             ['@hourly', '@daily']
             ['@daily']
         """
-        found = [_schedule(raw) for raw in self._scheduling.list()]
+        found = [_schedule(raw) for raw in self._host.scheduling.list()]
         return _page([one for one in found if one["enabled"] or not enabled_only], limit, offset)
 
     def get_cron_schedule(self, schedule_id: str) -> CronSchedule:
@@ -332,7 +328,7 @@ class Scheduling:
             ...     runner.get_cron_schedule(schedule_id)["next_run_at"]
             '2026-02-01T08:00:00.000000+00:00'
         """
-        return _schedule(self._scheduling.get(schedule_id))
+        return _schedule(self._host.scheduling.get(schedule_id))
 
     def update_cron_schedule(self, schedule_id: str, cron_expression: str, timezone: str) -> None:
         """Gives a schedule another expression and time zone.
@@ -347,7 +343,7 @@ class Scheduling:
             ...     runner.get_cron_schedule(schedule_id)["cron_expression"]
             '@hourly'
         """
-        self._scheduling.update(schedule_id, cron_expression, timezone)
+        self._host.scheduling.update(schedule_id, cron_expression, timezone)
 
     def set_cron_schedule_enabled(self, schedule_id: str, enabled: bool) -> None:
         """Lets a schedule fire, or not. What it would have fired for while it was disabled is not caught up with.
@@ -362,7 +358,7 @@ class Scheduling:
             ...     print(runner.get_cron_schedule(schedule_id)["next_run_at"])
             None
         """
-        self._scheduling.enable(schedule_id, enabled)
+        self._host.scheduling.enable(schedule_id, enabled)
 
     def delete_cron_schedule(self, schedule_id: str) -> None:
         """Deletes a schedule: it fires no more, and is not listed. What it did stays in the log.
@@ -377,7 +373,7 @@ class Scheduling:
             ...     runner.list_cron_schedules()
             []
         """
-        self._scheduling.delete(schedule_id)
+        self._host.scheduling.delete(schedule_id)
 
     def get_cron_execution_history(
         self, schedule_id: str, limit: int | None = None, offset: int | None = None
@@ -406,7 +402,7 @@ class Scheduling:
             'Completed'
         """
         limit, offset = _bounds(limit, offset)
-        return [_execution(schedule_id, raw) for raw in self._scheduling.history(schedule_id, limit, offset)]
+        return [_execution(schedule_id, raw) for raw in self._host.scheduling.history(schedule_id, limit, offset)]
 
     def get_cron_execution_stats(self, since: str | datetime) -> CronStats:
         """How the fires of all schedules since a time went.
@@ -424,7 +420,7 @@ class Scheduling:
             ...     runner.get_cron_execution_stats(yesterday.isoformat())["total_executions"]
             0
         """
-        total, successful, lost = self._scheduling.stats(_micros(since))
+        total, successful, lost = self._host.scheduling.stats(_micros(since))
         return {
             "total_executions": total,
             "successful_executions": successful,
@@ -450,7 +446,7 @@ class Scheduling:
             ...     [trigger["trigger_name"] for trigger in runner.list_trigger_schedules()]
             ['disk_full']
         """
-        found = [_trigger(raw) for raw in self._scheduling.triggers()]
+        found = [_trigger(raw) for raw in self._host.scheduling.triggers()]
         return _page([one for one in found if one["enabled"] or not enabled_only], limit, offset)
 
     def get_trigger_schedule(self, trigger_name: str) -> TriggerSchedule | None:
@@ -466,7 +462,7 @@ class Scheduling:
             'report'
             None
         """
-        found = (_trigger(raw) for raw in self._scheduling.triggers() if raw["name"] == trigger_name)
+        found = (_trigger(raw) for raw in self._host.scheduling.triggers() if raw["name"] == trigger_name)
         return next(found, None)
 
     def set_trigger_enabled(self, trigger_name: str, enabled: bool) -> None:
@@ -484,7 +480,7 @@ class Scheduling:
             ...     runner.list_trigger_schedules(enabled_only=True)
             []
         """
-        self._scheduling.enable_trigger(trigger_name, enabled)
+        self._host.scheduling.enable_trigger(trigger_name, enabled)
 
     def get_trigger_execution_history(
         self, trigger_name: str, limit: int | None = None, offset: int | None = None
@@ -516,17 +512,13 @@ class Scheduling:
         return [
             {
                 "started_at": rfc3339(raw["started"]),
-                "completed_at": _time(raw["ended"]),
+                "completed_at": optional_rfc3339(raw["ended"]),
                 "context_hash": raw["context_hash"],
                 "workflow_execution_id": raw["execution_id"],
                 "pipeline_execution_id": raw["execution_id"],
             }
-            for raw in self._scheduling.trigger_history(trigger_name, limit, offset)
+            for raw in self._host.scheduling.trigger_history(trigger_name, limit, offset)
         ]
-
-
-def _time(micros: int | None) -> str | None:
-    return None if micros is None else rfc3339(micros)
 
 
 def _completed(workflow_name: str, context: Context) -> Context:
@@ -562,8 +554,8 @@ def _schedule(raw: RawSchedule) -> CronSchedule:
         "timezone": raw["timezone"],
         "enabled": raw["enabled"],
         "catchup_policy": raw["catchup"],
-        "next_run_at": _time(raw["next"]),
-        "last_run_at": _time(raw["last_run"]),
+        "next_run_at": optional_rfc3339(raw["next"]),
+        "last_run_at": optional_rfc3339(raw["last_run"]),
         "created_at": rfc3339(raw["created"]),
         "updated_at": rfc3339(raw["updated"]),
         "name": raw["name"],
@@ -582,7 +574,7 @@ def _execution(schedule_id: str, raw: RawFire) -> CronExecution:
         "workflow_execution_id": raw["execution_id"],
         "pipeline_execution_id": raw["execution_id"],
         "created_at": fired,
-        "updated_at": _time(raw["ended"]) or fired,
+        "updated_at": optional_rfc3339(raw["ended"]) or fired,
     }
 
 
@@ -593,7 +585,7 @@ def _trigger(raw: RawTrigger) -> TriggerSchedule:
         "poll_interval_ms": raw["interval_ms"],
         "allow_concurrent": raw["allow_concurrent"],
         "enabled": raw["enabled"],
-        "last_poll_at": _time(raw["last_poll"]),
+        "last_poll_at": optional_rfc3339(raw["last_poll"]),
         "is_registered": raw["is_registered"],
     }
 
@@ -630,4 +622,4 @@ def _micros(since: str | datetime) -> int:
         raise ValueError(
             f"Invalid datetime format: {since!r} does not say in which time zone it is; use datetime.now(timezone.utc)"
         )
-    return (time - _EPOCH) // timedelta(microseconds=1)
+    return micros(time)

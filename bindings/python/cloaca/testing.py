@@ -132,7 +132,7 @@ class Runner(DefaultRunner):
             ...     print(runner.clock)
             None
         """
-        return self._clock
+        return self._host.clock
 
     @contextmanager
     def crash_after(self, seq: int) -> Iterator[Crash]:
@@ -164,7 +164,7 @@ class Runner(DefaultRunner):
         """
         if isinstance(seq, bool) or not isinstance(seq, int) or seq < 0:
             raise ValueError(f"an event is numbered from 0 on, not {seq!r}")
-        if self._location.path is None:
+        if self._host.location.path is None:
             raise ConfigurationError("a log in memory goes with its process; give the runner a path to crash it")
         crash = Crash()
         self._engine.crash_after(seq)
@@ -194,8 +194,8 @@ class Runner(DefaultRunner):
         """
         # One that has crashed says so; its log is closed all the same.
         with suppress(LogError):
-            self._shutdown(0.0)
-        self._begin()
+            self._host.shutdown(0.0)
+        self._host.begin()
 
 
 @contextmanager

@@ -14,28 +14,25 @@
 //! Kind numbers are never reused. A format that this version does not know is refused, never guessed at. Decoding is
 //! bounded: no text can make it allocate more than a small multiple of its own length.
 
-use std::sync::Arc;
-
 use bincode::config::{self, Config};
 use bincode::error::DecodeError as BincodeError;
-use bincode::{BorrowDecode, Decode, Encode};
-use sha2::{Digest, Sha256};
+use bincode::{BorrowDecode, Encode};
 
 use super::definition::{Definition, Fingerprint};
+use super::envelope::StreamEvent;
 use super::event::{
-    Cause, Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Request, TaskAbandoned, TaskDeferred,
-    TaskFailed, TaskResumed, TaskSkipped,
+    Event, ExecutionEnded, ExecutionRecovered, ExecutionStarted, Request, TaskAbandoned, TaskDeferred, TaskFailed,
+    TaskResumed, TaskSkipped,
 };
-use super::schedule::Catchup;
 use super::standing::Standing;
-use super::time::Timestamp;
-use super::trigger::TriggerDefined;
 
 mod names;
 mod streams;
 
 use names::Among;
 
+pub use super::digest::sha256;
+pub use super::label::{Label, LabelStatus, ScheduleLabel, TriggerLabel};
 pub use names::Names;
 pub use streams::{decode_schedule_event, decode_trigger_event, encode_schedule_event, encode_trigger_event};
 
@@ -80,78 +77,6 @@ pub enum DecodeError {
         /// Why.
         why: String,
     },
-}
-
-/// What the listing shows of an execution, kept beside its stream so that listing reads no events.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
-pub struct Label {
-    /// The workflow's name.
-    pub workflow: Arc<str>,
-    /// How it stands.
-    pub status: LabelStatus,
-    /// When it started.
-    pub started: Timestamp,
-    /// When it ended.
-    pub ended: Option<Timestamp>,
-    /// The definition that it is executed by.
-    pub definition: Fingerprint,
-    /// What caused it.
-    pub cause: Cause,
-    /// How often it was recovered.
-    pub recoveries: u32,
-}
-
-/// How an execution stands, for the listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum LabelStatus {
-    /// Unfinished.
-    Running,
-    /// Unfinished and paused.
-    Paused,
-    /// Over, without a failure at the end of the graph.
-    Completed,
-    /// Over, with one.
-    Failed,
-    /// Over, cancelled.
-    Cancelled,
-}
-
-/// What the listing shows of a schedule.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
-pub struct ScheduleLabel {
-    /// The workflow that it starts.
-    pub workflow: Arc<str>,
-    /// Its cron expression.
-    pub expression: Arc<str>,
-    /// The time zone that the expression is read in.
-    pub timezone: Arc<str>,
-    /// What becomes of fires that nobody was there for.
-    pub catchup: Catchup,
-    /// Whether it fires.
-    pub enabled: bool,
-    /// When it fires next, if it does.
-    pub next: Option<Timestamp>,
-    /// When it fired last.
-    pub last_run: Option<Timestamp>,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When somebody last changed it.
-    pub updated: Timestamp,
-}
-
-/// What the listing shows of a trigger.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
-pub struct TriggerLabel {
-    /// How it is defined.
-    pub definition: TriggerDefined,
-    /// Whether it is polled.
-    pub enabled: bool,
-}
-
-/// SHA-256.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
 }
 
 /// The fingerprint of a definition.
@@ -370,6 +295,12 @@ impl Event {
             17 => "TaskResumed",
             _ => "an event of an unknown kind",
         }
+    }
+}
+
+impl StreamEvent for Event {
+    fn name(&self) -> &'static str {
+        Self::name(self)
     }
 }
 

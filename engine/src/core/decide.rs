@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::codec::{self, Label, LabelStatus};
+use super::codec;
 use super::context::{Collision, View, digest};
 use super::definition::Fingerprint;
 use super::event::{
@@ -18,6 +18,7 @@ use super::event::{
 use super::fold::{Graphs, IllegalEvent, Recorded};
 use super::graph::{Graph, TaskIndex};
 use super::json::Json;
+use super::label::{Label, LabelStatus};
 use super::retry::Jitter;
 use super::state::{Execution, Status, TaskState, Timer};
 use super::task_context::Write;
@@ -367,11 +368,7 @@ impl Decider<'_> {
     fn timers_fired(&mut self, jitter: Jitter) -> Result<(), Rejection> {
         while let Some((due, timer)) = self.state.next_timer().filter(|(due, _)| *due <= self.now) {
             match timer {
-                Timer::Retry(task) => {
-                    // That a wait is over is no event: it follows from the state and the time.
-                    self.state.timers.remove(&(due, timer));
-                    self.state.ready.insert(task);
-                }
+                Timer::Retry(task) => self.state.end_wait(task, due),
                 Timer::TaskTimeout(task) => self.time_out(task, jitter)?,
                 // A task that ran out of time just now may have been the last one: then that is how the execution ends.
                 Timer::ExecutionTimeout => {

@@ -2,41 +2,17 @@
 //! can be rebuilt after the code has changed or gone.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use bincode::de::Decoder;
 use bincode::error::{AllowedEnumVariants, DecodeError};
 use bincode::{Decode, Encode, impl_borrow_decode};
 
+pub use super::digest::Fingerprint;
 use super::event::{Key, TaskId};
 use super::json::Json;
 use super::retry::RetryPolicy;
 use super::time::Millis;
-
-/// SHA-256 of a definition's canonical encoding ([`crate::core::codec::encode_definition`]).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct Fingerprint(pub [u8; 32]);
-
-impl Fingerprint {
-    /// The first sixteen hex digits: what people are shown as a workflow's version.
-    #[must_use]
-    pub fn version(&self) -> String {
-        self.to_string()[..16].to_owned()
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// A workflow as data.
 #[derive(Clone, Debug, PartialEq, Encode)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 use uuid::Uuid;
 
-use super::definition::Fingerprint;
+use super::digest::Fingerprint;
 use super::json::Json;
 use super::time::{Millis, Timestamp};
 
@@ -85,6 +85,18 @@ pub enum Event {
     ExecutionFailed(ExecutionEnded),
     /// The execution was cancelled.
     ExecutionCancelled(ExecutionEnded),
+}
+
+impl Event {
+    /// The definition that the execution goes by from this event on.
+    #[must_use]
+    pub fn definition(&self) -> Option<Fingerprint> {
+        match self {
+            Self::ExecutionStarted(started) => Some(started.definition),
+            Self::ExecutionRecovered(recovered) => Some(recovered.definition),
+            _ => None,
+        }
+    }
 }
 
 /// Which workflow is executed, why, and by whom.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use super::context::{Joins, Scope};
 use super::definition::Fingerprint;
+use super::envelope::StreamEnd;
+pub use super::envelope::{Happened, IllegalEvent, Recorded};
 use super::event::{
     AbandonReason, Attempt, Event, ExecutionEnded, ExecutionId, ExecutionRecovered, ExecutionStarted, Key, Origin,
     Seen, Seq, Settled, SkipReason, TaskAbandoned, TaskCompleted, TaskDeferred, TaskFailed, TaskId, TaskResumed,
@@ -18,36 +20,6 @@ use super::json::Json;
 use super::rule::{self, Facts};
 use super::state::{Counting, Execution, ExecutionClock, Failure, Status, TaskSlot, TaskState, Timer};
 use super::time::Timestamp;
-
-/// An event with its place and its time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recorded {
-    /// Its place in the stream.
-    pub seq: Seq,
-    /// When it was decided.
-    pub time: Timestamp,
-    /// What happened.
-    pub event: Event,
-}
-
-/// A [`Recorded`] that lies elsewhere.
-#[derive(Clone, Copy, Debug)]
-pub struct Happened<'a> {
-    /// Its place in the stream.
-    pub seq: Seq,
-    /// When it was decided.
-    pub time: Timestamp,
-    /// What happened.
-    pub event: &'a Event,
-}
-
-impl Recorded {
-    /// Lends it.
-    #[must_use]
-    pub fn lent(&self) -> Happened<'_> {
-        Happened { seq: self.seq, time: self.time, event: &self.event }
-    }
-}
 
 /// Finds the graph of a definition.
 pub trait Graphs {
@@ -65,18 +37,6 @@ impl<F: Fn(Fingerprint) -> Option<Arc<Graph>>> Graphs for F {
     fn graph(&self, fingerprint: Fingerprint) -> Option<Arc<Graph>> {
         self(fingerprint)
     }
-}
-
-/// An event that the state cannot take. The stream that holds it is refused as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("impossible event at seq {seq}: {event} {what}")]
-pub struct IllegalEvent {
-    /// Its place.
-    pub seq: Seq,
-    /// Its name.
-    pub event: &'static str,
-    /// Why the state cannot take it: both sides.
-    pub what: String,
 }
 
 /// Folds one event into the state that those before it gave; `None` before the first.
@@ -138,21 +98,18 @@ pub fn fold_on<'a>(
 
 impl Execution {
     fn begin(id: ExecutionId, happened: Happened<'_>, graphs: &dyn Graphs) -> Result<Self, IllegalEvent> {
-        let Happened { seq, time, event } = happened;
-        let illegal = |what: String| IllegalEvent { seq, event: event.name(), what };
-        let Event::ExecutionStarted(started) = event else {
-            return Err(illegal("cannot be the first event; ExecutionStarted is".to_owned()));
+        let Event::ExecutionStarted(started) = happened.event else {
+            return Err(happened.illegal("cannot be the first event; ExecutionStarted is"));
         };
-        if seq != 0 {
-            return Err(illegal("is the first event, but not at seq 0".to_owned()));
-        }
+        let end = StreamEnd::after_first(&happened)?;
         let graph = graphs.graph(started.definition).ok_or_else(|| {
-            illegal(format!("names the definition {}, which the log does not have", started.definition))
+            happened.illegal(format!("names the definition {}, which the log does not have", started.definition))
         })?;
-        Ok(Self::new(id, time, started, graph))
+        Ok(Self::new(id, end, started, graph))
     }
 
-    fn new(id: ExecutionId, time: Timestamp, started: &ExecutionStarted, graph: Arc<Graph>) -> Self {
+    fn new(id: ExecutionId, end: StreamEnd, started: &ExecutionStarted, graph: Arc<Graph>) -> Self {
+        let time = end.last;
         let tasks = graph.tasks().map(|task| TaskSlot::new(graph.upstream(task).len())).collect();
         let mut state = Self {
             id,
@@ -162,9 +119,8 @@ impl Execution {
             options: started.options,
             status: Status::Running,
             reason: "".into(),
-            next_seq: 1,
+            end,
             started: time,
-            last: time,
             recoveries: 0,
             inputs_missing: started.inputs,
             tasks,
@@ -193,13 +149,8 @@ impl Execution {
     /// Folds one event after the first.
     pub(super) fn apply(&mut self, happened: Happened<'_>, graphs: &dyn Graphs) -> Result<(), IllegalEvent> {
         let Happened { seq, time, event } = happened;
-        let illegal = |what: String| IllegalEvent { seq, event: event.name(), what };
-        if seq != self.next_seq {
-            return Err(illegal(format!("comes where seq {} should", self.next_seq)));
-        }
-        if time < self.last {
-            return Err(illegal("is older than the event before it".to_owned()));
-        }
+        let illegal = |what: String| happened.illegal(what);
+        self.end.check(&happened)?;
         if self.status.is_final() {
             return Err(illegal(format!("comes after the execution has ended ({})", self.status.name())));
         }
@@ -209,8 +160,7 @@ impl Execution {
         }
         self.change(seq, time, event, graphs).map_err(illegal)?;
         self.count_time(time);
-        self.next_seq += 1;
-        self.last = time;
+        self.end.advance(&happened);
         Ok(())
     }
 
@@ -712,6 +662,13 @@ impl Execution {
             Counting::From(time) => time,
         };
         self.task_timeout(task).map(|timeout| from.after(timeout).before(slot.ran))
+    }
+
+    /// Ends the wait before a task's next attempt. That it is over is no event: it follows from the state and the time.
+    pub(super) fn end_wait(&mut self, task: TaskIndex, due: Timestamp) {
+        if self.timers.remove(&(due, Timer::Retry(task))) {
+            self.ready.insert(task);
+        }
     }
 
     /// Lets the time of an attempt that runs count from now on, or not yet.

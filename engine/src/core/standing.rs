@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use bincode::{Decode, Encode};
 
-use super::codec::LabelStatus;
 use super::event::{ExecutionId, TaskId};
 use super::graph::TaskIndex;
+use super::label::LabelStatus;
 use super::state::{Execution, Status, Timer};
 use super::time::Timestamp;
 

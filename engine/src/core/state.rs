@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use super::context::{Collision, Context, Joined, Joins, Ledger, Scope, Source, View};
 use super::definition::{Definition, Fingerprint, TaskDefinition, Timeout};
+use super::envelope::StreamEnd;
 use super::event::{
     Attempt, Cause, Environment, ExecutionId, ExecutionOptions, Key, Reads, Seen, Seq, Settled, SkipReason, TaskError,
     TaskId,
@@ -40,9 +41,8 @@ pub struct Execution {
     pub(super) options: ExecutionOptions,
     pub(super) status: Status,
     pub(super) reason: Arc<str>,
-    pub(super) next_seq: Seq,
+    pub(super) end: StreamEnd,
     pub(super) started: Timestamp,
-    pub(super) last: Timestamp,
     pub(super) recoveries: u32,
     /// How many input values are still to come before anything else may.
     pub(super) inputs_missing: u32,
@@ -388,7 +388,7 @@ impl Execution {
     /// How many events were folded: the `seq` of the next one.
     #[must_use]
     pub fn next_seq(&self) -> Seq {
-        self.next_seq
+        self.end.next_seq
     }
 
     /// When it started.
@@ -400,7 +400,7 @@ impl Execution {
     /// When its last event happened.
     #[must_use]
     pub fn last(&self) -> Timestamp {
-        self.last
+        self.end.last
     }
 
     /// How often it was recovered.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use cloacina_store::LogClock;
 use cloacina_store::record::Timestamp as LogTime;
 
-use super::engine::lock;
+use super::lock::lock;
 use crate::core::time::Timestamp;
 
 /// Where an engine gets the time from.

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use cloacina_store::log::AppendError;
 
-use super::engine::{Outcome, WaitError, lock};
+use super::errors::WaitError;
+use super::lock::lock;
+use super::outcome::Outcome;
 
 /// Takes the end of an execution; called once.
 pub type Waiter = Box<dyn FnOnce(Result<Arc<Outcome>, WaitError>) + Send>;
@@ -14,6 +16,9 @@ pub(crate) type Completion = Promise<Result<Arc<Outcome>, WaitError>>;
 
 /// That everything which was decided up to some moment is durable, or the reason why it never will be.
 pub(crate) type Durable = Result<(), AppendError>;
+
+/// An answer that waits for what it tells to be durable.
+pub(crate) type Answer = Box<dyn FnOnce(Durable) + Send>;
 
 /// What will be known once, and those who wait for it.
 pub(crate) struct Promise<T> {

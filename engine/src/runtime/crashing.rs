@@ -7,8 +7,8 @@ use cloacina_store::keeper::{Change, ChangeError, Changed, Keeper};
 use cloacina_store::log::{Acknowledge, AppendError, Batch, EventLog, LogReader};
 use cloacina_store::record::{StreamId, StreamKind};
 
-use super::engine::lock;
-use super::outcome::execution_of;
+use super::ids::execution_of;
+use super::lock::lock;
 use crate::core::event::{ExecutionId, Seq};
 
 /// Wraps a log. Once a chosen event is durable, nothing that the engine decides reaches the log any more, and nobody hears

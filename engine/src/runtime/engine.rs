@@ -1,6 +1,6 @@
 //! The engine: what a program opens, and what it asks of it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -10,9 +10,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::clock::{Clock, Follower, Settled, TimeSource, warn_if_ahead};
 use super::erasing::{EraseError, erase};
 use super::fault::LogFault;
+use super::ids::new_execution_id;
+use super::lock::lock;
 use super::message::{Control, Message};
 use super::scheduler::{Found, Scheduler, Shell};
 use super::standings::Standings;
+use super::unfinished::unfinished;
 use super::waiting::Waits;
 use super::workers::Workers;
 use super::workflow::Registry;
@@ -21,18 +24,17 @@ use crate::core::event::ExecutionId;
 use crate::core::time::Timestamp;
 
 mod asking;
-mod config;
-mod errors;
 mod nested;
-mod opening;
-mod told;
+mod schedules;
+mod triggers;
 
-pub use config::{EngineConfig, StartRequest};
-pub use errors::{EngineError, ForeignId, StartError, WaitError};
-pub use nested::{AttemptActivity, NestedWaitGuard, PendingWait, WaitTicket};
-pub(crate) use opening::{LISTING_PAGE, new_execution_id};
-use opening::{environment, unfinished};
-pub use told::{ExecutionStatus, Listed, Outcome, Standing, TaskOutcome};
+pub use super::attempt::{AttemptActivity, WaitTicket};
+pub use super::config::{EngineConfig, StartRequest};
+pub use super::errors::{EngineError, StartError, WaitError};
+pub use super::ids::ForeignId;
+pub use super::outcome::{Listed, Outcome, TaskOutcome};
+pub use crate::core::standing::{ExecutionStatus, Standing};
+pub use nested::{NestedWaitGuard, PendingWait};
 
 /// An engine: one scheduler over one log. Closed by [`Engine::shutdown`], or when it is dropped.
 ///
@@ -78,7 +80,7 @@ pub struct Engine {
     messages: Sender<Message>,
     standings: Standings,
     recovered: Vec<ExecutionId>,
-    pub(crate) config: EngineConfig,
+    config: EngineConfig,
     registry: Arc<Registry>,
     waits: Waits,
     scheduler: Mutex<Option<JoinHandle<()>>>,
@@ -94,7 +96,7 @@ impl Engine {
         let failed = |error: ReadError| EngineError::Log(error.into());
         let unfinished = unfinished(&*log).map_err(failed)?;
         let schedules = super::schedules::found(&*log).map_err(failed)?;
-        let triggers = super::triggers::found(&*log, &unfinished).map_err(failed)?;
+        let triggers = super::triggers::found(&*log).map_err(failed)?;
         let head = log.head().map_err(failed)?;
         if matches!(config.time, TimeSource::Wall) {
             warn_if_ahead(&log.location(), Timestamp(head.time.0));
@@ -105,7 +107,7 @@ impl Engine {
         let shell = Shell {
             log: log.clone(),
             registry: registry.clone(),
-            environment: environment(&config),
+            environment: config.environment(),
             clock: Clock::from(&config.time, Timestamp(head.time.0)),
             workers: Arc::new(Workers::new(config.max_concurrent_tasks.max(1))),
             messages: receiver,
@@ -236,13 +238,13 @@ impl Engine {
     }
 
     /// Waits until the scheduler has taken everything that it was told before; first of all, what it holds and why.
-    pub(crate) fn catch_up(&self) {
+    fn catch_up(&self) {
         let nobody = ExecutionId([0; 16]);
         let _ = self.ask(|reply| Message::Peek { execution: nobody, reply });
     }
 
     /// Asks the scheduler, and waits for its answer; `None` if it is gone.
-    pub(crate) fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
+    fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
         let (reply, answer) = crossbeam_channel::bounded(1);
         self.messages.send(message(reply)).ok()?;
         answer.recv().ok()
@@ -296,8 +298,4 @@ impl Drop for Engine {
             tracing::error!(%error, "the engine could not be shut down in order");
         }
     }
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,8 @@
 use cloacina_store::keeper::{Change, ChangeError, Erase, MOST_ERASED};
 use cloacina_store::log::{EventLog, LogReader, ReadError};
 
-use super::outcome::{RebuildError, events, stream_of};
+use super::ids::stream_of;
+use super::rebuild::{RebuildError, events};
 use crate::core::codec::encode_event;
 use crate::core::erasure::{NothingToErase, What, plan};
 use crate::core::event::ExecutionId;

@@ -3,7 +3,7 @@
 use cloacina_store::log::{AppendError, ReadError};
 use cloacina_store::record::StreamId;
 
-use super::outcome::RebuildError;
+use super::rebuild::RebuildError;
 use crate::core::codec::DecodeError;
 use crate::core::decide::Rejection;
 use crate::core::fold::IllegalEvent;

@@ -8,29 +8,10 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::engine::lock;
-use super::message::{AttemptKey, Message, SlotRequest};
-use super::task::AttemptInfo;
-
-/// An attempt that counts no more: it has ended, timed out, its execution was cancelled, or its engine was shut down.
-/// Whatever it does from now on is ignored; it should end.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "attempt {attempt} at task '{task}' of execution {execution} counts no more: it has ended, timed out, its \
-     execution was cancelled, or its engine was shut down"
-)]
-pub struct AttemptOver {
-    /// The execution.
-    pub execution: crate::core::event::ExecutionId,
-    /// The task.
-    pub task: crate::core::event::TaskId,
-    /// The attempt, from 1.
-    pub attempt: u32,
-}
-
-/// Takes a slot that an attempt asked for, or the news that it needs none any more. Called once, on one of the engine's
-/// threads: hand over, do not work. Dropped uncalled, the engine is gone.
-pub type SlotWaiter = Box<dyn FnOnce(Result<(), AttemptOver>) + Send>;
+use super::attempt::{AttemptInfo, AttemptKey};
+pub use super::attempt::{AttemptOver, SlotWaiter};
+use super::lock::lock;
+use super::message::{Message, SlotRequest};
 
 /// What an attempt can ask while it runs.
 ///

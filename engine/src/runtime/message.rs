@@ -5,21 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloacina_store::log::AppendError;
+use cloacina_store::record::{StreamId, StreamKind};
 use crossbeam_channel::Sender;
 
+use super::attempt::{AttemptActivity, AttemptKey, SlotWaiter, WaitTicket};
 use super::clock::Settled;
 use super::completion::Waiter;
+use super::config::StartRequest;
 use super::cron::CronExpression;
-use super::engine::{AttemptActivity, EngineError, StartError, StartRequest, WaitError, WaitTicket};
-use super::handle::SlotWaiter;
-use super::scheduler::Source;
+use super::errors::{EngineError, StartError, WaitError};
+use super::outcome::Outcome;
 use super::schedules::ScheduleError;
 use super::trigger::PollResult;
 use super::triggers::TriggerError;
 use crate::core::event::{Attempt, ExecutionId, Reads, TaskError, TaskId};
 use crate::core::schedule::{self, ScheduleCreated, ScheduleId};
 use crate::core::standing::Standing;
-use crate::core::state::Execution;
 use crate::core::task_context::Write;
 use crate::core::time::Timestamp;
 use crate::core::trigger::{self, TriggerId};
@@ -49,7 +50,7 @@ pub(crate) enum Message {
     /// Somebody asks something of an execution.
     Control { execution: ExecutionId, control: Control, reply: Reply<Result<(), EngineError>> },
     /// Somebody asks how a live execution stands. The answer comes when all that it tells is durable.
-    Peek { execution: ExecutionId, reply: Reply<Option<Box<super::engine::Outcome>>> },
+    Peek { execution: ExecutionId, reply: Reply<Option<Box<Outcome>>> },
     /// The end of an execution is durable.
     Over(ExecutionId),
     /// The log refused a batch of an execution and goes on: the execution is lost to this engine, and no other.
@@ -99,6 +100,29 @@ pub(crate) enum TriggerRequest {
     LastPolls { reply: Reply<BTreeMap<TriggerId, Timestamp>> },
 }
 
+/// A stream that starts executions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Source {
+    Schedule(ScheduleId),
+    Trigger(TriggerId),
+}
+
+impl Source {
+    pub(crate) fn stream(self) -> StreamId {
+        match self {
+            Self::Schedule(id) => StreamId::from_bytes(id.0),
+            Self::Trigger(id) => StreamId::from_bytes(id.0),
+        }
+    }
+
+    pub(crate) fn kind(self) -> StreamKind {
+        match self {
+            Self::Schedule(_) => StreamKind::Schedule,
+            Self::Trigger(_) => StreamKind::Trigger,
+        }
+    }
+}
+
 pub(crate) type Reply<T> = Sender<T>;
 
 /// An attempt that has ended.
@@ -110,9 +134,6 @@ pub(crate) struct Finished {
     pub(crate) reads: Reads,
     pub(crate) result: Result<(), TaskError>,
 }
-
-/// Which attempt.
-pub(crate) type AttemptKey = (ExecutionId, TaskId, Attempt);
 
 /// What a running attempt does.
 pub(crate) type Activity = (AttemptKey, AttemptActivity);
@@ -151,12 +172,4 @@ pub(crate) enum Attached {
     /// It does not run here: it is over, or not in this log, or the log has failed, for this reason. The waiter comes
     /// back.
     NotLive(Waiter, Option<AppendError>),
-}
-
-/// An execution that was unfinished when the log was opened, or why it cannot be resumed.
-pub(crate) enum Unfinished {
-    /// It can go on once its workflow is there.
-    Whole(Box<Execution>),
-    /// Its history cannot be folded: how it stands therefore.
-    Broken(Box<Standing>),
 }

@@ -3,24 +3,32 @@
 //! **Architecture invariant:** what happens is decided by the core; this carries it out. Every effect waits for the
 //! events that caused it to be durable.
 
+mod attempt;
 pub mod clock;
 mod completion;
+mod config;
 pub mod crashing;
 pub mod cron;
 pub mod engine;
 pub mod erasing;
+mod errors;
 pub mod fault;
 pub mod handle;
+mod ids;
+mod lock;
 mod message;
 mod narration;
 pub mod outcome;
 mod output_commit;
+mod rebuild;
 mod scheduler;
 pub mod schedules;
 mod standings;
+mod streams;
 pub mod task;
 pub mod trigger;
 pub mod triggers;
+mod unfinished;
 mod waiting;
 mod workers;
 pub mod workflow;

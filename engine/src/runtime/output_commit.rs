@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use cloacina_store::log::{AppendError, Appended};
 use crossbeam_channel::Sender;
 
+use super::attempt::AttemptInfo;
 use super::completion::{Completion, Durable, Promise};
-use super::engine::{Outcome, WaitError};
+use super::errors::WaitError;
 use super::handle::TaskHandle;
 use super::message::{Finished, Message};
 use super::narration;
-use super::task::{AttemptEnd, AttemptInfo, Notice, Observer};
+use super::outcome::Outcome;
+use super::task::{AttemptEnd, Notice, Observer};
 use super::workers::Workers;
 use super::workflow::Workflow;
 use crate::core::context::values;

@@ -11,45 +11,44 @@ use std::time::Duration;
 use cloacina_store::log::{AppendError, EventLog};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use super::attempt::AttemptKey;
 use super::clock::Clock;
-use super::completion::{Completion, Durable, Promise};
-use super::engine::{EngineConfig, EngineError};
-use super::message::{AttemptKey, Finished, Message, Unfinished};
+use super::config::EngineConfig;
+use super::errors::EngineError;
+use super::message::{Finished, Message, Source};
 use super::output_commit::Released;
 use super::standings::Standings;
+use super::unfinished::Unfinished;
 use super::workers::Workers;
-use super::workflow::{Registry, Workflow};
+use super::workflow::Registry;
 use crate::core::decide::{Command, Decision, Effect, Rejection, decide};
 use crate::core::event::{Environment, ExecutionId, Key, TaskId};
-use crate::core::fold::Recorded;
 use crate::core::graph::TaskIndex;
 use crate::core::retry::Jitter;
-use crate::core::schedule::ScheduleId;
-use crate::core::state::Execution;
+use crate::core::schedule::{Schedule, ScheduleId};
 use crate::core::time::Timestamp;
-use crate::core::trigger::TriggerId;
+use crate::core::trigger::{Trigger, TriggerId};
 
 mod asking;
+mod deferring;
 mod ending;
 mod handing_over;
 mod held;
+mod live;
 mod nested;
 mod outbox;
 mod schedules;
 mod settling;
 mod slots;
+mod sources;
 mod stalls;
 mod starting;
 mod triggers;
+mod waiters;
 
-use ending::Stopping;
-use nested::NestedWaits;
-pub(crate) use outbox::Source;
-pub(crate) use schedules::LiveSchedule;
-use settling::Settling;
+use live::{Live, LiveSchedule, LiveTrigger, live_triggers};
 use slots::{Slots, slot_of};
-use stalls::Stalls;
-pub(crate) use triggers::LiveTrigger;
+use waiters::{NestedWaits, Settling, Stalls, Stopping};
 
 /// What the scheduler works with.
 pub(crate) struct Shell {
@@ -68,28 +67,8 @@ pub(crate) struct Shell {
 /// What a log was found to hold when it was opened.
 pub(crate) struct Found {
     pub(crate) unfinished: BTreeMap<ExecutionId, Unfinished>,
-    pub(crate) schedules: BTreeMap<ScheduleId, LiveSchedule>,
-    pub(crate) triggers: BTreeMap<TriggerId, LiveTrigger>,
-}
-
-/// An answer that waits for what it tells to be durable.
-type Answer = Box<dyn FnOnce(Durable) + Send>;
-
-/// A live execution.
-struct Live {
-    state: Execution,
-    workflow: Arc<Workflow>,
-    completion: Arc<Completion>,
-    /// Decided in this turn, not yet handed to the log.
-    events: Vec<Recorded>,
-    effects: Vec<Effect>,
-    /// Answers of this turn, which wait for everything decided so far.
-    answers: Vec<Answer>,
-    /// Whether the last batch that was handed to the log is durable, and so all before it.
-    durable: Arc<Promise<Durable>>,
-    in_runnable: bool,
-    /// Its entry in the queue of timers.
-    timer: Option<Timestamp>,
+    pub(crate) schedules: BTreeMap<ScheduleId, Schedule>,
+    pub(crate) triggers: BTreeMap<TriggerId, Trigger>,
 }
 
 pub(crate) struct Scheduler {
@@ -147,9 +126,9 @@ impl Scheduler {
             wall,
             now,
             live: HashMap::new(),
+            schedules: found.schedules.into_iter().map(|(id, state)| (id, LiveSchedule::found(state))).collect(),
+            triggers: live_triggers(found.triggers, &found.unfinished),
             held: found.unfinished,
-            schedules: found.schedules,
-            triggers: found.triggers,
             touched_sources: Vec::new(),
             asked_sources: Vec::new(),
             runnable: VecDeque::new(),

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use cloacina_store::log::EventLog;
 
-use super::engine::lock;
-use super::outcome::stream_of;
+use super::ids::stream_of;
+use super::lock::lock;
 use crate::core::codec::encode_standing;
 use crate::core::event::ExecutionId;
 use crate::core::standing::Standing;

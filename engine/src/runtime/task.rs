@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::attempt::AttemptInfo;
 use super::completion::Hold;
-use super::engine::{Outcome, WaitError};
+use super::errors::WaitError;
 use super::handle::TaskHandle;
+use super::outcome::Outcome;
 use crate::core::definition::{TaskDefinition, Timeout, TriggerRule};
-use crate::core::event::{Attempt as AttemptNumber, ExecutionId, Key, TaskError, TaskId};
+use crate::core::event::{Key, TaskError, TaskId};
 use crate::core::json::Json;
 use crate::core::retry::RetryPolicy;
 use crate::core::task_context::TaskContext;
@@ -77,19 +79,6 @@ pub(crate) type Report = Box<dyn FnOnce(TaskContext, TaskResult) + Send>;
 
 /// What an async task gives back: its context, and how it ended.
 pub type AsyncBody = Pin<Box<dyn Future<Output = (TaskContext, TaskResult)> + Send>>;
-
-/// Which attempt runs.
-#[derive(Clone, Debug)]
-pub struct AttemptInfo {
-    /// The execution.
-    pub execution: ExecutionId,
-    /// The workflow's name.
-    pub workflow: Arc<str>,
-    /// The task.
-    pub task: TaskId,
-    /// The attempt, from 1.
-    pub attempt: AttemptNumber,
-}
 
 /// An attempt in the hands of a [`TaskBody::Detached`] executor. Dropped unfinished, it fails.
 pub struct RunningAttempt {

@@ -6,7 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::completion::Waiter;
-use super::engine::{Outcome, WaitError, lock};
+use super::errors::WaitError;
+use super::lock::lock;
+use super::outcome::Outcome;
 use crate::core::event::ExecutionId;
 
 type Ended = Result<Arc<Outcome>, WaitError>;

@@ -4,14 +4,15 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::attempt::{AttemptInfo, AttemptKey};
 use super::handle::{Life, TaskHandle};
-use super::message::AttemptKey;
-use super::task::{AttemptInfo, Report, RunningAttempt, TaskBody, TaskResult};
+use super::lock::lock;
+use super::task::{Report, RunningAttempt, TaskBody, TaskResult};
 use super::trigger::{PollReport, RunningPoll, TriggerBody};
 use crate::core::event::{Attempt, ExecutionId, TaskError, TaskId};
 use crate::core::task_context::TaskContext;
@@ -262,8 +263,4 @@ fn panicked(panic: &(dyn Any + Send)) -> TaskError {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "it panicked".to_owned());
     TaskError { kind: "Panic".into(), message: message.into(), ..TaskError::default() }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,4 @@
 //! What the tests of the core speak in: workflows as sentences, and stories that run them without a log or a clock.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
 
 pub mod model;
 pub mod observe;
@@ -24,7 +23,6 @@ use cloacina_engine::core::time::{Millis, Timestamp};
 use proptest::prelude::ProptestConfig;
 use serde_json::Value;
 
-#[allow(unused_imports, reason = "every test binary uses a part of it")]
 pub use {serde_json::json, story::Story};
 
 /// So many cases, or as many as `PROPTEST_CASES` says.

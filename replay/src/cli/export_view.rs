@@ -15,7 +15,6 @@ use super::screen::Screen;
 use super::text;
 use crate::ahead::Ahead;
 use crate::export::{Told, chrome, openlineage, otlp};
-use crate::json::document::definition_of;
 use crate::json::lines::Lines;
 use crate::reading::stream_of;
 use crate::source;
@@ -105,7 +104,7 @@ fn definitions(ahead: &Ahead<'_>) -> Result<Vec<Hash>, Failure> {
     let mut named = BTreeSet::new();
     ahead.entries(|entries| {
         for entry in entries {
-            named.extend(definition_of(&entry?));
+            named.extend(entry?.definition());
         }
         Ok::<(), Failure>(())
     })?;

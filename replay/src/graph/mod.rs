@@ -14,6 +14,7 @@ use cloacina_engine::core::standing::ExecutionStatus;
 use cloacina_engine::core::state::Execution;
 
 use crate::story::{Story, What};
+use crate::words;
 
 pub use critical::{Step, critical_path};
 
@@ -43,6 +44,19 @@ pub struct Node {
     pub took: Option<u64>,
     /// How many others it waits for in a row.
     pub level: usize,
+}
+
+impl Node {
+    /// What it says below its name.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        let mut says = vec![self.state.to_owned()];
+        if self.attempts > 1 {
+            says.push(format!("{} attempts", self.attempts));
+        }
+        says.extend(self.took.map(words::span));
+        says.join(", ")
+    }
 }
 
 /// An edge from a task to one that comes after it.

@@ -2,20 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::layout::{self, Laid};
-use super::{Edge, EdgeKind, Node, Picture};
-use crate::words;
-
-/// What a node says below its name.
-#[must_use]
-pub fn detail(node: &Node) -> String {
-    let mut says = vec![node.state.to_owned()];
-    if node.attempts > 1 {
-        says.push(format!("{} attempts", node.attempts));
-    }
-    says.extend(node.took.map(words::span));
-    says.join(", ")
-}
+use super::layout::{self, At, Laid};
+use super::{Edge, EdgeKind, Picture};
 
 /// The states, each with the colour of its border and of its ground: light enough for black text.
 const COLOURS: [(&str, &str, &str); 9] = [
@@ -35,7 +23,7 @@ const COLOURS: [(&str, &str, &str); 9] = [
 pub fn mermaid(picture: &Picture, critical: bool) -> String {
     let mut text = String::from("flowchart TD\n");
     for (place, node) in picture.nodes.iter().enumerate() {
-        let (name, detail) = (mermaid_text(&node.task), mermaid_text(&detail(node)));
+        let (name, detail) = (mermaid_text(&node.task), mermaid_text(&node.detail()));
         // Writing to a string cannot fail; so everywhere here.
         let _ = writeln!(text, "    t{place}[\"{name}<br/>{detail}\"]:::{}", node.state);
     }
@@ -79,7 +67,7 @@ pub fn dot(picture: &Picture, critical: bool) -> String {
     let mut text = format!("digraph {} {{\n", dot_text(&picture.workflow));
     text.push_str("    node [shape=box, style=\"rounded,filled\", fontname=\"sans-serif\"];\n");
     for (place, node) in picture.nodes.iter().enumerate() {
-        let label = dot_text(&format!("{}\n{}", node.task, detail(node)));
+        let label = dot_text(&format!("{}\n{}", node.task, node.detail()));
         let (border, ground) = colours(node.state);
         let _ = writeln!(text, "    t{place} [label={label}, color=\"{border}\", fillcolor=\"{ground}\"];");
     }
@@ -119,7 +107,7 @@ fn dot_text(text: &str) -> String {
 /// As a picture. It is drawn by itself: nothing is fetched, and no program is needed.
 #[must_use]
 pub fn svg(picture: &Picture, critical: bool) -> String {
-    let laid = layout::layered(picture);
+    let laid = layout::laid_out(picture);
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -130,8 +118,8 @@ pub fn svg(picture: &Picture, critical: bool) -> String {
     text.push_str(
         "<defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" markerUnits=\"userSpaceOnUse\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" fill=\"#6e7781\"/></marker></defs>\n",
     );
-    for edge in &picture.edges {
-        svg_edge(&mut text, &laid, edge, critical && picture.is_critical(edge));
+    for (edge, bends) in picture.edges.iter().zip(&laid.bends) {
+        svg_edge(&mut text, &laid, edge, bends, critical && picture.is_critical(edge));
     }
     for (node, place) in picture.nodes.iter().zip(&laid.places) {
         let (border, ground) = colours(node.state);
@@ -140,7 +128,7 @@ pub fn svg(picture: &Picture, critical: bool) -> String {
             text,
             r##"<g><title>{0}: {1}</title><rect x="{x:.0}" y="{y:.0}" width="{width:.0}" height="{height:.0}" rx="6" fill="{ground}" stroke="{border}" stroke-width="1.5"/><text x="{tx:.0}" y="{ty:.0}" fill="#1f2328" font-weight="600">{0}</text><text x="{tx:.0}" y="{dy:.0}" fill="#57606a" font-size="11">{1}</text></g>"##,
             xml(&node.task),
-            xml(&detail(node)),
+            xml(&node.detail()),
             height = layout::HEIGHT,
             tx = x + 10.0,
             ty = y + 18.0,
@@ -151,11 +139,20 @@ pub fn svg(picture: &Picture, critical: bool) -> String {
     text
 }
 
-fn svg_edge(text: &mut String, laid: &Laid, edge: &Edge, critical: bool) {
+fn svg_edge(text: &mut String, laid: &Laid, edge: &Edge, bends: &[At], critical: bool) {
     let (from, to) = (&laid.places[edge.from], &laid.places[edge.to]);
-    let (x1, y1) = (from.x + from.width, from.y + layout::HEIGHT / 2.0);
-    let (x2, y2) = (to.x, to.y + layout::HEIGHT / 2.0);
-    let bend = ((x2 - x1) / 2.0).max(24.0);
+    let middle = layout::HEIGHT / 2.0;
+    let (mut x1, mut y1) = (from.x + from.width, from.y + middle);
+    let mut path = format!("M{x1:.0} {y1:.0}");
+    for stop in bends.iter().chain([to]) {
+        let (x2, y2) = (stop.x, stop.y + middle);
+        let bend = ((x2 - x1) / 2.0).max(24.0);
+        let _ = write!(path, "C{:.0} {y1:.0} {:.0} {y2:.0} {x2:.0} {y2:.0}", x1 + bend, x2 - bend);
+        (x1, y1) = (stop.x + stop.width, y2);
+        if !std::ptr::eq(stop, to) {
+            let _ = write!(path, "H{x1:.0}");
+        }
+    }
     let dashes = match edge.kind {
         EdgeKind::Dependency => "",
         EdgeKind::Rule => r#" stroke-dasharray="6 4""#,
@@ -164,9 +161,7 @@ fn svg_edge(text: &mut String, laid: &Laid, edge: &Edge, critical: bool) {
     let width = if critical { 3.0 } else { 1.3 };
     let _ = writeln!(
         text,
-        r##"<path d="M{x1:.0} {y1:.0}C{:.0} {y1:.0} {:.0} {y2:.0} {x2:.0} {y2:.0}" fill="none" stroke="#6e7781" stroke-width="{width}"{dashes} marker-end="url(#arrow)"><title>{}</title></path>"##,
-        x1 + bend,
-        x2 - bend,
+        r##"<path d="{path}" fill="none" stroke="#6e7781" stroke-width="{width}"{dashes} marker-end="url(#arrow)"><title>{}</title></path>"##,
         edge.kind.name(),
     );
 }

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use cloacina_engine::core::definition::Fingerprint;
-use cloacina_engine::core::event::Event;
 use cloacina_engine::core::graph::Graph;
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +111,7 @@ pub fn write_history(
             other => other,
         };
         Some(entry.map_err(NotWritten::from).and_then(|entry| {
-            if let Some(fingerprint) = definition_of(&entry) {
+            if let Some(fingerprint) = entry.definition() {
                 // A definition that cannot be had is told in `trouble`.
                 if let Ok(graph) = definitions.load(fingerprint) {
                     named.insert(fingerprint, graph);
@@ -125,16 +124,6 @@ pub fn write_history(
     let definitions = named.values().map(|graph| DefinitionJson::new(graph.definition()).map_err(io::Error::from));
     object.list("definitions", definitions)?;
     Ok(object.end()?)
-}
-
-/// The definition that an event says the execution goes by from now on.
-#[must_use]
-pub fn definition_of(entry: &Entry) -> Option<Fingerprint> {
-    match entry.event.as_ref()? {
-        Event::ExecutionStarted(started) => Some(started.definition),
-        Event::ExecutionRecovered(recovered) => Some(recovered.definition),
-        _ => None,
-    }
 }
 
 #[derive(Deserialize)]

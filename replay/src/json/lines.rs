@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::FORMAT;
 use super::definitions::DefinitionJson;
-use super::document::definition_of;
 use super::events::EntryJson;
 use super::facts::ExecutionJson;
 use crate::reading::{Definitions, Entry};
@@ -56,7 +55,7 @@ impl Lines {
     /// # Errors
     /// Whatever writing gives. A definition that cannot be had is left out.
     pub fn entry(&mut self, out: &mut dyn Write, entry: &Entry, definitions: &impl Definitions) -> io::Result<()> {
-        if let Some(fingerprint) = definition_of(entry)
+        if let Some(fingerprint) = entry.definition()
             && self.defined.insert(fingerprint)
             && let Ok(graph) = definitions.load(fingerprint)
         {

@@ -1,15 +1,15 @@
 //! Histories made by the engine's own `decide`, in a log in memory, with times and ids that are always the same; and
 //! the command line run on them in this process.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking too")]
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, reason = "each program uses its part")]
 
 pub mod histories;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use cloacina_engine::core::codec::{encode_definition, encode_event, encode_label, fingerprint};
 use cloacina_engine::core::decide::{Command, Decision, Effect, Start, decide, encode, label, start};
@@ -36,8 +36,15 @@ type Opens = dyn Fn(&Path) -> Result<Box<dyn LogReader>, OpenError>;
 /// 2026-11-24T03:22:10Z.
 pub const START: i64 = 1_795_490_530_000_000;
 
-/// How much later than [`START`] histories begin, in microseconds. A log on the disk takes no times before its own.
-pub static LATER: OnceLock<i64> = OnceLock::new();
+thread_local! {
+    /// How much later than [`START`] the histories of this thread begin, in microseconds.
+    static LATER: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Lets the histories of this thread begin now: a log on the disk takes no times before its own.
+pub fn begin_now() {
+    LATER.set(chrono::Utc::now().timestamp_micros() - START);
+}
 
 /// A log that tests share with the command line.
 #[derive(Clone)]
@@ -145,8 +152,7 @@ impl Recorder {
         let fingerprint = fingerprint(&definition);
         let bytes = encode_definition(&definition);
         let graph = Arc::new(Graph::new(Arc::new(definition)).unwrap());
-        let later = LATER.get().copied().unwrap_or_default();
-        let now = Timestamp(START + later + i64::from(id.0[15]) * 600_000_000);
+        let now = Timestamp(START + LATER.get() + i64::from(id.0[15]) * 600_000_000);
         let begin = Start {
             id,
             graph: graph.clone(),

@@ -4,9 +4,13 @@
 //! ```text
 //! log_victim write LOAD PHASE LOG MARKS
 //! log_victim erase LOAD PHASE LOG MARKS
+//! log_victim change WHAT PHASE LOG MARKS
 //! log_victim check < one line a log: read LOG | write PHASE LOG
 //! ```
 
+#[allow(dead_code, missing_docs)]
+#[path = "../../powercut/changing.rs"]
+mod changing;
 #[allow(dead_code)]
 #[path = "../../powercut/dice.rs"]
 mod dice;
@@ -24,7 +28,7 @@ use std::time::Duration;
 
 use cloacina_store::keeper::{Change, ChangeError, Erase, open_keeper};
 use cloacina_store::log::{EventLog, LogReader, StreamFilter};
-use cloacina_store::record::{Hash, StreamId, StreamKind};
+use cloacina_store::record::{Hash, Record, StreamId, StreamKind};
 use cloacina_store::{Options, SledLog, open, open_reader, seal, verify};
 use load::Load;
 
@@ -42,8 +46,9 @@ fn main() -> Outcome {
             write(&load, phase.parse()?, Path::new(log), File::create(marks)?)
         }
         ["erase", _, _, log, marks] => erase(Path::new(log), File::create(marks)?),
+        ["change", what, _, log, marks] => changing::change(what, Path::new(log), File::create(marks)?),
         ["check"] => check_all(),
-        _ => Err("log_victim write|erase LOAD PHASE LOG MARKS | log_victim check".into()),
+        _ => Err("log_victim write|erase|change LOAD PHASE LOG MARKS | log_victim check".into()),
     }
 }
 
@@ -193,7 +198,10 @@ fn tell_stream(log: &dyn LogReader, stream: StreamId, answer: &mut String) {
         (Ok(records), Ok(entry)) => {
             let head = records.last().map(|record| record.hash).unwrap_or(Hash::ZERO);
             let whole = entry.head == head && entry.records == records.len() as u64;
-            format!("stream {stream} {} {head} {}\n", records.len(), if whole { "as listed" } else { "not as listed" })
+            let each = |record: &Record| record.body.bytes().map_or(Hash::ZERO, seal::fingerprint).0;
+            let bodies = seal::fingerprint(&records.iter().flat_map(each).collect::<Vec<_>>());
+            let listed = if whole { "as listed" } else { "not as listed" };
+            format!("stream {stream} {} {head} {bodies} {listed}\n", records.len())
         }
         (Err(error), _) | (_, Err(error)) => format!("unread {stream} {}\n", one_line(&error.to_string())),
     };

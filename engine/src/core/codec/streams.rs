@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 
 use super::{DecodeError, EVENT, FORMAT, decode, open, seal};
+use crate::core::envelope::StreamEvent;
 use crate::core::event::{Key, Request};
 use crate::core::json::Json;
 use crate::core::schedule::{
@@ -170,5 +171,17 @@ impl TriggerEvent {
             52 => "TriggerDropped",
             _ => "a trigger's event of an unknown kind",
         }
+    }
+}
+
+impl StreamEvent for ScheduleEvent {
+    fn name(&self) -> &'static str {
+        Self::name(self)
+    }
+}
+
+impl StreamEvent for TriggerEvent {
+    fn name(&self) -> &'static str {
+        Self::name(self)
     }
 }

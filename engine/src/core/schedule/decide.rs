@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::event::Catchup;
 use super::event::{
-    ScheduleCreated, ScheduleEnabled, ScheduleEvent, ScheduleFired, ScheduleId, ScheduleSkipped, ScheduleUpdated,
-    SkipCause,
+    Catchup, ScheduleCreated, ScheduleEnabled, ScheduleEvent, ScheduleFired, ScheduleId, ScheduleSkipped,
+    ScheduleUpdated, SkipCause,
 };
 use super::fold::{Recorded, Schedule, fold};
-use crate::core::codec::{ScheduleLabel, sha256};
+use crate::core::digest::sha256;
+use crate::core::envelope::IllegalEvent;
 use crate::core::event::{ExecutionId, Request};
-use crate::core::fold::IllegalEvent;
+use crate::core::label::ScheduleLabel;
 use crate::core::time::Timestamp;
 
 /// Knows when an expression is met.

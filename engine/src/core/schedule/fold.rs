@@ -12,21 +12,13 @@
 use std::sync::Arc;
 
 use super::event::{Catchup, ScheduleCreated, ScheduleEvent, ScheduleId};
+use crate::core::envelope::{IllegalEvent, StreamEnd};
 use crate::core::event::{Key, Seq};
-use crate::core::fold::IllegalEvent;
 use crate::core::json::Json;
 use crate::core::time::Timestamp;
 
 /// A schedule's event with its place and its time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recorded {
-    /// Its place in the stream.
-    pub seq: Seq,
-    /// When it was decided.
-    pub time: Timestamp,
-    /// What happened.
-    pub event: ScheduleEvent,
-}
+pub type Recorded = crate::core::envelope::Recorded<ScheduleEvent>;
 
 /// A schedule, as its events make it.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +37,7 @@ pub struct Schedule {
     created: Timestamp,
     updated: Timestamp,
     fires: u64,
-    next_seq: Seq,
-    last: Timestamp,
+    end: StreamEnd,
 }
 
 /// Folds one event into the state that those before it gave; `None` before the first.
@@ -62,14 +53,10 @@ pub fn fold(state: Option<Schedule>, id: ScheduleId, recorded: &Recorded) -> Res
 
 impl Schedule {
     fn begin(id: ScheduleId, recorded: &Recorded) -> Result<Self, IllegalEvent> {
-        let illegal =
-            |what: &str| IllegalEvent { seq: recorded.seq, event: recorded.event.name(), what: what.to_owned() };
         let ScheduleEvent::Created(created) = &recorded.event else {
-            return Err(illegal("cannot be the first event; ScheduleCreated is"));
+            return Err(recorded.illegal("cannot be the first event; ScheduleCreated is"));
         };
-        if recorded.seq != 0 {
-            return Err(illegal("is the first event, but not at seq 0"));
-        }
+        let end = StreamEnd::after_first(recorded)?;
         let ScheduleCreated { name, workflow, expression, timezone, catchup, input, next } = created.clone();
         let time = recorded.time;
         Ok(Self {
@@ -87,27 +74,18 @@ impl Schedule {
             created: time,
             updated: time,
             fires: 0,
-            next_seq: 1,
-            last: time,
+            end,
         })
     }
 
     /// Folds one event after the first.
     pub(super) fn apply(&mut self, recorded: &Recorded) -> Result<(), IllegalEvent> {
-        let Recorded { seq, time, event } = recorded;
-        let illegal = |what: String| IllegalEvent { seq: *seq, event: event.name(), what };
-        if *seq != self.next_seq {
-            return Err(illegal(format!("comes where seq {} should", self.next_seq)));
-        }
-        if *time < self.last {
-            return Err(illegal("is older than the event before it".to_owned()));
-        }
+        self.end.check(recorded)?;
         if self.deleted {
-            return Err(illegal("comes after the schedule was deleted".to_owned()));
+            return Err(recorded.illegal("comes after the schedule was deleted"));
         }
-        self.change(*time, event).map_err(illegal)?;
-        self.next_seq += 1;
-        self.last = *time;
+        self.change(recorded.time, &recorded.event).map_err(|what| recorded.illegal(what))?;
+        self.end.advance(recorded);
         Ok(())
     }
 
@@ -264,12 +242,12 @@ impl Schedule {
     /// The place of its next event.
     #[must_use]
     pub fn next_seq(&self) -> Seq {
-        self.next_seq
+        self.end.next_seq
     }
 
     /// When its last event happened.
     #[must_use]
     pub fn last(&self) -> Timestamp {
-        self.last
+        self.end.last
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::event::{DropCause, TriggerDefined, TriggerDropped, TriggerEvent, TriggerFired, TriggerId};
 use super::fold::{Recorded, Trigger, fold};
-use crate::core::codec::TriggerLabel;
+use crate::core::envelope::IllegalEvent;
 use crate::core::event::{ExecutionId, Request};
-use crate::core::fold::IllegalEvent;
+use crate::core::label::TriggerLabel;
 use crate::core::time::Timestamp;
 
 /// What is asked of a trigger.

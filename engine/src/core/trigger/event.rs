@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 use uuid::Uuid;
 
-use crate::core::codec::sha256;
 use crate::core::context::digest_of;
+use crate::core::digest::sha256;
 use crate::core::event::{ExecutionId, Key, Request};
 use crate::core::json::Json;
 use crate::core::time::Millis;

@@ -1,20 +1,12 @@
 //! The fold: the one place where the state of a trigger changes.
 
 use super::event::{TriggerDefined, TriggerEvent, TriggerId};
+use crate::core::envelope::{IllegalEvent, StreamEnd};
 use crate::core::event::Seq;
-use crate::core::fold::IllegalEvent;
 use crate::core::time::Timestamp;
 
 /// A trigger's event with its place and its time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recorded {
-    /// Its place in the stream.
-    pub seq: Seq,
-    /// When it was decided.
-    pub time: Timestamp,
-    /// What happened.
-    pub event: TriggerEvent,
-}
+pub type Recorded = crate::core::envelope::Recorded<TriggerEvent>;
 
 /// A trigger, as its events make it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +16,7 @@ pub struct Trigger {
     enabled: bool,
     fires: u64,
     drops: u64,
-    next_seq: Seq,
-    last: Timestamp,
+    end: StreamEnd,
 }
 
 /// Folds one event into the state that those before it gave; `None` before the first.
@@ -41,34 +32,22 @@ pub fn fold(state: Option<Trigger>, id: TriggerId, recorded: &Recorded) -> Resul
 
 impl Trigger {
     fn begin(id: TriggerId, recorded: &Recorded) -> Result<Self, IllegalEvent> {
-        let illegal =
-            |what: &str| IllegalEvent { seq: recorded.seq, event: recorded.event.name(), what: what.to_owned() };
         let TriggerEvent::Defined(definition) = &recorded.event else {
-            return Err(illegal("cannot be the first event; TriggerDefined is"));
+            return Err(recorded.illegal("cannot be the first event; TriggerDefined is"));
         };
-        if recorded.seq != 0 {
-            return Err(illegal("is the first event, but not at seq 0"));
-        }
+        let end = StreamEnd::after_first(recorded)?;
         if TriggerId::of(&definition.name) != id {
-            return Err(illegal("defines a trigger of another stream"));
+            return Err(recorded.illegal("defines a trigger of another stream"));
         }
         let definition = definition.clone();
-        Ok(Self { id, definition, enabled: true, fires: 0, drops: 0, next_seq: 1, last: recorded.time })
+        Ok(Self { id, definition, enabled: true, fires: 0, drops: 0, end })
     }
 
     /// Folds one event after the first.
     pub(super) fn apply(&mut self, recorded: &Recorded) -> Result<(), IllegalEvent> {
-        let Recorded { seq, time, event } = recorded;
-        let illegal = |what: String| IllegalEvent { seq: *seq, event: event.name(), what };
-        if *seq != self.next_seq {
-            return Err(illegal(format!("comes where seq {} should", self.next_seq)));
-        }
-        if *time < self.last {
-            return Err(illegal("is older than the event before it".to_owned()));
-        }
-        self.change(event).map_err(illegal)?;
-        self.next_seq += 1;
-        self.last = *time;
+        self.end.check(recorded)?;
+        self.change(&recorded.event).map_err(|what| recorded.illegal(what))?;
+        self.end.advance(recorded);
         Ok(())
     }
 
@@ -140,12 +119,12 @@ impl Trigger {
     /// The place of its next event.
     #[must_use]
     pub fn next_seq(&self) -> Seq {
-        self.next_seq
+        self.end.next_seq
     }
 
     /// When its last event happened.
     #[must_use]
     pub fn last(&self) -> Timestamp {
-        self.last
+        self.end.last
     }
 }

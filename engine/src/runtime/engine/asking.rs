@@ -7,14 +7,18 @@ use cloacina_store::log::{AppendError, ListingKey, ReadError, StreamFilter};
 use cloacina_store::record::StreamKind;
 use crossbeam_channel::SendError;
 
-use super::opening::LISTING_PAGE;
-use super::{Engine, EngineError, ExecutionStatus, ForeignId, Listed, Outcome, Standing, WaitError};
+use super::Engine;
 use crate::core::event::ExecutionId;
+use crate::core::standing::{ExecutionStatus, Standing};
 use crate::runtime::completion::Waiter;
+use crate::runtime::errors::{EngineError, WaitError};
 use crate::runtime::fault::LogFault;
 use crate::runtime::handle::TaskHandle;
+use crate::runtime::ids::{ForeignId, execution_of, stream_of};
 use crate::runtime::message::{Attached, Message};
-use crate::runtime::outcome::{RebuildError, execution_of, listed, outcome, rebuild, stream_of};
+use crate::runtime::outcome::{Listed, Outcome, listed, outcome};
+use crate::runtime::rebuild::{RebuildError, rebuild};
+use crate::runtime::streams::LISTING_PAGE;
 
 impl Engine {
     /// Waits for the end of an execution. A task that is a function, and waits without a `timeout`, waits as

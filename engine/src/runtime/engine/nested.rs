@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::{Engine, Outcome, WaitError};
+use super::Engine;
 use crate::core::event::ExecutionId;
+use crate::runtime::attempt::{AttemptActivity, WaitTicket};
+use crate::runtime::errors::WaitError;
 use crate::runtime::handle::TaskHandle;
 use crate::runtime::message::{Message, NestedWait};
-
-/// The number of a wait. Later waits have greater ones.
-pub type WaitTicket = u64;
+use crate::runtime::outcome::Outcome;
 
 /// A wait for an execution; see [`Engine::watch`].
 pub struct NestedWaitGuard {
@@ -56,17 +56,6 @@ impl PendingWait {
     pub fn end(&self) -> Result<Arc<Outcome>, WaitError> {
         self.end.recv().unwrap_or(Err(WaitError::ShutDown(self.execution)))
     }
-}
-
-/// What the thread or coroutine of a running attempt does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AttemptActivity {
-    /// It goes on only after one of these waits has ended.
-    WaitsFor(Vec<WaitTicket>),
-    /// It waits without a limit for a lock, an event or a queue. Who wakes it is not known.
-    WaitsForLock,
-    /// It has been in the same place since the first time it was looked at. It may compute, sleep, read or wait.
-    Unmoved,
 }
 
 impl Engine {

@@ -3,14 +3,17 @@
 use cloacina_store::log::ReadError;
 use cloacina_store::record::StreamKind;
 
-use super::{Answer, Live, Scheduler};
+use super::Scheduler;
+use super::live::Live;
 use crate::core::decide::{Command, Rejection};
 use crate::core::event::{ExecutionId, Request, TaskId};
+use crate::core::standing::{ExecutionStatus, Standing};
 use crate::core::state::Status;
-use crate::runtime::completion::Waiter;
-use crate::runtime::engine::{EngineError, ExecutionStatus, ForeignId, Outcome, Standing};
+use crate::runtime::completion::{Answer, Waiter};
+use crate::runtime::errors::EngineError;
+use crate::runtime::ids::{ForeignId, stream_of};
 use crate::runtime::message::{Attached, Control, Reply};
-use crate::runtime::outcome::{listed, outcome, stream_of};
+use crate::runtime::outcome::{Outcome, listed, outcome};
 
 impl Scheduler {
     pub(super) fn control(&mut self, execution: ExecutionId, control: Control) -> Result<(), EngineError> {

@@ -4,27 +4,17 @@ use std::time::{Duration, Instant};
 
 use cloacina_store::log::AppendError;
 
+use super::live::Live;
 use super::slots::slot_of;
-use super::{Alarm, Live, Scheduler, Source};
+use super::waiters::Stopping;
+use super::{Alarm, Scheduler};
 use crate::core::decide::Command;
 use crate::core::event::{Attempt, ExecutionId, TaskId};
-use crate::runtime::engine::{EngineError, Standing, WaitError};
-use crate::runtime::message::{Reply, Unfinished};
-use crate::runtime::outcome::stream_of;
-
-/// That the scheduler was told to stop.
-pub(super) struct Stopping {
-    /// `None` lies beyond all clocks.
-    until: Option<Instant>,
-    /// Everybody who told it.
-    replies: Vec<Reply<Result<(), EngineError>>>,
-}
-
-impl Stopping {
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.until
-    }
-}
+use crate::core::standing::Standing;
+use crate::runtime::errors::{EngineError, WaitError};
+use crate::runtime::ids::stream_of;
+use crate::runtime::message::{Reply, Source};
+use crate::runtime::unfinished::Unfinished;
 
 impl Scheduler {
     /// Is told to stop. Told again, it gives running attempts the shorter time.

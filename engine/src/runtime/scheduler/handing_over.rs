@@ -10,7 +10,8 @@ use super::Scheduler;
 use crate::core::codec;
 use crate::core::decide::{encode, label};
 use crate::core::event::{Event, ExecutionId};
-use crate::runtime::outcome::{outcome, stream_of};
+use crate::runtime::ids::stream_of;
+use crate::runtime::outcome::outcome;
 use crate::runtime::output_commit::{Acknowledged, notices};
 use crate::runtime::workflow::Workflow;
 

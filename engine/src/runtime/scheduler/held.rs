@@ -7,10 +7,11 @@ use super::Scheduler;
 use crate::core::decide::Command;
 use crate::core::event::{ExecutionId, Request};
 use crate::core::graph::difference;
+use crate::core::standing::Standing;
 use crate::core::state::Status;
-use crate::runtime::engine::{EngineError, Standing};
-use crate::runtime::message::Unfinished;
+use crate::runtime::errors::EngineError;
 use crate::runtime::narration;
+use crate::runtime::unfinished::Unfinished;
 use crate::runtime::workflow::Workflow;
 
 impl Scheduler {

@@ -7,11 +7,9 @@ use super::Scheduler;
 use super::slots::slot_of;
 use crate::core::event::{ExecutionId, TaskId};
 use crate::core::state::{Status, TaskState};
-use crate::runtime::engine::{AttemptActivity, WaitError, WaitTicket};
-use crate::runtime::message::{Activity, AttemptKey, NestedWait};
-
-/// The waits that are going on, in the order in which they began.
-pub(super) type NestedWaits = BTreeMap<WaitTicket, NestedWait>;
+use crate::runtime::attempt::{AttemptActivity, AttemptKey, WaitTicket};
+use crate::runtime::errors::WaitError;
+use crate::runtime::message::{Activity, NestedWait};
 
 /// The waits of each attempt that is blocked by them. It goes on once one of them ends.
 type Blocked<'a> = BTreeMap<&'a AttemptKey, BTreeSet<WaitTicket>>;

@@ -3,7 +3,7 @@
 use cloacina_store::log::Listing;
 
 use super::Scheduler;
-use super::outbox::{Outbox, Source};
+use super::live::LiveSchedule;
 use crate::core::codec;
 use crate::core::event::{Cause, Key};
 use crate::core::json::Json;
@@ -12,29 +12,8 @@ use crate::core::schedule::{
 };
 use crate::core::time::Timestamp;
 use crate::runtime::cron::{CronExpression, rfc3339};
-use crate::runtime::message::ScheduleRequest;
+use crate::runtime::message::{ScheduleRequest, Source};
 use crate::runtime::schedules::ScheduleError;
-
-/// A schedule that is not deleted.
-pub(crate) struct LiveSchedule {
-    pub(super) state: Schedule,
-    /// When its expression is met; `None` if this version cannot read it any more.
-    pub(super) calendar: Option<CronExpression>,
-    /// Whether this engine has seen to it that everything due until now was fired for.
-    pub(super) attended: bool,
-    pub(super) outbox: Outbox,
-    pub(super) alarm: Option<Timestamp>,
-}
-
-impl LiveSchedule {
-    /// A schedule that nobody has looked after yet.
-    pub(crate) fn found(state: Schedule) -> Self {
-        let calendar = CronExpression::parse(state.expression(), state.timezone());
-        let calendar =
-            calendar.map_err(|error| tracing::error!(schedule = %state.id(), %error, "the schedule stands still"));
-        Self { state, calendar: calendar.ok(), attended: false, outbox: Outbox::default(), alarm: None }
-    }
-}
 
 impl Scheduler {
     /// Looks after every schedule whose workflow is registered: what was due while nobody did is caught up with or skipped.

@@ -8,30 +8,6 @@ use crate::core::event::{Attempt, ExecutionId, TaskId};
 use crate::runtime::clock::{PATIENCE, Settled};
 use crate::runtime::message::{Message, Reply};
 
-/// Who waits for the engine to settle.
-#[derive(Default)]
-pub(super) struct Settling {
-    waiting: Vec<Reply<Settled>>,
-    /// Until when attempts that run are waited for.
-    until: Option<Instant>,
-    /// Attempts that were waited for long enough.
-    given_up: HashSet<(ExecutionId, TaskId, Attempt)>,
-    /// Executions whose last batch has promised to send word when it is durable.
-    watched: HashSet<ExecutionId>,
-}
-
-impl Settling {
-    /// When the patience ends.
-    pub(super) fn until(&self) -> Option<Instant> {
-        if self.waiting.is_empty() { None } else { self.until }
-    }
-
-    /// The last batch of an execution is durable.
-    pub(super) fn durable(&mut self, execution: Option<ExecutionId>) {
-        execution.map(|execution| self.watched.remove(&execution));
-    }
-}
-
 impl Scheduler {
     /// Answers once nothing moves any more.
     pub(super) fn settle(&mut self, reply: Reply<Settled>) {

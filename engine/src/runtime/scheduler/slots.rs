@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::core::decide::Command;
 use crate::core::event::TaskId;
 use crate::core::state::{Execution, TaskState};
-use crate::runtime::handle::{AttemptOver, SlotWaiter};
-use crate::runtime::message::{AttemptKey, SlotRequest};
+use crate::runtime::attempt::{AttemptKey, AttemptOver, SlotWaiter};
 
 /// The slots, by number. Which attempt is in which stands in the state of its execution.
 pub(super) struct Slots {
@@ -73,21 +71,21 @@ impl Slots {
     }
 
     /// An attempt without a slot wants one again.
-    fn want(&mut self, attempt: AttemptKey, waiter: SlotWaiter) {
+    pub(super) fn want(&mut self, attempt: AttemptKey, waiter: SlotWaiter) {
         self.refuse(&attempt);
         self.waiters.insert(attempt.clone(), waiter);
         self.returning.push_back(attempt);
     }
 
     /// An attempt needs no slot any more, if it waited for one.
-    fn refuse(&mut self, attempt: &AttemptKey) {
+    pub(super) fn refuse(&mut self, attempt: &AttemptKey) {
         if let Some(waiter) = self.waiters.remove(attempt) {
             waiter(Err(over(attempt)));
         }
     }
 
     /// The next attempt that comes back, with the slot that it gets, if there is one.
-    fn next_return(&mut self) -> Option<(AttemptKey, u32, SlotWaiter)> {
+    pub(super) fn next_return(&mut self) -> Option<(AttemptKey, u32, SlotWaiter)> {
         let slot = *self.free.first()?;
         while let Some(attempt) = self.returning.pop_front() {
             if let Some(waiter) = self.waiters.remove(&attempt) {
@@ -109,46 +107,6 @@ impl Slots {
         self.returning.clear();
         for (attempt, waiter) in self.waiters.drain() {
             waiter(Err(over(&attempt)));
-        }
-    }
-}
-
-impl super::Scheduler {
-    /// An attempt gives its slot back, or wants one again.
-    pub(super) fn slot_requested(&mut self, attempt: AttemptKey, request: SlotRequest) {
-        let under_way = self.live.get(&attempt.0).and_then(|live| slot_of(&live.state, &attempt));
-        if under_way.is_some() {
-            self.moved.insert(attempt.0);
-        }
-        match (under_way, request) {
-            (Some(Some(slot)), SlotRequest::GiveBack) => {
-                let (execution, task, number) = attempt;
-                if self.decide(execution, Command::Defer { task, attempt: number }).is_ok() {
-                    self.slots.put(slot);
-                }
-            }
-            (Some(None), SlotRequest::GiveBack) => self.slots.refuse(&attempt),
-            (Some(Some(_)), SlotRequest::Take(waiter)) => waiter(Ok(())),
-            (Some(None), SlotRequest::Take(waiter)) => self.slots.want(attempt, waiter),
-            (None, SlotRequest::Take(waiter)) => waiter(Err(over(&attempt))),
-            (None, SlotRequest::GiveBack) => {}
-        }
-    }
-
-    /// Lets attempts come back for which there is a slot. They go on once that is durable.
-    pub(super) fn let_return(&mut self) {
-        while let Some((attempt, slot, waiter)) = self.slots.next_return() {
-            let (execution, task, number) = attempt.clone();
-            match self.decide(execution, Command::Resume { task, attempt: number, worker: slot }) {
-                Ok(()) => self.answer_when_durable(
-                    execution,
-                    Box::new(move |durable| waiter(durable.map_err(|_| over(&attempt)))),
-                ),
-                Err(_) => {
-                    self.slots.put(slot);
-                    waiter(Err(over(&attempt)));
-                }
-            }
         }
     }
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::Scheduler;
 use super::slots::slot_of;
+use super::waiters::Stall;
 use crate::core::event::ExecutionId;
 use crate::core::standing::Standing;
-use crate::runtime::engine::AttemptActivity;
-use crate::runtime::message::{Activity, AttemptKey};
+use crate::runtime::attempt::{AttemptActivity, AttemptKey};
+use crate::runtime::message::Activity;
 
 /// The first look at what the attempts do comes after so long, later ones after twice the time, but at least so often.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
@@ -22,32 +23,6 @@ const UNMOVED: Duration = Duration::from_secs(30);
 
 /// How many tasks are named in the warning.
 const NAMED: usize = 4;
-
-/// The current stall, and whom to ask.
-#[derive(Default)]
-pub(super) struct Stalls {
-    look: Option<Box<dyn Fn() + Send>>,
-    current: Option<Stall>,
-}
-
-struct Stall {
-    /// As [`super::slots::Slots::changes`] was when it began.
-    changes: u64,
-    since: Instant,
-    next_look: Instant,
-    is_warned_about: bool,
-}
-
-impl Stalls {
-    pub(super) fn on_stall(&mut self, look: Box<dyn Fn() + Send>) {
-        self.look = Some(look);
-    }
-
-    /// When the next look is due.
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.current.as_ref().map(|stall| stall.next_look)
-    }
-}
 
 impl Scheduler {
     /// Ends a turn: notes whether the slots stall, and asks what the attempts do when that is due.

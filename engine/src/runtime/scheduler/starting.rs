@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use cloacina_store::log::ReadError;
 
-use super::{Live, Scheduler};
+use super::Scheduler;
+use super::live::Live;
 use crate::core::decide::{Rejection, Start, start};
 use crate::core::event::{Cause, ExecutionId, ExecutionOptions, Key};
 use crate::core::graph::nearest;
 use crate::core::json::Json;
 use crate::core::state::Execution;
-use crate::runtime::engine::{ForeignId, StartError, StartRequest};
+use crate::runtime::config::StartRequest;
+use crate::runtime::errors::StartError;
+use crate::runtime::ids::{ForeignId, stream_of};
 use crate::runtime::message::Reply;
-use crate::runtime::outcome::{listed, stream_of};
+use crate::runtime::outcome::listed;
 use crate::runtime::workflow::Workflow;
 
 impl Scheduler {

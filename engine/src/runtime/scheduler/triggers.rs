@@ -1,59 +1,24 @@
 //! Triggers in the scheduler: when they are polled, and the executions that they start.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cloacina_store::log::Listing;
 
 use super::Scheduler;
-use super::outbox::{Outbox, Source};
+use super::live::LiveTrigger;
 use crate::core::codec;
-use crate::core::event::{Cause, ExecutionId, Key};
+use crate::core::event::{Cause, Key};
 use crate::core::json::Json;
 use crate::core::time::Timestamp;
 use crate::core::trigger::{
-    Command, Decision, DropCause, Trigger as State, TriggerEvent, TriggerId, context_digest, decide, define, label,
+    Command, Decision, DropCause, TriggerEvent, TriggerId, context_digest, decide, define, label,
 };
 use crate::runtime::completion::Durable;
-use crate::runtime::engine::new_execution_id;
-use crate::runtime::message::{Message, Reply, TriggerRequest};
+use crate::runtime::ids::new_execution_id;
+use crate::runtime::message::{Message, Reply, Source, TriggerRequest};
 use crate::runtime::trigger::{Poll, PollResult, Trigger};
 use crate::runtime::triggers::TriggerError;
-
-/// A trigger that the log knows.
-pub(crate) struct LiveTrigger {
-    pub(super) state: State,
-    /// What is polled, if this process has it.
-    pub(super) polled: Option<Arc<Trigger>>,
-    /// Whether a poll is under way.
-    pub(super) polling: bool,
-    pub(super) last_poll: Option<Timestamp>,
-    /// Its executions that may run, with the digest of the context that they began with.
-    pub(super) running: BTreeMap<ExecutionId, [u8; 32]>,
-    pub(super) outbox: Outbox,
-    pub(super) alarm: Option<Timestamp>,
-}
-
-impl LiveTrigger {
-    /// A trigger that nobody polls yet.
-    pub(crate) fn found(state: State) -> Self {
-        Self {
-            state,
-            polled: None,
-            polling: false,
-            last_poll: None,
-            running: BTreeMap::new(),
-            outbox: Outbox::default(),
-            alarm: None,
-        }
-    }
-
-    /// An execution of it, found unfinished.
-    pub(crate) fn left_running(&mut self, execution: ExecutionId, context: [u8; 32]) {
-        self.running.insert(execution, context);
-    }
-}
 
 impl Scheduler {
     /// Polls what is registered now, and nothing else.

@@ -3,40 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cloacina_store::record::StreamKind;
-
+use super::fault::LogFault;
+use super::ids::ForeignId;
 use crate::core::event::{ExecutionId, Key, TaskId};
 use crate::core::standing::Standing;
-use crate::runtime::fault::LogFault;
-
-/// An id that belongs to something else than an execution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{id} is the id of {}, not of an execution; take another id", words(*kind))]
-pub struct ForeignId {
-    /// The id.
-    pub id: ExecutionId,
-    /// What it belongs to.
-    pub kind: StreamKind,
-}
-
-fn words(kind: StreamKind) -> &'static str {
-    match kind {
-        StreamKind::Log => "the log itself",
-        StreamKind::Execution => "an execution",
-        StreamKind::Schedule => "a schedule",
-        StreamKind::Trigger => "a trigger",
-    }
-}
-
-impl ForeignId {
-    /// Checks that a stream is that of an execution.
-    ///
-    /// # Errors
-    /// [`ForeignId`] if it is not.
-    pub fn check(id: ExecutionId, kind: StreamKind) -> Result<(), Self> {
-        if kind == StreamKind::Execution { Ok(()) } else { Err(Self { id, kind }) }
-    }
-}
 
 /// Why an execution could not be started.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -1,11 +1,11 @@
-//! What an engine is told: how it runs, and what is to be executed.
+//! How an engine runs, and what it is asked to execute.
 
 use std::sync::Arc;
 
-use crate::core::event::{Cause, ExecutionId, Key};
+use super::clock::TimeSource;
+use crate::core::event::{Cause, Environment, ExecutionId, Key};
 use crate::core::json::Json;
 use crate::core::time::Millis;
-use crate::runtime::clock::TimeSource;
 
 /// How an engine runs.
 #[derive(Clone, Debug)]
@@ -48,6 +48,18 @@ impl Default for EngineConfig {
             max_catchup: 100,
             python: None,
             time: TimeSource::Wall,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// What an engine records of the process that it runs in.
+    pub(crate) fn environment(&self) -> Environment {
+        Environment {
+            engine: env!("CARGO_PKG_VERSION").into(),
+            host: rustix::system::uname().nodename().to_string_lossy().as_ref().into(),
+            pid: std::process::id(),
+            python: self.python.clone(),
         }
     }
 }

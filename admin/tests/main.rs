@@ -1,0 +1,11 @@
+//! The tests of `cloaca log …`, in one program.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+// The same histories as those that `replay` shows.
+#[path = "../../replay/tests/common/mod.rs"]
+mod common;
+
+mod commands;
+mod golden;
+mod proofs;

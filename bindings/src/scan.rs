@@ -1,0 +1,148 @@
+//! JSON text, token by token: what [`crate::parse`] makes Python values of, and [`crate::canonical`] stored text.
+
+/// A place in a JSON text. Where a token is not what it should be, it stays before the byte that is wrong.
+pub struct Cursor<'a> {
+    /// The whole text.
+    pub text: &'a str,
+    /// The place of the next byte.
+    pub at: usize,
+}
+
+/// A number of a JSON text.
+pub struct Number<'a> {
+    /// Its text.
+    pub text: &'a str,
+    /// How many digits stand before the point.
+    pub whole: usize,
+    /// How many stand after it, if there is one.
+    pub fraction: Option<usize>,
+    /// Whether it has an exponent.
+    pub exponent: bool,
+}
+
+impl<'a> Cursor<'a> {
+    /// The beginning of a text.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    fn bytes(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
+    /// The next byte.
+    pub fn peek(&self) -> Option<u8> {
+        self.bytes().get(self.at).copied()
+    }
+
+    /// Whether nothing is left.
+    pub fn is_at_end(&self) -> bool {
+        self.at == self.text.len()
+    }
+
+    /// Skips white space.
+    pub fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    /// Consumes a byte, if it is the next one.
+    pub fn take(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    /// The same after white space.
+    pub fn take_after_space(&mut self, byte: u8) -> bool {
+        self.space();
+        self.take(byte)
+    }
+
+    /// Consumes `true`, `false` or `null`, if it is next.
+    pub fn word(&mut self, word: &str) -> bool {
+        let there = self.bytes()[self.at..].starts_with(word.as_bytes());
+        self.at += if there { word.len() } else { 0 };
+        there
+    }
+
+    /// Skips what stands in a string as itself, and returns the byte behind it: a quote, a backslash or a control character.
+    /// None where the text ends first.
+    pub fn plain(&mut self) -> Option<u8> {
+        let rest = &self.bytes()[self.at..];
+        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
+        self.at += length.unwrap_or(rest.len());
+        self.peek()
+    }
+
+    /// Consumes an escape, and returns the character that it stands for.
+    pub fn escape(&mut self) -> Option<char> {
+        let (char, length) = unescaped(self.text, self.at)?;
+        self.at += length;
+        Some(char)
+    }
+
+    /// Consumes a number.
+    pub fn number(&mut self) -> Option<Number<'a>> {
+        let start = self.at;
+        self.take(b'-');
+        let whole = self.digits();
+        if whole == 0 || (whole > 1 && self.bytes()[self.at - whole] == b'0') {
+            return None;
+        }
+        let fraction = if self.take(b'.') { Some(self.some_digits()?) } else { None };
+        let exponent = self.take(b'e') || self.take(b'E');
+        if exponent {
+            if !self.take(b'+') {
+                self.take(b'-');
+            }
+            self.some_digits()?;
+        }
+        Some(Number { text: &self.text[start..self.at], whole, fraction, exponent })
+    }
+
+    fn digits(&mut self) -> usize {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        self.at - start
+    }
+
+    fn some_digits(&mut self) -> Option<usize> {
+        Some(self.digits()).filter(|count| *count > 0)
+    }
+}
+
+/// The character that an escape at this place of the text stands for, and how many bytes the escape has.
+fn unescaped(text: &str, at: usize) -> Option<(char, usize)> {
+    let plain = match text.as_bytes().get(at + 1)? {
+        b'"' => '"',
+        b'\\' => '\\',
+        b'/' => '/',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'u' => return unescaped_unicode(text, at),
+        _ => return None,
+    };
+    Some((plain, 2))
+}
+
+fn unescaped_unicode(text: &str, at: usize) -> Option<(char, usize)> {
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 4)?;
+        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok()).flatten()
+    };
+    match unit(at + 2)? {
+        high @ 0xD800..=0xDBFF => {
+            let paired = text.get(at + 6..at + 8) == Some("\\u");
+            let low = paired.then(|| unit(at + 8)).flatten().filter(|unit| (0xDC00..0xE000).contains(unit))?;
+            Some((char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))?, 12))
+        }
+        code => Some((char::from_u32(code)?, 6)),
+    }
+}

@@ -1,0 +1,97 @@
+//! What a program asks of triggers.
+
+use std::collections::BTreeMap;
+
+use cloacina_store::log::{ReadError, StreamEntry};
+use cloacina_store::record::StreamKind;
+
+use super::Engine;
+use crate::core::codec;
+use crate::core::event::Request;
+use crate::core::time::Timestamp;
+use crate::core::trigger::{Command, TriggerEvent, TriggerId};
+use crate::runtime::fault::LogFault;
+use crate::runtime::message::{Message, TriggerRequest};
+use crate::runtime::schedules::how_it_stands;
+use crate::runtime::streams::streams;
+use crate::runtime::triggers::{ListedTrigger, PastTriggerFire, TriggerError, read_all};
+
+impl Engine {
+    /// The triggers of this log, in the order of their names: those that are polled here, and those that were polled before.
+    ///
+    /// # Errors
+    /// [`TriggerError::Log`] if the listing cannot be read.
+    pub fn triggers(&self) -> Result<Vec<ListedTrigger>, TriggerError> {
+        // What was registered just now has to be in the log, and durable, to be seen there.
+        self.settle_triggers()?;
+        let polls = self.ask(|reply| Message::Triggers(TriggerRequest::LastPolls { reply })).unwrap_or_default();
+        let entries = streams(&**self.log(), StreamKind::Trigger, false)?;
+        let mut found: Vec<_> =
+            entries.iter().map(|entry| self.listed_trigger(entry, &polls)).collect::<Result<_, _>>()?;
+        found.sort_by(|one, other| one.definition.name.cmp(&other.definition.name));
+        Ok(found)
+    }
+
+    fn listed_trigger(
+        &self,
+        entry: &StreamEntry,
+        polls: &BTreeMap<TriggerId, Timestamp>,
+    ) -> Result<ListedTrigger, TriggerError> {
+        let label = codec::decode_trigger_label(&entry.label).map_err(LogFault::from)?;
+        let last_poll = polls.get(&TriggerId::of(&label.definition.name)).copied();
+        let is_registered = self.registry().find(&label.definition.workflow).is_some();
+        Ok(ListedTrigger { definition: label.definition, enabled: label.enabled, last_poll, is_registered })
+    }
+
+    /// Waits until every trigger that is registered is durable.
+    fn settle_triggers(&self) -> Result<(), TriggerError> {
+        match self.ask(|reply| Message::Triggers(TriggerRequest::AllDurable { reply })) {
+            Some(result) => result,
+            // After a shutdown everything is.
+            None => Ok(()),
+        }
+    }
+
+    /// Lets a trigger be polled, or not.
+    ///
+    /// # Errors
+    /// See [`TriggerError`].
+    pub fn enable_trigger(&self, name: &str, enabled: bool) -> Result<(), TriggerError> {
+        let request = Request { by: "user".into(), reason: None };
+        let command = if enabled { Command::Enable(request) } else { Command::Disable(request) };
+        let change = |reply| TriggerRequest::Change { name: name.into(), command, reply };
+        self.ask(|reply| Message::Triggers(change(reply))).unwrap_or(Err(TriggerError::ShutDown))
+    }
+
+    /// The fires of a trigger that started executions, the last one first: at most `limit`, after the first `offset`.
+    /// Empty for a trigger that the log does not know.
+    ///
+    /// # Errors
+    /// [`TriggerError::Log`] if the log cannot be read.
+    pub fn trigger_history(
+        &self,
+        name: &str,
+        limit: usize,
+        offset: usize,
+    ) -> Result<Vec<PastTriggerFire>, TriggerError> {
+        let id = TriggerId::of(name);
+        let mut fires = match read_all(&**self.log(), id) {
+            Ok(events) => events,
+            Err(LogFault::Read(ReadError::NoStream(_))) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        fires.reverse();
+        let fires = fires.into_iter().filter_map(|recorded| match recorded.event {
+            TriggerEvent::Fired(fired) => Some((recorded.time, fired)),
+            _ => None,
+        });
+        fires
+            .skip(offset)
+            .take(limit)
+            .map(|(fired, event)| {
+                let standing = how_it_stands(&**self.log(), event.execution)?;
+                Ok(PastTriggerFire { fired, execution: event.execution, standing, context: event.context })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,31 @@
+//! The tests of the whole system, in one program. Beside it stand those that want a process of their own; they say why.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
+
+#[allow(dead_code, reason = "the programs that are tested use some of it")]
+#[path = "../powercut/mod.rs"]
+mod powercut;
+
+mod clock;
+mod crashing;
+mod cron;
+mod damage;
+mod deferring;
+mod erasing;
+mod failing;
+mod faults;
+mod flushes;
+mod kill;
+mod log_failing;
+mod output_commit;
+mod power_cut;
+mod power_cut_changes;
+mod purity;
+mod recorder;
+mod recovering;
+mod running;
+mod schedule_kill;
+mod schedules;
+mod shutting_down;
+mod steering;
+mod triggers;

@@ -9,6 +9,7 @@ just before and just after. Give a directory on the disk that matters; without o
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -106,15 +107,34 @@ def latency(directory: Path, label: str, name: str, times: int, goal: str) -> No
     print(f"{label:34} p50 {middle * 1e3:8.2f} ms  p99 {slow * 1e3:8.2f} ms  {middle / disk:7.1f} x fdatasync   goal {goal}")
 
 
+def switches() -> int:
+    """Context switches of all threads that there are."""
+    fields = re.compile(r"ctxt_switches:\s+(\d+)")
+    statuses = (path.read_text() for path in Path("/proc/self/task").glob("*/status"))
+    return sum(int(number) for status in statuses for number in fields.findall(status))
+
+
 def throughput(directory: Path, slots: int, goal: str, count: int = 6000, in_flight: int = 64) -> None:
-    """Prints how many three-task workflows a second are done with many in flight, durable."""
+    """Prints how many three-task workflows a second are done with many in flight, durable, and what a task costs."""
     with runner(directory, slots) as opened, ThreadPoolExecutor(in_flight) as pool:
         list(pool.map(lambda _: opened.execute("chain3"), range(500)))
-        began = time.perf_counter()
+        switched, worked, began = switches(), time.process_time(), time.perf_counter()
         list(pool.map(lambda _: opened.execute("chain3"), range(count)))
-        taken = time.perf_counter() - began
-    label = f"3-task workflows, {in_flight} in flight, {slots} slots"
+        taken, worked, switched = time.perf_counter() - began, time.process_time() - worked, switches() - switched
+    label, tasks = f"3-task workflows, {in_flight} in flight, {slots} slots", 3 * count
     print(f"{label:44} {count / taken:8.0f} a second            goal {goal}")
+    print(f"{'':44} {switched / tasks:8.1f} switches, {worked / tasks * 1e6:.0f} us of processor a task   goal 3 switches")
+
+
+def starting(directory: Path, count: int = 8000) -> None:
+    """Prints how many executions a second are started together, durable."""
+    inputs = [{"number": number} for number in range(count)]
+    with runner(directory) as opened:
+        opened.execute("one")
+        began = time.perf_counter()
+        opened.submit_many("one", inputs)
+        taken = time.perf_counter() - began
+    print(f"{f'submit_many of {count}':44} {count / taken:8.0f} a second            goal 20000")
 
 
 def idle(directory: Path, seconds: float = 3.0) -> None:
@@ -143,8 +163,9 @@ def main() -> None:
         latency(directory, "15 tasks (the tutorial's shape)", "fifteen", 100, "30 ms")
         latency(directory, "chain of 100", "chain100", 20, "200 ms")
         latency(directory, "fan-out and fan-in of 100", "fan100", 20, "200 ms")
-        for slots, goal in ((4, "none"), (16, "2000"), (64, "2000")):
+        for slots, goal in ((4, "3000"), (16, "5000"), (64, "5000")):
             throughput(directory, slots, goal)
+        starting(directory)
         idle(directory)
 
 

@@ -8,7 +8,9 @@ use cloacina_engine::core::event::{Cause, ExecutionId};
 use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::clock::TimeSource;
 use cloacina_engine::runtime::crashing::CrashingLog;
-use cloacina_engine::runtime::engine::{Engine, EngineConfig, StartRequest, WaitError};
+use cloacina_engine::runtime::engine::{
+    Engine, EngineConfig, ExecuteError, Executing, Outcome, StartRequest, WaitError, WaitTicket,
+};
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
@@ -18,11 +20,12 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::clock::PyVirtualClock;
 use crate::context::Context;
-use crate::executor::{Attempt, CallOnDrop, Inbox, LONG, Message, Outlet};
+use crate::executor::Attempt;
 use crate::exit::without_gil;
 use crate::history::NativeHistory;
+use crate::inbox::{CallOnDrop, Inbox, LONG, Message, Outlet};
 use crate::trigger::TriggerSpec;
-use crate::waits::{CoroutineWait, Doing, ThreadWait};
+use crate::waits::{CoroutineWait, Doing, ThreadWait, lock};
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
 
@@ -47,6 +50,22 @@ impl Drop for NativeEngine {
             // the fork's to close.
             std::mem::forget(self.engine.clone());
         }
+    }
+}
+
+/// The end of an execution that is awaited.
+#[pyclass(frozen, module = "cloaca._cloaca")]
+#[derive(Default)]
+pub struct AwaitedEnd(Arc<Mutex<Option<Ended>>>);
+
+type Ended = Result<Arc<Outcome>, WaitError>;
+
+#[pymethods]
+impl AwaitedEnd {
+    /// The outcome; None if it has not ended. Raises the reason, if the wait gave none.
+    fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let ended = lock(&self.0).clone();
+        ended.map(|ended| outcome::outcome(py, &*ended.map_err(|why| errors::wait(py, &why))?)).transpose()
     }
 }
 
@@ -190,6 +209,72 @@ impl NativeEngine {
         started.map(|id| id.to_string()).map_err(|why| errors::start(py, &why))
     }
 
+    /// Starts an execution and waits for its end, in one. `ticket` is the number of the wait, if the engine is to count it:
+    /// that of a thread which belongs to no attempt.
+    #[pyo3(signature = (workflow, context, execution_id, watch_signals, ticket=None))]
+    fn execute<'py>(
+        &self,
+        py: Python<'py>,
+        workflow: &str,
+        context: &Context,
+        execution_id: Option<&str>,
+        watch_signals: bool,
+        ticket: Option<WaitTicket>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let mut request = Some(StartRequest {
+            workflow: workflow.into(),
+            input: context.input(py)?,
+            execution: execution_id.map(id_of).transpose()?,
+            cause: Cause::Call,
+        });
+        let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
+        let begin = |request| {
+            let executing = self.engine.execute(request);
+            match ticket {
+                Some(ticket) => executing.counted_as(ticket),
+                None => executing,
+            }
+        };
+        let mut executing = None;
+        loop {
+            let ended = without_gil(py, || {
+                executing = executing.take().or_else(|| request.take().map(begin));
+                executing.as_ref().and_then(|executing: &Executing<'_>| executing.within(slice))
+            })?;
+            match ended {
+                Some(Ok(ended)) => return outcome::outcome(py, &ended),
+                Some(Err(ExecuteError::Start(why))) => return Err(errors::start(py, &why)),
+                Some(Err(ExecuteError::Wait(why))) => return Err(errors::wait(py, &why)),
+                None => py.check_signals()?,
+            }
+        }
+    }
+
+    /// Starts many executions with one batch of the log, and returns their ids. The id of each is its own, or a new one.
+    #[pyo3(signature = (workflow, contexts, execution_ids))]
+    fn start_many(
+        &self,
+        py: Python<'_>,
+        workflow: &str,
+        contexts: Vec<PyRef<'_, Context>>,
+        execution_ids: Option<Vec<Option<String>>>,
+    ) -> PyResult<Vec<String>> {
+        let workflow: Arc<str> = workflow.into();
+        let mut ids = execution_ids.into_iter().flatten();
+        let request = |context: &PyRef<'_, Context>| {
+            Ok(StartRequest {
+                workflow: workflow.clone(),
+                input: context.input(py)?,
+                execution: ids.next().flatten().as_deref().map(id_of).transpose()?,
+                cause: Cause::Call,
+            })
+        };
+        let requests = contexts.iter().map(request).collect::<PyResult<Vec<_>>>()?;
+        let started = without_gil(py, || self.engine.start_many(requests))?;
+        let ids = started.map_err(|why| errors::start_many(py, &why))?;
+        Ok(ids.iter().map(ToString::to_string).collect())
+    }
+
     /// Waits for the end of an execution, at most so many seconds. `watch_signals` is for the main thread: it lets Ctrl-C
     /// through.
     #[pyo3(signature = (execution_id, timeout, watch_signals))]
@@ -217,12 +302,18 @@ impl NativeEngine {
         }
     }
 
-    /// Has `call` called, by a reader of the inbox, when an execution has ended.
-    fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<()> {
+    /// Has `call` called, by a reader of the inbox, when an execution has ended. The end is kept for whoever is called.
+    fn notify(&self, py: Python<'_>, execution_id: &str, call: Py<PyAny>) -> PyResult<AwaitedEnd> {
         let execution = id_of(execution_id)?;
         let call = CallOnDrop::new(call, self.inbox.clone());
-        let done = Box::new(move |_| drop(call));
-        without_gil(py, || self.engine.when_done(execution, done))
+        let awaited = AwaitedEnd::default();
+        let end = awaited.0.clone();
+        let done = Box::new(move |ended| {
+            *lock(&end) = Some(ended);
+            drop(call);
+        });
+        without_gil(py, || self.engine.when_done(execution, done))?;
+        Ok(awaited)
     }
 
     /// Begins a wait without a limit: of an attempt, or of a thread that belongs to none.

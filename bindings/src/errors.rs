@@ -5,7 +5,7 @@ use std::path::Path;
 use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::core::graph::InvalidDefinition;
 use cloacina_engine::core::task_context::UndeclaredRead;
-use cloacina_engine::runtime::engine::{EngineError, StartError, WaitError};
+use cloacina_engine::runtime::engine::{EngineError, StartError, StartManyError, WaitError};
 use cloacina_engine::runtime::handle::AttemptOver;
 use cloacina_engine::runtime::schedules::ScheduleError;
 use cloacina_engine::runtime::triggers::TriggerError;
@@ -50,12 +50,24 @@ pub fn invalid(py: Python<'_>, invalid: &InvalidDefinition) -> PyErr {
     error(py, "WorkflowValidationError", &invalid.to_string(), &[])
 }
 
+/// Executions that could not be started together.
+pub fn start_many(py: Python<'_>, why: &StartManyError) -> PyErr {
+    match &why.why {
+        // The others name the workflow, or the id.
+        StartError::ValueTooLarge { .. } => start_saying(py, &why.why, format!("inputs[{}]: {}", why.at, why.why)),
+        other => start(py, other),
+    }
+}
+
 /// An execution that could not be started.
 pub fn start(py: Python<'_>, why: &StartError) -> PyErr {
+    start_saying(py, why, why.to_string())
+}
+
+fn start_saying(py: Python<'_>, why: &StartError, message: String) -> PyErr {
     if let (StartError::ShutDown, Some(exit)) = (why, interrupted()) {
         return exit;
     }
-    let message = why.to_string();
     match why {
         StartError::UnknownWorkflow { name, .. } => {
             error(py, "WorkflowNotFoundError", &message, &[("workflow", text(py, name))])

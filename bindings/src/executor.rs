@@ -1,192 +1,23 @@
-//! The way of an attempt from the engine to a thread of Python's, and back.
-//!
-//! Python functions run on threads that Python made: a thread that runs one has no Rust below it, so the interpreter can
-//! end at any time, and whatever a program expects of a Python thread holds. The engine's threads never ask for the GIL:
-//! they leave what there is to do in an [`Inbox`].
+//! An attempt, in the hands of a thread of Python's. How it comes there: [`crate::inbox`].
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use cloacina_engine::core::event::{ExecutionId, TaskError};
+use cloacina_engine::core::event::TaskError;
 use cloacina_engine::runtime::handle::TaskHandle;
-use cloacina_engine::runtime::task::{Notice, RunningAttempt, Task, TaskBody};
-use cloacina_engine::runtime::trigger::{RunningPoll, Trigger, TriggerBody};
-use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use cloacina_engine::runtime::task::RunningAttempt;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use rustix::time::{ClockId, clock_gettime};
 
-use crate::callbacks::{Notices, Untold};
 use crate::context::Context;
 use crate::errors;
-use crate::exit::{is_exiting, without_gil};
+use crate::exit::without_gil;
 use crate::failure::task_error;
+use crate::inbox::{CallOnDrop, LONG, Message, Outlet};
 use crate::json::type_name;
-use crate::task::{SharedSpec, TaskSpec};
-use crate::trigger::{Poll, TriggerSpec};
-
-/// What a thread of Python's is asked to do.
-pub enum Message {
-    /// Run an attempt.
-    Run(SharedSpec, Box<RunningAttempt>),
-    /// Poll a trigger.
-    Poll(Arc<Py<TriggerSpec>>, Box<RunningPoll>),
-    /// Call something without arguments.
-    Call(Py<PyAny>),
-    /// Look at what the attempts do.
-    Look(Arc<Py<PyAny>>),
-    /// Call the callbacks of an execution's tasks.
-    Tell(ExecutionId),
-}
-
-/// The end of an inbox that the engine has. It never waits.
-#[derive(Clone)]
-pub struct Outlet {
-    sender: Sender<Message>,
-    untold: Untold,
-}
-
-impl Outlet {
-    /// Leaves a message. In a closed inbox nobody reads it: an attempt fails then, and its engine is shut down anyway.
-    pub fn send(&self, message: Message) {
-        let _ = self.sender.send(message);
-    }
-
-    /// A task whose attempts are left here, and the notices of how they ended.
-    pub fn task(&self, spec: Py<TaskSpec>) -> Task {
-        let has_callbacks = !spec.get().callbacks().is_empty();
-        let spec: SharedSpec = Arc::new(spec);
-        let (runs, to) = (spec.clone(), self.clone());
-        let body = move |running: RunningAttempt| to.send(Message::Run(runs.clone(), Box::new(running)));
-        let task = spec.get().with_body(TaskBody::Detached(Arc::new(body)));
-        if !has_callbacks {
-            return task;
-        }
-        let to = self.clone();
-        task.observe(move |notice| to.tell(spec.clone(), notice))
-    }
-
-    /// A trigger whose polls are left here.
-    pub fn trigger(&self, spec: Py<TriggerSpec>) -> PyResult<Trigger> {
-        let (to, spec) = (self.clone(), Arc::new(spec));
-        let polls = spec.clone();
-        let body = move |poll| to.send(Message::Poll(polls.clone(), Box::new(poll)));
-        spec.get().with_body(TriggerBody::Detached(Arc::new(body)))
-    }
-
-    /// Leaves word of how an attempt ended.
-    pub fn tell(&self, task: SharedSpec, notice: Notice) {
-        let execution = notice.info.execution;
-        if self.untold.keep(task, notice) {
-            self.send(Message::Tell(execution));
-        }
-    }
-}
-
-/// Leaves a call in the inbox when it is dropped: with the callback that it is in, called or not.
-pub struct CallOnDrop {
-    call: Option<Py<PyAny>>,
-    inbox: Outlet,
-}
-
-impl CallOnDrop {
-    /// A call that is left when this goes.
-    pub fn new(call: Py<PyAny>, inbox: Outlet) -> Self {
-        Self { call: Some(call), inbox }
-    }
-}
-
-impl Drop for CallOnDrop {
-    fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
-            self.inbox.send(Message::Call(call));
-        }
-    }
-}
-
-/// A wait without an end is one of a year at a time.
-pub const LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// Where the engine leaves what Python has to do.
-#[pyclass(frozen, module = "cloaca._cloaca")]
-pub struct Inbox {
-    outlet: Outlet,
-    receiver: Receiver<Message>,
-    /// Dropped when the inbox is closed: that wakes every reader.
-    open: Mutex<Option<Sender<()>>>,
-    closed: Receiver<()>,
-    waiting: AtomicUsize,
-}
-
-impl Inbox {
-    /// The next call that is left in a closed inbox: somebody waits for it. Attempts are dropped: their engine is shut
-    /// down, and who resumes them will run them again. So are polls.
-    fn last_call(&self) -> Option<Message> {
-        self.receiver.try_iter().find(|message| matches!(message, Message::Call(_) | Message::Tell(_)))
-    }
-
-    /// The end that messages are put in at.
-    pub fn outlet(&self) -> Outlet {
-        self.outlet.clone()
-    }
-}
-
-#[pymethods]
-impl Inbox {
-    #[new]
-    fn new() -> Self {
-        let (sender, receiver) = unbounded();
-        let (open, closed) = unbounded();
-        let outlet = Outlet { sender, untold: Untold::default() };
-        Self { outlet, receiver, open: Mutex::new(Some(open)), closed, waiting: AtomicUsize::new(0) }
-    }
-
-    /// Waits for the next thing to do: an Attempt, a Poll, Notices, or something to call. None once the inbox is closed and no call is
-    /// left in it.
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if is_exiting() {
-            return Ok(None);
-        }
-        let message = without_gil(py, || {
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            let message = select! {
-                recv(self.receiver) -> message => message.ok(),
-                recv(self.closed) -> _ => self.last_call(),
-            };
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-            message
-        })?;
-        match message {
-            None => Ok(None),
-            Some(Message::Call(call)) => Ok(Some(call.into_bound(py))),
-            Some(Message::Look(look)) => Ok(Some(look.bind(py).clone())),
-            Some(Message::Tell(execution)) => {
-                let notices = Notices::new(self.outlet.untold.clone(), execution);
-                Ok(Some(Bound::new(py, notices)?.into_any()))
-            }
-            Some(Message::Poll(trigger, running)) => {
-                let poll = Poll::new(trigger.clone_ref(py), *running);
-                Ok(Some(Bound::new(py, poll)?.into_any()))
-            }
-            Some(Message::Run(spec, running)) => {
-                let attempt = Attempt::new(py, spec.clone_ref(py), *running, self.outlet())?;
-                Ok(Some(Bound::new(py, attempt)?.into_any()))
-            }
-        }
-    }
-
-    /// How many threads wait in take().
-    #[getter]
-    fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst)
-    }
-
-    /// Lets every thread in take() go, now and later.
-    fn close(&self) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
+use crate::task::TaskSpec;
 
 /// One attempt at a task, to be run by a thread of Python's.
 #[pyclass(frozen, module = "cloaca._cloaca")]
@@ -196,6 +27,8 @@ pub struct Attempt {
     context: Py<Context>,
     running: Mutex<Option<RunningAttempt>>,
     inbox: Outlet,
+    /// Since when it runs.
+    began: Began,
     /// The process that runs it. A fork of that has none of the threads that would answer.
     process: u32,
 }
@@ -206,10 +39,11 @@ impl Attempt {
         &self.handle
     }
 
-    fn new(py: Python<'_>, spec: Py<TaskSpec>, mut running: RunningAttempt, inbox: Outlet) -> PyResult<Self> {
+    /// An attempt that begins now, on this thread.
+    pub fn new(py: Python<'_>, spec: Py<TaskSpec>, mut running: RunningAttempt, inbox: Outlet) -> PyResult<Self> {
         let context = Py::new(py, Context::of(std::mem::take(&mut running.context)))?;
-        let handle = running.handle().clone();
-        Ok(Self { spec, handle, context, running: Mutex::new(Some(running)), inbox, process: std::process::id() })
+        let (handle, began, process) = (running.handle().clone(), Began::now(), std::process::id());
+        Ok(Self { spec, handle, context, running: Mutex::new(Some(running)), inbox, began, process })
     }
 
     fn check_process(&self, py: Python<'_>) -> PyResult<()> {
@@ -219,9 +53,40 @@ impl Attempt {
     fn finish(&self, result: Result<(), TaskError>) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(running) = running {
-            running.finish(self.context.get().snapshot(), result);
+            let spec = self.spec.get();
+            if spec.has_thread() {
+                spec.expect_short(self.began.was_short());
+            }
+            self.inbox.finish(running, self.context.get().snapshot(), result);
         }
     }
+}
+
+/// When an attempt began, by the clock and by what its thread had worked until then.
+struct Began {
+    at: Instant,
+    worked: Duration,
+}
+
+/// An attempt is short if it takes no longer than this, and waits for nothing that takes longer than [`WAITED`].
+const SHORT: Duration = Duration::from_micros(500);
+const WAITED: Duration = Duration::from_micros(100);
+
+impl Began {
+    fn now() -> Self {
+        Self { at: Instant::now(), worked: worked() }
+    }
+
+    fn was_short(&self) -> bool {
+        let took = self.at.elapsed();
+        took < SHORT && took.saturating_sub(worked().saturating_sub(self.worked)) < WAITED
+    }
+}
+
+/// How long this thread has worked.
+fn worked() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 #[pymethods]

@@ -2,7 +2,7 @@
 //!
 //! **Architecture invariant:** nothing here that a Rust user would miss. It turns Python values, functions and errors
 //! into those of the engine, and back. A thread that waits here holds no GIL, and a thread of the engine never asks for
-//! it: what Python has to do goes through an [`executor::Inbox`], whose readers are Python's own threads.
+//! it: what Python has to do goes through an [`inbox::Inbox`], whose readers are Python's own threads.
 
 #[cfg(target_os = "linux")]
 mod allocator;
@@ -20,6 +20,7 @@ mod exit;
 mod failure;
 mod forks;
 mod history;
+mod inbox;
 mod isolation;
 mod json;
 mod logging;
@@ -47,15 +48,17 @@ mod _cloaca {
     #[pymodule_export]
     use super::context::Context;
     #[pymodule_export]
-    use super::engine::NativeEngine;
+    use super::engine::{AwaitedEnd, NativeEngine};
     #[pymodule_export]
-    use super::executor::{Attempt, Inbox};
+    use super::executor::Attempt;
     #[pymodule_export]
     use super::exit::{exit_begins, exit_is_near, is_exiting};
     #[pymodule_export]
     use super::forks::OutOfForks;
     #[pymodule_export]
     use super::history::NativeHistory;
+    #[pymodule_export]
+    use super::inbox::Inbox;
     #[pymodule_export]
     use super::isolation::{context_of, deeds_of, sighting_of, take_returned};
     #[pymodule_export]
@@ -71,7 +74,7 @@ mod _cloaca {
     #[pymodule_export]
     use super::trigger::{Poll, TriggerSpec};
     #[pymodule_export]
-    use super::waits::{CoroutineWait, ThreadWait};
+    use super::waits::{CoroutineWait, ThreadWait, wait_ticket};
     #[pymodule_export]
     use super::workflow::{NativeWorkflow, nearest};
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cloacina_engine::core::definition::{TaskDefinition, Timeout, TriggerRule};
 use cloacina_engine::core::event::TaskId;
@@ -64,6 +65,8 @@ pub struct TaskSpec {
     is_async: bool,
     in_process: bool,
     callbacks: Callbacks,
+    /// Whether its last attempt was short, and left no time to other threads of Python's.
+    is_short: AtomicBool,
 }
 
 /// A task in the hands of the engine, whose threads have no GIL to count references with.
@@ -106,7 +109,8 @@ impl TaskSpec {
             source: source.into(),
         };
         let callbacks = Callbacks { on_success, on_failure, on_retry };
-        Ok(Self { definition, function, parameters, is_async, in_process, callbacks })
+        let is_short = AtomicBool::new(false);
+        Ok(Self { definition, function, parameters, is_async, in_process, callbacks, is_short })
     }
 
     /// Its name.
@@ -174,6 +178,7 @@ impl TaskSpec {
             is_async: self.is_async,
             in_process: self.in_process,
             callbacks: self.callbacks.clone_ref(py),
+            is_short: AtomicBool::new(false),
         }
     }
 
@@ -210,6 +215,22 @@ impl TaskSpec {
     /// The task with a body.
     pub fn with_body(&self, body: TaskBody) -> Task {
         Task { definition: self.definition.clone(), body, observer: None }
+    }
+
+    /// Whether its attempts run on the thread that takes them.
+    pub fn has_thread(&self) -> bool {
+        !self.is_async && !self.in_process
+    }
+
+    /// Whether a thread that takes an attempt is expected back soon.
+    pub fn is_short(&self) -> bool {
+        // A coroutine is only handed to the event loop.
+        self.is_async || self.is_short.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the next attempt is expected to be short.
+    pub fn expect_short(&self, is_short: bool) {
+        self.is_short.store(is_short && self.has_thread(), Ordering::Relaxed);
     }
 
     /// What is called when an attempt has ended.

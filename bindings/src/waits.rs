@@ -7,8 +7,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::executor::CallOnDrop;
 use crate::exit::without_gil;
+use crate::inbox::CallOnDrop;
 use crate::{errors, outcome};
 
 /// The wait of a thread.
@@ -28,6 +28,12 @@ impl ThreadWait {
         let ended = without_gil(py, || self.0.end())?;
         outcome::outcome(py, &*ended.map_err(|why| errors::wait(py, &why))?)
     }
+}
+
+/// A number for a wait that begins after this.
+#[pyfunction]
+pub fn wait_ticket() -> WaitTicket {
+    cloacina_engine::runtime::engine::wait_ticket()
 }
 
 /// Why a wait was refused.
@@ -101,6 +107,7 @@ impl<'py> FromPyObject<'_, 'py> for Doing {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What a mutex guards, also after a panic.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

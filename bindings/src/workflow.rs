@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::errors;
-use crate::executor::Outlet;
+use crate::inbox::Outlet;
 use crate::task::TaskSpec;
 
 /// A workflow whose definition was checked.

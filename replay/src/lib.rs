@@ -22,7 +22,7 @@ pub mod ground;
 pub mod history;
 pub mod ids;
 pub mod json;
-mod layered;
+pub mod layered;
 pub mod logs;
 pub mod proof;
 pub mod reading;

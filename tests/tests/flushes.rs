@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use cloacina_engine::runtime::engine::{Engine, ExecutionStatus};
 use cloacina_store::Options;
 use cloacina_tests::workflows::{chain, step, workflow};
-use cloacina_tests::world::{World, end_of, run, start};
+use cloacina_tests::world::{World, call, end_of, run, start};
 use tempfile::TempDir;
 
 fn on_a_disk(world: &World) -> (TempDir, Arc<Engine>) {
@@ -61,6 +62,18 @@ fn a_hundred_executions_at_once_take_at_most_a_hundred() {
     // a machine that is busy with something else they may not, and it takes up to twice as many.
     let spent = flushes_of_a_hundred(4);
     assert!((75..=150).contains(&spent), "4 slots: {spent} flushes");
+}
+
+#[test]
+fn a_thousand_executions_that_start_together_take_two_flushes_to_start() {
+    let (_directory, engine) = on_a_disk(&World::of([chain("three")]).with_slots(1));
+    let before = engine.log().flushes();
+    let executions = engine.start_many(vec![call("three"); 1000]).unwrap();
+    let spent = engine.log().flushes() - before;
+    // The first attempt may have ended by now, and its successor have started.
+    assert!(spent <= 4, "{spent} flushes");
+    assert_eq!(executions.len(), 1000);
+    engine.shutdown(Duration::ZERO).unwrap();
 }
 
 #[test]

@@ -27,5 +27,6 @@ mod running;
 mod schedule_kill;
 mod schedules;
 mod shutting_down;
+mod starting_many;
 mod steering;
 mod triggers;

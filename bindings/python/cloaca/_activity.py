@@ -25,8 +25,8 @@ from . import _failure, _running
 from ._cloaca import Attempt
 
 # The waits that must end first; "lock": waits for a lock, of whomever; None: goes on, or may.
-Blocked: TypeAlias = "frozenset[int] | str | None"
-Activity: TypeAlias = "list[int] | str"
+Blocked: TypeAlias = frozenset[int] | str | None
+Activity: TypeAlias = list[int] | str
 
 # How many frames, from the innermost on, tell where a thread is.
 _TOP = 4

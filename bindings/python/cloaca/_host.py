@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from . import _cloaca, _logging, _running
-from ._cloaca import Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
+from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
 from ._past import Past
 from ._threads import Threads
 from ._trigger import triggers
@@ -139,6 +139,22 @@ class Host:
         if engine is not None and not self.is_closed and self._process == os.getpid():
             engine.unregister_trigger(name)
 
+    @property
+    def can_execute(self) -> bool:
+        """Whether the caller can call ``execute``: an attempt says first that it waits."""
+        return _running.attempt() is None
+
+    def execute(self, workflow_name: str, context: Context, execution_id: str | None) -> WorkflowResult:
+        """Starts an execution and waits for its end, on a thread that sleeps only once for that."""
+        if _running.is_main_thread():
+            raw = self.engine.execute(workflow_name, context, execution_id, True)
+        else:
+            ticket = _cloaca.wait_ticket()
+            with _running.waits(ticket):
+                raw = self.engine.execute(workflow_name, context, execution_id, False, ticket)
+        _logging.flush()
+        return self._result(raw)
+
     def wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
         """Waits for the end of an execution."""
         on_main_thread = _running.is_main_thread()
@@ -168,12 +184,16 @@ class Host:
         wait = self.engine.watch(execution_id, _running.attempt(), done)
         try:
             with _running.waits(wait.ticket, ended):
-                self.engine.notify(execution_id, done)
+                awaited = self.engine.notify(execution_id, done)
                 await ended
         finally:
             wait.close()
         wait.check()
-        return self.wait(execution_id, 0.0)
+        raw = awaited.outcome()
+        if raw is None:
+            return self.wait(execution_id, 0.0)
+        _logging.flush()
+        return self._result(raw)
 
     def report_activity(self) -> None:
         """Tells the engine which attempts wait for threads that wait for executions."""

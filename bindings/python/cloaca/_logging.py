@@ -19,7 +19,7 @@ from typing import Any
 from . import _cloaca, _failure
 
 # Loggers whose level may be set on purpose; those below them inherit it.
-_NAMES = ("cloaca", "cloaca.engine", "cloaca.store")
+_LOGGERS = tuple(logging.getLogger(name) for name in ("cloaca", "cloaca.engine", "cloaca.store"))
 
 _lock = threading.RLock()
 _thread: threading.Thread | None = None
@@ -59,7 +59,7 @@ def refresh_level() -> None:
 
 
 def _refresh_level() -> None:
-    lowest = min(logging.getLogger(name).getEffectiveLevel() for name in _NAMES)
+    lowest = min(logger.getEffectiveLevel() for logger in _LOGGERS)
     _cloaca.log_level(max(1, min(lowest, 255)))
 
 

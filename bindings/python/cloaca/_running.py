@@ -54,7 +54,7 @@ def attempt() -> Attempt | None:
 
 def is_main_thread() -> bool:
     """Returns whether this is the program's main thread."""
-    return threading.current_thread() is threading.main_thread()
+    return threading.get_ident() == threading.main_thread().ident
 
 
 @contextlib.contextmanager

@@ -97,9 +97,10 @@ class Threads:
 
     def _have_one_waiting(self) -> None:
         """Starts a thread, unless one waits or is about to."""
-        # If no more threads can be started, the work waits for one of those that run.
-        with contextlib.suppress(Exception):
-            self._start_one()
+        if self._inbox.waiting + self._starting == 0:
+            # If no more threads can be started, the work waits for one of those that run.
+            with contextlib.suppress(Exception):
+                self._start_one()
 
     def _start_one(self) -> None:
         with self._lock:
@@ -292,6 +293,7 @@ def _call(call: Callable[[], object]) -> None:
 
 
 def _arguments(attempt: Attempt) -> tuple[Any, ...]:
-    if attempt.parameters == 0:
+    parameters = attempt.parameters
+    if parameters == 0:
         return ()
-    return (attempt.context,) if attempt.parameters == 1 else (attempt.context, TaskHandle._of(attempt))
+    return (attempt.context,) if parameters == 1 else (attempt.context, TaskHandle._of(attempt))

@@ -13,7 +13,7 @@ from ._times import optional_rfc3339, rfc3339
 from .errors import LogError, TaskTimeoutError, WorkflowFailedError
 
 if TYPE_CHECKING:
-    from ._cloaca import RawOutcome
+    from ._cloaca import RawOutcome, RawTask
     from ._past import Past
     from .history import History
     from .literals import ExecutionStatus, TaskStatus
@@ -79,6 +79,7 @@ class WorkflowResult:
         "_failed_type",
         "_final_context",
         "_past",
+        "_raw_tasks",
         "_started",
         "_status",
         "_tasks",
@@ -92,24 +93,17 @@ class WorkflowResult:
         self._status = raw["status"]
         self._final_context = raw["context"]
         self._error_message = raw["error"]
-        self._tasks: Mapping[str, TaskResult] = {
-            task["task_id"]: TaskResult(
-                state=task["state"],
-                attempts=task["attempts"],
-                error=task["error"] if task["error"] is not None else task["skipped"],
-                traceback=task["traceback"],
-                started=optional_rfc3339(task["started"]),
-                ended=optional_rfc3339(task["ended"]),
-            )
-            for task in raw["tasks"]
-        }
+        self._raw_tasks = raw["tasks"]
+        # Made when somebody asks: that takes longer than all else here.
+        self._tasks: Mapping[str, TaskResult] | None = None
         self._started = raw["started"]
         self._ended = raw["ended"]
         self._failed = raw["failed"]
         failed = raw["failed"]
-        self._failed_type = next(
-            (task["error_type"] for task in raw["tasks"] if failed is not None and task["task_id"] == failed[0]), None
-        )
+        self._failed_type: str | None = None
+        if failed is not None:
+            types = (task["error_type"] for task in raw["tasks"] if task["task_id"] == failed[0])
+            self._failed_type = next(types, None)
         # An attempt that timed out may have raised something later; that is not why it failed.
         self._cause = cause if cause is not None and name_of(type(cause)) == self._failed_type else None
 
@@ -174,6 +168,8 @@ class WorkflowResult:
             >>> "in divide" in result.tasks["divide"].traceback
             True
         """
+        if self._tasks is None:
+            self._tasks = {task["task_id"]: _task_result(task) for task in self._raw_tasks}
         return self._tasks
 
     @property
@@ -315,6 +311,17 @@ class WorkflowResult:
 
 def _shown(duration: timedelta) -> str:
     return span(duration // timedelta(microseconds=1))
+
+
+def _task_result(task: RawTask) -> TaskResult:
+    return TaskResult(
+        state=task["state"],
+        attempts=task["attempts"],
+        error=task["error"] if task["error"] is not None else task["skipped"],
+        traceback=task["traceback"],
+        started=optional_rfc3339(task["started"]),
+        ended=optional_rfc3339(task["ended"]),
+    )
 
 
 PipelineResult = WorkflowResult

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
@@ -14,6 +14,7 @@ from ._times import optional_rfc3339, rfc3339
 from .config import DefaultRunnerConfig
 from .errors import (
     ConfigurationError,
+    Error,
     ExecutionNotFoundError,
     OperationError,
     WaitTimeoutError,
@@ -235,6 +236,9 @@ class DefaultRunner(Scheduling):
             cloaca.errors.WorkflowNotFoundError: workflow 'elt' is not registered; did you mean 'etl'?
         """
         check_timeout(timeout)
+        if timeout is None and not progress and self._host.can_execute:
+            context = self._input(workflow_name, context, execution_id)
+            return self._host.execute(workflow_name, context, execution_id)
         started = self._start(workflow_name, context, execution_id)
         if progress:
             from . import _progress
@@ -255,6 +259,49 @@ class DefaultRunner(Scheduling):
             [['2026-01-29'], ['2026-01-30'], ['2026-01-31']]
         """
         return Execution(self._host, self._start(workflow_name, context, execution_id))
+
+    def submit_many(
+        self,
+        workflow_name: str,
+        inputs: Iterable[Input],
+        *,
+        execution_ids: Iterable[str | None] | None = None,
+    ) -> list[Execution]:
+        """Starts a workflow once for each input, all with one write to the log. Otherwise each execution is the same as
+        one that [`submit`][cloaca.DefaultRunner.submit] started, which waits for a write of its own.
+
+        The start is atomic: if one input is not valid, or the power fails, no execution was started.
+
+        Args:
+            workflow_name: A registered workflow.
+            inputs: The inputs, each as for [`execute`][cloaca.DefaultRunner.execute].
+            execution_ids: The id of each execution, or ``None`` for a new one; as many as inputs. An execution that
+                exists is attached to: a script that is run again starts only what is missing.
+
+        Returns:
+            The executions, in the order of the inputs.
+
+        Raises:
+            WorkflowNotFoundError: No such workflow; the message has the nearest name.
+            WorkflowInputError: An input is not what the workflow declares with
+                [`workflow_params`][cloaca.workflow_params]. The message says which, as it does of the others.
+            Error: An execution with one of the ids is blocked, or one of another workflow.
+            TypeError, ValueError: An input is not a context, or not JSON; or there are more or fewer ids than inputs.
+
+        Example:
+            >>> with cloaca.DefaultRunner(":memory:") as runner:
+            ...     executions = runner.submit_many("etl", ({"day": f"2026-01-{day:02}"} for day in range(1, 32)))
+            ...     results = [execution.result() for execution in executions]
+            >>> len(results), results[-1].final_context["rows"]
+            (31, ['2026-01-31'])
+        """
+        if isinstance(inputs, (Mapping, Context, str)) or not isinstance(inputs, Iterable):
+            raise TypeError(f"inputs must be a list of inputs, one for each execution, not {type(inputs).__name__}")
+        contexts, ids = list(inputs), None if execution_ids is None else list(execution_ids)
+        if ids is not None and len(ids) != len(contexts):
+            raise ValueError(f"there are {len(contexts)} inputs, but {len(ids)} execution_ids; give one for each")
+        started = self._start_many(workflow_name, contexts, ids)
+        return [Execution(self._host, execution_id) for execution_id in started]
 
     async def execute_async(
         self,
@@ -405,13 +452,31 @@ class DefaultRunner(Scheduling):
         self._host.shutdown(grace)
 
     def _start(self, workflow_name: str, context: Input, execution_id: str | None) -> str:
-        if not isinstance(workflow_name, str):
-            raise TypeError(f"a workflow is executed by its name, a str, not {type(workflow_name).__name__}")
+        context = self._input(workflow_name, context, execution_id)
+        return self._engine.start(workflow_name, context, execution_id)
+
+    def _input(self, workflow_name: str, context: Input, execution_id: str | None) -> Context:
+        _check_name(workflow_name)
         if not isinstance(context, Context):
             context = Context(context)
         context = self._checked(workflow_name, context, execution_id)
         _logging.refresh_level()
-        return self._engine.start(workflow_name, context, execution_id)
+        return context
+
+    def _start_many(self, workflow_name: str, inputs: list[Input], ids: list[str | None] | None) -> list[str]:
+        _check_name(workflow_name)
+        checked = []
+        for place, given in enumerate(inputs):
+            try:
+                context = given if isinstance(given, Context) else Context(given)
+                checked.append(self._checked(workflow_name, context, None if ids is None else ids[place]))
+            except Error as error:
+                error.message = f"inputs[{place}]: {error.message}"
+                raise
+            except TypeError as error:
+                raise TypeError(f"inputs[{place}]: {error}") from None
+        _logging.refresh_level()
+        return self._engine.start_many(workflow_name, checked, ids)
 
     def _checked(self, workflow_name: str, context: Context, execution_id: str | None) -> Context:
         """The input with the defaults that its workflow declares."""
@@ -452,3 +517,8 @@ class DefaultRunner(Scheduling):
         where = ":memory:" if self._host.location.path is None else self._host.location.path
         state = ", shut down" if self._host.is_closed else ""
         return f"DefaultRunner({where!r}, durability={self._host.config.durability!r}{state})"
+
+
+def _check_name(workflow_name: object) -> None:
+    if not isinstance(workflow_name, str):
+        raise TypeError(f"a workflow is executed by its name, a str, not {type(workflow_name).__name__}")

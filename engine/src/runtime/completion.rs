@@ -1,5 +1,6 @@
 //! Promises: what will be known once, and those who wait for it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use cloacina_store::log::AppendError;
@@ -7,12 +8,43 @@ use cloacina_store::log::AppendError;
 use super::errors::WaitError;
 use super::lock::lock;
 use super::outcome::Outcome;
+use crate::core::event::ExecutionId;
 
 /// Takes the end of an execution; called once.
 pub type Waiter = Box<dyn FnOnce(Result<Arc<Outcome>, WaitError>) + Send>;
 
 /// The end of an execution.
 pub(crate) type Completion = Promise<Result<Arc<Outcome>, WaitError>>;
+
+/// The ends of the executions that are live: who waits for one need not ask the scheduler.
+#[derive(Clone, Default)]
+pub(crate) struct Completions(Arc<Mutex<HashMap<ExecutionId, Arc<Completion>>>>);
+
+impl Completions {
+    /// The end of an execution, if it is live.
+    pub(crate) fn find(&self, execution: ExecutionId) -> Option<Arc<Completion>> {
+        lock(&self.0).get(&execution).cloned()
+    }
+
+    pub(crate) fn insert(&self, execution: ExecutionId, completion: Arc<Completion>) {
+        lock(&self.0).insert(execution, completion);
+    }
+
+    pub(crate) fn remove(&self, execution: ExecutionId) {
+        lock(&self.0).remove(&execution);
+    }
+}
+
+/// The scheduler's hold on the ends: when it goes, nothing is live any more.
+pub(crate) struct PublishedCompletions(pub(crate) Completions);
+
+impl Drop for PublishedCompletions {
+    fn drop(&mut self) {
+        // Outside of the lock: whoever waits for one that never comes is told when it is dropped.
+        let left = std::mem::take(&mut *lock(&self.0.0));
+        drop(left);
+    }
+}
 
 /// That everything which was decided up to some moment is durable, or the reason why it never will be.
 pub(crate) type Durable = Result<(), AppendError>;

@@ -8,6 +8,7 @@ use cloacina_store::log::{EventLog, ReadError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::clock::{Clock, Follower, Settled, TimeSource, warn_if_ahead};
+use super::completion::Completions;
 use super::erasing::{EraseError, erase};
 use super::fault::LogFault;
 use super::ids::new_execution_id;
@@ -24,17 +25,19 @@ use crate::core::event::ExecutionId;
 use crate::core::time::Timestamp;
 
 mod asking;
+mod executing;
 mod nested;
 mod schedules;
 mod triggers;
 
 pub use super::attempt::{AttemptActivity, WaitTicket};
 pub use super::config::{EngineConfig, StartRequest};
-pub use super::errors::{EngineError, StartError, WaitError};
+pub use super::errors::{EngineError, ExecuteError, StartError, StartManyError, WaitError};
 pub use super::ids::ForeignId;
 pub use super::outcome::{Listed, Outcome, TaskOutcome};
 pub use crate::core::standing::{ExecutionStatus, Standing};
-pub use nested::{NestedWaitGuard, PendingWait};
+pub use executing::Executing;
+pub use nested::{NestedWaitGuard, PendingWait, wait_ticket};
 
 /// An engine: one scheduler over one log. Closed by [`Engine::shutdown`], or when it is dropped.
 ///
@@ -79,6 +82,7 @@ pub struct Engine {
     log: Arc<dyn EventLog>,
     messages: Sender<Message>,
     standings: Standings,
+    completions: Completions,
     recovered: Vec<ExecutionId>,
     config: EngineConfig,
     registry: Arc<Registry>,
@@ -103,7 +107,7 @@ impl Engine {
         }
         let recovered: Vec<ExecutionId> = unfinished.keys().copied().collect();
         let (messages, receiver) = crossbeam_channel::unbounded();
-        let standings = Standings::new(log.clone());
+        let (standings, completions) = (Standings::new(log.clone()), Completions::default());
         let shell = Shell {
             log: log.clone(),
             registry: registry.clone(),
@@ -113,6 +117,7 @@ impl Engine {
             messages: receiver,
             own: messages.clone(),
             standings: standings.clone(),
+            completions: completions.clone(),
             config: config.clone(),
         };
         let to_scheduler = messages.clone();
@@ -125,7 +130,8 @@ impl Engine {
         if let TimeSource::Virtual(clock) = &config.time {
             clock.follow(Arc::new(ToScheduler(messages.clone())));
         }
-        let engine = Self { log, messages, standings, recovered, config, registry, waits: Waits::default(), scheduler };
+        let waits = Waits::default();
+        let engine = Self { log, messages, standings, completions, recovered, config, registry, waits, scheduler };
         engine.catch_up();
         Ok(engine)
     }
@@ -135,12 +141,63 @@ impl Engine {
     /// # Errors
     /// See [`StartError`]; nothing was created then.
     pub fn start(&self, request: StartRequest) -> Result<ExecutionId, StartError> {
-        let limit = self.config.max_value_bytes;
-        if let Some((key, value)) = request.input.iter().find(|(_, value)| value.as_str().len() > limit) {
-            return Err(StartError::ValueTooLarge { key: key.clone(), bytes: value.as_str().len(), limit });
-        }
+        self.check_values(&request)?;
         let id = request.execution.unwrap_or_else(new_execution_id);
         self.ask(|reply| Message::Start { request, id, reply }).unwrap_or(Err(StartError::ShutDown))
+    }
+
+    /// Starts many executions at the cost of one: with one batch of the log, so that after a power cut, too, either all of
+    /// them are there or none. Attaches to those whose ids exist. Returns the ids, in the order of the requests, once all
+    /// starts are durable.
+    ///
+    /// # Errors
+    /// [`StartManyError`] for the first request that cannot be met; nothing was created then.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use cloacina_engine::core::event::Cause;
+    /// # use cloacina_engine::core::json::Json;
+    /// # use cloacina_engine::runtime::engine::{Engine, EngineConfig, ExecutionStatus, StartRequest};
+    /// # use cloacina_engine::runtime::task::Task;
+    /// # use cloacina_engine::runtime::workflow::{Registry, Workflow};
+    /// # let registry = Arc::new(Registry::default());
+    /// # registry.register(Workflow::new("etl", [Task::new("load", |_| Ok(()))])?);
+    /// # let log = Arc::new(cloacina_store::MemoryLog::open(&cloacina_store::MemoryDisk::default())?);
+    /// # let engine = Engine::open(log, registry, EngineConfig::default())?;
+    /// let requests = ["monday", "tuesday"].map(|day| StartRequest {
+    ///     workflow: "etl".into(),
+    ///     input: vec![("day".into(), Json::from(serde_json::json!(day)))],
+    ///     execution: None,
+    ///     cause: Cause::Call,
+    /// });
+    /// let executions = engine.start_many(requests.into())?;
+    /// for execution in executions {
+    ///     assert_eq!(engine.wait(execution, None)?.status, ExecutionStatus::Completed);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn start_many(&self, requests: Vec<StartRequest>) -> Result<Vec<ExecutionId>, StartManyError> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        for (at, request) in requests.iter().enumerate() {
+            self.check_values(request).map_err(|why| StartManyError { at, why })?;
+        }
+        let starts: Vec<_> =
+            requests.into_iter().map(|request| (request.execution.unwrap_or_else(new_execution_id), request)).collect();
+        let ids = starts.iter().map(|(id, _)| *id).collect();
+        let shut_down = StartManyError { at: 0, why: StartError::ShutDown };
+        self.ask(|reply| Message::StartMany { starts, reply }).unwrap_or(Err(shut_down)).map(|()| ids)
+    }
+
+    fn check_values(&self, request: &StartRequest) -> Result<(), StartError> {
+        let limit = self.config.max_value_bytes;
+        match request.input.iter().find(|(_, value)| value.as_str().len() > limit) {
+            None => Ok(()),
+            Some((key, value)) => {
+                Err(StartError::ValueTooLarge { key: key.clone(), bytes: value.as_str().len(), limit })
+            }
+        }
     }
 
     /// Cancels an execution: what runs is stopped or its result ignored, what has not started never does.

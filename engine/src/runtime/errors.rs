@@ -59,6 +59,28 @@ pub enum StartError {
     ShutDown,
 }
 
+/// Why executions that were to start together did not.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("request {at}: {why}")]
+pub struct StartManyError {
+    /// The place of the request that could not be met, from 0.
+    pub at: usize,
+    /// Why not.
+    #[source]
+    pub why: StartError,
+}
+
+/// Why an execution that was to start and end gave no outcome.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// It could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The wait gave no outcome.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+}
+
 /// Why a wait gave no outcome.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -13,7 +13,7 @@ use super::clock::Settled;
 use super::completion::Waiter;
 use super::config::StartRequest;
 use super::cron::CronExpression;
-use super::errors::{EngineError, StartError, WaitError};
+use super::errors::{EngineError, StartError, StartManyError, WaitError};
 use super::outcome::Outcome;
 use super::schedules::ScheduleError;
 use super::trigger::PollResult;
@@ -29,10 +29,14 @@ use crate::core::trigger::{self, TriggerId};
 pub(crate) enum Message {
     /// Start an execution. The answer comes when its start is durable.
     Start { request: StartRequest, id: ExecutionId, reply: Reply<Result<ExecutionId, StartError>> },
+    /// Start an execution, and wait for its end.
+    Execute { request: StartRequest, id: ExecutionId, then: Box<dyn FnOnce(Executed) + Send> },
+    /// Start executions together. The answer comes when all starts are durable.
+    StartMany { starts: Vec<(ExecutionId, StartRequest)>, reply: Reply<Result<(), StartManyError>> },
     /// Wait for the end of an execution, if it is live.
     Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
-    /// An attempt has ended.
-    Finished(Finished),
+    /// Attempts have ended.
+    Finished(Vec<Finished>),
     /// Somebody waits for an execution, without a limit.
     WaitBegins { ticket: WaitTicket, wait: NestedWait },
     /// It does no more.
@@ -161,6 +165,14 @@ pub(crate) enum Control {
     Pause(Option<String>),
     Unpause,
     Resume,
+}
+
+/// What came of an execution that was to start and end.
+pub(crate) enum Executed {
+    Refused(StartError),
+    Ended(Result<Arc<Outcome>, WaitError>),
+    /// It exists and is not live: the log knows more.
+    NotLive,
 }
 
 /// Whether a wait could be attached to a live execution.

@@ -30,5 +30,6 @@ pub mod trigger;
 pub mod triggers;
 mod unfinished;
 mod waiting;
+pub mod work_queue;
 mod workers;
 pub mod workflow;

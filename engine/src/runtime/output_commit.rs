@@ -15,7 +15,7 @@ use super::handle::TaskHandle;
 use super::message::{Finished, Message};
 use super::narration;
 use super::outcome::Outcome;
-use super::task::{AttemptEnd, Notice, Observer};
+use super::task::{AttemptEnd, Notice, Observer, Results, TaskResult};
 use super::workers::Workers;
 use super::workflow::Workflow;
 use crate::core::context::values;
@@ -100,12 +100,10 @@ impl Acknowledged {
             attempt,
         };
         let (execution, name, own, limit) = (self.execution, info.task.clone(), self.own.clone(), self.max_value_bytes);
-        let report = Box::new(move |context: TaskContext, result: Result<(), TaskError>| {
+        let report = Box::new(move |context: TaskContext, result: TaskResult, results: &mut Results| {
             let (writes, reads) = context.finish();
             let (writes, result) = refuse_long_values(writes, result, limit);
-            let finished = Finished { execution, task: name, attempt, writes, reads, result };
-            // If the scheduler is gone, the attempt is left to recovery.
-            let _scheduler_may_be_gone = own.send(Message::Finished(finished));
+            results.add(&own, Finished { execution, task: name, attempt, writes, reads, result });
         });
         let handle = TaskHandle::new(info, self.own.clone());
         self.workers.start(&self.workflow.bodies[task.at()], handle, context, report);

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::attempt::AttemptKey;
 use super::clock::Clock;
+use super::completion::{Completions, PublishedCompletions};
 use super::config::EngineConfig;
 use super::errors::EngineError;
 use super::message::{Finished, Message, Source};
@@ -43,6 +44,7 @@ mod slots;
 mod sources;
 mod stalls;
 mod starting;
+mod starting_many;
 mod triggers;
 mod waiters;
 
@@ -62,6 +64,7 @@ pub(crate) struct Shell {
     /// A way back to itself, for what happens on other threads.
     pub(crate) own: Sender<Message>,
     pub(crate) standings: Standings,
+    pub(crate) completions: Completions,
 }
 
 /// What a log was found to hold when it was opened.
@@ -74,11 +77,15 @@ pub(crate) struct Found {
 pub(crate) struct Scheduler {
     shell: Shell,
     live: HashMap<ExecutionId, Live>,
+    /// The ends of those that are live.
+    completions: PublishedCompletions,
     held: BTreeMap<ExecutionId, Unfinished>,
     /// Executions with ready tasks; each gets one slot before it goes to the end again.
     runnable: VecDeque<ExecutionId>,
     /// Executions with something for the log.
     touched: Vec<ExecutionId>,
+    /// Executions that start together: in one batch, so that all of them do or none.
+    together: Vec<Vec<ExecutionId>>,
     /// Executions of which an attempt has left its slot, or come back to one, in this turn.
     moved: HashSet<ExecutionId>,
     /// Executions with answers.
@@ -122,10 +129,11 @@ impl Scheduler {
         let (now, wall) = (shell.clock.now(), shell.clock.wall());
         let slots = u32::try_from(shell.config.max_concurrent_tasks.max(1)).unwrap_or(u32::MAX);
         Self {
+            live: HashMap::new(),
+            completions: PublishedCompletions(shell.completions.clone()),
             shell,
             wall,
             now,
-            live: HashMap::new(),
             schedules: found.schedules.into_iter().map(|(id, state)| (id, LiveSchedule::found(state))).collect(),
             triggers: live_triggers(found.triggers, &found.unfinished),
             held: found.unfinished,
@@ -133,6 +141,7 @@ impl Scheduler {
             asked_sources: Vec::new(),
             runnable: VecDeque::new(),
             touched: Vec::new(),
+            together: Vec::new(),
             moved: HashSet::new(),
             asked: Vec::new(),
             slots: Slots::new(slots),
@@ -199,11 +208,13 @@ impl Scheduler {
     fn take(&mut self, message: Message) {
         match message {
             Message::Start { request, id, reply } => self.start(request, id, reply),
+            Message::Execute { request, id, then } => self.execute(request, id, then),
+            Message::StartMany { starts, reply } => self.start_many(starts, reply),
             Message::Wait { execution, waiter, reply } => {
                 let attached = self.attach(execution, waiter);
                 let _asker_may_be_gone = reply.send(attached);
             }
-            Message::Finished(finished) => self.attempt_finished(finished),
+            Message::Finished(finished) => finished.into_iter().for_each(|one| self.attempt_finished(one)),
             Message::WaitBegins { ticket, wait } => drop(self.nested.insert(ticket, wait)),
             Message::WaitEnds { ticket } => drop(self.nested.remove(&ticket)),
             Message::OnStall(look) => self.stalls.on_stall(look),
@@ -223,7 +234,7 @@ impl Scheduler {
             },
             Message::Peek { execution, reply } => self.peek(execution, reply),
             Message::Over(execution) => {
-                let answers = self.live.remove(&execution).map(|live| live.answers);
+                let answers = self.forget_live(execution).map(|live| live.answers);
                 answers.into_iter().flatten().for_each(|answer| answer(Ok(())));
             }
             Message::Refused { execution, error } => self.refused(execution, &error),

@@ -5,10 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
+
 pub use super::attempt::AttemptInfo;
 use super::completion::Hold;
 use super::errors::WaitError;
 use super::handle::TaskHandle;
+use super::message::{Finished, Message};
 use super::outcome::Outcome;
 use crate::core::definition::{TaskDefinition, Timeout, TriggerRule};
 use crate::core::event::{Key, TaskError, TaskId};
@@ -75,7 +78,7 @@ pub type TaskResult = Result<(), TaskError>;
 pub type TaskFunction = dyn Fn(&mut TaskContext, &TaskHandle) -> TaskResult + Send + Sync;
 
 /// Takes the result of an attempt. Called once, on whatever thread the attempt ended.
-pub(crate) type Report = Box<dyn FnOnce(TaskContext, TaskResult) + Send>;
+pub(crate) type Report = Box<dyn FnOnce(TaskContext, TaskResult, &mut Results) + Send>;
 
 /// What an async task gives back: its context, and how it ended.
 pub type AsyncBody = Pin<Box<dyn Future<Output = (TaskContext, TaskResult)> + Send>>;
@@ -103,10 +106,55 @@ impl RunningAttempt {
     }
 
     /// Ends the attempt, with the context that holds its writes and reads.
-    pub fn finish(mut self, context: TaskContext, result: TaskResult) {
+    pub fn finish(self, context: TaskContext, result: TaskResult) {
+        self.finish_into(context, result, &mut Results::default());
+    }
+
+    /// As [`RunningAttempt::finish`], but the engine does not hear of it before the results are sent or dropped.
+    pub fn finish_into(mut self, context: TaskContext, result: TaskResult, results: &mut Results) {
         if let Some(report) = self.report.take() {
-            report(context, result);
+            report(context, result, results);
         }
+    }
+}
+
+/// Results of attempts, on their way to the engine together: what follows from them can then share a flush. For executors
+/// that run short attempts one after the other. Dropped, they are sent.
+#[derive(Default)]
+pub struct Results(Option<(Sender<Message>, Vec<Finished>)>);
+
+impl Results {
+    /// Sends them.
+    pub fn send(&mut self) {
+        if let Some((scheduler, finished)) = self.0.take() {
+            // If the scheduler is gone, the attempts are left to recovery.
+            let _ = scheduler.send(Message::Finished(finished));
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |(_, finished)| finished.len())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(crate) fn add(&mut self, scheduler: &Sender<Message>, finished: Finished) {
+        if self.0.as_ref().is_some_and(|(other, _)| !other.same_channel(scheduler)) {
+            self.send();
+        }
+        self.0.get_or_insert_with(|| (scheduler.clone(), Vec::new())).1.push(finished);
+    }
+}
+
+impl Drop for Results {
+    fn drop(&mut self) {
+        self.send();
     }
 }
 
@@ -118,7 +166,7 @@ impl Drop for RunningAttempt {
                 message: "the executor dropped the attempt without an outcome".into(),
                 ..TaskError::default()
             };
-            report(std::mem::take(&mut self.context), Err(error));
+            report(std::mem::take(&mut self.context), Err(error), &mut Results::default());
         }
     }
 }

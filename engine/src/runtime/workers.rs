@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::attempt::{AttemptInfo, AttemptKey};
 use super::handle::{Life, TaskHandle};
 use super::lock::lock;
-use super::task::{Report, RunningAttempt, TaskBody, TaskResult};
+use super::task::{Report, Results, RunningAttempt, TaskBody, TaskResult};
 use super::trigger::{PollReport, RunningPoll, TriggerBody};
 use crate::core::event::{Attempt, ExecutionId, TaskError, TaskId};
 use crate::core::task_context::TaskContext;
@@ -83,12 +83,12 @@ impl Workers {
             TaskBody::Blocking(function) => self.start_blocking(Box::new(move |thread| {
                 let mut context = context;
                 if let Err(missing) = thread {
-                    return report(context, Err(missing.refuse()));
+                    return report(context, Err(missing.refuse()), &mut Results::default());
                 }
                 let span = attempt_span(handle.info()).entered();
                 let result = catch_unwind(AssertUnwindSafe(|| handle.run_as(|| function(&mut context, &handle))));
                 drop(span);
-                report(context, result.unwrap_or_else(|panic| Err(panicked(&*panic))));
+                report(context, result.unwrap_or_else(|panic| Err(panicked(&*panic))), &mut Results::default());
             })),
             TaskBody::Async(function) => self.start_async(move |handle| function(context, handle), handle, report),
             TaskBody::Detached(function) => {
@@ -164,7 +164,7 @@ impl Workers {
             Ok(runtime) => runtime,
             Err(error) => {
                 let why = format!("the engine could not start the threads for async tasks: {error}");
-                return report(TaskContext::default(), Err(no_executor(&why)));
+                return report(TaskContext::default(), Err(no_executor(&why)), &mut Results::default());
             }
         };
         let (life, span) = (handle.life().clone(), attempt_span(handle.info()));
@@ -173,12 +173,13 @@ impl Workers {
         let abort = task.abort_handle();
         life.on_over(move || abort.abort());
         runtime.spawn(async move {
-            match task.await {
-                Ok((context, result)) => report(context, result),
-                Err(error) if error.is_panic() => report(TaskContext::default(), Err(panicked(&*error.into_panic()))),
+            let (context, result) = match task.await {
+                Ok(ended) => ended,
+                Err(error) if error.is_panic() => (TaskContext::default(), Err(panicked(&*error.into_panic()))),
                 // Aborted: it was stopped, and its result counts no more.
-                Err(_) => {}
-            }
+                Err(_) => return,
+            };
+            report(context, result, &mut Results::default());
         });
     }
 
@@ -188,10 +189,10 @@ impl Workers {
         let key = (info.execution, info.task.clone(), info.attempt);
         let (life, lives) = (handle.life().clone(), self.lives.clone());
         lock(&lives).insert(key.clone(), life.clone());
-        Box::new(move |context, result| {
+        Box::new(move |context, result, results| {
             lock(&lives).remove(&key);
             life.close();
-            report(context, result);
+            report(context, result, results);
         })
     }
 

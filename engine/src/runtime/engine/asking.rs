@@ -44,6 +44,9 @@ impl Engine {
     pub fn when_done(&self, execution: ExecutionId, done: Waiter) {
         let mut once = CalledOnce { execution, waiter: Some(done) };
         let done: Waiter = Box::new(move |end| once.call(end));
+        if let Some(live) = self.completions.find(execution) {
+            return live.wait(done);
+        }
         let (reply, answer) = crossbeam_channel::bounded(1);
         if let Err(SendError(unsent)) = self.messages.send(Message::Wait { execution, waiter: done, reply }) {
             // The scheduler is gone. What had ended by then is in the log, as long as that can be read.

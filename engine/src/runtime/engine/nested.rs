@@ -14,6 +14,12 @@ use crate::runtime::handle::TaskHandle;
 use crate::runtime::message::{Message, NestedWait};
 use crate::runtime::outcome::Outcome;
 
+/// A number for a wait that begins later; see [`Executing::counted_as`](super::Executing::counted_as).
+pub fn wait_ticket() -> WaitTicket {
+    static TICKETS: AtomicU64 = AtomicU64::new(0);
+    TICKETS.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A wait for an execution; see [`Engine::watch`].
 pub struct NestedWaitGuard {
     ticket: WaitTicket,
@@ -88,8 +94,16 @@ impl Engine {
         execution: ExecutionId,
         refuse: impl FnOnce(WaitError) + Send + 'static,
     ) -> NestedWaitGuard {
-        static TICKETS: AtomicU64 = AtomicU64::new(0);
-        let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
+        self.watch_as(wait_ticket(), attempt, execution, refuse)
+    }
+
+    pub(super) fn watch_as(
+        &self,
+        ticket: WaitTicket,
+        attempt: Option<&TaskHandle>,
+        execution: ExecutionId,
+        refuse: impl FnOnce(WaitError) + Send + 'static,
+    ) -> NestedWaitGuard {
         if attempt.is_none_or(|attempt| attempt.belongs_to(&self.messages)) {
             let wait = NestedWait { attempt: attempt.map(TaskHandle::key), execution, refuse: Box::new(refuse) };
             // Without a scheduler there are no slots.

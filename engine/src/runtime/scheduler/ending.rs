@@ -33,7 +33,8 @@ impl Scheduler {
         }
         tracing::error!(%error, "the log failed; the engine takes nothing more");
         self.failed = Some(error.clone());
-        for (_, live) in self.live.drain() {
+        for (id, live) in self.live.drain() {
+            self.completions.0.remove(id);
             live.completion.complete(Err(WaitError::Log(error.clone().into())));
             live.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
         }
@@ -54,7 +55,7 @@ impl Scheduler {
     /// The log refused a batch of an execution, whose state is now ahead of its history: it is given up here. What the
     /// log has of it is held.
     pub(super) fn refused(&mut self, execution: ExecutionId, error: &AppendError) {
-        let Some(live) = self.live.remove(&execution) else { return };
+        let Some(live) = self.forget_live(execution) else { return };
         tracing::error!(%execution, %error, "the log refused what was decided on an execution; it is given up");
         live.timer.map(|due| self.timers.remove(&(due, Alarm::Execution(execution))));
         for task in live.state.running() {

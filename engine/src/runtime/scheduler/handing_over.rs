@@ -18,8 +18,9 @@ use crate::runtime::workflow::Workflow;
 impl Scheduler {
     /// Hands everything that was decided in this turn to the log, at once: it shares a flush.
     pub(super) fn hand_over(&mut self) {
-        // First those with the executions that they start; what is left is executions by themselves.
+        // First those with several executions; what is left is executions by themselves.
         let mut batches = self.source_batches();
+        batches.extend(self.joint_batches());
         for execution in std::mem::take(&mut self.touched) {
             let Some((batch, acknowledged)) = self.batch(execution) else { continue };
             batches.push((batch, Box::new(move |result| acknowledged.perform(result))));

@@ -21,14 +21,7 @@ impl Scheduler {
         let mut batch = Batch { definitions: Vec::new(), frames: vec![frame] };
         let mut executions = Vec::new();
         for execution in starts {
-            let Some((of_execution, acknowledged)) = self.batch(execution) else { continue };
-            for definition in of_execution.definitions {
-                if !batch.definitions.contains(&definition) {
-                    batch.definitions.push(definition);
-                }
-            }
-            batch.frames.extend(of_execution.frames);
-            executions.push(acknowledged);
+            executions.extend(self.join(&mut batch, execution));
         }
         let acknowledged = SourceAcknowledged { source, durable, executions, own: self.shell.own.clone() };
         Some((batch, Box::new(move |result| acknowledged.perform(result))))

@@ -6,7 +6,7 @@ use cloacina_store::log::ReadError;
 
 use super::Scheduler;
 use super::live::Live;
-use crate::core::decide::{Rejection, Start, start};
+use crate::core::decide::{Decision, Rejection, Start, start};
 use crate::core::event::{Cause, ExecutionId, ExecutionOptions, Key};
 use crate::core::graph::nearest;
 use crate::core::json::Json;
@@ -14,9 +14,12 @@ use crate::core::state::Execution;
 use crate::runtime::config::StartRequest;
 use crate::runtime::errors::StartError;
 use crate::runtime::ids::{ForeignId, stream_of};
-use crate::runtime::message::Reply;
+use crate::runtime::message::{Executed, Reply};
 use crate::runtime::outcome::listed;
 use crate::runtime::workflow::Workflow;
+
+/// An execution that begins, and is not live yet.
+pub(super) type Begun = (Execution, Decision, Arc<Workflow>);
 
 impl Scheduler {
     pub(super) fn start(
@@ -25,28 +28,52 @@ impl Scheduler {
         id: ExecutionId,
         reply: Reply<Result<ExecutionId, StartError>>,
     ) {
-        let refuse = |error| drop(reply.send(Err(error)));
+        match self.admit(id, request) {
+            Ok(begun) => {
+                if let Some((state, decision, workflow)) = begun {
+                    self.go_live(state, workflow);
+                    self.keep(id, decision);
+                }
+                self.answer_started(id, reply);
+            }
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// As a start and a wait, with one answer.
+    pub(super) fn execute(&mut self, request: StartRequest, id: ExecutionId, then: Box<dyn FnOnce(Executed) + Send>) {
+        match self.admit(id, request) {
+            Ok(Some((state, decision, workflow))) => {
+                self.go_live(state, workflow);
+                self.keep(id, decision);
+            }
+            Ok(None) => {}
+            Err(error) => return then(Executed::Refused(error)),
+        }
+        match self.live.get(&id) {
+            Some(live) => live.completion.wait(Box::new(move |end| then(Executed::Ended(end)))),
+            None => then(Executed::NotLive),
+        }
+    }
+
+    /// Decides on the start of an execution; `None` if it exists, and can be attached to.
+    pub(super) fn admit(&self, id: ExecutionId, request: StartRequest) -> Result<Option<Begun>, StartError> {
         if request.execution.is_some()
             && let Some(answer) = self.existing(id, &request.workflow)
         {
-            return match answer {
-                Ok(()) => self.answer_started(id, reply),
-                Err(error) => refuse(error),
-            };
+            return answer.map(|()| None);
         }
         if let Some(error) = &self.failed {
-            return refuse(StartError::Log(error.clone().into()));
+            return Err(StartError::Log(error.clone().into()));
         }
         if self.stopping.is_some() {
-            return refuse(StartError::ShutDown);
+            return Err(StartError::ShutDown);
         }
         let Some(workflow) = self.shell.registry.find(&request.workflow) else {
-            return refuse(self.unknown_workflow(&request.workflow));
+            return Err(self.unknown_workflow(&request.workflow));
         };
-        match self.begin(id, workflow, request.cause, request.input) {
-            Ok(()) => self.answer_started(id, reply),
-            Err(rejection) => refuse(StartError::Log(rejection.into())),
-        }
+        let begun = self.begun(id, workflow, request.cause, request.input);
+        begun.map(Some).map_err(|rejection| StartError::Log(rejection.into()))
     }
 
     /// Begins an execution.
@@ -57,6 +84,19 @@ impl Scheduler {
         cause: Cause,
         input: Vec<(Key, Json)>,
     ) -> Result<(), Rejection> {
+        let (state, decision, workflow) = self.begun(id, workflow, cause, input)?;
+        self.go_live(state, workflow);
+        self.keep(id, decision);
+        Ok(())
+    }
+
+    fn begun(
+        &self,
+        id: ExecutionId,
+        workflow: Arc<Workflow>,
+        cause: Cause,
+        input: Vec<(Key, Json)>,
+    ) -> Result<Begun, Rejection> {
         let config = &self.shell.config;
         let begin = Start {
             id,
@@ -73,9 +113,7 @@ impl Scheduler {
             input,
         };
         let (state, decision) = start(begin, self.now)?;
-        self.go_live(state, workflow);
-        self.keep(id, decision);
-        Ok(())
+        Ok((state, decision, workflow))
     }
 
     /// Whether an execution of this workflow with this id can be attached to; `None` if there is none. Only this thread
@@ -141,6 +179,13 @@ impl Scheduler {
             timer: None,
             state,
         };
+        self.completions.0.insert(live.state.id(), live.completion.clone());
         self.live.insert(live.state.id(), live);
+    }
+
+    /// Forgets an execution that is live no more.
+    pub(super) fn forget_live(&mut self, execution: ExecutionId) -> Option<Live> {
+        self.completions.0.remove(execution);
+        self.live.remove(&execution)
     }
 }

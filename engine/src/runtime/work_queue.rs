@@ -1,0 +1,420 @@
+//! A queue of work for threads of which one runs at a time, as Python's do: for executors of
+//! [`TaskBody::Detached`](super::task::TaskBody::Detached).
+//!
+//! To wake a thread for each item costs more than a short item itself, and the woken thread then waits for the lock that the
+//! running one holds. So short work is left to the thread that is at it already: it is expected back soon, and takes the next
+//! item itself. Another thread is woken only if it does not come back in time, or if an item is said to be long. A thread that
+//! waits anyway looks after that: it wakes up now and then, as long as something is taken. While nothing is, all sleep.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::lock::lock;
+
+/// How long a thread at short work may stay away before another one looks after the queue.
+const PATIENCE: Duration = Duration::from_micros(500);
+
+/// A queue of work for threads of which one runs at a time.
+///
+/// ```
+/// use cloacina_engine::runtime::work_queue::WorkQueue;
+///
+/// let queue = WorkQueue::default();
+/// queue.push("first");
+/// queue.push("second");
+/// assert_eq!(queue.take(|_| true), Some("first"));
+/// assert_eq!(queue.take(|_| true), Some("second"));
+/// assert_eq!(queue.take(|_| true), None);
+/// ```
+pub struct WorkQueue<T> {
+    state: Mutex<State<T>>,
+    called: Condvar,
+    /// Wakes the thread that watches.
+    watcher: Condvar,
+    patience: Duration,
+}
+
+struct State<T> {
+    items: VecDeque<T>,
+    /// Threads that sleep until they are called.
+    resting: usize,
+    /// Calls that no thread has followed yet.
+    calls: usize,
+    /// Threads that follow a call, and have not come to take anything yet.
+    coming: usize,
+    /// By when a thread at short work is expected back.
+    back_by: Option<Instant>,
+    watch: Watch,
+    /// Whether something was taken since the watching thread looked last.
+    moved: bool,
+    closed: bool,
+}
+
+/// Whether a thread looks after those at short work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    Off,
+    /// A resting thread was woken for it.
+    Wanted,
+    On,
+}
+
+/// Why a thread does not wait any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// There may be something: call [`WorkQueue::take_called`].
+    Called,
+    /// The queue is closed.
+    Closed,
+}
+
+impl<T> Default for WorkQueue<T> {
+    fn default() -> Self {
+        Self::with_patience(PATIENCE)
+    }
+}
+
+impl<T> WorkQueue<T> {
+    /// A queue that expects threads at short work back within a time.
+    fn with_patience(patience: Duration) -> Self {
+        let state = State {
+            items: VecDeque::new(),
+            resting: 0,
+            calls: 0,
+            coming: 0,
+            back_by: None,
+            watch: Watch::Off,
+            moved: false,
+            closed: false,
+        };
+        Self { state: Mutex::new(state), called: Condvar::new(), watcher: Condvar::new(), patience }
+    }
+
+    /// Adds an item, and wakes a thread for it if that is needed. Never blocks.
+    pub fn push(&self, item: T) {
+        let mut state = lock(&self.state);
+        state.items.push_back(item);
+        if state.back_by.is_some_and(|back_by| Instant::now() < back_by) {
+            self.have_watched(&mut state);
+        } else {
+            self.call_one(&mut state);
+        }
+    }
+
+    /// Takes the next item. The caller has done what it took before. `is_short` says whether an item is done soon, as far as
+    /// is known, and without a wait that lets other threads run.
+    pub fn take(&self, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
+        self.take_from(lock(&self.state), is_short)
+    }
+
+    /// Takes the next item, by a thread that [`WorkQueue::wait`] has called.
+    pub fn take_called(&self, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
+        let mut state = lock(&self.state);
+        state.coming -= 1;
+        self.take_from(state, is_short)
+    }
+
+    fn take_from(&self, mut state: MutexGuard<'_, State<T>>, is_short: impl FnOnce(&T) -> bool) -> Option<T> {
+        state.back_by = None;
+        let item = state.items.pop_front()?;
+        state.moved = true;
+        if is_short(&item) {
+            state.back_by = Some(Instant::now() + self.patience);
+            if !state.items.is_empty() {
+                self.have_watched(&mut state);
+            }
+        } else if !state.items.is_empty() {
+            self.call_one(&mut state);
+        }
+        Some(item)
+    }
+
+    /// Sleeps until there may be something to take, or the queue is closed. `overdue` is called, on this thread, when one at
+    /// short work has not come back in time, and when nobody looks after it any more.
+    pub fn wait(&self, overdue: impl Fn()) -> Woken {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(woken) = woken(&mut state).or_else(|| left_over(&mut state)) {
+                return woken;
+            }
+            if state.watch == Watch::Wanted {
+                let woken = self.watch(state);
+                overdue();
+                if let Some(woken) = woken {
+                    return woken;
+                }
+                state = lock(&self.state);
+                continue;
+            }
+            state.resting += 1;
+            state = self.called.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.resting -= 1;
+        }
+    }
+
+    /// Looks now and then after those at short work, as long as anything is taken.
+    fn watch(&self, mut state: MutexGuard<'_, State<T>>) -> Option<Woken> {
+        state.watch = Watch::On;
+        loop {
+            state.moved = false;
+            let waited = self.watcher.wait_timeout(state, self.patience);
+            let (after, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = after;
+            let mut woken = woken(&mut state);
+            let is_overdue = waited.timed_out() && state.back_by.is_none_or(|back_by| Instant::now() >= back_by);
+            if woken.is_none() && is_overdue && state.coming == 0 && !state.items.is_empty() {
+                state.coming += 1;
+                woken = Some(Woken::Called);
+            }
+            if woken.is_some() || (is_overdue && !state.moved) {
+                state.watch = Watch::Off;
+                return woken;
+            }
+        }
+    }
+
+    /// Whether the thread at short work takes a further item when it comes back, and is looked after until then. A thread
+    /// that was woken to look after it is on its way.
+    pub fn is_more_to_come(&self) -> bool {
+        let state = lock(&self.state);
+        state.watch != Watch::Off && state.back_by.is_some() && !state.items.is_empty()
+    }
+
+    /// How many threads wait, or have just been called.
+    pub fn waiting(&self) -> usize {
+        let state = lock(&self.state);
+        state.resting + usize::from(state.watch == Watch::On) + state.coming
+    }
+
+    /// Whether it is closed. What is left in it can still be taken.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+
+    /// Wakes every thread that waits, now and later.
+    pub fn close(&self) {
+        lock(&self.state).closed = true;
+        self.called.notify_all();
+        self.watcher.notify_all();
+    }
+
+    /// Wakes a thread, unless one is on its way.
+    fn call_one(&self, state: &mut State<T>) {
+        if state.calls + state.coming > 0 {
+            return;
+        }
+        if state.resting > 0 {
+            state.calls = 1;
+            self.called.notify_one();
+        } else if state.watch == Watch::On {
+            state.calls = 1;
+            self.watcher.notify_one();
+        }
+    }
+
+    /// Has a resting thread look after the one at short work.
+    fn have_watched(&self, state: &mut State<T>) {
+        if state.watch == Watch::Off && state.resting > state.calls {
+            state.watch = Watch::Wanted;
+            self.called.notify_one();
+        }
+    }
+}
+
+/// Why a thread stops waiting, if it does.
+fn woken<T>(state: &mut State<T>) -> Option<Woken> {
+    if state.closed {
+        return Some(Woken::Closed);
+    }
+    if state.calls == 0 {
+        return None;
+    }
+    state.calls -= 1;
+    state.coming += 1;
+    Some(Woken::Called)
+}
+
+/// What was pushed when nobody waited who could be woken: it is taken now, unless somebody is expected to take it, who is to
+/// be looked after then.
+fn left_over<T>(state: &mut State<T>) -> Option<Woken> {
+    if state.items.is_empty() || state.coming > 0 {
+        return None;
+    }
+    if state.back_by.is_none_or(|back_by| Instant::now() >= back_by) {
+        state.coming += 1;
+        return Some(Woken::Called);
+    }
+    if state.watch == Watch::Off {
+        state.watch = Watch::Wanted;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// A thread that waits once, and what woke it.
+    fn waiting_thread<T: Send + 'static>(queue: &Arc<WorkQueue<T>>) -> Receiver<Woken> {
+        let (queue, (sender, receiver)) = (queue.clone(), channel());
+        let before = queue.waiting();
+        let own = queue.clone();
+        thread::spawn(move || sender.send(own.wait(|| ())));
+        until(|| queue.waiting() > before);
+        receiver
+    }
+
+    fn until(mut condition: impl FnMut() -> bool) {
+        let late = Instant::now() + SOON;
+        while !condition() {
+            assert!(Instant::now() < late, "it does not come to that");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_thread_that_waits_is_called_for_an_item() {
+        let queue = Arc::new(WorkQueue::default());
+        let woken = waiting_thread(&queue);
+        queue.push(1);
+        assert_eq!(woken.recv_timeout(SOON), Ok(Woken::Called));
+        assert_eq!(queue.take_called(|_| true), Some(1));
+    }
+
+    /// A queue whose first item is on its way to a thread, while another one rests.
+    fn with_one_called(queue: &Arc<WorkQueue<usize>>) -> Receiver<Woken> {
+        let threads = [waiting_thread(queue), waiting_thread(queue)];
+        queue.push(0);
+        let mut resting = Vec::new();
+        until(|| lock(&queue.state).coming == 1);
+        thread::sleep(Duration::from_millis(50));
+        resting.extend(threads.into_iter().filter(|thread| thread.try_recv().is_err()));
+        assert_eq!(resting.len(), 1, "one is called");
+        resting.remove(0)
+    }
+
+    #[test]
+    fn who_is_at_short_work_takes_what_comes_meanwhile_and_no_other_is_called() {
+        let queue = Arc::new(WorkQueue::with_patience(SOON));
+        let other = with_one_called(&queue);
+        let mut taken = vec![queue.take_called(|_| true).unwrap()];
+        for item in 1..100 {
+            queue.push(item);
+            taken.extend(queue.take(|_| true));
+        }
+        assert_eq!(taken, (0..100).collect::<Vec<_>>());
+        assert!(other.try_recv().is_err());
+    }
+
+    #[test]
+    fn another_is_called_when_short_work_takes_long_after_all() {
+        let queue = Arc::new(WorkQueue::default());
+        let other = with_one_called(&queue);
+        assert_eq!(queue.take_called(|_| true), Some(0));
+        queue.push(1);
+        assert_eq!(other.recv_timeout(SOON), Ok(Woken::Called));
+        assert_eq!(queue.take_called(|_| true), Some(1));
+    }
+
+    #[test]
+    fn another_is_called_at_once_when_an_item_is_long() {
+        let queue = Arc::new(WorkQueue::with_patience(Duration::from_secs(1_000)));
+        let other = with_one_called(&queue);
+        queue.push(1);
+        assert_eq!(queue.take_called(|_| false), Some(0));
+        assert_eq!(other.recv_timeout(SOON), Ok(Woken::Called));
+        assert_eq!(queue.take_called(|_| false), Some(1));
+    }
+
+    #[test]
+    fn whoever_looks_after_short_work_goes_to_sleep_when_nothing_moves() {
+        let queue = Arc::new(WorkQueue::with_patience(Duration::from_millis(300)));
+        let other = with_one_called(&queue);
+        queue.push(1);
+        assert_eq!(queue.take_called(|_| true), Some(0));
+        assert!(queue.is_more_to_come());
+        assert_eq!(queue.take(|_| true), Some(1));
+        assert!(!queue.is_more_to_come());
+        until(|| lock(&queue.state).watch == Watch::Off);
+        assert!(other.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_came_when_nobody_waited_is_not_left_lying() {
+        let queue = WorkQueue::default();
+        queue.push(0);
+        assert_eq!(queue.wait(|| ()), Woken::Called);
+        assert_eq!(queue.take_called(|_| true), Some(0));
+        // The one that took it does not come back.
+        queue.push(1);
+        assert_eq!(queue.wait(|| ()), Woken::Called);
+        assert_eq!(queue.take_called(|_| true), Some(1));
+    }
+
+    #[test]
+    fn a_closed_queue_lets_every_thread_go() {
+        let queue = Arc::new(WorkQueue::<u8>::default());
+        let waiting = [waiting_thread(&queue), waiting_thread(&queue)];
+        queue.close();
+        for woken in waiting {
+            assert_eq!(woken.recv_timeout(SOON), Ok(Woken::Closed));
+        }
+        assert_eq!(queue.wait(|| ()), Woken::Closed);
+    }
+
+    /// Threads of which one runs at a time, and an item in seven that lets the others run for a while.
+    #[test]
+    fn each_item_is_done_once_whoever_comes_and_whatever_takes_long() {
+        const ITEMS: usize = 20_000;
+        let (queue, gil) = (Arc::new(WorkQueue::default()), Arc::new(Mutex::new(vec![0_u8; ITEMS])));
+        let workers: Vec<_> = (0..6)
+            .map(|_| {
+                let (queue, gil) = (queue.clone(), gil.clone());
+                thread::spawn(move || work(&queue, &gil))
+            })
+            .collect();
+        let pushers = (0..4_usize).map(|first| {
+            let queue = queue.clone();
+            thread::spawn(move || (first..ITEMS).step_by(4).for_each(|item| queue.push(item)))
+        });
+        pushers.collect::<Vec<_>>().into_iter().for_each(|pusher| pusher.join().unwrap());
+        until(|| gil.lock().unwrap().iter().all(|done| *done > 0));
+        queue.close();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        assert!(gil.lock().unwrap().iter().all(|done| *done == 1));
+    }
+
+    fn work(queue: &WorkQueue<usize>, gil: &Mutex<Vec<u8>>) {
+        // What is said of an item is not always so.
+        let is_short = |item: &usize| !item.is_multiple_of(5);
+        let mut running = gil.lock().unwrap();
+        let mut next = queue.take(is_short);
+        loop {
+            let Some(item) = next else {
+                drop(running);
+                if queue.wait(|| ()) == Woken::Closed {
+                    return;
+                }
+                running = gil.lock().unwrap();
+                next = queue.take_called(is_short);
+                continue;
+            };
+            running[item] += 1;
+            if item.is_multiple_of(700) {
+                drop(running);
+                thread::sleep(Duration::from_millis(1));
+                running = gil.lock().unwrap();
+            }
+            next = queue.take(is_short);
+        }
+    }
+}

@@ -1,8 +1,9 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::select::{Age, Moment};
 
@@ -41,7 +42,7 @@ pub(crate) struct LogArguments {
     pub(crate) log: Option<PathBuf>,
 
     /// Do not ask
-    #[arg(long, short, global = true)]
+    #[arg(short, long, global = true)]
     pub(crate) yes: bool,
 
     /// Who asks for it, for the log to remember. Default: $USER
@@ -50,6 +51,54 @@ pub(crate) struct LogArguments {
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The options that every command of `cloaca log` takes, and those of them that have a meaning for a command: the others are
+/// not in its help, and are refused.
+const MEANT: [(&str, &[&str]); 7] = [
+    ("archive", &["log", "yes", "by"]),
+    ("import", &["log"]),
+    ("erase", &["log", "yes", "by"]),
+    ("checkpoint", &["log"]),
+    ("prune", &["log", "yes", "by"]),
+    ("compact", &["log", "yes"]),
+    ("repair", &["log"]),
+];
+
+impl Arguments {
+    /// The command line with all its commands. Options that have no meaning for a command are not in its help.
+    pub(crate) fn line() -> clap::Command {
+        let options: Vec<Arg> = LogArguments::augment_args(clap::Command::new("log"))
+            .get_arguments()
+            .filter(|option| option.is_global_set())
+            .cloned()
+            .collect();
+        Self::command().mut_subcommand("log", |mut log| {
+            for (name, meant) in MEANT {
+                let hidden = options.iter().filter(|option| !meant.contains(&option.get_id().as_str()));
+                let hidden: Vec<Arg> = hidden.map(|option| option.clone().hide(true)).collect();
+                log = log.mut_subcommand(name, |known| known.args(hidden));
+            }
+            log
+        })
+    }
+
+    /// Reads a command line, the program's name first.
+    pub(crate) fn of(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::line().try_get_matches_from(arguments)?)
+    }
+}
+
+impl LogArguments {
+    /// The first option that was typed and has no meaning for the command.
+    pub(crate) fn option_without_meaning(&self) -> Option<&'static str> {
+        let (_, meant) = MEANT.iter().find(|(known, _)| *known == self.command.name())?;
+        // Only who removes something is asked, and remembered.
+        let keeps = matches!(&self.command, Command::Archive(ArchiveArguments { drop: false, .. }));
+        let typed = [("yes", self.yes), ("by", self.by.is_some())];
+        let inert = |option: &&str| keeps || !meant.contains(option);
+        typed.into_iter().filter(|(_, is_typed)| *is_typed).map(|(option, _)| option).find(inert)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,6 +125,21 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NEW")]
         to: PathBuf,
     },
+}
+
+impl Command {
+    /// What it is called on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Archive(_) => "archive",
+            Self::Import { .. } => "import",
+            Self::Erase(_) => "erase",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Prune(_) => "prune",
+            Self::Compact => "compact",
+            Self::Repair { .. } => "repair",
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -144,4 +208,65 @@ pub(crate) struct PruneArguments {
     /// Why, for the log to remember
     #[arg(long, value_name = "TEXT", default_value = "no longer needed")]
     pub(crate) reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// For each command, the options in its help, and a line that has what it needs.
+    const KNOWN: [(&str, &[&str], &str); 7] = [
+        ("archive", &["finished_before", "output", "drop", "reason", "log", "yes", "by"], "archive 1 -o FILE"),
+        ("import", &["log"], "import FILE"),
+        ("erase", &["keys", "seqs", "reason", "log", "yes", "by"], "erase 1 --seq 1 --reason no"),
+        ("checkpoint", &["output", "key", "log"], "checkpoint"),
+        (
+            "prune",
+            &["keep", "older_than", "status", "workflow", "dry_run", "reason", "log", "yes", "by"],
+            "prune --keep 1",
+        ),
+        ("compact", &["log", "yes"], "compact"),
+        ("repair", &["to", "log"], "repair --to NEW"),
+    ];
+
+    fn read(line: &str) -> LogArguments {
+        let words = format!("cloaca log {line}").split(' ').map(OsString::from).collect();
+        match Arguments::of(words).map(|arguments| arguments.command) {
+            Ok(Program::Log(log)) => log,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    /// `cloaca log import --help` offered `--yes` and `--by`, although it asks nobody and remembers nobody.
+    #[test]
+    fn the_help_of_a_command_offers_only_what_has_a_meaning_for_it() {
+        let mut line = Arguments::line();
+        line.build();
+        let log = line.find_subcommand("log").expect("it is one of the programs");
+        let offered: BTreeSet<(&str, BTreeSet<&str>)> = log
+            .get_subcommands()
+            .map(|command| {
+                let options = command.get_arguments().filter(|one| !one.is_positional() && !one.is_hide_set());
+                (command.get_name(), options.map(|one| one.get_id().as_str()).filter(|name| *name != "help").collect())
+            })
+            .collect();
+        let known = KNOWN.iter().map(|(name, options, _)| (*name, options.iter().copied().collect())).collect();
+        assert_eq!(offered, known);
+    }
+
+    #[test]
+    fn every_other_option_is_refused() {
+        for (name, options, line) in KNOWN {
+            for (option, typed) in [("yes", "-y"), ("by", "--by ann")] {
+                let is_meant = options.contains(&option) && name != "archive";
+                let refused = (!is_meant).then_some(option);
+                assert_eq!(read(&format!("{line} {typed}")).option_without_meaning(), refused, "{line} {typed}");
+                assert_eq!(read(&format!("{typed} {line}")).option_without_meaning(), refused, "{typed} {line}");
+            }
+            assert_eq!(read(&format!("{line} --log DIR")).option_without_meaning(), None);
+        }
+        assert_eq!(read("archive 1 -o FILE --drop -y --by ann").option_without_meaning(), None);
+    }
 }

@@ -3,8 +3,6 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 
-use clap::Parser;
-
 use crate::arguments::{Arguments, Command, LogArguments, Program};
 use crate::failure::{Failure, code};
 use crate::surroundings::Surroundings;
@@ -12,7 +10,7 @@ use crate::{archive, checkpoint, erase, import, prune, rewrite, select};
 
 /// Runs a command line (the program's name first) and gives its exit code.
 pub fn run(arguments: Vec<OsString>, around: &mut Surroundings<'_>) -> i32 {
-    let done = match Arguments::try_parse_from(arguments) {
+    let done = match Arguments::of(arguments) {
         Ok(Arguments { command: Program::Log(arguments) }) => log(&arguments, around),
         // It is run before anything is parsed.
         Ok(Arguments { command: Program::Replay { .. } }) => {
@@ -41,6 +39,12 @@ pub fn run(arguments: Vec<OsString>, around: &mut Surroundings<'_>) -> i32 {
 }
 
 fn log(arguments: &LogArguments, around: &mut Surroundings<'_>) -> Result<(), Failure> {
+    if let Some(option) = arguments.option_without_meaning() {
+        let name = arguments.command.name();
+        let removes = if name == "archive" { " without `--drop`" } else { "" };
+        let error = format!("`--{option}` has no meaning for `{name}`{removes}");
+        return Err(Failure::usage(error, format!("cloaca log {name} --help")));
+    }
     let path = select::log(arguments.log.as_deref(), around)?;
     match &arguments.command {
         Command::Archive(what) => archive::run(arguments, what, &path, around),

@@ -1,7 +1,7 @@
 //! An open engine, and how Python waits for it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cloacina_engine::core::event::{Cause, ExecutionId};
@@ -9,7 +9,7 @@ use cloacina_engine::core::time::Millis;
 use cloacina_engine::runtime::clock::TimeSource;
 use cloacina_engine::runtime::crashing::CrashingLog;
 use cloacina_engine::runtime::engine::{
-    Engine, EngineConfig, ExecuteError, Executing, NestedWaitGuard, Outcome, StartRequest, WaitError,
+    Engine, EngineConfig, ExecuteError, Executing, Outcome, StartRequest, WaitError, WaitTicket,
 };
 use cloacina_engine::runtime::workflow::Registry;
 use cloacina_store::log::{Durability, EventLog, OpenError};
@@ -23,8 +23,9 @@ use crate::context::Context;
 use crate::executor::Attempt;
 use crate::exit::without_gil;
 use crate::history::NativeHistory;
-use crate::inbox::{CallOnDrop, Inbox, LONG, Outlet};
+use crate::inbox::{CallOnDrop, Inbox, LONG, Message, Outlet};
 use crate::trigger::TriggerSpec;
+use crate::waits::{CoroutineWait, Doing, ThreadWait, lock};
 use crate::workflow::NativeWorkflow;
 use crate::{errors, outcome};
 
@@ -52,29 +53,6 @@ impl Drop for NativeEngine {
     }
 }
 
-/// An attempt's wait for an execution.
-#[pyclass(frozen, module = "cloaca._cloaca")]
-pub struct NestedWait {
-    guard: Mutex<Option<NestedWaitGuard>>,
-    refused: Arc<Mutex<Option<WaitError>>>,
-}
-
-#[pymethods]
-impl NestedWait {
-    /// Ends it.
-    fn close(&self) {
-        drop(lock(&self.guard).take());
-    }
-
-    /// Raises the reason, if it was refused.
-    fn check(&self, py: Python<'_>) -> PyResult<()> {
-        match &*lock(&self.refused) {
-            Some(why) => Err(errors::wait(py, why)),
-            None => Ok(()),
-        }
-    }
-}
-
 /// How an execution ended, or why nobody can tell.
 type Ended = Result<Arc<Outcome>, WaitError>;
 
@@ -90,10 +68,6 @@ impl AwaitedEnd {
         let ended = lock(&self.0).clone();
         ended.map(|ended| outcome::outcome(py, &*ended.map_err(|why| errors::wait(py, &why))?)).transpose()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl NativeEngine {
@@ -236,8 +210,9 @@ impl NativeEngine {
         started.map(|id| id.to_string()).map_err(|why| errors::start(py, &why))
     }
 
-    /// Starts an execution and waits for its end, in one.
-    #[pyo3(signature = (workflow, context, execution_id, watch_signals))]
+    /// Starts an execution and waits for its end, in one. `ticket` is the number of the wait, if the engine is to count it:
+    /// that of a thread which belongs to no attempt.
+    #[pyo3(signature = (workflow, context, execution_id, watch_signals, ticket=None))]
     fn execute<'py>(
         &self,
         py: Python<'py>,
@@ -245,6 +220,7 @@ impl NativeEngine {
         context: &Context,
         execution_id: Option<&str>,
         watch_signals: bool,
+        ticket: Option<WaitTicket>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let mut request = Some(StartRequest {
             workflow: workflow.into(),
@@ -253,10 +229,17 @@ impl NativeEngine {
             cause: Cause::Call,
         });
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
+        let begin = |request| {
+            let executing = self.engine.execute(request);
+            match ticket {
+                Some(ticket) => executing.counted_as(ticket),
+                None => executing,
+            }
+        };
         let mut executing = None;
         loop {
             let ended = without_gil(py, || {
-                executing = executing.take().or_else(|| request.take().map(|request| self.engine.execute(request)));
+                executing = executing.take().or_else(|| request.take().map(begin));
                 executing.as_ref().and_then(|executing: &Executing<'_>| executing.within(slice))
             })?;
             match ended {
@@ -294,21 +277,16 @@ impl NativeEngine {
     }
 
     /// Waits for the end of an execution, at most so many seconds. `watch_signals` is for the main thread: it lets Ctrl-C
-    /// through. `attempt` is the one that waits, if it is one.
-    #[pyo3(signature = (execution_id, timeout, watch_signals, attempt=None))]
+    /// through.
+    #[pyo3(signature = (execution_id, timeout, watch_signals))]
     fn wait<'py>(
         &self,
         py: Python<'py>,
         execution_id: &str,
         timeout: Option<f64>,
         watch_signals: bool,
-        attempt: Option<&Attempt>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let execution = id_of(execution_id)?;
-        if let Some(attempt) = attempt.filter(|_| timeout.is_none()) {
-            let ended = without_gil(py, || self.engine.wait_in(attempt.handle(), execution))?;
-            return outcome::outcome(py, &*ended.map_err(|why| errors::wait(py, &why))?);
-        }
         let began = Instant::now();
         let limit = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONG));
         let slice = if watch_signals { SIGNAL_CHECK } else { LONG };
@@ -339,17 +317,44 @@ impl NativeEngine {
         Ok(awaited)
     }
 
-    /// Says that an attempt waits for an execution. `call` is called, by a reader of the inbox, when that cannot end.
-    fn watch(&self, py: Python<'_>, execution_id: &str, attempt: &Attempt, call: Py<PyAny>) -> PyResult<NestedWait> {
+    /// Begins a wait without a limit: of an attempt, or of a thread that belongs to none.
+    #[pyo3(signature = (execution_id, attempt))]
+    fn begin_wait(&self, py: Python<'_>, execution_id: &str, attempt: Option<&Attempt>) -> PyResult<ThreadWait> {
+        let execution = id_of(execution_id)?;
+        let handle = attempt.map(Attempt::handle);
+        Ok(ThreadWait(without_gil(py, || self.engine.begin_wait(handle, execution))?))
+    }
+
+    /// Says that a coroutine waits for an execution, as in begin_wait(). `call` is called, by a reader of the inbox, when
+    /// that cannot end.
+    #[pyo3(signature = (execution_id, attempt, call))]
+    fn watch(
+        &self,
+        py: Python<'_>,
+        execution_id: &str,
+        attempt: Option<&Attempt>,
+        call: Py<PyAny>,
+    ) -> PyResult<CoroutineWait> {
         let execution = id_of(execution_id)?;
         let refused = Arc::new(Mutex::new(None));
-        let (call, told) = (CallOnDrop::new(call, self.inbox.clone()), refused.clone());
-        let refuse = move |why: WaitError| {
-            *lock(&told) = Some(why);
-            drop(call);
-        };
-        let guard = without_gil(py, || self.engine.watch(attempt.handle(), execution, refuse))?;
-        Ok(NestedWait { guard: Mutex::new(Some(guard)), refused })
+        let refuse = CoroutineWait::refuse(&refused, CallOnDrop::new(call, self.inbox.clone()));
+        let handle = attempt.map(Attempt::handle);
+        let guard = without_gil(py, || self.engine.watch(handle, execution, refuse))?;
+        Ok(CoroutineWait::new(guard, refused))
+    }
+
+    /// Has `look` called, by a reader of the inbox, when the attempts may all wait for threads that wait for executions.
+    fn on_stall(&self, py: Python<'_>, look: Py<PyAny>) {
+        let (look, inbox) = (Arc::new(look), self.inbox.clone());
+        let stalled = move || inbox.send(Message::Look(look.clone()));
+        py.detach(|| self.engine.on_stall(stalled));
+    }
+
+    /// Reports what attempts do: the tickets of the waits that they wait for, "lock" or "unmoved".
+    fn report_activity(&self, py: Python<'_>, report: Vec<(Py<Attempt>, Doing)>) {
+        let report: Vec<_> =
+            report.into_iter().map(|(attempt, doing)| (attempt.get().handle().clone(), doing.into())).collect();
+        py.detach(|| self.engine.report_activity(report));
     }
 
     /// How an execution stands.

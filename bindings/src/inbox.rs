@@ -27,6 +27,8 @@ pub enum Message {
     Poll(Arc<Py<TriggerSpec>>, Box<RunningPoll>),
     /// Call something without arguments.
     Call(Py<PyAny>),
+    /// Look at what the attempts do.
+    Look(Arc<Py<PyAny>>),
     /// Call the callbacks of an execution's tasks.
     Tell(ExecutionId),
 }
@@ -38,7 +40,7 @@ impl Message {
             Self::Run(task, _) => task.get().is_short(),
             // Our own code, which never blocks.
             Self::Call(_) => true,
-            Self::Poll(..) | Self::Tell(_) => false,
+            Self::Poll(..) | Self::Look(_) | Self::Tell(_) => false,
         }
     }
 }
@@ -171,7 +173,7 @@ impl Inbox {
     /// down, and who resumes them will run them again. So are polls.
     fn last_call(&self) -> Option<Message> {
         std::iter::from_fn(|| self.0.0.queue.take(Message::is_short))
-            .find(|message| !matches!(message, Message::Run(..) | Message::Poll(..)))
+            .find(|message| matches!(message, Message::Call(_) | Message::Tell(_)))
     }
 }
 
@@ -201,6 +203,7 @@ impl Inbox {
         match message {
             None => Ok(None),
             Some(Message::Call(call)) => Ok(Some(call.into_bound(py))),
+            Some(Message::Look(look)) => Ok(Some(look.bind(py).clone())),
             Some(Message::Tell(execution)) => {
                 let notices = Notices::new(self.0.0.untold.clone(), execution);
                 Ok(Some(Bound::new(py, notices)?.into_any()))

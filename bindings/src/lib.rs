@@ -31,6 +31,7 @@ mod scan;
 mod schedules;
 mod task;
 mod trigger;
+mod waits;
 mod workflow;
 
 /// The private module `cloaca._cloaca`.
@@ -47,7 +48,7 @@ mod _cloaca {
     #[pymodule_export]
     use super::context::Context;
     #[pymodule_export]
-    use super::engine::{AwaitedEnd, NativeEngine, NestedWait};
+    use super::engine::{AwaitedEnd, NativeEngine};
     #[pymodule_export]
     use super::executor::Attempt;
     #[pymodule_export]
@@ -72,6 +73,8 @@ mod _cloaca {
     use super::task::TaskSpec;
     #[pymodule_export]
     use super::trigger::{Poll, TriggerSpec};
+    #[pymodule_export]
+    use super::waits::{CoroutineWait, ThreadWait, wait_ticket};
     #[pymodule_export]
     use super::workflow::{NativeWorkflow, nearest};
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import threading
 import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from . import _cloaca, _logging, _running
 from ._cloaca import Context, Inbox, NativeEngine, NativeScheduling, NativeWorkflow, TriggerSpec, VirtualClock
@@ -20,6 +20,9 @@ from .config import DefaultRunnerConfig
 from .errors import OperationError
 from .result import WorkflowResult
 from .workflow import workflows
+
+if TYPE_CHECKING:
+    from ._activity import Observer
 
 # What a running attempt gets at the end of the interpreter before it is left to the recovery, in seconds.
 _GRACE_AT_EXIT = 0.5
@@ -46,6 +49,7 @@ class Host:
         """Opens the log, and takes over what is unfinished there."""
         # Plain flags: a signal handler or a finalizer may shut it down while this thread does.
         self.is_closed = self._is_ended = False
+        self._observer: Observer | None = None
         self._inbox = Inbox()
         registered, polled = workflows.subscribe(self), triggers.subscribe(self)
         try:
@@ -64,6 +68,7 @@ class Host:
             self._native.shutdown(0.0)
             self._inbox.close()
             raise
+        self._native.on_stall(partial(_look, weakref.ref(self)))
         # While it opened, something may have been registered.
         for workflow in workflows.subscribe(self):
             if workflow not in registered:
@@ -141,13 +146,24 @@ class Host:
 
     def execute(self, workflow_name: str, context: Context, execution_id: str | None) -> WorkflowResult:
         """Starts an execution and waits for its end, on a thread that sleeps only once for that."""
-        raw = self.engine.execute(workflow_name, context, execution_id, _is_main_thread())
+        if _running.is_main_thread():
+            raw = self.engine.execute(workflow_name, context, execution_id, True)
+        else:
+            ticket = _cloaca.wait_ticket()
+            with _running.waits(ticket):
+                raw = self.engine.execute(workflow_name, context, execution_id, False, ticket)
         _logging.flush()
         return self._result(raw)
 
     def wait(self, execution_id: str, timeout: float | None) -> WorkflowResult:
         """Waits for the end of an execution."""
-        raw = self.engine.wait(execution_id, timeout, _is_main_thread(), _running.attempt())
+        on_main_thread = _running.is_main_thread()
+        if timeout is None and not on_main_thread:
+            wait = self.engine.begin_wait(execution_id, _running.attempt())
+            with _running.waits(wait.ticket):
+                raw = wait.end()
+        else:
+            raw = self.engine.wait(execution_id, timeout, on_main_thread)
         _logging.flush()
         return self._result(raw)
 
@@ -165,21 +181,30 @@ class Host:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(wake)
 
-        attempt = _running.attempt()
-        nested = None if attempt is None else self.engine.watch(execution_id, attempt, done)
-        awaited = self.engine.notify(execution_id, done)
+        wait = self.engine.watch(execution_id, _running.attempt(), done)
         try:
-            await ended
+            with _running.waits(wait.ticket, ended):
+                awaited = self.engine.notify(execution_id, done)
+                await ended
         finally:
-            if nested is not None:
-                nested.close()
-        if nested is not None:
-            nested.check()
+            wait.close()
+        wait.check()
         raw = awaited.outcome()
         if raw is None:
             return self.wait(execution_id, 0.0)
         _logging.flush()
         return self._result(raw)
+
+    def report_activity(self) -> None:
+        """Tells the engine which attempts wait for threads that wait for executions."""
+        try:
+            if self._observer is None:
+                from ._activity import Observer
+
+                self._observer = Observer()
+            self._native.report_activity(self._observer.look())
+        except Exception as error:
+            _logging.failure("what the tasks wait for could not be seen; that changes nothing", error)
 
     def _result(self, raw: _cloaca.RawOutcome) -> WorkflowResult:
         failed = raw["failed"]
@@ -211,8 +236,10 @@ class Host:
             self.shutdown(0.0)
 
 
-def _is_main_thread() -> bool:
-    return threading.get_ident() == threading.main_thread().ident
+def _look(host: weakref.ref[Host]) -> None:
+    # The engine keeps this, and must not keep the host.
+    if (found := host()) is not None:
+        found.report_activity()
 
 
 _hosts: weakref.WeakSet[Host] = weakref.WeakSet()

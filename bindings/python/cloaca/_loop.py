@@ -68,6 +68,10 @@ class Loop:
                 continue
             return partial(self._cancel, loop, run)
 
+    def current(self) -> asyncio.AbstractEventLoop | None:
+        """Returns the loop that coroutines start on now."""
+        return self._loop
+
     def _use(self, run: Run) -> asyncio.AbstractEventLoop | None:
         """Counts a run, and returns the loop for it; ``None`` after the end."""
         with self._lock:

@@ -204,6 +204,7 @@ class Threads:
 
     def _start_coroutine(self, attempt: Attempt) -> None:
         def fail(error: BaseException) -> None:
+            _running.beginning.pop(attempt, None)
             self._fail(attempt, error)
 
         def complete(returned: object) -> None:
@@ -213,6 +214,7 @@ class Threads:
         name = f"attempt {attempt.attempt} at task '{attempt.task_id}' of execution {attempt.execution_id}"
         try:
             loop = self._event_loop()
+            _running.beginning[attempt] = loop.current
             cancel = loop.start(name, lambda: _running.call(attempt, *_arguments(attempt)), complete, fail)
             attempt.on_cancel(cancel)
         except BaseException as error:

@@ -119,6 +119,8 @@ class NoSlotLeftError(Error, RuntimeError):
     wait without a slot, submit the execution, and let [`defer_until`][cloaca.TaskHandle.defer_until] wait until it is
     [`done`][cloaca.Execution.done].
 
+    A task that waits for a thread or a pool of its own, which waits for the execution, is recognised within a second.
+
     Example:
         >>> with cloaca.WorkflowBuilder("parent"):
         ...     @cloaca.task(retry_attempts=1)

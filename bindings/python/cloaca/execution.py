@@ -111,7 +111,7 @@ class Execution:
         | status | meaning |
         |---|---|
         | ``Running`` | An attempt runs, or one is ready to. |
-        | ``Waiting`` | Nothing runs until the next attempt at a task is due. |
+        | ``Waiting`` | Nothing runs until the next attempt is due, or while no slot comes free. |
         | ``Deferred`` | Its tasks wait in ``defer_until``, and hold no slot. |
         | ``Blocked`` | This runner does not run it: its workflow has another graph, or is not registered. |
         | ``Damaged`` | Its history in the log is not what was written: it cannot be resumed. |

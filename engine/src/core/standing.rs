@@ -17,7 +17,7 @@ use super::time::Timestamp;
 pub enum ExecutionStatus {
     /// An attempt runs, or one is ready to.
     Running,
-    /// Unfinished, and nothing runs until a time.
+    /// Unfinished, and nothing runs until a time, or until there is a slot that does not seem to come.
     Waiting,
     /// Unfinished, and its attempts wait for something outside, without a slot.
     Deferred,
@@ -204,6 +204,22 @@ impl Standing {
             until: None,
             next: None,
         }
+    }
+
+    /// It has waited for a slot for so many seconds, and none will get free if the attempts that hold them wait for threads
+    /// which wait for this execution.
+    #[must_use]
+    pub fn no_slot(slots: usize, holders: &str, seconds: u64) -> Self {
+        Self::because(
+            ExecutionStatus::Waiting,
+            format!(
+                "it has waited {seconds} s for a slot: each of the {slots} slots (max_concurrent_tasks) is held by a task \
+                 that does not go on ({holders}), while a thread that belongs to no task waits for this execution"
+            ),
+            "if those tasks wait for that thread, nothing goes on before their timeouts. Let a task give its slot back while \
+             it waits: execution = runner.submit(...); handle.defer_until(lambda: execution.done); execution.result(). Or \
+             raise max_concurrent_tasks",
+        )
     }
 
     /// No workflow of its name is known to the engine that has the log.

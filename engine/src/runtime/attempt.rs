@@ -39,3 +39,17 @@ pub struct AttemptOver {
 /// Takes a slot that an attempt asked for, or the news that it needs none any more. Called once, on one of the engine's
 /// threads: hand over, do not work. Dropped uncalled, the engine is gone.
 pub type SlotWaiter = Box<dyn FnOnce(Result<(), AttemptOver>) + Send>;
+
+/// The number of a wait for an execution. Later waits have greater ones.
+pub type WaitTicket = u64;
+
+/// What the thread or coroutine of a running attempt does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptActivity {
+    /// It goes on only after one of these waits has ended.
+    WaitsFor(Vec<WaitTicket>),
+    /// It waits without a limit for a lock, an event or a queue. Who wakes it is not known.
+    WaitsForLock,
+    /// It has been in the same place since the first time it was looked at. It may compute, sleep, read or wait.
+    Unmoved,
+}

@@ -26,16 +26,18 @@ use crate::core::time::Timestamp;
 
 mod asking;
 mod executing;
+mod nested;
 mod schedules;
 mod triggers;
 
+pub use super::attempt::{AttemptActivity, WaitTicket};
 pub use super::config::{EngineConfig, StartRequest};
 pub use super::errors::{EngineError, ExecuteError, StartError, StartManyError, WaitError};
 pub use super::ids::ForeignId;
 pub use super::outcome::{Listed, Outcome, TaskOutcome};
 pub use crate::core::standing::{ExecutionStatus, Standing};
-pub use asking::NestedWaitGuard;
 pub use executing::Executing;
+pub use nested::{NestedWaitGuard, PendingWait, wait_ticket};
 
 /// An engine: one scheduler over one log. Closed by [`Engine::shutdown`], or when it is dropped.
 ///

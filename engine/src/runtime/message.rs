@@ -8,7 +8,7 @@ use cloacina_store::log::AppendError;
 use cloacina_store::record::{StreamId, StreamKind};
 use crossbeam_channel::Sender;
 
-use super::attempt::{AttemptKey, SlotWaiter};
+use super::attempt::{AttemptActivity, AttemptKey, SlotWaiter, WaitTicket};
 use super::clock::Settled;
 use super::completion::Waiter;
 use super::config::StartRequest;
@@ -37,10 +37,14 @@ pub(crate) enum Message {
     Wait { execution: ExecutionId, waiter: Waiter, reply: Reply<Attached> },
     /// Attempts have ended.
     Finished(Vec<Finished>),
-    /// An attempt waits for an execution.
-    WaitBegins { ticket: u64, wait: NestedWait },
+    /// Somebody waits for an execution, without a limit.
+    WaitBegins { ticket: WaitTicket, wait: NestedWait },
     /// It does no more.
-    WaitEnds { ticket: u64 },
+    WaitEnds { ticket: WaitTicket },
+    /// What is called when the slots seem to stall.
+    OnStall(Box<dyn Fn() + Send>),
+    /// What the running attempts do.
+    Activities(Vec<Activity>),
     /// An attempt asks something about its slot.
     Slot { attempt: AttemptKey, request: SlotRequest },
     /// The time of an attempt counts from now on, or not yet.
@@ -135,9 +139,13 @@ pub(crate) struct Finished {
     pub(crate) result: Result<(), TaskError>,
 }
 
-/// A wait of an attempt for an execution, without a limit.
+/// What a running attempt does.
+pub(crate) type Activity = (AttemptKey, AttemptActivity);
+
+/// A wait for an execution, without a limit.
 pub(crate) struct NestedWait {
-    pub(crate) attempt: AttemptKey,
+    /// The attempt that waits; `None` if that is not known, or none does.
+    pub(crate) attempt: Option<AttemptKey>,
     pub(crate) execution: ExecutionId,
     /// Called, at most once, if it cannot end.
     pub(crate) refuse: Box<dyn FnOnce(WaitError) + Send>,

@@ -42,6 +42,7 @@ mod schedules;
 mod settling;
 mod slots;
 mod sources;
+mod stalls;
 mod starting;
 mod starting_many;
 mod triggers;
@@ -49,7 +50,7 @@ mod waiters;
 
 use live::{Live, LiveSchedule, LiveTrigger, live_triggers};
 use slots::{Slots, slot_of};
-use waiters::{NestedWaits, Settling, Stopping};
+use waiters::{NestedWaits, Settling, Stalls, Stopping};
 
 /// What the scheduler works with.
 pub(crate) struct Shell {
@@ -91,6 +92,7 @@ pub(crate) struct Scheduler {
     asked: Vec<ExecutionId>,
     slots: Slots,
     nested: NestedWaits,
+    stalls: Stalls,
     released: Released,
     /// The time of this turn by the wall clock, which schedules and triggers go by.
     wall: Timestamp,
@@ -144,6 +146,7 @@ impl Scheduler {
             asked: Vec::new(),
             slots: Slots::new(slots),
             nested: NestedWaits::new(),
+            stalls: Stalls::default(),
             released: Released::new(),
             timers: BTreeSet::new(),
             warned: HashSet::new(),
@@ -185,7 +188,7 @@ impl Scheduler {
     fn receive(&self) -> Result<Message, RecvTimeoutError> {
         let timer = self.timers.first().and_then(|(due, _)| self.shell.clock.instant(*due));
         let stop = self.stopping.as_ref().and_then(Stopping::until);
-        match [timer, stop, self.settling.until()].into_iter().flatten().min() {
+        match [timer, stop, self.settling.until(), self.stalls.until()].into_iter().flatten().min() {
             Some(deadline) => self.shell.messages.recv_deadline(deadline),
             None => self.shell.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -214,6 +217,8 @@ impl Scheduler {
             Message::Finished(finished) => finished.into_iter().for_each(|one| self.attempt_finished(one)),
             Message::WaitBegins { ticket, wait } => drop(self.nested.insert(ticket, wait)),
             Message::WaitEnds { ticket } => drop(self.nested.remove(&ticket)),
+            Message::OnStall(look) => self.stalls.on_stall(look),
+            Message::Activities(report) => self.take_activities(&report),
             Message::Slot { attempt, request } => self.slot_requested(attempt, request),
             Message::Counts { attempt, counts } => self.count(&attempt, counts),
             Message::Registered => self.attend(),
@@ -343,7 +348,8 @@ impl Scheduler {
     /// Gives free slots to ready tasks, and hands everything that was decided to the log.
     fn finish_turn(&mut self) {
         self.fill_slots();
-        self.refuse_hopeless_wait();
+        self.refuse_hopeless_wait(&[]);
+        self.look_for_stalls();
         self.note_standings();
         self.hand_over();
         for execution in std::mem::take(&mut self.asked) {

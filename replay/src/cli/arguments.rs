@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::parser::ValueSource;
 use clap::{Arg, Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
 use cloacina_engine::core::standing::ExecutionStatus;
@@ -73,10 +74,14 @@ pub struct Arguments {
     /// What to show
     #[command(subcommand)]
     pub command: Option<Command>,
+
+    /// Those options of [`Arguments::options`] that were typed.
+    #[arg(skip)]
+    pub typed: Vec<String>,
 }
 
 /// The options that every command takes, by name, and those of them that have a meaning for a command: the others are not in its
-/// help.
+/// help, and are refused.
 const MEANT: [(&str, &[&str]); 13] = [
     ("list", &["log", "json", "jsonl", "time", "color"]),
     ("context", &["at", "log", "json", "time", "color"]),
@@ -87,9 +92,9 @@ const MEANT: [(&str, &[&str]); 13] = [
     ("serve", &["log", "json"]),
     ("diff", &["log", "json", "color"]),
     ("export", &["log", "json"]),
-    ("explain-error", &["json", "color"]),
+    ("explain-error", &["json"]),
     ("verify", &["log", "json", "time", "color"]),
-    ("prove", &["log", "json", "time", "color"]),
+    ("prove", &["log", "json"]),
     ("doctor", &["log", "json", "time", "color"]),
 ];
 
@@ -99,18 +104,45 @@ impl Arguments {
     /// # Errors
     /// Help, or what is wrong.
     pub fn of(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
-        let mut command = Self::command();
-        let options: Vec<Arg> = command.get_arguments().filter(|option| option.is_global_set()).cloned().collect();
-        let names: Vec<String> = command.get_subcommands().map(|known| known.get_name().to_owned()).collect();
-        for name in names {
-            // What it is not told is hidden, and refused in words by the command itself.
-            let Some((_, meant)) = MEANT.iter().find(|(known, _)| *known == name) else { continue };
-            let hidden = options.iter().filter(|option| !meant.contains(&option.get_id().as_str()));
-            let hidden: Vec<Arg> = hidden.map(|option| option.clone().hide(true)).collect();
-            command = command.mut_subcommand(name, |known| known.args(hidden));
-        }
-        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+        let matches = Self::line().try_get_matches_from(arguments)?;
+        let mut read = Self::from_arg_matches(&matches)?;
+        let levels = [Some(&matches), matches.subcommand().map(|(_, inner)| inner)];
+        let is_typed = |option: &str| {
+            levels.iter().flatten().any(|level| level.value_source(option) == Some(ValueSource::CommandLine))
+        };
+        read.typed =
+            Self::options().iter().map(|option| option.get_id().to_string()).filter(|id| is_typed(id)).collect();
+        Ok(read)
     }
+
+    /// The command line with all its commands. Options that have no meaning for a command are not in its help.
+    #[must_use]
+    pub fn line() -> clap::Command {
+        let mut line = Self::command();
+        let names: Vec<String> = line.get_subcommands().map(|known| known.get_name().to_owned()).collect();
+        for name in names {
+            let hidden = Self::options().into_iter().filter(|option| !is_meant(&name, option.get_id().as_str()));
+            let hidden: Vec<Arg> = hidden.map(|option| option.hide(true)).collect();
+            line = line.mut_subcommand(name, |known| known.args(hidden));
+        }
+        line
+    }
+
+    /// The options that are taken with every command.
+    fn options() -> Vec<Arg> {
+        Self::command().get_arguments().filter(|option| option.is_global_set()).cloned().collect()
+    }
+
+    /// The first option that was typed and has no meaning for the command.
+    #[must_use]
+    pub fn option_without_meaning(&self) -> Option<&str> {
+        let name = self.command.as_ref()?.name();
+        self.typed.iter().map(String::as_str).find(|option| !is_meant(name, option))
+    }
+}
+
+fn is_meant(command: &str, option: &str) -> bool {
+    MEANT.iter().find(|(known, _)| *known == command).is_none_or(|(_, meant)| meant.contains(&option))
 }
 
 /// What to show.

@@ -8,7 +8,7 @@ use std::path::Path;
 use clap::ColorChoice;
 use cloacina_engine::core::graph::nearest;
 
-use super::arguments::{Arguments, Command, ProveArguments, VerifyArguments};
+use super::arguments::{Arguments, Command, GraphFormat, ProveArguments, VerifyArguments};
 use super::failure::{Failure, code};
 use super::follow::Follow;
 use super::paging::is_dumb;
@@ -237,47 +237,81 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     let refuse = |option: &str, name: &str, command: String| {
         Err(Failure::usage(format!("`{option}` has no meaning for `{name}`"), command))
     };
-    match &arguments.command {
-        Some(_) if arguments.interactive => refuse("--interactive", "a command", format!("replay {id} -i")),
-        None if arguments.interactive && (arguments.json || arguments.jsonl || arguments.follow) => {
-            refuse("--interactive", "another way to show it", format!("replay {id} -i"))
-        }
-        Some(_) if arguments.follow => refuse("--follow", "a command", format!("replay {id} --follow")),
-        None if arguments.follow && arguments.json => {
-            refuse("--json", "--follow", format!("replay {id} --follow --jsonl"))
-        }
-        None if arguments.follow && arguments.at.is_some() => {
-            refuse("--at", "--follow", format!("replay {id} --follow"))
-        }
-        Some(command) if arguments.jsonl && !matches!(command, Command::List { .. }) => {
-            refuse("--jsonl", "this command", format!("replay {id} --jsonl"))
-        }
-        Some(Command::List { .. }) if arguments.at.is_some() => refuse("--at", "list", "replay list".to_owned()),
-        Some(Command::Diff { a, b, .. }) if arguments.at.is_some() => {
-            refuse("--at", "diff", format!("replay diff {a} {b}"))
-        }
-        Some(Command::Verify(_)) if arguments.at.is_some() => refuse("--at", "verify", format!("replay {id} verify")),
-        Some(Command::Doctor) if arguments.at.is_some() => refuse("--at", "doctor", "replay doctor".to_owned()),
-        Some(Command::Prove(_)) if arguments.at.is_some() => refuse("--at", "prove", format!("replay {id} prove SEQ")),
-        #[cfg(feature = "serve")]
-        Some(Command::Serve { .. }) if arguments.at.is_some() => refuse("--at", "serve", "replay serve".to_owned()),
-        Some(Command::Report { .. }) if arguments.at.is_some() => {
-            refuse("--at", "report", format!("replay {id} report -o run.html"))
-        }
-        Some(Command::Report { output }) if arguments.json && output == Path::new("-") => {
+    let Some(command) = &arguments.command else { return check_history(arguments, id) };
+    let of_history = [
+        ("--interactive", arguments.interactive),
+        ("--follow", arguments.follow),
+        ("--full", arguments.full),
+        ("--values", arguments.values),
+    ];
+    if let Some((option, _)) = of_history.into_iter().find(|(_, is_typed)| *is_typed) {
+        return refuse(option, command.name(), format!("replay {id} {option}"));
+    }
+    if let Some(option) = arguments.option_without_meaning() {
+        return refuse(&format!("--{option}"), command.name(), without_options(command, id));
+    }
+    match command {
+        Command::Report { output } if arguments.json && output == Path::new("-") => {
             refuse("--json", "a report on standard output", format!("replay {id} report -o run.html --json"))
         }
-        Some(Command::Export { output, .. })
+        Command::Export { output, .. }
             if arguments.json && output.as_deref().is_none_or(|output| output == Path::new("-")) =>
         {
             refuse("--json", "an export on standard output", format!("replay {id} export --to jsonl"))
         }
-        Some(_) if arguments.full => refuse("--full", "a command", format!("replay {id} --full")),
-        Some(_) if arguments.values => refuse("--values", "a command", format!("replay {id} --values")),
-        None if arguments.values && arguments.at.is_some() && !arguments.full => {
-            refuse("--values", "--at", format!("replay {id} context --at MOMENT"))
+        Command::Graph { format: Some(format), .. } if arguments.json && *format != GraphFormat::Json => {
+            refuse("--json", "a graph for another program", format!("replay {id} graph --json"))
+        }
+        Command::Verify(VerifyArguments { proof: Some(proof), .. }) if arguments.log.is_some() => {
+            refuse("--log", "a proof, which needs none", format!("replay verify --proof {}", proof.display()))
         }
         _ => Ok(()),
+    }
+}
+
+/// The same without a command: the history of an execution, or its state at a moment.
+fn check_history(arguments: &Arguments, id: &str) -> Result<(), Failure> {
+    let Arguments { interactive, follow, json, jsonl, at, full, values, .. } = arguments;
+    let refuse = |option: &str, name: &str, command: String| {
+        Err(Failure::usage(format!("`{option}` has no meaning for `{name}`"), command))
+    };
+    let colors = arguments.typed.iter().any(|option| option == "color");
+    if *interactive && (*json || *jsonl || *follow) {
+        return refuse("--interactive", "another way to show it", format!("replay {id} -i"));
+    }
+    let inert = [("--at", at.is_some()), ("--full", *full), ("--values", *values), ("--color", colors)];
+    if let Some((option, _)) = inert.into_iter().find(|(_, is_typed)| *interactive && *is_typed) {
+        return refuse(option, "--interactive", format!("replay {id} -i"));
+    }
+    if *follow && *json {
+        return refuse("--json", "--follow", format!("replay {id} --follow --jsonl"));
+    }
+    if let Some((option, _)) =
+        [("--at", at.is_some()), ("--full", *full)].into_iter().find(|(_, is_typed)| *follow && *is_typed)
+    {
+        return refuse(option, "--follow", format!("replay {id} --follow"));
+    }
+    if *values && at.is_some() && !*full {
+        return refuse("--values", "--at", format!("replay {id} context --at MOMENT"));
+    }
+    Ok(())
+}
+
+/// A command line without the options that every command takes.
+fn without_options(command: &Command, id: &str) -> String {
+    match command {
+        Command::Diff { a, b, .. } => format!("replay diff {a} {b}"),
+        Command::Report { .. } => format!("replay {id} report -o run.html"),
+        Command::Export { .. } => format!("replay {id} export --to jsonl"),
+        Command::ExplainError { code } => format!("replay explain-error {code}"),
+        Command::Context { key } => {
+            format!("replay {id} context {}", key.as_deref().unwrap_or_default()).trim_end().into()
+        }
+        Command::Why { key } => format!("replay {id} why {key}"),
+        Command::Explain { task } => format!("replay {id} explain {task}"),
+        Command::Prove(_) => format!("replay {id} prove SEQ"),
+        Command::Graph { .. } | Command::Verify(_) => format!("replay {id} {}", command.name()),
+        _ => format!("replay {}", command.name()),
     }
 }
 

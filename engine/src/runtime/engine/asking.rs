@@ -1,12 +1,11 @@
 //! How executions stand, and their ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cloacina_store::log::{AppendError, ListingKey, ReadError, StreamFilter};
 use cloacina_store::record::StreamKind;
-use crossbeam_channel::{SendError, Sender};
+use crossbeam_channel::SendError;
 
 use super::Engine;
 use crate::core::event::ExecutionId;
@@ -16,23 +15,10 @@ use crate::runtime::errors::{EngineError, WaitError};
 use crate::runtime::fault::LogFault;
 use crate::runtime::handle::TaskHandle;
 use crate::runtime::ids::{ForeignId, execution_of, stream_of};
-use crate::runtime::message::{Attached, Message, NestedWait};
+use crate::runtime::message::{Attached, Message};
 use crate::runtime::outcome::{Listed, Outcome, listed, outcome};
 use crate::runtime::rebuild::{RebuildError, rebuild};
 use crate::runtime::streams::LISTING_PAGE;
-
-/// A wait of an attempt for an execution; see [`Engine::watch`].
-pub struct NestedWaitGuard {
-    ticket: u64,
-    messages: Sender<Message>,
-}
-
-impl Drop for NestedWaitGuard {
-    fn drop(&mut self) {
-        // Without a scheduler nobody counts it.
-        let _ = self.messages.send(Message::WaitEnds { ticket: self.ticket });
-    }
-}
 
 impl Engine {
     /// Waits for the end of an execution. A task that is a function, and waits without a `timeout`, waits as
@@ -51,38 +37,6 @@ impl Engine {
             None => wait.for_good(),
             Some(waited) => wait.within(waited).unwrap_or(Err(WaitError::TimedOut { execution, waited })),
         }
-    }
-
-    /// Waits, in an attempt, for the end of an execution. The attempt holds its slot meanwhile.
-    ///
-    /// # Errors
-    /// [`WaitError::NoSlotLeft`], at once, when every slot is held by an attempt that waits for an execution which needs a
-    /// slot. See [`WaitError`] for the others; the execution goes on.
-    pub fn wait_in(&self, attempt: &TaskHandle, execution: ExecutionId) -> Result<Arc<Outcome>, WaitError> {
-        let (ended, end) = crossbeam_channel::bounded(2);
-        let refused = ended.clone();
-        let _as_long_as_it_waits = self.watch(attempt, execution, move |why| drop(refused.try_send(Err(why))));
-        self.when_done(execution, Box::new(move |outcome| drop(ended.try_send(outcome))));
-        end.recv().unwrap_or(Err(WaitError::ShutDown(execution)))
-    }
-
-    /// Says that an attempt waits for an execution, for as long as the guard lives. `refuse` is called, at most once and on
-    /// one of the engine's threads, when every slot is held by an attempt that waits for an execution which needs a slot.
-    /// For executors that wait in their own way; an attempt of another engine holds none of this one's slots.
-    pub fn watch(
-        &self,
-        attempt: &TaskHandle,
-        execution: ExecutionId,
-        refuse: impl FnOnce(WaitError) + Send + 'static,
-    ) -> NestedWaitGuard {
-        static TICKETS: AtomicU64 = AtomicU64::new(0);
-        let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
-        if attempt.belongs_to(&self.messages) {
-            let wait = NestedWait { attempt: attempt.key(), execution, refuse: Box::new(refuse) };
-            // Without a scheduler there are no slots.
-            let _ = self.messages.send(Message::WaitBegins { ticket, wait });
-        }
-        NestedWaitGuard { ticket, messages: self.messages.clone() }
     }
 
     /// Calls back, once, when an execution has ended; at once, on this thread, if it has. Otherwise the callback runs on

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::{Engine, ExecuteError, Outcome, StartError, StartRequest, WaitError};
+use super::{Engine, ExecuteError, NestedWaitGuard, Outcome, StartError, StartRequest, WaitError, WaitTicket};
 use crate::core::event::ExecutionId;
 use crate::runtime::ids::new_execution_id;
 use crate::runtime::message::{Executed, Message};
@@ -16,6 +16,8 @@ pub struct Executing<'a> {
     execution: ExecutionId,
     ended: Sender<Executed>,
     end: Receiver<Executed>,
+    /// Held as long as the wait is counted.
+    counted: Option<NestedWaitGuard>,
 }
 
 impl Engine {
@@ -42,7 +44,7 @@ impl Engine {
         let id = request.execution.unwrap_or_else(new_execution_id);
         // A second answer comes if the first is that the log knows more.
         let (ended, end) = crossbeam_channel::bounded(2);
-        let executing = Executing { engine: self, execution: id, ended: ended.clone(), end };
+        let executing = Executing { engine: self, execution: id, ended: ended.clone(), end, counted: None };
         if let Err(why) = self.check_values(&request) {
             let _ = ended.send(Executed::Refused(why));
             return executing;
@@ -60,6 +62,16 @@ impl Executing<'_> {
     #[must_use]
     pub fn execution(&self) -> ExecutionId {
         self.execution
+    }
+
+    /// Counts this wait, under a number from [`wait_ticket`](super::wait_ticket), as one of a thread of which it is not
+    /// known whether an attempt waits for it; see [`Engine::begin_wait`].
+    #[must_use]
+    pub fn counted_as(mut self, ticket: WaitTicket) -> Self {
+        let refused = self.ended.clone();
+        let refuse = move |why| drop(refused.try_send(Executed::Ended(Err(why))));
+        self.counted = Some(self.engine.watch_as(ticket, None, self.execution, refuse));
+        self
     }
 
     /// Waits for the end, at most so long; `None` if it has not come by then.

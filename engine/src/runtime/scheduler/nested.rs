@@ -1,57 +1,84 @@
 //! Attempts that wait for executions. When every slot is held by an attempt that waits for an execution which needs a
 //! slot, none of them would ever end: the wait that came last is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Scheduler;
 use super::slots::slot_of;
-use crate::core::event::ExecutionId;
+use crate::core::event::{ExecutionId, TaskId};
 use crate::core::state::{Status, TaskState};
-use crate::runtime::attempt::AttemptKey;
+use crate::runtime::attempt::{AttemptActivity, AttemptKey, WaitTicket};
 use crate::runtime::errors::WaitError;
-use crate::runtime::message::NestedWait;
+use crate::runtime::message::{Activity, NestedWait};
+
+/// The waits of each attempt that is blocked by them. It goes on once one of them ends.
+type Blocked<'a> = BTreeMap<&'a AttemptKey, BTreeSet<WaitTicket>>;
 
 impl Scheduler {
-    /// Refuses the newest of the waits that can never end, if there are such.
-    pub(super) fn refuse_hopeless_wait(&mut self) {
+    /// Refuses the newest of the waits that can never end, if there are such. `report` says which attempts wait for waits of
+    /// other threads.
+    pub(super) fn refuse_hopeless_wait(&mut self, report: &[Activity]) {
         if self.nested.is_empty() || self.slots.is_any_free() || self.stopping.is_some() || self.failed.is_some() {
             return;
         }
-        let Some(ticket) = self.newest_hopeless_wait() else { return };
-        let Some(NestedWait { attempt, execution, refuse }) = self.nested.remove(&ticket) else { return };
-        let (_, task, _) = attempt;
+        let Some((ticket, task)) = self.newest_hopeless_wait(report) else { return };
+        let Some(NestedWait { execution, refuse, .. }) = self.nested.remove(&ticket) else { return };
         let slots = self.shell.config.max_concurrent_tasks;
         tracing::warn!(%execution, %task, slots, "every slot is held by a task that waits for an execution; one wait is refused");
         refuse(WaitError::NoSlotLeft { execution, task, slots });
     }
 
-    fn newest_hopeless_wait(&self) -> Option<u64> {
-        let mut blocked: BTreeMap<&AttemptKey, Vec<ExecutionId>> = BTreeMap::new();
-        for wait in self.nested.values() {
-            let state = self.live.get(&wait.attempt.0).map(|live| &live.state);
-            if state.and_then(|state| slot_of(state, &wait.attempt)).is_some_and(|slot| slot.is_some()) {
-                blocked.entry(&wait.attempt).or_default().push(wait.execution);
-            }
-        }
+    /// The wait, and the task that it blocks.
+    fn newest_hopeless_wait(&self, report: &[Activity]) -> Option<(WaitTicket, TaskId)> {
+        let mut blocked = self.blocked_attempts(report);
         while blocked.len() >= self.slots.count() {
-            let goes_on = blocked
-                .iter()
-                .find(|(_, waits)| waits.iter().any(|execution| self.can_move(*execution, &blocked)))
-                .map(|(attempt, _)| *attempt);
+            let can_end = |ticket| self.nested.get(ticket).is_none_or(|wait| self.can_move(wait.execution, &blocked));
+            let goes_on = blocked.iter().find(|(_, tickets)| tickets.iter().any(can_end)).map(|(attempt, _)| *attempt);
             match goes_on {
                 Some(attempt) => blocked.remove(attempt),
                 None => {
-                    let hopeless = |wait: &NestedWait| blocked.contains_key(&wait.attempt);
-                    return self.nested.iter().rev().find(|(_, wait)| hopeless(wait)).map(|(ticket, _)| *ticket);
+                    let newest =
+                        blocked.iter().flat_map(|(attempt, all)| all.last().map(|ticket| (*ticket, *attempt))).max();
+                    return newest.map(|(ticket, (_, task, _))| (ticket, task.clone()));
                 }
             };
         }
         None
     }
 
+    fn blocked_attempts<'a>(&'a self, report: &'a [Activity]) -> Blocked<'a> {
+        let mut blocked = Blocked::new();
+        for (ticket, wait) in &self.nested {
+            if let Some(attempt) = wait.attempt.as_ref().filter(|attempt| self.holds_slot(attempt)) {
+                blocked.entry(attempt).or_default().insert(*ticket);
+            }
+        }
+        for (attempt, activity) in report {
+            let AttemptActivity::WaitsFor(tickets) = activity else { continue };
+            // A wait that has ended meanwhile may have let it go on.
+            if self.holds_slot(attempt) && tickets.iter().all(|ticket| self.nested.contains_key(ticket)) {
+                blocked.entry(attempt).or_default().extend(tickets);
+            }
+        }
+        blocked
+    }
+
+    fn holds_slot(&self, attempt: &AttemptKey) -> bool {
+        let live = self.live.get(&attempt.0);
+        live.and_then(|live| slot_of(&live.state, attempt)).is_some_and(|slot| slot.is_some())
+    }
+
+    /// The executions that need a slot to go on, or wait themselves, and that a thread waits for which is no attempt's.
+    pub(super) fn starved(&self) -> BTreeSet<ExecutionId> {
+        let blocked = self.blocked_attempts(&[]);
+        let foreign = self.nested.values().filter(|wait| wait.attempt.is_none());
+        let all: BTreeSet<ExecutionId> = foreign.map(|wait| wait.execution).collect();
+        all.into_iter().filter(|execution| !self.can_move(*execution, &blocked)).collect()
+    }
+
     /// Whether an execution can go on without a slot: it is over, waits for a person, or has an attempt that runs and is
     /// not blocked itself.
-    fn can_move(&self, execution: ExecutionId, blocked: &BTreeMap<&AttemptKey, Vec<ExecutionId>>) -> bool {
+    fn can_move(&self, execution: ExecutionId, blocked: &Blocked<'_>) -> bool {
         let Some(live) = self.live.get(&execution) else { return true };
         if live.state.status() != Status::Running {
             return true;

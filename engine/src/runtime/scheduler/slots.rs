@@ -10,6 +10,8 @@ use crate::runtime::attempt::{AttemptKey, AttemptOver, SlotWaiter};
 pub(super) struct Slots {
     free: BTreeSet<u32>,
     count: usize,
+    /// How often a slot was taken or given back.
+    changes: u64,
     /// The attempts that want a slot again, in the order in which they asked.
     returning: VecDeque<AttemptKey>,
     /// Who is to be told of it. One that is over by now is in `returning` only.
@@ -18,16 +20,25 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn new(count: u32) -> Self {
-        Self { free: (0..count).collect(), count: count as usize, returning: VecDeque::new(), waiters: HashMap::new() }
+        Self {
+            free: (0..count).collect(),
+            count: count as usize,
+            changes: 0,
+            returning: VecDeque::new(),
+            waiters: HashMap::new(),
+        }
     }
 
     /// Takes a free slot.
     pub(super) fn take(&mut self) -> Option<u32> {
-        self.free.pop_first()
+        let slot = self.free.pop_first()?;
+        self.changes += 1;
+        Some(slot)
     }
 
     /// Gives one back.
     pub(super) fn put(&mut self, slot: u32) {
+        self.changes += 1;
         self.free.insert(slot);
     }
 
@@ -39,6 +50,11 @@ impl Slots {
     /// Whether one is free.
     pub(super) fn is_any_free(&self) -> bool {
         !self.free.is_empty()
+    }
+
+    /// A number that is another one once a slot has changed hands.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Whether some are free, and some are not.
@@ -73,6 +89,7 @@ impl Slots {
         let slot = *self.free.first()?;
         while let Some(attempt) = self.returning.pop_front() {
             if let Some(waiter) = self.waiters.remove(&attempt) {
+                self.changes += 1;
                 self.free.remove(&slot);
                 return Some((attempt, slot, waiter));
             }

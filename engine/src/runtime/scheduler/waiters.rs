@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use crate::core::event::{Attempt, ExecutionId, TaskId};
+use crate::runtime::attempt::WaitTicket;
 use crate::runtime::clock::Settled;
 use crate::runtime::errors::EngineError;
 use crate::runtime::message::{NestedWait, Reply};
@@ -48,4 +49,31 @@ impl Stopping {
 }
 
 /// The waits that are going on, in the order in which they began.
-pub(super) type NestedWaits = BTreeMap<u64, NestedWait>;
+pub(super) type NestedWaits = BTreeMap<WaitTicket, NestedWait>;
+
+/// The current stall, and whom to ask.
+#[derive(Default)]
+pub(super) struct Stalls {
+    pub(super) look: Option<Box<dyn Fn() + Send>>,
+    pub(super) current: Option<Stall>,
+}
+
+/// All slots are taken, and none has changed hands.
+pub(super) struct Stall {
+    /// As [`super::slots::Slots::changes`] was when it began.
+    pub(super) changes: u64,
+    pub(super) since: Instant,
+    pub(super) next_look: Instant,
+    pub(super) is_warned_about: bool,
+}
+
+impl Stalls {
+    pub(super) fn on_stall(&mut self, look: Box<dyn Fn() + Send>) {
+        self.look = Some(look);
+    }
+
+    /// When the next look is due.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.current.as_ref().map(|stall| stall.next_look)
+    }
+}

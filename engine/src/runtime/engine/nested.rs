@@ -1,0 +1,131 @@
+//! Waits for executions without a limit, and whose they are. As long as every slot is held by an attempt that waits so,
+//! none of those executions gets one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::Engine;
+use crate::core::event::ExecutionId;
+use crate::runtime::attempt::{AttemptActivity, WaitTicket};
+use crate::runtime::errors::WaitError;
+use crate::runtime::handle::TaskHandle;
+use crate::runtime::message::{Message, NestedWait};
+use crate::runtime::outcome::Outcome;
+
+/// A number for a wait that begins later; see [`Executing::counted_as`](super::Executing::counted_as).
+pub fn wait_ticket() -> WaitTicket {
+    static TICKETS: AtomicU64 = AtomicU64::new(0);
+    TICKETS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A wait for an execution; see [`Engine::watch`].
+pub struct NestedWaitGuard {
+    ticket: WaitTicket,
+    messages: Sender<Message>,
+}
+
+impl NestedWaitGuard {
+    /// Its number.
+    #[must_use]
+    pub fn ticket(&self) -> WaitTicket {
+        self.ticket
+    }
+}
+
+impl Drop for NestedWaitGuard {
+    fn drop(&mut self) {
+        // Without a scheduler nobody counts it.
+        let _ = self.messages.send(Message::WaitEnds { ticket: self.ticket });
+    }
+}
+
+/// A wait for an execution that has begun; see [`Engine::begin_wait`].
+pub struct PendingWait {
+    guard: NestedWaitGuard,
+    execution: ExecutionId,
+    end: Receiver<Result<Arc<Outcome>, WaitError>>,
+}
+
+impl PendingWait {
+    /// Its number.
+    #[must_use]
+    pub fn ticket(&self) -> WaitTicket {
+        self.guard.ticket
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// As [`Engine::wait_in`].
+    pub fn end(&self) -> Result<Arc<Outcome>, WaitError> {
+        self.end.recv().unwrap_or(Err(WaitError::ShutDown(self.execution)))
+    }
+}
+
+impl Engine {
+    /// Waits, in an attempt, for the end of an execution. The attempt holds its slot meanwhile.
+    ///
+    /// # Errors
+    /// [`WaitError::NoSlotLeft`], at once, when every slot is held by an attempt that waits for an execution which needs a
+    /// slot. See [`WaitError`] for the others; the execution goes on.
+    pub fn wait_in(&self, attempt: &TaskHandle, execution: ExecutionId) -> Result<Arc<Outcome>, WaitError> {
+        self.begin_wait(Some(attempt), execution).end()
+    }
+
+    /// Begins a wait of an attempt, as [`Engine::wait_in`], or of a thread of which it is not known whether an attempt waits
+    /// for it. Such a wait is refused only if a report says so ([`Engine::report_activity`]).
+    pub fn begin_wait(&self, attempt: Option<&TaskHandle>, execution: ExecutionId) -> PendingWait {
+        let (ended, end) = crossbeam_channel::bounded(2);
+        let refused = ended.clone();
+        let guard = self.watch(attempt, execution, move |why| drop(refused.try_send(Err(why))));
+        self.when_done(execution, Box::new(move |outcome| drop(ended.try_send(outcome))));
+        PendingWait { guard, execution, end }
+    }
+
+    /// Says that an attempt (or a thread, as in [`Engine::begin_wait`]) waits for an execution, for as long as the guard
+    /// lives. `refuse` is called, at most once and on one of the engine's threads, when every slot is held by an attempt that
+    /// waits for an execution which needs a slot. For executors that wait in their own way; an attempt of another engine
+    /// holds none of this one's slots.
+    pub fn watch(
+        &self,
+        attempt: Option<&TaskHandle>,
+        execution: ExecutionId,
+        refuse: impl FnOnce(WaitError) + Send + 'static,
+    ) -> NestedWaitGuard {
+        self.watch_as(wait_ticket(), attempt, execution, refuse)
+    }
+
+    pub(super) fn watch_as(
+        &self,
+        ticket: WaitTicket,
+        attempt: Option<&TaskHandle>,
+        execution: ExecutionId,
+        refuse: impl FnOnce(WaitError) + Send + 'static,
+    ) -> NestedWaitGuard {
+        if attempt.is_none_or(|attempt| attempt.belongs_to(&self.messages)) {
+            let wait = NestedWait { attempt: attempt.map(TaskHandle::key), execution, refuse: Box::new(refuse) };
+            // Without a scheduler there are no slots.
+            let _ = self.messages.send(Message::WaitBegins { ticket, wait });
+        }
+        NestedWaitGuard { ticket, messages: self.messages.clone() }
+    }
+
+    /// Sets what is called when the slots may be held by attempts that wait for threads which wait for executions: all have
+    /// been taken for a while, none has changed hands, and a wait that is no attempt's is for an execution that needs one.
+    /// It runs on the scheduler's thread: hand over, do not work. The answer is [`Engine::report_activity`].
+    pub fn on_stall(&self, look: impl Fn() + Send + 'static) {
+        // Without a scheduler nothing stalls.
+        let _ = self.messages.send(Message::OnStall(Box::new(look)));
+    }
+
+    /// Reports what the running attempts do. Those of other engines are ignored, and so is what is said of waits that have
+    /// ended. When every slot is held by an attempt that can never go on, the newest of the waits is refused, with
+    /// [`WaitError::NoSlotLeft`].
+    pub fn report_activity(&self, report: impl IntoIterator<Item = (TaskHandle, AttemptActivity)>) {
+        let own = report.into_iter().filter(|(attempt, _)| attempt.belongs_to(&self.messages));
+        let report = own.map(|(attempt, activity)| (attempt.key(), activity)).collect();
+        let _ = self.messages.send(Message::Activities(report));
+    }
+}

@@ -53,12 +53,13 @@ impl Drop for NativeEngine {
     }
 }
 
+/// How an execution ended, or why nobody can tell.
+type Ended = Result<Arc<Outcome>, WaitError>;
+
 /// The end of an execution that is awaited.
 #[pyclass(frozen, module = "cloaca._cloaca")]
 #[derive(Default)]
 pub struct AwaitedEnd(Arc<Mutex<Option<Ended>>>);
-
-type Ended = Result<Arc<Outcome>, WaitError>;
 
 #[pymethods]
 impl AwaitedEnd {

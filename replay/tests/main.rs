@@ -18,6 +18,7 @@ mod json;
 mod list;
 mod logs;
 mod long;
+mod options;
 mod program;
 mod report;
 mod schedules;

@@ -1,17 +1,13 @@
 //! Which option of which command has a meaning: every option that a help shows changes something, every other one is refused.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking too")]
-
-mod common;
-
 use std::collections::BTreeSet;
 
+use crate::common::{self, Log, Ran, histories, replay};
 use cloacina_engine::core::codec::encode_standing;
 use cloacina_engine::core::standing::Standing;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_replay::cli::arguments::Arguments;
 use cloacina_replay::reading::stream_of;
-use common::{Log, Ran, histories, replay};
 
 /// For each option in the help of each command: a command line without it, and what is added to it. That changes what is
 /// written, what is said, or the exit code. What ends in `!` needs a terminal, a file or a process: it is tested elsewhere.

@@ -75,7 +75,7 @@ pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Those options of [`Arguments::options`] that were typed.
+    /// The options that were typed.
     #[arg(skip)]
     pub typed: Vec<String>,
 }

@@ -29,10 +29,6 @@ from pathlib import Path
 #: The largest circle that is allowed, in files.
 LIMIT = 6
 
-#: Crates that may have larger ones for now. An entry goes when its crate keeps the limit; a crate that got better makes
-#: its entry fail, so that none is left behind.
-LARGER_FOR_NOW = {"store": 58}
-
 Graph = dict[Path, set[Path]]
 
 # Rust: words
@@ -449,7 +445,7 @@ def shown(root: Path, circle: list[Path], graph: Graph) -> str:
     return "\n".join(lines)
 
 
-def check(root: Path, larger_for_now: dict[str, int], show_files: bool = False) -> tuple[str, list[str]]:
+def check(root: Path, show_files: bool = False) -> tuple[str, list[str]]:
     """A line on the largest circle of each crate and package, and what is wrong with them."""
     sizes, wrong = [], []
     for name, graphs in graphs_of(root).items():
@@ -460,17 +456,12 @@ def check(root: Path, larger_for_now: dict[str, int], show_files: bool = False) 
         )
         size = len(worst[0]) if worst else 1
         sizes.append(f"{name} {size}")
-        limit = larger_for_now.get(name, LIMIT)
-        if worst and size > limit:
+        if worst and size > LIMIT:
             wrong.append(
-                f"{name}: {size} files import each other in a circle, {limit} are allowed\n{shown(root, *worst)}"
+                f"{name}: {size} files import each other in a circle, {LIMIT} are allowed\n{shown(root, *worst)}"
             )
         elif worst and show_files:
             print(f"{name}: {size} files\n{shown(root, *worst)}")
-        if name in larger_for_now and size < limit:
-            wrong.append(
-                f"{name}: its largest circle has {size} files now: correct or remove its entry in LARGER_FOR_NOW"
-            )
     return "largest import circle: " + ", ".join(sizes), wrong
 
 
@@ -481,7 +472,7 @@ def main() -> int:
         "--files", action="store_true", help="list the files of each circle, with the edges that close it"
     )
     arguments = parser.parse_args()
-    line, wrong = check(arguments.root.resolve(), LARGER_FOR_NOW, arguments.files)
+    line, wrong = check(arguments.root.resolve(), arguments.files)
     print(line)
     for what in wrong:
         print(what, file=sys.stderr)

@@ -8,8 +8,8 @@ use cloacina_replay::cli::text;
 use cloacina_replay::reading::entries;
 use cloacina_replay::source::{Head, Wanted};
 use cloacina_store::archive::{Archived, Selected, write_archive};
-use cloacina_store::keeper::open_keeper;
 use cloacina_store::log::LogReader;
+use cloacina_store::open_keeper;
 use cloacina_store::open_reader;
 use cloacina_store::record::{Hash, Timestamp};
 

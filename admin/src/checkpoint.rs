@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use cloacina_replay::cli::text;
 use cloacina_store::checkpoint::{hex, sign, unhex};
-use cloacina_store::keeper::{Change, open_keeper};
+use cloacina_store::keeper::Change;
+use cloacina_store::open_keeper;
 use cloacina_store::record::Timestamp;
 use rand::RngCore;
 

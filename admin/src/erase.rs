@@ -9,8 +9,9 @@ use cloacina_engine::core::event::{Event, Key, Origin, Seq};
 use cloacina_replay::cli::text;
 use cloacina_replay::reading::{Entry, entries};
 use cloacina_replay::source::Head;
-use cloacina_store::keeper::{Change, Erase, MOST_ERASED, open_keeper};
+use cloacina_store::keeper::{Change, Erase, MOST_ERASED};
 use cloacina_store::log::LogReader;
+use cloacina_store::open_keeper;
 
 use crate::arguments::{EraseArguments, LogArguments};
 use crate::ask::confirm;

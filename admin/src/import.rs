@@ -4,7 +4,8 @@ use std::path::Path;
 
 use cloacina_replay::cli::text;
 use cloacina_store::archive::open_archive;
-use cloacina_store::keeper::{Change, Import, open_keeper};
+use cloacina_store::keeper::{Change, Import};
+use cloacina_store::open_keeper;
 
 use crate::failure::{Failure, code};
 use crate::surroundings::Surroundings;

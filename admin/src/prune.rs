@@ -4,8 +4,9 @@ use std::path::Path;
 
 use cloacina_replay::cli::text;
 use cloacina_replay::source::{Head, Wanted};
-use cloacina_store::keeper::{Change, Keeper, MOST_PRUNED, Prune, open_keeper};
+use cloacina_store::keeper::{Change, Keeper, MOST_PRUNED, Prune};
 use cloacina_store::log::LogReader;
+use cloacina_store::open_keeper;
 use cloacina_store::open_reader;
 use cloacina_store::record::{Hash, StreamId};
 

@@ -18,8 +18,9 @@ use crate::core::open::{Found, each_group, find, load_head, open_for_verifying, 
 use crate::core::{Core, verify, wiping};
 use crate::descriptors::reserve_standard_streams;
 use crate::directory::files::{self, Access};
+use crate::directory::looking;
 use crate::directory::opened::OpenDirectory;
-use crate::directory::{self, creation, io_error, lock_file};
+use crate::directory::{creation, io_error, lock_file};
 use crate::disk::Disk;
 use crate::disk::directory::DirectoryDisk;
 use crate::layout::frame::Standing;
@@ -62,7 +63,7 @@ pub struct Compacted {
 /// [`OpenError::Locked`] if a process has it; [`OpenError::Damaged`] if it is not whole, and as for [`open`](crate::open). Nothing is
 /// changed then.
 pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
-    if directory::look(path)? != directory::Found::Log {
+    if looking::look(path)? != looking::Found::Log {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let failed = |doing: &'static str| move |error: io::Error| io_error(path, doing, &error);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::descriptors::reserve_standard_streams;
+use crate::directory::looking::{Found, look};
 use crate::directory::{self, lock_file};
 use crate::log::OpenError;
 use crate::socket::client::SocketReader;
@@ -78,7 +79,7 @@ pub struct Holder {
 /// # Errors
 /// As [`open_reader`](crate::open_reader): there must be a log.
 pub fn examine(path: &Path) -> Result<Diagnosis, OpenError> {
-    if directory::look(path)? == directory::Found::Nothing {
+    if look(path)? == Found::Nothing {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let failed = |error: &io::Error| directory::io_error(path, "looking at its files", error);

@@ -2,23 +2,20 @@
 //! archive, signing how far it goes.
 //!
 //! Each change is one atomic, durable step, and each leaves an event in the log's own stream that says what was done. A
-//! log that a process has is changed through that process ([`open_keeper`]).
+//! log that a process has is changed through that process ([`open_keeper`](crate::open_keeper)).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bincode::de::{BorrowDecoder, Decoder};
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{BorrowDecode, Decode, Encode};
 
-use crate::log::{AppendError, EventLog, LogReader, OpenError, ReadError};
+use crate::log::{AppendError, LogReader, ReadError};
 use crate::log_event::Checkpoint;
-use crate::reader::does_not_answer;
 use crate::record::{Hash, StreamId};
-use crate::sled_log::{Options, open};
-use crate::socket::client::SocketReader;
 
 /// Changes a log.
 pub trait Keeper: LogReader {
@@ -180,75 +177,6 @@ impl From<AppendError> for ChangeError {
             AppendError::Failed(reason) => Self::Failed(reason),
             AppendError::Closed => Self::Closed,
             other => Self::Refused(other.to_string()),
-        }
-    }
-}
-
-/// Whoever has the log changes it; where nobody has, this process does.
-enum Reached {
-    Here(crate::SledLog),
-    There(SocketReader),
-}
-
-/// Opens the log in a directory to change it. If a process has it, that process is asked to; otherwise it is opened here,
-/// and closed in order by [`Keeper::finish`], or when the keeper is dropped.
-///
-/// # Errors
-/// As [`open`]. No log is made.
-pub fn open_keeper(path: &Path) -> Result<Box<dyn Keeper>, OpenError> {
-    let options = Options { create: false, serve_readers: false, ..Options::default() };
-    match open(path, &options) {
-        Ok(log) => Ok(Box::new(Reached::Here(log))),
-        Err(OpenError::Locked { pid, host, .. }) => match SocketReader::connect(path) {
-            Ok(client) => Ok(Box::new(Reached::There(client))),
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(does_not_answer(path, &error)),
-            Err(error) => Err(OpenError::Io {
-                path: path.to_owned(),
-                doing: format!("asking process {pid} on host {host}, which has it"),
-                reason: format!("{error}; do it on that host and as that user, or stop the process"),
-            }),
-        },
-        Err(error) => Err(error),
-    }
-}
-
-impl Reached {
-    fn reader(&self) -> &dyn LogReader {
-        match self {
-            Self::Here(log) => log,
-            Self::There(client) => client,
-        }
-    }
-}
-
-impl LogReader for Reached {
-    crate::read_through!(self => self.reader());
-}
-
-impl Keeper for Reached {
-    fn change(&self, change: Change) -> Result<Changed, ChangeError> {
-        match self {
-            Self::Here(log) => log.change(change),
-            Self::There(client) => client.change(change),
-        }
-    }
-
-    fn finish(&self) -> Result<(), ChangeError> {
-        match self {
-            Self::Here(log) => Ok(log.close()?),
-            // The process that has the log writes over it in its own time.
-            Self::There(_) => Ok(()),
-        }
-    }
-}
-
-impl Drop for Reached {
-    fn drop(&mut self) {
-        if let Self::Here(log) = self
-            && let Err(error) = log.close()
-        {
-            // What was changed is durable; only the note that it was closed is missing.
-            tracing::warn!(log = log.location(), %error, "the log could not be closed in order");
         }
     }
 }

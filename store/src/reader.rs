@@ -16,7 +16,8 @@ use crate::core::open::{create, open_for_reading, open_for_verifying};
 use crate::core::verify::{self, Verified};
 use crate::descriptors::reserve_standard_streams;
 use crate::directory::lock_file::{self, DirectoryLock, LINGER};
-use crate::directory::{self, Found, creation};
+use crate::directory::looking::{Found, look};
+use crate::directory::{self, creation};
 use crate::disk::Disk;
 use crate::disk::directory::DirectoryDisk;
 use crate::disk::memory::MemoryDisk;
@@ -164,7 +165,7 @@ pub(crate) enum Reached {
 
 /// Asks who holds a log.
 pub(crate) fn reach(path: &Path) -> Result<Reached, OpenError> {
-    if directory::look(path)? == Found::Nothing {
+    if look(path)? == Found::Nothing {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     // A process that just opened the log has no socket yet; one that is closing it has none any more.

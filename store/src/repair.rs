@@ -12,7 +12,7 @@ use crate::core::change::Work;
 use crate::core::import::{Taken, keep_erased};
 use crate::core::open::load_head;
 use crate::core::verify;
-use crate::directory::{self, Found};
+use crate::directory::looking::{Found, look};
 use crate::disk::directory::DirectoryDisk;
 use crate::keeper::ChangeError;
 use crate::log::{Batch, Erasure, EventLog, LogReader, OpenError, ReadError, StreamEntry};
@@ -80,7 +80,7 @@ impl From<ChangeError> for RepairError {
 /// # Errors
 /// [`RepairError`]; what was already written of the new log stays, and is whole by itself.
 pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
-    if directory::look(to)? != Found::Nothing {
+    if look(to)? != Found::Nothing {
         return Err(RepairError::Exists(to.display().to_string()));
     }
     let Broken { core, mut findings } = open_broken(from)?;

@@ -17,8 +17,9 @@ use crate::core::open::{Found as FoundLog, Taking, create, find, load_head, open
 use crate::core::writer::{Job, Writer};
 use crate::descriptors::reserve_standard_streams;
 use crate::directory::lock_file::{self, DirectoryLock, host_name};
+use crate::directory::looking::{Found, look};
 use crate::directory::opened::OpenDirectory;
-use crate::directory::{self, Found, creation, io_error};
+use crate::directory::{creation, io_error};
 use crate::disk::Disk;
 use crate::disk::directory::DirectoryDisk;
 use crate::index::process;
@@ -124,7 +125,7 @@ struct Held {
 pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
     let cannot = |doing: &'static str| move |error: std::io::Error| io_error(path, doing, &error);
     reserve_standard_streams().map_err(cannot("reserving the standard streams"))?;
-    let found = directory::look(path)?;
+    let found = look(path)?;
     // Before anything is made or locked.
     process::check(process::OF_A_LOG).map_err(cannot("starting its threads"))?;
     if found == Found::Nothing {
@@ -153,7 +154,7 @@ fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<
     // Of processes that find no log at once, one makes it, and all others find it.
     let lock = lock_file::acquire(path, |path| {
         directory.check_in_place(None).map_err(|error| io_error(path, "opening it", &error))?;
-        if directory::look(path)? == Found::Nothing { creation::begin(path) } else { Ok(()) }
+        if look(path)? == Found::Nothing { creation::begin(path) } else { Ok(()) }
     })?;
     remove_leftover(name);
     let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory));

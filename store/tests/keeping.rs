@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::suite::stored::{self, overwrite};
 use crate::suite::{VERSION, batch, bodies, closed_label, frame, one, open_label, stream};
 use cloacina_store::archive::{Archived, Selected, open_archive, write_archive};
-use cloacina_store::keeper::{
-    Change, ChangeError, Changed, Erase, Import, Keeper, MOST_ERASED, MOST_PRUNED, Prune, open_keeper,
-};
+use cloacina_store::keeper::{Change, ChangeError, Changed, Erase, Import, Keeper, MOST_ERASED, MOST_PRUNED, Prune};
 use cloacina_store::log::{AppendError, Definition, EventLog, LogReader, ReadError, StreamFilter};
+use cloacina_store::open_keeper;
 use cloacina_store::record::{Body, Hash, Record, StreamId, Timestamp};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open, open_reader, seal, verify};
 use proptest::prelude::*;

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cloacina_store::archive::{Selected, open_archive, write_archive};
-use cloacina_store::keeper::{Change, Erase, Import, Keeper, Prune, open_keeper};
+use cloacina_store::keeper::{Change, Erase, Import, Keeper, Prune};
 use cloacina_store::log::{EventLog, LogReader};
+use cloacina_store::open_keeper;
 use cloacina_store::record::{StreamId, Timestamp};
 use cloacina_store::repair::repair;
 use cloacina_store::{Options, compact, open, open_reader};

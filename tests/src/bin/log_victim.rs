@@ -26,8 +26,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-use cloacina_store::keeper::{Change, ChangeError, Erase, open_keeper};
+use cloacina_store::keeper::{Change, ChangeError, Erase};
 use cloacina_store::log::{EventLog, LogReader, StreamFilter};
+use cloacina_store::open_keeper;
 use cloacina_store::record::{Hash, Record, StreamId, StreamKind};
 use cloacina_store::{Options, SledLog, open, open_reader, seal, verify};
 use load::Load;

@@ -82,6 +82,16 @@ pub fn peak_memory() -> io::Result<u64> {
     kilobytes.map(|kilobytes| kilobytes * 1024).map_err(io::Error::other)
 }
 
+/// The bytes that this process has made the system write to a disk: whole pages, each as often as it was written.
+///
+/// # Errors
+/// Where the system does not tell.
+pub fn written() -> io::Result<u64> {
+    let counts = std::fs::read_to_string("/proc/self/io")?;
+    let line = counts.lines().find_map(|line| line.strip_prefix("write_bytes:")).unwrap_or_default();
+    line.trim().parse().map_err(io::Error::other)
+}
+
 /// The time that this process has computed, on all processors. On a busy machine it tells more than the clock does.
 #[must_use]
 pub fn processor_time() -> Duration {

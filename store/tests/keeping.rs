@@ -6,7 +6,7 @@ use crate::suite::stored::{self, overwrite};
 use crate::suite::{VERSION, batch, bodies, closed_label, frame, one, open_label, stream};
 use cloacina_store::archive::{Archived, Selected, open_archive, write_archive};
 use cloacina_store::keeper::{Change, ChangeError, Changed, Erase, Import, Keeper, MOST_ERASED, MOST_PRUNED, Prune};
-use cloacina_store::log::{AppendError, Definition, EventLog, LogReader, ReadError, StreamFilter};
+use cloacina_store::log::{AppendError, Definition, Durability, EventLog, LogReader, ReadError, StreamFilter};
 use cloacina_store::open_keeper;
 use cloacina_store::record::{Body, Hash, Record, StreamId, Timestamp};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open, open_reader, seal, verify};
@@ -511,4 +511,34 @@ fn broken_requests_for_a_change_change_nothing() {
     let keeper = open_keeper(&path).unwrap();
     assert_eq!(keeper.change(erase(stream(1), &[1])).unwrap().records, 1, "others are served as before");
     assert_eq!(log.verify().findings, []);
+}
+
+/// `replay verify --all` beside `cloaca log erase` called a sound log damaged: the event could be read before the body was gone.
+#[test]
+fn a_log_that_is_verified_while_bodies_are_erased_and_streams_pruned_is_whole() {
+    const STREAMS: u128 = 90;
+    let directory = tempfile::tempdir().unwrap();
+    // The event is there to be read while the log waits for the disk.
+    let options = Options { durability: Durability::Os, ..Options::default() };
+    let log = open(&directory.path().join("log"), &options).unwrap();
+    let all = (1..=STREAMS).map(|number| frame(stream(number), 0, &[b"one", SECRET], closed_label("over")));
+    log.append(batch(all.collect())).unwrap();
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            for number in 1..=STREAMS {
+                log.change(erase(stream(number), &[1])).unwrap();
+                if number % 3 == 0 {
+                    log.change(prune(&log, stream(number))).unwrap();
+                }
+            }
+        });
+        let mut walks = 0;
+        while !changing.is_finished() {
+            assert_eq!(log.verify().findings, [], "in walk {walks}");
+            walks += 1;
+        }
+        assert!(walks > 1, "they were changed while it was verified");
+    });
+    log.close().unwrap();
+    assert_eq!(verify(&directory.path().join("log")).unwrap().findings, []);
 }

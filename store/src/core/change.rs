@@ -150,8 +150,19 @@ impl Writer {
         time: Timestamp,
         wipe: impl FnOnce(&super::Core) -> Result<(), ReadError>,
     ) -> Result<(), ChangeError> {
-        self.note_wiping(true);
         let core = self.core();
+        // Under way from before the event can be read: whoever reads it waits until what it says is so.
+        core.rewriting(|| self.record_and_wipe(&core, events, time, wipe))
+    }
+
+    fn record_and_wipe(
+        &mut self,
+        core: &super::Core,
+        events: &[LogEvent],
+        time: Timestamp,
+        wipe: impl FnOnce(&super::Core) -> Result<(), ReadError>,
+    ) -> Result<(), ChangeError> {
+        self.note_wiping(true);
         let recorded = self.record_with(events, time, |_, _| Ok(()));
         if let Err(error @ (AppendError::Invalid(_) | AppendError::Conflict { .. })) = recorded {
             self.note_wiping(false);
@@ -163,7 +174,7 @@ impl Writer {
         if let Some(stopped) = self.stopped() {
             return Err(stopped.into());
         }
-        if let Err(error) = core.rewriting(|| wipe(&core)) {
+        if let Err(error) = wipe(core) {
             let what = format!(
                 "{error}. That it is to go is in the log; not all of it is written over yet. Whoever opens the log next to write does that"
             );

@@ -395,6 +395,7 @@ impl Checking<'_> {
                 self.found(ReadError::Damaged { stream, seq, what });
             }
         }
+        self.core.wait_for_rewrite();
         for (stream, seq) in told {
             if !self.goes_on() {
                 break;

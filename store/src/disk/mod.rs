@@ -1,7 +1,7 @@
 //! What a log needs of a disk: a few files that are read and written at places, and a few names.
 //!
 //! All that makes a log (order, sealing, conflicts, the listing, recovery) is written once over these two traits. The
-//! [directory](directory::DirectoryDisk) of a log is one disk, [`MemoryDisk`](memory::MemoryDisk) another, which tears, loses and
+//! directory of a log is one disk, [`MemoryDisk`](crate::MemoryDisk) another, which tears, loses and
 //! fails on command; `tests/suite` says whether a log on a new one is a good one. Methods can be called in any order.
 
 pub(crate) mod directory;

@@ -73,7 +73,16 @@ fn said(program: &str, arguments: &str, directory: &Path) -> String {
         let directory = directory.to_owned();
         let mut around =
             Surroundings { out: &mut out, err: &mut err, input: None, variable: &variable, directory, now };
-        cloacina_admin::run(words(&["cloaca", "log", "--log", "log", "--yes", "--by", "golden"]), &mut around)
+        let removes =
+            ["erase", "prune"].contains(&arguments.split(' ').next().unwrap()) || arguments.contains("--drop");
+        let agreed: &[&str] = if removes {
+            &["--yes", "--by", "golden"]
+        } else if arguments == "compact" {
+            &["--yes"]
+        } else {
+            &[]
+        };
+        cloacina_admin::run(words(&[&["cloaca", "log", "--log", "log"], agreed].concat()), &mut around)
     };
     assert_eq!(code, 0, "{program} {arguments}: {}", String::from_utf8_lossy(&err));
     String::from_utf8(out).unwrap()

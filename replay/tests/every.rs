@@ -107,7 +107,8 @@ fn golden(id: &str, key: &str, task: &str, other: &str) -> String {
     ];
     let told = COMMANDS.iter().map(|command| format!("{id} {command}")).chain(also).map(|line| {
         // When something was erased is told in the time zone of the computer, unless another one is asked for.
-        let zone = if line.contains("--time") { "" } else { " --time utc" };
+        let has_no_zone = line.contains("--time") || line.contains(" export ") || line.starts_with("diff ");
+        let zone = if has_no_zone { "" } else { " --time utc" };
         let ran = replay_with(&open_reader, None, &format!("{line}{zone} --log {GOLDEN}"));
         format!("$ replay {}\n{ran}\n\n", line.trim_end())
     });

@@ -195,7 +195,7 @@ fn find_with_index(
     options: &Options,
 ) -> Result<FoundLog, Unfit> {
     let directory = path.join(store::DIRECTORY);
-    let is_new = !directory.is_dir();
+    let is_new = std::fs::read_dir(&directory).map_or(true, |mut files| files.next().is_none());
     match open_index(&directory, head, options.cache_capacity) {
         Ok(store) if store.end().tip.position > 0 => match find(disk, head.clone(), Some(store), true) {
             // What the index says may be what is wrong.
@@ -208,7 +208,9 @@ fn find_with_index(
             }
             return find(disk, head.clone(), Some(store), true);
         }
-        Ok(_) => tell_lost(name, "it is empty"),
+        Ok(_) if head.closed => tell_lost(name, "it is empty"),
+        // Nothing of it had to be on the disk when the process was killed: that is no harm.
+        Ok(_) => tracing::info!(log = %name.display(), "the index is empty; it is made anew from the log"),
         Err(Lost(why)) => tell_lost(name, &why),
     }
     let failed = |error: std::io::Error| Unfit::Failed(format!("removing its index: {error}"));

@@ -387,16 +387,9 @@ def test_damage_is_told_with_its_place(tmp_path: Path) -> None:
     for file in log.rglob("*"):
         if file.is_file() and b"find me in the file" in file.read_bytes():
             file.write_bytes(file.read_bytes().replace(b"find me in the file", b"find it in the file"))
-    history = cloaca.History.open(log, result.execution_id)
-    assert "seq 1 is damaged" in str(history.trouble)
-    again = cloaca.History.from_json(history.to_json())
-    for read, seq in ((history, 1), (again, None)):
-        assert read.events == ()
-        for ask in (read.state, read.context, lambda read=read: read.why("text"), lambda read=read: read.state("+1s")):
-            with pytest.raises(cloaca.LogCorruptedError, match="seq 1 is damaged") as caught:
-                ask()
-            assert (caught.value.path, caught.value.seq) == (str(log), seq)
-            assert caught.value.execution_id == result.execution_id
+    with pytest.raises(cloaca.LogCorruptedError, match=r"segment 1 at byte [0-9]+: its checksum") as caught:
+        cloaca.History.open(log, result.execution_id)
+    assert str(log) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [name for name in cloaca.__all__ if name.endswith("Error")])

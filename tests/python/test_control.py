@@ -241,7 +241,7 @@ def test_what_is_blocked_says_so_and_why_until_it_is_resumed_on_purpose(
         with pytest.raises(cloaca.Error, match=r"the execution has ended \(Completed\)"):
             runner.resume(execution_id)
         missing = str(uuid.uuid4())
-        for act in (runner.resume, runner.get_execution, cloaca.Execution(runner, missing).cancel):
+        for act in (runner.resume, runner.get_execution, cloaca.Execution(runner._host, missing).cancel):
             with pytest.raises(cloaca.ExecutionNotFoundError, match=missing):
                 act() if act.__name__ == "cancel" else act(missing)  # type: ignore[operator]
 

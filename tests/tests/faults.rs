@@ -36,7 +36,9 @@ fn faults(kind: &str) -> Vec<String> {
 
 /// All faults for calls that a run made.
 fn every_call(run: &Run) -> Vec<String> {
-    let kinds = ["open", "write", "sync", "range", "truncate", "rename", "unlink", "mkdir", "read"];
+    // Not `sync_file_range`: only sled calls it, and may then wait for its own thread without an end. What becomes of a log whose
+    // index fails is tried in `store/tests/rebuilding.rs`.
+    let kinds = ["open", "write", "sync", "truncate", "rename", "unlink", "mkdir", "read"];
     let of_kind = |kind: &'static str| {
         let calls = run.count(kind);
         faults(kind)

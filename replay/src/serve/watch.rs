@@ -125,8 +125,8 @@ impl Watch {
                 let notices = notices(&*self.reader());
                 self.tell(Tick { position: head.position, standing: Standing::of(true), notices, ..last });
             }
-            // To read a log that nobody has is to copy it: only if somebody has been at it since.
-            Ok(head) if head.durability.is_none() && *files == self::files(&self.path) => {}
+            // A log that nobody has is gone through anew only if somebody has been at it since it was said so.
+            Ok(head) if head.durability.is_none() && !last.standing.live && *files == self::files(&self.path) => {}
             Ok(_) | Err(ReadError::Gone) => {
                 *files = self::files(&self.path);
                 self.open_again(last);

@@ -4,13 +4,13 @@
 //! synced. Whatever is wrong with it (it does not open, panics, lacks an entry, has one too many) is [`Lost`], and it is made anew.
 
 use std::any::Any;
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bincode::{Decode, Encode};
 use rustc_hash::FxHashSet;
@@ -34,8 +34,12 @@ pub(crate) const DIRECTORY: &str = "index";
 /// How many frames are in one entry at the most: it has some 700 bytes then.
 const FRAMES: usize = 64;
 
-/// How long sled may take to let go of its files.
+/// The file that sled locks, in the directory of the index.
+const DATABASE: &str = "db";
+
+/// How long sled may take to let go of its files, and how often it is looked whether it has.
 const LETTING_GO: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The index cannot be used any more, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +64,7 @@ impl Store {
         let lost = |doing: &str, error: io::Error| Lost(format!("{doing}: {error}"));
         process::check(process::OF_AN_INDEX).map_err(|error| lost("starting its threads", error))?;
         prepare(directory).map_err(|error| lost("making its directory", error))?;
+        wait_until_free(&directory.join(DATABASE)).map_err(|error| lost("waiting until nobody has it open", error))?;
         let config = ::sled::Config::new().path(directory).cache_capacity(cache).flush_every_ms(None);
         let database = guarded(|| config.open())?;
         let end = End { log, tip: Tip::empty(), place: Place::default(), entries: 0, sum: 0 };
@@ -315,7 +320,23 @@ fn prepare(directory: &Path) -> io::Result<()> {
     files::check_no_links(directory)?;
     check_files(directory)?;
     is_there(files::create_directory(&directory.join("blobs"), access))?;
-    ["conf", "db"].iter().try_for_each(|name| is_there(files::create(&directory.join(name), access).map(drop)))
+    ["conf", DATABASE].iter().try_for_each(|name| is_there(files::create(&directory.join(name), access).map(drop)))
+}
+
+/// Waits until no process has sled's file locked. One that was just forked has all files of its parent open, and the lock with
+/// them, until it runs its own program; and sled asks once.
+fn wait_until_free(database: &Path) -> io::Result<()> {
+    let file = files::to_write(database)?;
+    let until = Instant::now() + LETTING_GO;
+    loop {
+        match file.try_lock() {
+            // Not by closing the file: the next process to be forked would have it open too.
+            Ok(()) => return file.unlock(),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK_EVERY),
+            // Where files cannot be locked, sled says so.
+            Err(_) => return Ok(()),
+        }
+    }
 }
 
 /// That there is nothing but files and directories: sled would wait for whoever writes to a pipe.

@@ -393,6 +393,23 @@ proptest! {
     }
 }
 
+/// A process that was just forked had the lock of an index that was closed, until it ran its own program; the index was said to be
+/// lost, and was made anew.
+#[test]
+fn an_index_that_a_forked_process_has_for_a_moment_opens() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = directory.path().join("index");
+    assert!(open_store(&index).close());
+    let forked = std::fs::File::open(index.join("db")).unwrap();
+    forked.lock_shared().unwrap();
+    let runs_its_program = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(forked);
+    });
+    open_store(&index);
+    runs_its_program.join().unwrap();
+}
+
 /// A stream's frames are in sled by 64; whoever began to read in the middle of these, and wanted more than there were left, was told that
 /// there are no more.
 #[test]

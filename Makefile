@@ -39,7 +39,7 @@ quick: $(TOOLS) ## check what changed since main: format, lints, types, unit tes
 
 develop: $(TOOLS) ## install a debug build into .venv that follows the Python sources
 	@rm -f $(WHEEL)
-	$(call quietly,$(VENV)/bin/maturin develop --quiet --locked --manifest-path bindings/Cargo.toml)
+	$(call quietly,$(PYTHON) bindings/backend.py --profile dev && $(VENV)/bin/maturin develop --quiet --locked --manifest-path bindings/Cargo.toml)
 
 # Fails on a warning, such as a broken link.
 RUSTDOC := RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay -p cloacina-admin
@@ -99,6 +99,6 @@ $(TOOLS): bindings/requirements-dev.txt
 
 $(WHEEL): $(TOOLS) $(SOURCES)
 	@echo "building cloaca (some minutes the first time) ..."
-	$(call quietly,rm -rf $(VENV)/wheels && $(VENV)/bin/maturin build --release --locked --manifest-path bindings/Cargo.toml --out $(VENV)/wheels && \
+	$(call quietly,rm -rf $(VENV)/wheels && $(PYTHON) bindings/backend.py && $(VENV)/bin/maturin build --release --locked --manifest-path bindings/Cargo.toml --out $(VENV)/wheels && \
 		$(PYTHON) -m pip install --quiet --force-reinstall --no-deps --no-index $(VENV)/wheels/*.whl)
 	@touch $@

@@ -4,8 +4,6 @@
 //! into those of the engine, and back. A thread that waits here holds no GIL, and a thread of the engine never asks for
 //! it: what Python has to do goes through an [`inbox::Inbox`], whose readers are Python's own threads.
 
-#[cfg(target_os = "linux")]
-mod allocator;
 mod callbacks;
 mod canonical;
 mod classes;
@@ -40,7 +38,7 @@ mod _cloaca {
     #[pymodule_export]
     use super::callbacks::{Call, Notices};
     #[pymodule_export]
-    use super::cli::{cloaca_main, replay_main};
+    use super::cli::cloaca_main;
     #[pymodule_export]
     use super::clock::PyVirtualClock;
     #[pymodule_export]

@@ -1,4 +1,4 @@
-"""Whose memory Rust values are in: the program ``replay`` has mimalloc, an application keeps the allocator that it has.
+"""The program ``replay`` uses mimalloc; an application that imports cloaca keeps its own allocator.
 
 mimalloc itself says what it was asked for: with ``MIMALLOC_SHOW_STATS=1`` it counts its pages when the process ends.
 """
@@ -74,7 +74,7 @@ def test_an_application_keeps_its_allocator(run_python: Callable[..., subprocess
         env=SHOWN,
     )
     assert done.stdout == "3 True\n"
-    assert pages(done.stderr) == 0
+    assert "subproc 0" not in done.stderr, "there is no mimalloc in this process that could say anything"
 
 
 def test_importing_changes_nothing_of_the_process_that_its_children_would_have(
@@ -96,38 +96,3 @@ def test_importing_changes_nothing_of_the_process_that_its_children_would_have(
         """
     )
     assert done.stdout == "True\n"
-
-
-def test_what_was_there_before_the_program_began_goes_back_to_where_it_came_from(
-    run_python: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    done = run_python(
-        """
-        import sys
-        import cloaca
-        from cloaca import _cli
-
-        def context(first):
-            return cloaca.Context({f"key {number}": ["x" * number] * 3 for number in range(first, first + 200)})
-
-        kept, dropped = context(0), context(0)
-        sys.argv = ["replay", "--version"]
-        assert _cli.replay() == 0
-
-        # The blocks of `kept` are another's than the new ones. They grow, are changed and go, in turns with those.
-        for number in range(200):
-            kept.set(f"key {number}", ["y" * 3 * number] * 30)
-            kept.set(f"new {number}", "z" * number)
-        of_mimalloc = context(1000)
-        del dropped
-        for number in range(0, 200, 2):
-            kept.delete(f"key {number}")
-            of_mimalloc.set(f"key {number + 1000}", kept.get(f"key {number + 1}"))
-        assert kept.get("key 199") == ["y" * 597] * 30 and len(kept.get("new 199")) == 199
-        assert of_mimalloc.get("key 1198") == ["y" * 597] * 30
-        del kept, of_mimalloc
-        """,
-        env=SHOWN,
-    )
-    assert done.stdout.startswith("replay ")
-    assert pages(done.stderr) > 0

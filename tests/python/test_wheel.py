@@ -45,6 +45,14 @@ def test_it_brings_its_types_and_no_tests() -> None:
     assert not [name for name in names if "test_" in name or name.endswith((".pyc", ".rs"))]
 
 
+def test_it_has_replay_as_a_program_and_not_as_a_script_of_python() -> None:
+    with zipfile.ZipFile(WHEELS[-1]) as wheel:
+        (name,) = [name for name in wheel.namelist() if name.endswith("/scripts/replay")]
+        assert wheel.read(name)[:4] in (b"\x7fELF", b"\xcf\xfa\xed\xfe"), "a program of Linux or macOS"
+        (entry_points,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
+        assert b"replay" not in wheel.read(entry_points)
+
+
 def test_it_works_in_a_fresh_environment(tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"

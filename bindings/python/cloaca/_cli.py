@@ -1,21 +1,15 @@
-"""The console scripts of the wheel."""
+"""The console script of the wheel. The program ``replay`` is in the wheel as it is."""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-from ._cloaca import cloaca_main, replay_main
-
-
-def replay() -> int:
-    """The program ``replay``. It reads logs, and cannot run a task."""
-    # Nothing of Python runs that could raise KeyboardInterrupt: Ctrl-C ends the program, as it ends any other.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return replay_main(["replay", *sys.argv[1:]])
+from ._cloaca import cloaca_main
 
 
 def cloaca() -> int:
-    """The program ``cloaca``: ``cloaca log`` changes what is in a log, ``cloaca replay`` is the program ``replay``."""
+    """Run the program ``cloaca``: ``cloaca log`` changes a log, ``cloaca replay`` does what ``replay`` does."""
+    # No Python code that could raise KeyboardInterrupt runs here: Ctrl-C ends the program, like any other.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     return cloaca_main(["cloaca", *sys.argv[1:]])

@@ -49,7 +49,7 @@ lint: $(WHEEL) ## check format, lints, types, stubs, documentation and import ci
 	$(call quietly,cargo clippy --quiet --workspace --all-targets --locked -- -D warnings)
 	$(call quietly,cargo clippy --quiet -p cloacina-engine --no-default-features --locked -- -D warnings)
 	$(call quietly,$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .)
-	$(call quietly,$(VENV)/bin/mypy --strict bindings/python/cloaca)
+	$(call quietly,$(VENV)/bin/mypy --strict bindings/python/cloaca bindings/backend.py)
 	$(call quietly,$(PYTHON) -m mypy.stubtest cloaca)
 	$(call quietly,$(RUSTDOC))
 	@$(PYTHON) tests/javascript.py

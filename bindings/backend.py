@@ -52,10 +52,11 @@ def build_program(profile: str = "release") -> None:
 
 def build_wheel(directory: str, settings: dict[str, Any] | None = None, metadata: str | None = None) -> str:
     """Build the wheel, for ``pip wheel`` and ``pip install`` (PEP 517)."""
-    import maturin
+    import maturin  # type: ignore[import-untyped]  # It has no types.
 
     build_program()
-    return maturin.build_wheel(directory, settings, metadata)
+    name: str = maturin.build_wheel(directory, settings, metadata)
+    return name
 
 
 def build_editable(directory: str, settings: dict[str, Any] | None = None, metadata: str | None = None) -> str:
@@ -63,7 +64,8 @@ def build_editable(directory: str, settings: dict[str, Any] | None = None, metad
     import maturin
 
     build_program()
-    return maturin.build_editable(directory, settings, metadata)
+    name: str = maturin.build_editable(directory, settings, metadata)
+    return name
 
 
 def get_requires_for_build_wheel(settings: dict[str, Any] | None = None) -> list[str]:

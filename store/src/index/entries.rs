@@ -3,8 +3,8 @@
 //! ```text
 //! 's' stream                     what is known of it
 //! 'p' stream, first seq          where some of its frames stand
-//! 't' kind, start, stream        it is in the listing
-//! 'o' kind, start, stream        and unfinished
+//! 'o' kind, start, stream        it is in the listing, and unfinished
+//! 't' kind, start, stream        it is in the listing, and has ended
 //! 'd' fingerprint                where a definition stands
 //! 'g' position                   where a group begins
 //! 'e'                            how far all of that reaches, how many entries there are, and their sum
@@ -50,11 +50,11 @@ pub(crate) fn frames_end(stream: StreamId) -> Vec<u8> {
     [b"p", &stream.as_bytes()[..], &[u8::MAX; 9]].concat()
 }
 
-/// In the listing of all streams, or in that of the unfinished ones.
-pub(crate) fn listed(open_only: bool, kind: StreamKind, key: ListingKey) -> Vec<u8> {
+/// In the listing of the unfinished streams, or in that of those that have ended.
+pub(crate) fn listed(open: bool, kind: StreamKind, key: ListingKey) -> Vec<u8> {
     // Times before 1970 come first, too.
     let started = (key.started.0 ^ i64::MIN).to_be_bytes();
-    [&[if open_only { b'o' } else { b't' }, kind.number()], &started[..], &key.stream.as_bytes()[..]].concat()
+    [&[if open { b'o' } else { b't' }, kind.number()], &started[..], &key.stream.as_bytes()[..]].concat()
 }
 
 pub(crate) fn parse_listed(key: &[u8]) -> Result<ListingKey, Malformed> {

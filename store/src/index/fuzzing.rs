@@ -7,7 +7,7 @@ use std::path::Path;
 use bincode::{Decode, Encode};
 
 use super::entries::{self, End};
-use super::state::{FrameAt, StreamState};
+use super::state::{FrameDelta, StoredStream};
 use crate::layout::segment::Place;
 use crate::record::StreamKind;
 use crate::segments::Span;
@@ -15,12 +15,12 @@ use crate::segments::Span;
 /// A value of the index in sled, with the checksum that fits it; and a key of the listing.
 pub fn index_entry(bytes: &[u8]) {
     const KEY: &[u8] = b"s0123456789abcdef";
-    stays::<StreamState>(KEY, bytes);
-    stays::<Vec<FrameAt>>(KEY, bytes);
+    stays::<StoredStream>(KEY, bytes);
+    stays::<Vec<FrameDelta>>(KEY, bytes);
     stays::<Span>(KEY, bytes);
     stays::<Place>(KEY, bytes);
     stays::<End>(KEY, bytes);
-    let _ = entries::decode::<StreamState>(KEY, bytes);
+    let _ = entries::decode::<StoredStream>(KEY, bytes);
     if let Ok(listed) = entries::parse_listed(bytes) {
         let again = entries::listed(false, StreamKind::Execution, listed);
         assert_eq!(again[2..], bytes[2..], "a key of the listing is written as it was read");

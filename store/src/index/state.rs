@@ -5,15 +5,64 @@ use std::sync::Arc;
 use bincode::{Decode, Encode};
 
 use crate::layout::frame::{FrameHeader, ListingChange, Standing};
+use crate::layout::segment::Place;
 use crate::log::{ListingKey, StreamEntry};
 use crate::record::{Hash, StreamId, StreamKind, Timestamp};
 use crate::segments::Span;
 
-/// A frame of a stream, and where it stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+/// A frame of a stream, and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameAt {
     pub(crate) first_seq: u64,
     pub(crate) span: Span,
+}
+
+/// A frame relative to the one before it in its stream, so that most numbers take a byte or two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct FrameDelta {
+    seqs: u64,
+    segments: u32,
+    /// From where the frame before begins; from the beginning of the segment where that is another one.
+    offset: u32,
+    length: u32,
+}
+
+/// What the index in sled has under a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(super) struct StoredStream {
+    pub(super) state: StreamState,
+    /// Its newest frames: those that do not have an entry of their own.
+    pub(super) newest: Vec<FrameDelta>,
+}
+
+/// Encodes frames of one stream, in their order.
+pub(super) fn deltas(frames: &[FrameAt]) -> Vec<FrameDelta> {
+    let (mut seq, mut place) = (0, Place::default());
+    let delta = |frame: &FrameAt| {
+        let FrameAt { first_seq, span: Span { place: at, length } } = *frame;
+        let base = if at.segment == place.segment { place.offset } else { 0 };
+        let delta = FrameDelta {
+            seqs: first_seq.wrapping_sub(seq),
+            segments: at.segment.wrapping_sub(place.segment),
+            offset: at.offset.wrapping_sub(base),
+            length,
+        };
+        (seq, place) = (first_seq, at);
+        delta
+    };
+    frames.iter().map(delta).collect()
+}
+
+/// The frames that were encoded so.
+pub(super) fn frames(deltas: &[FrameDelta]) -> impl Iterator<Item = FrameAt> {
+    let (mut first_seq, mut place) = (0_u64, Place::default());
+    deltas.iter().map(move |delta| {
+        let base = if delta.segments == 0 { place.offset } else { 0 };
+        first_seq = first_seq.wrapping_add(delta.seqs);
+        place.segment = place.segment.wrapping_add(delta.segments);
+        place.offset = base.wrapping_add(delta.offset);
+        FrameAt { first_seq, span: Span { place, length: delta.length } }
+    })
 }
 
 /// What is known of a stream.

@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::fs::{self, TryLockError};
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -18,7 +19,7 @@ use rustc_hash::FxHashSet;
 use super::entries::{self, END, End};
 use super::part::{Part, Touched};
 use super::process;
-use super::state::{FrameAt, StreamState};
+use super::state::{self, FrameAt, FrameDelta, StoredStream, StreamState};
 use crate::bytes::Malformed;
 use crate::directory::files::{self, Access};
 use crate::layout::head::{LogId, Tip};
@@ -31,7 +32,7 @@ use crate::sync::lock;
 /// The directory of the index, in that of a log.
 pub(crate) const DIRECTORY: &str = "index";
 
-/// How many frames are in one entry at the most: it has some 700 bytes then.
+/// How many frames have an entry together, of some 400 bytes; those that are fewer are in the entry of their stream.
 const FRAMES: usize = 64;
 
 /// The file that sled locks, in the directory of the index.
@@ -115,6 +116,10 @@ impl Store {
     }
 
     pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+        Ok(self.stored(stream)?.map(|stored| stored.state))
+    }
+
+    fn stored(&self, stream: StreamId) -> Result<Option<StoredStream>, Lost> {
         self.get(&entries::stream(stream))
     }
 
@@ -124,25 +129,41 @@ impl Store {
 
     /// The frames of a stream from the one with a `seq` on, some of them: at least `limit` if there are so many.
     pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, Lost> {
-        let (first, end) = (entries::frames(stream, 0), entries::frames_end(stream));
-        let sought = entries::frames(stream, seq);
+        // Frames that are moved to an entry of their own meanwhile are then in both places, never in none.
+        let Some(StoredStream { newest, .. }) = self.stored(stream)? else { return Ok(Vec::new()) };
+        let newest: Vec<FrameAt> = state::frames(&newest).collect();
+        let end = newest.first().map_or(u64::MAX, |frame| frame.first_seq);
+        if end <= seq {
+            return Ok(newest);
+        }
+        let (mut found, is_all) = self.older_frames(stream, seq..end, limit)?;
+        if is_all {
+            found.extend(newest);
+        }
+        Ok(found)
+    }
+
+    /// The frames that have entries of their own, from the one with a `seq` on and before another one, and whether they are all of these;
+    /// else there are more than `limit`.
+    fn older_frames(&self, stream: StreamId, seqs: Range<u64>, limit: usize) -> Result<(Vec<FrameAt>, bool), Lost> {
+        let key = |seq: u64| entries::frames(stream, seq);
+        let (first, sought, end) = (key(0), key(seqs.start), key(seqs.end));
         let found = self.with(|database| {
             let before = database.range(&first[..]..=&sought[..]).next_back().transpose()?;
             let from = before.map_or_else(|| ::sled::IVec::from(&first[..]), |(key, _)| key);
             let mut found: Vec<FrameAt> = Vec::new();
             for entry in database.range(&from[..]..&end[..]) {
                 let (key, value) = entry?;
-                match entries::decode::<Vec<FrameAt>>(&key, &value) {
-                    Ok(some) => found.extend(some),
+                match entries::decode::<Vec<FrameDelta>>(&key, &value) {
+                    Ok(some) => found.extend(state::frames(&some)),
                     Err(malformed) => return Ok(Err(malformed)),
                 }
-                let passed = found.partition_point(|frame| frame.first_seq <= seq).saturating_sub(1);
+                let passed = found.partition_point(|frame| frame.first_seq <= seqs.start).saturating_sub(1);
                 if found.len() - passed > limit {
-                    found.drain(..passed);
-                    break;
+                    return Ok(Ok((found.split_off(passed), false)));
                 }
             }
-            Ok(Ok(found))
+            Ok(Ok((found, true)))
         })?;
         Ok(found?)
     }
@@ -155,16 +176,27 @@ impl Store {
         before: Option<ListingKey>,
         limit: usize,
     ) -> Result<Vec<ListingKey>, Lost> {
-        let from = entries::listed(open_only, kind, ListingKey::FIRST);
-        let mut below = entries::listed(open_only, kind, before.unwrap_or(ListingKey::LAST));
-        if before.is_none() {
-            below.push(0);
+        let listed = |open: bool| {
+            let from = entries::listed(open, kind, ListingKey::FIRST);
+            let mut below = entries::listed(open, kind, before.unwrap_or(ListingKey::LAST));
+            if before.is_none() {
+                below.push(0);
+            }
+            self.with(|database| {
+                let entries = database.range(&from[..]..&below[..]).rev();
+                entries.take(limit).map(|entry| entry.map(|(key, _)| key)).collect::<Result<Vec<_>, _>>()
+            })
+        };
+        let mut keys = listed(true)?;
+        if !open_only {
+            keys.extend(listed(false)?);
         }
-        let keys: Vec<::sled::IVec> = self.with(|database| {
-            let entries = database.range(&from[..]..&below[..]).rev();
-            entries.take(limit).map(|entry| entry.map(|(key, _)| key)).collect()
-        })?;
-        keys.iter().map(|key| entries::parse_listed(key).map_err(Lost::from)).collect()
+        let mut found = keys.iter().map(|key| entries::parse_listed(key)).collect::<Result<Vec<_>, _>>()?;
+        // A stream that ends meanwhile can be in both.
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found.dedup();
+        found.truncate(limit);
+        Ok(found)
     }
 
     /// Where a group begins at or before a position.
@@ -223,25 +255,28 @@ struct Change<'a> {
 impl Change<'_> {
     fn stream(&mut self, stream: StreamId, touched: &Touched) -> Result<(), Lost> {
         let Touched { state, frames, anew } = touched;
-        let before = self.store.stream(stream)?;
-        for open_only in [false, true] {
-            let listed = |state: &StreamState| {
-                let is_listed = !state.pruned && (state.open || !open_only);
-                is_listed.then(|| entries::listed(open_only, state.kind, state.key(stream)))
-            };
-            let (old, new) = (before.as_ref().and_then(listed), listed(state));
-            if old != new {
-                old.into_iter().try_for_each(|key| self.remove(key))?;
-                new.into_iter().try_for_each(|key| self.replace(key, &()))?;
-            }
+        let (before, mut newest) = match self.store.stored(stream)? {
+            Some(StoredStream { state, newest }) => (Some(state), state::frames(&newest).collect()),
+            None => (None, Vec::new()),
+        };
+        let listed =
+            |state: &StreamState| (!state.pruned).then(|| entries::listed(state.open, state.kind, state.key(stream)));
+        let (old, new) = (before.as_ref().and_then(listed), listed(state));
+        if old != new {
+            old.into_iter().try_for_each(|key| self.remove(key))?;
+            new.into_iter().try_for_each(|key| self.replace(key, &()))?;
         }
         if *anew {
             self.forget_frames(stream)?;
+            newest.clear();
         }
-        for some in frames.chunks(FRAMES) {
-            self.replace(entries::frames(stream, some[0].first_seq), &some.to_vec())?;
+        newest.extend(frames);
+        let whole = newest.chunks_exact(FRAMES);
+        let rest = state::deltas(whole.remainder());
+        for some in whole {
+            self.replace(entries::frames(stream, some[0].first_seq), &state::deltas(some))?;
         }
-        self.replace(entries::stream(stream), state)
+        self.replace(entries::stream(stream), &StoredStream { state: state.clone(), newest: rest })
     }
 
     fn forget_frames(&mut self, stream: StreamId) -> Result<(), Lost> {

@@ -1,9 +1,9 @@
-//! Writing a log anew, without what it does not hold any more: pruned records, and the room of erased bodies.
+//! Compaction: rewriting a log without its pruned records and without the space of erased bodies.
 //!
-//! What was pruned is written over where it stands, and keeps its length: a segment only grows. So all that the log holds is written into
-//! a new one beside it, that is checked, and both change places in one step of the file system. Of pruned records next to each
-//! other a few hashes are left, from which the tree of the log can still be worked out. Nothing of the log changes: not a hash of a record, not
-//! a position, not the hash of the log.
+//! Pruned data is overwritten in place and keeps its length, because segments only grow. Compaction writes the
+//! remaining contents to a new log beside the old one, verifies it, and swaps the two atomically. Adjacent pruned
+//! records are replaced by a few hashes, from which the Merkle tree can still be computed. Record hashes, positions and
+//! the hash of the log do not change.
 
 use std::fs;
 use std::io;
@@ -38,37 +38,37 @@ use crate::segments::walk::{Found as FoundItem, Group, Item};
 use crate::segments::{self, name_of};
 use crate::sled_log::new_id;
 
-/// A group of the new log has about so many bytes.
+/// The approximate size of a group in the new log.
 const GROUP: usize = 1024 * 1024;
 
-/// What writing a log anew came to.
+/// The result of a compaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compacted {
-    /// How long its segments were.
+    /// The total length of the segments before.
     pub before: u64,
-    /// How long they are.
+    /// The total length of the segments after.
     pub after: u64,
-    /// Why the old files are still there, and where, if they could not be removed: [`open`](crate::open) removes them.
+    /// The path of the old files and the error, if they could not be removed: [`open`](crate::open) removes them later.
     pub left: Option<(PathBuf, String)>,
 }
 
-/// Writes a log anew that nobody has, and puts the new one in its place, with the modes, owners and groups of the old one. The old
-/// files are written over before they are removed; what a disk or a file system does with that, and copies and snapshots of it, are
-/// beyond this.
+/// Rewrites a log that no process holds, and swaps in the new one, with the modes, owners and groups of the old one.
+/// Overwrites the old files before removing them; copies that the disk, the file system, snapshots or backups keep are
+/// out of reach.
 ///
-/// It needs as much space beside the log as the log will need. Where it is stopped, the log is as it was or as it will be, and whoever
-/// opens it next to write removes the other one.
+/// Needs as much free space beside the log as the new log takes. If it is interrupted, the log is either the old or the
+/// new one, and the next process that opens it for writing removes the other.
 ///
 /// # Errors
-/// [`OpenError::Locked`] if a process has it; [`OpenError::Damaged`] if it is not whole, and as for [`open`](crate::open). Nothing is
-/// changed then.
+/// [`OpenError::Locked`] if a process holds the log, [`OpenError::Damaged`] if the log is not intact; otherwise as
+/// [`open`](crate::open). Nothing was changed then.
 pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
     if looking::look(path)? != looking::Found::Log {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let failed = |doing: &'static str| move |error: io::Error| io_error(path, doing, &error);
     reserve_standard_streams().map_err(failed("reserving the standard streams"))?;
-    let name = path.canonicalize().map_err(failed("finding it"))?;
+    let name = path.canonicalize().map_err(failed("resolving its path"))?;
     let directory = OpenDirectory::open(&name).map_err(failed("opening the directory"))?;
     rewrite(&directory, &name).map_err(|error| error.of(directory.path(), path))
 }
@@ -77,7 +77,7 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
     let path = directory.path();
     let failed = |doing: &'static str| move |error: io::Error| io_error(name, doing, &error);
     let _lock = lock_file::acquire(path, |_| Ok(()))?;
-    leftover::remove(name).map_err(failed("removing what an earlier attempt has left"))?;
+    leftover::remove(name).map_err(failed("removing the leftovers of an earlier attempt"))?;
     let other = leftover::path_of(name);
     let length = |directory: &Path| -> u64 {
         files_of(directory).iter().map(|file| fs::metadata(file).map_or(0, |file| file.len())).sum()
@@ -86,13 +86,13 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
     let exchange = || -> Result<u64, OpenError> {
         wipe_pending(directory)?;
         write_anew(path, &other)?;
-        keep_access(path, &other).map_err(failed("giving the new files to the owner of the old ones"))?;
+        keep_access(path, &other).map_err(failed("copying the owner and mode to the new files"))?;
         let after = length(&other);
-        // Whoever finds the old one under its new name leaves it to this process.
+        // Another process that finds the old log under its new name must not touch it.
         leftover::claim(directory.file()).map_err(failed("locking the directory"))?;
-        directory.check_in_place(None).map_err(failed("putting the new one in its place"))?;
+        directory.check_in_place(None).map_err(failed("swapping in the new log"))?;
         rustix::fs::renameat_with(CWD, name, CWD, &other, RenameFlags::EXCHANGE)
-            .map_err(|error| failed("putting the new one in its place")(error.into()))?;
+            .map_err(|error| failed("swapping in the new log")(error.into()))?;
         Ok(after)
     };
     match exchange() {
@@ -107,8 +107,8 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
     }
 }
 
-/// Carries out what a process has written down, erasures for example, and was stopped before it had done. Of a log that is not whole
-/// nothing is changed.
+/// Completes recorded changes that were interrupted, such as erasures. Changes nothing in a damaged
+/// log.
 fn wipe_pending(directory: &OpenDirectory) -> Result<(), OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory));
     let wipe = || -> Result<(), Unfit> {
@@ -125,13 +125,13 @@ fn wipe_pending(directory: &OpenDirectory) -> Result<(), OpenError> {
     wipe().map_err(|unfit| unfit.refuse(directory.path()))
 }
 
-/// The files that have what is in a log.
+/// The paths of a log's segments.
 pub(crate) fn files_of(directory: &Path) -> Vec<PathBuf> {
     let numbers = segments::numbers(&DirectoryDisk::reading(directory)).unwrap_or_default();
     numbers.into_iter().map(|number| directory.join(name_of(number))).collect()
 }
 
-/// Gives a new log and each file in it to those whom the old one is for.
+/// Copies mode, owner and group of the old log and its files to the new ones.
 fn keep_access(old: &Path, new: &Path) -> io::Result<()> {
     let unlike = Access::of(old)?;
     for relative in [".", segments::DIRECTORY] {
@@ -146,7 +146,7 @@ fn keep_access(old: &Path, new: &Path) -> io::Result<()> {
     Access::like(&fs::metadata(old)?).keep(&files::directory(new)?)
 }
 
-/// Writes all that a log holds into a new one, once it was found to be whole, and checks that too.
+/// Verifies a log, writes its contents to a new one, and verifies that too.
 fn write_anew(path: &Path, new: &Path) -> Result<(), OpenError> {
     let old = whole(path)?;
     creation::make_directory(new)?;
@@ -162,10 +162,10 @@ fn write_anew(path: &Path, new: &Path) -> Result<(), OpenError> {
     if copy.tip() == old.tip() {
         return Ok(());
     }
-    Err(OpenError::Damaged { path: new.to_owned(), what: "the new log does not end as the old one does".to_owned() })
+    Err(OpenError::Damaged { path: new.to_owned(), what: "the new log does not end like the old one".to_owned() })
 }
 
-/// Opens a log that must be whole.
+/// Opens and verifies a log; fails if it is damaged.
 fn whole(path: &Path) -> Result<Core, OpenError> {
     let damaged = |finding: ReadError| OpenError::Damaged { path: path.to_owned(), what: finding.to_string() };
     let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::reading(path));
@@ -180,7 +180,7 @@ fn whole(path: &Path) -> Result<Core, OpenError> {
     }
 }
 
-/// Which frames of a log stay, and at which sizes of it somebody has signed its tree: no hash may go across those.
+/// Which items of a log are kept, and the sizes of its checkpoints: no subtree hash may span one of those.
 fn kept(core: &Core) -> Result<(impl Fn(&FoundItem) -> bool, Vec<u64>), Unfit> {
     let mut checkpoints = Vec::new();
     core.each_frame(StreamId::LOG, 0, |_, frame| {
@@ -200,7 +200,7 @@ fn kept(core: &Core) -> Result<(impl Fn(&FoundItem) -> bool, Vec<u64>), Unfit> {
     Ok((is_kept, checkpoints))
 }
 
-/// A log that is written anew.
+/// Writes the new log.
 struct Writing {
     disk: Arc<dyn Disk>,
     log: LogId,
@@ -208,11 +208,11 @@ struct Writing {
     checkpoints: Vec<u64>,
     bytes: Vec<u8>,
     items: u32,
-    /// Where the log ended before the group, and the tree with what is in it.
+    /// The end of the log before the current group, and the tree including it.
     before: Tip,
     tip: Tip,
     tree: Tree,
-    /// What of the last records is not kept.
+    /// The nodes of the most recent records that are dropped.
     gap: Vec<Node>,
 }
 
@@ -235,7 +235,7 @@ impl Writing {
         })
     }
 
-    /// Takes what is kept of a group.
+    /// Adds the kept items of a group.
     fn take(&mut self, group: &Group, is_kept: &impl Fn(&FoundItem) -> bool) -> Result<(), Unfit> {
         for found in group.items() {
             let found = found?;
@@ -247,7 +247,7 @@ impl Writing {
             }
         }
         self.tip = group.tip();
-        // What follows the end of this group can belong to it: there is no gap in it yet.
+        // Dropped records at the end of this group may be part of a gap that continues in the next one.
         if self.bytes.len() >= GROUP { self.write(group.tip()) } else { Ok(()) }
     }
 
@@ -269,13 +269,13 @@ impl Writing {
                 self.gap.extend(leaves);
             }
             Item::Gap(..) => self.gap.extend(found.gap()?.nodes),
-            // It has no positions: nothing needs its hashes.
+            // It has no positions in this log, so nothing needs its hashes.
             Item::Frame(_) | Item::Definition => {}
         }
         Ok(())
     }
 
-    /// Puts down what is left of the last records that are gone. Where a checkpoint lies among them, a new gap begins.
+    /// Writes the nodes of the dropped records as a gap, and starts a new gap at each checkpoint.
     fn end_gap(&mut self) {
         let nodes = std::mem::take(&mut self.gap);
         let mut rest = &nodes[..];
@@ -286,7 +286,7 @@ impl Writing {
             let nodes = largest(own.iter().copied());
             let end = nodes.last().map_or(first.first, |last| last.first + last.size);
             nodes.iter().for_each(|node| {
-                // Where it does not fit, the hash of the log says so.
+                // If the node does not fit, the root differs, and `write` reports that.
                 let _ = self.tree.push_node(node);
             });
             let mut bytes = Vec::new();
@@ -300,7 +300,7 @@ impl Writing {
         self.items += 1;
     }
 
-    /// Writes what there is as a group, behind which the log ends so.
+    /// Writes the collected items as a group that ends the log at `tip`.
     fn write(&mut self, tip: Tip) -> Result<(), Unfit> {
         self.end_gap();
         let mut bytes = std::mem::replace(&mut self.bytes, vec![0; group::HEADER]);
@@ -312,7 +312,7 @@ impl Writing {
         if found != tip {
             let (size, position) = (found.position, tip.position);
             return Err(Unfit::Damaged(format!(
-                "the new log has {size} records where the old one has {position}, or other ones"
+                "the new log has {size} records where the old one has {position}, or different ones"
             )));
         }
         if self.appender.is_full() {
@@ -337,7 +337,7 @@ impl Writing {
         Ok(())
     }
 
-    /// Writes the rest, down to the disk, and the head.
+    /// Writes the remaining items durably, then the head.
     fn end(mut self, tip: Tip) -> Result<(), Unfit> {
         self.write(tip)?;
         self.appender.finish().map_err(|error| failed(&error))?;

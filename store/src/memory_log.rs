@@ -1,4 +1,4 @@
-//! The log in memory: the same logic as the one in a directory, on a disk that tests can make fail.
+//! A log in memory: the same logic as the one in a directory, on a disk that tests can make fail.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -20,21 +20,21 @@ use crate::segments::{name_of, numbers};
 use crate::sled_log::new_id;
 use crate::sync::lock;
 
-/// A segment is short here, so that tests have several.
+/// The maximum length of a segment; short, so that tests have several.
 const LONGEST_SEGMENT: u32 = 1024 * 1024;
 
-/// A log in memory, for tests and simulations, and for those who want no file.
+/// A log in memory, for tests, simulations, and callers that want no files.
 ///
-/// It has no thread and no clock. An append does everything on the caller's thread and has called its acknowledgement
-/// when it returns; the log's own records get the time of the record before them. So a simulation that gives times
-/// itself is the same in every run (but for the salts, and so the hashes). It stays readable after it was closed.
+/// It has no thread and no clock. An append does all work on the caller's thread and calls its acknowledgement before
+/// it returns; the log's own records get the time of the previous record. So a simulation that supplies the times is
+/// deterministic, except for the salts and the hashes. The log stays readable after it was closed.
 pub struct MemoryLog {
     core: Arc<Core>,
     writer: Mutex<Writer>,
 }
 
 impl MemoryLog {
-    /// Opens the log on a disk in memory, a new one if the disk is empty. Acknowledges as [`Durability::Sync`].
+    /// Opens the log on a disk in memory, or creates it if the disk is empty. Acknowledges as [`Durability::Sync`].
     ///
     /// # Errors
     /// [`OpenError::Damaged`] if what is on the disk is not what was written; [`OpenError::Io`] if the disk fails.
@@ -42,8 +42,8 @@ impl MemoryLog {
         Self::open_with(disk, Durability::Sync)
     }
 
-    /// Opens the log with another durability. With [`Durability::Interval`] and [`Durability::Os`] only closing syncs:
-    /// there is no thread that could do it later.
+    /// Opens the log with another durability mode. With [`Durability::Interval`] and [`Durability::Os`], only closing
+    /// syncs: there is no thread to do it later.
     ///
     /// # Errors
     /// As for [`MemoryLog::open`].
@@ -67,14 +67,14 @@ impl MemoryLog {
         Ok(Self { core, writer: Mutex::new(writer) })
     }
 
-    /// Checks the whole log, record by record.
+    /// Verifies the whole log, record by record.
     #[must_use]
     pub fn verify(&self) -> crate::Verified {
         crate::core::verify::verify(&self.core)
     }
 }
 
-/// Whether something was appended: a log that was being made when something stopped it has nothing in its segment.
+/// Whether anything was appended: an interrupted creation leaves only the header of a segment.
 fn is_begun(disk: &dyn Disk) -> Result<bool, Unfit> {
     let failed = |error: std::io::Error| Unfit::Failed(format!("looking at its segments: {error}"));
     let numbers = numbers(disk).map_err(failed)?;
@@ -102,7 +102,7 @@ impl Keeper for MemoryLog {
 impl EventLog for MemoryLog {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
         let outcomes = lock(&self.writer).commit(vec![Job::new(batch, acknowledge)]);
-        // The writer is free again: an acknowledgement may append.
+        // After the writer is unlocked: an acknowledgement may append.
         outcomes.into_iter().for_each(|outcome| outcome.tell());
         self.core.moving.moved();
     }

@@ -1,4 +1,4 @@
-//! Reaching a log that is to be changed: here, or through the process that has it.
+//! Opens a log to change it: in this process, or through the process that holds it.
 
 use std::path::Path;
 
@@ -8,17 +8,17 @@ use crate::reader::does_not_answer;
 use crate::sled_log::{Options, SledLog, open};
 use crate::socket::client::SocketReader;
 
-/// Whoever has the log changes it; where nobody has, this process does.
+/// The log opened here, or a client of the process that holds it.
 enum Reached {
     Here(SledLog),
     There(SocketReader),
 }
 
-/// Opens the log in a directory to change it. If a process has it, that process is asked to; otherwise it is opened here,
-/// and closed in order by [`Keeper::finish`], or when the keeper is dropped.
+/// Opens the log in a directory to change it. If a process holds it, that process makes the changes. Otherwise the log
+/// is opened here, and closed cleanly by [`Keeper::finish`] or when the keeper is dropped.
 ///
 /// # Errors
-/// As [`open`]. No log is made.
+/// As [`open`]. Never creates a log.
 pub fn open_keeper(path: &Path) -> Result<Box<dyn Keeper>, OpenError> {
     let options = Options { create: false, serve_readers: false, ..Options::default() };
     match open(path, &options) {
@@ -28,8 +28,8 @@ pub fn open_keeper(path: &Path) -> Result<Box<dyn Keeper>, OpenError> {
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(does_not_answer(path, &error)),
             Err(error) => Err(OpenError::Io {
                 path: path.to_owned(),
-                doing: format!("asking process {pid} on host {host}, which has it"),
-                reason: format!("{error}; do it on that host and as that user, or stop the process"),
+                doing: format!("contacting process {pid} on host {host}, which holds it"),
+                reason: format!("{error}; run the command on that host and as that user, or stop the process"),
             }),
         },
         Err(error) => Err(error),
@@ -60,7 +60,7 @@ impl Keeper for Reached {
     fn finish(&self) -> Result<(), ChangeError> {
         match self {
             Self::Here(log) => Ok(log.close()?),
-            // The process that has the log writes over it in its own time.
+            // The process that holds the log overwrites the data on its own schedule.
             Self::There(_) => Ok(()),
         }
     }
@@ -71,8 +71,8 @@ impl Drop for Reached {
         if let Self::Here(log) = self
             && let Err(error) = log.close()
         {
-            // What was changed is durable; only the note that it was closed is missing.
-            tracing::warn!(log = log.location(), %error, "the log could not be closed in order");
+            // The changes are durable; only the record of the clean shutdown is missing.
+            tracing::warn!(log = log.location(), %error, "the log could not be closed cleanly");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! A reader that stays with its log while other processes open, close and change it.
+//! A reader that follows its log while other processes open, close and change it.
 //!
-//! A reader takes no lock: a process that wants to write never waits for it. So each answer is checked for what happened
-//! meanwhile. A process that closed the log answers no more; a log that a process has opened since is not read in place any
-//! more. In both cases the answer counts for nothing, the log is opened again, and the question is asked again.
+//! A reader takes no lock, so a writer never waits for it. Instead, it checks after each answer whether the log changed
+//! in the meantime: the process that held the log may have closed it, or a process may have opened a log that was read
+//! directly. In both cases the reader discards the answer, reopens the log, and asks again.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -20,7 +20,8 @@ use crate::record::{Record, StreamId};
 use crate::socket::client::SocketReader;
 use crate::sync::{lock, read_lock, write_lock};
 
-/// What changes when a process opens a log: it names itself in the lock file and saves the head anew, before anything else.
+/// Identifies a state of a log's files. Opening a log for writing changes it: that writes the lock file and the head
+/// before anything else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     lock: Option<(u64, SystemTime)>,
@@ -38,33 +39,34 @@ impl Stamp {
     }
 }
 
-/// How often a log may be opened or closed by others during one read.
+/// How often other processes may open or close a log during one read.
 const TRIES: usize = 100;
 
-/// What a reader says when others opened and closed the log in each of its [`TRIES`].
+/// The error text if the log was opened or closed in each of the [`TRIES`].
 pub(crate) const RESTLESS: &str =
     "other processes open and close it faster than it can be read; read it again when they are done";
 
-/// Reads the log at a path, whichever process holds it now.
+/// Reads the log at a path, whichever process holds it.
 pub(crate) struct ReopeningReader {
     path: PathBuf,
     access: RwLock<Arc<Access>>,
-    /// Held while the log is opened again: of many threads, one opens it.
+    /// Held while the log is reopened, so that only one thread does it.
     reopening: Mutex<()>,
 }
 
 /// How the log is read.
 enum Access {
-    /// By asking the process that holds it.
+    /// Through the process that holds it.
     Live(SocketReader),
-    /// Where it lies, as long as the stamp is the same.
+    /// Directly, valid as long as the stamp does not change.
     Unheld(Box<Core>, Stamp),
 }
 
 impl Access {
     fn open(path: &Path) -> Result<Self, OpenError> {
         loop {
-            // The lock is not kept while the log is gone through: whoever opens it to write does not wait for a reader.
+            // The lock is not held during the scan: a process that opens the log for writing must not wait for a
+            // reader.
             let stamp = match reach(path)? {
                 Reached::Live(reader) => return Ok(Self::Live(reader)),
                 Reached::Unheld(_lock) => Stamp::of(path),
@@ -83,7 +85,7 @@ impl Access {
         }
     }
 
-    /// Whether an answer is one of the log as it is: no process closed or opened it before the answer was whole.
+    /// Whether an answer is valid: no process closed or opened the log before it was complete.
     fn still_holds<T>(&self, path: &Path, answer: &Result<T, ReadError>) -> bool {
         match self {
             Self::Live(_) => !matches!(answer, Err(ReadError::Gone)),
@@ -110,7 +112,7 @@ impl ReopeningReader {
         Err(ReadError::Io(RESTLESS.to_owned()))
     }
 
-    /// Opens the log again, unless another thread has done so.
+    /// Reopens the log, unless another thread has done so.
     fn reopen(&self, stale: &Arc<Access>) -> Result<(), ReadError> {
         let _reopening = lock(&self.reopening);
         if Arc::ptr_eq(&read_lock(&self.access), stale) {
@@ -161,7 +163,7 @@ impl LogReader for ReopeningReader {
         self.ask(|reader| reader.head())
     }
 
-    /// Waits for the process that holds the log now. A log that no process holds gives its end at once.
+    /// Waits on the process that holds the log now. Without one, returns at once.
     fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
         self.ask(|reader| reader.wait(after, patience))
     }

@@ -1,4 +1,4 @@
-//! The thread that writes: it takes whatever is waiting, and no timer ever makes it wait for more.
+//! The writer thread: it writes whatever is pending and never delays a write to collect more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -12,31 +12,31 @@ use crate::keeper::{ChangeError, Changed};
 use crate::log::{AppendError, Durability};
 use crate::record::Timestamp;
 
-/// A group with this many frames takes nothing more. More of them add latency and nothing else.
+/// The maximum number of frames in a group. Larger groups add only latency.
 const GROUP_FRAMES: usize = 4_096;
 
-/// A group with this many bytes takes nothing more.
+/// The maximum size of a group in bytes.
 const GROUP_BYTES: usize = 1024 * 1024;
 
-/// How long the thread looks for more after a message before it goes to sleep. Waking a thread takes a good part of what a
-/// sync takes, and who waits for an acknowledgement often has the next decision at once. Meanwhile it gives way to all others.
+/// How long the thread spins for more messages before it sleeps. Waking a thread takes a good part of the time of an
+/// fsync, and after an acknowledgement the next batch often follows at once. It yields to other threads meanwhile.
 const AWAKE: Duration = Duration::from_micros(50);
 
-/// What the thread is told.
+/// A message to the writer thread.
 pub(crate) enum Message {
-    /// To append what was handed over together.
+    /// Append batches that were handed over together.
     Append(Vec<Job>),
-    /// To change something other than by appending, after all that was told before.
+    /// Make a change other than an append, after all earlier messages.
     Change(Box<Work>, Sender<Result<Changed, ChangeError>>),
-    /// To close the log in order, after all that was told before.
+    /// Close the log cleanly, after all earlier messages.
     Close(Sender<Result<(), AppendError>>),
-    /// To end, after all that was told before, without a note in the log.
+    /// Stop after all earlier messages, without recording a clean shutdown.
     Leave,
 }
 
-/// Writes until it is told to end.
+/// Runs the writer until it is told to stop.
 ///
-/// Once the index is let go of in order, `checksum` says what it was left as.
+/// After a clean close of the index, `checksum` computes the checksum of its files.
 pub(crate) fn run(
     mut writer: Writer,
     messages: &Receiver<Message>,
@@ -56,14 +56,14 @@ pub(crate) fn run(
             None | Some(Message::Append(_)) => {}
             Some(Message::Change(work, reply)) => {
                 let time = now(writer.last_time());
-                // Whoever asked may be gone.
+                // The caller may be gone.
                 let _ = reply.send(writer.change(*work, time));
                 writer.tell_readers();
             }
             Some(Message::Leave) => break,
             Some(Message::Close(reply)) => {
                 let time = now(writer.last_time());
-                // The one who closes waits for it.
+                // The caller waits for it.
                 let _ = reply.send(writer.close(time, checksum));
                 return;
             }
@@ -72,14 +72,14 @@ pub(crate) fn run(
     writer.sync();
 }
 
-/// An acknowledgement that panics must not take the log with it.
+/// Calls an acknowledgement. One that panics must not end the writer thread.
 fn tell(outcome: Outcome) {
     if catch_unwind(AssertUnwindSafe(|| outcome.tell())).is_err() {
         tracing::error!("an acknowledgement panicked");
     }
 }
 
-/// When the thread wakes: for a message, and where acknowledgements run ahead of the disk, for the sync that is due.
+/// When to wake the thread: for a message, and for the next fsync if acknowledgements are ahead of the disk.
 struct Pace {
     interval: Option<Duration>,
     due: Option<Instant>,
@@ -94,7 +94,7 @@ impl Pace {
         Self { interval, due: None }
     }
 
-    /// The next message; `None` when nobody can send one any more.
+    /// The next message; `None` if all senders are gone.
     fn next(&mut self, inbox: &mut Inbox<'_>, writer: &mut Writer) -> Option<Message> {
         loop {
             let Some(interval) = self.interval.filter(|_| writer.is_unsynced()) else {
@@ -102,7 +102,7 @@ impl Pace {
                 return inbox.receive();
             };
             let now = Instant::now();
-            // An interval beyond all clocks is never due.
+            // An interval that overflows the clock is never due.
             let Some(due) = self.due.or_else(|| now.checked_add(interval)) else {
                 return inbox.receive();
             };
@@ -117,22 +117,22 @@ impl Pace {
             writer.sync();
             self.due = None;
             if writer.is_unsynced() {
-                // The sync failed: the log has stopped, and there is nothing to be made durable any more.
+                // The sync failed and the log has stopped: there is nothing left to sync.
                 return inbox.receive();
             }
         }
     }
 }
 
-/// What the thread was told, and has not done yet.
+/// The pending messages of the thread.
 struct Inbox<'a> {
     messages: &'a Receiver<Message>,
-    /// What did not fit the last group. It comes before all other messages.
+    /// Batches that did not fit the last group. They come before all other messages.
     left: Option<Message>,
 }
 
 impl Inbox<'_> {
-    /// The next message, which is looked for before it is waited for; `None` when nobody can send one any more.
+    /// The next message; spins before it sleeps. `None` if all senders are gone.
     fn receive(&mut self) -> Option<Message> {
         let until = Instant::now() + AWAKE;
         loop {
@@ -153,8 +153,8 @@ impl Inbox<'_> {
         self.left.take().map_or_else(|| self.messages.try_recv(), Ok)
     }
 
-    /// All that is waiting, up to a group's bounds, and the message that ends it, if there was one. Batches that were handed
-    /// over together can come to be in several groups.
+    /// Takes pending batches up to the limits of a group, and the message that ended the group, if any. Batches that
+    /// were handed over together may be split over several groups.
     fn take_group(&mut self, first: Message) -> (Vec<Job>, Option<Message>) {
         let (mut jobs, mut frames, mut bytes) = (Vec::new(), 0, 0);
         let mut next = Some(first);

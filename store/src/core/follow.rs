@@ -1,7 +1,7 @@
-//! Following a log to its end: what whoever takes it up checks for itself.
+//! The scan of a log to its end, which every open performs.
 //!
-//! Up to where the head file goes, everything must be there. Behind it the log ends with the first group that is not whole, if that was
-//! never finished: nothing was written behind it that says otherwise.
+//! Everything up to the position in the head file must be there. After that, the log ends with the first incomplete
+//! group, unless a later group proves that it was once complete.
 
 use super::fold::{Fold, Unfolded};
 use crate::index::{Index, Lost, Part};
@@ -13,17 +13,17 @@ use crate::merkle::{Node, Tree};
 use crate::segments::walk::{Group, Item, Step, Walk};
 use crate::segments::{Segments, Unread, name_of};
 
-/// How much of the segments is passed before it is said that this takes a while.
+/// How many bytes are scanned before progress is logged.
 const A_WHILE: u64 = 512 * 1024 * 1024;
 
-/// Why a log is not taken up again.
+/// A log could not be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
-    /// It is not what was written.
+    /// The log is damaged.
     Damaged(String),
-    /// It could not be read or written: nothing is known of it.
+    /// A read or write failed: the state of the log is unknown.
     Failed(String),
-    /// Its index is not that of this log.
+    /// The index does not belong to this log, or is damaged.
     Lost(String),
 }
 
@@ -55,7 +55,7 @@ impl From<ReadError> for Unfit {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Io(_) | ReadError::Gone => Self::Failed(error.to_string()),
-            // It is said where this is shown, too.
+            // The caller adds that the log is damaged.
             ReadError::DamagedLog(what) => Self::Damaged(what),
             other => Self::Damaged(other.to_string()),
         }
@@ -71,22 +71,22 @@ impl From<Unfit> for ReadError {
     }
 }
 
-/// What comes next in a log.
+/// The result of a step of the scan.
 pub(crate) enum Next {
     Group(Group),
     End,
     Unfit(Unread),
 }
 
-/// On the way through a log, from group to group, each of which must go on where the one before has ended.
+/// A scan through a log, group by group. Each group must continue the one before it.
 pub(crate) struct Follow<'a> {
     segments: &'a Segments,
     numbers: &'a [u32],
     walk: Walk<'a>,
     pub(crate) tip: Tip,
-    /// Where the last group has ended.
+    /// The end of the last group.
     pub(crate) place: Place,
-    /// Groups whose content does not fit its checksums, though they were whole once.
+    /// Groups whose contents do not match their checksums, although they were complete once.
     suspects: Vec<(Place, Unread)>,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Follow<'a> {
         Self { segments, numbers, walk: Walk::new(segments, place), tip, place, suspects: Vec::new() }
     }
 
-    /// From the beginning of the log.
+    /// A scan from the beginning of the log.
     pub(crate) fn all(segments: &'a Segments, numbers: &'a [u32]) -> Self {
         Self::new(segments, numbers, Tip::empty(), Place { segment: 1, offset: HEADER as u32 })
     }
@@ -113,7 +113,7 @@ impl<'a> Follow<'a> {
                 Some(Ok(header)) if header.before != self.tip => {
                     let (segment, position) = (header.number, header.before.position);
                     return Next::Unfit(Unread::Damaged(format!(
-                        "segment {segment} goes on from position {position}, the log before it ends at {}",
+                        "segment {segment} continues from position {position}, but the log before it ends at {}",
                         self.tip.position
                     )));
                 }
@@ -127,18 +127,19 @@ impl<'a> Follow<'a> {
         if (first, before) != (self.tip.position, self.tip.hash) || group.header.time < self.tip.time {
             let at = format!("segment {} at byte {}", group.place.segment, group.place.offset);
             return Next::Unfit(Unread::Damaged(if first == self.tip.position {
-                format!(
-                    "{at}: the group at position {first} does not go on from the hash or the time of the log before it"
-                )
+                format!("{at}: the group at position {first} does not match the hash or the time of the log before it")
             } else {
-                format!("{at}: the group begins at position {first}, the log before it ends at {}", self.tip.position)
+                format!(
+                    "{at}: the group begins at position {first}, but the log before it ends at {}",
+                    self.tip.position
+                )
             }));
         }
         (self.tip, self.place) = (group.tip(), group.end());
         Next::Group(group)
     }
 
-    /// The index of a log up to where it is known to end.
+    /// Builds the index of a log up to a known end.
     pub(crate) fn index_up_to(segments: &Segments, tip: Tip, place: Place) -> Result<Part, Unfit> {
         let numbers = segments.open_all().map_err(|error| Unfit::Failed(error.to_string()))?;
         let mut follow = Follow::all(segments, &numbers);
@@ -149,14 +150,14 @@ impl<'a> Follow<'a> {
                 Next::Unfit(unread) => return Err(unread.into()),
                 Next::End => {
                     let found = follow.tip.position;
-                    return Err(Unfit::Damaged(format!("it ends at position {found}, and went to {}", tip.position)));
+                    return Err(Unfit::Damaged(format!("it ends at position {found}, but went to {}", tip.position)));
                 }
             }
         }
         Ok(fold.part)
     }
 
-    /// Adds what lies between here and the head to an index.
+    /// Adds the groups up to the head to an index.
     fn reach_head(&mut self, head: &Head, index: &Index, progress: &mut Progress) -> Result<(), Unfit> {
         while self.place < head.place {
             if self.enters(head.place)? {
@@ -174,15 +175,15 @@ impl<'a> Follow<'a> {
         }
         if (self.tip, self.place) != (head.tip, head.place) {
             return Err(Unfit::Damaged(format!(
-                "at position {} its hash is {}, its head file says {} at {}",
+                "at position {} its hash is {}, but its head file has {} at {}",
                 self.tip.position, self.tip.hash, head.tip.hash, head.tip.position
             )));
         }
         Ok(())
     }
 
-    /// Goes on to the beginning of a segment, if the log goes to the end of the one before it: nothing was in it yet when the head was
-    /// written.
+    /// Enters the segment of the head if the log before it is complete and the segment was still empty when the head
+    /// was written.
     fn enters(&mut self, place: Place) -> Result<bool, Unread> {
         let next = Place { segment: self.place.segment.saturating_add(1), offset: HEADER as u32 };
         if place != next || self.segments.header(place.segment)?.length_before != self.place.offset {
@@ -192,7 +193,7 @@ impl<'a> Follow<'a> {
         Ok(true)
     }
 
-    /// Adds a group that was found to an index, unless the index has it.
+    /// Adds a group to an index, unless the index already has it.
     fn index(&self, group: &Group, index: &Index) -> Result<(), Unfit> {
         if self.place <= index.place() {
             return Ok(());
@@ -203,16 +204,16 @@ impl<'a> Follow<'a> {
         Ok(())
     }
 
-    /// Follows the log from the head to its end, and grows the tree.
+    /// Scans from the head to the end of the log, and extends the tree.
     fn reach_end(&mut self, head: &Head, index: &Index) -> Result<Tree, Unfit> {
         let mut tree = head.tree.clone();
         let known = index.place();
-        // An index that goes further than the head, as it does while the log is written, must meet the log where it ends.
+        // The index may reach further than the head while the log is written. Then its end must be the end of a group.
         let mut is_met = known < self.place || (known, index.tip()) == (self.place, self.tip);
         loop {
             let (tip, place) = (self.tip, self.place);
             let unfit = match self.next() {
-                // Zeros are the end, or what was there is gone.
+                // Zeros are the preallocated end, or overwrote a group.
                 Next::End => Unread::Damaged("there are zeros".to_owned()),
                 Next::Unfit(unread) => unread,
                 Next::Group(group) => match grown(&tree, &group).and_then(|grown| {
@@ -236,13 +237,13 @@ impl<'a> Follow<'a> {
             break;
         }
         if !is_met {
-            return Err(Unfit::Lost("it does not end where the log does".to_owned()));
+            return Err(Unfit::Lost("it does not end with the log".to_owned()));
         }
         Ok(tree)
     }
 
-    /// Checks the content of a group that goes on from where the log was. One that something was written behind was whole once: what has
-    /// become of it may be for whoever erases to mend.
+    /// Verifies the contents of a group. If a later group proves that it was complete once, it is only a suspect:
+    /// completing a pending erasure may repair it.
     fn check(&mut self, group: &Group, (tip, place): (Tip, Place)) -> Result<(), Unread> {
         let Err(unread) = group.check() else { return Ok(()) };
         let what = match &unread {
@@ -256,19 +257,20 @@ impl<'a> Follow<'a> {
         Ok(())
     }
 
-    /// That what follows was never finished: in front of it everything was on the disk before anything was written behind it.
+    /// Checks that the data from `place` on was never complete: a group is only written after everything before it is
+    /// on the disk.
     fn check_unfinished(&self, place: Place, end: u64, what: &str) -> Result<(), Unfit> {
         let mut walk = Walk::new(self.segments, place);
         loop {
             while let Some(header) = walk.search()? {
                 if header.synced > place {
                     return Err(Unfit::Damaged(format!(
-                        "it ends at position {end}, but later records of it are there, from {} on: what lies between was damaged ({what})",
+                        "it ends at position {end}, but has later records, from {} on: the data between them is damaged ({what})",
                         header.first
                     )));
                 }
             }
-            // One that was being made when something stopped it has nothing behind its header.
+            // A segment whose creation was interrupted has nothing after its header.
             if walk.next_segment(self.numbers).is_none() {
                 return Ok(());
             }
@@ -276,7 +278,7 @@ impl<'a> Follow<'a> {
     }
 }
 
-/// The tree with the records of a group, whose root must be the hash that the group says.
+/// Extends a tree by the records of a group, and checks its root against the hash in the group.
 fn grown(tree: &Tree, group: &Group) -> Result<Tree, Unread> {
     let mut tree = tree.clone();
     for found in group.items() {
@@ -288,7 +290,7 @@ fn grown(tree: &Tree, group: &Group) -> Result<Tree, Unread> {
             Item::Gap(..) => {
                 let fits = |node: &Node| tree.push_node(node);
                 if !found.gap()?.nodes.iter().all(fits) {
-                    return Err(crate::segments::damaged_at(found.place, "a gap does not fit the log's tree"));
+                    return Err(crate::segments::damaged_at(found.place, "a gap does not match the log's tree"));
                 }
             }
             Item::Frame(_) | Item::Definition => {}
@@ -299,7 +301,7 @@ fn grown(tree: &Tree, group: &Group) -> Result<Tree, Unread> {
     }
     let (found, at) = (tree.root(), group.header.end);
     Err(Unread::Damaged(format!(
-        "the hash of the log at position {at} is {}, its content gives {found}",
+        "the hash of the log at position {at} is {}, but its content gives {found}",
         group.header.after
     )))
 }
@@ -307,12 +309,12 @@ fn grown(tree: &Tree, group: &Group) -> Result<Tree, Unread> {
 fn short_of(head: &Head, tip: &Tip) -> Unfit {
     let (found, known) = (tip.position, head.tip.position);
     Unfit::Damaged(format!(
-        "it ends at position {found}, its head file says that {known} records were durable ({} lost)",
+        "it ends at position {found}, but its head file says that {known} records were durable ({} lost)",
         known.saturating_sub(found)
     ))
 }
 
-/// Says so when it takes a while to go through the segments.
+/// Logs the progress of a scan that takes long.
 #[derive(Default)]
 pub(crate) struct Progress {
     bytes: u64,
@@ -324,12 +326,12 @@ impl Progress {
         self.bytes += bytes;
         if self.bytes - self.told >= A_WHILE {
             self.told = self.bytes;
-            tracing::info!(mebibytes = self.bytes >> 20, "the index is being made anew from the log");
+            tracing::info!(mebibytes = self.bytes >> 20, "rebuilding the index from the log");
         }
     }
 }
 
-/// That all segments are there, up to the one that the head names, and each as long as the next one says.
+/// Checks that all segments up to the one in the head exist, each at least as long as its successor says.
 pub(crate) fn check_segments(segments: &Segments, head: &Head) -> Result<Vec<u32>, Unfit> {
     let numbers = segments.open_all().map_err(|error| Unfit::Failed(format!("opening its segments: {error}")))?;
     let last = numbers.last().copied().unwrap_or(0).max(head.place.segment);
@@ -346,7 +348,7 @@ pub(crate) fn check_segments(segments: &Segments, head: &Head) -> Result<Vec<u32
         if found < u64::from(wanted) {
             let name = name_of(number);
             return Err(Unfit::Damaged(format!(
-                "segment {number} (the file {name}) has {found} bytes, and should have {wanted}"
+                "segment {number} (the file {name}) has {found} bytes, but should have {wanted}"
             )));
         }
         segments.header(number)?;
@@ -354,7 +356,7 @@ pub(crate) fn check_segments(segments: &Segments, head: &Head) -> Result<Vec<u32
     Ok(numbers)
 }
 
-/// A log that was followed to its end.
+/// The result of a scan to the end of a log.
 pub(crate) struct Followed {
     pub(crate) tree: Tree,
     pub(crate) place: Place,
@@ -362,7 +364,7 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    /// That nothing in it is damaged, once everything was wiped that was to be.
+    /// Checks that the suspects are intact, after all pending erasures are complete.
     pub(crate) fn check_suspects(&self, segments: &Segments) -> Result<(), Unfit> {
         for (place, unread) in &self.suspects {
             let is_whole = match Walk::new(segments, *place).step() {
@@ -377,7 +379,7 @@ impl Followed {
     }
 }
 
-/// Follows a log from where its index ends, or from its beginning, to its end.
+/// Scans a log from the end of its index, or from its beginning, to its end.
 pub(crate) fn follow(segments: &Segments, numbers: &[u32], head: &Head, index: &Index) -> Result<Followed, Unfit> {
     let (tip, place) = (index.tip(), index.place());
     let mut follow = if place < head.place {

@@ -1,7 +1,7 @@
-//! A log on any disk: what its readers and its writer share.
+//! A log on any disk: the state shared by its readers and its writer.
 //!
-//! The writer makes a group durable first and adds it to the index then. So whoever asks the index sees nothing that a power cut could
-//! take back.
+//! The writer makes a group durable before it adds the group to the index. So the index never shows anything that a
+//! power failure could take back.
 
 pub(crate) mod change;
 pub(crate) mod fold;
@@ -34,28 +34,29 @@ use crate::record::StreamId;
 use crate::segments::{Segments, Unread};
 use crate::sync::lock;
 
-/// A longer notice is not taken.
+/// The maximum size of a notice; larger ones are ignored.
 const LONGEST_NOTICE: usize = 64 * 1024;
 
-/// A log, for its readers.
+/// A log, as its readers use it.
 pub(crate) struct Core {
     pub(crate) segments: Segments,
     pub(crate) index: Index,
-    /// Held while the index is made anew: of many threads, one does it.
+    /// Held while the index is rebuilt, so that only one thread does it.
     rebuilding: Mutex<()>,
     /// How appends are acknowledged; `None` for a reader.
     pub(crate) durability: Option<Durability>,
     pub(crate) location: String,
     pub(crate) flushes: AtomicU64,
     pub(crate) closed: AtomicBool,
-    /// Whether writing failed: the log has stopped.
+    /// Whether a write failed and the log has stopped.
     pub(crate) failed: AtomicBool,
-    /// Where readers wait until it moves.
+    /// Where readers wait for the log to grow.
     pub(crate) moving: Arc<Moving>,
-    /// What the process that writes says of streams.
+    /// The notices of the process that writes.
     notices: Mutex<Notices>,
     rewrites: Rewrites,
-    /// What a reader shows as if it were written over: whoever writes does that before all else.
+    /// Erasures that are recorded but not complete. A reader shows them as complete, since the next writer completes
+    /// them first.
     pub(crate) pending: Pending,
 }
 
@@ -77,12 +78,12 @@ impl Core {
         }
     }
 
-    /// Where the durable log ends.
+    /// The end of the durable log.
     pub(crate) fn tip(&self) -> Tip {
         self.index.tip()
     }
 
-    /// Asks the index. One that is lost is made anew from the log.
+    /// Queries the index, and rebuilds it from the log if it is damaged.
     pub(crate) fn ask<T>(&self, ask: impl Fn(&Index) -> Result<T, Lost>) -> Result<T, ReadError> {
         if self.index.is_let_go() {
             return Err(ReadError::Gone);
@@ -97,14 +98,14 @@ impl Core {
         match ask(&self.index) {
             Ok(answer) => Ok(answer),
             Err(Lost(why)) => {
-                tracing::warn!(log = self.location, why, "the index was lost; it is made anew from the log");
+                tracing::warn!(log = self.location, why, "the index is damaged; rebuilding it from the log");
                 self.index.replace(|tip, place| Follow::index_up_to(&self.segments, tip, place))?;
-                ask(&self.index).map_err(|Lost(why)| ReadError::Io(format!("the index was lost: {why}")))
+                ask(&self.index).map_err(|Lost(why)| ReadError::Io(format!("the index is damaged: {why}")))
             }
         }
     }
 
-    /// Says something of a stream, or no longer.
+    /// Publishes or withdraws a notice about a stream.
     pub(crate) fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
         let mut notices = lock(&self.notices);
         let known = match notice.filter(|notice| notice.len() <= LONGEST_NOTICE) {
@@ -114,7 +115,7 @@ impl Core {
         drop(known);
     }
 
-    /// What the process that writes says of streams.
+    /// The notices of the process that writes.
     pub(crate) fn posted(&self) -> Notices {
         if self.closed.load(Ordering::Acquire) { Notices::new() } else { lock(&self.notices).clone() }
     }

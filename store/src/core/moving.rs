@@ -1,8 +1,9 @@
-//! Waiting until a log moves.
+//! Waiting for a log to grow.
 //!
-//! The writer says that it has moved after each group, and waits for nobody: with no one who waits, that costs it a fence
-//! and a look at a number. Who waits counts itself first and looks at the log's end then; the writer moves the end first and
-//! looks at the number then. Both look behind a fence, so that one of them sees what the other did.
+//! The writer notifies waiting readers after each group and never blocks on them: without waiters, that costs a fence
+//! and a load. A waiter first increments the counter and then reads the end of the log; the writer first advances the
+//! end and then reads the counter. With a fence between the two steps on both sides, at least one of them sees the
+//! other.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -10,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use crate::sync::lock;
 
-/// Nobody waits longer, whatever was asked for.
+/// The maximum time that a reader waits.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// Where readers wait until the log moves.
+/// Wakes readers when the log grows.
 #[derive(Default)]
 pub(crate) struct Moving {
     waiting: AtomicUsize,
@@ -22,7 +23,7 @@ pub(crate) struct Moving {
     moved: Condvar,
 }
 
-/// One that waits, as long as it is there.
+/// Counts a waiting reader until it is dropped.
 struct Waiter<'a>(&'a AtomicUsize);
 
 impl Drop for Waiter<'_> {
@@ -32,7 +33,7 @@ impl Drop for Waiter<'_> {
 }
 
 impl Moving {
-    /// Wakes who waits. Its end was moved before.
+    /// Wakes all waiters. Call it after the end of the log has advanced.
     pub(crate) fn moved(&self) {
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::Relaxed) > 0 {
@@ -40,20 +41,20 @@ impl Moving {
         }
     }
 
-    /// Wakes who waits, and lets nobody wait any more: the log is closed.
+    /// Wakes all waiters and ends all waiting: the log is closed.
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::Release);
         self.wake();
     }
 
-    /// Whoever looked before and found nothing holds this lock until it sleeps, and so is woken.
+    /// A waiter holds this lock from its check until it sleeps, so taking the lock ensures that it is woken.
     fn wake(&self) {
         drop(lock(&self.turn));
         self.moved.notify_all();
     }
 
-    /// Waits until `has_moved` holds, or the log is closed, at most for `patience`. With `most` who wait already, it waits not
-    /// at all. Says whether it has moved.
+    /// Waits until `has_moved` holds or the log is closed, at most for `patience`; not at all if `most` readers already
+    /// wait. Returns whether `has_moved` held.
     pub(crate) fn wait(&self, patience: Duration, most: usize, has_moved: impl Fn() -> bool) -> bool {
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiter = Waiter(&self.waiting);
@@ -65,7 +66,7 @@ impl Moving {
         let mut turn = lock(&self.turn);
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            // One that is only found because the time is over was slept through.
+            // Checked before `has_moved`: a condition noticed only at the timeout means a missed wakeup.
             if left.is_zero() || self.over.load(Ordering::Acquire) {
                 return false;
             }
@@ -85,11 +86,11 @@ mod tests {
 
     use super::*;
 
-    /// Longer than any test: what is waited for comes before, or was slept through.
+    /// Longer than any test. Reaching it means a missed wakeup.
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Whoever waits for the next number is woken for each one, whichever of both is ahead: 20,000 chances to sleep through
-    /// one.
+    /// A reader that waits for each number must be woken for each, whether it or the writer is ahead: 20,000 chances to
+    /// miss one.
     #[test]
     fn nobody_sleeps_through_a_move() {
         let (moving, end) = (Arc::new(Moving::default()), Arc::new(AtomicU64::new(0)));

@@ -1,4 +1,4 @@
-//! Taking up a log: the checks of an open, then a reader of it or a writer.
+//! Opening a log: verifying its files, and creating a reader or a writer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,23 +18,23 @@ use crate::record::Timestamp;
 use crate::segments::Segments;
 use crate::segments::appender::Appender;
 
-/// The file that says how far the log is known to go, and more than it ever has.
+/// The head file, which records how far the log is known to go, and its maximum length.
 pub(crate) const HEAD: &str = "head";
 const LONGEST_HEAD: usize = 8 * 1024;
 
 impl Unfit {
-    /// The error of whoever opens the log at a path.
+    /// Converts to the error of opening the log at a path.
     pub(crate) fn refuse(self, path: &std::path::Path) -> OpenError {
         match self {
             Self::Damaged(what) => OpenError::Damaged { path: path.to_owned(), what },
             Self::Failed(reason) | Self::Lost(reason) => {
-                OpenError::Io { path: path.to_owned(), doing: "taking it up".to_owned(), reason }
+                OpenError::Io { path: path.to_owned(), doing: "loading it".to_owned(), reason }
             }
         }
     }
 }
 
-/// The head of a log; `None` if it has none.
+/// Reads the head of a log; `None` if it has none.
 pub(crate) fn load_head(disk: &dyn Disk) -> Result<Option<Head>, Unfit> {
     let bytes = content(disk, HEAD, LONGEST_HEAD).map_err(|error| Unfit::Failed(format!("the head file: {error}")))?;
     let decoded = bytes.map(|bytes| Head::decode(&bytes)).transpose();
@@ -45,9 +45,9 @@ pub(crate) fn save_head(disk: &dyn Disk, head: &Head) -> std::io::Result<()> {
     disk.replace(HEAD, &head.encode())
 }
 
-/// Makes an empty log on a disk that has none: its first segment, then its head.
+/// Creates an empty log on an empty disk: its first segment, then its head.
 pub(crate) fn create(disk: &Arc<dyn Disk>, log: LogId) -> Result<Head, Unfit> {
-    let failed = |error: std::io::Error| Unfit::Failed(format!("making its first segment: {error}"));
+    let failed = |error: std::io::Error| Unfit::Failed(format!("creating its first segment: {error}"));
     let header = SegmentHeader { number: 1, log, before: Tip::empty(), length_before: 0 };
     Appender::begin(Arc::clone(disk), &header, crate::segments::appender::LONGEST).map_err(failed)?;
     let place = Place { segment: 1, offset: HEADER as u32 };
@@ -56,7 +56,7 @@ pub(crate) fn create(disk: &Arc<dyn Disk>, log: LogId) -> Result<Head, Unfit> {
     Ok(head)
 }
 
-/// A log that was found to be in order.
+/// A log whose structure was verified.
 pub(crate) struct Found {
     pub(crate) segments: Segments,
     pub(crate) index: Index,
@@ -65,7 +65,7 @@ pub(crate) struct Found {
     pub(crate) numbers: Vec<u32>,
 }
 
-/// Follows a log to its end, with an index that may have a part of it, or none.
+/// Scans a log to its end. `store` may be an index of a part of it.
 pub(crate) fn find(disk: &Arc<dyn Disk>, head: Head, store: Option<Store>, keep: bool) -> Result<Found, Unfit> {
     let segments = Segments::new(Arc::clone(disk), head.log);
     let numbers = check_segments(&segments, &head)?;
@@ -79,20 +79,21 @@ pub(crate) fn find(disk: &Arc<dyn Disk>, head: Head, store: Option<Store>, keep:
     Ok(Found { segments, index, head, followed, numbers })
 }
 
-/// Takes up a log for reading.
+/// Opens a log for reading.
 pub(crate) fn open_for_reading(disk: &Arc<dyn Disk>, location: String) -> Result<Core, Unfit> {
     let head = load_head(&**disk)?.ok_or_else(|| Unfit::Damaged("its head file (`head`) is missing".to_owned()))?;
     let Found { segments, index, head, followed, .. } = find(disk, head, None, false)?;
     let mut core = Core::new(segments, index, None, location);
     core.pending = Pending::of(&core, head.wiped)?;
-    // What looks like damage may be half of what is to be written over; whoever reads a record checks it then.
+    // Apparent damage may be data that is half overwritten by a pending erasure; records are verified when they are
+    // read.
     if core.pending.is_empty() {
         followed.check_suspects(&core.segments)?;
     }
     Ok(core)
 }
 
-/// Takes up a log as far as it can be, damaged or not: whatever an open would refuse it for is returned beside it.
+/// Opens a log as far as possible, damaged or not. Also returns the damage for which a regular open would reject it.
 pub(crate) fn open_for_verifying(disk: &Arc<dyn Disk>, location: String) -> Result<(Core, Vec<ReadError>), Unfit> {
     match open_for_reading(disk, location.clone()) {
         Ok(core) => Ok((core, Vec::new())),
@@ -109,7 +110,7 @@ pub(crate) fn open_for_verifying(disk: &Arc<dyn Disk>, location: String) -> Resu
     }
 }
 
-/// What failed: that the log stopped is not to the point before it began.
+/// The cause of an error. Drops the prefix that the log stopped, which means nothing before it has started.
 fn reason(error: AppendError) -> String {
     match error {
         AppendError::Failed(reason) | AppendError::Invalid(reason) => reason,
@@ -117,18 +118,18 @@ fn reason(error: AppendError) -> String {
     }
 }
 
-/// How a log is taken up for writing.
+/// How to open a log for writing.
 pub(crate) struct Taking<Now> {
     pub(crate) location: String,
     pub(crate) durability: Durability,
     pub(crate) opened: Opened,
-    /// Gives the time, given the time of the last record.
+    /// Returns the current time, given the time of the last record.
     pub(crate) now: Now,
-    /// After how many bytes a segment is not written to any more.
+    /// The length at which a segment is full.
     pub(crate) longest_segment: u32,
 }
 
-/// Goes on to write a log that was found to be in order, and writes down that it does.
+/// Opens a verified log for writing, and records that in it.
 pub(crate) fn open_for_writing<Now: FnOnce(Timestamp) -> Timestamp>(
     disk: &Arc<dyn Disk>,
     found: Found,
@@ -137,10 +138,10 @@ pub(crate) fn open_for_writing<Now: FnOnce(Timestamp) -> Timestamp>(
     let Found { segments, index, head, followed, numbers } = found;
     let Taking { location, durability, opened, now, longest_segment } = taking;
     let failed = |doing: &str, error: std::io::Error| Unfit::Failed(format!("{doing}: {error}"));
-    // What was never finished is gone before anything is written: the last segment first.
+    // Remove unfinished segments before writing anything, the last one first.
     for number in numbers.iter().rev().filter(|number| **number > followed.place.segment) {
         disk.remove(&crate::segments::name_of(*number))
-            .map_err(|error| failed("removing a segment that was never begun", error))?;
+            .map_err(|error| failed("removing an unfinished segment", error))?;
     }
     let appender = Appender::go_on(Arc::clone(disk), followed.place, longest_segment)
         .map_err(|error| failed("opening the last segment", error))?;
@@ -151,14 +152,14 @@ pub(crate) fn open_for_writing<Now: FnOnce(Timestamp) -> Timestamp>(
     let time = now(writer.last_time());
     writer
         .record(&LogEvent::Opened(opened), time)
-        .map_err(|error| Unfit::Failed(format!("writing down that it was opened: {}", reason(error))))?;
-    // From here on a log that comes up shorter has lost something.
+        .map_err(|error| Unfit::Failed(format!("recording that it was opened: {}", reason(error))))?;
+    // From here on, a log that is shorter than its head has lost something.
     writer.save_head().map_err(|error| Unfit::Failed(reason(error)))?;
     core.flushes.store(0, Ordering::Relaxed);
     Ok((core, writer))
 }
 
-/// Goes through all of a log, from group to group, for those who want no index.
+/// Visits every group of a log, without an index.
 pub(crate) fn each_group(
     segments: &Segments,
     mut visit: impl FnMut(&crate::segments::walk::Group) -> Result<(), Unfit>,

@@ -1,5 +1,5 @@
-//! Reading, with every check: each record against its hash, each hash against the one before it, the end of a stream
-//! against what the index knows.
+//! Reading with full verification: each record against its hash, each hash against the previous one, the end of a
+//! stream against the index.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,14 +16,14 @@ use crate::record::{Hash, Record, StreamId};
 use crate::seal;
 use crate::segments::Unread;
 
-/// How much one call may return.
+/// Limits the result of one read.
 #[derive(Clone, Copy)]
 pub(crate) struct Budget {
     pub(crate) records: usize,
-    /// Reading stops after the frame with which there are so many records: one that has more is not read in parts, each
-    /// of which would load all of it again.
+    /// Stop after the frame that reaches this many records. A longer frame is not split, since each part
+    /// would load all of it again.
     pub(crate) enough: usize,
-    /// Reading stops after the frame with which there are so many bytes.
+    /// Stop after the frame that reaches this many bytes.
     pub(crate) bytes: u64,
 }
 
@@ -33,10 +33,10 @@ impl Budget {
     }
 }
 
-/// How many frames are looked up at once.
+/// The number of frames that are looked up at once.
 const FRAMES: usize = 1024;
 
-/// The records of frames, each checked against its hash, but for so many of the first ones.
+/// The records of frames, except the first `passed`, each verified against its hash.
 pub(crate) fn checked_records(frames: &[StoredFrame], passed: u64) -> Result<Vec<Record>, ReadError> {
     let count = frames.iter().map(|frame| crate::bytes::usize_of(frame.header.count)).sum();
     let mut records: Vec<Record> = Vec::with_capacity(count);
@@ -46,19 +46,19 @@ pub(crate) fn checked_records(frames: &[StoredFrame], passed: u64) -> Result<Vec
         let damaged = |why: Malformed| ReadError::Damaged { stream, seq, what: why.to_string() };
         let start = records.len();
         let taken = frame.records_into(&mut records, std::mem::take(&mut passed));
-        // What is wrong with an earlier record is told before what is wrong with a later one.
+        // Report the damage of an earlier record before that of a later one.
         if let Err((at, what)) = seal::check_all(&records[start..]) {
             let Record { stream, seq, .. } = records[start + at];
             return Err(ReadError::Damaged { stream, seq, what });
         }
         taken.map_err(damaged)?;
-        // What no hash covers: a label, and what is counted.
+        // No hash covers the label and the counts.
         frame.check().map_err(damaged)?;
     }
     Ok(records)
 }
 
-/// Where a stream stands before a frame: what the frame must go on from.
+/// The state of a stream before a frame, which the frame must continue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Before {
     pub(crate) seq: u64,
@@ -69,18 +69,18 @@ pub(crate) struct Before {
 impl Before {
     pub(crate) const START: Self = Self { seq: 0, head: Hash::ZERO, bytes: 0 };
 
-    /// That a frame goes on from there; where the stream stands after it.
+    /// Checks that a frame continues this state, and returns the state after it.
     pub(crate) fn followed_by(self, frame: &StoredFrame) -> Result<Self, ReadError> {
         let header = &frame.header;
         let (stream, seq) = (header.stream, header.first_seq);
         let damaged = |what: String| Err(ReadError::Damaged { stream, seq, what });
         if seq != self.seq {
-            let what = "it is missing, though later ones are there".to_owned();
+            let what = "it is missing, but later records exist".to_owned();
             return Err(ReadError::Damaged { stream, seq: self.seq, what });
         }
         if header.previous != self.head {
             return damaged(format!(
-                "it goes on from the hash {}, the record before it has {}",
+                "its previous hash is {}, but the record before it has {}",
                 header.previous, self.head
             ));
         }
@@ -88,7 +88,7 @@ impl Before {
         let expected = self.bytes.saturating_add(own);
         if header.bytes != expected {
             let found = header.bytes;
-            return damaged(format!("its frame says that the stream has {found} bytes so far, it has {expected}"));
+            return damaged(format!("its frame says that the stream has {found} bytes so far, but it has {expected}"));
         }
         Ok(Self::after(frame))
     }
@@ -99,7 +99,7 @@ impl Before {
 }
 
 impl Core {
-    /// What is known of a stream that is there.
+    /// The state of an existing stream.
     fn known(&self, stream: StreamId) -> Result<StreamState, ReadError> {
         match self.ask(|index| index.stream(stream))? {
             None => Err(ReadError::NoStream(stream)),
@@ -108,8 +108,8 @@ impl Core {
         }
     }
 
-    /// Frames of a stream from the one with a `seq` on, as far as the budget goes, each of which goes on from the one before it. Their
-    /// records are not checked.
+    /// Frames of a stream, starting with the one that contains a `seq`, within a budget. Checks that each continues the
+    /// one before it, but not the hashes of the records.
     pub(crate) fn stream_frames(
         &self,
         stream: StreamId,
@@ -121,7 +121,7 @@ impl Core {
         Ok(frames)
     }
 
-    /// The same; those in front of what is wrong are there also where something is.
+    /// The same, but keeps the frames before the first error.
     fn stream_frames_into(
         &self,
         frames: &mut Vec<StoredFrame>,
@@ -139,7 +139,7 @@ impl Core {
             let limit = FRAMES.min(budget.enough);
             let places = self.ask(|index| index.frames(stream, next, limit))?;
             if places.first().is_none_or(|first| first.first_seq > next) {
-                let what = "it is missing, though later ones are there".to_owned();
+                let what = "it is missing, but later records exist".to_owned();
                 return Err(ReadError::Damaged { stream, seq: next, what });
             }
             let is_last_page = places.len() <= limit;
@@ -163,7 +163,7 @@ impl Core {
         }
     }
 
-    /// The frame of a stream at a place.
+    /// Reads a frame of a stream.
     fn frame_at(&self, stream: StreamId, at: FrameAt) -> Result<StoredFrame, ReadError> {
         let seq = at.first_seq;
         let frame = self.segments.frame(at.span).map_err(|unread| match unread {
@@ -173,10 +173,10 @@ impl Core {
         if (frame.header.stream, frame.header.first_seq) == (stream, seq) {
             return Ok(self.pending.done_to(at.span.place, frame));
         }
-        Err(ReadError::Damaged { stream, seq, what: "another frame is in its place".to_owned() })
+        Err(ReadError::Damaged { stream, seq, what: "there is another frame in its place".to_owned() })
     }
 
-    /// That a stream ends where the index says. It may have grown since the index said so.
+    /// Checks that a stream ends as the index says. The stream may have grown since the index was queried.
     fn check_end(stream: StreamId, state: &StreamState, next: u64, frames: &[StoredFrame]) -> Result<(), ReadError> {
         if next < state.records {
             return Err(ReadError::TailCut { stream, head: state.records, found: next });
@@ -187,21 +187,21 @@ impl Core {
                 Err(ReadError::Damaged {
                     stream,
                     seq: next.saturating_sub(1),
-                    what: format!("the stream ends with {}, and should with {}", last.header.head, state.head),
+                    what: format!("the stream ends with hash {}, but should end with {}", last.header.head, state.head),
                 })
             }
             _ => Ok(()),
         }
     }
 
-    /// Records of a stream from `from` on, each checked.
+    /// Records of a stream from `from` on, verified.
     pub(crate) fn read_within(&self, stream: StreamId, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
         if stream == StreamId::LOG {
             self.wait_for_rewrite();
         }
         let mut frames = Vec::new();
         let loaded = self.stream_frames_into(&mut frames, stream, from, budget);
-        // What is wrong with an earlier record is told before what is wrong with a later one.
+        // Report the damage of an earlier record before that of a later one.
         let passed = frames.first().map_or(0, |first| from.saturating_sub(first.header.first_seq));
         let mut records = checked_records(&frames, passed)?;
         loaded?;
@@ -209,7 +209,7 @@ impl Core {
         Ok(records)
     }
 
-    /// What the last frame of a stream is held against before anything is written behind it.
+    /// Verifies the last frame of a stream before appending to it.
     pub(crate) fn check_last(&self, stream: StreamId, state: &StreamState) -> Result<(), ReadError> {
         let last = state.records.saturating_sub(1);
         let frames = self.stream_frames(stream, last, Budget::all(1))?;
@@ -217,7 +217,7 @@ impl Core {
         checked_records(&frames, 0).map(drop)
     }
 
-    /// One stream's entry.
+    /// The entry of a stream in the listing.
     pub(crate) fn one_stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
         if stream == StreamId::LOG {
             self.wait_for_rewrite();
@@ -233,7 +233,7 @@ impl Core {
         let found = seal::fingerprint(&text);
         match found == fingerprint {
             true => Ok(Some(Arc::from(&text[..]))),
-            false => Err(damaged(format!("its content has the fingerprint {found}"))),
+            false => Err(damaged(format!("its contents have the fingerprint {found}"))),
         }
     }
 }
@@ -280,7 +280,7 @@ impl LogReader for Core {
     }
 
     fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
-        // A log that nobody writes has no writer that could wake anybody.
+        // Without a writer, nothing would wake the reader.
         if self.durability.is_some() {
             self.moving.wait(patience, usize::MAX, || self.tip().position > after);
         }

@@ -1,5 +1,5 @@
-//! What is appended, prepared on the thread of whoever appends it: commitments to its bodies, and the bytes of its frames but
-//! for their place. The one thread that writes only puts it in its place.
+//! Appends, prepared on the caller's thread: commitments to the bodies, and the encoded frames without their
+//! positions. The writer thread only completes them.
 
 use rand::RngCore;
 
@@ -21,7 +21,7 @@ pub(crate) struct ReadyFrame {
     pub(crate) kind: StreamKind,
     pub(crate) expected_seq: u64,
     pub(crate) time: Timestamp,
-    /// Why its batch will be refused, if it has too much.
+    /// The encoded frame, or the reason why its batch will be rejected.
     pub(crate) content: Result<Content, Malformed>,
 }
 
@@ -45,7 +45,7 @@ impl From<Frame> for ReadyFrame {
 }
 
 impl ReadyBatch {
-    /// The bytes of its frames.
+    /// The total size of the frames in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.frames.iter().filter_map(|frame| frame.content.as_ref().ok()).map(Content::length).sum()
     }

@@ -1,4 +1,4 @@
-//! A log whose index is in sled, on a disk that fails.
+//! A log with its index in sled, on a failing disk.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -49,9 +49,9 @@ fn append(writer: &mut Writer, expected_seq: u64, body: &[u8]) -> Result<Appende
     told.recv().unwrap()
 }
 
-/// The disk of a running engine became full. The thread that brings groups into sled met it first, and sled told the next one
-/// who asked it anything: the writer, which looked up the end of a stream. That batch alone was refused, as if it were wrong,
-/// the reason did not say that the log had stopped, and what was asked of it next got another one.
+/// The disk became full while an engine ran. The thread that flushes the index to sled failed first, and sled returned
+/// that error to the writer when it looked up the end of a stream. The writer rejected only that batch as invalid,
+/// without saying that the log had stopped, and the next batch got a different error.
 #[test]
 fn a_disk_that_fails_when_the_end_of_a_stream_is_looked_up_stops_the_log() {
     let (disk, ground) = (MemoryDisk::new(), tempfile::tempdir().unwrap());
@@ -61,15 +61,15 @@ fn a_disk_that_fails_when_the_end_of_a_stream_is_looked_up_stops_the_log() {
     writer.close(Timestamp(1), || 0).unwrap();
     drop(writer);
     let (core, mut writer) = take_up(&disk, &index);
-    assert!(!core.index.is_in_memory(STREAM), "it is in sled alone");
+    assert!(!core.index.is_in_memory(STREAM), "it is only in sled");
     let acknowledged = core.tail(0, usize::MAX).unwrap();
     disk.fail_read(1, "file too large");
     let stopped = append(&mut writer, 1, b"b").unwrap_err();
     let told = stopped.to_string();
-    let expected = "the log stopped: what it goes on from cannot be read: cannot read the log: segment 1 at byte";
+    let expected = "the log stopped: cannot read the end of its stream: cannot read the log: segment 1 at byte";
     assert!(told.starts_with(expected), "{told}");
     assert!(
-        told.ends_with(": file too large; nothing that waited was acknowledged. Mend the cause and open the log again"),
+        told.ends_with(": file too large; no pending append was acknowledged. Fix the cause and reopen the log"),
         "{told}"
     );
     disk.mend();
@@ -82,7 +82,8 @@ fn a_disk_that_fails_when_the_end_of_a_stream_is_looked_up_stops_the_log() {
     assert_eq!(super::verify::verify(&core).findings, []);
 }
 
-/// What a batch goes on from is read where it was not written by this process. If that is damaged, it is refused, and others go on.
+/// If this process did not write the last frame of a stream, it is verified. If it is damaged, the batch is rejected;
+/// others succeed.
 #[test]
 fn a_stream_whose_last_frame_is_damaged_takes_nothing_more() {
     let (disk, ground) = (MemoryDisk::new(), tempfile::tempdir().unwrap());

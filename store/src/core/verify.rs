@@ -1,4 +1,4 @@
-//! Walking a whole log and checking everything in it.
+//! Verification of a whole log.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,22 +21,22 @@ use crate::seal;
 use crate::segments::walk::{Found, Group, Item, Step, Walk};
 use crate::segments::{Segments, Unread, name_of, numbers};
 
-/// What a walk through a whole log found.
+/// The result of verifying a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Verified {
-    /// How many records were checked.
+    /// The number of verified records.
     pub records: u64,
-    /// How many streams they belong to.
+    /// The number of their streams.
     pub streams: u64,
-    /// What is wrong: nothing, in a sound log. Each names what it is about.
+    /// The damage that was found; empty if the log is intact.
     pub findings: Vec<ReadError>,
 }
 
-/// A stream, as the log tells it.
+/// The state of a stream during the walk.
 #[derive(Clone, Debug)]
 struct Told {
     before: Before,
-    /// Whether something of it could not be read: then it says nothing of what follows.
+    /// Whether a part of the stream was unreadable, so that the next frame cannot be checked against it.
     broken: bool,
     pruned: bool,
     imported: bool,
@@ -46,23 +46,23 @@ impl Told {
     const NEW: Self = Self { before: Before::START, broken: false, pruned: false, imported: false };
 }
 
-/// Checks a whole log: that positions leave no gap, that every hash fits and chains, that every frame, stream and
-/// definition is whole, that nothing is gone without an event that says so, and that the index knows it all.
+/// Verifies a whole log: positions leave no gap, every hash matches and chains, every frame, stream and definition is
+/// intact, nothing was removed without an event that records it, and the index agrees.
 pub(crate) fn verify(core: &Core) -> Verified {
     walk(core, &AtomicBool::new(false))
 }
 
-/// The same; `None` if `stopping` was set before all was checked.
+/// The same; `None` if `stopping` was set before the end.
 pub(crate) fn verify_unless(core: &Core, stopping: &AtomicBool) -> Option<Verified> {
     let verified = walk(core, stopping);
     (!stopping.load(Ordering::Acquire)).then_some(verified)
 }
 
-/// How often a log is walked through again that was changed meanwhile.
+/// How often a log that keeps changing is walked through.
 const WALKS: usize = 5;
 
-/// What is checked and found until `stopping` is set. A finding counts where nothing was changed during the walk, or where the
-/// next walk finds something wrong with the same stream.
+/// Walks through the log until the end or until `stopping` is set. Keeps a finding only if the log did not change
+/// during the walk, or if the next walk has a finding about the same stream.
 fn walk(core: &Core, stopping: &AtomicBool) -> Verified {
     let mut suspected: Option<HashSet<Suspect>> = None;
     for _ in 1..WALKS {
@@ -82,7 +82,7 @@ fn walk(core: &Core, stopping: &AtomicBool) -> Verified {
     verified
 }
 
-/// What a finding is about, however it is worded.
+/// Identifies the subject of a finding, regardless of its wording.
 #[derive(PartialEq, Eq, Hash)]
 struct Suspect(std::mem::Discriminant<ReadError>, Option<StreamId>);
 
@@ -114,17 +114,17 @@ fn walk_once(core: &Core, stopping: &AtomicBool) -> Verified {
 
 struct Checking<'a> {
     core: &'a Core,
-    /// Whether nobody wants to know any more. Each loop that is as long as the log asks.
+    /// Whether to abort. Every loop over the log checks it.
     stopping: &'a AtomicBool,
     verified: Verified,
     streams: HashMap<StreamId, Told>,
-    /// The records without a body, and those that events say were erased.
+    /// Records without a body, and those that events report as erased.
     gone: HashSet<(StreamId, u64)>,
     told_erased: HashSet<(StreamId, u64)>,
-    /// What streams were imported with.
+    /// The number of records and the head hash with which streams were imported.
     imports: HashMap<StreamId, (u64, Hash)>,
     tree: Tree,
-    /// Whether a part of the log is missing: then hashes of all of it cannot be worked out.
+    /// Whether a part of the log is missing, so that its hash cannot be computed.
     is_broken: bool,
 }
 
@@ -134,7 +134,7 @@ impl Checking<'_> {
     }
 
     fn found(&mut self, error: ReadError) {
-        // One broken frame is met by several checks.
+        // Several checks may find the same broken frame.
         if !self.verified.findings.contains(&error) {
             self.verified.findings.push(error);
         }
@@ -145,7 +145,7 @@ impl Checking<'_> {
         self.found(error);
     }
 
-    /// All groups, up to where the log ended when the walk began.
+    /// Verifies all groups, up to the end of the log at the start of the walk.
     fn log(&mut self, end: &Tip) {
         let last = self.core.index.place().segment;
         let mut scan = Lenient::new(&self.core.segments, (1..=last).collect());
@@ -162,7 +162,7 @@ impl Checking<'_> {
             }
         }
         if tip.position < end.position && self.goes_on() {
-            let what = format!("it ends at position {}, and went to {}", tip.position, end.position);
+            let what = format!("it ends at position {}, but went to {}", tip.position, end.position);
             self.broken(ReadError::DamagedLog(what));
         }
     }
@@ -174,7 +174,8 @@ impl Checking<'_> {
             return self.broken(ReadError::DamagedLog(what));
         }
         if before != tip.hash {
-            let what = format!("the hash of the log at position {first} is {}, the next group says {before}", tip.hash);
+            let what =
+                format!("the hash of the log at position {first} is {}, but the next group has {before}", tip.hash);
             self.broken(ReadError::DamagedLog(what));
         }
         if group.header.time < tip.time {
@@ -195,15 +196,15 @@ impl Checking<'_> {
         }
         if position != group.header.end && !self.is_broken {
             let what = format!(
-                "the group at position {} ends at {position}, and says {}",
+                "the group at position {} ends at {position}, but its header says {}",
                 group.header.first, group.header.end
             );
             return self.broken(ReadError::DamagedLog(what));
         }
-        // With something missing, the hash says nothing more than that finding does.
+        // If something is missing, a wrong hash adds no information.
         if !self.is_broken && self.tree.root() != group.header.after {
             let (found, said) = (self.tree.root(), group.header.after);
-            let what = format!("the hash of the log at position {position} is {said}, its content gives {found}");
+            let what = format!("the hash of the log at position {position} is {said}, but its content gives {found}");
             self.broken(ReadError::DamagedLog(what));
         }
     }
@@ -219,7 +220,7 @@ impl Checking<'_> {
                 if header.standing == Standing::Own {
                     if header.first_position != *position {
                         let at = header.first_position;
-                        self.found(damaged(format!("its frame says position {at}, and stands at {position}")));
+                        self.found(damaged(format!("its frame says position {at}, but is at {position}")));
                     }
                     *position += u64::from(header.count);
                     hashes.iter().for_each(|hash| self.tree.push(hash));
@@ -238,7 +239,7 @@ impl Checking<'_> {
                 let (fingerprint, text) = definition::decode(&found.bytes).map_err(|why| damaged(why.to_string()))?;
                 let content = seal::fingerprint(&text);
                 if content != fingerprint {
-                    let what = format!("the definition {fingerprint} has content with fingerprint {content}");
+                    let what = format!("the definition {fingerprint} has contents with fingerprint {content}");
                     self.found(ReadError::DamagedLog(what));
                 }
                 Ok(())
@@ -250,7 +251,7 @@ impl Checking<'_> {
                 *position = gap.end;
                 if !is_here || !gap.nodes.iter().all(|node| self.tree.push_node(node)) {
                     return Err(ReadError::DamagedLog(format!(
-                        "a gap does not fit the log's tree at position {}",
+                        "a gap does not match the log's tree at position {}",
                         gap.first
                     )));
                 }
@@ -271,7 +272,7 @@ impl Checking<'_> {
         }
         told.before = Before::after(frame);
         told.broken = false;
-        // What is gone of it is said by an event that comes later.
+        // A later event must report the pruning.
         told.pruned |= header.pruned;
         self.streams.insert(stream, told);
         if header.pruned {
@@ -317,7 +318,7 @@ impl Checking<'_> {
         }
     }
 
-    /// What can be told once all of the log is known.
+    /// The checks that need the whole log.
     fn ends(&mut self, end: &Tip) {
         for (stream, told) in self.streams.clone() {
             if !self.goes_on() {
@@ -328,7 +329,7 @@ impl Checking<'_> {
             }
             let seq = told.before.seq.saturating_sub(1);
             if told.pruned {
-                let what = "its records are gone, and no event says that it was pruned".to_owned();
+                let what = "its records are gone, but no event reports that it was pruned".to_owned();
                 self.found(ReadError::Damaged { stream, seq: 0, what });
                 continue;
             }
@@ -336,7 +337,7 @@ impl Checking<'_> {
                 && told.before.seq == records
                 && told.before.head != head
             {
-                let what = format!("its hash is {}, it was imported with {head}", told.before.head);
+                let what = format!("its hash is {}, but it was imported with {head}", told.before.head);
                 self.found(ReadError::Damaged { stream, seq, what });
             }
             if let Err(error) = self.indexed(stream, &told, end) {
@@ -351,13 +352,13 @@ impl Checking<'_> {
         self.erasures();
     }
 
-    /// That the index knows a stream as the log tells it.
+    /// Checks the index entry of a stream against the log.
     fn indexed(&self, stream: StreamId, told: &Told, end: &Tip) -> Result<(), ReadError> {
         let state = self.core.ask(|index| index.stream(stream))?;
         let Some(state) = state else {
             return Err(ReadError::DamagedLog(format!("stream {stream} is missing in the index")));
         };
-        // It may have been written to, or pruned, since the walk began.
+        // The stream may have been appended to, or pruned, since the walk began.
         let is_it = state.end > end.position
             || state.pruned
             || (state.records, state.head, state.bytes) == (told.before.seq, told.before.head, told.before.bytes);
@@ -369,15 +370,15 @@ impl Checking<'_> {
             ReadError::TailCut { stream, head, found }
         } else {
             let what = format!(
-                "the index says {head} records and head {}, the stream has {found} and {}",
+                "the index has {head} records and hash {}, but the stream has {found} and {}",
                 state.head, told.before.head
             );
             ReadError::Damaged { stream, seq: found.saturating_sub(1), what }
         })
     }
 
-    /// Nothing is gone without an event that says so, and no body is there that was erased. What was erased meanwhile is erased, too:
-    /// so the events are read to where they end now.
+    /// Checks that every missing body was reported as erased, and that no erased body is still there. Reads the events
+    /// up to the current end, to include erasures since the start of the walk.
     fn erasures(&mut self) {
         let mut told = std::mem::take(&mut self.told_erased);
         let visited = crate::own_stream::visit(self.core, |_, event| {
@@ -391,7 +392,7 @@ impl Checking<'_> {
         }
         for (stream, seq) in std::mem::take(&mut self.gone) {
             if !told.contains(&(stream, seq)) {
-                let what = "its body is gone, and no event says that it was erased".to_owned();
+                let what = "its body is gone, but no event reports that it was erased".to_owned();
                 self.found(ReadError::Damaged { stream, seq, what });
             }
         }
@@ -403,20 +404,20 @@ impl Checking<'_> {
             if let Ok(records) = self.core.read(stream, seq, 1)
                 && records.iter().any(|record| record.body.bytes().is_some())
             {
-                let what = "its body is there, though it was erased".to_owned();
+                let what = "its body is still there, although it was erased".to_owned();
                 self.found(ReadError::Damaged { stream, seq, what });
             }
         }
     }
 }
 
-/// Through all segments, over whatever is damaged.
+/// A walk through all segments that continues after damage.
 struct Lenient<'a> {
     walk: Walk<'a>,
     segments: &'a Segments,
     numbers: Vec<u32>,
     begun: bool,
-    /// Whether nothing more is looked for in this segment.
+    /// Whether the rest of this segment is skipped.
     is_over: bool,
 }
 
@@ -426,7 +427,7 @@ impl<'a> Lenient<'a> {
         Self { walk: Walk::new(segments, first), segments, numbers, begun: false, is_over: false }
     }
 
-    /// The next whole group, or what is no group; `None` at the end.
+    /// The next intact group, or the damage in its place; `None` at the end.
     fn next(&mut self) -> Option<Result<Group, Unread>> {
         if !std::mem::replace(&mut self.begun, true)
             && let Some(Err(unread)) = self.numbers.first().map(|first| self.segments.header(*first))
@@ -438,7 +439,7 @@ impl<'a> Lenient<'a> {
             match step {
                 Step::Group(group) => return Some(Ok(group)),
                 Step::Unfit(unread) => {
-                    // Behind it something may be whole.
+                    // There may be intact groups after it.
                     self.is_over = !matches!(self.walk.search(), Ok(Some(_)));
                     return Some(Err(unread));
                 }
@@ -455,7 +456,7 @@ impl<'a> Lenient<'a> {
     }
 }
 
-/// The id of the log on a disk, by the first segment that says it.
+/// The id of the log on a disk, from the first readable segment.
 pub(crate) fn log_of(disk: &dyn Disk) -> Option<LogId> {
     let numbers = numbers(disk).ok()?;
     numbers.into_iter().find_map(|number| {
@@ -465,7 +466,7 @@ pub(crate) fn log_of(disk: &dyn Disk) -> Option<LogId> {
     })
 }
 
-/// The index of whatever is whole in a log, and where that ends.
+/// Builds the index of the intact parts of a log, and returns it with the end of the last intact group.
 pub(crate) fn whatever_is_whole(segments: &Segments) -> Result<(Part, Tip, Place), Unfit> {
     let numbers = segments.open_all().map_err(|error| Unfit::Failed(error.to_string()))?;
     let mut scan = Lenient::new(segments, numbers);
@@ -476,7 +477,7 @@ pub(crate) fn whatever_is_whole(segments: &Segments) -> Result<(Part, Tip, Place
             Ok(group) => {
                 fold.part.note_group(group.header.first, group.place);
                 for found in group.items().flatten() {
-                    // A frame with a damaged body still says what is lost; one whose own words are damaged says nothing.
+                    // A frame with a damaged body still identifies its stream; one with a damaged header does not.
                     if found.check().is_ok() || matches!(fold.goes_on(&found), Ok(true)) {
                         let _ = fold.item(&found, group.header.end);
                     }
@@ -491,13 +492,13 @@ pub(crate) fn whatever_is_whole(segments: &Segments) -> Result<(Part, Tip, Place
 }
 
 impl Core {
-    /// The streams that the log has or had, but for its own, in the order of their ids.
+    /// All streams that the log contains or contained, except its own, in the order of their ids.
     pub(crate) fn all_streams(&self) -> Vec<StreamId> {
         let all = self.index.all().into_iter().map(|(stream, _)| stream);
         all.filter(|stream| *stream != StreamId::LOG).collect()
     }
 
-    /// The positions that are accounted for by records that can be told, and gaps, each from one up to below another.
+    /// The ranges of positions that readable records and gaps cover.
     pub(crate) fn known_positions(&self) -> Vec<(u64, u64)> {
         let Ok(numbers) = self.segments.open_all() else { return Vec::new() };
         let mut scan = Lenient::new(&self.segments, numbers);
@@ -517,7 +518,7 @@ impl Core {
         known
     }
 
-    /// Whether what a frame says of itself can be believed: it is whole, or the index has taken it for one of its stream.
+    /// Whether the header of a frame is trustworthy: the frame is intact, or the index assigned it to its stream.
     fn is_told(&self, found: &Found, header: &FrameHeader) -> bool {
         let is_indexed = || {
             let frames = self.index.frames(header.stream, header.first_seq, 0);
@@ -526,7 +527,7 @@ impl Core {
         found.check().is_ok() || is_indexed()
     }
 
-    /// The definitions that have the content that their fingerprints say; of the others, findings.
+    /// The intact definitions. Adds a finding for each of the others.
     pub(crate) fn whole_definitions(&self, findings: &mut Vec<ReadError>) -> Vec<Definition> {
         let mut whole = Vec::new();
         for fingerprint in self.index.definitions() {

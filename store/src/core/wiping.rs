@@ -1,7 +1,8 @@
-//! Writing over what was erased or pruned, where it stands.
+//! Overwriting erased and pruned data in place.
 //!
-//! The event that says so is durable first. Whoever is stopped then leaves the rest to the next one who writes: the head says up to which
-//! of these events everything is done, and doing it once more changes nothing.
+//! The event that records an erasure is durable first. If the process is interrupted afterwards, the next writer
+//! completes the erasure: the head stores the position up to which all of them are complete, and repeating one changes
+//! nothing.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +18,11 @@ use crate::segments::Span;
 use crate::segments::appender::Appender;
 use crate::segments::walk::Item;
 
-/// How many frames of a stream are looked for at once, and how many bytes are written over before others are looked for.
+/// The number of frames of a stream that are looked up at once, and the number of bytes that are overwritten together.
 const FRAMES: usize = 1024;
 const BYTES: usize = 8 * 1024 * 1024;
 
-/// What stands in place of frames.
+/// Collects overwrites.
 #[derive(Default)]
 struct Overwriting {
     changes: Vec<(Place, Vec<u8>)>,
@@ -42,7 +43,7 @@ impl Overwriting {
 }
 
 impl Core {
-    /// Visits the frames of a stream, from the one with a `seq` on, until told to stop.
+    /// Visits the frames of a stream, starting with the one that contains a `seq`, until `visit` returns `false`.
     pub(crate) fn each_frame(
         &self,
         stream: StreamId,
@@ -65,7 +66,7 @@ impl Core {
         }
     }
 
-    /// Writes over bodies that were erased.
+    /// Overwrites erased bodies.
     pub(crate) fn wipe_erased(&self, stream: StreamId, commitments: &BTreeMap<u64, Hash>) -> Result<(), ReadError> {
         let mut overwriting = Overwriting::default();
         let mut next = commitments.keys().next().copied();
@@ -77,14 +78,14 @@ impl Core {
                 let bytes = bytes.map_err(|why| ReadError::DamagedLog(why.to_string()))?;
                 overwriting.add(self, place, bytes)?;
                 next = commitments.range(after..).next().map(|(seq, _)| *seq);
-                // The one behind it is most often the next one.
+                // Usually, the frame after this one is next.
                 Ok(next == Some(after))
             })?;
         }
         overwriting.write(self)
     }
 
-    /// Writes over the frames of streams that were pruned. The index does not know them any more: whoever prunes says where they are.
+    /// Overwrites the frames of pruned streams. The caller passes their places, because the index no longer has them.
     pub(crate) fn wipe_pruned(&self, places: &[Span]) -> Result<(), ReadError> {
         let mut overwriting = Overwriting::default();
         for span in places {
@@ -96,16 +97,16 @@ impl Core {
     }
 }
 
-/// What the log says was erased or pruned, and may not be written over yet, or half of it.
+/// Erasures and prunings that are recorded but may not be complete.
 #[derive(Default)]
 pub(crate) struct Pending {
     erased: BTreeMap<StreamId, BTreeMap<u64, Hash>>,
-    /// Each with where the event stands that says so: what stands behind it was taken over from an archive since.
+    /// Each with the place of the event that records it: frames after that place were imported later.
     pruned: BTreeMap<StreamId, Place>,
 }
 
 impl Pending {
-    /// What the events from a position on say.
+    /// Collects the events from a position on.
     pub(crate) fn of(core: &Core, from: u64) -> Result<Self, ReadError> {
         let mut pending = Self::default();
         core.each_own_frame(from, |place, frame| {
@@ -129,7 +130,7 @@ impl Pending {
         self.erased.is_empty() && self.pruned.is_empty()
     }
 
-    /// A frame as it is to be.
+    /// Returns a frame as it will be once the erasure is complete.
     pub(crate) fn done_to(&self, place: Place, frame: StoredFrame) -> StoredFrame {
         if self.is_empty() {
             return frame;
@@ -145,7 +146,7 @@ impl Pending {
     }
 }
 
-/// Does what a process has written down and was stopped before it had done: for the events from a position on.
+/// Completes erasures and prunings that were interrupted: those recorded from a position on.
 pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), Unfit> {
     let Pending { erased, pruned } = Pending::of(core, from)?;
     for (stream, commitments) in &erased {
@@ -160,7 +161,7 @@ pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), Unfit> {
 }
 
 impl Core {
-    /// Visits the frames of the log's own stream that have positions from one on.
+    /// Visits the frames of the log's own stream from a position on.
     fn each_own_frame(&self, from: u64, mut visit: impl FnMut(Place, &StoredFrame)) -> Result<(), ReadError> {
         let mut walk = self.walk_from(from)?;
         while let Some(found) = walk.next()? {
@@ -173,8 +174,8 @@ impl Core {
         Ok(())
     }
 
-    /// Where the frames of streams stand that the index does not know any more: all of the log is gone through. One that was taken over
-    /// from an archive since is left as it is.
+    /// The places of pruned streams' frames, which the index no longer has: scans the whole log. Skips frames that were
+    /// imported after the pruning.
     fn frames_of(&self, streams: &[StreamId]) -> Result<Vec<Span>, ReadError> {
         let mut spans = Vec::new();
         let mut known: BTreeMap<StreamId, Vec<Span>> = BTreeMap::new();
@@ -184,7 +185,7 @@ impl Core {
         }
         let mut walk = self.walk_from(0)?;
         while let Some(found) = walk.next()? {
-            // Of one that was stopped in the middle, the header may say already that it is done.
+            // In a frame whose pruning was interrupted, the header may already be marked as pruned.
             if let Item::Frame(header) = &found.item
                 && (!header.pruned || found.check().is_err())
                 && known.get(&header.stream).is_some_and(|live| live.iter().all(|span| span.place != found.place))

@@ -1,4 +1,4 @@
-//! A disk in memory that can fail, tear and lose on command.
+//! A disk in memory that can fail, tear writes and lose data on command.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use super::{Disk, DiskFile};
 use crate::sync::lock;
 
-/// What a power cut leaves or takes as a whole.
+/// The unit that a power failure keeps or loses as a whole.
 const SECTOR: usize = 512;
 
-/// A disk in memory. Clones are the same disk: keep one beside the log to make it fail, or to see what a crash leaves.
+/// A disk in memory. Clones share it: keep one beside the log to make it fail, or to see what a crash leaves.
 ///
 /// # Examples
 /// A log that loses power keeps what it acknowledged:
@@ -47,7 +47,7 @@ struct State {
     faults: Faults,
 }
 
-/// A file: as it is, and as a power cut would leave it.
+/// A file: its current content, and what a power failure would leave.
 #[derive(Clone, Debug, Default)]
 struct Content {
     written: Vec<u8>,
@@ -61,7 +61,7 @@ struct Faults {
     sync: Fault,
 }
 
-/// Strikes once it has counted down, and from then on.
+/// Fails once its counter reaches zero, and from then on.
 #[derive(Clone, Debug, Default)]
 struct Fault(Option<(u64, String)>);
 
@@ -85,34 +85,35 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// Lets the `nth` write from now on fail (1: the next), and every one after it. Half of it happens, as on a real disk.
+    /// Makes the `nth` write from now on fail (1: the next), and every later one. Half of the data is written, as on a
+    /// real disk.
     pub fn fail_write(&self, nth: u64, reason: &str) {
         lock(&self.state).faults.write = Fault(Some((nth, reason.to_owned())));
     }
 
-    /// Lets the `nth` sync from now on fail (1: the next), and every one after it.
+    /// Makes the `nth` sync from now on fail (1: the next), and every later one.
     pub fn fail_sync(&self, nth: u64, reason: &str) {
         lock(&self.state).faults.sync = Fault(Some((nth, reason.to_owned())));
     }
 
-    /// Lets the `nth` read from now on fail (1: the next), and every one after it.
+    /// Makes the `nth` read from now on fail (1: the next), and every later one.
     pub fn fail_read(&self, nth: u64, reason: &str) {
         lock(&self.state).faults.read = Fault(Some((nth, reason.to_owned())));
     }
 
-    /// Lets nothing fail any more.
+    /// Removes all faults.
     pub fn mend(&self) {
         lock(&self.state).faults = Faults::default();
     }
 
-    /// Another disk with what a power cut leaves of this one at the least: what was synced.
+    /// A copy of the disk after a power failure that loses everything that was not synced.
     #[must_use]
     pub fn after_power_cut(&self) -> Self {
         self.after_torn_power_cut(|_| false)
     }
 
-    /// Another disk with what a power cut may leave of this one: what was synced, and of what was written since the sectors that
-    /// `is_kept` says, which is asked for each of them.
+    /// A copy of the disk after a power failure that keeps some unsynced sectors: those for which `is_kept` returns
+    /// true. It is called with a running number for each of them.
     #[must_use]
     pub fn after_torn_power_cut(&self, mut is_kept: impl FnMut(usize) -> bool) -> Self {
         let mut asked = 0;
@@ -133,7 +134,7 @@ impl MemoryDisk {
         })
     }
 
-    /// Another disk with what a killed process leaves of this one: all that was written.
+    /// A copy of the disk after the process was killed: all writes are kept.
     #[must_use]
     pub fn after_kill(&self) -> Self {
         self.left(|content| content.written.clone())
@@ -148,19 +149,19 @@ impl MemoryDisk {
         Self { state: Arc::new(Mutex::new(State { files: files.collect(), faults: Faults::default() })) }
     }
 
-    /// The names of all files, in order.
+    /// The names of all files, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         lock(&self.state).files.keys().cloned().collect()
     }
 
-    /// All that is in a file; `None` if there is none.
+    /// The content of a file; `None` if it does not exist.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         lock(&self.state).files.get(name).map(|content| content.written.clone())
     }
 
-    /// Damages the disk: puts something else into a file, or removes it.
+    /// Damages the disk: replaces the content of a file, or removes it.
     pub fn damage(&self, name: &str, content: Option<&[u8]>) {
         let mut state = lock(&self.state);
         match content {

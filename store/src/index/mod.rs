@@ -1,7 +1,7 @@
-//! The index: which streams there are, where their frames stand, and what the listing shows.
+//! The index: the streams, the places of their frames, and the listing.
 //!
-//! All of it can be told from the segments. What was written last is in memory ([`Part`]); once that is a lot, a thread of its own
-//! brings it into sled ([`Store`]), and nobody waits for that. A reader, and a log in memory, have all of it in memory.
+//! It can be rebuilt from the segments. Recent entries are in memory ([`Part`]); when they become many, a background
+//! thread flushes them to sled ([`Store`]). Readers and logs in memory keep all of it in memory.
 
 mod entries;
 #[cfg(feature = "fuzzing")]
@@ -29,11 +29,11 @@ use crate::record::{Hash, StreamId, StreamKind};
 use crate::segments::Span;
 use crate::sync::{lock, read_lock, write_lock};
 
-/// So many bytes of memory are kept before they are brought into sled, and so many before the writer waits for that.
+/// The size in bytes at which entries are flushed to sled, and the size at which the writer waits for that.
 const MUCH: usize = 24 * 1024 * 1024;
 const TOO_MUCH: usize = 4 * MUCH;
 
-/// How many streams are looked at together for a listing.
+/// The maximum number of streams in a page of the listing.
 const PAGE: usize = 256;
 
 /// The index of a log.
@@ -50,10 +50,10 @@ struct Shared {
     let_go: AtomicBool,
 }
 
-/// What is in memory, the newest first.
+/// The entries in memory.
 struct Layers {
     newest: Part,
-    /// What is on its way into sled, and up to where it reaches.
+    /// Entries that are being flushed to sled, and the end of the log that they cover.
     leaving: Option<Arc<(Part, Tip, Place)>>,
     tip: Tip,
     place: Place,
@@ -66,7 +66,7 @@ struct Turn {
 }
 
 impl Index {
-    /// The index of a log up to an end: what is in memory, and what sled has of all before that.
+    /// The index of a log up to an end: entries in memory, and sled's entries for everything before them.
     pub(crate) fn new(newest: Part, tip: Tip, place: Place, store: Option<Store>) -> Self {
         let layers = RwLock::new(Layers { newest, leaving: None, tip, place });
         let (store, turn, turned) = (RwLock::new(store), Mutex::default(), Condvar::new());
@@ -76,7 +76,7 @@ impl Index {
         }
     }
 
-    /// Starts the thread that brings what is in memory into sled.
+    /// Starts the thread that flushes entries to sled.
     pub(crate) fn keep(&self) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let thread = thread::Builder::new().name("cloacina-index".to_owned()).spawn(move || shared.keep())?;
@@ -84,17 +84,17 @@ impl Index {
         Ok(())
     }
 
-    /// Where the log ends.
+    /// The end of the log.
     pub(crate) fn tip(&self) -> Tip {
         read_lock(&self.shared.layers).tip
     }
 
-    /// Where the next group comes to stand.
+    /// The place of the next group.
     pub(crate) fn place(&self) -> Place {
         read_lock(&self.shared.layers).place
     }
 
-    /// Adds what was written at the end of the log.
+    /// Adds the entries of a group at the end of the log.
     pub(crate) fn append(&self, part: Part, tip: Tip, place: Place) {
         let size = {
             let mut layers = write_lock(&self.shared.layers);
@@ -107,7 +107,7 @@ impl Index {
         }
     }
 
-    /// What is known of a stream.
+    /// The state of a stream.
     pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
         let layers = read_lock(&self.shared.layers);
         let known = layers.parts().find_map(|part| part.streams.get(&stream).map(|touched| touched.state.clone()));
@@ -117,12 +117,13 @@ impl Index {
         }
     }
 
-    /// Whether a stream was written to since the log was taken up, or lately.
+    /// Whether a stream was appended to since the log was opened, or recently.
     pub(crate) fn is_in_memory(&self, stream: StreamId) -> bool {
         read_lock(&self.shared.layers).parts().any(|part| part.streams.contains_key(&stream))
     }
 
-    /// The frames of a stream from the one with a `seq` on, some of them: at least `limit` if there are so many.
+    /// Frames of a stream, starting with the one that contains a `seq`: more than `limit` if there are as many,
+    /// otherwise all.
     pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, Lost> {
         let layers = read_lock(&self.shared.layers);
         let (mut later, mut anew): (Vec<&[FrameAt]>, bool) = (Vec::new(), false);
@@ -133,7 +134,7 @@ impl Index {
             }
         }
         later.retain(|some| !some.is_empty());
-        // The newest part that has the frame, or one before it; what is older is before that.
+        // The newest part that contains the frame or one before it; older parts only have earlier frames.
         let begin = later.iter().position(|some| some[0].first_seq <= seq);
         let mut frames = if anew || begin.is_some() {
             Vec::new()
@@ -150,7 +151,7 @@ impl Index {
         Ok(frames)
     }
 
-    /// Where a definition stands.
+    /// The place of a definition.
     pub(crate) fn definition(&self, fingerprint: Hash) -> Result<Option<Span>, Lost> {
         let layers = read_lock(&self.shared.layers);
         match layers.parts().find_map(|part| part.definitions.get(&fingerprint)) {
@@ -159,7 +160,7 @@ impl Index {
         }
     }
 
-    /// Where a group begins that is at or before a position.
+    /// The place of a group at or before a position.
     pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, Lost> {
         let layers = read_lock(&self.shared.layers);
         match layers.parts().find_map(|part| part.group_before(position)) {
@@ -168,8 +169,8 @@ impl Index {
         }
     }
 
-    /// The streams that were written to from a position on, each with the position after its last record, in that order; `None` if
-    /// not all of that is in memory.
+    /// The streams with records from a position on, each with the position after its last record, sorted by it. `None`
+    /// if some of these entries are no longer in memory.
     pub(crate) fn since(&self, from: u64) -> Result<Option<Vec<(u64, StreamId)>>, Lost> {
         let layers = read_lock(&self.shared.layers);
         let stored = self.shared.stored(|store| Ok(Some(store.end().tip.position)))?;
@@ -187,7 +188,7 @@ impl Index {
         Ok(Some(since))
     }
 
-    /// The streams that a filter takes, newest first.
+    /// The streams that match a filter, newest first.
     pub(crate) fn list(&self, filter: &StreamFilter) -> Result<Vec<(StreamId, StreamState)>, Lost> {
         let mut shown = Vec::new();
         let mut before = filter.before;
@@ -203,7 +204,7 @@ impl Index {
         Ok(shown)
     }
 
-    /// Some of the streams that a filter takes, and where to go on.
+    /// A page of the streams that match a filter, and where the next page begins.
     #[expect(clippy::type_complexity, reason = "a page, and where the next one begins")]
     fn page(
         &self,
@@ -214,7 +215,7 @@ impl Index {
         let layers = read_lock(&self.shared.layers);
         let page = wanted.clamp(1, PAGE);
         let mut keys: BTreeMap<ListingKey, StreamKind> = BTreeMap::new();
-        // Before this place, somebody has streams that were not looked at.
+        // Below this key, one of the sources has streams that were not read.
         let mut known_down_to = None;
         let mut take = |kind: StreamKind, found: Vec<ListingKey>| {
             if found.len() == page {
@@ -240,7 +241,7 @@ impl Index {
                 Some(state) => Some(state),
                 None => self.shared.stored(|store| store.stream(key.stream))?,
             };
-            let state = state.ok_or_else(|| Lost(format!("it lists {}, and does not know it", key.stream)))?;
+            let state = state.ok_or_else(|| Lost(format!("it lists {}, but has no entry for it", key.stream)))?;
             let is_listed = !state.pruned && state.key(key.stream) == key && state.kind == kind;
             if is_listed && (state.open || !filter.open_only) {
                 shown.push((key.stream, state));
@@ -249,7 +250,7 @@ impl Index {
         Ok((shown, known_down_to))
     }
 
-    /// Every stream that is known, also those that were pruned, in the order of their ids.
+    /// All streams, including pruned ones, in the order of their ids.
     pub(crate) fn all(&self) -> Vec<(StreamId, StreamState)> {
         let layers = read_lock(&self.shared.layers);
         let mut all = BTreeMap::new();
@@ -261,7 +262,7 @@ impl Index {
         all.into_iter().collect()
     }
 
-    /// The fingerprints of all definitions that are in memory.
+    /// The fingerprints of all definitions in memory.
     pub(crate) fn definitions(&self) -> Vec<Hash> {
         let layers = read_lock(&self.shared.layers);
         let mut all: Vec<Hash> = layers.parts().flat_map(|part| part.definitions.keys().copied()).collect();
@@ -270,8 +271,8 @@ impl Index {
         all
     }
 
-    /// Puts an index that was made anew from the segments in the place of this one, and lets go of sled. `anew` is called while nothing
-    /// is written.
+    /// Replaces the index with one that `anew` builds from the segments, and drops sled's. Nothing is appended
+    /// during the call.
     pub(crate) fn replace<Error>(&self, anew: impl FnOnce(Tip, Place) -> Result<Part, Error>) -> Result<(), Error> {
         let mut layers = write_lock(&self.shared.layers);
         let newest = anew(layers.tip, layers.place)?;
@@ -280,18 +281,18 @@ impl Index {
         Ok(())
     }
 
-    /// Whether the log in a directory was closed, and its index with it.
+    /// Whether the index was closed together with its log.
     pub(crate) fn is_let_go(&self) -> bool {
         self.shared.let_go.load(Ordering::Acquire)
     }
 
-    /// Brings all that is in memory into sled, and lets go of it, once. Whether sled has the whole index then.
+    /// Flushes all entries to sled and closes it, once. Returns whether sled then has the complete index.
     pub(crate) fn close(&self) -> bool {
         if std::mem::replace(&mut lock(&self.shared.turn).over, true) {
             return false;
         }
         self.shared.turned.notify_all();
-        // What it panicked of was caught.
+        // A panic of the thread was already caught and reported.
         if let Some(keeper) = lock(&self.keeper).take() {
             let _ = keeper.join();
             self.shared.let_go.store(true, Ordering::Release);
@@ -304,7 +305,7 @@ impl Index {
             if store.end().tip != *tip || !newest.is_empty() { store.take(newest, *tip, *place) } else { Ok(()) }
         });
         if let Err(Lost(why)) = &taken {
-            tracing::warn!(why, "the index was not brought up to date; it is made anew when the log is opened");
+            tracing::warn!(why, "the index was not brought up to date; it will be rebuilt when the log is opened");
         }
         let is_whole = store.close() && taken.is_ok();
         layers.leaving = None;
@@ -312,13 +313,13 @@ impl Index {
     }
 }
 
-/// How many frames lie before the one that has a `seq`.
+/// The number of frames before the one that contains a `seq`.
 fn passed_by(frames: &[FrameAt], seq: u64) -> usize {
     frames.partition_point(|frame| frame.first_seq <= seq).saturating_sub(1)
 }
 
 impl Layers {
-    /// What is in memory, the newest first.
+    /// The parts in memory, the newest first.
     fn parts(&self) -> impl Iterator<Item = &Part> {
         [Some(&self.newest), self.leaving.as_ref().map(|leaving| &leaving.0)].into_iter().flatten()
     }
@@ -329,7 +330,8 @@ impl Shared {
         read_lock(&self.store).as_ref().map_or(Ok(None), ask)
     }
 
-    /// Has what is in memory brought into sled, unless that is being done; then it is waited for if it must be.
+    /// Starts flushing the entries in memory, unless a flush is in progress. Then, if `must` is set, waits for it
+    /// first.
     fn turn(&self, must: bool) {
         let mut turn = lock(&self.turn);
         loop {
@@ -351,7 +353,7 @@ impl Shared {
         }
     }
 
-    /// Brings what is to leave the memory into sled, until all is over.
+    /// Flushes entries until the index is closed.
     fn keep(&self) {
         while let Some(leaving) = self.next_to_leave() {
             let (part, tip, place) = &*leaving;
@@ -359,11 +361,11 @@ impl Shared {
             let mut turn = lock(&self.turn);
             match taken {
                 Ok(()) => write_lock(&self.layers).leaving = None,
-                // It stays in memory.
+                // The entries stay in memory.
                 Err(lost) => {
                     tracing::warn!(
                         why = lost.0,
-                        "the index takes nothing more; it is made anew when the log is opened"
+                        "the index can no longer be written; it will be rebuilt when the log is opened"
                     );
                     turn.failed = Some(lost);
                 }

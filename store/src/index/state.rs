@@ -1,4 +1,4 @@
-//! What the index knows of a stream.
+//! The state of a stream in the index.
 
 use std::sync::Arc;
 
@@ -9,37 +9,37 @@ use crate::log::{ListingKey, StreamEntry};
 use crate::record::{Hash, StreamId, StreamKind, Timestamp};
 use crate::segments::Span;
 
-/// A frame of a stream, and where it stands.
+/// The place of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct FrameAt {
     pub(crate) first_seq: u64,
     pub(crate) span: Span,
 }
 
-/// What is known of a stream.
+/// The state of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct StreamState {
     pub(crate) kind: StreamKind,
     pub(crate) open: bool,
-    /// Whether its records were dropped.
+    /// Whether its records were pruned.
     pub(crate) pruned: bool,
     pub(crate) started: Timestamp,
     pub(crate) last: Timestamp,
-    /// How many records it has: the `seq` that the next one gets.
+    /// The number of records, which is the `seq` of the next one.
     pub(crate) records: u64,
-    /// The bytes of all its bodies.
+    /// The total size of all bodies in bytes.
     pub(crate) bytes: u64,
     /// The hash of its last record.
     pub(crate) head: Hash,
-    /// The position of this log after which nothing was written to it.
+    /// The position after the last change of the stream in this log.
     pub(crate) end: u64,
     pub(crate) label: Arc<[u8]>,
 }
 
 impl StreamState {
-    /// What is known of a stream once a frame was written to it, which stands in the log before a position.
+    /// The state after a frame that is in the log before position `end`.
     pub(crate) fn after(before: Option<&Self>, frame: &FrameHeader, label: &[u8], end: u64) -> Self {
-        // What was pruned and is taken over from an archive begins anew.
+        // A stream that was pruned and then imported starts over.
         let before = before.filter(|before| !(before.pruned && frame.standing == Standing::Imported));
         let open = match frame.listing {
             ListingChange::Keep => before.is_none_or(|before| before.open),
@@ -64,12 +64,12 @@ impl StreamState {
         }
     }
 
-    /// Its place in the listing.
+    /// Its sort key in the listing.
     pub(crate) fn key(&self, stream: StreamId) -> ListingKey {
         ListingKey { started: self.started, stream }
     }
 
-    /// What the listing shows of it.
+    /// Its entry in the listing.
     pub(crate) fn entry(&self, stream: StreamId) -> StreamEntry {
         StreamEntry {
             stream,

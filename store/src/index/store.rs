@@ -1,7 +1,8 @@
 //! The index in sled.
 //!
-//! It can be thrown away at any time: nothing is in it that is not in the segments. So nobody waits for it, and nothing of it is
-//! synced. Whatever is wrong with it (it does not open, panics, lacks an entry, has one too many) is [`Lost`], and it is made anew.
+//! It can be deleted at any time, because everything in it can be rebuilt from the segments. So nothing waits for it,
+//! and it is never synced. Any fault (it does not open, panics, lacks an entry or has one too many) is reported as
+//! [`Lost`], and the index is rebuilt.
 
 use std::any::Any;
 use std::fs::{self, TryLockError};
@@ -28,20 +29,20 @@ use crate::record::{Hash, StreamId, StreamKind};
 use crate::segments::Span;
 use crate::sync::lock;
 
-/// The directory of the index, in that of a log.
+/// The directory of the index, in that of the log.
 pub(crate) const DIRECTORY: &str = "index";
 
-/// How many frames are in one entry at the most: it has some 700 bytes then.
+/// The maximum number of frames in an entry, which then has about 700 bytes.
 const FRAMES: usize = 64;
 
 /// The file that sled locks, in the directory of the index.
 const DATABASE: &str = "db";
 
-/// How long sled may take to let go of its files, and how often it is looked whether it has.
+/// How long sled may take to close its files, and how often to check whether it has.
 const LETTING_GO: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// The index cannot be used any more, and why.
+/// The index is unusable, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lost(pub(crate) String);
 
@@ -53,38 +54,38 @@ impl From<Malformed> for Lost {
 
 /// The index in a directory.
 pub(crate) struct Store {
-    /// `None` once it was closed.
+    /// `None` after it was closed.
     database: Mutex<Option<::sled::Db>>,
     end: Mutex<End>,
 }
 
 impl Store {
-    /// Opens the index in a directory, or makes it: then it reaches nowhere.
+    /// Opens the index in a directory, or creates an empty one.
     pub(crate) fn open(directory: &Path, log: LogId, cache: u64) -> Result<Self, Lost> {
         let lost = |doing: &str, error: io::Error| Lost(format!("{doing}: {error}"));
         process::check(process::OF_AN_INDEX).map_err(|error| lost("starting its threads", error))?;
-        prepare(directory).map_err(|error| lost("making its directory", error))?;
-        wait_until_free(&directory.join(DATABASE)).map_err(|error| lost("waiting until nobody has it open", error))?;
+        prepare(directory).map_err(|error| lost("creating its directory", error))?;
+        wait_until_free(&directory.join(DATABASE)).map_err(|error| lost("waiting for its lock", error))?;
         let config = ::sled::Config::new().path(directory).cache_capacity(cache).flush_every_ms(None);
         let database = guarded(|| config.open())?;
         let end = End { log, tip: Tip::empty(), place: Place::default(), entries: 0, sum: 0 };
         let store = Self { database: Mutex::new(Some(database)), end: Mutex::new(end) };
-        give_to_owner(directory).map_err(|error| lost("giving it to its owner", error))?;
+        give_to_owner(directory).map_err(|error| lost("setting the owner of its files", error))?;
         match store.get::<End>(END)? {
             Some(end) if end.log != log => return Err(Lost("it is the index of another log".to_owned())),
             Some(end) => *lock(&store.end) = end,
             None if store.with(|database| Ok(database.is_empty()))? => {}
-            None => return Err(Lost("it does not say how far it reaches".to_owned())),
+            None => return Err(Lost("its end entry is missing".to_owned())),
         }
         Ok(store)
     }
 
-    /// Up to where it reaches.
+    /// The end of the indexed log.
     pub(crate) fn end(&self) -> End {
         *lock(&self.end)
     }
 
-    /// That every entry is there that should be, and no other one.
+    /// Checks that no entry is missing and none is unexpected.
     pub(crate) fn check(&self) -> Result<(), Lost> {
         let (mut entries, mut sum) = (0_u64, 0_u64);
         self.with(|database| {
@@ -101,7 +102,7 @@ impl Store {
         if (entries, sum) == (end.entries, end.sum) {
             return Ok(());
         }
-        Err(Lost(format!("it has {entries} entries, which do not add up to the {} that it should have", end.entries)))
+        Err(Lost(format!("its {entries} entries do not add up to the {} that it should have", end.entries)))
     }
 
     fn with<T>(&self, work: impl FnOnce(&::sled::Db) -> Result<T, ::sled::Error>) -> Result<T, Lost> {
@@ -122,7 +123,8 @@ impl Store {
         self.get(&entries::definition(fingerprint))
     }
 
-    /// The frames of a stream from the one with a `seq` on, some of them: at least `limit` if there are so many.
+    /// Frames of a stream, starting with the one that contains a `seq`: more than `limit` if there are as many,
+    /// otherwise all.
     pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, Lost> {
         let (first, end) = (entries::frames(stream, 0), entries::frames_end(stream));
         let sought = entries::frames(stream, seq);
@@ -147,7 +149,7 @@ impl Store {
         Ok(found?)
     }
 
-    /// Streams of a kind that started before a place in the listing, newest first.
+    /// The keys of streams of a kind that started before a key, newest first.
     pub(crate) fn before(
         &self,
         open_only: bool,
@@ -167,14 +169,14 @@ impl Store {
         keys.iter().map(|key| entries::parse_listed(key).map_err(Lost::from)).collect()
     }
 
-    /// Where a group begins at or before a position.
+    /// The place of the last indexed group at or before a position.
     pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, Lost> {
         let (from, to) = (entries::group(0), entries::group(position));
         let found = self.with(|database| database.range(&from[..]..=&to[..]).next_back().transpose())?;
         Ok(found.map(|(key, value)| entries::decode(&key, &value)).transpose()?)
     }
 
-    /// Takes a part of the log that follows what it has, and reaches up to an end; all of it or nothing.
+    /// Adds the following part of the log, up to an end, atomically.
     pub(crate) fn take(&self, part: &Part, tip: Tip, place: Place) -> Result<(), Lost> {
         let mut change =
             Change { store: self, batch: ::sled::Batch::default(), removed: FxHashSet::default(), end: self.end() };
@@ -190,13 +192,13 @@ impl Store {
         let Change { mut batch, end, .. } = change;
         let end = End { tip, place, ..end };
         batch.insert(END, entries::encode(END, &end)?);
-        // What a killed process leaves is to be of use; nothing of it is synced.
+        // Flushed, so that it helps after the process is killed; never synced.
         self.with(|database| database.apply_batch(batch).and_then(|()| database.flush()))?;
         *lock(&self.end) = end;
         Ok(())
     }
 
-    /// Has all that it was given written to its files, and lets go of them. Whether it is whole then.
+    /// Flushes all entries to sled's files and closes them. Returns whether they are complete.
     pub(crate) fn close(&self) -> bool {
         let Some(database) = lock(&self.database).take() else { return false };
         let flushed = guarded(|| database.flush());
@@ -212,7 +214,7 @@ impl Drop for Store {
     }
 }
 
-/// Changes that are made together.
+/// A batch of changes.
 struct Change<'a> {
     store: &'a Store,
     batch: ::sled::Batch,
@@ -250,7 +252,7 @@ impl Change<'_> {
         keys.into_iter().try_for_each(|key| self.remove(key.to_vec()))
     }
 
-    /// Takes what stood under a key out of the sum, once.
+    /// Subtracts the old value of a key from the sum, once.
     fn forget(&mut self, key: &[u8]) -> Result<(), Lost> {
         if self.removed.contains(key) {
             return Ok(());
@@ -279,36 +281,37 @@ impl Change<'_> {
     }
 }
 
-/// Asks sled something: damage can make it panic.
+/// Calls sled, and catches panics: it may panic on damaged files.
 fn guarded<T>(work: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, Lost> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(answer) => answer.map_err(|error| Lost(error.to_string())),
-        Err(panic) => Err(Lost(format!("it gave up: {}", panic_text(&*panic)))),
+        Err(panic) => Err(Lost(format!("sled panicked: {}", panic_text(&*panic)))),
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it does not say why".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
-/// Lets go of a database: at its end it flushes, and where that fails it may panic, or wait for ever.
+/// Closes a database on a thread of its own: sled flushes at the end, and if that fails, it may panic or wait forever.
 fn let_go(database: ::sled::Db) -> bool {
     let (done, waiting) = crossbeam_channel::bounded(1);
     let let_go = move || {
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(database)));
-        // Nobody waits any more where it took too long.
+        // The receiver is gone if this took too long.
         let _ = done.send(dropped.is_ok());
     };
-    // Where there can be no thread the closure is dropped, and the database with it.
+    // If the thread cannot be started, the closure is dropped, and the database with it.
     let spawned = catch_unwind(AssertUnwindSafe(|| {
         thread::Builder::new().name("cloacina-letting-go".to_owned()).spawn(let_go).is_ok()
     }));
     spawned.unwrap_or(false) && waiting.recv_timeout(LETTING_GO) == Ok(true)
 }
 
-/// Makes the directory, and what sled would make in it, for those alone whom the log is for: sled asks nobody for whom it makes files.
+/// Creates the directory, and the files that sled would create in it, with the access of the log: sled would use the
+/// default mode.
 fn prepare(directory: &Path) -> io::Result<()> {
     let access = Access::of(directory.parent().unwrap_or(directory))?;
     let is_there = |made: io::Result<()>| match made {
@@ -323,35 +326,35 @@ fn prepare(directory: &Path) -> io::Result<()> {
     ["conf", DATABASE].iter().try_for_each(|name| is_there(files::create(&directory.join(name), access).map(drop)))
 }
 
-/// Waits until no process has sled's file locked. One that was just forked has all files of its parent open, and the lock with
-/// them, until it runs its own program; and sled asks once.
+/// Waits until no process holds the lock on sled's file, since sled tries only once. A forked process holds its
+/// parent's locks until it runs its own program.
 fn wait_until_free(database: &Path) -> io::Result<()> {
     let file = files::to_write(database)?;
     let until = Instant::now() + LETTING_GO;
     loop {
         match file.try_lock() {
-            // Not by closing the file: the next process to be forked would have it open too.
+            // Unlock explicitly: closing the file keeps the lock if another process was forked in the meantime.
             Ok(()) => return file.unlock(),
             Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK_EVERY),
-            // Where files cannot be locked, sled says so.
+            // On file systems without locks, sled reports the error.
             Err(_) => return Ok(()),
         }
     }
 }
 
-/// That there is nothing but files and directories: sled would wait for whoever writes to a pipe.
+/// Checks that there are only files and directories: sled would block on a pipe.
 fn check_files(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let sort = entry.file_type()?;
         if !sort.is_file() && !sort.is_dir() {
-            return Err(io::Error::other(format!("`{}` in it is no file", entry.path().display())));
+            return Err(io::Error::other(format!("`{}` in it is not a file", entry.path().display())));
         }
     }
     Ok(())
 }
 
-/// Gives what sled has made to those whom the log is for.
+/// Applies the log's access to the files that sled created.
 fn give_to_owner(directory: &Path) -> io::Result<()> {
     let access = Access::of(directory.parent().unwrap_or(directory))?;
     for entry in fs::read_dir(directory)? {
@@ -369,7 +372,7 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// A checksum over all files of an index that is closed: their names, lengths and contents.
+/// A checksum over all files of a closed index: their names, lengths and contents.
 pub(crate) fn checksum(directory: &Path) -> io::Result<u32> {
     let mut names: Vec<PathBuf> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     names.sort_unstable();
@@ -383,7 +386,7 @@ pub(crate) fn checksum(directory: &Path) -> io::Result<u32> {
         }
         let mut file = files::to_read(&path)?;
         if !file.metadata()?.is_file() {
-            return Err(io::Error::other("there is something else than a file"));
+            return Err(io::Error::other("it contains something other than files"));
         }
         hasher.update(&file.metadata()?.len().to_be_bytes());
         loop {

@@ -1,4 +1,5 @@
-//! The index against a naive one: over any history, and whatever of it is in memory, on its way into sled, or in sled.
+//! Compares the index with a naive model, for any history and any distribution of entries between memory, a flush and
+//! sled.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,18 +19,18 @@ const LOG: LogId = LogId([9; 16]);
 const FIRST: Place = Place { segment: 1, offset: 80 };
 const NEAR: u32 = 64 * 1024;
 
-/// What happens to a log, or to its index.
+/// An operation on a log or its index.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A group with frames of some streams: each with how many records, and how the listing changes.
+    /// Append a group with frames of some streams: each with a number of records and a listing change.
     Append(Vec<(u8, u32, ListingChange)>, u32),
     Define(u8, u32),
     Prune(Vec<u8>),
-    /// A stream is taken over from an archive, in so many frames.
+    /// Import a stream in a number of frames.
     Import(u8, u8, bool),
-    /// A segment begins.
+    /// Start a new segment.
     Turn,
-    /// What is in memory is to go into sled; it has got there; the log is closed and opened.
+    /// Start flushing the entries in memory to sled; finish the flush; close and reopen the log.
     Leave,
     Arrive,
     Reopen,
@@ -52,7 +53,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The naive index: everything in order, looked through from the front.
+/// The naive index: everything in order, searched from the front.
 #[derive(Default)]
 struct Model {
     streams: BTreeMap<StreamId, (StreamState, Vec<FrameAt>)>,
@@ -60,7 +61,7 @@ struct Model {
     groups: Vec<(u64, Place)>,
     position: u64,
     time: i64,
-    /// Where sled's part of the log ends.
+    /// The end of the log that sled covers.
     stored: u64,
 }
 
@@ -72,7 +73,7 @@ fn kind_of(number: u8) -> StreamKind {
     [StreamKind::Execution, StreamKind::Schedule, StreamKind::Trigger][usize::from(number) % 3]
 }
 
-/// A log whose index is under test.
+/// A log with the index under test.
 struct History<'a> {
     model: Model,
     index: Index,
@@ -120,7 +121,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// A group, and what the index learns from it.
+    /// Adds a group to the model and to the index.
     fn group(&mut self, length: u32, fill: impl FnOnce(&mut Model, &mut Fold<Known<'_>>, Place)) {
         let known: Known<'_> = Box::new(|stream| self.index.stream(stream));
         let mut fold = Fold::new(known);
@@ -143,7 +144,7 @@ impl<'a> History<'a> {
                 is_new && !self.model.streams.get(&id(*number)).is_some_and(|(state, _)| state.pruned)
             })
             .collect();
-        // Times stand still sometimes, and begin before 1970.
+        // Times repeat sometimes, and begin before 1970.
         self.model.time += i64::from(length % 3) - i64::from(self.model.position == 0) * 5;
         self.group(length, |model, fold, place| {
             for (at, (number, count, listing)) in frames.iter().enumerate() {
@@ -212,7 +213,7 @@ impl<'a> History<'a> {
     fn reopen(&mut self) {
         let Some(directory) = self.directory else { return };
         self.arrive();
-        assert!(self.index.close(), "sled has all of it then");
+        assert!(self.index.close(), "sled has the complete index");
         let (tip, place) = (self.index.tip(), self.index.place());
         let closed = Index::new(Part::default(), tip, place, None);
         drop(std::mem::replace(&mut self.index, closed));
@@ -254,7 +255,7 @@ fn header(
     }
 }
 
-/// Tells the index of a frame, and the model in its own way.
+/// Adds a frame to the index and to the model.
 fn add(model: &mut Model, fold: &mut Fold<Known<'_>>, header: &FrameHeader, place: Place, end: u64, is_first: bool) {
     let label: Arc<[u8]> = format!("label {end}").into_bytes().into();
     let shown: &[u8] = if header.listing == ListingChange::Keep { &[] } else { &label };
@@ -286,7 +287,7 @@ fn add(model: &mut Model, fold: &mut Fold<Known<'_>>, header: &FrameHeader, plac
     model.streams.insert(header.stream, (state, frames));
 }
 
-/// Everything that the index can be asked is answered as the model would.
+/// Checks every query of the index against the model.
 fn assert_same(history: &History<'_>) {
     let History { model, index, .. } = history;
     for number in 0..9 {
@@ -321,7 +322,7 @@ fn assert_frames(index: &Index, stream: StreamId, frames: &[FrameAt]) {
         for limit in [1, 2, 3, 10, 63, 64, 65, 1_000] {
             let found = index.frames(stream, seq, limit).unwrap();
             assert_eq!(found, wanted[..found.len().min(wanted.len())], "from {seq}, {limit} of them");
-            // Whoever gets no more than there is room for takes them for the last ones.
+            // A caller that gets at most `limit` frames takes them for the last ones.
             assert!(
                 found.len() >= wanted.len().min(limit + 1),
                 "{} of {} from {seq}, limit {limit}",
@@ -358,7 +359,7 @@ fn assert_listings(model: &Model, index: &Index) {
     }
 }
 
-/// A group at or before the one with a position, and not far before it.
+/// Checks that the group is at or before the position, and not far before it.
 fn assert_group(model: &Model, found: Option<Place>, position: u64) {
     let best = model.groups.iter().rev().find(|(first, _)| *first <= position).map(|(_, place)| *place);
     let (Some(found), Some(best)) = (found, best) else { return assert_eq!(found, best, "position {position}") };
@@ -393,8 +394,8 @@ proptest! {
     }
 }
 
-/// A process that was just forked had the lock of an index that was closed, until it ran its own program; the index was said to be
-/// lost, and was made anew.
+/// A process that had just been forked held the lock of a closed index until it ran its own program. The index counted
+/// as damaged and was rebuilt.
 #[test]
 fn an_index_that_a_forked_process_has_for_a_moment_opens() {
     let directory = tempfile::tempdir().unwrap();
@@ -410,8 +411,8 @@ fn an_index_that_a_forked_process_has_for_a_moment_opens() {
     runs_its_program.join().unwrap();
 }
 
-/// A stream's frames are in sled by 64; whoever began to read in the middle of these, and wanted more than there were left, was told that
-/// there are no more.
+/// sled stores the frames of a stream in entries of 64. A read that began in the middle of an entry and asked for more
+/// frames than the entry had left stopped there.
 #[test]
 fn frames_go_on_from_sled_into_what_is_leaving_and_into_memory() {
     for (stored, leaving, newest) in [(64, 0, 10), (64, 10, 10), (130, 64, 3), (10, 10, 10), (0, 70, 70), (65, 0, 0)] {
@@ -449,7 +450,7 @@ fn long_listings_go_on_over_pages() {
     assert_same(&history);
 }
 
-/// One entry that was lost, and one too many, changed what the index says, and nothing else told of it.
+/// A missing or an additional entry changed the answers of the index without being noticed.
 #[test]
 fn an_entry_that_is_missing_changed_or_stray_is_noticed() {
     type Harm = fn(&::sled::Db, &::sled::IVec, &::sled::IVec);

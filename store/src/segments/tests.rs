@@ -1,4 +1,4 @@
-//! Going through segments, whole and damaged.
+//! Tests of walks through intact and damaged segments.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::record::{Hash, Timestamp};
 const LOG: LogId = LogId([5; 16]);
 const FIRST: Place = Place { segment: 1, offset: HEADER as u32 };
 
-/// A group at a place, of definitions with some texts.
+/// A group of definitions with the given texts.
 fn group_at(place: Place, number: u64, texts: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = vec![0; group::HEADER];
     texts.iter().for_each(|text| definition::put(&mut bytes, crate::seal::fingerprint(text), text));
@@ -35,7 +35,7 @@ fn group_at(place: Place, number: u64, texts: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// Writes groups, into a new segment where one is full; where each stands.
+/// Writes groups, and returns their places. Starts a new segment when one is full.
 fn write(disk: &MemoryDisk, groups: &[Vec<Vec<u8>>], longest: u32) -> Vec<Place> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let header = |number, length_before| SegmentHeader { number, log: LOG, before: Tip::empty(), length_before };
@@ -52,7 +52,7 @@ fn write(disk: &MemoryDisk, groups: &[Vec<Vec<u8>>], longest: u32) -> Vec<Place>
     places
 }
 
-/// All groups up to where something is that is none; whether it is the end of all.
+/// All groups up to the first invalid data, and whether that is the end of the log.
 fn walk(disk: &MemoryDisk) -> (Vec<Place>, bool) {
     let segments = Segments::new(Arc::new(disk.clone()), LOG);
     let numbers = segments.open_all().unwrap();
@@ -75,7 +75,7 @@ fn walk(disk: &MemoryDisk) -> (Vec<Place>, bool) {
 }
 
 fn any_groups() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
-    // Many letters with which a group begins.
+    // With many bytes that look like the beginning of a group.
     let text = vec(prop_oneof![Just(b'G'), Just(0), any::<u8>()], 0..300);
     vec(vec(text, 1..4), 1..12)
 }
@@ -106,7 +106,7 @@ proptest! {
     }
 }
 
-/// A body can be anything, also what a group of this log looks like.
+/// A body can contain any bytes, even those of a group of this log.
 #[test]
 fn what_looks_like_a_group_and_stands_elsewhere_is_none() {
     let disk = MemoryDisk::new();
@@ -124,7 +124,7 @@ fn what_looks_like_a_group_and_stands_elsewhere_is_none() {
     assert!(matches!(Walk::new(&other, places[0]).step(), Step::Unfit(_)), "nor is one of another log");
 }
 
-/// A search looks at windows, and what it looks for may lie across two of them.
+/// A search works in windows, and a group may span two of them.
 #[test]
 fn a_group_is_found_however_far_behind_the_damage_it_is() {
     for length in (98_000..98_600).step_by(7).chain([3_000_000]) {
@@ -137,7 +137,7 @@ fn a_group_is_found_however_far_behind_the_damage_it_is() {
     }
 }
 
-/// Whoever writes a header with a checksum that fits can say any length.
+/// An attacker can write a header with any length and a valid checksum.
 #[test]
 fn a_hostile_length_of_a_group_is_no_group_and_makes_no_room() {
     let disk = MemoryDisk::new();
@@ -170,9 +170,9 @@ fn a_segment_says_which_one_it_is_and_of_which_log() {
     let is_damage = |unread: Unread, said: &str| matches!(unread, Unread::Damaged(what) if what.contains(said));
     assert!(is_damage(segments.header(4).unwrap_err(), "is missing"));
     let other = Segments::new(Arc::new(disk.clone()), LogId([6; 16]));
-    assert!(is_damage(other.header(2).unwrap_err(), "of another log"));
+    assert!(is_damage(other.header(2).unwrap_err(), "belongs to another log"));
     disk.damage(&name_of(2), disk.content(&name_of(3)).as_deref());
-    assert!(is_damage(segments.header(2).unwrap_err(), "is segment 3"));
+    assert!(is_damage(segments.header(2).unwrap_err(), "contains segment 3"));
     disk.damage(&name_of(2), Some(b"S"));
     assert!(is_damage(segments.header(2).unwrap_err(), "ends before byte 80"));
 }
@@ -197,7 +197,7 @@ fn whoever_goes_on_cuts_off_what_stands_behind_and_takes_back_the_room_at_the_en
     assert!(length > end + 200_000, "{length}");
     let mut appender =
         Appender::go_on(Arc::new(disk.clone()), Place { segment: 1, offset: end as u32 }, u32::MAX).unwrap();
-    assert_eq!(disk.content(&name_of(1)).unwrap().len(), end, "what stands behind it is cut off");
+    assert_eq!(disk.content(&name_of(1)).unwrap().len(), end, "data after it is cut off");
     appender.write(&group_at(appender.end(), 2, &[vec![3; 500]])).unwrap();
     appender.finish().unwrap();
     assert_eq!(disk.content(&name_of(1)).unwrap().len(), appender.end().offset as usize);

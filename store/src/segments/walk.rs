@@ -1,4 +1,4 @@
-//! Going through the segments, group by group.
+//! Walking through the segments, group by group.
 
 use ::bytes::Bytes;
 
@@ -13,13 +13,14 @@ use crate::layout::segment::{HEADER, Place, SegmentHeader};
 use crate::layout::{check_sum, peek_item};
 use crate::record::Hash;
 
-/// How much is read at once, where what is wanted is not longer. More takes longer: such memory is asked of the system each time.
+/// The size of a read, unless more is needed. Larger reads are slower, because such memory is requested from the system
+/// each time.
 const AT_ONCE: usize = 64 * 1024;
 
-/// What tells how long an item is.
+/// The number of bytes that determine the length of an item.
 const ITEM: usize = 8;
 
-/// A group that was found.
+/// A group in a segment.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     pub(crate) place: Place,
@@ -27,14 +28,14 @@ pub(crate) struct Group {
     bytes: Bytes,
 }
 
-/// Something in a group.
+/// The type of an item in a group.
 pub(crate) enum Item {
     Frame(FrameHeader),
     Definition,
     Gap(u64, u64),
 }
 
-/// Something in a group, and where it stands.
+/// An item in a group, and its place.
 pub(crate) struct Found {
     pub(crate) item: Item,
     pub(crate) place: Place,
@@ -42,7 +43,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// The whole frame, unchecked; `None` of what is none.
+    /// The frame, not verified; `None` if the item is not a frame.
     pub(crate) fn frame(&self) -> Option<StoredFrame> {
         match &self.item {
             Item::Frame(header) => Some(StoredFrame::new(header.clone(), self.bytes.clone())),
@@ -50,7 +51,7 @@ impl Found {
         }
     }
 
-    /// The same, without what else is known of it.
+    /// The same, consuming the item.
     pub(crate) fn into_frame(self) -> Option<StoredFrame> {
         match self.item {
             Item::Frame(header) => Some(StoredFrame::new(header, self.bytes)),
@@ -58,13 +59,13 @@ impl Found {
         }
     }
 
-    /// The hashes of a frame's records; none of what is none.
+    /// The hashes of a frame's records; empty if the item is not a frame.
     pub(crate) fn hashes(&self) -> Result<Vec<Hash>, Unread> {
         let hashes = self.frame().map(|frame| frame.hashes()).transpose();
         Ok(hashes.map_err(|Malformed(why)| damaged_at(self.place, &why))?.unwrap_or_default())
     }
 
-    /// What is left of records.
+    /// Decodes a gap.
     pub(crate) fn gap(&self) -> Result<Gap, Unread> {
         Gap::decode(&self.bytes).map_err(|Malformed(why)| damaged_at(self.place, &why))
     }
@@ -75,17 +76,17 @@ impl Found {
 }
 
 impl Group {
-    /// Where the next one stands, if it is in the same segment.
+    /// The place after this group.
     pub(crate) fn end(&self) -> Place {
         after(self.place, self.header.length)
     }
 
-    /// Where the log ends with it.
+    /// The end of the log after this group.
     pub(crate) fn tip(&self) -> Tip {
         Tip { position: self.header.end, time: self.header.time, hash: self.header.after }
     }
 
-    /// What it has, up to the first thing that cannot be told.
+    /// The items, up to the first unreadable one.
     pub(crate) fn items(&self) -> impl Iterator<Item = Result<Found, Unread>> + '_ {
         let (mut at, mut left, mut failed) = (group::HEADER, self.header.items, false);
         std::iter::from_fn(move || {
@@ -96,7 +97,7 @@ impl Group {
             if left == 0 {
                 failed = true;
                 return (at != self.bytes.len())
-                    .then(|| Err(damaged_at(place, "there is something behind the items of a group")));
+                    .then(|| Err(damaged_at(place, "there is data after the items of a group")));
             }
             let found = self.item(at, place);
             match &found {
@@ -119,14 +120,14 @@ impl Group {
         Found::at(place, rest.slice(..length))
     }
 
-    /// That everything in it is as it was written, by its checksums.
+    /// Verifies the checksums of all items.
     pub(crate) fn check(&self) -> Result<(), Unread> {
         self.items().try_for_each(|found| found?.check())
     }
 }
 
 impl Found {
-    /// What the bytes at a place are, all of which belong to one item.
+    /// Decodes an item that has exactly these bytes.
     fn at(place: Place, bytes: Bytes) -> Result<Self, Unread> {
         let damaged = |Malformed(why)| damaged_at(place, &why);
         let (magic, _) = peek_item(&bytes).map_err(damaged)?;
@@ -149,31 +150,31 @@ fn after(place: Place, length: usize) -> Place {
     Place { offset: place.offset.saturating_add(u32::try_from(length).unwrap_or(u32::MAX)), ..place }
 }
 
-/// What comes next.
+/// The result of a step.
 pub(crate) enum Step {
     Group(Group),
-    /// Nothing: the segments end, or there are zeros.
+    /// The end of the segment, or zeros.
     End,
-    /// Something that is no whole group.
+    /// Invalid or incomplete data.
     Unfit(Unread),
 }
 
-/// On the way through the segments of a log.
+/// A walk through the segments of a log.
 pub(crate) struct Walk<'a> {
     segments: &'a Segments,
-    /// Where it goes on.
+    /// The place of the next step.
     pub(crate) place: Place,
     window: Bytes,
     window_at: Place,
 }
 
 impl<'a> Walk<'a> {
-    /// From a place on, which is the beginning of a group.
+    /// Starts at a place, which is the beginning of a group.
     pub(crate) fn new(segments: &'a Segments, place: Place) -> Self {
         Self { segments, place, window: Bytes::new(), window_at: place }
     }
 
-    /// The bytes from where it goes on, so many if they are there, at the least.
+    /// The bytes at the current place: at least `wanted`, or up to the end of the segment.
     fn look(&mut self, wanted: usize) -> Result<Bytes, Unread> {
         let (from, at) = (u64::from(self.place.offset), u64::from(self.window_at.offset));
         let is_inside = self.place.segment == self.window_at.segment && from >= at;
@@ -186,7 +187,7 @@ impl<'a> Walk<'a> {
         Ok(self.window.clone())
     }
 
-    /// The next group, whole or not as far as its items go.
+    /// The next group. Its items are not checked.
     pub(crate) fn step(&mut self) -> Step {
         match self.group() {
             Ok(Some(group)) => {
@@ -217,7 +218,7 @@ impl<'a> Walk<'a> {
         header.map(Some).map_err(|Malformed(why)| damaged_at(self.place, &why))
     }
 
-    /// Goes on with the first item of the next group, if there is one; says what the group is, and where it ends.
+    /// Enters the next group, if there is one: continues at its first item, and returns its header and end.
     pub(crate) fn enter(&mut self) -> Result<Option<(GroupHeader, Place)>, Unread> {
         let Some(header) = self.header()? else { return Ok(None) };
         let end = after(self.place, header.length);
@@ -225,7 +226,7 @@ impl<'a> Walk<'a> {
         Ok(Some((header, end)))
     }
 
-    /// Goes on behind the next item of a group that ends at a place; `None` where that is reached.
+    /// Returns the next item of a group that ends at `end`, and continues after it; `None` at the end.
     pub(crate) fn item(&mut self, end: Place) -> Result<Option<Found>, Unread> {
         let place = self.place;
         if place >= end {
@@ -240,14 +241,15 @@ impl<'a> Walk<'a> {
         Found::at(place, bytes.slice(..length)).map(Some)
     }
 
-    /// Goes on with the next segment, if there is one, and says what stands at its beginning.
+    /// Continues in the next segment, if there is one, and returns its header.
     pub(crate) fn next_segment(&mut self, numbers: &[u32]) -> Option<Result<SegmentHeader, Unread>> {
         let next = self.place.segment.checked_add(1).filter(|next| numbers.contains(next))?;
         self.place = Place { segment: next, offset: HEADER as u32 };
         Some(self.segments.header(next))
     }
 
-    /// Goes on behind a place that is no group, with the next header of a group in the same segment; returns whether there is one.
+    /// Continues at the next valid group header in this segment, after invalid data. Returns the header, if there is
+    /// one.
     pub(crate) fn search(&mut self) -> Result<Option<GroupHeader>, Unread> {
         loop {
             self.place = after(self.place, 1);

@@ -1,4 +1,4 @@
-//! What a server answers, as bytes: the protocol's version, what it says, and what stands behind that as it is stored.
+//! The encoding of answers: the protocol's version, the reply, and any stored data after it.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::layout::frame::{FrameHeader, StoredFrame};
 use crate::log::{LogHead, Notices, ReadError, StreamEntry, StreamsSince};
 use crate::merkle::Node;
 
-/// The longest answer: a frame as long as can be (it is read as a whole), and others beside it.
+/// The maximum length of an answer: a frame of the maximum length (frames are not split), and others beside it.
 pub(super) const LONGEST: usize = 2 * LONGEST_ITEM;
 
-/// The most that an answer can say, besides frames and definitions.
+/// The maximum size of a reply, not counting frames and definitions.
 pub(super) const MOST_SAID: usize = 16 * 1024 * 1024;
 
 const CONFIG: Configuration<LittleEndian, Varint, Limit<{ 4 * MOST_SAID }>> =
@@ -28,18 +28,19 @@ const CONFIG: Configuration<LittleEndian, Varint, Limit<{ 4 * MOST_SAID }>> =
 /// An answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// Frames as they are stored: the client takes them apart and checks each record. The first may begin before what was asked for.
+    /// Frames as they are stored: the client decodes them and verifies each record. The first may begin before the
+    /// requested record.
     Frames(Vec<StoredFrame>),
     Definition(Option<Arc<[u8]>>),
     Said(Said),
 }
 
-/// What an answer says, but for what is stored.
+/// The part of an answer that is not stored data.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) enum Said {
     /// Frames follow.
     Frames,
-    /// A definition follows, if there is one.
+    /// A definition follows, if true.
     Definition(bool),
     Streams(Vec<StreamEntry>),
     Head(LogHead),
@@ -65,7 +66,7 @@ impl Answer {
                 bytes.extend_from_slice(definition.as_deref().unwrap_or_default());
             }
             Self::Frames(frames) => {
-                // Once for all of them: to grow would copy a page several times.
+                // Reserved at once: growing would copy a page several times.
                 bytes.reserve(1 + frames.iter().map(|frame| frame.bytes().len()).sum::<usize>());
                 put(&mut bytes, &Said::Frames);
                 frames.iter().for_each(|frame| bytes.extend_from_slice(frame.bytes()));
@@ -74,9 +75,9 @@ impl Answer {
         bytes
     }
 
-    /// Reads an answer. The bodies of records are slices of it, which stays in memory as long as one of them.
+    /// Decodes an answer. The bodies of records are slices of its bytes, which stay in memory as long as any of them.
     pub(super) fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
-        let content = content(bytes, "the process that has the log answers in")?;
+        let content = content(bytes, "the process that holds the log answers in")?;
         let (said, used) = bincode::decode_from_slice(content, CONFIG).map_err(|error| Malformed(error.to_string()))?;
         let rest = bytes.slice(bytes.len() - content.len() + used..);
         match said {
@@ -89,7 +90,7 @@ impl Answer {
     }
 }
 
-/// What cannot be said (there is too much of it) is said so.
+/// Encodes a reply. One that is too large is replaced by an error.
 fn put(bytes: &mut Vec<u8>, said: &Said) {
     let encode = |said: &Said| bincode::encode_to_vec(said, CONFIG);
     let content = encode(said).or_else(|error| encode(&Said::Error(ReadError::Io(error.to_string()))));

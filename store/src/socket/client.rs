@@ -1,4 +1,4 @@
-//! Asking the process that has a log.
+//! Requests to the process that holds a log.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
@@ -22,32 +22,32 @@ use crate::record::{Hash, Record, StreamId};
 use crate::seal;
 use crate::sync::lock;
 
-/// How long an answer is waited for; one page is read in far less.
+/// How long to wait for an answer. Reading one page takes much less.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long nothing may come before it is found out whether the other process still answers anything.
+/// How long to wait without data before probing whether the process still answers.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long it may take for that.
+/// How long such a probe may take.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
-/// How long a check of the whole log is waited for, as long as the process gives signs of life.
+/// How long to wait for the verification of a whole log, as long as the process answers probes.
 const LONG_PATIENCE: Duration = Duration::from_secs(3600);
 
-/// Reads a log through the process that has it. It checks every record that was read from the disk, which that process does not: what
-/// arrives is what was sealed.
+/// Reads a log through the process that holds it. Verifies every record, because that process sends frames from the
+/// disk without verifying them.
 pub(crate) struct SocketReader {
     directory: PathBuf,
-    /// `None` after a failure: the next request connects anew.
+    /// `None` after a failure: the next request reconnects.
     connection: Mutex<Option<UnixStream>>,
-    /// A connection of its own for waiting: it must not keep others from reading.
+    /// A separate connection for waiting, which must not block other reads.
     waiting: Mutex<Option<UnixStream>>,
 }
 
 impl SocketReader {
     pub(crate) fn connect(directory: &Path) -> io::Result<Self> {
         let mut stream = connect(directory)?;
-        // That it answers, and in which version, is better known now than later.
+        // Find out now whether the process answers, and in which version.
         let answer = exchange(&mut stream, directory, &Request::Head, Patience::usual())?;
         match Answer::decode(&answer.into()).map_err(|why| io::Error::other(nonsense(why).to_string()))? {
             Answer::Said(Said::Head(_)) => {}
@@ -56,7 +56,7 @@ impl SocketReader {
         Ok(Self { directory: directory.to_owned(), connection: Mutex::new(Some(stream)), waiting: Mutex::new(None) })
     }
 
-    /// Checks the whole log over there.
+    /// Has the process verify the whole log.
     pub(crate) fn verify(&self) -> Result<Verified, ReadError> {
         match self.ask_over(&self.connection, &Request::Verify, Patience::long())? {
             Answer::Said(Said::Verified(verified)) => Ok(verified),
@@ -64,14 +64,16 @@ impl SocketReader {
         }
     }
 
-    /// Has a change made over there. It is asked once: whether it was made is not known where no answer comes. So one that
-    /// answers nothing is not asked.
+    /// Has the process make a change. Sends the request only once, because without an answer it is unknown whether the
+    /// change was made. So it first checks that the process answers.
     pub(crate) fn change(&self, change: Change) -> Result<Changed, ChangeError> {
         let unreachable = |error: io::Error| ChangeError::Unreachable(error.to_string());
         let mut stream = connect(&self.directory).map_err(unreachable)?;
         exchange(&mut stream, &self.directory, &Request::Head, Patience::usual()).map_err(unreachable)?;
         let unanswered = |error: io::Error| {
-            ChangeError::Unreachable(format!("{error}. It was asked for the change before, and may still make it"))
+            ChangeError::Unreachable(format!(
+                "{error}. The process had already received the change, and may still make it"
+            ))
         };
         let answer =
             exchange(&mut stream, &self.directory, &Request::Change(change), Patience::long()).map_err(unanswered)?;
@@ -81,7 +83,7 @@ impl SocketReader {
         }
     }
 
-    /// Asks once, and once more over a new connection: an idle one may have been let go.
+    /// Sends a request, and retries once over a new connection: an idle one may have been closed.
     fn ask(&self, request: &Request) -> Result<Answer, ReadError> {
         self.ask_over(&self.connection, request, Patience::usual())
     }
@@ -92,13 +94,13 @@ impl SocketReader {
         request: &Request,
         patience: Patience,
     ) -> Result<Answer, ReadError> {
-        let silent = |error: io::Error| ReadError::Io(format!("the process that has the log: {error}"));
+        let silent = |error: io::Error| ReadError::Io(format!("the process that holds the log: {error}"));
         let mut connection = lock(connection);
         let kept = connection.take();
         if let Some(mut stream) = kept {
             match exchange(&mut stream, &self.directory, request, patience) {
                 Ok(answer) => return self.finish(&mut connection, stream, answer),
-                // Over another connection it would be waited for once more, and as much in vain.
+                // A new connection would time out as well.
                 Err(error) if error.kind() == ErrorKind::TimedOut => return Err(silent(error)),
                 Err(_) => {}
             }
@@ -109,7 +111,7 @@ impl SocketReader {
         })?;
         let answer =
             exchange(&mut stream, &self.directory, request, patience).map_err(|error| match is_hanging_up(&error) {
-                // It closed the log, or died, before it answered.
+                // It closed the log or died before it answered.
                 true => ReadError::Gone,
                 false => silent(error),
             })?;
@@ -137,7 +139,7 @@ impl SocketReader {
         }
     }
 
-    /// Page by page, until there are enough or no more.
+    /// Reads page by page, until there are enough records or no more.
     fn pages(
         &self,
         from: u64,
@@ -150,7 +152,7 @@ impl SocketReader {
         loop {
             let wanted = u32::try_from(limit - records.len()).unwrap_or(u32::MAX);
             let mut page = self.records(&request(next, wanted))?;
-            // A frame may begin before.
+            // A frame may begin before the requested record.
             page.drain(..page.partition_point(|record| place(record) < next));
             let Some(last) = page.last() else { break };
             next = place(last).saturating_add(1);
@@ -164,33 +166,33 @@ impl SocketReader {
     }
 }
 
-/// Whether the other side ended a connection that was answered before, or never got to it.
+/// Whether the other side closed a connection that was idle, or before it answered.
 fn is_hanging_up(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
-/// How long an answer is waited for.
+/// The time limits of a request.
 #[derive(Clone, Copy)]
 struct Patience {
-    /// In all, while the process gives signs of life.
+    /// In total, as long as the process answers probes.
     whole: Duration,
-    /// Without a sign of life.
+    /// Without data, before a probe.
     silence: Duration,
 }
 
 impl Patience {
-    /// One page is read in far less.
+    /// For reading a page, which takes much less.
     const fn usual() -> Self {
         Self { whole: PATIENCE, silence: SILENCE }
     }
 
-    /// For what the process has much to do for.
+    /// For requests that take the process long.
     const fn long() -> Self {
         Self { whole: LONG_PATIENCE, silence: SILENCE }
     }
 
-    /// For an answer that is not due before.
+    /// For an answer that is not due before a time.
     fn after(self, due: Duration) -> Self {
         Self { whole: self.whole.saturating_add(due), silence: self.silence.saturating_add(due) }
     }
@@ -206,7 +208,7 @@ fn connect(directory: &Path) -> io::Result<UnixStream> {
 fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, patience: Patience) -> io::Result<Vec<u8>> {
     let _kept_out = KeptOut::new(stream);
     stream.set_write_timeout(Some(PATIENCE))?;
-    // Who is turned away is told why before he has asked, and may then not be heard any more.
+    // A rejected reader gets the reason before it sends its request, and the connection may then be closed.
     let asked = request.encode().map_err(io::Error::other).and_then(|request| transport::send(stream, &request));
     let mut answer = Listening { stream, directory, until: Instant::now() + patience.whole, silence: patience.silence };
     match (transport::receive(&mut answer, answers::LONGEST), asked) {
@@ -216,8 +218,8 @@ fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, patien
     }
 }
 
-/// An answer on its way. Where nothing comes for a while, the process is asked for a sign of life: one that is suspended is
-/// not waited for.
+/// An answer that is being received. If no data arrives for a while, probes the process, to avoid waiting for one that
+/// is suspended.
 struct Listening<'a> {
     stream: &'a UnixStream,
     directory: &'a Path,
@@ -230,7 +232,7 @@ impl Read for Listening<'_> {
         loop {
             let left = self.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(io::Error::new(ErrorKind::TimedOut, "it answers other questions, and not this one"));
+                return Err(io::Error::new(ErrorKind::TimedOut, "it answers other requests, but not this one"));
             }
             self.stream.set_read_timeout(Some(left.min(self.silence)))?;
             match self.stream.read(into) {
@@ -243,7 +245,7 @@ impl Read for Listening<'_> {
     }
 }
 
-/// That the process that has the log answers a simple question. Anything but silence is an answer.
+/// Checks that the process that holds the log answers a simple request. Any answer counts.
 fn check_answers(directory: &Path) -> io::Result<()> {
     if lock_file::kept_by(directory).iter().any(Process::is_suspended) {
         return Err(does_not_answer(directory));
@@ -261,12 +263,12 @@ fn check_answers(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// The error for a process that has the log and says nothing, which names it and what to do about it.
+/// The error for a process that holds the log and does not answer: names the process and what to do.
 fn does_not_answer(directory: &Path) -> io::Error {
     let what = match lock_file::kept_by(directory).as_slice() {
-        [] => "it does not answer; look at it on its host, and end it if it hangs".to_owned(),
+        [] => "it does not answer; check it on its host, and end it if it hangs".to_owned(),
         [process] if process.is_suspended() => format!(
-            "{process} does not answer: it is suspended (Ctrl-Z, SIGSTOP or a debugger). Let it go on with `kill -CONT {0}`, \
+            "{process} does not answer: it is suspended (Ctrl-Z, SIGSTOP or a debugger). Resume it with `kill -CONT {0}`, \
              or end it with `kill -KILL {0}`",
             process.pid
         ),
@@ -276,13 +278,13 @@ fn does_not_answer(directory: &Path) -> io::Error {
 }
 
 fn nonsense(why: Malformed) -> ReadError {
-    ReadError::Io(format!("the process that has the log answers nonsense: {why}"))
+    ReadError::Io(format!("the process that holds the log sent an invalid answer: {why}"))
 }
 
 fn unexpected(answer: Answer) -> ReadError {
     match answer {
         Answer::Said(Said::Error(error)) => error,
-        _ => ReadError::Io("the process that has the log answers something else than was asked".to_owned()),
+        _ => ReadError::Io("the process that holds the log sent an answer to another request".to_owned()),
     }
 }
 
@@ -351,9 +353,9 @@ impl LogReader for SocketReader {
             other => return Err(unexpected(other)),
         };
         match definition.as_deref().map(seal::fingerprint) {
-            Some(found) if found != fingerprint => {
-                Err(ReadError::DamagedLog(format!("the definition {fingerprint} has content with fingerprint {found}")))
-            }
+            Some(found) if found != fingerprint => Err(ReadError::DamagedLog(format!(
+                "the definition {fingerprint} has contents with fingerprint {found}"
+            ))),
             _ => Ok(definition),
         }
     }
@@ -390,7 +392,7 @@ impl LogReader for SocketReader {
 mod tests {
     use super::*;
 
-    /// A reader that was turned away was told of a broken pipe where the other side was the faster one.
+    /// A rejected reader reported a broken pipe if the other side was faster.
     #[test]
     fn an_answer_counts_also_where_nobody_hears_the_question_any_more() {
         let (mut asker, mut answerer) = UnixStream::pair().unwrap();

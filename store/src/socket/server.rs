@@ -1,4 +1,5 @@
-//! Answering readers, on threads of its own: what writes is never in their way, nor they in its.
+//! The server for readers in other processes. It runs on its own threads, so that reads and writes do not block each
+//! other.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -29,47 +30,49 @@ use crate::record::StreamId;
 use crate::sync::lock;
 use crate::writer_thread::Message;
 
-/// How many readers are served at once. For one more, one is let go that keeps its place and does nothing with it.
+/// The maximum number of readers that are served at once. For another one, an inactive one is disconnected.
 pub(super) const MOST_CONNECTIONS: usize = 32;
 
-/// Who has been without a whole request for less is not let go for another one: it may be on its way.
+/// A reader whose request has been incomplete for less than this is not disconnected: it may be on its way.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Nor is one that has taken some of its answer within so long. Who wants a place waits as long for one at the most.
+/// Nor is a reader that has received a part of its answer within this time. A new reader waits as long for a
+/// connection.
 const STUCK: Duration = Duration::from_secs(1);
 
-/// A reader that says nothing for so long is let go; it comes back when it wants something.
+/// A reader that sends no request for this long is disconnected; it reconnects when it needs to.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A request must be there as a whole so long after it began.
+/// The time limit for the rest of a request after its first byte.
 const HALF_REQUEST: Duration = Duration::from_secs(10);
 
-/// An answer must be taken as a whole within so long.
+/// The time limit for receiving an answer.
 const UNREAD_ANSWER: Duration = Duration::from_secs(10);
 
-/// How many readers may wait at once until the log moves: the others are not kept out by those. One more is answered at
-/// once.
+/// The maximum number of readers that wait for the log to grow, so that others can still be served. Another one is
+/// answered at once.
 const MOST_WAITING: usize = MOST_CONNECTIONS / 2;
 
-/// A reader that waits until the log moves gets an answer after so long, and asks again. So one that has gone is missed.
+/// The time after which a waiting reader is answered anyway, and asks again. So one that has gone is noticed.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// How many entries an answer has at the most, and after how many records it ends: with the frame that reaches them.
+/// The maximum number of entries in an answer, and the number of records after which it ends, with the frame that
+/// reaches it.
 const PAGE: usize = 1024;
 
-/// How many records it has at the most, of a frame that has more. With their envelopes they fit the longest answer.
+/// The maximum number of records in an answer, if a frame has more. With their envelopes, they fit the longest answer.
 const MOST_RECORDS: usize = 1024 * 1024;
 
-/// The bytes of bodies after which an answer ends.
+/// The size of bodies in bytes after which an answer ends.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How many nodes of the tree it has at the most.
+/// The maximum number of tree nodes in an answer.
 const NODES: usize = 16 * 1024;
 
-/// How many findings of a check are told.
+/// The maximum number of findings of a verification in an answer.
 const MOST_FINDINGS: usize = 1000;
 
-/// The readers that are being served, each by its number.
+/// The connected readers, by number.
 #[derive(Default)]
 struct Connections {
     next: u64,
@@ -80,23 +83,23 @@ struct Connection {
     stream: UnixStream,
     thread: Option<JoinHandle<()>>,
     doing: Doing,
-    /// Since when it does that, and nothing has moved.
+    /// The time since the last progress.
     since: Instant,
 }
 
-/// What a connection has its place for.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doing {
-    /// The reader has not said all of a request.
+    /// The request is incomplete.
     Asking,
-    /// What it asked for is being made.
+    /// The answer is being prepared.
     Answering,
-    /// The reader has not taken all of the answer.
+    /// The answer is being sent.
     Taking,
 }
 
 impl Connection {
-    /// When its place may go to another reader, if nothing moves until then.
+    /// The time at which this connection may be closed for another reader, unless it makes progress.
     fn keeps_until(&self) -> Option<Instant> {
         match self.doing {
             Doing::Asking => Some(self.since + GRACE),
@@ -106,23 +109,23 @@ impl Connection {
     }
 }
 
-/// Whether there is room for one more reader.
+/// Whether one more reader can be admitted.
 enum Room {
     Is,
-    /// There will be some after so long, or earlier.
+    /// After this time, or earlier.
     In(Duration),
-    /// All are being answered, and are not disturbed.
+    /// Not at all: all connections are being answered and are not interrupted.
     IsNot,
 }
 
 impl Connections {
-    /// Notes what a connection does from now on, and says whether it is still to be served.
+    /// Notes the phase of a connection, and returns whether it is still served.
     fn note(&mut self, number: u64, doing: Doing) -> bool {
         let connection = self.open.get_mut(&number);
         connection.map(|connection| (connection.doing, connection.since) = (doing, Instant::now())).is_some()
     }
 
-    /// Makes room for one more, if there is none: the one has to go whose time has been up for longest.
+    /// Makes room for another reader if necessary, by closing the connection that has been overdue for the longest.
     fn make_room(&mut self, now: Instant) -> Room {
         if self.open.len() < MOST_CONNECTIONS {
             return Room::Is;
@@ -134,7 +137,7 @@ impl Connections {
             return Room::In(left);
         }
         if let Some(let_go) = self.open.remove(&number) {
-            // Its thread is not waited for: it finds that the connection is over.
+            // Its thread ends by itself when it notices that the connection is closed.
             let _ = let_go.stream.shutdown(Shutdown::Both);
         }
         Room::Is
@@ -144,7 +147,7 @@ impl Connections {
 /// Serves a log until it is stopped.
 pub(crate) struct Server {
     directory: PathBuf,
-    /// A fork that had the listener would keep readers waiting; the connections that it took go with it.
+    /// A fork that kept the listener would keep readers waiting. The connections that it accepted go with it.
     _kept_out: KeptOut,
     listener: Arc<UnixListener>,
     stopping: Arc<AtomicBool>,
@@ -153,7 +156,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Begins to serve. Whoever calls this holds the log's lock.
+    /// Starts the server. The caller holds the log's lock.
     pub(crate) fn start(directory: &Path, core: Arc<Core>, messages: Sender<Message>) -> io::Result<Self> {
         let listener = Arc::new(address::listen(directory)?);
         let kept_out = KeptOut::new(&*listener);
@@ -170,13 +173,13 @@ impl Server {
         Ok(Self { directory: directory.to_owned(), _kept_out: kept_out, listener, stopping, connections, thread })
     }
 
-    /// Turns all readers away and ends the threads. Nobody waits any more until the log moves.
+    /// Disconnects all readers, including waiting ones, and ends the threads.
     pub(crate) fn stop(self) {
         self.stopping.store(true, Ordering::Release);
         if let Err(error) = address::remove(&self.directory) {
-            tracing::debug!(%error, "the socket could not be removed");
+            tracing::debug!(%error, "cannot remove the socket");
         }
-        // Wakes the thread that waits for readers. It fails only where there is nothing to wake.
+        // Wakes the thread that accepts readers. Fails only if there is nothing to wake.
         let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both);
         let _ = self.thread.join();
         let open = std::mem::take(&mut lock(&self.connections).open);
@@ -194,7 +197,7 @@ struct Acceptor {
     stopping: Arc<AtomicBool>,
     connections: Arc<Mutex<Connections>>,
     core: Arc<Core>,
-    /// To the writer, for what is to be changed.
+    /// For changes, to the writer.
     messages: Sender<Message>,
 }
 
@@ -207,14 +210,14 @@ impl Acceptor {
             }
             match accepted {
                 Ok((stream, _)) => {
-                    // Whoever comes next is not made to wait for one who left before it was answered.
+                    // A reader that left before it was answered does not end the loop.
                     if let Err(error) = above_standard_streams(stream).and_then(|stream| self.take(stream)) {
-                        tracing::debug!(%error, "a reader could not be served");
+                        tracing::debug!(%error, "cannot serve a reader");
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "no reader could be taken");
-                    // Out of descriptors, perhaps: not in a hot loop.
+                    tracing::debug!(%error, "cannot accept a reader");
+                    // Perhaps out of descriptors: avoid a busy loop.
                     thread::sleep(Duration::from_millis(50));
                 }
             }
@@ -228,10 +231,10 @@ impl Acceptor {
             let now = Instant::now();
             match connections.make_room(now) {
                 Room::Is => break,
-                // All of them go on: after so long, there is no more hope than before.
+                // All of them are active: waiting longer would not help.
                 Room::In(left) if now + left <= end && !self.stopping.load(Ordering::Acquire) => {
                     drop(connections);
-                    // In short steps: somebody may leave before.
+                    // In short steps: a reader may leave earlier.
                     thread::sleep(left.min(Duration::from_millis(5)));
                     connections = lock(&self.connections);
                 }
@@ -250,7 +253,7 @@ impl Acceptor {
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
         let (messages, stopping) = (self.messages.clone(), Arc::clone(&self.stopping));
         let thread = thread::Builder::new().name("cloacina-reader".to_owned()).spawn(move || {
-            // Where it ends, and why, concerns the reader alone.
+            // Only the reader is interested in how its connection ended.
             let _ = serve(&stream, &core, (&messages, &stopping), |doing| lock(&all).note(number, doing));
             lock(&all).open.remove(&number);
         });
@@ -269,14 +272,15 @@ impl Acceptor {
     }
 }
 
-/// Tells a reader to come again. One that takes nothing keeps nobody waiting: so little has room in the socket.
+/// Tells a reader to try again. Never blocks: the socket's buffer has room for such a short answer.
 fn turn_away(mut stream: UnixStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     let busy = ReadError::Io(format!("{MOST_CONNECTIONS} readers are being answered; try again later"));
     transport::send(&mut stream, &Answer::error(busy).encode())
 }
 
-/// Answers one reader until it leaves, or `note` says that it is not to be served any more. That is told what is done for it.
+/// Answers a reader until it leaves, or until `note`, which is called with each phase, returns that it is no longer
+/// served.
 fn serve(
     stream: &UnixStream,
     core: &Core,
@@ -307,7 +311,7 @@ fn serve(
     Ok(())
 }
 
-/// The next request, if the reader has not gone. It may be long in coming, but not in arriving.
+/// The next request, unless the reader has gone. It may arrive late, but must then be complete soon.
 fn next_request(mut stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
     let mut first = [0];
     stream.set_read_timeout(Some(IDLE))?;
@@ -317,7 +321,7 @@ fn next_request(mut stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
     transport::receive(&mut first.chain(Until::within(stream, HALF_REQUEST)), requests::LONGEST)
 }
 
-/// The answer to a request; to one that takes long, that the log is gone, once the server is to stop.
+/// Answers a request. Long work ends with [`ReadError::Gone`] once the server is stopping.
 fn answer(request: &Request, core: &Core, stopping: &AtomicBool) -> Answer {
     core.settled(|| answered(request, core, stopping)).unwrap_or_else(Answer::error)
 }
@@ -352,7 +356,7 @@ fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Ans
             core.streams_since_within(*from, limit).map(Said::StreamsSince)
         }
         Request::Notices => Ok(Said::Notices(some_notices(core.posted()))),
-        // It is made by the writer, not answered from here.
+        // The writer makes changes, so they never get here.
         Request::Change(_) => Ok(Said::Changed(Err(ChangeError::Closed))),
         Request::Verify => {
             let verified = verify_unless(core, stopping).ok_or(ReadError::Gone);
@@ -365,7 +369,8 @@ fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Ans
     said.map(Answer::Said)
 }
 
-/// Frames, which whoever gets them checks. What is written over while it is read is found here, and read again.
+/// Frames, which the client verifies. Checks them here only if the log was rewritten during the read, so that it is
+/// repeated.
 fn frames(core: &Core, read: impl Fn() -> Result<Vec<StoredFrame>, ReadError>) -> Result<Answer, ReadError> {
     let before = core.rewritten();
     let frames = read()?;
@@ -378,9 +383,9 @@ fn frames(core: &Core, read: impl Fn() -> Result<Vec<StoredFrame>, ReadError>) -
     Ok(Answer::Frames(frames))
 }
 
-/// As many notices as an answer has room for: those of the newest streams.
+/// As many notices as fit an answer: those of the newest streams.
 fn some_notices(notices: Notices) -> Notices {
-    /// What each one takes besides its bytes: more than its stream and its length.
+    /// The maximum overhead of a notice: its stream and its length.
     const ENVELOPE: usize = 32;
     let mut room = answers::MOST_SAID / 2;
     let fits = |(_, notice): &(StreamId, Arc<[u8]>)| {
@@ -400,7 +405,7 @@ fn budget(limit: u32) -> Budget {
 mod tests {
     use super::*;
 
-    /// As many connections as there are places, each doing the same since the same time.
+    /// The maximum number of connections, all in the same phase since the same time.
     fn full(doing: Doing, since: Instant) -> Connections {
         let mut connections = Connections::default();
         for number in 0..MOST_CONNECTIONS as u64 {
@@ -429,7 +434,7 @@ mod tests {
             assert_eq!(connections.open.len(), MOST_CONNECTIONS - 1, "one had to go");
         }
         let mut answering = full(Doing::Answering, start);
-        assert_eq!(room(&mut answering, start + IDLE), None, "who is being answered is never disturbed");
+        assert_eq!(room(&mut answering, start + IDLE), None, "a connection that is being answered is never closed");
     }
 
     #[test]

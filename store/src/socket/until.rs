@@ -1,17 +1,17 @@
-//! A stream on which something must be done by a time, however little moves on it at once.
+//! A stream with one deadline for a whole transfer, however small its steps are.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// What is written at once: of more, it would not be seen while it moves.
+/// The size of a write, so that progress is visible during a longer one.
 const STEP: usize = 64 * 1024;
 
-/// What is read and written through this is over by one time.
+/// A stream on which all reads and writes fail after a deadline.
 pub(super) struct Until<'a> {
     stream: &'a UnixStream,
     end: Instant,
-    /// Is told whenever something was written.
+    /// Called after each write.
     moved: &'a dyn Fn(),
 }
 
@@ -20,12 +20,12 @@ impl<'a> Until<'a> {
         Self { stream, end: Instant::now() + patience, moved: &|| () }
     }
 
-    /// The same; `moved` is told whenever the other side has made room for more.
+    /// Calls `moved` whenever the other side has made room for more.
     pub(super) fn telling(self, moved: &'a dyn Fn()) -> Self {
         Self { moved, ..self }
     }
 
-    /// What is left of the time.
+    /// The time left.
     fn left(&self) -> io::Result<Duration> {
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }

@@ -4,7 +4,7 @@ use crossbeam_channel::Sender;
 
 use crate::archive::{ArchiveReader, open_archive};
 use crate::core::change::Work;
-use crate::core::import::Taken;
+use crate::core::import::ImportedStream;
 use crate::keeper::{Change, ChangeError, Changed, Import};
 use crate::log::{LogReader, StreamFilter};
 use crate::writer_thread::Message;
@@ -38,7 +38,8 @@ pub(crate) fn perform(
     let mut sum = Changed::default();
     // Oldest first, since ids of executions sort by time.
     for entry in archive.streams(&all)?.into_iter().rev() {
-        let Changed { streams, records, already } = work(Work::Take(Box::new(Taken::load(&archive, entry.stream)?)))?;
+        let Changed { streams, records, already } =
+            work(Work::Import(Box::new(ImportedStream::load(&archive, entry.stream)?)))?;
         sum.streams += streams;
         sum.records += records;
         sum.already += already;

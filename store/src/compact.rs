@@ -13,17 +13,17 @@ use std::sync::Arc;
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::core::fold::events_of;
-use crate::core::follow::Unfit;
-use crate::core::open::{Found, each_group, find, load_head, open_for_verifying, save_head};
+use crate::core::open::{LoadedLog, each_group, load, load_head, open_for_verifying, save_head};
+use crate::core::scan::LoadError;
 use crate::core::{Core, verify, wiping};
 use crate::descriptors::reserve_standard_streams;
+use crate::directory::detect::{Presence, detect};
 use crate::directory::files::{self, Access};
-use crate::directory::looking;
-use crate::directory::opened::OpenDirectory;
+use crate::directory::open_directory::OpenDirectory;
 use crate::directory::{creation, io_error, lock_file};
 use crate::disk::Disk;
 use crate::disk::directory::DirectoryDisk;
-use crate::layout::frame::Standing;
+use crate::layout::frame::FrameOrigin;
 use crate::layout::gap::Gap;
 use crate::layout::group::{self, GroupHeader};
 use crate::layout::head::{Head, LogId, Tip};
@@ -33,8 +33,8 @@ use crate::log::{OpenError, ReadError};
 use crate::log_event::LogEvent;
 use crate::merkle::{Node, Tree, largest};
 use crate::record::StreamId;
-use crate::segments::appender::{Appender, LONGEST};
-use crate::segments::walk::{Found as FoundItem, Group, Item};
+use crate::segments::appender::{Appender, MAX_SEGMENT};
+use crate::segments::walk::{Group, Item, LocatedItem};
 use crate::segments::{self, name_of};
 use crate::sled_log::new_id;
 
@@ -63,7 +63,7 @@ pub struct Compacted {
 /// [`OpenError::Locked`] if a process holds the log, [`OpenError::Damaged`] if the log is not intact; otherwise as
 /// [`open`](crate::open). Nothing was changed then.
 pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
-    if looking::look(path)? != looking::Found::Log {
+    if detect(path)? != Presence::Log {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let failed = |doing: &'static str| move |error: io::Error| io_error(path, doing, &error);
@@ -85,7 +85,7 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
     let before = length(path);
     let exchange = || -> Result<u64, OpenError> {
         wipe_pending(directory)?;
-        write_anew(path, &other)?;
+        copy_log(path, &other)?;
         keep_access(path, &other).map_err(failed("copying the owner and mode to the new files"))?;
         let after = length(&other);
         // Another process that finds the old log under its new name must not touch it.
@@ -111,18 +111,18 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
 /// log.
 fn wipe_pending(directory: &OpenDirectory) -> Result<(), OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory));
-    let wipe = || -> Result<(), Unfit> {
+    let wipe = || -> Result<(), LoadError> {
         let Some(head) = load_head(&*disk)? else { return Ok(()) };
         let (closed, wiped) = (head.closed, head.wiped);
         if closed && wiped == head.tip.position {
             return Ok(());
         }
-        let Found { segments, index, followed, .. } = find(&disk, head, None, false)?;
+        let LoadedLog { segments, index, scanned, .. } = load(&disk, head, None, false)?;
         let core = Core::new(segments, index, None, directory.path().display().to_string());
         wiping::wipe_pending(&core, wiped)?;
-        followed.check_suspects(&core.segments)
+        scanned.check_suspects(&core.segments)
     };
-    wipe().map_err(|unfit| unfit.refuse(directory.path()))
+    wipe().map_err(|error| error.at(directory.path()))
 }
 
 /// The paths of a log's segments.
@@ -139,26 +139,26 @@ fn keep_access(old: &Path, new: &Path) -> io::Result<()> {
         for entry in fs::read_dir(&new)? {
             let name = entry?.file_name();
             let before = fs::symlink_metadata(old.join(relative).join(&name)).ok();
-            let access = before.map_or(unlike, |before| Access::like(&before));
-            access.keep(&files::to_read(&new.join(name))?)?;
+            let access = before.map_or(unlike, |before| Access::of_metadata(&before));
+            access.restore(&files::open_read(&new.join(name))?)?;
         }
     }
-    Access::like(&fs::metadata(old)?).keep(&files::directory(new)?)
+    Access::of_metadata(&fs::metadata(old)?).keep(&files::open_directory(new)?)
 }
 
 /// Verifies a log, writes its contents to a new one, and verifies that too.
-fn write_anew(path: &Path, new: &Path) -> Result<(), OpenError> {
-    let old = whole(path)?;
+fn copy_log(path: &Path, new: &Path) -> Result<(), OpenError> {
+    let old = open_intact(path)?;
     creation::make_directory(new)?;
     creation::begin(new)?;
-    let unwritten = |unfit: Unfit| unfit.refuse(new);
+    let unwritten = |error: LoadError| error.at(new);
     let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::reading(new));
-    let (keeping, checkpoints) = kept(&old).map_err(unwritten)?;
-    let mut writing = Writing::begin(disk, checkpoints).map_err(unwritten)?;
-    each_group(&old.segments, |group| writing.take(group, &keeping)).map_err(unwritten)?;
-    writing.end(old.tip()).map_err(unwritten)?;
+    let (keeping, checkpoints) = kept_items(&old).map_err(unwritten)?;
+    let mut writer = CompactWriter::begin(disk, checkpoints).map_err(unwritten)?;
+    each_group(&old.segments, |group| writer.add_group(group, &keeping)).map_err(unwritten)?;
+    writer.finish(old.tip()).map_err(unwritten)?;
     creation::finish(new)?;
-    let copy = whole(new)?;
+    let copy = open_intact(new)?;
     if copy.tip() == old.tip() {
         return Ok(());
     }
@@ -166,14 +166,14 @@ fn write_anew(path: &Path, new: &Path) -> Result<(), OpenError> {
 }
 
 /// Opens and verifies a log; fails if it is damaged.
-fn whole(path: &Path) -> Result<Core, OpenError> {
+fn open_intact(path: &Path) -> Result<Core, OpenError> {
     let damaged = |finding: ReadError| OpenError::Damaged { path: path.to_owned(), what: finding.to_string() };
     let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::reading(path));
-    if load_head(&*disk).map_err(|unfit| unfit.refuse(path))?.is_none() {
+    if load_head(&*disk).map_err(|error| error.at(path))?.is_none() {
         return Err(creation::no_head(path));
     }
     let opened = open_for_verifying(&disk, path.display().to_string());
-    let (core, findings) = opened.map_err(|unfit| unfit.refuse(path))?;
+    let (core, findings) = opened.map_err(|error| error.at(path))?;
     match findings.into_iter().chain(verify::verify(&core).findings).next() {
         Some(finding) => Err(damaged(finding)),
         None => Ok(core),
@@ -181,7 +181,7 @@ fn whole(path: &Path) -> Result<Core, OpenError> {
 }
 
 /// Which items of a log are kept, and the sizes of its checkpoints: no subtree hash may span one of those.
-fn kept(core: &Core) -> Result<(impl Fn(&FoundItem) -> bool, Vec<u64>), Unfit> {
+fn kept_items(core: &Core) -> Result<(impl Fn(&LocatedItem) -> bool, Vec<u64>), LoadError> {
     let mut checkpoints = Vec::new();
     core.each_frame(StreamId::LOG, 0, |_, frame| {
         for event in events_of(&frame) {
@@ -192,7 +192,7 @@ fn kept(core: &Core) -> Result<(impl Fn(&FoundItem) -> bool, Vec<u64>), Unfit> {
         Ok(true)
     })?;
     checkpoints.sort_unstable();
-    let is_kept = |found: &FoundItem| match &found.item {
+    let is_kept = |found: &LocatedItem| match &found.item {
         Item::Frame(header) => !header.pruned,
         Item::Definition => true,
         Item::Gap(..) => false,
@@ -201,7 +201,7 @@ fn kept(core: &Core) -> Result<(impl Fn(&FoundItem) -> bool, Vec<u64>), Unfit> {
 }
 
 /// Writes the new log.
-struct Writing {
+struct CompactWriter {
     disk: Arc<dyn Disk>,
     log: LogId,
     appender: Appender,
@@ -216,11 +216,11 @@ struct Writing {
     gap: Vec<Node>,
 }
 
-impl Writing {
-    fn begin(disk: Arc<dyn Disk>, checkpoints: Vec<u64>) -> Result<Self, Unfit> {
+impl CompactWriter {
+    fn begin(disk: Arc<dyn Disk>, checkpoints: Vec<u64>) -> Result<Self, LoadError> {
         let log = new_id();
         let header = SegmentHeader { number: 1, log, before: Tip::empty(), length_before: 0 };
-        let appender = Appender::begin(Arc::clone(&disk), &header, LONGEST).map_err(|error| failed(&error))?;
+        let appender = Appender::begin(Arc::clone(&disk), &header, MAX_SEGMENT).map_err(|error| failed(&error))?;
         Ok(Self {
             disk,
             log,
@@ -236,14 +236,14 @@ impl Writing {
     }
 
     /// Adds the kept items of a group.
-    fn take(&mut self, group: &Group, is_kept: &impl Fn(&FoundItem) -> bool) -> Result<(), Unfit> {
+    fn add_group(&mut self, group: &Group, is_kept: &impl Fn(&LocatedItem) -> bool) -> Result<(), LoadError> {
         for found in group.items() {
             let found = found?;
             if is_kept(&found) {
                 self.end_gap();
                 self.keep(&found)?;
             } else {
-                self.drop(&found)?;
+                self.skip(&found)?;
             }
         }
         self.tip = group.tip();
@@ -251,9 +251,9 @@ impl Writing {
         if self.bytes.len() >= GROUP { self.write(group.tip()) } else { Ok(()) }
     }
 
-    fn keep(&mut self, found: &FoundItem) -> Result<(), Unfit> {
+    fn keep(&mut self, found: &LocatedItem) -> Result<(), LoadError> {
         if let Item::Frame(header) = &found.item
-            && header.standing == Standing::Own
+            && header.origin == FrameOrigin::Appended
         {
             found.hashes()?.iter().for_each(|hash| self.tree.push(hash));
         }
@@ -261,9 +261,9 @@ impl Writing {
         Ok(())
     }
 
-    fn drop(&mut self, found: &FoundItem) -> Result<(), Unfit> {
+    fn skip(&mut self, found: &LocatedItem) -> Result<(), LoadError> {
         match &found.item {
-            Item::Frame(header) if header.standing == Standing::Own => {
+            Item::Frame(header) if header.origin == FrameOrigin::Appended => {
                 let hashes = found.hashes()?;
                 let leaves = (header.first_position..).zip(&hashes).map(|(at, hash)| Node::of_record(at, hash));
                 self.gap.extend(leaves);
@@ -301,7 +301,7 @@ impl Writing {
     }
 
     /// Writes the collected items as a group that ends the log at `tip`.
-    fn write(&mut self, tip: Tip) -> Result<(), Unfit> {
+    fn write(&mut self, tip: Tip) -> Result<(), LoadError> {
         self.end_gap();
         let mut bytes = std::mem::replace(&mut self.bytes, vec![0; group::HEADER]);
         let items = std::mem::take(&mut self.items);
@@ -311,7 +311,7 @@ impl Writing {
         let found = Tip { position: self.tree.size(), hash: self.tree.root(), ..tip };
         if found != tip {
             let (size, position) = (found.position, tip.position);
-            return Err(Unfit::Damaged(format!(
+            return Err(LoadError::Damaged(format!(
                 "the new log has {size} records where the old one has {position}, or different ones"
             )));
         }
@@ -319,7 +319,7 @@ impl Writing {
             let end = self.appender.end();
             let (number, log, before, length_before) = (end.segment + 1, self.log, self.before, end.offset);
             let header = SegmentHeader { number, log, before, length_before };
-            self.appender.turn(&header).map_err(|error| failed(&error))?;
+            self.appender.roll(&header).map_err(|error| failed(&error))?;
         }
         let header = GroupHeader {
             length: bytes.len(),
@@ -338,7 +338,7 @@ impl Writing {
     }
 
     /// Writes the remaining items durably, then the head.
-    fn end(mut self, tip: Tip) -> Result<(), Unfit> {
+    fn finish(mut self, tip: Tip) -> Result<(), LoadError> {
         self.write(tip)?;
         self.appender.finish().map_err(|error| failed(&error))?;
         let place = self.appender.end();
@@ -348,6 +348,6 @@ impl Writing {
     }
 }
 
-fn failed(error: &io::Error) -> Unfit {
-    Unfit::Failed(format!("writing the new log: {error}"))
+fn failed(error: &io::Error) -> LoadError {
+    LoadError::Failed(format!("writing the new log: {error}"))
 }

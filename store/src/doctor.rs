@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::descriptors::reserve_standard_streams;
-use crate::directory::looking::{Found, look};
+use crate::directory::detect::{Presence, detect};
 use crate::directory::{self, lock_file};
 use crate::log::OpenError;
 use crate::socket::client::SocketReader;
@@ -79,7 +79,7 @@ pub struct Holder {
 /// # Errors
 /// As [`open_reader`](crate::open_reader): the log must exist.
 pub fn examine(path: &Path) -> Result<Diagnosis, OpenError> {
-    if look(path)? == Found::Nothing {
+    if detect(path)? == Presence::Absent {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     let failed = |error: &io::Error| directory::io_error(path, "reading its files", error);

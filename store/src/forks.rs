@@ -12,11 +12,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 const FREE: RawFd = -1;
-const AT_ONCE: usize = 64;
+const BLOCK: usize = 64;
 
 /// A list of registered descriptors that grows by blocks and never shrinks.
 struct Slots {
-    descriptors: [AtomicI32; AT_ONCE],
+    descriptors: [AtomicI32; BLOCK],
     more: OnceLock<Box<Slots>>,
 }
 
@@ -24,7 +24,7 @@ static SLOTS: Slots = Slots::new();
 
 impl Slots {
     const fn new() -> Self {
-        Self { descriptors: [const { AtomicI32::new(FREE) }; AT_ONCE], more: OnceLock::new() }
+        Self { descriptors: [const { AtomicI32::new(FREE) }; BLOCK], more: OnceLock::new() }
     }
 
     fn take(&self, descriptor: RawFd) -> &AtomicI32 {
@@ -88,7 +88,7 @@ mod tests {
                 self.0
             }
         }
-        let numbers: Vec<RawFd> = (1_000_000..1_000_000 + 3 * AT_ONCE as RawFd).collect();
+        let numbers: Vec<RawFd> = (1_000_000..1_000_000 + 3 * BLOCK as RawFd).collect();
         let noted = || marks().filter(|number| numbers.contains(number)).count();
         let kept: Vec<KeptOut> = numbers.iter().map(|number| KeptOut::new(&Number(*number))).collect();
         assert_eq!(noted(), numbers.len());

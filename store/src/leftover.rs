@@ -50,7 +50,7 @@ pub(crate) fn claim(directory: &File) -> io::Result<()> {
 /// contain no symbolic link. The caller holds the log's lock.
 pub(crate) fn remove(log: &Path) -> io::Result<()> {
     let path = path_of(log);
-    let left = match files::directory(&path) {
+    let left = match files::open_directory(&path) {
         Ok(left) => left,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
@@ -71,7 +71,7 @@ pub(crate) fn wipe(path: &Path) -> io::Result<()> {
 
 /// Overwrites a file with zeros, durably, if it exists.
 fn write_over(path: &Path) -> io::Result<()> {
-    let mut file = match files::to_write(path) {
+    let mut file = match files::open_write(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),

@@ -242,7 +242,7 @@ pub trait LogReader: Send + Sync {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
-        crate::since::by_records(self, from, limit)
+        crate::streams_since::by_records(self, from, limit)
     }
 
     /// Returns at most `limit` nodes of the log's Merkle tree, in order and without a gap, starting at a position; none

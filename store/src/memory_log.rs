@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::changes;
 use crate::core::Core;
-use crate::core::follow::Unfit;
-use crate::core::open::{Taking, create, find, load_head, open_for_writing};
+use crate::core::open::{WriterOptions, create, load, load_head, open_for_writing};
+use crate::core::scan::LoadError;
 use crate::core::writer::{Job, Writer};
 use crate::disk::Disk;
 use crate::disk::memory::MemoryDisk;
@@ -21,7 +21,7 @@ use crate::sled_log::new_id;
 use crate::sync::lock;
 
 /// The maximum length of a segment; short, so that tests have several.
-const LONGEST_SEGMENT: u32 = 1024 * 1024;
+const MAX_SEGMENT: u32 = 1024 * 1024;
 
 /// A log in memory, for tests, simulations, and callers that want no files.
 ///
@@ -55,15 +55,19 @@ impl MemoryLog {
             let head = match load_head(&*disk)? {
                 Some(head) => head,
                 None if is_begun(&*disk)? => {
-                    return Err(Unfit::Damaged("its head file (`head`) is missing".to_owned()));
+                    return Err(LoadError::Damaged("its head file (`head`) is missing".to_owned()));
                 }
                 None => create(&disk, new_id())?,
             };
-            let found = find(&disk, head, None, false)?;
-            let (location, longest_segment) = (location.clone(), LONGEST_SEGMENT);
-            open_for_writing(&disk, found, Taking { location, durability, opened, now: |last| last, longest_segment })
+            let found = load(&disk, head, None, false)?;
+            let (location, max_segment) = (location.clone(), MAX_SEGMENT);
+            open_for_writing(
+                &disk,
+                found,
+                WriterOptions { location, durability, opened, now: |last| last, max_segment },
+            )
         };
-        let (core, writer) = open().map_err(|unfit| unfit.refuse(Path::new(&location)))?;
+        let (core, writer) = open().map_err(|error| error.at(Path::new(&location)))?;
         Ok(Self { core, writer: Mutex::new(writer) })
     }
 
@@ -75,8 +79,8 @@ impl MemoryLog {
 }
 
 /// Whether anything was appended: an interrupted creation leaves only the header of a segment.
-fn is_begun(disk: &dyn Disk) -> Result<bool, Unfit> {
-    let failed = |error: std::io::Error| Unfit::Failed(format!("looking at its segments: {error}"));
+fn is_begun(disk: &dyn Disk) -> Result<bool, LoadError> {
+    let failed = |error: std::io::Error| LoadError::Failed(format!("looking at its segments: {error}"));
     let numbers = numbers(disk).map_err(failed)?;
     let lengths = numbers.iter().map(|number| disk.open(&name_of(*number))?.length());
     let lengths: Vec<u64> = lengths.collect::<std::io::Result<_>>().map_err(failed)?;
@@ -93,7 +97,7 @@ impl Keeper for MemoryLog {
             let mut writer = lock(&self.writer);
             let time = writer.last_time();
             let changed = writer.change(work, time);
-            writer.tell_readers();
+            writer.notify_readers();
             changed
         })
     }
@@ -103,8 +107,8 @@ impl EventLog for MemoryLog {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
         let outcomes = lock(&self.writer).commit(vec![Job::new(batch, acknowledge)]);
         // After the writer is unlocked: an acknowledgement may append.
-        outcomes.into_iter().for_each(|outcome| outcome.tell());
-        self.core.moving.moved();
+        outcomes.into_iter().for_each(|outcome| outcome.acknowledge());
+        self.core.tip_watch.notify();
     }
 
     fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
@@ -122,7 +126,7 @@ impl EventLog for MemoryLog {
         let mut writer = lock(&self.writer);
         let time = writer.last_time();
         let closed = writer.close(time, || 0);
-        self.core.moving.end();
+        self.core.tip_watch.close();
         closed
     }
 }

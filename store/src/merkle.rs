@@ -132,7 +132,7 @@ impl Tree {
 
 /// Consecutive leaves whose root is part of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
+struct LeafRange {
     from: u64,
     to: u64,
 }
@@ -144,44 +144,44 @@ fn split(size: u64) -> u64 {
 }
 
 /// The ranges in the proof that a leaf is in a tree, from the leaf up.
-fn inclusion_parts(index: u64, size: u64) -> Vec<Part> {
+fn inclusion_ranges(index: u64, size: u64) -> Vec<LeafRange> {
     let (mut from, mut to) = (0, size);
-    let mut parts = Vec::new();
+    let mut ranges = Vec::new();
     while to - from > 1 {
         let middle = from + split(to - from);
         if index < middle {
-            parts.push(Part { from: middle, to });
+            ranges.push(LeafRange { from: middle, to });
             to = middle;
         } else {
-            parts.push(Part { from, to: middle });
+            ranges.push(LeafRange { from, to: middle });
             from = middle;
         }
     }
-    parts.reverse();
-    parts
+    ranges.reverse();
+    ranges
 }
 
 /// The ranges in the proof that a tree extends an older one, in order.
-fn consistency_parts(old: u64, size: u64) -> Vec<Part> {
+fn consistency_ranges(old: u64, size: u64) -> Vec<LeafRange> {
     let (mut from, mut to) = (0, size);
     let mut is_known = true;
-    let mut parts = Vec::new();
+    let mut ranges = Vec::new();
     while from < old && to != old {
         let middle = from + split(to - from);
         if old <= middle {
-            parts.push(Part { from: middle, to });
+            ranges.push(LeafRange { from: middle, to });
             to = middle;
         } else {
-            parts.push(Part { from, to: middle });
+            ranges.push(LeafRange { from, to: middle });
             from = middle;
             is_known = false;
         }
     }
     if !is_known {
-        parts.push(Part { from, to });
+        ranges.push(LeafRange { from, to });
     }
-    parts.reverse();
-    parts
+    ranges.reverse();
+    ranges
 }
 
 /// A proof could not be made.
@@ -200,14 +200,14 @@ const PAGE: usize = 16 * 1024;
 
 /// The roots of ranges, in the given order. Reads each node once, from front to back.
 fn roots<Error: std::error::Error>(
-    parts: &[Part],
+    ranges: &[LeafRange],
     mut read: impl FnMut(u64, usize) -> Result<Vec<Node>, Error>,
 ) -> Result<Vec<Hash>, ProofError<Error>> {
-    let mut order: Vec<usize> = (0..parts.len()).collect();
-    order.sort_unstable_by_key(|at| parts[*at].from);
-    let mut found = vec![Hash::ZERO; parts.len()];
+    let mut order: Vec<usize> = (0..ranges.len()).collect();
+    order.sort_unstable_by_key(|at| ranges[*at].from);
+    let mut found = vec![Hash::ZERO; ranges.len()];
     for at in order {
-        let Part { from, to } = parts[at];
+        let LeafRange { from, to } = ranges[at];
         let mut tree = Tree::default();
         while from + tree.size() < to {
             let left = usize::try_from(to - from - tree.size()).unwrap_or(usize::MAX);
@@ -245,7 +245,7 @@ pub fn prove_inclusion<Error: std::error::Error>(
     if position >= size {
         return Err(ProofError::OutOfRange(format!("a tree of {size} leaves has no leaf at {position}")));
     }
-    roots(&inclusion_parts(position, size), read)
+    roots(&inclusion_ranges(position, size), read)
 }
 
 /// Proves that the tree of the first `size` records extends that of the first `old`.
@@ -260,7 +260,7 @@ pub fn prove_consistency<Error: std::error::Error>(
     if old == 0 || old > size {
         return Err(ProofError::OutOfRange(format!("a tree of {size} leaves does not extend one of {old}")));
     }
-    roots(&consistency_parts(old, size), read)
+    roots(&consistency_ranges(old, size), read)
 }
 
 /// Whether a proof shows that a record with this hash is at a position of the tree with this root (RFC 9162, 2.1.3.2).

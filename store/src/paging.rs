@@ -31,7 +31,7 @@ pub struct Records<'a> {
     limit: usize,
     /// Whether reading a page failed.
     failed: bool,
-    over: bool,
+    is_done: bool,
 }
 
 impl<'a> Records<'a> {
@@ -39,7 +39,7 @@ impl<'a> Records<'a> {
     #[must_use]
     pub fn new(reader: &'a dyn LogReader, stream: StreamId, from: u64) -> Self {
         let page = Vec::new().into_iter();
-        Self { reader, stream, next: from, page, limit: PAGE, failed: false, over: false }
+        Self { reader, stream, next: from, page, limit: PAGE, failed: false, is_done: false }
     }
 
     /// Returns the unread records of the current page, or else the next page. `None` at the end.
@@ -47,7 +47,7 @@ impl<'a> Records<'a> {
     /// # Errors
     /// As for a record. The iteration ends after an error.
     pub fn next_page(&mut self) -> Option<Result<Vec<Record>, ReadError>> {
-        if let Err(error) = self.come_to_record()? {
+        if let Err(error) = self.fill_page()? {
             return Some(Err(error));
         }
         let page = std::mem::take(&mut self.page).collect::<Vec<_>>();
@@ -56,12 +56,12 @@ impl<'a> Records<'a> {
     }
 
     /// Reads the next page if no record is left. `None` at the end.
-    fn come_to_record(&mut self) -> Option<Result<(), ReadError>> {
+    fn fill_page(&mut self) -> Option<Result<(), ReadError>> {
         if self.page.as_slice().is_empty()
-            && !self.over
-            && let Err(error) = self.turn()
+            && !self.is_done
+            && let Err(error) = self.read_page()
         {
-            self.over = true;
+            self.is_done = true;
             return Some(Err(error));
         }
         (!self.page.as_slice().is_empty()).then_some(Ok(()))
@@ -69,7 +69,7 @@ impl<'a> Records<'a> {
 
     /// Reads the next page. If it cannot be read, halves the page until it ends before the damaged record. Reading one
     /// record at a time would be slow: each read verifies all records that were appended together.
-    fn turn(&mut self) -> Result<(), ReadError> {
+    fn read_page(&mut self) -> Result<(), ReadError> {
         let page = loop {
             match self.reader.read(self.stream, self.next, self.limit) {
                 Err(ReadError::Damaged { .. } | ReadError::TailCut { .. }) if self.limit > 1 => {
@@ -83,7 +83,7 @@ impl<'a> Records<'a> {
         if !self.failed && page.len() >= self.limit && appended_together {
             self.limit = (self.limit * 2).min(LONGEST_PAGE);
         }
-        self.over = page.is_empty();
+        self.is_done = page.is_empty();
         self.page = page.into_iter();
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Iterator for Records<'_> {
     type Item = Result<Record, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(error) = self.come_to_record()? {
+        if let Err(error) = self.fill_page()? {
             return Some(Err(error));
         }
         let record = self.page.next()?;

@@ -15,15 +15,15 @@ use crate::core::Core;
 use crate::core::open::{create, open_for_reading, open_for_verifying};
 use crate::core::verify::{self, Verified};
 use crate::descriptors::reserve_standard_streams;
+use crate::directory::detect::{Presence, detect};
 use crate::directory::lock_file::{self, DirectoryLock, LINGER};
-use crate::directory::looking::{Found, look};
 use crate::directory::{self, creation};
 use crate::disk::Disk;
 use crate::disk::directory::DirectoryDisk;
 use crate::disk::memory::MemoryDisk;
 use crate::layout::head::LogId;
 use crate::log::{LogReader, OpenError, ReadError};
-use crate::reopening::{RESTLESS, ReopeningReader, Stamp};
+use crate::reopening_reader::{ReopeningReader, Stamp, TOO_MANY_CHANGES};
 use crate::socket::client::SocketReader;
 
 /// Opens the log in a directory for reading, whether or not a process is writing it, and changes nothing there.
@@ -64,7 +64,7 @@ pub fn open_reader(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
 /// [`OpenError`] if there is no log, nothing of it can be read, or a process holds it.
 pub fn open_damaged(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
     reserve(path)?;
-    open_broken(path).map(|broken| Box::new(broken.core) as _)
+    open_damaged_log(path).map(|damaged| Box::new(damaged.core) as _)
 }
 
 /// How often other processes may open or close a log while it is verified.
@@ -84,17 +84,17 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
         reason,
     };
     for _ in 0..CHECKS {
-        match reach(path)? {
-            Reached::Live(reader) => match reader.verify() {
+        match probe(path)? {
+            LogState::Live(reader) => match reader.verify() {
                 // The log was closed before the verification ended.
                 Err(ReadError::Gone) => {}
                 answer => return answer.map_err(|error| by_holder(error.to_string())),
             },
-            Reached::Unheld(lock) => {
+            LogState::Unheld(lock) => {
                 let stamp = Stamp::of(path);
                 // A process that opens the log for writing must not wait for a reader.
                 drop(lock);
-                let found = open_whatever(path).map(|Broken { core, mut findings }| {
+                let found = open_lenient(path).map(|DamagedLog { core, mut findings }| {
                     let mut verified = verify::verify(&core);
                     // Findings of the open are often found again.
                     verified.findings.retain(|finding| !findings.contains(finding));
@@ -109,7 +109,7 @@ pub fn verify(path: &Path) -> Result<Verified, OpenError> {
             }
         }
     }
-    Err(OpenError::Io { path: path.to_owned(), doing: "verifying it".to_owned(), reason: RESTLESS.to_owned() })
+    Err(OpenError::Io { path: path.to_owned(), doing: "verifying it".to_owned(), reason: TOO_MANY_CHANGES.to_owned() })
 }
 
 fn reserve(path: &Path) -> Result<(), OpenError> {
@@ -120,7 +120,7 @@ fn reserve(path: &Path) -> Result<(), OpenError> {
 fn disk_of(path: &Path) -> Result<Arc<dyn Disk>, OpenError> {
     if creation::is_unfinished(path)? {
         let empty: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
-        create(&empty, LogId([0; 16])).map_err(|unfit| unfit.refuse(path))?;
+        create(&empty, LogId([0; 16])).map_err(|error| error.at(path))?;
         return Ok(empty);
     }
     Ok(Arc::new(DirectoryDisk::reading(path)))
@@ -129,21 +129,21 @@ fn disk_of(path: &Path) -> Result<Arc<dyn Disk>, OpenError> {
 /// Opens a log that no process holds, for reading. A concurrent change can look like damage; the caller checks for
 /// that.
 pub(crate) fn open_unheld(path: &Path) -> Result<Core, OpenError> {
-    open_for_reading(&disk_of(path)?, path.display().to_string()).map_err(|unfit| unfit.refuse(path))
+    open_for_reading(&disk_of(path)?, path.display().to_string()).map_err(|error| error.at(path))
 }
 
 /// A log that may be damaged, opened as far as possible.
-pub(crate) struct Broken {
+pub(crate) struct DamagedLog {
     pub(crate) core: Core,
     /// The damage for which a regular open would reject the log.
     pub(crate) findings: Vec<ReadError>,
 }
 
 /// Opens a log that no process holds, damaged or not.
-pub(crate) fn open_broken(path: &Path) -> Result<Broken, OpenError> {
-    match reach(path)? {
-        Reached::Unheld(_lock) => open_whatever(path),
-        Reached::Live(_) => {
+pub(crate) fn open_damaged_log(path: &Path) -> Result<DamagedLog, OpenError> {
+    match probe(path)? {
+        LogState::Unheld(_lock) => open_lenient(path),
+        LogState::Live(_) => {
             // The process opened the log, so there is no damage that prevents opening it.
             let (pid, host) = lock_file::holder(path);
             Err(OpenError::Locked { path: path.to_owned(), pid, host })
@@ -151,34 +151,34 @@ pub(crate) fn open_broken(path: &Path) -> Result<Broken, OpenError> {
     }
 }
 
-fn open_whatever(path: &Path) -> Result<Broken, OpenError> {
+fn open_lenient(path: &Path) -> Result<DamagedLog, OpenError> {
     let opened = open_for_verifying(&disk_of(path)?, path.display().to_string());
-    let (core, findings) = opened.map_err(|unfit| unfit.refuse(path))?;
-    Ok(Broken { core, findings })
+    let (core, findings) = opened.map_err(|error| error.at(path))?;
+    Ok(DamagedLog { core, findings })
 }
 
 /// How a log can be read now.
-pub(crate) enum Reached {
+pub(crate) enum LogState {
     Live(SocketReader),
     /// No process holds the log, nor can one take it while this lock is held. `None` if the log has no lock file.
     Unheld(Option<DirectoryLock>),
 }
 
 /// Finds out whether a process holds a log.
-pub(crate) fn reach(path: &Path) -> Result<Reached, OpenError> {
-    if look(path)? == Found::Nothing {
+pub(crate) fn probe(path: &Path) -> Result<LogState, OpenError> {
+    if detect(path)? == Presence::Absent {
         return Err(OpenError::Missing { path: path.to_owned() });
     }
     // A process that just opened the log has no socket yet; one that is closing it has already removed it.
     let until = Instant::now() + LINGER;
     loop {
         let (pid, host) = match lock_file::acquire_shared(path) {
-            Ok(lock) => return Ok(Reached::Unheld(lock)),
+            Ok(lock) => return Ok(LogState::Unheld(lock)),
             Err(OpenError::Locked { pid, host, .. }) => (pid, host),
             Err(other) => return Err(other),
         };
         match SocketReader::connect(path) {
-            Ok(reader) => return Ok(Reached::Live(reader)),
+            Ok(reader) => return Ok(LogState::Live(reader)),
             // The error already says what to do, and a retry would time out again.
             Err(error) if error.kind() == ErrorKind::TimedOut => return Err(does_not_answer(path, &error)),
             Err(error) if Instant::now() >= until => {

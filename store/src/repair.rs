@@ -9,17 +9,17 @@ use std::path::Path;
 
 use crate::core::Core;
 use crate::core::change::Work;
-use crate::core::import::{Taken, keep_erased};
+use crate::core::import::{ImportedStream, keep_erased};
 use crate::core::open::load_head;
 use crate::core::verify;
-use crate::directory::looking::{Found, look};
+use crate::directory::detect::{Presence, detect};
 use crate::disk::directory::DirectoryDisk;
 use crate::keeper::ChangeError;
 use crate::log::{Batch, Erasure, EventLog, LogReader, OpenError, ReadError, StreamEntry};
 use crate::log_event::LogEvent;
 use crate::own_stream;
 use crate::paging::Records;
-use crate::reader::{Broken, open_broken};
+use crate::reader::{DamagedLog, open_damaged_log};
 use crate::record::{Record, StreamId};
 use crate::sled_log::{Options, SledLog, open};
 
@@ -80,10 +80,10 @@ impl From<ChangeError> for RepairError {
 /// # Errors
 /// [`RepairError`]. Streams that were already copied stay in the new log, which is valid.
 pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
-    if look(to)? != Found::Nothing {
+    if detect(to)? != Presence::Absent {
         return Err(RepairError::Exists(to.display().to_string()));
     }
-    let Broken { core, mut findings } = open_broken(from)?;
+    let DamagedLog { core, mut findings } = open_damaged_log(from)?;
     // Findings about records are reported with their streams below.
     let of_log = |finding: &ReadError| finding.stream().is_none();
     for finding in verify::verify(&core).findings.into_iter().filter(of_log) {
@@ -94,21 +94,21 @@ pub fn repair(from: &Path, to: &Path) -> Result<Repaired, RepairError> {
     let mut repaired = Repaired { findings, ..Repaired::default() };
     let new = open(to, &Options { serve_readers: false, ..Options::default() })?;
     copy_definitions(&core, &new, &mut repaired)?;
-    let told = Told::by(&core, &mut repaired.findings);
+    let events = OwnStreamEvents::read(&core, &mut repaired.findings);
     let missing = last_missing(from, &core);
     for stream in core.all_streams() {
-        match whole_stream(&core, stream) {
+        match read_intact(&core, stream) {
             Ok((entry, mut records)) => {
                 // Imported records have positions of another log.
-                let last = records.last().filter(|_| !told.imported.contains(&stream)).map(|last| last.position);
+                let last = records.last().filter(|_| !events.imported.contains(&stream)).map(|last| last.position);
                 if entry.open && missing.is_some_and(|missing| last.is_none_or(|last| last < missing)) {
                     repaired.doubtful.push(stream);
                 }
-                let erasures = told.erasures.get(&stream).cloned().unwrap_or_default();
+                let erasures = events.erasures.get(&stream).cloned().unwrap_or_default();
                 keep_erased(&mut records, &erasures.iter().map(|erasure| erasure.seq).collect());
                 repaired.streams += 1;
                 repaired.records += records.len() as u64;
-                new.work(Work::Take(Box::new(Taken::copied(entry, records, erasures))))?;
+                new.work(Work::Import(Box::new(ImportedStream::copied(entry, records, erasures))))?;
             }
             Err((_, ReadError::Pruned { .. })) => repaired.pruned += 1,
             Err((whole, why)) => repaired.lost.push(Lost { stream, whole, why }),
@@ -134,10 +134,10 @@ fn last_missing(path: &Path, core: &Core) -> Option<u64> {
 }
 
 /// An intact stream; or the number of its intact records and the damage after them.
-type Whole = Result<(StreamEntry, Vec<Record>), (u64, ReadError)>;
+type IntactStream = Result<(StreamEntry, Vec<Record>), (u64, ReadError)>;
 
 fn copy_definitions(core: &Core, new: &SledLog, repaired: &mut Repaired) -> Result<(), RepairError> {
-    for definition in core.whole_definitions(&mut repaired.findings) {
+    for definition in core.intact_definitions(&mut repaired.findings) {
         let batch = Batch { definitions: vec![definition], frames: Vec::new() };
         new.append(batch).map_err(|error| RepairError::Write(error.to_string()))?;
     }
@@ -145,7 +145,7 @@ fn copy_definitions(core: &Core, new: &SledLog, repaired: &mut Repaired) -> Resu
 }
 
 /// Reads all records of a stream, if it is intact.
-fn whole_stream(reader: &dyn LogReader, stream: StreamId) -> Whole {
+fn read_intact(reader: &dyn LogReader, stream: StreamId) -> IntactStream {
     let mut records: Vec<Record> = Vec::new();
     for record in Records::new(reader, stream, 0) {
         match record {
@@ -163,25 +163,25 @@ fn whole_stream(reader: &dyn LogReader, stream: StreamId) -> Whole {
 
 /// What the log's own stream records about other streams, as far as it is readable.
 #[derive(Default)]
-struct Told {
+struct OwnStreamEvents {
     erasures: BTreeMap<StreamId, Vec<Erasure>>,
     imported: BTreeSet<StreamId>,
 }
 
-impl Told {
-    fn by(core: &Core, findings: &mut Vec<ReadError>) -> Self {
-        let mut told = Self::default();
+impl OwnStreamEvents {
+    fn read(core: &Core, findings: &mut Vec<ReadError>) -> Self {
+        let mut events = Self::default();
         let visited = own_stream::visit(core, |record, event| {
             match event {
                 LogEvent::Erased(erased) => {
-                    told.erasures.entry(erased.stream).or_default().extend(erased.erasures(record.time));
+                    events.erasures.entry(erased.stream).or_default().extend(erased.erasures(record.time));
                 }
-                LogEvent::Imported(imported) => drop(told.imported.insert(imported.stream)),
+                LogEvent::Imported(imported) => drop(events.imported.insert(imported.stream)),
                 _ => {}
             }
             true
         });
         findings.extend(visited.err());
-        told
+        events
     }
 }

@@ -12,25 +12,25 @@ use rand::RngCore;
 use crate::changes;
 use crate::core::Core;
 use crate::core::change::Work;
-use crate::core::follow::Unfit;
-use crate::core::open::{Found as FoundLog, Taking, create, find, load_head, open_for_writing};
+use crate::core::open::{LoadedLog, WriterOptions, create, load, load_head, open_for_writing};
+use crate::core::scan::LoadError;
 use crate::core::writer::{Job, Writer};
 use crate::descriptors::reserve_standard_streams;
+use crate::directory::detect::{Presence, detect};
 use crate::directory::lock_file::{self, DirectoryLock, host_name};
-use crate::directory::looking::{Found, look};
-use crate::directory::opened::OpenDirectory;
+use crate::directory::open_directory::OpenDirectory;
 use crate::directory::{creation, io_error};
 use crate::disk::Disk;
 use crate::disk::directory::DirectoryDisk;
 use crate::index::process;
-use crate::index::store::{self, Lost, Store};
+use crate::index::store::{self, IndexError, Store};
 use crate::keeper::{Change, ChangeError, Changed, Keeper};
 use crate::layout::head::{Head, LogId};
 use crate::leftover;
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
 use crate::record::{StreamId, Timestamp};
-use crate::segments::appender::LONGEST;
+use crate::segments::appender::MAX_SEGMENT;
 use crate::socket::server::Server;
 use crate::sync::lock;
 use crate::writer_thread::{self, Message};
@@ -95,12 +95,12 @@ pub struct SledLog {
     core: Arc<Core>,
     path: PathBuf,
     /// `None` after the log was closed.
-    held: Mutex<Option<Held>>,
+    running: Mutex<Option<Running>>,
     messages: Sender<Message>,
 }
 
 /// The parts to shut down at the end, in this order.
-struct Held {
+struct Running {
     server: Option<Server>,
     writer: JoinHandle<()>,
     lock: DirectoryLock,
@@ -123,12 +123,12 @@ struct Held {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
-    let cannot = |doing: &'static str| move |error: std::io::Error| io_error(path, doing, &error);
-    reserve_standard_streams().map_err(cannot("reserving the standard streams"))?;
-    let found = look(path)?;
+    let failed = |doing: &'static str| move |error: std::io::Error| io_error(path, doing, &error);
+    reserve_standard_streams().map_err(failed("reserving the standard streams"))?;
+    let found = detect(path)?;
     // Before anything is created or locked.
-    process::check(process::OF_A_LOG).map_err(cannot("starting its threads"))?;
-    if found == Found::Nothing {
+    process::check(process::LOG_THREADS).map_err(failed("starting its threads"))?;
+    if found == Presence::Absent {
         if !options.create {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
@@ -136,7 +136,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
     }
     let mut tries = TRIES;
     loop {
-        let directory = OpenDirectory::open(path).map_err(cannot("opening the directory"))?;
+        let directory = OpenDirectory::open(path).map_err(failed("opening the directory"))?;
         match open_in(&directory, path, options) {
             // The log was rewritten and swapped while this process waited for its lock.
             Err(_) if tries > 0 && directory.check_in_place(None).is_err() => tries -= 1,
@@ -154,11 +154,11 @@ fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<
     // If several processes find no log, one creates it and the others open it.
     let lock = lock_file::acquire(path, |path| {
         directory.check_in_place(None).map_err(|error| io_error(path, "opening it", &error))?;
-        if look(path)? == Found::Nothing { creation::begin(path) } else { Ok(()) }
+        if detect(path)? == Presence::Absent { creation::begin(path) } else { Ok(()) }
     })?;
     remove_leftover(name);
     let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory));
-    let refuse = |unfit: Unfit| unfit.refuse(path);
+    let refuse = |error: LoadError| error.at(path);
     let head = if creation::is_unfinished(path)? {
         creation::clear(path)?;
         creation::sync_parents(name)?;
@@ -166,15 +166,15 @@ fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<
     } else {
         load_head(&*disk).map_err(refuse)?.ok_or_else(|| creation::no_head(path))?
     };
-    let found = find_with_index(&disk, path, name, &head, options).map_err(refuse)?;
-    let taking = Taking {
+    let found = load_with_index(&disk, path, name, &head, options).map_err(refuse)?;
+    let writer_options = WriterOptions {
         location: name.display().to_string(),
         durability: options.durability,
         opened: Opened::new(host_name(), std::process::id(), options.durability),
         now: now_by(options.clock.clone()),
-        longest_segment: LONGEST,
+        max_segment: MAX_SEGMENT,
     };
-    let (core, writer) = open_for_writing(&disk, found, taking).map_err(refuse)?;
+    let (core, writer) = open_for_writing(&disk, found, writer_options).map_err(refuse)?;
     creation::finish(path)?;
     start((directory, name), options, core, writer, lock)
 }
@@ -187,53 +187,53 @@ pub(crate) fn new_id() -> LogId {
 }
 
 /// Loads a log with its index if that is usable, otherwise with a rebuilt one.
-fn find_with_index(
+fn load_with_index(
     disk: &Arc<dyn Disk>,
     path: &Path,
     name: &Path,
     head: &Head,
     options: &Options,
-) -> Result<FoundLog, Unfit> {
+) -> Result<LoadedLog, LoadError> {
     let directory = path.join(store::DIRECTORY);
     let is_new = std::fs::read_dir(&directory).map_or(true, |mut files| files.next().is_none());
     match open_index(&directory, head, options.cache_capacity) {
-        Ok(store) if store.end().tip.position > 0 => match find(disk, head.clone(), Some(store), true) {
+        Ok(store) if store.end().tip.position > 0 => match load(disk, head.clone(), Some(store), true) {
             // The index may be the part that is wrong.
-            Err(Unfit::Lost(why) | Unfit::Damaged(why)) => tell_lost(name, &why),
+            Err(LoadError::Index(why) | LoadError::Damaged(why)) => warn_index_lost(name, &why),
             found => return found,
         },
         Ok(store) if is_new || head.tip.position == 0 => {
             if head.tip.position > 0 {
-                tell_lost(name, "it is missing");
+                warn_index_lost(name, "it is missing");
             }
-            return find(disk, head.clone(), Some(store), true);
+            return load(disk, head.clone(), Some(store), true);
         }
-        Ok(_) if head.closed => tell_lost(name, "it is empty"),
+        Ok(_) if head.closed => warn_index_lost(name, "it is empty"),
         // A killed process may not have flushed any of the index: no reason for a warning.
         Ok(_) => tracing::info!(log = %name.display(), "the index is empty; rebuilding it from the log"),
-        Err(Lost(why)) => tell_lost(name, &why),
+        Err(IndexError(why)) => warn_index_lost(name, &why),
     }
-    let failed = |error: std::io::Error| Unfit::Failed(format!("removing its index: {error}"));
+    let failed = |error: std::io::Error| LoadError::Failed(format!("removing its index: {error}"));
     store::remove(&directory).map_err(failed)?;
     match Store::open(&directory, head.log, options.cache_capacity) {
-        Ok(store) => find(disk, head.clone(), Some(store), true),
-        Err(Lost(why)) => {
+        Ok(store) => load(disk, head.clone(), Some(store), true),
+        Err(IndexError(why)) => {
             tracing::warn!(log = %name.display(), why, "cannot create an index on disk; keeping it in memory");
-            find(disk, head.clone(), None, true)
+            load(disk, head.clone(), None, true)
         }
     }
 }
 
-fn tell_lost(name: &Path, why: &str) {
+fn warn_index_lost(name: &Path, why: &str) {
     tracing::warn!(log = %name.display(), why, "the index cannot be used; rebuilding it from the log");
 }
 
 /// Opens the index of a log. After a clean close, the checksum of its files validates it; otherwise all entries are
 /// counted.
-fn open_index(directory: &Path, head: &Head, cache: u64) -> Result<Store, Lost> {
-    let is_as_it_was = head.closed && head.index != 0 && store::checksum(directory).is_ok_and(|sum| sum == head.index);
+fn open_index(directory: &Path, head: &Head, cache: u64) -> Result<Store, IndexError> {
+    let is_unchanged = head.closed && head.index != 0 && store::checksum(directory).is_ok_and(|sum| sum == head.index);
     let store = Store::open(directory, head.log, cache)?;
-    if !is_as_it_was {
+    if !is_unchanged {
         store.check()?;
     }
     Ok(store)
@@ -259,7 +259,7 @@ fn start(
     let writer = spawn_writer(writer, waiting, options, index)
         .map_err(|error| io_error(name, "starting its writer thread", &error))?;
     let server = if options.serve_readers { serve((directory, name), &core, &messages) } else { None };
-    Ok(SledLog { core, path: name.to_owned(), held: Mutex::new(Some(Held { server, writer, lock })), messages })
+    Ok(SledLog { core, path: name.to_owned(), running: Mutex::new(Some(Running { server, writer, lock })), messages })
 }
 
 fn spawn_writer(
@@ -319,9 +319,9 @@ impl SledLog {
     }
 
     /// Ends the threads, then releases the lock.
-    fn let_go(&self, held: Held, last: Message) -> thread::Result<()> {
-        let Held { server, writer, lock } = held;
-        self.core.moving.end();
+    fn shut_down(&self, running: Running, last: Message) -> thread::Result<()> {
+        let Running { server, writer, lock } = running;
+        self.core.tip_watch.close();
         if let Some(server) = server {
             server.stop();
         }
@@ -332,7 +332,7 @@ impl SledLog {
         self.core.closed.store(true, Ordering::Release);
         self.core.index.close();
         if !self.core.failed.load(Ordering::Acquire)
-            && let Err(error) = lock.forget_holder()
+            && let Err(error) = lock.clear_holder()
         {
             tracing::debug!(log = self.core.location(), %error, "the lock file still names this process");
         }
@@ -370,11 +370,11 @@ impl EventLog for SledLog {
     }
 
     fn close(&self) -> Result<(), AppendError> {
-        let Some(held) = lock(&self.held).take() else {
+        let Some(running) = lock(&self.running).take() else {
             return Ok(());
         };
         let (reply, closed) = crossbeam_channel::bounded(1);
-        let ended = self.let_go(held, Message::Close(reply));
+        let ended = self.shut_down(running, Message::Close(reply));
         match (closed.try_recv(), ended) {
             (Ok(result), _) => result,
             (Err(_), _) => Err(AppendError::Failed("the writer thread ended without an answer".to_owned())),
@@ -384,9 +384,9 @@ impl EventLog for SledLog {
 
 impl Drop for SledLog {
     fn drop(&mut self) {
-        if let Some(held) = lock(&self.held).take() {
+        if let Some(running) = lock(&self.running).take() {
             // There is no caller to report an error to.
-            let _ = self.let_go(held, Message::Leave);
+            let _ = self.shut_down(running, Message::Stop);
         }
     }
 }

@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit};
 
 /// Starts `count` threads at the same time and ends them; fails with the limits that may be the cause.
 pub(crate) fn check(count: usize) -> io::Result<()> {
-    let (let_go, waiting) = crossbeam_channel::bounded::<()>(0);
+    let (release, waiting) = crossbeam_channel::bounded::<()>(0);
     let mut started = Vec::with_capacity(count);
     let refused = (0..count).find_map(|_| {
         let waiting = waiting.clone();
@@ -20,21 +20,23 @@ pub(crate) fn check(count: usize) -> io::Result<()> {
         });
         spawned.map(|thread| started.push(thread)).err()
     });
-    drop(let_go);
-    let had = started.len();
+    drop(release);
+    let started_count = started.len();
     for thread in started {
         // The thread does nothing that could panic, and must end before others need its place.
         let _ = thread.join();
     }
-    refused.map_or(Ok(()), |error| Err(too_few(had, count, &error)))
+    refused.map_or(Ok(()), |error| Err(too_few(started_count, count, &error)))
 }
 
-fn too_few(had: usize, needed: usize, error: &io::Error) -> io::Error {
+fn too_few(started_count: usize, needed: usize, error: &io::Error) -> io::Error {
     let limits = limits();
     let limits = if limits.is_empty() { "this process has no known limit".to_owned() } else { limits.join(", ") };
     io::Error::new(
         error.kind(),
-        format!("only {had} of {needed} threads could be started ({error}); raise the limit of threads: {limits}"),
+        format!(
+            "only {started_count} of {needed} threads could be started ({error}); raise the limit of threads: {limits}"
+        ),
     )
 }
 

@@ -20,7 +20,7 @@ const GROUP_BYTES: usize = 1024 * 1024;
 
 /// How long the thread spins for more messages before it sleeps. Waking a thread takes a good part of the time of an
 /// fsync, and after an acknowledgement the next batch often follows at once. It yields to other threads meanwhile.
-const AWAKE: Duration = Duration::from_micros(50);
+const SPIN_TIME: Duration = Duration::from_micros(50);
 
 /// A message to the writer thread.
 pub(crate) enum Message {
@@ -31,7 +31,7 @@ pub(crate) enum Message {
     /// Close the log cleanly, after all earlier messages.
     Close(Sender<Result<(), AppendError>>),
     /// Stop after all earlier messages, without recording a clean shutdown.
-    Leave,
+    Stop,
 }
 
 /// Runs the writer until it is told to stop.
@@ -44,13 +44,13 @@ pub(crate) fn run(
     now: impl Fn(Timestamp) -> Timestamp,
     checksum: impl FnOnce() -> u32,
 ) {
-    let mut inbox = Inbox { messages, left: None };
-    let mut pace = Pace::new(durability);
-    while let Some(first) = pace.next(&mut inbox, &mut writer) {
+    let mut inbox = Inbox { messages, deferred: None };
+    let mut schedule = SyncSchedule::new(durability);
+    while let Some(first) = schedule.next(&mut inbox, &mut writer) {
         let (jobs, last) = inbox.take_group(first);
         if !jobs.is_empty() {
-            writer.commit(jobs).into_iter().for_each(tell);
-            writer.tell_readers();
+            writer.commit(jobs).into_iter().for_each(acknowledge);
+            writer.notify_readers();
         }
         match last {
             None | Some(Message::Append(_)) => {}
@@ -58,9 +58,9 @@ pub(crate) fn run(
                 let time = now(writer.last_time());
                 // The caller may be gone.
                 let _ = reply.send(writer.change(*work, time));
-                writer.tell_readers();
+                writer.notify_readers();
             }
-            Some(Message::Leave) => break,
+            Some(Message::Stop) => break,
             Some(Message::Close(reply)) => {
                 let time = now(writer.last_time());
                 // The caller waits for it.
@@ -73,19 +73,19 @@ pub(crate) fn run(
 }
 
 /// Calls an acknowledgement. One that panics must not end the writer thread.
-fn tell(outcome: Outcome) {
-    if catch_unwind(AssertUnwindSafe(|| outcome.tell())).is_err() {
+fn acknowledge(outcome: Outcome) {
+    if catch_unwind(AssertUnwindSafe(|| outcome.acknowledge())).is_err() {
         tracing::error!("an acknowledgement panicked");
     }
 }
 
 /// When to wake the thread: for a message, and for the next fsync if acknowledgements are ahead of the disk.
-struct Pace {
+struct SyncSchedule {
     interval: Option<Duration>,
     due: Option<Instant>,
 }
 
-impl Pace {
+impl SyncSchedule {
     fn new(durability: Durability) -> Self {
         let interval = match durability {
             Durability::Interval(milliseconds) => Some(Duration::from_millis(milliseconds)),
@@ -128,13 +128,13 @@ impl Pace {
 struct Inbox<'a> {
     messages: &'a Receiver<Message>,
     /// Batches that did not fit the last group. They come before all other messages.
-    left: Option<Message>,
+    deferred: Option<Message>,
 }
 
 impl Inbox<'_> {
     /// The next message; spins before it sleeps. `None` if all senders are gone.
     fn receive(&mut self) -> Option<Message> {
-        let until = Instant::now() + AWAKE;
+        let until = Instant::now() + SPIN_TIME;
         loop {
             match self.receive_waiting() {
                 Ok(message) => return Some(message),
@@ -146,11 +146,11 @@ impl Inbox<'_> {
     }
 
     fn receive_before(&mut self, due: Instant) -> Result<Message, RecvTimeoutError> {
-        self.left.take().map_or_else(|| self.messages.recv_deadline(due), Ok)
+        self.deferred.take().map_or_else(|| self.messages.recv_deadline(due), Ok)
     }
 
     fn receive_waiting(&mut self) -> Result<Message, TryRecvError> {
-        self.left.take().map_or_else(|| self.messages.try_recv(), Ok)
+        self.deferred.take().map_or_else(|| self.messages.try_recv(), Ok)
     }
 
     /// Takes pending batches up to the limits of a group, and the message that ended the group, if any. Batches that
@@ -170,7 +170,7 @@ impl Inbox<'_> {
                 jobs.push(job);
             }
             if together.len() > 0 {
-                self.left = Some(Message::Append(together.collect()));
+                self.deferred = Some(Message::Append(together.collect()));
             }
             if frames >= GROUP_FRAMES || bytes >= GROUP_BYTES {
                 break;

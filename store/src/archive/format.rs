@@ -14,8 +14,8 @@
 use ::bytes::Bytes;
 
 use crate::bytes::{Cursor, Malformed, Put};
+use crate::encoding::{put_body, put_entry, take_body, take_entry, take_text};
 use crate::log::{Erasure, StreamEntry};
-use crate::parts::{put_body, put_entry, take_body, take_entry, take_text};
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 use crate::seal;
 

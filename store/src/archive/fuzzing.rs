@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 use super::format::{self, Counts, Start};
 use super::{index, open_archive};
 use crate::bytes::{Cursor, Malformed};
+use crate::encoding::take_body;
 use crate::keeper::{Change, Import, Keeper};
 use crate::log::{LogReader, StreamFilter};
-use crate::parts::take_body;
 use crate::record::{Hash, Record};
 use crate::{MemoryDisk, MemoryLog, seal};
 

@@ -14,7 +14,7 @@ use crate::seal;
 
 /// A byte range of the file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
+pub(super) struct ByteRange {
     pub(super) offset: u64,
     pub(super) length: u32,
 }
@@ -22,7 +22,7 @@ pub(super) struct Part {
 /// Consecutive records of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Page {
-    pub(super) part: Part,
+    pub(super) range: ByteRange,
     pub(super) start: Start,
     /// The `seq` after the last one.
     pub(super) end_seq: u64,
@@ -46,7 +46,7 @@ pub(super) struct Index {
     pub(super) header: Header,
     pub(super) digest: Hash,
     pub(super) streams: BTreeMap<StreamId, Stream>,
-    pub(super) definitions: BTreeMap<Hash, Part>,
+    pub(super) definitions: BTreeMap<Hash, ByteRange>,
     pub(super) records: u64,
 }
 
@@ -108,7 +108,7 @@ impl<R: Read> Sections<R> {
     }
 
     /// The next section. Does not hash the digest in the last one.
-    fn section(&mut self) -> Result<(u8, Part, Vec<u8>), Unreadable> {
+    fn section(&mut self) -> Result<(u8, ByteRange, Vec<u8>), Unreadable> {
         let at = self.offset;
         let head = self.take(5, "a section")?;
         let tag = head[0];
@@ -116,12 +116,12 @@ impl<R: Read> Sections<R> {
         if length > format::LONGEST {
             return Err(Unreadable::Damaged(format!("the section at byte {at} has the invalid length {length}")));
         }
-        let part = Part { offset: self.offset, length };
+        let range = ByteRange { offset: self.offset, length };
         let bytes = self.take(u64::from(length), "a section")?;
         self.hasher.update(&head);
         let hashed = if tag == format::END { Counts::LENGTH.min(bytes.len()) } else { bytes.len() };
         self.hasher.update(&bytes[..hashed]);
-        Ok((tag, part, bytes))
+        Ok((tag, range, bytes))
     }
 }
 
@@ -142,16 +142,16 @@ pub(super) fn read_through(file: impl Read, length: u64) -> Result<Index, Unread
     };
     let mut current: Option<Stream> = None;
     loop {
-        let (tag, part, bytes) = sections.section()?;
+        let (tag, range, bytes) = sections.section()?;
         let wrong =
-            |Malformed(what): Malformed| Unreadable::Damaged(format!("the section at byte {}: {what}", part.offset));
+            |Malformed(what): Malformed| Unreadable::Damaged(format!("the section at byte {}: {what}", range.offset));
         match (tag, &mut current) {
             (format::END, _) => {
                 index.finish_stream(current.take())?;
                 let (counts, digest) = Counts::decode(&bytes).map_err(wrong)?;
                 return index.finish(&sections, counts, digest);
             }
-            (format::DEFINITION, _) => index.definition(part, &bytes).map_err(wrong)?,
+            (format::DEFINITION, _) => index.definition(range, &bytes).map_err(wrong)?,
             (format::STREAM, _) => {
                 let entry = format::decode_stream(&bytes).map_err(wrong)?;
                 index.finish_stream(current.take())?;
@@ -160,7 +160,7 @@ pub(super) fn read_through(file: impl Read, length: u64) -> Result<Index, Unread
             (format::ERASURE, Some(stream)) => {
                 stream.erasures.push(format::decode_erasure(&bytes).map_err(wrong)?);
             }
-            (format::RECORDS, Some(stream)) => stream.page(part, &bytes).map_err(wrong)?,
+            (format::RECORDS, Some(stream)) => stream.page(range, &bytes).map_err(wrong)?,
             (other, _) => {
                 let what = format!("a section {:?} is unknown or belongs to no stream", char::from(other));
                 return Err(wrong(Malformed(what)));
@@ -174,7 +174,7 @@ impl Stream {
         Self { entry, erasures: Vec::new(), pages: Vec::new(), head: Hash::ZERO, bytes: 0, erased: Vec::new() }
     }
 
-    fn page(&mut self, part: Part, bytes: &[u8]) -> Result<(), Malformed> {
+    fn page(&mut self, range: ByteRange, bytes: &[u8]) -> Result<(), Malformed> {
         let seq = self.pages.last().map_or(0, |last| last.end_seq);
         let start = Start { stream: self.entry.stream, kind: self.entry.kind, seq, previous: self.head };
         let records = format::decode_records(bytes, start)?;
@@ -196,7 +196,7 @@ impl Stream {
         }
         if let (Some(first), Some(last)) = (records.first(), records.last()) {
             let positions = (first.position, last.position);
-            self.pages.push(Page { part, start, end_seq: last.seq + 1, positions });
+            self.pages.push(Page { range, start, end_seq: last.seq + 1, positions });
         }
         Ok(())
     }
@@ -219,7 +219,7 @@ impl Stream {
 }
 
 impl Index {
-    fn definition(&mut self, part: Part, bytes: &[u8]) -> Result<(), Malformed> {
+    fn definition(&mut self, range: ByteRange, bytes: &[u8]) -> Result<(), Malformed> {
         let Some((fingerprint, definition)) = bytes.split_first_chunk::<32>() else {
             return Err(Malformed::new("a definition has no fingerprint"));
         };
@@ -227,8 +227,8 @@ impl Index {
         if found != fingerprint {
             return Err(Malformed(format!("the definition {fingerprint} has contents with fingerprint {found}")));
         }
-        let part = Part { offset: part.offset + 32, length: part.length - 32 };
-        self.definitions.insert(fingerprint, part);
+        let range = ByteRange { offset: range.offset + 32, length: range.length - 32 };
+        self.definitions.insert(fingerprint, range);
         Ok(())
     }
 

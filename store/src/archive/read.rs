@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format;
-use super::index::{Index, Page, Part, Unreadable, read_through};
+use super::index::{ByteRange, Index, Page, Unreadable, read_through};
 use crate::bytes::{Malformed, usize_of};
 use crate::descriptors::above_standard_streams;
 use crate::directory::io_error;
@@ -105,17 +105,17 @@ impl ArchiveReader {
         self.index.definitions.keys().copied()
     }
 
-    fn load(&self, part: Part) -> Result<Vec<u8>, ReadError> {
-        let mut bytes = vec![0; usize_of(part.length)];
+    fn load(&self, range: ByteRange) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![0; usize_of(range.length)];
         self.file
-            .read_exact_at(&mut bytes, part.offset)
+            .read_exact_at(&mut bytes, range.offset)
             .map_err(|error| ReadError::Io(format!("the archive {}: {error}", self.path.display())))?;
         Ok(bytes)
     }
 
     /// The records of a page, verified again: the file may have changed.
     fn page(&self, page: &Page) -> Result<Vec<Record>, ReadError> {
-        format::decode_records(&self.load(page.part)?, page.start).map_err(|Malformed(what)| ReadError::Damaged {
+        format::decode_records(&self.load(page.range)?, page.start).map_err(|Malformed(what)| ReadError::Damaged {
             stream: page.start.stream,
             seq: page.start.seq,
             what: format!("the archive {} has changed since it was opened: {what}", self.path.display()),
@@ -182,8 +182,8 @@ impl LogReader for ArchiveReader {
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        let Some(part) = self.index.definitions.get(&fingerprint) else { return Ok(None) };
-        let bytes = self.load(*part)?;
+        let Some(range) = self.index.definitions.get(&fingerprint) else { return Ok(None) };
+        let bytes = self.load(*range)?;
         let found = seal::fingerprint(&bytes);
         if found == fingerprint {
             return Ok(Some(bytes.into()));

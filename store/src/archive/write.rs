@@ -149,7 +149,7 @@ pub fn write_archive(
         origin: name_of(&reader.location()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let streams = Writing::new(reader, file.as_file(), path).all(&header, selected)?;
+    let streams = ArchiveWriter::new(reader, file.as_file(), path).all(&header, selected)?;
     let records = streams.iter().map(|entry| entry.records).sum();
     file.as_file().sync_all().map_err(failed)?;
     let digest = check(reader, file.path(), path, &streams)?;
@@ -169,13 +169,13 @@ fn name_of(location: &str) -> String {
 }
 
 /// Writes an archive.
-struct Writing<'a, W> {
+struct ArchiveWriter<'a, W> {
     reader: &'a dyn LogReader,
     sections: Sections<W>,
     path: &'a Path,
 }
 
-impl<'a, W: Write> Writing<'a, io::BufWriter<W>> {
+impl<'a, W: Write> ArchiveWriter<'a, io::BufWriter<W>> {
     fn new(reader: &'a dyn LogReader, out: W, path: &'a Path) -> Self {
         let out = io::BufWriter::with_capacity(1 << 20, out);
         Self { reader, sections: Sections { out, hasher: Sha256::new() }, path }

@@ -20,7 +20,7 @@ const STREAMS: usize = 256;
 pub(crate) enum Work {
     Erase(Erase),
     Prune(Prune),
-    Take(Box<super::import::Taken>),
+    Import(Box<super::import::ImportedStream>),
     Sign(Checkpoint),
 }
 
@@ -33,7 +33,7 @@ impl Writer {
         match work {
             Work::Erase(erase) => self.erase(erase, time),
             Work::Prune(prune) => self.prune(prune, time),
-            Work::Take(taken) => self.take_over(*taken, time),
+            Work::Import(imported) => self.import_stream(*imported, time),
             Work::Sign(checkpoint) => self.sign(checkpoint, time),
         }
     }
@@ -43,7 +43,7 @@ impl Writer {
         if stream == StreamId::LOG {
             return Err(ChangeError::Refused("the log's own stream cannot be changed".to_owned()));
         }
-        match self.core().ask(|index| index.stream(stream))? {
+        match self.core().query(|index| index.stream(stream))? {
             None => Err(ReadError::NoStream(stream).into()),
             Some(state) if state.pruned => Err(ReadError::Pruned { stream, records: state.records }.into()),
             Some(state) if state.open => Err(ChangeError::Open(stream)),
@@ -84,7 +84,7 @@ impl Writer {
         let mut next = seqs.first().copied();
         while let Some(seq) = next {
             let frames =
-                core.stream_frames(stream, seq, super::read::Budget { records: 1, enough: 1, bytes: u64::MAX })?;
+                core.stream_frames(stream, seq, super::read::Budget { records: 1, stop_after: 1, bytes: u64::MAX })?;
             let records = super::read::checked_records(&frames, 0)?;
             for record in records.iter().filter(|record| seqs.contains(&record.seq)) {
                 if let Body::Present { .. } = record.body {
@@ -114,7 +114,7 @@ impl Writer {
             }
             // A damaged stream must not be pruned as if it were intact, and could not be overwritten either.
             Records::new(&*core, stream, 0).try_for_each(|record| record.map(drop))?;
-            let frames = core.ask(|index| index.frames(stream, 0, usize::MAX - 1))?;
+            let frames = core.query(|index| index.frames(stream, 0, usize::MAX - 1))?;
             spans.extend(frames.iter().map(|frame| frame.span));
             let StreamState { kind, records, bytes, started, last, .. } = state;
             dropped.push(Dropped { stream, kind, records, bytes, head, times: (started, last) });
@@ -152,7 +152,7 @@ impl Writer {
     ) -> Result<(), ChangeError> {
         let core = self.core();
         // Readers wait for the rewrite from before the event is visible until the data is overwritten.
-        core.rewriting(|| self.record_and_wipe(&core, events, time, wipe))
+        core.rewrite(|| self.record_and_wipe(&core, events, time, wipe))
     }
 
     fn record_and_wipe(
@@ -186,6 +186,6 @@ impl Writer {
     }
 }
 
-pub(super) fn unsealable(Malformed(what): Malformed) -> ChangeError {
+pub(super) fn to_refused(Malformed(what): Malformed) -> ChangeError {
     ChangeError::Refused(what)
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::index::{FrameAt, Lost, Part, StreamState};
+use crate::index::{FrameAt, IndexError, Part, StreamState};
 use crate::layout::definition;
-use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
+use crate::layout::frame::{FrameHeader, FrameOrigin, StoredFrame};
 use crate::log_event::{Dropped, LogEvent};
 use crate::record::{Hash, StreamId, StreamKind};
-use crate::segments::walk::{Found, Group, Item};
-use crate::segments::{Span, Unread, damaged_at};
+use crate::segments::walk::{Group, Item, LocatedItem};
+use crate::segments::{SegmentError, Span, damaged_at};
 
 /// Builds the index of consecutive groups.
 pub(crate) struct Fold<Known> {
@@ -18,35 +18,35 @@ pub(crate) struct Fold<Known> {
 }
 
 /// A group cannot be indexed.
-pub(crate) enum Unfolded {
-    Unread(Unread),
-    Lost(Lost),
+pub(crate) enum FoldError {
+    Segment(SegmentError),
+    Index(IndexError),
 }
 
-impl From<Unread> for Unfolded {
-    fn from(unread: Unread) -> Self {
-        Self::Unread(unread)
+impl From<SegmentError> for FoldError {
+    fn from(error: SegmentError) -> Self {
+        Self::Segment(error)
     }
 }
 
-impl From<Lost> for Unfolded {
-    fn from(lost: Lost) -> Self {
-        Self::Lost(lost)
+impl From<IndexError> for FoldError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
     }
 }
 
-impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
+impl<Known: Fn(StreamId) -> Result<Option<StreamState>, IndexError>> Fold<Known> {
     pub(crate) fn new(known: Known) -> Self {
         Self { part: Part::default(), known }
     }
 
     /// For a part that is only appended to another one.
-    pub(crate) fn small(known: Known) -> Self {
-        Self { part: Part::small(), known }
+    pub(crate) fn unordered(known: Known) -> Self {
+        Self { part: Part::unordered(), known }
     }
 
     /// The current state of a stream.
-    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, IndexError> {
         match self.part.streams.get(&stream) {
             Some(touched) => Ok(Some(touched.state.clone())),
             None => (self.known)(stream),
@@ -54,9 +54,9 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
     }
 
     /// Adds a frame of a group that ends at position `end`.
-    pub(crate) fn frame(&mut self, header: &FrameHeader, label: &[u8], span: Span, end: u64) -> Result<(), Lost> {
+    pub(crate) fn frame(&mut self, header: &FrameHeader, label: &[u8], span: Span, end: u64) -> Result<(), IndexError> {
         let before = self.stream(header.stream)?;
-        let end = if header.standing == Standing::Own { header.end() } else { end };
+        let end = if header.origin == FrameOrigin::Appended { header.end() } else { end };
         let state = StreamState::after(before.as_ref(), header, label, end);
         // A stream that was pruned and then imported starts over.
         let anew = header.first_seq == 0 && before.is_some();
@@ -86,11 +86,11 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
     }
 
     /// Adds a group, up to its first unreadable item.
-    pub(crate) fn group(&mut self, group: &Group) -> Result<(), Unfolded> {
+    pub(crate) fn group(&mut self, group: &Group) -> Result<(), FoldError> {
         self.part.note_group(group.header.first, group.place);
         for found in group.items() {
             let found = found?;
-            if !self.goes_on(&found)? {
+            if !self.continues_stream(&found)? {
                 return Err(damaged_at(found.place, "a frame does not continue its stream").into());
             }
             self.item(&found, group.header.end)?;
@@ -100,7 +100,7 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
 
     /// Whether a frame continues its stream. If a frame's checksum is wrong, this distinguishes a damaged body from a
     /// damaged header that names another stream, which would hide the end of the right one.
-    pub(crate) fn goes_on(&self, found: &Found) -> Result<bool, Lost> {
+    pub(crate) fn continues_stream(&self, found: &LocatedItem) -> Result<bool, IndexError> {
         let Item::Frame(header) = &found.item else { return Ok(true) };
         let from = match self.part.streams.get(&header.stream) {
             Some(touched) => Some((touched.state.records, touched.state.head)),
@@ -110,12 +110,12 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
         Ok(match from {
             None => begins,
             Some(from) => {
-                from == (header.first_seq, header.previous) || begins && header.standing == Standing::Imported
+                from == (header.first_seq, header.previous) || begins && header.origin == FrameOrigin::Imported
             }
         })
     }
 
-    pub(crate) fn item(&mut self, found: &Found, end: u64) -> Result<(), Unfolded> {
+    pub(crate) fn item(&mut self, found: &LocatedItem, end: u64) -> Result<(), FoldError> {
         let span = Span { place: found.place, length: u32::try_from(found.bytes.len()).unwrap_or(u32::MAX) };
         match &found.item {
             // Its records are gone, so there are no frames to index.

@@ -2,9 +2,9 @@
 
 use super::Core;
 use super::fold::Fold;
-use super::ready::ReadyFrame;
+use super::prepared::PreparedFrame;
 use crate::bytes::Malformed;
-use crate::index::{Lost, Part, StreamState};
+use crate::index::{IndexError, Part, StreamState};
 use crate::layout::definition;
 use crate::layout::frame::{FrameHeader, FramePlace};
 use crate::layout::group::{GroupHeader, HEADER};
@@ -17,7 +17,7 @@ use crate::record::{Hash, StreamId, Timestamp};
 use crate::segments::Span;
 
 /// Looks up streams that the group has not written to.
-type Known<'a> = Box<dyn Fn(StreamId) -> Result<Option<StreamState>, Lost> + 'a>;
+type Known<'a> = Box<dyn Fn(StreamId) -> Result<Option<StreamState>, IndexError> + 'a>;
 
 /// A group that collects batches.
 pub(crate) struct Group<'a> {
@@ -44,11 +44,11 @@ impl<'a> Group<'a> {
     pub(crate) fn new(core: &'a Core, place: Place, tree: &Tree) -> Self {
         let tip = core.tip();
         let known: Known<'a> =
-            Box::new(|stream| core.ask(|index| index.stream(stream)).map_err(|error| Lost(error.to_string())));
+            Box::new(|stream| core.query(|index| index.stream(stream)).map_err(|error| IndexError(error.to_string())));
         Self {
             bytes: vec![0; HEADER],
             items: 0,
-            fold: Fold::small(known),
+            fold: Fold::unordered(known),
             log: core.segments.log,
             place,
             before: tip,
@@ -63,7 +63,7 @@ impl<'a> Group<'a> {
     }
 
     /// The state of a stream, including the writes of this group.
-    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, IndexError> {
         self.fold.stream(stream)
     }
 
@@ -98,11 +98,11 @@ impl<'a> Group<'a> {
     }
 
     /// Seals a frame that was checked before.
-    pub(crate) fn add_frame(&mut self, frame: ReadyFrame) -> Result<(), Malformed> {
-        let ReadyFrame { stream, kind, expected_seq, time, content } = frame;
+    pub(crate) fn add_frame(&mut self, frame: PreparedFrame) -> Result<(), Malformed> {
+        let PreparedFrame { stream, kind, expected_seq, time, content } = frame;
         let content = content?;
         let label = content.label().to_vec();
-        let before = self.fold.stream(stream).map_err(|Lost(why)| Malformed(why))?;
+        let before = self.fold.stream(stream).map_err(|IndexError(why)| Malformed(why))?;
         // Imported records may come from a log whose clock was ahead.
         let last = before.as_ref().map_or(Timestamp(i64::MIN), |before| before.last);
         let time = time.max(self.tip.time).max(last);
@@ -119,7 +119,7 @@ impl<'a> Group<'a> {
         let (bytes, header) = content.seal(&place, |hash| tree.push(hash))?;
         let span = self.put(&bytes)?;
         let end = header.end();
-        self.fold.frame(&header, &label, span, end).map_err(|Lost(why)| Malformed(why))?;
+        self.fold.frame(&header, &label, span, end).map_err(|IndexError(why)| Malformed(why))?;
         (self.tip.position, self.tip.time) = (end, time);
         Ok(())
     }
@@ -129,7 +129,7 @@ impl<'a> Group<'a> {
         let header = FrameHeader::decode(bytes)?;
         let span = self.put(bytes)?;
         let end = self.tip.position;
-        self.fold.frame(&header, label, span, end).map_err(|Lost(why)| Malformed(why))
+        self.fold.frame(&header, label, span, end).map_err(|IndexError(why)| Malformed(why))
     }
 
     /// Adds what an event of the log's own stream says about other streams.

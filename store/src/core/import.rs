@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::change::unsealable;
+use super::change::to_refused;
 use super::writer::Writer;
 use crate::archive::ArchiveReader;
 use crate::keeper::{ChangeError, Changed};
@@ -20,7 +20,7 @@ const FRAME: usize = 256;
 const FRAME_BYTES: usize = 256 * 1024;
 
 /// A complete stream to import.
-pub(crate) struct Taken {
+pub(crate) struct ImportedStream {
     entry: StreamEntry,
     records: Vec<Record>,
     erasures: Vec<Erasure>,
@@ -29,7 +29,7 @@ pub(crate) struct Taken {
     archive: Hash,
 }
 
-impl Taken {
+impl ImportedStream {
     /// A stream copied from another log; its definitions were copied before.
     pub(crate) fn copied(entry: StreamEntry, records: Vec<Record>, erasures: Vec<Erasure>) -> Self {
         Self { entry, records, erasures, definitions: Vec::new(), archive: Hash::ZERO }
@@ -55,8 +55,8 @@ impl Taken {
 
 impl Writer {
     /// Imports a stream, unless the log already contains it.
-    pub(super) fn take_over(&mut self, taken: Taken, time: Timestamp) -> Result<Changed, ChangeError> {
-        let Taken { entry, mut records, mut erasures, definitions, archive } = taken;
+    pub(super) fn import_stream(&mut self, imported: ImportedStream, time: Timestamp) -> Result<Changed, ChangeError> {
+        let ImportedStream { entry, mut records, mut erasures, definitions, archive } = imported;
         let stream = entry.stream;
         if stream == StreamId::LOG || records.is_empty() {
             return Err(ChangeError::Refused(format!("{stream} cannot be imported")));
@@ -72,7 +72,7 @@ impl Writer {
             }
             Err(ReadError::NoStream(_)) => {}
             Err(ReadError::Pruned { .. }) => {
-                let pruned = core.ask(|index| index.stream(stream))?;
+                let pruned = core.query(|index| index.stream(stream))?;
                 if pruned.is_some_and(|pruned| pruned.records == entry.records && pruned.head != entry.head) {
                     let what = "with different records than in the archive; import it into another log";
                     return Err(ChangeError::Refused(format!("this log has pruned {stream}, {what}")));
@@ -86,7 +86,7 @@ impl Writer {
         let event = Imported { stream, records: entry.records, head: entry.head, archive };
         let mut events = vec![LogEvent::Imported(event)];
         events.extend(erasure_events(stream, erasures, &records));
-        let frames = imported_frames(&entry, &records).map_err(unsealable)?;
+        let frames = imported_frames(&entry, &records).map_err(to_refused)?;
         self.record_with(&events, time, |writer, group| {
             definitions.iter().try_for_each(|definition| writer.define(definition, group))?;
             frames.iter().try_for_each(|(bytes, label)| group.add_imported(bytes, label))

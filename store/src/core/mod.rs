@@ -5,17 +5,17 @@
 
 pub(crate) mod change;
 pub(crate) mod fold;
-pub(crate) mod follow;
 pub(crate) mod group;
 pub(crate) mod import;
-pub(crate) mod moving;
 pub(crate) mod open;
+pub(crate) mod prepared;
 pub(crate) mod read;
-pub(crate) mod ready;
 mod rewrites;
+pub(crate) mod scan;
 pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tip_watch;
 pub(crate) mod verify;
 pub(crate) mod wiping;
 pub(crate) mod writer;
@@ -23,15 +23,15 @@ pub(crate) mod writer;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::core::follow::Follow;
-use crate::core::moving::Moving;
 use crate::core::rewrites::Rewrites;
-use crate::core::wiping::Pending;
-use crate::index::{Index, Lost};
+use crate::core::scan::GroupScan;
+use crate::core::tip_watch::TipWatch;
+use crate::core::wiping::PendingErasures;
+use crate::index::{Index, IndexError};
 use crate::layout::head::Tip;
 use crate::log::{Durability, Notices, ReadError};
 use crate::record::StreamId;
-use crate::segments::{Segments, Unread};
+use crate::segments::{SegmentError, Segments};
 use crate::sync::lock;
 
 /// The maximum size of a notice; larger ones are ignored.
@@ -51,13 +51,13 @@ pub(crate) struct Core {
     /// Whether a write failed and the log has stopped.
     pub(crate) failed: AtomicBool,
     /// Where readers wait for the log to grow.
-    pub(crate) moving: Arc<Moving>,
+    pub(crate) tip_watch: Arc<TipWatch>,
     /// The notices of the process that writes.
     notices: Mutex<Notices>,
     rewrites: Rewrites,
     /// Erasures that are recorded but not complete. A reader shows them as complete, since the next writer completes
     /// them first.
-    pub(crate) pending: Pending,
+    pub(crate) pending: PendingErasures,
 }
 
 impl Core {
@@ -71,10 +71,10 @@ impl Core {
             flushes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             failed: AtomicBool::new(false),
-            moving: Arc::default(),
+            tip_watch: Arc::default(),
             notices: Mutex::default(),
             rewrites: Rewrites::default(),
-            pending: Pending::default(),
+            pending: PendingErasures::default(),
         }
     }
 
@@ -84,23 +84,23 @@ impl Core {
     }
 
     /// Queries the index, and rebuilds it from the log if it is damaged.
-    pub(crate) fn ask<T>(&self, ask: impl Fn(&Index) -> Result<T, Lost>) -> Result<T, ReadError> {
-        if self.index.is_let_go() {
+    pub(crate) fn query<T>(&self, query: impl Fn(&Index) -> Result<T, IndexError>) -> Result<T, ReadError> {
+        if self.index.is_closed() {
             return Err(ReadError::Gone);
         }
-        if let Ok(answer) = ask(&self.index) {
+        if let Ok(answer) = query(&self.index) {
             return Ok(answer);
         }
         if self.closed.load(Ordering::Acquire) {
             return Err(ReadError::Gone);
         }
         let _rebuilding = lock(&self.rebuilding);
-        match ask(&self.index) {
+        match query(&self.index) {
             Ok(answer) => Ok(answer),
-            Err(Lost(why)) => {
+            Err(IndexError(why)) => {
                 tracing::warn!(log = self.location, why, "the index is damaged; rebuilding it from the log");
-                self.index.replace(|tip, place| Follow::index_up_to(&self.segments, tip, place))?;
-                ask(&self.index).map_err(|Lost(why)| ReadError::Io(format!("the index is damaged: {why}")))
+                self.index.replace(|tip, place| GroupScan::index_up_to(&self.segments, tip, place))?;
+                query(&self.index).map_err(|IndexError(why)| ReadError::Io(format!("the index is damaged: {why}")))
             }
         }
     }
@@ -121,11 +121,11 @@ impl Core {
     }
 }
 
-impl From<Unread> for ReadError {
-    fn from(unread: Unread) -> Self {
-        match unread {
-            Unread::Damaged(what) => Self::DamagedLog(what),
-            Unread::Failed(why) => Self::Io(why),
+impl From<SegmentError> for ReadError {
+    fn from(error: SegmentError) -> Self {
+        match error {
+            SegmentError::Damaged(what) => Self::DamagedLog(what),
+            SegmentError::Failed(why) => Self::Io(why),
         }
     }
 }

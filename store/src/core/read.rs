@@ -14,7 +14,7 @@ use crate::log::{LogHead, LogReader, Notices, ReadError, StreamEntry, StreamFilt
 use crate::merkle::Node;
 use crate::record::{Hash, Record, StreamId};
 use crate::seal;
-use crate::segments::Unread;
+use crate::segments::SegmentError;
 
 /// Limits the result of one read.
 #[derive(Clone, Copy)]
@@ -22,30 +22,30 @@ pub(crate) struct Budget {
     pub(crate) records: usize,
     /// Stop after the frame that reaches this many records. A longer frame is not split, since each part
     /// would load all of it again.
-    pub(crate) enough: usize,
+    pub(crate) stop_after: usize,
     /// Stop after the frame that reaches this many bytes.
     pub(crate) bytes: u64,
 }
 
 impl Budget {
     fn all(records: usize) -> Self {
-        Self { records, enough: records, bytes: u64::MAX }
+        Self { records, stop_after: records, bytes: u64::MAX }
     }
 }
 
 /// The number of frames that are looked up at once.
 const FRAMES: usize = 1024;
 
-/// The records of frames, except the first `passed`, each verified against its hash.
-pub(crate) fn checked_records(frames: &[StoredFrame], passed: u64) -> Result<Vec<Record>, ReadError> {
+/// The records of frames, except the first `skipped`, each verified against its hash.
+pub(crate) fn checked_records(frames: &[StoredFrame], skipped: u64) -> Result<Vec<Record>, ReadError> {
     let count = frames.iter().map(|frame| crate::bytes::usize_of(frame.header.count)).sum();
     let mut records: Vec<Record> = Vec::with_capacity(count);
-    let mut passed = passed;
+    let mut skipped = skipped;
     for frame in frames {
         let (stream, seq) = (frame.header.stream, frame.header.first_seq);
         let damaged = |why: Malformed| ReadError::Damaged { stream, seq, what: why.to_string() };
         let start = records.len();
-        let taken = frame.records_into(&mut records, std::mem::take(&mut passed));
+        let taken = frame.records_into(&mut records, std::mem::take(&mut skipped));
         // Report the damage of an earlier record before that of a later one.
         if let Err((at, what)) = seal::check_all(&records[start..]) {
             let Record { stream, seq, .. } = records[start + at];
@@ -101,7 +101,7 @@ impl Before {
 impl Core {
     /// The state of an existing stream.
     fn known(&self, stream: StreamId) -> Result<StreamState, ReadError> {
-        match self.ask(|index| index.stream(stream))? {
+        match self.query(|index| index.stream(stream))? {
             None => Err(ReadError::NoStream(stream)),
             Some(state) if state.pruned => Err(ReadError::Pruned { stream, records: state.records }),
             Some(state) => Ok(state),
@@ -130,14 +130,14 @@ impl Core {
         budget: Budget,
     ) -> Result<(), ReadError> {
         let state = self.known(stream)?;
-        if from >= state.records || budget.enough == 0 {
+        if from >= state.records || budget.stop_after == 0 {
             return Ok(());
         }
         let (mut next, mut bytes) = (from, 0_u64);
         let mut before: Option<Before> = None;
         loop {
-            let limit = FRAMES.min(budget.enough);
-            let places = self.ask(|index| index.frames(stream, next, limit))?;
+            let limit = FRAMES.min(budget.stop_after);
+            let places = self.query(|index| index.frames(stream, next, limit))?;
             if places.first().is_none_or(|first| first.first_seq > next) {
                 let what = "it is missing, but later records exist".to_owned();
                 return Err(ReadError::Damaged { stream, seq: next, what });
@@ -153,7 +153,7 @@ impl Core {
                 next = frame.header.next_seq();
                 bytes += frame.bytes().len() as u64;
                 frames.push(frame);
-                if next - from >= budget.enough as u64 || bytes >= budget.bytes {
+                if next - from >= budget.stop_after as u64 || bytes >= budget.bytes {
                     return Ok(());
                 }
             }
@@ -166,12 +166,12 @@ impl Core {
     /// Reads a frame of a stream.
     fn frame_at(&self, stream: StreamId, at: FrameAt) -> Result<StoredFrame, ReadError> {
         let seq = at.first_seq;
-        let frame = self.segments.frame(at.span).map_err(|unread| match unread {
-            Unread::Damaged(what) => ReadError::Damaged { stream, seq, what },
-            Unread::Failed(why) => ReadError::Io(why),
+        let frame = self.segments.frame(at.span).map_err(|error| match error {
+            SegmentError::Damaged(what) => ReadError::Damaged { stream, seq, what },
+            SegmentError::Failed(why) => ReadError::Io(why),
         })?;
         if (frame.header.stream, frame.header.first_seq) == (stream, seq) {
-            return Ok(self.pending.done_to(at.span.place, frame));
+            return Ok(self.pending.apply_to(at.span.place, frame));
         }
         Err(ReadError::Damaged { stream, seq, what: "there is another frame in its place".to_owned() })
     }
@@ -202,8 +202,8 @@ impl Core {
         let mut frames = Vec::new();
         let loaded = self.stream_frames_into(&mut frames, stream, from, budget);
         // Report the damage of an earlier record before that of a later one.
-        let passed = frames.first().map_or(0, |first| from.saturating_sub(first.header.first_seq));
-        let mut records = checked_records(&frames, passed)?;
+        let skipped = frames.first().map_or(0, |first| from.saturating_sub(first.header.first_seq));
+        let mut records = checked_records(&frames, skipped)?;
         loaded?;
         records.truncate(budget.records);
         Ok(records)
@@ -226,7 +226,7 @@ impl Core {
     }
 
     pub(crate) fn load_definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        let Some(span) = self.ask(|index| index.definition(fingerprint))? else { return Ok(None) };
+        let Some(span) = self.query(|index| index.definition(fingerprint))? else { return Ok(None) };
         let bytes = self.segments.read(span.place, crate::bytes::usize_of(span.length))?;
         let damaged = |what: String| ReadError::DamagedLog(format!("the definition {fingerprint}: {what}"));
         let (_, text) = definition::decode(&bytes).map_err(|why| damaged(why.to_string()))?;
@@ -240,28 +240,28 @@ impl Core {
 
 impl LogReader for Core {
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.settled(|| self.read_within(stream, from, Budget::all(limit)))
+        self.retry_if_rewritten(|| self.read_within(stream, from, Budget::all(limit)))
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        self.settled(|| self.one_stream(stream))
+        self.retry_if_rewritten(|| self.one_stream(stream))
     }
 
     fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
-        let listed = self.ask(|index| index.list(filter))?;
+        let listed = self.query(|index| index.list(filter))?;
         Ok(listed.into_iter().map(|(stream, state)| state.entry(stream)).collect())
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.settled(|| self.tail_within(from, Budget::all(limit)))
+        self.retry_if_rewritten(|| self.tail_within(from, Budget::all(limit)))
     }
 
     fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
-        self.settled(|| self.streams_since_within(from, limit))
+        self.retry_if_rewritten(|| self.streams_since_within(from, limit))
     }
 
     fn tree(&self, from: u64, limit: usize) -> Result<Vec<Node>, ReadError> {
-        self.settled(|| self.nodes_within(from, limit))
+        self.retry_if_rewritten(|| self.nodes_within(from, limit))
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
@@ -282,7 +282,7 @@ impl LogReader for Core {
     fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
         // Without a writer, nothing would wake the reader.
         if self.durability.is_some() {
-            self.moving.wait(patience, usize::MAX, || self.tip().position > after);
+            self.tip_watch.wait(patience, usize::MAX, || self.tip().position > after);
         }
         self.head()
     }

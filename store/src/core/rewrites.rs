@@ -43,7 +43,7 @@ fn is_under_way(count: u64) -> bool {
 
 impl Core {
     /// Runs a rewrite. Readers repeat reads that found damage in the meantime.
-    pub(super) fn rewriting<T>(&self, change: impl FnOnce() -> T) -> T {
+    pub(super) fn rewrite<T>(&self, change: impl FnOnce() -> T) -> T {
         self.rewrites.begin();
         let changed = change();
         self.rewrites.end();
@@ -51,7 +51,7 @@ impl Core {
     }
 
     /// Reads, and repeats the read if it found damage while the log was rewritten.
-    pub(crate) fn settled<T>(&self, read: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+    pub(crate) fn retry_if_rewritten<T>(&self, read: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
         let mut tries = 0;
         loop {
             let before = self.rewrites.count();
@@ -66,11 +66,11 @@ impl Core {
     }
 
     /// The number of rewrites so far, to compare with later.
-    pub(crate) fn rewritten(&self) -> u64 {
+    pub(crate) fn rewrite_count(&self) -> u64 {
         self.rewrites.count()
     }
 
-    /// Whether the log was rewritten since [`Core::rewritten`] returned `before`, or was being rewritten then.
+    /// Whether the log was rewritten since [`Core::rewrite_count`] returned `before`, or was being rewritten then.
     pub(crate) fn was_rewritten_since(&self, before: u64) -> bool {
         is_under_way(before) || self.rewrites.count() != before
     }

@@ -2,13 +2,13 @@
 
 use super::Core;
 use super::read::Budget;
-use crate::layout::frame::{Standing, StoredFrame};
+use crate::layout::frame::{FrameOrigin, StoredFrame};
 use crate::layout::segment::{HEADER, Place};
 use crate::log::{ReadError, StreamsSince};
 use crate::merkle::Node;
 use crate::record::Record;
-use crate::segments::walk::{Found, Item, Walk};
-use crate::since;
+use crate::segments::walk::{Item, LocatedItem, Walk};
+use crate::streams_since;
 
 /// A walk through the items of the durable log.
 pub(crate) struct LogWalk<'a> {
@@ -25,7 +25,7 @@ pub(crate) struct LogWalk<'a> {
 
 impl LogWalk<'_> {
     /// The next item; `None` at the end of the log.
-    pub(crate) fn next(&mut self) -> Result<Option<Found>, ReadError> {
+    pub(crate) fn next(&mut self) -> Result<Option<LocatedItem>, ReadError> {
         loop {
             if let Some(end) = self.group_end {
                 match self.walk.item(end)? {
@@ -64,7 +64,7 @@ impl Core {
     /// Starts a walk at the beginning of the group that contains a position.
     pub(crate) fn walk_from(&self, from: u64) -> Result<LogWalk<'_>, ReadError> {
         let first = Place { segment: 1, offset: HEADER as u32 };
-        let place = self.ask(|index| index.group_before(from))?.unwrap_or(first);
+        let place = self.query(|index| index.group_before(from))?.unwrap_or(first);
         let (end, last) = (self.tip().position, self.index.place().segment);
         let position = if place == first { 0 } else { from.min(end) };
         let segments = (1..=last).collect();
@@ -75,7 +75,7 @@ impl Core {
     fn each_frame_from(
         &self,
         from: u64,
-        enough: usize,
+        stop_after: usize,
         mut visit: impl FnMut(StoredFrame) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
         if from >= self.tip().position || enough == 0 {
@@ -84,9 +84,10 @@ impl Core {
         let mut walk = self.walk_from(from)?;
         while let Some(found) = walk.next()? {
             let place = found.place;
-            let is_wanted = |frame: &StoredFrame| frame.header.standing == Standing::Own && frame.header.end() > from;
+            let is_wanted =
+                |frame: &StoredFrame| frame.header.origin == FrameOrigin::Appended && frame.header.end() > from;
             if let Some(frame) = found.into_frame().filter(is_wanted)
-                && !visit(self.pending.done_to(place, frame))?
+                && !visit(self.pending.apply_to(place, frame))?
             {
                 break;
             }
@@ -104,13 +105,13 @@ impl Core {
     /// The same, but keeps the frames before the first error.
     fn tail_frames_into(&self, frames: &mut Vec<StoredFrame>, from: u64, budget: Budget) -> Result<(), ReadError> {
         let (mut records, mut bytes) = (0_u64, 0_u64);
-        self.each_frame_from(from, budget.enough, |frame| {
+        self.each_frame_from(from, budget.stop_after, |frame| {
             if !frame.header.pruned {
                 records += frame.header.end() - frame.header.first_position.max(from);
                 bytes += frame.bytes().len() as u64;
                 frames.push(frame);
             }
-            Ok(records < budget.enough as u64 && bytes < budget.bytes)
+            Ok(records < budget.stop_after as u64 && bytes < budget.bytes)
         })
     }
 
@@ -119,8 +120,8 @@ impl Core {
         let mut frames = Vec::new();
         let walked = self.tail_frames_into(&mut frames, from, budget);
         // Report the damage of an earlier record before that of a later one.
-        let passed = frames.first().map_or(0, |first| from.saturating_sub(first.header.first_position));
-        let mut records = super::read::checked_records(&frames, passed)?;
+        let skipped = frames.first().map_or(0, |first| from.saturating_sub(first.header.first_position));
+        let mut records = super::read::checked_records(&frames, skipped)?;
         walked?;
         records.truncate(budget.records);
         Ok(records)
@@ -137,8 +138,8 @@ impl Core {
             && let Some(found) = walk.next()?
         {
             match &found.item {
-                Item::Frame(header) if header.standing == Standing::Own && header.end() > from => {
-                    let frame = found.frame().map(|frame| self.pending.done_to(found.place, frame));
+                Item::Frame(header) if header.origin == FrameOrigin::Appended && header.end() > from => {
+                    let frame = found.frame().map(|frame| self.pending.apply_to(found.place, frame));
                     if let Some(frame) = frame.filter(|frame| !frame.header.pruned) {
                         super::read::checked_records(std::slice::from_ref(&frame), 0)?;
                     }
@@ -162,17 +163,17 @@ impl Core {
             return Ok(StreamsSince { streams: Vec::new(), next: from });
         }
         let end = self.tip().position;
-        if let Some(written) = self.ask(|index| index.since(from))? {
-            return since::streams_of(self, from, limit, &written, end);
+        if let Some(written) = self.query(|index| index.since(from))? {
+            return streams_since::streams_of(self, from, limit, &written, end);
         }
         let mut frames = Vec::new();
-        let enough = from.saturating_add(since::MOST_RECORDS as u64);
-        self.each_frame_from(from, since::MOST_RECORDS, |frame| {
+        let enough = from.saturating_add(streams_since::MAX_RECORDS as u64);
+        self.each_frame_from(from, streams_since::MAX_RECORDS, |frame| {
             frames.push((frame.header.end(), frame.header.stream));
             Ok(frame.header.end() < enough)
         })?;
         // After the last visited frame, either the log ends or the limit was reached.
         let reached = frames.last().map(|(end, _)| *end).filter(|reached| *reached >= enough).unwrap_or(end);
-        since::streams_of(self, from, limit, &since::last_written(frames.into_iter()), reached)
+        streams_since::streams_of(self, from, limit, &streams_since::last_written(frames.into_iter()), reached)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Core;
 use super::fold::events_of;
-use super::follow::Unfit;
+use super::scan::LoadError;
 use crate::layout::frame::StoredFrame;
 use crate::layout::segment::Place;
 use crate::log::ReadError;
@@ -24,12 +24,12 @@ const BYTES: usize = 8 * 1024 * 1024;
 
 /// Collects overwrites.
 #[derive(Default)]
-struct Overwriting {
+struct OverwriteBuffer {
     changes: Vec<(Place, Vec<u8>)>,
     bytes: usize,
 }
 
-impl Overwriting {
+impl OverwriteBuffer {
     fn add(&mut self, core: &Core, place: Place, bytes: Vec<u8>) -> Result<(), ReadError> {
         self.bytes += bytes.len();
         self.changes.push((place, bytes));
@@ -52,7 +52,7 @@ impl Core {
     ) -> Result<(), ReadError> {
         let mut next = from;
         loop {
-            let frames = self.ask(|index| index.frames(stream, next, FRAMES))?;
+            let frames = self.query(|index| index.frames(stream, next, FRAMES))?;
             for frame in &frames {
                 let stored = self.segments.frame(frame.span)?;
                 next = stored.header.next_seq();
@@ -68,7 +68,7 @@ impl Core {
 
     /// Overwrites erased bodies.
     pub(crate) fn wipe_erased(&self, stream: StreamId, commitments: &BTreeMap<u64, Hash>) -> Result<(), ReadError> {
-        let mut overwriting = Overwriting::default();
+        let mut overwrites = OverwriteBuffer::default();
         let mut next = commitments.keys().next().copied();
         while let Some(seq) = next {
             next = None;
@@ -76,36 +76,36 @@ impl Core {
                 let after = frame.header.next_seq();
                 let bytes = frame.erased(|seq| commitments.get(&seq).copied());
                 let bytes = bytes.map_err(|why| ReadError::DamagedLog(why.to_string()))?;
-                overwriting.add(self, place, bytes)?;
+                overwrites.add(self, place, bytes)?;
                 next = commitments.range(after..).next().map(|(seq, _)| *seq);
                 // Usually, the frame after this one is next.
                 Ok(next == Some(after))
             })?;
         }
-        overwriting.write(self)
+        overwrites.write(self)
     }
 
     /// Overwrites the frames of pruned streams. The caller passes their places, because the index no longer has them.
     pub(crate) fn wipe_pruned(&self, places: &[Span]) -> Result<(), ReadError> {
-        let mut overwriting = Overwriting::default();
+        let mut overwrites = OverwriteBuffer::default();
         for span in places {
             let frame = self.segments.frame(*span)?;
             let bytes = frame.pruned().map_err(|why| ReadError::DamagedLog(why.to_string()))?;
-            overwriting.add(self, span.place, bytes)?;
+            overwrites.add(self, span.place, bytes)?;
         }
-        overwriting.write(self)
+        overwrites.write(self)
     }
 }
 
 /// Erasures and prunings that are recorded but may not be complete.
 #[derive(Default)]
-pub(crate) struct Pending {
+pub(crate) struct PendingErasures {
     erased: BTreeMap<StreamId, BTreeMap<u64, Hash>>,
     /// Each with the place of the event that records it: frames after that place were imported later.
     pruned: BTreeMap<StreamId, Place>,
 }
 
-impl Pending {
+impl PendingErasures {
     /// Collects the events from a position on.
     pub(crate) fn of(core: &Core, from: u64) -> Result<Self, ReadError> {
         let mut pending = Self::default();
@@ -131,7 +131,7 @@ impl Pending {
     }
 
     /// Returns a frame as it will be once the erasure is complete.
-    pub(crate) fn done_to(&self, place: Place, frame: StoredFrame) -> StoredFrame {
+    pub(crate) fn apply_to(&self, place: Place, frame: StoredFrame) -> StoredFrame {
         if self.is_empty() {
             return frame;
         }
@@ -147,8 +147,8 @@ impl Pending {
 }
 
 /// Completes erasures and prunings that were interrupted: those recorded from a position on.
-pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), Unfit> {
-    let Pending { erased, pruned } = Pending::of(core, from)?;
+pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), LoadError> {
+    let PendingErasures { erased, pruned } = PendingErasures::of(core, from)?;
     for (stream, commitments) in &erased {
         core.wipe_erased(*stream, commitments)?;
     }
@@ -180,7 +180,7 @@ impl Core {
         let mut spans = Vec::new();
         let mut known: BTreeMap<StreamId, Vec<Span>> = BTreeMap::new();
         for stream in streams {
-            let frames = self.ask(|index| index.frames(*stream, 0, usize::MAX - 1))?;
+            let frames = self.query(|index| index.frames(*stream, 0, usize::MAX - 1))?;
             known.insert(*stream, frames.iter().map(|frame| frame.span).collect());
         }
         let mut walk = self.walk_from(0)?;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Core;
-use super::follow::Followed;
 use super::group::{Group, Sealed};
 use super::open::save_head;
-use super::ready::{ReadyBatch, ReadyFrame};
+use super::prepared::{PreparedBatch, PreparedFrame};
+use super::scan::ScannedLog;
 use crate::bytes::Malformed;
-use crate::index::{Lost, StreamState};
+use crate::index::{IndexError, StreamState};
 use crate::layout::definition;
 use crate::layout::head::{Head, Tip};
 use crate::layout::segment::{Place, SegmentHeader};
@@ -28,30 +28,30 @@ const HEAD_EVERY: u64 = 65_536;
 
 /// A pending batch and its acknowledgement.
 pub(crate) struct Job {
-    pub(crate) batch: ReadyBatch,
-    waiting: Waiting,
+    pub(crate) batch: PreparedBatch,
+    ack: PendingAck,
 }
 
 impl Job {
     /// Prepares a batch, on the caller's thread.
     pub(crate) fn new(batch: Batch, acknowledge: Acknowledge) -> Self {
-        Self { batch: batch.into(), waiting: Waiting(Some(acknowledge)) }
+        Self { batch: batch.into(), ack: PendingAck(Some(acknowledge)) }
     }
 }
 
 /// A pending acknowledgement. Reports `Closed` if it is dropped, so that every acknowledgement is called
 /// exactly once.
-struct Waiting(Option<Acknowledge>);
+struct PendingAck(Option<Acknowledge>);
 
-impl Waiting {
-    fn tell(mut self, result: Result<Appended, AppendError>) {
+impl PendingAck {
+    fn send(mut self, result: Result<Appended, AppendError>) {
         if let Some(acknowledge) = self.0.take() {
             acknowledge(result);
         }
     }
 }
 
-impl Drop for Waiting {
+impl Drop for PendingAck {
     fn drop(&mut self) {
         if let Some(acknowledge) = self.0.take() {
             acknowledge(Err(AppendError::Closed));
@@ -61,14 +61,14 @@ impl Drop for Waiting {
 
 /// The result of a job, not yet acknowledged.
 pub(crate) struct Outcome {
-    waiting: Waiting,
+    ack: PendingAck,
     result: Result<Appended, AppendError>,
 }
 
 impl Outcome {
     /// Calls the acknowledgement.
-    pub(crate) fn tell(self) {
-        self.waiting.tell(self.result);
+    pub(crate) fn acknowledge(self) {
+        self.ack.send(self.result);
     }
 }
 
@@ -89,11 +89,11 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// A writer that continues at the end of the log.
-    pub(crate) fn new(core: Arc<Core>, appender: Appender, head: &Head, followed: Followed) -> Self {
+    pub(crate) fn new(core: Arc<Core>, appender: Appender, head: &Head, scanned: ScannedLog) -> Self {
         Self {
             core,
             appender,
-            tree: followed.tree,
+            tree: scanned.tree,
             synced: head.place,
             wiping: None,
             head_saved: head.tip.position,
@@ -116,8 +116,8 @@ impl Writer {
     }
 
     /// Wakes the readers that wait for the log to grow. Call it after the appends are acknowledged.
-    pub(crate) fn tell_readers(&self) {
-        self.core.moving.moved();
+    pub(crate) fn notify_readers(&self) {
+        self.core.tip_watch.notify();
     }
 
     /// The log.
@@ -138,14 +138,14 @@ impl Writer {
     /// Makes pending batches durable with one sync.
     pub(crate) fn commit(&mut self, jobs: Vec<Job>) -> Vec<Outcome> {
         let core = Arc::clone(&self.core);
-        if let Err(error) = self.make_room() {
+        if let Err(error) = self.roll_segment_if_full() {
             self.stop(&format!("starting a segment: {error}"));
         }
         let mut group = Group::new(&core, self.appender.end(), &self.tree);
         let mut outcomes = Vec::with_capacity(jobs.len());
-        for Job { batch, waiting } in jobs {
+        for Job { batch, ack } in jobs {
             let result = self.admit(batch, &mut group);
-            outcomes.push(Outcome { waiting, result });
+            outcomes.push(Outcome { ack, result });
         }
         if let Some(sealed) = group.finish(self.synced)
             && self.stopped.is_none()
@@ -161,7 +161,7 @@ impl Writer {
     }
 
     /// Starts a new segment if the current one is full.
-    fn make_room(&mut self) -> io::Result<()> {
+    fn roll_segment_if_full(&mut self) -> io::Result<()> {
         if self.stopped.is_some() || !self.appender.is_full() {
             return Ok(());
         }
@@ -172,14 +172,14 @@ impl Writer {
             before: self.tip(),
             length_before: end.offset,
         };
-        self.appender.turn(&header)?;
+        self.appender.roll(&header)?;
         // Not the start of the new segment: a sync of the old one says nothing about writes there.
         self.synced = end;
         self.write_head(false, 0)
     }
 
     /// Adds a batch to the group, or rejects all of it.
-    pub(super) fn admit(&mut self, batch: ReadyBatch, group: &mut Group<'_>) -> Result<Appended, AppendError> {
+    pub(super) fn admit(&mut self, batch: PreparedBatch, group: &mut Group<'_>) -> Result<Appended, AppendError> {
         if let Some(stopped) = &self.stopped {
             return Err(stopped.clone());
         }
@@ -194,7 +194,7 @@ impl Writer {
         Ok(Appended { position, records: group.position() - position })
     }
 
-    fn add(&self, batch: ReadyBatch, group: &mut Group<'_>) -> Result<(), Malformed> {
+    fn add(&self, batch: PreparedBatch, group: &mut Group<'_>) -> Result<(), Malformed> {
         for definition in &batch.definitions {
             self.define(definition, group)?;
         }
@@ -203,20 +203,20 @@ impl Writer {
 
     /// Adds a definition, unless the log has it.
     pub(super) fn define(&self, definition: &Definition, group: &mut Group<'_>) -> Result<(), Malformed> {
-        match self.knows(definition, group).map_err(|error| Malformed(error.to_string()))? {
+        match self.has_definition(definition, group).map_err(|error| Malformed(error.to_string()))? {
             true => Ok(()),
             false => group.add_definition(definition),
         }
     }
 
     /// Whether the log has a definition.
-    fn knows(&self, definition: &Definition, group: &Group<'_>) -> Result<bool, ReadError> {
+    fn has_definition(&self, definition: &Definition, group: &Group<'_>) -> Result<bool, ReadError> {
         let fingerprint = definition.fingerprint;
-        Ok(group.has_definition(fingerprint) || self.core.ask(|index| index.definition(fingerprint))?.is_some())
+        Ok(group.has_definition(fingerprint) || self.core.query(|index| index.definition(fingerprint))?.is_some())
     }
 
     /// Checks everything for which a batch can be rejected, before anything is changed.
-    fn check(&mut self, batch: &ReadyBatch, group: &Group<'_>) -> Result<(), AppendError> {
+    fn check(&mut self, batch: &PreparedBatch, group: &Group<'_>) -> Result<(), AppendError> {
         if batch.frames.is_empty() && batch.definitions.is_empty() {
             return Err(AppendError::Invalid("the batch is empty".to_owned()));
         }
@@ -229,14 +229,14 @@ impl Writer {
             }
             self.check_frame(frame, group)?;
         }
-        batch.definitions.iter().try_for_each(|definition| match self.knows(definition, group) {
+        batch.definitions.iter().try_for_each(|definition| match self.has_definition(definition, group) {
             Ok(true) => Ok(()),
             Ok(false) => check_definition(definition),
-            Err(error) => Err(self.unreadable(error)),
+            Err(error) => Err(self.reject_unreadable(error)),
         })
     }
 
-    fn check_frame(&mut self, frame: &ReadyFrame, group: &Group<'_>) -> Result<(), AppendError> {
+    fn check_frame(&mut self, frame: &PreparedFrame, group: &Group<'_>) -> Result<(), AppendError> {
         let stream = frame.stream;
         let invalid = |what: &str| Err(AppendError::Invalid(format!("stream {stream}: {what}")));
         if frame.content.as_ref().is_ok_and(|content| content.count() == 0) {
@@ -265,7 +265,7 @@ impl Writer {
     /// The state of a stream. Its last frame must be intact, since the append continues its hash chain; verifies frames
     /// of earlier processes.
     fn find_stream(&mut self, stream: StreamId, group: &Group<'_>) -> Result<Option<StreamState>, AppendError> {
-        let known = group.stream(stream).map_err(|Lost(why)| ReadError::Io(why));
+        let known = group.stream(stream).map_err(|IndexError(why)| ReadError::Io(why));
         let found = known.and_then(|state| match state {
             Some(state) if state.pruned => Err(ReadError::Pruned { stream, records: state.records }),
             Some(state) if !group.has_written(stream) && !self.core.index.is_in_memory(stream) => {
@@ -273,11 +273,11 @@ impl Writer {
             }
             state => Ok(state),
         });
-        found.map_err(|error| self.unreadable(error))
+        found.map_err(|error| self.reject_unreadable(error))
     }
 
     /// The error for an unreadable stream. Damage only rejects the batch; after an I/O error, the log stops.
-    fn unreadable(&mut self, error: ReadError) -> AppendError {
+    fn reject_unreadable(&mut self, error: ReadError) -> AppendError {
         let what = format!("cannot read the end of its stream: {error}");
         if !matches!(error, ReadError::Io(_)) {
             return AppendError::Invalid(what);
@@ -376,7 +376,7 @@ impl Writer {
         let encoded: Result<Vec<_>, _> = events.iter().map(LogEvent::encode).collect();
         let bodies = encoded.map_err(|error| AppendError::Invalid(error.to_string()))?;
         let core = Arc::clone(&self.core);
-        if let Err(error) = self.make_room() {
+        if let Err(error) = self.roll_segment_if_full() {
             self.stop(&format!("beginning a segment: {error}"));
         }
         let mut group = Group::new(&core, self.appender.end(), &self.tree);
@@ -426,8 +426,8 @@ fn check_definition(definition: &Definition) -> Result<(), AppendError> {
     Err(AppendError::Invalid(format!("the definition {fingerprint} has contents with fingerprint {found}")))
 }
 
-impl From<Lost> for Malformed {
-    fn from(Lost(why): Lost) -> Self {
+impl From<IndexError> for Malformed {
+    fn from(IndexError(why): IndexError) -> Self {
         Self(why)
     }
 }

@@ -31,20 +31,20 @@ impl Access {
     /// files, and the owner of the directory. During creation, the group gets access if the directory is open to the
     /// group but not to others.
     pub(crate) fn of(directory: &Path) -> io::Result<Self> {
-        let about = fs::metadata(directory)?;
-        let (uid, gid) = (about.uid(), about.gid());
+        let metadata = fs::metadata(directory)?;
+        let (uid, gid) = (metadata.uid(), metadata.gid());
         let mode = match fs::symlink_metadata(directory.join(format_file::NAME)) {
             Ok(format) => format.mode() & 0o666 | PRIVATE,
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Err(_) if about.mode() & 0o007 == 0 => about.mode() & 0o060 | PRIVATE,
+            Err(_) if metadata.mode() & 0o007 == 0 => metadata.mode() & 0o060 | PRIVATE,
             Err(_) => PRIVATE,
         };
         Ok(Self { mode, uid, gid })
     }
 
     /// The access of a file or directory that is about to be replaced.
-    pub(crate) fn like(about: &fs::Metadata) -> Self {
-        Self { mode: about.mode() & 0o7777, uid: about.uid(), gid: about.gid() }
+    pub(crate) fn of_metadata(metadata: &fs::Metadata) -> Self {
+        Self { mode: metadata.mode() & 0o7777, uid: metadata.uid(), gid: metadata.gid() }
     }
 
     /// The mode of a directory: listable by those who may read the files.
@@ -53,19 +53,19 @@ impl Access {
     }
 
     /// Applies the access to a file. Only the superuser can change the owner; for others, the file keeps its own.
-    pub(crate) fn give(self, file: &File) -> io::Result<()> {
-        self.give_as(file, self.mode)
+    pub(crate) fn apply(self, file: &File) -> io::Result<()> {
+        self.set(file, self.mode)
     }
 
     /// Applies the access to a directory.
-    pub(crate) fn give_directory(self, directory: &File) -> io::Result<()> {
-        self.give_as(directory, self.of_directory())
+    pub(crate) fn apply_to_directory(self, directory: &File) -> io::Result<()> {
+        self.set(directory, self.of_directory())
     }
 
     /// Applies the access of a replaced file or directory to its replacement, and fails if that is not possible.
-    pub(crate) fn keep(self, file: &File) -> io::Result<()> {
-        let about = file.metadata()?;
-        if (about.uid(), about.gid()) != (self.uid, self.gid) {
+    pub(crate) fn restore(self, file: &File) -> io::Result<()> {
+        let metadata = file.metadata()?;
+        if (metadata.uid(), metadata.gid()) != (self.uid, self.gid) {
             fchown(file, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid))).map_err(|error| {
                 io::Error::new(
                     io::Error::from(error).kind(),
@@ -76,17 +76,17 @@ impl Access {
         Ok(fchmod(file, Mode::from_raw_mode(self.mode))?)
     }
 
-    fn give_as(self, file: &File, mode: u32) -> io::Result<()> {
-        let about = file.metadata()?;
+    fn set(self, file: &File, mode: u32) -> io::Result<()> {
+        let metadata = file.metadata()?;
         // Keep setgid: new directories in a setgid directory inherit it.
-        let mode = mode | about.mode() & 0o7000;
-        if (about.uid(), about.gid()) != (self.uid, self.gid) {
+        let mode = mode | metadata.mode() & 0o7000;
+        if (metadata.uid(), metadata.gid()) != (self.uid, self.gid) {
             let given = fchown(file, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))
                 .or_else(|_| fchown(file, None, Some(Gid::from_raw(self.gid))));
-            if given.is_err() && self.gid != about.gid() {
+            if given.is_err() && self.gid != metadata.gid() {
                 // The group could not be set, so the group bits would apply to another group.
                 let mode = Mode::from_raw_mode(mode & !0o070);
-                return if about.mode() & 0o7777 == mode.as_raw_mode() { Ok(()) } else { Ok(fchmod(file, mode)?) };
+                return if metadata.mode() & 0o7777 == mode.as_raw_mode() { Ok(()) } else { Ok(fchmod(file, mode)?) };
             }
         }
         if file.metadata()?.mode() & 0o7777 != mode {
@@ -109,22 +109,22 @@ fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
 }
 
 /// Opens an existing file for reading.
-pub(crate) fn to_read(path: &Path) -> io::Result<File> {
+pub(crate) fn open_read(path: &Path) -> io::Result<File> {
     open(options().read(true), path)
 }
 
 /// Opens an existing file for writing.
-pub(crate) fn to_write(path: &Path) -> io::Result<File> {
+pub(crate) fn open_write(path: &Path) -> io::Result<File> {
     open(options().write(true), path)
 }
 
 /// Opens an existing file for reading and writing.
-pub(crate) fn to_change(path: &Path) -> io::Result<File> {
+pub(crate) fn open_read_write(path: &Path) -> io::Result<File> {
     open(options().read(true).write(true), path)
 }
 
 /// Opens a file for reading and writing, and creates it if it does not exist.
-pub(crate) fn to_read_and_write(path: &Path, access: Access) -> io::Result<File> {
+pub(crate) fn open_or_create(path: &Path, access: Access) -> io::Result<File> {
     match create(path, access) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => open(options().read(true).write(true), path),
         made => made,
@@ -134,7 +134,7 @@ pub(crate) fn to_read_and_write(path: &Path, access: Access) -> io::Result<File>
 /// Creates a file, which must not exist.
 pub(crate) fn create(path: &Path, access: Access) -> io::Result<File> {
     let file = open(options().read(true).write(true).create_new(true), path)?;
-    access.give(&file)?;
+    access.apply(&file)?;
     Ok(file)
 }
 
@@ -149,20 +149,20 @@ pub(crate) fn create_anew(path: &Path, access: Access) -> io::Result<File> {
 /// Creates a directory in a log.
 pub(crate) fn create_directory(path: &Path, access: Access) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)?;
-    access.give_directory(&directory(path)?)
+    access.apply_to_directory(&open_directory(path)?)
 }
 
 /// Opens a directory of a log.
-pub(crate) fn directory(path: &Path) -> io::Result<File> {
+pub(crate) fn open_directory(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
     open(OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()), path)
 }
 
 /// Applies the access of a log to a file or directory that sled created, if it exists.
-pub(crate) fn give(path: &Path, access: Access) -> io::Result<()> {
+pub(crate) fn apply_access(path: &Path, access: Access) -> io::Result<()> {
     match fs::symlink_metadata(path) {
-        Ok(about) if about.is_dir() => access.give_directory(&directory(path)?),
-        Ok(_) => access.give(&to_read(path)?),
+        Ok(metadata) if metadata.is_dir() => access.apply_to_directory(&open_directory(path)?),
+        Ok(_) => access.apply(&open_read(path)?),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

@@ -24,7 +24,7 @@ pub(super) fn write(directory: &Path) -> io::Result<()> {
 pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
     let path = directory.join(NAME);
     let mut content = Vec::new();
-    let read = files::to_read(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut content));
+    let read = files::open_read(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut content));
     match read {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),

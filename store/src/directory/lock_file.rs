@@ -46,7 +46,7 @@ impl LockFile {
     }
 
     fn open_to_read(directory: &Path) -> io::Result<Self> {
-        files::to_read(&directory.join(NAME)).map(Self::new)
+        files::open_read(&directory.join(NAME)).map(Self::new)
     }
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn acquire(
 ) -> Result<DirectoryLock, OpenError> {
     let doing = "taking its lock";
     let mut lock = Access::of(directory)
-        .and_then(|access| files::to_read_and_write(&directory.join(NAME), access))
+        .and_then(|access| files::open_or_create(&directory.join(NAME), access))
         .map(LockFile::new)
         .map_err(|error| io_error(directory, doing, &error))?;
     wait_for(&mut lock.file, Mode::Exclusive, directory)?;
@@ -144,7 +144,7 @@ pub(crate) fn acquire(
 /// The process (0 if none) and host in the lock file.
 pub(crate) fn holder(directory: &Path) -> (u32, String) {
     let Holder { pid, host } =
-        files::to_read(&directory.join(NAME)).map(|mut file| Holder::read(&mut file)).unwrap_or_default();
+        files::open_read(&directory.join(NAME)).map(|mut file| Holder::read(&mut file)).unwrap_or_default();
     (pid, host)
 }
 
@@ -197,7 +197,7 @@ pub(crate) fn left_locked(directory: &Path, file: &File, owner: u32) -> OpenErro
 
 /// The process in the lock file if it may still hold the lock, otherwise the processes that have the lock file
 /// open.
-pub(crate) fn kept_by(directory: &Path) -> Vec<Process> {
+pub(crate) fn current_holders(directory: &Path) -> Vec<Process> {
     let Ok(mut lock) = LockFile::open_to_read(directory) else { return Vec::new() };
     let holder = Holder::read(&mut lock.file);
     if holder.host == host_name() && holder.is_alive(&lock.file) {
@@ -211,7 +211,7 @@ impl DirectoryLock {
     ///
     /// # Errors
     /// Of the operating system.
-    pub(crate) fn forget_holder(&self) -> io::Result<()> {
+    pub(crate) fn clear_holder(&self) -> io::Result<()> {
         self.file.file.set_len(0)?;
         self.file.file.sync_all()
     }

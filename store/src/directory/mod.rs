@@ -10,15 +10,15 @@
 //! socket     where readers connect while a process holds the log
 //! ```
 //!
-//! Writers go through the [open directory](opened). Symbolic links in it are not [followed](files).
+//! Writers go through the [open directory](open_directory). Symbolic links in it are not [followed](files).
 
 pub(crate) mod creation;
+pub(crate) mod detect;
 pub(crate) mod files;
 pub(crate) mod format_file;
 pub(crate) mod holders;
 pub(crate) mod lock_file;
-pub(crate) mod looking;
-pub(crate) mod opened;
+pub(crate) mod open_directory;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Disk, DiskFile};
 use crate::directory::files::{self, Access};
-use crate::directory::opened::OpenDirectory;
+use crate::directory::open_directory::OpenDirectory;
 use crate::directory::{sync_directory, write_whole};
 
 /// The files in a directory.
@@ -38,7 +38,7 @@ impl DirectoryDisk {
         let Some(parent) = path.parent().filter(|parent| *parent != self.path) else { return Ok(()) };
         match files::create_directory(parent, Access::of(&self.path)?) {
             Ok(()) => sync_directory(&self.path),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => files::directory(parent).map(drop),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => files::open_directory(parent).map(drop),
             Err(error) => Err(error),
         }
     }
@@ -82,11 +82,11 @@ impl DiskFile for File {
 
 impl Disk for DirectoryDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(files::to_read(&self.path_of(name))?))
+        Ok(Arc::new(files::open_read(&self.path_of(name))?))
     }
 
     fn open_to_write(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(files::to_change(&self.path_of(name))?))
+        Ok(Arc::new(files::open_read_write(&self.path_of(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {

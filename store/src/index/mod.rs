@@ -21,7 +21,7 @@ use std::thread::{self, JoinHandle};
 
 pub(crate) use self::part::Part;
 pub(crate) use self::state::{FrameAt, StreamState};
-pub(crate) use self::store::{Lost, Store};
+pub(crate) use self::store::{IndexError, Store};
 use crate::layout::head::Tip;
 use crate::layout::segment::Place;
 use crate::log::{ListingKey, StreamFilter};
@@ -30,8 +30,8 @@ use crate::segments::Span;
 use crate::sync::{lock, read_lock, write_lock};
 
 /// The size in bytes at which entries are flushed to sled, and the size at which the writer waits for that.
-const MUCH: usize = 24 * 1024 * 1024;
-const TOO_MUCH: usize = 4 * MUCH;
+const FLUSH_SIZE: usize = 24 * 1024 * 1024;
+const STALL_SIZE: usize = 4 * FLUSH_SIZE;
 
 /// The maximum number of streams in a page of the listing.
 const PAGE: usize = 256;
@@ -39,48 +39,48 @@ const PAGE: usize = 256;
 /// The index of a log.
 pub(crate) struct Index {
     shared: Arc<Shared>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    flusher: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
     layers: RwLock<Layers>,
     store: RwLock<Option<Store>>,
-    turn: Mutex<Turn>,
-    turned: Condvar,
-    let_go: AtomicBool,
+    flush_state: Mutex<FlushState>,
+    flush_changed: Condvar,
+    closed: AtomicBool,
 }
 
 /// The entries in memory.
 struct Layers {
     newest: Part,
     /// Entries that are being flushed to sled, and the end of the log that they cover.
-    leaving: Option<Arc<(Part, Tip, Place)>>,
+    flushing: Option<Arc<(Part, Tip, Place)>>,
     tip: Tip,
     place: Place,
 }
 
 #[derive(Default)]
-struct Turn {
-    over: bool,
-    failed: Option<Lost>,
+struct FlushState {
+    is_over: bool,
+    failed: Option<IndexError>,
 }
 
 impl Index {
     /// The index of a log up to an end: entries in memory, and sled's entries for everything before them.
     pub(crate) fn new(newest: Part, tip: Tip, place: Place, store: Option<Store>) -> Self {
-        let layers = RwLock::new(Layers { newest, leaving: None, tip, place });
-        let (store, turn, turned) = (RwLock::new(store), Mutex::default(), Condvar::new());
+        let layers = RwLock::new(Layers { newest, flushing: None, tip, place });
+        let (store, flush_state, flush_changed) = (RwLock::new(store), Mutex::default(), Condvar::new());
         Self {
-            shared: Arc::new(Shared { layers, store, turn, turned, let_go: AtomicBool::new(false) }),
-            keeper: Mutex::new(None),
+            shared: Arc::new(Shared { layers, store, flush_state, flush_changed, closed: AtomicBool::new(false) }),
+            flusher: Mutex::new(None),
         }
     }
 
     /// Starts the thread that flushes entries to sled.
-    pub(crate) fn keep(&self) -> std::io::Result<()> {
+    pub(crate) fn start_flusher(&self) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        let thread = thread::Builder::new().name("cloacina-index".to_owned()).spawn(move || shared.keep())?;
-        *lock(&self.keeper) = Some(thread);
+        let thread = thread::Builder::new().name("cloacina-index".to_owned()).spawn(move || shared.run_flusher())?;
+        *lock(&self.flusher) = Some(thread);
         Ok(())
     }
 
@@ -102,18 +102,18 @@ impl Index {
             (layers.tip, layers.place) = (tip, place);
             layers.newest.size()
         };
-        if size > MUCH && lock(&self.keeper).is_some() {
-            self.shared.turn(size > TOO_MUCH);
+        if size > FLUSH_SIZE && lock(&self.flusher).is_some() {
+            self.shared.rotate(size > STALL_SIZE);
         }
     }
 
     /// The state of a stream.
-    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, IndexError> {
         let layers = read_lock(&self.shared.layers);
-        let known = layers.parts().find_map(|part| part.streams.get(&stream).map(|touched| touched.state.clone()));
+        let known = layers.parts().find_map(|part| part.streams.get(&stream).map(|delta| delta.state.clone()));
         match known {
             Some(state) => Ok(Some(state)),
-            None => self.shared.stored(|store| store.stream(stream)),
+            None => self.shared.query_store(|store| store.stream(stream)),
         }
     }
 
@@ -124,27 +124,27 @@ impl Index {
 
     /// Frames of a stream, starting with the one that contains a `seq`: more than `limit` if there are as many,
     /// otherwise all.
-    pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, Lost> {
+    pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, IndexError> {
         let layers = read_lock(&self.shared.layers);
-        let (mut later, mut anew): (Vec<&[FrameAt]>, bool) = (Vec::new(), false);
-        for touched in layers.parts().filter_map(|part| part.streams.get(&stream)) {
-            if !anew {
-                later.push(&touched.frames);
-                anew |= touched.anew;
+        let (mut later, mut is_reset): (Vec<&[FrameAt]>, bool) = (Vec::new(), false);
+        for delta in layers.parts().filter_map(|part| part.streams.get(&stream)) {
+            if !is_reset {
+                later.push(&delta.frames);
+                is_reset |= delta.is_reset;
             }
         }
         later.retain(|some| !some.is_empty());
         // The newest part that contains the frame or one before it; older parts only have earlier frames.
         let begin = later.iter().position(|some| some[0].first_seq <= seq);
-        let mut frames = if anew || begin.is_some() {
+        let mut frames = if is_reset || begin.is_some() {
             Vec::new()
         } else {
-            self.shared.stored(|store| store.frames(stream, seq, limit).map(Some))?.unwrap_or_default()
+            self.shared.query_store(|store| store.frames(stream, seq, limit).map(Some))?.unwrap_or_default()
         };
-        frames.drain(..passed_by(&frames, seq));
+        frames.drain(..frames_before(&frames, seq));
         later.truncate(begin.map_or(later.len(), |begin| begin + 1));
         for some in later.into_iter().rev() {
-            let passed = if frames.is_empty() { passed_by(some, seq) } else { 0 };
+            let passed = if frames.is_empty() { frames_before(some, seq) } else { 0 };
             let wanted = limit.saturating_add(1).saturating_sub(frames.len());
             frames.extend(some[passed..].iter().take(wanted));
         }
@@ -152,35 +152,35 @@ impl Index {
     }
 
     /// The place of a definition.
-    pub(crate) fn definition(&self, fingerprint: Hash) -> Result<Option<Span>, Lost> {
+    pub(crate) fn definition(&self, fingerprint: Hash) -> Result<Option<Span>, IndexError> {
         let layers = read_lock(&self.shared.layers);
         match layers.parts().find_map(|part| part.definitions.get(&fingerprint)) {
             Some(span) => Ok(Some(*span)),
-            None => self.shared.stored(|store| store.definition(fingerprint)),
+            None => self.shared.query_store(|store| store.definition(fingerprint)),
         }
     }
 
     /// The place of a group at or before a position.
-    pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, Lost> {
+    pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, IndexError> {
         let layers = read_lock(&self.shared.layers);
         match layers.parts().find_map(|part| part.group_before(position)) {
             Some(place) => Ok(Some(place)),
-            None => self.shared.stored(|store| store.group_before(position)),
+            None => self.shared.query_store(|store| store.group_before(position)),
         }
     }
 
     /// The streams with records from a position on, each with the position after its last record, sorted by it. `None`
     /// if some of these entries are no longer in memory.
-    pub(crate) fn since(&self, from: u64) -> Result<Option<Vec<(u64, StreamId)>>, Lost> {
+    pub(crate) fn since(&self, from: u64) -> Result<Option<Vec<(u64, StreamId)>>, IndexError> {
         let layers = read_lock(&self.shared.layers);
-        let stored = self.shared.stored(|store| Ok(Some(store.end().tip.position)))?;
+        let stored = self.shared.query_store(|store| Ok(Some(store.end().tip.position)))?;
         if stored.is_some_and(|stored| from < stored) {
             return Ok(None);
         }
         let mut since = BTreeMap::new();
         for part in layers.parts() {
-            for (stream, touched) in part.streams.iter().filter(|(_, touched)| touched.state.end > from) {
-                since.entry(*stream).or_insert(touched.state.end);
+            for (stream, delta) in part.streams.iter().filter(|(_, delta)| delta.state.end > from) {
+                since.entry(*stream).or_insert(delta.state.end);
             }
         }
         let mut since: Vec<_> = since.into_iter().map(|(stream, end)| (end, stream)).collect();
@@ -189,7 +189,7 @@ impl Index {
     }
 
     /// The streams that match a filter, newest first.
-    pub(crate) fn list(&self, filter: &StreamFilter) -> Result<Vec<(StreamId, StreamState)>, Lost> {
+    pub(crate) fn list(&self, filter: &StreamFilter) -> Result<Vec<(StreamId, StreamState)>, IndexError> {
         let mut shown = Vec::new();
         let mut before = filter.before;
         while shown.len() < filter.limit {
@@ -211,7 +211,7 @@ impl Index {
         filter: &StreamFilter,
         before: Option<ListingKey>,
         wanted: usize,
-    ) -> Result<(Vec<(StreamId, StreamState)>, Option<ListingKey>), Lost> {
+    ) -> Result<(Vec<(StreamId, StreamState)>, Option<ListingKey>), IndexError> {
         let layers = read_lock(&self.shared.layers);
         let page = wanted.clamp(1, PAGE);
         let mut keys: BTreeMap<ListingKey, StreamKind> = BTreeMap::new();
@@ -225,9 +225,10 @@ impl Index {
         };
         for kind in StreamKind::ALL.into_iter().filter(|one| filter.kind.is_none_or(|kind| kind == *one)) {
             for part in layers.parts() {
-                take(kind, part.before(kind, before).take(page).collect());
+                take(kind, part.keys_before(kind, before).take(page).collect());
             }
-            let stored = self.shared.stored(|store| store.before(filter.open_only, kind, before, page).map(Some))?;
+            let stored =
+                self.shared.query_store(|store| store.keys_before(filter.open_only, kind, before, page).map(Some))?;
             take(kind, stored.unwrap_or_default());
         }
         let mut shown = Vec::new();
@@ -235,13 +236,12 @@ impl Index {
             if known_down_to.is_some_and(|down_to| key < down_to) {
                 break;
             }
-            let known =
-                layers.parts().find_map(|part| part.streams.get(&key.stream).map(|touched| touched.state.clone()));
+            let known = layers.parts().find_map(|part| part.streams.get(&key.stream).map(|delta| delta.state.clone()));
             let state = match known {
                 Some(state) => Some(state),
-                None => self.shared.stored(|store| store.stream(key.stream))?,
+                None => self.shared.query_store(|store| store.stream(key.stream))?,
             };
-            let state = state.ok_or_else(|| Lost(format!("it lists {}, but has no entry for it", key.stream)))?;
+            let state = state.ok_or_else(|| IndexError(format!("it lists {}, but has no entry for it", key.stream)))?;
             let is_listed = !state.pruned && state.key(key.stream) == key && state.kind == kind;
             if is_listed && (state.open || !filter.open_only) {
                 shown.push((key.stream, state));
@@ -255,8 +255,8 @@ impl Index {
         let layers = read_lock(&self.shared.layers);
         let mut all = BTreeMap::new();
         for part in layers.parts() {
-            for (stream, touched) in &part.streams {
-                all.entry(*stream).or_insert_with(|| touched.state.clone());
+            for (stream, delta) in &part.streams {
+                all.entry(*stream).or_insert_with(|| delta.state.clone());
             }
         }
         all.into_iter().collect()
@@ -271,122 +271,125 @@ impl Index {
         all
     }
 
-    /// Replaces the index with one that `anew` builds from the segments, and drops sled's. Nothing is appended
+    /// Replaces the index with one that `rebuild` builds from the segments, and drops sled's. Nothing is appended
     /// during the call.
-    pub(crate) fn replace<Error>(&self, anew: impl FnOnce(Tip, Place) -> Result<Part, Error>) -> Result<(), Error> {
+    pub(crate) fn replace<Error>(&self, rebuild: impl FnOnce(Tip, Place) -> Result<Part, Error>) -> Result<(), Error> {
         let mut layers = write_lock(&self.shared.layers);
-        let newest = anew(layers.tip, layers.place)?;
-        (layers.newest, layers.leaving) = (newest, None);
+        let newest = rebuild(layers.tip, layers.place)?;
+        (layers.newest, layers.flushing) = (newest, None);
         drop(write_lock(&self.shared.store).take());
         Ok(())
     }
 
     /// Whether the index was closed together with its log.
-    pub(crate) fn is_let_go(&self) -> bool {
-        self.shared.let_go.load(Ordering::Acquire)
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
     }
 
     /// Flushes all entries to sled and closes it, once. Returns whether sled then has the complete index.
     pub(crate) fn close(&self) -> bool {
-        if std::mem::replace(&mut lock(&self.shared.turn).over, true) {
+        if std::mem::replace(&mut lock(&self.shared.flush_state).is_over, true) {
             return false;
         }
-        self.shared.turned.notify_all();
+        self.shared.flush_changed.notify_all();
         // A panic of the thread was already caught and reported.
-        if let Some(keeper) = lock(&self.keeper).take() {
-            let _ = keeper.join();
-            self.shared.let_go.store(true, Ordering::Release);
+        if let Some(flusher) = lock(&self.flusher).take() {
+            let _ = flusher.join();
+            self.shared.closed.store(true, Ordering::Release);
         }
         let store = read_lock(&self.shared.store);
         let Some(store) = store.as_ref() else { return false };
         let mut layers = write_lock(&self.shared.layers);
-        let taken = lock(&self.shared.turn).failed.clone().map_or(Ok(()), Err).and_then(|()| {
+        let taken = lock(&self.shared.flush_state).failed.clone().map_or(Ok(()), Err).and_then(|()| {
             let Layers { newest, tip, place, .. } = &*layers;
-            if store.end().tip != *tip || !newest.is_empty() { store.take(newest, *tip, *place) } else { Ok(()) }
+            if store.end().tip != *tip || !newest.is_empty() { store.apply(newest, *tip, *place) } else { Ok(()) }
         });
-        if let Err(Lost(why)) = &taken {
+        if let Err(IndexError(why)) = &taken {
             tracing::warn!(why, "the index was not brought up to date; it will be rebuilt when the log is opened");
         }
         let is_whole = store.close() && taken.is_ok();
-        layers.leaving = None;
+        layers.flushing = None;
         is_whole
     }
 }
 
 /// The number of frames before the one that contains a `seq`.
-fn passed_by(frames: &[FrameAt], seq: u64) -> usize {
+fn frames_before(frames: &[FrameAt], seq: u64) -> usize {
     frames.partition_point(|frame| frame.first_seq <= seq).saturating_sub(1)
 }
 
 impl Layers {
     /// The parts in memory, the newest first.
     fn parts(&self) -> impl Iterator<Item = &Part> {
-        [Some(&self.newest), self.leaving.as_ref().map(|leaving| &leaving.0)].into_iter().flatten()
+        [Some(&self.newest), self.flushing.as_ref().map(|flushing| &flushing.0)].into_iter().flatten()
     }
 }
 
 impl Shared {
-    fn stored<T>(&self, ask: impl FnOnce(&Store) -> Result<Option<T>, Lost>) -> Result<Option<T>, Lost> {
+    fn query_store<T>(
+        &self,
+        ask: impl FnOnce(&Store) -> Result<Option<T>, IndexError>,
+    ) -> Result<Option<T>, IndexError> {
         read_lock(&self.store).as_ref().map_or(Ok(None), ask)
     }
 
-    /// Starts flushing the entries in memory, unless a flush is in progress. Then, if `must` is set, waits for it
+    /// Starts flushing the entries in memory, unless a flush is in progress. Then, if `wait` is set, waits for it
     /// first.
-    fn turn(&self, must: bool) {
-        let mut turn = lock(&self.turn);
+    fn rotate(&self, wait: bool) {
+        let mut flush_state = lock(&self.flush_state);
         loop {
-            if turn.over || turn.failed.is_some() {
+            if flush_state.is_over || flush_state.failed.is_some() {
                 return;
             }
             let mut layers = write_lock(&self.layers);
-            if layers.leaving.is_none() {
+            if layers.flushing.is_none() {
                 let newest = std::mem::take(&mut layers.newest);
-                layers.leaving = Some(Arc::new((newest, layers.tip, layers.place)));
-                self.turned.notify_all();
+                layers.flushing = Some(Arc::new((newest, layers.tip, layers.place)));
+                self.flush_changed.notify_all();
                 return;
             }
             drop(layers);
-            if !must {
+            if !wait {
                 return;
             }
-            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            flush_state = self.flush_changed.wait(flush_state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Flushes entries until the index is closed.
-    fn keep(&self) {
-        while let Some(leaving) = self.next_to_leave() {
-            let (part, tip, place) = &*leaving;
-            let taken = read_lock(&self.store).as_ref().map_or(Ok(()), |store| store.take(part, *tip, *place));
-            let mut turn = lock(&self.turn);
+    fn run_flusher(&self) {
+        while let Some(flushing) = self.next_flush() {
+            let (part, tip, place) = &*flushing;
+            let taken = read_lock(&self.store).as_ref().map_or(Ok(()), |store| store.apply(part, *tip, *place));
+            let mut flush_state = lock(&self.flush_state);
             match taken {
-                Ok(()) => write_lock(&self.layers).leaving = None,
+                Ok(()) => write_lock(&self.layers).flushing = None,
                 // The entries stay in memory.
                 Err(lost) => {
                     tracing::warn!(
                         why = lost.0,
                         "the index can no longer be written; it will be rebuilt when the log is opened"
                     );
-                    turn.failed = Some(lost);
+                    flush_state.failed = Some(lost);
                 }
             }
-            self.turned.notify_all();
-            if turn.failed.is_some() {
+            self.flush_changed.notify_all();
+            if flush_state.failed.is_some() {
                 return;
             }
         }
     }
 
-    fn next_to_leave(&self) -> Option<Arc<(Part, Tip, Place)>> {
-        let mut turn = lock(&self.turn);
+    fn next_flush(&self) -> Option<Arc<(Part, Tip, Place)>> {
+        let mut flush_state = lock(&self.flush_state);
         loop {
-            if let Some(leaving) = &read_lock(&self.layers).leaving {
-                return Some(Arc::clone(leaving));
+            if let Some(flushing) = &read_lock(&self.layers).flushing {
+                return Some(Arc::clone(flushing));
             }
-            if turn.over {
+            if flush_state.is_over {
                 return None;
             }
-            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            flush_state = self.flush_changed.wait(flush_state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

@@ -21,21 +21,21 @@ const DEFINITION: usize = 80;
 
 /// A stream that was appended to in this part.
 #[derive(Clone, Debug)]
-pub(crate) struct Touched {
+pub(crate) struct StreamDelta {
     pub(crate) state: StreamState,
     /// The frames in this part.
     pub(crate) frames: Vec<FrameAt>,
     /// Whether frames in earlier parts are obsolete.
-    pub(crate) anew: bool,
+    pub(crate) is_reset: bool,
 }
 
 /// The index of a part of the log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Part {
-    pub(crate) streams: FxHashMap<StreamId, Touched>,
+    pub(crate) streams: FxHashMap<StreamId, StreamDelta>,
     /// The sort order of the listing. Not maintained in a part that is only appended to another one.
     order: BTreeSet<(StreamKind, ListingKey)>,
-    is_small: bool,
+    is_unordered: bool,
     pub(crate) definitions: FxHashMap<Hash, Span>,
     /// Some of the groups, each with its first position.
     pub(crate) groups: Vec<(u64, Place)>,
@@ -44,8 +44,8 @@ pub(crate) struct Part {
 
 impl Part {
     /// A part that is only appended to another one.
-    pub(crate) fn small() -> Self {
-        Self { is_small: true, ..Self::default() }
+    pub(crate) fn unordered() -> Self {
+        Self { is_unordered: true, ..Self::default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -57,43 +57,43 @@ impl Part {
         self.size
     }
 
-    /// Sets the state of a stream and adds a frame. `anew` makes earlier frames obsolete.
-    pub(crate) fn add(&mut self, stream: StreamId, state: StreamState, frame: FrameAt, anew: bool) {
+    /// Sets the state of a stream and adds a frame. `is_reset` makes earlier frames obsolete.
+    pub(crate) fn add(&mut self, stream: StreamId, state: StreamState, frame: FrameAt, is_reset: bool) {
         self.size += FRAME;
-        let touched = self.touch(stream, state);
-        if anew {
-            touched.anew = true;
-            touched.frames.clear();
+        let delta = self.set_state(stream, state);
+        if is_reset {
+            delta.is_reset = true;
+            delta.frames.clear();
         }
-        touched.frames.push(frame);
+        delta.frames.push(frame);
     }
 
     /// Marks a stream as pruned.
     pub(crate) fn prune(&mut self, stream: StreamId, state: StreamState) {
-        let touched = self.touch(stream, StreamState { pruned: true, open: false, ..state });
-        touched.anew = true;
-        touched.frames.clear();
+        let delta = self.set_state(stream, StreamState { pruned: true, open: false, ..state });
+        delta.is_reset = true;
+        delta.frames.clear();
     }
 
-    fn touch(&mut self, stream: StreamId, state: StreamState) -> &mut Touched {
+    fn set_state(&mut self, stream: StreamId, state: StreamState) -> &mut StreamDelta {
         let place = (state.kind, state.key(stream));
         match self.streams.entry(stream) {
             std::collections::hash_map::Entry::Occupied(known) => {
-                let touched = known.into_mut();
-                let before = (touched.state.kind, touched.state.key(stream));
-                if before != place && !self.is_small {
+                let delta = known.into_mut();
+                let before = (delta.state.kind, delta.state.key(stream));
+                if before != place && !self.is_unordered {
                     self.order.remove(&before);
                     self.order.insert(place);
                 }
-                touched.state = state;
-                touched
+                delta.state = state;
+                delta
             }
             std::collections::hash_map::Entry::Vacant(new) => {
                 self.size += STREAM + state.label.len();
-                if !self.is_small {
+                if !self.is_unordered {
                     self.order.insert(place);
                 }
-                new.insert(Touched { state, frames: Vec::new(), anew: false })
+                new.insert(StreamDelta { state, frames: Vec::new(), is_reset: false })
             }
         }
     }
@@ -122,21 +122,25 @@ impl Part {
 
     /// Appends the entries of the following part of the log.
     pub(crate) fn append(&mut self, next: Self) {
-        for (stream, Touched { state, frames, anew }) in next.streams {
+        for (stream, StreamDelta { state, frames, is_reset }) in next.streams {
             self.size += FRAME * frames.len();
-            let touched = self.touch(stream, state);
-            if anew {
-                touched.anew = true;
-                touched.frames.clear();
+            let delta = self.set_state(stream, state);
+            if is_reset {
+                delta.is_reset = true;
+                delta.frames.clear();
             }
-            touched.frames.extend(frames);
+            delta.frames.extend(frames);
         }
         next.definitions.into_iter().for_each(|(fingerprint, span)| self.define(fingerprint, span));
         next.groups.into_iter().for_each(|(first, place)| self.note_group(first, place));
     }
 
     /// The keys of streams of a kind that started before a key, newest first.
-    pub(crate) fn before(&self, kind: StreamKind, before: Option<ListingKey>) -> impl Iterator<Item = ListingKey> + '_ {
+    pub(crate) fn keys_before(
+        &self,
+        kind: StreamKind,
+        before: Option<ListingKey>,
+    ) -> impl Iterator<Item = ListingKey> + '_ {
         let below = before.map_or(Bound::Included((kind, ListingKey::LAST)), |before| Bound::Excluded((kind, before)));
         self.order.range((Bound::Included((kind, ListingKey::FIRST)), below)).rev().map(|(_, key)| *key)
     }

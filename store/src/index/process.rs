@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::threads;
 
 /// The number of threads that sled keeps for all databases of a process, once it was used.
-const POOL: usize = 7;
+const POOL_THREADS: usize = 7;
 
 /// The number of threads of an index: the one that closes it.
-pub(crate) const OF_AN_INDEX: usize = 1;
+pub(crate) const INDEX_THREADS: usize = 1;
 
 /// The number of threads of an open log: those of its index, the one that flushes the index, the writer, and the one
 /// that accepts readers.
-pub(crate) const OF_A_LOG: usize = OF_AN_INDEX + 3;
+pub(crate) const LOG_THREADS: usize = INDEX_THREADS + 3;
 
 /// The process in which sled started its threads; 0 before the first database.
 static STARTED_IN: AtomicU32 = AtomicU32::new(0);
@@ -23,7 +23,7 @@ static STARTED_IN: AtomicU32 = AtomicU32::new(0);
 pub(crate) fn check(needed: usize) -> io::Result<()> {
     let this = std::process::id();
     match STARTED_IN.load(Ordering::SeqCst) {
-        0 => threads::check(POOL + needed)?,
+        0 => threads::check(POOL_THREADS + needed)?,
         process if process == this => return threads::check(needed),
         parent => {
             return Err(io::Error::other(format!(

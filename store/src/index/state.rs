@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 
-use crate::layout::frame::{FrameHeader, ListingChange, Standing};
+use crate::layout::frame::{FrameHeader, FrameOrigin, ListingChange};
 use crate::log::{ListingKey, StreamEntry};
 use crate::record::{Hash, StreamId, StreamKind, Timestamp};
 use crate::segments::Span;
@@ -40,7 +40,7 @@ impl StreamState {
     /// The state after a frame that is in the log before position `end`.
     pub(crate) fn after(before: Option<&Self>, frame: &FrameHeader, label: &[u8], end: u64) -> Self {
         // A stream that was pruned and then imported starts over.
-        let before = before.filter(|before| !(before.pruned && frame.standing == Standing::Imported));
+        let before = before.filter(|before| !(before.pruned && frame.origin == FrameOrigin::Imported));
         let open = match frame.listing {
             ListingChange::Keep => before.is_none_or(|before| before.open),
             ListingChange::Open => true,

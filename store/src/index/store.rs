@@ -2,7 +2,7 @@
 //!
 //! It can be deleted at any time, because everything in it can be rebuilt from the segments. So nothing waits for it,
 //! and it is never synced. Any fault (it does not open, panics, lacks an entry or has one too many) is reported as
-//! [`Lost`], and the index is rebuilt.
+//! [`IndexError`], and the index is rebuilt.
 
 use std::any::Any;
 use std::fs::{self, TryLockError};
@@ -17,7 +17,7 @@ use bincode::{Decode, Encode};
 use rustc_hash::FxHashSet;
 
 use super::entries::{self, END, End};
-use super::part::{Part, Touched};
+use super::part::{Part, StreamDelta};
 use super::process;
 use super::state::{FrameAt, StreamState};
 use crate::bytes::Malformed;
@@ -39,14 +39,14 @@ const FRAMES: usize = 64;
 const DATABASE: &str = "db";
 
 /// How long sled may take to close its files, and how often to check whether it has.
-const LETTING_GO: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_EVERY: Duration = Duration::from_millis(5);
 
 /// The index is unusable, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Lost(pub(crate) String);
+pub(crate) struct IndexError(pub(crate) String);
 
-impl From<Malformed> for Lost {
+impl From<Malformed> for IndexError {
     fn from(Malformed(why): Malformed) -> Self {
         Self(why)
     }
@@ -61,21 +61,21 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the index in a directory, or creates an empty one.
-    pub(crate) fn open(directory: &Path, log: LogId, cache: u64) -> Result<Self, Lost> {
-        let lost = |doing: &str, error: io::Error| Lost(format!("{doing}: {error}"));
-        process::check(process::OF_AN_INDEX).map_err(|error| lost("starting its threads", error))?;
+    pub(crate) fn open(directory: &Path, log: LogId, cache: u64) -> Result<Self, IndexError> {
+        let lost = |doing: &str, error: io::Error| IndexError(format!("{doing}: {error}"));
+        process::check(process::INDEX_THREADS).map_err(|error| lost("starting its threads", error))?;
         prepare(directory).map_err(|error| lost("creating its directory", error))?;
         wait_until_free(&directory.join(DATABASE)).map_err(|error| lost("waiting for its lock", error))?;
         let config = ::sled::Config::new().path(directory).cache_capacity(cache).flush_every_ms(None);
         let database = guarded(|| config.open())?;
         let end = End { log, tip: Tip::empty(), place: Place::default(), entries: 0, sum: 0 };
         let store = Self { database: Mutex::new(Some(database)), end: Mutex::new(end) };
-        give_to_owner(directory).map_err(|error| lost("setting the owner of its files", error))?;
+        apply_access(directory).map_err(|error| lost("setting the owner of its files", error))?;
         match store.get::<End>(END)? {
-            Some(end) if end.log != log => return Err(Lost("it is the index of another log".to_owned())),
+            Some(end) if end.log != log => return Err(IndexError("it is the index of another log".to_owned())),
             Some(end) => *lock(&store.end) = end,
             None if store.with(|database| Ok(database.is_empty()))? => {}
-            None => return Err(Lost("its end entry is missing".to_owned())),
+            None => return Err(IndexError("its end entry is missing".to_owned())),
         }
         Ok(store)
     }
@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// Checks that no entry is missing and none is unexpected.
-    pub(crate) fn check(&self) -> Result<(), Lost> {
+    pub(crate) fn check(&self) -> Result<(), IndexError> {
         let (mut entries, mut sum) = (0_u64, 0_u64);
         self.with(|database| {
             for entry in database.iter() {
@@ -102,30 +102,30 @@ impl Store {
         if (entries, sum) == (end.entries, end.sum) {
             return Ok(());
         }
-        Err(Lost(format!("its {entries} entries do not add up to the {} that it should have", end.entries)))
+        Err(IndexError(format!("its {entries} entries do not add up to the {} that it should have", end.entries)))
     }
 
-    fn with<T>(&self, work: impl FnOnce(&::sled::Db) -> Result<T, ::sled::Error>) -> Result<T, Lost> {
-        let database = lock(&self.database).clone().ok_or_else(|| Lost("it was closed".to_owned()))?;
+    fn with<T>(&self, work: impl FnOnce(&::sled::Db) -> Result<T, ::sled::Error>) -> Result<T, IndexError> {
+        let database = lock(&self.database).clone().ok_or_else(|| IndexError("it was closed".to_owned()))?;
         guarded(|| work(&database))
     }
 
-    fn get<Value: Decode<()>>(&self, key: &[u8]) -> Result<Option<Value>, Lost> {
+    fn get<Value: Decode<()>>(&self, key: &[u8]) -> Result<Option<Value>, IndexError> {
         let found = self.with(|database| database.get(key))?;
         Ok(found.map(|value| entries::decode(key, &value)).transpose()?)
     }
 
-    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, IndexError> {
         self.get(&entries::stream(stream))
     }
 
-    pub(crate) fn definition(&self, fingerprint: Hash) -> Result<Option<Span>, Lost> {
+    pub(crate) fn definition(&self, fingerprint: Hash) -> Result<Option<Span>, IndexError> {
         self.get(&entries::definition(fingerprint))
     }
 
     /// Frames of a stream, starting with the one that contains a `seq`: more than `limit` if there are as many,
     /// otherwise all.
-    pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, Lost> {
+    pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, IndexError> {
         let (first, end) = (entries::frames(stream, 0), entries::frames_end(stream));
         let sought = entries::frames(stream, seq);
         let found = self.with(|database| {
@@ -150,13 +150,13 @@ impl Store {
     }
 
     /// The keys of streams of a kind that started before a key, newest first.
-    pub(crate) fn before(
+    pub(crate) fn keys_before(
         &self,
         open_only: bool,
         kind: StreamKind,
         before: Option<ListingKey>,
         limit: usize,
-    ) -> Result<Vec<ListingKey>, Lost> {
+    ) -> Result<Vec<ListingKey>, IndexError> {
         let from = entries::listed(open_only, kind, ListingKey::FIRST);
         let mut below = entries::listed(open_only, kind, before.unwrap_or(ListingKey::LAST));
         if before.is_none() {
@@ -166,30 +166,30 @@ impl Store {
             let entries = database.range(&from[..]..&below[..]).rev();
             entries.take(limit).map(|entry| entry.map(|(key, _)| key)).collect()
         })?;
-        keys.iter().map(|key| entries::parse_listed(key).map_err(Lost::from)).collect()
+        keys.iter().map(|key| entries::parse_listed(key).map_err(IndexError::from)).collect()
     }
 
     /// The place of the last indexed group at or before a position.
-    pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, Lost> {
+    pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, IndexError> {
         let (from, to) = (entries::group(0), entries::group(position));
         let found = self.with(|database| database.range(&from[..]..=&to[..]).next_back().transpose())?;
         Ok(found.map(|(key, value)| entries::decode(&key, &value)).transpose()?)
     }
 
     /// Adds the following part of the log, up to an end, atomically.
-    pub(crate) fn take(&self, part: &Part, tip: Tip, place: Place) -> Result<(), Lost> {
-        let mut change =
-            Change { store: self, batch: ::sled::Batch::default(), removed: FxHashSet::default(), end: self.end() };
-        for (stream, touched) in &part.streams {
-            change.stream(*stream, touched)?;
+    pub(crate) fn apply(&self, part: &Part, tip: Tip, place: Place) -> Result<(), IndexError> {
+        let mut changes =
+            StoreBatch { store: self, batch: ::sled::Batch::default(), removed: FxHashSet::default(), end: self.end() };
+        for (stream, delta) in &part.streams {
+            changes.stream(*stream, delta)?;
         }
         for (fingerprint, span) in &part.definitions {
-            change.replace(entries::definition(*fingerprint), span)?;
+            changes.replace(entries::definition(*fingerprint), span)?;
         }
         for (first, place) in &part.groups {
-            change.replace(entries::group(*first), place)?;
+            changes.replace(entries::group(*first), place)?;
         }
-        let Change { mut batch, end, .. } = change;
+        let StoreBatch { mut batch, end, .. } = changes;
         let end = End { tip, place, ..end };
         batch.insert(END, entries::encode(END, &end)?);
         // Flushed, so that it helps after the process is killed; never synced.
@@ -202,29 +202,29 @@ impl Store {
     pub(crate) fn close(&self) -> bool {
         let Some(database) = lock(&self.database).take() else { return false };
         let flushed = guarded(|| database.flush());
-        let_go(database) && flushed.is_ok()
+        close_database(database) && flushed.is_ok()
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
         if let Some(database) = lock(&self.database).take() {
-            let_go(database);
+            close_database(database);
         }
     }
 }
 
 /// A batch of changes.
-struct Change<'a> {
+struct StoreBatch<'a> {
     store: &'a Store,
     batch: ::sled::Batch,
     removed: FxHashSet<Vec<u8>>,
     end: End,
 }
 
-impl Change<'_> {
-    fn stream(&mut self, stream: StreamId, touched: &Touched) -> Result<(), Lost> {
-        let Touched { state, frames, anew } = touched;
+impl StoreBatch<'_> {
+    fn stream(&mut self, stream: StreamId, delta: &StreamDelta) -> Result<(), IndexError> {
+        let StreamDelta { state, frames, is_reset } = delta;
         let before = self.store.stream(stream)?;
         for open_only in [false, true] {
             let listed = |state: &StreamState| {
@@ -237,8 +237,8 @@ impl Change<'_> {
                 new.into_iter().try_for_each(|key| self.replace(key, &()))?;
             }
         }
-        if *anew {
-            self.forget_frames(stream)?;
+        if *is_reset {
+            self.remove_frames(stream)?;
         }
         for some in frames.chunks(FRAMES) {
             self.replace(entries::frames(stream, some[0].first_seq), &some.to_vec())?;
@@ -246,14 +246,14 @@ impl Change<'_> {
         self.replace(entries::stream(stream), state)
     }
 
-    fn forget_frames(&mut self, stream: StreamId) -> Result<(), Lost> {
+    fn remove_frames(&mut self, stream: StreamId) -> Result<(), IndexError> {
         let (from, end) = (entries::frames(stream, 0), entries::frames_end(stream));
         let keys: Vec<_> = self.store.with(|database| database.range(&from[..]..&end[..]).keys().collect())?;
         keys.into_iter().try_for_each(|key| self.remove(key.to_vec()))
     }
 
     /// Subtracts the old value of a key from the sum, once.
-    fn forget(&mut self, key: &[u8]) -> Result<(), Lost> {
+    fn subtract(&mut self, key: &[u8]) -> Result<(), IndexError> {
         if self.removed.contains(key) {
             return Ok(());
         }
@@ -264,15 +264,15 @@ impl Change<'_> {
         Ok(())
     }
 
-    fn remove(&mut self, key: Vec<u8>) -> Result<(), Lost> {
-        self.forget(&key)?;
+    fn remove(&mut self, key: Vec<u8>) -> Result<(), IndexError> {
+        self.subtract(&key)?;
         self.batch.remove(&key[..]);
         self.removed.insert(key);
         Ok(())
     }
 
-    fn replace(&mut self, key: Vec<u8>, value: &impl Encode) -> Result<(), Lost> {
-        self.forget(&key)?;
+    fn replace(&mut self, key: Vec<u8>, value: &impl Encode) -> Result<(), IndexError> {
+        self.subtract(&key)?;
         let value = entries::encode(&key, value)?;
         self.end.entries += 1;
         self.end.sum = self.end.sum.wrapping_add(entries::weight(&key, &value));
@@ -282,10 +282,10 @@ impl Change<'_> {
 }
 
 /// Calls sled, and catches panics: it may panic on damaged files.
-fn guarded<T>(work: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, Lost> {
+fn guarded<T>(work: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, IndexError> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(answer) => answer.map_err(|error| Lost(error.to_string())),
-        Err(panic) => Err(Lost(format!("sled panicked: {}", panic_text(&*panic)))),
+        Ok(answer) => answer.map_err(|error| IndexError(error.to_string())),
+        Err(panic) => Err(IndexError(format!("sled panicked: {}", panic_text(&*panic)))),
     }
 }
 
@@ -296,18 +296,18 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Closes a database on a thread of its own: sled flushes at the end, and if that fails, it may panic or wait forever.
-fn let_go(database: ::sled::Db) -> bool {
+fn close_database(database: ::sled::Db) -> bool {
     let (done, waiting) = crossbeam_channel::bounded(1);
-    let let_go = move || {
+    let close = move || {
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(database)));
         // The receiver is gone if this took too long.
         let _ = done.send(dropped.is_ok());
     };
     // If the thread cannot be started, the closure is dropped, and the database with it.
     let spawned = catch_unwind(AssertUnwindSafe(|| {
-        thread::Builder::new().name("cloacina-letting-go".to_owned()).spawn(let_go).is_ok()
+        thread::Builder::new().name("cloacina-index-close".to_owned()).spawn(close).is_ok()
     }));
-    spawned.unwrap_or(false) && waiting.recv_timeout(LETTING_GO) == Ok(true)
+    spawned.unwrap_or(false) && waiting.recv_timeout(CLOSE_TIMEOUT) == Ok(true)
 }
 
 /// Creates the directory, and the files that sled would create in it, with the access of the log: sled would use the
@@ -319,7 +319,7 @@ fn prepare(directory: &Path) -> io::Result<()> {
         _ => Ok(()),
     };
     is_there(files::create_directory(directory, access))?;
-    files::directory(directory)?;
+    files::open_directory(directory)?;
     files::check_no_links(directory)?;
     check_files(directory)?;
     is_there(files::create_directory(&directory.join("blobs"), access))?;
@@ -329,13 +329,13 @@ fn prepare(directory: &Path) -> io::Result<()> {
 /// Waits until no process holds the lock on sled's file, since sled tries only once. A forked process holds its
 /// parent's locks until it runs its own program.
 fn wait_until_free(database: &Path) -> io::Result<()> {
-    let file = files::to_write(database)?;
-    let until = Instant::now() + LETTING_GO;
+    let file = files::open_write(database)?;
+    let until = Instant::now() + CLOSE_TIMEOUT;
     loop {
         match file.try_lock() {
             // Unlock explicitly: closing the file keeps the lock if another process was forked in the meantime.
             Ok(()) => return file.unlock(),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK_EVERY),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(POLL_EVERY),
             // On file systems without locks, sled reports the error.
             Err(_) => return Ok(()),
         }
@@ -355,10 +355,10 @@ fn check_files(directory: &Path) -> io::Result<()> {
 }
 
 /// Applies the log's access to the files that sled created.
-fn give_to_owner(directory: &Path) -> io::Result<()> {
+fn apply_access(directory: &Path) -> io::Result<()> {
     let access = Access::of(directory.parent().unwrap_or(directory))?;
     for entry in fs::read_dir(directory)? {
-        files::give(&entry?.path(), access)?;
+        files::apply_access(&entry?.path(), access)?;
     }
     Ok(())
 }
@@ -384,7 +384,7 @@ pub(crate) fn checksum(directory: &Path) -> io::Result<u32> {
             hasher.update(&checksum(&path)?.to_be_bytes());
             continue;
         }
-        let mut file = files::to_read(&path)?;
+        let mut file = files::open_read(&path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it contains something other than files"));
         }

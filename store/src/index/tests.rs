@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::fold::Fold;
-use crate::layout::frame::{FrameHeader, ListingChange, Standing};
+use crate::layout::frame::{FrameHeader, FrameOrigin, ListingChange};
 use crate::layout::head::LogId;
 use crate::log_event::{Dropped, LogEvent, Pruned};
 use crate::record::Timestamp;
@@ -21,7 +21,7 @@ const NEAR: u32 = 64 * 1024;
 
 /// An operation on a log or its index.
 #[derive(Clone, Debug)]
-enum Step {
+enum Operation {
     /// Append a group with frames of some streams: each with a number of records and a listing change.
     Append(Vec<(u8, u32, ListingChange)>, u32),
     Define(u8, u32),
@@ -29,27 +29,27 @@ enum Step {
     /// Import a stream in a number of frames.
     Import(u8, u8, bool),
     /// Start a new segment.
-    Turn,
+    NewSegment,
     /// Start flushing the entries in memory to sled; finish the flush; close and reopen the log.
-    Leave,
-    Arrive,
+    StartFlush,
+    FinishFlush,
     Reopen,
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+fn any_operation() -> impl Strategy<Value = Operation> {
     let change = || {
         prop::sample::select(vec![ListingChange::Keep, ListingChange::Keep, ListingChange::Open, ListingChange::Closed])
     };
     let length = || prop_oneof![100..5_000u32, 60_000..70_000u32];
     prop_oneof![
-        8 => (vec((0..6u8, 1..4u32, change()), 1..4), length()).prop_map(|(frames, length)| Step::Append(frames, length)),
-        1 => (0..4u8, length()).prop_map(|(number, length)| Step::Define(number, length)),
-        1 => vec(0..6u8, 1..3).prop_map(Step::Prune),
-        1 => (0..8u8, 1..4u8, any::<bool>()).prop_map(|(stream, frames, open)| Step::Import(stream, frames, open)),
-        1 => Just(Step::Turn),
-        2 => Just(Step::Leave),
-        2 => Just(Step::Arrive),
-        1 => Just(Step::Reopen),
+        8 => (vec((0..6u8, 1..4u32, change()), 1..4), length()).prop_map(|(frames, length)| Operation::Append(frames, length)),
+        1 => (0..4u8, length()).prop_map(|(number, length)| Operation::Define(number, length)),
+        1 => vec(0..6u8, 1..3).prop_map(Operation::Prune),
+        1 => (0..8u8, 1..4u8, any::<bool>()).prop_map(|(stream, frames, open)| Operation::Import(stream, frames, open)),
+        1 => Just(Operation::NewSegment),
+        2 => Just(Operation::StartFlush),
+        2 => Just(Operation::FinishFlush),
+        1 => Just(Operation::Reopen),
     ]
 }
 
@@ -102,22 +102,22 @@ impl<'a> History<'a> {
         }
     }
 
-    fn take(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Operation) {
         match step {
-            Step::Append(frames, length) => self.append(frames, *length),
-            Step::Define(number, length) => {
+            Operation::Append(frames, length) => self.append(frames, *length),
+            Operation::Define(number, length) => {
                 let span = Span { place: self.place, length: *length };
                 let fingerprint = Hash([*number; 32]);
                 self.model.definitions.insert(fingerprint, span);
                 self.group(*length, |_, fold, _| fold.part.define(fingerprint, span));
             }
-            Step::Prune(numbers) => self.prune(numbers),
-            Step::Import(number, frames, open) => self.import(*number, *frames, *open),
-            Step::Turn => self.place = Place { segment: self.place.segment + 1, offset: 80 },
-            Step::Leave if self.directory.is_some() => self.index.shared.turn(false),
-            Step::Arrive => self.arrive(),
-            Step::Reopen => self.reopen(),
-            Step::Leave => {}
+            Operation::Prune(numbers) => self.prune(numbers),
+            Operation::Import(number, frames, open) => self.import(*number, *frames, *open),
+            Operation::NewSegment => self.place = Place { segment: self.place.segment + 1, offset: 80 },
+            Operation::StartFlush if self.directory.is_some() => self.index.shared.rotate(false),
+            Operation::FinishFlush => self.finish_flush(),
+            Operation::Reopen => self.reopen(),
+            Operation::StartFlush => {}
         }
     }
 
@@ -150,7 +150,7 @@ impl<'a> History<'a> {
             for (at, (number, count, listing)) in frames.iter().enumerate() {
                 let before = model.streams.get(&id(*number)).map(|(state, _)| state.records);
                 let place = Place { offset: place.offset + 10 * at as u32, ..place };
-                let header = header(model, *number, before.unwrap_or(0), *count, *listing, Standing::Own);
+                let header = header(model, *number, before.unwrap_or(0), *count, *listing, FrameOrigin::Appended);
                 model.position += u64::from(*count);
                 let end = model.position;
                 add(model, fold, &header, place, end, before.is_none());
@@ -193,7 +193,7 @@ impl<'a> History<'a> {
                     (true, true) => ListingChange::Open,
                     (true, false) => ListingChange::Closed,
                 };
-                let mut header = header(model, number, u64::from(at) * 2, 2, listing, Standing::Imported);
+                let mut header = header(model, number, u64::from(at) * 2, 2, listing, FrameOrigin::Imported);
                 header.time = Timestamp(-3 + i64::from(at));
                 let place = Place { offset: place.offset + 20 * u32::from(at), ..place };
                 add(model, fold, &header, place, end, at == 0);
@@ -201,18 +201,18 @@ impl<'a> History<'a> {
         });
     }
 
-    fn arrive(&mut self) {
-        let leaving = read_lock(&self.index.shared.layers).leaving.clone();
-        let Some(leaving) = leaving else { return };
-        let (part, tip, place) = &*leaving;
-        self.index.shared.stored(|store| store.take(part, *tip, *place).map(Some)).unwrap();
-        write_lock(&self.index.shared.layers).leaving = None;
+    fn finish_flush(&mut self) {
+        let flushing = read_lock(&self.index.shared.layers).flushing.clone();
+        let Some(flushing) = flushing else { return };
+        let (part, tip, place) = &*flushing;
+        self.index.shared.query_store(|store| store.apply(part, *tip, *place).map(Some)).unwrap();
+        write_lock(&self.index.shared.layers).flushing = None;
         self.model.stored = tip.position;
     }
 
     fn reopen(&mut self) {
         let Some(directory) = self.directory else { return };
-        self.arrive();
+        self.finish_flush();
         assert!(self.index.close(), "sled has the complete index");
         let (tip, place) = (self.index.tip(), self.index.place());
         let closed = Index::new(Part::default(), tip, place, None);
@@ -226,7 +226,7 @@ impl<'a> History<'a> {
     }
 }
 
-type Known<'a> = Box<dyn Fn(StreamId) -> Result<Option<StreamState>, Lost> + 'a>;
+type Known<'a> = Box<dyn Fn(StreamId) -> Result<Option<StreamState>, IndexError> + 'a>;
 
 fn header(
     model: &Model,
@@ -234,11 +234,11 @@ fn header(
     first_seq: u64,
     count: u32,
     listing: ListingChange,
-    standing: Standing,
+    origin: FrameOrigin,
 ) -> FrameHeader {
     let head = Hash([(first_seq + u64::from(count)) as u8; 32]);
     FrameHeader {
-        standing,
+        origin,
         pruned: false,
         length: 10,
         kind: kind_of(number),
@@ -372,22 +372,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn in_memory_it_answers_as_the_naive_one(steps in vec(any_step(), 1..60)) {
+    fn in_memory_it_answers_as_the_naive_one(steps in vec(any_operation(), 1..60)) {
         let mut history = History::new(None);
-        steps.iter().for_each(|step| history.take(step));
+        steps.iter().for_each(|step| history.apply(step));
         assert_same(&history);
     }
 
     #[test]
-    fn with_sled_it_answers_as_the_naive_one(steps in vec(any_step(), 1..60)) {
+    fn with_sled_it_answers_as_the_naive_one(steps in vec(any_operation(), 1..60)) {
         let directory = tempfile::tempdir().unwrap();
         let index = directory.path().join("index");
         let mut history = History::new(Some(&index));
         for step in &steps {
-            history.take(step);
+            history.apply(step);
         }
         assert_same(&history);
-        history.arrive();
+        history.finish_flush();
         assert_same(&history);
         history.reopen();
         assert_same(&history);
@@ -415,18 +415,18 @@ fn an_index_that_a_forked_process_has_for_a_moment_opens() {
 /// frames than the entry had left stopped there.
 #[test]
 fn frames_go_on_from_sled_into_what_is_leaving_and_into_memory() {
-    for (stored, leaving, newest) in [(64, 0, 10), (64, 10, 10), (130, 64, 3), (10, 10, 10), (0, 70, 70), (65, 0, 0)] {
+    for (stored, flushing, newest) in [(64, 0, 10), (64, 10, 10), (130, 64, 3), (10, 10, 10), (0, 70, 70), (65, 0, 0)] {
         let directory = tempfile::tempdir().unwrap();
         let index = directory.path().join("index");
         let mut history = History::new(Some(&index));
         let grow = |history: &mut History<'_>, count: usize| {
-            (0..count).for_each(|_| history.take(&Step::Append(vec![(0, 2, ListingChange::Keep)], 100)));
+            (0..count).for_each(|_| history.apply(&Operation::Append(vec![(0, 2, ListingChange::Keep)], 100)));
         };
         grow(&mut history, stored);
-        history.take(&Step::Leave);
-        history.arrive();
-        grow(&mut history, leaving);
-        history.take(&Step::Leave);
+        history.apply(&Operation::StartFlush);
+        history.finish_flush();
+        grow(&mut history, flushing);
+        history.apply(&Operation::StartFlush);
         grow(&mut history, newest);
         assert_same(&history);
     }
@@ -439,12 +439,12 @@ fn long_listings_go_on_over_pages() {
     let mut history = History::new(Some(&index));
     for number in 0..200 {
         let listing = if number % 7 == 0 { ListingChange::Open } else { ListingChange::Closed };
-        history.take(&Step::Append(vec![(number, 1, listing)], 101));
+        history.apply(&Operation::Append(vec![(number, 1, listing)], 101));
         if number % 60 == 59 {
-            history.take(&Step::Leave);
+            history.apply(&Operation::StartFlush);
         }
         if number == 90 {
-            history.arrive();
+            history.finish_flush();
         }
     }
     assert_same(&history);
@@ -463,10 +463,10 @@ fn an_entry_that_is_missing_changed_or_stray_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("index");
         let mut history = History::new(Some(&path));
-        history.take(&Step::Define(1, 500));
-        history.take(&Step::Append(vec![(0, 1, ListingChange::Open), (1, 1, ListingChange::Closed)], 500));
-        history.take(&Step::Leave);
-        history.arrive();
+        history.apply(&Operation::Define(1, 500));
+        history.apply(&Operation::Append(vec![(0, 1, ListingChange::Open), (1, 1, ListingChange::Closed)], 500));
+        history.apply(&Operation::StartFlush);
+        history.finish_flush();
         assert!(history.index.close());
         drop(history);
         let entries: Vec<_> = {
@@ -490,7 +490,7 @@ fn an_entry_that_is_missing_changed_or_stray_is_noticed() {
         let store = open_store(&path);
         assert!(store.close());
         assert!(
-            matches!(Store::open(&path, LogId([8; 16]), 1024 * 1024), Err(Lost(why)) if why.contains("another log"))
+            matches!(Store::open(&path, LogId([8; 16]), 1024 * 1024), Err(IndexError(why)) if why.contains("another log"))
         );
     }
 }

@@ -30,9 +30,9 @@ const LEAST_RECORD: usize = 1 + 4 + LEAST_CONTENT;
 
 /// How a frame came into its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum FrameOrigin {
     /// Appended.
-    Own,
+    Appended,
     /// Imported from an archive, so that its positions are not those of this log.
     Imported,
 }
@@ -48,7 +48,7 @@ pub(crate) enum ListingChange {
 /// The header of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
-    pub(crate) standing: Standing,
+    pub(crate) origin: FrameOrigin,
     /// Whether its content was removed.
     pub(crate) pruned: bool,
     /// The length of the frame.
@@ -84,11 +84,11 @@ impl FrameHeader {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(bytes);
         let sort = expect(&mut cursor, MAGIC)?;
-        let (standing, pruned) = match sort {
-            0 => (Standing::Own, false),
-            1 => (Standing::Imported, false),
-            2 => (Standing::Own, true),
-            3 => (Standing::Imported, true),
+        let (origin, pruned) = match sort {
+            0 => (FrameOrigin::Appended, false),
+            1 => (FrameOrigin::Imported, false),
+            2 => (FrameOrigin::Appended, true),
+            3 => (FrameOrigin::Imported, true),
             other => return Err(Malformed(format!("its sort is {other}, this version reads 0 to 3"))),
         };
         let length = usize_of(cursor.u32()?);
@@ -101,7 +101,7 @@ impl FrameHeader {
             other => return Err(Malformed(format!("unknown listing change: {other}"))),
         };
         let frame = Self {
-            standing,
+            origin,
             pruned,
             length,
             kind,
@@ -147,7 +147,7 @@ impl FrameHeader {
     }
 
     fn put(&self, into: &mut [u8]) -> Result<(), Malformed> {
-        let sort = u8::from(self.standing == Standing::Imported) + 2 * u8::from(self.pruned);
+        let sort = u8::from(self.origin == FrameOrigin::Imported) + 2 * u8::from(self.pruned);
         let mut bytes = Vec::with_capacity(HEADER);
         bytes.put(&begin(MAGIC, sort));
         bytes.put_u32(u32::try_from(self.length).map_err(|_| Malformed::new("a frame is too long"))?);
@@ -292,7 +292,7 @@ impl Content {
             record.position += 1;
         }
         let header = FrameHeader {
-            standing: Standing::Own,
+            origin: FrameOrigin::Appended,
             pruned: false,
             length: bytes.len(),
             kind,
@@ -345,7 +345,7 @@ pub(crate) fn imported(records: &[Record], bytes_so_far: u64, listing: &Listing)
         }
     }
     let header = FrameHeader {
-        standing: Standing::Imported,
+        origin: FrameOrigin::Imported,
         pruned: false,
         length: bytes.len(),
         kind: first.kind,
@@ -368,7 +368,7 @@ pub(crate) fn imported(records: &[Record], bytes_so_far: u64, listing: &Listing)
 
 /// A record as it is stored in a frame.
 #[derive(Clone, Copy, Debug)]
-struct Standard<'a> {
+struct RawRecord<'a> {
     hash: Hash,
     erased: bool,
     length: u32,
@@ -418,7 +418,7 @@ impl StoredFrame {
         &self.bytes[HEADER..HEADER + usize::from(self.header.label_length)]
     }
 
-    fn each(&self, mut visit: impl FnMut(Standard<'_>) -> Result<(), Malformed>) -> Result<(), Malformed> {
+    fn each(&self, mut visit: impl FnMut(RawRecord<'_>) -> Result<(), Malformed>) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(&self.bytes[HEADER + usize::from(self.header.label_length)..]);
         for index in 1..=self.header.count {
             let hash = if index == self.header.count { self.header.head } else { cursor.hash()? };
@@ -426,7 +426,7 @@ impl StoredFrame {
             let length = cursor.u32()?;
             let at = self.bytes.len() - cursor.remaining();
             let content = cursor.take(content_length(usize_of(length)))?;
-            visit(Standard { hash, erased, length, content, at })?;
+            visit(RawRecord { hash, erased, length, content, at })?;
         }
         cursor.end()
     }
@@ -441,9 +441,9 @@ impl StoredFrame {
         Ok(hashes)
     }
 
-    /// Appends its records to `records`, except the first `passed`. [`seal::check_all`] verifies their hashes. A pruned
-    /// frame has none.
-    pub(crate) fn records_into(&self, records: &mut Vec<Record>, passed: u64) -> Result<(), Malformed> {
+    /// Appends its records to `records`, except the first `skipped`. [`seal::check_all`] verifies their hashes. A
+    /// pruned frame has none.
+    pub(crate) fn records_into(&self, records: &mut Vec<Record>, skipped: u64) -> Result<(), Malformed> {
         if self.header.pruned {
             return Ok(());
         }
@@ -452,7 +452,7 @@ impl StoredFrame {
         records.reserve(usize_of(self.header.count));
         self.each(|record| {
             own += u64::from(record.length);
-            if offset >= passed {
+            if offset >= skipped {
                 let body = self.body_of(&record)?;
                 let (seq, position) = (first_seq + offset, first_position + offset);
                 records.push(Record { stream, kind, seq, position, time, previous, hash: record.hash, body });
@@ -470,7 +470,7 @@ impl StoredFrame {
         Ok(())
     }
 
-    fn body_of(&self, record: &Standard<'_>) -> Result<Body, Malformed> {
+    fn body_of(&self, record: &RawRecord<'_>) -> Result<Body, Malformed> {
         let mut cursor = Cursor::new(record.content);
         let (body, rest) = if record.erased {
             (Body::Erased { commitment: cursor.hash()?, length: record.length }, cursor.all())

@@ -2,7 +2,7 @@
 
 use ::bytes::Bytes;
 
-use super::frame::{self, FrameHeader, ListingChange, Standing, StoredFrame};
+use super::frame::{self, FrameHeader, FrameOrigin, ListingChange, StoredFrame};
 use super::gap::Gap;
 use super::group::{self, GroupHeader};
 use super::head::{Head, LogId};
@@ -64,7 +64,7 @@ fn written_again(frame: &StoredFrame, records: &[Record]) {
         ListingChange::Open => Listing::Open(label),
         ListingChange::Closed => Listing::Closed(label),
     };
-    if frame.header.standing == Standing::Imported {
+    if frame.header.origin == FrameOrigin::Imported {
         let again = frame::imported(records, frame.header.bytes, &listing);
         assert_eq!(again.as_deref(), Ok(&frame.bytes()[..]), "a frame encodes to the bytes it was decoded from");
     }

@@ -5,7 +5,7 @@ use ::bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::frame::{self, Content, FrameHeader, FramePlace, ListingChange, Standing, StoredFrame};
+use super::frame::{self, Content, FrameHeader, FrameOrigin, FramePlace, ListingChange, StoredFrame};
 use super::gap::Gap;
 use super::group::GroupHeader;
 use super::head::{Head, LogId, Tip};
@@ -163,7 +163,7 @@ fn what_is_imported_erased_and_pruned_is_told_by_the_sort_of_its_frame() {
     assert_eq!(begin(&pruned(&own)), "46000102");
     assert_eq!(begin(&pruned(&imported)), "46000103");
     let read = decode(&imported).unwrap();
-    assert_eq!((read.header.standing, read.header.listing), (Standing::Imported, ListingChange::Closed));
+    assert_eq!((read.header.origin, read.header.listing), (FrameOrigin::Imported, ListingChange::Closed));
     assert_eq!((records_of(&read), read.label()), (Ok(records), &b"L"[..]));
     for (whole, left) in [(&own, pruned(&own)), (&imported, pruned(&imported))] {
         let left = decode(&left).unwrap();
@@ -453,7 +453,7 @@ proptest! {
         let Ok(frame) = decode(&bytes) else { return Ok(()) };
         let Ok(records) = records_of(&frame) else { return Ok(()) };
         // The hashes do not cover the listing change, the counts, and the sort; a pruned frame has no records.
-        let unsealed = |header: &FrameHeader| (header.listing, header.bytes, header.standing, header.pruned);
+        let unsealed = |header: &FrameHeader| (header.listing, header.bytes, header.origin, header.pruned);
         let is_as_it_was = unsealed(&frame.header) == unsealed(&original.header) && frame.label() == original.label();
         let is_its_checksum = (8..12).contains(&index);
         prop_assert!(!is_as_it_was || is_its_checksum || seal::check_all(&records).is_err());

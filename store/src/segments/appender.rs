@@ -8,11 +8,11 @@ use crate::disk::{Disk, DiskFile};
 use crate::layout::segment::{HEADER, Place, SegmentHeader};
 
 /// The length at which a segment is full.
-pub(crate) const LONGEST: u32 = 256 * 1024 * 1024;
+pub(crate) const MAX_SEGMENT: u32 = 256 * 1024 * 1024;
 
 /// The number of zeros written ahead. Syncing a growing file takes a third longer than syncing one with allocated
 /// blocks, which costs more than writing these zeros. A group that is longer than `LARGE` takes longer by itself.
-const AHEAD: u64 = 256 * 1024;
+const PREALLOCATED: u64 = 256 * 1024;
 const LARGE: usize = 64 * 1024;
 
 /// Appends groups to the segments.
@@ -37,7 +37,7 @@ impl Appender {
     }
 
     /// Continues at a place. Cuts off whatever is after it.
-    pub(crate) fn go_on(disk: Arc<dyn Disk>, end: Place, longest: u32) -> io::Result<Self> {
+    pub(crate) fn resume(disk: Arc<dyn Disk>, end: Place, longest: u32) -> io::Result<Self> {
         let file = disk.open_to_write(&name_of(end.segment))?;
         let zeros = end.offset.into();
         if file.length()? != zeros {
@@ -58,7 +58,7 @@ impl Appender {
     }
 
     /// Finishes this segment, and starts the next one.
-    pub(crate) fn turn(&mut self, header: &SegmentHeader) -> io::Result<()> {
+    pub(crate) fn roll(&mut self, header: &SegmentHeader) -> io::Result<()> {
         self.finish()?;
         *self = Self::begin(Arc::clone(&self.disk), header, self.longest)?;
         Ok(())
@@ -71,8 +71,8 @@ impl Appender {
         if end > self.zeros && group.len() < LARGE && !self.is_full() {
             let from = self.zeros.max(end);
             // There may be room for the group only, so a failure is no error.
-            if self.file.write_at(&vec![0; AHEAD as usize], from).is_ok() {
-                self.zeros = from + AHEAD;
+            if self.file.write_at(&vec![0; PREALLOCATED as usize], from).is_ok() {
+                self.zeros = from + PREALLOCATED;
             }
         }
         self.file.write_at(group, self.offset.into())?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::walk::{Item, Step, Walk};
+use super::walk::{Item, Walk, WalkStep};
 use super::{Segments, name_of};
 use crate::MemoryDisk;
 use crate::bytes::usize_of;
@@ -32,7 +32,7 @@ fn walk(bytes: &[u8]) {
     let mut from = first;
     loop {
         match walk.step() {
-            Step::Group(group) => {
+            WalkStep::Group(group) => {
                 assert!(group.place >= from && group.end() > group.place, "it goes forward");
                 from = group.end();
                 let mut inside = group.place;
@@ -51,8 +51,8 @@ fn walk(bytes: &[u8]) {
                 }
                 let _ = group.check();
             }
-            Step::End => return,
-            Step::Unfit(_) => match walk.search() {
+            WalkStep::End => return,
+            WalkStep::Invalid(_) => match walk.search() {
                 Ok(Some(_)) => assert!(walk.place > from || from == first, "it continues after the damage"),
                 _ => return,
             },

@@ -51,7 +51,7 @@ pub(crate) struct Span {
 
 /// A segment could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unread {
+pub(crate) enum SegmentError {
     /// The segment is damaged.
     Damaged(String),
     /// An operating system call failed.
@@ -78,7 +78,7 @@ impl Segments {
     pub(crate) fn open_all(&self) -> io::Result<Vec<u32>> {
         let numbers = numbers(&*self.disk)?;
         for number in &numbers {
-            if let Err(Unread::Failed(why)) = self.file(*number) {
+            if let Err(SegmentError::Failed(why)) = self.file(*number) {
                 return Err(io::Error::other(why));
             }
         }
@@ -86,38 +86,42 @@ impl Segments {
     }
 
     /// The file of a segment.
-    pub(crate) fn file(&self, number: u32) -> Result<Arc<dyn DiskFile>, Unread> {
+    pub(crate) fn file(&self, number: u32) -> Result<Arc<dyn DiskFile>, SegmentError> {
         if let Some(file) = read_lock(&self.open).get(&number) {
             return Ok(Arc::clone(file));
         }
         let file = self.disk.open(&name_of(number)).map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
-                Unread::Damaged(format!("segment {number} (the file {}) is missing", name_of(number)))
+                SegmentError::Damaged(format!("segment {number} (the file {}) is missing", name_of(number)))
             }
-            _ => Unread::Failed(format!("segment {number}: {error}")),
+            _ => SegmentError::Failed(format!("segment {number}: {error}")),
         })?;
         write_lock(&self.open).insert(number, Arc::clone(&file));
         Ok(file)
     }
 
     /// Reads the header of a segment, and checks that it belongs to this log.
-    pub(crate) fn header(&self, number: u32) -> Result<SegmentHeader, Unread> {
+    pub(crate) fn header(&self, number: u32) -> Result<SegmentHeader, SegmentError> {
         let bytes = self.read(Place { segment: number, offset: 0 }, HEADER)?;
         let header = SegmentHeader::decode(&bytes)
-            .map_err(|Malformed(why)| Unread::Damaged(format!("the header of segment {number}: {why}")))?;
+            .map_err(|Malformed(why)| SegmentError::Damaged(format!("the header of segment {number}: {why}")))?;
         if header.number != number {
-            return Err(Unread::Damaged(format!("the file of segment {number} contains segment {}", header.number)));
+            return Err(SegmentError::Damaged(format!(
+                "the file of segment {number} contains segment {}",
+                header.number
+            )));
         }
         if header.log != self.log {
-            return Err(Unread::Damaged(format!("segment {number} belongs to another log")));
+            return Err(SegmentError::Damaged(format!("segment {number} belongs to another log")));
         }
         Ok(header)
     }
 
     /// Reads up to `length` bytes, fewer at the end of the segment.
-    pub(crate) fn read_up_to(&self, place: Place, length: usize) -> Result<Bytes, Unread> {
-        let failed =
-            |error: io::Error| Unread::Failed(format!("segment {} at byte {}: {error}", place.segment, place.offset));
+    pub(crate) fn read_up_to(&self, place: Place, length: usize) -> Result<Bytes, SegmentError> {
+        let failed = |error: io::Error| {
+            SegmentError::Failed(format!("segment {} at byte {}: {error}", place.segment, place.offset))
+        };
         let file = self.file(place.segment)?;
         // Allocate for the bytes that exist, not for a length that may be wrong.
         let length = if length > LARGE {
@@ -133,22 +137,22 @@ impl Segments {
     }
 
     /// Reads exactly `length` bytes.
-    pub(crate) fn read(&self, place: Place, length: usize) -> Result<Bytes, Unread> {
+    pub(crate) fn read(&self, place: Place, length: usize) -> Result<Bytes, SegmentError> {
         let bytes = self.read_up_to(place, length)?;
         if bytes.len() == length {
             return Ok(bytes);
         }
         let end = u64::from(place.offset) + length as u64;
-        Err(Unread::Damaged(format!("segment {} ends before byte {end}", place.segment)))
+        Err(SegmentError::Damaged(format!("segment {} ends before byte {end}", place.segment)))
     }
 
     /// Reads a frame.
-    pub(crate) fn frame(&self, span: Span) -> Result<StoredFrame, Unread> {
+    pub(crate) fn frame(&self, span: Span) -> Result<StoredFrame, SegmentError> {
         let bytes = self.read(span.place, crate::bytes::usize_of(span.length))?;
         StoredFrame::decode(bytes).map_err(|Malformed(why)| damaged_at(span.place, &why))
     }
 }
 
-pub(crate) fn damaged_at(place: Place, why: &str) -> Unread {
-    Unread::Damaged(format!("segment {} at byte {}: {why}", place.segment, place.offset))
+pub(crate) fn damaged_at(place: Place, why: &str) -> SegmentError {
+    SegmentError::Damaged(format!("segment {} at byte {}: {why}", place.segment, place.offset))
 }

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::appender::Appender;
-use super::walk::{Step, Walk};
+use super::walk::{Walk, WalkStep};
 use super::*;
 use crate::disk::memory::MemoryDisk;
 use crate::layout::definition;
@@ -44,7 +44,7 @@ fn write(disk: &MemoryDisk, groups: &[Vec<Vec<u8>>], longest: u32) -> Vec<Place>
     for (number, texts) in groups.iter().enumerate() {
         if appender.is_full() {
             let end = appender.end();
-            appender.turn(&header(end.segment + 1, end.offset)).unwrap();
+            appender.roll(&header(end.segment + 1, end.offset)).unwrap();
         }
         places.push(appender.end());
         appender.write(&group_at(appender.end(), number as u64, texts)).unwrap();
@@ -60,13 +60,13 @@ fn walk(disk: &MemoryDisk) -> (Vec<Place>, bool) {
     let mut places = Vec::new();
     loop {
         match walk.step() {
-            Step::Group(group) => {
+            WalkStep::Group(group) => {
                 assert_eq!(group.header.first, places.len() as u64);
                 group.check().unwrap();
                 places.push(group.place);
             }
-            Step::Unfit(_) => return (places, false),
-            Step::End => match walk.next_segment(&numbers) {
+            WalkStep::Invalid(_) => return (places, false),
+            WalkStep::End => match walk.next_segment(&numbers) {
                 Some(header) => assert!(header.is_ok()),
                 None => return (places, true),
             },
@@ -121,7 +121,7 @@ fn what_looks_like_a_group_and_stands_elsewhere_is_none() {
     }
     assert!(walk.search().unwrap().is_none());
     let other = Segments::new(Arc::clone(segments.disk()), LogId([6; 16]));
-    assert!(matches!(Walk::new(&other, places[0]).step(), Step::Unfit(_)), "nor is one of another log");
+    assert!(matches!(Walk::new(&other, places[0]).step(), WalkStep::Invalid(_)), "nor is one of another log");
 }
 
 /// A search works in windows, and a group may span two of them.
@@ -167,7 +167,8 @@ fn a_segment_says_which_one_it_is_and_of_which_log() {
     assert_eq!(segments.open_all().unwrap(), [1, 2, 3]);
     assert_eq!(segments.header(2).map(|header| header.number), Ok(2));
     assert_eq!(segments.header(3).unwrap().length_before, disk.content(&name_of(2)).unwrap().len() as u32);
-    let is_damage = |unread: Unread, said: &str| matches!(unread, Unread::Damaged(what) if what.contains(said));
+    let is_damage =
+        |error: SegmentError, said: &str| matches!(error, SegmentError::Damaged(what) if what.contains(said));
     assert!(is_damage(segments.header(4).unwrap_err(), "is missing"));
     let other = Segments::new(Arc::new(disk.clone()), LogId([6; 16]));
     assert!(is_damage(other.header(2).unwrap_err(), "belongs to another log"));
@@ -196,7 +197,7 @@ fn whoever_goes_on_cuts_off_what_stands_behind_and_takes_back_the_room_at_the_en
     let length = disk.content(&name_of(1)).unwrap().len();
     assert!(length > end + 200_000, "{length}");
     let mut appender =
-        Appender::go_on(Arc::new(disk.clone()), Place { segment: 1, offset: end as u32 }, u32::MAX).unwrap();
+        Appender::resume(Arc::new(disk.clone()), Place { segment: 1, offset: end as u32 }, u32::MAX).unwrap();
     assert_eq!(disk.content(&name_of(1)).unwrap().len(), end, "data after it is cut off");
     appender.write(&group_at(appender.end(), 2, &[vec![3; 500]])).unwrap();
     appender.finish().unwrap();

@@ -2,7 +2,7 @@
 
 use ::bytes::Bytes;
 
-use super::{Segments, Unread, damaged_at};
+use super::{SegmentError, Segments, damaged_at};
 use crate::bytes::Malformed;
 use crate::layout::definition;
 use crate::layout::frame::{self, FrameHeader, StoredFrame};
@@ -15,10 +15,10 @@ use crate::record::Hash;
 
 /// The size of a read, unless more is needed. Larger reads are slower, because such memory is requested from the system
 /// each time.
-const AT_ONCE: usize = 64 * 1024;
+const READ_SIZE: usize = 64 * 1024;
 
 /// The number of bytes that determine the length of an item.
-const ITEM: usize = 8;
+const ITEM_HEADER: usize = 8;
 
 /// A group in a segment.
 #[derive(Clone, Debug)]
@@ -36,13 +36,13 @@ pub(crate) enum Item {
 }
 
 /// An item in a group, and its place.
-pub(crate) struct Found {
+pub(crate) struct LocatedItem {
     pub(crate) item: Item,
     pub(crate) place: Place,
     pub(crate) bytes: Bytes,
 }
 
-impl Found {
+impl LocatedItem {
     /// The frame, not verified; `None` if the item is not a frame.
     pub(crate) fn frame(&self) -> Option<StoredFrame> {
         match &self.item {
@@ -60,17 +60,17 @@ impl Found {
     }
 
     /// The hashes of a frame's records; empty if the item is not a frame.
-    pub(crate) fn hashes(&self) -> Result<Vec<Hash>, Unread> {
+    pub(crate) fn hashes(&self) -> Result<Vec<Hash>, SegmentError> {
         let hashes = self.frame().map(|frame| frame.hashes()).transpose();
         Ok(hashes.map_err(|Malformed(why)| damaged_at(self.place, &why))?.unwrap_or_default())
     }
 
     /// Decodes a gap.
-    pub(crate) fn gap(&self) -> Result<Gap, Unread> {
+    pub(crate) fn gap(&self) -> Result<Gap, SegmentError> {
         Gap::decode(&self.bytes).map_err(|Malformed(why)| damaged_at(self.place, &why))
     }
 
-    pub(crate) fn check(&self) -> Result<(), Unread> {
+    pub(crate) fn check(&self) -> Result<(), SegmentError> {
         check_sum(&self.bytes, &[]).map_err(|Malformed(why)| damaged_at(self.place, &why))
     }
 }
@@ -87,7 +87,7 @@ impl Group {
     }
 
     /// The items, up to the first unreadable one.
-    pub(crate) fn items(&self) -> impl Iterator<Item = Result<Found, Unread>> + '_ {
+    pub(crate) fn items(&self) -> impl Iterator<Item = Result<LocatedItem, SegmentError>> + '_ {
         let (mut at, mut left, mut failed) = (group::HEADER, self.header.items, false);
         std::iter::from_fn(move || {
             if failed {
@@ -111,24 +111,24 @@ impl Group {
         })
     }
 
-    fn item(&self, at: usize, place: Place) -> Result<Found, Unread> {
+    fn item(&self, at: usize, place: Place) -> Result<LocatedItem, SegmentError> {
         let rest = self.bytes.slice(at..);
         let (_, length) = peek_item(&rest).map_err(|Malformed(why)| damaged_at(place, &why))?;
         if length > rest.len() || length == 0 {
             return Err(damaged_at(place, "an item is longer than its group"));
         }
-        Found::at(place, rest.slice(..length))
+        LocatedItem::at(place, rest.slice(..length))
     }
 
     /// Verifies the checksums of all items.
-    pub(crate) fn check(&self) -> Result<(), Unread> {
+    pub(crate) fn check(&self) -> Result<(), SegmentError> {
         self.items().try_for_each(|found| found?.check())
     }
 }
 
-impl Found {
+impl LocatedItem {
     /// Decodes an item that has exactly these bytes.
-    fn at(place: Place, bytes: Bytes) -> Result<Self, Unread> {
+    fn at(place: Place, bytes: Bytes) -> Result<Self, SegmentError> {
         let damaged = |Malformed(why)| damaged_at(place, &why);
         let (magic, _) = peek_item(&bytes).map_err(damaged)?;
         let item = match magic {
@@ -151,12 +151,12 @@ fn after(place: Place, length: usize) -> Place {
 }
 
 /// The result of a step.
-pub(crate) enum Step {
+pub(crate) enum WalkStep {
     Group(Group),
     /// The end of the segment, or zeros.
     End,
     /// Invalid or incomplete data.
-    Unfit(Unread),
+    Invalid(SegmentError),
 }
 
 /// A walk through the segments of a log.
@@ -175,42 +175,42 @@ impl<'a> Walk<'a> {
     }
 
     /// The bytes at the current place: at least `wanted`, or up to the end of the segment.
-    fn look(&mut self, wanted: usize) -> Result<Bytes, Unread> {
+    fn peek(&mut self, wanted: usize) -> Result<Bytes, SegmentError> {
         let (from, at) = (u64::from(self.place.offset), u64::from(self.window_at.offset));
         let is_inside = self.place.segment == self.window_at.segment && from >= at;
         let passed = usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX);
         if is_inside && passed.saturating_add(wanted) <= self.window.len() {
             return Ok(self.window.slice(passed..));
         }
-        self.window = self.segments.read_up_to(self.place, wanted.max(AT_ONCE))?;
+        self.window = self.segments.read_up_to(self.place, wanted.max(READ_SIZE))?;
         self.window_at = self.place;
         Ok(self.window.clone())
     }
 
     /// The next group. Its items are not checked.
-    pub(crate) fn step(&mut self) -> Step {
+    pub(crate) fn step(&mut self) -> WalkStep {
         match self.group() {
             Ok(Some(group)) => {
                 self.place = group.end();
-                Step::Group(group)
+                WalkStep::Group(group)
             }
-            Ok(None) => Step::End,
-            Err(unread) => Step::Unfit(unread),
+            Ok(None) => WalkStep::End,
+            Err(error) => WalkStep::Invalid(error),
         }
     }
 
-    fn group(&mut self) -> Result<Option<Group>, Unread> {
+    fn group(&mut self) -> Result<Option<Group>, SegmentError> {
         let place = self.place;
         let Some(header) = self.header()? else { return Ok(None) };
-        let bytes = self.look(header.length)?;
+        let bytes = self.peek(header.length)?;
         if bytes.len() < header.length {
             return Err(damaged_at(place, "the segment ends in the middle of a group"));
         }
         Ok(Some(Group { place, header, bytes: bytes.slice(..header.length) }))
     }
 
-    fn header(&mut self) -> Result<Option<GroupHeader>, Unread> {
-        let bytes = self.look(group::HEADER)?;
+    fn header(&mut self) -> Result<Option<GroupHeader>, SegmentError> {
+        let bytes = self.peek(group::HEADER)?;
         if bytes.iter().take(group::HEADER).all(|byte| *byte == 0) {
             return Ok(None);
         }
@@ -219,7 +219,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Enters the next group, if there is one: continues at its first item, and returns its header and end.
-    pub(crate) fn enter(&mut self) -> Result<Option<(GroupHeader, Place)>, Unread> {
+    pub(crate) fn enter(&mut self) -> Result<Option<(GroupHeader, Place)>, SegmentError> {
         let Some(header) = self.header()? else { return Ok(None) };
         let end = after(self.place, header.length);
         self.place = after(self.place, group::HEADER);
@@ -227,22 +227,22 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns the next item of a group that ends at `end`, and continues after it; `None` at the end.
-    pub(crate) fn item(&mut self, end: Place) -> Result<Option<Found>, Unread> {
+    pub(crate) fn item(&mut self, end: Place) -> Result<Option<LocatedItem>, SegmentError> {
         let place = self.place;
         if place >= end {
             return Ok(None);
         }
-        let (_, length) = peek_item(&self.look(ITEM)?).map_err(|Malformed(why)| damaged_at(place, &why))?;
-        let bytes = self.look(length)?;
+        let (_, length) = peek_item(&self.peek(ITEM_HEADER)?).map_err(|Malformed(why)| damaged_at(place, &why))?;
+        let bytes = self.peek(length)?;
         if length == 0 || length > bytes.len() {
             return Err(damaged_at(place, "an item is longer than its segment"));
         }
         self.place = after(place, length);
-        Found::at(place, bytes.slice(..length)).map(Some)
+        LocatedItem::at(place, bytes.slice(..length)).map(Some)
     }
 
     /// Continues in the next segment, if there is one, and returns its header.
-    pub(crate) fn next_segment(&mut self, numbers: &[u32]) -> Option<Result<SegmentHeader, Unread>> {
+    pub(crate) fn next_segment(&mut self, numbers: &[u32]) -> Option<Result<SegmentHeader, SegmentError>> {
         let next = self.place.segment.checked_add(1).filter(|next| numbers.contains(next))?;
         self.place = Place { segment: next, offset: HEADER as u32 };
         Some(self.segments.header(next))
@@ -250,10 +250,10 @@ impl<'a> Walk<'a> {
 
     /// Continues at the next valid group header in this segment, after invalid data. Returns the header, if there is
     /// one.
-    pub(crate) fn search(&mut self) -> Result<Option<GroupHeader>, Unread> {
+    pub(crate) fn search(&mut self) -> Result<Option<GroupHeader>, SegmentError> {
         loop {
             self.place = after(self.place, 1);
-            let bytes = self.look(group::HEADER)?;
+            let bytes = self.peek(group::HEADER)?;
             if bytes.len() < group::HEADER {
                 return Ok(None);
             }

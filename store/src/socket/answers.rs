@@ -20,10 +20,10 @@ use crate::merkle::Node;
 pub(super) const LONGEST: usize = 2 * LONGEST_ITEM;
 
 /// The maximum size of a reply, not counting frames and definitions.
-pub(super) const MOST_SAID: usize = 16 * 1024 * 1024;
+pub(super) const MAX_REPLY: usize = 16 * 1024 * 1024;
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<{ 4 * MOST_SAID }>> =
-    bincode::config::standard().with_limit::<{ 4 * MOST_SAID }>();
+const CONFIG: Configuration<LittleEndian, Varint, Limit<{ 4 * MAX_REPLY }>> =
+    bincode::config::standard().with_limit::<{ 4 * MAX_REPLY }>();
 
 /// An answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +32,12 @@ pub(super) enum Answer {
     /// requested record.
     Frames(Vec<StoredFrame>),
     Definition(Option<Arc<[u8]>>),
-    Said(Said),
+    Reply(Reply),
 }
 
 /// The part of an answer that is not stored data.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) enum Said {
+pub(super) enum Reply {
     /// Frames follow.
     Frames,
     /// A definition follows, if true.
@@ -54,21 +54,21 @@ pub(super) enum Said {
 
 impl Answer {
     pub(super) fn error(error: ReadError) -> Self {
-        Self::Said(Said::Error(error))
+        Self::Reply(Reply::Error(error))
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         match self {
-            Self::Said(said) => put(&mut bytes, said),
+            Self::Reply(reply) => put(&mut bytes, reply),
             Self::Definition(definition) => {
-                put(&mut bytes, &Said::Definition(definition.is_some()));
+                put(&mut bytes, &Reply::Definition(definition.is_some()));
                 bytes.extend_from_slice(definition.as_deref().unwrap_or_default());
             }
             Self::Frames(frames) => {
                 // Reserved at once: growing would copy a page several times.
                 bytes.reserve(1 + frames.iter().map(|frame| frame.bytes().len()).sum::<usize>());
-                put(&mut bytes, &Said::Frames);
+                put(&mut bytes, &Reply::Frames);
                 frames.iter().for_each(|frame| bytes.extend_from_slice(frame.bytes()));
             }
         }
@@ -78,22 +78,23 @@ impl Answer {
     /// Decodes an answer. The bodies of records are slices of its bytes, which stay in memory as long as any of them.
     pub(super) fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
         let content = content(bytes, "the process that holds the log answers in")?;
-        let (said, used) = bincode::decode_from_slice(content, CONFIG).map_err(|error| Malformed(error.to_string()))?;
+        let (reply, used) =
+            bincode::decode_from_slice(content, CONFIG).map_err(|error| Malformed(error.to_string()))?;
         let rest = bytes.slice(bytes.len() - content.len() + used..);
-        match said {
-            Said::Frames => frames(rest).map(Self::Frames),
-            Said::Definition(true) => Ok(Self::Definition(Some(rest[..].into()))),
+        match reply {
+            Reply::Frames => frames(rest).map(Self::Frames),
+            Reply::Definition(true) => Ok(Self::Definition(Some(rest[..].into()))),
             _ if !rest.is_empty() => Err(Malformed(format!("{} bytes are left over", rest.len()))),
-            Said::Definition(false) => Ok(Self::Definition(None)),
-            said => Ok(Self::Said(said)),
+            Reply::Definition(false) => Ok(Self::Definition(None)),
+            reply => Ok(Self::Reply(reply)),
         }
     }
 }
 
 /// Encodes a reply. One that is too large is replaced by an error.
-fn put(bytes: &mut Vec<u8>, said: &Said) {
-    let encode = |said: &Said| bincode::encode_to_vec(said, CONFIG);
-    let content = encode(said).or_else(|error| encode(&Said::Error(ReadError::Io(error.to_string()))));
+fn put(bytes: &mut Vec<u8>, reply: &Reply) {
+    let encode = |reply: &Reply| bincode::encode_to_vec(reply, CONFIG);
+    let content = encode(reply).or_else(|error| encode(&Reply::Error(ReadError::Io(error.to_string()))));
     bytes.extend(content.unwrap_or_default());
 }
 

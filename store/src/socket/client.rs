@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::answers::{self, Answer, Said};
+use super::answers::{self, Answer, Reply};
 use super::requests::Request;
 use super::{address, transport};
 use crate::bytes::Malformed;
@@ -23,16 +23,16 @@ use crate::seal;
 use crate::sync::lock;
 
 /// How long to wait for an answer. Reading one page takes much less.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long to wait without data before probing whether the process still answers.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// How long such a probe may take.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait for the verification of a whole log, as long as the process answers probes.
-const LONG_PATIENCE: Duration = Duration::from_secs(3600);
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Reads a log through the process that holds it. Verifies every record, because that process sends frames from the
 /// disk without verifying them.
@@ -48,9 +48,9 @@ impl SocketReader {
     pub(crate) fn connect(directory: &Path) -> io::Result<Self> {
         let mut stream = connect(directory)?;
         // Find out now whether the process answers, and in which version.
-        let answer = exchange(&mut stream, directory, &Request::Head, Patience::usual())?;
-        match Answer::decode(&answer.into()).map_err(|why| io::Error::other(nonsense(why).to_string()))? {
-            Answer::Said(Said::Head(_)) => {}
+        let answer = exchange(&mut stream, directory, &Request::Head, TimeLimits::short())?;
+        match Answer::decode(&answer.into()).map_err(|why| io::Error::other(invalid_answer(why).to_string()))? {
+            Answer::Reply(Reply::Head(_)) => {}
             other => return Err(io::Error::other(unexpected(other).to_string())),
         }
         Ok(Self { directory: directory.to_owned(), connection: Mutex::new(Some(stream)), waiting: Mutex::new(None) })
@@ -58,8 +58,8 @@ impl SocketReader {
 
     /// Has the process verify the whole log.
     pub(crate) fn verify(&self) -> Result<Verified, ReadError> {
-        match self.ask_over(&self.connection, &Request::Verify, Patience::long())? {
-            Answer::Said(Said::Verified(verified)) => Ok(verified),
+        match self.request_over(&self.connection, &Request::Verify, TimeLimits::long())? {
+            Answer::Reply(Reply::Verified(verified)) => Ok(verified),
             other => Err(unexpected(other)),
         }
     }
@@ -69,36 +69,36 @@ impl SocketReader {
     pub(crate) fn change(&self, change: Change) -> Result<Changed, ChangeError> {
         let unreachable = |error: io::Error| ChangeError::Unreachable(error.to_string());
         let mut stream = connect(&self.directory).map_err(unreachable)?;
-        exchange(&mut stream, &self.directory, &Request::Head, Patience::usual()).map_err(unreachable)?;
+        exchange(&mut stream, &self.directory, &Request::Head, TimeLimits::short()).map_err(unreachable)?;
         let unanswered = |error: io::Error| {
             ChangeError::Unreachable(format!(
                 "{error}. The process had already received the change, and may still make it"
             ))
         };
         let answer =
-            exchange(&mut stream, &self.directory, &Request::Change(change), Patience::long()).map_err(unanswered)?;
+            exchange(&mut stream, &self.directory, &Request::Change(change), TimeLimits::long()).map_err(unanswered)?;
         match Answer::decode(&answer.into()).map_err(|why| ChangeError::Unreachable(why.to_string()))? {
-            Answer::Said(Said::Changed(changed)) => changed,
+            Answer::Reply(Reply::Changed(changed)) => changed,
             other => Err(ChangeError::Unreachable(unexpected(other).to_string())),
         }
     }
 
     /// Sends a request, and retries once over a new connection: an idle one may have been closed.
-    fn ask(&self, request: &Request) -> Result<Answer, ReadError> {
-        self.ask_over(&self.connection, request, Patience::usual())
+    fn request(&self, request: &Request) -> Result<Answer, ReadError> {
+        self.request_over(&self.connection, request, TimeLimits::short())
     }
 
-    fn ask_over(
+    fn request_over(
         &self,
         connection: &Mutex<Option<UnixStream>>,
         request: &Request,
-        patience: Patience,
+        limits: TimeLimits,
     ) -> Result<Answer, ReadError> {
         let silent = |error: io::Error| ReadError::Io(format!("the process that holds the log: {error}"));
         let mut connection = lock(connection);
         let kept = connection.take();
         if let Some(mut stream) = kept {
-            match exchange(&mut stream, &self.directory, request, patience) {
+            match exchange(&mut stream, &self.directory, request, limits) {
                 Ok(answer) => return self.finish(&mut connection, stream, answer),
                 // A new connection would time out as well.
                 Err(error) if error.kind() == ErrorKind::TimedOut => return Err(silent(error)),
@@ -110,7 +110,7 @@ impl SocketReader {
             _ => ReadError::Gone,
         })?;
         let answer =
-            exchange(&mut stream, &self.directory, request, patience).map_err(|error| match is_hanging_up(&error) {
+            exchange(&mut stream, &self.directory, request, limits).map_err(|error| match is_disconnect(&error) {
                 // It closed the log or died before it answered.
                 true => ReadError::Gone,
                 false => silent(error),
@@ -124,16 +124,16 @@ impl SocketReader {
         stream: UnixStream,
         answer: Vec<u8>,
     ) -> Result<Answer, ReadError> {
-        let answer = Answer::decode(&answer.into()).map_err(nonsense)?;
+        let answer = Answer::decode(&answer.into()).map_err(invalid_answer)?;
         *connection = Some(stream);
         match answer {
-            Answer::Said(Said::Error(error)) => Err(error),
+            Answer::Reply(Reply::Error(error)) => Err(error),
             answer => Ok(answer),
         }
     }
 
     fn records(&self, request: &Request) -> Result<Vec<Record>, ReadError> {
-        match self.ask(request)? {
+        match self.request(request)? {
             Answer::Frames(frames) => checked_records(&frames, 0),
             other => Err(unexpected(other)),
         }
@@ -167,51 +167,51 @@ impl SocketReader {
 }
 
 /// Whether the other side closed a connection that was idle, or before it answered.
-fn is_hanging_up(error: &io::Error) -> bool {
+fn is_disconnect(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
 /// The time limits of a request.
 #[derive(Clone, Copy)]
-struct Patience {
+struct TimeLimits {
     /// In total, as long as the process answers probes.
-    whole: Duration,
+    total: Duration,
     /// Without data, before a probe.
     silence: Duration,
 }
 
-impl Patience {
+impl TimeLimits {
     /// For reading a page, which takes much less.
-    const fn usual() -> Self {
-        Self { whole: PATIENCE, silence: SILENCE }
+    const fn short() -> Self {
+        Self { total: ANSWER_TIMEOUT, silence: SILENCE }
     }
 
     /// For requests that take the process long.
     const fn long() -> Self {
-        Self { whole: LONG_PATIENCE, silence: SILENCE }
+        Self { total: VERIFY_TIMEOUT, silence: SILENCE }
     }
 
     /// For an answer that is not due before a time.
-    fn after(self, due: Duration) -> Self {
-        Self { whole: self.whole.saturating_add(due), silence: self.silence.saturating_add(due) }
+    fn extended_by(self, due: Duration) -> Self {
+        Self { total: self.total.saturating_add(due), silence: self.silence.saturating_add(due) }
     }
 }
 
 fn connect(directory: &Path) -> io::Result<UnixStream> {
-    address::connect(directory, SIGN_OF_LIFE).map_err(|error| match error.kind() {
+    address::connect(directory, PROBE_TIMEOUT).map_err(|error| match error.kind() {
         ErrorKind::TimedOut => does_not_answer(directory),
         _ => error,
     })
 }
 
-fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, patience: Patience) -> io::Result<Vec<u8>> {
+fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, limits: TimeLimits) -> io::Result<Vec<u8>> {
     let _kept_out = KeptOut::new(stream);
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     // A rejected reader gets the reason before it sends its request, and the connection may then be closed.
-    let asked = request.encode().map_err(io::Error::other).and_then(|request| transport::send(stream, &request));
-    let mut answer = Listening { stream, directory, until: Instant::now() + patience.whole, silence: patience.silence };
-    match (transport::receive(&mut answer, answers::LONGEST), asked) {
+    let sent = request.encode().map_err(io::Error::other).and_then(|request| transport::send(stream, &request));
+    let mut answer = AnswerReader { stream, directory, until: Instant::now() + limits.total, silence: limits.silence };
+    match (transport::receive(&mut answer, answers::LONGEST), sent) {
         (Ok(Some(answer)), _) => Ok(answer),
         (_, Err(error)) | (Err(error), Ok(())) => Err(error),
         (Ok(None), Ok(())) => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -220,14 +220,14 @@ fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, patien
 
 /// An answer that is being received. If no data arrives for a while, probes the process, to avoid waiting for one that
 /// is suspended.
-struct Listening<'a> {
+struct AnswerReader<'a> {
     stream: &'a UnixStream,
     directory: &'a Path,
     until: Instant,
     silence: Duration,
 }
 
-impl Read for Listening<'_> {
+impl Read for AnswerReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             let left = self.until.saturating_duration_since(Instant::now());
@@ -237,7 +237,7 @@ impl Read for Listening<'_> {
             self.stream.set_read_timeout(Some(left.min(self.silence)))?;
             match self.stream.read(into) {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    check_answers(self.directory)?;
+                    probe(self.directory)?;
                 }
                 read => return read,
             }
@@ -246,16 +246,16 @@ impl Read for Listening<'_> {
 }
 
 /// Checks that the process that holds the log answers a simple request. Any answer counts.
-fn check_answers(directory: &Path) -> io::Result<()> {
-    if lock_file::kept_by(directory).iter().any(Process::is_suspended) {
+fn probe(directory: &Path) -> io::Result<()> {
+    if lock_file::current_holders(directory).iter().any(Process::is_suspended) {
         return Err(does_not_answer(directory));
     }
-    let asked = address::connect(directory, SIGN_OF_LIFE).and_then(|mut stream| {
-        stream.set_read_timeout(Some(SIGN_OF_LIFE))?;
+    let sent = address::connect(directory, PROBE_TIMEOUT).and_then(|mut stream| {
+        stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
         transport::send(&mut stream, &Request::Head.encode().map_err(io::Error::other)?)?;
         stream.read(&mut [0])
     });
-    match asked {
+    match sent {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
             Err(does_not_answer(directory))
         }
@@ -265,7 +265,7 @@ fn check_answers(directory: &Path) -> io::Result<()> {
 
 /// The error for a process that holds the log and does not answer: names the process and what to do.
 fn does_not_answer(directory: &Path) -> io::Error {
-    let what = match lock_file::kept_by(directory).as_slice() {
+    let what = match lock_file::current_holders(directory).as_slice() {
         [] => "it does not answer; check it on its host, and end it if it hangs".to_owned(),
         [process] if process.is_suspended() => format!(
             "{process} does not answer: it is suspended (Ctrl-Z, SIGSTOP or a debugger). Resume it with `kill -CONT {0}`, \
@@ -277,13 +277,13 @@ fn does_not_answer(directory: &Path) -> io::Error {
     io::Error::new(ErrorKind::TimedOut, what)
 }
 
-fn nonsense(why: Malformed) -> ReadError {
+fn invalid_answer(why: Malformed) -> ReadError {
     ReadError::Io(format!("the process that holds the log sent an invalid answer: {why}"))
 }
 
 fn unexpected(answer: Answer) -> ReadError {
     match answer {
-        Answer::Said(Said::Error(error)) => error,
+        Answer::Reply(Reply::Error(error)) => error,
         _ => ReadError::Io("the process that holds the log sent an answer to another request".to_owned()),
     }
 }
@@ -294,8 +294,8 @@ impl LogReader for SocketReader {
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        match self.ask(&Request::Stream { stream })? {
-            Answer::Said(Said::Streams(entries)) => entries.into_iter().next().ok_or(ReadError::NoStream(stream)),
+        match self.request(&Request::Stream { stream })? {
+            Answer::Reply(Reply::Streams(entries)) => entries.into_iter().next().ok_or(ReadError::NoStream(stream)),
             other => Err(unexpected(other)),
         }
     }
@@ -305,8 +305,8 @@ impl LogReader for SocketReader {
         let mut rest = filter.clone();
         loop {
             rest.limit = filter.limit - entries.len();
-            let page = match self.ask(&Request::Streams { filter: rest.clone() })? {
-                Answer::Said(Said::Streams(page)) => page,
+            let page = match self.request(&Request::Streams { filter: rest.clone() })? {
+                Answer::Reply(Reply::Streams(page)) => page,
                 other => return Err(unexpected(other)),
             };
             let Some(last) = page.last() else { break };
@@ -326,8 +326,8 @@ impl LogReader for SocketReader {
 
     fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        match self.ask(&Request::StreamsSince { from, limit })? {
-            Answer::Said(Said::StreamsSince(since)) => Ok(since),
+        match self.request(&Request::StreamsSince { from, limit })? {
+            Answer::Reply(Reply::StreamsSince(since)) => Ok(since),
             other => Err(unexpected(other)),
         }
     }
@@ -337,9 +337,9 @@ impl LogReader for SocketReader {
         while nodes.len() < limit {
             let wanted = u32::try_from(limit - nodes.len()).unwrap_or(u32::MAX);
             let from = nodes.last().map_or(from, |last| last.first.saturating_add(last.size));
-            match self.ask(&Request::Tree { from, limit: wanted })? {
-                Answer::Said(Said::Tree(page)) if page.is_empty() => break,
-                Answer::Said(Said::Tree(page)) => nodes.extend(page),
+            match self.request(&Request::Tree { from, limit: wanted })? {
+                Answer::Reply(Reply::Tree(page)) if page.is_empty() => break,
+                Answer::Reply(Reply::Tree(page)) => nodes.extend(page),
                 other => return Err(unexpected(other)),
             }
         }
@@ -348,7 +348,7 @@ impl LogReader for SocketReader {
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        let definition = match self.ask(&Request::Definition { fingerprint })? {
+        let definition = match self.request(&Request::Definition { fingerprint })? {
             Answer::Definition(definition) => definition,
             other => return Err(unexpected(other)),
         };
@@ -361,8 +361,8 @@ impl LogReader for SocketReader {
     }
 
     fn head(&self) -> Result<LogHead, ReadError> {
-        match self.ask(&Request::Head)? {
-            Answer::Said(Said::Head(head)) => Ok(head),
+        match self.request(&Request::Head)? {
+            Answer::Reply(Reply::Head(head)) => Ok(head),
             other => Err(unexpected(other)),
         }
     }
@@ -370,15 +370,15 @@ impl LogReader for SocketReader {
     fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
         let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         let request = Request::Wait { after, milliseconds };
-        match self.ask_over(&self.waiting, &request, Patience::usual().after(patience))? {
-            Answer::Said(Said::Head(head)) => Ok(head),
+        match self.request_over(&self.waiting, &request, TimeLimits::short().extended_by(patience))? {
+            Answer::Reply(Reply::Head(head)) => Ok(head),
             other => Err(unexpected(other)),
         }
     }
 
     fn notices(&self) -> Result<Notices, ReadError> {
-        match self.ask(&Request::Notices)? {
-            Answer::Said(Said::Notices(notices)) => Ok(notices),
+        match self.request(&Request::Notices)? {
+            Answer::Reply(Reply::Notices(notices)) => Ok(notices),
             other => Err(unexpected(other)),
         }
     }
@@ -399,8 +399,8 @@ mod tests {
         transport::send(&mut answerer, b"too many readers").unwrap();
         drop(answerer);
         let nowhere = Path::new("no-log");
-        let answer = exchange(&mut asker, nowhere, &Request::Head, Patience::usual()).unwrap();
+        let answer = exchange(&mut asker, nowhere, &Request::Head, TimeLimits::short()).unwrap();
         assert_eq!(answer, b"too many readers");
-        exchange(&mut asker, nowhere, &Request::Head, Patience::usual()).unwrap_err();
+        exchange(&mut asker, nowhere, &Request::Head, TimeLimits::short()).unwrap_err();
     }
 }

@@ -11,12 +11,12 @@
 pub(crate) mod address;
 pub(crate) mod answers;
 pub(crate) mod client;
+mod deadline;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 pub(crate) mod requests;
 pub(crate) mod server;
 pub(crate) mod transport;
-mod until;
 
 #[cfg(test)]
 mod tests;

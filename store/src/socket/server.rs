@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::answers::{self, Answer, Said};
+use super::answers::{self, Answer, Reply};
+use super::deadline::DeadlineStream;
 use super::requests::{self, Request};
-use super::until::Until;
 use super::{address, transport};
 use crate::changes;
 use crate::core::Core;
@@ -31,37 +31,37 @@ use crate::sync::lock;
 use crate::writer_thread::Message;
 
 /// The maximum number of readers that are served at once. For another one, an inactive one is disconnected.
-pub(super) const MOST_CONNECTIONS: usize = 32;
+pub(super) const MAX_CONNECTIONS: usize = 32;
 
 /// A reader whose request has been incomplete for less than this is not disconnected: it may be on its way.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// Nor is a reader that has received a part of its answer within this time. A new reader waits as long for a
 /// connection.
-const STUCK: Duration = Duration::from_secs(1);
+const STALLED: Duration = Duration::from_secs(1);
 
 /// A reader that sends no request for this long is disconnected; it reconnects when it needs to.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time limit for the rest of a request after its first byte.
-const HALF_REQUEST: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time limit for receiving an answer.
-const UNREAD_ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum number of readers that wait for the log to grow, so that others can still be served. Another one is
 /// answered at once.
-const MOST_WAITING: usize = MOST_CONNECTIONS / 2;
+const MAX_WAITING: usize = MAX_CONNECTIONS / 2;
 
 /// The time after which a waiting reader is answered anyway, and asks again. So one that has gone is noticed.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// The maximum number of entries in an answer, and the number of records after which it ends, with the frame that
 /// reaches it.
 const PAGE: usize = 1024;
 
 /// The maximum number of records in an answer, if a frame has more. With their envelopes, they fit the longest answer.
-const MOST_RECORDS: usize = 1024 * 1024;
+const MAX_RECORDS: usize = 1024 * 1024;
 
 /// The size of bodies in bytes after which an answer ends.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
@@ -70,7 +70,7 @@ const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 const NODES: usize = 16 * 1024;
 
 /// The maximum number of findings of a verification in an answer.
-const MOST_FINDINGS: usize = 1000;
+const MAX_FINDINGS: usize = 1000;
 
 /// The connected readers, by number.
 #[derive(Default)]
@@ -82,65 +82,65 @@ struct Connections {
 struct Connection {
     stream: UnixStream,
     thread: Option<JoinHandle<()>>,
-    doing: Doing,
+    phase: Phase,
     /// The time since the last progress.
     since: Instant,
 }
 
 /// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doing {
+enum Phase {
     /// The request is incomplete.
-    Asking,
+    Receiving,
     /// The answer is being prepared.
     Answering,
     /// The answer is being sent.
-    Taking,
+    Sending,
 }
 
 impl Connection {
     /// The time at which this connection may be closed for another reader, unless it makes progress.
-    fn keeps_until(&self) -> Option<Instant> {
-        match self.doing {
-            Doing::Asking => Some(self.since + GRACE),
-            Doing::Answering => None,
-            Doing::Taking => Some(self.since + STUCK),
+    fn expires_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Receiving => Some(self.since + GRACE),
+            Phase::Answering => None,
+            Phase::Sending => Some(self.since + STALLED),
         }
     }
 }
 
 /// Whether one more reader can be admitted.
-enum Room {
-    Is,
+enum Admission {
+    Now,
     /// After this time, or earlier.
-    In(Duration),
+    After(Duration),
     /// Not at all: all connections are being answered and are not interrupted.
-    IsNot,
+    Full,
 }
 
 impl Connections {
     /// Notes the phase of a connection, and returns whether it is still served.
-    fn note(&mut self, number: u64, doing: Doing) -> bool {
+    fn note(&mut self, number: u64, phase: Phase) -> bool {
         let connection = self.open.get_mut(&number);
-        connection.map(|connection| (connection.doing, connection.since) = (doing, Instant::now())).is_some()
+        connection.map(|connection| (connection.phase, connection.since) = (phase, Instant::now())).is_some()
     }
 
     /// Makes room for another reader if necessary, by closing the connection that has been overdue for the longest.
-    fn make_room(&mut self, now: Instant) -> Room {
-        if self.open.len() < MOST_CONNECTIONS {
-            return Room::Is;
+    fn admit(&mut self, now: Instant) -> Admission {
+        if self.open.len() < MAX_CONNECTIONS {
+            return Admission::Now;
         }
-        let ends = self.open.iter().filter_map(|(number, connection)| Some((connection.keeps_until()?, *number)));
-        let Some((end, number)) = ends.min() else { return Room::IsNot };
+        let ends = self.open.iter().filter_map(|(number, connection)| Some((connection.expires_at()?, *number)));
+        let Some((end, number)) = ends.min() else { return Admission::Full };
         let left = end.saturating_duration_since(now);
         if !left.is_zero() {
-            return Room::In(left);
+            return Admission::After(left);
         }
-        if let Some(let_go) = self.open.remove(&number) {
+        if let Some(evicted) = self.open.remove(&number) {
             // Its thread ends by itself when it notices that the connection is closed.
-            let _ = let_go.stream.shutdown(Shutdown::Both);
+            let _ = evicted.stream.shutdown(Shutdown::Both);
         }
-        Room::Is
+        Admission::Now
     }
 }
 
@@ -211,7 +211,7 @@ impl Acceptor {
             match accepted {
                 Ok((stream, _)) => {
                     // A reader that left before it was answered does not end the loop.
-                    if let Err(error) = above_standard_streams(stream).and_then(|stream| self.take(stream)) {
+                    if let Err(error) = above_standard_streams(stream).and_then(|stream| self.serve_on_thread(stream)) {
                         tracing::debug!(%error, "cannot serve a reader");
                     }
                 }
@@ -224,37 +224,37 @@ impl Acceptor {
         }
     }
 
-    fn take(&self, stream: UnixStream) -> io::Result<()> {
-        let end = Instant::now() + STUCK;
+    fn serve_on_thread(&self, stream: UnixStream) -> io::Result<()> {
+        let end = Instant::now() + STALLED;
         let mut connections = lock(&self.connections);
         loop {
             let now = Instant::now();
-            match connections.make_room(now) {
-                Room::Is => break,
+            match connections.admit(now) {
+                Admission::Now => break,
                 // All of them are active: waiting longer would not help.
-                Room::In(left) if now + left <= end && !self.stopping.load(Ordering::Acquire) => {
+                Admission::After(left) if now + left <= end && !self.stopping.load(Ordering::Acquire) => {
                     drop(connections);
                     // In short steps: a reader may leave earlier.
                     thread::sleep(left.min(Duration::from_millis(5)));
                     connections = lock(&self.connections);
                 }
-                Room::In(_) | Room::IsNot => {
+                Admission::After(_) | Admission::Full => {
                     drop(connections);
-                    return turn_away(stream);
+                    return reject(stream);
                 }
             }
         }
         let number = connections.next;
         connections.next += 1;
-        let (doing, since) = (Doing::Asking, Instant::now());
+        let (phase, since) = (Phase::Receiving, Instant::now());
         let connection =
-            Connection { stream: stream.try_clone().and_then(above_standard_streams)?, thread: None, doing, since };
+            Connection { stream: stream.try_clone().and_then(above_standard_streams)?, thread: None, phase, since };
         connections.open.insert(number, connection);
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
         let (messages, stopping) = (self.messages.clone(), Arc::clone(&self.stopping));
         let thread = thread::Builder::new().name("cloacina-reader".to_owned()).spawn(move || {
             // Only the reader is interested in how its connection ended.
-            let _ = serve(&stream, &core, (&messages, &stopping), |doing| lock(&all).note(number, doing));
+            let _ = serve(&stream, &core, (&messages, &stopping), |phase| lock(&all).note(number, phase));
             lock(&all).open.remove(&number);
         });
         match thread {
@@ -273,9 +273,9 @@ impl Acceptor {
 }
 
 /// Tells a reader to try again. Never blocks: the socket's buffer has room for such a short answer.
-fn turn_away(mut stream: UnixStream) -> io::Result<()> {
+fn reject(mut stream: UnixStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
-    let busy = ReadError::Io(format!("{MOST_CONNECTIONS} readers are being answered; try again later"));
+    let busy = ReadError::Io(format!("{MAX_CONNECTIONS} readers are being answered; try again later"));
     transport::send(&mut stream, &Answer::error(busy).encode())
 }
 
@@ -285,26 +285,26 @@ fn serve(
     stream: &UnixStream,
     core: &Core,
     (messages, stopping): (&Sender<Message>, &AtomicBool),
-    note: impl Fn(Doing) -> bool,
+    note: impl Fn(Phase) -> bool,
 ) -> io::Result<()> {
     while let Some(request) = next_request(stream)? {
-        if !note(Doing::Answering) {
+        if !note(Phase::Answering) {
             break;
         }
         let request = Request::decode(&request);
         let goes_on = request.is_ok();
         let answer = match request {
-            Ok(Request::Change(change)) => Answer::Said(Said::Changed(changes::on_thread(messages, change))),
+            Ok(Request::Change(change)) => Answer::Reply(Reply::Changed(changes::on_thread(messages, change))),
             Ok(request) => answer(&request, core, stopping),
             Err(malformed) => Answer::error(ReadError::Io(malformed.to_string())),
         };
         let answer = answer.encode();
         let moved = || {
-            note(Doing::Taking);
+            note(Phase::Sending);
         };
         moved();
-        transport::send(&mut Until::within(stream, UNREAD_ANSWER).telling(&moved), &answer)?;
-        if !goes_on || !note(Doing::Asking) {
+        transport::send(&mut DeadlineStream::within(stream, ANSWER_TIMEOUT).on_write(&moved), &answer)?;
+        if !goes_on || !note(Phase::Receiving) {
             break;
         }
     }
@@ -314,20 +314,20 @@ fn serve(
 /// The next request, unless the reader has gone. It may arrive late, but must then be complete soon.
 fn next_request(mut stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
     let mut first = [0];
-    stream.set_read_timeout(Some(IDLE))?;
+    stream.set_read_timeout(Some(IDLE_TIMEOUT))?;
     if stream.read(&mut first)? == 0 {
         return Ok(None);
     }
-    transport::receive(&mut first.chain(Until::within(stream, HALF_REQUEST)), requests::LONGEST)
+    transport::receive(&mut first.chain(DeadlineStream::within(stream, REQUEST_TIMEOUT)), requests::LONGEST)
 }
 
 /// Answers a request. Long work ends with [`ReadError::Gone`] once the server is stopping.
 fn answer(request: &Request, core: &Core, stopping: &AtomicBool) -> Answer {
-    core.settled(|| answered(request, core, stopping)).unwrap_or_else(Answer::error)
+    core.retry_if_rewritten(|| answered(request, core, stopping)).unwrap_or_else(Answer::error)
 }
 
 fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Answer, ReadError> {
-    let said = match request {
+    let reply = match request {
         Request::Read { stream, from, limit } => {
             if *stream == StreamId::LOG {
                 core.wait_for_rewrite();
@@ -336,43 +336,43 @@ fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Ans
         }
         Request::Tail { from, limit } => return frames(core, || core.tail_frames(*from, budget(*limit))),
         Request::Definition { fingerprint } => return core.definition(*fingerprint).map(Answer::Definition),
-        Request::Stream { stream } => core.one_stream(*stream).map(|entry| Said::Streams(vec![entry])),
+        Request::Stream { stream } => core.one_stream(*stream).map(|entry| Reply::Streams(vec![entry])),
         Request::Streams { filter } => {
             let filter = StreamFilter { limit: filter.limit.min(PAGE), ..filter.clone() };
-            core.streams(&filter).map(Said::Streams)
+            core.streams(&filter).map(Reply::Streams)
         }
-        Request::Head => core.head().map(Said::Head),
+        Request::Head => core.head().map(Reply::Head),
         Request::Wait { after, milliseconds } => {
-            let patience = Duration::from_millis((*milliseconds).into()).min(LONGEST_WAIT);
-            core.moving.wait(patience, MOST_WAITING, || core.tip().position > *after);
-            core.head().map(Said::Head)
+            let patience = Duration::from_millis((*milliseconds).into()).min(MAX_WAIT);
+            core.tip_watch.wait(patience, MAX_WAITING, || core.tip().position > *after);
+            core.head().map(Reply::Head)
         }
         Request::Tree { from, limit } => {
             let limit = crate::bytes::usize_of(*limit).min(NODES);
-            core.nodes_within(*from, limit).map(Said::Tree)
+            core.nodes_within(*from, limit).map(Reply::Tree)
         }
         Request::StreamsSince { from, limit } => {
             let limit = crate::bytes::usize_of(*limit).min(PAGE);
-            core.streams_since_within(*from, limit).map(Said::StreamsSince)
+            core.streams_since_within(*from, limit).map(Reply::StreamsSince)
         }
-        Request::Notices => Ok(Said::Notices(some_notices(core.posted()))),
+        Request::Notices => Ok(Reply::Notices(some_notices(core.posted()))),
         // The writer makes changes, so they never get here.
-        Request::Change(_) => Ok(Said::Changed(Err(ChangeError::Closed))),
+        Request::Change(_) => Ok(Reply::Changed(Err(ChangeError::Closed))),
         Request::Verify => {
             let verified = verify_unless(core, stopping).ok_or(ReadError::Gone);
             verified.map(|mut verified| {
-                verified.findings.truncate(MOST_FINDINGS);
-                Said::Verified(verified)
+                verified.findings.truncate(MAX_FINDINGS);
+                Reply::Verified(verified)
             })
         }
     };
-    said.map(Answer::Said)
+    reply.map(Answer::Reply)
 }
 
 /// Frames, which the client verifies. Checks them here only if the log was rewritten during the read, so that it is
 /// repeated.
 fn frames(core: &Core, read: impl Fn() -> Result<Vec<StoredFrame>, ReadError>) -> Result<Answer, ReadError> {
-    let before = core.rewritten();
+    let before = core.rewrite_count();
     let frames = read()?;
     if core.was_rewritten_since(before) {
         for frame in &frames {
@@ -387,7 +387,7 @@ fn frames(core: &Core, read: impl Fn() -> Result<Vec<StoredFrame>, ReadError>) -
 fn some_notices(notices: Notices) -> Notices {
     /// The maximum overhead of a notice: its stream and its length.
     const ENVELOPE: usize = 32;
-    let mut room = answers::MOST_SAID / 2;
+    let mut room = answers::MAX_REPLY / 2;
     let fits = |(_, notice): &(StreamId, Arc<[u8]>)| {
         let left = room.checked_sub(ENVELOPE + notice.len());
         room = left.unwrap_or_default();
@@ -397,8 +397,8 @@ fn some_notices(notices: Notices) -> Notices {
 }
 
 fn budget(limit: u32) -> Budget {
-    let records = crate::bytes::usize_of(limit).min(MOST_RECORDS);
-    Budget { records, enough: records.min(PAGE), bytes: PAGE_BYTES }
+    let records = crate::bytes::usize_of(limit).min(MAX_RECORDS);
+    Budget { records, stop_after: records.min(PAGE), bytes: PAGE_BYTES }
 }
 
 #[cfg(test)]
@@ -406,48 +406,52 @@ mod tests {
     use super::*;
 
     /// The maximum number of connections, all in the same phase since the same time.
-    fn full(doing: Doing, since: Instant) -> Connections {
+    fn full(phase: Phase, since: Instant) -> Connections {
         let mut connections = Connections::default();
-        for number in 0..MOST_CONNECTIONS as u64 {
+        for number in 0..MAX_CONNECTIONS as u64 {
             let (stream, _) = UnixStream::pair().unwrap();
-            connections.open.insert(number, Connection { stream, thread: None, doing, since });
+            connections.open.insert(number, Connection { stream, thread: None, phase, since });
         }
         connections
     }
 
-    fn room(connections: &mut Connections, now: Instant) -> Option<Duration> {
-        match connections.make_room(now) {
-            Room::Is => Some(Duration::ZERO),
-            Room::In(left) => Some(left),
-            Room::IsNot => None,
+    fn admission(connections: &mut Connections, now: Instant) -> Option<Duration> {
+        match connections.admit(now) {
+            Admission::Now => Some(Duration::ZERO),
+            Admission::After(left) => Some(left),
+            Admission::Full => None,
         }
     }
 
     #[test]
     fn a_place_is_kept_while_something_moves_and_a_little_longer() {
         let start = Instant::now();
-        for (doing, kept) in [(Doing::Asking, GRACE), (Doing::Taking, STUCK)] {
-            let mut connections = full(doing, start);
-            assert_eq!(room(&mut connections, start), Some(kept), "{doing:?}");
-            assert_eq!(connections.open.len(), MOST_CONNECTIONS);
-            assert_eq!(room(&mut connections, start + kept), Some(Duration::ZERO), "{doing:?}");
-            assert_eq!(connections.open.len(), MOST_CONNECTIONS - 1, "one had to go");
+        for (phase, kept) in [(Phase::Receiving, GRACE), (Phase::Sending, STALLED)] {
+            let mut connections = full(phase, start);
+            assert_eq!(admission(&mut connections, start), Some(kept), "{phase:?}");
+            assert_eq!(connections.open.len(), MAX_CONNECTIONS);
+            assert_eq!(admission(&mut connections, start + kept), Some(Duration::ZERO), "{phase:?}");
+            assert_eq!(connections.open.len(), MAX_CONNECTIONS - 1, "one had to go");
         }
-        let mut answering = full(Doing::Answering, start);
-        assert_eq!(room(&mut answering, start + IDLE), None, "a connection that is being answered is never closed");
+        let mut answering = full(Phase::Answering, start);
+        assert_eq!(
+            admission(&mut answering, start + IDLE_TIMEOUT),
+            None,
+            "a connection that is being answered is never closed"
+        );
     }
 
     #[test]
     fn the_one_goes_whose_time_has_been_up_for_longest() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let mut connections = full(Doing::Answering, start);
-        let mut set = |number, doing, since| {
+        let mut connections = full(Phase::Answering, start);
+        let mut set = |number, phase, since| {
             let connection = connections.open.get_mut(&number).unwrap();
-            (connection.doing, connection.since) = (doing, since);
+            (connection.phase, connection.since) = (phase, since);
         };
-        set(3, Doing::Asking, start + second * 4);
-        set(7, Doing::Taking, start + second * 2);
-        assert_eq!(room(&mut connections, start + second * 5), Some(Duration::ZERO));
+        set(3, Phase::Receiving, start + second * 4);
+        set(7, Phase::Sending, start + second * 2);
+        assert_eq!(admission(&mut connections, start + second * 5), Some(Duration::ZERO));
         assert!(!connections.open.contains_key(&7) && connections.open.contains_key(&3));
     }
 }

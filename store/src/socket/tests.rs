@@ -12,12 +12,12 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::answers::{Answer, Said};
+use super::answers::{Answer, Reply};
 use super::client::SocketReader;
+use super::deadline::DeadlineStream;
 use super::requests::{self, Request};
-use super::server::{MOST_CONNECTIONS, Server};
+use super::server::{MAX_CONNECTIONS, Server};
 use super::transport;
-use super::until::Until;
 use crate::core::open::open_for_reading;
 use crate::core::verify::Verified;
 use crate::disk::{Disk, DiskFile};
@@ -159,15 +159,15 @@ fn answers_come_over_as_they_were_sent() {
         Answer::Definition(Some([].as_slice().into())),
         Answer::Definition(None),
     ];
-    let mut said = vec![
-        Said::Streams(vec![entry.clone()]),
-        Said::StreamsSince(StreamsSince { streams: vec![entry], next: 7 }),
-        Said::Notices([(stream(), b"blocked".as_slice().into()), (StreamId::LOG, [].as_slice().into())].into()),
-        Said::Verified(Verified { records: 1, streams: 2, findings: errors() }),
-        Said::Tree(vec![Node::of_record(3, &Hash([1; 32])), Node { first: 4, size: 4, hash: Hash([2; 32]) }]),
-        Said::Changed(Ok(Changed { streams: 1, records: 2, already: 3 })),
+    let mut replies = vec![
+        Reply::Streams(vec![entry.clone()]),
+        Reply::StreamsSince(StreamsSince { streams: vec![entry], next: 7 }),
+        Reply::Notices([(stream(), b"blocked".as_slice().into()), (StreamId::LOG, [].as_slice().into())].into()),
+        Reply::Verified(Verified { records: 1, streams: 2, findings: errors() }),
+        Reply::Tree(vec![Node::of_record(3, &Hash([1; 32])), Node { first: 4, size: 4, hash: Hash([2; 32]) }]),
+        Reply::Changed(Ok(Changed { streams: 1, records: 2, already: 3 })),
     ];
-    said.extend(errors().into_iter().map(Said::Error));
+    replies.extend(errors().into_iter().map(Reply::Error));
     let refusals = [
         ChangeError::Open(stream()),
         ChangeError::Refused("no".to_owned()),
@@ -175,12 +175,12 @@ fn answers_come_over_as_they_were_sent() {
         ChangeError::Closed,
         ChangeError::Unreachable("gone".to_owned()),
     ];
-    said.extend(refusals.map(|error| Said::Changed(Err(error))));
-    said.extend(errors().into_iter().map(|error| Said::Changed(Err(error.into()))));
+    replies.extend(refusals.map(|error| Reply::Changed(Err(error))));
+    replies.extend(errors().into_iter().map(|error| Reply::Changed(Err(error.into()))));
     for durability in [None, Some(Durability::Sync), Some(Durability::Interval(9)), Some(Durability::Os)] {
-        said.push(Said::Head(LogHead { position: 1, hash: Hash([2; 32]), time: Timestamp(3), durability }));
+        replies.push(Reply::Head(LogHead { position: 1, hash: Hash([2; 32]), time: Timestamp(3), durability }));
     }
-    answers.extend(said.into_iter().map(Answer::Said));
+    answers.extend(replies.into_iter().map(Answer::Reply));
     for answer in answers {
         assert_eq!(Answer::decode(&answer.encode().into()), Ok(answer));
     }
@@ -236,13 +236,13 @@ proptest! {
 fn what_is_half_there_has_one_deadline_however_little_moves_at_once() {
     let (here, mut there) = UnixStream::pair().unwrap();
     there.write_all(b"abc").unwrap();
-    let mut until = Until::within(&here, Duration::from_secs(60));
+    let mut until = DeadlineStream::within(&here, Duration::from_secs(60));
     let mut byte = [0];
     until.read_exact(&mut byte).unwrap();
     let left = here.read_timeout().unwrap().unwrap();
     until.read_exact(&mut byte).unwrap();
     assert!(here.read_timeout().unwrap().unwrap() <= left, "the second byte has no later deadline than the first");
-    let mut over = Until::within(&here, Duration::ZERO);
+    let mut over = DeadlineStream::within(&here, Duration::ZERO);
     assert_eq!(over.read(&mut byte).unwrap_err().kind(), ErrorKind::TimedOut, "though there is a byte");
     assert_eq!(over.write(b"d").unwrap_err().kind(), ErrorKind::TimedOut, "though there is room");
 }
@@ -364,10 +364,10 @@ fn stopping_cuts_off_who_has_the_log_checked_and_meanwhile_nobody_takes_their_pl
     let patience = Duration::from_secs(20);
     thread::scope(|scope| {
         let ending = Ending(state);
-        let checks: Vec<_> = (0..MOST_CONNECTIONS)
+        let checks: Vec<_> = (0..MAX_CONNECTIONS)
             .map(|_| scope.spawn(|| SocketReader::connect(directory.path()).unwrap().verify()))
             .collect();
-        for _ in 0..MOST_CONNECTIONS {
+        for _ in 0..MAX_CONNECTIONS {
             begins.recv_timeout(patience).unwrap();
         }
         // A connection that is being answered is kept, however long it takes.

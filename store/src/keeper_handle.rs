@@ -9,9 +9,9 @@ use crate::sled_log::{Options, SledLog, open};
 use crate::socket::client::SocketReader;
 
 /// The log opened here, or a client of the process that holds it.
-enum Reached {
-    Here(SledLog),
-    There(SocketReader),
+enum KeeperHandle {
+    Local(SledLog),
+    Remote(SocketReader),
 }
 
 /// Opens the log in a directory to change it. If a process holds it, that process makes the changes. Otherwise the log
@@ -22,9 +22,9 @@ enum Reached {
 pub fn open_keeper(path: &Path) -> Result<Box<dyn Keeper>, OpenError> {
     let options = Options { create: false, serve_readers: false, ..Options::default() };
     match open(path, &options) {
-        Ok(log) => Ok(Box::new(Reached::Here(log))),
+        Ok(log) => Ok(Box::new(KeeperHandle::Local(log))),
         Err(OpenError::Locked { pid, host, .. }) => match SocketReader::connect(path) {
-            Ok(client) => Ok(Box::new(Reached::There(client))),
+            Ok(client) => Ok(Box::new(KeeperHandle::Remote(client))),
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(does_not_answer(path, &error)),
             Err(error) => Err(OpenError::Io {
                 path: path.to_owned(),
@@ -36,39 +36,39 @@ pub fn open_keeper(path: &Path) -> Result<Box<dyn Keeper>, OpenError> {
     }
 }
 
-impl Reached {
+impl KeeperHandle {
     fn reader(&self) -> &dyn LogReader {
         match self {
-            Self::Here(log) => log,
-            Self::There(client) => client,
+            Self::Local(log) => log,
+            Self::Remote(client) => client,
         }
     }
 }
 
-impl LogReader for Reached {
+impl LogReader for KeeperHandle {
     crate::read_through!(self => self.reader());
 }
 
-impl Keeper for Reached {
+impl Keeper for KeeperHandle {
     fn change(&self, change: Change) -> Result<Changed, ChangeError> {
         match self {
-            Self::Here(log) => log.change(change),
-            Self::There(client) => client.change(change),
+            Self::Local(log) => log.change(change),
+            Self::Remote(client) => client.change(change),
         }
     }
 
     fn finish(&self) -> Result<(), ChangeError> {
         match self {
-            Self::Here(log) => Ok(log.close()?),
+            Self::Local(log) => Ok(log.close()?),
             // The process that holds the log overwrites the data on its own schedule.
-            Self::There(_) => Ok(()),
+            Self::Remote(_) => Ok(()),
         }
     }
 }
 
-impl Drop for Reached {
+impl Drop for KeeperHandle {
     fn drop(&mut self) {
-        if let Self::Here(log) = self
+        if let Self::Local(log) = self
             && let Err(error) = log.close()
         {
             // The changes are durable; only the record of the clean shutdown is missing.

@@ -6,7 +6,7 @@ use crate::log::{LogReader, ReadError, StreamsSince};
 use crate::record::StreamId;
 
 /// The maximum number of records that one answer covers; the caller continues from there.
-pub(crate) const MOST_RECORDS: usize = 16_384;
+pub(crate) const MAX_RECORDS: usize = 16_384;
 
 /// Returns the entries of streams, given in the order of their last appends, each with the position after its last
 /// record.
@@ -49,7 +49,7 @@ pub(crate) fn by_records<R: LogReader + ?Sized>(
     if limit == 0 {
         return Ok(StreamsSince { streams: Vec::new(), next: from });
     }
-    let records = reader.tail(from, MOST_RECORDS)?;
+    let records = reader.tail(from, MAX_RECORDS)?;
     let end = records.last().map_or(from, |last| last.position + 1);
     let written = last_written(records.iter().map(|record| (record.position + 1, record.stream)));
     streams_of(reader, from, limit, &written, end)

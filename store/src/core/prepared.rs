@@ -10,13 +10,13 @@ use crate::record::{StreamId, StreamKind, Timestamp};
 use crate::seal::SALT_LENGTH;
 
 /// A prepared [`Batch`].
-pub(crate) struct ReadyBatch {
+pub(crate) struct PreparedBatch {
     pub(crate) definitions: Vec<Definition>,
-    pub(crate) frames: Vec<ReadyFrame>,
+    pub(crate) frames: Vec<PreparedFrame>,
 }
 
 /// A prepared [`Frame`].
-pub(crate) struct ReadyFrame {
+pub(crate) struct PreparedFrame {
     pub(crate) stream: StreamId,
     pub(crate) kind: StreamKind,
     pub(crate) expected_seq: u64,
@@ -25,13 +25,13 @@ pub(crate) struct ReadyFrame {
     pub(crate) content: Result<Content, Malformed>,
 }
 
-impl From<Batch> for ReadyBatch {
+impl From<Batch> for PreparedBatch {
     fn from(batch: Batch) -> Self {
-        Self { definitions: batch.definitions, frames: batch.frames.into_iter().map(ReadyFrame::from).collect() }
+        Self { definitions: batch.definitions, frames: batch.frames.into_iter().map(PreparedFrame::from).collect() }
     }
 }
 
-impl From<Frame> for ReadyFrame {
+impl From<Frame> for PreparedFrame {
     fn from(frame: Frame) -> Self {
         let Frame { stream, kind, expected_seq, time, bodies, listing } = frame;
         let mut random = rand::rng();
@@ -44,7 +44,7 @@ impl From<Frame> for ReadyFrame {
     }
 }
 
-impl ReadyBatch {
+impl PreparedBatch {
     /// The total size of the frames in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.frames.iter().filter_map(|frame| frame.content.as_ref().ok()).map(Content::length).sum()

@@ -16,11 +16,11 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// Wakes readers when the log grows.
 #[derive(Default)]
-pub(crate) struct Moving {
+pub(crate) struct TipWatch {
     waiting: AtomicUsize,
-    over: AtomicBool,
-    turn: Mutex<()>,
-    moved: Condvar,
+    closed: AtomicBool,
+    mutex: Mutex<()>,
+    changed: Condvar,
 }
 
 /// Counts a waiting reader until it is dropped.
@@ -32,9 +32,9 @@ impl Drop for Waiter<'_> {
     }
 }
 
-impl Moving {
+impl TipWatch {
     /// Wakes all waiters. Call it after the end of the log has advanced.
-    pub(crate) fn moved(&self) {
+    pub(crate) fn notify(&self) {
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.wake();
@@ -42,38 +42,38 @@ impl Moving {
     }
 
     /// Wakes all waiters and ends all waiting: the log is closed.
-    pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::Release);
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         self.wake();
     }
 
     /// A waiter holds this lock from its check until it sleeps, so taking the lock ensures that it is woken.
     fn wake(&self) {
-        drop(lock(&self.turn));
-        self.moved.notify_all();
+        drop(lock(&self.mutex));
+        self.changed.notify_all();
     }
 
-    /// Waits until `has_moved` holds or the log is closed, at most for `patience`; not at all if `most` readers already
-    /// wait. Returns whether `has_moved` held.
-    pub(crate) fn wait(&self, patience: Duration, most: usize, has_moved: impl Fn() -> bool) -> bool {
+    /// Waits until `has_moved` holds or the log is closed, at most for `patience`; not at all if `max_waiters` readers
+    /// already wait. Returns whether `has_moved` held.
+    pub(crate) fn wait(&self, patience: Duration, max_waiters: usize, has_moved: impl Fn() -> bool) -> bool {
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiter = Waiter(&self.waiting);
-        if before >= most {
+        if before >= max_waiters {
             return false;
         }
         fence(Ordering::SeqCst);
         let until = Instant::now() + patience.min(LONGEST);
-        let mut turn = lock(&self.turn);
+        let mut guard = lock(&self.mutex);
         loop {
             let left = until.saturating_duration_since(Instant::now());
             // Checked before `has_moved`: a condition noticed only at the timeout means a missed wakeup.
-            if left.is_zero() || self.over.load(Ordering::Acquire) {
+            if left.is_zero() || self.closed.load(Ordering::Acquire) {
                 return false;
             }
             if has_moved() {
                 return true;
             }
-            turn = self.moved.wait_timeout(turn, left).unwrap_or_else(PoisonError::into_inner).0;
+            guard = self.changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -93,19 +93,19 @@ mod tests {
     /// miss one.
     #[test]
     fn nobody_sleeps_through_a_move() {
-        let (moving, end) = (Arc::new(Moving::default()), Arc::new(AtomicU64::new(0)));
-        let (theirs, seen) = ((moving.clone(), end.clone()), Arc::new(AtomicU64::new(0)));
+        let (watch, end) = (Arc::new(TipWatch::default()), Arc::new(AtomicU64::new(0)));
+        let (theirs, seen) = ((watch.clone(), end.clone()), Arc::new(AtomicU64::new(0)));
         let told = seen.clone();
         let reader = thread::spawn(move || {
-            let (moving, end) = theirs;
+            let (watch, end) = theirs;
             for number in 1..=20_000 {
-                assert!(moving.wait(LONG, 1, || end.load(Ordering::Relaxed) >= number), "it slept through {number}");
+                assert!(watch.wait(LONG, 1, || end.load(Ordering::Relaxed) >= number), "it slept through {number}");
                 told.store(number, Ordering::Release);
             }
         });
         for number in 1..=20_000 {
             end.store(number, Ordering::Relaxed);
-            moving.moved();
+            watch.notify();
             while number % 3 == 0 && seen.load(Ordering::Acquire) < number && !reader.is_finished() {
                 thread::yield_now();
             }
@@ -115,22 +115,22 @@ mod tests {
 
     #[test]
     fn one_more_than_may_wait_does_not() {
-        let moving = Arc::new(Moving::default());
-        let theirs = moving.clone();
+        let watch = Arc::new(TipWatch::default());
+        let theirs = watch.clone();
         let first = thread::spawn(move || theirs.wait(LONG, 1, || false));
-        while moving.waiting.load(Ordering::Relaxed) == 0 {
+        while watch.waiting.load(Ordering::Relaxed) == 0 {
             thread::yield_now();
         }
-        assert!(!moving.wait(LONG, 1, || true));
-        moving.end();
+        assert!(!watch.wait(LONG, 1, || true));
+        watch.close();
         assert!(!first.join().unwrap());
-        assert_eq!(moving.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(watch.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn a_closed_log_is_not_waited_for() {
-        let moving = Moving::default();
-        moving.end();
-        assert!(!moving.wait(LONG, 1, || false));
+        let watch = TipWatch::default();
+        watch.close();
+        assert!(!watch.wait(LONG, 1, || false));
     }
 }

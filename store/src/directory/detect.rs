@@ -9,18 +9,18 @@ use crate::log::OpenError;
 
 /// What is at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum Presence {
     /// Nothing, or an empty directory.
-    Nothing,
+    Absent,
     /// A log, according to its format file.
     Log,
 }
 
 /// Inspects a path without changing anything.
-pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
+pub(crate) fn detect(path: &Path) -> Result<Presence, OpenError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Presence::Absent),
         Err(error) => return Err(io_error(path, "reading its metadata", &error)),
     };
     if !metadata.is_dir() {
@@ -28,7 +28,7 @@ pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
     }
     files::check_no_links(path).map_err(|error| io_error(path, "checking its files", &error))?;
     if format_file::check(path)? {
-        return Ok(Found::Log);
+        return Ok(Presence::Log);
     }
     let entries = fs::read_dir(path).map_err(|error| io_error(path, "listing it", &error))?;
     for entry in entries {
@@ -37,14 +37,14 @@ pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
         if ![lock_file::NAME, format_file::TEMPORARY, creation::NAME].iter().any(|left| entry.file_name() == *left) {
             // Another process may be creating the log.
             if format_file::check(path)? {
-                return Ok(Found::Log);
+                return Ok(Presence::Log);
             }
             let found =
                 format!("a directory with other files in it, such as {}", Path::new(&entry.file_name()).display());
             return Err(OpenError::NotALog { path: path.to_owned(), found });
         }
     }
-    Ok(Found::Nothing)
+    Ok(Presence::Absent)
 }
 
 /// Describes a file that is not a log.

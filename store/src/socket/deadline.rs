@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 const STEP: usize = 64 * 1024;
 
 /// A stream on which all reads and writes fail after a deadline.
-pub(super) struct Until<'a> {
+pub(super) struct DeadlineStream<'a> {
     stream: &'a UnixStream,
     end: Instant,
     /// Called after each write.
-    moved: &'a dyn Fn(),
+    on_write: &'a dyn Fn(),
 }
 
-impl<'a> Until<'a> {
+impl<'a> DeadlineStream<'a> {
     pub(super) fn within(stream: &'a UnixStream, patience: Duration) -> Self {
-        Self { stream, end: Instant::now() + patience, moved: &|| () }
+        Self { stream, end: Instant::now() + patience, on_write: &|| () }
     }
 
-    /// Calls `moved` whenever the other side has made room for more.
-    pub(super) fn telling(self, moved: &'a dyn Fn()) -> Self {
-        Self { moved, ..self }
+    /// Calls `on_write` whenever the other side has made room for more.
+    pub(super) fn on_write(self, on_write: &'a dyn Fn()) -> Self {
+        Self { on_write, ..self }
     }
 
     /// The time left.
@@ -32,18 +32,18 @@ impl<'a> Until<'a> {
     }
 }
 
-impl Read for Until<'_> {
+impl Read for DeadlineStream<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.stream.set_read_timeout(Some(self.left()?))?;
         self.stream.read(into)
     }
 }
 
-impl Write for Until<'_> {
+impl Write for DeadlineStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(Some(self.left()?))?;
         let written = self.stream.write(&bytes[..bytes.len().min(STEP)])?;
-        (self.moved)();
+        (self.on_write)();
         Ok(written)
     }
 

@@ -33,7 +33,7 @@ pub(crate) fn perform(
         Change::Sign(checkpoint) => return work(Work::Sign(checkpoint)),
         Change::Import(import) => import,
     };
-    let archive = open_wanted(&import)?;
+    let archive = open_expected(&import)?;
     let all = StreamFilter { limit: usize::MAX, ..StreamFilter::default() };
     let mut sum = Changed::default();
     // Oldest first, since ids of executions sort by time.
@@ -47,7 +47,7 @@ pub(crate) fn perform(
     Ok(sum)
 }
 
-fn open_wanted(import: &Import) -> Result<ArchiveReader, ChangeError> {
+fn open_expected(import: &Import) -> Result<ArchiveReader, ChangeError> {
     let archive = open_archive(&import.archive).map_err(|error| ChangeError::Refused(error.to_string()))?;
     if archive.digest() == import.digest {
         return Ok(archive);

@@ -86,7 +86,7 @@ fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenErro
     let exchange = || -> Result<u64, OpenError> {
         wipe_pending(directory)?;
         copy_log(path, &other)?;
-        keep_access(path, &other).map_err(failed("copying the owner and mode to the new files"))?;
+        copy_access(path, &other).map_err(failed("copying the owner and mode to the new files"))?;
         let after = length(&other);
         // Another process that finds the old log under its new name must not touch it.
         leftover::claim(directory.file()).map_err(failed("locking the directory"))?;
@@ -132,7 +132,7 @@ pub(crate) fn files_of(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Copies mode, owner and group of the old log and its files to the new ones.
-fn keep_access(old: &Path, new: &Path) -> io::Result<()> {
+fn copy_access(old: &Path, new: &Path) -> io::Result<()> {
     let unlike = Access::of(old)?;
     for relative in [".", segments::DIRECTORY] {
         let new = new.join(relative);
@@ -170,7 +170,7 @@ fn open_intact(path: &Path) -> Result<Core, OpenError> {
     let damaged = |finding: ReadError| OpenError::Damaged { path: path.to_owned(), what: finding.to_string() };
     let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::reading(path));
     if load_head(&*disk).map_err(|error| error.at(path))?.is_none() {
-        return Err(creation::no_head(path));
+        return Err(creation::missing_head(path));
     }
     let opened = open_for_verifying(&disk, path.display().to_string());
     let (core, findings) = opened.map_err(|error| error.at(path))?;

@@ -89,7 +89,7 @@ pub fn examine(path: &Path) -> Result<Diagnosis, OpenError> {
     let index = size_of(&path.join(crate::index::store::DIRECTORY)).unwrap_or(0);
     Ok(Diagnosis {
         file_system: file_system(path).map_err(|error| failed(&error))?,
-        sync: time_syncs(&beside(path)).map_err(|error| error.to_string()),
+        sync: time_syncs(&directory_on_same_device(path)).map_err(|error| error.to_string()),
         holder: holder(path),
         index,
         files,
@@ -97,7 +97,7 @@ pub fn examine(path: &Path) -> Result<Diagnosis, OpenError> {
 }
 
 /// A directory on the file system of a log: its parent, unless the log is a mount point.
-fn beside(path: &Path) -> PathBuf {
+fn directory_on_same_device(path: &Path) -> PathBuf {
     let device = |path: &Path| fs::metadata(path).map(|about| about.dev()).ok();
     path.parent().filter(|above| device(above) == device(path)).unwrap_or(path).to_owned()
 }
@@ -167,8 +167,8 @@ mod tests {
     /// `doctor` measured the disk above the log, which is another one where the log is a mount point.
     #[test]
     fn a_sync_is_timed_on_the_file_system_of_the_log() {
-        assert_eq!(beside(Path::new("/proc")), Path::new("/proc"), "it is mounted there");
-        assert_eq!(beside(Path::new("/proc/sys")), Path::new("/proc"));
-        assert_eq!(beside(Path::new("/")), Path::new("/"));
+        assert_eq!(directory_on_same_device(Path::new("/proc")), Path::new("/proc"), "it is mounted there");
+        assert_eq!(directory_on_same_device(Path::new("/proc/sys")), Path::new("/proc"));
+        assert_eq!(directory_on_same_device(Path::new("/")), Path::new("/"));
     }
 }

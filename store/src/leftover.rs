@@ -64,13 +64,13 @@ pub(crate) fn wipe(path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     // The new log's name must be durable first: a power failure must not bring back a log that was overwritten.
     sync_directory(parent)?;
-    files_of(path).iter().try_for_each(|file| write_over(file))?;
+    files_of(path).iter().try_for_each(|file| overwrite_with_zeros(file))?;
     fs::remove_dir_all(path)?;
     sync_directory(parent)
 }
 
 /// Overwrites a file with zeros, durably, if it exists.
-fn write_over(path: &Path) -> io::Result<()> {
+fn overwrite_with_zeros(path: &Path) -> io::Result<()> {
     let mut file = match files::open_write(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

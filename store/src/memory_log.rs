@@ -54,7 +54,7 @@ impl MemoryLog {
             let disk: Arc<dyn Disk> = Arc::new(disk.clone());
             let head = match load_head(&*disk)? {
                 Some(head) => head,
-                None if is_begun(&*disk)? => {
+                None if has_appends(&*disk)? => {
                     return Err(LoadError::Damaged("its head file (`head`) is missing".to_owned()));
                 }
                 None => create(&disk, new_id())?,
@@ -79,7 +79,7 @@ impl MemoryLog {
 }
 
 /// Whether anything was appended: an interrupted creation leaves only the header of a segment.
-fn is_begun(disk: &dyn Disk) -> Result<bool, LoadError> {
+fn has_appends(disk: &dyn Disk) -> Result<bool, LoadError> {
     let failed = |error: std::io::Error| LoadError::Failed(format!("looking at its segments: {error}"));
     let numbers = numbers(disk).map_err(failed)?;
     let lengths = numbers.iter().map(|number| disk.open(&name_of(*number))?.length());

@@ -7,7 +7,7 @@ use crate::record::{Record, StreamId};
 const PAGE: usize = 512;
 /// The maximum number of records per request. Records that were appended together are verified together, again for each
 /// page of them. So if a full page may contain only such records, the next one is twice as long.
-const LONGEST_PAGE: usize = 16 * 1024;
+const MAX_PAGE: usize = 16 * 1024;
 
 /// The records of a stream, read page by page. Yields all records before a damaged one, except those that were
 /// appended together with it, then its error, and then ends.
@@ -81,7 +81,7 @@ impl<'a> Records<'a> {
         };
         let appended_together = page.first().map(|record| record.time) == page.last().map(|record| record.time);
         if !self.failed && page.len() >= self.limit && appended_together {
-            self.limit = (self.limit * 2).min(LONGEST_PAGE);
+            self.limit = (self.limit * 2).min(MAX_PAGE);
         }
         self.is_done = page.is_empty();
         self.page = page.into_iter();

@@ -164,14 +164,14 @@ fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<
         creation::sync_parents(name)?;
         create(&disk, new_id()).map_err(refuse)?
     } else {
-        load_head(&*disk).map_err(refuse)?.ok_or_else(|| creation::no_head(path))?
+        load_head(&*disk).map_err(refuse)?.ok_or_else(|| creation::missing_head(path))?
     };
     let found = load_with_index(&disk, path, name, &head, options).map_err(refuse)?;
     let writer_options = WriterOptions {
         location: name.display().to_string(),
         durability: options.durability,
         opened: Opened::new(host_name(), std::process::id(), options.durability),
-        now: now_by(options.clock.clone()),
+        now: clock_fn(options.clock.clone()),
         max_segment: MAX_SEGMENT,
     };
     let (core, writer) = open_for_writing(&disk, found, writer_options).map_err(refuse)?;
@@ -268,7 +268,7 @@ fn spawn_writer(
     options: &Options,
     index: PathBuf,
 ) -> std::io::Result<JoinHandle<()>> {
-    let (durability, now) = (options.durability, now_by(options.clock.clone()));
+    let (durability, now) = (options.durability, clock_fn(options.clock.clone()));
     let checksum = move || store::checksum(&index).unwrap_or(0);
     thread::Builder::new()
         .name("cloacina-log".to_owned())
@@ -288,7 +288,7 @@ fn serve((directory, name): (&OpenDirectory, &Path), core: &Arc<Core>, messages:
 
 /// A function that returns the time of a clock (by default the system's), but never a time before the log's last
 /// record.
-fn now_by(clock: Option<LogClock>) -> impl Fn(Timestamp) -> Timestamp {
+fn clock_fn(clock: Option<LogClock>) -> impl Fn(Timestamp) -> Timestamp {
     move |last| {
         let now = clock.as_ref().map_or_else(system_time, |LogClock(now)| now());
         now.max(last)

@@ -29,7 +29,7 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) const LINE: &[u8; 19] = b"cloacina-archive 1\n";
 
 /// The maximum length of a section, which fits the longest possible record.
-pub(super) const LONGEST: u32 = 256 * 1024 * 1024;
+pub(super) const MAX_LENGTH: u32 = 256 * 1024 * 1024;
 
 pub(super) const HEADER: u8 = b'H';
 pub(super) const DEFINITION: u8 = b'D';

@@ -113,7 +113,7 @@ impl<R: Read> Sections<R> {
         let head = self.take(5, "a section")?;
         let tag = head[0];
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
-        if length > format::LONGEST {
+        if length > format::MAX_LENGTH {
             return Err(Unreadable::Damaged(format!("the section at byte {at} has the invalid length {length}")));
         }
         let range = ByteRange { offset: self.offset, length };

@@ -102,7 +102,7 @@ impl<W: Write> Sections<W> {
 
     fn section(&mut self, tag: u8, parts: &[&[u8]]) -> io::Result<()> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        let length = u32::try_from(length).ok().filter(|length| *length <= format::LONGEST);
+        let length = u32::try_from(length).ok().filter(|length| *length <= format::MAX_LENGTH);
         let length = length.ok_or_else(|| io::Error::other("a section is too long"))?;
         self.put(&[tag])?;
         self.put(&length.to_be_bytes())?;
@@ -234,7 +234,7 @@ impl<'a, W: Write> ArchiveWriter<'a, io::BufWriter<W>> {
                 return Err(ReadError::TailCut { stream, head: entry.records, found: next }.into());
             };
             next = last.seq + 1;
-            for records in in_sections(&page) {
+            for records in split_into_sections(&page) {
                 self.section(format::RECORDS, &[&format::encode_records(records)])?;
             }
         }
@@ -243,7 +243,7 @@ impl<'a, W: Write> ArchiveWriter<'a, io::BufWriter<W>> {
 }
 
 /// Splits a page into sections by the size of the bodies.
-fn in_sections(page: &[Record]) -> Vec<&[Record]> {
+fn split_into_sections(page: &[Record]) -> Vec<&[Record]> {
     let mut cut = Vec::new();
     let (mut from, mut bytes) = (0, 0);
     for (at, record) in page.iter().enumerate() {

@@ -62,7 +62,7 @@ impl Writer {
             return Err(ChangeError::Refused(format!("{stream} cannot be imported")));
         }
         let core = self.core();
-        match core.one_stream(stream) {
+        match core.stream_entry(stream) {
             Ok(here) if here.records >= entry.records && self.has(&records)? => {
                 return Ok(Changed { already: 1, ..Changed::default() });
             }

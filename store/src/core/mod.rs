@@ -35,7 +35,7 @@ use crate::segments::{SegmentError, Segments};
 use crate::sync::lock;
 
 /// The maximum size of a notice; larger ones are ignored.
-const LONGEST_NOTICE: usize = 64 * 1024;
+const MAX_NOTICE: usize = 64 * 1024;
 
 /// A log, as its readers use it.
 pub(crate) struct Core {
@@ -108,7 +108,7 @@ impl Core {
     /// Publishes or withdraws a notice about a stream.
     pub(crate) fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
         let mut notices = lock(&self.notices);
-        let known = match notice.filter(|notice| notice.len() <= LONGEST_NOTICE) {
+        let known = match notice.filter(|notice| notice.len() <= MAX_NOTICE) {
             Some(notice) => notices.insert(stream, notice),
             None => notices.remove(&stream),
         };

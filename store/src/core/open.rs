@@ -20,7 +20,7 @@ use crate::segments::appender::Appender;
 
 /// The head file, which records how far the log is known to go, and its maximum length.
 pub(crate) const HEAD: &str = "head";
-const LONGEST_HEAD: usize = 8 * 1024;
+const MAX_HEAD: usize = 8 * 1024;
 
 impl LoadError {
     /// Converts to the error of opening the log at a path.
@@ -36,8 +36,7 @@ impl LoadError {
 
 /// Reads the head of a log; `None` if it has none.
 pub(crate) fn load_head(disk: &dyn Disk) -> Result<Option<Head>, LoadError> {
-    let bytes =
-        content(disk, HEAD, LONGEST_HEAD).map_err(|error| LoadError::Failed(format!("the head file: {error}")))?;
+    let bytes = content(disk, HEAD, MAX_HEAD).map_err(|error| LoadError::Failed(format!("the head file: {error}")))?;
     let decoded = bytes.map(|bytes| Head::decode(&bytes)).transpose();
     decoded.map_err(|why| LoadError::Damaged(format!("the head file: {why}")))
 }

@@ -100,7 +100,7 @@ impl Before {
 
 impl Core {
     /// The state of an existing stream.
-    fn known(&self, stream: StreamId) -> Result<StreamState, ReadError> {
+    fn existing_stream(&self, stream: StreamId) -> Result<StreamState, ReadError> {
         match self.query(|index| index.stream(stream))? {
             None => Err(ReadError::NoStream(stream)),
             Some(state) if state.pruned => Err(ReadError::Pruned { stream, records: state.records }),
@@ -129,7 +129,7 @@ impl Core {
         from: u64,
         budget: Budget,
     ) -> Result<(), ReadError> {
-        let state = self.known(stream)?;
+        let state = self.existing_stream(stream)?;
         if from >= state.records || budget.stop_after == 0 {
             return Ok(());
         }
@@ -218,11 +218,11 @@ impl Core {
     }
 
     /// The entry of a stream in the listing.
-    pub(crate) fn one_stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+    pub(crate) fn stream_entry(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
         if stream == StreamId::LOG {
             self.wait_for_rewrite();
         }
-        Ok(self.known(stream)?.entry(stream))
+        Ok(self.existing_stream(stream)?.entry(stream))
     }
 
     pub(crate) fn load_definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
@@ -244,7 +244,7 @@ impl LogReader for Core {
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        self.retry_if_rewritten(|| self.one_stream(stream))
+        self.retry_if_rewritten(|| self.stream_entry(stream))
     }
 
     fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::sync::lock;
 
 /// The maximum time that a reader waits.
-const LONGEST: Duration = Duration::from_secs(3_600);
+const MAX_WAIT: Duration = Duration::from_secs(3_600);
 
 /// Wakes readers when the log grows.
 #[derive(Default)]
@@ -62,7 +62,7 @@ impl TipWatch {
             return false;
         }
         fence(Ordering::SeqCst);
-        let until = Instant::now() + patience.min(LONGEST);
+        let until = Instant::now() + patience.min(MAX_WAIT);
         let mut guard = lock(&self.mutex);
         loop {
             let left = until.saturating_duration_since(Instant::now());

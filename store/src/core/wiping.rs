@@ -74,7 +74,7 @@ impl Core {
             next = None;
             self.each_frame(stream, seq, |place, frame| {
                 let after = frame.header.next_seq();
-                let bytes = frame.erased(|seq| commitments.get(&seq).copied());
+                let bytes = frame.erased_bytes(|seq| commitments.get(&seq).copied());
                 let bytes = bytes.map_err(|why| ReadError::DamagedLog(why.to_string()))?;
                 overwrites.add(self, place, bytes)?;
                 next = commitments.range(after..).next().map(|(seq, _)| *seq);
@@ -90,7 +90,7 @@ impl Core {
         let mut overwrites = OverwriteBuffer::default();
         for span in places {
             let frame = self.segments.frame(*span)?;
-            let bytes = frame.pruned().map_err(|why| ReadError::DamagedLog(why.to_string()))?;
+            let bytes = frame.pruned_bytes().map_err(|why| ReadError::DamagedLog(why.to_string()))?;
             overwrites.add(self, span.place, bytes)?;
         }
         overwrites.write(self)
@@ -137,10 +137,10 @@ impl PendingErasures {
         }
         let stream = frame.header.stream;
         let done = if self.pruned.get(&stream).is_some_and(|event| place < *event) {
-            frame.pruned().ok()
+            frame.pruned_bytes().ok()
         } else {
             let commitments = self.erased.get(&stream);
-            commitments.and_then(|commitments| frame.erased(|seq| commitments.get(&seq).copied()).ok())
+            commitments.and_then(|commitments| frame.erased_bytes(|seq| commitments.get(&seq).copied()).ok())
         };
         done.and_then(|bytes| StoredFrame::decode(bytes.into()).ok()).unwrap_or(frame)
     }

@@ -94,7 +94,7 @@ pub(crate) fn finish(path: &Path) -> Result<(), OpenError> {
 }
 
 /// The error for a log without a head file.
-pub(crate) fn no_head(path: &Path) -> OpenError {
+pub(crate) fn missing_head(path: &Path) -> OpenError {
     let what = "its head file (`head`), which records how far it goes, is missing. An older one from a backup of this \
                     log will do";
     OpenError::Damaged { path: path.to_owned(), what: what.to_owned() }

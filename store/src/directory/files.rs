@@ -173,13 +173,13 @@ pub(crate) fn check_no_links(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         if entry.file_type()?.is_symlink() {
-            return Err(link(&entry.file_name()));
+            return Err(link_error(&entry.file_name()));
         }
     }
     Ok(())
 }
 
-fn link(name: &OsStr) -> io::Error {
+fn link_error(name: &OsStr) -> io::Error {
     let name = Path::new(name).display();
     let advice = "and links are not followed: replace it with its target";
     io::Error::other(format!("`{name}` in it is a symbolic link, {advice}"))

@@ -3,28 +3,28 @@
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-use super::{files, io_error, write_whole};
+use super::{files, io_error, replace_file};
 use crate::log::OpenError;
 
 pub(crate) const NAME: &str = "format";
 pub(super) const TEMPORARY: &str = "format.new";
-const WORD: &str = "cloacina-log";
+const PREFIX: &str = "cloacina-log";
 
 /// The newest directory format that this version reads, and the one that it writes.
 const FORMAT: u32 = 1;
 
 /// The maximum number of bytes to read; no format file is longer.
-const LONGEST: u64 = 64;
+const MAX_LENGTH: u64 = 64;
 
 pub(super) fn write(directory: &Path) -> io::Result<()> {
-    write_whole(directory, NAME, TEMPORARY, format!("{WORD} {FORMAT}\n").as_bytes())
+    replace_file(directory, NAME, TEMPORARY, format!("{PREFIX} {FORMAT}\n").as_bytes())
 }
 
 /// Whether a directory is a log of a known format.
 pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
     let path = directory.join(NAME);
     let mut content = Vec::new();
-    let read = files::open_read(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut content));
+    let read = files::open_read(&path).and_then(|file| file.take(MAX_LENGTH).read_to_end(&mut content));
     match read {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -35,9 +35,9 @@ pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
         Some(found) if found > FORMAT => {
             Err(OpenError::NewerFormat { path: directory.to_owned(), found, known: FORMAT })
         }
-        _ if content.starts_with(WORD.as_bytes()) => Err(OpenError::Damaged {
+        _ if content.starts_with(PREFIX.as_bytes()) => Err(OpenError::Damaged {
             path: directory.to_owned(),
-            what: format!("its format file contains {:?}, not `{WORD} {FORMAT}`", String::from_utf8_lossy(&content)),
+            what: format!("its format file contains {:?}, not `{PREFIX} {FORMAT}`", String::from_utf8_lossy(&content)),
         }),
         _ => Err(OpenError::NotALog {
             path: directory.to_owned(),
@@ -49,7 +49,7 @@ pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
 /// The number in a format file; `None` unless it is written canonically (`01` and `+1` are rejected).
 pub(crate) fn parse(content: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(content).ok()?;
-    let digits = text.strip_prefix(WORD)?.strip_prefix(' ')?.strip_suffix('\n')?;
+    let digits = text.strip_prefix(PREFIX)?.strip_prefix(' ')?.strip_suffix('\n')?;
     digits.parse().ok().filter(|number: &u32| number.to_string() == digits)
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The maximum length of a command line in messages.
-const LONGEST_COMMAND: usize = 120;
+const MAX_COMMAND: usize = 120;
 
 /// A process and its command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Process {
         let words: Vec<_> = line.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
         let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
         let mut command: String = String::from_utf8_lossy(&words.join(&b' ')).chars().map(printable).collect();
-        if let Some((end, _)) = command.char_indices().nth(LONGEST_COMMAND) {
+        if let Some((end, _)) = command.char_indices().nth(MAX_COMMAND) {
             command.truncate(end);
             command.push('…');
         }
@@ -110,7 +110,7 @@ pub(crate) fn list(processes: &[Process]) -> String {
 }
 
 /// Adds advice to the error of a file system without locks.
-pub(crate) fn unsupported(error: io::Error) -> io::Error {
+pub(crate) fn explain_unsupported(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::Unsupported {
         io::Error::new(error.kind(), format!("{error}; this file system does not support locks: use a local disk"))
     } else {

@@ -20,7 +20,7 @@ pub(crate) const LINGER: Duration = Duration::from_secs(3);
 const RETRY_EVERY: Duration = Duration::from_millis(10);
 
 /// The maximum length of a lock file's content.
-const LONGEST: u64 = 512;
+const MAX_LENGTH: u64 = 512;
 
 /// A held lock. Dropping it releases the lock.
 #[derive(Debug)]
@@ -68,13 +68,13 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    fn this() -> Self {
+    fn this_process() -> Self {
         Self { pid: std::process::id(), host: host_name() }
     }
 
     fn read(file: &mut File) -> Self {
         let mut text = String::new();
-        let read = file.rewind().and_then(|()| file.take(LONGEST).read_to_string(&mut text).map(drop));
+        let read = file.rewind().and_then(|()| file.take(MAX_LENGTH).read_to_string(&mut text).map(drop));
         let mut words = text.split_whitespace();
         match (read, words.next().and_then(|word| word.parse().ok()), words.next()) {
             (Ok(()), Some(pid), Some(host)) => Self { pid, host: host.to_owned() },
@@ -130,7 +130,7 @@ pub(crate) fn acquire(
     wait_for(&mut lock.file, Mode::Exclusive, directory)?;
     prepare(directory)?;
     let file = &mut lock.file;
-    let holder = Holder::this();
+    let holder = Holder::this_process();
     let named = file
         .set_len(0)
         .and_then(|()| file.rewind())
@@ -176,7 +176,7 @@ fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenErr
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => {
-                return Err(io_error(directory, "taking its lock", &holders::unsupported(error)));
+                return Err(io_error(directory, "taking its lock", &holders::explain_unsupported(error)));
             }
         }
         let holder = Holder::read(file);

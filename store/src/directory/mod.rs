@@ -43,7 +43,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Replaces a small file atomically and durably.
-pub(crate) fn write_whole(directory: &Path, name: &str, temporary: &str, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_file(directory: &Path, name: &str, temporary: &str, content: &[u8]) -> io::Result<()> {
     let path = directory.join(temporary);
     let mut file = files::create_anew(&path, files::Access::of(directory)?)?;
     io::Write::write_all(&mut file, content)?;

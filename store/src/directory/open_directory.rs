@@ -45,22 +45,21 @@ impl OpenDirectory {
     ///
     /// # Errors
     /// One of them was removed, moved or replaced.
-    /// One of them was removed or moved, or another one stands there.
     pub(crate) fn check_in_place(&self, inside: Option<(&str, &File)>) -> io::Result<()> {
         if self.descriptor.metadata()?.nlink() == 0 {
-            return self.gone("", "was removed");
+            return self.displaced_error("", "was removed");
         }
         if let Some(what) = displaced(&self.descriptor, fs::metadata(&self.name)) {
-            return self.gone("", what);
+            return self.displaced_error("", what);
         }
         let Some((name, file)) = inside else { return Ok(()) };
         match displaced(file, fs::symlink_metadata(self.path.join(name))) {
-            Some(what) => self.gone(name, what),
+            Some(what) => self.displaced_error(name, what),
             None => Ok(()),
         }
     }
 
-    fn gone(&self, inside: &str, what: &str) -> io::Result<()> {
+    fn displaced_error(&self, inside: &str, what: &str) -> io::Result<()> {
         let path = self.name.join(inside);
         let path = if inside.is_empty() { self.name.display() } else { path.display() };
         let advice = "nothing more is written to it. Move it back, or restart the process with the path of the log";

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Disk, DiskFile};
 use crate::directory::files::{self, Access};
 use crate::directory::open_directory::OpenDirectory;
-use crate::directory::{sync_directory, write_whole};
+use crate::directory::{replace_file, sync_directory};
 
 /// The files in a directory.
 pub(crate) struct DirectoryDisk {
@@ -107,7 +107,7 @@ impl Disk for DirectoryDisk {
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        write_whole(&self.path, name, &format!("{name}.new"), content)
+        replace_file(&self.path, name, &format!("{name}.new"), content)
     }
 
     fn names(&self, directory: &str) -> io::Result<Vec<String>> {

@@ -66,7 +66,7 @@ struct Faults {
 struct Fault(Option<(u64, String)>);
 
 impl Fault {
-    fn strike(&mut self) -> io::Result<()> {
+    fn trigger(&mut self) -> io::Result<()> {
         match &mut self.0 {
             Some((left, reason)) if *left <= 1 => Err(io::Error::other(reason.clone())),
             Some((left, _)) => {
@@ -117,7 +117,7 @@ impl MemoryDisk {
     #[must_use]
     pub fn after_torn_power_cut(&self, mut is_kept: impl FnMut(usize) -> bool) -> Self {
         let mut asked = 0;
-        self.left(|content| {
+        self.copy_with(|content| {
             let mut left = content.synced.clone();
             for (at, sector) in content.written.chunks(SECTOR).enumerate() {
                 let (from, to) = (at * SECTOR, at * SECTOR + sector.len());
@@ -137,13 +137,13 @@ impl MemoryDisk {
     /// A copy of the disk after the process was killed: all writes are kept.
     #[must_use]
     pub fn after_kill(&self) -> Self {
-        self.left(|content| content.written.clone())
+        self.copy_with(|content| content.written.clone())
     }
 
-    fn left(&self, mut of: impl FnMut(&Content) -> Vec<u8>) -> Self {
+    fn copy_with(&self, mut content_of: impl FnMut(&Content) -> Vec<u8>) -> Self {
         let state = lock(&self.state);
         let files = state.files.iter().map(|(name, content)| {
-            let left = of(content);
+            let left = content_of(content);
             (name.clone(), Content { written: left.clone(), synced: left })
         });
         Self { state: Arc::new(Mutex::new(State { files: files.collect(), faults: Faults::default() })) }
@@ -193,7 +193,7 @@ impl MemoryFile {
 impl DiskFile for MemoryFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|content, faults| {
-            faults.read.strike()?;
+            faults.read.trigger()?;
             let rest = content.written.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
             let read = rest.len().min(bytes.len());
             bytes[..read].copy_from_slice(&rest[..read]);
@@ -203,13 +203,13 @@ impl DiskFile for MemoryFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.with(|content, faults| {
-            let struck = faults.write.strike();
-            let bytes = if struck.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+            let triggered = faults.write.trigger();
+            let bytes = if triggered.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
             let from = usize::try_from(offset).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
             let to = from + bytes.len();
             content.written.resize(content.written.len().max(to), 0);
             content.written[from..to].copy_from_slice(bytes);
-            struck
+            triggered
         })
     }
 
@@ -219,7 +219,7 @@ impl DiskFile for MemoryFile {
 
     fn set_length(&self, length: u64) -> io::Result<()> {
         self.with(|content, faults| {
-            faults.write.strike()?;
+            faults.write.trigger()?;
             content.written.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
             Ok(())
         })
@@ -227,7 +227,7 @@ impl DiskFile for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         self.with(|content, faults| {
-            faults.sync.strike()?;
+            faults.sync.trigger()?;
             content.synced.clone_from(&content.written);
             Ok(())
         })
@@ -237,7 +237,7 @@ impl DiskFile for MemoryFile {
 impl Disk for MemoryDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = lock(&self.state);
-        state.faults.read.strike()?;
+        state.faults.read.trigger()?;
         match state.files.contains_key(name) {
             true => Ok(Arc::new(MemoryFile { disk: self.clone(), name: name.to_owned() })),
             false => Err(ErrorKind::NotFound.into()),
@@ -250,23 +250,23 @@ impl Disk for MemoryDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = lock(&self.state);
-        state.faults.write.strike()?;
-        state.faults.sync.strike()?;
+        state.faults.write.trigger()?;
+        state.faults.sync.trigger()?;
         state.files.insert(name.to_owned(), Content::default());
         Ok(Arc::new(MemoryFile { disk: self.clone(), name: name.to_owned() }))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.faults.write.strike()?;
+        state.faults.write.trigger()?;
         state.files.remove(name);
         Ok(())
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.faults.write.strike()?;
-        state.faults.sync.strike()?;
+        state.faults.write.trigger()?;
+        state.faults.sync.trigger()?;
         let content = Content { written: content.to_vec(), synced: content.to_vec() };
         state.files.insert(name.to_owned(), content);
         Ok(())
@@ -274,7 +274,7 @@ impl Disk for MemoryDisk {
 
     fn names(&self, directory: &str) -> io::Result<Vec<String>> {
         let mut state = lock(&self.state);
-        state.faults.read.strike()?;
+        state.faults.read.trigger()?;
         let inside = |name: &String| name.strip_prefix(directory)?.strip_prefix('/').map(str::to_owned);
         Ok(state.files.keys().filter_map(inside).collect())
     }

@@ -15,11 +15,11 @@ use crate::segments::Span;
 /// A value of the index in sled, with a valid checksum; and a key of the listing.
 pub fn index_entry(bytes: &[u8]) {
     const KEY: &[u8] = b"s0123456789abcdef";
-    stays::<StreamState>(KEY, bytes);
-    stays::<Vec<FrameAt>>(KEY, bytes);
-    stays::<Span>(KEY, bytes);
-    stays::<Place>(KEY, bytes);
-    stays::<End>(KEY, bytes);
+    round_trips::<StreamState>(KEY, bytes);
+    round_trips::<Vec<FrameAt>>(KEY, bytes);
+    round_trips::<Span>(KEY, bytes);
+    round_trips::<Place>(KEY, bytes);
+    round_trips::<End>(KEY, bytes);
     let _ = entries::decode::<StreamState>(KEY, bytes);
     if let Ok(listed) = entries::parse_listed(bytes) {
         let again = entries::listed(false, StreamKind::Execution, listed);
@@ -29,7 +29,7 @@ pub fn index_entry(bytes: &[u8]) {
 }
 
 /// Checks that a decoded value encodes canonically and decodes to the same value.
-fn stays<Value: Decode<()> + Encode + PartialEq + Debug>(key: &[u8], content: &[u8]) {
+fn round_trips<Value: Decode<()> + Encode + PartialEq + Debug>(key: &[u8], content: &[u8]) {
     let bytes = entries::checked(key, content);
     let Ok(value) = entries::decode::<Value>(key, &bytes) else { return };
     let again = entries::encode(key, &value);

@@ -67,7 +67,7 @@ impl Store {
         prepare(directory).map_err(|error| lost("creating its directory", error))?;
         wait_until_free(&directory.join(DATABASE)).map_err(|error| lost("waiting for its lock", error))?;
         let config = ::sled::Config::new().path(directory).cache_capacity(cache).flush_every_ms(None);
-        let database = guarded(|| config.open())?;
+        let database = catch_panics(|| config.open())?;
         let end = End { log, tip: Tip::empty(), place: Place::default(), entries: 0, sum: 0 };
         let store = Self { database: Mutex::new(Some(database)), end: Mutex::new(end) };
         apply_access(directory).map_err(|error| lost("setting the owner of its files", error))?;
@@ -107,7 +107,7 @@ impl Store {
 
     fn with<T>(&self, work: impl FnOnce(&::sled::Db) -> Result<T, ::sled::Error>) -> Result<T, IndexError> {
         let database = lock(&self.database).clone().ok_or_else(|| IndexError("it was closed".to_owned()))?;
-        guarded(|| work(&database))
+        catch_panics(|| work(&database))
     }
 
     fn get<Value: Decode<()>>(&self, key: &[u8]) -> Result<Option<Value>, IndexError> {
@@ -201,7 +201,7 @@ impl Store {
     /// Flushes all entries to sled's files and closes them. Returns whether they are complete.
     pub(crate) fn close(&self) -> bool {
         let Some(database) = lock(&self.database).take() else { return false };
-        let flushed = guarded(|| database.flush());
+        let flushed = catch_panics(|| database.flush());
         close_database(database) && flushed.is_ok()
     }
 }
@@ -282,7 +282,7 @@ impl StoreBatch<'_> {
 }
 
 /// Calls sled, and catches panics: it may panic on damaged files.
-fn guarded<T>(work: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, IndexError> {
+fn catch_panics<T>(work: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, IndexError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(answer) => answer.map_err(|error| IndexError(error.to_string())),
         Err(panic) => Err(IndexError(format!("sled panicked: {}", panic_text(&*panic)))),

@@ -2,7 +2,7 @@
 
 use ::bytes::Bytes;
 
-use super::{LONGEST_ITEM, begin, check_sum, expect_only, put_checksum};
+use super::{MAX_ITEM, begin, check_sum, expect_only, put_checksum};
 use crate::bytes::{Cursor, Malformed, Put, usize_of};
 use crate::record::Hash;
 
@@ -11,7 +11,7 @@ pub(crate) const HEADER: usize = 4 + 4 + 4 + 32;
 
 /// Whether a definition is within the length limit.
 pub(crate) fn fits(text: &[u8]) -> bool {
-    text.len() <= LONGEST_ITEM - HEADER
+    text.len() <= MAX_ITEM - HEADER
 }
 
 /// Appends an encoded definition, which must be within the length limit.

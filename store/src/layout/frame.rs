@@ -13,7 +13,7 @@
 
 use ::bytes::Bytes;
 
-use super::{LONGEST_ITEM, MAX_LABEL, begin, check_sum, expect, put_checksum};
+use super::{MAX_ITEM, MAX_LABEL, begin, check_sum, expect, put_checksum};
 use crate::bytes::{Cursor, Malformed, Put, usize_of};
 use crate::log::Listing;
 use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
@@ -24,9 +24,9 @@ pub(crate) const MAGIC: u8 = b'F';
 pub(crate) const HEADER: usize = 4 + 4 + 4 + 1 + 1 + 2 + 16 + 8 + 8 + 8 + 4 + 8 + 32 + 32;
 
 /// The minimum content of a record: a commitment must fit.
-const LEAST_CONTENT: usize = 32;
+const MIN_CONTENT: usize = 32;
 /// The minimum length of a record: the last one, with an empty body.
-const LEAST_RECORD: usize = 1 + 4 + LEAST_CONTENT;
+const MIN_RECORD: usize = 1 + 4 + MIN_CONTENT;
 
 /// How a frame came into its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +122,8 @@ impl FrameHeader {
 
     fn check(&self) -> Result<(), Malformed> {
         let Self { length, count, label_length, .. } = *self;
-        if length > LONGEST_ITEM {
-            return Err(Malformed(format!("a frame of {length} bytes is longer than {LONGEST_ITEM}")));
+        if length > MAX_ITEM {
+            return Err(Malformed(format!("a frame of {length} bytes is longer than {MAX_ITEM}")));
         }
         if count == 0 {
             return Err(Malformed::new("a frame has no records"));
@@ -140,7 +140,7 @@ impl FrameHeader {
         }
         // Checked before any allocation: the frame must have room for that many records.
         let room = length.saturating_sub(HEADER + usize::from(label_length));
-        if usize_of(count) > room / LEAST_RECORD {
+        if usize_of(count) > room / MIN_RECORD {
             return Err(Malformed(format!("{count} records do not fit {length} bytes")));
         }
         Ok(())
@@ -188,7 +188,7 @@ pub(crate) struct FramePlace {
 
 /// The length of a record's content, given the length of its body.
 fn content_length(body: usize) -> usize {
-    (SALT_LENGTH + body).max(LEAST_CONTENT)
+    (SALT_LENGTH + body).max(MIN_CONTENT)
 }
 
 fn label_of(listing: &Listing) -> (ListingChange, &[u8]) {
@@ -228,9 +228,9 @@ impl Content {
         let length = bodies.iter().fold(HEADER + label.len(), |sum, body| {
             sum.saturating_add(32 + 1 + 4).saturating_add(content_length(body.len()))
         });
-        if length > LONGEST_ITEM {
+        if length > MAX_ITEM {
             return Err(Malformed(format!(
-                "a frame of {length} bytes is longer than {LONGEST_ITEM}; store large values outside of the log and record where they are"
+                "a frame of {length} bytes is longer than {MAX_ITEM}; store large values outside of the log and record where they are"
             )));
         }
         let mut content = Self {
@@ -340,7 +340,7 @@ pub(crate) fn imported(records: &[Record], bytes_so_far: u64, listing: &Listing)
                 bytes.push(1);
                 bytes.put_u32(*length);
                 bytes.put(&commitment.0);
-                bytes.resize(bytes.len() + content_length(usize_of(*length)) - LEAST_CONTENT, 0);
+                bytes.resize(bytes.len() + content_length(usize_of(*length)) - MIN_CONTENT, 0);
             }
         }
     }
@@ -496,7 +496,7 @@ impl StoredFrame {
     }
 
     /// Returns the frame with some bodies erased: those for whose `seq` `commitment_of` returns a commitment.
-    pub(crate) fn erased(&self, commitment_of: impl Fn(u64) -> Option<Hash>) -> Result<Vec<u8>, Malformed> {
+    pub(crate) fn erased_bytes(&self, commitment_of: impl Fn(u64) -> Option<Hash>) -> Result<Vec<u8>, Malformed> {
         let mut bytes = self.bytes.to_vec();
         let mut seq = self.header.first_seq;
         self.each(|record| {
@@ -514,7 +514,7 @@ impl StoredFrame {
     }
 
     /// Returns the pruned frame.
-    pub(crate) fn pruned(&self) -> Result<Vec<u8>, Malformed> {
+    pub(crate) fn pruned_bytes(&self) -> Result<Vec<u8>, Malformed> {
         let mut bytes = self.bytes.to_vec();
         self.each(|record| {
             bytes[record.at..record.at + record.content.len()].fill(0);

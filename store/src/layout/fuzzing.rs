@@ -19,7 +19,7 @@ pub(crate) const LOG: LogId = LogId([7; 16]);
 pub(crate) const PLACE: Place = Place { segment: 3, offset: 84 };
 
 /// The bytes with a valid checksum for their place.
-fn summed(bytes: &[u8], place: &[u8]) -> Vec<u8> {
+fn with_checksum(bytes: &[u8], place: &[u8]) -> Vec<u8> {
     let mut summed = bytes.to_vec();
     if summed.len() >= CHECKSUM_AT + 4 {
         put_checksum(&mut summed, place);
@@ -29,7 +29,7 @@ fn summed(bytes: &[u8], place: &[u8]) -> Vec<u8> {
 
 /// A frame.
 pub fn frame(bytes: &[u8]) {
-    let bytes = Bytes::from(summed(bytes, &[]));
+    let bytes = Bytes::from(with_checksum(bytes, &[]));
     let header = FrameHeader::decode(&bytes);
     let Ok(frame) = StoredFrame::decode(bytes.clone()) else { return };
     assert_eq!(header.as_ref(), Ok(&frame.header), "the header decodes the same on its own");
@@ -45,9 +45,9 @@ pub fn frame(bytes: &[u8]) {
         assert_eq!(records.len(), hashes.len());
         // Its hashes are arbitrary, so it may be rejected.
         let _ = seal::check_all(&records);
-        written_again(&frame, &records);
+        encodes_again(&frame, &records);
     }
-    let gone = [frame.erased(|seq| (seq % 2 == 0).then_some(Hash([5; 32]))), frame.pruned()];
+    let gone = [frame.erased_bytes(|seq| (seq % 2 == 0).then_some(Hash([5; 32]))), frame.pruned_bytes()];
     for wiped in gone.into_iter().flatten() {
         assert_eq!(wiped.len(), bytes.len(), "an overwritten frame keeps its length");
         let wiped = StoredFrame::decode(wiped.into()).map(|wiped| (wiped.check(), wiped.hashes()));
@@ -56,7 +56,7 @@ pub fn frame(bytes: &[u8]) {
 }
 
 /// Checks that an imported frame encodes to the same bytes.
-fn written_again(frame: &StoredFrame, records: &[Record]) {
+fn encodes_again(frame: &StoredFrame, records: &[Record]) {
     let label = frame.label().to_vec();
     let listing = match frame.header.listing {
         ListingChange::Keep if label.is_empty() => Listing::Keep,
@@ -72,7 +72,7 @@ fn written_again(frame: &StoredFrame, records: &[Record]) {
 
 /// The other items of a segment, the headers of segments and groups, and a head file.
 pub fn layout(bytes: &[u8]) {
-    let summed_alone = Bytes::from(summed(bytes, &[]));
+    let summed_alone = Bytes::from(with_checksum(bytes, &[]));
     if let Ok((fingerprint, text)) = definition::decode(&summed_alone) {
         let mut again = Vec::new();
         definition::put(&mut again, fingerprint, &text);
@@ -85,19 +85,19 @@ pub fn layout(bytes: &[u8]) {
         assert_eq!(again, summed_alone, "a gap encodes to the bytes it was decoded from");
         assert_eq!(Gap::positions(&summed_alone), Ok((gap.first, gap.end)));
     }
-    if let Some(header) = bytes.get(..segment::HEADER).map(|header| summed(header, &[]))
+    if let Some(header) = bytes.get(..segment::HEADER).map(|header| with_checksum(header, &[]))
         && let Ok(decoded) = SegmentHeader::decode(&header)
     {
         assert_eq!(decoded.encode(), header, "the header of a segment encodes to the bytes it was decoded from");
     }
-    if let Some(header) = bytes.get(..group::HEADER).map(|header| placed(header, LOG, PLACE))
+    if let Some(header) = bytes.get(..group::HEADER).map(|header| with_place_checksum(header, LOG, PLACE))
         && let Ok(decoded) = GroupHeader::decode(&header, LOG, PLACE)
     {
         let mut again = vec![0; group::HEADER];
         decoded.write(&mut again, LOG, PLACE);
         assert_eq!(again, header, "the header of a group encodes to the bytes it was decoded from");
     }
-    let head = rooted(bytes);
+    let head = with_valid_root(bytes);
     if let Ok(decoded) = Head::decode(&head) {
         assert_eq!(decoded.encode(), head, "a head encodes to the bytes it was decoded from");
     }
@@ -106,13 +106,13 @@ pub fn layout(bytes: &[u8]) {
 }
 
 /// The header of a group with the checksum for a place.
-pub(crate) fn placed(header: &[u8], log: LogId, place: Place) -> Vec<u8> {
+pub(crate) fn with_place_checksum(header: &[u8], log: LogId, place: Place) -> Vec<u8> {
     let at = [&log.0[..], &place.segment.to_be_bytes(), &place.offset.to_be_bytes()].concat();
-    summed(header, &at)
+    with_checksum(header, &at)
 }
 
 /// A head file with the root of its tree as its hash, and a valid checksum.
-fn rooted(bytes: &[u8]) -> Vec<u8> {
+fn with_valid_root(bytes: &[u8]) -> Vec<u8> {
     /// The offsets of the position, the hash, and the number of peaks.
     const POSITION: usize = 20;
     const HASH: usize = 36;

@@ -16,7 +16,7 @@ use crate::bytes::{Cursor, Malformed};
 pub(crate) use crate::seal::FORMAT;
 
 /// The maximum length of a frame or definition.
-pub(crate) const LONGEST_ITEM: usize = 255 * 1024 * 1024;
+pub(crate) const MAX_ITEM: usize = 255 * 1024 * 1024;
 
 /// The maximum length of a stream's label in bytes.
 pub const MAX_LABEL: usize = 3 * 1024;
@@ -89,8 +89,8 @@ pub(crate) fn peek_item(bytes: &[u8]) -> Result<(u8, usize), Malformed> {
     }
     expect(&mut cursor, magic)?;
     let length = crate::bytes::usize_of(cursor.u32()?);
-    if length > LONGEST_ITEM {
-        return Err(Malformed(format!("an item of {length} bytes is longer than {LONGEST_ITEM}")));
+    if length > MAX_ITEM {
+        return Err(Malformed(format!("an item of {length} bytes is longer than {MAX_ITEM}")));
     }
     Ok((magic, length))
 }

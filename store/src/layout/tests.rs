@@ -10,7 +10,7 @@ use super::gap::Gap;
 use super::group::GroupHeader;
 use super::head::{Head, LogId, Tip};
 use super::segment::{Place, SegmentHeader};
-use super::{LONGEST_ITEM, MAX_LABEL, check_sum, definition, group, peek_item, put_checksum, segment};
+use super::{MAX_ITEM, MAX_LABEL, check_sum, definition, group, peek_item, put_checksum, segment};
 use crate::bytes::Malformed;
 use crate::codec;
 use crate::log::{Durability, Listing};
@@ -157,7 +157,7 @@ fn what_is_imported_erased_and_pruned_is_told_by_the_sort_of_its_frame() {
     let records = records_of(&decode(&own).unwrap()).unwrap();
     let imported = frame::imported(&records, 103, &Listing::Closed(b"L".to_vec())).unwrap();
     let begin = |bytes: &[u8]| hex(&bytes[..4]);
-    let pruned = |bytes: &[u8]| decode(bytes).unwrap().pruned().unwrap();
+    let pruned = |bytes: &[u8]| decode(bytes).unwrap().pruned_bytes().unwrap();
     assert_eq!(begin(&own), "46000100");
     assert_eq!(begin(&imported), "46000101");
     assert_eq!(begin(&pruned(&own)), "46000102");
@@ -261,13 +261,13 @@ fn layouts() -> Vec<Layout> {
     let records = records_of(&decode(&frame).unwrap()).unwrap();
     let imported = frame::imported(&records, 6, &Listing::Keep).unwrap();
     let stored = decode(&frame).unwrap();
-    let erased = stored.erased(|seq| (seq == 5).then(|| records[0].body.commitment())).unwrap();
+    let erased = stored.erased_bytes(|seq| (seq == 5).then(|| records[0].body.commitment())).unwrap();
     let is_frame: fn(&[u8]) -> bool = |bytes| decode(bytes).and_then(|frame| frame.check()).is_ok();
     vec![
         ("a frame", frame, is_frame),
         ("an imported frame", imported, is_frame),
         ("a frame with an erased body", erased, is_frame),
-        ("a pruned frame", stored.pruned().unwrap(), is_frame),
+        ("a pruned frame", stored.pruned_bytes().unwrap(), is_frame),
         ("a segment", segment_header().encode(), |bytes| SegmentHeader::decode(bytes).is_ok()),
         ("a group", group_bytes(), |bytes| GroupHeader::decode(bytes, LOG, PLACE).is_ok()),
         ("a definition", definition_bytes(), |bytes| definition::decode(&Bytes::copy_from_slice(bytes)).is_ok()),
@@ -310,7 +310,7 @@ fn an_erased_body_leaves_the_chain_whole() {
     for secret in [b"secret".to_vec(), long, Vec::new()] {
         let (bytes, _) = sealed(&[secret.clone(), b"c".to_vec()], &Listing::Keep);
         let commitment = seal::commitment(&[0x11; 16], &secret);
-        let erased = decode(&bytes).unwrap().erased(|seq| (seq == 5).then_some(commitment)).unwrap();
+        let erased = decode(&bytes).unwrap().erased_bytes(|seq| (seq == 5).then_some(commitment)).unwrap();
         assert_eq!(erased.len(), bytes.len(), "it keeps its place");
         assert!(secret.is_empty() || !erased.windows(6).any(|part| part == &secret[..6]));
         let frame = decode(&erased).unwrap();
@@ -321,7 +321,7 @@ fn an_erased_body_leaves_the_chain_whole() {
         assert_eq!(records[1].body.bytes(), Some(&b"c"[..]));
         assert_eq!(seal::check_all(&records), Ok(()));
         assert_eq!(frame.own_bytes(), Ok(u64::from(length) + 1));
-        let again = frame.erased(|seq| (seq == 5).then_some(commitment)).unwrap();
+        let again = frame.erased_bytes(|seq| (seq == 5).then_some(commitment)).unwrap();
         assert_eq!(again, erased, "erasing again changes nothing");
     }
 }
@@ -374,10 +374,10 @@ fn what_is_too_long_is_refused_before_it_is_made() {
     let longest = Listing::Open(vec![1; MAX_LABEL]);
     assert!(content(&[Vec::new()], &longest).is_ok());
     assert!(content(&[Vec::new()], &Listing::Open(vec![1; MAX_LABEL + 1])).is_err());
-    assert!(content(&[vec![0; LONGEST_ITEM - 300]], &Listing::Keep).is_ok());
-    assert!(content(&[vec![0; LONGEST_ITEM]], &Listing::Keep).is_err());
+    assert!(content(&[vec![0; MAX_ITEM - 300]], &Listing::Keep).is_ok());
+    assert!(content(&[vec![0; MAX_ITEM]], &Listing::Keep).is_err());
     let mut item = definition_bytes();
-    item[4..8].copy_from_slice(&u32::try_from(LONGEST_ITEM + 1).unwrap().to_be_bytes());
+    item[4..8].copy_from_slice(&u32::try_from(MAX_ITEM + 1).unwrap().to_be_bytes());
     assert!(peek_item(&item).is_err());
 }
 
@@ -501,7 +501,7 @@ proptest! {
         for bytes in [bytes.clone(), summed, [&[letter, 1, 1, 1, 0], &bytes[..]].concat()] {
             let frame = decode(&bytes);
             if let Ok(frame) = &frame {
-                let _ = (records_of(frame), frame.hashes(), frame.own_bytes(), frame.pruned(), frame.label().len());
+                let _ = (records_of(frame), frame.hashes(), frame.own_bytes(), frame.pruned_bytes(), frame.label().len());
             }
             let _ = (FrameHeader::decode(&bytes), peek_item(&bytes), LogEvent::decode(&bytes));
             let _ = (GroupHeader::decode(&bytes, LOG, PLACE), SegmentHeader::decode(&bytes), Head::decode(&bytes));

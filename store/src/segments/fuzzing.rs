@@ -7,7 +7,7 @@ use super::{Segments, name_of};
 use crate::MemoryDisk;
 use crate::bytes::usize_of;
 use crate::disk::Disk;
-use crate::layout::fuzzing::{LOG, placed};
+use crate::layout::fuzzing::{LOG, with_place_checksum};
 use crate::layout::head::Tip;
 use crate::layout::segment::{HEADER, Place, SegmentHeader};
 use crate::layout::{CHECKSUM_AT, group, put_checksum};
@@ -67,7 +67,7 @@ fn resealed(bytes: &[u8]) -> Vec<u8> {
     while let Some(length) = length_at(&sealed, at).filter(|length| *length >= group::HEADER) {
         let Some(header) = sealed.get(at..at + group::HEADER) else { break };
         let place = Place { segment: 1, offset: u32::try_from(HEADER + at).unwrap_or(u32::MAX) };
-        let header = placed(header, LOG, place);
+        let header = with_place_checksum(header, LOG, place);
         sealed[at..at + group::HEADER].copy_from_slice(&header);
         let end = at.saturating_add(length).min(sealed.len());
         let mut item = at + group::HEADER;

@@ -11,13 +11,13 @@ use super::requests::{VERSION, content};
 use crate::bytes::Malformed;
 use crate::core::verify::Verified;
 use crate::keeper::{ChangeError, Changed};
-use crate::layout::LONGEST_ITEM;
+use crate::layout::MAX_ITEM;
 use crate::layout::frame::{FrameHeader, StoredFrame};
 use crate::log::{LogHead, Notices, ReadError, StreamEntry, StreamsSince};
 use crate::merkle::Node;
 
 /// The maximum length of an answer: a frame of the maximum length (frames are not split), and others beside it.
-pub(super) const LONGEST: usize = 2 * LONGEST_ITEM;
+pub(super) const MAX_LENGTH: usize = 2 * MAX_ITEM;
 
 /// The maximum size of a reply, not counting frames and definitions.
 pub(super) const MAX_REPLY: usize = 16 * 1024 * 1024;

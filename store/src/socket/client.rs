@@ -211,7 +211,7 @@ fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, limits
     // A rejected reader gets the reason before it sends its request, and the connection may then be closed.
     let sent = request.encode().map_err(io::Error::other).and_then(|request| transport::send(stream, &request));
     let mut answer = AnswerReader { stream, directory, until: Instant::now() + limits.total, silence: limits.silence };
-    match (transport::receive(&mut answer, answers::LONGEST), sent) {
+    match (transport::receive(&mut answer, answers::MAX_LENGTH), sent) {
         (Ok(Some(answer)), _) => Ok(answer),
         (_, Err(error)) | (Err(error), Ok(())) => Err(error),
         (Ok(None), Ok(())) => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// The size of a write, so that progress is visible during a longer one.
-const STEP: usize = 64 * 1024;
+const CHUNK: usize = 64 * 1024;
 
 /// A stream on which all reads and writes fail after a deadline.
 pub(super) struct DeadlineStream<'a> {
@@ -42,7 +42,7 @@ impl Read for DeadlineStream<'_> {
 impl Write for DeadlineStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(Some(self.left()?))?;
-        let written = self.stream.write(&bytes[..bytes.len().min(STEP)])?;
+        let written = self.stream.write(&bytes[..bytes.len().min(CHUNK)])?;
         (self.on_write)();
         Ok(written)
     }

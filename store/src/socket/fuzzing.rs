@@ -31,7 +31,7 @@ pub fn answer(bytes: &[u8]) {
 /// The data on a socket: messages, one after the other, then the rest.
 pub fn message(bytes: &[u8]) {
     let mut rest = bytes;
-    while let Ok(Some(received)) = transport::receive(&mut rest, requests::LONGEST) {
+    while let Ok(Some(received)) = transport::receive(&mut rest, requests::MAX_LENGTH) {
         let mut sent = Vec::new();
         assert!(transport::send(&mut sent, &received).is_ok());
         let end = bytes.len() - rest.len();

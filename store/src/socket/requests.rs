@@ -13,7 +13,7 @@ use crate::record::{Hash, StreamId};
 pub(super) const VERSION: u8 = 4;
 
 /// The maximum length of a request. The longest are those that erase or prune.
-pub(super) const LONGEST: usize = 256 * 1024;
+pub(super) const MAX_LENGTH: usize = 256 * 1024;
 
 /// A request. Limits are the client's; a server may answer with a shorter page.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -56,8 +56,8 @@ pub(super) enum Request {
     Change(Change),
 }
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<{ 4 * LONGEST }>> =
-    bincode::config::standard().with_limit::<{ 4 * LONGEST }>();
+const CONFIG: Configuration<LittleEndian, Varint, Limit<{ 4 * MAX_LENGTH }>> =
+    bincode::config::standard().with_limit::<{ 4 * MAX_LENGTH }>();
 
 impl Request {
     pub(super) fn encode(&self) -> Result<Vec<u8>, Malformed> {

@@ -318,15 +318,15 @@ fn next_request(mut stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
     if stream.read(&mut first)? == 0 {
         return Ok(None);
     }
-    transport::receive(&mut first.chain(DeadlineStream::within(stream, REQUEST_TIMEOUT)), requests::LONGEST)
+    transport::receive(&mut first.chain(DeadlineStream::within(stream, REQUEST_TIMEOUT)), requests::MAX_LENGTH)
 }
 
 /// Answers a request. Long work ends with [`ReadError::Gone`] once the server is stopping.
 fn answer(request: &Request, core: &Core, stopping: &AtomicBool) -> Answer {
-    core.retry_if_rewritten(|| answered(request, core, stopping)).unwrap_or_else(Answer::error)
+    core.retry_if_rewritten(|| try_answer(request, core, stopping)).unwrap_or_else(Answer::error)
 }
 
-fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Answer, ReadError> {
+fn try_answer(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Answer, ReadError> {
     let reply = match request {
         Request::Read { stream, from, limit } => {
             if *stream == StreamId::LOG {
@@ -336,7 +336,7 @@ fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Ans
         }
         Request::Tail { from, limit } => return frames(core, || core.tail_frames(*from, budget(*limit))),
         Request::Definition { fingerprint } => return core.definition(*fingerprint).map(Answer::Definition),
-        Request::Stream { stream } => core.one_stream(*stream).map(|entry| Reply::Streams(vec![entry])),
+        Request::Stream { stream } => core.stream_entry(*stream).map(|entry| Reply::Streams(vec![entry])),
         Request::Streams { filter } => {
             let filter = StreamFilter { limit: filter.limit.min(PAGE), ..filter.clone() };
             core.streams(&filter).map(Reply::Streams)
@@ -355,7 +355,7 @@ fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Ans
             let limit = crate::bytes::usize_of(*limit).min(PAGE);
             core.streams_since_within(*from, limit).map(Reply::StreamsSince)
         }
-        Request::Notices => Ok(Reply::Notices(some_notices(core.posted()))),
+        Request::Notices => Ok(Reply::Notices(notices_that_fit(core.posted()))),
         // The writer makes changes, so they never get here.
         Request::Change(_) => Ok(Reply::Changed(Err(ChangeError::Closed))),
         Request::Verify => {
@@ -384,7 +384,7 @@ fn frames(core: &Core, read: impl Fn() -> Result<Vec<StoredFrame>, ReadError>) -
 }
 
 /// As many notices as fit an answer: those of the newest streams.
-fn some_notices(notices: Notices) -> Notices {
+fn notices_that_fit(notices: Notices) -> Notices {
     /// The maximum overhead of a notice: its stream and its length.
     const ENVELOPE: usize = 32;
     let mut room = answers::MAX_REPLY / 2;

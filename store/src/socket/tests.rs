@@ -113,7 +113,7 @@ fn requests_come_over_as_they_were_sent() {
     requests.extend(filters.map(|filter| Request::Streams { filter }));
     for request in requests {
         let bytes = request.encode().unwrap();
-        assert!(bytes.len() <= requests::LONGEST);
+        assert!(bytes.len() <= requests::MAX_LENGTH);
         assert_eq!(Request::decode(&bytes), Ok(request));
     }
 }
@@ -128,7 +128,7 @@ fn the_largest_change_is_not_too_long_for_a_request() {
     let erase = Erase { stream: stream(), records, reason: text(), by: text() };
     for change in [Change::Prune(prune), Change::Erase(erase)] {
         let bytes = Request::Change(change.clone()).encode().unwrap();
-        assert!(bytes.len() <= requests::LONGEST, "{} bytes", bytes.len());
+        assert!(bytes.len() <= requests::MAX_LENGTH, "{} bytes", bytes.len());
         assert_eq!(Request::decode(&bytes), Ok(Request::Change(change)));
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use crate::bytes::usize_of;
 
 /// The size of a read: memory grows with the received data, not with the announced length.
-const STEP: u64 = 64 * 1024;
+const CHUNK: u64 = 64 * 1024;
 
 /// The size of the first part of a message, which is sent together with its length.
 const FIRST: usize = 64 * 1024 - 4;
@@ -33,7 +33,7 @@ pub(super) fn receive(stream: &mut impl Read, longest: usize) -> io::Result<Opti
     }
     let mut message = Vec::new();
     while message.len() < length {
-        let step = STEP.min((length - message.len()) as u64);
+        let step = CHUNK.min((length - message.len()) as u64);
         if stream.by_ref().take(step).read_to_end(&mut message)? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }

@@ -285,7 +285,7 @@ impl StoreBatch<'_> {
 fn catch_panics<T>(work: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, IndexError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(answer) => answer.map_err(|error| IndexError(error.to_string())),
-        Err(panic) => Err(IndexError(format!("sled panicked: {}", panic_text(&*panic)))),
+        Err(panic) => Err(IndexError(format!("sled crashed: {}", panic_text(&*panic)))),
     }
 }
 

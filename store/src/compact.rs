@@ -70,7 +70,7 @@ pub fn compact(path: &Path) -> Result<Compacted, OpenError> {
     reserve_standard_streams().map_err(failed("reserving the standard streams"))?;
     let name = path.canonicalize().map_err(failed("resolving its path"))?;
     let directory = OpenDirectory::open(&name).map_err(failed("opening the directory"))?;
-    rewrite(&directory, &name).map_err(|error| error.of(directory.path(), path))
+    rewrite(&directory, &name).map_err(|error| error.with_path(directory.path(), path))
 }
 
 fn rewrite(directory: &OpenDirectory, name: &Path) -> Result<Compacted, OpenError> {

@@ -365,7 +365,7 @@ pub trait EventLog: Keeper {
 #[non_exhaustive]
 pub enum OpenError {
     /// The path does not exist (readers only; a writer creates a log there).
-    #[error("there is no log at {path}; name the directory that a runner was opened with")]
+    #[error("there is no log at {path}; pass the directory that a runner was opened with")]
     Missing {
         /// The path.
         path: PathBuf,
@@ -380,7 +380,7 @@ pub enum OpenError {
     },
     /// Another process holds the log.
     #[error(
-        "the log {path} is in use by process {pid} on host {host}; stop it, or use its runner. Reading works meanwhile: `replay --log {path} list`"
+        "the log {path} is in use by process {pid} on host {host}; stop that process, or use its runner. The log can still be read: `replay --log {path} list`"
     )]
     Locked {
         /// The path.
@@ -443,7 +443,7 @@ pub enum OpenError {
 
 impl OpenError {
     /// Replaces the path under which the log was accessed with the one that the user knows.
-    pub(crate) fn of(mut self, reached: &Path, name: &Path) -> Self {
+    pub(crate) fn with_path(mut self, accessed: &Path, name: &Path) -> Self {
         let (Self::Missing { path }
         | Self::NotALog { path, .. }
         | Self::Locked { path, .. }
@@ -454,7 +454,7 @@ impl OpenError {
         | Self::Io { path, .. }) = &mut self;
         name.clone_into(path);
         let (Self::Damaged { what: text, .. } | Self::Io { reason: text, .. }) = &mut self else { return self };
-        *text = text.replace(&*reached.to_string_lossy(), &name.to_string_lossy());
+        *text = text.replace(&*accessed.to_string_lossy(), &name.to_string_lossy());
         self
     }
 }
@@ -482,7 +482,7 @@ fn left_locked(owner: u32, holders: &[Process]) -> String {
 pub enum AppendError {
     /// Another writer has appended to the stream.
     #[error(
-        "stream {stream}: expected to write seq {expected}, but the next is {next}; another writer is at work on it"
+        "stream {stream}: expected to write seq {expected}, but the next is {next}; another writer has appended to it"
     )]
     Conflict {
         /// The stream.

@@ -140,7 +140,7 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
         match open_in(&directory, path, options) {
             // The log was rewritten and swapped while this process waited for its lock.
             Err(_) if tries > 0 && directory.check_in_place(None).is_err() => tries -= 1,
-            opened => return opened.map_err(|error| error.of(directory.path(), path)),
+            opened => return opened.map_err(|error| error.with_path(directory.path(), path)),
         }
     }
 }

@@ -59,8 +59,8 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, IndexError>> Fold<Known>
         let end = if header.origin == FrameOrigin::Appended { header.end() } else { end };
         let state = StreamState::after(before.as_ref(), header, label, end);
         // A stream that was pruned and then imported starts over.
-        let anew = header.first_seq == 0 && before.is_some();
-        self.part.add(header.stream, state, FrameAt { first_seq: header.first_seq, span }, anew);
+        let is_reset = header.first_seq == 0 && before.is_some();
+        self.part.add(header.stream, state, FrameAt { first_seq: header.first_seq, span }, is_reset);
         Ok(())
     }
 

@@ -130,7 +130,7 @@ fn what_is_lost_with_the_end_of_a_log_is_said() {
 fn says_once_what_is_wrong_with_all(ran: &Ran) {
     assert!(!ran.out.contains("\nwhole: "), "{ran}");
     let unwrapped = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
-    let notes = unwrapped.matches("does not fit").count();
+    let notes = unwrapped.matches("does not match").count();
     assert!((1..=3).contains(&notes), "what is wrong with all of them is said once: {ran}");
 }
 
@@ -144,7 +144,7 @@ impl LogReader for NothingFits {
         if stream == StreamId::LOG {
             return self.0.read(stream, from, limit);
         }
-        let what = "reading log: the checksum of its content does not fit".to_owned();
+        let what = "reading log: the checksum of its content does not match".to_owned();
         Err(ReadError::Damaged { stream, seq: from, what })
     }
 }

@@ -1,8 +1,8 @@
-//! Fixed big-endian layouts: what is hashed, stored and sent is written and read through these two.
+//! Reads and writes fixed big-endian layouts: everything that is hashed, stored or sent.
 
 use crate::record::{Hash, StreamId, StreamKind, Timestamp};
 
-/// Why some bytes are not what they should be.
+/// Bytes that do not have the expected layout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Malformed(pub(crate) String);
@@ -13,7 +13,7 @@ impl Malformed {
     }
 }
 
-/// Reads bytes from front to back. Nothing is allocated on the word of a length: what is taken must be there.
+/// Reads bytes from front to back. Never allocates because of a decoded length: the bytes must be present.
 pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
 }
@@ -23,12 +23,12 @@ impl<'a> Cursor<'a> {
         Self { rest: bytes }
     }
 
-    /// How many bytes are left.
+    /// The number of bytes left.
     pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
     }
 
-    /// The next byte, which stays.
+    /// The next byte, without consuming it.
     pub(crate) fn peek(&self) -> Option<u8> {
         self.rest.first().copied()
     }
@@ -39,7 +39,7 @@ impl<'a> Cursor<'a> {
                 self.rest = rest;
                 Ok(taken)
             }
-            None => Err(Malformed(format!("{count} bytes are needed, {} are left", self.rest.len()))),
+            None => Err(Malformed(format!("expected {count} bytes, {} are left", self.rest.len()))),
         }
     }
 
@@ -49,7 +49,7 @@ impl<'a> Cursor<'a> {
                 self.rest = rest;
                 Ok(*taken)
             }
-            None => Err(Malformed(format!("{N} bytes are needed, {} are left", self.rest.len()))),
+            None => Err(Malformed(format!("expected {N} bytes, {} are left", self.rest.len()))),
         }
     }
 
@@ -83,41 +83,41 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn kind(&mut self) -> Result<StreamKind, Malformed> {
         let number = self.u8()?;
-        StreamKind::from_number(number).ok_or_else(|| Malformed(format!("no kind of stream has the number {number}")))
+        StreamKind::from_number(number).ok_or_else(|| Malformed(format!("unknown kind of stream: {number}")))
     }
 
-    /// A flag: 0 or 1, nothing else.
+    /// A flag: 0 or 1.
     pub(crate) fn flag(&mut self) -> Result<bool, Malformed> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
-            other => Err(Malformed(format!("a flag is 0 or 1, this one is {other}"))),
+            other => Err(Malformed(format!("a flag is 0 or 1, not {other}"))),
         }
     }
 
-    /// Bytes behind their length (four bytes).
+    /// Bytes preceded by their length (four bytes).
     pub(crate) fn counted(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.u32()?;
         self.take(usize_of(length))
     }
 
-    /// All that is left.
+    /// All remaining bytes.
     pub(crate) fn all(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
 
-    /// That nothing is left.
+    /// Fails if any bytes are left.
     pub(crate) fn end(&self) -> Result<(), Malformed> {
         if self.rest.is_empty() { Ok(()) } else { Err(Malformed(format!("{} bytes are left over", self.rest.len()))) }
     }
 }
 
-/// A `u32` fits everywhere that this crate runs (sled needs 32 bits at the least).
+/// A `u32` as a `usize`: it fits on every platform that this crate runs on (sled needs at least 32 bits).
 pub(crate) fn usize_of(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// Writes what [`Cursor`] reads.
+/// Writes the layouts that [`Cursor`] reads.
 pub(crate) trait Put {
     fn put(&mut self, bytes: &[u8]);
 
@@ -137,7 +137,7 @@ pub(crate) trait Put {
         self.put(&time.0.to_be_bytes());
     }
 
-    /// Bytes behind their length. What does not fit a `u32` never gets here: a frame is bounded far below.
+    /// Bytes preceded by their length. The length always fits a `u32`: a frame is limited far below.
     fn put_counted(&mut self, bytes: &[u8]) {
         self.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         self.put(bytes);

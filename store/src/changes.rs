@@ -1,27 +1,28 @@
-//! From a change that is asked for to the pieces of work that the writer does.
+//! Splits a requested change into pieces of work for the writer.
 
 use crossbeam_channel::Sender;
 
 use crate::archive::{ArchiveReader, open_archive};
 use crate::core::change::Work;
-use crate::core::import::Taken;
+use crate::core::import::ImportedStream;
 use crate::keeper::{Change, ChangeError, Changed, Import};
 use crate::log::{LogReader, StreamFilter};
 use crate::writer_thread::Message;
 
-/// Has a writer thread make a change.
+/// Has the writer thread make a change.
 pub(crate) fn on_thread(messages: &Sender<Message>, change: Change) -> Result<Changed, ChangeError> {
     perform(change, |piece| work(messages, piece))
 }
 
-/// Has a writer thread do a piece of work.
+/// Has the writer thread do a piece of work.
 pub(crate) fn work(messages: &Sender<Message>, work: Work) -> Result<Changed, ChangeError> {
     let (reply, changed) = crossbeam_channel::bounded(1);
     messages.send(Message::Change(Box::new(work), reply)).map_err(|_| ChangeError::Closed)?;
     changed.recv().unwrap_or(Err(ChangeError::Closed))
 }
 
-/// Makes a change, given who does a piece of work. An archive is read here: the writer must not wait for it.
+/// Makes a change by calling `work` for each piece of it. Reads the archive of an import here, so that the writer does
+/// not wait for it.
 pub(crate) fn perform(
     change: Change,
     mut work: impl FnMut(Work) -> Result<Changed, ChangeError>,
@@ -32,12 +33,13 @@ pub(crate) fn perform(
         Change::Sign(checkpoint) => return work(Work::Sign(checkpoint)),
         Change::Import(import) => import,
     };
-    let archive = open_wanted(&import)?;
+    let archive = open_expected(&import)?;
     let all = StreamFilter { limit: usize::MAX, ..StreamFilter::default() };
     let mut sum = Changed::default();
-    // The oldest first: ids of executions go by time.
+    // Oldest first, since ids of executions sort by time.
     for entry in archive.streams(&all)?.into_iter().rev() {
-        let Changed { streams, records, already } = work(Work::Take(Box::new(Taken::load(&archive, entry.stream)?)))?;
+        let Changed { streams, records, already } =
+            work(Work::Import(Box::new(ImportedStream::load(&archive, entry.stream)?)))?;
         sum.streams += streams;
         sum.records += records;
         sum.already += already;
@@ -45,13 +47,13 @@ pub(crate) fn perform(
     Ok(sum)
 }
 
-fn open_wanted(import: &Import) -> Result<ArchiveReader, ChangeError> {
+fn open_expected(import: &Import) -> Result<ArchiveReader, ChangeError> {
     let archive = open_archive(&import.archive).map_err(|error| ChangeError::Refused(error.to_string()))?;
     if archive.digest() == import.digest {
         return Ok(archive);
     }
     Err(ChangeError::Refused(format!(
-        "{} has the digest {}, not {}: it is another archive than was asked for",
+        "{} has the digest {}, not {}: it is not the requested archive",
         import.archive.display(),
         archive.digest(),
         import.digest

@@ -1,15 +1,15 @@
-//! Checkpoints: a signed statement of what a log held, small enough to be kept somewhere else.
+//! Checkpoints: signed statements of the contents of a log, small enough to be stored elsewhere.
 //!
 //! As text, a checkpoint is
 //!
 //! ```text
 //! cloacina-checkpoint 1
-//! log 5b1e…      the hash of the log's first record, in hex: no other log has it
-//! size 61        how many records the tree has
-//! root 9f3a…     its root
+//! log 5b1e…      the hash of the log's first record in hex, which identifies the log
+//! size 61        the number of records in the tree
+//! root 9f3a…     the root of the tree
 //! time 1795490530000000
 //! key 8c4d…      the Ed25519 public key
-//! signature 77…  over all lines before the key's, with their newlines
+//! signature 77…  over all lines before the `key` line, with their newlines
 //! ```
 
 use std::str::FromStr;
@@ -23,30 +23,30 @@ use crate::record::{Hash, StreamId, Timestamp};
 
 const FIRST_LINE: &str = "cloacina-checkpoint 1";
 
-/// The hashes that are read at once.
+/// The number of hashes that are read at once.
 const PAGE: usize = 16 * 1024;
 
-/// Why a text is no checkpoint.
+/// A text is not a valid checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotACheckpoint {
-    /// It is something else, or cut.
-    #[error("this is no checkpoint: {0}")]
+    /// The text is something else, or truncated.
+    #[error("not a checkpoint: {0}")]
     Foreign(String),
-    /// It was written by a newer version.
+    /// The checkpoint was written by a newer version.
     #[error("the checkpoint has format {found}, this version reads format 1; upgrade cloaca to read it")]
     Newer {
         /// Its format.
         found: u32,
     },
-    /// Its signature is not that of its key.
-    #[error("the signature of the checkpoint does not fit: it was altered, or never signed with the key {key}")]
+    /// The signature is not valid for the key.
+    #[error("the signature of the checkpoint is invalid: it was altered, or not signed with the key {key}")]
     BadSignature {
-        /// The key that it names, in hex.
+        /// The key in the checkpoint, in hex.
         key: String,
     },
 }
 
-/// Why a checkpoint cannot be made.
+/// A checkpoint cannot be signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
     /// The log cannot be read.
@@ -55,10 +55,10 @@ pub enum SignError {
     /// The log is empty.
     #[error("the log has no records yet")]
     Empty,
-    /// An earlier checkpoint does not fit.
-    #[error("the checkpoint at size {size} in this log does not fit its records: run `replay verify --all`")]
+    /// An earlier checkpoint in the log does not match the records.
+    #[error("the checkpoint at size {size} in this log does not match its records: run `replay verify --all`")]
     Differs {
-        /// How many records it is of.
+        /// The size of that checkpoint.
         size: u64,
     },
 }
@@ -69,7 +69,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes that so many hex digits stand for.
+/// Decodes exactly `N` bytes of hex.
 #[must_use]
 pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -83,15 +83,14 @@ pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 impl Checkpoint {
-    /// What is signed.
+    /// The signed part of the text.
     #[must_use]
     pub fn statement(&self) -> String {
         let Self { origin, size, root, time, .. } = self;
         format!("{FIRST_LINE}\nlog {origin}\nsize {size}\nroot {root}\ntime {}\n", time.0)
     }
 
-    /// Checks the signature against the key that the checkpoint names. Whether that is the right key is for the caller to
-    /// say.
+    /// Checks the signature against the key in the checkpoint. The caller decides whether to trust that key.
     ///
     /// # Errors
     /// [`NotACheckpoint::BadSignature`].
@@ -102,13 +101,13 @@ impl Checkpoint {
         if fits { Ok(()) } else { Err(NotACheckpoint::BadSignature { key: hex(&self.key) }) }
     }
 
-    /// The checkpoint as text.
+    /// Formats the checkpoint as text.
     #[must_use]
     pub fn to_text(&self) -> String {
         format!("{}key {}\nsignature {}\n", self.statement(), hex(&self.key), hex(&self.signature))
     }
 
-    /// Reads a text, and checks its signature. The peaks are not in it.
+    /// Parses a text and checks its signature. The text does not contain the peaks.
     ///
     /// # Errors
     /// [`NotACheckpoint`].
@@ -123,10 +122,10 @@ impl Checkpoint {
         }
         let mut field = |name: &str| {
             let line = lines.next().and_then(|line| line.strip_prefix(name)).and_then(|rest| rest.strip_prefix(' '));
-            line.ok_or_else(|| foreign(&format!("the line of `{name}` is missing")))
+            line.ok_or_else(|| foreign(&format!("the `{name}` line is missing")))
         };
         fn number<T: FromStr>(text: &str) -> Result<T, NotACheckpoint> {
-            text.parse().map_err(|_| NotACheckpoint::Foreign(format!("'{text}' is no number")))
+            text.parse().map_err(|_| NotACheckpoint::Foreign(format!("'{text}' is not a number")))
         }
         fn bytes<const N: usize>(text: &str) -> Result<[u8; N], NotACheckpoint> {
             unhex(text).ok_or_else(|| NotACheckpoint::Foreign(format!("'{text}' is not {N} bytes in hex")))
@@ -141,19 +140,19 @@ impl Checkpoint {
             signature: bytes(field("signature")?)?,
         };
         if lines.next().is_some() {
-            return Err(foreign("lines follow its signature"));
+            return Err(foreign("there are lines after the signature"));
         }
         checkpoint.check()?;
-        // One checkpoint has one text: another verifier may hash the lines as they stand.
+        // A checkpoint has exactly one text: another verifier may hash the lines as they are.
         if checkpoint.to_text() == text {
             Ok(checkpoint)
         } else {
-            Err(foreign("it is not written as checkpoints are, with lower-case hex and one newline after each line"))
+            Err(foreign("it is not in canonical form, with lower-case hex and one newline after each line"))
         }
     }
 }
 
-/// The last checkpoint in a log that takes `wanted`, if there is one.
+/// Returns the last checkpoint in a log for which `wanted` holds.
 ///
 /// # Errors
 /// As [`LogReader::read`].
@@ -170,10 +169,10 @@ pub fn last(reader: &dyn LogReader, wanted: impl Fn(&Checkpoint) -> bool) -> Res
     Ok(last)
 }
 
-/// The tree of the first records of a log, from `tree` on. Reads the hashes once.
+/// Extends `tree` to the first `size` records of a log. Reads each hash once.
 ///
 /// # Errors
-/// As [`LogReader::tree`]; [`ReadError::DamagedLog`] if the log has fewer.
+/// As [`LogReader::tree`]; [`ReadError::DamagedLog`] if the log is shorter.
 pub fn grow(reader: &dyn LogReader, mut tree: Tree, size: u64) -> Result<Tree, ReadError> {
     while tree.size() < size {
         let left = usize::try_from(size - tree.size()).unwrap_or(usize::MAX);
@@ -183,7 +182,7 @@ pub fn grow(reader: &dyn LogReader, mut tree: Tree, size: u64) -> Result<Tree, R
             return Err(ReadError::DamagedLog(what));
         }
         for node in &nodes {
-            // Of pruned records there are fewer nodes than records.
+            // Pruned records have fewer nodes than records.
             if tree.size() == size {
                 break;
             }
@@ -196,8 +195,8 @@ pub fn grow(reader: &dyn LogReader, mut tree: Tree, size: u64) -> Result<Tree, R
     Ok(tree)
 }
 
-/// Makes a checkpoint of all that a log holds now, and signs it. It goes on from the last one that this key has signed in
-/// the log. It is not written down: see [`Change::Sign`](crate::keeper::Change::Sign).
+/// Creates and signs a checkpoint of the whole log. Continues from the last checkpoint in the log with the same
+/// key. Does not record it: see [`Change::Sign`](crate::keeper::Change::Sign).
 ///
 /// # Errors
 /// [`SignError`].
@@ -220,7 +219,7 @@ pub fn sign(reader: &dyn LogReader, secret: &[u8; 32], time: Timestamp) -> Resul
     let origin = reader.read(StreamId::LOG, 0, 1)?.first().ok_or(SignError::Empty)?.hash;
     let key = SigningKey::from_bytes(secret);
     let public = key.verifying_key().to_bytes();
-    // Whoever can write the files can write an event too: only what this key has signed is gone on from.
+    // Anyone who can write the files can forge an event: trust only checkpoints signed with this key.
     let is_own = |before: &Checkpoint| before.size <= size && before.key == public && before.check().is_ok();
     let before = last(reader, |before| is_own(before) && before.origin == origin)?;
     let tree = match before.map(|before| (before.size, before.root, Tree::resume(before.size, before.peaks))) {
@@ -242,7 +241,7 @@ pub fn sign(reader: &dyn LogReader, secret: &[u8; 32], time: Timestamp) -> Resul
     Ok(checkpoint)
 }
 
-/// A signature under some bytes, by a key that everybody knows.
+/// A signature with a well-known key.
 #[cfg(feature = "fuzzing")]
 pub(crate) struct Signed {
     pub(crate) key: [u8; 32],
@@ -262,8 +261,8 @@ mod tests {
     use super::*;
     use crate::{MemoryDisk, MemoryLog};
 
-    /// A checkpoint with capitals in its hash was taken here, since the statement was written anew before its signature was
-    /// checked, and refused by the verifier in Python, which hashes the lines as they are. Found by altering the corpus.
+    /// The checkpoint was re-encoded before its signature was checked, so one with capital hex digits was accepted here
+    /// but rejected by the Python verifier, which hashes the lines as they are. Found by altering the corpus.
     #[test]
     fn a_checkpoint_that_is_written_otherwise_is_refused() {
         let log = MemoryLog::open(&MemoryDisk::new()).unwrap();

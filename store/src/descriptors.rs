@@ -1,9 +1,9 @@
-//! Keeping the files of a log off the descriptors 0, 1 and 2.
+//! Keeps the files of a log off the descriptors 0, 1 and 2.
 //!
-//! A process that was started with its standard streams closed (`program >&- 2>&-`, many daemons) gives these numbers to the
-//! next files that it opens. What anybody prints, a C library or a panic, then goes into such a file. So before a log is
-//! opened the free ones among them are taken by `/dev/null`, for good, and a file that gets one all the same is moved to a
-//! higher number.
+//! A process that was started with closed standard streams (`program >&- 2>&-`, many daemons) assigns these numbers to
+//! the next files that it opens. Output of a C library or a panic then overwrites such a file. So opening a log first
+//! opens `/dev/null` on the free ones among them, permanently, and moves a file that gets such a number all the same to
+//! a higher one.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,8 +14,8 @@ use rustix::io::{FdFlags, dup2, fcntl_dupfd_cloexec, fcntl_setfd};
 /// The first descriptor that is no standard stream.
 const FIRST: RawFd = 3;
 
-/// Opens `/dev/null` in the place of each standard stream that is closed, and keeps it open. The functions of this crate that
-/// open files do it; a program does it first of all.
+/// Opens `/dev/null` for each closed standard stream, and keeps it open. The functions of this crate that open files
+/// call this; a program should call it before it opens anything.
 ///
 /// # Errors
 /// Of the system.
@@ -38,27 +38,27 @@ pub fn reserve_standard_streams() -> io::Result<()> {
     }
 }
 
-/// A file in which nothing can be damaged: where a system has no `/dev/null`, a directory, which cannot be written to.
+/// A file that cannot be damaged: `/dev/null`, or a directory on systems without it.
 fn null_device() -> io::Result<OwnedFd> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null");
     Ok(null.or_else(|_| File::open("/"))?.into())
 }
 
-/// Leaves a standard stream open until the process ends, for the programs that it starts, too.
+/// Leaks a descriptor and lets child processes inherit it.
 fn keep(stream: OwnedFd) -> io::Result<()> {
     fcntl_setfd(&stream, FdFlags::empty())?;
     let _ = stream.into_raw_fd();
     Ok(())
 }
 
-/// The same file, under a number that is no standard stream's.
+/// Moves a file to a descriptor above the standard streams.
 pub(crate) fn above_standard_streams<F: AsRawFd + Into<OwnedFd> + From<OwnedFd>>(opened: F) -> io::Result<F> {
     if opened.as_raw_fd() >= FIRST {
         return Ok(opened);
     }
     let mut low: OwnedFd = opened.into();
     let high = fcntl_dupfd_cloexec(&low, FIRST)?;
-    // In one step: between a close and an open another thread could take the number.
+    // `dup2` is atomic: between a close and an open, another thread could take the number.
     let null = null_device()?;
     dup2(&null, &mut low)?;
     keep(low)?;

@@ -1,10 +1,10 @@
-//! Which descriptors a fork of this process must not keep.
+//! The descriptors that a fork of this process must close.
 //!
-//! A fork without `exec` (`os.fork`, `multiprocessing`, `ProcessPoolExecutor`) shares every open file with its parent, and
-//! with them the lock of a log: the parent can die, and its child goes on locking a log that it knows nothing of. Linux has
-//! no flag that keeps a descriptor out of a fork. So what marks a log (its lock file, the sockets of its readers) is noted
-//! here, and a program that may be forked lets go of it in the child, before anything else runs there:
-//! [`marks`] is made for that moment. It takes no lock and allocates nothing. The Python package does it with
+//! A fork without `exec` (`os.fork`, `multiprocessing`, `ProcessPoolExecutor`) shares every open file with its parent,
+//! including the lock of a log: if the parent dies, its child keeps a lock that it knows nothing of. Linux has no
+//! close-on-fork flag. So the descriptors that identify a log (its lock file, the sockets of its readers) are
+//! registered here, and a program that may be forked closes them in the child before anything else runs there.
+//! [`marks`] is written for that moment: it takes no lock and allocates nothing. The Python package calls it from
 //! `pthread_atfork`.
 
 use std::os::fd::{AsRawFd, RawFd};
@@ -12,11 +12,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 const FREE: RawFd = -1;
-const AT_ONCE: usize = 64;
+const BLOCK: usize = 64;
 
-/// Room for some descriptors, and for more where that is full. It only grows.
+/// A list of registered descriptors that grows by blocks and never shrinks.
 struct Slots {
-    descriptors: [AtomicI32; AT_ONCE],
+    descriptors: [AtomicI32; BLOCK],
     more: OnceLock<Box<Slots>>,
 }
 
@@ -24,7 +24,7 @@ static SLOTS: Slots = Slots::new();
 
 impl Slots {
     const fn new() -> Self {
-        Self { descriptors: [const { AtomicI32::new(FREE) }; AT_ONCE], more: OnceLock::new() }
+        Self { descriptors: [const { AtomicI32::new(FREE) }; BLOCK], more: OnceLock::new() }
     }
 
     fn take(&self, descriptor: RawFd) -> &AtomicI32 {
@@ -37,7 +37,7 @@ impl Slots {
     }
 }
 
-/// A descriptor that is kept out of forks until this is dropped. Drop it before the descriptor is closed.
+/// Registers a descriptor for closing in forks until this is dropped. Drop it before the descriptor is closed.
 ///
 /// # Examples
 /// ```
@@ -54,7 +54,7 @@ impl Slots {
 pub struct KeptOut(&'static AtomicI32);
 
 impl KeptOut {
-    /// Notes an open descriptor.
+    /// Registers an open descriptor.
     #[must_use]
     pub fn new(descriptor: &impl AsRawFd) -> Self {
         Self(SLOTS.take(descriptor.as_raw_fd()))
@@ -67,8 +67,8 @@ impl Drop for KeptOut {
     }
 }
 
-/// The descriptors that are noted now. Where one is the lock file of a log, whatever else is open in that directory belongs
-/// to the log as well; where one is a listening socket, so do the connections that it took.
+/// The registered descriptors. If one is the lock file of a log, every other open file in that directory belongs to the
+/// log too; if one is a listening socket, so do the connections that it accepted.
 pub fn marks() -> impl Iterator<Item = RawFd> {
     std::iter::successors(Some(&SLOTS), |slots| slots.more.get().map(|more| &**more))
         .flat_map(|slots| &slots.descriptors)
@@ -88,7 +88,7 @@ mod tests {
                 self.0
             }
         }
-        let numbers: Vec<RawFd> = (1_000_000..1_000_000 + 3 * AT_ONCE as RawFd).collect();
+        let numbers: Vec<RawFd> = (1_000_000..1_000_000 + 3 * BLOCK as RawFd).collect();
         let noted = || marks().filter(|number| numbers.contains(number)).count();
         let kept: Vec<KeptOut> = numbers.iter().map(|number| KeptOut::new(&Number(*number))).collect();
         assert_eq!(noted(), numbers.len());

@@ -1,9 +1,9 @@
-//! What the fuzzer and the test of its corpus ask of decoders that nobody outside of this crate can call; only with the
-//! feature `fuzzing`.
+//! Private decoders for the fuzzer and the test of its corpus; only with the feature `fuzzing`.
 //!
-//! Each takes any bytes, and panics where a decoder does not keep what it promises: that what it takes is encoded again to
-//! the same bytes, or, where several bytes mean the same, to bytes that mean the same. Checksums and hashes over content (of
-//! what a segment holds, the head file, an archive) are made to fit first: a fuzzer cannot guess them, and would never get past them.
+//! Each function accepts any bytes and panics if a decoder breaks its contract: a decoded value must encode to the same
+//! bytes or, where several encodings are valid, to bytes that decode to the same value. Checksums and content hashes
+//! (in segments, head files and archives) are corrected first, because a fuzzer cannot guess them and would never get
+//! past them.
 
 use sha2::{Digest, Sha256};
 
@@ -15,14 +15,14 @@ pub use crate::layout::fuzzing::{frame, layout};
 pub use crate::segments::fuzzing::segment;
 pub use crate::socket::fuzzing::{answer, message, request};
 
-/// Content with the check of a head file that fits it.
+/// The content of a head file with a valid checksum.
 pub(crate) fn checked(content: &[u8]) -> Vec<u8> {
     let hash: [u8; 32] = Sha256::digest(content).into();
     [content, &hash[..8]].concat()
 }
 
-/// An archive: as it is, and with all hashes made to fit. What is taken can be imported into a log, in which nothing is
-/// found wrong then.
+/// An archive: as it is, and with all hashes corrected. If it is accepted, it is imported into a log, which must then
+/// verify.
 pub fn archive(bytes: &[u8]) {
     archives::read(bytes);
     archives::read(&archives::resealed(bytes));
@@ -32,7 +32,7 @@ pub fn archive(bytes: &[u8]) {
 pub fn log_event(bytes: &[u8]) {
     use crate::log_event::LogEvent;
     if let Ok(event) = LogEvent::decode(bytes)
-        // What is as long as two events cannot be written again.
+        // An event that is too long cannot be encoded again.
         && let Ok(again) = event.encode()
     {
         assert!(again.len() <= bytes.len(), "nothing is written longer than it was read");
@@ -40,7 +40,7 @@ pub fn log_event(bytes: &[u8]) {
     }
 }
 
-/// A checkpoint as text; also with a signature that fits.
+/// A checkpoint as text; also with a valid signature.
 pub fn checkpoint(bytes: &[u8]) {
     use crate::checkpoint::{Signed, hex};
     use crate::log_event::Checkpoint;

@@ -1,8 +1,8 @@
-//! Changing what is in a log other than by appending: erasing bodies, dropping streams, taking streams over from an
-//! archive, signing how far it goes.
+//! Changes to a log other than appending: erasing bodies, pruning streams, importing streams from an archive, and
+//! signing checkpoints.
 //!
-//! Each change is one atomic, durable step, and each leaves an event in the log's own stream that says what was done. A
-//! log that a process has is changed through that process ([`open_keeper`](crate::open_keeper)).
+//! Each change is one atomic, durable step, and records an event about itself in the log's own stream. If a process
+//! holds the log, that process makes the change ([`open_keeper`](crate::open_keeper)).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -19,10 +19,10 @@ use crate::record::{Hash, StreamId};
 
 /// Changes a log.
 pub trait Keeper: LogReader {
-    /// Makes a change, and returns when it is durable.
+    /// Makes a change, and returns once it is durable.
     ///
     /// # Errors
-    /// [`ChangeError`]; nothing was changed then, but for an import, of which streams may be taken over already.
+    /// [`ChangeError`]. Nothing was changed then, except that an import may already have imported some of the streams.
     ///
     /// # Examples
     /// ```
@@ -48,36 +48,36 @@ pub trait Keeper: LogReader {
     /// ```
     fn change(&self, change: Change) -> Result<Changed, ChangeError>;
 
-    /// Ends the changes. A log that was opened for them is closed: what was erased and dropped is written over by then.
+    /// Ends the changes. Closes a log that was opened for them, after erased and pruned data was overwritten.
     ///
     /// # Errors
-    /// [`ChangeError::Failed`]: what was changed is in the log and stays, but what was erased and dropped may not be written over
-    /// yet. Whoever opens the log next to write does that.
+    /// [`ChangeError::Failed`]: the changes are recorded and stay, but some erased or pruned data may not be
+    /// overwritten yet. The next process that opens the log for writing finishes that.
     fn finish(&self) -> Result<(), ChangeError> {
         Ok(())
     }
 }
 
-/// What is to be changed.
+/// A change to a log.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Change {
     /// Erases bodies.
     Erase(Erase),
-    /// Drops streams.
+    /// Prunes streams.
     Prune(Prune),
-    /// Takes over the streams of an archive.
+    /// Imports the streams of an archive.
     Import(Import),
-    /// Writes down a checkpoint that was signed.
+    /// Records a signed checkpoint.
     Sign(Checkpoint),
 }
 
-/// Erases bodies of a closed stream. What stays of each is the commitment to it, so that every hash still holds.
+/// Erases bodies of a closed stream. The commitment to each body remains, so that every hash still verifies.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Erase {
     /// The stream.
     pub stream: StreamId,
-    /// Which records, each with a note of what it was, for those who read it later; at most [`MOST_ERASED`] at once.
-    /// Those that were erased before are left as they are.
+    /// The `seq`s to erase, each with a note for later readers that describes what it was; at most [`MOST_ERASED`] at
+    /// once. Records that were erased before are skipped.
     pub records: Vec<(u64, Vec<u8>)>,
     /// Why.
     pub reason: String,
@@ -85,13 +85,13 @@ pub struct Erase {
     pub by: String,
 }
 
-/// Drops the records of closed streams, all of them with one sync. What stays are the hashes of the records, and an event in the log's own
+/// Prunes closed streams, all with one sync. What remains are the hashes of the records, and an event in the log's own
 /// stream that names the streams.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Prune {
-    /// The streams, each with the hash of its last record, as it was when it was decided to drop it; at most [`MOST_PRUNED`].
+    /// The streams, each with the hash of its last record when the caller decided to prune it; at most [`MOST_PRUNED`].
     pub streams: Vec<(StreamId, Hash)>,
-    /// The digest of the archive that they were put into before, if they were.
+    /// The digest of the archive that they were exported to before, if any.
     pub archive: Option<Hash>,
     /// Why.
     pub reason: String,
@@ -99,13 +99,13 @@ pub struct Prune {
     pub by: String,
 }
 
-/// Takes over all streams of an archive, with their hashes as they are. Of one that is there already, with the same records, nothing
-/// is done.
+/// Imports all streams of an archive, with their hashes unchanged. Skips a stream that the log already contains with
+/// the same records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
-    /// The archive, by an absolute path where another process is asked.
+    /// The path of the archive; absolute if another process holds the log.
     pub archive: PathBuf,
-    /// Its digest, as whoever wants it read it.
+    /// The digest that the caller expects the archive to have.
     pub digest: Hash,
 }
 
@@ -130,44 +130,44 @@ impl<'de, Context> BorrowDecode<'de, Context> for Import {
     }
 }
 
-/// How many streams can be dropped by one change.
+/// The maximum number of streams that one change prunes.
 pub const MOST_PRUNED: usize = 2048;
 
-/// How many records can be erased by one change.
+/// The maximum number of records that one change erases.
 pub const MOST_ERASED: usize = 128;
 
-/// What was changed.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Changed {
-    /// How many streams were changed.
+    /// The number of changed streams.
     pub streams: u64,
-    /// How many records were erased, dropped or taken over.
+    /// The number of records that were erased, pruned or imported.
     pub records: u64,
-    /// How many streams of an archive were there already.
+    /// The number of streams that the log already contained before the import.
     pub already: u64,
 }
 
-/// Why a log was not changed.
+/// A log could not be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, bincode::Encode, bincode::Decode)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// What it concerns cannot be read.
+    /// The affected stream cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The stream is unfinished: whoever writes it goes on from what is there.
-    #[error("{0} is not finished; wait for its end, or cancel it, and try again")]
+    /// The stream is unfinished, and its writer continues from its contents.
+    #[error("{0} is not finished; wait until it ends or cancel it, then try again")]
     Open(StreamId),
-    /// The change itself is wrong.
+    /// The change itself is invalid.
     #[error("refused: {0}")]
     Refused(String),
-    /// Writing failed, and the log has stopped. Whether the change is in it shows when it is opened again.
-    #[error("the log stopped: {0}. Mend the cause and open the log again")]
+    /// A write failed, and the log has stopped. Whether it contains the change shows when it is reopened.
+    #[error("the log stopped: {0}. Fix the cause and reopen the log")]
     Failed(String),
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
-    /// The process that has the log could not be asked.
-    #[error("cannot ask the process that has the log: {0}")]
+    /// The process that holds the log could not be reached.
+    #[error("cannot reach the process that holds the log: {0}")]
     Unreachable(String),
 }
 

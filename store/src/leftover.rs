@@ -1,7 +1,8 @@
-//! What a [`compact`](crate::compact) that was stopped has left beside a log: a new one that is not whole, or the old one.
+//! The directory that an interrupted [`compact`](crate::compact) leaves beside a log: an incomplete new log, or the old
+//! one.
 //!
-//! It stands under one name, in either case. Whoever works on it holds a lock of that directory; so one that is free belongs to a
-//! process that has died.
+//! Both have the same name. The process that works on the directory holds a lock on it, so an unlocked one
+//! belongs to a process that died.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -11,10 +12,10 @@ use crate::compact::files_of;
 use crate::directory::files;
 use crate::directory::sync_directory;
 
-/// What its name ends with.
+/// The suffix of the directory's name.
 const SUFFIX: &str = ".cloaca-compact";
 
-/// Where the other log stands while a log is written anew.
+/// The path of the directory beside a log while that log is rewritten.
 pub(crate) fn path_of(log: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(log.file_name().unwrap_or_default());
@@ -22,8 +23,8 @@ pub(crate) fn path_of(log: &Path) -> PathBuf {
     log.with_file_name(name)
 }
 
-/// Whether a path is that of the other log, which is nobody's to read, while [`compact`](crate::compact) writes a log anew or after it
-/// was stopped.
+/// Whether a path is that of the directory which [`compact`](crate::compact) creates beside a log. Such a directory may
+/// be incomplete and must not be read.
 ///
 /// # Examples
 /// ```
@@ -37,19 +38,19 @@ pub fn is_left_by_compact(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(SUFFIX.as_bytes()))
 }
 
-/// Makes a directory this process's own, until it is closed.
+/// Locks a directory for this process, until the file is closed.
 pub(crate) fn claim(directory: &File) -> io::Result<()> {
     directory.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => io::Error::other("another process removes it"),
+        TryLockError::WouldBlock => io::Error::other("another process is removing it"),
         TryLockError::Error(error) => error,
     })
 }
 
-/// Removes what was left beside a log, if something was and no process is at it. The path of the log leads through no symbolic link.
-/// Whoever calls this holds the log's lock.
+/// Removes the leftover directory beside a log, unless there is none or a process works on it. The path of the log must
+/// contain no symbolic link. The caller holds the log's lock.
 pub(crate) fn remove(log: &Path) -> io::Result<()> {
     let path = path_of(log);
-    let left = match files::directory(&path) {
+    let left = match files::open_directory(&path) {
         Ok(left) => left,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
@@ -58,19 +59,19 @@ pub(crate) fn remove(log: &Path) -> io::Result<()> {
     wipe(&path)
 }
 
-/// Writes over all that was in the log in a directory, and removes it. Whoever calls this has claimed it.
+/// Overwrites all segments of the log in a directory, and removes it. The caller has claimed it.
 pub(crate) fn wipe(path: &Path) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
-    // A power cut must not bring the old one back after it was written over.
+    // The new log's name must be durable first: a power failure must not bring back a log that was overwritten.
     sync_directory(parent)?;
-    files_of(path).iter().try_for_each(|file| write_over(file))?;
+    files_of(path).iter().try_for_each(|file| overwrite_with_zeros(file))?;
     fs::remove_dir_all(path)?;
     sync_directory(parent)
 }
 
-/// Writes zeros over a file, down to the disk, if it is there.
-fn write_over(path: &Path) -> io::Result<()> {
-    let mut file = match files::to_write(path) {
+/// Overwrites a file with zeros, durably, if it exists.
+fn overwrite_with_zeros(path: &Path) -> io::Result<()> {
+    let mut file = match files::open_write(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),

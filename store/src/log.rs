@@ -1,4 +1,4 @@
-//! What a log does: the traits that every backend implements, and the words of its interface.
+//! The interface of a log: the traits that every backend implements, and their types.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,27 +10,27 @@ use crate::keeper::Keeper;
 use crate::merkle::Node;
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
-/// Some events of one stream, decided together: all of them are in the log or none is.
+/// Events of one stream that are appended atomically.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// The stream that they go to.
+    /// The stream to append to.
     pub stream: StreamId,
-    /// What that stream is the history of.
+    /// The kind of that stream.
     pub kind: StreamKind,
-    /// The `seq` that the first of them must get. Anything else is [`AppendError::Conflict`]: two writers are at work.
+    /// The expected `seq` of the first event. Any other is [`AppendError::Conflict`]: two writers are at work.
     pub expected_seq: u64,
-    /// When they were decided. Raised to the log's last time if it lies before it.
+    /// The time of the events. Raised to the time of the log's last record if it is earlier.
     pub time: Timestamp,
-    /// Their bodies, in order; at least one.
+    /// The event bodies, in order; at least one.
     pub bodies: Vec<Vec<u8>>,
-    /// What the listing shows of the stream from now on.
+    /// The stream's listing from now on.
     pub listing: Listing,
 }
 
 /// How a frame changes the listing of its stream. A label has at most [`MAX_LABEL`](crate::MAX_LABEL) bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listing {
-    /// Not at all. A new stream is listed as open, without a label.
+    /// Unchanged. A new stream is listed as open, without a label.
     Keep,
     /// The stream is open (unfinished) and has this label.
     Open(Vec<u8>),
@@ -47,46 +47,46 @@ pub struct Definition {
     pub bytes: Arc<[u8]>,
 }
 
-/// What is appended at once: all of it is in the log or none is.
+/// The unit of an append: all of it is in the log or none is.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// Definitions that the frames refer to; those that the log has are not written again.
+    /// Definitions that the frames refer to. Those already in the log are not written again.
     pub definitions: Vec<Definition>,
-    /// The frames, in order; at most one for each stream.
+    /// The frames, in order; at most one per stream.
     pub frames: Vec<Frame>,
 }
 
-/// What an acknowledged append got.
+/// The result of an acknowledged append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// The position of its first record.
+    /// The position of the batch's first record.
     pub position: u64,
-    /// How many records it had.
+    /// The number of records in the batch.
     pub records: u64,
 }
 
-/// What is called, once, when a batch is durable or will never be. It runs on the log's writer thread: hand over, do
-/// not work.
+/// Called once, when a batch is durable or will never be. Runs on the log's writer thread: hand the result over and do
+/// no work there.
 pub type Acknowledge = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
 
 /// When an append is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub enum Durability {
-    /// When it is on the disk: every acknowledged event survives a power cut.
+    /// After the fsync: every acknowledged event survives a power failure.
     Sync,
-    /// When the operating system has it; it is on the disk at most this many milliseconds later. A killed process loses
-    /// nothing, a power cut what was acknowledged since.
+    /// After the write; the fsync follows at most this many milliseconds later. A killed process loses nothing, a power
+    /// failure loses what was acknowledged since the last fsync.
     Interval(u64),
-    /// When the operating system has it, which writes it when it likes. A killed process loses nothing.
+    /// After the write; the operating system decides when to flush. A killed process loses nothing.
     Os,
 }
 
-/// A stream, as the listing has it.
+/// A stream's entry in the listing.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct StreamEntry {
-    /// Its id.
+    /// The stream.
     pub stream: StreamId,
-    /// What it is the history of.
+    /// Its kind.
     pub kind: StreamKind,
     /// Whether it is unfinished.
     pub open: bool,
@@ -94,22 +94,22 @@ pub struct StreamEntry {
     pub started: Timestamp,
     /// When its last record was appended.
     pub last: Timestamp,
-    /// How many records it has: the `seq` that the next one gets.
+    /// The number of records, which is the `seq` of the next one.
     pub records: u64,
-    /// The bytes of all its bodies.
+    /// The total size of all bodies, in bytes.
     pub bytes: u64,
     /// The hash of its last record.
     pub head: Hash,
-    /// What its writer wants to be shown.
+    /// The label, opaque to the log.
     pub label: Vec<u8>,
 }
 
-/// The place of a stream in the listing: the order of starts, and of ids where two started at the same time.
+/// The sort key of the listing: the time at which a stream started, then its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, bincode::Encode, bincode::Decode)]
 pub struct ListingKey {
     /// When its first record was appended.
     pub started: Timestamp,
-    /// Its id.
+    /// The stream.
     pub stream: StreamId,
 }
 
@@ -119,43 +119,43 @@ impl ListingKey {
 }
 
 impl StreamEntry {
-    /// Its place in the listing.
+    /// The sort key of this entry.
     #[must_use]
     pub fn listing_key(&self) -> ListingKey {
         ListingKey { started: self.started, stream: self.stream }
     }
 }
 
-/// Which streams are wanted.
+/// Selects streams of the listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct StreamFilter {
-    /// Only those of this kind.
+    /// Only streams of this kind.
     pub kind: Option<StreamKind>,
-    /// Only the unfinished ones.
+    /// Only unfinished streams.
     pub open_only: bool,
-    /// Only those that come after this one in the listing: those that started before it.
+    /// Only streams that started before this one: those that follow it in the listing.
     pub before: Option<ListingKey>,
-    /// At most this many.
+    /// The maximum number of streams.
     pub limit: usize,
 }
 
-/// Streams that were appended to, and where to go on.
+/// Streams that were appended to, and the position to continue from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct StreamsSince {
-    /// Each once, as it is now, in the order in which they were last appended to.
+    /// Each stream once, in its current state, in the order of the last appends.
     pub streams: Vec<StreamEntry>,
-    /// The position from which to ask for more. There is no more if it is the one that was asked from.
+    /// The position to continue from. Equal to the requested position if there is nothing more.
     pub next: u64,
 }
 
 /// One record whose body was erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erasure {
-    /// The record's place in its stream.
+    /// The record's `seq` in its stream.
     pub seq: u64,
     /// When it was erased.
     pub time: Timestamp,
-    /// What the log's user wanted to remember of it; opaque here.
+    /// A note that the caller of the erasure left; opaque here.
     pub note: Vec<u8>,
     /// Why it was erased.
     pub reason: String,
@@ -163,58 +163,58 @@ pub struct Erasure {
     pub by: String,
 }
 
-/// Where the log ends, and what is known of it.
+/// The end of the log.
 #[derive(Clone, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct LogHead {
-    /// How many records the log has: the position that the next one gets.
+    /// The number of records, which is the position of the next one.
     pub position: u64,
-    /// The hash of the log: the root of its tree.
+    /// The hash of the log: the root of its Merkle tree.
     pub hash: Hash,
     /// The time of the last record.
     pub time: Timestamp,
-    /// How appends are acknowledged; `None` when nobody has the log open for writing.
+    /// How appends are acknowledged; `None` if no process has the log open for writing.
     pub durability: Option<Durability>,
 }
 
-/// Reads a log. What it shows is durable: nothing of it can be taken back.
+/// Reads a log. Everything it returns is durable.
 ///
-/// Whoever implements it checks what it reads from a disk: a record that does not fit its hash or the one before it is
-/// [`ReadError::Damaged`], never returned as if it were whole. What [`LogReader::tail`], [`LogReader::stream`] and
-/// [`LogReader::streams_since`] tell of what was written a moment ago may come from the memory of the process that wrote it.
+/// Implementations verify what they read from a disk: a record that does not match its hash, or its predecessor's, is
+/// [`ReadError::Damaged`], never returned. Only [`LogReader::tail`], [`LogReader::stream`] and
+/// [`LogReader::streams_since`] may serve recent writes from the memory of the process that wrote them.
 pub trait LogReader: Send + Sync {
-    /// At most `limit` records of a stream from `from` on, in order; empty at its end. The hash of each was computed from its
-    /// content, whoever sent it.
+    /// Returns at most `limit` records of a stream, in order, starting with `seq` `from`; none at its end. The hash of
+    /// each record was computed from its content, also when another process sent it.
     ///
     /// # Errors
-    /// [`ReadError::NoStream`] if there is no such stream, [`ReadError::Damaged`] where the log is not what was written.
+    /// [`ReadError::NoStream`] if the stream does not exist, [`ReadError::Damaged`] if the log is not what was written.
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError>;
 
-    /// One stream's entry in the listing.
+    /// Returns a stream's entry in the listing.
     ///
     /// # Errors
     /// As [`LogReader::read`].
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError>;
 
-    /// The streams that the filter takes, newest first: in the order of [`ListingKey`], the last one first. Reads an index, not the
-    /// log.
+    /// Returns the streams that match the filter, newest first: in descending order of [`ListingKey`]. Reads an index,
+    /// not the log.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] where the log is not what was written.
+    /// [`ReadError::Damaged`] if the log is not what was written.
     fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError>;
 
-    /// At most `limit` records of the whole log from a position on, in order; empty at its end.
+    /// Returns at most `limit` records of the whole log, in order, starting at a position; none at its end.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] where the log is not what was written.
+    /// [`ReadError::Damaged`] if the log is not what was written.
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError>;
 
-    /// At most `limit` streams that have records from a position on, each as it is now, and where to go on. One that cannot be shown (it
-    /// was pruned, or is damaged) is left out; [`LogReader::stream`] says why.
+    /// Returns at most `limit` streams with records at or after a position, each in its current state, and the position
+    /// to continue from. Leaves out streams that were pruned or are damaged; [`LogReader::stream`] returns the reason.
     ///
-    /// Whoever shows a list of streams asks for what has changed in it. No record is read for that but the last one of each stream.
+    /// Keeps a displayed list of streams up to date: of each stream, only the last record is read.
     ///
     /// # Errors
-    /// [`ReadError::DamagedLog`] where the log does not say which streams they are.
+    /// [`ReadError::DamagedLog`] if the damage hides which streams they are.
     ///
     /// # Examples
     /// ```
@@ -242,40 +242,41 @@ pub trait LogReader: Send + Sync {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
-        crate::since::by_records(self, from, limit)
+        crate::streams_since::by_records(self, from, limit)
     }
 
-    /// At most `limit` nodes of the log's tree from a position on, in order and without a gap; empty at the end of the log. Of each
-    /// record it is the leaf, and that record is checked; of pruned ones there may be the roots of larger subtrees alone.
+    /// Returns at most `limit` nodes of the log's Merkle tree, in order and without a gap, starting at a position; none
+    /// at the end of the log. Each record gives a leaf and is verified; pruned records may give only the roots of
+    /// larger subtrees.
     ///
     /// # Errors
-    /// As [`LogReader::tail`]; [`ReadError::Io`] where not all records are at hand, as in an archive.
+    /// As [`LogReader::tail`]; [`ReadError::Io`] if some of the records are not available, as in an archive.
     fn tree(&self, from: u64, limit: usize) -> Result<Vec<Node>, ReadError> {
         crate::own_stream::tree(self, from, limit)
     }
 
-    /// What was erased from a stream, in the order in which it was. The log's own stream says so, all of which is read.
+    /// Returns the erasures of a stream, oldest first. Reads all of the log's own stream, which records them.
     ///
     /// # Errors
-    /// As [`LogReader::read`]; a stream of which nothing was erased, or that is not there, gives nothing.
+    /// As [`LogReader::read`]. A stream that does not exist has no erasures.
     fn erasures(&self, stream: StreamId) -> Result<Vec<Erasure>, ReadError> {
         crate::own_stream::erasures(self, stream)
     }
 
-    /// The definition with this fingerprint, or `None`.
+    /// Returns the definition with this fingerprint, or `None`.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] if its bytes do not have that hash.
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError>;
 
-    /// Where the log ends.
+    /// Returns the end of the log.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] if the log was closed, by the engine whose log this is.
+    /// [`ReadError::Gone`] if the engine that owns this log has closed it.
     fn head(&self) -> Result<LogHead, ReadError>;
 
-    /// Where the log ends, once it has more than `after` records or somebody has closed it, at the latest after `patience`:
-    /// sooner, too, where it cannot be waited for. A log that nobody writes gives its end at once.
+    /// Waits until the log has more than `after` records or is closed, at most for `patience`, and returns its end.
+    /// Returns earlier where the reader cannot wait, and at once if no process writes the log.
     ///
     /// # Errors
     /// As [`LogReader::head`].
@@ -284,8 +285,8 @@ pub trait LogReader: Send + Sync {
         self.head()
     }
 
-    /// What the process that has the log says of its streams beside what is in them, by stream: see [`EventLog::post`]. Empty
-    /// where no process has the log.
+    /// Returns what the process that holds the log has published about its streams with [`EventLog::post`]. Empty if no
+    /// process holds the log.
     ///
     /// # Errors
     /// As [`LogReader::head`].
@@ -293,20 +294,20 @@ pub trait LogReader: Send + Sync {
         Ok(Notices::new())
     }
 
-    /// Where the log is, for messages: a path, or `memory`.
+    /// The location of the log, for messages: a path, or `memory`.
     fn location(&self) -> String;
 }
 
-/// What the process that has a log says of streams, opaque to the log.
+/// Notices of the process that holds the log, by stream; opaque here.
 pub type Notices = BTreeMap<StreamId, Arc<[u8]>>;
 
 /// Writes a log.
 pub trait EventLog: Keeper {
-    /// Appends a batch. Batches are taken in the order of the calls; many that wait are made durable together.
+    /// Appends a batch. Batches are written in the order of the calls; pending ones share a flush.
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge);
 
-    /// Appends batches that were decided together, in order, each with its own acknowledgement. Each is atomic for itself;
-    /// they are handed over at once, so that up to 256 of them share a flush.
+    /// Appends several batches in order, each atomic and with its own acknowledgement. Up to 256 of them share a flush,
+    /// because they are handed over together.
     fn append_all_then(&self, batches: Vec<(Batch, Acknowledge)>) {
         batches.into_iter().for_each(|(batch, acknowledge)| self.append_then(batch, acknowledge));
     }
@@ -314,21 +315,21 @@ pub trait EventLog: Keeper {
     /// Appends a batch and waits until it is durable.
     ///
     /// # Errors
-    /// See [`AppendError`]; nothing of the batch is acknowledged.
+    /// [`AppendError`]; the batch was not acknowledged then.
     fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         self.append_then(
             batch,
             Box::new(move |result| {
-                // The receiver is only gone if this thread was: nobody waits then.
+                // The send fails only if this thread is gone: nobody waits then.
                 let _ = sender.send(result);
             }),
         );
         receiver.recv().unwrap_or(Err(AppendError::Closed))
     }
 
-    /// Says something of a stream to whoever reads the log meanwhile, or no longer does. It is no part of the log: it is kept in
-    /// memory, and gone when the log is closed. A notice of more than 64 KiB is not taken.
+    /// Publishes a notice about a stream to the readers of the log, or withdraws it. Notices are kept in memory, are
+    /// not part of the log, and end when it is closed. A notice of more than 64 KiB is ignored.
     ///
     /// # Examples
     /// ```
@@ -348,10 +349,10 @@ pub trait EventLog: Keeper {
         let _ = (stream, notice);
     }
 
-    /// How many times the log made something durable since it was opened (the cost that counts).
+    /// The number of flushes since the log was opened: the dominant cost.
     fn flushes(&self) -> u64;
 
-    /// Writes down that the log was closed in order, and lets go of it. Appends that come later are
+    /// Records a clean shutdown in the log and releases it. Later appends fail with
     /// [`AppendError::Closed`].
     ///
     /// # Errors
@@ -363,13 +364,13 @@ pub trait EventLog: Keeper {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// There is nothing at the path (for reading only; a writer makes a new log).
-    #[error("there is no log at {path}; name the directory that a runner was opened with")]
+    /// The path does not exist (readers only; a writer creates a log there).
+    #[error("there is no log at {path}; pass the directory that a runner was opened with")]
     Missing {
         /// The path.
         path: PathBuf,
     },
-    /// The path is something else.
+    /// The path is not a log.
     #[error("{path} is not a log: {found}. It was left as it is; choose another path")]
     NotALog {
         /// The path.
@@ -377,72 +378,72 @@ pub enum OpenError {
         /// What is there ("a file", "an SQLite database", "a directory with other files in it").
         found: String,
     },
-    /// Another process has it.
+    /// Another process holds the log.
     #[error(
-        "the log {path} is in use by process {pid} on host {host}; stop it, or use its runner. Reading works meanwhile: `replay --log {path} list`"
+        "the log {path} is in use by process {pid} on host {host}; stop that process, or use its runner. The log can still be read: `replay --log {path} list`"
     )]
     Locked {
         /// The path.
         path: PathBuf,
-        /// The process, 0 if it could not be told.
+        /// The process, 0 if unknown.
         pid: u32,
         /// The host.
         host: String,
     },
-    /// The process that had it is gone, or did not name itself, and something still holds a lock on one of its files: a fork
-    /// of that process, perhaps.
+    /// The process that held the lock is gone or unknown, and the lock is still held: perhaps by a fork of that
+    /// process.
     #[error("the log {path} is locked by {}", left_locked(*.owner, .holders))]
     LeftLocked {
         /// The path.
         path: PathBuf,
-        /// The process that took the lock; 0 if it is not named.
+        /// The process that took the lock, 0 if unknown.
         owner: u32,
-        /// Those that have the locked file open; empty if none can be seen.
+        /// The processes that have the locked file open; empty if none is visible.
         holders: Vec<Process>,
     },
-    /// It was written by a newer version.
+    /// The log was written by a newer version.
     #[error("the log {path} has format {found}, this version reads up to format {known}; upgrade cloaca to open it")]
     NewerFormat {
         /// The path.
         path: PathBuf,
-        /// Its format.
+        /// The format of the log.
         found: u32,
-        /// The newest that is known here.
+        /// The newest format that this version reads.
         known: u32,
     },
-    /// An archive is not what was written.
-    #[error("the archive {path} is damaged: {what}. Make it again from its log, or take another copy of it")]
+    /// An archive is damaged.
+    #[error("the archive {path} is damaged: {what}. Recreate it from its log, or use another copy")]
     DamagedArchive {
         /// The file.
         path: PathBuf,
-        /// What does not fit, and where.
+        /// The mismatch, and where it is.
         what: String,
     },
-    /// What is there is not what was written.
+    /// The log is damaged.
     #[error(
-        "the log {path} is damaged: {what}. Keep a copy of the directory as it is, and restore a backup; `replay verify --all --log {path}` says what is still whole"
+        "the log {path} is damaged: {what}. Keep a copy of the directory and restore a backup; `replay verify --all --log {path}` shows what is intact"
     )]
     Damaged {
         /// The path.
         path: PathBuf,
-        /// What does not fit.
+        /// The mismatch.
         what: String,
     },
-    /// The operating system refused.
+    /// An operating system call failed.
     #[error("cannot open the log {path}: {doing}: {reason}")]
     Io {
         /// The path.
         path: PathBuf,
-        /// What was tried.
+        /// The failed step.
         doing: String,
-        /// What the system answered, and what to do about it.
+        /// The system's error, and what to do about it.
         reason: String,
     },
 }
 
 impl OpenError {
-    /// The same of a log that the user calls so, and that was reached by another path.
-    pub(crate) fn of(mut self, reached: &Path, name: &Path) -> Self {
+    /// Replaces the path under which the log was accessed with the one that the user knows.
+    pub(crate) fn with_path(mut self, accessed: &Path, name: &Path) -> Self {
         let (Self::Missing { path }
         | Self::NotALog { path, .. }
         | Self::Locked { path, .. }
@@ -453,7 +454,7 @@ impl OpenError {
         | Self::Io { path, .. }) = &mut self;
         name.clone_into(path);
         let (Self::Damaged { what: text, .. } | Self::Io { reason: text, .. }) = &mut self else { return self };
-        *text = text.replace(&*reached.to_string_lossy(), &name.to_string_lossy());
+        *text = text.replace(&*accessed.to_string_lossy(), &name.to_string_lossy());
         self
     }
 }
@@ -465,11 +466,11 @@ fn left_locked(owner: u32, holders: &[Process]) -> String {
     };
     match holders {
         [] => format!(
-            "a process that cannot be seen from here ({gone}): another user's, or in another container. `lslocks`, run as root \
-             on the host, names it; end it and try again"
+            "a process that is not visible from here ({gone}): it belongs to another user or runs in another container. Run `lslocks` as root \
+              on the host to find it, end it, and try again"
         ),
         some => format!(
-            "{}; {gone}, and what it started still holds the lock. End what holds it, and try again",
+            "{}; {gone}, but a process that it started still holds the lock. End the process that holds it, and try again",
             holders::list(some)
         ),
     }
@@ -479,23 +480,23 @@ fn left_locked(owner: u32, holders: &[Process]) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// Somebody else has written to the stream.
+    /// Another writer has appended to the stream.
     #[error(
-        "stream {stream}: expected to write seq {expected}, but the next is {next}; another writer is at work on it"
+        "stream {stream}: expected to write seq {expected}, but the next is {next}; another writer has appended to it"
     )]
     Conflict {
         /// The stream.
         stream: StreamId,
-        /// What the frame expected.
+        /// The `seq` that the frame expected.
         expected: u64,
-        /// What the log has.
+        /// The next `seq` of the stream.
         next: u64,
     },
-    /// The batch itself is wrong; nothing was written and the log goes on.
+    /// The batch itself is invalid. Nothing was written, and the log continues.
     #[error("refused to append: {0}")]
     Invalid(String),
-    /// Writing or syncing failed. The log takes nothing more; what was acknowledged before is safe.
-    #[error("the log stopped: {0}; nothing that waited was acknowledged. Mend the cause and open the log again")]
+    /// A write or fsync failed. The log accepts no more appends; earlier acknowledged ones are safe.
+    #[error("the log stopped: {0}; no pending append was acknowledged. Fix the cause and reopen the log")]
     Failed(String),
     /// The log was closed.
     #[error("the log is closed")]
@@ -506,50 +507,50 @@ pub enum AppendError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, bincode::Encode, bincode::Decode)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// There is no such stream.
+    /// The stream does not exist.
     #[error("there is no stream {0} in this log")]
     NoStream(StreamId),
-    /// A record is not what was written.
+    /// A record is damaged.
     #[error("{stream}: the record at seq {seq} is damaged: {what}")]
     Damaged {
         /// The stream.
         stream: StreamId,
-        /// The record.
+        /// The `seq` of the record.
         seq: u64,
-        /// What differs, both sides where there are two.
+        /// The mismatch, with both sides where there are two.
         what: String,
     },
-    /// Something other than a record is not what was written.
+    /// Something other than a record is damaged.
     #[error("the log is damaged: {0}")]
     DamagedLog(String),
-    /// The stream was dropped.
-    #[error("{stream}: its {records} records were pruned; the log keeps their hashes alone")]
+    /// The stream was pruned.
+    #[error("{stream}: its {records} records were pruned; only their hashes remain")]
     Pruned {
         /// The stream.
         stream: StreamId,
-        /// How many records it had.
+        /// The number of records that it had.
         records: u64,
     },
-    /// The stream ends earlier than the log knows.
-    #[error("{stream}: the tail is cut: the head says {head} records, the stream ends at {found}")]
+    /// The stream ends earlier than the index says.
+    #[error("{stream}: the tail is missing: the stream has {found} records, and should have {head}")]
     TailCut {
         /// The stream.
         stream: StreamId,
-        /// How many records it should have.
+        /// The expected number of records.
         head: u64,
-        /// How many there are.
+        /// The number of records found.
         found: u64,
     },
-    /// The log was closed meanwhile.
-    #[error("the log was closed meanwhile; open it again")]
+    /// The log was closed.
+    #[error("the log was closed in the meantime; reopen it")]
     Gone,
-    /// The operating system refused.
+    /// An operating system call failed.
     #[error("cannot read the log: {0}")]
     Io(String),
 }
 
 impl ReadError {
-    /// The stream that it is about; `None` where it is about the log.
+    /// The affected stream; `None` if the error is about the log.
     #[must_use]
     pub fn stream(&self) -> Option<StreamId> {
         match self {
@@ -561,7 +562,7 @@ impl ReadError {
         }
     }
 
-    /// Whether what was read is not what was written.
+    /// Whether the error reports damage.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::DamagedLog(_) | Self::TailCut { .. })

@@ -1,4 +1,4 @@
-//! What the log records about itself, in the stream [`StreamId::LOG`](crate::record::StreamId::LOG).
+//! The events that the log records about itself, in the stream [`StreamId::LOG`](crate::record::StreamId::LOG).
 
 use bincode::{Decode, Encode};
 
@@ -13,28 +13,29 @@ use crate::record::{Hash, StreamId, StreamKind, Timestamp};
 pub enum LogEvent {
     /// A process opened the log for writing.
     Opened(Opened),
-    /// It closed the log in order. Where an `Opened` follows without one of these, the process before it died.
+    /// The process closed the log cleanly. An `Opened` without a `Closed` before it means that the previous process
+    /// died.
     Closed,
-    /// Somebody put a signature under the log as far as it went.
+    /// The log was signed, as far as it went.
     Checkpoint(Checkpoint),
     /// Bodies were erased.
     Erased(Erased),
     /// The records of streams were dropped.
     Pruned(Pruned),
-    /// A stream was taken over from an archive.
+    /// A stream was imported from an archive.
     Imported(Imported),
 }
 
-/// A signed statement of how far the log went and what was in it; see [`crate::checkpoint`].
+/// A signed statement of how far the log went and what it contained; see [`crate::checkpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Checkpoint {
-    /// The hash of the log's first record, which no other log has.
+    /// The hash of the log's first record, which identifies the log.
     pub origin: Hash,
-    /// How many records the tree has.
+    /// The number of records in the tree.
     pub size: u64,
     /// The root of the tree over the hashes of these records.
     pub root: Hash,
-    /// The roots of the largest complete subtrees, from left to right, so that the next checkpoint goes on from here.
+    /// The roots of the largest complete subtrees, from left to right: the next checkpoint continues from them.
     pub peaks: Vec<Hash>,
     /// When it was signed.
     pub time: Timestamp,
@@ -62,18 +63,18 @@ pub struct Erased {
 pub struct Wiped {
     /// The record's place in its stream.
     pub seq: u64,
-    /// The commitment to what was there: whoever wipes it, and is stopped, finds here what has to stand in its place.
+    /// The commitment to the erased body. It replaces the body, also when the erasure is finished after a crash.
     pub commitment: Hash,
-    /// What the log's user wants to remember of it (opaque here; never what was erased).
+    /// A note by the caller of the erasure (opaque here; never the erased data).
     pub note: Vec<u8>,
 }
 
-/// Streams were dropped. What stays of their records are the hashes, and this.
+/// Streams were pruned. What remains are the hashes of their records, and this event.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Pruned {
     /// The streams.
     pub streams: Vec<Dropped>,
-    /// The digest of the archive that they were put into before, if they were.
+    /// The digest of the archive that they were exported to before, if any.
     pub archive: Option<Hash>,
     /// Why.
     pub reason: String,
@@ -81,12 +82,12 @@ pub struct Pruned {
     pub by: String,
 }
 
-/// A stream that was dropped.
+/// A pruned stream.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Dropped {
-    /// It.
+    /// The stream.
     pub stream: StreamId,
-    /// What it was the history of.
+    /// Its kind.
     pub kind: StreamKind,
     /// How many records it had.
     pub records: u64,
@@ -94,16 +95,16 @@ pub struct Dropped {
     pub bytes: u64,
     /// The hash of the last one.
     pub head: Hash,
-    /// The time of the first and of the last one.
+    /// The times of the first and the last record.
     pub times: (Timestamp, Timestamp),
 }
 
-/// A stream was taken over from an archive, with its hashes as they were.
+/// A stream was imported from an archive, with its hashes unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Imported {
     /// The stream.
     pub stream: StreamId,
-    /// How many records were taken over: those before this `seq`.
+    /// The number of imported records: those before this `seq`.
     pub records: u64,
     /// The hash of the last one.
     pub head: Hash,
@@ -112,7 +113,7 @@ pub struct Imported {
 }
 
 impl Erased {
-    /// What was erased, record by record, if this was recorded at a time.
+    /// The erased records, as erased at the time of this event.
     pub(crate) fn erasures(self, time: Timestamp) -> impl Iterator<Item = Erasure> {
         let Self { records, reason, by, .. } = self;
         let (reason, by) = (reason.clone(), by.clone());
@@ -126,7 +127,7 @@ impl Erased {
     }
 }
 
-/// Who opened the log.
+/// The process that opened the log.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Opened {
     /// The version of this crate.
@@ -137,12 +138,12 @@ pub struct Opened {
     pub pid: u32,
     /// How appends are acknowledged: 0 sync, 1 interval, 2 os.
     durability: u8,
-    /// The interval's milliseconds, 0 without one.
+    /// The interval in milliseconds, or 0.
     interval: u64,
 }
 
 impl Opened {
-    /// What is written down when a process opens the log.
+    /// The event for a process that opens the log now.
     #[must_use]
     pub fn new(host: String, pid: u32, durability: Durability) -> Self {
         let (number, interval) = match durability {
@@ -153,7 +154,7 @@ impl Opened {
         Self { version: env!("CARGO_PKG_VERSION").to_owned(), host, pid, durability: number, interval }
     }
 
-    /// How it acknowledged appends, `None` if this version does not know the mode.
+    /// The durability mode, `None` if this version does not know it.
     #[must_use]
     pub fn durability(&self) -> Option<Durability> {
         match self.durability {
@@ -165,11 +166,11 @@ impl Opened {
     }
 }
 
-/// Why a body of the log's own stream cannot be read.
+/// A body of the log's own stream cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is no event of the log that this version can read: {what}")]
+#[error("not an event of the log that this version can read: {what}")]
 pub struct LogEventError {
-    /// What does not fit.
+    /// The mismatch.
     pub what: String,
 }
 
@@ -179,7 +180,7 @@ impl From<Malformed> for LogEventError {
     }
 }
 
-/// Numbers of kinds: part of the format, never used twice.
+/// The numbers of the event kinds: part of the format, never reused.
 mod number {
     pub(super) const OPENED: u16 = 1;
     pub(super) const CLOSED: u16 = 2;
@@ -192,10 +193,10 @@ mod number {
 const FORMAT: u8 = 1;
 
 impl LogEvent {
-    /// The bytes that stand in the record.
+    /// Encodes the event as the body of a record.
     ///
     /// # Errors
-    /// If its texts are longer than a body may be (64 KiB in all).
+    /// If its texts are longer than a body may be (64 KiB in total).
     pub fn encode(&self) -> Result<Vec<u8>, LogEventError> {
         let bytes = match self {
             Self::Opened(opened) => codec::encode(header(number::OPENED), opened)?,
@@ -208,10 +209,10 @@ impl LogEvent {
         Ok(bytes)
     }
 
-    /// The event that the bytes of a record in the log's own stream stand for.
+    /// Decodes the body of a record in the log's own stream.
     ///
     /// # Errors
-    /// [`LogEventError`] if they are damaged, or of a version that is not known here.
+    /// [`LogEventError`] if the bytes are damaged, or of an unknown version.
     ///
     /// # Examples
     /// ```

@@ -1,4 +1,4 @@
-//! The log in memory: the same logic as the one in a directory, on a disk that tests can make fail.
+//! A log in memory: the same logic as the one in a directory, on a disk that tests can make fail.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::changes;
 use crate::core::Core;
-use crate::core::follow::Unfit;
-use crate::core::open::{Taking, create, find, load_head, open_for_writing};
+use crate::core::open::{WriterOptions, create, load, load_head, open_for_writing};
+use crate::core::scan::LoadError;
 use crate::core::writer::{Job, Writer};
 use crate::disk::Disk;
 use crate::disk::memory::MemoryDisk;
@@ -20,21 +20,21 @@ use crate::segments::{name_of, numbers};
 use crate::sled_log::new_id;
 use crate::sync::lock;
 
-/// A segment is short here, so that tests have several.
-const LONGEST_SEGMENT: u32 = 1024 * 1024;
+/// The maximum length of a segment; short, so that tests have several.
+const MAX_SEGMENT: u32 = 1024 * 1024;
 
-/// A log in memory, for tests and simulations, and for those who want no file.
+/// A log in memory, for tests, simulations, and callers that want no files.
 ///
-/// It has no thread and no clock. An append does everything on the caller's thread and has called its acknowledgement
-/// when it returns; the log's own records get the time of the record before them. So a simulation that gives times
-/// itself is the same in every run (but for the salts, and so the hashes). It stays readable after it was closed.
+/// It has no thread and no clock. An append does all work on the caller's thread and calls its acknowledgement before
+/// it returns; the log's own records get the time of the previous record. So a simulation that supplies the times is
+/// deterministic, except for the salts and the hashes. The log stays readable after it was closed.
 pub struct MemoryLog {
     core: Arc<Core>,
     writer: Mutex<Writer>,
 }
 
 impl MemoryLog {
-    /// Opens the log on a disk in memory, a new one if the disk is empty. Acknowledges as [`Durability::Sync`].
+    /// Opens the log on a disk in memory, or creates it if the disk is empty. Acknowledges as [`Durability::Sync`].
     ///
     /// # Errors
     /// [`OpenError::Damaged`] if what is on the disk is not what was written; [`OpenError::Io`] if the disk fails.
@@ -42,8 +42,8 @@ impl MemoryLog {
         Self::open_with(disk, Durability::Sync)
     }
 
-    /// Opens the log with another durability. With [`Durability::Interval`] and [`Durability::Os`] only closing syncs:
-    /// there is no thread that could do it later.
+    /// Opens the log with another durability mode. With [`Durability::Interval`] and [`Durability::Os`], only closing
+    /// syncs: there is no thread to do it later.
     ///
     /// # Errors
     /// As for [`MemoryLog::open`].
@@ -54,29 +54,33 @@ impl MemoryLog {
             let disk: Arc<dyn Disk> = Arc::new(disk.clone());
             let head = match load_head(&*disk)? {
                 Some(head) => head,
-                None if is_begun(&*disk)? => {
-                    return Err(Unfit::Damaged("its head file (`head`) is missing".to_owned()));
+                None if has_appends(&*disk)? => {
+                    return Err(LoadError::Damaged("its head file (`head`) is missing".to_owned()));
                 }
                 None => create(&disk, new_id())?,
             };
-            let found = find(&disk, head, None, false)?;
-            let (location, longest_segment) = (location.clone(), LONGEST_SEGMENT);
-            open_for_writing(&disk, found, Taking { location, durability, opened, now: |last| last, longest_segment })
+            let found = load(&disk, head, None, false)?;
+            let (location, max_segment) = (location.clone(), MAX_SEGMENT);
+            open_for_writing(
+                &disk,
+                found,
+                WriterOptions { location, durability, opened, now: |last| last, max_segment },
+            )
         };
-        let (core, writer) = open().map_err(|unfit| unfit.refuse(Path::new(&location)))?;
+        let (core, writer) = open().map_err(|error| error.at(Path::new(&location)))?;
         Ok(Self { core, writer: Mutex::new(writer) })
     }
 
-    /// Checks the whole log, record by record.
+    /// Verifies the whole log, record by record.
     #[must_use]
     pub fn verify(&self) -> crate::Verified {
         crate::core::verify::verify(&self.core)
     }
 }
 
-/// Whether something was appended: a log that was being made when something stopped it has nothing in its segment.
-fn is_begun(disk: &dyn Disk) -> Result<bool, Unfit> {
-    let failed = |error: std::io::Error| Unfit::Failed(format!("looking at its segments: {error}"));
+/// Whether anything was appended: an interrupted creation leaves only the header of a segment.
+fn has_appends(disk: &dyn Disk) -> Result<bool, LoadError> {
+    let failed = |error: std::io::Error| LoadError::Failed(format!("looking at its segments: {error}"));
     let numbers = numbers(disk).map_err(failed)?;
     let lengths = numbers.iter().map(|number| disk.open(&name_of(*number))?.length());
     let lengths: Vec<u64> = lengths.collect::<std::io::Result<_>>().map_err(failed)?;
@@ -93,7 +97,7 @@ impl Keeper for MemoryLog {
             let mut writer = lock(&self.writer);
             let time = writer.last_time();
             let changed = writer.change(work, time);
-            writer.tell_readers();
+            writer.notify_readers();
             changed
         })
     }
@@ -102,9 +106,9 @@ impl Keeper for MemoryLog {
 impl EventLog for MemoryLog {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
         let outcomes = lock(&self.writer).commit(vec![Job::new(batch, acknowledge)]);
-        // The writer is free again: an acknowledgement may append.
-        outcomes.into_iter().for_each(|outcome| outcome.tell());
-        self.core.moving.moved();
+        // After the writer is unlocked: an acknowledgement may append.
+        outcomes.into_iter().for_each(|outcome| outcome.acknowledge());
+        self.core.tip_watch.notify();
     }
 
     fn post(&self, stream: StreamId, notice: Option<Arc<[u8]>>) {
@@ -122,7 +126,7 @@ impl EventLog for MemoryLog {
         let mut writer = lock(&self.writer);
         let time = writer.last_time();
         let closed = writer.close(time, || 0);
-        self.core.moving.end();
+        self.core.tip_watch.close();
         closed
     }
 }

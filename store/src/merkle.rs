@@ -1,15 +1,15 @@
-//! The log's tree: a Merkle tree as in [RFC 9162](https://www.rfc-editor.org/rfc/rfc9162), section 2.1, over the hashes of
-//! the log's records, in the order of their positions.
+//! The Merkle tree of a log, as in [RFC 9162](https://www.rfc-editor.org/rfc/rfc9162), section 2.1, over the hashes of
+//! the log's records in the order of their positions.
 //!
-//! It is not stored: the hashes are in the log, and so the tree of any size can be worked out. So appending costs nothing
-//! for it; a checkpoint keeps the peaks of its tree, from which the next one goes on. A proof reads the hashes once.
+//! It is not stored: it is computed from the hashes in the log, so maintaining it adds nothing to an append. A
+//! checkpoint stores the peaks of its tree, and the next one continues from them. A proof reads each hash once.
 
 use sha2::{Digest, Sha256};
 
 use crate::record::Hash;
 use crate::seal;
 
-/// The hash of a leaf: of a record's hash.
+/// The hash of a leaf, given the hash of a record.
 #[must_use]
 pub fn leaf(record: &Hash) -> Hash {
     seal::sha256([&[0], &record.0])
@@ -19,26 +19,26 @@ fn node(left: &Hash, right: &Hash) -> Hash {
     seal::sha256([&[1], &left.0, &right.0])
 }
 
-/// The root of a complete subtree of the log's tree: of one record, or of a power of two of them.
+/// The root of a complete subtree: of one record, or of a power of two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Node {
     /// The position of its first record, a multiple of its size.
     pub first: u64,
-    /// How many records it is of.
+    /// The number of its records.
     pub size: u64,
-    /// Its root; of one record the hash of the leaf.
+    /// Its root hash; the leaf hash if it has one record.
     pub hash: Hash,
 }
 
 impl Node {
-    /// Of one record, with its hash.
+    /// The leaf of a record, given its hash.
     #[must_use]
     pub fn of_record(position: u64, record: &Hash) -> Self {
         Self { first: position, size: 1, hash: leaf(record) }
     }
 }
 
-/// The largest complete subtrees of some consecutive records, given smaller ones from left to right: as few as can be.
+/// Merges adjacent subtrees, given from left to right, into the largest complete subtrees: as few as possible.
 #[must_use]
 pub fn largest(nodes: impl IntoIterator<Item = Node>) -> Vec<Node> {
     let mut largest: Vec<Node> = Vec::new();
@@ -53,7 +53,7 @@ pub fn largest(nodes: impl IntoIterator<Item = Node>) -> Vec<Node> {
     largest
 }
 
-/// A tree that grows: no more of it is kept than the roots of its largest complete subtrees.
+/// A growing tree, of which only the roots of the largest complete subtrees are kept.
 ///
 /// # Examples
 /// ```
@@ -68,12 +68,12 @@ pub fn largest(nodes: impl IntoIterator<Item = Node>) -> Vec<Node> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     size: u64,
-    /// From left to right: one for each bit of the size that is set, the highest first.
+    /// From left to right: one for each set bit of the size, the highest first.
     peaks: Vec<Hash>,
 }
 
 impl Tree {
-    /// A tree of which only the peaks are known; `None` if so many leaves have another number of them.
+    /// Restores a tree from its peaks; `None` if their number does not match the size.
     #[must_use]
     pub fn resume(size: u64, peaks: Vec<Hash>) -> Option<Self> {
         (u64::from(size.count_ones()) == peaks.len() as u64).then_some(Self { size, peaks })
@@ -84,7 +84,8 @@ impl Tree {
         self.add(1, leaf(record));
     }
 
-    /// Adds the next records by the root of their subtree. Whether it was added: such a subtree begins at a multiple of its size.
+    /// Appends records by the root of their subtree. Returns whether it fits: a subtree begins at a multiple of its
+    /// size.
     pub fn push_node(&mut self, node: &Node) -> bool {
         let fits = node.size.is_power_of_two() && self.size.is_multiple_of(node.size);
         if fits {
@@ -95,7 +96,7 @@ impl Tree {
 
     fn add(&mut self, size: u64, mut hash: Hash) {
         let mut complete = self.size / size;
-        // Each set bit at the low end is a complete subtree that the new one completes to a larger one.
+        // Each trailing one bit is a complete subtree that the new one extends to a larger one.
         while complete & 1 == 1 {
             if let Some(left) = self.peaks.pop() {
                 hash = node(&left, &hash);
@@ -106,19 +107,19 @@ impl Tree {
         self.size += size;
     }
 
-    /// How many leaves it has.
+    /// The number of leaves.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The roots of its largest complete subtrees, from left to right.
+    /// The roots of the largest complete subtrees, from left to right.
     #[must_use]
     pub fn peaks(&self) -> &[Hash] {
         &self.peaks
     }
 
-    /// Its root; of an empty tree the SHA-256 of nothing.
+    /// The root; the SHA-256 of nothing if the tree is empty.
     #[must_use]
     pub fn root(&self) -> Hash {
         let mut peaks = self.peaks.iter().rev();
@@ -129,64 +130,64 @@ impl Tree {
     }
 }
 
-/// Some consecutive leaves, whose root is part of a proof.
+/// Consecutive leaves whose root is part of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
+struct LeafRange {
     from: u64,
     to: u64,
 }
 
-/// Where a tree of more than one leaf is split: the largest power of two below its size.
+/// The size of the left subtree: the largest power of two below the size of the tree.
 fn split(size: u64) -> u64 {
     let highest = 1 << (63 - size.leading_zeros());
     if highest == size { highest / 2 } else { highest }
 }
 
-/// The parts of the proof that a leaf is in a tree, from the leaf up.
-fn inclusion_parts(index: u64, size: u64) -> Vec<Part> {
+/// The ranges in the proof that a leaf is in a tree, from the leaf up.
+fn inclusion_ranges(index: u64, size: u64) -> Vec<LeafRange> {
     let (mut from, mut to) = (0, size);
-    let mut parts = Vec::new();
+    let mut ranges = Vec::new();
     while to - from > 1 {
         let middle = from + split(to - from);
         if index < middle {
-            parts.push(Part { from: middle, to });
+            ranges.push(LeafRange { from: middle, to });
             to = middle;
         } else {
-            parts.push(Part { from, to: middle });
+            ranges.push(LeafRange { from, to: middle });
             from = middle;
         }
     }
-    parts.reverse();
-    parts
+    ranges.reverse();
+    ranges
 }
 
-/// The parts of the proof that a tree goes on from an older one, in order.
-fn consistency_parts(old: u64, size: u64) -> Vec<Part> {
+/// The ranges in the proof that a tree extends an older one, in order.
+fn consistency_ranges(old: u64, size: u64) -> Vec<LeafRange> {
     let (mut from, mut to) = (0, size);
     let mut is_known = true;
-    let mut parts = Vec::new();
+    let mut ranges = Vec::new();
     while from < old && to != old {
         let middle = from + split(to - from);
         if old <= middle {
-            parts.push(Part { from: middle, to });
+            ranges.push(LeafRange { from: middle, to });
             to = middle;
         } else {
-            parts.push(Part { from, to: middle });
+            ranges.push(LeafRange { from, to: middle });
             from = middle;
             is_known = false;
         }
     }
     if !is_known {
-        parts.push(Part { from, to });
+        ranges.push(LeafRange { from, to });
     }
-    parts.reverse();
-    parts
+    ranges.reverse();
+    ranges
 }
 
-/// A proof cannot be made.
+/// A proof could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError<Error: std::error::Error> {
-    /// The tree has no such leaf, or is not as large as the other.
+    /// The tree has no such leaf, or is smaller than the older one.
     #[error("{0}")]
     OutOfRange(String),
     /// The hashes cannot be read.
@@ -194,19 +195,19 @@ pub enum ProofError<Error: std::error::Error> {
     Read(Error),
 }
 
-/// How many hashes are read at once.
+/// The number of hashes that are read at once.
 const PAGE: usize = 16 * 1024;
 
-/// The roots of some parts, in the order in which they are given. The nodes are read once, from front to back.
+/// The roots of ranges, in the given order. Reads each node once, from front to back.
 fn roots<Error: std::error::Error>(
-    parts: &[Part],
+    ranges: &[LeafRange],
     mut read: impl FnMut(u64, usize) -> Result<Vec<Node>, Error>,
 ) -> Result<Vec<Hash>, ProofError<Error>> {
-    let mut order: Vec<usize> = (0..parts.len()).collect();
-    order.sort_unstable_by_key(|at| parts[*at].from);
-    let mut found = vec![Hash::ZERO; parts.len()];
+    let mut order: Vec<usize> = (0..ranges.len()).collect();
+    order.sort_unstable_by_key(|at| ranges[*at].from);
+    let mut found = vec![Hash::ZERO; ranges.len()];
     for at in order {
-        let Part { from, to } = parts[at];
+        let LeafRange { from, to } = ranges[at];
         let mut tree = Tree::default();
         while from + tree.size() < to {
             let left = usize::try_from(to - from - tree.size()).unwrap_or(usize::MAX);
@@ -216,12 +217,12 @@ fn roots<Error: std::error::Error>(
                 return Err(ProofError::OutOfRange(what));
             }
             for node in &nodes {
-                // Of pruned records there are fewer nodes than records.
+                // Pruned records have fewer nodes than records.
                 if from + tree.size() == to {
                     break;
                 }
                 if from + tree.size() + node.size > to || !tree.push_node(node) {
-                    let what = format!("the records at position {} and behind were pruned", from + tree.size());
+                    let what = format!("the records from position {} on were pruned", from + tree.size());
                     return Err(ProofError::OutOfRange(what));
                 }
             }
@@ -231,8 +232,8 @@ fn roots<Error: std::error::Error>(
     Ok(found)
 }
 
-/// The proof that the record at a position is in the tree of the first `size` records, given how nodes of the tree from a
-/// position on are read.
+/// Proves that the record at a position is in the tree of the first `size` records. `read` returns nodes of the tree
+/// from a position on.
 ///
 /// # Errors
 /// [`ProofError`].
@@ -242,12 +243,12 @@ pub fn prove_inclusion<Error: std::error::Error>(
     read: impl FnMut(u64, usize) -> Result<Vec<Node>, Error>,
 ) -> Result<Vec<Hash>, ProofError<Error>> {
     if position >= size {
-        return Err(ProofError::OutOfRange(format!("a tree of {size} leaves has none at {position}")));
+        return Err(ProofError::OutOfRange(format!("a tree of {size} leaves has no leaf at {position}")));
     }
-    roots(&inclusion_parts(position, size), read)
+    roots(&inclusion_ranges(position, size), read)
 }
 
-/// The proof that the tree of the first `size` records goes on from that of the first `old`.
+/// Proves that the tree of the first `size` records extends that of the first `old`.
 ///
 /// # Errors
 /// [`ProofError`].
@@ -257,9 +258,9 @@ pub fn prove_consistency<Error: std::error::Error>(
     read: impl FnMut(u64, usize) -> Result<Vec<Node>, Error>,
 ) -> Result<Vec<Hash>, ProofError<Error>> {
     if old == 0 || old > size {
-        return Err(ProofError::OutOfRange(format!("a tree of {size} leaves does not go on from one of {old}")));
+        return Err(ProofError::OutOfRange(format!("a tree of {size} leaves does not extend one of {old}")));
     }
-    roots(&consistency_parts(old, size), read)
+    roots(&consistency_ranges(old, size), read)
 }
 
 /// Whether a proof shows that a record with this hash is at a position of the tree with this root (RFC 9162, 2.1.3.2).
@@ -289,7 +290,7 @@ pub fn includes(root: &Hash, size: u64, position: u64, record: &Hash, proof: &[H
     last == 0 && hash == *root
 }
 
-/// Whether a proof shows that one tree goes on from another (RFC 9162, 2.1.4.2).
+/// Whether a proof shows that one tree extends another (RFC 9162, 2.1.4.2).
 #[must_use]
 pub fn is_consistent(old: (u64, &Hash), new: (u64, &Hash), proof: &[Hash]) -> bool {
     let ((old_size, old_root), (new_size, new_root)) = (old, new);
@@ -300,7 +301,7 @@ pub fn is_consistent(old: (u64, &Hash), new: (u64, &Hash), proof: &[Hash]) -> bo
         return proof.is_empty() && old_root == new_root;
     }
     let mut parts = proof.iter();
-    // A complete old tree is a subtree of the new one: then its root is not in the proof.
+    // A complete old tree is a subtree of the new one, so its root is not in the proof.
     let first = if old_size.is_power_of_two() { Some(old_root) } else { parts.next() };
     let Some(first) = first else { return false };
     let (mut old_hash, mut new_hash) = (*first, *first);
@@ -339,7 +340,7 @@ mod tests {
         (0..count).map(|number| Hash(Sha256::digest(number.to_be_bytes()).into())).collect()
     }
 
-    /// The definition of RFC 9162, word for word.
+    /// The definition in RFC 9162, verbatim.
     fn naive_root(hashes: &[Hash]) -> Hash {
         match hashes {
             [] => Hash(Sha256::digest([]).into()),
@@ -359,11 +360,11 @@ mod tests {
     }
 
     fn reads(hashes: &[Hash]) -> impl Fn(u64, usize) -> Result<Vec<Node>, Infallible> + '_ {
-        // In small pages, to see that they are put together.
+        // In small pages, to test that they are joined.
         |from, limit| Ok(leaves(hashes).into_iter().skip(from as usize).take(limit.min(3)).collect())
     }
 
-    /// What is pruned is left as the largest subtrees: from those, and the leaves around them, every root comes out as before.
+    /// Pruned records leave their largest subtrees. Together with the leaves around them, they must give the same root.
     #[test]
     fn a_tree_with_gaps_has_the_root_of_the_tree_without() {
         let hashes = hashes(41);
@@ -405,7 +406,7 @@ mod tests {
         }
     }
 
-    // Worked out with Python's hashlib.
+    // Computed with Python's hashlib.
     #[test]
     fn the_roots_are_what_they_always_were() {
         let leaves: Vec<Hash> = (0..3).map(|number| Hash([number; 32])).collect();

@@ -1,15 +1,15 @@
-//! What can be told of a log through any reader: what its own stream says, and the leaves of its tree.
+//! Queries that work through any reader: the events of the log's own stream, and the leaves of its tree.
 
 use crate::log::{Erasure, LogReader, ReadError};
 use crate::log_event::LogEvent;
 use crate::merkle::Node;
 use crate::record::{Record, StreamId};
 
-/// How many records are read at once.
+/// The number of records that are read at once.
 const PAGE: usize = 512;
 
-/// Goes through the events of the log's own stream, with the record that each is in, until `visit` returns `false`. Bodies
-/// that cannot be understood are passed over: what is wrong with them is for a check of the log to say.
+/// Visits the events of the log's own stream, each with its record, until `visit` returns `false`. Skips bodies that
+/// cannot be decoded: verifying the log reports those.
 pub(crate) fn visit<R: LogReader + ?Sized>(
     reader: &R,
     mut visit: impl FnMut(&Record, LogEvent) -> bool,
@@ -34,7 +34,7 @@ pub(crate) fn visit<R: LogReader + ?Sized>(
     }
 }
 
-/// What was erased from a stream.
+/// Returns the erasures of a stream.
 pub(crate) fn erasures<R: LogReader + ?Sized>(reader: &R, stream: StreamId) -> Result<Vec<Erasure>, ReadError> {
     let mut found = Vec::new();
     visit(reader, |record, event| {
@@ -48,13 +48,13 @@ pub(crate) fn erasures<R: LogReader + ?Sized>(reader: &R, stream: StreamId) -> R
     Ok(found)
 }
 
-/// The leaves of the records from a position on, which must all be at hand.
+/// Returns the leaves of records from a position on, none of which may be missing.
 pub(crate) fn tree<R: LogReader + ?Sized>(reader: &R, from: u64, limit: usize) -> Result<Vec<Node>, ReadError> {
     let records = reader.tail(from, limit)?;
     match (from..).zip(&records).find(|(position, record)| *position != record.position) {
         None => Ok(records.iter().map(|record| Node::of_record(record.position, &record.hash)).collect()),
         Some((position, _)) => Err(ReadError::Io(format!(
-            "{} does not have the record at position {position}; ask the log that it was made from",
+            "{} does not have the record at position {position}; use the log that it was made from",
             reader.location()
         ))),
     }

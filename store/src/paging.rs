@@ -1,16 +1,16 @@
-//! Reading a stream from one record on to its end, some records at a time.
+//! Reads a stream page by page.
 
 use crate::log::{LogReader, ReadError};
 use crate::record::{Record, StreamId};
 
-/// How many records are asked for at once. What is read at once is to stay in the cache of a processor until it is used.
+/// The number of records per request. A page should stay in the processor's cache until it is used.
 const PAGE: usize = 512;
-/// How many at most. Records that were appended together are checked together, all of them for each page: so a page of which
-/// all may have been is followed by one of twice its length.
-const LONGEST_PAGE: usize = 16 * 1024;
+/// The maximum number of records per request. Records that were appended together are verified together, again for each
+/// page of them. So if a full page may contain only such records, the next one is twice as long.
+const MAX_PAGE: usize = 16 * 1024;
 
-/// The records of a stream, read page by page. Those before a damaged one are still returned, but for those that were
-/// appended together with it; then its error, and nothing more.
+/// The records of a stream, read page by page. Yields all records before a damaged one, except those that were
+/// appended together with it, then its error, and then ends.
 ///
 /// # Examples
 /// ```
@@ -29,25 +29,25 @@ pub struct Records<'a> {
     next: u64,
     page: std::vec::IntoIter<Record>,
     limit: usize,
-    /// Whether a page could not be read.
+    /// Whether reading a page failed.
     failed: bool,
-    over: bool,
+    is_done: bool,
 }
 
 impl<'a> Records<'a> {
-    /// The records of a stream from a `seq` on.
+    /// The records of a stream, starting with a `seq`.
     #[must_use]
     pub fn new(reader: &'a dyn LogReader, stream: StreamId, from: u64) -> Self {
         let page = Vec::new().into_iter();
-        Self { reader, stream, next: from, page, limit: PAGE, failed: false, over: false }
+        Self { reader, stream, next: from, page, limit: PAGE, failed: false, is_done: false }
     }
 
-    /// The records that are left of the page that was read last, or those of the next one. `None` at the end.
+    /// Returns the unread records of the current page, or else the next page. `None` at the end.
     ///
     /// # Errors
-    /// As the next record's. It ends after the first one.
+    /// As for a record. The iteration ends after an error.
     pub fn next_page(&mut self) -> Option<Result<Vec<Record>, ReadError>> {
-        if let Err(error) = self.come_to_record()? {
+        if let Err(error) = self.fill_page()? {
             return Some(Err(error));
         }
         let page = std::mem::take(&mut self.page).collect::<Vec<_>>();
@@ -55,21 +55,21 @@ impl<'a> Records<'a> {
         Some(Ok(page))
     }
 
-    /// Reads on if there is no record left. `None` at the end.
-    fn come_to_record(&mut self) -> Option<Result<(), ReadError>> {
+    /// Reads the next page if no record is left. `None` at the end.
+    fn fill_page(&mut self) -> Option<Result<(), ReadError>> {
         if self.page.as_slice().is_empty()
-            && !self.over
-            && let Err(error) = self.turn()
+            && !self.is_done
+            && let Err(error) = self.read_page()
         {
-            self.over = true;
+            self.is_done = true;
             return Some(Err(error));
         }
         (!self.page.as_slice().is_empty()).then_some(Ok(()))
     }
 
-    /// Reads on. A page that cannot be read as a whole is followed by ones of half its length, down to the record that is at
-    /// fault. One by one would take too long: each read checks all records that were appended together with the one it is for.
-    fn turn(&mut self) -> Result<(), ReadError> {
+    /// Reads the next page. If it cannot be read, halves the page until it ends before the damaged record. Reading one
+    /// record at a time would be slow: each read verifies all records that were appended together.
+    fn read_page(&mut self) -> Result<(), ReadError> {
         let page = loop {
             match self.reader.read(self.stream, self.next, self.limit) {
                 Err(ReadError::Damaged { .. } | ReadError::TailCut { .. }) if self.limit > 1 => {
@@ -81,9 +81,9 @@ impl<'a> Records<'a> {
         };
         let appended_together = page.first().map(|record| record.time) == page.last().map(|record| record.time);
         if !self.failed && page.len() >= self.limit && appended_together {
-            self.limit = (self.limit * 2).min(LONGEST_PAGE);
+            self.limit = (self.limit * 2).min(MAX_PAGE);
         }
-        self.over = page.is_empty();
+        self.is_done = page.is_empty();
         self.page = page.into_iter();
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Iterator for Records<'_> {
     type Item = Result<Record, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(error) = self.come_to_record()? {
+        if let Err(error) = self.fill_page()? {
             return Some(Err(error));
         }
         let record = self.page.next()?;

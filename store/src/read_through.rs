@@ -1,7 +1,7 @@
-//! Reading through: a type that has a log, or knows where one is, reads as that does.
+//! Delegation of [`LogReader`](crate::log::LogReader) to another reader.
 
-/// Gives, inside `impl LogReader for …`, the methods that hand on to another reader: all of them, or those that are named.
-/// The others are written beside it.
+/// Implements, inside `impl LogReader for …`, methods that delegate to another reader: all of them, or those
+/// that are listed. Write the others next to the macro call.
 ///
 /// # Examples
 /// ```

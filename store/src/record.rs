@@ -1,4 +1,4 @@
-//! What is in the log: records, and the names and numbers that they carry.
+//! The records of a log, and the ids and numbers in them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::seal::Header;
 
-/// Names a stream. Executions use UUIDv7, so that ids sort by the time at which they were made.
+/// The id of a stream. Executions use UUIDv7, so ids sort by creation time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub Uuid);
 
@@ -20,7 +20,7 @@ impl StreamId {
     /// The log's own stream: opened, closed, checkpoint, erased, pruned.
     pub const LOG: Self = Self(Uuid::nil());
 
-    /// The id's sixteen bytes, in the order in which ids sort.
+    /// The sixteen bytes of the id, which sort as the id does.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
@@ -71,25 +71,25 @@ impl FromStr for StreamId {
     }
 }
 
-/// What a stream is the history of. The numbers are part of the format and are never reused.
+/// The kind of a stream. The numbers are part of the format and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[repr(u8)]
 pub enum StreamKind {
-    /// The log itself.
+    /// The log's own stream.
     Log = 0,
-    /// One execution of a workflow.
+    /// An execution of a workflow.
     Execution = 1,
-    /// One cron schedule.
+    /// A cron schedule.
     Schedule = 2,
-    /// One event trigger.
+    /// An event trigger.
     Trigger = 3,
 }
 
 impl StreamKind {
-    /// All of them, by number.
+    /// All kinds, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Log, Self::Execution, Self::Schedule, Self::Trigger];
 
-    /// Its number in the format.
+    /// The kind's number in the format.
     #[must_use]
     pub const fn number(self) -> u8 {
         self as u8
@@ -102,12 +102,12 @@ impl StreamKind {
     }
 }
 
-/// A SHA-256.
+/// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
-    /// What the first record of a stream, and the first group of a log, names as the hash before it.
+    /// The predecessor hash of a stream's first record and of a log's first group.
     pub const ZERO: Self = Self([0; 32]);
 }
 
@@ -132,24 +132,24 @@ pub struct Timestamp(pub i64);
 pub struct Record {
     /// The stream that it belongs to.
     pub stream: StreamId,
-    /// What that stream is the history of.
+    /// The kind of that stream.
     pub kind: StreamKind,
-    /// Its place in the stream, from 0, without gaps.
+    /// Its sequence number in the stream, from 0, without gaps.
     pub seq: u64,
-    /// Its place in the log, from 0, without gaps.
+    /// Its position in the log, from 0, without gaps.
     pub position: u64,
     /// When it was appended; never decreases along positions.
     pub time: Timestamp,
-    /// The hash of the record before it in the stream ([`Hash::ZERO`] for the first).
+    /// The hash of the previous record in the stream ([`Hash::ZERO`] for the first).
     pub previous: Hash,
     /// The hash over its header, `previous`, and the commitment to its body.
     pub hash: Hash,
-    /// What was recorded.
+    /// The recorded data.
     pub body: Body,
 }
 
 impl Record {
-    /// What its hash covers besides the chain and the body.
+    /// The part of the record that its hash covers besides the chain and the body.
     #[must_use]
     pub fn header(&self) -> Header {
         let Self { stream, kind, seq, position, time, .. } = *self;
@@ -157,27 +157,27 @@ impl Record {
     }
 }
 
-/// The body of a record, or what is left of it.
+/// The body of a record, or what an erasure leaves of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// The bytes as they were appended, and the salt that the commitment to them is made with.
+    /// The bytes as they were appended, and the salt of the commitment to them.
     Present {
         /// Sixteen random bytes.
         salt: [u8; 16],
         /// The bytes.
         bytes: Bytes,
     },
-    /// The bytes were erased; the commitment to them stands in their place, so that the chain still holds.
+    /// The bytes were erased. The commitment remains, so that the hash chain still verifies.
     Erased {
-        /// SHA-256 of the salt and the bytes that were here.
+        /// SHA-256 of the salt and the erased bytes.
         commitment: Hash,
-        /// How many bytes were here. No hash covers it.
+        /// The number of erased bytes. No hash covers it.
         length: u32,
     },
 }
 
 impl Body {
-    /// The commitment to it.
+    /// The commitment to the body.
     #[must_use]
     pub fn commitment(&self) -> Hash {
         match self {
@@ -186,11 +186,11 @@ impl Body {
         }
     }
 
-    /// How many bytes it has, or had.
+    /// The size of the body in bytes, also after it was erased.
     #[must_use]
     pub fn length(&self) -> u32 {
         match self {
-            // A frame is bounded far below.
+            // The size of a frame is limited far below `u32::MAX`.
             Self::Present { bytes, .. } => u32::try_from(bytes.len()).unwrap_or(u32::MAX),
             Self::Erased { length, .. } => *length,
         }

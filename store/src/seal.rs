@@ -1,21 +1,21 @@
-//! What makes a record unforgeable: the commitment to its body, and its own hash.
+//! Sealing: the commitment to a record's body, and the record's own hash.
 //!
-//! A record's hash covers its header, the hash of the record before it, and a *commitment* to its body, not the body
-//! itself. So a body can be erased later, leaving its commitment, and the chain still holds; and nobody can find out
-//! what it was by trying likely bodies, since the salt goes with it.
+//! A record's hash covers its header, the hash of the previous record, and a *commitment* to its body, not the body
+//! itself. Erasing a body leaves its commitment, and the chain still verifies. The salt is erased with the body, so
+//! nobody can confirm a guess of it.
 //!
-//! Everything here is SHA-256 over a fixed big-endian layout that begins with a domain byte of its own, so that no hash
-//! of one sort can ever pass for one of another. `FORMAT.md` has the layouts.
+//! Every hash is SHA-256 over a fixed big-endian layout that begins with its own domain byte, so that a hash of one
+//! type never passes for one of another. `FORMAT.md` has the layouts.
 
 use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 
-/// The format that this version seals with. It is part of every hash.
+/// The format that this version seals with. Every record hash covers it.
 pub const FORMAT: u8 = 1;
 
-/// A salt's length. 128 random bits: not to be guessed.
+/// The length of a salt: 128 random bits, which cannot be guessed.
 pub const SALT_LENGTH: usize = 16;
 
 const COMMITMENT: u8 = 1;
@@ -26,11 +26,11 @@ const RECORD: u8 = 2;
 pub struct Header {
     /// The stream.
     pub stream: StreamId,
-    /// What it is the history of.
+    /// The kind of the stream.
     pub kind: StreamKind,
-    /// The place in the stream.
+    /// The `seq` in the stream.
     pub seq: u64,
-    /// The place in the log.
+    /// The position in the log.
     pub position: u64,
     /// When it was appended.
     pub time: Timestamp,
@@ -62,16 +62,16 @@ pub fn record_hash(header: &Header, previous: &Hash, commitment: &Hash) -> Hash 
     ])
 }
 
-/// What SHA-256 begins with: FIPS 180-4, section 5.3.3.
+/// The initial state of SHA-256: FIPS 180-4, section 5.3.3.
 const INITIAL: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
-/// How many blocks of 64 bytes are hashed in one go.
+/// The number of 64-byte blocks that are hashed with one call.
 const BLOCKS: usize = 8;
-/// Behind a message stand a byte and its length, at the least.
+/// The minimum padding of a message: a byte and the length.
 const PADDING: usize = 1 + 8;
 
-/// SHA-256 of some bytes after each other. A short message is laid out in whole blocks and hashed with one call, which takes a seventh
-/// less of the time than to feed it piece by piece; and most of what is read or written here is short messages.
+/// SHA-256 of the concatenated parts. Lays out a short message in whole blocks and hashes them with one call, which is
+/// faster than feeding the parts one by one; most messages here are short.
 pub(crate) fn sha256<const N: usize>(parts: [&[u8]; N]) -> Hash {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let count = (length + PADDING).div_ceil(64);
@@ -103,7 +103,7 @@ pub(crate) fn sha256<const N: usize>(parts: [&[u8]; N]) -> Hash {
 /// Checks a record against its own hash.
 ///
 /// # Errors
-/// The hash that the record's header, `previous` and body give, where it is not the one that it carries.
+/// The hash of the record's header, `previous` and body, if it differs from the stored one.
 ///
 /// # Examples
 /// ```
@@ -137,10 +137,10 @@ pub fn check(record: &Record) -> Result<(), Hash> {
     if hash == record.hash { Ok(()) } else { Err(hash) }
 }
 
-/// Checks records, each against its own hash.
+/// Checks each record against its own hash.
 ///
 /// # Errors
-/// Where the first one is that does not fit, and what is wrong with it.
+/// The index of the first mismatch, and a description of it.
 pub(crate) fn check_all(records: &[Record]) -> Result<(), (usize, String)> {
     records.iter().enumerate().try_for_each(|(at, record)| {
         check(record).map_err(|found| (at, format!("its hash is {}, its content gives {found}", record.hash)))
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    // These are what every log that was ever written rests on. If one of them changes, the format has.
+    // Every log that was ever written depends on these. If one of them changes, the format has changed.
     #[test]
     fn the_hashes_of_format_1_are_what_they_always_were() {
         let commitment = commitment(&[0x5a; SALT_LENGTH], b"the body of a record");

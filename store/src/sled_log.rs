@@ -1,4 +1,4 @@
-//! The log in a directory: segments, an index in sled, a writer thread, a lock, and a socket for readers.
+//! A log in a directory: segments, an index in sled, a writer thread, a lock, and a socket for readers.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -12,30 +12,30 @@ use rand::RngCore;
 use crate::changes;
 use crate::core::Core;
 use crate::core::change::Work;
-use crate::core::follow::Unfit;
-use crate::core::open::{Found as FoundLog, Taking, create, find, load_head, open_for_writing};
+use crate::core::open::{LoadedLog, WriterOptions, create, load, load_head, open_for_writing};
+use crate::core::scan::LoadError;
 use crate::core::writer::{Job, Writer};
 use crate::descriptors::reserve_standard_streams;
+use crate::directory::detect::{Presence, detect};
 use crate::directory::lock_file::{self, DirectoryLock, host_name};
-use crate::directory::looking::{Found, look};
-use crate::directory::opened::OpenDirectory;
+use crate::directory::open_directory::OpenDirectory;
 use crate::directory::{creation, io_error};
 use crate::disk::Disk;
 use crate::disk::directory::DirectoryDisk;
 use crate::index::process;
-use crate::index::store::{self, Lost, Store};
+use crate::index::store::{self, IndexError, Store};
 use crate::keeper::{Change, ChangeError, Changed, Keeper};
 use crate::layout::head::{Head, LogId};
 use crate::leftover;
 use crate::log::{Acknowledge, AppendError, Batch, Durability, EventLog, LogReader, OpenError};
 use crate::log_event::Opened;
 use crate::record::{StreamId, Timestamp};
-use crate::segments::appender::LONGEST;
+use crate::segments::appender::MAX_SEGMENT;
 use crate::socket::server::Server;
 use crate::sync::lock;
 use crate::writer_thread::{self, Message};
 
-/// How a log in a directory is opened.
+/// Options for opening a log in a directory.
 ///
 /// # Examples
 /// ```
@@ -49,22 +49,22 @@ use crate::writer_thread::{self, Message};
 pub struct Options {
     /// When an append is acknowledged.
     pub durability: Durability,
-    /// Whether a new log is made where there is none.
+    /// Whether to create a log if there is none.
     pub create: bool,
-    /// The bytes that sled may keep in memory of the index (it overshoots about twofold).
+    /// The size of sled's cache for the index in bytes (sled overshoots it about twofold).
     pub cache_capacity: u64,
-    /// Whether other processes may read while this one has the log.
+    /// Whether other processes can read the log while this one holds it.
     pub serve_readers: bool,
-    /// Where the events of the log itself get their time: that of the system, if it is not given. Tests give another one.
+    /// The clock for the log's own events; the system clock by default. For tests.
     pub clock: Option<LogClock>,
 }
 
-/// A clock for the events of a log itself: that it was opened, changed, closed.
+/// A clock for the log's own events: opened, changed, closed.
 #[derive(Clone)]
 pub struct LogClock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl LogClock {
-    /// A clock that asks a function what time it is.
+    /// Creates a clock from a function that returns the current time.
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
@@ -88,28 +88,28 @@ impl Default for Options {
     }
 }
 
-/// A log in a directory, open for writing. Nobody else can write to it until it is closed or dropped.
+/// A log in a directory, open for writing. No other process can write to it until it is closed or dropped.
 ///
-/// Dropping it without [`EventLog::close`] writes what was appended, and leaves no note that it was closed in order.
+/// Dropping it without [`EventLog::close`] writes all appends, but records no clean shutdown.
 pub struct SledLog {
     core: Arc<Core>,
     path: PathBuf,
-    /// `None` once the log was closed.
-    held: Mutex<Option<Held>>,
+    /// `None` after the log was closed.
+    running: Mutex<Option<Running>>,
     messages: Sender<Message>,
 }
 
-/// What is let go of at the end, in this order.
-struct Held {
+/// The parts to shut down at the end, in this order.
+struct Running {
     server: Option<Server>,
     writer: JoinHandle<()>,
     lock: DirectoryLock,
 }
 
-/// Opens the log in a directory for writing, or makes it.
+/// Opens the log in a directory for writing, or creates it.
 ///
 /// # Errors
-/// [`OpenError`]; nothing is made where something else stands, and of a log that is damaged nothing is changed.
+/// [`OpenError`]. Nothing was created if the path is taken, and nothing changed in a damaged log.
 ///
 /// # Examples
 /// ```
@@ -123,12 +123,12 @@ struct Held {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
-    let cannot = |doing: &'static str| move |error: std::io::Error| io_error(path, doing, &error);
-    reserve_standard_streams().map_err(cannot("reserving the standard streams"))?;
-    let found = look(path)?;
-    // Before anything is made or locked.
-    process::check(process::OF_A_LOG).map_err(cannot("starting its threads"))?;
-    if found == Found::Nothing {
+    let failed = |doing: &'static str| move |error: std::io::Error| io_error(path, doing, &error);
+    reserve_standard_streams().map_err(failed("reserving the standard streams"))?;
+    let found = detect(path)?;
+    // Before anything is created or locked.
+    process::check(process::LOG_THREADS).map_err(failed("starting its threads"))?;
+    if found == Presence::Absent {
         if !options.create {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
@@ -136,112 +136,113 @@ pub fn open(path: &Path, options: &Options) -> Result<SledLog, OpenError> {
     }
     let mut tries = TRIES;
     loop {
-        let directory = OpenDirectory::open(path).map_err(cannot("opening the directory"))?;
+        let directory = OpenDirectory::open(path).map_err(failed("opening the directory"))?;
         match open_in(&directory, path, options) {
-            // While its lock was waited for, the log was written anew.
+            // The log was rewritten and swapped while this process waited for its lock.
             Err(_) if tries > 0 && directory.check_in_place(None).is_err() => tries -= 1,
-            opened => return opened.map_err(|error| error.of(directory.path(), path)),
+            opened => return opened.map_err(|error| error.with_path(directory.path(), path)),
         }
     }
 }
 
-/// How often a directory is opened that is replaced meanwhile.
+/// How often the open is retried if the directory is replaced in the meantime.
 const TRIES: usize = 3;
 
-/// Opens the log in an open directory. Its path is what the user calls it; whatever stands there now, nothing of it is touched.
+/// Opens the log in an open directory. `name` is the user's path of it; whatever is at that path now is not touched.
 fn open_in(directory: &OpenDirectory, name: &Path, options: &Options) -> Result<SledLog, OpenError> {
     let path = directory.path();
-    // Of processes that find no log at once, one makes it, and all others find it.
+    // If several processes find no log, one creates it and the others open it.
     let lock = lock_file::acquire(path, |path| {
         directory.check_in_place(None).map_err(|error| io_error(path, "opening it", &error))?;
-        if look(path)? == Found::Nothing { creation::begin(path) } else { Ok(()) }
+        if detect(path)? == Presence::Absent { creation::begin(path) } else { Ok(()) }
     })?;
     remove_leftover(name);
     let disk: Arc<dyn Disk> = Arc::new(DirectoryDisk::writing(directory));
-    let refuse = |unfit: Unfit| unfit.refuse(path);
+    let refuse = |error: LoadError| error.at(path);
     let head = if creation::is_unfinished(path)? {
         creation::clear(path)?;
         creation::sync_parents(name)?;
         create(&disk, new_id()).map_err(refuse)?
     } else {
-        load_head(&*disk).map_err(refuse)?.ok_or_else(|| creation::no_head(path))?
+        load_head(&*disk).map_err(refuse)?.ok_or_else(|| creation::missing_head(path))?
     };
-    let found = find_with_index(&disk, path, name, &head, options).map_err(refuse)?;
-    let taking = Taking {
+    let found = load_with_index(&disk, path, name, &head, options).map_err(refuse)?;
+    let writer_options = WriterOptions {
         location: name.display().to_string(),
         durability: options.durability,
         opened: Opened::new(host_name(), std::process::id(), options.durability),
-        now: now_by(options.clock.clone()),
-        longest_segment: LONGEST,
+        now: clock_fn(options.clock.clone()),
+        max_segment: MAX_SEGMENT,
     };
-    let (core, writer) = open_for_writing(&disk, found, taking).map_err(refuse)?;
+    let (core, writer) = open_for_writing(&disk, found, writer_options).map_err(refuse)?;
     creation::finish(path)?;
     start((directory, name), options, core, writer, lock)
 }
 
-/// An id that no other log has.
+/// A new, unique log id.
 pub(crate) fn new_id() -> LogId {
     let mut id = [0; 16];
     rand::rng().fill_bytes(&mut id);
     LogId(id)
 }
 
-/// Follows a log with its index, if that can be relied on; else with one that is made anew.
-fn find_with_index(
+/// Loads a log with its index if that is usable, otherwise with a rebuilt one.
+fn load_with_index(
     disk: &Arc<dyn Disk>,
     path: &Path,
     name: &Path,
     head: &Head,
     options: &Options,
-) -> Result<FoundLog, Unfit> {
+) -> Result<LoadedLog, LoadError> {
     let directory = path.join(store::DIRECTORY);
     let is_new = std::fs::read_dir(&directory).map_or(true, |mut files| files.next().is_none());
     match open_index(&directory, head, options.cache_capacity) {
-        Ok(store) if store.end().tip.position > 0 => match find(disk, head.clone(), Some(store), true) {
-            // What the index says may be what is wrong.
-            Err(Unfit::Lost(why) | Unfit::Damaged(why)) => tell_lost(name, &why),
+        Ok(store) if store.end().tip.position > 0 => match load(disk, head.clone(), Some(store), true) {
+            // The index may be the part that is wrong.
+            Err(LoadError::Index(why) | LoadError::Damaged(why)) => warn_index_lost(name, &why),
             found => return found,
         },
         Ok(store) if is_new || head.tip.position == 0 => {
             if head.tip.position > 0 {
-                tell_lost(name, "it is missing");
+                warn_index_lost(name, "it is missing");
             }
-            return find(disk, head.clone(), Some(store), true);
+            return load(disk, head.clone(), Some(store), true);
         }
-        Ok(_) if head.closed => tell_lost(name, "it is empty"),
-        // Nothing of it had to be on the disk when the process was killed: that is no harm.
-        Ok(_) => tracing::info!(log = %name.display(), "the index is empty; it is made anew from the log"),
-        Err(Lost(why)) => tell_lost(name, &why),
+        Ok(_) if head.closed => warn_index_lost(name, "it is empty"),
+        // A killed process may not have flushed any of the index: no reason for a warning.
+        Ok(_) => tracing::info!(log = %name.display(), "the index is empty; rebuilding it from the log"),
+        Err(IndexError(why)) => warn_index_lost(name, &why),
     }
-    let failed = |error: std::io::Error| Unfit::Failed(format!("removing its index: {error}"));
+    let failed = |error: std::io::Error| LoadError::Failed(format!("removing its index: {error}"));
     store::remove(&directory).map_err(failed)?;
     match Store::open(&directory, head.log, options.cache_capacity) {
-        Ok(store) => find(disk, head.clone(), Some(store), true),
-        Err(Lost(why)) => {
-            tracing::warn!(log = %name.display(), why, "the log has no index but in memory");
-            find(disk, head.clone(), None, true)
+        Ok(store) => load(disk, head.clone(), Some(store), true),
+        Err(IndexError(why)) => {
+            tracing::warn!(log = %name.display(), why, "cannot create an index on disk; keeping it in memory");
+            load(disk, head.clone(), None, true)
         }
     }
 }
 
-fn tell_lost(name: &Path, why: &str) {
-    tracing::warn!(log = %name.display(), why, "the index cannot be used; it is made anew from the log");
+fn warn_index_lost(name: &Path, why: &str) {
+    tracing::warn!(log = %name.display(), why, "the index cannot be used; rebuilding it from the log");
 }
 
-/// Opens the index of a log. One that was let go of in order is what it was, if its files are; of another one each entry is counted.
-fn open_index(directory: &Path, head: &Head, cache: u64) -> Result<Store, Lost> {
-    let is_as_it_was = head.closed && head.index != 0 && store::checksum(directory).is_ok_and(|sum| sum == head.index);
+/// Opens the index of a log. After a clean close, the checksum of its files validates it; otherwise all entries are
+/// counted.
+fn open_index(directory: &Path, head: &Head, cache: u64) -> Result<Store, IndexError> {
+    let is_unchanged = head.closed && head.index != 0 && store::checksum(directory).is_ok_and(|sum| sum == head.index);
     let store = Store::open(directory, head.log, cache)?;
-    if !is_as_it_was {
+    if !is_unchanged {
         store.check()?;
     }
     Ok(store)
 }
 
-/// What a `compact` has left beside the log is no reason not to open it.
+/// Removes what an interrupted `compact` left beside the log. A failure does not prevent opening the log.
 fn remove_leftover(name: &Path) {
     if let Err(error) = name.canonicalize().and_then(|log| leftover::remove(&log)) {
-        tracing::warn!(log = %name.display(), %error, "what was left when the log was written anew is still beside it");
+        tracing::warn!(log = %name.display(), %error, "cannot remove the directory that an interrupted compact left beside the log");
     }
 }
 
@@ -258,7 +259,7 @@ fn start(
     let writer = spawn_writer(writer, waiting, options, index)
         .map_err(|error| io_error(name, "starting its writer thread", &error))?;
     let server = if options.serve_readers { serve((directory, name), &core, &messages) } else { None };
-    Ok(SledLog { core, path: name.to_owned(), held: Mutex::new(Some(Held { server, writer, lock })), messages })
+    Ok(SledLog { core, path: name.to_owned(), running: Mutex::new(Some(Running { server, writer, lock })), messages })
 }
 
 fn spawn_writer(
@@ -267,26 +268,27 @@ fn spawn_writer(
     options: &Options,
     index: PathBuf,
 ) -> std::io::Result<JoinHandle<()>> {
-    let (durability, now) = (options.durability, now_by(options.clock.clone()));
+    let (durability, now) = (options.durability, clock_fn(options.clock.clone()));
     let checksum = move || store::checksum(&index).unwrap_or(0);
     thread::Builder::new()
         .name("cloacina-log".to_owned())
         .spawn(move || writer_thread::run(writer, &waiting, durability, now, checksum))
 }
 
-/// A log that cannot be read by others meanwhile is worth a warning, not a refusal.
+/// Starts the server for readers. A failure is worth a warning; the log opens all the same.
 fn serve((directory, name): (&OpenDirectory, &Path), core: &Arc<Core>, messages: &Sender<Message>) -> Option<Server> {
     match Server::start(directory.path(), Arc::clone(core), messages.clone()) {
         Ok(server) => Some(server),
         Err(error) => {
-            tracing::warn!(log = %name.display(), %error, "readers cannot be served while this process has the log");
+            tracing::warn!(log = %name.display(), %error, "readers in other processes cannot be served while this process holds the log");
             None
         }
     }
 }
 
-/// The time by a clock, the system's by default, or the log's last where that is later.
-fn now_by(clock: Option<LogClock>) -> impl Fn(Timestamp) -> Timestamp {
+/// A function that returns the time of a clock (by default the system's), but never a time before the log's last
+/// record.
+fn clock_fn(clock: Option<LogClock>) -> impl Fn(Timestamp) -> Timestamp {
     move |last| {
         let now = clock.as_ref().map_or_else(system_time, |LogClock(now)| now());
         now.max(last)
@@ -299,40 +301,40 @@ fn system_time() -> Timestamp {
 }
 
 impl SledLog {
-    /// The directory.
+    /// The directory of the log.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.path.clone()
     }
 
-    /// Has the writer do a piece of work.
+    /// Has the writer thread do a piece of work.
     pub(crate) fn work(&self, work: Work) -> Result<Changed, ChangeError> {
         changes::work(&self.messages, work)
     }
 
-    /// Checks the whole log, record by record. Appending goes on meanwhile.
+    /// Verifies the whole log, record by record. Appending continues in the meantime.
     #[must_use]
     pub fn verify(&self) -> crate::Verified {
         crate::core::verify::verify(&self.core)
     }
 
-    /// Ends the threads, then lets go of the lock. Once.
-    fn let_go(&self, held: Held, last: Message) -> thread::Result<()> {
-        let Held { server, writer, lock } = held;
-        self.core.moving.end();
+    /// Ends the threads, then releases the lock.
+    fn shut_down(&self, running: Running, last: Message) -> thread::Result<()> {
+        let Running { server, writer, lock } = running;
+        self.core.tip_watch.close();
         if let Some(server) = server {
             server.stop();
         }
-        // It fails only where the thread has ended by itself.
+        // The send fails only if the thread has already ended.
         let _ = self.messages.send(last);
-        // An acknowledgement that drops the log runs on the writer thread, which cannot wait for itself.
+        // An acknowledgement that drops the log runs on the writer thread, which cannot join itself.
         let ended = if writer.thread().id() == thread::current().id() { Ok(()) } else { writer.join() };
         self.core.closed.store(true, Ordering::Release);
         self.core.index.close();
         if !self.core.failed.load(Ordering::Acquire)
-            && let Err(error) = lock.forget_holder()
+            && let Err(error) = lock.clear_holder()
         {
-            tracing::debug!(log = self.core.location(), %error, "the lock still names this process");
+            tracing::debug!(log = self.core.location(), %error, "the lock file still names this process");
         }
         ended
     }
@@ -355,7 +357,7 @@ impl EventLog for SledLog {
 
     fn append_all_then(&self, batches: Vec<(Batch, Acknowledge)>) {
         let jobs = batches.into_iter().map(|(batch, acknowledge)| Job::new(batch, acknowledge)).collect();
-        // Where nobody takes it, dropping the job says that the log is closed.
+        // If the send fails, dropping the job acknowledges it with `Closed`.
         let _ = self.messages.send(Message::Append(jobs));
     }
 
@@ -368,11 +370,11 @@ impl EventLog for SledLog {
     }
 
     fn close(&self) -> Result<(), AppendError> {
-        let Some(held) = lock(&self.held).take() else {
+        let Some(running) = lock(&self.running).take() else {
             return Ok(());
         };
         let (reply, closed) = crossbeam_channel::bounded(1);
-        let ended = self.let_go(held, Message::Close(reply));
+        let ended = self.shut_down(running, Message::Close(reply));
         match (closed.try_recv(), ended) {
             (Ok(result), _) => result,
             (Err(_), _) => Err(AppendError::Failed("the writer thread ended without an answer".to_owned())),
@@ -382,9 +384,9 @@ impl EventLog for SledLog {
 
 impl Drop for SledLog {
     fn drop(&mut self) {
-        if let Some(held) = lock(&self.held).take() {
-            // Nobody is left to be told how it went.
-            let _ = self.let_go(held, Message::Leave);
+        if let Some(running) = lock(&self.running).take() {
+            // There is no caller to report an error to.
+            let _ = self.shut_down(running, Message::Stop);
         }
     }
 }

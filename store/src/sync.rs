@@ -1,4 +1,4 @@
-//! Locks that outlive a panic of somebody who held them: what they guard is only ever replaced as a whole.
+//! Locks that ignore poisoning: what they guard is only ever replaced as a whole.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -1,51 +1,53 @@
-//! Whether this process can have the threads that an open log needs.
+//! Checks whether this process can start the threads that an open log needs.
 //!
-//! sled starts some of its threads without looking whether that worked, and waits for ever for those that it did not get. So
-//! they are counted before.
+//! sled does not check whether some of its threads could be started, and waits forever for those that could not. So
+//! this crate starts as many threads first.
 
 use std::io;
 use std::thread;
 
 use rustix::process::{Resource, getrlimit};
 
-/// That `count` more threads can be started, all of them at once; else an error that says which limit is in the way.
+/// Starts `count` threads at the same time and ends them; fails with the limits that may be the cause.
 pub(crate) fn check(count: usize) -> io::Result<()> {
-    let (let_go, waiting) = crossbeam_channel::bounded::<()>(0);
+    let (release, waiting) = crossbeam_channel::bounded::<()>(0);
     let mut started = Vec::with_capacity(count);
     let refused = (0..count).find_map(|_| {
         let waiting = waiting.clone();
         let spawned = thread::Builder::new().name("cloacina-threads".to_owned()).spawn(move || {
-            // Until the sender is gone.
+            // Returns once the sender is dropped.
             let _ = waiting.recv();
         });
         spawned.map(|thread| started.push(thread)).err()
     });
-    drop(let_go);
-    let had = started.len();
+    drop(release);
+    let started_count = started.len();
     for thread in started {
-        // It does nothing that could panic; and it must be gone before others need its place.
+        // The thread does nothing that could panic, and must end before others need its place.
         let _ = thread.join();
     }
-    refused.map_or(Ok(()), |error| Err(too_few(had, count, &error)))
+    refused.map_or(Ok(()), |error| Err(too_few(started_count, count, &error)))
 }
 
-fn too_few(had: usize, needed: usize, error: &io::Error) -> io::Error {
+fn too_few(started_count: usize, needed: usize, error: &io::Error) -> io::Error {
     let limits = limits();
-    let limits = if limits.is_empty() { "no limit of this process is known".to_owned() } else { limits.join(", ") };
+    let limits = if limits.is_empty() { "this process has no known limit".to_owned() } else { limits.join(", ") };
     io::Error::new(
         error.kind(),
-        format!("only {had} of {needed} threads could be started ({error}); raise the limit of threads: {limits}"),
+        format!(
+            "only {started_count} of {needed} threads could be started ({error}); raise the limit of threads: {limits}"
+        ),
     )
 }
 
-/// The limits of threads that are set for this process, in words.
+/// Describes the limits of threads that apply to this process.
 fn limits() -> Vec<String> {
     let mut limits = Vec::new();
     if let Some(limit) = getrlimit(Resource::Nproc).current {
         limits.push(format!("`ulimit -u` is {limit} for all processes of this user"));
     }
     if let Some(limit) = pids_limit() {
-        limits.push(format!("the container (cgroup) may have {limit}"));
+        limits.push(format!("the container (cgroup) is limited to {limit}"));
     }
     if let Some(limit) = getrlimit(Resource::As).current {
         limits.push(format!("`ulimit -v` leaves {} KiB of address space, and each thread takes 2048", limit / 1024));
@@ -53,7 +55,7 @@ fn limits() -> Vec<String> {
     limits
 }
 
-/// The smallest `pids.max` of the control groups that this process is in.
+/// The smallest `pids.max` of the control groups of this process.
 fn pids_limit() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let mut smallest = None;

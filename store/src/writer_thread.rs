@@ -1,4 +1,4 @@
-//! The thread that writes: it takes whatever is waiting, and no timer ever makes it wait for more.
+//! The writer thread: it writes whatever is pending and never delays a write to collect more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -12,31 +12,31 @@ use crate::keeper::{ChangeError, Changed};
 use crate::log::{AppendError, Durability};
 use crate::record::Timestamp;
 
-/// A group with this many frames takes nothing more. More of them add latency and nothing else.
+/// The maximum number of frames in a group. Larger groups add only latency.
 const GROUP_FRAMES: usize = 4_096;
 
-/// A group with this many bytes takes nothing more.
+/// The maximum size of a group in bytes.
 const GROUP_BYTES: usize = 1024 * 1024;
 
-/// How long the thread looks for more after a message before it goes to sleep. Waking a thread takes a good part of what a
-/// sync takes, and who waits for an acknowledgement often has the next decision at once. Meanwhile it gives way to all others.
-const AWAKE: Duration = Duration::from_micros(50);
+/// How long the thread spins for more messages before it sleeps. Waking a thread takes a good part of the time of an
+/// fsync, and after an acknowledgement the next batch often follows at once. It yields to other threads meanwhile.
+const SPIN_TIME: Duration = Duration::from_micros(50);
 
-/// What the thread is told.
+/// A message to the writer thread.
 pub(crate) enum Message {
-    /// To append what was handed over together.
+    /// Append batches that were handed over together.
     Append(Vec<Job>),
-    /// To change something other than by appending, after all that was told before.
+    /// Make a change other than an append, after all earlier messages.
     Change(Box<Work>, Sender<Result<Changed, ChangeError>>),
-    /// To close the log in order, after all that was told before.
+    /// Close the log cleanly, after all earlier messages.
     Close(Sender<Result<(), AppendError>>),
-    /// To end, after all that was told before, without a note in the log.
-    Leave,
+    /// Stop after all earlier messages, without recording a clean shutdown.
+    Stop,
 }
 
-/// Writes until it is told to end.
+/// Runs the writer until it is told to stop.
 ///
-/// Once the index is let go of in order, `checksum` says what it was left as.
+/// After a clean close of the index, `checksum` computes the checksum of its files.
 pub(crate) fn run(
     mut writer: Writer,
     messages: &Receiver<Message>,
@@ -44,26 +44,26 @@ pub(crate) fn run(
     now: impl Fn(Timestamp) -> Timestamp,
     checksum: impl FnOnce() -> u32,
 ) {
-    let mut inbox = Inbox { messages, left: None };
-    let mut pace = Pace::new(durability);
-    while let Some(first) = pace.next(&mut inbox, &mut writer) {
+    let mut inbox = Inbox { messages, deferred: None };
+    let mut schedule = SyncSchedule::new(durability);
+    while let Some(first) = schedule.next(&mut inbox, &mut writer) {
         let (jobs, last) = inbox.take_group(first);
         if !jobs.is_empty() {
-            writer.commit(jobs).into_iter().for_each(tell);
-            writer.tell_readers();
+            writer.commit(jobs).into_iter().for_each(acknowledge);
+            writer.notify_readers();
         }
         match last {
             None | Some(Message::Append(_)) => {}
             Some(Message::Change(work, reply)) => {
                 let time = now(writer.last_time());
-                // Whoever asked may be gone.
+                // The caller may be gone.
                 let _ = reply.send(writer.change(*work, time));
-                writer.tell_readers();
+                writer.notify_readers();
             }
-            Some(Message::Leave) => break,
+            Some(Message::Stop) => break,
             Some(Message::Close(reply)) => {
                 let time = now(writer.last_time());
-                // The one who closes waits for it.
+                // The caller waits for it.
                 let _ = reply.send(writer.close(time, checksum));
                 return;
             }
@@ -72,20 +72,20 @@ pub(crate) fn run(
     writer.sync();
 }
 
-/// An acknowledgement that panics must not take the log with it.
-fn tell(outcome: Outcome) {
-    if catch_unwind(AssertUnwindSafe(|| outcome.tell())).is_err() {
+/// Calls an acknowledgement. One that panics must not end the writer thread.
+fn acknowledge(outcome: Outcome) {
+    if catch_unwind(AssertUnwindSafe(|| outcome.acknowledge())).is_err() {
         tracing::error!("an acknowledgement panicked");
     }
 }
 
-/// When the thread wakes: for a message, and where acknowledgements run ahead of the disk, for the sync that is due.
-struct Pace {
+/// When to wake the thread: for a message, and for the next fsync if acknowledgements are ahead of the disk.
+struct SyncSchedule {
     interval: Option<Duration>,
     due: Option<Instant>,
 }
 
-impl Pace {
+impl SyncSchedule {
     fn new(durability: Durability) -> Self {
         let interval = match durability {
             Durability::Interval(milliseconds) => Some(Duration::from_millis(milliseconds)),
@@ -94,7 +94,7 @@ impl Pace {
         Self { interval, due: None }
     }
 
-    /// The next message; `None` when nobody can send one any more.
+    /// The next message; `None` if all senders are gone.
     fn next(&mut self, inbox: &mut Inbox<'_>, writer: &mut Writer) -> Option<Message> {
         loop {
             let Some(interval) = self.interval.filter(|_| writer.is_unsynced()) else {
@@ -102,7 +102,7 @@ impl Pace {
                 return inbox.receive();
             };
             let now = Instant::now();
-            // An interval beyond all clocks is never due.
+            // An interval that overflows the clock is never due.
             let Some(due) = self.due.or_else(|| now.checked_add(interval)) else {
                 return inbox.receive();
             };
@@ -117,24 +117,24 @@ impl Pace {
             writer.sync();
             self.due = None;
             if writer.is_unsynced() {
-                // The sync failed: the log has stopped, and there is nothing to be made durable any more.
+                // The sync failed and the log has stopped: there is nothing left to sync.
                 return inbox.receive();
             }
         }
     }
 }
 
-/// What the thread was told, and has not done yet.
+/// The pending messages of the thread.
 struct Inbox<'a> {
     messages: &'a Receiver<Message>,
-    /// What did not fit the last group. It comes before all other messages.
-    left: Option<Message>,
+    /// Batches that did not fit the last group. They come before all other messages.
+    deferred: Option<Message>,
 }
 
 impl Inbox<'_> {
-    /// The next message, which is looked for before it is waited for; `None` when nobody can send one any more.
+    /// The next message; spins before it sleeps. `None` if all senders are gone.
     fn receive(&mut self) -> Option<Message> {
-        let until = Instant::now() + AWAKE;
+        let until = Instant::now() + SPIN_TIME;
         loop {
             match self.receive_waiting() {
                 Ok(message) => return Some(message),
@@ -146,15 +146,15 @@ impl Inbox<'_> {
     }
 
     fn receive_before(&mut self, due: Instant) -> Result<Message, RecvTimeoutError> {
-        self.left.take().map_or_else(|| self.messages.recv_deadline(due), Ok)
+        self.deferred.take().map_or_else(|| self.messages.recv_deadline(due), Ok)
     }
 
     fn receive_waiting(&mut self) -> Result<Message, TryRecvError> {
-        self.left.take().map_or_else(|| self.messages.try_recv(), Ok)
+        self.deferred.take().map_or_else(|| self.messages.try_recv(), Ok)
     }
 
-    /// All that is waiting, up to a group's bounds, and the message that ends it, if there was one. Batches that were handed
-    /// over together can come to be in several groups.
+    /// Takes pending batches up to the limits of a group, and the message that ended the group, if any. Batches that
+    /// were handed over together may be split over several groups.
     fn take_group(&mut self, first: Message) -> (Vec<Job>, Option<Message>) {
         let (mut jobs, mut frames, mut bytes) = (Vec::new(), 0, 0);
         let mut next = Some(first);
@@ -170,7 +170,7 @@ impl Inbox<'_> {
                 jobs.push(job);
             }
             if together.len() > 0 {
-                self.left = Some(Message::Append(together.collect()));
+                self.deferred = Some(Message::Append(together.collect()));
             }
             if frames >= GROUP_FRAMES || bytes >= GROUP_BYTES {
                 break;

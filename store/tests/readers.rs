@@ -111,7 +111,7 @@ fn the_socket_is_for_this_user_alone_and_goes_with_the_log() {
     assert_eq!(reader.read(stream(1), 0, 1).unwrap().len(), 1);
 }
 
-/// An orderly close beside `verify --all` made every execution of a log "cannot be read: the log was closed meanwhile", and the
+/// An orderly close beside `verify --all` made every execution of a log "cannot be read: the log was closed in the meantime", and the
 /// command advised to repair it. A reader stays with its log: it is closed, opened, pruned and closed again beside it.
 #[test]
 fn a_reader_stays_with_a_log_that_others_open_change_and_close() {

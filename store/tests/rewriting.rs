@@ -209,7 +209,7 @@ fn what_another_process_is_removing_is_left_to_it() {
     let other = fs::File::open(&left).unwrap();
     other.lock().unwrap();
     open(&path, &Options::default()).unwrap().close().unwrap();
-    assert!(compact(&path).unwrap_err().to_string().contains("another process removes it"));
+    assert!(compact(&path).unwrap_err().to_string().contains("another process is removing it"));
     assert!(left.join("segments").exists());
     drop(other);
     compact(&path).unwrap();

@@ -203,7 +203,7 @@ fn an_open_that_is_stopped_while_it_does_the_rest_leaves_it_to_the_next_one() {
                 let log = MemoryLog::open(&disk).unwrap();
                 disk.fail_write(nth, "no write");
                 let text = change(&log).unwrap_err().to_string();
-                text.contains("not all of it is written over yet").then(|| disk.after_kill())
+                text.contains("not all data is overwritten yet").then(|| disk.after_kill())
             })
             .unwrap();
         let mut stops = 0;

@@ -115,7 +115,7 @@ def test_what_has_ended_is_not_said_to_be_unfinished_after_the_shutdown(tmp_path
         assert execution.result(LIMIT).status == "Completed"
     with pytest.raises(cloaca.Error, match=execution.id):
         execution.result(0)
-    with pytest.raises(cloaca.LogError, match="the log was closed meanwhile"):
+    with pytest.raises(cloaca.LogError, match="the log was closed in the meantime"):
         _ = execution.status
 
 

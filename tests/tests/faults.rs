@@ -155,7 +155,7 @@ fn let_every_call_fail(recorder: &Path, ground: &Ground<'_>, what: &str) {
     println!("{what}: {runs} runs, {struck} faults struck, {stopped} logs stopped; calls {counts:?}");
     // Where sled unwraps a failed sync at its end, the panic is caught: the thread that lets go of it says so, no other.
     let caught =
-        |said: &&String| said.matches("panicked").count() == said.matches("thread 'cloacina-letting-go'").count();
+        |said: &&String| said.matches("panicked").count() == said.matches("thread 'cloacina-index-close'").count();
     assert_eq!(noisy.iter().filter(caught).count(), noisy.len(), "{noisy:?}");
     assert!(struck > runs / 2, "the faults do not strike");
     assert!(wrong.is_empty(), "{} of {runs} runs:\n{}", wrong.len(), wrong.join("\n"));

@@ -1,25 +1,25 @@
-//! The layout of an archive: a line, then sections.
+//! The layout of an archive: a line of text, then sections.
 //!
 //! ```text
 //! "cloacina-archive 1\n"
-//! section: tag u8 | length u32 | so many bytes
+//! section: tag u8 | length u32 | that many bytes
 //!   'H' made i64 | position u64 | log hash 32 | origin counted | version counted     once, first
 //!   'D' fingerprint 32 | the definition
 //!   'S' a stream's entry                                                            then its 'E' and 'R'
 //!   'E' seq u64 | erased i64 | reason counted | by counted | note counted
 //!   'R' first seq u64 | records u32, and for each: position u64 | time i64 | hash 32 | body
-//!   'Z' streams u32 | records u64 | SHA-256 of all before it 32                      once, last
+//!   'Z' streams u32 | records u64 | SHA-256 of everything before it 32               once, last
 //! ```
 
 use ::bytes::Bytes;
 
 use crate::bytes::{Cursor, Malformed, Put};
+use crate::encoding::{put_body, put_entry, take_body, take_entry, take_text};
 use crate::log::{Erasure, StreamEntry};
-use crate::parts::{put_body, put_entry, take_body, take_entry, take_text};
 use crate::record::{Hash, Record, StreamId, StreamKind, Timestamp};
 use crate::seal;
 
-/// What archives of all versions begin with.
+/// The first bytes of archives of all versions.
 pub(super) const BEGINNING: &[u8; 17] = b"cloacina-archive ";
 
 /// The format that this version writes, and the newest that it reads.
@@ -28,8 +28,8 @@ pub(super) const FORMAT: u32 = 1;
 /// The first line of a file.
 pub(super) const LINE: &[u8; 19] = b"cloacina-archive 1\n";
 
-/// The longest section: one record as long as can be, in a section of its own.
-pub(super) const LONGEST: u32 = 256 * 1024 * 1024;
+/// The maximum length of a section, which fits the longest possible record.
+pub(super) const MAX_LENGTH: u32 = 256 * 1024 * 1024;
 
 pub(super) const HEADER: u8 = b'H';
 pub(super) const DEFINITION: u8 = b'D';
@@ -38,11 +38,11 @@ pub(super) const ERASURE: u8 = b'E';
 pub(super) const RECORDS: u8 = b'R';
 pub(super) const END: u8 = b'Z';
 
-/// Where an archive comes from.
+/// The origin of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) made: Timestamp,
-    /// How far the log went, and its hash there.
+    /// The end of the log when the archive was made, and its hash there.
     pub(super) position: u64,
     pub(super) hash: Hash,
     pub(super) origin: String,
@@ -74,7 +74,7 @@ impl Header {
     }
 }
 
-/// The last section, without the digest.
+/// The last section, except for the digest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) streams: u32,
@@ -91,7 +91,7 @@ impl Counts {
         bytes
     }
 
-    /// The counts and the digest.
+    /// Decodes the counts and the digest.
     pub(super) fn decode(bytes: &[u8]) -> Result<(Self, Hash), Malformed> {
         let mut cursor = Cursor::new(bytes);
         let counts = Self { streams: cursor.u32()?, records: cursor.u64()? };
@@ -140,7 +140,7 @@ pub(super) fn decode_erasure(bytes: &[u8]) -> Result<Erasure, Malformed> {
     Ok(erasure)
 }
 
-/// Some consecutive records of a stream; at least one.
+/// Encodes at least one record; the records are consecutive in a stream.
 pub(super) fn encode_records(records: &[Record]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_u64(records.first().map_or(0, |record| record.seq));
@@ -154,7 +154,7 @@ pub(super) fn encode_records(records: &[Record]) -> Vec<u8> {
     bytes
 }
 
-/// What some records go on from.
+/// The state of a stream before the records of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) stream: StreamId,
@@ -163,16 +163,16 @@ pub(super) struct Start {
     pub(super) previous: Hash,
 }
 
-/// The records of a section, each checked against its hash and the one before it.
+/// Decodes the records of a section, and verifies each against its hash and the previous one.
 pub(super) fn decode_records(bytes: &[u8], start: Start) -> Result<Vec<Record>, Malformed> {
     let Start { stream, kind, mut seq, mut previous } = start;
     let mut cursor = Cursor::new(bytes);
     let first_seq = cursor.u64()?;
     if first_seq != seq {
-        return Err(Malformed(format!("{stream}: it goes on at seq {first_seq}, where seq {seq} should be")));
+        return Err(Malformed(format!("{stream}: the section begins at seq {first_seq}, expected {seq}")));
     }
     let count = cursor.u32()?;
-    // It grows with what is read: the count is only believed in the end.
+    // Not preallocated: the count is not trusted until all records were read.
     let mut records: Vec<Record> = Vec::new();
     for _ in 0..count {
         let (position, time, hash) = (cursor.u64()?, cursor.time()?, cursor.hash()?);
@@ -192,12 +192,12 @@ pub(super) fn decode_records(bytes: &[u8], start: Start) -> Result<Vec<Record>, 
             )));
         }
         previous = hash;
-        seq = seq.checked_add(1).ok_or_else(|| Malformed::new("a seq cannot be"))?;
+        seq = seq.checked_add(1).ok_or_else(|| Malformed::new("a seq is out of range"))?;
         records.push(record);
     }
     cursor.end()?;
     if records.is_empty() {
-        return Err(Malformed(format!("{stream}: a section without a record")));
+        return Err(Malformed(format!("{stream}: a section without records")));
     }
     Ok(records)
 }

@@ -8,19 +8,19 @@ use sha2::{Digest, Sha256};
 use super::format::{self, Counts, Start};
 use super::{index, open_archive};
 use crate::bytes::{Cursor, Malformed};
+use crate::encoding::take_body;
 use crate::keeper::{Change, Import, Keeper};
 use crate::log::{LogReader, StreamFilter};
-use crate::parts::take_body;
 use crate::record::{Hash, Record};
 use crate::{MemoryDisk, MemoryLog, seal};
 
-/// Reads an archive. What is taken is imported into a log.
+/// Reads an archive. If it is accepted, imports it into a log.
 pub(crate) fn read(bytes: &[u8]) {
     let Ok(index) = index::read_through(bytes, bytes.len() as u64) else { return };
     let Ok(mut file) = tempfile::NamedTempFile::new() else { return };
     assert!(file.write_all(bytes).is_ok());
-    #[expect(clippy::expect_used, reason = "the fuzzer is told by a panic")]
-    let archive = open_archive(file.path()).expect("what reads through opens");
+    #[expect(clippy::expect_used, reason = "a panic reports the failure to the fuzzer")]
+    let archive = open_archive(file.path()).expect("an archive that was indexed opens");
     assert_eq!(archive.digest(), index.digest);
     let all = StreamFilter { limit: usize::MAX, ..StreamFilter::default() };
     let streams = archive.streams(&all).unwrap_or_default();
@@ -28,11 +28,11 @@ pub(crate) fn read(bytes: &[u8]) {
     let records: Vec<Record> = archive.tail(0, usize::MAX).unwrap_or_default();
     assert_eq!(records.len() as u64, index.records, "every record is found by its position");
     let log = MemoryLog::open(&MemoryDisk::new());
-    #[expect(clippy::expect_used, reason = "the fuzzer is told by a panic")]
+    #[expect(clippy::expect_used, reason = "a panic reports the failure to the fuzzer")]
     let log = log.expect("a new log opens");
     let import = Import { archive: file.path().to_owned(), digest: archive.digest() };
     let imported = log.change(Change::Import(import));
-    assert_eq!(log.verify().findings, [], "an import leaves a whole log: {imported:?}");
+    assert_eq!(log.verify().findings, [], "an import leaves an intact log: {imported:?}");
     if imported.is_ok() {
         for entry in &streams {
             assert_eq!(log.read(entry.stream, 0, usize::MAX), archive.read(entry.stream, 0, usize::MAX));
@@ -40,7 +40,7 @@ pub(crate) fn read(bytes: &[u8]) {
     }
 }
 
-/// The archive with all hashes made to fit what is in it, as far as sections can be told apart.
+/// The archive with all hashes corrected, as far as its sections can be parsed.
 pub(crate) fn resealed(bytes: &[u8]) -> Vec<u8> {
     let mut out = bytes[..bytes.len().min(format::LINE.len())].to_vec();
     let mut cursor = Cursor::new(&bytes[out.len()..]);
@@ -88,10 +88,10 @@ pub(crate) fn resealed(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Lets the entry of a stream say what there is of it.
+/// Corrects the entry of a stream to match its records.
 fn finish(out: &mut [u8], stream: &Option<(usize, Start, u64)>) {
     let Some((at, start, sum)) = stream else { return };
-    // After stream, kind, whether it is open, and two times.
+    // After the stream, its kind, whether it is open, and two times.
     let at = at + 16 + 1 + 1 + 8 + 8;
     out[at..at + 8].copy_from_slice(&start.seq.to_be_bytes());
     out[at + 8..at + 16].copy_from_slice(&sum.to_be_bytes());

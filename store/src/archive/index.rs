@@ -1,6 +1,5 @@
-//! One pass through an archive: everything in it is checked, and what is needed to find it again is kept. Memory grows with
-//! the number of streams, sections and definitions, and with the longest section; a length is only believed where the
-//! file is as long as it says.
+//! The index of an archive, built in one pass that verifies everything. Memory grows with the number of streams,
+//! sections and definitions, and with the longest section. A length is only trusted if the file is long enough.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -13,17 +12,17 @@ use crate::log::{Erasure, StreamEntry};
 use crate::record::{Hash, StreamId};
 use crate::seal;
 
-/// A part of the file.
+/// A byte range of the file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
+pub(super) struct ByteRange {
     pub(super) offset: u64,
     pub(super) length: u32,
 }
 
-/// Some consecutive records of a stream.
+/// Consecutive records of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Page {
-    pub(super) part: Part,
+    pub(super) range: ByteRange,
     pub(super) start: Start,
     /// The `seq` after the last one.
     pub(super) end_seq: u64,
@@ -36,22 +35,22 @@ pub(super) struct Stream {
     pub(super) entry: StreamEntry,
     pub(super) erasures: Vec<Erasure>,
     pub(super) pages: Vec<Page>,
-    /// The hash of the last record so far, the bytes of all bodies, and which of them were erased.
+    /// The hash of the last record so far, the size of all bodies, and the `seq`s of erased ones.
     head: Hash,
     bytes: u64,
     erased: Vec<u64>,
 }
 
-/// What an archive holds, and where.
+/// The contents of an archive and their places in the file.
 pub(super) struct Index {
     pub(super) header: Header,
     pub(super) digest: Hash,
     pub(super) streams: BTreeMap<StreamId, Stream>,
-    pub(super) definitions: BTreeMap<Hash, Part>,
+    pub(super) definitions: BTreeMap<Hash, ByteRange>,
     pub(super) records: u64,
 }
 
-/// Why an archive cannot be read through.
+/// An archive could not be indexed.
 #[derive(Debug)]
 pub(super) enum Unreadable {
     Io(io::Error),
@@ -65,7 +64,7 @@ impl From<Malformed> for Unreadable {
     }
 }
 
-/// Reads sections one by one, and hashes what it reads.
+/// Reads and hashes sections one by one.
 struct Sections<R> {
     file: R,
     hasher: Sha256,
@@ -78,14 +77,14 @@ impl<R: Read> Sections<R> {
         let left = self.length.saturating_sub(self.offset);
         if count > left {
             return Err(Unreadable::Damaged(format!(
-                "it is cut: {what} at byte {} needs {count} bytes, {left} are left",
+                "it is truncated: {what} at byte {} needs {count} bytes, {left} are left",
                 self.offset
             )));
         }
         let mut bytes = Vec::new();
         self.file.by_ref().take(count).read_to_end(&mut bytes).map_err(Unreadable::Io)?;
         if bytes.len() as u64 != count {
-            return Err(Unreadable::Damaged(format!("it ended at byte {} while it was read", self.offset)));
+            return Err(Unreadable::Damaged(format!("the file ended at byte {} during the read", self.offset)));
         }
         self.offset += count;
         Ok(bytes)
@@ -108,25 +107,25 @@ impl<R: Read> Sections<R> {
         }
     }
 
-    /// The next section. Of the last one, the digest is not hashed.
-    fn section(&mut self) -> Result<(u8, Part, Vec<u8>), Unreadable> {
+    /// The next section. Does not hash the digest in the last one.
+    fn section(&mut self) -> Result<(u8, ByteRange, Vec<u8>), Unreadable> {
         let at = self.offset;
         let head = self.take(5, "a section")?;
         let tag = head[0];
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
-        if length > format::LONGEST {
-            return Err(Unreadable::Damaged(format!("the section at byte {at} says that it has {length} bytes")));
+        if length > format::MAX_LENGTH {
+            return Err(Unreadable::Damaged(format!("the section at byte {at} has the invalid length {length}")));
         }
-        let part = Part { offset: self.offset, length };
+        let range = ByteRange { offset: self.offset, length };
         let bytes = self.take(u64::from(length), "a section")?;
         self.hasher.update(&head);
         let hashed = if tag == format::END { Counts::LENGTH.min(bytes.len()) } else { bytes.len() };
         self.hasher.update(&bytes[..hashed]);
-        Ok((tag, part, bytes))
+        Ok((tag, range, bytes))
     }
 }
 
-/// Reads an archive of so many bytes through.
+/// Reads and verifies an archive of `length` bytes.
 pub(super) fn read_through(file: impl Read, length: u64) -> Result<Index, Unreadable> {
     let mut sections = Sections { file, hasher: Sha256::new(), offset: 0, length };
     sections.line()?;
@@ -143,16 +142,16 @@ pub(super) fn read_through(file: impl Read, length: u64) -> Result<Index, Unread
     };
     let mut current: Option<Stream> = None;
     loop {
-        let (tag, part, bytes) = sections.section()?;
+        let (tag, range, bytes) = sections.section()?;
         let wrong =
-            |Malformed(what): Malformed| Unreadable::Damaged(format!("the section at byte {}: {what}", part.offset));
+            |Malformed(what): Malformed| Unreadable::Damaged(format!("the section at byte {}: {what}", range.offset));
         match (tag, &mut current) {
             (format::END, _) => {
                 index.finish_stream(current.take())?;
                 let (counts, digest) = Counts::decode(&bytes).map_err(wrong)?;
                 return index.finish(&sections, counts, digest);
             }
-            (format::DEFINITION, _) => index.definition(part, &bytes).map_err(wrong)?,
+            (format::DEFINITION, _) => index.definition(range, &bytes).map_err(wrong)?,
             (format::STREAM, _) => {
                 let entry = format::decode_stream(&bytes).map_err(wrong)?;
                 index.finish_stream(current.take())?;
@@ -161,9 +160,9 @@ pub(super) fn read_through(file: impl Read, length: u64) -> Result<Index, Unread
             (format::ERASURE, Some(stream)) => {
                 stream.erasures.push(format::decode_erasure(&bytes).map_err(wrong)?);
             }
-            (format::RECORDS, Some(stream)) => stream.page(part, &bytes).map_err(wrong)?,
+            (format::RECORDS, Some(stream)) => stream.page(range, &bytes).map_err(wrong)?,
             (other, _) => {
-                let what = format!("a section {:?} is not known or stands in no stream", char::from(other));
+                let what = format!("a section {:?} is unknown or belongs to no stream", char::from(other));
                 return Err(wrong(Malformed(what)));
             }
         }
@@ -175,18 +174,18 @@ impl Stream {
         Self { entry, erasures: Vec::new(), pages: Vec::new(), head: Hash::ZERO, bytes: 0, erased: Vec::new() }
     }
 
-    fn page(&mut self, part: Part, bytes: &[u8]) -> Result<(), Malformed> {
+    fn page(&mut self, range: ByteRange, bytes: &[u8]) -> Result<(), Malformed> {
         let seq = self.pages.last().map_or(0, |last| last.end_seq);
         let start = Start { stream: self.entry.stream, kind: self.entry.kind, seq, previous: self.head };
         let records = format::decode_records(bytes, start)?;
         let mut before = self.pages.last().map(|page| page.positions.1);
         for record in &records {
             if before.is_some_and(|before| before >= record.position) {
-                return Err(Malformed(format!("{}: positions go back at seq {}", record.stream, record.seq)));
+                return Err(Malformed(format!("{}: positions decrease at seq {}", record.stream, record.seq)));
             }
-            // A frame cannot hold it: there is no position after it.
+            // A frame could not hold it, because there is no position after it.
             if record.position == u64::MAX {
-                return Err(Malformed(format!("{}: position {} cannot be", record.stream, record.position)));
+                return Err(Malformed(format!("{}: position {} is out of range", record.stream, record.position)));
             }
             before = Some(record.position);
             self.head = record.hash;
@@ -197,39 +196,39 @@ impl Stream {
         }
         if let (Some(first), Some(last)) = (records.first(), records.last()) {
             let positions = (first.position, last.position);
-            self.pages.push(Page { part, start, end_seq: last.seq + 1, positions });
+            self.pages.push(Page { range, start, end_seq: last.seq + 1, positions });
         }
         Ok(())
     }
 
-    /// That it is as long as its entry says, ends with the hash that its entry says, and says what was erased of it.
+    /// Checks a stream against its entry, and its erasures against its bodies.
     fn check(&self) -> Result<(), String> {
         let StreamEntry { stream, records, head, bytes, .. } = &self.entry;
         let found = self.pages.last().map_or(0, |last| last.end_seq);
         if (found, self.head, self.bytes) != (*records, *head, *bytes) {
             return Err(format!(
-                "{stream}: its entry says {records} records of {bytes} bytes and head {head}, there are {found} of {} and {}",
+                "{stream}: its entry has {records} records of {bytes} bytes and hash {head}, but there are {found} of {} and {}",
                 self.bytes, self.head
             ));
         }
         match self.erasures.iter().find(|erasure| self.erased.binary_search(&erasure.seq).is_err()) {
-            Some(erasure) => Err(format!("{stream}: it says that seq {} was erased, and it is there", erasure.seq)),
+            Some(erasure) => Err(format!("{stream}: seq {} is listed as erased, but its body is there", erasure.seq)),
             None => Ok(()),
         }
     }
 }
 
 impl Index {
-    fn definition(&mut self, part: Part, bytes: &[u8]) -> Result<(), Malformed> {
+    fn definition(&mut self, range: ByteRange, bytes: &[u8]) -> Result<(), Malformed> {
         let Some((fingerprint, definition)) = bytes.split_first_chunk::<32>() else {
-            return Err(Malformed::new("a definition without a fingerprint"));
+            return Err(Malformed::new("a definition has no fingerprint"));
         };
         let (fingerprint, found) = (Hash(*fingerprint), seal::fingerprint(definition));
         if found != fingerprint {
-            return Err(Malformed(format!("the definition {fingerprint} has content with fingerprint {found}")));
+            return Err(Malformed(format!("the definition {fingerprint} has contents with fingerprint {found}")));
         }
-        let part = Part { offset: part.offset + 32, length: part.length - 32 };
-        self.definitions.insert(fingerprint, part);
+        let range = ByteRange { offset: range.offset + 32, length: range.length - 32 };
+        self.definitions.insert(fingerprint, range);
         Ok(())
     }
 
@@ -250,11 +249,14 @@ impl Index {
             return Err(Unreadable::Damaged(format!("its digest is {digest}, its content gives {found}")));
         }
         if sections.offset != sections.length {
-            return Err(Unreadable::Damaged(format!("{} bytes follow its end", sections.length - sections.offset)));
+            return Err(Unreadable::Damaged(format!(
+                "there are {} bytes after its end",
+                sections.length - sections.offset
+            )));
         }
         if (usize_of(counts.streams), counts.records) != (self.streams.len(), self.records) {
             return Err(Unreadable::Damaged(format!(
-                "it says {} streams and {} records, there are {} and {}",
+                "its last section has {} streams and {} records, but there are {} and {}",
                 counts.streams,
                 counts.records,
                 self.streams.len(),

@@ -1,9 +1,9 @@
-//! Archives: streams in one portable file.
+//! Archives: streams in a portable file.
 //!
-//! An archive holds whole streams as they were sealed (salts, commitments and hashes included), the definitions that
-//! they refer to, what was erased from them, and where they came from. [`write_archive`] makes one from any
-//! [`LogReader`](crate::log::LogReader), [`open_archive`] reads it in place of a log. `FORMAT.md` says what each byte
-//! means.
+//! An archive contains complete streams as they were sealed (with salts, commitments and hashes), the definitions that
+//! they refer to, their erasures, and their origin. [`write_archive`] makes one from any
+//! [`LogReader`](crate::log::LogReader), [`open_archive`] reads it like a log. `FORMAT.md` defines each
+//! byte.
 
 mod format;
 #[cfg(feature = "fuzzing")]
@@ -21,11 +21,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Whether a file begins as an archive of any version does.
+/// Whether a file begins like an archive of any version.
 #[must_use]
 pub fn is_archive(path: &Path) -> bool {
     let mut start = [0; format::BEGINNING.len()];
-    // A pipe is not looked into.
+    // Opening a pipe could block.
     let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
     is_file && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *format::BEGINNING
 }

@@ -1,4 +1,4 @@
-//! An archive in place of a log.
+//! Reading an archive like a log.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format;
-use super::index::{Index, Page, Part, Unreadable, read_through};
+use super::index::{ByteRange, Index, Page, Unreadable, read_through};
 use crate::bytes::{Malformed, usize_of};
 use crate::descriptors::above_standard_streams;
 use crate::directory::io_error;
@@ -17,19 +17,19 @@ use crate::log::{Erasure, LogHead, LogReader, OpenError, ReadError, StreamEntry,
 use crate::record::{Hash, Record, StreamId, Timestamp};
 use crate::seal;
 
-/// An archive, read in place of a log.
+/// An archive, read like a log.
 pub struct ArchiveReader {
     path: PathBuf,
     file: File,
     index: Index,
 }
 
-/// Opens an archive. All of it is read through and checked: its digest, every record's hash and place in its chain, every
-/// definition. So nothing of a damaged archive is shown.
+/// Opens an archive. Verifies all of it first: its digest, the hash and chain of every record, every
+/// definition. So no data of a damaged archive is ever returned.
 ///
 /// # Errors
-/// [`OpenError::Missing`], [`OpenError::NotALog`], [`OpenError::NewerFormat`], [`OpenError::DamagedArchive`], which says
-/// where and what, or [`OpenError::Io`].
+/// [`OpenError::Missing`], [`OpenError::NotALog`], [`OpenError::NewerFormat`], [`OpenError::DamagedArchive`] with the
+/// place of the damage, or [`OpenError::Io`].
 ///
 /// # Examples
 /// ```
@@ -58,13 +58,14 @@ pub fn open_archive(path: &Path) -> Result<ArchiveReader, OpenError> {
         io::ErrorKind::NotFound => OpenError::Missing { path: path.to_owned() },
         _ => io_error(path, "reading it", error),
     };
-    // A pipe is opened at once, and refused: it would be waited for without an end, and the path may come from a client.
+    // Non-blocking, so that a pipe opens at once and is rejected instead of blocking forever: the path may come from a
+    // client.
     let not_waiting = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(not_waiting).open(path).and_then(above_standard_streams);
     let file = file.map_err(|error| failed(&error))?;
     let metadata = file.metadata().map_err(|error| failed(&error))?;
     if !metadata.is_file() || !super::is_archive(path) {
-        return Err(OpenError::NotALog { path: path.to_owned(), found: "no archive of a log".to_owned() });
+        return Err(OpenError::NotALog { path: path.to_owned(), found: "not an archive of a log".to_owned() });
     }
     let index = read_through(BufReader::with_capacity(1 << 20, &file), metadata.len()).map_err(|why| match why {
         Unreadable::Io(error) => failed(&error),
@@ -75,46 +76,46 @@ pub fn open_archive(path: &Path) -> Result<ArchiveReader, OpenError> {
 }
 
 impl ArchiveReader {
-    /// The SHA-256 that it ends with: what names it.
+    /// The SHA-256 at the end of the archive, which identifies it.
     #[must_use]
     pub fn digest(&self) -> Hash {
         self.index.digest
     }
 
-    /// When it was made.
+    /// When the archive was made.
     #[must_use]
     pub fn made(&self) -> Timestamp {
         self.index.header.made
     }
 
-    /// The log that it was made from: the name of its directory then.
+    /// The name of the directory of the log from which the archive was made.
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.index.header.origin
     }
 
-    /// How many records it has, of all streams.
+    /// The number of records of all streams.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.index.records
     }
 
-    /// The fingerprints of its definitions.
+    /// The fingerprints of all definitions.
     pub fn definitions(&self) -> impl Iterator<Item = Hash> + '_ {
         self.index.definitions.keys().copied()
     }
 
-    fn load(&self, part: Part) -> Result<Vec<u8>, ReadError> {
-        let mut bytes = vec![0; usize_of(part.length)];
+    fn load(&self, range: ByteRange) -> Result<Vec<u8>, ReadError> {
+        let mut bytes = vec![0; usize_of(range.length)];
         self.file
-            .read_exact_at(&mut bytes, part.offset)
+            .read_exact_at(&mut bytes, range.offset)
             .map_err(|error| ReadError::Io(format!("the archive {}: {error}", self.path.display())))?;
         Ok(bytes)
     }
 
-    /// The records of a page, checked once more: the file may have changed since.
+    /// The records of a page, verified again: the file may have changed.
     fn page(&self, page: &Page) -> Result<Vec<Record>, ReadError> {
-        format::decode_records(&self.load(page.part)?, page.start).map_err(|Malformed(what)| ReadError::Damaged {
+        format::decode_records(&self.load(page.range)?, page.start).map_err(|Malformed(what)| ReadError::Damaged {
             stream: page.start.stream,
             seq: page.start.seq,
             what: format!("the archive {} has changed since it was opened: {what}", self.path.display()),
@@ -156,7 +157,7 @@ impl LogReader for ArchiveReader {
         pages.retain(|page| page.positions.1 >= from);
         pages.sort_unstable_by_key(|page| page.positions.0);
         let mut found = Vec::new();
-        // Records of pages that were read, the lowest position first.
+        // The lowest position first: records of pages that were read.
         let mut waiting: BinaryHeap<(Reverse<u64>, usize)> = BinaryHeap::new();
         let mut records: Vec<Option<Record>> = Vec::new();
         let mut pages = pages.into_iter().peekable();
@@ -181,16 +182,16 @@ impl LogReader for ArchiveReader {
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        let Some(part) = self.index.definitions.get(&fingerprint) else { return Ok(None) };
-        let bytes = self.load(*part)?;
+        let Some(range) = self.index.definitions.get(&fingerprint) else { return Ok(None) };
+        let bytes = self.load(*range)?;
         let found = seal::fingerprint(&bytes);
         if found == fingerprint {
             return Ok(Some(bytes.into()));
         }
-        Err(ReadError::DamagedLog(format!("the definition {fingerprint} has content with fingerprint {found}")))
+        Err(ReadError::DamagedLog(format!("the definition {fingerprint} has contents with fingerprint {found}")))
     }
 
-    /// Where the log ended that the archive was made from; its time is that of the last record here.
+    /// The end of the log from which the archive was made, with the time of the last record in the archive.
     fn head(&self) -> Result<LogHead, ReadError> {
         let time = self.index.streams.values().map(|stream| stream.entry.last).max().unwrap_or(Timestamp(0));
         let header = &self.index.header;

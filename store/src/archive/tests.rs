@@ -1,4 +1,4 @@
-//! That an archive is read as its log is, and that no bytes harm who reads one.
+//! Tests that an archive reads like its log, and that arbitrary bytes are rejected safely.
 
 use std::fs;
 use std::path::PathBuf;
@@ -121,10 +121,10 @@ fn every_flipped_byte_and_every_cut_of_an_archive_is_found() {
     }
     fs::write(&other, [&whole[..], b"x"].concat()).unwrap();
     let error = open_archive(&other).err().unwrap().to_string();
-    assert!(error.contains("1 bytes follow its end"), "{error}");
+    assert!(error.contains("there are 1 bytes after its end"), "{error}");
 }
 
-/// The digest is no secret: who alters an archive can make it fit. What the records say of themselves still does not.
+/// The digest is not secret: whoever alters an archive can correct it. The hashes of the records still do not match.
 #[test]
 fn a_record_that_was_altered_is_named_though_the_digest_fits() {
     let (_, directory, path, _) = archived(&both()[..1]);
@@ -154,8 +154,8 @@ fn a_newer_archive_and_what_is_none_are_told_apart() {
     assert!(matches!(open_archive(directory.path()), Err(OpenError::NotALog { .. })));
 }
 
-/// A client could name a pipe as the archive to import: opening it waited for a writer, for ever, on a thread of the
-/// process that has the log, and closing the log waited for that thread.
+/// A client could name a pipe as the archive to import. Opening it blocked forever on a thread of the process that
+/// holds the log, and closing the log waited for that thread.
 #[test]
 fn a_pipe_is_no_archive_and_is_not_waited_for() {
     let directory = tempfile::tempdir().unwrap();
@@ -164,8 +164,8 @@ fn a_pipe_is_no_archive_and_is_not_waited_for() {
     assert!(matches!(open_archive(&pipe), Err(OpenError::NotALog { .. })));
 }
 
-/// An archive that fits together said that a record stood at the last position there is. It was imported into a frame that
-/// could not be read again.
+/// A consistent archive had a record at the last possible position. It was imported into a frame that
+/// could not be read.
 #[test]
 fn a_position_that_no_frame_can_hold_is_refused() {
     let start = format::Start { stream: stream(1), kind: StreamKind::Execution, seq: 0, previous: Hash::ZERO };
@@ -213,7 +213,7 @@ fn a_position_that_no_frame_can_hold_is_refused() {
     };
     assert!(at(u64::MAX - 1).is_ok());
     match at(u64::MAX) {
-        Err(Unreadable::Damaged(what)) => assert!(what.contains("cannot be"), "{what}"),
+        Err(Unreadable::Damaged(what)) => assert!(what.contains("out of range"), "{what}"),
         other => panic!("{:?}", other.map(|_| ())),
     }
 }
@@ -230,7 +230,7 @@ proptest! {
             [format::LINE, &[tag][..], &[255; 4], &bytes].concat(),
         ] {
             prop_assert!(read_through(&file[..], file.len() as u64).is_err());
-            // A length that the file does not have is not believed.
+            // A length that the file does not have is not trusted.
             prop_assert!(read_through(&file[..], u64::MAX).is_err());
         }
     }

@@ -1,4 +1,4 @@
-//! Making an archive.
+//! Writing an archive.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -13,18 +13,18 @@ use crate::directory::sync_directory;
 use crate::log::{LogReader, OpenError, ReadError, StreamEntry};
 use crate::record::{Hash, Record, StreamId, Timestamp};
 
-/// How many records are read, and written into one section, at once.
+/// The number of records that are read at once.
 const PAGE: usize = 512;
 
-/// A section with so many bytes of bodies takes no more records.
+/// The size of bodies at which a section of records ends.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// A stream that is to be put into an archive.
+/// A stream to archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selected {
-    /// It.
+    /// The stream.
     pub stream: StreamId,
-    /// The definitions that its records refer to; the store cannot know.
+    /// The definitions that its records refer to, which the store cannot determine.
     pub definitions: Vec<Hash>,
 }
 
@@ -36,27 +36,27 @@ impl Selected {
     }
 }
 
-/// What was put into an archive.
+/// The result of writing an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Archived {
     /// The SHA-256 that the archive ends with.
     pub digest: Hash,
-    /// The streams, as they are in it.
+    /// The entries of the archived streams.
     pub streams: Vec<StreamEntry>,
-    /// How many records they have.
+    /// The number of their records.
     pub records: u64,
-    /// How long the file is.
+    /// The size of the file in bytes.
     pub bytes: u64,
 }
 
-/// Why no archive was made. Nothing is left at its path then.
+/// An archive could not be made. No file is left at its path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveError {
     /// The log cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The log's own stream stays with its log.
+    /// The log's own stream was selected.
     #[error("the log's own stream cannot be archived; name executions")]
     OwnStream,
     /// A stream refers to a definition that the log does not have.
@@ -67,19 +67,19 @@ pub enum ArchiveError {
         /// The definition.
         fingerprint: Hash,
     },
-    /// Something is there already.
-    #[error("{0} exists already; name another file")]
+    /// The path is taken.
+    #[error("{0} already exists; choose another file")]
     Exists(PathBuf),
     /// The file cannot be written.
     #[error("cannot write {path}: {reason}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system answered.
+        /// The system's error.
         reason: String,
     },
-    /// What was written reads differently.
-    #[error("what was written to {path} does not read as the log does: {what}; it was removed")]
+    /// The archive does not read like the log.
+    #[error("the archive written to {path} does not match the log: {what}; it was removed")]
     Differs {
         /// The file.
         path: PathBuf,
@@ -88,7 +88,7 @@ pub enum ArchiveError {
     },
 }
 
-/// Writes and hashes.
+/// Writes and hashes sections.
 struct Sections<W> {
     out: W,
     hasher: Sha256,
@@ -102,14 +102,14 @@ impl<W: Write> Sections<W> {
 
     fn section(&mut self, tag: u8, parts: &[&[u8]]) -> io::Result<()> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        let length = u32::try_from(length).ok().filter(|length| *length <= format::LONGEST);
+        let length = u32::try_from(length).ok().filter(|length| *length <= format::MAX_LENGTH);
         let length = length.ok_or_else(|| io::Error::other("a section is too long"))?;
         self.put(&[tag])?;
         self.put(&length.to_be_bytes())?;
         parts.iter().try_for_each(|part| self.put(part))
     }
 
-    /// The last section, whose digest is of all before it.
+    /// Writes the last section, with the digest of everything before it.
     fn end(&mut self, counts: Counts) -> io::Result<()> {
         self.put(&[format::END])?;
         let length = u32::try_from(Counts::LENGTH + 32).unwrap_or(u32::MAX);
@@ -121,10 +121,10 @@ impl<W: Write> Sections<W> {
     }
 }
 
-/// Puts streams of a log into an archive at a path where nothing is yet. It is written beside it, synced, read again from
-/// end to end and held against the log; only then it gets its name.
+/// Archives streams of a log to a new file. Writes and syncs a temporary file beside it, reads it back completely,
+/// compares it with the log, and only then renames it.
 ///
-/// An open stream is archived as far as it goes now.
+/// An open stream is archived up to its current end.
 ///
 /// # Errors
 /// [`ArchiveError`].
@@ -149,7 +149,7 @@ pub fn write_archive(
         origin: name_of(&reader.location()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let streams = Writing::new(reader, file.as_file(), path).all(&header, selected)?;
+    let streams = ArchiveWriter::new(reader, file.as_file(), path).all(&header, selected)?;
     let records = streams.iter().map(|entry| entry.records).sum();
     file.as_file().sync_all().map_err(failed)?;
     let digest = check(reader, file.path(), path, &streams)?;
@@ -162,20 +162,20 @@ pub fn write_archive(
     Ok(Archived { digest, streams, records, bytes })
 }
 
-/// What a log is called. Where it lay is nobody's business who gets the archive.
+/// The name of a log's directory. The recipient of an archive must not learn the rest of the path.
 fn name_of(location: &str) -> String {
     let name = Path::new(location).file_name().map(|name| name.to_string_lossy().into_owned());
     name.unwrap_or_else(|| location.to_owned())
 }
 
-/// An archive in the making.
-struct Writing<'a, W> {
+/// Writes an archive.
+struct ArchiveWriter<'a, W> {
     reader: &'a dyn LogReader,
     sections: Sections<W>,
     path: &'a Path,
 }
 
-impl<'a, W: Write> Writing<'a, io::BufWriter<W>> {
+impl<'a, W: Write> ArchiveWriter<'a, io::BufWriter<W>> {
     fn new(reader: &'a dyn LogReader, out: W, path: &'a Path) -> Self {
         let out = io::BufWriter::with_capacity(1 << 20, out);
         Self { reader, sections: Sections { out, hasher: Sha256::new() }, path }
@@ -234,7 +234,7 @@ impl<'a, W: Write> Writing<'a, io::BufWriter<W>> {
                 return Err(ReadError::TailCut { stream, head: entry.records, found: next }.into());
             };
             next = last.seq + 1;
-            for records in in_sections(&page) {
+            for records in split_into_sections(&page) {
                 self.section(format::RECORDS, &[&format::encode_records(records)])?;
             }
         }
@@ -242,8 +242,8 @@ impl<'a, W: Write> Writing<'a, io::BufWriter<W>> {
     }
 }
 
-/// Cuts a page where the bodies become too many bytes for one section.
-fn in_sections(page: &[Record]) -> Vec<&[Record]> {
+/// Splits a page into sections by the size of the bodies.
+fn split_into_sections(page: &[Record]) -> Vec<&[Record]> {
     let mut cut = Vec::new();
     let (mut from, mut bytes) = (0, 0);
     for (at, record) in page.iter().enumerate() {
@@ -258,7 +258,7 @@ fn in_sections(page: &[Record]) -> Vec<&[Record]> {
     cut
 }
 
-/// Reads what was written from end to end, and holds it against the log.
+/// Reads an archive back completely, and compares it with the log.
 fn check(reader: &dyn LogReader, written: &Path, path: &Path, streams: &[StreamEntry]) -> Result<Hash, ArchiveError> {
     let differs = |what: String| ArchiveError::Differs { path: path.to_owned(), what };
     let archive = open_archive(written).map_err(|error| match error {
@@ -268,14 +268,14 @@ fn check(reader: &dyn LogReader, written: &Path, path: &Path, streams: &[StreamE
     for entry in streams {
         let stream = entry.stream;
         if archive.stream(stream)? != *entry {
-            return Err(differs(format!("{stream}: its entry")));
+            return Err(differs(format!("{stream}: its entry differs")));
         }
         let mut next = 0;
         while next < entry.records {
             let left = usize::try_from(entry.records - next).unwrap_or(usize::MAX);
             let page = reader.read(stream, next, PAGE.min(left))?;
             if page.is_empty() || archive.read(stream, next, page.len())? != page {
-                return Err(differs(format!("{stream}: the records from seq {next} on")));
+                return Err(differs(format!("{stream}: the records from seq {next} on differ")));
             }
             next += page.len() as u64;
         }

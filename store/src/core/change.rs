@@ -1,5 +1,5 @@
-//! Changes other than appending. Each is one group with events in the log's own stream; the writer makes it between two others, and
-//! writes over what is to go then.
+//! Changes other than appending. The writer makes each as one group with events in the log's own stream, and then
+//! overwrites the erased or pruned data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,19 +13,19 @@ use crate::paging::Records;
 use crate::record::{Body, Hash, StreamId, Timestamp};
 use crate::segments::Span;
 
-/// How many streams one event names: it has some 30 KiB then.
+/// The maximum number of streams in one event, which then has about 30 KiB.
 const STREAMS: usize = 256;
 
-/// What the writer is asked to do between two groups.
+/// Work for the writer between two groups.
 pub(crate) enum Work {
     Erase(Erase),
     Prune(Prune),
-    Take(Box<super::import::Taken>),
+    Import(Box<super::import::ImportedStream>),
     Sign(Checkpoint),
 }
 
 impl Writer {
-    /// Makes a change durable, or does nothing.
+    /// Makes a change durable, or changes nothing.
     pub(crate) fn change(&mut self, work: Work, time: Timestamp) -> Result<Changed, ChangeError> {
         if let Some(stopped) = self.stopped() {
             return Err(stopped.into());
@@ -33,17 +33,17 @@ impl Writer {
         match work {
             Work::Erase(erase) => self.erase(erase, time),
             Work::Prune(prune) => self.prune(prune, time),
-            Work::Take(taken) => self.take_over(*taken, time),
+            Work::Import(imported) => self.import_stream(*imported, time),
             Work::Sign(checkpoint) => self.sign(checkpoint, time),
         }
     }
 
-    /// What is known of a closed stream of the log's users.
+    /// The state of a closed stream, other than the log's own.
     fn closed_stream(&self, stream: StreamId) -> Result<StreamState, ChangeError> {
         if stream == StreamId::LOG {
-            return Err(ChangeError::Refused("the log's own stream stays as it is".to_owned()));
+            return Err(ChangeError::Refused("the log's own stream cannot be changed".to_owned()));
         }
-        match self.core().ask(|index| index.stream(stream))? {
+        match self.core().query(|index| index.stream(stream))? {
             None => Err(ReadError::NoStream(stream).into()),
             Some(state) if state.pruned => Err(ReadError::Pruned { stream, records: state.records }.into()),
             Some(state) if state.open => Err(ChangeError::Open(stream)),
@@ -77,14 +77,14 @@ impl Writer {
         Ok(Changed { streams: 1, records: count, already: 0 })
     }
 
-    /// The commitments to bodies that are there, of records that are whole.
+    /// The commitments to bodies that are not erased yet, after verifying their records.
     fn commitments(&self, stream: StreamId, seqs: BTreeSet<u64>) -> Result<BTreeMap<u64, Hash>, ReadError> {
         let core = self.core();
         let mut commitments = BTreeMap::new();
         let mut next = seqs.first().copied();
         while let Some(seq) = next {
             let frames =
-                core.stream_frames(stream, seq, super::read::Budget { records: 1, enough: 1, bytes: u64::MAX })?;
+                core.stream_frames(stream, seq, super::read::Budget { records: 1, stop_after: 1, bytes: u64::MAX })?;
             let records = super::read::checked_records(&frames, 0)?;
             for record in records.iter().filter(|record| seqs.contains(&record.seq)) {
                 if let Body::Present { .. } = record.body {
@@ -100,7 +100,7 @@ impl Writer {
     fn prune(&mut self, prune: Prune, time: Timestamp) -> Result<Changed, ChangeError> {
         let Prune { streams, archive, reason, by } = prune;
         if streams.len() > MOST_PRUNED {
-            let what = format!("at most {MOST_PRUNED} streams can be dropped at once, not {}", streams.len());
+            let what = format!("at most {MOST_PRUNED} streams can be pruned at once, not {}", streams.len());
             return Err(ChangeError::Refused(what));
         }
         let core = self.core();
@@ -110,11 +110,11 @@ impl Writer {
         for (stream, head) in streams.into_iter().filter(|(stream, _)| seen.insert(*stream)) {
             let state = self.closed_stream(stream)?;
             if state.head != head {
-                return Err(ChangeError::Refused(format!("{stream} ends with {}, not with {head}", state.head)));
+                return Err(ChangeError::Refused(format!("{stream} ends with hash {}, not {head}", state.head)));
             }
-            // What is damaged is not dropped as if it were whole, and could not be written over either.
+            // A damaged stream must not be pruned as if it were intact, and could not be overwritten either.
             Records::new(&*core, stream, 0).try_for_each(|record| record.map(drop))?;
-            let frames = core.ask(|index| index.frames(stream, 0, usize::MAX - 1))?;
+            let frames = core.query(|index| index.frames(stream, 0, usize::MAX - 1))?;
             spans.extend(frames.iter().map(|frame| frame.span));
             let StreamState { kind, records, bytes, started, last, .. } = state;
             dropped.push(Dropped { stream, kind, records, bytes, head, times: (started, last) });
@@ -136,14 +136,14 @@ impl Writer {
     fn sign(&mut self, checkpoint: Checkpoint, time: Timestamp) -> Result<Changed, ChangeError> {
         let end = self.core().tip().position;
         if checkpoint.size > end {
-            let what = format!("a checkpoint of {} records, and the log has {end}", checkpoint.size);
+            let what = format!("the checkpoint covers {} records, but the log has only {end}", checkpoint.size);
             return Err(ChangeError::Refused(what));
         }
         self.record(&LogEvent::Checkpoint(checkpoint), time)?;
         Ok(Changed::default())
     }
 
-    /// Writes events down, durably, and what they say over what is to go.
+    /// Records events durably, and overwrites the data that they erase or prune.
     fn wipe_with(
         &mut self,
         events: &[LogEvent],
@@ -151,8 +151,8 @@ impl Writer {
         wipe: impl FnOnce(&super::Core) -> Result<(), ReadError>,
     ) -> Result<(), ChangeError> {
         let core = self.core();
-        // Under way from before the event can be read: whoever reads it waits until what it says is so.
-        core.rewriting(|| self.record_and_wipe(&core, events, time, wipe))
+        // Readers wait for the rewrite from before the event is visible until the data is overwritten.
+        core.rewrite(|| self.record_and_wipe(&core, events, time, wipe))
     }
 
     fn record_and_wipe(
@@ -169,14 +169,14 @@ impl Writer {
             return Err(error.into());
         }
         recorded?;
-        // Whatever appends are acknowledged by: what is written over is gone.
+        // In every durability mode: the overwritten data is gone for good.
         self.sync();
         if let Some(stopped) = self.stopped() {
             return Err(stopped.into());
         }
         if let Err(error) = wipe(core) {
             let what = format!(
-                "{error}. That it is to go is in the log; not all of it is written over yet. Whoever opens the log next to write does that"
+                "{error}. The change is recorded, but not all data is overwritten yet; the next process that opens the log for writing finishes that"
             );
             self.stop(&what);
             return Err(ChangeError::Failed(what));
@@ -186,6 +186,6 @@ impl Writer {
     }
 }
 
-pub(super) fn unsealable(Malformed(what): Malformed) -> ChangeError {
+pub(super) fn to_refused(Malformed(what): Malformed) -> ChangeError {
     ChangeError::Refused(what)
 }

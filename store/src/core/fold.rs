@@ -1,70 +1,70 @@
-//! What the index learns from the log, frame by frame.
+//! Builds the index from the log, frame by frame.
 
 use std::sync::Arc;
 
-use crate::index::{FrameAt, Lost, Part, StreamState};
+use crate::index::{FrameAt, IndexError, Part, StreamState};
 use crate::layout::definition;
-use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
+use crate::layout::frame::{FrameHeader, FrameOrigin, StoredFrame};
 use crate::log_event::{Dropped, LogEvent};
 use crate::record::{Hash, StreamId, StreamKind};
-use crate::segments::walk::{Found, Group, Item};
-use crate::segments::{Span, Unread, damaged_at};
+use crate::segments::walk::{Group, Item, LocatedItem};
+use crate::segments::{SegmentError, Span, damaged_at};
 
-/// The index of some groups that follow a log.
+/// Builds the index of consecutive groups.
 pub(crate) struct Fold<Known> {
     pub(crate) part: Part,
-    /// What is known of a stream from the log before.
+    /// Looks up a stream in the index of the log before these groups.
     known: Known,
 }
 
-/// Why a group cannot be folded.
-pub(crate) enum Unfolded {
-    Unread(Unread),
-    Lost(Lost),
+/// A group cannot be indexed.
+pub(crate) enum FoldError {
+    Segment(SegmentError),
+    Index(IndexError),
 }
 
-impl From<Unread> for Unfolded {
-    fn from(unread: Unread) -> Self {
-        Self::Unread(unread)
+impl From<SegmentError> for FoldError {
+    fn from(error: SegmentError) -> Self {
+        Self::Segment(error)
     }
 }
 
-impl From<Lost> for Unfolded {
-    fn from(lost: Lost) -> Self {
-        Self::Lost(lost)
+impl From<IndexError> for FoldError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
     }
 }
 
-impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
+impl<Known: Fn(StreamId) -> Result<Option<StreamState>, IndexError>> Fold<Known> {
     pub(crate) fn new(known: Known) -> Self {
         Self { part: Part::default(), known }
     }
 
-    /// For a part that is made to be appended to another one.
-    pub(crate) fn small(known: Known) -> Self {
-        Self { part: Part::small(), known }
+    /// For a part that is only appended to another one.
+    pub(crate) fn unordered(known: Known) -> Self {
+        Self { part: Part::unordered(), known }
     }
 
-    /// What is known of a stream.
-    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+    /// The current state of a stream.
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, IndexError> {
         match self.part.streams.get(&stream) {
             Some(touched) => Ok(Some(touched.state.clone())),
             None => (self.known)(stream),
         }
     }
 
-    /// Adds a frame of a group that ends at a position.
-    pub(crate) fn frame(&mut self, header: &FrameHeader, label: &[u8], span: Span, end: u64) -> Result<(), Lost> {
+    /// Adds a frame of a group that ends at position `end`.
+    pub(crate) fn frame(&mut self, header: &FrameHeader, label: &[u8], span: Span, end: u64) -> Result<(), IndexError> {
         let before = self.stream(header.stream)?;
-        let end = if header.standing == Standing::Own { header.end() } else { end };
+        let end = if header.origin == FrameOrigin::Appended { header.end() } else { end };
         let state = StreamState::after(before.as_ref(), header, label, end);
-        // What was pruned and is taken over from an archive begins anew.
-        let anew = header.first_seq == 0 && before.is_some();
-        self.part.add(header.stream, state, FrameAt { first_seq: header.first_seq, span }, anew);
+        // A stream that was pruned and then imported starts over.
+        let is_reset = header.first_seq == 0 && before.is_some();
+        self.part.add(header.stream, state, FrameAt { first_seq: header.first_seq, span }, is_reset);
         Ok(())
     }
 
-    /// What the events of the log's own stream say of other streams.
+    /// Adds what an event of the log's own stream says about other streams.
     pub(crate) fn event(&mut self, event: &LogEvent, end: u64) {
         let LogEvent::Pruned(pruned) = event else { return };
         for Dropped { stream, kind, records, bytes, head, times } in &pruned.streams {
@@ -85,22 +85,22 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
         }
     }
 
-    /// Adds a whole group, up to the first thing in it that cannot be told.
-    pub(crate) fn group(&mut self, group: &Group) -> Result<(), Unfolded> {
+    /// Adds a group, up to its first unreadable item.
+    pub(crate) fn group(&mut self, group: &Group) -> Result<(), FoldError> {
         self.part.note_group(group.header.first, group.place);
         for found in group.items() {
             let found = found?;
-            if !self.goes_on(&found)? {
-                return Err(damaged_at(found.place, "a frame does not go on from what its stream has").into());
+            if !self.continues_stream(&found)? {
+                return Err(damaged_at(found.place, "a frame does not continue its stream").into());
             }
             self.item(&found, group.header.end)?;
         }
         Ok(())
     }
 
-    /// Whether a frame goes on from the end of its stream. Where its checksum does not fit, this tells a damaged body from a header that
-    /// names another stream, and so hides the end of its own.
-    pub(crate) fn goes_on(&self, found: &Found) -> Result<bool, Lost> {
+    /// Whether a frame continues its stream. If a frame's checksum is wrong, this distinguishes a damaged body from a
+    /// damaged header that names another stream, which would hide the end of the right one.
+    pub(crate) fn continues_stream(&self, found: &LocatedItem) -> Result<bool, IndexError> {
         let Item::Frame(header) = &found.item else { return Ok(true) };
         let from = match self.part.streams.get(&header.stream) {
             Some(touched) => Some((touched.state.records, touched.state.head)),
@@ -110,15 +110,15 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
         Ok(match from {
             None => begins,
             Some(from) => {
-                from == (header.first_seq, header.previous) || begins && header.standing == Standing::Imported
+                from == (header.first_seq, header.previous) || begins && header.origin == FrameOrigin::Imported
             }
         })
     }
 
-    pub(crate) fn item(&mut self, found: &Found, end: u64) -> Result<(), Unfolded> {
+    pub(crate) fn item(&mut self, found: &LocatedItem, end: u64) -> Result<(), FoldError> {
         let span = Span { place: found.place, length: u32::try_from(found.bytes.len()).unwrap_or(u32::MAX) };
         match &found.item {
-            // Nothing is left of it that could be found.
+            // Its records are gone, so there are no frames to index.
             Item::Frame(header) if header.pruned => {
                 let before = self.stream(header.stream)?;
                 self.part.prune(header.stream, StreamState::after(before.as_ref(), header, &[], end));
@@ -142,7 +142,7 @@ impl<Known: Fn(StreamId) -> Result<Option<StreamState>, Lost>> Fold<Known> {
     }
 }
 
-/// The events in a frame of the log's own stream. What cannot be understood is passed over: a check of the log says so.
+/// The events in a frame of the log's own stream. Skips those that cannot be decoded: verifying the log reports them.
 pub(crate) fn events_of(frame: &StoredFrame) -> Vec<LogEvent> {
     let mut records = Vec::new();
     if frame.records_into(&mut records, 0).is_err() {

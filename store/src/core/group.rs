@@ -1,10 +1,10 @@
-//! A group in the making: what is appended with one write and one sync.
+//! A group under construction: the unit of one write and one sync.
 
 use super::Core;
 use super::fold::Fold;
-use super::ready::ReadyFrame;
+use super::prepared::PreparedFrame;
 use crate::bytes::Malformed;
-use crate::index::{Lost, Part, StreamState};
+use crate::index::{IndexError, Part, StreamState};
 use crate::layout::definition;
 use crate::layout::frame::{FrameHeader, FramePlace};
 use crate::layout::group::{GroupHeader, HEADER};
@@ -16,10 +16,10 @@ use crate::merkle::Tree;
 use crate::record::{Hash, StreamId, Timestamp};
 use crate::segments::Span;
 
-/// Where the index is asked for what the group does not know.
-type Known<'a> = Box<dyn Fn(StreamId) -> Result<Option<StreamState>, Lost> + 'a>;
+/// Looks up streams that the group has not written to.
+type Known<'a> = Box<dyn Fn(StreamId) -> Result<Option<StreamState>, IndexError> + 'a>;
 
-/// Everything that one sync makes durable.
+/// A group that collects batches.
 pub(crate) struct Group<'a> {
     bytes: Vec<u8>,
     items: u32,
@@ -31,7 +31,7 @@ pub(crate) struct Group<'a> {
     tree: Tree,
 }
 
-/// A finished group.
+/// A completed group.
 pub(crate) struct Sealed {
     pub(crate) bytes: Vec<u8>,
     pub(crate) part: Part,
@@ -40,15 +40,15 @@ pub(crate) struct Sealed {
 }
 
 impl<'a> Group<'a> {
-    /// One that comes to stand at a place, behind the log as the index knows it.
+    /// An empty group to be written at `place`, after the log that the index covers.
     pub(crate) fn new(core: &'a Core, place: Place, tree: &Tree) -> Self {
         let tip = core.tip();
         let known: Known<'a> =
-            Box::new(|stream| core.ask(|index| index.stream(stream)).map_err(|error| Lost(error.to_string())));
+            Box::new(|stream| core.query(|index| index.stream(stream)).map_err(|error| IndexError(error.to_string())));
         Self {
             bytes: vec![0; HEADER],
             items: 0,
-            fold: Fold::small(known),
+            fold: Fold::unordered(known),
             log: core.segments.log,
             place,
             before: tip,
@@ -57,17 +57,17 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The position that the next record gets.
+    /// The position of the next record.
     pub(crate) fn position(&self) -> u64 {
         self.tip.position
     }
 
-    /// What is known of a stream, with what the group writes to it.
-    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+    /// The state of a stream, including the writes of this group.
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, IndexError> {
         self.fold.stream(stream)
     }
 
-    /// Whether the group itself has written to a stream.
+    /// Whether this group has written to a stream.
     pub(crate) fn has_written(&self, stream: StreamId) -> bool {
         self.fold.part.streams.contains_key(&stream)
     }
@@ -76,7 +76,7 @@ impl<'a> Group<'a> {
         self.fold.part.definitions.contains_key(&fingerprint)
     }
 
-    /// Puts something behind what is there.
+    /// Appends an item.
     fn put(&mut self, item: &[u8]) -> Result<Span, Malformed> {
         let malformed = || Malformed::new("a group is too long");
         let offset = u32::try_from(self.bytes.len()).ok().and_then(|at| self.place.offset.checked_add(at));
@@ -88,7 +88,7 @@ impl<'a> Group<'a> {
         Ok(Span { place, length })
     }
 
-    /// Stores a definition that the log does not have.
+    /// Adds a definition that is not in the log yet.
     pub(crate) fn add_definition(&mut self, definition: &Definition) -> Result<(), Malformed> {
         let mut item = Vec::with_capacity(definition::HEADER + definition.bytes.len());
         definition::put(&mut item, definition.fingerprint, &definition.bytes);
@@ -97,13 +97,13 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Seals a frame that was found to be in order.
-    pub(crate) fn add_frame(&mut self, frame: ReadyFrame) -> Result<(), Malformed> {
-        let ReadyFrame { stream, kind, expected_seq, time, content } = frame;
+    /// Seals a frame that was checked before.
+    pub(crate) fn add_frame(&mut self, frame: PreparedFrame) -> Result<(), Malformed> {
+        let PreparedFrame { stream, kind, expected_seq, time, content } = frame;
         let content = content?;
         let label = content.label().to_vec();
-        let before = self.fold.stream(stream).map_err(|Lost(why)| Malformed(why))?;
-        // What was imported may be of a log whose clock was ahead.
+        let before = self.fold.stream(stream).map_err(|IndexError(why)| Malformed(why))?;
+        // Imported records may come from a log whose clock was ahead.
         let last = before.as_ref().map_or(Timestamp(i64::MIN), |before| before.last);
         let time = time.max(self.tip.time).max(last);
         let place = FramePlace {
@@ -119,26 +119,26 @@ impl<'a> Group<'a> {
         let (bytes, header) = content.seal(&place, |hash| tree.push(hash))?;
         let span = self.put(&bytes)?;
         let end = header.end();
-        self.fold.frame(&header, &label, span, end).map_err(|Lost(why)| Malformed(why))?;
+        self.fold.frame(&header, &label, span, end).map_err(|IndexError(why)| Malformed(why))?;
         (self.tip.position, self.tip.time) = (end, time);
         Ok(())
     }
 
-    /// Adds a frame of records that were sealed elsewhere.
+    /// Adds a frame of records that were sealed in another log.
     pub(crate) fn add_imported(&mut self, bytes: &[u8], label: &[u8]) -> Result<(), Malformed> {
         let header = FrameHeader::decode(bytes)?;
         let span = self.put(bytes)?;
         let end = self.tip.position;
-        self.fold.frame(&header, label, span, end).map_err(|Lost(why)| Malformed(why))
+        self.fold.frame(&header, label, span, end).map_err(|IndexError(why)| Malformed(why))
     }
 
-    /// What an event of the log's own stream says of others.
+    /// Adds what an event of the log's own stream says about other streams.
     pub(crate) fn note_event(&mut self, event: &LogEvent) {
         let end = self.tip.position;
         self.fold.event(event, end);
     }
 
-    /// The whole group, `None` if nothing is in it.
+    /// Completes the group; `None` if it is empty.
     pub(crate) fn finish(self, synced: Place) -> Option<Sealed> {
         let Self { mut bytes, items, mut fold, log, place, before, mut tip, tree } = self;
         if items == 0 {

@@ -1,11 +1,12 @@
-//! Taking a stream over from an archive.
+//! Importing a stream from an archive.
 //!
-//! Its records keep their hashes, and so the positions and times of the log that they were sealed in. They stand in frames of their own
-//! in the group of the event that says that they were imported, which holds the hash of the last one, and with it all of them.
+//! Imported records keep their hashes, and so the positions and times of the log in which they were sealed. They are
+//! stored in their own frames, in the group of the event that records the import. That event contains the hash of the
+//! last record, and so protects all of them.
 
 use std::collections::HashSet;
 
-use super::change::unsealable;
+use super::change::to_refused;
 use super::writer::Writer;
 use crate::archive::ArchiveReader;
 use crate::keeper::{ChangeError, Changed};
@@ -14,22 +15,22 @@ use crate::log::{Definition, Erasure, Listing, LogReader, ReadError, StreamEntry
 use crate::log_event::{Erased, Imported, LogEvent, Wiped};
 use crate::record::{Body, Hash, Record, StreamId, Timestamp};
 
-/// How many records an imported frame has at the most, and after how many bytes of bodies it ends.
+/// The maximum number of records in an imported frame, and its approximate maximum size in bytes.
 const FRAME: usize = 256;
 const FRAME_BYTES: usize = 256 * 1024;
 
-/// A stream of an archive, all of it.
-pub(crate) struct Taken {
+/// A complete stream to import.
+pub(crate) struct ImportedStream {
     entry: StreamEntry,
     records: Vec<Record>,
     erasures: Vec<Erasure>,
-    /// All definitions of the archive: it does not say whose they are.
+    /// All definitions of the archive, which does not say which streams use them.
     definitions: Vec<Definition>,
     archive: Hash,
 }
 
-impl Taken {
-    /// A stream that was copied from another log, whose definitions are here.
+impl ImportedStream {
+    /// A stream copied from another log; its definitions were copied before.
     pub(crate) fn copied(entry: StreamEntry, records: Vec<Record>, erasures: Vec<Erasure>) -> Self {
         Self { entry, records, erasures, definitions: Vec::new(), archive: Hash::ZERO }
     }
@@ -53,27 +54,27 @@ impl Taken {
 }
 
 impl Writer {
-    /// Takes a stream over, unless it is there.
-    pub(super) fn take_over(&mut self, taken: Taken, time: Timestamp) -> Result<Changed, ChangeError> {
-        let Taken { entry, mut records, mut erasures, definitions, archive } = taken;
+    /// Imports a stream, unless the log already contains it.
+    pub(super) fn import_stream(&mut self, imported: ImportedStream, time: Timestamp) -> Result<Changed, ChangeError> {
+        let ImportedStream { entry, mut records, mut erasures, definitions, archive } = imported;
         let stream = entry.stream;
         if stream == StreamId::LOG || records.is_empty() {
             return Err(ChangeError::Refused(format!("{stream} cannot be imported")));
         }
         let core = self.core();
-        match core.one_stream(stream) {
+        match core.stream_entry(stream) {
             Ok(here) if here.records >= entry.records && self.has(&records)? => {
                 return Ok(Changed { already: 1, ..Changed::default() });
             }
             Ok(_) => {
-                let what = format!("{stream} is in this log, with other records; import it into another log");
+                let what = format!("{stream} is in this log with different records; import it into another log");
                 return Err(ChangeError::Refused(what));
             }
             Err(ReadError::NoStream(_)) => {}
             Err(ReadError::Pruned { .. }) => {
-                let pruned = core.ask(|index| index.stream(stream))?;
+                let pruned = core.query(|index| index.stream(stream))?;
                 if pruned.is_some_and(|pruned| pruned.records == entry.records && pruned.head != entry.head) {
-                    let what = "and with other records than the archive has; import it into another log";
+                    let what = "with different records than in the archive; import it into another log";
                     return Err(ChangeError::Refused(format!("this log has pruned {stream}, {what}")));
                 }
             }
@@ -85,7 +86,7 @@ impl Writer {
         let event = Imported { stream, records: entry.records, head: entry.head, archive };
         let mut events = vec![LogEvent::Imported(event)];
         events.extend(erasure_events(stream, erasures, &records));
-        let frames = imported_frames(&entry, &records).map_err(unsealable)?;
+        let frames = imported_frames(&entry, &records).map_err(to_refused)?;
         self.record_with(&events, time, |writer, group| {
             definitions.iter().try_for_each(|definition| writer.define(definition, group))?;
             frames.iter().try_for_each(|(bytes, label)| group.add_imported(bytes, label))
@@ -93,7 +94,7 @@ impl Writer {
         Ok(Changed { streams: 1, records: entry.records, already: 0 })
     }
 
-    /// Whether the log has these very records.
+    /// Whether the log has exactly these records.
     fn has(&self, records: &[Record]) -> Result<bool, ReadError> {
         let Some(last) = records.last() else { return Ok(true) };
         let found = self.core().read(last.stream, last.seq, 1)?;
@@ -101,7 +102,7 @@ impl Writer {
     }
 }
 
-/// What was erased here stays erased, also if an archive still has it.
+/// Erases bodies that were erased in this log, even if the archive still has them.
 pub(crate) fn keep_erased(records: &mut [Record], erased: &HashSet<u64>) {
     for record in records.iter_mut().filter(|record| erased.contains(&record.seq)) {
         let (commitment, length) = (record.body.commitment(), record.body.length());
@@ -109,10 +110,11 @@ pub(crate) fn keep_erased(records: &mut [Record], erased: &HashSet<u64>) {
     }
 }
 
-/// A frame as it is stored, and its label.
+/// An encoded frame and its label.
 type Encoded = (Vec<u8>, Vec<u8>);
 
-/// Records in frames: those of a frame have one time, and positions without a gap. The last one says what the listing shows.
+/// Encodes records as frames. The records of a frame have the same time and contiguous positions. The last frame sets
+/// the listing.
 fn imported_frames(entry: &StreamEntry, records: &[Record]) -> Result<Vec<Encoded>, crate::bytes::Malformed> {
     let mut frames = Vec::new();
     let mut bytes = 0_u64;
@@ -140,7 +142,7 @@ fn imported_frames(entry: &StreamEntry, records: &[Record]) -> Result<Vec<Encode
     Ok(frames)
 }
 
-/// What was erased before the archive was made, by reason and person.
+/// The erasures before the archive was made, grouped by reason and person.
 fn erasure_events(stream: StreamId, erasures: Vec<Erasure>, records: &[Record]) -> Vec<LogEvent> {
     let commitment_of = |seq: u64| {
         let at = usize::try_from(seq).unwrap_or(usize::MAX);

@@ -1,11 +1,11 @@
-//! Taking up a log: the checks of an open, then a reader of it or a writer.
+//! Opening a log: verifying its files, and creating a reader or a writer.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Core;
-use super::follow::{Follow, Followed, Next, Unfit, check_segments, follow};
-use super::wiping::{self, Pending};
+use super::scan::{GroupScan, LoadError, ScanStep, ScannedLog, check_segments, scan};
+use super::wiping::{self, PendingErasures};
 use super::writer::Writer;
 use crate::disk::{Disk, content};
 use crate::index::{Index, Part, Store};
@@ -18,89 +18,98 @@ use crate::record::Timestamp;
 use crate::segments::Segments;
 use crate::segments::appender::Appender;
 
-/// The file that says how far the log is known to go, and more than it ever has.
+/// The head file, which records how far the log is known to go, and its maximum length.
 pub(crate) const HEAD: &str = "head";
-const LONGEST_HEAD: usize = 8 * 1024;
+const MAX_HEAD: usize = 8 * 1024;
 
-impl Unfit {
-    /// The error of whoever opens the log at a path.
-    pub(crate) fn refuse(self, path: &std::path::Path) -> OpenError {
+impl LoadError {
+    /// Converts to the error of opening the log at a path.
+    pub(crate) fn at(self, path: &std::path::Path) -> OpenError {
         match self {
             Self::Damaged(what) => OpenError::Damaged { path: path.to_owned(), what },
-            Self::Failed(reason) | Self::Lost(reason) => {
-                OpenError::Io { path: path.to_owned(), doing: "taking it up".to_owned(), reason }
+            Self::Failed(reason) | Self::Index(reason) => {
+                OpenError::Io { path: path.to_owned(), doing: "loading it".to_owned(), reason }
             }
         }
     }
 }
 
-/// The head of a log; `None` if it has none.
-pub(crate) fn load_head(disk: &dyn Disk) -> Result<Option<Head>, Unfit> {
-    let bytes = content(disk, HEAD, LONGEST_HEAD).map_err(|error| Unfit::Failed(format!("the head file: {error}")))?;
+/// Reads the head of a log; `None` if it has none.
+pub(crate) fn load_head(disk: &dyn Disk) -> Result<Option<Head>, LoadError> {
+    let bytes = content(disk, HEAD, MAX_HEAD).map_err(|error| LoadError::Failed(format!("the head file: {error}")))?;
     let decoded = bytes.map(|bytes| Head::decode(&bytes)).transpose();
-    decoded.map_err(|why| Unfit::Damaged(format!("the head file: {why}")))
+    decoded.map_err(|why| LoadError::Damaged(format!("the head file: {why}")))
 }
 
 pub(crate) fn save_head(disk: &dyn Disk, head: &Head) -> std::io::Result<()> {
     disk.replace(HEAD, &head.encode())
 }
 
-/// Makes an empty log on a disk that has none: its first segment, then its head.
-pub(crate) fn create(disk: &Arc<dyn Disk>, log: LogId) -> Result<Head, Unfit> {
-    let failed = |error: std::io::Error| Unfit::Failed(format!("making its first segment: {error}"));
+/// Creates an empty log on an empty disk: its first segment, then its head.
+pub(crate) fn create(disk: &Arc<dyn Disk>, log: LogId) -> Result<Head, LoadError> {
+    let failed = |error: std::io::Error| LoadError::Failed(format!("creating its first segment: {error}"));
     let header = SegmentHeader { number: 1, log, before: Tip::empty(), length_before: 0 };
-    Appender::begin(Arc::clone(disk), &header, crate::segments::appender::LONGEST).map_err(failed)?;
+    Appender::begin(Arc::clone(disk), &header, crate::segments::appender::MAX_SEGMENT).map_err(failed)?;
     let place = Place { segment: 1, offset: HEADER as u32 };
     let head = Head { closed: false, log, tip: Tip::empty(), place, wiped: 0, index: 0, tree: Tree::default() };
     save_head(&**disk, &head).map_err(failed)?;
     Ok(head)
 }
 
-/// A log that was found to be in order.
-pub(crate) struct Found {
+/// A log whose structure was verified.
+pub(crate) struct LoadedLog {
     pub(crate) segments: Segments,
     pub(crate) index: Index,
     pub(crate) head: Head,
-    pub(crate) followed: Followed,
+    pub(crate) scanned: ScannedLog,
     pub(crate) numbers: Vec<u32>,
 }
 
-/// Follows a log to its end, with an index that may have a part of it, or none.
-pub(crate) fn find(disk: &Arc<dyn Disk>, head: Head, store: Option<Store>, keep: bool) -> Result<Found, Unfit> {
+/// Scans a log to its end. `store` may be an index of a part of it.
+pub(crate) fn load(
+    disk: &Arc<dyn Disk>,
+    head: Head,
+    store: Option<Store>,
+    flush_in_background: bool,
+) -> Result<LoadedLog, LoadError> {
     let segments = Segments::new(Arc::clone(disk), head.log);
     let numbers = check_segments(&segments, &head)?;
     let (tip, place) =
         store.as_ref().map_or((Tip::empty(), Place::default()), |store| (store.end().tip, store.end().place));
     let index = Index::new(Part::default(), tip, place, store);
-    if keep {
-        index.keep().map_err(|error| Unfit::Failed(format!("starting the thread of its index: {error}")))?;
+    if flush_in_background {
+        index
+            .start_flusher()
+            .map_err(|error| LoadError::Failed(format!("starting the thread of its index: {error}")))?;
     }
-    let followed = follow(&segments, &numbers, &head, &index)?;
-    Ok(Found { segments, index, head, followed, numbers })
+    let scanned = scan(&segments, &numbers, &head, &index)?;
+    Ok(LoadedLog { segments, index, head, scanned, numbers })
 }
 
-/// Takes up a log for reading.
-pub(crate) fn open_for_reading(disk: &Arc<dyn Disk>, location: String) -> Result<Core, Unfit> {
-    let head = load_head(&**disk)?.ok_or_else(|| Unfit::Damaged("its head file (`head`) is missing".to_owned()))?;
-    let Found { segments, index, head, followed, .. } = find(disk, head, None, false)?;
+/// Opens a log for reading.
+pub(crate) fn open_for_reading(disk: &Arc<dyn Disk>, location: String) -> Result<Core, LoadError> {
+    let head = load_head(&**disk)?.ok_or_else(|| LoadError::Damaged("its head file (`head`) is missing".to_owned()))?;
+    let LoadedLog { segments, index, head, scanned, .. } = load(disk, head, None, false)?;
     let mut core = Core::new(segments, index, None, location);
-    core.pending = Pending::of(&core, head.wiped)?;
-    // What looks like damage may be half of what is to be written over; whoever reads a record checks it then.
+    core.pending = PendingErasures::of(&core, head.wiped)?;
+    // Apparent damage may be data that is half overwritten by a pending erasure; records are verified when they are
+    // read.
     if core.pending.is_empty() {
-        followed.check_suspects(&core.segments)?;
+        scanned.check_suspects(&core.segments)?;
     }
     Ok(core)
 }
 
-/// Takes up a log as far as it can be, damaged or not: whatever an open would refuse it for is returned beside it.
-pub(crate) fn open_for_verifying(disk: &Arc<dyn Disk>, location: String) -> Result<(Core, Vec<ReadError>), Unfit> {
+/// Opens a log as far as possible, damaged or not. Also returns the damage for which a regular open would reject it.
+pub(crate) fn open_for_verifying(disk: &Arc<dyn Disk>, location: String) -> Result<(Core, Vec<ReadError>), LoadError> {
     match open_for_reading(disk, location.clone()) {
         Ok(core) => Ok((core, Vec::new())),
-        Err(Unfit::Damaged(what)) => {
+        Err(LoadError::Damaged(what)) => {
             let log = load_head(&**disk).ok().flatten().map(|head| head.log);
-            let log = log.or_else(|| super::verify::log_of(&**disk)).ok_or_else(|| Unfit::Damaged(what.clone()))?;
+            let log =
+                log.or_else(|| super::verify::find_log_id(&**disk)).ok_or_else(|| LoadError::Damaged(what.clone()))?;
             let segments = Segments::new(Arc::clone(disk), log);
-            let part = super::verify::whatever_is_whole(&segments)?;
+            let part = super::verify::index_intact_groups(&segments)?;
             let (part, tip, place) = part;
             let index = Index::new(part, tip, place, None);
             Ok((Core::new(segments, index, None, location), vec![ReadError::DamagedLog(what)]))
@@ -109,7 +118,7 @@ pub(crate) fn open_for_verifying(disk: &Arc<dyn Disk>, location: String) -> Resu
     }
 }
 
-/// What failed: that the log stopped is not to the point before it began.
+/// The cause of an error. Drops the prefix that the log stopped, which means nothing before it has started.
 fn reason(error: AppendError) -> String {
     match error {
         AppendError::Failed(reason) | AppendError::Invalid(reason) => reason,
@@ -117,59 +126,59 @@ fn reason(error: AppendError) -> String {
     }
 }
 
-/// How a log is taken up for writing.
-pub(crate) struct Taking<Now> {
+/// How to open a log for writing.
+pub(crate) struct WriterOptions<Now> {
     pub(crate) location: String,
     pub(crate) durability: Durability,
     pub(crate) opened: Opened,
-    /// Gives the time, given the time of the last record.
+    /// Returns the current time, given the time of the last record.
     pub(crate) now: Now,
-    /// After how many bytes a segment is not written to any more.
-    pub(crate) longest_segment: u32,
+    /// The length at which a segment is full.
+    pub(crate) max_segment: u32,
 }
 
-/// Goes on to write a log that was found to be in order, and writes down that it does.
+/// Opens a verified log for writing, and records that in it.
 pub(crate) fn open_for_writing<Now: FnOnce(Timestamp) -> Timestamp>(
     disk: &Arc<dyn Disk>,
-    found: Found,
-    taking: Taking<Now>,
-) -> Result<(Arc<Core>, Writer), Unfit> {
-    let Found { segments, index, head, followed, numbers } = found;
-    let Taking { location, durability, opened, now, longest_segment } = taking;
-    let failed = |doing: &str, error: std::io::Error| Unfit::Failed(format!("{doing}: {error}"));
-    // What was never finished is gone before anything is written: the last segment first.
-    for number in numbers.iter().rev().filter(|number| **number > followed.place.segment) {
+    found: LoadedLog,
+    writer_options: WriterOptions<Now>,
+) -> Result<(Arc<Core>, Writer), LoadError> {
+    let LoadedLog { segments, index, head, scanned, numbers } = found;
+    let WriterOptions { location, durability, opened, now, max_segment } = writer_options;
+    let failed = |doing: &str, error: std::io::Error| LoadError::Failed(format!("{doing}: {error}"));
+    // Remove unfinished segments before writing anything, the last one first.
+    for number in numbers.iter().rev().filter(|number| **number > scanned.place.segment) {
         disk.remove(&crate::segments::name_of(*number))
-            .map_err(|error| failed("removing a segment that was never begun", error))?;
+            .map_err(|error| failed("removing an unfinished segment", error))?;
     }
-    let appender = Appender::go_on(Arc::clone(disk), followed.place, longest_segment)
+    let appender = Appender::resume(Arc::clone(disk), scanned.place, max_segment)
         .map_err(|error| failed("opening the last segment", error))?;
     let core = Arc::new(Core::new(segments, index, Some(durability), location));
     wiping::wipe_pending(&core, head.wiped)?;
-    followed.check_suspects(&core.segments)?;
-    let mut writer = Writer::new(Arc::clone(&core), appender, &head, followed);
+    scanned.check_suspects(&core.segments)?;
+    let mut writer = Writer::new(Arc::clone(&core), appender, &head, scanned);
     let time = now(writer.last_time());
     writer
         .record(&LogEvent::Opened(opened), time)
-        .map_err(|error| Unfit::Failed(format!("writing down that it was opened: {}", reason(error))))?;
-    // From here on a log that comes up shorter has lost something.
-    writer.save_head().map_err(|error| Unfit::Failed(reason(error)))?;
+        .map_err(|error| LoadError::Failed(format!("recording that it was opened: {}", reason(error))))?;
+    // From here on, a log that is shorter than its head has lost something.
+    writer.save_head().map_err(|error| LoadError::Failed(reason(error)))?;
     core.flushes.store(0, Ordering::Relaxed);
     Ok((core, writer))
 }
 
-/// Goes through all of a log, from group to group, for those who want no index.
+/// Visits every group of a log, without an index.
 pub(crate) fn each_group(
     segments: &Segments,
-    mut visit: impl FnMut(&crate::segments::walk::Group) -> Result<(), Unfit>,
-) -> Result<Tip, Unfit> {
-    let numbers = segments.open_all().map_err(|error| Unfit::Failed(error.to_string()))?;
-    let mut follow = Follow::all(segments, &numbers);
+    mut visit: impl FnMut(&crate::segments::walk::Group) -> Result<(), LoadError>,
+) -> Result<Tip, LoadError> {
+    let numbers = segments.open_all().map_err(|error| LoadError::Failed(error.to_string()))?;
+    let mut scan = GroupScan::all(segments, &numbers);
     loop {
-        match follow.next() {
-            Next::Group(group) => visit(&group)?,
-            Next::Unfit(unread) => return Err(unread.into()),
-            Next::End => return Ok(follow.tip),
+        match scan.next() {
+            ScanStep::Group(group) => visit(&group)?,
+            ScanStep::Invalid(error) => return Err(error.into()),
+            ScanStep::End => return Ok(scan.tip),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Reading, with every check: each record against its hash, each hash against the one before it, the end of a stream
-//! against what the index knows.
+//! Reading with full verification: each record against its hash, each hash against the previous one, the end of a
+//! stream against the index.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,51 +14,51 @@ use crate::log::{LogHead, LogReader, Notices, ReadError, StreamEntry, StreamFilt
 use crate::merkle::Node;
 use crate::record::{Hash, Record, StreamId};
 use crate::seal;
-use crate::segments::Unread;
+use crate::segments::SegmentError;
 
-/// How much one call may return.
+/// Limits the result of one read.
 #[derive(Clone, Copy)]
 pub(crate) struct Budget {
     pub(crate) records: usize,
-    /// Reading stops after the frame with which there are so many records: one that has more is not read in parts, each
-    /// of which would load all of it again.
-    pub(crate) enough: usize,
-    /// Reading stops after the frame with which there are so many bytes.
+    /// Stop after the frame that reaches this many records. A longer frame is not split, since each part
+    /// would load all of it again.
+    pub(crate) stop_after: usize,
+    /// Stop after the frame that reaches this many bytes.
     pub(crate) bytes: u64,
 }
 
 impl Budget {
     fn all(records: usize) -> Self {
-        Self { records, enough: records, bytes: u64::MAX }
+        Self { records, stop_after: records, bytes: u64::MAX }
     }
 }
 
-/// How many frames are looked up at once.
+/// The number of frames that are looked up at once.
 const FRAMES: usize = 1024;
 
-/// The records of frames, each checked against its hash, but for so many of the first ones.
-pub(crate) fn checked_records(frames: &[StoredFrame], passed: u64) -> Result<Vec<Record>, ReadError> {
+/// The records of frames, except the first `skipped`, each verified against its hash.
+pub(crate) fn checked_records(frames: &[StoredFrame], skipped: u64) -> Result<Vec<Record>, ReadError> {
     let count = frames.iter().map(|frame| crate::bytes::usize_of(frame.header.count)).sum();
     let mut records: Vec<Record> = Vec::with_capacity(count);
-    let mut passed = passed;
+    let mut skipped = skipped;
     for frame in frames {
         let (stream, seq) = (frame.header.stream, frame.header.first_seq);
         let damaged = |why: Malformed| ReadError::Damaged { stream, seq, what: why.to_string() };
         let start = records.len();
-        let taken = frame.records_into(&mut records, std::mem::take(&mut passed));
-        // What is wrong with an earlier record is told before what is wrong with a later one.
+        let taken = frame.records_into(&mut records, std::mem::take(&mut skipped));
+        // Report the damage of an earlier record before that of a later one.
         if let Err((at, what)) = seal::check_all(&records[start..]) {
             let Record { stream, seq, .. } = records[start + at];
             return Err(ReadError::Damaged { stream, seq, what });
         }
         taken.map_err(damaged)?;
-        // What no hash covers: a label, and what is counted.
+        // No hash covers the label and the counts.
         frame.check().map_err(damaged)?;
     }
     Ok(records)
 }
 
-/// Where a stream stands before a frame: what the frame must go on from.
+/// The state of a stream before a frame, which the frame must continue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Before {
     pub(crate) seq: u64,
@@ -69,18 +69,18 @@ pub(crate) struct Before {
 impl Before {
     pub(crate) const START: Self = Self { seq: 0, head: Hash::ZERO, bytes: 0 };
 
-    /// That a frame goes on from there; where the stream stands after it.
+    /// Checks that a frame continues this state, and returns the state after it.
     pub(crate) fn followed_by(self, frame: &StoredFrame) -> Result<Self, ReadError> {
         let header = &frame.header;
         let (stream, seq) = (header.stream, header.first_seq);
         let damaged = |what: String| Err(ReadError::Damaged { stream, seq, what });
         if seq != self.seq {
-            let what = "it is missing, though later ones are there".to_owned();
+            let what = "it is missing, but later records exist".to_owned();
             return Err(ReadError::Damaged { stream, seq: self.seq, what });
         }
         if header.previous != self.head {
             return damaged(format!(
-                "it goes on from the hash {}, the record before it has {}",
+                "its previous hash is {}, but the record before it has {}",
                 header.previous, self.head
             ));
         }
@@ -88,7 +88,7 @@ impl Before {
         let expected = self.bytes.saturating_add(own);
         if header.bytes != expected {
             let found = header.bytes;
-            return damaged(format!("its frame says that the stream has {found} bytes so far, it has {expected}"));
+            return damaged(format!("its frame says that the stream has {found} bytes so far, but it has {expected}"));
         }
         Ok(Self::after(frame))
     }
@@ -99,17 +99,17 @@ impl Before {
 }
 
 impl Core {
-    /// What is known of a stream that is there.
-    fn known(&self, stream: StreamId) -> Result<StreamState, ReadError> {
-        match self.ask(|index| index.stream(stream))? {
+    /// The state of an existing stream.
+    fn existing_stream(&self, stream: StreamId) -> Result<StreamState, ReadError> {
+        match self.query(|index| index.stream(stream))? {
             None => Err(ReadError::NoStream(stream)),
             Some(state) if state.pruned => Err(ReadError::Pruned { stream, records: state.records }),
             Some(state) => Ok(state),
         }
     }
 
-    /// Frames of a stream from the one with a `seq` on, as far as the budget goes, each of which goes on from the one before it. Their
-    /// records are not checked.
+    /// Frames of a stream, starting with the one that contains a `seq`, within a budget. Checks that each continues the
+    /// one before it, but not the hashes of the records.
     pub(crate) fn stream_frames(
         &self,
         stream: StreamId,
@@ -121,7 +121,7 @@ impl Core {
         Ok(frames)
     }
 
-    /// The same; those in front of what is wrong are there also where something is.
+    /// The same, but keeps the frames before the first error.
     fn stream_frames_into(
         &self,
         frames: &mut Vec<StoredFrame>,
@@ -129,17 +129,17 @@ impl Core {
         from: u64,
         budget: Budget,
     ) -> Result<(), ReadError> {
-        let state = self.known(stream)?;
-        if from >= state.records || budget.enough == 0 {
+        let state = self.existing_stream(stream)?;
+        if from >= state.records || budget.stop_after == 0 {
             return Ok(());
         }
         let (mut next, mut bytes) = (from, 0_u64);
         let mut before: Option<Before> = None;
         loop {
-            let limit = FRAMES.min(budget.enough);
-            let places = self.ask(|index| index.frames(stream, next, limit))?;
+            let limit = FRAMES.min(budget.stop_after);
+            let places = self.query(|index| index.frames(stream, next, limit))?;
             if places.first().is_none_or(|first| first.first_seq > next) {
-                let what = "it is missing, though later ones are there".to_owned();
+                let what = "it is missing, but later records exist".to_owned();
                 return Err(ReadError::Damaged { stream, seq: next, what });
             }
             let is_last_page = places.len() <= limit;
@@ -153,7 +153,7 @@ impl Core {
                 next = frame.header.next_seq();
                 bytes += frame.bytes().len() as u64;
                 frames.push(frame);
-                if next - from >= budget.enough as u64 || bytes >= budget.bytes {
+                if next - from >= budget.stop_after as u64 || bytes >= budget.bytes {
                     return Ok(());
                 }
             }
@@ -163,20 +163,20 @@ impl Core {
         }
     }
 
-    /// The frame of a stream at a place.
+    /// Reads a frame of a stream.
     fn frame_at(&self, stream: StreamId, at: FrameAt) -> Result<StoredFrame, ReadError> {
         let seq = at.first_seq;
-        let frame = self.segments.frame(at.span).map_err(|unread| match unread {
-            Unread::Damaged(what) => ReadError::Damaged { stream, seq, what },
-            Unread::Failed(why) => ReadError::Io(why),
+        let frame = self.segments.frame(at.span).map_err(|error| match error {
+            SegmentError::Damaged(what) => ReadError::Damaged { stream, seq, what },
+            SegmentError::Failed(why) => ReadError::Io(why),
         })?;
         if (frame.header.stream, frame.header.first_seq) == (stream, seq) {
-            return Ok(self.pending.done_to(at.span.place, frame));
+            return Ok(self.pending.apply_to(at.span.place, frame));
         }
-        Err(ReadError::Damaged { stream, seq, what: "another frame is in its place".to_owned() })
+        Err(ReadError::Damaged { stream, seq, what: "there is another frame in its place".to_owned() })
     }
 
-    /// That a stream ends where the index says. It may have grown since the index said so.
+    /// Checks that a stream ends as the index says. The stream may have grown since the index was queried.
     fn check_end(stream: StreamId, state: &StreamState, next: u64, frames: &[StoredFrame]) -> Result<(), ReadError> {
         if next < state.records {
             return Err(ReadError::TailCut { stream, head: state.records, found: next });
@@ -187,29 +187,29 @@ impl Core {
                 Err(ReadError::Damaged {
                     stream,
                     seq: next.saturating_sub(1),
-                    what: format!("the stream ends with {}, and should with {}", last.header.head, state.head),
+                    what: format!("the stream ends with hash {}, but should end with {}", last.header.head, state.head),
                 })
             }
             _ => Ok(()),
         }
     }
 
-    /// Records of a stream from `from` on, each checked.
+    /// Records of a stream from `from` on, verified.
     pub(crate) fn read_within(&self, stream: StreamId, from: u64, budget: Budget) -> Result<Vec<Record>, ReadError> {
         if stream == StreamId::LOG {
             self.wait_for_rewrite();
         }
         let mut frames = Vec::new();
         let loaded = self.stream_frames_into(&mut frames, stream, from, budget);
-        // What is wrong with an earlier record is told before what is wrong with a later one.
-        let passed = frames.first().map_or(0, |first| from.saturating_sub(first.header.first_seq));
-        let mut records = checked_records(&frames, passed)?;
+        // Report the damage of an earlier record before that of a later one.
+        let skipped = frames.first().map_or(0, |first| from.saturating_sub(first.header.first_seq));
+        let mut records = checked_records(&frames, skipped)?;
         loaded?;
         records.truncate(budget.records);
         Ok(records)
     }
 
-    /// What the last frame of a stream is held against before anything is written behind it.
+    /// Verifies the last frame of a stream before appending to it.
     pub(crate) fn check_last(&self, stream: StreamId, state: &StreamState) -> Result<(), ReadError> {
         let last = state.records.saturating_sub(1);
         let frames = self.stream_frames(stream, last, Budget::all(1))?;
@@ -217,51 +217,51 @@ impl Core {
         checked_records(&frames, 0).map(drop)
     }
 
-    /// One stream's entry.
-    pub(crate) fn one_stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
+    /// The entry of a stream in the listing.
+    pub(crate) fn stream_entry(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
         if stream == StreamId::LOG {
             self.wait_for_rewrite();
         }
-        Ok(self.known(stream)?.entry(stream))
+        Ok(self.existing_stream(stream)?.entry(stream))
     }
 
     pub(crate) fn load_definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        let Some(span) = self.ask(|index| index.definition(fingerprint))? else { return Ok(None) };
+        let Some(span) = self.query(|index| index.definition(fingerprint))? else { return Ok(None) };
         let bytes = self.segments.read(span.place, crate::bytes::usize_of(span.length))?;
         let damaged = |what: String| ReadError::DamagedLog(format!("the definition {fingerprint}: {what}"));
         let (_, text) = definition::decode(&bytes).map_err(|why| damaged(why.to_string()))?;
         let found = seal::fingerprint(&text);
         match found == fingerprint {
             true => Ok(Some(Arc::from(&text[..]))),
-            false => Err(damaged(format!("its content has the fingerprint {found}"))),
+            false => Err(damaged(format!("its contents have the fingerprint {found}"))),
         }
     }
 }
 
 impl LogReader for Core {
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.settled(|| self.read_within(stream, from, Budget::all(limit)))
+        self.retry_if_rewritten(|| self.read_within(stream, from, Budget::all(limit)))
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        self.settled(|| self.one_stream(stream))
+        self.retry_if_rewritten(|| self.stream_entry(stream))
     }
 
     fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
-        let listed = self.ask(|index| index.list(filter))?;
+        let listed = self.query(|index| index.list(filter))?;
         Ok(listed.into_iter().map(|(stream, state)| state.entry(stream)).collect())
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.settled(|| self.tail_within(from, Budget::all(limit)))
+        self.retry_if_rewritten(|| self.tail_within(from, Budget::all(limit)))
     }
 
     fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
-        self.settled(|| self.streams_since_within(from, limit))
+        self.retry_if_rewritten(|| self.streams_since_within(from, limit))
     }
 
     fn tree(&self, from: u64, limit: usize) -> Result<Vec<Node>, ReadError> {
-        self.settled(|| self.nodes_within(from, limit))
+        self.retry_if_rewritten(|| self.nodes_within(from, limit))
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
@@ -280,9 +280,9 @@ impl LogReader for Core {
     }
 
     fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
-        // A log that nobody writes has no writer that could wake anybody.
+        // Without a writer, nothing would wake the reader.
         if self.durability.is_some() {
-            self.moving.wait(patience, usize::MAX, || self.tip().position > after);
+            self.tip_watch.wait(patience, usize::MAX, || self.tip().position > after);
         }
         self.head()
     }

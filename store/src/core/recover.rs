@@ -1,8 +1,8 @@
 //! What an open checks for itself: from where the head file says that the log was whole, to its end.
 //!
-//! sled can lose a part of a damaged log, or all of it, without an error. So an open follows the commit entries from the
-//! head file's position on: they leave no gap, their hashes chain, the frames that they name are there and fit their
-//! hashes, and time never goes back.
+//! sled can lose a part of a damaged log, or all of it, without an error. So an open follows the commit entries from
+//! the head file's position on: they leave no gap, their hashes chain, the frames that they name are there and fit
+//! their hashes, and time never goes back.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
-//! Reading beside changes of what was written before: erasing, pruning, importing.
+//! Reading while erasures, prunings and imports rewrite the log.
 //!
-//! What is read while it is written over looks like damage. So damage counts only where nothing was changed while it was found, and is
-//! looked for again otherwise.
+//! Data that is read while it is overwritten looks damaged. So damage counts only if the log was not rewritten during
+//! the read; otherwise the read is repeated.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -10,23 +10,23 @@ use std::time::Duration;
 use super::Core;
 use crate::log::ReadError;
 
-/// How often a reader tries again beside changes that follow each other.
+/// How often a read is repeated during consecutive rewrites.
 const TRIES: usize = 1_000;
 
-/// How long it waits for a change to become durable, between two tries.
+/// The pause between two attempts, during which a rewrite can become durable.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Counts the changes of what was written before: odd while one is not durable yet.
+/// Counts rewrites. Odd while one is in progress.
 #[derive(Default)]
 pub(super) struct Rewrites(AtomicU64);
 
 impl Rewrites {
-    /// Notes that a change begins to be visible.
+    /// Notes the start of a rewrite.
     pub(super) fn begin(&self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Notes that all that was changed is durable.
+    /// Notes that a rewrite is durable.
     pub(super) fn end(&self) {
         let count = self.0.load(Ordering::Acquire);
         self.0.store(count.next_multiple_of(2), Ordering::Release);
@@ -42,16 +42,16 @@ fn is_under_way(count: u64) -> bool {
 }
 
 impl Core {
-    /// Changes what was written before, while readers read it again that was damaged meanwhile.
-    pub(super) fn rewriting<T>(&self, change: impl FnOnce() -> T) -> T {
+    /// Runs a rewrite. Readers repeat reads that found damage in the meantime.
+    pub(super) fn rewrite<T>(&self, change: impl FnOnce() -> T) -> T {
         self.rewrites.begin();
         let changed = change();
         self.rewrites.end();
         changed
     }
 
-    /// Reads, and reads again what looked like damage while something was changed.
-    pub(crate) fn settled<T>(&self, read: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+    /// Reads, and repeats the read if it found damage while the log was rewritten.
+    pub(crate) fn retry_if_rewritten<T>(&self, read: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
         let mut tries = 0;
         loop {
             let before = self.rewrites.count();
@@ -65,20 +65,20 @@ impl Core {
         }
     }
 
-    /// How often something was changed, to compare with later.
-    pub(crate) fn rewritten(&self) -> u64 {
+    /// The number of rewrites so far, to compare with later.
+    pub(crate) fn rewrite_count(&self) -> u64 {
         self.rewrites.count()
     }
 
-    /// Whether something was changed since [`Core::rewritten`] gave this, or was being changed then.
+    /// Whether the log was rewritten since [`Core::rewrite_count`] returned `before`, or was being rewritten then.
     pub(crate) fn was_rewritten_since(&self, before: u64) -> bool {
         is_under_way(before) || self.rewrites.count() != before
     }
 
-    /// Waits until a change that readers see already is durable, and with it the event that tells of it.
+    /// Waits until a rewrite that is already visible is durable, together with the event that records it.
     pub(crate) fn wait_for_rewrite(&self) {
         for _ in 0..TRIES {
-            // A log that failed while it was changed takes no more.
+            // A log that failed during a rewrite stays in that state.
             if !is_under_way(self.rewrites.count()) || self.failed.load(Ordering::Acquire) {
                 return;
             }

@@ -1,16 +1,16 @@
-//! Walking a whole log and checking everything in it.
+//! Verification of a whole log.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Core;
 use super::fold::{Fold, events_of};
-use super::follow::Unfit;
 use super::read::{Before, checked_records};
+use super::scan::LoadError;
 use crate::disk::Disk;
 use crate::index::Part;
 use crate::layout::definition;
-use crate::layout::frame::{FrameHeader, Standing, StoredFrame};
+use crate::layout::frame::{FrameHeader, FrameOrigin, StoredFrame};
 use crate::layout::head::{LogId, Tip};
 use crate::layout::segment::{HEADER, Place, SegmentHeader};
 use crate::log::{Definition, LogReader, ReadError};
@@ -18,55 +18,55 @@ use crate::log_event::LogEvent;
 use crate::merkle::Tree;
 use crate::record::{Body, Hash, StreamId, StreamKind};
 use crate::seal;
-use crate::segments::walk::{Found, Group, Item, Step, Walk};
-use crate::segments::{Segments, Unread, name_of, numbers};
+use crate::segments::walk::{Group, Item, LocatedItem, Walk, WalkStep};
+use crate::segments::{SegmentError, Segments, name_of, numbers};
 
-/// What a walk through a whole log found.
+/// The result of verifying a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Verified {
-    /// How many records were checked.
+    /// The number of verified records.
     pub records: u64,
-    /// How many streams they belong to.
+    /// The number of their streams.
     pub streams: u64,
-    /// What is wrong: nothing, in a sound log. Each names what it is about.
+    /// The damage that was found; empty if the log is intact.
     pub findings: Vec<ReadError>,
 }
 
-/// A stream, as the log tells it.
+/// The state of a stream during the walk.
 #[derive(Clone, Debug)]
-struct Told {
+struct SeenStream {
     before: Before,
-    /// Whether something of it could not be read: then it says nothing of what follows.
+    /// Whether a part of the stream was unreadable, so that the next frame cannot be checked against it.
     broken: bool,
     pruned: bool,
     imported: bool,
 }
 
-impl Told {
+impl SeenStream {
     const NEW: Self = Self { before: Before::START, broken: false, pruned: false, imported: false };
 }
 
-/// Checks a whole log: that positions leave no gap, that every hash fits and chains, that every frame, stream and
-/// definition is whole, that nothing is gone without an event that says so, and that the index knows it all.
+/// Verifies a whole log: positions leave no gap, every hash matches and chains, every frame, stream and definition is
+/// intact, nothing was removed without an event that records it, and the index agrees.
 pub(crate) fn verify(core: &Core) -> Verified {
     walk(core, &AtomicBool::new(false))
 }
 
-/// The same; `None` if `stopping` was set before all was checked.
+/// The same; `None` if `stopping` was set before the end.
 pub(crate) fn verify_unless(core: &Core, stopping: &AtomicBool) -> Option<Verified> {
     let verified = walk(core, stopping);
     (!stopping.load(Ordering::Acquire)).then_some(verified)
 }
 
-/// How often a log is walked through again that was changed meanwhile.
+/// How often a log that keeps changing is walked through.
 const WALKS: usize = 5;
 
-/// What is checked and found until `stopping` is set. A finding counts where nothing was changed during the walk, or where the
-/// next walk finds something wrong with the same stream.
+/// Walks through the log until the end or until `stopping` is set. Keeps a finding only if the log did not change
+/// during the walk, or if the next walk has a finding about the same stream.
 fn walk(core: &Core, stopping: &AtomicBool) -> Verified {
     let mut suspected: Option<HashSet<Suspect>> = None;
     for _ in 1..WALKS {
-        let before = core.rewritten();
+        let before = core.rewrite_count();
         let mut verified = walk_once(core, stopping);
         if let Some(suspected) = &suspected {
             verified.findings.retain(|finding| suspected.contains(&Suspect::of(finding)));
@@ -82,7 +82,7 @@ fn walk(core: &Core, stopping: &AtomicBool) -> Verified {
     verified
 }
 
-/// What a finding is about, however it is worded.
+/// Identifies the subject of a finding, regardless of its wording.
 #[derive(PartialEq, Eq, Hash)]
 struct Suspect(std::mem::Discriminant<ReadError>, Option<StreamId>);
 
@@ -93,133 +93,134 @@ impl Suspect {
 }
 
 fn walk_once(core: &Core, stopping: &AtomicBool) -> Verified {
-    let mut checking = Checking {
+    let mut verifier = Verifier {
         core,
         stopping,
         verified: Verified::default(),
         streams: HashMap::new(),
-        gone: HashSet::new(),
-        told_erased: HashSet::new(),
+        missing_bodies: HashSet::new(),
+        reported_erased: HashSet::new(),
         imports: HashMap::new(),
         tree: Tree::default(),
         is_broken: false,
     };
     let end = core.tip();
-    checking.log(&end);
-    checking.ends(&end);
-    let streams = checking.streams.values().filter(|told| !told.pruned).count();
-    checking.verified.streams = streams as u64;
-    checking.verified
+    verifier.check_log(&end);
+    verifier.check_streams(&end);
+    let streams = verifier.streams.values().filter(|seen| !seen.pruned).count();
+    verifier.verified.streams = streams as u64;
+    verifier.verified
 }
 
-struct Checking<'a> {
+struct Verifier<'a> {
     core: &'a Core,
-    /// Whether nobody wants to know any more. Each loop that is as long as the log asks.
+    /// Whether to abort. Every loop over the log checks it.
     stopping: &'a AtomicBool,
     verified: Verified,
-    streams: HashMap<StreamId, Told>,
-    /// The records without a body, and those that events say were erased.
-    gone: HashSet<(StreamId, u64)>,
-    told_erased: HashSet<(StreamId, u64)>,
-    /// What streams were imported with.
+    streams: HashMap<StreamId, SeenStream>,
+    /// Records without a body, and those that events report as erased.
+    missing_bodies: HashSet<(StreamId, u64)>,
+    reported_erased: HashSet<(StreamId, u64)>,
+    /// The number of records and the head hash with which streams were imported.
     imports: HashMap<StreamId, (u64, Hash)>,
     tree: Tree,
-    /// Whether a part of the log is missing: then hashes of all of it cannot be worked out.
+    /// Whether a part of the log is missing, so that its hash cannot be computed.
     is_broken: bool,
 }
 
-impl Checking<'_> {
-    fn goes_on(&self) -> bool {
+impl Verifier<'_> {
+    fn is_running(&self) -> bool {
         !self.stopping.load(Ordering::Acquire)
     }
 
-    fn found(&mut self, error: ReadError) {
-        // One broken frame is met by several checks.
+    fn report(&mut self, error: ReadError) {
+        // Several checks may find the same broken frame.
         if !self.verified.findings.contains(&error) {
             self.verified.findings.push(error);
         }
     }
 
-    fn broken(&mut self, error: ReadError) {
+    fn report_broken(&mut self, error: ReadError) {
         self.is_broken = true;
-        self.found(error);
+        self.report(error);
     }
 
-    /// All groups, up to where the log ended when the walk began.
-    fn log(&mut self, end: &Tip) {
+    /// Verifies all groups, up to the end of the log at the start of the walk.
+    fn check_log(&mut self, end: &Tip) {
         let last = self.core.index.place().segment;
-        let mut scan = Lenient::new(&self.core.segments, (1..=last).collect());
+        let mut scan = LenientWalk::new(&self.core.segments, (1..=last).collect());
         let mut tip = Tip::empty();
-        while tip.position < end.position && self.goes_on() {
+        while tip.position < end.position && self.is_running() {
             match scan.next() {
                 Some(Ok(group)) => {
-                    self.group_follows(&tip, &group);
+                    self.check_continuity(&tip, &group);
                     self.group(&group);
                     tip = group.tip();
                 }
-                Some(Err(unread)) => self.broken(unread.into()),
+                Some(Err(error)) => self.report_broken(error.into()),
                 None => break,
             }
         }
-        if tip.position < end.position && self.goes_on() {
-            let what = format!("it ends at position {}, and went to {}", tip.position, end.position);
-            self.broken(ReadError::DamagedLog(what));
+        if tip.position < end.position && self.is_running() {
+            let what = format!("it ends at position {}, but went to {}", tip.position, end.position);
+            self.report_broken(ReadError::DamagedLog(what));
         }
     }
 
-    fn group_follows(&mut self, tip: &Tip, group: &Group) {
+    fn check_continuity(&mut self, tip: &Tip, group: &Group) {
         let (first, before) = (group.header.first, group.header.before);
         if first != tip.position {
             let what = format!("the records from position {} to {first} are missing", tip.position);
-            return self.broken(ReadError::DamagedLog(what));
+            return self.report_broken(ReadError::DamagedLog(what));
         }
         if before != tip.hash {
-            let what = format!("the hash of the log at position {first} is {}, the next group says {before}", tip.hash);
-            self.broken(ReadError::DamagedLog(what));
+            let what =
+                format!("the hash of the log at position {first} is {}, but the next group has {before}", tip.hash);
+            self.report_broken(ReadError::DamagedLog(what));
         }
         if group.header.time < tip.time {
-            self.found(ReadError::DamagedLog(format!("time goes back at position {first}")));
+            self.report(ReadError::DamagedLog(format!("time goes back at position {first}")));
         }
     }
 
     fn group(&mut self, group: &Group) {
         let mut position = group.header.first;
         for found in group.items() {
-            if !self.goes_on() {
+            if !self.is_running() {
                 return;
             }
             match found.map_err(ReadError::from).and_then(|found| self.item(&found, &mut position)) {
                 Ok(()) => {}
-                Err(error) => self.broken(error),
+                Err(error) => self.report_broken(error),
             }
         }
         if position != group.header.end && !self.is_broken {
             let what = format!(
-                "the group at position {} ends at {position}, and says {}",
+                "the group at position {} ends at {position}, but its header says {}",
                 group.header.first, group.header.end
             );
-            return self.broken(ReadError::DamagedLog(what));
+            return self.report_broken(ReadError::DamagedLog(what));
         }
-        // With something missing, the hash says nothing more than that finding does.
+        // If something is missing, a wrong hash adds no information.
         if !self.is_broken && self.tree.root() != group.header.after {
             let (found, said) = (self.tree.root(), group.header.after);
-            let what = format!("the hash of the log at position {position} is {said}, its content gives {found}");
-            self.broken(ReadError::DamagedLog(what));
+            let what = format!("the hash of the log at position {position} is {said}, but its content gives {found}");
+            self.report_broken(ReadError::DamagedLog(what));
         }
     }
 
-    fn item(&mut self, found: &Found, position: &mut u64) -> Result<(), ReadError> {
+    fn item(&mut self, found: &LocatedItem, position: &mut u64) -> Result<(), ReadError> {
         match &found.item {
             Item::Frame(header) => {
                 let (stream, seq) = (header.stream, header.first_seq);
                 let damaged = |what: String| ReadError::Damaged { stream, seq, what };
                 let Some(frame) = found.frame() else { return Ok(()) };
-                let frame = self.core.pending.done_to(found.place, frame);
+                let frame = self.core.pending.apply_to(found.place, frame);
                 let hashes = frame.hashes().map_err(|why| damaged(why.to_string()))?;
-                if header.standing == Standing::Own {
+                if header.origin == FrameOrigin::Appended {
                     if header.first_position != *position {
                         let at = header.first_position;
-                        self.found(damaged(format!("its frame says position {at}, and stands at {position}")));
+                        self.report(damaged(format!("its frame says position {at}, but is at {position}")));
                     }
                     *position += u64::from(header.count);
                     hashes.iter().for_each(|hash| self.tree.push(hash));
@@ -227,8 +228,8 @@ impl Checking<'_> {
                 let Place { segment, offset } = found.place;
                 let sound = frame.check().map_err(|why| damaged(format!("segment {segment} at byte {offset}: {why}")));
                 if let Err(error) = self.frame(&frame).and(sound) {
-                    self.streams.entry(stream).or_insert(Told::NEW).broken = true;
-                    self.found(error);
+                    self.streams.entry(stream).or_insert(SeenStream::NEW).broken = true;
+                    self.report(error);
                 }
                 Ok(())
             }
@@ -238,8 +239,8 @@ impl Checking<'_> {
                 let (fingerprint, text) = definition::decode(&found.bytes).map_err(|why| damaged(why.to_string()))?;
                 let content = seal::fingerprint(&text);
                 if content != fingerprint {
-                    let what = format!("the definition {fingerprint} has content with fingerprint {content}");
-                    self.found(ReadError::DamagedLog(what));
+                    let what = format!("the definition {fingerprint} has contents with fingerprint {content}");
+                    self.report(ReadError::DamagedLog(what));
                 }
                 Ok(())
             }
@@ -250,7 +251,7 @@ impl Checking<'_> {
                 *position = gap.end;
                 if !is_here || !gap.nodes.iter().all(|node| self.tree.push_node(node)) {
                     return Err(ReadError::DamagedLog(format!(
-                        "a gap does not fit the log's tree at position {}",
+                        "a gap does not match the log's tree at position {}",
                         gap.first
                     )));
                 }
@@ -262,18 +263,18 @@ impl Checking<'_> {
     fn frame(&mut self, frame: &StoredFrame) -> Result<(), ReadError> {
         let header = &frame.header;
         let stream = header.stream;
-        let mut told = self.streams.get(&stream).cloned().unwrap_or(Told::NEW);
-        if header.standing == Standing::Imported && header.first_seq == 0 {
-            told = Told { imported: true, ..Told::NEW };
+        let mut seen = self.streams.get(&stream).cloned().unwrap_or(SeenStream::NEW);
+        if header.origin == FrameOrigin::Imported && header.first_seq == 0 {
+            seen = SeenStream { imported: true, ..SeenStream::NEW };
         }
-        if !told.broken {
-            told.before.followed_by(frame)?;
+        if !seen.broken {
+            seen.before.followed_by(frame)?;
         }
-        told.before = Before::after(frame);
-        told.broken = false;
-        // What is gone of it is said by an event that comes later.
-        told.pruned |= header.pruned;
-        self.streams.insert(stream, told);
+        seen.before = Before::after(frame);
+        seen.broken = false;
+        // A later event must report the pruning.
+        seen.pruned |= header.pruned;
+        self.streams.insert(stream, seen);
         if header.pruned {
             return Ok(());
         }
@@ -281,7 +282,7 @@ impl Checking<'_> {
         self.verified.records += records.len() as u64;
         for record in &records {
             match &record.body {
-                Body::Erased { .. } => drop(self.gone.insert((record.stream, record.seq))),
+                Body::Erased { .. } => drop(self.missing_bodies.insert((record.stream, record.seq))),
                 Body::Present { .. } => {}
             }
         }
@@ -294,19 +295,19 @@ impl Checking<'_> {
     fn event(&mut self, event: &LogEvent) {
         match event {
             LogEvent::Erased(erased) => {
-                self.told_erased.extend(erased.records.iter().map(|record| (erased.stream, record.seq)));
+                self.reported_erased.extend(erased.records.iter().map(|record| (erased.stream, record.seq)));
             }
             LogEvent::Pruned(pruned) => {
                 for dropped in &pruned.streams {
                     self.imports.remove(&dropped.stream);
-                    let told = self.streams.remove(&dropped.stream);
-                    let is_it = told.is_none_or(|told| {
-                        told.broken || (told.before.seq, told.before.head) == (dropped.records, dropped.head)
+                    let seen = self.streams.remove(&dropped.stream);
+                    let is_it = seen.is_none_or(|seen| {
+                        seen.broken || (seen.before.seq, seen.before.head) == (dropped.records, dropped.head)
                     });
                     if !is_it {
                         let (stream, seq) = (dropped.stream, dropped.records);
                         let what = "it was pruned with another end than its records have".to_owned();
-                        self.found(ReadError::Damaged { stream, seq, what });
+                        self.report(ReadError::Damaged { stream, seq, what });
                     }
                 }
             }
@@ -317,137 +318,137 @@ impl Checking<'_> {
         }
     }
 
-    /// What can be told once all of the log is known.
-    fn ends(&mut self, end: &Tip) {
-        for (stream, told) in self.streams.clone() {
-            if !self.goes_on() {
+    /// The checks that need the whole log.
+    fn check_streams(&mut self, end: &Tip) {
+        for (stream, seen) in self.streams.clone() {
+            if !self.is_running() {
                 return;
             }
-            if told.broken {
+            if seen.broken {
                 continue;
             }
-            let seq = told.before.seq.saturating_sub(1);
-            if told.pruned {
-                let what = "its records are gone, and no event says that it was pruned".to_owned();
-                self.found(ReadError::Damaged { stream, seq: 0, what });
+            let seq = seen.before.seq.saturating_sub(1);
+            if seen.pruned {
+                let what = "its records are gone, but no event reports that it was pruned".to_owned();
+                self.report(ReadError::Damaged { stream, seq: 0, what });
                 continue;
             }
-            if let Some((records, head)) = self.imports.get(&stream).copied().filter(|_| told.imported)
-                && told.before.seq == records
-                && told.before.head != head
+            if let Some((records, head)) = self.imports.get(&stream).copied().filter(|_| seen.imported)
+                && seen.before.seq == records
+                && seen.before.head != head
             {
-                let what = format!("its hash is {}, it was imported with {head}", told.before.head);
-                self.found(ReadError::Damaged { stream, seq, what });
+                let what = format!("its hash is {}, but it was imported with {head}", seen.before.head);
+                self.report(ReadError::Damaged { stream, seq, what });
             }
-            if let Err(error) = self.indexed(stream, &told, end) {
-                self.found(error);
+            if let Err(error) = self.check_index(stream, &seen, end) {
+                self.report(error);
             }
         }
         for (stream, (records, _)) in self.imports.clone() {
             if !self.streams.contains_key(&stream) && !self.is_broken {
-                self.found(ReadError::TailCut { stream, head: records, found: 0 });
+                self.report(ReadError::TailCut { stream, head: records, found: 0 });
             }
         }
-        self.erasures();
+        self.check_erasures();
     }
 
-    /// That the index knows a stream as the log tells it.
-    fn indexed(&self, stream: StreamId, told: &Told, end: &Tip) -> Result<(), ReadError> {
-        let state = self.core.ask(|index| index.stream(stream))?;
+    /// Checks the index entry of a stream against the log.
+    fn check_index(&self, stream: StreamId, seen: &SeenStream, end: &Tip) -> Result<(), ReadError> {
+        let state = self.core.query(|index| index.stream(stream))?;
         let Some(state) = state else {
             return Err(ReadError::DamagedLog(format!("stream {stream} is missing in the index")));
         };
-        // It may have been written to, or pruned, since the walk began.
+        // The stream may have been appended to, or pruned, since the walk began.
         let is_it = state.end > end.position
             || state.pruned
-            || (state.records, state.head, state.bytes) == (told.before.seq, told.before.head, told.before.bytes);
+            || (state.records, state.head, state.bytes) == (seen.before.seq, seen.before.head, seen.before.bytes);
         if is_it {
             return Ok(());
         }
-        let (found, head) = (told.before.seq, state.records);
+        let (found, head) = (seen.before.seq, state.records);
         Err(if found < head {
             ReadError::TailCut { stream, head, found }
         } else {
             let what = format!(
-                "the index says {head} records and head {}, the stream has {found} and {}",
-                state.head, told.before.head
+                "the index has {head} records and hash {}, but the stream has {found} and {}",
+                state.head, seen.before.head
             );
             ReadError::Damaged { stream, seq: found.saturating_sub(1), what }
         })
     }
 
-    /// Nothing is gone without an event that says so, and no body is there that was erased. What was erased meanwhile is erased, too:
-    /// so the events are read to where they end now.
-    fn erasures(&mut self) {
-        let mut told = std::mem::take(&mut self.told_erased);
+    /// Checks that every missing body was reported as erased, and that no erased body is still there. Reads the events
+    /// up to the current end, to include erasures since the start of the walk.
+    fn check_erasures(&mut self) {
+        let mut reported = std::mem::take(&mut self.reported_erased);
         let visited = crate::own_stream::visit(self.core, |_, event| {
             if let LogEvent::Erased(erased) = event {
-                told.extend(erased.records.iter().map(|record| (erased.stream, record.seq)));
+                reported.extend(erased.records.iter().map(|record| (erased.stream, record.seq)));
             }
             true
         });
         if let Err(error) = visited {
-            self.found(error);
+            self.report(error);
         }
-        for (stream, seq) in std::mem::take(&mut self.gone) {
-            if !told.contains(&(stream, seq)) {
-                let what = "its body is gone, and no event says that it was erased".to_owned();
-                self.found(ReadError::Damaged { stream, seq, what });
+        for (stream, seq) in std::mem::take(&mut self.missing_bodies) {
+            if !reported.contains(&(stream, seq)) {
+                let what = "its body is gone, but no event reports that it was erased".to_owned();
+                self.report(ReadError::Damaged { stream, seq, what });
             }
         }
         self.core.wait_for_rewrite();
-        for (stream, seq) in told {
-            if !self.goes_on() {
+        for (stream, seq) in reported {
+            if !self.is_running() {
                 break;
             }
             if let Ok(records) = self.core.read(stream, seq, 1)
                 && records.iter().any(|record| record.body.bytes().is_some())
             {
-                let what = "its body is there, though it was erased".to_owned();
-                self.found(ReadError::Damaged { stream, seq, what });
+                let what = "its body is still there, although it was erased".to_owned();
+                self.report(ReadError::Damaged { stream, seq, what });
             }
         }
     }
 }
 
-/// Through all segments, over whatever is damaged.
-struct Lenient<'a> {
+/// A walk through all segments that continues after damage.
+struct LenientWalk<'a> {
     walk: Walk<'a>,
     segments: &'a Segments,
     numbers: Vec<u32>,
-    begun: bool,
-    /// Whether nothing more is looked for in this segment.
-    is_over: bool,
+    is_started: bool,
+    /// Whether the rest of this segment is skipped.
+    skips_segment: bool,
 }
 
-impl<'a> Lenient<'a> {
+impl<'a> LenientWalk<'a> {
     fn new(segments: &'a Segments, numbers: Vec<u32>) -> Self {
         let first = Place { segment: numbers.first().copied().unwrap_or(1), offset: HEADER as u32 };
-        Self { walk: Walk::new(segments, first), segments, numbers, begun: false, is_over: false }
+        Self { walk: Walk::new(segments, first), segments, numbers, is_started: false, skips_segment: false }
     }
 
-    /// The next whole group, or what is no group; `None` at the end.
-    fn next(&mut self) -> Option<Result<Group, Unread>> {
-        if !std::mem::replace(&mut self.begun, true)
-            && let Some(Err(unread)) = self.numbers.first().map(|first| self.segments.header(*first))
+    /// The next intact group, or the damage in its place; `None` at the end.
+    fn next(&mut self) -> Option<Result<Group, SegmentError>> {
+        if !std::mem::replace(&mut self.is_started, true)
+            && let Some(Err(error)) = self.numbers.first().map(|first| self.segments.header(*first))
         {
-            return Some(Err(unread));
+            return Some(Err(error));
         }
         loop {
-            let step = if self.is_over { Step::End } else { self.walk.step() };
+            let step = if self.skips_segment { WalkStep::End } else { self.walk.step() };
             match step {
-                Step::Group(group) => return Some(Ok(group)),
-                Step::Unfit(unread) => {
-                    // Behind it something may be whole.
-                    self.is_over = !matches!(self.walk.search(), Ok(Some(_)));
-                    return Some(Err(unread));
+                WalkStep::Group(group) => return Some(Ok(group)),
+                WalkStep::Invalid(error) => {
+                    // There may be intact groups after it.
+                    self.skips_segment = !matches!(self.walk.search(), Ok(Some(_)));
+                    return Some(Err(error));
                 }
-                Step::End => {
-                    self.is_over = false;
+                WalkStep::End => {
+                    self.skips_segment = false;
                     let after = self.numbers.iter().copied().find(|number| *number > self.walk.place.segment)?;
                     self.walk.place = Place { segment: after, offset: HEADER as u32 };
-                    if let Err(unread) = self.segments.header(after) {
-                        return Some(Err(unread));
+                    if let Err(error) = self.segments.header(after) {
+                        return Some(Err(error));
                     }
                 }
             }
@@ -455,8 +456,8 @@ impl<'a> Lenient<'a> {
     }
 }
 
-/// The id of the log on a disk, by the first segment that says it.
-pub(crate) fn log_of(disk: &dyn Disk) -> Option<LogId> {
+/// The id of the log on a disk, from the first readable segment.
+pub(crate) fn find_log_id(disk: &dyn Disk) -> Option<LogId> {
     let numbers = numbers(disk).ok()?;
     numbers.into_iter().find_map(|number| {
         let mut bytes = vec![0; HEADER];
@@ -465,10 +466,10 @@ pub(crate) fn log_of(disk: &dyn Disk) -> Option<LogId> {
     })
 }
 
-/// The index of whatever is whole in a log, and where that ends.
-pub(crate) fn whatever_is_whole(segments: &Segments) -> Result<(Part, Tip, Place), Unfit> {
-    let numbers = segments.open_all().map_err(|error| Unfit::Failed(error.to_string()))?;
-    let mut scan = Lenient::new(segments, numbers);
+/// Builds the index of the intact parts of a log, and returns it with the end of the last intact group.
+pub(crate) fn index_intact_groups(segments: &Segments) -> Result<(Part, Tip, Place), LoadError> {
+    let numbers = segments.open_all().map_err(|error| LoadError::Failed(error.to_string()))?;
+    let mut scan = LenientWalk::new(segments, numbers);
     let mut fold = Fold::new(|_| Ok(None));
     let (mut tip, mut place) = (Tip::empty(), Place::default());
     while let Some(next) = scan.next() {
@@ -476,37 +477,39 @@ pub(crate) fn whatever_is_whole(segments: &Segments) -> Result<(Part, Tip, Place
             Ok(group) => {
                 fold.part.note_group(group.header.first, group.place);
                 for found in group.items().flatten() {
-                    // A frame with a damaged body still says what is lost; one whose own words are damaged says nothing.
-                    if found.check().is_ok() || matches!(fold.goes_on(&found), Ok(true)) {
+                    // A frame with a damaged body still identifies its stream; one with a damaged header does not.
+                    if found.check().is_ok() || matches!(fold.continues_stream(&found), Ok(true)) {
                         let _ = fold.item(&found, group.header.end);
                     }
                 }
                 (tip, place) = (group.tip(), group.end());
             }
-            Err(Unread::Failed(why)) => return Err(Unfit::Failed(why)),
-            Err(Unread::Damaged(_)) => {}
+            Err(SegmentError::Failed(why)) => return Err(LoadError::Failed(why)),
+            Err(SegmentError::Damaged(_)) => {}
         }
     }
     Ok((fold.part, tip, place))
 }
 
 impl Core {
-    /// The streams that the log has or had, but for its own, in the order of their ids.
+    /// All streams that the log contains or contained, except its own, in the order of their ids.
     pub(crate) fn all_streams(&self) -> Vec<StreamId> {
         let all = self.index.all().into_iter().map(|(stream, _)| stream);
         all.filter(|stream| *stream != StreamId::LOG).collect()
     }
 
-    /// The positions that are accounted for by records that can be told, and gaps, each from one up to below another.
+    /// The ranges of positions that readable records and gaps cover.
     pub(crate) fn known_positions(&self) -> Vec<(u64, u64)> {
         let Ok(numbers) = self.segments.open_all() else { return Vec::new() };
-        let mut scan = Lenient::new(&self.segments, numbers);
+        let mut scan = LenientWalk::new(&self.segments, numbers);
         let mut known = Vec::new();
         while let Some(next) = scan.next() {
             let Ok(group) = next else { continue };
             for found in group.items().flatten() {
                 match &found.item {
-                    Item::Frame(header) if header.standing == Standing::Own && self.is_told(&found, header) => {
+                    Item::Frame(header)
+                        if header.origin == FrameOrigin::Appended && self.is_trustworthy(&found, header) =>
+                    {
                         known.push((header.first_position, header.end()));
                     }
                     Item::Gap(first, end) if found.check().is_ok() => known.push((*first, *end)),
@@ -517,8 +520,8 @@ impl Core {
         known
     }
 
-    /// Whether what a frame says of itself can be believed: it is whole, or the index has taken it for one of its stream.
-    fn is_told(&self, found: &Found, header: &FrameHeader) -> bool {
+    /// Whether the header of a frame is trustworthy: the frame is intact, or the index assigned it to its stream.
+    fn is_trustworthy(&self, found: &LocatedItem, header: &FrameHeader) -> bool {
         let is_indexed = || {
             let frames = self.index.frames(header.stream, header.first_seq, 0);
             frames.is_ok_and(|frames| frames.first().is_some_and(|frame| frame.span.place == found.place))
@@ -526,15 +529,15 @@ impl Core {
         found.check().is_ok() || is_indexed()
     }
 
-    /// The definitions that have the content that their fingerprints say; of the others, findings.
-    pub(crate) fn whole_definitions(&self, findings: &mut Vec<ReadError>) -> Vec<Definition> {
-        let mut whole = Vec::new();
+    /// The intact definitions. Adds a finding for each of the others.
+    pub(crate) fn intact_definitions(&self, findings: &mut Vec<ReadError>) -> Vec<Definition> {
+        let mut intact = Vec::new();
         for fingerprint in self.index.definitions() {
             match self.definition(fingerprint) {
-                Ok(bytes) => whole.extend(bytes.map(|bytes| Definition { fingerprint, bytes })),
+                Ok(bytes) => intact.extend(bytes.map(|bytes| Definition { fingerprint, bytes })),
                 Err(error) => findings.push(error),
             }
         }
-        whole
+        intact
     }
 }

@@ -1,13 +1,14 @@
-//! Writing over what was erased or pruned, where it stands.
+//! Overwriting erased and pruned data in place.
 //!
-//! The event that says so is durable first. Whoever is stopped then leaves the rest to the next one who writes: the head says up to which
-//! of these events everything is done, and doing it once more changes nothing.
+//! The event that records an erasure is durable first. If the process is interrupted afterwards, the next writer
+//! completes the erasure: the head stores the position up to which all of them are complete, and repeating one changes
+//! nothing.
 
 use std::collections::BTreeMap;
 
 use super::Core;
 use super::fold::events_of;
-use super::follow::Unfit;
+use super::scan::LoadError;
 use crate::layout::frame::StoredFrame;
 use crate::layout::segment::Place;
 use crate::log::ReadError;
@@ -17,18 +18,18 @@ use crate::segments::Span;
 use crate::segments::appender::Appender;
 use crate::segments::walk::Item;
 
-/// How many frames of a stream are looked for at once, and how many bytes are written over before others are looked for.
+/// The number of frames of a stream that are looked up at once, and the number of bytes that are overwritten together.
 const FRAMES: usize = 1024;
 const BYTES: usize = 8 * 1024 * 1024;
 
-/// What stands in place of frames.
+/// Collects overwrites.
 #[derive(Default)]
-struct Overwriting {
+struct OverwriteBuffer {
     changes: Vec<(Place, Vec<u8>)>,
     bytes: usize,
 }
 
-impl Overwriting {
+impl OverwriteBuffer {
     fn add(&mut self, core: &Core, place: Place, bytes: Vec<u8>) -> Result<(), ReadError> {
         self.bytes += bytes.len();
         self.changes.push((place, bytes));
@@ -42,7 +43,7 @@ impl Overwriting {
 }
 
 impl Core {
-    /// Visits the frames of a stream, from the one with a `seq` on, until told to stop.
+    /// Visits the frames of a stream, starting with the one that contains a `seq`, until `visit` returns `false`.
     pub(crate) fn each_frame(
         &self,
         stream: StreamId,
@@ -51,7 +52,7 @@ impl Core {
     ) -> Result<(), ReadError> {
         let mut next = from;
         loop {
-            let frames = self.ask(|index| index.frames(stream, next, FRAMES))?;
+            let frames = self.query(|index| index.frames(stream, next, FRAMES))?;
             for frame in &frames {
                 let stored = self.segments.frame(frame.span)?;
                 next = stored.header.next_seq();
@@ -65,47 +66,47 @@ impl Core {
         }
     }
 
-    /// Writes over bodies that were erased.
+    /// Overwrites erased bodies.
     pub(crate) fn wipe_erased(&self, stream: StreamId, commitments: &BTreeMap<u64, Hash>) -> Result<(), ReadError> {
-        let mut overwriting = Overwriting::default();
+        let mut overwrites = OverwriteBuffer::default();
         let mut next = commitments.keys().next().copied();
         while let Some(seq) = next {
             next = None;
             self.each_frame(stream, seq, |place, frame| {
                 let after = frame.header.next_seq();
-                let bytes = frame.erased(|seq| commitments.get(&seq).copied());
+                let bytes = frame.erased_bytes(|seq| commitments.get(&seq).copied());
                 let bytes = bytes.map_err(|why| ReadError::DamagedLog(why.to_string()))?;
-                overwriting.add(self, place, bytes)?;
+                overwrites.add(self, place, bytes)?;
                 next = commitments.range(after..).next().map(|(seq, _)| *seq);
-                // The one behind it is most often the next one.
+                // Usually, the frame after this one is next.
                 Ok(next == Some(after))
             })?;
         }
-        overwriting.write(self)
+        overwrites.write(self)
     }
 
-    /// Writes over the frames of streams that were pruned. The index does not know them any more: whoever prunes says where they are.
+    /// Overwrites the frames of pruned streams. The caller passes their places, because the index no longer has them.
     pub(crate) fn wipe_pruned(&self, places: &[Span]) -> Result<(), ReadError> {
-        let mut overwriting = Overwriting::default();
+        let mut overwrites = OverwriteBuffer::default();
         for span in places {
             let frame = self.segments.frame(*span)?;
-            let bytes = frame.pruned().map_err(|why| ReadError::DamagedLog(why.to_string()))?;
-            overwriting.add(self, span.place, bytes)?;
+            let bytes = frame.pruned_bytes().map_err(|why| ReadError::DamagedLog(why.to_string()))?;
+            overwrites.add(self, span.place, bytes)?;
         }
-        overwriting.write(self)
+        overwrites.write(self)
     }
 }
 
-/// What the log says was erased or pruned, and may not be written over yet, or half of it.
+/// Erasures and prunings that are recorded but may not be complete.
 #[derive(Default)]
-pub(crate) struct Pending {
+pub(crate) struct PendingErasures {
     erased: BTreeMap<StreamId, BTreeMap<u64, Hash>>,
-    /// Each with where the event stands that says so: what stands behind it was taken over from an archive since.
+    /// Each with the place of the event that records it: frames after that place were imported later.
     pruned: BTreeMap<StreamId, Place>,
 }
 
-impl Pending {
-    /// What the events from a position on say.
+impl PendingErasures {
+    /// Collects the events from a position on.
     pub(crate) fn of(core: &Core, from: u64) -> Result<Self, ReadError> {
         let mut pending = Self::default();
         core.each_own_frame(from, |place, frame| {
@@ -129,25 +130,25 @@ impl Pending {
         self.erased.is_empty() && self.pruned.is_empty()
     }
 
-    /// A frame as it is to be.
-    pub(crate) fn done_to(&self, place: Place, frame: StoredFrame) -> StoredFrame {
+    /// Returns a frame as it will be once the erasure is complete.
+    pub(crate) fn apply_to(&self, place: Place, frame: StoredFrame) -> StoredFrame {
         if self.is_empty() {
             return frame;
         }
         let stream = frame.header.stream;
         let done = if self.pruned.get(&stream).is_some_and(|event| place < *event) {
-            frame.pruned().ok()
+            frame.pruned_bytes().ok()
         } else {
             let commitments = self.erased.get(&stream);
-            commitments.and_then(|commitments| frame.erased(|seq| commitments.get(&seq).copied()).ok())
+            commitments.and_then(|commitments| frame.erased_bytes(|seq| commitments.get(&seq).copied()).ok())
         };
         done.and_then(|bytes| StoredFrame::decode(bytes.into()).ok()).unwrap_or(frame)
     }
 }
 
-/// Does what a process has written down and was stopped before it had done: for the events from a position on.
-pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), Unfit> {
-    let Pending { erased, pruned } = Pending::of(core, from)?;
+/// Completes erasures and prunings that were interrupted: those recorded from a position on.
+pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), LoadError> {
+    let PendingErasures { erased, pruned } = PendingErasures::of(core, from)?;
     for (stream, commitments) in &erased {
         core.wipe_erased(*stream, commitments)?;
     }
@@ -160,7 +161,7 @@ pub(crate) fn wipe_pending(core: &Core, from: u64) -> Result<(), Unfit> {
 }
 
 impl Core {
-    /// Visits the frames of the log's own stream that have positions from one on.
+    /// Visits the frames of the log's own stream from a position on.
     fn each_own_frame(&self, from: u64, mut visit: impl FnMut(Place, &StoredFrame)) -> Result<(), ReadError> {
         let mut walk = self.walk_from(from)?;
         while let Some(found) = walk.next()? {
@@ -173,18 +174,18 @@ impl Core {
         Ok(())
     }
 
-    /// Where the frames of streams stand that the index does not know any more: all of the log is gone through. One that was taken over
-    /// from an archive since is left as it is.
+    /// The places of pruned streams' frames, which the index no longer has: scans the whole log. Skips frames that were
+    /// imported after the pruning.
     fn frames_of(&self, streams: &[StreamId]) -> Result<Vec<Span>, ReadError> {
         let mut spans = Vec::new();
         let mut known: BTreeMap<StreamId, Vec<Span>> = BTreeMap::new();
         for stream in streams {
-            let frames = self.ask(|index| index.frames(*stream, 0, usize::MAX - 1))?;
+            let frames = self.query(|index| index.frames(*stream, 0, usize::MAX - 1))?;
             known.insert(*stream, frames.iter().map(|frame| frame.span).collect());
         }
         let mut walk = self.walk_from(0)?;
         while let Some(found) = walk.next()? {
-            // Of one that was stopped in the middle, the header may say already that it is done.
+            // In a frame whose pruning was interrupted, the header may already be marked as pruned.
             if let Item::Frame(header) = &found.item
                 && (!header.pruned || found.check().is_err())
                 && known.get(&header.stream).is_some_and(|live| live.iter().all(|span| span.place != found.place))

@@ -1,5 +1,5 @@
-//! The one who writes: takes what is waiting, refuses what does not fit, seals the rest as a group, makes it durable, and
-//! only then says so.
+//! The writer: collects pending batches, rejects invalid ones, seals the others as a group, makes it durable, and then
+//! acknowledges them.
 
 use std::collections::HashSet;
 use std::io;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Core;
-use super::follow::Followed;
 use super::group::{Group, Sealed};
 use super::open::save_head;
-use super::ready::{ReadyBatch, ReadyFrame};
+use super::prepared::{PreparedBatch, PreparedFrame};
+use super::scan::ScannedLog;
 use crate::bytes::Malformed;
-use crate::index::{Lost, StreamState};
+use crate::index::{IndexError, StreamState};
 use crate::layout::definition;
 use crate::layout::head::{Head, Tip};
 use crate::layout::segment::{Place, SegmentHeader};
@@ -23,35 +23,35 @@ use crate::record::{StreamId, StreamKind, Timestamp};
 use crate::seal;
 use crate::segments::appender::Appender;
 
-/// How many records may lie behind the head file: what an open after a crash has to check.
+/// The maximum number of records after the head file's position: those that an open after a crash has to verify.
 const HEAD_EVERY: u64 = 65_536;
 
-/// A batch that waits, and who waits for it.
+/// A pending batch and its acknowledgement.
 pub(crate) struct Job {
-    pub(crate) batch: ReadyBatch,
-    waiting: Waiting,
+    pub(crate) batch: PreparedBatch,
+    ack: PendingAck,
 }
 
 impl Job {
-    /// Prepares a batch, on the thread of whoever appends it.
+    /// Prepares a batch, on the caller's thread.
     pub(crate) fn new(batch: Batch, acknowledge: Acknowledge) -> Self {
-        Self { batch: batch.into(), waiting: Waiting(Some(acknowledge)) }
+        Self { batch: batch.into(), ack: PendingAck(Some(acknowledge)) }
     }
 }
 
-/// Who waits for a batch. Told that the log is closed, if nobody tells anything else: an acknowledgement is called once,
-/// whatever happens.
-struct Waiting(Option<Acknowledge>);
+/// A pending acknowledgement. Reports `Closed` if it is dropped, so that every acknowledgement is called
+/// exactly once.
+struct PendingAck(Option<Acknowledge>);
 
-impl Waiting {
-    fn tell(mut self, result: Result<Appended, AppendError>) {
+impl PendingAck {
+    fn send(mut self, result: Result<Appended, AppendError>) {
         if let Some(acknowledge) = self.0.take() {
             acknowledge(result);
         }
     }
 }
 
-impl Drop for Waiting {
+impl Drop for PendingAck {
     fn drop(&mut self) {
         if let Some(acknowledge) = self.0.take() {
             acknowledge(Err(AppendError::Closed));
@@ -59,16 +59,16 @@ impl Drop for Waiting {
     }
 }
 
-/// What a job came to; to be told by whoever drives the writer.
+/// The result of a job, not yet acknowledged.
 pub(crate) struct Outcome {
-    waiting: Waiting,
+    ack: PendingAck,
     result: Result<Appended, AppendError>,
 }
 
 impl Outcome {
-    /// Tells whoever waits.
-    pub(crate) fn tell(self) {
-        self.waiting.tell(self.result);
+    /// Calls the acknowledgement.
+    pub(crate) fn acknowledge(self) {
+        self.ack.send(self.result);
     }
 }
 
@@ -77,23 +77,23 @@ pub(crate) struct Writer {
     core: Arc<Core>,
     appender: Appender,
     tree: Tree,
-    /// Up to where the log is known to be on the disk.
+    /// The log is on the disk up to here.
     synced: Place,
-    /// From which position on events say that something was erased or pruned that is not written over yet.
+    /// The position from which on events record erasures that are not complete.
     wiping: Option<u64>,
     /// The position in the head file.
     head_saved: u64,
-    /// Why nothing more is taken.
+    /// Why the log takes no more appends, if it stopped.
     stopped: Option<AppendError>,
 }
 
 impl Writer {
-    /// A writer that goes on where the log ends.
-    pub(crate) fn new(core: Arc<Core>, appender: Appender, head: &Head, followed: Followed) -> Self {
+    /// A writer that continues at the end of the log.
+    pub(crate) fn new(core: Arc<Core>, appender: Appender, head: &Head, scanned: ScannedLog) -> Self {
         Self {
             core,
             appender,
-            tree: followed.tree,
+            tree: scanned.tree,
             synced: head.place,
             wiping: None,
             head_saved: head.tip.position,
@@ -105,7 +105,7 @@ impl Writer {
         self.core.tip()
     }
 
-    /// Whether something was acknowledged that a power cut could still take back.
+    /// Whether acknowledged records could be lost in a power failure.
     pub(crate) fn is_unsynced(&self) -> bool {
         self.synced < self.appender.end()
     }
@@ -115,37 +115,37 @@ impl Writer {
         self.tip().time
     }
 
-    /// Wakes the readers that wait until the log moves. It has moved, and whoever appended was told.
-    pub(crate) fn tell_readers(&self) {
-        self.core.moving.moved();
+    /// Wakes the readers that wait for the log to grow. Call it after the appends are acknowledged.
+    pub(crate) fn notify_readers(&self) {
+        self.core.tip_watch.notify();
     }
 
-    /// The log, for those who change it.
+    /// The log.
     pub(super) fn core(&self) -> Arc<Core> {
         Arc::clone(&self.core)
     }
 
-    /// Why nothing more is taken, if so.
+    /// Why the log takes no more appends, if it stopped.
     pub(super) fn stopped(&self) -> Option<AppendError> {
         self.stopped.clone()
     }
 
-    /// Notes that the next events say what is to be written over, or that all of it is.
+    /// Notes that the following events record an erasure, or that it is complete.
     pub(super) fn note_wiping(&mut self, begins: bool) {
         self.wiping = begins.then(|| self.tip().position);
     }
 
-    /// Makes everything that waits durable, with one sync.
+    /// Makes pending batches durable with one sync.
     pub(crate) fn commit(&mut self, jobs: Vec<Job>) -> Vec<Outcome> {
         let core = Arc::clone(&self.core);
-        if let Err(error) = self.make_room() {
-            self.stop(&format!("beginning a segment: {error}"));
+        if let Err(error) = self.roll_segment_if_full() {
+            self.stop(&format!("starting a segment: {error}"));
         }
         let mut group = Group::new(&core, self.appender.end(), &self.tree);
         let mut outcomes = Vec::with_capacity(jobs.len());
-        for Job { batch, waiting } in jobs {
+        for Job { batch, ack } in jobs {
             let result = self.admit(batch, &mut group);
-            outcomes.push(Outcome { waiting, result });
+            outcomes.push(Outcome { ack, result });
         }
         if let Some(sealed) = group.finish(self.synced)
             && self.stopped.is_none()
@@ -160,8 +160,8 @@ impl Writer {
         outcomes
     }
 
-    /// Begins a segment where the last one is full.
-    fn make_room(&mut self) -> io::Result<()> {
+    /// Starts a new segment if the current one is full.
+    fn roll_segment_if_full(&mut self) -> io::Result<()> {
         if self.stopped.is_some() || !self.appender.is_full() {
             return Ok(());
         }
@@ -172,21 +172,21 @@ impl Writer {
             before: self.tip(),
             length_before: end.offset,
         };
-        self.appender.turn(&header)?;
-        // Not the beginning of the new segment: nothing that is written there is on the disk by it.
+        self.appender.roll(&header)?;
+        // Not the start of the new segment: a sync of the old one says nothing about writes there.
         self.synced = end;
         self.write_head(false, 0)
     }
 
-    /// Takes a batch into the group, or refuses all of it.
-    pub(super) fn admit(&mut self, batch: ReadyBatch, group: &mut Group<'_>) -> Result<Appended, AppendError> {
+    /// Adds a batch to the group, or rejects all of it.
+    pub(super) fn admit(&mut self, batch: PreparedBatch, group: &mut Group<'_>) -> Result<Appended, AppendError> {
         if let Some(stopped) = &self.stopped {
             return Err(stopped.clone());
         }
         self.check(&batch, group)?;
         let position = group.position();
         self.add(batch, group).map_err(|why| {
-            // Everything was checked before: what is in the group now is half of a batch.
+            // The batch was checked before, and the group now contains half of it.
             let stopped = AppendError::Failed(format!("a batch could not be sealed: {why}"));
             self.stopped = Some(stopped.clone());
             stopped
@@ -194,29 +194,29 @@ impl Writer {
         Ok(Appended { position, records: group.position() - position })
     }
 
-    fn add(&self, batch: ReadyBatch, group: &mut Group<'_>) -> Result<(), Malformed> {
+    fn add(&self, batch: PreparedBatch, group: &mut Group<'_>) -> Result<(), Malformed> {
         for definition in &batch.definitions {
             self.define(definition, group)?;
         }
         batch.frames.into_iter().try_for_each(|frame| group.add_frame(frame))
     }
 
-    /// Stores a definition, unless the log has it.
+    /// Adds a definition, unless the log has it.
     pub(super) fn define(&self, definition: &Definition, group: &mut Group<'_>) -> Result<(), Malformed> {
-        match self.knows(definition, group).map_err(|error| Malformed(error.to_string()))? {
+        match self.has_definition(definition, group).map_err(|error| Malformed(error.to_string()))? {
             true => Ok(()),
             false => group.add_definition(definition),
         }
     }
 
     /// Whether the log has a definition.
-    fn knows(&self, definition: &Definition, group: &Group<'_>) -> Result<bool, ReadError> {
+    fn has_definition(&self, definition: &Definition, group: &Group<'_>) -> Result<bool, ReadError> {
         let fingerprint = definition.fingerprint;
-        Ok(group.has_definition(fingerprint) || self.core.ask(|index| index.definition(fingerprint))?.is_some())
+        Ok(group.has_definition(fingerprint) || self.core.query(|index| index.definition(fingerprint))?.is_some())
     }
 
-    /// Everything that a batch can be refused for. Nothing is changed before all of it was checked.
-    fn check(&mut self, batch: &ReadyBatch, group: &Group<'_>) -> Result<(), AppendError> {
+    /// Checks everything for which a batch can be rejected, before anything is changed.
+    fn check(&mut self, batch: &PreparedBatch, group: &Group<'_>) -> Result<(), AppendError> {
         if batch.frames.is_empty() && batch.definitions.is_empty() {
             return Err(AppendError::Invalid("the batch is empty".to_owned()));
         }
@@ -224,26 +224,26 @@ impl Writer {
         for frame in &batch.frames {
             // Most batches have one frame.
             if batch.frames.len() > 1 && !seen.insert(frame.stream) {
-                let what = format!("stream {} has two frames in one batch; join them", frame.stream);
+                let what = format!("stream {} has two frames in one batch; combine them", frame.stream);
                 return Err(AppendError::Invalid(what));
             }
             self.check_frame(frame, group)?;
         }
-        batch.definitions.iter().try_for_each(|definition| match self.knows(definition, group) {
+        batch.definitions.iter().try_for_each(|definition| match self.has_definition(definition, group) {
             Ok(true) => Ok(()),
             Ok(false) => check_definition(definition),
-            Err(error) => Err(self.unreadable(error)),
+            Err(error) => Err(self.reject_unreadable(error)),
         })
     }
 
-    fn check_frame(&mut self, frame: &ReadyFrame, group: &Group<'_>) -> Result<(), AppendError> {
+    fn check_frame(&mut self, frame: &PreparedFrame, group: &Group<'_>) -> Result<(), AppendError> {
         let stream = frame.stream;
         let invalid = |what: &str| Err(AppendError::Invalid(format!("stream {stream}: {what}")));
         if frame.content.as_ref().is_ok_and(|content| content.count() == 0) {
-            return invalid("a frame has no body");
+            return invalid("a frame has no bodies");
         }
         if (stream == StreamId::LOG) != (frame.kind == StreamKind::Log) {
-            return invalid("the stream of kind Log is the log's own, and the only one");
+            return invalid("only the log's own stream has the kind Log");
         }
         if let Err(Malformed(why)) = &frame.content {
             return invalid(why);
@@ -262,9 +262,10 @@ impl Writer {
         Ok(())
     }
 
-    /// What is known of a stream. What is appended goes on from its last record: so one that this process has not written must be whole.
+    /// The state of a stream. Its last frame must be intact, since the append continues its hash chain; verifies frames
+    /// of earlier processes.
     fn find_stream(&mut self, stream: StreamId, group: &Group<'_>) -> Result<Option<StreamState>, AppendError> {
-        let known = group.stream(stream).map_err(|Lost(why)| ReadError::Io(why));
+        let known = group.stream(stream).map_err(|IndexError(why)| ReadError::Io(why));
         let found = known.and_then(|state| match state {
             Some(state) if state.pruned => Err(ReadError::Pruned { stream, records: state.records }),
             Some(state) if !group.has_written(stream) && !self.core.index.is_in_memory(stream) => {
@@ -272,12 +273,12 @@ impl Writer {
             }
             state => Ok(state),
         });
-        found.map_err(|error| self.unreadable(error))
+        found.map_err(|error| self.reject_unreadable(error))
     }
 
-    /// A batch is refused where what it would have to go on from is damaged or gone; others can go on. Where the disk fails, nothing can.
-    fn unreadable(&mut self, error: ReadError) -> AppendError {
-        let what = format!("what it goes on from cannot be read: {error}");
+    /// The error for an unreadable stream. Damage only rejects the batch; after an I/O error, the log stops.
+    fn reject_unreadable(&mut self, error: ReadError) -> AppendError {
+        let what = format!("cannot read the end of its stream: {error}");
         if !matches!(error, ReadError::Io(_)) {
             return AppendError::Invalid(what);
         }
@@ -298,7 +299,7 @@ impl Writer {
         self.core.index.append(part, tip, self.appender.end());
         self.core.flushes.fetch_add(1, Ordering::Relaxed);
         if tip.position - self.head_saved >= HEAD_EVERY {
-            // The group itself is durable. That the log stopped is told to the next one.
+            // The group itself is durable. A failure is reported to the next append.
             let _ = self.save_head();
         }
     }
@@ -312,15 +313,15 @@ impl Writer {
         }
     }
 
-    /// A failed write or sync is final: the system may have dropped what it could not write, and a second sync would
-    /// claim that all is well.
+    /// Stops the log. A failed write or sync is final: the system may have dropped the data, and a second sync would
+    /// succeed without it.
     pub(super) fn stop(&mut self, error: &str) {
         tracing::error!(log = self.core.location, error, "the log stopped");
         self.stopped = Some(AppendError::Failed(error.to_owned()));
         self.core.failed.store(true, Ordering::Release);
     }
 
-    /// Syncs what was acknowledged before it was on the disk.
+    /// Syncs acknowledged records that are not on the disk yet.
     pub(crate) fn sync(&mut self) {
         if self.stopped.is_some() || !self.is_unsynced() {
             return;
@@ -348,7 +349,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes down how far the log goes, once that is on the disk.
+    /// Syncs, and saves the end of the log to the head file.
     pub(crate) fn save_head(&mut self) -> Result<(), AppendError> {
         self.sync();
         if self.stopped.is_none()
@@ -360,12 +361,12 @@ impl Writer {
         self.stopped.clone().map_or(Ok(()), Err)
     }
 
-    /// Appends to the log's own stream.
+    /// Appends an event to the log's own stream.
     pub(crate) fn record(&mut self, event: &LogEvent, time: Timestamp) -> Result<(), AppendError> {
         self.record_with(std::slice::from_ref(event), time, |_, _| Ok(()))
     }
 
-    /// Appends to the log's own stream, and more in the same group.
+    /// Appends events to the log's own stream, and more to the same group.
     pub(super) fn record_with(
         &mut self,
         events: &[LogEvent],
@@ -375,7 +376,7 @@ impl Writer {
         let encoded: Result<Vec<_>, _> = events.iter().map(LogEvent::encode).collect();
         let bodies = encoded.map_err(|error| AppendError::Invalid(error.to_string()))?;
         let core = Arc::clone(&self.core);
-        if let Err(error) = self.make_room() {
+        if let Err(error) = self.roll_segment_if_full() {
             self.stop(&format!("beginning a segment: {error}"));
         }
         let mut group = Group::new(&core, self.appender.end(), &self.tree);
@@ -392,8 +393,8 @@ impl Writer {
         self.stopped.clone().map_or(Ok(()), Err)
     }
 
-    /// Closes the log in order: says so in it, syncs, lets go of the index, and writes down how far all of that goes. `index` gives
-    /// the checksum of the index once it was let go of; 0 if there is none.
+    /// Closes the log cleanly: records that, syncs, closes the index, and saves the head. `index` returns the checksum
+    /// of the closed index.
     pub(crate) fn close(&mut self, time: Timestamp, index: impl FnOnce() -> u32) -> Result<(), AppendError> {
         let recorded = self.record(&LogEvent::Closed, time);
         self.sync();
@@ -422,11 +423,11 @@ fn check_definition(definition: &Definition) -> Result<(), AppendError> {
     if found == fingerprint {
         return Ok(());
     }
-    Err(AppendError::Invalid(format!("the definition {fingerprint} has content with fingerprint {found}")))
+    Err(AppendError::Invalid(format!("the definition {fingerprint} has contents with fingerprint {found}")))
 }
 
-impl From<Lost> for Malformed {
-    fn from(Lost(why): Lost) -> Self {
+impl From<IndexError> for Malformed {
+    fn from(IndexError(why): IndexError) -> Self {
         Self(why)
     }
 }

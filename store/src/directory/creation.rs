@@ -1,8 +1,8 @@
-//! Making a log so that whatever stops it, and whenever, leaves none or a whole one.
+//! Creating a log so that an interruption at any point leaves either no log or a complete one.
 //!
-//! A file `creating` stands in the directory from before anything else until the head file does. A directory with the one
-//! and without the other holds nothing that was ever acknowledged: what is in it may be torn, and the creation begins
-//! again. A directory with neither was a log, and has lost something.
+//! A file `creating` is in the directory from before anything else until the head file is. A directory with `creating`
+//! and without a head contains nothing that was acknowledged: its contents may be torn, and the creation starts again.
+//! A directory with neither was a log that has lost its head.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
@@ -18,18 +18,18 @@ use crate::segments;
 
 pub(super) const NAME: &str = "creating";
 
-/// Makes the directory, where there is none: for this user alone. The directories above it are nobody's secret.
+/// Creates the directory if it does not exist, accessible to this user alone. Its parents get the default mode.
 pub(crate) fn make_directory(path: &Path) -> Result<(), OpenError> {
     let above = path.parent().filter(|above| !above.as_os_str().is_empty());
     let made = above.map_or(Ok(()), fs::create_dir_all).and_then(|()| DirBuilder::new().mode(0o700).create(path));
     match made {
-        // What stands there is looked at when it is locked.
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io_error(path, "making the directory", &error)),
+        // Whatever exists at the path is inspected after it is locked.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io_error(path, "creating the directory", &error)),
         _ => Ok(()),
     }
 }
 
-/// Says in the directory what it is and that it is not finished. Whoever calls this holds the log's lock, and has found no log.
+/// Marks the directory as an unfinished log. The caller holds the log's lock and has found no log.
 pub(crate) fn begin(path: &Path) -> Result<(), OpenError> {
     mark(path).map_err(|error| io_error(path, "writing into the new directory", &error))?;
     format_file::write(path).map_err(|error| io_error(path, "writing its format file", &error))
@@ -40,7 +40,7 @@ fn mark(path: &Path) -> io::Result<()> {
     sync_directory(path)
 }
 
-/// Whether a creation was stopped before it was finished.
+/// Whether a creation was interrupted.
 pub(crate) fn is_unfinished(path: &Path) -> Result<bool, OpenError> {
     let is_there = |name: &str| {
         path.join(name).try_exists().map_err(|error| io_error(path, &format!("looking for its file {name}"), &error))
@@ -48,7 +48,7 @@ pub(crate) fn is_unfinished(path: &Path) -> Result<bool, OpenError> {
     Ok(is_there(NAME)? && !is_there(HEAD)?)
 }
 
-/// Removes what an unfinished creation has left. Whoever calls this holds the log's lock.
+/// Removes the leftovers of an unfinished creation. The caller holds the log's lock.
 pub(crate) fn clear(path: &Path) -> Result<(), OpenError> {
     let clear = || -> io::Result<()> {
         for directory in [segments::DIRECTORY, store::DIRECTORY] {
@@ -56,19 +56,19 @@ pub(crate) fn clear(path: &Path) -> Result<(), OpenError> {
         }
         Ok(())
     };
-    clear().map_err(|error| io_error(path, "removing what an unfinished creation has left", &error))
+    clear().map_err(|error| io_error(path, "removing the leftovers of an unfinished creation", &error))
 }
 
-/// Syncs the directories above a new log: its name is not durable before its parent is, which may have been made with it,
-/// and so on.
+/// Syncs the directories above a new log. Its name is durable only once its parent is, which may be just as new, and so
+/// on.
 pub(crate) fn sync_parents(path: &Path) -> Result<(), OpenError> {
-    // A path of one part has its parent where the process is.
+    // The parent of a one-part path is the current directory.
     path.canonicalize()
         .and_then(|path| path.ancestors().skip(1).try_for_each(sync_ancestor))
         .map_err(|error| io_error(path, "syncing the directories above it", &error))
 }
 
-/// One that this user may not read, or that lies on a disk that cannot be written to, was not made here.
+/// Syncs a directory. Ignores unreadable and read-only ones: this process did not create them.
 fn sync_ancestor(directory: &Path) -> io::Result<()> {
     match File::open(directory) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
@@ -80,22 +80,22 @@ fn sync_ancestor(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Says that the log is whole from here on: it has its head file.
+/// Marks the creation as finished if the head file exists.
 pub(crate) fn finish(path: &Path) -> Result<(), OpenError> {
     if is_unfinished(path)? {
         return Ok(());
     }
     match fs::remove_file(path.join(NAME)) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(io_error(path, "removing the mark of its creation", &error))
+            Err(io_error(path, "removing the file that marks its creation", &error))
         }
         _ => Ok(()),
     }
 }
 
-/// The refusal of a log without a head file.
-pub(crate) fn no_head(path: &Path) -> OpenError {
-    let what = "its head file (`head`), which says how far it goes, is missing. One of an earlier time from a backup of this \
-                log will do";
+/// The error for a log without a head file.
+pub(crate) fn missing_head(path: &Path) -> OpenError {
+    let what = "its head file (`head`), which records how far it goes, is missing. An older one from a backup of this \
+                    log will do";
     OpenError::Damaged { path: path.to_owned(), what: what.to_owned() }
 }

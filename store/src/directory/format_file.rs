@@ -1,30 +1,30 @@
-//! The format file: one line of text that says that a directory is a log, and which format it has.
+//! The format file: a line of text that identifies a directory as a log and names its format.
 
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-use super::{files, io_error, write_whole};
+use super::{files, io_error, replace_file};
 use crate::log::OpenError;
 
 pub(crate) const NAME: &str = "format";
 pub(super) const TEMPORARY: &str = "format.new";
-const WORD: &str = "cloacina-log";
+const PREFIX: &str = "cloacina-log";
 
-/// The newest format of a directory that this version reads, and the one that it writes.
+/// The newest directory format that this version reads, and the one that it writes.
 const FORMAT: u32 = 1;
 
-/// More than any format file has.
-const LONGEST: u64 = 64;
+/// The maximum number of bytes to read; no format file is longer.
+const MAX_LENGTH: u64 = 64;
 
 pub(super) fn write(directory: &Path) -> io::Result<()> {
-    write_whole(directory, NAME, TEMPORARY, format!("{WORD} {FORMAT}\n").as_bytes())
+    replace_file(directory, NAME, TEMPORARY, format!("{PREFIX} {FORMAT}\n").as_bytes())
 }
 
-/// Whether the directory says that it is a log of a format that is known here.
+/// Whether a directory is a log of a known format.
 pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
     let path = directory.join(NAME);
     let mut content = Vec::new();
-    let read = files::to_read(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut content));
+    let read = files::open_read(&path).and_then(|file| file.take(MAX_LENGTH).read_to_end(&mut content));
     match read {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -35,21 +35,21 @@ pub(super) fn check(directory: &Path) -> Result<bool, OpenError> {
         Some(found) if found > FORMAT => {
             Err(OpenError::NewerFormat { path: directory.to_owned(), found, known: FORMAT })
         }
-        _ if content.starts_with(WORD.as_bytes()) => Err(OpenError::Damaged {
+        _ if content.starts_with(PREFIX.as_bytes()) => Err(OpenError::Damaged {
             path: directory.to_owned(),
-            what: format!("its format file says {:?}, not `{WORD} {FORMAT}`", String::from_utf8_lossy(&content)),
+            what: format!("its format file contains {:?}, not `{PREFIX} {FORMAT}`", String::from_utf8_lossy(&content)),
         }),
         _ => Err(OpenError::NotALog {
             path: directory.to_owned(),
-            found: "a directory with a file `format` of something else".to_owned(),
+            found: "a directory with an unrelated file `format`".to_owned(),
         }),
     }
 }
 
-/// The number in a format file; none if it is not written as such files are, with `01` or `+1` for `1`.
+/// The number in a format file; `None` unless it is written canonically (`01` and `+1` are rejected).
 pub(crate) fn parse(content: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(content).ok()?;
-    let digits = text.strip_prefix(WORD)?.strip_prefix(' ')?.strip_suffix('\n')?;
+    let digits = text.strip_prefix(PREFIX)?.strip_prefix(' ')?.strip_suffix('\n')?;
     digits.parse().ok().filter(|number: &u32| number.to_string() == digits)
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn parse(content: &[u8]) -> Option<u32> {
 mod tests {
     use super::parse;
 
-    /// The fuzzer found that `01` was taken for 1.
+    /// The fuzzer found that `01` was accepted as 1.
     #[test]
     fn one_number_is_written_in_one_way() {
         assert_eq!(parse(b"cloacina-log 1\n"), Some(1));

@@ -1,7 +1,7 @@
-//! Which processes have a file open: for the name of who keeps a lock that its owner has left behind.
+//! Finds the processes that have a file open, to name who still holds a lock that its owner left behind.
 //!
-//! A lock of `flock` belongs to the open file, and a fork shares that with its parent. So a lock can outlive the process
-//! that took it, and then the name in the lock file is of no help.
+//! An `flock` lock belongs to the open file, which a fork shares with its parent. So a lock can outlive the process
+//! that took it, and the name in the lock file does not help then.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -9,33 +9,33 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// How much of a command line is told.
-const LONGEST_COMMAND: usize = 120;
+/// The maximum length of a command line in messages.
+const MAX_COMMAND: usize = 120;
 
-/// A process, and what it runs.
+/// A process and its command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
     /// Its id.
     pub pid: u32,
-    /// Its command line, cut after some words; empty if it cannot be read.
+    /// Its command line, truncated; empty if it cannot be read.
     pub command: String,
 }
 
 impl Process {
-    /// The process with this id, as `/proc` describes it.
+    /// The process with this id, with its command line from `/proc`.
     pub(crate) fn with_id(pid: u32) -> Self {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<_> = line.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
         let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
         let mut command: String = String::from_utf8_lossy(&words.join(&b' ')).chars().map(printable).collect();
-        if let Some((end, _)) = command.char_indices().nth(LONGEST_COMMAND) {
+        if let Some((end, _)) = command.char_indices().nth(MAX_COMMAND) {
             command.truncate(end);
             command.push('…');
         }
         Self { pid, command }
     }
 
-    /// Whether it is stopped: by Ctrl-Z, SIGSTOP, or a debugger.
+    /// Whether the process is stopped: by Ctrl-Z, SIGSTOP, or a debugger.
     pub(crate) fn is_suspended(&self) -> bool {
         matches!(state(self.pid), Some('T' | 't'))
     }
@@ -54,7 +54,7 @@ pub(crate) fn state(pid: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// Whether a process has a file open; `None` if that cannot be seen.
+/// Whether a process has a file open; `None` if unknown.
 pub(crate) fn has_open(pid: u32, file: &File) -> Option<bool> {
     let wanted = file.metadata().ok()?;
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
@@ -62,8 +62,8 @@ pub(crate) fn has_open(pid: u32, file: &File) -> Option<bool> {
     Some(descriptors.flatten().any(|descriptor| is_it(&descriptor.path())))
 }
 
-/// The processes that have a file open or, where none can be seen, those that the kernel names for its locks; without this
-/// process.
+/// The processes, except this one, that have a file open. If none is visible, those that `/proc/locks` lists for the
+/// file.
 pub(crate) fn of(file: &File) -> Vec<Process> {
     let Ok(wanted) = file.metadata() else { return Vec::new() };
     let this = std::process::id();
@@ -78,7 +78,7 @@ pub(crate) fn of(file: &File) -> Vec<Process> {
     found.into_iter().map(Process::with_id).collect()
 }
 
-/// The process that a line of `/proc/locks` names, if it is about this file:
+/// The process in a line of `/proc/locks`, if the line is about this file:
 /// `1: FLOCK  ADVISORY  WRITE 708 08:01:131074 0 EOF`.
 fn owner_of(line: &str, wanted: &fs::Metadata) -> Option<u32> {
     let mut words = line.split_whitespace().skip_while(|word| *word != "FLOCK").skip(3);
@@ -100,7 +100,7 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Names several processes in one sentence.
+/// Lists processes for a message.
 pub(crate) fn list(processes: &[Process]) -> String {
     let names: Vec<String> = processes.iter().take(5).map(ToString::to_string).collect();
     match processes.len().checked_sub(names.len()) {
@@ -109,10 +109,10 @@ pub(crate) fn list(processes: &[Process]) -> String {
     }
 }
 
-/// A lock that cannot be had: whether the file system has none, in words.
-pub(crate) fn unsupported(error: io::Error) -> io::Error {
+/// Adds advice to the error of a file system without locks.
+pub(crate) fn explain_unsupported(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::Unsupported {
-        io::Error::new(error.kind(), format!("{error}; this file system has no locks: choose a local disk"))
+        io::Error::new(error.kind(), format!("{error}; this file system does not support locks: use a local disk"))
     } else {
         error
     }
@@ -139,7 +139,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let this = std::process::id();
         assert_eq!(has_open(this, &file), Some(true));
-        assert_eq!(of(&file), [], "this process is not who keeps it from itself");
+        assert_eq!(of(&file), [], "this process is not listed");
         let described = Process::with_id(this);
         assert!(!described.command.is_empty() && !described.is_suspended());
         assert!(described.to_string().starts_with(&format!("process {this} (")), "{described}");

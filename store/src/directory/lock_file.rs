@@ -1,4 +1,4 @@
-//! The lock of a log: who writes holds it, and is named in it.
+//! The lock of a log: held by the process that writes, and containing its name.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -15,28 +15,28 @@ use crate::log::OpenError;
 
 pub(crate) const NAME: &str = "lock";
 
-/// How long a lock is waited for whose holder is gone: it can linger some milliseconds after a process has ended.
+/// How long to wait for a lock whose holder is gone: it can linger for some milliseconds after a process has ended.
 pub(crate) const LINGER: Duration = Duration::from_secs(3);
 const RETRY_EVERY: Duration = Duration::from_millis(10);
 
-/// A process is named in a few bytes.
-const LONGEST: u64 = 512;
+/// The maximum length of a lock file's content.
+const MAX_LENGTH: u64 = 512;
 
-/// A lock that is held. Dropping it lets go of it.
+/// A held lock. Dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
-    /// The lock goes with the descriptor.
+    /// The lock belongs to the descriptor.
     file: LockFile,
 }
 
-/// A lock file that is open. A fork of this process shares the descriptor, and with it the lock: it is kept out of forks, and
-/// what this process has locked it unlocks itself, whoever else has the descriptor.
+/// An open lock file. A fork shares the descriptor, and with it the lock. So the descriptor is registered for closing
+/// in forks, and the process unlocks the file explicitly, even if others still have the descriptor.
 #[derive(Debug)]
 struct LockFile {
-    /// Forgets the descriptor before it is closed.
+    /// Unregisters the descriptor before it is closed.
     _kept_out: KeptOut,
     file: File,
-    /// The process that opened it: a fork of it must not unlock what is its parent's.
+    /// The process that opened it: a fork must not unlock the file of its parent.
     process: u32,
 }
 
@@ -46,35 +46,35 @@ impl LockFile {
     }
 
     fn open_to_read(directory: &Path) -> io::Result<Self> {
-        files::to_read(&directory.join(NAME)).map(Self::new)
+        files::open_read(&directory.join(NAME)).map(Self::new)
     }
 }
 
 impl Drop for LockFile {
     fn drop(&mut self) {
         if self.process == std::process::id() {
-            // It fails where there are no locks; closing the file does the rest.
+            // Fails on file systems without locks; closing the file does the rest.
             let _ = self.file.unlock();
         }
     }
 }
 
-/// Who holds a lock.
+/// The process that holds a lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holder {
-    /// 0 if nobody is named.
+    /// The process, 0 if unknown.
     pub(crate) pid: u32,
     pub(crate) host: String,
 }
 
 impl Holder {
-    fn this() -> Self {
+    fn this_process() -> Self {
         Self { pid: std::process::id(), host: host_name() }
     }
 
     fn read(file: &mut File) -> Self {
         let mut text = String::new();
-        let read = file.rewind().and_then(|()| file.take(LONGEST).read_to_string(&mut text).map(drop));
+        let read = file.rewind().and_then(|()| file.take(MAX_LENGTH).read_to_string(&mut text).map(drop));
         let mut words = text.split_whitespace();
         match (read, words.next().and_then(|word| word.parse().ok()), words.next()) {
             (Ok(()), Some(pid), Some(host)) => Self { pid, host: host.to_owned() },
@@ -82,8 +82,8 @@ impl Holder {
         }
     }
 
-    /// Whether waiting is in vain: the holder runs, or is on a host where that cannot be seen. A process that has not
-    /// opened the lock file only has the id of one that is gone.
+    /// Whether waiting is pointless: the holder is running, or is on another host. A process with the holder's id that
+    /// does not have the lock file open is a different one.
     fn is_alive(&self, lock: &File) -> bool {
         if self.host.is_empty() {
             return false;
@@ -92,14 +92,14 @@ impl Holder {
     }
 }
 
-/// The name of this host.
+/// The host name of this machine.
 pub(crate) fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    // It is one word in the lock file.
+    // The lock file holds it as one word.
     if name.trim().is_empty() { "localhost".to_owned() } else { name.split_whitespace().collect() }
 }
 
-/// Whether a process exists and is not on its way out (a zombie's other threads may hold the lock for a moment more).
+/// Whether a process exists and is not exiting (a zombie's other threads may hold the lock for a moment longer).
 fn is_running(pid: u32) -> bool {
     let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return false;
@@ -108,29 +108,29 @@ fn is_running(pid: u32) -> bool {
     exists && !matches!(holders::state(pid), Some('Z' | 'X'))
 }
 
-/// How a lock is asked for.
+/// The mode of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// To write: alone, and named in it.
+    /// For writing: exclusive, with this process named in the file.
     Exclusive,
-    /// To copy: with others who do.
+    /// For reading: shared with other readers.
     Shared,
 }
 
-/// Takes the lock to write, prepares for it, and names this process in it, durably.
+/// Takes the exclusive lock, calls `prepare`, and durably writes this process into the lock file.
 pub(crate) fn acquire(
     directory: &Path,
     prepare: impl FnOnce(&Path) -> Result<(), OpenError>,
 ) -> Result<DirectoryLock, OpenError> {
     let doing = "taking its lock";
     let mut lock = Access::of(directory)
-        .and_then(|access| files::to_read_and_write(&directory.join(NAME), access))
+        .and_then(|access| files::open_or_create(&directory.join(NAME), access))
         .map(LockFile::new)
         .map_err(|error| io_error(directory, doing, &error))?;
     wait_for(&mut lock.file, Mode::Exclusive, directory)?;
     prepare(directory)?;
     let file = &mut lock.file;
-    let holder = Holder::this();
+    let holder = Holder::this_process();
     let named = file
         .set_len(0)
         .and_then(|()| file.rewind())
@@ -141,20 +141,20 @@ pub(crate) fn acquire(
     Ok(DirectoryLock { file: lock })
 }
 
-/// Who is named in the lock: the process, 0 if none is, and its host.
+/// The process (0 if none) and host in the lock file.
 pub(crate) fn holder(directory: &Path) -> (u32, String) {
     let Holder { pid, host } =
-        files::to_read(&directory.join(NAME)).map(|mut file| Holder::read(&mut file)).unwrap_or_default();
+        files::open_read(&directory.join(NAME)).map(|mut file| Holder::read(&mut file)).unwrap_or_default();
     (pid, host)
 }
 
-/// Whether a process has the log now.
+/// Whether a process holds the log now.
 pub(crate) fn is_held(directory: &Path) -> bool {
     LockFile::open_to_read(directory)
         .is_ok_and(|lock| matches!(lock.file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Takes the lock to copy, if the log has a lock file: nothing is made in the directory of a log that is only read.
+/// Takes the shared lock, if the log has a lock file: a reader creates no files.
 pub(crate) fn acquire_shared(directory: &Path) -> Result<Option<DirectoryLock>, OpenError> {
     let mut lock = match LockFile::open_to_read(directory) {
         Ok(lock) => lock,
@@ -176,7 +176,7 @@ fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenErr
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => {
-                return Err(io_error(directory, "taking its lock", &holders::unsupported(error)));
+                return Err(io_error(directory, "taking its lock", &holders::explain_unsupported(error)));
             }
         }
         let holder = Holder::read(file);
@@ -190,14 +190,14 @@ fn wait_for(file: &mut File, mode: Mode, directory: &Path) -> Result<(), OpenErr
     }
 }
 
-/// The refusal of a log whose owner is gone, or names itself nowhere, while a lock on one of its files is still held.
+/// The error for a lock that is still held although its owner is gone or unknown.
 pub(crate) fn left_locked(directory: &Path, file: &File, owner: u32) -> OpenError {
     OpenError::LeftLocked { path: directory.to_owned(), owner, holders: holders::of(file) }
 }
 
-/// What is known of the process that is named in the lock: it alone if it may still have it, else those that have the lock
-/// file open.
-pub(crate) fn kept_by(directory: &Path) -> Vec<Process> {
+/// The process in the lock file if it may still hold the lock, otherwise the processes that have the lock file
+/// open.
+pub(crate) fn current_holders(directory: &Path) -> Vec<Process> {
     let Ok(mut lock) = LockFile::open_to_read(directory) else { return Vec::new() };
     let holder = Holder::read(&mut lock.file);
     if holder.host == host_name() && holder.is_alive(&lock.file) {
@@ -207,11 +207,11 @@ pub(crate) fn kept_by(directory: &Path) -> Vec<Process> {
 }
 
 impl DirectoryLock {
-    /// Names nobody any more, durably: the log was closed in order.
+    /// Durably removes this process from the lock file: the log was closed cleanly.
     ///
     /// # Errors
-    /// Of the system.
-    pub(crate) fn forget_holder(&self) -> io::Result<()> {
+    /// Of the operating system.
+    pub(crate) fn clear_holder(&self) -> io::Result<()> {
         self.file.file.set_len(0)?;
         self.file.file.sync_all()
     }

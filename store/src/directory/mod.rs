@@ -1,24 +1,24 @@
-//! The directory that a log is kept in.
+//! The directory of a log.
 //!
 //! ```text
-//! creating   stands here while the log is being made
-//! format     what this is, written as a whole
-//! lock       held by whoever writes; names the process
-//! segments/  the log: what was appended, one behind the other
-//! index/     sled's: where in the segments what is; it can be removed
+//! creating   present while the log is being created
+//! format     identifies the directory as a log, and its format; written atomically
+//! lock       held by the process that writes, and names it
+//! segments/  the log itself: all appends, in order
+//! index/     sled's index of the segments; can be removed
 //! head       how far the log is known to go
-//! socket     where readers ask while a process holds the log
+//! socket     where readers connect while a process holds the log
 //! ```
 //!
-//! Whoever writes does so through the [open directory](opened), and no symbolic link in it is [followed](files).
+//! Writers go through the [open directory](open_directory). Symbolic links in it are not [followed](files).
 
 pub(crate) mod creation;
+pub(crate) mod detect;
 pub(crate) mod files;
 pub(crate) mod format_file;
 pub(crate) mod holders;
 pub(crate) mod lock_file;
-pub(crate) mod looking;
-pub(crate) mod opened;
+pub(crate) mod open_directory;
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -26,7 +26,7 @@ use std::path::Path;
 
 use crate::log::OpenError;
 
-/// The error for what the operating system refused, with what to do about it.
+/// The error for a failed system call, with advice.
 pub(crate) fn io_error(path: &Path, doing: &str, error: &io::Error) -> OpenError {
     let advice = match error.kind() {
         ErrorKind::PermissionDenied => "; give this user access to it, or choose another path",
@@ -42,8 +42,8 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Writes a small file so that after a crash it has the old content or the new one, and durably.
-pub(crate) fn write_whole(directory: &Path, name: &str, temporary: &str, content: &[u8]) -> io::Result<()> {
+/// Replaces a small file atomically and durably.
+pub(crate) fn replace_file(directory: &Path, name: &str, temporary: &str, content: &[u8]) -> io::Result<()> {
     let path = directory.join(temporary);
     let mut file = files::create_anew(&path, files::Access::of(directory)?)?;
     io::Write::write_all(&mut file, content)?;

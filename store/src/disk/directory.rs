@@ -1,4 +1,4 @@
-//! The directory of a log as a disk.
+//! A log's directory as a disk.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -8,23 +8,23 @@ use std::sync::Arc;
 
 use super::{Disk, DiskFile};
 use crate::directory::files::{self, Access};
-use crate::directory::opened::OpenDirectory;
-use crate::directory::{sync_directory, write_whole};
+use crate::directory::open_directory::OpenDirectory;
+use crate::directory::{replace_file, sync_directory};
 
 /// The files in a directory.
 pub(crate) struct DirectoryDisk {
     path: PathBuf,
-    /// The directory that was opened to write; `None` for a reader.
+    /// The directory, open for writing; `None` for a reader.
     opened: Option<OpenDirectory>,
 }
 
 impl DirectoryDisk {
-    /// For one who only reads.
+    /// A disk for reading only.
     pub(crate) fn reading(path: &Path) -> Self {
         Self { path: path.to_owned(), opened: None }
     }
 
-    /// For one who writes, through the directory that was opened.
+    /// A disk for writing, through the open directory.
     pub(crate) fn writing(directory: &OpenDirectory) -> Self {
         Self { path: directory.path().to_owned(), opened: Some(directory.clone()) }
     }
@@ -33,12 +33,12 @@ impl DirectoryDisk {
         self.path.join(name)
     }
 
-    /// Makes the directory in a name, durably.
+    /// Durably creates the directory in a name.
     fn make_directory_of(&self, path: &Path) -> io::Result<()> {
         let Some(parent) = path.parent().filter(|parent| *parent != self.path) else { return Ok(()) };
         match files::create_directory(parent, Access::of(&self.path)?) {
             Ok(()) => sync_directory(&self.path),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => files::directory(parent).map(drop),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => files::open_directory(parent).map(drop),
             Err(error) => Err(error),
         }
     }
@@ -71,9 +71,9 @@ impl DiskFile for File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // Through the descriptor it would go on for ever, and be gone with it.
+        // Writes through the descriptor would succeed forever, and be lost when it is closed.
         if self.metadata()?.nlink() == 0 {
-            let what = "a file of it was removed while this process had the log open: nothing more is written to it";
+            let what = "a file of the log was removed while this process had it open: nothing more is written to it";
             return Err(io::Error::other(what));
         }
         self.sync_data()
@@ -82,11 +82,11 @@ impl DiskFile for File {
 
 impl Disk for DirectoryDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(files::to_read(&self.path_of(name))?))
+        Ok(Arc::new(files::open_read(&self.path_of(name))?))
     }
 
     fn open_to_write(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(files::to_change(&self.path_of(name))?))
+        Ok(Arc::new(files::open_read_write(&self.path_of(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -107,7 +107,7 @@ impl Disk for DirectoryDisk {
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        write_whole(&self.path, name, &format!("{name}.new"), content)
+        replace_file(&self.path, name, &format!("{name}.new"), content)
     }
 
     fn names(&self, directory: &str) -> io::Result<Vec<String>> {
@@ -118,7 +118,7 @@ impl Disk for DirectoryDisk {
         };
         let mut names = Vec::new();
         for entry in entries {
-            // A file with another name than ours is none of ours.
+            // A name that is not UTF-8 is not one of ours.
             names.extend(entry?.file_name().into_string().ok());
         }
         Ok(names)

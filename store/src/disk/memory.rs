@@ -1,4 +1,4 @@
-//! A disk in memory that can fail, tear and lose on command.
+//! A disk in memory that can fail, tear writes and lose data on command.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use super::{Disk, DiskFile};
 use crate::sync::lock;
 
-/// What a power cut leaves or takes as a whole.
+/// The unit that a power failure keeps or loses as a whole.
 const SECTOR: usize = 512;
 
-/// A disk in memory. Clones are the same disk: keep one beside the log to make it fail, or to see what a crash leaves.
+/// A disk in memory. Clones share it: keep one beside the log to make it fail, or to see what a crash leaves.
 ///
 /// # Examples
 /// A log that loses power keeps what it acknowledged:
@@ -47,7 +47,7 @@ struct State {
     faults: Faults,
 }
 
-/// A file: as it is, and as a power cut would leave it.
+/// A file: its current content, and what a power failure would leave.
 #[derive(Clone, Debug, Default)]
 struct Content {
     written: Vec<u8>,
@@ -61,12 +61,12 @@ struct Faults {
     sync: Fault,
 }
 
-/// Strikes once it has counted down, and from then on.
+/// Fails once its counter reaches zero, and from then on.
 #[derive(Clone, Debug, Default)]
 struct Fault(Option<(u64, String)>);
 
 impl Fault {
-    fn strike(&mut self) -> io::Result<()> {
+    fn trigger(&mut self) -> io::Result<()> {
         match &mut self.0 {
             Some((left, reason)) if *left <= 1 => Err(io::Error::other(reason.clone())),
             Some((left, _)) => {
@@ -85,38 +85,39 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// Lets the `nth` write from now on fail (1: the next), and every one after it. Half of it happens, as on a real disk.
+    /// Makes the `nth` write from now on fail (1: the next), and every later one. Half of the data is written, as on a
+    /// real disk.
     pub fn fail_write(&self, nth: u64, reason: &str) {
         lock(&self.state).faults.write = Fault(Some((nth, reason.to_owned())));
     }
 
-    /// Lets the `nth` sync from now on fail (1: the next), and every one after it.
+    /// Makes the `nth` sync from now on fail (1: the next), and every later one.
     pub fn fail_sync(&self, nth: u64, reason: &str) {
         lock(&self.state).faults.sync = Fault(Some((nth, reason.to_owned())));
     }
 
-    /// Lets the `nth` read from now on fail (1: the next), and every one after it.
+    /// Makes the `nth` read from now on fail (1: the next), and every later one.
     pub fn fail_read(&self, nth: u64, reason: &str) {
         lock(&self.state).faults.read = Fault(Some((nth, reason.to_owned())));
     }
 
-    /// Lets nothing fail any more.
+    /// Removes all faults.
     pub fn mend(&self) {
         lock(&self.state).faults = Faults::default();
     }
 
-    /// Another disk with what a power cut leaves of this one at the least: what was synced.
+    /// A copy of the disk after a power failure that loses everything that was not synced.
     #[must_use]
     pub fn after_power_cut(&self) -> Self {
         self.after_torn_power_cut(|_| false)
     }
 
-    /// Another disk with what a power cut may leave of this one: what was synced, and of what was written since the sectors that
-    /// `is_kept` says, which is asked for each of them.
+    /// A copy of the disk after a power failure that keeps some unsynced sectors: those for which `is_kept` returns
+    /// true. It is called with a running number for each of them.
     #[must_use]
     pub fn after_torn_power_cut(&self, mut is_kept: impl FnMut(usize) -> bool) -> Self {
         let mut asked = 0;
-        self.left(|content| {
+        self.copy_with(|content| {
             let mut left = content.synced.clone();
             for (at, sector) in content.written.chunks(SECTOR).enumerate() {
                 let (from, to) = (at * SECTOR, at * SECTOR + sector.len());
@@ -133,34 +134,34 @@ impl MemoryDisk {
         })
     }
 
-    /// Another disk with what a killed process leaves of this one: all that was written.
+    /// A copy of the disk after the process was killed: all writes are kept.
     #[must_use]
     pub fn after_kill(&self) -> Self {
-        self.left(|content| content.written.clone())
+        self.copy_with(|content| content.written.clone())
     }
 
-    fn left(&self, mut of: impl FnMut(&Content) -> Vec<u8>) -> Self {
+    fn copy_with(&self, mut content_of: impl FnMut(&Content) -> Vec<u8>) -> Self {
         let state = lock(&self.state);
         let files = state.files.iter().map(|(name, content)| {
-            let left = of(content);
+            let left = content_of(content);
             (name.clone(), Content { written: left.clone(), synced: left })
         });
         Self { state: Arc::new(Mutex::new(State { files: files.collect(), faults: Faults::default() })) }
     }
 
-    /// The names of all files, in order.
+    /// The names of all files, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         lock(&self.state).files.keys().cloned().collect()
     }
 
-    /// All that is in a file; `None` if there is none.
+    /// The content of a file; `None` if it does not exist.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<Vec<u8>> {
         lock(&self.state).files.get(name).map(|content| content.written.clone())
     }
 
-    /// Damages the disk: puts something else into a file, or removes it.
+    /// Damages the disk: replaces the content of a file, or removes it.
     pub fn damage(&self, name: &str, content: Option<&[u8]>) {
         let mut state = lock(&self.state);
         match content {
@@ -192,7 +193,7 @@ impl MemoryFile {
 impl DiskFile for MemoryFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|content, faults| {
-            faults.read.strike()?;
+            faults.read.trigger()?;
             let rest = content.written.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
             let read = rest.len().min(bytes.len());
             bytes[..read].copy_from_slice(&rest[..read]);
@@ -202,13 +203,13 @@ impl DiskFile for MemoryFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.with(|content, faults| {
-            let struck = faults.write.strike();
-            let bytes = if struck.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
+            let triggered = faults.write.trigger();
+            let bytes = if triggered.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
             let from = usize::try_from(offset).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
             let to = from + bytes.len();
             content.written.resize(content.written.len().max(to), 0);
             content.written[from..to].copy_from_slice(bytes);
-            struck
+            triggered
         })
     }
 
@@ -218,7 +219,7 @@ impl DiskFile for MemoryFile {
 
     fn set_length(&self, length: u64) -> io::Result<()> {
         self.with(|content, faults| {
-            faults.write.strike()?;
+            faults.write.trigger()?;
             content.written.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
             Ok(())
         })
@@ -226,7 +227,7 @@ impl DiskFile for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         self.with(|content, faults| {
-            faults.sync.strike()?;
+            faults.sync.trigger()?;
             content.synced.clone_from(&content.written);
             Ok(())
         })
@@ -236,7 +237,7 @@ impl DiskFile for MemoryFile {
 impl Disk for MemoryDisk {
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = lock(&self.state);
-        state.faults.read.strike()?;
+        state.faults.read.trigger()?;
         match state.files.contains_key(name) {
             true => Ok(Arc::new(MemoryFile { disk: self.clone(), name: name.to_owned() })),
             false => Err(ErrorKind::NotFound.into()),
@@ -249,23 +250,23 @@ impl Disk for MemoryDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = lock(&self.state);
-        state.faults.write.strike()?;
-        state.faults.sync.strike()?;
+        state.faults.write.trigger()?;
+        state.faults.sync.trigger()?;
         state.files.insert(name.to_owned(), Content::default());
         Ok(Arc::new(MemoryFile { disk: self.clone(), name: name.to_owned() }))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.faults.write.strike()?;
+        state.faults.write.trigger()?;
         state.files.remove(name);
         Ok(())
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.faults.write.strike()?;
-        state.faults.sync.strike()?;
+        state.faults.write.trigger()?;
+        state.faults.sync.trigger()?;
         let content = Content { written: content.to_vec(), synced: content.to_vec() };
         state.files.insert(name.to_owned(), content);
         Ok(())
@@ -273,7 +274,7 @@ impl Disk for MemoryDisk {
 
     fn names(&self, directory: &str) -> io::Result<Vec<String>> {
         let mut state = lock(&self.state);
-        state.faults.read.strike()?;
+        state.faults.read.trigger()?;
         let inside = |name: &String| name.strip_prefix(directory)?.strip_prefix('/').map(str::to_owned);
         Ok(state.files.keys().filter_map(inside).collect())
     }

@@ -1,8 +1,8 @@
-//! What a log needs of a disk: a few files that are read and written at places, and a few names.
+//! The storage interface of a log: files with random access, and a few names.
 //!
-//! All that makes a log (order, sealing, conflicts, the listing, recovery) is written once over these two traits. The
-//! directory of a log is one disk, [`MemoryDisk`](crate::MemoryDisk) another, which tears, loses and
-//! fails on command; `tests/suite` says whether a log on a new one is a good one. Methods can be called in any order.
+//! Everything else about a log (order, sealing, conflicts, the listing, recovery) is implemented once, on top of these
+//! two traits. The directory of a log is one disk, [`MemoryDisk`](crate::MemoryDisk) another, which tears, loses and
+//! fails on command; `tests/suite` tests a log on a new one. Methods can be called in any order.
 
 pub(crate) mod directory;
 pub(crate) mod memory;
@@ -12,85 +12,85 @@ use std::sync::Arc;
 
 /// A file of a log.
 pub trait DiskFile: Send + Sync {
-    /// Reads at a place; fewer bytes than there is room for only where the file ends.
+    /// Reads at an offset. Returns fewer bytes than requested only at the end of the file.
     ///
     /// # Errors
-    /// Of the system, as for all of these.
+    /// Of the operating system, as for all methods.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes all bytes at a place, and does not wait for the disk.
+    /// Writes all bytes at an offset, without waiting for the disk.
     ///
     /// # Errors
-    /// Of the system; any part may have been written.
+    /// Of the operating system; any part may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// How long it is.
+    /// The length of the file.
     ///
     /// # Errors
-    /// Of the system.
+    /// Of the operating system.
     fn length(&self) -> io::Result<u64>;
 
-    /// Cuts it, or lengthens it with zeros.
+    /// Truncates the file, or extends it with zeros.
     ///
     /// # Errors
-    /// Of the system.
+    /// Of the operating system.
     fn set_length(&self, length: u64) -> io::Result<()>;
 
-    /// Waits until all that was written, and its length, survive a power cut.
+    /// Waits until all writes and the length survive a power failure.
     ///
     /// # Errors
-    /// Of the system, and nothing that was written since the last sync may be relied on then.
+    /// Of the operating system. Everything that was written since the last sync may be lost then.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// Where the files of a log are. A name is one word, or two with a slash between them: a file in a directory.
+/// The files of a log. A name is one word, or two with a slash between them: a file in a directory.
 pub trait Disk: Send + Sync {
-    /// Opens a file to read it.
+    /// Opens a file for reading.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] if there is none; of the system.
+    /// [`io::ErrorKind::NotFound`] if it does not exist; others of the operating system.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens a file to read and write it.
+    /// Opens a file for reading and writing.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] if there is none; of the system.
+    /// [`io::ErrorKind::NotFound`] if it does not exist; others of the operating system.
     fn open_to_write(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Makes an empty file, in the place of one that is there, and the directory in its name. The name is durable.
+    /// Creates an empty file, and the directory in its name; replaces an existing file. The name is durable.
     ///
     /// # Errors
-    /// Of the system.
+    /// Of the operating system.
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Removes a file, durably. One that is not there is no error.
+    /// Removes a file durably. Succeeds if it does not exist.
     ///
     /// # Errors
-    /// Of the system.
+    /// Of the operating system.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Puts a small file in the place of the one of that name: after a crash there is the old one or the new one. It is durable.
+    /// Replaces a small file atomically and durably.
     ///
     /// # Errors
-    /// Of the system; the old one is still there.
+    /// Of the operating system; the old file is unchanged then.
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()>;
 
-    /// The names of the files in a directory, which need not be there, in no order and without the directory.
+    /// The names of the files in a directory, unsorted and without the directory. Empty if it does not exist.
     ///
     /// # Errors
-    /// Of the system.
+    /// Of the operating system.
     fn names(&self, directory: &str) -> io::Result<Vec<String>>;
 
-    /// That what is written next still goes to where the log was opened, and not to files that were moved or removed.
+    /// Checks that writes still go to the path where the log was opened, and not to files that were moved or removed.
     ///
     /// # Errors
-    /// What has become of the log's files, in words.
+    /// A description of what happened to the log's files.
     fn check_in_place(&self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// All that is in a small file; `None` if there is none.
+/// Reads a small file; `None` if it does not exist.
 pub(crate) fn content(disk: &dyn Disk, name: &str, longest: usize) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(name) {
         Ok(file) => file,

@@ -12,35 +12,35 @@ use crate::layout::segment::Place;
 use crate::record::StreamKind;
 use crate::segments::Span;
 
-/// A value of the index in sled, with the checksum that fits it; and a key of the listing.
+/// A value of the index in sled, with a valid checksum; and a key of the listing.
 pub fn index_entry(bytes: &[u8]) {
     const KEY: &[u8] = b"s0123456789abcdef";
-    stays::<StoredStream>(KEY, bytes);
-    stays::<Vec<FrameDelta>>(KEY, bytes);
-    stays::<Span>(KEY, bytes);
-    stays::<Place>(KEY, bytes);
-    stays::<End>(KEY, bytes);
+    round_trips::<StoredStream>(KEY, bytes);
+    round_trips::<Vec<FrameDelta>>(KEY, bytes);
+    round_trips::<Span>(KEY, bytes);
+    round_trips::<Place>(KEY, bytes);
+    round_trips::<End>(KEY, bytes);
     let _ = entries::decode::<StoredStream>(KEY, bytes);
     if let Ok(listed) = entries::parse_listed(bytes) {
         let again = entries::listed(false, StreamKind::Execution, listed);
-        assert_eq!(again[2..], bytes[2..], "a key of the listing is written as it was read");
+        assert_eq!(again[2..], bytes[2..], "a key of the listing encodes to the bytes it was decoded from");
         assert_eq!(entries::parse_listed(&again), Ok(listed));
     }
 }
 
-/// What is read is written in the one way that there is, and reads as the same.
-fn stays<Value: Decode<()> + Encode + PartialEq + Debug>(key: &[u8], content: &[u8]) {
+/// Checks that a decoded value encodes canonically and decodes to the same value.
+fn round_trips<Value: Decode<()> + Encode + PartialEq + Debug>(key: &[u8], content: &[u8]) {
     let bytes = entries::checked(key, content);
     let Ok(value) = entries::decode::<Value>(key, &bytes) else { return };
     let again = entries::encode(key, &value);
-    assert!(again.is_ok(), "what was read can be written: {value:?}");
+    assert!(again.is_ok(), "a decoded value can be encoded: {value:?}");
     let again = again.unwrap_or_default();
-    assert!(again.len() <= bytes.len(), "nothing is written longer than it was read");
-    assert_eq!(entries::decode::<Value>(key, &again).as_ref(), Ok(&value), "it reads again as it was read");
-    assert!(entries::decode::<Value>(b"another key", &again).is_err(), "a value is one of its key");
+    assert!(again.len() <= bytes.len(), "the encoding is not longer than the input");
+    assert_eq!(entries::decode::<Value>(key, &again).as_ref(), Ok(&value), "the encoding decodes to the same value");
+    assert!(entries::decode::<Value>(b"another key", &again).is_err(), "a value is only valid under its key");
 }
 
-/// What the index of a closed log has: the contents of its values, without their checksums, and its keys.
+/// The keys and the values, without checksums, in the index of a closed log.
 ///
 /// # Errors
 /// Of sled.

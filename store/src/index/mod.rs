@@ -1,7 +1,7 @@
-//! The index: which streams there are, where their frames stand, and what the listing shows.
+//! The index: the streams, the places of their frames, and the listing.
 //!
-//! All of it can be told from the segments. What was written last is in memory ([`Part`]); once that is a lot, a thread of its own
-//! brings it into sled ([`Store`]), and nobody waits for that. A reader, and a log in memory, have all of it in memory.
+//! It can be rebuilt from the segments. Recent entries are in memory ([`Part`]); when they become many, a background
+//! thread flushes them to sled ([`Store`]). Readers and logs in memory keep all of it in memory.
 
 mod entries;
 #[cfg(feature = "fuzzing")]
@@ -21,7 +21,7 @@ use std::thread::{self, JoinHandle};
 
 pub(crate) use self::part::Part;
 pub(crate) use self::state::{FrameAt, StreamState};
-pub(crate) use self::store::{Lost, Store};
+pub(crate) use self::store::{IndexError, Store};
 use crate::layout::head::Tip;
 use crate::layout::segment::Place;
 use crate::log::{ListingKey, StreamFilter};
@@ -29,72 +29,72 @@ use crate::record::{Hash, StreamId, StreamKind};
 use crate::segments::Span;
 use crate::sync::{lock, read_lock, write_lock};
 
-/// So many bytes of memory are kept before they are brought into sled, and so many before the writer waits for that.
-const MUCH: usize = 24 * 1024 * 1024;
-const TOO_MUCH: usize = 4 * MUCH;
+/// The size in bytes at which entries are flushed to sled, and the size at which the writer waits for that.
+const FLUSH_SIZE: usize = 24 * 1024 * 1024;
+const STALL_SIZE: usize = 4 * FLUSH_SIZE;
 
-/// How many streams are looked at together for a listing.
+/// The maximum number of streams in a page of the listing.
 const PAGE: usize = 256;
 
 /// The index of a log.
 pub(crate) struct Index {
     shared: Arc<Shared>,
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    flusher: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
     layers: RwLock<Layers>,
     store: RwLock<Option<Store>>,
-    turn: Mutex<Turn>,
-    turned: Condvar,
-    let_go: AtomicBool,
+    flush_state: Mutex<FlushState>,
+    flush_changed: Condvar,
+    closed: AtomicBool,
 }
 
-/// What is in memory, the newest first.
+/// The entries in memory.
 struct Layers {
     newest: Part,
-    /// What is on its way into sled, and up to where it reaches.
-    leaving: Option<Arc<(Part, Tip, Place)>>,
+    /// Entries that are being flushed to sled, and the end of the log that they cover.
+    flushing: Option<Arc<(Part, Tip, Place)>>,
     tip: Tip,
     place: Place,
 }
 
 #[derive(Default)]
-struct Turn {
-    over: bool,
-    failed: Option<Lost>,
+struct FlushState {
+    is_over: bool,
+    failed: Option<IndexError>,
 }
 
 impl Index {
-    /// The index of a log up to an end: what is in memory, and what sled has of all before that.
+    /// The index of a log up to an end: entries in memory, and sled's entries for everything before them.
     pub(crate) fn new(newest: Part, tip: Tip, place: Place, store: Option<Store>) -> Self {
-        let layers = RwLock::new(Layers { newest, leaving: None, tip, place });
-        let (store, turn, turned) = (RwLock::new(store), Mutex::default(), Condvar::new());
+        let layers = RwLock::new(Layers { newest, flushing: None, tip, place });
+        let (store, flush_state, flush_changed) = (RwLock::new(store), Mutex::default(), Condvar::new());
         Self {
-            shared: Arc::new(Shared { layers, store, turn, turned, let_go: AtomicBool::new(false) }),
-            keeper: Mutex::new(None),
+            shared: Arc::new(Shared { layers, store, flush_state, flush_changed, closed: AtomicBool::new(false) }),
+            flusher: Mutex::new(None),
         }
     }
 
-    /// Starts the thread that brings what is in memory into sled.
-    pub(crate) fn keep(&self) -> std::io::Result<()> {
+    /// Starts the thread that flushes entries to sled.
+    pub(crate) fn start_flusher(&self) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        let thread = thread::Builder::new().name("cloacina-index".to_owned()).spawn(move || shared.keep())?;
-        *lock(&self.keeper) = Some(thread);
+        let thread = thread::Builder::new().name("cloacina-index".to_owned()).spawn(move || shared.run_flusher())?;
+        *lock(&self.flusher) = Some(thread);
         Ok(())
     }
 
-    /// Where the log ends.
+    /// The end of the log.
     pub(crate) fn tip(&self) -> Tip {
         read_lock(&self.shared.layers).tip
     }
 
-    /// Where the next group comes to stand.
+    /// The place of the next group.
     pub(crate) fn place(&self) -> Place {
         read_lock(&self.shared.layers).place
     }
 
-    /// Adds what was written at the end of the log.
+    /// Adds the entries of a group at the end of the log.
     pub(crate) fn append(&self, part: Part, tip: Tip, place: Place) {
         let size = {
             let mut layers = write_lock(&self.shared.layers);
@@ -102,84 +102,85 @@ impl Index {
             (layers.tip, layers.place) = (tip, place);
             layers.newest.size()
         };
-        if size > MUCH && lock(&self.keeper).is_some() {
-            self.shared.turn(size > TOO_MUCH);
+        if size > FLUSH_SIZE && lock(&self.flusher).is_some() {
+            self.shared.rotate(size > STALL_SIZE);
         }
     }
 
-    /// What is known of a stream.
-    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+    /// The state of a stream.
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, IndexError> {
         let layers = read_lock(&self.shared.layers);
-        let known = layers.parts().find_map(|part| part.streams.get(&stream).map(|touched| touched.state.clone()));
+        let known = layers.parts().find_map(|part| part.streams.get(&stream).map(|delta| delta.state.clone()));
         match known {
             Some(state) => Ok(Some(state)),
-            None => self.shared.stored(|store| store.stream(stream)),
+            None => self.shared.query_store(|store| store.stream(stream)),
         }
     }
 
-    /// Whether a stream was written to since the log was taken up, or lately.
+    /// Whether a stream was appended to since the log was opened, or recently.
     pub(crate) fn is_in_memory(&self, stream: StreamId) -> bool {
         read_lock(&self.shared.layers).parts().any(|part| part.streams.contains_key(&stream))
     }
 
-    /// The frames of a stream from the one with a `seq` on, some of them: at least `limit` if there are so many.
-    pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, Lost> {
+    /// Frames of a stream, starting with the one that contains a `seq`: more than `limit` if there are as many,
+    /// otherwise all.
+    pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, IndexError> {
         let layers = read_lock(&self.shared.layers);
-        let (mut later, mut anew): (Vec<&[FrameAt]>, bool) = (Vec::new(), false);
-        for touched in layers.parts().filter_map(|part| part.streams.get(&stream)) {
-            if !anew {
-                later.push(&touched.frames);
-                anew |= touched.anew;
+        let (mut later, mut is_reset): (Vec<&[FrameAt]>, bool) = (Vec::new(), false);
+        for delta in layers.parts().filter_map(|part| part.streams.get(&stream)) {
+            if !is_reset {
+                later.push(&delta.frames);
+                is_reset |= delta.is_reset;
             }
         }
         later.retain(|some| !some.is_empty());
-        // The newest part that has the frame, or one before it; what is older is before that.
+        // The newest part that contains the frame or one before it; older parts only have earlier frames.
         let begin = later.iter().position(|some| some[0].first_seq <= seq);
-        let mut frames = if anew || begin.is_some() {
+        let mut frames = if is_reset || begin.is_some() {
             Vec::new()
         } else {
-            self.shared.stored(|store| store.frames(stream, seq, limit).map(Some))?.unwrap_or_default()
+            self.shared.query_store(|store| store.frames(stream, seq, limit).map(Some))?.unwrap_or_default()
         };
-        frames.drain(..passed_by(&frames, seq));
+        frames.drain(..frames_before(&frames, seq));
         later.truncate(begin.map_or(later.len(), |begin| begin + 1));
         for some in later.into_iter().rev() {
-            let passed = if frames.is_empty() { passed_by(some, seq) } else { 0 };
+            let passed = if frames.is_empty() { frames_before(some, seq) } else { 0 };
             let wanted = limit.saturating_add(1).saturating_sub(frames.len());
             frames.extend(some[passed..].iter().take(wanted));
         }
         Ok(frames)
     }
 
-    /// Where a definition stands.
-    pub(crate) fn definition(&self, fingerprint: Hash) -> Result<Option<Span>, Lost> {
+    /// The place of a definition.
+    pub(crate) fn definition(&self, fingerprint: Hash) -> Result<Option<Span>, IndexError> {
         let layers = read_lock(&self.shared.layers);
         match layers.parts().find_map(|part| part.definitions.get(&fingerprint)) {
             Some(span) => Ok(Some(*span)),
-            None => self.shared.stored(|store| store.definition(fingerprint)),
+            None => self.shared.query_store(|store| store.definition(fingerprint)),
         }
     }
 
-    /// Where a group begins that is at or before a position.
-    pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, Lost> {
+    /// The place of a group at or before a position.
+    pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, IndexError> {
         let layers = read_lock(&self.shared.layers);
         match layers.parts().find_map(|part| part.group_before(position)) {
             Some(place) => Ok(Some(place)),
-            None => self.shared.stored(|store| store.group_before(position)),
+            None => self.shared.query_store(|store| store.group_before(position)),
         }
     }
 
-    /// The streams that were written to from a position on, each with the position after its last record, in that order; `None` if
-    /// not all of that is in memory.
-    pub(crate) fn since(&self, from: u64) -> Result<Option<Vec<(u64, StreamId)>>, Lost> {
+    /// The streams with records from a position on, each with the position after its last record, sorted by it. `None`
+    /// if some of these entries are no longer in memory.
+    pub(crate) fn since(&self, from: u64) -> Result<Option<Vec<(u64, StreamId)>>, IndexError> {
         let layers = read_lock(&self.shared.layers);
-        let stored = self.shared.stored(|store| Ok(Some(store.end().tip.position)))?;
+        let stored = self.shared.query_store(|store| Ok(Some(store.end().tip.position)))?;
         if stored.is_some_and(|stored| from < stored) {
             return Ok(None);
         }
         let mut since = BTreeMap::new();
         for part in layers.parts() {
-            for (stream, touched) in part.streams.iter().filter(|(_, touched)| touched.state.end > from) {
-                since.entry(*stream).or_insert(touched.state.end);
+            for (stream, delta) in part.streams.iter().filter(|(_, delta)| delta.state.end > from) {
+                since.entry(*stream).or_insert(delta.state.end);
             }
         }
         let mut since: Vec<_> = since.into_iter().map(|(stream, end)| (end, stream)).collect();
@@ -187,8 +188,8 @@ impl Index {
         Ok(Some(since))
     }
 
-    /// The streams that a filter takes, newest first.
-    pub(crate) fn list(&self, filter: &StreamFilter) -> Result<Vec<(StreamId, StreamState)>, Lost> {
+    /// The streams that match a filter, newest first.
+    pub(crate) fn list(&self, filter: &StreamFilter) -> Result<Vec<(StreamId, StreamState)>, IndexError> {
         let mut shown = Vec::new();
         let mut before = filter.before;
         while shown.len() < filter.limit {
@@ -203,18 +204,18 @@ impl Index {
         Ok(shown)
     }
 
-    /// Some of the streams that a filter takes, and where to go on.
+    /// A page of the streams that match a filter, and where the next page begins.
     #[expect(clippy::type_complexity, reason = "a page, and where the next one begins")]
     fn page(
         &self,
         filter: &StreamFilter,
         before: Option<ListingKey>,
         wanted: usize,
-    ) -> Result<(Vec<(StreamId, StreamState)>, Option<ListingKey>), Lost> {
+    ) -> Result<(Vec<(StreamId, StreamState)>, Option<ListingKey>), IndexError> {
         let layers = read_lock(&self.shared.layers);
         let page = wanted.clamp(1, PAGE);
         let mut keys: BTreeMap<ListingKey, StreamKind> = BTreeMap::new();
-        // Before this place, somebody has streams that were not looked at.
+        // Below this key, one of the sources has streams that were not read.
         let mut known_down_to = None;
         let mut take = |kind: StreamKind, found: Vec<ListingKey>| {
             if found.len() == page {
@@ -224,9 +225,10 @@ impl Index {
         };
         for kind in StreamKind::ALL.into_iter().filter(|one| filter.kind.is_none_or(|kind| kind == *one)) {
             for part in layers.parts() {
-                take(kind, part.before(kind, before).take(page).collect());
+                take(kind, part.keys_before(kind, before).take(page).collect());
             }
-            let stored = self.shared.stored(|store| store.before(filter.open_only, kind, before, page).map(Some))?;
+            let stored =
+                self.shared.query_store(|store| store.keys_before(filter.open_only, kind, before, page).map(Some))?;
             take(kind, stored.unwrap_or_default());
         }
         let mut shown = Vec::new();
@@ -234,13 +236,12 @@ impl Index {
             if known_down_to.is_some_and(|down_to| key < down_to) {
                 break;
             }
-            let known =
-                layers.parts().find_map(|part| part.streams.get(&key.stream).map(|touched| touched.state.clone()));
+            let known = layers.parts().find_map(|part| part.streams.get(&key.stream).map(|delta| delta.state.clone()));
             let state = match known {
                 Some(state) => Some(state),
-                None => self.shared.stored(|store| store.stream(key.stream))?,
+                None => self.shared.query_store(|store| store.stream(key.stream))?,
             };
-            let state = state.ok_or_else(|| Lost(format!("it lists {}, and does not know it", key.stream)))?;
+            let state = state.ok_or_else(|| IndexError(format!("it lists {}, but has no entry for it", key.stream)))?;
             let is_listed = !state.pruned && state.key(key.stream) == key && state.kind == kind;
             if is_listed && (state.open || !filter.open_only) {
                 shown.push((key.stream, state));
@@ -249,19 +250,19 @@ impl Index {
         Ok((shown, known_down_to))
     }
 
-    /// Every stream that is known, also those that were pruned, in the order of their ids.
+    /// All streams, including pruned ones, in the order of their ids.
     pub(crate) fn all(&self) -> Vec<(StreamId, StreamState)> {
         let layers = read_lock(&self.shared.layers);
         let mut all = BTreeMap::new();
         for part in layers.parts() {
-            for (stream, touched) in &part.streams {
-                all.entry(*stream).or_insert_with(|| touched.state.clone());
+            for (stream, delta) in &part.streams {
+                all.entry(*stream).or_insert_with(|| delta.state.clone());
             }
         }
         all.into_iter().collect()
     }
 
-    /// The fingerprints of all definitions that are in memory.
+    /// The fingerprints of all definitions in memory.
     pub(crate) fn definitions(&self) -> Vec<Hash> {
         let layers = read_lock(&self.shared.layers);
         let mut all: Vec<Hash> = layers.parts().flat_map(|part| part.definitions.keys().copied()).collect();
@@ -270,121 +271,125 @@ impl Index {
         all
     }
 
-    /// Puts an index that was made anew from the segments in the place of this one, and lets go of sled. `anew` is called while nothing
-    /// is written.
-    pub(crate) fn replace<Error>(&self, anew: impl FnOnce(Tip, Place) -> Result<Part, Error>) -> Result<(), Error> {
+    /// Replaces the index with one that `rebuild` builds from the segments, and drops sled's. Nothing is appended
+    /// during the call.
+    pub(crate) fn replace<Error>(&self, rebuild: impl FnOnce(Tip, Place) -> Result<Part, Error>) -> Result<(), Error> {
         let mut layers = write_lock(&self.shared.layers);
-        let newest = anew(layers.tip, layers.place)?;
-        (layers.newest, layers.leaving) = (newest, None);
+        let newest = rebuild(layers.tip, layers.place)?;
+        (layers.newest, layers.flushing) = (newest, None);
         drop(write_lock(&self.shared.store).take());
         Ok(())
     }
 
-    /// Whether the log in a directory was closed, and its index with it.
-    pub(crate) fn is_let_go(&self) -> bool {
-        self.shared.let_go.load(Ordering::Acquire)
+    /// Whether the index was closed together with its log.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
     }
 
-    /// Brings all that is in memory into sled, and lets go of it, once. Whether sled has the whole index then.
+    /// Flushes all entries to sled and closes it, once. Returns whether sled then has the complete index.
     pub(crate) fn close(&self) -> bool {
-        if std::mem::replace(&mut lock(&self.shared.turn).over, true) {
+        if std::mem::replace(&mut lock(&self.shared.flush_state).is_over, true) {
             return false;
         }
-        self.shared.turned.notify_all();
-        // What it panicked of was caught.
-        if let Some(keeper) = lock(&self.keeper).take() {
-            let _ = keeper.join();
-            self.shared.let_go.store(true, Ordering::Release);
+        self.shared.flush_changed.notify_all();
+        // A panic of the thread was already caught and reported.
+        if let Some(flusher) = lock(&self.flusher).take() {
+            let _ = flusher.join();
+            self.shared.closed.store(true, Ordering::Release);
         }
         let store = read_lock(&self.shared.store);
         let Some(store) = store.as_ref() else { return false };
         let mut layers = write_lock(&self.shared.layers);
-        let taken = lock(&self.shared.turn).failed.clone().map_or(Ok(()), Err).and_then(|()| {
+        let taken = lock(&self.shared.flush_state).failed.clone().map_or(Ok(()), Err).and_then(|()| {
             let Layers { newest, tip, place, .. } = &*layers;
-            if store.end().tip != *tip || !newest.is_empty() { store.take(newest, *tip, *place) } else { Ok(()) }
+            if store.end().tip != *tip || !newest.is_empty() { store.apply(newest, *tip, *place) } else { Ok(()) }
         });
-        if let Err(Lost(why)) = &taken {
-            tracing::warn!(why, "the index was not brought up to date; it is made anew when the log is opened");
+        if let Err(IndexError(why)) = &taken {
+            tracing::warn!(why, "the index was not brought up to date; it will be rebuilt when the log is opened");
         }
         let is_whole = store.close() && taken.is_ok();
-        layers.leaving = None;
+        layers.flushing = None;
         is_whole
     }
 }
 
-/// How many frames lie before the one that has a `seq`.
-fn passed_by(frames: &[FrameAt], seq: u64) -> usize {
+/// The number of frames before the one that contains a `seq`.
+fn frames_before(frames: &[FrameAt], seq: u64) -> usize {
     frames.partition_point(|frame| frame.first_seq <= seq).saturating_sub(1)
 }
 
 impl Layers {
-    /// What is in memory, the newest first.
+    /// The parts in memory, the newest first.
     fn parts(&self) -> impl Iterator<Item = &Part> {
-        [Some(&self.newest), self.leaving.as_ref().map(|leaving| &leaving.0)].into_iter().flatten()
+        [Some(&self.newest), self.flushing.as_ref().map(|flushing| &flushing.0)].into_iter().flatten()
     }
 }
 
 impl Shared {
-    fn stored<T>(&self, ask: impl FnOnce(&Store) -> Result<Option<T>, Lost>) -> Result<Option<T>, Lost> {
+    fn query_store<T>(
+        &self,
+        ask: impl FnOnce(&Store) -> Result<Option<T>, IndexError>,
+    ) -> Result<Option<T>, IndexError> {
         read_lock(&self.store).as_ref().map_or(Ok(None), ask)
     }
 
-    /// Has what is in memory brought into sled, unless that is being done; then it is waited for if it must be.
-    fn turn(&self, must: bool) {
-        let mut turn = lock(&self.turn);
+    /// Starts flushing the entries in memory, unless a flush is in progress. Then, if `wait` is set, waits for it
+    /// first.
+    fn rotate(&self, wait: bool) {
+        let mut flush_state = lock(&self.flush_state);
         loop {
-            if turn.over || turn.failed.is_some() {
+            if flush_state.is_over || flush_state.failed.is_some() {
                 return;
             }
             let mut layers = write_lock(&self.layers);
-            if layers.leaving.is_none() {
+            if layers.flushing.is_none() {
                 let newest = std::mem::take(&mut layers.newest);
-                layers.leaving = Some(Arc::new((newest, layers.tip, layers.place)));
-                self.turned.notify_all();
+                layers.flushing = Some(Arc::new((newest, layers.tip, layers.place)));
+                self.flush_changed.notify_all();
                 return;
             }
             drop(layers);
-            if !must {
+            if !wait {
                 return;
             }
-            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            flush_state = self.flush_changed.wait(flush_state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Brings what is to leave the memory into sled, until all is over.
-    fn keep(&self) {
-        while let Some(leaving) = self.next_to_leave() {
-            let (part, tip, place) = &*leaving;
-            let taken = read_lock(&self.store).as_ref().map_or(Ok(()), |store| store.take(part, *tip, *place));
-            let mut turn = lock(&self.turn);
+    /// Flushes entries until the index is closed.
+    fn run_flusher(&self) {
+        while let Some(flushing) = self.next_flush() {
+            let (part, tip, place) = &*flushing;
+            let taken = read_lock(&self.store).as_ref().map_or(Ok(()), |store| store.apply(part, *tip, *place));
+            let mut flush_state = lock(&self.flush_state);
             match taken {
-                Ok(()) => write_lock(&self.layers).leaving = None,
-                // It stays in memory.
+                Ok(()) => write_lock(&self.layers).flushing = None,
+                // The entries stay in memory.
                 Err(lost) => {
                     tracing::warn!(
                         why = lost.0,
-                        "the index takes nothing more; it is made anew when the log is opened"
+                        "the index can no longer be written; it will be rebuilt when the log is opened"
                     );
-                    turn.failed = Some(lost);
+                    flush_state.failed = Some(lost);
                 }
             }
-            self.turned.notify_all();
-            if turn.failed.is_some() {
+            self.flush_changed.notify_all();
+            if flush_state.failed.is_some() {
                 return;
             }
         }
     }
 
-    fn next_to_leave(&self) -> Option<Arc<(Part, Tip, Place)>> {
-        let mut turn = lock(&self.turn);
+    fn next_flush(&self) -> Option<Arc<(Part, Tip, Place)>> {
+        let mut flush_state = lock(&self.flush_state);
         loop {
-            if let Some(leaving) = &read_lock(&self.layers).leaving {
-                return Some(Arc::clone(leaving));
+            if let Some(flushing) = &read_lock(&self.layers).flushing {
+                return Some(Arc::clone(flushing));
             }
-            if turn.over {
+            if flush_state.is_over {
                 return None;
             }
-            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            flush_state = self.flush_changed.wait(flush_state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

@@ -1,41 +1,41 @@
-//! What the index knows of a stream.
+//! The state of a stream in the index.
 
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 
-use crate::layout::frame::{FrameHeader, ListingChange, Standing};
+use crate::layout::frame::{FrameHeader, FrameOrigin, ListingChange};
 use crate::layout::segment::Place;
 use crate::log::{ListingKey, StreamEntry};
 use crate::record::{Hash, StreamId, StreamKind, Timestamp};
 use crate::segments::Span;
 
-/// A frame of a stream, and where it is.
+/// The place of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameAt {
     pub(crate) first_seq: u64,
     pub(crate) span: Span,
 }
 
-/// A frame relative to the one before it in its stream, so that most numbers take a byte or two.
+/// The place of a frame relative to the previous one in its stream, so that most numbers take one or two bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct FrameDelta {
     seqs: u64,
     segments: u32,
-    /// From where the frame before begins; from the beginning of the segment where that is another one.
+    /// Relative to the start of the previous frame, or to the start of the segment if that frame is in another one.
     offset: u32,
     length: u32,
 }
 
-/// What the index in sled has under a stream.
+/// The entry of a stream in sled.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) struct StoredStream {
     pub(super) state: StreamState,
-    /// Its newest frames: those that do not have an entry of their own.
+    /// Its newest frames, fewer than a full entry of frames.
     pub(super) newest: Vec<FrameDelta>,
 }
 
-/// Encodes frames of one stream, in their order.
+/// Encodes the places of frames of one stream, in order.
 pub(super) fn deltas(frames: &[FrameAt]) -> Vec<FrameDelta> {
     let (mut seq, mut place) = (0, Place::default());
     let delta = |frame: &FrameAt| {
@@ -53,7 +53,7 @@ pub(super) fn deltas(frames: &[FrameAt]) -> Vec<FrameDelta> {
     frames.iter().map(delta).collect()
 }
 
-/// The frames that were encoded so.
+/// Decodes what [`deltas`] encoded.
 pub(super) fn frames(deltas: &[FrameDelta]) -> impl Iterator<Item = FrameAt> {
     let (mut first_seq, mut place) = (0_u64, Place::default());
     deltas.iter().map(move |delta| {
@@ -65,31 +65,31 @@ pub(super) fn frames(deltas: &[FrameDelta]) -> impl Iterator<Item = FrameAt> {
     })
 }
 
-/// What is known of a stream.
+/// The state of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct StreamState {
     pub(crate) kind: StreamKind,
     pub(crate) open: bool,
-    /// Whether its records were dropped.
+    /// Whether its records were pruned.
     pub(crate) pruned: bool,
     pub(crate) started: Timestamp,
     pub(crate) last: Timestamp,
-    /// How many records it has: the `seq` that the next one gets.
+    /// The number of records, which is the `seq` of the next one.
     pub(crate) records: u64,
-    /// The bytes of all its bodies.
+    /// The total size of all bodies in bytes.
     pub(crate) bytes: u64,
     /// The hash of its last record.
     pub(crate) head: Hash,
-    /// The position of this log after which nothing was written to it.
+    /// The position after the last change of the stream in this log.
     pub(crate) end: u64,
     pub(crate) label: Arc<[u8]>,
 }
 
 impl StreamState {
-    /// What is known of a stream once a frame was written to it, which stands in the log before a position.
+    /// The state after a frame that is in the log before position `end`.
     pub(crate) fn after(before: Option<&Self>, frame: &FrameHeader, label: &[u8], end: u64) -> Self {
-        // What was pruned and is taken over from an archive begins anew.
-        let before = before.filter(|before| !(before.pruned && frame.standing == Standing::Imported));
+        // A stream that was pruned and then imported starts over.
+        let before = before.filter(|before| !(before.pruned && frame.origin == FrameOrigin::Imported));
         let open = match frame.listing {
             ListingChange::Keep => before.is_none_or(|before| before.open),
             ListingChange::Open => true,
@@ -113,12 +113,12 @@ impl StreamState {
         }
     }
 
-    /// Its place in the listing.
+    /// Its sort key in the listing.
     pub(crate) fn key(&self, stream: StreamId) -> ListingKey {
         ListingKey { started: self.started, stream }
     }
 
-    /// What the listing shows of it.
+    /// Its entry in the listing.
     pub(crate) fn entry(&self, stream: StreamId) -> StreamEntry {
         StreamEntry {
             stream,

@@ -1,7 +1,8 @@
 //! The index in sled.
 //!
-//! It can be thrown away at any time: nothing is in it that is not in the segments. So nobody waits for it, and nothing of it is
-//! synced. Whatever is wrong with it (it does not open, panics, lacks an entry, has one too many) is [`Lost`], and it is made anew.
+//! It can be deleted at any time, because everything in it can be rebuilt from the segments. So nothing waits for it,
+//! and it is never synced. Any fault (it does not open, panics, lacks an entry or has one too many) is reported as
+//! [`IndexError`], and the index is rebuilt.
 
 use std::any::Any;
 use std::fs::{self, TryLockError};
@@ -17,7 +18,7 @@ use bincode::{Decode, Encode};
 use rustc_hash::FxHashSet;
 
 use super::entries::{self, END, End};
-use super::part::{Part, Touched};
+use super::part::{Part, StreamDelta};
 use super::process;
 use super::state::{self, FrameAt, FrameDelta, StoredStream, StreamState};
 use crate::bytes::Malformed;
@@ -29,24 +30,24 @@ use crate::record::{Hash, StreamId, StreamKind};
 use crate::segments::Span;
 use crate::sync::lock;
 
-/// The directory of the index, in that of a log.
+/// The directory of the index, in that of the log.
 pub(crate) const DIRECTORY: &str = "index";
 
-/// How many frames have an entry together, of some 400 bytes; those that are fewer are in the entry of their stream.
+/// The number of frames in an entry of about 400 bytes. The rest, fewer, are in the entry of their stream.
 const FRAMES: usize = 64;
 
 /// The file that sled locks, in the directory of the index.
 const DATABASE: &str = "db";
 
-/// How long sled may take to let go of its files, and how often it is looked whether it has.
-const LETTING_GO: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long sled may take to close its files, and how often to check whether it has.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_EVERY: Duration = Duration::from_millis(5);
 
-/// The index cannot be used any more, and why.
+/// The index is unusable, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Lost(pub(crate) String);
+pub(crate) struct IndexError(pub(crate) String);
 
-impl From<Malformed> for Lost {
+impl From<Malformed> for IndexError {
     fn from(Malformed(why): Malformed) -> Self {
         Self(why)
     }
@@ -54,39 +55,39 @@ impl From<Malformed> for Lost {
 
 /// The index in a directory.
 pub(crate) struct Store {
-    /// `None` once it was closed.
+    /// `None` after it was closed.
     database: Mutex<Option<::sled::Db>>,
     end: Mutex<End>,
 }
 
 impl Store {
-    /// Opens the index in a directory, or makes it: then it reaches nowhere.
-    pub(crate) fn open(directory: &Path, log: LogId, cache: u64) -> Result<Self, Lost> {
-        let lost = |doing: &str, error: io::Error| Lost(format!("{doing}: {error}"));
-        process::check(process::OF_AN_INDEX).map_err(|error| lost("starting its threads", error))?;
-        prepare(directory).map_err(|error| lost("making its directory", error))?;
-        wait_until_free(&directory.join(DATABASE)).map_err(|error| lost("waiting until nobody has it open", error))?;
+    /// Opens the index in a directory, or creates an empty one.
+    pub(crate) fn open(directory: &Path, log: LogId, cache: u64) -> Result<Self, IndexError> {
+        let lost = |doing: &str, error: io::Error| IndexError(format!("{doing}: {error}"));
+        process::check(process::INDEX_THREADS).map_err(|error| lost("starting its threads", error))?;
+        prepare(directory).map_err(|error| lost("creating its directory", error))?;
+        wait_until_free(&directory.join(DATABASE)).map_err(|error| lost("waiting for its lock", error))?;
         let config = ::sled::Config::new().path(directory).cache_capacity(cache).flush_every_ms(None);
-        let database = guarded(|| config.open())?;
+        let database = catch_panics(|| config.open())?;
         let end = End { log, tip: Tip::empty(), place: Place::default(), entries: 0, sum: 0 };
         let store = Self { database: Mutex::new(Some(database)), end: Mutex::new(end) };
-        give_to_owner(directory).map_err(|error| lost("giving it to its owner", error))?;
+        apply_access(directory).map_err(|error| lost("setting the owner of its files", error))?;
         match store.get::<End>(END)? {
-            Some(end) if end.log != log => return Err(Lost("it is the index of another log".to_owned())),
+            Some(end) if end.log != log => return Err(IndexError("it is the index of another log".to_owned())),
             Some(end) => *lock(&store.end) = end,
             None if store.with(|database| Ok(database.is_empty()))? => {}
-            None => return Err(Lost("it does not say how far it reaches".to_owned())),
+            None => return Err(IndexError("its end entry is missing".to_owned())),
         }
         Ok(store)
     }
 
-    /// Up to where it reaches.
+    /// The end of the indexed log.
     pub(crate) fn end(&self) -> End {
         *lock(&self.end)
     }
 
-    /// That every entry is there that should be, and no other one.
-    pub(crate) fn check(&self) -> Result<(), Lost> {
+    /// Checks that no entry is missing and none is unexpected.
+    pub(crate) fn check(&self) -> Result<(), IndexError> {
         let (mut entries, mut sum) = (0_u64, 0_u64);
         self.with(|database| {
             for entry in database.iter() {
@@ -102,34 +103,35 @@ impl Store {
         if (entries, sum) == (end.entries, end.sum) {
             return Ok(());
         }
-        Err(Lost(format!("it has {entries} entries, which do not add up to the {} that it should have", end.entries)))
+        Err(IndexError(format!("its {entries} entries do not add up to the {} that it should have", end.entries)))
     }
 
-    fn with<T>(&self, work: impl FnOnce(&::sled::Db) -> Result<T, ::sled::Error>) -> Result<T, Lost> {
-        let database = lock(&self.database).clone().ok_or_else(|| Lost("it was closed".to_owned()))?;
-        guarded(|| work(&database))
+    fn with<T>(&self, work: impl FnOnce(&::sled::Db) -> Result<T, ::sled::Error>) -> Result<T, IndexError> {
+        let database = lock(&self.database).clone().ok_or_else(|| IndexError("it was closed".to_owned()))?;
+        catch_panics(|| work(&database))
     }
 
-    fn get<Value: Decode<()>>(&self, key: &[u8]) -> Result<Option<Value>, Lost> {
+    fn get<Value: Decode<()>>(&self, key: &[u8]) -> Result<Option<Value>, IndexError> {
         let found = self.with(|database| database.get(key))?;
         Ok(found.map(|value| entries::decode(key, &value)).transpose()?)
     }
 
-    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, Lost> {
+    pub(crate) fn stream(&self, stream: StreamId) -> Result<Option<StreamState>, IndexError> {
         Ok(self.stored(stream)?.map(|stored| stored.state))
     }
 
-    fn stored(&self, stream: StreamId) -> Result<Option<StoredStream>, Lost> {
+    fn stored(&self, stream: StreamId) -> Result<Option<StoredStream>, IndexError> {
         self.get(&entries::stream(stream))
     }
 
-    pub(crate) fn definition(&self, fingerprint: Hash) -> Result<Option<Span>, Lost> {
+    pub(crate) fn definition(&self, fingerprint: Hash) -> Result<Option<Span>, IndexError> {
         self.get(&entries::definition(fingerprint))
     }
 
-    /// The frames of a stream from the one with a `seq` on, some of them: at least `limit` if there are so many.
-    pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, Lost> {
-        // Frames that are moved to an entry of their own meanwhile are then in both places, never in none.
+    /// Frames of a stream, starting with the one that contains a `seq`: more than `limit` if there are as many,
+    /// otherwise all.
+    pub(crate) fn frames(&self, stream: StreamId, seq: u64, limit: usize) -> Result<Vec<FrameAt>, IndexError> {
+        // Read first: frames that move to an entry of their own meanwhile are read twice, never missed.
         let Some(StoredStream { newest, .. }) = self.stored(stream)? else { return Ok(Vec::new()) };
         let newest: Vec<FrameAt> = state::frames(&newest).collect();
         let end = newest.first().map_or(u64::MAX, |frame| frame.first_seq);
@@ -143,9 +145,14 @@ impl Store {
         Ok(found)
     }
 
-    /// The frames that have entries of their own, from the one with a `seq` on and before another one, and whether they are all of these;
-    /// else there are more than `limit`.
-    fn older_frames(&self, stream: StreamId, seqs: Range<u64>, limit: usize) -> Result<(Vec<FrameAt>, bool), Lost> {
+    /// Frames in entries of their own, starting with the one that contains the first `seq`, and whether these are all up
+    /// to the last `seq`. Otherwise they are more than `limit`.
+    fn older_frames(
+        &self,
+        stream: StreamId,
+        seqs: Range<u64>,
+        limit: usize,
+    ) -> Result<(Vec<FrameAt>, bool), IndexError> {
         let key = |seq: u64| entries::frames(stream, seq);
         let (first, sought, end) = (key(0), key(seqs.start), key(seqs.end));
         let found = self.with(|database| {
@@ -168,14 +175,14 @@ impl Store {
         Ok(found?)
     }
 
-    /// Streams of a kind that started before a place in the listing, newest first.
-    pub(crate) fn before(
+    /// The keys of streams of a kind that started before a key, newest first.
+    pub(crate) fn keys_before(
         &self,
         open_only: bool,
         kind: StreamKind,
         before: Option<ListingKey>,
         limit: usize,
-    ) -> Result<Vec<ListingKey>, Lost> {
+    ) -> Result<Vec<ListingKey>, IndexError> {
         let listed = |open: bool| {
             let from = entries::listed(open, kind, ListingKey::FIRST);
             let mut below = entries::listed(open, kind, before.unwrap_or(ListingKey::LAST));
@@ -192,69 +199,69 @@ impl Store {
             keys.extend(listed(false)?);
         }
         let mut found = keys.iter().map(|key| entries::parse_listed(key)).collect::<Result<Vec<_>, _>>()?;
-        // A stream that ends meanwhile can be in both.
+        // A stream that finishes meanwhile can be in both listings.
         found.sort_unstable_by(|one, other| other.cmp(one));
         found.dedup();
         found.truncate(limit);
         Ok(found)
     }
 
-    /// Where a group begins at or before a position.
-    pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, Lost> {
+    /// The place of the last indexed group at or before a position.
+    pub(crate) fn group_before(&self, position: u64) -> Result<Option<Place>, IndexError> {
         let (from, to) = (entries::group(0), entries::group(position));
         let found = self.with(|database| database.range(&from[..]..=&to[..]).next_back().transpose())?;
         Ok(found.map(|(key, value)| entries::decode(&key, &value)).transpose()?)
     }
 
-    /// Takes a part of the log that follows what it has, and reaches up to an end; all of it or nothing.
-    pub(crate) fn take(&self, part: &Part, tip: Tip, place: Place) -> Result<(), Lost> {
-        let mut change =
-            Change { store: self, batch: ::sled::Batch::default(), removed: FxHashSet::default(), end: self.end() };
-        for (stream, touched) in &part.streams {
-            change.stream(*stream, touched)?;
+    /// Adds the following part of the log, up to an end, atomically.
+    pub(crate) fn apply(&self, part: &Part, tip: Tip, place: Place) -> Result<(), IndexError> {
+        let mut changes =
+            StoreBatch { store: self, batch: ::sled::Batch::default(), removed: FxHashSet::default(), end: self.end() };
+        for (stream, delta) in &part.streams {
+            changes.stream(*stream, delta)?;
         }
         for (fingerprint, span) in &part.definitions {
-            change.replace(entries::definition(*fingerprint), span)?;
+            changes.replace(entries::definition(*fingerprint), span)?;
         }
         for (first, place) in &part.groups {
-            change.replace(entries::group(*first), place)?;
+            changes.replace(entries::group(*first), place)?;
         }
-        let Change { mut batch, end, .. } = change;
+        let StoreBatch { mut batch, end, .. } = changes;
         let end = End { tip, place, ..end };
         batch.insert(END, entries::encode(END, &end)?);
-        // What a killed process leaves is to be of use; nothing of it is synced.
+        // Flushed, so that it helps after the process is killed; never synced.
         self.with(|database| database.apply_batch(batch).and_then(|()| database.flush()))?;
         *lock(&self.end) = end;
         Ok(())
     }
 
-    /// Has all that it was given written to its files, and lets go of them. Whether it is whole then.
+    /// Flushes all entries to sled's files and closes them. Returns whether they are complete.
     pub(crate) fn close(&self) -> bool {
         let Some(database) = lock(&self.database).take() else { return false };
-        let flushed = guarded(|| database.flush());
-        let_go(database) && flushed.is_ok()
+        let flushed = catch_panics(|| database.flush());
+        close_database(database) && flushed.is_ok()
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
         if let Some(database) = lock(&self.database).take() {
-            let_go(database);
+            close_database(database);
         }
     }
 }
 
-/// Changes that are made together.
-struct Change<'a> {
+/// A batch of changes.
+struct StoreBatch<'a> {
     store: &'a Store,
     batch: ::sled::Batch,
     removed: FxHashSet<Vec<u8>>,
     end: End,
 }
 
-impl Change<'_> {
-    fn stream(&mut self, stream: StreamId, touched: &Touched) -> Result<(), Lost> {
-        let Touched { state, frames, anew } = touched;
+impl StoreBatch<'_> {
+    fn stream(&mut self, stream: StreamId, delta: &StreamDelta) -> Result<(), IndexError> {
+        let StreamDelta { state, frames, is_reset } = delta;
         let (before, mut newest) = match self.store.stored(stream)? {
             Some(StoredStream { state, newest }) => (Some(state), state::frames(&newest).collect()),
             None => (None, Vec::new()),
@@ -266,8 +273,8 @@ impl Change<'_> {
             old.into_iter().try_for_each(|key| self.remove(key))?;
             new.into_iter().try_for_each(|key| self.replace(key, &()))?;
         }
-        if *anew {
-            self.forget_frames(stream)?;
+        if *is_reset {
+            self.remove_frames(stream)?;
             newest.clear();
         }
         newest.extend(frames);
@@ -279,14 +286,14 @@ impl Change<'_> {
         self.replace(entries::stream(stream), &StoredStream { state: state.clone(), newest: rest })
     }
 
-    fn forget_frames(&mut self, stream: StreamId) -> Result<(), Lost> {
+    fn remove_frames(&mut self, stream: StreamId) -> Result<(), IndexError> {
         let (from, end) = (entries::frames(stream, 0), entries::frames_end(stream));
         let keys: Vec<_> = self.store.with(|database| database.range(&from[..]..&end[..]).keys().collect())?;
         keys.into_iter().try_for_each(|key| self.remove(key.to_vec()))
     }
 
-    /// Takes what stood under a key out of the sum, once.
-    fn forget(&mut self, key: &[u8]) -> Result<(), Lost> {
+    /// Subtracts the old value of a key from the sum, once.
+    fn subtract(&mut self, key: &[u8]) -> Result<(), IndexError> {
         if self.removed.contains(key) {
             return Ok(());
         }
@@ -297,15 +304,15 @@ impl Change<'_> {
         Ok(())
     }
 
-    fn remove(&mut self, key: Vec<u8>) -> Result<(), Lost> {
-        self.forget(&key)?;
+    fn remove(&mut self, key: Vec<u8>) -> Result<(), IndexError> {
+        self.subtract(&key)?;
         self.batch.remove(&key[..]);
         self.removed.insert(key);
         Ok(())
     }
 
-    fn replace(&mut self, key: Vec<u8>, value: &impl Encode) -> Result<(), Lost> {
-        self.forget(&key)?;
+    fn replace(&mut self, key: Vec<u8>, value: &impl Encode) -> Result<(), IndexError> {
+        self.subtract(&key)?;
         let value = entries::encode(&key, value)?;
         self.end.entries += 1;
         self.end.sum = self.end.sum.wrapping_add(entries::weight(&key, &value));
@@ -314,36 +321,37 @@ impl Change<'_> {
     }
 }
 
-/// Asks sled something: damage can make it panic.
-fn guarded<T>(work: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, Lost> {
+/// Calls sled, and catches panics: it may panic on damaged files.
+fn catch_panics<T>(work: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, IndexError> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(answer) => answer.map_err(|error| Lost(error.to_string())),
-        Err(panic) => Err(Lost(format!("it gave up: {}", panic_text(&*panic)))),
+        Ok(answer) => answer.map_err(|error| IndexError(error.to_string())),
+        Err(panic) => Err(IndexError(format!("sled crashed: {}", panic_text(&*panic)))),
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it does not say why".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
-/// Lets go of a database: at its end it flushes, and where that fails it may panic, or wait for ever.
-fn let_go(database: ::sled::Db) -> bool {
+/// Closes a database on a thread of its own: sled flushes at the end, and if that fails, it may panic or wait forever.
+fn close_database(database: ::sled::Db) -> bool {
     let (done, waiting) = crossbeam_channel::bounded(1);
-    let let_go = move || {
+    let close = move || {
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(database)));
-        // Nobody waits any more where it took too long.
+        // The receiver is gone if this took too long.
         let _ = done.send(dropped.is_ok());
     };
-    // Where there can be no thread the closure is dropped, and the database with it.
+    // If the thread cannot be started, the closure is dropped, and the database with it.
     let spawned = catch_unwind(AssertUnwindSafe(|| {
-        thread::Builder::new().name("cloacina-letting-go".to_owned()).spawn(let_go).is_ok()
+        thread::Builder::new().name("cloacina-index-close".to_owned()).spawn(close).is_ok()
     }));
-    spawned.unwrap_or(false) && waiting.recv_timeout(LETTING_GO) == Ok(true)
+    spawned.unwrap_or(false) && waiting.recv_timeout(CLOSE_TIMEOUT) == Ok(true)
 }
 
-/// Makes the directory, and what sled would make in it, for those alone whom the log is for: sled asks nobody for whom it makes files.
+/// Creates the directory, and the files that sled would create in it, with the access of the log: sled would use the
+/// default mode.
 fn prepare(directory: &Path) -> io::Result<()> {
     let access = Access::of(directory.parent().unwrap_or(directory))?;
     let is_there = |made: io::Result<()>| match made {
@@ -351,46 +359,46 @@ fn prepare(directory: &Path) -> io::Result<()> {
         _ => Ok(()),
     };
     is_there(files::create_directory(directory, access))?;
-    files::directory(directory)?;
+    files::open_directory(directory)?;
     files::check_no_links(directory)?;
     check_files(directory)?;
     is_there(files::create_directory(&directory.join("blobs"), access))?;
     ["conf", DATABASE].iter().try_for_each(|name| is_there(files::create(&directory.join(name), access).map(drop)))
 }
 
-/// Waits until no process has sled's file locked. One that was just forked has all files of its parent open, and the lock with
-/// them, until it runs its own program; and sled asks once.
+/// Waits until no process holds the lock on sled's file, since sled tries only once. A forked process holds its
+/// parent's locks until it runs its own program.
 fn wait_until_free(database: &Path) -> io::Result<()> {
-    let file = files::to_write(database)?;
-    let until = Instant::now() + LETTING_GO;
+    let file = files::open_write(database)?;
+    let until = Instant::now() + CLOSE_TIMEOUT;
     loop {
         match file.try_lock() {
-            // Not by closing the file: the next process to be forked would have it open too.
+            // Unlock explicitly: closing the file keeps the lock if another process was forked in the meantime.
             Ok(()) => return file.unlock(),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK_EVERY),
-            // Where files cannot be locked, sled says so.
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(POLL_EVERY),
+            // On file systems without locks, sled reports the error.
             Err(_) => return Ok(()),
         }
     }
 }
 
-/// That there is nothing but files and directories: sled would wait for whoever writes to a pipe.
+/// Checks that there are only files and directories: sled would block on a pipe.
 fn check_files(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let sort = entry.file_type()?;
         if !sort.is_file() && !sort.is_dir() {
-            return Err(io::Error::other(format!("`{}` in it is no file", entry.path().display())));
+            return Err(io::Error::other(format!("`{}` in it is not a file", entry.path().display())));
         }
     }
     Ok(())
 }
 
-/// Gives what sled has made to those whom the log is for.
-fn give_to_owner(directory: &Path) -> io::Result<()> {
+/// Applies the log's access to the files that sled created.
+fn apply_access(directory: &Path) -> io::Result<()> {
     let access = Access::of(directory.parent().unwrap_or(directory))?;
     for entry in fs::read_dir(directory)? {
-        files::give(&entry?.path(), access)?;
+        files::apply_access(&entry?.path(), access)?;
     }
     Ok(())
 }
@@ -404,7 +412,7 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// A checksum over all files of an index that is closed: their names, lengths and contents.
+/// A checksum over all files of a closed index: their names, lengths and contents.
 pub(crate) fn checksum(directory: &Path) -> io::Result<u32> {
     let mut names: Vec<PathBuf> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     names.sort_unstable();
@@ -416,9 +424,9 @@ pub(crate) fn checksum(directory: &Path) -> io::Result<u32> {
             hasher.update(&checksum(&path)?.to_be_bytes());
             continue;
         }
-        let mut file = files::to_read(&path)?;
+        let mut file = files::open_read(&path)?;
         if !file.metadata()?.is_file() {
-            return Err(io::Error::other("there is something else than a file"));
+            return Err(io::Error::other("it contains something other than files"));
         }
         hasher.update(&file.metadata()?.len().to_be_bytes());
         loop {

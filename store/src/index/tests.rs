@@ -1,4 +1,5 @@
-//! The index against a naive one: over any history, and whatever of it is in memory, on its way into sled, or in sled.
+//! Compares the index with a naive model, for any history and any distribution of entries between memory, a flush and
+//! sled.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::core::fold::Fold;
-use crate::layout::frame::{FrameHeader, ListingChange, Standing};
+use crate::layout::frame::{FrameHeader, FrameOrigin, ListingChange};
 use crate::layout::head::LogId;
 use crate::log_event::{Dropped, LogEvent, Pruned};
 use crate::record::Timestamp;
@@ -18,41 +19,41 @@ const LOG: LogId = LogId([9; 16]);
 const FIRST: Place = Place { segment: 1, offset: 80 };
 const NEAR: u32 = 64 * 1024;
 
-/// What happens to a log, or to its index.
+/// An operation on a log or its index.
 #[derive(Clone, Debug)]
-enum Step {
-    /// A group with frames of some streams: each with how many records, and how the listing changes.
+enum Operation {
+    /// Append a group with frames of some streams: each with a number of records and a listing change.
     Append(Vec<(u8, u32, ListingChange)>, u32),
     Define(u8, u32),
     Prune(Vec<u8>),
-    /// A stream is taken over from an archive, in so many frames.
+    /// Import a stream in a number of frames.
     Import(u8, u8, bool),
-    /// A segment begins.
-    Turn,
-    /// What is in memory is to go into sled; it has got there; the log is closed and opened.
-    Leave,
-    Arrive,
+    /// Start a new segment.
+    NewSegment,
+    /// Start flushing the entries in memory to sled; finish the flush; close and reopen the log.
+    StartFlush,
+    FinishFlush,
     Reopen,
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+fn any_operation() -> impl Strategy<Value = Operation> {
     let change = || {
         prop::sample::select(vec![ListingChange::Keep, ListingChange::Keep, ListingChange::Open, ListingChange::Closed])
     };
     let length = || prop_oneof![100..5_000u32, 60_000..70_000u32];
     prop_oneof![
-        8 => (vec((0..6u8, 1..4u32, change()), 1..4), length()).prop_map(|(frames, length)| Step::Append(frames, length)),
-        1 => (0..4u8, length()).prop_map(|(number, length)| Step::Define(number, length)),
-        1 => vec(0..6u8, 1..3).prop_map(Step::Prune),
-        1 => (0..8u8, 1..4u8, any::<bool>()).prop_map(|(stream, frames, open)| Step::Import(stream, frames, open)),
-        1 => Just(Step::Turn),
-        2 => Just(Step::Leave),
-        2 => Just(Step::Arrive),
-        1 => Just(Step::Reopen),
+        8 => (vec((0..6u8, 1..4u32, change()), 1..4), length()).prop_map(|(frames, length)| Operation::Append(frames, length)),
+        1 => (0..4u8, length()).prop_map(|(number, length)| Operation::Define(number, length)),
+        1 => vec(0..6u8, 1..3).prop_map(Operation::Prune),
+        1 => (0..8u8, 1..4u8, any::<bool>()).prop_map(|(stream, frames, open)| Operation::Import(stream, frames, open)),
+        1 => Just(Operation::NewSegment),
+        2 => Just(Operation::StartFlush),
+        2 => Just(Operation::FinishFlush),
+        1 => Just(Operation::Reopen),
     ]
 }
 
-/// The naive index: everything in order, looked through from the front.
+/// The naive index: everything in order, searched from the front.
 #[derive(Default)]
 struct Model {
     streams: BTreeMap<StreamId, (StreamState, Vec<FrameAt>)>,
@@ -60,7 +61,7 @@ struct Model {
     groups: Vec<(u64, Place)>,
     position: u64,
     time: i64,
-    /// Where sled's part of the log ends.
+    /// The end of the log that sled covers.
     stored: u64,
 }
 
@@ -72,7 +73,7 @@ fn kind_of(number: u8) -> StreamKind {
     [StreamKind::Execution, StreamKind::Schedule, StreamKind::Trigger][usize::from(number) % 3]
 }
 
-/// A log whose index is under test.
+/// A log with the index under test.
 struct History<'a> {
     model: Model,
     index: Index,
@@ -101,26 +102,26 @@ impl<'a> History<'a> {
         }
     }
 
-    fn take(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Operation) {
         match step {
-            Step::Append(frames, length) => self.append(frames, *length),
-            Step::Define(number, length) => {
+            Operation::Append(frames, length) => self.append(frames, *length),
+            Operation::Define(number, length) => {
                 let span = Span { place: self.place, length: *length };
                 let fingerprint = Hash([*number; 32]);
                 self.model.definitions.insert(fingerprint, span);
                 self.group(*length, |_, fold, _| fold.part.define(fingerprint, span));
             }
-            Step::Prune(numbers) => self.prune(numbers),
-            Step::Import(number, frames, open) => self.import(*number, *frames, *open),
-            Step::Turn => self.place = Place { segment: self.place.segment + 1, offset: 80 },
-            Step::Leave if self.directory.is_some() => self.index.shared.turn(false),
-            Step::Arrive => self.arrive(),
-            Step::Reopen => self.reopen(),
-            Step::Leave => {}
+            Operation::Prune(numbers) => self.prune(numbers),
+            Operation::Import(number, frames, open) => self.import(*number, *frames, *open),
+            Operation::NewSegment => self.place = Place { segment: self.place.segment + 1, offset: 80 },
+            Operation::StartFlush if self.directory.is_some() => self.index.shared.rotate(false),
+            Operation::FinishFlush => self.finish_flush(),
+            Operation::Reopen => self.reopen(),
+            Operation::StartFlush => {}
         }
     }
 
-    /// A group, and what the index learns from it.
+    /// Adds a group to the model and to the index.
     fn group(&mut self, length: u32, fill: impl FnOnce(&mut Model, &mut Fold<Known<'_>>, Place)) {
         let known: Known<'_> = Box::new(|stream| self.index.stream(stream));
         let mut fold = Fold::new(known);
@@ -143,13 +144,13 @@ impl<'a> History<'a> {
                 is_new && !self.model.streams.get(&id(*number)).is_some_and(|(state, _)| state.pruned)
             })
             .collect();
-        // Times stand still sometimes, and begin before 1970.
+        // Times repeat sometimes, and begin before 1970.
         self.model.time += i64::from(length % 3) - i64::from(self.model.position == 0) * 5;
         self.group(length, |model, fold, place| {
             for (at, (number, count, listing)) in frames.iter().enumerate() {
                 let before = model.streams.get(&id(*number)).map(|(state, _)| state.records);
                 let place = Place { offset: place.offset + 10 * at as u32, ..place };
-                let header = header(model, *number, before.unwrap_or(0), *count, *listing, Standing::Own);
+                let header = header(model, *number, before.unwrap_or(0), *count, *listing, FrameOrigin::Appended);
                 model.position += u64::from(*count);
                 let end = model.position;
                 add(model, fold, &header, place, end, before.is_none());
@@ -192,7 +193,7 @@ impl<'a> History<'a> {
                     (true, true) => ListingChange::Open,
                     (true, false) => ListingChange::Closed,
                 };
-                let mut header = header(model, number, u64::from(at) * 2, 2, listing, Standing::Imported);
+                let mut header = header(model, number, u64::from(at) * 2, 2, listing, FrameOrigin::Imported);
                 header.time = Timestamp(-3 + i64::from(at));
                 let place = Place { offset: place.offset + 20 * u32::from(at), ..place };
                 add(model, fold, &header, place, end, at == 0);
@@ -200,19 +201,19 @@ impl<'a> History<'a> {
         });
     }
 
-    fn arrive(&mut self) {
-        let leaving = read_lock(&self.index.shared.layers).leaving.clone();
-        let Some(leaving) = leaving else { return };
-        let (part, tip, place) = &*leaving;
-        self.index.shared.stored(|store| store.take(part, *tip, *place).map(Some)).unwrap();
-        write_lock(&self.index.shared.layers).leaving = None;
+    fn finish_flush(&mut self) {
+        let flushing = read_lock(&self.index.shared.layers).flushing.clone();
+        let Some(flushing) = flushing else { return };
+        let (part, tip, place) = &*flushing;
+        self.index.shared.query_store(|store| store.apply(part, *tip, *place).map(Some)).unwrap();
+        write_lock(&self.index.shared.layers).flushing = None;
         self.model.stored = tip.position;
     }
 
     fn reopen(&mut self) {
         let Some(directory) = self.directory else { return };
-        self.arrive();
-        assert!(self.index.close(), "sled has all of it then");
+        self.finish_flush();
+        assert!(self.index.close(), "sled has the complete index");
         let (tip, place) = (self.index.tip(), self.index.place());
         let closed = Index::new(Part::default(), tip, place, None);
         drop(std::mem::replace(&mut self.index, closed));
@@ -225,7 +226,7 @@ impl<'a> History<'a> {
     }
 }
 
-type Known<'a> = Box<dyn Fn(StreamId) -> Result<Option<StreamState>, Lost> + 'a>;
+type Known<'a> = Box<dyn Fn(StreamId) -> Result<Option<StreamState>, IndexError> + 'a>;
 
 fn header(
     model: &Model,
@@ -233,11 +234,11 @@ fn header(
     first_seq: u64,
     count: u32,
     listing: ListingChange,
-    standing: Standing,
+    origin: FrameOrigin,
 ) -> FrameHeader {
     let head = Hash([(first_seq + u64::from(count)) as u8; 32]);
     FrameHeader {
-        standing,
+        origin,
         pruned: false,
         length: 10,
         kind: kind_of(number),
@@ -254,7 +255,7 @@ fn header(
     }
 }
 
-/// Tells the index of a frame, and the model in its own way.
+/// Adds a frame to the index and to the model.
 fn add(model: &mut Model, fold: &mut Fold<Known<'_>>, header: &FrameHeader, place: Place, end: u64, is_first: bool) {
     let label: Arc<[u8]> = format!("label {end}").into_bytes().into();
     let shown: &[u8] = if header.listing == ListingChange::Keep { &[] } else { &label };
@@ -286,7 +287,7 @@ fn add(model: &mut Model, fold: &mut Fold<Known<'_>>, header: &FrameHeader, plac
     model.streams.insert(header.stream, (state, frames));
 }
 
-/// Everything that the index can be asked is answered as the model would.
+/// Checks every query of the index against the model.
 fn assert_same(history: &History<'_>) {
     let History { model, index, .. } = history;
     for number in 0..9 {
@@ -321,7 +322,7 @@ fn assert_frames(index: &Index, stream: StreamId, frames: &[FrameAt]) {
         for limit in [1, 2, 3, 10, 63, 64, 65, 1_000] {
             let found = index.frames(stream, seq, limit).unwrap();
             assert_eq!(found, wanted[..found.len().min(wanted.len())], "from {seq}, {limit} of them");
-            // Whoever gets no more than there is room for takes them for the last ones.
+            // A caller that gets at most `limit` frames takes them for the last ones.
             assert!(
                 found.len() >= wanted.len().min(limit + 1),
                 "{} of {} from {seq}, limit {limit}",
@@ -358,7 +359,7 @@ fn assert_listings(model: &Model, index: &Index) {
     }
 }
 
-/// A group at or before the one with a position, and not far before it.
+/// Checks that the group is at or before the position, and not far before it.
 fn assert_group(model: &Model, found: Option<Place>, position: u64) {
     let best = model.groups.iter().rev().find(|(first, _)| *first <= position).map(|(_, place)| *place);
     let (Some(found), Some(best)) = (found, best) else { return assert_eq!(found, best, "position {position}") };
@@ -371,30 +372,30 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn in_memory_it_answers_as_the_naive_one(steps in vec(any_step(), 1..60)) {
+    fn in_memory_it_answers_as_the_naive_one(steps in vec(any_operation(), 1..60)) {
         let mut history = History::new(None);
-        steps.iter().for_each(|step| history.take(step));
+        steps.iter().for_each(|step| history.apply(step));
         assert_same(&history);
     }
 
     #[test]
-    fn with_sled_it_answers_as_the_naive_one(steps in vec(any_step(), 1..60)) {
+    fn with_sled_it_answers_as_the_naive_one(steps in vec(any_operation(), 1..60)) {
         let directory = tempfile::tempdir().unwrap();
         let index = directory.path().join("index");
         let mut history = History::new(Some(&index));
         for step in &steps {
-            history.take(step);
+            history.apply(step);
         }
         assert_same(&history);
-        history.arrive();
+        history.finish_flush();
         assert_same(&history);
         history.reopen();
         assert_same(&history);
     }
 }
 
-/// A process that was just forked had the lock of an index that was closed, until it ran its own program; the index was said to be
-/// lost, and was made anew.
+/// A process that had just been forked held the lock of a closed index until it ran its own program. The index counted
+/// as damaged and was rebuilt.
 #[test]
 fn an_index_that_a_forked_process_has_for_a_moment_opens() {
     let directory = tempfile::tempdir().unwrap();
@@ -410,24 +411,24 @@ fn an_index_that_a_forked_process_has_for_a_moment_opens() {
     runs_its_program.join().unwrap();
 }
 
-/// A stream's frames are in sled by 64; whoever began to read in the middle of these, and wanted more than there were left, was told that
-/// there are no more.
+/// sled stores the frames of a stream in entries of 64. A read that began in the middle of an entry and asked for more
+/// frames than the entry had left stopped there.
 #[test]
 fn frames_go_on_from_sled_into_what_is_leaving_and_into_memory() {
-    for (stored, leaving, newest) in
+    for (stored, flushing, newest) in
         [(64, 0, 10), (64, 10, 10), (130, 64, 3), (10, 10, 10), (0, 70, 70), (65, 0, 0), (63, 1, 0), (127, 0, 1)]
     {
         let directory = tempfile::tempdir().unwrap();
         let index = directory.path().join("index");
         let mut history = History::new(Some(&index));
         let grow = |history: &mut History<'_>, count: usize| {
-            (0..count).for_each(|_| history.take(&Step::Append(vec![(0, 2, ListingChange::Keep)], 100)));
+            (0..count).for_each(|_| history.apply(&Operation::Append(vec![(0, 2, ListingChange::Keep)], 100)));
         };
         grow(&mut history, stored);
-        history.take(&Step::Leave);
-        history.arrive();
-        grow(&mut history, leaving);
-        history.take(&Step::Leave);
+        history.apply(&Operation::StartFlush);
+        history.finish_flush();
+        grow(&mut history, flushing);
+        history.apply(&Operation::StartFlush);
         grow(&mut history, newest);
         assert_same(&history);
     }
@@ -440,18 +441,18 @@ fn long_listings_go_on_over_pages() {
     let mut history = History::new(Some(&index));
     for number in 0..200 {
         let listing = if number % 7 == 0 { ListingChange::Open } else { ListingChange::Closed };
-        history.take(&Step::Append(vec![(number, 1, listing)], 101));
+        history.apply(&Operation::Append(vec![(number, 1, listing)], 101));
         if number % 60 == 59 {
-            history.take(&Step::Leave);
+            history.apply(&Operation::StartFlush);
         }
         if number == 90 {
-            history.arrive();
+            history.finish_flush();
         }
     }
     assert_same(&history);
 }
 
-/// One entry that was lost, and one too many, changed what the index says, and nothing else told of it.
+/// A missing or an additional entry changed the answers of the index without being noticed.
 #[test]
 fn an_entry_that_is_missing_changed_or_stray_is_noticed() {
     type Harm = fn(&::sled::Db, &::sled::IVec, &::sled::IVec);
@@ -464,11 +465,11 @@ fn an_entry_that_is_missing_changed_or_stray_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("index");
         let mut history = History::new(Some(&path));
-        history.take(&Step::Define(1, 500));
-        history.take(&Step::Append(vec![(0, 1, ListingChange::Open), (1, 1, ListingChange::Closed)], 500));
-        (0..64).for_each(|_| history.take(&Step::Append(vec![(0, 1, ListingChange::Keep)], 500)));
-        history.take(&Step::Leave);
-        history.arrive();
+        history.apply(&Operation::Define(1, 500));
+        history.apply(&Operation::Append(vec![(0, 1, ListingChange::Open), (1, 1, ListingChange::Closed)], 500));
+        (0..64).for_each(|_| history.apply(&Operation::Append(vec![(0, 1, ListingChange::Keep)], 500)));
+        history.apply(&Operation::StartFlush);
+        history.finish_flush();
         assert!(history.index.close());
         drop(history);
         let entries: Vec<_> = {
@@ -493,7 +494,7 @@ fn an_entry_that_is_missing_changed_or_stray_is_noticed() {
         let store = open_store(&path);
         assert!(store.close());
         assert!(
-            matches!(Store::open(&path, LogId([8; 16]), 1024 * 1024), Err(Lost(why)) if why.contains("another log"))
+            matches!(Store::open(&path, LogId([8; 16]), 1024 * 1024), Err(IndexError(why)) if why.contains("another log"))
         );
     }
 }

@@ -2,19 +2,19 @@
 
 use ::bytes::Bytes;
 
-use super::{LONGEST_ITEM, begin, check_sum, expect_only, put_checksum};
+use super::{MAX_ITEM, begin, check_sum, expect_only, put_checksum};
 use crate::bytes::{Cursor, Malformed, Put, usize_of};
 use crate::record::Hash;
 
 pub(crate) const MAGIC: u8 = b'D';
 pub(crate) const HEADER: usize = 4 + 4 + 4 + 32;
 
-/// Whether a definition is short enough.
+/// Whether a definition is within the length limit.
 pub(crate) fn fits(text: &[u8]) -> bool {
-    text.len() <= LONGEST_ITEM - HEADER
+    text.len() <= MAX_ITEM - HEADER
 }
 
-/// Puts a definition that is short enough behind other bytes.
+/// Appends an encoded definition, which must be within the length limit.
 pub(crate) fn put(into: &mut Vec<u8>, fingerprint: Hash, text: &[u8]) {
     let start = into.len();
     into.put(&begin(MAGIC, 0));
@@ -25,7 +25,7 @@ pub(crate) fn put(into: &mut Vec<u8>, fingerprint: Hash, text: &[u8]) {
     put_checksum(&mut into[start..], &[]);
 }
 
-/// Its fingerprint, by its first bytes.
+/// Decodes only the fingerprint, from the beginning of a definition.
 pub(crate) fn fingerprint_of(bytes: &[u8]) -> Result<Hash, Malformed> {
     let mut cursor = Cursor::new(bytes);
     expect_only(&mut cursor, MAGIC)?;
@@ -33,13 +33,13 @@ pub(crate) fn fingerprint_of(bytes: &[u8]) -> Result<Hash, Malformed> {
     cursor.hash()
 }
 
-/// Its fingerprint and its text.
+/// Decodes the fingerprint and the text.
 pub(crate) fn decode(bytes: &Bytes) -> Result<(Hash, Bytes), Malformed> {
     let mut cursor = Cursor::new(bytes);
     expect_only(&mut cursor, MAGIC)?;
     let length = usize_of(cursor.u32()?);
     if length != bytes.len() {
-        return Err(Malformed(format!("the definition says {length} bytes, it has {}", bytes.len())));
+        return Err(Malformed(format!("the length in the definition is {length}, but it has {} bytes", bytes.len())));
     }
     cursor.u32()?;
     let fingerprint = cursor.hash()?;

@@ -1,5 +1,5 @@
-//! A frame: the sealed records of one decision in one stream, and what the listing shows of the stream from then on. It can be read and
-//! checked with nothing but its own bytes.
+//! A frame: the sealed records of one decision in one stream, and a change of the stream's listing. It can be read and
+//! verified on its own.
 //!
 //! ```text
 //! 'F' packing format sort | length of all u32 | checksum u32 | kind u8 | listing u8 | label length u16 | stream 16 | first seq u64
@@ -7,32 +7,33 @@
 //! for each record:  hash 32 (not of the last: that is the head) | erased u8 | body length u32 | content
 //! content:          salt 16, body    or, erased:  commitment 32      and zeros up to the same length, 32 bytes at the least
 //! ```
-//! Sorts: 0 appended, 1 taken over from an archive (its positions and times are those of the log that it was sealed in). Of a pruned
-//! frame (2 and 3) all content is zeros; its hashes stay. The length never changes: erasing and pruning write over what stands there.
+//! Sorts: 0 appended, 1 imported from an archive (with the positions and times of the log in which it was sealed). In a
+//! pruned frame (2 and 3), all content is zeros; its hashes remain. The length never changes: erasing and pruning
+//! overwrite in place.
 
 use ::bytes::Bytes;
 
-use super::{LONGEST_ITEM, MAX_LABEL, begin, check_sum, expect, put_checksum};
+use super::{MAX_ITEM, MAX_LABEL, begin, check_sum, expect, put_checksum};
 use crate::bytes::{Cursor, Malformed, Put, usize_of};
 use crate::log::Listing;
 use crate::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
 use crate::seal::{self, Header, SALT_LENGTH};
 
 pub(crate) const MAGIC: u8 = b'F';
-/// The length of what stands before the label.
+/// The length of the fields before the label.
 pub(crate) const HEADER: usize = 4 + 4 + 4 + 1 + 1 + 2 + 16 + 8 + 8 + 8 + 4 + 8 + 32 + 32;
 
-/// The least that the content of a record takes: a commitment must fit.
-const LEAST_CONTENT: usize = 32;
-/// The least that a record takes: the last one, with an empty body.
-const LEAST_RECORD: usize = 1 + 4 + LEAST_CONTENT;
+/// The minimum content of a record: a commitment must fit.
+const MIN_CONTENT: usize = 32;
+/// The minimum length of a record: the last one, with an empty body.
+const MIN_RECORD: usize = 1 + 4 + MIN_CONTENT;
 
-/// What a frame is to its log.
+/// How a frame came into its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It was appended.
-    Own,
-    /// It was taken over from an archive: it has no positions of this log.
+pub(crate) enum FrameOrigin {
+    /// Appended.
+    Appended,
+    /// Imported from an archive, so that its positions are not those of this log.
     Imported,
 }
 
@@ -44,13 +45,13 @@ pub(crate) enum ListingChange {
     Closed,
 }
 
-/// What is known of a frame without looking at its records.
+/// The header of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
-    pub(crate) standing: Standing,
-    /// Whether its content is gone.
+    pub(crate) origin: FrameOrigin,
+    /// Whether its content was removed.
     pub(crate) pruned: bool,
-    /// The length of the whole frame.
+    /// The length of the frame.
     pub(crate) length: usize,
     pub(crate) kind: StreamKind,
     pub(crate) listing: ListingChange,
@@ -60,7 +61,7 @@ pub(crate) struct FrameHeader {
     pub(crate) first_position: u64,
     pub(crate) time: Timestamp,
     pub(crate) count: u32,
-    /// The bytes of all bodies of the stream up to and with this frame.
+    /// The size of all bodies of the stream up to the end of this frame.
     pub(crate) bytes: u64,
     /// The hash of the stream's record before the first one.
     pub(crate) previous: Hash,
@@ -69,26 +70,26 @@ pub(crate) struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// The `seq` after its last record.
+    /// The `seq` after the last record.
     pub(crate) fn next_seq(&self) -> u64 {
         self.first_seq + u64::from(self.count)
     }
 
-    /// The position after its last record.
+    /// The position after the last record.
     pub(crate) fn end(&self) -> u64 {
         self.first_position + u64::from(self.count)
     }
 
-    /// Reads the header at the beginning of a frame.
+    /// Decodes the header at the beginning of a frame.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(bytes);
         let sort = expect(&mut cursor, MAGIC)?;
-        let (standing, pruned) = match sort {
-            0 => (Standing::Own, false),
-            1 => (Standing::Imported, false),
-            2 => (Standing::Own, true),
-            3 => (Standing::Imported, true),
-            other => return Err(Malformed(format!("its sort is {other}, this version knows 0 to 3"))),
+        let (origin, pruned) = match sort {
+            0 => (FrameOrigin::Appended, false),
+            1 => (FrameOrigin::Imported, false),
+            2 => (FrameOrigin::Appended, true),
+            3 => (FrameOrigin::Imported, true),
+            other => return Err(Malformed(format!("its sort is {other}, this version reads 0 to 3"))),
         };
         let length = usize_of(cursor.u32()?);
         cursor.u32()?;
@@ -97,10 +98,10 @@ impl FrameHeader {
             0 => ListingChange::Keep,
             1 => ListingChange::Open,
             2 => ListingChange::Closed,
-            other => return Err(Malformed(format!("no change of a listing has the number {other}"))),
+            other => return Err(Malformed(format!("unknown listing change: {other}"))),
         };
         let frame = Self {
-            standing,
+            origin,
             pruned,
             length,
             kind,
@@ -121,29 +122,32 @@ impl FrameHeader {
 
     fn check(&self) -> Result<(), Malformed> {
         let Self { length, count, label_length, .. } = *self;
-        if length > LONGEST_ITEM {
-            return Err(Malformed(format!("a frame of {length} bytes is longer than {LONGEST_ITEM}")));
+        if length > MAX_ITEM {
+            return Err(Malformed(format!("a frame of {length} bytes is longer than {MAX_ITEM}")));
         }
         if count == 0 {
-            return Err(Malformed::new("a frame has no record"));
+            return Err(Malformed::new("a frame has no records"));
         }
         if usize::from(label_length) > MAX_LABEL {
             return Err(Malformed(format!("a label of {label_length} bytes is longer than {MAX_LABEL}")));
         }
         let is_reached = |from: u64| from.checked_add(u64::from(count)).is_some();
         if !is_reached(self.first_position) || !is_reached(self.first_seq) {
-            return Err(Malformed(format!("position {} or seq {} cannot be", self.first_position, self.first_seq)));
+            return Err(Malformed(format!(
+                "position {} or seq {} is out of range",
+                self.first_position, self.first_seq
+            )));
         }
-        // Before anything is allocated for them: so many records must fit.
+        // Checked before any allocation: the frame must have room for that many records.
         let room = length.saturating_sub(HEADER + usize::from(label_length));
-        if usize_of(count) > room / LEAST_RECORD {
+        if usize_of(count) > room / MIN_RECORD {
             return Err(Malformed(format!("{count} records do not fit {length} bytes")));
         }
         Ok(())
     }
 
     fn put(&self, into: &mut [u8]) -> Result<(), Malformed> {
-        let sort = u8::from(self.standing == Standing::Imported) + 2 * u8::from(self.pruned);
+        let sort = u8::from(self.origin == FrameOrigin::Imported) + 2 * u8::from(self.pruned);
         let mut bytes = Vec::with_capacity(HEADER);
         bytes.put(&begin(MAGIC, sort));
         bytes.put_u32(u32::try_from(self.length).map_err(|_| Malformed::new("a frame is too long"))?);
@@ -168,7 +172,7 @@ impl FrameHeader {
     }
 }
 
-/// Where a frame comes to stand.
+/// The place of a frame in its stream and its log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FramePlace {
     pub(crate) stream: StreamId,
@@ -176,15 +180,15 @@ pub(crate) struct FramePlace {
     pub(crate) first_seq: u64,
     pub(crate) first_position: u64,
     pub(crate) time: Timestamp,
-    /// The hash of the stream's last record before.
+    /// The hash of the stream's last record before the frame.
     pub(crate) previous: Hash,
-    /// The bytes of the stream's bodies before.
+    /// The size of the stream's bodies before the frame.
     pub(crate) bytes: u64,
 }
 
-/// How many bytes the content of a body of some length takes.
+/// The length of a record's content, given the length of its body.
 fn content_length(body: usize) -> usize {
-    (SALT_LENGTH + body).max(LEAST_CONTENT)
+    (SALT_LENGTH + body).max(MIN_CONTENT)
 }
 
 fn label_of(listing: &Listing) -> (ListingChange, &[u8]) {
@@ -195,14 +199,14 @@ fn label_of(listing: &Listing) -> (ListingChange, &[u8]) {
     }
 }
 
-/// Bodies on their way into a frame: all that can be made before it is known where the frame comes to stand. Whoever appends
-/// makes it, so that the one thread that writes has less to do.
+/// Everything of a frame that can be encoded before its place is known. The caller of an append prepares it, to keep
+/// work off the writer thread.
 #[derive(Debug)]
 pub(crate) struct Content {
-    /// The frame's bytes. Nothing stands yet where its header and the hashes of its records belong.
+    /// The bytes of the frame, with gaps for the header and the hashes of the records.
     bytes: Vec<u8>,
     commitments: Vec<Hash>,
-    /// Where the records begin, but for the last, whose hash stands in the header.
+    /// The offsets of all records but the last, whose hash is in the header.
     starts: Vec<usize>,
     body_bytes: u64,
     listing: ListingChange,
@@ -210,7 +214,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Commits to bodies, each with a salt of its own.
+    /// Encodes bodies and commits to them, each with its own salt.
     pub(crate) fn new(
         bodies: &[Vec<u8>],
         listing: &Listing,
@@ -224,9 +228,9 @@ impl Content {
         let length = bodies.iter().fold(HEADER + label.len(), |sum, body| {
             sum.saturating_add(32 + 1 + 4).saturating_add(content_length(body.len()))
         });
-        if length > LONGEST_ITEM {
+        if length > MAX_ITEM {
             return Err(Malformed(format!(
-                "a frame of {length} bytes is longer than {LONGEST_ITEM}; keep large values outside of the log and record where they are"
+                "a frame of {length} bytes is longer than {MAX_ITEM}; store large values outside of the log and record where they are"
             )));
         }
         let mut content = Self {
@@ -251,22 +255,22 @@ impl Content {
         Ok(content)
     }
 
-    /// How many bodies there are.
+    /// The number of bodies.
     pub(crate) fn count(&self) -> usize {
         self.commitments.len()
     }
 
-    /// How many bytes the frame has.
+    /// The length of the frame in bytes.
     pub(crate) fn length(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Its label.
+    /// The label.
     pub(crate) fn label(&self) -> &[u8] {
         &self.bytes[HEADER..HEADER + usize::from(self.label_length)]
     }
 
-    /// Seals the bodies in their place. Each record's hash is told, in order.
+    /// Seals the records at a place. Calls `sealed` with the hash of each record, in order.
     pub(crate) fn seal(
         self,
         place: &FramePlace,
@@ -288,7 +292,7 @@ impl Content {
             record.position += 1;
         }
         let header = FrameHeader {
-            standing: Standing::Own,
+            origin: FrameOrigin::Appended,
             pruned: false,
             length: bytes.len(),
             kind,
@@ -318,10 +322,10 @@ fn put_body(bytes: &mut Vec<u8>, salt: &[u8; SALT_LENGTH], body: &[u8]) -> Resul
     Ok(())
 }
 
-/// A frame of records that were sealed elsewhere, of one stream and without a gap: taken over, with their hashes as they are.
+/// Encodes a frame of contiguous records of one stream that were sealed in another log, with their hashes unchanged.
 pub(crate) fn imported(records: &[Record], bytes_so_far: u64, listing: &Listing) -> Result<Vec<u8>, Malformed> {
     let (Some(first), Some(last)) = (records.first(), records.last()) else {
-        return Err(Malformed::new("a frame has no record"));
+        return Err(Malformed::new("a frame has no records"));
     };
     let (listing, label) = label_of(listing);
     let mut bytes = vec![0; HEADER];
@@ -336,12 +340,12 @@ pub(crate) fn imported(records: &[Record], bytes_so_far: u64, listing: &Listing)
                 bytes.push(1);
                 bytes.put_u32(*length);
                 bytes.put(&commitment.0);
-                bytes.resize(bytes.len() + content_length(usize_of(*length)) - LEAST_CONTENT, 0);
+                bytes.resize(bytes.len() + content_length(usize_of(*length)) - MIN_CONTENT, 0);
             }
         }
     }
     let header = FrameHeader {
-        standing: Standing::Imported,
+        origin: FrameOrigin::Imported,
         pruned: false,
         length: bytes.len(),
         kind: first.kind,
@@ -362,18 +366,18 @@ pub(crate) fn imported(records: &[Record], bytes_so_far: u64, listing: &Listing)
     Ok(bytes)
 }
 
-/// A record as it stands in a frame.
+/// A record as it is stored in a frame.
 #[derive(Clone, Copy, Debug)]
-struct Standard<'a> {
+struct RawRecord<'a> {
     hash: Hash,
     erased: bool,
     length: u32,
     content: &'a [u8],
-    /// Where its content begins in the frame; the flag stands five bytes before it.
+    /// The offset of its content in the frame; the erased flag is five bytes before it.
     at: usize,
 }
 
-/// A whole frame. Nothing of it is checked against its hashes or its checksum yet.
+/// A complete frame, not yet checked against its hashes or its checksum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredFrame {
     pub(crate) header: FrameHeader,
@@ -381,36 +385,40 @@ pub(crate) struct StoredFrame {
 }
 
 impl StoredFrame {
-    /// Reads a whole frame, without a look at its checksum: hashes tell more precisely what is wrong.
+    /// Decodes a complete frame. Ignores the checksum, because a mismatch of the hashes is more precise.
     pub(crate) fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         let header = FrameHeader::decode(&bytes)?;
         if header.length != bytes.len() {
-            return Err(Malformed(format!("the frame says {} bytes, it has {}", header.length, bytes.len())));
+            return Err(Malformed(format!(
+                "the length in the frame is {}, but it has {} bytes",
+                header.length,
+                bytes.len()
+            )));
         }
         Ok(Self { header, bytes })
     }
 
-    /// A frame whose header was read.
+    /// A frame with a decoded header.
     pub(crate) fn new(header: FrameHeader, bytes: Bytes) -> Self {
         Self { header, bytes }
     }
 
-    /// That all of it is as it was written.
+    /// Verifies the checksum.
     pub(crate) fn check(&self) -> Result<(), Malformed> {
         check_sum(&self.bytes, &[])
     }
 
-    /// Its bytes.
+    /// The bytes of the frame.
     pub(crate) fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The label that its stream has from then on, if it changes it.
+    /// The new label of the stream, if the frame changes it.
     pub(crate) fn label(&self) -> &[u8] {
         &self.bytes[HEADER..HEADER + usize::from(self.header.label_length)]
     }
 
-    fn each(&self, mut visit: impl FnMut(Standard<'_>) -> Result<(), Malformed>) -> Result<(), Malformed> {
+    fn each(&self, mut visit: impl FnMut(RawRecord<'_>) -> Result<(), Malformed>) -> Result<(), Malformed> {
         let mut cursor = Cursor::new(&self.bytes[HEADER + usize::from(self.header.label_length)..]);
         for index in 1..=self.header.count {
             let hash = if index == self.header.count { self.header.head } else { cursor.hash()? };
@@ -418,12 +426,12 @@ impl StoredFrame {
             let length = cursor.u32()?;
             let at = self.bytes.len() - cursor.remaining();
             let content = cursor.take(content_length(usize_of(length)))?;
-            visit(Standard { hash, erased, length, content, at })?;
+            visit(RawRecord { hash, erased, length, content, at })?;
         }
         cursor.end()
     }
 
-    /// The hashes of its records, also of those that were pruned.
+    /// The hashes of its records, including pruned ones.
     pub(crate) fn hashes(&self) -> Result<Vec<Hash>, Malformed> {
         let mut hashes = Vec::with_capacity(usize_of(self.header.count));
         self.each(|record| {
@@ -433,9 +441,9 @@ impl StoredFrame {
         Ok(hashes)
     }
 
-    /// Puts its records behind others, but for so many of the first ones. Their hashes are for [`seal::check_all`] to check. A pruned
-    /// frame has none.
-    pub(crate) fn records_into(&self, records: &mut Vec<Record>, passed: u64) -> Result<(), Malformed> {
+    /// Appends its records to `records`, except the first `skipped`. [`seal::check_all`] verifies their hashes. A
+    /// pruned frame has none.
+    pub(crate) fn records_into(&self, records: &mut Vec<Record>, skipped: u64) -> Result<(), Malformed> {
         if self.header.pruned {
             return Ok(());
         }
@@ -444,7 +452,7 @@ impl StoredFrame {
         records.reserve(usize_of(self.header.count));
         self.each(|record| {
             own += u64::from(record.length);
-            if offset >= passed {
+            if offset >= skipped {
                 let body = self.body_of(&record)?;
                 let (seq, position) = (first_seq + offset, first_position + offset);
                 records.push(Record { stream, kind, seq, position, time, previous, hash: record.hash, body });
@@ -454,12 +462,15 @@ impl StoredFrame {
             Ok(())
         })?;
         if own > self.header.bytes {
-            return Err(Malformed(format!("its bodies have {own} bytes, and all of its stream {}", self.header.bytes)));
+            return Err(Malformed(format!(
+                "its bodies have {own} bytes, but all of its stream only {}",
+                self.header.bytes
+            )));
         }
         Ok(())
     }
 
-    fn body_of(&self, record: &Standard<'_>) -> Result<Body, Malformed> {
+    fn body_of(&self, record: &RawRecord<'_>) -> Result<Body, Malformed> {
         let mut cursor = Cursor::new(record.content);
         let (body, rest) = if record.erased {
             (Body::Erased { commitment: cursor.hash()?, length: record.length }, cursor.all())
@@ -470,11 +481,11 @@ impl StoredFrame {
         };
         match rest.iter().all(|byte| *byte == 0) {
             true => Ok(body),
-            false => Err(Malformed::new("there is something behind a body")),
+            false => Err(Malformed::new("there is data after a body")),
         }
     }
 
-    /// The bytes of the bodies of this frame alone.
+    /// The size of the bodies in this frame alone.
     pub(crate) fn own_bytes(&self) -> Result<u64, Malformed> {
         let mut own = 0;
         self.each(|record| {
@@ -484,8 +495,8 @@ impl StoredFrame {
         Ok(own)
     }
 
-    /// What stands in its place when bodies are erased: each by its place in the stream, with the commitment that is left of it.
-    pub(crate) fn erased(&self, commitment_of: impl Fn(u64) -> Option<Hash>) -> Result<Vec<u8>, Malformed> {
+    /// Returns the frame with some bodies erased: those for whose `seq` `commitment_of` returns a commitment.
+    pub(crate) fn erased_bytes(&self, commitment_of: impl Fn(u64) -> Option<Hash>) -> Result<Vec<u8>, Malformed> {
         let mut bytes = self.bytes.to_vec();
         let mut seq = self.header.first_seq;
         self.each(|record| {
@@ -502,8 +513,8 @@ impl StoredFrame {
         Ok(bytes)
     }
 
-    /// What stands in its place when it is pruned.
-    pub(crate) fn pruned(&self) -> Result<Vec<u8>, Malformed> {
+    /// Returns the pruned frame.
+    pub(crate) fn pruned_bytes(&self) -> Result<Vec<u8>, Malformed> {
         let mut bytes = self.bytes.to_vec();
         self.each(|record| {
             bytes[record.at..record.at + record.content.len()].fill(0);

@@ -1,10 +1,10 @@
-//! A gap: what is left of records that were pruned, once the log was written anew.
+//! A gap: what compaction leaves of pruned records.
 //!
 //! ```text
 //! 'N' packing format 0 | length of all u32 | checksum u32 | first position u64 | end u64 | for each: size (as a power of two) u8, hash 32
 //! ```
-//! The hashes are those of the log's tree: of the largest complete subtrees that lie between the two positions, from left to right.
-//! So the tree of the whole log, and with it each hash of the log behind the gap, can still be worked out.
+//! The hashes are nodes of the log's tree: the largest complete subtrees between the two positions, from left to right.
+//! From them, the tree of the log and its hash at every later position can still be computed.
 
 use super::{begin, check_sum, expect_only, put_checksum};
 use crate::bytes::{Cursor, Malformed, Put, usize_of};
@@ -14,7 +14,7 @@ pub(crate) const MAGIC: u8 = b'N';
 const HEADER: usize = 4 + 4 + 4 + 8 + 8;
 const NODE: usize = 1 + 32;
 
-/// Records that are gone.
+/// Nodes in place of removed records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gap {
     pub(crate) first: u64,
@@ -37,7 +37,7 @@ impl Gap {
         put_checksum(&mut into[start..], &[]);
     }
 
-    /// Between which positions a gap is, by its first bytes.
+    /// Decodes only the positions, from the beginning of a gap.
     pub(crate) fn positions(bytes: &[u8]) -> Result<(u64, u64), Malformed> {
         let mut cursor = Cursor::new(bytes);
         expect_only(&mut cursor, MAGIC)?;
@@ -50,7 +50,7 @@ impl Gap {
         expect_only(&mut cursor, MAGIC)?;
         let length = usize_of(cursor.u32()?);
         if length != bytes.len() {
-            return Err(Malformed(format!("the gap says {length} bytes, it has {}", bytes.len())));
+            return Err(Malformed(format!("the length in the gap is {length}, but it has {} bytes", bytes.len())));
         }
         cursor.u32()?;
         let (first, end) = (cursor.u64()?, cursor.u64()?);
@@ -62,7 +62,7 @@ impl Gap {
             let size = 1_u64.checked_shl(power.into()).ok_or_else(|| Malformed::new("a subtree is too large"))?;
             let is_complete = at.is_multiple_of(size) && at.checked_add(size).is_some_and(|after| after <= end);
             if !is_complete {
-                return Err(Malformed(format!("it has no subtree of {size} at position {at}")));
+                return Err(Malformed(format!("a subtree of {size} does not fit at position {at}")));
             }
             nodes.push(Node { first: at, size, hash: cursor.hash()? });
             at += size;

@@ -1,12 +1,12 @@
-//! A group: what one write and one sync have made durable, all of it or nothing.
+//! A group: the data that one write and one sync made durable, atomically.
 //!
 //! ```text
 //! 'G' packing format 0 | length of all u32 | checksum u32 | items u32 | first position u64 | end u64 | time i64
 //!                      | synced u32 segment, u32 offset | hash of the log before it 32, and after it 32 | the items
 //! ```
-//! The checksum is over the header, the id of the log and the place; each item has one of its own. So content that only looks like a
-//! group is not taken for one. `synced` is up to where the log was known to be on the disk when the group was written: what is not
-//! whole before that was lost, what is not whole behind it was never finished.
+//! The checksum covers the header, the id of the log and the place of the group, so that data that only looks like a
+//! group is not mistaken for one; each item has its own checksum. `synced` is the place up to which the log was on the
+//! disk when the group was written: incomplete data before it was lost, incomplete data after it was never finished.
 
 use super::head::LogId;
 use super::segment::Place;
@@ -17,25 +17,25 @@ use crate::record::{Hash, Timestamp};
 pub(crate) const MAGIC: u8 = b'G';
 pub(crate) const HEADER: usize = 4 + 4 + 4 + 4 + 8 + 8 + 8 + 8 + 32 + 32;
 
-/// What stands before the items of a group.
+/// The header of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupHeader {
-    /// The length of the whole group.
+    /// The length of the group.
     pub(crate) length: usize,
     pub(crate) items: u32,
-    /// The position of its first record, and the one after its last. It may have none.
+    /// The position of its first record, and the one after its last. It may have no records.
     pub(crate) first: u64,
     pub(crate) end: u64,
-    /// The time of the last record up to its end.
+    /// The time of the last record before its end.
     pub(crate) time: Timestamp,
-    /// Where the log was known to be on the disk when this was written.
+    /// The log was on the disk up to here when the group was written.
     pub(crate) synced: Place,
     pub(crate) before: Hash,
     pub(crate) after: Hash,
 }
 
 impl GroupHeader {
-    /// Writes it at the beginning of a group.
+    /// Writes the header to the beginning of a group.
     pub(crate) fn write(&self, group: &mut [u8], log: LogId, place: Place) {
         let mut bytes = Vec::with_capacity(HEADER);
         bytes.put(&begin(MAGIC, 0));
@@ -56,7 +56,7 @@ impl GroupHeader {
     pub(crate) fn decode(bytes: &[u8], log: LogId, place: Place) -> Result<Self, Malformed> {
         let bytes = bytes
             .get(..HEADER)
-            .ok_or_else(|| Malformed(format!("{HEADER} bytes are needed, {} are left", bytes.len())))?;
+            .ok_or_else(|| Malformed(format!("expected {HEADER} bytes, {} are left", bytes.len())))?;
         let mut cursor = Cursor::new(bytes);
         expect_only(&mut cursor, MAGIC)?;
         let length = usize_of(cursor.u32()?);
@@ -73,7 +73,7 @@ impl GroupHeader {
             after: cursor.hash()?,
         };
         if header.length < HEADER || header.first > header.end {
-            return Err(Malformed::new("a group cannot be like this"));
+            return Err(Malformed::new("its length or its positions are out of range"));
         }
         Ok(header)
     }

@@ -1,4 +1,4 @@
-//! The head: how far the log is known to go. A log that ends before it has lost something.
+//! The head: how far the log is known to go. A log that ends before its head has lost something.
 //!
 //! ```text
 //! 'H' packing format closed | id of the log 16 | position u64 | time i64 | hash 32 | segment u32, offset u32 | wiped u64
@@ -16,42 +16,42 @@ use crate::record::{Hash, Timestamp};
 const MAGIC: u8 = b'H';
 const CHECK_LENGTH: usize = 8;
 
-/// Tells one log from all others: random bytes.
+/// The id of a log: random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub(crate) struct LogId(pub(crate) [u8; 16]);
 
-/// Where a log ends.
+/// The end of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub(crate) struct Tip {
-    /// How many records it has.
+    /// The number of records.
     pub(crate) position: u64,
-    /// The time of the last one.
+    /// The time of the last record.
     pub(crate) time: Timestamp,
     /// The hash of the log: the root of its tree.
     pub(crate) hash: Hash,
 }
 
 impl Tip {
-    /// Where an empty log ends.
+    /// The end of an empty log.
     pub(crate) fn empty() -> Self {
         Self { position: 0, time: Timestamp(0), hash: Tree::default().root() }
     }
 }
 
-/// What the head file says.
+/// The content of the head file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Whether the log was closed in order there.
+    /// Whether the log was closed cleanly at this point.
     pub(crate) closed: bool,
     pub(crate) log: LogId,
     pub(crate) tip: Tip,
-    /// Where the last group before it ends.
+    /// The end of the last group.
     pub(crate) place: Place,
-    /// Events before this position that say that something was erased or pruned are carried out: it was wiped.
+    /// All erasures and prunings before this position are complete.
     pub(crate) wiped: u64,
-    /// The checksum over the files of the index as they were left by an orderly close.
+    /// The checksum of the index files after a clean close, or 0.
     pub(crate) index: u32,
-    /// The log's tree up to there.
+    /// The log's tree up to this point.
     pub(crate) tree: Tree,
 }
 
@@ -67,7 +67,7 @@ impl Head {
         bytes.put_u32(self.place.offset);
         bytes.put_u64(self.wiped);
         bytes.put_u32(self.index);
-        // One for each bit of a size.
+        // At most one for each bit of the size.
         bytes.push(u8::try_from(self.tree.peaks().len()).unwrap_or(u8::MAX));
         self.tree.peaks().iter().for_each(|peak| bytes.put(&peak.0));
         let check = check(&bytes);
@@ -82,12 +82,12 @@ impl Head {
         let mut cursor = Cursor::new(content);
         let sort = expect(&mut cursor, MAGIC)?;
         if *found != check(content) {
-            return Err(Malformed::new("its check does not fit its content"));
+            return Err(Malformed::new("its check does not match its content"));
         }
         let closed = match sort {
             0 => false,
             1 => true,
-            other => return Err(Malformed(format!("its sort is {other}, this version knows 0 and 1"))),
+            other => return Err(Malformed(format!("its sort is {other}, this version reads 0 and 1"))),
         };
         let log = LogId(cursor.array()?);
         let tip = Tip { position: cursor.u64()?, time: cursor.time()?, hash: cursor.hash()? };
@@ -98,12 +98,12 @@ impl Head {
         cursor.end()?;
         let tree = Tree::resume(tip.position, peaks)
             .filter(|tree| tree.root() == tip.hash)
-            .ok_or_else(|| Malformed::new("its tree is not that of its hash"))?;
+            .ok_or_else(|| Malformed::new("its tree does not match its hash"))?;
         Ok(Self { closed, log, tip, place, wiped, index, tree })
     }
 }
 
-/// The beginning of a hash: enough against accidents.
+/// The beginning of a hash, which is enough to detect accidental changes.
 fn check(content: &[u8]) -> [u8; CHECK_LENGTH] {
     let hash: [u8; 32] = Sha256::digest(content).into();
     let mut check = [0; CHECK_LENGTH];

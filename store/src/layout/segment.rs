@@ -1,10 +1,10 @@
-//! A segment: a file of the log. Its header, and where things stand in it.
+//! A segment: a file of the log. Its header, and places in it.
 //!
 //! ```text
 //! 'S' packing format 0 | number u32 | checksum u32 | id of the log 16 | first position u64 | time i64 | hash of the log 32
 //!                                               | length of the segment before u32
 //! ```
-//! The time and the hash are those of the log before the segment.
+//! The position, the time and the hash are those of the log before the segment.
 
 use super::head::{LogId, Tip};
 use super::{begin, check_sum, expect_only, put_checksum};
@@ -12,24 +12,24 @@ use crate::bytes::{Cursor, Malformed, Put};
 
 const MAGIC: u8 = b'S';
 
-/// How long the header of a segment is.
+/// The length of the header.
 pub(crate) const HEADER: usize = 4 + 4 + 4 + 16 + 8 + 8 + 32 + 4;
 
-/// Where something stands in a log.
+/// A place in the segments of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, bincode::Encode, bincode::Decode)]
 pub(crate) struct Place {
     pub(crate) segment: u32,
     pub(crate) offset: u32,
 }
 
-/// What a segment says of itself.
+/// The header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub(crate) number: u32,
     pub(crate) log: LogId,
-    /// Where the log ended before it.
+    /// The end of the log before the segment.
     pub(crate) before: Tip,
-    /// How long the segment before it is; 0 for the first one.
+    /// The length of the segment before it; 0 for the first one.
     pub(crate) length_before: u32,
 }
 
@@ -51,7 +51,7 @@ impl SegmentHeader {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let bytes = bytes
             .get(..HEADER)
-            .ok_or_else(|| Malformed(format!("{HEADER} bytes are needed, {} are left", bytes.len())))?;
+            .ok_or_else(|| Malformed(format!("expected {HEADER} bytes, {} are left", bytes.len())))?;
         let mut cursor = Cursor::new(bytes);
         expect_only(&mut cursor, MAGIC)?;
         let number = cursor.u32()?;

@@ -1,16 +1,16 @@
-//! Every layout: that it comes back as it went in, that its bytes stay what they are, that each byte of it counts, and that no bytes
-//! harm a decoder.
+//! Tests of every layout: it round-trips, its bytes are stable, each of its bytes matters, and arbitrary bytes are
+//! decoded safely.
 
 use ::bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::frame::{self, Content, FrameHeader, FramePlace, ListingChange, Standing, StoredFrame};
+use super::frame::{self, Content, FrameHeader, FrameOrigin, FramePlace, ListingChange, StoredFrame};
 use super::gap::Gap;
 use super::group::GroupHeader;
 use super::head::{Head, LogId, Tip};
 use super::segment::{Place, SegmentHeader};
-use super::{LONGEST_ITEM, MAX_LABEL, check_sum, definition, group, peek_item, put_checksum, segment};
+use super::{MAX_ITEM, MAX_LABEL, check_sum, definition, group, peek_item, put_checksum, segment};
 use crate::bytes::Malformed;
 use crate::codec;
 use crate::log::{Durability, Listing};
@@ -106,7 +106,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The checksum that stands behind a length.
+/// The checksum, which follows the length.
 fn sum_of(bytes: &[u8]) -> String {
     hex(&bytes[8..12])
 }
@@ -120,7 +120,7 @@ fn a_frame_of_format_1_has_these_bytes() {
         "46000100",
         "000000f0",
         &sum_of(&bytes),
-        // An execution, whose listing changes to open, with a label of one byte.
+        // An execution whose listing changes to open, with a label of one byte.
         "01",
         "01",
         "0001",
@@ -134,7 +134,7 @@ fn a_frame_of_format_1_has_these_bytes() {
         &"03".repeat(32),
         &header.head.to_string(),
         "4c",
-        // The first record: its hash, that its body is here, its length, salt and body, and zeros up to 32 bytes.
+        // The first record: its hash, that its body is present, its length, salt and body, and zeros up to 32 bytes.
         &hashes[0].to_string(),
         "00",
         "00000002",
@@ -157,17 +157,17 @@ fn what_is_imported_erased_and_pruned_is_told_by_the_sort_of_its_frame() {
     let records = records_of(&decode(&own).unwrap()).unwrap();
     let imported = frame::imported(&records, 103, &Listing::Closed(b"L".to_vec())).unwrap();
     let begin = |bytes: &[u8]| hex(&bytes[..4]);
-    let pruned = |bytes: &[u8]| decode(bytes).unwrap().pruned().unwrap();
+    let pruned = |bytes: &[u8]| decode(bytes).unwrap().pruned_bytes().unwrap();
     assert_eq!(begin(&own), "46000100");
     assert_eq!(begin(&imported), "46000101");
     assert_eq!(begin(&pruned(&own)), "46000102");
     assert_eq!(begin(&pruned(&imported)), "46000103");
     let read = decode(&imported).unwrap();
-    assert_eq!((read.header.standing, read.header.listing), (Standing::Imported, ListingChange::Closed));
+    assert_eq!((read.header.origin, read.header.listing), (FrameOrigin::Imported, ListingChange::Closed));
     assert_eq!((records_of(&read), read.label()), (Ok(records), &b"L"[..]));
     for (whole, left) in [(&own, pruned(&own)), (&imported, pruned(&imported))] {
         let left = decode(&left).unwrap();
-        assert_eq!(left.bytes().len(), whole.len(), "it stands where it stood");
+        assert_eq!(left.bytes().len(), whole.len(), "it keeps its place");
         assert_eq!(left.hashes(), decode(whole).unwrap().hashes());
         assert_eq!((left.check(), records_of(&left)), (Ok(()), Ok(Vec::new())));
         assert!(!left.bytes().windows(2).any(|part| part == b"ab"));
@@ -253,7 +253,7 @@ fn events_of_the_logs_own_stream_begin_with_these_bytes() {
     assert_eq!(hex(&LogEvent::Closed.encode().unwrap()), "4c01010200");
 }
 
-/// What it is, whole, and whether some bytes are still taken for it.
+/// A name, a valid encoding, and whether a decoder accepts some bytes.
 type Layout = (&'static str, Vec<u8>, fn(&[u8]) -> bool);
 
 fn layouts() -> Vec<Layout> {
@@ -261,13 +261,13 @@ fn layouts() -> Vec<Layout> {
     let records = records_of(&decode(&frame).unwrap()).unwrap();
     let imported = frame::imported(&records, 6, &Listing::Keep).unwrap();
     let stored = decode(&frame).unwrap();
-    let erased = stored.erased(|seq| (seq == 5).then(|| records[0].body.commitment())).unwrap();
+    let erased = stored.erased_bytes(|seq| (seq == 5).then(|| records[0].body.commitment())).unwrap();
     let is_frame: fn(&[u8]) -> bool = |bytes| decode(bytes).and_then(|frame| frame.check()).is_ok();
     vec![
         ("a frame", frame, is_frame),
         ("an imported frame", imported, is_frame),
         ("a frame with an erased body", erased, is_frame),
-        ("a pruned frame", stored.pruned().unwrap(), is_frame),
+        ("a pruned frame", stored.pruned_bytes().unwrap(), is_frame),
         ("a segment", segment_header().encode(), |bytes| SegmentHeader::decode(bytes).is_ok()),
         ("a group", group_bytes(), |bytes| GroupHeader::decode(bytes, LOG, PLACE).is_ok()),
         ("a definition", definition_bytes(), |bytes| definition::decode(&Bytes::copy_from_slice(bytes)).is_ok()),
@@ -288,7 +288,7 @@ fn every_byte_of_every_layout_counts() {
             }
             assert!(!is_taken(&whole[..at]), "the first {at} bytes of {what}");
         }
-        // Behind these, others follow.
+        // Others follow after these.
         if what != "a segment" && what != "a group" {
             assert!(!is_taken(&[&whole[..], &[0]].concat()), "{what}, and a byte");
         }
@@ -310,8 +310,8 @@ fn an_erased_body_leaves_the_chain_whole() {
     for secret in [b"secret".to_vec(), long, Vec::new()] {
         let (bytes, _) = sealed(&[secret.clone(), b"c".to_vec()], &Listing::Keep);
         let commitment = seal::commitment(&[0x11; 16], &secret);
-        let erased = decode(&bytes).unwrap().erased(|seq| (seq == 5).then_some(commitment)).unwrap();
-        assert_eq!(erased.len(), bytes.len(), "it stands where it stood");
+        let erased = decode(&bytes).unwrap().erased_bytes(|seq| (seq == 5).then_some(commitment)).unwrap();
+        assert_eq!(erased.len(), bytes.len(), "it keeps its place");
         assert!(secret.is_empty() || !erased.windows(6).any(|part| part == &secret[..6]));
         let frame = decode(&erased).unwrap();
         assert_eq!(frame.check(), Ok(()));
@@ -321,16 +321,16 @@ fn an_erased_body_leaves_the_chain_whole() {
         assert_eq!(records[1].body.bytes(), Some(&b"c"[..]));
         assert_eq!(seal::check_all(&records), Ok(()));
         assert_eq!(frame.own_bytes(), Ok(u64::from(length) + 1));
-        let again = frame.erased(|seq| (seq == 5).then_some(commitment)).unwrap();
-        assert_eq!(again, erased, "to do it once more changes nothing");
+        let again = frame.erased_bytes(|seq| (seq == 5).then_some(commitment)).unwrap();
+        assert_eq!(again, erased, "erasing again changes nothing");
     }
 }
 
-/// Whoever writes a count or a length can write any, with a checksum that fits.
+/// An attacker can write any count or length with a valid checksum.
 #[test]
 fn a_hostile_length_allocates_nothing() {
     let (whole, _) = sealed(&[b"ab".to_vec(), b"c".to_vec()], &Listing::Keep);
-    // The count of records; the length of the label; that of the whole frame; that of the first body, behind its hash.
+    // The number of records, then the lengths of the label, of the frame, and of the first body, after its hash.
     let first_body = frame::HEADER + 32 + 1;
     let changes: [(usize, &[u8]); 9] = [
         (56, &[0xff; 4]),
@@ -350,14 +350,14 @@ fn a_hostile_length_allocates_nothing() {
         let read = decode(&bytes).and_then(|frame| records_of(&frame));
         assert!(read.is_err(), "{hostile:02x?} at byte {at}");
     }
-    // Subtrees that no tree has, and more than there are.
+    // Subtrees that no tree has, and too many of them.
     for power in [1, 63, 64, 255] {
         let mut bytes = gap_bytes();
         bytes[28] = power;
         put_checksum(&mut bytes, &[]);
         assert!(Gap::decode(&bytes).is_err());
     }
-    // Peaks that are not there.
+    // Missing peaks.
     let mut bytes = head(false).encode();
     let peaks = bytes.len() - 8 - 2 * 32 - 1;
     bytes[peaks] = 0xff;
@@ -374,14 +374,14 @@ fn what_is_too_long_is_refused_before_it_is_made() {
     let longest = Listing::Open(vec![1; MAX_LABEL]);
     assert!(content(&[Vec::new()], &longest).is_ok());
     assert!(content(&[Vec::new()], &Listing::Open(vec![1; MAX_LABEL + 1])).is_err());
-    assert!(content(&[vec![0; LONGEST_ITEM - 300]], &Listing::Keep).is_ok());
-    assert!(content(&[vec![0; LONGEST_ITEM]], &Listing::Keep).is_err());
+    assert!(content(&[vec![0; MAX_ITEM - 300]], &Listing::Keep).is_ok());
+    assert!(content(&[vec![0; MAX_ITEM]], &Listing::Keep).is_err());
     let mut item = definition_bytes();
-    item[4..8].copy_from_slice(&u32::try_from(LONGEST_ITEM + 1).unwrap().to_be_bytes());
+    item[4..8].copy_from_slice(&u32::try_from(MAX_ITEM + 1).unwrap().to_be_bytes());
     assert!(peek_item(&item).is_err());
 }
 
-/// The whole log is refused by its format file before any of these is met; each says it for itself all the same.
+/// The format file already rejects a newer log before any of these is decoded; each reports it on its own all the same.
 #[test]
 fn every_layout_of_a_newer_format_says_which_and_what_to_do() {
     type Refuse = fn(&[u8]) -> Malformed;
@@ -448,12 +448,12 @@ proptest! {
         let original = decode(&bytes).unwrap();
         let index = at.index(bytes.len());
         bytes[index] ^= change;
-        // Whoever changes it can make the checksum fit again.
+        // An attacker can correct the checksum.
         put_checksum(&mut bytes, &[]);
         let Ok(frame) = decode(&bytes) else { return Ok(()) };
         let Ok(records) = records_of(&frame) else { return Ok(()) };
-        // Hashes cover all but how the listing changes, what is counted, and whether it is of this log; a pruned one has no records.
-        let unsealed = |header: &FrameHeader| (header.listing, header.bytes, header.standing, header.pruned);
+        // The hashes do not cover the listing change, the counts, and the sort; a pruned frame has no records.
+        let unsealed = |header: &FrameHeader| (header.listing, header.bytes, header.origin, header.pruned);
         let is_as_it_was = unsealed(&frame.header) == unsealed(&original.header) && frame.label() == original.label();
         let is_its_checksum = (8..12).contains(&index);
         prop_assert!(!is_as_it_was || is_its_checksum || seal::check_all(&records).is_err());
@@ -501,7 +501,7 @@ proptest! {
         for bytes in [bytes.clone(), summed, [&[letter, 1, 1, 1, 0], &bytes[..]].concat()] {
             let frame = decode(&bytes);
             if let Ok(frame) = &frame {
-                let _ = (records_of(frame), frame.hashes(), frame.own_bytes(), frame.pruned(), frame.label().len());
+                let _ = (records_of(frame), frame.hashes(), frame.own_bytes(), frame.pruned_bytes(), frame.label().len());
             }
             let _ = (FrameHeader::decode(&bytes), peek_item(&bytes), LogEvent::decode(&bytes));
             let _ = (GroupHeader::decode(&bytes, LOG, PLACE), SegmentHeader::decode(&bytes), Head::decode(&bytes));

@@ -1,4 +1,4 @@
-//! The end of the newest segment, for the one who writes.
+//! The end of the newest segment, used by the writer.
 
 use std::io;
 use std::sync::Arc;
@@ -7,27 +7,27 @@ use super::name_of;
 use crate::disk::{Disk, DiskFile};
 use crate::layout::segment::{HEADER, Place, SegmentHeader};
 
-/// A segment that is as long as this is not written to any more.
-pub(crate) const LONGEST: u32 = 256 * 1024 * 1024;
+/// The length at which a segment is full.
+pub(crate) const MAX_SEGMENT: u32 = 256 * 1024 * 1024;
 
-/// A sync of a file that grows takes a third longer than one of a file whose blocks were written before; to write so many zeros ahead
-/// costs less. A group that is longer than `LARGE` takes longer by itself.
-const AHEAD: u64 = 256 * 1024;
+/// The number of zeros written ahead. Syncing a growing file takes a third longer than syncing one with allocated
+/// blocks, which costs more than writing these zeros. A group that is longer than `LARGE` takes longer by itself.
+const PREALLOCATED: u64 = 256 * 1024;
 const LARGE: usize = 64 * 1024;
 
-/// Writes groups behind each other.
+/// Appends groups to the segments.
 pub(crate) struct Appender {
     disk: Arc<dyn Disk>,
     file: Arc<dyn DiskFile>,
     number: u32,
     offset: u32,
-    /// Up to where the file has zeros.
+    /// The end of the zeros in the file.
     zeros: u64,
     longest: u32,
 }
 
 impl Appender {
-    /// Begins a segment, durably.
+    /// Starts a segment durably.
     pub(crate) fn begin(disk: Arc<dyn Disk>, header: &SegmentHeader, longest: u32) -> io::Result<Self> {
         let file = disk.create(&name_of(header.number))?;
         file.write_at(&header.encode(), 0)?;
@@ -36,8 +36,8 @@ impl Appender {
         Ok(Self { disk, file, number: header.number, offset, zeros: offset.into(), longest })
     }
 
-    /// Goes on at a place. What stands behind it is cut off.
-    pub(crate) fn go_on(disk: Arc<dyn Disk>, end: Place, longest: u32) -> io::Result<Self> {
+    /// Continues at a place. Cuts off whatever is after it.
+    pub(crate) fn resume(disk: Arc<dyn Disk>, end: Place, longest: u32) -> io::Result<Self> {
         let file = disk.open_to_write(&name_of(end.segment))?;
         let zeros = end.offset.into();
         if file.length()? != zeros {
@@ -47,32 +47,32 @@ impl Appender {
         Ok(Self { disk, file, number: end.segment, offset: end.offset, zeros, longest })
     }
 
-    /// Where the next group comes to stand.
+    /// The place of the next group.
     pub(crate) fn end(&self) -> Place {
         Place { segment: self.number, offset: self.offset }
     }
 
-    /// Whether the next group belongs into a new segment.
+    /// Whether the next group belongs in a new segment.
     pub(crate) fn is_full(&self) -> bool {
         self.offset >= self.longest
     }
 
-    /// Ends this segment, and begins the next one.
-    pub(crate) fn turn(&mut self, header: &SegmentHeader) -> io::Result<()> {
+    /// Finishes this segment, and starts the next one.
+    pub(crate) fn roll(&mut self, header: &SegmentHeader) -> io::Result<()> {
         self.finish()?;
         *self = Self::begin(Arc::clone(&self.disk), header, self.longest)?;
         Ok(())
     }
 
-    /// Writes a group, and does not wait for the disk.
+    /// Writes a group, without waiting for the disk.
     pub(crate) fn write(&mut self, group: &[u8]) -> io::Result<()> {
         let end = u64::from(self.offset) + group.len() as u64;
         let after = u32::try_from(end).map_err(|_| io::Error::other("a segment is too long"))?;
         if end > self.zeros && group.len() < LARGE && !self.is_full() {
             let from = self.zeros.max(end);
-            // There may be room for the group, and no more.
-            if self.file.write_at(&vec![0; AHEAD as usize], from).is_ok() {
-                self.zeros = from + AHEAD;
+            // There may be room for the group only, so a failure is no error.
+            if self.file.write_at(&vec![0; PREALLOCATED as usize], from).is_ok() {
+                self.zeros = from + PREALLOCATED;
             }
         }
         self.file.write_at(group, self.offset.into())?;
@@ -81,19 +81,19 @@ impl Appender {
         Ok(())
     }
 
-    /// Waits until all that was written is on the disk.
+    /// Waits until all writes are on the disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync()
     }
 
-    /// Takes back the room that was made ahead, and waits for the disk.
+    /// Cuts off the zeros that were written ahead, and waits for the disk.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.zeros = self.offset.into();
         self.file.set_length(self.zeros)?;
         self.file.sync()
     }
 
-    /// Writes over something that stands in a segment, of the same length, and waits for the disk.
+    /// Overwrites data of the same length in place, and waits for the disk.
     pub(crate) fn overwrite(disk: &dyn Disk, changes: &[(Place, Vec<u8>)]) -> io::Result<()> {
         let mut changes: Vec<_> = changes.iter().collect();
         changes.sort_unstable_by_key(|(place, _)| *place);

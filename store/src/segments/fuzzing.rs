@@ -2,23 +2,24 @@
 
 use std::sync::Arc;
 
-use super::walk::{Item, Step, Walk};
+use super::walk::{Item, Walk, WalkStep};
 use super::{Segments, name_of};
 use crate::MemoryDisk;
 use crate::bytes::usize_of;
 use crate::disk::Disk;
-use crate::layout::fuzzing::{LOG, placed};
+use crate::layout::fuzzing::{LOG, with_place_checksum};
 use crate::layout::head::Tip;
 use crate::layout::segment::{HEADER, Place, SegmentHeader};
 use crate::layout::{CHECKSUM_AT, group, put_checksum};
 
-/// What stands behind the header of a segment: with all checksums made to fit, as far as groups and items can be told apart.
+/// The content of a segment after its header; also with all checksums corrected, as far as groups and items can be
+/// parsed.
 pub fn segment(bytes: &[u8]) {
     walk(bytes);
     walk(&resealed(bytes));
 }
 
-/// Goes through it as a reader does, and over what is damaged as a check does.
+/// Walks through the segment like a reader, and continues after damage like a verification.
 fn walk(bytes: &[u8]) {
     let disk = MemoryDisk::new();
     let header = SegmentHeader { number: 1, log: LOG, before: Tip::empty(), length_before: 0 };
@@ -31,12 +32,12 @@ fn walk(bytes: &[u8]) {
     let mut from = first;
     loop {
         match walk.step() {
-            Step::Group(group) => {
+            WalkStep::Group(group) => {
                 assert!(group.place >= from && group.end() > group.place, "it goes forward");
                 from = group.end();
                 let mut inside = group.place;
                 for found in group.items().flatten() {
-                    assert!(found.place > inside && found.place < from, "an item stands in its group");
+                    assert!(found.place > inside && found.place < from, "an item is inside its group");
                     inside = found.place;
                     match &found.item {
                         Item::Frame(header) => {
@@ -50,23 +51,23 @@ fn walk(bytes: &[u8]) {
                 }
                 let _ = group.check();
             }
-            Step::End => return,
-            Step::Unfit(_) => match walk.search() {
-                Ok(Some(_)) => assert!(walk.place > from || from == first, "it goes on behind what is damaged"),
+            WalkStep::End => return,
+            WalkStep::Invalid(_) => match walk.search() {
+                Ok(Some(_)) => assert!(walk.place > from || from == first, "it continues after the damage"),
                 _ => return,
             },
         }
     }
 }
 
-/// The same bytes with checksums that fit.
+/// The same bytes with valid checksums.
 fn resealed(bytes: &[u8]) -> Vec<u8> {
     let mut sealed = bytes.to_vec();
     let mut at = 0;
     while let Some(length) = length_at(&sealed, at).filter(|length| *length >= group::HEADER) {
         let Some(header) = sealed.get(at..at + group::HEADER) else { break };
         let place = Place { segment: 1, offset: u32::try_from(HEADER + at).unwrap_or(u32::MAX) };
-        let header = placed(header, LOG, place);
+        let header = with_place_checksum(header, LOG, place);
         sealed[at..at + group::HEADER].copy_from_slice(&header);
         let end = at.saturating_add(length).min(sealed.len());
         let mut item = at + group::HEADER;
@@ -82,7 +83,7 @@ fn resealed(bytes: &[u8]) -> Vec<u8> {
     sealed
 }
 
-/// The length that stands behind the first four bytes of something.
+/// The length that follows the first four bytes of a layout.
 fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
     let length = bytes.get(at.checked_add(4)?..at.checked_add(8)?)?;
     Some(usize_of(u32::from_be_bytes(length.try_into().ok()?)))

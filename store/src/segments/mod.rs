@@ -1,7 +1,7 @@
-//! The segments: files that only grow, in which everything is written once, one group behind the other.
+//! The segments: append-only files of groups.
 //!
-//! The order of the log is the order of the files. A group is whole or it is the unfinished end of the log; see [`walk`] for going
-//! through them, [`appender`] for the one who writes.
+//! The order of the log is the order of the files. An incomplete group can only be the unfinished end of the log. See
+//! [`walk`] for reading them, [`appender`] for writing.
 
 pub(crate) mod appender;
 #[cfg(feature = "fuzzing")]
@@ -23,18 +23,18 @@ use crate::layout::head::LogId;
 use crate::layout::segment::{HEADER, Place, SegmentHeader};
 use crate::sync::{read_lock, write_lock};
 
-/// Nobody reads more at once who has not been told that there is more.
+/// The maximum size of a read before the length is checked against the file.
 const LARGE: usize = 1024 * 1024;
 
 /// The directory of the segments, in that of a log.
 pub(crate) const DIRECTORY: &str = "segments";
 
-/// The name of a segment's file.
+/// The file name of a segment.
 pub(crate) fn name_of(number: u32) -> String {
     format!("{DIRECTORY}/{number:010}")
 }
 
-/// The numbers of the segments that there are, in order. A file that is called otherwise is none of ours.
+/// The numbers of the existing segments, in order. Ignores files with other names.
 pub(crate) fn numbers(disk: &dyn Disk) -> io::Result<Vec<u32>> {
     let parse = |name: &String| name.parse().ok().filter(|number: &u32| format!("{number:010}") == *name);
     let mut numbers: Vec<u32> = disk.names(DIRECTORY)?.iter().filter_map(parse).collect();
@@ -42,23 +42,23 @@ pub(crate) fn numbers(disk: &dyn Disk) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
-/// Where a frame or a definition stands, and how long it is.
+/// The place and length of a frame or a definition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub(crate) struct Span {
     pub(crate) place: Place,
     pub(crate) length: u32,
 }
 
-/// Why something cannot be read.
+/// A segment could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unread {
-    /// It is not what was written.
+pub(crate) enum SegmentError {
+    /// The segment is damaged.
     Damaged(String),
-    /// The system refused.
+    /// An operating system call failed.
     Failed(String),
 }
 
-/// The segments of a log, for reading. Files are opened when they are read, and stay open: there are few of them.
+/// The segments of a log, for reading. Files are opened on demand and stay open: there are few of them.
 pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
     pub(crate) log: LogId,
@@ -74,11 +74,11 @@ impl Segments {
         &self.disk
     }
 
-    /// Opens all that there are, so that they can be read whatever becomes of their names.
+    /// Opens all segments, so that they stay readable if they are renamed or removed.
     pub(crate) fn open_all(&self) -> io::Result<Vec<u32>> {
         let numbers = numbers(&*self.disk)?;
         for number in &numbers {
-            if let Err(Unread::Failed(why)) = self.file(*number) {
+            if let Err(SegmentError::Failed(why)) = self.file(*number) {
                 return Err(io::Error::other(why));
             }
         }
@@ -86,40 +86,44 @@ impl Segments {
     }
 
     /// The file of a segment.
-    pub(crate) fn file(&self, number: u32) -> Result<Arc<dyn DiskFile>, Unread> {
+    pub(crate) fn file(&self, number: u32) -> Result<Arc<dyn DiskFile>, SegmentError> {
         if let Some(file) = read_lock(&self.open).get(&number) {
             return Ok(Arc::clone(file));
         }
         let file = self.disk.open(&name_of(number)).map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
-                Unread::Damaged(format!("segment {number} (the file {}) is missing", name_of(number)))
+                SegmentError::Damaged(format!("segment {number} (the file {}) is missing", name_of(number)))
             }
-            _ => Unread::Failed(format!("segment {number}: {error}")),
+            _ => SegmentError::Failed(format!("segment {number}: {error}")),
         })?;
         write_lock(&self.open).insert(number, Arc::clone(&file));
         Ok(file)
     }
 
-    /// What a segment says of itself, if it is one of this log.
-    pub(crate) fn header(&self, number: u32) -> Result<SegmentHeader, Unread> {
+    /// Reads the header of a segment, and checks that it belongs to this log.
+    pub(crate) fn header(&self, number: u32) -> Result<SegmentHeader, SegmentError> {
         let bytes = self.read(Place { segment: number, offset: 0 }, HEADER)?;
         let header = SegmentHeader::decode(&bytes)
-            .map_err(|Malformed(why)| Unread::Damaged(format!("the header of segment {number}: {why}")))?;
+            .map_err(|Malformed(why)| SegmentError::Damaged(format!("the header of segment {number}: {why}")))?;
         if header.number != number {
-            return Err(Unread::Damaged(format!("the file of segment {number} is segment {}", header.number)));
+            return Err(SegmentError::Damaged(format!(
+                "the file of segment {number} contains segment {}",
+                header.number
+            )));
         }
         if header.log != self.log {
-            return Err(Unread::Damaged(format!("segment {number} is of another log")));
+            return Err(SegmentError::Damaged(format!("segment {number} belongs to another log")));
         }
         Ok(header)
     }
 
-    /// Bytes from a place on, as many as there are.
-    pub(crate) fn read_up_to(&self, place: Place, length: usize) -> Result<Bytes, Unread> {
-        let failed =
-            |error: io::Error| Unread::Failed(format!("segment {} at byte {}: {error}", place.segment, place.offset));
+    /// Reads up to `length` bytes, fewer at the end of the segment.
+    pub(crate) fn read_up_to(&self, place: Place, length: usize) -> Result<Bytes, SegmentError> {
+        let failed = |error: io::Error| {
+            SegmentError::Failed(format!("segment {} at byte {}: {error}", place.segment, place.offset))
+        };
         let file = self.file(place.segment)?;
-        // Memory for what is there, not for what somebody says that there is.
+        // Allocate for the bytes that exist, not for a length that may be wrong.
         let length = if length > LARGE {
             let left = file.length().map_err(failed)?.saturating_sub(place.offset.into());
             length.min(usize::try_from(left).unwrap_or(usize::MAX))
@@ -132,23 +136,23 @@ impl Segments {
         Ok(bytes.into())
     }
 
-    /// So many bytes at a place.
-    pub(crate) fn read(&self, place: Place, length: usize) -> Result<Bytes, Unread> {
+    /// Reads exactly `length` bytes.
+    pub(crate) fn read(&self, place: Place, length: usize) -> Result<Bytes, SegmentError> {
         let bytes = self.read_up_to(place, length)?;
         if bytes.len() == length {
             return Ok(bytes);
         }
         let end = u64::from(place.offset) + length as u64;
-        Err(Unread::Damaged(format!("segment {} ends before byte {end}", place.segment)))
+        Err(SegmentError::Damaged(format!("segment {} ends before byte {end}", place.segment)))
     }
 
-    /// A frame.
-    pub(crate) fn frame(&self, span: Span) -> Result<StoredFrame, Unread> {
+    /// Reads a frame.
+    pub(crate) fn frame(&self, span: Span) -> Result<StoredFrame, SegmentError> {
         let bytes = self.read(span.place, crate::bytes::usize_of(span.length))?;
         StoredFrame::decode(bytes).map_err(|Malformed(why)| damaged_at(span.place, &why))
     }
 }
 
-pub(crate) fn damaged_at(place: Place, why: &str) -> Unread {
-    Unread::Damaged(format!("segment {} at byte {}: {why}", place.segment, place.offset))
+pub(crate) fn damaged_at(place: Place, why: &str) -> SegmentError {
+    SegmentError::Damaged(format!("segment {} at byte {}: {why}", place.segment, place.offset))
 }

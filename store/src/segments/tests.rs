@@ -1,4 +1,4 @@
-//! Going through segments, whole and damaged.
+//! Tests of walks through intact and damaged segments.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::appender::Appender;
-use super::walk::{Step, Walk};
+use super::walk::{Walk, WalkStep};
 use super::*;
 use crate::disk::memory::MemoryDisk;
 use crate::layout::definition;
@@ -17,7 +17,7 @@ use crate::record::{Hash, Timestamp};
 const LOG: LogId = LogId([5; 16]);
 const FIRST: Place = Place { segment: 1, offset: HEADER as u32 };
 
-/// A group at a place, of definitions with some texts.
+/// A group of definitions with the given texts.
 fn group_at(place: Place, number: u64, texts: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = vec![0; group::HEADER];
     texts.iter().for_each(|text| definition::put(&mut bytes, crate::seal::fingerprint(text), text));
@@ -35,7 +35,7 @@ fn group_at(place: Place, number: u64, texts: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-/// Writes groups, into a new segment where one is full; where each stands.
+/// Writes groups, and returns their places. Starts a new segment when one is full.
 fn write(disk: &MemoryDisk, groups: &[Vec<Vec<u8>>], longest: u32) -> Vec<Place> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let header = |number, length_before| SegmentHeader { number, log: LOG, before: Tip::empty(), length_before };
@@ -44,7 +44,7 @@ fn write(disk: &MemoryDisk, groups: &[Vec<Vec<u8>>], longest: u32) -> Vec<Place>
     for (number, texts) in groups.iter().enumerate() {
         if appender.is_full() {
             let end = appender.end();
-            appender.turn(&header(end.segment + 1, end.offset)).unwrap();
+            appender.roll(&header(end.segment + 1, end.offset)).unwrap();
         }
         places.push(appender.end());
         appender.write(&group_at(appender.end(), number as u64, texts)).unwrap();
@@ -52,7 +52,7 @@ fn write(disk: &MemoryDisk, groups: &[Vec<Vec<u8>>], longest: u32) -> Vec<Place>
     places
 }
 
-/// All groups up to where something is that is none; whether it is the end of all.
+/// All groups up to the first invalid data, and whether that is the end of the log.
 fn walk(disk: &MemoryDisk) -> (Vec<Place>, bool) {
     let segments = Segments::new(Arc::new(disk.clone()), LOG);
     let numbers = segments.open_all().unwrap();
@@ -60,13 +60,13 @@ fn walk(disk: &MemoryDisk) -> (Vec<Place>, bool) {
     let mut places = Vec::new();
     loop {
         match walk.step() {
-            Step::Group(group) => {
+            WalkStep::Group(group) => {
                 assert_eq!(group.header.first, places.len() as u64);
                 group.check().unwrap();
                 places.push(group.place);
             }
-            Step::Unfit(_) => return (places, false),
-            Step::End => match walk.next_segment(&numbers) {
+            WalkStep::Invalid(_) => return (places, false),
+            WalkStep::End => match walk.next_segment(&numbers) {
                 Some(header) => assert!(header.is_ok()),
                 None => return (places, true),
             },
@@ -75,7 +75,7 @@ fn walk(disk: &MemoryDisk) -> (Vec<Place>, bool) {
 }
 
 fn any_groups() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
-    // Many letters with which a group begins.
+    // With many bytes that look like the beginning of a group.
     let text = vec(prop_oneof![Just(b'G'), Just(0), any::<u8>()], 0..300);
     vec(vec(text, 1..4), 1..12)
 }
@@ -106,7 +106,7 @@ proptest! {
     }
 }
 
-/// A body can be anything, also what a group of this log looks like.
+/// A body can contain any bytes, even those of a group of this log.
 #[test]
 fn what_looks_like_a_group_and_stands_elsewhere_is_none() {
     let disk = MemoryDisk::new();
@@ -121,10 +121,10 @@ fn what_looks_like_a_group_and_stands_elsewhere_is_none() {
     }
     assert!(walk.search().unwrap().is_none());
     let other = Segments::new(Arc::clone(segments.disk()), LogId([6; 16]));
-    assert!(matches!(Walk::new(&other, places[0]).step(), Step::Unfit(_)), "nor is one of another log");
+    assert!(matches!(Walk::new(&other, places[0]).step(), WalkStep::Invalid(_)), "nor is one of another log");
 }
 
-/// A search looks at windows, and what it looks for may lie across two of them.
+/// A search works in windows, and a group may span two of them.
 #[test]
 fn a_group_is_found_however_far_behind_the_damage_it_is() {
     for length in (98_000..98_600).step_by(7).chain([3_000_000]) {
@@ -137,7 +137,7 @@ fn a_group_is_found_however_far_behind_the_damage_it_is() {
     }
 }
 
-/// Whoever writes a header with a checksum that fits can say any length.
+/// An attacker can write a header with any length and a valid checksum.
 #[test]
 fn a_hostile_length_of_a_group_is_no_group_and_makes_no_room() {
     let disk = MemoryDisk::new();
@@ -167,12 +167,13 @@ fn a_segment_says_which_one_it_is_and_of_which_log() {
     assert_eq!(segments.open_all().unwrap(), [1, 2, 3]);
     assert_eq!(segments.header(2).map(|header| header.number), Ok(2));
     assert_eq!(segments.header(3).unwrap().length_before, disk.content(&name_of(2)).unwrap().len() as u32);
-    let is_damage = |unread: Unread, said: &str| matches!(unread, Unread::Damaged(what) if what.contains(said));
+    let is_damage =
+        |error: SegmentError, said: &str| matches!(error, SegmentError::Damaged(what) if what.contains(said));
     assert!(is_damage(segments.header(4).unwrap_err(), "is missing"));
     let other = Segments::new(Arc::new(disk.clone()), LogId([6; 16]));
-    assert!(is_damage(other.header(2).unwrap_err(), "of another log"));
+    assert!(is_damage(other.header(2).unwrap_err(), "belongs to another log"));
     disk.damage(&name_of(2), disk.content(&name_of(3)).as_deref());
-    assert!(is_damage(segments.header(2).unwrap_err(), "is segment 3"));
+    assert!(is_damage(segments.header(2).unwrap_err(), "contains segment 3"));
     disk.damage(&name_of(2), Some(b"S"));
     assert!(is_damage(segments.header(2).unwrap_err(), "ends before byte 80"));
 }
@@ -196,8 +197,8 @@ fn whoever_goes_on_cuts_off_what_stands_behind_and_takes_back_the_room_at_the_en
     let length = disk.content(&name_of(1)).unwrap().len();
     assert!(length > end + 200_000, "{length}");
     let mut appender =
-        Appender::go_on(Arc::new(disk.clone()), Place { segment: 1, offset: end as u32 }, u32::MAX).unwrap();
-    assert_eq!(disk.content(&name_of(1)).unwrap().len(), end, "what stands behind it is cut off");
+        Appender::resume(Arc::new(disk.clone()), Place { segment: 1, offset: end as u32 }, u32::MAX).unwrap();
+    assert_eq!(disk.content(&name_of(1)).unwrap().len(), end, "data after it is cut off");
     appender.write(&group_at(appender.end(), 2, &[vec![3; 500]])).unwrap();
     appender.finish().unwrap();
     assert_eq!(disk.content(&name_of(1)).unwrap().len(), appender.end().offset as usize);

@@ -1,5 +1,5 @@
-//! Where the socket is. The path of a Unix socket has room for 107 bytes, and a log can lie deeper than that: then it is
-//! reached through a descriptor of its directory.
+//! The address of the socket. The path of a Unix socket is limited to 107 bytes, so a longer one is
+//! shortened by going through a descriptor of the directory.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -17,15 +17,15 @@ use crate::descriptors::above_standard_streams;
 
 const NAME: &str = "socket";
 
-/// What surely fits an address.
+/// The maximum length of a path that certainly fits an address.
 const SHORT: usize = 100;
 
-/// How many connections may wait to be taken.
+/// The maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 16;
 
 const RETRY_EVERY: Duration = Duration::from_millis(10);
 
-/// An address that is short enough, and the descriptor that it goes through, if it does.
+/// A path that is short enough, and the descriptor that it goes through, if any.
 struct Address {
     path: PathBuf,
     _directory: Option<File>,
@@ -43,21 +43,21 @@ impl Address {
     }
 }
 
-/// Listens in a directory. Whoever calls this holds the log's lock: a socket that is there is a dead process's.
+/// Listens in a directory. The caller holds the log's lock, so an existing socket belongs to a dead process.
 pub(super) fn listen(directory: &Path) -> io::Result<UnixListener> {
     remove(directory)?;
     let address = Address::of(directory)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let socket = above_standard_streams(socket)?;
-    // On Linux the file gets the mode that the socket had when it was bound: it is never open to others, not for a moment.
+    // On Linux, the file gets the socket's mode at the time of the bind, so it is never accessible to others.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(&address.path)?)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(UnixListener::from(socket))
 }
 
-/// Connects, within some time: a process that takes no connections (it is suspended, perhaps) lets some wait, and then the
-/// system would keep the next one waiting for good.
+/// Connects within a time limit. A process that accepts no connections (it may be suspended) fills its backlog, and
+/// then the system would block the next connection forever.
 pub(super) fn connect(directory: &Path, patience: Duration) -> io::Result<UnixStream> {
     let address = Address::of(directory)?;
     let until = Instant::now() + patience;

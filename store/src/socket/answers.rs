@@ -1,4 +1,4 @@
-//! What a server answers, as bytes: the protocol's version, what it says, and what stands behind that as it is stored.
+//! The encoding of answers: the protocol's version, the reply, and any stored data after it.
 
 use std::sync::Arc;
 
@@ -11,35 +11,36 @@ use super::requests::{VERSION, content};
 use crate::bytes::Malformed;
 use crate::core::verify::Verified;
 use crate::keeper::{ChangeError, Changed};
-use crate::layout::LONGEST_ITEM;
+use crate::layout::MAX_ITEM;
 use crate::layout::frame::{FrameHeader, StoredFrame};
 use crate::log::{LogHead, Notices, ReadError, StreamEntry, StreamsSince};
 use crate::merkle::Node;
 
-/// The longest answer: a frame as long as can be (it is read as a whole), and others beside it.
-pub(super) const LONGEST: usize = 2 * LONGEST_ITEM;
+/// The maximum length of an answer: a frame of the maximum length (frames are not split), and others beside it.
+pub(super) const MAX_LENGTH: usize = 2 * MAX_ITEM;
 
-/// The most that an answer can say, besides frames and definitions.
-pub(super) const MOST_SAID: usize = 16 * 1024 * 1024;
+/// The maximum size of a reply, not counting frames and definitions.
+pub(super) const MAX_REPLY: usize = 16 * 1024 * 1024;
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<{ 4 * MOST_SAID }>> =
-    bincode::config::standard().with_limit::<{ 4 * MOST_SAID }>();
+const CONFIG: Configuration<LittleEndian, Varint, Limit<{ 4 * MAX_REPLY }>> =
+    bincode::config::standard().with_limit::<{ 4 * MAX_REPLY }>();
 
 /// An answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// Frames as they are stored: the client takes them apart and checks each record. The first may begin before what was asked for.
+    /// Frames as they are stored: the client decodes them and verifies each record. The first may begin before the
+    /// requested record.
     Frames(Vec<StoredFrame>),
     Definition(Option<Arc<[u8]>>),
-    Said(Said),
+    Reply(Reply),
 }
 
-/// What an answer says, but for what is stored.
+/// The part of an answer that is not stored data.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(super) enum Said {
+pub(super) enum Reply {
     /// Frames follow.
     Frames,
-    /// A definition follows, if there is one.
+    /// A definition follows, if true.
     Definition(bool),
     Streams(Vec<StreamEntry>),
     Head(LogHead),
@@ -53,46 +54,47 @@ pub(super) enum Said {
 
 impl Answer {
     pub(super) fn error(error: ReadError) -> Self {
-        Self::Said(Said::Error(error))
+        Self::Reply(Reply::Error(error))
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         match self {
-            Self::Said(said) => put(&mut bytes, said),
+            Self::Reply(reply) => put(&mut bytes, reply),
             Self::Definition(definition) => {
-                put(&mut bytes, &Said::Definition(definition.is_some()));
+                put(&mut bytes, &Reply::Definition(definition.is_some()));
                 bytes.extend_from_slice(definition.as_deref().unwrap_or_default());
             }
             Self::Frames(frames) => {
-                // Once for all of them: to grow would copy a page several times.
+                // Reserved at once: growing would copy a page several times.
                 bytes.reserve(1 + frames.iter().map(|frame| frame.bytes().len()).sum::<usize>());
-                put(&mut bytes, &Said::Frames);
+                put(&mut bytes, &Reply::Frames);
                 frames.iter().for_each(|frame| bytes.extend_from_slice(frame.bytes()));
             }
         }
         bytes
     }
 
-    /// Reads an answer. The bodies of records are slices of it, which stays in memory as long as one of them.
+    /// Decodes an answer. The bodies of records are slices of its bytes, which stay in memory as long as any of them.
     pub(super) fn decode(bytes: &Bytes) -> Result<Self, Malformed> {
-        let content = content(bytes, "the process that has the log answers in")?;
-        let (said, used) = bincode::decode_from_slice(content, CONFIG).map_err(|error| Malformed(error.to_string()))?;
+        let content = content(bytes, "the process that holds the log answers in")?;
+        let (reply, used) =
+            bincode::decode_from_slice(content, CONFIG).map_err(|error| Malformed(error.to_string()))?;
         let rest = bytes.slice(bytes.len() - content.len() + used..);
-        match said {
-            Said::Frames => frames(rest).map(Self::Frames),
-            Said::Definition(true) => Ok(Self::Definition(Some(rest[..].into()))),
+        match reply {
+            Reply::Frames => frames(rest).map(Self::Frames),
+            Reply::Definition(true) => Ok(Self::Definition(Some(rest[..].into()))),
             _ if !rest.is_empty() => Err(Malformed(format!("{} bytes are left over", rest.len()))),
-            Said::Definition(false) => Ok(Self::Definition(None)),
-            said => Ok(Self::Said(said)),
+            Reply::Definition(false) => Ok(Self::Definition(None)),
+            reply => Ok(Self::Reply(reply)),
         }
     }
 }
 
-/// What cannot be said (there is too much of it) is said so.
-fn put(bytes: &mut Vec<u8>, said: &Said) {
-    let encode = |said: &Said| bincode::encode_to_vec(said, CONFIG);
-    let content = encode(said).or_else(|error| encode(&Said::Error(ReadError::Io(error.to_string()))));
+/// Encodes a reply. One that is too large is replaced by an error.
+fn put(bytes: &mut Vec<u8>, reply: &Reply) {
+    let encode = |reply: &Reply| bincode::encode_to_vec(reply, CONFIG);
+    let content = encode(reply).or_else(|error| encode(&Reply::Error(ReadError::Io(error.to_string()))));
     bytes.extend(content.unwrap_or_default());
 }
 

@@ -1,4 +1,4 @@
-//! Asking the process that has a log.
+//! Requests to the process that holds a log.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::answers::{self, Answer, Said};
+use super::answers::{self, Answer, Reply};
 use super::requests::Request;
 use super::{address, transport};
 use crate::bytes::Malformed;
@@ -22,83 +22,85 @@ use crate::record::{Hash, Record, StreamId};
 use crate::seal;
 use crate::sync::lock;
 
-/// How long an answer is waited for; one page is read in far less.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for an answer. Reading one page takes much less.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long nothing may come before it is found out whether the other process still answers anything.
+/// How long to wait without data before probing whether the process still answers.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// How long it may take for that.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// How long such a probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a check of the whole log is waited for, as long as the process gives signs of life.
-const LONG_PATIENCE: Duration = Duration::from_secs(3600);
+/// How long to wait for the verification of a whole log, as long as the process answers probes.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Reads a log through the process that has it. It checks every record that was read from the disk, which that process does not: what
-/// arrives is what was sealed.
+/// Reads a log through the process that holds it. Verifies every record, because that process sends frames from the
+/// disk without verifying them.
 pub(crate) struct SocketReader {
     directory: PathBuf,
-    /// `None` after a failure: the next request connects anew.
+    /// `None` after a failure: the next request reconnects.
     connection: Mutex<Option<UnixStream>>,
-    /// A connection of its own for waiting: it must not keep others from reading.
+    /// A separate connection for waiting, which must not block other reads.
     waiting: Mutex<Option<UnixStream>>,
 }
 
 impl SocketReader {
     pub(crate) fn connect(directory: &Path) -> io::Result<Self> {
         let mut stream = connect(directory)?;
-        // That it answers, and in which version, is better known now than later.
-        let answer = exchange(&mut stream, directory, &Request::Head, Patience::usual())?;
-        match Answer::decode(&answer.into()).map_err(|why| io::Error::other(nonsense(why).to_string()))? {
-            Answer::Said(Said::Head(_)) => {}
+        // Find out now whether the process answers, and in which version.
+        let answer = exchange(&mut stream, directory, &Request::Head, TimeLimits::short())?;
+        match Answer::decode(&answer.into()).map_err(|why| io::Error::other(invalid_answer(why).to_string()))? {
+            Answer::Reply(Reply::Head(_)) => {}
             other => return Err(io::Error::other(unexpected(other).to_string())),
         }
         Ok(Self { directory: directory.to_owned(), connection: Mutex::new(Some(stream)), waiting: Mutex::new(None) })
     }
 
-    /// Checks the whole log over there.
+    /// Has the process verify the whole log.
     pub(crate) fn verify(&self) -> Result<Verified, ReadError> {
-        match self.ask_over(&self.connection, &Request::Verify, Patience::long())? {
-            Answer::Said(Said::Verified(verified)) => Ok(verified),
+        match self.request_over(&self.connection, &Request::Verify, TimeLimits::long())? {
+            Answer::Reply(Reply::Verified(verified)) => Ok(verified),
             other => Err(unexpected(other)),
         }
     }
 
-    /// Has a change made over there. It is asked once: whether it was made is not known where no answer comes. So one that
-    /// answers nothing is not asked.
+    /// Has the process make a change. Sends the request only once, because without an answer it is unknown whether the
+    /// change was made. So it first checks that the process answers.
     pub(crate) fn change(&self, change: Change) -> Result<Changed, ChangeError> {
         let unreachable = |error: io::Error| ChangeError::Unreachable(error.to_string());
         let mut stream = connect(&self.directory).map_err(unreachable)?;
-        exchange(&mut stream, &self.directory, &Request::Head, Patience::usual()).map_err(unreachable)?;
+        exchange(&mut stream, &self.directory, &Request::Head, TimeLimits::short()).map_err(unreachable)?;
         let unanswered = |error: io::Error| {
-            ChangeError::Unreachable(format!("{error}. It was asked for the change before, and may still make it"))
+            ChangeError::Unreachable(format!(
+                "{error}. The process had already received the change, and may still make it"
+            ))
         };
         let answer =
-            exchange(&mut stream, &self.directory, &Request::Change(change), Patience::long()).map_err(unanswered)?;
+            exchange(&mut stream, &self.directory, &Request::Change(change), TimeLimits::long()).map_err(unanswered)?;
         match Answer::decode(&answer.into()).map_err(|why| ChangeError::Unreachable(why.to_string()))? {
-            Answer::Said(Said::Changed(changed)) => changed,
+            Answer::Reply(Reply::Changed(changed)) => changed,
             other => Err(ChangeError::Unreachable(unexpected(other).to_string())),
         }
     }
 
-    /// Asks once, and once more over a new connection: an idle one may have been let go.
-    fn ask(&self, request: &Request) -> Result<Answer, ReadError> {
-        self.ask_over(&self.connection, request, Patience::usual())
+    /// Sends a request, and retries once over a new connection: an idle one may have been closed.
+    fn request(&self, request: &Request) -> Result<Answer, ReadError> {
+        self.request_over(&self.connection, request, TimeLimits::short())
     }
 
-    fn ask_over(
+    fn request_over(
         &self,
         connection: &Mutex<Option<UnixStream>>,
         request: &Request,
-        patience: Patience,
+        limits: TimeLimits,
     ) -> Result<Answer, ReadError> {
-        let silent = |error: io::Error| ReadError::Io(format!("the process that has the log: {error}"));
+        let silent = |error: io::Error| ReadError::Io(format!("the process that holds the log: {error}"));
         let mut connection = lock(connection);
         let kept = connection.take();
         if let Some(mut stream) = kept {
-            match exchange(&mut stream, &self.directory, request, patience) {
+            match exchange(&mut stream, &self.directory, request, limits) {
                 Ok(answer) => return self.finish(&mut connection, stream, answer),
-                // Over another connection it would be waited for once more, and as much in vain.
+                // A new connection would time out as well.
                 Err(error) if error.kind() == ErrorKind::TimedOut => return Err(silent(error)),
                 Err(_) => {}
             }
@@ -108,8 +110,8 @@ impl SocketReader {
             _ => ReadError::Gone,
         })?;
         let answer =
-            exchange(&mut stream, &self.directory, request, patience).map_err(|error| match is_hanging_up(&error) {
-                // It closed the log, or died, before it answered.
+            exchange(&mut stream, &self.directory, request, limits).map_err(|error| match is_disconnect(&error) {
+                // It closed the log or died before it answered.
                 true => ReadError::Gone,
                 false => silent(error),
             })?;
@@ -122,22 +124,22 @@ impl SocketReader {
         stream: UnixStream,
         answer: Vec<u8>,
     ) -> Result<Answer, ReadError> {
-        let answer = Answer::decode(&answer.into()).map_err(nonsense)?;
+        let answer = Answer::decode(&answer.into()).map_err(invalid_answer)?;
         *connection = Some(stream);
         match answer {
-            Answer::Said(Said::Error(error)) => Err(error),
+            Answer::Reply(Reply::Error(error)) => Err(error),
             answer => Ok(answer),
         }
     }
 
     fn records(&self, request: &Request) -> Result<Vec<Record>, ReadError> {
-        match self.ask(request)? {
+        match self.request(request)? {
             Answer::Frames(frames) => checked_records(&frames, 0),
             other => Err(unexpected(other)),
         }
     }
 
-    /// Page by page, until there are enough or no more.
+    /// Reads page by page, until there are enough records or no more.
     fn pages(
         &self,
         from: u64,
@@ -150,7 +152,7 @@ impl SocketReader {
         loop {
             let wanted = u32::try_from(limit - records.len()).unwrap_or(u32::MAX);
             let mut page = self.records(&request(next, wanted))?;
-            // A frame may begin before.
+            // A frame may begin before the requested record.
             page.drain(..page.partition_point(|record| place(record) < next));
             let Some(last) = page.last() else { break };
             next = place(last).saturating_add(1);
@@ -164,78 +166,78 @@ impl SocketReader {
     }
 }
 
-/// Whether the other side ended a connection that was answered before, or never got to it.
-fn is_hanging_up(error: &io::Error) -> bool {
+/// Whether the other side closed a connection that was idle, or before it answered.
+fn is_disconnect(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
-/// How long an answer is waited for.
+/// The time limits of a request.
 #[derive(Clone, Copy)]
-struct Patience {
-    /// In all, while the process gives signs of life.
-    whole: Duration,
-    /// Without a sign of life.
+struct TimeLimits {
+    /// In total, as long as the process answers probes.
+    total: Duration,
+    /// Without data, before a probe.
     silence: Duration,
 }
 
-impl Patience {
-    /// One page is read in far less.
-    const fn usual() -> Self {
-        Self { whole: PATIENCE, silence: SILENCE }
+impl TimeLimits {
+    /// For reading a page, which takes much less.
+    const fn short() -> Self {
+        Self { total: ANSWER_TIMEOUT, silence: SILENCE }
     }
 
-    /// For what the process has much to do for.
+    /// For requests that take the process long.
     const fn long() -> Self {
-        Self { whole: LONG_PATIENCE, silence: SILENCE }
+        Self { total: VERIFY_TIMEOUT, silence: SILENCE }
     }
 
-    /// For an answer that is not due before.
-    fn after(self, due: Duration) -> Self {
-        Self { whole: self.whole.saturating_add(due), silence: self.silence.saturating_add(due) }
+    /// For an answer that is not due before a time.
+    fn extended_by(self, due: Duration) -> Self {
+        Self { total: self.total.saturating_add(due), silence: self.silence.saturating_add(due) }
     }
 }
 
 fn connect(directory: &Path) -> io::Result<UnixStream> {
-    address::connect(directory, SIGN_OF_LIFE).map_err(|error| match error.kind() {
+    address::connect(directory, PROBE_TIMEOUT).map_err(|error| match error.kind() {
         ErrorKind::TimedOut => does_not_answer(directory),
         _ => error,
     })
 }
 
-fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, patience: Patience) -> io::Result<Vec<u8>> {
+fn exchange(stream: &mut UnixStream, directory: &Path, request: &Request, limits: TimeLimits) -> io::Result<Vec<u8>> {
     let _kept_out = KeptOut::new(stream);
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // Who is turned away is told why before he has asked, and may then not be heard any more.
-    let asked = request.encode().map_err(io::Error::other).and_then(|request| transport::send(stream, &request));
-    let mut answer = Listening { stream, directory, until: Instant::now() + patience.whole, silence: patience.silence };
-    match (transport::receive(&mut answer, answers::LONGEST), asked) {
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    // A rejected reader gets the reason before it sends its request, and the connection may then be closed.
+    let sent = request.encode().map_err(io::Error::other).and_then(|request| transport::send(stream, &request));
+    let mut answer = AnswerReader { stream, directory, until: Instant::now() + limits.total, silence: limits.silence };
+    match (transport::receive(&mut answer, answers::MAX_LENGTH), sent) {
         (Ok(Some(answer)), _) => Ok(answer),
         (_, Err(error)) | (Err(error), Ok(())) => Err(error),
         (Ok(None), Ok(())) => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
-/// An answer on its way. Where nothing comes for a while, the process is asked for a sign of life: one that is suspended is
-/// not waited for.
-struct Listening<'a> {
+/// An answer that is being received. If no data arrives for a while, probes the process, to avoid waiting for one that
+/// is suspended.
+struct AnswerReader<'a> {
     stream: &'a UnixStream,
     directory: &'a Path,
     until: Instant,
     silence: Duration,
 }
 
-impl Read for Listening<'_> {
+impl Read for AnswerReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             let left = self.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(io::Error::new(ErrorKind::TimedOut, "it answers other questions, and not this one"));
+                return Err(io::Error::new(ErrorKind::TimedOut, "it answers other requests, but not this one"));
             }
             self.stream.set_read_timeout(Some(left.min(self.silence)))?;
             match self.stream.read(into) {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    check_answers(self.directory)?;
+                    probe(self.directory)?;
                 }
                 read => return read,
             }
@@ -243,17 +245,17 @@ impl Read for Listening<'_> {
     }
 }
 
-/// That the process that has the log answers a simple question. Anything but silence is an answer.
-fn check_answers(directory: &Path) -> io::Result<()> {
-    if lock_file::kept_by(directory).iter().any(Process::is_suspended) {
+/// Checks that the process that holds the log answers a simple request. Any answer counts.
+fn probe(directory: &Path) -> io::Result<()> {
+    if lock_file::current_holders(directory).iter().any(Process::is_suspended) {
         return Err(does_not_answer(directory));
     }
-    let asked = address::connect(directory, SIGN_OF_LIFE).and_then(|mut stream| {
-        stream.set_read_timeout(Some(SIGN_OF_LIFE))?;
+    let sent = address::connect(directory, PROBE_TIMEOUT).and_then(|mut stream| {
+        stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
         transport::send(&mut stream, &Request::Head.encode().map_err(io::Error::other)?)?;
         stream.read(&mut [0])
     });
-    match asked {
+    match sent {
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
             Err(does_not_answer(directory))
         }
@@ -261,12 +263,12 @@ fn check_answers(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// The error for a process that has the log and says nothing, which names it and what to do about it.
+/// The error for a process that holds the log and does not answer: names the process and what to do.
 fn does_not_answer(directory: &Path) -> io::Error {
-    let what = match lock_file::kept_by(directory).as_slice() {
-        [] => "it does not answer; look at it on its host, and end it if it hangs".to_owned(),
+    let what = match lock_file::current_holders(directory).as_slice() {
+        [] => "it does not answer; check it on its host, and end it if it hangs".to_owned(),
         [process] if process.is_suspended() => format!(
-            "{process} does not answer: it is suspended (Ctrl-Z, SIGSTOP or a debugger). Let it go on with `kill -CONT {0}`, \
+            "{process} does not answer: it is suspended (Ctrl-Z, SIGSTOP or a debugger). Resume it with `kill -CONT {0}`, \
              or end it with `kill -KILL {0}`",
             process.pid
         ),
@@ -275,14 +277,14 @@ fn does_not_answer(directory: &Path) -> io::Error {
     io::Error::new(ErrorKind::TimedOut, what)
 }
 
-fn nonsense(why: Malformed) -> ReadError {
-    ReadError::Io(format!("the process that has the log answers nonsense: {why}"))
+fn invalid_answer(why: Malformed) -> ReadError {
+    ReadError::Io(format!("the process that holds the log sent an invalid answer: {why}"))
 }
 
 fn unexpected(answer: Answer) -> ReadError {
     match answer {
-        Answer::Said(Said::Error(error)) => error,
-        _ => ReadError::Io("the process that has the log answers something else than was asked".to_owned()),
+        Answer::Reply(Reply::Error(error)) => error,
+        _ => ReadError::Io("the process that holds the log sent an answer to another request".to_owned()),
     }
 }
 
@@ -292,8 +294,8 @@ impl LogReader for SocketReader {
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        match self.ask(&Request::Stream { stream })? {
-            Answer::Said(Said::Streams(entries)) => entries.into_iter().next().ok_or(ReadError::NoStream(stream)),
+        match self.request(&Request::Stream { stream })? {
+            Answer::Reply(Reply::Streams(entries)) => entries.into_iter().next().ok_or(ReadError::NoStream(stream)),
             other => Err(unexpected(other)),
         }
     }
@@ -303,8 +305,8 @@ impl LogReader for SocketReader {
         let mut rest = filter.clone();
         loop {
             rest.limit = filter.limit - entries.len();
-            let page = match self.ask(&Request::Streams { filter: rest.clone() })? {
-                Answer::Said(Said::Streams(page)) => page,
+            let page = match self.request(&Request::Streams { filter: rest.clone() })? {
+                Answer::Reply(Reply::Streams(page)) => page,
                 other => return Err(unexpected(other)),
             };
             let Some(last) = page.last() else { break };
@@ -324,8 +326,8 @@ impl LogReader for SocketReader {
 
     fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        match self.ask(&Request::StreamsSince { from, limit })? {
-            Answer::Said(Said::StreamsSince(since)) => Ok(since),
+        match self.request(&Request::StreamsSince { from, limit })? {
+            Answer::Reply(Reply::StreamsSince(since)) => Ok(since),
             other => Err(unexpected(other)),
         }
     }
@@ -335,9 +337,9 @@ impl LogReader for SocketReader {
         while nodes.len() < limit {
             let wanted = u32::try_from(limit - nodes.len()).unwrap_or(u32::MAX);
             let from = nodes.last().map_or(from, |last| last.first.saturating_add(last.size));
-            match self.ask(&Request::Tree { from, limit: wanted })? {
-                Answer::Said(Said::Tree(page)) if page.is_empty() => break,
-                Answer::Said(Said::Tree(page)) => nodes.extend(page),
+            match self.request(&Request::Tree { from, limit: wanted })? {
+                Answer::Reply(Reply::Tree(page)) if page.is_empty() => break,
+                Answer::Reply(Reply::Tree(page)) => nodes.extend(page),
                 other => return Err(unexpected(other)),
             }
         }
@@ -346,21 +348,21 @@ impl LogReader for SocketReader {
     }
 
     fn definition(&self, fingerprint: Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        let definition = match self.ask(&Request::Definition { fingerprint })? {
+        let definition = match self.request(&Request::Definition { fingerprint })? {
             Answer::Definition(definition) => definition,
             other => return Err(unexpected(other)),
         };
         match definition.as_deref().map(seal::fingerprint) {
-            Some(found) if found != fingerprint => {
-                Err(ReadError::DamagedLog(format!("the definition {fingerprint} has content with fingerprint {found}")))
-            }
+            Some(found) if found != fingerprint => Err(ReadError::DamagedLog(format!(
+                "the definition {fingerprint} has contents with fingerprint {found}"
+            ))),
             _ => Ok(definition),
         }
     }
 
     fn head(&self) -> Result<LogHead, ReadError> {
-        match self.ask(&Request::Head)? {
-            Answer::Said(Said::Head(head)) => Ok(head),
+        match self.request(&Request::Head)? {
+            Answer::Reply(Reply::Head(head)) => Ok(head),
             other => Err(unexpected(other)),
         }
     }
@@ -368,15 +370,15 @@ impl LogReader for SocketReader {
     fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
         let milliseconds = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         let request = Request::Wait { after, milliseconds };
-        match self.ask_over(&self.waiting, &request, Patience::usual().after(patience))? {
-            Answer::Said(Said::Head(head)) => Ok(head),
+        match self.request_over(&self.waiting, &request, TimeLimits::short().extended_by(patience))? {
+            Answer::Reply(Reply::Head(head)) => Ok(head),
             other => Err(unexpected(other)),
         }
     }
 
     fn notices(&self) -> Result<Notices, ReadError> {
-        match self.ask(&Request::Notices)? {
-            Answer::Said(Said::Notices(notices)) => Ok(notices),
+        match self.request(&Request::Notices)? {
+            Answer::Reply(Reply::Notices(notices)) => Ok(notices),
             other => Err(unexpected(other)),
         }
     }
@@ -390,15 +392,15 @@ impl LogReader for SocketReader {
 mod tests {
     use super::*;
 
-    /// A reader that was turned away was told of a broken pipe where the other side was the faster one.
+    /// A rejected reader reported a broken pipe if the other side was faster.
     #[test]
     fn an_answer_counts_also_where_nobody_hears_the_question_any_more() {
         let (mut asker, mut answerer) = UnixStream::pair().unwrap();
         transport::send(&mut answerer, b"too many readers").unwrap();
         drop(answerer);
         let nowhere = Path::new("no-log");
-        let answer = exchange(&mut asker, nowhere, &Request::Head, Patience::usual()).unwrap();
+        let answer = exchange(&mut asker, nowhere, &Request::Head, TimeLimits::short()).unwrap();
         assert_eq!(answer, b"too many readers");
-        exchange(&mut asker, nowhere, &Request::Head, Patience::usual()).unwrap_err();
+        exchange(&mut asker, nowhere, &Request::Head, TimeLimits::short()).unwrap_err();
     }
 }

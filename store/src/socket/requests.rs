@@ -1,4 +1,4 @@
-//! What a client can ask, as bytes: the protocol's version, then the request.
+//! The encoding of requests: the protocol's version, then the request.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::{Decode, Encode};
@@ -8,13 +8,14 @@ use crate::keeper::Change;
 use crate::log::StreamFilter;
 use crate::record::{Hash, StreamId};
 
-/// The version of requests and answers. Both sides must speak the same: another one is refused before anything else is read.
+/// The version of requests and answers. Both sides must use the same one; others are rejected before anything else is
+/// decoded.
 pub(super) const VERSION: u8 = 4;
 
-/// More than any request needs: what can be erased or dropped at once is the most.
-pub(super) const LONGEST: usize = 256 * 1024;
+/// The maximum length of a request. The longest are those that erase or prune.
+pub(super) const MAX_LENGTH: usize = 256 * 1024;
 
-/// A request. Limits are the client's wish; a server answers in pages.
+/// A request. Limits are the client's; a server may answer with a shorter page.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) enum Request {
     Read {
@@ -36,7 +37,7 @@ pub(super) enum Request {
         fingerprint: Hash,
     },
     Head,
-    /// The head, once the log has more than so many records, at the latest after so many milliseconds.
+    /// Returns the head once the log has more than `after` records, at the latest after some milliseconds.
     Wait {
         after: u64,
         milliseconds: u32,
@@ -50,13 +51,13 @@ pub(super) enum Request {
         from: u64,
         limit: u32,
     },
-    /// What the process that has the log says of streams.
+    /// The notices of the process that holds the log.
     Notices,
     Change(Change),
 }
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<{ 4 * LONGEST }>> =
-    bincode::config::standard().with_limit::<{ 4 * LONGEST }>();
+const CONFIG: Configuration<LittleEndian, Varint, Limit<{ 4 * MAX_LENGTH }>> =
+    bincode::config::standard().with_limit::<{ 4 * MAX_LENGTH }>();
 
 impl Request {
     pub(super) fn encode(&self) -> Result<Vec<u8>, Malformed> {
@@ -75,12 +76,12 @@ impl Request {
     }
 }
 
-/// What stands behind the version, if it is ours.
+/// Checks the version, and returns the bytes after it.
 pub(super) fn content<'a>(bytes: &'a [u8], what: &str) -> Result<&'a [u8], Malformed> {
     match bytes.split_first() {
         Some((&VERSION, content)) => Ok(content),
         Some((version, _)) => Err(Malformed(format!(
-            "{what} version {version}, this process speaks {VERSION}; use the same version of cloaca in both processes"
+            "{what} version {version}, this process uses {VERSION}; use the same version of cloaca in both processes"
         ))),
         None => Err(Malformed::new("it is empty")),
     }

@@ -1,4 +1,5 @@
-//! Answering readers, on threads of its own: what writes is never in their way, nor they in its.
+//! The server for readers in other processes. It runs on its own threads, so that reads and writes do not block each
+//! other.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -12,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::answers::{self, Answer, Said};
+use super::answers::{self, Answer, Reply};
+use super::deadline::DeadlineStream;
 use super::requests::{self, Request};
-use super::until::Until;
 use super::{address, transport};
 use crate::changes;
 use crate::core::Core;
@@ -29,47 +30,49 @@ use crate::record::StreamId;
 use crate::sync::lock;
 use crate::writer_thread::Message;
 
-/// How many readers are served at once. For one more, one is let go that keeps its place and does nothing with it.
-pub(super) const MOST_CONNECTIONS: usize = 32;
+/// The maximum number of readers that are served at once. For another one, an inactive one is disconnected.
+pub(super) const MAX_CONNECTIONS: usize = 32;
 
-/// Who has been without a whole request for less is not let go for another one: it may be on its way.
+/// A reader whose request has been incomplete for less than this is not disconnected: it may be on its way.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// Nor is one that has taken some of its answer within so long. Who wants a place waits as long for one at the most.
-const STUCK: Duration = Duration::from_secs(1);
+/// Nor is a reader that has received a part of its answer within this time. A new reader waits as long for a
+/// connection.
+const STALLED: Duration = Duration::from_secs(1);
 
-/// A reader that says nothing for so long is let go; it comes back when it wants something.
-const IDLE: Duration = Duration::from_secs(60);
+/// A reader that sends no request for this long is disconnected; it reconnects when it needs to.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A request must be there as a whole so long after it began.
-const HALF_REQUEST: Duration = Duration::from_secs(10);
+/// The time limit for the rest of a request after its first byte.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An answer must be taken as a whole within so long.
-const UNREAD_ANSWER: Duration = Duration::from_secs(10);
+/// The time limit for receiving an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many readers may wait at once until the log moves: the others are not kept out by those. One more is answered at
-/// once.
-const MOST_WAITING: usize = MOST_CONNECTIONS / 2;
+/// The maximum number of readers that wait for the log to grow, so that others can still be served. Another one is
+/// answered at once.
+const MAX_WAITING: usize = MAX_CONNECTIONS / 2;
 
-/// A reader that waits until the log moves gets an answer after so long, and asks again. So one that has gone is missed.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The time after which a waiting reader is answered anyway, and asks again. So one that has gone is noticed.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// How many entries an answer has at the most, and after how many records it ends: with the frame that reaches them.
+/// The maximum number of entries in an answer, and the number of records after which it ends, with the frame that
+/// reaches it.
 const PAGE: usize = 1024;
 
-/// How many records it has at the most, of a frame that has more. With their envelopes they fit the longest answer.
-const MOST_RECORDS: usize = 1024 * 1024;
+/// The maximum number of records in an answer, if a frame has more. With their envelopes, they fit the longest answer.
+const MAX_RECORDS: usize = 1024 * 1024;
 
-/// The bytes of bodies after which an answer ends.
+/// The size of bodies in bytes after which an answer ends.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How many nodes of the tree it has at the most.
+/// The maximum number of tree nodes in an answer.
 const NODES: usize = 16 * 1024;
 
-/// How many findings of a check are told.
-const MOST_FINDINGS: usize = 1000;
+/// The maximum number of findings of a verification in an answer.
+const MAX_FINDINGS: usize = 1000;
 
-/// The readers that are being served, each by its number.
+/// The connected readers, by number.
 #[derive(Default)]
 struct Connections {
     next: u64,
@@ -79,72 +82,72 @@ struct Connections {
 struct Connection {
     stream: UnixStream,
     thread: Option<JoinHandle<()>>,
-    doing: Doing,
-    /// Since when it does that, and nothing has moved.
+    phase: Phase,
+    /// The time since the last progress.
     since: Instant,
 }
 
-/// What a connection has its place for.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doing {
-    /// The reader has not said all of a request.
-    Asking,
-    /// What it asked for is being made.
+enum Phase {
+    /// The request is incomplete.
+    Receiving,
+    /// The answer is being prepared.
     Answering,
-    /// The reader has not taken all of the answer.
-    Taking,
+    /// The answer is being sent.
+    Sending,
 }
 
 impl Connection {
-    /// When its place may go to another reader, if nothing moves until then.
-    fn keeps_until(&self) -> Option<Instant> {
-        match self.doing {
-            Doing::Asking => Some(self.since + GRACE),
-            Doing::Answering => None,
-            Doing::Taking => Some(self.since + STUCK),
+    /// The time at which this connection may be closed for another reader, unless it makes progress.
+    fn expires_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Receiving => Some(self.since + GRACE),
+            Phase::Answering => None,
+            Phase::Sending => Some(self.since + STALLED),
         }
     }
 }
 
-/// Whether there is room for one more reader.
-enum Room {
-    Is,
-    /// There will be some after so long, or earlier.
-    In(Duration),
-    /// All are being answered, and are not disturbed.
-    IsNot,
+/// Whether one more reader can be admitted.
+enum Admission {
+    Now,
+    /// After this time, or earlier.
+    After(Duration),
+    /// Not at all: all connections are being answered and are not interrupted.
+    Full,
 }
 
 impl Connections {
-    /// Notes what a connection does from now on, and says whether it is still to be served.
-    fn note(&mut self, number: u64, doing: Doing) -> bool {
+    /// Notes the phase of a connection, and returns whether it is still served.
+    fn note(&mut self, number: u64, phase: Phase) -> bool {
         let connection = self.open.get_mut(&number);
-        connection.map(|connection| (connection.doing, connection.since) = (doing, Instant::now())).is_some()
+        connection.map(|connection| (connection.phase, connection.since) = (phase, Instant::now())).is_some()
     }
 
-    /// Makes room for one more, if there is none: the one has to go whose time has been up for longest.
-    fn make_room(&mut self, now: Instant) -> Room {
-        if self.open.len() < MOST_CONNECTIONS {
-            return Room::Is;
+    /// Makes room for another reader if necessary, by closing the connection that has been overdue for the longest.
+    fn admit(&mut self, now: Instant) -> Admission {
+        if self.open.len() < MAX_CONNECTIONS {
+            return Admission::Now;
         }
-        let ends = self.open.iter().filter_map(|(number, connection)| Some((connection.keeps_until()?, *number)));
-        let Some((end, number)) = ends.min() else { return Room::IsNot };
+        let ends = self.open.iter().filter_map(|(number, connection)| Some((connection.expires_at()?, *number)));
+        let Some((end, number)) = ends.min() else { return Admission::Full };
         let left = end.saturating_duration_since(now);
         if !left.is_zero() {
-            return Room::In(left);
+            return Admission::After(left);
         }
-        if let Some(let_go) = self.open.remove(&number) {
-            // Its thread is not waited for: it finds that the connection is over.
-            let _ = let_go.stream.shutdown(Shutdown::Both);
+        if let Some(evicted) = self.open.remove(&number) {
+            // Its thread ends by itself when it notices that the connection is closed.
+            let _ = evicted.stream.shutdown(Shutdown::Both);
         }
-        Room::Is
+        Admission::Now
     }
 }
 
 /// Serves a log until it is stopped.
 pub(crate) struct Server {
     directory: PathBuf,
-    /// A fork that had the listener would keep readers waiting; the connections that it took go with it.
+    /// A fork that kept the listener would keep readers waiting. The connections that it accepted go with it.
     _kept_out: KeptOut,
     listener: Arc<UnixListener>,
     stopping: Arc<AtomicBool>,
@@ -153,7 +156,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Begins to serve. Whoever calls this holds the log's lock.
+    /// Starts the server. The caller holds the log's lock.
     pub(crate) fn start(directory: &Path, core: Arc<Core>, messages: Sender<Message>) -> io::Result<Self> {
         let listener = Arc::new(address::listen(directory)?);
         let kept_out = KeptOut::new(&*listener);
@@ -170,13 +173,13 @@ impl Server {
         Ok(Self { directory: directory.to_owned(), _kept_out: kept_out, listener, stopping, connections, thread })
     }
 
-    /// Turns all readers away and ends the threads. Nobody waits any more until the log moves.
+    /// Disconnects all readers, including waiting ones, and ends the threads.
     pub(crate) fn stop(self) {
         self.stopping.store(true, Ordering::Release);
         if let Err(error) = address::remove(&self.directory) {
-            tracing::debug!(%error, "the socket could not be removed");
+            tracing::debug!(%error, "cannot remove the socket");
         }
-        // Wakes the thread that waits for readers. It fails only where there is nothing to wake.
+        // Wakes the thread that accepts readers. Fails only if there is nothing to wake.
         let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both);
         let _ = self.thread.join();
         let open = std::mem::take(&mut lock(&self.connections).open);
@@ -194,7 +197,7 @@ struct Acceptor {
     stopping: Arc<AtomicBool>,
     connections: Arc<Mutex<Connections>>,
     core: Arc<Core>,
-    /// To the writer, for what is to be changed.
+    /// For changes, to the writer.
     messages: Sender<Message>,
 }
 
@@ -207,51 +210,51 @@ impl Acceptor {
             }
             match accepted {
                 Ok((stream, _)) => {
-                    // Whoever comes next is not made to wait for one who left before it was answered.
-                    if let Err(error) = above_standard_streams(stream).and_then(|stream| self.take(stream)) {
-                        tracing::debug!(%error, "a reader could not be served");
+                    // A reader that left before it was answered does not end the loop.
+                    if let Err(error) = above_standard_streams(stream).and_then(|stream| self.serve_on_thread(stream)) {
+                        tracing::debug!(%error, "cannot serve a reader");
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "no reader could be taken");
-                    // Out of descriptors, perhaps: not in a hot loop.
+                    tracing::debug!(%error, "cannot accept a reader");
+                    // Perhaps out of descriptors: avoid a busy loop.
                     thread::sleep(Duration::from_millis(50));
                 }
             }
         }
     }
 
-    fn take(&self, stream: UnixStream) -> io::Result<()> {
-        let end = Instant::now() + STUCK;
+    fn serve_on_thread(&self, stream: UnixStream) -> io::Result<()> {
+        let end = Instant::now() + STALLED;
         let mut connections = lock(&self.connections);
         loop {
             let now = Instant::now();
-            match connections.make_room(now) {
-                Room::Is => break,
-                // All of them go on: after so long, there is no more hope than before.
-                Room::In(left) if now + left <= end && !self.stopping.load(Ordering::Acquire) => {
+            match connections.admit(now) {
+                Admission::Now => break,
+                // All of them are active: waiting longer would not help.
+                Admission::After(left) if now + left <= end && !self.stopping.load(Ordering::Acquire) => {
                     drop(connections);
-                    // In short steps: somebody may leave before.
+                    // In short steps: a reader may leave earlier.
                     thread::sleep(left.min(Duration::from_millis(5)));
                     connections = lock(&self.connections);
                 }
-                Room::In(_) | Room::IsNot => {
+                Admission::After(_) | Admission::Full => {
                     drop(connections);
-                    return turn_away(stream);
+                    return reject(stream);
                 }
             }
         }
         let number = connections.next;
         connections.next += 1;
-        let (doing, since) = (Doing::Asking, Instant::now());
+        let (phase, since) = (Phase::Receiving, Instant::now());
         let connection =
-            Connection { stream: stream.try_clone().and_then(above_standard_streams)?, thread: None, doing, since };
+            Connection { stream: stream.try_clone().and_then(above_standard_streams)?, thread: None, phase, since };
         connections.open.insert(number, connection);
         let (core, all) = (Arc::clone(&self.core), Arc::clone(&self.connections));
         let (messages, stopping) = (self.messages.clone(), Arc::clone(&self.stopping));
         let thread = thread::Builder::new().name("cloacina-reader".to_owned()).spawn(move || {
-            // Where it ends, and why, concerns the reader alone.
-            let _ = serve(&stream, &core, (&messages, &stopping), |doing| lock(&all).note(number, doing));
+            // Only the reader is interested in how its connection ended.
+            let _ = serve(&stream, &core, (&messages, &stopping), |phase| lock(&all).note(number, phase));
             lock(&all).open.remove(&number);
         });
         match thread {
@@ -269,61 +272,62 @@ impl Acceptor {
     }
 }
 
-/// Tells a reader to come again. One that takes nothing keeps nobody waiting: so little has room in the socket.
-fn turn_away(mut stream: UnixStream) -> io::Result<()> {
+/// Tells a reader to try again. Never blocks: the socket's buffer has room for such a short answer.
+fn reject(mut stream: UnixStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
-    let busy = ReadError::Io(format!("{MOST_CONNECTIONS} readers are being answered; try again later"));
+    let busy = ReadError::Io(format!("{MAX_CONNECTIONS} readers are being answered; try again later"));
     transport::send(&mut stream, &Answer::error(busy).encode())
 }
 
-/// Answers one reader until it leaves, or `note` says that it is not to be served any more. That is told what is done for it.
+/// Answers a reader until it leaves, or until `note`, which is called with each phase, returns that it is no longer
+/// served.
 fn serve(
     stream: &UnixStream,
     core: &Core,
     (messages, stopping): (&Sender<Message>, &AtomicBool),
-    note: impl Fn(Doing) -> bool,
+    note: impl Fn(Phase) -> bool,
 ) -> io::Result<()> {
     while let Some(request) = next_request(stream)? {
-        if !note(Doing::Answering) {
+        if !note(Phase::Answering) {
             break;
         }
         let request = Request::decode(&request);
         let goes_on = request.is_ok();
         let answer = match request {
-            Ok(Request::Change(change)) => Answer::Said(Said::Changed(changes::on_thread(messages, change))),
+            Ok(Request::Change(change)) => Answer::Reply(Reply::Changed(changes::on_thread(messages, change))),
             Ok(request) => answer(&request, core, stopping),
             Err(malformed) => Answer::error(ReadError::Io(malformed.to_string())),
         };
         let answer = answer.encode();
         let moved = || {
-            note(Doing::Taking);
+            note(Phase::Sending);
         };
         moved();
-        transport::send(&mut Until::within(stream, UNREAD_ANSWER).telling(&moved), &answer)?;
-        if !goes_on || !note(Doing::Asking) {
+        transport::send(&mut DeadlineStream::within(stream, ANSWER_TIMEOUT).on_write(&moved), &answer)?;
+        if !goes_on || !note(Phase::Receiving) {
             break;
         }
     }
     Ok(())
 }
 
-/// The next request, if the reader has not gone. It may be long in coming, but not in arriving.
+/// The next request, unless the reader has gone. It may arrive late, but must then be complete soon.
 fn next_request(mut stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
     let mut first = [0];
-    stream.set_read_timeout(Some(IDLE))?;
+    stream.set_read_timeout(Some(IDLE_TIMEOUT))?;
     if stream.read(&mut first)? == 0 {
         return Ok(None);
     }
-    transport::receive(&mut first.chain(Until::within(stream, HALF_REQUEST)), requests::LONGEST)
+    transport::receive(&mut first.chain(DeadlineStream::within(stream, REQUEST_TIMEOUT)), requests::MAX_LENGTH)
 }
 
-/// The answer to a request; to one that takes long, that the log is gone, once the server is to stop.
+/// Answers a request. Long work ends with [`ReadError::Gone`] once the server is stopping.
 fn answer(request: &Request, core: &Core, stopping: &AtomicBool) -> Answer {
-    core.settled(|| answered(request, core, stopping)).unwrap_or_else(Answer::error)
+    core.retry_if_rewritten(|| try_answer(request, core, stopping)).unwrap_or_else(Answer::error)
 }
 
-fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Answer, ReadError> {
-    let said = match request {
+fn try_answer(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Answer, ReadError> {
+    let reply = match request {
         Request::Read { stream, from, limit } => {
             if *stream == StreamId::LOG {
                 core.wait_for_rewrite();
@@ -332,42 +336,43 @@ fn answered(request: &Request, core: &Core, stopping: &AtomicBool) -> Result<Ans
         }
         Request::Tail { from, limit } => return frames(core, || core.tail_frames(*from, budget(*limit))),
         Request::Definition { fingerprint } => return core.definition(*fingerprint).map(Answer::Definition),
-        Request::Stream { stream } => core.one_stream(*stream).map(|entry| Said::Streams(vec![entry])),
+        Request::Stream { stream } => core.stream_entry(*stream).map(|entry| Reply::Streams(vec![entry])),
         Request::Streams { filter } => {
             let filter = StreamFilter { limit: filter.limit.min(PAGE), ..filter.clone() };
-            core.streams(&filter).map(Said::Streams)
+            core.streams(&filter).map(Reply::Streams)
         }
-        Request::Head => core.head().map(Said::Head),
+        Request::Head => core.head().map(Reply::Head),
         Request::Wait { after, milliseconds } => {
-            let patience = Duration::from_millis((*milliseconds).into()).min(LONGEST_WAIT);
-            core.moving.wait(patience, MOST_WAITING, || core.tip().position > *after);
-            core.head().map(Said::Head)
+            let patience = Duration::from_millis((*milliseconds).into()).min(MAX_WAIT);
+            core.tip_watch.wait(patience, MAX_WAITING, || core.tip().position > *after);
+            core.head().map(Reply::Head)
         }
         Request::Tree { from, limit } => {
             let limit = crate::bytes::usize_of(*limit).min(NODES);
-            core.nodes_within(*from, limit).map(Said::Tree)
+            core.nodes_within(*from, limit).map(Reply::Tree)
         }
         Request::StreamsSince { from, limit } => {
             let limit = crate::bytes::usize_of(*limit).min(PAGE);
-            core.streams_since_within(*from, limit).map(Said::StreamsSince)
+            core.streams_since_within(*from, limit).map(Reply::StreamsSince)
         }
-        Request::Notices => Ok(Said::Notices(some_notices(core.posted()))),
-        // It is made by the writer, not answered from here.
-        Request::Change(_) => Ok(Said::Changed(Err(ChangeError::Closed))),
+        Request::Notices => Ok(Reply::Notices(notices_that_fit(core.posted()))),
+        // The writer makes changes, so they never get here.
+        Request::Change(_) => Ok(Reply::Changed(Err(ChangeError::Closed))),
         Request::Verify => {
             let verified = verify_unless(core, stopping).ok_or(ReadError::Gone);
             verified.map(|mut verified| {
-                verified.findings.truncate(MOST_FINDINGS);
-                Said::Verified(verified)
+                verified.findings.truncate(MAX_FINDINGS);
+                Reply::Verified(verified)
             })
         }
     };
-    said.map(Answer::Said)
+    reply.map(Answer::Reply)
 }
 
-/// Frames, which whoever gets them checks. What is written over while it is read is found here, and read again.
+/// Frames, which the client verifies. Checks them here only if the log was rewritten during the read, so that it is
+/// repeated.
 fn frames(core: &Core, read: impl Fn() -> Result<Vec<StoredFrame>, ReadError>) -> Result<Answer, ReadError> {
-    let before = core.rewritten();
+    let before = core.rewrite_count();
     let frames = read()?;
     if core.was_rewritten_since(before) {
         for frame in &frames {
@@ -378,11 +383,11 @@ fn frames(core: &Core, read: impl Fn() -> Result<Vec<StoredFrame>, ReadError>) -
     Ok(Answer::Frames(frames))
 }
 
-/// As many notices as an answer has room for: those of the newest streams.
-fn some_notices(notices: Notices) -> Notices {
-    /// What each one takes besides its bytes: more than its stream and its length.
+/// As many notices as fit an answer: those of the newest streams.
+fn notices_that_fit(notices: Notices) -> Notices {
+    /// The maximum overhead of a notice: its stream and its length.
     const ENVELOPE: usize = 32;
-    let mut room = answers::MOST_SAID / 2;
+    let mut room = answers::MAX_REPLY / 2;
     let fits = |(_, notice): &(StreamId, Arc<[u8]>)| {
         let left = room.checked_sub(ENVELOPE + notice.len());
         room = left.unwrap_or_default();
@@ -392,57 +397,61 @@ fn some_notices(notices: Notices) -> Notices {
 }
 
 fn budget(limit: u32) -> Budget {
-    let records = crate::bytes::usize_of(limit).min(MOST_RECORDS);
-    Budget { records, enough: records.min(PAGE), bytes: PAGE_BYTES }
+    let records = crate::bytes::usize_of(limit).min(MAX_RECORDS);
+    Budget { records, stop_after: records.min(PAGE), bytes: PAGE_BYTES }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// As many connections as there are places, each doing the same since the same time.
-    fn full(doing: Doing, since: Instant) -> Connections {
+    /// The maximum number of connections, all in the same phase since the same time.
+    fn full(phase: Phase, since: Instant) -> Connections {
         let mut connections = Connections::default();
-        for number in 0..MOST_CONNECTIONS as u64 {
+        for number in 0..MAX_CONNECTIONS as u64 {
             let (stream, _) = UnixStream::pair().unwrap();
-            connections.open.insert(number, Connection { stream, thread: None, doing, since });
+            connections.open.insert(number, Connection { stream, thread: None, phase, since });
         }
         connections
     }
 
-    fn room(connections: &mut Connections, now: Instant) -> Option<Duration> {
-        match connections.make_room(now) {
-            Room::Is => Some(Duration::ZERO),
-            Room::In(left) => Some(left),
-            Room::IsNot => None,
+    fn admission(connections: &mut Connections, now: Instant) -> Option<Duration> {
+        match connections.admit(now) {
+            Admission::Now => Some(Duration::ZERO),
+            Admission::After(left) => Some(left),
+            Admission::Full => None,
         }
     }
 
     #[test]
     fn a_place_is_kept_while_something_moves_and_a_little_longer() {
         let start = Instant::now();
-        for (doing, kept) in [(Doing::Asking, GRACE), (Doing::Taking, STUCK)] {
-            let mut connections = full(doing, start);
-            assert_eq!(room(&mut connections, start), Some(kept), "{doing:?}");
-            assert_eq!(connections.open.len(), MOST_CONNECTIONS);
-            assert_eq!(room(&mut connections, start + kept), Some(Duration::ZERO), "{doing:?}");
-            assert_eq!(connections.open.len(), MOST_CONNECTIONS - 1, "one had to go");
+        for (phase, kept) in [(Phase::Receiving, GRACE), (Phase::Sending, STALLED)] {
+            let mut connections = full(phase, start);
+            assert_eq!(admission(&mut connections, start), Some(kept), "{phase:?}");
+            assert_eq!(connections.open.len(), MAX_CONNECTIONS);
+            assert_eq!(admission(&mut connections, start + kept), Some(Duration::ZERO), "{phase:?}");
+            assert_eq!(connections.open.len(), MAX_CONNECTIONS - 1, "one had to go");
         }
-        let mut answering = full(Doing::Answering, start);
-        assert_eq!(room(&mut answering, start + IDLE), None, "who is being answered is never disturbed");
+        let mut answering = full(Phase::Answering, start);
+        assert_eq!(
+            admission(&mut answering, start + IDLE_TIMEOUT),
+            None,
+            "a connection that is being answered is never closed"
+        );
     }
 
     #[test]
     fn the_one_goes_whose_time_has_been_up_for_longest() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let mut connections = full(Doing::Answering, start);
-        let mut set = |number, doing, since| {
+        let mut connections = full(Phase::Answering, start);
+        let mut set = |number, phase, since| {
             let connection = connections.open.get_mut(&number).unwrap();
-            (connection.doing, connection.since) = (doing, since);
+            (connection.phase, connection.since) = (phase, since);
         };
-        set(3, Doing::Asking, start + second * 4);
-        set(7, Doing::Taking, start + second * 2);
-        assert_eq!(room(&mut connections, start + second * 5), Some(Duration::ZERO));
+        set(3, Phase::Receiving, start + second * 4);
+        set(7, Phase::Sending, start + second * 2);
+        assert_eq!(admission(&mut connections, start + second * 5), Some(Duration::ZERO));
         assert!(!connections.open.contains_key(&7) && connections.open.contains_key(&3));
     }
 }

@@ -1,4 +1,4 @@
-//! Requests and answers: that they come over as they were sent, and that no bytes harm who receives them.
+//! Tests that requests and answers round-trip, and that arbitrary bytes are received safely.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,12 +12,12 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::answers::{Answer, Said};
+use super::answers::{Answer, Reply};
 use super::client::SocketReader;
+use super::deadline::DeadlineStream;
 use super::requests::{self, Request};
-use super::server::{MOST_CONNECTIONS, Server};
+use super::server::{MAX_CONNECTIONS, Server};
 use super::transport;
-use super::until::Until;
 use crate::core::open::open_for_reading;
 use crate::core::verify::Verified;
 use crate::disk::{Disk, DiskFile};
@@ -113,12 +113,12 @@ fn requests_come_over_as_they_were_sent() {
     requests.extend(filters.map(|filter| Request::Streams { filter }));
     for request in requests {
         let bytes = request.encode().unwrap();
-        assert!(bytes.len() <= requests::LONGEST);
+        assert!(bytes.len() <= requests::MAX_LENGTH);
         assert_eq!(Request::decode(&bytes), Ok(request));
     }
 }
 
-/// What can be erased or dropped at once is asked for at once.
+/// The largest erasure and the largest pruning fit a single request.
 #[test]
 fn the_largest_change_is_not_too_long_for_a_request() {
     let text = || "x".repeat(1_000);
@@ -128,7 +128,7 @@ fn the_largest_change_is_not_too_long_for_a_request() {
     let erase = Erase { stream: stream(), records, reason: text(), by: text() };
     for change in [Change::Prune(prune), Change::Erase(erase)] {
         let bytes = Request::Change(change.clone()).encode().unwrap();
-        assert!(bytes.len() <= requests::LONGEST, "{} bytes", bytes.len());
+        assert!(bytes.len() <= requests::MAX_LENGTH, "{} bytes", bytes.len());
         assert_eq!(Request::decode(&bytes), Ok(Request::Change(change)));
     }
 }
@@ -159,15 +159,15 @@ fn answers_come_over_as_they_were_sent() {
         Answer::Definition(Some([].as_slice().into())),
         Answer::Definition(None),
     ];
-    let mut said = vec![
-        Said::Streams(vec![entry.clone()]),
-        Said::StreamsSince(StreamsSince { streams: vec![entry], next: 7 }),
-        Said::Notices([(stream(), b"blocked".as_slice().into()), (StreamId::LOG, [].as_slice().into())].into()),
-        Said::Verified(Verified { records: 1, streams: 2, findings: errors() }),
-        Said::Tree(vec![Node::of_record(3, &Hash([1; 32])), Node { first: 4, size: 4, hash: Hash([2; 32]) }]),
-        Said::Changed(Ok(Changed { streams: 1, records: 2, already: 3 })),
+    let mut replies = vec![
+        Reply::Streams(vec![entry.clone()]),
+        Reply::StreamsSince(StreamsSince { streams: vec![entry], next: 7 }),
+        Reply::Notices([(stream(), b"blocked".as_slice().into()), (StreamId::LOG, [].as_slice().into())].into()),
+        Reply::Verified(Verified { records: 1, streams: 2, findings: errors() }),
+        Reply::Tree(vec![Node::of_record(3, &Hash([1; 32])), Node { first: 4, size: 4, hash: Hash([2; 32]) }]),
+        Reply::Changed(Ok(Changed { streams: 1, records: 2, already: 3 })),
     ];
-    said.extend(errors().into_iter().map(Said::Error));
+    replies.extend(errors().into_iter().map(Reply::Error));
     let refusals = [
         ChangeError::Open(stream()),
         ChangeError::Refused("no".to_owned()),
@@ -175,12 +175,12 @@ fn answers_come_over_as_they_were_sent() {
         ChangeError::Closed,
         ChangeError::Unreachable("gone".to_owned()),
     ];
-    said.extend(refusals.map(|error| Said::Changed(Err(error))));
-    said.extend(errors().into_iter().map(|error| Said::Changed(Err(error.into()))));
+    replies.extend(refusals.map(|error| Reply::Changed(Err(error))));
+    replies.extend(errors().into_iter().map(|error| Reply::Changed(Err(error.into()))));
     for durability in [None, Some(Durability::Sync), Some(Durability::Interval(9)), Some(Durability::Os)] {
-        said.push(Said::Head(LogHead { position: 1, hash: Hash([2; 32]), time: Timestamp(3), durability }));
+        replies.push(Reply::Head(LogHead { position: 1, hash: Hash([2; 32]), time: Timestamp(3), durability }));
     }
-    answers.extend(said.into_iter().map(Answer::Said));
+    answers.extend(replies.into_iter().map(Answer::Reply));
     for answer in answers {
         assert_eq!(Answer::decode(&answer.encode().into()), Ok(answer));
     }
@@ -200,11 +200,11 @@ fn a_message_that_is_too_long_or_cut_off_is_refused() {
 #[test]
 fn another_version_is_refused_on_both_sides_with_what_to_do() {
     let request = [requests::VERSION + 1, 5];
-    let what_to_do = "version 5, this process speaks 4; use the same version of cloaca in both processes";
+    let what_to_do = "version 5, this process uses 4; use the same version of cloaca in both processes";
     let why = Request::decode(&request).unwrap_err().to_string();
     assert_eq!(why, format!("the request has {what_to_do}"));
     let why = Answer::decode(&request.to_vec().into()).unwrap_err().to_string();
-    assert_eq!(why, format!("the process that has the log answers in {what_to_do}"));
+    assert_eq!(why, format!("the process that holds the log answers in {what_to_do}"));
 }
 
 #[test]
@@ -231,33 +231,33 @@ proptest! {
     }
 }
 
-/// A client that said a byte now and then was waited for at each byte anew, for as long as it liked.
+/// A client that sent a byte now and then restarted the time limit with each byte.
 #[test]
 fn what_is_half_there_has_one_deadline_however_little_moves_at_once() {
     let (here, mut there) = UnixStream::pair().unwrap();
     there.write_all(b"abc").unwrap();
-    let mut until = Until::within(&here, Duration::from_secs(60));
+    let mut until = DeadlineStream::within(&here, Duration::from_secs(60));
     let mut byte = [0];
     until.read_exact(&mut byte).unwrap();
     let left = here.read_timeout().unwrap().unwrap();
     until.read_exact(&mut byte).unwrap();
-    assert!(here.read_timeout().unwrap().unwrap() <= left, "the second byte is waited for no longer than the first");
-    let mut over = Until::within(&here, Duration::ZERO);
+    assert!(here.read_timeout().unwrap().unwrap() <= left, "the second byte has no later deadline than the first");
+    let mut over = DeadlineStream::within(&here, Duration::ZERO);
     assert_eq!(over.read(&mut byte).unwrap_err().kind(), ErrorKind::TimedOut, "though there is a byte");
     assert_eq!(over.write(b"d").unwrap_err().kind(), ErrorKind::TimedOut, "though there is room");
 }
 
-/// A disk that takes its time: whoever checks all of the log on it does not come to an end while a test waits.
+/// A slow disk: verifying the log on it does not finish during a test.
 struct Slow {
     disk: MemoryDisk,
     state: Arc<Slowness>,
 }
 
 struct Slowness {
-    /// Is told of each thread that reads.
+    /// Receives a message for each thread that reads.
     begun: Sender<()>,
     known: Mutex<HashSet<ThreadId>>,
-    /// Whether it takes its time now.
+    /// Whether it is slow now.
     slow: AtomicBool,
 }
 
@@ -266,7 +266,7 @@ struct SlowFile {
     state: Arc<Slowness>,
 }
 
-/// However a test goes, what is slow ends with it: a panic waits for the threads that check.
+/// Makes the disk fast again when the test ends, however it ends: a panic waits for the threads that verify.
 struct Ending(Arc<Slowness>);
 
 impl Drop for Ending {
@@ -335,12 +335,12 @@ impl Disk for Slow {
     }
 }
 
-/// Closing a log waited for whoever had it checked through the socket: minutes, of a large one.
+/// Closing a log waited for readers that verified it through the socket: minutes for a large log.
 #[test]
 fn stopping_cuts_off_who_has_the_log_checked_and_meanwhile_nobody_takes_their_places() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
-    // More than is read at once, a hundred times.
+    // More than a hundred times as much as is read at once.
     for seq in 0..100 {
         let frame = Frame {
             stream: stream(),
@@ -364,13 +364,13 @@ fn stopping_cuts_off_who_has_the_log_checked_and_meanwhile_nobody_takes_their_pl
     let patience = Duration::from_secs(20);
     thread::scope(|scope| {
         let ending = Ending(state);
-        let checks: Vec<_> = (0..MOST_CONNECTIONS)
+        let checks: Vec<_> = (0..MAX_CONNECTIONS)
             .map(|_| scope.spawn(|| SocketReader::connect(directory.path()).unwrap().verify()))
             .collect();
-        for _ in 0..MOST_CONNECTIONS {
+        for _ in 0..MAX_CONNECTIONS {
             begins.recv_timeout(patience).unwrap();
         }
-        // Who is being answered keeps the place, however long it takes.
+        // A connection that is being answered is kept, however long it takes.
         let one_more = SocketReader::connect(directory.path()).map(drop);
         assert!(one_more.unwrap_err().to_string().contains("32 readers are being answered; try again later"));
 
@@ -379,10 +379,10 @@ fn stopping_cuts_off_who_has_the_log_checked_and_meanwhile_nobody_takes_their_pl
             server.stop();
             let _ = stopped.send(());
         });
-        // Each of a hundred reads and more takes half a second.
+        // Each of more than a hundred reads takes half a second.
         let stopped = stops.recv_timeout(patience);
         drop(ending);
-        assert_eq!(stopped, Ok(()), "it waits for those who check");
+        assert_eq!(stopped, Ok(()), "it waits for verifications");
         for check in checks {
             assert_eq!(check.join().unwrap(), Err(ReadError::Gone));
         }

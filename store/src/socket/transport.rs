@@ -1,25 +1,25 @@
-//! Messages on a stream: four bytes of length, then so many bytes.
+//! Messages on a stream: four bytes of length, then that many bytes.
 
 use std::io::{self, ErrorKind, Read, Write};
 
 use crate::bytes::usize_of;
 
-/// What is read at once: memory grows with what has come, not with what was announced.
-const STEP: u64 = 64 * 1024;
+/// The size of a read: memory grows with the received data, not with the announced length.
+const CHUNK: u64 = 64 * 1024;
 
-/// How much of a message is sent together with its length.
+/// The size of the first part of a message, which is sent together with its length.
 const FIRST: usize = 64 * 1024 - 4;
 
 pub(super) fn send(stream: &mut impl Write, message: &[u8]) -> io::Result<()> {
     let length = u32::try_from(message.len()).map_err(|_| io::Error::other("the message is too long"))?;
-    // Together: whoever waits would be woken by the length alone, and wait once more.
+    // Together: the length alone would wake the receiver, which would then wait again.
     let (first, rest) = message.split_at(message.len().min(FIRST));
     stream.write_all(&[&length.to_be_bytes(), first].concat())?;
     stream.write_all(rest)?;
     stream.flush()
 }
 
-/// The next message, if the other side has not gone.
+/// The next message, unless the other side has gone.
 pub(super) fn receive(stream: &mut impl Read, longest: usize) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     match stream.read(&mut length)? {
@@ -33,7 +33,7 @@ pub(super) fn receive(stream: &mut impl Read, longest: usize) -> io::Result<Opti
     }
     let mut message = Vec::new();
     while message.len() < length {
-        let step = STEP.min((length - message.len()) as u64);
+        let step = CHUNK.min((length - message.len()) as u64);
         if stream.by_ref().take(step).read_to_end(&mut message)? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }

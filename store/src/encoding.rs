@@ -1,4 +1,4 @@
-//! Parts that several layouts have: what the socket sends and what archives hold.
+//! Encodings shared by the socket protocol and archives.
 
 use ::bytes::Bytes;
 
@@ -6,7 +6,7 @@ use crate::bytes::{Cursor, Malformed, Put};
 use crate::log::StreamEntry;
 use crate::record::Body;
 
-/// A body: a flag, then salt and bytes, or what is left of it.
+/// Writes a body: a flag, then salt and bytes, or what an erasure left of it.
 pub(crate) fn put_body(bytes: &mut Vec<u8>, body: &Body) {
     match body {
         Body::Present { salt, bytes: body } => {
@@ -22,7 +22,7 @@ pub(crate) fn put_body(bytes: &mut Vec<u8>, body: &Body) {
     }
 }
 
-/// Its bytes are kept in a way that the caller says.
+/// Reads a body. `keep` converts its bytes.
 pub(crate) fn take_body<'a>(cursor: &mut Cursor<'a>, keep: impl Fn(&'a [u8]) -> Bytes) -> Result<Body, Malformed> {
     Ok(if cursor.flag()? {
         Body::Erased { commitment: cursor.hash()?, length: cursor.u32()? }
@@ -31,7 +31,7 @@ pub(crate) fn take_body<'a>(cursor: &mut Cursor<'a>, keep: impl Fn(&'a [u8]) -> 
     })
 }
 
-/// A stream's entry.
+/// Writes a stream's entry.
 pub(crate) fn put_entry(bytes: &mut Vec<u8>, entry: &StreamEntry) {
     bytes.put(entry.stream.as_bytes());
     bytes.push(entry.kind.number());

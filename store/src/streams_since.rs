@@ -1,14 +1,15 @@
-//! Which streams were appended to since a position.
+//! Finds the streams that were appended to since a position.
 
 use std::collections::HashSet;
 
 use crate::log::{LogReader, ReadError, StreamsSince};
 use crate::record::StreamId;
 
-/// How many records are looked at for one answer: the one who asks comes again.
-pub(crate) const MOST_RECORDS: usize = 16_384;
+/// The maximum number of records that one answer covers; the caller continues from there.
+pub(crate) const MAX_RECORDS: usize = 16_384;
 
-/// Some streams, in the order in which they were last written to (each with the position after its last record), as a reader shows them.
+/// Returns the entries of streams, given in the order of their last appends, each with the position after its last
+/// record.
 pub(crate) fn streams_of<R: LogReader + ?Sized>(
     reader: &R,
     from: u64,
@@ -22,7 +23,7 @@ pub(crate) fn streams_of<R: LogReader + ?Sized>(
     for (_, stream) in shown {
         match reader.stream(*stream) {
             Ok(entry) => since.streams.push(entry),
-            // It says so to whoever asks for it.
+            // A request for the stream itself returns the error.
             Err(ReadError::NoStream(_) | ReadError::Pruned { .. }) => {}
             Err(error) if error.is_damage() => {}
             Err(error) => return Err(error),
@@ -31,7 +32,7 @@ pub(crate) fn streams_of<R: LogReader + ?Sized>(
     Ok(since)
 }
 
-/// The streams of records, which stand in the order of the log, each once, with the position after its last one, in that order.
+/// The streams of records in log order, each once, with the position after its last record, in the order of those.
 pub(crate) fn last_written(records: impl DoubleEndedIterator<Item = (u64, StreamId)>) -> Vec<(u64, StreamId)> {
     let mut seen = HashSet::new();
     let mut written: Vec<_> = records.rev().filter(|(_, stream)| seen.insert(*stream)).collect();
@@ -39,7 +40,7 @@ pub(crate) fn last_written(records: impl DoubleEndedIterator<Item = (u64, Stream
     written
 }
 
-/// The same for a reader that has nothing but records to tell it.
+/// The same for a reader without an index.
 pub(crate) fn by_records<R: LogReader + ?Sized>(
     reader: &R,
     from: u64,
@@ -48,7 +49,7 @@ pub(crate) fn by_records<R: LogReader + ?Sized>(
     if limit == 0 {
         return Ok(StreamsSince { streams: Vec::new(), next: from });
     }
-    let records = reader.tail(from, MOST_RECORDS)?;
+    let records = reader.tail(from, MAX_RECORDS)?;
     let end = records.last().map_or(from, |last| last.position + 1);
     let written = last_written(records.iter().map(|record| (record.position + 1, record.stream)));
     streams_of(reader, from, limit, &written, end)

@@ -1,4 +1,4 @@
-//! The directory of a log, opened: what is done through it is done there, whatever becomes of its name.
+//! An open directory handle of a log: stays valid if the directory is renamed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::descriptors::above_standard_streams;
 
-/// A directory that is open. The last clone of it closes it.
+/// An open directory. Dropping the last clone closes it.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenDirectory {
     descriptor: Arc<File>,
@@ -18,14 +18,14 @@ pub(crate) struct OpenDirectory {
 }
 
 impl OpenDirectory {
-    /// Opens a directory. A log may be reached by a symbolic link: it is the user's own.
+    /// Opens a directory. The path to a log may contain symbolic links: it is the user's own.
     pub(crate) fn open(name: &Path) -> io::Result<Self> {
         let descriptor = above_standard_streams(File::open(name)?)?;
-        // What the process does later, it may do from another directory.
+        // The process may change its current directory later.
         let name = std::path::absolute(name)?;
         let through = PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
         let leads_there = fs::metadata(&through).is_ok_and(|there| is_same(&descriptor, &there));
-        // Where nothing is mounted at `/proc`, only `check_in_place` tells of another directory.
+        // Without `/proc`, only `check_in_place` notices that the directory was replaced.
         let path = if leads_there { through } else { name.clone() };
         Ok(Self { descriptor: Arc::new(descriptor), path, name })
     }
@@ -35,39 +35,39 @@ impl OpenDirectory {
         &self.path
     }
 
-    /// The open directory itself.
+    /// The directory as an open file.
     pub(crate) fn file(&self) -> &File {
         &self.descriptor
     }
 
-    /// That this directory still stands where it was opened, and a file of it, opened when it was, in it. What cannot be found out, for
-    /// lack of permission for example, is no error.
+    /// Checks that the directory is still at the path where it was opened, and that an open file is still at its name
+    /// in it. If that cannot be determined, for example without permission, the check passes.
     ///
     /// # Errors
-    /// One of them was removed or moved, or another one stands there.
+    /// One of them was removed, moved or replaced.
     pub(crate) fn check_in_place(&self, inside: Option<(&str, &File)>) -> io::Result<()> {
         if self.descriptor.metadata()?.nlink() == 0 {
-            return self.gone("", "was removed");
+            return self.displaced_error("", "was removed");
         }
         if let Some(what) = displaced(&self.descriptor, fs::metadata(&self.name)) {
-            return self.gone("", what);
+            return self.displaced_error("", what);
         }
         let Some((name, file)) = inside else { return Ok(()) };
         match displaced(file, fs::symlink_metadata(self.path.join(name))) {
-            Some(what) => self.gone(name, what),
+            Some(what) => self.displaced_error(name, what),
             None => Ok(()),
         }
     }
 
-    fn gone(&self, inside: &str, what: &str) -> io::Result<()> {
+    fn displaced_error(&self, inside: &str, what: &str) -> io::Result<()> {
         let path = self.name.join(inside);
         let path = if inside.is_empty() { self.name.display() } else { path.display() };
-        let advice = "nothing more is written to it. Put it back, or restart the process with the path of the log";
+        let advice = "nothing more is written to it. Move it back, or restart the process with the path of the log";
         Err(io::Error::other(format!("{path} {what} while this process had the log open: {advice}")))
     }
 }
 
-/// What has become of something that was opened, by what stands in its place; nothing, or nothing that can be told.
+/// What happened to an open file, judging by what is now at its path; `None` if nothing, or if that is unknown.
 fn displaced(opened: &File, there: io::Result<fs::Metadata>) -> Option<&'static str> {
     match there {
         Ok(there) if is_same(opened, &there) => None,
@@ -79,7 +79,7 @@ fn displaced(opened: &File, there: io::Result<fs::Metadata>) -> Option<&'static 
     }
 }
 
-/// Both as they are now: on some file systems the number of a directory changes when it is written to for the first time.
+/// Compares current metadata: on some file systems the inode number of a directory changes with the first write.
 fn is_same(opened: &File, there: &fs::Metadata) -> bool {
     opened.metadata().is_ok_and(|opened| (opened.dev(), opened.ino()) == (there.dev(), there.ino()))
 }

@@ -1,49 +1,49 @@
-//! A stream on which something must be done by a time, however little moves on it at once.
+//! A stream with one deadline for a whole transfer, however small its steps are.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// What is written at once: of more, it would not be seen while it moves.
-const STEP: usize = 64 * 1024;
+/// The size of a write, so that progress is visible during a longer one.
+const CHUNK: usize = 64 * 1024;
 
-/// What is read and written through this is over by one time.
-pub(super) struct Until<'a> {
+/// A stream on which all reads and writes fail after a deadline.
+pub(super) struct DeadlineStream<'a> {
     stream: &'a UnixStream,
     end: Instant,
-    /// Is told whenever something was written.
-    moved: &'a dyn Fn(),
+    /// Called after each write.
+    on_write: &'a dyn Fn(),
 }
 
-impl<'a> Until<'a> {
+impl<'a> DeadlineStream<'a> {
     pub(super) fn within(stream: &'a UnixStream, patience: Duration) -> Self {
-        Self { stream, end: Instant::now() + patience, moved: &|| () }
+        Self { stream, end: Instant::now() + patience, on_write: &|| () }
     }
 
-    /// The same; `moved` is told whenever the other side has made room for more.
-    pub(super) fn telling(self, moved: &'a dyn Fn()) -> Self {
-        Self { moved, ..self }
+    /// Calls `on_write` whenever the other side has made room for more.
+    pub(super) fn on_write(self, on_write: &'a dyn Fn()) -> Self {
+        Self { on_write, ..self }
     }
 
-    /// What is left of the time.
+    /// The time left.
     fn left(&self) -> io::Result<Duration> {
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 }
 
-impl Read for Until<'_> {
+impl Read for DeadlineStream<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.stream.set_read_timeout(Some(self.left()?))?;
         self.stream.read(into)
     }
 }
 
-impl Write for Until<'_> {
+impl Write for DeadlineStream<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(Some(self.left()?))?;
-        let written = self.stream.write(&bytes[..bytes.len().min(STEP)])?;
-        (self.moved)();
+        let written = self.stream.write(&bytes[..bytes.len().min(CHUNK)])?;
+        (self.on_write)();
         Ok(written)
     }
 

@@ -1,5 +1,5 @@
-//! What is appended, prepared on the thread of whoever appends it: commitments to its bodies, and the bytes of its frames but
-//! for their place. The one thread that writes only puts it in its place.
+//! Appends, prepared on the caller's thread: commitments to the bodies, and the encoded frames without their
+//! positions. The writer thread only completes them.
 
 use rand::RngCore;
 
@@ -10,28 +10,28 @@ use crate::record::{StreamId, StreamKind, Timestamp};
 use crate::seal::SALT_LENGTH;
 
 /// A prepared [`Batch`].
-pub(crate) struct ReadyBatch {
+pub(crate) struct PreparedBatch {
     pub(crate) definitions: Vec<Definition>,
-    pub(crate) frames: Vec<ReadyFrame>,
+    pub(crate) frames: Vec<PreparedFrame>,
 }
 
 /// A prepared [`Frame`].
-pub(crate) struct ReadyFrame {
+pub(crate) struct PreparedFrame {
     pub(crate) stream: StreamId,
     pub(crate) kind: StreamKind,
     pub(crate) expected_seq: u64,
     pub(crate) time: Timestamp,
-    /// Why its batch will be refused, if it has too much.
+    /// The encoded frame, or the reason why its batch will be rejected.
     pub(crate) content: Result<Content, Malformed>,
 }
 
-impl From<Batch> for ReadyBatch {
+impl From<Batch> for PreparedBatch {
     fn from(batch: Batch) -> Self {
-        Self { definitions: batch.definitions, frames: batch.frames.into_iter().map(ReadyFrame::from).collect() }
+        Self { definitions: batch.definitions, frames: batch.frames.into_iter().map(PreparedFrame::from).collect() }
     }
 }
 
-impl From<Frame> for ReadyFrame {
+impl From<Frame> for PreparedFrame {
     fn from(frame: Frame) -> Self {
         let Frame { stream, kind, expected_seq, time, bodies, listing } = frame;
         let mut random = rand::rng();
@@ -44,8 +44,8 @@ impl From<Frame> for ReadyFrame {
     }
 }
 
-impl ReadyBatch {
-    /// The bytes of its frames.
+impl PreparedBatch {
+    /// The total size of the frames in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.frames.iter().filter_map(|frame| frame.content.as_ref().ok()).map(Content::length).sum()
     }

@@ -1,4 +1,4 @@
-//! What stands where a log is looked for.
+//! Detects whether there is a log at a path.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -7,52 +7,52 @@ use std::path::Path;
 use super::{creation, files, format_file, io_error, lock_file};
 use crate::log::OpenError;
 
-/// What stands at a path.
+/// What is at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Nothing, or a directory with nothing in it.
-    Nothing,
-    /// A log (its format file says so).
+pub(crate) enum Presence {
+    /// Nothing, or an empty directory.
+    Absent,
+    /// A log, according to its format file.
     Log,
 }
 
-/// Looks at a path, and changes nothing.
-pub(crate) fn look(path: &Path) -> Result<Found, OpenError> {
+/// Inspects a path without changing anything.
+pub(crate) fn detect(path: &Path) -> Result<Presence, OpenError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) => return Err(io_error(path, "looking at it", &error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Presence::Absent),
+        Err(error) => return Err(io_error(path, "reading its metadata", &error)),
     };
     if !metadata.is_dir() {
         return Err(OpenError::NotALog { path: path.to_owned(), found: describe_file(path) });
     }
-    files::check_no_links(path).map_err(|error| io_error(path, "looking at it", &error))?;
+    files::check_no_links(path).map_err(|error| io_error(path, "checking its files", &error))?;
     if format_file::check(path)? {
-        return Ok(Found::Log);
+        return Ok(Presence::Log);
     }
     let entries = fs::read_dir(path).map_err(|error| io_error(path, "listing it", &error))?;
     for entry in entries {
         let entry = entry.map_err(|error| io_error(path, "listing it", &error))?;
-        // What a creation leaves that was stopped in its first steps.
+        // Files of a creation that was interrupted in its first steps do not count.
         if ![lock_file::NAME, format_file::TEMPORARY, creation::NAME].iter().any(|left| entry.file_name() == *left) {
-            // Somebody else may be making the log.
+            // Another process may be creating the log.
             if format_file::check(path)? {
-                return Ok(Found::Log);
+                return Ok(Presence::Log);
             }
             let found =
                 format!("a directory with other files in it, such as {}", Path::new(&entry.file_name()).display());
             return Err(OpenError::NotALog { path: path.to_owned(), found });
         }
     }
-    Ok(Found::Nothing)
+    Ok(Presence::Absent)
 }
 
-/// What a file is, as far as it concerns somebody who took it for a log.
+/// Describes a file that is not a log.
 fn describe_file(path: &Path) -> String {
     const SQLITE: &[u8] = b"SQLite format 3\0";
 
     if !fs::metadata(path).is_ok_and(|found| found.is_file()) {
-        // Opening a pipe waits for somebody who writes to it.
+        // Opening a pipe would block until a process writes to it.
         return "a pipe, socket or device (a log is a directory)".to_owned();
     }
     let mut start = Vec::new();

@@ -1,8 +1,8 @@
-//! A reader that stays with its log while other processes open, close and change it.
+//! A reader that follows its log while other processes open, close and change it.
 //!
-//! A reader takes no lock: a process that wants to write never waits for it. So each answer is checked for what happened
-//! meanwhile. A process that closed the log answers no more; a log that a process has opened since is not read in place any
-//! more. In both cases the answer counts for nothing, the log is opened again, and the question is asked again.
+//! A reader takes no lock, so a writer never waits for it. Instead, it checks after each answer whether the log changed
+//! in the meantime: the process that held the log may have closed it, or a process may have opened a log that was read
+//! directly. In both cases the reader discards the answer, reopens the log, and asks again.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,12 +15,13 @@ use crate::core::open::HEAD;
 use crate::directory::lock_file;
 use crate::log::{Erasure, LogHead, LogReader, Notices, OpenError, ReadError, StreamEntry, StreamFilter, StreamsSince};
 use crate::merkle::Node;
-use crate::reader::{Reached, open_unheld, reach};
+use crate::reader::{LogState, open_unheld, probe};
 use crate::record::{Record, StreamId};
 use crate::socket::client::SocketReader;
 use crate::sync::{lock, read_lock, write_lock};
 
-/// What changes when a process opens a log: it names itself in the lock file and saves the head anew, before anything else.
+/// Identifies a state of a log's files. Opening a log for writing changes it: that writes the lock file and the head
+/// before anything else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     lock: Option<(u64, SystemTime)>,
@@ -38,36 +39,37 @@ impl Stamp {
     }
 }
 
-/// How often a log may be opened or closed by others during one read.
+/// How often other processes may open or close a log during one read.
 const TRIES: usize = 100;
 
-/// What a reader says when others opened and closed the log in each of its [`TRIES`].
-pub(crate) const RESTLESS: &str =
+/// The error text if the log was opened or closed in each of the [`TRIES`].
+pub(crate) const TOO_MANY_CHANGES: &str =
     "other processes open and close it faster than it can be read; read it again when they are done";
 
-/// Reads the log at a path, whichever process holds it now.
+/// Reads the log at a path, whichever process holds it.
 pub(crate) struct ReopeningReader {
     path: PathBuf,
-    access: RwLock<Arc<Access>>,
-    /// Held while the log is opened again: of many threads, one opens it.
+    source: RwLock<Arc<Source>>,
+    /// Held while the log is reopened, so that only one thread does it.
     reopening: Mutex<()>,
 }
 
 /// How the log is read.
-enum Access {
-    /// By asking the process that holds it.
+enum Source {
+    /// Through the process that holds it.
     Live(SocketReader),
-    /// Where it lies, as long as the stamp is the same.
+    /// Directly, valid as long as the stamp does not change.
     Unheld(Box<Core>, Stamp),
 }
 
-impl Access {
+impl Source {
     fn open(path: &Path) -> Result<Self, OpenError> {
         loop {
-            // The lock is not kept while the log is gone through: whoever opens it to write does not wait for a reader.
-            let stamp = match reach(path)? {
-                Reached::Live(reader) => return Ok(Self::Live(reader)),
-                Reached::Unheld(_lock) => Stamp::of(path),
+            // The lock is not held during the scan: a process that opens the log for writing must not wait for a
+            // reader.
+            let stamp = match probe(path)? {
+                LogState::Live(reader) => return Ok(Self::Live(reader)),
+                LogState::Unheld(_lock) => Stamp::of(path),
             };
             let opened = open_unheld(path);
             if stamp == Stamp::of(path) {
@@ -83,8 +85,8 @@ impl Access {
         }
     }
 
-    /// Whether an answer is one of the log as it is: no process closed or opened it before the answer was whole.
-    fn still_holds<T>(&self, path: &Path, answer: &Result<T, ReadError>) -> bool {
+    /// Whether an answer is valid: no process closed or opened the log before it was complete.
+    fn is_valid<T>(&self, path: &Path, answer: &Result<T, ReadError>) -> bool {
         match self {
             Self::Live(_) => !matches!(answer, Err(ReadError::Gone)),
             Self::Unheld(_, stamp) => *stamp == Stamp::of(path),
@@ -94,31 +96,31 @@ impl Access {
 
 impl ReopeningReader {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        let access = RwLock::new(Arc::new(Access::open(path)?));
-        Ok(Self { path: path.to_owned(), access, reopening: Mutex::new(()) })
+        let source = RwLock::new(Arc::new(Source::open(path)?));
+        Ok(Self { path: path.to_owned(), source, reopening: Mutex::new(()) })
     }
 
-    fn ask<T>(&self, ask: impl Fn(&dyn LogReader) -> Result<T, ReadError>) -> Result<T, ReadError> {
+    fn query<T>(&self, query: impl Fn(&dyn LogReader) -> Result<T, ReadError>) -> Result<T, ReadError> {
         for _ in 0..TRIES {
-            let access = Arc::clone(&read_lock(&self.access));
-            let answer = ask(access.reader());
-            if access.still_holds(&self.path, &answer) {
+            let source = Arc::clone(&read_lock(&self.source));
+            let answer = query(source.reader());
+            if source.is_valid(&self.path, &answer) {
                 return answer;
             }
-            self.reopen(&access)?;
+            self.reopen(&source)?;
         }
-        Err(ReadError::Io(RESTLESS.to_owned()))
+        Err(ReadError::Io(TOO_MANY_CHANGES.to_owned()))
     }
 
-    /// Opens the log again, unless another thread has done so.
-    fn reopen(&self, stale: &Arc<Access>) -> Result<(), ReadError> {
+    /// Reopens the log, unless another thread has done so.
+    fn reopen(&self, stale: &Arc<Source>) -> Result<(), ReadError> {
         let _reopening = lock(&self.reopening);
-        if Arc::ptr_eq(&read_lock(&self.access), stale) {
-            let access = Access::open(&self.path).map_err(|error| match error {
+        if Arc::ptr_eq(&read_lock(&self.source), stale) {
+            let source = Source::open(&self.path).map_err(|error| match error {
                 OpenError::Damaged { what, .. } => ReadError::DamagedLog(what),
                 other => ReadError::Io(other.to_string()),
             })?;
-            *write_lock(&self.access) = Arc::new(access);
+            *write_lock(&self.source) = Arc::new(source);
         }
         Ok(())
     }
@@ -126,48 +128,48 @@ impl ReopeningReader {
 
 impl LogReader for ReopeningReader {
     fn read(&self, stream: StreamId, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.ask(|reader| reader.read(stream, from, limit))
+        self.query(|reader| reader.read(stream, from, limit))
     }
 
     fn stream(&self, stream: StreamId) -> Result<StreamEntry, ReadError> {
-        self.ask(|reader| reader.stream(stream))
+        self.query(|reader| reader.stream(stream))
     }
 
     fn streams(&self, filter: &StreamFilter) -> Result<Vec<StreamEntry>, ReadError> {
-        self.ask(|reader| reader.streams(filter))
+        self.query(|reader| reader.streams(filter))
     }
 
     fn tail(&self, from: u64, limit: usize) -> Result<Vec<Record>, ReadError> {
-        self.ask(|reader| reader.tail(from, limit))
+        self.query(|reader| reader.tail(from, limit))
     }
 
     fn streams_since(&self, from: u64, limit: usize) -> Result<StreamsSince, ReadError> {
-        self.ask(|reader| reader.streams_since(from, limit))
+        self.query(|reader| reader.streams_since(from, limit))
     }
 
     fn tree(&self, from: u64, limit: usize) -> Result<Vec<Node>, ReadError> {
-        self.ask(|reader| reader.tree(from, limit))
+        self.query(|reader| reader.tree(from, limit))
     }
 
     fn erasures(&self, stream: StreamId) -> Result<Vec<Erasure>, ReadError> {
-        self.ask(|reader| reader.erasures(stream))
+        self.query(|reader| reader.erasures(stream))
     }
 
     fn definition(&self, fingerprint: crate::record::Hash) -> Result<Option<Arc<[u8]>>, ReadError> {
-        self.ask(|reader| reader.definition(fingerprint))
+        self.query(|reader| reader.definition(fingerprint))
     }
 
     fn head(&self) -> Result<LogHead, ReadError> {
-        self.ask(|reader| reader.head())
+        self.query(|reader| reader.head())
     }
 
-    /// Waits for the process that holds the log now. A log that no process holds gives its end at once.
+    /// Waits on the process that holds the log now. Without one, returns at once.
     fn wait(&self, after: u64, patience: Duration) -> Result<LogHead, ReadError> {
-        self.ask(|reader| reader.wait(after, patience))
+        self.query(|reader| reader.wait(after, patience))
     }
 
     fn notices(&self) -> Result<Notices, ReadError> {
-        self.ask(|reader| reader.notices())
+        self.query(|reader| reader.notices())
     }
 
     fn location(&self) -> String {

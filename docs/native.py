@@ -1,5 +1,5 @@
-"""A griffe extension: adds the docstrings of native classes and config fields, which static analysis cannot see, and fences
-examples as code."""
+"""A griffe extension: adds docstrings that static analysis cannot see, of native classes and config fields, and puts
+examples into code blocks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Native(griffe.Extension):
             value = inspect.getattr_static(imported, name, _NOTHING)
             if value is _NOTHING or name.startswith("__"):
                 continue
-            # The package re-exports native classes, so a member may be an alias of one in the stub.
+            # Native classes name `cloaca` as their module, so they can appear here as aliases of the stub's classes.
             target = member.final_target if isinstance(member, griffe.Alias) else member
             if target.docstring is None and (text := _own_docstring(value)):
                 target.docstring = griffe.Docstring(_fenced(text), parent=target)

@@ -1,5 +1,5 @@
-"""Gives the site what only the running package knows: docstrings of native classes, and of a config's fields. And has
-it show examples as code."""
+"""A griffe extension: adds docstrings that static analysis cannot see, of native classes and config fields, and puts
+examples into code blocks."""
 
 from __future__ import annotations
 
@@ -11,61 +11,63 @@ from typing import Any
 import griffe
 
 _NOTHING = object()
-# From a prompt to the next empty line: an example with its output.
+# An example with its output: from a prompt to the next empty line.
 _EXAMPLE = re.compile(r"^( *)>>> .*(?:\n.*\S.*)*", re.MULTILINE)
 
 
 class Native(griffe.Extension):
-    """Takes over the docstrings of what stands in the stub of the native module, or is made by a descriptor."""
+    """Copies docstrings from the imported package to members of the native module's stub and to config fields."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
         if pkg.path != "cloaca":
             return
-        self._tell(pkg["_cloaca"], importlib.import_module("cloaca._cloaca"))
+        self._add_docstrings(pkg["_cloaca"], importlib.import_module("cloaca._cloaca"))
         config = importlib.import_module("cloaca.config").DefaultRunnerConfig
-        self._tell(pkg["config.DefaultRunnerConfig"], config)
+        self._add_docstrings(pkg["config.DefaultRunnerConfig"], config)
         for name, field in vars(config).items():
             if hasattr(field, "default"):
                 pkg["config.DefaultRunnerConfig"][name].value = repr(field.default)
-        _fence(pkg)
+        _fence_examples(pkg)
 
-    def _tell(self, told: griffe.Object | griffe.Alias, known: object) -> None:
-        for name, member in told.members.items():
-            found = inspect.getattr_static(known, name, _NOTHING)
-            if found is _NOTHING or name.startswith("__"):
+    def _add_docstrings(self, documented: griffe.Object | griffe.Alias, imported: object) -> None:
+        """Adds missing docstrings to the members of a module or class."""
+        for name, member in documented.members.items():
+            value = inspect.getattr_static(imported, name, _NOTHING)
+            if value is _NOTHING or name.startswith("__"):
                 continue
-            # What the native module calls its home is where programs import it from: an alias of the stub's.
+            # Native classes name `cloaca` as their module, so they can appear here as aliases of the stub's classes.
             target = member.final_target if isinstance(member, griffe.Alias) else member
-            if target.docstring is None and (text := _doc(found)):
+            if target.docstring is None and (text := _own_docstring(value)):
                 target.docstring = griffe.Docstring(_fenced(text), parent=target)
             if isinstance(target, griffe.Class):
-                self._implement(target)
-                self._tell(target, found)
+                self._merge_overloads(target)
+                self._add_docstrings(target, value)
 
-    def _implement(self, told: griffe.Class) -> None:
-        """A method that a stub has as overloads alone is shown as the last of them, which takes the most."""
-        for name, overloads in told.overloads.items():
-            if overloads and name not in told.members:
+    def _merge_overloads(self, documented: griffe.Class) -> None:
+        """Documents a method that has only overloads in the stub by its last overload, which is the most general."""
+        for name, overloads in documented.overloads.items():
+            if overloads and name not in documented.members:
                 last = overloads[-1]
-                shown = griffe.Function(name, parameters=last.parameters, returns=last.returns, lineno=last.lineno)
-                told.set_member(name, shown)
+                merged = griffe.Function(name, parameters=last.parameters, returns=last.returns, lineno=last.lineno)
+                documented.set_member(name, merged)
 
 
-def _doc(found: object) -> str | None:
-    """Its own docstring; not that of its type."""
-    found = getattr(found, "__func__", found)
-    text = getattr(found, "__doc__", None)
-    return inspect.cleandoc(text) if isinstance(text, str) and text != type(found).__doc__ else None
+def _own_docstring(value: object) -> str | None:
+    """Returns the docstring of a value, unless it is inherited from the value's type."""
+    value = getattr(value, "__func__", value)
+    text = getattr(value, "__doc__", None)
+    return inspect.cleandoc(text) if isinstance(text, str) and text != type(value).__doc__ else None
 
 
 def _fenced(text: str) -> str:
-    """To Markdown, a line that begins with `>>>` is a quotation in a quotation in a quotation."""
+    """Puts examples into code blocks. Markdown would show a line that starts with `>>>` as nested block quotes."""
     return text if "```pycon" in text else _EXAMPLE.sub(r"\1```pycon\n\g<0>\n\1```", text)
 
 
-def _fence(told: griffe.Object) -> None:
-    if told.docstring is not None:
-        told.docstring.value = _fenced(told.docstring.value)
-    for member in told.members.values():
+def _fence_examples(documented: griffe.Object) -> None:
+    """Fences the examples in all docstrings of an object and its members."""
+    if documented.docstring is not None:
+        documented.docstring.value = _fenced(documented.docstring.value)
+    for member in documented.members.values():
         if not isinstance(member, griffe.Alias):
-            _fence(member)
+            _fence_examples(member)

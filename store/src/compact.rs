@@ -143,7 +143,7 @@ fn copy_access(old: &Path, new: &Path) -> io::Result<()> {
             access.restore(&files::open_read(&new.join(name))?)?;
         }
     }
-    Access::of_metadata(&fs::metadata(old)?).keep(&files::open_directory(new)?)
+    Access::of_metadata(&fs::metadata(old)?).restore(&files::open_directory(new)?)
 }
 
 /// Verifies a log, writes its contents to a new one, and verifies that too.

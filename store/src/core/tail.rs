@@ -78,7 +78,7 @@ impl Core {
         stop_after: usize,
         mut visit: impl FnMut(StoredFrame) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
-        if from >= self.tip().position || enough == 0 {
+        if from >= self.tip().position || stop_after == 0 {
             return Ok(());
         }
         let mut walk = self.walk_from(from)?;

@@ -73,7 +73,8 @@ impl DiskFile for File {
     fn sync(&self) -> io::Result<()> {
         // Writes through the descriptor would succeed forever, and be lost when it is closed.
         if self.metadata()?.nlink() == 0 {
-            let what = "a file of the log was removed while this process had it open: nothing more is written to it";
+            let what =
+                "a file of the log was removed while this process had the log open: nothing more is written to it";
             return Err(io::Error::other(what));
         }
         self.sync_data()

@@ -1,4 +1,4 @@
-//! `cloaca log import`: the executions of an archive into a log.
+//! `cloaca log import`: imports the executions of an archive into a log.
 
 use std::path::Path;
 
@@ -12,7 +12,11 @@ use crate::surroundings::Surroundings;
 
 pub(crate) fn run(file: &Path, path: &Path, around: &mut Surroundings<'_>) -> Result<(), Failure> {
     let archive = std::path::absolute(around.directory.join(file)).map_err(|error| {
-        Failure::told(code::CANNOT_ACCESS, format!("{}: {error}", file.display()), "name the archive by a whole path")
+        Failure::new(
+            code::CANNOT_ACCESS,
+            format!("{}: {error}", file.display()),
+            "give the absolute path of the archive",
+        )
     })?;
     let digest = open_archive(&archive)?.digest();
     let keeper = open_keeper(path)?;
@@ -25,11 +29,8 @@ pub(crate) fn run(file: &Path, path: &Path, around: &mut Surroundings<'_>) -> Re
         path.display()
     )?;
     if changed.already > 0 {
-        writeln!(around.out, "{} there already", was(changed.already))?;
+        let were = if changed.already == 1 { "was" } else { "were" };
+        writeln!(around.out, "{} {were} there already", text::count(changed.already, "execution"))?;
     }
     Ok(())
-}
-
-fn was(count: u64) -> String {
-    format!("{} {}", text::count(count, "execution"), if count == 1 { "was" } else { "were" })
 }

@@ -1,4 +1,4 @@
-//! `cloaca log prune`: finished executions out of the log.
+//! `cloaca log prune`: permanently drops finished executions from the log.
 
 use std::path::Path;
 
@@ -11,28 +11,29 @@ use cloacina_store::open_reader;
 use cloacina_store::record::{Hash, StreamId};
 
 use crate::arguments::{LogArguments, PruneArguments};
-use crate::ask::confirm;
+use crate::confirm::confirm;
 use crate::failure::Failure;
+use crate::finish::finish;
 use crate::select;
 use crate::surroundings::Surroundings;
-use crate::wiping::finish;
 
-/// What the log is to remember of what is dropped.
+/// What the log records about dropped executions.
 pub(crate) struct Tombstone {
     pub(crate) archive: Option<Hash>,
     pub(crate) reason: String,
     pub(crate) by: String,
 }
 
-/// Drops streams that still end as they did when they were chosen, each given with the hash of its last record. Many go with one sync.
+/// Drops streams that have not changed since they were selected: each comes with the hash of its last record then. One
+/// sync covers many of them.
 pub(crate) fn drop_streams(
     keeper: &dyn Keeper,
     streams: &[(StreamId, Hash)],
     tombstone: &Tombstone,
 ) -> Result<(), Failure> {
     let Tombstone { archive, reason, by } = tombstone;
-    for some in streams.chunks(MOST_PRUNED) {
-        let (streams, reason, by) = (some.to_vec(), reason.clone(), by.clone());
+    for batch in streams.chunks(MOST_PRUNED) {
+        let (streams, reason, by) = (batch.to_vec(), reason.clone(), by.clone());
         keeper.change(Change::Prune(Prune { streams, archive: *archive, reason, by }))?;
     }
     Ok(())
@@ -46,7 +47,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     if what.dry_run {
         let reader = open_reader(path)?;
-        let heads = chosen(&*reader, what, around)?;
+        let heads = selected(&*reader, what, around)?;
         for head in &heads {
             writeln!(around.out, "{}", select::line(head))?;
         }
@@ -54,7 +55,7 @@ pub(crate) fn run(
         return Ok(());
     }
     let keeper = open_keeper(path)?;
-    let heads = chosen(&*keeper, what, around)?;
+    let heads = selected(&*keeper, what, around)?;
     if heads.is_empty() {
         writeln!(around.out, "nothing to drop")?;
         return Ok(());
@@ -62,7 +63,7 @@ pub(crate) fn run(
     for head in &heads {
         writeln!(around.err, "{}", select::line(head))?;
     }
-    let question = format!("{} will be dropped from {} for good.", summary(&heads), path.display());
+    let question = format!("Permanently drop {} from {}?", summary(&heads), path.display());
     confirm(around, arguments.yes, &question)?;
     let by = arguments.by.clone().unwrap_or_else(|| around.user());
     let tombstone = Tombstone { archive: None, reason: what.reason.clone(), by };
@@ -71,14 +72,14 @@ pub(crate) fn run(
     let done = format!("dropped {} from {}", summary(&heads), path.display());
     finish(&*keeper, path, &done)?;
     writeln!(around.out, "{done}")?;
-    writeln!(around.err, "\nhint: cloaca log compact (gives their space back, once no process has the log)")?;
+    writeln!(around.err, "\nhint: cloaca log compact (frees their disk space; no process may have the log open)")?;
     Ok(())
 }
 
-fn chosen(reader: &dyn LogReader, what: &PruneArguments, around: &Surroundings<'_>) -> Result<Vec<Head>, Failure> {
+fn selected(reader: &dyn LogReader, what: &PruneArguments, around: &Surroundings<'_>) -> Result<Vec<Head>, Failure> {
     let wanted = Wanted { status: what.status.clone(), workflow: what.workflow.clone(), ..Wanted::default() };
     let mut heads = select::finished(reader, &wanted, None)?;
-    // Newest first: what is to be kept stands in front.
+    // The list is newest first, so the executions to keep come first.
     heads.drain(..what.keep.unwrap_or(0).min(heads.len()));
     if let Some(age) = what.older_than {
         let before = age.before(around.now);

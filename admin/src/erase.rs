@@ -51,7 +51,8 @@ pub(crate) fn run(
     writeln!(around.out, "{done}")?;
     writeln!(
         around.err,
-        "readers no longer see them; the bytes are overwritten when the log is closed, or earlier\n\nhint: replay {} verify",
+        "readers no longer see them; the bytes are overwritten when the log is closed, or earlier\n\nhint: replay {} \
+         verify",
         select::name(head.id)
     )?;
     Ok(())

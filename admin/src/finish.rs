@@ -13,8 +13,8 @@ use crate::failure::{Failure, code};
 pub(crate) fn finish(keeper: &dyn Keeper, path: &Path, done: &str) -> Result<(), Failure> {
     keeper.finish().map_err(|error| {
         let error = format!(
-            "{done}, but the files of {} still contain some of the data: {error}. The next process that opens the log for writing \
-             overwrites it",
+            "{done}, but the files of {} still contain some of the data: {error}. The next process that opens the log \
+             for writing overwrites it",
             path.display()
         );
         Failure::new(code::CANNOT_ACCESS, error, "cloaca log compact (after fixing the disk)")

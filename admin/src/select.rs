@@ -67,7 +67,8 @@ impl FromStr for Moment {
         }
         text.parse().map(Self::Ago).map_err(|_| {
             format!(
-                "invalid time '{text}': expected a date (2026-11-01, in UTC), a time (2026-11-01T12:00:00Z), or an age (90d)"
+                "invalid time '{text}': expected a date (2026-11-01, in UTC), a time (2026-11-01T12:00:00Z), or an age \
+                 (90d)"
             )
         })
     }

@@ -1,5 +1,5 @@
-//! A log directory in format 1, kept in `tests/golden/log-v1`: every later version must read it, print the same output for it, and be
-//! able to append to it.
+//! A log directory in format 1, kept in `tests/golden/log-v1`: every later version must read it, print the same output
+//! for it, and be able to append to it.
 //!
 //! To create the next golden log (for a format 2, or with new kinds of events), next to this one:
 //!

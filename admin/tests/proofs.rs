@@ -1,5 +1,5 @@
-//! Checkpoints and proofs, written by `cloaca log` and `replay`, and checked twice: by `replay`, and by a verifier in plain
-//! Python that shares no code with it (`tests/verifier/verify.py`). Both must agree on every input.
+//! Checkpoints and proofs, written by `cloaca log` and `replay`, and checked twice: by `replay`, and by a verifier in
+//! plain Python that shares no code with it (`tests/verifier/verify.py`). Both must agree on every input.
 
 use std::ffi::OsString;
 use std::fs;
@@ -200,7 +200,8 @@ fn a_proof_that_was_altered_holds_for_nobody() {
     world.both_refuse("proof", forgeries.map(String::into_bytes));
 }
 
-/// Regression test: the verifier in Python could not read the output of `prove --json`, only a proof without its wrapper object.
+/// Regression test: the verifier in Python could not read the output of `prove --json`, only a proof without its
+/// wrapper object.
 #[test]
 fn a_proof_within_what_json_writes_is_checked_twice_too() {
     let world = World::new();

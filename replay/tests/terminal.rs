@@ -158,7 +158,7 @@ fn panels_tell_why_what_a_step_changed_and_the_graph() {
     let mut terminal = Terminal::start(directory.path(), "9f3ac102 -i", &[]);
     terminal.until("$ replay 9f3ac102 --at");
     // The key that was written last is proposed.
-    terminal.press("w").until("why which key? batch_1_result");
+    terminal.press("w").until("why KEY: batch_1_result");
     terminal.press("\r");
     terminal.shows(&["$ replay 9f3ac102 why batch_1_result --at 16", "undeclared", "written by process_batch_1"]);
     terminal.press("g");
@@ -347,7 +347,10 @@ fn ctrl_c_detaches_from_what_is_followed_and_it_runs_on() {
     terminal.press("\u{3}");
     let (shown, code) = terminal.end();
     assert_eq!(code, 6, "{shown}");
-    assert!(shown.contains("detached after seq 1; it runs on\nhint: replay 00000007 --follow"), "{shown}");
+    assert!(
+        shown.contains("stopped following after seq 1; the execution continues\nhint: replay 00000007 --follow"),
+        "{shown}"
+    );
 
     // The same by a signal to the process alone, which no terminal sends.
     let terminal = Terminal::start(directory.path(), "@ --follow", &[]);

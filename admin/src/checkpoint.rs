@@ -16,19 +16,19 @@ use crate::arguments::CheckpointArguments;
 use crate::failure::{Failure, code};
 use crate::surroundings::Surroundings;
 
-pub(crate) fn run(what: &CheckpointArguments, path: &Path, around: &mut Surroundings<'_>) -> Result<(), Failure> {
-    let output = what.output.as_ref().map(|file| around.directory.join(file));
+pub(crate) fn run(options: &CheckpointArguments, path: &Path, env: &mut Surroundings<'_>) -> Result<(), Failure> {
+    let output = options.output.as_ref().map(|file| env.directory.join(file));
     if let Some(file) = output.as_ref().filter(|file| file.symlink_metadata().is_ok()) {
         let error = format!("{} already exists", file.display());
         return Err(Failure::new(code::NOT_DONE, error, "cloaca log checkpoint -o OTHER"));
     }
-    let secret = secret(&key_file(what, around)?, around)?;
+    let secret = secret(&key_file(options, env)?, env)?;
     let keeper = open_keeper(path)?;
-    let checkpoint = sign(&*keeper, &secret, Timestamp(around.now.0))?;
+    let checkpoint = sign(&*keeper, &secret, Timestamp(env.now.0))?;
     keeper.change(Change::Sign(checkpoint.clone()))?;
     let text = checkpoint.to_text();
     match output {
-        None => write!(around.out, "{text}")?,
+        None => write!(env.out, "{text}")?,
         Some(file) => OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -37,9 +37,9 @@ pub(crate) fn run(what: &CheckpointArguments, path: &Path, around: &mut Surround
             .map_err(|error| cannot(&file, &error))?,
     }
     let size = text::count(checkpoint.size, "record");
-    writeln!(around.err, "signed {size} of {} with key {}", path.display(), hex(&checkpoint.key))?;
+    writeln!(env.err, "signed {size} of {} with key {}", path.display(), hex(&checkpoint.key))?;
     writeln!(
-        around.err,
+        env.err,
         "\nhint: replay verify --checkpoint FILE (store the file where users who can write to the log cannot change it)"
     )?;
     Ok(())
@@ -49,11 +49,11 @@ fn cannot(file: &Path, error: &std::io::Error) -> Failure {
     Failure::new(code::CANNOT_ACCESS, format!("{}: {error}", file.display()), "choose another file with --key or -o")
 }
 
-fn key_file(what: &CheckpointArguments, around: &Surroundings<'_>) -> Result<PathBuf, Failure> {
-    if let Some(file) = &what.key {
-        return Ok(around.directory.join(file));
+fn key_file(options: &CheckpointArguments, env: &Surroundings<'_>) -> Result<PathBuf, Failure> {
+    if let Some(file) = &options.key {
+        return Ok(env.directory.join(file));
     }
-    let set = |name| (around.variable)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| (env.variable)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let config =
         set("XDG_CONFIG_HOME").filter(|path| path.is_absolute()).or_else(|| Some(set("HOME")?.join(".config")));
     let config = config.ok_or_else(|| {
@@ -63,7 +63,7 @@ fn key_file(what: &CheckpointArguments, around: &Surroundings<'_>) -> Result<Pat
 }
 
 /// Reads the secret key from a file: 64 hex digits. If the file does not exist, creates it with a new key.
-fn secret(file: &Path, around: &mut Surroundings<'_>) -> Result<[u8; 32], Failure> {
+fn secret(file: &Path, env: &mut Surroundings<'_>) -> Result<[u8; 32], Failure> {
     let mut text = String::new();
     match OpenOptions::new().read(true).open(file) {
         Ok(mut opened) => {
@@ -82,12 +82,12 @@ fn secret(file: &Path, around: &mut Surroundings<'_>) -> Result<[u8; 32], Failur
                 Failure::new(code::NOT_DONE, error, "cloaca log checkpoint --key NEW_FILE (creates one)")
             })
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => create_key(file, around),
+        Err(error) if error.kind() == ErrorKind::NotFound => create_key(file, env),
         Err(error) => Err(cannot(file, &error)),
     }
 }
 
-fn create_key(file: &Path, around: &mut Surroundings<'_>) -> Result<[u8; 32], Failure> {
+fn create_key(file: &Path, env: &mut Surroundings<'_>) -> Result<[u8; 32], Failure> {
     let mut secret = [0; 32];
     rand::rng().fill_bytes(&mut secret);
     let write = || -> std::io::Result<()> {
@@ -106,7 +106,7 @@ fn create_key(file: &Path, around: &mut Surroundings<'_>) -> Result<[u8; 32], Fa
         return Err(cannot(file, &error));
     }
     writeln!(
-        around.err,
+        env.err,
         "created a new key in {}; anyone who has it can sign: protect it from users who can write to the log",
         file.display()
     )?;

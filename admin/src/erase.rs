@@ -22,35 +22,35 @@ use crate::surroundings::Surroundings;
 
 pub(crate) fn run(
     arguments: &LogArguments,
-    what: &EraseArguments,
+    options: &EraseArguments,
     path: &Path,
-    around: &mut Surroundings<'_>,
+    env: &mut Surroundings<'_>,
 ) -> Result<(), Failure> {
     let keeper = open_keeper(path)?;
-    let head = select::execution(&*keeper, &what.id)?;
+    let head = select::execution(&*keeper, &options.id)?;
     let events = events(&*keeper, &head)?;
-    let erased = plan_erasure(what, &head, &events)?;
+    let erased = plan_erasure(options, &head, &events)?;
     for (seq, event) in &erased {
-        writeln!(around.err, "  seq {seq}  {}", describe(event))?;
+        writeln!(env.err, "  seq {seq}  {}", describe(event))?;
     }
     if let Some(line) = readers(&events, &erased) {
-        writeln!(around.err, "  {line}")?;
+        writeln!(env.err, "  {line}")?;
     }
     let count = text::count(erased.len() as u64, "event");
-    confirm(around, arguments.yes, &format!("Permanently erase the contents of {count} of {}?", head.id))?;
-    let by = arguments.by.clone().unwrap_or_else(|| around.user());
+    confirm(env, arguments.yes, &format!("Permanently erase the contents of {count} of {}?", head.id))?;
+    let by = arguments.by.clone().unwrap_or_else(|| env.user());
     let records: Vec<(Seq, Vec<u8>)> = erased.iter().map(|(seq, event)| (*seq, encode_event(event))).collect();
     let mut erased_count = 0;
     for batch in records.chunks(MOST_ERASED) {
-        let (reason, by) = (what.reason.clone(), by.clone());
+        let (reason, by) = (options.reason.clone(), by.clone());
         let erase = Erase { stream: head.entry.stream, records: batch.to_vec(), reason, by };
         erased_count += keeper.change(Change::Erase(erase))?.records;
     }
     let done = format!("erased the contents of {} of {}", text::count(erased_count, "event"), head.id);
     finish(&*keeper, path, &done)?;
-    writeln!(around.out, "{done}")?;
+    writeln!(env.out, "{done}")?;
     writeln!(
-        around.err,
+        env.err,
         "readers no longer see them; the bytes are overwritten when the log is closed, or earlier\n\nhint: replay {} \
          verify",
         select::name(head.id)
@@ -64,9 +64,13 @@ fn events(reader: &dyn LogReader, head: &Head) -> Result<Vec<(Seq, Event)>, Fail
 }
 
 /// Returns the events to erase and what is left of each.
-fn plan_erasure(what: &EraseArguments, head: &Head, events: &[(Seq, Event)]) -> Result<BTreeMap<Seq, Event>, Failure> {
-    let keys = what.keys.iter().map(|key| What::Key(key.clone()));
-    let requested: Vec<What> = keys.chain(what.seqs.iter().map(|seq| What::Seq(*seq))).collect();
+fn plan_erasure(
+    options: &EraseArguments,
+    head: &Head,
+    events: &[(Seq, Event)],
+) -> Result<BTreeMap<Seq, Event>, Failure> {
+    let keys = options.keys.iter().map(|key| What::Key(key.clone()));
+    let requested: Vec<What> = keys.chain(options.seqs.iter().map(|seq| What::Seq(*seq))).collect();
     plan(events, &requested).map_err(|error| not_erased(&error, head))
 }
 

@@ -10,8 +10,8 @@ use cloacina_store::open_keeper;
 use crate::failure::{Failure, code};
 use crate::surroundings::Surroundings;
 
-pub(crate) fn run(file: &Path, path: &Path, around: &mut Surroundings<'_>) -> Result<(), Failure> {
-    let archive = std::path::absolute(around.directory.join(file)).map_err(|error| {
+pub(crate) fn run(file: &Path, path: &Path, env: &mut Surroundings<'_>) -> Result<(), Failure> {
+    let archive = std::path::absolute(env.directory.join(file)).map_err(|error| {
         Failure::new(
             code::CANNOT_ACCESS,
             format!("{}: {error}", file.display()),
@@ -22,7 +22,7 @@ pub(crate) fn run(file: &Path, path: &Path, around: &mut Surroundings<'_>) -> Re
     let keeper = open_keeper(path)?;
     let changed = keeper.change(Change::Import(Import { archive, digest }))?;
     writeln!(
-        around.out,
+        env.out,
         "imported {} with {} into {}",
         text::count(changed.streams, "execution"),
         text::count(changed.records, "event"),
@@ -30,7 +30,7 @@ pub(crate) fn run(file: &Path, path: &Path, around: &mut Surroundings<'_>) -> Re
     )?;
     if changed.already > 0 {
         let were = if changed.already == 1 { "was" } else { "were" };
-        writeln!(around.out, "{} {were} there already", text::count(changed.already, "execution"))?;
+        writeln!(env.out, "{} {were} there already", text::count(changed.already, "execution"))?;
     }
     Ok(())
 }

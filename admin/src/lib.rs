@@ -33,5 +33,5 @@ pub fn main(mut arguments: Vec<OsString>) -> i32 {
         arguments.remove(0);
         return cloacina_replay::main(arguments);
     }
-    surroundings::with_process(|around| run(arguments, around))
+    surroundings::with_process(|env| run(arguments, env))
 }

@@ -10,12 +10,12 @@ use crate::confirm::confirm;
 use crate::failure::{Failure, code};
 use crate::surroundings::Surroundings;
 
-pub(crate) fn compact(arguments: &LogArguments, path: &Path, around: &mut Surroundings<'_>) -> Result<(), Failure> {
+pub(crate) fn compact(arguments: &LogArguments, path: &Path, env: &mut Surroundings<'_>) -> Result<(), Failure> {
     let question = format!("Rewrite {}, then overwrite and remove its old files?", path.display());
-    confirm(around, arguments.yes, &question)?;
+    confirm(env, arguments.yes, &question)?;
     let done = cloacina_store::compact(path)?;
     let (before, after) = (text::size(done.before), text::size(done.after));
-    writeln!(around.out, "rewrote {}: {before} -> {after}", path.display())?;
+    writeln!(env.out, "rewrote {}: {before} -> {after}", path.display())?;
     let Some((old, why)) = done.left else { return Ok(()) };
     let error = format!(
         "the old files of the log are still in {}: {why}. The next process that opens the log for writing removes them",
@@ -24,8 +24,8 @@ pub(crate) fn compact(arguments: &LogArguments, path: &Path, around: &mut Surrou
     Err(Failure::new(code::CANNOT_ACCESS, error, "cloaca log compact (after fixing the cause)"))
 }
 
-pub(crate) fn repair(to: &Path, path: &Path, around: &mut Surroundings<'_>) -> Result<(), Failure> {
-    let new = around.directory.join(to);
+pub(crate) fn repair(to: &Path, path: &Path, env: &mut Surroundings<'_>) -> Result<(), Failure> {
+    let new = env.directory.join(to);
     let Repaired { streams, records, lost, doubtful, pruned, findings } = cloacina_store::repair::repair(path, &new)
         .map_err(|error| match error {
             RepairError::Open(error) => error.into(),
@@ -37,26 +37,26 @@ pub(crate) fn repair(to: &Path, path: &Path, around: &mut Surroundings<'_>) -> R
             ),
         })?;
     let copied = format!("{} with {}", text::count(streams, "stream"), text::count(records, "record"));
-    writeln!(around.out, "copied {copied} to {}", to.display())?;
+    writeln!(env.out, "copied {copied} to {}", to.display())?;
     if pruned > 0 {
-        writeln!(around.out, "{} had been pruned and could not be copied", text::count(pruned, "stream"))?;
+        writeln!(env.out, "{} had been pruned and could not be copied", text::count(pruned, "stream"))?;
     }
     for Lost { stream, whole, why } in &lost {
         let whole = text::count(*whole, "record");
         writeln!(
-            around.out,
+            env.out,
             "not copied: {stream}, only its first {whole} are intact: {}",
             text::clean(&why.to_string())
         )?;
     }
     for stream in &doubtful {
         writeln!(
-            around.out,
+            env.out,
             "copied, but possibly incomplete: {stream}: the log has lost records that followed its last one"
         )?;
     }
     for finding in &findings {
-        writeln!(around.out, "also damaged: {}", text::clean(&finding.to_string()))?;
+        writeln!(env.out, "also damaged: {}", text::clean(&finding.to_string()))?;
     }
     if lost.is_empty() && doubtful.is_empty() && findings.is_empty() {
         return Ok(());

@@ -84,11 +84,11 @@ impl Moment {
 }
 
 /// Returns the path of the log: `option`, or the default log.
-pub(crate) fn log(option: Option<&Path>, around: &Surroundings<'_>) -> Result<PathBuf, Failure> {
-    let logs = choose(option, around.variable, &around.directory)
+pub(crate) fn log(option: Option<&Path>, env: &Surroundings<'_>) -> Result<PathBuf, Failure> {
+    let logs = choose(option, env.variable, &env.directory)
         .map_err(|error| Failure::usage(error.to_string(), "cloaca log --log PATH …"))?;
     let first = logs.paths.into_iter().next().unwrap_or_default();
-    Ok(around.directory.join(first))
+    Ok(env.directory.join(first))
 }
 
 /// Finds an execution by an id, or by a unique prefix or suffix of it.

@@ -54,5 +54,5 @@ pub fn main(arguments: Vec<OsString>) -> i32 {
         // Shells do not show errors of completion.
         Err(_) => return cli::code::USAGE,
     }
-    cli::surroundings::with_process(|around| cli::run(arguments, around))
+    cli::surroundings::with_process(|env| cli::run(arguments, env))
 }

@@ -29,55 +29,55 @@ use crate::json::lines::Lines;
 use crate::source::{self, Wanted};
 
 /// Runs a command line that starts with the program name, and returns the exit code.
-pub fn run(arguments: Vec<OsString>, around: &mut Surroundings<'_>) -> i32 {
+pub fn run(arguments: Vec<OsString>, env: &mut Surroundings<'_>) -> i32 {
     let result = match Arguments::from_command_line(arguments) {
-        Ok(arguments) => perform(&arguments, around),
-        Err(error) => return usage(&error, around),
+        Ok(arguments) => perform(&arguments, env),
+        Err(error) => return usage(&error, env),
     };
-    let flushed = around.out.flush();
+    let flushed = env.out.flush();
     match result.and_then(|code| flushed.map(|()| code).map_err(Failure::from)) {
         Ok(code) => code,
-        Err(failure) => report_failure(failure, around),
+        Err(failure) => report_failure(failure, env),
     }
 }
 
 /// Prints help to standard output, and errors of the command line to standard error.
-fn usage(error: &clap::Error, around: &mut Surroundings<'_>) -> i32 {
+fn usage(error: &clap::Error, env: &mut Surroundings<'_>) -> i32 {
     let number = errors::code(errors::number::USAGE);
     let text = error.render().to_string().replacen("error:", &format!("error[{number}]:"), 1);
     // There is nowhere to report an error of this write.
-    let _ = if error.use_stderr() { write!(around.err, "{text}") } else { write!(around.out, "{text}") };
-    let _ = around.out.flush();
+    let _ = if error.use_stderr() { write!(env.err, "{text}") } else { write!(env.out, "{text}") };
+    let _ = env.out.flush();
     error.exit_code()
 }
 
-fn report_failure(failure: Failure, around: &mut Surroundings<'_>) -> i32 {
+fn report_failure(failure: Failure, env: &mut Surroundings<'_>) -> i32 {
     // There is nowhere to report an error of this write.
     match failure {
         Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => code::OK,
         Failure::Output(error) => {
             let number = errors::code(errors::number::CANNOT_WRITE);
-            let _ = writeln!(around.err, "error[{number}]: cannot write: {error}");
+            let _ = writeln!(env.err, "error[{number}]: cannot write: {error}");
             code::CANNOT_READ
         }
         Failure::Diagnostic { code, number, error, details, hint } => {
-            let _ = writeln!(around.err, "error[{}]: {error}", errors::code(number));
+            let _ = writeln!(env.err, "error[{}]: {error}", errors::code(number));
             for line in details {
-                let _ = writeln!(around.err, "{line}");
+                let _ = writeln!(env.err, "{line}");
             }
-            let _ = writeln!(around.err, "\nhint: {hint}");
+            let _ = writeln!(env.err, "\nhint: {hint}");
             code
         }
     }
 }
 
-fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, Failure> {
-    let Surroundings { now, terminal, .. } = *around;
-    let no_color = (around.variable)("NO_COLOR").is_some_and(|value| !value.is_empty());
+fn perform(arguments: &Arguments, env: &mut Surroundings<'_>) -> Result<i32, Failure> {
+    let Surroundings { now, terminal, .. } = *env;
+    let no_color = (env.variable)("NO_COLOR").is_some_and(|value| !value.is_empty());
     let use_colors = match arguments.color {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
-        ColorChoice::Auto => terminal.is_some() && !no_color && !is_dumb(around.variable),
+        ColorChoice::Auto => terminal.is_some() && !no_color && !is_dumb(env.variable),
     };
     let mut nowhere = io::sink();
     let width = terminal.unwrap_or(PLAIN_WIDTH).max(40);
@@ -91,27 +91,25 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
                 since: since.map(|since| since.time(now)),
                 limit: Some(*limit),
             };
-            let log = target::first_log(arguments.log.as_deref(), around)?;
-            screen.out = around.out;
-            list(arguments, &wanted, &log, &mut screen, around.err)
+            let log = target::first_log(arguments.log.as_deref(), env)?;
+            screen.out = env.out;
+            list(arguments, &wanted, &log, &mut screen, env.err)
         }
         (None, Some(Command::Diff { a, b, ignore })) => {
-            let (a, b) = target::two(arguments.log.as_deref(), (a, b), around, &screen)?;
-            screen.out = around.out;
+            let (a, b) = target::two(arguments.log.as_deref(), (a, b), env, &screen)?;
+            screen.out = env.out;
             let ignored: Vec<Ignored> = ignore.iter().map(|argument| (*argument).into()).collect();
-            diff_view::show(&mut screen, around.err, (arguments.json, &ignored), (&a, &b))
+            diff_view::show(&mut screen, env.err, (arguments.json, &ignored), (&a, &b))
         }
         (Some(_), Some(Command::ExplainError { code })) => {
             Err(Failure::usage("`explain-error` takes no id", format!("replay explain-error {code}")))
         }
         (None, Some(Command::ExplainError { code })) => {
-            screen.out = around.out;
+            screen.out = env.out;
             explain_error(&mut screen, code, arguments.json)
         }
         #[cfg(feature = "serve")]
-        (None, Some(Command::Serve { port })) => {
-            serve_view::run(arguments.log.as_deref(), *port, arguments.json, around)
-        }
+        (None, Some(Command::Serve { port })) => serve_view::run(arguments.log.as_deref(), *port, arguments.json, env),
         #[cfg(feature = "serve")]
         (Some(_), Some(Command::Serve { .. })) => Err(Failure::usage("`serve` takes no id", "replay serve")),
         (Some(_), Some(Command::List { .. })) => Err(Failure::usage("`list` takes no id", "replay list")),
@@ -119,18 +117,18 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             Err(Failure::usage("`diff` takes both ids after it", format!("replay diff {a} {b}")))
         }
         (None, Some(Command::Doctor)) => {
-            let path = target::first_path(arguments.log.as_deref(), around)?;
-            let absolute = around.absolute(&path);
-            let opened = (around.open)(&absolute);
-            screen.out = around.out;
+            let path = target::first_path(arguments.log.as_deref(), env)?;
+            let absolute = env.absolute(&path);
+            let opened = (env.open)(&absolute);
+            screen.out = env.out;
             doctor_view::write(&mut screen, (&absolute, &path.display().to_string()), opened, arguments.json)
         }
         (Some(_), Some(Command::Doctor)) => Err(Failure::usage("`doctor` takes no id", "replay doctor")),
-        (None, Some(Command::Verify(what))) if !what.is_of_execution() => verify_whole(arguments, what, around, screen),
+        (None, Some(Command::Verify(what))) if !what.is_of_execution() => verify_whole(arguments, what, env, screen),
         (None, Some(Command::Prove(ProveArguments { since: Some(since), .. }))) => {
-            let directory = around.directory.clone();
-            let log = target::first_log(arguments.log.as_deref(), around)?;
-            screen.out = around.out;
+            let directory = env.directory.clone();
+            let log = target::first_log(arguments.log.as_deref(), env)?;
+            screen.out = env.out;
             proof_view::growth(&mut screen, &log, since, (&directory, arguments.json))
         }
         (Some(_), Some(Command::Prove(ProveArguments { since: Some(_), .. }))) => {
@@ -141,9 +139,9 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             Err(Failure::usage(error, format!("replay {id} verify")))
         }
         (Some(id), Some(Command::Prove(what))) => {
-            let directory = around.directory.clone();
-            let target = target::execution(arguments.log.as_deref(), id, around, &screen)?;
-            screen.out = around.out;
+            let directory = env.directory.clone();
+            let target = target::execution(arguments.log.as_deref(), id, env, &screen)?;
+            screen.out = env.out;
             let at = (&*directory, arguments.json);
             proof_view::record(&mut screen, &target.log, crate::reading::stream_of(target.id), what, at)
         }
@@ -153,14 +151,14 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
             Err(Failure::usage(error, format!("replay latest {}", command.name())))
         }
         (Some(id), command) => {
-            let target = match target::execution(arguments.log.as_deref(), id, around, &screen) {
+            let target = match target::execution(arguments.log.as_deref(), id, env, &screen) {
                 Ok(target) => target,
-                Err(failure) => return schedule_or(failure, arguments, id, around, screen),
+                Err(failure) => return schedule_or(failure, arguments, id, env, screen),
             };
-            let path = around.absolute(&target.log.path);
-            screen.out = around.out;
+            let path = env.absolute(&target.log.path);
+            screen.out = env.out;
             if arguments.interactive {
-                if terminal.is_none() || is_dumb(around.variable) {
+                if terminal.is_none() || is_dumb(env.variable) {
                     let error = "`--interactive` needs a terminal for input and output";
                     return Err(Failure::usage(error, target.command("")).numbered(errors::number::NO_TERMINAL));
                 }
@@ -169,18 +167,18 @@ fn perform(arguments: &Arguments, around: &mut Surroundings<'_>) -> Result<i32, 
                 return stepper::run(&target, head, &history, arguments.time).map(|()| code::OK);
             }
             if arguments.follow {
-                around.sharing.live.set(true);
-                let (open, pause, path) = (around.open, around.pause, path.as_path());
+                env.sharing.live.set(true);
+                let (open, pause, path) = (env.open, env.pause, path.as_path());
                 let follow = Follow { open, path, pause, jsonl: arguments.jsonl, values: arguments.values };
-                return follow.run(&mut screen, around.err, &target);
+                return follow.run(&mut screen, env.err, &target);
             }
             let total = target.log.reader.stream(crate::reading::stream_of(target.id)).map_or(0, |entry| entry.records);
-            let progress = Progress::new(around.shows_progress, total, "events");
+            let progress = Progress::new(env.shows_progress, total, "events");
             let view = ExecutionView {
                 arguments,
                 target: &target,
                 screen: &mut screen,
-                err: around.err,
+                err: env.err,
                 header_written: false,
                 progress,
             };
@@ -195,7 +193,7 @@ fn schedule_or<'a>(
     failure: Failure,
     arguments: &Arguments,
     id: &str,
-    around: &'a mut Surroundings<'_>,
+    env: &'a mut Surroundings<'_>,
     mut screen: Screen<'a>,
 ) -> Result<i32, Failure> {
     let Arguments { command, interactive, follow, jsonl, values, at, .. } = arguments;
@@ -204,34 +202,34 @@ fn schedule_or<'a>(
     if needs_execution || !is_unknown {
         return Err(failure);
     }
-    let Some(schedule) = target::schedule(arguments.log.as_deref(), id, around)? else { return Err(failure) };
-    screen.out = around.out;
-    schedule.write(&mut screen, around.err, (arguments.full, arguments.json))
+    let Some(schedule) = target::schedule(arguments.log.as_deref(), id, env)? else { return Err(failure) };
+    screen.out = env.out;
+    schedule.write(&mut screen, env.err, (arguments.full, arguments.json))
 }
 
 /// Verifies a whole log, a checkpoint or a proof.
 fn verify_whole<'a>(
     arguments: &Arguments,
     what: &VerifyArguments,
-    around: &'a mut Surroundings<'_>,
+    env: &'a mut Surroundings<'_>,
     mut screen: Screen<'a>,
 ) -> Result<i32, Failure> {
-    let directory = around.directory.clone();
+    let directory = env.directory.clone();
     let at = (&*directory, arguments.json);
     if let Some(file) = &what.proof {
-        screen.out = around.out;
+        screen.out = env.out;
         return proof_view::verify_proof(&mut screen, what, file, at);
     }
     if what.all {
         // A damaged log cannot be opened as usual, and its damage is what the user wants to see.
-        let path = target::first_path(arguments.log.as_deref(), around)?;
-        let absolute = around.absolute(&path);
-        let access = (around.open, around.shows_progress);
-        screen.out = around.out;
+        let path = target::first_path(arguments.log.as_deref(), env)?;
+        let absolute = env.absolute(&path);
+        let access = (env.open, env.shows_progress);
+        screen.out = env.out;
         return verify_all_view::write(&mut screen, (&absolute, &path.display().to_string()), access, arguments.json);
     }
-    let log = target::first_log(arguments.log.as_deref(), around)?;
-    screen.out = around.out;
+    let log = target::first_log(arguments.log.as_deref(), env)?;
+    screen.out = env.out;
     match &what.checkpoint {
         Some(file) => proof_view::verify_checkpoint(&mut screen, what, &log, file, at),
         None => Err(Failure::usage("`--key` needs a checkpoint or a proof", "replay verify --checkpoint FILE")),

@@ -13,25 +13,25 @@ use crate::serve::{NotServed, Server};
 ///
 /// # Errors
 /// [`Failure`].
-pub fn run(option: Option<&Path>, port: u16, json: bool, around: &mut Surroundings<'_>) -> Result<i32, Failure> {
-    let path = target::first_path(option, around)?;
+pub fn run(option: Option<&Path>, port: u16, json: bool, env: &mut Surroundings<'_>) -> Result<i32, Failure> {
+    let path = target::first_path(option, env)?;
     let location = path.display().to_string();
-    let server = Server::bind(around.absolute(&path), location.clone(), port).map_err(|error| match error {
+    let server = Server::bind(env.absolute(&path), location.clone(), port).map_err(|error| match error {
         NotServed::Log(error) => Failure::open(&error),
         error @ NotServed::Port { .. } => Failure::usage(error.to_string(), "replay serve (picks a free port)"),
         error @ NotServed::Io(_) => Failure::cannot_read(error.to_string(), "fix the cause and try again"),
     })?;
     if json {
-        let mut object = Object::begin(around.out, "serve")?;
+        let mut object = Object::begin(env.out, "serve")?;
         object.member("log", &location)?;
         object.member("url", &server.url())?;
         object.end()?;
     } else {
-        writeln!(around.out, "{}", server.url())?;
+        writeln!(env.out, "{}", server.url())?;
     }
-    around.out.flush()?;
-    writeln!(around.err, "serving {location}, read-only, to everyone who has this address; press Ctrl-C to stop")?;
-    around.err.flush()?;
+    env.out.flush()?;
+    writeln!(env.err, "serving {location}, read-only, to everyone who has this address; press Ctrl-C to stop")?;
+    env.err.flush()?;
     server.run(pending()).map_err(|error| Failure::cannot_read(error.to_string(), "replay serve"))?;
     Ok(code::OK)
 }

@@ -65,8 +65,8 @@ pub fn next_command(id: &str, rest: &str, option: &str) -> String {
 ///
 /// # Errors
 /// [`Failure`].
-pub fn logs(option: Option<&Path>, around: &Surroundings<'_>) -> Result<Logs, Failure> {
-    choose(option, around.variable, &around.directory).map_err(|error| {
+pub fn logs(option: Option<&Path>, env: &Surroundings<'_>) -> Result<Logs, Failure> {
+    choose(option, env.variable, &env.directory).map_err(|error| {
         let hint = match &error {
             NoLog::None { .. } => {
                 "replay --log PATH list (PATH is the log directory that was passed to the runner)".to_owned()
@@ -105,8 +105,8 @@ pub fn quoted_path(path: &Path) -> String {
     }
 }
 
-fn open(logs: &Logs, path: &Path, around: &Surroundings<'_>) -> Result<TargetLog, OpenError> {
-    let reader = (around.open)(&around.absolute(path))?;
+fn open(logs: &Logs, path: &Path, env: &Surroundings<'_>) -> Result<TargetLog, OpenError> {
+    let reader = (env.open)(&env.absolute(path))?;
     let option = match logs.by {
         ChosenBy::Option => format!(" --log {}", quoted_path(path)),
         ChosenBy::Recent if logs.paths.first().is_some_and(|first| first != path) => {
@@ -121,8 +121,8 @@ fn open(logs: &Logs, path: &Path, around: &Surroundings<'_>) -> Result<TargetLog
 ///
 /// # Errors
 /// [`Failure`].
-pub fn first_path(option: Option<&Path>, around: &Surroundings<'_>) -> Result<PathBuf, Failure> {
-    logs(option, around).map(|logs| first_of(&logs))
+pub fn first_path(option: Option<&Path>, env: &Surroundings<'_>) -> Result<PathBuf, Failure> {
+    logs(option, env).map(|logs| first_of(&logs))
 }
 
 fn first_of(logs: &Logs) -> PathBuf {
@@ -133,10 +133,10 @@ fn first_of(logs: &Logs) -> PathBuf {
 ///
 /// # Errors
 /// [`Failure`].
-pub fn first_log(option: Option<&Path>, around: &Surroundings<'_>) -> Result<TargetLog, Failure> {
-    let logs = logs(option, around)?;
+pub fn first_log(option: Option<&Path>, env: &Surroundings<'_>) -> Result<TargetLog, Failure> {
+    let logs = logs(option, env)?;
     let first = first_of(&logs);
-    open(&logs, &first, around).map_err(|error| Failure::open(&error))
+    open(&logs, &first, env).map_err(|error| Failure::open(&error))
 }
 
 /// Finds an execution in the logs of [`logs`], in their order.
@@ -146,17 +146,17 @@ pub fn first_log(option: Option<&Path>, around: &Surroundings<'_>) -> Result<Tar
 pub fn execution(
     option: Option<&Path>,
     text: &str,
-    around: &Surroundings<'_>,
+    env: &Surroundings<'_>,
     screen: &Screen<'_>,
 ) -> Result<Target, Failure> {
     if is_file(text) {
-        return in_file(text, around, screen);
+        return in_file(text, env, screen);
     }
-    let logs = logs(option, around)?;
+    let logs = logs(option, env)?;
     let mut near: Vec<(Head, String)> = Vec::new();
     let mut searched = Vec::new();
     for path in &logs.paths {
-        let log = match open(&logs, path, around) {
+        let log = match open(&logs, path, env) {
             Ok(log) => log,
             // A log that is missing or cannot be opened must not hide the other logs.
             Err(error) if logs.paths.len() > 1 => {
@@ -187,10 +187,10 @@ pub fn execution(
 ///
 /// # Errors
 /// [`Failure`] if several ids match.
-pub fn schedule(option: Option<&Path>, text: &str, around: &Surroundings<'_>) -> Result<Option<Schedule>, Failure> {
-    let logs = logs(option, around)?;
+pub fn schedule(option: Option<&Path>, text: &str, env: &Surroundings<'_>) -> Result<Option<Schedule>, Failure> {
+    let logs = logs(option, env)?;
     for path in &logs.paths {
-        let Ok(log) = open(&logs, path, around) else { continue };
+        let Ok(log) = open(&logs, path, env) else { continue };
         let mut matching = schedules::matching(&*log.reader, text)?;
         if let [first, _, ..] = &matching[..] {
             let error = format!("'{text}' matches {} schedules in {}", matching.len(), path.display());
@@ -211,9 +211,9 @@ fn is_file(text: &str) -> bool {
 }
 
 /// Finds the only execution in a file.
-fn in_file(text: &str, around: &Surroundings<'_>, screen: &Screen<'_>) -> Result<Target, Failure> {
+fn in_file(text: &str, env: &Surroundings<'_>, screen: &Screen<'_>) -> Result<Target, Failure> {
     let path = PathBuf::from(text);
-    let reader = (around.open)(&around.absolute(&path)).map_err(|error| Failure::open(&error))?;
+    let reader = (env.open)(&env.absolute(&path)).map_err(|error| Failure::open(&error))?;
     let wanted = Wanted { limit: Some(MAX_LISTED), ..Wanted::default() };
     let (heads, more) = source::list(&*reader, &wanted)?;
     let log = TargetLog { reader, path, option: String::new() };
@@ -238,16 +238,16 @@ fn in_file(text: &str, around: &Surroundings<'_>, screen: &Screen<'_>) -> Result
 pub fn two(
     option: Option<&Path>,
     (a, b): (&str, &str),
-    around: &Surroundings<'_>,
+    env: &Surroundings<'_>,
     screen: &Screen<'_>,
 ) -> Result<(Target, Target), Failure> {
-    let a = execution(option, a, around, screen)?;
+    let a = execution(option, a, env, screen)?;
     if is_file(b) {
-        return Ok((a, execution(option, b, around, screen)?));
+        return Ok((a, execution(option, b, env, screen)?));
     }
     let b = match ids::resolve(&*a.log.reader, b) {
         Ok(id) => Target { log: a.log.clone(), id, name: a.name_of(id) },
-        _ => execution(option, b, around, screen)?,
+        _ => execution(option, b, env, screen)?,
     };
     Ok((a, b))
 }

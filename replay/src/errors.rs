@@ -2,7 +2,7 @@
 
 /// The explanation of an error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Explained {
+pub struct ErrorInfo {
     /// The number of the code: `16` is displayed as `CL0016`.
     pub number: u16,
     /// A short title.
@@ -19,7 +19,7 @@ macro_rules! errors {
         }
 
         /// All explanations, ordered by number.
-        pub const ALL: &[Explained] = &[$(Explained { number: $number, title: $title, text: $text }),*];
+        pub const ALL: &[ErrorInfo] = &[$(ErrorInfo { number: $number, title: $title, text: $text }),*];
     };
 }
 
@@ -91,13 +91,13 @@ errors! {
         "Stepping through an execution needs a terminal for both input and output.";
 }
 
-impl Explained {
+impl ErrorInfo {
     /// Finds the explanation of a code, written as `CL0016`, `cl16` or `16`.
     #[must_use]
     pub fn find(code: &str) -> Option<&'static Self> {
         let digits = code.trim().trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
         let number: u16 = digits.parse().ok()?;
-        ALL.iter().find(|explained| explained.number == number)
+        ALL.iter().find(|info| info.number == number)
     }
 }
 
@@ -113,13 +113,13 @@ mod tests {
 
     #[test]
     fn no_number_is_used_twice_and_each_is_found_as_it_is_typed() {
-        for (place, explained) in ALL.iter().enumerate() {
-            assert_eq!(usize::from(explained.number), place + 1, "{}", explained.title);
-            for typed in [code(explained.number), code(explained.number).to_lowercase(), explained.number.to_string()] {
-                assert_eq!(Explained::find(&typed), Some(explained), "{typed}");
+        for (place, info) in ALL.iter().enumerate() {
+            assert_eq!(usize::from(info.number), place + 1, "{}", info.title);
+            for typed in [code(info.number), code(info.number).to_lowercase(), info.number.to_string()] {
+                assert_eq!(ErrorInfo::find(&typed), Some(info), "{typed}");
             }
         }
-        assert_eq!(Explained::find("CL9999"), None);
-        assert_eq!(Explained::find("CL"), None);
+        assert_eq!(ErrorInfo::find("CL9999"), None);
+        assert_eq!(ErrorInfo::find("CL"), None);
     }
 }

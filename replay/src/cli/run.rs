@@ -21,7 +21,7 @@ use super::style::Style;
 use super::surroundings::{PLAIN_WIDTH, Surroundings};
 use super::{diff_view, doctor_view, header, list_view, proof_view, stepper, target, text, verify_all_view};
 use crate::diff::Ignored;
-use crate::errors::{self, Explained};
+use crate::errors::{self, ErrorInfo};
 use crate::history::History;
 use crate::json::document::Object;
 use crate::json::facts::ExecutionJson;
@@ -395,21 +395,21 @@ fn report_unknown_workflow(err: &mut dyn Write, name: &str, log: &target::Target
 
 /// Explains an error code.
 fn explain_error(screen: &mut Screen<'_>, typed: &str, json: bool) -> Result<i32, Failure> {
-    let Some(explained) = Explained::find(typed) else {
+    let Some(info) = ErrorInfo::find(typed) else {
         let error = format!("unknown error code '{}'", text::clean(typed));
         return Err(Failure::not_found(error, "replay explain-error CL0001").numbered(errors::number::NO_ERROR));
     };
     if json {
         let mut object = Object::begin(screen.out, "error")?;
-        object.member("code", &errors::code(explained.number))?;
-        object.member("title", &explained.title)?;
-        object.member("text", &explained.text)?;
+        object.member("code", &errors::code(info.number))?;
+        object.member("title", &info.title)?;
+        object.member("text", &info.text)?;
         object.end()?;
         return Ok(code::OK);
     }
-    screen.line(&format!("{}: {}", errors::code(explained.number), explained.title))?;
+    screen.line(&format!("{}: {}", errors::code(info.number), info.title))?;
     screen.line("")?;
-    for line in text::wrap(explained.text, screen.width.min(100)) {
+    for line in text::wrap(info.text, screen.width.min(100)) {
         screen.line(&line)?;
     }
     Ok(code::OK)

@@ -350,7 +350,7 @@ fn verifying_a_whole_log_says_what_was_checked() {
     world.close();
     let closed = world.replay("verify --all");
     assert_eq!(closed.code, 0, "{}", closed.err);
-    assert!(closed.out.contains("are what was written, and nothing is missing"), "{}", closed.out);
+    assert!(closed.out.contains("are intact and complete"), "{}", closed.out);
     for (arguments, code) in
         [("9f3ac102 verify --all", 2), ("verify --key ab", 2), ("verify --proof none", 4), ("prove", 2)]
     {

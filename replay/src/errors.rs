@@ -58,13 +58,13 @@ errors! {
     NEWER_LOG = 12, "the log has a newer format",
         "A newer version of Cloacina wrote this log, and this version cannot read it. Upgrade; nothing was changed.";
     DAMAGED_LOG = 13, "the log is damaged",
-        "The end, the index or the commit entries of the log are not what was written. Copy the directory before you \
+        "The end, the index or the commit entries of the log are damaged. Copy the directory before you \
          do anything else with it.";
     CANNOT_READ = 14, "the log cannot be read",
         "The operating system returned an error. The message names the operation; nothing was changed.";
     NO_STREAM = 15, "the execution is no longer in the log",
         "It was there when its id was looked up, but has been removed since.";
-    RECORD_DIFFERS = 16, "a record is not what was written",
+    RECORD_DIFFERS = 16, "a record does not match its hash",
         "The hash of a record covers its header, the hash of the previous record, and a commitment to its body. The \
          hash of the stored bytes differs from the recorded one, so the log was changed after it was written. Earlier \
          records can still be trusted and shown; `replay ID verify` names the first damaged one.";

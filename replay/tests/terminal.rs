@@ -308,7 +308,7 @@ fn what_takes_longer_than_a_second_says_in_a_terminal_how_far_it_is() {
     terminal.was_shown(" of 40,082 events, ");
     let (shown, code) = terminal.end();
     assert_eq!(code, 0, "{shown}");
-    assert!(shown.contains("ok: this execution is what was written"), "{shown}");
+    assert!(shown.contains("ok: this execution is intact"), "{shown}");
     assert!(!shown.contains(" of 40,082 events, "), "the bar is gone when it is over:\n{shown}");
 }
 

@@ -77,7 +77,7 @@ fn flipped(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
 fn a_whole_log_is_one_line() {
     let ran = Made::new().verify(open_reader, "");
     assert_eq!(ran.code, 0, "{ran}");
-    assert!(ran.out.starts_with("read from log; read-only, no task code is run\n\nok: 9 executions, "), "{ran}");
+    assert!(ran.out.starts_with("read from log; read-only, no task code is run\n\nok: 9 executions and "), "{ran}");
     assert_eq!(ran.out.lines().count(), 3, "{ran}");
 }
 
@@ -288,13 +288,13 @@ impl LogReader for ChangedMeanwhile {
     }
 }
 
-/// `replay verify --all` beside `cloaca log prune` said of a sound log that it "is not what was written".
+/// `replay verify --all` beside `cloaca log prune` reported a sound log as damaged.
 #[test]
 fn what_was_pruned_while_it_was_verified_is_no_damage_and_said() {
     let open: Opens = |path| Ok(Box::new(ChangedMeanwhile(open_reader(path)?, Once::new())));
     let ran = Made::new().verify(open, "");
     assert_eq!(ran.code, 0, "{ran}");
-    assert!(ran.out.contains("ok: 8 executions, "), "{ran}");
+    assert!(ran.out.contains("ok: 8 executions and "), "{ran}");
     assert!(ran.out.contains("; 1 execution with erased values; 1 execution pruned meanwhile"), "{ran}");
     let ran = Made::new().verify(open, " --json");
     let json: Value = serde_json::from_str(&ran.out).unwrap();

@@ -20,7 +20,7 @@ pub mod code {
     pub const NOT_FOUND: i32 = 3;
     /// The log cannot be read.
     pub const CANNOT_READ: i32 = 4;
-    /// Verification found that the log is not what was written.
+    /// Verification found damage.
     pub const VERIFY_FAILED: i32 = 5;
     /// The followed execution has not ended: it is still running, or no process runs it.
     pub const STILL_RUNNING: i32 = 6;

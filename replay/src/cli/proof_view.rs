@@ -37,7 +37,7 @@ fn read(directory: &Path, file: &Path) -> Result<String, Failure> {
 /// Reads a checkpoint from a file, and checks that `key` signed it, if given.
 fn checkpoint(directory: &Path, file: &Path, key: Option<&str>) -> Result<Checkpoint, Failure> {
     let found = Checkpoint::from_text(&read(directory, file)?)
-        .map_err(|error| not_what_was_signed(format!("{}: {error}", file.display())))?;
+        .map_err(|error| mismatch(format!("{}: {error}", file.display())))?;
     check_key(&found, key)?;
     Ok(found)
 }
@@ -46,13 +46,13 @@ fn check_key(found: &Checkpoint, key: Option<&str>) -> Result<(), Failure> {
     let signed_by = hex(&found.key);
     match key {
         Some(key) if !key.eq_ignore_ascii_case(&signed_by) => {
-            Err(not_what_was_signed(format!("the checkpoint was signed with key {signed_by}, not with {key}")))
+            Err(mismatch(format!("the checkpoint was signed with key {signed_by}, not with {key}")))
         }
         _ => Ok(()),
     }
 }
 
-fn not_what_was_signed(error: String) -> Failure {
+fn mismatch(error: String) -> Failure {
     Failure::Told {
         code: code::VERIFY_FAILED,
         number: crate::errors::number::DAMAGED_LOG,
@@ -63,12 +63,12 @@ fn not_what_was_signed(error: String) -> Failure {
 }
 
 /// Returns the failure for a log that is damaged. The message calls it `location`.
-pub fn not_what_was_written(location: &str) -> Failure {
+pub fn damaged(location: &str) -> Failure {
     let log = quoted(location);
     Failure::Told {
         code: code::VERIFY_FAILED,
         number: crate::errors::number::DAMAGED_LOG,
-        error: format!("{} is not what was written", text::clean(location)),
+        error: format!("{} is damaged", text::clean(location)),
         details: Vec::new(),
         hint: format!(
             "cp -a {log} COPY (keeps the evidence), then cloaca log repair --log {log} --to NEW (copies what is intact)"
@@ -81,7 +81,7 @@ fn no_proof(error: NoProof, option: &str) -> Failure {
         NoProof::Read(error) => error.into(),
         NoProof::NoCheckpoint { .. } => Failure::not_found(error.to_string(), format!("cloaca log checkpoint{option}")),
         NoProof::Imported => Failure::not_found(error.to_string(), "replay --log ORIGIN ID prove SEQ"),
-        NoProof::Differs(what) => not_what_was_signed(what),
+        NoProof::Differs(what) => mismatch(what),
     }
 }
 
@@ -147,14 +147,14 @@ pub fn verify_proof(
     let shown = Proof::from_json(&read(directory, file)?).and_then(|proof| proof.check());
     let shown = shown.map_err(|error| match error {
         BadProof::Foreign(_) => Failure::cannot_read(format!("{}: {error}", file.display()), "replay ID prove SEQ"),
-        other => not_what_was_signed(format!("{}: {other}", file.display())),
+        other => mismatch(format!("{}: {other}", file.display())),
     })?;
     let base = &shown.checkpoint;
     check_key(base, arguments.key.as_deref())?;
     if let Some(kept) = &arguments.checkpoint {
         let kept = checkpoint(directory, kept, arguments.key.as_deref())?;
         if (kept.origin, kept.size, kept.root) != (base.origin, base.size, base.root) {
-            return Err(not_what_was_signed(format!(
+            return Err(mismatch(format!(
                 "the proof is based on a checkpoint of {} records with root {}, but the given checkpoint has {} \
                  records with root {}",
                 base.size, base.root, kept.size, kept.root

@@ -68,7 +68,7 @@ fn detail(screen: &Screen<'_>, state: &Execution, task: TaskIndex, ready: bool) 
         TaskState::Pending => {
             let open = waits_for(state, task);
             if open.is_empty() {
-                return "waits for the execution to go on".to_owned();
+                return "waits for the execution to continue".to_owned();
             }
             format!("waits for {}", text::clean(&words::names(open, MAX_NAMES)))
         }

@@ -219,7 +219,7 @@ fn in_file(text: &str, env: &Surroundings<'_>, screen: &Screen<'_>) -> Result<Ta
     let log = TargetLog { reader, path, option: String::new() };
     let [only] = &heads[..] else {
         let count = if more { format!("more than {}", heads.len()) } else { heads.len().to_string() };
-        let error = format!("{} has {count} executions, not one", text::clean(text));
+        let error = format!("expected one execution in {}, found {count}", text::clean(text));
         let lines = heads.iter().map(|head| candidate(head, screen)).collect();
         let option = format!(" --log {}", quoted(text));
         let hint = match heads.first() {

@@ -11,7 +11,7 @@ use super::columns::{Cell, Column, Table};
 use super::failure::{Failure, code};
 use super::header;
 use super::progress::Progress;
-use super::proof_view::not_what_was_written;
+use super::proof_view::damaged;
 use super::screen::Screen;
 use super::style::Tone;
 use super::surroundings::Opener;
@@ -85,7 +85,7 @@ pub fn write(
 ) -> Result<i32, Failure> {
     let whole = Whole::check(path, open).map_err(|error| match error {
         // `Failure::open` would suggest this very command.
-        OpenError::Damaged { .. } => not_what_was_written(location).with_details(vec![text::clean(&error.to_string())]),
+        OpenError::Damaged { .. } => damaged(location).with_details(vec![text::clean(&error.to_string())]),
         other => Failure::open(&other),
     })?;
     let progress = Progress::new(shows_progress, whole.count(), "executions");
@@ -128,7 +128,7 @@ pub fn write(
         write_totals(screen, &whole, &totals)?;
     }
     drop(progress);
-    if is_intact(&whole, &totals) { Ok(code::OK) } else { Err(not_what_was_written(location)) }
+    if is_intact(&whole, &totals) { Ok(code::OK) } else { Err(damaged(location)) }
 }
 
 fn is_intact(whole: &Whole, totals: &Totals) -> bool {
@@ -193,8 +193,7 @@ fn write_totals(screen: &mut Screen<'_>, whole: &Whole, totals: &Totals) -> io::
     let digest = whole.digest.map(|digest| format!("; digest {digest}")).unwrap_or_default();
     if is_intact(whole, totals) {
         let ok = screen.style.paint(Tone::Good, "ok");
-        let line =
-            format!("{ok}: {executions}, {records} are what was written, and nothing is missing{erased}{digest}");
+        let line = format!("{ok}: {executions} and {records} are intact and complete{erased}{digest}");
         return screen.line(&line);
     }
     write_damage(screen, whole, totals, &executions)?;

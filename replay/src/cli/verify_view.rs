@@ -29,7 +29,7 @@ pub fn write(screen: &mut Screen<'_>, verification: &Verification) -> io::Result
     ))?;
     screen.line("")?;
     if verification.verdicts.is_empty() {
-        let line = format!("{}: this execution is what was written", verdict_word(screen, "ok"));
+        let line = format!("{}: this execution is intact", verdict_word(screen, "ok"));
         return screen.line(&line);
     }
     for verdict in &verification.verdicts {

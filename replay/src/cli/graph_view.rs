@@ -73,7 +73,7 @@ fn undeclared(screen: &mut Screen<'_>, picture: &Picture) -> io::Result<()> {
             screen.line("")?;
         }
         let (from, to) = (&picture.nodes[edge.from].task, &picture.nodes[edge.to].task);
-        let line = format!("undeclared: {to} reads a value that {from} writes, but does not depend on it");
+        let line = format!("undeclared: {to} reads what {from} writes, but does not depend on it");
         screen.paragraph(0, Tone::Warning, &text::clean(&line))?;
     }
     Ok(())

@@ -53,7 +53,7 @@ fn check_key(found: &Checkpoint, key: Option<&str>) -> Result<(), Failure> {
 }
 
 fn mismatch(error: String) -> Failure {
-    Failure::Told {
+    Failure::Diagnostic {
         code: code::VERIFY_FAILED,
         number: crate::errors::number::DAMAGED_LOG,
         error,
@@ -65,7 +65,7 @@ fn mismatch(error: String) -> Failure {
 /// Returns the failure for a log that is damaged. The message calls it `location`.
 pub fn damaged(location: &str) -> Failure {
     let log = quoted(location);
-    Failure::Told {
+    Failure::Diagnostic {
         code: code::VERIFY_FAILED,
         number: crate::errors::number::DAMAGED_LOG,
         error: format!("{} is damaged", text::clean(location)),

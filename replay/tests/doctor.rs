@@ -32,7 +32,7 @@ fn a_held_log_says_by_whom_and_how_it_acknowledges() {
     assert_eq!(ran.code, 0, "{ran}");
     assert!(line(&ran, "held by").starts_with(&format!("process {} on host", std::process::id())), "{ran}");
     assert_eq!(line(&ran, "socket"), "answers readers");
-    assert!(line(&ran, "durability").starts_with("sync: a power cut loses nothing"), "{ran}");
+    assert!(line(&ran, "durability").starts_with("sync: a power cut loses no acknowledged event"), "{ran}");
     assert!(line(&ran, "holds").starts_with("9 executions, 1 unfinished"), "{ran}");
     assert!(line(&ran, "a sync").contains(" ms median"), "{ran}");
     assert!(line(&ran, "file system").contains(" free of "), "{ran}");

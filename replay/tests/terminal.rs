@@ -213,7 +213,7 @@ fn without_a_terminal_nothing_is_stepped_through() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().starts_with("error[CL0025]: stepping needs a terminal"));
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("error[CL0025]: `--interactive` needs a terminal"));
 }
 
 #[test]

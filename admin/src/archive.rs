@@ -1,4 +1,4 @@
-//! `cloaca log archive`: executions into one file, and perhaps out of the log.
+//! `cloaca log archive`: writes executions to one file and, with `--drop`, removes them from the log.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,90 +14,87 @@ use cloacina_store::open_reader;
 use cloacina_store::record::{Hash, Timestamp};
 
 use crate::arguments::{ArchiveArguments, LogArguments};
-use crate::ask::confirm;
+use crate::confirm::confirm;
 use crate::failure::{Failure, code};
+use crate::finish::finish;
 use crate::prune::{Tombstone, drop_streams};
 use crate::select;
 use crate::surroundings::Surroundings;
-use crate::wiping::finish;
 
 pub(crate) fn run(
     arguments: &LogArguments,
-    what: &ArchiveArguments,
+    options: &ArchiveArguments,
     path: &Path,
-    around: &mut Surroundings<'_>,
+    env: &mut Surroundings<'_>,
 ) -> Result<(), Failure> {
-    if !what.drop {
+    if !options.drop {
         let reader = open_reader(path)?;
-        let heads = chosen(&*reader, what, around)?;
-        return put(&*reader, &heads, what, around).map(drop);
+        let heads = selected(&*reader, options, env)?;
+        return write(&*reader, &heads, options, env).map(drop);
     }
     let keeper = open_keeper(path)?;
-    let heads = chosen(&*keeper, what, around)?;
+    let heads = selected(&*keeper, options, env)?;
     if let Some(open) = heads.iter().find(|head| head.entry.open) {
-        return Err(Failure::told(
+        return Err(Failure::new(
             code::NOT_DONE,
-            format!("{} is not finished: it can be archived, but not dropped", open.id),
-            "cloaca log archive … without --drop",
+            format!("{} is not finished and cannot be dropped", open.id),
+            "cloaca log archive … (without --drop)",
         ));
     }
     for head in &heads {
-        writeln!(around.err, "{}", select::line(head))?;
+        writeln!(env.err, "{}", select::line(head))?;
     }
-    let question = format!(
-        "{} will be archived and dropped from {}.",
-        text::count(heads.len() as u64, "execution"),
-        path.display()
-    );
-    confirm(around, arguments.yes, &question)?;
-    let archived = put(&*keeper, &heads, what, around)?;
-    let by = arguments.by.clone().unwrap_or_else(|| around.user());
-    let tombstone = Tombstone { archive: Some(archived.digest), reason: what.reason.clone(), by };
+    let question =
+        format!("Archive and drop {} from {}?", text::count(heads.len() as u64, "execution"), path.display());
+    confirm(env, arguments.yes, &question)?;
+    let archived = write(&*keeper, &heads, options, env)?;
+    let by = arguments.by.clone().unwrap_or_else(|| env.user());
+    let tombstone = Tombstone { archive: Some(archived.digest), reason: options.reason.clone(), by };
     let streams: Vec<_> = archived.streams.iter().map(|entry| (entry.stream, entry.head)).collect();
     drop_streams(&*keeper, &streams, &tombstone)?;
     let done = format!("dropped {} from {}", text::count(heads.len() as u64, "execution"), path.display());
     finish(&*keeper, path, &done)?;
-    writeln!(around.out, "{done}")?;
+    writeln!(env.out, "{done}")?;
     Ok(())
 }
 
-/// The executions that are named, or those that had finished.
-fn chosen(reader: &dyn LogReader, what: &ArchiveArguments, around: &Surroundings<'_>) -> Result<Vec<Head>, Failure> {
-    if let Some(before) = what.finished_before {
-        let heads = select::finished(reader, &Wanted::default(), Some(before.resolve(around.now)))?;
+/// Returns the executions that the command line names, or those that finished before the given time.
+fn selected(reader: &dyn LogReader, options: &ArchiveArguments, env: &Surroundings<'_>) -> Result<Vec<Head>, Failure> {
+    if let Some(before) = options.finished_before {
+        let heads = select::finished(reader, &Wanted::default(), Some(before.resolve(env.now)))?;
         if heads.is_empty() {
-            return Err(Failure::told(code::NOT_FOUND, "no execution had finished by then", "replay list"));
+            return Err(Failure::new(code::NOT_FOUND, "no execution finished before that time", "replay list"));
         }
         return Ok(heads);
     }
-    let mut known = BTreeSet::new();
-    let heads = what.ids.iter().map(|id| select::execution(reader, id));
-    heads.filter(|head| head.as_ref().map_or(true, |head| known.insert(head.id))).collect()
+    let mut seen = BTreeSet::new();
+    let heads = options.ids.iter().map(|id| select::execution(reader, id));
+    heads.filter(|head| head.as_ref().map_or(true, |head| seen.insert(head.id))).collect()
 }
 
-fn put(
+fn write(
     reader: &dyn LogReader,
     heads: &[Head],
-    what: &ArchiveArguments,
-    around: &mut Surroundings<'_>,
+    options: &ArchiveArguments,
+    env: &mut Surroundings<'_>,
 ) -> Result<Archived, Failure> {
-    let selected: Result<Vec<Selected>, Failure> = heads.iter().map(|head| selected(reader, head)).collect();
-    let file = around.directory.join(&what.output);
-    let archived = write_archive(reader, &selected?, &file, Timestamp(around.now.0))?;
+    let streams: Result<Vec<Selected>, Failure> = heads.iter().map(|head| with_definitions(reader, head)).collect();
+    let file = env.directory.join(&options.output);
+    let archived = write_archive(reader, &streams?, &file, Timestamp(env.now.0))?;
     writeln!(
-        around.out,
-        "archived {} with {} in {} ({}), read again and held against the log\ndigest {}",
+        env.out,
+        "archived {} with {} in {} ({}) and verified it against the log\ndigest {}",
         text::count(archived.streams.len() as u64, "execution"),
         text::count(archived.records, "event"),
-        what.output.display(),
+        options.output.display(),
         text::size(archived.bytes),
         archived.digest
     )?;
     Ok(archived)
 }
 
-/// An execution, and the definitions that its events name.
-fn selected(reader: &dyn LogReader, head: &Head) -> Result<Selected, Failure> {
+/// Returns an execution and the definitions that its events refer to.
+fn with_definitions(reader: &dyn LogReader, head: &Head) -> Result<Selected, Failure> {
     let mut definitions = BTreeSet::new();
     for entry in entries(reader, head.id) {
         match entry?.event {

@@ -7,7 +7,7 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::select::{Age, Moment};
 
-/// Keeps logs of events, and shows what is in them.
+/// Manages event logs and shows what ran in them.
 #[derive(Debug, Parser)]
 #[command(name = "cloaca", version, disable_help_subcommand = true, subcommand_required = true)]
 pub(crate) struct Arguments {
@@ -17,9 +17,9 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Program {
-    /// Change what is in a log: archive, import, erase, checkpoint, prune, compact, repair
+    /// Maintain a log: archive, import, erase, checkpoint, prune, compact, repair
     Log(LogArguments),
-    /// The program `replay`: show what ran in an execution, and why
+    /// Run `replay`: show what ran in an execution, and why
     #[command(disable_help_flag = true)]
     Replay {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
@@ -31,21 +31,22 @@ pub(crate) enum Program {
 #[command(
     disable_help_subcommand = true,
     subcommand_required = true,
-    after_help = "Nothing is removed before it was shown and confirmed. A log that a process has is changed through that process.\n\n\
-                  Exit codes: 0 it was done, 1 it was not done (refused, or not confirmed), 2 usage, 3 not found, 4 the log \
-                  cannot be read or written, 5 the log or the archive is damaged"
+    after_help = "Commands that remove data list it first and ask for confirmation. If another process has the log open, \
+                  that process makes the change.\n\n\
+                  Exit codes: 0 done, 1 not done (refused or not confirmed), 2 usage, 3 not found, 4 the log cannot \
+                  be read or written, 5 the log or the archive is damaged"
 )]
 pub(crate) struct LogArguments {
-    /// The log: the directory that the runner was opened with. Default: $CLOACA_LOG, else the one in the working
-    /// directory, else the one opened last
+    /// The log directory, as passed to the runner. Default: $CLOACA_LOG, else the log in the working directory, else
+    /// the log opened last
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) log: Option<PathBuf>,
 
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long, global = true)]
     pub(crate) yes: bool,
 
-    /// Who asks for it, for the log to remember. Default: $USER
+    /// Record this name in the log as the requester. Default: $USER
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) by: Option<String>,
 
@@ -53,9 +54,8 @@ pub(crate) struct LogArguments {
     pub(crate) command: Command,
 }
 
-/// The options that every command of `cloaca log` takes, and those of them that have a meaning for a command: the others are
-/// not in its help, and are refused.
-const MEANT: [(&str, &[&str]); 7] = [
+/// The global options that each command of `cloaca log` supports. The others are hidden from its help and rejected.
+const SUPPORTED: [(&str, &[&str]); 7] = [
     ("archive", &["log", "yes", "by"]),
     ("import", &["log"]),
     ("erase", &["log", "yes", "by"]),
@@ -66,7 +66,7 @@ const MEANT: [(&str, &[&str]); 7] = [
 ];
 
 impl Arguments {
-    /// The command line with all its commands. Options that have no meaning for a command are not in its help.
+    /// Returns the command line parser. Each command hides the global options that it does not support.
     pub(crate) fn line() -> clap::Command {
         let options: Vec<Arg> = LogArguments::augment_args(clap::Command::new("log"))
             .get_arguments()
@@ -74,8 +74,8 @@ impl Arguments {
             .cloned()
             .collect();
         Self::command().mut_subcommand("log", |mut log| {
-            for (name, meant) in MEANT {
-                let hidden = options.iter().filter(|option| !meant.contains(&option.get_id().as_str()));
+            for (name, supported) in SUPPORTED {
+                let hidden = options.iter().filter(|option| !supported.contains(&option.get_id().as_str()));
                 let hidden: Vec<Arg> = hidden.map(|option| option.clone().hide(true)).collect();
                 log = log.mut_subcommand(name, |known| known.args(hidden));
             }
@@ -83,52 +83,51 @@ impl Arguments {
         })
     }
 
-    /// Reads a command line, the program's name first.
-    pub(crate) fn of(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
+    /// Parses a command line that starts with the program name.
+    pub(crate) fn from_command_line(arguments: Vec<OsString>) -> Result<Self, clap::Error> {
         Self::from_arg_matches(&Self::line().try_get_matches_from(arguments)?)
     }
 }
 
 impl LogArguments {
-    /// The first option that was typed and has no meaning for the command.
-    pub(crate) fn option_without_meaning(&self) -> Option<&'static str> {
-        let (_, meant) = MEANT.iter().find(|(known, _)| *known == self.command.name())?;
-        // Only who removes something is asked, and remembered.
-        let keeps = matches!(&self.command, Command::Archive(ArchiveArguments { drop: false, .. }));
+    /// Returns the first option on the command line that the command does not support.
+    pub(crate) fn unsupported_option(&self) -> Option<&'static str> {
+        let (_, supported) = SUPPORTED.iter().find(|(known, _)| *known == self.command.name())?;
+        // Only commands that remove something ask for confirmation and record the requester.
+        let removes_nothing = matches!(&self.command, Command::Archive(ArchiveArguments { drop: false, .. }));
         let typed = [("yes", self.yes), ("by", self.by.is_some())];
-        let inert = |option: &&str| keeps || !meant.contains(option);
-        typed.into_iter().filter(|(_, is_typed)| *is_typed).map(|(option, _)| option).find(inert)
+        let is_unsupported = |option: &&str| removes_nothing || !supported.contains(option);
+        typed.into_iter().filter(|(_, is_typed)| *is_typed).map(|(option, _)| option).find(is_unsupported)
     }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Put executions into one file that every `replay` command reads and `cloaca log import` takes back
+    /// Write executions to one file, for `replay --log` and `cloaca log import`
     Archive(ArchiveArguments),
-    /// Take the executions of an archive over, with their hashes as they are
+    /// Import the executions of an archive, keeping their hashes
     Import {
-        /// The archive
+        /// The archive to import
         file: PathBuf,
     },
-    /// Erase values of a finished execution for good. That they were there, and who wrote them, stays
+    /// Permanently erase values of a finished execution. Which keys were written, and by whom, stays on record
     Erase(EraseArguments),
-    /// Sign how far the log goes and what is in it, in a few lines to be kept somewhere else
+    /// Sign the current state of the log, as a few lines of text to keep outside of it
     Checkpoint(CheckpointArguments),
-    /// Drop finished executions. What stays are the hashes of their records, and a note
+    /// Permanently drop finished executions. The hashes of their records and a tombstone stay
     Prune(PruneArguments),
-    /// Write the log anew without what it no longer holds: erased values, pruned records, unused space. No process may have
-    /// it
+    /// Rewrite the log without erased values, pruned records and unused space. No process may have it open
     Compact,
-    /// Copy every execution that is whole into a new log, and list those that are not. The log stays as it is
+    /// Copy every intact execution to a new log and list the damaged ones. The old log is not changed
     Repair {
-        /// The new log: a directory that is not there yet
+        /// The directory of the new log. It must not exist yet
         #[arg(long, value_name = "NEW")]
         to: PathBuf,
     },
 }
 
 impl Command {
-    /// What it is called on the command line.
+    /// Returns the name of the command on the command line.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Archive(_) => "archive",
@@ -144,68 +143,68 @@ impl Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct ArchiveArguments {
-    /// The executions: ids, or any unique ends or beginnings of them
+    /// The executions to archive: ids, or a unique prefix or suffix of each
     #[arg(value_name = "ID", required_unless_present = "finished_before")]
     pub(crate) ids: Vec<String>,
-    /// All that had finished before: a date (2026-11-01), a time (RFC 3339), or an age (30d, 12h)
+    /// Archive all executions that finished before a date (2026-11-01), a time (RFC 3339), or an age (30d, 12h)
     #[arg(long, value_name = "DATE", conflicts_with = "ids")]
     pub(crate) finished_before: Option<Moment>,
     /// The file to write
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
-    /// Drop them from the log, once the archive was read again and held against it
+    /// Drop the executions from the log after verifying the archive against it
     #[arg(long)]
     pub(crate) drop: bool,
-    /// Why they are dropped, for the log to remember
+    /// Record this reason for the drop in the log
     #[arg(long, value_name = "TEXT", requires = "drop", default_value = "archived")]
     pub(crate) reason: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct EraseArguments {
-    /// The execution: its id, or any unique end or beginning of it
+    /// The execution: its id, or a unique prefix or suffix of it
     #[arg(value_name = "ID")]
     pub(crate) id: String,
-    /// Every value that was written to this key; may be given several times
+    /// Erase every value written to this key; can be repeated
     #[arg(long = "key", value_name = "KEY", required_unless_present = "seqs")]
     pub(crate) keys: Vec<String>,
-    /// What the event with this seq says: a value, an error, or a reason; may be given several times
+    /// Erase the contents of the event with this seq: a value, an error, or a reason; can be repeated
     #[arg(long = "seq", value_name = "SEQ")]
     pub(crate) seqs: Vec<u64>,
-    /// Why, for the log to remember. It stays readable: name a case, not a person
+    /// Record this reason in the log. It stays readable: name a case, not a person
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckpointArguments {
-    /// The file to write; else it goes to the standard output
+    /// The file to write. Default: standard output
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// The file with the secret key, made where there is none, for this user alone. Default: checkpoint.key in
-    /// $XDG_CONFIG_HOME/cloaca
+    /// The file with the secret key. If it does not exist, it is created, readable by this user only. Default:
+    /// checkpoint.key in $XDG_CONFIG_HOME/cloaca
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PruneArguments {
-    /// All but the newest so many of those that the other options name
+    /// Keep the newest COUNT of the selected executions, and drop the rest
     #[arg(long, value_name = "COUNT", required_unless_present_any = ["older_than", "status"])]
     pub(crate) keep: Option<usize>,
-    /// Those that finished so long ago: 90d, 12h
+    /// Select executions that finished longer ago than this: 90d, 12h
     #[arg(long, value_name = "AGE")]
     pub(crate) older_than: Option<Age>,
-    /// Those that are Completed, Failed or Cancelled
+    /// Select executions with this final status
     #[arg(long, ignore_case = true, value_parser = ["Completed", "Failed", "Cancelled"])]
     pub(crate) status: Option<String>,
-    /// Those of this workflow
+    /// Select executions of this workflow
     #[arg(long, value_name = "NAME")]
     pub(crate) workflow: Option<String>,
-    /// Only show which ones
+    /// List the executions without dropping them
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Why, for the log to remember
+    /// Record this reason in the log
     #[arg(long, value_name = "TEXT", default_value = "no longer needed")]
     pub(crate) reason: String,
 }
@@ -216,7 +215,7 @@ mod tests {
 
     use super::*;
 
-    /// For each command, the options in its help, and a line that has what it needs.
+    /// Each command with the options in its help, and a minimal command line.
     const KNOWN: [(&str, &[&str], &str); 7] = [
         ("archive", &["finished_before", "output", "drop", "reason", "log", "yes", "by"], "archive 1 -o FILE"),
         ("import", &["log"], "import FILE"),
@@ -233,13 +232,13 @@ mod tests {
 
     fn read(line: &str) -> LogArguments {
         let words = format!("cloaca log {line}").split(' ').map(OsString::from).collect();
-        match Arguments::of(words).map(|arguments| arguments.command) {
+        match Arguments::from_command_line(words).map(|arguments| arguments.command) {
             Ok(Program::Log(log)) => log,
             other => panic!("{line}: {other:?}"),
         }
     }
 
-    /// `cloaca log import --help` offered `--yes` and `--by`, although it asks nobody and remembers nobody.
+    /// Regression test: `cloaca log import --help` offered `--yes` and `--by`, which it does not use.
     #[test]
     fn the_help_of_a_command_offers_only_what_has_a_meaning_for_it() {
         let mut line = Arguments::line();
@@ -260,13 +259,13 @@ mod tests {
     fn every_other_option_is_refused() {
         for (name, options, line) in KNOWN {
             for (option, typed) in [("yes", "-y"), ("by", "--by ann")] {
-                let is_meant = options.contains(&option) && name != "archive";
-                let refused = (!is_meant).then_some(option);
-                assert_eq!(read(&format!("{line} {typed}")).option_without_meaning(), refused, "{line} {typed}");
-                assert_eq!(read(&format!("{typed} {line}")).option_without_meaning(), refused, "{typed} {line}");
+                let is_supported = options.contains(&option) && name != "archive";
+                let refused = (!is_supported).then_some(option);
+                assert_eq!(read(&format!("{line} {typed}")).unsupported_option(), refused, "{line} {typed}");
+                assert_eq!(read(&format!("{typed} {line}")).unsupported_option(), refused, "{typed} {line}");
             }
-            assert_eq!(read(&format!("{line} --log DIR")).option_without_meaning(), None);
+            assert_eq!(read(&format!("{line} --log DIR")).unsupported_option(), None);
         }
-        assert_eq!(read("archive 1 -o FILE --drop -y --by ann").option_without_meaning(), None);
+        assert_eq!(read("archive 1 -o FILE --drop -y --by ann").unsupported_option(), None);
     }
 }

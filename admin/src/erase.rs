@@ -1,4 +1,4 @@
-//! `cloaca log erase`: values of a finished execution, for good.
+//! `cloaca log erase`: permanently erases values of a finished execution.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,44 +14,45 @@ use cloacina_store::log::LogReader;
 use cloacina_store::open_keeper;
 
 use crate::arguments::{EraseArguments, LogArguments};
-use crate::ask::confirm;
+use crate::confirm::confirm;
 use crate::failure::{Failure, code};
+use crate::finish::finish;
 use crate::select;
 use crate::surroundings::Surroundings;
-use crate::wiping::finish;
 
 pub(crate) fn run(
     arguments: &LogArguments,
-    what: &EraseArguments,
+    options: &EraseArguments,
     path: &Path,
-    around: &mut Surroundings<'_>,
+    env: &mut Surroundings<'_>,
 ) -> Result<(), Failure> {
     let keeper = open_keeper(path)?;
-    let head = select::execution(&*keeper, &what.id)?;
+    let head = select::execution(&*keeper, &options.id)?;
     let events = events(&*keeper, &head)?;
-    let erased = planned(what, &head, &events)?;
+    let erased = plan_erasure(options, &head, &events)?;
     for (seq, event) in &erased {
-        writeln!(around.err, "  seq {seq}  {}", describe(event))?;
+        writeln!(env.err, "  seq {seq}  {}", describe(event))?;
     }
-    for line in readers(&events, &erased) {
-        writeln!(around.err, "  {line}")?;
+    if let Some(line) = readers(&events, &erased) {
+        writeln!(env.err, "  {line}")?;
     }
     let count = text::count(erased.len() as u64, "event");
-    confirm(around, arguments.yes, &format!("What {count} of {} say will be erased for good.", head.id))?;
-    let by = arguments.by.clone().unwrap_or_else(|| around.user());
+    confirm(env, arguments.yes, &format!("Permanently erase the contents of {count} of {}?", head.id))?;
+    let by = arguments.by.clone().unwrap_or_else(|| env.user());
     let records: Vec<(Seq, Vec<u8>)> = erased.iter().map(|(seq, event)| (*seq, encode_event(event))).collect();
-    let mut done = 0;
-    for part in records.chunks(MOST_ERASED) {
-        let (reason, by) = (what.reason.clone(), by.clone());
-        let erase = Erase { stream: head.entry.stream, records: part.to_vec(), reason, by };
-        done += keeper.change(Change::Erase(erase))?.records;
+    let mut erased_count = 0;
+    for batch in records.chunks(MOST_ERASED) {
+        let (reason, by) = (options.reason.clone(), by.clone());
+        let erase = Erase { stream: head.entry.stream, records: batch.to_vec(), reason, by };
+        erased_count += keeper.change(Change::Erase(erase))?.records;
     }
-    let done = format!("erased what {} of {} said", text::count(done, "event"), head.id);
+    let done = format!("erased the contents of {} of {}", text::count(erased_count, "event"), head.id);
     finish(&*keeper, path, &done)?;
-    writeln!(around.out, "{done}")?;
+    writeln!(env.out, "{done}")?;
     writeln!(
-        around.err,
-        "no reader is shown it any more, and its bytes are written over when the log is closed, if not earlier\n\nhint: replay {} verify",
+        env.err,
+        "readers no longer see them; the bytes are overwritten when the log is closed, or earlier\n\nhint: replay {} \
+         verify",
         select::name(head.id)
     )?;
     Ok(())
@@ -62,11 +63,15 @@ fn events(reader: &dyn LogReader, head: &Head) -> Result<Vec<(Seq, Event)>, Fail
     entries(reader, head.id).filter_map(|entry| entry.map(known).map_err(Failure::from).transpose()).collect()
 }
 
-/// Everything that is asked for, together.
-fn planned(what: &EraseArguments, head: &Head, events: &[(Seq, Event)]) -> Result<BTreeMap<Seq, Event>, Failure> {
-    let keys = what.keys.iter().map(|key| What::Key(key.clone()));
-    let asked: Vec<What> = keys.chain(what.seqs.iter().map(|seq| What::Seq(*seq))).collect();
-    plan(events, &asked).map_err(|error| not_erased(&error, head))
+/// Returns the events to erase and what is left of each.
+fn plan_erasure(
+    options: &EraseArguments,
+    head: &Head,
+    events: &[(Seq, Event)],
+) -> Result<BTreeMap<Seq, Event>, Failure> {
+    let keys = options.keys.iter().map(|key| What::Key(key.clone()));
+    let requested: Vec<What> = keys.chain(options.seqs.iter().map(|seq| What::Seq(*seq))).collect();
+    plan(events, &requested).map_err(|error| not_erased(&error, head))
 }
 
 fn not_erased(error: &NothingToErase, head: &Head) -> Failure {
@@ -74,7 +79,7 @@ fn not_erased(error: &NothingToErase, head: &Head) -> Failure {
         NothingToErase::NoKey { .. } | NothingToErase::NoSeq { .. } => code::NOT_FOUND,
         NothingToErase::NoValue { .. } | NothingToErase::NotOver => code::NOT_DONE,
     };
-    Failure::told(code, error.to_string(), format!("replay {} --full", select::name(head.id)))
+    Failure::new(code, error.to_string(), format!("replay {} --full", select::name(head.id)))
 }
 
 fn describe(event: &Event) -> String {
@@ -90,15 +95,15 @@ fn describe(event: &Event) -> String {
             format!("the error of {}, attempt {}", text::clean(&failed.task), failed.attempt)
         }
         Event::ExecutionCompleted(_) | Event::ExecutionFailed(_) | Event::ExecutionCancelled(_) => {
-            "the digest of the final context, by which a guess could be tried".to_owned()
+            "the digest of the final context, which would allow guesses to be tested".to_owned()
         }
-        _ => "who asked, and why".to_owned(),
+        _ => "the requester and the reason".to_owned(),
     };
     format!("{}: {what}", event.name())
 }
 
-/// Who read the values: what they wrote may hold them, too.
-fn readers(events: &[(Seq, Event)], erased: &BTreeMap<Seq, Event>) -> Vec<String> {
+/// Returns a warning that names the tasks that read the values: what they wrote may contain them.
+fn readers(events: &[(Seq, Event)], erased: &BTreeMap<Seq, Event>) -> Option<String> {
     let keys: BTreeSet<&Key> = erased
         .values()
         .filter_map(|event| match event {
@@ -118,8 +123,8 @@ fn readers(events: &[(Seq, Event)], erased: &BTreeMap<Seq, Event>) -> Vec<String
         }
     }
     if keys.is_empty() || tasks.is_empty() {
-        return Vec::new();
+        return None;
     }
     let tasks = tasks.into_iter().collect::<Vec<_>>().join(", ");
-    vec![format!("read by {tasks}: what they wrote, and errors that they raised, may hold the value too")]
+    Some(format!("read by {tasks}: values that they wrote and errors that they raised may contain the value, too"))
 }

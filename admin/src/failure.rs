@@ -1,4 +1,4 @@
-//! What ends a command before its time: what went wrong and where, what to type next, and the exit code.
+//! The error of a command: what went wrong and where, what to do next, and the exit code.
 
 use std::io;
 
@@ -8,38 +8,38 @@ use cloacina_store::checkpoint::SignError;
 use cloacina_store::keeper::ChangeError;
 use cloacina_store::log::{OpenError, ReadError};
 
-/// Exit codes. They are documented interface.
+/// The exit codes. They are part of the documented interface.
 pub mod code {
-    /// It was done.
+    /// The command succeeded.
     pub const OK: i32 = 0;
-    /// It was not done: refused, or not confirmed. The log is as it was, but for what was said to be done.
+    /// The command was refused or not confirmed. The log is unchanged, except for what the output reports.
     pub const NOT_DONE: i32 = 1;
     /// The command line is wrong.
     pub const USAGE: i32 = 2;
-    /// There is no such execution, key or event.
+    /// The execution, key or event does not exist.
     pub const NOT_FOUND: i32 = 3;
-    /// The log cannot be read, or not be written to.
+    /// The log cannot be read or written.
     pub const CANNOT_ACCESS: i32 = 4;
-    /// The log, or the archive, is not what was written.
+    /// The log or the archive is damaged.
     pub const DAMAGED: i32 = 5;
 }
 
-/// Why a command ended before its time.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// To be told: `error:`, an empty line, `hint:`.
-    Told { code: i32, error: String, hint: String },
-    /// Writing to the terminal failed.
+    /// An error to print, with a hint: what to do next.
+    Diagnostic { code: i32, error: String, hint: String },
+    /// Writing the output failed.
     Output(io::Error),
 }
 
 impl Failure {
-    pub(crate) fn told(code: i32, error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Told { code, error: error.into(), hint: hint.into() }
+    pub(crate) fn new(code: i32, error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Diagnostic { code, error: error.into(), hint: hint.into() }
     }
 
     pub(crate) fn usage(error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::told(code::USAGE, error, hint)
+        Self::new(code::USAGE, error, hint)
     }
 }
 
@@ -52,17 +52,16 @@ impl From<io::Error> for Failure {
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let (code, hint) = match &error {
-            OpenError::Missing { .. } | OpenError::NotALog { .. } => {
-                (code::CANNOT_ACCESS, "cloaca log --log PATH … (PATH is the directory that the runner was opened with)")
-            }
+            OpenError::Missing { .. } | OpenError::NotALog { .. } => (
+                code::CANNOT_ACCESS,
+                "cloaca log --log PATH … (PATH is the log directory that was passed to the runner)",
+            ),
             OpenError::NewerFormat { .. } => (code::CANNOT_ACCESS, "pip install --upgrade cloaca"),
-            OpenError::Damaged { .. } => {
-                (code::DAMAGED, "keep a copy of the directory before anything else is done to it")
-            }
-            OpenError::DamagedArchive { .. } => (code::DAMAGED, "take another copy of the archive"),
-            _ => (code::CANNOT_ACCESS, "try again once the cause is gone; nothing was changed"),
+            OpenError::Damaged { .. } => (code::DAMAGED, "copy the directory before you do anything else with it"),
+            OpenError::DamagedArchive { .. } => (code::DAMAGED, "use another copy of the archive"),
+            _ => (code::CANNOT_ACCESS, "fix the cause and try again; nothing was changed"),
         };
-        Self::told(code, error.to_string(), hint)
+        Self::new(code, error.to_string(), hint)
     }
 }
 
@@ -71,11 +70,11 @@ impl From<ReadError> for Failure {
         let (code, hint) = match &error {
             ReadError::NoStream(_) | ReadError::Pruned { .. } => (code::NOT_FOUND, "replay list"),
             ReadError::Damaged { .. } | ReadError::DamagedLog(_) | ReadError::TailCut { .. } => {
-                (code::DAMAGED, "replay ID verify (says what is still whole)")
+                (code::DAMAGED, "replay ID verify (shows what is still intact)")
             }
-            _ => (code::CANNOT_ACCESS, "try again once the cause is gone"),
+            _ => (code::CANNOT_ACCESS, "fix the cause and try again"),
         };
-        Self::told(code, error.to_string(), hint)
+        Self::new(code, error.to_string(), hint)
     }
 }
 
@@ -84,9 +83,9 @@ impl From<Trouble> for Failure {
         match trouble {
             Trouble::Log(error) => error.into(),
             Trouble::Newer { .. } => {
-                Self::told(code::CANNOT_ACCESS, trouble.to_string(), "pip install --upgrade cloaca")
+                Self::new(code::CANNOT_ACCESS, trouble.to_string(), "pip install --upgrade cloaca")
             }
-            other => Self::told(code::DAMAGED, other.to_string(), "replay ID verify"),
+            other => Self::new(code::DAMAGED, other.to_string(), "replay ID verify"),
         }
     }
 }
@@ -96,9 +95,9 @@ impl From<ChangeError> for Failure {
         match error {
             ChangeError::Read(error) => error.into(),
             ChangeError::Open(_) | ChangeError::Refused(_) => {
-                Self::told(code::NOT_DONE, error.to_string(), "replay list (shows what is finished)")
+                Self::new(code::NOT_DONE, error.to_string(), "replay list (shows which executions are finished)")
             }
-            other => Self::told(code::CANNOT_ACCESS, other.to_string(), "try again once the cause is gone"),
+            other => Self::new(code::CANNOT_ACCESS, other.to_string(), "fix the cause and try again"),
         }
     }
 }
@@ -107,8 +106,8 @@ impl From<SignError> for Failure {
     fn from(error: SignError) -> Self {
         match error {
             SignError::Read(error) => error.into(),
-            SignError::Empty => Self::told(code::NOT_FOUND, error.to_string(), "replay list"),
-            other => Self::told(code::DAMAGED, other.to_string(), "replay verify --all"),
+            SignError::Empty => Self::new(code::NOT_FOUND, error.to_string(), "replay list"),
+            other => Self::new(code::DAMAGED, other.to_string(), "replay verify --all"),
         }
     }
 }
@@ -118,12 +117,12 @@ impl From<ArchiveError> for Failure {
         match error {
             ArchiveError::Read(error) => error.into(),
             ArchiveError::Exists(_) => {
-                Self::told(code::NOT_DONE, error.to_string(), "cloaca log archive … -o OTHER.cloaca")
+                Self::new(code::NOT_DONE, error.to_string(), "cloaca log archive … -o OTHER.cloaca")
             }
             ArchiveError::NoDefinition { .. } | ArchiveError::Differs { .. } => {
-                Self::told(code::DAMAGED, error.to_string(), "replay ID verify")
+                Self::new(code::DAMAGED, error.to_string(), "replay ID verify")
             }
-            other => Self::told(code::CANNOT_ACCESS, other.to_string(), "try again once the cause is gone"),
+            other => Self::new(code::CANNOT_ACCESS, other.to_string(), "fix the cause and try again"),
         }
     }
 }

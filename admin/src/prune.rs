@@ -1,4 +1,4 @@
-//! `cloaca log prune`: finished executions out of the log.
+//! `cloaca log prune`: permanently drops finished executions from the log.
 
 use std::path::Path;
 
@@ -11,28 +11,29 @@ use cloacina_store::open_reader;
 use cloacina_store::record::{Hash, StreamId};
 
 use crate::arguments::{LogArguments, PruneArguments};
-use crate::ask::confirm;
+use crate::confirm::confirm;
 use crate::failure::Failure;
+use crate::finish::finish;
 use crate::select;
 use crate::surroundings::Surroundings;
-use crate::wiping::finish;
 
-/// What the log is to remember of what is dropped.
+/// What the log records about dropped executions.
 pub(crate) struct Tombstone {
     pub(crate) archive: Option<Hash>,
     pub(crate) reason: String,
     pub(crate) by: String,
 }
 
-/// Drops streams that still end as they did when they were chosen, each given with the hash of its last record. Many go with one sync.
+/// Drops streams that have not changed since they were selected: each comes with the hash of its last record then. One
+/// sync covers many of them.
 pub(crate) fn drop_streams(
     keeper: &dyn Keeper,
     streams: &[(StreamId, Hash)],
     tombstone: &Tombstone,
 ) -> Result<(), Failure> {
     let Tombstone { archive, reason, by } = tombstone;
-    for some in streams.chunks(MOST_PRUNED) {
-        let (streams, reason, by) = (some.to_vec(), reason.clone(), by.clone());
+    for batch in streams.chunks(MOST_PRUNED) {
+        let (streams, reason, by) = (batch.to_vec(), reason.clone(), by.clone());
         keeper.change(Change::Prune(Prune { streams, archive: *archive, reason, by }))?;
     }
     Ok(())
@@ -40,48 +41,48 @@ pub(crate) fn drop_streams(
 
 pub(crate) fn run(
     arguments: &LogArguments,
-    what: &PruneArguments,
+    options: &PruneArguments,
     path: &Path,
-    around: &mut Surroundings<'_>,
+    env: &mut Surroundings<'_>,
 ) -> Result<(), Failure> {
-    if what.dry_run {
+    if options.dry_run {
         let reader = open_reader(path)?;
-        let heads = chosen(&*reader, what, around)?;
+        let heads = selected(&*reader, options, env)?;
         for head in &heads {
-            writeln!(around.out, "{}", select::line(head))?;
+            writeln!(env.out, "{}", select::line(head))?;
         }
-        writeln!(around.out, "{}: nothing was dropped (--dry-run)", summary(&heads))?;
+        writeln!(env.out, "{}: nothing was dropped (--dry-run)", summary(&heads))?;
         return Ok(());
     }
     let keeper = open_keeper(path)?;
-    let heads = chosen(&*keeper, what, around)?;
+    let heads = selected(&*keeper, options, env)?;
     if heads.is_empty() {
-        writeln!(around.out, "nothing to drop")?;
+        writeln!(env.out, "nothing to drop")?;
         return Ok(());
     }
     for head in &heads {
-        writeln!(around.err, "{}", select::line(head))?;
+        writeln!(env.err, "{}", select::line(head))?;
     }
-    let question = format!("{} will be dropped from {} for good.", summary(&heads), path.display());
-    confirm(around, arguments.yes, &question)?;
-    let by = arguments.by.clone().unwrap_or_else(|| around.user());
-    let tombstone = Tombstone { archive: None, reason: what.reason.clone(), by };
+    let question = format!("Permanently drop {} from {}?", summary(&heads), path.display());
+    confirm(env, arguments.yes, &question)?;
+    let by = arguments.by.clone().unwrap_or_else(|| env.user());
+    let tombstone = Tombstone { archive: None, reason: options.reason.clone(), by };
     let streams: Vec<_> = heads.iter().map(|head| (head.entry.stream, head.entry.head)).collect();
     drop_streams(&*keeper, &streams, &tombstone)?;
     let done = format!("dropped {} from {}", summary(&heads), path.display());
     finish(&*keeper, path, &done)?;
-    writeln!(around.out, "{done}")?;
-    writeln!(around.err, "\nhint: cloaca log compact (gives their space back, once no process has the log)")?;
+    writeln!(env.out, "{done}")?;
+    writeln!(env.err, "\nhint: cloaca log compact (frees their disk space; no process may have the log open)")?;
     Ok(())
 }
 
-fn chosen(reader: &dyn LogReader, what: &PruneArguments, around: &Surroundings<'_>) -> Result<Vec<Head>, Failure> {
-    let wanted = Wanted { status: what.status.clone(), workflow: what.workflow.clone(), ..Wanted::default() };
+fn selected(reader: &dyn LogReader, options: &PruneArguments, env: &Surroundings<'_>) -> Result<Vec<Head>, Failure> {
+    let wanted = Wanted { status: options.status.clone(), workflow: options.workflow.clone(), ..Wanted::default() };
     let mut heads = select::finished(reader, &wanted, None)?;
-    // Newest first: what is to be kept stands in front.
-    heads.drain(..what.keep.unwrap_or(0).min(heads.len()));
-    if let Some(age) = what.older_than {
-        let before = age.before(around.now);
+    // The list is newest first, so the executions to keep come first.
+    heads.drain(..options.keep.unwrap_or(0).min(heads.len()));
+    if let Some(age) = options.older_than {
+        let before = age.before(env.now);
         heads.retain(|head| head.ended().is_some_and(|ended| ended < before));
     }
     Ok(heads)

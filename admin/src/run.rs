@@ -1,4 +1,4 @@
-//! From arguments to a change.
+//! Runs the command that the command line names, and reports its failure.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -8,51 +8,51 @@ use crate::failure::{Failure, code};
 use crate::surroundings::Surroundings;
 use crate::{archive, checkpoint, erase, import, prune, rewrite, select};
 
-/// Runs a command line (the program's name first) and gives its exit code.
-pub fn run(arguments: Vec<OsString>, around: &mut Surroundings<'_>) -> i32 {
-    let done = match Arguments::of(arguments) {
-        Ok(Arguments { command: Program::Log(arguments) }) => log(&arguments, around),
-        // It is run before anything is parsed.
+/// Runs a command line that starts with the program name, and returns the exit code.
+pub fn run(arguments: Vec<OsString>, env: &mut Surroundings<'_>) -> i32 {
+    let result = match Arguments::from_command_line(arguments) {
+        Ok(Arguments { command: Program::Log(arguments) }) => log(&arguments, env),
+        // `main` runs `cloaca replay` before this parser sees the arguments.
         Ok(Arguments { command: Program::Replay { .. } }) => {
-            Err(Failure::usage("`replay` comes first: cloaca replay …", "cloaca replay --help"))
+            Err(Failure::usage("`replay` must be the first argument", "cloaca replay --help"))
         }
         Err(error) => {
             let text = error.render();
-            // Nobody is left to tell if this cannot be written.
-            let _ = if error.use_stderr() { write!(around.err, "{text}") } else { write!(around.out, "{text}") };
+            // There is nowhere to report an error of this write.
+            let _ = if error.use_stderr() { write!(env.err, "{text}") } else { write!(env.out, "{text}") };
             return error.exit_code();
         }
     };
-    let flushed = around.out.flush();
-    match done.and_then(|()| flushed.map_err(Failure::from)) {
+    let flushed = env.out.flush();
+    match result.and_then(|()| flushed.map_err(Failure::from)) {
         Ok(()) => code::OK,
         Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => code::OK,
         Err(Failure::Output(error)) => {
-            let _ = writeln!(around.err, "error: cannot write: {error}");
+            let _ = writeln!(env.err, "error: cannot write: {error}");
             code::CANNOT_ACCESS
         }
-        Err(Failure::Told { code, error, hint }) => {
-            let _ = writeln!(around.err, "error: {error}\n\nhint: {hint}");
+        Err(Failure::Diagnostic { code, error, hint }) => {
+            let _ = writeln!(env.err, "error: {error}\n\nhint: {hint}");
             code
         }
     }
 }
 
-fn log(arguments: &LogArguments, around: &mut Surroundings<'_>) -> Result<(), Failure> {
-    if let Some(option) = arguments.option_without_meaning() {
+fn log(arguments: &LogArguments, env: &mut Surroundings<'_>) -> Result<(), Failure> {
+    if let Some(option) = arguments.unsupported_option() {
         let name = arguments.command.name();
-        let removes = if name == "archive" { " without `--drop`" } else { "" };
-        let error = format!("`--{option}` has no meaning for `{name}`{removes}");
+        let without = if name == "archive" { " without `--drop`" } else { "" };
+        let error = format!("`--{option}` cannot be used with `{name}`{without}");
         return Err(Failure::usage(error, format!("cloaca log {name} --help")));
     }
-    let path = select::log(arguments.log.as_deref(), around)?;
+    let path = select::log(arguments.log.as_deref(), env)?;
     match &arguments.command {
-        Command::Archive(what) => archive::run(arguments, what, &path, around),
-        Command::Import { file } => import::run(file, &path, around),
-        Command::Erase(what) => erase::run(arguments, what, &path, around),
-        Command::Checkpoint(what) => checkpoint::run(what, &path, around),
-        Command::Prune(what) => prune::run(arguments, what, &path, around),
-        Command::Compact => rewrite::compact(arguments, &path, around),
-        Command::Repair { to } => rewrite::repair(to, &path, around),
+        Command::Archive(options) => archive::run(arguments, options, &path, env),
+        Command::Import { file } => import::run(file, &path, env),
+        Command::Erase(options) => erase::run(arguments, options, &path, env),
+        Command::Checkpoint(options) => checkpoint::run(options, &path, env),
+        Command::Prune(options) => prune::run(arguments, options, &path, env),
+        Command::Compact => rewrite::compact(arguments, &path, env),
+        Command::Repair { to } => rewrite::repair(to, &path, env),
     }
 }

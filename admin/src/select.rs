@@ -1,4 +1,4 @@
-//! Which log, which executions, which times are meant.
+//! Finds the log and the executions that a command line names, and parses its times.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -26,7 +26,7 @@ impl FromStr for Age {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no age; write a number and s, m, h, d or w, as in 90d");
+        let wrong = || format!("invalid age '{text}': expected a number and s, m, h, d or w, as in 90d");
         let unit = text.chars().last().ok_or_else(wrong)?;
         let seconds = match unit {
             's' => 1,
@@ -42,13 +42,13 @@ impl FromStr for Age {
 }
 
 impl Age {
-    /// The moment so long before another.
+    /// Returns the time that lies this age before `now`.
     pub(crate) fn before(self, now: Timestamp) -> Timestamp {
         Timestamp(now.0.saturating_sub(self.micros))
     }
 }
 
-/// A moment: a date, a time, or an age.
+/// A point in time: a date, a time, or an age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
     At(Timestamp),
@@ -67,7 +67,8 @@ impl FromStr for Moment {
         }
         text.parse().map(Self::Ago).map_err(|_| {
             format!(
-                "'{text}' is no time; write a date (2026-11-01, in UTC), a time (2026-11-01T12:00:00Z), or an age (90d)"
+                "invalid time '{text}': expected a date (2026-11-01, in UTC), a time (2026-11-01T12:00:00Z), or an age \
+                 (90d)"
             )
         })
     }
@@ -82,27 +83,27 @@ impl Moment {
     }
 }
 
-/// The log that is meant.
-pub(crate) fn log(option: Option<&Path>, around: &Surroundings<'_>) -> Result<PathBuf, Failure> {
-    let logs = choose(option, around.variable, &around.directory)
+/// Returns the path of the log: `option`, or the default log.
+pub(crate) fn log(option: Option<&Path>, env: &Surroundings<'_>) -> Result<PathBuf, Failure> {
+    let logs = choose(option, env.variable, &env.directory)
         .map_err(|error| Failure::usage(error.to_string(), "cloaca log --log PATH …"))?;
     let first = logs.paths.into_iter().next().unwrap_or_default();
-    Ok(around.directory.join(first))
+    Ok(env.directory.join(first))
 }
 
-/// The execution that a text means.
+/// Finds an execution by an id, or by a unique prefix or suffix of it.
 pub(crate) fn execution(reader: &dyn LogReader, text: &str) -> Result<Head, Failure> {
     let id = resolve(reader, text).map_err(|error| match error {
         NotFound::Log(error) => error.into(),
         NotFound::NoId(_) => Failure::usage(error.to_string(), "replay list"),
         NotFound::Unknown { .. } => {
-            Failure::told(code::NOT_FOUND, format!("no execution '{text}' in {}", reader.location()), "replay list")
+            Failure::new(code::NOT_FOUND, format!("no execution '{text}' in {}", reader.location()), "replay list")
         }
         NotFound::Ambiguous { candidates, .. } => {
             let ids: Vec<String> = candidates.iter().map(|head| head.id.to_string()).collect();
-            Failure::told(
+            Failure::new(
                 code::NOT_FOUND,
-                format!("'{text}' fits several executions: {}", ids.join(", ")),
+                format!("'{text}' matches several executions: {}", ids.join(", ")),
                 "replay list",
             )
         }
@@ -110,21 +111,21 @@ pub(crate) fn execution(reader: &dyn LogReader, text: &str) -> Result<Head, Fail
     Ok(source::head(reader, id)?)
 }
 
-/// The finished executions that a filter takes, newest first.
+/// Lists the finished executions that match `wanted`, newest first; only those that ended before `before`, if given.
 pub(crate) fn finished(
     reader: &dyn LogReader,
     wanted: &Wanted,
     before: Option<Timestamp>,
 ) -> Result<Vec<Head>, Failure> {
     let (heads, _) = source::list(reader, wanted)?;
-    let is_over = |head: &Head| match (head.ended(), before) {
+    let has_ended = |head: &Head| match (head.ended(), before) {
         (Some(ended), Some(before)) => ended < before,
         (ended, _) => ended.is_some(),
     };
-    Ok(heads.into_iter().filter(|head| !head.entry.open && is_over(head)).collect())
+    Ok(heads.into_iter().filter(|head| !head.entry.open && has_ended(head)).collect())
 }
 
-/// An execution in a line.
+/// Formats an execution as one line of a list.
 pub(crate) fn line(head: &Head) -> String {
     use cloacina_replay::cli::text;
     let ended = head.ended().and_then(cloacina_replay::time::utc);
@@ -139,7 +140,7 @@ pub(crate) fn line(head: &Head) -> String {
     )
 }
 
-/// How an execution is named in what is typed next.
+/// Returns the short id of an execution, for use in hints.
 pub(crate) fn name(id: ExecutionId) -> String {
     short(id)
 }

@@ -1,4 +1,4 @@
-//! Everything that the command line touches besides its arguments, so that tests can put something else in its place.
+//! The environment of a command: everything it uses besides its arguments. Tests replace it.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -6,31 +6,31 @@ use std::path::PathBuf;
 
 use cloacina_engine::core::time::Timestamp;
 
-/// What a run of the command line sees and writes to.
+/// The streams, environment variables, directory and clock of a command.
 pub struct Surroundings<'a> {
-    /// Where data goes.
+    /// Standard output: results.
     pub out: &'a mut dyn Write,
-    /// Where everything else goes, questions too.
+    /// Standard error: messages and questions.
     pub err: &'a mut dyn Write,
-    /// Where answers come from; `None` if nobody is there to be asked.
+    /// Standard input for answers; `None` if it is not a terminal.
     pub input: Option<&'a mut dyn BufRead>,
-    /// The environment.
+    /// Reads an environment variable.
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// The working directory.
     pub directory: PathBuf,
-    /// What time it is.
+    /// The current time.
     pub now: Timestamp,
 }
 
 impl Surroundings<'_> {
-    /// Who does this, for the log to remember.
+    /// Returns the name of the user, to be recorded in the log.
     pub(crate) fn user(&self) -> String {
         let name = ["USER", "LOGNAME"].iter().find_map(|name| (self.variable)(name).filter(|name| !name.is_empty()));
         name.map_or_else(|| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 }
 
-/// Runs with the surroundings of this process.
+/// Calls `run` with the surroundings of this process.
 pub(crate) fn with_process<T>(run: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
     let stdin = io::stdin();
     let mut input = stdin.lock();

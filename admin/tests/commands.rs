@@ -1,4 +1,4 @@
-//! `cloaca log …` on a log in a directory, also while a process has it.
+//! `cloaca log …` on a log in a directory, also while another process has it open.
 
 use std::ffi::OsString;
 use std::io::{BufRead, Cursor};
@@ -24,7 +24,7 @@ struct Ran {
 }
 
 impl World {
-    /// A directory with a log of many histories, which this process still has.
+    /// A directory with a log of many histories, which this process still has open.
     fn held() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = std::sync::Arc::new(open(&directory.path().join("log"), &Options::default()).unwrap());
@@ -32,7 +32,7 @@ impl World {
         Self { directory, log: Some(log) }
     }
 
-    /// The same, closed.
+    /// The same, but the log is closed.
     fn closed() -> Self {
         let mut world = Self::held();
         world.log.take().unwrap().close().unwrap();
@@ -71,7 +71,7 @@ impl World {
     }
 }
 
-/// The log raises the times of the histories to those at which they are written.
+/// Far in the future: the log replaces the times of the histories by the time of writing.
 const NEXT_YEAR: i64 = i64::MAX / 2;
 
 fn stream(end: u32) -> StreamId {
@@ -96,7 +96,7 @@ fn nothing_is_removed_without_a_yes() {
             assert_eq!(ran.code, code::NOT_DONE, "{command}, {answer:?}: {}", ran.err);
             assert!(ran.err.contains("nothing was removed"), "{}", ran.err);
         }
-        // Opening it leaves notes in the log's own stream, and nothing else changes.
+        // Opening the log appends to its own stream, and changes nothing else.
         let (log, own) = (world.log(), world.log().stream(StreamId::LOG).unwrap().records);
         let others = log.head().unwrap().position - own;
         assert!(before.position - others <= own, "{command}");
@@ -115,15 +115,15 @@ fn a_value_is_erased_through_the_process_that_has_the_log() {
     for world in [World::held(), World::closed()] {
         let before = world.log().read(stream(TUTORIAL), 0, 100).unwrap();
         let ran = world.done("erase 9f3ac102 --key dataset --reason case-311 --yes");
-        assert!(ran.out.contains("erased what 2 events"), "{}", ran.out);
+        assert!(ran.out.contains("erased the contents of 2 events"), "{}", ran.out);
         let log = world.log();
         let after = log.read(stream(TUTORIAL), 0, 100).unwrap();
         let erased: Vec<u64> =
             after.iter().filter(|record| record.body.bytes().is_none()).map(|record| record.seq).collect();
         assert_eq!(erased, [4, before.len() as u64 - 1]);
         assert!(before.iter().zip(&after).all(|(old, new)| old.hash == new.hash));
-        let told = log.erasures(stream(TUTORIAL)).unwrap();
-        assert_eq!((&*told[0].by, &*told[0].reason), ("ann", "case-311"));
+        let erasures = log.erasures(stream(TUTORIAL)).unwrap();
+        assert_eq!((&*erasures[0].by, &*erasures[0].reason), ("ann", "case-311"));
     }
 }
 
@@ -174,7 +174,7 @@ fn an_archive_is_shown_as_the_log_is_and_comes_back_after_it_was_dropped() {
             assert_eq!(cloacina_replay::cli::run(around_args, &mut around), 0);
             String::from_utf8(out).unwrap().split_once("\"trouble\"").unwrap().1.to_owned()
         };
-        // How its events were acknowledged, and its path, are told above what is compared.
+        // The durability and the path of the log come before the part that is compared.
         assert!(shown(&archive) == shown(&world.path("log")));
 
         world.done(&format!("archive {} {} -o dropped.cloaca --drop --yes", id(BRANCHES), id(FAILED)));
@@ -225,7 +225,7 @@ fn a_log_is_written_anew_and_copied_once_nobody_has_it() {
     let before = world.log().read(stream(BRANCHES), 0, 1_000).unwrap();
     assert_eq!(world.run("compact", Some("no\n")).code, code::NOT_DONE);
     let ran = world.done("compact --yes");
-    assert!(ran.out.contains("anew"), "{}", ran.out);
+    assert!(ran.out.contains("rewrote"), "{}", ran.out);
     assert_eq!(world.log().read(stream(BRANCHES), 0, 1_000).unwrap(), before);
     let ran = world.done("repair --to new");
     assert!(ran.out.starts_with("copied 9 streams"), "{}", ran.out);
@@ -250,7 +250,7 @@ fn a_damaged_log_is_copied_as_far_as_it_is_whole_and_says_what_is_not() {
     assert_eq!(verified, 5);
     let ran = world.run("repair --to new", None);
     assert_eq!(ran.code, code::DAMAGED, "{}{}", ran.out, ran.err);
-    assert!(ran.out.contains("also wrong: "), "{}", ran.out);
+    assert!(ran.out.contains("also damaged: "), "{}", ran.out);
     assert_eq!(verify(&world.path("new")).unwrap().findings, []);
 }
 

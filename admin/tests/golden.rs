@@ -1,12 +1,12 @@
-//! A log directory as format 1 is written, kept in `tests/golden/log-v1`: whatever reads and writes logs from then on must read it, say
-//! the same of it, and go on writing it.
+//! A log directory in format 1, kept in `tests/golden/log-v1`: every later version must read it, print the same output
+//! for it, and be able to append to it.
 //!
-//! The next golden log (of a format 2, or with kinds of events that this one does not have) is made beside this one, by
+//! To create the next golden log (for a format 2, or with new kinds of events), next to this one:
 //!
 //!     GOLDEN_LOG=$PWD/tests/golden/log-v2 cargo test -p cloacina-admin golden
 //!
-//! which also writes what `replay` says of it. A golden log is never written anew. Where the words of `replay` were changed on
-//! purpose, `GOLDEN_SAID=1` with the same command writes only those of this one.
+//! This also writes the output of `replay`. A golden log is never overwritten. After an intended change of that output,
+//! `GOLDEN_SAID=1 cargo test -p cloacina-admin golden` updates it for this log.
 
 use std::ffi::OsString;
 use std::fs;
@@ -28,11 +28,11 @@ use cloacina_store::log::{Batch, EventLog, Frame, Listing, LogReader, StreamFilt
 use cloacina_store::record::{StreamId, StreamKind, Timestamp as StoreTime};
 use cloacina_store::{Options, open, open_reader};
 
-/// An execution that comes from another log.
+/// The id of an execution that is imported from another log.
 const IMPORTED: u32 = 0x51b0_0077;
 
-/// What `replay` is asked of the golden log, and the file with what it said.
-const ASKED: [(&str, &str); 5] = [
+/// The arguments of `replay` and the file with the expected output.
+const COMMANDS: [(&str, &str); 5] = [
     ("list --limit 50", "list.txt"),
     ("9f3ac102", "tutorial.txt"),
     ("51b00005", "branches.txt"),
@@ -40,14 +40,14 @@ const ASKED: [(&str, &str); 5] = [
     ("verify --all", "verify.txt"),
 ];
 
-/// The golden logs: one for each format.
+/// Returns the golden logs: one for each format.
 fn golden_logs() -> impl Iterator<Item = PathBuf> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
     ["log-v1"].into_iter().map(move |name| golden.join(name))
 }
 
-/// A program with its arguments, in a directory: what it printed, if all went well.
-fn said(program: &str, arguments: &str, directory: &Path) -> String {
+/// Runs a program in a directory, and returns what it printed. It must succeed.
+fn output(program: &str, arguments: &str, directory: &Path) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let home = directory.join("home").into_os_string();
     let variable = move |name: &str| (name == "HOME").then(|| home.clone());
@@ -75,14 +75,14 @@ fn said(program: &str, arguments: &str, directory: &Path) -> String {
             Surroundings { out: &mut out, err: &mut err, input: None, variable: &variable, directory, now };
         let removes =
             ["erase", "prune"].contains(&arguments.split(' ').next().unwrap()) || arguments.contains("--drop");
-        let agreed: &[&str] = if removes {
+        let consent: &[&str] = if removes {
             &["--yes", "--by", "golden"]
         } else if arguments == "compact" {
             &["--yes"]
         } else {
             &[]
         };
-        cloacina_admin::run(words(&[&["cloaca", "log", "--log", "log"], agreed].concat()), &mut around)
+        cloacina_admin::run(words(&[&["cloaca", "log", "--log", "log"], consent].concat()), &mut around)
     };
     assert_eq!(code, 0, "{program} {arguments}: {}", String::from_utf8_lossy(&err));
     String::from_utf8(out).unwrap()
@@ -100,8 +100,8 @@ fn append(log: &Log, stream: [u8; 16], kind: StreamKind, first: u64, bodies: Vec
     log.0.append(Batch { definitions: Vec::new(), frames: vec![frame] }).unwrap();
 }
 
-/// A schedule that fired and was disabled, and a trigger that fired once and once did not.
-fn others(log: &Log) {
+/// Appends a schedule that fired and was disabled, and a trigger that fired once and once did not.
+fn append_schedule_and_trigger(log: &Log) {
     let request = || Request { by: "ops".into(), reason: Some("for tests".into()) };
     let hourly = |time: Timestamp| Some(Timestamp((time.0.div_euclid(3_600_000_000) + 1) * 3_600_000_000));
     let created = ScheduleCreated {
@@ -147,43 +147,43 @@ fn others(log: &Log) {
     );
 }
 
-/// An archive of an execution of another log.
-fn foreign(archive: &Path) {
+/// Writes an archive with an execution of another log.
+fn archive_of_another_log(archive: &Path) {
     let directory = tempfile::tempdir().unwrap();
     let log = Arc::new(open(&directory.path().join("log"), &Options::default()).unwrap());
     histories::tutorial(&Log(log.clone()), id(IMPORTED));
     log.close().unwrap();
-    said("cloaca", "archive 51b00077 -o foreign.cloaca", directory.path());
+    output("cloaca", "archive 51b00077 -o foreign.cloaca", directory.path());
     fs::copy(directory.path().join("foreign.cloaca"), archive).unwrap();
 }
 
-/// Makes a log with what there is, in `log`, and writes down what `replay` says of it.
-fn make(directory: &Path) {
-    // A log takes no times before its own; so that tasks take time, all happens from now on.
+/// Creates a log with every kind of event in `log`, and writes the output of `replay` for it.
+fn create_golden_log(directory: &Path) {
+    // A log accepts no times before its creation, so the histories begin now; otherwise tasks would take no time.
     common::begin_now();
     let log = Arc::new(open(&directory.join("log"), &Options::default()).unwrap());
     let shared = Log(log.clone());
     histories::all_into(&shared);
-    others(&shared);
+    append_schedule_and_trigger(&shared);
     drop(shared);
     let work = tempfile::tempdir().unwrap();
-    foreign(&directory.join("foreign.cloaca"));
-    said("cloaca", "import foreign.cloaca", directory);
-    said("cloaca", "erase 9f3ac102 --key dataset --reason case-7", directory);
-    said("cloaca", "archive 51b00006 -o dropped.cloaca --drop", directory);
-    said("cloaca", "checkpoint -o checkpoint", directory);
+    archive_of_another_log(&directory.join("foreign.cloaca"));
+    output("cloaca", "import foreign.cloaca", directory);
+    output("cloaca", "erase 9f3ac102 --key dataset --reason case-7", directory);
+    output("cloaca", "archive 51b00006 -o dropped.cloaca --drop", directory);
+    output("cloaca", "checkpoint -o checkpoint", directory);
     log.close().unwrap();
-    // The key is secret, whatever it signs.
+    // Keep the secret key out of the golden log.
     fs::rename(directory.join("home"), work.path().join("home")).unwrap();
     for name in ["foreign.cloaca", "dropped.cloaca"] {
         fs::remove_file(directory.join(name)).unwrap();
     }
-    for (arguments, file) in ASKED {
-        fs::write(directory.join(file), said("replay", arguments, directory)).unwrap();
+    for (arguments, file) in COMMANDS {
+        fs::write(directory.join(file), output("replay", arguments, directory)).unwrap();
     }
 }
 
-/// A copy of a golden log, as a checkout has it.
+/// Copies a golden log, as it is in a checkout.
 fn copied(golden: &Path) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     copy(&golden.join("log"), &directory.path().join("log"));
@@ -203,7 +203,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// All files of a directory and those below it.
+/// Returns the paths and contents of all files below a directory.
 fn files(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path).unwrap().map(Result::unwrap) {
@@ -217,9 +217,9 @@ fn files(path: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-fn says_what_it_said(golden: &Path, directory: &Path, asked: &[(&str, &str)]) {
-    for (arguments, file) in asked {
-        let now = said("replay", arguments, directory);
+fn assert_same_output(golden: &Path, directory: &Path, commands: &[(&str, &str)]) {
+    for (arguments, file) in commands {
+        let now = output("replay", arguments, directory);
         if std::env::var_os("GOLDEN_SAID").is_some() {
             fs::write(golden.join(file), &now).unwrap();
         }
@@ -233,8 +233,8 @@ fn a_golden_log_is_read_where_it_lies_and_says_what_it_said() {
     for golden in golden_logs() {
         let directory = copied(&golden);
         let before = files(&directory.path().join("log"));
-        says_what_it_said(&golden, directory.path(), &ASKED);
-        said("replay", "verify --checkpoint checkpoint", directory.path());
+        assert_same_output(&golden, directory.path(), &COMMANDS);
+        output("replay", "verify --checkpoint checkpoint", directory.path());
         let reader = open_reader(&directory.path().join("log")).unwrap();
         let listed = |kind| {
             let filter = StreamFilter { kind: Some(kind), limit: 100, ..StreamFilter::default() };
@@ -258,11 +258,11 @@ fn a_golden_log_is_gone_on_with() {
         assert!(log.head().unwrap().position > before);
         log.close().unwrap();
         drop(log);
-        said("replay", "51b00078", directory.path());
-        said("replay", "verify --all", directory.path());
-        said("replay", "verify --checkpoint checkpoint", directory.path());
-        // All executions are as they were.
-        says_what_it_said(&golden, directory.path(), &ASKED[1..4]);
+        output("replay", "51b00078", directory.path());
+        output("replay", "verify --all", directory.path());
+        output("replay", "verify --checkpoint checkpoint", directory.path());
+        // The executions that were there before are unchanged.
+        assert_same_output(&golden, directory.path(), &COMMANDS[1..4]);
     }
 }
 
@@ -270,9 +270,9 @@ fn a_golden_log_is_gone_on_with() {
 fn a_golden_log_that_is_written_anew_says_what_it_said() {
     for golden in golden_logs() {
         let directory = copied(&golden);
-        said("cloaca", "compact", directory.path());
-        says_what_it_said(&golden, directory.path(), &ASKED);
-        said("replay", "verify --checkpoint checkpoint", directory.path());
+        output("cloaca", "compact", directory.path());
+        assert_same_output(&golden, directory.path(), &COMMANDS);
+        output("replay", "verify --checkpoint checkpoint", directory.path());
     }
 }
 
@@ -281,13 +281,13 @@ fn an_archive_of_a_golden_log_holds_for_both_verifiers() {
     let verifier = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/verifier/verify.py");
     for golden in golden_logs() {
         let directory = copied(&golden);
-        said("cloaca", "archive 9f3ac101 9f3ac102 51b00003 51b00008 51b00077 -o some.cloaca", directory.path());
+        output("cloaca", "archive 9f3ac101 9f3ac102 51b00003 51b00008 51b00077 -o some.cloaca", directory.path());
         for (what, file) in [("archive", "some.cloaca"), ("checkpoint", "checkpoint")] {
             let ran =
                 Command::new("python3").args([verifier, what, file]).current_dir(directory.path()).output().unwrap();
             assert!(ran.status.success(), "{what}: {}", String::from_utf8_lossy(&ran.stdout));
         }
-        said("replay", "verify --all --log some.cloaca", directory.path());
+        output("replay", "verify --all --log some.cloaca", directory.path());
     }
 }
 
@@ -303,7 +303,7 @@ fn the_next_golden_log_can_be_made() {
             path
         }
     };
-    make(&directory);
+    create_golden_log(&directory);
     let list = fs::read_to_string(directory.join("list.txt")).unwrap();
     for status in ["Completed", "Failed", "Cancelled", "Running"] {
         assert!(list.contains(status), "{status} in {list}");

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-// The same histories as those that `replay` shows.
+// The histories that the tests of `replay` use.
 #[path = "../../replay/tests/common/mod.rs"]
 mod common;
 

@@ -1,5 +1,5 @@
-//! Checkpoints and proofs, made by `cloaca log` and `replay`, and checked twice: by `replay`, and by a verifier in plain
-//! Python that shares no code with it (`tests/verifier/verify.py`). Both must say the same of everything.
+//! Checkpoints and proofs, written by `cloaca log` and `replay`, and checked twice: by `replay`, and by a verifier in
+//! plain Python that shares no code with it (`tests/verifier/verify.py`). Both must agree on every input.
 
 use std::ffi::OsString;
 use std::fs;
@@ -87,7 +87,7 @@ impl World {
         Ran { out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap(), code }
     }
 
-    /// What the verifier in Python says.
+    /// Runs the verifier in Python.
     fn python(&self, arguments: &str) -> Ran {
         let verifier = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/verifier/verify.py");
         let ran = Command::new("python3")
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// What both verifiers say of a proof.
+    /// Checks a proof with both verifiers, which must agree. Returns whether they accept it.
     fn both(&self, arguments: &str) -> bool {
         let ours = self.replay(&format!("verify --proof {arguments}"));
         let theirs = self.python(&format!("proof {arguments}"));
@@ -119,7 +119,7 @@ impl World {
         ours.code == 0
     }
 
-    /// Writes forgeries into files, and sees that both verifiers refuse each of them.
+    /// Writes forgeries to files, and asserts that both verifiers reject each of them.
     fn both_refuse(&self, what: &str, forgeries: impl Iterator<Item = Vec<u8>>) {
         let ours = match what {
             "archive" => "verify --all --log",
@@ -155,7 +155,7 @@ impl World {
     }
 }
 
-/// A text with one character of a value changed, at several places.
+/// Returns copies of a text that each differ in one character of a value.
 fn altered(text: &str) -> impl Iterator<Item = String> + '_ {
     let digits: Vec<usize> =
         text.char_indices().filter(|(_, letter)| letter.is_ascii_hexdigit()).map(|(at, _)| at).collect();
@@ -195,12 +195,13 @@ fn a_proof_that_was_altered_holds_for_nobody() {
     let text = fs::read_to_string(world.path("proof")).unwrap();
     let nonsense =
         ["", "{}", "[]", "{\"format\":\"cloaca.proof/1\"}", "{\"format\":\"cloaca.proof/2\",\"kind\":\"inclusion\"}"];
-    // A letter of the JSON's own words may be changed, too: then it is no proof.
+    // The changed character may also be part of the JSON syntax: then the file is not a proof.
     let forgeries = altered(&text).chain(nonsense.map(str::to_owned));
     world.both_refuse("proof", forgeries.map(String::into_bytes));
 }
 
-/// What `prove --json` wrote was read by `replay` alone: the verifier in Python knew the proof only without the object around it.
+/// Regression test: the verifier in Python could not read the output of `prove --json`, only a proof without its
+/// wrapper object.
 #[test]
 fn a_proof_within_what_json_writes_is_checked_twice_too() {
     let world = World::new();
@@ -282,11 +283,11 @@ fn the_secret_key_is_made_once_and_for_this_user_alone() {
     let world = World::new();
     let file = world.path("home/.config/cloaca/checkpoint.key");
     let ran = world.cloaca("checkpoint -o first");
-    assert!(ran.err.contains("made a new key"), "{}", ran.err);
+    assert!(ran.err.contains("created a new key"), "{}", ran.err);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
     let ran = world.cloaca("checkpoint -o second");
-    assert!(!ran.err.contains("made a new key"), "{}", ran.err);
+    assert!(!ran.err.contains("created a new key"), "{}", ran.err);
     let key = |name: &str| {
         let text = fs::read_to_string(world.path(name)).unwrap();
         text.lines().find(|line| line.starts_with("key ")).unwrap().to_owned()
@@ -302,7 +303,7 @@ fn the_secret_key_is_made_once_and_for_this_user_alone() {
     assert_eq!(world.cloaca("checkpoint --key short.key").code, code::NOT_DONE);
 }
 
-/// Whoever can write the files can also write an event that looks like a checkpoint. The next one must not go on from it.
+/// A user who can write the files can also forge a checkpoint event. The next checkpoint must not build on it.
 #[test]
 fn a_checkpoint_of_another_key_is_not_gone_on_from() {
     let world = World::new();
@@ -349,7 +350,7 @@ fn verifying_a_whole_log_says_what_was_checked() {
     world.close();
     let closed = world.replay("verify --all");
     assert_eq!(closed.code, 0, "{}", closed.err);
-    assert!(closed.out.contains("are what was written, and nothing is missing"), "{}", closed.out);
+    assert!(closed.out.contains("are intact and complete"), "{}", closed.out);
     for (arguments, code) in
         [("9f3ac102 verify --all", 2), ("verify --key ab", 2), ("verify --proof none", 4), ("prove", 2)]
     {
@@ -357,7 +358,7 @@ fn verifying_a_whole_log_says_what_was_checked() {
     }
 }
 
-/// What a released version has written must be readable, and mean the same, for ever: to both verifiers.
+/// Both verifiers must read the files of every released version, and accept them, for ever.
 #[test]
 fn the_golden_archive_checkpoints_and_proofs_of_format_1_hold() {
     let world = World::new();
@@ -377,7 +378,7 @@ fn the_golden_archive_checkpoints_and_proofs_of_format_1_hold() {
         assert_eq!(ran.code, 0, "{arguments}: {}", ran.err);
     }
     assert!(world.replay("9f3ac102 why dataset --log three.cloaca").out.contains("erased"));
-    // The record in the archive is the one that the proof is of.
+    // The archive contains the record that the proof proves.
     let hash = fs::read_to_string(world.path("inclusion.json")).unwrap();
     let hash = hash.split("\"hash\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     assert!(world.replay("9f3ac102 --json --log three.cloaca").out.contains(&hash));

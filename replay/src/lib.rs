@@ -1,12 +1,12 @@
-//! The past of an execution: what ran, in what order, what it read and wrote, and why it stopped.
+//! The history of an execution: what ran, in what order, what it read and wrote, and why it stopped.
 //!
-//! **Architecture invariant:** replay reads, folds and shows. It writes nothing to a log, and it can run no task: it
-//! takes the engine without its `runtime` feature, so there is nothing in it that could. (`serve` has an executor, for
-//! answering browsers.)
+//! **Architecture invariant:** replay reads logs, folds events and shows the result. It never writes to a log, and it
+//! cannot run a task: it depends on the engine without its `runtime` feature. (`serve` has an executor, to answer
+//! browsers.)
 //!
-//! The library comes first: [`history::History`] is the past of an execution as a value, [`source`] what the index of a
-//! log says, [`story`] what happened task by task, [`verify`] whether the log is what was written. `cli` is a thin face
-//! over it for the terminal.
+//! Everything is available as a library: [`history::History`] is the history of an execution as a value, [`source`]
+//! reads the index of a log, [`story`] tells what happened task by task, and [`verify`] checks the log for changes.
+//! `cli` is a thin command line on top of it.
 
 pub mod ahead;
 pub mod at;
@@ -42,17 +42,17 @@ pub mod words;
 
 use std::ffi::OsString;
 
-/// The program `replay`: takes its command line (the program's name first), writes to standard output and standard error,
+/// Runs `replay` with a command line that starts with the program name. Writes to standard output and standard error,
 /// and returns the exit code.
 #[must_use]
 pub fn main(arguments: Vec<OsString>) -> i32 {
-    // Where that cannot be done, opening the log says why.
+    // If this fails, opening the log reports the cause.
     let _ = cloacina_store::reserve_standard_streams();
-    match cli::completion::answered(&arguments) {
+    match cli::completion::complete(&arguments) {
         Ok(false) => {}
-        // A shell shows nothing of what goes wrong while it completes.
         Ok(true) => return cli::code::OK,
+        // Shells do not show errors of completion.
         Err(_) => return cli::code::USAGE,
     }
-    cli::surroundings::with_process(|around| cli::run(arguments, around))
+    cli::surroundings::with_process(|env| cli::run(arguments, env))
 }

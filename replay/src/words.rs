@@ -1,4 +1,4 @@
-//! The words for what happened: the same in the table, in the JSON and in the documentation.
+//! Text for causes, outcomes, durations and the like: the same in tables, JSON and documentation.
 
 use cloacina_engine::core::definition::TaskDefinition;
 use cloacina_engine::core::event::{AbandonReason, Cause, Environment, Settled, SkipReason, TaskError, TaskId};
@@ -9,7 +9,7 @@ use cloacina_store::log::Durability;
 use crate::ids::short;
 use crate::time::rfc3339;
 
-/// What caused an execution.
+/// Describes what started an execution.
 #[must_use]
 pub fn cause(cause: &Cause) -> String {
     match cause {
@@ -24,7 +24,7 @@ pub fn cause(cause: &Cause) -> String {
     }
 }
 
-/// How a log acknowledges appends.
+/// Formats a durability mode: `sync`, `interval:100` or `os`.
 #[must_use]
 pub fn durability(durability: Durability) -> String {
     match durability {
@@ -34,7 +34,7 @@ pub fn durability(durability: Durability) -> String {
     }
 }
 
-/// The durability that [`durability`] wrote.
+/// Parses the output of [`durability`].
 #[must_use]
 pub fn parse_durability(text: &str) -> Option<Durability> {
     match text {
@@ -44,7 +44,7 @@ pub fn parse_durability(text: &str) -> Option<Durability> {
     }
 }
 
-/// How a task ended.
+/// Describes how a task ended.
 #[must_use]
 pub fn settled(settled: Settled) -> &'static str {
     match settled {
@@ -55,31 +55,31 @@ pub fn settled(settled: Settled) -> &'static str {
     }
 }
 
-/// How a task was skipped: by its own rule, or by failure.
+/// Describes how a task was skipped: by its own rule, or by failure.
 #[must_use]
 pub fn skipped(why: &SkipReason) -> &'static str {
     if why.failure { "skipped by failure" } else { "skipped" }
 }
 
-/// Why a task was skipped: the tasks that decided, failures first, or the condition that did not hold.
+/// Describes why a task was skipped: the tasks that decided it, failures first, or the condition that did not hold.
 #[must_use]
 pub fn skip(why: &SkipReason) -> String {
-    const NAMED: usize = 3;
+    const MAX_NAMES: usize = 3;
     let mut tasks: Vec<&(TaskId, Settled)> = why.tasks.iter().collect();
     tasks.sort_by_key(|(_, how)| !is_failure(*how));
-    let mut says: Vec<String> =
-        tasks.iter().take(NAMED).map(|(task, how)| format!("{task} {}", settled(*how))).collect();
-    if why.tasks.len() > NAMED {
-        says.push(format!("{} more", why.tasks.len() - NAMED));
+    let mut parts: Vec<String> =
+        tasks.iter().take(MAX_NAMES).map(|(task, how)| format!("{task} {}", settled(*how))).collect();
+    if why.tasks.len() > MAX_NAMES {
+        parts.push(format!("{} more", why.tasks.len() - MAX_NAMES));
     }
-    match (says.is_empty(), &*why.rule) {
+    match (parts.is_empty(), &*why.rule) {
         (true, rule) => format!("{rule} does not hold"),
-        (false, "none_failed") => says.join(", "),
-        (false, rule) => format!("{}; {rule} does not hold", says.join(", ")),
+        (false, "none_failed") => parts.join(", "),
+        (false, rule) => format!("{}; {rule} does not hold", parts.join(", ")),
     }
 }
 
-/// Why an attempt was abandoned.
+/// Describes why an attempt was abandoned.
 #[must_use]
 pub fn abandoned(why: AbandonReason) -> &'static str {
     match why {
@@ -88,7 +88,7 @@ pub fn abandoned(why: AbandonReason) -> &'static str {
     }
 }
 
-/// A retry policy in a few words: `retry: fixed, 300 ms`.
+/// Summarizes a retry policy: `retry: fixed, 300 ms`.
 #[must_use]
 pub fn retry(policy: &RetryPolicy) -> String {
     if policy.max_attempts <= 1 {
@@ -102,7 +102,7 @@ pub fn retry(policy: &RetryPolicy) -> String {
     format!("retry: {backoff}, {}", milliseconds(policy.initial_delay.0))
 }
 
-/// A span of milliseconds.
+/// Formats a duration in milliseconds.
 #[must_use]
 pub fn milliseconds(span: u64) -> String {
     match span {
@@ -112,8 +112,8 @@ pub fn milliseconds(span: u64) -> String {
     }
 }
 
-/// A span of microseconds, rounded to the nearest of what is shown. Every view writes spans so, the pages
-/// (`words.js`) and Python too.
+/// Formats a duration in microseconds, rounded to the precision that is shown. The HTML pages (`words.js`) and Python
+/// use the same format.
 #[must_use]
 pub fn span(micros: u64) -> String {
     let rounded = |unit: u64| micros.saturating_add(unit / 2) / unit;
@@ -134,19 +134,19 @@ pub fn span(micros: u64) -> String {
     format!("{} d {} h", hours / 24, hours % 24)
 }
 
-/// An error's type and what it says.
+/// Formats an error: its type and its message.
 #[must_use]
 pub fn error(error: &TaskError) -> String {
     if error.message.is_empty() { error.kind.to_string() } else { format!("{}: {}", error.kind, error.message) }
 }
 
-/// How many attempts at a task may fail.
+/// Returns how many attempts at a task may fail.
 #[must_use]
 pub fn allowed(task: &TaskDefinition) -> u32 {
     task.retry.max_attempts.max(1)
 }
 
-/// Some names, and how many more there are.
+/// Lists at most `most` names, then how many more there are.
 #[must_use]
 pub fn names<'a>(names: impl IntoIterator<Item = &'a TaskId>, most: usize) -> String {
     let mut names = names.into_iter();
@@ -157,19 +157,19 @@ pub fn names<'a>(names: impl IntoIterator<Item = &'a TaskId>, most: usize) -> St
     }
 }
 
-/// A process: `engine 0.1.0, host db01, pid 42, Python 3.13`.
+/// Describes a process: `engine 0.1.0, host db01, pid 42, Python 3.13`.
 #[must_use]
 pub fn environment(environment: &Environment) -> String {
-    let mut says = Vec::new();
+    let mut parts = Vec::new();
     if !environment.engine.is_empty() {
-        says.push(format!("engine {}", environment.engine));
+        parts.push(format!("engine {}", environment.engine));
     }
     if !environment.host.is_empty() {
-        says.push(format!("host {}", environment.host));
+        parts.push(format!("host {}", environment.host));
     }
-    says.push(format!("pid {}", environment.pid));
+    parts.push(format!("pid {}", environment.pid));
     if let Some(python) = &environment.python {
-        says.push(format!("Python {python}"));
+        parts.push(format!("Python {python}"));
     }
-    says.join(", ")
+    parts.join(", ")
 }

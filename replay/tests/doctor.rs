@@ -31,10 +31,10 @@ fn a_held_log_says_by_whom_and_how_it_acknowledges() {
     let ran = doctor(&path);
     assert_eq!(ran.code, 0, "{ran}");
     assert!(line(&ran, "held by").starts_with(&format!("process {} on host", std::process::id())), "{ran}");
-    assert_eq!(line(&ran, "socket"), "it answers readers");
-    assert!(line(&ran, "durability").starts_with("sync: a power cut loses nothing"), "{ran}");
+    assert_eq!(line(&ran, "socket"), "answers readers");
+    assert!(line(&ran, "durability").starts_with("sync: a power cut loses no acknowledged event"), "{ran}");
     assert!(line(&ran, "holds").starts_with("9 executions, 1 unfinished"), "{ran}");
-    assert!(line(&ran, "a sync").contains(" ms in the middle"), "{ran}");
+    assert!(line(&ran, "a sync").contains(" ms median"), "{ran}");
     assert!(line(&ran, "file system").contains(" free of "), "{ran}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left beside the log");
     log.close().unwrap();
@@ -62,9 +62,9 @@ fn a_closed_log_is_told_from_one_whose_process_died() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     made(&path, Durability::Sync).close().unwrap();
-    assert_eq!(line(&doctor(&path), "held by"), "nobody; it was closed in order");
+    assert_eq!(line(&doctor(&path), "held by"), "no process; it was closed properly");
     fs::write(path.join("lock"), "4194304 elsewhere\n").unwrap();
-    assert!(line(&doctor(&path), "held by").ends_with("process 4194304 on host elsewhere had it, and died"));
+    assert!(line(&doctor(&path), "held by").ends_with("process 4194304 on host elsewhere died without closing it"));
 }
 
 #[test]

@@ -252,7 +252,7 @@ fn an_archive_takes_the_place_of_an_id_in_every_command() {
     for (arguments, expected, says) in [
         ("failed.cloaca", 0, "load failed, attempt 3 of 3: TimeoutError"),
         ("failed.cloaca why rows", 0, "written by extract, attempt 1"),
-        ("failed.cloaca verify", 0, "17 of 17 records fit their hashes"),
+        ("failed.cloaca verify", 0, "17 of 17 records match their hashes"),
         ("./failed.cloaca explain load", 0, "load: Failed"),
         ("failed.cloaca graph", 0, "failed"),
         ("failed.cloaca --at 3", 0, "after seq 3"),

@@ -75,7 +75,7 @@ fn detaching_gives_six_and_says_how_to_go_on() {
     let log = Log::default();
     let ran = follow(&log, start(&log), vec![EXTRACT], true, "@ --follow");
     assert_eq!(ran.code, 6, "{ran}");
-    assert_eq!(ran.err, "\ndetached after seq 4; it runs on\nhint: replay 00000077 --follow\n");
+    assert_eq!(ran.err, "\nstopped following after seq 4; the execution continues\nhint: replay 00000077 --follow\n");
 }
 
 #[test]

@@ -35,9 +35,9 @@ fn forks_children_and_runs_of_a_schedule_stand_below_what_they_belong_to() {
 fn a_list_of_a_workflow_that_nothing_is_of_says_so() {
     let ran = replay(&family(), "list --workflow elt");
     assert!(ran.out.contains("no executions") && ran.code == 0, "{ran}");
-    assert_eq!(ran.err, "\nno execution is of a workflow 'elt'\nhint: replay list --workflow etl\n");
+    assert_eq!(ran.err, "\nno execution of workflow 'elt'\nhint: replay list --workflow etl\n");
     let ran = replay(&family(), "list --workflow invoices");
-    assert_eq!(ran.err, "\nno execution is of a workflow 'invoices'; those in this log: etl\n");
+    assert_eq!(ran.err, "\nno execution of workflow 'invoices'; workflows in this log: etl\n");
     let ran = replay(&family(), "list --workflow etl --status failed");
     assert_eq!(ran.err, "", "there are some of that workflow");
 }

@@ -158,7 +158,7 @@ fn panels_tell_why_what_a_step_changed_and_the_graph() {
     let mut terminal = Terminal::start(directory.path(), "9f3ac102 -i", &[]);
     terminal.until("$ replay 9f3ac102 --at");
     // The key that was written last is proposed.
-    terminal.press("w").until("why which key? batch_1_result");
+    terminal.press("w").until("why KEY: batch_1_result");
     terminal.press("\r");
     terminal.shows(&["$ replay 9f3ac102 why batch_1_result --at 16", "undeclared", "written by process_batch_1"]);
     terminal.press("g");
@@ -213,7 +213,7 @@ fn without_a_terminal_nothing_is_stepped_through() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().starts_with("error[CL0025]: stepping needs a terminal"));
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("error[CL0025]: `--interactive` needs a terminal"));
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn what_takes_longer_than_a_second_says_in_a_terminal_how_far_it_is() {
     terminal.was_shown(" of 40,082 events, ");
     let (shown, code) = terminal.end();
     assert_eq!(code, 0, "{shown}");
-    assert!(shown.contains("ok: this execution is what was written"), "{shown}");
+    assert!(shown.contains("ok: this execution is intact"), "{shown}");
     assert!(!shown.contains(" of 40,082 events, "), "the bar is gone when it is over:\n{shown}");
 }
 
@@ -347,7 +347,10 @@ fn ctrl_c_detaches_from_what_is_followed_and_it_runs_on() {
     terminal.press("\u{3}");
     let (shown, code) = terminal.end();
     assert_eq!(code, 6, "{shown}");
-    assert!(shown.contains("detached after seq 1; it runs on\nhint: replay 00000007 --follow"), "{shown}");
+    assert!(
+        shown.contains("stopped following after seq 1; the execution continues\nhint: replay 00000007 --follow"),
+        "{shown}"
+    );
 
     // The same by a signal to the process alone, which no terminal sends.
     let terminal = Terminal::start(directory.path(), "@ --follow", &[]);

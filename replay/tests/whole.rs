@@ -77,7 +77,7 @@ fn flipped(path: &Path) -> Result<Box<dyn LogReader>, OpenError> {
 fn a_whole_log_is_one_line() {
     let ran = Made::new().verify(open_reader, "");
     assert_eq!(ran.code, 0, "{ran}");
-    assert!(ran.out.starts_with("read from log; read-only, no task code is run\n\nok: 9 executions, "), "{ran}");
+    assert!(ran.out.starts_with("read from log; read-only, no task code is run\n\nok: 9 executions and "), "{ran}");
     assert_eq!(ran.out.lines().count(), 3, "{ran}");
 }
 
@@ -110,17 +110,20 @@ fn what_is_lost_with_the_end_of_a_log_is_said() {
         let ran = made.verify(open_reader, "");
         assert_eq!(ran.code, 5, "{ran}");
         assert!(
-            ran.err.contains("hint: cp -a log COPY (keeps it as it is), then cloaca log repair --log log --to NEW")
+            ran.err.contains("hint: cp -a log COPY (keeps the evidence), then cloaca log repair --log log --to NEW")
         );
         assert!(ran.out.contains("\nchecked: "), "{ran}");
-        if ran.out.contains("\nwhole: 9 executions, each event of them") {
+        if ran.out.contains("\nintact: 9 executions, with all their events") {
             log_alone += 1;
-            assert!(ran.out.contains("\nnot whole: the log itself. What it has lost is in none"), "{ran}");
-            // One that has lost its end is not over any more.
-            let open = ["not over: its last events may be", "not over: their last events may be"];
+            assert!(
+                ran.out.contains("\ndamaged: the log itself. The finished, intact executions have lost nothing"),
+                "{ran}"
+            );
+            // An execution that has lost its end counts as not finished.
+            let open = ["not finished: its last events may be", "not finished: their last events may be"];
             let unwrapped = ran.out.replace("\n  ", " ");
             assert!(open.iter().any(|open| unwrapped.contains(open)), "{ran}");
-        } else if ran.out.contains("\nnot whole: all 9 executions") {
+        } else if ran.out.contains("\ndamaged: all 9 executions") {
             says_once_what_is_wrong_with_all(&ran);
         }
     }
@@ -128,7 +131,7 @@ fn what_is_lost_with_the_end_of_a_log_is_said() {
 }
 
 fn says_once_what_is_wrong_with_all(ran: &Ran) {
-    assert!(!ran.out.contains("\nwhole: "), "{ran}");
+    assert!(!ran.out.contains("\nintact: "), "{ran}");
     let unwrapped = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
     let notes = unwrapped.matches("does not match").count();
     assert!((1..=3).contains(&notes), "what is wrong with all of them is said once: {ran}");
@@ -153,7 +156,7 @@ impl LogReader for NothingFits {
 fn what_is_wrong_with_all_executions_is_said_once() {
     let ran = Made::new().verify(|path| Ok(Box::new(NothingFits(open_reader(path)?))), "");
     assert_eq!(ran.code, 5, "{ran}");
-    assert!(ran.out.contains("\nnot whole: all 9 executions"), "{ran}");
+    assert!(ran.out.contains("\ndamaged: all 9 executions"), "{ran}");
     says_once_what_is_wrong_with_all(&ran);
 }
 
@@ -206,7 +209,7 @@ fn a_log_that_cannot_be_opened_says_so_and_is_not_called_whole() {
     let ran = made.verify(refused, "");
     assert_eq!(ran.code, 5, "{ran}");
     assert!(ran.out.contains("its end is missing"), "{ran}");
-    assert!(ran.out.contains("the executions could not be looked at one by one"), "{ran}");
+    assert!(ran.out.contains("the executions could not be checked one by one"), "{ran}");
     let json: Value = serde_json::from_str(&made.verify(refused, " --json").out).unwrap();
     assert_eq!((&json["ok"], json["whole"]["unreadable"].is_string()), (&false.into(), true));
 }
@@ -242,7 +245,7 @@ fn a_log_of_which_nothing_can_be_read_is_not_what_was_written() {
     fs::remove_file(made.path().join("head")).unwrap();
     let ran = made.verify(open_reader, "");
     assert_eq!(ran.code, 5, "{ran}");
-    assert!(ran.out.contains("\nwhole: 9 executions") && ran.out.contains("`head`) is missing"), "{ran}");
+    assert!(ran.out.contains("\nintact: 9 executions") && ran.out.contains("`head`) is missing"), "{ran}");
     fs::remove_dir_all(made.path().join("segments")).unwrap();
     let ran = made.verify(open_reader, "");
     assert_eq!((ran.code, ran.out.as_str()), (5, ""));
@@ -285,14 +288,14 @@ impl LogReader for ChangedMeanwhile {
     }
 }
 
-/// `replay verify --all` beside `cloaca log prune` said of a sound log that it "is not what was written".
+/// `replay verify --all` beside `cloaca log prune` reported a sound log as damaged.
 #[test]
 fn what_was_pruned_while_it_was_verified_is_no_damage_and_said() {
     let open: Opens = |path| Ok(Box::new(ChangedMeanwhile(open_reader(path)?, Once::new())));
     let ran = Made::new().verify(open, "");
     assert_eq!(ran.code, 0, "{ran}");
-    assert!(ran.out.contains("ok: 8 executions, "), "{ran}");
-    assert!(ran.out.contains("; of 1 execution, values were erased; 1 execution pruned meanwhile"), "{ran}");
+    assert!(ran.out.contains("ok: 8 executions and "), "{ran}");
+    assert!(ran.out.contains("; 1 execution with erased values; 1 execution pruned meanwhile"), "{ran}");
     let ran = Made::new().verify(open, " --json");
     let json: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((ran.code, &json["ok"], &json["whole"]["pruned_meanwhile"]), (0, &true.into(), &1.into()));

@@ -1,5 +1,5 @@
-//! A table as wide as the screen: columns take what they need, and give way from the last to the first where that is
-//! too much. Then the last ones are left out.
+//! A table that fits the width of the screen. If it is too wide, columns shrink, the last one first; then optional
+//! columns are left out, the last one first.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::style::Tone;
 use super::text;
 
 const GAP: usize = 2;
-/// How narrow a column that gives way becomes on a narrow screen, when no other is left to be left out.
+/// The width to which columns may shrink on a narrow screen, when there is no optional column left to leave out.
 const NARROW: usize = 10;
 
 /// A column.
@@ -16,89 +16,89 @@ const NARROW: usize = 10;
 pub struct Column {
     heading: &'static str,
     right: bool,
-    /// How narrow it may become; `None` if it never gives way.
-    least: Option<usize>,
-    /// Whether it is left out rather than that the table becomes too wide.
-    may_go: bool,
+    /// The smallest width to shrink to; `None` if the column does not shrink.
+    min_width: Option<usize>,
+    /// Whether to leave the column out if the table is too wide.
+    optional: bool,
 }
 
 impl Column {
-    /// A column that never gives way, its cells at the left.
+    /// A column of fixed width, aligned left.
     #[must_use]
     pub fn left(heading: &'static str) -> Self {
-        Self { heading, right: false, least: None, may_go: false }
+        Self { heading, right: false, min_width: None, optional: false }
     }
 
-    /// A column that never gives way, its cells at the right: for numbers.
+    /// A column of fixed width, aligned right: for numbers.
     #[must_use]
     pub fn right(heading: &'static str) -> Self {
-        Self { heading, right: true, least: None, may_go: false }
+        Self { heading, right: true, min_width: None, optional: false }
     }
 
-    /// A column that may become as narrow as `least`.
+    /// A column that can shrink to `min_width`.
     #[must_use]
-    pub fn giving_way(heading: &'static str, least: usize) -> Self {
-        Self { heading, right: false, least: Some(least), may_go: false }
+    pub fn shrinking(heading: &'static str, min_width: usize) -> Self {
+        Self { heading, right: false, min_width: Some(min_width), optional: false }
     }
 
-    /// The same, but left out rather than that the table becomes too wide.
+    /// Marks the column as one to leave out if the table is too wide.
     #[must_use]
-    pub fn may_go(self) -> Self {
-        Self { may_go: true, ..self }
+    pub fn optional(self) -> Self {
+        Self { optional: true, ..self }
     }
 }
 
-/// A cell: parts that stay whole as long as there is room for one of them.
+/// A cell. Its parts are shown in full as long as there is room for at least one of them.
 #[derive(Clone, Debug)]
 pub struct Cell {
     parts: Vec<String>,
     tone: Tone,
-    /// How many letters at its end stand out from the rest; `None` if all of it is alike.
-    end: Option<usize>,
+    /// How many characters at the end are highlighted; `None` if the whole cell looks the same.
+    highlighted_end: Option<usize>,
 }
 
 impl Cell {
     /// A cell of one part.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self { parts: vec![text.into()], tone: Tone::Plain, end: None }
+        Self { parts: vec![text.into()], tone: Tone::Plain, highlighted_end: None }
     }
 
     /// A cell of several parts, with commas between them.
     #[must_use]
     pub fn list(parts: Vec<String>) -> Self {
-        Self { parts, tone: Tone::Plain, end: None }
+        Self { parts, tone: Tone::Plain, highlighted_end: None }
     }
 
-    /// The same in another tone.
+    /// Sets the tone.
     #[must_use]
     pub fn tone(self, tone: Tone) -> Self {
         Self { tone, ..self }
     }
 
-    /// The same, with so many letters at its end standing out.
+    /// Highlights the last `letters` characters.
     #[must_use]
-    pub fn end(self, letters: usize) -> Self {
-        Self { end: Some(letters), ..self }
+    pub fn highlight_end(self, letters: usize) -> Self {
+        Self { highlighted_end: Some(letters), ..self }
     }
 
     fn paint(&self, style: super::style::Style, text: &str) -> String {
-        let Some(letters) = self.end else { return style.paint(self.tone, text) };
+        let Some(letters) = self.highlighted_end else { return style.paint(self.tone, text) };
         let begin = text.char_indices().rev().nth(letters.saturating_sub(1)).map_or(0, |(place, _)| place);
         format!("{}{}", style.paint(Tone::Dim, &text[..begin]), style.paint(self.tone, &text[begin..]))
     }
 
-    fn whole(&self) -> String {
+    fn full_text(&self) -> String {
         self.parts.join(", ")
     }
 
-    /// What fits into so many columns, and that there is more.
+    /// Returns as many parts as fit into `columns`, and how many more there are.
     fn fit(&self, columns: usize) -> String {
-        let whole = self.whole();
-        if text::width(&whole) <= columns || self.parts.len() < 2 {
-            return text::cut(&whole, columns);
+        let full = self.full_text();
+        if text::width(&full) <= columns || self.parts.len() < 2 {
+            return text::cut(&full, columns);
         }
-        // Parts are looked at until they are too wide, and no further: there may be thousands.
+        // Stop at the first part that does not fit: there may be thousands.
         let mut used = 0;
         let ends = self.parts[..self.parts.len() - 1].iter().enumerate().map(|(place, part)| {
             used += text::width(part) + if place == 0 { 0 } else { text::width(", ") };
@@ -109,22 +109,22 @@ impl Cell {
         let shown = (1..).zip(ends.take_while(|used| *used <= columns)).filter(fits).last();
         match shown {
             Some((shown, _)) => format!("{}{}", self.parts[..shown].join(", "), more(shown)),
-            None => text::cut(&whole, columns),
+            None => text::cut(&full, columns),
         }
     }
 }
 
-/// How many columns the table has too many. One that is left out takes none.
-fn over(widths: &[usize], screen: usize) -> usize {
+/// Returns by how much the table is wider than the screen. A column of width 0 is left out.
+fn excess(widths: &[usize], screen: usize) -> usize {
     widths.iter().filter(|width| **width > 0).map(|width| width + GAP).sum::<usize>().saturating_sub(screen)
 }
 
-/// A table in the making.
+/// The rows of a table, collected before they are written.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<Column>,
     lines: Vec<Line>,
-    /// The column under which notes begin.
+    /// The column below which notes begin.
     notes_under: usize,
 }
 
@@ -135,7 +135,7 @@ enum Line {
 }
 
 impl Table {
-    /// A table without rows, whose notes begin under a column.
+    /// Creates a table without rows. Notes begin below column `notes_under`.
     #[must_use]
     pub fn new(columns: Vec<Column>, notes_under: usize) -> Self {
         Self { columns, lines: Vec::new(), notes_under }
@@ -151,46 +151,46 @@ impl Table {
         self.lines.push(Line::Note(tone, text.into()));
     }
 
-    /// How wide each column is; 0 if it is left out.
+    /// Returns the width of each column; 0 if it is left out.
     fn widths(&self, screen: usize) -> Vec<usize> {
-        let mut whole = self.natural_widths();
-        for column in (0..whole.len()).rev().filter(|column| self.columns[*column].may_go) {
-            let widths = self.given_way(whole.clone(), screen, usize::MAX);
-            if over(&widths, screen) == 0 {
+        let mut natural = self.natural_widths();
+        for column in (0..natural.len()).rev().filter(|column| self.columns[*column].optional) {
+            let widths = self.shrunk(natural.clone(), screen, usize::MAX);
+            if excess(&widths, screen) == 0 {
                 return widths;
             }
-            whole[column] = 0;
+            natural[column] = 0;
         }
-        let widths = self.given_way(whole, screen, usize::MAX);
-        self.given_way(widths, screen, NARROW)
+        let widths = self.shrunk(natural, screen, usize::MAX);
+        self.shrunk(widths, screen, NARROW)
     }
 
-    /// How wide each column is where there is room.
+    /// Returns the width that each column needs.
     fn natural_widths(&self) -> Vec<usize> {
         let mut widths: Vec<usize> = self.columns.iter().map(|column| text::width(column.heading)).collect();
         for line in &self.lines {
             let Line::Cells(cells) = line else { continue };
             for (width, cell) in widths.iter_mut().zip(cells) {
-                *width = (*width).max(text::width(&cell.whole()));
+                *width = (*width).max(text::width(&cell.full_text()));
             }
         }
         widths
     }
 
-    /// The widths after columns became narrower, the last one first, until the table fits or each one is as narrow as it
-    /// may be, or as `narrow`.
-    fn given_way(&self, mut widths: Vec<usize>, screen: usize, narrow: usize) -> Vec<usize> {
+    /// Shrinks columns, the last one first, until the table fits or each one has reached its smallest width or `limit`,
+    /// whichever is smaller.
+    fn shrunk(&self, mut widths: Vec<usize>, screen: usize, limit: usize) -> Vec<usize> {
         for (number, column) in self.columns.iter().enumerate().rev() {
-            let may = column.least.map_or(0, |least| widths[number].saturating_sub(least.min(narrow)));
-            widths[number] -= over(&widths, screen).min(may);
+            let room = column.min_width.map_or(0, |least| widths[number].saturating_sub(least.min(limit)));
+            widths[number] -= excess(&widths, screen).min(room);
         }
         widths
     }
 
-    /// Writes it.
+    /// Writes the table.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// Errors from writing to the screen.
     pub fn write(&self, screen: &mut Screen<'_>) -> io::Result<()> {
         let widths = self.widths(screen.width);
         let heading: Vec<Cell> = self.columns.iter().map(|column| Cell::new(column.heading).tone(Tone::Dim)).collect();
@@ -225,7 +225,7 @@ impl Table {
 mod tests {
     use super::*;
 
-    /// Each number of parts was tried with all of them put together: a task with 16,000 keys took 20 seconds to be shown.
+    /// Regression test: the time was quadratic in the number of parts. A task with 16,000 keys took 20 seconds.
     #[test]
     fn a_list_shows_as_many_parts_as_fit_however_many_there_are() {
         let cell = |count: usize| Cell::list((0..count).map(|number| format!("+ key{number}")).collect());

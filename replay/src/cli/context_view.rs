@@ -1,4 +1,4 @@
-//! `replay ID context`: every key with its value and who wrote it; `context KEY`: one value, whole, as it was written.
+//! `replay ID context`: every key with its value and its writer; `context KEY`: one value in full, as it was written.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use cloacina_engine::core::state::Execution;
 
 use super::columns::{Cell, Column, Table};
 use super::failure::Failure;
-use super::found::{Found, quoted};
 use super::screen::Screen;
+use super::target::{Target, quoted};
 use super::text;
 use crate::errors::number;
 
@@ -19,11 +19,11 @@ use crate::errors::number;
 ///
 /// # Errors
 /// [`Failure`] if there is no such key, or its value was erased.
-pub fn one(screen: &mut Screen<'_>, found: &Found, state: &Execution, seq: u64, key: &str) -> Result<(), Failure> {
+pub fn one(screen: &mut Screen<'_>, target: &Target, state: &Execution, seq: u64, key: &str) -> Result<(), Failure> {
     let context = state.context();
     if let Some(version) = context.get(key).filter(|version| version.value().is_some_and(Json::is_erased)) {
         let error = format!("the value of '{}' was erased ({})", text::clean(key), written_by(version));
-        return Err(Failure::not_found(error, found.command(&format!("why {}", quoted(key)))));
+        return Err(Failure::not_found(error, target.command(&format!("why {}", quoted(key)))));
     }
     if let Some(value) = context.get(key).and_then(|version| version.value()) {
         writeln!(screen.out, "{value}")?;
@@ -33,15 +33,15 @@ pub fn one(screen: &mut Screen<'_>, found: &Found, state: &Execution, seq: u64, 
     let near = nearest(key, keys.iter().map(|key| &***key));
     let error = format!("no key '{}' in the context after seq {seq}", text::clean(key));
     let hint = match near {
-        Some(near) => found.command(&format!("context {}", quoted(near))),
-        None => found.command("context"),
+        Some(near) => target.command(&format!("context {}", quoted(near))),
+        None => target.command("context"),
     };
-    let there: Vec<String> = keys.iter().map(|key| text::clean(key)).collect();
-    let line = if there.is_empty() { "it is empty".to_owned() } else { format!("it has: {}", there.join(", ")) };
+    let names: Vec<String> = keys.iter().map(|key| text::clean(key)).collect();
+    let line = if names.is_empty() { "the context is empty".to_owned() } else { format!("keys: {}", names.join(", ")) };
     Err(Failure::not_found(error, hint).numbered(number::NO_KEY).with_details(text::wrap(&line, screen.width)))
 }
 
-/// Writes the whole context, and gives its first key.
+/// Writes the whole context, and returns its first key.
 ///
 /// # Errors
 /// [`Failure`] if writing fails.
@@ -49,10 +49,10 @@ pub fn all(screen: &mut Screen<'_>, state: &Execution, seq: u64) -> Result<Optio
     let context = state.context();
     let mut table = Table::new(
         vec![
-            Column::giving_way("key", 12),
+            Column::shrinking("key", 12),
             Column::right("size"),
-            Column::giving_way("written by", 12),
-            Column::giving_way("value", 20),
+            Column::shrinking("written by", 12),
+            Column::shrinking("value", 20),
         ],
         0,
     );
@@ -75,7 +75,7 @@ pub fn all(screen: &mut Screen<'_>, state: &Execution, seq: u64) -> Result<Optio
     Ok(shown.keys().next().map(|key| (*key).clone()))
 }
 
-/// Who wrote a version: a task and the `seq` of its write, the input, or what was merged.
+/// Describes the origin of a version: a task and the `seq` of its write, the input, or the merged writes.
 #[must_use]
 pub fn written_by(version: &Version) -> String {
     match version.source() {

@@ -6,10 +6,10 @@ use cloacina_engine::core::json::Json;
 
 use super::columns::{Cell, Column, Table};
 use super::failure::{Failure, code};
-use super::found::{Found, quoted};
 use super::header;
 use super::screen::Screen;
 use super::style::Tone;
+use super::target::{Target, quoted};
 use super::text;
 use crate::ahead::Ahead;
 use crate::diff::excerpt;
@@ -19,10 +19,10 @@ use crate::json::document::Object;
 use crate::source;
 use crate::story::{Story, tell};
 
-/// How many places of one key are shown.
-const PLACES: usize = 5;
+/// How many differences within the value of one key are shown.
+const MAX_PLACES: usize = 5;
 
-/// Compares two executions and shows what differs; gives the exit code.
+/// Compares two executions, shows what differs, and returns the exit code.
 ///
 /// # Errors
 /// [`Failure`] if one of them cannot be read to its end.
@@ -30,32 +30,32 @@ pub fn show(
     screen: &mut Screen<'_>,
     err: &mut dyn Write,
     (json, ignored): (bool, &[Ignored]),
-    (a, b): (&Found, &Found),
+    (a, b): (&Target, &Target),
 ) -> Result<i32, Failure> {
-    let story = |found: &Found| -> Result<(source::Head, Story), Failure> {
-        let reader = &*found.log.reader;
-        let head = source::head(reader, found.id)?;
-        let story = Ahead::new(reader, found.id).entries(|entries| tell(found.id, reader, entries));
-        // What is not known cannot be compared: a difference would say more than the log does.
+    let story = |target: &Target| -> Result<(source::Head, Story), Failure> {
+        let reader = &*target.log.reader;
+        let head = source::head(reader, target.id)?;
+        let story = Ahead::new(reader, target.id).entries(|entries| tell(target.id, reader, entries));
+        // Do not compare a history that cannot be read to its end: it would show differences that may not exist.
         match story.trouble {
             Some(trouble) => Err(trouble.into()),
             None => Ok((head, story)),
         }
     };
     let ((head_a, story_a), (head_b, story_b)) = (story(a)?, story(b)?);
-    let found = diff(Side { head: &head_a, story: &story_a }, Side { head: &head_b, story: &story_b }, ignored);
-    let exit = if found.is_same() { code::OK } else { code::DIFFERS };
+    let diff = diff(Side { head: &head_a, story: &story_a }, Side { head: &head_b, story: &story_b }, ignored);
+    let exit = if diff.is_same() { code::OK } else { code::DIFFERS };
     if json {
         let logs = (a.log.path.display().to_string(), b.log.path.display().to_string());
         let mut object = Object::begin(screen.out, "diff")?;
-        object.member("diff", &DiffJson::new(&found, (&logs.0, &logs.1))?)?;
+        object.member("diff", &DiffJson::new(&diff, (&logs.0, &logs.1))?)?;
         object.end()?;
         return Ok(exit);
     }
     header::write_two(screen, (a, &head_a), (b, &head_b))?;
-    write(screen, &found)?;
+    write(screen, &diff)?;
     screen.out.flush()?;
-    writeln!(err, "\nhint: {}", hints(&found, a, b).join(" · "))?;
+    writeln!(err, "\nhint: {}", hints(&diff, a, b).join(" · "))?;
     Ok(exit)
 }
 
@@ -66,8 +66,8 @@ fn write(screen: &mut Screen<'_>, diff: &Diff) -> io::Result<()> {
     if first.aspect == Difference::Attempts.name() {
         screen.paragraph(0, Tone::Warning, &text::clean(&first.sentence))?;
     } else if first.counts {
-        let says = format!("first divergence: {}", text::clean(&first.sentence));
-        screen.paragraph(0, Tone::Strong, &says)?;
+        let line = format!("first divergence: {}", text::clean(&first.sentence));
+        screen.paragraph(0, Tone::Strong, &line)?;
     } else {
         screen.paragraph(0, Tone::Good, &text::clean(&first.sentence))?;
     }
@@ -92,14 +92,14 @@ fn write(screen: &mut Screen<'_>, diff: &Diff) -> io::Result<()> {
     Ok(())
 }
 
-/// The tasks in which something differs.
+/// The table of tasks that differ.
 fn table(diff: &Diff) -> Table {
     let columns = vec![
-        Column::giving_way("task", 14),
+        Column::shrinking("task", 14),
         Column::left("is"),
-        Column::giving_way("in A", 14),
-        Column::giving_way("in B", 14),
-        Column::giving_way("differs in", 12),
+        Column::shrinking("in A", 14),
+        Column::shrinking("in B", 14),
+        Column::shrinking("differs in", 12),
     ];
     let mut table = Table::new(columns, 0);
     for task in &diff.tasks {
@@ -124,11 +124,11 @@ fn table(diff: &Diff) -> Table {
 
 fn ran(ran: Option<&Ran>) -> Cell {
     let Some(ran) = ran else { return Cell::new("-").tone(Tone::Dim) };
-    let mut says = vec![ran.outcome.to_owned()];
+    let mut parts = vec![ran.outcome.to_owned()];
     if ran.attempts > 1 {
-        says.push(text::count(u64::from(ran.attempts), "attempt"));
+        parts.push(text::count(u64::from(ran.attempts), "attempt"));
     }
-    says.extend(ran.took.map(text::span));
+    parts.extend(ran.took.map(text::span));
     let tone = match ran.outcome {
         "completed" => Tone::Good,
         "failed" => Tone::Bad,
@@ -136,10 +136,10 @@ fn ran(ran: Option<&Ran>) -> Cell {
         "cancelled" | "waiting" => Tone::Warning,
         _ => Tone::Plain,
     };
-    Cell::list(says).tone(tone)
+    Cell::list(parts).tone(tone)
 }
 
-/// What the columns do not say of a task.
+/// Adds what the columns do not show of a task.
 fn notes(table: &mut Table, task: &TaskDiff) {
     for difference in &task.differences {
         match difference {
@@ -148,7 +148,7 @@ fn notes(table: &mut Table, task: &TaskDiff) {
             }
             Difference::Input(read) => {
                 let tone = if read.undeclared { Tone::Warning } else { Tone::Plain };
-                table.note(tone, format!("read {}", read_words(read)));
+                table.note(tone, format!("read {}", describe_read(read)));
             }
             Difference::Outcome | Difference::Error => {
                 for (side, ran) in [("A", &task.a), ("B", &task.b)] {
@@ -163,30 +163,33 @@ fn notes(table: &mut Table, task: &TaskDiff) {
                 }
             }
             Difference::Order { other } => {
-                table.note(Tone::Dim, format!("ran on the other side of {}", text::clean(other)));
+                table.note(
+                    Tone::Dim,
+                    format!("ran before {} in one execution, after it in the other", text::clean(other)),
+                );
             }
             Difference::Code { line: Some(line), a, b } => {
-                let found = excerpt::texts(a.trim(), b.trim(), 100);
-                table.note(Tone::Plain, format!("line {line} in A: {}", text::clean(&found.a)));
-                table.note(Tone::Plain, format!("line {line} in B: {}", text::clean(&found.b)));
+                let excerpts = excerpt::texts(a.trim(), b.trim(), 100);
+                table.note(Tone::Plain, format!("line {line} in A: {}", text::clean(&excerpts.a)));
+                table.note(Tone::Plain, format!("line {line} in B: {}", text::clean(&excerpts.b)));
             }
             Difference::Code { line: None, .. } | Difference::Attempts | Difference::Time => {}
         }
     }
 }
 
-fn read_words(read: &ReadDiff) -> String {
+fn describe_read(read: &ReadDiff) -> String {
     let side = |looked: &Looked| match looked {
         Looked::NotRead => "not read".to_owned(),
         Looked::Nothing => "not there".to_owned(),
         Looked::Value(value) => text::value(value, 40).0,
     };
-    let says = match &read.values {
+    let difference = match &read.values {
         Some(values) => places(values, 48).join("; "),
         None => format!("{}: {} in A, {} in B", text::clean(&read.key), side(&read.a), side(&read.b)),
     };
-    let undeclared = if read.undeclared { " (undeclared: timing decides what it sees)" } else { "" };
-    format!("{says}{undeclared}")
+    let undeclared = if read.undeclared { " (undeclared: the value depends on timing)" } else { "" };
+    format!("{difference}{undeclared}")
 }
 
 fn keys(screen: &mut Screen<'_>, title: &str, keys: &[KeyDiff]) -> io::Result<()> {
@@ -200,30 +203,30 @@ fn keys(screen: &mut Screen<'_>, title: &str, keys: &[KeyDiff]) -> io::Result<()
     Ok(())
 }
 
-/// The places where a value differs, a line each.
+/// Lists the places where a value differs, one per line.
 fn places(diff: &KeyDiff, columns: usize) -> Vec<String> {
     let value = |side: &Option<cloacina_engine::core::json::Json>| {
         side.as_ref().map_or_else(|| "not there".to_owned(), |value| text::value(value, columns).0)
     };
-    let shown = diff.places.iter().take(PLACES);
+    let shown = diff.places.iter().take(MAX_PLACES);
     let mut lines: Vec<String> = shown
         .map(|place| match (&place.a, &place.b) {
             (None, None) => format!("{}: removed in one of them", text::clean(&place.path)),
             (Some(a), Some(b)) => {
-                let (path, found) = (text::clean(&place.path), excerpt::values(a, b, columns));
-                // How long a value is, is worth saying where not all of it is shown.
+                let (path, excerpts) = (text::clean(&place.path), excerpt::values(a, b, columns));
+                // Show the size of a value that is not shown in full.
                 let size = |value: &Json, shown: &str| match shown.contains('…') {
                     true => format!(" ({})", text::value_size(value)),
                     false => String::new(),
                 };
-                let (one, other) = (text::clean(&found.a), text::clean(&found.b));
-                let (long, longer) = (size(a, &found.a), size(b, &found.b));
-                format!("{path}: {one}{long} in A, {other}{longer} in B{}", found.place())
+                let (text_a, text_b) = (text::clean(&excerpts.a), text::clean(&excerpts.b));
+                let (size_a, size_b) = (size(a, &excerpts.a), size(b, &excerpts.b));
+                format!("{path}: {text_a}{size_a} in A, {text_b}{size_b} in B{}", excerpts.place())
             }
             (a, b) => format!("{}: {} in A, {} in B", text::clean(&place.path), value(a), value(b)),
         })
         .collect();
-    let more = diff.more + diff.places.len().saturating_sub(PLACES) as u64;
+    let more = diff.more + diff.places.len().saturating_sub(MAX_PLACES) as u64;
     if more > 0 {
         let places = if more == 1 { "place" } else { "places" };
         lines.push(format!("{}: {more} more {places}", text::clean(&diff.key)));
@@ -231,9 +234,9 @@ fn places(diff: &KeyDiff, columns: usize) -> Vec<String> {
     lines
 }
 
-/// What to type next: the divergence, from both sides.
-fn hints(diff: &Diff, a: &Found, b: &Found) -> Vec<String> {
-    let command = |found: &Found, rest: &str| found.command(rest);
+/// Returns the commands to suggest: the divergence, seen from both executions.
+fn hints(diff: &Diff, a: &Target, b: &Target) -> Vec<String> {
+    let command = |target: &Target, rest: &str| target.command(rest);
     let first = diff.first.as_ref().filter(|first| first.counts);
     let Some(first) = first else { return vec![command(a, ""), command(b, "")] };
     let key = || {
@@ -250,8 +253,8 @@ fn hints(diff: &Diff, a: &Found, b: &Found) -> Vec<String> {
         }
         (Some(task), _) => {
             let explain = format!("explain {}", quoted(task));
-            let has = [(a, first.a), (b, first.b)].into_iter().filter(|(_, seq)| seq.is_some());
-            let mut all: Vec<String> = has.map(|(found, _)| command(found, &explain)).collect();
+            let present = [(a, first.a), (b, first.b)].into_iter().filter(|(_, seq)| seq.is_some());
+            let mut all: Vec<String> = present.map(|(target, _)| command(target, &explain)).collect();
             if all.is_empty() {
                 all = vec![command(a, ""), command(b, "")];
             }

@@ -1,4 +1,4 @@
-//! `replay doctor`: the ground that a log lies on.
+//! `replay doctor`: the log's storage and environment.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::ground::{About, Ground, Unfit, look, os_window};
 use crate::json::document::Object;
 use crate::json::log::GroundJson;
 
-/// Writes what was found out of the log at a whole path, which is called `location`.
+/// Examines the log at an absolute path and writes the findings. The output calls the log `location`.
 ///
 /// # Errors
 /// [`Failure`] if there is no log.
@@ -37,13 +37,13 @@ pub fn write(
         return Ok(code::OK);
     }
     let mut lines = Lines { screen, ground: &ground };
-    lines.say("log", location)?;
+    lines.line("log", location)?;
     lines.disk()?;
     lines.holder()?;
     lines.content()?;
     screen.line("")?;
     match ground.warnings.len() as u64 {
-        0 => screen.line("nothing to worry about")?,
+        0 => screen.line("no problems found")?,
         count => screen.line(&text::count(count, "warning"))?,
     }
     Ok(code::OK)
@@ -55,7 +55,7 @@ struct Lines<'a, 'b> {
 }
 
 impl Lines<'_, '_> {
-    fn say(&mut self, name: &str, what: &str) -> io::Result<()> {
+    fn line(&mut self, name: &str, what: &str) -> io::Result<()> {
         self.screen.line(&format!("{}  {}", text::pad(name, 12), text::clean(what)))
     }
 
@@ -67,36 +67,36 @@ impl Lines<'_, '_> {
     }
 
     fn disk(&mut self) -> io::Result<()> {
-        let found = &self.ground.diagnosis;
-        let (files, index) = (text::size(found.files), text::size(found.index));
-        self.say("files", &format!("{files}, of which the index has {index}"))?;
-        let disk = &found.file_system;
-        self.say(
+        let diagnosis = &self.ground.diagnosis;
+        let (files, index) = (text::size(diagnosis.files), text::size(diagnosis.index));
+        self.line("files", &format!("{files}, {index} of them in the index"))?;
+        let disk = &diagnosis.file_system;
+        self.line(
             "file system",
             &format!("{}, {} free of {}", disk.kind, text::size(disk.free), text::size(disk.size)),
         )?;
         self.warnings(About::FileSystem)?;
-        let sync = match &found.sync {
-            Ok(cost) => format!("{} in the middle, {} at the longest, of 4 KB", time(cost.median), time(cost.longest)),
-            Err(why) => format!("could not be tried beside the log: {why}"),
+        let sync = match &diagnosis.sync {
+            Ok(cost) => format!("{} median, {} maximum, for 4 KB", time(cost.median), time(cost.longest)),
+            Err(why) => format!("could not be measured: {why}"),
         };
-        self.say("a sync", &sync)?;
+        self.line("a sync", &sync)?;
         self.warnings(About::Sync)
     }
 
     fn holder(&mut self) -> io::Result<()> {
         match &self.ground.diagnosis.holder {
-            None => self.say("held by", "nobody; it was closed in order"),
+            None => self.line("held by", "no process; it was closed properly"),
             Some(Holder { pid, host, holds: true, answers }) => {
-                self.say("held by", &format!("process {pid} on host {host}"))?;
+                self.line("held by", &format!("process {pid} on host {host}"))?;
                 if answers.is_ok() {
-                    self.say("socket", "it answers readers")?;
+                    self.line("socket", "answers readers")?;
                 }
                 self.warnings(About::Holder)
             }
             Some(Holder { pid, host, .. }) => {
-                self.say("held by", &format!("nobody; process {pid} on host {host} had it, and died"))?;
-                self.say("socket", "what is left of it is removed at the next open")
+                self.line("held by", &format!("no process; process {pid} on host {host} died without closing it"))?;
+                self.line("socket", "a stale socket; the next process that opens the log removes it")
             }
         }
     }
@@ -105,29 +105,29 @@ impl Lines<'_, '_> {
         let Some(content) = self.ground.content else { return self.warnings(About::Content) };
         let durability = match self.ground.durability {
             None => "unknown".to_owned(),
-            Some(Durability::Sync) => "sync: a power cut loses nothing that was acknowledged".to_owned(),
+            Some(Durability::Sync) => "sync: a power cut loses no acknowledged event".to_owned(),
             Some(Durability::Interval(milliseconds)) => {
-                format!("interval: a power cut can lose the last {milliseconds} ms, and one sync")
+                format!("interval: a power cut can lose the last {milliseconds} ms, plus the time of one sync")
             }
             Some(Durability::Os) => {
-                let what = os_window().map_or_else(
-                    || "what the system has not written yet".to_owned(),
-                    |seconds| format!("the last {seconds} s, or more"),
+                let loss = os_window().map_or_else(
+                    || "everything that the system has not written yet".to_owned(),
+                    |seconds| format!("the last {seconds} s or more"),
                 );
-                format!("os: a power cut can lose {what}")
+                format!("os: a power cut can lose {loss}")
             }
         };
-        self.say("durability", &durability)?;
+        self.line("durability", &durability)?;
         self.warnings(About::Durability)?;
         self.warnings(About::Clock)?;
         let executions = text::count(content.executions, "execution");
         let records = text::count(content.records, "record");
-        self.say("holds", &format!("{executions}, {} unfinished, {records}", content.unfinished))?;
+        self.line("holds", &format!("{executions}, {} unfinished, {records}", content.unfinished))?;
         self.warnings(About::Execution)?;
         match content.oldest {
             Some(oldest) => {
                 let date = self.screen.date(oldest);
-                self.say("oldest", &date)
+                self.line("oldest", &date)
             }
             None => Ok(()),
         }

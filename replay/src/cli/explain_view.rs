@@ -1,4 +1,4 @@
-//! `replay ID explain TASK`: why it ran, was skipped, or still waits; and each of its attempts.
+//! `replay ID explain TASK`: why a task ran, was skipped, or is waiting; and each of its attempts.
 
 use std::io;
 
@@ -16,18 +16,17 @@ use super::text;
 use crate::story::{AttemptRow, Outcome, Story, TaskRow, What};
 use crate::words;
 
-/// How many names of tasks are shown in one line.
-const NAMES: usize = 8;
+/// How many task names are shown in one line.
+const MAX_NAMES: usize = 8;
 
-/// Writes the explanation of a task in the state that the story ends with.
+/// Explains a task in the final state of the story.
 ///
 /// # Errors
-/// Whatever writing gives.
+/// Errors from writing to the screen.
 pub fn write(screen: &mut Screen<'_>, story: &Story, state: &Execution, task: TaskIndex) -> io::Result<()> {
     let name = state.graph().name(task);
-    let standing = state.task(task).state();
-    let standing = story.state_name(standing);
-    let painted = screen.style.paint(tone_of(standing), standing);
+    let status = story.state_name(state.task(task).state());
+    let painted = screen.style.paint(tone_of(status), status);
     screen.line(&format!("{}: {painted}", text::clean(name)))?;
     dependencies(screen, state, task)?;
     screen.paragraph(2, Tone::Plain, &why(screen, state, task, story.is_left()))?;
@@ -47,10 +46,10 @@ pub fn write(screen: &mut Screen<'_>, story: &Story, state: &Execution, task: Ta
     Ok(())
 }
 
-/// Writes the explanation of a task that the recovery at `seq` took out.
+/// Explains a task that the recovery at `seq` removed.
 ///
 /// # Errors
-/// Whatever writing gives.
+/// Errors from writing to the screen.
 pub fn write_removed(
     screen: &mut Screen<'_>,
     story: &Story,
@@ -59,10 +58,10 @@ pub fn write_removed(
 ) -> io::Result<()> {
     let painted = screen.style.paint(Tone::Warning, "removed");
     screen.line(&format!("{}: {painted}", text::clean(name)))?;
-    let says = "is not in the graph any more: the execution was resumed with another one";
-    screen.paragraph(2, Tone::Plain, &format!("{says} (seq {seq})"))?;
+    let reason = "no longer in the graph: the execution was resumed with another graph";
+    screen.paragraph(2, Tone::Plain, &format!("{reason} (seq {seq})"))?;
     let row = row_of(story, &name.into());
-    let Some(row) = row else { return screen.paragraph(2, Tone::Plain, "nothing had happened to it until then") };
+    let Some(row) = row else { return screen.paragraph(2, Tone::Plain, "it had no events before that") };
     for (place, one) in row.attempts.iter().enumerate() {
         screen.line("")?;
         attempt(screen, one, &row.attempts[..place], state.started(), None)?;
@@ -86,14 +85,14 @@ fn dependencies(screen: &mut Screen<'_>, state: &Execution, task: TaskIndex) -> 
         let slot = state.task(up);
         let ended = slot.ended().map(|ended| format!(" at {}", screen.moment(ended, state.started())));
         let name = text::clean(state.graph().name(up));
-        let verb = if state.graph().dependencies(task).contains(&up) { "depends on" } else { "its rule asks for" };
-        let says = format!("{verb} {name}: {}{}", slot.state().name(), ended.unwrap_or_default());
-        screen.paragraph(2, Tone::Plain, &says)?;
+        let verb = if state.graph().dependencies(task).contains(&up) { "depends on" } else { "its rule refers to" };
+        let line = format!("{verb} {name}: {}{}", slot.state().name(), ended.unwrap_or_default());
+        screen.paragraph(2, Tone::Plain, &line)?;
     }
     Ok(())
 }
 
-/// Why it ran, was skipped, or still waits.
+/// Returns why a task ran, was skipped, or is waiting.
 fn why(screen: &Screen<'_>, state: &Execution, task: TaskIndex, left: bool) -> String {
     let slot = state.task(task);
     let rule = rule(&state.task_definition(task).rule);
@@ -105,14 +104,14 @@ fn why(screen: &Screen<'_>, state: &Execution, task: TaskIndex, left: bool) -> S
         TaskState::Pending => {
             let open = waits_for(state, task);
             if open.is_empty() {
-                let when = if left { "its execution goes on" } else { "there is a slot for it" };
+                let when = if left { "its execution is resumed" } else { "a slot is free" };
                 return format!("is ready: it runs once {when} (its rule holds: {rule})");
             }
-            format!("waits for {}; then its rule is asked: {rule}", text::clean(&words::names(open, NAMES)))
+            format!("waits for {}; then its rule decides: {rule}", text::clean(&words::names(open, MAX_NAMES)))
         }
         TaskState::WaitingRetry { due } => {
             let due = screen.moment(due, state.started());
-            let left = if left { "; it starts once its execution goes on" } else { "" };
+            let left = if left { "; it starts once its execution is resumed" } else { "" };
             format!("waits for its next attempt, due at {due}{left}")
         }
         TaskState::Cancelled if slot.attempts() == 0 => "did not run: the execution ended first".to_owned(),
@@ -120,7 +119,7 @@ fn why(screen: &Screen<'_>, state: &Execution, task: TaskIndex, left: bool) -> S
     }
 }
 
-/// A trigger rule and what it means.
+/// Returns the name of a trigger rule and its meaning.
 fn rule(rule: &TriggerRule) -> String {
     let means = match rule {
         TriggerRule::NoneFailed => "no dependency failed",
@@ -147,8 +146,8 @@ fn attempt(
     let took = took.unwrap_or_default();
     let (how, tone) = match &row.outcome {
         Outcome::Running => ("runs".to_owned(), Tone::Plain),
-        Outcome::Deferred => ("is deferred: waits for something outside, without a slot".to_owned(), Tone::Warning),
-        Outcome::Left => ("not running: nothing runs it now, and it left no outcome".to_owned(), Tone::Warning),
+        Outcome::Deferred => ("is deferred: waits for an external event, without a slot".to_owned(), Tone::Warning),
+        Outcome::Left => ("not running: no process runs it now, and it has no outcome".to_owned(), Tone::Warning),
         Outcome::Completed => (format!("completed{took}"), Tone::Good),
         Outcome::Failed { error, .. } => (format!("failed{took}: {}", error_text(error)), Tone::Bad),
         Outcome::Abandoned(why) => (format!("abandoned{took}: {}", words::abandoned(*why)), Tone::Warning),
@@ -157,7 +156,7 @@ fn attempt(
     screen.paragraph(0, tone, &format!("attempt {} (seq {}, at {at}): {how}", row.number, row.started))?;
     for read in &row.reads.keys {
         let (tone, seen) = match &read.seen {
-            Seen::Nothing => (Tone::Warning, "which was not there".to_owned()),
+            Seen::Nothing => (Tone::Warning, "which was not set".to_owned()),
             Seen::Write(seq) => (Tone::Plain, format!("written at seq {seq}")),
             Seen::Merged(seqs) => {
                 let seqs: Vec<String> = seqs.iter().map(ToString::to_string).collect();
@@ -189,15 +188,15 @@ fn attempt(
     }
 }
 
-/// The traceback of an error: first where the user's own code raised it, then all of it; one that an attempt before had, too,
-/// only by that attempt's number.
+/// Writes the traceback of an error: first the place in the user's own code that raised it, then all of it. If an
+/// earlier attempt had the same traceback, refers to that attempt instead.
 fn traceback(screen: &mut Screen<'_>, error: &TaskError, before: &[AttemptRow]) -> io::Result<()> {
     let Some(traceback) = error.traceback.as_deref() else { return Ok(()) };
     let same = before.iter().find(|one| match &one.outcome {
         Outcome::Failed { error, .. } => error.traceback.as_deref() == Some(traceback),
         _ => false,
     });
-    // Of a traceback with one place, that is the first thing in it.
+    // A traceback with a single place begins with it.
     let is_short = same.is_none() && traceback.matches("File \"").count() < 2;
     if let Some(place) = notes::raised_at(traceback).filter(|_| !is_short) {
         screen.paragraph(2, Tone::Strong, &text::clean(&place))?;

@@ -1,4 +1,4 @@
-//! `replay ID export`: an execution for other programs, to standard output or into a file.
+//! `replay ID export`: exports an execution for other programs, to standard output or to a file.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -9,9 +9,9 @@ use cloacina_store::record::{Hash, Timestamp as StoreTime};
 
 use super::arguments::ExportFormat;
 use super::failure::{Failure, code};
-use super::found::{Found, quoted};
 use super::report_view;
 use super::screen::Screen;
+use super::target::{Target, quoted};
 use super::text;
 use crate::ahead::Ahead;
 use crate::export::{Told, chrome, openlineage, otlp};
@@ -20,38 +20,39 @@ use crate::reading::stream_of;
 use crate::source;
 use crate::story::tell;
 
-/// Writes an execution, read through `ahead`, and gives the exit code.
+/// Exports an execution, read through `ahead`, and returns the exit code.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn write(
     screen: &mut Screen<'_>,
     err: &mut dyn Write,
-    (found, ahead): (&Found, &Ahead<'_>),
+    (target, ahead): (&Target, &Ahead<'_>),
     (format, output): (ExportFormat, Option<&Path>),
     json: bool,
 ) -> Result<i32, Failure> {
     let output = output.filter(|path| *path != Path::new("-"));
     let Some(path) = output else {
         if format == ExportFormat::Archive {
-            let hint = found.command("export --to archive -o run.cloaca");
-            return Err(Failure::usage("an archive is a file: name it with `-o FILE`", hint));
+            let hint = target.command("export --to archive -o run.cloaca");
+            return Err(Failure::usage("an archive cannot be written to standard output: use `-o FILE`", hint));
         }
-        return put(screen.out, (found, ahead), format).map(|()| code::OK);
+        return write_to(screen.out, (target, ahead), format).map(|()| code::OK);
     };
     let shown = path.display().to_string();
-    let failed =
-        |why: String| Failure::cannot_write(format!("cannot write {shown}: {why}"), found.command("export --to jsonl"));
+    let failed = |why: String| {
+        Failure::cannot_write(format!("cannot write {shown}: {why}"), target.command("export --to jsonl"))
+    };
     if format == ExportFormat::Archive {
-        let selected = Selected { stream: stream_of(found.id), definitions: definitions(ahead)? };
+        let selected = Selected { stream: stream_of(target.id), definitions: definitions(ahead)? };
         write_archive(ahead.reader(), &[selected], path, StoreTime(screen.now.0))
             .map_err(|error| failed(error.to_string()))?;
     } else {
-        report_view::beside(path, &mut |out| put(out, (found, ahead), format))?;
+        report_view::write_atomically(path, &mut |out| write_to(out, (target, ahead), format))?;
     }
     if json {
         let written = path.metadata().map_or(0, |file| file.len());
-        report_view::written(screen, found, path, written)?;
+        report_view::written(screen, target, path, written)?;
         return Ok(code::OK);
     }
     let size = path.metadata().map(|file| text::size(file.len())).unwrap_or_default();
@@ -70,18 +71,18 @@ pub fn write(
     Ok(code::OK)
 }
 
-/// A path that cannot be taken for an id.
+/// Returns a path in a form that cannot be mistaken for an id.
 fn as_file(path: &Path) -> String {
     let shown = path.display().to_string();
     if shown.contains('/') || shown.ends_with(".cloaca") { shown } else { format!("./{shown}") }
 }
 
-fn put(out: &mut dyn Write, (found, ahead): (&Found, &Ahead<'_>), format: ExportFormat) -> Result<(), Failure> {
+fn write_to(out: &mut dyn Write, (target, ahead): (&Target, &Ahead<'_>), format: ExportFormat) -> Result<(), Failure> {
     let reader = ahead.reader();
-    let head = source::head(reader, found.id)?;
+    let head = source::head(reader, target.id)?;
     if format == ExportFormat::Jsonl {
         let mut lines = Lines::default();
-        lines.execution(out, &head, &found.log.path.display().to_string())?;
+        lines.execution(out, &head, &target.log.path.display().to_string())?;
         return ahead.entries(|entries| {
             for entry in entries {
                 lines.entry(out, &entry?, &reader)?;
@@ -89,7 +90,7 @@ fn put(out: &mut dyn Write, (found, ahead): (&Found, &Ahead<'_>), format: Export
             Ok(())
         });
     }
-    let story = ahead.entries(|entries| tell(found.id, reader, entries));
+    let story = ahead.entries(|entries| tell(target.id, reader, entries));
     let told = Told { head: &head, story: &story };
     match format {
         ExportFormat::Chrome => chrome::write(out, &told)?,
@@ -99,14 +100,14 @@ fn put(out: &mut dyn Write, (found, ahead): (&Found, &Ahead<'_>), format: Export
     story.trouble.map_or(Ok(()), |trouble| Err(trouble.into()))
 }
 
-/// The definitions that the events of an execution name.
+/// Returns the definitions that the events of an execution refer to.
 fn definitions(ahead: &Ahead<'_>) -> Result<Vec<Hash>, Failure> {
-    let mut named = BTreeSet::new();
+    let mut fingerprints = BTreeSet::new();
     ahead.entries(|entries| {
         for entry in entries {
-            named.extend(entry?.definition());
+            fingerprints.extend(entry?.definition());
         }
         Ok::<(), Failure>(())
     })?;
-    Ok(named.into_iter().map(|fingerprint| Hash(fingerprint.0)).collect())
+    Ok(fingerprints.into_iter().map(|fingerprint| Hash(fingerprint.0)).collect())
 }

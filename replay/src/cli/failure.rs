@@ -1,103 +1,103 @@
-//! What ends a command before its time: what went wrong and where, what to type next, and the exit code.
+//! The error of a command: what went wrong and where, what to run next, and the exit code.
 
 use std::io;
 
 use cloacina_store::log::{OpenError, ReadError};
 
-use super::found::quoted_path;
+use super::target::quoted_path;
 use crate::errors::number;
 use crate::reading::Trouble;
 
-/// Exit codes. They are documented interface.
+/// The exit codes. They are part of the documented interface.
 pub mod code {
-    /// It went well.
+    /// The command succeeded.
     pub const OK: i32 = 0;
-    /// Two executions differ; or the one that was followed did not complete.
+    /// Two executions differ, or the followed execution did not complete.
     pub const DIFFERS: i32 = 1;
     /// The command line is wrong.
     pub const USAGE: i32 = 2;
-    /// There is no such execution, key or task.
+    /// The execution, key or task does not exist.
     pub const NOT_FOUND: i32 = 3;
     /// The log cannot be read.
     pub const CANNOT_READ: i32 = 4;
-    /// Verifying found that the log is not what was written.
+    /// Verification found damage.
     pub const VERIFY_FAILED: i32 = 5;
-    /// The execution that was followed goes on, or nobody runs it.
+    /// The followed execution has not ended: it is still running, or no process runs it.
     pub const STILL_RUNNING: i32 = 6;
 }
 
-/// Why a command ended before its time.
+/// Why a command failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// To be told: `error:`, an empty line, `hint:`.
-    Told {
+    /// An error to print, with a hint: what to do next.
+    Diagnostic {
         /// The exit code.
         code: i32,
-        /// Its number, to be explained by.
+        /// The number of its error code.
         number: u16,
-        /// What and where.
+        /// What went wrong, and where.
         error: String,
-        /// Further lines below it.
+        /// Further lines to print below the error.
         details: Vec<String>,
-        /// The command to run.
+        /// What to do next, usually a command.
         hint: String,
     },
-    /// Writing failed. A reader that went away (a broken pipe) is no error.
+    /// Writing the output failed. A broken pipe is not reported as an error.
     Output(io::Error),
 }
 
 impl Failure {
-    /// Something is not there.
+    /// Something was not found.
     pub fn not_found(error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::told(code::NOT_FOUND, number::NO_EXECUTION, error, hint)
+        Self::diagnostic(code::NOT_FOUND, number::NO_EXECUTION, error, hint)
     }
 
     /// The command line is wrong.
     pub fn usage(error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::told(code::USAGE, number::USAGE, error, hint)
+        Self::diagnostic(code::USAGE, number::USAGE, error, hint)
     }
 
     /// The log cannot be read.
     pub fn cannot_read(error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::told(code::CANNOT_READ, number::CANNOT_READ, error, hint)
+        Self::diagnostic(code::CANNOT_READ, number::CANNOT_READ, error, hint)
     }
 
     /// A file cannot be written.
     pub fn cannot_write(error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::told(code::CANNOT_READ, number::CANNOT_WRITE, error, hint)
+        Self::diagnostic(code::CANNOT_READ, number::CANNOT_WRITE, error, hint)
     }
 
-    fn told(code: i32, number: u16, error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Told { code, number, error: error.into(), details: Vec::new(), hint: hint.into() }
+    fn diagnostic(code: i32, number: u16, error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Diagnostic { code, number, error: error.into(), details: Vec::new(), hint: hint.into() }
     }
 
-    /// The same with another number.
+    /// Sets the number of the error code.
     #[must_use]
-    pub fn numbered(mut self, wanted: u16) -> Self {
-        if let Self::Told { number, .. } = &mut self {
-            *number = wanted;
+    pub fn numbered(mut self, new: u16) -> Self {
+        if let Self::Diagnostic { number, .. } = &mut self {
+            *number = new;
         }
         self
     }
 
-    /// The same with further lines.
+    /// Sets the lines to print below the error.
     #[must_use]
     pub fn with_details(mut self, lines: Vec<String>) -> Self {
-        if let Self::Told { details, .. } = &mut self {
+        if let Self::Diagnostic { details, .. } = &mut self {
             *details = lines;
         }
         self
     }
 
-    /// A log that cannot be opened.
+    /// A log cannot be opened.
     #[must_use]
     pub fn open(error: &OpenError) -> Self {
         let hint = match error {
             OpenError::Missing { .. } | OpenError::NotALog { .. } => {
-                "replay --log PATH list (PATH is the directory that the runner was opened with)"
+                "replay --log PATH list (PATH is the log directory that was passed to the runner)"
             }
             OpenError::NewerFormat { .. } => "pip install --upgrade cloaca",
-            OpenError::DamagedArchive { .. } => "take another copy of the archive",
+            OpenError::DamagedArchive { .. } => "use another copy of the archive",
             OpenError::Damaged { path, .. } => {
                 return Self::cannot_read(
                     error.to_string(),
@@ -105,10 +105,10 @@ impl Failure {
                 )
                 .numbered(number::DAMAGED_LOG);
             }
-            _ => "try again once the cause is gone; nothing was changed",
+            _ => "fix the cause and try again; nothing was changed",
         };
         if let OpenError::DamagedArchive { .. } = error {
-            return Self::told(code::VERIFY_FAILED, number::DAMAGED_LOG, error.to_string(), hint);
+            return Self::diagnostic(code::VERIFY_FAILED, number::DAMAGED_LOG, error.to_string(), hint);
         }
         let number = match error {
             OpenError::Missing { .. } | OpenError::NotALog { .. } => number::NOT_A_LOG,
@@ -134,11 +134,12 @@ impl From<serde_json::Error> for Failure {
 
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
-        Self::cannot_read(error.to_string(), "replay list (shows what can still be read)").numbered(of_read(&error))
+        Self::cannot_read(error.to_string(), "replay list (shows which executions can still be read)")
+            .numbered(number_of(&error))
     }
 }
 
-fn of_read(error: &ReadError) -> u16 {
+fn number_of(error: &ReadError) -> u16 {
     match error {
         ReadError::NoStream(_) => number::NO_STREAM,
         ReadError::Damaged { .. } => number::RECORD_DIFFERS,
@@ -156,7 +157,7 @@ impl From<Trouble> for Failure {
                 format!("replay {} verify", crate::ids::short(*id))
             }
             Trouble::Log(_) | Trouble::Definition { .. } | Trouble::Told(_) => {
-                "replay list (shows what can still be read)".to_owned()
+                "replay list (shows which executions can still be read)".to_owned()
             }
         };
         let number = match &trouble {
@@ -165,7 +166,7 @@ impl From<Trouble> for Failure {
             Trouble::Impossible { .. } => number::IMPOSSIBLE,
             Trouble::Erased { .. } => number::ERASED,
             Trouble::Definition { .. } => number::NO_DEFINITION,
-            Trouble::Log(error) => of_read(error),
+            Trouble::Log(error) => number_of(error),
             Trouble::Told(_) => number::CANNOT_READ,
         };
         Self::cannot_read(trouble.to_string(), hint).numbered(number)

@@ -1,4 +1,4 @@
-//! `replay ID --follow`: the events of an execution as they are appended, until it ends.
+//! `replay ID --follow`: shows the events of an execution as they are appended, until it ends.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -10,64 +10,64 @@ use cloacina_store::log::{LogReader, ReadError};
 use cloacina_store::paging::Records;
 
 use super::failure::{Failure, code};
-use super::found::Found;
 use super::full_view;
-use super::header::{self, ChainWord};
+use super::header::{self, ChainStatus};
 use super::screen::Screen;
 use super::surroundings::{Opener, Pause};
+use super::target::Target;
 use super::text;
 use crate::json::lines::Lines;
 use crate::reading::{Decoder, Entry, stream_of};
 use crate::source;
 
-/// For how long the log is waited for before it is asked whether Ctrl-C was pressed. What happens is seen at once all the same.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long to wait for the log between checks for Ctrl-C. New events end the wait at once.
+const WAIT: Duration = Duration::from_millis(250);
 
-/// What following needs of the world besides the log.
+/// Follows an execution.
 pub struct Follow<'a> {
-    /// Opens the log again, if the process that had it is gone.
+    /// Reopens the log if the process that had it open is gone.
     pub open: Opener<'a>,
-    /// The log's whole path.
+    /// The absolute path of the log.
     pub path: &'a std::path::Path,
-    /// Waits so long, and says whether to go on: not after Ctrl-C.
+    /// Waits for a duration, and returns whether to continue: false after Ctrl-C.
     pub pause: Pause<'a>,
-    /// Whether events are written as JSON, a line each.
+    /// Whether to write events as JSON lines.
     pub jsonl: bool,
-    /// Whether values are shown.
+    /// Whether to show values.
     pub values: bool,
 }
 
 impl Follow<'_> {
-    /// Shows events until the execution ends or nobody runs it, and gives the exit code.
+    /// Shows events until the execution ends or no process runs it, and returns the exit code.
     ///
     /// # Errors
     /// [`Failure`] if the log cannot be read.
-    pub fn run(&self, screen: &mut Screen<'_>, err: &mut dyn Write, found: &Found) -> Result<i32, Failure> {
-        let head = source::head(&*found.log.reader, found.id)?;
+    pub fn run(&self, screen: &mut Screen<'_>, err: &mut dyn Write, target: &Target) -> Result<i32, Failure> {
+        let head = source::head(&*target.log.reader, target.id)?;
         let mut lines = Lines::default();
         if self.jsonl {
-            lines.execution(screen.out, &head, &found.log.path.display().to_string())?;
+            lines.execution(screen.out, &head, &target.log.path.display().to_string())?;
         } else {
-            header::write(screen, found, &head, ChainWord::Unread)?;
+            header::write(screen, target, &head, ChainStatus::Unread)?;
         }
-        let view = full_view::Rows::new(screen, found, &head, self.values);
+        let rows = full_view::Rows::new(screen, target, &head, self.values);
         if !self.jsonl {
-            view.heading(screen)?;
+            rows.heading(screen)?;
         }
-        let mut again: Option<Box<dyn LogReader>> = None;
+        let mut reopened: Option<Box<dyn LogReader>> = None;
         let mut standing = head.standing;
         let mut next: Seq = 0;
-        let mut rest = Duration::ZERO;
+        let mut delay = Duration::ZERO;
         loop {
-            let reader = again.as_deref().unwrap_or(&*found.log.reader);
+            let reader = reopened.as_deref().unwrap_or(&*target.log.reader);
             let live = reader.head().ok().filter(|head| head.durability.is_some());
             let mut decoder = Decoder::new(reader);
-            let read = Records::new(reader, stream_of(found.id), next).try_for_each(|record| {
+            let read = Records::new(reader, stream_of(target.id), next).try_for_each(|record| {
                 let entry = decoder.decode(&record?)?;
                 if self.jsonl {
                     lines.entry(screen.out, &entry, &reader)?;
                 } else {
-                    view.entry(screen, &entry)?;
+                    rows.entry(screen, &entry)?;
                 }
                 next = entry.seq + 1;
                 match ended(&entry) {
@@ -79,49 +79,53 @@ impl Follow<'_> {
             match read {
                 Err(Stop::Ended(Status::Completed)) => return Ok(code::OK),
                 Err(Stop::Ended(_)) => return Ok(code::DIFFERS),
-                // The process that had the log has let go of it: what it left is read once more.
+                // The process that had the log open has closed it: read the rest from the files.
                 Err(Stop::Gone) => {
-                    again = Some((self.open)(self.path).map_err(|error| Failure::open(&error))?);
+                    reopened = Some((self.open)(self.path).map_err(|error| Failure::open(&error))?);
                     continue;
                 }
                 Err(Stop::Failed(failure)) => return Err(failure),
                 Ok(()) => {}
             }
-            // What was said when it began is not said again.
-            let mut look = |screen: &Screen<'_>, err: &mut dyn Write| {
-                let now = source::standing(reader, found.id).unwrap_or_else(|_| standing.clone());
-                // Its end is the last event.
+            // Report only changes: the header shows the standing at the start.
+            let mut report_standing = |screen: &Screen<'_>, err: &mut dyn Write| {
+                let now = source::standing(reader, target.id).unwrap_or_else(|_| standing.clone());
+                // The last event shows the end.
                 let is_news = standing != now && !now.status.is_final();
                 standing = now;
-                if is_news { say(screen, err, &standing) } else { Ok(()) }
+                if is_news { write_standing(screen, err, &standing) } else { Ok(()) }
             };
             let Some(before) = live else {
-                look(screen, err)?;
-                writeln!(err, "\nno process has the log, so nothing more will come\nhint: {}", found.command(""))?;
-                return Ok(code::STILL_RUNNING);
-            };
-            if !(self.pause)(rest) {
+                report_standing(screen, err)?;
                 writeln!(
                     err,
-                    "\ndetached after seq {}; it {}\nhint: {}",
+                    "\nno process has the log open, so there will be no more events\nhint: {}",
+                    target.command("")
+                )?;
+                return Ok(code::STILL_RUNNING);
+            };
+            if !(self.pause)(delay) {
+                writeln!(
+                    err,
+                    "\nstopped following after seq {}; the execution {}\nhint: {}",
                     next.saturating_sub(1),
-                    if standing.status.is_left() { "stays as it is" } else { "runs on" },
-                    found.command("--follow")
+                    if standing.status.is_left() { "stays as it is" } else { "continues" },
+                    target.command("--follow")
                 )?;
                 return Ok(code::STILL_RUNNING);
             }
-            look(screen, err)?;
+            report_standing(screen, err)?;
             let began = Instant::now();
-            // That it is gone is found by the next reading.
-            let moved = reader.wait(before.position, PATIENCE).is_ok_and(|head| head.position > before.position);
-            // More may wait than the engine lets: those are answered at once.
-            rest = if moved || began.elapsed() >= PATIENCE { Duration::ZERO } else { PATIENCE };
+            // If the process is gone, the next read reports it.
+            let moved = reader.wait(before.position, WAIT).is_ok_and(|head| head.position > before.position);
+            // The engine limits the number of waiting readers, and answers the others at once.
+            delay = if moved || began.elapsed() >= WAIT { Duration::ZERO } else { WAIT };
         }
     }
 }
 
-/// Says that the execution stands another way now.
-fn say(screen: &Screen<'_>, err: &mut dyn Write, standing: &Standing) -> io::Result<()> {
+/// Writes the new standing of the execution.
+fn write_standing(screen: &Screen<'_>, err: &mut dyn Write, standing: &Standing) -> io::Result<()> {
     let line = header::standing_line(screen, standing.status.name(), standing)
         .unwrap_or_else(|| standing.status.name().to_owned());
     writeln!(err, "{line}")?;

@@ -1,5 +1,5 @@
-//! `replay ID --full`: every event, a row each. Rows are written while they are read, so that a long history costs no
-//! memory.
+//! `replay ID --full`: every event, one per row. Each row is written as it is read, so memory use does not depend on
+//! the length of the history.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,84 +11,84 @@ use cloacina_engine::core::graph::Graph;
 use cloacina_engine::core::time::Timestamp;
 
 use super::failure::Failure;
-use super::found::Found;
 use super::notes::error_text;
 use super::screen::Screen;
 use super::style::Tone;
+use super::target::Target;
 use super::text;
 use crate::at::task_of;
 use crate::reading::{Definitions, Entry, Erased, entries, started};
 use crate::source::Head;
 use crate::words;
 
-/// The width of the longest name of an event.
-const EVENT: usize = 18;
-/// How wide the column of tasks is at most.
-const TASK: usize = 28;
-/// How wide the last column is at least, if a narrower column of tasks can make it so.
-const WHAT: usize = 24;
+/// The width of the longest event name.
+const EVENT_WIDTH: usize = 18;
+/// The largest width of the task column.
+const MAX_TASK_WIDTH: usize = 28;
+/// The smallest width of the last column, if shrinking the task column can provide it.
+const MIN_WHAT_WIDTH: usize = 24;
 
-/// Writes every event up to and with `until`.
+/// Writes every event up to and including `until`.
 ///
 /// # Errors
-/// [`Failure`] where an event cannot be read.
+/// [`Failure`] if an event cannot be read.
 pub fn write(
     screen: &mut Screen<'_>,
-    found: &Found,
+    target: &Target,
     head: &Head,
     until: Option<u64>,
     values: bool,
 ) -> Result<(), Failure> {
     let last = until.unwrap_or(head.entry.records.saturating_sub(1));
-    let view = Rows { seq: last.to_string().len().max(3), ..Rows::new(screen, found, head, values) };
-    view.heading(screen)?;
-    for entry in entries(&*found.log.reader, found.id) {
+    let rows = Rows { seq: last.to_string().len().max(3), ..Rows::new(screen, target, head, values) };
+    rows.heading(screen)?;
+    for entry in entries(&*target.log.reader, target.id) {
         let entry = entry?;
         if entry.seq > last {
             break;
         }
-        view.entry(screen, &entry)?;
+        rows.entry(screen, &entry)?;
     }
     Ok(())
 }
 
-/// How wide the column of tasks has to be. The definition knows all names before the first event is shown.
-fn task_width(found: &Found, head: &Head) -> usize {
-    let reader = &*found.log.reader;
+/// Returns the width of the task column: the definition has all names before the first event is shown.
+fn task_width(target: &Target, head: &Head) -> usize {
+    let reader = &*target.log.reader;
     let graph = head.label.as_ref().ok().and_then(|label| (&reader).load(label.definition).ok());
     let names = graph.iter().flat_map(|graph| graph.tasks().map(|task| text::width(&text::clean(graph.name(task)))));
-    names.max().unwrap_or(TASK).clamp(4, TASK)
+    names.max().unwrap_or(MAX_TASK_WIDTH).clamp(4, MAX_TASK_WIDTH)
 }
 
-/// Writes events, a row each.
+/// Writes events, one per row.
 pub struct Rows<'a> {
-    found: &'a Found,
+    target: &'a Target,
     start: Timestamp,
     values: bool,
     seq: usize,
     time: usize,
     task: usize,
-    /// The definition that the execution went by at the last event.
+    /// The definition in effect at the last event.
     definition: RefCell<Option<Arc<Graph>>>,
 }
 
 impl<'a> Rows<'a> {
-    /// Rows as wide as the events of this execution need them.
+    /// Chooses column widths for the events of an execution.
     #[must_use]
-    pub fn new(screen: &Screen<'_>, found: &'a Found, head: &Head, values: bool) -> Self {
+    pub fn new(screen: &Screen<'_>, target: &'a Target, head: &Head, values: bool) -> Self {
         let start = started(&head.entry);
         let seq = head.entry.records.to_string().len().max(3);
         let time = text::width(&screen.moment(start, start)).max(9);
-        // What an event says is worth more than the whole of a long name.
-        let room = screen.width.saturating_sub(seq + time + EVENT + 5 * 2 + WHAT);
-        let task = task_width(found, head).min(room.max(8));
-        Self { found, start, values, seq, time, task, definition: RefCell::default() }
+        // The contents of an event matter more than the end of a long task name.
+        let room = screen.width.saturating_sub(seq + time + EVENT_WIDTH + 5 * 2 + MIN_WHAT_WIDTH);
+        let task = task_width(target, head).min(room.max(8));
+        Self { target, start, values, seq, time, task, definition: RefCell::default() }
     }
 
-    /// Writes what stands above the rows.
+    /// Writes the heading of the columns.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// Errors from writing to the screen.
     pub fn heading(&self, screen: &mut Screen<'_>) -> io::Result<()> {
         let time = screen.moments();
         let line = self.columns("seq", time, "event", "task", "what");
@@ -101,20 +101,20 @@ impl<'a> Rows<'a> {
             "  {}  {}  {}  {}  {what}",
             text::pad_left(seq, self.seq),
             text::pad(time, self.time),
-            text::pad(event, EVENT),
+            text::pad(event, EVENT_WIDTH),
             text::pad(&text::cut(task, self.task), self.task),
         )
     }
 
-    /// Writes an event.
+    /// Writes the row of an event.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// Errors from writing to the screen.
     pub fn entry(&self, screen: &mut Screen<'_>, entry: &Entry) -> io::Result<()> {
         let time = screen.moment(entry.time, self.start);
         let seq = entry.seq.to_string();
         let Some(event) = &entry.event else {
-            let line = self.columns(&seq, &time, "-", "-", "the body of this event is gone");
+            let line = self.columns(&seq, &time, "-", "-", "the body of this event is missing");
             return screen.line(&line);
         };
         let task = task_of(event).map_or_else(|| "-".to_owned(), |task| text::clean(task));
@@ -137,9 +137,9 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// What is different in the definition that the execution goes by from now on, in words.
+    /// Switches to another definition, and describes how it differs from the previous one.
     fn changes(&self, now: Fingerprint) -> Vec<String> {
-        let graph = (&&*self.found.log.reader).load(now).ok();
+        let graph = (&&*self.target.log.reader).load(now).ok();
         let before = self.definition.replace(graph.clone());
         match (before, graph) {
             (Some(before), Some(now)) => Changes::between(before.definition(), now.definition()).words(),
@@ -147,7 +147,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// What an event says, in a line and further ones.
+    /// Returns the contents of an event: its first line, its tone, and further lines.
     fn what(&self, screen: &Screen<'_>, event: &Event, room: usize) -> (String, Tone, Vec<String>) {
         let one = |text: String| (text, Tone::Plain, Vec::new());
         match event {
@@ -165,11 +165,11 @@ impl<'a> Rows<'a> {
                 if !self.values {
                     return one(format!("{key} ({}){by}", text::value_size(&write.value)));
                 }
-                // The value has the next line for itself: next to a name, a narrow screen would leave nothing of it.
+                // The value gets its own line: next to the key, a narrow screen would leave no room for it.
                 let (shown, was_cut) = text::value(&write.value, room);
                 let mut more = vec![shown];
                 if was_cut {
-                    more.push(format!("whole: {}", self.found.command("--json")));
+                    more.push(format!("full value: {}", self.target.command("--json")));
                 }
                 (format!("{key}{by}"), Tone::Plain, more)
             }
@@ -218,12 +218,12 @@ fn origin(origin: &Origin) -> String {
     }
 }
 
-/// What was read: each key with the `seq` of the write that was seen.
+/// Lists the keys that were read, each with the `seq` of the write that was seen.
 fn reads(reads: &Reads) -> String {
     let read = reads.keys.iter().map(|read| {
         let key = text::clean(&read.key);
         match &read.seen {
-            Seen::Nothing => format!("{key} (not there)"),
+            Seen::Nothing => format!("{key} (not set)"),
             Seen::Write(seq) => format!("{key} (seq {seq})"),
             Seen::Merged(seqs) => {
                 let seqs: Vec<String> = seqs.iter().map(ToString::to_string).collect();

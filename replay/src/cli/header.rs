@@ -1,4 +1,4 @@
-//! The first two lines of every view: which execution, how it stands, and where this was read.
+//! The header of every view: the execution, its status, and the log that it was read from.
 
 use std::io;
 
@@ -7,9 +7,9 @@ use cloacina_engine::core::time::Timestamp;
 
 use cloacina_store::log::LogReader;
 
-use super::found::Found;
 use super::screen::Screen;
 use super::style::{Tone, tone_of};
+use super::target::Target;
 use super::text;
 use crate::ground::ahead_of_clock;
 use crate::ids::short;
@@ -17,22 +17,27 @@ use crate::reading::started;
 use crate::source::Head;
 use crate::words;
 
-/// What the header says of the chain.
+/// The state of the hash chain, as the header shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChainWord {
-    /// All records were read, and each one fits its hash and the one before it.
+pub enum ChainStatus {
+    /// All records were read, and each one matches its hash and the record before it.
     Ok,
-    /// One does not.
+    /// A record does not match.
     Broken,
-    /// They were not all read.
+    /// Not all records were read.
     Unread,
 }
 
-/// Writes the header of a view that says below it how the execution stands.
+/// Writes the header of a view that shows the standing of the execution elsewhere.
 ///
 /// # Errors
-/// Whatever writing gives.
-pub fn write_without_standing(screen: &mut Screen<'_>, found: &Found, head: &Head, chain: ChainWord) -> io::Result<()> {
+/// Errors from writing to the screen.
+pub fn write_without_standing(
+    screen: &mut Screen<'_>,
+    target: &Target,
+    head: &Head,
+    chain: ChainStatus,
+) -> io::Result<()> {
     let mut first = vec![
         ("execution …", Tone::Plain, short(head.id), Tone::Strong),
         ("", Tone::Plain, text::clean(head.workflow()), Tone::Strong),
@@ -40,12 +45,12 @@ pub fn write_without_standing(screen: &mut Screen<'_>, found: &Found, head: &Hea
     if let Ok(label) = &head.label {
         first.push(("v", Tone::Plain, label.definition.version()[..6].to_owned(), Tone::Plain));
     }
-    first.push((head.status(), tone_of(head.status()), after(head), Tone::Plain));
+    first.push((head.status(), tone_of(head.status()), duration(head), Tone::Plain));
     let mut second = vec![("", Tone::Plain, text::count(head.entry.records, "event"), Tone::Plain)];
     match chain {
-        ChainWord::Ok => second.push(("chain ", Tone::Plain, "ok".to_owned(), Tone::Plain)),
-        ChainWord::Broken => second.push(("chain ", Tone::Bad, "broken".to_owned(), Tone::Bad)),
-        ChainWord::Unread => {}
+        ChainStatus::Ok => second.push(("chain ", Tone::Plain, "ok".to_owned(), Tone::Plain)),
+        ChainStatus::Broken => second.push(("chain ", Tone::Bad, "broken".to_owned(), Tone::Bad)),
+        ChainStatus::Unread => {}
     }
     if let Some(durability) = head.durability {
         second.push(("durability ", Tone::Plain, words::durability(durability), Tone::Plain));
@@ -59,15 +64,15 @@ pub fn write_without_standing(screen: &mut Screen<'_>, found: &Found, head: &Hea
     if !second.is_empty() {
         line(screen, "  ", &second)?;
     }
-    read_from(screen, &found.log.path.display().to_string())?;
-    warn_if_ahead(screen, &*found.log.reader)?;
+    read_from(screen, &target.log.path.display().to_string())?;
+    warn_if_ahead(screen, &*target.log.reader)?;
     screen.line("")
 }
 
-/// Says so if the log ends ahead of the clock. One that cannot be read says so elsewhere.
+/// Warns if the last event of the log lies in the future. Errors of reading are reported elsewhere.
 ///
 /// # Errors
-/// Whatever writing gives.
+/// Errors from writing to the screen.
 pub fn warn_if_ahead(screen: &mut Screen<'_>, reader: &dyn LogReader) -> io::Result<()> {
     match ahead_of_clock(reader, screen.now) {
         Ok(Some(ahead)) => screen.paragraph(0, Tone::Warning, &ahead),
@@ -75,19 +80,19 @@ pub fn warn_if_ahead(screen: &mut Screen<'_>, reader: &dyn LogReader) -> io::Res
     }
 }
 
-/// Writes the header, and why the execution does not go on by itself, where that is so.
+/// Writes the header, and why the execution does not continue by itself, if it does not.
 ///
 /// # Errors
-/// Whatever writing gives.
-pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, chain: ChainWord) -> io::Result<()> {
-    write_without_standing(screen, found, head, chain)?;
+/// Errors from writing to the screen.
+pub fn write(screen: &mut Screen<'_>, target: &Target, head: &Head, chain: ChainStatus) -> io::Result<()> {
+    write_without_standing(screen, target, head, chain)?;
     if standing(screen, head)? { screen.line("") } else { Ok(()) }
 }
 
-/// Writes why an execution does not go on by itself, and what to do. Returns whether there was anything to say.
+/// Writes why an execution does not continue by itself, and what to do about it. Returns whether it wrote anything.
 ///
 /// # Errors
-/// Whatever writing gives.
+/// Errors from writing to the screen.
 pub fn standing(screen: &mut Screen<'_>, head: &Head) -> io::Result<bool> {
     let Some(reason) = standing_line(screen, head.status(), &head.standing) else { return Ok(false) };
     screen.paragraph(0, tone_of(head.status()), &reason)?;
@@ -97,7 +102,7 @@ pub fn standing(screen: &mut Screen<'_>, head: &Head) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Why an execution stands as it does, in a line: `Blocked: workflow 'etl' is not registered …`.
+/// Formats the reason of a standing as one line: `Blocked: workflow 'etl' is not registered …`.
 #[must_use]
 pub fn standing_line(screen: &Screen<'_>, status: &str, standing: &Standing) -> Option<String> {
     let reason = text::clean(standing.reason.as_deref()?);
@@ -108,11 +113,11 @@ pub fn standing_line(screen: &Screen<'_>, status: &str, standing: &Standing) -> 
 /// Writes the header of two executions.
 ///
 /// # Errors
-/// Whatever writing gives.
+/// Errors from writing to the screen.
 pub fn write_two(
     screen: &mut Screen<'_>,
-    (a, head_a): (&Found, &Head),
-    (b, head_b): (&Found, &Head),
+    (a, head_a): (&Target, &Head),
+    (b, head_b): (&Target, &Head),
 ) -> io::Result<()> {
     for (name, head) in [("A", head_a), ("B", head_b)] {
         let mut parts = vec![
@@ -123,26 +128,26 @@ pub fn write_two(
         if let Ok(label) = &head.label {
             parts.push(("v", Tone::Plain, label.definition.version()[..6].to_owned(), Tone::Plain));
         }
-        parts.push((head.status(), tone_of(head.status()), after(head), Tone::Plain));
+        parts.push((head.status(), tone_of(head.status()), duration(head), Tone::Plain));
         parts.push(("", Tone::Plain, text::count(head.entry.records, "event"), Tone::Plain));
         line(screen, "", &parts)?;
     }
-    let (from, also) = (a.log.path.display().to_string(), b.log.path.display().to_string());
-    read_from(screen, &if from == also { from } else { format!("{from} and {also}") })?;
+    let (log_a, log_b) = (a.log.path.display().to_string(), b.log.path.display().to_string());
+    read_from(screen, &if log_a == log_b { log_a } else { format!("{log_a} and {log_b}") })?;
     screen.line("")
 }
 
-/// Writes where this was read.
+/// Writes which log was read.
 ///
 /// # Errors
-/// Whatever writing gives.
+/// Errors from writing to the screen.
 pub fn read_from(screen: &mut Screen<'_>, location: &str) -> io::Result<()> {
     let line = format!("read from {}; read-only, no task code is run", text::clean(location));
     let line = screen.style.paint(Tone::Dim, &line);
     screen.line(&line)
 }
 
-/// Two words, each with its tone.
+/// Two texts, each with its tone.
 type Part<'a> = (&'a str, Tone, String, Tone);
 
 fn line(screen: &mut Screen<'_>, indent: &str, parts: &[Part<'_>]) -> io::Result<()> {
@@ -154,8 +159,8 @@ fn line(screen: &mut Screen<'_>, indent: &str, parts: &[Part<'_>]) -> io::Result
     screen.line(&format!("{indent}{painted}"))
 }
 
-/// How long it took, or takes by now.
-fn after(head: &Head) -> String {
+/// Returns how long the execution took, or when its last event was.
+fn duration(head: &Head) -> String {
     let (start, last) = (started(&head.entry), Timestamp(head.entry.last.0));
     let took = text::span(last.micros_since(start));
     match head.ended() {

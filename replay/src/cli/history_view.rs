@@ -1,4 +1,4 @@
-//! `replay ID`: what happened, a row for each task, and below it why it ended so.
+//! `replay ID`: what happened, one row per task, followed by the reason of the outcome.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,9 +9,9 @@ use cloacina_engine::core::state::{Execution, Status, TaskState};
 use cloacina_engine::core::time::Timestamp;
 
 use super::columns::{Cell, Column, Table};
-use super::found::Found;
 use super::screen::Screen;
 use super::style::Tone;
+use super::target::Target;
 use super::text;
 use super::{header, notes};
 use crate::reading::started;
@@ -19,21 +19,21 @@ use crate::source::Head;
 use crate::story::{Change, Outcome, Row, Story, TaskRow, What};
 use crate::words;
 
-/// How many names of tasks are shown in one line.
-const NAMES: usize = 12;
-/// How wide a reason may be to stand in the row; a longer one is a note below it.
-const WHAT: usize = 44;
+/// How many task names are shown in one line.
+const MAX_NAMES: usize = 12;
+/// The largest width of a reason in the row; a longer one becomes a note below it.
+const MAX_REASON_WIDTH: usize = 44;
 
-/// Writes the table, and what is to be said below it.
+/// Writes the table, and the notes below it.
 ///
 /// # Errors
-/// Whatever writing gives.
-pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, story: &Story, values: bool) -> io::Result<()> {
-    let view = View {
+/// Errors from writing to the screen.
+pub fn write(screen: &mut Screen<'_>, target: &Target, head: &Head, story: &Story, values: bool) -> io::Result<()> {
+    let view = HistoryView {
         start: started(&head.entry),
         head,
         story,
-        found,
+        target,
         values,
         root: story.first_failure().filter(|_| is_failed(story)),
     };
@@ -43,7 +43,7 @@ pub fn write(screen: &mut Screen<'_>, found: &Found, head: &Head, story: &Story,
     view.failure(screen)
 }
 
-/// Whether the execution failed because of a task.
+/// Returns whether the execution failed because of a task.
 fn is_failed(story: &Story) -> bool {
     let state = story.state.as_ref().filter(|state| state.status() == Status::Failed);
     state.is_some_and(|state| state.root_failures().is_some())
@@ -56,24 +56,24 @@ fn task_rows(story: &Story) -> impl Iterator<Item = &TaskRow> {
     })
 }
 
-struct View<'a> {
+struct HistoryView<'a> {
     start: Timestamp,
     head: &'a Head,
     story: &'a Story,
-    found: &'a Found,
+    target: &'a Target,
     values: bool,
     root: Option<&'a TaskRow>,
 }
 
-impl View<'_> {
+impl HistoryView<'_> {
     fn table(&self, screen: &Screen<'_>) -> Table {
         let columns = vec![
             Column::right("seq"),
             Column::left(screen.moments()),
-            Column::giving_way("task", 14),
-            Column::giving_way("what", 20),
-            Column::left("took").may_go(),
-            Column::giving_way(self.context_heading(), 14).may_go(),
+            Column::shrinking("task", 14),
+            Column::shrinking("what", 20),
+            Column::left("took").optional(),
+            Column::shrinking(self.context_heading(), 14).optional(),
         ];
         let mut table = Table::new(columns, 2);
         for row in &self.story.rows {
@@ -91,7 +91,7 @@ impl View<'_> {
         table
     }
 
-    /// What the signs mean stands in the heading, as soon as there is one that is not plain.
+    /// Returns the heading of the context column. It explains the signs unless all changes are new keys.
     fn context_heading(&self) -> &'static str {
         let changes = task_rows(self.story).flat_map(TaskRow::effective_writes);
         if changes.into_iter().any(|change| change.replaces || change.value.is_none()) {
@@ -133,16 +133,16 @@ impl View<'_> {
     fn outcome(&self, screen: &Screen<'_>, row: &TaskRow) -> (String, Tone) {
         if let Some(why) = &row.skipped {
             let how = words::skipped(why);
-            let says = format!("{how}: {}", text::clean(&words::skip(why)));
-            let fits = text::width(&says) <= WHAT;
-            return (if fits { says } else { how.to_owned() }, Tone::Dim);
+            let reason = format!("{how}: {}", text::clean(&words::skip(why)));
+            let fits = text::width(&reason) <= MAX_REASON_WIDTH;
+            return (if fits { reason } else { how.to_owned() }, Tone::Dim);
         }
         let Some(last) = row.attempts.last() else { return (String::new(), Tone::Plain) };
         let attempt = if last.number > 1 { format!(", attempt {}", last.number) } else { String::new() };
         match &last.outcome {
             Outcome::Running => (format!("running{attempt}"), Tone::Strong),
             Outcome::Deferred => (format!("deferred{attempt}; waits without a slot"), Tone::Warning),
-            Outcome::Left => (format!("not running{attempt}: nothing runs it now"), Tone::Warning),
+            Outcome::Left => (format!("not running{attempt}: no process runs it now"), Tone::Warning),
             Outcome::Completed => (format!("completed{attempt}"), Tone::Good),
             Outcome::Cancelled => (format!("stopped{attempt}, the execution ended first"), Tone::Warning),
             _ if row.cancelled => (format!("not finished{attempt}, the execution ended first"), Tone::Warning),
@@ -158,16 +158,16 @@ impl View<'_> {
     fn notes(&self, screen: &Screen<'_>, table: &mut Table, row: &Row) {
         match &row.what {
             What::Task(task) => {
-                let told_below = self.root.is_some_and(|root| root.task == task.task);
+                let shown_below = self.root.is_some_and(|root| root.task == task.task);
                 if let Some(why) = &task.skipped {
                     let (how, why) = (words::skipped(why), text::clean(&words::skip(why)));
-                    if text::width(how) + text::width(": ") + text::width(&why) > WHAT {
+                    if text::width(how) + text::width(": ") + text::width(&why) > MAX_REASON_WIDTH {
                         table.note(Tone::Plain, why);
                     }
                 }
                 let columns = screen.width.saturating_sub(30).max(30);
                 notes::asked(task, columns).for_each(|asked| table.note(Tone::Plain, asked));
-                notes::task(table, task, told_below);
+                notes::task(table, task, shown_below);
             }
             What::Paused(request) | What::Unpaused(request) | What::CancelRequested(request) => {
                 if let Some(reason) = &request.reason {
@@ -182,11 +182,11 @@ impl View<'_> {
         }
         if self.values {
             let columns = screen.width.saturating_sub(30).max(30);
-            notes::values(table, row, self.found, columns);
+            notes::values(table, row, self.target, columns);
         }
     }
 
-    /// Says of an execution that goes on what runs and what waits.
+    /// Writes which tasks of an unfinished execution are ready and which are waiting.
     fn unfinished(&self, screen: &mut Screen<'_>) -> io::Result<()> {
         let Some(state) = self.story.state.as_ref().filter(|state| !state.status().is_final()) else { return Ok(()) };
         let ready: Vec<_> = state.ready().map(|task| state.graph().name(task)).collect();
@@ -196,16 +196,20 @@ impl View<'_> {
             screen.line("")?;
         }
         header::standing(screen, self.head)?;
-        let ready_means = if standing.status.is_left() { "will run first" } else { "ready, without a slot yet" };
-        for (what, names) in [(ready_means, ready), ("waiting", waiting)] {
+        let ready_label = if standing.status.is_left() { "will run first" } else { "ready, without a slot yet" };
+        for (label, names) in [(ready_label, ready), ("waiting", waiting)] {
             if !names.is_empty() {
-                screen.paragraph(0, Tone::Plain, &format!("{what}: {}", text::clean(&words::names(names, NAMES))))?;
+                screen.paragraph(
+                    0,
+                    Tone::Plain,
+                    &format!("{label}: {}", text::clean(&words::names(names, MAX_NAMES))),
+                )?;
             }
         }
         Ok(())
     }
 
-    /// Says of an execution that completed although a task failed why it did.
+    /// Writes why an execution completed although a task failed.
     fn tolerated(&self, screen: &mut Screen<'_>) -> io::Result<()> {
         let Some(state) = self.story.state.as_ref().filter(|state| state.status() == Status::Completed) else {
             return Ok(());
@@ -219,19 +223,19 @@ impl View<'_> {
             let named: Vec<&TaskId> = ran.iter().map(|task| state.graph().name(*task)).collect();
             let rules: BTreeSet<&str> = ran.iter().map(|task| state.task_definition(*task).rule.name()).collect();
             let rules: Vec<&str> = rules.into_iter().collect();
-            let says = format!(
-                "{} failed, and the execution completed all the same: {} ran after it (rule: {})",
+            let line = format!(
+                "{} failed, but the execution completed because {} ran after it (rule: {})",
                 text::clean(&row.task),
-                text::clean(&words::names(named, NAMES)),
+                text::clean(&words::names(named, MAX_NAMES)),
                 rules.join(", "),
             );
             screen.line("")?;
-            screen.paragraph(0, Tone::Warning, &says)?;
+            screen.paragraph(0, Tone::Warning, &line)?;
         }
         Ok(())
     }
 
-    /// Says why a failed execution failed.
+    /// Writes why a failed execution failed.
     fn failure(&self, screen: &mut Screen<'_>) -> io::Result<()> {
         let Some(root) = self.root else { return self.reason(screen) };
         screen.line("")?;
@@ -239,13 +243,13 @@ impl View<'_> {
         let failures = self.story.failures();
         let others: Vec<_> = failures.iter().map(|row| &row.task).filter(|task| **task != root.task).collect();
         if !others.is_empty() {
-            let names = text::clean(&words::names(others, NAMES));
-            screen.paragraph(0, Tone::Plain, &format!("failed too: {names}"))?;
+            let names = text::clean(&words::names(others, MAX_NAMES));
+            screen.paragraph(0, Tone::Plain, &format!("also failed: {names}"))?;
         }
         Ok(())
     }
 
-    /// The reason that the last event gives, where no task's failure is behind it.
+    /// Writes the reason in the last event, for an end that no task's failure caused.
     fn reason(&self, screen: &mut Screen<'_>) -> io::Result<()> {
         let reason = self.story.rows.iter().find_map(|row| match &row.what {
             What::Ended { reason, .. } if !reason.is_empty() => Some(reason),
@@ -257,13 +261,13 @@ impl View<'_> {
     }
 }
 
-/// The first tasks below one that ran, past those that were skipped.
+/// Returns the nearest downstream tasks that ran, looking past skipped ones.
 fn ran_after(state: &Execution, task: TaskIndex) -> BTreeSet<TaskIndex> {
-    let (mut ran, mut looked_at, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![task]);
+    let (mut ran, mut visited, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![task]);
     while let Some(task) = next.pop() {
         for &below in state.graph().downstream(task) {
             match state.task(below).state() {
-                TaskState::Skipped { .. } if looked_at.insert(below) => next.push(below),
+                TaskState::Skipped { .. } if visited.insert(below) => next.push(below),
                 TaskState::Skipped { .. } => {}
                 _ => drop(ran.insert(below)),
             }
@@ -272,7 +276,7 @@ fn ran_after(state: &Execution, task: TaskIndex) -> BTreeSet<TaskIndex> {
     ran
 }
 
-/// The tasks that wait for others.
+/// Returns the tasks that wait for other tasks.
 fn waiting(state: &Execution) -> impl Iterator<Item = &cloacina_engine::core::event::TaskId> {
     let ready: Vec<_> = state.ready().collect();
     state
@@ -286,7 +290,7 @@ fn range(first: Seq, last: Seq) -> String {
     if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
-/// A change of the context: `+` a new key, `~` another value, `-` a key removed.
+/// Formats a change of the context: `+` a new key, `~` a changed value, `-` a removed key.
 #[must_use]
 pub fn change(change: &Change) -> String {
     let sign = match (&change.value, change.replaces) {

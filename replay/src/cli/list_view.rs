@@ -15,32 +15,32 @@ use crate::source::Head;
 use crate::tree::{Branch, tree, unique_ends};
 use crate::words;
 
-/// How many digits of an id stand out at least: fewer would soon fit others too.
-const LEAST: usize = 4;
+/// The smallest number of highlighted digits of an id: fewer would soon match other ids.
+const MIN_DIGITS: usize = 4;
 
 /// Writes the executions.
 ///
 /// # Errors
-/// Whatever writing gives.
+/// Errors from writing to the screen.
 pub fn write(screen: &mut Screen<'_>, heads: Vec<Head>) -> io::Result<()> {
     let ids: Vec<_> = heads.iter().map(|head| head.id).collect();
-    let ends: HashMap<_, _> = ids.iter().copied().zip(unique_ends(&ids, LEAST)).collect();
+    let ends: HashMap<_, _> = ids.iter().copied().zip(unique_ends(&ids, MIN_DIGITS)).collect();
     let columns = vec![
         Column::left("id"),
-        Column::giving_way("workflow", 16),
+        Column::shrinking("workflow", 16),
         Column::left("status"),
         Column::left(screen.dates()),
-        Column::left("duration").may_go(),
-        Column::right("events").may_go(),
-        Column::right("size").may_go(),
-        Column::giving_way("cause", 10).may_go(),
+        Column::left("duration").optional(),
+        Column::right("events").optional(),
+        Column::right("size").optional(),
+        Column::shrinking("cause", 10).optional(),
     ];
     let mut table = Table::new(columns, 1);
     for branch in tree(heads) {
         let head = &branch.head;
         let start = started(&head.entry);
         table.row(vec![
-            id(&branch, ends.get(&head.id).copied().unwrap_or(LEAST)),
+            id(&branch, ends.get(&head.id).copied().unwrap_or(MIN_DIGITS)),
             Cell::new(text::clean(head.workflow())),
             Cell::new(head.status()).tone(tone_of(head.status())),
             Cell::new(screen.date(start)),
@@ -62,11 +62,11 @@ pub fn write(screen: &mut Screen<'_>, heads: Vec<Head>) -> io::Result<()> {
     table.write(screen)
 }
 
-/// An id with what of its end has to be typed standing out.
+/// Formats an id, with the digits to type highlighted.
 fn id(branch: &Branch, needed: usize) -> Cell {
     let shown = short(branch.head.id);
     let shown = if needed <= shown.len() { format!("…{shown}") } else { branch.head.id.to_string() };
-    Cell::new(format!("{}{shown}", branch.prefix())).tone(Tone::Strong).end(needed)
+    Cell::new(format!("{}{shown}", branch.prefix())).tone(Tone::Strong).highlight_end(needed)
 }
 
 fn duration(head: &Head, start: Timestamp) -> String {
@@ -76,7 +76,7 @@ fn duration(head: &Head, start: Timestamp) -> String {
     }
 }
 
-/// What caused it.
+/// Returns what started an execution.
 fn cause(head: &Head) -> String {
     match head.label.as_ref().map(|label| &label.cause) {
         Ok(cause) => text::clean(&words::cause(cause)),

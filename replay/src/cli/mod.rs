@@ -1,4 +1,4 @@
-//! The terminal's face: arguments in, lines out. Everything that is shown comes from the library.
+//! The command line of `replay`. It parses arguments and prints; everything it shows comes from the library.
 
 pub mod arguments;
 mod columns;
@@ -6,11 +6,11 @@ pub mod completion;
 mod context_view;
 mod diff_view;
 mod doctor_view;
+mod execution_view;
 mod explain_view;
 mod export_view;
 mod failure;
 mod follow;
-mod found;
 mod full_view;
 mod graph_view;
 mod header;
@@ -30,10 +30,10 @@ mod state_view;
 mod stepper;
 mod style;
 pub mod surroundings;
+mod target;
 pub mod text;
+mod verify_all_view;
 mod verify_view;
-mod view;
-mod whole_view;
 mod why_view;
 
 pub use failure::code;

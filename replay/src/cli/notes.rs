@@ -1,4 +1,4 @@
-//! What is said below a row: failed and abandoned attempts, undeclared reads, collisions, written values.
+//! Notes below the row of a table: failed and abandoned attempts, undeclared reads, collisions, written values.
 
 use std::io;
 
@@ -6,21 +6,21 @@ use cloacina_engine::core::event::{Attempt, Seq, TaskError, TaskId};
 use cloacina_engine::core::state::Execution;
 
 use super::columns::Table;
-use super::found::{Found, quoted};
 use super::screen::Screen;
 use super::style::Tone;
+use super::target::{Target, quoted};
 use super::text;
 use crate::story::{AttemptRow, Change, Met, Outcome, Row, TaskRow, Undeclared, What};
 use crate::words;
 
-/// The notes to a task. Its last failure is left out if it is told below the table.
-pub fn task(table: &mut Table, row: &TaskRow, told_below: bool) {
+/// Adds the notes of a task, without its last failure if that is shown below the table.
+pub fn task(table: &mut Table, row: &TaskRow, shown_below: bool) {
     collisions(table, &row.collisions);
-    let told = row.attempts.len() - usize::from(told_below && !row.attempts.is_empty());
+    let count = row.attempts.len() - usize::from(shown_below && !row.attempts.is_empty());
     let mut hint = None;
     let mut place = 0;
-    while let Some(attempt) = row.attempts[..told].get(place) {
-        let alike = row.attempts[place..told].iter().take_while(|other| fails_alike(attempt, other)).count().max(1);
+    while let Some(attempt) = row.attempts[..count].get(place) {
+        let alike = row.attempts[place..count].iter().take_while(|other| fails_alike(attempt, other)).count().max(1);
         if let Some(ended) = ended(attempt, alike, row.attempts.get(place + alike)) {
             let tone = if matches!(attempt.outcome, Outcome::Failed { .. }) { Tone::Bad } else { Tone::Warning };
             table.note(tone, ended);
@@ -36,7 +36,7 @@ pub fn task(table: &mut Table, row: &TaskRow, told_below: bool) {
     }
 }
 
-/// Whether two attempts ended with the same words, and nothing else is to be said of either.
+/// Returns whether two attempts have the same outcome and the same notes.
 fn fails_alike(one: &AttemptRow, other: &AttemptRow) -> bool {
     match (&one.outcome, &other.outcome) {
         (Outcome::Abandoned(why), Outcome::Abandoned(again)) => why == again,
@@ -48,7 +48,7 @@ fn fails_alike(one: &AttemptRow, other: &AttemptRow) -> bool {
     }
 }
 
-/// How an attempt, and the ones after it that are like it, ended, if not well.
+/// Describes the failure of an attempt and of the `alike - 1` attempts after it; `None` if it did not fail.
 fn ended(attempt: &AttemptRow, alike: usize, next: Option<&AttemptRow>) -> Option<String> {
     let after = text::span(attempt.ended?.micros_since(attempt.since));
     match &attempt.outcome {
@@ -72,13 +72,13 @@ fn ended(attempt: &AttemptRow, alike: usize, next: Option<&AttemptRow>) -> Optio
     }
 }
 
-/// An error's type and what it says.
+/// Formats an error: its type and its message.
 #[must_use]
 pub fn error_text(error: &TaskError) -> String {
     text::clean(&words::error(error))
 }
 
-/// An undeclared read.
+/// Describes an undeclared read.
 #[must_use]
 pub fn undeclared(read: &Undeclared, attempt: Attempt) -> String {
     let writer = read.writer.as_ref().map_or("the input", |task| task);
@@ -90,25 +90,25 @@ pub fn undeclared(read: &Undeclared, attempt: Attempt) -> String {
     )
 }
 
-/// What the keys were that the rule of a skipped task asked for.
+/// Describes the values of the keys that the rule of a skipped task read.
 pub fn asked(row: &TaskRow, columns: usize) -> impl Iterator<Item = String> + '_ {
     row.asked.iter().map(move |(key, value)| {
         let key = text::clean(key);
         match value {
             Some(json) => format!("{key} was {}", text::value(json, columns.saturating_sub(text::width(&key) + 5)).0),
-            None => format!("{key} was not there"),
+            None => format!("{key} was not set"),
         }
     })
 }
 
-/// Notes of collisions.
+/// Adds a note for each collision.
 pub fn collisions(table: &mut Table, collisions: &[Met]) {
     for met in collisions {
         table.note(Tone::Warning, collision(met));
     }
 }
 
-/// A collision: who wrote what neither of them saw of the other, and whose value was taken.
+/// Describes a collision: the writers, none of which saw the value of another, and the one whose value was taken.
 #[must_use]
 pub fn collision(met: &Met) -> String {
     let write = |(seq, task): &(Seq, Option<TaskId>)| {
@@ -116,31 +116,32 @@ pub fn collision(met: &Met) -> String {
     };
     let all: Vec<String> = met.writes.iter().map(write).collect();
     let taken: Vec<String> = met.writes.iter().filter(|(seq, _)| met.taken.contains(seq)).map(write).collect();
-    let nobody = if all.len() == 2 { "neither saw the other" } else { "none saw the others" };
+    let blind = if all.len() == 2 { "neither saw the other" } else { "none saw the others" };
     format!(
-        "collision: {} was written by {}, {nobody}; the value is from {}",
+        "collision: {} was written by {}, {blind}; the value is from {}",
         text::clean(&met.key),
         all.join(" and "),
         taken.join(" and ")
     )
 }
 
-/// The values that a row's events wrote, each cut to a line; a long one with the command that shows it whole.
-pub fn values(table: &mut Table, row: &Row, found: &Found, columns: usize) {
-    let whole = |key: &str| found.command(&format!("context {} --at {}", quoted(key), row.last));
+/// Adds the values that the events of a row wrote, each cut to one line. A long value is followed by the command that
+/// shows it in full.
+pub fn values(table: &mut Table, row: &Row, target: &Target, columns: usize) {
+    let full = |key: &str| target.command(&format!("context {} --at {}", quoted(key), row.last));
     match &row.what {
         What::Started { input, .. } => {
-            input.iter().for_each(|change| value(table, change, "", &whole(&change.key), columns));
+            input.iter().for_each(|change| value(table, change, "", &full(&change.key), columns));
         }
         What::Task(task) => {
             for attempt in &task.attempts {
                 let effective = attempt.outcome == Outcome::Completed;
                 for change in &attempt.writes {
                     if effective {
-                        value(table, change, "", &whole(&change.key), columns);
+                        value(table, change, "", &full(&change.key), columns);
                     } else {
                         let origin = format!(" (attempt {}, without effect)", attempt.number);
-                        value(table, change, &origin, &found.command("--json"), columns);
+                        value(table, change, &origin, &target.command("--json"), columns);
                     }
                 }
             }
@@ -149,7 +150,7 @@ pub fn values(table: &mut Table, row: &Row, found: &Found, columns: usize) {
     }
 }
 
-fn value(table: &mut Table, change: &Change, origin: &str, whole: &str, columns: usize) {
+fn value(table: &mut Table, change: &Change, origin: &str, full: &str, columns: usize) {
     let key = text::clean(&change.key);
     let Some(json) = &change.value else {
         table.note(Tone::Plain, format!("{key} removed{origin}"));
@@ -158,25 +159,26 @@ fn value(table: &mut Table, change: &Change, origin: &str, whole: &str, columns:
     let (shown, was_cut) = text::value(json, columns.saturating_sub(text::width(&key) + text::width(origin) + 3));
     table.note(Tone::Plain, format!("{key} = {shown}{origin}"));
     if was_cut {
-        table.note(Tone::Dim, format!("whole: {whole}"));
+        table.note(Tone::Dim, format!("full value: {full}"));
     }
 }
 
-/// Why a task finally failed: its last attempt, its policy, where it was raised, what to do about it.
+/// Writes why a task failed for good: its last attempt, its retry policy, where the error was raised, what to do about
+/// it.
 ///
 /// # Errors
-/// Whatever writing gives.
+/// Errors from writing to the screen.
 pub fn failure(screen: &mut Screen<'_>, row: &TaskRow, state: Option<&Execution>) -> io::Result<()> {
     let Some(last) = row.attempts.last() else { return Ok(()) };
     let Outcome::Failed { error, .. } = &last.outcome else { return Ok(()) };
     let definition = state.and_then(|state| Some(state.task_definition(state.graph().find(&row.task)?)));
-    // An attempt that died with its process does not count: the last one may have a higher number than may fail.
+    // Attempts whose process died do not count, so the last one may have a higher number than the limit.
     let counted = definition.filter(|task| last.number <= words::allowed(task));
     let allowed = counted.map(|task| format!(" of {}", words::allowed(task))).unwrap_or_default();
     let retry = counted.map(|task| format!(" ({})", words::retry(&task.retry))).unwrap_or_default();
-    let says =
+    let line =
         format!("{} failed, attempt {}{allowed}: {}{retry}", text::clean(&row.task), last.number, error_text(error));
-    screen.paragraph(0, Tone::Bad, &says)?;
+    screen.paragraph(0, Tone::Bad, &line)?;
     if let Some(place) = error.traceback.as_deref().and_then(raised_at) {
         screen.paragraph(2, Tone::Plain, &text::clean(&place))?;
     }
@@ -189,8 +191,8 @@ pub fn failure(screen: &mut Screen<'_>, row: &TaskRow, state: Option<&Execution>
     Ok(())
 }
 
-/// Where an error was raised, by its Python traceback: the last place in the user's own code, with its line. If a library raised it
-/// below that, the library is named too.
+/// Returns where an error was raised, from its Python traceback: the last place in the user's own code, with its line.
+/// If a library called from there raised it, that place is named, too.
 #[must_use]
 pub fn raised_at(traceback: &str) -> Option<String> {
     let mut lines = traceback.lines().map(str::trim).skip_while(|line| !line.starts_with("File \"")).peekable();
@@ -201,19 +203,20 @@ pub fn raised_at(traceback: &str) -> Option<String> {
             places.push((line, code.copied()));
         }
     }
-    let says = |(place, code): &(&str, Option<&str>)| match code {
+    let format = |(place, code): &(&str, Option<&str>)| match code {
         Some(code) => format!("{place}: {code}"),
         None => (*place).to_owned(),
     };
     let last = places.last()?;
     let own = places.iter().rfind(|(place, _)| !is_library(place)).unwrap_or(last);
     match own == last {
-        true => Some(says(own)),
-        false => Some(format!("{} (raised below it, in {})", says(own), last.0.trim_start_matches("File "))),
+        true => Some(format(own)),
+        false => Some(format!("{} (raised below it, in {})", format(own), last.0.trim_start_matches("File "))),
     }
 }
 
-/// Whether a place of a traceback is in what was installed, or in Python itself, and not in the user's own code.
+/// Returns whether a place in a traceback is in an installed package or Python itself rather than in the user's own
+/// code.
 fn is_library(place: &str) -> bool {
     let path = place.trim_start_matches("File \"").split('"').next().unwrap_or_default().replace('\\', "/");
     path.starts_with('<') && path != "<stdin>" && path != "<string>" && !path.starts_with("<ipython")

@@ -1,30 +1,30 @@
-//! Long output in a terminal goes through a pager: `$PAGER`, else `less`, which leaves at once where all of it fits.
+//! Shows long output in a pager: `$PAGER`, or `less`, which exits at once if everything fits on the screen.
 
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::process::{Child, Command, Stdio};
 
-/// Fewer lines than this fit a screen, and need no pager.
-const FITS: usize = 20;
+/// Output of up to this many lines fits on a screen and needs no pager.
+const SCREEN_LINES: usize = 20;
 
-/// Standard output, through a pager or not. What is little, or is flushed while it is little, goes to the terminal itself:
-/// the header of a long history stands there while the rest is read. Only more than that gets a pager.
+/// Standard output, through a pager if it is long. Short output goes to the terminal directly, and so does output that
+/// is flushed while it is short: the header of a long history is visible while the rest is read.
 pub struct Paging<'a> {
     sharing: &'a Sharing,
-    /// The pager; `None` if there is to be none.
+    /// The command of the pager; `None` to use none.
     pager: Option<OsString>,
-    /// What was written and may still turn out to be little.
-    kept: Vec<u8>,
+    /// Output that is not written yet, because it may turn out to be short.
+    buffer: Vec<u8>,
     out: Out,
 }
 
-/// What those who write to one terminal have to know of each other.
+/// State shared by the writers to one terminal.
 #[derive(Debug, Default)]
 pub struct Sharing {
-    /// Whether what is shown is to be seen as it comes, which no pager lets.
+    /// Whether output must appear immediately, which rules out a pager.
     pub live: Cell<bool>,
-    /// Whether a pager has the terminal: then nobody else may write to it.
+    /// Whether a pager is running: then nothing else may write to the terminal.
     pub paged: Cell<bool>,
 }
 
@@ -34,21 +34,21 @@ enum Out {
 }
 
 impl<'a> Paging<'a> {
-    /// Output that is not opened yet. `terminal` says whether anybody sees it.
+    /// Creates the output. `terminal` says whether standard output is a terminal.
     pub fn new(terminal: bool, variable: &dyn Fn(&str) -> Option<OsString>, sharing: &'a Sharing) -> Self {
         let pager = match variable("PAGER") {
-            // An empty one is a way to say that there is to be none.
+            // An empty $PAGER disables paging.
             Some(pager) => Some(pager).filter(|pager| !pager.is_empty() && pager != "cat"),
             None => Some("less".into()),
         };
         let pages = terminal && !is_dumb(variable);
-        Self { sharing, pager: pager.filter(|_| pages), kept: Vec::new(), out: Out::Direct(io::stdout()) }
+        Self { sharing, pager: pager.filter(|_| pages), buffer: Vec::new(), out: Out::Direct(io::stdout()) }
     }
 
-    /// Ends the output, and waits until the pager was left.
+    /// Ends the output, and waits until the user quits the pager.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// Errors from writing to the screen.
     pub fn finish(&mut self) -> io::Result<()> {
         let written = self.flush();
         if let Out::Paged(mut child, stdin) = std::mem::replace(&mut self.out, Out::Direct(io::stdout())) {
@@ -59,30 +59,31 @@ impl<'a> Paging<'a> {
         written
     }
 
-    /// Whether what is kept is no longer little.
+    /// Returns whether the buffered output is long.
     fn is_long(&self) -> bool {
-        self.kept.len() > 8_192
-            || self.pager.is_some() && self.kept.iter().filter(|byte| **byte == b'\n').count() > FITS
+        self.buffer.len() > 8_192
+            || self.pager.is_some() && self.buffer.iter().filter(|byte| **byte == b'\n').count() > SCREEN_LINES
     }
 
-    fn hand_over(&mut self) -> io::Result<()> {
-        let kept = std::mem::take(&mut self.kept);
+    fn write_buffer(&mut self) -> io::Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
         match &mut self.out {
-            Out::Direct(out) => out.write_all(&kept),
-            Out::Paged(_, stdin) => stdin.write_all(&kept),
+            Out::Direct(out) => out.write_all(&buffer),
+            Out::Paged(_, stdin) => stdin.write_all(&buffer),
         }
     }
 }
 
-/// Whether the terminal can do nothing but write lines: it gets no pager, no colours, and nothing that is written over.
+/// Returns whether the terminal can only print lines: then there is no pager, no colour and no progress bar.
 pub fn is_dumb(variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
     variable("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
-/// Whether the program that a pager names is there. A shell that does not find it takes the output and shows none of it.
-fn is_there(pager: &OsString) -> bool {
+/// Returns whether the program of a pager command exists. Without this check, a shell that does not find it would
+/// swallow the output.
+fn exists(pager: &OsString) -> bool {
     let Some(text) = pager.to_str() else { return true };
-    // `LESS=FRX less -S` names the program after what it sets.
+    // In `LESS=FRX less -S`, the program follows the variables.
     let program = text.split_whitespace().find(|word| !word.contains('='));
     let Some(program) = program else { return false };
     let mut shell = Command::new("sh");
@@ -94,21 +95,21 @@ fn is_there(pager: &OsString) -> bool {
     shell.status().is_ok_and(|status| status.success())
 }
 
-/// Starts a pager; `None` where there is none.
+/// Starts a pager; `None` if that fails.
 fn start(pager: &OsString) -> Option<(Child, std::process::ChildStdin)> {
     let mut command = if pager == "less" {
         Command::new("less")
     } else {
-        if !is_there(pager) {
+        if !exists(pager) {
             return None;
         }
-        // It may have arguments, as a shell reads them.
+        // The command may have arguments, which the shell parses.
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(pager);
         shell
     };
     if std::env::var_os("LESS").is_none() {
-        // Leave if all fits, let colours through, and leave on the screen what was shown.
+        // Exit if everything fits, pass colours through, and do not clear the screen.
         command.env("LESS", "FRX");
     }
     let mut child = command.stdin(Stdio::piped()).spawn().ok()?;
@@ -118,21 +119,21 @@ fn start(pager: &OsString) -> Option<(Child, std::process::ChildStdin)> {
 
 impl Write for Paging<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.kept.extend_from_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
         if self.is_long() {
-            // It is tried once: where there is no pager, there will be none later.
+            // Try to start the pager once only.
             let started = self.pager.take().filter(|_| !self.sharing.live.get()).and_then(|pager| start(&pager));
             if let Some((child, stdin)) = started {
                 self.sharing.paged.set(true);
                 self.out = Out::Paged(Box::new(child), BufWriter::new(stdin));
             }
-            self.hand_over()?;
+            self.write_buffer()?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.hand_over()?;
+        self.write_buffer()?;
         match &mut self.out {
             Out::Direct(out) => out.flush(),
             Out::Paged(_, stdin) => stdin.flush(),
@@ -140,29 +141,29 @@ impl Write for Paging<'_> {
     }
 }
 
-/// Standard error. While a pager has the terminal, what is written waits until it was left.
-pub struct Aside<'a> {
+/// Standard error. While a pager is running, output is held back until the user quits it.
+pub struct Stderr<'a> {
     sharing: &'a Sharing,
-    kept: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
-impl<'a> Aside<'a> {
-    /// Standard error of a terminal that is shared.
+impl<'a> Stderr<'a> {
+    /// Creates the output.
     pub fn new(sharing: &'a Sharing) -> Self {
-        Self { sharing, kept: Vec::new() }
+        Self { sharing, buffer: Vec::new() }
     }
 
-    /// Writes what has waited.
+    /// Writes the output that was held back.
     pub fn finish(self) {
-        // Nobody is left to tell if this cannot be written.
-        let _ = io::stderr().write_all(&self.kept);
+        // There is nowhere to report an error of this write.
+        let _ = io::stderr().write_all(&self.buffer);
     }
 }
 
-impl Write for Aside<'_> {
+impl Write for Stderr<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.sharing.paged.get() {
-            self.kept.extend_from_slice(bytes);
+            self.buffer.extend_from_slice(bytes);
             return Ok(bytes.len());
         }
         io::stderr().write(bytes)

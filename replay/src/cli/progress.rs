@@ -1,4 +1,4 @@
-//! A bar on standard error for what takes more than a second.
+//! A progress bar on standard error, for commands that take more than a second.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -7,41 +7,42 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::ahead::Watch;
 
-/// Nothing is shown before this.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a command runs before the bar appears.
+const DELAY: Duration = Duration::from_secs(1);
 
-/// How far a command is.
+/// The progress of a command.
 #[derive(Debug)]
 pub struct Progress {
     began: Instant,
-    /// How many there are, and of what.
-    all: u64,
-    what: &'static str,
-    /// Whether anybody would see it.
+    /// The number of items.
+    total: u64,
+    /// The plural noun for the items.
+    noun: &'static str,
+    /// Whether to show the bar.
     shown: bool,
     bar: RefCell<Option<ProgressBar>>,
 }
 
 impl Progress {
-    /// Begins to count `all` of what `what` names. `shown` says whether standard error is a terminal.
+    /// Begins to count up to `total` items, which `noun` names. `shown` says whether standard error is a terminal.
     #[must_use]
-    pub fn new(shown: bool, all: u64, what: &'static str) -> Self {
-        Self { began: Instant::now(), all, what, shown, bar: RefCell::new(None) }
+    pub fn new(shown: bool, total: u64, noun: &'static str) -> Self {
+        Self { began: Instant::now(), total, noun, shown, bar: RefCell::new(None) }
     }
 }
 
 impl Watch for Progress {
     fn reached(&self, count: u64) {
-        if !self.shown || self.began.elapsed() < PATIENCE {
+        if !self.shown || self.began.elapsed() < DELAY {
             return;
         }
         let mut bar = self.bar.borrow_mut();
         let bar = bar.get_or_insert_with(|| {
-            let bar = ProgressBar::with_draw_target(Some(self.all), ProgressDrawTarget::stderr());
+            let bar = ProgressBar::with_draw_target(Some(self.total), ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} {msg}, {eta} left") {
                 bar.set_style(style);
             }
-            bar.set_message(self.what);
+            bar.set_message(self.noun);
             bar
         });
         bar.set_position(count);

@@ -11,33 +11,33 @@ use cloacina_store::log_event::Checkpoint;
 
 use super::arguments::{ProveArguments, VerifyArguments};
 use super::failure::{Failure, code};
-use super::found::{FoundLog, quoted};
 use super::screen::Screen;
 use super::style::Tone;
+use super::target::{TargetLog, quoted};
 use super::text;
 use crate::json::document::Object;
 use crate::json::log::{CheckpointJson, ShownJson};
 use crate::proof::{self, BadProof, NoProof, Proof, What};
 use crate::time::rfc3339;
 
-/// The longest file that is read: a proof with a body as long as can be.
-const LONGEST: u64 = 1024 * 1024 * 1024;
+/// The size limit of a file: enough for a proof with the largest possible body.
+const MAX_FILE_SIZE: u64 = 1024 * 1024 * 1024;
 
 fn read(directory: &Path, file: &Path) -> Result<String, Failure> {
     let path = directory.join(file);
     let failed =
-        |why: String| Failure::cannot_read(format!("{}: {why}", file.display()), "name a file that can be read");
+        |why: String| Failure::cannot_read(format!("{}: {why}", file.display()), "give a file that you can read");
     let length = fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
-    if length > LONGEST {
-        return Err(failed(format!("{length} bytes are too many")));
+    if length > MAX_FILE_SIZE {
+        return Err(failed(format!("the file is too large ({length} bytes)")));
     }
     fs::read_to_string(&path).map_err(|error| failed(error.to_string()))
 }
 
-/// The checkpoint in a file, signed by the key that is expected, if one is.
+/// Reads a checkpoint from a file, and checks that `key` signed it, if given.
 fn checkpoint(directory: &Path, file: &Path, key: Option<&str>) -> Result<Checkpoint, Failure> {
     let found = Checkpoint::from_text(&read(directory, file)?)
-        .map_err(|error| not_what_was_signed(format!("{}: {error}", file.display())))?;
+        .map_err(|error| mismatch(format!("{}: {error}", file.display())))?;
     check_key(&found, key)?;
     Ok(found)
 }
@@ -46,32 +46,32 @@ fn check_key(found: &Checkpoint, key: Option<&str>) -> Result<(), Failure> {
     let signed_by = hex(&found.key);
     match key {
         Some(key) if !key.eq_ignore_ascii_case(&signed_by) => {
-            Err(not_what_was_signed(format!("the checkpoint was signed with the key {signed_by}, not with {key}")))
+            Err(mismatch(format!("the checkpoint was signed with key {signed_by}, not with {key}")))
         }
         _ => Ok(()),
     }
 }
 
-fn not_what_was_signed(error: String) -> Failure {
-    Failure::Told {
+fn mismatch(error: String) -> Failure {
+    Failure::Diagnostic {
         code: code::VERIFY_FAILED,
         number: crate::errors::number::DAMAGED_LOG,
         error,
         details: Vec::new(),
-        hint: "compare with a copy that was kept elsewhere".to_owned(),
+        hint: "compare with a copy that is kept elsewhere".to_owned(),
     }
 }
 
-/// A log, called `location`, of which something is not as it was written.
-pub fn not_what_was_written(location: &str) -> Failure {
+/// Returns the failure for a log that is damaged. The message calls it `location`.
+pub fn damaged(location: &str) -> Failure {
     let log = quoted(location);
-    Failure::Told {
+    Failure::Diagnostic {
         code: code::VERIFY_FAILED,
         number: crate::errors::number::DAMAGED_LOG,
-        error: format!("{} is not what was written", text::clean(location)),
+        error: format!("{} is damaged", text::clean(location)),
         details: Vec::new(),
         hint: format!(
-            "cp -a {log} COPY (keeps it as it is), then cloaca log repair --log {log} --to NEW (copies what is whole)"
+            "cp -a {log} COPY (keeps the evidence), then cloaca log repair --log {log} --to NEW (copies what is intact)"
         ),
     }
 }
@@ -81,7 +81,7 @@ fn no_proof(error: NoProof, option: &str) -> Failure {
         NoProof::Read(error) => error.into(),
         NoProof::NoCheckpoint { .. } => Failure::not_found(error.to_string(), format!("cloaca log checkpoint{option}")),
         NoProof::Imported => Failure::not_found(error.to_string(), "replay --log ORIGIN ID prove SEQ"),
-        NoProof::Differs(what) => not_what_was_signed(what),
+        NoProof::Differs(what) => mismatch(what),
     }
 }
 
@@ -91,24 +91,24 @@ fn no_proof(error: NoProof, option: &str) -> Failure {
 /// [`Failure`].
 pub fn record(
     screen: &mut Screen<'_>,
-    log: &FoundLog,
+    log: &TargetLog,
     stream: cloacina_store::record::StreamId,
     arguments: &ProveArguments,
     (directory, json): (&Path, bool),
 ) -> Result<i32, Failure> {
-    let seq = arguments.seq.ok_or_else(|| Failure::usage("which event? Give its seq", "replay ID prove SEQ"))?;
+    let seq = arguments.seq.ok_or_else(|| Failure::usage("no event given: expected its seq", "replay ID prove SEQ"))?;
     let records = log.reader.read(stream, seq, 1)?;
     let record = records.first().filter(|record| record.seq == seq).ok_or_else(|| {
-        Failure::not_found(format!("there is no seq {seq}"), "replay ID --full (shows every event with its seq)")
+        Failure::not_found(format!("no event with seq {seq}"), "replay ID --full (shows every event with its seq)")
     })?;
-    let by = arguments.checkpoint.as_deref().map(|file| checkpoint(directory, file, None)).transpose()?;
-    let proof = proof::of_record(&*log.reader, record, by, !arguments.without_body)
+    let base = arguments.checkpoint.as_deref().map(|file| checkpoint(directory, file, None)).transpose()?;
+    let proof = proof::of_record(&*log.reader, record, base, !arguments.without_body)
         .map_err(|error| no_proof(error, &log.option))?;
-    put(screen, &proof, json)
+    write_proof(screen, &proof, json)
 }
 
-/// Writes a proof: as the file that it is kept in, or as a part of the object that `--json` asks for.
-fn put(screen: &mut Screen<'_>, proof: &Proof, json: bool) -> Result<i32, Failure> {
+/// Writes a proof in its own file format or, with `--json`, as a member of a JSON object.
+fn write_proof(screen: &mut Screen<'_>, proof: &Proof, json: bool) -> Result<i32, Failure> {
     if json {
         let mut object = Object::begin(screen.out, "proof")?;
         object.member("proof", proof)?;
@@ -119,25 +119,25 @@ fn put(screen: &mut Screen<'_>, proof: &Proof, json: bool) -> Result<i32, Failur
     Ok(code::OK)
 }
 
-/// Writes the proof that the log goes on from a checkpoint.
+/// Writes the proof that the log has only grown since a checkpoint.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn growth(
     screen: &mut Screen<'_>,
-    log: &FoundLog,
+    log: &TargetLog,
     since: &Path,
     (directory, json): (&Path, bool),
 ) -> Result<i32, Failure> {
     let since = checkpoint(directory, since, None)?;
     let proof = proof::of_growth(&*log.reader, &since).map_err(|error| no_proof(error, &log.option))?;
-    put(screen, &proof, json)
+    write_proof(screen, &proof, json)
 }
 
-/// Checks a proof without any log.
+/// Verifies a proof. No log is needed.
 ///
 /// # Errors
-/// [`Failure`]; one that does not hold has its own exit code.
+/// [`Failure`]; an invalid proof has its own exit code.
 pub fn verify_proof(
     screen: &mut Screen<'_>,
     arguments: &VerifyArguments,
@@ -147,23 +147,24 @@ pub fn verify_proof(
     let shown = Proof::from_json(&read(directory, file)?).and_then(|proof| proof.check());
     let shown = shown.map_err(|error| match error {
         BadProof::Foreign(_) => Failure::cannot_read(format!("{}: {error}", file.display()), "replay ID prove SEQ"),
-        other => not_what_was_signed(format!("{}: {other}", file.display())),
+        other => mismatch(format!("{}: {other}", file.display())),
     })?;
-    let found = &shown.checkpoint;
-    check_key(found, arguments.key.as_deref())?;
+    let base = &shown.checkpoint;
+    check_key(base, arguments.key.as_deref())?;
     if let Some(kept) = &arguments.checkpoint {
         let kept = checkpoint(directory, kept, arguments.key.as_deref())?;
-        if (kept.origin, kept.size, kept.root) != (found.origin, found.size, found.root) {
-            return Err(not_what_was_signed(format!(
-                "the proof is by a checkpoint of {} records with root {}, the one that was kept is of {} with {}",
-                found.size, found.root, kept.size, kept.root
+        if (kept.origin, kept.size, kept.root) != (base.origin, base.size, base.root) {
+            return Err(mismatch(format!(
+                "the proof is based on a checkpoint of {} records with root {}, but the given checkpoint has {} \
+                 records with root {}",
+                base.size, base.root, kept.size, kept.root
             )));
         }
     }
     if json {
         let mut object = Object::begin(screen.out, "verify_proof")?;
         object.member("proves", &ShownJson::from(&shown))?;
-        object.member("checkpoint", &CheckpointJson::from(found))?;
+        object.member("checkpoint", &CheckpointJson::from(base))?;
         object.member("key_checked", &arguments.key.is_some())?;
         object.end()?;
         return Ok(code::OK);
@@ -181,25 +182,25 @@ pub fn verify_proof(
         }
         What::Growth { since } => {
             screen.line(&format!(
-                "{}: the log of {} records goes on from that of {}; nothing of it was changed or taken away",
+                "{}: the log of {} records extends that of {}; no earlier record was changed or removed",
                 ok(screen),
-                found.size,
+                base.size,
                 since.size
             ))?;
         }
     }
-    signed(screen, found, arguments)?;
+    signature(screen, base, arguments)?;
     Ok(code::OK)
 }
 
-/// Holds the log against a checkpoint.
+/// Verifies the log against a checkpoint.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn verify_checkpoint(
     screen: &mut Screen<'_>,
     arguments: &VerifyArguments,
-    log: &FoundLog,
+    log: &TargetLog,
     file: &Path,
     (directory, json): (&Path, bool),
 ) -> Result<i32, Failure> {
@@ -214,15 +215,15 @@ pub fn verify_checkpoint(
         return Ok(code::OK);
     }
     let count = text::count(found.size, "record");
-    screen.line(&format!("{}: the first {count} of {} are what was signed", ok(screen), log.path.display()))?;
-    signed(screen, &found, arguments)?;
+    screen.line(&format!("{}: the first {count} of {} match the checkpoint", ok(screen), log.path.display()))?;
+    signature(screen, &found, arguments)?;
     Ok(code::OK)
 }
 
-fn signed(screen: &mut Screen<'_>, found: &Checkpoint, arguments: &VerifyArguments) -> io::Result<()> {
-    screen.line(&format!("  signed    {} with the key {}", rfc3339(Timestamp(found.time.0)), hex(&found.key)))?;
+fn signature(screen: &mut Screen<'_>, found: &Checkpoint, arguments: &VerifyArguments) -> io::Result<()> {
+    screen.line(&format!("  signed    {} with key {}", rfc3339(Timestamp(found.time.0)), hex(&found.key)))?;
     if arguments.key.is_none() {
-        screen.line("            whether that is the right key is not checked; --key HEX does")?;
+        screen.line("            the key itself is not checked; --key HEX checks it")?;
     }
     Ok(())
 }

@@ -1,5 +1,4 @@
-//! `replay SCHEDULE`: what happened to a schedule, a line an event. Fires that follow each other are one line, but with
-//! `--full`.
+//! `replay SCHEDULE`: the events of a schedule, one per line. Without `--full`, consecutive fires share a line.
 
 use std::io;
 
@@ -10,20 +9,20 @@ use cloacina_store::log::StreamEntry;
 
 use super::columns::{Cell, Column, Table};
 use super::failure::{Failure, code};
-use super::found::{FoundLog, next_command};
 use super::header;
 use super::screen::{Screen, Times};
 use super::style::Tone;
+use super::target::{TargetLog, next_command};
 use super::text;
 use crate::ids::short;
 use crate::json::document::Object;
 use crate::json::schedules::HappenedJson;
 use crate::schedules::{self, Happened, events};
 
-/// A schedule that was found.
+/// The schedule that a command is about.
 pub struct Schedule {
-    /// The log that it is in.
-    pub log: FoundLog,
+    /// The log that contains it.
+    pub log: TargetLog,
     /// Its entry in the index.
     pub entry: StreamEntry,
 }
@@ -33,7 +32,7 @@ impl Schedule {
         ExecutionId(*self.entry.stream.as_bytes())
     }
 
-    /// Writes it.
+    /// Writes the events of the schedule, and returns the exit code.
     ///
     /// # Errors
     /// [`Failure`].
@@ -58,7 +57,7 @@ impl Schedule {
         header::warn_if_ahead(screen, &*self.log.reader)?;
         screen.line("")?;
         let heading = if screen.times == Some(Times::Utc) { "time (UTC)" } else { "time" };
-        let columns = vec![Column::right("seq"), Column::left(heading), Column::giving_way("what", 16)];
+        let columns = vec![Column::right("seq"), Column::left(heading), Column::shrinking("what", 16)];
         let mut table = Table::new(columns, 1);
         let mut fires = Fires::default();
         for happened in events(&*self.log.reader, &self.entry) {
@@ -85,31 +84,31 @@ impl Schedule {
         Ok(code::OK)
     }
 
-    /// What the index says of it.
+    /// Writes the header, from the index entry.
     fn header(&self, screen: &mut Screen<'_>) -> io::Result<()> {
-        let says = match decode_schedule_label(&self.entry.label) {
+        let state = match decode_schedule_label(&self.entry.label) {
             Ok(label) => {
                 let next = match label.next {
                     Some(next) => format!("next at {}", screen.date(next)),
-                    None => "does not fire".to_owned(),
+                    None => "will not fire".to_owned(),
                 };
                 let (workflow, expression) = (text::clean(&label.workflow), text::clean(&label.expression));
                 let (zone, catchup) = (text::clean(&label.timezone), label.catchup.name());
                 format!("{workflow}  {expression} ({zone})  catch-up {catchup}  {next}")
             }
-            Err(error) => format!("its label cannot be read: {error}"),
+            Err(error) => format!("cannot read its label: {error}"),
         };
         let count = text::count(self.entry.records, "event");
-        screen.line(&format!("schedule …{}  {says}  {count}", short(self.id())))
+        screen.line(&format!("schedule …{}  {state}  {count}", short(self.id())))
     }
 }
 
-/// Fires that follow each other.
+/// Consecutive fires.
 #[derive(Default)]
 struct Fires(Vec<Happened>);
 
 impl Fires {
-    /// Writes them as one row, and says which execution was started last.
+    /// Writes the fires as one row, and returns the execution that was started last.
     fn write(&mut self, table: &mut Table, screen: &Screen<'_>) -> Option<ExecutionId> {
         let fires = std::mem::take(&mut self.0);
         let fired = |happened: &Happened| match &happened.event {
@@ -135,7 +134,7 @@ impl Fires {
 }
 
 fn row(table: &mut Table, screen: &Screen<'_>, happened: &Happened) {
-    let (tone, what, says) = match &happened.event {
+    let (tone, what, details) = match &happened.event {
         Ok(event) => {
             let tone = if matches!(event, ScheduleEvent::Skipped(_)) { Tone::Warning } else { Tone::Plain };
             (tone, schedules::word(event), schedules::says(event, |time| screen.date(time)))
@@ -147,5 +146,5 @@ fn row(table: &mut Table, screen: &Screen<'_>, happened: &Happened) {
         Cell::new(screen.date(happened.time)),
         Cell::new(what).tone(tone),
     ]);
-    table.note(tone, text::clean(&says));
+    table.note(tone, text::clean(&details));
 }

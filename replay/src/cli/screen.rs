@@ -1,4 +1,4 @@
-//! The screen: where lines go, how wide it is, how times are shown.
+//! Output for a terminal: writes lines and paragraphs, and formats times.
 
 use std::io::{self, Write};
 
@@ -9,28 +9,28 @@ use cloacina_engine::core::time::Timestamp;
 use super::style::{Style, Tone};
 use super::text;
 
-/// How times are shown.
+/// How to show times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Times {
-    /// In the time zone of this computer
+    /// In the local time zone
     Local,
     /// In UTC
     Utc,
-    /// As seconds since the start of the execution, or as an age in the list
+    /// As the time since the start of the execution; in lists, as an age
     Relative,
 }
 
-/// Where lines go.
+/// An output with a width, colours, and a format for times.
 pub struct Screen<'a> {
-    /// Where data goes.
+    /// The writer.
     pub out: &'a mut dyn Write,
-    /// How wide it is.
+    /// The width in columns.
     pub width: usize,
-    /// Colours.
+    /// The colours.
     pub style: Style,
-    /// How times are shown; `None` is each view's own way.
+    /// How to show times; `None` is the default of each view.
     pub times: Option<Times>,
-    /// What time it is.
+    /// The current time.
     pub now: Timestamp,
 }
 
@@ -38,15 +38,15 @@ impl Screen<'_> {
     /// Writes a line.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// Errors from writing to the screen.
     pub fn line(&mut self, line: &str) -> io::Result<()> {
         writeln!(self.out, "{}", line.trim_end())
     }
 
-    /// Writes a text in as many lines as it takes, each with `indent` before it, the later ones with two columns more.
+    /// Writes a text, wrapped to the width. Lines are indented by `indent` columns, all but the first by two more.
     ///
     /// # Errors
-    /// Whatever writing gives.
+    /// Errors from writing to the screen.
     pub fn paragraph(&mut self, indent: usize, tone: Tone, text: &str) -> io::Result<()> {
         let columns = self.width.saturating_sub(indent + 2).max(20);
         for (number, line) in text::wrap(text, columns).iter().enumerate() {
@@ -57,7 +57,7 @@ impl Screen<'_> {
         Ok(())
     }
 
-    /// A moment of an execution that began at `start`.
+    /// Formats a time within an execution that began at `start`.
     #[must_use]
     pub fn moment(&self, time: Timestamp, start: Timestamp) -> String {
         match self.times {
@@ -67,7 +67,7 @@ impl Screen<'_> {
         }
     }
 
-    /// The heading of a column of [`Screen::moment`]s.
+    /// Returns the heading for a column of [`Screen::moment`]s.
     #[must_use]
     pub fn moments(&self) -> &'static str {
         match self.times {
@@ -77,13 +77,13 @@ impl Screen<'_> {
         }
     }
 
-    /// The heading of a column of [`Screen::date`]s.
+    /// Returns the heading for a column of [`Screen::date`]s.
     #[must_use]
     pub fn dates(&self) -> &'static str {
         if self.times == Some(Times::Utc) { "started (UTC)" } else { "started" }
     }
 
-    /// A time with its date.
+    /// Formats a time with its date.
     #[must_use]
     pub fn date(&self, time: Timestamp) -> String {
         match self.times {

@@ -1,5 +1,5 @@
-//! `replay ID --at MOMENT`: every task's state after that event, what is ready, what each waiting task waits for, and
-//! the whole context.
+//! `replay ID --at MOMENT`: the state of every task after that event, the tasks that are ready, what each waiting task
+//! waits for, and the whole context.
 
 use std::io;
 
@@ -9,22 +9,22 @@ use cloacina_engine::core::graph::TaskIndex;
 use cloacina_engine::core::state::{Execution, TaskState};
 
 use super::columns::{Cell, Column, Table};
-use super::found::{Found, quoted};
 use super::screen::Screen;
 use super::style::{Tone, tone_of};
+use super::target::{Target, quoted};
 use super::text;
 use crate::at::task_of;
 use crate::reading::Entry;
 use crate::words;
 
-/// How many names of tasks are shown in one line.
-const NAMES: usize = 6;
+/// How many task names are shown in one line.
+const MAX_NAMES: usize = 6;
 
-/// Writes the state after the event `entry`.
+/// Writes the state after event `entry`.
 ///
 /// # Errors
-/// Whatever writing gives.
-pub fn write(screen: &mut Screen<'_>, found: &Found, state: &Execution, entry: &Entry) -> io::Result<()> {
+/// Errors from writing to the screen.
+pub fn write(screen: &mut Screen<'_>, target: &Target, state: &Execution, entry: &Entry) -> io::Result<()> {
     let what = entry.event.as_ref().map_or("", |event| event.name());
     let task = entry.event.as_ref().and_then(task_of).map(|task| format!(" {}", text::clean(task)));
     let moment = screen.moment(entry.time, state.started());
@@ -34,15 +34,15 @@ pub fn write(screen: &mut Screen<'_>, found: &Found, state: &Execution, entry: &
     screen.line("")?;
     tasks(screen, state).write(screen)?;
     screen.line("")?;
-    context(screen, found, state, entry.seq)
+    context(screen, target, state, entry.seq)
 }
 
 fn tasks(screen: &Screen<'_>, state: &Execution) -> Table {
     let columns = vec![
-        Column::giving_way("task", 16),
+        Column::shrinking("task", 16),
         Column::left("state"),
         Column::right("attempts"),
-        Column::giving_way("what", 20),
+        Column::shrinking("what", 20),
     ];
     let mut table = Table::new(columns, 0);
     let ready: std::collections::BTreeSet<TaskIndex> = state.ready().collect();
@@ -59,7 +59,7 @@ fn tasks(screen: &Screen<'_>, state: &Execution) -> Table {
     table
 }
 
-/// What is to be said of a task beside its state.
+/// Returns the details of a task, beside its state.
 fn detail(screen: &Screen<'_>, state: &Execution, task: TaskIndex, ready: bool) -> String {
     let slot = state.task(task);
     let moment = |time| screen.moment(time, state.started());
@@ -68,9 +68,9 @@ fn detail(screen: &Screen<'_>, state: &Execution, task: TaskIndex, ready: bool) 
         TaskState::Pending => {
             let open = waits_for(state, task);
             if open.is_empty() {
-                return "waits for the execution to go on".to_owned();
+                return "waits for the execution to continue".to_owned();
             }
-            format!("waits for {}", text::clean(&words::names(open, NAMES)))
+            format!("waits for {}", text::clean(&words::names(open, MAX_NAMES)))
         }
         TaskState::Running { since, worker } => format!("since {}, worker {worker}", moment(since)),
         TaskState::Deferred { since } => format!("waits without a slot since {}", moment(since)),
@@ -88,14 +88,14 @@ fn detail(screen: &Screen<'_>, state: &Execution, task: TaskIndex, ready: bool) 
     }
 }
 
-/// The tasks upstream that are not settled.
+/// Returns the upstream tasks that are not settled.
 pub fn waits_for(state: &Execution, task: TaskIndex) -> Vec<&TaskId> {
     let upstream = state.graph().upstream(task).iter();
     upstream.filter(|up| state.task(**up).state().settled().is_none()).map(|up| state.graph().name(*up)).collect()
 }
 
-/// Writes the context, each value cut to a line.
-fn context(screen: &mut Screen<'_>, found: &Found, state: &Execution, seq: u64) -> io::Result<()> {
+/// Writes the context, each value cut to one line.
+fn context(screen: &mut Screen<'_>, target: &Target, state: &Execution, seq: u64) -> io::Result<()> {
     let context = state.context();
     let count = values(&context).count();
     screen.line(&format!("context: {}", text::count(count as u64, "key")))?;
@@ -111,8 +111,8 @@ fn context(screen: &mut Screen<'_>, found: &Found, state: &Execution, seq: u64) 
         screen.line(&line)?;
     }
     if let Some(key) = cut_key {
-        let whole = found.command(&format!("context {} --at {seq}", quoted(&key)));
-        let line = screen.style.paint(Tone::Dim, &format!("  whole: {whole}"));
+        let full = target.command(&format!("context {} --at {seq}", quoted(&key)));
+        let line = screen.style.paint(Tone::Dim, &format!("  full value: {full}"));
         screen.line(&line)?;
     }
     Ok(())

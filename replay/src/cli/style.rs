@@ -1,31 +1,31 @@
-//! Colours. They never carry a meaning that the words do not.
+//! Colours. They only emphasize what the text says.
 
-/// Whether and how text is coloured.
+/// Whether to colour text.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Style {
-    /// Whether it is.
+    /// Whether colours are on.
     pub on: bool,
 }
 
-/// What a text means.
+/// The meaning of a text, which decides its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     /// Nothing special.
     Plain,
-    /// It went well.
+    /// Success.
     Good,
-    /// It went wrong.
+    /// Failure.
     Bad,
-    /// Something to look at.
+    /// Something that deserves attention.
     Warning,
     /// Less important.
     Dim,
-    /// What to look at first.
+    /// The most important part.
     Strong,
 }
 
 impl Style {
-    /// The text in the colour of its meaning.
+    /// Returns the text in the colour of its tone.
     #[must_use]
     pub fn paint(self, tone: Tone, text: &str) -> String {
         let code = match tone {
@@ -40,7 +40,7 @@ impl Style {
     }
 }
 
-/// The tone of a status or a task's state.
+/// Returns the tone for the status of an execution or the state of a task.
 #[must_use]
 pub fn tone_of(name: &str) -> Tone {
     match name {

@@ -1,4 +1,4 @@
-//! Everything that the command line touches besides its arguments, so that tests can put something else in its place.
+//! The environment of a command: everything it uses besides its arguments. Tests replace it.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -9,48 +9,48 @@ use std::time::Duration;
 
 use cloacina_engine::core::time::Timestamp;
 
-use super::paging::{Aside, Paging, Sharing, is_dumb};
+use super::paging::{Paging, Sharing, Stderr, is_dumb};
 pub use crate::logs::Opener;
 
-/// The width that is written for when it is not a terminal that reads.
+/// The width of output that does not go to a terminal.
 pub const PLAIN_WIDTH: usize = 100;
 
-/// What waits so long, and says whether to go on: not after Ctrl-C.
+/// Waits for a duration, and returns whether to continue: false after Ctrl-C.
 pub type Pause<'a> = &'a dyn Fn(Duration) -> bool;
 
-/// What a run of the command line sees and writes to.
+/// The streams, environment variables, directory, clock and log opener of a command.
 pub struct Surroundings<'a> {
-    /// Where data goes.
+    /// Standard output: results.
     pub out: &'a mut dyn Write,
-    /// Where everything else goes.
+    /// Standard error: messages.
     pub err: &'a mut dyn Write,
-    /// How wide the terminal is; `None` if `out` is not a terminal.
+    /// The width of the terminal; `None` if `out` is not a terminal.
     pub terminal: Option<usize>,
-    /// The environment.
+    /// Reads an environment variable.
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// The working directory.
     pub directory: PathBuf,
-    /// What time it is.
+    /// The current time.
     pub now: Timestamp,
     /// Opens a log.
     pub open: Opener<'a>,
-    /// Waits for more to come.
+    /// Waits for new events.
     pub pause: Pause<'a>,
-    /// What those who write to the terminal know of each other.
+    /// State shared by the writers to the terminal.
     pub sharing: &'a Sharing,
-    /// Whether somebody sees how far a command is: `err` is a terminal.
+    /// Whether to show progress: `err` is a terminal.
     pub shows_progress: bool,
 }
 
 impl Surroundings<'_> {
-    /// A path as it is from anywhere: `./log` is `/srv/log` in the directory `/srv`.
+    /// Returns the absolute form of a path: `./log` is `/srv/log` in the directory `/srv`.
     #[must_use]
-    pub fn whole(&self, path: &Path) -> PathBuf {
+    pub fn absolute(&self, path: &Path) -> PathBuf {
         self.directory.join(path.strip_prefix(".").unwrap_or(path))
     }
 }
 
-/// Runs with the surroundings of this process.
+/// Calls `run` with the surroundings of this process.
 pub fn with_process<T>(run: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
     let terminal = io::stdout().is_terminal().then(|| {
         terminal_size::terminal_size().map_or(PLAIN_WIDTH, |(terminal_size::Width(columns), _)| usize::from(columns))
@@ -59,7 +59,7 @@ pub fn with_process<T>(run: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
     let variable = |name: &str| std::env::var_os(name);
     let sharing = Sharing::default();
     let mut out = Paging::new(terminal.is_some(), &variable, &sharing);
-    let mut err = Aside::new(&sharing);
+    let mut err = Stderr::new(&sharing);
     let mut surroundings = Surroundings {
         out: &mut out,
         err: &mut err,
@@ -72,19 +72,20 @@ pub fn with_process<T>(run: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
         sharing: &sharing,
         shows_progress: io::stderr().is_terminal() && !is_dumb(&variable),
     };
-    let ended = run(&mut surroundings);
-    // That a pager was left before its end is no error, and all else that could be was told by `run`.
+    let result = run(&mut surroundings);
+    // Quitting the pager early is not an error, and `run` has reported all others.
     let _ = out.finish();
     err.finish();
-    ended
+    result
 }
 
-/// Waits, unless Ctrl-C comes or has come. From the first call on, Ctrl-C no longer ends the process.
+/// Waits for `span` or until Ctrl-C, and returns whether to continue. After the first call, Ctrl-C no longer ends the
+/// process.
 fn pause(span: Duration) -> bool {
     static PRESSED: OnceLock<Option<Mutex<Receiver<()>>>> = OnceLock::new();
     let pressed = PRESSED.get_or_init(|| {
         let (send, receive) = sync_channel(1);
-        // One that cannot be delivered is a second one; where there can be no handler, Ctrl-C ends the process.
+        // The channel is full only if Ctrl-C was pressed before. Without a handler, Ctrl-C ends the process.
         let pressed = move || {
             let _ = send.try_send(());
         };

@@ -1,4 +1,4 @@
-//! Words, numbers and values as text for a terminal.
+//! Formats text, numbers and values for a terminal.
 
 use std::fmt::Write as _;
 
@@ -7,13 +7,13 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 pub use crate::words::span;
 
-/// How many columns a text takes.
+/// Returns the width of a text in columns.
 #[must_use]
 pub fn width(text: &str) -> usize {
     text.width()
 }
 
-/// A number of bytes.
+/// Formats a number of bytes.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     match bytes {
@@ -24,13 +24,13 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// A count with its noun: `1 event`, `2 events`.
+/// Formats a count with its noun: `1 event`, `2 events`.
 #[must_use]
 pub fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// A text that cannot move the cursor or change colours: control characters are written out.
+/// Escapes control characters, so that the text cannot move the cursor or change colours.
 #[must_use]
 pub fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
@@ -48,12 +48,12 @@ pub fn clean(text: &str) -> String {
     clean
 }
 
-/// Marks that make a terminal write in the other direction.
+/// Returns whether a character changes the writing direction.
 fn is_bidi(letter: char) -> bool {
     matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The beginning of a text, so that it takes at most `columns`; `…` stands for the rest.
+/// Cuts a text to at most `columns`; `…` replaces the rest.
 #[must_use]
 pub fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
@@ -72,21 +72,21 @@ pub fn cut(text: &str, columns: usize) -> String {
     kept
 }
 
-/// A text with spaces behind it, so that it takes `columns`.
+/// Pads a text with spaces on the right, to `columns`.
 #[must_use]
 pub fn pad(text: &str, columns: usize) -> String {
     let missing = columns.saturating_sub(width(text));
     format!("{text}{}", " ".repeat(missing))
 }
 
-/// A text with spaces before it, so that it takes `columns`.
+/// Pads a text with spaces on the left, to `columns`.
 #[must_use]
 pub fn pad_left(text: &str, columns: usize) -> String {
     let missing = columns.saturating_sub(width(text));
     format!("{}{text}", " ".repeat(missing))
 }
 
-/// A text in lines of at most `columns`, broken at spaces where it has some. At least one line.
+/// Wraps a text into lines of at most `columns`, at spaces if possible. Returns at least one line.
 #[must_use]
 pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
@@ -107,7 +107,7 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
-/// A word in parts of at most `columns`.
+/// Splits a word into parts of at most `columns`.
 fn parts(word: &str, columns: usize) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut begin, mut used) = (0, 0);
@@ -123,13 +123,13 @@ fn parts(word: &str, columns: usize) -> Vec<&str> {
     parts
 }
 
-/// How long a value is; one that was erased has no length to be told.
+/// Formats the size of a value, or that it was erased.
 #[must_use]
 pub fn value_size(value: &Json) -> String {
     if value.is_erased() { value.to_string() } else { size(value.as_str().len() as u64) }
 }
 
-/// The size of a value, where it is worth saying: ` (12 KB)`; and that it was erased.
+/// Returns a note if a value is large, ` (12 KB)`, or was erased; otherwise an empty string.
 #[must_use]
 pub fn size_note(value: Option<&Json>) -> String {
     match value {
@@ -139,10 +139,10 @@ pub fn size_note(value: Option<&Json>) -> String {
     }
 }
 
-/// A value in at most `columns`, and whether it was cut. If it was, its size is behind it.
+/// Formats a value in at most `columns`, and returns whether it was cut. A cut value is followed by its size.
 #[must_use]
 pub fn value(value: &Json, columns: usize) -> (String, bool) {
-    // A long value is not gone through as a whole for its first line.
+    // Look only at the beginning: the value may be long.
     let begin = clean(&value.as_str().chars().take(columns + 1).collect::<String>());
     if begin.len() >= value.as_str().len() && width(&begin) <= columns {
         return (begin, false);

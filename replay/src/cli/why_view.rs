@@ -1,4 +1,4 @@
-//! `replay ID why KEY`: a value, who wrote it, and what that task had read, each further back a step to the right.
+//! `replay ID why KEY`: a value, its writer, and what that task read, each step back indented further.
 
 use std::io;
 
@@ -9,23 +9,23 @@ use super::style::Tone;
 use super::text;
 use crate::why::{How, Step, Write};
 
-/// How far to the right steps go at most.
-const DEEPEST: usize = 12;
+/// The largest indentation, in steps.
+const MAX_INDENT: usize = 12;
 
 /// Writes the steps.
 ///
 /// # Errors
-/// Whatever writing gives.
+/// Errors from writing to the screen.
 pub fn write(screen: &mut Screen<'_>, steps: &[Step], start: Timestamp) -> io::Result<()> {
     for (place, step) in steps.iter().enumerate() {
-        let indent = step.depth.min(DEEPEST) * 4;
-        let far = if step.depth > DEEPEST { format!("({} back) ", step.depth) } else { String::new() };
-        let key = format!("{far}{}", screen.style.paint(Tone::Strong, &text::clean(&step.key)));
+        let indent = step.depth.min(MAX_INDENT) * 4;
+        let distance = if step.depth > MAX_INDENT { format!("({} steps back) ", step.depth) } else { String::new() };
+        let key = format!("{distance}{}", screen.style.paint(Tone::Strong, &text::clean(&step.key)));
         let value = match &step.write {
-            None => " was not there".to_owned(),
+            None => " was not set".to_owned(),
             Some(Write { value: None, .. }) => " was removed".to_owned(),
             Some(Write { value: Some(value), .. }) => {
-                let used = indent + text::width(&step.key) + far.len() + 3;
+                let used = indent + text::width(&step.key) + distance.len() + 3;
                 format!(" = {}", text::value(value, screen.width.saturating_sub(used).max(20)).0)
             }
         };
@@ -62,26 +62,27 @@ fn mark(how: How) -> Option<(Tone, &'static str)> {
         How::Asked | How::Read | How::NotThere => None,
         How::Undeclared => Some((Tone::Warning, "undeclared: the reader does not depend on the task that wrote it")),
         How::Merged { collided: Some(true) } => {
-            Some((Tone::Warning, "collision: merged with other writes of this key, and both could not be had"))
+            Some((Tone::Warning, "collision: merged with other writes of this key, which conflicted"))
         }
-        How::Dropped => {
-            Some((Tone::Warning, "collision: it was dropped, for another write of this key that did not see it"))
-        }
+        How::Dropped => Some((
+            Tone::Warning,
+            "collision: dropped in favour of another write of this key, which did not see this one",
+        )),
         How::Merged { .. } => Some((Tone::Plain, "merged with other writes of this key")),
     }
 }
 
-/// What the writer had read, in a word: what it was stands below.
+/// Introduces what the writer had read, which is listed below it.
 fn reads(step: &Step, next: Option<&Step>) -> Option<&'static str> {
     let write = step.write.as_ref()?;
     write.writer.as_ref()?;
     if step.told_before {
-        return Some("told above");
+        return Some("shown above");
     }
-    // Steps are depth first: what this one's writer had read comes next.
+    // Steps are in depth-first order: what the writer of this one had read comes next.
     match (write.read_all, next.is_some_and(|next| next.depth > step.depth)) {
-        (true, false) => Some("it had taken the whole context"),
-        (true, true) => Some("it had taken the whole context, and read:"),
+        (true, false) => Some("it had read the whole context"),
+        (true, true) => Some("it had read the whole context, and these keys:"),
         (false, true) => Some("it had read:"),
         (false, false) => Some("it had read nothing"),
     }

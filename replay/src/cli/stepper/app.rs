@@ -1,4 +1,4 @@
-//! What is stepped through: the event that one is at, what is beside it, and what keys do.
+//! The state of the stepper: the current event, the panel beside it, and what keys do.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,18 @@ use ratatui::widgets::{List, ListState, Paragraph};
 
 use super::{keys, panels};
 use crate::at::task_of;
-use crate::cli::found::{Found, quoted};
 use crate::cli::screen::Times;
+use crate::cli::target::{Target, quoted};
 use crate::cli::text;
 use crate::folding::Folder;
 use crate::history::History;
 use crate::reading::Entry;
 use crate::source::Head;
 
-/// So many states are kept at most, to go back from without folding all of it again.
-const KEPT: u64 = 64;
-/// What stands beside the events.
+/// The maximum number of snapshots of the state, so that stepping back does not fold the whole history again.
+const MAX_SNAPSHOTS: u64 = 64;
+
+/// The panel beside the events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Panel {
     /// Every task's state and the context.
@@ -36,38 +37,38 @@ pub enum Panel {
     Graph,
 }
 
-/// What is being typed.
-enum Typing {
+/// The input line that is open.
+enum Input {
     Filter,
     Key,
 }
 
-/// Stepping through one execution.
+/// The stepper for one execution.
 pub struct App<'a> {
-    found: &'a Found,
+    target: &'a Target,
     head: Head,
     history: &'a History,
     times: Option<Times>,
-    /// The place in the events that one is at.
+    /// The index of the current event.
     at: usize,
-    /// The places of the events that the filter lets through.
+    /// The indexes of the events that match the filter.
     shown: Vec<usize>,
     filter: String,
     panel: Panel,
-    typing: Option<(Typing, String)>,
-    /// Whether the help is shown, instead of the events and what is beside them.
-    helps: bool,
+    input: Option<(Input, String)>,
+    /// Whether the help is shown instead of the events and the panel.
+    shows_help: bool,
     scroll: u16,
-    /// States after some of the events, to fold on from.
-    states: BTreeMap<usize, Execution>,
+    /// Snapshots of the state after some events, by index.
+    snapshots: BTreeMap<usize, Execution>,
 }
 
 impl<'a> App<'a> {
-    /// Begins at the last event: where it ended is what one looks for.
-    pub fn new(found: &'a Found, head: Head, history: &'a History, times: Option<Times>) -> Self {
+    /// Begins at the last event, because users look for the outcome first.
+    pub fn new(target: &'a Target, head: Head, history: &'a History, times: Option<Times>) -> Self {
         let count = history.entries.len();
         Self {
-            found,
+            target,
             head,
             history,
             times,
@@ -75,44 +76,44 @@ impl<'a> App<'a> {
             shown: (0..count).collect(),
             filter: String::new(),
             panel: Panel::State,
-            typing: None,
-            helps: false,
+            input: None,
+            shows_help: false,
             scroll: 0,
-            states: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
         }
     }
 
-    /// Does what a key says; `false` ends.
+    /// Handles a key, and returns whether to continue.
     pub fn key(&mut self, key: KeyEvent) -> bool {
         if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
             return false;
         }
-        if let Some((typing, text)) = self.typing.take() {
-            self.type_on(typing, text, key.code);
+        if let Some((input, text)) = self.input.take() {
+            self.handle_input(input, text, key.code);
             return true;
         }
-        if std::mem::take(&mut self.helps) && matches!(key.code, KeyCode::Esc | KeyCode::Char('?')) {
+        if std::mem::take(&mut self.shows_help) && matches!(key.code, KeyCode::Esc | KeyCode::Char('?')) {
             return true;
         }
         let shift = key.modifiers.contains(KeyModifiers::SHIFT);
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => return false,
-            KeyCode::Right if shift => self.go(|place, app| place > app.at && app.begins_task(place), true),
-            KeyCode::Left if shift => self.go(|place, app| place < app.at && app.begins_task(place), false),
-            KeyCode::Right | KeyCode::Char('l') => self.go(|place, app| place > app.at, true),
-            KeyCode::Left | KeyCode::Char('h') => self.go(|place, app| place < app.at, false),
-            KeyCode::Home => self.go(|_, _| true, true),
-            KeyCode::End => self.go(|_, _| true, false),
+            KeyCode::Right if shift => self.move_to(|place, app| place > app.at && app.starts_task(place), true),
+            KeyCode::Left if shift => self.move_to(|place, app| place < app.at && app.starts_task(place), false),
+            KeyCode::Right | KeyCode::Char('l') => self.move_to(|place, app| place > app.at, true),
+            KeyCode::Left | KeyCode::Char('h') => self.move_to(|place, app| place < app.at, false),
+            KeyCode::Home => self.move_to(|_, _| true, true),
+            KeyCode::End => self.move_to(|_, _| true, false),
             KeyCode::Down => self.scroll = self.scroll.saturating_add(1),
             KeyCode::Up => self.scroll = self.scroll.saturating_sub(1),
             KeyCode::PageDown => self.scroll = self.scroll.saturating_add(10),
             KeyCode::PageUp => self.scroll = self.scroll.saturating_sub(10),
-            KeyCode::Char('/') => self.typing = Some((Typing::Filter, self.filter.clone())),
-            KeyCode::Char('w') => self.typing = Some((Typing::Key, self.last_key())),
+            KeyCode::Char('/') => self.input = Some((Input::Filter, self.filter.clone())),
+            KeyCode::Char('w') => self.input = Some((Input::Key, self.last_key())),
             KeyCode::Char('d') => self.show(Panel::Step),
             KeyCode::Char('g') => self.show(Panel::Graph),
             KeyCode::Char('s') => self.show(Panel::State),
-            KeyCode::Char('?') => self.helps = true,
+            KeyCode::Char('?') => self.shows_help = true,
             _ => {}
         }
         true
@@ -123,22 +124,22 @@ impl<'a> App<'a> {
         self.scroll = 0;
     }
 
-    fn type_on(&mut self, typing: Typing, mut text: String, code: KeyCode) {
+    fn handle_input(&mut self, input: Input, mut text: String, code: KeyCode) {
         match code {
-            KeyCode::Enter => match typing {
-                Typing::Filter => self.set_filter(text),
-                Typing::Key => self.show(Panel::Why(text)),
+            KeyCode::Enter => match input {
+                Input::Filter => self.set_filter(text),
+                Input::Key => self.show(Panel::Why(text)),
             },
             KeyCode::Esc => {}
             KeyCode::Backspace => {
                 text.pop();
-                self.typing = Some((typing, text));
+                self.input = Some((input, text));
             }
             KeyCode::Char(letter) => {
                 text.push(letter);
-                self.typing = Some((typing, text));
+                self.input = Some((input, text));
             }
-            _ => self.typing = Some((typing, text)),
+            _ => self.input = Some((input, text)),
         }
     }
 
@@ -155,22 +156,22 @@ impl<'a> App<'a> {
         self.scroll = 0;
     }
 
-    /// Goes to the first, or last, of the events that are shown and wanted; stays if there is none.
-    fn go(&mut self, wanted: impl Fn(usize, &Self) -> bool, first: bool) {
+    /// Moves to the first or last event that passes both the filter and `wanted`; stays if there is none.
+    fn move_to(&mut self, wanted: impl Fn(usize, &Self) -> bool, first: bool) {
         let mut fits = self.shown.iter().copied().filter(|place| wanted(*place, self));
-        let found = if first { fits.next() } else { fits.next_back() };
-        if let Some(place) = found {
+        let next = if first { fits.next() } else { fits.next_back() };
+        if let Some(place) = next {
             self.at = place;
             self.scroll = 0;
         }
     }
 
-    fn begins_task(&self, place: usize) -> bool {
+    fn starts_task(&self, place: usize) -> bool {
         let event = self.history.entries[place].event.as_ref();
         matches!(event, Some(Event::TaskStarted(_) | Event::TaskSkipped(_)))
     }
 
-    /// The key that was written last: what `w` most likely asks for.
+    /// Returns the key that was written last, the default for `w`.
     fn last_key(&self) -> String {
         let before = self.history.entries[..=self.at.min(self.history.entries.len().saturating_sub(1))].iter().rev();
         let written = before.filter_map(|entry| match entry.event.as_ref()? {
@@ -180,7 +181,7 @@ impl<'a> App<'a> {
         written.into_iter().next().unwrap_or_default()
     }
 
-    /// The event that one is at.
+    /// Returns the current event.
     fn entry(&self) -> Option<&'a Entry> {
         self.history.entries.get(self.at)
     }
@@ -189,10 +190,10 @@ impl<'a> App<'a> {
         self.entry().map_or(0, |entry| entry.seq)
     }
 
-    /// The state after an event; `None` if it cannot be folded so far.
+    /// Returns the state after an event; `None` if the events up to it cannot be folded.
     fn state(&mut self, place: usize) -> Option<Execution> {
-        let known = self.states.range(..=place).next_back().map(|(place, state)| (*place, state.clone()));
-        let every = (self.history.entries.len() as u64 / KEPT).max(1);
+        let known = self.snapshots.range(..=place).next_back().map(|(place, state)| (*place, state.clone()));
+        let every = (self.history.entries.len() as u64 / MAX_SNAPSHOTS).max(1);
         let (begin, mut folder) = match known {
             Some((known, state)) => (known + 1, Folder::resume(self.history.id(), self.history.graphs.clone(), state)),
             None => (0, Folder::new(self.history.id(), self.history.graphs.clone())),
@@ -200,27 +201,27 @@ impl<'a> App<'a> {
         for (number, entry) in self.history.entries.iter().enumerate().take(place + 1).skip(begin) {
             let state = folder.step(entry).ok()?;
             if (number as u64).is_multiple_of(every) {
-                self.states.insert(number, state.clone());
+                self.snapshots.insert(number, state.clone());
             }
         }
         folder.finish().0
     }
 
-    /// The shell command that shows the same.
+    /// Returns the shell command that prints the same.
     fn command(&self) -> String {
         let seq = self.seq();
         match &self.panel {
-            Panel::State => self.found.command(&format!("--at {seq}")),
-            Panel::Why(key) => self.found.command(&format!("why {} --at {seq}", quoted(key))),
-            Panel::Graph => self.found.command(&format!("graph --at {seq}")),
+            Panel::State => self.target.command(&format!("--at {seq}")),
+            Panel::Why(key) => self.target.command(&format!("why {} --at {seq}", quoted(key))),
+            Panel::Graph => self.target.command(&format!("graph --at {seq}")),
             Panel::Step => {
-                let at = |seq: Seq| self.found.command(&format!("--at {seq}"));
+                let at = |seq: Seq| self.target.command(&format!("--at {seq}"));
                 format!("diff <({}) <({})", at(seq.saturating_sub(1)), at(seq))
             }
         }
     }
 
-    /// Draws all of it.
+    /// Draws the screen.
     pub fn draw(&mut self, frame: &mut Frame<'_>) {
         let [top, below, middle, bottom] =
             Layout::vertical([Constraint::Length(1), Constraint::Length(1), Constraint::Min(3), Constraint::Length(1)])
@@ -230,7 +231,7 @@ impl<'a> App<'a> {
         let command = text::cut(&format!("$ {}", self.command()), columns);
         frame.render_widget(Paragraph::new(command).style(strong), top);
         frame.render_widget(Paragraph::new(self.about(columns)), below);
-        if self.helps {
+        if self.shows_help {
             let lines: Vec<Line<'_>> = keys::help(columns).into_iter().map(Line::from).collect();
             frame.render_widget(Paragraph::new(lines), middle);
         } else {
@@ -239,15 +240,15 @@ impl<'a> App<'a> {
             self.draw_events(frame, events);
             self.draw_panel(frame, panel);
         }
-        let prompt = match &self.typing {
-            Some((Typing::Filter, text)) => end_of(&format!("/{text}▏"), columns),
-            Some((Typing::Key, text)) => end_of(&format!("why which key? {text}▏"), columns),
+        let prompt = match &self.input {
+            Some((Input::Filter, text)) => end_of(&format!("/{text}▏"), columns),
+            Some((Input::Key, text)) => end_of(&format!("why KEY: {text}▏"), columns),
             None => keys::footer(columns),
         };
         frame.render_widget(Paragraph::new(prompt), bottom);
     }
 
-    /// Which execution and event this is, in so many columns. What there is no room for is left out, the least
+    /// Describes the execution and the current event in at most `columns`. Leaves out what does not fit, the least
     /// important first.
     fn about(&self, columns: usize) -> String {
         let (count, head) = (self.history.entries.len(), &self.head);
@@ -276,9 +277,9 @@ impl<'a> App<'a> {
 
     fn draw_events(&self, frame: &mut Frame<'_>, area: Rect) {
         let selected = self.shown.iter().position(|place| *place == self.at);
-        // Only what can be seen is made: a million events are as quick to draw as ten.
+        // Format only the visible events, so that a million events draw as fast as ten.
         let height = usize::from(area.height);
-        // The sign of the selected one takes two columns, and one is left free before the panel.
+        // The selection mark takes two columns, and the gap to the panel one.
         let columns = usize::from(area.width).saturating_sub(3);
         let first = selected.unwrap_or(0).saturating_sub(height / 2).min(self.shown.len().saturating_sub(height));
         let lines = self.shown.iter().skip(first).take(height).map(|place| {
@@ -297,17 +298,17 @@ impl<'a> App<'a> {
             _ => None,
         };
         let width = usize::from(area.width).saturating_sub(2).max(20);
-        let told = match (self.state(self.at), self.entry()) {
+        let lines = match (self.state(self.at), self.entry()) {
             (Some(state), Some(entry)) => {
-                let show = panels::Show { found: self.found, history: self.history, times: self.times, width };
+                let show = panels::Show { target: self.target, history: self.history, times: self.times, width };
                 show.lines(&self.panel, &state, before.as_ref(), entry)
             }
-            _ => vec!["the events cannot be folded so far: replay ID verify tells why".to_owned()],
+            _ => vec!["the events up to here cannot be folded; replay ID verify shows why".to_owned()],
         };
         let is_drawn = self.panel == Panel::Graph;
-        let fitted = told.into_iter().flat_map(|line| match text::width(&line) <= width {
+        let fitted = lines.into_iter().flat_map(|line| match text::width(&line) <= width {
             true => vec![line],
-            // A drawing cannot go on in the next line.
+            // A drawing cannot be wrapped.
             false if is_drawn => vec![text::cut(&line, width)],
             false => text::wrap(&line, width),
         });
@@ -318,7 +319,7 @@ impl<'a> App<'a> {
     }
 }
 
-/// The end of what is typed, so that it takes at most so many columns.
+/// Cuts an input line to `columns`, keeping its end.
 fn end_of(typed: &str, columns: usize) -> String {
     if text::width(typed) <= columns {
         return typed.to_owned();
@@ -328,7 +329,7 @@ fn end_of(typed: &str, columns: usize) -> String {
     format!("…{}", end.unwrap_or_default())
 }
 
-/// An event in a line.
+/// Summarizes an event in one line.
 fn summary(entry: &Entry) -> String {
     let Some(event) = &entry.event else { return "(erased)".to_owned() };
     let task = task_of(event).map(|task| format!(" {}", text::clean(task))).unwrap_or_default();

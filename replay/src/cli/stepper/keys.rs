@@ -1,36 +1,36 @@
-//! The keys: what each does, in the line at the bottom and in the help.
+//! The keys and what they do, for the footer and the help.
 
 use crate::cli::text;
 
-/// A key, what it does in a word or two, and in a sentence.
+/// Keys, with a short and a long description.
 struct Key {
     keys: &'static str,
     short: &'static str,
-    does: &'static str,
+    long: &'static str,
 }
 
-const fn key(keys: &'static str, short: &'static str, does: &'static str) -> Key {
-    Key { keys, short, does }
+const fn key(keys: &'static str, short: &'static str, long: &'static str) -> Key {
+    Key { keys, short, long }
 }
 
-/// In the order in which the line at the bottom names them as far as there is room.
+/// The keys in the order of the footer, which shows as many as fit.
 const KEYS: [Key; 10] = [
-    key("←/→", "event", "the event before, after (also h, l)"),
-    key("shift ←/→", "task", "the start of the task before, after"),
+    key("←/→", "event", "previous, next event (also h, l)"),
+    key("shift ←/→", "task", "start of the previous, next task"),
     key("/", "filter", "show only events that contain a text"),
-    key("w", "why", "where the value of a key came from"),
-    key("d", "step", "what this event changed"),
-    key("g", "graph", "the graph at this event"),
-    key("s", "state", "all tasks and the context at this event"),
-    key("home/end", "first, last", "the first, last event"),
-    key("↑/↓", "scroll", "scroll what is on the right (also page up, page down)"),
-    key("q", "quit", "leave (also Esc and Ctrl-C)"),
+    key("w", "why", "show where the value of a key came from"),
+    key("d", "step", "show what this event changed"),
+    key("g", "graph", "show the graph at this event"),
+    key("s", "state", "show all tasks and the context at this event"),
+    key("home/end", "first, last", "first, last event"),
+    key("↑/↓", "scroll", "scroll the panel on the right (also page up, page down)"),
+    key("q", "quit", "quit (also Esc and Ctrl-C)"),
 ];
 
-/// What the line always ends with.
+/// The end of the footer, which is always shown.
 const ALWAYS: &str = "? help · q quit";
 
-/// The keys in a line of so many columns: as many as fit, and always how to see all of them.
+/// Returns the footer: as many keys as fit into `columns`, and always how to show all of them.
 pub fn footer(columns: usize) -> String {
     let mut line = String::new();
     for key in KEYS.iter().filter(|key| key.keys != "q") {
@@ -43,20 +43,20 @@ pub fn footer(columns: usize) -> String {
     text::cut(&format!("{line}{ALWAYS}"), columns)
 }
 
-/// All keys, in lines of so many columns.
+/// Returns the help: all keys, wrapped to `columns`.
 pub fn help(columns: usize) -> Vec<String> {
-    const NAMES: usize = 11;
+    const KEYS_WIDTH: usize = 11;
     let mut lines = vec!["Keys".to_owned(), String::new()];
     for key in &KEYS {
-        let mut names = text::pad(key.keys, NAMES);
-        for words in text::wrap(key.does, columns.saturating_sub(NAMES).max(12)) {
+        let mut names = text::pad(key.keys, KEYS_WIDTH);
+        for words in text::wrap(key.long, columns.saturating_sub(KEYS_WIDTH).max(12)) {
             lines.push(format!("{names}{words}"));
-            names = " ".repeat(NAMES);
+            names = " ".repeat(KEYS_WIDTH);
         }
     }
     lines.push(String::new());
     lines.extend(text::wrap(
-        "? or Esc closes this help. The first line is the shell command for what is shown.",
+        "? or Esc closes this help. The first line is the shell command that prints the same.",
         columns,
     ));
     lines

@@ -1,13 +1,13 @@
-//! What stands beside the events: the same lines that the commands write.
+//! The panel beside the events: the same lines that the commands print.
 
 use cloacina_engine::core::context::values;
 use cloacina_engine::core::state::Execution;
 use cloacina_engine::core::time::Timestamp;
 
 use super::app::Panel;
-use crate::cli::found::Found;
 use crate::cli::screen::{Screen, Times};
 use crate::cli::style::Style;
+use crate::cli::target::Target;
 use crate::cli::{graph_view, state_view, text, why_view};
 use crate::diff::first::value_words;
 use crate::diff::values::compare;
@@ -17,20 +17,21 @@ use crate::reading::Entry;
 use crate::story::tell;
 use crate::why::{Facts, NoValue};
 
-/// How a panel is shown.
+/// Formats panels.
 pub struct Show<'a> {
     /// The execution.
-    pub found: &'a Found,
-    /// Its past.
+    pub target: &'a Target,
+    /// Its history.
     pub history: &'a History,
-    /// How times are shown.
+    /// How to show times.
     pub times: Option<Times>,
-    /// How wide the panel is.
+    /// The width of the panel.
     pub width: usize,
 }
 
 impl Show<'_> {
-    /// The lines of a panel after the event `entry`, which `state` is the fold of; `before` is the state before it.
+    /// Returns the lines of a panel after event `entry`. `state` is the state after that event, `before` the state
+    /// before it.
     pub fn lines(&self, panel: &Panel, state: &Execution, before: Option<&Execution>, entry: &Entry) -> Vec<String> {
         let mut out = Vec::new();
         let mut screen = Screen {
@@ -41,13 +42,13 @@ impl Show<'_> {
             now: Timestamp::default(),
         };
         let written = match panel {
-            Panel::State => state_view::write(&mut screen, self.found, state, entry),
+            Panel::State => state_view::write(&mut screen, self.target, state, entry),
             Panel::Graph => {
                 let entries = self.history.entries.iter().take_while(|other| other.seq <= entry.seq);
                 let story = tell(self.history.id(), self.history.graphs.clone(), entries.cloned().map(Ok));
                 match Picture::of(&story) {
                     Some(picture) => graph_view::write(&mut screen, &picture, true),
-                    None => screen.line("the events cannot be folded so far"),
+                    None => screen.line("the events up to here cannot be folded"),
                 }
             }
             Panel::Why(key) => match self.why(state, key) {
@@ -56,7 +57,7 @@ impl Show<'_> {
             },
             Panel::Step => step(before, state).iter().try_for_each(|line| screen.line(line)),
         };
-        // Writing into memory does not fail.
+        // Writing to memory does not fail.
         let _ = written;
         String::from_utf8_lossy(&out).lines().map(ToOwned::to_owned).collect()
     }
@@ -69,9 +70,9 @@ impl Show<'_> {
     }
 }
 
-/// What one event changed: tasks that became something else, and keys whose value did.
+/// Describes what one event changed: states of tasks, and values of keys.
 fn step(before: Option<&Execution>, after: &Execution) -> Vec<String> {
-    let Some(before) = before else { return vec!["the first event: there is no step before it".to_owned()] };
+    let Some(before) = before else { return vec!["this is the first event".to_owned()] };
     let mut lines = Vec::new();
     if before.status() != after.status() {
         lines.push(format!("execution: {} → {}", before.status().name(), after.status().name()));
@@ -80,7 +81,7 @@ fn step(before: Option<&Execution>, after: &Execution) -> Vec<String> {
         let name = after.graph().name(task);
         let now = after.task(task);
         let then = before.graph().find(name).map(|task| before.task(task));
-        let (was, is) = (then.map_or("not there", |then| then.state().name()), now.state().name());
+        let (was, is) = (then.map_or("not in the graph", |then| then.state().name()), now.state().name());
         let again = then.is_some_and(|then| then.attempts() != now.attempts());
         if was != is || again {
             let attempt = if again { format!(", attempt {}", now.attempts()) } else { String::new() };
@@ -93,12 +94,12 @@ fn step(before: Option<&Execution>, after: &Execution) -> Vec<String> {
         (values_of(&old), values_of(&new));
     for key in old.keys().chain(new.keys()).collect::<std::collections::BTreeSet<_>>() {
         if let Some(diff) = compare(key, old.get(key), new.get(key)) {
-            let says = value_words(&diff).replace(" in A", " before").replace(" in B", " now");
-            lines.push(text::clean(&says));
+            let change = value_words(&diff).replace(" in A", " before").replace(" in B", " now");
+            lines.push(text::clean(&change));
         }
     }
     if lines.is_empty() {
-        lines.push("nothing that others can see: no task's state and no value of the context".to_owned());
+        lines.push("no change of a task's state or of the context".to_owned());
     }
     lines
 }

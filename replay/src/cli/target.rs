@@ -1,4 +1,4 @@
-//! From the command line to a log, and to an execution in it.
+//! Finds the log and the execution that a command is about.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -18,58 +18,58 @@ use crate::logs::{ChosenBy, Logs, NoLog, choose};
 use crate::schedules;
 use crate::source::{self, Head, Wanted};
 
-/// How many executions of a file are named where one was meant.
-const SHOWN: usize = 10;
+/// How many executions of a file are listed if it has more than one.
+const MAX_LISTED: usize = 10;
 
-/// A log that was opened.
-pub struct FoundLog {
-    /// The log.
+/// The log that a command is about, opened for reading.
+pub struct TargetLog {
+    /// The reader of the log.
     pub reader: Box<dyn LogReader>,
-    /// Its path, as it was found.
+    /// The path as given or found, possibly relative.
     pub path: PathBuf,
-    /// What has to stand in a command that is to find it again: ` --log PATH`, or nothing.
+    /// The option that suggested commands need to find this log: ` --log PATH`, or empty.
     pub option: String,
 }
 
-/// An execution that was found.
-pub struct Found {
-    /// The log that it is in; two executions may be in one.
-    pub log: Rc<FoundLog>,
-    /// It.
+/// The execution that a command is about.
+pub struct Target {
+    /// The log that contains it; two targets may share a log.
+    pub log: Rc<TargetLog>,
+    /// The id of the execution.
     pub id: ExecutionId,
-    /// What it is called in a command: the end of its id, or the file that it is in.
-    pub called: String,
+    /// Its name in suggested commands: the end of its id, or the file that contains it.
+    pub name: String,
 }
 
-impl Found {
-    /// What another execution of the same log is called.
-    fn named(&self, id: ExecutionId) -> String {
-        if id == self.id { self.called.clone() } else { ids::short(id) }
+impl Target {
+    /// Returns the name of another execution of the same log.
+    fn name_of(&self, id: ExecutionId) -> String {
+        if id == self.id { self.name.clone() } else { ids::short(id) }
     }
 
-    /// A command about this execution that can be typed next.
+    /// Returns a command about this execution, to suggest to the user.
     #[must_use]
     pub fn command(&self, rest: &str) -> String {
-        next_command(&self.called, rest, &self.log.option)
+        next_command(&self.name, rest, &self.log.option)
     }
 }
 
-/// A command that can be typed next.
+/// Returns a command to suggest to the user.
 #[must_use]
 pub fn next_command(id: &str, rest: &str, option: &str) -> String {
     let space = if rest.is_empty() { "" } else { " " };
     format!("replay {id}{space}{rest}{option}")
 }
 
-/// Finds out which logs are meant.
+/// Returns the logs to search: `option`, or the default logs.
 ///
 /// # Errors
 /// [`Failure`].
-pub fn logs(option: Option<&Path>, around: &Surroundings<'_>) -> Result<Logs, Failure> {
-    choose(option, around.variable, &around.directory).map_err(|error| {
+pub fn logs(option: Option<&Path>, env: &Surroundings<'_>) -> Result<Logs, Failure> {
+    choose(option, env.variable, &env.directory).map_err(|error| {
         let hint = match &error {
             NoLog::None { .. } => {
-                "replay --log PATH list (PATH is the directory that the runner was opened with)".to_owned()
+                "replay --log PATH list (PATH is the log directory that was passed to the runner)".to_owned()
             }
             NoLog::Several { paths, .. } => {
                 format!("replay --log {} list", paths.first().map(|path| quoted_path(path)).unwrap_or_default())
@@ -83,14 +83,14 @@ pub fn logs(option: Option<&Path>, around: &Surroundings<'_>) -> Result<Logs, Fa
     })
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell, if necessary.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     let plain = !text.is_empty() && text.chars().all(|letter| letter.is_alphanumeric() || "/._-+@%:,".contains(letter));
     if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// A path as it can be typed at a shell, whatever bytes it has.
+/// Quotes a path for a shell, also one with control characters or bytes that are not UTF-8.
 pub fn quoted_path(path: &Path) -> String {
     match path.to_str() {
         Some(text) if !text.chars().any(char::is_control) => quoted(text),
@@ -105,8 +105,8 @@ pub fn quoted_path(path: &Path) -> String {
     }
 }
 
-fn open(logs: &Logs, path: &Path, around: &Surroundings<'_>) -> Result<FoundLog, OpenError> {
-    let reader = (around.open)(&around.whole(path))?;
+fn open(logs: &Logs, path: &Path, env: &Surroundings<'_>) -> Result<TargetLog, OpenError> {
+    let reader = (env.open)(&env.absolute(path))?;
     let option = match logs.by {
         ChosenBy::Option => format!(" --log {}", quoted_path(path)),
         ChosenBy::Recent if logs.paths.first().is_some_and(|first| first != path) => {
@@ -114,51 +114,51 @@ fn open(logs: &Logs, path: &Path, around: &Surroundings<'_>) -> Result<FoundLog,
         }
         _ => String::new(),
     };
-    Ok(FoundLog { reader, path: path.to_owned(), option })
+    Ok(TargetLog { reader, path: path.to_owned(), option })
 }
 
-/// The path of the first of the logs that are meant, as it was found.
+/// Returns the path of the first log of [`logs`], possibly relative.
 ///
 /// # Errors
 /// [`Failure`].
-pub fn first_path(option: Option<&Path>, around: &Surroundings<'_>) -> Result<PathBuf, Failure> {
-    logs(option, around).map(|logs| first_of(&logs))
+pub fn first_path(option: Option<&Path>, env: &Surroundings<'_>) -> Result<PathBuf, Failure> {
+    logs(option, env).map(|logs| first_of(&logs))
 }
 
 fn first_of(logs: &Logs) -> PathBuf {
     logs.paths.first().cloned().unwrap_or_default()
 }
 
-/// Opens the first of the logs that are meant.
+/// Opens the first log of [`logs`].
 ///
 /// # Errors
 /// [`Failure`].
-pub fn first_log(option: Option<&Path>, around: &Surroundings<'_>) -> Result<FoundLog, Failure> {
-    let logs = logs(option, around)?;
+pub fn first_log(option: Option<&Path>, env: &Surroundings<'_>) -> Result<TargetLog, Failure> {
+    let logs = logs(option, env)?;
     let first = first_of(&logs);
-    open(&logs, &first, around).map_err(|error| Failure::open(&error))
+    open(&logs, &first, env).map_err(|error| Failure::open(&error))
 }
 
-/// Finds an execution in the logs that are meant, in their order.
+/// Finds an execution in the logs of [`logs`], in their order.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn execution(
     option: Option<&Path>,
     text: &str,
-    around: &Surroundings<'_>,
+    env: &Surroundings<'_>,
     screen: &Screen<'_>,
-) -> Result<Found, Failure> {
+) -> Result<Target, Failure> {
     if is_file(text) {
-        return in_file(text, around, screen);
+        return in_file(text, env, screen);
     }
-    let logs = logs(option, around)?;
+    let logs = logs(option, env)?;
     let mut near: Vec<(Head, String)> = Vec::new();
     let mut searched = Vec::new();
     for path in &logs.paths {
-        let log = match open(&logs, path, around) {
+        let log = match open(&logs, path, env) {
             Ok(log) => log,
-            // Of several logs, one that is gone or cannot be opened does not stand in the way of the others.
+            // A log that is missing or cannot be opened must not hide the other logs.
             Err(error) if logs.paths.len() > 1 => {
                 searched.push(format!("{} (cannot be opened: {error})", path.display()));
                 continue;
@@ -166,7 +166,7 @@ pub fn execution(
             Err(error) => return Err(Failure::open(&error)),
         };
         match ids::resolve(&*log.reader, text) {
-            Ok(id) => return Ok(Found { log: Rc::new(log), id, called: ids::short(id) }),
+            Ok(id) => return Ok(Target { log: Rc::new(log), id, name: ids::short(id) }),
             Err(NotFound::Unknown { nearest }) => {
                 searched.push(path.display().to_string());
                 near.extend(nearest.into_iter().map(|head| (head, log.option.clone())));
@@ -183,43 +183,43 @@ pub fn execution(
     Err(unknown(text, &near, &searched, screen))
 }
 
-/// Finds a schedule in the logs that are meant, in their order; `None` if no id of one is like that.
+/// Finds a schedule in the logs of [`logs`], in their order; `None` if no id matches.
 ///
 /// # Errors
-/// [`Failure`] if several are.
-pub fn schedule(option: Option<&Path>, text: &str, around: &Surroundings<'_>) -> Result<Option<Schedule>, Failure> {
-    let logs = logs(option, around)?;
+/// [`Failure`] if several ids match.
+pub fn schedule(option: Option<&Path>, text: &str, env: &Surroundings<'_>) -> Result<Option<Schedule>, Failure> {
+    let logs = logs(option, env)?;
     for path in &logs.paths {
-        let Ok(log) = open(&logs, path, around) else { continue };
-        let mut fitting = schedules::matching(&*log.reader, text)?;
-        if let [first, _, ..] = &fitting[..] {
-            let error = format!("'{text}' fits {} schedules in {}", fitting.len(), path.display());
-            let whole = ExecutionId(*first.stream.as_bytes()).to_string();
-            let failure = Failure::not_found(error, next_command(&whole, "", &log.option));
+        let Ok(log) = open(&logs, path, env) else { continue };
+        let mut matching = schedules::matching(&*log.reader, text)?;
+        if let [first, _, ..] = &matching[..] {
+            let error = format!("'{text}' matches {} schedules in {}", matching.len(), path.display());
+            let full = ExecutionId(*first.stream.as_bytes()).to_string();
+            let failure = Failure::not_found(error, next_command(&full, "", &log.option));
             return Err(failure.numbered(number::AMBIGUOUS));
         }
-        if let Some(entry) = fitting.pop() {
+        if let Some(entry) = matching.pop() {
             return Ok(Some(Schedule { log, entry }));
         }
     }
     Ok(None)
 }
 
-/// Whether what was typed names a file and no id.
+/// Returns whether an argument is a file rather than an id.
 fn is_file(text: &str) -> bool {
     text.contains('/') || text.ends_with(".cloaca")
 }
 
-/// The one execution that is in a file.
-fn in_file(text: &str, around: &Surroundings<'_>, screen: &Screen<'_>) -> Result<Found, Failure> {
+/// Finds the only execution in a file.
+fn in_file(text: &str, env: &Surroundings<'_>, screen: &Screen<'_>) -> Result<Target, Failure> {
     let path = PathBuf::from(text);
-    let reader = (around.open)(&around.whole(&path)).map_err(|error| Failure::open(&error))?;
-    let some = Wanted { limit: Some(SHOWN), ..Wanted::default() };
-    let (heads, more) = source::list(&*reader, &some)?;
-    let log = FoundLog { reader, path, option: String::new() };
+    let reader = (env.open)(&env.absolute(&path)).map_err(|error| Failure::open(&error))?;
+    let wanted = Wanted { limit: Some(MAX_LISTED), ..Wanted::default() };
+    let (heads, more) = source::list(&*reader, &wanted)?;
+    let log = TargetLog { reader, path, option: String::new() };
     let [only] = &heads[..] else {
         let count = if more { format!("more than {}", heads.len()) } else { heads.len().to_string() };
-        let error = format!("{} has {count} executions, not one", text::clean(text));
+        let error = format!("expected one execution in {}, found {count}", text::clean(text));
         let lines = heads.iter().map(|head| candidate(head, screen)).collect();
         let option = format!(" --log {}", quoted(text));
         let hint = match heads.first() {
@@ -228,36 +228,36 @@ fn in_file(text: &str, around: &Surroundings<'_>, screen: &Screen<'_>) -> Result
         };
         return Err(Failure::not_found(error, hint).numbered(number::AMBIGUOUS).with_details(lines));
     };
-    Ok(Found { id: only.id, log: Rc::new(log), called: quoted(text) })
+    Ok(Target { id: only.id, log: Rc::new(log), name: quoted(text) })
 }
 
-/// Finds two executions: the second one first of all in the log of the first one.
+/// Finds two executions. The log of the first one is searched first for the second one.
 ///
 /// # Errors
 /// [`Failure`].
 pub fn two(
     option: Option<&Path>,
     (a, b): (&str, &str),
-    around: &Surroundings<'_>,
+    env: &Surroundings<'_>,
     screen: &Screen<'_>,
-) -> Result<(Found, Found), Failure> {
-    let a = execution(option, a, around, screen)?;
+) -> Result<(Target, Target), Failure> {
+    let a = execution(option, a, env, screen)?;
     if is_file(b) {
-        return Ok((a, execution(option, b, around, screen)?));
+        return Ok((a, execution(option, b, env, screen)?));
     }
     let b = match ids::resolve(&*a.log.reader, b) {
-        Ok(id) => Found { log: a.log.clone(), id, called: a.named(id) },
-        _ => execution(option, b, around, screen)?,
+        Ok(id) => Target { log: a.log.clone(), id, name: a.name_of(id) },
+        _ => execution(option, b, env, screen)?,
     };
     Ok((a, b))
 }
 
-fn ambiguous(text: &str, candidates: &[Head], more: bool, log: &FoundLog, screen: &Screen<'_>) -> Failure {
-    let longer = candidates.first().map(|head| head.id.to_string()).unwrap_or_default();
+fn ambiguous(text: &str, candidates: &[Head], more: bool, log: &TargetLog, screen: &Screen<'_>) -> Failure {
+    let full = candidates.first().map(|head| head.id.to_string()).unwrap_or_default();
     let or_more = if more { "more than " } else { "" };
-    let error = format!("'{text}' fits {or_more}{} executions in {}:", candidates.len(), log.path.display());
+    let error = format!("'{text}' matches {or_more}{} executions in {}:", candidates.len(), log.path.display());
     let lines = candidates.iter().map(|head| candidate(head, screen)).collect();
-    let failure = Failure::not_found(error, next_command(&longer, "", &log.option));
+    let failure = Failure::not_found(error, next_command(&full, "", &log.option));
     failure.numbered(number::AMBIGUOUS).with_details(lines)
 }
 

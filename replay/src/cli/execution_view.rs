@@ -8,10 +8,10 @@ use cloacina_engine::core::state::{Execution, TaskState};
 
 use super::arguments::{Arguments, Command, GraphFormat};
 use super::failure::{Failure, code};
-use super::found::{Found, quoted};
-use super::header::{self, ChainWord};
+use super::header::{self, ChainStatus};
 use super::progress::Progress;
 use super::screen::Screen;
+use super::target::{Target, quoted};
 use super::{
     context_view, explain_view, export_view, full_view, graph_view, history_view, report_view, state_view, text,
     verify_view, why_view,
@@ -32,27 +32,27 @@ use crate::story::{Story, What, tell};
 use crate::verify::verify_ahead;
 use crate::why::{Facts, NoValue};
 
-/// A view of one execution.
-pub struct View<'a, 'b> {
+/// Shows one execution as a command asks for it.
+pub struct ExecutionView<'a, 'b> {
     /// The command line.
     pub arguments: &'a Arguments,
     /// The execution.
-    pub found: &'a Found,
-    /// Where data goes.
+    pub target: &'a Target,
+    /// Standard output.
     pub screen: &'a mut Screen<'b>,
-    /// Where everything else goes.
+    /// Standard error: hints.
     pub err: &'a mut dyn Write,
-    /// Whether the header is on the screen already.
-    pub painted: bool,
-    /// How far reading is.
+    /// Whether the header was already written.
+    pub header_written: bool,
+    /// Shows how much of the history has been read.
     pub progress: Progress,
 }
 
-/// With more events than this, the header does not wait for what has to be read first.
-const LONG: u64 = 10_000;
+/// With more events than this, the header is written before the events are read.
+const LONG_HISTORY: u64 = 10_000;
 
-impl View<'_, '_> {
-    /// Shows what a command asks for, and gives the exit code.
+impl ExecutionView<'_, '_> {
+    /// Shows what the command asks for, and returns the exit code.
     ///
     /// # Errors
     /// [`Failure`].
@@ -69,17 +69,17 @@ impl View<'_, '_> {
             Some(Command::Report { output }) => report_view::write(self, output),
             Some(Command::Verify(_)) => self.verify(),
             Some(Command::Export { to, output }) => {
-                let ahead = Ahead::new(&*self.found.log.reader, self.found.id).watched(&self.progress);
+                let ahead = Ahead::new(&*self.target.log.reader, self.target.id).watched(&self.progress);
                 let what = (*to, output.as_deref());
-                export_view::write(self.screen, self.err, (self.found, &ahead), what, self.arguments.json)
+                export_view::write(self.screen, self.err, (self.target, &ahead), what, self.arguments.json)
             }
             Some(Command::Graph { format, critical_path }) => self.graph(*format, *critical_path),
-            // They are about a log, or several executions, and shown elsewhere.
+            // The other commands are about a log or several executions, and never get here.
             Some(_) => self.history(),
         }
     }
 
-    /// Begins the JSON of a view.
+    /// Begins a JSON object, with the execution as its first member.
     fn object(&mut self, what: &str) -> Result<Object<'_>, Failure> {
         let head = self.head()?;
         let execution = self.execution_json(&head);
@@ -89,35 +89,35 @@ impl View<'_, '_> {
     }
 
     fn execution_json(&self, head: &Head) -> ExecutionJson {
-        ExecutionJson::new(head, &self.found.log.path.display().to_string())
+        ExecutionJson::new(head, &self.target.log.path.display().to_string())
     }
 
-    /// Everything, whatever else was asked for.
+    /// Writes the whole history as one JSON object.
     fn history_json(self) -> Result<i32, Failure> {
         let mut head = self.head()?;
-        let reader = &*self.found.log.reader;
+        let reader = &*self.target.log.reader;
         let until = self.arguments.at.as_ref().map(|at| self.seq(at)).transpose()?.unwrap_or(Seq::MAX);
-        let some = || entries(reader, self.found.id).take_while(move |entry| is_until(entry, until));
-        let story = tell(self.found.id, reader, some());
+        let selected = || entries(reader, self.target.id).take_while(move |entry| is_until(entry, until));
+        let story = tell(self.target.id, reader, selected());
         head.note(story.trouble.as_ref());
         let story = if until == Seq::MAX { story.standing(&head.standing) } else { story };
         let execution = self.execution_json(&head);
-        write_history(self.screen.out, &execution, &story, some(), &reader).map_err(|error| match error {
+        write_history(self.screen.out, &execution, &story, selected(), &reader).map_err(|error| match error {
             NotWritten::Output(error) => Failure::from(error),
             NotWritten::Trouble(trouble) => trouble.into(),
         })?;
         story.trouble.map_or(Ok(code::OK), |trouble| Err(trouble.into()))
     }
 
-    /// Everything, a line each.
+    /// Writes JSON lines: the execution, then each event.
     fn lines(self) -> Result<i32, Failure> {
         let head = self.head()?;
         let until = self.arguments.at.as_ref().map(|at| self.seq(at)).transpose()?.unwrap_or(Seq::MAX);
-        let reader = &*self.found.log.reader;
+        let reader = &*self.target.log.reader;
         let mut lines = Lines::default();
         let out = &mut *self.screen.out;
-        lines.execution(out, &head, &self.found.log.path.display().to_string())?;
-        let ahead = Ahead::new(reader, self.found.id).watched(&self.progress);
+        lines.execution(out, &head, &self.target.log.path.display().to_string())?;
+        let ahead = Ahead::new(reader, self.target.id).watched(&self.progress);
         ahead.entries(|entries| {
             for entry in entries {
                 let entry = entry?;
@@ -132,54 +132,54 @@ impl View<'_, '_> {
     }
 
     fn head(&self) -> Result<Head, Failure> {
-        Ok(source::head(&*self.found.log.reader, self.found.id)?)
+        Ok(source::head(&*self.target.log.reader, self.target.id)?)
     }
 
-    /// What the index says. Of a long history it is on the screen before anything else is read.
+    /// Reads the index entry. For a long history, also writes the header, before the events are read.
     fn begin(&mut self) -> Result<Head, Failure> {
         let head = self.head()?;
-        if head.entry.records > LONG && !self.arguments.json {
-            self.header(&head, ChainWord::Unread)?;
+        if head.entry.records > LONG_HISTORY && !self.arguments.json {
+            self.header(&head, ChainStatus::Unread)?;
             self.screen.out.flush()?;
         }
         Ok(head)
     }
 
-    fn header(&mut self, head: &Head, chain: ChainWord) -> Result<(), Failure> {
-        if !self.painted {
-            header::write(self.screen, self.found, head, chain)?;
-            self.painted = true;
+    fn header(&mut self, head: &Head, chain: ChainStatus) -> Result<(), Failure> {
+        if !self.header_written {
+            header::write(self.screen, self.target, head, chain)?;
+            self.header_written = true;
         }
         Ok(())
     }
 
     fn hint(&mut self, commands: &[String]) -> Result<(), Failure> {
         self.screen.out.flush()?;
-        let commands: Vec<String> = commands.iter().map(|rest| self.found.command(rest)).collect();
+        let commands: Vec<String> = commands.iter().map(|rest| self.target.command(rest)).collect();
         writeln!(self.err, "\nhint: {}", commands.join(" · "))?;
         Ok(())
     }
 
     fn history(mut self) -> Result<i32, Failure> {
         let mut head = self.begin()?;
-        let mut story = self.ahead().entries(|entries| tell(self.found.id, &*self.found.log.reader, entries));
-        let (head_says, read) = (head.entry.records, story.events);
+        let mut story = self.ahead().entries(|entries| tell(self.target.id, &*self.target.log.reader, entries));
+        let (indexed, read) = (head.entry.records, story.events);
         story.trouble = story.trouble.or_else(|| head.cut(read));
         head.note(story.trouble.as_ref());
         let story = story.standing(&head.standing);
         let chain = match &story.trouble {
-            Some(Trouble::Log(_)) => ChainWord::Broken,
-            _ if read < head_says => ChainWord::Unread,
-            _ => ChainWord::Ok,
+            Some(Trouble::Log(_)) => ChainStatus::Broken,
+            _ if read < indexed => ChainStatus::Unread,
+            _ => ChainStatus::Ok,
         };
-        let said = self.painted;
-        if !said {
-            header::write_without_standing(self.screen, self.found, &head, chain)?;
-            self.painted = true;
+        let header_was_written = self.header_written;
+        if !header_was_written {
+            header::write_without_standing(self.screen, self.target, &head, chain)?;
+            self.header_written = true;
         }
-        history_view::write(self.screen, self.found, &head, &story, self.arguments.values)?;
-        if said && chain == ChainWord::Ok {
-            self.screen.line(&format!("\nchain ok: all {} fit", text::count(read, "record")))?;
+        history_view::write(self.screen, self.target, &head, &story, self.arguments.values)?;
+        if header_was_written && chain == ChainStatus::Ok {
+            self.screen.line(&format!("\nchain ok: all {} verified", text::count(read, "record")))?;
         }
         if let Some(trouble) = story.trouble {
             return Err(trouble.into());
@@ -191,13 +191,13 @@ impl View<'_, '_> {
     fn full(mut self) -> Result<i32, Failure> {
         let head = self.begin()?;
         let until = self.arguments.at.as_ref().map(|at| self.seq(at)).transpose()?;
-        self.header(&head, ChainWord::Unread)?;
-        full_view::write(self.screen, self.found, &head, until, self.arguments.values)?;
+        self.header(&head, ChainStatus::Unread)?;
+        full_view::write(self.screen, self.target, &head, until, self.arguments.values)?;
         self.hint(&["--at SEQ".to_owned(), "why KEY".to_owned()])?;
         Ok(code::OK)
     }
 
-    /// The last event at or before a moment.
+    /// Returns the seq of the last event at or before a moment.
     fn seq(&self, at: &At) -> Result<Seq, Failure> {
         self.ahead().entries(|entries| at.find(entries)).map_err(|error| self.not_there(error))
     }
@@ -206,31 +206,31 @@ impl View<'_, '_> {
         match error {
             NotThere::Trouble(trouble) => trouble.into(),
             NotThere::Seq { last, .. } => {
-                let hint = self.found.command(&format!("--at {last}"));
+                let hint = self.target.command(&format!("--at {last}"));
                 Failure::not_found(error.to_string(), hint).numbered(number::NO_MOMENT)
             }
-            other => Failure::not_found(other.to_string(), self.found.command("--full")).numbered(number::NO_MOMENT),
+            other => Failure::not_found(other.to_string(), self.target.command("--full")).numbered(number::NO_MOMENT),
         }
     }
 
-    /// The state at the moment that was asked for, and the event before it.
+    /// Returns the state at the requested moment, and the event that led to it.
     fn state_at(&self) -> Result<(Execution, Entry), Failure> {
         self.fold_to_moment(|_| ())
     }
 
-    /// The same, and `each` gets every event on the way.
+    /// Like [`Self::state_at`], and calls `each` with every event up to that moment.
     fn fold_to_moment(&self, each: impl FnMut(Entry)) -> Result<(Execution, Entry), Failure> {
         let at = match self.arguments.at.clone().unwrap_or_default() {
             task @ At::Task(_) => At::Seq(self.seq(&task)?),
             other => other,
         };
         self.ahead()
-            .entries(|entries| fold_to(self.found.id, &*self.found.log.reader, entries, &at, each))
+            .entries(|entries| fold_to(self.target.id, &*self.target.log.reader, entries, &at, each))
             .map_err(|error| self.not_there(error))
     }
 
     fn ahead(&self) -> Ahead<'_> {
-        Ahead::new(&*self.found.log.reader, self.found.id).watched(&self.progress)
+        Ahead::new(&*self.target.log.reader, self.target.id).watched(&self.progress)
     }
 
     fn state(mut self) -> Result<i32, Failure> {
@@ -243,12 +243,12 @@ impl View<'_, '_> {
             let_go(state);
             return Ok(code::OK);
         }
-        self.header(&head, ChainWord::Unread)?;
-        state_view::write(self.screen, self.found, &state, &entry)?;
+        self.header(&head, ChainStatus::Unread)?;
+        state_view::write(self.screen, self.target, &state, &entry)?;
         let_go(state);
         let back = entry.seq.checked_sub(1);
-        let forth = Some(entry.seq + 1).filter(|seq| *seq < head.entry.records);
-        let mut steps: Vec<String> = [back, forth].into_iter().flatten().map(|seq| format!("--at {seq}")).collect();
+        let forward = Some(entry.seq + 1).filter(|seq| *seq < head.entry.records);
+        let mut steps: Vec<String> = [back, forward].into_iter().flatten().map(|seq| format!("--at {seq}")).collect();
         steps.push(format!("--full --at {}", entry.seq));
         self.hint(&steps)?;
         Ok(code::OK)
@@ -263,10 +263,10 @@ impl View<'_, '_> {
             return self.context_json(&state, entry.seq, key);
         }
         if let Some(key) = key {
-            return context_view::one(self.screen, self.found, &state, entry.seq, key).map(|()| code::OK);
+            return context_view::one(self.screen, self.target, &state, entry.seq, key).map(|()| code::OK);
         }
         let head = self.head()?;
-        self.header(&head, ChainWord::Unread)?;
+        self.header(&head, ChainStatus::Unread)?;
         let first = context_view::all(self.screen, &state, entry.seq)?;
         if let Some(key) = first {
             self.hint(&[format!("context {}", quoted(&key)), format!("why {}", quoted(&key))])?;
@@ -284,7 +284,7 @@ impl View<'_, '_> {
             object.end()?;
             return Ok(exit);
         }
-        let chain = if verification.chain_holds() { ChainWord::Ok } else { ChainWord::Broken };
+        let chain = if verification.chain_holds() { ChainStatus::Ok } else { ChainStatus::Broken };
         self.header(&head, chain)?;
         verify_view::write(self.screen, &verification)?;
         Ok(exit)
@@ -305,7 +305,7 @@ impl View<'_, '_> {
         };
         let value = context.get(key).map(|version| ValueJson::new(key, version)).transpose()?.flatten();
         let Some(value) = value else {
-            return context_view::one(self.screen, self.found, state, seq, key).map(|()| code::OK);
+            return context_view::one(self.screen, self.target, state, seq, key).map(|()| code::OK);
         };
         let mut object = self.object("value")?;
         object.member("seq", &seq)?;
@@ -331,7 +331,7 @@ impl View<'_, '_> {
             return Ok(code::OK);
         }
         let head = self.head()?;
-        self.header(&head, ChainWord::Unread)?;
+        self.header(&head, ChainStatus::Unread)?;
         why_view::write(self.screen, &steps, started)?;
         let writer = steps.first().and_then(|step| step.write.as_ref()?.writer.clone());
         if let Some((task, _)) = writer {
@@ -352,10 +352,10 @@ impl View<'_, '_> {
         };
         let written = without_effect.iter().map(|(seq, task, attempt)| {
             let task = text::clean(task);
-            format!("written at seq {seq} by {task}, attempt {attempt}, which had not completed: without effect")
+            format!("written at seq {seq} by {task}, attempt {attempt}, without effect: the attempt had not completed")
         });
         let error = format!("no key '{}' in the context after seq {seq}", text::clean(&key));
-        let failure = Failure::not_found(error, self.found.command(&hint));
+        let failure = Failure::not_found(error, self.target.command(&hint));
         failure.numbered(number::NO_KEY).with_details(written.collect())
     }
 
@@ -364,7 +364,7 @@ impl View<'_, '_> {
         let (state, entry) = self.state_at()?;
         let story = self.ahead().entries(|entries| {
             let some = entries.take_while(|other| is_until(other, entry.seq));
-            tell(self.found.id, &*self.found.log.reader, some)
+            tell(self.target.id, &*self.target.log.reader, some)
         });
         let head = self.head()?;
         let story = if entry.seq + 1 >= head.entry.records { story.standing(&head.standing) } else { story };
@@ -382,7 +382,7 @@ impl View<'_, '_> {
             object.end()?;
             return Ok(code::OK);
         }
-        self.header(&head, ChainWord::Unread)?;
+        self.header(&head, ChainStatus::Unread)?;
         explain_view::write(self.screen, &story, &state, task)?;
         let steps = next_to_explain(&story, &state, task);
         if !steps.is_empty() {
@@ -391,7 +391,7 @@ impl View<'_, '_> {
         Ok(code::OK)
     }
 
-    /// A task that a recovery with another graph took out.
+    /// Explains a task that a recovery with another graph removed.
     fn explain_removed(
         mut self,
         head: &Head,
@@ -407,7 +407,7 @@ impl View<'_, '_> {
             object.end()?;
             return Ok(code::OK);
         }
-        self.header(head, ChainWord::Unread)?;
+        self.header(head, ChainStatus::Unread)?;
         explain_view::write_removed(self.screen, story, state, (name, seq))?;
         let before = seq.saturating_sub(1);
         self.hint(&[format!("--at {before}"), format!("--at {seq}")])?;
@@ -418,7 +418,7 @@ impl View<'_, '_> {
         let until = self.arguments.at.as_ref().map(|at| self.seq(at)).transpose()?.unwrap_or(Seq::MAX);
         let story = self.ahead().entries(|entries| {
             let some = entries.take_while(|entry| is_until(entry, until));
-            tell(self.found.id, &*self.found.log.reader, some)
+            tell(self.target.id, &*self.target.log.reader, some)
         });
         let head = self.head()?;
         let story = if until == Seq::MAX { story.standing(&head.standing) } else { story };
@@ -435,7 +435,7 @@ impl View<'_, '_> {
                 object.end()?;
             }
             _ => {
-                self.header(&head, ChainWord::Unread)?;
+                self.header(&head, ChainStatus::Unread)?;
                 graph_view::write(self.screen, &picture, critical)?;
                 graph_view::removed(self.screen, &story.removed)?;
                 let path = if critical { "" } else { " --critical-path" };
@@ -454,11 +454,11 @@ impl View<'_, '_> {
             None => "--at 0".to_owned(),
         };
         let error = format!("there is no task '{}' in workflow {}", text::clean(name), text::clean(state.workflow()));
-        Failure::not_found(error, self.found.command(&hint)).numbered(number::NO_TASK)
+        Failure::not_found(error, self.target.command(&hint)).numbered(number::NO_TASK)
     }
 }
 
-/// What to type next, by how the execution stands.
+/// Returns the commands to suggest after a history, depending on the status of the execution.
 fn next_steps(story: &Story) -> Vec<String> {
     let rows = || {
         story.rows.iter().filter_map(|row| match &row.what {
@@ -474,33 +474,34 @@ fn next_steps(story: &Story) -> Vec<String> {
         steps.extend(read.map(|read| format!("why {}", quoted(&read.key))));
         return steps;
     }
-    if let Some(open) = held_up_by(story) {
-        return vec![format!("explain {}", quoted(open)), "context".to_owned(), "--full".to_owned()];
+    if let Some(blocking) = blocking_task(story) {
+        return vec![format!("explain {}", quoted(blocking)), "context".to_owned(), "--full".to_owned()];
     }
     let written = rows().filter_map(|row| row.effective_writes().last()).next_back();
     let mut steps: Vec<String> = written.map(|change| format!("why {}", quoted(&change.key))).into_iter().collect();
-    // Of what was left out by a task's own rule, the rule is asked about first.
-    let left_out = rows().find(|row| row.skipped.as_ref().is_some_and(|why| !why.failure));
-    steps.extend(left_out.map(|row| format!("explain {}", quoted(&row.task))));
+    // A task that its own rule skipped is worth an explanation first.
+    let skipped = rows().find(|row| row.skipped.as_ref().is_some_and(|why| !why.failure));
+    steps.extend(skipped.map(|row| format!("explain {}", quoted(&row.task))));
     steps.push("context".to_owned());
-    if left_out.is_none() {
+    if skipped.is_none() {
         steps.push("--full".to_owned());
     }
     steps
 }
 
-/// The task that an execution which goes on waits for: one that runs, or else one that could.
-fn held_up_by(story: &Story) -> Option<&TaskId> {
+/// Returns the task that an unfinished execution is waiting for: one that runs, or else one that could run.
+fn blocking_task(story: &Story) -> Option<&TaskId> {
     let state = story.state.as_ref().filter(|state| !state.status().is_final())?;
-    let of = |wanted: fn(TaskState) -> bool| state.graph().tasks().find(|task| wanted(state.task(*task).state()));
-    let open = of(|state| matches!(state, TaskState::Running { .. }))
-        .or_else(|| of(|state| matches!(state, TaskState::Deferred { .. })))
-        .or_else(|| of(|state| matches!(state, TaskState::WaitingRetry { .. })))
+    let find = |wanted: fn(TaskState) -> bool| state.graph().tasks().find(|task| wanted(state.task(*task).state()));
+    let blocking = find(|state| matches!(state, TaskState::Running { .. }))
+        .or_else(|| find(|state| matches!(state, TaskState::Deferred { .. })))
+        .or_else(|| find(|state| matches!(state, TaskState::WaitingRetry { .. })))
         .or_else(|| state.ready().next())?;
-    Some(state.graph().name(open))
+    Some(state.graph().name(blocking))
 }
 
-/// What to type next after an explanation: the state that its last attempt saw, and where what it read came from.
+/// Returns the commands to suggest after an explanation: the state that the last attempt saw, and the origin of a value
+/// that it read.
 fn next_to_explain(story: &Story, state: &Execution, task: TaskIndex) -> Vec<String> {
     let name = state.graph().name(task);
     let row = story.rows.iter().find_map(|row| match &row.what {
@@ -522,7 +523,8 @@ fn next_to_explain(story: &Story, state: &Execution, task: TaskIndex) -> Vec<Str
     steps
 }
 
-/// Whether an entry lies at or before `until`. What cannot be read is let through, to be told.
+/// Returns whether an entry is at or before `until`. An entry that cannot be read passes, so that the error is
+/// reported.
 fn is_until(entry: &Result<Entry, Trouble>, until: Seq) -> bool {
     entry.as_ref().map_or(true, |entry| entry.seq <= until)
 }

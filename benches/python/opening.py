@@ -1,9 +1,9 @@
-"""Measures how long a log takes to open whose schedule has fired ten thousand times, beside one that never fired.
+"""Measures the opening of a log whose schedule has fired ten thousand times, and of one whose schedule never fired.
 
     .venv/bin/python benches/python/opening.py
 
-The fires come under a virtual clock. What differs is the reading of the schedule's own history: the executions that it
-started have ended, and are not read.
+The schedule fires under a virtual clock. The difference is the time to read the history of the schedule: its executions
+have ended, and are not read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROUNDS = 9
 
 
 def fired(log: Path, times: int) -> None:
-    """A log with a schedule that has fired so often."""
+    """Creates a log with a schedule that has fired `times` times."""
     clock = VirtualClock()
     config = cloaca.DefaultRunnerConfig(durability="os")
     with Runner(str(log), config, clock=clock) as runner:
@@ -33,7 +33,7 @@ def fired(log: Path, times: int) -> None:
 
 
 def opening(log: Path) -> float:
-    """The median time to open it, in milliseconds."""
+    """Returns the median time to open the log, in milliseconds."""
     rounds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()

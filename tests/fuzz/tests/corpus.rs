@@ -1,4 +1,4 @@
-//! Each input of the kept corpus, through its target: what once broke a decoder stays found, without a fuzzer.
+//! Runs each input of the corpus through its target: a regression test for everything that ever broke a decoder.
 
 // Helpers outside of tests fail by panicking too.
 #![allow(clippy::unwrap_used)]
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use cloacina_fuzz::{TARGETS, run};
 
-/// What no input needs, on the slowest machine there is: it hangs.
+/// No input takes this long, even on the slowest machine: it hangs.
 const HANGS: Duration = Duration::from_secs(120);
 
-/// How often each input is altered. `FUZZ_MUTATIONS` sets another number, for a longer search without libFuzzer.
+/// Mutations per input. `FUZZ_MUTATIONS` sets another number, for a longer search without libFuzzer.
 const MUTATIONS: u64 = 40;
 
-/// The input cut, lengthened, and with bytes flipped or set to what is at the ends of numbers; the same in every run.
+/// Returns mutations of an input, the same in every run: truncated, extended, with bits flipped or bytes set to boundary values.
 fn altered(bytes: &[u8], usual: u64) -> impl Iterator<Item = Vec<u8>> {
     let count = std::env::var("FUZZ_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     (0..count).map(move |number| {
@@ -55,7 +55,7 @@ fn inputs(target: &str) -> Vec<PathBuf> {
     inputs
 }
 
-/// The other test allocates a few kilobytes meanwhile; what is allowed is far more.
+/// The other test allocates a few kilobytes meanwhile, far below the limit.
 #[test]
 fn no_input_of_the_corpus_breaks_a_decoder_takes_much_memory_or_hangs() {
     let (done, waiting) = mpsc::channel();

@@ -237,7 +237,7 @@ fn every_flipped_byte_is_found_or_harmless() {
     check_all("flipped bytes", &base, &damages, 8);
 }
 
-/// A killed process leaves a log that continues beyond its head file. Regression: such a log opened as complete after it expected_count lost
+/// A killed process leaves a log that continues beyond its head file. Regression: such a log opened as complete after it had lost
 /// everything but its first record.
 #[test]
 fn a_flipped_byte_in_a_log_that_was_not_closed_is_found() {
@@ -301,7 +301,7 @@ fn a_log_that_was_not_closed_and_has_lost_its_lock_is_complete() {
 }
 
 /// Regression: if the last group but one was damaged, only one group followed it, and that was taken for the one that may be
-/// unfinished: a log passed as complete after it expected_count lost two groups.
+/// unfinished: a log passed as complete after it had lost two groups.
 #[test]
 fn a_damaged_group_of_a_log_that_was_not_closed_is_found() {
     let place = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Output commit: nothing is answered and no task runs before the events that led to it are durable. The log here has_all_acknowledged
+//! Output commit: nothing is answered and no task runs before the events that led to it are durable. The log here holds
 //! batches back, so that anything that is visible too early has time to show itself.
 
 use std::sync::Arc;

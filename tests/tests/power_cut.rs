@@ -216,7 +216,7 @@ fn without_the_sync_events_are_lost() {
     }
 }
 
-/// A disk that reports a sync without doing it cannot be reported from an honest one. After a cut it leaves a prefix of what was
+/// A disk that reports a sync without doing it cannot be told from an honest one. After a cut it leaves a prefix of what was
 /// written, or an error: never another history.
 #[test]
 fn a_disk_that_lies_leaves_a_prefix_or_an_error() {

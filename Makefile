@@ -44,7 +44,7 @@ develop: $(TOOLS) ## install an editable debug build into .venv
 # A warning, such as a broken link, is an error.
 RUSTDOC := RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --locked -p cloacina-store -p cloacina-engine -p cloacina-replay -p cloacina-admin
 
-lint: $(WHEEL) ## check format, lints, types, stubs, documentation and import circles
+lint: $(WHEEL) ## check format, lints, types, stubs, documentation and import cycles
 	$(call quietly,cargo fmt --all --check)
 	$(call quietly,cargo clippy --quiet --workspace --all-targets --locked -- -D warnings)
 	$(call quietly,cargo clippy --quiet -p cloacina-engine --no-default-features --locked -- -D warnings)
@@ -53,7 +53,7 @@ lint: $(WHEEL) ## check format, lints, types, stubs, documentation and import ci
 	$(call quietly,$(PYTHON) -m mypy.stubtest cloaca)
 	$(call quietly,$(RUSTDOC))
 	@$(PYTHON) tests/javascript.py
-	@$(PYTHON) tests/circles.py
+	@$(PYTHON) tests/import_cycles.py
 	@echo "lint: ok"
 
 # Seconds for which `make fuzz` runs each target.

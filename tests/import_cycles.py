@@ -168,7 +168,7 @@ class Reader:
                 return
 
     def skip_item(self) -> None:
-        """Skips an item up to its semicolon or the end of its block, and anything else (a field, an arm) up to its comma."""
+        """Skips an item up to its semicolon or the end of its block; a field or a match arm up to its comma."""
         ends = {";"} if self.peek() in {*ITEMS, "pub", "impl", "mod", "use", "async", "unsafe"} else {";", ","}
         while word := self.peek():
             if word in CLOSING:

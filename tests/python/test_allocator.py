@@ -1,6 +1,6 @@
-"""Whose memory Rust values are in: the program ``replay`` has mimalloc, an application keeps the allocator that it has.
+"""The allocator of Rust values: the program ``replay`` uses mimalloc, an application keeps its own.
 
-mimalloc itself says what it was asked for: with ``MIMALLOC_SHOW_STATS=1`` it counts its pages when the process ends.
+With ``MIMALLOC_SHOW_STATS=1`` mimalloc prints the number of its pages when the process ends.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SHOWN = {"MIMALLOC_SHOW_STATS": "1"}
 
 
 def pages(statistics: str) -> float:
-    """How many pages mimalloc had at most, by its own account. Where it was asked for nothing it has no such line."""
-    assert "subproc 0" in statistics, f"mimalloc said nothing:\n{statistics}"
+    """Returns the peak number of pages in mimalloc's statistics, which have no such line if it was not used."""
+    assert "subproc 0" in statistics, f"mimalloc printed nothing:\n{statistics}"
     found = re.search(r"^ *pages *: *([\d.]+)", statistics, re.MULTILINE)
     return float(found[1]) if found else 0
 
@@ -77,10 +77,10 @@ def test_an_application_keeps_its_allocator(run_python: Callable[..., subprocess
     assert pages(done.stderr) == 0
 
 
-def test_importing_changes_nothing_of_the_process_that_its_children_would_have(
+def test_importing_changes_nothing_that_child_processes_inherit(
     run_python: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    # mimalloc can be built to turn huge pages off, for the whole process and all that it starts.
+    # mimalloc can be built to turn huge pages off for the whole process and its children.
     done = run_python(
         """
         import os
@@ -98,7 +98,7 @@ def test_importing_changes_nothing_of_the_process_that_its_children_would_have(
     assert done.stdout == "True\n"
 
 
-def test_what_was_there_before_the_program_began_goes_back_to_where_it_came_from(
+def test_blocks_from_before_the_program_go_back_to_their_allocator(
     run_python: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = run_python(
@@ -114,7 +114,7 @@ def test_what_was_there_before_the_program_began_goes_back_to_where_it_came_from
         sys.argv = ["replay", "--version"]
         assert _cli.replay() == 0
 
-        # The blocks of `kept` are another's than the new ones. They grow, are changed and go, in turns with those.
+        # The blocks of `kept` are from another allocator than the new ones. Grow, change and free them in turns.
         for number in range(200):
             kept.set(f"key {number}", ["y" * 3 * number] * 30)
             kept.set(f"new {number}", "z" * number)

@@ -1,4 +1,4 @@
-"""Callbacks are told how a task ended: once that is durable, in order, and before the caller hears of it."""
+"""Callbacks run when the end of a task is durable, in order, and before the caller gets the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from conftest import LIMIT
 
 
-def test_a_success_is_told_with_the_context_after_the_task(runner: cloaca.DefaultRunner) -> None:
+def test_on_success_gets_the_context_after_the_task(runner: cloaca.DefaultRunner) -> None:
     calls = []
     with cloaca.WorkflowBuilder("success"):
 
@@ -33,7 +33,7 @@ def test_a_success_is_told_with_the_context_after_the_task(runner: cloaca.Defaul
     assert calls == [("first", {"n": 1}), ("second", {"n": 2})]
 
 
-def test_a_failure_is_told_once_and_each_retry_before_it(runner: cloaca.DefaultRunner) -> None:
+def test_on_failure_runs_once_after_all_retries(runner: cloaca.DefaultRunner) -> None:
     calls: list[Any] = []
     with cloaca.WorkflowBuilder("failure"):
 
@@ -74,7 +74,7 @@ def test_the_caller_waits_for_slow_callbacks(runner: cloaca.DefaultRunner) -> No
     assert sorted(told) == ["task_0", "task_1", "task_2"]
 
 
-def test_who_asks_after_the_end_waits_for_its_callbacks_too(runner: cloaca.DefaultRunner) -> None:
+def test_a_later_caller_waits_for_slow_callbacks_too(runner: cloaca.DefaultRunner) -> None:
     began, told = threading.Event(), []
 
     def slow(task_id: str, context: cloaca.Context) -> None:
@@ -139,7 +139,7 @@ def test_callbacks_of_one_execution_do_not_run_at_the_same_time(runner: cloaca.D
 
 
 @pytest.mark.parametrize("error", [ValueError("of a callback"), SystemExit(2)])
-def test_what_a_callback_raises_is_logged_and_changes_nothing(
+def test_an_exception_in_a_callback_is_logged_and_changes_nothing(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     def fail(task_id: str, context: cloaca.Context) -> None:
@@ -175,7 +175,7 @@ def test_a_callback_may_use_the_runner(runner: cloaca.DefaultRunner) -> None:
     assert results == [{"inner": True}]
 
 
-def test_a_time_out_is_told(runner: cloaca.DefaultRunner) -> None:
+def test_a_timeout_calls_on_failure(runner: cloaca.DefaultRunner) -> None:
     told: list[str] = []
     release = threading.Event()
     with cloaca.WorkflowBuilder("time_out"):

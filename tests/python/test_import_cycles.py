@@ -111,7 +111,7 @@ def test_paths_in_code_count_and_those_in_comments_and_strings_do_not(tmp_path: 
     assert found == {("user.rs", "a.rs"), ("user.rs", "b.rs")}
 
 
-def test_what_is_compiled_for_tests_only_is_left_out(tmp_path: Path) -> None:
+def test_code_for_tests_only_is_ignored(tmp_path: Path) -> None:
     found = crate(
         tmp_path,
         {
@@ -147,7 +147,7 @@ def test_inline_modules_and_path_attributes_are_followed(tmp_path: Path) -> None
 # Python
 
 
-def test_imports_count_wherever_they_stand(tmp_path: Path) -> None:
+def test_imports_count_anywhere_in_a_file(tmp_path: Path) -> None:
     found = package(
         tmp_path,
         {

@@ -1,4 +1,4 @@
-"""A program that is killed in the middle of a workflow, and the one that finishes it."""
+"""A program is killed in the middle of a workflow, and a second one finishes it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_second_program_finishes_what_a_killed_one_began(
     try:
         assert killed.stdout is not None
         assert [killed.stdout.readline(), killed.stdout.readline()] == ["recovered 0\n", "charging\n"]
-        # The other branch is done, as far as anybody can tell from outside: the log is asked below.
+        # Wait until the other branch is done, as far as `replay` shows it; the log is checked below.
         run_python("""
             import os, subprocess, sys, time
             replay = os.path.join(os.path.dirname(sys.executable), "replay")
@@ -95,6 +95,6 @@ def test_a_second_program_finishes_what_a_killed_one_began(
     ]
     after = runs.read_text().split("\n")
     assert sorted(after[len(before) - 1 :]) == ["", "charge", "ship", "told charge"]
-    # Once more: it is over, and nothing runs.
+    # A third run: the execution has ended, and nothing runs.
     assert run_again() == ["recovered 0", *said[1:]]
     assert runs.read_text().split("\n") == after

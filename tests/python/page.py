@@ -78,13 +78,13 @@ def pattern(line: str) -> str:
     return made + re.escape(line[end:])
 
 
-def matches(expected: str, said: str) -> bool:
+def matches(expected: str, actual: str) -> bool:
     """Whether a text matches the expected one."""
     lines = (
         r"(?:.*\n)*?" if line.strip() == "…" else pattern(line.rstrip()) + r" *\n"
         for line in expected.strip("\n").splitlines()
     )
-    return re.fullmatch("".join(lines), said.strip("\n") + "\n") is not None
+    return re.fullmatch("".join(lines), actual.strip("\n") + "\n") is not None
 
 
 class Session:
@@ -145,13 +145,13 @@ class Session:
             )
             self._compare(block, f"`{command}`", shown["expected"], done.stdout, shown.start("expected"))
 
-    def _compare(self, block: Block, doing: str, expected: str, said: str, at: int = 0) -> None:
-        if matches(expected, said):
+    def _compare(self, block: Block, doing: str, expected: str, actual: str, at: int = 0) -> None:
+        if matches(expected, actual):
             return
         if not self._accept:
-            raise Wrong(f"line {block.line}: {doing} printed\n{said}\nexpected\n{expected}")
+            raise Wrong(f"line {block.line}: {doing} printed\n{actual}\nexpected\n{expected}")
         start = block.start + at
-        self._accepted.append((start, start + len(expected), said.strip("\n") + "\n" if said.strip("\n") else ""))
+        self._accepted.append((start, start + len(expected), actual.strip("\n") + "\n" if actual.strip("\n") else ""))
 
 
 if __name__ == "__main__":

@@ -221,13 +221,13 @@ def test_an_odd_exception_of_a_callback_changes_nothing(runner: cloaca.DefaultRu
     def odd(*_: object) -> None:
         raise Exits
 
-    with cloaca.WorkflowBuilder("told"):
+    with cloaca.WorkflowBuilder("callback"):
 
         @cloaca.task(on_success=odd)
-        def told() -> None: ...
+        def callback() -> None: ...
 
     for _ in range(3):
-        assert runner.execute("told", timeout=LIMIT).status == "Completed"
+        assert runner.execute("callback", timeout=LIMIT).status == "Completed"
 
 
 def test_a_huge_message_is_cut_in_the_middle(runner: cloaca.DefaultRunner) -> None:
@@ -510,20 +510,20 @@ def test_each_attempt_has_a_fresh_context(runner: cloaca.DefaultRunner) -> None:
     its decimal precision (celery #1976, hatchet #1711)."""
     seen: list[tuple[str, int]] = []
 
-    def told(task_id: str, *_: object) -> None:
+    def callback(task_id: str, *_: object) -> None:
         seen.append(seen_and_set(f"callback of {task_id}"))
 
     fresh = request_id.get(), decimal.DefaultContext.prec
     with cloaca.WorkflowBuilder("fresh"):
 
-        @cloaca.task(retry_delay_ms=1, on_success=told, on_retry=told)
+        @cloaca.task(retry_delay_ms=1, on_success=callback, on_retry=callback)
         def thread(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
             seen.append(seen_and_set("thread"))
             handle.defer_until(lambda: request_id.get() == "thread")
             if handle.attempt == 1:
                 raise ConnectionError
 
-        @cloaca.task(dependencies=[thread], retry_delay_ms=1, on_success=told)
+        @cloaca.task(dependencies=[thread], retry_delay_ms=1, on_success=callback)
         async def coroutine(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
             seen.append(seen_and_set("coroutine"))
             assert await asyncio.gather(child()) == ["coroutine"]

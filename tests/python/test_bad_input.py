@@ -126,17 +126,17 @@ def unprivileged() -> Iterator[Callable[[str], str]]:
 
 @pytest.mark.parametrize("mode", [0o700, 0o755])
 def test_a_directory_that_may_not_be_entered_or_written_is_named(unprivileged: Callable[[str], str], mode: int) -> None:
-    said = unprivileged(f"os.mkdir('place'); os.chmod('place', {mode})")
-    assert said.startswith("LogError cannot open the log ")
-    assert "place/log" in said
-    assert "Permission denied" in said
+    output = unprivileged(f"os.mkdir('place'); os.chmod('place', {mode})")
+    assert output.startswith("LogError cannot open the log ")
+    assert "place/log" in output
+    assert "Permission denied" in output
 
 
 def test_a_log_that_may_not_be_written_is_named(unprivileged: Callable[[str], str]) -> None:
-    said = unprivileged("cloaca.DefaultRunner('place/log').shutdown()")
-    assert said.startswith("LogError cannot open the log ")
-    assert "place/log" in said
-    assert "Permission denied" in said
+    output = unprivileged("cloaca.DefaultRunner('place/log').shutdown()")
+    assert output.startswith("LogError cannot open the log ")
+    assert "place/log" in output
+    assert "Permission denied" in output
 
 
 def test_a_log_in_use_names_the_process_that_has_it(run_python: Run, tmp_path: Path) -> None:

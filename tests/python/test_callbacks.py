@@ -24,7 +24,7 @@ def test_on_success_gets_the_context_after_the_task(runner: cloaca.DefaultRunner
         @cloaca.task(
             dependencies=[first],
             on_success=lambda task_id, context: calls.append((task_id, context.to_dict())),
-            on_failure=lambda *told: calls.append(told),
+            on_failure=lambda *arguments: calls.append(arguments),
         )
         async def second(context: cloaca.Context) -> dict[str, int]:
             return {"n": context["n"] + 1}
@@ -40,9 +40,9 @@ def test_on_failure_runs_once_after_all_retries(runner: cloaca.DefaultRunner) ->
         @cloaca.task(
             retry_attempts=3,
             retry_delay_ms=1,
-            on_success=lambda *told: calls.append(("success", *told)),
-            on_failure=lambda *told: calls.append(("failure", *told)),
-            on_retry=lambda *told: calls.append(("retry", *told)),
+            on_success=lambda *arguments: calls.append(("success", *arguments)),
+            on_failure=lambda *arguments: calls.append(("failure", *arguments)),
+            on_retry=lambda *arguments: calls.append(("retry", *arguments)),
         )
         def fails(context: cloaca.Context) -> None:
             context["written"] = True
@@ -58,11 +58,11 @@ def test_on_failure_runs_once_after_all_retries(runner: cloaca.DefaultRunner) ->
 
 
 def test_the_caller_waits_for_slow_callbacks(runner: cloaca.DefaultRunner) -> None:
-    told = []
+    reported = []
 
     def slow(task_id: str, context: cloaca.Context) -> None:
         time.sleep(0.1)
-        told.append(task_id)
+        reported.append(task_id)
 
     with cloaca.WorkflowBuilder("slow_callbacks"):
         for number in range(3):
@@ -71,16 +71,16 @@ def test_the_caller_waits_for_slow_callbacks(runner: cloaca.DefaultRunner) -> No
             def task() -> None: ...
 
     runner.execute("slow_callbacks")
-    assert sorted(told) == ["task_0", "task_1", "task_2"]
+    assert sorted(reported) == ["task_0", "task_1", "task_2"]
 
 
 def test_a_later_caller_waits_for_slow_callbacks_too(runner: cloaca.DefaultRunner) -> None:
-    began, told = threading.Event(), []
+    began, reported = threading.Event(), []
 
     def slow(task_id: str, context: cloaca.Context) -> None:
         began.set()
         time.sleep(0.2)
-        told.append(task_id)
+        reported.append(task_id)
 
     with cloaca.WorkflowBuilder("asks_later"):
 
@@ -90,7 +90,7 @@ def test_a_later_caller_waits_for_slow_callbacks_too(runner: cloaca.DefaultRunne
     execution = runner.submit("asks_later")
     assert began.wait(LIMIT)
     assert execution.result(LIMIT).status == "Completed"
-    assert told == ["task"]
+    assert reported == ["task"]
 
 
 def test_a_shutdown_during_a_callback_keeps_the_outcome() -> None:
@@ -176,19 +176,19 @@ def test_a_callback_may_use_the_runner(runner: cloaca.DefaultRunner) -> None:
 
 
 def test_a_timeout_calls_on_failure(runner: cloaca.DefaultRunner) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     release = threading.Event()
     with cloaca.WorkflowBuilder("time_out"):
 
         @cloaca.task(
-            timeout_seconds=0.05, retry_attempts=1, on_failure=lambda task_id, error, context: told.append(error)
+            timeout_seconds=0.05, retry_attempts=1, on_failure=lambda task_id, error, context: reported.append(error)
         )
         def task() -> None:
             release.wait(10)
 
     runner.execute("time_out")
     release.set()
-    assert told[0].startswith("TaskTimeoutError")
+    assert reported[0].startswith("TaskTimeoutError")
 
 
 def test_callbacks_are_plain_functions() -> None:

@@ -295,10 +295,10 @@ def test_a_hundred_executions_held_for_one_reason_are_one_warning(
 
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
 
-        def said() -> list[str]:
+        def blocked_warnings() -> list[str]:
             return [record.getMessage() for record in caplog.records if "unfinished and blocked" in record.getMessage()]
 
-        until(lambda: bool(said()))
-        [warning] = said()
+        until(lambda: bool(blocked_warnings()))
+        [warning] = blocked_warnings()
         assert "so are 99 others" in warning
         assert {info.id for info in runner.list_executions("Blocked")} == ids

@@ -96,7 +96,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expected", "said", "fits"),
+    ("expected", "actual", "fits"),
     [
         ("done in … s", "done in 0.2 s", True),
         ("done in … s", "done in 0.2 min", False),
@@ -110,8 +110,8 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
         ("a.c", "abc", False),
     ],
 )
-def test_matching_of_expected_output(expected: str, said: str, fits: bool) -> None:
-    assert page.matches(expected, said) is fits
+def test_matching_of_expected_output(expected: str, actual: str, fits: bool) -> None:
+    assert page.matches(expected, actual) is fits
 
 
 def test_a_page_with_other_output_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

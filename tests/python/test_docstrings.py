@@ -63,26 +63,26 @@ def run(module: types.ModuleType) -> str:
     The example of a member continues that of its class, and the example of a class that of its module, so that a method
     need not repeat the setup of its class. Definitions of a member are not visible to other members, nor those of a
     class to other classes."""
-    said: list[str] = []
+    report: list[str] = []
     [[introduction], *groups] = public.documented(module)
     with clean_registry():
         known = public.names_of(module)
-        _run(introduction, known, said)
+        _run(introduction, known, report)
         for itself, *members in groups:
             with clean_registry():
                 names = dict(known)
-                _run(itself, names, said)
+                _run(itself, names, report)
                 for member in members:
                     with clean_registry():
-                        _run(member, dict(names), said)
-    return "".join(said)
+                        _run(member, dict(names), report)
+    return "".join(report)
 
 
-def _run(one: public.Named, names: dict[str, object], said: list[str]) -> None:
+def _run(one: public.Named, names: dict[str, object], report: list[str]) -> None:
     test = doctest.DocTestParser().get_doctest(one.doc, names, one.name, None, None)
     # The parser has copied the names; later examples may need the definitions of this one.
     test.globs = names
-    doctest.DocTestRunner().run(test, out=said.append, clear_globs=False)
+    doctest.DocTestRunner().run(test, out=report.append, clear_globs=False)
 
 
 class Shown:
@@ -121,10 +121,10 @@ def test_an_example_that_is_wrong_is_found_in_each_kind_of_member() -> None:
     shown = Shown.__module__
     try:
         Shown.__module__ = "shown"
-        said = run(module)
+        report = run(module)
     finally:
         Shown.__module__ = shown
-    assert re.findall(r"in shown\.(\S+)", said) == ["Shown.cached"]
+    assert re.findall(r"in shown\.(\S+)", report) == ["Shown.cached"]
     names = {one.name for group in public.documented(cloaca) for one in group if one.has_example}
     assert {"cloaca.Context.get", "cloaca.Context.from_json", "cloaca.RetryPolicy.max_attempts"} <= names
 

@@ -264,10 +264,10 @@ def test_a_holder_that_is_suspended_is_named_as_not_answering(tmp_path: Path) ->
             for name, *arguments in commands
         ]
         for command, process in zip(commands, asked, strict=True):
-            said = " ".join(process.communicate(timeout=LIMIT)[0].split())
-            assert f"process {running.pid} (" in said, (command, said)
-            assert "does not answer: it is suspended" in said, (command, said)
-            assert f"kill -CONT {running.pid}" in said, (command, said)
+            output = " ".join(process.communicate(timeout=LIMIT)[0].split())
+            assert f"process {running.pid} (" in output, (command, output)
+            assert "does not answer: it is suspended" in output, (command, output)
+            assert f"kill -CONT {running.pid}" in output, (command, output)
     finally:
         running.send_signal(signal.SIGCONT)
     # It continues, and has lost nothing.
@@ -331,13 +331,13 @@ def test_too_few_threads_are_an_error_at_the_open(run_python: Run) -> None:
                     os.write(writer, try_it(f"{where}{more}" if where == "log" else where, more).encode())
                     os._exit(0)
                 os.close(writer)
-                said = os.read(reader, 2000).decode() or "nothing"
-                print(where, more, os.waitpid(child, 0)[1], said, flush=True)
+                output = os.read(reader, 2000).decode() or "nothing"
+                print(where, more, os.waitpid(child, 0)[1], output, flush=True)
         place.cleanup()
     """)
-    said = [line.split(" ", 3) for line in done.stdout.splitlines()]
-    assert len(said) == 20, done.stdout + done.stderr
-    for where, more, code, what in said:
+    output = [line.split(" ", 3) for line in done.stdout.splitlines()]
+    assert len(output) == 20, done.stdout + done.stderr
+    for where, more, code, what in output:
         assert code == "0", (where, more, what)
         assert what == "Completed" or "thread" in what, (where, more, what)
         assert (what == "Completed") == (more == "64") or 2 < int(more) < 64, (where, more, what)

@@ -39,8 +39,8 @@ def test_a_warning_is_logged_before_execute_returns(
     records = [record for record in caplog.records if record.name.startswith("cloaca.engine")]
     assert all(record.levelno >= logging.WARNING for record in records)
     messages = [record.getMessage() for record in records]
-    told = [message for message in messages if "`reader` reads `n`, which `writer` writes" in message]
-    assert told == ["`reader` reads `n`, which `writer` writes: add it to its dependencies"]
+    logged = [message for message in messages if "`reader` reads `n`, which `writer` writes" in message]
+    assert logged == ["`reader` reads `n`, which `writer` writes: add it to its dependencies"]
 
 
 def test_the_fields_of_a_warning_are_on_its_record(
@@ -120,12 +120,12 @@ def test_a_failed_task_is_a_warning_with_the_command_to_run(
             raise ValueError("no luck")
 
     result = runner.execute("sad")
-    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [record.getMessage() for record in told] == [
+    logged = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.getMessage() for record in logged] == [
         "task 'broken' of workflow 'sad' failed in attempt 2: ValueError: no luck "
         f"(replay {result.execution_id} explain broken)"
     ]
-    assert (told[0].task, told[0].attempt) == ("broken", "2")  # type: ignore[attr-defined]
+    assert (logged[0].task, logged[0].attempt) == ("broken", "2")  # type: ignore[attr-defined]
 
 
 def test_the_progress_of_an_execution_is_logged_at_lower_levels(
@@ -142,10 +142,10 @@ def test_the_progress_of_an_execution_is_logged_at_lower_levels(
     calls: list[int] = []
     with caplog.at_level(logging.DEBUG, "cloaca"):
         result = runner.execute("plain")
-    told = [
+    logged = [
         (record.levelname, record.getMessage()) for record in caplog.records if record.name == "cloaca.engine.execution"
     ]
-    assert told == [
+    assert logged == [
         ("INFO", f"execution {result.execution_id} of workflow 'plain' started"),
         ("DEBUG", "task 'once' started, attempt 1"),
         ("INFO", "task 'once' of workflow 'plain' failed in attempt 1 and is tried again: ValueError: not yet"),
@@ -180,7 +180,7 @@ def test_logging_code_that_raises_loses_no_result(
         def emit(self, record: logging.LogRecord) -> None:
             if place == "handler":
                 raises.filter(record)
-            told.append(self.format(record))
+            logged.append(self.format(record))
 
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
@@ -197,7 +197,7 @@ def test_logging_code_that_raises_loses_no_result(
         def broken() -> None:
             raise ValueError("no luck")
 
-    told: list[str] = []
+    logged: list[str] = []
     raises, handler = Raises(error), Handler()
     handler.setFormatter(Formatter())
     if place == "filter":
@@ -210,12 +210,12 @@ def test_logging_code_that_raises_loses_no_result(
     try:
         for _ in range(3):
             assert runner.execute("sad", timeout=LIMIT).status == "Failed"
-        assert not [line for line in told if "no luck" in line]
+        assert not [line for line in logged if "no luck" in line]
         assert f"{type(error).__name__}" in capsys.readouterr().err
         raises.error = None
         runner.submit("sad")
         limit = time.monotonic() + LIMIT
-        while not [line for line in told if "no luck" in line]:
+        while not [line for line in logged if "no luck" in line]:
             assert time.monotonic() < limit
             time.sleep(0.005)
         assert runner.execute("sad", timeout=LIMIT).status == "Failed"

@@ -53,8 +53,8 @@ def replay(directory: Path, *arguments: str) -> str:
         [program, *arguments], cwd=directory, capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert done.returncode in (0, 1), done.stderr
-    told = done.stdout + done.stderr
-    return told.replace(f"{directory}{os.sep}", "").replace(f" on {socket.gethostname()}\n", " on db01\n")
+    output = done.stdout + done.stderr
+    return output.replace(f"{directory}{os.sep}", "").replace(f" on {socket.gethostname()}\n", " on db01\n")
 
 
 def run(directory: Path, name: str) -> None:

@@ -114,11 +114,11 @@ def test_two_schedules_of_one_workflow_differ_by_name_and_input(tmp_path: Path) 
         assert runner.get_cron_schedule(unknown)["is_registered"] is False
         with pytest.raises(ValueError, match="a schedule's name has 1 to"):
             runner.register_cron_workflow("report", "@daily", "UTC", name="")
-    told = subprocess.run(
+    listing = subprocess.run(
         [Path(sys.executable).with_name("replay"), "--log", log, first], capture_output=True, text=True, check=True
     )
-    assert "'from a': report at @daily (UTC)" in " ".join(told.stdout.split())
-    assert 'input source="s3://a"' in " ".join(told.stdout.split())
+    assert "'from a': report at @daily (UTC)" in " ".join(listing.stdout.split())
+    assert 'input source="s3://a"' in " ".join(listing.stdout.split())
 
 
 def test_a_virtual_clock_in_the_past_works_with_a_log_on_disk(tmp_path: Path) -> None:
@@ -150,13 +150,13 @@ def test_a_log_that_is_ahead_of_the_clock_is_warned_about(tmp_path: Path, caplog
         assert len(scheduled) >= 2, "it fires by the wall clock"
         assert all(datetime.fromisoformat(it) < ahead - timedelta(hours=4) for it in scheduled)
     for command in (["doctor"], ["list"]):
-        told = subprocess.run(
+        listing = subprocess.run(
             [Path(sys.executable).with_name("replay"), "--log", log, *command],
             capture_output=True,
             text=True,
             check=True,
         )
-        assert "ahead of this machine's clock" in " ".join(told.stdout.split()), command
+        assert "ahead of this machine's clock" in " ".join(listing.stdout.split()), command
 
 
 def test_a_fire_starts_an_execution_that_knows_its_schedule(

@@ -25,13 +25,13 @@ def define(name: str = "doubles") -> None:
 
         @cloaca.task(dependencies=[double])
         def tell(context: cloaca.Context) -> None:
-            context["told"] = f"{context['number']} -> {context['double']}"
+            context["summary"] = f"{context['number']} -> {context['double']}"
 
 
 def test_each_input_has_an_execution_in_order(runner: cloaca.DefaultRunner) -> None:
     define()
     executions = runner.submit_many("doubles", [{"number": number} for number in range(500)])
-    assert [execution.result(LIMIT).final_context["told"] for execution in executions] == [
+    assert [execution.result(LIMIT).final_context["summary"] for execution in executions] == [
         f"{number} -> {2 * number}" for number in range(500)
     ]
     assert [execution.id for execution in executions] == sorted({execution.id for execution in executions})

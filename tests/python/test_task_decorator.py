@@ -30,10 +30,10 @@ def test_the_default_id_is_the_name_of_the_function() -> None:
         @cloaca.task()
         def called() -> None: ...
 
-        @cloaca.task(id="said")
+        @cloaca.task(id="explicit")
         def other() -> None: ...
 
-        assert builder.build().tasks == ["plain", "called", "said"]
+        assert builder.build().tasks == ["plain", "called", "explicit"]
 
 
 def test_dependencies_are_ids_or_functions() -> None:

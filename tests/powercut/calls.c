@@ -1,7 +1,7 @@
 /* Makes every system call that the recorder knows, each after a mark that names it, through the C library or directly.
  *
  *   calls every libc|raw DIRECTORY MARKS       every call
- *   calls refused CALL DIRECTORY MARKS         one that the recorder does not understand
+ *   calls refused CALL DIRECTORY MARKS         a call that the recorder does not support
  *   calls late|early libc|raw DIRECTORY MARKS  writes and an exchange of two directories, each acknowledged after its
  *                                              sync (late) or before it (early)
  */

@@ -28,9 +28,9 @@ fn phase_of(line: &str) -> (StreamId, u64) {
     (stream, u64::from_be_bytes(stream.as_bytes()[..8].try_into().unwrap()))
 }
 
-pub fn streams_of(seen: &Seen, leaving_out: &[u64]) -> Streams {
+pub fn streams_of(seen: &Seen, except_phases: &[u64]) -> Streams {
     let lines = seen.streams.iter().map(|line| (phase_of(line), line));
-    let lines = lines.filter(|((stream, phase), _)| *stream != StreamId::LOG && !leaving_out.contains(phase));
+    let lines = lines.filter(|((stream, phase), _)| *stream != StreamId::LOG && !except_phases.contains(phase));
     lines.map(|((stream, _), line)| (stream, line.clone())).collect()
 }
 
@@ -93,15 +93,15 @@ impl Scene {
         let disk = place.path().join("changed");
         copy(&before, &disk);
         let run = victim::change(recorder, what, &disk).unwrap();
-        assert!(run.status.success(), "{name}: {} {}", run.status, run.said);
+        assert!(run.status.success(), "{name}: {} {}", run.status, run.stderr);
         let mut checker = Checker::new();
-        let leaving_out: &[u64] = if appended.is_some() { &[1] } else { &[] };
-        let mut look = |disk: &Path| {
+        let except_phases: &[u64] = if appended.is_some() { &[1] } else { &[] };
+        let mut contents = |disk: &Path| {
             let seen = seen(checker.read(&disk.join(victim::LOG))).unwrap();
             judge::is_intact(&seen).unwrap();
-            streams_of(&seen, leaving_out)
+            streams_of(&seen, except_phases)
         };
-        let (old, new) = (look(&before), look(&disk));
+        let (old, new) = (contents(&before), contents(&disk));
         Some(Self { name, place, events: run.events, before, old, new, appended, rules })
     }
 
@@ -163,35 +163,35 @@ impl Cut<'_> {
         self.root.join(victim::LOG)
     }
 
-    pub fn said(&self, mark: &str) -> bool {
+    pub fn has_mark(&self, mark: &str) -> bool {
         self.marks.contains(&mark)
     }
 
     /// Checks that the log verifies, each stream is in its old or new state, and the log can be appended to.
     fn check(&mut self, checker: &mut Checker) -> Checked {
         (self.scene.rules.image)(self)?;
-        if self.said("finished") {
+        if self.has_mark("finished") {
             let changed = self.changed_streams(|stream| self.acknowledged.contains(stream));
             no_text_of(&changed, self.root).map_err(|what| format!("reported as finished: {what}"))?;
         }
         let before = seen(checker.read(&self.log())).map_err(|what| format!("read: {what}"))?;
-        self.is_as_it_must_be(&before).map_err(|what| format!("read: {what}"))?;
+        self.check_streams(&before).map_err(|what| format!("read: {what}"))?;
         let after = checker.append_and_read(&self.log(), AFTERWARDS);
         self.after = seen(after).map_err(|what| format!("written to: {what}"))?;
-        self.is_as_it_must_be(&self.after).map_err(|what| format!("written to: {what}"))?;
+        self.check_streams(&self.after).map_err(|what| format!("written to: {what}"))?;
         let more = [Written::all(&load::named("more").unwrap(), AFTERWARDS)];
         judge::is_history(&of_phase(&self.after, AFTERWARDS), &more)?;
         (self.scene.rules.opened)(self)
     }
 
-    fn is_as_it_must_be(&self, seen: &Seen) -> Checked {
+    fn check_streams(&self, seen: &Seen) -> Checked {
         judge::is_intact(seen)?;
         if let Some(load) = &self.scene.appended {
             let acknowledged = judge::acknowledged(self.marks.iter().copied());
             judge::is_history(&of_phase(seen, 1), &[Written::new(load, 1, acknowledged)])?;
         }
-        let leaving_out = if self.scene.appended.is_some() { &[1, AFTERWARDS][..] } else { &[AFTERWARDS] };
-        let (found, old, new) = (streams_of(seen, leaving_out), &self.scene.old, &self.scene.new);
+        let except_phases = if self.scene.appended.is_some() { &[1, AFTERWARDS][..] } else { &[AFTERWARDS] };
+        let (found, old, new) = (streams_of(seen, except_phases), &self.scene.old, &self.scene.new);
         for stream in found.keys().chain(old.keys()).chain(new.keys()).collect::<BTreeSet<_>>() {
             let (is, was, becomes) = (found.get(stream), old.get(stream), new.get(stream));
             if is != becomes && (is != was || self.acknowledged.contains(stream)) {
@@ -201,10 +201,10 @@ impl Cut<'_> {
         Ok(())
     }
 
-    /// The numbers of the changed streams for which `are` check.
-    fn changed_streams(&self, are: impl Fn(&StreamId) -> bool) -> Vec<u64> {
+    /// The numbers of the changed streams that match.
+    fn changed_streams(&self, matches: impl Fn(&StreamId) -> bool) -> Vec<u64> {
         let streams = load::streams(&load::named("closed").unwrap(), 0);
-        (0..).zip(&streams).filter(|(_, stream)| are(stream)).map(|(number, _)| number).collect()
+        (0..).zip(&streams).filter(|(_, stream)| matches(stream)).map(|(number, _)| number).collect()
     }
 
     /// Checks that no text of the changed streams is left once the log was opened for writing.
@@ -227,13 +227,13 @@ pub fn no_text_of(streams: &[u64], directory: &Path) -> Checked {
     })
 }
 
-fn each_file(directory: &Path, look: &mut dyn FnMut(&Path, &[u8]) -> Checked) -> Checked {
+fn each_file(directory: &Path, contents: &mut dyn FnMut(&Path, &[u8]) -> Checked) -> Checked {
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
-            each_file(&entry.path(), look)?;
+            each_file(&entry.path(), contents)?;
         } else if kind.is_file() {
-            look(&entry.path(), &fs::read(entry.path()).unwrap())?;
+            contents(&entry.path(), &fs::read(entry.path()).unwrap())?;
         }
     }
     Ok(())

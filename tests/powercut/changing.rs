@@ -97,10 +97,10 @@ fn change_while_appending(path: &Path, marks: File) -> Outcome {
     let (small, marks) = (load::named("small").ok_or("no load has this name")?, Arc::new(marks));
     let mut streams = closed_streams().into_iter().take(CHANGED).enumerate();
     for (number, batch) in load::batches(&small, 1).into_iter().enumerate() {
-        let said = Arc::clone(&marks);
+        let written = Arc::clone(&marks);
         let acknowledge = Box::new(move |result: Result<_, _>| {
             if result.is_ok() {
-                let _ = (&*said).write_all(format!("acknowledged {number}").as_bytes());
+                let _ = (&*written).write_all(format!("acknowledged {number}").as_bytes());
             }
         });
         log.append_then(batch, acknowledge);

@@ -123,7 +123,7 @@ static int is_below(const char *path) {
 }
 
 /* An unsupported call must not go unnoticed. */
-_Noreturn static void refuse(const char *what) { die(95, "not understood: %s", what); }
+_Noreturn static void refuse(const char *what) { die(95, "unsupported: %s", what); }
 
 /* Counts a call; returns the fault to inject into it. */
 static int fault_for(int kind) {
@@ -151,12 +151,12 @@ static int fails(const struct call *call, int kind) {
 static int succeeds(const struct call *call, int kind) { return !fails(call, kind) && run(call) >= 0; }
 
 /* How a thread continues after its call was handled. */
-typedef enum { CONTINUE = PTRACE_CONT, STOP_AT_EXIT = PTRACE_SYSCALL } answer;
+typedef enum { CONTINUE = PTRACE_CONT, STOP_AT_EXIT = PTRACE_SYSCALL } action;
 
 #define ARGUMENT(at) (call->arguments[at])
 #define DESCRIPTOR(at) ((int)call->arguments[at])
 
-static answer opened_by(const struct call *call, int directory, uint64_t name, int flags) {
+static action opened_by(const struct call *call, int directory, uint64_t name, int flags) {
     char path[PATH_ROOM];
     struct stat status;
     int found = resolve(call->thread, directory, name, path);
@@ -178,8 +178,8 @@ static answer opened_by(const struct call *call, int directory, uint64_t name, i
     return CONTINUE;
 }
 
-static answer on_openat(const struct call *call) { return opened_by(call, DESCRIPTOR(0), ARGUMENT(1), (int)ARGUMENT(2)); }
-static answer on_openat2(const struct call *call) {
+static action on_openat(const struct call *call) { return opened_by(call, DESCRIPTOR(0), ARGUMENT(1), (int)ARGUMENT(2)); }
+static action on_openat2(const struct call *call) {
     struct { uint64_t flags, mode, resolve; } how;
     read_memory(call->thread, ARGUMENT(2), &how, sizeof how);
     return opened_by(call, DESCRIPTOR(0), ARGUMENT(1), (int)how.flags);
@@ -209,7 +209,7 @@ static int64_t place_of(const struct call *call, int descriptor, int64_t at, int
 
 /* A write of `count` parts to an offset, or to the descriptor's own (-1). A short write has half of the bytes or, if there
  * are several parts, half of the parts. */
-static answer written(const struct call *call, const struct iovec *parts, size_t count, int64_t at) {
+static action written(const struct call *call, const struct iovec *parts, size_t count, int64_t at) {
     struct file *file = file_of(call, DESCRIPTOR(0));
     size_t length = 0;
     for (size_t part = 0; part < count; part++) length += parts[part].iov_len;
@@ -240,12 +240,12 @@ static answer written(const struct call *call, const struct iovec *parts, size_t
     return CONTINUE;
 }
 
-static answer written_at_once(const struct call *call, int64_t at) {
+static action written_at_once(const struct call *call, int64_t at) {
     struct iovec part = { (void *)(uintptr_t)ARGUMENT(1), ARGUMENT(2) };
     return written(call, &part, 1, at);
 }
 
-static answer written_in_parts(const struct call *call, int64_t at, uint64_t flags) {
+static action written_in_parts(const struct call *call, int64_t at, uint64_t flags) {
     struct iovec parts[IOV_MAX];
     if (!file_of(call, DESCRIPTOR(0)) || ARGUMENT(2) > IOV_MAX) return CONTINUE;
     if (flags & (RWF_SYNC | RWF_DSYNC | RWF_APPEND)) refuse("pwritev2 with flags");
@@ -253,11 +253,11 @@ static answer written_in_parts(const struct call *call, int64_t at, uint64_t fla
     return written(call, parts, ARGUMENT(2), at);
 }
 
-static answer on_write(const struct call *call) { return written_at_once(call, -1); }
-static answer on_pwrite(const struct call *call) { return written_at_once(call, (int64_t)ARGUMENT(3)); }
-static answer on_writev(const struct call *call) { return written_in_parts(call, -1, 0); }
-static answer on_pwritev(const struct call *call) { return written_in_parts(call, (int64_t)ARGUMENT(3), 0); }
-static answer on_pwritev2(const struct call *call) {
+static action on_write(const struct call *call) { return written_at_once(call, -1); }
+static action on_pwrite(const struct call *call) { return written_at_once(call, (int64_t)ARGUMENT(3)); }
+static action on_writev(const struct call *call) { return written_in_parts(call, -1, 0); }
+static action on_pwritev(const struct call *call) { return written_in_parts(call, (int64_t)ARGUMENT(3), 0); }
+static action on_pwritev2(const struct call *call) {
     return written_in_parts(call, (int64_t)ARGUMENT(3), ARGUMENT(5));
 }
 
@@ -276,7 +276,7 @@ static void put_copied(const struct call *call, int descriptor, struct file *fil
     cache(file, offset, length);
 }
 
-static answer copied(const struct call *call, int to, uint64_t place) {
+static action copied(const struct call *call, int to, uint64_t place) {
     struct file *file = file_of(call, to);
     int64_t at = -1;
     if (!file) return CONTINUE;
@@ -288,10 +288,10 @@ static answer copied(const struct call *call, int to, uint64_t place) {
     return CONTINUE;
 }
 
-static answer on_copy_file_range(const struct call *call) { return copied(call, DESCRIPTOR(2), ARGUMENT(3)); }
-static answer on_sendfile(const struct call *call) { return copied(call, DESCRIPTOR(0), 0); }
+static action on_copy_file_range(const struct call *call) { return copied(call, DESCRIPTOR(2), ARGUMENT(3)); }
+static action on_sendfile(const struct call *call) { return copied(call, DESCRIPTOR(0), 0); }
 
-static answer on_read(const struct call *call, int64_t at) {
+static action on_read(const struct call *call, int64_t at) {
     struct file *file = file_of(call, DESCRIPTOR(0));
     struct stat status;
     if (!file || file->number == MARKS_FILE || !status_of(call->thread, DESCRIPTOR(0), &status)) return CONTINUE;
@@ -303,10 +303,10 @@ static answer on_read(const struct call *call, int64_t at) {
     return CONTINUE;
 }
 
-static answer on_read_on(const struct call *call) { return on_read(call, -1); }
-static answer on_pread(const struct call *call) { return on_read(call, (int64_t)ARGUMENT(3)); }
+static action on_read_on(const struct call *call) { return on_read(call, -1); }
+static action on_pread(const struct call *call) { return on_read(call, (int64_t)ARGUMENT(3)); }
 
-static answer on_ftruncate(const struct call *call) {
+static action on_ftruncate(const struct call *call) {
     struct file *file = file_of(call, DESCRIPTOR(0));
     if (!file || !succeeds(call, K_TRUNCATE)) return CONTINUE;
     put(TRUNCATE, file->number, 0, (int64_t)ARGUMENT(1), "", 0);
@@ -314,14 +314,14 @@ static answer on_ftruncate(const struct call *call) {
     return CONTINUE;
 }
 
-static answer on_truncate(const struct call *call) {
+static action on_truncate(const struct call *call) {
     char path[PATH_ROOM], target[PATH_MAX];
     if (!resolve(call->thread, AT_FDCWD, ARGUMENT(0), path) || !realpath(path, target) || !is_below(target)) return CONTINUE;
     if (succeeds(call, K_TRUNCATE)) put(TRUNCATE, -1, 0, (int64_t)ARGUMENT(1), target, strlen(target));
     return CONTINUE;
 }
 
-static answer on_fallocate(const struct call *call) {
+static action on_fallocate(const struct call *call) {
     struct file *file = file_of(call, DESCRIPTOR(0));
     int32_t mode = (int32_t)ARGUMENT(1);
     if (!file) return CONTINUE;
@@ -331,7 +331,7 @@ static answer on_fallocate(const struct call *call) {
     return CONTINUE;
 }
 
-static answer renamed(const struct call *call, int from_at, uint64_t from, int to_at, uint64_t to, uint64_t flags) {
+static action renamed(const struct call *call, int from_at, uint64_t from, int to_at, uint64_t to, uint64_t flags) {
     char old[PATH_ROOM], new[PATH_ROOM];
     if (!resolve(call->thread, from_at, from, old) || !resolve(call->thread, to_at, to, new)) return CONTINUE;
     if (!is_below(old) && !is_below(new)) return CONTINUE;
@@ -342,14 +342,14 @@ static answer renamed(const struct call *call, int from_at, uint64_t from, int t
     return CONTINUE;
 }
 
-static answer on_renameat(const struct call *call) {
+static action on_renameat(const struct call *call) {
     return renamed(call, DESCRIPTOR(0), ARGUMENT(1), DESCRIPTOR(2), ARGUMENT(3), 0);
 }
-static answer on_renameat2(const struct call *call) {
+static action on_renameat2(const struct call *call) {
     return renamed(call, DESCRIPTOR(0), ARGUMENT(1), DESCRIPTOR(2), ARGUMENT(3), ARGUMENT(4));
 }
 
-static answer linked(const struct call *call, int from_at, uint64_t from, int to_at, uint64_t to, int flags) {
+static action linked(const struct call *call, int from_at, uint64_t from, int to_at, uint64_t to, int flags) {
     char text[PATH_ROOM], reached[PATH_ROOM], old[PATH_ROOM] = "", new[PATH_ROOM];
     struct stat status;
     if (!resolve(call->thread, to_at, to, new) || !is_below(new)) return CONTINUE;
@@ -368,21 +368,21 @@ static answer linked(const struct call *call, int from_at, uint64_t from, int to
     return CONTINUE;
 }
 
-static answer on_linkat(const struct call *call) {
+static action on_linkat(const struct call *call) {
     return linked(call, DESCRIPTOR(0), ARGUMENT(1), DESCRIPTOR(2), ARGUMENT(3), (int)ARGUMENT(4));
 }
 
-static answer named(const struct call *call, int directory, uint64_t name, int kind, int event) {
+static action named(const struct call *call, int directory, uint64_t name, int kind, int event) {
     char path[PATH_ROOM];
     if (!resolve(call->thread, directory, name, path) || !is_below(path)) return CONTINUE;
     if (succeeds(call, kind)) put_text(event, -1, 0, path);
     return CONTINUE;
 }
 
-static answer on_unlinkat(const struct call *call) { return named(call, DESCRIPTOR(0), ARGUMENT(1), K_UNLINK, UNLINK); }
-static answer on_mkdirat(const struct call *call) { return named(call, DESCRIPTOR(0), ARGUMENT(1), K_MKDIR, MKDIR); }
+static action on_unlinkat(const struct call *call) { return named(call, DESCRIPTOR(0), ARGUMENT(1), K_UNLINK, UNLINK); }
+static action on_mkdirat(const struct call *call) { return named(call, DESCRIPTOR(0), ARGUMENT(1), K_MKDIR, MKDIR); }
 
-static answer symlinked(const struct call *call, uint64_t target, int directory, uint64_t name) {
+static action symlinked(const struct call *call, uint64_t target, int directory, uint64_t name) {
     char path[PATH_ROOM], text[PATH_ROOM];
     if (!resolve(call->thread, directory, name, path) || !is_below(path)) return CONTINUE;
     read_text(call->thread, target, text);
@@ -390,11 +390,11 @@ static answer symlinked(const struct call *call, uint64_t target, int directory,
     return CONTINUE;
 }
 
-static answer on_symlinkat(const struct call *call) {
+static action on_symlinkat(const struct call *call) {
     return symlinked(call, ARGUMENT(0), DESCRIPTOR(1), ARGUMENT(2));
 }
 
-static answer on_mknodat(const struct call *call) {
+static action on_mknodat(const struct call *call) {
     char path[PATH_ROOM];
     if (resolve(call->thread, DESCRIPTOR(0), ARGUMENT(1), path) && is_below(path)) refuse("mknod");
     return CONTINUE;
@@ -404,7 +404,7 @@ static answer on_mknodat(const struct call *call) {
 static struct { pid_t thread; int file, ends; } syncing[256];
 static int sync_count;
 
-static answer synced(const struct call *call, int begins) {
+static action synced(const struct call *call, int begins) {
     struct file *file = file_of(call, DESCRIPTOR(0));
     if (!file || file->number == MARKS_FILE) return CONTINUE;
     int fault = fault_for(K_SYNC);
@@ -429,10 +429,10 @@ static void ended(pid_t thread, int64_t result) {
     }
 }
 
-static answer on_fsync(const struct call *call) { return synced(call, SYNC_BEGINS); }
-static answer on_fdatasync(const struct call *call) { return synced(call, DATASYNC_BEGINS); }
+static action on_fsync(const struct call *call) { return synced(call, SYNC_BEGINS); }
+static action on_fdatasync(const struct call *call) { return synced(call, DATASYNC_BEGINS); }
 
-static answer on_range(const struct call *call) {
+static action on_range(const struct call *call) {
     struct file *file = file_of(call, DESCRIPTOR(0));
     if (!file) return CONTINUE;
     int fault = fault_for(K_RANGE);
@@ -441,39 +441,39 @@ static answer on_range(const struct call *call) {
     return CONTINUE;
 }
 
-static answer on_mmap(const struct call *call) {
+static action on_mmap(const struct call *call) {
     if (!file_of(call, DESCRIPTOR(4))) return CONTINUE;
     /* mprotect could make it writable if the descriptor is. */
     if ((position_of(call->thread, DESCRIPTOR(4)).flags & O_ACCMODE) != O_RDONLY) refuse("a shared mapping");
     return CONTINUE;
 }
 
-static answer on_ioctl(const struct call *call) {
+static action on_ioctl(const struct call *call) {
     if (file_of(call, DESCRIPTOR(0))) refuse("ioctl");
     return CONTINUE;
 }
 
-static answer on_splice(const struct call *call) { return copied(call, DESCRIPTOR(2), ARGUMENT(3)); }
-static answer on_unknown(const struct call *call) { die(95, "not understood: system call %ld", call->number); }
+static action on_splice(const struct call *call) { return copied(call, DESCRIPTOR(2), ARGUMENT(3)); }
+static action on_unknown(const struct call *call) { die(95, "unsupported: system call %ld", call->number); }
 
 #ifdef SYS_open
-static answer on_open(const struct call *call) { return opened_by(call, AT_FDCWD, ARGUMENT(0), (int)ARGUMENT(1)); }
-static answer on_creat(const struct call *call) {
+static action on_open(const struct call *call) { return opened_by(call, AT_FDCWD, ARGUMENT(0), (int)ARGUMENT(1)); }
+static action on_creat(const struct call *call) {
     return opened_by(call, AT_FDCWD, ARGUMENT(0), O_CREAT | O_WRONLY | O_TRUNC);
 }
-static answer on_rename(const struct call *call) { return renamed(call, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1), 0); }
-static answer on_link(const struct call *call) { return linked(call, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1), 0); }
-static answer on_unlink(const struct call *call) { return named(call, AT_FDCWD, ARGUMENT(0), K_UNLINK, UNLINK); }
-static answer on_mkdir(const struct call *call) { return named(call, AT_FDCWD, ARGUMENT(0), K_MKDIR, MKDIR); }
-static answer on_symlink(const struct call *call) { return symlinked(call, ARGUMENT(0), AT_FDCWD, ARGUMENT(1)); }
-static answer on_mknod(const struct call *call) {
+static action on_rename(const struct call *call) { return renamed(call, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1), 0); }
+static action on_link(const struct call *call) { return linked(call, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1), 0); }
+static action on_unlink(const struct call *call) { return named(call, AT_FDCWD, ARGUMENT(0), K_UNLINK, UNLINK); }
+static action on_mkdir(const struct call *call) { return named(call, AT_FDCWD, ARGUMENT(0), K_MKDIR, MKDIR); }
+static action on_symlink(const struct call *call) { return symlinked(call, ARGUMENT(0), AT_FDCWD, ARGUMENT(1)); }
+static action on_mknod(const struct call *call) {
     char path[PATH_ROOM];
     if (resolve(call->thread, AT_FDCWD, ARGUMENT(0), path) && is_below(path)) refuse("mknod");
     return CONTINUE;
 }
 #endif
 
-static const struct { unsigned number; answer (*on)(const struct call *); } calls[] = {
+static const struct { unsigned number; action (*on)(const struct call *); } calls[] = {
     { SYS_openat, on_openat }, { SYS_openat2, on_openat2 }, { SYS_write, on_write }, { SYS_pwrite64, on_pwrite },
     { SYS_writev, on_writev }, { SYS_pwritev, on_pwritev }, { SYS_pwritev2, on_pwritev2 },
     { SYS_copy_file_range, on_copy_file_range }, { SYS_sendfile, on_sendfile }, { SYS_splice, on_splice },
@@ -494,7 +494,7 @@ static const struct { unsigned number; answer (*on)(const struct call *); } call
 };
 #define CALLS (sizeof calls / sizeof *calls)
 
-static answer entered(const struct call *call) {
+static action entered(const struct call *call) {
     for (size_t at = 0; at < CALLS; at++)
         if (calls[at].number == call->number) return calls[at].on(call);
     return CONTINUE;

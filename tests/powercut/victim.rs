@@ -33,11 +33,11 @@ fn made() -> Result<PathBuf, String> {
     // Try it on a program that ends at once.
     let tried = Command::new(&recorder).args([env!("CARGO_BIN_EXE_log_victim"), "check"]).stdin(Stdio::null()).output();
     let tried = tried.unwrap();
-    let said = String::from_utf8_lossy(&tried.stderr);
+    let stderr = String::from_utf8_lossy(&tried.stderr);
     if tried.status.code() == Some(NOT_PERMITTED) {
-        return Err(said.trim().to_owned());
+        return Err(stderr.trim().to_owned());
     }
-    assert!(tried.status.success(), "the recorder fails: {} {said}", tried.status);
+    assert!(tried.status.success(), "the recorder fails: {} {stderr}", tried.status);
     Ok(recorder)
 }
 
@@ -75,7 +75,7 @@ pub struct Run {
     pub counts: Vec<(String, u64)>,
     pub status: ExitStatus,
     /// Its standard error.
-    pub said: String,
+    pub stderr: String,
     /// The file of the recording.
     pub recording: PathBuf,
 }
@@ -123,7 +123,7 @@ pub fn marks_beside(root: &Path) -> PathBuf {
 /// Runs the recorder with its program, and reads the recording.
 pub fn run(mut recorder: Command, root: &Path, fault: Option<&str>) -> Result<Run, String> {
     let beside = |what: &str| root.with_extension(what);
-    let (recording, counts, said) = (beside("recording"), beside("counts"), beside("said"));
+    let (recording, counts, stderr) = (beside("recording"), beside("counts"), beside("stderr"));
     recorder
         .env("CLOACA_RECORD_ROOT", root)
         .env("CLOACA_RECORD_TO", &recording)
@@ -132,7 +132,7 @@ pub fn run(mut recorder: Command, root: &Path, fault: Option<&str>) -> Result<Ru
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(fs::File::create(&said).unwrap());
+        .stderr(fs::File::create(&stderr).unwrap());
     if let Some(fault) = fault {
         recorder.env("CLOACA_FAULT", fault);
     }
@@ -143,7 +143,7 @@ pub fn run(mut recorder: Command, root: &Path, fault: Option<&str>) -> Result<Ru
         events: recording::read(&recording),
         counts: counts.map(|(kind, count)| (kind.to_owned(), count.parse().unwrap())).collect(),
         status,
-        said: fs::read_to_string(said).unwrap_or_default(),
+        stderr: fs::read_to_string(stderr).unwrap_or_default(),
         recording,
     })
 }

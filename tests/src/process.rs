@@ -37,9 +37,9 @@ impl Victim {
     /// # Panics
     /// If it cannot be killed.
     #[must_use]
-    pub fn kill(mut self, said: Vec<String>) -> Vec<String> {
+    pub fn kill(mut self, output: Vec<String>) -> Vec<String> {
         self.process.kill().expect("it is killed");
         self.process.wait().expect("it is dead");
-        said.into_iter().chain(self.lines).collect()
+        output.into_iter().chain(self.lines).collect()
     }
 }

@@ -53,7 +53,7 @@ fn every_call(run: &Run) -> Vec<String> {
 #[derive(Debug, Default)]
 struct Tally {
     runs: usize,
-    struck: usize,
+    injected: usize,
     stopped: usize,
     noisy: Vec<String>,
     wrong: Vec<String>,
@@ -87,7 +87,7 @@ fn run_under(recorder: &Path, fault: &str, base: &BaseLog<'_>, checker: &mut Che
     let run = victim::write(recorder, LOAD, phase, &disk, Some(fault));
     let judged = run.as_ref().map_err(Clone::clone).and_then(|run| {
         if !run.status.success() {
-            return Err(format!("{}: {}", run.status, run.said));
+            return Err(format!("{}: {}", run.status, run.stderr));
         }
         check_reasons(run, fault)?;
         let mut written = base.earlier.clone();
@@ -99,10 +99,10 @@ fn run_under(recorder: &Path, fault: &str, base: &BaseLog<'_>, checker: &mut Che
     let mut tally = tally.lock().unwrap();
     tally.runs += 1;
     if let Ok(run) = &run {
-        tally.struck += usize::from(run.events.iter().any(|event| matches!(event, Event::Fault(_))));
+        tally.injected += usize::from(run.events.iter().any(|event| matches!(event, Event::Fault(_))));
         tally.stopped += usize::from(!run.marks().any(|mark| mark == "closed"));
-        if run.said.contains("panicked") {
-            tally.noisy.push(format!("{fault}: {}", run.said));
+        if run.stderr.contains("panicked") {
+            tally.noisy.push(format!("{fault}: {}", run.stderr));
         }
     }
     if let Err(what) = judged {
@@ -134,7 +134,7 @@ fn fail_every_call(recorder: &Path, base: &BaseLog<'_>, what: &str) {
     let disk = place.path().join("disk");
     copy(base.disk, &disk);
     let whole = victim::write(recorder, LOAD, base.earlier.len() as u64, &disk, None).unwrap();
-    assert!(whole.marks().any(|mark| mark == "closed"), "{}", whole.said);
+    assert!(whole.marks().any(|mark| mark == "closed"), "{}", whole.stderr);
     let faults = every_call(&whole);
     let tally = Mutex::new(Tally::default());
     let next = Mutex::new(faults.iter());
@@ -150,14 +150,14 @@ fn fail_every_call(recorder: &Path, base: &BaseLog<'_>, what: &str) {
             });
         }
     });
-    let Tally { runs, struck, stopped, noisy, wrong } = tally.into_inner().unwrap();
+    let Tally { runs, injected, stopped, noisy, wrong } = tally.into_inner().unwrap();
     let counts: BTreeMap<_, _> = whole.counts.iter().cloned().collect();
-    println!("{what}: {runs} runs, {struck} faults struck, {stopped} logs stopped; calls {counts:?}");
+    println!("{what}: {runs} runs, {injected} faults injected, {stopped} logs stopped; calls {counts:?}");
     // sled unwraps a failed sync when it is dropped. That panic is caught, and reported only by the thread that drops sled.
     let caught =
-        |said: &&String| said.matches("panicked").count() == said.matches("thread 'cloacina-letting-go'").count();
+        |stderr: &&String| stderr.matches("panicked").count() == stderr.matches("thread 'cloacina-letting-go'").count();
     assert_eq!(noisy.iter().filter(caught).count(), noisy.len(), "{noisy:?}");
-    assert!(struck > runs / 2, "most faults were not injected");
+    assert!(injected > runs / 2, "most faults were not injected");
     assert!(wrong.is_empty(), "{} of {runs} runs:\n{}", wrong.len(), wrong.join("\n"));
 }
 
@@ -169,11 +169,11 @@ fn an_acknowledged_erasure_is_complete_and_the_next_writer_finishes_the_others()
     let first = place.path().join("first");
     fs::create_dir(&first).unwrap();
     let run = victim::write(recorder, "secrets", 0, &first, None).unwrap();
-    assert!(run.marks().any(|mark| mark == "closed"), "{}", run.said);
+    assert!(run.marks().any(|mark| mark == "closed"), "{}", run.stderr);
     let secrets = secrets();
     assert!(secrets.iter().all(|secret| is_in_a_file(&first, secret)), "otherwise this test proves nothing");
     let whole = victim::erase(recorder, &copied(&first, place.path()), None).unwrap();
-    assert_eq!(whole.marks().collect::<Vec<_>>(), ["erased", "wiped"], "{}", whole.said);
+    assert_eq!(whole.marks().collect::<Vec<_>>(), ["erased", "wiped"], "{}", whole.stderr);
     let faults: Vec<String> = ["write", "sync", "truncate"]
         .into_iter()
         .flat_map(|kind| (1..=whole.count(kind)).step_by(2).map(move |call| format!("{kind}:{call}:{EIO}:forever")))
@@ -243,7 +243,7 @@ fn any_call_of_a_reopened_log_may_fail() {
     let disk = place.path().join("disk");
     fs::create_dir(&disk).unwrap();
     let first = victim::write(recorder, "small", 0, &disk, None).unwrap();
-    assert!(first.status.success(), "{}", first.said);
+    assert!(first.status.success(), "{}", first.stderr);
     let earlier = vec![Written::all(&load::named("small").unwrap(), 0)];
     fail_every_call(recorder, &BaseLog { disk: &disk, earlier }, "a reopened log");
 }

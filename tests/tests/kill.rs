@@ -39,9 +39,9 @@ struct Acknowledged {
 }
 
 impl Acknowledged {
-    fn collect(&mut self, said: &[String]) {
-        for line in said {
-            assert!(!line.starts_with("ERROR"), "a victim said: {line}");
+    fn collect(&mut self, output: &[String]) {
+        for line in output {
+            assert!(!line.starts_with("ERROR"), "a victim printed: {line}");
             let mut words = line.splitn(3, ' ');
             match (words.next(), words.next(), words.next()) {
                 (Some("started"), Some(id), None) => drop(self.started.insert(id.parse().unwrap())),
@@ -53,7 +53,7 @@ impl Acknowledged {
                     );
                 }
                 (Some("open" | "done"), None, None) => {}
-                _ => panic!("a victim said: {line}"),
+                _ => panic!("a victim printed: {line}"),
             }
         }
     }
@@ -62,15 +62,15 @@ impl Acknowledged {
 /// One round: a victim starts, and is killed at a random moment.
 fn kill_one(directory: &Path, random: &mut StdRng) -> Vec<String> {
     let victim = begin(directory, &random.random::<u32>().to_string());
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     if random.random_bool(0.3) {
         // Kill it while it opens and recovers.
         thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
     } else {
-        said.push(victim.lines.recv_timeout(GUARD).expect("the victim opens its log"));
+        output.push(victim.lines.recv_timeout(GUARD).expect("the victim opens its log"));
         thread::sleep(Duration::from_micros(random.random_range(0..150_000)));
     }
-    victim.kill(said)
+    victim.kill(output)
 }
 
 fn unfinished(log: &dyn LogReader) -> usize {
@@ -95,13 +95,13 @@ fn kill_repeatedly(seed: u64) -> usize {
         }
     }
     let mut last = begin(directory.path(), "finish");
-    let mut said = Vec::new();
-    while said.last().is_none_or(|line| line != "done") {
+    let mut output = Vec::new();
+    while output.last().is_none_or(|line| line != "done") {
         let line = last.lines.recv_timeout(GUARD);
-        said.push(line.unwrap_or_else(|_| panic!("the last victim does not finish; it said {said:?}")));
+        output.push(line.unwrap_or_else(|_| panic!("the last victim does not finish; it printed {output:?}")));
     }
     assert!(last.process.wait().unwrap().success());
-    acknowledged.collect(&said);
+    acknowledged.collect(&output);
     check(directory.path(), &acknowledged);
     directory.disable_cleanup(false);
     println!(

@@ -43,9 +43,9 @@ fn record_on(recorder: &Path, name: &str, phase: u64, place: &Path, before: Path
     let disk = place.join(format!("disk{phase}"));
     copy(&before, &disk);
     let run = victim::write(recorder, name, phase, &disk, None).unwrap();
-    assert!(run.status.success(), "{name}: {} {}", run.status, run.said);
+    assert!(run.status.success(), "{name}: {} {}", run.status, run.stderr);
     let load = load::named(name).unwrap();
-    assert_eq!(judge::acknowledged(run.marks()).len() as u64, load.batches, "{name}: {}", run.said);
+    assert_eq!(judge::acknowledged(run.marks()).len() as u64, load.batches, "{name}: {}", run.stderr);
     Scene { load, events: run.events, before, earlier, recording: run.recording }
 }
 

@@ -26,7 +26,7 @@ fn disk_with(recorder: &Path, place: &Path, load: &str, phase: u64) -> PathBuf {
     let disk = place.join(format!("with-{load}"));
     fs::create_dir(&disk).unwrap();
     let run = victim::write(recorder, load, phase, &disk, None).unwrap();
-    assert!(run.status.success(), "{load}: {} {}", run.status, run.said);
+    assert!(run.status.success(), "{load}: {} {}", run.status, run.stderr);
     disk
 }
 
@@ -62,7 +62,7 @@ fn compacting() -> Option<Scene> {
     let pruned = |recorder: &Path, place: &Path| {
         let disk = disk_with(recorder, place, "closed", 0);
         let run = victim::change(recorder, "prune", &disk).unwrap();
-        assert!(run.status.success(), "{}", run.said);
+        assert!(run.status.success(), "{}", run.stderr);
         disk
     };
     let rules = Rules { image: is_the_new_log_once_it_is_said, opened: is_no_other_log_left, ..Rules::default() };
@@ -73,7 +73,7 @@ fn compacting() -> Option<Scene> {
 
 fn is_the_new_log_once_it_is_said(cut: &Cut<'_>) -> Checked {
     let is_old = || files(&cut.log()) == files(&cut.scene.before.join(victim::LOG));
-    if cut.said("compacted") && is_old() {
+    if cut.has_mark("compacted") && is_old() {
         Err("reported as compacted, but the old log is there".to_owned())
     } else {
         Ok(())
@@ -99,7 +99,7 @@ fn is_no_archive_or_a_whole_one(cut: &Cut<'_>) -> Checked {
     match fs::read(cut.log().with_file_name(ARCHIVED)) {
         Ok(content) if content == fs::read(whole).unwrap() => Ok(()),
         Ok(content) => Err(format!("an archive of {} bytes is incomplete", content.len())),
-        Err(_) if cut.said("archived") => Err("reported as archived, but the archive is missing".to_owned()),
+        Err(_) if cut.has_mark("archived") => Err("reported as archived, but the archive is missing".to_owned()),
         Err(_) => Ok(()),
     }
 }
@@ -168,7 +168,7 @@ fn is_the_repaired_log_whole(cut: &Cut<'_>) -> Checked {
     if let Some((stream, _)) = is_there.iter().find(|(stream, line)| old.get(*stream) != Some(*line)) {
         return Err(format!("the new log differs in {stream}"));
     }
-    if cut.said("repaired") && is_there != *old {
+    if cut.has_mark("repaired") && is_there != *old {
         return Err(format!("reported as repaired, but {} of {} streams are there", is_there.len(), old.len()));
     }
     let result = repair(&cut.log(), &again).map_err(|error| format!("repaired again: {error}"))?;

@@ -153,7 +153,7 @@ fn every_call_is_recorded_through_the_c_library_or_directly() {
         let place = tempfile::tempdir().unwrap();
         let (disk, empty, out) = (place.path().join("disk"), place.path().join("empty"), place.path().join("out"));
         let run = calls(recorder, ["every", how], &disk, None);
-        assert!(run.status.success(), "{how}: {} {}", run.status, run.said);
+        assert!(run.status.success(), "{how}: {} {}", run.status, run.stderr);
         let steps = describe_events(&run.events);
         let marks: Vec<&str> = steps.iter().map(|(mark, _)| mark.as_str()).collect();
         assert_eq!(marks, EVERY_CALL.iter().map(|(mark, _)| *mark).collect::<Vec<_>>(), "{how}");
@@ -191,12 +191,12 @@ fn an_unsupported_call_ends_the_program() {
     for call in calls_of_it {
         let place = tempfile::tempdir().unwrap();
         let run = calls(recorder, ["refused", call], &place.path().join("disk"), None);
-        assert_eq!(run.status.code(), Some(95), "{call}: {}", run.said);
-        assert!(run.said.contains("not understood"), "{call}: {}", run.said);
+        assert_eq!(run.status.code(), Some(95), "{call}: {}", run.stderr);
+        assert!(run.stderr.contains("unsupported"), "{call}: {}", run.stderr);
     }
     let place = tempfile::tempdir().unwrap();
     let run = calls(recorder, ["refused", "nothing"], &place.path().join("disk"), None);
-    assert!(run.status.success(), "{}", run.said);
+    assert!(run.status.success(), "{}", run.stderr);
 }
 
 #[test]
@@ -213,11 +213,11 @@ fn a_fault_is_injected_into_a_direct_call() {
         ("allocate:1:28:once", "fallocate: No space left on device"),
         ("link:2:5:once", "linkat: Input/output error"),
     ];
-    for (fault, said) in faults {
+    for (fault, stderr) in faults {
         for how in ["libc", "raw"] {
             let place = tempfile::tempdir().unwrap();
             let run = calls(recorder, ["every", how], &place.path().join("disk"), Some(fault));
-            assert_eq!((run.status.code(), run.said.trim()), (Some(4), said), "{fault} {how}");
+            assert_eq!((run.status.code(), run.stderr.trim()), (Some(4), stderr), "{fault} {how}");
         }
     }
 }
@@ -227,9 +227,9 @@ fn a_fault_is_injected_into_a_direct_call() {
 fn the_recorder_reports_that_it_may_not_trace() {
     let Some(recorder) = victim::recorder() else { return };
     let run = Command::new(recorder).arg(recorder).args(["true"]).output().unwrap();
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert_eq!(run.status.code(), Some(victim::NOT_PERMITTED), "{said}");
-    assert!(said.contains("cannot be traced here"), "{said}");
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(victim::NOT_PERMITTED), "{stderr}");
+    assert!(stderr.contains("cannot be traced here"), "{stderr}");
 }
 
 /// Counts the cuts that lose an acknowledged write, and those that lose an acknowledged exchange.
@@ -237,7 +237,7 @@ fn losses(recorder: &Path, when: &str, how: &str, images: u64) -> (usize, usize)
     let place = tempfile::tempdir().unwrap();
     let (root, empty) = (place.path().join("disk"), place.path().join("empty"));
     let run = calls(recorder, [when, how], &root, None);
-    assert!(run.status.success(), "{}", run.said);
+    assert!(run.status.success(), "{}", run.stderr);
     fs::create_dir(&empty).unwrap();
     let (mut lost, mut unswapped) = (0, 0);
     for image in 0..images {

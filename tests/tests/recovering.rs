@@ -171,7 +171,7 @@ fn a_changed_graph_holds_the_execution_until_it_is_resumed_explicitly() {
         "{refused}"
     );
     let refused = engine.pause(execution, None).unwrap_err();
-    assert!(matches!(&refused, EngineError::Rejected { why: said, .. } if said.contains(why)), "{refused}");
+    assert!(matches!(&refused, EngineError::Rejected { why: reason, .. } if reason.contains(why)), "{refused}");
 
     engine.resume(execution).unwrap();
     let outcome = end_of(&engine, execution);

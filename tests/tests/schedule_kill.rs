@@ -30,22 +30,22 @@ fn begin(directory: &Path, mode: &str) -> Victim {
     Victim::begin(env!("CARGO_BIN_EXE_schedule_victim"), directory, mode)
 }
 
-fn no_errors(said: &[String]) {
-    assert!(said.iter().all(|line| line == "open" || line == "done"), "a victim said: {said:?}");
+fn assert_no_errors(output: &[String]) {
+    assert!(output.iter().all(|line| line == "open" || line == "done"), "a victim printed: {output:?}");
 }
 
 /// One round: a victim starts, and is killed at a random moment.
 fn kill_one(directory: &Path, random: &mut StdRng) {
     let victim = begin(directory, &random.random::<u32>().to_string());
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     if random.random_bool(0.3) {
         // Kill it while it opens and catches up.
         thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
     } else {
-        said.push(victim.lines.recv_timeout(GUARD).expect("the victim opens its log"));
+        output.push(victim.lines.recv_timeout(GUARD).expect("the victim opens its log"));
         thread::sleep(Duration::from_micros(random.random_range(0..150_000)));
     }
-    no_errors(&victim.kill(said));
+    assert_no_errors(&victim.kill(output));
 }
 
 /// Kills victims on one log, lets the last one finish, and returns the number of fires.
@@ -57,13 +57,13 @@ fn kill_repeatedly(seed: u64) -> usize {
     println!("seed {seed}: {}", directory.path().display());
     (0..KILLS).for_each(|_| kill_one(directory.path(), &mut random));
     let mut last = begin(directory.path(), "finish");
-    let mut said = Vec::new();
-    while said.last().is_none_or(|line| line != "done") {
+    let mut output = Vec::new();
+    while output.last().is_none_or(|line| line != "done") {
         let line = last.lines.recv_timeout(GUARD);
-        said.push(line.unwrap_or_else(|_| panic!("the last victim does not finish; it said {said:?}")));
+        output.push(line.unwrap_or_else(|_| panic!("the last victim does not finish; it printed {output:?}")));
     }
     assert!(last.process.wait().unwrap().success());
-    no_errors(&said);
+    assert_no_errors(&output);
     let fires = check(directory.path());
     directory.disable_cleanup(false);
     println!("seed {seed}: {KILLS} kills, {fires} fires");

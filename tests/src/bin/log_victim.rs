@@ -110,11 +110,11 @@ fn append_all(load: &Load, phase: u64, log: &SledLog, marks: &Arc<File>) {
         log.append_then(
             batch,
             Box::new(move |result| {
-                let said = match result {
+                let mark = match result {
                     Ok(_) => format!("acknowledged {number}"),
                     Err(error) => format!("refused {number}: {error}"),
                 };
-                let _ = (&*marks).write_all(said.as_bytes());
+                let _ = (&*marks).write_all(mark.as_bytes());
                 let _ = places.lock().map(|places| places.recv());
             }),
         );

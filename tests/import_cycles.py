@@ -435,7 +435,7 @@ def graphs_of(root: Path) -> dict[str, list[Graph]]:
     return graphs
 
 
-def shown(root: Path, cycle: list[Path], graph: Graph) -> str:
+def format_cycle(root: Path, cycle: list[Path], graph: Graph) -> str:
     """Formats the files of a cycle, each with the files of the cycle that it needs."""
     members = set(cycle)
     lines = []
@@ -458,10 +458,10 @@ def check(root: Path, show_files: bool = False) -> tuple[str, list[str]]:
         sizes.append(f"{name} {size}")
         if worst and size > LIMIT:
             wrong.append(
-                f"{name}: {size} files import each other in a cycle, {LIMIT} are allowed\n{shown(root, *worst)}"
+                f"{name}: {size} files import each other in a cycle, {LIMIT} are allowed\n{format_cycle(root, *worst)}"
             )
         elif worst and show_files:
-            print(f"{name}: {size} files\n{shown(root, *worst)}")
+            print(f"{name}: {size} files\n{format_cycle(root, *worst)}")
     return "largest import cycle: " + ", ".join(sizes), wrong
 
 

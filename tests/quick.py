@@ -120,7 +120,7 @@ def check_rust(files: list[str]) -> bool:
     return ok
 
 
-def installed_from_here() -> bool:
+def has_editable_install() -> bool:
     """Whether .venv has an editable install of this checkout, not a wheel."""
     where: list[str | Path] = [TOOLS / "python", "-c", "import cloaca; print(cloaca.__file__)"]
     run = subprocess.run(where, cwd=ROOT / "tests", capture_output=True, text=True, check=False)
@@ -136,7 +136,7 @@ def check_python(files: list[str]) -> bool:
     tests = {ROOT / name for name in files if re.fullmatch(r"tests/python/test_\w+\.py", name)}
     named = (ROOT / "tests" / "python" / f"test_{module.stem.strip('_')}.py" for module in modules)
     tests |= {test for test in named if test.exists()}
-    if tests and not installed_from_here():
+    if tests and not has_editable_install():
         print("python tests: skipped, because .venv has no editable install; run `make develop` first")
     elif tests:
         ok &= check("python tests", TOOLS / "python", "-m", "pytest", "-q", *sorted(tests))

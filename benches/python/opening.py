@@ -20,7 +20,7 @@ FIRES = 10_000
 ROUNDS = 9
 
 
-def fired(log: Path, times: int) -> None:
+def create_log(log: Path, times: int) -> None:
     """Creates a log with a schedule that has fired `times` times."""
     clock = VirtualClock()
     config = cloaca.DefaultRunnerConfig(durability="os")
@@ -32,7 +32,7 @@ def fired(log: Path, times: int) -> None:
         runner.set_cron_schedule_enabled(schedule["id"], False)
 
 
-def opening(log: Path) -> float:
+def time_to_open(log: Path) -> float:
     """Returns the median time to open the log, in milliseconds."""
     rounds = []
     for _ in range(ROUNDS):
@@ -52,8 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         for times in (0, FIRES):
             log = Path(directory) / str(times)
-            fired(log, times)
-            print(f"a log whose schedule has fired {times:>6} times opens in {opening(log):6.1f} ms", flush=True)
+            create_log(log, times)
+            print(f"a log whose schedule has fired {times:>6} times opens in {time_to_open(log):6.1f} ms", flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ fn run(log: &MemoryLog) -> (Vec<Record>, Option<AppendError>) {
 }
 
 /// Reopens the log twice: each time it has every acknowledged record, verifies, and can be written to.
-fn assert_keeps(disk: &MemoryDisk, acknowledged: &[Record]) {
+fn assert_kept_and_usable(disk: &MemoryDisk, acknowledged: &[Record]) {
     let log = MemoryLog::open(disk).unwrap();
     let found = log.tail(0, usize::MAX).unwrap();
     assert_eq!(found[..acknowledged.len()], *acknowledged);
@@ -108,9 +108,9 @@ fn acknowledged_records_survive_a_crash_at_any_point() {
             let log = MemoryLog::open(&disk).unwrap();
             fail(&disk, nth, "pulled out");
             let (acknowledged, _) = run(&log);
-            assert_keeps(&disk.after_power_cut(), &acknowledged);
-            assert_keeps(&disk.after_torn_power_cut(|_| true), &acknowledged);
-            assert_keeps(&disk.after_kill(), &acknowledged);
+            assert_kept_and_usable(&disk.after_power_cut(), &acknowledged);
+            assert_kept_and_usable(&disk.after_torn_power_cut(|_| true), &acknowledged);
+            assert_kept_and_usable(&disk.after_kill(), &acknowledged);
         }
     }
 }
@@ -138,7 +138,7 @@ fn a_log_opens_after_an_interrupted_open_or_close() {
                         None => disk.after_kill(),
                         Some(even) => disk.after_torn_power_cut(|sector| sector % 2 == even),
                     };
-                    assert_keeps(&left, acknowledged);
+                    assert_kept_and_usable(&left, acknowledged);
                 }
             }
         }
@@ -171,10 +171,10 @@ fn weaker_durability_survives_a_kill_and_loses_only_the_end_in_a_power_cut() {
         let (acknowledged, error) = run(&log);
         assert_eq!(error, None);
         assert_eq!(log.head().unwrap().durability, Some(durability));
-        assert_keeps(&disk.after_kill(), &acknowledged);
-        assert_keeps(&disk.after_power_cut(), &acknowledged[..1]);
+        assert_kept_and_usable(&disk.after_kill(), &acknowledged);
+        assert_kept_and_usable(&disk.after_power_cut(), &acknowledged[..1]);
         log.close().unwrap();
-        assert_keeps(&disk.after_power_cut(), &acknowledged);
+        assert_kept_and_usable(&disk.after_power_cut(), &acknowledged);
     }
 }
 
@@ -229,7 +229,7 @@ fn cut(durability: Durability, steps: usize, reopen: usize, kept: &[bool]) -> (M
 }
 
 /// The log opens with a prefix of what was written, and can be appended to.
-fn assert_begins(disk: &MemoryDisk, written: &[Record], least: usize) {
+fn assert_is_usable_prefix(disk: &MemoryDisk, written: &[Record], least: usize) {
     let log = MemoryLog::open(disk).unwrap();
     let found = log.tail(0, usize::MAX).unwrap();
     // The last record is the event of this open.
@@ -238,7 +238,7 @@ fn assert_begins(disk: &MemoryDisk, written: &[Record], least: usize) {
     assert!(found.len() >= least && found.len() <= written.len(), "{} of {}", found.len(), written.len());
     assert_eq!(*found, written[..found.len()]);
     drop(log);
-    assert_keeps(disk, found);
+    assert_kept_and_usable(disk, found);
 }
 
 proptest! {
@@ -253,7 +253,7 @@ proptest! {
         kept in prop::collection::vec(any::<bool>(), 1..64),
     ) {
         let (disk, acknowledged) = cut(Durability::Sync, steps, reopen, &kept);
-        assert_keeps(&disk, &acknowledged);
+        assert_kept_and_usable(&disk, &acknowledged);
         // A cut in the middle of a group: half of it was written, and parts of that reached the disk.
         let log = MemoryLog::open(&disk).unwrap();
         let fail = if of_write { MemoryDisk::fail_write } else { MemoryDisk::fail_sync };
@@ -286,7 +286,7 @@ proptest! {
     ) {
         let durability = if is_os { Durability::Os } else { Durability::Interval(10) };
         let (disk, written) = cut(durability, steps, reopen, &kept);
-        assert_begins(&disk, &written, 1);
+        assert_is_usable_prefix(&disk, &written, 1);
     }
 }
 
@@ -310,6 +310,6 @@ proptest! {
         let written = log.tail(0, usize::MAX).unwrap();
         let torn = disk.after_torn_power_cut(|sector| kept[sector % kept.len()]);
         let least = if is_sync { written.len() } else { 1 };
-        assert_begins(&torn, &written, least);
+        assert_is_usable_prefix(&torn, &written, least);
     }
 }

@@ -101,14 +101,14 @@ class Session:
     def run(self) -> int:
         """Runs the page; returns how many of its blocks did something."""
         text = self._page.read_text(encoding="utf-8")
-        done = sum(self._take(block) for block in blocks(text))
+        done = sum(self._process(block) for block in blocks(text))
         for start, end, body in reversed(self._accepted):
             text = f"{text[:start]}{body}{text[end:]}"
         if self._accepted:
             self._page.write_text(text, encoding="utf-8")
         return done
 
-    def _take(self, block: Block) -> bool:
+    def _process(self, block: Block) -> bool:
         """Executes a block, or compares the output that it shows. Returns whether there was something to do."""
         printed, self._printed = self._printed, None
         if block.language == "python" and block.title is not None:

@@ -78,11 +78,13 @@ def _with_members(value: Any) -> Iterator[Named]:
     itself = Named(f"{value.__module__}.{value.__qualname__}", doc)
     yield itself
     if inspect.isclass(value):
-        yield from (_member(value, name, found, itself) for name, found in vars(value).items() if _is_one(name, found))
+        yield from (
+            _member(value, name, found, itself) for name, found in vars(value).items() if _needs_docstring(name, found)
+        )
         yield from _fields(value, itself)
 
 
-def _is_one(name: str, found: object) -> bool:
+def _needs_docstring(name: str, found: object) -> bool:
     """Whether a member needs a docstring. Dunder methods do not: operators and statements call them, and in native
     classes they have Python's own docstrings. `test_docstrings.OPERATORS` lists those that the example of a class has
     to show."""

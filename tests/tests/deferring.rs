@@ -23,7 +23,7 @@ fn failed(over: &AttemptOver) -> TaskError {
 }
 
 /// A task that waits without a slot until `open`, and arrives at `deferred` when it does.
-fn deferring(name: &'static str, deferred: &Door, open: &Arc<AtomicBool>) -> Task {
+fn deferring_task(name: &'static str, deferred: &Door, open: &Arc<AtomicBool>) -> Task {
     let (deferred, open) = (deferred.clone(), open.clone());
     Task::with_handle(name, move |context, handle| {
         let mut held = Vec::new();
@@ -44,7 +44,7 @@ fn deferring(name: &'static str, deferred: &Door, open: &Arc<AtomicBool>) -> Tas
 fn with_one_slot_others_run_while_one_waits_and_it_gets_a_slot_again() {
     let (deferred, open, inside) = (Door::closed(), Arc::new(AtomicBool::new(false)), Door::closed());
     let world = World::of([
-        workflow("patient", [deferring("patient", &deferred, &open)]),
+        workflow("patient", [deferring_task("patient", &deferred, &open)]),
         workflow("other", [waiting("other", &inside)]),
         workflow("last", [step("last")]),
     ]);
@@ -97,7 +97,7 @@ fn a_slot_that_was_given_back_counts_once() {
     let tasks = (0..20).flat_map(|number| {
         let (defers, counts): (&'static str, &'static str) =
             (Box::leak(format!("defers{number}").into()), Box::leak(format!("counts{number}").into()));
-        [deferring(defers, &deferred, &open), counting(counts).after([defers])]
+        [deferring_task(defers, &deferred, &open), counting(counts).after([defers])]
     });
     let engine = World::of([workflow("many", tasks.collect::<Vec<_>>())]).with_slots(2).open();
     assert_eq!(run(&engine, "many").status, ExecutionStatus::Completed);
@@ -131,7 +131,7 @@ fn a_future_waits_without_a_slot_too() {
 }
 
 /// A task with a deferred attempt that reports how its wait ended.
-fn telling(name: &'static str, deferred: &Door, ended: &Door) -> Task {
+fn reporting_task(name: &'static str, deferred: &Door, ended: &Door) -> Task {
     let (deferred, ended) = (deferred.clone(), ended.clone());
     Task::with_handle(name, move |_, handle| {
         let waited = handle.defer_until(
@@ -153,7 +153,7 @@ fn telling(name: &'static str, deferred: &Door, ended: &Door) -> Task {
 #[test]
 fn cancelling_ends_the_wait() {
     let (deferred, ended) = (Door::closed(), Door::closed());
-    let engine = World::of([workflow("patient", [telling("patient", &deferred, &ended)])]).open();
+    let engine = World::of([workflow("patient", [reporting_task("patient", &deferred, &ended)])]).open();
     let execution = start(&engine, "patient");
     assert!(deferred.pass());
     engine.cancel(execution, None).unwrap();
@@ -164,7 +164,7 @@ fn cancelling_ends_the_wait() {
 #[test]
 fn a_shutdown_does_not_wait_for_deferred_attempts() {
     let (deferred, ended) = (Door::closed(), Door::closed());
-    let world = World::of([workflow("patient", [telling("patient", &deferred, &ended)])]);
+    let world = World::of([workflow("patient", [reporting_task("patient", &deferred, &ended)])]);
     let engine = world.open();
     let execution = start(&engine, "patient");
     assert!(deferred.pass());

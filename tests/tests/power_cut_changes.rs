@@ -65,13 +65,13 @@ fn compacting() -> Option<Scene> {
         assert!(run.status.success(), "{}", run.stderr);
         disk
     };
-    let rules = Rules { image: is_the_new_log_once_it_is_said, opened: is_no_other_log_left, ..Rules::default() };
+    let rules = Rules { image: is_new_log_if_acknowledged, opened: other_log_is_gone, ..Rules::default() };
     let scene = Scene::record("compacting", "compact", None, rules, pruned)?;
     assert!(scene.events.iter().any(|event| matches!(event, Event::Exchange { .. } | Event::Rename { .. })));
     Some(scene)
 }
 
-fn is_the_new_log_once_it_is_said(cut: &Cut<'_>) -> Checked {
+fn is_new_log_if_acknowledged(cut: &Cut<'_>) -> Checked {
     let is_old = || files(&cut.log()) == files(&cut.scene.before.join(victim::LOG));
     if cut.has_mark("compacted") && is_old() {
         Err("reported as compacted, but the old log is there".to_owned())
@@ -80,7 +80,7 @@ fn is_the_new_log_once_it_is_said(cut: &Cut<'_>) -> Checked {
     }
 }
 
-fn is_no_other_log_left(cut: &Cut<'_>) -> Checked {
+fn other_log_is_gone(cut: &Cut<'_>) -> Checked {
     let mut beside = fs::read_dir(cut.log().parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
     match beside.find(|path| is_left_by_compact(path)) {
         Some(left) => Err(format!("{} is still there", left.display())),
@@ -90,11 +90,11 @@ fn is_no_other_log_left(cut: &Cut<'_>) -> Checked {
 
 fn archiving() -> Option<Scene> {
     let before = |recorder: &Path, place: &Path| disk_with(recorder, place, "closed", 0);
-    let rules = Rules { image: is_no_archive_or_a_whole_one, opened: can_be_archived, ..Rules::default() };
+    let rules = Rules { image: archive_is_absent_or_complete, opened: can_be_archived, ..Rules::default() };
     Scene::record("archiving", "archive", None, rules, before)
 }
 
-fn is_no_archive_or_a_whole_one(cut: &Cut<'_>) -> Checked {
+fn archive_is_absent_or_complete(cut: &Cut<'_>) -> Checked {
     let whole = cut.scene.place.path().join("changed").join(victim::LOG).with_file_name(ARCHIVED);
     match fs::read(cut.log().with_file_name(ARCHIVED)) {
         Ok(content) if content == fs::read(whole).unwrap() => Ok(()),
@@ -144,17 +144,17 @@ fn can_be_imported(cut: &Cut<'_>) -> Checked {
 
 fn repairing() -> Option<Scene> {
     let before = |recorder: &Path, place: &Path| disk_with(recorder, place, "left", 0);
-    let rules = Rules { image: is_what_is_repaired_unchanged, opened: is_the_repaired_log_whole, ..Rules::default() };
+    let rules = Rules { image: damaged_log_is_unchanged, opened: repaired_log_is_complete, ..Rules::default() };
     Scene::record("repairing", "repair", None, rules, before)
 }
 
-fn is_what_is_repaired_unchanged(cut: &Cut<'_>) -> Checked {
+fn damaged_log_is_unchanged(cut: &Cut<'_>) -> Checked {
     let is_same = files(&cut.log()) == files(&cut.scene.before.join(victim::LOG));
     if is_same { Ok(()) } else { Err("the damaged log was changed".to_owned()) }
 }
 
 /// The repaired log is complete as far as it exists, and the repair can be repeated.
-fn is_the_repaired_log_whole(cut: &Cut<'_>) -> Checked {
+fn repaired_log_is_complete(cut: &Cut<'_>) -> Checked {
     let (repaired, again) = (cut.log().with_file_name(REPAIRED), cut.log().with_file_name("again"));
     let is_there = match Checker::new().read(&repaired) {
         Answer::Refused(why) if why.contains("there is no log at") => Streams::new(),
@@ -242,7 +242,7 @@ fn without_the_syncs_each_change_is_lost() {
         importing(),
         repairing(),
     ];
-    scenes.iter().flatten().for_each(|scene| is_lost(scene, HonouredSyncs::Nothing));
+    scenes.iter().flatten().for_each(|scene| assert_some_image_is_wrong(scene, HonouredSyncs::Nothing));
 }
 
 /// An exchange or a rename is durable only once the directory is synced.
@@ -251,10 +251,10 @@ fn without_the_sync_of_directories_names_are_lost() {
     [compacting(), archiving(), repairing()]
         .iter()
         .flatten()
-        .for_each(|scene| is_lost(scene, HonouredSyncs::AllButDirectories));
+        .for_each(|scene| assert_some_image_is_wrong(scene, HonouredSyncs::AllButDirectories));
 }
 
-fn is_lost(scene: &Scene, honoured: HonouredSyncs) {
+fn assert_some_image_is_wrong(scene: &Scene, honoured: HonouredSyncs) {
     // Few images are enough for most changes.
     let found = (0..10).find_map(|ten| Some((ten, scene.cut(honoured, 10 * ten..10 * ten + 10).into_iter().next()?)));
     let Some((tens, wrong)) = found else { panic!("{}, {honoured:?}: all 100 images are correct", scene.name) };

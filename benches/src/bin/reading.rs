@@ -272,7 +272,7 @@ fn query_long(path: &Path, question: &str) -> Outcome {
         return Ok(());
     }
     let since = format!("prove --since {}", path.with_file_name("checkpoint").display());
-    programs(
+    time_commands(
         path,
         &["@", "@ --at 1000", "@ --at 999999", "@ why sum_19999", "@ verify", "@ --full", "@ prove 500000", &since],
     )
@@ -284,11 +284,11 @@ fn query_many(path: &Path) -> Outcome {
     let wanted = Wanted { limit: Some(100), ..Wanted::default() };
     timed("list of the first hundred", 0, || Ok(list(&*reader, &wanted)?))?;
     timed("list of all", 0, || Ok(list(&*reader, &Wanted::default())?))?;
-    programs(path, &["list", "list --limit 1000000"])
+    time_commands(path, &["list", "list --limit 1000000"])
 }
 
 /// Measures the time to the first and to the last line of whole commands.
-fn programs(log: &Path, lines: &[&str]) -> Outcome {
+fn time_commands(log: &Path, lines: &[&str]) -> Outcome {
     let Some(program) = std::env::current_exe()?.parent().map(|directory| directory.join("replay")) else {
         return Ok(());
     };

@@ -12,7 +12,7 @@ use super::{content, writable};
 use crate::suite::{one, stream};
 
 /// Returns an open log with ten records.
-fn begun(path: &Path) -> SledLog {
+fn open_with_ten_records(path: &Path) -> SledLog {
     let log = writable(path).unwrap();
     for seq in 0..10 {
         log.append(one(stream(1), seq, b"first")).unwrap();
@@ -52,7 +52,7 @@ fn a_process_touches_only_the_directory_that_it_opened_and_says_so_at_the_next_a
                 fs::create_dir(path.with_extension("old")).unwrap();
                 symlink(path.with_extension("old"), &path).unwrap();
             }
-            let one_process = begun(&path);
+            let one_process = open_with_ten_records(&path);
             harm(&path);
             if asks_first {
                 let why = refusal(&one_process);
@@ -82,7 +82,7 @@ fn a_process_touches_only_the_directory_that_it_opened_and_says_so_at_the_next_a
 fn a_log_that_is_put_back_before_the_next_append_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let (path, away) = (directory.path().join("log"), directory.path().join("away"));
-    let log = begun(&path);
+    let log = open_with_ten_records(&path);
     fs::rename(&path, &away).unwrap();
     fs::rename(&away, &path).unwrap();
     log.append(one(stream(1), 10, b"more")).unwrap();
@@ -97,7 +97,7 @@ fn a_path_need_not_be_text() {
     let name = |bytes: &[u8]| directory.path().join(std::ffi::OsStr::from_bytes(bytes));
     let paths: [PathBuf; 3] = [name(b"log-\xff\xfe"), name(b"a\nb"), name(&[b'x'; 200]).join("y".repeat(200))];
     for path in paths {
-        let log = begun(&path);
+        let log = open_with_ten_records(&path);
         assert_eq!(log.path(), path);
         assert_eq!(open_reader(&path).unwrap().read(stream(1), 0, 99).unwrap().len(), 10, "through the socket");
         log.close().unwrap();

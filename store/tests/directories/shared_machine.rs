@@ -11,12 +11,12 @@ use super::{content, refusal, writable, written};
 use crate::suite::{one, stream};
 
 /// Returns the permissions for group and others of a log and of each file in it.
-fn for_others(path: &Path) -> Vec<(String, u32)> {
+fn permissions_for_others(path: &Path) -> Vec<(String, u32)> {
     let mut found = vec![(".".to_owned(), fs::symlink_metadata(path).unwrap().mode() & 0o077)];
     for entry in fs::read_dir(path).unwrap().map(Result::unwrap) {
         let name = entry.file_name().into_string().unwrap();
         if entry.file_type().unwrap().is_dir() {
-            let inner = for_others(&entry.path());
+            let inner = permissions_for_others(&entry.path());
             found.extend(inner.into_iter().map(|(inside, mode)| (format!("{name}/{inside}"), mode)));
         } else {
             found.push((name, entry.metadata().unwrap().mode() & 0o077));
@@ -42,17 +42,27 @@ fn a_new_log_is_for_its_owner_alone() {
     let above = directory.path().join("above");
     let path = above.join("log");
     let log = writable(&path).unwrap();
-    assert_eq!(for_others(&path).iter().filter(|(_, mode)| *mode != 0).count(), 0, "{:?}", for_others(&path));
+    assert_eq!(
+        permissions_for_others(&path).iter().filter(|(_, mode)| *mode != 0).count(),
+        0,
+        "{:?}",
+        permissions_for_others(&path)
+    );
     log.append(one(stream(1), 0, b"a")).unwrap();
     log.close().unwrap();
-    assert_eq!(for_others(&path).iter().filter(|(_, mode)| *mode != 0).count(), 0, "{:?}", for_others(&path));
+    assert_eq!(
+        permissions_for_others(&path).iter().filter(|(_, mode)| *mode != 0).count(),
+        0,
+        "{:?}",
+        permissions_for_others(&path)
+    );
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
     // The same in a directory that existed before (`mkdir`), whose own mode is kept.
     let made = directory.path().join("made");
     fs::create_dir(&made).unwrap();
     fs::set_permissions(&made, Permissions::from_mode(0o755)).unwrap();
     written(&made);
-    assert!(for_others(&made).iter().all(|(name, mode)| *mode == if name == "." { 0o055 } else { 0 }));
+    assert!(permissions_for_others(&made).iter().all(|(name, mode)| *mode == if name == "." { 0o055 } else { 0 }));
 }
 
 /// Regression: users change the mode of a log so that a group can read it. Later files, and a compacted log, did not follow that mode.
@@ -63,7 +73,7 @@ fn later_files_have_the_permissions_of_the_log() {
     written(&path);
     open_to_group(&path);
     let assert_kept = |after: &str| {
-        for (name, mode) in for_others(&path) {
+        for (name, mode) in permissions_for_others(&path) {
             let expected = if name.ends_with('.') && !name.contains("snap.") { 0o050 } else { 0o040 };
             assert_eq!(mode, if name == "socket" { 0 } else { expected }, "{name} after {after}");
         }
@@ -95,7 +105,7 @@ fn a_log_in_a_directory_that_was_opened_to_a_group_alone_is_for_that_group() {
     fs::create_dir(&path).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o2750)).unwrap();
     written(&path);
-    for (name, mode) in for_others(&path) {
+    for (name, mode) in permissions_for_others(&path) {
         assert_eq!(mode & 0o047, 0o040, "{name}");
     }
     assert_eq!(fs::metadata(path.join("segments")).unwrap().mode() & 0o7777, 0o2750, "it passes the group on, too");

@@ -15,7 +15,11 @@ use cloacina_engine::runtime::cron::CronExpression;
 
 /// Checks that a decoded value has exactly one encoding, and decodes to the same value again. It compares bytes, not values, because
 /// NaN is not equal to itself.
-fn stays<T, E: Debug>(bytes: &[u8], decode: fn(&[u8]) -> Result<T, E>, encode: fn(&T) -> Vec<u8>) -> Option<T> {
+fn check_round_trip<T, E: Debug>(
+    bytes: &[u8],
+    decode: fn(&[u8]) -> Result<T, E>,
+    encode: fn(&T) -> Vec<u8>,
+) -> Option<T> {
     let read = decode(bytes).ok()?;
     let written = encode(&read);
     assert!(written.len() <= bytes.len(), "the encoding is longer than the input");
@@ -25,20 +29,20 @@ fn stays<T, E: Debug>(bytes: &[u8], decode: fn(&[u8]) -> Result<T, E>, encode: f
 }
 
 pub(crate) fn event(bytes: &[u8]) {
-    stays(bytes, codec::decode_event, codec::encode_event);
-    stays(bytes, codec::decode_schedule_event, codec::encode_schedule_event);
-    stays(bytes, codec::decode_trigger_event, codec::encode_trigger_event);
+    check_round_trip(bytes, codec::decode_event, codec::encode_event);
+    check_round_trip(bytes, codec::decode_schedule_event, codec::encode_schedule_event);
+    check_round_trip(bytes, codec::decode_trigger_event, codec::encode_trigger_event);
 }
 
 pub(crate) fn label(bytes: &[u8]) {
-    stays(bytes, codec::decode_label, codec::encode_label);
-    stays(bytes, codec::decode_schedule_label, codec::encode_schedule_label);
-    stays(bytes, codec::decode_trigger_label, codec::encode_trigger_label);
+    check_round_trip(bytes, codec::decode_label, codec::encode_label);
+    check_round_trip(bytes, codec::decode_schedule_label, codec::encode_schedule_label);
+    check_round_trip(bytes, codec::decode_trigger_label, codec::encode_trigger_label);
 }
 
 /// A definition and its graph.
 pub(crate) fn definition(bytes: &[u8]) {
-    let Some(definition) = stays(bytes, codec::decode_definition, codec::encode_definition) else { return };
+    let Some(definition) = check_round_trip(bytes, codec::decode_definition, codec::encode_definition) else { return };
     let tasks = definition.tasks.len();
     if let Ok(graph) = Graph::new(Arc::new(definition)) {
         assert_eq!(graph.len(), tasks);

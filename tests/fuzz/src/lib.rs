@@ -6,7 +6,7 @@
 //! broke it; `tests/corpus.rs` runs all of them in every `make test`.
 
 mod engine;
-mod people;
+mod user_input;
 
 use cloacina_store::fuzzing as store;
 use peak_alloc::PeakAlloc;
@@ -43,8 +43,8 @@ pub const TARGETS: [Target; 19] = [
     ("history", engine::history),
     ("json", engine::json),
     ("cron", engine::cron),
-    ("proof", people::proof),
-    ("command_line", people::command_line),
+    ("proof", user_input::proof),
+    ("command_line", user_input::command_line),
 ];
 
 /// Runs a target on some bytes.

@@ -150,7 +150,7 @@ fn stored(seeds: &Seeds) {
 }
 
 /// Sends every request of the protocol to a log in a directory.
-fn questions(seeds: &Seeds) {
+fn requests(seeds: &Seeds) {
     const VERSION: u8 = 4;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
@@ -224,6 +224,6 @@ fn main() {
     let seeds = Seeds(folder);
     golden(&seeds, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden"));
     stored(&seeds);
-    questions(&seeds);
+    requests(&seeds);
     texts(&seeds);
 }

@@ -123,7 +123,7 @@ fn a_task_with_a_new_dependency_waits_for_it_before_it_runs_again() {
     new.open();
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
     let events = event_names(&**engine.log(), execution);
-    let place = |event: &str| events.iter().position(|event| event == event).expect(event);
+    let place = |event: &str| events.iter().position(|name| name == event).expect(event);
     assert!(place("TaskStarted wait 2") > place("TaskCompleted new 1"), "{events:?}");
     assert!(place("TaskStarted flaky 2") > place("TaskCompleted new 1"), "{events:?}");
 }

@@ -32,7 +32,7 @@ fn a_paused_execution_starts_nothing_until_it_is_unpaused() {
     engine.unpause(execution).unwrap();
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
     let events = event_names(&**engine.log(), execution);
-    let place = |event: &str| events.iter().position(|event| event == event).unwrap();
+    let place = |event: &str| events.iter().position(|name| name == event).unwrap();
     assert!(place("TaskStarted second 1") > place("ExecutionUnpaused"));
 }
 

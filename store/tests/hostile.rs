@@ -161,7 +161,7 @@ fn runs_alone(test: &str) -> bool {
     let output = command.args(["--exact", &name, "--nocapture"]).env(ALONE, "1").output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(stdout.contains("1 passed"), "the test did not run: {request}");
+    assert!(stdout.contains("1 passed"), "the test did not run: {stdout}");
     false
 }
 

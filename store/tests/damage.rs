@@ -109,7 +109,7 @@ fn durable(disk: &MemoryDisk, original: &Original, closed: bool) -> u64 {
 fn assert_refused_or_right(disk: &MemoryDisk, original: &Original, least: u64, what: &str) {
     match MemoryLog::open(disk) {
         Ok(log) => {
-            assert_eq!(log.verify().findings, [], "{what}: it was taken up");
+            assert_eq!(log.verify().findings, [], "{what}: it was opened");
             original.assert_nothing_wrong(&log, least, what);
         }
         Err(OpenError::Damaged { .. }) => {}
@@ -484,7 +484,7 @@ fn a_wrong_byte_is_named_with_its_stream_and_seq() {
     assert!(what.contains("its hash is"), "{what}");
     assert_eq!(log.read(stream(1), 0, 1).unwrap().len(), 1, "what is before it can be read");
     assert_eq!(log.read(stream(2), 0, 10).unwrap().len(), 3, "other streams can be read");
-    assert!(log.append(one(stream(1), 4, b"goes on")).is_ok(), "its end is known");
+    assert!(log.append(one(stream(1), 4, b"another")).is_ok(), "its end is known");
     let named = |finding: &ReadError| matches!(finding, ReadError::Damaged { stream: of, .. } if *of == stream(1));
     assert!(log.verify().findings.iter().any(named));
 }

@@ -40,7 +40,7 @@ fn assert_kept_and_usable(disk: &MemoryDisk, acknowledged: &[Record]) {
     let found = log.tail(0, usize::MAX).unwrap();
     assert_eq!(found[..acknowledged.len()], *acknowledged);
     assert_eq!(log.verify().findings, []);
-    log.append(one(stream(99), 0, b"goes on")).unwrap();
+    log.append(one(stream(99), 0, b"another")).unwrap();
     assert_eq!(log.verify().findings, []);
     let written = log.tail(0, usize::MAX).unwrap();
     drop(log);

@@ -205,7 +205,7 @@ fn hostile_clients_harm_nobody_and_leave_nothing_behind() {
         ];
         let mut seq = 0;
         while seq < EVENTS || clients.iter().any(|client| !client.is_finished()) {
-            log.append(one(stream(2), seq, b"goes on")).unwrap();
+            log.append(one(stream(2), seq, b"another")).unwrap();
             seq += 1;
         }
         for client in clients {

@@ -121,7 +121,7 @@ fn a_reader_stays_with_a_log_that_others_open_change_and_close() {
     log.close().unwrap();
     drop(log);
     for number in [3, 5, 7] {
-        assert_eq!(reader.head().unwrap().durability, None, "nobody holds it");
+        assert_eq!(reader.head().unwrap().durability, None, "no process has it open");
         assert_eq!(reader.read(stream(1), 0, 10).unwrap(), records);
         let log = open(&path, &Options::default()).unwrap();
         assert!(reader.head().unwrap().durability.is_some(), "it asks the process that opened the log");
@@ -243,7 +243,7 @@ fn a_hostile_reader_harms_nobody() {
         assert!(answer.len() < 1_000);
     }
     let idle: Vec<_> = (0..10).map(|_| UnixStream::connect(&socket).unwrap()).collect();
-    written.log.append(one(stream(1), 1, b"goes on")).unwrap();
+    written.log.append(one(stream(1), 1, b"another")).unwrap();
     assert_eq!(open_reader(&written.path).unwrap().read(stream(1), 0, 10).unwrap().len(), 2);
     written.log.close().unwrap();
     drop(idle);

@@ -148,7 +148,7 @@ impl World {
         let log = log.unwrap();
         assert_eq!(&Content::of(&log), expected, "{name}, {what}");
         assert_eq!(log.verify().findings, [], "{name}, {what}");
-        log.append(one(stream(1), log.stream(stream(1)).unwrap().records, b"goes on")).unwrap();
+        log.append(one(stream(1), log.stream(stream(1)).unwrap().records, b"another")).unwrap();
         log.close().unwrap();
         // The open after that warns of nothing.
         let (log, again) = warned(|| writable(&copied));
@@ -343,7 +343,7 @@ fn an_index_that_reaches_further_than_the_log_after_a_power_cut_is_rebuilt() {
         assert_eq!(Content::of(&log), expected, "{name}");
         assert!(warnings.iter().any(|warning| warning.contains("made anew")), "{name}: {warnings:?}");
         let next = log.stream(stream(1)).unwrap().records;
-        log.append(one(stream(1), next, b"goes on")).unwrap();
+        log.append(one(stream(1), next, b"another")).unwrap();
         assert_eq!(log.verify().findings, [], "{name}");
         log.close().unwrap();
         assert_eq!(verify(&path(name)).unwrap().findings, [], "{name}");
@@ -405,7 +405,7 @@ fn a_log_that_is_killed_while_a_segment_begins_opens() {
         for left in [disk.after_kill(), disk.after_power_cut()] {
             let after = MemoryLog::open(&left).unwrap();
             assert_eq!(after.read(stream(1), 0, 99).unwrap().len() as u64, seq + 1);
-            after.append(one(stream(1), seq + 1, b"goes on")).unwrap();
+            after.append(one(stream(1), seq + 1, b"another")).unwrap();
             assert_eq!(after.verify().findings, []);
             drop(after);
             MemoryLog::open(&left.after_kill()).unwrap();

@@ -165,7 +165,7 @@ fn a_compacted_log_is_shorter_with_the_same_contents() {
 
     let log = open(&world.path("log"), &Options { create: false, ..Options::default() }).unwrap();
     assert_eq!(hash_at(&log, end.position), end.hash, "the hash of the log is what it was");
-    log.append(one(stream(90), 1, b"goes on")).unwrap();
+    log.append(one(stream(90), 1, b"another")).unwrap();
     log.close().unwrap();
     assert_eq!(verify(&world.path("log")).unwrap().findings, []);
 }
@@ -226,7 +226,7 @@ fn a_damaged_log_is_not_compacted() {
     fs::write(&segment, &bytes).unwrap();
     let compacted = compact(&world.path("log"));
     assert!(matches!(compacted, Err(OpenError::Damaged { .. })), "{compacted:?}");
-    assert_eq!(fs::read(&segment).unwrap(), bytes, "it is as it was");
+    assert_eq!(fs::read(&segment).unwrap(), bytes, "it is unchanged");
     assert_eq!(fs::read_dir(world.directory.path()).unwrap().count(), 1);
     assert!(matches!(compact(&world.path("none")), Err(OpenError::Missing { .. })));
 }
@@ -249,7 +249,7 @@ fn repairing_an_intact_log_copies_everything() {
     assert_eq!(after, before);
     assert_eq!(new.erasures(stream(1)).unwrap()[0].note, b"a note");
     assert!(new.definition(seal::fingerprint(b"source")).unwrap().is_some());
-    new.append(one(stream(90), 1, b"goes on")).unwrap();
+    new.append(one(stream(90), 1, b"another")).unwrap();
     assert_eq!(new.verify().findings, []);
     new.close().unwrap();
     assert!(matches!(repair(&world.path("log"), &world.path("new")), Err(RepairError::Exists(_))));
@@ -272,7 +272,7 @@ fn damaged_streams_are_listed_and_the_others_are_copied() {
         let done = repair(&world.path("log"), &new).unwrap();
         assert_eq!(done.lost.iter().map(|lost| lost.stream).collect::<Vec<_>>(), [stream(number.into())]);
         assert_eq!(done.streams, 39);
-        assert_eq!(fs::read(&segment).unwrap(), damaged, "the damaged log is as it was");
+        assert_eq!(fs::read(&segment).unwrap(), damaged, "the damaged log is unchanged");
         let copy = open_reader(&new).unwrap();
         for (id, records) in streams.iter().zip(&before) {
             match done.lost.iter().find(|lost| lost.stream == *id) {

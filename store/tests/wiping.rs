@@ -112,7 +112,7 @@ fn reopened_and_checked(left: &MemoryDisk, before: &[(u128, Vec<Record>)], case:
         }
         gone.push(if erased.is_empty() { Gone::Nothing } else { Gone::Bodies });
     }
-    log.append(one(stream(91), 0, b"goes on")).unwrap();
+    log.append(one(stream(91), 0, b"another")).unwrap();
     gone
 }
 

@@ -194,7 +194,7 @@ fn zeros_in_the_middle_of_a_log_are_refused() {
             for length in [112, group.length] {
                 let damaged = disk.after_kill();
                 let mut zeros = content.clone();
-                zeros[group.at..group.at + length].append_everything(0);
+                zeros[group.at..group.at + length].fill(0);
                 damaged.damage(&group.name, Some(&zeros));
                 let is_tail = !closed && number + 1 == groups.len();
                 let what = format!("{length} zeros in group {number}, closed: {closed}");

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Counts what the system is really asked for, with strace: how many fdatasync and fsync a workflow costs. An engine that
-# opens a log and closes it costs some, too; what is compared with the counts of the log is the difference to that.
+# Counts the fdatasync and fsync calls of a workflow with strace, and compares them with the log's own count. The calls
+# of an engine that only opens and closes a log are subtracted.
 # Usage: tests/flushes.sh [path of the one_run binary]
 set -eu
 run=${1:-${CARGO_TARGET_DIR:-target}/debug/one_run}
@@ -11,9 +11,9 @@ fi
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 
-# syncs DIRECTORY WORKFLOW: prints how many syncs the run asked for, then how many the log counted.
+# syncs DIRECTORY WORKFLOW: prints the number of sync calls of the run, then the count of the log.
 syncs() {
-    "$run" "$1" none >/dev/null # the log exists, so that making it is not counted
+    "$run" "$1" none >/dev/null # create the log first, so that its creation is not counted
     counted=$(strace -f -qq -o "$directory/trace" -e trace=fdatasync,fsync "$run" "$1" "$2")
     echo "$(grep -cE '(fdatasync|fsync)\(' "$directory/trace") $counted"
 }
@@ -26,7 +26,7 @@ for workflow in "one 2" "three 4"; do
     workflow=${workflow% *}
     found=$(syncs "$directory/$workflow" "$workflow")
     asked=$((${found% *} - none))
-    echo "$workflow task(s) in a row: $asked syncs (the log counted ${found#* }), at most $most"
+    echo "chain of $workflow: $asked syncs (the log counted ${found#* }), at most $most"
     if [ "$asked" -lt "${found#* }" ] || [ "$asked" -gt "$most" ] || [ "${found#* }" -gt "$most" ]; then
         echo "FAILED: $workflow" >&2
         status=1

@@ -1,6 +1,6 @@
 """Checks the types of the JavaScript: the pages of replay, and their tests.
 
-Without node and npm it says that nothing was checked; with CLOACA_NOTHING_SKIPPED=1 that is a failure.
+Without node and npm it prints that nothing was checked; with CLOACA_NOTHING_SKIPPED=1 that is a failure.
 """
 
 import os
@@ -15,26 +15,26 @@ PROJECTS = [ROOT / "replay" / "web", BROWSER]
 
 
 def missing(*programs: str) -> str | None:
-    """What the tools of tests/browser lack on this machine, which also needs these programs; None if they can run.
+    """Returns why the tools of tests/browser, and these programs, cannot run on this machine; None if they can.
 
-    Installs the packages that package-lock.json names, unless they are there already.
+    Installs the packages of package-lock.json unless they are installed.
     """
     lacks = [name for name in ("node", "npm", *programs) if shutil.which(name) is None]
     if lacks:
-        return f"there is no {' and no '.join(lacks)} here (on Debian: apt-get install nodejs npm chromium)"
+        return f"{' and '.join(lacks)} not found (on Debian: apt-get install nodejs npm chromium)"
     lock = BROWSER / "package-lock.json"
-    # What npm writes last, from what it installed.
+    # npm writes this file last.
     installed = BROWSER / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
         install = ["npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefix", str(BROWSER)]
         run = subprocess.run(install, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if run.returncode != 0:
-            return f"npm cannot install what tests/browser/package-lock.json names: {run.stdout.strip()[-300:]}"
+            return f"npm cannot install the packages of tests/browser/package-lock.json: {run.stdout.strip()[-300:]}"
     return None
 
 
 def main() -> int:
-    """Checks each project; 0 if nothing is wrong."""
+    """Checks each project; returns 0 if nothing is wrong."""
     why = missing()
     if why is not None:
         print(f"javascript: SKIPPED, NO TYPES ARE CHECKED: {why}", flush=True)

@@ -1,6 +1,6 @@
-"""Checks what changed since the branch `main`: format, lints, types, and the tests closest to it.
+"""Checks the changes since the branch `main`: format, lints, types, and the closest tests.
 
-It is for the time between two edits. `make test` and `make lint` check everything.
+Meant to be run between two edits. `make test` and `make lint` check everything.
 """
 
 import json
@@ -17,18 +17,18 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".venv" / "bin"
 PACKAGE = ROOT / "bindings" / "python" / "cloaca"
 CRATES = ["store", "engine", "replay", "admin", "bindings", "benches", "tests/fuzz", "tests"]
-# The same as for `make lint`, so that neither checks again what the other has.
+# The same arguments as in `make lint`, so that both share their build artifacts.
 CLIPPY = ["cargo", "clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]
 BUILD = ["cargo", "test", "--quiet", "--locked", "--no-run", "--message-format", "json-render-diagnostics"]
 
 
 def lines(*command: str) -> list[str]:
-    """The lines that a command prints."""
+    """Returns the lines that a command prints."""
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
 
 
 def changed_files() -> list[str]:
-    """The files that differ from where this branch left `main`, committed or not, and that still exist."""
+    """Returns the existing files that differ from the merge base with `main`, committed or not."""
     branches = subprocess.run(
         ["git", "merge-base", "HEAD", "main"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -38,12 +38,12 @@ def changed_files() -> list[str]:
 
 
 def crate_of(name: str) -> str | None:
-    """The crate that a file belongs to."""
+    """Returns the crate of a file."""
     return next((crate for crate in CRATES if name.startswith(f"{crate}/")), None)
 
 
 def check(what: str, *command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> bool:
-    """Runs a command, shows its output only if it fails, and says how long it took."""
+    """Runs a command, shows its output only if it fails, and prints how long it took."""
     began = time.monotonic()
     run = subprocess.run(
         command,
@@ -62,7 +62,7 @@ def check(what: str, *command: str | Path, cwd: Path = ROOT, env: dict[str, str]
 
 
 def test_modules(files: list[str]) -> dict[str, set[str]]:
-    """For each crate the modules of its test program that changed; an empty name stands for all of them."""
+    """Returns for each crate the changed modules of its test program; an empty name means all of them."""
     modules: dict[str, set[str]] = {}
     for name in files:
         crate = crate_of(name)
@@ -71,16 +71,16 @@ def test_modules(files: list[str]) -> dict[str, set[str]]:
         if found := re.fullmatch(rf"{crate}/tests/(\w+)\.rs", name):
             modules.setdefault(crate, set()).add("" if found[1] == "main" else f"{found[1]}::")
         elif name.startswith((f"{crate}/tests/", "engine/src/core/")):
-            # What all tests share. The core is tested through its public functions, without a clock or a log.
+            # A helper of all tests, or the core, which the tests use through its public functions.
             modules.setdefault(crate, set()).add("")
     return modules
 
 
 def test_programs(targets: list[str]) -> dict[tuple[str, str], Path] | None:
-    """Builds test programs, and says where they are by crate and target; None if they do not compile.
+    """Builds test programs, and returns their paths by crate and target; None if they do not compile.
 
-    All crates are built with the same features as for `make test`: what only one of them asks for would build the
-    dependencies again.
+    All crates are built together, as for `make test`: the features of a single crate would build the dependencies
+    again.
     """
     run = subprocess.run([*BUILD, *targets], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if run.returncode != 0:
@@ -96,7 +96,7 @@ def test_programs(targets: list[str]) -> dict[tuple[str, str], Path] | None:
 
 
 def check_rust(files: list[str]) -> bool:
-    """Format and lints of all crates, unit tests of those that changed, and the modules of tests that changed."""
+    """Checks format and lints of all crates, the unit tests of changed crates, and changed test modules."""
     crates = {crate for crate in map(crate_of, files) if crate}
     ok = check("rust format", "cargo", "fmt", "--all", "--check")
     ok &= check("clippy", *CLIPPY)
@@ -107,7 +107,7 @@ def check_rust(files: list[str]) -> bool:
     print(f"rust tests: {'FAILED to compile' if programs is None else 'compiled'} in {time.monotonic() - began:.1f} s")
     if programs is None:
         return False
-    # Few cases for tests of properties; `make test` takes many.
+    # Few cases for property tests; `make test` runs many.
     env = {"PROPTEST_CASES": os.environ.get("PROPTEST_CASES", "16")}
     for crate in sorted(crates):
         directory = ROOT / crate
@@ -120,15 +120,15 @@ def check_rust(files: list[str]) -> bool:
     return ok
 
 
-def installed_from_here() -> bool:
-    """Whether the package in .venv is this checkout's own, and not a wheel that was built from it."""
+def has_editable_install() -> bool:
+    """Whether .venv has an editable install of this checkout, not a wheel."""
     where: list[str | Path] = [TOOLS / "python", "-c", "import cloaca; print(cloaca.__file__)"]
     run = subprocess.run(where, cwd=ROOT / "tests", capture_output=True, text=True, check=False)
     return bool(run.stdout.strip() == str(PACKAGE / "__init__.py"))
 
 
 def check_python(files: list[str]) -> bool:
-    """Format, lints and types of the package; and the tests that changed, or are called after a module that did."""
+    """Checks format, lints and types of the package, changed tests, and the tests named after changed modules."""
     ok = check("ruff", TOOLS / "ruff", "check", ".") & check("ruff format", TOOLS / "ruff", "format", "--check", ".")
     modules = [Path(name) for name in files if name.startswith("bindings/python/cloaca/")]
     if modules:
@@ -136,15 +136,15 @@ def check_python(files: list[str]) -> bool:
     tests = {ROOT / name for name in files if re.fullmatch(r"tests/python/test_\w+\.py", name)}
     named = (ROOT / "tests" / "python" / f"test_{module.stem.strip('_')}.py" for module in modules)
     tests |= {test for test in named if test.exists()}
-    if tests and not installed_from_here():
-        print("python tests: left out, for .venv has no editable install (make develop)")
+    if tests and not has_editable_install():
+        print("python tests: skipped, because .venv has no editable install; run `make develop` first")
     elif tests:
         ok &= check("python tests", TOOLS / "python", "-m", "pytest", "-q", *sorted(tests))
     return ok
 
 
 def check_javascript() -> bool:
-    """Types, and the tests that need no browser."""
+    """Checks types, and runs the tests that need no browser."""
     ok = check("javascript types", sys.executable, "tests/javascript.py")
     if javascript.missing() is None:
         tests = [javascript.BROWSER / f"{name}.test.mjs" for name in ("model", "raw")]
@@ -153,12 +153,12 @@ def check_javascript() -> bool:
 
 
 def main() -> int:
-    """Checks each language of which a file changed; 0 if nothing is wrong."""
+    """Checks each language with changed files; returns 0 if nothing is wrong."""
     began = time.monotonic()
     files = changed_files()
     ok = True
     rust = (".rs", ".snap", "Cargo.toml", "Cargo.lock")
-    # Its pages are compiled into the debugger.
+    # The pages in replay/web are compiled into the debugger.
     if any(name.endswith(rust) or name.startswith("replay/web/") for name in files):
         ok &= check_rust(files)
     if any(name.endswith((".py", ".pyi", "ruff.toml")) for name in files):

@@ -1,8 +1,8 @@
-"""Runs every test of the repository: the Rust workspace, its documentation, the Python package as installed, and the pages
-of replay in a browser.
+"""Runs every test of the repository: the Rust workspace, its documentation, the installed Python package, and the pages of
+replay in a browser.
 
-Says one line for each part, shows the whole output of a part that failed, and ends with the number of tests. With
-CLOACA_NOTHING_SKIPPED=1 a test that was skipped is a failure.
+Prints a line for each part, the whole output of a failed part, and the number of tests. With CLOACA_NOTHING_SKIPPED=1
+a skipped test is a failure.
 """
 
 import os
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass
 class Part:
-    """One test runner, and how its output is counted."""
+    """A test runner, and the pattern that counts its results."""
 
     name: str
     command: list[str]
@@ -40,7 +40,7 @@ PARTS = [
 
 
 def count(part: Part, output: str) -> tuple[int, int, int]:
-    """How many tests passed, failed and were skipped, by the closing lines of the runner."""
+    """Returns how many tests passed, failed and were skipped, from the summary lines of the runner."""
     if part.counts is CARGO:
         found = [tuple(int(number) for number in match.groups()) for match in CARGO.finditer(output)]
         passed, failed, skipped = (sum(column) for column in zip(*found, strict=True)) if found else (0, 0, 0)
@@ -57,13 +57,13 @@ def count(part: Part, output: str) -> tuple[int, int, int]:
 
 
 def main() -> int:
-    """Runs the parts one after the other; 0 if every test passed."""
+    """Runs the parts one after the other; returns 0 if every test passed."""
     passed = failed = skipped = 0
     broken = False
     for part in PARTS:
         why = missing("chromium") if part.name == "browser" else None
         if why is not None:
-            print(f"browser: SKIPPED, NOTHING OF REPLAY'S PAGES IS TESTED: {why}", flush=True)
+            print(f"browser: SKIPPED, the pages of replay are not tested: {why}", flush=True)
             skipped += 1
             continue
         began = time.monotonic()
@@ -78,7 +78,7 @@ def main() -> int:
         print(f"{part.name}: {ok} passed, {bad} failed, {left_out} skipped in {time.monotonic() - began:.0f} s", flush=True)
         passed, failed, skipped = passed + ok, failed + bad, skipped + left_out
     if skipped and os.environ.get("CLOACA_NOTHING_SKIPPED"):
-        print(f"{skipped} tests were skipped, and here nothing may be")
+        print(f"{skipped} tests were skipped, which CLOACA_NOTHING_SKIPPED forbids")
         broken = True
     print(f"{passed} passed, {max(failed, int(broken and not failed))} failed, {skipped} skipped")
     return int(broken)

@@ -1,9 +1,9 @@
-"""Measures the conversion of context values beside `json` and `orjson`, on data in the shape of the tutorial's.
+"""Compares the conversion of context values with `json` and `orjson`, on data shaped like the tutorial's.
 
     .venv/bin/python benches/python/json_speed.py
 
-Each row is the median of many rounds, in microseconds, and how many times faster than the module `json` it is. A write
-to a context is the conversion of the value to JSON text, a read the way back; there is no other detour on either.
+Each row is the median of many rounds in microseconds, and the speed relative to the module `json`. A write to a context
+is exactly the conversion of the value to JSON text, and a read the conversion back.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def customers() -> dict[str, Any]:
 
 
 def report() -> dict[str, Any]:
-    """What its last tasks leave: nested objects with floats and texts."""
+    """The result of its last tasks: nested objects with floats and texts."""
     return {
         segment: {
             "count": 33,
@@ -60,7 +60,7 @@ def report() -> dict[str, Any]:
 
 
 def numbers() -> list[Any]:
-    """Integers and floats alone."""
+    """Nothing but integers and floats."""
     return [[number, number / 7, -number * 1e-7, number * 10**12] for number in range(250)]
 
 

@@ -1,9 +1,9 @@
-"""Measures how long a log takes to open whose schedule has fired ten thousand times, beside one that never fired.
+"""Measures the opening of a log whose schedule has fired ten thousand times, and of one whose schedule never fired.
 
     .venv/bin/python benches/python/opening.py
 
-The fires come under a virtual clock. What differs is the reading of the schedule's own history: the executions that it
-started have ended, and are not read.
+The schedule fires under a virtual clock. The difference is the time to read the history of the schedule: its executions
+have ended, and are not read.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ FIRES = 10_000
 ROUNDS = 9
 
 
-def fired(log: Path, times: int) -> None:
-    """A log with a schedule that has fired so often."""
+def create_log(log: Path, times: int) -> None:
+    """Creates a log with a schedule that has fired `times` times."""
     clock = VirtualClock()
     config = cloaca.DefaultRunnerConfig(durability="os")
     with Runner(str(log), config, clock=clock) as runner:
@@ -32,8 +32,8 @@ def fired(log: Path, times: int) -> None:
         runner.set_cron_schedule_enabled(schedule["id"], False)
 
 
-def opening(log: Path) -> float:
-    """The median time to open it, in milliseconds."""
+def time_to_open(log: Path) -> float:
+    """Returns the median time to open the log, in milliseconds."""
     rounds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -52,8 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         for times in (0, FIRES):
             log = Path(directory) / str(times)
-            fired(log, times)
-            print(f"a log whose schedule has fired {times:>6} times opens in {opening(log):6.1f} ms", flush=True)
+            create_log(log, times)
+            print(f"a log whose schedule has fired {times:>6} times opens in {time_to_open(log):6.1f} ms", flush=True)
 
 
 if __name__ == "__main__":

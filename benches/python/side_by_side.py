@@ -1,7 +1,7 @@
-"""Measures workflows from Python against the disk's own sync time, in one run.
+"""Measures workflows from Python relative to the sync time of the disk.
 
-Every latency stands beside its ratio to one fdatasync of 256 bytes appended to a file in the same directory, measured
-just before and just after. Give a directory on the disk that matters; without one a temporary directory here is used.
+Every latency is printed with its ratio to one fdatasync of 256 bytes appended to a file in the same directory, measured
+just before and just after. Pass a directory on the disk to measure; the default is a temporary directory here.
 
     .venv/bin/python benches/python/side_by_side.py [DIRECTORY]
 """
@@ -26,7 +26,7 @@ SYNCS = 400
 
 
 def sync_times(directory: Path) -> list[float]:
-    """Seconds of single fdatasyncs of 256 bytes, appended to a growing file."""
+    """Returns the seconds of single fdatasyncs, each after 256 bytes were appended to a growing file."""
     times = []
     path = directory / "sync-probe"
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
@@ -54,14 +54,14 @@ def workflow(name: str, edges: dict[str, list[str]]) -> None:
 
 
 def chain(length: int) -> dict[str, list[str]]:
-    """Each task depends on the one before."""
+    """Each task depends on the previous one."""
     return {f"t{at}": [f"t{at - 1}"] if at else [] for at in range(length)}
 
 
 def fan(width: int) -> dict[str, list[str]]:
-    """One task, then many side by side, then one that depends on all of them."""
-    middle = {f"m{at}": ["first"] for at in range(width)}
-    return {"first": [], **middle, "last": list(middle)}
+    """One task, then many parallel ones, then one that depends on all of them."""
+    inner = {f"m{at}": ["first"] for at in range(width)}
+    return {"first": [], **inner, "last": list(inner)}
 
 
 def fifteen() -> dict[str, list[str]]:
@@ -77,7 +77,7 @@ def fifteen() -> dict[str, list[str]]:
 
 
 def time_calls(call: Callable[[], object], times: int) -> list[float]:
-    """Seconds of each of some calls, after a few to warm up."""
+    """Returns the seconds of each call, after a few calls to warm up."""
     for _ in range(max(3, times // 10)):
         call()
     taken = []
@@ -90,7 +90,7 @@ def time_calls(call: Callable[[], object], times: int) -> list[float]:
 
 @contextmanager
 def runner(directory: Path, slots: int = 4) -> Iterator[cloaca.DefaultRunner]:
-    """A runner on a log of its own."""
+    """Opens a runner on a new log."""
     path = tempfile.mkdtemp(dir=directory)
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=slots)
     with cloaca.DefaultRunner(f"cloaca:///{path}/log", config) as opened:
@@ -98,24 +98,24 @@ def runner(directory: Path, slots: int = 4) -> Iterator[cloaca.DefaultRunner]:
 
 
 def latency(directory: Path, label: str, name: str, times: int, goal: str) -> None:
-    """Prints the latency of one workflow at a time, beside the disk's."""
+    """Prints the latency of one workflow at a time, and its ratio to the disk's."""
     with runner(directory) as opened:
         before = sync_times(directory)
         taken = time_calls(lambda: opened.execute(name), times)
         disk = statistics.median(before + sync_times(directory))
-    middle, slow = statistics.median(taken), sorted(taken)[int(len(taken) * 0.99)]
-    print(f"{label:34} p50 {middle * 1e3:8.2f} ms  p99 {slow * 1e3:8.2f} ms  {middle / disk:7.1f} x fdatasync   goal {goal}")
+    median, slow = statistics.median(taken), sorted(taken)[int(len(taken) * 0.99)]
+    print(f"{label:34} p50 {median * 1e3:8.2f} ms  p99 {slow * 1e3:8.2f} ms  {median / disk:7.1f} x fdatasync   goal {goal}")
 
 
 def switches() -> int:
-    """Context switches of all threads that there are."""
+    """Returns the context switches of all threads of this process."""
     fields = re.compile(r"ctxt_switches:\s+(\d+)")
     statuses = (path.read_text() for path in Path("/proc/self/task").glob("*/status"))
     return sum(int(number) for status in statuses for number in fields.findall(status))
 
 
 def throughput(directory: Path, slots: int, goal: str, count: int = 6000, in_flight: int = 64) -> None:
-    """Prints how many three-task workflows a second are done with many in flight, durable, and what a task costs."""
+    """Prints the throughput of durable three-task workflows with many in flight, and the cost of a task."""
     with runner(directory, slots) as opened, ThreadPoolExecutor(in_flight) as pool:
         list(pool.map(lambda _: opened.execute("chain3"), range(500)))
         switched, worked, began = switches(), time.process_time(), time.perf_counter()
@@ -127,7 +127,7 @@ def throughput(directory: Path, slots: int, goal: str, count: int = 6000, in_fli
 
 
 def starting(directory: Path, count: int = 8000) -> None:
-    """Prints how many executions a second are started together, durable."""
+    """Prints how many executions per second `submit_many` starts, durably."""
     inputs = [{"number": number} for number in range(count)]
     with runner(directory) as opened:
         opened.execute("one")
@@ -138,7 +138,7 @@ def starting(directory: Path, count: int = 8000) -> None:
 
 
 def idle(directory: Path, seconds: float = 3.0) -> None:
-    """Prints the CPU that an open runner uses while nothing happens."""
+    """Prints the CPU time of an idle runner."""
     with runner(directory) as opened:
         opened.execute("one")
         time.sleep(1.0)

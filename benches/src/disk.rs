@@ -1,11 +1,11 @@
-//! What the disk itself takes, and what a process has of it and of memory.
+//! The sync time of the disk, and the disk space, memory and processor time of a process.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// A file to which 256 bytes are appended and synced, to know what that costs at this moment.
+/// Measures the current sync time of a disk, with a file to which 256 bytes are appended and synced.
 pub struct Probe {
     file: File,
     path: PathBuf,
@@ -13,10 +13,10 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// A probe on the disk of a directory.
+    /// Creates a probe on the disk of a directory.
     ///
     /// # Errors
-    /// Where its file cannot be made.
+    /// If its file cannot be created.
     pub fn new(directory: &Path) -> io::Result<Self> {
         let path = directory.join("sync-probe");
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
@@ -26,7 +26,7 @@ impl Probe {
     /// Appends and syncs once.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system call fails.
     pub fn sync(&mut self) -> io::Result<()> {
         self.file.write_all(&[7; 256])?;
         let began = Instant::now();
@@ -35,30 +35,30 @@ impl Probe {
         Ok(())
     }
 
-    /// The middle of all times so far.
-    pub fn middle(&mut self) -> Duration {
-        at_share(&mut self.times, 50)
+    /// The median of all times so far.
+    pub fn median(&mut self) -> Duration {
+        percentile(&mut self.times, 50)
     }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        // It stands in a directory that is removed anyway.
+        // Its directory is removed anyway.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// The time below which so many of a hundred lie. Zero where there are none.
-pub fn at_share(times: &mut [Duration], percent: usize) -> Duration {
+/// A percentile of some times; zero if there are none.
+pub fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort_unstable();
     let at = (times.len() * percent / 100).min(times.len().saturating_sub(1));
     times.get(at).copied().unwrap_or_default()
 }
 
-/// The bytes that the files of a directory take on the disk.
+/// The bytes that the files of a directory occupy on the disk.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be read.
 pub fn bytes_of(directory: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
 
@@ -71,10 +71,10 @@ pub fn bytes_of(directory: &Path) -> io::Result<u64> {
     Ok(sum)
 }
 
-/// The most memory that this process has had so far, in bytes.
+/// The peak memory of this process so far, in bytes.
 ///
 /// # Errors
-/// Where the system does not say so.
+/// If the system does not report it.
 pub fn peak_memory() -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
@@ -82,17 +82,17 @@ pub fn peak_memory() -> io::Result<u64> {
     kilobytes.map(|kilobytes| kilobytes * 1024).map_err(io::Error::other)
 }
 
-/// The bytes that this process has made the system write to a disk: whole pages, each as often as it was written.
+/// The bytes that the system has written to a disk for this process: whole pages, each counted as often as it was written.
 ///
 /// # Errors
-/// Where the system does not tell.
+/// If the system does not report it.
 pub fn written() -> io::Result<u64> {
     let counts = std::fs::read_to_string("/proc/self/io")?;
     let line = counts.lines().find_map(|line| line.strip_prefix("write_bytes:")).unwrap_or_default();
     line.trim().parse().map_err(io::Error::other)
 }
 
-/// The time that this process has computed, on all processors. On a busy machine it tells more than the clock does.
+/// The processor time of this process, on all processors. On a busy machine it is more reliable than the wall clock.
 #[must_use]
 pub fn processor_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -101,7 +101,7 @@ pub fn processor_time() -> Duration {
     Duration::from_millis(ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
 }
 
-/// So many in a time, for each second.
+/// The rate per second of `count` in a time.
 #[allow(clippy::cast_precision_loss, reason = "it is shown with a few digits")]
 #[must_use]
 pub fn per_second(count: u64, time: Duration) -> f64 {

@@ -1,4 +1,4 @@
-//! What several benches need; they stand in `src/bin/`.
+//! Shared code of the benches in `src/bin/`.
 
 pub mod disk;
 pub mod load;

@@ -1,26 +1,26 @@
-//! The load that stores of events are measured with: decisions of four events of 200 bytes, many streams at once, each of
-//! which appends its next decision when the one before is durable.
+//! The load for stores of events: decisions of four events of 200 bytes in many streams at once. Each stream appends its
+//! next decision once the previous one is durable.
 
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-/// How many events a decision has.
+/// Events per decision.
 pub const EVENTS: u64 = 4;
 
-/// How many bytes the body of an event has.
+/// Bytes of the body of an event.
 pub const BODY: usize = 200;
 
-/// How many decisions a stream has before its place is taken by a new one.
+/// Decisions per stream; then a new stream takes its slot.
 pub const DECISIONS: u64 = 100;
 
-/// Some events of one stream that belong together.
+/// Events of one stream that are appended together.
 pub struct Decision {
-    /// Who waits for it.
+    /// The slot that waits for it.
     pub slot: usize,
-    /// Its stream. Ids grow with the time at which they were made, as those of executions do.
+    /// Its stream. Ids increase with the time of their creation, like those of executions.
     pub stream: [u8; 16],
-    /// The place of its first event in the stream.
+    /// The seq of its first event.
     pub seq: u64,
     /// The events.
     pub bodies: Vec<Vec<u8>>,
@@ -40,10 +40,10 @@ impl Decision {
     }
 }
 
-/// Where a store says that the decision of a slot is durable, or why it never will be.
+/// The channel on which a store acknowledges the decision of a slot, or reports why it failed.
 pub type Done = Sender<(usize, Result<(), String>)>;
 
-/// Makes decisions. Half of a body is the same in each, half is not: what JSON of one workflow looks like to a compressor.
+/// Generates decisions. Half of each body is constant, half is random: to a compressor it looks like the JSON of one workflow.
 pub struct Decisions {
     streams: u64,
     text: Vec<u8>,
@@ -59,7 +59,7 @@ impl Default for Decisions {
     }
 }
 
-/// xorshift: fast, and good enough to look like nothing in particular.
+/// xorshift: fast, and random enough for bodies.
 fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -92,20 +92,20 @@ impl Decisions {
     }
 }
 
-/// What a run of the load came to.
+/// The result of a run of the load.
 pub struct Run {
-    /// How long it took.
+    /// The duration of the run.
     pub taken: Duration,
-    /// How long each acknowledgement took.
+    /// The time to each acknowledgement.
     pub latencies: Vec<Duration>,
 }
 
-/// Appends so many decisions, of which so many are in flight. All that is acknowledged at one moment is answered by one
-/// call of `append`, as the engine's scheduler does. `between` is called while nothing is in flight, after each
-/// acknowledgement of a run with one in flight.
+/// Appends `count` decisions, `in_flight` at a time. Acknowledgements that arrive together are followed by one
+/// call of `append`, as in the engine's scheduler. With one in flight, `between` is called after each
+/// acknowledgement, while nothing is in flight.
 ///
 /// # Errors
-/// Where the store fails.
+/// If the store fails.
 pub fn run(
     decisions: &mut Decisions,
     count: u64,

@@ -1,4 +1,4 @@
-//! A log that is written anew: it is shorter, and the same.
+//! A compacted log: it is shorter, with the same contents.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,10 +46,10 @@ impl World {
     }
 }
 
-/// Appends closed streams, each in three frames that stand among those of others.
-/// What is done to a log between two times that it is written anew.
+/// A change to a log between two compactions.
 type Step<'a> = &'a dyn Fn(&SledLog);
 
+/// Appends closed streams, each in three frames that alternate with those of the others.
 fn append(log: &SledLog, numbers: std::ops::Range<u128>, body: usize) {
     let source = format!("source of {numbers:?}").into_bytes();
     let definition = Definition { fingerprint: seal::fingerprint(&source), bytes: source.into() };
@@ -77,7 +77,7 @@ fn erase(log: &SledLog, number: u128) {
     log.change(Change::Erase(Erase { stream: stream(number), records, reason, by })).unwrap();
 }
 
-/// How many streams came from an archive.
+/// Imports an archive; returns the number of streams.
 fn import(log: &SledLog, import: &Import) -> u64 {
     log.change(Change::Import(import.clone())).unwrap().streams
 }
@@ -88,7 +88,7 @@ fn signed(log: &SledLog) -> Checkpoint {
     checkpoint
 }
 
-/// All that can be read in a closed log.
+/// Everything that can be read from a closed log.
 #[derive(Debug, PartialEq)]
 struct Content {
     head: LogHead,
@@ -115,9 +115,9 @@ impl Content {
     }
 }
 
-/// What was pruned is written over, and stays as long as it was until the log is written anew.
+/// Pruned data is overwritten, and takes as much space as before until the log is compacted.
 #[test]
-fn of_a_hundred_streams_of_which_one_is_left_less_than_a_tenth_is_left() {
+fn a_log_with_one_of_a_hundred_streams_left_is_less_than_a_tenth_as_long() {
     let (world, log) = World::new();
     append(&log, 1..101, 2_000);
     log.close().unwrap();
@@ -137,13 +137,13 @@ fn of_a_hundred_streams_of_which_one_is_left_less_than_a_tenth_is_left() {
     assert_eq!(log.read(stream(49), 0, 99), Err(ReadError::Pruned { stream: stream(49), records: 6 }));
 }
 
-/// No hash of the log changes, so whoever has kept a checkpoint somewhere else can hold the log against it as before.
+/// No hash of the log changes, so it still verifies against checkpoints that were kept elsewhere.
 #[test]
-fn a_log_that_is_written_anew_has_the_hashes_that_it_had_and_proves_what_it_did() {
+fn a_compacted_log_keeps_its_hashes_and_proofs() {
     let (world, log) = World::new();
     append(&log, 1..21, 50);
     let early = signed(&log);
-    // What follows is pruned, all but a little: the checkpoint in its middle stays one.
+    // Most of the following is pruned; the checkpoint in the middle stays valid.
     append(&log, 21..60, 50);
     let middle = signed(&log);
     append(&log, 60..101, 50);
@@ -177,7 +177,7 @@ fn a_log_that_is_written_anew_has_the_hashes_that_it_had_and_proves_what_it_did(
             }
         }
     }
-    // It is written on, and signed on.
+    // The log can be appended to and signed again.
     let log = world.open();
     append(&log, 101..105, 50);
     let next = signed(&log);
@@ -187,7 +187,7 @@ fn a_log_that_is_written_anew_has_the_hashes_that_it_had_and_proves_what_it_did(
 }
 
 #[test]
-fn a_log_that_is_written_anew_twice_is_the_same_as_once() {
+fn a_log_that_is_compacted_twice_is_the_same_as_once() {
     let (world, log) = World::new();
     append(&log, 1..101, 300);
     prune(&log, 20..90);
@@ -199,7 +199,7 @@ fn a_log_that_is_written_anew_twice_is_the_same_as_once() {
     assert_eq!((done.before, done.after), (world.length() as u64, world.length() as u64));
     let twice = world.segments();
     assert_eq!(twice.iter().map(Vec::len).collect::<Vec<_>>(), once.iter().map(Vec::len).collect::<Vec<_>>());
-    // A gap is not made a shorter one, nor a longer one: between two rounds more is pruned.
+    // A second compaction changes no gap, also after more was pruned in between.
     let log = world.open();
     prune(&log, (1..20).filter(|number| *number != 3));
     log.close().unwrap();
@@ -210,9 +210,9 @@ fn a_log_that_is_written_anew_twice_is_the_same_as_once() {
     assert!(world.length() < once.iter().map(Vec::len).sum());
 }
 
-/// Streams come from another log, come back after they were pruned, and are pruned again: in each state the log can be written anew.
+/// Streams are imported from another log, reimported after they were pruned, and pruned again: the log can be compacted in each state.
 #[test]
-fn what_was_imported_erased_and_pruned_again_is_the_same_in_a_log_that_is_written_anew() {
+fn compacting_keeps_streams_that_were_imported_erased_and_pruned_again() {
     let (world, log) = World::new();
     append(&log, 1..101, 300);
     let archive = |name: &str, numbers: std::ops::Range<u128>| {
@@ -236,10 +236,10 @@ fn what_was_imported_erased_and_pruned_again_is_the_same_in_a_log_that_is_writte
 
     let steps: [(&str, Step<'_>); 5] = [
         ("imported", &|log| assert_eq!(import(log, &foreign), 20)),
-        ("come back", &|log| assert_eq!(import(log, &own), 30)),
+        ("reimported", &|log| assert_eq!(import(log, &own), 30)),
         ("erased", &|log| [11, 205, 50].into_iter().for_each(|number| erase(log, number))),
         ("pruned", &|log| prune(log, (15..30).chain(200..205).chain([11]))),
-        ("come back again", &|log| assert_eq!(import(log, &own), 16)),
+        ("reimported again", &|log| assert_eq!(import(log, &own), 16)),
     ];
     for (what, step) in steps {
         let log = world.open();
@@ -253,7 +253,7 @@ fn what_was_imported_erased_and_pruned_again_is_the_same_in_a_log_that_is_writte
     let log = world.open();
     let archived = open_archive(&own.archive).unwrap();
     assert_eq!(log.read(stream(20), 0, 99), archived.read(stream(20), 0, 99), "as it was sealed");
-    assert_eq!(log.read(stream(11), 1, 1).unwrap()[0].body.bytes(), None, "what was erased does not come back");
+    assert_eq!(log.read(stream(11), 1, 1).unwrap()[0].body.bytes(), None, "an erased body does not come back");
     assert_eq!(log.erasures(stream(205)).unwrap().len(), 2);
     assert!(matches!(log.read(stream(200), 0, 9), Err(ReadError::Pruned { .. })));
     assert_eq!(log.verify().findings, []);

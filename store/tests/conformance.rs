@@ -1,4 +1,4 @@
-//! The suite that every backend passes, for the two that there are.
+//! Runs the conformance suite on both backends.
 
 use cloacina_store::log::EventLog;
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};

@@ -1,4 +1,4 @@
-//! A wrong byte anywhere is found, named, and never returned as if it were right.
+//! A wrong byte anywhere is detected and named, and is never returned as valid data.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,8 +13,8 @@ use cloacina_store::merkle::Node;
 use cloacina_store::record::{Record, StreamId};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open, open_reader, seal, verify};
 
-/// Everything that can be in a log.
-fn fill(log: &dyn EventLog) {
+/// Appends one of everything that a log can contain.
+fn append_everything(log: &dyn EventLog) {
     let definition = Definition { fingerprint: seal::fingerprint(b"source"), bytes: b"source".as_slice().into() };
     let mut first = one(stream(1), 0, b"first");
     first.definitions.push(definition);
@@ -28,11 +28,11 @@ fn fill(log: &dyn EventLog) {
     log.append(one(stream(1), 3, b"fourth")).unwrap();
 }
 
-/// A log with everything in it, which a process still has, or which was closed in order.
+/// Returns the disk of such a log, after an orderly close or as a killed process leaves it.
 fn written(closed: bool) -> (MemoryDisk, Original) {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
-    fill(&log);
+    append_everything(&log);
     if closed {
         log.close().unwrap();
     }
@@ -40,7 +40,7 @@ fn written(closed: bool) -> (MemoryDisk, Original) {
     (disk.after_kill(), original)
 }
 
-/// What a log says that is whole.
+/// The contents of the undamaged log.
 struct Original {
     records: Vec<Record>,
     streams: BTreeMap<StreamId, StreamEntry>,
@@ -58,14 +58,14 @@ impl Original {
         self.records.len() as u64
     }
 
-    /// Whatever a log returns is what was written, and of a stream that it knows all or an error. From `least` on records may be missing.
+    /// The log returns only what was written, and each stream completely or as an error. Records from position `least` on may be missing.
     fn assert_nothing_wrong(&self, log: &dyn LogReader, least: u64, what: &str) {
         let tail = log.tail(0, usize::MAX);
         let is_missing = |record: &Record| record.position >= least && record.position < self.end();
         let (old, new): (Vec<_>, Vec<_>) =
             tail.clone().unwrap_or_default().into_iter().partition(|record| record.position < self.end());
         for (found, written) in old.iter().zip(&self.records) {
-            // Where records are missing at the end, others stand there now, which say who opened the log.
+            // Missing records at the end were replaced by those of the reopened log's own stream.
             assert!(found == written || is_missing(found) && found.stream == StreamId::LOG, "{what}: {found:?}");
         }
         assert!(new.iter().all(|record| record.stream == StreamId::LOG), "{what}");
@@ -98,8 +98,8 @@ impl Original {
     }
 }
 
-/// Of a log that was killed the last group may be one that was never finished: nothing tells. So its records may be missing, and
-/// no others.
+/// Returns the position up to which records must be present. The last group of a killed log cannot be error from an unfinished one, so
+/// its records, and no others, may be missing.
 fn durable(disk: &MemoryDisk, original: &Original, closed: bool) -> u64 {
     let last = stored::groups(disk).last().unwrap().first;
     if closed { original.end() } else { last }
@@ -109,7 +109,7 @@ fn durable(disk: &MemoryDisk, original: &Original, closed: bool) -> u64 {
 fn assert_refused_or_right(disk: &MemoryDisk, original: &Original, least: u64, what: &str) {
     match MemoryLog::open(disk) {
         Ok(log) => {
-            assert_eq!(log.verify().findings, [], "{what}: it was taken up");
+            assert_eq!(log.verify().findings, [], "{what}: it was opened");
             original.assert_nothing_wrong(&log, least, what);
         }
         Err(OpenError::Damaged { .. }) => {}
@@ -131,7 +131,7 @@ fn a_flipped_byte_in_any_file_is_refused_or_nothing_wrong_is_returned() {
         let least = durable(&disk, &original, closed);
         for name in disk.names() {
             let content = disk.content(&name).unwrap();
-            // What lies behind the log are zeros, for groups that come.
+            // The end of the log is followed by zeros, allocated ahead.
             for place in 0..content.len().min(end + 300) {
                 let damaged = disk.after_kill();
                 let mut flipped = content.clone();
@@ -152,7 +152,7 @@ fn a_file_that_is_cut_anywhere_is_refused_or_nothing_wrong_is_returned() {
         let (disk, original) = written(closed);
         let groups = stored::groups(&disk);
         let end = groups.last().map(|group| group.at + group.length).unwrap();
-        // The head was written when the log was opened, or when it was closed.
+        // The head covers the log up to its open, or up to its close.
         let covered = if closed { end } else { groups[0].at + groups[0].length };
         for name in disk.names() {
             let content = disk.content(&name).unwrap();
@@ -169,7 +169,7 @@ fn a_file_that_is_cut_anywhere_is_refused_or_nothing_wrong_is_returned() {
     }
 }
 
-/// A group of definitions alone has no position of its own; the groups behind it say that it was on the disk all the same.
+/// A group of definitions alone has no position of its own, but later groups record that it was durable.
 #[test]
 fn a_damaged_group_of_definitions_is_no_end_of_the_log() {
     let disk = MemoryDisk::new();
@@ -183,7 +183,7 @@ fn a_damaged_group_of_definitions_is_no_end_of_the_log() {
     assert!(is_refused(&damaged));
 }
 
-/// Zeros are where the log ends, or where something was that the disk has lost.
+/// Zeros mean the end of the log, or data that the disk has lost.
 #[test]
 fn zeros_in_the_middle_of_a_log_are_refused() {
     for closed in [true, false] {
@@ -214,7 +214,7 @@ fn a_log_without_one_of_its_files_is_refused() {
         for name in disk.names() {
             let damaged = disk.after_kill();
             damaged.damage(&name, None);
-            // A log without its head would be a new one in memory, were it not for what stands there.
+            // Without a head the directory would count as a new log, but for the files that remain.
             let refused = MemoryLog::open(&damaged).err();
             assert!(matches!(refused, Some(OpenError::Damaged { .. })), "without {name}: {refused:?}");
         }
@@ -241,10 +241,10 @@ fn long(closed: bool) -> (MemoryDisk, Vec<Record>) {
 }
 
 #[test]
-fn a_file_of_yesterday_is_refused() {
+fn an_outdated_file_is_refused() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
-    fill(&log);
+    append_everything(&log);
     log.close().unwrap();
     let yesterday = disk.after_kill();
     let log = MemoryLog::open(&disk).unwrap();
@@ -256,7 +256,7 @@ fn a_file_of_yesterday_is_refused() {
             let damaged = today.after_kill();
             damaged.damage(&name, yesterday.content(&name).as_deref());
             let what = format!("{name} of yesterday, closed: {closed}");
-            // The head of yesterday knows less, and nothing that is wrong.
+            // An outdated head covers less of the log, but nothing in it is wrong.
             assert_eq!(is_refused(&damaged.after_kill()), name != "head", "{what}");
             assert_refused_or_right(&damaged, &original, original.end(), &what);
         }
@@ -316,7 +316,7 @@ fn copy(from: &Path, to: &Path) {
 fn in_a_directory(directory: &Path) -> (PathBuf, Original) {
     let path = directory.join("log");
     let log = open(&path, &Options::default()).unwrap();
-    fill(&log);
+    append_everything(&log);
     log.close().unwrap();
     let original = Original::of(&*open_reader(&path).unwrap());
     (path, original)
@@ -324,10 +324,10 @@ fn in_a_directory(directory: &Path) -> (PathBuf, Original) {
 
 #[test]
 fn a_flipped_byte_of_a_log_in_a_directory_is_found_by_verify_and_never_shown_to_a_reader() {
-    let ground = tempfile::tempdir().unwrap();
-    let (path, original) = in_a_directory(ground.path());
+    let directory = tempfile::tempdir().unwrap();
+    let (path, original) = in_a_directory(directory.path());
     let mut looked_at = 0;
-    // A reader does not look at the index.
+    // A reader does not use the index.
     for file in files(&path).into_iter().filter(|file| !file.starts_with(path.join("index"))) {
         let content = fs::read(&file).unwrap();
         for place in 0..content.len() {
@@ -348,16 +348,16 @@ fn a_flipped_byte_of_a_log_in_a_directory_is_found_by_verify_and_never_shown_to_
     assert_eq!(verify(&path).unwrap().findings, []);
 }
 
-/// An engine that finds the index as it was left does not look at all of the log. What it then reads, it checks.
+/// An engine whose index is intact does not scan the whole log at the open. It checks what it reads later.
 #[test]
 fn a_flipped_byte_of_a_log_in_a_directory_is_refused_or_found_by_the_engine_and_never_returned() {
-    let ground = tempfile::tempdir().unwrap();
-    let (path, original) = in_a_directory(ground.path());
-    let damaged = ground.path().join("damaged");
+    let directory = tempfile::tempdir().unwrap();
+    let (path, original) = in_a_directory(directory.path());
+    let damaged = directory.path().join("damaged");
     for file in files(&path) {
         let content = fs::read(&file).unwrap();
         let is_index = file.starts_with(path.join("index"));
-        // Few of the many bytes of the index, and a prime number, so that every field has its turn.
+        // Few bytes of the large index; elsewhere a prime stride, so that it hits every field.
         let every = if is_index { (content.len() / 6).max(1) } else { 131 };
         for place in (0..content.len()).step_by(every) {
             copy(&path, &damaged);
@@ -381,21 +381,21 @@ fn a_flipped_byte_of_a_log_in_a_directory_is_refused_or_found_by_the_engine_and_
 }
 
 #[test]
-fn an_index_that_is_missing_cut_or_of_yesterday_changes_nothing() {
-    let ground = tempfile::tempdir().unwrap();
-    let (path, _) = in_a_directory(ground.path());
-    let (yesterday, other) = (ground.path().join("yesterday"), ground.path().join("other"));
+fn a_missing_truncated_or_outdated_index_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, _) = in_a_directory(directory.path());
+    let (yesterday, other) = (directory.path().join("yesterday"), directory.path().join("other"));
     copy(&path, &yesterday);
     in_a_directory(&other);
-    // Another future of the same log, as long as this one.
-    let fork = ground.path().join("fork");
+    // The same log continued differently, to the same length.
+    let fork = directory.path().join("fork");
     copy(&path, &fork);
     let log = open(&fork, &Options::default()).unwrap();
     log.append(one(stream(1), 4, b"other")).unwrap();
     log.close().unwrap();
     let log = open(&path, &Options::default()).unwrap();
     log.append(one(stream(1), 4, b"fifth")).unwrap();
-    let killed = ground.path().join("killed");
+    let killed = directory.path().join("killed");
     copy(&path, &killed);
     log.close().unwrap();
     for today in [&path, &killed] {
@@ -423,7 +423,7 @@ fn an_index_that_is_missing_cut_or_of_yesterday_changes_nothing() {
             },
         ];
         for (number, harm) in harms.iter().enumerate() {
-            let damaged = ground.path().join("damaged");
+            let damaged = directory.path().join("damaged");
             copy(today, &damaged);
             harm(&damaged.join("index"));
             let what = format!("harm {number} to {}", today.display());
@@ -441,17 +441,17 @@ fn an_index_that_is_missing_cut_or_of_yesterday_changes_nothing() {
     }
 }
 
-/// A log that is open, so that what is damaged under it is met by those who read.
+/// Returns an open log: damage to its files is met by its readers, not by the open.
 fn opened() -> (MemoryDisk, MemoryLog, Original) {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
-    fill(&log);
+    append_everything(&log);
     let original = Original::of(&log);
     (disk, log, original)
 }
 
-/// One changed byte makes an imported frame of one that was appended. No hash covers that number, and whoever changes it can make the
-/// checksum fit: its bodies are what was written, and that it has no positions then is found.
+/// One changed byte turns an appended frame into an imported one. No hash covers that byte, and an attacker can fix the checksum. The
+/// bodies are still what was written, and the check finds that their positions are missing from the log.
 #[test]
 fn a_frame_that_says_that_it_was_imported_is_found() {
     for number in [1, 2] {
@@ -484,14 +484,14 @@ fn a_wrong_byte_is_named_with_its_stream_and_seq() {
     assert!(what.contains("its hash is"), "{what}");
     assert_eq!(log.read(stream(1), 0, 1).unwrap().len(), 1, "what is before it can be read");
     assert_eq!(log.read(stream(2), 0, 10).unwrap().len(), 3, "other streams can be read");
-    assert!(log.append(one(stream(1), 4, b"goes on")).is_ok(), "its end is known");
+    assert!(log.append(one(stream(1), 4, b"another")).is_ok(), "its end is known");
     let named = |finding: &ReadError| matches!(finding, ReadError::Damaged { stream: of, .. } if *of == stream(1));
     assert!(log.verify().findings.iter().any(named));
 }
 
-/// A page in two parts, each of which has its own first damage.
+/// A long page is read in two parts, each with its own first damage.
 #[test]
-fn of_a_long_page_the_first_damage_in_the_order_of_the_log_is_told() {
+fn a_long_page_reports_the_first_damage_in_the_order_of_the_log() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
     for round in 0..30 {
@@ -500,18 +500,18 @@ fn of_a_long_page_the_first_damage_in_the_order_of_the_log_is_told() {
     }
     let last_body = |item: &stored::Item| item.bytes.len() - 16;
     for (first, second) in [((2, 20), (29, 21)), ((29, 20), (2, 21)), ((3, 20), (2, 21)), ((29, 20), (28, 29))] {
-        // The last body, and the first byte, which says that it is a frame: whose it is cannot be told then.
+        // The last body, or the first byte, the type of the frame: then its stream cannot be named.
         for (at_first, at_second) in [(false, false), (false, true), (true, false)] {
             let items = [first, second].map(|(number, round)| frame_with(&disk, stream(number), round * 2));
             for (item, at_begin) in items.iter().zip([at_first, at_second]) {
                 overwrite(&disk, item, &flipped(item, if at_begin { 0 } else { last_body(item) }));
             }
-            let told = log.tail(0, usize::MAX).unwrap_err();
+            let error = log.tail(0, usize::MAX).unwrap_err();
             if at_first {
                 let place = format!("at byte {}", items[0].at);
-                assert!(matches!(&told, ReadError::DamagedLog(what) if what.contains(&place)), "{told}");
+                assert!(matches!(&error, ReadError::DamagedLog(what) if what.contains(&place)), "{error}");
             } else {
-                let ReadError::Damaged { stream: named, seq, .. } = told else { panic!("{told}") };
+                let ReadError::Damaged { stream: named, seq, .. } = error else { panic!("{error}") };
                 assert_eq!((named, seq / 2), (stream(first.0), first.1), "of {first:?} and {second:?}");
             }
             assert_eq!(log.tail(0, 1_150).unwrap().len(), 1_150, "what is before the damage can be read");
@@ -521,9 +521,9 @@ fn of_a_long_page_the_first_damage_in_the_order_of_the_log_is_told() {
     assert_eq!(log.tail(0, usize::MAX).unwrap().len(), 1_801);
 }
 
-/// What a log keeps in memory of what it wrote says nothing of the disk.
+/// Recent writes in memory are no evidence of what is on the disk.
 #[test]
-fn verifying_looks_at_what_is_stored_also_where_it_was_written_just_now() {
+fn verifying_reads_the_disk_even_for_what_was_just_written() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
     log.append(one(stream(1), 0, b"a")).unwrap();
@@ -540,9 +540,9 @@ fn verifying_looks_at_what_is_stored_also_where_it_was_written_just_now() {
     assert!(log.read(stream(1), 0, 1).is_err() && log.tail(1, 10).is_err());
 }
 
-/// What a log had in memory of what it wrote vouched for what was stored, and a damaged stream was dropped as if it were whole.
+/// Regression: recent writes in memory were taken as proof of the stored bytes, and a damaged stream was pruned as if it were intact.
 #[test]
-fn a_stream_that_is_damaged_where_it_is_stored_is_not_dropped_for_what_is_in_memory() {
+fn a_stream_that_is_damaged_on_disk_is_not_pruned_because_memory_has_it() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
     log.append(batch(vec![frame(stream(1), 0, &[b"a"], closed_label("c"))])).unwrap();
@@ -580,7 +580,7 @@ fn a_lost_frame_is_found() {
     assert_eq!(log.verify().findings, []);
 }
 
-/// A frame that stands where another one belongs, of the same length and whole in itself: a copy, or one of another stream.
+/// A valid frame of the same length in the place of another one: a copy, or a frame of another stream.
 #[test]
 fn a_stray_frame_is_found() {
     let disk = MemoryDisk::new();

@@ -1,4 +1,4 @@
-//! What opening does with all that can stand at a path, and who may have a log.
+//! Opening whatever a path can contain, and which process may have a log.
 
 mod moved;
 mod shared_machine;
@@ -21,7 +21,7 @@ fn refusal(path: &Path) -> String {
     writable(path).err().unwrap().to_string()
 }
 
-/// Every file under a directory, with its content.
+/// Returns every file under a directory, with its contents.
 fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path).unwrap() {
@@ -38,7 +38,7 @@ fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// A closed log with a few records.
+/// Writes a closed log with a few records.
 fn written(path: &Path) {
     let log = writable(path).unwrap();
     for seq in 0..20 {
@@ -50,7 +50,7 @@ fn written(path: &Path) {
 }
 
 #[test]
-fn what_is_no_log_is_named_and_left_as_it_is() {
+fn a_path_that_is_not_a_log_is_named_and_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "notes").unwrap();
@@ -61,15 +61,15 @@ fn what_is_no_log_is_named_and_left_as_it_is() {
     fs::write(other.join("thesis.tex"), "text").unwrap();
     let below = file.join("log");
     let before = content(directory.path());
-    for (path, said) in [
+    for (path, expected) in [
         (&file, "a file"),
         (&database, "an SQLite database"),
         (&other, "a directory with other files in it, such as thesis.tex"),
         (&below, "a part of the path is a file"),
     ] {
-        assert!(refusal(path).contains(said), "{}", refusal(path));
+        assert!(refusal(path).contains(expected), "{}", refusal(path));
         let read = open_reader(path).err().unwrap().to_string();
-        assert!(read.contains(said), "{read}");
+        assert!(read.contains(expected), "{read}");
     }
     assert_eq!(content(directory.path()), before);
 }
@@ -90,10 +90,10 @@ fn a_missing_log_is_made_by_a_writer_with_its_parents_and_never_by_a_reader() {
     writable(&directory.path().join("empty")).unwrap().close().unwrap();
 }
 
-/// A power cut during the first creation can tear whatever was made by then. That was taken for damage: the log could
-/// never be made at that path, though nothing had been acknowledged.
+/// Regression: a power cut during the creation can tear every file of it. That counted as damage, so no log could ever
+/// be created at that path, although nothing had been acknowledged.
 #[test]
-fn a_creation_that_was_stopped_anywhere_begins_again() {
+fn a_creation_that_was_interrupted_anywhere_starts_over() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
     written(&log);
@@ -112,7 +112,7 @@ fn a_creation_that_was_stopped_anywhere_begins_again() {
         ("index/conf", b"seg"),
         ("index/db", b"?"),
     ] {
-        // With this directory alone, or with nothing at all, it is not known for a log.
+        // With this subdirectory alone, or empty, the directory is not recognized as a log.
         fs::write(begun.join(name), torn).unwrap();
         let copy = directory.path().join("copy");
         copy_files(&begun, &copy);
@@ -129,14 +129,14 @@ fn a_creation_that_was_stopped_anywhere_begins_again() {
         assert_eq!(verify(&copy).unwrap().findings, [], "{name}");
         fs::remove_dir_all(&copy).unwrap();
     }
-    // A cut can also leave the mark of a creation that was finished.
+    // A power cut can also leave the marker of a finished creation.
     fs::write(log.join("creating"), "").unwrap();
     assert_eq!(open_reader(&log).unwrap().read(stream(2), 0, 100).unwrap().len(), 20);
     writable(&log).unwrap().close().unwrap();
     assert!(!log.join("creating").exists());
 }
 
-/// A log of which only the format file was left used to open as a new and empty one.
+/// Regression: a log with nothing left but its format file opened as a new, empty log.
 #[test]
 fn a_log_that_has_lost_its_head_file_and_its_segments_is_not_a_new_one() {
     let directory = tempfile::tempdir().unwrap();
@@ -155,10 +155,10 @@ fn a_log_that_has_lost_its_head_file_and_its_segments_is_not_a_new_one() {
     }
 }
 
-/// About one kill in two thousand met sled while it wrote its first file, `conf`: the file was there and empty, and every
-/// later open said that the database was damaged, although nobody had ever been told that there was one.
+/// Regression: about one kill in two thousand hit sled while it wrote its first file, `conf`. The file was empty, and every
+/// later open reported a damaged database, although the creation had never been acknowledged.
 #[test]
-fn a_creation_that_was_killed_while_sled_began_is_taken_up_again() {
+fn a_creation_that_was_killed_while_sled_started_starts_over() {
     for left in [&b""[..], b"\x01\x02"] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
@@ -187,7 +187,7 @@ fn a_newer_or_broken_format_is_refused() {
 }
 
 #[test]
-fn a_second_writer_is_told_at_once_who_has_it() {
+fn a_second_writer_learns_at_once_who_has_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let log = writable(&path).unwrap();
@@ -201,13 +201,13 @@ fn a_second_writer_is_told_at_once_who_has_it() {
 }
 
 #[test]
-fn a_lock_that_lingers_after_its_holder_is_waited_for() {
+fn a_lock_that_is_released_late_is_waited_for() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     written(&path);
     let mut lock = File::options().write(true).open(path.join("lock")).unwrap();
     lock.lock().unwrap();
-    // No process has this number.
+    // No process has this pid.
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     writeln!(lock, "{} {host}", i32::MAX).unwrap();
     let released = std::thread::spawn(move || {
@@ -218,7 +218,7 @@ fn a_lock_that_lingers_after_its_holder_is_waited_for() {
     released.join().unwrap();
 }
 
-/// What a process leaves of a log that was killed after it had acknowledged something.
+/// Makes a log as a process leaves it that was killed after an acknowledgement.
 fn killed(path: &Path, as_it_was: &Path) {
     let log = writable(path).unwrap();
     log.append(one(stream(9), 0, b"acknowledged")).unwrap();
@@ -226,8 +226,8 @@ fn killed(path: &Path, as_it_was: &Path) {
     log.close().unwrap();
 }
 
-/// An engine opened a log without a word whose process had died and of which what was acknowledged last was gone, while a reader refused
-/// it.
+/// Regression: an engine silently opened a log whose process had died and whose last acknowledged records were missing, while a reader
+/// refused it.
 #[test]
 fn a_log_that_has_lost_a_segment_or_a_part_of_one_is_refused_by_all_and_nothing_is_changed() {
     let directory = tempfile::tempdir().unwrap();
@@ -253,12 +253,12 @@ fn a_log_that_has_lost_a_segment_or_a_part_of_one_is_refused_by_all_and_nothing_
                 fs::remove_dir_all(copy.join("index")).unwrap();
             }
             let before = log_content(&copy);
-            let told = format!("{kept:?}, index: {with_index}");
-            assert!(matches!(writable(&copy), Err(OpenError::Damaged { .. })), "{told}: {}", refusal(&copy));
-            assert!(matches!(open_reader(&copy), Err(OpenError::Damaged { .. })), "{told}");
-            assert!(matches!(compact(&copy), Err(OpenError::Damaged { .. })), "{told}");
-            assert!(!verify(&copy).unwrap().findings.is_empty(), "{told}");
-            assert_eq!(log_content(&copy), before, "{told}");
+            let case = format!("{kept:?}, index: {with_index}");
+            assert!(matches!(writable(&copy), Err(OpenError::Damaged { .. })), "{case}: {}", refusal(&copy));
+            assert!(matches!(open_reader(&copy), Err(OpenError::Damaged { .. })), "{case}");
+            assert!(matches!(compact(&copy), Err(OpenError::Damaged { .. })), "{case}");
+            assert!(!verify(&copy).unwrap().findings.is_empty(), "{case}");
+            assert_eq!(log_content(&copy), before, "{case}");
             if kept.is_none() {
                 assert!(refusal(&copy).contains("(the file segments/0000000001) is missing"), "{}", refusal(&copy));
             }
@@ -266,17 +266,17 @@ fn a_log_that_has_lost_a_segment_or_a_part_of_one_is_refused_by_all_and_nothing_
         }
         fs::write(&segment, &whole).unwrap();
     }
-    assert_eq!(writable(&died).unwrap().read(stream(9), 0, 9).unwrap().len(), 1, "whole, it goes on");
+    assert_eq!(writable(&died).unwrap().read(stream(9), 0, 9).unwrap().len(), 1, "complete, it opens");
 }
 
-/// What a log holds, without what may be thrown away and without the name of whoever looked at it.
+/// Returns the files of a log without the index, which is disposable, and without the lock file, which names its last reader.
 fn log_content(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut content = content(path);
     content.retain(|(name, _)| name == "head" || name == "format" || name.starts_with("00"));
     content
 }
 
-/// The files of a log as a kill would leave them now.
+/// Copies the files of a log as a kill would leave them now.
 fn copy_files(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -290,7 +290,7 @@ fn copy_files(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_damaged_head_file_is_said_so() {
+fn a_damaged_head_file_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     written(&path);
@@ -321,7 +321,7 @@ fn reading_a_log_that_nobody_has_changes_nothing_in_it() {
 }
 
 #[test]
-fn who_reads_a_closed_log_is_in_nobodys_way_and_goes_along_with_whoever_opens_it() {
+fn a_reader_of_a_closed_log_blocks_nobody_and_follows_the_process_that_opens_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     written(&path);
@@ -329,7 +329,7 @@ fn who_reads_a_closed_log_is_in_nobodys_way_and_goes_along_with_whoever_opens_it
     assert_eq!(reader.read(stream(2), 0, 100).unwrap().len(), 20);
     let log = writable(&path).unwrap();
     log.append(one(stream(2), 20, b"more")).unwrap();
-    assert_eq!(reader.read(stream(2), 0, 100).unwrap().len(), 21, "through the socket of whoever has it");
+    assert_eq!(reader.read(stream(2), 0, 100).unwrap().len(), 21, "through the socket of the process that has it");
     log.close().unwrap();
     assert_eq!(reader.read(stream(2), 0, 100).unwrap().len(), 21, "from the files again");
     writable(&path).unwrap().append(one(stream(2), 21, b"and more")).unwrap();
@@ -380,16 +380,16 @@ fn every_durability_keeps_what_was_closed() {
     }
 }
 
-/// A program that was killed left children behind that shared its lock: the next start said that a process was in the way
-/// that did not exist, and readers waited for it.
+/// Regression: a killed program left children behind that had inherited its lock. The next start blamed a process
+/// that no longer existed, and readers waited for it.
 #[test]
-fn a_lock_that_outlives_its_owner_is_refused_with_the_name_of_who_holds_it() {
+fn a_lock_that_outlives_its_owner_is_refused_with_the_name_of_its_holder() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     writable(&path).unwrap().close().unwrap();
     let lock = fs::OpenOptions::new().read(true).write(true).open(path.join("lock")).unwrap();
     lock.lock().unwrap();
-    // Its owner is named, and gone.
+    // The lock file names the owner, which is gone.
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     fs::write(path.join("lock"), format!("{} {host}\n", i32::MAX)).unwrap();
     let mut child = Command::new("sleep").arg("60").stdin(Stdio::from(lock)).spawn().unwrap();

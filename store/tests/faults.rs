@@ -1,4 +1,4 @@
-//! What a log does when its disk fails, and what is left after a crash.
+//! Failing disks, and logs after a crash.
 
 use crate::suite::{batch, closed_label, frame, one, open_label, stored, stream};
 use cloacina_store::log::{AppendError, Batch, Definition, Durability, EventLog, LogReader, OpenError, ReadError};
@@ -24,7 +24,7 @@ fn batches() -> impl Iterator<Item = Batch> {
     })
 }
 
-/// Runs a small history until the disk fails; what was acknowledged, as the log showed it then.
+/// Runs a small history until the disk fails; returns the acknowledged records as the log showed them then.
 fn run(log: &MemoryLog) -> (Vec<Record>, Option<AppendError>) {
     for batch in batches() {
         if let Err(error) = log.append(batch) {
@@ -34,13 +34,13 @@ fn run(log: &MemoryLog) -> (Vec<Record>, Option<AppendError>) {
     (log.tail(0, usize::MAX).unwrap(), None)
 }
 
-/// A reopened log has all that was acknowledged, can be written to, and is whole; also once it was opened again.
-fn assert_keeps(disk: &MemoryDisk, acknowledged: &[Record]) {
+/// Reopens the log twice: each time it has every acknowledged record, verifies, and can be written to.
+fn assert_kept_and_usable(disk: &MemoryDisk, acknowledged: &[Record]) {
     let log = MemoryLog::open(disk).unwrap();
     let found = log.tail(0, usize::MAX).unwrap();
     assert_eq!(found[..acknowledged.len()], *acknowledged);
     assert_eq!(log.verify().findings, []);
-    log.append(one(stream(99), 0, b"goes on")).unwrap();
+    log.append(one(stream(99), 0, b"another")).unwrap();
     assert_eq!(log.verify().findings, []);
     let written = log.tail(0, usize::MAX).unwrap();
     drop(log);
@@ -51,7 +51,7 @@ fn assert_keeps(disk: &MemoryDisk, acknowledged: &[Record]) {
 
 #[test]
 fn a_failed_write_or_sync_is_final_and_acknowledges_nothing() {
-    // Room is made ahead of some groups: these are written with two writes.
+    // Some groups take two writes: the second one allocates space ahead.
     let whole = MemoryDisk::new();
     let all = run(&MemoryLog::open(&whole).unwrap()).0;
     for nth in 1..=18 {
@@ -63,7 +63,7 @@ fn a_failed_write_or_sync_is_final_and_acknowledges_nothing() {
             let (acknowledged, error) = run(&log);
             let expected = AppendError::Failed("the disk is full".to_owned());
             assert_eq!(error, Some(expected.clone()), "the {nth}th");
-            assert!(log.flushes() - before < nth, "each was acknowledged after a write and a sync of its own");
+            assert!(log.flushes() - before < nth, "each append was acknowledged after its own write and sync");
             assert!(acknowledged.len() < all.len());
             disk.mend();
             assert_eq!(log.append(one(stream(50), 0, b"x")), Err(expected.clone()), "it stays failed");
@@ -85,7 +85,7 @@ fn each_group_costs_one_sync() {
 }
 
 #[test]
-fn a_disk_that_cannot_be_read_for_a_while_is_told_from_damage() {
+fn a_transient_read_error_is_not_taken_for_damage() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
     let (acknowledged, _) = run(&log);
@@ -94,30 +94,30 @@ fn a_disk_that_cannot_be_read_for_a_while_is_told_from_damage() {
     assert!(is_failure(log.read(stream(1), 0, 1).unwrap_err()));
     assert!(is_failure(log.tail(0, 1).unwrap_err()));
     assert!(matches!(MemoryLog::open(&disk), Err(OpenError::Io { .. })));
-    assert!(log.append(one(stream(1), 6, b"nothing is read for it")).is_ok());
+    assert!(log.append(one(stream(1), 6, b"an append reads nothing")).is_ok());
     disk.mend();
     assert_eq!(log.tail(0, usize::MAX).unwrap()[..acknowledged.len()], acknowledged);
     assert_eq!(log.verify().findings, []);
 }
 
 #[test]
-fn whatever_was_acknowledged_survives_a_crash_at_any_point() {
+fn acknowledged_records_survive_a_crash_at_any_point() {
     for nth in 1..=19 {
         for fail in [MemoryDisk::fail_write, MemoryDisk::fail_sync] {
             let disk = MemoryDisk::new();
             let log = MemoryLog::open(&disk).unwrap();
             fail(&disk, nth, "pulled out");
             let (acknowledged, _) = run(&log);
-            assert_keeps(&disk.after_power_cut(), &acknowledged);
-            assert_keeps(&disk.after_torn_power_cut(|_| true), &acknowledged);
-            assert_keeps(&disk.after_kill(), &acknowledged);
+            assert_kept_and_usable(&disk.after_power_cut(), &acknowledged);
+            assert_kept_and_usable(&disk.after_torn_power_cut(|_| true), &acknowledged);
+            assert_kept_and_usable(&disk.after_kill(), &acknowledged);
         }
     }
 }
 
-/// A log that failed or was cut while it was taken up, made or closed.
+/// The disk fails, or the power is cut, while the log is created, opened or closed.
 #[test]
-fn a_log_can_be_taken_up_that_was_stopped_while_it_was_opened_or_closed() {
+fn a_log_opens_after_an_interrupted_open_or_close() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
     let (acknowledged, _) = run(&log);
@@ -138,7 +138,7 @@ fn a_log_can_be_taken_up_that_was_stopped_while_it_was_opened_or_closed() {
                         None => disk.after_kill(),
                         Some(even) => disk.after_torn_power_cut(|sector| sector % 2 == even),
                     };
-                    assert_keeps(&left, acknowledged);
+                    assert_kept_and_usable(&left, acknowledged);
                 }
             }
         }
@@ -146,7 +146,7 @@ fn a_log_can_be_taken_up_that_was_stopped_while_it_was_opened_or_closed() {
 }
 
 #[test]
-fn what_was_not_synced_is_shown_to_nobody() {
+fn unsynced_records_are_visible_to_nobody() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
     log.append(batch(vec![frame(stream(1), 0, &[b"a"], open_label("runs"))])).unwrap();
@@ -171,10 +171,10 @@ fn weaker_durability_survives_a_kill_and_loses_only_the_end_in_a_power_cut() {
         let (acknowledged, error) = run(&log);
         assert_eq!(error, None);
         assert_eq!(log.head().unwrap().durability, Some(durability));
-        assert_keeps(&disk.after_kill(), &acknowledged);
-        assert_keeps(&disk.after_power_cut(), &acknowledged[..1]);
+        assert_kept_and_usable(&disk.after_kill(), &acknowledged);
+        assert_kept_and_usable(&disk.after_power_cut(), &acknowledged[..1]);
         log.close().unwrap();
-        assert_keeps(&disk.after_power_cut(), &acknowledged);
+        assert_kept_and_usable(&disk.after_power_cut(), &acknowledged);
     }
 }
 
@@ -193,7 +193,7 @@ fn a_log_that_is_shorter_than_its_head_is_not_opened() {
             cut.damage(&group.name, Some(&content[..length]));
             let refused = MemoryLog::open(&cut).err();
             assert!(matches!(refused, Some(OpenError::Damaged { .. })), "{length}: {refused:?}");
-            // Zeros in its place are no better: there they were never written ahead.
+            // Zeros in its place are damage, too: this range was never allocated ahead.
             let zeros = [&content[..length], &vec![0; content.len() - length]].concat();
             if zeros == content {
                 continue;
@@ -210,7 +210,7 @@ fn a_log_that_is_shorter_than_its_head_is_not_opened() {
     assert!(refused.to_string().contains("its head file says that 32 records"), "{refused}");
 }
 
-/// Cuts the power at a point of a history, with some of what was not synced on the disk: `kept` says for each sector.
+/// Cuts the power at a point of a history. `kept` says of each unsynced sector whether it reached the disk.
 fn cut(durability: Durability, steps: usize, reopen: usize, kept: &[bool]) -> (MemoryDisk, Vec<Record>) {
     let disk = MemoryDisk::new();
     let mut log = MemoryLog::open_with(&disk, durability).unwrap();
@@ -228,17 +228,17 @@ fn cut(durability: Durability, steps: usize, reopen: usize, kept: &[bool]) -> (M
     (disk.after_torn_power_cut(|sector| kept[sector % kept.len()]), acknowledged)
 }
 
-/// What opens is a beginning of what was written, behind which the log goes on.
-fn assert_begins(disk: &MemoryDisk, written: &[Record], least: usize) {
+/// The log opens with a prefix of what was written, and can be appended to.
+fn assert_is_usable_prefix(disk: &MemoryDisk, written: &[Record], least: usize) {
     let log = MemoryLog::open(disk).unwrap();
     let found = log.tail(0, usize::MAX).unwrap();
-    // The last record says that it was opened.
+    // The last record is the event of this open.
     let (opened, found) = found.split_last().unwrap();
     assert_eq!(opened.stream, StreamId::LOG);
     assert!(found.len() >= least && found.len() <= written.len(), "{} of {}", found.len(), written.len());
     assert_eq!(*found, written[..found.len()]);
     drop(log);
-    assert_keeps(disk, found);
+    assert_kept_and_usable(disk, found);
 }
 
 proptest! {
@@ -253,8 +253,8 @@ proptest! {
         kept in prop::collection::vec(any::<bool>(), 1..64),
     ) {
         let (disk, acknowledged) = cut(Durability::Sync, steps, reopen, &kept);
-        assert_keeps(&disk, &acknowledged);
-        // In the middle of a group: half of it was written, and some of that is there.
+        assert_kept_and_usable(&disk, &acknowledged);
+        // A cut in the middle of a group: half of it was written, and parts of that reached the disk.
         let log = MemoryLog::open(&disk).unwrap();
         let fail = if of_write { MemoryDisk::fail_write } else { MemoryDisk::fail_sync };
         fail(&disk, nth, "pulled out");
@@ -275,10 +275,10 @@ proptest! {
         prop_assert_eq!(&log.tail(0, usize::MAX).unwrap()[..found.len()], &found[..]);
     }
 
-    /// Of 180 images of a log that was acknowledged by the system alone, 4 were refused after a power cut: what is missing in the middle
-    /// was taken for damage, because something behind it had come to the disk.
+    /// Regression: of 180 images of a log with durability `os`, 4 were refused after a power cut. A gap in the middle counted as damage
+    /// because later data had reached the disk.
     #[test]
-    fn a_torn_power_cut_of_a_weaker_durability_leaves_a_beginning_of_the_log(
+    fn a_torn_power_cut_of_a_weaker_durability_leaves_a_prefix_of_the_log(
         steps in 0..18usize,
         reopen in 0..20usize,
         is_os: bool,
@@ -286,17 +286,17 @@ proptest! {
     ) {
         let durability = if is_os { Durability::Os } else { Durability::Interval(10) };
         let (disk, written) = cut(durability, steps, reopen, &kept);
-        assert_begins(&disk, &written, 1);
+        assert_is_usable_prefix(&disk, &written, 1);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// The head that is written when a segment begins names its beginning, and behind the last group of the one before it whoever
-    /// followed the log had not come there: every log was refused that was killed after its segment had turned.
+    /// Regression: the head that is written when a segment begins points to its start, which following the groups of the previous
+    /// segment never reached. So every log was refused whose process was killed after it began a new segment.
     #[test]
-    fn a_power_cut_while_segments_turn_leaves_a_beginning_of_the_log(
+    fn a_power_cut_while_a_segment_begins_leaves_a_prefix_of_the_log(
         kept in prop::collection::vec(any::<bool>(), 1..97),
         count in 1..9usize,
         is_sync: bool,
@@ -310,6 +310,6 @@ proptest! {
         let written = log.tail(0, usize::MAX).unwrap();
         let torn = disk.after_torn_power_cut(|sector| kept[sector % kept.len()]);
         let least = if is_sync { written.len() } else { 1 };
-        assert_begins(&torn, &written, least);
+        assert_is_usable_prefix(&torn, &written, least);
     }
 }

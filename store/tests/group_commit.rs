@@ -1,4 +1,4 @@
-//! What waits together shares a flush.
+//! Group commit: batches that wait together share a flush.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -13,7 +13,7 @@ fn log() -> (tempfile::TempDir, SledLog) {
     (directory, log)
 }
 
-/// Keeps the writer busy until the sender is dropped: meanwhile everything waits.
+/// Blocks the writer until the returned sender is dropped; meanwhile appends queue up.
 fn hold_writer(log: &SledLog) -> mpsc::Sender<()> {
     let (gate, opened) = mpsc::channel::<()>();
     let (sender, receiver) = mpsc::channel();
@@ -37,8 +37,8 @@ fn appends_of_many_threads_that_wait_together_share_one_flush() {
         for number in 1..=100 {
             let (log, sender) = (&log, sender.clone());
             scope.spawn(move || {
-                let told = Box::new(move |result| sender.send(result).unwrap());
-                log.append_then(one(stream(number), 0, b"a"), told);
+                let acknowledge = Box::new(move |result| sender.send(result).unwrap());
+                log.append_then(one(stream(number), 0, b"a"), acknowledge);
             });
         }
     });
@@ -48,11 +48,11 @@ fn appends_of_many_threads_that_wait_together_share_one_flush() {
     assert_eq!(log.verify().findings, []);
 }
 
-/// So large that some two hundred make a mebibyte, with which a group takes nothing more.
+/// Some two hundred of these make a mebibyte, the limit of a group.
 const LARGE: [u8; 5_000] = [7; 5_000];
 
 #[test]
-fn a_thousand_large_ones_that_wait_take_five_groups_in_the_order_of_the_calls() {
+fn a_thousand_large_appends_that_wait_take_five_groups_in_the_order_of_the_calls() {
     let (_directory, log) = log();
     let gate = hold_writer(&log);
     let (sender, receiver) = mpsc::channel();
@@ -69,17 +69,17 @@ fn a_thousand_large_ones_that_wait_take_five_groups_in_the_order_of_the_calls() 
     assert_eq!(log.flushes(), 6, "one for the first, five for the thousand");
 }
 
-/// All that was handed over together became one group, however much it was. While it was written sled held all of it in
-/// memory: a hundred megabytes more with 4,096 decisions.
+/// Regression: all batches of one call became one group of any size, which sled held in memory while it was written:
+/// a hundred megabytes more with 4,096 decisions.
 #[test]
-fn what_is_handed_over_together_takes_groups_of_a_mebibyte_or_of_some_thousand_frames_in_its_order() {
+fn batches_of_one_call_take_groups_of_at_most_a_mebibyte_or_4096_frames_in_order() {
     for (count, body, groups) in [(1_000, &LARGE[..], 5), (1_000, b"a", 1), (5_000, b"a", 2)] {
         let (_directory, log) = log();
         let (sender, receiver) = mpsc::channel();
         let batches = (1..=count).map(|number| {
             let sender = sender.clone();
-            let told: Acknowledge = Box::new(move |result| sender.send(result.unwrap().position).unwrap());
-            (one(stream(number), 0, body), told)
+            let acknowledge: Acknowledge = Box::new(move |result| sender.send(result.unwrap().position).unwrap());
+            (one(stream(number), 0, body), acknowledge)
         });
         log.append_all_then(batches.collect());
         let positions: Vec<u64> = receiver.iter().take(count as usize).collect();
@@ -90,7 +90,7 @@ fn what_is_handed_over_together_takes_groups_of_a_mebibyte_or_of_some_thousand_f
 }
 
 #[test]
-fn what_waits_when_the_log_is_closed_is_written_and_what_comes_later_is_told() {
+fn closing_a_log_writes_what_waits_and_refuses_later_appends() {
     let (_directory, log) = log();
     let (sender, receiver) = mpsc::channel();
     for number in 1..=50 {
@@ -113,8 +113,8 @@ fn an_acknowledgement_may_append_and_may_panic() {
     log.append_then(
         one(stream(1), 0, b"a"),
         Box::new(move |_| {
-            let told = Box::new(move |result| sender.send(result).unwrap());
-            again.append_then(one(stream(1), 1, b"b"), told);
+            let acknowledge = Box::new(move |result| sender.send(result).unwrap());
+            again.append_then(one(stream(1), 1, b"b"), acknowledge);
         }),
     );
     receiver.recv().unwrap().unwrap();
@@ -132,7 +132,7 @@ fn a_log_can_be_dropped_by_its_own_acknowledgement() {
     log.append_then(
         one(stream(1), 0, b"a"),
         Box::new(move |result| {
-            // Until the other owner is gone: then this is the last one.
+            // Wait until the other owner is gone, so that this is the last one.
             while Arc::strong_count(&last) > 1 {
                 std::thread::yield_now();
             }

@@ -1,4 +1,4 @@
-//! What a log promises, tried from outside. One program for all of it: each one more would be linked anew with every change of the log.
+//! Tests of the guarantees of a log, through its public API. They are one program: every further one would be linked again at each change.
 
 // Helpers outside of tests fail by panicking too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
@@ -9,10 +9,10 @@ mod compacting;
 mod conformance;
 mod damage;
 mod directories;
+mod erasing_and_pruning;
 mod faults;
 mod group_commit;
 mod hostile;
-mod keeping;
 mod paging;
 mod readers;
 mod rebuilding;

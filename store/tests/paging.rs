@@ -1,4 +1,4 @@
-//! How a stream is read from end to end: in few pages, also where many records were appended together.
+//! Reading a stream from end to end takes few pages, also if many records were appended together.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use cloacina_store::{MemoryDisk, MemoryLog, read_through};
 
 const STREAM: StreamId = StreamId::from_bytes([7; 16]);
 
-/// Counts how often it is read, and says of one record that it is damaged.
+/// A reader that counts its reads, and reports one record as damaged.
 struct Counting {
     log: MemoryLog,
     reads: AtomicUsize,
@@ -33,7 +33,7 @@ fn damaged(seq: u64) -> ReadError {
     ReadError::Damaged { stream: STREAM, seq, what: "a flipped bit".to_owned() }
 }
 
-/// A log with so many records that were appended together.
+/// A log with `count` records that were appended together.
 fn together(count: usize, damaged: u64) -> Counting {
     let log = MemoryLog::open(&MemoryDisk::new()).unwrap();
     let frame = Frame {
@@ -48,7 +48,7 @@ fn together(count: usize, damaged: u64) -> Counting {
     Counting { log, reads: AtomicUsize::new(0), damaged }
 }
 
-/// An attempt had written 200,000 keys. All of its records were checked again for every 512 of them, which took minutes.
+/// Regression: reading an attempt that had written 200,000 keys took minutes: all records were checked again for every page of 512.
 #[test]
 fn many_records_that_were_appended_together_are_read_in_few_pages() {
     let log = together(60_000, u64::MAX);
@@ -77,10 +77,10 @@ fn records_that_were_appended_at_different_times_are_read_in_pages_of_the_same_l
     assert_eq!(pages, [512, 512, 512, 512, 512, 440]);
 }
 
-/// The last page before a damaged record was read record by record, and all that had been appended together was checked
-/// again for each: some thousand times of some ten thousand records.
+/// Regression: the last page before a damaged record was read record by record, and each time all records that were appended
+/// together were checked again: some ten thousand records, some thousand times.
 #[test]
-fn what_stands_before_a_damaged_record_is_read_in_few_pages_too() {
+fn the_records_before_a_damaged_one_are_read_in_few_pages_too() {
     for damaged_at in [0, 1, 511, 512, 7_000, 29_999] {
         let log = together(30_000, damaged_at);
         let mut records = Records::new(&log, STREAM, 0);

@@ -1,4 +1,4 @@
-//! Reading a log while a process has it.
+//! Reading a log while a process has it open.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use cloacina_store::log::{Batch, Definition, EventLog, LogReader, ReadError, Str
 use cloacina_store::record::{Hash, StreamId};
 use cloacina_store::{Options, SledLog, open, open_reader, seal, verify};
 
-/// Longer than any test takes: one that waits so long, and is not woken, does not end.
+/// Longer than any test takes: a wait that is never woken hangs the test.
 const LONG: Duration = Duration::from_secs(3_600);
 
 struct Written {
@@ -111,8 +111,8 @@ fn the_socket_is_for_this_user_alone_and_goes_with_the_log() {
     assert_eq!(reader.read(stream(1), 0, 1).unwrap().len(), 1);
 }
 
-/// An orderly close beside `verify --all` made every execution of a log "cannot be read: the log was closed in the meantime", and the
-/// command advised to repair it. A reader stays with its log: it is closed, opened, pruned and closed again beside it.
+/// Regression: an orderly close during `verify --all` made every execution of a log "cannot be read: the log was closed meanwhile", and the
+/// command advised a repair. A reader follows its log while others close, open, prune and close it again.
 #[test]
 fn a_reader_stays_with_a_log_that_others_open_change_and_close() {
     let Written { _directory, path, log } = written();
@@ -121,10 +121,10 @@ fn a_reader_stays_with_a_log_that_others_open_change_and_close() {
     log.close().unwrap();
     drop(log);
     for number in [3, 5, 7] {
-        assert_eq!(reader.head().unwrap().durability, None, "nobody holds it");
+        assert_eq!(reader.head().unwrap().durability, None, "no process has it open");
         assert_eq!(reader.read(stream(1), 0, 10).unwrap(), records);
         let log = open(&path, &Options::default()).unwrap();
-        assert!(reader.head().unwrap().durability.is_some(), "the process that opened it is asked");
+        assert!(reader.head().unwrap().durability.is_some(), "it asks the process that opened the log");
         log.change(pruned(&log, stream(number))).unwrap();
         let gone = ReadError::Pruned { stream: stream(number), records: 2 };
         assert_eq!(reader.read(stream(number), 0, 10), Err(gone.clone()));
@@ -145,7 +145,7 @@ fn pruned(log: &dyn LogReader, stream: StreamId) -> Change {
     })
 }
 
-/// Reads here and there, and returns whatever looked like damage.
+/// Reads in several ways until `done`; returns every error that reports damage.
 fn damage_seen_until(done: &AtomicBool, reader: &dyn LogReader) -> Vec<String> {
     let mut seen = Vec::new();
     let mut note = |error: Option<&ReadError>| {
@@ -161,17 +161,17 @@ fn damage_seen_until(done: &AtomicBool, reader: &dyn LogReader) -> Vec<String> {
             note(read.as_ref().err());
             let is_bodiless = read.is_ok_and(|records| records.iter().any(|record| record.body.bytes().is_none()));
             if is_bodiless && reader.erasures(entry.stream).is_ok_and(|erasures| erasures.is_empty()) {
-                note(Some(&ReadError::DamagedLog(format!("{}: a body is gone, and no event says why", entry.stream))));
+                note(Some(&ReadError::DamagedLog(format!("{}: a body is missing without an event", entry.stream))));
             }
         }
     }
     seen
 }
 
-/// The log was pruned, erased from and filled again beside readers and beside a check of all of it: an answer that is put
-/// together from several reads looked like damage, in half of the runs.
+/// Regression: while a log was pruned and erased from, answers that readers and `verify` put together from several reads looked
+/// like damage, in half of the runs.
 #[test]
-fn what_is_changed_beside_readers_is_no_damage() {
+fn concurrent_changes_do_not_look_like_damage_to_readers() {
     let Written { _directory, path, log } = written();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -207,16 +207,16 @@ fn a_dead_process_s_socket_is_replaced() {
     let written = written();
     written.log.close().unwrap();
     drop(std::os::unix::net::UnixListener::bind(written.path.join("socket")).unwrap());
-    assert!(open_reader(&written.path).is_ok(), "nobody has the log: it is read where it lies");
+    assert!(open_reader(&written.path).is_ok(), "nobody has the log: it is read from its files");
     let _log = open(&written.path, &Options::default()).unwrap();
     assert!(open_reader(&written.path).unwrap().head().unwrap().durability.is_some());
 }
 
 #[test]
-fn more_readers_than_there_are_places_are_all_served() {
+fn more_readers_than_the_connection_limit_are_all_served() {
     let Written { path, log, .. } = &written();
     let readers: Vec<_> = (0..40).map(|_| open_reader(path).unwrap()).collect();
-    // Those that were let go come back.
+    // Disconnected readers reconnect.
     for reader in &readers {
         assert_eq!(reader.tail(0, 500), log.tail(0, 500));
     }
@@ -238,12 +238,12 @@ fn a_hostile_reader_harms_nobody() {
         stream.write_all(message).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = Vec::new();
-        // It may be cut off before it has read all.
+        // The server may disconnect it before it has read everything.
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.len() < 1_000);
     }
     let idle: Vec<_> = (0..10).map(|_| UnixStream::connect(&socket).unwrap()).collect();
-    written.log.append(one(stream(1), 1, b"goes on")).unwrap();
+    written.log.append(one(stream(1), 1, b"another")).unwrap();
     assert_eq!(open_reader(&written.path).unwrap().read(stream(1), 0, 10).unwrap().len(), 2);
     written.log.close().unwrap();
     drop(idle);
@@ -271,7 +271,7 @@ fn readers_and_writers_do_not_disturb_each_other() {
         ids.dedup();
         assert_eq!(ids.len(), listed.len(), "no stream is listed twice");
         let records: u64 = listed.iter().map(|entry| entry.records).sum();
-        assert!(records >= before, "none is left out while it is closed");
+        assert!(records >= before, "no stream is missing while it is being closed");
         for entry in listed.iter().take(3) {
             reader.stream(entry.stream).unwrap();
             assert!(reader.read(entry.stream, 0, 10).unwrap().len() as u64 >= entry.records);
@@ -282,9 +282,9 @@ fn readers_and_writers_do_not_disturb_each_other() {
     assert_eq!(log.verify().findings, []);
 }
 
-/// What was written last was read from another place than what was written before: who fell behind went from one to the other and back.
+/// Recent writes are read from memory, older ones from the files: a reader that falls behind switches between them.
 #[test]
-fn who_reads_the_whole_log_beside_the_writer_gets_every_record_once_also_after_falling_behind() {
+fn a_reader_of_the_whole_log_beside_the_writer_gets_every_record_once_also_after_falling_behind() {
     let Written { _directory, path, log } = written();
     let writer = std::thread::spawn(move || {
         let body = vec![7; 60_000];
@@ -316,7 +316,7 @@ fn who_reads_the_whole_log_beside_the_writer_gets_every_record_once_also_after_f
     assert!(read == stored, "{} records were read, {} are stored", read.len(), stored.len());
 }
 
-/// A frame of many records was loaded, and every hash of it checked, again for each page of 1,024 of them.
+/// Regression: a frame of many records was loaded, and each of its hashes checked, again for every page of 1,024 records.
 #[test]
 fn a_frame_of_many_records_is_not_read_again_for_every_page() {
     let directory = tempfile::tempdir().unwrap();
@@ -332,23 +332,23 @@ fn a_frame_of_many_records_is_not_read_again_for_every_page() {
         began.elapsed()
     };
     let (here, there) = (timed(&log), timed(&*reader));
-    // Thirty times as long, it was.
+    // The regression took thirty times as long.
     assert!(there < here * 12, "{there:?} through the socket, {here:?} without");
     assert_eq!(reader.read(stream(1), 29_000, 10).unwrap().len(), 10);
     assert_eq!(reader.read(stream(1), 2, 3_000).unwrap().last().unwrap().seq, 3_001);
 }
 
-/// A reader that waits hears of an append when it is acknowledged, and of nothing else.
+/// A waiting reader is woken when an append is acknowledged, and at no other time.
 #[test]
-fn who_waits_is_woken_when_the_log_moves() {
+fn a_waiting_reader_is_woken_when_the_log_grows() {
     let Written { path, log, .. } = &written();
     let reader = open_reader(path).unwrap();
     let end = log.head().unwrap().position;
-    assert_eq!(reader.wait(end - 1, LONG), log.head(), "it has moved already");
-    assert_eq!(reader.wait(end, Duration::from_millis(1)), log.head(), "it does not move, and the time is over");
+    assert_eq!(reader.wait(end - 1, LONG), log.head(), "it is past that already");
+    assert_eq!(reader.wait(end, Duration::from_millis(1)), log.head(), "it does not grow before the timeout");
     std::thread::scope(|scope| {
         let woken = scope.spawn(|| reader.wait(end, LONG).unwrap().position);
-        // Others read meanwhile, over another connection.
+        // Other readers are served meanwhile, over another connection.
         assert_eq!(reader.head(), log.head());
         log.append(one(stream(1), 1, b"later")).unwrap();
         assert_eq!(woken.join().unwrap(), end + 1);
@@ -361,9 +361,9 @@ fn who_waits_is_woken_when_the_log_moves() {
     assert_eq!(local, end + 2);
 }
 
-/// Closing wakes them too, and nobody waits for a log that nobody has.
+/// Closing a log wakes waiting readers, too; a log that nobody has open cannot be waited for.
 #[test]
-fn closing_wakes_who_waits() {
+fn closing_wakes_waiting_readers() {
     let Written { path, log, .. } = &written();
     let reader = open_reader(path).unwrap();
     let end = log.head().unwrap().position;
@@ -372,17 +372,17 @@ fn closing_wakes_who_waits() {
         let local = scope.spawn(|| log.wait(u64::MAX, LONG));
         log.close().unwrap();
         assert!(local.join().unwrap().is_ok_and(|head| head.position >= end));
-        // Whether the answer was still sent is a matter of luck.
+        // The answer may or may not have been sent before the close.
         assert!(woken.join().unwrap().is_ok_and(|head| head.position >= end), "it has opened the log again");
     });
     let unheld = open_reader(path).unwrap();
     assert_eq!(unheld.wait(u64::MAX, LONG), unheld.head());
 }
 
-/// Whoever opens connections only to wait keeps nobody from reading: half of the places are left, and one that waits beyond
-/// that half is answered at once.
+/// Waiting clients cannot block readers: they may take half of the connections, and any further one that waits is answered
+/// at once.
 #[test]
-fn those_who_wait_leave_room_for_those_who_read() {
+fn waiting_clients_leave_connections_for_readers() {
     let Written { path, log, .. } = &written();
     let end = log.head().unwrap().position;
     let waiting: Vec<_> = (0..12).map(|_| open_reader(path).unwrap()).collect();

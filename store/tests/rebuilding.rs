@@ -1,4 +1,4 @@
-//! The index can be thrown away: whatever becomes of it, no event is lost, hidden or changed, and where it is made anew that is said.
+//! The index is disposable: whatever happens to it, no event is lost, hidden or changed, and a rebuild is reported.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,7 +13,7 @@ use tracing::{Event, Metadata, Subscriber, span};
 
 use crate::suite::{batch, closed_label, frame, one, open_label, stream};
 
-/// What is warned about while something is done on this thread.
+/// Collects the warnings of this thread.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);
 
@@ -50,8 +50,8 @@ impl Subscriber for Warnings {
 fn warned<T>(work: impl FnOnce() -> T) -> (T, Vec<String>) {
     let warnings = Warnings::default();
     let done = tracing::subscriber::with_default(warnings.clone(), work);
-    let said = warnings.0.lock().unwrap().clone();
-    (done, said)
+    let collected = warnings.0.lock().unwrap().clone();
+    (done, collected)
 }
 
 fn definition() -> Definition {
@@ -70,7 +70,7 @@ fn append_some(log: &dyn EventLog, round: u64) {
     }
 }
 
-/// All that can be read in a log, but for its own stream, which says when it was opened.
+/// Everything that can be read from a log, except its own stream, which records when it was opened.
 #[derive(Debug, PartialEq)]
 struct Content {
     records: Vec<Record>,
@@ -99,12 +99,12 @@ impl Content {
 
 struct World {
     directory: tempfile::TempDir,
-    /// A log that was closed, the same one a while before, one whose process was killed, and another log.
+    /// Contains an older copy of a log, the log after an orderly close, the log of a killed process, and another log.
     content: Content,
     of_killed: Content,
 }
 
-/// A log that is copied for every harm.
+/// The logs that are copied for each damage.
 const LOGS: [&str; 2] = ["closed", "killed"];
 
 impl World {
@@ -137,20 +137,20 @@ impl World {
         self.directory.path().join(name)
     }
 
-    /// Harms the index of the log; returns what an open has warned about. Nothing else may come of it.
-    fn harmed(&self, name: &str, what: &str, harm: impl Fn(&Path)) -> Vec<String> {
+    /// Damages the index of a log; returns the warnings of the next open, which must be the only effect.
+    fn open_damaged(&self, name: &str, what: &str, damage: impl Fn(&Path)) -> Vec<String> {
         let copied = self.path("copy");
         copy(&self.path(name), &copied);
-        harm(&copied.join("index"));
+        damage(&copied.join("index"));
         let expected = if name == "closed" { &self.content } else { &self.of_killed };
         assert_eq!(&Content::of(&*open_reader(&copied).unwrap()), expected, "{name}, {what}: to a reader");
         let (log, warnings) = warned(|| writable(&copied));
         let log = log.unwrap();
         assert_eq!(&Content::of(&log), expected, "{name}, {what}");
         assert_eq!(log.verify().findings, [], "{name}, {what}");
-        log.append(one(stream(1), log.stream(stream(1)).unwrap().records, b"goes on")).unwrap();
+        log.append(one(stream(1), log.stream(stream(1)).unwrap().records, b"another")).unwrap();
         log.close().unwrap();
-        // And the next one has nothing to say any more.
+        // The open after that warns of nothing.
         let (log, again) = warned(|| writable(&copied));
         assert_eq!((again, log.unwrap().verify().findings), (vec![], vec![]), "{name}, {what}");
         fs::remove_dir_all(&copied).unwrap();
@@ -188,43 +188,43 @@ fn replace(index: &Path, other: &Path) {
 }
 
 #[test]
-fn an_index_that_is_whole_is_taken_up_without_a_word() {
+fn an_intact_index_opens_without_a_warning() {
     let world = World::new();
-    assert_eq!(world.harmed("closed", "not at all", |_| ()), [""; 0]);
-    assert_eq!(world.harmed("killed", "not at all", |_| ()), [""; 0]);
+    assert_eq!(world.open_damaged("closed", "not at all", |_| ()), [""; 0]);
+    assert_eq!(world.open_damaged("killed", "not at all", |_| ()), [""; 0]);
 }
 
 #[test]
-fn an_index_that_is_gone_emptied_or_of_another_log_is_made_anew_and_that_is_said() {
+fn a_missing_empty_or_foreign_index_is_rebuilt_with_a_warning() {
     let world = World::new();
     for name in LOGS {
         let remove = |index: &Path| fs::remove_dir_all(index).unwrap();
-        assert_eq!(world.harmed(name, "removed", remove).len(), 1, "{name}");
+        assert_eq!(world.open_damaged(name, "removed", remove).len(), 1, "{name}");
         let empty = |index: &Path| {
             remove(index);
             fs::create_dir(index).unwrap();
         };
-        assert_eq!(world.harmed(name, "emptied", empty).len(), 1, "{name}");
+        assert_eq!(world.open_damaged(name, "emptied", empty).len(), 1, "{name}");
         let exchange = |index: &Path| replace(index, &world.path("other"));
-        let warnings = world.harmed(name, "of another log", exchange);
+        let warnings = world.open_damaged(name, "of another log", exchange);
         assert!(warnings[0].contains("another log"), "{name}: {warnings:?}");
         let file = |index: &Path| {
             remove(index);
             fs::write(index, "no directory").unwrap();
         };
-        assert_eq!(world.harmed(name, "a file", file).len(), 1, "{name}");
+        assert_eq!(world.open_damaged(name, "a file", file).len(), 1, "{name}");
     }
 }
 
-/// A restored backup, or one that was made file by file while the log was written.
+/// A restored backup, or a backup that was copied file by file while the log was written.
 #[test]
-fn an_index_of_yesterday_is_brought_up_to_date() {
+fn an_outdated_index_is_brought_up_to_date() {
     let world = World::new();
     for name in LOGS {
-        world.harmed(name, "from yesterday", |index| replace(index, &world.path("yesterday")));
-        // Yesterday's, with one file of today's.
+        world.open_damaged(name, "from yesterday", |index| replace(index, &world.path("yesterday")));
+        // Today's index, with one file of yesterday's.
         for file in files(&world.path("yesterday/index")) {
-            world.harmed(name, "partly from yesterday", |index| {
+            world.open_damaged(name, "partly from yesterday", |index| {
                 fs::copy(&file, index.join(file.file_name().unwrap())).unwrap();
             });
         }
@@ -234,27 +234,27 @@ fn an_index_of_yesterday_is_brought_up_to_date() {
 #[test]
 fn an_index_that_was_cut_or_torn_anywhere_hides_nothing() {
     let world = World::new();
-    let mut said = 0;
+    let mut rebuilds = 0;
     for name in LOGS {
         for file in files(&world.path(name).join("index")) {
             let file_name = file.file_name().unwrap();
             let whole = fs::read(&file).unwrap();
             for kept in [0, whole.len() / 3, whole.len().saturating_sub(1)] {
                 let cut = |index: &Path| fs::write(index.join(file_name), &whole[..kept]).unwrap();
-                said += world.harmed(name, &format!("{file_name:?} cut at {kept}"), cut).len();
+                rebuilds += world.open_damaged(name, &format!("{file_name:?} cut at {kept}"), cut).len();
             }
             let remove = |index: &Path| fs::remove_file(index.join(file_name)).unwrap();
-            said += world.harmed(name, &format!("without {file_name:?}"), remove).len();
+            rebuilds += world.open_damaged(name, &format!("without {file_name:?}"), remove).len();
         }
     }
-    assert!(said > 0, "no harm was done");
+    assert!(rebuilds > 0, "no damage was done");
 }
 
-/// sled takes damage for an end, for nothing, or panics.
+/// sled takes damage for the end of its file or for an empty one, or it panics.
 #[test]
 fn a_flipped_byte_anywhere_in_the_index_hides_nothing() {
     let world = World::new();
-    let (mut said, mut given_up) = (0, 0);
+    let (mut rebuilds, mut panics) = (0, 0);
     for name in LOGS {
         for file in files(&world.path(name).join("index")) {
             let file_name = file.file_name().unwrap();
@@ -263,10 +263,10 @@ fn a_flipped_byte_anywhere_in_the_index_hides_nothing() {
             let places = if file_name == "db" { 12 } else { 3 };
             for number in 0..places {
                 let place = (number * used / places + 13 * number) % used.min(whole.len()).max(1);
-                let harm = |index: &Path| {
+                let damage = |index: &Path| {
                     let mut damaged = whole.clone();
                     match number % 3 {
-                        // A byte, a sector that has something else, one that has nothing.
+                        // A flipped byte, a sector of garbage, a sector of zeros.
                         0 => damaged[place] ^= 0x40,
                         1 => damaged.iter_mut().skip(place).take(512).for_each(|byte| *byte = 0xA5),
                         _ => damaged.iter_mut().skip(place).take(512).for_each(|byte| *byte = 0),
@@ -276,20 +276,20 @@ fn a_flipped_byte_anywhere_in_the_index_hides_nothing() {
                 if whole.is_empty() {
                     continue;
                 }
-                let warnings = world.harmed(name, &format!("{file_name:?} at byte {place}"), harm);
-                said += warnings.len();
-                given_up += warnings.iter().filter(|warning| warning.contains("sled crashed")).count();
+                let warnings = world.open_damaged(name, &format!("{file_name:?} at byte {place}"), damage);
+                rebuilds += warnings.len();
+                panics += warnings.iter().filter(|warning| warning.contains("sled crashed")).count();
             }
         }
     }
-    assert!(said > 0, "no harm was done");
-    // Whether sled panics of any of these is sled's.
-    eprintln!("of {said} that were made anew, sled had panicked of {given_up}");
+    assert!(rebuilds > 0, "no damage was done");
+    // sled may panic or not: this is only for information.
+    eprintln!("sled panicked in {panics} of {rebuilds} rebuilds");
 }
 
-/// What sled has is read from its file, once it is not in memory any more.
+/// sled reads an entry from its file once it is out of its cache.
 #[test]
-fn an_index_that_is_emptied_while_the_log_is_open_is_made_anew_and_nobody_sees_anything_else() {
+fn an_index_that_is_emptied_while_the_log_is_open_is_rebuilt_and_readers_do_not_notice() {
     let world = World::new();
     let path = world.path("closed");
     let log = open(&path, &Options { cache_capacity: 1, ..Options::default() }).unwrap();
@@ -313,9 +313,9 @@ fn an_index_that_is_emptied_while_the_log_is_open_is_made_anew_and_nobody_sees_a
     assert_eq!(log.verify().findings, []);
 }
 
-/// In the durability `os`, what the index was told can be on the disk before the log is: after a power cut it reaches further.
+/// With durability `os` the index can reach the disk before the log does: after a power cut it reaches further than the log.
 #[test]
-fn an_index_that_reaches_further_than_the_log_after_a_power_cut_is_made_anew() {
+fn an_index_that_reaches_further_than_the_log_after_a_power_cut_is_rebuilt() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let options = Options { durability: Durability::Os, ..Options::default() };
@@ -329,7 +329,7 @@ fn an_index_that_reaches_further_than_the_log_after_a_power_cut_is_made_anew() {
     copy(&path("log"), &path("gone on"));
     append_some(&log, 2);
     log.close().unwrap();
-    // One went on otherwise meanwhile, with frames of the same lengths.
+    // A copy that continued differently, with frames of the same lengths.
     let log = open(&path("gone on"), &options).unwrap();
     log.append(one(stream(1), 2, b"otherwise")).unwrap();
     append_some(&log, 3);
@@ -343,7 +343,7 @@ fn an_index_that_reaches_further_than_the_log_after_a_power_cut_is_made_anew() {
         assert_eq!(Content::of(&log), expected, "{name}");
         assert!(warnings.iter().any(|warning| warning.contains("rebuil")), "{name}: {warnings:?}");
         let next = log.stream(stream(1)).unwrap().records;
-        log.append(one(stream(1), next, b"goes on")).unwrap();
+        log.append(one(stream(1), next, b"another")).unwrap();
         assert_eq!(log.verify().findings, [], "{name}");
         log.close().unwrap();
         assert_eq!(verify(&path(name)).unwrap().findings, [], "{name}");
@@ -354,9 +354,9 @@ fn contents(disk: &MemoryDisk) -> Vec<(String, Option<Vec<u8>>)> {
     disk.names().into_iter().map(|name| (name.clone(), disk.content(&name))).collect()
 }
 
-/// An engine opened a log without a word whose process had died and of which what was acknowledged last was gone.
+/// Regression: an engine silently opened a log whose process had died and whose last acknowledged records were missing.
 #[test]
-fn a_log_of_which_any_segment_is_gone_or_emptied_is_refused_and_nothing_is_changed() {
+fn a_log_with_a_missing_or_empty_segment_is_refused_and_not_changed() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
     for seq in 0..50 {
@@ -365,7 +365,7 @@ fn a_log_of_which_any_segment_is_gone_or_emptied_is_refused_and_nothing_is_chang
     let killed = disk.after_kill();
     log.close().unwrap();
     for (what, disk) in [("killed", killed), ("closed", disk)] {
-        // Unharmed, it is taken up.
+        // Undamaged, it opens.
         let log = MemoryLog::open(&disk.after_kill()).unwrap();
         assert_eq!(log.read(stream(1), 0, 99).unwrap().len(), 50, "{what}");
         let segments: Vec<String> = disk.names().into_iter().filter(|name| name.starts_with("segments/")).collect();
@@ -373,7 +373,7 @@ fn a_log_of_which_any_segment_is_gone_or_emptied_is_refused_and_nothing_is_chang
         for (at, name) in segments.iter().enumerate() {
             let whole = disk.content(name).unwrap();
             let others = disk.content(&segments[(at + 1) % segments.len()]).unwrap();
-            // The last one had been begun when the head was written, and 60 of its bytes are a part of its header.
+            // The last segment existed when the head was written; its first 60 bytes are an incomplete header.
             for left in [None, Some(&whole[..0]), Some(&whole[..60]), Some(&whole[..84]), Some(&others[..])] {
                 let damaged = disk.after_kill();
                 damaged.damage(name, left);
@@ -390,14 +390,14 @@ fn a_log_of_which_any_segment_is_gone_or_emptied_is_refused_and_nothing_is_chang
     }
 }
 
-/// A log was refused whose process had died just after it had begun a segment, or had written to it for the first time: the head named
-/// the beginning of that segment, and a walk to it met the first group in it before.
+/// Regression: a log was refused whose process had died just after it had begun a segment, or had first written to it: the head pointed to
+/// the start of that segment, and the walk to it met the first group of the segment earlier.
 #[test]
-fn a_log_that_is_killed_around_the_turn_of_a_segment_is_taken_up() {
+fn a_log_that_is_killed_while_a_segment_begins_opens() {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
     for seq in 0..30 {
-        // Every now and then a group that has no record.
+        // Now and then a group without a record.
         let text: Arc<[u8]> = seq.to_string().into_bytes().into();
         let definition = Definition { fingerprint: seal::fingerprint(&text), bytes: text };
         log.append(Batch { definitions: vec![definition], frames: Vec::new() }).unwrap();
@@ -405,7 +405,7 @@ fn a_log_that_is_killed_around_the_turn_of_a_segment_is_taken_up() {
         for left in [disk.after_kill(), disk.after_power_cut()] {
             let after = MemoryLog::open(&left).unwrap();
             assert_eq!(after.read(stream(1), 0, 99).unwrap().len() as u64, seq + 1);
-            after.append(one(stream(1), seq + 1, b"goes on")).unwrap();
+            after.append(one(stream(1), seq + 1, b"another")).unwrap();
             assert_eq!(after.verify().findings, []);
             drop(after);
             MemoryLog::open(&left.after_kill()).unwrap();

@@ -1,4 +1,4 @@
-//! Logs that are written anew: without what they no longer hold, or without what is damaged.
+//! Compacting and repairing: a new log without the erased and pruned data, or without the damaged streams.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ impl World {
         self.directory.path().join(name)
     }
 
-    /// Where the files of the log are too, as they are now.
+    /// Copies the files of the log as they are now.
     fn copy_of_log(&self) -> PathBuf {
         let copy = self.path("copy");
         if copy.exists() {
@@ -57,7 +57,7 @@ impl World {
     }
 }
 
-/// The only segment of such a log.
+/// The only segment of a small log.
 fn segment(log: &Path) -> PathBuf {
     log.join("segments").join("0000000001")
 }
@@ -77,7 +77,7 @@ fn prune(log: &dyn Keeper, stream: StreamId) {
 fn holds(directory: &Path, bytes: &[u8]) -> bool {
     fs::read_dir(directory).unwrap().any(|entry| {
         let path = entry.unwrap().path();
-        // The socket of an open log has no content.
+        // The socket of an open log cannot be read.
         if path.is_dir() { holds(&path, bytes) } else { fs::read(path).is_ok_and(|text| contains(&text, bytes)) }
     })
 }
@@ -87,7 +87,7 @@ fn contains(text: &[u8], bytes: &[u8]) -> bool {
 }
 
 /// Damages every copy.
-fn flip_all(text: &mut [u8], bytes: &[u8]) {
+fn flip_all_copies(text: &mut [u8], bytes: &[u8]) {
     let found: Vec<usize> = (0..text.len() - bytes.len()).filter(|at| text[*at..].starts_with(bytes)).collect();
     let mut free = 0;
     for at in found.into_iter() {
@@ -102,14 +102,14 @@ fn everything(path: &Path) -> Vec<Record> {
     open_reader(path).unwrap().tail(0, usize::MAX).unwrap()
 }
 
-/// An erased body once stayed in a place that nothing pointed to, until the log was written anew.
+/// Regression: an erased body stayed in an unreferenced part of a file until the log was compacted.
 #[test]
-fn what_was_erased_is_in_no_file_of_a_closed_log() {
+fn an_erased_body_is_in_no_file_of_a_log() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let log = open(&path, &Options::default()).unwrap();
     log.append(batch(vec![frame(stream(1), 0, &[b"one", SECRET], closed_label("one"))])).unwrap();
-    assert!(contains(&fs::read(segment(&path)).unwrap(), SECRET), "if it is not, this test shows nothing");
+    assert!(contains(&fs::read(segment(&path)).unwrap(), SECRET), "otherwise this test proves nothing");
     erase(&log, stream(1), 1);
     assert!(!holds(directory.path(), SECRET), "also while the log is open");
     log.close().unwrap();
@@ -118,10 +118,10 @@ fn what_was_erased_is_in_no_file_of_a_closed_log() {
     assert_eq!(open_reader(&path).unwrap().erasures(stream(1)).unwrap()[0].note, b"a note");
 }
 
-/// Where a process died before it had wiped it, an erased body was in the log until somebody opened it to write; a log that was written
-/// anew first was refused for it.
+/// Regression: if a process died before it had overwritten an erased body, the body stayed until the log was opened for writing, and a
+/// log that was compacted before that was refused.
 #[test]
-fn a_log_that_is_written_anew_has_nothing_that_was_erased() {
+fn a_compacted_log_has_no_erased_body() {
     let (world, log) = World::new();
     let path = world.path("log");
     let with_secret = fs::read(segment(&path)).unwrap();
@@ -130,7 +130,7 @@ fn a_log_that_is_written_anew_has_nothing_that_was_erased() {
     let at = with_secret.windows(SECRET.len()).position(|window| window == SECRET).unwrap() - 100;
     log.close().unwrap();
     let mut unwiped = fs::read(segment(&killed)).unwrap();
-    // As it was before, all of it, and one half of it: the event is there, and what it says is not done.
+    // The event is written, but the body is still there, completely or half of it.
     for half in [SECRET.len() / 2, 0] {
         unwiped[at..at + 100 + SECRET.len() - half].copy_from_slice(&with_secret[at..at + 100 + SECRET.len() - half]);
         fs::write(segment(&killed), &unwiped).unwrap();
@@ -139,7 +139,7 @@ fn a_log_that_is_written_anew_has_nothing_that_was_erased() {
         for name in ["head", "format", "segments/0000000001"] {
             fs::copy(killed.join(name), world.path("one").join(name)).unwrap();
         }
-        assert!(holds(&world.path("one"), &SECRET[..10]), "if it is not, this test shows nothing");
+        assert!(holds(&world.path("one"), &SECRET[..10]), "otherwise this test proves nothing");
         compact(&world.path("one")).unwrap();
         assert!(!holds(&world.path("one"), &SECRET[..10]));
         assert_eq!(verify(&world.path("one")).unwrap().findings, []);
@@ -148,7 +148,7 @@ fn a_log_that_is_written_anew_has_nothing_that_was_erased() {
 }
 
 #[test]
-fn a_log_that_is_written_anew_is_shorter_and_the_same() {
+fn a_compacted_log_is_shorter_with_the_same_contents() {
     let (world, log) = World::new();
     (2..39).for_each(|number| prune(&log, stream(number)));
     let hash_at = |log: &dyn LogReader, size| grow(log, Tree::default(), size).unwrap().root();
@@ -165,22 +165,22 @@ fn a_log_that_is_written_anew_is_shorter_and_the_same() {
 
     let log = open(&world.path("log"), &Options { create: false, ..Options::default() }).unwrap();
     assert_eq!(hash_at(&log, end.position), end.hash, "the hash of the log is what it was");
-    log.append(one(stream(90), 1, b"goes on")).unwrap();
+    log.append(one(stream(90), 1, b"another")).unwrap();
     log.close().unwrap();
     assert_eq!(verify(&world.path("log")).unwrap().findings, []);
 }
 
-/// A compact that was killed while it removed the old files left them for good, erased values included, and made every later one fail
-/// when it had changed the log already.
+/// Regression: a `compact` that was killed while it removed the old files left them forever, with erased values, and every later
+/// `compact` failed after it had already changed the log.
 #[test]
-fn what_a_stopped_rewriting_left_is_gone_with_the_next_open_or_rewriting() {
+fn the_next_open_or_compact_removes_what_an_interrupted_compact_left() {
     let (world, log) = World::new();
     log.close().unwrap();
     let (path, left) = (world.path("log"), world.path(".log.cloaca-compact"));
     let open_to_write = |path: &Path| open(path, &Options::default()).unwrap().close().unwrap();
-    let write_anew = |path: &Path| assert_eq!(compact(path).unwrap().left, None);
+    let compact_again = |path: &Path| assert_eq!(compact(path).unwrap().left, None);
     for name in ["open", "compact"] {
-        // As it was exchanged, as some of it was removed, as it was begun.
+        // Right after the exchange, after some files were removed, and at the start.
         for missing in [&[][..], &["format", "segments"], &["lock", "head", "format", "segments"]] {
             fs::rename(world.copy_of_log(), &left).unwrap();
             for file in missing.iter().map(|name| left.join(name)) {
@@ -191,7 +191,7 @@ fn what_a_stopped_rewriting_left_is_gone_with_the_next_open_or_rewriting() {
             if name == "open" {
                 open_to_write(&path)
             } else {
-                write_anew(&path)
+                compact_again(&path)
             }
             assert!(!left.exists(), "{name}, without {missing:?}");
         }
@@ -201,7 +201,7 @@ fn what_a_stopped_rewriting_left_is_gone_with_the_next_open_or_rewriting() {
 }
 
 #[test]
-fn what_another_process_is_removing_is_left_to_it() {
+fn files_that_another_process_is_removing_are_left_to_it() {
     let (world, log) = World::new();
     log.close().unwrap();
     let (path, left) = (world.path("log"), world.path(".log.cloaca-compact"));
@@ -217,22 +217,22 @@ fn what_another_process_is_removing_is_left_to_it() {
 }
 
 #[test]
-fn a_damaged_log_is_not_written_anew() {
+fn a_damaged_log_is_not_compacted() {
     let (world, log) = World::new();
     log.close().unwrap();
     let segment = segment(&world.path("log"));
     let mut bytes = fs::read(&segment).unwrap();
-    flip_all(&mut bytes, SECRET);
+    flip_all_copies(&mut bytes, SECRET);
     fs::write(&segment, &bytes).unwrap();
     let compacted = compact(&world.path("log"));
     assert!(matches!(compacted, Err(OpenError::Damaged { .. })), "{compacted:?}");
-    assert_eq!(fs::read(&segment).unwrap(), bytes, "it is as it was");
+    assert_eq!(fs::read(&segment).unwrap(), bytes, "it is unchanged");
     assert_eq!(fs::read_dir(world.directory.path()).unwrap().count(), 1);
     assert!(matches!(compact(&world.path("none")), Err(OpenError::Missing { .. })));
 }
 
 #[test]
-fn a_whole_log_is_copied_as_a_whole() {
+fn repairing_an_intact_log_copies_everything() {
     let (world, log) = World::new();
     erase(&log, stream(1), 1);
     prune(&log, stream(2));
@@ -249,14 +249,14 @@ fn a_whole_log_is_copied_as_a_whole() {
     assert_eq!(after, before);
     assert_eq!(new.erasures(stream(1)).unwrap()[0].note, b"a note");
     assert!(new.definition(seal::fingerprint(b"source")).unwrap().is_some());
-    new.append(one(stream(90), 1, b"goes on")).unwrap();
+    new.append(one(stream(90), 1, b"another")).unwrap();
     assert_eq!(new.verify().findings, []);
     new.close().unwrap();
     assert!(matches!(repair(&world.path("log"), &world.path("new")), Err(RepairError::Exists(_))));
 }
 
 #[test]
-fn what_is_damaged_is_listed_and_the_rest_is_copied() {
+fn damaged_streams_are_listed_and_the_others_are_copied() {
     let (world, log) = World::new();
     let streams: Vec<StreamId> = (1..40).chain([90]).map(stream).collect();
     let before: Vec<_> = streams.iter().map(|id| log.read(*id, 0, 9).unwrap()).collect();
@@ -265,19 +265,19 @@ fn what_is_damaged_is_listed_and_the_rest_is_copied() {
     let sound = fs::read(&segment).unwrap();
     for (attempt, number) in [7_u8, 20, 33].into_iter().enumerate() {
         let mut damaged = sound.clone();
-        flip_all(&mut damaged, &[number; 3_000]);
+        flip_all_copies(&mut damaged, &[number; 3_000]);
         fs::write(&segment, &damaged).unwrap();
 
         let new = world.path(&format!("new{attempt}"));
         let done = repair(&world.path("log"), &new).unwrap();
         assert_eq!(done.lost.iter().map(|lost| lost.stream).collect::<Vec<_>>(), [stream(number.into())]);
         assert_eq!(done.streams, 39);
-        assert_eq!(fs::read(&segment).unwrap(), damaged, "the damaged log is as it was");
+        assert_eq!(fs::read(&segment).unwrap(), damaged, "the damaged log is unchanged");
         let copy = open_reader(&new).unwrap();
         for (id, records) in streams.iter().zip(&before) {
             match done.lost.iter().find(|lost| lost.stream == *id) {
                 None => assert_eq!(copy.read(*id, 0, 9).as_ref(), Ok(records)),
-                // No other history stands in its place.
+                // The copy has no other history in its place.
                 Some(lost) => {
                     assert!(lost.whole < records.len() as u64);
                     assert_eq!(copy.read(*id, 0, 9), Err(ReadError::NoStream(*id)));
@@ -288,10 +288,10 @@ fn what_is_damaged_is_listed_and_the_rest_is_copied() {
     }
 }
 
-/// Where the part of the file was damaged that first made a page, sled gave up the whole database ("tried to serialize
-/// Uninitialized"), and nothing of it could be repaired.
+/// Regression: if the part of the file that created a page was damaged, sled failed for the whole database ("tried to serialize
+/// Uninitialized"), and nothing could be repaired.
 #[test]
-fn what_sled_gives_up_is_repaired_from_the_segments() {
+fn a_log_whose_sled_database_fails_is_repaired_from_the_segments() {
     let (world, log) = World::new();
     let streams: Vec<StreamId> = (1..40).chain([90]).map(stream).collect();
     let before: Vec<_> = streams.iter().map(|id| log.read(*id, 0, 9).unwrap()).collect();
@@ -317,8 +317,8 @@ fn what_sled_gives_up_is_repaired_from_the_segments() {
     }
 }
 
-/// A log with a stream that goes on, of which the last frame is damaged, and perhaps what says in it whose it is.
-fn without_its_end(world: &World, with_its_name: bool) {
+/// Makes a log with an open stream, and damages the last frame of that: its body, and with `and_id` its stream id, too.
+fn damage_the_end_of_a_stream(world: &World, and_id: bool) {
     let open = || open(&world.path("log"), &Options::default()).unwrap();
     let log = open();
     log.append(batch(vec![frame(stream(90), 0, &[b"begun"], open_label("runs"))])).unwrap();
@@ -332,39 +332,39 @@ fn without_its_end(world: &World, with_its_name: bool) {
     log.close().unwrap();
     let segment = segment(&world.path("log"));
     let mut bytes = fs::read(&segment).unwrap();
-    flip_all(&mut bytes, b"gone on with");
-    if with_its_name {
-        flip_all(&mut bytes, &[&stream(90).as_bytes()[..], &1_u64.to_be_bytes()].concat());
+    flip_all_copies(&mut bytes, b"gone on with");
+    if and_id {
+        flip_all_copies(&mut bytes, &[&stream(90).as_bytes()[..], &1_u64.to_be_bytes()].concat());
     }
     fs::write(&segment, bytes).unwrap();
 }
 
-/// A stream that had lost its end was copied as a whole one where its listing was older than that end: what it had done
-/// last had never been, and nobody was told.
+/// Regression: a stream that had lost its end was copied as if it were complete when its listing was older than that end: its
+/// last records silently disappeared.
 #[test]
 fn a_stream_that_lost_an_end_that_the_log_still_names_is_not_copied() {
     let world = World { directory: tempfile::tempdir().unwrap() };
-    without_its_end(&world, false);
+    damage_the_end_of_a_stream(&world, false);
     let done = repair(&world.path("log"), &world.path("new")).unwrap();
     let lost: Vec<_> = done.lost.iter().filter(|lost| lost.stream == stream(90)).map(|lost| lost.whole).collect();
     assert_eq!((lost, done.doubtful), (vec![1], vec![]), "{:?}", done.findings);
 }
 
 #[test]
-fn a_stream_that_may_have_had_what_is_missing_in_the_log_is_copied_and_said_to_be_doubtful() {
+fn a_stream_that_may_have_had_missing_records_is_copied_and_reported_as_doubtful() {
     let world = World { directory: tempfile::tempdir().unwrap() };
-    without_its_end(&world, true);
+    damage_the_end_of_a_stream(&world, true);
     let done = repair(&world.path("log"), &world.path("new")).unwrap();
     assert_eq!(done.doubtful, [stream(90)], "lost {:?}, findings {:?}", done.lost, done.findings);
-    assert!(done.lost.is_empty(), "no stream is made up");
+    assert!(done.lost.is_empty(), "no stream is invented");
     assert_eq!(open_reader(&world.path("new")).unwrap().read(stream(90), 0, 9).unwrap().len(), 1);
-    // Whoever reads the damaged log must not take one record for all of them.
+    // A reader of the damaged log must not take one record for the whole stream.
     let read = open_reader(&world.path("log")).map(|reader| reader.read(stream(90), 0, 9));
     assert!(!matches!(read, Ok(Ok(_))), "{read:?}");
 }
 
-/// A byte that was damaged in a log whose process was killed used to leave nothing: it was taken for the end. Later it cost
-/// the streams on the same page of sled, up to fourteen of these.
+/// Regression: a damaged byte in a log whose process was killed lost everything behind it, because it was taken for the end. Later it
+/// lost the streams on the same page of sled, up to fourteen.
 #[test]
 fn one_damaged_byte_costs_one_stream_at_most_also_of_a_log_that_was_not_closed() {
     let world = World { directory: tempfile::tempdir().unwrap() };
@@ -375,7 +375,7 @@ fn one_damaged_byte_costs_one_stream_at_most_also_of_a_log_that_was_not_closed()
         }
         log.append(batch(vec![frame(stream(number), 9, &[b"end"], closed_label("over"))])).unwrap();
     }
-    // As a kill leaves it.
+    // The files as a kill leaves them.
     let killed = world.copy_of_log();
     fs::write(killed.join("lock"), "4711 here\n").unwrap();
     log.close().unwrap();
@@ -383,25 +383,25 @@ fn one_damaged_byte_costs_one_stream_at_most_also_of_a_log_that_was_not_closed()
         let file = segment(&log);
         let sound = fs::read(&file).unwrap();
         let used = sound.iter().rposition(|byte| *byte != 0).unwrap();
-        // Also in the headers of the segment, of its first group and of the first frame in it.
+        // Also in the headers of the segment, its first group, and the first frame of that.
         for place in (0..7).map(|attempt| attempt * used / 7 + 37 * attempt).chain([20, 90, 100, 215, 240]) {
             let mut damaged = sound.clone();
             damaged[place.min(used - 1)] ^= 0x10;
             fs::write(&file, &damaged).unwrap();
             let new = world.path("new");
             let done = repair(&log, &new).unwrap();
-            let told = format!("byte {place}: {} of 49, lost {:?}, {:?}", done.streams, done.lost, done.findings);
-            assert!(done.streams >= 48, "{told}");
-            assert!(!done.findings.is_empty() || !done.lost.is_empty(), "{told}");
+            let case = format!("byte {place}: {} of 49, lost {:?}, {:?}", done.streams, done.lost, done.findings);
+            assert!(done.streams >= 48, "{case}");
+            assert!(!done.findings.is_empty() || !done.lost.is_empty(), "{case}");
             let copy = open_reader(&new).unwrap();
             let all_read = |number: &u8| copy.read(stream((*number).into()), 0, 100).is_ok_and(|all| all.len() == 10);
-            // What lost its end with the header of a group may have been as it is now: that is said.
-            let is_told = |number: &u8| {
+            // A stream that lost its end with the header of a group cannot be told from a complete one: it is reported as doubtful.
+            let is_reported = |number: &u8| {
                 let id = stream((*number).into());
                 done.lost.iter().any(|lost| lost.stream == id) || done.doubtful.contains(&id)
             };
             let lacking: Vec<u8> = (1..50).filter(|number| !all_read(number)).collect();
-            assert!(lacking.len() <= 1 && lacking.iter().all(is_told), "{told}, lacking {lacking:?}");
+            assert!(lacking.len() <= 1 && lacking.iter().all(is_reported), "{case}, lacking {lacking:?}");
             fs::remove_dir_all(&new).unwrap();
         }
         fs::write(&file, &sound).unwrap();

@@ -1,4 +1,4 @@
-//! What an event takes on the disk: counted, for a load whose every byte but the salts is the same in each run.
+//! The size of an event on the disk, counted for a load that is the same in each run except for the salts.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,20 +9,20 @@ use cloacina_store::log::{Batch, EventLog, Frame, Listing};
 use cloacina_store::record::{StreamId, StreamKind, Timestamp};
 use cloacina_store::{MemoryDisk, MemoryLog, Options, open};
 
-/// A decision has so many events, each with a body of so many bytes, and a stream so many decisions.
+/// The load: events per decision, bytes of each body, and decisions per stream.
 const EVENTS: u64 = 4;
 const BODY: u64 = 200;
 const DECISIONS: u64 = 100;
 
-/// A frame of the load, as `FORMAT.md` has it: its header, and of each record flag, length, salt and body, and the hash of
-/// each but the last.
+/// The length of a frame of the load, after `FORMAT.md`: its header; flag, length, salt and body of each record; the hash
+/// of each record but the last.
 const FRAME: u64 = 132 + EVENTS * (1 + 4 + 16 + BODY) + (EVENTS - 1) * 32;
 
-/// What stands before the items of a group, and what a segment begins with.
+/// The lengths of the headers of a group and of a segment.
 const GROUP: u64 = 112;
 const SEGMENT: u64 = 80;
 
-/// Decisions in as many streams at once as `at_once` says, which are appended together.
+/// Decisions in `at_once` streams, which are appended together.
 fn batches(count: u64, at_once: u64) -> impl Iterator<Item = Batch> {
     (0..count / at_once).map(move |turn| {
         let frames = (0..at_once).map(|slot| frame(turn / DECISIONS * at_once + slot + 1, turn % DECISIONS));
@@ -31,7 +31,7 @@ fn batches(count: u64, at_once: u64) -> impl Iterator<Item = Batch> {
 }
 
 fn frame(stream: u64, decision: u64) -> Frame {
-    // As those of executions, ids grow, and end in what nobody can foretell.
+    // Like those of executions, ids increase and have an unpredictable end.
     let end = stream.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut id = [0; 16];
     id[..8].copy_from_slice(&stream.to_be_bytes());
@@ -59,7 +59,7 @@ fn append_all(log: &dyn EventLog, batches: impl Iterator<Item = Batch>) {
     log.close().unwrap();
 }
 
-/// The bytes that the files of a directory take on the disk.
+/// The bytes that the files of a directory occupy on the disk.
 fn bytes_of(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
     entries
@@ -71,7 +71,7 @@ fn bytes_of(directory: &Path) -> u64 {
 }
 
 #[test]
-fn an_event_takes_what_the_format_says_and_nothing_more() {
+fn an_event_takes_exactly_the_bytes_of_the_format() {
     assert_eq!(FRAME, 1_112, "278 bytes an event of 200");
     for at_once in [1, 20] {
         let disk = MemoryDisk::new();
@@ -79,7 +79,7 @@ fn an_event_takes_what_the_format_says_and_nothing_more() {
         let is_label =
             |length: u64| [0, "nightly, running".len(), "nightly, completed".len()].contains(&(length as usize));
         let groups = stored::groups(&disk);
-        // The log's own stream apart: that it was opened, and closed.
+        // Leave out the log's own stream: the events of its open and its close.
         let own = |group: &&stored::Group| group.items.iter().all(|item| item.is_frame_of(StreamId::LOG));
         assert_eq!(groups.iter().filter(own).count(), 2);
         for group in groups.iter().filter(|group| !own(group)) {
@@ -89,7 +89,7 @@ fn an_event_takes_what_the_format_says_and_nothing_more() {
             assert!(group.items.iter().all(|item| is_label(item.bytes.len() as u64 - FRAME)));
         }
         assert_eq!(groups.len() as u64, 2_000 / at_once + 2);
-        // Nothing is between them, nor behind the last one of a segment.
+        // Nothing is between groups or behind the last one of a segment.
         let segments = disk.names().into_iter().filter(|name| name.starts_with("segments/"));
         for name in segments {
             let length: usize = groups.iter().filter(|group| group.name == name).map(|group| group.length).sum();
@@ -98,8 +98,8 @@ fn an_event_takes_what_the_format_says_and_nothing_more() {
     }
 }
 
-/// sled writes most entries more than once, and keeps room for what comes, by half a megabyte. While frames were in it, an event took
-/// 472 to 592 bytes, which came to light in benches alone, which nobody had to look at. Measured: 287, and 315 with one at once, 8 of them the index.
+/// sled writes most entries more than once, and allocates half a megabyte ahead. While it also held the frames, an event took 472 to 592
+/// bytes, and only a benchmark showed it. Measured: 287 bytes, and 315 with one decision at once, 8 of them for the index.
 #[test]
 fn an_event_takes_no_more_on_the_disk_than_was_measured() {
     for (count, at_once, bound) in [(20_000, 50, 305), (4_000, 1, 335)] {
@@ -107,17 +107,14 @@ fn an_event_takes_no_more_on_the_disk_than_was_measured() {
         let path = directory.path().join("log");
         append_all(&open(&path, &Options::default()).unwrap(), batches(count, at_once));
         let found = bytes_of(&path) / (count * EVENTS);
-        assert!(
-            found <= bound,
-            "{found} bytes an event of {BODY}, {at_once} decisions at once; {bound} were the bound"
-        );
+        assert!(found <= bound, "{found} bytes per event of {BODY}, {at_once} decisions at once; the limit is {bound}");
     }
 }
 
-/// What a process has open is longer: room is made ahead, so that no sync waits for a file to grow. When it is killed, that stays until the
-/// next one has closed the log.
+/// The segment of an open log is longer: space is allocated ahead, so that no sync waits for the file to grow. After a kill it stays until
+/// the next process closes the log.
 #[test]
-fn room_is_made_ahead_and_taken_back() {
+fn space_is_allocated_ahead_and_truncated_at_the_close() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let segment = path.join("segments/0000000001");

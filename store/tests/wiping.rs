@@ -1,5 +1,5 @@
-//! What was erased or pruned is gone, wherever the process that did it was stopped: that it is to go is written down first, and whoever
-//! opens the log next to write does the rest.
+//! Erased and pruned data is gone wherever the process was interrupted: the event is durable first, and the next open for writing
+//! finishes the overwriting.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ fn secret(number: u128, seq: u64) -> Vec<u8> {
 /// The streams that are changed, and others beside them.
 const CHANGED: [u128; 3] = [1, 3, 5];
 
-/// A log with closed streams that stand among each other, and so much between them that there may be more than one segment.
+/// A log with interleaved closed streams, and filler between them, which may take more than one segment.
 fn written(durability: Durability, filler: usize) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open_with(&disk, durability).unwrap();
@@ -35,8 +35,8 @@ fn written(durability: Durability, filler: usize) -> MemoryDisk {
     disk
 }
 
-/// What is stopped in the middle.
-type Doing = fn(&MemoryLog) -> Result<(), ChangeError>;
+/// A change that is interrupted in the middle.
+type Action = fn(&MemoryLog) -> Result<(), ChangeError>;
 
 fn erase(log: &MemoryLog) -> Result<(), ChangeError> {
     for number in CHANGED {
@@ -54,25 +54,25 @@ fn prune(log: &MemoryLog) -> Result<(), ChangeError> {
     log.change(Change::Prune(Prune { streams: streams?, archive: None, reason, by })).map(drop)
 }
 
-/// The words of all bodies that are anywhere on a disk, each once: whose they are.
-fn words(disk: &MemoryDisk) -> BTreeSet<String> {
+/// Returns the marker of each body that is anywhere on a disk: it names the stream and the seq.
+fn markers(disk: &MemoryDisk) -> BTreeSet<String> {
     let mut text = Vec::new();
     for content in disk.names().into_iter().filter_map(|name| disk.content(&name)) {
-        // What was made ahead, and the filler.
-        let is_told = |sector: &&[u8]| ![&[0; 512][..], &[9; 512]].contains(sector);
-        content.chunks(512).filter(is_told).for_each(|sector| text.extend_from_slice(sector));
+        // Skip the space allocated ahead, and the filler.
+        let is_content = |sector: &&[u8]| ![&[0; 512][..], &[9; 512]].contains(sector);
+        content.chunks(512).filter(is_content).for_each(|sector| text.extend_from_slice(sector));
     }
-    let mut words = BTreeSet::new();
+    let mut markers = BTreeSet::new();
     let mut at = 0;
     while let Some(found) = text[at..].windows(7).position(|window| window == b"SECRET-") {
-        let word: Vec<u8> = text[at + found..].iter().copied().take(12).take_while(|byte| *byte != b';').collect();
-        words.insert(String::from_utf8_lossy(&word).into_owned());
+        let marker: Vec<u8> = text[at + found..].iter().copied().take(12).take_while(|byte| *byte != b';').collect();
+        markers.insert(String::from_utf8_lossy(&marker).into_owned());
         at += found + 7;
     }
-    words
+    markers
 }
 
-/// What of a stream is gone by the word of its log.
+/// How much of a stream is gone according to its log.
 #[derive(Debug, PartialEq)]
 enum Gone {
     Nothing,
@@ -80,12 +80,12 @@ enum Gone {
     All,
 }
 
-/// Opens what is left of a log, and holds each stream against what it was: nothing of what is said to be gone is anywhere, and all else is
-/// as it was. Returns what is gone.
-fn taken_up(left: &MemoryDisk, before: &[(u128, Vec<Record>)], told: &str) -> Vec<Gone> {
-    let log = MemoryLog::open(left).unwrap_or_else(|error| panic!("{told}: {error}"));
-    let words = words(left);
-    assert_eq!(log.verify().findings, [], "{told}");
+/// Opens an interrupted log and compares each stream with its original: erased and pruned data is nowhere on the disk, everything else is
+/// unchanged. Returns how much of each stream is gone.
+fn reopened_and_checked(left: &MemoryDisk, before: &[(u128, Vec<Record>)], case: &str) -> Vec<Gone> {
+    let log = MemoryLog::open(left).unwrap_or_else(|error| panic!("{case}: {error}"));
+    let markers = markers(left);
+    assert_eq!(log.verify().findings, [], "{case}");
     let mut gone = Vec::new();
     for (number, records) in before {
         let erased: Vec<u64> = log.erasures(stream(*number)).unwrap().iter().map(|erasure| erasure.seq).collect();
@@ -93,41 +93,41 @@ fn taken_up(left: &MemoryDisk, before: &[(u128, Vec<Record>)], told: &str) -> Ve
             Ok(found) => found,
             Err(ReadError::Pruned { records: 8, .. }) => {
                 let begins = format!("SECRET-{number}-");
-                let is_gone = words.iter().all(|word| !word.starts_with(&begins));
-                assert!(is_gone, "{told}: of pruned stream {number} something is there");
+                let is_gone = markers.iter().all(|marker| !marker.starts_with(&begins));
+                assert!(is_gone, "{case}: a part of pruned stream {number} is still there");
                 gone.push(Gone::All);
                 continue;
             }
-            Err(error) => panic!("{told}: {error}"),
+            Err(error) => panic!("{case}: {error}"),
         };
-        assert_eq!(found.len(), records.len(), "{told}");
+        assert_eq!(found.len(), records.len(), "{case}");
         for (found, before) in found.iter().zip(records) {
-            assert_eq!((found.hash, found.body.commitment()), (before.hash, before.body.commitment()), "{told}");
+            assert_eq!((found.hash, found.body.commitment()), (before.hash, before.body.commitment()), "{case}");
             let is_erased = erased.contains(&found.seq);
-            assert_eq!(found.body.bytes().is_none(), is_erased, "{told}: stream {number}, seq {}", found.seq);
+            assert_eq!(found.body.bytes().is_none(), is_erased, "{case}: stream {number}, seq {}", found.seq);
             if is_erased {
-                let word = format!("SECRET-{number}-{}", found.seq - 1);
-                assert!(!words.contains(&word), "{told}: of erased {number}, {} something is there", found.seq);
+                let marker = format!("SECRET-{number}-{}", found.seq - 1);
+                assert!(!markers.contains(&marker), "{case}: erased body {number}, {} is still there", found.seq);
             }
         }
         gone.push(if erased.is_empty() { Gone::Nothing } else { Gone::Bodies });
     }
-    log.append(one(stream(91), 0, b"goes on")).unwrap();
+    log.append(one(stream(91), 0, b"another")).unwrap();
     gone
 }
 
-/// Makes a change on a disk that fails with a write, or with a sync, and lets the process be killed, or the power be cut. Returns how
-/// often it was done whole, in a part, or not at all.
-fn stopped_anywhere(change: Doing, durability: Durability) -> [usize; 3] {
-    let sound = written(durability, 10);
+/// Makes a change on a disk that fails at each write and each sync in turn, then kills the process or cuts the power. Returns how often the
+/// change was made completely, partly, or not at all.
+fn interrupt_everywhere(change: Action, durability: Durability) -> [usize; 3] {
+    let intact = written(durability, 10);
     let before: Vec<(u128, Vec<Record>)> = {
-        let log = MemoryLog::open(&sound.after_kill()).unwrap();
+        let log = MemoryLog::open(&intact.after_kill()).unwrap();
         (1..7).map(|number| (number, log.read(stream(number), 0, 99).unwrap())).collect()
     };
     let mut seen = [0; 3];
     for syncs in [false, true] {
         for nth in 1.. {
-            let disk = sound.after_kill();
+            let disk = intact.after_kill();
             let log = MemoryLog::open_with(&disk, durability).unwrap();
             if syncs {
                 disk.fail_sync(nth, "no sync")
@@ -143,17 +143,17 @@ fn stopped_anywhere(change: Doing, durability: Durability) -> [usize; 3] {
             }
             drop(log);
             let torn = |shift: u32| disk.after_torn_power_cut(move |sector| (sector as u32 >> shift).is_multiple_of(2));
-            let lefts = [
+            let images = [
                 ("killed", disk.after_kill()),
                 ("cut", disk.after_power_cut()),
                 ("torn", torn(0)),
                 ("torn 2", torn(1)),
             ];
-            for (how, left) in lefts {
-                let told = format!("{durability:?}, {how}, with the {nth}. {}", if syncs { "sync" } else { "write" });
-                let gone = taken_up(&left, &before, &told);
+            for (how, left) in images {
+                let case = format!("{durability:?}, {how}, with the {nth}. {}", if syncs { "sync" } else { "write" });
+                let gone = reopened_and_checked(&left, &before, &case);
                 let count = gone.iter().filter(|gone| **gone != Gone::Nothing).count();
-                assert!(!is_over || count == CHANGED.len(), "{told}: what was said to be done is done");
+                assert!(!is_over || count == CHANGED.len(), "{case}: an acknowledged change is lost");
                 seen[match count {
                     0 => 2,
                     3 => 0,
@@ -168,38 +168,38 @@ fn stopped_anywhere(change: Doing, durability: Durability) -> [usize; 3] {
     seen
 }
 
-/// Whether a process dies before the event, between the event and the wiping, in the middle of the wiping, or after it.
+/// The process dies before the event, between the event and the overwriting, in the middle of it, or after it.
 #[test]
-fn bodies_whose_erasing_was_stopped_anywhere_are_gone_with_the_next_open_or_were_never_erased() {
+fn an_interrupted_erasure_is_finished_by_the_next_open_or_never_happened() {
     for durability in [Durability::Sync, Durability::Os] {
-        let [whole, part, none] = stopped_anywhere(erase, durability);
+        let [whole, part, none] = interrupt_everywhere(erase, durability);
         assert!(whole > 0 && part > 0 && none > 0, "{whole}, {part}, {none}: each is met");
     }
 }
 
 #[test]
-fn streams_whose_pruning_was_stopped_anywhere_are_gone_with_the_next_open_or_were_never_pruned() {
+fn an_interrupted_pruning_is_finished_by_the_next_open_or_never_happened() {
     for durability in [Durability::Sync, Durability::Os] {
-        let [whole, part, none] = stopped_anywhere(prune, durability);
+        let [whole, part, none] = interrupt_everywhere(prune, durability);
         assert!(whole > 0 && none > 0, "{whole}, {none}: each is met");
         assert_eq!(part, 0, "they are pruned together");
     }
 }
 
-/// Whoever takes the log up may be stopped as well, and the next one, and so on.
+/// The open that finishes the overwriting may be interrupted as well, and the one after it.
 #[test]
-fn an_open_that_is_stopped_while_it_does_the_rest_leaves_it_to_the_next_one() {
-    let sound = written(Durability::Sync, 400_000);
+fn an_interrupted_open_leaves_the_rest_of_the_overwriting_to_the_next_one() {
+    let intact = written(Durability::Sync, 400_000);
     let before: Vec<(u128, Vec<Record>)> = {
-        let log = MemoryLog::open(&sound.after_kill()).unwrap();
+        let log = MemoryLog::open(&intact.after_kill()).unwrap();
         (1..7).map(|number| (number, log.read(stream(number), 0, 99).unwrap())).collect()
     };
-    let changes: [(&str, Doing); 2] = [("erase", erase), ("prune", prune)];
+    let changes: [(&str, Action); 2] = [("erase", erase), ("prune", prune)];
     for (name, change) in changes {
-        // The event is written, and the first write of what it says fails.
+        // The event is written, and the first overwrite fails.
         let stopped = (1..)
             .find_map(|nth| {
-                let disk = sound.after_kill();
+                let disk = intact.after_kill();
                 let log = MemoryLog::open(&disk).unwrap();
                 disk.fail_write(nth, "no write");
                 let text = change(&log).unwrap_err().to_string();
@@ -220,7 +220,8 @@ fn an_open_that_is_stopped_while_it_does_the_rest_leaves_it_to_the_next_one() {
             }
             stops += 1;
             for (how, left) in [("killed", disk.after_kill()), ("cut", disk.after_power_cut())] {
-                let gone = taken_up(&left, &before, &format!("{name}, {how}, with the {nth}. write of the open"));
+                let gone =
+                    reopened_and_checked(&left, &before, &format!("{name}, {how}, with the {nth}. write of the open"));
                 assert!(gone.iter().any(|gone| *gone != Gone::Nothing), "{name}");
             }
         }
@@ -228,9 +229,9 @@ fn an_open_that_is_stopped_while_it_does_the_rest_leaves_it_to_the_next_one() {
     }
 }
 
-/// A log's own stream says what was erased, and stays as it is.
+/// The log's own stream, with the events of erasures, cannot be erased or pruned.
 #[test]
-fn what_says_that_something_is_gone_cannot_be_made_to_go() {
+fn the_events_of_erasures_cannot_be_erased_or_pruned() {
     let log = MemoryLog::open(&written(Durability::Sync, 10)).unwrap();
     erase(&log).unwrap();
     let own = log.stream(StreamId::LOG).unwrap();

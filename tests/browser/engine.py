@@ -1,7 +1,7 @@
-"""An engine that a test steers: it runs a workflow whose tasks wait until the test lets them go.
+"""An engine under the control of a test: the tasks of its workflow wait until the test releases them.
 
-Reads commands from standard input, a line each: `start` begins an execution and prints its id, `go TASK` lets one
-attempt at a task end, `quit` closes the log in order.
+Reads commands from standard input, one per line: `start` starts an execution and prints its id, `go TASK` lets one
+attempt at a task end, `quit` closes the log.
 """
 
 import sys
@@ -36,7 +36,7 @@ with cloaca.WorkflowBuilder("steered") as builder:
 
 
 def main() -> None:
-    """Does what it is told until it is told to end."""
+    """Executes commands until `quit`."""
     runner = cloaca.DefaultRunner(sys.argv[1])
     print("open", flush=True)
     for line in sys.stdin:

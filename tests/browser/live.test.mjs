@@ -26,7 +26,7 @@ afterEach(() => {
 
 after(() => browser?.close());
 
-/** A program whose lines can be read one by one. */
+/** A program whose output can be read line by line. */
 class Program {
   constructor(command, words) {
     this.child = spawn(command, words, { stdio: ["pipe", "pipe", "inherit"] });
@@ -36,7 +36,7 @@ class Program {
 
   async line() {
     const { value, done } = await this.lines.next();
-    assert.ok(!done, "the program has ended");
+    assert.ok(!done, "the program is still running");
     return value;
   }
 
@@ -45,14 +45,14 @@ class Program {
   }
 }
 
-/** An engine on a log, in a process of its own. */
+/** Starts an engine on a log, in its own process. */
 async function engine(log) {
   const program = new Program(PYTHON, [join(ROOT, "tests", "browser", "engine.py"), log]);
   assert.equal(await program.line(), "open");
   return program;
 }
 
-/** A server on a log: its address. */
+/** Starts a server on a log; returns its address. */
 async function serve(log) {
   const program = new Program(built("replay"), ["serve", "--log", log]);
   return program.line();
@@ -60,10 +60,10 @@ async function serve(log) {
 
 const open = (address, server) => openPage(browser, address, { allow: (url) => url.startsWith(server) });
 
-/** Waits until the list has so many rows. */
+/** Waits until the list has `count` rows. */
 const rows = (page, count) => page.waitForFunction((count) => document.querySelectorAll("#executions .row").length === count, count);
 
-/** Waits until the page says so. */
+/** Waits until an element of the page has this text. */
 const says = (page, selector, text) => page.locator(selector, { hasText: text }).first().waitFor();
 
 test("an execution that is started while the list is open appears, moves and ends, in every tab", async () => {
@@ -88,7 +88,7 @@ test("an execution that is started while the list is open appears, moves and end
   assert.equal(await state("extract"), "Completed");
   await says(list, "#context .key", "rows");
   await list.screenshot({ path: join(SCREENSHOTS, "live-running.png") });
-  // Whoever looks back is left where they are.
+  // A page that shows an earlier moment stays there.
   await list.keyboard.press("Home");
   python.say("go left");
   await list.waitForFunction(() => window.replay.past.attempts.get("left")?.at(-1).outcome === "Completed");
@@ -115,8 +115,8 @@ test("an execution that is started while the list is open appears, moves and end
   await closeQuiet(other);
 });
 
-// The bars of what ran stood still between two events, and a long task looked as if nothing happened.
-test("the timeline grows while nothing happens but time", async () => {
+// Regression: the bars of running tasks did not grow between two events, so a long task looked stuck.
+test("the timeline grows while time passes without an event", async () => {
   const log = join(freshDirectory("grows"), "log");
   const python = await engine(log);
   const server = await serve(log);
@@ -179,7 +179,7 @@ test("the list says at every width which execution it is, when it began, by what
   }
 });
 
-test("what a page has when it ends is what a report has", async () => {
+test("a page has the same data at the end of an execution as a report", async () => {
   const log = join(freshDirectory("ends"), "log");
   const python = await engine(log);
   const server = await serve(log);
@@ -200,7 +200,7 @@ test("what a page has when it ends is what a report has", async () => {
   await closeQuiet(page);
 });
 
-test("pages outlive the engine, say so, and go on with the next one", async () => {
+test("pages outlive the engine, report that it is gone, and continue with the next one", async () => {
   const log = join(freshDirectory("outlive"), "log");
   let python = await engine(log);
   const server = await serve(log);
@@ -213,16 +213,16 @@ test("pages outlive the engine, say so, and go on with the next one", async () =
   python.child.kill("SIGKILL");
   await gone;
   for (const one of [list, page]) await says(one, "#live", "○ not live: no engine has the log");
-  // And both say how it stands and what to do, in the same words.
+  // Both show the status and what to do, in the same words.
   await says(list, "#executions .row .status", "Not running");
   await says(page, "#status", "Not running");
   await says(page, "#banner", "Next: ");
-  // Nothing is said to run.
+  // Nothing is shown as running.
   await says(page, "#tally", "1 not running");
   const reason = await list.locator("#executions .row .error").textContent();
   assert.ok(reason.length > 10 && (await page.locator("#banner").textContent()).includes(reason), reason);
   await page.screenshot({ path: join(SCREENSHOTS, "live-not-running.png") });
-  // The next engine takes the execution up where the log has it.
+  // The next engine resumes the execution from the log.
   python = await engine(log);
   for (const one of [list, page]) await says(one, "#live", "● live");
   await says(list, "#executions .row .status", "Running");
@@ -237,7 +237,7 @@ test("pages outlive the engine, say so, and go on with the next one", async () =
   await closeQuiet(list);
 });
 
-test("a page that nobody sees does not listen, and has missed nothing when it is seen again", async () => {
+test("a hidden page does not listen, and has missed nothing when it is visible again", async () => {
   const log = join(freshDirectory("hidden"), "log");
   const python = await engine(log);
   const server = await serve(log);
@@ -252,7 +252,7 @@ test("a page that nobody sees does not listen, and has missed nothing when it is
   const events = () => page.evaluate(() => window.replay.past.events.length);
   await show(true);
   const before = await events();
-  // Another page sees it happen: whatever this one does not have by then, it was not sent.
+  // Once another page has the event, this one would have it too if it had been sent.
   const other = await open(`${server}x/${id}`, server);
   python.say("go extract");
   await other.waitForFunction(() => window.replay.moment.state("left") === "Running");
@@ -264,7 +264,7 @@ test("a page that nobody sees does not listen, and has missed nothing when it is
   await closeQuiet(page);
 });
 
-test("a server that goes away is told in the page", async () => {
+test("the page reports a server that goes away", async () => {
   const log = join(freshDirectory("server"), "log");
   await engine(log);
   const program = new Program(built("replay"), ["serve", "--log", log]);
@@ -278,7 +278,7 @@ test("a server that goes away is told in the page", async () => {
   await closeQuiet(list);
 });
 
-test("a page of somebody else can neither read nor show it", async () => {
+test("a page of another origin can neither read nor embed it", async () => {
   const log = join(freshDirectory("strangers"), "log");
   await engine(log);
   const server = await serve(log);
@@ -295,7 +295,7 @@ test("a page of somebody else can neither read nor show it", async () => {
   await stranger.close();
 });
 
-test("a value that is erased while a page shows it goes from the page, without a reload", async () => {
+test("a value that is erased while a page shows it disappears from the page without a reload", async () => {
   const log = join(freshDirectory("erased-live"), "log");
   const python = await engine(log);
   const server = await serve(log);

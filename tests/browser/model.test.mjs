@@ -1,4 +1,4 @@
-// What the pages work out without a browser: where a graph lies in its panel, which failure came first, and the words for
+// The parts of the pages that need no browser: the layout of a graph in its panel, the first failure, and the names of
 // states.
 
 import assert from "node:assert/strict";
@@ -8,7 +8,7 @@ import { HIGH, placed } from "../../replay/web/placing.js";
 import { causeWords, look, span, statusWord } from "../../replay/web/words.js";
 
 /**
- * The layout that a report has of layers of so many tasks, each of which depends on all of the layer before, or on some.
+ * The layout of a report with layers of the given sizes; each task depends on all of the previous layer, or on some.
  * @param {number[]} sizes
  * @param {{ name?: (layer: number, at: number) => string, upstream?: (from: number, to: number) => boolean }} [options]
  */
@@ -37,8 +37,8 @@ const GRAPHS = {
 const PANELS = [[378, 300], [820, 330], [1_600, 900], [200, 90], [300, 1_000]];
 
 describe("a graph in its panel", () => {
-  // "Fit" showed a part of the graph: what was too small to read was made larger, and ran out of the panel.
-  test("fits, and no box lies on another one", () => {
+  // Regression: "Fit" showed only a part of the graph, because boxes that were too small to read were enlarged beyond the panel.
+  test("fits, and no two boxes overlap", () => {
     for (const [name, layout] of Object.entries(GRAPHS)) {
       for (const [width, height] of PANELS) {
         const { nodes, wide, high, scale } = placed(layout, width, height);
@@ -70,8 +70,8 @@ describe("a graph in its panel", () => {
     }
   });
 
-  // A chain of 50 was a thread through the middle of an empty panel, and a fan-out of 100 a column of dashes.
-  test("is large enough to be read where the panel has room for it", () => {
+  // Regression: a chain of 50 was a thin line through an empty panel, and a fan-out of 100 a column of dashes.
+  test("is large enough to be read if the panel has space for it", () => {
     for (const name of ["a chain of 50", "a fan-out of 100", "long names"]) {
       const { wide, high, scale } = placed(GRAPHS[name], 820, 330);
       assert.ok(scale >= 0.5, `${name}: ${scale}`);
@@ -81,7 +81,7 @@ describe("a graph in its panel", () => {
     assert.equal(new Set(few.map(({ x }) => x)).size, 5, "what fits in one band is one");
   });
 
-  test("bends an edge around what lies between, also into the next band", () => {
+  test("bends an edge around the boxes between, also into the next band", () => {
     const layout = layered(Array(12).fill(1));
     layout.edges.push({ from: 0, to: 11, via: Array.from({ length: 10 }, (_, at) => [at + 1, 1]) });
     layout.rows = 2;
@@ -102,15 +102,15 @@ function pastOf(...events) {
   return new Past(JSON.stringify(history), JSON.stringify({ layouts: [], frames: [] }));
 }
 
-// The page named the failure of the task that started first, though another one had failed long before it.
-test("the first failure is the one that came first, and not one that was tried again", () => {
+// Regression: the page named the failure of the task that started first, though another task had failed long before.
+test("the first failure is the earliest one that was not retried", () => {
   const started = (task, attempt = 1) => ["TaskStarted", { task, attempt, worker: 0 }];
   const failed = (task, attempt, retry_at) => ["TaskFailed", { task, attempt, retry_at, error: {} }];
   const past = pastOf(["ExecutionStarted", {}], started("slow"), started("quick"), started("flaky"), failed("flaky", 1, "2026-12-01T00:00:05.000000Z"), failed("quick", 1), started("flaky", 2), failed("slow", 1));
   assert.deepEqual(past.failures.map(({ task }) => task), ["quick", "slow"]);
 });
 
-test("every state has a sign and a word of its own, also one that is not known", () => {
+test("every state has its own sign and word, even an unknown one", () => {
   const known = ["Running", "Waiting", "Deferred", "Blocked", "Damaged", "NotRunning", "Paused", "Completed", "Failed", "Cancelled"];
   for (const status of known) assert.notEqual(look(status).sign, "?", status);
   assert.equal(new Set(known.map((status) => look(status).word)).size, known.length);
@@ -119,14 +119,14 @@ test("every state has a sign and a word of its own, also one that is not known",
   assert.deepEqual(["NotRunning", "Failed", "held_back"].map(statusWord), ["Not running", "Failed", "Held back"]);
 });
 
-test("every cause has its words, also one that is not known", () => {
+test("every cause has its words, even an unknown one", () => {
   const schedule = { kind: "schedule", schedule: "01a2301c-5736-7639-981a-ab9fca14ff8c" };
   const causes = [undefined, { kind: "call" }, schedule, { kind: "trigger", name: "new_files" }, { kind: "started_by_hand" }];
   assert.deepEqual(causes.map(causeWords), ["", "call", "schedule …ca14ff8c", "trigger new_files", "started by hand"]);
 });
 
 describe("spans of time", () => {
-  // The same as in the test of `words::span`: pages once wrote 99 ms where the terminal wrote 0.099 s.
+  // The same values as in the test of `words::span`. Regression: pages showed 99 ms where the terminal showed 0.099 s.
   test("are written as in the terminal", () => {
     const shown = [0, 2_000, 99_499, 410_000, 3_420_000, 125_000_000, 3_720_000_000, 200_000_000_000].map(span);
     assert.deepEqual(shown, ["0.000 s", "0.002 s", "0.099 s", "0.41 s", "3.42 s", "2 min 05 s", "1 h 02 min", "2 d 8 h"]);

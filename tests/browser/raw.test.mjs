@@ -1,10 +1,10 @@
-// Where values begin and end in a JSON text, compared with what `JSON.parse` makes of random ones.
+// Finding the values in a JSON text, compared with `JSON.parse` on random texts.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { afterValue, elementsOf, indented, membersOf, textAt } from "../../replay/web/raw.js";
 
-/** Numbers that are always the same. */
+/** A deterministic generator of pseudo-random numbers. */
 function* dice(seed) {
   let state = seed;
   for (;;) {
@@ -17,7 +17,7 @@ const SPACES = ["", " ", "\n", "\t", "\r\n", "  "];
 const STRINGS = ['""', '"a"', '"\\""', '"\\\\"', '"\\\\\\""', '"]}"', '",\\"value\\":"', '"\\u003c"', '"é\u2028"', '"__proto__"', '"[{"'];
 const PLAIN = ["1", "-0.0", "12345678901234567890", "1.10", "1e2", "true", "false", "null", ...STRINGS];
 
-/** A random JSON text with white space wherever it may be. */
+/** A random JSON text with white space wherever it is allowed. */
 function text(roll, depth = 0) {
   const pick = (list) => list[roll.next().value % list.length];
   const space = () => pick(SPACES);
@@ -48,7 +48,7 @@ test("every value is found where it begins and ends", () => {
   }
 });
 
-test("a value is the text that was written, and what is not there is not found", () => {
+test("a value is returned as its original text, and a missing one is not found", () => {
   const json = '{"body": {"key": "\\",\\"value\\":1", "value": [12345678901234567890, 1.10 , "\\u003c/script>"]}}';
   assert.equal(textAt(json, ["body", "value"]), '[12345678901234567890, 1.10 , "</script>"]');
   assert.equal(textAt(json, ["body", "nothing"]), undefined);

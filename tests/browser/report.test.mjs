@@ -1,4 +1,4 @@
-// The report in a real browser: it says what replay says, moves as a whole, and can be used without a mouse.
+// The report in a real browser: it shows what replay prints, all panels follow the slider, and it works without a mouse.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
@@ -18,7 +18,7 @@ after(() => browser?.close());
 
 const open = (id, address = "", options = {}) => openPage(browser, `file://${log.report(id)}${address}`, options);
 
-/** Moves the slider as a hand does, and waits for the pictures. */
+/** Moves the slider as a user does, and waits for the redraw. */
 async function slide(page, seq) {
   await page.locator("#slider").evaluate((slider, value) => {
     slider.value = value;
@@ -27,9 +27,9 @@ async function slide(page, seq) {
   await drawn(page);
 }
 
-/** What the page shows of the moment: in its state, in its elements, and in the pixels of its pictures. */
+/** Returns what the page shows: its state, its elements, and pixels of its canvases. */
 async function shown(page) {
-  // As pairs: a task may be called `__proto__`, which objects do not survive the way here with.
+  // As pairs: a task may be called `__proto__`, which is lost when an object is serialized.
   const found = await page.evaluate(() => {
     const { past, moment, graph, timeline } = window.replay;
     const pixel = (picture, x, y) => {
@@ -47,7 +47,7 @@ async function shown(page) {
       event: document.querySelector('#events [aria-selected="true"] .seq')?.textContent,
       rows: [...document.querySelectorAll("#context .row .key")].map((cell) => cell.textContent),
       nodes: graph.nodes.map((node) => [node.task, inGraph(node)]),
-      // A bar that the line of the moment lies on tells nothing.
+      // Skip bars under the cursor line: their pixels have its colour.
       bars: timeline.hits.filter(({ x }) => Math.abs(x - timeline.cursor) > 4).map(({ x, y, attempt }) => ({ task: attempt.task, number: attempt.number, pixel: pixel(timeline.picture, x + 1.6, y + 11) })),
     };
   });
@@ -55,7 +55,7 @@ async function shown(page) {
   return found;
 }
 
-/** The theme's colours as numbers. */
+/** The colours of the theme as numbers. */
 function palette(page) {
   return page.evaluate(() => {
     const probe = document.body.appendChild(document.createElement("span"));
@@ -72,7 +72,7 @@ function palette(page) {
 
 const COLOUR = { Pending: "pending", Running: "running", WaitingRetry: "retry", Completed: "completed", Failed: "failed", Skipped: "skipped", Cancelled: "cancelled", Abandoned: "abandoned" };
 
-/** How far a pixel is from a colour that lies over the surface. */
+/** The distance of a pixel from a colour that is blended over the surface. */
 function distance([r, g, b, a], surface, colour, alpha) {
   const seen = [r, g, b].map((value, at) => (value * a) / 255 + surface[at] * (1 - a / 255));
   return Math.max(...seen.map((value, at) => Math.abs(value - (colour[at] * alpha + surface[at] * (1 - alpha)))));
@@ -94,8 +94,8 @@ describe("the slider", () => {
         assert.equal(page_.status, state.status, where);
         assert.deepEqual(page_.tasks, new Map(state.tasks.map((task) => [task.task, [task.state, task.attempts]])), where);
         assert.deepEqual(page_.ready, [...state.ready].sort(), where);
-        // Value by value as the text that was written.
-        // HTML knows one kind of line break.
+        // Compare each value as its original text.
+        // HTML normalizes line breaks.
         const text = (key) => textAt(says, ["state", "context", key]).replaceAll("\r\n", "\n");
         const texts = new Map(Object.keys(state.context).map((key) => [key, text(key)]));
         assert.deepEqual(page_.context, texts, where);
@@ -106,7 +106,7 @@ describe("the slider", () => {
         assert.equal(page_.rows.length > 0, texts.size > 0, where);
         for (const [task, pixel] of page_.nodes) {
           const [name_] = page_.tasks.get(task);
-          // At the end of what no process runs any more, an attempt that has not ended does not run.
+          // At the end of an execution without a process, an unfinished attempt is not shown as running.
           const isLeft = name === "running" && seq === last && name_ === "Running";
           const colour = isLeft ? "abandoned" : name_ === "Pending" && page_.ready.includes(task) ? "ready" : COLOUR[name_];
           const alpha = colour === "failed" || colour === "running" ? 0.2 : 0.1;
@@ -117,7 +117,7 @@ describe("the slider", () => {
     });
   }
 
-  test("moves the timeline: what has ended, what runs, and what is still to come", async () => {
+  test("moves the timeline: ended, running and future attempts", async () => {
     const page = await open(IDS.retried);
     const colours = await palette(page);
     for (const seq of [20, 31, 37, 53]) {
@@ -200,7 +200,7 @@ describe("a task", () => {
     await closeQuiet(retried);
   });
 
-  test("says what it waits for, and why it was skipped", async () => {
+  test("shows what it waits for, and why it was skipped", async () => {
     const page = await open(IDS.retried, "#seq=20&task=rank");
     assert.match(await page.locator("#inspector-body").textContent(), /It waits for score_north, score_east, score_south, score_west\./);
     await closeQuiet(page);
@@ -287,7 +287,7 @@ describe("the keyboard", () => {
 });
 
 describe("addresses", () => {
-  test("name the moment, the task and the key, both ways", async () => {
+  test("contain the moment, the task and the key, and restore them", async () => {
     const page = await open(IDS.retried, "#seq=41&task=score_east");
     assert.equal(await page.locator("#slider").inputValue(), "41");
     assert.equal(await page.locator("#inspector-title bdi").textContent(), "score_east");
@@ -308,7 +308,7 @@ describe("themes", () => {
     return r + g + b < 200;
   });
 
-  test("follow the system, and can be turned", async () => {
+  test("follow the system, and can be switched", async () => {
     const page = await open(IDS.failed, "", { dark: true });
     assert.equal(await dark(page), true);
     await drawn(page);
@@ -349,7 +349,7 @@ describe("themes", () => {
 });
 
 describe("the graph", () => {
-  // Names were cut in their middle: a box said `anal…mers`.
+  // Regression: names were shortened in the middle: a box showed `anal…mers`.
   test("shows whole names, in as many lines as they need", async () => {
     for (const width of [1600, 400]) {
       const page = await open(IDS.tutorial, "", { width });
@@ -374,7 +374,7 @@ describe("the graph", () => {
     }
   });
 
-  test("is all there after Fit, wherever it was moved to and however large", async () => {
+  test("is completely visible after Fit, from any position and zoom", async () => {
     for (const [id, width] of [[IDS.tutorial, 400], [IDS.many, 1280], [IDS.retried, 1280]]) {
       const page = await open(id, "", { width });
       await drawn(page);
@@ -395,8 +395,8 @@ describe("the graph", () => {
 });
 
 describe("the timeline", () => {
-  // Bars of what had not ended, and the least width of a short one, ran over the end of the axis.
-  test("has no bar that leaves its axis", async () => {
+  // Regression: the bars of unfinished attempts, and very short bars with their minimum width, extended beyond the axis.
+  test("has no bar beyond its axis", async () => {
     for (const id of [IDS.completed, IDS.failed, IDS.running, IDS.cancelled, IDS.recovered, IDS.retried, IDS.many]) {
       const page = await open(id);
       for (const zoom of [false, true]) {
@@ -413,11 +413,11 @@ describe("the timeline", () => {
     }
   });
 
-  // Whoever opened a failed execution saw its first tasks, and had to scroll to the one that failed.
-  test("opens where the failure is", async () => {
+  // Regression: a failed execution opened at its first tasks, and users had to scroll to the failed one.
+  test("opens at the failure", async () => {
     const page = await open(IDS.failed, "", { height: 400 });
     await page.evaluate(() => {
-      // As if a hundred tasks had run before the one that failed.
+      // Pretend that a hundred tasks ran before the failed one.
       const { timeline } = window.replay;
       const { take } = timeline;
       timeline.take = function with_more() {
@@ -439,8 +439,8 @@ describe("the timeline", () => {
   });
 });
 
-// The mark of a key that is new was as wide as a column, with a frame around nothing.
-test("the mark of what is new in the context is as wide as its word", async () => {
+// Regression: the badge of a new key was as wide as the column, with an empty frame.
+test("the badge of a new context key is as wide as its word", async () => {
   const page = await open(IDS.completed);
   const written = JSON.parse(log.replay(IDS.completed, "--json")).events.find(({ event, body }) => event === "ContextWritten" && body.task === null);
   await slide(page, written.seq);
@@ -477,7 +477,7 @@ describe("hostile values", () => {
     await closeQuiet(page);
   });
 
-  test("cannot use what the page may not do", async () => {
+  test("cannot do anything that the page may not do", async () => {
     const page = await open(IDS.hostile);
     const ran = await page.evaluate(() => {
       const script = document.createElement("script");
@@ -491,7 +491,7 @@ describe("hostile values", () => {
   });
 });
 
-test("a value that was erased is said to be, with who and why, and not shown as a value", async () => {
+test("an erased value is shown as erased, with who and why, and not as a value", async () => {
   const page = await open(IDS.erased, "#key=person");
   const row = page.locator("#context .row", { hasText: "person" });
   assert.match(await row.textContent(), /\(erased\).*erased/);
@@ -503,7 +503,7 @@ test("a value that was erased is said to be, with who and why, and not shown as 
 });
 
 describe("5,000 tasks", () => {
-  test("a step touches what it changes, and only what can be seen is an element", async () => {
+  test("a step updates only what it changes, and only visible rows are elements", async () => {
     const page = await open(IDS.many);
     const last = await page.evaluate(() => window.replay.past.last);
     assert.ok(last > 10_000);
@@ -531,7 +531,7 @@ describe("5,000 tasks", () => {
     await closeQuiet(page);
   });
 
-  test("sliding asks for one picture a frame, however often the slider moves", async () => {
+  test("sliding draws once per frame, however often the slider moves", async () => {
     const page = await open(IDS.many);
     const pictures = await page.evaluate(async () => {
       const { graph } = window.replay;
@@ -550,7 +550,7 @@ describe("5,000 tasks", () => {
   });
 });
 
-test("the page holds the JSON that replay prints", async () => {
+test("the page contains the JSON that replay prints", async () => {
   const page = await open(IDS.retried);
   const held = await page.evaluate(() => document.getElementById("history").textContent);
   assert.equal(held.replaceAll("\\u003c", "<"), log.replay(IDS.retried, "--json"));

@@ -1,4 +1,4 @@
-// Pictures of the report, kept for people to look at; and each page must be quiet and fit its window.
+// Screenshots of the report for people to look at. Each page must log nothing and fit its window.
 
 import assert from "node:assert/strict";
 import { mkdirSync, statSync } from "node:fs";
@@ -26,7 +26,7 @@ for (const { width, height, dark } of SIZES.flatMap((size) => [false, true].map(
   const theme = dark ? "dark" : "light";
   test(`pictures of ${width} pixels in ${theme}`, async () => {
     for (const name of ["completed", "failed", "retried", "recovered", "skipped", "collision", "running", "tutorial", "hostile", "many"]) {
-      // The largest takes as long as all others, and differs in nothing else from theme to theme.
+      // The largest report takes as long as all others, so it is not taken in every theme and size.
       if (name === "many" && dark === (width === 400)) continue;
       const page = await openPage(browser, `file://${log.report(IDS[name])}${SHOWN[name] ?? ""}`, { width, height, dark });
       await drawn(page);

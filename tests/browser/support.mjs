@@ -1,5 +1,5 @@
-// What the tests need: a log with executions of every kind, the reports of them, and a browser that notices when a page
-// says something to its console or asks the network.
+// Helpers of the browser tests: a log with executions of every kind, their reports, and a browser that records console
+// messages and network requests of a page.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -13,7 +13,7 @@ const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, "target");
 const WORK = join(TARGET, "browser");
 export const SCREENSHOTS = join(ROOT, "target", "screenshots");
 
-/** The executions of the log, by the end of their ids: see replay/examples/histories.rs. */
+/** The executions of the log, by the end of their ids (see replay/examples/histories.rs). */
 export const IDS = {
   completed: "9f3ac101",
   tutorial: "9f3ac102",
@@ -30,18 +30,18 @@ export const IDS = {
   erased: "e7a50013",
 };
 
-/** A program that cargo builds. */
+/** Returns the path of a program that cargo builds. */
 export function built(name) {
   return join(TARGET, "debug", name);
 }
 
-/** Builds what the tests run; cargo knows what is there already. */
+/** Builds the programs of the tests. */
 export function build() {
   const command = ["build", "--quiet", "--locked", "-p", "cloacina-replay", "--bins", "--examples"];
   execFileSync("cargo", command, { cwd: ROOT, stdio: "inherit" });
 }
 
-/** Makes a directory of this name that is empty. */
+/** Creates an empty directory of this name. */
 export function freshDirectory(name) {
   const path = join(WORK, name);
   rmSync(path, { recursive: true, force: true });
@@ -49,7 +49,7 @@ export function freshDirectory(name) {
   return path;
 }
 
-/** The log with an execution of every kind, and what replay says of it. */
+/** A log with an execution of every kind, and the output of replay for it. */
 export class Log {
   constructor(name) {
     this.directory = freshDirectory(name);
@@ -57,12 +57,12 @@ export class Log {
     execFileSync(built("examples/histories"), [this.path]);
   }
 
-  /** Runs replay on the log, and gives what it prints. */
+  /** Runs replay on the log; returns its output. */
   replay(...words) {
     return execFileSync(built("replay"), ["--log", this.path, ...words], { encoding: "utf8", maxBuffer: 1 << 28, stdio: ["ignore", "pipe", "ignore"] });
   }
 
-  /** The report of an execution, as a file. */
+  /** Writes the report of an execution; returns its path. */
   report(id) {
     const path = join(this.directory, `${id}.html`);
     if (!existsSync(path)) this.replay(id, "report", "-o", path);
@@ -81,7 +81,7 @@ export function browse() {
 }
 
 /**
- * Opens an address in a page of its own. `page.noise` gathers what it should not do.
+ * Opens an address in a new page. `page.noise` collects console messages and requests, which a page must not cause.
  * @param {import("playwright-core").Browser} browser
  * @param {string} address
  * @param {{ width?: number, height?: number, dark?: boolean, allow?: (url: string) => boolean }} [options]
@@ -90,7 +90,7 @@ export async function openPage(browser, address, { width = 1280, height = 860, d
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? "dark" : "light", reducedMotion: "reduce" });
   const page = Object.assign(await context.newPage(), { noise: /** @type {string[]} */ ([]) });
   page.on("console", (message) => {
-    // The tests read pixels back, which the page itself never does.
+    // Caused by the tests, which read pixels back; the page never does.
     if (message.text().includes("willReadFrequently")) return;
     page.noise.push(`console ${message.type()}: ${message.text()}`);
   });
@@ -104,13 +104,13 @@ export async function openPage(browser, address, { width = 1280, height = 860, d
   return page;
 }
 
-/** Closes a page, which must have been quiet. */
+/** Closes a page, and asserts that it caused no noise. */
 export async function closeQuiet(page) {
   assert.deepEqual(page.noise, []);
   await page.context().close();
 }
 
-/** Waits until the pictures are drawn that were asked for. */
+/** Waits until all requested redraws are done. */
 export function drawn(page) {
   return page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
 }

@@ -1,6 +1,6 @@
 interface Window {
-  /** What a canvas was asked to write. */
+  /** The texts that a canvas has drawn. */
   texts: string[];
-  /** What a text of the log would set if it ever ran as a program. */
+  /** Set by a text of the log if it ever runs as a script. */
   pwned: unknown;
 }

@@ -1,9 +1,9 @@
-/* Makes every call that the recorder knows, each after a mark that names it, through the C library or by hand.
+/* Makes every system call that the recorder knows, each after a mark that names it, through the C library or directly.
  *
  *   calls every libc|raw DIRECTORY MARKS       every call
- *   calls refused CALL DIRECTORY MARKS         one that the recorder does not understand
- *   calls late|early libc|raw DIRECTORY MARKS  writes, each acknowledged after its sync or before it, and a swap of two
- *                                              directories in the same way
+ *   calls refused CALL DIRECTORY MARKS         a call that the recorder does not support
+ *   calls late|early libc|raw DIRECTORY MARKS  writes and an exchange of two directories, each acknowledged after its
+ *                                              sync (late) or before it (early)
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -40,11 +40,11 @@ static long checked(long result, const char *what) {
     _exit(4);
 }
 
-/* A call in both ways, after its mark. */
+/* Makes a call in one of the two ways, after its mark. */
 #define DO(what, through_libc, by_hand) \
     (mark(what), checked(is_raw ? syscall by_hand : (long)(through_libc), what))
 
-/* What both architectures have only as its newer form is made by hand in that form. */
+/* A call that one architecture has only in its newer form is made directly in that form. */
 #ifdef SYS_rename
 #define HAND_RENAME(from, to) (SYS_rename, from, to)
 #define HAND_LINK(from, to) (SYS_link, from, to)
@@ -105,7 +105,7 @@ static void allocate(int fd) {
        (SYS_fallocate, fd, FALLOC_FL_KEEP_SIZE, 0, 16384));
     const int hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     DO("a hole", fallocate(fd, hole, 2, 6), (SYS_fallocate, fd, hole, 2, 6));
-    /* Not every file system has it. */
+    /* Not every file system supports it. */
     mark("a range of zeros");
     long result = is_raw ? syscall(SYS_fallocate, fd, FALLOC_FL_ZERO_RANGE, 8000, 1000)
                          : fallocate(fd, FALLOC_FL_ZERO_RANGE, 8000, 1000);
@@ -127,7 +127,7 @@ static void copy_in_all_ways(int from) {
     DO("append", write(to, "end", 3), (SYS_write, to, "end", 3));
     DO("append by pwrite", pwrite(to, "more", 4, 0), (SYS_pwrite64, to, "more", 4, 0));
     close(to);
-    /* Of those that are mapped, only what is written is refused. */
+    /* The recorder refuses only writable shared mappings. */
     to = (int)DO("open to read", open("c", O_RDONLY), HAND_OPEN("c", O_RDONLY));
     mark("map to read");
     if (mmap(NULL, 10, PROT_READ, MAP_SHARED, to, 0) == MAP_FAILED) _exit(3);

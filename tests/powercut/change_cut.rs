@@ -1,4 +1,4 @@
-//! A change of a log that is cut: what was recorded of it, and whether an image is as it must be.
+//! Power cuts during a change of a log: the recording of the change, and the check of each image.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +9,7 @@ use cloacina_store::record::StreamId;
 use tempfile::TempDir;
 
 use super::checker::{Answer, Checker, Seen};
-use super::disk::Believes;
+use super::disk::HonouredSyncs;
 use super::images::{Recorded, copy, times};
 use super::judge::{self, Written};
 use super::recording::Event;
@@ -17,10 +17,10 @@ use super::{load, victim};
 
 pub type Checked = Result<(), String>;
 
-/// The phase of what is appended after a cut.
+/// The phase of the batches that are appended after a cut.
 pub const AFTERWARDS: u64 = 7;
 
-/// Each execution, as a line that says what is in it; none of a phase that is judged otherwise.
+/// The contents of each execution as a line, without phases that are checked separately.
 pub type Streams = BTreeMap<StreamId, String>;
 
 fn phase_of(line: &str) -> (StreamId, u64) {
@@ -28,9 +28,9 @@ fn phase_of(line: &str) -> (StreamId, u64) {
     (stream, u64::from_be_bytes(stream.as_bytes()[..8].try_into().unwrap()))
 }
 
-pub fn streams_of(seen: &Seen, leaving_out: &[u64]) -> Streams {
+pub fn streams_of(seen: &Seen, except_phases: &[u64]) -> Streams {
     let lines = seen.streams.iter().map(|line| (phase_of(line), line));
-    let lines = lines.filter(|((stream, phase), _)| *stream != StreamId::LOG && !leaving_out.contains(phase));
+    let lines = lines.filter(|((stream, phase), _)| *stream != StreamId::LOG && !except_phases.contains(phase));
     lines.map(|((stream, _), line)| (stream, line.clone())).collect()
 }
 
@@ -48,7 +48,7 @@ pub fn seen(answer: Answer) -> Result<Seen, String> {
     }
 }
 
-/// A log before and after a change that was recorded.
+/// A recorded change, with the log before and after it.
 pub struct Scene {
     pub name: &'static str,
     pub place: TempDir,
@@ -56,19 +56,19 @@ pub struct Scene {
     pub before: PathBuf,
     pub old: Streams,
     pub new: Streams,
-    /// What must not be lost though the change says nothing of it.
+    /// The load that was appended during the change, and must not be lost either.
     appended: Option<load::Load>,
     rules: Rules,
 }
 
-/// What must hold beside that the log is whole, and every stream as it was or as it was to be.
+/// Additional checks of a change. In any case the log must verify, and each stream must be in its old or its new state.
 #[derive(Clone, Copy)]
 pub struct Rules {
-    /// Which streams are changed for good, after these marks.
+    /// Returns the streams whose change is acknowledged by these marks.
     pub changed: fn(&[&str]) -> Vec<StreamId>,
-    /// Of an image that nobody has opened yet.
+    /// Checks an image that was not opened yet.
     pub image: fn(&Cut<'_>) -> Checked,
-    /// Of one whose log was opened, written to, and closed.
+    /// Checks an image whose log was opened, written to, and closed.
     pub opened: fn(&Cut<'_>) -> Checked,
 }
 
@@ -79,7 +79,7 @@ impl Default for Rules {
 }
 
 impl Scene {
-    /// Records a change of a log. `before` makes the disk with it.
+    /// Records a change of a log. `before` creates the disk with the log.
     pub fn record(
         name: &'static str,
         what: &str,
@@ -93,50 +93,50 @@ impl Scene {
         let disk = place.path().join("changed");
         copy(&before, &disk);
         let run = victim::change(recorder, what, &disk).unwrap();
-        assert!(run.status.success(), "{name}: {} {}", run.status, run.said);
+        assert!(run.status.success(), "{name}: {} {}", run.status, run.stderr);
         let mut checker = Checker::new();
-        let leaving_out: &[u64] = if appended.is_some() { &[1] } else { &[] };
-        let mut look = |disk: &Path| {
+        let except_phases: &[u64] = if appended.is_some() { &[1] } else { &[] };
+        let mut contents = |disk: &Path| {
             let seen = seen(checker.read(&disk.join(victim::LOG))).unwrap();
-            judge::is_whole(&seen).unwrap();
-            streams_of(&seen, leaving_out)
+            judge::is_intact(&seen).unwrap();
+            streams_of(&seen, except_phases)
         };
-        let (old, new) = (look(&before), look(&disk));
+        let (old, new) = (contents(&before), contents(&disk));
         Some(Self { name, place, events: run.events, before, old, new, appended, rules })
     }
 
-    /// Cuts the power once for each image, and tells of which images what is not as it must be.
-    pub fn cut(&self, believes: Believes, images: Range<usize>) -> Vec<String> {
+    /// Cuts the power once for each image; returns a description of each wrong image.
+    pub fn cut(&self, honoured: HonouredSyncs, images: Range<usize>) -> Vec<String> {
         let (mut wrong, mut checker) = (Vec::new(), Checker::new());
         let recorded = Recorded { events: &self.events, before: &self.before };
-        recorded.each(believes, images, |image, moment, root| {
+        recorded.each(honoured, images, |image, moment, root| {
             let marks: Vec<&str> = recorded.marks(moment).collect();
             let kept = self.place.path().join("image");
             let _ = fs::remove_dir_all(&kept);
             copy(root, &kept);
             let acknowledged = (self.rules.changed)(&marks);
             let mut cut = Cut { scene: self, root, acknowledged, marks, after: Seen::default() };
-            if let Err(what) = cut.holds(&mut checker) {
-                let mut told = format!("image {image}, cut after event {moment} of {}: {what}", self.events.len());
-                if wrong.is_empty() && believes == Believes::All {
-                    told.push_str(&format!("\n  image: {}", self.keep(&kept).display()));
+            if let Err(what) = cut.check(&mut checker) {
+                let mut reported = format!("image {image}, cut after event {moment} of {}: {what}", self.events.len());
+                if wrong.is_empty() && honoured == HonouredSyncs::All {
+                    reported.push_str(&format!("\n  image: {}", self.keep(&kept).display()));
                 }
-                wrong.push(told);
+                wrong.push(reported);
             }
         });
         wrong
     }
 
-    /// That the change survives a power cut at any moment.
+    /// Asserts that the change survives a power cut at any moment.
     pub fn survives(&self, images: usize) {
         let images = times(images);
-        let wrong = self.cut(Believes::All, 0..images);
-        println!("{}: {} of {images} images are as they must be", self.name, images - wrong.len());
-        let told = wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
-        assert!(wrong.is_empty(), "{}: {} of {images} images are not:\n{told}", self.name, wrong.len());
+        let wrong = self.cut(HonouredSyncs::All, 0..images);
+        println!("{}: {} of {images} images are correct", self.name, images - wrong.len());
+        let reported = wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
+        assert!(wrong.is_empty(), "{}: {} of {images} images are wrong:\n{reported}", self.name, wrong.len());
     }
 
-    /// Keeps an image, and what it was made from, beyond the test.
+    /// Keeps a wrong image and its recording after the test.
     fn keep(&self, image: &Path) -> PathBuf {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-cut-{}", self.name));
         let _ = fs::remove_dir_all(&kept);
@@ -147,14 +147,14 @@ impl Scene {
     }
 }
 
-/// What a power cut left.
+/// The disk after a power cut.
 pub struct Cut<'a> {
     pub scene: &'a Scene,
     pub root: &'a Path,
     marks: Vec<&'a str>,
-    /// These streams must be as after the change.
+    /// These streams must be in their new state.
     acknowledged: Vec<StreamId>,
-    /// What was read after the log had gone on.
+    /// The contents of the log after it was opened and appended to.
     pub after: Seen,
 }
 
@@ -163,51 +163,51 @@ impl Cut<'_> {
         self.root.join(victim::LOG)
     }
 
-    pub fn said(&self, mark: &str) -> bool {
+    pub fn has_mark(&self, mark: &str) -> bool {
         self.marks.contains(&mark)
     }
 
-    /// That the log is whole, every stream is as it was or as it was to be, and it goes on.
-    fn holds(&mut self, checker: &mut Checker) -> Checked {
+    /// Checks that the log verifies, each stream is in its old or new state, and the log can be appended to.
+    fn check(&mut self, checker: &mut Checker) -> Checked {
         (self.scene.rules.image)(self)?;
-        if self.said("finished") {
+        if self.has_mark("finished") {
             let changed = self.changed_streams(|stream| self.acknowledged.contains(stream));
-            no_text_of(&changed, self.root).map_err(|what| format!("said to be finished: {what}"))?;
+            no_text_of(&changed, self.root).map_err(|what| format!("reported as finished: {what}"))?;
         }
         let before = seen(checker.read(&self.log())).map_err(|what| format!("read: {what}"))?;
-        self.is_as_it_must_be(&before).map_err(|what| format!("read: {what}"))?;
-        let after = checker.go_on(&self.log(), AFTERWARDS);
+        self.check_streams(&before).map_err(|what| format!("read: {what}"))?;
+        let after = checker.append_and_read(&self.log(), AFTERWARDS);
         self.after = seen(after).map_err(|what| format!("written to: {what}"))?;
-        self.is_as_it_must_be(&self.after).map_err(|what| format!("written to: {what}"))?;
+        self.check_streams(&self.after).map_err(|what| format!("written to: {what}"))?;
         let more = [Written::all(&load::named("more").unwrap(), AFTERWARDS)];
         judge::is_history(&of_phase(&self.after, AFTERWARDS), &more)?;
         (self.scene.rules.opened)(self)
     }
 
-    fn is_as_it_must_be(&self, seen: &Seen) -> Checked {
-        judge::is_whole(seen)?;
+    fn check_streams(&self, seen: &Seen) -> Checked {
+        judge::is_intact(seen)?;
         if let Some(load) = &self.scene.appended {
             let acknowledged = judge::acknowledged(self.marks.iter().copied());
             judge::is_history(&of_phase(seen, 1), &[Written::new(load, 1, acknowledged)])?;
         }
-        let leaving_out = if self.scene.appended.is_some() { &[1, AFTERWARDS][..] } else { &[AFTERWARDS] };
-        let (found, old, new) = (streams_of(seen, leaving_out), &self.scene.old, &self.scene.new);
+        let except_phases = if self.scene.appended.is_some() { &[1, AFTERWARDS][..] } else { &[AFTERWARDS] };
+        let (found, old, new) = (streams_of(seen, except_phases), &self.scene.old, &self.scene.new);
         for stream in found.keys().chain(old.keys()).chain(new.keys()).collect::<BTreeSet<_>>() {
             let (is, was, becomes) = (found.get(stream), old.get(stream), new.get(stream));
             if is != becomes && (is != was || self.acknowledged.contains(stream)) {
-                return Err(format!("a stream is {is:?}; it was {was:?} and becomes {becomes:?}"));
+                return Err(format!("a stream is {is:?}; expected {was:?} or {becomes:?}"));
             }
         }
         Ok(())
     }
 
-    /// The numbers of the changed streams that are so.
-    fn changed_streams(&self, are: impl Fn(&StreamId) -> bool) -> Vec<u64> {
+    /// The numbers of the changed streams that match.
+    fn changed_streams(&self, matches: impl Fn(&StreamId) -> bool) -> Vec<u64> {
         let streams = load::streams(&load::named("closed").unwrap(), 0);
-        (0..).zip(&streams).filter(|(_, stream)| are(stream)).map(|(number, _)| number).collect()
+        (0..).zip(&streams).filter(|(_, stream)| matches(stream)).map(|(number, _)| number).collect()
     }
 
-    /// That nothing is left of the text of the streams that are changed, once the log was opened for writing.
+    /// Checks that no text of the changed streams is left once the log was opened for writing.
     pub fn erased_text_is_gone(&self) -> Checked {
         let found = streams_of(&self.after, &[1, AFTERWARDS]);
         let (old, new) = (&self.scene.old, &self.scene.new);
@@ -227,13 +227,13 @@ pub fn no_text_of(streams: &[u64], directory: &Path) -> Checked {
     })
 }
 
-fn each_file(directory: &Path, look: &mut dyn FnMut(&Path, &[u8]) -> Checked) -> Checked {
+fn each_file(directory: &Path, contents: &mut dyn FnMut(&Path, &[u8]) -> Checked) -> Checked {
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
-            each_file(&entry.path(), look)?;
+            each_file(&entry.path(), contents)?;
         } else if kind.is_file() {
-            look(&entry.path(), &fs::read(entry.path()).unwrap())?;
+            contents(&entry.path(), &fs::read(entry.path()).unwrap())?;
         }
     }
     Ok(())

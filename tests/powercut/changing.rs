@@ -1,4 +1,4 @@
-//! Changes a log other than by appending, and says in the marks what was acknowledged.
+//! Makes changes other than appends, and records each acknowledgement as a mark.
 
 use std::error::Error;
 use std::fs::File;
@@ -18,15 +18,15 @@ use super::load;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// Beside the log: the archive that is imported, the one that is made, and the log that is made by repairing.
+/// Files beside the log: the archive to import, the archive to create, and the repaired log.
 pub const IMPORTED: &str = "imported.cloaca";
 pub const ARCHIVED: &str = "archived.cloaca";
 pub const REPAIRED: &str = "repaired";
 
-/// How many streams of the load are changed; the others are not.
+/// The number of streams that are changed; the others stay as they are.
 pub const CHANGED: usize = 4;
 
-/// Makes a change of a log that has the load `closed` or `left`. What fails ends it.
+/// Makes a change of a log with the load `closed` or `left`. The first failure ends it.
 pub fn change(what: &str, log: &Path, marks: File) -> Outcome {
     let say = |what: &str| (&marks).write_all(what.as_bytes());
     say("begun")?;
@@ -84,23 +84,23 @@ fn change_stream(keeper: &(impl Keeper + ?Sized), what: &str, stream: StreamId) 
     Ok(())
 }
 
-/// Puts the closed streams into an archive.
+/// Archives the closed streams.
 pub fn archive(log: &dyn LogReader, path: &Path) -> Outcome {
     let selected: Vec<Selected> = closed_streams().into_iter().map(Selected::stream).collect();
     write_archive(log, &selected, path, Timestamp(1))?;
     Ok(())
 }
 
-/// Appends `small`, and erases and prunes in between. The process ends where it is.
+/// Appends `small`, and erases and prunes in between. The process then exits without a close.
 fn change_while_appending(path: &Path, marks: File) -> Outcome {
     let log = open(path, &Options { serve_readers: false, ..Options::default() })?;
     let (small, marks) = (load::named("small").ok_or("no load has this name")?, Arc::new(marks));
     let mut streams = closed_streams().into_iter().take(CHANGED).enumerate();
     for (number, batch) in load::batches(&small, 1).into_iter().enumerate() {
-        let said = Arc::clone(&marks);
+        let written = Arc::clone(&marks);
         let acknowledge = Box::new(move |result: Result<_, _>| {
             if result.is_ok() {
-                let _ = (&*said).write_all(format!("acknowledged {number}").as_bytes());
+                let _ = (&*written).write_all(format!("acknowledged {number}").as_bytes());
             }
         });
         log.append_then(batch, acknowledge);

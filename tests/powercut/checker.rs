@@ -1,4 +1,4 @@
-//! Looking at a log that was harmed, from a process of its own: one that dies or hangs is an answer too.
+//! Checks a damaged log in a process of its own, so that a crash or a hang is a result, too.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-/// How long an answer may take; more is a hang.
+/// The time limit for an answer; anything longer is a hang.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is in a log.
+/// The contents of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Every record that the tail shows, as a line: stream, seq, fingerprint of the body, hash.
@@ -18,24 +18,24 @@ pub struct Seen {
     /// Every stream that could be read, as a line: id, records, hash of the last, of all bodies, and whether it is as
     /// listed.
     pub streams: Vec<String>,
-    /// What the check of the whole log found.
+    /// The findings of `verify`.
     pub findings: Vec<String>,
-    /// What could not be read, and why.
+    /// Everything that could not be read, with the error.
     pub unread: Vec<String>,
 }
 
-/// What came of looking.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Seen(Seen),
-    /// An error that says what is wrong.
+    /// The log was refused with this error.
     Refused(String),
-    /// The process ended: a panic or worse.
+    /// The process died: a panic or worse.
     Died(String),
     Hung,
 }
 
-/// A process that looks at logs.
+/// A process that checks logs, restarted when it dies.
 pub struct Checker {
     running: Option<Running>,
 }
@@ -50,13 +50,13 @@ impl Checker {
         Self { running: None }
     }
 
-    /// Reads everything in a log, and changes nothing.
+    /// Reads everything in a log, without changing it.
     pub fn read(&mut self, log: &Path) -> Answer {
         self.ask(&format!("read {}", log.display()))
     }
 
     /// Opens a log for writing, appends three batches of a phase, closes it, and reads everything.
-    pub fn go_on(&mut self, log: &Path, phase: u64) -> Answer {
+    pub fn append_and_read(&mut self, log: &Path, phase: u64) -> Answer {
         self.ask(&format!("write {phase} {}", log.display()))
     }
 
@@ -122,7 +122,7 @@ impl Drop for Checker {
     }
 }
 
-/// Where images are made: in memory where there is such a place, for nothing of them has to last.
+/// The directory for images: in memory if possible, because they are temporary.
 pub fn scratch() -> &'static Path {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) }

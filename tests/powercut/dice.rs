@@ -1,11 +1,11 @@
-//! Chance that can be had again: the same seed gives the same throws (splitmix64).
+//! Reproducible randomness: the same seed gives the same numbers (splitmix64).
 
-/// A row of throws.
+/// A pseudo-random generator.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// The row that belongs to some numbers.
+    /// Creates a generator from a seed.
     pub fn new(seed: &[u64]) -> Self {
         let mut dice = Self(0x9E37_79B9_7F4A_7C15);
         for number in seed {
@@ -22,7 +22,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below a bound, which is not 0.
+    /// Returns a number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
@@ -31,7 +31,7 @@ impl Dice {
         self.next().to_le_bytes()[0]
     }
 
-    /// True so many times in a hundred.
+    /// Returns true with a probability of `chance` percent.
     pub fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }

@@ -1,11 +1,11 @@
-//! A disk as a recording has it: what of each file and directory is durable, what was changed since, and what a power
-//! cut at this moment could leave.
+//! A simulated disk, driven by a recording: the durable state of each file and directory, the changes since, and the
+//! states that a power cut at this moment could leave.
 //!
-//! - A file's content is durable as far as a finished fsync or fdatasync of it covers; a directory's entries as far as an
-//!   fsync of the directory does. A file that was synced in a directory that was not can be gone.
-//! - Of what came later, each write and each hole is dropped, kept, or torn at 512 bytes; each change of a directory is
-//!   there or not, a rename or an exchange of two names as a whole, also between directories; the size of a file is any
-//!   that it had since. What is kept is applied in order: a sector that was written twice has one of its three states,
+//! - The content of a file is durable as far as a finished fsync or fdatasync of it covers; the entries of a directory as far as
+//!   an fsync of the directory does. A synced file in an unsynced directory can be lost.
+//! - Of later changes, each write and each hole is dropped, kept, or torn at 512 bytes; each change of a directory is
+//!   present or not, a rename or an exchange of two names atomically, also between directories; the size of a file is any
+//!   that it had since. Kept changes are applied in order: a sector that was written twice has one of its three states,
 //!   whichever was written back last.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -29,8 +29,8 @@ const ZERO_RANGE: i32 = 16;
 type NodeId = usize;
 type Entries = BTreeMap<String, NodeId>;
 
-/// A change of a directory, as a whole: names, and what they lead to from then on. One of two directories is in both, under
-/// the same number.
+/// An atomic change of a directory: names, and the nodes that they refer to from then on. A change of two directories is in both,
+/// with the same number.
 #[derive(Clone, Debug)]
 struct DirectoryChange {
     number: usize,
@@ -46,9 +46,9 @@ enum FileChange {
         data: Rc<[u8]>,
     },
     Truncate(usize),
-    /// At least this long.
+    /// Extends the file to at least this length.
     Grow(usize),
-    /// Zeros, which make the file longer or not.
+    /// Zeros a range, which may extend the file.
     Zero {
         range: Range<usize>,
         grows: bool,
@@ -65,7 +65,7 @@ enum Node {
 /// Changes that are not durable.
 #[derive(Debug)]
 struct Since<Change> {
-    /// How many were made durable before them.
+    /// The number of earlier changes, which are durable.
     base: usize,
     changes: Vec<Change>,
 }
@@ -79,7 +79,7 @@ impl<Change> Since<Change> {
         self.base + self.changes.len()
     }
 
-    /// Takes those that a sync covers which began when there were so many.
+    /// Takes the changes that a sync covers: those before `end`, the number of changes when the sync began.
     fn take_until(&mut self, end: usize) -> Vec<Change> {
         let count = end.saturating_sub(self.base);
         self.base += count;
@@ -87,16 +87,16 @@ impl<Change> Since<Change> {
     }
 }
 
-/// Which syncs the disk believes.
+/// The syncs that the disk honours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Believes {
-    /// All, as disks do.
+pub enum HonouredSyncs {
+    /// All of them, like an honest disk.
     All,
-    /// All but fdatasync: what a log without its own sync would leave.
+    /// All but fdatasync: simulates a log without its own sync.
     AllButFdatasync,
-    /// All but the fsync of a directory: what a log that never syncs one would leave.
+    /// All but the fsync of a directory: simulates a log that never syncs one.
     AllButDirectories,
-    /// None: it lies.
+    /// None: a disk that lies.
     Nothing,
 }
 
@@ -104,22 +104,22 @@ pub enum Believes {
 pub struct Disk {
     /// The directory that the recording was made in.
     root: String,
-    believes: Believes,
+    honoured: HonouredSyncs,
     nodes: Vec<Node>,
     files: HashMap<i32, NodeId>,
-    /// What a thread is syncing, and how many changes there were when it began.
+    /// For each thread the node that it syncs, and the number of changes when the sync began.
     syncing: HashMap<i64, (NodeId, usize)>,
     directory_changes: usize,
-    /// Changes of two directories that are durable in one of them, and so in both.
+    /// Changes of two directories that are durable in one of them, and therefore in both.
     settled: HashSet<usize>,
 }
 
 impl Disk {
-    /// What stands in a directory, all of it durable.
-    pub fn of(root: &Path, believes: Believes) -> Self {
+    /// A disk with the contents of a directory, all of them durable.
+    pub fn of(root: &Path, honoured: HonouredSyncs) -> Self {
         let mut disk = Self {
             root: String::new(),
-            believes,
+            honoured,
             nodes: Vec::new(),
             files: HashMap::new(),
             syncing: HashMap::new(),
@@ -158,13 +158,13 @@ impl Disk {
         self.nodes.len() - 1
     }
 
-    /// The directory that a path stands in, its name there, and what it leads to.
+    /// Resolves a path: its parent directory, its name there, and its node.
     fn find(&self, path: &str) -> (NodeId, String, Option<NodeId>) {
         let below = path.strip_prefix(&self.root).unwrap().trim_matches('/');
         let (mut directory, mut name, mut found) = (0, String::new(), Some(0));
         for part in below.split('/').filter(|part| !part.is_empty()) {
-            directory = found.unwrap_or_else(|| panic!("{path} stands in a directory that is not there"));
-            let Node::Directory { seen, .. } = &self.nodes[directory] else { panic!("{path} stands below a file") };
+            directory = found.unwrap_or_else(|| panic!("{path} is in a directory that does not exist"));
+            let Node::Directory { seen, .. } = &self.nodes[directory] else { panic!("{path} is below a file") };
             name = part.to_owned();
             found = seen.get(part).copied();
         }
@@ -182,7 +182,7 @@ impl Disk {
         since.changes.push(DirectoryChange { number: self.directory_changes, names });
     }
 
-    /// Changes two names, as one.
+    /// Changes two names atomically.
     fn change_two(&mut self, one: (NodeId, String, Option<NodeId>), other: (NodeId, String, Option<NodeId>)) {
         let (first, second) = ((one.1, one.2), (other.1, other.2));
         if one.0 == other.0 {
@@ -200,11 +200,11 @@ impl Disk {
     fn file(&self, file: &FileRef) -> NodeId {
         match file {
             FileRef::Opened(file) => self.files[file],
-            FileRef::At(path) => self.find(path).2.unwrap_or_else(|| panic!("{path} is not there")),
+            FileRef::At(path) => self.find(path).2.unwrap_or_else(|| panic!("{path} does not exist")),
         }
     }
 
-    /// Lets happen what happened.
+    /// Applies a recorded event.
     pub fn apply(&mut self, event: &Event) {
         match event {
             Event::Open { file, flags, path } => self.open(*file, *flags, path),
@@ -247,7 +247,7 @@ impl Disk {
     fn open(&mut self, file: i32, flags: i64, path: &str) {
         let found = if flags & O_TMPFILE == 0 { self.find(path).2 } else { None };
         let node = found.unwrap_or_else(|| {
-            assert!(flags & (O_CREAT | O_TMPFILE) != 0, "{path} was opened and is not there");
+            assert!(flags & (O_CREAT | O_TMPFILE) != 0, "{path} was opened and does not exist");
             let made = self.add(Node::File { durable: Vec::new(), since: Since::new() });
             if flags & O_TMPFILE == 0 {
                 let (directory, name, _) = self.find(path);
@@ -269,7 +269,7 @@ impl Disk {
 
     fn rename(&mut self, from: &str, to: &str) {
         let ((directory, old, node), (target, new, replaced)) = (self.find(from), self.find(to));
-        // Two names of one file are left alone.
+        // A rename between two links of one file does nothing.
         if node != replaced {
             self.change_two((directory, old, None), (target, new, node));
         }
@@ -280,7 +280,7 @@ impl Disk {
             0 => FileChange::Grow(range.end),
             KEEP_SIZE => return,
             mode if mode & (PUNCH_HOLE | ZERO_RANGE) != 0 => FileChange::Zero { range, grows: mode & KEEP_SIZE == 0 },
-            other => panic!("fallocate with mode {other} is not understood"),
+            other => panic!("fallocate with mode {other} is not supported"),
         };
         self.change_file(file, change);
     }
@@ -288,13 +288,13 @@ impl Disk {
     fn synced(&mut self, thread: i64, by: Sync) {
         let Some((id, end)) = self.syncing.remove(&thread) else { return };
         let is_directory = matches!(self.nodes[id], Node::Directory { .. });
-        let is_believed = match self.believes {
-            Believes::All => true,
-            Believes::AllButFdatasync => by == Sync::Fsync,
-            Believes::AllButDirectories => !is_directory,
-            Believes::Nothing => false,
+        let is_honoured = match self.honoured {
+            HonouredSyncs::All => true,
+            HonouredSyncs::AllButFdatasync => by == Sync::Fsync,
+            HonouredSyncs::AllButDirectories => !is_directory,
+            HonouredSyncs::Nothing => false,
         };
-        if !is_believed {
+        if !is_honoured {
             return;
         }
         match &mut self.nodes[id] {
@@ -313,19 +313,19 @@ impl Disk {
         }
     }
 
-    /// Writes everything into a directory, which is made, as if there had been no power cut.
+    /// Writes the current state, without a power cut, into a new directory.
     pub fn write_out(&self, to: &Path) {
         self.cut_node(0, 100, &mut Dice::new(&[]), &mut HashMap::new(), to);
     }
 
-    /// Writes what a power cut could leave into a directory, which is made.
+    /// Writes a state that a power cut could leave into a new directory.
     pub fn cut(&self, dice: &mut Dice, to: &Path) {
-        // Most cuts leave some of everything; some leave nothing that was not synced, or all of it.
+        // Most cuts keep a part of the unsynced changes; some keep none, or all of them.
         let kept = [0, 20, 50, 80, 95, 100][usize::try_from(dice.below(6)).unwrap()];
         self.cut_node(0, kept, dice, &mut HashMap::new(), to);
     }
 
-    /// `decided`: which changes of directories are there.
+    /// `decided` says which changes of directories are kept.
     fn cut_node(&self, node: NodeId, kept: u64, dice: &mut Dice, decided: &mut HashMap<usize, bool>, to: &Path) {
         match &self.nodes[node] {
             Node::Symlink(target) => symlink(target, to).unwrap(),
@@ -374,7 +374,7 @@ fn change_content(content: &mut Vec<u8>, change: &FileChange) {
     }
 }
 
-/// The zeros that are written to a range: all of them, or as far as the content goes.
+/// The zeros for a range: all of it, or only up to the end of the content.
 fn zeros_for(content: &[u8], range: &Range<usize>, grows: bool) -> Vec<u8> {
     let end = if grows { range.end } else { range.end.min(content.len()) };
     vec![0; end.saturating_sub(range.start)]
@@ -391,7 +391,7 @@ fn write_at(content: &mut Vec<u8>, offset: usize, data: &[u8]) {
     content[offset..end].copy_from_slice(data);
 }
 
-/// A file after a power cut.
+/// The content of a file after a power cut.
 fn cut_content(mut content: Vec<u8>, changes: &[FileChange], kept: u64, dice: &mut Dice) -> Vec<u8> {
     if changes.is_empty() {
         return content;
@@ -424,7 +424,7 @@ fn cut_content(mut content: Vec<u8>, changes: &[FileChange], kept: u64, dice: &m
         }
         sizes.push(size);
     }
-    // A file system can be behind with the size of a file, or ahead of its content: what was not written is 0 then.
+    // The size that a file system has stored can be behind or ahead of the content: missing content reads as zeros.
     if kept < 100 && dice.percent(50) {
         let size = sizes[usize::try_from(dice.below(sizes.len() as u64)).unwrap()];
         content.resize(size, 0);

@@ -1,4 +1,4 @@
-//! The images that a recording is cut into: the same ones each time.
+//! The disk images that are made from a recording, the same ones each time.
 
 use std::fs;
 use std::ops::Range;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::checker::scratch;
 use super::dice::Dice;
-use super::disk::{Believes, Disk};
+use super::disk::{Disk, HonouredSyncs};
 use super::recording::Event;
 
-/// What was recorded, and on what.
+/// A recording and its initial disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Recorded<'a> {
     pub events: &'a [Event],
@@ -18,7 +18,7 @@ pub struct Recorded<'a> {
 }
 
 impl<'a> Recorded<'a> {
-    /// After how many events an image is cut: every second one right after an acknowledgement.
+    /// The number of events before the cut of an image: every second cut falls right after an acknowledgement.
     pub fn moment(self, image: usize) -> usize {
         let mut dice = Dice::new(&[1, image as u64]);
         let mut choose = |from: usize| usize::try_from(dice.below(from as u64)).unwrap();
@@ -30,7 +30,7 @@ impl<'a> Recorded<'a> {
         marks[choose(marks.len())] + 1
     }
 
-    /// What the program had said by then.
+    /// The marks of the program up to that moment.
     pub fn marks(self, moment: usize) -> impl Iterator<Item = &'a str> {
         self.events[..moment].iter().filter_map(|event| match event {
             Event::Mark(text) => Some(text.as_str()),
@@ -38,9 +38,9 @@ impl<'a> Recorded<'a> {
         })
     }
 
-    /// Makes some images, in the order of their moments, each in the root of a disk.
-    pub fn each(self, believes: Believes, images: Range<usize>, mut check: impl FnMut(usize, usize, &Path)) {
-        let mut disk = Disk::of(self.before, believes);
+    /// Creates images in the order of their moments, and calls `check` with the root of each.
+    pub fn each(self, honoured: HonouredSyncs, images: Range<usize>, mut check: impl FnMut(usize, usize, &Path)) {
+        let mut disk = Disk::of(self.before, honoured);
         let place = tempfile::tempdir_in(scratch()).unwrap();
         let mut cuts: Vec<(usize, usize)> = images.map(|image| (self.moment(image), image)).collect();
         cuts.sort_unstable();
@@ -70,7 +70,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// How many images are looked at: `CLOACA_POWER_CUT_TIMES=20` makes it twenty times as many.
+/// The number of images to check: `CLOACA_POWER_CUT_TIMES=20` checks twenty times as many.
 pub fn times(images: usize) -> usize {
     images * std::env::var("CLOACA_POWER_CUT_TIMES").map_or(1, |times| times.parse().unwrap())
 }

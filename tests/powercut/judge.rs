@@ -1,4 +1,4 @@
-//! Whether a log that was harmed is still what it should be.
+//! Judges whether a log has everything that it must have after a cut or a fault.
 
 use std::collections::BTreeSet;
 
@@ -7,49 +7,49 @@ use cloacina_store::record::StreamId;
 use super::checker::{Answer, Seen};
 use super::load::{self, Load, Planned};
 
-/// What was written in a phase, and what of it was acknowledged.
+/// The batches of a phase, and which of them were acknowledged.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// The load's name.
+    /// The name of the load.
     pub load: &'static str,
     /// The records of each batch, in order.
     pub batches: Vec<Vec<Planned>>,
-    /// These batches were acknowledged: they must be there.
+    /// The acknowledged batches, which must be there.
     pub acknowledged: BTreeSet<usize>,
-    /// Whether some may have been refused before others were written.
+    /// Whether a batch may have been refused while later ones were written.
     pub gaps: bool,
 }
 
 impl Written {
-    /// Of a log that lost power: what is there is a beginning.
+    /// A phase that a power cut ended: the log has a prefix of it.
     pub fn new(load: &Load, phase: u64, acknowledged: BTreeSet<usize>) -> Self {
         let batches = load::batches(load, phase).iter().map(load::planned).collect();
         Self { load: load.name, batches, acknowledged, gaps: false }
     }
 
-    /// All of it was acknowledged.
+    /// A phase that was acknowledged completely.
     pub fn all(load: &Load, phase: u64) -> Self {
         let written = Self::new(load, phase, BTreeSet::new());
         Self { acknowledged: (0..written.batches.len()).collect(), ..written }
     }
 }
 
-/// Which batches some marks acknowledge.
+/// Returns the batches that some marks acknowledge.
 pub fn acknowledged<'a>(marks: impl Iterator<Item = &'a str>) -> BTreeSet<usize> {
     marks.filter_map(|mark| mark.strip_prefix("acknowledged ")?.parse().ok()).collect()
 }
 
-/// That the log is whole, and holds of every phase what was acknowledged, in order, and nothing that was not written.
-pub fn holds(answer: &Answer, written: &[Written]) -> Result<(), String> {
+/// Checks that the log verifies, has every acknowledged batch of each phase in order, and nothing that was not written.
+pub fn has_all_acknowledged(answer: &Answer, written: &[Written]) -> Result<(), String> {
     let seen = match answer {
         Answer::Seen(seen) => seen,
         other => return Err(format!("{other:?}")),
     };
-    is_whole(seen)?;
+    is_intact(seen)?;
     is_history(seen, written)
 }
 
-/// That the records are those of acknowledged batches, perhaps with others that were written, in order.
+/// Checks that the records are those of the acknowledged batches, possibly with other written ones, in order.
 pub fn is_history(seen: &Seen, written: &[Written]) -> Result<(), String> {
     let mut rest = &records(seen)?[..];
     for (phase, written) in written.iter().enumerate() {
@@ -61,7 +61,7 @@ pub fn is_history(seen: &Seen, written: &[Written]) -> Result<(), String> {
                 }
                 Some(after) => rest = after,
                 None if written.acknowledged.contains(&number) => {
-                    return Err(format!("phase {phase}: batch {number} was acknowledged and is not there"));
+                    return Err(format!("phase {phase}: batch {number} was acknowledged and is missing"));
                 }
                 None => missing = Some(number),
             }
@@ -69,12 +69,12 @@ pub fn is_history(seen: &Seen, written: &[Written]) -> Result<(), String> {
     }
     match rest.first() {
         None => Ok(()),
-        Some(record) => Err(format!("{} records more than were written, or of half a batch: {record:?}", rest.len())),
+        Some(record) => Err(format!("{} records that were never written, or parts of a batch: {record:?}", rest.len())),
     }
 }
 
-/// That nothing in it is damaged, and every stream is as it is listed.
-pub fn is_whole(seen: &Seen) -> Result<(), String> {
+/// Checks that nothing is damaged, and each stream matches its entry in the listing.
+pub fn is_intact(seen: &Seen) -> Result<(), String> {
     let apart = seen.streams.iter().filter(|stream| stream.ends_with("not as listed"));
     let wrong: Vec<&String> = seen.findings.iter().chain(&seen.unread).chain(apart).collect();
     if wrong.is_empty() { Ok(()) } else { Err(format!("not whole: {wrong:?}")) }

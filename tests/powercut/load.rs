@@ -1,5 +1,5 @@
-//! What is written to a log that will be harmed: loads whose every byte follows from its number, so that whoever reads
-//! the log afterwards knows what must be in it.
+//! The loads of the fault tests. Every byte is derived from its position, so that a reader of the log knows its expected
+//! contents.
 
 use cloacina_store::log::{Batch, Definition, Durability, Frame, Listing};
 use cloacina_store::record::{Hash, StreamId, StreamKind, Timestamp};
@@ -7,29 +7,29 @@ use cloacina_store::seal;
 
 use super::dice::Dice;
 
-/// What a load is like.
+/// The parameters of a load.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub name: &'static str,
-    /// How many batches it appends.
+    /// Number of batches.
     pub batches: u64,
-    /// How many frames a batch has.
+    /// Frames per batch.
     pub frames: u64,
-    /// Over how many streams they go.
+    /// Number of streams.
     pub streams: u64,
-    /// How many records a frame has.
+    /// Records per frame.
     pub records: u64,
-    /// The shortest and the longest body.
+    /// Shortest and longest body.
     pub sizes: (u64, u64),
-    /// How many batches may wait for their acknowledgement.
+    /// The most batches that may wait for their acknowledgement.
     pub in_flight: u64,
     /// Milliseconds between batches.
     pub pause: u64,
-    /// Whether the log is closed in order at the end; otherwise the process ends where it is.
+    /// Whether the log is closed at the end; otherwise the process exits without a close.
     pub close: bool,
-    /// When an append is acknowledged.
+    /// The durability of the log.
     pub durability: Durability,
-    /// Whether bodies are text that names their stream, so that a piece of one is recognised (`named_text`).
+    /// Whether bodies consist of text that names their stream, so that any piece can be recognized (`named_text`).
     pub text: bool,
 }
 
@@ -53,12 +53,12 @@ const CLOSED: Load =
 /// All loads, by name.
 pub const LOADS: [Load; 16] = [
     SMALL,
-    // Long bodies: groups for which room is made ahead, and groups for which it is not.
+    // Long bodies: groups for which space is allocated ahead, and groups for which it is not.
     Load { name: "large", batches: 16, streams: 2, sizes: (1_000, 120_000), ..SMALL },
     // Groups of many frames.
     Load { name: "many-streams", batches: 80, frames: 8, streams: 320, records: 2, in_flight: 40, ..SMALL },
     Load { name: "creation", batches: 2, streams: 1, close: true, ..SMALL },
-    // Over seconds, in groups of all lengths.
+    // For seconds, in groups of all lengths.
     Load {
         name: "long",
         batches: 250,
@@ -70,17 +70,17 @@ pub const LOADS: [Load; 16] = [
         close: true,
         ..SMALL
     },
-    // Few calls, each of which fails in turn; and so much that room is made ahead more than once.
+    // Few calls, each of which fails in turn, but enough data to allocate space ahead more than once.
     Load { name: "failing", batches: 8, frames: 18, streams: 18, sizes: (100, 18_000), close: true, ..SMALL },
-    // Small groups, for which room is made ahead some times.
+    // Small groups, for which space is allocated ahead several times.
     Load { name: "turning", batches: 900, streams: 30, records: 4, sizes: (400, 800), in_flight: 4, ..SMALL },
-    // Long groups: for those no room is made ahead.
+    // Long groups, for which no space is allocated ahead.
     Load { name: "huge", batches: 40, streams: 2, sizes: (60_000, 120_000), in_flight: 20, ..SMALL },
-    // So small that each of its bytes can be damaged in turn.
+    // Small enough to damage each of its bytes in turn.
     Load { name: "tiny", batches: 4, streams: 2, sizes: (5, 30), close: true, ..SMALL },
-    // The same of a log that was not closed.
+    // The same without a close.
     Load { name: "barely", batches: 4, streams: 2, sizes: (5, 30), ..SMALL },
-    // Acknowledged before it is on the disk: in long groups, and in short ones.
+    // Acknowledged before the sync, in long groups and in short ones.
     Load {
         name: "os",
         batches: 40,
@@ -101,10 +101,10 @@ pub const LOADS: [Load; 16] = [
     },
     // A few closed streams with bodies to erase.
     Load { name: "secrets", batches: 16, streams: 2, sizes: (900, 900), close: true, ..SMALL },
-    // Closed streams, each with bodies to erase, of a log that was closed; and of one that was not.
+    // Closed streams, each with bodies to erase, in a log that was closed, and in one that was not.
     CLOSED,
     Load { name: "left", close: false, ..CLOSED },
-    // What is appended to show that a log goes on.
+    // Appended to show that a log can be continued.
     Load { name: "more", batches: 3, streams: 2, sizes: (10, 9_000), close: true, ..SMALL },
 ];
 
@@ -121,7 +121,7 @@ pub struct Planned {
     pub body: Hash,
 }
 
-/// The batches of a load in a phase. Phases (the first writing, the recovery from it, going on) have streams of their own.
+/// The batches of a load in a phase. Each phase (first writes, recovery, continuation) has its own streams.
 pub fn batches(load: &Load, phase: u64) -> Vec<Batch> {
     let mut next_seqs = vec![0; usize::try_from(load.streams).unwrap_or_default()];
     (0..load.batches).map(|number| batch(load, phase, number, &mut next_seqs)).collect()
@@ -171,7 +171,7 @@ fn body(load: &Load, phase: u64, stream: u64, seq: u64) -> Vec<u8> {
     (0..length).map(|_| dice.byte()).collect()
 }
 
-/// What the text of a stream is made of. Each sector of it has this, and no other stream does.
+/// The text that the bodies of a stream repeat: every sector has it, and no other stream does.
 pub fn named_text(phase: u64, stream: u64) -> String {
     format!("<text of {phase}.{stream}>")
 }

@@ -1,4 +1,4 @@
-//! Recording what a program asks of a disk, cutting the power, and judging what is left.
+//! The power-cut harness: records the disk operations of a program, simulates power cuts, and judges the resulting logs.
 
 pub mod change_cut;
 pub mod changing;

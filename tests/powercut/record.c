@@ -1,23 +1,23 @@
-/* Runs a program and traces its system calls (seccomp and ptrace, so also those that no library makes): writes down, in
- * order, every change and sync of files below a directory, and lets calls fail on command.
+/* Runs a program and traces its system calls (with seccomp and ptrace, so even those that bypass the C library). Records, in
+ * order, every change and sync of files below a directory, and injects faults.
  *
  *   record PROGRAM ARGUMENTS ...
  *
  *   CLOACA_RECORD_ROOT   the directory
- *   CLOACA_RECORD_TO     where the recording goes; nothing is recorded without it
- *   CLOACA_RECORD_MARKS  the file whose writes are marks: what the program says to the reader of the recording
+ *   CLOACA_RECORD_TO     the file of the recording; nothing is recorded without it
+ *   CLOACA_RECORD_MARKS  a file whose writes are recorded as marks: messages of the program to the reader of the recording
  *   CLOACA_FAULT         KIND:NTH:WHAT:TIMES  the NTH call (from 1) of a kind fails
  *                        KIND   any, or one of `kind_names`
  *                        WHAT   a number (errno); short (half of a write); lie (a sync that does nothing)
  *                        TIMES  once, or forever (that call and every one after it)
- *   CLOACA_RECORD_COUNTS where the number of calls of each kind is written at the end
+ *   CLOACA_RECORD_COUNTS the file for the number of calls of each kind, written at the end
  *
- * It ends as the program does. 94: threads cannot be traced here. 95: the program did what is not understood.
+ * The exit code is that of the program. 94: tracing is not permitted here. 95: the program made an unsupported call.
  *
- * A record: kind u8, file i32, offset i64, length i64, bytes u32, then so many bytes; numbers as the machine has them. A
- * file has a number from an OPEN on, however many descriptors refer to it; -1 is none. A change is recorded when it has
- * happened, and no other happens meanwhile; a sync when it begins and when it has ended, so that what is written
- * meanwhile is not taken for synced; a mark before it is written.
+ * A record: kind u8, file i32, offset i64, length i64, size u32, then `size` bytes; numbers in native byte order. Each
+ * OPEN gives a file a new number, for all of its descriptors; -1 means none. A change is recorded after it has
+ * happened, and no other change happens in between; a sync when it begins and when it ends, so that concurrent writes do
+ * not count as synced; a mark before it is written.
  */
 #define _GNU_SOURCE
 #include "tracee.h"
@@ -56,16 +56,16 @@ enum { NO_FAULT, FAIL, SHORT, LIE };
 static int fault_kind = -1, fault_what, fault_errno, fault_forever;
 static unsigned long fault_nth;
 
-/* The files that were opened below the directory, and that of the marks. A file is known by its inode, so that it does
- * not matter through which descriptor it is used. `cached_until`: how far from its beginning it was read or written; the
- * system has that in memory, and a disk that fails does not show in it. Only other reads can fail. */
+/* The files that were opened below the directory, and the file of the marks. A file is identified by its inode, so any
+ * descriptor can be used. `cached_until`: how far it was read or written from its beginning; that part is in the page
+ * cache, where a failing disk has no effect. Only reads beyond it can fail. */
 #define MARKS_FILE (-2)
 struct file { dev_t device; ino_t inode; int number; int64_t cached_until; };
 static struct file *files;
 static size_t file_count, file_room;
 static int last_number;
 
-static struct file *known(const struct stat *status) {
+static struct file *find_file(const struct stat *status) {
     for (size_t at = file_count; at-- > 0;)
         if (files[at].inode == status->st_ino && files[at].device == status->st_dev) return &files[at];
     return NULL;
@@ -73,15 +73,15 @@ static struct file *known(const struct stat *status) {
 
 static struct file *file_of(const struct call *call, int descriptor) {
     struct stat status;
-    return status_of(call->thread, descriptor, &status) ? known(&status) : NULL;
+    return status_of(call->thread, descriptor, &status) ? find_file(&status) : NULL;
 }
 
-static void remember(const struct stat *status, int number) {
-    struct file *file = known(status);
+static void register_file(const struct stat *status, int number) {
+    struct file *file = find_file(status);
     if (!file) {
         if (file_count == file_room) {
             file_room = file_room ? 2 * file_room : 64;
-            if (!(files = realloc(files, file_room * sizeof *files))) give_up(96, "no memory");
+            if (!(files = realloc(files, file_room * sizeof *files))) die(96, "no memory");
         }
         file = &files[file_count++];
         *file = (struct file){ status->st_dev, status->st_ino, number, 0 };
@@ -106,7 +106,7 @@ static void put(int kind, int file, int64_t offset, int64_t length, const void *
     memcpy(head + 13, &length, 8);
     memcpy(head + 21, &short_count, 4);
     if (short_count != count || fwrite(head, sizeof head, 1, out) != 1 || fwrite(bytes, 1, count, out) != count)
-        give_up(97, "cannot write the recording");
+        die(97, "cannot write the recording");
 }
 
 static void put_text(int kind, int file, int64_t offset, const char *text) { put(kind, file, offset, 0, text, strlen(text)); }
@@ -122,11 +122,11 @@ static int is_below(const char *path) {
     return length && !strncmp(path, root, length) && (path[length] == '/' || !path[length]);
 }
 
-/* What is not understood must not pass unseen. */
-_Noreturn static void refuse(const char *what) { give_up(95, "not understood: %s", what); }
+/* An unsupported call must not go unnoticed. */
+_Noreturn static void refuse(const char *what) { die(95, "unsupported: %s", what); }
 
-/* Counts a call, and says what shall become of it. */
-static int strikes(int kind) {
+/* Counts a call; returns the fault to inject into it. */
+static int fault_for(int kind) {
     unsigned long number = ++counts[kind];
     total++;
     if (fault_kind == K_ANY) number = total;
@@ -140,55 +140,55 @@ static int strikes(int kind) {
     return NO_FAULT;
 }
 
-/* Lets a call fail if it is its turn; whether it does. */
+/* Makes a call fail if it is its turn; returns whether it did. */
 static int fails(const struct call *call, int kind) {
-    if (strikes(kind) != FAIL) return 0;
+    if (fault_for(kind) != FAIL) return 0;
     skip(call, -fault_errno);
     return 1;
 }
 
-/* Whether a call happens and succeeds. */
+/* Runs a call unless it must fail; returns whether it succeeded. */
 static int succeeds(const struct call *call, int kind) { return !fails(call, kind) && run(call) >= 0; }
 
-/* How a thread goes on after its call was looked at. */
-typedef enum { GO_ON = PTRACE_CONT, STOP_AT_EXIT = PTRACE_SYSCALL } answer;
+/* How a thread continues after its call was handled. */
+typedef enum { CONTINUE = PTRACE_CONT, STOP_AT_EXIT = PTRACE_SYSCALL } action;
 
 #define ARGUMENT(at) (call->arguments[at])
 #define DESCRIPTOR(at) ((int)call->arguments[at])
 
-static answer opened_by(const struct call *call, int directory, uint64_t name, int flags) {
+static action opened_by(const struct call *call, int directory, uint64_t name, int flags) {
     char path[PATH_ROOM];
     struct stat status;
     int found = resolve(call->thread, directory, name, path);
-    if (found && is_below(path) && fails(call, K_OPEN)) return GO_ON;
+    if (found && is_below(path) && fails(call, K_OPEN)) return CONTINUE;
     int64_t descriptor = run(call);
-    if (descriptor < 0 || !status_of(call->thread, (int)descriptor, &status)) return GO_ON;
+    if (descriptor < 0 || !status_of(call->thread, (int)descriptor, &status)) return CONTINUE;
     int is_named = path_of(call->thread, (int)descriptor, path);
     if (is_named && marks[0] && !strcmp(path, marks)) {
-        remember(&status, MARKS_FILE);
+        register_file(&status, MARKS_FILE);
     } else if (is_named && is_below(path) && (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))) {
         if ((flags & O_ACCMODE) != O_RDONLY && flags & O_DSYNC) refuse("O_SYNC or O_DSYNC");
-        remember(&status, ++last_number);
+        register_file(&status, ++last_number);
         put_text(OPEN, last_number, flags, path);
-    } else if (known(&status)) {
-        /* Its inode belonged to a file that is gone. */
-        known(&status)->number = -1;
-        known(&status)->inode = 0;
+    } else if (find_file(&status)) {
+        /* The inode belonged to a deleted file. */
+        find_file(&status)->number = -1;
+        find_file(&status)->inode = 0;
     }
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_openat(const struct call *call) { return opened_by(call, DESCRIPTOR(0), ARGUMENT(1), (int)ARGUMENT(2)); }
-static answer on_openat2(const struct call *call) {
+static action on_openat(const struct call *call) { return opened_by(call, DESCRIPTOR(0), ARGUMENT(1), (int)ARGUMENT(2)); }
+static action on_openat2(const struct call *call) {
     struct { uint64_t flags, mode, resolve; } how;
     read_memory(call->thread, ARGUMENT(2), &how, sizeof how);
     return opened_by(call, DESCRIPTOR(0), ARGUMENT(1), (int)how.flags);
 }
 
-/* Copies what some parts of a thread's memory have, so many bytes. */
+/* Copies `length` bytes from the parts in a thread's memory. */
 static unsigned char *gather(const struct call *call, const struct iovec *parts, size_t length) {
     unsigned char *bytes = malloc(length + 1);
-    if (!bytes) give_up(96, "no memory");
+    if (!bytes) die(96, "no memory");
     for (size_t done = 0; done < length; parts++) {
         size_t part = parts->iov_len < length - done ? parts->iov_len : length - done;
         read_memory(call->thread, (uintptr_t)parts->iov_base, bytes + done, part);
@@ -197,38 +197,38 @@ static unsigned char *gather(const struct call *call, const struct iovec *parts,
     return bytes;
 }
 
-/* Where so many bytes were written, once they are: `at` in the file, or -1 for its descriptor's own place. */
+/* The offset of a finished write of `length` bytes. `at` is the offset given in the call, -1 for the descriptor's own. */
 static int64_t place_of(const struct call *call, int descriptor, int64_t at, int64_t length) {
     struct position position = position_of(call->thread, descriptor);
     struct stat status;
     if (at < 0) return position.at - length;
-    /* Linux appends then, whatever the place. */
+    /* Linux appends then, whatever the offset. */
     if (position.flags & O_APPEND && status_of(call->thread, descriptor, &status)) return status.st_size - length;
     return at;
 }
 
-/* A write of so many parts, to a place in the file or to the descriptor's own (-1). Half of it is half of the bytes or,
- * where there are several parts, of the parts. */
-static answer written(const struct call *call, const struct iovec *parts, size_t count, int64_t at) {
+/* A write of `count` parts to an offset, or to the descriptor's own (-1). A short write has half of the bytes or, if there
+ * are several parts, half of the parts. */
+static action written(const struct call *call, const struct iovec *parts, size_t count, int64_t at) {
     struct file *file = file_of(call, DESCRIPTOR(0));
     size_t length = 0;
     for (size_t part = 0; part < count; part++) length += parts[part].iov_len;
-    if (!file) return GO_ON;
+    if (!file) return CONTINUE;
     if (file->number == MARKS_FILE) {
         unsigned char *bytes = gather(call, parts, length);
         put(MARK, -1, 0, 0, bytes, length);
         free(bytes);
-        return GO_ON;
+        return CONTINUE;
     }
-    int fault = strikes(K_WRITE);
+    int fault = fault_for(K_WRITE);
     if (fault == FAIL) {
         skip(call, -fault_errno);
-        return GO_ON;
+        return CONTINUE;
     }
     int is_short = fault == SHORT && ARGUMENT(2) > 1;
     if (is_short) set_argument(call, 2, ARGUMENT(2) / 2);
     int64_t result = run(call);
-    /* The program may rely on a call to leave its registers alone. */
+    /* The program may rely on the call preserving its registers. */
     if (is_short) set_argument(call, 2, ARGUMENT(2));
     if (result > 0) {
         int64_t offset = place_of(call, DESCRIPTOR(0), at, result);
@@ -237,31 +237,31 @@ static answer written(const struct call *call, const struct iovec *parts, size_t
         free(bytes);
         cache(file, offset, result);
     }
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer written_at_once(const struct call *call, int64_t at) {
+static action written_at_once(const struct call *call, int64_t at) {
     struct iovec part = { (void *)(uintptr_t)ARGUMENT(1), ARGUMENT(2) };
     return written(call, &part, 1, at);
 }
 
-static answer written_in_parts(const struct call *call, int64_t at, uint64_t flags) {
+static action written_in_parts(const struct call *call, int64_t at, uint64_t flags) {
     struct iovec parts[IOV_MAX];
-    if (!file_of(call, DESCRIPTOR(0)) || ARGUMENT(2) > IOV_MAX) return GO_ON;
+    if (!file_of(call, DESCRIPTOR(0)) || ARGUMENT(2) > IOV_MAX) return CONTINUE;
     if (flags & (RWF_SYNC | RWF_DSYNC | RWF_APPEND)) refuse("pwritev2 with flags");
     read_memory(call->thread, ARGUMENT(1), parts, ARGUMENT(2) * sizeof *parts);
     return written(call, parts, ARGUMENT(2), at);
 }
 
-static answer on_write(const struct call *call) { return written_at_once(call, -1); }
-static answer on_pwrite(const struct call *call) { return written_at_once(call, (int64_t)ARGUMENT(3)); }
-static answer on_writev(const struct call *call) { return written_in_parts(call, -1, 0); }
-static answer on_pwritev(const struct call *call) { return written_in_parts(call, (int64_t)ARGUMENT(3), 0); }
-static answer on_pwritev2(const struct call *call) {
+static action on_write(const struct call *call) { return written_at_once(call, -1); }
+static action on_pwrite(const struct call *call) { return written_at_once(call, (int64_t)ARGUMENT(3)); }
+static action on_writev(const struct call *call) { return written_in_parts(call, -1, 0); }
+static action on_pwritev(const struct call *call) { return written_in_parts(call, (int64_t)ARGUMENT(3), 0); }
+static action on_pwritev2(const struct call *call) {
     return written_in_parts(call, (int64_t)ARGUMENT(3), ARGUMENT(5));
 }
 
-/* What the system copied into a file by itself is read from there. */
+/* Data that the kernel copied into a file is read back from the file. */
 static void put_copied(const struct call *call, int descriptor, struct file *file, int64_t offset, int64_t length) {
     char path[PATH_ROOM], name[32];
     snprintf(name, sizeof name, "/proc/self/fd/%d", descriptor);
@@ -269,147 +269,147 @@ static void put_copied(const struct call *call, int descriptor, struct file *fil
     int from = open(path, O_RDONLY | O_CLOEXEC);
     unsigned char *bytes = malloc((size_t)length);
     if (from < 0 || !bytes || pread(from, bytes, (size_t)length, offset) != length)
-        give_up(96, "cannot read what was copied: %s", strerror(errno));
+        die(96, "cannot read what was copied: %s", strerror(errno));
     close(from);
     put(WRITE, file->number, offset, length, bytes, (size_t)length);
     free(bytes);
     cache(file, offset, length);
 }
 
-static answer copied(const struct call *call, int to, uint64_t place) {
+static action copied(const struct call *call, int to, uint64_t place) {
     struct file *file = file_of(call, to);
     int64_t at = -1;
-    if (!file) return GO_ON;
+    if (!file) return CONTINUE;
     if (file->number == MARKS_FILE) refuse("a mark by a copy");
     if (place) read_memory(call->thread, place, &at, sizeof at);
-    if (fails(call, K_WRITE)) return GO_ON;
+    if (fails(call, K_WRITE)) return CONTINUE;
     int64_t result = run(call);
     if (result > 0) put_copied(call, to, file, place_of(call, to, at, result), result);
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_copy_file_range(const struct call *call) { return copied(call, DESCRIPTOR(2), ARGUMENT(3)); }
-static answer on_sendfile(const struct call *call) { return copied(call, DESCRIPTOR(0), 0); }
+static action on_copy_file_range(const struct call *call) { return copied(call, DESCRIPTOR(2), ARGUMENT(3)); }
+static action on_sendfile(const struct call *call) { return copied(call, DESCRIPTOR(0), 0); }
 
-static answer on_read(const struct call *call, int64_t at) {
+static action on_read(const struct call *call, int64_t at) {
     struct file *file = file_of(call, DESCRIPTOR(0));
     struct stat status;
-    if (!file || file->number == MARKS_FILE || !status_of(call->thread, DESCRIPTOR(0), &status)) return GO_ON;
-    if (!S_ISREG(status.st_mode)) return GO_ON;
+    if (!file || file->number == MARKS_FILE || !status_of(call->thread, DESCRIPTOR(0), &status)) return CONTINUE;
+    if (!S_ISREG(status.st_mode)) return CONTINUE;
     if (at < 0) at = position_of(call->thread, DESCRIPTOR(0)).at;
     int in_memory = at + (int64_t)ARGUMENT(2) <= file->cached_until || status.st_size <= file->cached_until;
-    if (!in_memory && fails(call, K_READ)) return GO_ON;
+    if (!in_memory && fails(call, K_READ)) return CONTINUE;
     cache(file, at, run(call));
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_read_on(const struct call *call) { return on_read(call, -1); }
-static answer on_pread(const struct call *call) { return on_read(call, (int64_t)ARGUMENT(3)); }
+static action on_read_on(const struct call *call) { return on_read(call, -1); }
+static action on_pread(const struct call *call) { return on_read(call, (int64_t)ARGUMENT(3)); }
 
-static answer on_ftruncate(const struct call *call) {
+static action on_ftruncate(const struct call *call) {
     struct file *file = file_of(call, DESCRIPTOR(0));
-    if (!file || !succeeds(call, K_TRUNCATE)) return GO_ON;
+    if (!file || !succeeds(call, K_TRUNCATE)) return CONTINUE;
     put(TRUNCATE, file->number, 0, (int64_t)ARGUMENT(1), "", 0);
     if (file->cached_until > (int64_t)ARGUMENT(1)) file->cached_until = (int64_t)ARGUMENT(1);
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_truncate(const struct call *call) {
+static action on_truncate(const struct call *call) {
     char path[PATH_ROOM], target[PATH_MAX];
-    if (!resolve(call->thread, AT_FDCWD, ARGUMENT(0), path) || !realpath(path, target) || !is_below(target)) return GO_ON;
+    if (!resolve(call->thread, AT_FDCWD, ARGUMENT(0), path) || !realpath(path, target) || !is_below(target)) return CONTINUE;
     if (succeeds(call, K_TRUNCATE)) put(TRUNCATE, -1, 0, (int64_t)ARGUMENT(1), target, strlen(target));
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_fallocate(const struct call *call) {
+static action on_fallocate(const struct call *call) {
     struct file *file = file_of(call, DESCRIPTOR(0));
     int32_t mode = (int32_t)ARGUMENT(1);
-    if (!file) return GO_ON;
+    if (!file) return CONTINUE;
     if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) refuse("this kind of fallocate");
     if (succeeds(call, K_ALLOCATE))
         put(ALLOCATE, file->number, (int64_t)ARGUMENT(2), (int64_t)ARGUMENT(3), &mode, sizeof mode);
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer renamed(const struct call *call, int from_at, uint64_t from, int to_at, uint64_t to, uint64_t flags) {
+static action renamed(const struct call *call, int from_at, uint64_t from, int to_at, uint64_t to, uint64_t flags) {
     char old[PATH_ROOM], new[PATH_ROOM];
-    if (!resolve(call->thread, from_at, from, old) || !resolve(call->thread, to_at, to, new)) return GO_ON;
-    if (!is_below(old) && !is_below(new)) return GO_ON;
-    if (fails(call, K_RENAME) || run(call) < 0) return GO_ON;
+    if (!resolve(call->thread, from_at, from, old) || !resolve(call->thread, to_at, to, new)) return CONTINUE;
+    if (!is_below(old) && !is_below(new)) return CONTINUE;
+    if (fails(call, K_RENAME) || run(call) < 0) return CONTINUE;
     if (!is_below(old) || !is_below(new)) refuse("a rename into or out of the disk");
     if (flags & ~(uint64_t)(RENAME_EXCHANGE | RENAME_NOREPLACE)) refuse("this kind of renameat2");
     put_two(flags & RENAME_EXCHANGE ? EXCHANGE : RENAME, -1, old, new);
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_renameat(const struct call *call) {
+static action on_renameat(const struct call *call) {
     return renamed(call, DESCRIPTOR(0), ARGUMENT(1), DESCRIPTOR(2), ARGUMENT(3), 0);
 }
-static answer on_renameat2(const struct call *call) {
+static action on_renameat2(const struct call *call) {
     return renamed(call, DESCRIPTOR(0), ARGUMENT(1), DESCRIPTOR(2), ARGUMENT(3), ARGUMENT(4));
 }
 
-static answer linked(const struct call *call, int from_at, uint64_t from, int to_at, uint64_t to, int flags) {
+static action linked(const struct call *call, int from_at, uint64_t from, int to_at, uint64_t to, int flags) {
     char text[PATH_ROOM], reached[PATH_ROOM], old[PATH_ROOM] = "", new[PATH_ROOM];
     struct stat status;
-    if (!resolve(call->thread, to_at, to, new) || !is_below(new)) return GO_ON;
+    if (!resolve(call->thread, to_at, to, new) || !is_below(new)) return CONTINUE;
     read_text(call->thread, from, text);
     int is_empty = flags & AT_EMPTY_PATH && !text[0];
     reach(call->thread, from_at, text, reached);
-    /* A file that has no name yet is linked by its descriptor. */
+    /* A file without a name is linked through its descriptor. */
     int found = is_empty ? status_of(call->thread, from_at, &status)
                          : !fstatat(AT_FDCWD, reached, &status, flags & AT_SYMLINK_FOLLOW ? 0 : AT_SYMLINK_NOFOLLOW);
-    struct file *file = found ? known(&status) : NULL;
+    struct file *file = found ? find_file(&status) : NULL;
     if (!is_empty) resolve(call->thread, from_at, from, old);
-    if (!succeeds(call, K_LINK)) return GO_ON;
+    if (!succeeds(call, K_LINK)) return CONTINUE;
     int number = file && file->number > 0 ? file->number : -1;
     if (number < 0 && !is_below(old)) refuse("a link from elsewhere");
     put_two(LINK, number, old, new);
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_linkat(const struct call *call) {
+static action on_linkat(const struct call *call) {
     return linked(call, DESCRIPTOR(0), ARGUMENT(1), DESCRIPTOR(2), ARGUMENT(3), (int)ARGUMENT(4));
 }
 
-static answer named(const struct call *call, int directory, uint64_t name, int kind, int event) {
+static action named(const struct call *call, int directory, uint64_t name, int kind, int event) {
     char path[PATH_ROOM];
-    if (!resolve(call->thread, directory, name, path) || !is_below(path)) return GO_ON;
+    if (!resolve(call->thread, directory, name, path) || !is_below(path)) return CONTINUE;
     if (succeeds(call, kind)) put_text(event, -1, 0, path);
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_unlinkat(const struct call *call) { return named(call, DESCRIPTOR(0), ARGUMENT(1), K_UNLINK, UNLINK); }
-static answer on_mkdirat(const struct call *call) { return named(call, DESCRIPTOR(0), ARGUMENT(1), K_MKDIR, MKDIR); }
+static action on_unlinkat(const struct call *call) { return named(call, DESCRIPTOR(0), ARGUMENT(1), K_UNLINK, UNLINK); }
+static action on_mkdirat(const struct call *call) { return named(call, DESCRIPTOR(0), ARGUMENT(1), K_MKDIR, MKDIR); }
 
-static answer symlinked(const struct call *call, uint64_t target, int directory, uint64_t name) {
+static action symlinked(const struct call *call, uint64_t target, int directory, uint64_t name) {
     char path[PATH_ROOM], text[PATH_ROOM];
-    if (!resolve(call->thread, directory, name, path) || !is_below(path)) return GO_ON;
+    if (!resolve(call->thread, directory, name, path) || !is_below(path)) return CONTINUE;
     read_text(call->thread, target, text);
     if (succeeds(call, K_LINK)) put_two(SYMLINK, -1, text, path);
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_symlinkat(const struct call *call) {
+static action on_symlinkat(const struct call *call) {
     return symlinked(call, ARGUMENT(0), DESCRIPTOR(1), ARGUMENT(2));
 }
 
-static answer on_mknodat(const struct call *call) {
+static action on_mknodat(const struct call *call) {
     char path[PATH_ROOM];
     if (resolve(call->thread, DESCRIPTOR(0), ARGUMENT(1), path) && is_below(path)) refuse("mknod");
-    return GO_ON;
+    return CONTINUE;
 }
 
-/* The syncs that are under way. */
+/* The syncs in progress. */
 static struct { pid_t thread; int file, ends; } syncing[256];
 static int sync_count;
 
-static answer synced(const struct call *call, int begins) {
+static action synced(const struct call *call, int begins) {
     struct file *file = file_of(call, DESCRIPTOR(0));
-    if (!file || file->number == MARKS_FILE) return GO_ON;
-    int fault = strikes(K_SYNC);
+    if (!file || file->number == MARKS_FILE) return CONTINUE;
+    int fault = fault_for(K_SYNC);
     if (fault == NO_FAULT) {
-        if (sync_count == 256) give_up(96, "too many syncs at once");
+        if (sync_count == 256) die(96, "too many syncs at once");
         syncing[sync_count].thread = call->thread;
         syncing[sync_count].file = file->number;
         syncing[sync_count++].ends = begins + 1;
@@ -417,7 +417,7 @@ static answer synced(const struct call *call, int begins) {
         return STOP_AT_EXIT;
     }
     skip(call, fault == LIE ? 0 : -fault_errno);
-    return GO_ON;
+    return CONTINUE;
 }
 
 static void ended(pid_t thread, int64_t result) {
@@ -429,51 +429,51 @@ static void ended(pid_t thread, int64_t result) {
     }
 }
 
-static answer on_fsync(const struct call *call) { return synced(call, SYNC_BEGINS); }
-static answer on_fdatasync(const struct call *call) { return synced(call, DATASYNC_BEGINS); }
+static action on_fsync(const struct call *call) { return synced(call, SYNC_BEGINS); }
+static action on_fdatasync(const struct call *call) { return synced(call, DATASYNC_BEGINS); }
 
-static answer on_range(const struct call *call) {
+static action on_range(const struct call *call) {
     struct file *file = file_of(call, DESCRIPTOR(0));
-    if (!file) return GO_ON;
-    int fault = strikes(K_RANGE);
+    if (!file) return CONTINUE;
+    int fault = fault_for(K_RANGE);
     put(RANGE, file->number, (int64_t)ARGUMENT(1), (int64_t)ARGUMENT(2), "", 0);
     if (fault != NO_FAULT) skip(call, fault == LIE ? 0 : -fault_errno);
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_mmap(const struct call *call) {
-    if (!file_of(call, DESCRIPTOR(4))) return GO_ON;
-    /* mprotect makes it writable where the descriptor is. */
+static action on_mmap(const struct call *call) {
+    if (!file_of(call, DESCRIPTOR(4))) return CONTINUE;
+    /* mprotect could make it writable if the descriptor is. */
     if ((position_of(call->thread, DESCRIPTOR(4)).flags & O_ACCMODE) != O_RDONLY) refuse("a shared mapping");
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_ioctl(const struct call *call) {
+static action on_ioctl(const struct call *call) {
     if (file_of(call, DESCRIPTOR(0))) refuse("ioctl");
-    return GO_ON;
+    return CONTINUE;
 }
 
-static answer on_splice(const struct call *call) { return copied(call, DESCRIPTOR(2), ARGUMENT(3)); }
-static answer on_unknown(const struct call *call) { give_up(95, "not understood: system call %ld", call->number); }
+static action on_splice(const struct call *call) { return copied(call, DESCRIPTOR(2), ARGUMENT(3)); }
+static action on_unknown(const struct call *call) { die(95, "unsupported: system call %ld", call->number); }
 
 #ifdef SYS_open
-static answer on_open(const struct call *call) { return opened_by(call, AT_FDCWD, ARGUMENT(0), (int)ARGUMENT(1)); }
-static answer on_creat(const struct call *call) {
+static action on_open(const struct call *call) { return opened_by(call, AT_FDCWD, ARGUMENT(0), (int)ARGUMENT(1)); }
+static action on_creat(const struct call *call) {
     return opened_by(call, AT_FDCWD, ARGUMENT(0), O_CREAT | O_WRONLY | O_TRUNC);
 }
-static answer on_rename(const struct call *call) { return renamed(call, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1), 0); }
-static answer on_link(const struct call *call) { return linked(call, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1), 0); }
-static answer on_unlink(const struct call *call) { return named(call, AT_FDCWD, ARGUMENT(0), K_UNLINK, UNLINK); }
-static answer on_mkdir(const struct call *call) { return named(call, AT_FDCWD, ARGUMENT(0), K_MKDIR, MKDIR); }
-static answer on_symlink(const struct call *call) { return symlinked(call, ARGUMENT(0), AT_FDCWD, ARGUMENT(1)); }
-static answer on_mknod(const struct call *call) {
+static action on_rename(const struct call *call) { return renamed(call, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1), 0); }
+static action on_link(const struct call *call) { return linked(call, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1), 0); }
+static action on_unlink(const struct call *call) { return named(call, AT_FDCWD, ARGUMENT(0), K_UNLINK, UNLINK); }
+static action on_mkdir(const struct call *call) { return named(call, AT_FDCWD, ARGUMENT(0), K_MKDIR, MKDIR); }
+static action on_symlink(const struct call *call) { return symlinked(call, ARGUMENT(0), AT_FDCWD, ARGUMENT(1)); }
+static action on_mknod(const struct call *call) {
     char path[PATH_ROOM];
     if (resolve(call->thread, AT_FDCWD, ARGUMENT(0), path) && is_below(path)) refuse("mknod");
-    return GO_ON;
+    return CONTINUE;
 }
 #endif
 
-static const struct { unsigned number; answer (*on)(const struct call *); } calls[] = {
+static const struct { unsigned number; action (*on)(const struct call *); } calls[] = {
     { SYS_openat, on_openat }, { SYS_openat2, on_openat2 }, { SYS_write, on_write }, { SYS_pwrite64, on_pwrite },
     { SYS_writev, on_writev }, { SYS_pwritev, on_pwritev }, { SYS_pwritev2, on_pwritev2 },
     { SYS_copy_file_range, on_copy_file_range }, { SYS_sendfile, on_sendfile }, { SYS_splice, on_splice },
@@ -494,10 +494,10 @@ static const struct { unsigned number; answer (*on)(const struct call *); } call
 };
 #define CALLS (sizeof calls / sizeof *calls)
 
-static answer entered(const struct call *call) {
+static action entered(const struct call *call) {
     for (size_t at = 0; at < CALLS; at++)
         if (calls[at].number == call->number) return calls[at].on(call);
-    return GO_ON;
+    return CONTINUE;
 }
 
 #if defined(__x86_64__)
@@ -510,7 +510,7 @@ static answer entered(const struct call *call) {
 #define IS(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
 #define HAS(bits, yes, no) BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, yes, no)
 
-/* Has the calls above stop, and no others: memory that no file is behind, and most of what ioctl does, pass. */
+/* Traps the calls above and no others. Anonymous mappings and most ioctl requests pass. */
 static void install_filter(void) {
     static const struct sock_filter begin[] = {
         LOAD(arch), IS(ARCHITECTURE, 1, 0), ANSWER(SECCOMP_RET_KILL_PROCESS), LOAD(nr),
@@ -528,29 +528,29 @@ static void install_filter(void) {
     filter[length + 2 * CALLS] = (struct sock_filter)ANSWER(SECCOMP_RET_ALLOW);
     struct sock_fprog program = { (unsigned short)(length + 2 * CALLS + 1), filter };
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
-        give_up(94, "calls cannot be trapped here: %s", strerror(errno));
+        die(94, "calls cannot be trapped here: %s", strerror(errno));
 }
 
 /* Starts the program, stopped at its first traced call. */
 static pid_t start(char **arguments) {
     int ready[2];
     char byte = 0;
-    if (pipe(ready)) give_up(96, "no pipe: %s", strerror(errno));
+    if (pipe(ready)) die(96, "no pipe: %s", strerror(errno));
     pid_t child = fork();
-    if (child < 0) give_up(96, "cannot fork: %s", strerror(errno));
+    if (child < 0) die(96, "cannot fork: %s", strerror(errno));
     if (!child) {
         close(ready[1]);
         if (read(ready[0], &byte, 1) != 1) _exit(94);
         close(ready[0]);
         install_filter();
         execvp(arguments[0], arguments);
-        give_up(96, "cannot run %s: %s", arguments[0], strerror(errno));
+        die(96, "cannot run %s: %s", arguments[0], strerror(errno));
     }
     close(ready[0]);
     const unsigned options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK
                              | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
-    if (trace(PTRACE_SEIZE, child, 0, options)) give_up(94, "processes cannot be traced here: %s", strerror(errno));
-    if (write(ready[1], &byte, 1) != 1) give_up(96, "cannot start the program");
+    if (trace(PTRACE_SEIZE, child, 0, options)) die(94, "processes cannot be traced here: %s", strerror(errno));
+    if (write(ready[1], &byte, 1) != 1) die(96, "cannot start the program");
     close(ready[1]);
     return child;
 }
@@ -573,20 +573,20 @@ static void stopped(pid_t thread, int status) {
 static void begin(void) {
     const char *value;
     char kind[16], what[16], times[16];
-    if ((value = getenv("CLOACA_RECORD_ROOT")) && !realpath(value, root)) give_up(96, "%s: %s", value, strerror(errno));
+    if ((value = getenv("CLOACA_RECORD_ROOT")) && !realpath(value, root)) die(96, "%s: %s", value, strerror(errno));
     if ((value = getenv("CLOACA_RECORD_MARKS"))) {
         char parent[PATH_ROOM], resolved[PATH_MAX];
         snprintf(parent, sizeof parent, "%s", value);
         char *last = strrchr(parent, '/');
-        if (!last) give_up(96, "CLOACA_RECORD_MARKS is no absolute path");
+        if (!last) die(96, "CLOACA_RECORD_MARKS is not an absolute path");
         *last++ = 0;
-        if (!realpath(parent, resolved)) give_up(96, "%s: %s", parent, strerror(errno));
+        if (!realpath(parent, resolved)) die(96, "%s: %s", parent, strerror(errno));
         snprintf(marks, sizeof marks, "%s/%s", resolved, last);
     }
     if ((value = getenv("CLOACA_RECORD_TO")) && !(out = fopen(value, "we")))
-        give_up(98, "%s: %s", value, strerror(errno));
+        die(98, "%s: %s", value, strerror(errno));
     if ((value = getenv("CLOACA_FAULT"))) {
-        if (sscanf(value, "%15[^:]:%lu:%15[^:]:%15s", kind, &fault_nth, what, times) != 4) give_up(99, "%s", value);
+        if (sscanf(value, "%15[^:]:%lu:%15[^:]:%15s", kind, &fault_nth, what, times) != 4) die(99, "%s", value);
         for (int candidate = 0; candidate < KINDS; candidate++)
             if (!strcmp(kind, kind_names[candidate])) fault_kind = candidate;
         if (!strcmp(kind, "any")) fault_kind = K_ANY;
@@ -607,7 +607,7 @@ static void write_counts(void) {
 }
 
 int main(int count, char **arguments) {
-    if (count < 2) give_up(99, "record PROGRAM ARGUMENTS ...");
+    if (count < 2) die(99, "record PROGRAM ARGUMENTS ...");
     begin();
     pid_t program = start(arguments + 1), thread;
     int status, end = 0;
@@ -619,7 +619,7 @@ int main(int count, char **arguments) {
             if (thread == program) end = status;
         }
     }
-    if (out && fclose(out)) give_up(97, "cannot write the recording");
+    if (out && fclose(out)) die(97, "cannot write the recording");
     write_counts();
     if (WIFEXITED(end)) return WEXITSTATUS(end);
     signal(WTERMSIG(end), SIG_DFL);

@@ -1,14 +1,14 @@
-//! What the recorder (`record.c`) wrote down, read back.
+//! Reads the recordings of `record.c`.
 
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
 
-/// One thing that happened, in order.
+/// One recorded event.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The file has this number from here on. It can have several: one for each open.
+    /// The file has this number from here on; each open gives it a new one.
     Open {
         file: i32,
         /// As for open(2).
@@ -34,7 +34,7 @@ pub enum Event {
         from: String,
         to: String,
     },
-    /// Two names change places.
+    /// Two names are exchanged.
     Exchange {
         one: String,
         other: String,
@@ -62,30 +62,30 @@ pub enum Event {
         thread: i64,
         by: Sync,
     },
-    /// sync_file_range, which promises nothing over a power cut.
+    /// sync_file_range, which guarantees nothing after a power cut.
     Range,
     Mark(String),
     /// A call that was made to fail.
     Fault(String),
-    /// The directory below which everything happens.
+    /// The recorded directory.
     Root(String),
 }
 
-/// A file by its number or, where it was never opened, by its path.
+/// A file by its number or, if it was never opened, by its path.
 #[derive(Clone, Debug)]
 pub enum FileRef {
     Opened(i32),
     At(String),
 }
 
-/// Which call syncs.
+/// The system call of a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
     Fsync,
     Fdatasync,
 }
 
-/// Reads a recording. One that ends in the middle of a record ends before it: the program was killed.
+/// Reads a recording. An incomplete last record is ignored: the program was killed.
 pub fn read(path: &Path) -> Vec<Event> {
     let bytes = fs::read(path).unwrap();
     let mut rest = &bytes[..];

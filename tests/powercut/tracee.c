@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-void give_up(int status, const char *format, ...) {
+void die(int status, const char *format, ...) {
     va_list rest;
     va_start(rest, format);
     fputs("record: ", stderr);
@@ -36,9 +36,9 @@ int read_call(pid_t thread, struct call *call) {
     struct ptrace_syscall_info info;
     if (trace(PTRACE_GET_SYSCALL_INFO, thread, sizeof info, (uintptr_t)&info) <= 0) {
         if (errno == ESRCH) return 0;
-        give_up(94, "cannot read the call of a thread: %s", strerror(errno));
+        die(94, "cannot read the call of a thread: %s", strerror(errno));
     }
-    if (info.op != PTRACE_SYSCALL_INFO_SECCOMP) give_up(93, "a thread stopped elsewhere than at a call");
+    if (info.op != PTRACE_SYSCALL_INFO_SECCOMP) die(93, "a thread stopped elsewhere than at a call");
     call->thread = thread;
     call->number = (long)info.seccomp.nr;
     memcpy(call->arguments, info.seccomp.args, sizeof call->arguments);
@@ -48,18 +48,18 @@ int read_call(pid_t thread, struct call *call) {
 int64_t result_of(pid_t thread) {
     struct ptrace_syscall_info info;
     if (trace(PTRACE_GET_SYSCALL_INFO, thread, sizeof info, (uintptr_t)&info) <= 0) return -EINTR;
-    if (info.op != PTRACE_SYSCALL_INFO_EXIT) give_up(93, "a thread stopped elsewhere than at the exit of a call");
+    if (info.op != PTRACE_SYSCALL_INFO_EXIT) die(93, "a thread stopped elsewhere than at the exit of a call");
     return info.exit.rval;
 }
 
-/* What threads other than the awaited one did meanwhile, oldest first. */
+/* Stops of threads other than the awaited one, oldest first. */
 static struct { pid_t thread; int status; } *waiting;
 static size_t waiting_from, waiting_to, waiting_room;
 
-static void put_off(pid_t thread, int status) {
+static void queue_stop(pid_t thread, int status) {
     if (waiting_to == waiting_room) {
         waiting_room = waiting_room ? 2 * waiting_room : 64;
-        if (!(waiting = realloc(waiting, waiting_room * sizeof *waiting))) give_up(96, "no memory");
+        if (!(waiting = realloc(waiting, waiting_room * sizeof *waiting))) die(96, "no memory");
     }
     waiting[waiting_to].thread = thread;
     waiting[waiting_to++].status = status;
@@ -81,9 +81,9 @@ int64_t run(const struct call *call) {
         pid_t thread = waitpid(-1, &status, __WALL);
         if (thread < 0) return -EINTR;
         if (thread != call->thread) {
-            put_off(thread, status);
+            queue_stop(thread, status);
         } else if (!WIFSTOPPED(status)) {
-            put_off(thread, status);
+            queue_stop(thread, status);
             return -EINTR;
         } else if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
             return result_of(thread);
@@ -115,7 +115,7 @@ void skip(const struct call *call, int64_t result) {
 
 void set_argument(const struct call *call, int argument, uint64_t value) {
     struct user_regs_struct registers = registers_of(call->thread);
-    if (argument != 2) give_up(93, "only the third argument of a call is ever changed");
+    if (argument != 2) die(93, "only the third argument of a call is ever changed");
     registers.rdx = value;
     set_registers(call->thread, &registers);
 }
@@ -141,12 +141,12 @@ void set_argument(const struct call *call, int argument, uint64_t value) {
 void read_memory(pid_t thread, uint64_t address, void *bytes, size_t length) {
     struct iovec here = { bytes, length }, there = { (void *)(uintptr_t)address, length };
     if (process_vm_readv(thread, &here, 1, &there, 1, 0) != (ssize_t)length)
-        give_up(96, "cannot read the memory of a thread: %s", strerror(errno));
+        die(96, "cannot read the memory of a thread: %s", strerror(errno));
 }
 
 void read_text(pid_t thread, uint64_t address, char text[PATH_ROOM]) {
     for (size_t length = 0; length < PATH_ROOM;) {
-        /* No further than its page: the next one need not be there. */
+        /* Not beyond the page: the next one may be unmapped. */
         size_t part = 4096 - (address + length) % 4096;
         if (part > PATH_ROOM - length) part = PATH_ROOM - length;
         struct iovec here = { text + length, part }, there = { (void *)(uintptr_t)(address + length), part };
@@ -174,10 +174,10 @@ struct position position_of(pid_t thread, int descriptor) {
     snprintf(name, sizeof name, "/proc/%d/fdinfo/%d", thread, descriptor);
     int file = open(name, O_RDONLY | O_CLOEXEC);
     ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
-    if (length < 0) give_up(96, "cannot read %s: %s", name, strerror(errno));
+    if (length < 0) die(96, "cannot read %s: %s", name, strerror(errno));
     close(file);
     text[length] = 0;
-    if (sscanf(text, "pos: %lld flags: %o", &at, (unsigned *)&position.flags) != 2) give_up(96, "%s: %s", name, text);
+    if (sscanf(text, "pos: %lld flags: %o", &at, (unsigned *)&position.flags) != 2) die(96, "%s: %s", name, text);
     position.at = at;
     return position;
 }
@@ -218,7 +218,7 @@ int resolve(pid_t thread, int directory, uint64_t name, char path[PATH_ROOM]) {
     if (!last) return 0;
     if (!strcmp(last, "/.") || !strcmp(last, "/..")) return realpath(reached, path) != NULL;
     *last++ = 0;
-    /* Where there is no such directory the call will fail, and counts all the same. */
+    /* Without such a directory the call will fail, but is counted. */
     if (!realpath(reached[0] ? reached : "/", parent)) return snprintf(path, PATH_ROOM, "%s/%s", reached, last) < PATH_ROOM;
     return snprintf(path, PATH_ROOM, "%s/%s", strcmp(parent, "/") ? parent : "", last) < PATH_ROOM;
 }

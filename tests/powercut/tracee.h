@@ -10,50 +10,50 @@
 
 #define PATH_ROOM 8192
 
-/* A thread at the entry of a call that is recorded. */
+/* A thread at the entry of a traced call. */
 struct call {
     pid_t thread;
     long number;
     uint64_t arguments[6];
 };
 
-/* What a descriptor of a thread refers to. */
+/* The offset and flags of a descriptor. */
 struct position {
     int64_t at;
     int flags;
 };
 
-/* Ends the tracer, and with it all that it traces. */
-_Noreturn void give_up(int status, const char *format, ...);
+/* Ends the tracer with an error, and with it all traced processes. */
+_Noreturn void die(int status, const char *format, ...);
 
 long trace(long request, pid_t thread, uintptr_t address, uintptr_t data);
-/* The next thread that has stopped or ended, and how; -1 when none is left. */
+/* Waits for the next thread that stops or ends, and returns it; -1 when none is left. */
 pid_t next_stop(int *status);
-/* Whether the call could be read: not if the thread has been killed. */
+/* Reads the call of a thread; returns 0 if the thread was killed. */
 int read_call(pid_t thread, struct call *call);
 
-/* Lets the call of a thread happen, and returns its result or a negative errno; -EINTR if the thread is gone. Other
- * threads that stop meanwhile wait, so nothing recorded happens between a call and its record. */
+/* Runs the call of a thread; returns its result or a negative errno, and -EINTR if the thread is gone. Other threads that
+ * stop meanwhile wait, so nothing is recorded between a call and its record. */
 int64_t run(const struct call *call);
-/* The result of a call at whose exit a thread has stopped. */
+/* The result of a call; the thread has stopped at its exit. */
 int64_t result_of(pid_t thread);
-/* Makes a call not happen and return this. */
+/* Skips a call and makes it return `result`. */
 void skip(const struct call *call, int64_t result);
-/* Changes an argument of a call before it happens; changed back before the thread goes on. */
+/* Changes an argument of a call before it runs; the caller restores it before the thread continues. */
 void set_argument(const struct call *call, int argument, uint64_t value);
 
 void read_memory(pid_t thread, uint64_t address, void *bytes, size_t length);
 void read_text(pid_t thread, uint64_t address, char text[PATH_ROOM]);
 
-/* The device, inode and size of what a descriptor refers to; whether there is such a descriptor. */
+/* Gets the device, inode and size behind a descriptor; returns whether there is such a descriptor. */
 int status_of(pid_t thread, int descriptor, struct stat *status);
 struct position position_of(pid_t thread, int descriptor);
-/* The path of what a descriptor refers to, free of symbolic links; whether it has one. */
+/* Gets the path behind a descriptor, without symbolic links; returns whether it has one. */
 int path_of(pid_t thread, int descriptor, char path[PATH_ROOM]);
-/* The path of a name that a call uses, free of symbolic links but for the last part; as it stands where its directory is
- * not there. Whether there is a name at all. */
+/* Gets the path of a name in a call, resolving symbolic links except in the last part; unresolved if its directory does not
+ * exist. Returns whether there is a name at all. */
 int resolve(pid_t thread, int directory, uint64_t name, char path[PATH_ROOM]);
-/* The name by which this process reaches a file of a thread, symbolic links and all. */
+/* Gets the path under which this process reaches a file of a thread, with all symbolic links. */
 void reach(pid_t thread, int directory, const char *name, char path[PATH_ROOM]);
 
 #endif

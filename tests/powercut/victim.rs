@@ -1,4 +1,4 @@
-//! Running the program that writes a log, under the recorder.
+//! Runs `log_victim`, the program that writes a log, under the recorder.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use std::{fs, thread};
 
 use super::recording::{self, Event};
 
-/// Where the log is on a disk. Its parents are made with it.
+/// The path of the log on a disk. Its parents are created with it.
 pub const LOG: &str = "runs/here/log";
 
-/// How long the program may take; more is a hang.
+/// The time limit for the program; anything longer is a hang.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The exit code of the recorder where processes cannot be traced.
+/// The exit code of the recorder if processes cannot be traced.
 pub const NOT_PERMITTED: i32 = 94;
 
-/// Builds the recorder, once. `None`, with a loud line, where it cannot be built or may not trace; a failure where nothing
-/// may be skipped.
+/// Builds the recorder, once. If it cannot be built or may not trace, prints that the test is skipped and returns `None`; panics if
+/// `CLOACA_NOTHING_SKIPPED` is set.
 pub fn recorder() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     BUILT.get_or_init(|| made().inspect_err(|why| skip(why)).ok()).as_deref()
@@ -30,23 +30,23 @@ fn made() -> Result<PathBuf, String> {
         return Err("the recorder is for Linux on x86_64 and aarch64".to_owned());
     }
     let recorder = compiled("record", &["record.c", "tracee.c"])?;
-    // A program that ends at once.
+    // Try it on a program that ends at once.
     let tried = Command::new(&recorder).args([env!("CARGO_BIN_EXE_log_victim"), "check"]).stdin(Stdio::null()).output();
     let tried = tried.unwrap();
-    let said = String::from_utf8_lossy(&tried.stderr);
+    let stderr = String::from_utf8_lossy(&tried.stderr);
     if tried.status.code() == Some(NOT_PERMITTED) {
-        return Err(said.trim().to_owned());
+        return Err(stderr.trim().to_owned());
     }
-    assert!(tried.status.success(), "the recorder does not work: {} {said}", tried.status);
+    assert!(tried.status.success(), "the recorder fails: {} {stderr}", tried.status);
     Ok(recorder)
 }
 
-/// Compiles a program from sources beside this one.
+/// Compiles a program from C sources beside this file.
 pub fn compiled(name: &str, sources: &[&str]) -> Result<PathBuf, String> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("powercut");
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let program = directory.join(name);
-    // Other tests may build it at the same time.
+    // Other tests may compile it at the same time.
     let unfinished = directory.join(format!("{name}.{}", std::process::id()));
     let built = Command::new("cc")
         .args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"])
@@ -54,7 +54,7 @@ pub fn compiled(name: &str, sources: &[&str]) -> Result<PathBuf, String> {
         .args(sources.iter().map(|source| beside.join(source)))
         .arg("-lpthread")
         .status();
-    let status = built.map_err(|error| format!("there is no C compiler to build the recorder with (cc: {error})"))?;
+    let status = built.map_err(|error| format!("no C compiler to build the recorder (cc: {error})"))?;
     assert!(status.success(), "{name} does not compile");
     fs::rename(unfinished, &program).unwrap();
     Ok(program)
@@ -62,26 +62,26 @@ pub fn compiled(name: &str, sources: &[&str]) -> Result<PathBuf, String> {
 
 fn skip(why: &str) {
     let skipped = format!("SKIPPED: {why}");
-    assert!(std::env::var_os("CLOACA_NOTHING_SKIPPED").is_none(), "{skipped}, and here nothing may be");
-    // Not through `println`, which tests keep to themselves unless they fail.
+    assert!(std::env::var_os("CLOACA_NOTHING_SKIPPED").is_none(), "{skipped}, but CLOACA_NOTHING_SKIPPED is set");
+    // Not with `println`, whose output tests capture.
     let _ = writeln!(std::io::stderr(), "{skipped}");
 }
 
-/// What a run left.
+/// The result of a recorded run.
 pub struct Run {
-    /// What happened, in order.
+    /// The recorded events, in order.
     pub events: Vec<Event>,
-    /// How many calls of each kind there were.
+    /// The number of calls of each kind.
     pub counts: Vec<(String, u64)>,
     pub status: ExitStatus,
-    /// What it wrote to the standard error.
-    pub said: String,
-    /// Where the recording is.
+    /// Its standard error.
+    pub stderr: String,
+    /// The file of the recording.
     pub recording: PathBuf,
 }
 
 impl Run {
-    /// What the program told.
+    /// The marks of the program.
     pub fn marks(&self) -> impl Iterator<Item = &str> {
         self.events.iter().filter_map(|event| match event {
             Event::Mark(text) => Some(text.as_str()),
@@ -94,17 +94,17 @@ impl Run {
     }
 }
 
-/// Writes a load into the log of a disk, everything recorded beside it, with a fault if one is named.
+/// Writes a load into the log of a disk and records it beside the disk, with an optional fault.
 pub fn write(recorder: &Path, load: &str, phase: u64, root: &Path, fault: Option<&str>) -> Result<Run, String> {
     run_victim(recorder, ["write", load, &phase.to_string()], root, fault)
 }
 
-/// Erases what a stream of the log of a disk says, with a fault if one is named.
+/// Erases a stream of the log of a disk, with an optional fault.
 pub fn erase(recorder: &Path, root: &Path, fault: Option<&str>) -> Result<Run, String> {
     run_victim(recorder, ["erase", "secrets", "0"], root, fault)
 }
 
-/// Makes a change of the log of a disk (`changing.rs`), and records it.
+/// Makes a change of the log of a disk (`changing.rs`) and records it.
 pub fn change(recorder: &Path, what: &str, root: &Path) -> Result<Run, String> {
     run_victim(recorder, ["change", what, "0"], root, None)
 }
@@ -115,15 +115,15 @@ fn run_victim(recorder: &Path, what: [&str; 3], root: &Path, fault: Option<&str>
     run(victim, root, fault)
 }
 
-/// Where a program under the recorder says what it did.
+/// The file of marks of a program under the recorder.
 pub fn marks_beside(root: &Path) -> PathBuf {
     root.with_extension("marks")
 }
 
-/// Runs a recorder and the program under it, and reads what it recorded of a disk.
+/// Runs the recorder with its program, and reads the recording.
 pub fn run(mut recorder: Command, root: &Path, fault: Option<&str>) -> Result<Run, String> {
     let beside = |what: &str| root.with_extension(what);
-    let (recording, counts, said) = (beside("recording"), beside("counts"), beside("said"));
+    let (recording, counts, stderr) = (beside("recording"), beside("counts"), beside("stderr"));
     recorder
         .env("CLOACA_RECORD_ROOT", root)
         .env("CLOACA_RECORD_TO", &recording)
@@ -132,7 +132,7 @@ pub fn run(mut recorder: Command, root: &Path, fault: Option<&str>) -> Result<Ru
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(fs::File::create(&said).unwrap());
+        .stderr(fs::File::create(&stderr).unwrap());
     if let Some(fault) = fault {
         recorder.env("CLOACA_FAULT", fault);
     }
@@ -143,7 +143,7 @@ pub fn run(mut recorder: Command, root: &Path, fault: Option<&str>) -> Result<Ru
         events: recording::read(&recording),
         counts: counts.map(|(kind, count)| (kind.to_owned(), count.parse().unwrap())).collect(),
         status,
-        said: fs::read_to_string(said).unwrap_or_default(),
+        stderr: fs::read_to_string(stderr).unwrap_or_default(),
         recording,
     })
 }

@@ -1,4 +1,4 @@
-"""What the tests share. They run on the installed package."""
+"""Shared fixtures. The tests run on the installed package."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import cloaca
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says nothing here: the machine may be busy with other things.
+# No deadline per example: the machine may be busy with other things.
 settings.register_profile("suite", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-#: No test waits longer for anything.
+#: The longest wait of any test, in seconds.
 LIMIT = 30.0
 
 
 @pytest.fixture(scope="session", autouse=True)
 def state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Runners remember where their logs are: not these, not in the home of whoever runs the tests."""
+    """Keeps the logs of tests out of the user's state directory, in which runners register them."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 

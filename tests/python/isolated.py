@@ -1,4 +1,4 @@
-"""Tasks for worker processes: what such a process can import."""
+"""Tasks for worker processes, in a module that a worker can import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import cloaca
 
 
 class Refused(Exception):
-    """An error of the program's own."""
+    """An exception class of the program."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(code, reason)
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 
 class Unpicklable(Exception):
-    """One that cannot leave its process."""
+    """An exception that cannot be pickled."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -93,7 +93,7 @@ def die(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
 
 @cloaca.task(isolation="process", retry_attempts=1)
 def meet(context: cloaca.Context) -> None:
-    """Computes until it has seen another process that computes."""
+    """Computes until another process computes at the same time."""
     place = Path(context["place"])
     (place / str(os.getpid())).touch()
     while len(list(place.iterdir())) < 2:
@@ -101,8 +101,8 @@ def meet(context: cloaca.Context) -> None:
     context[f"pid {os.getpid()}"] = sorted(path.name for path in place.iterdir())
 
 
-def compute_for_ever(context: cloaca.Context) -> None:
-    """Tells its process and that of a child of its own, and computes."""
+def compute_forever(context: cloaca.Context) -> None:
+    """Writes its pid and that of a child, then computes forever."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
     place = Path(context["place"])
     (place / "new").write_text(f"{os.getpid()} {child.pid}")
@@ -111,8 +111,8 @@ def compute_for_ever(context: cloaca.Context) -> None:
         sum(range(1_000))
 
 
-endless = cloaca.task(id="endless", isolation="process", retry_attempts=1)(compute_for_ever)
-hasty = cloaca.task(id="hasty", isolation="process", retry_attempts=1, timeout_seconds=1)(compute_for_ever)
+endless = cloaca.task(id="endless", isolation="process", retry_attempts=1)(compute_forever)
+hasty = cloaca.task(id="hasty", isolation="process", retry_attempts=1, timeout_seconds=1)(compute_forever)
 
 
 @cloaca.task(isolation="process", retry_attempts=1)
@@ -122,7 +122,7 @@ def wait_without_slot(context: cloaca.Context, handle: cloaca.TaskHandle) -> Non
 
 
 @cloaca.task(isolation="process", retry_attempts=1)
-def look_around(context: cloaca.Context) -> None:
+def report_descriptors(context: cloaca.Context) -> None:
     links = []
     for descriptor in os.listdir("/proc/self/fd"):
         try:
@@ -140,7 +140,7 @@ def read_undeclared(context: cloaca.Context) -> None:
 
 
 @cloaca.task(isolation="process", retry_attempts=1)
-def sleep_on(context: cloaca.Context) -> None:
+def sleep_forever(context: cloaca.Context) -> None:
     Path(context["file"]).write_text(str(os.getpid()))
     time.sleep(1000)
 
@@ -149,7 +149,7 @@ request_id = contextvars.ContextVar("request_id", default="nobody")
 
 
 @cloaca.task(isolation="process", retry_attempts=1)
-def tell_context(context: cloaca.Context) -> None:
+def report_context(context: cloaca.Context) -> None:
     context["pid"] = os.getpid()
     context["seen"] = [request_id.get(), decimal.getcontext().prec]
     request_id.set("somebody")
@@ -208,7 +208,7 @@ def ends_unpickling() -> None:
 
 
 def _fork(context: cloaca.Context) -> int:
-    """Forks; the parent waits for the child, and keeps its exit code."""
+    """Forks; the parent waits for the child, and returns its exit code."""
     child = os.fork()
     if child:
         context["code"] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -238,7 +238,7 @@ async def fall_out_of_coroutine(context: cloaca.Context, handle: cloaca.TaskHand
 
 
 @cloaca.task(isolation="process", retry_attempts=1)
-def tell_place(context: cloaca.Context) -> None:
+def report_place(context: cloaca.Context) -> None:
     context["pid"] = os.getpid()
     context["seen"] = [os.environ.get("NOW"), os.environ.get("BEFORE"), os.getcwd()]
     os.environ["NOW"] = "the task's"

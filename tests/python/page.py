@@ -1,14 +1,14 @@
-"""Runs a page of the documentation from top to bottom, as a reader would who types along.
+"""Runs a page of the documentation from top to bottom, like a reader who types along.
 
-- A ``python`` block runs in one session for the whole page; a ``text`` block right after it is what it prints.
+- ``python`` blocks run in one session for the whole page; a ``text`` block right after one is its expected output.
 - A ``python`` block with a ``title`` is saved under that name.
-- In a ``console`` block each line after ``$ `` is a command; what follows is what it says.
+- In a ``console`` block each line after ``$ `` is a command; the lines after it are its expected output.
 
-Pages show what was said once. Times, durations, sizes, ids and process numbers differ from run to run: any other of the
-same form will do, and so will other widths of columns. Where more differs, ``…`` stands for anything within a line, and
-a line of nothing else for any number of lines.
+Times, durations, sizes, ids and process numbers differ from run to run: any other value of the same form matches, and
+so do other column widths. Where more differs, ``…`` matches anything within a line, and a line of nothing else matches
+any number of lines.
 
-``python page.py --accept PAGE`` writes into the page what is said today, wherever something else is expected.
+``python page.py --accept PAGE`` writes the actual output into the page wherever it differs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 FENCE = re.compile(r"^```(?P<language>\w+)(?P<options>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]+)"')
-#: No command of a page takes longer.
+#: The time limit of a command, in seconds.
 LIMIT = 60.0
 
 
@@ -37,24 +37,24 @@ class Block:
     language: str
     title: str | None
     body: str
-    #: Where the body begins in the page: the character, and the line from 1.
+    #: The start of the body in the page: its character, and its line from 1.
     start: int
     line: int
 
 
 class Wrong(AssertionError):
-    """What a page says is not what happens."""
+    """The actual output differs from the page."""
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """The blocks of a page that say or show what happens, in order."""
+    """Yields the fenced blocks of a page in order."""
     for found in FENCE.finditer(page):
         title = TITLE.search(found["options"])
         start = found.start("body")
         yield Block(found["language"], title and title[1], found["body"], start, page.count("\n", 0, start) + 1)
 
 
-#: What differs from run to run, and what any other of its form looks like.
+#: Forms that differ from run to run, and the pattern that matches any other value of each.
 VARIES = {
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}": r"[0-9a-f-]{36}",
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?": r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?",
@@ -69,7 +69,7 @@ TOKEN = re.compile("|".join(f"(?P<t{number}>{form})" for number, form in enumera
 
 
 def pattern(line: str) -> str:
-    """What a line looks like in any run."""
+    """Returns the pattern that matches a line in any run."""
     made, end = "", 0
     for token in TOKEN.finditer(line):
         other = next(any_form for number, any_form in enumerate(VARIES.values()) if token[f"t{number}"] is not None)
@@ -78,38 +78,38 @@ def pattern(line: str) -> str:
     return made + re.escape(line[end:])
 
 
-def matches(expected: str, said: str) -> bool:
-    """Whether a text is what was expected, in another run."""
+def matches(expected: str, actual: str) -> bool:
+    """Whether a text matches the expected one."""
     lines = (
         r"(?:.*\n)*?" if line.strip() == "…" else pattern(line.rstrip()) + r" *\n"
         for line in expected.strip("\n").splitlines()
     )
-    return re.fullmatch("".join(lines), said.strip("\n") + "\n") is not None
+    return re.fullmatch("".join(lines), actual.strip("\n") + "\n") is not None
 
 
 class Session:
-    """What a reader has before them: a Python session, and a shell in the same directory."""
+    """The reader's environment: a Python session, and a shell in the same directory."""
 
     def __init__(self, page: Path, *, accept: bool = False) -> None:
         self._page = page
         self._accept = accept
         self._module = types.ModuleType("__main__")
         self._printed: str | None = None
-        #: What is written in place of which part of the page.
+        #: Replacements: the start and the end of a part of the page, and its new text.
         self._accepted: list[tuple[int, int, str]] = []
 
     def run(self) -> int:
-        """Runs the page. How many of its blocks did something."""
+        """Runs the page; returns how many of its blocks did something."""
         text = self._page.read_text(encoding="utf-8")
-        done = sum(self._take(block) for block in blocks(text))
+        done = sum(self._process(block) for block in blocks(text))
         for start, end, body in reversed(self._accepted):
             text = f"{text[:start]}{body}{text[end:]}"
         if self._accepted:
             self._page.write_text(text, encoding="utf-8")
         return done
 
-    def _take(self, block: Block) -> bool:
-        """Does what a block says, or compares what it shows. Whether there was something to do."""
+    def _process(self, block: Block) -> bool:
+        """Executes a block, or compares the output that it shows. Returns whether there was something to do."""
         printed, self._printed = self._printed, None
         if block.language == "python" and block.title is not None:
             Path(block.title).write_text(block.body, encoding="utf-8")
@@ -124,7 +124,7 @@ class Session:
         return True
 
     def _execute(self, block: Block) -> str:
-        # The source of a task is read by its file's name and line: the page itself is not Python, so it is told here.
+        # The source of a task is found by file name and line. The page is not Python, so register the block as a file.
         name = f"<{self._page.name}:{block.line}>"
         linecache.cache[name] = (len(block.body), None, block.body.splitlines(keepends=True), name)
         with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -145,13 +145,13 @@ class Session:
             )
             self._compare(block, f"`{command}`", shown["expected"], done.stdout, shown.start("expected"))
 
-    def _compare(self, block: Block, doing: str, expected: str, said: str, at: int = 0) -> None:
-        if matches(expected, said):
+    def _compare(self, block: Block, doing: str, expected: str, actual: str, at: int = 0) -> None:
+        if matches(expected, actual):
             return
         if not self._accept:
-            raise Wrong(f"line {block.line}: {doing} says\n{said}\nand not\n{expected}")
+            raise Wrong(f"line {block.line}: {doing} printed\n{actual}\nexpected\n{expected}")
         start = block.start + at
-        self._accepted.append((start, start + len(expected), said.strip("\n") + "\n" if said.strip("\n") else ""))
+        self._accepted.append((start, start + len(expected), actual.strip("\n") + "\n" if actual.strip("\n") else ""))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The program ``replay`` uses mimalloc; an application that imports cloaca keeps its own allocator.
+"""The allocator of Rust values: the program ``replay`` uses mimalloc, an application keeps its own.
 
-mimalloc itself says what it was asked for: with ``MIMALLOC_SHOW_STATS=1`` it counts its pages when the process ends.
+With ``MIMALLOC_SHOW_STATS=1`` mimalloc prints the number of its pages when the process ends.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SHOWN = {"MIMALLOC_SHOW_STATS": "1"}
 
 
 def pages(statistics: str) -> float:
-    """How many pages mimalloc had at most, by its own account. Where it was asked for nothing it has no such line."""
-    assert "subproc 0" in statistics, f"mimalloc said nothing:\n{statistics}"
+    """Returns the peak number of pages in mimalloc's statistics, which have no such line if it was not used."""
+    assert "subproc 0" in statistics, f"mimalloc printed nothing:\n{statistics}"
     found = re.search(r"^ *pages *: *([\d.]+)", statistics, re.MULTILINE)
     return float(found[1]) if found else 0
 
@@ -77,10 +77,10 @@ def test_an_application_keeps_its_allocator(run_python: Callable[..., subprocess
     assert "subproc 0" not in done.stderr, "there is no mimalloc in this process that could say anything"
 
 
-def test_importing_changes_nothing_of_the_process_that_its_children_would_have(
+def test_importing_changes_nothing_that_child_processes_inherit(
     run_python: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    # mimalloc can be built to turn huge pages off, for the whole process and all that it starts.
+    # mimalloc can be built to turn huge pages off for the whole process and its children.
     done = run_python(
         """
         import os

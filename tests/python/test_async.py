@@ -154,7 +154,7 @@ def test_a_workflow_can_be_awaited(runner: cloaca.DefaultRunner) -> None:
     asyncio.run(main())
 
 
-def test_awaiting_can_be_limited(runner: cloaca.DefaultRunner) -> None:
+def test_awaiting_can_time_out(runner: cloaca.DefaultRunner) -> None:
     release = threading.Event()
     with cloaca.WorkflowBuilder("limited"):
 
@@ -171,7 +171,7 @@ def test_awaiting_can_be_limited(runner: cloaca.DefaultRunner) -> None:
     asyncio.run(main())
 
 
-def test_who_awaits_hears_of_a_shutdown() -> None:
+def test_a_shutdown_ends_an_await_with_an_error() -> None:
     release = threading.Event()
     with cloaca.WorkflowBuilder("await_shutdown"):
 
@@ -251,11 +251,11 @@ async def exit_when_done() -> None:
         (exit_when_done, "SystemExit", "from a callback"),
     ],
 )
-def test_what_would_end_the_loop_fails_its_attempt_and_nothing_else(  # type: ignore[no-untyped-def]
+def test_an_exception_that_would_end_the_loop_fails_only_its_attempt(  # type: ignore[no-untyped-def]
     runner: cloaca.DefaultRunner, child, kind: str, says: str, awaited: bool
 ) -> None:
-    """One SystemExit in a coroutine that a task had started ended the loop's thread. That task, and every async task
-    after it, hung until its timeout (Luigi #439, tasktiger #335 tell the same of threads)."""
+    """Regression: a SystemExit in a coroutine that a task had started ended the loop's thread. That task, and every
+    later async task, hung until its timeout (Luigi #439 and tasktiger #335 report the same for threads)."""
     started, ended = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("bystander"):
 
@@ -286,7 +286,7 @@ def test_what_would_end_the_loop_fails_its_attempt_and_nothing_else(  # type: ig
 
 
 def test_a_loop_that_breaks_is_replaced(runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture) -> None:
-    """A program that closes all descriptors closes the loop's selector, too: nothing can run on it any more."""
+    """A program that closes all descriptors also closes the loop's selector, so nothing can run on the loop."""
     loops = set()
 
     def bad_descriptor(_: object) -> None:
@@ -314,8 +314,8 @@ def test_a_loop_that_breaks_is_replaced(runner: cloaca.DefaultRunner, caplog: py
     assert "the runner's event loop broke" in caplog.text
 
 
-def test_a_task_factory_or_handler_that_raises_fails_only_who_uses_it(runner: cloaca.DefaultRunner) -> None:
-    """What a program sets on the loop stays there for later attempts."""
+def test_a_task_factory_or_handler_that_raises_fails_only_its_users(runner: cloaca.DefaultRunner) -> None:
+    """Settings of a program on the loop persist for later attempts."""
 
     def no_tasks(*_: object, **__: object) -> asyncio.Task[None]:
         raise SystemExit("no tasks today")
@@ -364,7 +364,7 @@ def test_a_task_factory_or_handler_that_raises_fails_only_who_uses_it(runner: cl
 def test_a_loop_that_is_blocked_is_replaced(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One coroutine that blocks instead of awaiting keeps all others from running, also those that start later."""
+    """A coroutine that blocks instead of awaiting stops all others, including those that start later."""
     monkeypatch.setattr(_run, "PATIENCE", 0.05)
     release, started = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("bystander"):
@@ -399,7 +399,7 @@ def test_a_loop_that_is_blocked_is_replaced(
 
 
 def test_a_trigger_that_would_end_the_loop_ends_its_poll(runner: cloaca.DefaultRunner) -> None:
-    """The loop runs triggers, too: one that raised SystemExit ended all polling of coroutines."""
+    """Regression: the loop also runs triggers; one that raised SystemExit stopped the polling of all async triggers."""
     polls = 0
     left_alone: list[object] = []
     with cloaca.WorkflowBuilder("polled"):
@@ -425,8 +425,8 @@ def test_a_trigger_that_would_end_the_loop_ends_its_poll(runner: cloaca.DefaultR
     assert polls > 2
 
 
-def test_what_an_attempt_has_started_ends_before_the_next_attempt_begins(runner: cloaca.DefaultRunner) -> None:
-    """`gather` leaves the siblings of a coroutine that failed running: they wrote into the retry (cpython #75633)."""
+def test_coroutines_of_an_attempt_end_before_the_next_attempt_begins(runner: cloaca.DefaultRunner) -> None:
+    """Regression: `gather` leaves siblings of a failed coroutine running (cpython #75633); they wrote to the retry."""
     seen: list[str] = []
     left_alone: list[object] = []
     with cloaca.WorkflowBuilder("siblings"):
@@ -481,8 +481,8 @@ def test_what_an_attempt_has_started_ends_before_the_next_attempt_begins(runner:
         assert sorted(lines[1:]) == ["generator closed", "grandchild ended", "sibling ended"]
 
 
-def test_a_timeout_cancels_what_the_attempt_has_started(runner: cloaca.DefaultRunner) -> None:
-    """A task that an attempt had created went on after the attempt was cancelled."""
+def test_a_timeout_cancels_the_coroutines_of_the_attempt(runner: cloaca.DefaultRunner) -> None:
+    """Regression: an asyncio task of an attempt kept running after the attempt was cancelled."""
     cancelled = threading.Event()
     with cloaca.WorkflowBuilder("timed_out"):
 
@@ -501,10 +501,10 @@ def test_a_timeout_cancels_what_the_attempt_has_started(runner: cloaca.DefaultRu
     assert cancelled.wait(LIMIT)
 
 
-def test_who_ignores_the_cancellation_holds_nobody_up(
+def test_a_coroutine_that_ignores_its_cancellation_delays_nobody(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A coroutine can ignore that it is cancelled for ever. Its attempt ends all the same, and that is said."""
+    """A coroutine can ignore its cancellation forever. Its attempt ends anyway, with a warning."""
     monkeypatch.setattr(_run, "PATIENCE", 0.02)
     monkeypatch.setattr(_run, "LAST_PATIENCE", 0.02)
     go_on = True
@@ -528,9 +528,9 @@ def test_who_ignores_the_cancellation_holds_nobody_up(
     go_on = False
 
 
-def test_who_awaits_what_another_attempt_has_started_is_told_whose_it_was(runner: cloaca.DefaultRunner) -> None:
-    """Two attempts can await one task. When the attempt that had started it ended, the other one just had a
-    CancelledError that nobody had asked for."""
+def test_awaiting_a_coroutine_of_an_ended_attempt_names_that_attempt(runner: cloaca.DefaultRunner) -> None:
+    """Regression: two attempts can await one asyncio task. When the attempt that had started it ended, the other one
+    got an unexplained CancelledError."""
     shared: list[asyncio.Task[None]] = []
     with cloaca.WorkflowBuilder("shares"):
 
@@ -549,12 +549,12 @@ def test_who_awaits_what_another_attempt_has_started_is_told_whose_it_was(runner
 
     result = runner.execute("shares", timeout=LIMIT)
     owner = f"attempt 1 at task 'starts' of execution {result.execution_id}"
-    # Before Python 3.11, the message is in the error behind it.
+    # Before Python 3.11, the message is in the chained error.
     assert f"CancelledError: it belongs to {owner}, which has ended" in (result.tasks["awaits"].traceback or "")
 
 
-def test_what_is_to_outlive_an_attempt_is_started_in_a_context_of_its_own(runner: cloaca.DefaultRunner) -> None:
-    """A pool that a program keeps for all its attempts is no attempt's."""
+def test_a_coroutine_with_its_own_context_outlives_its_attempt(runner: cloaca.DefaultRunner) -> None:
+    """A pool that a program keeps for all attempts belongs to none of them."""
     kept: list[asyncio.Task[None]] = []
     ended = threading.Event()
     with cloaca.WorkflowBuilder("pool"):
@@ -571,8 +571,8 @@ def test_what_is_to_outlive_an_attempt_is_started_in_a_context_of_its_own(runner
     assert ended.wait(LIMIT)
 
 
-def test_coroutines_take_no_thread_each() -> None:
-    """3,000 coroutines at once made 2,900 threads, which stayed."""
+def test_coroutines_need_no_thread_each() -> None:
+    """Regression: 3,000 concurrent coroutines created 2,900 threads, which stayed."""
     count, most = 600, 0
     with cloaca.WorkflowBuilder("many"):
         for number in range(count):
@@ -589,8 +589,8 @@ def test_coroutines_take_no_thread_each() -> None:
     assert most - before < 10
 
 
-def test_threads_that_are_needed_no_more_end() -> None:
-    """A runner kept as many threads as it had ever needed at once."""
+def test_unneeded_threads_end() -> None:
+    """Regression: a runner kept as many threads as it had ever needed at once."""
     together = threading.Barrier(60)
     with cloaca.WorkflowBuilder("crowd"):
         for number in range(60):

@@ -1,4 +1,4 @@
-"""What one attempt leaves to the next, and what an odd exception can do to the record of its attempt: nothing."""
+"""Isolation of attempts: nothing leaks into the next one, and odd exceptions are recorded like any other."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ request_id = contextvars.ContextVar("request_id", default="nobody")
 
 
 class Delegates(Exception):
-    """An error around a response: what it does not know, it asks that."""
+    """An error that wraps a response, and delegates unknown attributes to it."""
 
     def __init__(self, response: dict[str, Any]) -> None:
         super().__init__("the service said no")
@@ -42,7 +42,7 @@ class Delegates(Exception):
 
 
 class Recursive(Exception):
-    """One that asks for an attribute that was never set, to find an attribute."""
+    """An exception whose `__getattr__` uses an attribute that was never set."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.response, name)
@@ -54,7 +54,7 @@ class HasEverything(Exception):
 
 
 class Exits(Exception):
-    """One whose every method raises what no `except Exception` catches."""
+    """An exception whose every method raises what `except Exception` does not catch."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise SystemExit("asked")
@@ -63,7 +63,7 @@ class Exits(Exception):
 
 
 class Meta(type):
-    """The class of a class that answers no question about itself."""
+    """A metaclass whose classes refuse every attribute access."""
 
     def __getattribute__(cls, name: str) -> Any:
         raise RuntimeError(name)
@@ -167,8 +167,8 @@ if ExceptionGroup is not None:
 def test_an_odd_exception_is_recorded_like_any_other(  # type: ignore[no-untyped-def]
     runner: cloaca.DefaultRunner, make, says: str, is_async: bool
 ) -> None:
-    """An exception whose `__getattr__` raises KeyError, as a wrapper around a response does, was never recorded: the
-    thread died, and the attempt hung until its timeout, which was then its error (celery #2943, mars #2913)."""
+    """Regression: an exception whose `__getattr__` raises KeyError, as wrappers of responses do, was never recorded:
+    the thread died, and the attempt hung until its timeout, which became its error (celery #2943, mars #2913)."""
     raised = make()
 
     def fail() -> None:
@@ -221,13 +221,13 @@ def test_an_odd_exception_of_a_callback_changes_nothing(runner: cloaca.DefaultRu
     def odd(*_: object) -> None:
         raise Exits
 
-    with cloaca.WorkflowBuilder("told"):
+    with cloaca.WorkflowBuilder("callback"):
 
         @cloaca.task(on_success=odd)
-        def told() -> None: ...
+        def callback() -> None: ...
 
     for _ in range(3):
-        assert runner.execute("told", timeout=LIMIT).status == "Completed"
+        assert runner.execute("callback", timeout=LIMIT).status == "Completed"
 
 
 def test_a_huge_message_is_cut_in_the_middle(runner: cloaca.DefaultRunner) -> None:
@@ -245,7 +245,7 @@ def test_a_huge_message_is_cut_in_the_middle(runner: cloaca.DefaultRunner) -> No
 
 
 class TwoArguments(Exception):
-    """It comes out of `pickle.dumps`, and not out of `pickle.loads`."""
+    """An exception that can be pickled, but not unpickled."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code}: {reason}")
@@ -253,7 +253,7 @@ class TwoArguments(Exception):
 
 
 class Prefixed(Exception):
-    """It comes out of a pickle with another text."""
+    """An exception whose text changes when it is pickled and unpickled."""
 
     def __init__(self, code: object) -> None:
         super().__init__(f"HTTP {code}")
@@ -278,11 +278,9 @@ class EndsUnpickling(Exception):
     [TwoArguments(404, "nothing"), Prefixed(404), NeedsNew(path="a.csv"), EndsUnpickling("it"), ValueError("plain")],
     ids=lambda raised: type(raised).__name__,
 )
-def test_a_result_goes_to_another_process_whatever_its_cause_is(
-    runner: cloaca.DefaultRunner, raised: Exception
-) -> None:
-    """A result whose cause had a constructor of two arguments could be pickled, and not unpickled: a pool of processes
-    that returned one broke (temporal sdk-python #1350)."""
+def test_a_result_can_be_pickled_with_any_cause(runner: cloaca.DefaultRunner, raised: Exception) -> None:
+    """Regression: a result whose cause has a constructor with two arguments could be pickled, but not unpickled: a
+    process pool that returned one broke (temporal sdk-python #1350)."""
     with cloaca.WorkflowBuilder("causes"):
 
         @cloaca.task(retry_attempts=1)
@@ -302,7 +300,7 @@ def test_a_result_goes_to_another_process_whatever_its_cause_is(
     assert getattr(pickle.loads(pickle.dumps(result))._cause, "code", 404) == 404
 
 
-def test_a_result_whose_cause_cannot_leave_goes_without_it(runner: cloaca.DefaultRunner) -> None:
+def test_a_result_is_pickled_without_a_cause_that_cannot_be(runner: cloaca.DefaultRunner) -> None:
     class Local(Exception): ...
 
     with cloaca.WorkflowBuilder("local"):
@@ -318,7 +316,7 @@ def test_a_result_whose_cause_cannot_leave_goes_without_it(runner: cloaca.Defaul
 
 
 class Held:
-    """Stands for a port, a lock, or memory on a device: there is one."""
+    """Represents an exclusive resource: a port, a lock, or memory on a device."""
 
     taken: weakref.ref[Held] | None = None
 
@@ -366,11 +364,11 @@ HOWS = ["plain", "cause", "context", "cycle", "group"]
 
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("is_async", [False, True], ids=["thread", "coroutine"])
-def test_what_a_failed_attempt_held_is_free_for_the_next(
+def test_resources_of_a_failed_attempt_are_free_for_the_next(
     runner: cloaca.DefaultRunner, how: str, is_async: bool
 ) -> None:
-    """A retry found the port taken and the file locked: by the attempt before it, whose frames were kept with its error
-    (celery #8882)."""
+    """Regression: a retry found the port taken and the file locked by the previous attempt, whose frames were kept with
+    its error (celery #8882)."""
 
     def holds(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
         if handle.attempt == 1:
@@ -420,7 +418,7 @@ def test_the_cause_keeps_its_traceback_and_not_its_variables(runner: cloaca.Defa
         cause = caught.value.__cause__
         assert cause is raised
         assert kept[-1]() is None
-        # One object that is raised again and again has the frames of its last attempt, not of all.
+        # An exception object that is raised repeatedly has the frames of its last attempt only.
         frames = []
         at = cause.__traceback__
         while at is not None:
@@ -430,9 +428,9 @@ def test_the_cause_keeps_its_traceback_and_not_its_variables(runner: cloaca.Defa
         assert (result.tasks["fails"].traceback or "").count("in fails") == 1
 
 
-def test_a_coroutine_that_goes_on_is_not_closed_with_an_error_that_it_caught(runner: cloaca.DefaultRunner) -> None:
-    """Clearing the frame of a suspended generator closes it, up to Python 3.12: one that had caught the error, and
-    served others, would end in silence."""
+def test_a_generator_that_caught_the_error_is_not_closed(runner: cloaca.DefaultRunner) -> None:
+    """Up to Python 3.12, clearing the frame of a suspended generator closes it: a generator that had caught the error
+    and still served others would silently end."""
     caught: list[BaseException] = []
     served: list[str] = []
 
@@ -508,24 +506,24 @@ def seen_and_set(name: str) -> tuple[str, int]:
 
 
 def test_each_attempt_has_a_fresh_context(runner: cloaca.DefaultRunner) -> None:
-    """A task saw the request id that another execution's task had set, if it came to the same thread, and computed with
-    its precision (celery #1976, hatchet #1711)."""
+    """Regression: a task on the same thread saw the request id that another execution's task had set, and computed with
+    its decimal precision (celery #1976, hatchet #1711)."""
     seen: list[tuple[str, int]] = []
 
-    def told(task_id: str, *_: object) -> None:
+    def callback(task_id: str, *_: object) -> None:
         seen.append(seen_and_set(f"callback of {task_id}"))
 
     fresh = request_id.get(), decimal.DefaultContext.prec
     with cloaca.WorkflowBuilder("fresh"):
 
-        @cloaca.task(retry_delay_ms=1, on_success=told, on_retry=told)
+        @cloaca.task(retry_delay_ms=1, on_success=callback, on_retry=callback)
         def thread(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
             seen.append(seen_and_set("thread"))
             handle.defer_until(lambda: request_id.get() == "thread")
             if handle.attempt == 1:
                 raise ConnectionError
 
-        @cloaca.task(dependencies=[thread], retry_delay_ms=1, on_success=told)
+        @cloaca.task(dependencies=[thread], retry_delay_ms=1, on_success=callback)
         async def coroutine(context: cloaca.Context, handle: cloaca.TaskHandle) -> None:
             seen.append(seen_and_set("coroutine"))
             assert await asyncio.gather(child()) == ["coroutine"]
@@ -553,14 +551,14 @@ def test_each_attempt_has_a_fresh_context(runner: cloaca.DefaultRunner) -> None:
 
 def test_each_attempt_in_a_worker_process_has_a_fresh_context(runner: cloaca.DefaultRunner) -> None:
     with cloaca.WorkflowBuilder("fresh_process") as builder:
-        builder.add_task(isolated.tell_context)
+        builder.add_task(isolated.report_context)
 
     results = [runner.execute("fresh_process", timeout=LIMIT) for _ in range(2)]
     assert {result.final_context["pid"] for result in results} == {results[0].final_context["pid"]}
     assert [result.final_context["seen"] for result in results] == [["nobody", decimal.DefaultContext.prec]] * 2
 
 
-def test_a_worker_process_frees_what_a_failed_attempt_held(runner: cloaca.DefaultRunner, tmp_path: Path) -> None:
+def test_a_worker_process_frees_the_resources_of_a_failed_attempt(runner: cloaca.DefaultRunner, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -612,8 +610,8 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("how", [["flaky.py"], ["-m", "flaky"]], ids=["script", "module"])
 def test_a_class_of_the_script_is_one_class_in_threads_and_in_worker_processes(tmp_path: Path, how: list[str]) -> None:
-    """A worker process imports the script as `__mp_main__`: `retry_condition=Flaky` never held there, and each failure
-    was the last (Prefect #14745)."""
+    """Regression: a worker process imports the script as `__mp_main__`, so `retry_condition=Flaky` never matched there,
+    and nothing was retried (Prefect #14745)."""
     (tmp_path / "flaky.py").write_text(FLAKY)
     done = subprocess.run(
         [sys.executable, *how], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False

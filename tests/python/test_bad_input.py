@@ -1,4 +1,4 @@
-"""What cannot be is refused with words that help, and nothing is lost or created by it."""
+"""Bad input is refused with a helpful message, and nothing is lost or created."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def everything_in(directory: Path) -> dict[str, bytes | None]:
-    """Every path below a directory, and what the files hold."""
+    """Returns every path below a directory, with the contents of files."""
     return {
         str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
         for path in sorted(directory.rglob("*"))
@@ -55,7 +55,7 @@ def a_directory(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("form", ["{}", "sqlite:///{}", "cloaca:///{}"])
-def test_what_is_no_log_is_refused_and_left_as_it_is(
+def test_a_path_that_is_not_a_log_is_refused_and_not_changed(
     make: Callable[[Path], None], says: str, form: str, tmp_path: Path
 ) -> None:
     make(tmp_path / "place")
@@ -68,7 +68,7 @@ def test_what_is_no_log_is_refused_and_left_as_it_is(
     assert everything_in(tmp_path) == before
 
 
-def test_a_path_through_a_file_says_so(tmp_path: Path) -> None:
+def test_a_path_through_a_file_is_refused(tmp_path: Path) -> None:
     a_file(tmp_path / "file")
     before = everything_in(tmp_path)
     with pytest.raises(cloaca.Error, match="a part of the path is a file"):
@@ -90,7 +90,7 @@ def test_an_unknown_scheme_is_refused_with_the_forms_that_work(run_python: Run, 
 
 @pytest.fixture
 def unprivileged() -> Iterator[Callable[[str], str]]:
-    """Runs a program as nobody, in a directory that root made and filled: the program's first half does that."""
+    """Runs a program as the user nobody, in a directory that `setup` has filled as root."""
     if os.getuid() != 0:
         pytest.skip("only root can become nobody")
     directory = Path(tempfile.mkdtemp())
@@ -126,17 +126,17 @@ def unprivileged() -> Iterator[Callable[[str], str]]:
 
 @pytest.mark.parametrize("mode", [0o700, 0o755])
 def test_a_directory_that_may_not_be_entered_or_written_is_named(unprivileged: Callable[[str], str], mode: int) -> None:
-    said = unprivileged(f"os.mkdir('place'); os.chmod('place', {mode})")
-    assert said.startswith("LogError cannot open the log ")
-    assert "place/log" in said
-    assert "Permission denied" in said
+    output = unprivileged(f"os.mkdir('place'); os.chmod('place', {mode})")
+    assert output.startswith("LogError cannot open the log ")
+    assert "place/log" in output
+    assert "Permission denied" in output
 
 
 def test_a_log_that_may_not_be_written_is_named(unprivileged: Callable[[str], str]) -> None:
-    said = unprivileged("cloaca.DefaultRunner('place/log').shutdown()")
-    assert said.startswith("LogError cannot open the log ")
-    assert "place/log" in said
-    assert "Permission denied" in said
+    output = unprivileged("cloaca.DefaultRunner('place/log').shutdown()")
+    assert output.startswith("LogError cannot open the log ")
+    assert "place/log" in output
+    assert "Permission denied" in output
 
 
 def test_a_log_in_use_names_the_process_that_has_it(run_python: Run, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ FILL = """
 
 
 def test_a_full_disk_loses_nothing_that_was_acknowledged(run_python: Run) -> None:
-    # The file that may not grow stands for the disk that is full: it fails at the same call.
+    # A file size limit simulates a full disk: it fails at the same system call.
     filled = run_python(
         FILL
         + """
@@ -210,7 +210,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(run_python: Run) -> Non
         print(info.id)
     """
     ).stdout.splitlines()
-    # What was begun and not acknowledged may be there too: then it was finished.
+    # An execution that was started but not acknowledged may be there too; then it was finished.
     assert found[: len(acknowledged)] == acknowledged
     assert len(found) <= len(acknowledged) + 1
 
@@ -227,7 +227,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(run_python: Run) -> Non
         ({1, 2}, ["'report'", "['rows'][3]['when']", "set is not a JSON value"]),
     ],
 )
-def test_a_value_that_is_not_json_is_named_with_its_place(
+def test_a_value_that_is_not_json_is_named_with_its_location(
     runner: cloaca.DefaultRunner, value: object, says: list[str]
 ) -> None:
     report = {"rows": [{}, {}, {}, {"when": value}]}
@@ -260,7 +260,7 @@ def test_an_unknown_workflow_is_refused_with_the_nearest_and_nothing_is_started(
     assert runner.list_executions() == []
 
 
-def test_a_workflow_that_cannot_be_is_not_registered(runner: cloaca.DefaultRunner) -> None:
+def test_an_invalid_workflow_is_not_registered(runner: cloaca.DefaultRunner) -> None:
     def wrong(*dependencies: tuple[str, str]) -> str:
         with pytest.raises(cloaca.WorkflowValidationError) as caught, cloaca.WorkflowBuilder("wrong_graph"):
             for task_id, dependency in dependencies:
@@ -290,8 +290,8 @@ def test_an_unknown_task_is_refused_with_the_nearest() -> None:
     assert "bad_input_known_task'" in str(caught.value)
 
 
-def test_a_name_or_a_key_that_cannot_be_kept_is_refused_in_words(runner: cloaca.DefaultRunner) -> None:
-    """A workflow with a long name was registered, and each execution of it was refused by the log."""
+def test_a_name_or_a_key_that_cannot_be_stored_is_refused_with_the_reason(runner: cloaca.DefaultRunner) -> None:
+    """Regression: a workflow with a long name was registered, and then the log refused each of its executions."""
     with pytest.raises(cloaca.WorkflowValidationError, match="the workflow name is 5000 bytes long; at most 1000"):
         cloaca.WorkflowBuilder("w" * 5000).add_task(cloaca.task(id="named_w")(lambda: None)).build()
     context = cloaca.Context()
@@ -304,7 +304,7 @@ def test_a_name_or_a_key_that_cannot_be_kept_is_refused_in_words(runner: cloaca.
             use()
 
 
-def test_a_deep_condition_is_told_to_be_wide() -> None:
+def test_a_deep_condition_is_refused_with_a_hint_to_make_it_wide() -> None:
     tree = cloaca.always()
     for _ in range(70):
         tree = cloaca.any_of(tree, cloaca.always())
@@ -329,7 +329,7 @@ def test_a_deep_condition_is_told_to_be_wide() -> None:
         ("@daily", "UTC-05:00", r"did you mean 'Etc/GMT\+5'"),
     ],
 )
-def test_what_other_schedulers_know_is_answered_with_what_there_is(
+def test_syntax_of_other_schedulers_is_refused_with_the_equivalent(
     runner: cloaca.DefaultRunner, expression: str, timezone: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -342,7 +342,7 @@ def test_a_timeout_that_is_too_long_is_not_called_too_short() -> None:
 
 
 def test_a_task_below_the_main_guard_is_refused_for_worker_processes_when_it_is_built(tmp_path: Path) -> None:
-    """It was found out by the worker, which could not import it, once for each attempt."""
+    """Regression: only the worker found out that it could not import the task, once per attempt."""
     program = tmp_path / "guarded.py"
     program.write_text(
         "import cloaca\n"

@@ -1,4 +1,4 @@
-"""Callbacks are told how a task ended: once that is durable, in order, and before the caller hears of it."""
+"""Callbacks run when the end of a task is durable, in order, and before the caller gets the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from conftest import LIMIT
 
 
-def test_a_success_is_told_with_the_context_after_the_task(runner: cloaca.DefaultRunner) -> None:
+def test_on_success_gets_the_context_after_the_task(runner: cloaca.DefaultRunner) -> None:
     calls = []
     with cloaca.WorkflowBuilder("success"):
 
@@ -24,7 +24,7 @@ def test_a_success_is_told_with_the_context_after_the_task(runner: cloaca.Defaul
         @cloaca.task(
             dependencies=[first],
             on_success=lambda task_id, context: calls.append((task_id, context.to_dict())),
-            on_failure=lambda *told: calls.append(told),
+            on_failure=lambda *arguments: calls.append(arguments),
         )
         async def second(context: cloaca.Context) -> dict[str, int]:
             return {"n": context["n"] + 1}
@@ -33,16 +33,16 @@ def test_a_success_is_told_with_the_context_after_the_task(runner: cloaca.Defaul
     assert calls == [("first", {"n": 1}), ("second", {"n": 2})]
 
 
-def test_a_failure_is_told_once_and_each_retry_before_it(runner: cloaca.DefaultRunner) -> None:
+def test_on_failure_runs_once_after_all_retries(runner: cloaca.DefaultRunner) -> None:
     calls: list[Any] = []
     with cloaca.WorkflowBuilder("failure"):
 
         @cloaca.task(
             retry_attempts=3,
             retry_delay_ms=1,
-            on_success=lambda *told: calls.append(("success", *told)),
-            on_failure=lambda *told: calls.append(("failure", *told)),
-            on_retry=lambda *told: calls.append(("retry", *told)),
+            on_success=lambda *arguments: calls.append(("success", *arguments)),
+            on_failure=lambda *arguments: calls.append(("failure", *arguments)),
+            on_retry=lambda *arguments: calls.append(("retry", *arguments)),
         )
         def fails(context: cloaca.Context) -> None:
             context["written"] = True
@@ -58,11 +58,11 @@ def test_a_failure_is_told_once_and_each_retry_before_it(runner: cloaca.DefaultR
 
 
 def test_the_caller_waits_for_slow_callbacks(runner: cloaca.DefaultRunner) -> None:
-    told = []
+    reported = []
 
     def slow(task_id: str, context: cloaca.Context) -> None:
         time.sleep(0.1)
-        told.append(task_id)
+        reported.append(task_id)
 
     with cloaca.WorkflowBuilder("slow_callbacks"):
         for number in range(3):
@@ -71,16 +71,16 @@ def test_the_caller_waits_for_slow_callbacks(runner: cloaca.DefaultRunner) -> No
             def task() -> None: ...
 
     runner.execute("slow_callbacks")
-    assert sorted(told) == ["task_0", "task_1", "task_2"]
+    assert sorted(reported) == ["task_0", "task_1", "task_2"]
 
 
-def test_who_asks_after_the_end_waits_for_its_callbacks_too(runner: cloaca.DefaultRunner) -> None:
-    began, told = threading.Event(), []
+def test_a_later_caller_waits_for_slow_callbacks_too(runner: cloaca.DefaultRunner) -> None:
+    began, reported = threading.Event(), []
 
     def slow(task_id: str, context: cloaca.Context) -> None:
         began.set()
         time.sleep(0.2)
-        told.append(task_id)
+        reported.append(task_id)
 
     with cloaca.WorkflowBuilder("asks_later"):
 
@@ -90,7 +90,7 @@ def test_who_asks_after_the_end_waits_for_its_callbacks_too(runner: cloaca.Defau
     execution = runner.submit("asks_later")
     assert began.wait(LIMIT)
     assert execution.result(LIMIT).status == "Completed"
-    assert told == ["task"]
+    assert reported == ["task"]
 
 
 def test_a_shutdown_during_a_callback_keeps_the_outcome() -> None:
@@ -139,7 +139,7 @@ def test_callbacks_of_one_execution_do_not_run_at_the_same_time(runner: cloaca.D
 
 
 @pytest.mark.parametrize("error", [ValueError("of a callback"), SystemExit(2)])
-def test_what_a_callback_raises_is_logged_and_changes_nothing(
+def test_an_exception_in_a_callback_is_logged_and_changes_nothing(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     def fail(task_id: str, context: cloaca.Context) -> None:
@@ -175,20 +175,20 @@ def test_a_callback_may_use_the_runner(runner: cloaca.DefaultRunner) -> None:
     assert results == [{"inner": True}]
 
 
-def test_a_time_out_is_told(runner: cloaca.DefaultRunner) -> None:
-    told: list[str] = []
+def test_a_timeout_calls_on_failure(runner: cloaca.DefaultRunner) -> None:
+    reported: list[str] = []
     release = threading.Event()
     with cloaca.WorkflowBuilder("time_out"):
 
         @cloaca.task(
-            timeout_seconds=0.05, retry_attempts=1, on_failure=lambda task_id, error, context: told.append(error)
+            timeout_seconds=0.05, retry_attempts=1, on_failure=lambda task_id, error, context: reported.append(error)
         )
         def task() -> None:
             release.wait(10)
 
     runner.execute("time_out")
     release.set()
-    assert told[0].startswith("TaskTimeoutError")
+    assert reported[0].startswith("TaskTimeoutError")
 
 
 def test_callbacks_are_plain_functions() -> None:

@@ -1,4 +1,4 @@
-"""Programs that were written for Cloacina's Python API: their names, their URLs, and what they catch."""
+"""Programs written for Cloacina's Python API: the names and URLs that they use, and the exceptions that they catch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
-# Where the log is
+# Location of the log
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with nothing in it."""
+    """An empty working directory."""
     directory = tmp_path / "here"
     directory.mkdir()
     monkeypatch.chdir(directory)
@@ -35,16 +35,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "cloaca"])
-def test_an_absolute_path_behind_two_slashes_is_warned_about(
+def test_an_absolute_path_after_two_slashes_is_warned_about(
     scheme: str, here: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """People write f"sqlite://{path}" with an absolute path, and looked for their log where they had put it: three
-    slashes are relative, so it was below the working directory, and nobody had said so."""
+    """Regression: users wrote f"sqlite://{path}" with an absolute path. Three slashes make it relative, so the log was
+    created below the working directory, without a warning."""
     there = tmp_path / "data"
     there.mkdir()
     url = f"{scheme}://{there}/flows.db"
     relative = Path(f"{here}{there}/flows.db")
-    for _ in range(2):  # the first run makes the directories: the second one is warned about, too
+    for _ in range(2):  # the first run creates the directories; the second one gets the warning, too
         with cloaca.DefaultRunner(url):
             assert relative.is_dir()
         [warning] = warnings_of(caplog)
@@ -57,16 +57,14 @@ def test_an_absolute_path_behind_two_slashes_is_warned_about(
     assert warnings_of(caplog) == []
 
 
-def test_the_warning_of_the_slashes_is_visible_where_logging_is_not_set_up(run_python: Run, tmp_path: Path) -> None:
+def test_the_warning_about_slashes_is_visible_without_logging_configuration(run_python: Run, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     done = run_python(f"import cloaca; cloaca.DefaultRunner('sqlite://{tmp_path}/data/x.db').shutdown()")
     assert f"not {tmp_path}/data/x.db" in done.stderr
 
 
 @pytest.mark.parametrize("url", ["sqlite:///x.db", "cloaca:///logs/x", "sqlite:///logs/no/such/x", "sqlite://x.db"])
-def test_a_relative_path_that_is_meant_is_not_warned_about(
-    url: str, here: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_intended_relative_path_is_not_warned_about(url: str, here: Path, caplog: pytest.LogCaptureFixture) -> None:
     (here / "logs").mkdir()
     for _ in range(2):
         with cloaca.DefaultRunner(url):
@@ -74,7 +72,7 @@ def test_a_relative_path_that_is_meant_is_not_warned_about(
     assert warnings_of(caplog) == []
 
 
-def test_a_log_at_the_absolute_path_is_warned_about_before_another_one_is_made(
+def test_a_log_at_the_absolute_path_is_warned_about_before_another_one_is_created(
     here: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = tmp_path / "flows"
@@ -88,14 +86,14 @@ def test_a_log_at_the_absolute_path_is_warned_about_before_another_one_is_made(
 
 
 @pytest.mark.parametrize("form", ["{}", "sqlite:///{}", "cloaca:///{}", "sqlite:///{}?mode=rwc"])
-def test_an_empty_file_is_a_place_for_a_log(form: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A test suite makes a file with NamedTemporaryFile and hands its name to the runner; it was refused as a file."""
+def test_an_empty_file_is_replaced_by_a_log(form: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Regression: test suites pass the name of a NamedTemporaryFile to a runner, which refused it as a file."""
     with tempfile.NamedTemporaryFile(suffix=".db", delete=False) as file:
         name = file.name
     with cloaca.DefaultRunner(form.format(name)):
         assert os.path.isdir(name)
     assert any(f"{name} was an empty file" in warning for warning in warnings_of(caplog))
-    with cloaca.DefaultRunner(name):  # and then it is a log as any other
+    with cloaca.DefaultRunner(name):  # now it is an ordinary log
         pass
 
 
@@ -114,8 +112,8 @@ def test_only_an_empty_regular_file_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_a_schema_says_what_is_wrong_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Programs match on Cloacina's words, and options of the URL were dropped without a word."""
+def test_an_invalid_schema_is_refused_with_the_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Programs match on Cloacina's messages. Regression: options of the URL were silently dropped."""
     with pytest.raises(cloaca.ConfigurationError, match="Schema name cannot be empty"):
         cloaca.DefaultRunner.with_schema("postgresql://localhost/t", "")
     for schema in ("a/b", "a-b", "é", 5):
@@ -130,14 +128,14 @@ def test_a_schema_says_what_is_wrong_with_it(tmp_path: Path, caplog: pytest.LogC
     assert warnings_of(caplog) == ["the options '?mode=rwc' of the database URL are ignored"]
 
 
-# What is caught
+# Exceptions
 
 
 @pytest.mark.parametrize(
     "url", ["postgresql://host.invalid/x", "invalid://connection/string", "/proc/nope/x.db", "sqlite:///", 5]
 )
-def test_what_a_construction_raises_is_a_runtime_error(url: Any) -> None:
-    """`except RuntimeError` around the construction of a runner is what Cloacina's own tests have."""
+def test_errors_of_the_constructor_are_runtime_errors(url: Any) -> None:
+    """Cloacina's own tests have `except RuntimeError` around the construction of a runner."""
     with pytest.raises(RuntimeError) as caught:
         cloaca.DefaultRunner(url)
     assert isinstance(caught.value, cloaca.Error)
@@ -149,7 +147,7 @@ def test_a_log_in_use_is_a_runtime_error(tmp_path: Path) -> None:
         cloaca.DefaultRunner(str(tmp_path / "log"))
 
 
-def test_what_an_operation_raises_is_a_value_error(runner: cloaca.DefaultRunner) -> None:
+def test_errors_of_operations_are_value_errors(runner: cloaca.DefaultRunner) -> None:
     with cloaca.WorkflowBuilder("one"):
 
         @cloaca.task
@@ -175,7 +173,7 @@ def test_what_an_operation_raises_is_a_value_error(runner: cloaca.DefaultRunner)
             operation()
 
 
-# What things are called
+# Names
 
 
 B = cloaca.RetryPolicy.builder
@@ -208,11 +206,11 @@ B = cloaca.RetryPolicy.builder
         lambda: cloaca.get_version(),
     ],
 )
-def test_the_names_that_cloacina_has(call: Callable[[], object]) -> None:
+def test_cloacinas_names_exist(call: Callable[[], object]) -> None:
     call()
 
 
-def test_an_error_is_needed_to_ask_whether_it_is_tried_again() -> None:
+def test_should_retry_needs_the_error() -> None:
     with pytest.raises(TypeError, match="needs the error"):
         cloaca.RetryPolicy.default().should_retry(1)
 
@@ -243,7 +241,7 @@ def test_positional_fields_of_a_config_are_in_cloacinas_order() -> None:
 
 
 def test_programs_choose_their_url_by_the_backend() -> None:
-    """They asked get_backend(), which said "sled", and ended with "unsupported backend"."""
+    """Regression: get_backend() returned "sled", and such programs ended with "unsupported backend"."""
     assert cloaca.get_backend() == cloaca.__backend__ == "sqlite"
 
 
@@ -267,7 +265,7 @@ TREES = [
 
 @pytest.mark.parametrize(("condition", "tree"), TREES)
 def test_a_condition_is_a_dict(condition: cloaca.Condition, tree: dict[str, Any]) -> None:
-    """json.dumps of a condition failed, and a test that compared one with Cloacina's dict did, too."""
+    """Regression: json.dumps of a condition failed, and so did comparing one with Cloacina's dict."""
     assert isinstance(condition, dict)
     assert condition == tree
     assert json.loads(json.dumps(condition)) == tree
@@ -276,7 +274,7 @@ def test_a_condition_is_a_dict(condition: cloaca.Condition, tree: dict[str, Any]
     assert repr(cloaca.Condition.parse(tree)) == repr(condition)
 
 
-def test_a_condition_that_was_changed_is_checked_when_it_is_used() -> None:
+def test_a_changed_condition_is_checked_when_it_is_used() -> None:
     condition = cloaca.task_success("a")
     condition["type"] = "TaskSucceeded"
     assert repr(condition) == "{'type': 'TaskSucceeded', 'task_name': 'a'}"
@@ -286,7 +284,7 @@ def test_a_condition_that_was_changed_is_checked_when_it_is_used() -> None:
 
 @pytest.mark.parametrize("interval", ["5s", "6s", "5000ms"])
 def test_a_trigger_has_an_interval_or_an_expression(interval: str) -> None:
-    """`poll_interval="5s"` with a `cron` was taken, because five seconds are the default."""
+    """Regression: `poll_interval="5s"` with a `cron` was accepted, because five seconds are the default."""
     with pytest.raises(ValueError, match="not both"):
         cloaca.trigger(on="w", poll_interval=interval, cron="* * * * *")
 
@@ -304,7 +302,7 @@ def test_a_trigger_has_an_interval_or_an_expression(interval: str) -> None:
 def test_a_full_id_names_a_task_of_its_workflow(
     names: dict[str, str], prefix: str, runner: cloaca.DefaultRunner
 ) -> None:
-    """With Cloacina only the full id works in a rule, so programs have it, and here no task was called so."""
+    """Regression: with Cloacina only the full id works in a rule, so programs use it; here no task had that id."""
     with cloaca.WorkflowBuilder("full", **names) as builder:
 
         @cloaca.task(retry_attempts=1)
@@ -354,7 +352,7 @@ def test_a_full_id_of_another_workflow_is_refused() -> None:
         def tell() -> None: ...
 
 
-def test_a_task_that_is_named_by_both_its_ids_is_one_dependency_too_many() -> None:
+def test_naming_a_task_by_both_of_its_ids_is_a_double_dependency() -> None:
     with pytest.raises(cloaca.WorkflowValidationError, match="depends on 'load' twice"), cloaca.WorkflowBuilder("both"):
 
         @cloaca.task
@@ -364,7 +362,7 @@ def test_a_task_that_is_named_by_both_its_ids_is_one_dependency_too_many() -> No
         def tell() -> None: ...
 
 
-def test_an_id_with_colons_of_a_task_that_is_called_so_stays() -> None:
+def test_an_id_with_colons_stays_if_a_task_has_it() -> None:
     with cloaca.WorkflowBuilder("colons") as builder:
 
         @cloaca.task(id="public::embedded::colons::load")
@@ -376,7 +374,7 @@ def test_an_id_with_colons_of_a_task_that_is_called_so_stays() -> None:
     assert builder.build().topological_sort() == ["public::embedded::colons::load", "tell"]
 
 
-# Names that are not here
+# Unsupported names
 
 
 @pytest.mark.parametrize(
@@ -394,8 +392,8 @@ def test_an_id_with_colons_of_a_task_that_is_called_so_stays() -> None:
         ("TaskDecorator", "Callable"),
     ],
 )
-def test_a_name_of_cloacinas_that_is_not_here_says_why(name: str, nearest: str) -> None:
-    """`cannot import name 'reactor'` leaves a reader to guess whether the version is wrong."""
+def test_an_unsupported_name_of_cloacina_says_why(name: str, nearest: str) -> None:
+    """A plain `cannot import name 'reactor'` would leave users guessing whether the version is wrong."""
     assert not hasattr(cloaca, name)
     with pytest.raises(AttributeError, match=rf"no attribute '{name}': .*{nearest}"):
         getattr(cloaca, name)
@@ -403,7 +401,7 @@ def test_a_name_of_cloacinas_that_is_not_here_says_why(name: str, nearest: str) 
         exec(f"from cloaca import {name}")
 
 
-def test_another_name_is_missing_as_anywhere_else() -> None:
+def test_any_other_missing_name_is_an_ordinary_error() -> None:
     with pytest.raises(AttributeError, match=r"^module 'cloaca' has no attribute 'nothing'$"):
         cloaca.nothing  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(ImportError, match=r"^cannot import name 'nothing' from 'cloaca'"):
@@ -422,7 +420,7 @@ def test_an_instance_is_a_schedule_with_a_name_and_an_input(tmp_path: Path) -> N
         @cloaca.task
         def write(context: cloaca.Context) -> None: ...
 
-    for _ in range(2):  # a program registers its instances whenever it starts
+    for _ in range(2):  # a program registers its instances at each start
         with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
             for region in ("north", "south"):
                 params = cloaca.Context({"region": region})
@@ -444,7 +442,7 @@ def test_an_instance_is_a_schedule_with_a_name_and_an_input(tmp_path: Path) -> N
                 runner.register_workflow_instance("report", "", "@daily", "UTC", {"region": "west"})
 
 
-# Settings of the machine
+# Environment variables
 
 
 def test_a_variable_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

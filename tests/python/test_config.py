@@ -1,4 +1,4 @@
-"""What a runner is told: its log and its config."""
+"""The arguments of a runner: its log and its config."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_wrong_value_is_refused_whenever_it_is_set(name: str, value: object) -
     assert config.to_dict() == DEFAULTS
 
 
-def test_no_workflow_timeout_is_one_too() -> None:
+def test_workflow_timeout_can_be_none() -> None:
     assert cloaca.DefaultRunnerConfig(workflow_timeout_seconds=None).pipeline_timeout_seconds is None
 
 
@@ -104,7 +104,7 @@ def test_an_unknown_field_is_refused_with_the_nearest() -> None:
         cloaca.DefaultRunnerConfig().max_concurent_tasks = 3  # type: ignore[attr-defined]
 
 
-def test_a_runner_keeps_the_config_that_it_was_given() -> None:
+def test_a_runner_keeps_its_config() -> None:
     config = cloaca.DefaultRunnerConfig(max_concurrent_tasks=7)
     with cloaca.DefaultRunner(":memory:", config) as runner:
         config.max_concurrent_tasks = 1
@@ -196,7 +196,7 @@ def test_a_log_belongs_to_one_runner_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_forgotten_runner_lets_its_log_go(tmp_path: Path) -> None:
+def test_a_garbage_collected_runner_releases_its_log(tmp_path: Path) -> None:
     path = str(tmp_path / "log")
     runner = cloaca.DefaultRunner(path)
     del runner
@@ -204,7 +204,7 @@ def test_a_forgotten_runner_lets_its_log_go(tmp_path: Path) -> None:
         pass
 
 
-def test_a_schema_is_a_log_of_its_own(tmp_path: Path) -> None:
+def test_each_schema_has_its_own_log(tmp_path: Path) -> None:
     url = f"cloaca:////{tmp_path}/log"
     with cloaca.DefaultRunner(url), cloaca.DefaultRunner.with_schema(url, "tenant_a"):
         assert sorted(os.listdir(tmp_path)) == ["log", "log.tenant_a"]

@@ -38,7 +38,7 @@ def test_get_gives_the_value_or_the_default(context: cloaca.Context) -> None:
     assert context.get("none", 7) is None
 
 
-def test_a_key_whose_value_is_none_is_there(context: cloaca.Context) -> None:
+def test_a_key_whose_value_is_none_exists(context: cloaca.Context) -> None:
     assert "none" in context
     assert context["none"] is None
 
@@ -52,7 +52,7 @@ def test_a_missing_key_is_a_key_error(context: cloaca.Context) -> None:
     assert 1 not in context
 
 
-def test_what_was_read_is_a_copy(context: cloaca.Context) -> None:
+def test_a_read_value_is_a_copy(context: cloaca.Context) -> None:
     value = context["b"]
     value.append(3)
     assert context["b"] == [1, 2]
@@ -68,7 +68,7 @@ def test_insert_takes_a_new_key_only(context: cloaca.Context) -> None:
     assert context["none"] is None
 
 
-def test_update_takes_a_key_that_is_there_only(context: cloaca.Context) -> None:
+def test_update_takes_an_existing_key_only(context: cloaca.Context) -> None:
     context.update("none", 1)
     assert context["none"] == 1
     with pytest.raises(KeyError, match="'x'"):
@@ -107,7 +107,7 @@ def test_update_from_dict_sets_all_or_nothing(context: cloaca.Context) -> None:
     assert context["e"] == 1
 
 
-def test_it_is_made_of_any_mapping() -> None:
+def test_it_is_made_from_any_mapping() -> None:
     class Ones(Mapping[str, int]):
         def __getitem__(self, key: str) -> int:
             return 1

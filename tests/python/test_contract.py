@@ -1,4 +1,4 @@
-"""What the API promises, where no other test says it."""
+"""Guarantees of the API that no other test covers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_retry_attempts_is_the_number_of_runs(runner: cloaca.DefaultRunner, atte
     assert len(ran) == runs
 
 
-def test_an_exception_class_of_the_program_is_tried_again_with_its_subclasses(runner: cloaca.DefaultRunner) -> None:
+def test_an_exception_class_of_the_program_is_retried_with_its_subclasses(runner: cloaca.DefaultRunner) -> None:
     class Busy(Exception): ...
 
     class VeryBusy(Busy): ...
@@ -70,7 +70,7 @@ def test_an_exception_class_of_the_program_is_tried_again_with_its_subclasses(ru
     assert (result.tasks["task"].error or "").startswith("KeyError")
 
 
-def test_a_context_of_another_making_is_compared_with_the_input(runner: cloaca.DefaultRunner) -> None:
+def test_a_returned_new_context_is_compared_with_the_input(runner: cloaca.DefaultRunner) -> None:
     with cloaca.WorkflowBuilder("another"):
 
         @cloaca.task
@@ -137,7 +137,7 @@ def test_the_order_of_tasks_is_the_same_in_every_process(run_python: Run) -> Non
     assert "['delta', 'alpha', 'charlie'], ['echo', 'bravo']" in text
 
 
-def test_a_workflow_shows_itself_in_a_notebook() -> None:
+def test_a_workflow_has_a_notebook_representation() -> None:
     with cloaca.WorkflowBuilder("picture") as builder:
 
         @cloaca.task(id='a "b" <c> & d')
@@ -153,7 +153,7 @@ def test_a_workflow_shows_itself_in_a_notebook() -> None:
 # Runner
 
 
-def test_a_shutdown_twice_is_fine_and_after_it_the_log_is_free(tmp_path: Path) -> None:
+def test_shutdown_is_idempotent_and_releases_the_log(tmp_path: Path) -> None:
     runner = cloaca.DefaultRunner.with_config(f"{tmp_path}/log", cloaca.DefaultRunnerConfig(durability="os"))
     assert not runner.is_shut_down
     assert repr(runner) == f"DefaultRunner('{tmp_path}/log', durability='os')"
@@ -189,7 +189,7 @@ def test_executions_are_listed_page_by_page_by_status_and_workflow(runner: cloac
 
 
 def crashed(tmp_path: Path, run_python: Run) -> str:
-    """A log in which an execution of ``changing`` is unfinished: its first task has completed."""
+    """A log with an unfinished execution of ``changing``, whose first task has completed."""
     execution = "0192aaaa-0000-7000-8000-00000000000b"
     run_python(
         f"""
@@ -209,7 +209,7 @@ def crashed(tmp_path: Path, run_python: Run) -> str:
     return execution
 
 
-def test_an_execution_whose_graph_has_changed_is_held_until_it_is_resumed_on_purpose(
+def test_an_execution_with_a_changed_graph_is_held_until_it_is_resumed_explicitly(
     tmp_path: Path, run_python: Run
 ) -> None:
     execution_id = crashed(tmp_path, run_python)
@@ -247,7 +247,7 @@ def test_an_execution_whose_graph_has_changed_is_held_until_it_is_resumed_on_pur
         assert runner.list_executions("Blocked") == []
 
 
-def test_other_code_in_the_same_graph_goes_on_by_itself(tmp_path: Path, run_python: Run) -> None:
+def test_changed_code_in_the_same_graph_resumes_by_itself(tmp_path: Path, run_python: Run) -> None:
     execution_id = crashed(tmp_path, run_python)
     with cloaca.WorkflowBuilder("changing"):
 
@@ -266,7 +266,7 @@ def test_other_code_in_the_same_graph_goes_on_by_itself(tmp_path: Path, run_pyth
         assert len(recovered) == 1
 
 
-def test_without_recovery_nothing_is_taken_over(tmp_path: Path, run_python: Run) -> None:
+def test_without_recovery_nothing_is_resumed(tmp_path: Path, run_python: Run) -> None:
     execution_id = crashed(tmp_path, run_python)
     simple("changing")
     config = cloaca.DefaultRunnerConfig(enable_recovery=False)
@@ -298,7 +298,7 @@ def test_a_failed_result_has_typed_attributes_and_the_cause(runner: cloaca.Defau
     assert copy.copy(error).execution_id == error.execution_id
 
 
-def test_a_timeout_is_a_cause_too(runner: cloaca.DefaultRunner) -> None:
+def test_a_timeout_is_a_cause(runner: cloaca.DefaultRunner) -> None:
     over = threading.Event()
     with cloaca.WorkflowBuilder("late"):
 
@@ -315,7 +315,7 @@ def test_a_timeout_is_a_cause_too(runner: cloaca.DefaultRunner) -> None:
     assert (cause.task_id, cause.attempt, cause.execution_id) == ("late", 1, caught.value.execution_id)
 
 
-def test_a_result_shows_itself(runner: cloaca.DefaultRunner) -> None:
+def test_a_result_has_a_repr(runner: cloaca.DefaultRunner) -> None:
     simple("shown<")
     result = runner.execute("shown<", {"fail": True}, timeout=LIMIT)
     assert repr(result).startswith("WorkflowResult(status='Failed', workflow_name='shown<', execution_id=")
@@ -336,7 +336,7 @@ def test_a_result_shows_itself(runner: cloaca.DefaultRunner) -> None:
 # Errors
 
 
-def test_an_undeclared_read_says_its_key() -> None:
+def test_an_undeclared_read_names_its_key() -> None:
     raised: list[cloaca.UndeclaredReadError] = []
     with cloaca.WorkflowBuilder("strict"):
 
@@ -358,7 +358,7 @@ def test_an_undeclared_read_says_its_key() -> None:
     assert raised[0].key == "hidden"
 
 
-def test_errors_about_a_log_say_its_path(tmp_path: Path) -> None:
+def test_errors_about_a_log_have_its_path(tmp_path: Path) -> None:
     simple("log")
     log = tmp_path / "log"
     with cloaca.DefaultRunner(str(log)) as runner:
@@ -378,8 +378,8 @@ def test_errors_about_a_log_say_its_path(tmp_path: Path) -> None:
         assert pickle.loads(pickle.dumps(error)).path == error.path
 
 
-def test_damage_is_told_with_its_place(tmp_path: Path) -> None:
-    """A first event that was altered in the file: it was "the execution has no events" once."""
+def test_damage_is_reported_with_its_location(tmp_path: Path) -> None:
+    """Regression: for a first event that was altered in the file, the error was "the execution has no events"."""
     simple("log")
     log = tmp_path / "log"
     with cloaca.DefaultRunner(str(log)) as runner:
@@ -415,7 +415,7 @@ def test_every_error_can_be_pickled_with_all_its_attributes(name: str) -> None:
 
 
 def test_importing_starts_nothing_and_opens_nothing(run_python: Run) -> None:
-    """A count of what an import does: files it leaves open, threads, and modules. Time is measured elsewhere."""
+    """Counts the open files, threads and modules after an import. Its time is measured elsewhere."""
     run_python("""
         import os, sys, threading
         files = len(os.listdir("/proc/self/fd"))
@@ -454,7 +454,7 @@ def test_every_public_class_has_a_repr_of_its_own() -> None:
         assert " object at 0x" not in repr(one)
 
 
-def test_the_default_of_everything_lazy_is_found_by_dir_and_star() -> None:
+def test_lazy_names_are_found_by_dir_and_star() -> None:
     names: dict[str, Any] = {}
     exec(textwrap.dedent("from cloaca import *"), names)
     assert set(cloaca.__all__) <= set(names)

@@ -1,4 +1,4 @@
-"""Control of executions: cancel, pause, resume, wait, list; from threads and from coroutines."""
+"""Controlling executions from threads and from coroutines: cancel, pause, resume, wait, list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conftest import LIMIT
 
 
 def door_workflow(name: str) -> tuple[threading.Event, threading.Event, list[str]]:
-    """A chain of two tasks, the first of which waits at a door; and which tasks ran."""
+    """Defines a chain whose first task waits for `door`; returns `started`, `door` and the tasks that ran."""
     started, door = threading.Event(), threading.Event()
     ran: list[str] = []
     with cloaca.WorkflowBuilder(name):
@@ -39,11 +39,11 @@ def door_workflow(name: str) -> tuple[threading.Event, threading.Event, list[str
 def until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + LIMIT
     while not holds():
-        assert time.monotonic() < end, "it never came to that"
+        assert time.monotonic() < end, "the condition never held"
         time.sleep(0.005)
 
 
-def test_who_stops_awaiting_leaves_the_execution_alone(runner: cloaca.DefaultRunner) -> None:
+def test_a_cancelled_await_leaves_the_execution_alone(runner: cloaca.DefaultRunner) -> None:
     started, door, _ = door_workflow("left_alone")
 
     async def main() -> None:
@@ -65,14 +65,14 @@ def test_who_stops_awaiting_leaves_the_execution_alone(runner: cloaca.DefaultRun
         assert execution.status == "Running"
         door.set()
         assert (await execution).final_context == {"first": True, "second": True}
-        assert (await asyncio.gather(wait(), wait()))[1].status == "Completed", "what has ended can be awaited again"
+        assert (await asyncio.gather(wait(), wait()))[1].status == "Completed", "an ended one can be awaited again"
 
     asyncio.run(main())
     assert len(runner.list_executions()) == 1
 
 
 def test_an_execution_can_be_awaited_in_two_loops_at_once(runner: cloaca.DefaultRunner) -> None:
-    """The second to look at the result heard that the execution was still running, because the first was looking."""
+    """Regression: the second waiter heard that the execution still runs, because the first was reading the result."""
     started, door, _ = door_workflow("two_loops")
     execution = runner.submit("two_loops")
     assert started.wait(LIMIT)
@@ -90,7 +90,7 @@ def test_an_execution_can_be_awaited_in_two_loops_at_once(runner: cloaca.Default
     assert statuses == ["Completed", "Completed"]
 
 
-def test_after_a_cancel_nothing_starts_and_what_a_thread_still_does_counts_no_more(
+def test_after_a_cancel_nothing_starts_and_running_threads_are_ignored(
     runner: cloaca.DefaultRunner,
 ) -> None:
     started, door, ran = door_workflow("cancelled")
@@ -102,7 +102,7 @@ def test_after_a_cancel_nothing_starts_and_what_a_thread_still_does_counts_no_mo
     assert result.error_message == "cancelled by user: not needed any more"
     assert {task: it.state for task, it in result.tasks.items()} == {"first": "Cancelled", "second": "Cancelled"}
     door.set()
-    # Another execution runs through: by then the thread of the cancelled one has had its turn.
+    # Run another execution: by its end, the thread of the cancelled one has run as well.
     assert runner.execute("cancelled").status == "Completed"
     assert ran.count("second") == 1, "only that of the other execution"
     assert ran.count("on_failure") == 0
@@ -133,7 +133,7 @@ def test_an_async_task_that_swallows_its_cancellation_is_ignored(runner: cloaca.
     assert execution.result(0).final_context == {}
 
 
-def test_a_paused_execution_can_be_cancelled_and_steps_are_refused_where_they_mean_nothing(
+def test_a_paused_execution_can_be_cancelled_and_invalid_steps_are_refused(
     runner: cloaca.DefaultRunner,
 ) -> None:
     started, door, ran = door_workflow("paused")
@@ -188,10 +188,10 @@ def test_a_long_listing_is_read_page_by_page(runner: cloaca.DefaultRunner) -> No
     assert [info.id for info in runner.list_executions(before=runner.get_execution(ids[4]))] == ids[5:]
 
 
-def test_what_is_blocked_says_so_and_why_until_it_is_resumed_on_purpose(
+def test_a_blocked_execution_says_why_until_it_is_resumed_explicitly(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was held in silence: nothing in the log of the program, and ``Running`` in every view of ``replay``."""
+    """Regression: it was held silently: no log record of the program, and ``Running`` in every view of ``replay``."""
     started, door, _ = door_workflow("blocked")
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
         execution_id = runner.submit("blocked").id
@@ -212,7 +212,7 @@ def test_what_is_blocked_says_so_and_why_until_it_is_resumed_on_purpose(
         assert "another graph" in warning.getMessage()
         assert f"runner.resume('{execution_id}')" in warning.getMessage()
         [info] = runner.list_executions("Blocked")
-        assert runner.list_executions("Pending") == [info], "the word of programs for other engines"
+        assert runner.list_executions("Pending") == [info], "the name in programs for other engines"
         assert info.id == execution_id
         assert f"runner.resume('{execution_id}')" in (info.next_step or "")
         assert info.blocked is not None
@@ -246,8 +246,8 @@ def test_what_is_blocked_says_so_and_why_until_it_is_resumed_on_purpose(
                 act() if act.__name__ == "cancel" else act(missing)  # type: ignore[operator]
 
 
-def test_what_waits_says_what_for_and_runs_again_afterwards(tmp_path: Path) -> None:
-    """An execution whose tasks waited, for the next attempt or in ``defer_until``, was ``Running`` like any other."""
+def test_a_waiting_execution_says_what_for_and_runs_again_afterwards(tmp_path: Path) -> None:
+    """Regression: an execution whose tasks waited for a retry or in ``defer_until`` was ``Running`` like any other."""
     door = threading.Event()
 
     with cloaca.WorkflowBuilder("defers"):
@@ -279,7 +279,7 @@ def test_what_waits_says_what_for_and_runs_again_afterwards(tmp_path: Path) -> N
         assert runner.list_executions("Waiting") == runner.list_executions("Deferred") == []
 
 
-def test_a_hundred_that_are_held_for_one_reason_are_one_warning(
+def test_a_hundred_executions_held_for_one_reason_are_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     started, door, _ = door_workflow("many")
@@ -295,10 +295,10 @@ def test_a_hundred_that_are_held_for_one_reason_are_one_warning(
 
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
 
-        def said() -> list[str]:
+        def blocked_warnings() -> list[str]:
             return [record.getMessage() for record in caplog.records if "unfinished and blocked" in record.getMessage()]
 
-        until(lambda: bool(said()))
-        [warning] = said()
+        until(lambda: bool(blocked_warnings()))
+        [warning] = blocked_warnings()
         assert "so are 99 others" in warning
         assert {info.id for info in runner.list_executions("Blocked")} == ids

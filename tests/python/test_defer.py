@@ -78,7 +78,7 @@ def test_an_async_task_waits_for_a_plain_or_an_async_condition(narrow: cloaca.De
         assert execution.result(LIMIT).final_context["held"] is True
 
 
-def test_a_wait_that_is_given_up_from_inside_has_a_slot_again(narrow: cloaca.DefaultRunner) -> None:
+def test_a_wait_that_ends_with_an_exception_has_a_slot_again(narrow: cloaca.DefaultRunner) -> None:
     with cloaca.WorkflowBuilder("given_up"):
 
         @cloaca.task
@@ -121,7 +121,7 @@ def define_endless(ended: threading.Event, deferred: threading.Event, **options:
                 return False
 
             try:
-                # It does not wait the hour out.
+                # The wait ends long before the hour is over.
                 handle.defer_until(condition, poll_interval_ms=3_600_000)
             except BaseException as error:
                 raised.append(error)
@@ -132,7 +132,7 @@ def define_endless(ended: threading.Event, deferred: threading.Event, **options:
 
 
 def test_the_wait_counts_towards_no_timeout_and_shows_as_deferred(narrow: cloaca.DefaultRunner) -> None:
-    """An approval that waited in a task failed after the five minutes of the default timeout."""
+    """Regression: a task that waited for an approval failed after the five minutes of the default timeout."""
     seen: list[str] = []
     with cloaca.WorkflowBuilder("approval"):
 
@@ -184,7 +184,7 @@ def test_cancelling_ends_the_wait_of_an_async_task(runner: cloaca.DefaultRunner)
     assert ended.wait(LIMIT)
 
 
-def test_a_shutdown_leaves_it_to_the_recovery(tmp_path: object) -> None:
+def test_a_shutdown_leaves_a_deferred_attempt_to_the_recovery(tmp_path: object) -> None:
     ended, deferred = threading.Event(), threading.Event()
     define_endless(ended, deferred)
     with cloaca.DefaultRunner(f"{tmp_path}/log") as runner:
@@ -228,7 +228,7 @@ def test_a_plain_task_cannot_wait_for_a_coroutine() -> None:
         cloaca.TaskHandle("task").defer_until(condition)
 
 
-def test_a_unit_test_makes_its_own_handle() -> None:
+def test_a_unit_test_can_create_a_handle() -> None:
     handle = cloaca.TaskHandle("task")
     answers = iter([False, True])
     held: list[bool] = []

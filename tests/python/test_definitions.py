@@ -1,4 +1,4 @@
-"""Definitions: which task a function names, in which order, in which workflow. An ambiguous one is refused."""
+"""Definitions: which task a function refers to, in which order and workflow. Ambiguous references are refused."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def new_function() -> Callable[[Context], None]:
 # One function, several tasks.
 
 
-def test_a_function_that_is_several_tasks_names_none_of_them() -> None:
-    """A loop made three tasks of one function and gave the functions as dependencies: all meant the last one."""
+def test_a_function_with_several_tasks_is_ambiguous_as_a_dependency() -> None:
+    """Regression: a loop made three tasks of one function; as a dependency, the function always meant the last one."""
     fetch = new_function()
     with cloaca.WorkflowBuilder("parts") as builder:
         parts = [cloaca.task(id=f"fetch_{number}")(fetch) for number in range(3)]
@@ -46,7 +46,7 @@ def test_a_function_that_is_several_tasks_names_none_of_them() -> None:
     assert dependencies(builder.build())["join"] == ["fetch_2", "fetch_0"]
 
 
-def test_a_function_means_the_task_that_it_was_where_the_dependency_was_written() -> None:
+def test_a_function_refers_to_its_task_at_the_time_of_the_dependency() -> None:
     step = new_function()
     with cloaca.WorkflowBuilder("chain") as builder:
         first = cloaca.task(id="step_0")(step)
@@ -80,7 +80,7 @@ def test_the_same_function_under_one_id_in_two_workflows_is_the_task_of_each() -
 
 
 def test_a_function_of_another_workflow_is_refused_although_its_id_is_known_here() -> None:
-    """`two` had a task called `load` as well, and the dependency on the function of `one` meant that."""
+    """Regression: `two` had a task called `load` as well, and a dependency on the function of `one` meant that task."""
     load = new_function()
     with cloaca.WorkflowBuilder("one"):
         cloaca.task(id="load")(load)
@@ -105,7 +105,7 @@ def test_a_function_of_the_module_is_not_the_task_of_that_id_that_the_workflow_d
         builder.build()
 
 
-def test_wrappers_methods_and_partials_are_the_tasks_that_they_were_made() -> None:
+def test_wrappers_methods_and_partials_refer_to_their_own_tasks() -> None:
     class Source:
         def load(self, context: Context) -> None: ...
 
@@ -157,7 +157,7 @@ def test_wrappers_methods_and_partials_are_the_tasks_that_they_were_made() -> No
     ],
 )
 def test_dependencies_are_a_list_or_another_ordered_container(given: Any) -> None:
-    """Given as a set, they had another order in each process, and so had the merge, and the version of the workflow."""
+    """Regression: a set has another order in each process, and so had the merge, and the version of the workflow."""
     with pytest.raises(TypeError, match="dependencies must be a list"):
         cloaca.task(id="join", dependencies=given)
 
@@ -205,7 +205,7 @@ def _looping() -> cloaca.WorkflowBuilder:
 
 
 def test_a_block_that_runs_again_replaces_what_it_defined() -> None:
-    """The cell of a notebook is run again after an edit."""
+    """As when the cell of a notebook is run again after an edit."""
     builder = cloaca.WorkflowBuilder("cell")
     for dependencies_now in ([], ["check"]):
         with builder:
@@ -215,7 +215,7 @@ def test_a_block_that_runs_again_replaces_what_it_defined() -> None:
 
 
 def test_coroutines_of_one_thread_do_not_mix_their_blocks() -> None:
-    """Two coroutines read their configuration inside their blocks: the tasks of one were found in the other."""
+    """Regression: when two coroutines awaited something inside their blocks, the tasks of one ended up in the other."""
 
     async def define(name: str) -> cloaca.Workflow:
         with cloaca.WorkflowBuilder(name) as builder:
@@ -231,7 +231,7 @@ def test_coroutines_of_one_thread_do_not_mix_their_blocks() -> None:
     assert found == {name: [f"load_{name}", f"check_{name}"] for name in ("orders", "items", "users")}
 
 
-def test_a_block_reaches_into_the_threads_and_coroutines_that_take_its_context_with_them() -> None:
+def test_a_block_covers_threads_and_coroutines_that_copy_its_context() -> None:
     async def define() -> cloaca.Workflow:
         with cloaca.WorkflowBuilder("reach") as builder:
             await asyncio.to_thread(lambda: cloaca.task(id="thread")(new_function()))
@@ -266,7 +266,7 @@ def test_blocks_of_two_generators_that_overlap_are_refused() -> None:
         runner.execute("one")
 
 
-def test_what_a_module_defines_while_it_is_imported_inside_a_block_is_its_own(
+def test_tasks_of_a_module_imported_inside_a_block_belong_to_the_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "shared_steps.py").write_text(
@@ -292,10 +292,10 @@ def test_what_a_module_defines_while_it_is_imported_inside_a_block_is_its_own(
     assert cloaca.WorkflowBuilder("later").add_task("deeper_step").build().tasks == ["deeper_step"]
 
 
-# What a task cannot be.
+# Invalid tasks.
 
 
-def test_a_method_is_told_what_its_self_would_get() -> None:
+def test_a_method_is_refused_because_self_would_get_the_context() -> None:
     for body in ("def load(self): ...", "def load(self, context): ...", "def load(cls, context): ..."):
         with pytest.raises(
             TypeError, match=r"is a method: its parameter '(self|cls)' would get the context. Make Jobs.lo"
@@ -303,6 +303,6 @@ def test_a_method_is_told_what_its_self_would_get() -> None:
             exec(f"class Jobs:\n    @cloaca.task\n    {body}\n", {"cloaca": cloaca})
 
 
-def test_a_wrapper_that_hides_the_parameters_is_told_of_functools_wraps() -> None:
+def test_a_wrapper_that_hides_the_parameters_gets_a_hint_to_functools_wraps() -> None:
     with pytest.raises(TypeError, match=r"cannot have: \*args, \*\*kwargs. .* use functools.wraps"):
         cloaca.task(id="wrapped")(lambda *args, **kwargs: None)

@@ -1,4 +1,4 @@
-"""What the documentation shows happens: each page is run from top to bottom, and its links lead somewhere."""
+"""The documentation is correct: each page is run from top to bottom, and its links are checked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
-def test_a_page_runs_as_it_is_written(path: Path, tmp_path: Path) -> None:
+def test_a_page_runs_as_written(path: Path, tmp_path: Path) -> None:
     tools = Path(sys.executable).parent
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "python" / "page.py"), str(path)],
@@ -41,7 +41,7 @@ def test_a_page_runs_as_it_is_written(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
-def test_the_links_of_a_page_lead_somewhere(path: Path) -> None:
+def test_the_links_of_a_page_are_valid(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).is_file(), target
 
@@ -78,7 +78,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert "register_workflow_constructor" in api
     assert "retry_delay_ms" in api
     text = html.unescape(re.sub(r"<[^>]+>", "", api))
-    # What the native module and a config's fields say, which no static look at the package finds.
+    # Docstrings of the native module and of config fields, which static analysis of the package does not find.
     for doc in (
         "a mutable mapping from texts to JSON values",
         "Sets a key that is not there yet",
@@ -86,17 +86,17 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     ):
         assert doc in text
     assert "How many events it has." in text, "the docstring of an attribute"
-    # A prompt is a quotation to Markdown: examples were shown as three quotations in each other, without their lines.
+    # Regression: Markdown takes a prompt for a quotation, so examples were shown as nested quotations.
     assert "<blockquote>" not in api
     assert api.count('<span class="gp">&gt;&gt;&gt; </span>') == text.count(">>> ") > 400
     assert "_trigger_unregistered" not in text
-    # Marks of another tool are shown as they stand; links that lead nowhere, too.
+    # Markup of other tools, and broken links, would be shown literally.
     prose = re.sub(r"<[^>]+>", "", re.sub(r"<pre>.*?</pre>", "", api, flags=re.DOTALL))
     assert re.findall(r":\w+:`|#: |\]\[", html.unescape(prose)) == []
 
 
 @pytest.mark.parametrize(
-    ("expected", "said", "fits"),
+    ("expected", "actual", "fits"),
     [
         ("done in … s", "done in 0.2 s", True),
         ("done in … s", "done in 0.2 min", False),
@@ -110,11 +110,11 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
         ("a.c", "abc", False),
     ],
 )
-def test_what_a_page_expects(expected: str, said: str, fits: bool) -> None:
-    assert page.matches(expected, said) is fits
+def test_matching_of_expected_output(expected: str, actual: str, fits: bool) -> None:
+    assert page.matches(expected, actual) is fits
 
 
-def test_a_page_that_says_something_else_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_with_other_output_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     wrong = tmp_path / "wrong.md"
     wrong.write_text("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every public name says what it is and shows it, and what the docstrings show happens."""
+"""Every public name has a docstring with an example, and the examples are correct."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import public
 
 PACKAGE = Path(__file__).resolve().parents[2] / "bindings" / "python" / "cloaca"
 
-#: What operators and statements of Python do with a class, as its example has to show it.
+#: The operators and statements that the example of a class has to show.
 OPERATORS = {
     "cloaca.Context": ["len(", " in ", "del ", "list(", "==", '["rows"]'],
     "cloaca.runner.DefaultRunner": ["with "],
@@ -34,7 +34,7 @@ def test_everything_public_has_a_docstring() -> None:
     assert [one.name for one in public.public() if not one.doc.strip()] == []
 
 
-def test_everything_public_shows_how_it_is_used() -> None:
+def test_everything_public_has_an_example() -> None:
     assert [one.name for one in public.public() if not one.has_example and one.exempt is None] == []
 
 
@@ -58,35 +58,35 @@ def test_the_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def run(module: types.ModuleType) -> str:
-    """Runs the examples of a module; what is wrong with them, in words.
+    """Runs the examples of a module; returns a report of the failures.
 
-    The examples of a member go on where that of its class has ended, and those of a class where that of its module has:
-    a method need not say again what the class has just shown. What a member defines, no other one sees; what a class
-    defines, no other class."""
-    said: list[str] = []
+    The example of a member continues that of its class, and the example of a class that of its module, so that a method
+    need not repeat the setup of its class. Definitions of a member are not visible to other members, nor those of a
+    class to other classes."""
+    report: list[str] = []
     [[introduction], *groups] = public.documented(module)
     with clean_registry():
         known = public.names_of(module)
-        _run(introduction, known, said)
+        _run(introduction, known, report)
         for itself, *members in groups:
             with clean_registry():
                 names = dict(known)
-                _run(itself, names, said)
+                _run(itself, names, report)
                 for member in members:
                     with clean_registry():
-                        _run(member, dict(names), said)
-    return "".join(said)
+                        _run(member, dict(names), report)
+    return "".join(report)
 
 
-def _run(one: public.Named, names: dict[str, object], said: list[str]) -> None:
+def _run(one: public.Named, names: dict[str, object], report: list[str]) -> None:
     test = doctest.DocTestParser().get_doctest(one.doc, names, one.name, None, None)
-    # The parser has copied the names; what follows may need what is defined here.
+    # The parser has copied the names; later examples may need the definitions of this one.
     test.globs = names
-    doctest.DocTestRunner().run(test, out=said.append, clear_globs=False)
+    doctest.DocTestRunner().run(test, out=report.append, clear_globs=False)
 
 
 class Shown:
-    """What the tests of the tests look at.
+    """A class for the tests of this module's own helpers.
 
     >>> start = 2
     """
@@ -115,21 +115,21 @@ class Shown:
 
 
 def test_an_example_that_is_wrong_is_found_in_each_kind_of_member() -> None:
-    """doctest's own finder passes over `cached_property` and over everything native: those examples would never run."""
+    """doctest's own finder skips `cached_property` and everything native, so those examples would never run."""
     module = types.ModuleType("shown")
     module.Shown = Shown  # type: ignore[attr-defined]
     shown = Shown.__module__
     try:
         Shown.__module__ = "shown"
-        said = run(module)
+        report = run(module)
     finally:
         Shown.__module__ = shown
-    assert re.findall(r"in shown\.(\S+)", said) == ["Shown.cached"]
+    assert re.findall(r"in shown\.(\S+)", report) == ["Shown.cached"]
     names = {one.name for group in public.documented(cloaca) for one in group if one.has_example}
     assert {"cloaca.Context.get", "cloaca.Context.from_json", "cloaca.RetryPolicy.max_attempts"} <= names
 
 
-def test_a_name_without_a_word_is_found() -> None:
+def test_a_name_without_a_docstring_is_found() -> None:
     class Bare:
         def method(self) -> None: ...
 

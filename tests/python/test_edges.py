@@ -1,4 +1,4 @@
-"""Mistakes that were found by trying every sentence of the API's contract as a user would."""
+"""Regression tests for mistakes that were found by trying every sentence of the API's contract as a user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def waiting(name: str, *, other_graph: bool = False) -> tuple[threading.Event, threading.Event]:
-    """A workflow whose only task says that it has started, and waits at a door."""
+    """Defines a workflow whose only task signals its start, and waits at a door."""
     started, door = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder(name):
 
@@ -36,14 +36,14 @@ def waiting(name: str, *, other_graph: bool = False) -> tuple[threading.Event, t
 
 @pytest.mark.parametrize("timeout", ["soon", float("nan"), True, (1,)])
 def test_a_wrong_timeout_starts_nothing(runner: cloaca.DefaultRunner, timeout: Any) -> None:
-    """The execution was started, and then the error came."""
+    """Regression: the execution was started before the error was raised."""
     waiting("not_started")
     with pytest.raises((TypeError, ValueError), match="timeout must be a number of seconds or None"):
         runner.execute("not_started", timeout=timeout)
     assert runner.list_executions() == []
 
 
-def test_a_timeout_is_told_in_seconds(runner: cloaca.DefaultRunner) -> None:
+def test_a_timeout_message_is_in_seconds(runner: cloaca.DefaultRunner) -> None:
     _, door = waiting("seconds")
     execution = runner.submit("seconds")
     for timeout in (0, -1, 0.01):
@@ -53,7 +53,7 @@ def test_a_timeout_is_told_in_seconds(runner: cloaca.DefaultRunner) -> None:
 
 
 def test_an_id_of_another_workflow_is_not_attached_to(runner: cloaca.DefaultRunner) -> None:
-    """It gave the result of the other workflow."""
+    """Regression: the result of the other workflow was returned."""
     for name in ("mine", "yours"):
         waiting(name)[1].set()
     execution_id = str(uuid.uuid4())
@@ -63,8 +63,8 @@ def test_an_id_of_another_workflow_is_not_attached_to(runner: cloaca.DefaultRunn
     assert (caught.value.execution_id, caught.value.workflow) == (execution_id, "mine")
 
 
-def test_what_cannot_be_done_now_is_said_in_words(runner: cloaca.DefaultRunner) -> None:
-    """It said "ExecutionPaused comes while the execution is Paused"."""
+def test_an_action_in_the_wrong_state_is_refused_in_plain_words(runner: cloaca.DefaultRunner) -> None:
+    """Regression: the message was "ExecutionPaused comes while the execution is Paused"."""
     started, door = waiting("words")
     execution = runner.submit("words")
     assert started.wait(LIMIT)
@@ -82,7 +82,7 @@ def test_what_cannot_be_done_now_is_said_in_words(runner: cloaca.DefaultRunner) 
 
 
 def test_a_blocked_execution_is_cancelled_without_being_resumed(tmp_path: Path) -> None:
-    """It had to be resumed first, and then ran until the cancel came."""
+    """Regression: it had to be resumed first, and then ran until the cancel."""
     started, door = waiting("unwanted")
     with cloaca.DefaultRunner(tmp_path / "log") as runner:  # type: ignore[arg-type]
         execution_id = runner.submit("unwanted").id
@@ -103,8 +103,8 @@ def test_a_blocked_execution_is_cancelled_without_being_resumed(tmp_path: Path) 
         assert runner.recovered == []
 
 
-def test_what_has_ended_is_not_said_to_be_unfinished_after_the_shutdown(tmp_path: Path) -> None:
-    """It said that the engine was shut down before the execution had ended."""
+def test_an_ended_execution_is_not_reported_as_unfinished_after_the_shutdown(tmp_path: Path) -> None:
+    """Regression: the error was that the engine was shut down before the execution ended."""
     waiting("ended")[1].set()
     with cloaca.DefaultRunner(":memory:") as runner:
         execution = runner.submit("ended")
@@ -121,7 +121,7 @@ def test_what_has_ended_is_not_said_to_be_unfinished_after_the_shutdown(tmp_path
 
 @pytest.mark.parametrize("name", ["handle", "task_handle"])
 def test_a_task_whose_only_parameter_is_called_handle_is_refused(name: str) -> None:
-    """It got the context under that name."""
+    """Regression: it got the context under that name."""
     with pytest.raises(TypeError, match=rf"called '{name}', but gets the context; .* \(context, {name}\)"):
         cloaca.task(id="confused")(eval(f"lambda {name}: None"))
 
@@ -136,20 +136,20 @@ def test_a_task_whose_only_parameter_is_called_handle_is_refused(name: str) -> N
         lambda: cloaca.register_workflow_constructor(3, lambda: None),  # type: ignore
     ],
 )
-def test_words_that_are_no_texts_are_refused(wrong: Callable[[], object]) -> None:
+def test_names_that_are_not_strings_are_refused(wrong: Callable[[], object]) -> None:
     with pytest.raises(TypeError, match=r"text|str"):
         wrong()
 
 
 @pytest.mark.parametrize("attempts", [-1, 2**32])
-def test_a_number_of_attempts_that_cannot_be_is_a_value_error(attempts: int) -> None:
-    """It was an OverflowError."""
+def test_an_impossible_number_of_attempts_is_a_value_error(attempts: int) -> None:
+    """Regression: it was an OverflowError."""
     with pytest.raises(ValueError, match=rf"max_attempts must be from 0 to 4294967295, not {attempts}"):
         cloaca.RetryPolicy.builder().max_attempts(attempts)
 
 
-def test_a_log_in_memory_has_no_directory_to_tell_of(caplog: pytest.LogCaptureFixture) -> None:
-    """It logged "the embedded event log is opened in the directory None"."""
+def test_a_log_in_memory_logs_no_directory(caplog: pytest.LogCaptureFixture) -> None:
+    """Regression: it logged "the embedded event log is opened in the directory None"."""
     with caplog.at_level(logging.INFO, "cloaca"), cloaca.DefaultRunner("sqlite://:memory:"):
         pass
     assert "None" not in caplog.text
@@ -161,8 +161,8 @@ def test_an_execution_says_why_it_cannot_be_pickled(runner: cloaca.DefaultRunner
         pickle.dumps(runner.submit("pickled"))
 
 
-def test_a_python_without_the_gil_is_refused_in_words(run_python: Run) -> None:
-    """It said nothing. Such a Python takes no wheel of ours; this is for a source tree on its path."""
+def test_a_python_without_the_gil_is_refused_with_the_reason(run_python: Run) -> None:
+    """Regression: no message. Such a Python cannot install our wheels; this is about a source tree on its path."""
     shown = run_python(
         """
         import sys
@@ -178,17 +178,17 @@ def test_a_python_without_the_gil_is_refused_in_words(run_python: Run) -> None:
     assert "Use the ordinary build of Python" in shown
 
 
-def test_the_wheel_is_for_no_python_without_the_gil() -> None:
-    """By the tags that pip goes by, the stable interface is for no Python without the GIL."""
+def test_the_wheel_does_not_install_in_a_python_without_the_gil() -> None:
+    """By its tags, pip does not install a wheel of the stable ABI in a free-threaded Python."""
     wheel = tags.Tag("cp310", "abi3", "linux_x86_64")
     for abi, fits in (("cp313", True), ("cp313t", False)):
         assert (wheel in set(tags.cpython_tags((3, 13), [abi], ["linux_x86_64"]))) is fits
 
 
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
-def test_greenlets_in_the_place_of_threads_are_refused_at_once(run_python: Run, library: str) -> None:
-    """Under `gunicorn -k gevent` a runner hung: its threads were greenlets, and nobody ran them while it waited for
-    them. Eventlet does the same; here it is played, since it is not maintained any more."""
+def test_greenlets_in_place_of_threads_are_refused_at_once(run_python: Run, library: str) -> None:
+    """Regression: under `gunicorn -k gevent` a runner hung: its threads were greenlets, which nothing ran while it
+    waited for them. Eventlet does the same; it is simulated here, because it is no longer maintained."""
     patches = {
         "gevent": "from gevent import monkey; monkey.patch_all()",
         "eventlet": """
@@ -206,9 +206,9 @@ def test_greenlets_in_the_place_of_threads_are_refused_at_once(run_python: Run, 
     assert "in a process that is not patched" in last
 
 
-def test_what_works_under_a_patch_runs_and_what_does_not_says_why(run_python: Run) -> None:
-    """With its threads left alone, gevent still replaces selectors, sockets and subprocess: coroutines and worker
-    processes waited for ever."""
+def test_tasks_that_work_under_gevent_run_and_others_say_why_not(run_python: Run) -> None:
+    """Regression: even without patched threads, gevent replaces selectors, sockets and subprocess: coroutines and
+    worker processes waited forever."""
     done = run_python("""
         from gevent import monkey
 

@@ -1,4 +1,4 @@
-"""What the documentation shows runs, as a reader would run it."""
+"""The examples of the documentation run as a reader would run them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python in an empty directory, to its good end, without a warning."""
+    """Runs Python in an empty directory; it must succeed without a warning."""
     done = subprocess.run(
         [sys.executable, *arguments], cwd=directory, capture_output=True, text=True, timeout=LIMIT, check=False
     )

@@ -1,4 +1,4 @@
-"""An attempt that fails, is tried again, or takes too long: what is said of it, and what it does to others."""
+"""Failures, retries and timeouts of attempts: how they are reported, and their effect on others."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from conftest import LIMIT
 
 
 class Broken(ValueError):
-    """An error of the test's own."""
+    """An exception class of the test."""
 
 
-def test_a_failure_says_which_task_which_attempt_and_which_error(runner: cloaca.DefaultRunner) -> None:
+def test_a_failure_names_task_attempt_and_error(runner: cloaca.DefaultRunner) -> None:
     raised = Broken("the disk is on fire")
     with cloaca.WorkflowBuilder("fails"):
 
@@ -143,7 +143,7 @@ def runs_of(runner: cloaca.DefaultRunner, error: BaseException, **keywords) -> i
         (ValueError(), {"retry": cloaca.RetryPolicy.builder().max_attempts(2).initial_delay(0.001).build()}, 2),
     ],
 )
-def test_a_task_is_tried_again_as_its_policy_says(runner, error, keywords, runs) -> None:  # type: ignore[no-untyped-def]
+def test_a_task_is_retried_according_to_its_policy(runner, error, keywords, runs) -> None:  # type: ignore[no-untyped-def]
     if "retry" in keywords:
         with cloaca.WorkflowBuilder("policy"):
             count = []
@@ -159,8 +159,8 @@ def test_a_task_is_tried_again_as_its_policy_says(runner, error, keywords, runs)
         assert runs_of(runner, error, **keywords) == runs
 
 
-def test_a_group_passes_if_all_of_its_errors_do() -> None:
-    # Of Python 3.11.
+def test_an_exception_group_is_transient_if_all_of_its_errors_are() -> None:
+    # New in Python 3.11.
     group: Any = getattr(builtins, "ExceptionGroup", None)
     if group is None:
         return
@@ -198,17 +198,15 @@ class Unpayable(cloaca.PermanentError): ...
     ],
 )
 @pytest.mark.parametrize("condition", ["all", Exception])
-def test_what_another_attempt_would_only_repeat_is_not_tried_again(
-    runner: cloaca.DefaultRunner, body: Any, kind: str, condition: Any
-) -> None:
-    """A value that is not JSON was tried three times, with the waits in between."""
+def test_a_permanent_error_is_not_retried(runner: cloaca.DefaultRunner, body: Any, kind: str, condition: Any) -> None:
+    """Regression: a value that is not JSON was retried three times, with backoff."""
     with cloaca.WorkflowBuilder("permanent"):
         cloaca.task(id="fails", retry_delay_ms=1, retry_condition=condition)(body)
     task = runner.execute("permanent").tasks["fails"]
     assert (task.state, task.attempts, (task.error or "").partition(":")[0]) == ("Failed", 1, kind)
 
 
-def test_an_undeclared_read_in_a_strict_context_is_not_tried_again() -> None:
+def test_an_undeclared_read_in_a_strict_context_is_not_retried() -> None:
     with cloaca.WorkflowBuilder("strict"):
 
         @cloaca.task
@@ -226,7 +224,7 @@ def test_an_undeclared_read_in_a_strict_context_is_not_tried_again() -> None:
 
 
 def test_no_delay_is_cut_silently() -> None:
-    """`retry_delay_ms=300_000` waited for a minute: the default maximum."""
+    """Regression: `retry_delay_ms=300_000` waited only for a minute, the default maximum."""
     raised = cloaca.RetryPolicy.builder().initial_delay(300).build()
     assert [raised.calculate_delay(failures) for failures in (1, 2)] == [300, 300]
     with pytest.raises(ValueError, match=r"the first delay \(5 s\) is longer than the longest \(0.1 s\)"):
@@ -248,7 +246,7 @@ def test_a_timeout_of_none_is_no_timeout() -> None:
                 time.sleep(0.01)
             over.set()
 
-    # What a plain task asks, in order not to run beside its next attempt.
+    # A plain task checks this, so as not to run beside its next attempt.
     over = threading.Event()
     config = cloaca.DefaultRunnerConfig(task_timeout_seconds=1)
     with cloaca.DefaultRunner(":memory:", config) as runner:
@@ -257,7 +255,7 @@ def test_a_timeout_of_none_is_no_timeout() -> None:
     assert (tasks["slow"].state, tasks["limited"].state) == ("Completed", "Failed")
 
 
-def test_a_coroutine_behind_a_plain_decorator_is_told_to_await_it(runner: cloaca.DefaultRunner) -> None:
+def test_a_coroutine_behind_a_plain_decorator_gets_a_hint_to_await_it(runner: cloaca.DefaultRunner) -> None:
     def timed(function: Any) -> Any:
         @functools.wraps(function)
         def wrapper(*arguments: Any) -> Any:
@@ -276,7 +274,7 @@ def test_a_coroutine_behind_a_plain_decorator_is_told_to_await_it(runner: cloaca
     assert "returned a coroutine, which nobody awaits" in (task.error or "")
 
 
-def test_an_attempt_that_takes_too_long_is_failed_and_what_it_does_later_is_ignored(
+def test_an_attempt_that_times_out_fails_and_its_later_writes_are_ignored(
     runner: cloaca.DefaultRunner,
 ) -> None:
     release, late = threading.Event(), threading.Event()
@@ -300,7 +298,7 @@ def test_an_attempt_that_takes_too_long_is_failed_and_what_it_does_later_is_igno
     assert isinstance(caught.value.__cause__, TimeoutError)
 
 
-def test_a_timed_out_thread_does_not_take_the_place_of_another() -> None:
+def test_a_timed_out_thread_does_not_occupy_a_slot() -> None:
     release = threading.Event()
     with cloaca.WorkflowBuilder("stuck"):
 
@@ -343,6 +341,6 @@ def test_errors_can_be_pickled() -> None:
         (cloaca.UndeclaredReadError, (cloaca.Error, KeyError)),
     ],
 )
-def test_errors_are_what_python_would_call_them(error: type, bases: tuple[type, ...]) -> None:
+def test_errors_have_the_matching_builtin_base_classes(error: type, bases: tuple[type, ...]) -> None:
     for base in bases:
         assert issubclass(error, base)

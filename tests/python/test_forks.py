@@ -1,4 +1,4 @@
-"""Forks of a program that has a log: what they hold, and what they can do."""
+"""Forks of a program that has a log open: what they inherit, and what they can do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROGRAM = """
     def of_the_log():
         names = descriptors()
         kept = [name for name in names.values() if "/log/" in name or name.endswith("/log")]
-        # Of the parent's sockets those that somebody listens on, or that lead to a worker.
+        # The parent's listening sockets, and its connections to workers.
         return kept + [name for name in names.values() if name.startswith("socket:") and name in SOCKETS]
 
     def report(*_):
@@ -99,8 +99,8 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_fork_holds_nothing_of_the_log(run_python: Run, tmp_path: Path, way: str) -> None:
-    """A program made a pool of processes, or was preloaded by a web server, and was killed; its children lived on, and
-    no other could open its log: they had inherited the lock, the socket and the files."""
+    """Regression: a program with a process pool, or preloaded by a web server, was killed; its children lived on, and
+    no other process could open its log: they had inherited the lock, the socket and the files."""
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM) + textwrap.indent(textwrap.dedent(WAYS[way]), "    "))
     early = "os.register_at_fork(after_in_child=report)" if "registered before" in way else ""
     done = run_python(f"""
@@ -135,7 +135,7 @@ def test_a_started_program_holds_nothing_of_the_log(run_python: Run, spawn: str)
 
 @contextmanager
 def killed_with_a_child(program: str, directory: Path) -> Iterator[int]:
-    """Runs a program until it prints the process of a child that outlives it, and kills it."""
+    """Runs a program until it prints the pid of a child that outlives it, then kills the program."""
     program = textwrap.dedent(program)
     running = subprocess.Popen([sys.executable, "-c", program], cwd=directory, stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None
@@ -163,11 +163,11 @@ def test_a_killed_program_leaves_its_log_to_the_next_one(tmp_path: Path) -> None
     with killed_with_a_child(program, tmp_path) as child:
         with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
             assert runner.recovered == []
-        assert os.path.exists(f"/proc/{child}"), "it lived all the time"
+        assert os.path.exists(f"/proc/{child}"), "the child must live all the time"
 
 
-def test_what_holds_a_lock_that_is_not_ours_is_named(tmp_path: Path) -> None:
-    """What kept a log locked was said to be a process that no longer existed."""
+def test_a_foreign_holder_of_the_lock_is_named(tmp_path: Path) -> None:
+    """Regression: the error named a process that no longer existed as the holder of the lock."""
     program = """
         import fcntl, os, subprocess, time
         import cloaca
@@ -185,7 +185,7 @@ def test_what_holds_a_lock_that_is_not_ours_is_named(tmp_path: Path) -> None:
 
 
 def test_a_runner_in_a_fork_is_refused_where_it_could_not_work(run_python: Run) -> None:
-    """A runner that a fork opened, after its parent had opened one, waited for ever for the parent's threads."""
+    """Regression: a runner in a fork whose parent had opened one waited forever for the parent's threads."""
     done = run_python("""
         import os
         import cloaca
@@ -198,7 +198,7 @@ def test_a_runner_in_a_fork_is_refused_where_it_could_not_work(run_python: Run) 
                 cloaca.DefaultRunner("other")
             except cloaca.LogError as error:
                 print(error, os.path.exists("other"), flush=True)
-            # In memory it needs none of those threads.
+            # A log in memory needs none of those threads.
             with cloaca.DefaultRunner(":memory:") as own:
                 print(own.execute("forked", timeout=20).status, flush=True)
             os._exit(0)
@@ -227,8 +227,8 @@ def test_forks_that_come_before_the_first_log_have_logs_of_their_own(run_python:
 
 
 def test_a_holder_that_is_suspended_is_named_as_not_answering(tmp_path: Path) -> None:
-    """A program that had the log was suspended by Ctrl-Z. Whoever asked it waited without a word: `replay` a minute,
-    `cloaca log prune` an hour."""
+    """Regression: when the program that had the log was suspended by Ctrl-Z, others waited silently: `replay` for a
+    minute, `cloaca log prune` for an hour."""
     program = """
         import cloaca, os, signal, time
         with cloaca.WorkflowBuilder("suspended"):
@@ -264,13 +264,13 @@ def test_a_holder_that_is_suspended_is_named_as_not_answering(tmp_path: Path) ->
             for name, *arguments in commands
         ]
         for command, process in zip(commands, asked, strict=True):
-            said = " ".join(process.communicate(timeout=LIMIT)[0].split())
-            assert f"process {running.pid} (" in said, (command, said)
-            assert "does not answer: it is suspended" in said, (command, said)
-            assert f"kill -CONT {running.pid}" in said, (command, said)
+            output = " ".join(process.communicate(timeout=LIMIT)[0].split())
+            assert f"process {running.pid} (" in output, (command, output)
+            assert "does not answer: it is suspended" in output, (command, output)
+            assert f"kill -CONT {running.pid}" in output, (command, output)
     finally:
         running.send_signal(signal.SIGCONT)
-    # It goes on, and has lost nothing.
+    # It continues, and has lost nothing.
     listed = subprocess.run(
         [Path(sys.executable).with_name("replay"), "--log", "log", "list"],
         cwd=tmp_path,
@@ -286,8 +286,8 @@ def test_a_holder_that_is_suspended_is_named_as_not_answering(tmp_path: Path) ->
 
 
 def test_too_few_threads_are_an_error_at_the_open(run_python: Run) -> None:
-    """Under `ulimit -u`, or a container's limit of processes, opening a log waited for ever for threads that could not
-    be started, or the runner opened without a word and never ran a task."""
+    """Regression: under `ulimit -u`, or a container's process limit, opening a log waited forever for threads that
+    could not be started, or the runner opened silently and never ran a task."""
     done = run_python("""
         import asyncio, logging, os, resource, signal, tempfile
         import cloaca, cloaca.runner, cloaca.result
@@ -302,7 +302,7 @@ def test_too_few_threads_are_an_error_at_the_open(run_python: Run) -> None:
 
         def threads_of_this_user():
             if os.geteuid() == 0:
-                # Root has no limit.
+                # The limit does not apply to root.
                 os.chmod(".", 0o777)
                 os.setuid(54321)
             count = 0
@@ -331,13 +331,13 @@ def test_too_few_threads_are_an_error_at_the_open(run_python: Run) -> None:
                     os.write(writer, try_it(f"{where}{more}" if where == "log" else where, more).encode())
                     os._exit(0)
                 os.close(writer)
-                said = os.read(reader, 2000).decode() or "nothing"
-                print(where, more, os.waitpid(child, 0)[1], said, flush=True)
+                output = os.read(reader, 2000).decode() or "nothing"
+                print(where, more, os.waitpid(child, 0)[1], output, flush=True)
         place.cleanup()
     """)
-    said = [line.split(" ", 3) for line in done.stdout.splitlines()]
-    assert len(said) == 20, done.stdout + done.stderr
-    for where, more, code, what in said:
+    output = [line.split(" ", 3) for line in done.stdout.splitlines()]
+    assert len(output) == 20, done.stdout + done.stderr
+    for where, more, code, what in output:
         assert code == "0", (where, more, what)
         assert what == "Completed" or "thread" in what, (where, more, what)
         assert (what == "Completed") == (more == "64") or 2 < int(more) < 64, (where, more, what)

@@ -53,7 +53,7 @@ def past(tmp_path: Path) -> History:
         return result.history()
 
 
-def test_it_says_what_it_is_of(past: History, tmp_path: Path) -> None:
+def test_a_history_describes_its_execution(past: History, tmp_path: Path) -> None:
     assert past.workflow_name == "past"
     assert past.status == "Completed"
     assert past.trouble is None
@@ -156,7 +156,7 @@ def test_moments(past: History) -> None:
         (1.5, TypeError, "not float"),
     ],
 )
-def test_what_is_no_moment(past: History, at: Any, error: type[Exception], says: str) -> None:
+def test_invalid_moments_are_refused(past: History, at: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error) as caught:
         past.state(at=at)
     assert says in str(caught.value)
@@ -302,7 +302,7 @@ def test_the_history_of_a_log_in_memory_goes_with_its_runner() -> None:
         result.history()
 
 
-def test_what_cannot_be_opened(tmp_path: Path) -> None:
+def test_opening_errors(tmp_path: Path) -> None:
     define()
     with cloaca.DefaultRunner(str(tmp_path / "log")):
         pass
@@ -338,7 +338,7 @@ def test_looking_runs_no_task(past: History) -> None:
         assert context["rows"] == [1, 2, 3]
 
 
-def test_rerun_says_whether_the_code_of_today_writes_the_same(past: History) -> None:
+def test_rerun_compares_the_writes_of_the_current_code(past: History) -> None:
     same = past.rerun("double")
     assert (same.same, same.writes, same.differences) == (True, {"double": [2, 4, 6]}, ())
     assert past.rerun("note").same
@@ -369,7 +369,7 @@ def test_rerun_of_an_attempt_that_failed(past: History) -> None:
     assert isinstance(broken.error, RuntimeError)
 
 
-def test_rerun_of_what_is_not_there(past: History) -> None:
+def test_rerun_of_a_missing_attempt(past: History) -> None:
     with pytest.raises(cloaca.MomentNotFoundError, match="no attempt at task 'loda' was started; did you mean 'load'"):
         past.rerun("loda")
     with pytest.raises(cloaca.MomentNotFoundError, match="there is no attempt 3 at task 'load'; there were 2"):
@@ -390,7 +390,7 @@ def test_rerun_without_the_code(past: History, run_python: Run, tmp_path: Path) 
     assert done.stdout == "no task 'load' is defined in this process (import the module that defines it) load\n"
 
 
-def test_a_debugger_gets_a_context_of_its_own(past: History) -> None:
+def test_each_debug_block_gets_its_own_context(past: History) -> None:
     with past.debug("load", attempt=2) as context:
         assert context.to_dict() == {"n": 3}
         context["rows"] = "changed"
@@ -404,7 +404,7 @@ def test_a_table_for_notebooks(past: History) -> None:
     assert "skipped" in shown
 
 
-def test_what_is_shown_is_escaped(runner: cloaca.DefaultRunner) -> None:
+def test_the_notebook_table_is_escaped(runner: cloaca.DefaultRunner) -> None:
     with cloaca.WorkflowBuilder("<b>&"):
 
         @cloaca.task(id="<script>", retry_attempts=1)
@@ -418,7 +418,7 @@ def test_what_is_shown_is_escaped(runner: cloaca.DefaultRunner) -> None:
 
 
 def test_a_history_is_opened_by_the_ids_that_hints_print(tmp_path: Path) -> None:
-    """``History.open`` took whole ids alone, and every hint of ``replay`` prints the end of one."""
+    """Regression: ``History.open`` accepted only complete ids, but every hint of ``replay`` prints the end of one."""
     with cloaca.WorkflowBuilder("short_ids"):
 
         @cloaca.task
@@ -444,8 +444,8 @@ def test_a_history_is_opened_by_the_ids_that_hints_print(tmp_path: Path) -> None
         cloaca.History.open(log, "nonsense")
 
 
-def test_an_id_that_is_something_elses_is_refused_in_words(tmp_path: Path) -> None:
-    """The id of a schedule, and that of the log itself, were said to be of no execution that there is."""
+def test_the_id_of_something_else_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """Regression: for the id of a schedule or of the log itself, the error was that there is no such execution."""
     log = str(tmp_path / "log")
     with cloaca.WorkflowBuilder("nightly"):
 

@@ -1,7 +1,7 @@
-"""What a workflow takes as input, and where that is checked: before anything is written.
+"""Declared inputs of a workflow, which are checked before anything is written.
 
-Elsewhere a declaration of parameters is read by a compiler and ignored when the workflow runs: a misspelt key went
-through all tasks, and the report was about everything.
+Other engines read a declaration of parameters at compile time and ignore it at run time: a misspelt key goes through
+all tasks, and the report covers everything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cloaca.testing import Runner, VirtualClock
 
 
 def declare(*model: Any, name: str = "import_day", **params: Any) -> cloaca.Workflow:
-    """A workflow with that input; its task copies what it sees into ``seen``."""
+    """Builds a workflow with that input; its task copies what it sees into ``seen``."""
     with cloaca.WorkflowBuilder(name) as builder:
         cloaca.workflow_params(*model, **params)
 
@@ -36,7 +36,7 @@ def seen(runner: cloaca.DefaultRunner, given: dict[str, Any]) -> Any:
 
 
 def refusal(runner: cloaca.DefaultRunner, given: dict[str, Any]) -> str:
-    """Why an input is refused; nothing is in the log then."""
+    """Returns why an input is refused; checks that nothing is in the log then."""
     with pytest.raises(cloaca.WorkflowInputError) as caught:
         runner.execute("import_day", given)
     assert runner.list_executions() == []
@@ -109,14 +109,18 @@ WRONG: list[tuple[Any, Any, str]] = [
 
 
 @pytest.mark.parametrize(("annotation", "values"), RIGHT, ids=str)
-def test_a_value_of_the_type_is_taken(runner: cloaca.DefaultRunner, annotation: Any, values: list[Any]) -> None:
+def test_a_value_of_the_declared_type_is_accepted(
+    runner: cloaca.DefaultRunner, annotation: Any, values: list[Any]
+) -> None:
     declare(x=annotation)
     for value in values:
         assert seen(runner, {"x": value}) == {"x": value}
 
 
 @pytest.mark.parametrize(("annotation", "value", "says"), WRONG, ids=str)
-def test_another_value_is_refused(runner: cloaca.DefaultRunner, annotation: Any, value: Any, says: str) -> None:
+def test_a_value_of_another_type_is_refused(
+    runner: cloaca.DefaultRunner, annotation: Any, value: Any, says: str
+) -> None:
     declare(x=annotation)
     assert refusal(runner, {"x": value}) == says
 
@@ -133,7 +137,7 @@ def test_another_value_is_refused(runner: cloaca.DefaultRunner, annotation: Any,
         ({"x": (int, 1, 2)}, r"a type and a default: x=\(int, 100\)"),
     ],
 )
-def test_a_declaration_that_means_nothing_is_refused(params: dict[str, Any], says: str) -> None:
+def test_an_invalid_declaration_is_refused(params: dict[str, Any], says: str) -> None:
     with pytest.raises(TypeError, match=says), cloaca.WorkflowBuilder("nothing"):
         cloaca.workflow_params(**params)
 
@@ -175,7 +179,7 @@ def test_a_pydantic_model_declares_its_fields(runner: cloaca.DefaultRunner) -> N
 
 
 def test_the_decorator_of_one_task_declares_for_its_workflow(runner: cloaca.DefaultRunner) -> None:
-    """Cloacina's form: on any task of the module."""
+    """Cloacina's form: the decorator is on any task of the module."""
 
     @cloaca.workflow_params(day=str, limit=(int, 100))
     @cloaca.task(id="load_decorated")
@@ -189,7 +193,7 @@ def test_the_decorator_of_one_task_declares_for_its_workflow(runner: cloaca.Defa
     assert runner.execute("import_day", {"day": "d"}).final_context.to_dict() == {"day": "d", "limit": 100}
 
 
-def test_several_declarations_add_up_and_none_is_made_twice() -> None:
+def test_several_declarations_add_up_and_duplicates_are_refused() -> None:
     with cloaca.WorkflowBuilder("several") as builder:
         cloaca.workflow_params(day=str)
         cloaca.workflow_params(limit=(int, 100))

@@ -1,4 +1,4 @@
-"""Tasks in worker processes: ``@cloaca.task(isolation="process")``. Every process here is a real one."""
+"""Tasks in worker processes: ``@cloaca.task(isolation="process")``. All tests use real processes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def workflow_of(name: str, *tasks: str) -> None:
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    """Waits for something that another process does."""
+    """Waits for an action of another process."""
     end = time.monotonic() + LIMIT
     while not (found := condition()):
-        assert time.monotonic() < end, f"{what} did not come"
+        assert time.monotonic() < end, f"timed out waiting for {what}"
         time.sleep(0.01)
     return found
 
@@ -72,7 +72,7 @@ def test_a_worker_is_used_again(runner: cloaca.DefaultRunner) -> None:
     assert len(pids) == 1
 
 
-def test_a_worker_that_died_while_it_had_nothing_to_do_costs_no_attempt(runner: cloaca.DefaultRunner) -> None:
+def test_an_idle_worker_that_died_costs_no_attempt(runner: cloaca.DefaultRunner) -> None:
     workflow_of("double", "double")
     data = {"number": 1, "exact": None}
     first = runner.execute("double", data, timeout=LIMIT).final_context["pid"]
@@ -87,7 +87,7 @@ def test_a_task_without_parameters_and_a_coroutine(runner: cloaca.DefaultRunner)
     assert runner.execute("shapes", timeout=LIMIT).raise_for_status().final_context["held"] is True
 
 
-def test_what_a_task_cannot_return_fails_it_with_the_same_words(runner: cloaca.DefaultRunner) -> None:
+def test_an_invalid_return_value_fails_with_the_same_message(runner: cloaca.DefaultRunner) -> None:
     workflow_of("wrong", "wrong")
     result = runner.execute("wrong", timeout=LIMIT)
     assert "task 'wrong' returned a value of type int" in (result.error_message or "")
@@ -150,7 +150,7 @@ def test_the_death_of_a_worker_is_a_failed_attempt(runner: cloaca.DefaultRunner,
 def test_computations_run_in_two_processes_at_once(runner: cloaca.DefaultRunner, tmp_path: Path) -> None:
     workflow_of("meet", "meet")
     executions = [runner.submit("meet", {"place": str(tmp_path)}) for _ in range(2)]
-    # Each saw the other while it computed, without ever giving way.
+    # Each saw the other while it computed, without yielding the processor.
     met = [execution.result(LIMIT).raise_for_status().final_context.to_dict() for execution in executions]
     pids = sorted(path.name for path in tmp_path.iterdir())
     assert len(pids) == 2
@@ -160,7 +160,7 @@ def test_computations_run_in_two_processes_at_once(runner: cloaca.DefaultRunner,
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "shutdown"])
-def test_an_attempt_that_counts_no_more_is_killed_with_what_it_started(tmp_path: Path, how: str) -> None:
+def test_an_abandoned_attempt_is_killed_with_its_children(tmp_path: Path, how: str) -> None:
     name = "hasty" if how == "timeout" else "endless"
     workflow_of(name, name)
     runner = cloaca.DefaultRunner(":memory:")
@@ -178,7 +178,7 @@ def test_an_attempt_that_counts_no_more_is_killed_with_what_it_started(tmp_path:
     runner._shutdown(0.0)
 
 
-def test_after_a_kill_the_next_attempt_has_a_worker_of_its_own(runner: cloaca.DefaultRunner, tmp_path: Path) -> None:
+def test_after_a_kill_the_next_attempt_gets_a_new_worker(runner: cloaca.DefaultRunner, tmp_path: Path) -> None:
     workflow_of("endless", "endless")
     workflow_of("double", "double")
     for _ in range(3):
@@ -200,9 +200,9 @@ def test_a_task_in_a_process_gives_its_slot_back_too(tmp_path: Path) -> None:
 
 
 def test_the_engines_lock_and_log_are_not_inherited(tmp_path: Path) -> None:
-    workflow_of("look_around", "look_around")
+    workflow_of("report_descriptors", "report_descriptors")
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
-        context = runner.execute("look_around", timeout=LIMIT).final_context
+        context = runner.execute("report_descriptors", timeout=LIMIT).final_context
     assert context["parent"] == os.getpid()
     assert context["open"]
     assert not [place for place in context["open"] if place.startswith(str(tmp_path))]
@@ -258,7 +258,7 @@ def test_a_lambda_and_a_local_function_are_refused_when_they_are_decorated() -> 
         def local() -> None: ...
 
 
-def test_what_cannot_be_imported_is_refused_when_the_workflow_is_built() -> None:
+def test_a_task_that_cannot_be_imported_is_refused_when_the_workflow_is_built() -> None:
     cloaca.task(id="method", isolation="process")(partial(isolated.nothing, threading.Lock()))
     builder = cloaca.WorkflowBuilder("unimportable")
     builder.add_task("method")
@@ -273,7 +273,7 @@ def test_what_cannot_be_imported_is_refused_when_the_workflow_is_built() -> None
         (True, TypeError, 'isolation must be "thread" or "process", not True'),
     ],
 )
-def test_the_word_is_checked(word: Any, error: type[Exception], says: str) -> None:
+def test_the_isolation_argument_is_checked(word: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error) as caught:
         cloaca.task(isolation=word)
     assert str(caught.value) == says
@@ -317,7 +317,7 @@ def test_functions_of_a_script_are_found(tmp_path: Path, arguments: tuple[str, .
     assert (done.stdout, done.stderr) == ("{'a': 1} True\n", "")
 
 
-def test_a_script_without_a_guard_is_told_what_is_missing(tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_gets_a_hint(tmp_path: Path) -> None:
     done = run_script(
         tmp_path,
         SCRIPT
@@ -330,12 +330,12 @@ def test_a_script_without_a_guard_is_told_what_is_missing(tmp_path: Path) -> Non
     )
     assert 'if __name__ == "__main__":' in done.stdout
     assert "to find task 'in_main'" in done.stdout
-    # It failed only after all its retries, some seconds later, each of which had met the same line.
+    # Regression: it failed only after all of its retries, some seconds later, each with the same error.
     assert "WorkerImportError" in done.stdout
     assert done.stdout.splitlines()[-1] == "1"
 
 
-def test_an_interactive_session_is_told_to_use_a_module(tmp_path: Path) -> None:
+def test_an_interactive_session_gets_a_hint_to_use_a_module(tmp_path: Path) -> None:
     done = run_script(tmp_path, SCRIPT, "-c", textwrap.dedent(SCRIPT))
     assert "it was defined in an interactive session" in done.stderr
 
@@ -353,7 +353,7 @@ PROGRAM = """
 """
 
 
-@pytest.mark.parametrize(("task", "file"), [("sleep_on", "pid"), ("endless", "pids")])
+@pytest.mark.parametrize(("task", "file"), [("sleep_forever", "pid"), ("endless", "pids")])
 def test_workers_die_with_a_program_that_is_killed(tmp_path: Path, task: str, file: str) -> None:
     program = textwrap.dedent(PROGRAM.format(task=task, then="input()"))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
@@ -365,7 +365,7 @@ def test_workers_die_with_a_program_that_is_killed(tmp_path: Path, task: str, fi
         pids = [int(pid) for pid in (tmp_path / file).read_text().split()]
         process.kill()
         process.wait(LIMIT)
-        # The log is free, whatever becomes of the worker.
+        # The log is free, whatever happens to the worker.
         cloaca.DefaultRunner(str(tmp_path / "log"), cloaca.DefaultRunnerConfig(enable_recovery=False)).shutdown()
         for pid in pids:
             wait_for_end_of(pid)
@@ -382,7 +382,7 @@ def test_an_exit_with_running_and_idle_workers_leaves_none(tmp_path: Path) -> No
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM).format(task="sleep_on", then=textwrap.dedent(then))],
+        [sys.executable, "-c", textwrap.dedent(PROGRAM).format(task="sleep_forever", then=textwrap.dedent(then))],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -394,7 +394,7 @@ def test_an_exit_with_running_and_idle_workers_leaves_none(tmp_path: Path) -> No
     wait_for_end_of(int((tmp_path / "pid").read_text()))
 
 
-def test_its_errors_can_be_pickled() -> None:
+def test_errors_of_workers_can_be_pickled() -> None:
     error = cloaca.WorkerDiedError("dead", task_id="a", attempt=2)
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), again.message, again.task_id, again.attempt) == (cloaca.WorkerDiedError, "dead", "a", 2)
@@ -410,8 +410,8 @@ def test_its_errors_can_be_pickled() -> None:
     ],
 )
 def test_a_fork_does_not_answer_for_its_parent(runner: cloaca.DefaultRunner, how: str, code: int, task: str) -> None:
-    """A task forked, and its child came out of the task's function: it told the runner how the attempt had ended, and
-    later attempts in that worker got the answers of earlier ones."""
+    """Regression: a task forked, and its child returned from the task's function: it reported the end of the attempt to
+    the runner, and later attempts in that worker got the answers of earlier ones."""
     workflow_of("forks", task)
     result = runner.execute("forks", {"how": how}, timeout=LIMIT)
     assert result.error_message is None
@@ -425,11 +425,11 @@ def test_a_fork_does_not_answer_for_its_parent(runner: cloaca.DefaultRunner, how
         )
 
 
-def test_a_worker_has_the_environment_and_the_directory_of_now(
+def test_a_worker_has_the_current_environment_and_directory(
     runner: cloaca.DefaultRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker kept the environment that it had been started with, whatever the program had set since."""
-    workflow_of("place", "tell_place")
+    """Regression: a worker kept the environment from its start, whatever the program had set since."""
+    workflow_of("place", "report_place")
     monkeypatch.setenv("BEFORE", "1")
     monkeypatch.setenv("NOW", "first")
     first = runner.execute("place", timeout=LIMIT).final_context
@@ -475,11 +475,11 @@ SLOW_START = """
         (60, 0, 0.5, "Failed 2 task 'quick' failed, attempt 2 of 2: WorkerStartError: the worker process"),
     ],
 )
-def test_the_start_of_a_worker_is_not_the_time_of_its_task(
+def test_the_start_of_a_worker_does_not_count_towards_the_timeout(
     tmp_path: Path, import_takes: float, task_takes: float, limit: float, says: str
 ) -> None:
-    """A module that took longer to import than the task's timeout could never run its tasks: each attempt was a new
-    worker, and timed out while it imported."""
+    """Regression: a module that took longer to import than the timeout of a task could never run that task: each
+    attempt started a new worker, and timed out during the import."""
     done = run_script(tmp_path, SLOW_START.format(import_takes=import_takes, task_takes=task_takes, limit=limit))
     assert done.stdout.startswith(says), done.stdout + done.stderr
 
@@ -506,9 +506,9 @@ PRINTS = """
 """
 
 
-def test_what_a_task_in_a_worker_prints_appears_when_it_prints_it(tmp_path: Path) -> None:
-    """With standard output in a pipe or a file, what a task printed came with the end of its worker, and not at all if
-    that was killed."""
+def test_the_output_of_a_task_in_a_worker_appears_at_once(tmp_path: Path) -> None:
+    """Regression: with standard output in a pipe or a file, the output of a task appeared at the end of its worker, and
+    not at all if that was killed."""
     done = run_script(tmp_path, PRINTS)
     lines = [line for line in done.stdout.splitlines() if line]
     assert lines == [line for how in ("ok", "kill", "timeout") for line in (f"printed {how}", f"after {how}")]
@@ -519,14 +519,14 @@ def test_what_a_task_in_a_worker_prints_appears_when_it_prints_it(tmp_path: Path
 
 @pytest.mark.parametrize("flags", [["-bb"], ["-W", "error"], ["-X", "dev", "-bb", "-W", "error"], ["-I"], ["-O", "-E"]])
 def test_workers_start_under_every_option_of_the_interpreter(tmp_path: Path, flags: list[str]) -> None:
-    """Under ``python -bb`` no worker could start."""
+    """Regression: under ``python -bb`` no worker could start."""
     done = run_script(tmp_path, SLOW_START.format(import_takes=0, task_takes=0, limit=300.0), *flags, "script.py")
     assert done.stdout == "Completed 1 None\n", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("executable", ["/no/such/python", "/bin/false"])
 def test_workers_that_cannot_start_leave_nothing_open(runner: cloaca.DefaultRunner, executable: str) -> None:
-    """Each attempt whose worker could not be started kept a descriptor, until there were no more."""
+    """Regression: each attempt whose worker could not start leaked a descriptor, until none were left."""
     workflow_of("cannot", "nothing")
     before = multiprocessing.spawn.get_executable()
     multiprocessing.set_executable(executable)
@@ -534,7 +534,7 @@ def test_workers_that_cannot_start_leave_nothing_open(runner: cloaca.DefaultRunn
         runner.execute("cannot", timeout=LIMIT)
         opened = len(os.listdir("/proc/self/fd"))
         results = [runner.execute("cannot", timeout=LIMIT) for _ in range(20)]
-        # A worker that died is let go of by its own thread.
+        # A dead worker is released by its own thread.
         until = time.monotonic() + LIMIT
         while len(os.listdir("/proc/self/fd")) > opened and time.monotonic() < until:
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""A value comes out of the context as it went in, or it does not go in."""
+"""JSON values: the context returns a value exactly as it was set, or refuses to set it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ values = st.recursive(
 
 
 def exactly(value: object) -> object:
-    """Tells 1 from 1.0 from True, 0.0 from -0.0, and one order of keys from another."""
+    """Returns a key that distinguishes 1, 1.0 and True, 0.0 and -0.0, and orders of keys."""
     if isinstance(value, dict):
         return [(key, exactly(item)) for key, item in value.items()]
     if isinstance(value, list):
@@ -125,7 +125,7 @@ class Point:
         (object(), "object", "use"),
     ],
 )
-def test_what_is_not_json_is_refused_with_advice(value: object, kind: str, advice: str) -> None:
+def test_a_value_that_is_not_json_is_refused_with_advice(value: object, kind: str, advice: str) -> None:
     with pytest.raises(TypeError) as caught:
         through(value)
     message = str(caught.value)
@@ -133,7 +133,7 @@ def test_what_is_not_json_is_refused_with_advice(value: object, kind: str, advic
     assert advice in message
 
 
-def test_the_message_names_the_place() -> None:
+def test_the_message_names_the_location() -> None:
     context = cloaca.Context()
     rows = [{}, {}, {}, {"when": datetime.datetime(2026, 1, 1)}]
     with pytest.raises(TypeError) as caught:
@@ -144,7 +144,7 @@ def test_the_message_names_the_place() -> None:
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_floats_that_are_no_numbers_are_refused(number: float) -> None:
+def test_nan_and_infinity_are_refused(number: float) -> None:
     with pytest.raises(ValueError, match=r"context key 'it', at \[1\]: (nan|an infinite float) is not a JSON value"):
         through([0, number])
 
@@ -236,18 +236,18 @@ def test_to_json_sorts_at_every_level() -> None:
         '{"a":[1 2]}',
     ],
 )
-def test_from_json_refuses_what_is_not_json(text: str) -> None:
+def test_from_json_refuses_invalid_json(text: str) -> None:
     with pytest.raises(ValueError, match=r"not (a )?JSON"):
         cloaca.Context.from_json(text)
 
 
 @pytest.mark.parametrize("text", ["[]", "1", "null", '"a"', "true"])
-def test_from_json_refuses_what_is_no_object(text: str) -> None:
+def test_from_json_refuses_anything_but_an_object(text: str) -> None:
     with pytest.raises(ValueError, match="a context is a JSON object, not"):
         cloaca.Context.from_json(text)
 
 
-def test_from_json_says_where() -> None:
+def test_from_json_names_the_location() -> None:
     with pytest.raises(ValueError, match=r"unexpected '\}' at character 8"):
         cloaca.Context.from_json('{"é":1,}')
 
@@ -259,8 +259,8 @@ def test_escapes_are_read() -> None:
 
 @pytest.mark.parametrize("value", [-1113178120592002.25, 111659285584252.125, 1e16, 1e-5, 0.0001, 5e-324, -0.0])
 def test_floats_are_written_as_python_writes_them(value: float) -> None:
-    """Between two texts that are equally short and equally near, libraries choose differently; a log must not depend on
-    which one is at work."""
+    """Libraries choose differently between two texts that are equally short and equally close; a log must not depend on
+    the library."""
     assert cloaca.Context({"value": value}).to_json() == f'{{"value":{value!r}}}'
 
 
@@ -304,8 +304,8 @@ def is_finite(value: object) -> bool:
 
 @settings(max_examples=600)
 @given(objects)
-def test_a_text_is_stored_as_the_values_that_python_reads_from_it_would_be(text: str) -> None:
-    """from_json makes no values on the way. What stands in the log must not depend on that, to the last byte."""
+def test_a_text_is_stored_like_the_values_that_python_reads_from_it(text: str) -> None:
+    """from_json creates no Python values. The stored bytes must be the same as with them."""
     expected = json.loads(text)
     if not is_finite(expected):
         with pytest.raises(ValueError, match="larger than any float"):
@@ -317,9 +317,9 @@ def test_a_text_is_stored_as_the_values_that_python_reads_from_it_would_be(text:
 
 
 def without_lone_surrogates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuses them also where a later pair with the same key takes the place of theirs, which Python then forgets.
+    """Refuses lone surrogates even in a pair that a later pair with the same key replaces, which Python ignores.
 
-    A backslash that was removed had left half of a pair of surrogates there; from_json refuses the text all the same.
+    Found with a text whose removed backslash left half of a surrogate pair; from_json refuses that text.
     """
     json.dumps(pairs, ensure_ascii=False).encode()
     return dict(pairs)
@@ -330,7 +330,7 @@ def without_lone_surrogates(pairs: list[tuple[str, object]]) -> dict[str, object
 def test_a_text_with_one_wrong_character_is_refused_where_python_refuses_it(text: str, at: int, wrong: str) -> None:
     broken = text[: at % len(text)] + wrong + text[at % len(text) + 1 :]
     try:
-        # What it reads may still be no value: a lone surrogate, an infinite float.
+        # Python may read what is still not a valid value: a lone surrogate, an infinite float.
         expected = cloaca.Context(json.loads(broken, object_pairs_hook=without_lone_surrogates))
     except (ValueError, TypeError):
         with pytest.raises(ValueError, match="JSON"):
@@ -347,7 +347,7 @@ def test_floats_are_stored_as_python_writes_them() -> None:
         assert cloaca.Context.from_json(f'{{"it": {text}}}').to_json() == f'{{"it":{stored}}}'
 
 
-def test_wide_and_deep_texts_are_read_as_well() -> None:
+def test_wide_and_deep_texts_are_read() -> None:
     wide = {f"key {number % 80}": number for number in range(100)}
     deep: object = 1
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""The console command ``cloaca`` of the wheel: changing what is in a log, while a runner has it and after."""
+"""The console command ``cloaca`` of the wheel: changing a log while a runner has it open, and afterwards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def greeting() -> str:
     return "greeting"
 
 
-def test_the_wheel_brings_cloaca(tmp_path: Path) -> None:
+def test_the_wheel_has_the_command_cloaca(tmp_path: Path) -> None:
     shown = command(tmp_path, "--version")
     assert (shown.returncode, shown.stdout) == (0, f"cloaca {cloaca.__version__}\n")
     assert command(tmp_path, "log", "--help").returncode == 0
@@ -67,7 +67,7 @@ def test_a_value_is_erased_while_a_runner_has_the_log(tmp_path: Path, greeting: 
     assert command(tmp_path, "replay", "verify", "--all").returncode == 0
 
 
-def test_an_execution_is_archived_dropped_and_imported(tmp_path: Path, greeting: str) -> None:
+def test_an_execution_is_archived_pruned_and_imported(tmp_path: Path, greeting: str) -> None:
     with cloaca.DefaultRunner(str(tmp_path / "log")) as runner:
         runner.execute(greeting, {"name": "Ada"})
     before = command(tmp_path, "replay", "latest", "context", "letters").stdout
@@ -113,14 +113,14 @@ runner.shutdown()
 
 
 def written(directory: Path, end: str) -> Path:
-    """A log of twenty executions whose process was closed or killed."""
+    """Writes a log of twenty executions, whose process ends with a close or a kill."""
     log = directory / "log"
     subprocess.run([sys.executable, "-c", RUN, str(log), end], timeout=LIMIT, check=end == "close")
     return log
 
 
 def strace(directory: Path, inject: str, *arguments: str, **variables: str) -> int:
-    """Runs a command of which a system call is made to fail, or to bring a signal; its exit code."""
+    """Runs a command with a fault or a signal injected into a system call; returns its exit code."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     program = [str(Path(sys.executable).with_name(arguments[0])), *arguments[1:]]
@@ -137,7 +137,7 @@ def is_whole(directory: Path) -> bool:
 
 @pytest.mark.parametrize("closed", [">&- 2>&-", "<&- >&- 2>&-"])
 def test_a_command_whose_standard_streams_are_closed_does_not_damage_the_log(tmp_path: Path, closed: str) -> None:
-    """`cloaca log prune … >&- 2>&-` damaged the log: its files had the numbers of the streams that were printed to."""
+    """Regression: `cloaca log prune … >&- 2>&-` damaged the log: its files got the standard streams' descriptors."""
     written(tmp_path, "close")
     program = Path(sys.executable).with_name("cloaca")
     for what in (f"{program} log prune --keep 5 --reason old --yes", f"{program} log compact --yes"):
@@ -146,8 +146,8 @@ def test_a_command_whose_standard_streams_are_closed_does_not_damage_the_log(tmp
         assert is_whole(tmp_path)
 
 
-def test_a_daemon_that_prints_into_nowhere_does_not_write_into_its_log(tmp_path: Path) -> None:
-    """A daemon that closes its standard streams and opens a log wrote into the log what a library printed."""
+def test_a_daemon_without_standard_streams_does_not_print_into_its_log(tmp_path: Path) -> None:
+    """Regression: after a daemon closed its standard streams and opened a log, a library's output went into the log."""
     daemon = """
 import os
 for number in (0, 1, 2): os.close(number)
@@ -170,7 +170,7 @@ with cloaca.DefaultRunner("log") as runner:
     "at", ["renameat2:signal=SIGKILL", "unlinkat:signal=SIGKILL:when=1", "unlinkat:signal=SIGKILL:when=5"]
 )
 def test_a_killed_compact_is_finished_by_the_next_command(tmp_path: Path, at: str) -> None:
-    """A compact that was killed while it removed the old files made every later one fail, with the log changed."""
+    """Regression: after a `compact` was killed while removing the old files, later ones changed the log and failed."""
     written(tmp_path, "close")
     assert strace(tmp_path, at, "cloaca", "log", "compact", "--yes") == -signal.SIGKILL
     again = command(tmp_path, "log", "prune", "--keep", "5", "--reason", "old", "--yes")
@@ -182,7 +182,7 @@ def test_a_killed_compact_is_finished_by_the_next_command(tmp_path: Path, at: st
 
 
 def test_an_interrupted_reader_leaves_nothing(tmp_path: Path) -> None:
-    """A reader that was interrupted left a copy of the index in /tmp, for everybody to read and for good."""
+    """Regression: an interrupted reader left a world-readable copy of the index in /tmp forever."""
     log = written(tmp_path, "kill")
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -195,7 +195,7 @@ def test_an_interrupted_reader_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_reader_needs_no_directory_for_temporary_files(tmp_path: Path) -> None:
-    """The log of a dead process could not be read where $TMPDIR was full, or not there."""
+    """Regression: the log of a dead process could not be read if $TMPDIR was full or missing."""
     written(tmp_path, "kill")
     program = Path(sys.executable).with_name("replay")
     environment = os.environ | {"TMPDIR": str(tmp_path / "missing")}
@@ -206,8 +206,8 @@ def test_a_reader_needs_no_directory_for_temporary_files(tmp_path: Path) -> None
     assert "20 executions" in done.stdout or done.stdout.count("Completed") == 20, done.stdout
 
 
-def test_a_log_that_lost_what_was_acknowledged_is_refused_by_the_engine(tmp_path: Path) -> None:
-    """A log whose process died and whose events came back as zeros was opened without a word, as an empty one."""
+def test_a_log_that_lost_acknowledged_events_is_refused(tmp_path: Path) -> None:
+    """Regression: a log of a dead process whose events had become zeros was silently opened as an empty one."""
     log = written(tmp_path, "kill")
     for segment in (log / "segments").iterdir():
         segment.write_bytes(bytes(segment.stat().st_size))
@@ -216,7 +216,7 @@ def test_a_log_that_lost_what_was_acknowledged_is_refused_by_the_engine(tmp_path
 
 
 def test_doctor_names_the_durability_of_the_runner_not_of_a_command(tmp_path: Path, greeting: str) -> None:
-    """After `cloaca log prune`, doctor said of a log with durability `os` that a power cut loses nothing."""
+    """Regression: after `cloaca log prune`, doctor said that a power cut loses nothing with durability `os`."""
     config = cloaca.DefaultRunnerConfig(durability="os")
     with cloaca.DefaultRunner(str(tmp_path / "log"), config) as runner:
         for _ in range(70):
@@ -230,8 +230,8 @@ def test_doctor_names_the_durability_of_the_runner_not_of_a_command(tmp_path: Pa
     assert "durability    sync:" in command(tmp_path, "replay", "doctor").stdout
 
 
-def test_a_log_whose_path_is_no_text_is_found_again(tmp_path: Path, greeting: str) -> None:
-    """A path is bytes: one that is no text was turned into another one on the way."""
+def test_a_log_whose_path_is_not_utf8_is_found_again(tmp_path: Path, greeting: str) -> None:
+    """Regression: a path that is not UTF-8 was converted to a different one."""
     name = os.fsdecode(b"log-\xff")
     with cloaca.DefaultRunner(os.path.join(tmp_path, name)) as runner:
         runner.execute(greeting, {"name": "Ada"})
@@ -243,9 +243,9 @@ def test_a_log_whose_path_is_no_text_is_found_again(tmp_path: Path, greeting: st
     assert sorted(os.listdir(os.fsencode(tmp_path))) == [b"elsewhere", b"log-\xff"]
 
 
-def test_an_erased_value_has_a_kind_of_its_own_in_python(tmp_path: Path) -> None:
-    """After `cloaca log erase`, `to_dict()`, `items()` and the key itself raised "ValueError: not JSON" for the whole
-    context, whatever else was in it, and `to_json()` gave a text that was none."""
+def test_an_erased_value_has_its_own_type_in_python(tmp_path: Path) -> None:
+    """Regression: after `cloaca log erase`, `to_dict()`, `items()` and the key itself raised "ValueError: not JSON" for
+    the whole context, and `to_json()` returned invalid JSON."""
 
     @cloaca.task
     def note(context: cloaca.Context) -> None:

@@ -1,4 +1,4 @@
-"""What the engine says arrives in `logging`."""
+"""Messages of the engine arrive in `logging`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def undeclared() -> None:
             assert context["n"] == 1
 
 
-def test_a_warning_is_there_when_execute_returns(
+def test_a_warning_is_logged_before_execute_returns(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     undeclared()
@@ -39,11 +39,11 @@ def test_a_warning_is_there_when_execute_returns(
     records = [record for record in caplog.records if record.name.startswith("cloaca.engine")]
     assert all(record.levelno >= logging.WARNING for record in records)
     messages = [record.getMessage() for record in records]
-    told = [message for message in messages if "`reader` reads `n`, which `writer` writes" in message]
-    assert told == ["`reader` reads `n`, which `writer` writes: add it to its dependencies"]
+    logged = [message for message in messages if "`reader` reads `n`, which `writer` writes" in message]
+    assert logged == ["`reader` reads `n`, which `writer` writes: add it to its dependencies"]
 
 
-def test_what_a_warning_names_is_on_its_record_too(
+def test_the_fields_of_a_warning_are_on_its_record(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     undeclared()
@@ -54,7 +54,7 @@ def test_what_a_warning_names_is_on_its_record_too(
     assert named == {"workflow": "undeclared", "task": "reader", "key": "n", "writer": "writer"}
 
 
-def test_a_message_that_names_nothing_is_followed_by_its_fields(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_plain_message_is_followed_by_its_fields(caplog: pytest.LogCaptureFixture) -> None:
     fields = [("error", "no % space"), ("name", "x")]
     _logging._emit(logging.ERROR, "cloaca.engine", "it could not be shut down in order", fields)
     [record] = caplog.records
@@ -62,7 +62,7 @@ def test_a_message_that_names_nothing_is_followed_by_its_fields(caplog: pytest.L
     assert (record.error, record.name) == ("no % space", "cloaca.engine")  # type: ignore[attr-defined]
 
 
-def test_a_program_that_configures_nothing_is_told_in_plain_sentences(
+def test_without_logging_configuration_warnings_are_plain_sentences(
     run_python: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = run_python("""
@@ -109,10 +109,10 @@ def test_a_handler_may_use_the_runner(runner: cloaca.DefaultRunner) -> None:
     assert seen
 
 
-def test_a_task_that_has_finally_failed_is_a_warning_with_the_command_to_type(
+def test_a_failed_task_is_a_warning_with_the_command_to_run(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody heard of a task that failed unless the program looked at the result."""
+    """Regression: a failed task was invisible unless the program looked at the result."""
     with cloaca.WorkflowBuilder("sad"):
 
         @cloaca.task(retry_attempts=2, retry_delay_ms=1)
@@ -120,15 +120,15 @@ def test_a_task_that_has_finally_failed_is_a_warning_with_the_command_to_type(
             raise ValueError("no luck")
 
     result = runner.execute("sad")
-    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert [record.getMessage() for record in told] == [
+    logged = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.getMessage() for record in logged] == [
         "task 'broken' of workflow 'sad' failed in attempt 2: ValueError: no luck "
         f"(replay {result.execution_id} explain broken)"
     ]
-    assert (told[0].task, told[0].attempt) == ("broken", "2")  # type: ignore[attr-defined]
+    assert (logged[0].task, logged[0].attempt) == ("broken", "2")  # type: ignore[attr-defined]
 
 
-def test_the_course_of_an_execution_is_there_for_whoever_asks(
+def test_the_progress_of_an_execution_is_logged_at_lower_levels(
     runner: cloaca.DefaultRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     with cloaca.WorkflowBuilder("plain"):
@@ -142,10 +142,10 @@ def test_the_course_of_an_execution_is_there_for_whoever_asks(
     calls: list[int] = []
     with caplog.at_level(logging.DEBUG, "cloaca"):
         result = runner.execute("plain")
-    told = [
+    logged = [
         (record.levelname, record.getMessage()) for record in caplog.records if record.name == "cloaca.engine.execution"
     ]
-    assert told == [
+    assert logged == [
         ("INFO", f"execution {result.execution_id} of workflow 'plain' started"),
         ("DEBUG", "task 'once' started, attempt 1"),
         ("INFO", "task 'once' of workflow 'plain' failed in attempt 1 and is tried again: ValueError: not yet"),
@@ -156,7 +156,7 @@ def test_the_course_of_an_execution_is_there_for_whoever_asks(
 
 
 class Raises(logging.Filter):
-    """Adds a request id to records that have none, and trips over the engine's."""
+    """A filter that raises on the engine's records, as one that expects a request id does."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -173,14 +173,14 @@ class Raises(logging.Filter):
 def test_logging_code_that_raises_loses_no_result(
     runner: cloaca.DefaultRunner, capsys: pytest.CaptureFixture[str], place: str, error: BaseException
 ) -> None:
-    """A filter of the program's raised KeyError: `execute` raised that instead of returning the result, and the thread
-    that hands records over ended, so that nothing was ever logged again."""
+    """Regression: when a filter of the program raised KeyError, `execute` raised that instead of returning the result,
+    and the thread that forwards records ended, so that nothing was logged any more."""
 
     class Handler(logging.StreamHandler):  # type: ignore[type-arg]
         def emit(self, record: logging.LogRecord) -> None:
             if place == "handler":
                 raises.filter(record)
-            told.append(self.format(record))
+            logged.append(self.format(record))
 
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
@@ -197,7 +197,7 @@ def test_logging_code_that_raises_loses_no_result(
         def broken() -> None:
             raise ValueError("no luck")
 
-    told: list[str] = []
+    logged: list[str] = []
     raises, handler = Raises(error), Handler()
     handler.setFormatter(Formatter())
     if place == "filter":
@@ -210,12 +210,12 @@ def test_logging_code_that_raises_loses_no_result(
     try:
         for _ in range(3):
             assert runner.execute("sad", timeout=LIMIT).status == "Failed"
-        assert not [line for line in told if "no luck" in line]
+        assert not [line for line in logged if "no luck" in line]
         assert f"{type(error).__name__}" in capsys.readouterr().err
         raises.error = None
         runner.submit("sad")
         limit = time.monotonic() + LIMIT
-        while not [line for line in told if "no luck" in line]:
+        while not [line for line in logged if "no luck" in line]:
             assert time.monotonic() < limit
             time.sleep(0.005)
         assert runner.execute("sad", timeout=LIMIT).status == "Failed"

@@ -1,4 +1,4 @@
-"""Executions that tasks wait for: while there are slots, and when there are none left."""
+"""Tasks that wait for executions, while there are slots and when none are left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def open_runner(slots: int) -> DefaultRunner:
 
 
 def define(name: str, *bodies: Callable[..., Any], **options: Any) -> None:
-    """A workflow of independent tasks, each tried once."""
+    """Defines a workflow of independent tasks with one attempt each."""
     with cloaca.WorkflowBuilder(name):
         for number, body in enumerate(bodies):
             cloaca.task(id=f"{name}_{number}", retry_attempts=1, **options)(body)
@@ -41,8 +41,8 @@ def by_result(runner: DefaultRunner, name: str) -> Any:
 
 
 @pytest.mark.parametrize("ask", [by_execute, by_result])
-def test_when_every_slot_waits_for_an_execution_one_wait_is_refused_at_once(ask: Ask) -> None:
-    """Four parents were started on four slots, and each executed a child: nothing ever ran again."""
+def test_if_every_slot_waits_for_an_execution_one_wait_is_refused_at_once(ask: Ask) -> None:
+    """Regression: four parents ran on four slots, and each executed a child: nothing ever ran again."""
     together = threading.Barrier(4)
 
     def parent(context: Context) -> None:
@@ -53,7 +53,7 @@ def test_when_every_slot_waits_for_an_execution_one_wait_is_refused_at_once(ask:
     define("parent", parent)
     with open_runner(4) as runner:
         results = [execution.result(LIMIT) for execution in [runner.submit("parent") for _ in range(4)]]
-    # The slot of the one that failed let the others go on.
+    # The slot of the failed one let the others continue.
     assert sorted(result.status for result in results) == ["Completed"] * 3 + ["Failed"]
     [message] = [result.error_message for result in results if result.status == "Failed"]
     assert message is not None
@@ -63,7 +63,7 @@ def test_when_every_slot_waits_for_an_execution_one_wait_is_refused_at_once(ask:
     assert "handle.defer_until(lambda: execution.done)" in message
 
 
-def test_the_same_in_coroutines_also_where_they_gather_several() -> None:
+def test_the_same_in_coroutines_also_with_gather() -> None:
     def make(count: int) -> Callable[[Context], Any]:
         async def parent(context: Context) -> None:
             asked = (runner.execute_async("child") for _ in range(count))
@@ -92,7 +92,7 @@ def test_a_chain_of_executions_that_is_longer_than_the_slots_is_refused_at_its_e
         assert (result.status, result.final_context["got"]) == ("Completed", "Completed")
 
 
-def test_what_the_message_says_to_write_instead_works_with_one_slot() -> None:
+def test_the_advice_of_the_message_works_with_one_slot() -> None:
     def parent(context: Context, handle: TaskHandle) -> None:
         execution = runner.submit("child")
         handle.defer_until(lambda: execution.done, poll_interval_ms=1)
@@ -110,8 +110,8 @@ def test_what_the_message_says_to_write_instead_works_with_one_slot() -> None:
     assert result.final_context.to_dict() == {"plain": "Completed", "async": "Completed"}
 
 
-def test_a_wait_that_can_end_is_left_alone() -> None:
-    """The only slot but one is held by a child that runs, and by waits that have a limit, or are for what is over."""
+def test_a_wait_that_can_end_is_not_refused() -> None:
+    """One of the two slots is held by a running child, and by waits with a limit or for ended executions."""
     running, go_on = threading.Event(), threading.Event()
 
     def slow(context: Context) -> None:
@@ -139,7 +139,7 @@ def test_a_wait_that_can_end_is_left_alone() -> None:
         assert runner.execute("limited", timeout=LIMIT).final_context["limit"] is True
 
 
-def test_another_attempt_of_a_refused_task_may_find_a_slot() -> None:
+def test_a_retry_of_a_refused_task_may_find_a_slot() -> None:
     def parent(context: Context, handle: TaskHandle) -> None:
         if handle.attempt > 1:
             return
@@ -153,7 +153,7 @@ def test_another_attempt_of_a_refused_task_may_find_a_slot() -> None:
     assert (result.status, result.tasks["parent"].attempts) == ("Completed", 2)
 
 
-def test_a_runner_of_its_own_is_no_part_of_it() -> None:
+def test_a_wait_on_another_runner_is_not_refused() -> None:
     def parent(context: Context) -> None:
         with open_runner(1) as own:
             context["got"] = own.execute("child").status

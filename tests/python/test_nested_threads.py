@@ -1,4 +1,4 @@
-"""Executions that tasks wait for on threads of their own, which do not know whose they are."""
+"""Tasks that wait for executions on their own threads, which are not associated with an attempt."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from conftest import LIMIT
 from test_nested import child, define, open_runner
 
 HINT = "handle.defer_until(lambda: execution.done)"
-# So many seconds may pass until a wait without end is noticed. Every wait here has no limit of its own.
+# The seconds within which a wait that cannot end must be detected. The waits here have no timeout of their own.
 SOON = 10.0
 
 
 def wait_until(holds: Callable[[], bool], what: str, within: float = LIMIT) -> None:
     end = time.monotonic() + within
     while not holds():
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < end, f"timed out waiting for {what}"
         time.sleep(0.01)
 
 
@@ -44,7 +44,7 @@ def runner() -> Iterator[DefaultRunner]:
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    """A pool that was there before any attempt, with its threads."""
+    """A pool whose threads exist before any attempt."""
     pool = ThreadPoolExecutor(2)
     together = threading.Barrier(2)
     concurrent.futures.wait([pool.submit(together.wait, LIMIT) for _ in range(2)])
@@ -124,8 +124,8 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: str(way.__name__))
 def test_a_wait_on_a_pool_is_refused_when_every_slot_waits_so(runner: DefaultRunner, way: Parent) -> None:
-    """Tasks handed `runner.execute` to a pool of their own: with as many of them as slots, nothing ran until the
-    timeouts, in silence."""
+    """Regression: tasks passed `runner.execute` to their own pool: with as many of them as slots, nothing ran until the
+    timeouts, without any message."""
     together = threading.Barrier(2)
 
     def parent(context: Context) -> None:
@@ -142,7 +142,7 @@ def test_a_wait_on_a_pool_is_refused_when_every_slot_waits_so(runner: DefaultRun
             assert HINT in str(result.error_message)
 
 
-def test_the_same_where_a_thread_is_joined(runner: DefaultRunner) -> None:
+def test_the_same_if_a_thread_is_joined(runner: DefaultRunner) -> None:
     refused: list[BaseException] = []
 
     def parent(context: Context) -> None:
@@ -163,19 +163,17 @@ def test_the_same_where_a_thread_is_joined(runner: DefaultRunner) -> None:
         result = runner.submit("parent").result(SOON)
     finally:
         threading.excepthook = hook
-    # A thread's exception ends the thread alone; the task goes on without what it waited for.
+    # The exception ends only the thread; the task continues without the result.
     assert result.status == "Completed"
     assert [HINT in str(error) for error in refused] == [True]
 
 
-def test_a_pool_that_was_there_before_and_is_shared_by_the_attempts(
-    runner: DefaultRunner, pool: ThreadPoolExecutor
-) -> None:
+def test_an_existing_pool_that_attempts_share(runner: DefaultRunner, pool: ThreadPoolExecutor) -> None:
     def parent(context: Context) -> None:
         context["got"] = pool.submit(runner.execute, "child").result().status
 
     define("parent", parent)
-    # The threads serve one attempt after the other.
+    # The threads serve one attempt after another.
     assert [runner.execute("parent", timeout=SOON).status for _ in range(2)] == ["Completed"] * 2
     for _ in range(2):
         define("parent", parent, parent)
@@ -198,7 +196,7 @@ def test_a_shared_pool_that_is_smaller_than_the_slots(runner: DefaultRunner) -> 
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_coroutines_that_hand_the_call_to_a_pool(runner: DefaultRunner, pool: ThreadPoolExecutor, shared: bool) -> None:
+def test_coroutines_that_call_in_a_pool(runner: DefaultRunner, pool: ThreadPoolExecutor, shared: bool) -> None:
     async def call() -> Any:
         loop = asyncio.get_running_loop()
         if shared:
@@ -241,10 +239,10 @@ def _both_slots_are_taken(execution: cloaca.Execution) -> bool:
     return [event.kind for event in execution.history().events].count("TaskStarted") == 2
 
 
-def test_tasks_that_work_refuse_nobody(runner: DefaultRunner, pool: ThreadPoolExecutor) -> None:
-    """The program waits on its main thread, on others and in coroutines for what gets a slot later: the slots are held
-    by a task that computes, one that sleeps, ones that wait with a limit or for a future without any execution behind
-    it, and by a task whose pool has something else to do as well."""
+def test_working_tasks_cause_no_refusal(runner: DefaultRunner, pool: ThreadPoolExecutor) -> None:
+    """The program waits on its main thread, on others and in coroutines for executions that get a slot later: the slots
+    are held by tasks that compute, sleep, wait with a limit or for a future that no execution completes, and by a task
+    whose pool has other work as well."""
 
     def computes(context: Context) -> None:
         end = time.monotonic() + 0.7
@@ -259,7 +257,7 @@ def test_tasks_that_work_refuse_nobody(runner: DefaultRunner, pool: ThreadPoolEx
             asked = own.submit(lambda: runner.submit("child").result(timeout=0.7))
             with pytest.raises(concurrent.futures.TimeoutError):
                 asked.result(timeout=0.4)
-            # In time or not: nobody has refused it.
+            # In time or not, it was not refused.
             assert not isinstance(asked.exception(), cloaca.NoSlotLeftError)
 
     def waits_for_a_future_of_somebody(context: Context) -> None:
@@ -272,7 +270,7 @@ def test_tasks_that_work_refuse_nobody(runner: DefaultRunner, pool: ThreadPoolEx
         time.sleep(0.7)
 
     def waits_for_the_first(context: Context) -> None:
-        # The attempt ends while a thread of its pool still waits.
+        # The attempt ends while a thread of its pool is still waiting.
         own = ThreadPoolExecutor(2)
         futures = [own.submit(runner.execute, "child"), own.submit(time.sleep, 0.7)]
         concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_COMPLETED)
@@ -288,7 +286,7 @@ def test_tasks_that_work_refuse_nobody(runner: DefaultRunner, pool: ThreadPoolEx
 
     async def waits_at_most(context: Context) -> None:
         called = asyncio.get_running_loop().run_in_executor(pool, runner.execute, "child")
-        # In time or not: nobody has refused it.
+        # In time or not, it was not refused.
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.shield(called), 0.7)
 
@@ -309,10 +307,8 @@ def test_tasks_that_work_refuse_nobody(runner: DefaultRunner, pool: ThreadPoolEx
         assert holder.result(SOON).error_message is None, first.__name__
 
 
-def test_a_wait_that_nobody_can_be_sure_of_is_warned_about(
-    runner: DefaultRunner, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A task that waits for a queue may wait for anybody: it cannot be refused, but it is not silent either."""
+def test_a_wait_that_may_never_end_is_warned_about(runner: DefaultRunner, caplog: pytest.LogCaptureFixture) -> None:
+    """A task that waits for a queue may be waiting for anything: it is not refused, but there is a warning."""
     answers: queue.Queue[str] = queue.Queue()
 
     def parent(context: Context) -> None:
@@ -331,12 +327,12 @@ def test_a_wait_that_nobody_can_be_sure_of_is_warned_about(
     assert len(waiting) == 2
     assert "each of the 2 slots" in str(waiting[0].reason)
     assert HINT in str(waiting[0].next_step)
-    # It was right: nothing goes on by itself. And the word is gone as soon as something does.
+    # The warning was right: nothing continues by itself. It disappears as soon as something does.
     execution.cancel()
     wait_until(lambda: len(runner.list_executions("Completed", "child")) == 2, "slots for the children")
 
 
-def test_what_the_message_says_works_for_calls_on_a_pool(pool: ThreadPoolExecutor) -> None:
+def test_the_advice_of_the_message_works_for_calls_in_a_pool(pool: ThreadPoolExecutor) -> None:
     def parent(context: Context, handle: TaskHandle) -> None:
         execution = pool.submit(runner.submit, "child").result()
         handle.defer_until(lambda: execution.done, poll_interval_ms=1)

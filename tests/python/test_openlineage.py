@@ -1,4 +1,4 @@
-"""``replay ID export --to openlineage``, read by OpenLineage's own client, which writes the same again."""
+"""``replay ID export --to openlineage``: OpenLineage's own client reads it, and writes the same again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def exported(directory: Path, execution: str) -> list[dict[str, Any]]:
 
 
 def facet(name: str, fields: dict[str, Any]) -> base.RunFacet:
-    """The facet by the client's class, which takes no field that the facet does not have."""
+    """Builds a facet with the client's class, which refuses unknown fields."""
     fields = {key: value for key, value in fields.items() if key != "_schemaURL"}
     producer = fields.pop("_producer")
     if name == "parent":
@@ -40,7 +40,7 @@ def facet(name: str, fields: dict[str, Any]) -> base.RunFacet:
 
 
 def event(written: dict[str, Any]) -> base.RunEvent:
-    """The event by the client's classes, which check ids and times and take no field that they do not know."""
+    """Builds an event with the client's classes, which check ids and times and refuse unknown fields."""
     fields = copy.deepcopy({key: value for key, value in written.items() if key != "schemaURL"})
     run, job = fields.pop("run"), fields.pop("job")
     facets = {name: facet(name, value) for name, value in run.pop("facets").items()}
@@ -55,7 +55,7 @@ def event(written: dict[str, Any]) -> base.RunEvent:
 
 
 def bare(value: Any) -> Any:
-    """Without the empty facets that the client adds, and we leave out."""
+    """Removes the empty facets that the client adds, and we omit."""
     if isinstance(value, dict):
         empty = {"facets", "inputFacets", "outputFacets"}
         return {key: bare(of) for key, of in value.items() if not (key in empty and of == {})}
@@ -89,7 +89,7 @@ def test_the_published_client_writes_the_same_events(tmp_path: Path, executions:
             assert bare(Serde.to_dict(event(written))) == bare(written)
 
 
-def test_the_client_would_not_take_what_is_none(tmp_path: Path, executions: list[str]) -> None:
+def test_the_client_refuses_invalid_events(tmp_path: Path, executions: list[str]) -> None:
     first = exported(tmp_path, executions[0])[1]
     for broken in (
         {**first, "eventTime": "yesterday"},

@@ -1,4 +1,4 @@
-"""Whole programs: how they start, are interrupted, and end."""
+"""Complete programs: their start, interruption and end."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def long(body: str) -> str:
 
 
 @pytest.mark.parametrize("body", ["time.sleep(100)", "while True: pass", "threading.Event().wait()"])
-def test_a_running_task_does_not_hold_up_the_exit(run_python: Run, body: str) -> None:
+def test_a_running_task_does_not_delay_the_exit(run_python: Run, body: str) -> None:
     done = run_python(
         long(body)
         + """
@@ -60,7 +60,7 @@ def test_a_running_task_does_not_hold_up_the_exit(run_python: Run, body: str) ->
     assert (done.returncode, done.stdout, done.stderr) == (3, "the end\n", "")
 
 
-def test_a_running_async_task_does_not_hold_up_the_exit(run_python: Run) -> None:
+def test_a_running_async_task_does_not_delay_the_exit(run_python: Run) -> None:
     done = run_python(
         """
         import asyncio, threading
@@ -81,7 +81,7 @@ def test_a_running_async_task_does_not_hold_up_the_exit(run_python: Run) -> None
     assert done.stderr == ""
 
 
-def test_a_running_callback_does_not_hold_up_the_exit(run_python: Run) -> None:
+def test_a_running_callback_does_not_delay_the_exit(run_python: Run) -> None:
     done = run_python("""
         import threading, time
         import cloaca
@@ -105,7 +105,7 @@ def test_a_running_callback_does_not_hold_up_the_exit(run_python: Run) -> None:
     assert done.stderr == ""
 
 
-def test_a_daemon_that_waits_does_not_hold_up_the_exit(run_python: Run) -> None:
+def test_a_waiting_daemon_thread_does_not_delay_the_exit(run_python: Run) -> None:
     for _ in range(3):
         done = run_python(
             long("time.sleep(100)")
@@ -169,7 +169,7 @@ def test_ctrl_c_leaves_the_wait_at_once_and_the_execution_running(tmp_path: Path
 import signal, sys, time
 import cloaca
 
-# A shell that starts the tests in the background has them ignore Ctrl-C.
+# A shell that starts the tests in the background makes them ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 with cloaca.WorkflowBuilder("long"):
@@ -206,7 +206,7 @@ print(runner.get_execution(execution.id).result(10).final_context, flush=True)
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
         assert process.stdout.readline() == "Running\n"
-        # Only now the task may end.
+        # Only now let the task end.
         out, error = process.communicate("\n", timeout=LIMIT)
         assert (out, error) == ('Context({"done":true})\n', "")
         assert process.returncode == 0
@@ -245,7 +245,7 @@ cloaca.DefaultRunner("log").execute("long")
         process.communicate()
 
 
-def test_the_wheel_brings_replay(run_python: Run, tmp_path: Path) -> None:
+def test_the_wheel_has_the_command_replay(run_python: Run, tmp_path: Path) -> None:
     run_python("""
         import cloaca
         with cloaca.WorkflowBuilder("shown"):

@@ -27,7 +27,7 @@ PROGRAM = """
         def first(context): ...
         @cloaca.task(dependencies=[first], retry_attempts=1)
         def second(context):
-            # Until somebody has seen the bar.
+            # Wait until the test has seen the bar.
             while not Path("seen").exists():
                 threading.Event().wait(0.01)
             if "fail" in sys.argv or "warn" in sys.argv:
@@ -35,7 +35,7 @@ PROGRAM = """
         if "warn" in sys.argv:
             @cloaca.task(dependencies=[second], trigger_rule="all_done")
             def third(context):
-                # The bar is drawn on beside the warning of the failure.
+                # The bar is drawn again after the warning of the failure.
                 threading.Event().wait(0.5)
 
     with cloaca.DefaultRunner(":memory:") as runner:
@@ -44,7 +44,7 @@ PROGRAM = """
 
 
 def on_terminal(tmp_path: Path, *arguments: str) -> str:
-    """What a program shows on a terminal."""
+    """Returns the output of a program on a terminal."""
     own, its = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), *arguments],
@@ -77,7 +77,7 @@ def on_terminal(tmp_path: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("how", ["plain", "rich"])
-def test_a_terminal_shows_how_far_it_is(tmp_path: Path, how: str) -> None:
+def test_a_terminal_shows_the_progress(tmp_path: Path, how: str) -> None:
     shown = on_terminal(tmp_path, how)
     assert "[b]steps" in shown
     assert re.search(r"1/2", shown)
@@ -93,18 +93,18 @@ def test_a_failure_ends_the_bar_too(tmp_path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["plain", "rich"])
-def test_a_warning_begins_a_line_of_its_own(tmp_path: Path, how: str) -> None:
-    """A warning was written behind the bar: `steps [####----] 1/2 0 s secondtask 'second' ... failed in attempt 1`."""
+def test_a_warning_begins_a_new_line(tmp_path: Path, how: str) -> None:
+    """Regression: a warning was printed behind the bar: `steps [##--] 1/2 0 s secondtask 'second' ... failed`."""
     shown = on_terminal(tmp_path, how, "warn")
     lines = shown.replace("\r\n", "\n").split("\n")
     [warning] = [line for line in lines if "failed in attempt 1: Error: no" in line]
-    # What a terminal shows of a line is what follows the last return to its beginning.
+    # A terminal shows of a line what follows the last carriage return.
     shown_of_it = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", warning).split("\r")[-1]
     assert shown_of_it.startswith("task 'second' of workflow")
     assert shown.rstrip().endswith("Completed")
 
 
-def test_elsewhere_nothing_is_shown(tmp_path: Path) -> None:
+def test_without_a_terminal_nothing_is_shown(tmp_path: Path) -> None:
     (tmp_path / "seen").touch()
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM)],
@@ -130,7 +130,7 @@ def test_a_program_without_standard_output(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["plain", "rich"])
 @pytest.mark.parametrize("method", ["isatty", "write", "flush"])
 def test_a_terminal_that_is_gone_loses_no_result(tmp_path: Path, how: str, method: str) -> None:
-    """The bar is drawn on the program's own `sys.stdout`: where that raised, `execute` raised, too."""
+    """Regression: the bar is drawn on the program's own `sys.stdout`; if that raised, `execute` raised, too."""
     (tmp_path / "seen").touch()
     odd = f"""
     class Odd:

@@ -1,6 +1,6 @@
-"""Eight broken workflows, and what `replay` says of each: `replay/EXAMPLES.md` shows the very output.
+"""Eight broken workflows with the output of `replay` for each, as shown in `replay/EXAMPLES.md`.
 
-`UPDATE_EXAMPLES=1 pytest test_replay_examples.py` writes the output of this run into it.
+`UPDATE_EXAMPLES=1 pytest test_replay_examples.py` writes the output of this run into that file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 #: A block of the document: an example's name, and the console below it.
 BLOCK = re.compile(r"(<!-- (\w+) -->\n```console\n)(.*?)(```)", re.DOTALL)
 
-#: What differs from run to run, and what stands for it when two runs are compared.
+#: Patterns that differ from run to run, and their placeholders for a comparison.
 VARIES = [
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "ID"),
     (r"v[0-9a-f]{6}\b", "VERSION"),
@@ -39,26 +39,26 @@ VARIES = [
 
 
 def alike(text: str) -> list[str]:
-    """The lines of an output without what differs from run to run."""
+    """Returns the words of an output, with placeholders for what differs from run to run."""
     for pattern, stands in VARIES:
         text = re.sub(pattern, stands, text)
-    # A line may break elsewhere where a span has another length.
+    # Line breaks move if a duration has another length, so they are ignored.
     return text.split()
 
 
 def replay(directory: Path, *arguments: str) -> str:
-    """What `replay` writes, both to standard output and to standard error, without what names this machine."""
+    """Returns the standard output and standard error of `replay`, without the names of this machine."""
     program = Path(sys.executable).with_name("replay")
     done = subprocess.run(
         [program, *arguments], cwd=directory, capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert done.returncode in (0, 1), done.stderr
-    told = done.stdout + done.stderr
-    return told.replace(f"{directory}{os.sep}", "").replace(f" on {socket.gethostname()}\n", " on db01\n")
+    output = done.stdout + done.stderr
+    return output.replace(f"{directory}{os.sep}", "").replace(f" on {socket.gethostname()}\n", " on db01\n")
 
 
 def run(directory: Path, name: str) -> None:
-    """Runs an example, again and again if it kills its process."""
+    """Runs an example, repeatedly if it kills its process."""
     program = shutil.copy(EXAMPLES / f"{name}.py", directory)
     for _ in range(8):
         done = subprocess.run(
@@ -72,17 +72,17 @@ def run(directory: Path, name: str) -> None:
         if done.returncode == 0:
             return
         assert done.returncode == -signal.SIGKILL, done.stderr
-    raise AssertionError(f"{name} never came to its end")
+    raise AssertionError(f"{name} never ended")
 
 
 def commands(console: str) -> list[list[str]]:
-    """The commands of a console that are `replay`."""
+    """Returns the `replay` commands of a console."""
     lines = [line.removeprefix("$ ") for line in console.splitlines() if line.startswith("$ replay ")]
     return [line.split()[1:] for line in lines]
 
 
 def blocks() -> dict[str, str]:
-    """The console of each example."""
+    """Returns the console of each example."""
     return {found.group(2): found.group(3) for found in BLOCK.finditer(DOCUMENT.read_text(encoding="utf-8"))}
 
 
@@ -91,7 +91,7 @@ def test_the_document_shows_every_example() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_document_shows_what_replay_says(name: str, tmp_path: Path) -> None:
+def test_the_document_shows_the_output_of_replay(name: str, tmp_path: Path) -> None:
     console = blocks()[name]
     run(tmp_path, name)
     lines = [line for line in console.splitlines() if line.startswith("$ ") and not line.startswith("$ replay ")]

@@ -1,4 +1,4 @@
-"""A program that is killed in the middle of a workflow, and the one that finishes it."""
+"""A program is killed in the middle of a workflow, and a second one finishes it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def note(task):
     with open("runs", "a") as file:
         file.write(task + chr(10))
 
-def told(task_id, context):
-    note("told " + task_id)
+def success(task_id, context):
+    note("success " + task_id)
 
 with cloaca.WorkflowBuilder("order"):
-    @cloaca.task(on_success=told)
+    @cloaca.task(on_success=success)
     def reserve(context):
         note("reserve")
         context["reserved"] = context["items"] * 2
 
-    @cloaca.task(dependencies=[reserve], on_success=told)
+    @cloaca.task(dependencies=[reserve], on_success=success)
     async def charge(context, handle):
         note("charge")
         if sys.argv[1] == "first":
@@ -63,13 +63,13 @@ def test_a_second_program_finishes_what_a_killed_one_began(
     try:
         assert killed.stdout is not None
         assert [killed.stdout.readline(), killed.stdout.readline()] == ["recovered 0\n", "charging\n"]
-        # The other branch is done, as far as anybody can tell from outside: the log is asked below.
+        # Wait until the other branch is done, as far as `replay` shows it; the log is checked below.
         run_python("""
             import os, subprocess, sys, time
             replay = os.path.join(os.path.dirname(sys.executable), "replay")
             def packed():
                 shown = subprocess.run([replay, "latest"], capture_output=True, text=True)
-                return "packed" in shown.stdout and "told reserve" in open("runs").read()
+                return "packed" in shown.stdout and "success reserve" in open("runs").read()
             while not packed():
                 time.sleep(0.05)
         """)
@@ -77,7 +77,7 @@ def test_a_second_program_finishes_what_a_killed_one_began(
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
     before = runs.read_text().split("\n")
-    assert sorted(before) == ["", "charge", "pack", "reserve", "told reserve"]
+    assert sorted(before) == ["", "charge", "pack", "reserve", "success reserve"]
 
     def run_again() -> list[str]:
         done = subprocess.run(
@@ -86,15 +86,15 @@ def test_a_second_program_finishes_what_a_killed_one_began(
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    said = run_again()
+    output = run_again()
     context = 'Context({"charged_by_attempt":2,"items":3,"packed":true,"reserved":6,"shipped":true})'
-    assert said == [
+    assert output == [
         "recovered 1",
         f"{EXECUTION} Completed {context}",
         "{'reserve': 1, 'charge': 2, 'pack': 1, 'ship': 1}",
     ]
     after = runs.read_text().split("\n")
-    assert sorted(after[len(before) - 1 :]) == ["", "charge", "ship", "told charge"]
-    # Once more: it is over, and nothing runs.
-    assert run_again() == ["recovered 0", *said[1:]]
+    assert sorted(after[len(before) - 1 :]) == ["", "charge", "ship", "success charge"]
+    # A third run: the execution has ended, and nothing runs.
+    assert run_again() == ["recovered 0", *output[1:]]
     assert runs.read_text().split("\n") == after

@@ -1,4 +1,4 @@
-"""Trigger rules, from the decorator to what the result says of the tasks that did not run."""
+"""Trigger rules, from the decorator to the result of skipped tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tree = cloaca.Condition | Mapping[str, Any]
 
 
 def states(runner: cloaca.DefaultRunner, ends: Mapping[str, str], **rule: Any) -> cloaca.TaskResult:
-    """How a task goes whose dependencies end so: `ok`, `fails` or `skips`."""
+    """Returns the result of a task whose dependencies end like this: `ok`, `fails` or `skips`."""
     with cloaca.WorkflowBuilder("rule"):
         for task_id, end in ends.items():
             condition = {"trigger_rules": cloaca.context_value("no such key", "exists")} if end == "skips" else {}
@@ -47,7 +47,7 @@ ALL_FAIL = {"a": "fails", "b": "fails"}
         ("always", [OK, FAILS, SKIPS, ALL_FAIL]),
     ],
 )
-def test_a_rule_with_a_name(runner: cloaca.DefaultRunner, rule: str, runs: list[dict[str, str]]) -> None:
+def test_named_rules(runner: cloaca.DefaultRunner, rule: str, runs: list[dict[str, str]]) -> None:
     for ends in (OK, FAILS, SKIPS, ALL_FAIL):
         task = states(runner, ends, trigger_rule=rule)
         if ends in runs:
@@ -123,10 +123,11 @@ def test_a_tree_that_names_no_task_is_refused() -> None:
         def ruled() -> None: ...
 
 
-def test_a_failure_that_no_task_handled_fails_the_execution_and_every_view_says_so(
+def test_an_unhandled_failure_fails_the_execution_in_every_view(
     tmp_path: Path,
 ) -> None:
-    """The handler ran only if all failed, and one of two was fine: the execution was reported as completed."""
+    """Regression: the handler runs only if all dependencies failed, and one of two was fine, but the execution was
+    reported as completed."""
     with cloaca.WorkflowBuilder("bills"):
 
         @cloaca.task(retry_attempts=1)

@@ -1,4 +1,4 @@
-"""A runner executes workflows: in order, in parallel, with retries, and says how it went."""
+"""A runner executes workflows in order, in parallel and with retries, and returns their results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from conftest import LIMIT
 
 
-def test_a_workflow_runs_and_gives_its_context(runner: cloaca.DefaultRunner) -> None:
+def test_a_workflow_runs_and_returns_its_context(runner: cloaca.DefaultRunner) -> None:
     with cloaca.WorkflowBuilder("runs"):
 
         @cloaca.task
@@ -63,7 +63,7 @@ def test_a_result_knows_its_times_and_tasks(runner: cloaca.DefaultRunner) -> Non
     assert isinstance(result, cloaca.PipelineResult)
 
 
-def test_a_dict_is_taken_as_the_context(runner: cloaca.DefaultRunner) -> None:
+def test_a_dict_is_accepted_as_the_context(runner: cloaca.DefaultRunner) -> None:
     with cloaca.WorkflowBuilder("dict"):
 
         @cloaca.task
@@ -88,7 +88,7 @@ def test_a_dict_is_taken_as_the_context(runner: cloaca.DefaultRunner) -> None:
         ("context.copy()", {"old": 1, "written": 1}),
     ],
 )
-def test_what_a_task_may_return(runner: cloaca.DefaultRunner, returned: str, final: dict[str, int]) -> None:
+def test_valid_return_values_of_a_task(runner: cloaca.DefaultRunner, returned: str, final: dict[str, int]) -> None:
     with cloaca.WorkflowBuilder("returns"):
 
         @cloaca.task
@@ -109,7 +109,7 @@ def test_what_a_task_may_return(runner: cloaca.DefaultRunner, returned: str, fin
         ("{1: 1}", "a context key must be a str, not int"),
     ],
 )
-def test_what_a_task_may_not_return_fails_the_attempt(runner: cloaca.DefaultRunner, returned: str, says: str) -> None:
+def test_an_invalid_return_value_fails_the_attempt(runner: cloaca.DefaultRunner, returned: str, says: str) -> None:
     with cloaca.WorkflowBuilder("may_not"):
 
         @cloaca.task(retry_attempts=1)
@@ -135,7 +135,7 @@ def test_four_tasks_that_wait_for_each_other_run_together(runner: cloaca.Default
     assert runner.execute("together").status == "Completed"
 
 
-def test_no_more_attempts_run_at_once_than_the_config_says() -> None:
+def test_concurrent_attempts_are_limited_by_the_config() -> None:
     running, most, lock = 0, 0, threading.Lock()
     with cloaca.WorkflowBuilder("slots"):
         for number in range(6):
@@ -228,7 +228,7 @@ def test_a_rule_runs_a_task_after_a_failure(runner: cloaca.DefaultRunner) -> Non
     assert few.tasks["report"].state == "Skipped"
 
 
-def test_an_unknown_workflow_is_named_with_its_nearest() -> None:
+def test_an_unknown_workflow_is_refused_with_the_nearest_name() -> None:
     with cloaca.DefaultRunner(":memory:") as runner:
         with cloaca.WorkflowBuilder("customer_analysis"):
 
@@ -391,7 +391,7 @@ def test_strict_context_refuses_undeclared_reads() -> None:
     assert "add that task to its dependencies" in str(cause)
 
 
-def test_too_long_a_value_is_refused() -> None:
+def test_a_value_that_is_too_long_is_refused() -> None:
     with cloaca.WorkflowBuilder("long"):
 
         @cloaca.task(retry_attempts=1)

@@ -1,4 +1,4 @@
-"""Cron schedules: made, listed, changed; they fire when the clock reaches them, once."""
+"""Cron schedules: creating, listing, changing them; they fire once when the clock reaches them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from cloaca._cloaca import VirtualClock
 from cloaca._trigger import triggers
 
-#: The first second of 2030: after the wall clock of whoever runs this, for the log itself goes by that.
+#: The first second of 2030. It has to be later than the wall clock, which the log itself uses.
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=timezone.utc)
 HOUR = 3600.0
 
@@ -79,7 +79,7 @@ def at(hours: float) -> str:
     return (NEW_YEAR + timedelta(hours=hours)).isoformat(timespec="microseconds")
 
 
-def test_a_schedule_has_the_keys_of_the_contract_in_their_order(scheduled: cloaca.DefaultRunner) -> None:
+def test_a_schedule_has_the_keys_of_the_contract_in_order(scheduled: cloaca.DefaultRunner) -> None:
     schedule_id = scheduled.register_cron_workflow("report", "0 9 * * *", "Europe/Berlin")
     assert str(uuid.UUID(schedule_id)) == schedule_id
     schedule = scheduled.get_cron_schedule(schedule_id)
@@ -102,8 +102,8 @@ def test_a_schedule_has_the_keys_of_the_contract_in_their_order(scheduled: cloac
     assert scheduled.list_cron_schedules() == [schedule]
 
 
-def test_two_schedules_of_one_workflow_are_told_apart_by_name_and_input(tmp_path: Path) -> None:
-    """Two schedules of one workflow, with other inputs, looked the same in every list, in Python and in `replay`."""
+def test_two_schedules_of_one_workflow_differ_by_name_and_input(tmp_path: Path) -> None:
+    """Regression: two schedules of one workflow with different inputs looked the same in every list."""
     log = str(tmp_path / "log")
     with cloaca.DefaultRunner(log) as runner:
         first = runner.register_cron_workflow("report", "@daily", "UTC", context={"source": "s3://a"}, name="from a")
@@ -114,16 +114,16 @@ def test_two_schedules_of_one_workflow_are_told_apart_by_name_and_input(tmp_path
         assert runner.get_cron_schedule(unknown)["is_registered"] is False
         with pytest.raises(ValueError, match="a schedule's name has 1 to"):
             runner.register_cron_workflow("report", "@daily", "UTC", name="")
-    told = subprocess.run(
+    listing = subprocess.run(
         [Path(sys.executable).with_name("replay"), "--log", log, first], capture_output=True, text=True, check=True
     )
-    assert "'from a': report at @daily (UTC)" in " ".join(told.stdout.split())
-    assert 'input source="s3://a"' in " ".join(told.stdout.split())
+    assert "'from a': report at @daily (UTC)" in " ".join(listing.stdout.split())
+    assert 'input source="s3://a"' in " ".join(listing.stdout.split())
 
 
-def test_a_virtual_clock_in_the_past_counts_on_the_disk_as_in_memory(tmp_path: Path) -> None:
-    """A test's clock that began in January was moved to today where the log was on the disk, and the schedule of half
-    past nine fired for another day."""
+def test_a_virtual_clock_in_the_past_works_with_a_log_on_disk(tmp_path: Path) -> None:
+    """Regression: with a log on disk, a test's clock that started in January was moved to today, and the schedule of
+    half past nine fired for another day."""
     for log in (":memory:", str(tmp_path / "log")):
         clock = VirtualClock(datetime(2020, 1, 31, 9, tzinfo=timezone.utc).timestamp())
         with cloaca.DefaultRunner(log, _clock=clock) as runner:
@@ -134,11 +134,9 @@ def test_a_virtual_clock_in_the_past_counts_on_the_disk_as_in_memory(tmp_path: P
         assert clock.now() == datetime(2020, 1, 31, 10, tzinfo=timezone.utc).timestamp()
 
 
-def test_a_log_that_ends_ahead_of_the_clock_is_warned_about_and_caught_up_with(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A machine's clock was wrong by hours once, and every event since was hours ahead, without a word; and schedules
-    fired hours early."""
+def test_a_log_that_is_ahead_of_the_clock_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Regression: after a machine's clock had been hours ahead once, every later event was hours ahead, without a
+    warning, and schedules fired hours early."""
     log, ahead = str(tmp_path / "log"), datetime.now(timezone.utc) + timedelta(hours=5)
     with cloaca.DefaultRunner(log, _clock=VirtualClock(ahead.timestamp())) as runner:
         runner.execute("report", {"scheduled_time": ""})
@@ -152,20 +150,22 @@ def test_a_log_that_ends_ahead_of_the_clock_is_warned_about_and_caught_up_with(
         assert len(scheduled) >= 2, "it fires by the wall clock"
         assert all(datetime.fromisoformat(it) < ahead - timedelta(hours=4) for it in scheduled)
     for command in (["doctor"], ["list"]):
-        told = subprocess.run(
+        listing = subprocess.run(
             [Path(sys.executable).with_name("replay"), "--log", log, *command],
             capture_output=True,
             text=True,
             check=True,
         )
-        assert "ahead of this machine's clock" in " ".join(told.stdout.split()), command
+        assert "ahead of this machine's clock" in " ".join(listing.stdout.split()), command
 
 
-def test_a_fire_starts_an_execution_that_is_told_of_it(scheduled: cloaca.DefaultRunner, clock: VirtualClock) -> None:
+def test_a_fire_starts_an_execution_that_knows_its_schedule(
+    scheduled: cloaca.DefaultRunner, clock: VirtualClock
+) -> None:
     schedule_id = scheduled.register_cron_workflow("report", "@hourly", "UTC", context={"to": "ada"}, catchup="run_all")
     clock.advance(2 * HOUR)
     history = scheduled.get_cron_execution_history(schedule_id)
-    assert [fire["scheduled_time"] for fire in history] == [at(2), at(1)], "the last one first"
+    assert [fire["scheduled_time"] for fire in history] == [at(2), at(1)], "the newest first"
     fire = history[0]
     assert list(fire) == HISTORY_KEYS
     assert fire["schedule_id"] == schedule_id
@@ -330,7 +330,7 @@ def test_a_restart_catches_up_or_skips(tmp_path: Path) -> None:
         assert (late["scheduled_time"], late["claimed_at"]) == (at(1), at(5.5))
 
 
-def test_replay_tells_what_a_schedule_and_a_trigger_started(tmp_path: Path) -> None:
+def test_replay_shows_what_a_schedule_and_a_trigger_started(tmp_path: Path) -> None:
     clock = VirtualClock(NEW_YEAR.timestamp())
     try:
         with cloaca.DefaultRunner(str(tmp_path / "log"), _clock=clock) as runner:
@@ -396,17 +396,17 @@ def test_a_real_clock_fires_every_second(runner: cloaca.DefaultRunner) -> None:
     assert fired.wait(30)
 
 
-def test_after_a_shutdown_nothing_is_taken() -> None:
+def test_after_a_shutdown_schedules_are_refused() -> None:
     runner = cloaca.DefaultRunner(":memory:")
     runner.shutdown()
     with pytest.raises(cloaca.Error, match=r"^Failed to register cron workflow: the engine is shut down$"):
         runner.register_cron_workflow("report", "@daily", "UTC")
 
 
-def test_a_fork_is_told_that_schedules_are_its_parents(
+def test_a_fork_cannot_use_the_schedules_of_its_parent(
     run_python: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    """A fork has the runner's memory and none of its threads: asking about schedules waited for an answer for ever."""
+    """Regression: a fork has the runner's memory, but not its threads: a question about schedules waited forever."""
     done = run_python("""
         import os
         import cloaca

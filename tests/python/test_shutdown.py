@@ -1,4 +1,4 @@
-"""A runner that is shut down: what it still does, and what the next one finds."""
+"""Shutting down a runner: what it still does, and what the next one resumes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_after_shutdown_nothing_is_started(runner: cloaca.DefaultRunner) -> None
 
 
 class ShutdownFails(cloaca.DefaultRunner):
-    """A runner whose log fails last."""
+    """A runner whose shutdown fails."""
 
     def shutdown(self) -> None:
         super().shutdown()
         raise cloaca.LogError("the disk went away")
 
 
-def test_an_error_of_the_block_is_not_replaced_by_one_of_the_shutdown(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_the_block_is_not_replaced_by_one_of_the_shutdown(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(KeyError, match="of the program"), ShutdownFails(":memory:") as runner:
         raise KeyError("of the program")
     assert repr(runner).endswith("shut down)")
@@ -52,7 +52,7 @@ def test_an_error_of_the_shutdown_is_raised_if_there_is_no_other() -> None:
         pass
 
 
-def test_shutdown_wakes_who_waits() -> None:
+def test_shutdown_wakes_waiting_callers() -> None:
     release = threading.Event()
     with cloaca.WorkflowBuilder("wakes"):
 
@@ -80,7 +80,7 @@ def test_shutdown_wakes_who_waits() -> None:
     assert caught[0].execution_id == execution.id
 
 
-def test_what_one_runner_left_the_next_one_finishes(tmp_path: Path) -> None:
+def test_the_next_runner_finishes_unfinished_executions(tmp_path: Path) -> None:
     first_run, release = threading.Event(), threading.Event()
     with cloaca.WorkflowBuilder("left"):
 
@@ -142,9 +142,9 @@ NEW = "cloaca.DefaultRunner(':memory:').execute('cleanup', timeout=20).status"
         ("execution.result(20).status", "Completed"),
     ],
 )
-def test_a_runner_works_in_what_is_called_at_exit(run_python: Run, call: str, says: str) -> None:
-    """A runner that was used in an atexit handler waited for ever for threads that were no longer there: such programs
-    had to be killed."""
+def test_a_runner_works_in_an_atexit_handler(run_python: Run, call: str, says: str) -> None:
+    """Regression: a runner in an atexit handler waited forever for threads that were already gone: such programs had to
+    be killed."""
     done = run_python(
         PROGRAM.format(before="")
         + f"""
@@ -173,7 +173,7 @@ def test_a_runner_works_in_what_is_called_at_exit(run_python: Run, call: str, sa
 )
 def test_after_its_shutdown_at_exit_a_runner_answers_at_once(run_python: Run, how: str, call: str, says: str) -> None:
     """Handlers that were registered before the import, finalizers of globals and callbacks of weak references run when
-    the runners are gone: they are told so, and the process ends."""
+    the runners are gone: they get an error, and the process ends."""
     handler = "lambda: tries(lambda: " + call + ")"
     before = {
         "in a handler": f"atexit.register({handler})",
@@ -196,7 +196,7 @@ def test_after_its_shutdown_at_exit_a_runner_answers_at_once(run_python: Run, ho
     def gone(_, tries=tries, runner=runner, execution=execution, cloaca=cloaca):
         ({handler})()
     reference = weakref.ref(resource, gone)
-    # With the registry of modules it goes, after all handlers.
+    # It is freed together with the registry of modules, after all handlers.
     sys.modules["resource of the program"] = resource
     del resource""",
     }
@@ -210,14 +210,14 @@ def test_after_its_shutdown_at_exit_a_runner_answers_at_once(run_python: Run, ho
     """
     )
     if how == "in a thread of a handler" and call.startswith("execution."):
-        # Waiting is for the thread that ends the interpreter only.
+        # Only the thread that ends the interpreter can wait.
         assert says in done.stdout or "the interpreter is ending" in done.stdout
     else:
         assert says in done.stdout, done.stdout + done.stderr
 
 
-def test_a_daemon_thread_that_submits_while_the_interpreter_ends_holds_nobody_up(run_python: Run) -> None:
-    """A thread that came back from a wait while the interpreter was torn down could crash the process or hang it."""
+def test_a_daemon_thread_that_submits_at_interpreter_exit_delays_nobody(run_python: Run) -> None:
+    """Regression: a thread whose wait ended during the interpreter's teardown could crash or hang the process."""
     done = run_python(
         PROGRAM.format(before="")
         + """
@@ -241,9 +241,9 @@ def test_a_daemon_thread_that_submits_while_the_interpreter_ends_holds_nobody_up
 
 
 @pytest.mark.parametrize("log", [":memory:", "log"])
-def test_a_signal_handler_may_shut_down_what_is_being_shut_down(run_python: Run, log: str) -> None:
-    """A program shut its runner down, and SIGTERM came meanwhile, whose handler shuts the runner down, too: it hung for
-    ever, and only SIGKILL helped."""
+def test_a_signal_handler_may_shut_down_a_runner_during_its_shutdown(run_python: Run, log: str) -> None:
+    """Regression: SIGTERM arrived during a shutdown, and its handler shut the runner down as well: the program hung,
+    and only SIGKILL helped."""
     done = run_python(
         PROGRAM.format(before="")
         + f"""
@@ -251,7 +251,7 @@ def test_a_signal_handler_may_shut_down_what_is_being_shut_down(run_python: Run,
 
     def on_term(signum, frame):
         print("SIGTERM", flush=True)
-        # From here, and from a thread that is waited for here.
+        # Shut down from here, and from a thread that is joined here.
         thread = threading.Thread(target=runner.shutdown)
         thread.start()
         runner._shutdown(0.1)
@@ -268,9 +268,9 @@ def test_a_signal_handler_may_shut_down_what_is_being_shut_down(run_python: Run,
     assert done.stdout.split("\n") == ["SIGTERM", "handled", "shut down", ""]
 
 
-def test_a_second_ctrl_c_ends_the_time_that_running_tasks_get(run_python: Run) -> None:
-    """Ctrl-C left the block, its end gave the running task its 5 seconds, and nothing could end them: whoever pressed
-    Ctrl-C again killed the process in the end, and the log was not closed in order."""
+def test_a_second_ctrl_c_ends_the_grace_period_of_running_tasks(run_python: Run) -> None:
+    """Regression: Ctrl-C left the block, whose end gave the running task 5 seconds, and nothing could shorten them:
+    users killed the process in the end, without an orderly close of the log."""
     done = run_python(
         PROGRAM.format(before="")
         + """
@@ -298,9 +298,9 @@ def test_a_second_ctrl_c_ends_the_time_that_running_tasks_get(run_python: Run) -
 
 @pytest.mark.parametrize("runs", [False, True])
 @pytest.mark.parametrize("of", ["task", "callback", "trigger", "workflow", "handle"])
-def test_what_a_program_keeps_is_freed_at_its_end(run_python: Run, of: str, runs: bool) -> None:
-    """The registries kept the functions of a script alive, and with them its globals: finalizers did not run, and what
-    was written to a file that was never closed did not arrive."""
+def test_globals_of_a_program_are_freed_at_its_end(run_python: Run, of: str, runs: bool) -> None:
+    """Regression: the registries kept the functions of a script alive, and with them its globals: finalizers did not
+    run, and files that were never closed were not flushed."""
     program = f"""
     import os, threading, time
     import cloaca
@@ -342,7 +342,7 @@ def test_what_a_program_keeps_is_freed_at_its_end(run_python: Run, of: str, runs
     assert done.stdout == "closed\n"
 
 
-def test_an_unclosed_file_is_written_at_the_end(run_python: Run, tmp_path: Path) -> None:
+def test_an_unclosed_file_is_flushed_at_the_end(run_python: Run, tmp_path: Path) -> None:
     run_python("""
         import cloaca
         out = open("report.txt", "w")
@@ -358,7 +358,7 @@ def test_an_unclosed_file_is_written_at_the_end(run_python: Run, tmp_path: Path)
 
 
 def test_a_workflow_that_its_own_function_refers_to_is_collected() -> None:
-    """Native objects did not show Python's collector what they keep: a cycle through a task was never freed."""
+    """Regression: native objects hid their references from the garbage collector: a cycle through a task was leaked."""
 
     class Kept: ...
 

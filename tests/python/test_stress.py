@@ -81,6 +81,6 @@ def test_thousands_of_executions_from_64_threads(tmp_path: Path, where: str) -> 
             "Completed": total - total // 29,
             "Failed": total // 29,
         }
-    # Each task ran exactly as often as its log says: nothing was lost, and nothing ran twice.
+    # Each task ran exactly as often as the log records: nothing was lost, and nothing ran twice.
     assert set(ran) == set(range(1, total + 1))
     assert set(ran.values()) == {1}

@@ -1,4 +1,4 @@
-"""Many executions that start with one write: all of them, or none; from then on each is one like any other."""
+"""`submit_many` starts many executions with one write: all of them, or none. Each is then an ordinary execution."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def define(name: str = "doubles") -> None:
 
         @cloaca.task(dependencies=[double])
         def tell(context: cloaca.Context) -> None:
-            context["told"] = f"{context['number']} -> {context['double']}"
+            context["summary"] = f"{context['number']} -> {context['double']}"
 
 
 def test_each_input_has_an_execution_in_order(runner: cloaca.DefaultRunner) -> None:
     define()
     executions = runner.submit_many("doubles", [{"number": number} for number in range(500)])
-    assert [execution.result(LIMIT).final_context["told"] for execution in executions] == [
+    assert [execution.result(LIMIT).final_context["summary"] for execution in executions] == [
         f"{number} -> {2 * number}" for number in range(500)
     ]
     assert [execution.id for execution in executions] == sorted({execution.id for execution in executions})
@@ -84,7 +84,7 @@ def test_with_one_bad_input_nothing_starts(inputs: Any, error: type[Exception], 
         assert runner.list_executions() == []
 
 
-def test_an_input_that_is_not_what_is_declared_starts_nothing(runner: cloaca.DefaultRunner) -> None:
+def test_an_input_that_violates_the_declaration_starts_nothing(runner: cloaca.DefaultRunner) -> None:
     with cloaca.WorkflowBuilder("declared"):
         cloaca.workflow_params(day=str, limit=(int, 100))
 
@@ -104,7 +104,7 @@ def test_an_unknown_workflow_starts_nothing(runner: cloaca.DefaultRunner) -> Non
         runner.submit_many("double", [{}, {}])
 
 
-def test_a_script_that_is_run_again_starts_only_what_is_missing(runner: cloaca.DefaultRunner) -> None:
+def test_a_script_that_runs_again_starts_only_missing_executions(runner: cloaca.DefaultRunner) -> None:
     define()
     ids = [str(uuid.uuid5(uuid.NAMESPACE_URL, f"number {number}")) for number in range(4)]
     before = runner.submit("doubles", {"number": 0}, execution_id=ids[0])
@@ -117,7 +117,7 @@ def test_a_script_that_is_run_again_starts_only_what_is_missing(runner: cloaca.D
     assert len(runner.list_executions()) == 4
 
 
-def test_an_id_that_is_there_twice_is_one_execution(runner: cloaca.DefaultRunner) -> None:
+def test_a_repeated_id_is_one_execution(runner: cloaca.DefaultRunner) -> None:
     define()
     one = str(uuid.uuid4())
     executions = runner.submit_many(
@@ -127,7 +127,7 @@ def test_an_id_that_is_there_twice_is_one_execution(runner: cloaca.DefaultRunner
     assert [execution.result(LIMIT).final_context["number"] for execution in executions] == [1, 2, 1]
 
 
-def test_ids_have_to_fit(runner: cloaca.DefaultRunner) -> None:
+def test_ids_must_match_the_inputs(runner: cloaca.DefaultRunner) -> None:
     define()
     define("others")
     taken = runner.submit("others", {"number": 1})
@@ -193,7 +193,7 @@ NUMBERS = st.lists(st.one_of(st.integers(), st.text(max_size=5), st.none()), max
 
 
 @given(NUMBERS)
-def test_it_comes_to_the_same_as_so_many_submits(numbers: list[Any]) -> None:
+def test_it_is_equivalent_to_single_submits(numbers: list[Any]) -> None:
     define()
     with cloaca.DefaultRunner(":memory:") as runner:
         inputs = [{"number": number} for number in numbers]

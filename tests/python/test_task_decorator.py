@@ -1,4 +1,4 @@
-"""Decorating a function says everything about a task, and wrong words are refused at once."""
+"""The task decorator: it defines everything about a task, and refuses wrong arguments at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_function_comes_back_unchanged() -> None:
     assert double(cloaca.Context({"n": 2}))["n"] == 4
 
 
-def test_the_id_is_the_name_of_the_function_unless_it_is_said() -> None:
+def test_the_default_id_is_the_name_of_the_function() -> None:
     with cloaca.WorkflowBuilder("ids") as builder:
 
         @cloaca.task
@@ -30,10 +30,10 @@ def test_the_id_is_the_name_of_the_function_unless_it_is_said() -> None:
         @cloaca.task()
         def called() -> None: ...
 
-        @cloaca.task(id="said")
+        @cloaca.task(id="explicit")
         def other() -> None: ...
 
-        assert builder.build().tasks == ["plain", "called", "said"]
+        assert builder.build().tasks == ["plain", "called", "explicit"]
 
 
 def test_dependencies_are_ids_or_functions() -> None:
@@ -130,7 +130,7 @@ def test_a_generator_is_no_task() -> None:
         ({"id": 3}, ValueError, "a task id must be a str"),
     ],
 )
-def test_a_wrong_argument_is_refused_with_the_right_words(keywords, error, says) -> None:  # type: ignore[no-untyped-def]
+def test_a_wrong_argument_is_refused_with_the_valid_values(keywords, error, says) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error) as caught:
 
         @cloaca.task(**keywords)
@@ -139,7 +139,7 @@ def test_a_wrong_argument_is_refused_with_the_right_words(keywords, error, says)
     assert says in str(caught.value)
 
 
-def test_what_is_no_parameter_is_a_type_error() -> None:
+def test_an_unknown_parameter_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="retries"):
         cloaca.task(retries=3)  # type: ignore[call-overload]
 
@@ -202,9 +202,9 @@ STALE = {
 
 
 @pytest.mark.parametrize("now", STALE, ids=str)
-def test_a_factory_decorates_also_when_its_file_has_changed(tmp_path: Path, now: str) -> None:
-    """A service that was running when its source was replaced could define no more tasks: `inspect` cuts the function
-    out of the new file, and TokenError came out of the decorator."""
+def test_a_factory_decorates_even_after_its_file_has_changed(tmp_path: Path, now: str) -> None:
+    """Regression: a running service whose source was replaced could define no more tasks: `inspect` extracts the
+    function from the new file, and the decorator raised TokenError."""
     file = tmp_path / "factory.py"
     factory = (
         "def {0}(number):\n        def task(context):\n            context['number'] = number\n        return task\n"
@@ -224,7 +224,7 @@ def test_a_factory_decorates_also_when_its_file_has_changed(tmp_path: Path, now:
     before = made(module.known)
     text = STALE[now]
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    # What is known of a function stays so; of another one, the text of something else is not taken for its own.
+    # The source of a known function stays; for another one, the text of something else is not used.
     assert made(module.known).version == before.version
     made(module.new)
     with cloaca.DefaultRunner(":memory:") as runner:
@@ -234,8 +234,7 @@ def test_a_factory_decorates_also_when_its_file_has_changed(tmp_path: Path, now:
 
 
 def test_an_object_that_has_every_attribute_can_be_decorated() -> None:
-    """A proxy makes up an attribute for every name: looking for the function inside one found another one inside that,
-    for ever."""
+    """Regression: a proxy invents an attribute for every name: unwrapping it for the function inside never ended."""
 
     class Proxy:
         def __call__(self, context: cloaca.Context) -> None:

@@ -1,4 +1,4 @@
-"""What helps to test workflows: ``cloaca.testing``, and the fixtures that pytest finds."""
+"""Testing helpers for workflows: ``cloaca.testing``, and the pytest fixtures."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ pytest_plugins = ["pytester"]
 
 
 def run(pytester: pytest.Pytester, text: str, **outcomes: int) -> pytest.RunResult:
-    """A pytest run of its own, of a project that has nothing but this test."""
+    """Runs pytest on a project with nothing but this test."""
     pytester.makepyfile(textwrap.dedent(text))
     result = pytester.runpytest_subprocess("-q", timeout=3 * LIMIT)
     result.assert_outcomes(**outcomes)
     return result
 
 
-def test_a_runner_with_a_log_of_its_own(pytester: pytest.Pytester) -> None:
+def test_each_test_has_a_runner_with_its_own_log(pytester: pytest.Pytester) -> None:
     run(
         pytester,
         """
@@ -128,7 +128,7 @@ def test_the_clock_of_a_test(pytester: pytest.Pytester) -> None:
         """,
         passed=2,
     )
-    # Days passed in moments: the run as a whole waits for nothing but the machine.
+    # Virtual days pass in moments: the run waits for nothing but the machine.
     assert result.duration < 3 * LIMIT
 
 
@@ -175,7 +175,7 @@ def test_a_crash_after_every_event_of_a_workflow(pytester: pytest.Pytester) -> N
     )
 
 
-def test_fixtures_stay_out_of_the_way(pytester: pytest.Pytester) -> None:
+def test_unused_fixtures_import_nothing(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--fixtures", "-q", timeout=3 * LIMIT)
     result.stdout.fnmatch_lines(["cloaca_clock*", "cloaca_runner*", "crash_after*"])
     run(
@@ -199,7 +199,7 @@ def define() -> None:
             context["done"] = True
 
 
-def test_a_crash_that_does_not_come_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_that_never_happens_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloaca.testing._PATIENCE", 0.01)
     define()
     with (
@@ -210,7 +210,7 @@ def test_a_crash_that_does_not_come_is_an_error(tmp_path: Path, monkeypatch: pyt
         assert runner.execute("one", timeout=LIMIT).status == "Completed"
 
 
-def test_what_the_block_raises_passes_through(tmp_path: Path) -> None:
+def test_exceptions_of_the_block_pass_through(tmp_path: Path) -> None:
     with Runner(str(tmp_path / "log")) as runner, pytest.raises(ZeroDivisionError), runner.crash_after(1):
         raise ZeroDivisionError
 
@@ -226,7 +226,7 @@ def test_a_crash_without_a_wait(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seq", [-1, True, 1.0, "1"])
-def test_what_is_no_event(tmp_path: Path, seq: int) -> None:
+def test_invalid_event_numbers_are_refused(tmp_path: Path, seq: int) -> None:
     with (
         Runner(str(tmp_path / "log")) as runner,
         pytest.raises(ValueError, match="an event is numbered from 0 on"),
@@ -244,7 +244,7 @@ def test_a_log_in_memory_does_not_outlive_a_crash() -> None:
         pass
 
 
-def test_a_restart_takes_over_what_was_unfinished(tmp_path: Path) -> None:
+def test_a_restart_resumes_unfinished_executions(tmp_path: Path) -> None:
     with cloaca.WorkflowBuilder("resumed"):
 
         @cloaca.task(retry_delay_ms=3_600_000)

@@ -1,4 +1,4 @@
-"""Which thread runs an attempt: short ones share one, and neither a long one nor one that waits holds up the others."""
+"""Which thread runs an attempt: short ones share one, and neither a long one nor a waiting one delays the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conftest import LIMIT
 
 
 def learn(runner: cloaca.DefaultRunner, workflow: str) -> None:
-    """Lets the runner see that a workflow's tasks are short."""
+    """Lets the runner learn that the tasks of a workflow are short."""
     for execution in runner.submit_many(workflow, [{"seconds": 0} for _ in range(50)]):
         assert execution.result(LIMIT).status == "Completed"
 
@@ -28,7 +28,7 @@ def define_sleeper() -> None:
                 time.sleep(context["seconds"])
 
 
-def test_tasks_that_sleep_run_side_by_side_though_they_used_to_be_short(runner: cloaca.DefaultRunner) -> None:
+def test_sleeping_tasks_run_concurrently_though_they_used_to_be_short(runner: cloaca.DefaultRunner) -> None:
     define_sleeper()
     learn(runner, "sleeper")
     began = time.monotonic()
@@ -37,7 +37,7 @@ def test_tasks_that_sleep_run_side_by_side_though_they_used_to_be_short(runner: 
     assert time.monotonic() - began < 1.5
 
 
-def test_a_long_task_holds_up_nobody_though_it_used_to_be_short(runner: cloaca.DefaultRunner) -> None:
+def test_a_long_task_delays_nobody_though_it_used_to_be_short(runner: cloaca.DefaultRunner) -> None:
     gate = threading.Event()
     with cloaca.WorkflowBuilder("sometimes_long"):
 
@@ -57,7 +57,7 @@ def test_a_long_task_holds_up_nobody_though_it_used_to_be_short(runner: cloaca.D
     assert first.result(LIMIT).status == "Completed"
 
 
-def test_a_result_is_told_though_the_next_attempt_takes_long(runner: cloaca.DefaultRunner) -> None:
+def test_a_result_is_returned_though_the_next_attempt_takes_long(runner: cloaca.DefaultRunner) -> None:
     gate = threading.Event()
     with cloaca.WorkflowBuilder("waits_after_itself"):
 
@@ -94,7 +94,7 @@ def test_tasks_that_compute_share_the_processor_with_short_ones(runner: cloaca.D
 
 
 def switches() -> int:
-    """How often the threads of this process have gone to sleep."""
+    """Returns how often the threads of this process have gone to sleep."""
     total = 0
     for status in Path("/proc/self/task").glob("*/status"):
         fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
@@ -103,11 +103,11 @@ def switches() -> int:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="counts what Linux counts")
-def test_when_nothing_happens_nobody_wakes_up(runner: cloaca.DefaultRunner) -> None:
+def test_idle_threads_do_not_wake_up(runner: cloaca.DefaultRunner) -> None:
     define_sleeper()
     learn(runner, "sleeper")
     time.sleep(0.2)
     before = switches()
     time.sleep(1.0)
-    # sled's threads look for work now and then, and so does this one.
+    # sled's threads poll for work now and then, and so does this one.
     assert switches() - before < 100

@@ -1,4 +1,4 @@
-"""Tasks that can run together do, and who is slow holds up nobody else."""
+"""Tasks that can run concurrently do, and slow ones delay no others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conftest import LIMIT
 
 
 def spans_of(result: cloaca.WorkflowResult) -> list[tuple[datetime, datetime]]:
-    """When each task ran, as the log has it."""
+    """Returns the start and the end of each task, from the log."""
     return [
         (datetime.fromisoformat(task.started or ""), datetime.fromisoformat(task.ended or ""))
         for task in result.tasks.values()
@@ -45,7 +45,7 @@ def test_four_tasks_that_sleep_overlap(runner: cloaca.DefaultRunner, is_async: b
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-def test_a_slow_task_holds_up_nobody_else(runner: cloaca.DefaultRunner, is_async: bool) -> None:
+def test_a_slow_task_delays_nobody_else(runner: cloaca.DefaultRunner, is_async: bool) -> None:
     others = threading.Event()
     with cloaca.WorkflowBuilder("slow_one"):
         if is_async:
@@ -79,7 +79,7 @@ def test_a_slow_task_holds_up_nobody_else(runner: cloaca.DefaultRunner, is_async
         def quick() -> None: ...
 
     execution = runner.submit("slow_one")
-    # Another execution neither waits for it.
+    # Another execution does not wait for it either.
     assert runner.execute("beside", timeout=LIMIT).status == "Completed"
     result = execution.result(LIMIT)
     assert others.is_set()
@@ -88,7 +88,7 @@ def test_a_slow_task_holds_up_nobody_else(runner: cloaca.DefaultRunner, is_async
     assert all(end < slow_span[1] for _, end in rest[:-1])
 
 
-def test_an_async_task_that_blocks_the_loop_holds_up_no_thread(runner: cloaca.DefaultRunner) -> None:
+def test_an_async_task_that_blocks_the_loop_delays_no_thread(runner: cloaca.DefaultRunner) -> None:
     others = threading.Event()
     with cloaca.WorkflowBuilder("blocked_loop"):
 

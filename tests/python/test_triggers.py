@@ -1,4 +1,4 @@
-"""Event triggers: decorated, polled by every runner, and what comes of their polls."""
+"""Event triggers: their decorator, polling by every runner, and the results of polls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEW_YEAR = datetime(2030, 1, 1, tzinfo=timezone.utc)
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
-    """Triggers are the process's: what a test decorates must not be polled by the next one."""
+    """Removes all triggers: they are registered per process, and must not be polled in the next test."""
 
     def forget_all() -> None:
         for name in triggers.names():
@@ -56,7 +56,7 @@ def at(seconds: float) -> str:
 
 
 def script(*answers: Any, **keywords: Any) -> list[int]:
-    """Decorates a trigger ``inbox`` that gives these answers, one for each poll, and then none."""
+    """Decorates a trigger ``inbox`` that returns these answers, one per poll, then none."""
     left, polls = list(answers), [0]
 
     @cloaca.trigger(**{"on": "etl", "name": "inbox", **keywords})
@@ -70,7 +70,7 @@ def script(*answers: Any, **keywords: Any) -> list[int]:
     return polls
 
 
-def test_what_a_trigger_returns() -> None:
+def test_return_values_of_triggers() -> None:
     fire, skip = TriggerResult.fire(cloaca.Context({"key": 1})), TriggerResult.skip()
     assert (fire.is_fire_result(), fire.is_skip_result()) == (True, False)
     assert (skip.is_fire_result(), skip.is_skip_result()) == (False, True)
@@ -269,7 +269,7 @@ def test_a_fire_is_dropped_while_an_equal_one_runs(polling: cloaca.DefaultRunner
     door.set()
 
 
-def test_what_a_trigger_raises_or_returns_wrongly_is_logged_and_polling_goes_on(
+def test_errors_of_a_trigger_are_logged_and_polling_continues(
     polling: cloaca.DefaultRunner, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR, logger="cloaca"):
@@ -305,7 +305,7 @@ def test_an_async_trigger_runs_on_the_event_loop(polling: cloaca.DefaultRunner, 
     assert result.final_context["thread"].startswith("cloaca-loop")
 
 
-def test_a_cron_trigger_is_polled_when_its_expression_is_met(
+def test_a_cron_trigger_is_polled_when_its_expression_matches(
     polling: cloaca.DefaultRunner, clock: VirtualClock
 ) -> None:
     polls = script(None, False, True, cron="0 9 * * *", timezone="Europe/Berlin")
@@ -348,7 +348,7 @@ def test_every_runner_polls(clock: VirtualClock) -> None:
     assert polls[0] == 4, "a runner that is shut down does not"
 
 
-def test_by_a_real_clock(runner: cloaca.DefaultRunner) -> None:
+def test_a_real_clock(runner: cloaca.DefaultRunner) -> None:
     ran = threading.Event()
     with cloaca.WorkflowBuilder("soon"):
 

@@ -1,8 +1,8 @@
-"""Programs of the first generation, unchanged: ours in ``programs/stations.py``, and Cloacina's tutorial where it is
-beside the checkout (``CLOACA_SEED`` names its folder). And what their missing dependencies mean.
+"""Unchanged programs for Cloacina: ours in ``programs/stations.py``, and Cloacina's tutorial if it is beside the
+checkout (``CLOACA_SEED`` names its folder). Also tests the effect of their missing dependencies.
 
-In each, a task reads what another one writes that it does not depend on: whether it finds it the first time is luck.
-Another one reads what is surely done by then, and does not say that it depends on it, either.
+In each, one task reads a key of a task that it does not depend on: whether it finds it the first time depends on
+timing. Another task reads a key that is certainly written by then, also without a declared dependency.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from conftest import LIMIT
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A program, and what is known of it."""
+    """A program and its expected behaviour."""
 
     path: Path
     #: The directory that its SQLite URL becomes.
     database: str
-    #: Lines of what it prints.
+    #: Lines of its output.
     prints: tuple[str, ...]
-    #: What it prints when its workflow has failed.
+    #: Its output when its workflow fails.
     failed: str
-    #: (reader, key, writer): the dependency that is missing, without which it needs luck; and the other one.
+    #: (reader, key, writer) of the missing dependency that makes it depend on timing, and of the other one.
     missing: tuple[tuple[str, str, str], tuple[str, str, str]]
     #: Source text that is replaced to add each of them.
     edits: tuple[tuple[str, str], tuple[str, str]]
@@ -83,7 +83,7 @@ each_program = pytest.mark.parametrize("program", PROGRAMS, ids=str)
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs Python in an empty directory, to its good end."""
+    """Runs Python in an empty directory; it must succeed."""
     done = subprocess.run(
         [sys.executable, *arguments], cwd=directory, capture_output=True, text=True, timeout=2 * LIMIT, check=False
     )
@@ -91,7 +91,7 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-#: Runs a program's source as Python would, after a change to it or to the runner; then says how the tasks went.
+#: Runs a program's source after a change to it or to the runner, and prints how its tasks ended.
 WRAPPER = """
     import sys
     from pathlib import Path
@@ -128,7 +128,7 @@ def changed(
 
 
 @each_program
-def test_it_runs_unchanged(program: Program, tmp_path: Path) -> None:
+def test_the_program_runs_unchanged(program: Program, tmp_path: Path) -> None:
     done = run(tmp_path, str(program.path))
     at = 0
     for line in program.prints:
@@ -154,7 +154,7 @@ def test_a_strict_context_fails_it_with_that_hint(program: Program, tmp_path: Pa
 
 
 @each_program
-def test_with_the_dependency_it_is_right_the_first_time(program: Program, tmp_path: Path) -> None:
+def test_with_the_dependency_it_succeeds_the_first_time(program: Program, tmp_path: Path) -> None:
     done = changed(tmp_path, program, program.edits[0])
     assert re.search(program.prints[0], done.stdout)
     assert "attempts: [1]" in done.stdout
@@ -163,7 +163,7 @@ def test_with_the_dependency_it_is_right_the_first_time(program: Program, tmp_pa
 
 
 @each_program
-def test_with_both_dependencies_it_is_right_in_a_strict_context(program: Program, tmp_path: Path) -> None:
+def test_with_both_dependencies_it_succeeds_in_a_strict_context(program: Program, tmp_path: Path) -> None:
     done = changed(tmp_path, program, *program.edits, strict=True)
     assert re.search(program.prints[0], done.stdout)
     assert "attempts: [1]" in done.stdout

@@ -1,4 +1,4 @@
-"""What type checkers say to programs that use the package: nothing to right ones, and the line of what is wrong."""
+"""Type checkers accept correct programs that use the package, and report each wrong line of others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPED = Path(__file__).parent / "typed"
 
 
 def wrong_lines(path: Path) -> set[int]:
-    """The lines that say of themselves that they are wrong."""
+    """Returns the lines that are marked as wrong."""
     lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
     return {number for number, line in lines if line.endswith("# wrong")}
 
@@ -33,9 +33,9 @@ def mypy(path: Path, cache: Path) -> set[int]:
 
 
 def pyright(path: Path, directory: Path) -> set[int]:
-    """Pyright as basedpyright has it: with its rules in `strict`, and without a download."""
+    """Runs pyright from the package basedpyright, in `strict` mode and without a download."""
     config = {"typeCheckingMode": "strict", "include": [str(path)], "pythonVersion": "3.10"}
-    # A checked program of a user's has statements that do nothing: those of the negative tests.
+    # The negative tests have statements without effect.
     config |= {"reportUnusedExpression": False, "reportUnusedCallResult": False}
     (directory / "pyrightconfig.json").write_text(json.dumps(config))
     options = ["--outputjson", "-p", str(directory), "--pythonpath", sys.executable]
@@ -50,12 +50,12 @@ needs_pyright = pytest.mark.skipif(
 )
 
 
-def test_mypy_takes_a_right_program_and_the_lines_of_a_wrong_one(tmp_path: Path) -> None:
+def test_mypy_accepts_a_right_program_and_reports_each_wrong_line(tmp_path: Path) -> None:
     assert mypy(TYPED / "right.py", tmp_path) == set()
     assert mypy(TYPED / "wrong.py", tmp_path) == wrong_lines(TYPED / "wrong.py")
 
 
 @needs_pyright
-def test_pyright_takes_a_right_program_and_the_lines_of_a_wrong_one(tmp_path: Path) -> None:
+def test_pyright_accepts_a_right_program_and_reports_each_wrong_line(tmp_path: Path) -> None:
     assert pyright(TYPED / "right.py", tmp_path) == set()
     assert pyright(TYPED / "wrong.py", tmp_path) == wrong_lines(TYPED / "wrong.py")

@@ -1,4 +1,4 @@
-"""Retry policies, namespaces, and what says that the package is there."""
+"""Retry policies, namespaces, and the functions that show that the package is installed."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def test_a_builder_makes_a_policy_and_never_changes() -> None:
         (cloaca.BackoffStrategy.exponential(2.0, 0.5), [0.5, 1.0, 2.0]),
     ],
 )
-def test_how_waits_grow(strategy: cloaca.BackoffStrategy, delays: list[float]) -> None:
+def test_how_backoff_grows(strategy: cloaca.BackoffStrategy, delays: list[float]) -> None:
     policy = cloaca.RetryPolicy.builder().backoff_strategy(strategy).build()
     assert [policy.calculate_delay(n) for n in (1, 2, 3)] == delays
 
 
-def test_which_errors_are_tried_again() -> None:
+def test_which_errors_are_retried() -> None:
     def retries(condition: cloaca.RetryCondition, error: BaseException) -> bool:
         return cloaca.RetryPolicy.builder().retry_condition(condition).build().should_retry(1, error)
 
@@ -67,7 +67,7 @@ def test_which_errors_are_tried_again() -> None:
 
 
 @pytest.mark.parametrize("number", [-1.0, float("nan"), float("inf")])
-def test_numbers_that_are_no_wait_are_refused(number: float) -> None:
+def test_invalid_delays_are_refused(number: float) -> None:
     with pytest.raises(ValueError, match="initial_delay must be a number from 0 on"):
         cloaca.RetryPolicy.builder().initial_delay(number)
     with pytest.raises(ValueError, match="multiplier must be a number from 0 on"):
@@ -92,7 +92,7 @@ def test_a_task_has_a_full_name() -> None:
             cloaca.TaskNamespace.from_string(wrong)
 
 
-def test_a_workflow_has_a_place() -> None:
+def test_a_workflow_has_a_namespace() -> None:
     place = cloaca.WorkflowContext("acme", "sales", "etl")
     load = place.task_namespace("load")
     assert str(load) == "acme::sales::etl::load"
@@ -104,7 +104,7 @@ def test_a_workflow_has_a_place() -> None:
     assert cloaca.WorkflowContext.default().tenant_id == "public"
 
 
-def test_the_package_says_that_it_is_there() -> None:
+def test_the_package_greets() -> None:
     assert cloaca.hello_world() == "Hello from Cloaca backend!"
     assert cloaca.HelloClass().get_message() == "Hello from HelloClass!"
     assert "HelloClass" in repr(cloaca.HelloClass())
@@ -112,7 +112,7 @@ def test_the_package_says_that_it_is_there() -> None:
     assert cloaca.__version__.count(".") == 2
 
 
-def test_everything_that_is_named_is_there_and_documented() -> None:
+def test_every_public_name_exists_and_is_documented() -> None:
     for name in cloaca.__all__:
         value = getattr(cloaca, name)
         if name != "__version__":

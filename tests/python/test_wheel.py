@@ -1,4 +1,4 @@
-"""The wheel that `make build` has built: small, without dependencies, and enough by itself."""
+"""The wheel of `make build`: small, self-contained, and without dependencies."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def test_it_is_smaller_than_ten_megabytes() -> None:
     assert WHEELS[-1].stat().st_size < 10_000_000
 
 
-def test_it_needs_nothing_else_and_every_python_from_3_10_on_takes_it() -> None:
+def test_it_has_no_dependencies_and_supports_every_python_from_3_10_on() -> None:
     requires = [line for line in metadata().get_all("Requires-Dist", []) if "extra ==" not in line]
     assert requires == []
     assert metadata()["Requires-Python"] == ">=3.10"
-    # The stable interface: one wheel for all versions; those without a GIL do not load it.
+    # The stable ABI: one wheel for all versions; free-threaded ones do not load it.
     assert "-cp310-abi3-" in WHEELS[-1].name
 
 
-def test_it_brings_its_types_and_no_tests() -> None:
+def test_it_contains_its_types_and_no_tests() -> None:
     with zipfile.ZipFile(WHEELS[-1]) as wheel:
         names = wheel.namelist()
     assert "cloaca/py.typed" in names

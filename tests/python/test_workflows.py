@@ -1,4 +1,4 @@
-"""Workflows are put together in two ways, and what is wrong with one is said at once and completely."""
+"""Building workflows in both ways; every problem of a workflow is reported at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_tasks_of_the_module_are_added_by_id_or_function() -> None:
     assert workflow.tasks == ["module_extract", "module_load"]
 
 
-def test_the_setters_can_be_chained() -> None:
+def test_setters_can_be_chained() -> None:
     builder = cloaca.WorkflowBuilder("chained").description("what it does").tag("team", "data").add_task(module_extract)
     workflow = builder.build()
     assert (workflow.name, workflow.description, workflow.tags) == ("chained", "what it does", {"team": "data"})
@@ -137,7 +137,7 @@ def test_a_cycle_is_refused_as_a_path() -> None:
         def b() -> None: ...
 
 
-def test_every_problem_is_said_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     with pytest.raises(ValueError) as caught, cloaca.WorkflowBuilder("problems"):
 
         @cloaca.task(dependencies=["x"])
@@ -226,7 +226,7 @@ def test_a_constructor_is_called_once_and_at_once(runner: cloaca.DefaultRunner) 
     assert calls == [1]
 
 
-def test_a_constructor_registers_under_the_name_that_is_given(runner: cloaca.DefaultRunner) -> None:
+def test_a_constructor_registers_under_the_given_name(runner: cloaca.DefaultRunner) -> None:
     cloaca.register_workflow_constructor("given", cloaca.WorkflowBuilder("own").add_task(module_extract).build)
     assert runner.execute("given").workflow_name == "given"
 
@@ -295,9 +295,9 @@ def test_a_wrong_condition_is_refused() -> None:
         cloaca.all_of({"type": "TaskSuccess"})
 
 
-def test_a_short_name_with_two_letters_swapped_is_known_again() -> None:
-    """ "elt" for "etl" got no hint: in three letters, the measure of likeness compared each with that in its own place
-    only."""
+def test_a_short_name_with_two_swapped_letters_gets_a_hint() -> None:
+    """Regression: "elt" for "etl" got no hint: with three letters, the similarity measure compared each only with the
+    one in the same place."""
     with cloaca.WorkflowBuilder("etl"):
 
         @cloaca.task

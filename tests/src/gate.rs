@@ -1,4 +1,4 @@
-//! A log between the engine and its disk that holds back what is to be made durable, as a slow disk does.
+//! A log wrapper that delays appended batches, like a slow disk.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use cloacina_store::record::StreamId;
 
 use crate::GUARD;
 
-/// Wraps a log. While it holds, appended batches wait: they are neither written, nor visible, nor acknowledged.
+/// A log whose appends can be held back: a held batch is not written, not visible and not acknowledged.
 pub struct GatedLog<L> {
     inner: L,
     state: Mutex<State>,
@@ -17,22 +17,22 @@ pub struct GatedLog<L> {
 
 #[derive(Default)]
 struct State {
-    holds: bool,
+    holding: bool,
     held: Vec<(Batch, Acknowledge)>,
 }
 
 impl<L: EventLog> GatedLog<L> {
-    /// A gate that is open.
+    /// Wraps a log; nothing is held yet.
     pub fn new(inner: L) -> Arc<Self> {
         Arc::new(Self { inner, state: Mutex::default(), changed: Condvar::new() })
     }
 
-    /// Holds back everything that comes from now on.
+    /// Holds back every batch from now on.
     pub fn hold(&self) {
-        self.lock().holds = true;
+        self.lock().holding = true;
     }
 
-    /// Lets `count` of the held batches through, in order, and goes on holding.
+    /// Lets `count` of the held batches through, in order, and keeps holding.
     pub fn let_through(&self, count: usize) {
         let passing: Vec<_> = {
             let mut state = self.lock();
@@ -42,22 +42,22 @@ impl<L: EventLog> GatedLog<L> {
         passing.into_iter().for_each(|(batch, acknowledge)| self.inner.append_then(batch, acknowledge));
     }
 
-    /// Lets everything through from now on.
+    /// Lets every batch through from now on.
     pub fn release(&self) {
         loop {
             self.let_through(usize::MAX);
             let mut state = self.lock();
             if state.held.is_empty() {
-                state.holds = false;
+                state.holding = false;
                 return;
             }
         }
     }
 
-    /// Waits until so many batches are held.
+    /// Waits until `count` batches are held.
     ///
     /// # Panics
-    /// If they do not come before the guard runs out.
+    /// After the guard timeout.
     pub fn wait_for_held(&self, count: usize) {
         let waited = self.changed.wait_timeout_while(self.lock(), GUARD, |state| state.held.len() < count);
         let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +82,7 @@ impl<L: EventLog> Keeper for GatedLog<L> {
 impl<L: EventLog> EventLog for GatedLog<L> {
     fn append_then(&self, batch: Batch, acknowledge: Acknowledge) {
         let mut state = self.lock();
-        if state.holds {
+        if state.holding {
             state.held.push((batch, acknowledge));
             drop(state);
             self.changed.notify_all();

@@ -1,4 +1,4 @@
-//! Histories: what a log says of an execution.
+//! Reading the history of an execution from a log.
 
 use cloacina_engine::core::codec;
 use cloacina_engine::core::event::{Event, ExecutionId};
@@ -6,27 +6,27 @@ use cloacina_engine::core::time::Timestamp;
 use cloacina_engine::runtime::outcome::stream_of;
 use cloacina_store::log::LogReader;
 
-/// One event of an execution, as the log has it.
+/// One event of an execution, as read from the log.
 #[derive(Clone, Debug)]
-pub struct Past {
-    /// Its place in the log.
+pub struct RecordedEvent {
+    /// Its position in the log.
     pub position: u64,
     /// When it was appended.
     pub time: Timestamp,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 
-/// All events of an execution, in order.
+/// Returns all events of an execution, in order.
 ///
 /// # Panics
 /// If the log cannot be read.
 #[must_use]
-pub fn history(log: &dyn LogReader, execution: ExecutionId) -> Vec<Past> {
+pub fn history(log: &dyn LogReader, execution: ExecutionId) -> Vec<RecordedEvent> {
     let records = log.read(stream_of(execution), 0, usize::MAX >> 1).expect("the history is readable");
     records
         .into_iter()
-        .map(|record| Past {
+        .map(|record| RecordedEvent {
             position: record.position,
             time: Timestamp(record.time.0),
             event: codec::decode_event(record.body.bytes().expect("the body is there")).expect("an event"),
@@ -34,16 +34,16 @@ pub fn history(log: &dyn LogReader, execution: ExecutionId) -> Vec<Past> {
         .collect()
 }
 
-/// The events' names, each with its task and attempt where it has them: `TaskStarted extract 1`.
+/// Returns the names of the events, each with its task and attempt if it has them: `TaskStarted extract 1`.
 #[must_use]
-pub fn tale(log: &dyn LogReader, execution: ExecutionId) -> Vec<String> {
+pub fn event_names(log: &dyn LogReader, execution: ExecutionId) -> Vec<String> {
     history(log, execution).iter().map(|past| describe(&past.event)).collect()
 }
 
-/// Whether the history has such an event.
+/// Whether the history has an event with this description.
 #[must_use]
-pub fn tells(log: &dyn LogReader, execution: ExecutionId, event: &str) -> bool {
-    tale(log, execution).iter().any(|told| told == event)
+pub fn has_event(log: &dyn LogReader, execution: ExecutionId, event: &str) -> bool {
+    event_names(log, execution).iter().any(|name| name == event)
 }
 
 fn describe(event: &Event) -> String {

@@ -1,4 +1,4 @@
-//! Processes that a test starts, listens to, and kills.
+//! Processes that a test starts, reads from, and kills.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-/// A victim, and what it says.
+/// A running victim and its output.
 pub struct Victim {
     /// The process.
     pub process: Child,
-    /// Its lines, as they come.
+    /// Its output, line by line.
     pub lines: Receiver<String>,
 }
 
@@ -18,7 +18,7 @@ impl Victim {
     /// Starts a program on the log and the side effects in a directory.
     ///
     /// # Panics
-    /// If it does not start.
+    /// If the program cannot be started.
     #[must_use]
     pub fn begin(program: &str, directory: &Path, mode: &str) -> Self {
         let mut process = Command::new(program)
@@ -32,14 +32,14 @@ impl Victim {
         Self { process, lines }
     }
 
-    /// Kills it, and returns all that it had said.
+    /// Kills it, and returns all of its output.
     ///
     /// # Panics
     /// If it cannot be killed.
     #[must_use]
-    pub fn kill(mut self, said: Vec<String>) -> Vec<String> {
+    pub fn kill(mut self, output: Vec<String>) -> Vec<String> {
         self.process.kill().expect("it is killed");
         self.process.wait().expect("it is dead");
-        said.into_iter().chain(self.lines).collect()
+        output.into_iter().chain(self.lines).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What the victim of the schedules' kill test runs.
+//! The workflow and schedules of the victim of the schedules' kill test.
 
 use cloacina_engine::core::schedule::Catchup;
 use cloacina_engine::runtime::schedules::NewSchedule;
@@ -6,13 +6,13 @@ use cloacina_engine::runtime::workflow::Workflow;
 
 use crate::victim::SideEffects;
 
-/// The workflow that the schedules start: a chain, each step of which leaves a side effect.
+/// The workflow that the schedules start: a chain whose steps each leave a side effect.
 #[must_use]
 pub fn workflows(effects: &SideEffects) -> Vec<Workflow> {
     crate::victim::workflows(effects).into_iter().filter(|workflow| &**workflow.name() == "chain").collect()
 }
 
-/// The schedules: one that fires each second, and one that fires every third.
+/// The schedules: one fires every second, one every three seconds.
 #[must_use]
 pub fn schedules() -> Vec<NewSchedule> {
     let every = |expression: &str| NewSchedule {

@@ -1,4 +1,4 @@
-//! What the victim of the kill tests runs, for the victim itself and for the test that knows what must come of it.
+//! The workflows of the victim of the kill tests, shared by the victim and by the test that knows the expected results.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -21,18 +21,18 @@ use crate::workflows::{attempts, error, read, walk, workflow, write};
 /// The names of the workflows.
 pub const WORKFLOWS: [&str; 3] = ["chain", "fan", "retries"];
 
-/// How the victim's engine runs: a task may die with its process as often as the test likes.
+/// The configuration of the victim's engine: no limit on how often a task dies with its process.
 #[must_use]
 pub fn config() -> EngineConfig {
     EngineConfig { max_concurrent_tasks: 8, max_recoveries: u32::MAX, ..EngineConfig::default() }
 }
 
-/// Where attempts leave their side effects: one line each, written at once.
+/// The file in which each attempt leaves a side effect: one line, written with one call.
 #[derive(Clone)]
 pub struct SideEffects(Arc<File>);
 
 impl SideEffects {
-    /// A file that is appended to.
+    /// Opens the file for appending.
     ///
     /// # Panics
     /// If it cannot be opened.
@@ -49,20 +49,20 @@ impl SideEffects {
 
 type Body = fn(&mut TaskContext, &AttemptInfo) -> TaskResult;
 
-/// A task that leaves its side effect, takes a moment, and then does its work.
-fn effective(effects: &SideEffects, name: &str, body: Body) -> Task {
+/// Returns a task that leaves its side effect, sleeps briefly, and then runs `body`.
+fn task_with_side_effect(effects: &SideEffects, name: &str, body: Body) -> Task {
     let effects = effects.clone();
     let task = Task::with_handle(name, move |context, handle| {
         let info = handle.info();
         effects.leave(info);
-        // So that a kill finds work going on. The moments differ, and mean nothing.
+        // Give a kill a chance to hit a running task. The durations differ arbitrarily.
         thread::sleep(Duration::from_micros(u64::from(info.execution.0[15]) * 8));
         body(context, info)
     });
     task.retry(attempts(3, 3))
 }
 
-fn walk_on(context: &mut TaskContext, info: &AttemptInfo) -> TaskResult {
+fn append_name(context: &mut TaskContext, info: &AttemptInfo) -> TaskResult {
     let number = read(context, "number")?.as_u64().unwrap_or(0);
     let sum = read(context, "sum")?.as_u64().unwrap_or(0);
     write(context, "sum", json!(sum + number));
@@ -74,8 +74,8 @@ fn branch(context: &mut TaskContext, info: &AttemptInfo) -> TaskResult {
     walk(context, &info.task)
 }
 
-/// Fails the first time, and leaves something that must not take effect.
-fn stumble(context: &mut TaskContext, info: &AttemptInfo) -> TaskResult {
+/// Fails the first time, after a write that must not take effect.
+fn fail_first(context: &mut TaskContext, info: &AttemptInfo) -> TaskResult {
     if info.attempt == 1 {
         write(context, "draft", json!("of an attempt that failed"));
         return Err(error("stumbled"));
@@ -86,43 +86,42 @@ fn stumble(context: &mut TaskContext, info: &AttemptInfo) -> TaskResult {
 /// The workflows.
 #[must_use]
 pub fn workflows(effects: &SideEffects) -> Vec<Workflow> {
-    let task = |name: &str, body: Body| effective(effects, name, body);
+    let task = |name: &str, body: Body| task_with_side_effect(effects, name, body);
     let branches = ["b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7"];
-    let fan = std::iter::once(task("top", walk_on))
+    let fan = std::iter::once(task("top", append_name))
         .chain(branches.iter().map(|name| task(name, branch).after(["top"])))
-        .chain([task("end", walk_on).after(branches)]);
+        .chain([task("end", append_name).after(branches)]);
     vec![
         workflow(
             "chain",
             [
-                task("a", walk_on),
-                task("b", walk_on).after(["a"]),
-                task("c", walk_on).after(["b"]),
-                task("d", walk_on).after(["c"]),
+                task("a", append_name),
+                task("b", append_name).after(["a"]),
+                task("c", append_name).after(["b"]),
+                task("d", append_name).after(["c"]),
             ],
         ),
         workflow("fan", fan),
         workflow(
             "retries",
             [
-                task("first", stumble),
-                task("second", stumble).after(["first"]),
-                task("beside", walk_on),
-                task("last", walk_on).after(["second", "beside"]),
+                task("first", fail_first),
+                task("second", fail_first).after(["first"]),
+                task("beside", append_name),
+                task("last", append_name).after(["second", "beside"]),
             ],
         ),
     ]
 }
 
-/// The input of the victim's executions. Everything that their tasks read is in it, so that no read depends on who was
-/// faster.
+/// The input of the victim's executions. It has every key that their tasks read, so that no read depends on timing.
 #[must_use]
 pub fn input(number: u64) -> Vec<(Key, Json)> {
     let values = [("number", json!(number)), ("path", json!([])), ("sum", json!(0))];
     values.map(|(key, value)| (key.into(), Json::from(value))).into()
 }
 
-/// A final context as one line.
+/// Returns a final context as one line.
 #[must_use]
 pub fn result(outcome: &Outcome) -> String {
     let context: BTreeMap<&str, Value> = outcome.context.iter().map(|(key, value)| (&**key, value.value())).collect();

@@ -1,4 +1,4 @@
-//! Tasks and workflows that many tests use.
+//! Tasks and workflows for many tests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +12,12 @@ use cloacina_engine::runtime::task::{Task, TaskResult};
 use cloacina_engine::runtime::workflow::Workflow;
 use serde_json::{Value, json};
 
-use crate::meeting::Door;
+use crate::sync::Door;
 
-/// A workflow of these tasks.
+/// Builds a workflow of these tasks.
 ///
 /// # Panics
-/// If it is not one.
+/// If the workflow is invalid.
 #[must_use]
 pub fn workflow(name: &str, tasks: impl IntoIterator<Item = Task>) -> Workflow {
     Workflow::new(name, tasks).expect("a valid workflow")
@@ -29,7 +29,7 @@ pub fn error(message: &str) -> TaskError {
     TaskError { kind: "Error".into(), message: message.into(), ..TaskError::default() }
 }
 
-/// A value that an attempt reads; `null` if it is not there.
+/// Reads a value in an attempt; `null` if it is missing.
 ///
 /// # Errors
 /// If the read is undeclared in a strict context.
@@ -43,13 +43,13 @@ pub fn write(context: &mut TaskContext, key: &str, value: Value) {
     context.set(key, Json::from(value));
 }
 
-/// A task that appends its name to the list `path`, after what its dependencies left there.
+/// Returns a task that appends its name to the list `path` of its dependencies.
 #[must_use]
 pub fn step(name: &'static str) -> Task {
     Task::new(name, move |context| walk(context, name))
 }
 
-/// What [`step`] does.
+/// The body of [`step`].
 ///
 /// # Errors
 /// As [`read`].
@@ -66,7 +66,7 @@ pub fn chain(name: &str) -> Workflow {
     workflow(name, [step("a"), step("b").after(["a"]), step("c").after(["b"])])
 }
 
-/// A task that waits at a door, and then leaves `done: true`.
+/// Returns a task that waits at a door, and then writes `done: true`.
 #[must_use]
 pub fn waiting(name: &'static str, door: &Door) -> Task {
     let door = door.clone();
@@ -80,9 +80,9 @@ pub fn waiting(name: &'static str, door: &Door) -> Task {
     .retry(once())
 }
 
-/// A task that fails `failures` times before it succeeds, and how often it ran.
+/// Returns a task that fails `failures` times before it succeeds, and a counter of its runs.
 #[must_use]
-pub fn stumbling(name: &'static str, failures: usize) -> (Task, Arc<AtomicUsize>) {
+pub fn failing_task(name: &'static str, failures: usize) -> (Task, Arc<AtomicUsize>) {
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = runs.clone();
     let task = Task::new(name, move |_| match counted.fetch_add(1, Ordering::SeqCst) {
@@ -92,13 +92,13 @@ pub fn stumbling(name: &'static str, failures: usize) -> (Task, Arc<AtomicUsize>
     (task, runs)
 }
 
-/// One attempt, and no other.
+/// A retry policy with a single attempt.
 #[must_use]
 pub fn once() -> RetryPolicy {
     RetryPolicy { max_attempts: 1, ..RetryPolicy::default() }
 }
 
-/// So many attempts, with the same wait before each of them.
+/// A retry policy with `max_attempts` attempts and a constant delay.
 #[must_use]
 pub fn attempts(max_attempts: u32, delay: u64) -> RetryPolicy {
     RetryPolicy {

@@ -1,4 +1,4 @@
-//! A world to open engines in: a disk, the workflows of a process, and how its engines run.
+//! A world to open engines in: a disk, and the workflows and the engine configuration of a process.
 
 use std::sync::Arc;
 
@@ -18,55 +18,55 @@ use crate::GUARD;
 pub struct World {
     /// The disk.
     pub disk: MemoryDisk,
-    /// What the process has registered.
+    /// The workflows that the process has registered.
     pub registry: Arc<Registry>,
-    /// How its engines run.
+    /// The configuration of its engines.
     pub config: EngineConfig,
 }
 
 impl World {
-    /// An empty disk, and a process that knows these workflows.
+    /// An empty disk, and a process with these workflows.
     #[must_use]
     pub fn of(workflows: impl IntoIterator<Item = Workflow>) -> Self {
-        Self::default().knowing(workflows)
+        Self::default().with_workflows(workflows)
     }
 
     /// The same world, with more workflows registered.
     #[must_use]
-    pub fn knowing(self, workflows: impl IntoIterator<Item = Workflow>) -> Self {
+    pub fn with_workflows(self, workflows: impl IntoIterator<Item = Workflow>) -> Self {
         workflows.into_iter().for_each(|workflow| drop(self.registry.register(workflow)));
         self
     }
 
-    /// The same world, with engines that run otherwise.
+    /// The same world, with another engine configuration.
     #[must_use]
-    pub fn configured(mut self, change: impl FnOnce(&mut EngineConfig)) -> Self {
+    pub fn with_config(mut self, change: impl FnOnce(&mut EngineConfig)) -> Self {
         change(&mut self.config);
         self
     }
 
-    /// The same world, with so many slots.
+    /// The same world, with this number of slots.
     #[must_use]
     pub fn with_slots(self, slots: usize) -> Self {
-        self.configured(|config| config.max_concurrent_tasks = slots)
+        self.with_config(|config| config.max_concurrent_tasks = slots)
     }
 
-    /// The log, opened.
+    /// Opens the log.
     ///
     /// # Panics
-    /// If it cannot be.
+    /// If it cannot be opened.
     #[must_use]
     pub fn log(&self) -> MemoryLog {
         MemoryLog::open(&self.disk).expect("the log opens")
     }
 
-    /// An engine on the disk.
+    /// Opens an engine on the disk.
     #[must_use]
     pub fn open(&self) -> Engine {
         self.open_on(Arc::new(self.log()))
     }
 
-    /// An engine on another log.
+    /// Opens an engine on another log.
     ///
     /// # Panics
     /// If it cannot be opened.
@@ -75,33 +75,33 @@ impl World {
         Engine::open(log, self.registry.clone(), self.config.clone()).expect("the engine opens")
     }
 
-    /// What is left when the process is killed now: the disk, and a new process that knows nothing yet. The old one
-    /// goes on in its own world, where it disturbs nobody.
+    /// The world after a kill at this moment: the disk as it is now, and a new process without workflows. The old process
+    /// continues on its own copy of the disk.
     #[must_use]
     pub fn after_kill(&self) -> Self {
         Self { disk: self.disk.after_kill(), registry: Arc::default(), config: self.config.clone() }
     }
 
-    /// The same disk, and a new process that knows nothing yet.
+    /// The same disk, and a new process without workflows.
     #[must_use]
     pub fn in_new_process(&self) -> Self {
         Self { disk: self.disk.clone(), registry: Arc::default(), config: self.config.clone() }
     }
 }
 
-/// A call of a workflow, without input.
+/// A request to start a workflow without input.
 #[must_use]
 pub fn call(workflow: &str) -> StartRequest {
     StartRequest { workflow: workflow.into(), input: Vec::new(), execution: None, cause: Cause::Call }
 }
 
-/// A call of a workflow under a given id.
+/// A request to start a workflow under a given id.
 #[must_use]
 pub fn call_as(workflow: &str, execution: ExecutionId) -> StartRequest {
     StartRequest { execution: Some(execution), ..call(workflow) }
 }
 
-/// An id that is the same in every run.
+/// A fixed execution id.
 #[must_use]
 pub fn id(number: u8) -> ExecutionId {
     ExecutionId([1, 0x90, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, number])
@@ -127,7 +127,7 @@ pub fn start(engine: &Engine, workflow: &str) -> ExecutionId {
 /// Waits for the end of an execution.
 ///
 /// # Panics
-/// If it does not end before the guard runs out.
+/// After the guard timeout.
 pub fn end_of(engine: &Engine, execution: ExecutionId) -> Arc<Outcome> {
     engine.wait(execution, Some(GUARD)).expect("the execution ends")
 }
@@ -137,13 +137,13 @@ pub fn run(engine: &Engine, workflow: &str) -> Arc<Outcome> {
     end_of(engine, start(engine, workflow))
 }
 
-/// A value of an outcome's context, `null` if it is not there.
+/// A value of an outcome's context; `null` if it is missing.
 #[must_use]
 pub fn value(outcome: &Outcome, key: &str) -> Value {
     outcome.context.get(key).map_or(Value::Null, Json::value)
 }
 
-/// The state of a task, and how many attempts it took.
+/// The state of a task, and its number of attempts.
 ///
 /// # Panics
 /// If the workflow has no such task.

@@ -1,4 +1,4 @@
-//! A virtual clock: what takes time happens when the clock is moved, at its own time, and as the same story every time.
+//! A virtual clock: timers fire when the clock is advanced, each at its own time, and deterministically.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,51 +8,52 @@ use cloacina_engine::core::time::Timestamp;
 use cloacina_engine::runtime::clock::{TimeSource, VirtualClock};
 use cloacina_engine::runtime::engine::ExecutionStatus;
 use cloacina_store::log::EventLog;
-use cloacina_tests::history::{Past, history};
-use cloacina_tests::meeting::Door;
-use cloacina_tests::workflows::{attempts, once, stumbling, waiting, workflow};
+use cloacina_tests::history::{RecordedEvent, history};
+use cloacina_tests::sync::Door;
+use cloacina_tests::workflows::{attempts, failing_task, once, waiting, workflow};
 use cloacina_tests::world::{World, end_of, millis, start, task};
 
-/// The first second of 2030: after the wall clock of every machine that runs this, for the log itself goes by that.
+/// The first second of 2030. It has to be later than the wall clock, which the log itself uses.
 const NEW_YEAR: Timestamp = Timestamp(1_893_456_000_000_000);
 
 fn under(clock: &VirtualClock, world: World) -> World {
-    world.configured(|config| config.time = TimeSource::Virtual(clock.clone()))
+    world.with_config(|config| config.time = TimeSource::Virtual(clock.clone()))
 }
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// The events of an execution that begin or end an attempt, with the seconds since the new year.
+/// The events of an execution that begin or end an attempt, with their time in seconds since the new year.
 fn times(log: &dyn EventLog, execution: ExecutionId) -> Vec<(i64, &'static str)> {
-    let wanted =
-        |past: &Past| matches!(past.event, Event::TaskStarted(_) | Event::TaskFailed(_) | Event::TaskCompleted(_));
+    let wanted = |past: &RecordedEvent| {
+        matches!(past.event, Event::TaskStarted(_) | Event::TaskFailed(_) | Event::TaskCompleted(_))
+    };
     let past = history(log, execution).into_iter().filter(wanted);
     past.map(|past| ((past.time.0 - NEW_YEAR.0) / 1_000_000, past.event.name())).collect()
 }
 
 #[test]
 fn a_retry_fires_when_the_clock_reaches_it_and_not_before() {
-    let (stumble, runs) = stumbling("stumble", 2);
+    let (flaky, runs) = failing_task("flaky", 2);
     let clock = VirtualClock::starting_at(NEW_YEAR);
-    let world = under(&clock, World::of([workflow("w", [stumble.retry(attempts(3, 10_000))])]));
+    let world = under(&clock, World::of([workflow("w", [flaky.retry(attempts(3, 10_000))])]));
     let engine = world.open();
     let execution = start(&engine, "w");
     clock.advance(seconds(9));
-    assert_eq!(task(&engine.outcome(execution).unwrap(), "stumble"), ("WaitingRetry", 1));
+    assert_eq!(task(&engine.outcome(execution).unwrap(), "flaky"), ("WaitingRetry", 1));
     clock.advance(seconds(1));
-    assert_eq!(task(&engine.outcome(execution).unwrap(), "stumble"), ("WaitingRetry", 2));
+    assert_eq!(task(&engine.outcome(execution).unwrap(), "flaky"), ("WaitingRetry", 2));
     clock.advance(seconds(100));
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
     assert_eq!(runs.load(std::sync::atomic::Ordering::SeqCst), 3);
 }
 
 #[test]
-fn in_one_long_move_each_retry_fires_at_its_own_time() {
-    let (stumble, _) = stumbling("stumble", 2);
+fn in_one_long_advance_each_retry_fires_at_its_own_time() {
+    let (flaky, _) = failing_task("flaky", 2);
     let clock = VirtualClock::starting_at(NEW_YEAR);
-    let world = under(&clock, World::of([workflow("w", [stumble.retry(attempts(3, 10_000))])]));
+    let world = under(&clock, World::of([workflow("w", [flaky.retry(attempts(3, 10_000))])]));
     let engine = world.open();
     let execution = start(&engine, "w");
     clock.advance(seconds(3_000));
@@ -69,7 +70,7 @@ fn in_one_long_move_each_retry_fires_at_its_own_time() {
 }
 
 #[test]
-fn an_attempt_that_hangs_times_out_when_the_clock_reaches_that() {
+fn an_attempt_that_hangs_times_out_when_the_clock_reaches_its_timeout() {
     let door = Door::default();
     let hanging = waiting("hang", &door).timeout(seconds(120)).retry(attempts(2, 5_000));
     let clock = VirtualClock::starting_at(NEW_YEAR);
@@ -91,7 +92,7 @@ fn an_execution_runs_out_of_virtual_time() {
     let door = Door::default();
     let clock = VirtualClock::starting_at(NEW_YEAR);
     let world = under(&clock, World::of([workflow("w", [waiting("hang", &door).timeout(seconds(1_000_000))])]))
-        .configured(|config| config.workflow_timeout = Some(millis(60_000)));
+        .with_config(|config| config.workflow_timeout = Some(millis(60_000)));
     let engine = world.open();
     let execution = start(&engine, "w");
     clock.advance(seconds(60));
@@ -102,7 +103,7 @@ fn an_execution_runs_out_of_virtual_time() {
 }
 
 #[test]
-fn a_clock_is_not_behind_the_log_and_moves_only_when_it_is_moved() {
+fn a_clock_is_never_behind_the_log_and_moves_only_when_it_is_advanced() {
     let clock = VirtualClock::default();
     let world = under(&clock, World::of([workflow("w", [waiting("a", &Door::default()).retry(once())])]));
     let log: Arc<dyn EventLog> = Arc::new(world.log());
@@ -113,20 +114,20 @@ fn a_clock_is_not_behind_the_log_and_moves_only_when_it_is_moved() {
     assert_eq!(clock.now(), Timestamp(floor + 5_000_000));
     drop(engine);
     clock.advance(seconds(5));
-    assert_eq!(clock.now(), Timestamp(floor + 10_000_000), "a clock that nobody follows moves, too");
+    assert_eq!(clock.now(), Timestamp(floor + 10_000_000), "a clock without an engine moves, too");
 }
 
 #[test]
 fn two_engines_share_a_clock() {
     let clock = VirtualClock::starting_at(NEW_YEAR);
     let engines = [10_000, 15_000].map(|delay| {
-        let (stumble, _) = stumbling("stumble", 1);
-        under(&clock, World::of([workflow("w", [stumble.retry(attempts(2, delay))])])).open()
+        let (flaky, _) = failing_task("flaky", 1);
+        under(&clock, World::of([workflow("w", [flaky.retry(attempts(2, delay))])])).open()
     });
     let executions = engines.each_ref().map(|engine| start(engine, "w"));
     clock.advance(seconds(12));
     assert_eq!(end_of(&engines[0], executions[0]).status, ExecutionStatus::Completed);
-    assert_eq!(task(&engines[1].outcome(executions[1]).unwrap(), "stumble"), ("WaitingRetry", 1));
+    assert_eq!(task(&engines[1].outcome(executions[1]).unwrap(), "flaky"), ("WaitingRetry", 1));
     clock.advance(seconds(3));
     assert_eq!(end_of(&engines[1], executions[1]).status, ExecutionStatus::Completed);
 }

@@ -1,4 +1,4 @@
-//! Cron expressions in time zones: at the changes of the clocks, and beside a model that looks at every minute.
+//! Cron expressions in time zones: at clock changes, and compared with a model that checks every minute.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ fn at(text: &str) -> Timestamp {
     Timestamp(text.parse::<DateTime<Utc>>().unwrap().timestamp_micros())
 }
 
-/// The next fires after a time, in the zone's own words.
+/// The next fires after a time, in local time of the zone.
 fn next(expression: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
     let cron = CronExpression::parse(expression, zone).unwrap();
     let local = |time: Timestamp| {
@@ -25,7 +25,7 @@ fn next(expression: &str, zone: &str, after: &str, count: usize) -> Vec<String> 
     fires.take(count).map(local).collect()
 }
 
-/// Samoa had no 30 December 2011, Kwajalein no 21 August 1993: a schedule there ended on the day before, without a word.
+/// Regression: Samoa had no 30 December 2011, Kwajalein no 21 August 1993. A schedule there silently ended on the day before.
 #[test]
 fn a_day_that_a_zone_skips_ends_no_schedule() {
     let days = |fires: Vec<String>| fires.iter().map(|fire| fire[..8].to_owned()).collect::<Vec<_>>();
@@ -71,7 +71,7 @@ fn expressions_have_five_or_six_fields_or_are_words() {
 }
 
 #[test]
-fn a_fire_comes_after_the_moment_that_is_asked_about() {
+fn a_fire_is_later_than_the_given_moment() {
     let cron = CronExpression::parse("* * * * *", "UTC").unwrap();
     let noon = at("2026-06-01T12:00:00Z");
     let minute = 60_000_000;
@@ -81,7 +81,7 @@ fn a_fire_comes_after_the_moment_that_is_asked_about() {
 }
 
 #[test]
-fn what_is_no_expression_or_no_zone_is_refused_with_the_reason() {
+fn an_invalid_expression_or_zone_is_refused_with_the_reason() {
     for wrong in [
         "",
         "*",
@@ -104,14 +104,14 @@ fn what_is_no_expression_or_no_zone_is_refused_with_the_reason() {
     assert!(error.starts_with("unknown time zone 'Europe/Berlinn', did you mean 'Europe/Berlin'?"), "{error}");
     assert!(CronExpression::parse("@daily", "").is_err());
     assert!(CronExpression::parse(&"1,".repeat(2_000), "UTC").unwrap_err().to_string().len() < 400);
-    // It is read, and never met: whoever makes a schedule of it is told.
+    // It is valid, but never fires: creating a schedule with it is an error.
     assert_eq!(CronExpression::parse("0 0 30 2 *", "UTC").unwrap().next_after(at("2026-01-01T00:00:00Z")), None);
 }
 
-/// A fuzzer found it: the parser takes a list of nothing, and looked for a moment that meets it for more than ten seconds,
-/// on the thread that runs everything.
+/// Regression, found by a fuzzer: the parser accepted an empty list, and searched for a matching moment for more than ten
+/// seconds, on the scheduler's thread.
 #[test]
-fn a_list_of_nothing_is_refused() {
+fn an_empty_list_is_refused() {
     for wrong in ["0 , * 2  * *", ", * * * *", "* ,, * * *"] {
         let error = CronExpression::parse(wrong, "UTC").unwrap_err().to_string();
         assert!(error.contains("is a list of nothing"), "{error}");
@@ -125,7 +125,7 @@ fn one_fixed_time_of_day_fires_once_on_the_day_without_it() {
     assert_eq!(next("30 2 * * *", "Europe/Berlin", before, 2), expected);
     let expected = ["08 03:00:00 EDT", "09 02:30:00 EDT"];
     assert_eq!(next("30 2 * * *", "America/New_York", "2026-03-07T12:00:00Z", 2), expected);
-    // Half an hour: from 02:00 to 02:30.
+    // This zone changes by half an hour: from 02:00 to 02:30.
     let expected = ["04 02:30:00 +11", "05 02:15:00 +11"];
     assert_eq!(next("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", 2), expected);
     let expected = ["08 03:00:00 NDT", "09 02:30:00 NDT"];
@@ -143,7 +143,7 @@ fn one_fixed_time_of_day_fires_once_on_the_day_that_has_it_twice() {
 }
 
 #[test]
-fn other_expressions_follow_the_clock_on_the_wall() {
+fn other_expressions_follow_the_wall_clock() {
     let expected = ["29 01:30:00 CET", "29 03:00:00 CEST", "29 03:30:00 CEST"];
     assert_eq!(next("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", 3), expected);
     let expected = ["25 02:00:00 CEST", "25 02:30:00 CEST", "25 02:00:00 CET", "25 02:30:00 CET", "25 03:00:00 CET"];
@@ -156,7 +156,7 @@ fn other_expressions_follow_the_clock_on_the_wall() {
     assert_eq!(next("0 12 * * *", "Asia/Kathmandu", "2026-04-04T14:00:00Z", 1), ["05 12:00:00 +0545"]);
 }
 
-/// A field that a test chose: its text, and the values that it stands for.
+/// A generated field: its text, and the values that it matches.
 #[derive(Clone, Debug)]
 struct Field {
     text: String,
@@ -207,7 +207,7 @@ impl Expression {
     fn meets_day(&self, local: NaiveDateTime) -> bool {
         let day = self.day.values.contains(&local.day());
         let weekday = self.weekday.values.contains(&local.weekday().num_days_from_sunday());
-        // The old rule of cron: where both are given, either is enough.
+        // The rule of cron: if both are given, either is enough.
         let days = match (self.day.is_star, self.weekday.is_star) {
             (false, false) => day || weekday,
             _ => day && weekday,
@@ -225,7 +225,7 @@ impl Expression {
         [&self.minute, &self.hour].iter().all(|field| field.values.len() == 1 && !field.text.contains('*'))
     }
 
-    /// Whether it fires at this minute: looks at what the wall says now, a minute ago, and when it said that first.
+    /// Whether it fires at this minute, from the local time now, the local time a minute ago, and the first time with this local time.
     fn fires_at(&self, minute: DateTime<Utc>, zone: Tz) -> bool {
         let wall = |time: DateTime<Utc>| time.with_timezone(&zone).naive_local();
         let (local, before) = (wall(minute), wall(minute - TimeDelta::minutes(1)));
@@ -247,7 +247,7 @@ fn expressions() -> impl Strategy<Value = Expression> {
         .prop_map(|(minute, hour, day, month, weekday)| Expression { minute, hour, day, month, weekday })
 }
 
-/// Zones, each with days around which its clocks change, or nothing happens.
+/// Zones, each with days around a clock change, or ordinary days.
 const ZONES: [(&str, &[&str]); 9] = [
     ("UTC", &["2026-05-05"]),
     ("Europe/Berlin", &["2026-03-28", "2026-10-24", "2027-03-27"]),
@@ -264,7 +264,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_fire_is_one_that_a_look_at_every_minute_finds(
+    fn the_fires_are_those_of_a_check_of_every_minute(
         expression in expressions(), zone in 0..ZONES.len(), day in any::<prop::sample::Index>(), offset in 0..1_440_i64,
     ) {
         let (name, days) = ZONES[zone];

@@ -1,4 +1,4 @@
-//! Attempts that wait for something outside, without holding a slot.
+//! Deferred attempts: they wait for an external event without holding a slot.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -10,8 +10,8 @@ use cloacina_engine::runtime::engine::{Engine, ExecutionStatus, WaitError};
 use cloacina_engine::runtime::handle::{AttemptOver, TaskHandle};
 use cloacina_engine::runtime::task::{Task, TaskBody};
 use cloacina_tests::GUARD;
-use cloacina_tests::history::{tale, tells};
-use cloacina_tests::meeting::Door;
+use cloacina_tests::history::{event_names, has_event};
+use cloacina_tests::sync::Door;
 use cloacina_tests::workflows::{once, step, waiting, workflow, write};
 use cloacina_tests::world::{World, end_of, run, start, value};
 use serde_json::json;
@@ -22,8 +22,8 @@ fn failed(over: &AttemptOver) -> TaskError {
     TaskError { kind: "AttemptOver".into(), message: over.to_string().into(), ..TaskError::default() }
 }
 
-/// A task that waits without a slot until `open`, and says at `deferred` that it does.
-fn deferring(name: &'static str, deferred: &Door, open: &Arc<AtomicBool>) -> Task {
+/// A task that waits without a slot until `open`, and arrives at `deferred` when it does.
+fn deferring_task(name: &'static str, deferred: &Door, open: &Arc<AtomicBool>) -> Task {
     let (deferred, open) = (deferred.clone(), open.clone());
     Task::with_handle(name, move |context, handle| {
         let mut held = Vec::new();
@@ -44,7 +44,7 @@ fn deferring(name: &'static str, deferred: &Door, open: &Arc<AtomicBool>) -> Tas
 fn with_one_slot_others_run_while_one_waits_and_it_gets_a_slot_again() {
     let (deferred, open, inside) = (Door::closed(), Arc::new(AtomicBool::new(false)), Door::closed());
     let world = World::of([
-        workflow("patient", [deferring("patient", &deferred, &open)]),
+        workflow("patient", [deferring_task("patient", &deferred, &open)]),
         workflow("other", [waiting("other", &inside)]),
         workflow("last", [step("last")]),
     ]);
@@ -53,7 +53,7 @@ fn with_one_slot_others_run_while_one_waits_and_it_gets_a_slot_again() {
     assert!(deferred.pass());
     let other = start(&engine, "other");
     inside.wait_for_arrivals(1);
-    // What it waits for has come, and the only slot is taken.
+    // The event has happened, but the only slot is taken.
     open.store(true, Ordering::SeqCst);
     let last = start(&engine, "last");
     inside.open();
@@ -63,7 +63,7 @@ fn with_one_slot_others_run_while_one_waits_and_it_gets_a_slot_again() {
     assert_eq!(end_of(&engine, other).status, ExecutionStatus::Completed);
     assert_eq!(end_of(&engine, last).status, ExecutionStatus::Completed);
     assert_eq!(
-        tale(&**engine.log(), patient),
+        event_names(&**engine.log(), patient),
         [
             "ExecutionStarted",
             "TaskStarted patient 1",
@@ -78,7 +78,7 @@ fn with_one_slot_others_run_while_one_waits_and_it_gets_a_slot_again() {
 }
 
 #[test]
-fn a_slot_that_was_given_back_is_one_slot_still() {
+fn a_slot_that_was_given_back_counts_once() {
     let (deferred, open) = (Door::closed(), Arc::new(AtomicBool::new(true)));
     let most = Arc::new(std::sync::Mutex::new((0, 0)));
     let counting = |name: &'static str| {
@@ -97,11 +97,11 @@ fn a_slot_that_was_given_back_is_one_slot_still() {
     let tasks = (0..20).flat_map(|number| {
         let (defers, counts): (&'static str, &'static str) =
             (Box::leak(format!("defers{number}").into()), Box::leak(format!("counts{number}").into()));
-        [deferring(defers, &deferred, &open), counting(counts).after([defers])]
+        [deferring_task(defers, &deferred, &open), counting(counts).after([defers])]
     });
     let engine = World::of([workflow("many", tasks.collect::<Vec<_>>())]).with_slots(2).open();
     assert_eq!(run(&engine, "many").status, ExecutionStatus::Completed);
-    assert!(most.lock().unwrap().1 <= 2, "never more than the slots that there are");
+    assert!(most.lock().unwrap().1 <= 2, "never more than the number of slots");
 }
 
 #[test]
@@ -130,8 +130,8 @@ fn a_future_waits_without_a_slot_too() {
     assert_eq!(value(&end_of(&engine, patient), "held"), json!(true));
 }
 
-/// Lets a deferred attempt tell how its wait ended.
-fn telling(name: &'static str, deferred: &Door, ended: &Door) -> Task {
+/// A task with a deferred attempt that reports how its wait ended.
+fn reporting_task(name: &'static str, deferred: &Door, ended: &Door) -> Task {
     let (deferred, ended) = (deferred.clone(), ended.clone());
     Task::with_handle(name, move |_, handle| {
         let waited = handle.defer_until(
@@ -141,8 +141,8 @@ fn telling(name: &'static str, deferred: &Door, ended: &Door) -> Task {
             },
             GUARD,
         );
-        // Nobody waits out the poll interval: it ends with the attempt.
-        let over = waited.expect_err("it never came");
+        // The wait ends with the attempt, not with the poll interval.
+        let over = waited.expect_err("the event never happens");
         assert_eq!((&*over.task, over.attempt), ("patient", 1));
         ended.open();
         Err(failed(&over))
@@ -153,7 +153,7 @@ fn telling(name: &'static str, deferred: &Door, ended: &Door) -> Task {
 #[test]
 fn cancelling_ends_the_wait() {
     let (deferred, ended) = (Door::closed(), Door::closed());
-    let engine = World::of([workflow("patient", [telling("patient", &deferred, &ended)])]).open();
+    let engine = World::of([workflow("patient", [reporting_task("patient", &deferred, &ended)])]).open();
     let execution = start(&engine, "patient");
     assert!(deferred.pass());
     engine.cancel(execution, None).unwrap();
@@ -162,21 +162,21 @@ fn cancelling_ends_the_wait() {
 }
 
 #[test]
-fn a_shutdown_does_not_wait_for_what_waits_itself() {
+fn a_shutdown_does_not_wait_for_deferred_attempts() {
     let (deferred, ended) = (Door::closed(), Door::closed());
-    let world = World::of([workflow("patient", [telling("patient", &deferred, &ended)])]);
+    let world = World::of([workflow("patient", [reporting_task("patient", &deferred, &ended)])]);
     let engine = world.open();
     let execution = start(&engine, "patient");
     assert!(deferred.pass());
-    // A grace without end: it would hang if it waited.
+    // The grace period is infinite: a shutdown that waits would hang.
     engine.shutdown(Duration::MAX).unwrap();
     assert!(ended.pass());
-    assert!(tells(&world.log(), execution, "TaskAbandoned patient 1 Shutdown"));
+    assert!(has_event(&world.log(), execution, "TaskAbandoned patient 1 Shutdown"));
 }
 
-/// A detached executor that asked for its slot a moment after its attempt was over was never answered.
+/// Regression: a detached executor that asked for its slot just after its attempt was over never got an answer.
 #[test]
-fn who_asks_for_a_slot_too_late_is_told() {
+fn asking_for_a_slot_too_late_is_answered() {
     let (asks, answered) = (Door::closed(), Door::closed());
     let (ask, answer) = (asks.clone(), answered.clone());
     let mut patient = Task::new("patient", |_| Ok(())).retry(once());
@@ -200,7 +200,7 @@ fn who_asks_for_a_slot_too_late_is_told() {
     assert!(answered.pass());
 }
 
-/// A task that starts `child` on the engine that runs it, and waits for its end as `how` says.
+/// A task that starts `child` on its own engine, and waits for its end with `how`.
 fn parent(engine: &Arc<OnceLock<Weak<Engine>>>, how: fn(&Engine, &TaskHandle, ExecutionId) -> bool) -> Task {
     let engine = engine.clone();
     Task::with_handle("parent", move |context, handle| {
@@ -212,13 +212,13 @@ fn parent(engine: &Arc<OnceLock<Weak<Engine>>>, how: fn(&Engine, &TaskHandle, Ex
     .retry(once())
 }
 
-/// As many parents as there are slots waited for children, which never got one.
+/// Regression: as many parents as there are slots waited for their children, which never got a slot.
 #[test]
 fn a_wait_for_an_execution_is_refused_when_every_slot_is_held_by_one() {
     let refused = |engine: &Engine, _: &TaskHandle, child| {
         matches!(engine.wait(child, None), Err(WaitError::NoSlotLeft { slots: 1, .. }))
     };
-    // Without a slot, and with a limit: both can end.
+    // A deferred wait and a wait with a timeout can both end.
     let deferred = |engine: &Engine, handle: &TaskHandle, child| {
         let is_over = || engine.outcome(child).is_ok_and(|outcome| outcome.ended.is_some());
         handle.defer_until(is_over, OFTEN).is_ok() && engine.wait(child, None).is_ok()

@@ -1,10 +1,10 @@
-//! Values that are erased by the engine that has the log.
+//! Erasing values through the engine that has the log.
 
 use cloacina_engine::core::erasure::{NothingToErase, What};
 use cloacina_engine::runtime::engine::ExecutionStatus;
 use cloacina_engine::runtime::erasing::EraseError;
 use cloacina_engine::runtime::task::Task;
-use cloacina_tests::meeting::Door;
+use cloacina_tests::sync::Door;
 use cloacina_tests::workflows::{read, waiting, workflow, write};
 use cloacina_tests::world::{World, call, end_of, id, input, start, value};
 use serde_json::json;
@@ -18,7 +18,7 @@ fn greet() -> Task {
 }
 
 #[test]
-fn a_value_that_was_erased_is_gone_and_the_execution_is_as_it_was() {
+fn an_erased_value_is_gone_and_the_execution_is_unchanged() {
     let world = World::of([workflow("greeting", [greet()])]);
     let engine = world.open();
     let mut request = call("greeting");
@@ -27,21 +27,21 @@ fn a_value_that_was_erased_is_gone_and_the_execution_is_as_it_was() {
     assert_eq!(value(&end_of(&engine, execution), "name"), json!("Ada Lovelace"));
     let key = [What::Key("name".to_owned())];
     assert_eq!(engine.erase(execution, &key, "case 311", "ann").unwrap(), 2, "the value, and the digest");
-    assert_eq!(engine.erase(execution, &key, "case 311", "ann").unwrap(), 0, "once is enough");
+    assert_eq!(engine.erase(execution, &key, "case 311", "ann").unwrap(), 0, "erasing again changes nothing");
     engine.shutdown(std::time::Duration::ZERO).unwrap();
 
     let engine = world.open();
     let outcome = engine.outcome(execution).unwrap();
     assert_eq!((outcome.status, value(&outcome, "letters")), (ExecutionStatus::Completed, json!(12)));
-    let erased = outcome.context["name"].erasure().expect("who erased it is known, and no value is made up");
+    let erased = outcome.context["name"].erasure().expect("the context has the erasure in place of the value");
     assert_eq!((&*erased.by, &*erased.reason), ("ann", "case 311"));
-    let told = engine.log().erasures(cloacina_engine::runtime::outcome::stream_of(execution)).unwrap();
-    assert_eq!((&*told[0].by, &*told[0].reason), ("ann", "case 311"));
+    let erasures = engine.log().erasures(cloacina_engine::runtime::outcome::stream_of(execution)).unwrap();
+    assert_eq!((&*erasures[0].by, &*erasures[0].reason), ("ann", "case 311"));
     assert_eq!(world.log().verify().findings, []);
 }
 
 #[test]
-fn what_runs_or_is_not_there_loses_nothing() {
+fn erasing_in_a_running_or_missing_execution_is_refused() {
     let door = Door::closed();
     let world = World::of([workflow("held", [waiting("wait", &door)])]);
     let engine = world.open();

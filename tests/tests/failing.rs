@@ -1,4 +1,4 @@
-//! Failures, and what comes after them: retries, timeouts, and results that come too late.
+//! Failures: retries, timeouts, and late results.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,9 +10,9 @@ use cloacina_engine::runtime::engine::{Engine, ExecutionStatus, Outcome};
 use cloacina_engine::runtime::task::{Task, TaskBody};
 use cloacina_store::log::{Batch, EventLog, Frame, Listing};
 use cloacina_store::record::{StreamId, StreamKind, Timestamp};
-use cloacina_tests::history::{history, tale};
-use cloacina_tests::meeting::Door;
-use cloacina_tests::workflows::{attempts, chain, error, once, step, stumbling, workflow, write};
+use cloacina_tests::history::{event_names, history};
+use cloacina_tests::sync::Door;
+use cloacina_tests::workflows::{attempts, chain, error, failing_task, once, step, workflow, write};
 use cloacina_tests::world::{World, end_of, run, start, task, value};
 use serde_json::json;
 
@@ -27,8 +27,8 @@ fn failures(engine: &Engine, outcome: &Outcome) -> Vec<(TaskFailed, i64)> {
 }
 
 #[test]
-fn a_failed_attempt_is_tried_again_when_it_is_due() {
-    let (stumbles, runs) = stumbling("stumbles", 2);
+fn a_failed_attempt_is_retried_when_it_is_due() {
+    let (stumbles, runs) = failing_task("stumbles", 2);
     let engine =
         World::of([workflow("retried", [stumbles.retry(attempts(3, 20)), step("next").after(["stumbles"])])]).open();
     let outcome = run(&engine, "retried");
@@ -42,15 +42,15 @@ fn a_failed_attempt_is_tried_again_when_it_is_due() {
         .map(|past| past.time.0)
         .collect();
     for ((failed, at), next) in failed.iter().zip(&started[1..]) {
-        let due = failed.retry_at.expect("it is tried again").0;
-        assert_eq!(due - at, 20_000, "the wait is as the policy says");
+        let due = failed.retry_at.expect("it is retried").0;
+        assert_eq!(due - at, 20_000, "the backoff is that of the policy");
         assert!(*next >= due, "attempt {} started at {next}, before it was due at {due}", failed.attempt + 1);
     }
 }
 
 #[test]
 fn attempts_run_out_and_the_reason_names_task_attempt_and_error() {
-    let (stumbles, runs) = stumbling("stumbles", usize::MAX);
+    let (stumbles, runs) = failing_task("stumbles", usize::MAX);
     let engine =
         World::of([workflow("hopeless", [stumbles.retry(attempts(2, 1)), step("next").after(["stumbles"])])]).open();
     let outcome = run(&engine, "hopeless");
@@ -63,7 +63,7 @@ fn attempts_run_out_and_the_reason_names_task_attempt_and_error() {
 
 #[test]
 fn a_task_that_waits_for_its_next_attempt_takes_no_slot() {
-    let (stumbles, _) = stumbling("stumbles", 1);
+    let (stumbles, _) = failing_task("stumbles", 1);
     let engine =
         World::of([workflow("patient", [stumbles.retry(attempts(2, 3_600_000))]), chain("quick")]).with_slots(1).open();
     let patient = start(&engine, "patient");
@@ -74,7 +74,7 @@ fn a_task_that_waits_for_its_next_attempt_takes_no_slot() {
 }
 
 #[test]
-fn what_a_failed_attempt_wrote_has_no_effect() {
+fn the_writes_of_a_failed_attempt_have_no_effect() {
     let runs = Arc::new(AtomicUsize::new(0));
     let writes = Task::new("writes", move |context| {
         let run = runs.fetch_add(1, Ordering::SeqCst);
@@ -89,13 +89,13 @@ fn what_a_failed_attempt_wrote_has_no_effect() {
     let outcome = run(&engine, "drafts");
     assert_eq!((value(&outcome, "draft"), value(&outcome, "final")), (json!(null), json!(1)));
     assert!(
-        tale(&**engine.log(), outcome.execution).contains(&"ContextWritten draft".to_owned()),
-        "the auditor sees it"
+        event_names(&**engine.log(), outcome.execution).contains(&"ContextWritten draft".to_owned()),
+        "the history has it"
     );
 }
 
-/// A task that times out in its first attempt, and whose late result is let go by the door.
-fn overslept(door: &Door, arrived: &Door) -> Task {
+/// A task whose first attempt times out, and returns its late result when the door opens.
+fn times_out_first(door: &Door, arrived: &Door) -> Task {
     let (door, arrived) = (door.clone(), arrived.clone());
     let runs = AtomicUsize::new(0);
     Task::new("sleeps", move |context| {
@@ -115,21 +115,22 @@ fn overslept(door: &Door, arrived: &Door) -> Task {
 #[test]
 fn an_attempt_that_runs_out_of_time_is_fenced_and_its_slot_is_free() {
     let (door, left) = (Door::closed(), Door::closed());
-    let engine = World::of([workflow("late", [overslept(&door, &left).retry(attempts(2, 1))])]).with_slots(1).open();
+    let engine =
+        World::of([workflow("late", [times_out_first(&door, &left).retry(attempts(2, 1))])]).with_slots(1).open();
     let outcome = run(&engine, "late");
     assert_eq!((outcome.status, task(&outcome, "sleeps")), (ExecutionStatus::Completed, ("Completed", 2)));
     assert_eq!(value(&outcome, "by"), json!("the second attempt"));
-    let before = tale(&**engine.log(), outcome.execution);
+    let before = event_names(&**engine.log(), outcome.execution);
     door.open();
     assert!(left.pass(), "the late attempt ended");
     engine.shutdown(Duration::from_secs(10)).unwrap();
-    assert_eq!(tale(&**engine.log(), outcome.execution), before, "the late result left no trace");
+    assert_eq!(event_names(&**engine.log(), outcome.execution), before, "the late result left no trace");
     assert!(before.contains(&"TaskFailed sleeps 1".to_owned()));
 }
 
 #[test]
 fn a_late_result_does_not_free_the_slot_of_the_next_attempt() {
-    // One slot: were it freed twice, two of the tasks that follow would run at once.
+    // If the only slot were freed twice, two of the following tasks would run at once.
     let (door, left) = (Door::closed(), Door::closed());
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (count, counted) = (running.clone(), most.clone());
@@ -144,7 +145,7 @@ fn a_late_result_does_not_free_the_slot_of_the_next_attempt() {
         })
         .after(["sleeps"])
     });
-    let tasks: Vec<Task> = std::iter::once(overslept(&door, &left).retry(attempts(2, 1))).chain(follow).collect();
+    let tasks: Vec<Task> = std::iter::once(times_out_first(&door, &left).retry(attempts(2, 1))).chain(follow).collect();
     let engine = World::of([workflow("late", tasks)]).with_slots(1).open();
     assert_eq!(run(&engine, "late").status, ExecutionStatus::Completed);
     assert_eq!(most.load(Ordering::SeqCst), 1);
@@ -176,33 +177,33 @@ fn an_async_attempt_that_runs_out_of_time_is_stopped() {
 }
 
 #[test]
-fn a_detached_attempt_that_runs_out_of_time_is_told() {
-    let told = Door::closed();
-    let tell = told.clone();
+fn a_detached_attempt_that_times_out_is_stopped() {
+    let stopped = Door::closed();
+    let stop = stopped.clone();
     let mut detached = Task::new("detached", |_| Ok(())).retry(once()).timeout(Duration::from_millis(20));
     detached.body = TaskBody::Detached(Arc::new(move |attempt| {
-        let tell = tell.clone();
-        attempt.on_cancel(move || tell.open());
+        let stop = stop.clone();
+        attempt.on_cancel(move || stop.open());
         std::mem::forget(attempt);
     }));
     let engine = World::of([workflow("elsewhere", [detached])]).open();
     assert_eq!(run(&engine, "elsewhere").status, ExecutionStatus::Failed);
-    assert!(told.pass());
+    assert!(stopped.pass());
 }
 
-/// An executor that said how to stop its attempt a moment after it had timed out was never told to.
+/// Regression: an executor that registered its stop function just after its attempt had timed out was never called.
 #[test]
-fn a_detached_attempt_that_ran_out_of_time_before_it_said_how_to_stop_it_is_told_at_once() {
-    let (taken, told, ended) = (Door::closed(), Door::closed(), Door::closed());
-    let (take, tell, end) = (taken.clone(), told.clone(), ended.clone());
+fn a_stop_function_that_is_registered_after_the_timeout_is_called_at_once() {
+    let (taken, stopped, ended) = (Door::closed(), Door::closed(), Door::closed());
+    let (take, stop, end) = (taken.clone(), stopped.clone(), ended.clone());
     let mut detached = Task::new("detached", |_| Ok(())).retry(once()).timeout(Duration::from_millis(20));
     detached.body = TaskBody::Detached(Arc::new(move |attempt| {
-        let (tell, end) = (tell.clone(), end.clone());
+        let (stop, end) = (stop.clone(), end.clone());
         take.open();
-        // Handed over: the engine's threads do not wait for another executor.
+        // On another thread: the engine's threads do not wait for another executor.
         std::thread::spawn(move || {
             let _ = end.pass();
-            attempt.on_cancel(move || tell.open());
+            attempt.on_cancel(move || stop.open());
             std::mem::forget(attempt);
         });
     }));
@@ -210,15 +211,15 @@ fn a_detached_attempt_that_ran_out_of_time_before_it_said_how_to_stop_it_is_told
     assert_eq!(run(&engine, "elsewhere").status, ExecutionStatus::Failed);
     assert!(taken.pass());
     ended.open();
-    assert!(told.pass());
+    assert!(stopped.pass());
 }
 
 #[test]
-fn a_workflow_that_runs_out_of_time_fails_and_says_what_was_not_done() {
+fn a_workflow_that_times_out_fails_and_names_the_unfinished_tasks() {
     let door = Door::closed();
     let waits = cloacina_tests::workflows::waiting("waits", &door);
     let world = World::of([workflow("slow", [step("first"), waits.after(["first"]), step("last").after(["waits"])])]);
-    let engine = world.configured(|config| config.workflow_timeout = Some(Millis(100))).open();
+    let engine = world.with_config(|config| config.workflow_timeout = Some(Millis(100))).open();
     let outcome = run(&engine, "slow");
     assert_eq!(outcome.status, ExecutionStatus::Failed);
     assert_eq!(outcome.error.as_deref(), Some("the workflow ran longer than 0.1 s; not done: waits, last"));
@@ -226,11 +227,11 @@ fn a_workflow_that_runs_out_of_time_fails_and_says_what_was_not_done() {
     door.open();
 }
 
-/// The log may have been written under a clock that ran ahead. Times in it never decrease, so the engine's clock began at
-/// the end of the log and stood still until the wall clock had caught up: no retry was ever due, nothing timed out.
+/// Regression: the log may have been written with a clock that was ahead. Its times never decrease, so the engine's clock started at
+/// the end of the log and stood still until the wall clock had caught up: no retry was due, and nothing timed out.
 #[test]
-fn timers_fire_on_a_log_whose_last_time_lies_in_the_future() {
-    let (stumbles, _) = stumbling("stumbles", 1);
+fn timers_fire_on_a_log_whose_last_time_is_in_the_future() {
+    let (stumbles, _) = failing_task("stumbles", 1);
     let door = Door::closed();
     let waits = cloacina_tests::workflows::waiting("waits", &door).timeout(Duration::from_millis(20));
     let world = World::of([workflow("retried", [stumbles.retry(attempts(2, 5))]), workflow("late", [waits])]);
@@ -252,17 +253,17 @@ fn timers_fire_on_a_log_whose_last_time_lies_in_the_future() {
     door.open();
 }
 
-/// A frame gets the log's last time where its own lies before it. So an execution's recorded start can be later than the
-/// start that its limit was counted from, and its recorded end too early for a limit counted anew: the whole history was
-/// refused then, with "there is time left", although nothing was wrong with it.
+/// Regression: the log raises the time of a frame to its own last time. So the recorded start of an execution can be later than the
+/// start from which its time limit counted, and its recorded end then looks too early: the history was refused with "there is
+/// time left", although nothing was wrong with it.
 #[test]
-fn a_history_whose_times_the_log_has_raised_is_whole() {
+fn a_history_whose_times_the_log_has_raised_is_valid() {
     let door = Door::closed();
     let waits = cloacina_tests::workflows::waiting("waits", &door);
-    let world = World::of([workflow("slow", [waits])]).configured(|config| config.workflow_timeout = Some(Millis(50)));
+    let world = World::of([workflow("slow", [waits])]).with_config(|config| config.workflow_timeout = Some(Millis(50)));
     let log = Arc::new(world.log());
     let engine = world.open_on(log.clone());
-    // Somebody else writes to the log, by a clock that is ahead of the engine's.
+    // Another writer appends with a clock that is ahead of the engine's.
     let ahead = Frame {
         stream: StreamId::from_bytes([7; 16]),
         kind: StreamKind::Schedule,
@@ -279,10 +280,10 @@ fn a_history_whose_times_the_log_has_raised_is_whole() {
     door.open();
 }
 
-/// A worker process took longer to import a task's module than the task's timeout was: each attempt ran out of time before
-/// the task had begun, and the next one was a new process again.
+/// Regression: if a worker process took longer to import a task's module than the timeout of the task, each attempt timed out
+/// before the task had begun, and the next one started with a new process again.
 #[test]
-fn what_an_executor_does_before_the_task_begins_counts_towards_no_timeout() {
+fn the_start_of_an_executor_does_not_count_towards_the_timeout() {
     let timeout = Duration::from_millis(400);
     let ready = Task::with_handle("ready", move |_, handle| {
         handle.hold_timeout();
@@ -299,6 +300,6 @@ fn what_an_executor_does_before_the_task_begins_counts_towards_no_timeout() {
     let engine = World::of([workflow("starts", tasks)]).open();
     let outcome = run(&engine, "starts");
     assert_eq!(task(&outcome, "ready"), ("Completed", 1));
-    let [(failed, _)] = &failures(&engine, &outcome)[..] else { panic!("one of them ran out of time") };
+    let [(failed, _)] = &failures(&engine, &outcome)[..] else { panic!("one of them times out") };
     assert_eq!((&*failed.task, &*failed.error.kind), ("slow", "TaskTimeoutError"));
 }

@@ -1,4 +1,4 @@
-//! What durability costs, counted: how often the log has to make something durable.
+//! The cost of durability: the number of flushes.
 
 use std::sync::Arc;
 use std::thread;
@@ -25,16 +25,16 @@ fn flushes_of(engine: &Engine, what: impl FnOnce()) -> u64 {
 #[test]
 fn one_task_takes_two_flushes_and_three_in_a_row_at_most_five() {
     let (_directory, engine) = on_a_disk(&World::of([workflow("one", [step("only")]), chain("three")]));
-    // The first of each also stores the definition, in the same batch.
+    // The first run of each also stores the definition, in the same batch.
     for _ in 0..3 {
         assert_eq!(flushes_of(&engine, || drop(run(&engine, "one"))), 2);
         let three = flushes_of(&engine, || drop(run(&engine, "three")));
-        assert!(three <= 5, "three in a row: {three}");
-        assert_eq!(three, 4, "a start, and one for each step");
+        assert!(three <= 5, "a chain of three: {three}");
+        assert_eq!(three, 4, "the start, and one for each step");
     }
 }
 
-/// How many flushes a hundred executions of three tasks take that are asked for at once, by a hundred threads.
+/// The flushes of a hundred executions of three tasks, started at once by a hundred threads.
 fn flushes_of_a_hundred(slots: usize) -> u64 {
     let (_directory, engine) = on_a_disk(&World::of([chain("three")]).with_slots(slots));
     run(&engine, "three");
@@ -57,9 +57,9 @@ fn a_hundred_executions_at_once_take_at_most_a_hundred() {
         let spent = flushes_of_a_hundred(slots);
         assert!(spent <= 100, "{slots} slots: {spent} flushes");
     }
-    // A flush starts at most as many tasks as there are slots: with four, 300 tasks cannot take fewer than 75. What is
-    // decided in one turn shares a flush, and short tasks that were let go together end in one turn: it takes about 80. On
-    // a machine that is busy with something else they may not, and it takes up to twice as many.
+    // A flush starts at most as many tasks as there are slots: with four, 300 tasks take at least 75. Decisions of one turn
+    // share a flush, and short tasks that start together end in one turn: it takes about 80 flushes. On a busy machine they
+    // may not end in one turn, and it takes up to twice as many.
     let spent = flushes_of_a_hundred(4);
     assert!((75..=150).contains(&spent), "4 slots: {spent} flushes");
 }
@@ -85,6 +85,6 @@ fn a_wide_execution_shares_flushes_among_its_tasks() {
         let execution = start(&engine, "wide");
         end_of(&engine, execution);
     });
-    println!("one execution of 64 tasks side by side, 64 slots: {spent} flushes");
+    println!("one execution of 64 parallel tasks, 64 slots: {spent} flushes");
     assert!(spent <= 64, "{spent} flushes");
 }

@@ -1,4 +1,4 @@
-//! An idle engine does nothing. Alone in its file, so that its process runs nothing else.
+//! An idle engine does nothing. This test has a process of its own, because it counts the wakeups of the whole process.
 
 use std::fs;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use cloacina_engine::runtime::task::Task;
 use cloacina_store::Options;
-use cloacina_tests::meeting::Door;
-use cloacina_tests::workflows::{attempts, chain, stumbling, waiting, workflow};
+use cloacina_tests::sync::Door;
+use cloacina_tests::workflows::{attempts, chain, failing_task, waiting, workflow};
 use cloacina_tests::world::{World, call, run, start};
 
-/// How often threads of this process, but for the calling one, have woken up and gone to sleep again, by thread.
+/// The voluntary context switches of each thread of this process except the calling one: how often it woke up and slept again.
 fn wakeups() -> Vec<(String, u64)> {
     let own = rustix::thread::gettid().as_raw_nonzero().to_string();
     let threads = fs::read_dir("/proc/self/task").unwrap().map(|entry| entry.unwrap());
@@ -25,7 +25,7 @@ fn wakeups() -> Vec<(String, u64)> {
         .collect()
 }
 
-/// How often which threads woke up in one second.
+/// The threads that woke up in one second, and how often.
 fn wakeups_in_a_second() -> Vec<(String, u64)> {
     thread::sleep(Duration::from_millis(300));
     let before: u64 = wakeups().iter().map(|(_, count)| count).sum();
@@ -44,7 +44,7 @@ fn wakeups_in_a_second() -> Vec<(String, u64)> {
 #[test]
 fn an_idle_engine_does_not_wake_up() {
     let door = Door::closed();
-    let (stumbles, _) = stumbling("stumbles", 1);
+    let (stumbles, _) = failing_task("stumbles", 1);
     let fetch = Task::new_async("fetch", |context| async move { (context, Ok(())) });
     let world = World::of([
         chain("quick"),
@@ -67,7 +67,7 @@ fn an_idle_engine_does_not_wake_up() {
     let on_disk = world.open_on(Arc::new(log));
     on_disk.start(call("quick")).unwrap();
     run(&on_disk, "quick");
-    // The thread that writes stays awake for a moment after the last write.
+    // The writer thread stays awake for a moment after the last write.
     std::thread::sleep(std::time::Duration::from_millis(1_200));
     let woken = wakeups_in_a_second();
     assert!(woken.is_empty(), "on a disk: {woken:?}");

@@ -1,8 +1,8 @@
-//! Real processes on a real log, killed in the middle of their work, again and again.
+//! Kill tests: real processes on a real log are killed in the middle of their work, again and again.
 //!
-//! After every kill the next process takes up what was left, and is killed too, some while they still recover. In the end
-//! one is let be. Then: what was acknowledged is there and as it was told, every execution ended as an undisturbed run
-//! does, no task ran before its start was in the log or after its completion was, and the chain verifies.
+//! After every kill the next process resumes the unfinished executions, and is killed too, sometimes during recovery. The last
+//! one runs to its end. Then: everything acknowledged is there unchanged, every execution ended like an undisturbed
+//! run, no task ran before its start was in the log or after its completion was, and the chain verifies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,14 +24,14 @@ use cloacina_tests::world::{World, call, end_of};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// Kills of each log.
+/// Kills per log.
 const KILLS: usize = 60;
 
 fn begin(directory: &Path, mode: &str) -> Victim {
     Victim::begin(env!("CARGO_BIN_EXE_victim"), directory, mode)
 }
 
-/// What victims were told and passed on.
+/// The acknowledgements that victims printed.
 #[derive(Default)]
 struct Acknowledged {
     started: BTreeSet<ExecutionId>,
@@ -39,35 +39,38 @@ struct Acknowledged {
 }
 
 impl Acknowledged {
-    fn hear(&mut self, said: &[String]) {
-        for line in said {
-            assert!(!line.starts_with("ERROR"), "a victim said: {line}");
+    fn collect(&mut self, output: &[String]) {
+        for line in output {
+            assert!(!line.starts_with("ERROR"), "a victim printed: {line}");
             let mut words = line.splitn(3, ' ');
             match (words.next(), words.next(), words.next()) {
                 (Some("started"), Some(id), None) => drop(self.started.insert(id.parse().unwrap())),
                 (Some("ended"), Some(id), Some(result)) => {
                     let before = self.ended.insert(id.parse().unwrap(), result.to_owned());
-                    assert!(before.is_none_or(|before| before == result), "{id} ended twice, and otherwise: {line}");
+                    assert!(
+                        before.is_none_or(|before| before == result),
+                        "{id} ended twice with different results: {line}"
+                    );
                 }
                 (Some("open" | "done"), None, None) => {}
-                _ => panic!("a victim said: {line}"),
+                _ => panic!("a victim printed: {line}"),
             }
         }
     }
 }
 
-/// One round: a victim begins, and is killed at a random moment.
+/// One round: a victim starts, and is killed at a random moment.
 fn kill_one(directory: &Path, random: &mut StdRng) -> Vec<String> {
     let victim = begin(directory, &random.random::<u32>().to_string());
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     if random.random_bool(0.3) {
-        // While it opens, and recovers.
+        // Kill it while it opens and recovers.
         thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
     } else {
-        said.push(victim.lines.recv_timeout(GUARD).expect("the victim opens its log"));
+        output.push(victim.lines.recv_timeout(GUARD).expect("the victim opens its log"));
         thread::sleep(Duration::from_micros(random.random_range(0..150_000)));
     }
-    victim.kill(said)
+    victim.kill(output)
 }
 
 fn unfinished(log: &dyn LogReader) -> usize {
@@ -75,8 +78,8 @@ fn unfinished(log: &dyn LogReader) -> usize {
     log.streams(&open).unwrap().len()
 }
 
-/// Kills victims on one log, and lets a last one finish. Returns how many kills left unfinished executions.
-fn torment(seed: u64) -> usize {
+/// Kills victims on one log, and lets the last one finish. Returns how many kills left unfinished executions.
+fn kill_repeatedly(seed: u64) -> usize {
     let mut directory = tempfile::tempdir().unwrap();
     println!("seed {seed}, in {} (kept if it fails)", directory.path().display());
     directory.disable_cleanup(true);
@@ -84,21 +87,21 @@ fn torment(seed: u64) -> usize {
     let mut acknowledged = Acknowledged::default();
     let mut interrupted = 0;
     for _ in 0..KILLS {
-        acknowledged.hear(&kill_one(directory.path(), &mut random));
-        // Now and then it is looked at what a kill left; that must be readable, too.
+        acknowledged.collect(&kill_one(directory.path(), &mut random));
+        // Now and then read the log right after a kill; it must be readable then, too.
         match open_reader(&directory.path().join("log")) {
             Ok(log) => interrupted += usize::from(unfinished(&*log) > 0),
             Err(error) => assert!(acknowledged.started.is_empty(), "{error}"),
         }
     }
     let mut last = begin(directory.path(), "finish");
-    let mut said = Vec::new();
-    while said.last().is_none_or(|line| line != "done") {
+    let mut output = Vec::new();
+    while output.last().is_none_or(|line| line != "done") {
         let line = last.lines.recv_timeout(GUARD);
-        said.push(line.unwrap_or_else(|_| panic!("the last victim does not finish; it said {said:?}")));
+        output.push(line.unwrap_or_else(|_| panic!("the last victim does not finish; it printed {output:?}")));
     }
     assert!(last.process.wait().unwrap().success());
-    acknowledged.hear(&said);
+    acknowledged.collect(&output);
     check(directory.path(), &acknowledged);
     directory.disable_cleanup(false);
     println!(
@@ -115,21 +118,25 @@ fn check(directory: &Path, acknowledged: &Acknowledged) {
     assert!(verified.findings.is_empty(), "{:?}", verified.findings);
 
     let log = open_reader(&path).unwrap();
-    assert_eq!(unfinished(&*log), 0, "the last victim finished everything");
+    assert_eq!(unfinished(&*log), 0, "the last victim finishes everything");
     let all = StreamFilter { kind: Some(StreamKind::Execution), open_only: false, before: None, limit: 1_000_000 };
     let executions: BTreeSet<ExecutionId> =
         log.streams(&all).unwrap().iter().map(|entry| execution_of(entry.stream)).collect();
     let lost: Vec<_> = acknowledged.started.difference(&executions).collect();
-    assert!(lost.is_empty(), "acknowledged, and not in the log: {lost:?}");
+    assert!(lost.is_empty(), "acknowledged, but not in the log: {lost:?}");
 
-    let mut expected = Undisturbed::default();
+    let mut expected = ExpectedResults::default();
     for execution in &executions {
         let state = rebuild(&*log, *execution).unwrap();
-        let told = result(&outcome(&state));
+        let reported = result(&outcome(&state));
         let number = outcome(&state).context["number"].value().as_u64().unwrap();
-        assert_eq!(told, expected.of(state.workflow(), number), "{execution} ended otherwise than undisturbed");
+        assert_eq!(
+            reported,
+            expected.of(state.workflow(), number),
+            "{execution} ended differently from an undisturbed run"
+        );
         if let Some(acknowledged) = acknowledged.ended.get(execution) {
-            assert_eq!(acknowledged, &told, "{execution}: another result was acknowledged");
+            assert_eq!(acknowledged, &reported, "{execution}: another result was acknowledged");
         }
     }
     let unknown: Vec<_> = acknowledged.ended.keys().filter(|id| !executions.contains(id)).collect();
@@ -137,8 +144,8 @@ fn check(directory: &Path, acknowledged: &Acknowledged) {
     check_side_effects(&fs::read_to_string(directory.join("effects")).unwrap(), &*log, &executions);
 }
 
-/// What the side effects say against what the log says: an attempt ran only if its start was durable before, at most once,
-/// and never after an attempt at the same task had completed.
+/// Compares the side effects with the log: an attempt ran at most once, only after its start was durable, and never after an
+/// attempt at the same task had completed.
 fn check_side_effects(effects: &str, log: &dyn LogReader, executions: &BTreeSet<ExecutionId>) {
     let mut ran: BTreeSet<(ExecutionId, String, u32)> = BTreeSet::new();
     for line in effects.lines() {
@@ -169,11 +176,11 @@ fn check_side_effects(effects: &str, log: &dyn LogReader, executions: &BTreeSet<
     }
 }
 
-/// What the workflows come to when nobody is killed.
+/// The results of the workflows without any kill.
 #[derive(Default)]
-struct Undisturbed(BTreeMap<(String, u64), String>);
+struct ExpectedResults(BTreeMap<(String, u64), String>);
 
-impl Undisturbed {
+impl ExpectedResults {
     fn of(&mut self, workflow: &str, number: u64) -> String {
         if self.0.is_empty() {
             let directory = tempfile::tempdir().unwrap();
@@ -196,14 +203,11 @@ impl Undisturbed {
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_and_nothing_completed_runs_again_however_often_it_is_killed() {
+fn after_any_number_of_kills_nothing_acknowledged_is_lost_and_nothing_completed_runs_again() {
     let seed: u64 = std::env::var("KILL_SEED").map_or(20_261_124, |seed| seed.parse().unwrap());
-    let logs: Vec<_> = (0..4).map(|log| thread::spawn(move || torment(seed + log))).collect();
+    let logs: Vec<_> = (0..4).map(|log| thread::spawn(move || kill_repeatedly(seed + log))).collect();
     let interrupted: usize = logs.into_iter().map(|log| log.join().unwrap()).sum();
     let kills = 4 * KILLS;
     println!("{kills} kills, {interrupted} in the middle of work");
-    assert!(
-        interrupted * 2 > kills,
-        "only {interrupted} of {kills} kills met work in progress: the test is too gentle"
-    );
+    assert!(interrupted * 2 > kills, "only {interrupted} of {kills} kills interrupted work: the test is too gentle");
 }

@@ -1,4 +1,4 @@
-//! What happens when the log fails: nothing that waits is acknowledged, and the reason reaches every caller.
+//! A failing log: nothing that waits is acknowledged, and the reason reaches every caller.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use cloacina_engine::core::event::Cause;
 use cloacina_engine::runtime::engine::{Engine, EngineError, ExecutionStatus, StartError, StartRequest, WaitError};
 use cloacina_tests::GUARD;
-use cloacina_tests::meeting::Door;
-use cloacina_tests::workflows::{attempts, chain, stumbling, waiting, workflow};
+use cloacina_tests::sync::Door;
+use cloacina_tests::workflows::{attempts, chain, failing_task, waiting, workflow};
 use cloacina_tests::world::{World, call, call_as, end_of, id, run, start};
 
 const REASON: &str = "no space left on the disk";
@@ -17,7 +17,7 @@ fn world(door: &Door) -> World {
     World::of([workflow("slow", [waiting("wait", door)]), chain("quick")])
 }
 
-/// Lets the log fail under an execution that somebody waits for. Returns what they heard.
+/// Makes the log fail while a caller waits for an execution. Returns the caller's error.
 fn fail(world: &World, engine: &Arc<Engine>, door: &Door) -> WaitError {
     let slow = start(engine, "slow");
     door.wait_for_arrivals(1);
@@ -31,7 +31,7 @@ fn fail(world: &World, engine: &Arc<Engine>, door: &Door) -> WaitError {
 }
 
 #[test]
-fn the_reason_reaches_who_waits_and_who_comes_later() {
+fn the_reason_reaches_waiting_and_later_callers() {
     let door = Door::closed();
     let world = world(&door);
     let engine = Arc::new(world.open());
@@ -45,15 +45,15 @@ fn the_reason_reaches_who_waits_and_who_comes_later() {
     assert!(matches!(&stopped, EngineError::Log(why) if why.to_string().contains(REASON)), "{stopped}");
 
     let after = World { disk: world.disk.after_power_cut(), ..world.in_new_process() };
-    let engine = after.knowing([chain("quick"), workflow("slow", [waiting("wait", &door)])]).open();
-    assert_eq!(engine.wait(done, None).unwrap().status, ExecutionStatus::Completed, "what was acknowledged is there");
-    assert_eq!(engine.recovered().len(), 1, "what was not is taken up again");
+    let engine = after.with_workflows([chain("quick"), workflow("slow", [waiting("wait", &door)])]).open();
+    assert_eq!(engine.wait(done, None).unwrap().status, ExecutionStatus::Completed, "the acknowledged one is there");
+    assert_eq!(engine.recovered().len(), 1, "the other one is resumed");
     assert_eq!(end_of(&engine, engine.recovered()[0]).status, ExecutionStatus::Completed);
 }
 
-/// Whoever began to wait after the failure was told that the engine had been shut down.
+/// Regression: a caller that began to wait after the failure heard that the engine had been shut down.
 #[test]
-fn the_reason_reaches_who_waits_for_an_execution_that_was_running() {
+fn the_reason_reaches_a_later_waiter_for_an_execution_that_was_running() {
     let door = Door::closed();
     let world = world(&door);
     let engine = Arc::new(world.open());
@@ -73,7 +73,7 @@ fn the_reason_reaches_who_waits_for_an_execution_that_was_running() {
     assert!(matches!(&heard, StartError::Log(why) if why.to_string().contains(REASON)), "{heard}");
     let heard = engine.cancel(slow, None).unwrap_err();
     assert!(matches!(&heard, EngineError::Log(why) if why.to_string().contains(REASON)), "{heard}");
-    assert_eq!(engine.wait(done, None).unwrap().status, ExecutionStatus::Completed, "what is durable can be told");
+    assert_eq!(engine.wait(done, None).unwrap().status, ExecutionStatus::Completed, "a durable result is returned");
     second.open();
 }
 
@@ -88,13 +88,13 @@ fn a_start_that_cannot_be_made_durable_is_refused_with_the_reason() {
     assert!(after.open().executions(None, None, 10, None).unwrap().is_empty());
 }
 
-/// A timer of an execution that went down with the log stayed in the queue. When it was due it found nobody, stayed
-/// first in the queue, and the scheduler spun on it for ever and answered nobody.
+/// Regression: a timer of an execution that failed with the log stayed in the queue. Once it was due, it stayed first in the
+/// queue without its execution, and the scheduler spun on it forever and answered nobody.
 #[test]
 fn a_timer_that_is_due_after_the_failure_does_not_hang_the_engine() {
     let door = Door::closed();
-    let (stumbles, _) = stumbling("stumbles", 1);
-    let world = world(&door).knowing([workflow("retried", [stumbles.retry(attempts(2, 300))])]);
+    let (stumbles, _) = failing_task("stumbles", 1);
+    let world = world(&door).with_workflows([workflow("retried", [stumbles.retry(attempts(2, 300))])]);
     let engine = Arc::new(world.open());
     let retried = start(&engine, "retried");
     while engine.outcome(retried).unwrap().tasks[0].state != "WaitingRetry" {
@@ -108,10 +108,10 @@ fn a_timer_that_is_due_after_the_failure_does_not_hang_the_engine() {
     assert!(answer.contains(REASON), "{answer}");
 }
 
-/// A batch that the log refuses for what it is leaves the log as it was. The engine took every refusal for the end of
-/// the log, and stopped: one start with an absurd name took all others with it.
+/// Regression: the engine took every refused batch for a failure of the log, and stopped: one start with an absurd name
+/// stopped all other executions. A batch that is refused as invalid leaves the log intact.
 #[test]
-fn a_batch_that_is_refused_for_what_it_is_concerns_only_its_own_execution() {
+fn a_batch_that_is_refused_as_invalid_affects_only_its_own_execution() {
     let door = Door::closed();
     let world = world(&door).with_slots(2);
     let engine = world.open();
@@ -121,23 +121,27 @@ fn a_batch_that_is_refused_for_what_it_is_concerns_only_its_own_execution() {
         let refused = engine.start(StartRequest { cause, ..call("quick") }).unwrap_err();
         assert!(matches!(&refused, StartError::Log(why) if why.to_string().contains("label")), "{refused}");
     }
-    assert_eq!(run(&engine, "quick").status, ExecutionStatus::Completed, "the slots of the refused ones are free");
+    assert_eq!(
+        run(&engine, "quick").status,
+        ExecutionStatus::Completed,
+        "the slots of the refused executions are free"
+    );
     door.open();
     assert_eq!(end_of(&engine, slow).status, ExecutionStatus::Completed);
     assert_eq!(engine.executions(None, None, 10, None).unwrap().len(), 2);
 }
 
-/// A second engine on the same log fences an execution of the first: whoever comes second to a `seq` has lost it, and
-/// only it.
+/// A second engine on the same log fences an execution of the first: the writer that comes second to a `seq` loses that
+/// execution, and nothing else.
 #[test]
-fn an_execution_that_another_writer_took_is_lost_to_this_engine_and_no_other() {
+fn an_engine_loses_only_the_execution_that_another_writer_took() {
     let door = Door::closed();
     let world = world(&door);
     let log = Arc::new(world.log());
     let first = world.open_on(log.clone());
     let slow = start(&first, "slow");
     door.wait_for_arrivals(1);
-    let thief = world.in_new_process().knowing([workflow("slow", [waiting("wait", &door)])]);
+    let thief = world.in_new_process().with_workflows([workflow("slow", [waiting("wait", &door)])]);
     let second = thief.open_on(log);
     assert_eq!(second.recovered(), [slow]);
     door.wait_for_arrivals(2);

@@ -1,8 +1,8 @@
-//! The tests of the whole system, in one program. Beside it stand those that want a process of their own; they say why.
+//! The whole-system tests, in one program. Files beside it that need a process of their own say why.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, reason = "tests")]
 
-#[allow(dead_code, reason = "the programs that are tested use some of it")]
+#[allow(dead_code, reason = "some of it is used only by the tested programs")]
 #[path = "../powercut/mod.rs"]
 mod powercut;
 

@@ -1,5 +1,5 @@
-//! Nothing is answered and no task runs before what led to it is durable. The log here holds batches back as a slow disk
-//! does; what would be visible too early has all the time it wants to show itself.
+//! Output commit: nothing is answered and no task runs before the events that led to it are durable. The log here holds
+//! batches back, so that anything that is visible too early has time to show itself.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use cloacina_engine::runtime::engine::{Engine, ExecutionStatus};
 use cloacina_store::MemoryLog;
 use cloacina_tests::gate::GatedLog;
-use cloacina_tests::meeting::Door;
+use cloacina_tests::sync::Door;
 use cloacina_tests::workflows::{step, waiting, workflow};
 use cloacina_tests::world::{World, call_as, end_of, id, start};
 
@@ -26,7 +26,7 @@ fn gated() -> Gated {
     Gated { engine: Arc::new(world.open_on(log.clone())), log, door }
 }
 
-/// Somebody who asks the engine on a thread of their own.
+/// A caller that asks the engine on its own thread.
 struct Asker<T> {
     thread: JoinHandle<()>,
     answer: std::sync::mpsc::Receiver<T>,
@@ -42,7 +42,7 @@ impl Gated {
 }
 
 impl<T> Asker<T> {
-    /// It has no answer, although it had time for one.
+    /// Whether it is still waiting, after enough time for an answer.
     fn waits(&self) -> bool {
         matches!(self.answer.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout))
     }
@@ -69,10 +69,10 @@ fn a_start_is_answered_and_its_task_runs_only_when_it_is_durable() {
     end_of(&gated.engine, execution);
 }
 
-/// The second caller found the execution live, and was told its id at once: a power cut at that moment took back what it
-/// had been told.
+/// Regression: a second caller with the same id got an answer at once because the execution was live: a power cut at that
+/// moment took back an answered start.
 #[test]
-fn a_second_caller_under_the_same_id_hears_of_it_only_when_it_is_durable() {
+fn a_second_caller_with_the_same_id_is_answered_only_when_the_start_is_durable() {
     let gated = gated();
     gated.log.hold();
     let first = gated.ask(|engine| engine.start(call_as("two", id(1))));
@@ -85,7 +85,7 @@ fn a_second_caller_under_the_same_id_hears_of_it_only_when_it_is_durable() {
 }
 
 #[test]
-fn a_result_is_told_only_when_it_is_durable() {
+fn a_result_is_returned_only_when_it_is_durable() {
     let gated = gated();
     let execution = start(&gated.engine, "two");
     gated.door.wait_for_arrivals(1);
@@ -101,10 +101,10 @@ fn a_result_is_told_only_when_it_is_durable() {
     assert_eq!((waiter.answer(), late_waiter.answer()), (ExecutionStatus::Completed, ExecutionStatus::Completed));
 }
 
-/// How a live execution stands was answered from the scheduler's own state, which is ahead of the log: a caller read
-/// `Completed` and the final context while the disk was still at work on them.
+/// Regression: the state of a live execution was answered from the scheduler's memory, which is ahead of the log: a caller
+/// read `Completed` and the final context before they were durable.
 #[test]
-fn how_an_execution_stands_is_told_only_when_it_is_durable() {
+fn the_state_of_an_execution_is_returned_only_when_it_is_durable() {
     let gated = gated();
     let execution = start(&gated.engine, "two");
     gated.door.wait_for_arrivals(1);
@@ -119,7 +119,7 @@ fn how_an_execution_stands_is_told_only_when_it_is_durable() {
     assert_eq!(asker.answer(), ExecutionStatus::Completed);
 }
 
-/// Cancelling and pausing were answered as soon as they were decided.
+/// Regression: cancelling and pausing were answered as soon as they were decided.
 #[test]
 fn a_request_is_answered_only_when_it_is_durable() {
     let gated = gated();
@@ -139,7 +139,7 @@ fn a_request_is_answered_only_when_it_is_durable() {
 }
 
 #[test]
-fn a_held_log_holds_up_only_those_who_wait_for_it() {
+fn a_slow_log_delays_only_callers_that_need_it() {
     let gated = gated();
     let done = {
         gated.door.open();

@@ -1,10 +1,10 @@
-//! A power cut at any moment leaves a log that opens, holds every acknowledged event in order, and goes on.
+//! After a power cut at any moment, the log opens, has every acknowledged event in order, and can be appended to.
 //!
-//! A recorder under the writing process writes down every write and sync, in order, together with the acknowledgements.
-//! From that, disks are built as a cut could have left them: what a finished sync covers is there, of the rest any part.
-//! Each is opened, read, checked, written to, and read again. `store/DURABILITY.md` says what is promised.
+//! A recorder traces every write and sync of the writing process, in order, with the acknowledgements. From a recording,
+//! disk images are built as a cut could have left them: what a finished sync covers is there, of the rest any part.
+//! Each image is opened, read, checked, written to, and read again. `store/DURABILITY.md` lists the guarantees.
 //!
-//! A failure keeps its recording and says how to have that image again.
+//! A failure keeps its recording and prints the command that reproduces the image.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,24 +12,24 @@ use std::path::{Path, PathBuf};
 
 use crate::powercut::checker::{Answer, Checker, scratch};
 use crate::powercut::dice::Dice;
-use crate::powercut::disk::Believes;
+use crate::powercut::disk::HonouredSyncs;
 use crate::powercut::images::{Recorded, copy, times};
 use crate::powercut::judge::{self, Written};
 use crate::powercut::recording::{self, Event};
 use crate::powercut::{load, victim};
 
-/// What was recorded, and on what.
+/// A recording and its initial disk.
 struct Scene {
     load: load::Load,
     events: Vec<Event>,
     /// The disk at the beginning.
     before: PathBuf,
-    /// What earlier phases wrote.
+    /// The batches of earlier phases.
     earlier: Vec<Written>,
     recording: PathBuf,
 }
 
-/// How a failure is had again, after the place where it is kept.
+/// The command that reproduces a failure, to be preceded by the directory that keeps it.
 const AGAIN: &str = "cargo test -p cloacina-tests --test main power_cut::repeat";
 
 /// Records a load on an empty disk.
@@ -43,9 +43,9 @@ fn record_on(recorder: &Path, name: &str, phase: u64, place: &Path, before: Path
     let disk = place.join(format!("disk{phase}"));
     copy(&before, &disk);
     let run = victim::write(recorder, name, phase, &disk, None).unwrap();
-    assert!(run.status.success(), "{name}: {} {}", run.status, run.said);
+    assert!(run.status.success(), "{name}: {} {}", run.status, run.stderr);
     let load = load::named(name).unwrap();
-    assert_eq!(judge::acknowledged(run.marks()).len() as u64, load.batches, "{name}: {}", run.said);
+    assert_eq!(judge::acknowledged(run.marks()).len() as u64, load.batches, "{name}: {}", run.stderr);
     Scene { load, events: run.events, before, earlier, recording: run.recording }
 }
 
@@ -54,21 +54,21 @@ impl Scene {
         Recorded { events: &self.events, before: &self.before }
     }
 
-    /// What must be there after so many events.
+    /// The batches up to a moment, and which of them must be there.
     fn written(&self, moment: usize) -> Written {
         Written::new(&self.load, self.earlier.len() as u64, judge::acknowledged(self.recorded().marks(moment)))
     }
 
-    /// Cuts the power so many times, and tells what was lost.
-    fn cut(&self, believes: Believes, images: usize) -> Vec<String> {
+    /// Cuts the power once for each image; returns a description of each loss.
+    fn cut(&self, honoured: HonouredSyncs, images: usize) -> Vec<String> {
         let mut losses = Vec::new();
         let mut checker = Checker::new();
-        self.recorded().each(believes, 0..images, |image, moment, root| {
+        self.recorded().each(honoured, 0..images, |image, moment, root| {
             if let Err(what) = self.check(&mut checker, moment, root) {
                 let events = self.events.len();
                 let mut loss =
                     format!("{}: image {image}, cut after event {moment} of {events}: {what}", self.load.name);
-                if losses.is_empty() && believes == Believes::All {
+                if losses.is_empty() && honoured == HonouredSyncs::All {
                     loss.push_str(&format!("\n  again: CLOACA_POWER_CUT={} {AGAIN}", self.keep(image).display()));
                 }
                 losses.push(loss);
@@ -77,24 +77,25 @@ impl Scene {
         losses
     }
 
-    /// That an image holds what was acknowledged, and goes on.
+    /// Checks that an image has everything acknowledged, and can be appended to.
     fn check(&self, checker: &mut Checker, moment: usize, root: &Path) -> Result<(), String> {
         let mut written = self.earlier.clone();
         written.push(self.written(moment));
         let log = root.join(victim::LOG);
         let read = checker.read(&log);
-        // Before a creation was finished there need not be anything.
+        // Before the creation is finished, there may be no log.
         let nothing = matches!(&read, Answer::Refused(why) if why.contains("there is no log at"));
         if !nothing || written.iter().any(|written| !written.acknowledged.is_empty()) {
-            judge::holds(&read, &written).map_err(|what| format!("read: {what}"))?;
+            judge::has_all_acknowledged(&read, &written).map_err(|what| format!("read: {what}"))?;
         }
         let phase = written.len() as u64;
         let more = load::named("more").unwrap();
         written.push(Written::all(&more, phase));
-        judge::holds(&checker.go_on(&log, phase), &written).map_err(|what| format!("written to: {what}"))
+        judge::has_all_acknowledged(&checker.append_and_read(&log, phase), &written)
+            .map_err(|what| format!("written to: {what}"))
     }
 
-    /// Keeps all that an image is made from beyond the test.
+    /// Keeps the recording of an image after the test.
     fn keep(&self, image: usize) -> PathBuf {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("power-cut-{}", self.load.name));
         let _ = fs::remove_dir_all(&kept);
@@ -108,7 +109,7 @@ impl Scene {
         kept
     }
 
-    /// What was kept, and the image that is meant.
+    /// Loads a kept recording, and the number of the image.
     fn kept(kept: &Path) -> (Self, usize) {
         let about = fs::read_to_string(kept.join("about")).unwrap();
         let words: Vec<&str> = about.split(' ').collect();
@@ -131,14 +132,14 @@ fn nothing_is_lost(name: &str, images: usize) {
     let images = times(images);
     let Some(recorder) = victim::recorder() else { return };
     let place = tempfile::tempdir().unwrap();
-    let losses = record(recorder, name, place.path()).cut(Believes::All, images);
+    let losses = record(recorder, name, place.path()).cut(HonouredSyncs::All, images);
     assert_kept(name, images, &losses);
 }
 
 fn assert_kept(name: &str, images: usize, losses: &[String]) {
     println!("{name}: {} of {images} images kept everything", images - losses.len());
-    let told = losses.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
-    assert!(losses.is_empty(), "{} of {images} images lost something:\n{told}", losses.len());
+    let reported = losses.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
+    assert!(losses.is_empty(), "{} of {images} images lost something:\n{reported}", losses.len());
 }
 
 #[test]
@@ -156,13 +157,13 @@ fn many_streams_in_groups_survive() {
     nothing_is_lost("many-streams", 100);
 }
 
-/// Behind each group there are zeros, until there are not, and more are written.
+/// Groups are written over zeros, and further zeros are allocated when those are used up.
 #[test]
-fn a_segment_that_makes_room_ahead_survives() {
+fn a_segment_that_allocates_space_ahead_survives() {
     nothing_is_lost("turning", 100);
 }
 
-/// Behind them no room is made ahead: the file grows.
+/// No space is allocated ahead of long groups: the file grows.
 #[test]
 fn long_groups_survive() {
     nothing_is_lost("huge", 60);
@@ -178,7 +179,7 @@ fn a_log_that_is_written_to_for_seconds_survives() {
     nothing_is_lost("long", 40);
 }
 
-/// Cuts the power of a log that is recovering from a power cut.
+/// Cuts the power while a log recovers from a power cut.
 #[test]
 fn recovery_survives() {
     let Some(recorder) = victim::recorder() else { return };
@@ -189,7 +190,7 @@ fn recovery_survives() {
             let first = record(recorder, name, place.path());
             let mut image = None;
             let wanted = usize::try_from(Dice::new(&[3, seed]).below(40)).unwrap();
-            first.recorded().each(Believes::All, wanted..wanted + 1, |_, moment, root| {
+            first.recorded().each(HonouredSyncs::All, wanted..wanted + 1, |_, moment, root| {
                 let before = place.path().join("before");
                 copy(root, &before);
                 image = Some((before, first.written(moment)));
@@ -197,37 +198,37 @@ fn recovery_survives() {
             let (before, written) = image.unwrap();
             let scene = record_on(recorder, "creation", 1, place.path(), before, vec![written]);
             images += 20;
-            losses.extend(scene.cut(Believes::All, 20));
+            losses.extend(scene.cut(HonouredSyncs::All, 20));
         }
     }
     assert_kept("recovery", images, &losses);
 }
 
-/// The harness can fail: on a disk that hears nothing of the log's own fdatasync, acknowledged events are lost.
+/// Tests the harness: on a disk that ignores the log's own fdatasync, acknowledged events are lost.
 #[test]
 fn without_the_sync_events_are_lost() {
     let Some(recorder) = victim::recorder() else { return };
     for (name, images) in [("small", 40), ("many-streams", 40)] {
         let place = tempfile::tempdir().unwrap();
-        let losses = record(recorder, name, place.path()).cut(Believes::AllButFdatasync, images);
+        let losses = record(recorder, name, place.path()).cut(HonouredSyncs::AllButFdatasync, images);
         println!("{name} without the sync: {} of {images} images kept everything", images - losses.len());
         assert!(losses.len() > images / 4, "{name}: {} of {images} images lost something", losses.len());
     }
 }
 
-/// A disk that says it has synced and has not cannot be told from an honest one. What is left after a cut is then a
-/// beginning of what was written, or an error: never another history.
+/// A disk that reports a sync without doing it cannot be told from an honest one. After a cut it leaves a prefix of what was
+/// written, or an error: never another history.
 #[test]
-fn a_disk_that_lies_leaves_a_beginning_or_an_error() {
+fn a_disk_that_lies_leaves_a_prefix_or_an_error() {
     let Some(recorder) = victim::recorder() else { return };
     for (name, images) in [("small", 40), ("large", 20), ("creation", 40)] {
         let place = tempfile::tempdir().unwrap();
         let scene = record(recorder, name, place.path());
         let (mut refused, mut checker) = (0, Checker::new());
-        scene.recorded().each(Believes::Nothing, 0..images, |image, moment, root| {
+        scene.recorded().each(HonouredSyncs::Nothing, 0..images, |image, moment, root| {
             let written = [Written::new(&scene.load, 0, BTreeSet::new())];
             let log = root.join(victim::LOG);
-            let answers = [checker.read(&log), checker.go_on(&log, 1)];
+            let answers = [checker.read(&log), checker.append_and_read(&log, 1)];
             for answer in answers {
                 match answer {
                     Answer::Seen(seen) => {
@@ -245,19 +246,19 @@ fn a_disk_that_lies_leaves_a_beginning_or_an_error() {
     }
 }
 
-/// What was acknowledged before it was on the disk may be lost with the power: 4 of 180 such logs could not be opened at all. What is left
-/// is a beginning of what was written, never another history, and never refused.
+/// With weaker durability, acknowledged events may be lost in a power cut. What is left is a prefix of what was written, never
+/// another history, and never refused. Regression: 4 of 180 such logs could not be opened.
 #[test]
-fn a_log_that_runs_ahead_of_the_disk_leaves_a_beginning() {
+fn a_log_that_runs_ahead_of_the_disk_leaves_a_prefix() {
     let Some(recorder) = victim::recorder() else { return };
     for (name, images) in [("os", 100), ("interval", 80)] {
         let images = times(images);
         let place = tempfile::tempdir().unwrap();
         let scene = record(recorder, name, place.path());
         let (mut refused, mut seen, mut checker) = (Vec::new(), 0, Checker::new());
-        scene.recorded().each(Believes::All, 0..images, |image, moment, root| {
+        scene.recorded().each(HonouredSyncs::All, 0..images, |image, moment, root| {
             let log = root.join(victim::LOG);
-            for answer in [checker.read(&log), checker.go_on(&log, 1)] {
+            for answer in [checker.read(&log), checker.append_and_read(&log, 1)] {
                 match answer {
                     Answer::Seen(answer) => {
                         let more = Written::new(&load::named("more").unwrap(), 1, BTreeSet::new());
@@ -278,13 +279,13 @@ fn a_log_that_runs_ahead_of_the_disk_leaves_a_beginning() {
     }
 }
 
-/// The image that a failure names, once more. Without one there is nothing to do.
+/// Reproduces the image that a failure names. Without one it does nothing.
 #[test]
 fn repeat() {
     let Some(kept) = std::env::var_os("CLOACA_POWER_CUT") else { return };
     let (scene, image) = Scene::kept(Path::new(&kept));
     let mut checker = Checker::new();
-    scene.recorded().each(Believes::All, image..image + 1, |_, moment, root| {
+    scene.recorded().each(HonouredSyncs::All, image..image + 1, |_, moment, root| {
         let image = scratch().join("power-cut-image");
         let _ = fs::remove_dir_all(&image);
         copy(root, &image);

@@ -1,12 +1,12 @@
-//! The core keeps its invariant: no clock, no randomness, no I/O, no async, no threads, no global state. And what links
-//! what: the core no runtime, the debugger no executor.
+//! Checks of the architecture: the core has no clock, no randomness, no I/O, no async, no threads, no global state and links
+//! no runtime; the debugger links no executor.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the core must not name, and what it would bring in.
+/// The names that the core must not use, and what each would bring in.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("std::time", "a clock"),
     ("SystemTime", "a clock"),
@@ -50,7 +50,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every Rust file below a directory, with its text.
+/// Returns every Rust file below a directory, with its text.
 fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut open = vec![directory.to_owned()];
@@ -72,7 +72,7 @@ fn code(line: &str) -> &str {
     line.split_once("//").map_or(line, |(code, _)| code)
 }
 
-/// Whether `word` stands in `code` as itself: `static ` does not stand in `'static `, nor `Instant` in `Instantiate`.
+/// Whether `code` has `word` as a separate word: `'static ` does not have `static `, nor `Instantiate` have `Instant`.
 fn names(code: &str, word: &str) -> bool {
     code.match_indices(word).any(|(at, _)| {
         let before = code[..at].chars().next_back();
@@ -101,13 +101,13 @@ fn complaints(path: &Path, text: &str) -> String {
 #[test]
 fn the_core_has_no_clock_no_randomness_no_io_no_async_no_threads_and_no_global_state() {
     let sources = sources(&root().join("engine/src/core"));
-    assert!(sources.len() > 10, "the core is not where it was");
+    assert!(sources.len() > 10, "the core was moved; adjust this test");
     let complaints: String = sources.iter().map(|(path, text)| complaints(path, text)).collect();
     assert!(complaints.is_empty(), "\n{complaints}time, ids and results arrive as data; see engine/src/core/mod.rs\n");
 }
 
 #[test]
-fn the_check_finds_what_it_is_for() {
+fn the_check_finds_each_kind_of_violation() {
     let found = |text: &str| complaints(Path::new("x.rs"), text).lines().count();
     assert_eq!(found("let now = SystemTime::now();"), 1);
     assert_eq!(found("static COUNT: AtomicU64 = AtomicU64::new(0);"), 2);
@@ -115,7 +115,7 @@ fn the_check_finds_what_it_is_for() {
     assert_eq!(found("fn name() -> &'static str { \"Instantiate\" } // std::time"), 0);
 }
 
-/// The crates that a package links, with these features.
+/// Returns the crates that a package links with these features.
 fn linked(package: &str, more: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none", "-p", package])
@@ -168,7 +168,7 @@ fn only_the_bindings_may_contain_unsafe_code() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// A file beside `tests/main.rs` that no program names would never be run, and nobody would be told.
+/// Otherwise a file beside `tests/main.rs` that no program includes would silently never run.
 #[test]
 fn every_file_of_tests_is_part_of_a_program() {
     for member in ["store", "engine", "replay", "admin", "tests"] {

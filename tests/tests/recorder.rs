@@ -1,5 +1,5 @@
-//! The recorder that the power-cut and fault tests rest on sees every call, also one that no library makes; refuses what it
-//! does not understand; and a program that acknowledges too early is found out.
+//! Tests of the recorder behind the power-cut and fault tests: it records every system call, also those that bypass the C library;
+//! it refuses unsupported ones; and a program that acknowledges too early is detected.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -8,11 +8,11 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::powercut::dice::Dice;
-use crate::powercut::disk::{Believes, Disk};
+use crate::powercut::disk::{Disk, HonouredSyncs};
 use crate::powercut::recording::{Event, FileRef};
 use crate::powercut::victim::{self, Run};
 
-/// What each step of `calls.c` is recorded as.
+/// The recorded events of each step of `calls.c`.
 const EVERY_CALL: &[(&str, &[&str])] = &[
     ("mkdir of the first", &["mkdir d"]),
     ("open a directory", &["open d"]),
@@ -72,7 +72,7 @@ const EVERY_CALL: &[(&str, &[&str])] = &[
     ("end", &[]),
 ];
 
-/// Runs `calls.c` on an empty disk, with a fault if one is named.
+/// Runs `calls.c` on an empty disk, with an optional fault.
 fn calls(recorder: &Path, arguments: [&str; 2], disk: &Path, fault: Option<&str>) -> Run {
     static BUILT: LazyLock<PathBuf> = LazyLock::new(|| victim::compiled("calls", &["calls.c"]).unwrap());
     fs::create_dir(disk).unwrap();
@@ -81,8 +81,8 @@ fn calls(recorder: &Path, arguments: [&str; 2], disk: &Path, fault: Option<&str>
     victim::run(command, disk, fault).unwrap()
 }
 
-/// Events in words, files by the path they were last opened by, grouped by the mark before them.
-fn in_words(events: &[Event]) -> Vec<(String, Vec<String>)> {
+/// Formats events, with files named by the path of their last open, grouped by the mark before them.
+fn describe_events(events: &[Event]) -> Vec<(String, Vec<String>)> {
     let (mut root, mut names, mut steps) = (String::new(), HashMap::new(), Vec::<(String, Vec<String>)>::new());
     for event in events {
         let short = |path: &str| match path.ends_with("(deleted)") {
@@ -128,7 +128,7 @@ fn in_words(events: &[Event]) -> Vec<(String, Vec<String>)> {
     steps
 }
 
-/// All that is in a directory: paths, and what each has.
+/// Returns the contents of a directory by path.
 fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
@@ -147,31 +147,31 @@ fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn every_call_is_recorded_made_by_a_library_or_by_hand() {
+fn every_call_is_recorded_through_the_c_library_or_directly() {
     let Some(recorder) = victim::recorder() else { return };
     for how in ["libc", "raw"] {
         let place = tempfile::tempdir().unwrap();
         let (disk, empty, out) = (place.path().join("disk"), place.path().join("empty"), place.path().join("out"));
         let run = calls(recorder, ["every", how], &disk, None);
-        assert!(run.status.success(), "{how}: {} {}", run.status, run.said);
-        let steps = in_words(&run.events);
+        assert!(run.status.success(), "{how}: {} {}", run.status, run.stderr);
+        let steps = describe_events(&run.events);
         let marks: Vec<&str> = steps.iter().map(|(mark, _)| mark.as_str()).collect();
         assert_eq!(marks, EVERY_CALL.iter().map(|(mark, _)| *mark).collect::<Vec<_>>(), "{how}");
         for ((mark, seen), (_, expected)) in steps.iter().zip(EVERY_CALL) {
-            // Not every file system has it.
+            // Not every file system supports it.
             let may_be_missing = mark == "a range of zeros" && seen.is_empty();
             assert!(may_be_missing || seen == expected, "{how}: {mark}: {seen:?}, expected {expected:?}");
         }
         fs::create_dir(&empty).unwrap();
-        let mut model = Disk::of(&empty, Believes::All);
+        let mut model = Disk::of(&empty, HonouredSyncs::All);
         run.events.iter().for_each(|event| model.apply(event));
         model.write_out(&out);
-        assert_eq!(tree(&out), tree(&disk), "{how}: the disk in memory is not as the real one");
+        assert_eq!(tree(&out), tree(&disk), "{how}: the simulated disk differs from the real one");
     }
 }
 
 #[test]
-fn what_the_recorder_does_not_understand_ends_the_program() {
+fn an_unsupported_call_ends_the_program() {
     let Some(recorder) = victim::recorder() else { return };
     let calls_of_it = [
         "mmap",
@@ -191,16 +191,16 @@ fn what_the_recorder_does_not_understand_ends_the_program() {
     for call in calls_of_it {
         let place = tempfile::tempdir().unwrap();
         let run = calls(recorder, ["refused", call], &place.path().join("disk"), None);
-        assert_eq!(run.status.code(), Some(95), "{call}: {}", run.said);
-        assert!(run.said.contains("not understood"), "{call}: {}", run.said);
+        assert_eq!(run.status.code(), Some(95), "{call}: {}", run.stderr);
+        assert!(run.stderr.contains("unsupported"), "{call}: {}", run.stderr);
     }
     let place = tempfile::tempdir().unwrap();
     let run = calls(recorder, ["refused", "nothing"], &place.path().join("disk"), None);
-    assert!(run.status.success(), "{}", run.said);
+    assert!(run.status.success(), "{}", run.stderr);
 }
 
 #[test]
-fn a_call_that_is_made_by_hand_fails_on_command() {
+fn a_fault_is_injected_into_a_direct_call() {
     let Some(recorder) = victim::recorder() else { return };
     let faults = [
         ("open:2:5:once", "openat: Input/output error"),
@@ -213,37 +213,37 @@ fn a_call_that_is_made_by_hand_fails_on_command() {
         ("allocate:1:28:once", "fallocate: No space left on device"),
         ("link:2:5:once", "linkat: Input/output error"),
     ];
-    for (fault, said) in faults {
+    for (fault, stderr) in faults {
         for how in ["libc", "raw"] {
             let place = tempfile::tempdir().unwrap();
             let run = calls(recorder, ["every", how], &place.path().join("disk"), Some(fault));
-            assert_eq!((run.status.code(), run.said.trim()), (Some(4), said), "{fault} {how}");
+            assert_eq!((run.status.code(), run.stderr.trim()), (Some(4), stderr), "{fault} {how}");
         }
     }
 }
 
-/// Under the recorder itself: a process is traced by one other only.
+/// Runs the recorder under itself: a process can have only one tracer.
 #[test]
-fn the_recorder_says_where_it_may_not_trace() {
+fn the_recorder_reports_that_it_may_not_trace() {
     let Some(recorder) = victim::recorder() else { return };
     let run = Command::new(recorder).arg(recorder).args(["true"]).output().unwrap();
-    let said = String::from_utf8_lossy(&run.stderr);
-    assert_eq!(run.status.code(), Some(victim::NOT_PERMITTED), "{said}");
-    assert!(said.contains("cannot be traced here"), "{said}");
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(victim::NOT_PERMITTED), "{stderr}");
+    assert!(stderr.contains("cannot be traced here"), "{stderr}");
 }
 
-/// How many of so many cuts lose a write that was acknowledged, and how many an acknowledged swap.
+/// Counts the cuts that lose an acknowledged write, and those that lose an acknowledged exchange.
 fn losses(recorder: &Path, when: &str, how: &str, images: u64) -> (usize, usize) {
     let place = tempfile::tempdir().unwrap();
     let (root, empty) = (place.path().join("disk"), place.path().join("empty"));
     let run = calls(recorder, [when, how], &root, None);
-    assert!(run.status.success(), "{}", run.said);
+    assert!(run.status.success(), "{}", run.stderr);
     fs::create_dir(&empty).unwrap();
     let (mut lost, mut unswapped) = (0, 0);
     for image in 0..images {
         let mut dice = Dice::new(&[image]);
         let moment = usize::try_from(dice.below(run.events.len() as u64)).unwrap() + 1;
-        let mut disk = Disk::of(&empty, Believes::All);
+        let mut disk = Disk::of(&empty, HonouredSyncs::All);
         run.events[..moment].iter().for_each(|event| disk.apply(event));
         let out = place.path().join(format!("image{image}"));
         disk.cut(&mut dice, &out);
@@ -256,7 +256,7 @@ fn losses(recorder: &Path, when: &str, how: &str, images: u64) -> (usize, usize)
         };
         let acknowledged = u8::try_from(marks().count().min(60)).unwrap();
         lost += usize::from(!(1..=acknowledged).all(|record| is_there(&record)));
-        // A swap that was not acknowledged may have happened.
+        // An exchange that was not acknowledged may have happened.
         if let Some(swaps) = marks().count().checked_sub(60).filter(|swaps| *swaps > 0) {
             let begun = run.events[..moment].iter().filter(|event| matches!(event, Event::Exchange { .. })).count();
             let is_old = out.join("old/it").exists() == (swaps % 2 == 1);
@@ -268,7 +268,7 @@ fn losses(recorder: &Path, when: &str, how: &str, images: u64) -> (usize, usize)
 }
 
 #[test]
-fn a_program_that_acknowledges_before_its_sync_is_found_out() {
+fn a_program_that_acknowledges_before_its_sync_is_detected() {
     let Some(recorder) = victim::recorder() else { return };
     for how in ["libc", "raw"] {
         assert_eq!(losses(recorder, "late", how, 120), (0, 0), "{how}");

@@ -1,4 +1,4 @@
-//! Recovery: what the next process makes of what the last one left.
+//! Recovery: the next process resumes the executions of the last one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,13 +10,13 @@ use cloacina_engine::runtime::engine::{Engine, EngineError, ExecutionStatus, Sta
 use cloacina_engine::runtime::outcome::rebuild;
 use cloacina_engine::runtime::task::Task;
 use cloacina_engine::runtime::workflow::Workflow;
-use cloacina_tests::history::{history, tale, tells};
-use cloacina_tests::meeting::Door;
+use cloacina_tests::history::{event_names, has_event, history};
+use cloacina_tests::sync::Door;
 use cloacina_tests::workflows::{attempts, chain, once, step, waiting, workflow, write};
 use cloacina_tests::world::{World, call_as, end_of, id, run, start, task, value};
 use serde_json::json;
 
-/// `a`, then a task that waits at the door, then `c`.
+/// A chain of `a`, a task that waits at the door, and `c`.
 fn interrupted(door: &Door) -> Workflow {
     workflow("work", [step("a"), waiting("wait", door).after(["a"]), step("c").after(["wait"])])
 }
@@ -27,7 +27,7 @@ fn open_door() -> Door {
     door
 }
 
-/// A world in which a process was killed while it waited at the door.
+/// A world whose process was killed while a task waited at the door.
 fn killed() -> (World, ExecutionId) {
     let door = Door::closed();
     let world = World::of([interrupted(&door)]);
@@ -46,14 +46,14 @@ fn only_listed(engine: &Engine) -> cloacina_engine::runtime::engine::Listed {
 }
 
 #[test]
-fn a_killed_execution_goes_on_where_it_was() {
+fn a_killed_execution_resumes_where_it_was() {
     let (world, execution) = killed();
-    let engine = world.knowing([interrupted(&open_door())]).open();
+    let engine = world.with_workflows([interrupted(&open_door())]).open();
     assert_eq!(engine.recovered(), [execution]);
     let outcome = end_of(&engine, execution);
     assert_eq!((outcome.status, value(&outcome, "path")), (ExecutionStatus::Completed, json!(["a", "c"])));
     assert_eq!((task(&outcome, "a"), task(&outcome, "wait")), (("Completed", 1), ("Completed", 2)));
-    assert!(tells(&**engine.log(), execution, "TaskAbandoned wait 1 ProcessDied"));
+    assert!(has_event(&**engine.log(), execution, "TaskAbandoned wait 1 ProcessDied"));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_rerun_under_the_same_id_finishes_the_killed_run() {
     let engine = world.open();
     engine.start(call_as("work", id(1))).unwrap();
     door.wait_for_arrivals(1);
-    let after = world.after_kill().knowing([interrupted(&open_door())]);
+    let after = world.after_kill().with_workflows([interrupted(&open_door())]);
     door.open();
     let engine = after.open();
     assert_eq!(engine.start(call_as("work", id(1))).unwrap(), id(1));
@@ -88,9 +88,9 @@ fn an_execution_waits_for_its_workflow_to_be_registered() {
     assert_eq!(only_listed(&engine).standing.reason, None);
 }
 
-/// Right after opening, the listing said `Running` of an execution that was held: the scheduler had not come to it yet.
+/// Regression: right after the open, the listing showed a held execution as `Running`, because the scheduler had not processed it.
 #[test]
-fn what_is_held_is_listed_as_pending_from_the_first_moment_on() {
+fn a_held_execution_is_listed_as_pending_from_the_start() {
     let (world, _) = killed();
     for _ in 0..50 {
         let world = World { disk: world.disk.after_kill(), ..world.in_new_process() };
@@ -98,13 +98,13 @@ fn what_is_held_is_listed_as_pending_from_the_first_moment_on() {
     }
 }
 
-/// The attempt that was abandoned ran again at once, although its task had got a new dependency with the other graph,
-/// which had not run yet. The same befell one that waited for its next attempt.
+/// Regression: after a resume with a changed graph, an abandoned attempt ran again at once, although its task had a new
+/// dependency that had not run yet. So did a task that was waiting for its retry.
 #[test]
-fn a_task_that_got_another_dependency_waits_for_it_before_it_runs_again() {
-    let stumble = |failures| cloacina_tests::workflows::stumbling("stumble", failures).0.retry(attempts(2, 100));
+fn a_task_with_a_new_dependency_waits_for_it_before_it_runs_again() {
+    let flaky = |failures| cloacina_tests::workflows::failing_task("flaky", failures).0.retry(attempts(2, 100));
     let door = Door::closed();
-    let world = World::of([workflow("work", [waiting("wait", &door), stumble(1)])]);
+    let world = World::of([workflow("work", [waiting("wait", &door), flaky(1)])]);
     let engine = world.open();
     let execution = start(&engine, "work");
     door.wait_for_arrivals(1);
@@ -115,35 +115,35 @@ fn a_task_that_got_another_dependency_waits_for_it_before_it_runs_again() {
     drop(engine);
     door.open();
     let new = Door::closed();
-    let changed = [waiting("new", &new), waiting("wait", &open_door()).after(["new"]), stumble(0).after(["new"])];
-    let engine = after.knowing([workflow("work", changed)]).open();
+    let changed = [waiting("new", &new), waiting("wait", &open_door()).after(["new"]), flaky(0).after(["new"])];
+    let engine = after.with_workflows([workflow("work", changed)]).open();
     engine.resume(execution).unwrap();
     new.wait_for_arrivals(1);
     thread::sleep(Duration::from_millis(150));
     new.open();
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
-    let tale = tale(&**engine.log(), execution);
-    let place = |event: &str| tale.iter().position(|told| told == event).expect(event);
-    assert!(place("TaskStarted wait 2") > place("TaskCompleted new 1"), "{tale:?}");
-    assert!(place("TaskStarted stumble 2") > place("TaskCompleted new 1"), "{tale:?}");
+    let events = event_names(&**engine.log(), execution);
+    let place = |event: &str| events.iter().position(|name| name == event).expect(event);
+    assert!(place("TaskStarted wait 2") > place("TaskCompleted new 1"), "{events:?}");
+    assert!(place("TaskStarted flaky 2") > place("TaskCompleted new 1"), "{events:?}");
 }
 
-/// It had to be resumed first, with a graph that was not its own, and ran until the cancel came.
+/// Regression: a held execution had to be resumed first, with another graph, and ran until the cancel arrived.
 #[test]
-fn what_is_held_can_be_cancelled_and_none_of_its_tasks_runs() {
+fn a_held_execution_can_be_cancelled_without_running_a_task() {
     let changed = || workflow("work", [step("a"), step("new")]);
     for register in [true, false] {
         let (world, execution) = killed();
-        let world = if register { world.knowing([changed()]) } else { world };
+        let world = if register { world.with_workflows([changed()]) } else { world };
         let engine = world.open();
         assert_eq!(only_listed(&engine).standing.status, ExecutionStatus::Blocked);
-        let started = |tale: &[String]| tale.iter().filter(|told| told.starts_with("TaskStarted")).count();
-        let before = started(&tale(&**engine.log(), execution));
+        let started = |events: &[String]| events.iter().filter(|event| event.starts_with("TaskStarted")).count();
+        let before = started(&event_names(&**engine.log(), execution));
         engine.cancel(execution, Some("nobody needs it".into())).unwrap();
         let outcome = end_of(&engine, execution);
         assert_eq!(outcome.status, ExecutionStatus::Cancelled);
         assert_eq!(outcome.error.as_deref(), Some("cancelled by user: nobody needs it"));
-        assert_eq!(started(&tale(&**engine.log(), execution)), before);
+        assert_eq!(started(&event_names(&**engine.log(), execution)), before);
         let listed = only_listed(&engine);
         assert_eq!((listed.standing.status, listed.standing.reason), (ExecutionStatus::Cancelled, None));
         let again = engine.cancel(execution, None).unwrap_err();
@@ -154,10 +154,10 @@ fn what_is_held_can_be_cancelled_and_none_of_its_tasks_runs() {
 }
 
 #[test]
-fn another_graph_holds_the_execution_until_somebody_resumes_it_on_purpose() {
+fn a_changed_graph_holds_the_execution_until_it_is_resumed_explicitly() {
     let (world, execution) = killed();
     let changed = workflow("work", [step("a"), step("b").after(["a"]), waiting("wait", &open_door()).after(["b"])]);
-    let engine = world.knowing([changed]).open();
+    let engine = world.with_workflows([changed]).open();
     let why = "workflow 'work' has another graph now: task 'c' is gone; task 'b' is new; task 'wait' depends on [b] instead of [a]";
     let listed = only_listed(&engine);
     assert_eq!((listed.standing.status, listed.standing.reason.as_deref()), (ExecutionStatus::Blocked, Some(why)));
@@ -171,24 +171,24 @@ fn another_graph_holds_the_execution_until_somebody_resumes_it_on_purpose() {
         "{refused}"
     );
     let refused = engine.pause(execution, None).unwrap_err();
-    assert!(matches!(&refused, EngineError::Rejected { why: said, .. } if said.contains(why)), "{refused}");
+    assert!(matches!(&refused, EngineError::Rejected { why: reason, .. } if reason.contains(why)), "{refused}");
 
     engine.resume(execution).unwrap();
     let outcome = end_of(&engine, execution);
     assert_eq!((outcome.status, value(&outcome, "path")), (ExecutionStatus::Completed, json!(["a", "b"])));
-    assert_eq!(task(&outcome, "a"), ("Completed", 1), "what had completed did not run again");
+    assert_eq!(task(&outcome, "a"), ("Completed", 1), "a completed task does not run again");
     let refused = engine.resume(execution).unwrap_err();
     assert!(matches!(refused, EngineError::Rejected { .. }), "{refused}");
 }
 
 #[test]
-fn other_code_with_the_same_graph_goes_on_and_records_its_fingerprint() {
+fn changed_code_with_the_same_graph_resumes_and_records_its_fingerprint() {
     let (world, execution) = killed();
     let door = open_door();
     let changed =
         workflow("work", [step("a"), waiting("wait", &door).after(["a"]).code_version("2"), step("c").after(["wait"])]);
     let fingerprint = changed.fingerprint();
-    let engine = world.knowing([changed]).open();
+    let engine = world.with_workflows([changed]).open();
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
     let recorded = history(&**engine.log(), execution).into_iter().find_map(|past| match past.event {
         Event::ExecutionRecovered(recovered) => Some(recovered.definition),
@@ -198,11 +198,11 @@ fn other_code_with_the_same_graph_goes_on_and_records_its_fingerprint() {
     assert_eq!(rebuild(&**engine.log(), execution).unwrap().fingerprint(), fingerprint);
 }
 
-/// A timeout is no part of the graph. After a recovery with another one, the timer that the dead attempt had set under the
-/// old timeout stayed: it timed the next attempt out too early, or stood first in the queue for ever, and no other timer
-/// of that execution came to its turn.
+/// A timeout is not part of the graph. Regression: after a recovery with another timeout, the dead attempt's timer with the old
+/// one stayed: it timed the next attempt out too early, or stayed first in the queue forever and blocked every other timer
+/// of that execution.
 #[test]
-fn a_changed_timeout_leaves_no_timer_of_the_dead_attempt_behind() {
+fn a_changed_timeout_leaves_no_timer_of_the_dead_attempt() {
     let door = Door::closed();
     let with_timeout = |door: &Door, timeout: Duration| {
         let waits = waiting("wait", door).timeout(timeout);
@@ -223,7 +223,7 @@ fn a_changed_timeout_leaves_no_timer_of_the_dead_attempt_behind() {
     let after = world.after_kill();
     drop(engine);
     door.open();
-    let engine = after.knowing([with_timeout(&open_door(), Duration::from_secs(3_600))]).open();
+    let engine = after.with_workflows([with_timeout(&open_door(), Duration::from_secs(3_600))]).open();
     let outcome = end_of(&engine, execution);
     assert_eq!((outcome.status, task(&outcome, "stumbles")), (ExecutionStatus::Completed, ("Completed", 2)));
     assert_eq!(task(&outcome, "wait"), ("Completed", 2));
@@ -231,10 +231,10 @@ fn a_changed_timeout_leaves_no_timer_of_the_dead_attempt_behind() {
 
 #[test]
 fn a_task_that_keeps_killing_its_process_has_failed_after_max_recoveries() {
-    let mut world = World::default().configured(|config| config.max_recoveries = 3);
+    let mut world = World::default().with_config(|config| config.max_recoveries = 3);
     let execution = {
         let door = Door::closed();
-        let first = world.clone().knowing([interrupted(&door)]);
+        let first = world.clone().with_workflows([interrupted(&door)]);
         let engine = first.open();
         let execution = start(&engine, "work");
         door.wait_for_arrivals(1);
@@ -244,7 +244,7 @@ fn a_task_that_keeps_killing_its_process_has_failed_after_max_recoveries() {
     };
     for _ in 0..3 {
         let door = Door::closed();
-        let next = world.knowing([interrupted(&door)]);
+        let next = world.with_workflows([interrupted(&door)]);
         let engine = next.open();
         door.wait_for_arrivals(1);
         world = next.after_kill();
@@ -252,18 +252,18 @@ fn a_task_that_keeps_killing_its_process_has_failed_after_max_recoveries() {
         door.open();
     }
     let door = open_door();
-    let engine = world.knowing([interrupted(&door)]).open();
+    let engine = world.with_workflows([interrupted(&door)]).open();
     let outcome = end_of(&engine, execution);
     assert_eq!((outcome.status, task(&outcome, "wait")), (ExecutionStatus::Failed, ("Failed", 4)));
     let error = outcome.error.as_ref().unwrap();
     assert!(error.contains("its process died while it ran, 4 times"), "{error}");
-    assert_eq!(door.arrivals(), 0, "it did not run again");
+    assert_eq!(door.arrivals(), 0, "it does not run again");
 }
 
 #[test]
-fn an_attempt_that_waited_for_its_retry_is_tried_again_by_the_next_process() {
+fn a_task_that_waited_for_its_retry_is_retried_by_the_next_process() {
     let flaky = |failures: usize| {
-        let (task, _) = cloacina_tests::workflows::stumbling("flaky", failures);
+        let (task, _) = cloacina_tests::workflows::failing_task("flaky", failures);
         workflow("flaky", [task.retry(attempts(2, 200))])
     };
     let world = World::of([flaky(1)]);
@@ -272,7 +272,7 @@ fn an_attempt_that_waited_for_its_retry_is_tried_again_by_the_next_process() {
     while engine.outcome(execution).unwrap().tasks[0].state != "WaitingRetry" {
         thread::yield_now();
     }
-    let after = world.after_kill().knowing([flaky(0)]);
+    let after = world.after_kill().with_workflows([flaky(0)]);
     drop(engine);
     let engine = after.open();
     let outcome = end_of(&engine, execution);
@@ -294,7 +294,7 @@ fn a_paused_execution_is_still_paused_after_a_kill() {
     let execution = start(&engine, "work");
     door.wait_for_arrivals(1);
     engine.pause(execution, None).unwrap();
-    let after = world.after_kill().knowing([interrupted(&open_door())]);
+    let after = world.after_kill().with_workflows([interrupted(&open_door())]);
     door.open();
     let engine = after.open();
     assert_eq!(engine.outcome(execution).unwrap().status, ExecutionStatus::Paused);
@@ -303,7 +303,7 @@ fn a_paused_execution_is_still_paused_after_a_kill() {
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
 }
 
-/// A log that was closed is opened by its index, without a look at what lies in the segments.
+/// A closed log is opened with its index, without reading the segments, so the damage is found only later.
 #[test]
 fn damage_in_one_history_holds_that_execution_and_no_other() {
     let directory = tempfile::tempdir().unwrap();
@@ -320,18 +320,18 @@ fn damage_in_one_history_holds_that_execution_and_no_other() {
     drop(engine);
     let segment = path.join("segments/0000000001");
     let mut bytes = std::fs::read(&segment).unwrap();
-    // A frame of the execution names it, and has what its first event says behind that.
+    // A frame of the execution has its id, followed by its events.
     let find =
         |from: usize, word: &[u8]| from + bytes[from..].windows(word.len()).position(|part| part == word).unwrap();
     let place = find(find(0, &id(1).0), b"path");
     bytes[place] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
 
-    let after = world.in_new_process().knowing([interrupted(&open_door()), chain("quick")]);
+    let after = world.in_new_process().with_workflows([interrupted(&open_door()), chain("quick")]);
     let engine = after.open_on(opened());
     assert_eq!(end_of(&engine, whole).status, ExecutionStatus::Completed);
     let heard = engine.wait(damaged, None).unwrap_err();
-    assert!(heard.to_string().contains(&format!("replay {damaged} verify")), "it has advice of its own: {heard}");
+    assert!(heard.to_string().contains(&format!("replay {damaged} verify")), "it has its own advice: {heard}");
     assert_eq!(engine.standing(damaged).unwrap().status, ExecutionStatus::Damaged);
     let listed = engine.executions(Some(ExecutionStatus::Damaged), None, 10, None).unwrap();
     assert_eq!(listed.iter().map(|listed| listed.execution).collect::<Vec<_>>(), [damaged]);
@@ -340,9 +340,9 @@ fn damage_in_one_history_holds_that_execution_and_no_other() {
 }
 
 #[test]
-fn recovery_can_be_turned_off_and_done_on_purpose() {
+fn recovery_can_be_turned_off_and_done_explicitly() {
     let (world, execution) = killed();
-    let engine = world.configured(|config| config.recover = false).knowing([interrupted(&open_door())]).open();
+    let engine = world.with_config(|config| config.recover = false).with_workflows([interrupted(&open_door())]).open();
     assert_eq!(only_listed(&engine).standing.status, ExecutionStatus::Blocked);
     engine.resume(execution).unwrap();
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
@@ -363,7 +363,7 @@ fn a_task_that_completed_never_runs_again() {
     let mut execution = None;
     for _ in 0..3 {
         let door = Door::closed();
-        let process = world.knowing([counted(&runs, &door)]);
+        let process = world.with_workflows([counted(&runs, &door)]);
         let engine = process.open();
         execution = execution.or_else(|| Some(start(&engine, "work")));
         door.wait_for_arrivals(1);
@@ -371,7 +371,7 @@ fn a_task_that_completed_never_runs_again() {
         drop(engine);
         door.open();
     }
-    let engine = world.knowing([counted(&runs, &open_door())]).open();
+    let engine = world.with_workflows([counted(&runs, &open_door())]).open();
     assert_eq!(end_of(&engine, execution.unwrap()).status, ExecutionStatus::Completed);
     assert_eq!(runs.load(Ordering::SeqCst), 1);
 }

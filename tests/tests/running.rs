@@ -1,4 +1,4 @@
-//! What an undisturbed engine does with a workflow.
+//! Running workflows without faults.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use cloacina_engine::core::event::{Event, ExecutionId};
 use cloacina_engine::runtime::engine::{ExecutionStatus, StartError};
 use cloacina_engine::runtime::task::{Task, TaskBody};
-use cloacina_tests::history::{history, tale};
-use cloacina_tests::meeting::{Door, Meeting};
+use cloacina_tests::history::{event_names, history};
+use cloacina_tests::sync::{Barrier, Door};
 use cloacina_tests::workflows::{attempts, chain, error, once, read, step, waiting, workflow, write};
 use cloacina_tests::world::{World, call, end_of, input, run, start, task, value};
 use serde_json::json;
 
 #[test]
-fn a_task_sees_the_input_and_its_result_is_answered() {
+fn a_task_sees_the_input_and_its_result_is_returned() {
     let double = Task::new("double", |context| {
         let number = read(context, "number")?.as_i64().unwrap_or(0);
         write(context, "double", json!(2 * number));
@@ -32,12 +32,12 @@ fn a_task_sees_the_input_and_its_result_is_answered() {
 }
 
 #[test]
-fn a_chain_runs_in_order_and_its_history_says_so() {
+fn a_chain_runs_in_order_and_its_history_records_it() {
     let engine = World::of([chain("three")]).open();
     let outcome = run(&engine, "three");
     assert_eq!(value(&outcome, "path"), json!(["a", "b", "c"]));
     assert_eq!(
-        tale(&**engine.log(), outcome.execution),
+        event_names(&**engine.log(), outcome.execution),
         [
             "ExecutionStarted",
             "TaskStarted a 1",
@@ -101,7 +101,7 @@ fn an_async_task_runs_on_tokio() {
 }
 
 #[test]
-fn a_detached_task_is_finished_by_whoever_took_it() {
+fn a_detached_task_is_finished_by_its_executor() {
     let mut detached = Task::new("detached", |_| Ok(()));
     detached.body = TaskBody::Detached(Arc::new(|attempt| {
         drop(thread::spawn(move || {
@@ -125,7 +125,7 @@ fn a_detached_attempt_that_is_dropped_has_failed() {
 }
 
 #[test]
-fn a_panicking_task_fails_with_what_it_said_and_the_engine_goes_on() {
+fn a_panicking_task_fails_with_its_message_and_the_engine_continues() {
     let panics = Task::new("panics", |_| panic!("out of cheese")).retry(once());
     let also_async =
         Task::new_async("async", |_| async { panic!("out of {}", "redo from start") }).retry(once()).after(["panics"]);
@@ -143,13 +143,14 @@ fn a_panicking_task_fails_with_what_it_said_and_the_engine_goes_on() {
 
 #[test]
 fn four_tasks_run_at_once() {
-    let meeting = Meeting::of(4);
+    let barrier = Barrier::of(4);
     let tasks = ["a", "b", "c", "d"].map(|name| {
-        let meeting = meeting.clone();
-        Task::new(name, move |_| if meeting.attend() { Ok(()) } else { Err(error("nobody came")) }).retry(once())
+        let barrier = barrier.clone();
+        Task::new(name, move |_| if barrier.wait_for_all() { Ok(()) } else { Err(error("the others never came")) })
+            .retry(once())
     });
-    let engine = World::of([workflow("meeting", tasks)]).with_slots(4).open();
-    assert_eq!(run(&engine, "meeting").status, ExecutionStatus::Completed);
+    let engine = World::of([workflow("barrier", tasks)]).with_slots(4).open();
+    assert_eq!(run(&engine, "barrier").status, ExecutionStatus::Completed);
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn no_more_tasks_run_at_once_than_there_are_slots() {
 }
 
 #[test]
-fn a_slow_task_holds_up_nobody_else() {
+fn a_slow_task_delays_no_other() {
     let door = Door::closed();
     let engine = World::of([workflow("slow", [waiting("wait", &door)]), chain("quick")]).with_slots(2).open();
     let slow = start(&engine, "slow");
@@ -191,7 +192,7 @@ fn a_slow_task_holds_up_nobody_else() {
 }
 
 #[test]
-fn one_wide_execution_does_not_keep_the_others_from_a_slot() {
+fn one_wide_execution_does_not_starve_the_others() {
     let door = Door::closed();
     let wide: Vec<Task> = ["1", "2", "3", "4", "5", "6"].map(|name| waiting(name, &door)).into();
     let engine = World::of([workflow("wide", wide), chain("narrow")]).with_slots(2).open();
@@ -235,7 +236,7 @@ fn an_unknown_workflow_is_refused_with_the_nearest_name() {
 
 #[test]
 fn an_input_value_that_is_too_long_is_refused() {
-    let engine = World::of([chain("three")]).configured(|config| config.max_value_bytes = 10).open();
+    let engine = World::of([chain("three")]).with_config(|config| config.max_value_bytes = 10).open();
     let mut request = call("three");
     request.input = vec![input("text", json!("123456789"))];
     let refused = engine.start(request).unwrap_err();
@@ -251,7 +252,7 @@ fn an_attempt_that_leaves_a_value_that_is_too_long_has_failed() {
         Ok(())
     })
     .retry(attempts(1, 0));
-    let engine = World::of([workflow("verbose", [long])]).configured(|config| config.max_value_bytes = 50).open();
+    let engine = World::of([workflow("verbose", [long])]).with_config(|config| config.max_value_bytes = 50).open();
     let outcome = run(&engine, "verbose");
     assert_eq!((outcome.status, task(&outcome, "long")), (ExecutionStatus::Failed, ("Failed", 1)));
     let error = outcome.error.as_ref().unwrap();
@@ -259,7 +260,7 @@ fn an_attempt_that_leaves_a_value_that_is_too_long_has_failed() {
 }
 
 #[test]
-fn executions_are_listed_newest_first_and_by_what_is_asked() {
+fn executions_are_listed_newest_first_and_filtered() {
     let fails = workflow("fails", [Task::new("f", |_| Err(error("no"))).retry(once())]);
     let engine = World::of([chain("three"), fails]).open();
     let first = run(&engine, "three").execution;

@@ -1,7 +1,7 @@
-//! Real processes on a real log, killed while their schedules fire, again and again.
+//! Kill tests for schedules: real processes on a real log are killed while their schedules fire, again and again.
 //!
-//! The schedules are to catch up with everything. So in the end each second since they were made was fired for exactly
-//! once, by whichever process; each fire has its execution, which has ended; and no execution is there without a fire.
+//! The schedules catch up with every missed fire. So in the end there is exactly one fire for each second since their
+//! creation, by any process; each fire has its execution, which has ended; and no execution exists without a fire.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,47 +23,47 @@ use cloacina_tests::process::Victim;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// Kills of each log.
+/// Kills per log.
 const KILLS: usize = 30;
 
 fn begin(directory: &Path, mode: &str) -> Victim {
     Victim::begin(env!("CARGO_BIN_EXE_schedule_victim"), directory, mode)
 }
 
-fn no_errors(said: &[String]) {
-    assert!(said.iter().all(|line| line == "open" || line == "done"), "a victim said: {said:?}");
+fn assert_no_errors(output: &[String]) {
+    assert!(output.iter().all(|line| line == "open" || line == "done"), "a victim printed: {output:?}");
 }
 
-/// One round: a victim begins, and is killed at a random moment.
+/// One round: a victim starts, and is killed at a random moment.
 fn kill_one(directory: &Path, random: &mut StdRng) {
     let victim = begin(directory, &random.random::<u32>().to_string());
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     if random.random_bool(0.3) {
-        // While it opens, and catches up.
+        // Kill it while it opens and catches up.
         thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
     } else {
-        said.push(victim.lines.recv_timeout(GUARD).expect("the victim opens its log"));
+        output.push(victim.lines.recv_timeout(GUARD).expect("the victim opens its log"));
         thread::sleep(Duration::from_micros(random.random_range(0..150_000)));
     }
-    no_errors(&victim.kill(said));
+    assert_no_errors(&victim.kill(output));
 }
 
-/// Kills victims on one log, lets the last one be, and returns how many fires there were.
-fn torment(seed: u64) -> usize {
+/// Kills victims on one log, lets the last one finish, and returns the number of fires.
+fn kill_repeatedly(seed: u64) -> usize {
     let mut random = StdRng::seed_from_u64(seed);
     let mut directory = tempfile::tempdir().unwrap();
-    // It is removed only if nothing was found wrong.
+    // Keep the directory if a check fails.
     directory.disable_cleanup(true);
     println!("seed {seed}: {}", directory.path().display());
     (0..KILLS).for_each(|_| kill_one(directory.path(), &mut random));
     let mut last = begin(directory.path(), "finish");
-    let mut said = Vec::new();
-    while said.last().is_none_or(|line| line != "done") {
+    let mut output = Vec::new();
+    while output.last().is_none_or(|line| line != "done") {
         let line = last.lines.recv_timeout(GUARD);
-        said.push(line.unwrap_or_else(|_| panic!("the last victim does not finish; it said {said:?}")));
+        output.push(line.unwrap_or_else(|_| panic!("the last victim does not finish; it printed {output:?}")));
     }
     assert!(last.process.wait().unwrap().success());
-    no_errors(&said);
+    assert_no_errors(&output);
     let fires = check(directory.path());
     directory.disable_cleanup(false);
     println!("seed {seed}: {KILLS} kills, {fires} fires");
@@ -88,11 +88,11 @@ fn check(directory: &Path) -> usize {
         let mine = check_schedule(&*log, ScheduleId(id.0));
         assert!(mine.iter().all(|execution| fired.insert(*execution)), "an execution of two fires");
     }
-    assert_eq!(fired, executions, "each fire has its execution, and none is there without one");
+    assert_eq!(fired, executions, "each fire has its execution, and each execution its fire");
     fired.len()
 }
 
-/// Each time that was to come was fired for: none twice, none left out.
+/// Checks that there is one fire for each scheduled time: none twice, none missing.
 fn check_schedule(log: &dyn LogReader, id: ScheduleId) -> Vec<ExecutionId> {
     let state = rebuild_schedule(log, id).unwrap();
     let period = if &**state.expression() == "* * * * * *" { 1_000_000 } else { 3_000_000 };
@@ -103,7 +103,7 @@ fn check_schedule(log: &dyn LogReader, id: ScheduleId) -> Vec<ExecutionId> {
         match codec::decode_schedule_event(record.body.bytes().unwrap()).unwrap() {
             ScheduleEvent::Created(created) => next = created.next,
             ScheduleEvent::Fired(fired) => {
-                assert_eq!(Some(fired.scheduled), next, "{id}: not the time that was to come");
+                assert_eq!(Some(fired.scheduled), next, "{id}: not the next scheduled time");
                 assert_eq!(fired.execution, schedule::execution_of_fire(id, fired.scheduled));
                 next = next.map(|time| Timestamp(time.0 + period));
                 executions.push(fired.execution);
@@ -119,9 +119,9 @@ fn check_schedule(log: &dyn LogReader, id: ScheduleId) -> Vec<ExecutionId> {
 }
 
 #[test]
-fn however_often_it_is_killed_no_time_is_fired_for_twice_and_none_is_lost() {
+fn after_any_number_of_kills_no_fire_is_doubled_or_lost() {
     let seed: u64 = std::env::var("KILL_SEED").map_or(20_261_124, |seed| seed.parse().unwrap());
-    let logs: Vec<_> = (0..4).map(|log| thread::spawn(move || torment(seed + log))).collect();
+    let logs: Vec<_> = (0..4).map(|log| thread::spawn(move || kill_repeatedly(seed + log))).collect();
     let fires: usize = logs.into_iter().map(|log| log.join().unwrap()).sum();
     println!("{} kills, {fires} fires", 4 * KILLS);
     assert!(fires > 8 * KILLS, "only {fires} fires: the test is too gentle");

@@ -1,4 +1,4 @@
-//! Schedules in an engine: they fire when the clock reaches them, once, and survive restarts.
+//! Schedules in an engine: they fire once when the clock reaches them, and survive restarts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use cloacina_tests::workflows::{step, workflow};
 use cloacina_tests::world::{World, call_as, end_of, input, value};
 use serde_json::json;
 
-/// The first second of 2030: after the wall clock of every machine that runs this, for the log itself goes by that.
+/// The first second of 2030. It has to be later than the wall clock, which the log itself uses.
 const NEW_YEAR: Timestamp = Timestamp(1_893_456_000_000_000);
 
 const HOUR: u64 = 3_600;
@@ -35,12 +35,12 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// A process at a time, on a disk.
+/// Starts a process at a given time, on a disk.
 fn process_at(world: World, time: Timestamp) -> (World, VirtualClock) {
     let clock = VirtualClock::starting_at(time);
-    let world = world.knowing([workflow("etl", [step("load")])]);
+    let world = world.with_workflows([workflow("etl", [step("load")])]);
     let at_clock = clock.clone();
-    (world.configured(|config| config.time = TimeSource::Virtual(at_clock)), clock)
+    (world.with_config(|config| config.time = TimeSource::Virtual(at_clock)), clock)
 }
 
 fn new_process() -> (World, VirtualClock) {
@@ -64,13 +64,13 @@ fn history_of(engine: &Engine, id: ScheduleId) -> Vec<PastFire> {
     fires
 }
 
-/// The hours after the new year that a schedule fired for.
+/// The fires of a schedule, in hours after the new year.
 fn hours(engine: &Engine, id: ScheduleId) -> Vec<u64> {
     let fires = history_of(engine, id);
     fires.iter().map(|fire| fire.scheduled.micros_since(NEW_YEAR) / (HOUR * 1_000_000)).collect()
 }
 
-/// Every execution that a schedule started, as the log has it: each fire has its own, and no other.
+/// Checks in the log that each fire of a schedule has exactly one execution, and no others exist.
 fn check_executions(engine: &Engine, id: ScheduleId) {
     let fires = history_of(engine, id);
     for fire in &fires {
@@ -88,7 +88,7 @@ fn check_executions(engine: &Engine, id: ScheduleId) {
 }
 
 #[test]
-fn ten_thousand_fires_come_without_a_gap_and_without_a_double() {
+fn ten_thousand_fires_have_no_gap_and_no_double() {
     const FIRES: u64 = 10_000;
     let (world, clock) = new_process();
     let engine = world.open();
@@ -111,7 +111,7 @@ fn ten_thousand_fires_come_without_a_gap_and_without_a_double() {
 }
 
 #[test]
-fn an_execution_is_told_of_its_schedule() {
+fn an_execution_knows_its_schedule() {
     let (world, clock) = new_process();
     let engine = world.open();
     let new = NewSchedule {
@@ -138,7 +138,7 @@ fn an_execution_is_told_of_its_schedule() {
 }
 
 #[test]
-fn what_was_due_while_the_process_was_down_is_skipped_or_caught_up_with_as_asked() {
+fn fires_that_were_due_while_the_process_was_down_are_skipped_or_caught_up() {
     for (catchup, max, expected) in [
         (Catchup::Skip, 100, vec![1, 2, 8]),
         (Catchup::RunAll, 100, vec![1, 2, 3, 4, 5, 6, 7, 8]),
@@ -152,7 +152,7 @@ fn what_was_due_while_the_process_was_down_is_skipped_or_caught_up_with_as_asked
         engine.shutdown(GUARD).unwrap();
 
         let (world, clock) = process_at(world.in_new_process(), at(7 * HOUR + 1_800));
-        let world = world.configured(|config| config.max_catchup = max);
+        let world = world.with_config(|config| config.max_catchup = max);
         let engine = world.open();
         clock.advance(seconds(HOUR));
         assert_eq!(hours(&engine, id), expected, "{catchup:?}, at most {max}");
@@ -160,7 +160,7 @@ fn what_was_due_while_the_process_was_down_is_skipped_or_caught_up_with_as_asked
     }
 }
 
-/// A restart that has missed nothing changes nothing, however often it comes.
+/// Any number of restarts that miss no fire change nothing.
 #[test]
 fn restarts_between_two_fires_fire_nothing() {
     let (mut world, clock) = new_process();
@@ -179,8 +179,8 @@ fn restarts_between_two_fires_fire_nothing() {
     }
 }
 
-/// Between the decision to fire and its flush the process dies: nothing has happened, and the next one fires. Once it is
-/// durable, the fire and its execution are both there.
+/// If the process dies between the decision to fire and its flush, nothing has happened, and the next process fires. After
+/// the flush, the fire and its execution are both there.
 #[test]
 fn a_kill_at_the_moment_of_a_fire_leaves_both_or_neither() {
     for let_through in [0, 1] {
@@ -196,7 +196,7 @@ fn a_kill_at_the_moment_of_a_fire_leaves_both_or_neither() {
         log.wait_for_held(1);
         log.let_through(let_through);
         if let_through == 1 {
-            // The attempt runs, and its end waits at the gate: so the first batch is on the disk.
+            // The end of the attempt waits at the gate, so the first batch is on the disk.
             log.wait_for_held(1);
         }
         let killed = world.after_kill();
@@ -210,7 +210,7 @@ fn a_kill_at_the_moment_of_a_fire_leaves_both_or_neither() {
         let (world, clock) = process_at(killed, at(HOUR + 60));
         let engine = world.open();
         clock.advance(Duration::ZERO);
-        assert_eq!(hours(&engine, id), [1], "one fire, whoever made it");
+        assert_eq!(hours(&engine, id), [1], "one fire, from either process");
         check_executions(&engine, id);
     }
 }
@@ -222,11 +222,11 @@ fn changes(engine: &Engine, id: ScheduleId) -> Vec<ScheduleEvent> {
     bytes.map(|bytes| decode_schedule_event(bytes).unwrap()).collect()
 }
 
-/// A schedule was updated, disabled or deleted while a time of it was due, and that time was lost without a word. (Reported of
-/// django-celery-beat and of Prefect.) Here the process was down for five hours, and the next one changes the schedule before it
-/// registers the workflow, or does not fire schedules at all.
+/// A known fault of django-celery-beat and Prefect: a schedule is updated, disabled or deleted while it is due, and the due fire is
+/// silently lost. Here the process was down for five hours, and the next one changes the schedule before it registers the workflow,
+/// or does not fire schedules at all.
 #[test]
-fn what_is_due_is_settled_before_a_schedule_is_changed() {
+fn due_fires_are_settled_before_a_schedule_is_changed() {
     type Change = fn(&Engine, ScheduleId);
     let other: Change = |engine, id| engine.update_schedule(id, "30 * * * *", "UTC").unwrap();
     let disable: Change = |engine, id| engine.enable_schedule(id, false).unwrap();
@@ -236,7 +236,7 @@ fn what_is_due_is_settled_before_a_schedule_is_changed() {
         let (world, _clock) = new_process();
         let id = world.open().create_schedule(hourly(Catchup::RunAll)).unwrap();
         let clock = VirtualClock::starting_at(until);
-        let late = world.in_new_process().configured(|config| {
+        let late = world.in_new_process().with_config(|config| {
             config.time = TimeSource::Virtual(clock.clone());
             config.cron = fires_schedules;
         });
@@ -251,7 +251,7 @@ fn what_is_due_is_settled_before_a_schedule_is_changed() {
         let (world, _clock) = new_process();
         let id = world.open().create_schedule(hourly(catchup)).unwrap();
         let clock = VirtualClock::starting_at(until);
-        let late = world.in_new_process().configured(|config| config.time = TimeSource::Virtual(clock.clone()));
+        let late = world.in_new_process().with_config(|config| config.time = TimeSource::Virtual(clock.clone()));
         let engine = late.open();
         engine.update_schedule(id, "@hourly", "UTC").unwrap();
         assert!(!engine.schedule(id).unwrap().is_registered);
@@ -262,9 +262,9 @@ fn what_is_due_is_settled_before_a_schedule_is_changed() {
     }
 }
 
-/// An execution with the id of the log's own stream or of a schedule was started, and broke off in the middle of decoding.
+/// Regression: an execution with the id of the log's own stream or of a schedule could be started, and then failed to decode.
 #[test]
-fn an_id_that_belongs_to_something_else_is_refused_in_words() {
+fn an_id_that_belongs_to_something_else_is_refused_with_the_reason() {
     let (world, _clock) = new_process();
     let engine = world.open();
     let schedule = engine.create_schedule(hourly(Catchup::Skip)).unwrap();
@@ -277,7 +277,7 @@ fn an_id_that_belongs_to_something_else_is_refused_in_words() {
         assert_eq!(engine.cancel(id, None).unwrap_err().to_string(), refused);
         assert_eq!(engine.executions(None, None, 10, Some(id)).unwrap_err().to_string(), refused);
     }
-    assert_eq!(hours(&engine, schedule), [0; 0], "the schedule is as it was");
+    assert_eq!(hours(&engine, schedule), [0; 0], "the schedule is unchanged");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn a_disabled_schedule_stays_silent_and_a_deleted_one_keeps_its_history() {
     assert_eq!(hours(&engine, id), [1]);
     engine.enable_schedule(id, true).unwrap();
     clock.advance(seconds(HOUR));
-    assert_eq!(hours(&engine, id), [1, 5], "what went by meanwhile is not caught up with");
+    assert_eq!(hours(&engine, id), [1, 5], "fires while it was disabled are not caught up");
     engine.update_schedule(id, "30 * * * *", "UTC").unwrap();
     clock.advance(seconds(HOUR));
     assert_eq!(history_of(&engine, id).last().unwrap().scheduled, at(5 * HOUR + 1_800));
@@ -338,14 +338,14 @@ fn a_change_survives_a_restart() {
 #[test]
 fn an_engine_whose_scheduling_is_turned_off_fires_nothing_and_the_next_one_catches_up() {
     let (world, clock) = new_process();
-    let world = world.configured(|config| config.cron = false);
+    let world = world.with_config(|config| config.cron = false);
     let engine = world.open();
     let id = engine.create_schedule(hourly(Catchup::RunAll)).unwrap();
     clock.advance(seconds(3 * HOUR));
     assert_eq!(hours(&engine, id), [0; 0]);
     drop(engine);
     let (world, clock) = process_at(world.in_new_process(), at(3 * HOUR));
-    let engine = world.configured(|config| config.cron = true).open();
+    let engine = world.with_config(|config| config.cron = true).open();
     clock.advance(Duration::ZERO);
     assert_eq!(hours(&engine, id), [1, 2, 3]);
 }
@@ -353,21 +353,21 @@ fn an_engine_whose_scheduling_is_turned_off_fires_nothing_and_the_next_one_catch
 #[test]
 fn a_schedule_waits_for_its_workflow() {
     let clock = VirtualClock::starting_at(NEW_YEAR);
-    let world = World::default().configured(|config| config.time = TimeSource::Virtual(clock.clone()));
+    let world = World::default().with_config(|config| config.time = TimeSource::Virtual(clock.clone()));
     let engine = world.open();
     let run_all = engine.create_schedule(hourly(Catchup::RunAll)).unwrap();
     let skip = engine.create_schedule(hourly(Catchup::Skip)).unwrap();
     clock.advance(seconds(2 * HOUR));
     assert_eq!(hours(&engine, run_all), [0; 0]);
-    let _world = world.knowing([workflow("etl", [step("load")])]);
+    let _world = world.with_workflows([workflow("etl", [step("load")])]);
     clock.advance(seconds(HOUR));
     assert_eq!((hours(&engine, run_all), hours(&engine, skip)), (vec![1, 2, 3], vec![3]));
 }
 
 #[test]
-fn bad_input_makes_no_schedule() {
+fn bad_input_creates_no_schedule() {
     let (world, _clock) = new_process();
-    let engine = world.configured(|config| config.max_value_bytes = 10).open();
+    let engine = world.with_config(|config| config.max_value_bytes = 10).open();
     let bad = |change: fn(&mut NewSchedule)| {
         let mut new = hourly(Catchup::Skip);
         change(&mut new);
@@ -383,7 +383,7 @@ fn bad_input_makes_no_schedule() {
     assert_eq!(engine.create_schedule(hourly(Catchup::Skip)).unwrap_err(), ScheduleError::ShutDown);
 }
 
-/// In Berlin on the last Sunday of March 2030 there is no 02:30, and on that of October there are two.
+/// In Berlin, the last Sunday of March 2030 has no 02:30, and that of October has two.
 #[test]
 fn clocks_that_change_neither_lose_nor_double_a_daily_fire() {
     let (world, clock) = new_process();
@@ -399,7 +399,7 @@ fn clocks_that_change_neither_lose_nor_double_a_daily_fire() {
     assert!(has("2030-10-27T00:30:00+00:00") && has("2030-10-28T01:30:00+00:00"));
 }
 
-/// A fire costs one flush, with the start of its execution, and the execution one more.
+/// A fire and the start of its execution cost one flush, the rest of the execution one more.
 #[test]
 fn a_fire_and_the_start_of_its_execution_share_a_flush() {
     let (world, clock) = new_process();

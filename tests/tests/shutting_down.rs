@@ -1,4 +1,4 @@
-//! Shutdown in order.
+//! Orderly shutdown.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -9,8 +9,8 @@ use cloacina_engine::runtime::engine::{ExecutionStatus, StartError, WaitError};
 use cloacina_engine::runtime::task::Task;
 use cloacina_tests::GUARD;
 use cloacina_tests::gate::GatedLog;
-use cloacina_tests::history::{tale, tells};
-use cloacina_tests::meeting::Door;
+use cloacina_tests::history::{event_names, has_event};
+use cloacina_tests::sync::Door;
 use cloacina_tests::workflows::{chain, step, waiting, workflow};
 use cloacina_tests::world::{World, call, end_of, start, task};
 
@@ -21,23 +21,23 @@ fn two(door: &Door) -> cloacina_engine::runtime::workflow::Workflow {
 #[test]
 fn abandoned_attempts_do_not_count_against_the_task() {
     let door = Door::closed();
-    let mut world = World::of([two(&door)]).configured(|config| config.max_recoveries = 0);
+    let mut world = World::of([two(&door)]).with_config(|config| config.max_recoveries = 0);
     let engine = world.open();
     let execution = start(&engine, "two");
     door.wait_for_arrivals(1);
     engine.shutdown(Duration::ZERO).unwrap();
     drop(engine);
     for times in 2..5 {
-        world = world.in_new_process().knowing([two(&door)]);
+        world = world.in_new_process().with_workflows([two(&door)]);
         let engine = world.open();
         assert_eq!(engine.recovered(), [execution]);
         door.wait_for_arrivals(times);
         engine.shutdown(Duration::ZERO).unwrap();
         let attempt = times;
-        assert!(tells(&world.log(), execution, &format!("TaskAbandoned first {attempt} Shutdown")));
+        assert!(has_event(&world.log(), execution, &format!("TaskAbandoned first {attempt} Shutdown")));
     }
     door.open();
-    let engine = world.in_new_process().knowing([two(&door)]).open();
+    let engine = world.in_new_process().with_workflows([two(&door)]).open();
     let outcome = end_of(&engine, execution);
     assert_eq!((outcome.status, task(&outcome, "first")), (ExecutionStatus::Completed, ("Completed", 5)));
 }
@@ -53,18 +53,18 @@ fn attempts_may_end_within_the_grace_and_nothing_new_starts() {
         let engine = engine.clone();
         thread::spawn(move || engine.shutdown(GUARD))
     };
-    // The scheduler refuses from the moment on that it stops.
+    // Wait until the scheduler is stopping: from then on it refuses every start.
     while engine.start(call("unknown")).is_err_and(|error| !matches!(error, StartError::ShutDown)) {
         thread::yield_now();
     }
     door.open();
     stops.join().unwrap().unwrap();
-    let tale = tale(&world.log(), execution);
-    assert_eq!(tale.last().unwrap(), "TaskCompleted first 1");
+    let events = event_names(&world.log(), execution);
+    assert_eq!(events.last().unwrap(), "TaskCompleted first 1");
 }
 
 #[test]
-fn who_waits_gets_an_answer() {
+fn waiting_callers_get_an_answer() {
     let door = Door::closed();
     let engine = Arc::new(World::of([two(&door)]).open());
     let execution = start(&engine, "two");
@@ -84,8 +84,8 @@ fn who_waits_gets_an_answer() {
     door.open();
 }
 
-/// A callback that came to an engine that was shut down was dropped without being called: what had been built on it (a
-/// future) never ended.
+/// Regression: an engine that was shut down dropped a callback without calling it, so a future that was built on it never
+/// completed.
 #[test]
 fn a_callback_is_called_even_by_an_engine_that_is_shut_down() {
     let engine = World::of([chain("quick")]).open();
@@ -108,9 +108,9 @@ fn a_second_shutdown_does_nothing_and_later_calls_are_refused() {
     drop(engine);
 }
 
-/// `Instant::now() + grace` overflowed, and took the scheduler's thread with it.
+/// Regression: `Instant::now() + grace` overflowed, and the scheduler's thread panicked.
 #[test]
-fn the_grace_may_be_for_ever() {
+fn the_grace_may_be_infinite() {
     let door = Door::closed();
     let world = World::of([two(&door)]);
     let engine = Arc::new(world.open());
@@ -123,7 +123,7 @@ fn the_grace_may_be_for_ever() {
     thread::sleep(Duration::from_millis(20));
     door.open();
     stops.join().unwrap().unwrap();
-    assert!(tells(&world.log(), execution, "TaskCompleted first 1"));
+    assert!(has_event(&world.log(), execution, "TaskCompleted first 1"));
 }
 
 #[test]
@@ -134,12 +134,12 @@ fn dropping_an_engine_shuts_it_down_in_order() {
     let execution = start(&engine, "two");
     door.wait_for_arrivals(1);
     drop(engine);
-    assert!(tells(&world.log(), execution, "TaskAbandoned first 1 Shutdown"));
+    assert!(has_event(&world.log(), execution, "TaskAbandoned first 1 Shutdown"));
     door.open();
 }
 
-/// An attempt whose `TaskStarted` was on its way to the disk when the engine was shut down was abandoned in the log, and
-/// then run all the same: its code was at work after `shutdown` had returned, beside the next engine's attempt.
+/// Regression: an attempt whose `TaskStarted` was being flushed during the shutdown was abandoned in the log, but then run:
+/// its code still ran after `shutdown` had returned, beside the next engine's attempt.
 #[test]
 fn an_attempt_that_was_abandoned_before_it_ran_does_not_run() {
     let ran = Door::closed();
@@ -166,12 +166,12 @@ fn an_attempt_that_was_abandoned_before_it_ran_does_not_run() {
     engine.shutdown(Duration::ZERO).unwrap();
     let execution = caller.join().unwrap().expect("the start was made durable by the close");
     thread::sleep(Duration::from_millis(50));
-    assert_eq!(ran.arrivals(), 0, "an attempt ran after it had been abandoned");
-    assert!(tells(&world.log(), execution, "TaskAbandoned async 1 Shutdown"));
+    assert_eq!(ran.arrivals(), 0, "an attempt ran after it was abandoned");
+    assert!(has_event(&world.log(), execution, "TaskAbandoned async 1 Shutdown"));
 }
 
-/// A signal handler shut an engine down that was being shut down: it returned at once and closed the process's files under
-/// the first one, or both waited for each other.
+/// Regression: a signal handler shut down an engine during its shutdown. The second call returned at once and closed files
+/// that the first one was using, or both waited for each other.
 #[test]
 fn a_second_shutdown_waits_for_the_same_end_and_its_shorter_grace_counts() {
     let door = Door::closed();
@@ -186,6 +186,6 @@ fn a_second_shutdown_waits_for_the_same_end_and_its_shorter_grace_counts() {
     for ending in [first, second] {
         ending.within(GUARD).unwrap().unwrap();
     }
-    assert!(tells(&world.log(), execution, "TaskAbandoned first 1 Shutdown"));
+    assert!(has_event(&world.log(), execution, "TaskAbandoned first 1 Shutdown"));
     door.open();
 }

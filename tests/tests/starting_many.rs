@@ -1,4 +1,4 @@
-//! Executions that start together: all of them, or none.
+//! Starting executions together: all of them start, or none.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use cloacina_engine::core::event::ExecutionId;
 use cloacina_engine::runtime::crashing::CrashingLog;
 use cloacina_engine::runtime::engine::{ExecutionStatus, StartError, StartManyError, StartRequest};
 use cloacina_tests::GUARD;
-use cloacina_tests::history::tale;
+use cloacina_tests::history::event_names;
 use cloacina_tests::workflows::chain;
 use cloacina_tests::world::{World, call, end_of, input, run, value};
 use serde_json::json;
@@ -24,7 +24,7 @@ fn with_id(number: u8, id: ExecutionId) -> StartRequest {
 }
 
 #[test]
-fn each_runs_as_if_it_had_been_started_by_itself() {
+fn each_runs_as_if_it_was_started_alone() {
     let engine = World::of([chain("three")]).open();
     let alone = run(&engine, "three");
     let executions = engine.start_many((0..50).map(|number| numbered("three", number)).collect()).unwrap();
@@ -32,19 +32,19 @@ fn each_runs_as_if_it_had_been_started_by_itself() {
         let outcome = end_of(&engine, execution);
         assert_eq!((outcome.status, value(&outcome, "number")), (ExecutionStatus::Completed, json!(number)));
         assert_eq!(value(&outcome, "path"), value(&alone, "path"));
-        let mut told = tale(&**engine.log(), execution);
-        assert_eq!(told.remove(1), "ContextWritten number");
-        assert_eq!(told, tale(&**engine.log(), alone.execution));
+        let mut reported = event_names(&**engine.log(), execution);
+        assert_eq!(reported.remove(1), "ContextWritten number");
+        assert_eq!(reported, event_names(&**engine.log(), alone.execution));
     }
 }
 
 #[test]
-fn of_no_requests_none_starts() {
+fn no_requests_start_nothing() {
     assert_eq!(World::of([chain("three")]).open().start_many(Vec::new()).unwrap(), []);
 }
 
 #[test]
-fn where_one_cannot_start_none_does() {
+fn if_one_cannot_start_none_does() {
     let engine = World::of([chain("three"), chain("other")]).open();
     let taken = run(&engine, "other").execution;
     let refused = engine.start_many(vec![numbered("three", 0), numbered("thre", 1)]);
@@ -60,7 +60,7 @@ fn where_one_cannot_start_none_does() {
 }
 
 #[test]
-fn those_that_exist_are_attached_to() {
+fn existing_executions_are_attached_to() {
     let engine = World::of([chain("three")]).open();
     let (ended, new) = (ExecutionId([1; 16]), ExecutionId([2; 16]));
     end_of(&engine, engine.start(with_id(1, ended)).unwrap());
@@ -81,7 +81,7 @@ fn after_a_crash_all_of_them_are_there_or_none() {
     log.crashed(GUARD).expect("it crashed");
     drop(engine);
 
-    let world = world.in_new_process().knowing([chain("three")]);
+    let world = world.in_new_process().with_workflows([chain("three")]);
     let engine = world.open();
     let found = engine.executions(None, None, 100, None).unwrap();
     assert!(found.len() == 20 || (found.is_empty() && started.is_err()), "{} of 20", found.len());

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cloacina_engine::runtime::engine::{EngineError, ExecutionStatus, StartError, WaitError};
 use cloacina_engine::runtime::task::Task;
-use cloacina_tests::history::{tale, tells};
-use cloacina_tests::meeting::Door;
+use cloacina_tests::history::{event_names, has_event};
+use cloacina_tests::sync::Door;
 use cloacina_tests::workflows::{chain, once, step, waiting, workflow};
 use cloacina_tests::world::{World, call, call_as, end_of, id, run, start, task, value};
 use serde_json::json;
@@ -24,15 +24,15 @@ fn a_paused_execution_starts_nothing_until_it_is_unpaused() {
     let listed = engine.executions(Some(ExecutionStatus::Paused), None, 10, None).unwrap();
     assert_eq!(listed.len(), 1);
     door.open();
-    let completed = || tells(&**engine.log(), execution, "TaskCompleted first 1");
+    let completed = || has_event(&**engine.log(), execution, "TaskCompleted first 1");
     while !completed() {
         thread::yield_now();
     }
-    assert!(!tells(&**engine.log(), execution, "TaskStarted second 1"));
+    assert!(!has_event(&**engine.log(), execution, "TaskStarted second 1"));
     engine.unpause(execution).unwrap();
     assert_eq!(end_of(&engine, execution).status, ExecutionStatus::Completed);
-    let tale = tale(&**engine.log(), execution);
-    let place = |event: &str| tale.iter().position(|told| told == event).unwrap();
+    let events = event_names(&**engine.log(), execution);
+    let place = |event: &str| events.iter().position(|name| name == event).unwrap();
     assert!(place("TaskStarted second 1") > place("ExecutionUnpaused"));
 }
 
@@ -53,7 +53,7 @@ fn pausing_twice_is_refused() {
 }
 
 #[test]
-fn a_cancelled_execution_frees_its_slots_and_ignores_what_still_runs() {
+fn a_cancelled_execution_frees_its_slots_and_ignores_running_attempts() {
     let door = Door::closed();
     let engine =
         World::of([workflow("two", [waiting("first", &door), step("second").after(["first"])]), chain("quick")])
@@ -69,12 +69,12 @@ fn a_cancelled_execution_frees_its_slots_and_ignores_what_still_runs() {
     assert_eq!(run(&engine, "quick").status, ExecutionStatus::Completed, "the slot is free");
     door.open();
     engine.shutdown(Duration::from_secs(10)).unwrap();
-    assert!(!tells(&**engine.log(), execution, "TaskCompleted first 1"));
+    assert!(!has_event(&**engine.log(), execution, "TaskCompleted first 1"));
 }
 
-/// It used to say "there is no execution … in this log" about an execution that is in the log, and over.
+/// Regression: the error was "there is no execution … in this log" for an execution that is in the log, but has ended.
 #[test]
-fn cancelling_what_is_over_says_that_it_is_over() {
+fn cancelling_an_ended_execution_says_that_it_has_ended() {
     let engine = World::of([chain("quick")]).open();
     let done = run(&engine, "quick").execution;
     for refused in [engine.cancel(done, None), engine.pause(done, None), engine.unpause(done)] {
@@ -86,7 +86,7 @@ fn cancelling_what_is_over_says_that_it_is_over() {
     assert!(matches!(unknown, EngineError::NotFound(_)), "{unknown}");
 }
 
-/// It gave the result of the other workflow, as if that had been asked for.
+/// Regression: the result of the other workflow was returned.
 #[test]
 fn an_id_of_another_workflow_is_not_attached_to() {
     let door = Door::closed();
@@ -100,9 +100,9 @@ fn an_id_of_another_workflow_is_not_attached_to() {
     assert!(matches!(refused, StartError::OtherWorkflow { .. }), "{refused}");
 }
 
-/// It said of what had ended that the engine was shut down before it had.
+/// Regression: for an ended execution the error was that the engine was shut down before the execution ended.
 #[test]
-fn what_has_ended_is_told_after_the_shutdown_too() {
+fn the_result_of_an_ended_execution_is_returned_after_the_shutdown_too() {
     let engine = World::of([chain("quick")]).open();
     let done = run(&engine, "quick").execution;
     engine.shutdown(Duration::ZERO).unwrap();
@@ -111,14 +111,14 @@ fn what_has_ended_is_told_after_the_shutdown_too() {
 }
 
 #[test]
-fn waiting_for_what_is_not_there_says_so() {
+fn waiting_for_a_missing_execution_is_an_error() {
     let engine = World::of([chain("quick")]).open();
     assert!(matches!(engine.wait(id(1), None).unwrap_err(), WaitError::NotFound(_)));
     assert!(matches!(engine.outcome(id(1)).unwrap_err(), EngineError::NotFound(_)));
 }
 
 #[test]
-fn a_wait_that_runs_out_of_time_leaves_the_execution_alone() {
+fn a_wait_that_times_out_leaves_the_execution_alone() {
     let door = Door::closed();
     let engine = World::of([workflow("one", [waiting("only", &door)])]).open();
     let execution = start(&engine, "one");
@@ -141,16 +141,16 @@ fn an_id_that_is_new_starts_and_one_that_exists_attaches() {
     let engine = World::of([workflow("one", [count, body.after(["count"])])]).open();
     assert_eq!(engine.start(call_as("one", id(1))).unwrap(), id(1));
     door.wait_for_arrivals(1);
-    assert_eq!(engine.start(call_as("one", id(1))).unwrap(), id(1), "it attaches to the one that runs");
+    assert_eq!(engine.start(call_as("one", id(1))).unwrap(), id(1), "it attaches to the running execution");
     door.open();
     assert_eq!(value(&end_of(&engine, id(1)), "done"), json!(true));
-    assert_eq!(engine.start(call_as("one", id(1))).unwrap(), id(1), "it attaches to the one that is over");
+    assert_eq!(engine.start(call_as("one", id(1))).unwrap(), id(1), "it attaches to the ended execution");
     assert_eq!(value(&end_of(&engine, id(1)), "done"), json!(true));
     assert_eq!(runs.load(Ordering::SeqCst), 1);
 }
 
-/// Whether an id is new was looked up before the scheduler was asked. Where another caller's execution under the same id
-/// had begun and ended in between, the second start wrote `ExecutionStarted` behind the end of it; the log refused, and
+/// Regression: whether an id is new was looked up before the scheduler was asked. If another caller's execution with the same
+/// id began and ended in between, the second start wrote `ExecutionStarted` behind its end; the log refused that, and
 /// the refusal stopped the whole engine.
 #[test]
 fn many_callers_who_start_the_same_id_start_it_once() {
@@ -177,10 +177,10 @@ fn many_callers_who_start_the_same_id_start_it_once() {
     assert_eq!(end_of(&engine, engine.start(call("one")).unwrap()).status, ExecutionStatus::Completed);
 }
 
-/// An execution stays in the scheduler's hands for a moment after its end was told. Who resumed it in that moment heard
-/// that it runs already.
+/// Regression: the scheduler keeps an execution for a moment after its end is published. A resume in that moment was refused
+/// because the execution was still running.
 #[test]
-fn resuming_what_has_ended_is_refused_with_its_end() {
+fn resuming_an_ended_execution_is_refused_with_its_end() {
     let engine = World::of([chain("three")]).open();
     for _ in 0..50 {
         let ended = run(&engine, "three").execution;

@@ -1,4 +1,4 @@
-//! Triggers in an engine: polled one at a time, fires that start executions, and fires that are dropped.
+//! Triggers in an engine: serial polls, fires that start executions, and fires that are dropped.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,12 +15,12 @@ use cloacina_engine::runtime::trigger::{Poll, PollResult, Trigger, TriggerBody};
 use cloacina_engine::runtime::triggers::TriggerError;
 use cloacina_store::record::StreamId;
 use cloacina_tests::history::history;
-use cloacina_tests::meeting::Door;
+use cloacina_tests::sync::Door;
 use cloacina_tests::workflows::{step, waiting, workflow};
 use cloacina_tests::world::{World, end_of, input, value};
 use serde_json::json;
 
-/// The first second of 2030: after the wall clock of every machine that runs this, for the log itself goes by that.
+/// The first second of 2030. It has to be later than the wall clock, which the log itself uses.
 const NEW_YEAR: Timestamp = Timestamp(1_893_456_000_000_000);
 
 fn seconds(count: u64) -> Duration {
@@ -28,10 +28,10 @@ fn seconds(count: u64) -> Duration {
 }
 
 fn under(clock: &VirtualClock, world: World) -> World {
-    world.configured(|config| config.time = TimeSource::Virtual(clock.clone()))
+    world.with_config(|config| config.time = TimeSource::Virtual(clock.clone()))
 }
 
-/// Answers of a trigger, one for each poll, and then none; and how often it was polled.
+/// Scripted results of a trigger, one for each poll, then none; counts the polls.
 #[derive(Clone, Default)]
 struct Script(Arc<(Mutex<VecDeque<PollResult>>, AtomicUsize)>);
 
@@ -65,8 +65,8 @@ fn inbox(script: &Script) -> Trigger {
     Trigger::new("inbox", "etl", every_5_s(), script.body()).unwrap()
 }
 
-/// What the log says of a trigger.
-fn tale(engine: &Engine, name: &str) -> Vec<String> {
+/// The events of a trigger in the log.
+fn event_names(engine: &Engine, name: &str) -> Vec<String> {
     let stream = StreamId::from_bytes(TriggerId::of(name).0);
     let records = engine.log().read(stream, 0, 1_000).unwrap();
     let event =
@@ -75,7 +75,7 @@ fn tale(engine: &Engine, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_trigger_is_polled_at_its_interval_and_only_what_comes_of_it_is_in_the_log() {
+fn a_trigger_is_polled_at_its_interval_and_only_its_results_are_in_the_log() {
     let clock = VirtualClock::starting_at(NEW_YEAR);
     let world = under(&clock, World::of([workflow("etl", [step("load")])]));
     let script = Script::of([Ok(Poll::Skip), Ok(Poll::Skip), fire("a.csv")]);
@@ -83,10 +83,10 @@ fn a_trigger_is_polled_at_its_interval_and_only_what_comes_of_it_is_in_the_log()
     let engine = world.open();
     clock.advance(seconds(9));
     assert_eq!(script.polls(), 2, "at once, and after five seconds");
-    assert_eq!(tale(&engine, "inbox"), ["TriggerDefined"]);
+    assert_eq!(event_names(&engine, "inbox"), ["TriggerDefined"]);
     clock.advance(seconds(91));
     assert_eq!(script.polls(), 21);
-    assert_eq!(tale(&engine, "inbox"), ["TriggerDefined", "TriggerFired"]);
+    assert_eq!(event_names(&engine, "inbox"), ["TriggerDefined", "TriggerFired"]);
 
     let [fired] = &engine.trigger_history("inbox", 10, 0).unwrap()[..] else { panic!("one fire") };
     assert_eq!(fired.fired.micros_since(NEW_YEAR), 10_000_000);
@@ -112,7 +112,7 @@ fn a_fire_is_dropped_while_an_execution_with_the_same_context_runs() {
     let engine = world.open();
     clock.advance(seconds(20));
     let expected = ["TriggerDefined", "TriggerFired", "TriggerDropped", "TriggerFired", "TriggerDropped"];
-    assert_eq!(tale(&engine, "inbox"), expected);
+    assert_eq!(event_names(&engine, "inbox"), expected);
     let first = engine.trigger_history("inbox", 1, 1).unwrap()[0].execution;
     let stream = StreamId::from_bytes(TriggerId::of("inbox").0);
     let dropped = engine.log().read(stream, 2, 1).unwrap().remove(0);
@@ -121,7 +121,7 @@ fn a_fire_is_dropped_while_an_execution_with_the_same_context_runs() {
     };
     assert_eq!(dropped.why, DropCause::SameContextRuns(first));
 
-    // The next process knows what still runs, though its workflow may not be registered yet.
+    // The next process knows the unfinished executions, even before their workflow is registered.
     let world = under(&VirtualClock::starting_at(NEW_YEAR), world.after_kill());
     let script = Script::of([fire("b"), fire("c")]);
     world.registry.register_trigger(inbox(&script));
@@ -129,20 +129,20 @@ fn a_fire_is_dropped_while_an_execution_with_the_same_context_runs() {
     let TimeSource::Virtual(later) = world.config.time.clone() else { panic!() };
     let second = world.open();
     later.advance(seconds(5));
-    assert_eq!(tale(&second, "inbox")[expected.len()..], ["TriggerDropped", "TriggerFired"]);
+    assert_eq!(event_names(&second, "inbox")[expected.len()..], ["TriggerDropped", "TriggerFired"]);
     door.open();
     drop((engine, second));
 }
 
 #[test]
-fn when_an_execution_has_ended_its_context_may_fire_again() {
+fn a_context_may_fire_again_once_its_execution_has_ended() {
     let clock = VirtualClock::starting_at(NEW_YEAR);
     let world = under(&clock, World::of([workflow("etl", [step("load")])]));
     let script = Script::of([fire("a"), fire("a")]);
     world.registry.register_trigger(inbox(&script));
     let engine = world.open();
     clock.advance(seconds(5));
-    assert_eq!(tale(&engine, "inbox"), ["TriggerDefined", "TriggerFired", "TriggerFired"]);
+    assert_eq!(event_names(&engine, "inbox"), ["TriggerDefined", "TriggerFired", "TriggerFired"]);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_trigger_that_may_run_concurrently_drops_nothing() {
     world.registry.register_trigger(inbox(&script).allow_concurrent());
     let engine = world.open();
     clock.advance(seconds(5));
-    assert_eq!(tale(&engine, "inbox"), ["TriggerDefined", "TriggerFired", "TriggerFired"]);
+    assert_eq!(event_names(&engine, "inbox"), ["TriggerDefined", "TriggerFired", "TriggerFired"]);
     door.open();
 }
 
@@ -176,8 +176,8 @@ fn a_poll_that_fails_or_panics_does_not_end_the_polling() {
     let engine = world.open();
     clock.advance(seconds(20));
     assert_eq!(polls.load(Ordering::SeqCst), 5);
-    assert_eq!(tale(&engine, "inbox"), ["TriggerDefined", "TriggerFired"]);
-    assert_eq!(tale(&engine, "lost"), ["TriggerDefined"]);
+    assert_eq!(event_names(&engine, "inbox"), ["TriggerDefined", "TriggerFired"]);
+    assert_eq!(event_names(&engine, "lost"), ["TriggerDefined"]);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn two_polls_of_a_trigger_never_run_at_once() {
     assert_eq!(polls.load(Ordering::SeqCst), 1, "the first poll still runs");
     door.open();
     clock.advance(seconds(10));
-    assert_eq!(polls.load(Ordering::SeqCst), 4, "when it has ended, the late one comes at once, and then two more");
+    assert_eq!(polls.load(Ordering::SeqCst), 4, "after it has ended, the late poll comes at once, then two more");
     drop(engine);
 }
 
@@ -221,7 +221,7 @@ fn a_disabled_trigger_is_not_polled_in_this_process_or_the_next() {
     engine.enable_trigger("inbox", true).unwrap();
     clock.advance(seconds(5));
     assert_eq!(script.polls(), 4, "at once, and after five seconds");
-    assert_eq!(tale(&engine, "inbox"), ["TriggerDefined", "TriggerDisabled", "TriggerEnabled"]);
+    assert_eq!(event_names(&engine, "inbox"), ["TriggerDefined", "TriggerDisabled", "TriggerEnabled"]);
     assert_eq!(engine.enable_trigger("outbox", true), Err(TriggerError::NotFound("outbox".into())));
     assert_eq!(engine.trigger_history("outbox", 10, 0), Ok(vec![]));
 }
@@ -234,18 +234,18 @@ fn a_trigger_waits_for_its_workflow_and_ends_when_it_is_unregistered() {
     world.registry.register_trigger(inbox(&script));
     let engine = world.open();
     clock.advance(seconds(50));
-    assert_eq!(script.polls(), 0, "what it found could not be started");
+    assert_eq!(script.polls(), 0, "its fires could not start anything");
     world.registry.register(workflow("etl", [step("load")]));
     clock.advance(seconds(5));
     assert_eq!(script.polls(), 2);
     assert!(world.registry.unregister_trigger("inbox"));
     clock.advance(seconds(50));
     assert_eq!(script.polls(), 2);
-    assert_eq!(engine.triggers().unwrap().len(), 1, "the log knows it still");
+    assert_eq!(engine.triggers().unwrap().len(), 1, "it is still in the log");
 }
 
 #[test]
-fn a_trigger_that_is_defined_anew_goes_by_its_new_definition() {
+fn a_redefined_trigger_uses_its_new_definition() {
     let clock = VirtualClock::starting_at(NEW_YEAR);
     let world = under(&clock, World::of([workflow("etl", [step("load")])]));
     let (old, new) = (Script::default(), Script::default());
@@ -256,23 +256,23 @@ fn a_trigger_that_is_defined_anew_goes_by_its_new_definition() {
     world.registry.register_trigger(Trigger::new("inbox", "etl", hourly, new.body()).unwrap());
     clock.advance(seconds(2 * 3_600));
     assert_eq!((old.polls(), new.polls()), (2, 2), "at one and at two o'clock");
-    assert_eq!(tale(&engine, "inbox"), ["TriggerDefined", "TriggerDefined"]);
+    assert_eq!(event_names(&engine, "inbox"), ["TriggerDefined", "TriggerDefined"]);
 }
 
 #[test]
-fn a_value_that_is_too_long_drops_the_fire_and_says_so() {
+fn a_value_that_is_too_long_drops_the_fire_with_a_reason() {
     let clock = VirtualClock::starting_at(NEW_YEAR);
     let world =
-        under(&clock, World::of([workflow("etl", [step("load")])])).configured(|config| config.max_value_bytes = 10);
+        under(&clock, World::of([workflow("etl", [step("load")])])).with_config(|config| config.max_value_bytes = 10);
     let script = Script::of([fire("a name that is much too long"), fire("a")]);
     world.registry.register_trigger(inbox(&script));
     let engine = world.open();
     clock.advance(seconds(5));
-    assert_eq!(tale(&engine, "inbox"), ["TriggerDefined", "TriggerDropped", "TriggerFired"]);
+    assert_eq!(event_names(&engine, "inbox"), ["TriggerDefined", "TriggerDropped", "TriggerFired"]);
 }
 
 #[test]
-fn what_is_no_trigger_is_refused() {
+fn an_invalid_trigger_is_refused() {
     let body = Script::default().body();
     let cron =
         |expression: &str, timezone: &str| Pace::Cron { expression: expression.into(), timezone: timezone.into() };

@@ -1,13 +1,13 @@
 """Verifies archives, checkpoints and proofs of a Cloacina log, with nothing but Python's standard library.
 
-It shares no code with the programs that write them: it was written from store/FORMAT.md, RFC 9162 and RFC 8032, so that
-what both agree on is what the documents say. It is slow, and short enough to be read.
+It shares no code with the programs that write them: it was written from store/FORMAT.md, RFC 9162 and RFC 8032, so it
+also checks those documents. It is slow, and short enough to be read.
 
     python verify.py archive FILE.cloaca ...
     python verify.py checkpoint FILE ... [--key HEX]
     python verify.py proof FILE ... [--checkpoint FILE] [--key HEX]
 
-Says a line for each file. Exit codes: 0 all hold, 1 one does not, 2 usage.
+Prints a line for each file. Exit codes: 0 all are valid, 1 at least one is not, 2 usage.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 
-class Bad(Exception):
-    """Something is not what it should be."""
+class Invalid(Exception):
+    """The file is not valid."""
 
 
 def sha256(*parts: bytes) -> bytes:
@@ -36,9 +36,9 @@ def unhex(text: str, length: int | None = None) -> bytes:
     try:
         value = bytes.fromhex(text)
     except ValueError as error:
-        raise Bad(f"{text!r} is not hex") from error
+        raise Invalid(f"{text!r} is not hex") from error
     if length is not None and len(value) != length:
-        raise Bad(f"{text!r} is not {length} bytes")
+        raise Invalid(f"{text!r} is not {length} bytes")
     return value
 
 
@@ -62,7 +62,7 @@ LONGEST_SECTION = 256 * 1024 * 1024
 
 
 class Reader:
-    """Takes bytes from the front, and never more than there are."""
+    """Reads bytes from the front, and never beyond the end."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -70,7 +70,7 @@ class Reader:
 
     def take(self, count: int) -> bytes:
         if count > len(self.data) - self.at:
-            raise Bad(f"cut at byte {self.at}: {count} bytes are needed")
+            raise Invalid(f"truncated at byte {self.at}: {count} bytes are needed")
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -84,17 +84,17 @@ class Reader:
     def flag(self) -> bool:
         value = self.number("B")
         if value > 1:
-            raise Bad(f"a flag is {value}")
+            raise Invalid(f"a flag is {value}")
         return value == 1
 
     def end(self) -> None:
         if self.at != len(self.data):
-            raise Bad(f"{len(self.data) - self.at} bytes are left over")
+            raise Invalid(f"{len(self.data) - self.at} bytes are left over")
 
 
 @dataclass
 class Stream:
-    """A stream of an archive, as its entry says and as its records are."""
+    """A stream of an archive: its entry, and its records so far."""
 
     stream: bytes
     kind: int
@@ -114,12 +114,12 @@ class Stream:
     def check(self) -> None:
         said = (self.records, self.size, self.head)
         if said != (self.found, self.found_size, self.found_head):
-            raise Bad(
-                f"{self.name()}: its entry says {self.records} records, there are {self.found}, or its head differs"
+            raise Invalid(
+                f"{self.name()}: its entry has {self.records} records, found {self.found}, or its head differs"
             )
         extra = (self.told_erased or set()) - (self.erased or set())
         if extra:
-            raise Bad(f"{self.name()}: seq {min(extra)} is said to be erased, and is there")
+            raise Invalid(f"{self.name()}: seq {min(extra)} has an erasure, but its body is present")
 
 
 def take_stream(section: Reader) -> Stream:
@@ -128,14 +128,14 @@ def take_stream(section: Reader) -> Stream:
     records, size, head = section.number("Q"), section.number("Q"), section.take(32)
     label = section.counted()
     if kind > 3 or len(label) > 3_072:
-        raise Bad(f"kind {kind}, or a label of {len(label)} bytes")
+        raise Invalid(f"invalid stream entry: kind {kind}, label of {len(label)} bytes")
     return Stream(stream, kind, records, size, head, erased=set(), told_erased=set())
 
 
 def take_records(section: Reader, stream: Stream) -> None:
     first, count = section.number("Q"), section.number("I")
     if first != stream.found or count == 0:
-        raise Bad(f"{stream.name()}: it goes on at seq {first}, where seq {stream.found} should be")
+        raise Invalid(f"{stream.name()}: it continues at seq {first}, expected seq {stream.found}")
     for seq in range(first, first + count):
         position, time, stored = section.number("Q"), section.number("q"), section.take(32)
         if section.flag():
@@ -147,11 +147,11 @@ def take_records(section: Reader, stream: Stream) -> None:
             committed, length = commitment(salt, body), len(body)
         computed = record_hash(stream.kind, stream.stream, seq, position, time, stream.found_head, committed)
         if computed != stored:
-            raise Bad(
-                f"{stream.name()}: the record at seq {seq} has hash {stored.hex()}, its content gives {computed.hex()}"
+            raise Invalid(
+                f"{stream.name()}: the record at seq {seq} has hash {stored.hex()}, computed {computed.hex()}"
             )
         if position <= stream.position:
-            raise Bad(f"{stream.name()}: positions go back at seq {seq}")
+            raise Invalid(f"{stream.name()}: positions decrease at seq {seq}")
         stream.position, stream.found_head = position, stored
         stream.found, stream.found_size = seq + 1, stream.found_size + length
 
@@ -159,17 +159,17 @@ def take_records(section: Reader, stream: Stream) -> None:
 def verify_archive(data: bytes) -> str:
     file = Reader(data)
     if file.take(19) != b"cloacina-archive 1\n":
-        raise Bad("its first line is not `cloacina-archive 1`")
+        raise Invalid("its first line is not `cloacina-archive 1`")
     streams: dict[bytes, Stream] = {}
     current: Stream | None = None
     first = True
     while True:
         tag, length = file.take(1), file.number("I")
         if length > LONGEST_SECTION:
-            raise Bad(f"a section of {length} bytes")
+            raise Invalid(f"a section of {length} bytes")
         section = Reader(file.take(length))
         if first != (tag == b"H"):
-            raise Bad("its header is not its first section, and the only one")
+            raise Invalid("the header must be the first section, and appear once")
         if tag == b"H":
             section.take(8 + 8 + 32)
             section.counted()
@@ -177,7 +177,7 @@ def verify_archive(data: bytes) -> str:
         elif tag == b"D":
             fingerprint = section.take(32)
             if sha256(section.take(length - 32)) != fingerprint:
-                raise Bad(f"the definition {fingerprint.hex()} has other content")
+                raise Invalid(f"the definition {fingerprint.hex()} does not match its fingerprint")
         elif tag in (b"S", b"Z"):
             if current is not None:
                 current.check()
@@ -185,7 +185,7 @@ def verify_archive(data: bytes) -> str:
                 break
             current = take_stream(section)
             if current.stream in streams:
-                raise Bad(f"{current.name()} is in it twice")
+                raise Invalid(f"{current.name()} appears twice")
             streams[current.stream] = current
         elif tag == b"E" and current is not None and current.told_erased is not None:
             current.told_erased.add(section.number("Q"))
@@ -194,7 +194,7 @@ def verify_archive(data: bytes) -> str:
         elif tag == b"R" and current is not None:
             take_records(section, current)
         else:
-            raise Bad(f"a section {tag!r} is not known or stands in no stream")
+            raise Invalid(f"section {tag!r} is unknown, or outside of a stream")
         section.end()
         first = False
     counts = (section.number("I"), section.number("Q"))
@@ -202,10 +202,10 @@ def verify_archive(data: bytes) -> str:
     section.end()
     file.end()
     if sha256(data[:-32]) != digest:
-        raise Bad("its digest does not fit its content")
+        raise Invalid("the digest does not match the content")
     records = sum(stream.found for stream in streams.values())
     if counts != (len(streams), records):
-        raise Bad(f"it says {counts[0]} streams and {counts[1]} records, there are {len(streams)} and {records}")
+        raise Invalid(f"it announces {counts[0]} streams and {counts[1]} records, found {len(streams)} and {records}")
     return f"{len(streams)} streams, {records} records, digest {digest.hex()}"
 
 
@@ -221,18 +221,18 @@ def node(left: bytes, right: bytes) -> bytes:
 
 
 def split(size: int) -> int:
-    """The largest power of two below a size."""
+    """Returns the largest power of two below a size."""
     return 1 << ((size - 1).bit_length() - 1)
 
 
 def inclusion_root(index: int, size: int, hash_: bytes, path: list[bytes]) -> bytes:
-    """The root that a path leads to, by the recursive definition of PATH."""
+    """Returns the root that a path leads to, by the recursive definition of PATH."""
     if size == 1:
         if path:
-            raise Bad("the path is too long")
+            raise Invalid("the path is too long")
         return hash_
     if not path:
-        raise Bad("the path is too short")
+        raise Invalid("the path is too short")
     middle = split(size)
     if index < middle:
         return node(inclusion_root(index, middle, hash_, path[:-1]), path[-1])
@@ -240,17 +240,17 @@ def inclusion_root(index: int, size: int, hash_: bytes, path: list[bytes]) -> by
 
 
 def consistency_roots(old: int, size: int, whole: bool, root: bytes, path: list[bytes]) -> tuple[bytes, bytes]:
-    """The roots of the old and of the new tree, by the recursive definition of SUBPROOF."""
+    """Returns the roots of the old and the new tree, by the recursive definition of SUBPROOF."""
     if old == size:
         if whole:
             if path:
-                raise Bad("the path is too long")
+                raise Invalid("the path is too long")
             return root, root
         if len(path) != 1:
-            raise Bad("the path has the wrong length")
+            raise Invalid("the path has the wrong length")
         return path[0], path[0]
     if not path:
-        raise Bad("the path is too short")
+        raise Invalid("the path is too short")
     middle = split(size)
     if old <= middle:
         left_old, left_new = consistency_roots(old, middle, whole, root, path[:-1])
@@ -294,13 +294,13 @@ def decompress(text: bytes) -> Point:
     y = int.from_bytes(text, "little")
     sign, y = y >> 255, y & (1 << 255) - 1
     if y >= P:
-        raise Bad("a point is not on the curve")
+        raise Invalid("a point is not on the curve")
     square = (y * y - 1) * pow(D * y * y + 1, P - 2, P) % P
     x = pow(square, (P + 3) // 8, P)
     if (x * x - square) % P:
         x = x * pow(2, (P - 1) // 4, P) % P
     if (x * x - square) % P or (x == 0 and sign):
-        raise Bad("a point is not on the curve")
+        raise Invalid("a point is not on the curve")
     if x & 1 != sign:
         x = P - x
     return x, y, 1, x * y % P
@@ -312,7 +312,7 @@ BASE = decompress((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
 def is_signed(key: bytes, message: bytes, signature: bytes) -> bool:
     try:
         public, commit = decompress(key), decompress(signature[:32])
-    except Bad:
+    except Invalid:
         return False
     response = int.from_bytes(signature[32:], "little")
     if response >= ORDER or same(times(8, public), (0, 1, 1, 0)) or same(times(8, commit), (0, 1, 1, 0)):
@@ -326,7 +326,7 @@ def is_signed(key: bytes, message: bytes, signature: bytes) -> bool:
 
 @dataclass
 class Checkpoint:
-    """A checkpoint whose signature fits its key."""
+    """A checkpoint with a valid signature."""
 
     log: bytes
     size: int
@@ -339,23 +339,23 @@ def read_checkpoint(text: str, key: str | None = None) -> Checkpoint:
     lines = text.split("\n")
     names = ["log", "size", "root", "time", "key", "signature"]
     if len(lines) != 8 or lines[0] != "cloacina-checkpoint 1" or lines[7]:
-        raise Bad("this is no checkpoint of format 1")
+        raise Invalid("not a checkpoint of format 1")
     values = []
     for name, line in zip(names, lines[1:], strict=False):
         found, space, value = line.partition(" ")
         if found != name or not space:
-            raise Bad(f"the line of `{name}` is missing")
+            raise Invalid(f"the line of `{name}` is missing")
         values.append(value)
     log, size, root, time, public, signature = values
     statement = "".join(line + "\n" for line in lines[:5]).encode()
     if not is_signed(unhex(public, 32), statement, unhex(signature, 64)):
-        raise Bad("the signature of the checkpoint does not fit")
+        raise Invalid("the signature of the checkpoint is invalid")
     if key is not None and key.lower() != public.lower():
-        raise Bad(f"the checkpoint was signed with the key {public}, not with {key}")
+        raise Invalid(f"the checkpoint was signed with the key {public}, not with {key}")
     if not size.isdigit() or str(int(size)) != size or str(int(time)) != time:
-        raise Bad(f"{size!r} is no size, or {time!r} no time")
+        raise Invalid(f"invalid size {size!r} or time {time!r}")
     if any(value != value.lower() or not value.isalnum() for value in (log, root, public, signature)):
-        raise Bad("a checkpoint has its bytes in lower-case hex")
+        raise Invalid("the bytes of a checkpoint must be in lower-case hex")
     return Checkpoint(unhex(log, 32), int(size), unhex(root, 32), int(time), unhex(public, 32))
 
 
@@ -368,23 +368,23 @@ def micros(text: str) -> int:
 
 
 def check_record(record: dict[str, object]) -> tuple[int, bytes]:
-    """The position and the hash of a record, whose content gives that hash."""
+    """Checks the hash of a record; returns its position and its hash."""
     text = {name: str(value) for name, value in record.items()}
     stream = uuid.UUID(text["stream"]).bytes
     kind, seq, position = int(text["stream_kind"]), int(text["seq"]), int(text["position"])
     previous, committed = unhex(text["previous"], 32), unhex(text["commitment"], 32)
     if ("salt" in text) != ("body" in text):
-        raise Bad("its record has a salt or a body, and not both")
+        raise Invalid("its record has a salt without a body, or a body without a salt")
     if "salt" in text and commitment(unhex(text["salt"], 16), unhex(text["body"])) != committed:
-        raise Bad("the body is not the one that was committed to")
+        raise Invalid("the body does not match the commitment")
     computed = record_hash(kind, stream, seq, position, micros(text["time"]), previous, committed)
     if computed != unhex(text["hash"], 32):
-        raise Bad(f"the record's content gives the hash {computed.hex()}")
+        raise Invalid(f"the computed hash of the record is {computed.hex()}")
     return position, computed
 
 
 def unwrapped(found: Any) -> Any:
-    """The proof itself, also out of the object that `replay prove --json` writes around it."""
+    """Returns the proof itself, unwrapped from the output of `replay prove --json` if necessary."""
     around = found["format"] == "cloaca.replay/1" and found["what"] == "proof"
     return found["proof"] if around else found
 
@@ -393,30 +393,30 @@ def verify_proof(text: str, kept: Checkpoint | None, key: str | None) -> str:
     try:
         proof = unwrapped(json.loads(text))
         if proof["format"] != "cloaca.proof/1":
-            raise Bad(f"it has the format {proof['format']!r}")
+            raise Invalid(f"unknown format {proof['format']!r}")
         checkpoint = read_checkpoint(proof["checkpoint"], key)
         path = [unhex(part, 32) for part in proof["path"]]
         if proof["kind"] == "inclusion":
             position, hash_ = check_record(proof["record"])
             if position >= checkpoint.size:
-                raise Bad("the record is not below the checkpoint")
+                raise Invalid("the record is not covered by the checkpoint")
             if inclusion_root(position, checkpoint.size, leaf(hash_), path) != checkpoint.root:
-                raise Bad("its path does not lead to the root of the checkpoint")
+                raise Invalid("its path does not lead to the root of the checkpoint")
             shows = f"the record at position {position} is among the first {checkpoint.size}"
         elif proof["kind"] == "consistency":
             since = read_checkpoint(proof["since"])
             if since.log != checkpoint.log or not 0 < since.size <= checkpoint.size:
-                raise Bad("its checkpoints are not of one log, or not in order")
+                raise Invalid("its checkpoints are from different logs, or not in order")
             roots = consistency_roots(since.size, checkpoint.size, True, since.root, path)
             if roots != (since.root, checkpoint.root):
-                raise Bad("the newer checkpoint does not go on from the older one")
-            shows = f"the log of {checkpoint.size} records goes on from that of {since.size}"
+                raise Invalid("the newer checkpoint does not extend the older one")
+            shows = f"the log of {checkpoint.size} records extends that of {since.size}"
         else:
-            raise Bad(f"it is of kind {proof['kind']!r}")
+            raise Invalid(f"unknown kind {proof['kind']!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Bad(f"this is no proof: {error!r}") from error
+        raise Invalid(f"not a proof: {error!r}") from error
     if kept is not None and (kept.log, kept.size, kept.root) != (checkpoint.log, checkpoint.size, checkpoint.root):
-        raise Bad("the proof is by another checkpoint than the one that was kept")
+        raise Invalid("the proof uses another checkpoint than --checkpoint")
     return shows
 
 
@@ -433,14 +433,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Verifies archives, checkpoints and proofs of a Cloacina log.")
     parser.add_argument("what", choices=["archive", "checkpoint", "proof"])
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--checkpoint", type=Path, help="the checkpoint that a proof must be by")
-    parser.add_argument("--key", help="the public key that must have signed, in hex")
+    parser.add_argument("--checkpoint", type=Path, help="a trusted checkpoint that the proof must use")
+    parser.add_argument("--key", help="the public key of the signature, in hex")
     chosen = parser.parse_args(arguments)
     all_hold = True
     for file in chosen.files:
         try:
             print(f"ok: {file}: {verify_file(chosen.what, file, chosen.checkpoint, chosen.key)}")
-        except (Bad, OSError, UnicodeDecodeError) as error:
+        except (Invalid, OSError, UnicodeDecodeError) as error:
             print(f"bad: {file}: {error}")
             all_hold = False
     return 0 if all_hold else 1

@@ -1,6 +1,6 @@
-//! The engine and its log against the disk's own sync time, in one run: latency, throughput, acknowledgements, fold speed.
+//! Measures the engine and its log relative to the sync time of the disk: latency, throughput, acknowledgements, fold speed.
 //!
-//! `engine [DIRECTORY]` measures on the disk of that directory, or of the working directory.
+//! `engine [DIRECTORY]` measures on the disk of that directory; the default is the working directory.
 #![allow(clippy::print_stdout, reason = "it is a program that prints")]
 
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ fn main() -> Outcome {
     fold_speed(100_000)
 }
 
-/// The middle of the times that one fdatasync takes after 256 bytes were appended.
+/// The median time of one fdatasync after an append of 256 bytes.
 fn sync_time(directory: &Path) -> Outcome<Duration> {
     let path = directory.join("sync-probe");
     let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
@@ -64,10 +64,10 @@ fn sync_time(directory: &Path) -> Outcome<Duration> {
         times.push(began.elapsed());
     }
     std::fs::remove_file(path)?;
-    Ok(middle(&mut times))
+    Ok(median(&mut times))
 }
 
-fn middle(times: &mut [Duration]) -> Duration {
+fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
 }
@@ -76,7 +76,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// What each task depends on, by place.
+/// The dependencies of each task, as indices.
 const FIFTEEN: [&[usize]; 15] =
     [&[], &[0], &[0], &[1, 2], &[0], &[4], &[4], &[4], &[4], &[5, 6, 7, 8], &[9], &[10], &[11], &[12], &[13]];
 
@@ -85,8 +85,8 @@ fn chain(length: usize) -> Vec<Vec<usize>> {
 }
 
 fn fan(width: usize) -> Vec<Vec<usize>> {
-    let middle = (0..width).map(|_| vec![0]);
-    std::iter::once(Vec::new()).chain(middle).chain([(1..=width).collect()]).collect()
+    let inner = (0..width).map(|_| vec![0]);
+    std::iter::once(Vec::new()).chain(inner).chain([(1..=width).collect()]).collect()
 }
 
 fn borrowed(edges: &[Vec<usize>]) -> Vec<&[usize]> {
@@ -104,7 +104,7 @@ fn engine_with(directory: &Path, edges: &[&[usize]]) -> Outcome<Engine> {
 }
 
 fn new_log(directory: &Path) -> Outcome<SledLog> {
-    // Each log has a directory of its own, removed with the place.
+    // Each log has its own directory, which is removed with the parent.
     let path = tempfile::tempdir_in(directory)?.keep();
     Ok(open(&path.join("log"), &Options::default())?)
 }
@@ -129,7 +129,7 @@ fn latency(directory: &Path, label: &str, edges: &[&[usize]], times: usize) -> O
         taken.push(began.elapsed());
     }
     let disk = (before + sync_time(directory)?) / 2;
-    let taken = middle(&mut taken);
+    let taken = median(&mut taken);
     println!("  {label:<48} {:>8.3} ms {:>10.1}", millis(taken), taken.as_secs_f64() / disk.as_secs_f64());
     Ok(engine.shutdown(Duration::ZERO)?)
 }
@@ -151,7 +151,7 @@ fn per_second(count: usize, time: Duration) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / time.as_secs_f64()
 }
 
-/// Many streams, each of which appends its next decision when the one before is durable.
+/// Appends to many streams; each appends its next decision once the previous one is durable.
 fn acknowledgements(directory: &Path, in_flight: usize) -> Outcome {
     let log = new_log(directory)?;
     let decisions = (in_flight * 400).clamp(1_000, 60_000);
@@ -203,7 +203,7 @@ fn frame(stream: usize, seq: u64) -> Frame {
     }
 }
 
-/// A chain of tasks that each write a value: folded from events, and from their bytes.
+/// Folds a chain of tasks that each write a value, from events and from their bytes.
 fn fold_speed(tasks: usize) -> Outcome {
     let edges = chain(tasks);
     let definition = edges.iter().enumerate().map(|(at, dependencies)| {

@@ -1,9 +1,9 @@
-//! What readers cost the one who writes: the same load with four readers in another process and without them, by turns.
+//! Measures how much readers slow the writer: rounds of a load with four readers in another process alternate with rounds without.
 //!
-//! `readers [DIRECTORY]` writes a log on the disk of that directory, or of the working directory. Two of the readers do
-//! what `replay ID --follow` does: every 100 ms they ask for the head and read what is new of one execution. One does what
-//! `replay serve` does for a page with the list: every 100 ms it asks for the head and for the executions that changed. One
-//! reads, every 100 ms, all that is new in the whole log, as a program would that hands events on to elsewhere.
+//! `readers [DIRECTORY]` writes a log on the disk of that directory; the default is the working directory. Each reader polls every
+//! 100 ms. Two do what `replay ID --follow` does: ask for the head and read the new records of one execution. One does what
+//! `replay serve` does for a page with the list: ask for the head and for the executions that changed. One reads every new record
+//! of the log, like a program that exports events.
 #![allow(clippy::print_stdout, reason = "it is a program that prints")]
 
 use std::error::Error;
@@ -23,19 +23,19 @@ use cloacina_store::{Options, SledLog};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How often the log is asked for more, as in `replay`.
+/// The polling interval, as in `replay`.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// How many records, or entries, are asked for at once: by the one who reads all, as many as an engine gives at once.
+/// Records or entries per request, and for the reader of the whole log: as many as an engine returns at once.
 const PAGE: usize = 512;
 const LONG_PAGE: usize = 1024;
 
-/// How often there are two turns, one with readers and one without. A disk is faster and slower for seconds: many short pairs tell
-/// more than few long ones.
+/// The number of pairs of rounds, one with readers and one without. The speed of a disk drifts for seconds: many short pairs
+/// measure better than few long ones.
 const PAIRS: usize = 61;
 
-/// So many decisions in a turn, with so many in flight: about three tenths of a second.
-const TURNS: [(usize, u64); 3] = [(1, 1_200), (16, 10_000), (256, 20_000)];
+/// Decisions in flight, and decisions per round: about three tenths of a second.
+const ROUNDS: [(usize, u64); 3] = [(1, 1_200), (16, 10_000), (256, 20_000)];
 
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -53,32 +53,32 @@ fn compare(directory: &Path) -> Outcome {
     let path = place.path().join("log");
     let log = cloacina_store::open(&path, &Options::default())?;
     let mut decisions = Decisions::default();
-    // So that there is something to read.
+    // Give the readers something to read.
     rate(&log, &mut decisions, 16, 4_000)?;
     let mut readers = Readers::start(&path)?;
     println!(
-        "the log with four readers (two follow an execution, one lists all, one reads all), and without, by turns"
+        "the log with four readers (two follow an execution, one lists all, one reads all) and without, alternating"
     );
-    for (in_flight, count) in TURNS {
+    for (in_flight, count) in ROUNDS {
         let mut ratios = Vec::new();
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         let mut read = 0;
         let mut used = 0;
-        for turn in 0..PAIRS {
-            // Which of the two is first changes, so that what drifts does not count for one of them.
-            for with_readers in [turn % 2 == 0, turn % 2 == 1] {
+        for round in 0..PAIRS {
+            // Alternate which of the two is first, so that drift favours neither.
+            for with_readers in [round % 2 == 0, round % 2 == 1] {
                 if with_readers {
-                    readers.tell("go")?;
+                    readers.order("go")?;
                     let before = Instant::now();
-                    beside.push(turn_of(&log, &mut decisions, in_flight, count)?);
-                    let (records, busy) = readers.tell("rest")?;
+                    beside.push(measure_round(&log, &mut decisions, in_flight, count)?);
+                    let (records, busy) = readers.order("rest")?;
                     read += per_second(records, before.elapsed()) as u64;
                     used += busy;
                 } else {
-                    alone.push(turn_of(&log, &mut decisions, in_flight, count)?);
+                    alone.push(measure_round(&log, &mut decisions, in_flight, count)?);
                 }
             }
-            ratios.push(beside[turn].rate / alone[turn].rate);
+            ratios.push(beside[round].rate / alone[round].rate);
         }
         ratios.sort_by(f64::total_cmp);
         let slower = |ratio: f64| (1.0 - ratio) * 100.0;
@@ -86,12 +86,12 @@ fn compare(directory: &Path) -> Outcome {
             "  {in_flight:>4} in flight: {:>7.0} events a second alone; slower with readers by {:.1} % (half of the pairs: \
              from {:.1} to {:.1} %); an event takes {:.2} us of the processor alone and {:.2} us with readers, {:.2} us more in \
              their process; they read {} records a second",
-            middle(alone.iter().map(|turn| turn.rate)),
+            median(alone.iter().map(|round| round.rate)),
             slower(ratios[PAIRS / 2]),
             slower(ratios[PAIRS * 3 / 4]),
             slower(ratios[PAIRS / 4]),
-            middle(alone.iter().map(|turn| turn.processor)),
-            middle(beside.iter().map(|turn| turn.processor)),
+            median(alone.iter().map(|round| round.processor)),
+            median(beside.iter().map(|round| round.processor)),
             used as f64 / (PAIRS as u64 * count * EVENTS) as f64,
             read / PAIRS as u64,
         );
@@ -100,25 +100,25 @@ fn compare(directory: &Path) -> Outcome {
     Ok(log.close()?)
 }
 
-fn middle(values: impl Iterator<Item = f64>) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// How it went with so many decisions.
-struct Turn {
+/// The result of one round.
+struct Round {
     /// Acknowledged events a second.
     rate: f64,
-    /// Microseconds of the processor that an event took, in all threads of this process.
+    /// Microseconds of processor time per event, in all threads of this process.
     processor: f64,
 }
 
-fn turn_of(log: &SledLog, decisions: &mut Decisions, in_flight: usize, count: u64) -> Outcome<Turn> {
+fn measure_round(log: &SledLog, decisions: &mut Decisions, in_flight: usize, count: u64) -> Outcome<Round> {
     let before = processor_time();
     let rate = rate(log, decisions, in_flight, count)?;
     let processor = (processor_time() - before).as_secs_f64() * 1e6 / (count * EVENTS) as f64;
-    Ok(Turn { rate, processor })
+    Ok(Round { rate, processor })
 }
 
 /// Acknowledged events a second.
@@ -128,7 +128,7 @@ fn rate(log: &SledLog, decisions: &mut Decisions, in_flight: usize, count: u64) 
         let job = |decision: Decision| {
             let (slot, done) = (decision.slot, done.clone());
             let acknowledge: Acknowledge = Box::new(move |result| {
-                // The load may have ended because of an error.
+                // The load may have ended with an error.
                 let _ = done.send((slot, result.map(drop).map_err(|error| error.to_string())));
             });
             (Batch { definitions: Vec::new(), frames: vec![frame(decision)] }, acknowledge)
@@ -154,7 +154,7 @@ fn frame(decision: Decision) -> Frame {
     }
 }
 
-/// The readers' process.
+/// The process of the readers.
 struct Readers {
     child: Child,
     orders: ChildStdin,
@@ -174,9 +174,9 @@ impl Readers {
         Ok(Self { child, orders, answers })
     }
 
-    /// Has them begin or rest; how many records they read since the last order, and for how many microseconds they
-    /// computed.
-    fn tell(&mut self, order: &str) -> Outcome<(u64, u64)> {
+    /// Starts or pauses the readers; returns the records that they have read since the last order, and their
+    /// processor time in microseconds.
+    fn order(&mut self, order: &str) -> Outcome<(u64, u64)> {
         writeln!(self.orders, "{order}")?;
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
@@ -192,40 +192,40 @@ impl Readers {
     }
 }
 
-/// What the four readers share.
+/// The state that the four readers share.
 #[derive(Default)]
 struct Shared {
     reading: AtomicBool,
     ended: AtomicBool,
     records: AtomicU64,
-    /// Held for reading by each while it looks.
-    looking: RwLock<()>,
+    /// Each reader holds it for reading during a poll.
+    polling: RwLock<()>,
 }
 
-/// What a reader does at a time, and how many records it reads.
-type Look = fn(&dyn LogReader, &mut Place, &AtomicU64) -> Result<(), ReadError>;
+/// One poll of a reader; it adds to the number of records read.
+type Poll = fn(&dyn LogReader, &mut Place, &AtomicU64) -> Result<(), ReadError>;
 
-/// In a process of its own: reads while it is told to.
+/// The readers' process: reads while it is ordered to.
 fn read(log: &Path) -> Outcome {
     let shared = Arc::new(Shared::default());
-    let looks: [Look; 4] = [follow, follow, list, read_all];
+    let looks: [Poll; 4] = [follow, follow, list, read_all];
     let mut threads = Vec::new();
-    for look in looks {
+    for poll in looks {
         let (reader, shared) = (cloacina_store::open_reader(log)?, Arc::clone(&shared));
         threads.push(thread::spawn(move || -> Result<(), ReadError> {
             let mut place = Place::default();
             let mut is_reading = false;
             while !shared.ended.load(Ordering::Acquire) {
-                let looking = shared.looking.read().map_err(|_| ReadError::Gone)?;
+                let polling = shared.polling.read().map_err(|_| ReadError::Gone)?;
                 let was_reading = std::mem::replace(&mut is_reading, shared.reading.load(Ordering::Acquire));
                 if is_reading && !was_reading {
-                    // What was written while it rested is not read: a reader that is always there has read it by then.
+                    // Skip what was written during the pause: a permanent reader would have read it by then.
                     place = Place { position: reader.head()?.position, ..Place::default() };
                 }
                 if is_reading {
-                    look(&*reader, &mut place, &shared.records)?;
+                    poll(&*reader, &mut place, &shared.records)?;
                 }
-                drop(looking);
+                drop(polling);
                 thread::sleep(EVERY);
             }
             Ok(())
@@ -235,8 +235,8 @@ fn read(log: &Path) -> Outcome {
     for order in std::io::stdin().lines() {
         shared.reading.store(order? == "go", Ordering::Release);
         let records = shared.records.swap(0, Ordering::Relaxed);
-        // Whoever is told that they rest must not find them reading what is left: the turn without them would be slower for it.
-        drop(shared.looking.write().map_err(|_| "a reader panicked")?);
+        // Report the pause only once no reader is polling: a late poll would slow the round without readers.
+        drop(shared.polling.write().map_err(|_| "a reader panicked")?);
         let now = processor_time();
         println!("{records} {}", (now - used).as_micros());
         used = now;
@@ -248,14 +248,14 @@ fn read(log: &Path) -> Outcome {
     Ok(())
 }
 
-/// Where a reader is.
+/// The position of a reader.
 #[derive(Default)]
 struct Place {
     stream: Option<(StreamId, u64)>,
     position: u64,
 }
 
-/// Reads what is new of an execution; of the newest one, where that has ended.
+/// Reads the new records of an execution; moves on to the newest one when it has ended.
 fn follow(reader: &dyn LogReader, place: &mut Place, records: &AtomicU64) -> Result<(), ReadError> {
     reader.head()?;
     let (stream, from) = match place.stream {
@@ -296,7 +296,7 @@ fn list(reader: &dyn LogReader, place: &mut Place, _: &AtomicU64) -> Result<(), 
     }
 }
 
-/// Reads what is new in the log.
+/// Reads the new records of the log.
 fn read_all(reader: &dyn LogReader, place: &mut Place, records: &AtomicU64) -> Result<(), ReadError> {
     loop {
         let page = reader.tail(place.position, LONG_PAGE)?;

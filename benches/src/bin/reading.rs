@@ -1,9 +1,9 @@
-//! How fast the past is read: an execution of a million events, and a log of a hundred thousand executions.
+//! Measures how fast `replay` reads the past: an execution of a million events, and a log of a hundred thousand executions.
 //!
-//! `reading [DIRECTORY]` makes the two logs in a directory of its own in that one, or in the working directory, and asks
-//! them what `replay` asks. `reading make DIRECTORY` only makes them and keeps them; `reading ask LOG` asks a log that is
-//! there, and `reading ask LOG QUESTION` only that (records, events, at, why or verify). With the program `replay` beside this one, it also measures when the first line of whole command lines is on
-//! the screen, and when the last.
+//! `reading [DIRECTORY]` creates both logs in a temporary directory below that one (default: the working directory), and runs the
+//! queries of `replay` on them. `reading make DIRECTORY` only creates them; `reading ask LOG` queries an existing log, and `reading
+//! ask LOG QUESTION` runs a single query (records, events, at, why or verify). If the program `replay` is beside this one, it also
+//! measures the time to the first and to the last line of whole commands.
 #![allow(clippy::print_stdout, reason = "it is a program that prints")]
 
 use std::error::Error;
@@ -40,7 +40,7 @@ use cloacina_store::paging::Records;
 use cloacina_store::record::{Hash, StreamId, StreamKind, Timestamp as StoreTime};
 use cloacina_store::{Options, open, open_reader};
 
-/// The same as the program `replay` has.
+/// The allocator of the program `replay`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -48,7 +48,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Five events each: started, three values, completed.
 const TASKS: usize = 200_000;
-/// So many tasks follow each other; each chain has three keys of its own.
+/// The length of each chain of tasks; each chain has three keys of its own.
 const CHAIN: usize = 10;
 const EXECUTIONS: usize = 100_000;
 
@@ -57,13 +57,13 @@ fn main() -> Outcome {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["make", directory] => make(Path::new(directory)),
-        ["ask", log] => ask_long(Path::new(log), ""),
-        ["ask", log, question] => ask_long(Path::new(log), question),
+        ["ask", log] => query_long(Path::new(log), ""),
+        ["ask", log, question] => query_long(Path::new(log), question),
         ref other => {
             let place = tempfile::tempdir_in(other.first().unwrap_or(&"."))?;
             make(place.path())?;
-            ask_long(&place.path().join("long"), "")?;
-            ask_many(&place.path().join("many"))
+            query_long(&place.path().join("long"), "")?;
+            query_many(&place.path().join("many"))
         }
     }
 }
@@ -73,7 +73,7 @@ fn make(directory: &Path) -> Outcome {
     let options = Options { durability: Durability::Os, ..Options::default() };
     let log = open(&directory.join("long"), &options)?;
     Run::start(&log, id(1), TASKS)?.finish()?;
-    // Some way into the log, while the rest is on its way; and at its end, for whoever proves that it only went on.
+    // One checkpoint in the log while the rest is being appended, and one at its end, for the proof that it only grew.
     let checkpoint = sign(&log, &[7; 32], StoreTime(now()?.0))?;
     log.change(Change::Sign(checkpoint.clone()))?;
     std::fs::write(directory.join("checkpoint"), checkpoint.to_text())?;
@@ -88,7 +88,7 @@ fn make(directory: &Path) -> Outcome {
     Ok(())
 }
 
-/// Times that lie before that at which the log was opened would all be raised to that one.
+/// The time now: the log would raise every time before its own opening to that time.
 fn now() -> Outcome<Timestamp> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
     Ok(Timestamp(i64::try_from(since.as_micros())?))
@@ -100,7 +100,7 @@ fn id(number: u32) -> ExecutionId {
     ExecutionId(bytes)
 }
 
-/// An engine without threads: it decides and appends.
+/// A minimal engine without threads: it decides and appends.
 struct Run<'a> {
     log: &'a dyn EventLog,
     state: Execution,
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
                 _ => Listing::Keep,
             },
         };
-        // What is not acknowledged well makes the close fail.
+        // A failed append makes the close fail.
         self.log.append_then(Batch { definitions, frames: vec![frame] }, Box::new(drop));
         Ok(())
     }
@@ -189,35 +189,35 @@ fn write(key: &Key, number: usize) -> Write {
 }
 
 fn timed<T>(label: &str, count: u64, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    let (began, used) = (Instant::now(), Used::so_far());
+    let (began, used) = (Instant::now(), ProcessUsage::so_far());
     let done = work()?;
-    tell(label, count, began.elapsed());
-    let (user, system, faults) = Used::so_far().since(&used);
+    print_rate(label, count, began.elapsed());
+    let (user, system, faults) = ProcessUsage::so_far().since(&used);
     println!("{:>47} {:>9.1} ms of processor time, {system:.1} of it the kernel's; {faults} faults", "", user + system);
     Ok(done)
 }
 
-/// What this process has computed, on all processors. On a busy machine it tells more than the clock does.
-struct Used {
-    /// Page faults, ticks of its own, ticks of the kernel.
+/// The processor time of this process, on all processors. On a busy machine it is more reliable than the wall clock.
+struct ProcessUsage {
+    /// Page faults, user ticks, kernel ticks.
     counts: [u32; 3],
 }
 
-impl Used {
+impl ProcessUsage {
     fn so_far() -> Self {
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         Self { counts: [7, 11, 12].map(|at| fields.get(at).and_then(|count| count.parse().ok()).unwrap_or(0)) }
     }
 
-    /// Milliseconds of its own and of the kernel, and page faults.
+    /// User milliseconds, kernel milliseconds, and page faults.
     fn since(&self, before: &Self) -> (f64, f64, u32) {
         let [faults, user, system] = [0, 1, 2].map(|at| self.counts[at].wrapping_sub(before.counts[at]));
         (f64::from(user) * 10.0, f64::from(system) * 10.0, faults)
     }
 }
 
-fn tell(label: &str, count: u64, taken: Duration) {
+fn print_rate(label: &str, count: u64, taken: Duration) {
     let rate = match count {
         0 => String::new(),
         #[allow(clippy::cast_precision_loss, reason = "it is shown with three digits")]
@@ -226,16 +226,16 @@ fn tell(label: &str, count: u64, taken: Duration) {
     println!("  {label:<44} {:>9.1} ms {rate}", taken.as_secs_f64() * 1e3);
 }
 
-/// Asks one question, or all of them where it has no name.
-fn ask_long(path: &Path, question: &str) -> Outcome {
-    println!("an execution of a million events, in a log that nobody has");
+/// Runs one query, or all of them if `question` is empty.
+fn query_long(path: &Path, question: &str) -> Outcome {
+    println!("an execution of a million events, in a closed log");
     let reader = timed("open", 0, || Ok(open_reader(path)?))?;
     let reader = &*reader;
     let entry =
         list(reader, &Wanted { limit: Some(1), ..Wanted::default() })?.0.pop().ok_or("there is no execution")?;
     let (id, count) = (entry.id, entry.entry.records);
     let asked = |name| question.is_empty() || question == name;
-    timed("header: what the index says", 0, || Ok(head(reader, id)?))?;
+    timed("header, from the index", 0, || Ok(head(reader, id)?))?;
     if asked("records") {
         timed(
             "records",
@@ -272,23 +272,23 @@ fn ask_long(path: &Path, question: &str) -> Outcome {
         return Ok(());
     }
     let since = format!("prove --since {}", path.with_file_name("checkpoint").display());
-    programs(
+    time_commands(
         path,
         &["@", "@ --at 1000", "@ --at 999999", "@ why sum_19999", "@ verify", "@ --full", "@ prove 500000", &since],
     )
 }
 
-fn ask_many(path: &Path) -> Outcome {
-    println!("a log of a hundred thousand executions that nobody has");
+fn query_many(path: &Path) -> Outcome {
+    println!("a closed log of a hundred thousand executions");
     let reader = timed("open", 0, || Ok(open_reader(path)?))?;
     let wanted = Wanted { limit: Some(100), ..Wanted::default() };
     timed("list of the first hundred", 0, || Ok(list(&*reader, &wanted)?))?;
     timed("list of all", 0, || Ok(list(&*reader, &Wanted::default())?))?;
-    programs(path, &["list", "list --limit 1000000"])
+    time_commands(path, &["list", "list --limit 1000000"])
 }
 
-/// Whole command lines: when the first line is there, and when the last.
-fn programs(log: &Path, lines: &[&str]) -> Outcome {
+/// Measures the time to the first and to the last line of whole commands.
+fn time_commands(log: &Path, lines: &[&str]) -> Outcome {
     let Some(program) = std::env::current_exe()?.parent().map(|directory| directory.join("replay")) else {
         return Ok(());
     };
@@ -306,10 +306,10 @@ fn programs(log: &Path, lines: &[&str]) -> Outcome {
             .spawn()?;
         let mut out = BufReader::new(child.stdout.take().ok_or("no output")?);
         out.read_line(&mut String::new())?;
-        tell(&format!("replay {line}: first line"), 0, began.elapsed());
+        print_rate(&format!("replay {line}: first line"), 0, began.elapsed());
         std::io::copy(&mut out.by_ref(), &mut std::io::sink())?;
         child.wait()?;
-        tell(&format!("replay {line}: last line"), 0, began.elapsed());
+        print_rate(&format!("replay {line}: last line"), 0, began.elapsed());
     }
     Ok(())
 }

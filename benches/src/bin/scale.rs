@@ -1,8 +1,8 @@
-//! How the core scales: large workflows driven through start, `StartTask` and `AttemptFinished`, without a log.
+//! Measures how the core scales: large workflows driven through start, `StartTask` and `AttemptFinished`, without a log.
 //!
-//! Prints the microseconds of processor time for each task of ten and a hundred thousand tasks, how much more a task costs in the larger
-//! one, and the most memory that the process ever had. `scale SHAPE WRITES` measures one
-//! alone (its peak is its own), and `scale SHAPE WRITES TASKS` another size.
+//! Prints the microseconds of processor time per task with ten thousand and a hundred thousand tasks, the ratio of the two,
+//! and the peak memory of the process. `scale SHAPE WRITES` measures one row
+//! alone (so the peak is its own), and `scale SHAPE WRITES TASKS` another size.
 #![allow(clippy::print_stdout, reason = "it is a program that prints")]
 
 use std::error::Error;
@@ -21,30 +21,30 @@ use cloacina_engine::core::task_context::Write;
 use cloacina_engine::core::time::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
-/// What the edges look like.
+/// The shape of the graph.
 #[derive(Clone, Copy, PartialEq)]
 enum Shape {
-    /// One task, everybody after it, and one after everybody.
+    /// One task, all others after it, and one after all of them.
     Wide,
-    /// One after the other.
+    /// A chain.
     Deep,
-    /// One to three dependencies among the hundred tasks before.
+    /// One to three dependencies among the previous hundred tasks.
     Near,
-    /// Each after the one before it and after the first.
+    /// Each after the previous one and the first.
     Ladder,
-    /// A hundred layers, each task after two of the layer before.
+    /// A hundred layers, each task after two of the previous layer.
     Layers,
 }
 
-/// What each task writes.
+/// The keys that the tasks write.
 #[derive(Clone, Copy, PartialEq)]
 enum Writes {
     Nothing,
     /// A key of its own.
     Own,
     /// The same key as the task next to it.
-    Two,
-    /// The same key as everybody.
+    Neighbour,
+    /// The same key as all others.
     Same,
 }
 
@@ -55,10 +55,14 @@ const SHAPES: [(&str, Shape); 5] = [
     ("ladder", Shape::Ladder),
     ("layers", Shape::Layers),
 ];
-const WRITES: [(&str, Writes); 4] =
-    [("nothing", Writes::Nothing), ("own key", Writes::Own), ("shared key", Writes::Two), ("same key", Writes::Same)];
+const WRITES: [(&str, Writes); 4] = [
+    ("nothing", Writes::Nothing),
+    ("own key", Writes::Own),
+    ("shared key", Writes::Neighbour),
+    ("same key", Writes::Same),
+];
 
-/// Numbers that look random and are the same every time.
+/// A deterministic generator of pseudo-random numbers.
 struct Dice(u64);
 
 impl Dice {
@@ -97,7 +101,7 @@ fn workflow(shape: Shape, count: usize) -> Definition {
     Definition { workflow: "scale".into(), tasks: tasks.collect() }
 }
 
-/// The processor time of this program, which has one thread: what else the machine does is not in it.
+/// A clock of the processor time of this single-threaded program, which other load on the machine does not affect.
 struct Clock(Duration);
 
 impl Clock {
@@ -152,7 +156,7 @@ fn run(shape: Shape, writes: Writes, count: usize) -> Result<Measured, Box<dyn E
         let key: Option<Key> = match writes {
             Writes::Nothing => None,
             Writes::Own => Some(name.clone()),
-            Writes::Two => Some(format!("key{}", task.at() / 2).as_str().into()),
+            Writes::Neighbour => Some(format!("key{}", task.at() / 2).as_str().into()),
             Writes::Same => Some("total".into()),
         };
         let write = key.map(|key| Write { key, value: Some(Json::from_serializer(now.to_string())) });
@@ -182,10 +186,10 @@ fn run(shape: Shape, writes: Writes, count: usize) -> Result<Measured, Box<dyn E
     Ok(Measured { graph: checked, decide: decided, fold: clock.elapsed() })
 }
 
-/// How many tasks are measured, if nobody says. Fewer where a join costs more the more tasks there are: see the README.
+/// The default number of tasks: fewer where the cost of a join grows with the number of tasks, see the README.
 fn tasks(shape: Shape, writes: Writes) -> usize {
     match (shape, writes) {
-        (Shape::Near | Shape::Layers, Writes::Two) => 1_000,
+        (Shape::Near | Shape::Layers, Writes::Neighbour) => 1_000,
         (Shape::Near | Shape::Layers, Writes::Same) => 10_000,
         _ => 100_000,
     }
@@ -205,7 +209,7 @@ fn micros(time: Duration, count: usize) -> f64 {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let wanted = |name: &str, at: usize| arguments.get(at).is_none_or(|argument| argument == name);
-    println!("µs for each task        tasks      check   decide     fold   decide against a tenth of the tasks");
+    println!("µs per task             tasks      check   decide     fold   decide against a tenth of the tasks");
     for (shape_name, shape) in SHAPES.into_iter().filter(|(name, _)| wanted(name, 0)) {
         for (writes_name, writes) in WRITES.into_iter().filter(|(name, _)| wanted(name, 1)) {
             let count = arguments.get(2).map_or(Ok(tasks(shape, writes)), |count| count.parse())?;

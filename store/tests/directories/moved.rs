@@ -11,8 +11,8 @@ use cloacina_store::{Options, SledLog, open, open_reader, verify};
 use super::{content, writable};
 use crate::suite::{one, stream};
 
-/// A log with ten records, and the process that has it.
-fn begun(path: &Path) -> SledLog {
+/// Returns an open log with ten records.
+fn open_with_ten_records(path: &Path) -> SledLog {
     let log = writable(path).unwrap();
     for seq in 0..10 {
         log.append(one(stream(1), seq, b"first")).unwrap();
@@ -20,13 +20,13 @@ fn begun(path: &Path) -> SledLog {
     log
 }
 
-/// What the next append is refused for.
+/// Returns the error of the next append.
 fn refusal(log: &SledLog) -> String {
     log.append(one(stream(1), 10, b"lost")).unwrap_err().to_string()
 }
 
-/// A runner whose directory was moved away (rotation by `mv`) or removed (a reset by `rm -rf`) went on, and when it was closed wrote
-/// its head file into the log that another runner had made at that path meanwhile: that one was taken for damaged from then on.
+/// Regression: a runner whose directory was moved (rotation by `mv`) or removed (a reset by `rm -rf`) continued, and its close wrote its
+/// head file into the log that another runner had created at that path meanwhile. From then on that log counted as damaged.
 #[test]
 fn a_process_touches_only_the_directory_that_it_opened_and_says_so_at_the_next_append() {
     let move_away = |path: &Path| fs::rename(path, path.with_extension("old")).unwrap();
@@ -46,13 +46,13 @@ fn a_process_touches_only_the_directory_that_it_opened_and_says_so_at_the_next_a
         [("moved", &move_away), ("removed", &remove), ("emptied", &empty), ("led elsewhere", &lead_elsewhere)];
     for (what, harm) in done {
         for asks_first in [true, false] {
-            let ground = tempfile::tempdir().unwrap();
-            let path = ground.path().join("log");
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("log");
             if what == "led elsewhere" {
                 fs::create_dir(path.with_extension("old")).unwrap();
                 symlink(path.with_extension("old"), &path).unwrap();
             }
-            let one_process = begun(&path);
+            let one_process = open_with_ten_records(&path);
             harm(&path);
             if asks_first {
                 let why = refusal(&one_process);
@@ -80,9 +80,9 @@ fn a_process_touches_only_the_directory_that_it_opened_and_says_so_at_the_next_a
 
 #[test]
 fn a_log_that_is_put_back_before_the_next_append_goes_on() {
-    let ground = tempfile::tempdir().unwrap();
-    let (path, away) = (ground.path().join("log"), ground.path().join("away"));
-    let log = begun(&path);
+    let directory = tempfile::tempdir().unwrap();
+    let (path, away) = (directory.path().join("log"), directory.path().join("away"));
+    let log = open_with_ten_records(&path);
     fs::rename(&path, &away).unwrap();
     fs::rename(&away, &path).unwrap();
     log.append(one(stream(1), 10, b"more")).unwrap();
@@ -90,42 +90,43 @@ fn a_log_that_is_put_back_before_the_next_append_goes_on() {
     assert_eq!(open_reader(&path).unwrap().read(stream(1), 0, 99).unwrap().len(), 11);
 }
 
-/// A path is bytes. One that is no text was turned into text on the way to the close, which then left its files elsewhere.
+/// Regression: a path that is not UTF-8 was converted to text before the close, which then left its files elsewhere.
 #[test]
 fn a_path_need_not_be_text() {
-    let ground = tempfile::tempdir().unwrap();
-    let name = |bytes: &[u8]| ground.path().join(std::ffi::OsStr::from_bytes(bytes));
+    let directory = tempfile::tempdir().unwrap();
+    let name = |bytes: &[u8]| directory.path().join(std::ffi::OsStr::from_bytes(bytes));
     let paths: [PathBuf; 3] = [name(b"log-\xff\xfe"), name(b"a\nb"), name(&[b'x'; 200]).join("y".repeat(200))];
     for path in paths {
-        let log = begun(&path);
+        let log = open_with_ten_records(&path);
         assert_eq!(log.path(), path);
         assert_eq!(open_reader(&path).unwrap().read(stream(1), 0, 99).unwrap().len(), 10, "through the socket");
         log.close().unwrap();
         let segment = fs::read(path.join("segments/0000000001")).unwrap();
-        assert_ne!(segment[segment.len() - 100..], [0; 100], "its room was taken back at the close");
+        assert_ne!(segment[segment.len() - 100..], [0; 100], "the close truncates the space allocated ahead");
         assert_eq!(verify(&path).unwrap().findings, []);
-        let mut names: Vec<_> = fs::read_dir(ground.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.retain(|name| !name.as_bytes().starts_with(b"log-\xff") && !name.as_bytes().starts_with(b"a\n"));
         assert!(names.iter().all(|name| name.len() == 200), "{names:?}");
     }
 }
 
-/// Nine of 96 processes that made one log at once were told "No such file or directory": each wrote the format file under one name for
-/// all, before it had the lock.
+/// Regression: nine of 96 processes that created one log at once got "No such file or directory": before it had the lock, each wrote the
+/// format file under the same temporary name.
 #[test]
-fn of_many_that_make_a_log_at_once_all_get_it_or_are_told_who_has_it() {
-    let ground = tempfile::tempdir().unwrap();
+fn of_many_processes_that_create_a_log_at_once_one_gets_it_and_the_others_learn_who_has_it() {
+    let directory = tempfile::tempdir().unwrap();
     for round in 0..6 {
-        let path = ground.path().join(format!("below/{round}/log"));
+        let path = directory.path().join(format!("below/{round}/log"));
         let opened = std::thread::scope(|scope| {
             let all: Vec<_> = (0..24).map(|_| scope.spawn(|| open(&path, &Options::default()))).collect();
             all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
         });
         let refusals: Vec<_> = opened.iter().filter_map(|opened| opened.as_ref().err()).collect();
-        assert_eq!(refusals.len(), 23, "one has it");
+        assert_eq!(refusals.len(), 23, "one has the log");
         let named = format!("in use by process {}", std::process::id());
         assert!(refusals.iter().all(|error| error.to_string().contains(&named)), "{refusals:?}");
         drop(opened);
-        assert_eq!(writable(&path).unwrap().head().unwrap().position, 2, "it was made once");
+        assert_eq!(writable(&path).unwrap().head().unwrap().position, 2, "it was created once");
     }
 }

@@ -10,13 +10,13 @@ use cloacina_store::{compact, open_reader};
 use super::{content, refusal, writable, written};
 use crate::suite::{one, stream};
 
-/// The modes of a log and of all that is in it; of each, what is above the bits of its owner.
-fn for_others(path: &Path) -> Vec<(String, u32)> {
+/// Returns the permissions for group and others of a log and of each file in it.
+fn permissions_for_others(path: &Path) -> Vec<(String, u32)> {
     let mut found = vec![(".".to_owned(), fs::symlink_metadata(path).unwrap().mode() & 0o077)];
     for entry in fs::read_dir(path).unwrap().map(Result::unwrap) {
         let name = entry.file_name().into_string().unwrap();
         if entry.file_type().unwrap().is_dir() {
-            let inner = for_others(&entry.path());
+            let inner = permissions_for_others(&entry.path());
             found.extend(inner.into_iter().map(|(inside, mode)| (format!("{name}/{inside}"), mode)));
         } else {
             found.push((name, entry.metadata().unwrap().mode() & 0o077));
@@ -25,7 +25,7 @@ fn for_others(path: &Path) -> Vec<(String, u32)> {
     found
 }
 
-/// Adds a bit to the modes of all that is there, as `chmod -R g+rX` does.
+/// Does what `chmod -R g+rX` does.
 fn open_to_group(path: &Path) {
     let is_directory = path.is_dir();
     let mode = fs::metadata(path).unwrap().mode() & 0o7777;
@@ -35,35 +35,45 @@ fn open_to_group(path: &Path) {
     }
 }
 
-/// A log was as readable as the umask said, for everybody on most machines.
+/// Regression: the permissions of a log followed the umask, so on most machines everybody could read it.
 #[test]
 fn a_new_log_is_for_its_owner_alone() {
-    let ground = tempfile::tempdir().unwrap();
-    let above = ground.path().join("above");
+    let directory = tempfile::tempdir().unwrap();
+    let above = directory.path().join("above");
     let path = above.join("log");
     let log = writable(&path).unwrap();
-    assert_eq!(for_others(&path).iter().filter(|(_, mode)| *mode != 0).count(), 0, "{:?}", for_others(&path));
+    assert_eq!(
+        permissions_for_others(&path).iter().filter(|(_, mode)| *mode != 0).count(),
+        0,
+        "{:?}",
+        permissions_for_others(&path)
+    );
     log.append(one(stream(1), 0, b"a")).unwrap();
     log.close().unwrap();
-    assert_eq!(for_others(&path).iter().filter(|(_, mode)| *mode != 0).count(), 0, "{:?}", for_others(&path));
+    assert_eq!(
+        permissions_for_others(&path).iter().filter(|(_, mode)| *mode != 0).count(),
+        0,
+        "{:?}",
+        permissions_for_others(&path)
+    );
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o700);
-    // Also where the directory was there before, as `mkdir` makes it. It stays as its owner made it.
-    let made = ground.path().join("made");
+    // The same in a directory that existed before (`mkdir`), whose own mode is kept.
+    let made = directory.path().join("made");
     fs::create_dir(&made).unwrap();
     fs::set_permissions(&made, Permissions::from_mode(0o755)).unwrap();
     written(&made);
-    assert!(for_others(&made).iter().all(|(name, mode)| *mode == if name == "." { 0o055 } else { 0 }));
+    assert!(permissions_for_others(&made).iter().all(|(name, mode)| *mode == if name == "." { 0o055 } else { 0 }));
 }
 
-/// Who wants a group to read a log changes its mode. What was made later, and a log that was written anew, was for others again.
+/// Regression: users change the mode of a log so that a group can read it. Later files, and a compacted log, did not follow that mode.
 #[test]
-fn what_is_made_later_is_for_those_for_whom_the_log_is() {
-    let ground = tempfile::tempdir().unwrap();
-    let path = ground.path().join("log");
+fn later_files_have_the_permissions_of_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
     written(&path);
     open_to_group(&path);
     let assert_kept = |after: &str| {
-        for (name, mode) in for_others(&path) {
+        for (name, mode) in permissions_for_others(&path) {
             let expected = if name.ends_with('.') && !name.contains("snap.") { 0o050 } else { 0o040 };
             assert_eq!(mode, if name == "socket" { 0 } else { expected }, "{name} after {after}");
         }
@@ -76,7 +86,7 @@ fn what_is_made_later_is_for_those_for_whom_the_log_is() {
     log.close().unwrap();
     assert_kept("a close");
     compact(&path).unwrap();
-    assert_kept("a log written anew");
+    assert_kept("a compact");
     written_more(&path, 8);
     assert_kept("a close of it");
 }
@@ -87,28 +97,28 @@ fn written_more(path: &Path, number: u128) {
     log.close().unwrap();
 }
 
-/// A directory that is made for a group before the log is: its files are for that group too.
+/// A directory that was given to a group before the log was created: the group can read the files, too.
 #[test]
 fn a_log_in_a_directory_that_was_opened_to_a_group_alone_is_for_that_group() {
-    let ground = tempfile::tempdir().unwrap();
-    let path = ground.path().join("log");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
     fs::create_dir(&path).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o2750)).unwrap();
     written(&path);
-    for (name, mode) in for_others(&path) {
+    for (name, mode) in permissions_for_others(&path) {
         assert_eq!(mode & 0o047, 0o040, "{name}");
     }
-    assert_eq!(fs::metadata(path.join("segments")).unwrap().mode() & 0o7777, 0o2750, "it hands the group down, too");
+    assert_eq!(fs::metadata(path.join("segments")).unwrap().mode() & 0o7777, 0o2750, "it passes the group on, too");
 }
 
-/// As root, on the log of a user: what is written anew stays the user's. Nobody else can give files away.
+/// As root, on the log of a user: rewritten files stay the user's. Only root can change owners, so others skip this test.
 #[test]
-fn a_log_keeps_its_owner_whoever_writes_to_it() {
+fn a_log_keeps_its_owner_no_matter_who_writes() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let ground = tempfile::tempdir().unwrap();
-    let path = ground.path().join("log");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
     written(&path);
     let give = |path: &Path| std::os::unix::fs::chown(path, Some(65_534), Some(65_533)).unwrap();
     give(&path);
@@ -120,7 +130,7 @@ fn a_log_keeps_its_owner_whoever_writes_to_it() {
         let in_index = ["index", "index/db", "index/conf", "index/blobs"];
         for name in [".", "head", "format", "lock", "segments", "segments/0000000001"].into_iter().chain(in_index) {
             let Ok(about) = fs::metadata(path.join(name)) else {
-                assert!(in_index.contains(&name) && after == "a log written anew", "{name} after {after}");
+                assert!(in_index.contains(&name) && after == "a compact", "{name} after {after}");
                 continue;
             };
             assert_eq!((about.uid(), about.gid()), (65_534, 65_533), "{name} after {after}");
@@ -130,24 +140,24 @@ fn a_log_keeps_its_owner_whoever_writes_to_it() {
     assert_kept("a close");
     compact(&path).unwrap();
     written_more(&path, 9);
-    assert_kept("a log written anew");
+    assert_kept("a compact");
 }
 
-/// In a directory that others can write to, `creating`, `format.new`, `lock` and `head.new` could be links: what they led
-/// to was overwritten, also by root.
+/// Regression: in a directory that others can write to, `creating`, `format.new`, `lock` and `head.new` could be links, whose
+/// targets were overwritten, also by root.
 #[test]
 fn nothing_in_the_directory_of_a_log_is_followed_through_a_link() {
-    let ground = tempfile::tempdir().unwrap();
-    let (victim, victims) = (ground.path().join("victim"), ground.path().join("victims"));
+    let directory = tempfile::tempdir().unwrap();
+    let (victim, victims) = (directory.path().join("victim"), directory.path().join("victims"));
     fs::write(&victim, "a file of somebody else").unwrap();
     fs::create_dir(&victims).unwrap();
     let empty = |name: &str| {
-        let path = ground.path().join(format!("empty-{}", name.replace('/', "-")));
+        let path = directory.path().join(format!("empty-{}", name.replace('/', "-")));
         fs::create_dir(&path).unwrap();
         path
     };
     let made = |name: &str| {
-        let path = ground.path().join(format!("made-{}", name.replace('/', "-")));
+        let path = directory.path().join(format!("made-{}", name.replace('/', "-")));
         written(&path);
         path
     };
@@ -167,7 +177,7 @@ fn nothing_in_the_directory_of_a_log_is_followed_through_a_link() {
             }
             symlink(if directories.contains(&name) { &victims } else { &victim }, &link).unwrap();
             if name.starts_with("index") {
-                // It can be thrown away, with what is in it, and is made anew.
+                // The index is disposable: it is removed and rebuilt.
                 let opened = writable(&path).map(|log| {
                     log.append(one(stream(7), 0, b"a")).unwrap();
                     log.close().unwrap();
@@ -187,17 +197,17 @@ fn nothing_in_the_directory_of_a_log_is_followed_through_a_link() {
         }
     }
     let segment = made("segment").join("segments/0000000001");
-    fs::rename(&segment, ground.path().join("elsewhere")).unwrap();
-    symlink(ground.path().join("elsewhere"), &segment).unwrap();
-    assert!(writable(&ground.path().join("made-segment")).is_err());
+    fs::rename(&segment, directory.path().join("elsewhere")).unwrap();
+    symlink(directory.path().join("elsewhere"), &segment).unwrap();
+    assert!(writable(&directory.path().join("made-segment")).is_err());
 }
 
-/// A link that is put there while a process has the log: it finds no file of its own there any more.
+/// A link that replaces a file while a process has the log open.
 #[test]
-fn a_link_that_comes_while_a_log_is_written_is_not_followed() {
+fn a_link_that_appears_while_a_log_is_open_is_not_followed() {
     for name in ["head.new", "head", "segments/0000000001", "index/db"] {
-        let ground = tempfile::tempdir().unwrap();
-        let (path, victim) = (ground.path().join("log"), ground.path().join("victim"));
+        let directory = tempfile::tempdir().unwrap();
+        let (path, victim) = (directory.path().join("log"), directory.path().join("victim"));
         fs::write(&victim, "a file of somebody else").unwrap();
         let log = writable(&path).unwrap();
         log.append(one(stream(1), 0, b"a")).unwrap();
@@ -210,18 +220,18 @@ fn a_link_that_comes_while_a_log_is_written_is_not_followed() {
     }
 }
 
-/// A pipe in the place of a file was waited for without an end.
+/// Regression: opening a log with a pipe in the place of a file blocked forever.
 #[test]
-fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
+fn a_pipe_in_the_place_of_a_file_blocks_nobody() {
     for name in ["head", "lock", "segments/0000000001", "index/db", "index/conf"] {
-        let ground = tempfile::tempdir().unwrap();
-        let path = ground.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         written(&path);
         fs::remove_file(path.join(name)).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, path.join(name), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        // The index is made anew.
+        // The index is rebuilt.
         assert_eq!(writable(&path).is_err(), !name.starts_with("index"), "{name}");
-        // Who only reads, and finds nobody in the lock, needs nothing of it but that it can be locked.
+        // A reader needs nothing from an unheld lock file but that it can be locked.
         assert_eq!(open_reader(&path).is_err(), !name.starts_with("index") && name != "lock", "{name}");
     }
 }

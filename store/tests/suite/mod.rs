@@ -1,4 +1,4 @@
-//! What a log must do, whatever it is kept in. A new backend passes this or it is none:
+//! The conformance suite: what a log must do on any storage. Every backend has to pass it:
 //!
 //! ```ignore
 //! mod suite;
@@ -28,14 +28,14 @@ use cloacina_store::merkle::Node;
 use cloacina_store::record::{Body, Hash, Record, StreamId, StreamKind, Timestamp};
 use cloacina_store::{read_through, seal};
 
-/// Where logs are kept, for a test.
+/// The storage of a log, for one test.
 pub trait Place {
     fn new() -> Self;
-    /// Opens the log: the first time an empty one, later what is there.
+    /// Opens the log. It is empty the first time.
     fn open(&self) -> Box<dyn EventLog>;
 }
 
-/// Makes a module of tests, one for each rule, for a [`Place`].
+/// Generates a module with one test per rule, for a [`Place`].
 macro_rules! conformance {
     ($name:ident, $place:ty) => {
         mod $name {
@@ -47,31 +47,31 @@ macro_rules! conformance {
                 positions_and_seqs_leave_no_gap
                 every_record_carries_its_hash_and_the_one_before
                 a_batch_is_in_the_log_as_a_whole_or_not_at_all
-                a_wrong_seq_is_a_conflict_and_harms_nobody_else
-                wrong_batches_are_refused_and_the_log_goes_on
+                a_wrong_seq_is_a_conflict_and_affects_no_other_append
+                invalid_batches_are_refused_and_the_log_continues
                 two_appends_to_one_stream_can_wait_together
                 acknowledgements_come_in_the_order_of_the_calls
-                reading_starts_where_it_is_asked_to_and_stops_at_the_limit
-                a_stream_that_is_not_there_is_said_so
+                reading_starts_at_the_given_seq_and_stops_at_the_limit
+                reading_a_missing_stream_is_an_error
                 the_listing_has_the_newest_first
                 the_listing_takes_filters_and_pages
-                an_open_stream_is_listed_as_far_as_it_is
-                closing_a_stream_moves_it_to_the_closed_ones
+                the_entry_of_an_open_stream_is_up_to_date
+                a_closed_stream_is_not_listed_as_open
                 a_stream_without_a_label_is_listed_too
                 the_tail_goes_across_streams_in_order
-                a_long_page_of_the_tail_is_what_short_ones_are
-                what_was_appended_to_since_a_position_is_told_with_where_to_go_on
+                a_long_page_of_the_tail_equals_short_ones
+                changes_since_a_position_are_listed_with_the_next_position
                 definitions_are_stored_once_and_found_by_fingerprint
-                large_bodies_come_back_whole
-                many_small_records_in_one_frame_come_back_whole
-                a_group_of_many_frames_is_one_log
+                large_bodies_come_back_complete
+                many_small_records_in_one_frame_come_back_complete
+                many_frames_in_one_group_are_read_back
                 time_never_goes_back
                 the_head_says_where_the_log_ends
-                a_closed_log_takes_nothing_more
+                a_closed_log_refuses_appends
                 everything_is_there_after_closing_and_opening
                 everything_is_there_after_dropping_and_opening
                 the_log_records_who_opened_and_closed_it
-                each_append_that_is_waited_for_costs_one_flush
+                each_append_that_is_awaited_costs_one_flush
             );
         }
     };
@@ -81,7 +81,7 @@ macro_rules! conformance {
 }
 pub(crate) use conformance;
 
-/// The version that requests over the socket begin with: with another one, each would be refused for that alone.
+/// The protocol version at the start of each request over the socket. A request with any other version is refused.
 pub const VERSION: u8 = 4;
 
 pub fn stream(number: u128) -> StreamId {
@@ -123,7 +123,7 @@ fn everything(log: &dyn LogReader) -> Vec<Record> {
     log.tail(0, usize::MAX).unwrap()
 }
 
-/// A log that has just been written to reads what it has kept of that; one that was opened anew reads what is stored.
+/// Checks the log twice: as the process that wrote it sees it (recent writes are in memory), and reopened from storage.
 fn written_and_reopened(place: &impl Place, written: Box<dyn EventLog>, check: impl Fn(&dyn EventLog)) {
     check(&*written);
     drop(written);
@@ -194,7 +194,7 @@ pub fn a_batch_is_in_the_log_as_a_whole_or_not_at_all(place: &impl Place) {
     assert!(log.streams(&executions(10)).unwrap().is_empty());
 }
 
-pub fn a_wrong_seq_is_a_conflict_and_harms_nobody_else(place: &impl Place) {
+pub fn a_wrong_seq_is_a_conflict_and_affects_no_other_append(place: &impl Place) {
     let log = place.open();
     log.append(one(stream(1), 0, b"a")).unwrap();
     for expected in [0, 2, u64::MAX] {
@@ -207,7 +207,7 @@ pub fn a_wrong_seq_is_a_conflict_and_harms_nobody_else(place: &impl Place) {
     log.append(one(stream(1), 1, b"c")).unwrap();
 }
 
-pub fn wrong_batches_are_refused_and_the_log_goes_on(place: &impl Place) {
+pub fn invalid_batches_are_refused_and_the_log_continues(place: &impl Place) {
     let log = place.open();
     let twice = frame(stream(1), 0, &[b"a"], Listing::Keep);
     let wrong_definition = Definition { fingerprint: Hash([7; 32]), bytes: b"d".as_slice().into() };
@@ -249,7 +249,7 @@ pub fn acknowledgements_come_in_the_order_of_the_calls(place: &impl Place) {
     let (sender, receiver) = mpsc::channel();
     for number in 0..100u64 {
         let sender = sender.clone();
-        // Every third one is refused; it waits for its turn all the same.
+        // Every third append is refused, but is acknowledged in its turn, too.
         let seq = if number % 3 == 0 { 9 } else { 0 };
         let acknowledge = Box::new(move |result: Result<_, _>| sender.send((number, result.is_ok())).unwrap());
         log.append_then(one(stream(u128::from(number) + 1), seq, b"a"), acknowledge);
@@ -259,7 +259,7 @@ pub fn acknowledgements_come_in_the_order_of_the_calls(place: &impl Place) {
     }
 }
 
-pub fn reading_starts_where_it_is_asked_to_and_stops_at_the_limit(place: &impl Place) {
+pub fn reading_starts_at_the_given_seq_and_stops_at_the_limit(place: &impl Place) {
     let log = place.open();
     for first in [0, 3, 6] {
         log.append(batch(vec![frame(stream(1), first, &[b"a", b"b", b"c"], Listing::Keep)])).unwrap();
@@ -273,7 +273,7 @@ pub fn reading_starts_where_it_is_asked_to_and_stops_at_the_limit(place: &impl P
     assert!(log.read(stream(1), u64::MAX, 5).unwrap().is_empty());
 }
 
-pub fn a_stream_that_is_not_there_is_said_so(place: &impl Place) {
+pub fn reading_a_missing_stream_is_an_error(place: &impl Place) {
     let log = place.open();
     log.append(one(stream(2), 0, b"a")).unwrap();
     for absent in [stream(1), stream(3), stream(u128::MAX)] {
@@ -282,7 +282,7 @@ pub fn a_stream_that_is_not_there_is_said_so(place: &impl Place) {
     }
 }
 
-/// The listing was sorted by id, and ids may be the user's own: `prune --keep 2` dropped the newest execution, and `latest` was any.
+/// Regression: the listing was sorted by id, which users may choose. `prune --keep 2` dropped the newest execution, `latest` was arbitrary.
 pub fn the_listing_has_the_newest_first(place: &impl Place) {
     let log = place.open();
     let start = log.head().unwrap().time.0;
@@ -292,7 +292,7 @@ pub fn the_listing_has_the_newest_first(place: &impl Place) {
         let frame = Frame { time, ..frame(stream(number), 0, &[b"a"], listing) };
         log.append(batch(vec![frame])).unwrap();
     }
-    // What goes on later keeps its place.
+    // Later appends do not move a stream in the listing.
     log.append(batch(vec![frame(stream(9), 1, &[b"b"], closed_label("done"))])).unwrap();
     written_and_reopened(place, log, |log| {
         let newest_first = [4, 8, 2, 1, 9, 3].map(stream);
@@ -359,7 +359,7 @@ pub fn the_listing_takes_filters_and_pages(place: &impl Place) {
     }
 }
 
-pub fn an_open_stream_is_listed_as_far_as_it_is(place: &impl Place) {
+pub fn the_entry_of_an_open_stream_is_up_to_date(place: &impl Place) {
     let log = place.open();
     log.append(batch(vec![frame(stream(1), 0, &[b"abc"], open_label("first"))])).unwrap();
     let started = log.head().unwrap().time;
@@ -373,7 +373,7 @@ pub fn an_open_stream_is_listed_as_far_as_it_is(place: &impl Place) {
     assert_eq!(log.streams(&executions(1)).unwrap(), [entry]);
 }
 
-pub fn closing_a_stream_moves_it_to_the_closed_ones(place: &impl Place) {
+pub fn a_closed_stream_is_not_listed_as_open(place: &impl Place) {
     let log = place.open();
     log.append(batch(vec![frame(stream(1), 0, &[b"a"], open_label("runs"))])).unwrap();
     log.append(batch(vec![frame(stream(1), 1, &[b"b"], closed_label("done"))])).unwrap();
@@ -382,7 +382,7 @@ pub fn closing_a_stream_moves_it_to_the_closed_ones(place: &impl Place) {
     let entry = log.stream(stream(1)).unwrap();
     assert_eq!((entry.open, entry.records, entry.label.as_slice()), (false, 2, &b"done"[..]));
     assert_eq!(log.streams(&executions(10)).unwrap(), [entry]);
-    // More can come: the entry goes with it.
+    // A closed stream can be appended to, and its entry follows.
     log.append(one(stream(1), 2, b"c")).unwrap();
     let entry = log.stream(stream(1)).unwrap();
     assert_eq!((entry.open, entry.records, entry.label.as_slice()), (false, 3, &b"done"[..]));
@@ -425,7 +425,7 @@ pub fn the_tail_goes_across_streams_in_order(place: &impl Place) {
     });
 }
 
-pub fn a_long_page_of_the_tail_is_what_short_ones_are(place: &impl Place) {
+pub fn a_long_page_of_the_tail_equals_short_ones(place: &impl Place) {
     let log = place.open();
     for round in 0..60 {
         let frames = |number: u128| frame(stream(number * 7 % 30), round * 2, &[b"a", b"b"], Listing::Keep);
@@ -444,14 +444,14 @@ pub fn a_long_page_of_the_tail_is_what_short_ones_are(place: &impl Place) {
     });
 }
 
-/// A reader that has nothing but records to tell which streams were appended to.
+/// A reader that derives from records alone which streams were appended to, by the default method of the trait.
 struct ByRecords<'a>(&'a dyn EventLog);
 
 impl LogReader for ByRecords<'_> {
     read_through!(self => self.0; read, stream, streams, tail, tree, erasures, definition, head, wait, location);
 }
 
-pub fn what_was_appended_to_since_a_position_is_told_with_where_to_go_on(place: &impl Place) {
+pub fn changes_since_a_position_are_listed_with_the_next_position(place: &impl Place) {
     let log = place.open();
     for round in 0..4 {
         log.append(batch(vec![
@@ -460,15 +460,15 @@ pub fn what_was_appended_to_since_a_position_is_told_with_where_to_go_on(place: 
         ]))
         .unwrap();
     }
-    written_and_reopened(place, log, tells_what_was_appended_to);
+    written_and_reopened(place, log, check_changes_since);
 }
 
-fn tells_what_was_appended_to(log: &dyn EventLog) {
+fn check_changes_since(log: &dyn EventLog) {
     let all = everything(log);
     for from in 0..=all.len() + 2 {
         for limit in [0, 1, 2, 3, 100] {
             let since = log.streams_since(from as u64, limit).unwrap();
-            // Each once, in the order of their last records, and where the last one ends that there was room for.
+            // Each stream once, in the order of last records, and the position after the last stream that fit the limit.
             let is_last = |at: usize| all[at + 1..].iter().all(|later| later.stream != all[at].stream);
             let written: Vec<usize> = (from..all.len()).filter(|at| is_last(*at)).collect();
             let shown = &written[..limit.min(written.len())];
@@ -503,7 +503,7 @@ pub fn definitions_are_stored_once_and_found_by_fingerprint(place: &impl Place) 
     assert_eq!(log.definition(empty.fingerprint).unwrap(), Some(empty.bytes));
 }
 
-pub fn large_bodies_come_back_whole(place: &impl Place) {
+pub fn large_bodies_come_back_complete(place: &impl Place) {
     let log = place.open();
     let mut seq = 0;
     for length in [4_000, 4_060, 4_096, 4_097, 8_500, 130_000, 1 << 20, 3_000_001] {
@@ -522,7 +522,7 @@ pub fn large_bodies_come_back_whole(place: &impl Place) {
     assert_eq!(log.stream(stream(1)).unwrap().records, 24);
 }
 
-pub fn many_small_records_in_one_frame_come_back_whole(place: &impl Place) {
+pub fn many_small_records_in_one_frame_come_back_complete(place: &impl Place) {
     let log = place.open();
     let many: Vec<Vec<u8>> = (0..10_000u32).map(|number| number.to_be_bytes().to_vec()).collect();
     let frame = Frame { bodies: many.clone(), ..frame(stream(1), 0, &[], Listing::Keep) };
@@ -531,7 +531,7 @@ pub fn many_small_records_in_one_frame_come_back_whole(place: &impl Place) {
     assert_eq!(bodies(&log.read(stream(1), 9_998, 5).unwrap()), many[9_998..]);
 }
 
-pub fn a_group_of_many_frames_is_one_log(place: &impl Place) {
+pub fn many_frames_in_one_group_are_read_back(place: &impl Place) {
     let log = place.open();
     let start = log.head().unwrap().position;
     let frames = (1..=1000).map(|number| frame(stream(number), 0, &[b"a"], open_label("x"))).collect();
@@ -565,7 +565,7 @@ pub fn the_head_says_where_the_log_ends(place: &impl Place) {
     assert_ne!(before.hash, after.hash);
 }
 
-pub fn a_closed_log_takes_nothing_more(place: &impl Place) {
+pub fn a_closed_log_refuses_appends(place: &impl Place) {
     let log = place.open();
     log.append(one(stream(1), 0, b"a")).unwrap();
     log.close().unwrap();
@@ -620,7 +620,7 @@ pub fn the_log_records_who_opened_and_closed_it(place: &impl Place) {
     assert_eq!(log.stream(StreamId::LOG).unwrap().kind, StreamKind::Log);
 }
 
-pub fn each_append_that_is_waited_for_costs_one_flush(place: &impl Place) {
+pub fn each_append_that_is_awaited_costs_one_flush(place: &impl Place) {
     let log = place.open();
     assert_eq!(log.flushes(), 0);
     for seq in 0..20 {
@@ -628,5 +628,5 @@ pub fn each_append_that_is_waited_for_costs_one_flush(place: &impl Place) {
         assert_eq!(log.flushes(), seq + 1);
     }
     log.append(one(stream(1), 0, b"a")).unwrap_err();
-    assert_eq!(log.flushes(), 20, "what is refused costs none");
+    assert_eq!(log.flushes(), 20, "a refused append costs no flush");
 }

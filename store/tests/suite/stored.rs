@@ -1,4 +1,4 @@
-//! What stands in the files of a log, as `FORMAT.md` says it, for tests that damage or count it.
+//! A parser of a log's files, after `FORMAT.md`, for tests that damage or count their contents.
 
 use cloacina_store::MemoryDisk;
 use cloacina_store::record::StreamId;
@@ -6,7 +6,7 @@ use cloacina_store::record::StreamId;
 const SEGMENT_HEADER: usize = 80;
 const GROUP_HEADER: usize = 112;
 
-/// A group, and the items in it.
+/// A group and its items.
 #[derive(Clone, Debug)]
 pub struct Group {
     pub name: String,
@@ -81,7 +81,7 @@ pub fn frame_with(disk: &MemoryDisk, stream: StreamId, seq: u64) -> Item {
     items(disk).into_iter().find(has).unwrap()
 }
 
-/// Puts other bytes in the place of an item, of the same length.
+/// Overwrites an item with other bytes of the same length.
 pub fn overwrite(disk: &MemoryDisk, item: &Item, bytes: &[u8]) {
     assert_eq!(item.bytes.len(), bytes.len());
     let mut content = disk.content(&item.name).unwrap();
@@ -96,7 +96,7 @@ pub fn flipped(item: &Item, at: usize) -> Vec<u8> {
     bytes
 }
 
-/// An item with another checksum, that fits: as whoever means harm would leave it.
+/// Returns an item with its checksum recomputed, as an attacker would leave it.
 pub fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&bytes[..8]);

@@ -1,4 +1,4 @@
-//! What the engine reads: bodies of records, labels, definitions, values, cron expressions.
+//! Targets for the decoders of the engine: bodies of records, labels, definitions, values, cron expressions.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -13,40 +13,44 @@ use cloacina_engine::core::schedule::Calendar;
 use cloacina_engine::core::time::Timestamp;
 use cloacina_engine::runtime::cron::CronExpression;
 
-/// What is read is written in the one way that there is, and reads as the same. Bytes are compared, not values: a float
-/// that is no number is not equal to itself.
-fn stays<T, E: Debug>(bytes: &[u8], decode: fn(&[u8]) -> Result<T, E>, encode: fn(&T) -> Vec<u8>) -> Option<T> {
+/// Checks that a decoded value has exactly one encoding, and decodes to the same value again. It compares bytes, not values, because
+/// NaN is not equal to itself.
+fn check_round_trip<T, E: Debug>(
+    bytes: &[u8],
+    decode: fn(&[u8]) -> Result<T, E>,
+    encode: fn(&T) -> Vec<u8>,
+) -> Option<T> {
     let read = decode(bytes).ok()?;
     let written = encode(&read);
-    assert!(written.len() <= bytes.len(), "nothing is written longer than it was read");
-    let again = decode(&written).expect("what was written can be read");
-    assert_eq!(encode(&again), written, "it reads again as it was read");
+    assert!(written.len() <= bytes.len(), "the encoding is longer than the input");
+    let again = decode(&written).expect("an encoded value can be decoded");
+    assert_eq!(encode(&again), written, "it decodes to the same value again");
     Some(read)
 }
 
 pub(crate) fn event(bytes: &[u8]) {
-    stays(bytes, codec::decode_event, codec::encode_event);
-    stays(bytes, codec::decode_schedule_event, codec::encode_schedule_event);
-    stays(bytes, codec::decode_trigger_event, codec::encode_trigger_event);
+    check_round_trip(bytes, codec::decode_event, codec::encode_event);
+    check_round_trip(bytes, codec::decode_schedule_event, codec::encode_schedule_event);
+    check_round_trip(bytes, codec::decode_trigger_event, codec::encode_trigger_event);
 }
 
 pub(crate) fn label(bytes: &[u8]) {
-    stays(bytes, codec::decode_label, codec::encode_label);
-    stays(bytes, codec::decode_schedule_label, codec::encode_schedule_label);
-    stays(bytes, codec::decode_trigger_label, codec::encode_trigger_label);
+    check_round_trip(bytes, codec::decode_label, codec::encode_label);
+    check_round_trip(bytes, codec::decode_schedule_label, codec::encode_schedule_label);
+    check_round_trip(bytes, codec::decode_trigger_label, codec::encode_trigger_label);
 }
 
-/// A definition, and the graph that it gives.
+/// A definition and its graph.
 pub(crate) fn definition(bytes: &[u8]) {
-    let Some(definition) = stays(bytes, codec::decode_definition, codec::encode_definition) else { return };
+    let Some(definition) = check_round_trip(bytes, codec::decode_definition, codec::encode_definition) else { return };
     let tasks = definition.tasks.len();
     if let Ok(graph) = Graph::new(Arc::new(definition)) {
         assert_eq!(graph.len(), tasks);
-        assert_eq!(graph.topological_order().len(), tasks, "every task has its place");
+        assert_eq!(graph.topological_order().len(), tasks, "the order has every task");
     }
 }
 
-/// A definition and events, each behind its length (two bytes): whatever is in a log, folding refuses it or goes on.
+/// A definition and events, each prefixed with its length (two bytes): folding accepts or refuses any of them without a panic.
 pub(crate) fn history(bytes: &[u8]) {
     let mut parts = parts(bytes);
     let definition = parts.next().and_then(|part| codec::decode_definition(part).ok());
@@ -57,7 +61,7 @@ pub(crate) fn history(bytes: &[u8]) {
     for (seq, part) in (0..).zip(parts) {
         let Ok(mut event) = codec::decode_event(part) else { return };
         match &mut event {
-            // A fuzzer does not find it.
+            // The fuzzer cannot guess the fingerprint.
             Event::ExecutionStarted(started) => started.definition = fingerprint,
             Event::ExecutionRecovered(recovered) => recovered.definition = fingerprint,
             _ => {}
@@ -74,7 +78,7 @@ pub(crate) fn history(bytes: &[u8]) {
     }
 }
 
-/// Bytes behind their length.
+/// Splits length-prefixed parts.
 fn parts(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = bytes.split_first_chunk::<2>()?;
@@ -88,14 +92,14 @@ fn parts(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(crate) fn json(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(value) = Json::parse(text) else { return };
-    assert_eq!(value.as_str(), text, "a value is kept as it came");
-    assert!(!value.is_erased(), "no value can be taken for an erased one");
+    assert_eq!(value.as_str(), text, "a value is kept unchanged");
+    assert!(!value.is_erased(), "no value passes for an erased one");
     if let Some(read) = value.try_value() {
-        assert_eq!(Json::from(&read).try_value(), Some(read), "a value reads again as it was read");
+        assert_eq!(Json::from(&read).try_value(), Some(read), "a value decodes to the same value again");
     }
 }
 
-/// A cron expression, and after a newline a time zone: its fires go forward.
+/// A cron expression, a newline and a time zone: its fire times increase.
 pub(crate) fn cron(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (expression, zone) = text.split_once('\n').unwrap_or((text, "UTC"));
@@ -105,7 +109,7 @@ pub(crate) fn cron(bytes: &[u8]) {
         for _ in 0..3 {
             match cron.next_after(time) {
                 Some(next) => {
-                    assert!(next > time, "a schedule never fires for a time again");
+                    assert!(next > time, "a schedule never fires twice for one time");
                     time = next;
                 }
                 None => break,

@@ -1,27 +1,27 @@
-//! Every decoder of bytes that come from a disk, a socket or a user, as a function of any bytes.
+//! Fuzz targets: every decoder of bytes from a disk, a socket or a user, as a function of arbitrary bytes.
 //!
-//! A target panics where a decoder does not keep what it promises: that it refuses instead of panicking, that what it takes
-//! is written again as it was read, and that it needs no more memory than a multiple of what it was given. `make fuzz` runs
-//! each under libFuzzer. `corpus/` keeps, for each target, the inputs that reach the most of it, and every input that ever
+//! A target panics if a decoder breaks its promise: it refuses bad input without a panic, what it accepts encodes to the
+//! same bytes again, and its memory is bounded by a multiple of its input. `make fuzz` runs
+//! each under libFuzzer. `corpus/` keeps, for each target, the inputs with the most coverage, and every input that ever
 //! broke it; `tests/corpus.rs` runs all of them in every `make test`.
 
 mod engine;
-mod people;
+mod user_input;
 
 use cloacina_store::fuzzing as store;
 use peak_alloc::PeakAlloc;
 
-/// Counts what is allocated; libFuzzer can only look at the process as a whole.
+/// Counts allocations; libFuzzer sees only the memory of the whole process.
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
-/// What a target may allocate whatever it is given: compiled tables, the command line's description.
+/// The allocation allowed regardless of the input: compiled tables, the description of the command line.
 const BASE: usize = 8 << 20;
 
-/// What it may allocate for each byte that it is given. A list of the smallest things there are takes the most.
+/// The allocation allowed per byte of input. A list of the smallest possible items takes the most.
 const PER_BYTE: usize = 1_024;
 
-/// A target: its name, and what it does with bytes.
+/// A target: its name and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each has a folder in `corpus/`, and a file in `fuzz_targets/` under the same name.
@@ -43,14 +43,14 @@ pub const TARGETS: [Target; 19] = [
     ("history", engine::history),
     ("json", engine::json),
     ("cron", engine::cron),
-    ("proof", people::proof),
-    ("command_line", people::command_line),
+    ("proof", user_input::proof),
+    ("command_line", user_input::command_line),
 ];
 
 /// Runs a target on some bytes.
 ///
 /// # Panics
-/// If there is no such target, if it breaks a promise, or if it takes too much memory.
+/// If there is no such target, if a promise is broken, or if it takes too much memory.
 pub fn run(target: &str, bytes: &[u8]) {
     let Some((_, function)) = TARGETS.iter().find(|(name, _)| *name == target) else {
         panic!("there is no target {target}");
@@ -60,5 +60,9 @@ pub fn run(target: &str, bytes: &[u8]) {
     function(bytes);
     let taken = ALLOCATED.peak_usage().saturating_sub(before);
     let allowed = BASE + PER_BYTE * bytes.len();
-    assert!(taken <= allowed, "{target} took {taken} bytes of memory for {} bytes, allowed are {allowed}", bytes.len());
+    assert!(
+        taken <= allowed,
+        "{target} allocated {taken} bytes for an input of {}; the limit is {allowed}",
+        bytes.len()
+    );
 }

@@ -1,4 +1,4 @@
-//! Each input of the kept corpus, through its target: what once broke a decoder stays found, without a fuzzer.
+//! Runs each input of the corpus through its target: a regression test for everything that ever broke a decoder.
 
 // Helpers outside of tests fail by panicking too.
 #![allow(clippy::unwrap_used)]
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use cloacina_fuzz::{TARGETS, run};
 
-/// What no input needs, on the slowest machine there is: it hangs.
+/// No input takes this long, even on the slowest machine: it hangs.
 const HANGS: Duration = Duration::from_secs(120);
 
-/// How often each input is altered. `FUZZ_MUTATIONS` sets another number, for a longer search without libFuzzer.
+/// Mutations per input. `FUZZ_MUTATIONS` sets another number, for a longer search without libFuzzer.
 const MUTATIONS: u64 = 40;
 
-/// The input cut, lengthened, and with bytes flipped or set to what is at the ends of numbers; the same in every run.
-fn altered(bytes: &[u8], usual: u64) -> impl Iterator<Item = Vec<u8>> {
+/// Returns mutations of an input, the same in every run: truncated, extended, with bits flipped or bytes set to boundary values.
+fn mutations(bytes: &[u8], usual: u64) -> impl Iterator<Item = Vec<u8>> {
     let count = std::env::var("FUZZ_MUTATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     (0..count).map(move |number| {
         let mut dice = number;
@@ -28,20 +28,20 @@ fn altered(bytes: &[u8], usual: u64) -> impl Iterator<Item = Vec<u8>> {
             mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             usize::try_from((mixed ^ (mixed >> 31)) >> 1).unwrap() % below.max(1)
         };
-        let mut altered = bytes.to_vec();
+        let mut mutated = bytes.to_vec();
         for _ in 0..=roll(3) {
-            let place = roll(altered.len());
+            let place = roll(mutated.len());
             match roll(6) {
-                0 => altered.truncate(place),
-                1 => altered.splice(place..place, bytes.iter().copied().take(8)).for_each(drop),
-                2 => altered.extend([0, 255, 0, 1]),
-                _ if altered.is_empty() => altered.push(0),
-                3 => altered[place] = [0, 1, 0x7f, 0x80, 0xfe, 0xff][roll(6)],
-                4 => altered[place..].iter_mut().take(8).for_each(|byte| *byte = 0xff),
-                _ => altered[place] ^= 1 << roll(8),
+                0 => mutated.truncate(place),
+                1 => mutated.splice(place..place, bytes.iter().copied().take(8)).for_each(drop),
+                2 => mutated.extend([0, 255, 0, 1]),
+                _ if mutated.is_empty() => mutated.push(0),
+                3 => mutated[place] = [0, 1, 0x7f, 0x80, 0xfe, 0xff][roll(6)],
+                4 => mutated[place..].iter_mut().take(8).for_each(|byte| *byte = 0xff),
+                _ => mutated[place] ^= 1 << roll(8),
             }
         }
-        altered
+        mutated
     })
 }
 
@@ -55,7 +55,7 @@ fn inputs(target: &str) -> Vec<PathBuf> {
     inputs
 }
 
-/// The other test allocates a few kilobytes meanwhile; what is allowed is far more.
+/// The other test allocates a few kilobytes meanwhile, far below the limit.
 #[test]
 fn no_input_of_the_corpus_breaks_a_decoder_takes_much_memory_or_hangs() {
     let (done, waiting) = mpsc::channel();
@@ -66,7 +66,7 @@ fn no_input_of_the_corpus_breaks_a_decoder_takes_much_memory_or_hangs() {
                 let bytes = fs::read(&input).unwrap();
                 done.send(input).unwrap();
                 run(target, &bytes);
-                altered(&bytes, MUTATIONS).for_each(|altered| run(target, &altered));
+                mutations(&bytes, MUTATIONS).for_each(|mutated| run(target, &mutated));
                 count += 1;
             }
         }

@@ -1,5 +1,5 @@
-"""A program as people write them for Cloacina: tasks at module level, a constructor, an SQLite URL, a shutdown by hand.
-Two of its tasks read what a task writes that they do not depend on.
+"""A typical program for Cloacina: tasks at module level, a constructor, an SQLite URL, an explicit shutdown.
+Two of its tasks read keys of a task that they do not depend on.
 """
 
 import cloaca
@@ -35,7 +35,7 @@ def compare_regions(context):
     return context
 
 
-# Reads `readings`, and depends on nothing: it fails and is tried again where the readings are not there yet.
+# Reads `readings` without a dependency: it fails and is retried if the readings are not there yet.
 @cloaca.task(id="split_stations", retry_delay_ms=100)
 def split_stations(context):
     readings = context.get("readings")
@@ -78,7 +78,7 @@ def rate_heat(context):
     return context
 
 
-# Reads `comparison`, and does not depend on `compare_regions`.
+# Reads `comparison` without a dependency on `compare_regions`.
 @cloaca.task(id="write_report", dependencies=["rate_heat"])
 def write_report(context):
     context.set(

@@ -1,4 +1,4 @@
-"""A program of a user's, typed as strictly as the tools can. It is checked, not run."""
+"""A user's program under the strictest settings of the type checkers. It is checked, not run."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a type checker has to refuse: each line that ends in `# wrong` is an error, and no other is."""
+"""Errors that a type checker has to report: each line that ends in `# wrong`, and no other."""
 
 import cloaca
 

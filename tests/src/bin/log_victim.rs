@@ -1,5 +1,5 @@
-//! Writes to a log until it is done or harmed, and says in a file of marks what was acknowledged; or checks logs that were
-//! harmed, in a process of its own, so that one that dies or hangs is seen too.
+//! Writes to a log until it is done or fails, and records every acknowledgement in a file of marks; or checks damaged logs in a
+//! process of its own, so that the test also notices a crash or a hang.
 //!
 //! ```text
 //! log_victim write LOAD PHASE LOG MARKS
@@ -35,7 +35,7 @@ use load::Load;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// How many streams of a harmed log are looked at, at the most.
+/// The most streams of a damaged log that are read.
 const MANY: usize = 1_000;
 
 fn main() -> Outcome {
@@ -53,7 +53,7 @@ fn main() -> Outcome {
     }
 }
 
-/// Appends a load. A failure is a mark too, and the end.
+/// Appends a load. A failure is recorded as a mark, and ends the process.
 fn write(load: &Load, phase: u64, path: &Path, marks: File) -> Outcome {
     let marks = Arc::new(marks);
     let say = |what: String| (&*marks).write_all(what.as_bytes());
@@ -70,11 +70,11 @@ fn write(load: &Load, phase: u64, path: &Path, marks: File) -> Outcome {
         }
         return Ok(());
     }
-    // As a killed process would: nothing is tidied up.
+    // Like a killed process: nothing is cleaned up.
     std::process::exit(0)
 }
 
-/// Erases what the first closed stream of a log says, as `cloaca log erase` does. What it came to is a mark.
+/// Erases the first closed stream of a log, as `cloaca log erase` does. The result is recorded as a mark.
 fn erase(path: &Path, marks: File) -> Outcome {
     let say = |what: String| (&marks).write_all(what.as_bytes());
     let keeper = match open_keeper(path) {
@@ -100,7 +100,7 @@ fn erase(path: &Path, marks: File) -> Outcome {
 }
 
 fn append_all(load: &Load, phase: u64, log: &SledLog, marks: &Arc<File>) {
-    // A place is taken before a batch is handed over, and given back when it was answered.
+    // A slot is taken before a batch is appended, and freed when the batch is answered.
     let (place, places) = sync_channel::<()>(usize::try_from(load.in_flight).unwrap_or(1));
     let places = Arc::new(std::sync::Mutex::new(places));
     for (number, batch) in load::batches(load, phase).into_iter().enumerate() {
@@ -110,16 +110,16 @@ fn append_all(load: &Load, phase: u64, log: &SledLog, marks: &Arc<File>) {
         log.append_then(
             batch,
             Box::new(move |result| {
-                let said = match result {
+                let mark = match result {
                     Ok(_) => format!("acknowledged {number}"),
                     Err(error) => format!("refused {number}: {error}"),
                 };
-                let _ = (&*marks).write_all(said.as_bytes());
+                let _ = (&*marks).write_all(mark.as_bytes());
                 let _ = places.lock().map(|places| places.recv());
             }),
         );
     }
-    // All were answered when all places are free.
+    // Once all slots are free, all batches are answered.
     (0..load.in_flight).for_each(|_| take(&place));
 }
 
@@ -127,7 +127,7 @@ fn take(place: &SyncSender<()>) {
     let _ = place.send(());
 }
 
-/// Answers every line with what is in that log, and a line `end`.
+/// Answers every line with the contents of that log and a line `end`.
 fn check_all() -> Outcome {
     for line in stdin().lock().lines() {
         let line = line?;
@@ -135,7 +135,7 @@ fn check_all() -> Outcome {
         let mut answer = String::new();
         let checked = match words[..] {
             ["read", path] => read(Path::new(path), &mut answer),
-            ["write", phase, path] => go_on(phase.parse()?, Path::new(path), &mut answer),
+            ["write", phase, path] => append_and_read(phase.parse()?, Path::new(path), &mut answer),
             _ => Err("read LOG | write PHASE LOG".into()),
         };
         if let Err(error) = checked {
@@ -154,7 +154,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// Opens a log for writing, appends, closes it, and reads all of it.
-fn go_on(phase: u64, path: &Path, answer: &mut String) -> Outcome {
+fn append_and_read(phase: u64, path: &Path, answer: &mut String) -> Outcome {
     let more = load::named("more").ok_or("no load has this name")?;
     let log = open(path, &Options { serve_readers: false, ..Options::default() })?;
     for batch in load::batches(&more, phase) {
@@ -165,24 +165,24 @@ fn go_on(phase: u64, path: &Path, answer: &mut String) -> Outcome {
     read(path, answer)
 }
 
-/// Everything that a reader can see of a log, and what a check of it finds.
+/// Writes everything that a reader can see of a log, and the findings of its verification.
 fn read(path: &Path, answer: &mut String) -> Outcome {
     for finding in verify(path)?.findings {
         answer.push_str(&format!("finding {}\n", one_line(&finding.to_string())));
     }
     let log = open_reader(path)?;
-    tell_records(&*log, answer);
+    put_records(&*log, answer);
     for kind in [StreamKind::Execution, StreamKind::Log] {
         let filter = StreamFilter { kind: Some(kind), limit: MANY, ..StreamFilter::default() };
         match log.streams(&filter) {
-            Ok(entries) => entries.iter().for_each(|entry| tell_stream(&*log, entry.stream, answer)),
+            Ok(entries) => entries.iter().for_each(|entry| put_stream(&*log, entry.stream, answer)),
             Err(error) => answer.push_str(&format!("unlisted {}\n", one_line(&error.to_string()))),
         }
     }
     Ok(())
 }
 
-fn tell_records(log: &dyn LogReader, answer: &mut String) {
+fn put_records(log: &dyn LogReader, answer: &mut String) {
     match log.tail(0, usize::MAX) {
         Ok(records) => {
             for record in records {
@@ -194,8 +194,8 @@ fn tell_records(log: &dyn LogReader, answer: &mut String) {
     }
 }
 
-fn tell_stream(log: &dyn LogReader, stream: StreamId, answer: &mut String) {
-    let told = match (log.read(stream, 0, usize::MAX), log.stream(stream)) {
+fn put_stream(log: &dyn LogReader, stream: StreamId, answer: &mut String) {
+    let line = match (log.read(stream, 0, usize::MAX), log.stream(stream)) {
         (Ok(records), Ok(entry)) => {
             let head = records.last().map(|record| record.hash).unwrap_or(Hash::ZERO);
             let whole = entry.head == head && entry.records == records.len() as u64;
@@ -206,5 +206,5 @@ fn tell_stream(log: &dyn LogReader, stream: StreamId, answer: &mut String) {
         }
         (Err(error), _) | (_, Err(error)) => format!("unread {stream} {}\n", one_line(&error.to_string())),
     };
-    answer.push_str(&told);
+    answer.push_str(&line);
 }

@@ -1,7 +1,7 @@
-//! Runs one workflow on a log, once, and prints how often the log was made durable meanwhile: for `flushes.sh`, which counts
-//! what the system was really asked for.
+//! Runs one workflow on a log and prints how many flushes the log counted, for `flushes.sh`, which compares that with the
+//! system calls.
 //!
-//! `one_run DIRECTORY WORKFLOW [EXECUTIONS]`, where the workflow is `none`, `one` or `three` (tasks in a row).
+//! `one_run DIRECTORY WORKFLOW [EXECUTIONS]`, where the workflow is `none`, `one` or `three` (a chain of tasks).
 
 use std::path::Path;
 use std::sync::Arc;

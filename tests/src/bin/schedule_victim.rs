@@ -1,8 +1,8 @@
 //! The victim of the schedules' kill test: a process whose schedules fire until it is killed.
 //!
-//! `schedule_victim LOG SIDE_EFFECTS SEED` makes what schedules there are not yet, and moves its clock on until it is
-//! killed; it says `open` once. `schedule_victim LOG SIDE_EFFECTS finish` catches up, waits for everything, and says
-//! `done`. `ERROR …` must not happen.
+//! `schedule_victim LOG SIDE_EFFECTS SEED` creates the missing schedules, prints `open`, and advances its clock until it is
+//! killed. `schedule_victim LOG SIDE_EFFECTS finish` catches up, waits for everything, and prints
+//! `done`. It must never print `ERROR …`.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -48,7 +48,7 @@ fn main() {
         Err(error) => return say(format_args!("ERROR opening: {error}")),
     };
     let seed = seed.parse::<u64>().ok();
-    // While nobody was there, some time went by.
+    // Simulate some downtime.
     let down = seed.map_or(0, |seed| StdRng::seed_from_u64(seed).random_range(0..5_000_000));
     let head = log.head().expect("an open log has a head").time.0;
     let clock = VirtualClock::starting_at(Timestamp(head + down));

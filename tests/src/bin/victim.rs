@@ -1,8 +1,8 @@
-//! The victim of the kill tests: a process that runs workflows until it is killed, and says what it was told.
+//! The victim of the kill tests: a process that runs workflows until it is killed, and prints what the engine reports.
 //!
-//! `victim LOG SIDE_EFFECTS SEED` takes up what was left, and then starts executions until it is killed;
-//! `victim LOG SIDE_EFFECTS finish` takes up what was left, waits for it, and ends. It prints, a line at a time: `open`,
-//! `started ID`, `ended ID STATUS CONTEXT`, `done`, and `ERROR …`, which must not happen.
+//! `victim LOG SIDE_EFFECTS SEED` resumes unfinished executions, then starts new ones until it is killed;
+//! `victim LOG SIDE_EFFECTS finish` resumes unfinished executions, waits for them, and ends. It prints lines: `open`,
+//! `started ID`, `ended ID STATUS CONTEXT`, `done`, and `ERROR …`, which must never happen.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -19,8 +19,8 @@ use cloacina_tests::victim::{SideEffects, WORKFLOWS, config, input, result, work
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-/// Says it with one write: a reader sees a whole line or none of it. A victim whose test has ended, so that nobody
-/// listens, must not go on for ever.
+/// Prints a line with one write, so that a reader sees all of it or nothing. Ends the process if nobody reads any more,
+/// because the test has ended.
 fn say(line: impl Display) {
     if std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).is_err() {
         std::process::exit(1);

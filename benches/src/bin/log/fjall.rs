@@ -1,12 +1,12 @@
-//! fjall: one batch for all that waits, whose commit is followed by a sync (`PersistMode::SyncAll`). Its journal is synced;
-//! its tables are made in the background.
+//! fjall: all waiting decisions are one batch, whose commit is followed by a sync (`PersistMode::SyncAll`). Its journal is
+//! synced; its tables are built in the background.
 
 use std::path::Path;
 
 use cloacina_benches::load::{Decision, Done};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use crate::store::{Committing, Grouped, Outcome, Store, events, key, value};
+use crate::store::{CommitBatch, Grouped, Outcome, Store, events, key, value};
 
 struct Fjall {
     keyspace: Keyspace,
@@ -20,14 +20,14 @@ struct Writer {
 }
 
 pub fn open(directory: &Path, done: Done) -> Outcome<Box<dyn Store>> {
-    // The cache has as many bytes as that of our log.
+    // The cache is as large as that of our log.
     let database = Database::builder(directory.join("events")).cache_size(64 << 20).open()?;
     let keyspace = database.keyspace("events", KeyspaceCreateOptions::default)?;
     let writer = Writer { database: database.clone(), keyspace: keyspace.clone() };
     Ok(Box::new(Fjall { keyspace, grouped: Grouped::new(writer, done)?, database }))
 }
 
-impl Committing for Writer {
+impl CommitBatch for Writer {
     fn commit(&mut self, decisions: &[Decision]) -> Outcome {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
         for decision in decisions {

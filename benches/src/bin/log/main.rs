@@ -1,9 +1,9 @@
-//! Our log beside other places that keep events, in one run, on one disk, with the same durability: every
-//! acknowledgement follows a sync.
+//! Compares our log with other stores of events, on one disk with the same durability: every acknowledgement follows a
+//! sync.
 //!
-//! `log [DIRECTORY]` measures on the disk of that directory, or of the working directory. `log --only STORE [DIRECTORY]`
-//! measures one store. Each store runs in processes of its own: one writes a million events, one opens and reads them. So
-//! the memory is its own.
+//! `log [DIRECTORY]` measures on the disk of that directory; the default is the working directory. `log --only STORE
+//! [DIRECTORY]` measures one store. Each store runs in two processes of its own, so that memory is measured per store: one
+//! writes a million events, one opens and reads them.
 #![allow(clippy::print_stdout, reason = "it is a program that prints")]
 
 mod fjall;
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cloacina_benches::disk::{Probe, at_share, bytes_of, peak_memory, per_second, processor_time, written};
+use cloacina_benches::disk::{Probe, bytes_of, peak_memory, per_second, percentile, processor_time, written};
 use cloacina_benches::load::{self, BODY, Decisions, EVENTS};
 
 use cloacina_store::merkle::Tree;
@@ -34,10 +34,10 @@ const STORES: [(&str, Open); 5] = [
     ("fjall", fjall::open),
 ];
 
-/// So many decisions with so many in flight, one after the other: a million events in the end.
+/// The loads, one after the other: decisions in flight, and number of decisions. Together they append a million events.
 const LOADS: [(usize, u64); 4] = [(1, 2_000), (16, 16_000), (4096, 82_000), (256, 150_000)];
 
-/// The goal for what our log takes on the disk, as a multiple of the bodies of its events.
+/// The goal for the size of our log on the disk, as a multiple of the bodies of its events.
 const PAYLOADS: f64 = 1.45;
 
 fn main() -> Outcome {
@@ -59,7 +59,7 @@ fn find(name: &str) -> Outcome<Open> {
     Ok(found.ok_or_else(|| format!("there is no store {name}"))?.1)
 }
 
-/// In a process of its own: writes, and prints what it measured as words in a line.
+/// The writing process: prints each measurement as a line of a name and a number.
 fn write(open: Open, directory: &Path) -> Outcome {
     let (done, ends) = crossbeam_channel::unbounded();
     let store = open(directory, done)?;
@@ -74,11 +74,11 @@ fn write(open: Open, directory: &Path) -> Outcome {
         };
         let mut run = load::run(&mut decisions, count, in_flight, |batch| store.append(batch), &ends, between)?;
         println!("rate {}", per_second(count * EVENTS, run.taken));
-        println!("p50 {}", millis(at_share(&mut run.latencies, 50)));
-        println!("p99 {}", millis(at_share(&mut run.latencies, 99)));
+        println!("p50 {}", millis(percentile(&mut run.latencies, 50)));
+        println!("p99 {}", millis(percentile(&mut run.latencies, 99)));
     }
     println!("processor {}", (processor_time() - used).as_secs_f64() * 1e6 / events() as f64);
-    println!("sync {}", millis(probe.middle()));
+    println!("sync {}", millis(probe.median()));
     println!("memory {}", peak_memory()?);
     drop(probe);
     store.close()?;
@@ -87,7 +87,7 @@ fn write(open: Open, directory: &Path) -> Outcome {
     Ok(())
 }
 
-/// In a process of its own: opens what was written, and reads all of it.
+/// The reading process: opens what was written, and reads all of it.
 fn read(open: Open, directory: &Path) -> Outcome {
     let began = Instant::now();
     let (done, _ends) = crossbeam_channel::unbounded();
@@ -102,7 +102,7 @@ fn read(open: Open, directory: &Path) -> Outcome {
     store.close()
 }
 
-/// Events a second, of the middle one of three scans.
+/// Events per second of the median of three scans.
 fn scanned(scan: impl Fn() -> Outcome<u64>) -> Outcome<f64> {
     let mut times = Vec::new();
     for _ in 0..3 {
@@ -113,7 +113,7 @@ fn scanned(scan: impl Fn() -> Outcome<u64>) -> Outcome<f64> {
             return Err(format!("{found} events were found, {} were appended", events()).into());
         }
     }
-    Ok(per_second(events(), at_share(&mut times, 50)))
+    Ok(per_second(events(), percentile(&mut times, 50)))
 }
 
 fn events() -> u64 {
@@ -124,7 +124,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The seconds of processor time that the hashes of one event take: the commitment to its body, the link of its chain, the tree of the log.
+/// The processor time of the hashes of one event, in seconds: the commitment to its body, its chain, the tree of the log.
 fn hashing() -> f64 {
     const TIMES: u64 = 1_000_000;
     let body = [7; BODY];
@@ -140,7 +140,7 @@ fn hashing() -> f64 {
     1.0 / per_second(TIMES, processor_time() - used)
 }
 
-/// The numbers that a child printed, of which each has a name.
+/// The named numbers that a child process printed.
 struct Printed(Vec<(String, f64)>);
 
 impl Printed {
@@ -158,7 +158,7 @@ impl Printed {
         Ok(Self(pairs.collect::<Outcome<_>>()?))
     }
 
-    /// The number that was printed with a name, for the n-th time.
+    /// The n-th number that was printed under a name.
     fn nth(&self, name: &str, n: usize) -> f64 {
         self.0.iter().filter(|(found, _)| found == name).nth(n).map_or(f64::NAN, |(_, number)| *number)
     }
@@ -193,7 +193,7 @@ fn compare(names: &[&str], directory: &str) -> Outcome {
     let hashing = hashing();
     for (name, written, _) in measured.iter().filter(|(name, ..)| *name == "this log") {
         println!(
-            "commitment, chain and tree take {:.2} us of processor time an event, {:.1} % of all that {name} takes to write one",
+            "commitment, chain and tree take {:.2} us of processor time per event, {:.1} % of the time in which {name} writes one",
             hashing * 1e6,
             hashing * 1e8 / written.get("processor"),
         );
@@ -233,8 +233,8 @@ fn compare(names: &[&str], directory: &str) -> Outcome {
         println!("\n{name}, in the order of the log: {:.0} events a second", read.get("ordered"));
     }
     if let Some(times) = ours {
-        let said = if times < PAYLOADS { "met" } else { "MISSED" };
-        println!("\ngoal: less than {PAYLOADS} x the payload on the disk; {said}, it is {times:.2} x");
+        let outcome = if times < PAYLOADS { "met" } else { "MISSED" };
+        println!("\ngoal: less than {PAYLOADS} x the payload on the disk; {outcome}, it is {times:.2} x");
     }
     Ok(())
 }

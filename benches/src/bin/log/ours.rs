@@ -1,4 +1,4 @@
-//! Our log, as it is shipped: chain, commitments, listing, socket, group commit on its writer thread.
+//! Our log as shipped: chain, commitments, listing, socket, group commit on its writer thread.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use cloacina_store::{Options, SledLog};
 
 use crate::store::{Outcome, Store};
 
-/// How many records are read at once, as the debugger does.
+/// Records per read, as in the debugger.
 const PAGE: usize = 4096;
 
 struct Ours {
@@ -42,7 +42,7 @@ impl Store for Ours {
         let batch = |decision: Decision| {
             let (slot, done) = (decision.slot, self.done.clone());
             let acknowledge: Acknowledge = Box::new(move |result| {
-                // The load may have ended because of an error.
+                // The load may have ended with an error.
                 let _ = done.send((slot, result.map(drop).map_err(|error| error.to_string())));
             });
             (Batch { definitions: Vec::new(), frames: vec![frame(decision)] }, acknowledge)
@@ -74,7 +74,7 @@ impl Store for Ours {
                 let records = self.log.tail(next, PAGE)?;
                 let Some(last) = records.last() else { return Ok(count) };
                 next = last.position + 1;
-                // The log's own events are none that were appended.
+                // The log's own events are not part of the load.
                 count += records.iter().filter(|record| record.kind == StreamKind::Execution).count() as u64;
             }
         };

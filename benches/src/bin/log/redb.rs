@@ -1,4 +1,4 @@
-//! redb: one write transaction for all that waits, with its default durability (`Immediate`: synced at the commit).
+//! redb: all waiting decisions are one write transaction, with the default durability (`Immediate`: synced at the commit).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cloacina_benches::load::{Decision, Done};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use crate::store::{Committing, Grouped, Outcome, Store, events, key, value};
+use crate::store::{CommitBatch, Grouped, Outcome, Store, events, key, value};
 
 const EVENTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("events");
 
@@ -18,13 +18,13 @@ struct Redb {
 struct Writer(Arc<Database>);
 
 pub fn open(directory: &Path, done: Done) -> Outcome<Box<dyn Store>> {
-    // The cache has as many bytes as that of our log.
+    // The cache is as large as that of our log.
     let database = Arc::new(Database::builder().set_cache_size(64 << 20).create(directory.join("events.redb"))?);
     let grouped = Grouped::new(Writer(Arc::clone(&database)), done)?;
     Ok(Box::new(Redb { database, grouped }))
 }
 
-impl Committing for Writer {
+impl CommitBatch for Writer {
     fn commit(&mut self, decisions: &[Decision]) -> Outcome {
         let transaction = self.0.begin_write()?;
         {

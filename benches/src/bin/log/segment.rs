@@ -1,5 +1,5 @@
-//! A plain file to which records are appended, sealed as our log seals them: salt, commitment, chain. The least that a
-//! store of events can do. It cannot find a stream without reading all of the file, lists nothing, and erases nothing.
+//! The baseline: a plain file to which records are appended, sealed as in our log (salt, commitment, chain). It cannot find
+//! a stream without reading the whole file, and has no listing and no erasure.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -10,7 +10,7 @@ use cloacina_benches::load::{Decision, Done};
 use cloacina_store::record::{Hash, StreamId, StreamKind, Timestamp};
 use cloacina_store::seal::{Header, commitment, record_hash};
 
-use crate::store::{Committing, Grouped, Outcome, Store};
+use crate::store::{CommitBatch, Grouped, Outcome, Store};
 
 /// Stream, seq, position, length of the body, salt, hash.
 const ENVELOPE: usize = 16 + 8 + 8 + 4 + 16 + 32;
@@ -36,13 +36,13 @@ pub fn open(directory: &Path, done: Done) -> Outcome<Box<dyn Store>> {
     Ok(Box::new(Segment { path, grouped: Grouped::new(writer, done)? }))
 }
 
-impl Committing for Writer {
+impl CommitBatch for Writer {
     fn commit(&mut self, decisions: &[Decision]) -> Outcome {
         self.buffer.clear();
         for decision in decisions {
             let mut previous = self.heads.get(&decision.stream).copied().unwrap_or(Hash::ZERO);
             for (seq, body) in (decision.seq..).zip(&decision.bodies) {
-                // Not random: it is to cost nothing here.
+                // Not random, so that it costs nothing here.
                 self.random = self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
                 let mut salt = [0; 16];
                 salt[..8].copy_from_slice(&self.random.to_be_bytes());
@@ -69,7 +69,7 @@ fn header(stream: [u8; 16], seq: u64, position: u64) -> Header {
     Header { stream, kind: StreamKind::Execution, seq, position, time: Timestamp(0) }
 }
 
-/// Reads the file and checks every record: how many there are, and the last hash of each stream.
+/// Reads the file and checks every record; returns their number, and the last hash of each stream.
 fn read(path: &Path) -> Outcome<(u64, HashMap<[u8; 16], Hash>)> {
     let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
     let mut heads: HashMap<[u8; 16], Hash> = HashMap::new();

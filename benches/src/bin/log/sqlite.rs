@@ -1,12 +1,12 @@
-//! SQLite: WAL, synchronous=FULL (each commit is synced). One connection writes, on a thread of its own, one transaction
-//! for all that waits, with a prepared statement; another one reads. The table is kept in the order of its key.
+//! SQLite: WAL, synchronous=FULL (each commit is synced). One connection on its own thread writes all waiting decisions as
+//! one transaction, with a prepared statement; another one reads. The table is stored in the order of its key.
 
 use std::path::{Path, PathBuf};
 
 use cloacina_benches::load::{Decision, Done};
 use rusqlite::{Connection, params};
 
-use crate::store::{Committing, Grouped, Outcome, Store, events, value};
+use crate::store::{CommitBatch, Grouped, Outcome, Store, events, value};
 
 struct Sqlite {
     path: PathBuf,
@@ -26,12 +26,12 @@ pub fn open(directory: &Path, done: Done) -> Outcome<Box<dyn Store>> {
 
 fn connect(path: &Path) -> Outcome<Connection> {
     let connection = Connection::open(path)?;
-    // The cache has as many bytes as that of our log.
+    // The cache is as large as that of our log.
     connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-65536")?;
     Ok(connection)
 }
 
-impl Committing for Writer {
+impl CommitBatch for Writer {
     fn commit(&mut self, decisions: &[Decision]) -> Outcome {
         let transaction = self.0.transaction()?;
         {

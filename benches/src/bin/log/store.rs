@@ -1,4 +1,4 @@
-//! What is measured of a store, and the group commit that those without one get.
+//! The interface that all measured stores implement, and a group commit for stores that have none.
 
 use std::error::Error;
 use std::path::Path;
@@ -11,14 +11,14 @@ pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// A store of events.
 pub trait Store {
-    /// Hands decisions over together. Of each is told when it is durable.
+    /// Appends decisions together. Each is acknowledged through [`Done`] once it is durable.
     fn append(&self, decisions: Vec<Decision>);
 
-    /// Reads every event of every stream, in the order of the stream, and says how many there were. Each store checks
-    /// what it checks.
+    /// Reads every event of every stream in the order of the stream, with the checks that the store makes by itself.
+    /// Returns the number of events.
     fn scan(&self) -> Outcome<u64>;
 
-    /// The same in the order in which the events were appended, where that is another one.
+    /// Reads all events in the order in which they were appended, if the store has such an order beside its streams.
     fn scan_in_order(&self) -> Option<Outcome<u64>> {
         None
     }
@@ -26,59 +26,59 @@ pub trait Store {
     fn close(self: Box<Self>) -> Outcome;
 }
 
-/// Opens a store, or makes it.
+/// Opens a store, and creates it if necessary.
 pub type Open = fn(&Path, Done) -> Outcome<Box<dyn Store>>;
 
-/// Something that can make several decisions durable at once, with one sync.
-pub trait Committing: Send + 'static {
+/// A writer that makes several decisions durable with one sync.
+pub trait CommitBatch: Send + 'static {
     fn commit(&mut self, decisions: &[Decision]) -> Outcome;
 }
 
-/// One thread that writes: it takes whatever is waiting, makes it durable at once, and says so. That is what the users of
-/// a store with one writer at a time do to have many transactions share a sync.
+/// A group commit: one thread takes all waiting decisions, makes them durable with one sync, and acknowledges them. Users of
+/// a store with a single writer do the same to let many transactions share a sync.
 pub struct Grouped {
     waiting: Sender<Vec<Decision>>,
     thread: JoinHandle<()>,
 }
 
-/// No group has many more decisions than this.
+/// The number of decisions at which a group is closed.
 const GROUP: usize = 4096;
 
 impl Grouped {
-    pub fn new(committing: impl Committing, done: Done) -> Outcome<Self> {
+    pub fn new(writer: impl CommitBatch, done: Done) -> Outcome<Self> {
         let (waiting, messages) = crossbeam_channel::unbounded();
-        let thread = thread::Builder::new().spawn(move || write(committing, &messages, &done))?;
+        let thread = thread::Builder::new().spawn(move || write(writer, &messages, &done))?;
         Ok(Self { waiting, thread })
     }
 
     pub fn append(&self, decisions: Vec<Decision>) {
-        // Where the thread is gone, nobody is told anything, and the load ends with that.
+        // If the thread is gone, no acknowledgement comes, which ends the load.
         let _ = self.waiting.send(decisions);
     }
 
-    /// Ends the thread, and with it what it commits to.
+    /// Ends the thread and drops its writer.
     pub fn close(self) -> Outcome {
         drop(self.waiting);
         self.thread.join().map_err(|_| "the writer panicked".into())
     }
 }
 
-fn write(mut committing: impl Committing, messages: &Receiver<Vec<Decision>>, done: &Done) {
+fn write(mut writer: impl CommitBatch, messages: &Receiver<Vec<Decision>>, done: &Done) {
     while let Ok(mut group) = messages.recv() {
         while group.len() < GROUP
             && let Ok(more) = messages.try_recv()
         {
             group.extend(more);
         }
-        let committed = committing.commit(&group).map_err(|error| error.to_string());
+        let committed = writer.commit(&group).map_err(|error| error.to_string());
         for decision in group {
-            // The load may have ended because of an error.
+            // The load may have ended with an error.
             let _ = done.send((decision.slot, committed.clone()));
         }
     }
 }
 
-/// The key of a decision: its stream and its place in it.
+/// The key of a decision: its stream and its seq.
 pub fn key(decision: &Decision) -> [u8; 24] {
     let mut key = [0; 24];
     key[..16].copy_from_slice(&decision.stream);
@@ -86,8 +86,8 @@ pub fn key(decision: &Decision) -> [u8; 24] {
     key
 }
 
-/// The value of a decision: its bodies behind their lengths. One entry a decision is what our log has, too; one an event
-/// would make every store slower.
+/// The value of a decision: its bodies, each prefixed with its length. Our log has one entry per decision, too; one per
+/// event would make every store slower.
 pub fn value(decision: &Decision) -> Vec<u8> {
     let mut value = Vec::with_capacity(decision.bodies.iter().map(|body| body.len() + 4).sum());
     for body in &decision.bodies {
@@ -97,7 +97,7 @@ pub fn value(decision: &Decision) -> Vec<u8> {
     value
 }
 
-/// How many bodies are in a value: each becomes bytes of its own, as for a user who wants events.
+/// Decodes a value into separate bodies, as a user of events would; returns their number.
 pub fn events(mut value: &[u8]) -> Outcome<u64> {
     let mut count = 0;
     while let Some((length, rest)) = value.split_first_chunk::<4>() {

@@ -1,5 +1,5 @@
-//! Writes what the fuzzer begins with: golden data, and what logs with executions of many kinds hold, ask and answer. Only
-//! needed where a target is new, or its format has grown: the fuzzer itself makes more of a corpus than this does.
+//! Writes the seed corpus of the fuzzer: golden data, and the stored bytes, requests and answers of logs with many kinds of
+//! executions. Needed only for a new target or a changed format: the fuzzer itself extends the corpus much further.
 //!
 //!     cargo run -p cloacina-fuzz --bin seeds -- target/fuzz/seeds
 
@@ -32,7 +32,7 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-/// Events, archives, checkpoints and proofs as they are kept; what the archive holds is also labels, definitions, histories.
+/// Writes the golden events, archives, checkpoints and proofs, and the labels, definitions and histories in the archive.
 fn golden(seeds: &Seeds, golden: &Path) {
     for entry in fs::read_dir(golden.join("events-v1")).unwrap() {
         let path = entry.unwrap().path();
@@ -84,7 +84,7 @@ fn write(log: &dyn EventLog) {
     log.append(batch(8, &[b"d"], 0, Listing::Open(b"label".to_vec()))).unwrap();
 }
 
-/// The first eight bytes of everything in a segment say what it is and how long.
+/// Every structure in a segment begins with eight bytes: its type and its length.
 fn length_of(bytes: &[u8]) -> usize {
     usize::try_from(u32::from_be_bytes(bytes[4..8].try_into().unwrap())).unwrap()
 }
@@ -93,7 +93,7 @@ fn length_of(bytes: &[u8]) -> usize {
 const SEGMENT_HEADER: usize = 80;
 const GROUP_HEADER: usize = 112;
 
-/// What is in a log: all that stands behind the header of its segment, and each thing by itself.
+/// Writes the contents of a log: everything behind the header of its segment, and each structure by itself.
 fn segment(seeds: &Seeds, name: &str, log: &Path) {
     let segment = fs::read(log.join("segments/0000000001")).unwrap();
     let (header, groups) = segment.split_at(SEGMENT_HEADER);
@@ -116,7 +116,7 @@ fn segment(seeds: &Seeds, name: &str, log: &Path) {
     }
 }
 
-/// Logs as they are stored: written, erased and pruned from, imported into, written anew.
+/// Writes the stored bytes of logs: appended to, erased and pruned, imported into, compacted.
 fn stored(seeds: &Seeds) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
@@ -149,8 +149,8 @@ fn stored(seeds: &Seeds) {
     segment(seeds, "anew", &path);
 }
 
-/// Asks a log in a directory all that can be asked, in the bytes of the protocol.
-fn questions(seeds: &Seeds) {
+/// Sends every request of the protocol to a log in a directory.
+fn requests(seeds: &Seeds) {
     const VERSION: u8 = 4;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
@@ -224,6 +224,6 @@ fn main() {
     let seeds = Seeds(folder);
     golden(&seeds, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden"));
     stored(&seeds);
-    questions(&seeds);
+    requests(&seeds);
     texts(&seeds);
 }

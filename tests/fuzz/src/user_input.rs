@@ -1,4 +1,4 @@
-//! What people give to `replay`: proofs, and its command line.
+//! Targets for input from users of `replay`: proofs, and the command line.
 
 use std::sync::OnceLock;
 
@@ -14,12 +14,12 @@ use cloacina_store::{MemoryDisk, MemoryLog};
 pub(crate) fn proof(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(proof) = Proof::from_json(text) else { return };
-    let again = proof.to_json().expect("a proof can be written");
-    assert_eq!(Proof::from_json(&again).as_ref(), Ok(&proof), "a proof reads again as it was read");
+    let again = proof.to_json().expect("a proof can be encoded");
+    assert_eq!(Proof::from_json(&again).as_ref(), Ok(&proof), "a proof decodes to the same proof again");
     let _ = proof.check();
 }
 
-/// The words of a command line, a line each; and each word as a moment, a time and an id.
+/// The words of a command line, one per line; also parses each word as a moment, a time and an id.
 pub(crate) fn command_line(bytes: &[u8]) {
     static EMPTY: OnceLock<MemoryLog> = OnceLock::new();
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -29,7 +29,7 @@ pub(crate) fn command_line(bytes: &[u8]) {
         }
         let _ = word.parse::<Since>();
         if let Some(time) = parse_rfc3339(word) {
-            assert_eq!(parse_rfc3339(&rfc3339(time)), Some(time), "a time reads again as it was written");
+            assert_eq!(parse_rfc3339(&rfc3339(time)), Some(time), "a time parses to the same time again");
         }
         let log = EMPTY.get_or_init(|| MemoryLog::open(&MemoryDisk::new()).expect("a new log opens"));
         let _ = ids::resolve(log, word);

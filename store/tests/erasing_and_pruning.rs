@@ -1,4 +1,4 @@
-//! What is erased, pruned and imported, and that the log stays whole through it.
+//! Erasing, pruning and importing: what they change, and that the log stays consistent.
 
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,7 @@ fn listed(log: &dyn LogReader) -> Vec<StreamId> {
     log.streams(&all).unwrap().iter().map(|entry| entry.stream).filter(|id| *id != StreamId::LOG).collect()
 }
 
-/// The files that have some bytes.
+/// Returns the files that contain some bytes.
 fn holding(disk: &MemoryDisk, bytes: &[u8]) -> Vec<String> {
     let has = |name: &String| disk.content(name).unwrap().windows(bytes.len()).any(|part| part == bytes);
     disk.names().into_iter().filter(has).collect()
@@ -84,7 +84,7 @@ fn archive(log: &dyn LogReader, streams: &[StreamId], directory: &Path) -> (Path
 }
 
 #[test]
-fn erasing_takes_bodies_and_leaves_every_hash() {
+fn erasing_removes_bodies_and_keeps_every_hash() {
     let (disk, log) = filled();
     let before = log.read(stream(1), 0, 100).unwrap();
     let position = log.head().unwrap().position;
@@ -99,24 +99,24 @@ fn erasing_takes_bodies_and_leaves_every_hash() {
             assert_eq!(new.body.bytes().is_none(), erased);
             assert_eq!((new.body.commitment(), new.body.length()), (old.body.commitment(), old.body.length()));
         }
-        let told: Vec<_> = log.erasures(stream(1)).unwrap();
-        let notes: Vec<_> = told.iter().map(|erasure| (erasure.seq, &erasure.note[..], &*erasure.by)).collect();
+        let erasures: Vec<_> = log.erasures(stream(1)).unwrap();
+        let notes: Vec<_> = erasures.iter().map(|erasure| (erasure.seq, &erasure.note[..], &*erasure.by)).collect();
         assert_eq!(notes, [(1, &b"note of 1"[..], "ann"), (2, b"note of 2", "ann"), (5, b"note of 5", "ann")]);
         assert_eq!(log.erasures(stream(2)), Ok(Vec::new()));
         assert_eq!(log.verify().findings, []);
         assert_eq!(log.stream(stream(1)).unwrap().records, 6);
-        // Nor does a log show it that still has in memory what it wrote.
+        // A log that still has its recent writes in memory does not show the bodies either.
         let of_one: Vec<_> = everything(&log).into_iter().filter(|record| record.stream == stream(1)).collect();
         assert_eq!(of_one, after);
     }
     assert_eq!(holding(&disk, SECRET), Vec::<String>::new());
     let log = MemoryLog::open(&disk).unwrap();
-    assert_eq!(log.change(erase(stream(1), &[1, 2])), Ok(Changed::default()), "once is enough");
+    assert_eq!(log.change(erase(stream(1), &[1, 2])), Ok(Changed::default()), "erasing again changes nothing");
     assert!(log.head().unwrap().position > position);
 }
 
 #[test]
-fn what_cannot_be_erased_or_pruned_is_refused_and_nothing_changes() {
+fn a_refused_erasure_or_pruning_changes_nothing() {
     let (_, log) = filled();
     let before = everything(&log);
     assert_eq!(log.change(erase(stream(3), &[0])), Err(ChangeError::Open(stream(3))));
@@ -162,7 +162,7 @@ fn a_pruned_stream_leaves_hashes_and_a_tombstone_and_the_others_as_they_are() {
 }
 
 #[test]
-fn a_pruned_stream_is_none_of_those_that_have_changed() {
+fn a_pruned_stream_is_not_among_the_changed_ones() {
     let (_, log) = filled();
     log.change(prune(&log, stream(1))).unwrap();
     let since = log.streams_since(0, 10).unwrap();
@@ -181,7 +181,7 @@ fn a_pruned_stream_is_none_of_those_that_have_changed() {
     assert_eq!((paged, next), (shown, since.next));
 }
 
-/// With one event and one sync: to drop many one by one took a sync for each.
+/// Regression: pruning many streams took a sync for each; now one event and one sync do.
 #[test]
 fn many_streams_are_pruned_with_one_sync() {
     let disk = MemoryDisk::new();
@@ -211,7 +211,7 @@ fn many_streams_are_pruned_with_one_sync() {
 }
 
 #[test]
-fn what_was_pruned_comes_back_from_its_archive_as_it_was() {
+fn a_pruned_stream_comes_back_unchanged_from_its_archive() {
     let (disk, log) = filled();
     let directory = tempfile::tempdir().unwrap();
     log.change(erase(stream(1), &[1])).unwrap();
@@ -228,7 +228,7 @@ fn what_was_pruned_comes_back_from_its_archive_as_it_was() {
         assert_eq!([1, 2].map(|number| log.read(stream(number), 0, 100).unwrap()), before);
         assert_eq!(listed(&log), [stream(3), stream(2), stream(1)]);
         assert_eq!(log.erasures(stream(1)).unwrap().len(), 1);
-        // They stand behind all others, in no place of the log's order: that is as it was.
+        // Imported records have no place in the order of the log, which is unchanged.
         assert_eq!(everything(&log)[..others.len()], others);
         assert!(everything(&log).iter().all(|record| ![stream(1), stream(2)].contains(&record.stream)));
         assert_eq!(log.tree(0, nodes.len()).unwrap(), nodes);
@@ -237,7 +237,7 @@ fn what_was_pruned_comes_back_from_its_archive_as_it_was() {
 }
 
 #[test]
-fn another_log_takes_streams_over_with_their_hashes_and_goes_on_with_the_open_ones() {
+fn another_log_imports_streams_with_their_hashes_and_continues_the_open_ones() {
     let (_, log) = filled();
     let directory = tempfile::tempdir().unwrap();
     log.change(erase(stream(1), &[1])).unwrap();
@@ -254,7 +254,7 @@ fn another_log_takes_streams_over_with_their_hashes_and_goes_on_with_the_open_on
     assert_eq!(other.erasures(stream(1)).unwrap()[0].note, b"note of 1");
     assert_eq!(listed(&other), [stream(50), stream(3), stream(1)]);
     let positions: Vec<_> = everything(&other).iter().map(|record| record.position).collect();
-    assert_eq!(positions, (0..other.head().unwrap().position).collect::<Vec<_>>(), "the tail is its own");
+    assert_eq!(positions, (0..other.head().unwrap().position).collect::<Vec<_>>(), "the tail has only its own records");
     assert_eq!(other.verify().findings, []);
     let imported_last = other.stream(stream(3)).unwrap().last;
 
@@ -273,7 +273,7 @@ fn another_log_takes_streams_over_with_their_hashes_and_goes_on_with_the_open_on
 }
 
 #[test]
-fn what_is_there_with_other_records_is_not_imported() {
+fn a_stream_that_exists_with_other_records_is_not_imported() {
     let (_, log) = filled();
     let directory = tempfile::tempdir().unwrap();
     let (path, _) = archive(&log, &[stream(1)], directory.path());
@@ -287,9 +287,9 @@ fn what_is_there_with_other_records_is_not_imported() {
     assert_eq!(other.verify().findings, []);
 }
 
-/// An archive that was made before an erasure still has the body. Taking it over must not bring it back.
+/// An archive from before an erasure still has the body. Importing it must not bring the body back.
 #[test]
-fn what_was_erased_stays_erased_when_an_older_archive_comes_back() {
+fn an_erased_body_stays_erased_when_an_older_archive_is_imported() {
     let (disk, log) = filled();
     let directory = tempfile::tempdir().unwrap();
     let (path, _) = archive(&log, &[stream(1)], directory.path());
@@ -303,10 +303,10 @@ fn what_was_erased_stays_erased_when_an_older_archive_comes_back() {
     assert_eq!(holding(&disk, SECRET), Vec::<String>::new());
 }
 
-/// Erasing leaves every hash as it is, so somebody who can write the files can take a body away unseen, if nothing
-/// but the chain is looked at. The event is missing then.
+/// Erasing changes no hash, so the hash chain alone does not show that somebody with write access has removed a body.
+/// The missing event does.
 #[test]
-fn a_body_that_is_gone_without_an_event_is_found() {
+fn a_body_that_is_missing_without_an_event_is_found() {
     let (disk, log) = filled();
     log.close().unwrap();
     let later = disk.after_kill();
@@ -340,7 +340,7 @@ fn a_flipped_byte_in_what_was_erased_pruned_or_imported_is_found() {
     log.change(prune(&log, stream(7))).unwrap();
     assert_eq!(log.verify().findings, []);
     for item in stored::items(&disk) {
-        // Every byte of the small ones, some of the long body.
+        // Every byte of the small items, some of the one with the long body.
         for place in (0..item.bytes.len()).filter(|place| item.bytes.len() < 1_000 || place % 61 == 0) {
             overwrite(&disk, &item, &stored::flipped(&item, place));
             assert_ne!(log.verify().findings, [], "byte {place} of {item:02x?}");
@@ -360,7 +360,7 @@ fn a_flipped_byte_in_what_was_erased_pruned_or_imported_is_found() {
     }
 }
 
-/// A log with a closed stream of several sectors, and what is to become of it.
+/// Returns a log with a closed stream of several sectors, a change of it, and the bytes that the change removes.
 fn to_change(directory: &Path, number: usize) -> (MemoryDisk, MemoryLog, Change, &'static [u8]) {
     let disk = MemoryDisk::new();
     let log = MemoryLog::open(&disk).unwrap();
@@ -375,22 +375,22 @@ fn to_change(directory: &Path, number: usize) -> (MemoryDisk, MemoryLog, Change,
     (disk, log, change, gone)
 }
 
-/// A change was made as a whole or not at all; what is to go is gone then, once the log was opened again.
-fn assert_whole(left: &MemoryDisk, before: &[Record], gone: &[u8], must: bool) {
+/// The change was made completely or not at all; if it was made, the reopened log no longer has the removed bytes.
+fn assert_all_or_nothing(left: &MemoryDisk, before: &[Record], gone: &[u8], must: bool) {
     let log = MemoryLog::open(left).unwrap();
     assert_eq!(log.verify().findings, []);
     let changed = log.read(stream(2), 0, 9) != Ok(before.to_vec()) || log.stream(stream(1)).is_ok();
-    // The event is there exactly if the change is.
-    let told = everything(&log).iter().filter(|record| record.stream == StreamId::LOG).count() == 3;
-    assert_eq!(changed, told);
+    // The event is present exactly if the change is.
+    let has_event = everything(&log).iter().filter(|record| record.stream == StreamId::LOG).count() == 3;
+    assert_eq!(changed, has_event);
     assert!(changed || !must, "it was acknowledged");
     assert!(!changed || gone.is_empty() || holding(left, gone).is_empty());
-    log.append(one(stream(60), 0, b"goes on")).unwrap();
+    log.append(one(stream(60), 0, b"another")).unwrap();
     assert_eq!(log.verify().findings, []);
 }
 
 #[test]
-fn a_change_that_fails_or_is_cut_is_made_as_a_whole_or_not_at_all() {
+fn a_change_that_fails_or_is_cut_is_made_completely_or_not_at_all() {
     let directory = tempfile::tempdir().unwrap();
     for number in 0..3 {
         for nth in 1..6 {
@@ -410,7 +410,7 @@ fn a_change_that_fails_or_is_cut_is_made_as_a_whole_or_not_at_all() {
                 for left in
                     [disk.after_power_cut(), disk.after_torn_power_cut(|sector| sector % 2 == 0), disk.after_kill()]
                 {
-                    assert_whole(&left, &before, gone, changed.is_ok());
+                    assert_all_or_nothing(&left, &before, gone, changed.is_ok());
                 }
             }
         }
@@ -420,10 +420,10 @@ fn a_change_that_fails_or_is_cut_is_made_as_a_whole_or_not_at_all() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Of what is written over any sectors may be on the disk, and others not, when the power goes: what was to go had gone in part, and
-    /// the frame that was left told nobody that it was half of one.
+    /// Regression: a power cut can leave any subset of the overwritten sectors on the disk. The body was then partly removed, and nothing
+    /// showed that its frame was only half overwritten.
     #[test]
-    fn what_is_written_over_when_the_power_goes_is_written_over_by_the_next_one(
+    fn an_overwrite_that_a_power_cut_interrupts_is_finished_by_the_next_open(
         number in 0..2usize,
         nth in 1..8u64,
         of_write: bool,
@@ -435,12 +435,12 @@ proptest! {
         fail(&disk, nth, "the power goes");
         let changed = log.change(change);
         let left = disk.after_torn_power_cut(|sector| kept[sector % kept.len()]);
-        assert_whole(&left, &before, gone, changed.is_ok());
+        assert_all_or_nothing(&left, &before, gone, changed.is_ok());
     }
 }
 
 #[test]
-fn a_log_that_a_process_has_is_changed_through_it() {
+fn a_log_that_another_process_has_is_changed_through_that_process() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let log = open(&path, &Options::default()).unwrap();
@@ -455,7 +455,7 @@ fn a_log_that_a_process_has_is_changed_through_it() {
     assert_eq!(keeper.change(import(&archived)), Ok(Changed { streams: 1, records: 3, already: 1 }));
     assert_eq!(keeper.change(erase(stream(3), &[0])), Err(ChangeError::Open(stream(3))));
     assert_eq!(keeper.change(erase(stream(9), &[0])), Err(ReadError::NoStream(stream(9)).into()));
-    log.append(one(stream(3), 1, b"goes on")).unwrap();
+    log.append(one(stream(3), 1, b"another")).unwrap();
     assert_eq!(log.verify().findings, []);
     log.close().unwrap();
     assert!(matches!(keeper.change(erase(stream(1), &[0])), Err(ChangeError::Unreachable(_))));
@@ -470,7 +470,7 @@ fn a_log_that_a_process_has_is_changed_through_it() {
     assert!(open_keeper(&directory.path().join("none")).is_err(), "no log is made");
 }
 
-/// Whoever can reach the socket is this user; but a program of this user can be broken.
+/// Only this user can reach the socket, but a program of this user can be broken.
 #[test]
 fn broken_requests_for_a_change_change_nothing() {
     use std::io::{Read, Write};
@@ -481,12 +481,12 @@ fn broken_requests_for_a_change_change_nothing() {
     let log = open(&path, &Options::default()).unwrap();
     fill(&log);
     let before = (log.head().unwrap(), everything(&log));
-    let mut asking = UnixStream::connect(path.join("socket")).unwrap();
-    asking.write_all(&[0, 0, 0, 2, VERSION, 5]).unwrap();
-    let mut heard = [0; 6];
-    asking.read_exact(&mut heard).unwrap();
-    assert_eq!(heard[4..], [VERSION, 3], "a whole request for the head is answered");
-    // The version, the numbers of a request (the tree, erase, prune, import, sign, and none), and what does not belong there.
+    let mut client = UnixStream::connect(path.join("socket")).unwrap();
+    client.write_all(&[0, 0, 0, 2, VERSION, 5]).unwrap();
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[4..], [VERSION, 3], "a whole request for the head is answered");
+    // The version, the numbers of a request (the tree, erase, prune, import, sign, and an unknown one), then bytes that do not belong.
     for numbers in [&[8][..], &[11], &[11, 0], &[11, 1], &[11, 2], &[11, 3], &[11, 4], &[12], &[13]] {
         for length in [0_usize, 1, 15, 16, 40, 200, 5_000, 100_000] {
             let filling = (0..length).map(|at| (at * 131 + numbers.len() + usize::from(numbers[0])) as u8);
@@ -496,16 +496,16 @@ fn broken_requests_for_a_change_change_nothing() {
             socket.write_all(&announced).unwrap();
             socket.write_all(&request).unwrap();
             let mut answer = [0; 4];
-            // An answer, or none because the reader was let go: never a change.
+            // An answer, or none because the server disconnected; never a change.
             let _ = socket.read(&mut answer).unwrap();
         }
-        // One that goes away in the middle, and one that announces more than is taken.
+        // A client that disconnects in the middle, and one that announces more than the limit.
         let mut socket = UnixStream::connect(path.join("socket")).unwrap();
         socket.write_all(&[&[0, 0, 1, 0, VERSION], numbers].concat()).unwrap();
         drop(socket);
         let mut socket = UnixStream::connect(path.join("socket")).unwrap();
         socket.write_all(&u32::MAX.to_be_bytes()).unwrap();
-        assert_eq!(socket.read(&mut [0; 4]).unwrap(), 0, "it is let go");
+        assert_eq!(socket.read(&mut [0; 4]).unwrap(), 0, "it is disconnected");
     }
     assert_eq!((log.head().unwrap(), everything(&log)), before);
     let keeper = open_keeper(&path).unwrap();
@@ -513,12 +513,12 @@ fn broken_requests_for_a_change_change_nothing() {
     assert_eq!(log.verify().findings, []);
 }
 
-/// `replay verify --all` beside `cloaca log erase` called a sound log damaged: the event could be read before the body was gone.
+/// Regression: `replay verify --all` beside `cloaca log erase` reported an intact log as damaged: the event was readable before the body went.
 #[test]
-fn a_log_that_is_verified_while_bodies_are_erased_and_streams_pruned_is_whole() {
+fn a_log_verifies_while_bodies_are_erased_and_streams_pruned() {
     const STREAMS: u128 = 90;
     let directory = tempfile::tempdir().unwrap();
-    // The event is there to be read while the log waits for the disk.
+    // With this durability the event is readable while the log waits for the disk.
     let options = Options { durability: Durability::Os, ..Options::default() };
     let log = open(&directory.path().join("log"), &options).unwrap();
     let all = (1..=STREAMS).map(|number| frame(stream(number), 0, &[b"one", SECRET], closed_label("over")));
@@ -537,7 +537,7 @@ fn a_log_that_is_verified_while_bodies_are_erased_and_streams_pruned_is_whole() 
             assert_eq!(log.verify().findings, [], "in walk {walks}");
             walks += 1;
         }
-        assert!(walks > 1, "they were changed while it was verified");
+        assert!(walks > 1, "the changes overlapped with the verification");
     });
     log.close().unwrap();
     assert_eq!(verify(&directory.path().join("log")).unwrap().findings, []);

@@ -1,19 +1,19 @@
-"""Finds the largest import circle of each crate and of the Python package, and fails when one is too large.
+"""Finds the largest import cycle of each crate and of the Python package, and fails when one is too large.
 
-A circle is a strongly connected component: a set of files of which each needs, directly or through others, every other
-one. Whoever wants to understand one of them has to read them all.
+A cycle is a strongly connected component: a set of files in which each needs every other one, directly or indirectly.
+To understand one of them, a reader has to read them all.
 
-What makes an edge from one file to another:
+An edge leads from one file to another for:
 
 - Rust: a `use` line, and a path in code that begins with `crate`, `self`, `super`, a child module or an imported name.
-  The edge leads to the file that defines the item, through any number of `pub use`. `mod child;` is no edge. Code that
-  is compiled for tests only (`#[cfg(test)]`) is left out.
-- Python: `import` and `from … import`, wherever they stand: inside of functions and under `if TYPE_CHECKING` too,
-  because a reader has to follow those as well. The edge leads to the module that the line names.
+  The edge leads to the file that defines the item, through any number of `pub use`. `mod child;` is not an edge. Code
+  that is compiled only for tests (`#[cfg(test)]`) is ignored.
+- Python: `import` and `from … import`, also inside functions and under `if TYPE_CHECKING`, because a reader has to
+  follow those as well. The edge leads to the module that the line names.
 
-    python tests/circles.py [ROOT] [--files]
+    python tests/import_cycles.py [ROOT] [--files]
 
-`--files` lists the files of each circle, with the edges that close it.
+`--files` lists the files of each cycle, with the edges that close it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-#: The largest circle that is allowed, in files.
+#: The most files that a cycle may have.
 LIMIT = 6
 
 Graph = dict[Path, set[Path]]
@@ -55,7 +55,7 @@ RELATIVE = {"crate", "self", "super"}
 
 
 def words_of(source: str) -> list[str]:
-    """The identifiers and the punctuation of a source text, and the string of a `path` attribute."""
+    """Returns the identifiers and punctuation of a source text, and the string of a `path` attribute."""
     words, at = [], 0
     while found := TOKENS.search(source, at):
         at = found.end()
@@ -79,7 +79,7 @@ class Module:
     """One module, in a file of its own or inline."""
 
     file: Path
-    #: Where the files of its children are.
+    #: The directory of its children's files.
     directory: Path
     parent: Module | None = None
     children: dict[str, Module] = field(default_factory=dict)
@@ -160,7 +160,7 @@ class Reader:
         return self.words[start : self.at - 1]
 
     def skip_brackets(self) -> None:
-        """Skips a pair of brackets and what is between."""
+        """Skips a pair of brackets and its contents."""
         depth = 0
         while word := self.next():
             depth += (word in OPENING) - (word in CLOSING)
@@ -168,7 +168,7 @@ class Reader:
                 return
 
     def skip_item(self) -> None:
-        """Skips an item up to its semicolon or the end of its block; what is none (a field, an arm) up to its comma."""
+        """Skips an item up to its semicolon or the end of its block; a field or a match arm up to its comma."""
         ends = {";"} if self.peek() in {*ITEMS, "pub", "impl", "mod", "use", "async", "unsafe"} else {";", ","}
         while word := self.peek():
             if word in CLOSING:
@@ -215,12 +215,12 @@ class Reader:
         while self.peek() == "::" and self.peek(1).isidentifier():
             self.next()
             names.append(self.next())
-        # What stands behind `::` alone, as in `Vec::<T>::new`, is no path of its own.
+        # Names after a leading `::`, as in `Vec::<T>::new`, are not a separate path.
         if first != "::":
             module.paths.append(names)
 
     def tree(self, module: Module, prefix: list[str], *ends: str) -> None:
-        """Reads one tree of a `use` line, up to what ends it."""
+        """Reads one tree of a `use` line, up to one of `ends`."""
         names = list(prefix)
         while word := self.next():
             if word == "{":
@@ -267,11 +267,11 @@ def load(module: Module) -> Module:
     return module
 
 
-# Rust: where a path leads
+# Rust: resolving paths
 
 
 def target(module: Module, path: list[str], seen: frozenset[tuple[int, str]] = frozenset()) -> Module | None:
-    """The module that defines what a path names; none if that is in another crate."""
+    """Returns the module that defines the item of a path; None if that is in another crate."""
     here, rest = module, list(path)
     if rest[0] == "crate":
         here, rest = module.root(), rest[1:]
@@ -308,7 +308,7 @@ def descend(here: Module, rest: list[str], seen: frozenset[tuple[int, str]]) -> 
 
 
 def reexported(module: Module, name: str, seen: frozenset[tuple[int, str]]) -> Module | None:
-    """The module that defines a name which another one only has from a `use` line."""
+    """Returns the module that defines a name which `module` imports with a `use` line."""
     if (id(module), name) in seen:
         return None
     seen = seen | {(id(module), name)}
@@ -328,7 +328,7 @@ def reexported(module: Module, name: str, seen: frozenset[tuple[int, str]]) -> M
 
 
 def rust_graph(root: Path) -> Graph:
-    """The files of the crate that begins with this one, and which others each needs."""
+    """Returns the files of the crate with this root, each with the files that it needs."""
     tree = load(Module(root, root.parent))
     graph: Graph = {}
     for module in tree.all():
@@ -341,7 +341,7 @@ def rust_graph(root: Path) -> Graph:
 
 
 def roots_of(crate: Path) -> list[Path]:
-    """The files with which the targets of a crate begin."""
+    """Returns the root files of a crate's targets."""
     manifest = (crate / "Cargo.toml").read_text(encoding="utf-8")
     found = [crate / path for path in re.findall(r'^path\s*=\s*"([^"]+\.rs)"', manifest, re.MULTILINE)]
     found += [crate / "build.rs", crate / "src" / "lib.rs", crate / "src" / "main.rs"]
@@ -354,8 +354,8 @@ def roots_of(crate: Path) -> list[Path]:
 
 
 def python_graph(package: Path) -> Graph:
-    """The modules of a package, or of a folder of modules, and which others each needs."""
-    # A stub stands for a module that is native.
+    """Returns the modules of a package, or of a folder of modules, each with the modules that it needs."""
+    # A stub represents a native module.
     files = {module_name(package, file): file for ending in ("*.pyi", "*.py") for file in sorted(package.rglob(ending))}
     return {
         file: {files[other] for other in imports_of(file, name, set(files)) if files[other] != file}
@@ -364,14 +364,14 @@ def python_graph(package: Path) -> Graph:
 
 
 def module_name(package: Path, file: Path) -> str:
-    """The name by which a module is imported."""
+    """Returns the name by which a module is imported."""
     base = package.parent if (package / "__init__.py").exists() else package
     parts = list(file.relative_to(base).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports_of(file: Path, name: str, known: set[str]) -> Iterator[str]:
-    """The modules of the package that one of them imports."""
+    """Yields the modules of the package that a file imports."""
     own_package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
@@ -389,11 +389,11 @@ def imports_of(file: Path, name: str, known: set[str]) -> Iterator[str]:
                     yield base
 
 
-# Circles
+# Cycles
 
 
-def circles(graph: Graph) -> list[list[Path]]:
-    """The strongly connected components of more than one file, the largest first (Tarjan's algorithm)."""
+def cycles(graph: Graph) -> list[list[Path]]:
+    """Returns the strongly connected components of more than one file, the largest first (Tarjan's algorithm)."""
     order: dict[Path, int] = {}
     lowest: dict[Path, int] = {}
     waiting: list[Path] = []
@@ -422,7 +422,7 @@ def circles(graph: Graph) -> list[list[Path]]:
 
 
 def graphs_of(root: Path) -> dict[str, list[Graph]]:
-    """The graphs of every crate and Python package of a workspace, by the name of its folder."""
+    """Returns the graphs of every crate and Python package of a workspace, by folder."""
     members = re.search(
         r"^members\s*=\s*\[(.*?)\]", (root / "Cargo.toml").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     )
@@ -435,22 +435,22 @@ def graphs_of(root: Path) -> dict[str, list[Graph]]:
     return graphs
 
 
-def shown(root: Path, circle: list[Path], graph: Graph) -> str:
-    """The files of a circle, each with those of them that it needs."""
-    members = set(circle)
+def format_cycle(root: Path, cycle: list[Path], graph: Graph) -> str:
+    """Formats the files of a cycle, each with the files of the cycle that it needs."""
+    members = set(cycle)
     lines = []
-    for file in circle:
+    for file in cycle:
         needs = ", ".join(str(other.relative_to(root)) for other in sorted(graph[file] & members))
         lines.append(f"  {file.relative_to(root)} needs {needs}")
     return "\n".join(lines)
 
 
 def check(root: Path, show_files: bool = False) -> tuple[str, list[str]]:
-    """A line on the largest circle of each crate and package, and what is wrong with them."""
+    """Returns a line with the largest cycle of each crate and package, and the cycles that are too large."""
     sizes, wrong = [], []
     for name, graphs in graphs_of(root).items():
         worst = max(
-            ((circle, graph) for graph in graphs for circle in circles(graph)),
+            ((cycle, graph) for graph in graphs for cycle in cycles(graph)),
             key=lambda one: len(one[0]),
             default=None,
         )
@@ -458,18 +458,18 @@ def check(root: Path, show_files: bool = False) -> tuple[str, list[str]]:
         sizes.append(f"{name} {size}")
         if worst and size > LIMIT:
             wrong.append(
-                f"{name}: {size} files import each other in a circle, {LIMIT} are allowed\n{shown(root, *worst)}"
+                f"{name}: {size} files import each other in a cycle, {LIMIT} are allowed\n{format_cycle(root, *worst)}"
             )
         elif worst and show_files:
-            print(f"{name}: {size} files\n{shown(root, *worst)}")
-    return "largest import circle: " + ", ".join(sizes), wrong
+            print(f"{name}: {size} files\n{format_cycle(root, *worst)}")
+    return "largest import cycle: " + ", ".join(sizes), wrong
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Finds import circles.")
+    parser = argparse.ArgumentParser(description="Finds import cycles.")
     parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument(
-        "--files", action="store_true", help="list the files of each circle, with the edges that close it"
+        "--files", action="store_true", help="list the files of each cycle, with the edges that close it"
     )
     arguments = parser.parse_args()
     line, wrong = check(arguments.root.resolve(), arguments.files)

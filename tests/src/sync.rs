@@ -1,4 +1,4 @@
-//! Places where tasks wait for each other, or for the test.
+//! Synchronization: tasks that wait for each other, or for the test.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -23,27 +23,27 @@ impl Door {
         Self::default()
     }
 
-    /// Opens it, for good.
+    /// Opens it; it stays open.
     pub fn open(&self) {
         self.change(|state| state.open = true);
     }
 
-    /// Waits until it is open. Returns whether it was opened before the guard ran out.
+    /// Waits until it is open. Returns false after the guard timeout.
     #[must_use]
     pub fn pass(&self) -> bool {
         self.change(|state| state.arrived += 1);
         self.until(|state| state.open)
     }
 
-    /// Waits until `count` have arrived at the door, ever.
+    /// Waits until `count` tasks in total have arrived at the door.
     ///
     /// # Panics
-    /// If they do not come before the guard runs out.
+    /// After the guard timeout.
     pub fn wait_for_arrivals(&self, count: usize) {
         assert!(self.until(|state| state.arrived >= count), "{} of {count} arrived", self.arrivals());
     }
 
-    /// How many have arrived at the door, ever.
+    /// The number of tasks that have arrived at the door so far.
     #[must_use]
     pub fn arrivals(&self) -> usize {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).arrived
@@ -54,30 +54,30 @@ impl Door {
         self.shared.1.notify_all();
     }
 
-    fn until(&self, holds: impl Fn(&DoorState) -> bool) -> bool {
+    fn until(&self, condition: impl Fn(&DoorState) -> bool) -> bool {
         let state = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.shared.1.wait_timeout_while(state, GUARD, |state| !holds(state));
+        let waited = self.shared.1.wait_timeout_while(state, GUARD, |state| !condition(state));
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
 
-/// A meeting of so many: nobody goes on before all are there at once.
+/// A barrier: nobody continues before all are waiting at the same time.
 #[derive(Clone, Debug)]
-pub struct Meeting {
+pub struct Barrier {
     size: usize,
     door: Door,
 }
 
-impl Meeting {
-    /// A meeting of `size`.
+impl Barrier {
+    /// A barrier for `size` tasks.
     #[must_use]
     pub fn of(size: usize) -> Self {
         Self { size, door: Door::closed() }
     }
 
-    /// Waits until all are there. Returns whether they came before the guard ran out.
+    /// Waits until all have arrived. Returns false after the guard timeout.
     #[must_use]
-    pub fn attend(&self) -> bool {
+    pub fn wait_for_all(&self) -> bool {
         self.door.change(|state| {
             state.arrived += 1;
             state.open = state.arrived >= self.size;

@@ -1,4 +1,4 @@
-"""The script that finds files which import each other in a circle."""
+"""Tests of `tests/import_cycles.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-import circles  # noqa: E402
+import import_cycles  # noqa: E402
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -21,8 +21,8 @@ def write(folder: Path, files: dict[str, str]) -> None:
         path.write_text(text)
 
 
-def edges(graph: circles.Graph, folder: Path) -> set[tuple[str, str]]:
-    """Who needs whom, by the names of the files below the folder."""
+def edges(graph: import_cycles.Graph, folder: Path) -> set[tuple[str, str]]:
+    """The edges of a graph, by file names relative to the folder."""
     return {
         (str(file.relative_to(folder)), str(other.relative_to(folder)))
         for file, others in graph.items()
@@ -32,12 +32,12 @@ def edges(graph: circles.Graph, folder: Path) -> set[tuple[str, str]]:
 
 def crate(folder: Path, files: dict[str, str]) -> set[tuple[str, str]]:
     write(folder, files)
-    return edges(circles.rust_graph(folder / "lib.rs"), folder)
+    return edges(import_cycles.rust_graph(folder / "lib.rs"), folder)
 
 
 def package(folder: Path, files: dict[str, str]) -> set[tuple[str, str]]:
     write(folder / "pack", files)
-    return edges(circles.python_graph(folder / "pack"), folder / "pack")
+    return edges(import_cycles.python_graph(folder / "pack"), folder / "pack")
 
 
 # Rust
@@ -111,7 +111,7 @@ def test_paths_in_code_count_and_those_in_comments_and_strings_do_not(tmp_path: 
     assert found == {("user.rs", "a.rs"), ("user.rs", "b.rs")}
 
 
-def test_what_is_compiled_for_tests_only_is_left_out(tmp_path: Path) -> None:
+def test_code_for_tests_only_is_ignored(tmp_path: Path) -> None:
     found = crate(
         tmp_path,
         {
@@ -147,7 +147,7 @@ def test_inline_modules_and_path_attributes_are_followed(tmp_path: Path) -> None
 # Python
 
 
-def test_imports_count_wherever_they_stand(tmp_path: Path) -> None:
+def test_imports_count_anywhere_in_a_file(tmp_path: Path) -> None:
     found = package(
         tmp_path,
         {
@@ -171,11 +171,11 @@ def test_imports_count_wherever_they_stand(tmp_path: Path) -> None:
     }
 
 
-# Circles
+# Cycles
 
 
-def named(*edges: str) -> circles.Graph:
-    graph: circles.Graph = {}
+def named(*edges: str) -> import_cycles.Graph:
+    graph: import_cycles.Graph = {}
     for edge in edges:
         one, other = edge.split(">")
         graph.setdefault(Path(one), set()).add(Path(other))
@@ -183,17 +183,17 @@ def named(*edges: str) -> circles.Graph:
     return graph
 
 
-def test_a_circle_has_every_file_that_leads_back_to_itself() -> None:
-    found = circles.circles(named("a>b", "b>c", "c>a", "c>d", "d>e", "e>d", "f>a"))
-    assert [[str(file) for file in circle] for circle in found] == [["a", "b", "c"], ["d", "e"]]
+def test_a_cycle_has_every_file_that_leads_back_to_itself() -> None:
+    found = import_cycles.cycles(named("a>b", "b>c", "c>a", "c>d", "d>e", "e>d", "f>a"))
+    assert [[str(file) for file in cycle] for cycle in found] == [["a", "b", "c"], ["d", "e"]]
 
 
-def test_a_chain_is_no_circle() -> None:
-    assert circles.circles(named("a>b", "b>c", "a>c")) == []
+def test_a_chain_is_no_cycle() -> None:
+    assert import_cycles.cycles(named("a>b", "b>c", "a>c")) == []
 
 
 def workspace(folder: Path, size: int) -> Path:
-    """A workspace of one crate, in which so many files import each other in a circle."""
+    """A workspace with one crate, in which `size` files form an import cycle."""
     modules = [f"m{number}" for number in range(size)]
     write(
         folder, {"Cargo.toml": '[workspace]\nmembers = ["house"]\n', "house/Cargo.toml": '[package]\nname = "house"\n'}
@@ -207,10 +207,10 @@ def workspace(folder: Path, size: int) -> Path:
 
 
 @pytest.mark.parametrize(("size", "code"), [(6, 0), (7, 1)])
-def test_seven_files_in_a_circle_fail_and_six_do_not(tmp_path: Path, size: int, code: int) -> None:
+def test_seven_files_in_a_cycle_fail_and_six_do_not(tmp_path: Path, size: int, code: int) -> None:
     root = workspace(tmp_path, size)
     done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "circles.py", str(root)], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "tests" / "import_cycles.py", str(root)], capture_output=True, text=True, check=False
     )
     assert done.returncode == code, done.stderr
     assert f"house {size}" in done.stdout

@@ -143,16 +143,16 @@ fn an_illegal_event_names_what_it_is_and_what_it_met() {
         says(&story, starts("b", 1)),
         "impossible event at seq 1: TaskStarted starts task 'b', which is Pending and waits for 1 tasks, in an execution that is Running"
     );
-    assert!(says(&story, starts("a", 2)).contains("is attempt 2 at task 'a', after 0 attempts"));
+    assert!(says(&story, starts("a", 2)).contains("starts attempt 2 of task 'a' after 0 attempts"));
     assert!(says(&story, completes("a", 1)).contains("which is Pending after 0 attempts"));
     assert!(says(&story, starts("x", 1)).contains("names task 'x', which the definition does not have"));
     let ended = ExecutionEnded { reason: "".into(), context: [0; 32] };
     assert!(says(&story, Event::ExecutionCompleted(ended.clone())).contains("while 2 tasks are unsettled"));
     let late = ContextWritten { origin: Origin::Input, key: "k".into(), value: json!(1).into() };
-    assert!(says(&story, Event::ContextWritten(late)).contains("comes when 0 input values are missing"));
+    assert!(says(&story, Event::ContextWritten(late)).contains("comes while 0 more input values are expected"));
     let skip = SkipReason { rule: "none_failed".into(), tasks: vec![], keys: vec![], failure: true };
     let skip = Event::TaskSkipped(TaskSkipped { task: "b".into(), why: skip });
-    assert!(says(&story, skip).contains("whose rule does not ask for it"));
+    assert!(says(&story, skip).contains("whose rule does not skip it"));
     let unknown = Fingerprint([9; 32]);
     let recovered = ExecutionRecovered { environment: Environment::default(), definition: unknown };
     assert!(says(&story, Event::ExecutionRecovered(recovered)).contains("which the log does not have"));

@@ -123,7 +123,7 @@ fn with_another_graph_tasks_of_the_same_name_keep_what_happened_to_them() {
     let says = difference(old.definition(), new.definition()).unwrap();
     assert_eq!(
         says,
-        "task 'gone' is gone; task 'c' is new; task 'new' is new; task 'b' depends on [a, new] instead of [a]"
+        "task 'gone' was removed; task 'c' was added; task 'new' was added; task 'b' depends on [a, new] instead of [a]"
     );
 }
 

@@ -115,7 +115,7 @@ fn an_updated_schedule_fires_by_its_new_expression_only() {
     let never = |_: Timestamp| None;
     let update = Command::Update { expression: "30 feb".into(), timezone: "UTC".into() };
     let rejection = decide(&mut state, update, &never, Timestamp(6)).unwrap_err();
-    assert_eq!(rejection.to_string(), "'30 feb' in UTC never comes");
+    assert_eq!(rejection.to_string(), "'30 feb' in UTC never fires");
     assert_eq!(&**state.expression(), "new", "a rejected command has changed nothing");
 }
 
@@ -133,7 +133,7 @@ fn a_deleted_schedule_takes_nothing_more() {
 fn a_schedule_that_never_fires_cannot_be_made() {
     let never = |_: Timestamp| None;
     let rejection = create(ID, created(Catchup::Skip), &never, Timestamp(0)).unwrap_err();
-    assert_eq!(rejection.to_string(), "'* * * * *' in UTC never comes");
+    assert_eq!(rejection.to_string(), "'* * * * *' in UTC never fires");
 }
 
 #[test]
@@ -169,22 +169,27 @@ fn impossible_events_are_refused_by_name() {
         })
     };
     let wrong = [
-        (1, 10, fired(20, 30), "impossible event at seq 1: ScheduleFired is for 20, and the fire for 10 is next"),
-        (1, 10, fired(10, 10), "impossible event at seq 1: ScheduleFired leaves a time behind that it passes"),
-        (1, 9, fired(10, 20), "impossible event at seq 1: ScheduleFired is for 10 to 10, at 9"),
-        (2, 10, fired(10, 20), "impossible event at seq 2: ScheduleFired comes where seq 1 should"),
+        (1, 10, fired(20, 30), "impossible event at seq 1: ScheduleFired is for 20, but 10 is due next"),
+        (
+            1,
+            10,
+            fired(10, 10),
+            "impossible event at seq 1: ScheduleFired names a next fire time that is already covered",
+        ),
+        (1, 9, fired(10, 20), "impossible event at seq 1: ScheduleFired covers 10 to 10, but was recorded at 9"),
+        (2, 10, fired(10, 20), "impossible event at seq 2: ScheduleFired is out of order: expected seq 1"),
         (1, -1, fired(10, 20), "impossible event at seq 1: ScheduleFired is older than the event before it"),
         (
             1,
             10,
             ScheduleEvent::Enabled(ScheduleEnabled { request: Request::default(), next: None }),
-            "impossible event at seq 1: ScheduleEnabled comes when it is enabled already",
+            "impossible event at seq 1: ScheduleEnabled comes while already enabled",
         ),
         (
             1,
             10,
             ScheduleEvent::Created(created(Catchup::Skip)),
-            "impossible event at seq 1: ScheduleCreated comes again",
+            "impossible event at seq 1: ScheduleCreated occurs a second time",
         ),
     ];
     for (seq, time, event, says) in wrong {

@@ -52,7 +52,7 @@ const STANDING: u16 = 3;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The header says that it is something else.
-    #[error("not {expected}: it begins with {found:02x?}")]
+    #[error("not {expected}: it starts with {found:02x?}")]
     Foreign {
         /// What was expected.
         expected: &'static str,

@@ -160,7 +160,7 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// The attempt is not the one that runs: it was timed out, cancelled, or reported before.
-    #[error("the attempt counts no more: it {0}")]
+    #[error("stale attempt: it {0}")]
     Stale(String),
     /// The execution is over.
     #[error("the execution has ended ({0})")]
@@ -458,7 +458,7 @@ impl Decider<'_> {
                     kind: "ProcessDied".into(),
                     message: format!("its process died while it ran, {deaths} times").into(),
                     hint: Some(
-                        "find out what ends the process (out of memory? os._exit? a crash in native code?)".into(),
+                        "find out why the process ends (out of memory? os._exit? a crash in native code?)".into(),
                     ),
                     ..TaskError::default()
                 };

@@ -76,17 +76,17 @@ impl Changes {
         changes
     }
 
-    /// Each kind of change in a few words, with the tasks: `other code: extract, load`.
+    /// Each kind of change in a few words, with the tasks: `code changed: extract, load`.
     #[must_use]
     pub fn words(&self) -> Vec<String> {
         /// How many names stand in a line.
         const NAMED: usize = 12;
         let kinds = [
-            ("other code", &self.code),
+            ("code changed", &self.code),
             ("task added", &self.added),
             ("task removed", &self.removed),
-            ("other dependencies or rule", &self.rewired),
-            ("another retry policy or timeout", &self.policy),
+            ("dependencies or rule changed", &self.rewired),
+            ("retry policy or timeout changed", &self.policy),
         ];
         let some = kinds.into_iter().filter(|(_, tasks)| !tasks.is_empty());
         some.map(|(kind, tasks)| {

@@ -75,7 +75,7 @@ impl StreamEnd {
     /// Checks that an event is the next one.
     pub(super) fn check<E: StreamEvent>(&self, next: &Recorded<E>) -> Result<(), IllegalEvent> {
         if next.seq != self.next_seq {
-            return Err(next.illegal(format!("comes where seq {} should", self.next_seq)));
+            return Err(next.illegal(format!("is out of order: expected seq {}", self.next_seq)));
         }
         if next.time < self.last {
             return Err(next.illegal("is older than the event before it"));

@@ -25,7 +25,7 @@ pub enum What {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NothingToErase {
     /// Nobody wrote the key.
-    #[error("nobody wrote the key '{key}'; written were: {}", .written.join(", "))]
+    #[error("no value was written to key '{key}'; the keys of this execution are: {}", .written.join(", "))]
     NoKey {
         /// The key.
         key: String,
@@ -33,7 +33,7 @@ pub enum NothingToErase {
         written: Vec<String>,
     },
     /// There is no such event.
-    #[error("there is no seq {seq}, the execution has {events} events")]
+    #[error("no event has seq {seq}; the execution has {events} events")]
     NoSeq {
         /// The place that was named.
         seq: Seq,
@@ -41,7 +41,7 @@ pub enum NothingToErase {
         events: u64,
     },
     /// The event names tasks and keys, and holds no value.
-    #[error("seq {seq} is {event}, which holds no value; what can be erased are values, errors and reasons")]
+    #[error("seq {seq} is {event}, which holds no value; only values, errors and reasons can be erased")]
     NoValue {
         /// Its place.
         seq: Seq,
@@ -49,7 +49,7 @@ pub enum NothingToErase {
         event: &'static str,
     },
     /// The execution goes on.
-    #[error("the execution is not over; its tasks may still read the value. Wait for its end, or cancel it")]
+    #[error("the execution has not ended, so its tasks may still read the value; wait until it ends, or cancel it")]
     NotOver,
 }
 

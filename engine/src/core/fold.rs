@@ -99,7 +99,7 @@ pub fn fold_on<'a>(
 impl Execution {
     fn begin(id: ExecutionId, happened: Happened<'_>, graphs: &dyn Graphs) -> Result<Self, IllegalEvent> {
         let Event::ExecutionStarted(started) = happened.event else {
-            return Err(happened.illegal("cannot be the first event; ExecutionStarted is"));
+            return Err(happened.illegal("cannot be the first event; expected ExecutionStarted"));
         };
         let end = StreamEnd::after_first(&happened)?;
         let graph = graphs.graph(started.definition).ok_or_else(|| {
@@ -156,7 +156,7 @@ impl Execution {
         }
         let is_input = matches!(event, Event::ContextWritten(write) if write.origin == Origin::Input);
         if is_input != (self.inputs_missing > 0) {
-            return Err(illegal(format!("comes when {} input values are missing", self.inputs_missing)));
+            return Err(illegal(format!("comes while {} more input values are expected", self.inputs_missing)));
         }
         self.change(seq, time, event, graphs).map_err(illegal)?;
         self.count_time(time);
@@ -167,7 +167,7 @@ impl Execution {
     /// Each event's own change. Checks before it changes anything.
     fn change(&mut self, seq: Seq, time: Timestamp, event: &Event, graphs: &dyn Graphs) -> Result<(), String> {
         match event {
-            Event::ExecutionStarted(_) => Err("comes again".to_owned()),
+            Event::ExecutionStarted(_) => Err("occurs a second time".to_owned()),
             Event::ContextWritten(write) => self.written(seq, &write.origin, &write.key, Some(&write.value)),
             Event::ContextRemoved(removal) => self.written(seq, &removal.origin, &removal.key, None),
             Event::TaskStarted(started) => self.task_started(time, started),
@@ -229,7 +229,7 @@ impl Execution {
         }
         if started.attempt != slot.attempts + 1 {
             return Err(format!(
-                "is attempt {} at task '{}', after {} attempts",
+                "starts attempt {} of task '{}' after {} attempts",
                 started.attempt, started.task, slot.attempts
             ));
         }
@@ -263,7 +263,7 @@ impl Execution {
     fn task_deferred(&mut self, time: Timestamp, deferred: &TaskDeferred) -> Result<(), String> {
         let task = self.running_attempt(&deferred.task, deferred.attempt)?;
         let TaskState::Running { since, .. } = self.tasks[task.at()].state else {
-            return Err(format!("defers task '{}', which is deferred already", deferred.task));
+            return Err(format!("defers task '{}', which is already deferred", deferred.task));
         };
         self.stop_running(task);
         self.running.insert(task);
@@ -335,13 +335,13 @@ impl Execution {
             None if self.undecided.remove(&task) => {}
             Some(reason) => {
                 return Err(format!(
-                    "skips task '{}' because of {}, but {} decides it",
+                    "skips task '{}' by rule {}, but rule {} applies",
                     skipped.task, skipped.why.rule, reason.rule
                 ));
             }
             None => {
                 return Err(format!(
-                    "skips task '{}', which is {} and whose rule does not ask for it",
+                    "skips task '{}', which is {} and whose rule does not skip it",
                     skipped.task,
                     self.tasks[task.at()].state.name()
                 ));
@@ -457,7 +457,7 @@ impl Execution {
     fn completed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
         if self.unsettled > 0 || !self.failed_ends.is_empty() {
             return Err(format!(
-                "comes while {} tasks are unsettled and {} ends of the graph have failed",
+                "comes while {} tasks are unsettled and {} leaves of the graph have failed",
                 self.unsettled,
                 self.failed_ends.len()
             ));
@@ -470,13 +470,10 @@ impl Execution {
     /// log raises times, so what is recorded may lie closer together than what was decided by.
     fn failed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
         if self.unsettled == 0 && self.failed_ends.is_empty() {
-            return Err("comes while no end of the graph has failed".to_owned());
+            return Err("comes although no leaf of the graph has failed".to_owned());
         }
         if self.unsettled > 0 && self.options.timeout.is_none() {
-            return Err(format!(
-                "comes while {} tasks are unsettled, and there is no limit to its time",
-                self.unsettled
-            ));
+            return Err(format!("comes while {} tasks are unsettled and the execution has no timeout", self.unsettled));
         }
         self.end(time, Status::Failed, ended);
         Ok(())
@@ -714,7 +711,7 @@ impl Execution {
         match slot.state {
             TaskState::Running { .. } | TaskState::Deferred { .. } if slot.attempts == attempt => Ok(index),
             state => Err(format!(
-                "is of attempt {attempt} at task '{task}', which is {} after {} attempts",
+                "is for attempt {attempt} of task '{task}', which is {} after {} attempts",
                 state.name(),
                 slot.attempts
             )),

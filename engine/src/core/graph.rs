@@ -61,7 +61,7 @@ pub enum Problem {
     #[error("{0} cannot be empty")]
     Empty(&'static str),
     /// A name is longer than the listing of executions can hold.
-    #[error("the {what} is {bytes} bytes long; at most {LONGEST_NAME} are possible")]
+    #[error("the {what} is {bytes} bytes long; the limit is {LONGEST_NAME} bytes")]
     TooLong {
         /// What is named.
         what: &'static str,
@@ -284,8 +284,8 @@ pub fn difference(old: &Definition, new: &Definition) -> Option<String> {
     };
     let (before, after) = (by_name(old), by_name(new));
     let mut says = Vec::new();
-    says.extend(before.keys().filter(|id| !after.contains_key(*id)).map(|id| format!("task '{id}' is gone")));
-    says.extend(after.keys().filter(|id| !before.contains_key(*id)).map(|id| format!("task '{id}' is new")));
+    says.extend(before.keys().filter(|id| !after.contains_key(*id)).map(|id| format!("task '{id}' was removed")));
+    says.extend(after.keys().filter(|id| !before.contains_key(*id)).map(|id| format!("task '{id}' was added")));
     for (id, task) in &before {
         let Some(now) = after.get(id) else { continue };
         if task.dependencies != now.dependencies {
@@ -297,7 +297,7 @@ pub fn difference(old: &Definition, new: &Definition) -> Option<String> {
         }
         if task.rule != now.rule {
             says.push(format!(
-                "task '{id}' has another trigger rule ({} instead of {})",
+                "task '{id}' has a different trigger rule ({} instead of {})",
                 now.rule.name(),
                 task.rule.name()
             ));
@@ -305,7 +305,7 @@ pub fn difference(old: &Definition, new: &Definition) -> Option<String> {
     }
     let order = |definition: &Definition| definition.tasks.iter().map(|task| task.id.clone()).collect::<Vec<_>>();
     if says.is_empty() && order(old) != order(new) {
-        says.push("the tasks were added in another order".to_owned());
+        says.push("the tasks were added in a different order".to_owned());
     }
     (!says.is_empty()).then(|| says.join("; "))
 }
@@ -326,7 +326,7 @@ fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<
             problems.push(Problem::Empty("task id"));
         }
         if task.id.len() > LONGEST_NAME {
-            problems.push(Problem::TooLong { what: "id of a task", bytes: task.id.len() });
+            problems.push(Problem::TooLong { what: "task id", bytes: task.id.len() });
         }
         if index.insert(task.id.clone(), TaskIndex(at)).is_some() {
             problems.push(Problem::Duplicate(task.id.clone()));

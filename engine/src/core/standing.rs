@@ -214,11 +214,11 @@ impl Standing {
             ExecutionStatus::Waiting,
             format!(
                 "it has waited {seconds} s for a slot: each of the {slots} slots (max_concurrent_tasks) is held by a task \
-                 that does not go on ({holders}), while a thread that belongs to no task waits for this execution"
+                 that makes no progress ({holders}), while a thread outside any task waits for this execution"
             ),
-            "if those tasks wait for that thread, nothing goes on before their timeouts. Let a task give its slot back while \
-             it waits: execution = runner.submit(...); handle.defer_until(lambda: execution.done); execution.result(). Or \
-             raise max_concurrent_tasks",
+            "if those tasks wait for that thread, they are deadlocked until they time out. Release the slot while a task waits: \
+             execution = runner.submit(...); handle.defer_until(lambda: execution.done); execution.result(). Or raise \
+             max_concurrent_tasks",
         )
     }
 
@@ -227,9 +227,9 @@ impl Standing {
     pub fn not_registered(id: ExecutionId, workflow: &str) -> Self {
         Self::because(
             ExecutionStatus::Blocked,
-            format!("workflow '{workflow}' is not registered in the process that has the log"),
+            format!("workflow '{workflow}' is not registered in the process that has the log open"),
             format!(
-                "register workflow '{workflow}' with the graph that it began with (import its module), and it goes on; \
+                "to resume it, register workflow '{workflow}' with the graph that it started with (import its module); \
                  or cancel it: runner.get_execution('{id}').cancel()"
             ),
         )
@@ -240,9 +240,9 @@ impl Standing {
     pub fn other_graph(id: ExecutionId, workflow: &str, difference: &str) -> Self {
         Self::because(
             ExecutionStatus::Blocked,
-            format!("workflow '{workflow}' has another graph now: {difference}"),
+            format!("the graph of workflow '{workflow}' has changed: {difference}"),
             format!(
-                "run it with the graph that it began with; or resume it with this one: runner.resume('{id}'); or \
+                "register the graph that it started with; or resume it with the new graph: runner.resume('{id}'); or \
                  cancel it: runner.get_execution('{id}').cancel()"
             ),
         )
@@ -253,8 +253,8 @@ impl Standing {
     pub fn recovery_is_off(id: ExecutionId) -> Self {
         Self::because(
             ExecutionStatus::Blocked,
-            "recovery is turned off (enable_recovery) in the process that has the log".to_owned(),
-            format!("resume it: runner.resume('{id}'); or open the log with enable_recovery=True"),
+            "recovery is disabled (enable_recovery=False) in the process that has the log open".to_owned(),
+            format!("resume it: runner.resume('{id}'); or reopen the log with enable_recovery=True"),
         )
     }
 
@@ -263,8 +263,8 @@ impl Standing {
     pub fn refused(error: &str) -> Self {
         Self::because(
             ExecutionStatus::Blocked,
-            format!("the log refused what was decided on it: {error}"),
-            "close the log and open it again: the next engine resumes it from what the log has",
+            format!("the log rejected its new events: {error}"),
+            "close and reopen the log: the next engine resumes it from the events that the log holds",
         )
     }
 
@@ -281,8 +281,8 @@ impl Standing {
             ExecutionStatus::Damaged,
             what.to_owned(),
             format!(
-                "it cannot be resumed; `replay {id} verify` says what is damaged. Restore the log from a backup, or do \
-                 its work again under another id. The log's other executions go on"
+                "it cannot be resumed; run `replay {id} verify` to see what is damaged. Restore the log from a backup, or \
+                 start the work again under a new id. Other executions in the log are not affected"
             ),
         )
     }
@@ -292,9 +292,9 @@ impl Standing {
     pub fn not_running(workflow: &str) -> Self {
         Self::because(
             ExecutionStatus::NotRunning,
-            "no process has the log, so nothing runs it".to_owned(),
+            "no process has the log open".to_owned(),
             format!(
-                "open the log with a runner that has workflow '{workflow}' registered with the same graph, and it goes on"
+                "to resume it, open the log with a runner that has workflow '{workflow}' registered with the same graph"
             ),
         )
     }
@@ -304,7 +304,7 @@ impl Standing {
     pub fn paused_and_not_running(id: ExecutionId) -> Self {
         Self::because(
             ExecutionStatus::Paused,
-            "no process has the log".to_owned(),
+            "no process has the log open".to_owned(),
             format!("open the log with a runner and unpause it: runner.get_execution('{id}').resume()"),
         )
     }

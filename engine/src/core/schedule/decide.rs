@@ -216,7 +216,7 @@ impl Decider<'_> {
 }
 
 fn never(expression: &str, timezone: &str) -> Rejection {
-    Rejection::Impossible(format!("'{expression}' in {timezone} never comes"))
+    Rejection::Impossible(format!("'{expression}' in {timezone} never fires"))
 }
 
 /// What the listing shows of a schedule.

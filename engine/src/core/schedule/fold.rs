@@ -54,7 +54,7 @@ pub fn fold(state: Option<Schedule>, id: ScheduleId, recorded: &Recorded) -> Res
 impl Schedule {
     fn begin(id: ScheduleId, recorded: &Recorded) -> Result<Self, IllegalEvent> {
         let ScheduleEvent::Created(created) = &recorded.event else {
-            return Err(recorded.illegal("cannot be the first event; ScheduleCreated is"));
+            return Err(recorded.illegal("cannot be the first event; expected ScheduleCreated"));
         };
         let end = StreamEnd::after_first(recorded)?;
         let ScheduleCreated { name, workflow, expression, timezone, catchup, input, next } = created.clone();
@@ -92,7 +92,7 @@ impl Schedule {
     /// Each event's own change. Checks before it changes anything.
     fn change(&mut self, time: Timestamp, event: &ScheduleEvent) -> Result<(), String> {
         match event {
-            ScheduleEvent::Created(_) => return Err("comes again".to_owned()),
+            ScheduleEvent::Created(_) => return Err("occurs a second time".to_owned()),
             ScheduleEvent::Updated(updated) => {
                 self.expression = updated.expression.clone();
                 self.timezone = updated.timezone.clone();
@@ -124,7 +124,7 @@ impl Schedule {
 
     fn switch(&mut self, enabled: bool) -> Result<(), String> {
         if self.enabled == enabled {
-            return Err(format!("comes when it is {} already", if enabled { "enabled" } else { "disabled" }));
+            return Err(format!("comes while already {}", if enabled { "enabled" } else { "disabled" }));
         }
         self.enabled = enabled;
         Ok(())
@@ -139,17 +139,17 @@ impl Schedule {
         time: Timestamp,
     ) -> Result<(), String> {
         if !self.enabled {
-            return Err("comes when the schedule is disabled".to_owned());
+            return Err("comes while the schedule is disabled".to_owned());
         }
         if self.next != Some(first) {
-            let due = self.next.map_or("nothing".to_owned(), |due| format!("the fire for {}", due.0));
-            return Err(format!("is for {}, and {due} is next", first.0));
+            let due = self.next.map_or("nothing".to_owned(), |due| due.0.to_string());
+            return Err(format!("is for {}, but {due} is due next", first.0));
         }
         if until < first || time < until {
-            return Err(format!("is for {} to {}, at {}", first.0, until.0, time.0));
+            return Err(format!("covers {} to {}, but was recorded at {}", first.0, until.0, time.0));
         }
         if next.is_some_and(|next| next <= until) {
-            return Err("leaves a time behind that it passes".to_owned());
+            return Err("names a next fire time that is already covered".to_owned());
         }
         self.next = next;
         Ok(())

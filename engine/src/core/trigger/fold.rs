@@ -33,11 +33,11 @@ pub fn fold(state: Option<Trigger>, id: TriggerId, recorded: &Recorded) -> Resul
 impl Trigger {
     fn begin(id: TriggerId, recorded: &Recorded) -> Result<Self, IllegalEvent> {
         let TriggerEvent::Defined(definition) = &recorded.event else {
-            return Err(recorded.illegal("cannot be the first event; TriggerDefined is"));
+            return Err(recorded.illegal("cannot be the first event; expected TriggerDefined"));
         };
         let end = StreamEnd::after_first(recorded)?;
         if TriggerId::of(&definition.name) != id {
-            return Err(recorded.illegal("defines a trigger of another stream"));
+            return Err(recorded.illegal("defines a trigger whose name belongs to another stream"));
         }
         let definition = definition.clone();
         Ok(Self { id, definition, enabled: true, fires: 0, drops: 0, end })
@@ -56,7 +56,7 @@ impl Trigger {
         match event {
             TriggerEvent::Defined(definition) => {
                 if definition.name != self.definition.name {
-                    return Err(format!("gives '{}' the name '{}'", self.definition.name, definition.name));
+                    return Err(format!("renames trigger '{}' to '{}'", self.definition.name, definition.name));
                 }
                 self.definition = definition.clone();
             }
@@ -76,14 +76,14 @@ impl Trigger {
 
     fn switch(&mut self, enabled: bool) -> Result<(), String> {
         if self.enabled == enabled {
-            return Err(format!("comes when it is {} already", if enabled { "enabled" } else { "disabled" }));
+            return Err(format!("comes while already {}", if enabled { "enabled" } else { "disabled" }));
         }
         self.enabled = enabled;
         Ok(())
     }
 
     fn must_be_enabled(&self) -> Result<(), String> {
-        if self.enabled { Ok(()) } else { Err("comes when the trigger is disabled".to_owned()) }
+        if self.enabled { Ok(()) } else { Err("comes while the trigger is disabled".to_owned()) }
     }
 
     /// Its id.

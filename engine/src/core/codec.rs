@@ -29,7 +29,7 @@ use super::standing::Standing;
 mod names;
 mod streams;
 
-use names::Among;
+use names::Interned;
 
 pub use super::digest::sha256;
 pub use super::label::{Label, LabelStatus, ScheduleLabel, TriggerLabel};
@@ -88,7 +88,7 @@ pub fn fingerprint(definition: &Definition) -> Fingerprint {
 /// The canonical encoding of a definition: what its fingerprint is the SHA-256 of, and what the log keeps.
 #[must_use]
 pub fn encode_definition(definition: &Definition) -> Vec<u8> {
-    seal(DEFINITION, 0, definition)
+    encode_body(DEFINITION, 0, definition)
 }
 
 /// Reads a definition.
@@ -96,14 +96,14 @@ pub fn encode_definition(definition: &Definition) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_definition(bytes: &[u8]) -> Result<Definition, DecodeError> {
-    let (_, body) = open(DEFINITION, "a definition", bytes)?;
-    decode_among("a definition", body, &mut Names::default())
+    let (_, body) = split_header(DEFINITION, "a definition", bytes)?;
+    decode_interned("a definition", body, &mut Names::default())
 }
 
 /// Encodes a label.
 #[must_use]
 pub fn encode_label(label: &Label) -> Vec<u8> {
-    seal(LABEL, 0, label)
+    encode_body(LABEL, 0, label)
 }
 
 /// Reads a label.
@@ -111,13 +111,13 @@ pub fn encode_label(label: &Label) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`]; never a guess.
 pub fn decode_label(bytes: &[u8]) -> Result<Label, DecodeError> {
-    open(LABEL, "a label", bytes).and_then(|(_, body)| decode("a label", body))
+    split_header(LABEL, "a label", bytes).and_then(|(_, body)| decode("a label", body))
 }
 
 /// Encodes a schedule's label.
 #[must_use]
 pub fn encode_schedule_label(label: &ScheduleLabel) -> Vec<u8> {
-    seal(LABEL, SCHEDULE_LABEL, label)
+    encode_body(LABEL, SCHEDULE_LABEL, label)
 }
 
 /// Reads a schedule's label.
@@ -126,13 +126,13 @@ pub fn encode_schedule_label(label: &ScheduleLabel) -> Vec<u8> {
 /// [`DecodeError`]; never a guess.
 pub fn decode_schedule_label(bytes: &[u8]) -> Result<ScheduleLabel, DecodeError> {
     let what = "a schedule's label";
-    decode(what, open_label(what, SCHEDULE_LABEL, bytes)?)
+    decode(what, label_body(what, SCHEDULE_LABEL, bytes)?)
 }
 
 /// Encodes a trigger's label.
 #[must_use]
 pub fn encode_trigger_label(label: &TriggerLabel) -> Vec<u8> {
-    seal(LABEL, TRIGGER_LABEL, label)
+    encode_body(LABEL, TRIGGER_LABEL, label)
 }
 
 /// Reads a trigger's label.
@@ -141,13 +141,13 @@ pub fn encode_trigger_label(label: &TriggerLabel) -> Vec<u8> {
 /// [`DecodeError`]; never a guess.
 pub fn decode_trigger_label(bytes: &[u8]) -> Result<TriggerLabel, DecodeError> {
     let what = "a trigger's label";
-    decode(what, open_label(what, TRIGGER_LABEL, bytes)?)
+    decode(what, label_body(what, TRIGGER_LABEL, bytes)?)
 }
 
 /// Encodes what an engine says of an execution beside its events.
 #[must_use]
 pub fn encode_standing(standing: &Standing) -> Vec<u8> {
-    seal(LABEL, STANDING, standing)
+    encode_body(LABEL, STANDING, standing)
 }
 
 /// Reads what [`encode_standing`] wrote.
@@ -156,11 +156,11 @@ pub fn encode_standing(standing: &Standing) -> Vec<u8> {
 /// [`DecodeError`]; never a guess.
 pub fn decode_standing(bytes: &[u8]) -> Result<Standing, DecodeError> {
     let what = "the standing of an execution";
-    decode(what, open_label(what, STANDING, bytes)?)
+    decode(what, label_body(what, STANDING, bytes)?)
 }
 
-fn open_label<'a>(what: &'static str, wanted: u16, bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {
-    match open(LABEL, what, bytes)? {
+fn label_body<'a>(what: &'static str, wanted: u16, bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+    match split_header(LABEL, what, bytes)? {
         (kind, body) if kind == wanted => Ok(body),
         _ => Err(DecodeError::Foreign { expected: what, found: bytes[..bytes.len().min(HEADER)].to_vec() }),
     }
@@ -171,22 +171,22 @@ fn open_label<'a>(what: &'static str, wanted: u16, bytes: &'a [u8]) -> Result<&'
 pub fn encode_event(event: &Event) -> Vec<u8> {
     let kind = event.kind();
     match event {
-        Event::ExecutionStarted(body) => seal(EVENT, kind, body),
-        Event::ContextWritten(body) => seal(EVENT, kind, body),
-        Event::ContextRemoved(body) => seal(EVENT, kind, body),
-        Event::TaskStarted(body) => seal(EVENT, kind, body),
-        Event::TaskCompleted(body) => seal(EVENT, kind, body),
-        Event::TaskFailed(body) => seal(EVENT, kind, body),
-        Event::TaskSkipped(body) => seal(EVENT, kind, body),
-        Event::TaskAbandoned(body) => seal(EVENT, kind, body),
-        Event::TaskDeferred(body) => seal(EVENT, kind, body),
-        Event::TaskResumed(body) => seal(EVENT, kind, body),
+        Event::ExecutionStarted(body) => encode_body(EVENT, kind, body),
+        Event::ContextWritten(body) => encode_body(EVENT, kind, body),
+        Event::ContextRemoved(body) => encode_body(EVENT, kind, body),
+        Event::TaskStarted(body) => encode_body(EVENT, kind, body),
+        Event::TaskCompleted(body) => encode_body(EVENT, kind, body),
+        Event::TaskFailed(body) => encode_body(EVENT, kind, body),
+        Event::TaskSkipped(body) => encode_body(EVENT, kind, body),
+        Event::TaskAbandoned(body) => encode_body(EVENT, kind, body),
+        Event::TaskDeferred(body) => encode_body(EVENT, kind, body),
+        Event::TaskResumed(body) => encode_body(EVENT, kind, body),
         Event::ExecutionPaused(body) | Event::ExecutionUnpaused(body) | Event::CancelRequested(body) => {
-            seal(EVENT, kind, body)
+            encode_body(EVENT, kind, body)
         }
-        Event::ExecutionRecovered(body) => seal(EVENT, kind, body),
+        Event::ExecutionRecovered(body) => encode_body(EVENT, kind, body),
         Event::ExecutionCompleted(body) | Event::ExecutionFailed(body) | Event::ExecutionCancelled(body) => {
-            seal(EVENT, kind, body)
+            encode_body(EVENT, kind, body)
         }
     }
 }
@@ -205,7 +205,7 @@ pub fn encode_event(event: &Event) -> Vec<u8> {
 /// # Ok::<(), cloacina_engine::core::codec::DecodeError>(())
 /// ```
 pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
-    decode_event_among(bytes, &mut Names::none())
+    decode_event_among(bytes, &mut Names::disabled())
 }
 
 /// Reads an event of many: names that it shares with those read before with the same `names` are kept once.
@@ -213,14 +213,14 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
 /// # Errors
 /// As [`decode_event`].
 pub fn decode_event_among(bytes: &[u8], names: &mut Names) -> Result<Event, DecodeError> {
-    let (kind, body) = open(EVENT, "an event", bytes)?;
+    let (kind, body) = split_header(EVENT, "an event", bytes)?;
     let what = Event::kind_name(kind);
     Ok(match kind {
         1 => Event::ExecutionStarted(decode::<ExecutionStarted>(what, body)?),
-        2 => Event::ContextWritten(decode_among(what, body, names)?),
-        3 => Event::ContextRemoved(decode_among(what, body, names)?),
-        4 => Event::TaskStarted(decode_among(what, body, names)?),
-        5 => Event::TaskCompleted(decode_among(what, body, names)?),
+        2 => Event::ContextWritten(decode_interned(what, body, names)?),
+        3 => Event::ContextRemoved(decode_interned(what, body, names)?),
+        4 => Event::TaskStarted(decode_interned(what, body, names)?),
+        5 => Event::TaskCompleted(decode_interned(what, body, names)?),
         6 => Event::TaskFailed(decode::<TaskFailed>(what, body)?),
         7 => Event::TaskSkipped(decode::<TaskSkipped>(what, body)?),
         8 => Event::TaskAbandoned(decode::<TaskAbandoned>(what, body)?),
@@ -304,7 +304,7 @@ impl StreamEvent for Event {
     }
 }
 
-fn seal(magic: u8, kind: u16, body: &impl Encode) -> Vec<u8> {
+fn encode_body(magic: u8, kind: u16, body: &impl Encode) -> Vec<u8> {
     let [low, high] = kind.to_le_bytes();
     let mut bytes = Vec::with_capacity(64);
     bytes.extend([magic, CODEC, FORMAT, low, high]);
@@ -332,11 +332,11 @@ fn decode<T: for<'a> BorrowDecode<'a, ()>>(what: &str, body: &[u8]) -> Result<T,
     decode_with(what, body, ())
 }
 
-fn decode_among<'a, 'n, T>(what: &str, body: &'a [u8], names: &'n mut Names) -> Result<T, DecodeError>
+fn decode_interned<'a, 'n, T>(what: &str, body: &'a [u8], names: &'n mut Names) -> Result<T, DecodeError>
 where
-    Among<T>: BorrowDecode<'a, &'n mut Names>,
+    Interned<T>: BorrowDecode<'a, &'n mut Names>,
 {
-    decode_with(what, body, names).map(|Among(value)| value)
+    decode_with(what, body, names).map(|Interned(value)| value)
 }
 
 /// Decodes with a limit that grows with the text, in steps, since bincode wants it as a constant. Sixty-four bytes of
@@ -344,17 +344,17 @@ where
 fn decode_with<'a, C, T: BorrowDecode<'a, C>>(what: &str, body: &'a [u8], context: C) -> Result<T, DecodeError> {
     let standard = config::standard();
     let decoded = match body.len() {
-        0..=1_024 => decode_within(body, standard.with_limit::<{ 1 << 16 }>(), context),
-        1_025..=65_536 => decode_within(body, standard.with_limit::<{ 1 << 22 }>(), context),
-        65_537..=4_194_304 => decode_within(body, standard.with_limit::<{ 1 << 28 }>(), context),
-        _ => decode_within(body, standard.with_limit::<{ 1 << 34 }>(), context),
+        0..=1_024 => decode_limited(body, standard.with_limit::<{ 1 << 16 }>(), context),
+        1_025..=65_536 => decode_limited(body, standard.with_limit::<{ 1 << 22 }>(), context),
+        65_537..=4_194_304 => decode_limited(body, standard.with_limit::<{ 1 << 28 }>(), context),
+        _ => decode_limited(body, standard.with_limit::<{ 1 << 34 }>(), context),
     };
     let broken = |why: String| DecodeError::Broken { what: what.to_owned(), why };
     let (value, used) = decoded.map_err(|error| broken(error.to_string()))?;
     if used == body.len() { Ok(value) } else { Err(broken(format!("{} bytes are left over", body.len() - used))) }
 }
 
-fn decode_within<'a, C, T: BorrowDecode<'a, C>>(
+fn decode_limited<'a, C, T: BorrowDecode<'a, C>>(
     body: &'a [u8],
     config: impl Config,
     context: C,

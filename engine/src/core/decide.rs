@@ -213,7 +213,7 @@ pub fn decide(state: &mut Execution, command: Command, now: Timestamp) -> Result
         _ => BTreeMap::new(),
     };
     let mut decider = Decider { state, graphs: &graphs, now, decision: Decision::default() };
-    decider.take(command)?;
+    decider.handle(command)?;
     decider.follow_up()?;
     Ok(decider.decision)
 }
@@ -255,7 +255,7 @@ impl Decider<'_> {
         Ok(())
     }
 
-    fn take(&mut self, command: Command) -> Result<(), Rejection> {
+    fn handle(&mut self, command: Command) -> Result<(), Rejection> {
         if self.state.status().is_final() {
             return Err(match command {
                 Command::AttemptFinished { .. } => {
@@ -368,7 +368,7 @@ impl Decider<'_> {
     fn timers_fired(&mut self, jitter: Jitter) -> Result<(), Rejection> {
         while let Some((due, timer)) = self.state.next_timer().filter(|(due, _)| *due <= self.now) {
             match timer {
-                Timer::Retry(task) => self.state.end_wait(task, due),
+                Timer::Retry(task) => self.state.end_retry_delay(task, due),
                 Timer::TaskTimeout(task) => self.time_out(task, jitter)?,
                 // A task that ran out of time just now may have been the last one: then that is how the execution ends.
                 Timer::ExecutionTimeout => {

@@ -72,33 +72,33 @@ pub fn plan(events: &[(Seq, Event)], what: &[What]) -> Result<BTreeMap<Seq, Even
     let mut erased = BTreeMap::new();
     for what in what {
         match what {
-            What::Key(key) => erased.extend(writes_to(events, key)?),
+            What::Key(key) => erased.extend(redacted_writes(events, key)?),
             What::Seq(seq) => {
                 let found = events.iter().find(|(found, _)| found == seq);
                 let (_, event) = found.ok_or(NothingToErase::NoSeq { seq: *seq, events: events.len() as u64 })?;
-                let left = without_value(event).ok_or(NothingToErase::NoValue { seq: *seq, event: event.name() })?;
+                let left = redacted(event).ok_or(NothingToErase::NoValue { seq: *seq, event: event.name() })?;
                 erased.insert(*seq, left);
             }
         }
     }
-    let says_an_error = erased.values().any(|event| !matches!(event, Event::ContextWritten(_)));
+    let erases_error = erased.values().any(|event| !matches!(event, Event::ContextWritten(_)));
     if let Some((_, event)) = events.last() {
-        erased.entry(*end).or_insert_with(|| without_digest(event, says_an_error));
+        erased.entry(*end).or_insert_with(|| redacted_end(event, erases_error));
     }
     Ok(erased)
 }
 
-fn writes_to(events: &[(Seq, Event)], key: &str) -> Result<BTreeMap<Seq, Event>, NothingToErase> {
+fn redacted_writes(events: &[(Seq, Event)], key: &str) -> Result<BTreeMap<Seq, Event>, NothingToErase> {
     let writes = events.iter().filter(|(_, event)| matches!(event, Event::ContextWritten(write) if *write.key == *key));
     let erased: BTreeMap<Seq, Event> =
-        writes.filter_map(|(seq, event)| without_value(event).map(|event| (*seq, event))).collect();
+        writes.filter_map(|(seq, event)| redacted(event).map(|event| (*seq, event))).collect();
     if erased.is_empty() {
-        return Err(NothingToErase::NoKey { key: key.to_owned(), written: written(events) });
+        return Err(NothingToErase::NoKey { key: key.to_owned(), written: written_keys(events) });
     }
     Ok(erased)
 }
 
-fn written(events: &[(Seq, Event)]) -> Vec<String> {
+fn written_keys(events: &[(Seq, Event)]) -> Vec<String> {
     let mut keys: Vec<String> = events
         .iter()
         .filter_map(|(_, event)| match event {
@@ -112,7 +112,7 @@ fn written(events: &[(Seq, Event)]) -> Vec<String> {
 }
 
 /// An event without what it says, if it says anything.
-fn without_value(event: &Event) -> Option<Event> {
+fn redacted(event: &Event) -> Option<Event> {
     Some(match event {
         Event::ContextWritten(write) => {
             let mut write = write.clone();
@@ -124,11 +124,11 @@ fn without_value(event: &Event) -> Option<Event> {
             failed.error = TaskError { message: ERASED_TEXT.into(), traceback: None, hint: None, ..failed.error };
             Event::TaskFailed(failed)
         }
-        Event::ExecutionPaused(request) => Event::ExecutionPaused(without_reason(request)),
-        Event::ExecutionUnpaused(request) => Event::ExecutionUnpaused(without_reason(request)),
-        Event::CancelRequested(request) => Event::CancelRequested(without_reason(request)),
+        Event::ExecutionPaused(request) => Event::ExecutionPaused(redacted_request(request)),
+        Event::ExecutionUnpaused(request) => Event::ExecutionUnpaused(redacted_request(request)),
+        Event::CancelRequested(request) => Event::CancelRequested(redacted_request(request)),
         Event::ExecutionCompleted(_) | Event::ExecutionFailed(_) | Event::ExecutionCancelled(_) => {
-            without_digest(event, true)
+            redacted_end(event, true)
         }
         _ => return None,
     })
@@ -146,14 +146,14 @@ pub fn attributed(event: Event, erasure: &Erasure) -> Event {
     }
 }
 
-fn without_reason(request: &Request) -> Request {
+fn redacted_request(request: &Request) -> Request {
     Request { by: ERASED_TEXT.into(), reason: request.reason.as_ref().map(|_| ERASED_TEXT.into()) }
 }
 
 /// The end of an execution without the digest of its context, and perhaps without its reason.
-fn without_digest(event: &Event, and_reason: bool) -> Event {
+fn redacted_end(event: &Event, erase_reason: bool) -> Event {
     let left = |ended: &ExecutionEnded| {
-        let has_reason = and_reason && !ended.reason.is_empty();
+        let has_reason = erase_reason && !ended.reason.is_empty();
         let reason = if has_reason { ERASED_TEXT.into() } else { ended.reason.clone() };
         ExecutionEnded { reason, context: [0; 32] }
     };

@@ -18,7 +18,7 @@ use super::event::{
 use super::graph::{Graph, TaskIndex, difference};
 use super::json::Json;
 use super::rule::{self, Facts};
-use super::state::{Counting, Execution, ExecutionClock, Failure, Status, TaskSlot, TaskState, Timer};
+use super::state::{Execution, ExecutionClock, Failure, Status, TaskSlot, TaskState, TimeoutStart, Timer};
 use super::time::Timestamp;
 
 /// Finds the graph of a definition.
@@ -124,7 +124,7 @@ impl Execution {
             recoveries: 0,
             inputs_missing: started.inputs,
             tasks,
-            named: TaskIndex(0),
+            last_named: TaskIndex(0),
             unsettled: graph.len(),
             failed_ends: Default::default(),
             ready: Default::default(),
@@ -139,9 +139,9 @@ impl Execution {
             joins: Joins::default(),
             graph,
         };
-        state.count_time(time);
+        state.update_clock(time);
         if state.inputs_missing == 0 {
-            state.ask_roots();
+            state.evaluate_roots();
         }
         state
     }
@@ -159,7 +159,7 @@ impl Execution {
             return Err(illegal(format!("comes while {} more input values are expected", self.inputs_missing)));
         }
         self.change(seq, time, event, graphs).map_err(illegal)?;
-        self.count_time(time);
+        self.update_clock(time);
         self.end.advance(&happened);
         Ok(())
     }
@@ -168,8 +168,8 @@ impl Execution {
     fn change(&mut self, seq: Seq, time: Timestamp, event: &Event, graphs: &dyn Graphs) -> Result<(), String> {
         match event {
             Event::ExecutionStarted(_) => Err("occurs a second time".to_owned()),
-            Event::ContextWritten(write) => self.written(seq, &write.origin, &write.key, Some(&write.value)),
-            Event::ContextRemoved(removal) => self.written(seq, &removal.origin, &removal.key, None),
+            Event::ContextWritten(write) => self.context_written(seq, &write.origin, &write.key, Some(&write.value)),
+            Event::ContextRemoved(removal) => self.context_written(seq, &removal.origin, &removal.key, None),
             Event::TaskStarted(started) => self.task_started(time, started),
             Event::TaskCompleted(completed) => self.task_completed(seq, time, completed),
             Event::TaskFailed(failed) => self.task_failed(seq, time, failed),
@@ -177,32 +177,32 @@ impl Execution {
             Event::TaskAbandoned(abandoned) => self.task_abandoned(abandoned),
             Event::TaskDeferred(deferred) => self.task_deferred(time, deferred),
             Event::TaskResumed(resumed) => self.task_resumed(time, resumed),
-            Event::ExecutionPaused(_) => self.switch(Status::Running, Status::Paused),
-            Event::ExecutionUnpaused(_) => self.switch(Status::Paused, Status::Running),
+            Event::ExecutionPaused(_) => self.change_status(Status::Running, Status::Paused),
+            Event::ExecutionUnpaused(_) => self.change_status(Status::Paused, Status::Running),
             Event::CancelRequested(_) => Ok(()),
-            Event::ExecutionRecovered(recovered) => self.recovered(recovered, graphs),
-            Event::ExecutionCompleted(ended) => self.completed(time, ended),
-            Event::ExecutionFailed(ended) => self.failed(time, ended),
+            Event::ExecutionRecovered(recovered) => self.execution_recovered(recovered, graphs),
+            Event::ExecutionCompleted(ended) => self.execution_completed(time, ended),
+            Event::ExecutionFailed(ended) => self.execution_failed(time, ended),
             Event::ExecutionCancelled(ended) => {
-                self.end(time, Status::Cancelled, ended);
+                self.finish(time, Status::Cancelled, ended);
                 Ok(())
             }
         }
     }
 
-    fn written(&mut self, seq: Seq, origin: &Origin, key: &Key, value: Option<&Json>) -> Result<(), String> {
+    fn context_written(&mut self, seq: Seq, origin: &Origin, key: &Key, value: Option<&Json>) -> Result<(), String> {
         match origin {
             Origin::Input => {
                 let ledger = Arc::make_mut(&mut self.ledger);
                 self.input = ledger.commit(&self.input, None, [(key.clone(), value.cloned(), seq)]);
                 self.inputs_missing -= 1;
                 if self.inputs_missing == 0 {
-                    self.ask_roots();
+                    self.evaluate_roots();
                 }
             }
             Origin::Task { task, attempt } => {
                 let task = self.running_attempt(task, *attempt)?;
-                self.named = task;
+                self.last_named = task;
                 self.tasks[task.at()].pending.push((key.clone(), value.cloned(), seq));
             }
         }
@@ -210,7 +210,7 @@ impl Execution {
     }
 
     fn task_started(&mut self, time: Timestamp, started: &TaskStarted) -> Result<(), String> {
-        let task = self.known(&started.task)?;
+        let task = self.find_task(&started.task)?;
         let slot = &self.tasks[task.at()];
         let may_start = self.status == Status::Running
             && match slot.state {
@@ -223,7 +223,7 @@ impl Execution {
                 "starts task '{}', which is {} and waits for {} tasks, in an execution that is {}",
                 started.task,
                 slot.state.name(),
-                slot.waits,
+                slot.unsettled_upstream,
                 self.status.name()
             ));
         }
@@ -236,26 +236,26 @@ impl Execution {
         if let TaskState::WaitingRetry { due } = slot.state {
             self.timers.remove(&(due, Timer::Retry(task)));
         }
-        self.look_around(task);
+        self.resolve_inputs(task);
         self.ready.remove(&task);
         self.undecided.remove(&task);
-        self.named = task;
+        self.last_named = task;
         let ledger = self.ledger.clone();
         let slot = &mut self.tasks[task.at()];
         slot.attempts = started.attempt;
         slot.started.get_or_insert(time);
         slot.ledger_at_start = Some(ledger);
-        slot.ran = 0;
-        slot.counting = Counting::FromStart;
-        self.run(task, time, started.worker);
+        slot.ran_micros = 0;
+        slot.timeout_start = TimeoutStart::AttemptStart;
+        self.occupy_slot(task, time, started.worker);
         Ok(())
     }
 
     /// An attempt has a slot, from now on.
-    fn run(&mut self, task: TaskIndex, since: Timestamp, worker: u32) {
+    fn occupy_slot(&mut self, task: TaskIndex, since: Timestamp, worker: u32) {
         self.running.insert(task);
         self.tasks[task.at()].state = TaskState::Running { since, worker };
-        if let Some(due) = self.task_due(task) {
+        if let Some(due) = self.attempt_deadline(task) {
             self.timers.insert((due, Timer::TaskTimeout(task)));
         }
     }
@@ -265,16 +265,16 @@ impl Execution {
         let TaskState::Running { since, .. } = self.tasks[task.at()].state else {
             return Err(format!("defers task '{}', which is already deferred", deferred.task));
         };
-        self.stop_running(task);
+        self.end_attempt(task);
         self.running.insert(task);
         self.deferred.insert(task);
         let slot = &mut self.tasks[task.at()];
-        let counted_from = match slot.counting {
-            Counting::FromStart => since,
-            Counting::NotYet => time,
-            Counting::From(from) => from.max(since),
+        let counted_from = match slot.timeout_start {
+            TimeoutStart::AttemptStart => since,
+            TimeoutStart::NotYet => time,
+            TimeoutStart::At(from) => from.max(since),
         };
-        slot.ran = slot.ran.saturating_add(time.micros_since(counted_from));
+        slot.ran_micros = slot.ran_micros.saturating_add(time.micros_since(counted_from));
         slot.state = TaskState::Deferred { since: time };
         Ok(())
     }
@@ -284,14 +284,14 @@ impl Execution {
         if !self.deferred.remove(&task) {
             return Err(format!("resumes task '{}', which is not deferred", resumed.task));
         }
-        self.tasks[task.at()].counting = Counting::FromStart;
-        self.run(task, time, resumed.worker);
+        self.tasks[task.at()].timeout_start = TimeoutStart::AttemptStart;
+        self.occupy_slot(task, time, resumed.worker);
         Ok(())
     }
 
     fn task_completed(&mut self, seq: Seq, time: Timestamp, completed: &TaskCompleted) -> Result<(), String> {
         let task = self.running_attempt(&completed.task, completed.attempt)?;
-        self.stop_running(task);
+        self.end_attempt(task);
         let slot = &mut self.tasks[task.at()];
         if !completed.reads.keys.iter().any(|read| matches!(read.seen, Seen::Undeclared(_))) {
             // Nobody asks for it any more. And while it is held, each write below would copy what it shares with it.
@@ -306,7 +306,7 @@ impl Execution {
 
     fn task_failed(&mut self, seq: Seq, time: Timestamp, failed: &TaskFailed) -> Result<(), String> {
         let task = self.running_attempt(&failed.task, failed.attempt)?;
-        self.stop_running(task);
+        self.end_attempt(task);
         let slot = &mut self.tasks[task.at()];
         slot.pending.clear();
         slot.failures += 1;
@@ -329,7 +329,7 @@ impl Execution {
     }
 
     fn task_skipped(&mut self, seq: Seq, time: Timestamp, skipped: &TaskSkipped) -> Result<(), String> {
-        let task = self.known(&skipped.task)?;
+        let task = self.find_task(&skipped.task)?;
         match self.to_skip.get(&task) {
             Some(reason) if reason.failure == skipped.why.failure => {}
             None if self.undecided.remove(&task) => {}
@@ -348,7 +348,7 @@ impl Execution {
             }
         }
         self.to_skip.remove(&task);
-        self.look_around(task);
+        self.resolve_inputs(task);
         let slot = &mut self.tasks[task.at()];
         slot.gives = slot.sees.clone();
         slot.skipped = Some(Box::new(skipped.why.clone()));
@@ -359,7 +359,7 @@ impl Execution {
     fn task_abandoned(&mut self, abandoned: &TaskAbandoned) -> Result<(), String> {
         let task = self.running_attempt(&abandoned.task, abandoned.attempt)?;
         let was_deferred = self.deferred.contains(&task);
-        self.stop_running(task);
+        self.end_attempt(task);
         let slot = &mut self.tasks[task.at()];
         slot.pending.clear();
         slot.state = TaskState::Pending;
@@ -368,14 +368,14 @@ impl Execution {
             slot.deaths += 1;
         }
         // In another graph than it started in it may have to wait, or not to run at all.
-        if slot.waits == 0 {
-            self.look_around(task);
-            self.ask(task);
+        if slot.unsettled_upstream == 0 {
+            self.resolve_inputs(task);
+            self.evaluate_rule(task);
         }
         Ok(())
     }
 
-    fn switch(&mut self, from: Status, to: Status) -> Result<(), String> {
+    fn change_status(&mut self, from: Status, to: Status) -> Result<(), String> {
         if self.status != from {
             return Err(format!("comes while the execution is {}", self.status.name()));
         }
@@ -383,14 +383,14 @@ impl Execution {
         Ok(())
     }
 
-    fn recovered(&mut self, recovered: &ExecutionRecovered, graphs: &dyn Graphs) -> Result<(), String> {
+    fn execution_recovered(&mut self, recovered: &ExecutionRecovered, graphs: &dyn Graphs) -> Result<(), String> {
         if recovered.definition != self.fingerprint {
             let graph = graphs
                 .graph(recovered.definition)
                 .ok_or_else(|| format!("names the definition {}, which the log does not have", recovered.definition))?;
-            self.go_on_with(graph);
+            self.switch_graph(graph);
             self.fingerprint = recovered.definition;
-            self.arm_task_timeouts();
+            self.rearm_task_timeouts();
         }
         self.environment = recovered.environment.clone();
         self.recoveries += 1;
@@ -400,7 +400,7 @@ impl Execution {
 
     /// Takes another definition. With the same graph nothing else changes but timeouts. With another one, tasks of the same name keep
     /// what happened to them, and the rest is derived anew.
-    fn go_on_with(&mut self, graph: Arc<Graph>) {
+    fn switch_graph(&mut self, graph: Arc<Graph>) {
         let old = std::mem::replace(&mut self.graph, graph);
         if difference(old.definition(), self.graph.definition()).is_none() {
             return;
@@ -422,7 +422,7 @@ impl Execution {
         for task in graph.tasks() {
             let waits = graph.upstream(task).iter().filter(|up| self.tasks[up.at()].state.settled().is_none()).count();
             let slot = &mut self.tasks[task.at()];
-            slot.waits = u32::try_from(waits).unwrap_or(u32::MAX);
+            slot.unsettled_upstream = u32::try_from(waits).unwrap_or(u32::MAX);
             match slot.state {
                 TaskState::Pending => slot.sees = None,
                 TaskState::Running { .. } => {
@@ -443,43 +443,43 @@ impl Execution {
                 _ => {}
             }
             match self.tasks[task.at()].state.settled() {
-                Some(settled) => self.note_end(task, settled),
+                Some(settled) => self.record_failed_end(task, settled),
                 None => self.unsettled += 1,
             }
         }
         for task in graph.tasks() {
-            if self.tasks[task.at()].waits == 0 {
-                self.ask(task);
+            if self.tasks[task.at()].unsettled_upstream == 0 {
+                self.evaluate_rule(task);
             }
         }
     }
 
-    fn completed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
+    fn execution_completed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
         if self.unsettled > 0 || !self.failed_ends.is_empty() {
             return Err(format!(
-                "comes while {} tasks are unsettled and {} leaves of the graph have failed",
+                "comes while {} tasks are unsettled and {} tasks at the end of the graph have failed",
                 self.unsettled,
                 self.failed_ends.len()
             ));
         }
-        self.end(time, Status::Completed, ended);
+        self.finish(time, Status::Completed, ended);
         Ok(())
     }
 
     /// Failed with tasks unsettled is an execution that ran out of time. Whether its time was over cannot be told here: the
     /// log raises times, so what is recorded may lie closer together than what was decided by.
-    fn failed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
+    fn execution_failed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
         if self.unsettled == 0 && self.failed_ends.is_empty() {
-            return Err("comes although no leaf of the graph has failed".to_owned());
+            return Err("comes although no task at the end of the graph has failed".to_owned());
         }
         if self.unsettled > 0 && self.options.timeout.is_none() {
             return Err(format!("comes while {} tasks are unsettled and the execution has no timeout", self.unsettled));
         }
-        self.end(time, Status::Failed, ended);
+        self.finish(time, Status::Failed, ended);
         Ok(())
     }
 
-    fn end(&mut self, time: Timestamp, status: Status, ended: &ExecutionEnded) {
+    fn finish(&mut self, time: Timestamp, status: Status, ended: &ExecutionEnded) {
         self.status = status;
         self.reason = ended.reason.clone();
         self.timers.clear();
@@ -506,35 +506,35 @@ impl Execution {
         slot.ended_seq = Some(seq);
         self.unsettled -= 1;
         if let Some(settled) = state.settled() {
-            self.note_end(task, settled);
+            self.record_failed_end(task, settled);
         }
         let graph = self.graph.clone();
         for &down in graph.downstream(task) {
-            self.tasks[down.at()].waits -= 1;
-            if self.tasks[down.at()].waits == 0 {
-                self.ask(down);
+            self.tasks[down.at()].unsettled_upstream -= 1;
+            if self.tasks[down.at()].unsettled_upstream == 0 {
+                self.evaluate_rule(down);
             }
         }
     }
 
-    fn note_end(&mut self, task: TaskIndex, settled: Settled) {
+    fn record_failed_end(&mut self, task: TaskIndex, settled: Settled) {
         if rule::is_failure(settled) && self.graph.downstream(task).is_empty() {
             self.failed_ends.insert(task);
         }
     }
 
-    fn ask_roots(&mut self) {
+    fn evaluate_roots(&mut self) {
         for task in self.graph.roots() {
-            self.ask(task);
+            self.evaluate_rule(task);
         }
     }
 
     /// Asks the rule of a task for which everything upstream is settled.
-    fn ask(&mut self, task: TaskIndex) {
+    fn evaluate_rule(&mut self, task: TaskIndex) {
         if self.tasks[task.at()].state != TaskState::Pending {
             return;
         }
-        if self.asks_for_erased(task) {
+        if self.rule_reads_erased(task) {
             self.undecided.insert(task);
             return;
         }
@@ -548,21 +548,21 @@ impl Execution {
         }
     }
 
-    fn asks_for_erased(&mut self, task: TaskIndex) -> bool {
+    fn rule_reads_erased(&mut self, task: TaskIndex) -> bool {
         let graph = self.graph.clone();
         let rule = &graph.definition().tasks[task.at()].rule;
         if !matches!(rule, super::definition::TriggerRule::When(_)) {
             return false;
         }
-        self.look_around(task);
-        rule::asks_for_erased(rule, &self.sees(task))
+        self.resolve_inputs(task);
+        rule::reads_erased(rule, &self.sees(task))
     }
 
     fn skip_reason(&mut self, task: TaskIndex) -> Option<SkipReason> {
         let graph = self.graph.clone();
         let rule = &graph.definition().tasks[task.at()].rule;
         if let super::definition::TriggerRule::When(_) = rule {
-            self.look_around(task);
+            self.resolve_inputs(task);
         }
         let dependencies: Vec<(&TaskId, Settled)> = graph
             .dependencies(task)
@@ -587,7 +587,7 @@ impl Execution {
     }
 
     /// Finds out what a task's ancestry gives it, once everything upstream is settled.
-    fn look_around(&mut self, task: TaskIndex) {
+    fn resolve_inputs(&mut self, task: TaskIndex) {
         if self.tasks[task.at()].sees.is_some() {
             return;
         }
@@ -609,27 +609,27 @@ impl Execution {
 
     /// Counts the execution's time anew.
     fn restart_clock(&mut self) {
-        self.stop_clock();
+        self.disarm_execution_timeout();
         self.clock = ExecutionClock::default();
     }
 
-    fn stop_clock(&mut self) {
+    fn disarm_execution_timeout(&mut self) {
         if let Some(due) = self.clock.due.take() {
             self.timers.remove(&(due, Timer::ExecutionTimeout));
         }
     }
 
     /// Counts the execution's time, unless all that it does is to wait: then its clock stands still.
-    fn count_time(&mut self, now: Timestamp) {
-        let only_waits = !self.deferred.is_empty() && self.deferred.len() == self.running.len();
+    fn update_clock(&mut self, now: Timestamp) {
+        let all_deferred = !self.deferred.is_empty() && self.deferred.len() == self.running.len();
         let Some(timeout) = self.options.timeout.filter(|_| !self.status.is_final()) else { return };
         match self.clock.since {
-            Some(since) if only_waits => {
+            Some(since) if all_deferred => {
                 self.clock.counted = self.clock.counted.saturating_add(now.micros_since(since));
                 self.clock.since = None;
-                self.stop_clock();
+                self.disarm_execution_timeout();
             }
-            None if !only_waits => {
+            None if !all_deferred => {
                 let due = now.after(timeout).before(self.clock.counted);
                 self.clock.since = Some(now);
                 self.clock.due = Some(due);
@@ -640,29 +640,29 @@ impl Execution {
     }
 
     /// A timeout is no part of the graph: whatever definition it goes on with may give the tasks that run another one.
-    fn arm_task_timeouts(&mut self) {
+    fn rearm_task_timeouts(&mut self) {
         self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
         for task in self.running.clone() {
-            if let Some(due) = self.task_due(task) {
+            if let Some(due) = self.attempt_deadline(task) {
                 self.timers.insert((due, Timer::TaskTimeout(task)));
             }
         }
     }
 
     /// When the time of the attempt that runs at a task is over.
-    fn task_due(&self, task: TaskIndex) -> Option<Timestamp> {
+    fn attempt_deadline(&self, task: TaskIndex) -> Option<Timestamp> {
         let slot = &self.tasks[task.at()];
         let TaskState::Running { since, .. } = slot.state else { return None };
-        let from = match slot.counting {
-            Counting::FromStart => since,
-            Counting::NotYet => return None,
-            Counting::From(time) => time,
+        let from = match slot.timeout_start {
+            TimeoutStart::AttemptStart => since,
+            TimeoutStart::NotYet => return None,
+            TimeoutStart::At(time) => time,
         };
-        self.task_timeout(task).map(|timeout| from.after(timeout).before(slot.ran))
+        self.task_timeout(task).map(|timeout| from.after(timeout).before(slot.ran_micros))
     }
 
     /// Ends the wait before a task's next attempt. That it is over is no event: it follows from the state and the time.
-    pub(super) fn end_wait(&mut self, task: TaskIndex, due: Timestamp) {
+    pub(super) fn end_retry_delay(&mut self, task: TaskIndex, due: Timestamp) {
         if self.timers.remove(&(due, Timer::Retry(task))) {
             self.ready.insert(task);
         }
@@ -674,31 +674,31 @@ impl Execution {
     /// No such attempt runs.
     pub fn count_attempt(&mut self, task: &str, attempt: Attempt, from: Option<Timestamp>) -> Result<(), String> {
         let task = self.running_attempt(task, attempt)?;
-        if let Some(due) = self.task_due(task) {
+        if let Some(due) = self.attempt_deadline(task) {
             self.timers.remove(&(due, Timer::TaskTimeout(task)));
         }
-        self.tasks[task.at()].counting = from.map_or(Counting::NotYet, Counting::From);
-        if let Some(due) = self.task_due(task) {
+        self.tasks[task.at()].timeout_start = from.map_or(TimeoutStart::NotYet, TimeoutStart::At);
+        if let Some(due) = self.attempt_deadline(task) {
             self.timers.insert((due, Timer::TaskTimeout(task)));
         }
         Ok(())
     }
 
-    fn stop_running(&mut self, task: TaskIndex) {
+    fn end_attempt(&mut self, task: TaskIndex) {
         self.running.remove(&task);
         self.deferred.remove(&task);
-        if let Some(due) = self.task_due(task) {
+        if let Some(due) = self.attempt_deadline(task) {
             self.timers.remove(&(due, Timer::TaskTimeout(task)));
         }
     }
 
-    fn known(&self, task: &str) -> Result<TaskIndex, String> {
+    fn find_task(&self, task: &str) -> Result<TaskIndex, String> {
         // Events come in runs that name one task: what comes with it in a decision, and all where one task runs at a time. A
         // run begins with the task that the engine starts next, which is the first that is ready.
-        let likely = [Some(&self.named), self.ready.first()];
+        let likely = [Some(&self.last_named), self.ready.first()];
         let tasks = &self.graph.definition().tasks;
-        let is_meant = |index: &&TaskIndex| tasks.get(index.at()).is_some_and(|likely| *likely.id == *task);
-        if let Some(index) = likely.into_iter().flatten().find(is_meant) {
+        let matches_name = |index: &&TaskIndex| tasks.get(index.at()).is_some_and(|likely| *likely.id == *task);
+        if let Some(index) = likely.into_iter().flatten().find(matches_name) {
             return Ok(*index);
         }
         self.graph.find(task).ok_or_else(|| format!("names task '{task}', which the definition does not have"))
@@ -706,7 +706,7 @@ impl Execution {
 
     /// The task, if this attempt at it is under way.
     pub(super) fn running_attempt(&self, task: &str, attempt: u32) -> Result<TaskIndex, String> {
-        let index = self.known(task)?;
+        let index = self.find_task(task)?;
         let slot = &self.tasks[index.at()];
         match slot.state {
             TaskState::Running { .. } | TaskState::Deferred { .. } if slot.attempts == attempt => Ok(index),

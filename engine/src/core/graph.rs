@@ -12,7 +12,7 @@ use super::event::TaskId;
 
 mod edges;
 
-use edges::{Edges, Lists};
+use edges::{Edges, TaskLists};
 
 /// The longest names of workflows and tasks, in bytes: what the listing shows of an execution may hold both.
 pub const LONGEST_NAME: usize = 1_000;
@@ -114,18 +114,18 @@ fn did_you_mean(nearest: Option<&TaskId>) -> String {
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     names
         .into_iter()
-        .map(|name| (likeness(wanted, name), name))
-        .filter(|(likeness, _)| *likeness >= 0.8)
+        .map(|name| (similarity(wanted, name), name))
+        .filter(|(similarity, _)| *similarity >= 0.8)
         .max_by(|left, right| left.0.total_cmp(&right.0).then_with(|| right.1.cmp(left.1)))
         .map(|(_, name)| name)
 }
 
 /// From 0 to 1. In a short name, two letters that changed places are the same name to whoever typed it, but hardly like it to
 /// Jaro and Winkler, who look for a letter near the place where it was.
-fn likeness(wanted: &str, name: &str) -> f64 {
-    let likeness = strsim::jaro_winkler(wanted, name);
-    let one_slip = wanted.chars().count() > 2 && strsim::osa_distance(wanted, name) == 1;
-    if one_slip { likeness.max(0.9) } else { likeness }
+fn similarity(wanted: &str, name: &str) -> f64 {
+    let similarity = strsim::jaro_winkler(wanted, name);
+    let is_one_typo = wanted.chars().count() > 2 && strsim::osa_distance(wanted, name) == 1;
+    if is_one_typo { similarity.max(0.9) } else { similarity }
 }
 
 impl Graph {
@@ -150,7 +150,7 @@ impl Graph {
     pub fn new(definition: Arc<Definition>) -> Result<Self, InvalidDefinition> {
         let mut problems = Vec::new();
         let index = index_tasks(&definition, &mut problems);
-        let edges = Edges::of(&definition, &index, &mut problems);
+        let edges = Edges::from_definition(&definition, &index, &mut problems);
         let order = topological(&definition, &edges, &mut problems);
         if !problems.is_empty() {
             return Err(InvalidDefinition { workflow: definition.workflow.clone(), problems });
@@ -250,7 +250,7 @@ impl Graph {
     /// The tasks whose writes a task sees.
     #[must_use]
     pub fn ancestors(&self, task: TaskIndex) -> BTreeSet<TaskIndex> {
-        reach(task, &self.edges.dependencies)
+        reachable(task, &self.edges.dependencies)
     }
 
     /// Whether neither task waits for the other.
@@ -262,12 +262,12 @@ impl Graph {
     /// Whether a task waits for another, directly or through others.
     #[must_use]
     pub fn waits_for(&self, task: TaskIndex, other: TaskIndex) -> bool {
-        reach(task, &self.edges.upstream).contains(&other)
+        reachable(task, &self.edges.upstream).contains(&other)
     }
 }
 
 /// All that a task leads to.
-fn reach(task: TaskIndex, edges: &Lists) -> BTreeSet<TaskIndex> {
+fn reachable(task: TaskIndex, edges: &TaskLists) -> BTreeSet<TaskIndex> {
     let mut seen = BTreeSet::new();
     let mut open = vec![task];
     while let Some(next) = open.pop() {
@@ -283,20 +283,21 @@ pub fn difference(old: &Definition, new: &Definition) -> Option<String> {
         definition.tasks.iter().map(|task| (task.id.clone(), task.clone())).collect()
     };
     let (before, after) = (by_name(old), by_name(new));
-    let mut says = Vec::new();
-    says.extend(before.keys().filter(|id| !after.contains_key(*id)).map(|id| format!("task '{id}' was removed")));
-    says.extend(after.keys().filter(|id| !before.contains_key(*id)).map(|id| format!("task '{id}' was added")));
+    let mut differences = Vec::new();
+    differences
+        .extend(before.keys().filter(|id| !after.contains_key(*id)).map(|id| format!("task '{id}' was removed")));
+    differences.extend(after.keys().filter(|id| !before.contains_key(*id)).map(|id| format!("task '{id}' was added")));
     for (id, task) in &before {
         let Some(now) = after.get(id) else { continue };
         if task.dependencies != now.dependencies {
-            says.push(format!(
+            differences.push(format!(
                 "task '{id}' depends on [{}] instead of [{}]",
                 now.dependencies.join(", "),
                 task.dependencies.join(", ")
             ));
         }
         if task.rule != now.rule {
-            says.push(format!(
+            differences.push(format!(
                 "task '{id}' has a different trigger rule ({} instead of {})",
                 now.rule.name(),
                 task.rule.name()
@@ -304,10 +305,10 @@ pub fn difference(old: &Definition, new: &Definition) -> Option<String> {
         }
     }
     let order = |definition: &Definition| definition.tasks.iter().map(|task| task.id.clone()).collect::<Vec<_>>();
-    if says.is_empty() && order(old) != order(new) {
-        says.push("the tasks were added in a different order".to_owned());
+    if differences.is_empty() && order(old) != order(new) {
+        differences.push("the tasks were added in a different order".to_owned());
     }
-    (!says.is_empty()).then(|| says.join("; "))
+    (!differences.is_empty()).then(|| differences.join("; "))
 }
 
 fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<TaskId, TaskIndex> {
@@ -337,7 +338,7 @@ fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<
 
 /// Kahn's order with the lowest index first. What it cannot order lies on or behind a cycle.
 fn topological(definition: &Definition, edges: &Edges, problems: &mut Vec<Problem>) -> Vec<TaskIndex> {
-    let mut waits: Vec<usize> = edges.upstream.each().map(|(_, upstream)| upstream.len()).collect();
+    let mut waits: Vec<usize> = edges.upstream.iter().map(|(_, upstream)| upstream.len()).collect();
     let mut free: BinaryHeap<Reverse<TaskIndex>> =
         (0_u32..).map(TaskIndex).zip(&waits).filter(|(_, count)| **count == 0).map(|(task, _)| Reverse(task)).collect();
     let mut order = Vec::with_capacity(waits.len());
@@ -356,26 +357,26 @@ fn topological(definition: &Definition, edges: &Edges, problems: &mut Vec<Proble
     order
 }
 
-/// One cycle for each knot of tasks that wait for each other, as a path along its edges.
+/// One cycle for each component of tasks that wait for each other, as a path along its edges.
 fn cycles(definition: &Definition, edges: &Edges) -> Vec<Problem> {
     let mut graph: DiGraph<(), ()> = DiGraph::new();
     let nodes: Vec<NodeIndex> = definition.tasks.iter().map(|_| graph.add_node(())).collect();
-    for (up, downs) in edges.downstream.each() {
+    for (up, downs) in edges.downstream.iter() {
         for down in downs {
             graph.add_edge(nodes[up.at()], nodes[down.at()], ());
         }
     }
     // Kosaraju's search keeps its own stack; Tarjan's in petgraph is recursive.
-    let mut knots: Vec<Vec<NodeIndex>> = petgraph::algo::kosaraju_scc(&graph)
+    let mut components: Vec<Vec<NodeIndex>> = petgraph::algo::kosaraju_scc(&graph)
         .into_iter()
-        .filter(|knot| knot.len() > 1 || graph.find_edge(knot[0], knot[0]).is_some())
+        .filter(|component| component.len() > 1 || graph.find_edge(component[0], component[0]).is_some())
         .collect();
-    knots.iter_mut().for_each(|knot| knot.sort_unstable());
-    knots.sort_unstable();
-    knots
+    components.iter_mut().for_each(|component| component.sort_unstable());
+    components.sort_unstable();
+    components
         .into_iter()
-        .map(|knot| {
-            let path = walk_cycle(&graph, &knot);
+        .map(|component| {
+            let path = walk_cycle(&graph, &component);
             Problem::Cycle(
                 path.into_iter().map(|node| definition.tasks[TaskIndex::of(node).at()].id.to_string()).collect(),
             )
@@ -383,15 +384,15 @@ fn cycles(definition: &Definition, edges: &Edges) -> Vec<Problem> {
         .collect()
 }
 
-/// Walks inside a strongly connected knot until a node comes again, and returns that loop.
-fn walk_cycle(graph: &DiGraph<(), ()>, knot: &[NodeIndex]) -> Vec<NodeIndex> {
-    let inside: BTreeSet<NodeIndex> = knot.iter().copied().collect();
-    let mut path = vec![knot[0]];
-    let mut places = HashMap::from([(knot[0], 0)]);
+/// Walks inside a strongly connected component until a node comes again, and returns that loop.
+fn walk_cycle(graph: &DiGraph<(), ()>, component: &[NodeIndex]) -> Vec<NodeIndex> {
+    let inside: BTreeSet<NodeIndex> = component.iter().copied().collect();
+    let mut path = vec![component[0]];
+    let mut places = HashMap::from([(component[0], 0)]);
     loop {
         let here = path[path.len() - 1];
         let next = graph.edges(here).map(|edge| edge.target()).filter(|node| inside.contains(node)).min();
-        // Every node of a knot has an edge that stays in it; `here` only keeps the types total.
+        // Every node of a component has an edge that stays in it; `here` only keeps the types total.
         let next = next.unwrap_or(here);
         let met = places.insert(next, path.len());
         path.push(next);

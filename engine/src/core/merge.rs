@@ -88,7 +88,7 @@ struct ListChange<'a> {
 
 /// Above this product of lengths, the middle of a changed list counts as replaced: the work stays bounded, whatever a
 /// task writes.
-const LARGEST_COMPARISON: usize = 1_000_000;
+const MAX_COMPARISONS: usize = 1_000_000;
 
 impl<'a> ListChange<'a> {
     fn between(base: &[Value], branch: &'a [Value]) -> Self {
@@ -97,7 +97,8 @@ impl<'a> ListChange<'a> {
         let suffix =
             base.iter().rev().zip(branch.iter().rev()).take(rest).take_while(|(left, right)| left == right).count();
         let (old, new) = (&base[prefix..base.len() - suffix], &branch[prefix..branch.len() - suffix]);
-        let common = if old.len() * new.len() <= LARGEST_COMPARISON { longest_common(old, new) } else { Vec::new() };
+        let common =
+            if old.len() * new.len() <= MAX_COMPARISONS { longest_common_subsequence(old, new) } else { Vec::new() };
 
         let mut change = Self { kept: vec![true; base.len()], added: vec![Vec::new(); base.len() + 1] };
         change.kept[prefix..prefix + old.len()].fill(false);
@@ -113,7 +114,7 @@ impl<'a> ListChange<'a> {
 }
 
 /// The pairs of places of a longest common subsequence.
-fn longest_common(old: &[Value], new: &[Value]) -> Vec<(usize, usize)> {
+fn longest_common_subsequence(old: &[Value], new: &[Value]) -> Vec<(usize, usize)> {
     let width = new.len() + 1;
     let mut length = vec![0_u32; (old.len() + 1) * width];
     for row in (0..old.len()).rev() {

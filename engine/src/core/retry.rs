@@ -88,7 +88,7 @@ const PERMANENT_TYPES: [&str; 2] = ["cloaca.errors.PermanentError", "ValueTooLar
 const TRANSIENT_WORDS: [&str; 7] =
     ["timeout", "timed out", "time-out", "network", "temporary", "temporarily", "unavailable"];
 /// What befalls a connection. Other messages about one, such as a connection string that cannot be parsed, do not pass.
-const CONNECTION_TROUBLE: [&str; 17] = [
+const CONNECTION_FAILURES: [&str; 17] = [
     "refused",
     "reset",
     "aborted",
@@ -170,7 +170,7 @@ impl RetryCondition {
     /// Whether it takes this error.
     #[must_use]
     pub fn holds(&self, error: &TaskError) -> bool {
-        let says = |word: &str| error.message.to_lowercase().contains(&word.to_lowercase());
+        let message_contains = |word: &str| error.message.to_lowercase().contains(&word.to_lowercase());
         let is = |name: &str| error.lineage.iter().any(|base| &**base == name);
         match self {
             Self::Never => false,
@@ -178,25 +178,25 @@ impl RetryCondition {
             Self::Transient => {
                 error.transient
                     || TRANSIENT_TYPES.into_iter().any(is)
-                    || TRANSIENT_WORDS.into_iter().any(says)
-                    || tells_of_connection_trouble(&error.message)
+                    || TRANSIENT_WORDS.into_iter().any(message_contains)
+                    || mentions_connection_failure(&error.message)
             }
-            Self::Pattern(words) => words.iter().any(|word| says(word)),
+            Self::Pattern(words) => words.iter().any(|word| message_contains(word)),
             Self::Type(names) => names.iter().any(|name| is(name)),
         }
     }
 }
 
-/// Whether a message says that something happened to a connection: "Connection reset by peer", "lost the connection".
-fn tells_of_connection_trouble(message: &str) -> bool {
+/// Whether a message reports a failure of a connection: "Connection reset by peer", "lost the connection".
+fn mentions_connection_failure(message: &str) -> bool {
     /// How many words away from "connection" the trouble may stand.
-    const NEAR: usize = 4;
+    const MAX_DISTANCE: usize = 4;
     let message = message.to_lowercase();
     let words: Vec<&str> =
         message.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     words.iter().enumerate().filter(|(_, word)| matches!(**word, "connection" | "connections")).any(|(at, _)| {
         let is_setting = words.get(at + 1).is_some_and(|next| CONNECTION_SETTINGS.contains(next));
-        let near = &words[at.saturating_sub(NEAR)..words.len().min(at + NEAR + 1)];
-        !is_setting && near.iter().any(|word| CONNECTION_TROUBLE.contains(word))
+        let near = &words[at.saturating_sub(MAX_DISTANCE)..words.len().min(at + MAX_DISTANCE + 1)];
+        !is_setting && near.iter().any(|word| CONNECTION_FAILURES.contains(word))
     })
 }

@@ -31,21 +31,23 @@ pub struct Facts<'a> {
 #[must_use]
 pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> {
     let deps = facts.dependencies;
-    let of = |wanted: fn(Settled) -> bool| -> Vec<(TaskId, Settled)> {
+    let matching = |wanted: fn(Settled) -> bool| -> Vec<(TaskId, Settled)> {
         deps.iter().filter(|(_, settled)| wanted(*settled)).map(|(task, settled)| ((*task).clone(), *settled)).collect()
     };
     let succeeded = |settled: Settled| settled == Settled::Completed;
     let failed = is_failure;
     let (holds, tasks) = match rule {
-        TriggerRule::NoneFailed => (of(failed).is_empty(), of(failed)),
-        TriggerRule::AllSuccess => (of(succeeded).len() == deps.len(), of(|settled| settled != Settled::Completed)),
+        TriggerRule::NoneFailed => (matching(failed).is_empty(), matching(failed)),
+        TriggerRule::AllSuccess => {
+            (matching(succeeded).len() == deps.len(), matching(|settled| settled != Settled::Completed))
+        }
         TriggerRule::AllDone | TriggerRule::Always => (true, Vec::new()),
-        TriggerRule::AllFailed => (of(failed).len() == deps.len(), of(|settled| !is_failure(settled))),
-        TriggerRule::OneSuccess => (deps.is_empty() || !of(succeeded).is_empty(), of(|_| true)),
-        TriggerRule::OneFailed => (deps.is_empty() || !of(failed).is_empty(), of(|_| true)),
+        TriggerRule::AllFailed => (matching(failed).len() == deps.len(), matching(|settled| !is_failure(settled))),
+        TriggerRule::OneSuccess => (deps.is_empty() || !matching(succeeded).is_empty(), matching(|_| true)),
+        TriggerRule::OneFailed => (deps.is_empty() || !matching(failed).is_empty(), matching(|_| true)),
         TriggerRule::When(condition) => {
-            let Verdict { holds, says, tasks, keys } = judge(condition, facts);
-            return (!holds).then(|| reason(says, tasks, keys, facts));
+            let Verdict { holds, text, tasks, keys } = evaluate(condition, facts);
+            return (!holds).then(|| reason(text, tasks, keys, facts));
         }
     };
     (!holds).then(|| reason(rule.name().into(), tasks, Vec::new(), facts))
@@ -63,17 +65,17 @@ fn reason(rule: Arc<str>, mut tasks: Vec<(TaskId, Settled)>, keys: Vec<Key>, fac
 
 /// Whether a rule asks for a value that was erased: then only the log knows what it came to.
 #[must_use]
-pub fn asks_for_erased(rule: &TriggerRule, context: &Context) -> bool {
+pub fn reads_erased(rule: &TriggerRule, context: &Context) -> bool {
     match rule {
-        TriggerRule::When(condition) => condition_asks_for_erased(condition, context),
+        TriggerRule::When(condition) => condition_reads_erased(condition, context),
         _ => false,
     }
 }
 
-fn condition_asks_for_erased(condition: &Condition, context: &Context) -> bool {
+fn condition_reads_erased(condition: &Condition, context: &Context) -> bool {
     match condition {
         Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
-            parts.iter().any(|part| condition_asks_for_erased(part, context))
+            parts.iter().any(|part| condition_reads_erased(part, context))
         }
         Condition::ContextValue { key, .. } => {
             context.get(key).and_then(|version| version.value()).is_some_and(Json::is_erased)
@@ -91,22 +93,22 @@ pub fn is_failure(settled: Settled) -> bool {
 /// Whether a condition holds, and the parts of it that decided so.
 struct Verdict {
     holds: bool,
-    says: Arc<str>,
+    text: Arc<str>,
     tasks: Vec<(TaskId, Settled)>,
     keys: Vec<Key>,
 }
 
-fn judge(condition: &Condition, facts: &Facts<'_>) -> Verdict {
+fn evaluate(condition: &Condition, facts: &Facts<'_>) -> Verdict {
     match condition {
-        Condition::Always => Verdict { holds: true, says: "always".into(), tasks: Vec::new(), keys: Vec::new() },
+        Condition::Always => Verdict { holds: true, text: "always".into(), tasks: Vec::new(), keys: Vec::new() },
         Condition::All(parts) => combine("all_of", parts, facts, |verdicts| verdicts.iter().all(|part| part.holds)),
         Condition::Any(parts) => combine("any_of", parts, facts, |verdicts| verdicts.iter().any(|part| part.holds)),
         Condition::None(parts) => combine("none_of", parts, facts, |verdicts| !verdicts.iter().any(|part| part.holds)),
         Condition::TaskSuccess(task) => {
-            judge_task("task_success", task, facts, |settled| settled == Settled::Completed)
+            evaluate_task("task_success", task, facts, |settled| settled == Settled::Completed)
         }
-        Condition::TaskFailed(task) => judge_task("task_failed", task, facts, |settled| settled == Settled::Failed),
-        Condition::TaskSkipped(task) => judge_task("task_skipped", task, facts, |settled| {
+        Condition::TaskFailed(task) => evaluate_task("task_failed", task, facts, |settled| settled == Settled::Failed),
+        Condition::TaskSkipped(task) => evaluate_task("task_skipped", task, facts, |settled| {
             matches!(settled, Settled::Skipped | Settled::SkippedByFailure)
         }),
         Condition::ContextValue { key, operator, value } => {
@@ -115,7 +117,7 @@ fn judge(condition: &Condition, facts: &Facts<'_>) -> Verdict {
             let against = value.as_ref().map(|value| format!(" {value}")).unwrap_or_default();
             Verdict {
                 holds: compare(*operator, actual.as_ref(), wanted.as_ref()),
-                says: format!("context_value {key} {operator:?}{against}").into(),
+                text: format!("context_value {key} {operator:?}{against}").into(),
                 tasks: Vec::new(),
                 keys: vec![key.clone()],
             }
@@ -123,11 +125,11 @@ fn judge(condition: &Condition, facts: &Facts<'_>) -> Verdict {
     }
 }
 
-fn judge_task(name: &str, task: &TaskId, facts: &Facts<'_>, wanted: impl Fn(Settled) -> bool) -> Verdict {
+fn evaluate_task(name: &str, task: &TaskId, facts: &Facts<'_>, wanted: impl Fn(Settled) -> bool) -> Verdict {
     let settled = (facts.settled)(task);
     Verdict {
         holds: settled.is_some_and(wanted),
-        says: format!("{name} {task}").into(),
+        text: format!("{name} {task}").into(),
         tasks: settled.map(|settled| (task.clone(), settled)).into_iter().collect(),
         keys: Vec::new(),
     }
@@ -136,18 +138,18 @@ fn judge_task(name: &str, task: &TaskId, facts: &Facts<'_>, wanted: impl Fn(Sett
 /// A tree's verdict names the parts that made it what it is: of an `all_of` that does not hold the ones that do not, of
 /// an `any_of` or a broken `none_of` the ones that do; otherwise every one.
 fn combine(name: &str, parts: &[Condition], facts: &Facts<'_>, holds: impl Fn(&[Verdict]) -> bool) -> Verdict {
-    let verdicts: Vec<Verdict> = parts.iter().map(|part| judge(part, facts)).collect();
+    let verdicts: Vec<Verdict> = parts.iter().map(|part| evaluate(part, facts)).collect();
     let holds = holds(&verdicts);
     let decided = if name == "none_of" { !holds } else { holds };
     let deciding: Vec<&Verdict> = verdicts.iter().filter(|part| part.holds == decided).collect();
-    let says = deciding.iter().map(|part| &*part.says).collect::<Vec<_>>().join(", ");
+    let text = deciding.iter().map(|part| &*part.text).collect::<Vec<_>>().join(", ");
     let mut tasks: Vec<(TaskId, Settled)> = deciding.iter().flat_map(|part| part.tasks.iter().cloned()).collect();
     let mut keys: Vec<Key> = deciding.iter().flat_map(|part| part.keys.iter().cloned()).collect();
     tasks.sort();
     tasks.dedup();
     keys.sort();
     keys.dedup();
-    Verdict { holds, says: format!("{name}({says})").into(), tasks, keys }
+    Verdict { holds, text: format!("{name}({text})").into(), tasks, keys }
 }
 
 /// Compares a context value. What is not there equals nothing, contains nothing, and is neither greater nor less.

@@ -49,7 +49,7 @@ pub struct Execution {
     pub(super) tasks: Vec<TaskSlot>,
     /// The task that was named last, where the next event's is looked for first. Of another graph it may be any task, or
     /// none.
-    pub(super) named: TaskIndex,
+    pub(super) last_named: TaskIndex,
     pub(super) unsettled: usize,
     /// Tasks at the end of the graph that a failure has reached.
     pub(super) failed_ends: BTreeSet<TaskIndex>,
@@ -200,13 +200,13 @@ impl TaskState {
 pub struct TaskSlot {
     pub(super) state: TaskState,
     /// How many tasks upstream are not settled.
-    pub(super) waits: u32,
+    pub(super) unsettled_upstream: u32,
     pub(super) attempts: Attempt,
-    pub(super) counting: Counting,
+    pub(super) timeout_start: TimeoutStart,
     pub(super) failures: u32,
     pub(super) deaths: u32,
     /// The microseconds that the attempt ran before it was deferred last.
-    pub(super) ran: u64,
+    pub(super) ran_micros: u64,
     /// The writes of the attempt that runs, which have no effect yet.
     pub(super) pending: Vec<(Key, Option<Json>, Seq)>,
     /// What its ancestry gives; known once everything upstream is settled and somebody asked.
@@ -225,14 +225,14 @@ pub struct TaskSlot {
 
 /// From when on the time of an attempt counts. No event: whoever folds the stream again has no attempt that runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Counting {
+pub(super) enum TimeoutStart {
     /// From its start.
     #[default]
-    FromStart,
+    AttemptStart,
     /// Not yet: its executor makes ready.
     NotYet,
     /// From a later time.
-    From(Timestamp),
+    At(Timestamp),
 }
 
 /// The last failure of a task.
@@ -247,15 +247,15 @@ pub struct Failure {
 }
 
 impl TaskSlot {
-    pub(super) fn new(waits: usize) -> Self {
+    pub(super) fn new(upstream: usize) -> Self {
         Self {
             state: TaskState::Pending,
-            waits: u32::try_from(waits).unwrap_or(u32::MAX),
+            unsettled_upstream: u32::try_from(upstream).unwrap_or(u32::MAX),
             attempts: 0,
-            counting: Counting::default(),
+            timeout_start: TimeoutStart::default(),
             failures: 0,
             deaths: 0,
-            ran: 0,
+            ran_micros: 0,
             pending: Vec::new(),
             sees: None,
             collisions: Vec::new(),
@@ -446,10 +446,10 @@ impl Execution {
     /// The input.
     #[must_use]
     pub fn input(&self) -> Context {
-        self.seen_in(&self.input)
+        self.context_in(&self.input)
     }
 
-    fn seen_in(&self, scope: &Scope) -> Context {
+    fn context_in(&self, scope: &Scope) -> Context {
         Context::new(self.ledger.clone(), scope.clone())
     }
 
@@ -463,29 +463,29 @@ impl Execution {
 
     /// What a task's ancestry gives, as far as it is known.
     pub(super) fn sees(&self, task: TaskIndex) -> Context {
-        self.tasks[task.at()].sees.as_ref().map(|scope| self.seen_in(scope)).unwrap_or_default()
+        self.tasks[task.at()].sees.as_ref().map(|scope| self.context_in(scope)).unwrap_or_default()
     }
 
     /// What those downstream of a task see of it; `None` until it is settled.
     #[must_use]
     pub fn gives(&self, task: TaskIndex) -> Option<Context> {
-        self.tasks[task.at()].gives.as_ref().map(|scope| self.seen_in(scope))
+        self.tasks[task.at()].gives.as_ref().map(|scope| self.context_in(scope))
     }
 
     /// The final context: what a task that depends on every leaf would see. While tasks are unsettled, those count with
     /// what they see so far.
     #[must_use]
     pub fn context(&self) -> Context {
-        self.seen_in(&self.join_ends().scope)
+        self.context_in(&self.join_leaves().scope)
     }
 
     /// What collides where the ends of the graph meet in [`Execution::context`].
     #[must_use]
     pub fn collisions_at_the_end(&self) -> Vec<Collision> {
-        self.join_ends().collisions
+        self.join_leaves().collisions
     }
 
-    fn join_ends(&self) -> Joined {
+    fn join_leaves(&self) -> Joined {
         let mut joins = self.joins.clone();
         let gives = |task: &TaskIndex| self.tasks[task.at()].gives.as_ref();
         let ends: Option<Vec<&Scope>> = self.graph.leaves().iter().map(gives).collect();

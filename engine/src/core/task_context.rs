@@ -26,7 +26,7 @@ pub struct TaskContext {
     writes: BTreeMap<Key, (usize, Option<Json>)>,
     reads: BTreeMap<Key, Seen>,
     all: bool,
-    written: usize,
+    write_count: usize,
 }
 
 /// What an attempt did to one key.
@@ -176,8 +176,8 @@ impl TaskContext {
     }
 
     fn write(&mut self, key: Key, value: Option<Json>) {
-        self.written += 1;
-        let place = self.written;
+        self.write_count += 1;
+        let place = self.write_count;
         self.writes.entry(key).and_modify(|entry| entry.1.clone_from(&value)).or_insert((place, value));
     }
 

@@ -75,7 +75,7 @@ impl Node {
     }
 
     /// Adds to `found` what is here and not there, until it has `limit` numbers or more.
-    fn beyond(&self, other: Option<&Arc<Self>>, first: usize, height: u32, limit: usize, found: &mut Vec<usize>) {
+    fn difference(&self, other: Option<&Arc<Self>>, first: usize, height: u32, limit: usize, found: &mut Vec<usize>) {
         match (self, other.map(|other| &**other)) {
             (Self::Bits(here), other) => {
                 let there = if let Some(Self::Bits(there)) = other { *there } else { [0; WORDS] };
@@ -92,7 +92,7 @@ impl Node {
                     let other = if let Some(Self::Nodes(there)) = other { there[at].as_ref() } else { None };
                     let Some(child) = child else { continue };
                     if found.len() < limit && address(Some(child)) != address(other) {
-                        child.beyond(other, first + at * reach(height - 1), height - 1, limit, found);
+                        child.difference(other, first + at * capacity(height - 1), height - 1, limit, found);
                     }
                 }
             }
@@ -105,14 +105,14 @@ fn address(node: Option<&Arc<Node>>) -> Option<*const Node> {
 }
 
 /// How many numbers a node of this height has place for.
-fn reach(height: u32) -> usize {
+fn capacity(height: u32) -> usize {
     LEAF.saturating_mul(WIDTH.saturating_pow(height))
 }
 
 impl CommitSet {
     /// Adds a commit.
     pub(super) fn insert(&mut self, commit: usize) {
-        while commit >= reach(self.height) {
+        while commit >= capacity(self.height) {
             self.grow();
         }
         let mut height = self.height;
@@ -125,8 +125,8 @@ impl CommitSet {
                 }
                 Node::Nodes(children) => {
                     height -= 1;
-                    node =
-                        children[commit / reach(height) % WIDTH].get_or_insert_with(|| Arc::new(Node::empty(height)));
+                    node = children[commit / capacity(height) % WIDTH]
+                        .get_or_insert_with(|| Arc::new(Node::empty(height)));
                 }
             }
         }
@@ -144,7 +144,7 @@ impl CommitSet {
 
     /// Whether a commit is in it.
     pub(super) fn contains(&self, commit: usize) -> bool {
-        if commit >= reach(self.height) {
+        if commit >= capacity(self.height) {
             return false;
         }
         let mut height = self.height;
@@ -154,7 +154,7 @@ impl CommitSet {
                 Node::Bits(words) => return words[commit % LEAF / 64] >> (commit % 64) & 1 == 1,
                 Node::Nodes(children) => {
                     height -= 1;
-                    node = children[commit / reach(height) % WIDTH].as_ref();
+                    node = children[commit / capacity(height) % WIDTH].as_ref();
                 }
             }
         }
@@ -162,7 +162,7 @@ impl CommitSet {
     }
 
     /// Adds all that another set has.
-    pub(super) fn unite(&mut self, other: &Self) {
+    pub(super) fn union_with(&mut self, other: &Self) {
         let Some(theirs) = &other.root else { return };
         let Some(ours) = &self.root else {
             *self = other.clone();
@@ -179,17 +179,17 @@ impl CommitSet {
         while other.height < self.height {
             other.grow();
         }
-        self.unite(&other);
+        self.union_with(&other);
     }
 
     /// Its commits, in ascending order.
     pub(super) fn to_vec(&self) -> Vec<usize> {
-        self.beyond(&Self::default(), usize::MAX)
+        self.difference(&Self::default(), usize::MAX)
     }
 
     /// What it has and the other one does not, in ascending order. Once `limit` commits or more were found, the rest is
     /// left out.
-    pub(super) fn beyond(&self, other: &Self, limit: usize) -> Vec<usize> {
+    pub(super) fn difference(&self, other: &Self, limit: usize) -> Vec<usize> {
         let mut found = Vec::new();
         let (mut ours, mut theirs) = (self.clone(), other.clone());
         while ours.height < theirs.height {
@@ -199,7 +199,7 @@ impl CommitSet {
             theirs.grow();
         }
         if let Some(root) = ours.root.as_ref().filter(|root| address(Some(root)) != address(theirs.root.as_ref())) {
-            root.beyond(theirs.root.as_ref(), 0, ours.height, limit, &mut found);
+            root.difference(theirs.root.as_ref(), 0, ours.height, limit, &mut found);
         }
         found
     }
@@ -219,7 +219,7 @@ mod tests {
         prop_oneof![0..40_usize, 500..530_usize, 4_080..4_110_usize, 0..300_000_usize]
     }
 
-    fn made_of(commits: impl IntoIterator<Item = usize>) -> CommitSet {
+    fn set_of(commits: impl IntoIterator<Item = usize>) -> CommitSet {
         let mut set = CommitSet::default();
         commits.into_iter().for_each(|commit| set.insert(commit));
         set
@@ -234,7 +234,7 @@ mod tests {
             let mut plain: [BTreeSet<usize>; 4] = Default::default();
             for (one, other, new) in steps {
                 let (theirs, theirs_plain) = (sets[other].clone(), plain[other].clone());
-                sets[one].unite(&theirs);
+                sets[one].union_with(&theirs);
                 plain[one].extend(theirs_plain);
                 for commit in new {
                     sets[one].insert(commit);
@@ -246,9 +246,9 @@ mod tests {
                     prop_assert!((0..600).all(|commit| set.contains(commit) == plain.contains(&commit)));
                 }
                 let beyond: Vec<usize> = plain[one].difference(&plain[other]).copied().collect();
-                prop_assert_eq!(&sets[one].beyond(&sets[other], usize::MAX), &beyond);
+                prop_assert_eq!(&sets[one].difference(&sets[other], usize::MAX), &beyond);
                 for limit in [0, 1, 3] {
-                    let found = sets[one].beyond(&sets[other], limit);
+                    let found = sets[one].difference(&sets[other], limit);
                     prop_assert!(found.len() >= limit.min(beyond.len()) && beyond.starts_with(&found));
                 }
             }
@@ -258,12 +258,12 @@ mod tests {
     #[test]
     fn sets_that_came_to_the_same_in_their_own_ways_become_one_in_memory() {
         let all = 0..10_000;
-        let mut sets: Vec<CommitSet> = (0..8).map(|_| made_of(all.clone())).collect();
+        let mut sets: Vec<CommitSet> = (0..8).map(|_| set_of(all.clone())).collect();
         // In each round everybody meets two others, as the tasks of a layer do.
         for stride in [1, 2, 4] {
             let before = sets.clone();
             for (at, set) in sets.iter_mut().enumerate() {
-                set.unite(&before[(at + stride) % 8]);
+                set.union_with(&before[(at + stride) % 8]);
             }
         }
         let roots: BTreeSet<_> = sets.iter().map(|set| address(set.root.as_ref())).collect();
@@ -273,10 +273,10 @@ mod tests {
 
     #[test]
     fn a_set_that_holds_the_other_is_the_union() {
-        let large = made_of((0..2_000).chain([70_000]));
-        let small = made_of([3, 700]);
+        let large = set_of((0..2_000).chain([70_000]));
+        let small = set_of([3, 700]);
         for (mut set, other) in [(large.clone(), &small), (small.clone(), &large)] {
-            set.unite(other);
+            set.union_with(other);
             assert_eq!(address(set.root.as_ref()), address(large.root.as_ref()));
         }
     }

@@ -15,23 +15,23 @@ pub(super) struct CommonHistory {
 }
 
 /// A version on the way down, the highest first.
-struct Step<'a>(&'a VersionRef);
+struct ByHeight<'a>(&'a VersionRef);
 
-impl PartialEq for Step<'_> {
+impl PartialEq for ByHeight<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Step<'_> {}
+impl Eq for ByHeight<'_> {}
 
-impl PartialOrd for Step<'_> {
+impl PartialOrd for ByHeight<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Step<'_> {
+impl Ord for ByHeight<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.0.height.cmp(&other.0.height)
     }
@@ -48,7 +48,7 @@ impl CommonHistory {
     pub(super) fn of(ours: &VersionRef, theirs: &VersionRef, history: Option<&HashSet<usize>>) -> Self {
         let is_ours = |version: &VersionRef| history.is_some_and(|known| known.contains(&address(version)));
         let mut marks: HashMap<*const Version, u8> = HashMap::new();
-        let mut open = BinaryHeap::new();
+        let mut queue = BinaryHeap::new();
         let mut common = Self { is_all_of_ours: false, is_all_of_theirs: false, last: Vec::new() };
         // How many versions wait that are not known to be hidden: when there are none, the rest is history.
         let mut visible = 0_usize;
@@ -56,13 +56,13 @@ impl CommonHistory {
         for (version, mark) in starts.into_iter().take(if history.is_some() { 1 } else { 2 }) {
             let known = marks.entry(Arc::as_ptr(&version.0)).or_insert(0);
             if *known == 0 {
-                open.push(Step(version));
+                queue.push(ByHeight(version));
                 visible += 1;
             }
             *known |= mark;
         }
         while visible > 0 {
-            let Some(Step(version)) = open.pop() else { break };
+            let Some(ByHeight(version)) = queue.pop() else { break };
             let mut mark = marks.get(&Arc::as_ptr(&version.0)).copied().unwrap_or(0);
             if is_ours(version) {
                 mark |= OURS;
@@ -78,7 +78,7 @@ impl CommonHistory {
                 pass_on |= HIDDEN;
             }
             // Everything else that waits is as low as the next one: what lies above that can only be reached from here.
-            let floor = open.peek().map_or(0, |next| next.0.height);
+            let floor = queue.peek().map_or(0, |next| next.0.height);
             let skip = version.skip.as_ref().filter(|skip| skip.height >= floor && history.is_none());
             for parent in skip.map_or(&version.parents[..], std::slice::from_ref) {
                 let known = marks.entry(Arc::as_ptr(&parent.0)).or_insert(0);
@@ -86,7 +86,7 @@ impl CommonHistory {
                 *known |= pass_on;
                 let is_visible = *known & HIDDEN == 0;
                 if new {
-                    open.push(Step(parent));
+                    queue.push(ByHeight(parent));
                 }
                 visible = visible + usize::from(is_visible && !was_visible) - usize::from(was_visible && !is_visible);
             }

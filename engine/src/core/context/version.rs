@@ -109,7 +109,7 @@ impl Version {
         over: Option<VersionRef>,
     ) -> VersionRef {
         let parents = over.map_or(Parents::None, Parents::One);
-        Self::make(commit, value, Source::Write { seq, writer }, parents, None)
+        Self::build(commit, value, Source::Write { seq, writer }, parents, None)
     }
 
     /// A version that two others gave together, or one of them if it is to be `taken`.
@@ -120,14 +120,14 @@ impl Version {
         taken: Option<Side>,
     ) -> VersionRef {
         let parents = Parents::Two(Box::new([ours.clone(), theirs.clone()]));
-        Self::make(0, value, source, parents, taken)
+        Self::build(0, value, source, parents, taken)
     }
 
-    fn make(commit: usize, value: Option<Json>, source: Source, parents: Parents, taken: Option<Side>) -> VersionRef {
+    fn build(commit: usize, value: Option<Json>, source: Source, parents: Parents, taken: Option<Side>) -> VersionRef {
         let height = parents.iter().map(|parent| parent.height + 1).max().unwrap_or(0);
         let plain = value.as_ref().is_none_or(is_plain) && parents.iter().all(|parent| parent.plain);
         let skip = match &parents {
-            Parents::One(only) => Some(only.skip_from_child().clone()),
+            Parents::One(only) => Some(only.skip_for_child().clone()),
             Parents::None | Parents::Two(_) => None,
         };
         VersionRef(Arc::new(Self { value, source, parents, taken, commit, plain, height, skip }))
@@ -161,7 +161,7 @@ impl Version {
 
     /// What orders versions that did not see each other: the first writer by name of those that its value consists of
     /// (`None` is the input), then all of them from the first branch to the last.
-    pub(super) fn order(&self) -> (Option<TaskId>, Vec<Option<TaskId>>) {
+    pub(super) fn sort_key(&self) -> (Option<TaskId>, Vec<Option<TaskId>>) {
         let mut known = HashSet::new();
         let writers = self.contributions().into_iter().map(|(_, writer)| writer);
         let writers: Vec<Option<TaskId>> = writers.filter(|writer| known.insert(writer.clone())).collect();
@@ -213,7 +213,7 @@ impl Version {
 
 impl Version {
     /// Lets go of what it came from, but for the versions that only it had: those are to be let go next.
-    fn let_go(&mut self, next: &mut Vec<Self>) {
+    fn release(&mut self, next: &mut Vec<Self>) {
         let mut drop = |version: VersionRef| next.extend(Arc::into_inner(version.0));
         self.skip.take().into_iter().for_each(&mut drop);
         match std::mem::take(&mut self.parents) {
@@ -240,7 +240,7 @@ impl VersionRef {
 
     /// Where the only child of a version may skip to: stretches double where two of the same length meet, as in a
     /// skew-binary number.
-    fn skip_from_child(&self) -> &Self {
+    fn skip_for_child(&self) -> &Self {
         match self.skip.as_ref().and_then(|near| Some((near, near.skip.as_ref()?))) {
             Some((near, far)) if self.height - near.height == near.height - far.height => far,
             _ => self,
@@ -252,9 +252,9 @@ impl Drop for Version {
     /// A key that was overwritten a hundred thousand times in a row must not take as many stack frames to let go.
     fn drop(&mut self) {
         let mut open = Vec::new();
-        self.let_go(&mut open);
+        self.release(&mut open);
         while let Some(mut alone) = open.pop() {
-            alone.let_go(&mut open);
+            alone.release(&mut open);
         }
     }
 }

@@ -9,19 +9,19 @@ use super::{Problem, TaskIndex, nearest};
 /// A list of tasks for each task, all in one piece of memory: a graph has hundreds of thousands of such lists, most of
 /// them of one task.
 #[derive(Debug)]
-pub(super) struct Lists {
+pub(super) struct TaskLists {
     items: Vec<TaskIndex>,
     /// Where each list ends, and the next one begins.
     ends: Vec<usize>,
 }
 
-impl Lists {
+impl TaskLists {
     fn with_capacity(count: usize) -> Self {
         Self { items: Vec::with_capacity(count), ends: Vec::with_capacity(count) }
     }
 
     /// Ends the list of the next task.
-    fn end(&mut self) {
+    fn finish_list(&mut self) {
         self.ends.push(self.items.len());
     }
 
@@ -32,12 +32,12 @@ impl Lists {
     }
 
     /// The list of each task, in the order of the tasks.
-    pub(super) fn each(&self) -> impl Iterator<Item = (TaskIndex, &[TaskIndex])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TaskIndex, &[TaskIndex])> {
         (0_u32..).map(TaskIndex).take(self.ends.len()).map(|task| (task, self.of(task)))
     }
 
     /// For each task, in whose lists it is, in the order of the tasks.
-    fn turned(&self) -> Self {
+    fn reversed(&self) -> Self {
         // How many there are of each, then where the list of each begins; where it is filled up to; and where it ends.
         let mut ends = vec![0; self.ends.len()];
         for item in &self.items {
@@ -48,7 +48,7 @@ impl Lists {
             start += std::mem::replace(end, start);
         }
         let mut items = vec![TaskIndex(0); self.items.len()];
-        for (task, list) in self.each() {
+        for (task, list) in self.iter() {
             for item in list {
                 let end = &mut ends[item.at()];
                 items[*end] = task;
@@ -63,17 +63,21 @@ impl Lists {
 #[derive(Debug)]
 pub(super) struct Edges {
     /// What each task's context is joined from, in the order of its `dependencies`.
-    pub(super) dependencies: Lists,
+    pub(super) dependencies: TaskLists,
     /// What has to be settled before each task's rule is asked: its dependencies, and the tasks that its conditions name.
-    pub(super) upstream: Lists,
+    pub(super) upstream: TaskLists,
     /// The other direction of `upstream`, in the order of the definition.
-    pub(super) downstream: Lists,
+    pub(super) downstream: TaskLists,
 }
 
 impl Edges {
-    pub(super) fn of(definition: &Definition, index: &HashMap<TaskId, TaskIndex>, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn from_definition(
+        definition: &Definition,
+        index: &HashMap<TaskId, TaskIndex>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let count = definition.tasks.len();
-        let (mut dependencies, mut upstream) = (Lists::with_capacity(count), Lists::with_capacity(count));
+        let (mut dependencies, mut upstream) = (TaskLists::with_capacity(count), TaskLists::with_capacity(count));
         // Which task last had a task upstream: so each is in a list once.
         let mut last_above: Vec<Option<TaskIndex>> = vec![None; count];
         for (at, task) in (0_u32..).map(TaskIndex).zip(&definition.tasks) {
@@ -94,15 +98,15 @@ impl Edges {
             upstream.items.extend_from_slice(&dependencies.items[first..]);
             match &task.rule {
                 TriggerRule::When(condition) if condition.is_bounded() => {
-                    upstream.items.extend(named(condition).into_iter().filter_map(|name| find(name, true)));
+                    upstream.items.extend(referenced_tasks(condition).into_iter().filter_map(|name| find(name, true)));
                 }
                 TriggerRule::When(_) => problems.push(Problem::TooDeep { task: task.id.clone() }),
                 _ => {}
             }
-            dependencies.end();
-            upstream.end();
+            dependencies.finish_list();
+            upstream.finish_list();
         }
-        let downstream = upstream.turned();
+        let downstream = upstream.reversed();
         Self { dependencies, upstream, downstream }
     }
 
@@ -114,10 +118,10 @@ impl Edges {
 }
 
 /// The tasks that a condition names, in its order.
-fn named(condition: &Condition) -> Vec<&TaskId> {
+fn referenced_tasks(condition: &Condition) -> Vec<&TaskId> {
     match condition {
         Condition::All(parts) | Condition::Any(parts) | Condition::None(parts) => {
-            parts.iter().flat_map(named).collect()
+            parts.iter().flat_map(referenced_tasks).collect()
         }
         Condition::TaskSuccess(task) | Condition::TaskFailed(task) | Condition::TaskSkipped(task) => vec![task],
         Condition::Always | Condition::ContextValue { .. } => Vec::new(),

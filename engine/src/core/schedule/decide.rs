@@ -118,7 +118,7 @@ pub fn create(
 ) -> Result<(Schedule, Decision), Rejection> {
     let next = calendar.next_after(now);
     if next.is_none() {
-        return Err(never(&created.expression, &created.timezone));
+        return Err(never_fires(&created.expression, &created.timezone));
     }
     let recorded = Recorded { seq: 0, time: now, event: ScheduleEvent::Created(ScheduleCreated { next, ..created }) };
     let state = fold(None, id, &recorded)?;
@@ -141,7 +141,7 @@ pub fn decide(
     // Schedules go by the clock on the wall, which may be behind the last event.
     let time = now.max(state.last());
     let mut decider = Decider { state, calendar, now, time, decision: Decision::default() };
-    decider.take(command)?;
+    decider.handle(command)?;
     Ok(decider.decision)
 }
 
@@ -163,7 +163,7 @@ impl Decider<'_> {
         Ok(())
     }
 
-    fn take(&mut self, command: Command) -> Result<(), Rejection> {
+    fn handle(&mut self, command: Command) -> Result<(), Rejection> {
         match command {
             Command::Update { expression, timezone } => {
                 let is_same = expression == *self.state.expression() && timezone == *self.state.timezone();
@@ -171,7 +171,7 @@ impl Decider<'_> {
                 let due = self.state.next().filter(|due| is_same && *due <= self.now);
                 let next = due.or_else(|| self.calendar.next_after(self.now));
                 if next.is_none() {
-                    return Err(never(&expression, &timezone));
+                    return Err(never_fires(&expression, &timezone));
                 }
                 self.emit(ScheduleEvent::Updated(ScheduleUpdated { expression, timezone, next }))
             }
@@ -215,7 +215,7 @@ impl Decider<'_> {
     }
 }
 
-fn never(expression: &str, timezone: &str) -> Rejection {
+fn never_fires(expression: &str, timezone: &str) -> Rejection {
     Rejection::Impossible(format!("'{expression}' in {timezone} never fires"))
 }
 

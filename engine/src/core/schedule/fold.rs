@@ -100,12 +100,12 @@ impl Schedule {
                 self.updated = time;
             }
             ScheduleEvent::Enabled(enabled) => {
-                self.switch(true)?;
+                self.set_enabled(true)?;
                 self.next = enabled.next;
                 self.updated = time;
             }
             ScheduleEvent::Disabled(_) => {
-                self.switch(false)?;
+                self.set_enabled(false)?;
                 self.updated = time;
             }
             ScheduleEvent::Deleted(_) => {
@@ -113,16 +113,16 @@ impl Schedule {
                 self.updated = time;
             }
             ScheduleEvent::Fired(fired) => {
-                self.pass(fired.scheduled, fired.scheduled, fired.next, time)?;
+                self.advance_past(fired.scheduled, fired.scheduled, fired.next, time)?;
                 self.last_run = Some(time);
                 self.fires += 1;
             }
-            ScheduleEvent::Skipped(skipped) => self.pass(skipped.first, skipped.until, skipped.next, time)?,
+            ScheduleEvent::Skipped(skipped) => self.advance_past(skipped.first, skipped.until, skipped.next, time)?,
         }
         Ok(())
     }
 
-    fn switch(&mut self, enabled: bool) -> Result<(), String> {
+    fn set_enabled(&mut self, enabled: bool) -> Result<(), String> {
         if self.enabled == enabled {
             return Err(format!("comes while already {}", if enabled { "enabled" } else { "disabled" }));
         }
@@ -131,7 +131,7 @@ impl Schedule {
     }
 
     /// What was to come, from `first` to `until`, is fired for or skipped.
-    fn pass(
+    fn advance_past(
         &mut self,
         first: Timestamp,
         until: Timestamp,

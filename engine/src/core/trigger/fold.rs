@@ -60,21 +60,21 @@ impl Trigger {
                 }
                 self.definition = definition.clone();
             }
-            TriggerEvent::Enabled(_) => self.switch(true)?,
-            TriggerEvent::Disabled(_) => self.switch(false)?,
+            TriggerEvent::Enabled(_) => self.set_enabled(true)?,
+            TriggerEvent::Disabled(_) => self.set_enabled(false)?,
             TriggerEvent::Fired(_) => {
-                self.must_be_enabled()?;
+                self.check_enabled()?;
                 self.fires += 1;
             }
             TriggerEvent::Dropped(_) => {
-                self.must_be_enabled()?;
+                self.check_enabled()?;
                 self.drops += 1;
             }
         }
         Ok(())
     }
 
-    fn switch(&mut self, enabled: bool) -> Result<(), String> {
+    fn set_enabled(&mut self, enabled: bool) -> Result<(), String> {
         if self.enabled == enabled {
             return Err(format!("comes while already {}", if enabled { "enabled" } else { "disabled" }));
         }
@@ -82,7 +82,7 @@ impl Trigger {
         Ok(())
     }
 
-    fn must_be_enabled(&self) -> Result<(), String> {
+    fn check_enabled(&self) -> Result<(), String> {
         if self.enabled { Ok(()) } else { Err("comes while the trigger is disabled".to_owned()) }
     }
 

@@ -1,7 +1,7 @@
 //! The fold: the one place where the state of an execution changes.
 //!
-//! The running engine, recovery and the debugger call the same function. A step costs what it changes, not what the
-//! graph holds.
+//! The running engine, recovery and the debugger call the same function. The cost of a step depends on what it
+//! changes, not on the size of the graph.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ mod lifecycle;
 mod rules;
 mod tasks;
 
-/// Finds the graph of a definition.
+/// Looks up graphs by the fingerprint of their definition.
 pub trait Graphs {
-    /// The graph of the definition with this fingerprint.
+    /// Returns the graph of the definition with this fingerprint.
     fn graph(&self, fingerprint: Fingerprint) -> Option<Arc<Graph>>;
 }
 
@@ -39,7 +39,7 @@ impl<F: Fn(Fingerprint) -> Option<Arc<Graph>>> Graphs for F {
     }
 }
 
-/// Folds one event into the state that those before it gave; `None` before the first.
+/// Applies one event to the state so far (`None` before the first event) and returns the new state.
 ///
 /// ```
 /// use std::{collections::BTreeMap, sync::Arc};
@@ -59,7 +59,7 @@ impl<F: Fn(Fingerprint) -> Option<Arc<Graph>>> Graphs for F {
 /// ```
 ///
 /// # Errors
-/// [`IllegalEvent`]; the state is gone with it.
+/// [`IllegalEvent`]; the state is dropped.
 pub fn fold(
     state: Option<Execution>,
     id: ExecutionId,
@@ -72,38 +72,38 @@ pub fn fold(
     }
 }
 
-/// The same where the state stands and the event lies: neither is moved, which counts where there are many.
+/// Applies one event as [`fold`] does, but in place and to a borrowed event: nothing is moved or cloned.
 ///
 /// # Errors
-/// [`IllegalEvent`]; there is no state any more.
+/// [`IllegalEvent`]; `state` is then `None`.
 pub fn fold_on<'a>(
     state: &'a mut Option<Execution>,
     id: ExecutionId,
-    happened: Happened<'_>,
+    recorded: Happened<'_>,
     graphs: &dyn Graphs,
 ) -> Result<&'a Execution, IllegalEvent> {
     if let Some(before) = state {
-        if let Err(illegal) = before.apply(happened, graphs) {
+        if let Err(illegal) = before.apply(recorded, graphs) {
             *state = None;
             return Err(illegal);
         }
     } else {
-        *state = Some(Execution::begin(id, happened, graphs)?);
+        *state = Some(Execution::begin(id, recorded, graphs)?);
     }
     match state {
         Some(after) => Ok(after),
-        None => unreachable!("it was there, or has begun"),
+        None => unreachable!("the state existed or was just created"),
     }
 }
 
 impl Execution {
-    fn begin(id: ExecutionId, happened: Happened<'_>, graphs: &dyn Graphs) -> Result<Self, IllegalEvent> {
-        let Event::ExecutionStarted(started) = happened.event else {
-            return Err(happened.illegal("cannot be the first event; expected ExecutionStarted"));
+    fn begin(id: ExecutionId, recorded: Happened<'_>, graphs: &dyn Graphs) -> Result<Self, IllegalEvent> {
+        let Event::ExecutionStarted(started) = recorded.event else {
+            return Err(recorded.illegal("cannot be the first event; expected ExecutionStarted"));
         };
-        let end = StreamEnd::after_first(&happened)?;
+        let end = StreamEnd::after_first(&recorded)?;
         let graph = graphs.graph(started.definition).ok_or_else(|| {
-            happened.illegal(format!("names the definition {}, which the log does not have", started.definition))
+            recorded.illegal(format!("names the definition {}, which the log does not have", started.definition))
         })?;
         Ok(Self::new(id, end, started, graph))
     }
@@ -147,10 +147,10 @@ impl Execution {
     }
 
     /// Folds one event after the first.
-    pub(super) fn apply(&mut self, happened: Happened<'_>, graphs: &dyn Graphs) -> Result<(), IllegalEvent> {
-        let Happened { seq, time, event } = happened;
-        let illegal = |what: String| happened.illegal(what);
-        self.end.check(&happened)?;
+    pub(super) fn apply(&mut self, recorded: Happened<'_>, graphs: &dyn Graphs) -> Result<(), IllegalEvent> {
+        let Happened { seq, time, event } = recorded;
+        let illegal = |what: String| recorded.illegal(what);
+        self.end.check(&recorded)?;
         if self.status.is_final() {
             return Err(illegal(format!("comes after the execution has ended ({})", self.status.name())));
         }
@@ -160,11 +160,11 @@ impl Execution {
         }
         self.change(seq, time, event, graphs).map_err(illegal)?;
         self.update_clock(time);
-        self.end.advance(&happened);
+        self.end.advance(&recorded);
         Ok(())
     }
 
-    /// Each event's own change. Checks before it changes anything.
+    /// Makes the change that belongs to each event. Every check comes before the first change.
     fn change(&mut self, seq: Seq, time: Timestamp, event: &Event, graphs: &dyn Graphs) -> Result<(), String> {
         match event {
             Event::ExecutionStarted(_) => Err("occurs a second time".to_owned()),
@@ -210,8 +210,8 @@ impl Execution {
     }
 
     fn find_task(&self, task: &str) -> Result<TaskIndex, String> {
-        // Events come in runs that name one task: what comes with it in a decision, and all where one task runs at a time. A
-        // run begins with the task that the engine starts next, which is the first that is ready.
+        // Consecutive events usually name the same task: those of one decision do, and all of them do while only one task
+        // runs. The next task to appear is usually the first ready one, because the engine starts that one next.
         let likely = [Some(&self.last_named), self.ready.first()];
         let tasks = &self.graph.definition().tasks;
         let matches_name = |index: &&TaskIndex| tasks.get(index.at()).is_some_and(|likely| *likely.id == *task);
@@ -221,7 +221,7 @@ impl Execution {
         self.graph.find(task).ok_or_else(|| format!("names task '{task}', which the definition does not have"))
     }
 
-    /// The task, if this attempt at it is under way.
+    /// Returns the task if this attempt at it is running or deferred.
     pub(super) fn running_attempt(&self, task: &str, attempt: u32) -> Result<TaskIndex, String> {
         let index = self.find_task(task)?;
         let slot = &self.tasks[index.at()];

@@ -1,4 +1,4 @@
-//! Time limits: the timers of executions and attempts, and the time that counts towards them.
+//! Timeouts and retry delays: the timers of an execution, and the time that counts towards each timeout.
 
 use crate::core::event::Attempt;
 use crate::core::graph::TaskIndex;
@@ -6,7 +6,7 @@ use crate::core::state::{Execution, ExecutionClock, TaskState, TimeoutStart, Tim
 use crate::core::time::Timestamp;
 
 impl Execution {
-    /// Counts the execution's time anew.
+    /// Restarts the execution's timeout, as a recovery does.
     pub(super) fn restart_clock(&mut self) {
         self.disarm_execution_timeout();
         self.clock = ExecutionClock::default();
@@ -18,7 +18,7 @@ impl Execution {
         }
     }
 
-    /// Counts the execution's time, unless all that it does is to wait: then its clock stands still.
+    /// Stops the execution's clock while every attempt in progress is deferred, and lets it run otherwise.
     pub(super) fn update_clock(&mut self, now: Timestamp) {
         let all_deferred = !self.deferred.is_empty() && self.deferred.len() == self.running.len();
         let Some(timeout) = self.options.timeout.filter(|_| !self.status.is_final()) else { return };
@@ -38,7 +38,8 @@ impl Execution {
         }
     }
 
-    /// A timeout is no part of the graph: whatever definition it goes on with may give the tasks that run another one.
+    /// Arms the timeouts of running attempts again. A timeout is not part of the graph, so a definition with the same graph
+    /// may still change it.
     pub(super) fn rearm_task_timeouts(&mut self) {
         self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
         for task in self.running.clone() {
@@ -48,7 +49,7 @@ impl Execution {
         }
     }
 
-    /// When the time of the attempt that runs at a task is over.
+    /// Returns when the running attempt at a task times out.
     pub(super) fn attempt_deadline(&self, task: TaskIndex) -> Option<Timestamp> {
         let slot = &self.tasks[task.at()];
         let TaskState::Running { since, .. } = slot.state else { return None };
@@ -60,17 +61,17 @@ impl Execution {
         self.task_timeout(task).map(|timeout| from.after(timeout).before(slot.ran_micros))
     }
 
-    /// Ends the wait before a task's next attempt. That it is over is no event: it follows from the state and the time.
+    /// Makes a task ready whose retry delay is over. This is not an event: it follows from the state and the time.
     pub(in crate::core) fn end_retry_delay(&mut self, task: TaskIndex, due: Timestamp) {
         if self.timers.remove(&(due, Timer::Retry(task))) {
             self.ready.insert(task);
         }
     }
 
-    /// Lets the time of an attempt that runs count from now on, or not yet.
+    /// Counts the timeout of a running attempt from `from`; with `None`, it does not count yet.
     ///
     /// # Errors
-    /// No such attempt runs.
+    /// The attempt is not running.
     pub fn count_attempt(&mut self, task: &str, attempt: Attempt, from: Option<Timestamp>) -> Result<(), String> {
         let task = self.running_attempt(task, attempt)?;
         if let Some(due) = self.attempt_deadline(task) {

@@ -1,4 +1,4 @@
-//! What the events of an execution change: pause, recovery with the same or another graph, and its end.
+//! Events of the execution itself: pause, recovery (also with a changed graph), and the end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ impl Execution {
         Ok(())
     }
 
-    /// Takes another definition. With the same graph nothing else changes but timeouts. With another one, tasks of the same name keep
-    /// what happened to them, and the rest is derived anew.
+    /// Continues with another definition. If the graph is the same, only timeouts can change. Otherwise, tasks keep their state
+    /// by name, and everything else is derived again.
     fn switch_graph(&mut self, graph: Arc<Graph>) {
         let old = std::mem::replace(&mut self.graph, graph);
         if difference(old.definition(), self.graph.definition()).is_none() {
@@ -105,8 +105,8 @@ impl Execution {
         Ok(())
     }
 
-    /// Failed with tasks unsettled is an execution that ran out of time. Whether its time was over cannot be told here: the
-    /// log raises times, so what is recorded may lie closer together than what was decided by.
+    /// An execution that fails with unsettled tasks has timed out. This cannot check that the timeout had passed: the log may
+    /// raise recorded times, so they can be closer together than the times that the decision was based on.
     pub(super) fn execution_failed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
         if self.unsettled == 0 && self.failed_ends.is_empty() {
             return Err("comes although no task at the end of the graph has failed".to_owned());

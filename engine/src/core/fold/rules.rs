@@ -1,4 +1,4 @@
-//! Trigger rules: whether a task becomes ready or is skipped once everything upstream is settled, and what it sees.
+//! Trigger rules: once everything upstream is settled, a task becomes ready or is skipped.
 
 use crate::core::context::Scope;
 use crate::core::definition::TriggerRule;
@@ -14,7 +14,7 @@ impl Execution {
         }
     }
 
-    /// Asks the rule of a task for which everything upstream is settled.
+    /// Evaluates the rule of a pending task whose upstream tasks are all settled: it becomes ready, or is to be skipped.
     pub(super) fn evaluate_rule(&mut self, task: TaskIndex) {
         if self.tasks[task.at()].state != TaskState::Pending {
             return;
@@ -71,7 +71,7 @@ impl Execution {
         failures.map(|(up, settled)| (self.graph.name(up).clone(), settled)).collect()
     }
 
-    /// Finds out what a task's ancestry gives it, once everything upstream is settled.
+    /// Joins what the dependencies of a task give it. Everything upstream has to be settled.
     pub(super) fn resolve_inputs(&mut self, task: TaskIndex) {
         if self.tasks[task.at()].sees.is_some() {
             return;

@@ -1,4 +1,4 @@
-//! What the events of a task change: its state, its writes, and the tasks downstream.
+//! Task events: how they change the task, its writes, and the tasks downstream.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl Execution {
         Ok(())
     }
 
-    /// An attempt has a slot, from now on.
+    /// Marks the attempt as running in a slot, and arms its timeout.
     fn occupy_slot(&mut self, task: TaskIndex, since: Timestamp, worker: u32) {
         self.running.insert(task);
         self.tasks[task.at()].state = TaskState::Running { since, worker };
@@ -102,7 +102,7 @@ impl Execution {
         self.end_attempt(task);
         let slot = &mut self.tasks[task.at()];
         if !completed.reads.keys.iter().any(|read| matches!(read.seen, Seen::Undeclared(_))) {
-            // Nobody asks for it any more. And while it is held, each write below would copy what it shares with it.
+            // No longer needed. Keeping it would also force each write below to copy the nodes that the two ledgers share.
             slot.ledger_at_start = None;
         }
         let sees = slot.sees.clone().unwrap_or_default();
@@ -175,7 +175,7 @@ impl Execution {
         if abandoned.why == AbandonReason::ProcessDied && !was_deferred {
             slot.deaths += 1;
         }
-        // In another graph than it started in it may have to wait, or not to run at all.
+        // If the graph has changed since it started, it may now have to wait or be skipped.
         if slot.unsettled_upstream == 0 {
             self.resolve_inputs(task);
             self.evaluate_rule(task);
@@ -191,7 +191,7 @@ impl Execution {
         }
     }
 
-    /// A task has its end: those downstream wait for one less.
+    /// Records how a task ended, and evaluates the tasks downstream that were waiting for it alone.
     fn settle(&mut self, task: TaskIndex, state: TaskState, seq: Seq, time: Timestamp) {
         let slot = &mut self.tasks[task.at()];
         slot.state = state;

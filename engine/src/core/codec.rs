@@ -1,18 +1,18 @@
-//! How events, definitions and labels become bytes, and back. The only place that knows bincode.
+//! Encodes and decodes events, definitions and labels. The only module that knows bincode.
 //!
-//! A body is a fixed header and a bincode text:
+//! A body is a fixed header followed by bincode data:
 //!
 //! | bytes | meaning |
 //! |---|---|
 //! | 1 | magic: `E` an event, `D` a definition, `L` a label of the listing |
 //! | 1 | codec: 1 is bincode 2, standard configuration |
-//! | 1 | format of what follows, by kind |
+//! | 1 | format of the data |
 //! | 2 | kind, little-endian; 0 for definitions and labels of executions |
 //!
-//! Events of executions, schedules and triggers share one row of kind numbers: 1 to 31, 32 to 47, and 48 to 63.
+//! Events of executions, schedules and triggers share one range of kind numbers: 1 to 31, 32 to 47, and 48 to 63.
 //!
-//! Kind numbers are never reused. A format that this version does not know is refused, never guessed at. Decoding is
-//! bounded: no text can make it allocate more than a small multiple of its own length.
+//! Kind numbers are never reused. An unknown format is an error, never a guess. Decoding is bounded: no input can make it
+//! allocate more than a small multiple of its own length.
 
 use bincode::config::{self, Config};
 use bincode::error::DecodeError as BincodeError;
@@ -42,21 +42,21 @@ const HEADER: usize = 5;
 const EVENT: u8 = b'E';
 const DEFINITION: u8 = b'D';
 const LABEL: u8 = b'L';
-/// The kinds of labels; an execution's is 0.
+/// The kinds of labels. That of executions is 0.
 const SCHEDULE_LABEL: u16 = 1;
 const TRIGGER_LABEL: u16 = 2;
-/// What an engine says of an execution beside its events; it is shown to readers, and never stored.
+/// The kind of a [`Standing`], which an engine sends to readers and never stores.
 const STANDING: u16 = 3;
 
-/// Why bytes are not what they should be.
+/// Why bytes could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The header says that it is something else.
+    /// The header belongs to something else.
     #[error("not {expected}: it starts with {found:02x?}")]
     Foreign {
         /// What was expected.
         expected: &'static str,
-        /// How it begins.
+        /// The first bytes.
         found: Vec<u8>,
     },
     /// It was written by a newer version.
@@ -66,10 +66,10 @@ pub enum DecodeError {
         what: String,
         /// Its format.
         found: u8,
-        /// The newest that is known here.
+        /// The newest format that this version reads.
         known: u8,
     },
-    /// It is cut or altered.
+    /// The data is truncated or altered.
     #[error("{what} cannot be decoded: {why}")]
     Broken {
         /// What it is.
@@ -79,19 +79,19 @@ pub enum DecodeError {
     },
 }
 
-/// The fingerprint of a definition.
+/// Returns the fingerprint of a definition.
 #[must_use]
 pub fn fingerprint(definition: &Definition) -> Fingerprint {
     Fingerprint(sha256(&encode_definition(definition)))
 }
 
-/// The canonical encoding of a definition: what its fingerprint is the SHA-256 of, and what the log keeps.
+/// Returns the canonical encoding of a definition, which the log stores. Its SHA-256 is the fingerprint.
 #[must_use]
 pub fn encode_definition(definition: &Definition) -> Vec<u8> {
     encode_body(DEFINITION, 0, definition)
 }
 
-/// Reads a definition.
+/// Decodes a definition.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
@@ -106,7 +106,7 @@ pub fn encode_label(label: &Label) -> Vec<u8> {
     encode_body(LABEL, 0, label)
 }
 
-/// Reads a label.
+/// Decodes a label.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
@@ -120,7 +120,7 @@ pub fn encode_schedule_label(label: &ScheduleLabel) -> Vec<u8> {
     encode_body(LABEL, SCHEDULE_LABEL, label)
 }
 
-/// Reads a schedule's label.
+/// Decodes a schedule's label.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
@@ -135,7 +135,7 @@ pub fn encode_trigger_label(label: &TriggerLabel) -> Vec<u8> {
     encode_body(LABEL, TRIGGER_LABEL, label)
 }
 
-/// Reads a trigger's label.
+/// Decodes a trigger's label.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
@@ -144,13 +144,13 @@ pub fn decode_trigger_label(bytes: &[u8]) -> Result<TriggerLabel, DecodeError> {
     decode(what, label_body(what, TRIGGER_LABEL, bytes)?)
 }
 
-/// Encodes what an engine says of an execution beside its events.
+/// Encodes the standing of an execution.
 #[must_use]
 pub fn encode_standing(standing: &Standing) -> Vec<u8> {
     encode_body(LABEL, STANDING, standing)
 }
 
-/// Reads what [`encode_standing`] wrote.
+/// Decodes the standing of an execution.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
@@ -191,7 +191,7 @@ pub fn encode_event(event: &Event) -> Vec<u8> {
     }
 }
 
-/// Reads an event.
+/// Decodes an event.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
@@ -208,7 +208,7 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
     decode_event_among(bytes, &mut Names::disabled())
 }
 
-/// Reads an event of many: names that it shares with those read before with the same `names` are kept once.
+/// Decodes one of many events. Names that earlier events with the same `names` contained are shared instead of allocated again.
 ///
 /// # Errors
 /// As [`decode_event`].
@@ -244,7 +244,7 @@ pub fn decode_event_among(bytes: &[u8], names: &mut Names) -> Result<Event, Deco
 }
 
 impl Event {
-    /// The number that stands for its kind in the log. Never reused.
+    /// Returns the number of its kind in the log. Numbers are never reused.
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
@@ -268,7 +268,7 @@ impl Event {
         }
     }
 
-    /// Its name, the same in every place that shows it.
+    /// Returns its name, which is the same everywhere it is shown.
     #[must_use]
     pub fn name(&self) -> &'static str {
         Self::kind_name(self.kind())
@@ -310,7 +310,7 @@ fn encode_body(magic: u8, kind: u16, body: &impl Encode) -> Vec<u8> {
     bytes.extend([magic, CODEC, FORMAT, low, high]);
     #[expect(
         clippy::expect_used,
-        reason = "writing into memory cannot fail, and our bodies hold nothing that bincode refuses"
+        reason = "writing into memory cannot fail, and our bodies hold nothing that bincode rejects"
     )]
     bincode::encode_into_std_write(body, &mut bytes, config::standard()).expect("a body can be encoded into memory");
     bytes
@@ -339,8 +339,8 @@ where
     decode_with(what, body, names).map(|Interned(value)| value)
 }
 
-/// Decodes with a limit that grows with the text, in steps, since bincode wants it as a constant. Sixty-four bytes of
-/// memory for each byte of text is more than any body of ours needs.
+/// Decodes with a memory limit that grows with the input, in steps because bincode takes it as a constant. The limit is at
+/// least 64 bytes per byte of input, more than any valid body needs.
 fn decode_with<'a, C, T: BorrowDecode<'a, C>>(what: &str, body: &'a [u8], context: C) -> Result<T, DecodeError> {
     let standard = config::standard();
     let decoded = match body.len() {

@@ -58,7 +58,7 @@ impl Changes {
         let (before, after) = (by_name(old), by_name(new));
         let mut changes = Self::default();
         for task in &new.tasks {
-            let Some(previous) = before.get(&task.id) else {
+            let Some(prior) = before.get(&task.id) else {
                 changes.added.push(task.id.clone());
                 continue;
             };
@@ -67,9 +67,11 @@ impl Changes {
                     list(&mut changes).push(task.id.clone());
                 }
             };
-            note(previous.code != task.code, |changes| &mut changes.code);
-            note((&previous.dependencies, &previous.rule) != (&task.dependencies, &task.rule), |changes| &mut changes.rewired);
-            note((&previous.retry, previous.timeout) != (&task.retry, task.timeout), |changes| &mut changes.policy);
+            note(prior.code != task.code, |changes| &mut changes.code);
+            note((&prior.dependencies, &prior.rule) != (&task.dependencies, &task.rule), |changes| {
+                &mut changes.rewired
+            });
+            note((&prior.retry, prior.timeout) != (&task.retry, task.timeout), |changes| &mut changes.policy);
         }
         let removed = old.tasks.iter().filter(|task| !after.contains_key(&task.id));
         changes.removed = removed.map(|task| task.id.clone()).collect();

@@ -1,30 +1,30 @@
-//! What stays of an event when its values are erased for privacy.
+//! Erasure for privacy: which events lose their values, and what remains of them.
 //!
-//! The log forgets a body and keeps a note in its place. The note is the same event without what it said: a value is
-//! [`Json::erased`], a text is `(erased)`. So the fold goes on as before, shows "erased" where the value was, and can
-//! tell nobody what it was. An execution that is not over cannot lose a value: its tasks may still read it.
+//! The log deletes the body of an event and stores a redacted copy in its place: values become [`Json::erased`], texts become
+//! `(erased)`. The fold works as before and shows "erased" instead of the value. Values of an unfinished execution cannot be
+//! erased, because its tasks may still read them.
 
 use std::collections::BTreeMap;
 
 use super::event::{Event, ExecutionEnded, Request, Seq, TaskError};
 use super::json::{Erasure, Json};
 
-/// What stands in the place of a text.
+/// The text that replaces an erased text.
 pub const ERASED_TEXT: &str = "(erased)";
 
-/// What is to be erased.
+/// A selection of events to erase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Every value that was ever written to a key, whether or not it took effect.
+    /// All values ever written to a key, whether or not they took effect.
     Key(String),
-    /// What one event says.
+    /// The contents of one event.
     Seq(Seq),
 }
 
-/// There is nothing to be erased.
+/// Why nothing can be erased.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NothingToErase {
-    /// Nobody wrote the key.
+    /// No value was written to the key.
     #[error("no value was written to key '{key}'; the keys of this execution are: {}", .written.join(", "))]
     NoKey {
         /// The key.
@@ -35,26 +35,26 @@ pub enum NothingToErase {
     /// There is no such event.
     #[error("no event has seq {seq}; the execution has {events} events")]
     NoSeq {
-        /// The place that was named.
+        /// The requested position.
         seq: Seq,
         /// How many events there are.
         events: u64,
     },
-    /// The event names tasks and keys, and holds no value.
+    /// The event holds no value, only names of tasks and keys.
     #[error("seq {seq} is {event}, which holds no value; only values, errors and reasons can be erased")]
     NoValue {
-        /// Its place.
+        /// The event's position.
         seq: Seq,
-        /// Its name.
+        /// The event's name.
         event: &'static str,
     },
-    /// The execution goes on.
+    /// The execution has not ended.
     #[error("the execution has not ended, so its tasks may still read the value; wait until it ends, or cancel it")]
     NotOver,
 }
 
-/// Which events of a finished execution lose what they say, each with what stays of it. The end of the execution is one of
-/// them, whatever is erased: it holds a digest of the context, by which a guess at the value could be tried.
+/// Returns the events of a finished execution that must be replaced, each with its redacted copy. The last event is always
+/// one of them: its digest of the context would allow guesses at an erased value to be checked.
 ///
 /// ```
 /// use cloacina_engine::core::erasure::{NothingToErase, What, plan};
@@ -76,8 +76,8 @@ pub fn plan(events: &[(Seq, Event)], what: &[What]) -> Result<BTreeMap<Seq, Even
             What::Seq(seq) => {
                 let found = events.iter().find(|(found, _)| found == seq);
                 let (_, event) = found.ok_or(NothingToErase::NoSeq { seq: *seq, events: events.len() as u64 })?;
-                let left = redacted(event).ok_or(NothingToErase::NoValue { seq: *seq, event: event.name() })?;
-                erased.insert(*seq, left);
+                let copy = redacted(event).ok_or(NothingToErase::NoValue { seq: *seq, event: event.name() })?;
+                erased.insert(*seq, copy);
             }
         }
     }
@@ -111,7 +111,7 @@ fn written_keys(events: &[(Seq, Event)]) -> Vec<String> {
     keys
 }
 
-/// An event without what it says, if it says anything.
+/// Returns a redacted copy of an event; `None` if the event holds nothing to erase.
 fn redacted(event: &Event) -> Option<Event> {
     Some(match event {
         Event::ContextWritten(write) => {
@@ -134,7 +134,7 @@ fn redacted(event: &Event) -> Option<Event> {
     })
 }
 
-/// What stays of an erased event, with who erased it in the place of its value.
+/// Adds to a redacted event who erased it, in the place of its value.
 #[must_use]
 pub fn attributed(event: Event, erasure: &Erasure) -> Event {
     match event {
@@ -150,17 +150,17 @@ fn redacted_request(request: &Request) -> Request {
     Request { by: ERASED_TEXT.into(), reason: request.reason.as_ref().map(|_| ERASED_TEXT.into()) }
 }
 
-/// The end of an execution without the digest of its context, and perhaps without its reason.
+/// Returns the last event of an execution without the digest of its context, and without its reason if `erase_reason`.
 fn redacted_end(event: &Event, erase_reason: bool) -> Event {
-    let left = |ended: &ExecutionEnded| {
+    let redact = |ended: &ExecutionEnded| {
         let has_reason = erase_reason && !ended.reason.is_empty();
         let reason = if has_reason { ERASED_TEXT.into() } else { ended.reason.clone() };
         ExecutionEnded { reason, context: [0; 32] }
     };
     match event {
-        Event::ExecutionCompleted(ended) => Event::ExecutionCompleted(left(ended)),
-        Event::ExecutionFailed(ended) => Event::ExecutionFailed(left(ended)),
-        Event::ExecutionCancelled(ended) => Event::ExecutionCancelled(left(ended)),
+        Event::ExecutionCompleted(ended) => Event::ExecutionCompleted(redact(ended)),
+        Event::ExecutionFailed(ended) => Event::ExecutionFailed(redact(ended)),
+        Event::ExecutionCancelled(ended) => Event::ExecutionCancelled(redact(ended)),
         other => other.clone(),
     }
 }

@@ -1,8 +1,8 @@
-//! Whether a task runs, once everything that it waits for is settled.
+//! Trigger rules: whether a task runs once everything upstream is settled.
 //!
-//! Two questions, answered apart. *Does it run?* is its rule's to say. *Is a skip a failure?* is not: a task that is
-//! skipped while one that it waits for has failed is skipped by failure, whatever its rule looked at. Otherwise a
-//! failure that nobody handled would be lost with the task that was to handle it.
+//! The rule only decides whether the task runs. Whether a skip counts as a failure does not depend on the rule: a skipped
+//! task with a failed upstream task is skipped by failure. Otherwise a failure could be lost together with the skipped
+//! task that was meant to handle it.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -15,19 +15,19 @@ use super::definition::{Condition, Operator, TriggerRule};
 use super::event::{Key, Settled, SkipReason, TaskId};
 use super::json::Json;
 
-/// What a rule is asked about.
+/// The facts that a rule can depend on.
 pub struct Facts<'a> {
     /// The task's dependencies, in order, with how they ended.
     pub dependencies: &'a [(&'a TaskId, Settled)],
-    /// How any task that a condition names ended. All of them are settled by then.
+    /// Looks up how a task that a condition names ended. All of these tasks are settled.
     pub settled: &'a dyn Fn(&str) -> Option<Settled>,
-    /// The failures among all that it waits for: its dependencies, and the tasks that its condition names.
+    /// Lists the failures upstream: among its dependencies and the tasks that its condition names.
     pub failures: &'a dyn Fn() -> Vec<(TaskId, Settled)>,
-    /// What the task would see.
+    /// The context that the task would see.
     pub context: &'a Context,
 }
 
-/// `None` if the task runs, else why it is skipped.
+/// Returns why the task is skipped; `None` if it runs.
 #[must_use]
 pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> {
     let deps = facts.dependencies;
@@ -53,7 +53,7 @@ pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> 
     (!holds).then(|| reason(rule.name().into(), tasks, Vec::new(), facts))
 }
 
-/// The reason for a skip: what decided the rule, and the failures upstream, which make it a skip by failure.
+/// Builds the reason for a skip: what decided the rule, and the failures upstream, which make it a skip by failure.
 fn reason(rule: Arc<str>, mut tasks: Vec<(TaskId, Settled)>, keys: Vec<Key>, facts: &Facts<'_>) -> SkipReason {
     let mut failures = (facts.failures)();
     let failure = !failures.is_empty();
@@ -63,7 +63,7 @@ fn reason(rule: Arc<str>, mut tasks: Vec<(TaskId, Settled)>, keys: Vec<Key>, fac
     SkipReason { rule, tasks, keys, failure }
 }
 
-/// Whether a rule asks for a value that was erased: then only the log knows what it came to.
+/// Returns whether a rule reads an erased value: then only the log tells what the rule decided.
 #[must_use]
 pub fn reads_erased(rule: &TriggerRule, context: &Context) -> bool {
     match rule {
@@ -84,13 +84,13 @@ fn condition_reads_erased(condition: &Condition, context: &Context) -> bool {
     }
 }
 
-/// Whether a failure is behind how a task ended.
+/// Returns whether a task failed or was skipped by failure.
 #[must_use]
 pub fn is_failure(settled: Settled) -> bool {
     matches!(settled, Settled::Failed | Settled::SkippedByFailure)
 }
 
-/// Whether a condition holds, and the parts of it that decided so.
+/// Whether a condition holds, and which of its parts decided that.
 struct Verdict {
     holds: bool,
     text: Arc<str>,
@@ -135,8 +135,8 @@ fn evaluate_task(name: &str, task: &TaskId, facts: &Facts<'_>, wanted: impl Fn(S
     }
 }
 
-/// A tree's verdict names the parts that made it what it is: of an `all_of` that does not hold the ones that do not, of
-/// an `any_of` or a broken `none_of` the ones that do; otherwise every one.
+/// Combines the verdicts of the parts, and names the parts that decided: in a false `all_of` those that are false, in a true
+/// `any_of` or a false `none_of` those that are true, otherwise all parts.
 fn combine(name: &str, parts: &[Condition], facts: &Facts<'_>, holds: impl Fn(&[Verdict]) -> bool) -> Verdict {
     let verdicts: Vec<Verdict> = parts.iter().map(|part| evaluate(part, facts)).collect();
     let holds = holds(&verdicts);
@@ -152,7 +152,7 @@ fn combine(name: &str, parts: &[Condition], facts: &Facts<'_>, holds: impl Fn(&[
     Verdict { holds, text: format!("{name}({text})").into(), tasks, keys }
 }
 
-/// Compares a context value. What is not there equals nothing, contains nothing, and is neither greater nor less.
+/// Compares a context value. A missing value equals nothing, contains nothing, and is neither greater nor less.
 fn compare(operator: Operator, actual: Option<&Value>, wanted: Option<&Value>) -> bool {
     let same = || actual.zip(wanted).is_some_and(|(left, right)| equal(left, right));
     let order = || actual.zip(wanted).and_then(|(left, right)| order(left, right));
@@ -176,7 +176,7 @@ fn equal(left: &Value, right: &Value) -> bool {
     }
 }
 
-/// Integers compare as integers as long as they fit 128 bits, everything else as floats.
+/// Orders numbers and strings. Integers that fit 128 bits compare exactly, other numbers as floats.
 fn order(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => {

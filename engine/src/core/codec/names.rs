@@ -1,6 +1,5 @@
-//! Decoding what has many names, so that one that came a moment ago is not made again: it is shared, as the engine shares it
-//! that wrote it. These are definitions, and the bodies that an execution has most of. The layouts are those that
-//! [`crate::core::definition`] and [`crate::core::event`] derive.
+//! Interns names while decoding: a name that occurred recently is shared instead of allocated again. Used for definitions and
+//! for the most frequent events. The layouts are those that [`crate::core::definition`] and [`crate::core::event`] derive.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -14,15 +13,15 @@ use super::super::definition::{Definition, TaskDefinition};
 use super::super::event::{ContextRemoved, ContextWritten, Origin, Read, Reads, TaskCompleted, TaskStarted};
 use super::super::json::Json;
 
-/// How many names are kept at most.
+/// The maximum number of interned names.
 const CAPACITY: usize = 1024;
-/// Longer ones are made each time: the table is to stay small.
+/// Longer names are not interned, so that the table stays small.
 const MAX_LENGTH: usize = 128;
 
-/// The names of tasks and keys that came last, for [`decode_event_among`](super::decode_event_among).
+/// Recent names of tasks and keys, for [`decode_event_among`](super::decode_event_among).
 #[derive(Debug)]
 pub struct Names {
-    /// Each at the slot that its hash gives; a new one takes the slot of an older one. Empty: none is kept.
+    /// Each name is in the slot of its hash, where it replaces an older one. Without slots, nothing is interned.
     slots: Vec<Option<Arc<str>>>,
 }
 
@@ -33,7 +32,7 @@ impl Default for Names {
 }
 
 impl Names {
-    /// For one event alone: keeps no names.
+    /// Creates a table that interns nothing, for a single event.
     pub(super) fn disabled() -> Self {
         Self { slots: Vec::new() }
     }
@@ -42,7 +41,7 @@ impl Names {
         if text.len() > MAX_LENGTH || self.slots.is_empty() {
             return text.into();
         }
-        // The same hash in every process, and a weak one: names that are made to share a slot are made again, and that is all.
+        // The hash is weak and the same in every process. Crafted names can collide, but then they are only allocated again.
         #[allow(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let slot = &mut self.slots[FxBuildHasher.hash_one(text) as usize % CAPACITY];
         match slot {
@@ -52,7 +51,7 @@ impl Names {
     }
 }
 
-/// A value whose names are taken from [`Names`].
+/// A value whose names were interned in [`Names`].
 pub(super) struct Interned<T>(pub(super) T);
 
 macro_rules! interned {

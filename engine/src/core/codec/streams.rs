@@ -1,4 +1,4 @@
-//! The events of schedules and triggers as bytes.
+//! Encodes and decodes the events of schedules and triggers.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::core::schedule::{
 use crate::core::time::Timestamp;
 use crate::core::trigger::{TriggerDefined, TriggerDropped, TriggerEvent, TriggerFired};
 
-/// A schedule without a name, as kind 32 has it.
+/// The layout of kind 32: a schedule without a name.
 #[derive(Encode, Decode)]
 struct UnnamedSchedule {
     workflow: Arc<str>,
@@ -56,7 +56,7 @@ pub fn encode_schedule_event(event: &ScheduleEvent) -> Vec<u8> {
     }
 }
 
-/// Reads an event of a schedule.
+/// Decodes an event of a schedule.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
@@ -88,7 +88,7 @@ pub fn encode_trigger_event(event: &TriggerEvent) -> Vec<u8> {
     }
 }
 
-/// Reads an event of a trigger.
+/// Decodes an event of a trigger.
 ///
 /// # Errors
 /// [`DecodeError`]; never a guess.
@@ -110,7 +110,7 @@ fn unknown_kind(what: &str, kind: u16) -> DecodeError {
 }
 
 impl ScheduleEvent {
-    /// The number that stands for its kind in the log. Never reused.
+    /// Returns the number of its kind in the log. Numbers are never reused.
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
@@ -125,7 +125,7 @@ impl ScheduleEvent {
         }
     }
 
-    /// Its name, the same in every place that shows it.
+    /// Returns its name, which is the same everywhere it is shown.
     #[must_use]
     pub fn name(&self) -> &'static str {
         Self::kind_name(self.kind())
@@ -146,7 +146,7 @@ impl ScheduleEvent {
 }
 
 impl TriggerEvent {
-    /// The number that stands for its kind in the log. Never reused.
+    /// Returns the number of its kind in the log. Numbers are never reused.
     #[must_use]
     pub fn kind(&self) -> u16 {
         match self {
@@ -158,7 +158,7 @@ impl TriggerEvent {
         }
     }
 
-    /// Its name, the same in every place that shows it.
+    /// Returns its name, which is the same everywhere it is shown.
     #[must_use]
     pub fn name(&self) -> &'static str {
         Self::kind_name(self.kind())

@@ -21,7 +21,8 @@ fn numbered(events: &[Recorded]) -> Vec<(Seq, Event)> {
     events.iter().map(|recorded| (recorded.seq, recorded.event.clone())).collect()
 }
 
-/// The history as a reader has it after an erasure: notes in the place of what was erased, as they went through the log.
+/// The history as a reader has it after an erasure: notes in the place of what was erased, as they went through the
+/// log.
 fn without(events: &[Recorded], erased: &BTreeMap<Seq, Event>) -> Vec<Recorded> {
     let left = |recorded: &Recorded| {
         let note = erased.get(&recorded.seq).map(|note| decode_event(&encode_event(note)).unwrap());

@@ -228,8 +228,8 @@ fn version(joined: &Joined, key: &str) -> VersionRef {
     Ledger::default().look(&joined.scope, key).unwrap().clone()
 }
 
-/// Two tasks write numbers, two that see both of them in different orders write others, and one sees those. What those two
-/// started from is what the first two give together, in the order of their names.
+/// Two tasks write numbers, two that see both of them in different orders write others, and one sees those. What those
+/// two started from is what the first two give together, in the order of their names.
 fn criss_cross([one, other]: [&str; 2], first: [i64; 2], second: [i64; 2]) -> (Value, usize) {
     let graph = workflow([
         task("start"),

@@ -185,8 +185,8 @@ fn the_first_event_is_the_start_of_a_known_definition() {
     assert!(fold(Some(folded(&events[..1], &library)), ID, &twice, &library).is_err());
 }
 
-/// An execution cannot fail for no reason. A stream in which it ran out of time without having a limit was folded without
-/// a word. (Whether a limit was over cannot be told from recorded times, which the log may have raised.)
+/// An execution cannot fail for no reason. A stream in which it ran out of time without having a limit was folded
+/// without a word. (Whether a limit was over cannot be told from recorded times, which the log may have raised.)
 #[test]
 fn an_execution_fails_only_by_a_failure_or_by_its_limit() {
     let graph = workflow([task("a")]);

@@ -176,7 +176,8 @@ fn a_recovery_during_a_pause_stays_paused_and_an_ended_execution_is_not_recovere
     assert!(matches!(story.attempt(Command::TimerFired { jitter: Jitter::NONE }), Err(Rejection::Ended(_))));
 }
 
-/// An approval waited in `defer_until`. After the fourth deploy it had failed: "its process died while it ran, 4 times".
+/// An approval waited in `defer_until`. After the fourth deploy it had failed: "its process died while it ran, 4
+/// times".
 #[test]
 fn an_attempt_that_dies_while_it_is_deferred_does_not_count_against_its_task() {
     let graph = workflow([task("ask"), task("pay").after(["ask"])]);

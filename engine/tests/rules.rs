@@ -30,8 +30,8 @@ fn fate_of(story: &Story) -> &'static str {
     }
 }
 
-/// An error handler with the rule `all_failed` was skipped because one of two tasks had gone well, and the execution was
-/// reported as completed: nobody had handled the failure of the other. The page that users read holds every case.
+/// An error handler with the rule `all_failed` was skipped because one of two tasks had gone well, and the execution
+/// was reported as completed: nobody had handled the failure of the other. The page that users read holds every case.
 #[test]
 fn each_rule_decides_over_all_ends_of_one_two_and_three_dependencies_as_the_page_says() {
     let page = include_str!("../../docs/pages/reference/trigger-rules.md");
@@ -53,7 +53,8 @@ fn each_rule_decides_over_all_ends_of_one_two_and_three_dependencies_as_the_page
     assert_eq!(cases, 7 * (4 + 4 * 4 + 4 * 4 * 4), "the page has every rule over every end, in every order");
 }
 
-/// Handlers that asked for one failure by name were skipped, while another dependency had failed: completed, it was said.
+/// Handlers that asked for one failure by name were skipped, while another dependency had failed: completed, it was
+/// said.
 #[test]
 fn a_condition_that_does_not_hold_loses_no_failure_whatever_it_looked_at() {
     type Holds = fn(&str, &str) -> bool;
@@ -233,8 +234,8 @@ fn a_failure_behind_a_missing_value_is_not_lost() {
     Story::of(&graph).runs("extract", [("rows", json!(0))]).assert_status(Status::Completed);
 }
 
-/// `publish` was to run unless one of two checks passed already. One had passed and the other failed: nobody handled that
-/// failure, although it did not decide the rule.
+/// `publish` was to run unless one of two checks passed already. One had passed and the other failed: nobody handled
+/// that failure, although it did not decide the rule.
 #[test]
 fn a_failure_that_a_condition_names_is_upstream_although_it_did_not_decide() {
     let redundant = Condition::None(vec![Condition::Any(vec![success("done"), success("broken")])]);

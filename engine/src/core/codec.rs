@@ -11,8 +11,8 @@
 //!
 //! Events of executions, schedules and triggers share one range of kind numbers: 1 to 31, 32 to 47, and 48 to 63.
 //!
-//! Kind numbers are never reused. An unknown format is an error, never a guess. Decoding is bounded: no input can make it
-//! allocate more than a small multiple of its own length.
+//! Kind numbers are never reused. An unknown format is an error, never a guess. Decoding is bounded: no input can make
+//! it allocate more than a small multiple of its own length.
 
 use bincode::config::{self, Config};
 use bincode::error::DecodeError as BincodeError;
@@ -208,7 +208,8 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, DecodeError> {
     decode_event_among(bytes, &mut Names::disabled())
 }
 
-/// Decodes one of many events. Names that earlier events with the same `names` contained are shared instead of allocated again.
+/// Decodes one of many events. Names that earlier events with the same `names` contained are shared instead of
+/// allocated again.
 ///
 /// # Errors
 /// As [`decode_event`].
@@ -339,8 +340,8 @@ where
     decode_with(what, body, names).map(|Interned(value)| value)
 }
 
-/// Decodes with a memory limit that grows with the input, in steps because bincode takes it as a constant. The limit is at
-/// least 64 bytes per byte of input, more than any valid body needs.
+/// Decodes with a memory limit that grows with the input, in steps because bincode takes it as a constant. 64 bytes
+/// per byte of input are more than any valid body needs.
 fn decode_with<'a, C, T: BorrowDecode<'a, C>>(what: &str, body: &'a [u8], context: C) -> Result<T, DecodeError> {
     let standard = config::standard();
     let decoded = match body.len() {

@@ -1,7 +1,7 @@
 //! Decisions: turns a command into events and effects.
 //!
-//! A decision folds each event as soon as it emits it, so that the next one is based on the new state. Consequences of a
-//! command (skipped tasks, the end of the execution) belong to the same decision. A rejected command changes nothing.
+//! A decision folds each event as soon as it emits it, so that the next one is based on the new state. Consequences of
+//! a command (skipped tasks, the end of the execution) belong to the same decision. A rejected command changes nothing.
 //! Effects are values: the runtime performs them once the events are durable.
 
 use std::collections::BTreeMap;
@@ -286,8 +286,8 @@ impl Decider<'_> {
         }
     }
 
-    /// Emits the events that follow without a command: skips of tasks whose rule does not hold, and the end of the execution
-    /// once every task is settled.
+    /// Emits the events that follow without a command: skips of tasks whose rule does not hold, and the end of the
+    /// execution once every task is settled.
     fn follow_up(&mut self) -> Result<(), Rejection> {
         while let Some((&task, why)) = self.state.to_skip.first_key_value() {
             let (task, why) = (self.state.graph().name(task).clone(), why.clone());
@@ -371,7 +371,8 @@ impl Decider<'_> {
             match timer {
                 Timer::Retry(task) => self.state.end_retry_delay(task, due),
                 Timer::TaskTimeout(task) => self.time_out(task, jitter)?,
-                // A task that has just timed out may have been the last one: then the execution ends because of that task.
+                // A task that has just timed out may have been the last one: then the execution ends because of that
+                // task.
                 Timer::ExecutionTimeout => {
                     self.follow_up()?;
                     if !self.state.status().is_final() {
@@ -477,8 +478,8 @@ impl Decider<'_> {
         Ok(())
     }
 
-    /// Returns why the execution failed; `None` if no failure reached the end of the graph. Names the first failure that
-    /// did, with a hint based on everything written so far.
+    /// Returns why the execution failed; `None` if no failure reached the end of the graph. Names the first failure
+    /// that did, with a hint based on everything written so far.
     fn failure_reason(&self) -> Option<String> {
         let end = *self.state.failed_ends.first()?;
         let root = self.state.root_failures();

@@ -1,5 +1,5 @@
-//! Workflow definitions: tasks, dependencies, rules. The log stores each definition once, under its fingerprint, so that
-//! an execution can be rebuilt after the code has changed or been deleted.
+//! Workflow definitions: tasks, dependencies, rules. The log stores each definition once, under its fingerprint, so
+//! that an execution can be rebuilt after the code has changed or been deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

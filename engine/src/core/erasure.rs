@@ -1,8 +1,8 @@
 //! Erasure for privacy: which events lose their values, and what remains of them.
 //!
-//! The log deletes the body of an event and stores a redacted copy in its place: values become [`Json::erased`], texts become
-//! `(erased)`. The fold works as before and shows "erased" instead of the value. Values of an unfinished execution cannot be
-//! erased, because its tasks may still read them.
+//! The log deletes the body of an event and stores a redacted copy in its place: values become [`Json::erased`], texts
+//! become `(erased)`. The fold works as before and shows "erased" instead of the value. Values of an unfinished
+//! execution cannot be erased, because its tasks may still read them.
 
 use std::collections::BTreeMap;
 
@@ -53,8 +53,8 @@ pub enum NothingToErase {
     NotOver,
 }
 
-/// Returns the events of a finished execution that must be replaced, each with its redacted copy. The last event is always
-/// one of them: its digest of the context would allow guesses at an erased value to be checked.
+/// Returns the events of a finished execution that must be replaced, each with its redacted copy. The last event is
+/// always one of them: its digest of the context would allow guesses at an erased value to be checked.
 ///
 /// ```
 /// use cloacina_engine::core::erasure::{NothingToErase, What, plan};

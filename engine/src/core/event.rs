@@ -319,13 +319,13 @@ pub struct TaskSkipped {
 pub struct SkipReason {
     /// The name of the rule, or the condition that did not hold.
     pub rule: Arc<str>,
-    /// The upstream tasks that decided the rule, then all others that failed or were skipped by failure, each with how it
-    /// ended.
+    /// The upstream tasks that decided the rule, then all others that failed or were skipped by failure, each with how
+    /// it ended.
     pub tasks: Vec<(TaskId, Settled)>,
     /// The context keys that decided the rule.
     pub keys: Vec<Key>,
-    /// Whether the task is skipped by failure, because an upstream task failed or was skipped by failure. Downstream tasks
-    /// treat it as a failure.
+    /// Whether the task is skipped by failure, because an upstream task failed or was skipped by failure. Downstream
+    /// tasks treat it as a failure.
     pub failure: bool,
 }
 

@@ -210,8 +210,8 @@ impl Execution {
     }
 
     fn find_task(&self, task: &str) -> Result<TaskIndex, String> {
-        // Consecutive events usually name the same task: those of one decision do, and all of them do while only one task
-        // runs. The next task to appear is usually the first ready one, because the engine starts that one next.
+        // Consecutive events usually name the same task: those of one decision do, and all of them do while only one
+        // task runs. The next task to appear is usually the first ready one, because the engine starts that one next.
         let likely = [Some(&self.last_named), self.ready.first()];
         let tasks = &self.graph.definition().tasks;
         let matches_name = |index: &&TaskIndex| tasks.get(index.at()).is_some_and(|likely| *likely.id == *task);

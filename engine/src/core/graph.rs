@@ -120,8 +120,8 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Op
         .map(|(_, name)| name)
 }
 
-/// Returns the similarity of two names, from 0 to 1. A single typo counts as similar: in short names, Jaro-Winkler rates two
-/// swapped letters too low.
+/// Returns the similarity of two names, from 0 to 1. A single typo counts as similar: in short names, Jaro-Winkler
+/// rates two swapped letters too low.
 fn similarity(wanted: &str, name: &str) -> f64 {
     let similarity = strsim::jaro_winkler(wanted, name);
     let is_one_typo = wanted.chars().count() > 2 && strsim::osa_distance(wanted, name) == 1;
@@ -200,8 +200,8 @@ impl Graph {
         self.edges.dependencies.of(task)
     }
 
-    /// Returns the tasks that must be settled before a task's rule is evaluated: its dependencies, and the tasks that its
-    /// conditions name.
+    /// Returns the tasks that must be settled before a task's rule is evaluated: its dependencies, and the tasks that
+    /// its conditions name.
     #[must_use]
     pub fn upstream(&self, task: TaskIndex) -> &[TaskIndex] {
         self.edges.upstream.of(task)
@@ -231,7 +231,8 @@ impl Graph {
         &self.order
     }
 
-    /// Returns the tasks by the length of the longest path that leads to them. Tasks of one level can run at the same time.
+    /// Returns the tasks by the length of the longest path that leads to them. Tasks of one level can run at the same
+    /// time.
     #[must_use]
     pub fn levels(&self) -> Vec<Vec<TaskIndex>> {
         let mut depth = vec![0_usize; self.len()];
@@ -277,8 +278,8 @@ fn reachable(task: TaskIndex, edges: &TaskLists) -> BTreeSet<TaskIndex> {
     seen
 }
 
-/// Describes how the graphs of two definitions differ: in tasks, their order, dependencies or rules. `None` if the graphs are
-/// the same; the code may still differ.
+/// Describes how the graphs of two definitions differ: in tasks, their order, dependencies or rules. `None` if the
+/// graphs are the same; the code may still differ.
 #[must_use]
 pub fn difference(old: &Definition, new: &Definition) -> Option<String> {
     let by_name = |definition: &Definition| -> BTreeMap<TaskId, super::definition::TaskDefinition> {
@@ -338,7 +339,8 @@ fn index_tasks(definition: &Definition, problems: &mut Vec<Problem>) -> HashMap<
     index
 }
 
-/// Sorts the tasks with Kahn's algorithm, the lowest index first. Tasks that remain are on a cycle or downstream of one.
+/// Sorts the tasks with Kahn's algorithm, the lowest index first. Tasks that remain are on a cycle or downstream of
+/// one.
 fn topological(definition: &Definition, edges: &Edges, problems: &mut Vec<Problem>) -> Vec<TaskIndex> {
     let mut remaining: Vec<usize> = edges.upstream.iter().map(|(_, upstream)| upstream.len()).collect();
     let mut ready: BinaryHeap<Reverse<TaskIndex>> = (0_u32..)

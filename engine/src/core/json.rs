@@ -104,8 +104,8 @@ impl Json {
         if self.is_erased() { ERASED } else { &self.0 }
     }
 
-    /// Returns the parsed value. A text that nests deeper than 127 levels, or is not JSON (in a record that was not written by
-    /// this engine), gives `null`.
+    /// Returns the parsed value. A text that nests deeper than 127 levels, or is not JSON (in a record that was not
+    /// written by this engine), gives `null`.
     #[must_use]
     pub fn value(&self) -> Value {
         self.try_value().unwrap_or(Value::Null)

@@ -19,8 +19,8 @@ pub struct Merged {
     pub collision: bool,
 }
 
-/// Merges `ours` (the branch earlier in the `dependencies` list) and `theirs` (the later one) against their common base. `None`
-/// is a value that was never written, or was removed.
+/// Merges `ours` (the branch earlier in the `dependencies` list) and `theirs` (the later one) against their common
+/// base. `None` is a value that was never written, or was removed.
 #[must_use]
 pub fn three_way(base: Option<&Value>, ours: Option<&Value>, theirs: Option<&Value>) -> Merged {
     let clean = |value: Option<&Value>| Merged { value: value.cloned(), collision: false };
@@ -65,7 +65,8 @@ fn merge_objects(base: &Map<String, Value>, ours: &Map<String, Value>, theirs: &
     Merged { value: Some(Value::Object(result)), collision }
 }
 
-/// Applies the removals and additions of both branches to the base. At the same position, additions of `ours` come first.
+/// Applies the removals and additions of both branches to the base. At the same position, additions of `ours` come
+/// first.
 fn merge_lists(base: &[Value], ours: &[Value], theirs: &[Value]) -> Vec<Value> {
     let (left, right) = (ListChange::between(base, ours), ListChange::between(base, theirs));
     let mut result = Vec::with_capacity(ours.len().max(theirs.len()));

@@ -18,7 +18,8 @@ pub struct RetryPolicy {
     pub initial_delay: Millis,
     /// The longest delay, unless `initial_delay` is longer.
     pub max_delay: Millis,
-    /// Whether each delay varies randomly by up to a quarter, so that many failed attempts do not retry at the same time.
+    /// Whether each delay varies randomly by up to a quarter, so that many failed attempts do not retry at the same
+    /// time.
     pub jitter: bool,
     /// Which errors are retried: those that match any of these conditions.
     pub conditions: Vec<RetryCondition>,
@@ -82,8 +83,8 @@ impl Jitter {
 }
 
 const TRANSIENT_TYPES: [&str; 3] = ["TimeoutError", "ConnectionError", "subprocess.TimeoutExpired"];
-/// Types of errors that are never retried, whatever the policy: the engine's own errors about what a task wrote, read or
-/// returned, which another attempt would only repeat.
+/// Types of errors that are never retried, whatever the policy: the engine's own errors about what a task wrote, read
+/// or returned, which another attempt would only repeat.
 const PERMANENT_TYPES: [&str; 2] = ["cloaca.errors.PermanentError", "ValueTooLarge"];
 const TRANSIENT_WORDS: [&str; 7] =
     ["timeout", "timed out", "time-out", "network", "temporary", "temporarily", "unavailable"];
@@ -140,13 +141,15 @@ impl RetryPolicy {
         Millis(delay.min(self.longest_delay().0))
     }
 
-    /// Returns the longest delay. An `initial_delay` above `max_delay` raises it, so that the first delay is not cut silently.
+    /// Returns the longest delay. An `initial_delay` above `max_delay` raises it, so that the first delay is not cut
+    /// silently.
     #[must_use]
     pub fn longest_delay(&self) -> Millis {
         self.max_delay.max(self.initial_delay)
     }
 
-    /// Returns the delay after this many failures, varied by at most a quarter, and never above [`Self::longest_delay`].
+    /// Returns the delay after this many failures, varied by at most a quarter, and never above
+    /// [`Self::longest_delay`].
     #[must_use]
     pub fn delay_with(&self, failures: u32, jitter: Jitter) -> Millis {
         let delay = self.delay(failures).0;

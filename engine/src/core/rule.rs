@@ -1,8 +1,8 @@
 //! Trigger rules: whether a task runs once everything upstream is settled.
 //!
-//! The rule only decides whether the task runs. Whether a skip counts as a failure does not depend on the rule: a skipped
-//! task with a failed upstream task is skipped by failure. Otherwise a failure could be lost together with the skipped
-//! task that was meant to handle it.
+//! The rule only decides whether the task runs. Whether a skip counts as a failure does not depend on the rule: a
+//! skipped task with a failed upstream task is skipped by failure. Otherwise a failure could be lost together with the
+//! skipped task that was meant to handle it.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -135,8 +135,8 @@ fn evaluate_task(name: &str, task: &TaskId, facts: &Facts<'_>, wanted: impl Fn(S
     }
 }
 
-/// Combines the verdicts of the parts, and names the parts that decided: in a false `all_of` those that are false, in a true
-/// `any_of` or a false `none_of` those that are true, otherwise all parts.
+/// Combines the verdicts of the parts, and names the parts that decided: in a false `all_of` those that are false, in a
+/// true `any_of` or a false `none_of` those that are true, otherwise all parts.
 fn combine(name: &str, parts: &[Condition], facts: &Facts<'_>, holds: impl Fn(&[Verdict]) -> bool) -> Verdict {
     let verdicts: Vec<Verdict> = parts.iter().map(|part| evaluate(part, facts)).collect();
     let holds = holds(&verdicts);

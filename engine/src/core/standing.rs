@@ -21,8 +21,8 @@ pub enum ExecutionStatus {
     Waiting,
     /// Unfinished, and its attempts wait for something external without holding a slot.
     Deferred,
-    /// Unfinished, and the engine that has the log open does not run it, for example because its workflow has changed or is
-    /// not registered.
+    /// Unfinished, and the engine that has the log open does not run it, for example because its workflow has changed
+    /// or is not registered.
     Blocked,
     /// Unfinished, and its history is damaged.
     Damaged,
@@ -93,7 +93,8 @@ impl ExecutionStatus {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
 
-    /// Returns whether the execution is unfinished but no process runs it. The process of any unfinished attempt has ended.
+    /// Returns whether the execution is unfinished but no process runs it. The process of any unfinished attempt has
+    /// ended.
     #[must_use]
     pub fn is_left(self) -> bool {
         matches!(self, Self::Blocked | Self::Damaged | Self::NotRunning)
@@ -207,8 +208,8 @@ impl Standing {
         }
     }
 
-    /// Waiting: the execution has had no slot for this many seconds. None will become free if the attempts that hold the slots
-    /// wait for threads that wait for this execution.
+    /// Waiting: the execution has had no slot for this many seconds. None will become free if the attempts that hold
+    /// the slots wait for threads that wait for this execution.
     #[must_use]
     pub fn no_slot(slots: usize, holders: &str, seconds: u64) -> Self {
         Self::because(
@@ -217,9 +218,9 @@ impl Standing {
                 "it has waited {seconds} s for a slot: each of the {slots} slots (max_concurrent_tasks) is held by a task \
                  that makes no progress ({holders}), while a thread outside any task waits for this execution"
             ),
-            "if those tasks wait for that thread, they are deadlocked until they time out. Release the slot while a task waits: \
-             execution = runner.submit(...); handle.defer_until(lambda: execution.done); execution.result(). Or raise \
-             max_concurrent_tasks",
+            "if those tasks wait for that thread, they are deadlocked until they time out. Release the slot while a task \
+             waits: execution = runner.submit(...); handle.defer_until(lambda: execution.done); execution.result(). Or \
+             raise max_concurrent_tasks",
         )
     }
 

@@ -47,8 +47,8 @@ pub struct Execution {
     /// How many input values must still follow before any other event is legal.
     pub(super) inputs_missing: u32,
     pub(super) tasks: Vec<TaskSlot>,
-    /// The task that the last event named: a first guess for the next lookup by name. After a change of graph it may be an
-    /// unrelated task, or out of range.
+    /// The task that the last event named: a first guess for the next lookup by name. After a change of graph it may be
+    /// an unrelated task, or out of range.
     pub(super) last_named: TaskIndex,
     pub(super) unsettled: usize,
     /// Tasks at the end of the graph that a failure has reached.
@@ -57,8 +57,8 @@ pub struct Execution {
     pub(super) ready: BTreeSet<TaskIndex>,
     /// Pending, all upstream settled, rule does not hold.
     pub(super) to_skip: BTreeMap<TaskIndex, SkipReason>,
-    /// Pending, all upstream settled, and the rule reads an erased value: only the next event in the log tells whether the
-    /// task ran or was skipped.
+    /// Pending, all upstream settled, and the rule reads an erased value: only the next event in the log tells whether
+    /// the task ran or was skipped.
     pub(super) undecided: BTreeSet<TaskIndex>,
     /// Tasks with an attempt in progress: running or deferred.
     pub(super) running: BTreeSet<TaskIndex>,
@@ -455,8 +455,8 @@ impl Execution {
         Context::new(self.ledger.clone(), scope.clone())
     }
 
-    /// Returns what the last attempt at a task sees or saw. Once the task has completed without undeclared reads, only the
-    /// declared part is still known.
+    /// Returns what the last attempt at a task sees or saw. Once the task has completed without undeclared reads, only
+    /// the declared part is still known.
     #[must_use]
     pub fn view(&self, task: TaskIndex) -> View {
         let slot = &self.tasks[task.at()];
@@ -474,8 +474,8 @@ impl Execution {
         self.tasks[task.at()].gives.as_ref().map(|scope| self.context_in(scope))
     }
 
-    /// Returns the final context: what a task that depends on every leaf would see. An unsettled task contributes what it
-    /// sees so far.
+    /// Returns the final context: what a task that depends on every leaf would see. An unsettled task contributes what
+    /// it sees so far.
     #[must_use]
     pub fn context(&self) -> Context {
         self.context_in(&self.join_leaves().scope)
@@ -509,7 +509,8 @@ impl Execution {
         joins.join(&self.ledger, &ends)
     }
 
-    /// Returns the merges made so far. Joins that use a copy of them produce the same versions as [`Execution::context`].
+    /// Returns the merges made so far. Joins that use a copy of them produce the same versions as
+    /// [`Execution::context`].
     #[must_use]
     pub fn joins(&self) -> &Joins {
         &self.joins
@@ -525,8 +526,8 @@ impl Execution {
         }
     }
 
-    /// Returns the dependencies that an attempt may lack: each key that it read without an ancestor's write and that now has
-    /// a value, with the task that wrote it. [`Execution::hint`] filters these by what is known of the reader.
+    /// Returns the dependencies that an attempt may lack: each key that it read without an ancestor's write and that
+    /// now has a value, with the task that wrote it. [`Execution::hint`] filters these by what is known of the reader.
     #[must_use]
     pub fn missing_dependencies(&self, reads: &Reads) -> Vec<(Key, TaskId)> {
         let undeclared = reads.keys.iter().filter(|read| matches!(read.seen, Seen::Nothing | Seen::Undeclared(_)));
@@ -541,8 +542,9 @@ impl Execution {
         undeclared.filter_map(|read| Some((read.key.clone(), writer(seen, &read.key)?))).collect()
     }
 
-    /// Returns a hint which dependencies to add, if the last attempt at `task` read keys of tasks that it does not depend on.
-    /// The hint leaves out ancestors of `task`, and tasks that wait for it, since depending on those would be a cycle.
+    /// Returns a hint which dependencies to add, if the last attempt at `task` read keys of tasks that it does not
+    /// depend on. The hint leaves out ancestors of `task`, and tasks that wait for it, since depending on those would
+    /// be a cycle.
     #[must_use]
     pub fn hint(&self, task: &str, reads: &Reads) -> Option<String> {
         let index = self.graph.find(task)?;

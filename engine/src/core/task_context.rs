@@ -117,8 +117,8 @@ impl TaskContext {
         Deeds { writes, reads: reads.keys.into_iter().map(|read| read.key).collect(), all: reads.all }
     }
 
-    /// Applies the reads and writes of a context that was created from this one's [`Sighting`]. The reads are recorded with
-    /// the same writes as if they had been made here.
+    /// Applies the reads and writes of a context that was created from this one's [`Sighting`]. The reads are recorded
+    /// with the same writes as if they had been made here.
     pub fn repeat(&mut self, deeds: Deeds) {
         for key in &deeds.reads {
             // In a strict context the attempt has already seen the error.
@@ -181,8 +181,8 @@ impl TaskContext {
         self.writes.entry(key).and_modify(|entry| entry.1.clone_from(&value)).or_insert((rank, value));
     }
 
-    /// Returns the whole context in key order: the values of the input and the ancestors, with the attempt's own writes.
-    /// Undeclared keys are left out, so that the result does not depend on timing.
+    /// Returns the whole context in key order: the values of the input and the ancestors, with the attempt's own
+    /// writes. Undeclared keys are left out, so that the result does not depend on timing.
     pub fn all(&mut self) -> BTreeMap<Key, Json> {
         self.all = true;
         self.peek()

@@ -369,7 +369,8 @@ impl Model<'_> {
                 }
                 let any = each.iter().any(|(holds, _)| *holds);
                 let all = each.iter().all(|(holds, _)| *holds);
-                // The parts that decided: the ones that do not hold of a broken "all", the ones that do of a kept "any".
+                // The parts that decided: the ones that do not hold of a broken "all", the ones that do of a kept
+                // "any".
                 let (verdict, deciding) = match condition {
                     Condition::All(_) => (all, all),
                     Condition::Any(_) => (any, any),

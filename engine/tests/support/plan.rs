@@ -142,8 +142,7 @@ enum Shape {
     Random,
 }
 
-/// Workflows of up to twelve tasks. Wild ones read keys that they may see only by chance, and run
-/// out of time.
+/// Workflows of up to twelve tasks. Wild ones read keys that they may see only by chance, and run out of time.
 pub fn plans(wild: bool) -> impl Strategy<Value = Plan> {
     let shape = prop_oneof![
         1 => Just(Shape::Chain), 1 => Just(Shape::Fan), 2 => Just(Shape::Layers), 4 => Just(Shape::Random)

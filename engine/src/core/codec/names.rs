@@ -1,5 +1,6 @@
-//! Interns names while decoding: a name that occurred recently is shared instead of allocated again. Used for definitions and
-//! for the most frequent events. The layouts are those that [`crate::core::definition`] and [`crate::core::event`] derive.
+//! Interns names while decoding: a name that occurred recently is shared instead of allocated again. Used for
+//! definitions and for the most frequent events. The layouts are those that [`crate::core::definition`] and
+//! [`crate::core::event`] derive.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -41,7 +42,8 @@ impl Names {
         if text.len() > MAX_LENGTH || self.slots.is_empty() {
             return text.into();
         }
-        // The hash is weak and the same in every process. Crafted names can collide, but then they are only allocated again.
+        // The hash is weak and the same in every process. Crafted names can collide, but then they are only allocated
+        // again.
         #[allow(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let slot = &mut self.slots[FxBuildHasher.hash_one(text) as usize % CAPACITY];
         match slot {
@@ -106,7 +108,11 @@ interned!(TaskDefinition, decoder => TaskDefinition {
 });
 interned!(Read, decoder => Read { key: field(decoder)?, seen: Decode::decode(decoder)? });
 interned!(Reads, decoder => Reads { keys: list(decoder)?, all: bool::decode(decoder)? });
-interned!(ContextWritten, decoder => ContextWritten { origin: field(decoder)?, key: field(decoder)?, value: field(decoder)? });
+interned!(ContextWritten, decoder => ContextWritten {
+    origin: field(decoder)?,
+    key: field(decoder)?,
+    value: field(decoder)?,
+});
 interned!(ContextRemoved, decoder => ContextRemoved { origin: field(decoder)?, key: field(decoder)? });
 interned!(TaskStarted, decoder => TaskStarted {
     task: field(decoder)?,

@@ -1,40 +1,40 @@
-//! A set of commits, which is what a task's ancestry comes to: small numbers, given out in the order in which writes took
-//! effect.
+//! A persistent set of commits: the commits of a task's ancestors. Commits are small numbers, assigned in the order in
+//! which writes take effect.
 //!
-//! It is a tree of fixed shape, eight children to a node and 512 numbers to a leaf, and sets share what they have in
-//! common. What a union costs is what the two differ in, for two reasons:
+//! The set is a tree of fixed shape with eight children per node and 512 numbers per leaf. Sets share equal nodes, so
+//! the cost of a union depends on how much the two sets differ:
 //!
-//! - Where both have the same node, it is taken as it is, and nothing below is looked at.
-//! - Where both have the same numbers in two nodes, the one with the lower address is taken. So of many sets that came to
-//!   the same numbers on ways of their own, as those of a random graph do, all have the same node a few joins later.
+//! - If both have the same node, it is reused without looking below it.
+//! - If two distinct nodes have the same numbers, the one with the lower address is taken. So sets that reached the
+//!   same numbers independently, as in a random graph, share their nodes after a few joins.
 //!
-//! At worst, a union looks at a bit for each commit: 200 leaves of 64 bytes where there were 100,000.
+//! At worst, a union looks at one bit per commit: 200 leaves of 64 bytes for 100,000 commits.
 //!
-//! No crate for sets of bits shares what several sets have in common: those for shared maps know it of entries, which are
-//! several hundred times as large.
+//! Crates for bit sets do not share structure, and the entries of persistent maps would take several hundred times as
+//! much memory.
 
 use std::array::from_fn;
 use std::sync::Arc;
 
-/// Numbers in a leaf: a power of two.
+/// Numbers per leaf, a power of two.
 const LEAF: usize = 512;
 const WORDS: usize = LEAF / 64;
-/// Children of a node.
+/// Children per node.
 const WIDTH: usize = 8;
 
 /// A set of commits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CommitSet {
     root: Option<Arc<Node>>,
-    /// How many levels of nodes lie above the leaves.
+    /// The number of levels above the leaves.
     height: u32,
 }
 
 #[derive(Clone, Debug)]
 enum Node {
-    /// Which of 512 numbers there are.
+    /// A leaf: a bit for each of 512 numbers.
     Bits([u64; WORDS]),
-    /// Eight ranges of the level below; nothing where there is no number.
+    /// Eight nodes of the level below; `None` for an empty range.
     Nodes([Option<Arc<Node>>; WIDTH]),
 }
 
@@ -43,7 +43,7 @@ impl Node {
         if height == 0 { Self::Bits([0; WORDS]) } else { Self::Nodes([const { None }; WIDTH]) }
     }
 
-    /// What either has.
+    /// Returns the union of two nodes.
     fn union(ours: &Arc<Self>, theirs: &Arc<Self>) -> Arc<Self> {
         if Arc::ptr_eq(ours, theirs) {
             return ours.clone();
@@ -74,7 +74,7 @@ impl Node {
         }
     }
 
-    /// Adds to `found` what is here and not there, until it has `limit` numbers or more.
+    /// Adds to `found` the numbers that are in this node and not in `other`, until it has at least `limit` numbers.
     fn difference(&self, other: Option<&Arc<Self>>, first: usize, height: u32, limit: usize, found: &mut Vec<usize>) {
         match (self, other.map(|other| &**other)) {
             (Self::Bits(here), other) => {
@@ -104,7 +104,7 @@ fn address(node: Option<&Arc<Node>>) -> Option<*const Node> {
     node.map(Arc::as_ptr)
 }
 
-/// How many numbers a node of this height has place for.
+/// Returns how many numbers a node of this height can hold.
 fn capacity(height: u32) -> usize {
     LEAF.saturating_mul(WIDTH.saturating_pow(height))
 }
@@ -142,7 +142,7 @@ impl CommitSet {
         }
     }
 
-    /// Whether a commit is in it.
+    /// Returns whether the set contains a commit.
     pub(super) fn contains(&self, commit: usize) -> bool {
         if commit >= capacity(self.height) {
             return false;
@@ -161,7 +161,7 @@ impl CommitSet {
         false
     }
 
-    /// Adds all that another set has.
+    /// Adds all commits of another set.
     pub(super) fn union_with(&mut self, other: &Self) {
         let Some(theirs) = &other.root else { return };
         let Some(ours) = &self.root else {
@@ -182,13 +182,13 @@ impl CommitSet {
         self.union_with(&other);
     }
 
-    /// Its commits, in ascending order.
+    /// Returns the commits in ascending order.
     pub(super) fn to_vec(&self) -> Vec<usize> {
         self.difference(&Self::default(), usize::MAX)
     }
 
-    /// What it has and the other one does not, in ascending order. Once `limit` commits or more were found, the rest is
-    /// left out.
+    /// Returns the commits that are in this set and not in `other`, in ascending order. Stops once at least `limit`
+    /// commits were found.
     pub(super) fn difference(&self, other: &Self, limit: usize) -> Vec<usize> {
         let mut found = Vec::new();
         let (mut ours, mut theirs) = (self.clone(), other.clone());
@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    /// Numbers near each other, near the ends of leaves and nodes, and far away.
+    /// Numbers that are close together, at the boundaries of leaves and nodes, and far apart.
     fn commits() -> impl Strategy<Value = usize> {
         prop_oneof![0..40_usize, 500..530_usize, 4_080..4_110_usize, 0..300_000_usize]
     }
@@ -259,7 +259,7 @@ mod tests {
     fn sets_that_came_to_the_same_in_their_own_ways_become_one_in_memory() {
         let all = 0..10_000;
         let mut sets: Vec<CommitSet> = (0..8).map(|_| set_of(all.clone())).collect();
-        // In each round everybody meets two others, as the tasks of a layer do.
+        // In each round, every set is joined with another one, as the tasks of a layer are.
         for stride in [1, 2, 4] {
             let before = sets.clone();
             for (at, set) in sets.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! What two versions of a key have in common.
+//! The common history of two versions of a key.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use super::version::{Version, VersionRef, address};
 
-/// What the histories of two versions of a key have in common.
+/// The versions that the histories of two versions of a key have in common.
 pub(super) struct CommonHistory {
     pub(super) is_all_of_ours: bool,
     pub(super) is_all_of_theirs: bool,
-    /// The common versions that no other common one hides.
+    /// The common versions that are not in the history of another common version.
     pub(super) last: Vec<VersionRef>,
 }
 
-/// A version on the way down, the highest first.
+/// A version in the queue of the search, ordered by height.
 struct ByHeight<'a>(&'a VersionRef);
 
 impl PartialEq for ByHeight<'_> {
@@ -42,15 +42,15 @@ const THEIRS: u8 = 2;
 const HIDDEN: u8 = 4;
 
 impl CommonHistory {
-    /// Walks down from both, the highest version first, and marks who can reach what. A version that both reach is
-    /// common; what lies below a common one is hidden by it. Where all that `ours` came from is known, the walk from
-    /// there is spared.
+    /// Walks down from both versions, the highest first, and marks what each can reach. A version that both reach is
+    /// common, and it hides everything below it. If `history` is given, it contains all versions that `ours` came from,
+    /// and the walk from `ours` is skipped.
     pub(super) fn of(ours: &VersionRef, theirs: &VersionRef, history: Option<&HashSet<usize>>) -> Self {
         let is_ours = |version: &VersionRef| history.is_some_and(|known| known.contains(&address(version)));
         let mut marks: HashMap<*const Version, u8> = HashMap::new();
         let mut queue = BinaryHeap::new();
         let mut common = Self { is_all_of_ours: false, is_all_of_theirs: false, last: Vec::new() };
-        // How many versions wait that are not known to be hidden: when there are none, the rest is history.
+        // How many queued versions are not known to be hidden. The search ends when there are none.
         let mut visible = 0_usize;
         let starts = [(theirs, THEIRS), (ours, OURS)];
         for (version, mark) in starts.into_iter().take(if history.is_some() { 1 } else { 2 }) {
@@ -77,7 +77,8 @@ impl CommonHistory {
                 common.last.push(version.clone());
                 pass_on |= HIDDEN;
             }
-            // Everything else that waits is as low as the next one: what lies above that can only be reached from here.
+            // No other queued version is higher than the next one, so versions above that can only be reached from
+            // here.
             let floor = queue.peek().map_or(0, |next| next.0.height);
             let skip = version.skip.as_ref().filter(|skip| skip.height >= floor && history.is_none());
             for parent in skip.map_or(&version.parents[..], std::slice::from_ref) {

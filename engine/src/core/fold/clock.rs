@@ -38,8 +38,8 @@ impl Execution {
         }
     }
 
-    /// Arms the timeouts of running attempts again. A timeout is not part of the graph, so a definition with the same graph
-    /// may still change it.
+    /// Arms the timeouts of running attempts again. A timeout is not part of the graph, so a definition with the same
+    /// graph may still change it.
     pub(super) fn rearm_task_timeouts(&mut self) {
         self.timers.retain(|(_, timer)| !matches!(timer, Timer::TaskTimeout(_)));
         for task in self.running.clone() {

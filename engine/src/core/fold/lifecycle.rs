@@ -37,8 +37,8 @@ impl Execution {
         Ok(())
     }
 
-    /// Continues with another definition. If the graph is the same, only timeouts can change. Otherwise, tasks keep their state
-    /// by name, and everything else is derived again.
+    /// Continues with another definition. If the graph is the same, only timeouts can change. Otherwise, tasks keep
+    /// their state by name, and everything else is derived again.
     fn switch_graph(&mut self, graph: Arc<Graph>) {
         let old = std::mem::replace(&mut self.graph, graph);
         if difference(old.definition(), self.graph.definition()).is_none() {
@@ -105,8 +105,8 @@ impl Execution {
         Ok(())
     }
 
-    /// An execution that fails with unsettled tasks has timed out. This cannot check that the timeout had passed: the log may
-    /// raise recorded times, so they can be closer together than the times that the decision was based on.
+    /// An execution that fails with unsettled tasks has timed out. This cannot check that the timeout had passed: the
+    /// log may raise recorded times, so they can be closer together than the times that the decision was based on.
     pub(super) fn execution_failed(&mut self, time: Timestamp, ended: &ExecutionEnded) -> Result<(), String> {
         if self.unsettled == 0 && self.failed_ends.is_empty() {
             return Err("comes although no task at the end of the graph has failed".to_owned());

@@ -14,7 +14,8 @@ impl Execution {
         }
     }
 
-    /// Evaluates the rule of a pending task whose upstream tasks are all settled: it becomes ready, or is to be skipped.
+    /// Evaluates the rule of a pending task whose upstream tasks are all settled: it becomes ready, or is to be
+    /// skipped.
     pub(super) fn evaluate_rule(&mut self, task: TaskIndex) {
         if self.tasks[task.at()].state != TaskState::Pending {
             return;

@@ -102,7 +102,8 @@ impl Execution {
         self.end_attempt(task);
         let slot = &mut self.tasks[task.at()];
         if !completed.reads.keys.iter().any(|read| matches!(read.seen, Seen::Undeclared(_))) {
-            // No longer needed. Keeping it would also force each write below to copy the nodes that the two ledgers share.
+            // No longer needed. Keeping it would also force each write below to copy the nodes that the two ledgers
+            // share.
             slot.ledger_at_start = None;
         }
         let sees = slot.sees.clone().unwrap_or_default();

@@ -6,8 +6,8 @@ use super::super::definition::{Condition, Definition, TriggerRule};
 use super::super::event::TaskId;
 use super::{Problem, TaskIndex, nearest};
 
-/// One list of tasks per task, all in one allocation: large graphs have hundreds of thousands of such lists, most of them
-/// with a single entry.
+/// One list of tasks per task, all in one allocation: large graphs have hundreds of thousands of such lists, most of
+/// them with a single entry.
 #[derive(Debug)]
 pub(super) struct TaskLists {
     items: Vec<TaskIndex>,
@@ -38,7 +38,8 @@ impl TaskLists {
 
     /// Returns the reverse edges: for each task, the tasks whose lists contain it, in order.
     fn reversed(&self) -> Self {
-        // A counting sort: `ends` first holds the size of each list, then its start, and grows to its end as it is filled.
+        // A counting sort: `ends` first holds the size of each list, then its start, and grows to its end as it is
+        // filled.
         let mut ends = vec![0; self.ends.len()];
         for item in &self.items {
             ends[item.at()] += 1;
@@ -64,8 +65,8 @@ impl TaskLists {
 pub(super) struct Edges {
     /// The dependencies of each task, in the order in which its context joins them.
     pub(super) dependencies: TaskLists,
-    /// The tasks that must be settled before each task's rule is evaluated: its dependencies, and the tasks that its conditions
-    /// name.
+    /// The tasks that must be settled before each task's rule is evaluated: its dependencies, and the tasks that its
+    /// conditions name.
     pub(super) upstream: TaskLists,
     /// The reverse of `upstream`, in definition order.
     pub(super) downstream: TaskLists,

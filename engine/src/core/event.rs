@@ -260,13 +260,13 @@ pub struct TaskFailed {
 /// What an attempt read from the context, in the order of the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Reads {
-    /// Each key that it asked for.
+    /// The keys that it read, except those it had written itself.
     pub keys: Vec<Read>,
     /// Whether it read the whole context (iterated over it, or converted it to a dict).
     pub all: bool,
 }
 
-/// One key that an attempt asked for, and what it saw.
+/// One key that an attempt read, and what it saw.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Read {
     /// The key.
@@ -383,10 +383,10 @@ pub struct TaskResumed {
     pub worker: u32,
 }
 
-/// Who asked for something, and why.
+/// Who requested something, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Request {
-    /// Who asked.
+    /// The requester.
     pub by: Arc<str>,
     /// The reason, if one was given.
     pub reason: Option<Arc<str>>,

@@ -104,9 +104,9 @@ impl TaskContext {
         let version = |value| Version::written(Some(value), 0, None, None);
         let declared = sighting.declared.into_iter().map(|(key, value)| (key, version(value))).collect();
         // A context does not expose writers, so any name will do.
-        let (nobody, mut latest) = ("".into(), Ledger::default());
+        let (writer, mut latest) = ("".into(), Ledger::default());
         let undeclared = sighting.undeclared.into_iter().map(|(key, value)| (key, Some(value), 0));
-        latest.commit(&Scope::default(), Some(&nobody), undeclared);
+        latest.commit(&Scope::default(), Some(&writer), undeclared);
         Self::new(View { declared, latest: latest.into() }, sighting.strict)
     }
 

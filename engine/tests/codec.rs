@@ -141,7 +141,7 @@ fn a_condition_nested_without_end_is_refused() {
     assert!(matches!(error, DecodeError::Broken { .. }), "{error}");
 
     // A definition can be decoded if and only if it is valid.
-    let limit = Condition::DEEPEST;
+    let limit = Condition::MAX_DEPTH;
     let deepest = definition(nested(limit));
     assert_eq!(decode_definition(&encode_definition(&deepest)), Ok(deepest.clone()));
     assert!(Graph::new(deepest.into()).is_ok());

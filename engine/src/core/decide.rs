@@ -250,7 +250,7 @@ impl Decider<'_> {
     /// Folds an event and adds it to the decision.
     fn emit(&mut self, event: Event) -> Result<(), Rejection> {
         let recorded = Recorded { seq: self.state.next_seq(), time: self.now, event };
-        self.state.apply(recorded.lent(), self.graphs)?;
+        self.state.apply(recorded.as_ref(), self.graphs)?;
         self.decision.events.push(recorded);
         Ok(())
     }

@@ -202,7 +202,7 @@ impl TriggerRule {
     }
 }
 
-/// A condition on upstream task states and context values. Trees nest at most [`Condition::DEEPEST`] levels deep.
+/// A condition on upstream task states and context values. Trees nest at most [`Condition::MAX_DEPTH`] levels deep.
 #[derive(Clone, Debug, PartialEq, Encode)]
 pub enum Condition {
     /// Always holds.
@@ -253,12 +253,12 @@ pub enum Operator {
 
 impl Condition {
     /// How deep `all_of`, `any_of` and `none_of` may nest. The limit keeps crafted input from causing deep recursion.
-    pub const DEEPEST: usize = 64;
+    pub const MAX_DEPTH: usize = 64;
 
-    /// Returns whether the condition nests at most [`Condition::DEEPEST`] levels deep.
+    /// Returns whether the condition nests at most [`Condition::MAX_DEPTH`] levels deep.
     #[must_use]
-    pub fn is_bounded(&self) -> bool {
-        self.nests_within(Self::DEEPEST)
+    pub fn fits_depth_limit(&self) -> bool {
+        self.nests_within(Self::MAX_DEPTH)
     }
 
     fn nests_within(&self, levels: usize) -> bool {
@@ -312,7 +312,7 @@ impl Condition {
 
 impl<Context> Decode<Context> for Condition {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        Self::decode_within(Self::DEEPEST, decoder)
+        Self::decode_within(Self::MAX_DEPTH, decoder)
     }
 }
 

@@ -44,7 +44,7 @@ impl<E: StreamEvent> StreamEvent for &E {
 impl<E> Recorded<E> {
     /// Borrows the event.
     #[must_use]
-    pub fn lent(&self) -> Recorded<&E> {
+    pub fn as_ref(&self) -> Recorded<&E> {
         Recorded { seq: self.seq, time: self.time, event: &self.event }
     }
 }

@@ -260,7 +260,7 @@ pub struct TaskFailed {
 /// What an attempt read from the context, in the order of the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Reads {
-    /// The keys that it read, except those it had written itself.
+    /// The keys that it read. Reads of its own writes are not recorded.
     pub keys: Vec<Read>,
     /// Whether it read the whole context (iterated over it, or converted it to a dict).
     pub all: bool,

@@ -67,8 +67,8 @@ pub fn fold(
     graphs: &dyn Graphs,
 ) -> Result<Execution, IllegalEvent> {
     match state {
-        None => Execution::begin(id, recorded.lent(), graphs),
-        Some(mut state) => state.apply(recorded.lent(), graphs).map(|()| state),
+        None => Execution::begin(id, recorded.as_ref(), graphs),
+        Some(mut state) => state.apply(recorded.as_ref(), graphs).map(|()| state),
     }
 }
 

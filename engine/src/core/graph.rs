@@ -92,7 +92,7 @@ pub enum Problem {
     /// A condition nests too deep.
     #[error(
         "The trigger rules of task '{task}' nest deeper than {} levels; put conditions side by side: any_of(*many), all_of(*many)",
-        Condition::DEEPEST
+        Condition::MAX_DEPTH
     )]
     TooDeep {
         /// The task with the condition.

@@ -15,8 +15,8 @@ use super::definition::{Condition, Operator, TriggerRule};
 use super::event::{Key, Settled, SkipReason, TaskId};
 use super::json::Json;
 
-/// The facts that a rule can depend on.
-pub struct Facts<'a> {
+/// Everything that a rule can depend on.
+pub struct RuleInputs<'a> {
     /// The task's dependencies, in order, with how they ended.
     pub dependencies: &'a [(&'a TaskId, Settled)],
     /// Looks up how a task that a condition names ended. All of these tasks are settled.
@@ -29,8 +29,8 @@ pub struct Facts<'a> {
 
 /// Returns why the task is skipped; `None` if it runs.
 #[must_use]
-pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> {
-    let deps = facts.dependencies;
+pub fn skip_reason(rule: &TriggerRule, inputs: &RuleInputs<'_>) -> Option<SkipReason> {
+    let deps = inputs.dependencies;
     let matching = |wanted: fn(Settled) -> bool| -> Vec<(TaskId, Settled)> {
         deps.iter().filter(|(_, settled)| wanted(*settled)).map(|(task, settled)| ((*task).clone(), *settled)).collect()
     };
@@ -46,16 +46,16 @@ pub fn skip_reason(rule: &TriggerRule, facts: &Facts<'_>) -> Option<SkipReason> 
         TriggerRule::OneSuccess => (deps.is_empty() || !matching(succeeded).is_empty(), matching(|_| true)),
         TriggerRule::OneFailed => (deps.is_empty() || !matching(failed).is_empty(), matching(|_| true)),
         TriggerRule::When(condition) => {
-            let Verdict { holds, text, tasks, keys } = evaluate(condition, facts);
-            return (!holds).then(|| reason(text, tasks, keys, facts));
+            let Verdict { holds, text, tasks, keys } = evaluate(condition, inputs);
+            return (!holds).then(|| reason(text, tasks, keys, inputs));
         }
     };
-    (!holds).then(|| reason(rule.name().into(), tasks, Vec::new(), facts))
+    (!holds).then(|| reason(rule.name().into(), tasks, Vec::new(), inputs))
 }
 
 /// Builds the reason for a skip: what decided the rule, and the failures upstream, which make it a skip by failure.
-fn reason(rule: Arc<str>, mut tasks: Vec<(TaskId, Settled)>, keys: Vec<Key>, facts: &Facts<'_>) -> SkipReason {
-    let mut failures = (facts.failures)();
+fn reason(rule: Arc<str>, mut tasks: Vec<(TaskId, Settled)>, keys: Vec<Key>, inputs: &RuleInputs<'_>) -> SkipReason {
+    let mut failures = (inputs.failures)();
     let failure = !failures.is_empty();
     let named: BTreeSet<TaskId> = tasks.iter().map(|(task, _)| task.clone()).collect();
     failures.retain(|(task, _)| !named.contains(task));
@@ -98,21 +98,21 @@ struct Verdict {
     keys: Vec<Key>,
 }
 
-fn evaluate(condition: &Condition, facts: &Facts<'_>) -> Verdict {
+fn evaluate(condition: &Condition, inputs: &RuleInputs<'_>) -> Verdict {
     match condition {
         Condition::Always => Verdict { holds: true, text: "always".into(), tasks: Vec::new(), keys: Vec::new() },
-        Condition::All(parts) => combine("all_of", parts, facts, |verdicts| verdicts.iter().all(|part| part.holds)),
-        Condition::Any(parts) => combine("any_of", parts, facts, |verdicts| verdicts.iter().any(|part| part.holds)),
-        Condition::None(parts) => combine("none_of", parts, facts, |verdicts| !verdicts.iter().any(|part| part.holds)),
+        Condition::All(parts) => combine("all_of", parts, inputs, |verdicts| verdicts.iter().all(|part| part.holds)),
+        Condition::Any(parts) => combine("any_of", parts, inputs, |verdicts| verdicts.iter().any(|part| part.holds)),
+        Condition::None(parts) => combine("none_of", parts, inputs, |verdicts| !verdicts.iter().any(|part| part.holds)),
         Condition::TaskSuccess(task) => {
-            evaluate_task("task_success", task, facts, |settled| settled == Settled::Completed)
+            evaluate_task("task_success", task, inputs, |settled| settled == Settled::Completed)
         }
-        Condition::TaskFailed(task) => evaluate_task("task_failed", task, facts, |settled| settled == Settled::Failed),
-        Condition::TaskSkipped(task) => evaluate_task("task_skipped", task, facts, |settled| {
+        Condition::TaskFailed(task) => evaluate_task("task_failed", task, inputs, |settled| settled == Settled::Failed),
+        Condition::TaskSkipped(task) => evaluate_task("task_skipped", task, inputs, |settled| {
             matches!(settled, Settled::Skipped | Settled::SkippedByFailure)
         }),
         Condition::ContextValue { key, operator, value } => {
-            let actual = facts.context.get(key).and_then(|version| version.value()).map(Json::value);
+            let actual = inputs.context.get(key).and_then(|version| version.value()).map(Json::value);
             let wanted = value.as_ref().map(Json::value);
             let against = value.as_ref().map(|value| format!(" {value}")).unwrap_or_default();
             Verdict {
@@ -125,8 +125,8 @@ fn evaluate(condition: &Condition, facts: &Facts<'_>) -> Verdict {
     }
 }
 
-fn evaluate_task(name: &str, task: &TaskId, facts: &Facts<'_>, wanted: impl Fn(Settled) -> bool) -> Verdict {
-    let settled = (facts.settled)(task);
+fn evaluate_task(name: &str, task: &TaskId, inputs: &RuleInputs<'_>, wanted: impl Fn(Settled) -> bool) -> Verdict {
+    let settled = (inputs.settled)(task);
     Verdict {
         holds: settled.is_some_and(wanted),
         text: format!("{name} {task}").into(),
@@ -137,8 +137,8 @@ fn evaluate_task(name: &str, task: &TaskId, facts: &Facts<'_>, wanted: impl Fn(S
 
 /// Combines the verdicts of the parts, and names the parts that decided: in a false `all_of` those that are false, in a
 /// true `any_of` or a false `none_of` those that are true, otherwise all parts.
-fn combine(name: &str, parts: &[Condition], facts: &Facts<'_>, holds: impl Fn(&[Verdict]) -> bool) -> Verdict {
-    let verdicts: Vec<Verdict> = parts.iter().map(|part| evaluate(part, facts)).collect();
+fn combine(name: &str, parts: &[Condition], inputs: &RuleInputs<'_>, holds: impl Fn(&[Verdict]) -> bool) -> Verdict {
+    let verdicts: Vec<Verdict> = parts.iter().map(|part| evaluate(part, inputs)).collect();
     let holds = holds(&verdicts);
     let decided = if name == "none_of" { !holds } else { holds };
     let deciding: Vec<&Verdict> = verdicts.iter().filter(|part| part.holds == decided).collect();

@@ -1,4 +1,4 @@
-//! A persistent set of commits: the commits of a task's ancestors. Commits are small numbers, assigned in the order in
+//! A copy-on-write set of commits: the commits of a task's ancestors. Commits are small numbers, assigned in the order in
 //! which writes take effect.
 //!
 //! The set is a tree of fixed shape with eight children per node and 512 numbers per leaf. Sets share equal nodes, so
@@ -10,8 +10,8 @@
 //!
 //! At worst, a union looks at one bit per commit: 200 leaves of 64 bytes for 100,000 commits.
 //!
-//! Crates for bit sets do not share structure, and the entries of persistent maps would take several hundred times as
-//! much memory.
+//! Crates for bit sets share nothing between sets. Crates for shared maps do so entry by entry, and an entry is several
+//! hundred times as large as a bit.
 
 use std::array::from_fn;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use crate::core::context::Scope;
 use crate::core::definition::TriggerRule;
 use crate::core::event::{Settled, SkipReason, TaskId};
 use crate::core::graph::TaskIndex;
-use crate::core::rule::{self, Facts};
+use crate::core::rule::{self, RuleInputs};
 use crate::core::state::{Execution, TaskState};
 
 impl Execution {
@@ -57,7 +57,7 @@ impl Execution {
             .collect();
         rule::skip_reason(
             rule,
-            &Facts {
+            &RuleInputs {
                 dependencies: &dependencies,
                 settled: &|name| graph.find(name).and_then(|up| self.tasks[up.at()].state.settled()),
                 failures: &|| self.failures_upstream(task),

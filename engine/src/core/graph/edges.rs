@@ -99,7 +99,7 @@ impl Edges {
             dependencies.items.extend(task.dependencies.iter().filter_map(|name| find(name, false)));
             upstream.items.extend_from_slice(&dependencies.items[first..]);
             match &task.rule {
-                TriggerRule::When(condition) if condition.is_bounded() => {
+                TriggerRule::When(condition) if condition.fits_depth_limit() => {
                     upstream.items.extend(referenced_tasks(condition).into_iter().filter_map(|name| find(name, true)));
                 }
                 TriggerRule::When(_) => problems.push(Problem::TooDeep { task: task.id.clone() }),

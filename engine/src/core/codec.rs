@@ -62,7 +62,7 @@ pub enum DecodeError {
     /// It was written by a newer version.
     #[error("{what} has format {found}, this version reads up to format {known}; upgrade to read it")]
     Newer {
-        /// What it is.
+        /// What was being decoded.
         what: String,
         /// Its format.
         found: u8,
@@ -72,9 +72,9 @@ pub enum DecodeError {
     /// The data is truncated or altered.
     #[error("{what} cannot be decoded: {why}")]
     Broken {
-        /// What it is.
+        /// What was being decoded.
         what: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
 }

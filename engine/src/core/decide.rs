@@ -40,9 +40,9 @@ pub enum Command {
         task: TaskId,
         /// The attempt.
         attempt: Attempt,
-        /// What it wrote.
+        /// What the attempt wrote.
         writes: Vec<Write>,
-        /// What it read.
+        /// What the attempt read.
         reads: Reads,
         /// How it ended.
         result: Result<(), TaskError>,
@@ -124,7 +124,7 @@ pub enum Effect {
         task: TaskIndex,
         /// The attempt.
         attempt: Attempt,
-        /// What it sees.
+        /// What the attempt sees.
         view: Box<View>,
     },
     /// Stop an attempt if possible. Its result will be ignored.

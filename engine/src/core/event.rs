@@ -62,7 +62,7 @@ pub enum Event {
     TaskCompleted(TaskCompleted),
     /// An attempt failed; its writes have no effect.
     TaskFailed(TaskFailed),
-    /// A task will not run.
+    /// A task was skipped.
     TaskSkipped(TaskSkipped),
     /// An attempt ended without an outcome.
     TaskAbandoned(TaskAbandoned),
@@ -80,7 +80,7 @@ pub enum Event {
     ExecutionRecovered(ExecutionRecovered),
     /// Every task is settled, and no failure reached the end of the graph.
     ExecutionCompleted(ExecutionEnded),
-    /// A failure reached the end of the graph, or the execution ran out of time.
+    /// A failure reached the end of the graph, or the execution timed out.
     ExecutionFailed(ExecutionEnded),
     /// The execution was cancelled.
     ExecutionCancelled(ExecutionEnded),
@@ -98,7 +98,7 @@ impl Event {
     }
 }
 
-/// Which workflow is executed, why, and by whom.
+/// An execution started: its workflow, cause and environment.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ExecutionStarted {
     /// The workflow's name.
@@ -118,7 +118,7 @@ pub struct ExecutionStarted {
 /// What started an execution.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Cause {
-    /// Somebody called `execute` or `submit`.
+    /// A call of `execute` or `submit`.
     Call,
     /// A cron schedule fired for this time.
     Schedule {
@@ -186,7 +186,7 @@ impl Default for ExecutionOptions {
     }
 }
 
-/// Who wrote a value.
+/// The origin of a write.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Origin {
     /// The caller, as input.
@@ -238,7 +238,7 @@ pub struct TaskCompleted {
     pub task: TaskId,
     /// The attempt.
     pub attempt: Attempt,
-    /// What it read.
+    /// What the attempt read.
     pub reads: Reads,
 }
 
@@ -249,15 +249,15 @@ pub struct TaskFailed {
     pub task: TaskId,
     /// The attempt.
     pub attempt: Attempt,
-    /// Why.
+    /// The reason.
     pub error: TaskError,
     /// What it read before it failed.
     pub reads: Reads,
-    /// When the next attempt is due; `None` if the task has finally failed.
+    /// When the next attempt is due; `None` if the task will not be retried.
     pub retry_at: Option<Timestamp>,
 }
 
-/// What an attempt read from the context, in the order of the keys.
+/// The context reads of an attempt, in key order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Reads {
     /// The keys that it read. Reads of its own writes are not recorded.
@@ -271,11 +271,11 @@ pub struct Reads {
 pub struct Read {
     /// The key.
     pub key: Key,
-    /// What it saw.
+    /// The result of the read.
     pub seen: Seen,
 }
 
-/// What a read saw.
+/// The result of a read.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Seen {
     /// The key did not exist.
@@ -305,7 +305,7 @@ pub struct TaskError {
     pub hint: Option<Arc<str>>,
 }
 
-/// A task will not run.
+/// A task was skipped.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct TaskSkipped {
     /// The task.
@@ -349,7 +349,7 @@ pub struct TaskAbandoned {
     pub task: TaskId,
     /// The attempt.
     pub attempt: Attempt,
-    /// Why.
+    /// The reason.
     pub why: AbandonReason,
 }
 
@@ -401,7 +401,7 @@ pub struct ExecutionRecovered {
     pub definition: Fingerprint,
 }
 
-/// The execution is over.
+/// The execution has ended.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ExecutionEnded {
     /// Why it failed or was cancelled; empty if it completed.

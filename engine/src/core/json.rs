@@ -32,7 +32,7 @@ const ERASED: &str = "erased";
 pub struct Erasure {
     /// Who requested it.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// When, in microseconds since 1970.
     time: i64,

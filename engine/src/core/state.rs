@@ -142,7 +142,7 @@ pub enum TaskState {
     },
     /// An attempt waits for something external and holds no slot.
     Deferred {
-        /// Since when.
+        /// When it was deferred.
         since: Timestamp,
     },
     /// An attempt failed, and the next one is scheduled.
@@ -154,12 +154,12 @@ pub enum TaskState {
     Completed,
     /// It failed and will not be retried.
     Failed,
-    /// It will not run.
+    /// It was skipped.
     Skipped {
         /// Whether it was skipped because of a failure upstream.
         by_failure: bool,
     },
-    /// Its execution ended first.
+    /// Its execution ended before it did.
     Cancelled,
 }
 

@@ -62,7 +62,7 @@ pub enum Source {
     Write {
         /// The event.
         seq: Seq,
-        /// Who wrote; `None` is the input.
+        /// The task that wrote; `None` for the input.
         writer: Option<TaskId>,
     },
     /// A merge at a join.

@@ -132,7 +132,7 @@ pub struct ScheduleSkipped {
     pub first: Timestamp,
     /// The end of the skipped range: it did not fire between `first` and this time.
     pub until: Timestamp,
-    /// Why.
+    /// The reason.
     pub why: SkipCause,
     /// The next fire time.
     pub next: Option<Timestamp>,

@@ -53,7 +53,7 @@ pub enum TriggerEvent {
     Disabled(Request),
     /// It fired, and started an execution.
     Fired(TriggerFired),
-    /// It fired, and nothing was started.
+    /// It fired without starting an execution.
     Dropped(TriggerDropped),
 }
 
@@ -93,12 +93,12 @@ pub struct TriggerFired {
     pub context: [u8; 32],
 }
 
-/// A trigger fired, and nothing was started.
+/// A trigger fired without starting an execution.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TriggerDropped {
     /// The digest of the context that it fired with.
     pub context: [u8; 32],
-    /// Why.
+    /// The reason.
     pub why: DropCause,
 }
 

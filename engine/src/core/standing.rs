@@ -244,8 +244,8 @@ impl Standing {
             ExecutionStatus::Blocked,
             format!("the graph of workflow '{workflow}' has changed: {difference}"),
             format!(
-                "register the graph that it started with; or resume it with the new graph: runner.resume('{id}'); or \
-                 cancel it: runner.get_execution('{id}').cancel()"
+                "register workflow '{workflow}' with the graph that it started with; or resume it with the new graph: \
+                 runner.resume('{id}'); or cancel it: runner.get_execution('{id}').cancel()"
             ),
         )
     }

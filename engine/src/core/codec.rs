@@ -317,7 +317,7 @@ fn encode_body(magic: u8, kind: u16, body: &impl Encode) -> Vec<u8> {
     bytes
 }
 
-fn open<'a>(magic: u8, expected: &'static str, bytes: &'a [u8]) -> Result<(u16, &'a [u8]), DecodeError> {
+fn split_header<'a>(magic: u8, expected: &'static str, bytes: &'a [u8]) -> Result<(u16, &'a [u8]), DecodeError> {
     match bytes {
         [found, CODEC, format, low, high, body @ ..] if *found == magic && *format > 0 => {
             if *format > FORMAT {
